@@ -1,0 +1,112 @@
+/**
+ * A property: a customer's host names with the rules for them. Immutable and numbered by control; edges, name servers
+ * and the portal read the same shape.
+ */
+import { type CustomerId, hostname, id, type PropertyId } from "../ids.ts";
+import {
+  array,
+  boolean,
+  defaulted,
+  integer,
+  nullable,
+  object,
+  oneOf,
+  optional,
+  type Parsed,
+  refine,
+  string,
+} from "../schema.ts";
+
+/** Traffic classes weigh the terms of the score differently: interactive by latency, bulk by throughput, live by both. */
+export const trafficClasses = ["interactive", "bulk", "live"] as const;
+export type TrafficClass = (typeof trafficClasses)[number];
+
+const ttlSeconds = () => integer({ max: 31_536_000, unit: "seconds" });
+
+const originTarget = object({
+  scheme: oneOf(["http", "https"]),
+  /** Host name or address to connect to. */
+  host: hostname(),
+  port: integer({ min: 1, max: 65_535 }),
+  /** Host header and TLS server name to send; the property's requested host name when absent. */
+  hostHeader: optional(hostname()),
+});
+export type OriginTarget = Parsed<typeof originTarget>;
+
+const cachingFields = {
+  /**
+   * Freshness for answers that state none (RFC 9111 section 4.2: neither max-age, Expires nor heuristic). Null: such
+   * answers are not stored as fresh.
+   */
+  defaultTtlSeconds: defaulted(nullable(ttlSeconds()), null),
+  /** Freshness that replaces what the origin states; null: the origin decides. `no-store` and `private` still hold. */
+  overrideTtlSeconds: defaulted(nullable(ttlSeconds()), null),
+  /** RFC 5861 section 3, when the answer itself states none. */
+  staleWhileRevalidateSeconds: defaulted(ttlSeconds(), 0),
+  /** RFC 5861 section 4, when the answer itself states none. */
+  staleIfErrorSeconds: defaulted(ttlSeconds(), 86_400),
+  /** Freshness of 404, 410 and of 5xx answers that state none. */
+  negativeTtlSeconds: defaulted(ttlSeconds(), 0),
+  /** Which part of the query belongs to the cache key; `sorted` orders parameters so that order does not split the cache. */
+  keyQuery: defaulted(oneOf(["all", "sorted", "none"]), "all"),
+  /** Honour request directives (RFC 9111 section 5.2.1) such as `no-cache` from users. Off: users cannot drive load to origins. */
+  honourRequestDirectives: defaulted(boolean(), false),
+} as const;
+const caching = object(cachingFields);
+export type CachingPolicy = Parsed<typeof caching>;
+
+/** First rule whose every stated match holds wins, key by key; what no rule sets is taken from the property. */
+const rule = object({
+  match: object({
+    pathPrefix: optional(string({ max: 512, pattern: /^\//, expected: "a path that starts with /" })),
+    /** File extensions without dot, lower case. */
+    extensions: optional(
+      array(string({ max: 16, pattern: /^[a-z0-9]+$/, expected: "an extension without dot" }), {
+        min: 1,
+        max: 64,
+      }),
+    ),
+  }),
+  /** Never store and never answer from the cache. */
+  bypass: optional(boolean()),
+  overrideTtlSeconds: optional(nullable(ttlSeconds())),
+  defaultTtlSeconds: optional(nullable(ttlSeconds())),
+  staleWhileRevalidateSeconds: optional(ttlSeconds()),
+  staleIfErrorSeconds: optional(ttlSeconds()),
+});
+export type PropertyRule = Parsed<typeof rule>;
+
+const prefetch = object({
+  /** Ask for the objects that an HTML page names before the browser does. */
+  isEnabled: boolean(),
+  objectsPerPageMax: defaulted(integer({ min: 1, max: 200 }), 50),
+});
+
+export const propertyDocument = refine(
+  object({
+    propertyId: id<PropertyId>(),
+    customerId: id<CustomerId>(),
+    hostnames: array(hostname(), { min: 1, max: 100, uniqueBy: (name) => name }),
+    /** In order of preference: the next is asked when one cannot be reached. */
+    origins: array(originTarget, { min: 1, max: 8 }),
+    trafficClass: defaulted(oneOf(trafficClasses), "interactive"),
+    /** `parent`: edges ask a parent cluster that the map names. `direct`: edges ask the origin. */
+    tiering: defaulted(oneOf(["parent", "direct"]), "parent"),
+    caching: defaulted(caching, caching.parse({})),
+    rules: defaulted(array(rule, { max: 200 }), []),
+    prefetch: defaulted(prefetch, { isEnabled: false, objectsPerPageMax: 50 }),
+    /** TTL of address answers. */
+    dnsTtlSeconds: defaulted(integer({ min: 1, max: 3_600, unit: "seconds" }), 20),
+    /** False withdraws the property: edges answer 421 for its host names, name servers REFUSED or NODATA. */
+    isActive: defaulted(boolean(), true),
+  }),
+  (property) => {
+    for (const [index, one] of property.rules.entries()) {
+      if (one.match.pathPrefix === undefined && one.match.extensions === undefined) {
+        return { at: ["rules", index, "match"], value: one.match, expected: "pathPrefix or extensions" };
+      }
+    }
+    return undefined;
+  },
+);
+export type PropertyDocument = Parsed<typeof propertyDocument>;

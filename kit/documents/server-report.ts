@@ -1,0 +1,49 @@
+/**
+ * What a server tells control about itself, about once a second: load, traffic, measured links, and which documents it has
+ * applied. Ephemeral: the newest one a server replaces the one before; nothing depends on each arriving.
+ */
+import { type ClusterId, id, type PropertyId, type ServerId } from "../ids.ts";
+import { array, integer, nullable, number, object, oneOf, type Parsed, record, string } from "../schema.ts";
+import { roles } from "./topology.ts";
+
+const count = () => number({ min: 0, max: 1e15 });
+
+/** A measured ordered pair: this server's cluster to another, directly or through one relay. */
+const linkReport = object({
+  toClusterId: id<ClusterId>(),
+  via: nullable(id<ClusterId>()),
+  srttMs: number({ min: 0, max: 60_000, unit: "ms" }),
+  rttvarMs: number({ min: 0, max: 60_000, unit: "ms" }),
+  lossRatio: number({ min: 0, max: 1 }),
+  samples: count(),
+});
+export type LinkReport = Parsed<typeof linkReport>;
+
+/** Counters of one property since the process started; the reader takes differences. */
+const propertyCounters = object({
+  requests: count(),
+  hits: count(),
+  bytesDown: count(),
+  bytesUp: count(),
+  errors5xx: count(),
+});
+export type PropertyCounters = Parsed<typeof propertyCounters>;
+
+export const serverReport = object({
+  serverId: id<ServerId>(),
+  clusterId: id<ClusterId>(),
+  role: oneOf(roles),
+  /** Changes at each start, so that a reader of counters sees the reset. */
+  incarnation: string({ max: 64 }),
+  atEpochMs: integer(),
+  state: oneOf(["starting", "ready", "draining"]),
+  requestsPerSecond: number({ min: 0, max: 1e9 }),
+  activeRequests: count(),
+  cacheBytes: count(),
+  cacheObjects: count(),
+  properties: record(id<PropertyId>(), propertyCounters, { max: 10_000 }),
+  links: array(linkReport, { max: 10_000 }),
+  /** `kind/id` -> version that the server has applied. */
+  applied: record(string({ max: 200 }), integer(), { max: 20_000 }),
+});
+export type ServerReport = Parsed<typeof serverReport>;

@@ -1,0 +1,146 @@
+/**
+ * A world: a whole deployment in one file - sites, links, servers, clients, customers and their properties. It is what
+ * `isochrone up` starts, what the simulator runs and what a stand-alone name server reads.
+ */
+import {
+  array,
+  boolean,
+  type ClientNetworkId,
+  type ClusterId,
+  type CustomerId,
+  coordinates,
+  defaulted,
+  either,
+  hostname,
+  id,
+  integer,
+  number,
+  object,
+  oneOf,
+  optional,
+  type Parsed,
+  prefixText,
+  propertyDocument,
+  type RegionId,
+  roles,
+  type Schema,
+  string,
+} from "#kit";
+
+const siteId = () => id<ClusterId>();
+const rttMs = () => number({ min: 0, max: 10_000, unit: "ms" });
+const lossRatio = () => number({ min: 0, max: 1 });
+const bandwidthMbps = () => number({ min: 0.1, max: 1_000_000, unit: "Mbit/s" });
+
+const cluster = object({
+  id: siteId(),
+  city: string({ max: 80 }),
+  country: optional(string({ min: 2, max: 2, pattern: /^[A-Z]{2}$/, expected: "a two-letter country code" })),
+  coordinates,
+  role: oneOf(roles),
+  servers: defaulted(integer({ min: 1, max: 500 }), 1),
+  /** What one server of this cluster can answer. */
+  capacityPerSecond: defaulted(number({ min: 1, max: 1e9 }), 1_000),
+  /** Time between the site and the nearest exchange, there and back; part of the generated round-trip times. */
+  accessMs: optional(number({ min: 0, max: 1_000, unit: "ms" })),
+});
+export type WorldCluster = Parsed<typeof cluster>;
+
+const region = object({ id: id<RegionId>(), name: optional(string({ max: 80 })), clusters: array(cluster, { min: 1, max: 1_000 }) });
+
+const clientNetwork = object({
+  id: id<ClientNetworkId>(),
+  city: string({ max: 80 }),
+  country: optional(string({ min: 2, max: 2, pattern: /^[A-Z]{2}$/, expected: "a two-letter country code" })),
+  continent: oneOf(["africa", "asia", "europe", "north-america", "oceania", "south-america"]),
+  coordinates,
+  prefixes: array(prefixText(), { min: 1, max: 1_000 }),
+  /** Requests a second that its users make when the simulator or the feed needs demand. */
+  demandPerSecond: defaulted(number({ min: 0, max: 1e9 }), 10),
+  accessMs: optional(number({ min: 0, max: 1_000, unit: "ms" })),
+});
+export type WorldClientNetwork = Parsed<typeof clientNetwork>;
+
+/** A link that is known, in place of the generated one; both ways unless `isOneWay`. Ends are cluster or client network ids. */
+const givenLink = object({
+  from: id(),
+  to: id(),
+  rttMs: optional(rttMs()),
+  lossRatio: optional(lossRatio()),
+  bandwidthMbps: optional(bandwidthMbps()),
+  isOneWay: optional(boolean()),
+});
+
+const links = object({
+  model: defaulted(
+    object({
+      /** Length of the fibre over the great circle; 1.5 is usual between well-connected cities. */
+      fibreDetour: defaulted(number({ min: 1, max: 10 }), 1.5),
+      /** Spread of the detour from pair to pair (standard deviation of its logarithm). */
+      detourSpread: defaulted(number({ min: 0, max: 2 }), 0.15),
+      /** Access cost of a site that states none, both ways. */
+      siteAccessMs: defaulted(number({ min: 0, max: 1_000, unit: "ms" }), 0.5),
+      clientAccessMs: defaulted(number({ min: 0, max: 1_000, unit: "ms" }), 8),
+      lossPerThousandKm: defaulted(lossRatio(), 0.0005),
+      bandwidthMbps: defaulted(bandwidthMbps(), 1_000),
+    }),
+    { fibreDetour: 1.5, detourSpread: 0.15, siteAccessMs: 0.5, clientAccessMs: 8, lossPerThousandKm: 0.0005, bandwidthMbps: 1_000 },
+  ),
+  given: defaulted(array(givenLink, { max: 100_000 }), []),
+});
+
+/** A property as the world states it: the document, with the origin named by cluster or by URL parts. */
+const worldProperty = object({
+  id: string({ max: 63 }),
+  hostnames: array(hostname(), { min: 1, max: 100 }),
+  /** The cluster of role `origin` that holds it, or an address outside of the world. */
+  origin: either(
+    object({ cluster: siteId() }),
+    object({ url: string({ max: 2_048, pattern: /^https?:\/\/[^/?#]+\/?$/, expected: "an http or https URL without path" }) }),
+    "a mapping with cluster or url",
+  ),
+  /** What origin-sim serves for it. */
+  content: optional(oneOf(["static", "page", "download", "hls"])),
+  /** Any further field of the property document (trafficClass, tiering, caching, rules, prefetch, dnsTtlSeconds). */
+  settings: optional(passThrough()),
+});
+export type WorldProperty = Parsed<typeof worldProperty>;
+
+/** Checked as part of the property document that is made of it, so that its errors carry that document's words. */
+function passThrough(): Schema<Readonly<Record<string, unknown>>> {
+  const described = propertyDocument.jsonSchema() as { properties: Record<string, unknown> };
+  const { trafficClass, tiering, caching, rules, prefetch, dnsTtlSeconds } = described.properties;
+  const allowed = { trafficClass, tiering, caching, rules, prefetch, dnsTtlSeconds };
+  const keys = oneOf(Object.keys(allowed));
+  return {
+    parse(value, path = []) {
+      const shape = object({});
+      if (typeof value !== "object" || value === null || Array.isArray(value)) return shape.parse(value, path) as never;
+      for (const key of Object.keys(value)) keys.parse(key, [...path, key]);
+      return { ...value } as Record<string, unknown>;
+    },
+    jsonSchema: () => ({ type: "object", properties: allowed, additionalProperties: false }),
+  };
+}
+
+const customer = object({
+  id: id<CustomerId>(),
+  name: string({ max: 200 }),
+  /** Zones of the customer that our name servers are authoritative for. */
+  zones: defaulted(array(hostname(), { max: 100 }), []),
+  properties: array(worldProperty, { max: 1_000 }),
+});
+export type WorldCustomer = Parsed<typeof customer>;
+
+/** Shape only; the laws that span it (unique names, known ends, origins that exist) are in `parse-world.ts`. */
+export const worldSchema = object({
+  name: id(),
+  /** Everything generated (links, noise) follows from it. */
+  seed: defaulted(integer(), 1),
+  regions: array(region, { min: 1, max: 1_000 }),
+  clients: array(clientNetwork, { min: 1, max: 100_000 }),
+  links: defaulted(links, links.parse({})),
+  customers: array(customer, { max: 1_000 }),
+});
+export type World = Parsed<typeof worldSchema>;
+export type LinkModel = World["links"]["model"];
