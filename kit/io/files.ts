@@ -1,0 +1,105 @@
+import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { open, rename, unlink } from "node:fs/promises";
+import { dirname } from "node:path";
+import { IsochroneError } from "../errors.ts";
+
+let lastTemporary = 0;
+
+/**
+ * Replaces the file at `path` so that after a crash at any moment it holds either all of the old or all of the new
+ * data, and resolves only when the new data would survive a power cut: a temporary file in the same directory is
+ * written and synchronised, renamed over `path`, and the directory is synchronised (rename(2), fsync(2)).
+ * Rejects with IsochroneError; the temporary file is then removed and the old file is untouched, unless it was the
+ * last step, the directory's, that failed.
+ */
+export async function writeFileDurable(path: string, data: string | Uint8Array): Promise<void> {
+  const temporary = `${path}.${process.pid}.${++lastTemporary}.tmp`;
+  try {
+    const file = await open(temporary, "wx");
+    try {
+      await file.writeFile(data);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+  } catch (cause) {
+    await unlink(temporary).catch(() => {}); // It may never have been made.
+    throw fileError("write", path, cause);
+  }
+  try {
+    const directory = await open(dirname(path), "r");
+    try {
+      await directory.sync();
+    } finally {
+      await directory.close();
+    }
+  } catch (cause) {
+    // Windows cannot open a directory; there rename itself is journalled.
+    if (process.platform !== "win32") throw fileError("write", path, cause);
+  }
+}
+
+/**
+ * The content of the file at `path`, or undefined if there is none. Synchronous: for documents read at the start.
+ * Throws IsochroneError if the file is larger than `bytesMax` (code "file-too-large", nothing is read) or cannot be
+ * read.
+ */
+export function readFileIfThere(path: string, bytesMax: number): Buffer | undefined {
+  let descriptor: number;
+  try {
+    descriptor = openSync(path, "r");
+  } catch (cause) {
+    if (codeOf(cause) === "ENOENT") return undefined;
+    throw fileError("read", path, cause);
+  }
+  try {
+    const tooLarge = (bytes: number): IsochroneError =>
+      new IsochroneError(
+        `Cannot read ${JSON.stringify(path)}: it has ${bytes} bytes or more, at most ${bytesMax} are allowed`,
+        { code: "file-too-large", source: "configuration", retry: "never" },
+      );
+    const { size } = fstatSync(descriptor);
+    if (size > bytesMax) throw tooLarge(size);
+    // One byte more than expected, so that a file that has grown meanwhile is seen.
+    const buffer = Buffer.alloc(Math.min(bytesMax, size) + 1);
+    let length = 0;
+    for (;;) {
+      const count = readSync(descriptor, buffer, length, buffer.length - length, null);
+      length += count;
+      if (count === 0) return buffer.subarray(0, length);
+      if (length === buffer.length) throw tooLarge(length);
+    }
+  } catch (cause) {
+    throw cause instanceof IsochroneError ? cause : fileError("read", path, cause);
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+function codeOf(error: unknown): string {
+  const code: unknown = error instanceof Error && "code" in error ? error.code : undefined;
+  return typeof code === "string" ? code : "unknown";
+}
+
+const ADVICE: Readonly<Record<string, string>> = {
+  ENOENT: "the directory does not exist; create it",
+  EACCES: "permission denied; check the owner and mode of the file and its directory",
+  EPERM: "not permitted; check the owner and mode of the file and its directory",
+  EISDIR: "it is a directory; name a file",
+  ENOTDIR: "a part of the path is not a directory",
+  ENOSPC: "no space left on the device; free some",
+  EROFS: "the file system is read-only; choose another directory",
+  EMFILE: "too many open files; raise the limit (ulimit -n)",
+};
+
+function fileError(verb: "read" | "write", path: string, cause: unknown): IsochroneError {
+  const code = codeOf(cause);
+  const why = ADVICE[code] ?? (cause instanceof Error ? cause.message : String(cause));
+  return new IsochroneError(`Cannot ${verb} ${JSON.stringify(path)}: ${why} (${code})`, {
+    code,
+    source: "configuration",
+    retry: "never",
+    cause,
+  });
+}
