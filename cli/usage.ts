@@ -1,0 +1,27 @@
+/** Errors that are the caller's to mend: one line on stderr and an exit code, never a stack. */
+import { ParseError } from "#kit";
+
+export class UsageError extends Error {
+  readonly exitCode: number;
+  constructor(message: string, exitCode = 2) {
+    super(message);
+    this.name = "UsageError";
+    this.exitCode = exitCode;
+  }
+}
+
+/** The line for an error that a user can act on; undefined: it is a bug and wants its stack. */
+export function commandLineError(error: unknown): string | undefined {
+  if (!(error instanceof Error)) return undefined;
+  if (error instanceof UsageError || error instanceof ParseError || error.name === "WorldError") return error.message;
+  const code = (error as NodeJS.ErrnoException).code;
+  if (typeof code !== "string") return undefined;
+  // node:util parseArgs says in one sentence what is wrong with an option.
+  if (code.startsWith("ERR_PARSE_ARGS_")) return `${firstLine(error.message)}; see --help`;
+  if (code === "ENOENT" || code === "EACCES" || code === "EISDIR") return firstLine(error.message);
+  return undefined;
+}
+
+function firstLine(text: string): string {
+  return text.split("\n", 1)[0] ?? text;
+}
