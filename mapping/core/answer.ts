@@ -1,0 +1,277 @@
+/**
+ * One question to the map: which servers should this client be sent to, for how wide a neighbourhood does that hold, and
+ * why. Name servers, `isochrone where`, the simulator and the evaluation all ask here.
+ */
+import {
+  type ClientNetworkEntry,
+  type ClientNetworkId,
+  type ClusterId,
+  type IpAddress,
+  type IpFamily,
+  type MapSnapshot,
+  type PropertyDocument,
+  type RankedCluster,
+  rendezvousOrder,
+  type ServerEntry,
+  type ServerId,
+  type TopologyDocument,
+  type TrafficClass,
+} from "#kit";
+import { type MapIndex, mapIndexOf } from "./map-index.ts";
+import { type TopologyIndex, topologyIndexOf } from "./topology-index.ts";
+
+/** Servers in one answer: two, so that a client whose first one dies within the TTL has a second without asking again. */
+export const ANSWER_SERVERS_MAX = 2;
+
+/** Why an answer is what it is; the same words in the answer, in metrics and in `isochrone where`. */
+export const answerReasons = [
+  /** The first cluster of the client network. */
+  "mapped",
+  /** No client network holds the address: the first cluster of the map's order for everyone else. */
+  "fallback",
+  /** Clusters before the chosen one have no live server, or are suspended by the mapping engine. */
+  "first-cluster-down",
+  /** No edge server is known to live: believed all the same, since an empty answer helps nobody. */
+  "all-down",
+  /** There is no map yet: clusters in the order of the topology. */
+  "no-map",
+  /** The topology has no edge server with an address of this family: the only answer without servers. */
+  "no-edge",
+] as const;
+export type AnswerReason = (typeof answerReasons)[number];
+
+export interface AnswerQuery {
+  /** Null: no map has ever been seen. A `MapIndex` or a snapshot, whose index is then kept with it. */
+  readonly snapshot: MapSnapshot | MapIndex | null;
+  readonly topology: TopologyDocument | TopologyIndex;
+  readonly property: Pick<PropertyDocument, "propertyId" | "trafficClass" | "dnsTtlSeconds">;
+  /** Family of the addresses that are asked for: 4 for A, 6 for AAAA. */
+  readonly family: IpFamily;
+  /** The ECS address, else the resolver's; of any family. */
+  readonly clientAddress: IpAddress;
+  /** Bits of `clientAddress` that are known (RFC 7871 SOURCE PREFIX-LENGTH); the full length for a resolver's address. */
+  readonly sourcePrefixLength: number;
+  /** The asker's own view of liveness, fresher than the snapshot's. Must not change during the call. */
+  readonly isUp: (serverId: ServerId) => boolean;
+  /** Splits a property's content over the servers of a large cluster; the property alone when absent. */
+  readonly contentKey?: string;
+}
+
+/** What became of one cluster that was looked at, in the order in which it was. */
+export interface AnswerCandidate {
+  readonly clusterId: ClusterId;
+  /** Absent for a cluster that the map does not rank here (it stands in as a last resort). */
+  readonly score: number | undefined;
+  readonly terms: RankedCluster["terms"] | undefined;
+  readonly serversUp: number;
+  readonly servers: number;
+  /** `lower-rank`: usable, but a better one was. `not-edge`: the topology does not know it as an edge cluster now. */
+  readonly outcome: "chosen" | "lower-rank" | "no-live-server" | "suspended" | "no-address" | "not-edge";
+}
+
+export interface AnswerExplanation {
+  readonly mapVersion: number | null;
+  readonly trafficClass: TrafficClass;
+  readonly clientNetworkId: ClientNetworkId | null;
+  readonly candidates: readonly AnswerCandidate[];
+}
+
+export interface Answer {
+  /** Best first; empty only for reason `no-edge`. */
+  readonly servers: readonly ServerEntry[];
+  /** Null only for reason `no-edge`. */
+  readonly clusterId: ClusterId | null;
+  readonly clientNetworkId: ClientNetworkId | null;
+  readonly ttlSeconds: number;
+  /**
+   * Length of the widest prefix around the client's address in which every address gets these same servers; never
+   * longer than the source prefix (RFC 7871 section 7.2.1). 0: everyone of that family gets them.
+   */
+  readonly scopePrefixLength: number;
+  readonly reason: AnswerReason;
+  /** Computed when it is read: the fast path never reads it. */
+  readonly explanation: AnswerExplanation;
+}
+
+/**
+ * Decides one answer. Never throws for a parsed snapshot and topology; deterministic: ties in the ranking are the map's,
+ * servers of a cluster are ordered by rendezvous hashing on property and content key.
+ *
+ * Order of clusters: those of the client network (or the fallback), then the fallback's others, then all other edge
+ * clusters in the order of the topology. Passes over that order: live and not suspended; live; any (all down).
+ */
+export function answerAddresses(query: AnswerQuery): Answer {
+  const topology = topologyIndexOf(query.topology);
+  const map = query.snapshot === null ? undefined : mapIndexOf(query.snapshot);
+  const chooser = new Chooser(map, topology, query);
+  const scope = map?.lookupScope(query.clientAddress, chooser.isSame);
+  const network = scope?.value;
+  const choice = chooser.choose(network);
+  return {
+    servers: choice.clusterId === null ? [] : chooser.serversOf(choice.clusterId, choice.isLive),
+    clusterId: choice.clusterId,
+    clientNetworkId: network?.clientNetworkId ?? null,
+    ttlSeconds: query.property.dnsTtlSeconds,
+    scopePrefixLength: Math.min(scope?.scopePrefixLength ?? 0, query.sourcePrefixLength),
+    reason: choice.reason,
+    get explanation() {
+      return chooser.explain(network, choice.clusterId);
+    },
+  };
+}
+
+interface Choice {
+  readonly clusterId: ClusterId | null;
+  /** Whether only live servers are to be named. */
+  readonly isLive: boolean;
+  readonly reason: AnswerReason;
+}
+
+/** The decision for one query; a choice is kept for each client network that the scope asks about. */
+class Chooser {
+  readonly #map: MapIndex | undefined;
+  readonly #topology: TopologyIndex;
+  readonly #query: AnswerQuery;
+  readonly #choices = new Map<ClientNetworkEntry | undefined, Choice>();
+  readonly #liveCounts = new Map<ClusterId, number>();
+
+  constructor(map: MapIndex | undefined, topology: TopologyIndex, query: AnswerQuery) {
+    this.#map = map;
+    this.#topology = topology;
+    this.#query = query;
+  }
+
+  /** Same cluster and same belief in liveness: then the servers and their order are the same too. */
+  readonly isSame = (a: ClientNetworkEntry | undefined, b: ClientNetworkEntry | undefined): boolean => {
+    const one = this.choose(a);
+    const other = this.choose(b);
+    return one.clusterId === other.clusterId && one.isLive === other.isLive;
+  };
+
+  choose(network: ClientNetworkEntry | undefined): Choice {
+    let choice = this.#choices.get(network);
+    if (choice === undefined) {
+      choice = this.#choose(network);
+      this.#choices.set(network, choice);
+    }
+    return choice;
+  }
+
+  #choose(network: ClientNetworkEntry | undefined): Choice {
+    const best: AnswerReason =
+      this.#map === undefined ? "no-map" : network === undefined ? "fallback" : "mapped";
+    const ranking = this.#ranking(network);
+    // Nearly every query ends here: the first of its ranking is an edge cluster, lives and is not suspended.
+    const first = ranking[0]?.clusterId;
+    if (first !== undefined && this.#live(first) > 0 && !this.#isSuspended(first))
+      return { clusterId: first, isLive: true, reason: best };
+
+    const order = this.#order(ranking);
+    const spilled = (clusterId: ClusterId): AnswerReason =>
+      // Without a ranking there is no better one that could have been passed over, unless an earlier one is down.
+      clusterId === order[0] ? best : "first-cluster-down";
+    for (const clusterId of order)
+      if (this.#live(clusterId) > 0 && !this.#isSuspended(clusterId))
+        return { clusterId, isLive: true, reason: spilled(clusterId) };
+    for (const clusterId of order)
+      if (this.#live(clusterId) > 0) return { clusterId, isLive: true, reason: spilled(clusterId) };
+    const any = order[0];
+    return any === undefined
+      ? { clusterId: null, isLive: false, reason: "no-edge" }
+      : { clusterId: any, isLive: false, reason: "all-down" };
+  }
+
+  #ranking(network: ClientNetworkEntry | undefined): readonly RankedCluster[] {
+    if (this.#map === undefined) return [];
+    return (network?.clusters ?? this.#map.snapshot.fallback)[this.#query.property.trafficClass];
+  }
+
+  /** Every edge cluster that has an address of the family, once, in the order in which it is to be tried. */
+  #order(ranking: readonly RankedCluster[]): ClusterId[] {
+    const order = new Set<ClusterId>();
+    const add = (clusterId: ClusterId): void => {
+      const edge = this.#topology.edgeClusters.get(clusterId);
+      if (edge !== undefined && edge.servers[this.#query.family].length > 0) order.add(clusterId);
+    };
+    for (const { clusterId } of ranking) add(clusterId);
+    for (const { clusterId } of this.#ranking(undefined)) add(clusterId);
+    for (const clusterId of this.#topology.edgeClusters.keys()) add(clusterId);
+    return [...order];
+  }
+
+  #isSuspended(clusterId: ClusterId): boolean {
+    return this.#map?.snapshot.suspended[clusterId] === true;
+  }
+
+  #live(clusterId: ClusterId): number {
+    let count = this.#liveCounts.get(clusterId);
+    if (count === undefined) {
+      count = 0;
+      for (const server of this.#servers(clusterId)) if (this.#query.isUp(server.serverId)) count++;
+      this.#liveCounts.set(clusterId, count);
+    }
+    return count;
+  }
+
+  #servers(clusterId: ClusterId): readonly ServerEntry[] {
+    return this.#topology.edgeClusters.get(clusterId)?.servers[this.#query.family] ?? [];
+  }
+
+  /** The servers to name, best first: the server map. */
+  serversOf(clusterId: ClusterId, isLive: boolean): ServerEntry[] {
+    const { property, contentKey, isUp } = this.#query;
+    const key = contentKey === undefined ? property.propertyId : `${property.propertyId}/${contentKey}`;
+    const named = this.#servers(clusterId).filter((server) => !isLive || isUp(server.serverId));
+    return rendezvousOrder(key, named.map(nodeOf))
+      .slice(0, ANSWER_SERVERS_MAX)
+      .map((node) => node.server);
+  }
+
+  explain(network: ClientNetworkEntry | undefined, chosen: ClusterId | null): AnswerExplanation {
+    const ranking = this.#ranking(network);
+    const ranked = new Map(ranking.map((entry) => [entry.clusterId, entry]));
+    const order = new Set([...ranked.keys(), ...this.#order(ranking)]);
+    const candidates = [...order].map((clusterId): AnswerCandidate => {
+      const servers = this.#servers(clusterId).length;
+      const serversUp = this.#live(clusterId);
+      return {
+        clusterId,
+        score: ranked.get(clusterId)?.score,
+        terms: ranked.get(clusterId)?.terms,
+        serversUp,
+        servers,
+        outcome:
+          clusterId === chosen
+            ? "chosen"
+            : !this.#topology.edgeClusters.has(clusterId)
+              ? "not-edge"
+              : servers === 0
+                ? "no-address"
+                : serversUp === 0
+                  ? "no-live-server"
+                  : this.#isSuspended(clusterId)
+                    ? "suspended"
+                    : "lower-rank",
+      };
+    });
+    return {
+      mapVersion: this.#map?.snapshot.mapVersion ?? null,
+      trafficClass: this.#query.property.trafficClass,
+      clientNetworkId: network?.clientNetworkId ?? null,
+      candidates,
+    };
+  }
+}
+
+/** One node object a server, for ever: rendezvous hashing keeps the hash of the id with the object. */
+type ServerNode = { readonly id: ServerId; readonly server: ServerEntry };
+const nodes = new WeakMap<ServerEntry, ServerNode>();
+
+function nodeOf(server: ServerEntry): ServerNode {
+  let node = nodes.get(server);
+  if (node === undefined) {
+    node = { id: server.serverId, server };
+    nodes.set(server, node);
+  }
+  return node;
+}
