@@ -23,9 +23,22 @@ export const ROOMS = [
 /** Everything that may lie at the top level, besides names that begin with a dot. */
 export const TOP_LEVEL: readonly string[] = [
   ...ROOMS,
-  ...["cli", "test", "deploy", "node_modules", "coverage"],
-  ...["package.json", "package-lock.json", "tsconfig.json", "biome.json", "knip.json", "vitest.config.ts"],
-  ...["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"],
+  "cli",
+  "test",
+  "deploy",
+  "node_modules",
+  "coverage",
+  "package.json",
+  "package-lock.json",
+  "tsconfig.json",
+  "biome.json",
+  "knip.json",
+  "vitest.config.ts",
+  "README.md",
+  "ARCHITECTURE.md",
+  "CONTRIBUTING.md",
+  "CHANGELOG.md",
+  "LICENSE",
 ];
 
 /** One row of the table. */
