@@ -32,7 +32,7 @@ function parseQuantity(text: string, units: ReadonlyMap<string, number>): number
   if (!parts || factor === undefined) return undefined;
   const value = Number(parts[1]) * factor;
   const whole = Math.round(value);
-  return Math.abs(value - whole) <= value * Number.EPSILON * 4 ? whole : value;
+  return Math.abs(value - whole) <= Math.min(1e-3, value * Number.EPSILON * 4) ? whole : value;
 }
 
 /**
@@ -69,8 +69,9 @@ export function parseDurationMs(text: string): number | undefined {
 }
 
 /**
- * A duration for people. Exact for a whole number of milliseconds, so `parseDurationMs` reads it back: the largest
- * unit that needs at most one decimal (seconds: three); fractions of a millisecond are rounded to 2 decimals.
+ * A duration for people. Exact for a whole number of milliseconds up to 1e13 (300 years), so `parseDurationMs` reads
+ * it back: the largest unit that needs at most one decimal (seconds: three). Fractions of a millisecond are rounded
+ * to 2 decimals.
  */
 export function formatDurationMs(ms: number): string {
   if (!Number.isFinite(ms)) return `${ms}ms`;

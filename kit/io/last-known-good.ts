@@ -1,3 +1,4 @@
+import { IsochroneError } from "../errors.ts";
 import { xxh64Hex } from "../hash.ts";
 import { readFileIfThere, writeFileDurable } from "./files.ts";
 
@@ -75,11 +76,12 @@ export class LastKnownGood<T> {
    * IsochroneError. While one save is at work only the newest of those that come after it is written.
    */
   save(value: T): Promise<void> {
-    if (!this.#running) return this.#start(value);
+    // First the waiting one: between the end of a save and the start of the next there is a moment with none at work.
     if (this.#waiting) {
       this.#waiting.value = value;
       return this.#waiting.saved;
     }
+    if (!this.#running) return this.#start(value);
     const next = (): Promise<void> => {
       const newest = this.#waiting as { value: T };
       this.#waiting = undefined;
@@ -103,8 +105,9 @@ export class LastKnownGood<T> {
     const body = Buffer.from(JSON.stringify(value));
     const header = Buffer.from(`${FORMAT} ${xxh64Hex(body)} ${body.length}\n`);
     if (header.length + body.length > this.#bytesMax)
-      throw new RangeError(
+      throw new IsochroneError(
         `Cannot save ${JSON.stringify(this.#path)}: ${body.length} bytes, at most ${this.#bytesMax} are allowed`,
+        { code: "file-too-large", source: "internal", retry: "never" },
       );
     await writeFileDurable(this.#path, Buffer.concat([header, body]));
   }
