@@ -1,0 +1,469 @@
+/**
+ * Path choice for one target: direct or through one relay. Sans-IO: a driver (or the simulator) sends the probes that
+ * `pollTransmit` says, reports what became of them, and asks `choose` for each request.
+ *
+ * The direct path is always measured and is the answer whenever nothing better is known. Another path is taken when it
+ * has been cheaper by a margin for a while (so noise does not move traffic); a path that fails is left at once.
+ */
+import { type ClusterId, type MonotonicMs, plusMs } from "#kit";
+import { LinkEstimator, type LinkEstimatorSettings } from "./link-estimator.ts";
+
+/** Every choice names one of these; log, metric label and `isochrone explain` use the same words. */
+export const pathReasons = [
+  /** No relay is a candidate. */
+  "only-path",
+  /** No relay has been measured yet: direct needs no proof. */
+  "unmeasured-direct",
+  /** Lowest cost of all usable candidates. */
+  "cheapest",
+  /** Another is cheaper, but not by the margin or not for long enough. */
+  "hysteresis",
+  /** The path in use failed; this is the cheapest that has not. */
+  "fallback-path-failed",
+  /** Every candidate has failed: direct, because it depends on the fewest parts. */
+  "all-paths-failed",
+] as const;
+export type PathReason = (typeof pathReasons)[number];
+
+export type PathChooserSettings = {
+  /** A challenger must be cheaper than the path in use by this share of its cost, 0..1... */
+  readonly switchMarginRatio: number;
+  /** ...and by this much, ms: below it the user feels nothing. */
+  readonly switchMarginMs: number;
+  /** ...without a break for this long, ms. Also the least time between two switches that no failure forced. */
+  readonly holdDownMs: number;
+  /** Weight of rttvar in the cost: what variation adds to a typical wait. RFC 6298's 4 bounds a tail; 1 prices a mean. */
+  readonly rttvarWeight: number;
+  /** Weight of the expected retransmission delay, lossRatio * max(200 ms, 1.5 srtt). A response crosses in several trips. */
+  readonly lossWeight: number;
+  /** Samples before a relay path may be chosen, >= 1. */
+  readonly samplesMin: number;
+  /** Between probes of a path, ms. Fresh paths are probed at `warmUpIntervalMs` until `samplesMin` is reached. */
+  readonly probeIntervalMs: number;
+  readonly warmUpIntervalMs: number;
+  /** A probe without an answer for this long is lost, ms. Far paths get srtt-based time on top (rto). */
+  readonly probeTimeoutMs: number;
+  /** Lost probes in a row after which a path has failed, >= 1. */
+  readonly probeLossesMax: number;
+  /** Good probes in a row after which a failed path may be used again, >= 1. */
+  readonly recoverSamples: number;
+  /** A path that failed is not used again for this long, ms; doubles with each failure up to the maximum, falls with time. */
+  readonly failedHoldMs: number;
+  readonly failedHoldMsMax: number;
+  /** An estimate older than this is not used for a relay, ms. */
+  readonly ageMaxMs: number;
+  /** Candidates beside direct, 0..7; the rest is ignored. */
+  readonly relaysMax: number;
+  readonly estimator: Partial<LinkEstimatorSettings>;
+};
+
+export const pathChooserDefaults: PathChooserSettings = {
+  switchMarginRatio: 0.05,
+  switchMarginMs: 2,
+  holdDownMs: 2_000,
+  rttvarWeight: 1,
+  lossWeight: 2,
+  samplesMin: 3,
+  probeIntervalMs: 1_000,
+  warmUpIntervalMs: 150,
+  probeTimeoutMs: 1_000,
+  probeLossesMax: 2,
+  recoverSamples: 2,
+  failedHoldMs: 3_000,
+  failedHoldMsMax: 60_000,
+  ageMaxMs: 15_000,
+  relaysMax: 3,
+  estimator: {},
+};
+
+/** A candidate relay with what the map estimates for the whole path, if it says anything. */
+export type RelayCandidate = {
+  readonly via: ClusterId;
+  readonly mapRttMs?: number | undefined;
+  readonly mapLossRatio?: number | undefined;
+};
+
+export type PathChoice = { readonly via: ClusterId | null; readonly reason: PathReason };
+
+/** A probe to send now over `via`; its end goes to `handleProbeResult`, else it times out by itself. */
+export type PathProbe = {
+  readonly probeId: number;
+  readonly via: ClusterId | null;
+  readonly timeoutMs: number;
+};
+
+/** A candidate as it stands; `costMs` is undefined while it has no sample. */
+export type PathState = {
+  readonly via: ClusterId | null;
+  readonly srttMs: number | undefined;
+  readonly rttvarMs: number;
+  readonly lossRatio: number;
+  readonly samples: number;
+  readonly costMs: number | undefined;
+  readonly isFailed: boolean;
+  readonly mapRttMs: number | undefined;
+  readonly ageMs: number | undefined;
+};
+
+/** All only grow. */
+export type PathChooserCounters = {
+  probesSent: number;
+  probesOk: number;
+  probesLost: number;
+  /** Results of probes that had timed out or whose path is gone. */
+  resultsIgnored: number;
+  failures: number;
+  recoveries: number;
+  /** Switches because another path was cheaper. */
+  switches: number;
+  /** Switches because the path in use failed. */
+  fallbacks: number;
+};
+
+type Candidate = {
+  readonly via: ClusterId | null;
+  readonly link: LinkEstimator;
+  mapRttMs: number | undefined;
+  /** The probe in flight, at most one a path. */
+  probe: { readonly id: number; readonly deadline: MonotonicMs } | undefined;
+  dueAt: MonotonicMs;
+  lossesInARow: number;
+  okInARow: number;
+  /** While set the path is failed; it cannot recover before this time. */
+  failedUntil: MonotonicMs | undefined;
+  holdMs: number;
+  lastFailedAt: MonotonicMs | undefined;
+};
+
+export class PathChooser {
+  readonly #settings: PathChooserSettings;
+  /** Direct first, then relays in the order they were given. */
+  #candidates: Candidate[];
+  #current: Candidate;
+  #reason: PathReason = "only-path";
+  #currentSince: MonotonicMs;
+  /** Who has been cheaper by the margin, and since when. */
+  #challenger: { candidate: Candidate; since: MonotonicMs } | undefined;
+  #lastProbeId = 0;
+  #intervalFactor = 1;
+  readonly #counters: PathChooserCounters = {
+    probesSent: 0,
+    probesOk: 0,
+    probesLost: 0,
+    resultsIgnored: 0,
+    failures: 0,
+    recoveries: 0,
+    switches: 0,
+    fallbacks: 0,
+  };
+
+  constructor(settings: Partial<PathChooserSettings>, now: MonotonicMs) {
+    this.#settings = { ...pathChooserDefaults, ...settings };
+    const direct = this.#make(null, now);
+    this.#candidates = [direct];
+    this.#current = direct;
+    this.#currentSince = now;
+  }
+
+  get counters(): Readonly<PathChooserCounters> {
+    return this.#counters;
+  }
+  get settings(): PathChooserSettings {
+    return this.#settings;
+  }
+  /** When the path in use was taken. */
+  get currentSince(): MonotonicMs {
+    return this.#currentSince;
+  }
+
+  /**
+   * Replaces the relays (the first `relaysMax`, duplicates dropped). Paths that stay keep their measurements. A relay that
+   * goes away while in use is left at once, for the cheapest of the rest.
+   */
+  setRelays(relays: readonly RelayCandidate[], now: MonotonicMs): void {
+    const next: Candidate[] = [this.#candidates[0] as Candidate];
+    for (const relay of relays) {
+      if (next.length > this.#settings.relaysMax) break;
+      if (next.some((one) => one.via === relay.via)) continue;
+      const kept = this.#candidates.find((one) => one.via === relay.via) ?? this.#make(relay.via, now);
+      kept.mapRttMs = relay.mapRttMs;
+      next.push(kept);
+    }
+    this.#candidates = next;
+    if (this.#challenger && !next.includes(this.#challenger.candidate)) this.#challenger = undefined;
+    if (!next.includes(this.#current)) this.#fallBack(now, "cheapest");
+  }
+
+  /** Stretches every probe interval, >= 1: how a driver with many targets stays within its budget. */
+  setIntervalFactor(factor: number): void {
+    this.#intervalFactor = Math.max(1, factor);
+  }
+
+  /** The path for a request at `now`. */
+  choose(now: MonotonicMs): PathChoice {
+    this.#review(now);
+    return { via: this.#current.via, reason: this.#reason };
+  }
+
+  /**
+   * The cheapest usable path other than the ones named, for a repeat of a request that failed on them; undefined when
+   * none is left. Failed paths are not offered.
+   */
+  alternative(tried: readonly (ClusterId | null)[], now: MonotonicMs): PathChoice | undefined {
+    this.#review(now);
+    const rest = this.#candidates.filter((one) => !tried.includes(one.via) && one.failedUntil === undefined);
+    const best = this.#cheapest(rest, now);
+    return best && { via: best.via, reason: "fallback-path-failed" };
+  }
+
+  /** The end of a probe: its round trip, or undefined when it failed (refused, reset, unreachable). */
+  handleProbeResult(probeId: number, rttMs: number | undefined, now: MonotonicMs): void {
+    const candidate = this.#candidates.find((one) => one.probe?.id === probeId);
+    if (!candidate) {
+      this.#counters.resultsIgnored++;
+      return;
+    }
+    candidate.probe = undefined;
+    if (rttMs === undefined) {
+      this.#lost(candidate, now);
+      return;
+    }
+    this.#counters.probesOk++;
+    candidate.link.handleSample(rttMs, now);
+    candidate.lossesInARow = 0;
+    candidate.okInARow++;
+    this.#scheduleNext(candidate, now);
+    if (
+      candidate.failedUntil !== undefined &&
+      now >= candidate.failedUntil &&
+      candidate.okInARow >= this.#settings.recoverSamples
+    ) {
+      candidate.failedUntil = undefined;
+      this.#counters.recoveries++;
+    }
+    this.#review(now);
+  }
+
+  /** A sample from elsewhere (a connect over this path, the simulator's own measurement). */
+  handleSample(via: ClusterId | null, rttMs: number, now: MonotonicMs): void {
+    this.#find(via)?.link.handleSample(rttMs, now);
+  }
+
+  /** First byte of a real answer: an upper bound of the round trip. */
+  handleUpperBound(via: ClusterId | null, rttMs: number, now: MonotonicMs): void {
+    this.#find(via)?.link.handleUpperBound(rttMs, now);
+  }
+
+  /** A request failed because of its path (connect refused or timed out, tunnel broken, no bytes): leave it now. */
+  handleFailure(via: ClusterId | null, now: MonotonicMs): void {
+    const candidate = this.#find(via);
+    if (!candidate) return;
+    this.#fail(candidate, now);
+    this.#review(now);
+  }
+
+  /** Expires probes whose time is over. */
+  handleTimeout(now: MonotonicMs): void {
+    for (const candidate of this.#candidates) {
+      if (candidate.probe === undefined || candidate.probe.deadline > now) continue;
+      candidate.probe = undefined;
+      this.#lost(candidate, now);
+    }
+    this.#review(now);
+  }
+
+  /** A probe that is due, from now on in flight; call until undefined. */
+  pollTransmit(now: MonotonicMs): PathProbe | undefined {
+    for (const candidate of this.#candidates) {
+      if (candidate.probe !== undefined || candidate.dueAt > now) continue;
+      const timeoutMs = Math.max(this.#settings.probeTimeoutMs, candidate.link.rtoMs);
+      const id = ++this.#lastProbeId;
+      candidate.probe = { id, deadline: plusMs(now, timeoutMs) };
+      this.#counters.probesSent++;
+      return { probeId: id, via: candidate.via, timeoutMs };
+    }
+    return undefined;
+  }
+
+  /** When a probe is due or times out, never before `now`. */
+  pollTimeout(now: MonotonicMs): MonotonicMs {
+    let next = Number.POSITIVE_INFINITY;
+    for (const one of this.#candidates) next = Math.min(next, one.probe?.deadline ?? one.dueAt);
+    return Math.max(next, now) as MonotonicMs;
+  }
+
+  /** Every candidate, direct first. */
+  states(now: MonotonicMs): readonly PathState[] {
+    return this.#candidates.map((one) => ({
+      via: one.via,
+      srttMs: one.link.srttMs,
+      rttvarMs: one.link.rttvarMs,
+      lossRatio: one.link.lossRatio,
+      samples: one.link.samples,
+      costMs: this.#cost(one),
+      isFailed: one.failedUntil !== undefined,
+      mapRttMs: one.mapRttMs,
+      ageMs: one.link.ageMs(now),
+    }));
+  }
+
+  #make(via: ClusterId | null, now: MonotonicMs): Candidate {
+    return {
+      via,
+      link: new LinkEstimator(this.#settings.estimator),
+      mapRttMs: undefined,
+      probe: undefined,
+      dueAt: now,
+      lossesInARow: 0,
+      okInARow: 0,
+      failedUntil: undefined,
+      holdMs: this.#settings.failedHoldMs,
+      lastFailedAt: undefined,
+    };
+  }
+
+  #find(via: ClusterId | null): Candidate | undefined {
+    return this.#candidates.find((one) => one.via === via);
+  }
+
+  #cost(candidate: Candidate): number | undefined {
+    const { srttMs, rttvarMs, lossRatio } = candidate.link;
+    if (srttMs === undefined) return undefined;
+    const { rttvarWeight, lossWeight } = this.#settings;
+    return srttMs + rttvarWeight * rttvarMs + lossWeight * lossRatio * Math.max(200, 1.5 * srttMs);
+  }
+
+  /** Whether its estimate may carry a choice. Direct may always be used; a relay has to be known. */
+  #isUsable(candidate: Candidate, now: MonotonicMs): boolean {
+    if (candidate.failedUntil !== undefined) return false;
+    if (candidate.via === null) return true;
+    const ageMs = candidate.link.ageMs(now);
+    const ageMaxMs = Math.max(
+      this.#settings.ageMaxMs,
+      3 * this.#settings.probeIntervalMs * this.#intervalFactor,
+    );
+    return (
+      candidate.link.samples >= this.#settings.samplesMin &&
+      candidate.link.srttMs !== undefined &&
+      ageMs !== undefined &&
+      ageMs <= ageMaxMs
+    );
+  }
+
+  /** Lowest cost of the usable ones; unmeasured direct last; ties go to the earlier candidate (direct first). */
+  #cheapest(candidates: readonly Candidate[], now: MonotonicMs): Candidate | undefined {
+    let best: Candidate | undefined;
+    let bestCost = Number.POSITIVE_INFINITY;
+    for (const one of candidates) {
+      if (!this.#isUsable(one, now)) continue;
+      const cost = this.#cost(one) ?? Number.MAX_VALUE;
+      if (cost < bestCost) {
+        best = one;
+        bestCost = cost;
+      }
+    }
+    return best;
+  }
+
+  /** Brings the choice up to date: failure first, then the challenger. */
+  #review(now: MonotonicMs): void {
+    const direct = this.#candidates[0] as Candidate;
+    if (!this.#isUsable(this.#current, now)) {
+      this.#fallBack(now, "fallback-path-failed");
+      return;
+    }
+    if (this.#candidates.length === 1) {
+      this.#reason = "only-path";
+      this.#challenger = undefined;
+      return;
+    }
+    const isRelayKnown = this.#candidates.some((one) => one.via !== null && one.link.samples > 0);
+    if (this.#current === direct && (!isRelayKnown || direct.link.srttMs === undefined)) {
+      this.#reason = "unmeasured-direct";
+      // Without a measurement of our own a cheaper relay cannot be told; a failed direct path is handled above.
+      if (direct.link.srttMs === undefined) this.#challenger = undefined;
+      return;
+    }
+    const best = this.#cheapest(this.#candidates, now) ?? this.#current;
+    if (best === this.#current) {
+      this.#challenger = undefined;
+      // The memory of a fallback lasts until the path in use is the right one anyway.
+      this.#reason = "cheapest";
+      return;
+    }
+    const bestCost = this.#cost(best) ?? Number.MAX_VALUE;
+    const currentCost = this.#cost(this.#current) ?? Number.MAX_VALUE;
+    const { switchMarginMs, switchMarginRatio, holdDownMs } = this.#settings;
+    const isClear = bestCost + Math.max(switchMarginMs, switchMarginRatio * currentCost) <= currentCost;
+    if (!isClear) {
+      this.#challenger = undefined;
+      if (this.#reason !== "fallback-path-failed") this.#reason = "hysteresis";
+      return;
+    }
+    if (this.#challenger === undefined) this.#challenger = { candidate: best, since: now };
+    // Another challenger may overtake the first one; what counts is how long the path in use has been the wrong one.
+    this.#challenger.candidate = best;
+    const heldMs = now - Math.max(this.#challenger.since, this.#currentSince);
+    if (heldMs < holdDownMs) {
+      if (this.#reason !== "fallback-path-failed") this.#reason = "hysteresis";
+      return;
+    }
+    this.#counters.switches++;
+    this.#use(best, "cheapest", now);
+  }
+
+  /** Leaves a path that cannot be used any more. */
+  #fallBack(now: MonotonicMs, reason: "fallback-path-failed" | "cheapest"): void {
+    const best = this.#cheapest(this.#candidates, now);
+    if (best !== undefined) {
+      this.#counters.fallbacks++;
+      this.#use(best, this.#candidates.length === 1 ? "only-path" : reason, now);
+      return;
+    }
+    // Nothing measured and unfailed is left. A relay that has not failed but is unmeasured still beats what has failed.
+    const untried = this.#candidates.find((one) => one.failedUntil === undefined);
+    const next = untried ?? (this.#candidates[0] as Candidate);
+    const nextReason = untried ? "fallback-path-failed" : "all-paths-failed";
+    if (next !== this.#current) this.#counters.fallbacks++;
+    if (next !== this.#current || this.#reason !== nextReason) this.#use(next, nextReason, now);
+  }
+
+  #use(candidate: Candidate, reason: PathReason, now: MonotonicMs): void {
+    if (candidate !== this.#current) this.#currentSince = now;
+    this.#current = candidate;
+    this.#reason = reason;
+    this.#challenger = undefined;
+  }
+
+  #lost(candidate: Candidate, now: MonotonicMs): void {
+    this.#counters.probesLost++;
+    candidate.link.handleLoss(now);
+    candidate.okInARow = 0;
+    candidate.lossesInARow++;
+    this.#scheduleNext(candidate, now);
+    if (candidate.lossesInARow >= this.#settings.probeLossesMax) this.#fail(candidate, now);
+    this.#review(now);
+  }
+
+  #fail(candidate: Candidate, now: MonotonicMs): void {
+    const { failedHoldMs, failedHoldMsMax } = this.#settings;
+    candidate.okInARow = 0;
+    if (candidate.failedUntil === undefined) {
+      this.#counters.failures++;
+      const quietMs = candidate.lastFailedAt === undefined ? Infinity : now - candidate.lastFailedAt;
+      // A path that flaps is kept out longer each time; a calm stretch ten times the hold wipes the slate.
+      candidate.holdMs =
+        quietMs < candidate.holdMs * 10 ? Math.min(failedHoldMsMax, candidate.holdMs * 2) : failedHoldMs;
+      // Look again soon: the sooner it is seen alive, the sooner it may serve.
+      candidate.dueAt = Math.min(candidate.dueAt, now + this.#settings.warmUpIntervalMs) as MonotonicMs;
+    }
+    candidate.lastFailedAt = now;
+    candidate.failedUntil = plusMs(now, candidate.holdMs);
+  }
+
+  #scheduleNext(candidate: Candidate, now: MonotonicMs): void {
+    const { probeIntervalMs, warmUpIntervalMs, samplesMin } = this.#settings;
+    const isWarm = candidate.link.samples >= samplesMin || candidate.lossesInARow > 1;
+    candidate.dueAt = plusMs(now, isWarm ? probeIntervalMs * this.#intervalFactor : warmUpIntervalMs);
+  }
+}

@@ -1,0 +1,146 @@
+/**
+ * Who may have bytes forwarded where. A relay serves only servers of the topology that proved themselves, and reaches
+ * only the exact host:port pairs of parents, world origins and property origins: it is never an open proxy.
+ */
+import type { ClusterId, OriginTarget, PropertyDocument, Role, ServerId, TopologyDocument } from "#kit";
+
+/** Why a tunnel was granted or refused: log word, metric label, and the text after the status in the answer. */
+export const relayReasons = [
+  "granted",
+  /** 407: no proof, or a proof that does not hold. */
+  "not-proven",
+  /** 403: proven, but no server of the topology or not of a role that asks for tunnels. */
+  "unknown-peer",
+  "role-not-served",
+  /** 400 */
+  "malformed-target",
+  /** 403: not in the list of permitted targets. */
+  "target-not-permitted",
+  /** 403: a relay that asks for a relay would make a loop. */
+  "target-is-relay",
+  /** 503 */
+  "draining",
+  "too-many-tunnels",
+  "too-many-tunnels-of-peer",
+  /** 503: no topology document has been applied yet. */
+  "no-topology",
+] as const;
+export type RelayReason = (typeof relayReasons)[number];
+
+export type RelayDecision =
+  | { readonly isGranted: true; readonly reason: "granted"; readonly host: string; readonly port: number }
+  | {
+      readonly isGranted: false;
+      readonly reason: Exclude<RelayReason, "granted">;
+      readonly status: 400 | 403 | 407 | 503;
+    };
+
+export type RelayRequest = {
+  /** Who proved itself; undefined: nobody. */
+  readonly peer: ServerId | undefined;
+  /** The authority of the CONNECT request, as sent. */
+  readonly authority: string;
+  readonly isDraining: boolean;
+  readonly tunnels: number;
+  readonly tunnelsOfPeer: number;
+};
+
+export type RelayLimits = { readonly tunnelsMax: number; readonly tunnelsPerPeerMax: number };
+
+/** Roles that open tunnels. */
+const servedRoles: readonly Role[] = ["edge", "parent"];
+
+/** "host:port" or "[v6]:port" (RFC 9112 section 3.2.3); undefined for anything else. */
+export function parseAuthority(authority: string): { host: string; port: number } | undefined {
+  if (authority.length > 300) return undefined;
+  const parts = /^(?:\[([0-9a-f:.]+)\]|([a-z0-9_.-]+)):([1-9][0-9]{0,4})$/.exec(authority.toLowerCase());
+  if (!parts) return undefined;
+  const host = parts[1] ?? parts[2] ?? "";
+  const port = Number(parts[3]);
+  return port > 65_535 ? undefined : { host, port };
+}
+
+/** The one spelling of a target, as `parseAuthority` reads it. */
+export function formatAuthority(host: string, port: number): string {
+  const name = host.toLowerCase();
+  return name.includes(":") ? `[${name}]:${port}` : `${name}:${port}`;
+}
+
+export class RelayPolicy {
+  readonly #limits: RelayLimits;
+  #peers: ReadonlyMap<ServerId, { role: Role; clusterId: ClusterId }> | undefined;
+  #fromTopology: ReadonlySet<string> = new Set();
+  #relays: ReadonlySet<string> = new Set();
+  readonly #ofProperty = new Map<string, readonly string[]>();
+  /** Target -> number of documents that permit it. */
+  readonly #fromProperties = new Map<string, number>();
+
+  constructor(limits: RelayLimits) {
+    this.#limits = limits;
+  }
+
+  /** Parents and world origins become permitted; every server becomes known. */
+  setTopology(topology: TopologyDocument): void {
+    const peers = new Map<ServerId, { role: Role; clusterId: ClusterId }>();
+    const targets = new Set<string>();
+    const relays = new Set<string>();
+    for (const { role, clusterId, servers } of topology.clusters) {
+      for (const { serverId, address, port } of servers) {
+        peers.set(serverId, { role, clusterId });
+        const authority = formatAuthority(address, port);
+        if (role === "parent" || role === "origin") targets.add(authority);
+        if (role === "relay") relays.add(authority);
+      }
+    }
+    this.#peers = peers;
+    this.#fromTopology = targets;
+    this.#relays = relays;
+  }
+
+  /** The origins of a property become permitted in place of those of its earlier version; inactive: none. */
+  setProperty(propertyId: string, property: PropertyDocument | undefined): void {
+    for (const target of this.#ofProperty.get(propertyId) ?? []) {
+      const left = (this.#fromProperties.get(target) ?? 1) - 1;
+      if (left === 0) this.#fromProperties.delete(target);
+      else this.#fromProperties.set(target, left);
+    }
+    this.#ofProperty.delete(propertyId);
+    if (property === undefined || !property.isActive) return;
+    const targets = property.origins.map((origin: OriginTarget) => formatAuthority(origin.host, origin.port));
+    for (const target of targets)
+      this.#fromProperties.set(target, (this.#fromProperties.get(target) ?? 0) + 1);
+    this.#ofProperty.set(propertyId, targets);
+  }
+
+  /** The cheapest refusals first; nothing about targets is told to who has not proven itself. */
+  decide(request: RelayRequest): RelayDecision {
+    if (request.peer === undefined) return refuse("not-proven", 407);
+    if (this.#peers === undefined) return refuse("no-topology", 503);
+    const peer = this.#peers.get(request.peer);
+    if (peer === undefined) return refuse("unknown-peer", 403);
+    if (!servedRoles.includes(peer.role)) return refuse("role-not-served", 403);
+    if (request.isDraining) return refuse("draining", 503);
+    const target = parseAuthority(request.authority);
+    if (target === undefined) return refuse("malformed-target", 400);
+    const authority = formatAuthority(target.host, target.port);
+    if (this.#relays.has(authority)) return refuse("target-is-relay", 403);
+    if (!this.#fromTopology.has(authority) && !this.#fromProperties.has(authority))
+      return refuse("target-not-permitted", 403);
+    if (request.tunnels >= this.#limits.tunnelsMax) return refuse("too-many-tunnels", 503);
+    if (request.tunnelsOfPeer >= this.#limits.tunnelsPerPeerMax)
+      return refuse("too-many-tunnels-of-peer", 503);
+    return { isGranted: true, reason: "granted", host: target.host, port: target.port };
+  }
+
+  /** Whether a server of this id stands in the topology. */
+  knows(serverId: ServerId): boolean {
+    return this.#peers?.has(serverId) ?? false;
+  }
+  get permittedTargets(): number {
+    return this.#fromTopology.size + this.#fromProperties.size;
+  }
+}
+
+function refuse(reason: Exclude<RelayReason, "granted">, status: 400 | 403 | 407 | 503): RelayDecision {
+  return { isGranted: false, reason, status };
+}

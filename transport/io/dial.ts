@@ -1,0 +1,240 @@
+/**
+ * The one place that opens connections from a server of ours to anything else: resolves, applies the emulated network
+ * where one is installed, and puts TLS on top. Certificates are always verified.
+ */
+import { connect as connectTcp, isIP, type Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import { connect as connectTls } from "node:tls";
+import { IsochroneError } from "#kit";
+import { systemClock } from "#kit/io";
+import { OriginResolver } from "./origin-resolver.ts";
+import { ShapedSocket } from "./shaped-socket.ts";
+import { type WanView, wanViewOf } from "./wan.ts";
+
+export type TlsOptions = {
+  /** Name that the certificate must be for, sent as SNI unless it is an address. */
+  readonly servername: string;
+  /** Certification authorities to trust in place of the system's (PEM), for private origins and tests. */
+  readonly ca?: string | readonly string[] | undefined;
+};
+
+export type DialOptions = {
+  /** Host name or address. */
+  readonly host: string;
+  readonly port: number;
+  readonly tls?: TlsOptions | undefined;
+  /** For everything: resolving, connecting, the TLS handshake. Default 10 s. */
+  readonly timeoutMs?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** Default: the process's own. */
+  readonly resolver?: OriginResolver | undefined;
+};
+
+export const DIAL_TIMEOUT_MS = 10_000;
+/** Linux's first SYN retransmission (RFC 6298 (2.1)). */
+const SYN_RETRANSMISSION_MS = 1_000;
+/** Idle connections are kept for minutes; middleboxes forget sooner. */
+const KEEP_ALIVE_DELAY_MS = 30_000;
+
+const processResolver = new OriginResolver({ clock: systemClock });
+
+/**
+ * An open connection (with `tls`: after a verified handshake). Throws IsochroneError, always `retry: "safe"`, since nothing
+ * was sent: "connect-timeout", "connect-failed", "tls-failed", "dns-failed", "aborted".
+ */
+export async function dial(options: DialOptions): Promise<Duplex> {
+  const { host, port, tls, timeoutMs = DIAL_TIMEOUT_MS, signal, resolver = processResolver } = options;
+  const name = host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+  const fail = (code: string, why: string, cause?: unknown): IsochroneError =>
+    new IsochroneError(`Cannot connect to ${name}: ${why}`, {
+      code,
+      source: code === "aborted" ? "downstream" : "upstream",
+      retry: "safe",
+      cause,
+    });
+  if (signal?.aborted) throw fail("aborted", "given up before it began");
+
+  const guard = new AbortController();
+  let stopped: IsochroneError | undefined;
+  const stop = (error: IsochroneError): void => {
+    stopped ??= error;
+    guard.abort();
+  };
+  const timer = setTimeout(
+    () => stop(fail("connect-timeout", `connect timeout after ${timeoutMs} ms`)),
+    timeoutMs,
+  );
+  const onAbort = (): void => stop(fail("aborted", "given up by the caller"));
+  signal?.addEventListener("abort", onAbort, { once: true });
+  try {
+    const addresses = await raced(resolver.resolve(host), guard.signal);
+    const view = wanViewOf(addresses[0] ?? host, port);
+    if (view) await crossing(view, guard.signal);
+    const socket = await open(addresses, port, guard.signal);
+    const plain: Duplex = view ? new ShapedSocket(socket, view) : socket;
+    if (tls === undefined) return plain;
+    return await secure(plain, tls, guard.signal);
+  } catch (error) {
+    if (stopped) throw stopped;
+    if (error instanceof IsochroneError) throw error;
+    const why = error instanceof Error ? error.message : String(error);
+    throw error instanceof TlsFailure
+      ? fail(
+          "tls-failed",
+          `TLS handshake with ${JSON.stringify(tls?.servername)} failed: ${why}`,
+          error.cause,
+        )
+      : fail("connect-failed", why, error);
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", onAbort);
+  }
+}
+
+/** Puts verified TLS on an open connection, such as a tunnel. Ends it on failure. Rejects with TlsFailure or on abort. */
+export function secure(plain: Duplex, options: TlsOptions, signal: AbortSignal): Promise<Duplex> {
+  return new Promise((resolve, reject) => {
+    const { servername, ca } = options;
+    const secured = connectTls({
+      socket: plain,
+      // Which name the certificate is checked against; SNI carries names only (RFC 6066 section 3).
+      host: servername,
+      ...(isIP(servername) === 0 && { servername }),
+      ...(ca !== undefined && { ca: typeof ca === "string" ? ca : [...ca] }),
+      ALPNProtocols: ["http/1.1"],
+      minVersion: "TLSv1.2",
+      rejectUnauthorized: true,
+    });
+    const done = (): void => {
+      signal.removeEventListener("abort", onAbort);
+      secured.off("secureConnect", onSecure);
+      secured.off("error", onError);
+      secured.off("close", onClose);
+    };
+    const failed = (error: unknown): void => {
+      done();
+      secured.on("error", () => {});
+      secured.destroy();
+      plain.destroy();
+      reject(new TlsFailure(error));
+    };
+    const onSecure = (): void => {
+      done();
+      resolve(secured);
+    };
+    const onError = (error: Error): void => failed(error);
+    const onClose = (): void => failed(new Error("the peer closed the connection"));
+    const onAbort = (): void => failed(new Error("stopped"));
+    if (signal.aborted) {
+      failed(new Error("stopped"));
+      return;
+    }
+    signal.addEventListener("abort", onAbort, { once: true });
+    secured.once("secureConnect", onSecure);
+    secured.once("error", onError);
+    secured.once("close", onClose);
+  });
+}
+
+/** A handshake that did not succeed; `cause` says why. */
+export class TlsFailure extends Error {
+  constructor(cause: unknown) {
+    super(cause instanceof Error ? cause.message : String(cause), { cause });
+    this.name = "TlsFailure";
+  }
+}
+
+/** The three-way handshake's round trip in the emulated network: one rtt, more for a lost SYN, for ever behind a cut. */
+async function crossing(view: WanView, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    const { link, isCut } = view.link();
+    if (isCut) {
+      await changed(view, signal);
+      // The next SYN goes out some time after the link is back.
+      await pause(200, signal);
+      continue;
+    }
+    const isLost = link.lossRatio > 0 && view.random() < link.lossRatio;
+    await pause(link.rttMs + (isLost ? SYN_RETRANSMISSION_MS : 0), signal);
+    if (!view.link().isCut) return;
+  }
+}
+
+function open(addresses: readonly string[], port: number, signal: AbortSignal): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const known = addresses.map((address) => ({ address, family: isIP(address) }));
+    const first = known[0];
+    if (first === undefined) {
+      reject(new Error("no address"));
+      return;
+    }
+    const socket =
+      known.length === 1
+        ? connectTcp({ host: first.address, port, noDelay: true })
+        : connectTcp({
+            host: "several.invalid",
+            port,
+            noDelay: true,
+            // RFC 8305 over the addresses that we resolved ourselves.
+            autoSelectFamily: true,
+            lookup: (_host, _options, callback) => callback(null, known),
+          });
+    const done = (): void => {
+      signal.removeEventListener("abort", onAbort);
+      socket.off("connect", onConnect);
+      socket.off("error", onError);
+    };
+    const onConnect = (): void => {
+      done();
+      socket.setKeepAlive(true, KEEP_ALIVE_DELAY_MS);
+      resolve(socket);
+    };
+    const onError = (error: Error): void => {
+      done();
+      reject(error);
+    };
+    const onAbort = (): void => {
+      done();
+      socket.on("error", () => {});
+      socket.destroy();
+      reject(new Error("stopped"));
+    };
+    if (signal.aborted) {
+      onAbort();
+      return;
+    }
+    signal.addEventListener("abort", onAbort, { once: true });
+    socket.once("connect", onConnect);
+    socket.once("error", onError);
+  });
+}
+
+/** Rejects when the signal fires first. */
+function raced<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => reject(new Error("stopped"));
+    if (signal.aborted) onAbort();
+    signal.addEventListener("abort", onAbort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
+  });
+}
+
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return raced(new Promise<void>((resolve) => setTimeout(resolve, ms)), signal);
+}
+
+function changed(view: WanView, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const stop = view.onChange(() => {
+      stop();
+      signal.removeEventListener("abort", onAbort);
+      resolve();
+    });
+    const onAbort = (): void => {
+      stop();
+      reject(new Error("stopped"));
+    };
+    if (signal.aborted) onAbort();
+    else signal.addEventListener("abort", onAbort, { once: true });
+  });
+}

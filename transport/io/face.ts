@@ -1,0 +1,93 @@
+/** The words of transport's face: what a caller asks for and what it gets back. */
+import type { Readable } from "node:stream";
+import type { ClusterId, MonotonicMs, OriginTarget, ServerId } from "#kit";
+import type { PathReason } from "../core/path-chooser.ts";
+
+/** Where a request goes: a server of ours (parent, relay, peer in the cluster) or a customer's origin. */
+export type TransportTarget =
+  | { readonly kind: "server"; readonly serverId: ServerId }
+  | { readonly kind: "origin"; readonly origin: OriginTarget };
+
+/** An origin to keep measured. `clusterId` when it stands in a cluster of the topology (world origins). */
+export type KnownOrigin = { readonly origin: OriginTarget; readonly clusterId: ClusterId | null };
+
+/** Names and values as they stand on the wire, in order, repetitions kept. */
+export type HeaderList = readonly (readonly [name: string, value: string])[];
+
+/** Bounds of one request; what is absent comes from the settings. Each ends the request with its own error code. */
+export type RequestTimeouts = {
+  /** From the request to an open connection, ms ("connect-timeout"). */
+  readonly connectMs?: number;
+  /** From the request on the wire to the response head, ms ("headers-timeout"). */
+  readonly headersMs?: number;
+  /** Longest pause within the response body, ms ("body-timeout"). */
+  readonly bodyMs?: number;
+};
+
+export type TransportRequest = {
+  readonly method: string;
+  /** Origin form: path and query, starting with "/". */
+  readonly path: string;
+  /**
+   * Sent in this order, except framing and hop-by-hop fields (RFC 9110 section 7.6.1), which transport drops and makes
+   * anew. `Content-Length` is kept and enforced: a body of another length fails. Without a `Host` the target's own is sent.
+   */
+  readonly headers: HeaderList;
+  /** A stream is sent once: such a request is never repeated. */
+  readonly body?: Readable | Uint8Array | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly timeouts?: RequestTimeouts | undefined;
+};
+
+/** The path that the answer came over. `via` null: direct. */
+export type UsedPath = { readonly via: ClusterId | null; readonly reason: PathReason };
+
+export type TransportResponse = {
+  readonly status: number;
+  /** Raw order and case. Framing fields are still in it: the caller drops what is hop by hop. */
+  readonly headers: HeaderList;
+  /**
+   * Ends with the message; destroying it ends the exchange. Fails with an IsochroneError whose `retry` is "safe" when
+   * the rest could be asked for again. A body that broke off and could be resumed by Range (RFC 9110 section 14) goes on
+   * without the caller noticing; `resumes` counts it.
+   */
+  readonly body: Readable;
+  readonly path: UsedPath;
+  readonly timings: {
+    /** Until the request was on an open connection: about 0 on a warm one. */
+    readonly connectMs: number;
+    /** From then until the response head. */
+    readonly ttfbMs: number;
+    /** Tries in all, 1 when nothing failed. */
+    readonly attempts: number;
+  };
+  /** Of a chunked body (RFC 9112 section 7.1.2), once `body` has ended; empty without any. */
+  trailers(): HeaderList;
+  /** How often the body was resumed by Range after its path broke. */
+  resumes(): number;
+};
+
+/** One candidate as it is measured now. */
+export type CandidateReport = {
+  readonly via: ClusterId | null;
+  /** Null while unmeasured. */
+  readonly srttMs: number | null;
+  readonly rttvarMs: number | null;
+  readonly lossRatio: number;
+  readonly samples: number;
+  /** What choosing it costs, ms: srtt + weighted rttvar + loss penalty; null while unmeasured. */
+  readonly costMs: number | null;
+  readonly isFailed: boolean;
+  /** What the map estimates for it, ms; null if it says nothing. */
+  readonly mapRttMs: number | null;
+  readonly ageMs: number | null;
+};
+
+/** Why a request to a target goes the way it goes. */
+export type PathExplanation = {
+  readonly target: string;
+  readonly toClusterId: ClusterId | null;
+  readonly chosen: UsedPath;
+  readonly chosenSince: MonotonicMs | null;
+  readonly candidates: readonly CandidateReport[];
+};

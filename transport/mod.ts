@@ -1,0 +1,40 @@
+/**
+ * Transport: how bytes reach a parent, a relay or an origin. Paths are measured, chosen and left; connections are kept
+ * open and warm; the emulated network of a world is applied here and nowhere else.
+ */
+export {
+  LinkEstimator,
+  type LinkEstimatorSettings,
+  linkEstimatorDefaults,
+  type SampleVerdict,
+} from "./core/link-estimator.ts";
+export {
+  PathChooser,
+  type PathChoice,
+  type PathChooserCounters,
+  type PathChooserSettings,
+  type PathProbe,
+  type PathReason,
+  type PathState,
+  pathChooserDefaults,
+  pathReasons,
+  type RelayCandidate,
+} from "./core/path-chooser.ts";
+export { peerProofHeader, type PeerProofRefusal, type PeerProofRequest } from "./core/peer-proof.ts";
+export { RetryBudget, type RetryBudgetSettings, retryBudgetDefaults } from "./core/retry-budget.ts";
+export { type WanLink, type WanState, wanState } from "./core/wan-state.ts";
+export { DIAL_TIMEOUT_MS, type DialOptions, dial, type TlsOptions } from "./io/dial.ts";
+export type {
+  CandidateReport,
+  HeaderList,
+  KnownOrigin,
+  PathExplanation,
+  RequestTimeouts,
+  TransportRequest,
+  TransportResponse,
+  TransportTarget,
+  UsedPath,
+} from "./io/face.ts";
+export { OriginResolver, type ResolverSettings } from "./io/origin-resolver.ts";
+export { PeerVerifier, type PeerVerdict, peerKeyFromEnvironment, signPeer } from "./io/peer-proof.ts";
+export { installedWan, installWan, installWanFromEnvironment, wanSelf } from "./io/wan.ts";
