@@ -73,7 +73,7 @@ function parseIpv6Words(text: string): number[] | undefined {
     const right = gap + 2 === text.length ? [] : parseGroups(text.slice(gap + 2), true);
     // RFC 4291, 2.2: "::" stands for one or more groups of zeros.
     if (!left || !right || left.length + right.length > 7) return undefined;
-    groups = [...left, ...new Array<number>(8 - left.length - right.length).fill(0), ...right];
+    groups = [...left, ...Array.from({ length: 8 - left.length - right.length }, () => 0), ...right];
   }
   const words: number[] = [];
   for (let index = 0; index < 8; index += 2)

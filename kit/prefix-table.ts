@@ -149,9 +149,10 @@ class RangeTable<T> {
   }
 
   /**
-   * Widens the block around the address bit by bit while all it holds is the same. The cursors `first` and `last`
-   * are the outermost runs known to be the same; they only move outwards, so no run is asked about twice except the
-   * one that ends the search.
+   * The block around the address is limited by the nearest address on each side that is not known to be the same:
+   * it must be longer than what the address has in common with either. The side with more in common is the one that
+   * keeps the block small (they cannot be equal: the first bit that differs is 1 on the left, 0 on the right), so its
+   * neighbouring run is asked about next. Nothing is allocated, no run is asked about twice.
    */
   scopeOf(
     words: readonly number[],
@@ -159,39 +160,46 @@ class RangeTable<T> {
     same: (a: T | undefined, b: T | undefined) => boolean,
   ): number {
     const value = this.#valueOf(range);
-    const runCount = this.#runStarts.length - 1;
-    const block = words.slice();
     let first = this.#runOf[range] as number;
     let last = first;
-    for (let length = this.#bits; length > 0; length--) {
-      // The block of length - 1 bits: its first address, then its last one, in the same array.
-      const wordIndex = (length - 1) >>> 5;
-      const bit = 1 << (31 - ((length - 1) & 31));
-      block[wordIndex] = ((block[wordIndex] as number) & ~bit) >>> 0;
-      for (let run = first; this.#beginsAfter(run, block); run--) {
-        if (!same(value, this.#valueOf(this.#runStarts[run - 1] as number))) return length;
-        first = run - 1;
-      }
-      const end = block.slice();
-      const ones = bit < 0 ? 0xffff_ffff : bit * 2 - 1;
-      end[wordIndex] = ((end[wordIndex] as number) | ones) >>> 0;
-      end.fill(0xffff_ffff, wordIndex + 1);
-      for (let run = last + 1; run < runCount && !this.#beginsAfter(run, end); run++) {
-        if (!same(value, this.#valueOf(this.#runStarts[run] as number))) return length;
-        last = run;
+    let left = this.#bitsCommonBefore(first, words);
+    let right = this.#bitsCommonWith(last + 1, words);
+    while (left >= 0 || right >= 0) {
+      if (left > right) {
+        if (!same(value, this.#valueOf(this.#runStarts[first - 1] as number))) return left + 1;
+        left = this.#bitsCommonBefore(--first, words);
+      } else {
+        if (!same(value, this.#valueOf(this.#runStarts[last + 1] as number))) return right + 1;
+        right = this.#bitsCommonWith(++last + 1, words);
       }
     }
     return 0;
   }
 
-  /** Whether the first address of `run` is greater than `words`. Run 0 begins at zero: never. */
-  #beginsAfter(run: number, words: readonly number[]): boolean {
+  /** Leading bits that `words` has in common with the first address of `run`; -1 if there is no such run. */
+  #bitsCommonWith(run: number, words: readonly number[]): number {
+    if (run >= this.#runStarts.length - 1) return -1;
     const at = (this.#runStarts[run] as number) * this.#wordCount;
     for (let index = 0; index < this.#wordCount; index++) {
-      const difference = (this.#starts[at + index] as number) - (words[index] as number);
-      if (difference !== 0) return difference > 0;
+      const difference = (this.#starts[at + index] as number) ^ (words[index] as number);
+      if (difference !== 0) return index * 32 + Math.clz32(difference);
     }
-    return false;
+    return this.#bits;
+  }
+
+  /** Leading bits that `words` has in common with the last address before `run`; -1 if `run` is the first. */
+  #bitsCommonBefore(run: number, words: readonly number[]): number {
+    if (run === 0) return -1;
+    const at = (this.#runStarts[run] as number) * this.#wordCount;
+    // One less than the start: words of zeros at its end borrow from the word before them.
+    let borrowFrom = this.#wordCount - 1;
+    while (this.#starts[at + borrowFrom] === 0) borrowFrom--;
+    for (let index = 0; index < this.#wordCount; index++) {
+      const word = (this.#starts[at + index] as number) - (index >= borrowFrom ? 1 : 0);
+      const difference = word ^ (words[index] as number);
+      if (difference !== 0) return index * 32 + Math.clz32(difference);
+    }
+    return this.#bits;
   }
 }
 
@@ -203,7 +211,7 @@ function flatten<T>(
   matches: readonly PrefixMatch<T>[],
   wordCount: number,
 ): { starts: number[]; matchIndex: number[] } {
-  const starts: number[] = new Array<number>(wordCount).fill(0);
+  const starts: number[] = Array.from({ length: wordCount }, () => 0);
   const matchIndex: number[] = [NONE];
   const open: { readonly index: number; readonly after: readonly number[] | undefined }[] = [];
 

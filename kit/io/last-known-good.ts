@@ -82,13 +82,13 @@ export class LastKnownGood<T> {
       return this.#waiting.saved;
     }
     if (!this.#running) return this.#start(value);
-    const next = (): Promise<void> => {
+    const startNewest = (): Promise<void> => {
       const newest = this.#waiting as { value: T };
       this.#waiting = undefined;
       return this.#start(newest.value);
     };
     // Whether the first one failed is told to its own caller.
-    const saved = this.#running.then(next, next);
+    const saved = this.#running.then(startNewest, startNewest);
     this.#waiting = { value, saved };
     return saved;
   }

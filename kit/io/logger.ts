@@ -112,10 +112,11 @@ function printable(name: string, value: unknown, depth: number): unknown {
       return String(value);
     case "function":
       return "[function]";
+    case "boolean":
+    case "undefined":
+      return value;
     case "object":
       break;
-    default:
-      return value;
   }
   if (value === null) return null;
   if (depth >= DEPTH_MAX) return "[too deep]";

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { IpAddress, IpFamily, IpPrefix } from "../../../kit/ip.ts";
 import {
@@ -140,11 +140,16 @@ describe("PrefixTable equals brute force", () => {
       const prefix = { address: maskAddress({ family: 4, words: [first] }, prefixLength), prefixLength };
       entries.set(formatPrefix(prefix), [prefix, random.int(50)]);
     }
+    // Ranges that begin right at, and right after, the first address of an index element.
+    for (let high = 0; high < 0x1_0000; high += 97) {
+      const prefix = { address: { family: 4 as const, words: [high * 0x1_0000] }, prefixLength: 32 };
+      entries.set(formatPrefix(prefix), [prefix, 50]);
+    }
     const list = [...entries.values()];
     const table = new PrefixTable(list);
     for (let n = 0; n < 1000; n++) {
       const near = random.pick(list)[0].address.words[0] as number;
-      const value = random.chance(0.5) ? random.int(2 ** 32) : Math.max(0, near - random.int(2));
+      const value = random.chance(0.5) ? random.int(2 ** 32) : Math.max(0, near + random.int(3) - 1);
       const address: IpAddress = { family: 4, words: [value] };
       expect(table.lookup(address)).toEqual(bruteLookup(list, address));
     }

@@ -81,7 +81,7 @@ describe("Logger", () => {
       big: 2n ** 70n,
       nan: Number.NaN,
       long: "y".repeat(5000),
-      wide: new Array(200).fill(1),
+      wide: Array.from({ length: 200 }, () => 1),
       bytes: new Uint8Array(3),
       id: "other",
     });

@@ -40,7 +40,7 @@ describe("Random", () => {
 
   it("is uniform: 100 bins of 100,000 draws pass chi-square at 1e-4", () => {
     const random = new Random("bins");
-    const bins = new Array<number>(100).fill(0);
+    const bins = Array.from({ length: 100 }, () => 0);
     for (let n = 0; n < 100_000; n++) {
       const bin = random.int(100);
       bins[bin] = (bins[bin] as number) + 1;
