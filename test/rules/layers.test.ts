@@ -42,8 +42,14 @@ describe("package.json", () => {
     expect(versions.filter(([, version]) => !/^\d+\.\d+\.\d+(-[\w.]+)?$/.test(version))).toEqual([]);
   });
 
-  test("is locked", () => {
-    expect(existsSync(join(ROOT, "package-lock.json"))).toBe(true);
+  test("is locked, with every platform's optional package: npm ci refuses a lock file that leaves one out", () => {
+    const { packages } = JSON.parse(textOf("package-lock.json")) as {
+      packages: Record<string, { optionalDependencies?: Record<string, string> }>;
+    };
+    const locked = Object.keys(packages);
+    const wanted = Object.values(packages).flatMap((entry) => Object.keys(entry.optionalDependencies ?? {}));
+    expect(wanted.length).toBeGreaterThan(0);
+    expect(wanted.filter((name) => !locked.some((key) => key.endsWith(`node_modules/${name}`)))).toEqual([]);
   });
 
   test("allows install scripts only where one is needed: Node itself", () => {
