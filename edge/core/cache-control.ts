@@ -1,0 +1,169 @@
+/**
+ * Cache-Control and its targeted forms as directives (RFC 9111, section 5.2; RFC 9213). The reader is tolerant of form
+ * and strict of meaning: whatever cannot be understood never makes a response fresher or more public.
+ */
+import { type Fields, fieldLines, isToken, listMembers } from "./headers.ts";
+
+/** Directives by lower-case name; each with its arguments in order of appearance, null where it had none. */
+export type Directives = ReadonlyMap<string, readonly (string | null)[]>;
+
+/** Directives read from one field line set; beyond this the rest is ignored and the set counts as damaged. */
+const DIRECTIVES_MAX = 64;
+
+/** RFC 9111, section 1.2.2: a delta-seconds beyond this is taken for it; a cache never needs more than 68 years. */
+export const DELTA_SECONDS_MAX = 2_147_483_648;
+
+/** Unquotes a quoted-string (RFC 9110, section 5.6.4); undefined when it is damaged. */
+function unquote(text: string): string | undefined {
+  if (text.length < 2 || !text.endsWith('"')) return undefined;
+  let result = "";
+  for (let index = 1; index < text.length - 1; index++) {
+    let char = text[index] ?? "";
+    if (char === '"') return undefined;
+    if (char === "\\") {
+      index++;
+      if (index >= text.length - 1) return undefined;
+      char = text[index] ?? "";
+    }
+    result += char;
+  }
+  return result;
+}
+
+/**
+ * Reads Cache-Control lines. A member that is no directive (a blank before "=", a name that is no token) is skipped. An
+ * argument may be a token or a quoted string, as RFC 9111, section 5.2 asks; a damaged one is kept as it stands, so
+ * that `deltaSeconds` sees an invalid value instead of none. Never throws.
+ */
+export function parseDirectives(lines: readonly string[]): Directives {
+  const directives = new Map<string, (string | null)[]>();
+  let count = 0;
+  for (const line of lines) {
+    for (const member of listMembers(line)) {
+      if (++count > DIRECTIVES_MAX) return directives;
+      const equals = member.indexOf("=");
+      const name = (equals === -1 ? member : member.slice(0, equals)).toLowerCase();
+      if (!isToken(name)) continue;
+      let argument: string | null = null;
+      if (equals !== -1) {
+        const raw = member.slice(equals + 1);
+        argument = raw.startsWith('"') ? (unquote(raw) ?? raw) : raw;
+      }
+      const known = directives.get(name);
+      if (known) known.push(argument);
+      else directives.set(name, [argument]);
+    }
+  }
+  return directives;
+}
+
+/** The Cache-Control directives of a message. */
+export function cacheControl(fields: Fields): Directives {
+  return parseDirectives(fieldLines(fields, "cache-control"));
+}
+
+/** What a delta-seconds directive says: absent, or seconds, or something that cannot be understood. */
+export type DeltaSeconds = number | "invalid" | undefined;
+
+/**
+ * A delta-seconds argument (RFC 9111, section 1.2.2): digits only, capped at 2^31. `invalid` when it is malformed or
+ * stated more than once with different values: such a response counts as stale (section 4.2.1).
+ */
+export function deltaSeconds(directives: Directives, name: string): DeltaSeconds {
+  const args = directives.get(name);
+  if (args === undefined) return undefined;
+  let result: number | undefined;
+  for (const argument of args) {
+    if (argument === null || !/^[0-9]+$/.test(argument)) return "invalid";
+    const seconds = argument.length > 10 ? DELTA_SECONDS_MAX : Math.min(Number(argument), DELTA_SECONDS_MAX);
+    if (result !== undefined && result !== seconds) return "invalid";
+    result = seconds;
+  }
+  return result;
+}
+
+/**
+ * Field names that a qualified directive (`no-cache="a, b"`, `private="a"`) lists, lower case; undefined when the
+ * directive is absent, `all` when it stands without a readable list (RFC 9111, sections 5.2.2.4 and 5.2.2.7).
+ */
+export function qualifiedFields(directives: Directives, name: string): "all" | readonly string[] | undefined {
+  const args = directives.get(name);
+  if (args === undefined) return undefined;
+  const names: string[] = [];
+  for (const argument of args) {
+    if (argument === null) return "all";
+    const listed = argument.split(",").map((one) => one.trim().toLowerCase());
+    if (listed.length === 0 || !listed.every(isToken)) return "all";
+    names.push(...listed);
+  }
+  return names;
+}
+
+/** Fields that speak to this cache before Cache-Control does, most specific first (RFC 9213, section 2). */
+export const TARGETED_FIELDS = ["isochrone-cache-control", "cdn-cache-control"] as const;
+
+/** Where the directives that govern a response came from. */
+export type DirectiveSource = (typeof TARGETED_FIELDS)[number] | "surrogate-control" | "cache-control";
+
+/**
+ * A targeted field is a Structured Fields Dictionary (RFC 9213, section 2.1; RFC 9651): one that does not parse is
+ * ignored whole, and so is one that is empty. Here only what cache directives need is read: bare keys, integers,
+ * tokens, strings and booleans, parameters skipped; the last of equal keys wins.
+ */
+function parseTargeted(lines: readonly string[]): Directives | undefined {
+  const result = new Map<string, (string | null)[]>();
+  const text = lines.join(",").trim();
+  if (text === "") return undefined;
+  const members = listMembers(text);
+  // An empty member between commas is a parse error in a dictionary.
+  if (/,\s*(,|$)/.test(text)) return undefined;
+  for (const member of members.slice(0, DIRECTIVES_MAX)) {
+    const match =
+      /^([a-z*][a-z0-9_\-.*]*)(?:=(?:(-?[0-9]{1,15})|(-?[0-9]{1,12}\.[0-9]{1,3})|([A-Za-z*][!#$%&'*+\-.^_`|~0-9A-Za-z:/]*)|("(?:[ !#-[\]-~]|\\["\\])*")|\?([01])))?((?:;[ ]*[a-z*][a-z0-9_\-.*]*(?:=(?:[!#$%&'*+\-.^_`|~0-9A-Za-z:/?]+|"(?:[ !#-[\]-~]|\\["\\])*"))?)*)$/.exec(
+        member,
+      );
+    if (!match) return undefined;
+    const [, name = "", whole, decimal, token, quoted, flag] = match;
+    if (flag === "0") {
+      result.delete(name);
+      continue;
+    }
+    // Types count here: max-age="60" is a string, not an integer, and therefore invalid (RFC 9213, section 2.1).
+    const argument = whole ?? (decimal !== undefined ? `${decimal}` : undefined) ?? (token !== undefined ? token : undefined);
+    const isNumeric = name === "max-age" || name === "s-maxage" || name.startsWith("stale-");
+    if (quoted !== undefined) result.set(name, [isNumeric ? quoted : (unquote(quoted) ?? quoted)]);
+    else result.set(name, [argument ?? null]);
+  }
+  return result.size === 0 ? undefined : result;
+}
+
+/**
+ * The directives that govern a response in this cache: the first targeted field that is there and valid, then
+ * Surrogate-Control (W3C Edge Architecture, legacy), then Cache-Control. A valid targeted field replaces Cache-Control
+ * and Expires altogether (RFC 9213, section 2.2).
+ */
+export function governingDirectives(fields: Fields): { readonly source: DirectiveSource; readonly directives: Directives } {
+  for (const source of TARGETED_FIELDS) {
+    const lines = fieldLines(fields, source);
+    if (lines.length === 0) continue;
+    const directives = parseTargeted(lines);
+    if (directives !== undefined) return { source, directives };
+  }
+  const surrogate = fieldLines(fields, "surrogate-control");
+  if (surrogate.length > 0) {
+    const directives = parseSurrogate(surrogate);
+    if (directives.size > 0) return { source: "surrogate-control", directives };
+  }
+  return { source: "cache-control", directives: cacheControl(fields) };
+}
+
+/** Surrogate-Control: members may carry `;target`, which names one surrogate; what is meant for another is skipped. */
+function parseSurrogate(lines: readonly string[]): Directives {
+  const own = lines.flatMap((line) =>
+    listMembers(line).flatMap((member) => {
+      const [directive = "", target] = member.split(";");
+      return target === undefined || target.trim() === "isochrone" ? [directive] : [];
+    }),
+  );
+  return parseDirectives(own);
+}

@@ -1,0 +1,64 @@
+/** The primary cache key (RFC 9111, section 2) of a request, and the one that a purge by URL means. */
+import type { CachingPolicy } from "#kit";
+
+/** A primary cache key: `scheme://host/path?query`, the query as the policy keys it. */
+export type CacheKey = string & { readonly __brand: "CacheKey" };
+
+/** The query as the policy keys it, with its "?"; "" when none belongs to the key. */
+function keyedQuery(query: string, keyQuery: CachingPolicy["keyQuery"]): string {
+  switch (keyQuery) {
+    case "none":
+      return "";
+    case "sorted":
+      // Parameters of equal name keep their order: it can carry meaning.
+      return query === ""
+        ? ""
+        : `?${query
+            .split("&")
+            .map((parameter, index) => ({ parameter, name: parameter.split("=", 1)[0] ?? "", index }))
+            .sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : a.index - b.index))
+            .map(({ parameter }) => parameter)
+            .join("&")}`;
+    case "all":
+      return query === "" ? "" : `?${query}`;
+    default:
+      return keyQuery satisfies never;
+  }
+}
+
+/** The key of a request. `host` in lower case. Bytes of the target are taken as they are: origins may tell them apart. */
+export function cacheKey(
+  request: { readonly scheme: "http" | "https"; readonly host: string; readonly target: string },
+  policy: Pick<CachingPolicy, "keyQuery">,
+): CacheKey {
+  const mark = request.target.indexOf("?");
+  const path = mark === -1 ? request.target : request.target.slice(0, mark);
+  const query = mark === -1 ? "" : request.target.slice(mark + 1);
+  return `${request.scheme}://${request.host}${path}${keyedQuery(query, policy.keyQuery)}` as CacheKey;
+}
+
+/** An absolute http(s) URI cut into what a key needs; undefined when it is none. No fragment, no user information. */
+export function parseAbsoluteUri(
+  text: string,
+): { readonly scheme: "http" | "https"; readonly host: string; readonly target: string } | undefined {
+  const match = /^(https?):\/\/([^/?#@\s]+)(\/[^?#\s]*)?(\?[^#\s]*)?(?:#.*)?$/i.exec(text);
+  if (!match) return undefined;
+  const scheme = (match[1] ?? "").toLowerCase() as "http" | "https";
+  return { scheme, host: canonicalHost(match[2] ?? "", scheme), target: `${match[3] ?? "/"}${match[4] ?? ""}` };
+}
+
+/** An authority in lower case, without the default port of its scheme (RFC 9110, section 4.2.3). */
+export function canonicalHost(authority: string, scheme: "http" | "https"): string {
+  const lower = authority.toLowerCase();
+  const suffix = scheme === "http" ? ":80" : ":443";
+  return lower.endsWith(suffix) ? lower.slice(0, -suffix.length) : lower;
+}
+
+/** Both keys that a purge of one URL means: customers purge a page, not a scheme. */
+export function purgeKeys(url: string, policy: Pick<CachingPolicy, "keyQuery">): readonly CacheKey[] {
+  const parsed = parseAbsoluteUri(url);
+  if (parsed === undefined) return [];
+  return (["http", "https"] as const).map((scheme) =>
+    cacheKey({ ...parsed, scheme, host: canonicalHost(parsed.host, scheme) }, policy),
+  );
+}

@@ -1,0 +1,136 @@
+/**
+ * Field lists. A header section is an ordered list of [name, value] pairs; names compare without case (RFC 9110,
+ * section 5.1), order among lines of one name is kept (section 5.3).
+ */
+
+export type Field = readonly [name: string, value: string];
+export type Fields = readonly Field[];
+
+/** RFC 9110, section 5.6.2. */
+const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+
+/** Whether `text` is a token (RFC 9110, section 5.6.2). */
+export function isToken(text: string): boolean {
+  return TOKEN.test(text);
+}
+
+// Control characters in a field value are exactly what this expression looks for.
+// eslint-disable-next-line no-control-regex
+const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
+
+/** Whether `text` may stand in a field value: visible characters, obs-text, space and tab (RFC 9110, section 5.5). */
+export function isFieldValue(text: string): boolean {
+  return FIELD_VALUE.test(text);
+}
+
+/** All lines of one field, in order, as they came. `name` is in lower case. */
+export function fieldLines(fields: Fields, name: string): readonly string[] {
+  let lines: string[] | undefined;
+  for (const [fieldName, value] of fields) {
+    if (fieldName.length === name.length && fieldName.toLowerCase() === name) (lines ??= []).push(value);
+  }
+  return lines ?? NO_LINES;
+}
+const NO_LINES: readonly string[] = [];
+
+/** The combined value of a field: its lines joined by ", " (RFC 9110, section 5.3); undefined when it is absent. */
+export function fieldValue(fields: Fields, name: string): string | undefined {
+  const lines = fieldLines(fields, name);
+  return lines.length === 0 ? undefined : lines.length === 1 ? lines[0] : lines.join(", ");
+}
+
+/** Whether the field is there at all. `name` is in lower case. */
+export function hasField(fields: Fields, name: string): boolean {
+  return fields.some(([fieldName]) => fieldName.length === name.length && fieldName.toLowerCase() === name);
+}
+
+/** The fields without any line whose lower-case name is in `names`. */
+export function withoutFields(fields: Fields, names: ReadonlySet<string>): Fields {
+  return fields.filter(([name]) => !names.has(name.toLowerCase()));
+}
+
+/** Splits a comma-separated list at commas outside quoted strings, members trimmed, empty ones dropped (RFC 9110, 5.6.1). */
+export function listMembers(value: string): readonly string[] {
+  const members: string[] = [];
+  let start = 0;
+  let isQuoted = false;
+  for (let index = 0; index < value.length; index++) {
+    const code = value.charCodeAt(index);
+    if (isQuoted) {
+      if (code === 0x5c) index++;
+      else if (code === 0x22) isQuoted = false;
+    } else if (code === 0x22) isQuoted = true;
+    else if (code === 0x2c) {
+      const member = value.slice(start, index).trim();
+      if (member !== "") members.push(member);
+      start = index + 1;
+    }
+  }
+  const last = value.slice(start).trim();
+  if (last !== "") members.push(last);
+  return members;
+}
+
+/**
+ * Fields for one connection only. The ones of RFC 9110, section 7.6.1, with Proxy-Authentication-Info; Content-Length
+ * is no hop-by-hop field but is framing too: this proxy always states its own (RFC 9112, section 6).
+ */
+const CONNECTION_FIELDS: ReadonlySet<string> = new Set([
+  "connection",
+  "keep-alive",
+  "proxy-connection",
+  "proxy-authenticate",
+  "proxy-authentication-info",
+  "proxy-authorization",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+  "http2-settings",
+]);
+
+/**
+ * Fields that a Connection option must not take away: a hostile client could otherwise have this proxy drop what the
+ * origin needs for its security (abuse of hop-by-hop fields), or what the proxy itself has added.
+ */
+const NEVER_NOMINATED: ReadonlySet<string> = new Set([
+  "host",
+  "content-length",
+  "cache-control",
+  "authorization",
+  "cookie",
+  "age",
+  "via",
+  "cdn-loop",
+  "x-forwarded-for",
+  "x-forwarded-proto",
+  "x-forwarded-host",
+  "content-type",
+  "content-encoding",
+]);
+
+/** The options of Connection in lower case, without those that would hide an end-to-end field of importance. */
+export function connectionOptions(fields: Fields): ReadonlySet<string> {
+  const options = new Set<string>();
+  for (const line of fieldLines(fields, "connection")) {
+    for (const member of line.split(",")) {
+      const name = member.trim().toLowerCase();
+      if (isToken(name) && !NEVER_NOMINATED.has(name)) options.add(name);
+    }
+  }
+  return options;
+}
+
+/**
+ * The fields that travel on: neither hop-by-hop nor nominated by Connection (RFC 9110, section 7.6.1), nor framing
+ * (Content-Length, Transfer-Encoding, Trailer), which each hop states anew. Names and order are kept. Lines that do not
+ * fit the grammar are dropped.
+ */
+export function endToEndFields(fields: Fields): Fields {
+  const options = connectionOptions(fields);
+  return fields.filter(([name, value]) => {
+    const lower = name.toLowerCase();
+    if (lower === "content-length" || CONNECTION_FIELDS.has(lower) || options.has(lower)) return false;
+    return isToken(name) && isFieldValue(value);
+  });
+}

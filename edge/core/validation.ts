@@ -1,0 +1,145 @@
+/** Conditional requests: answering a client's, making our own, and freshening by a 304 (RFC 9110, 13; RFC 9111, 4.3). */
+import type { EpochMs } from "#kit";
+import { type Field, type Fields, fieldLines, fieldValue, hasField, withoutFields } from "./headers.ts";
+import { parseHttpDate } from "./http-date.ts";
+import type { ExchangeTimes, ResponseHead, StoredHead } from "./messages.ts";
+
+/** Fields that make a request conditional. */
+export const CONDITIONAL_FIELDS: ReadonlySet<string> = new Set([
+  "if-match",
+  "if-none-match",
+  "if-modified-since",
+  "if-unmodified-since",
+  "if-range",
+]);
+
+/** Entity tags of a list, as they stand; a tag may hold a comma, so splitting goes by the quotes (RFC 9110, 8.8.3). */
+export function entityTags(value: string): readonly string[] {
+  return value.match(/(?:W\/)?"[^"]*"|[^\s,]+/g) ?? [];
+}
+
+/** Weak comparison (RFC 9110, section 8.8.3.2). */
+export function weaklyEqual(a: string, b: string): boolean {
+  return a.replace(/^W\//, "") === b.replace(/^W\//, "");
+}
+
+/** Strong comparison (RFC 9110, section 8.8.3.2): equal and neither weak. */
+export function stronglyEqual(a: string, b: string): boolean {
+  return a === b && a.startsWith('"');
+}
+
+/**
+ * Whether a stored response answers a client's conditional GET or HEAD with 304 (RFC 9111, section 4.3.2). If-None-Match
+ * comes first, and then If-Modified-Since is not looked at (RFC 9110, section 13.2.2). Without Last-Modified, Date or the
+ * arrival is compared. A malformed date is ignored.
+ */
+export function isNotModified(requestFields: Fields, stored: ResponseHead & ExchangeTimes, now: EpochMs): boolean {
+  if (stored.status !== 200) return false;
+  const ifNoneMatch = fieldValue(requestFields, "if-none-match");
+  if (ifNoneMatch !== undefined) {
+    if (ifNoneMatch.trim() === "*") return true;
+    const etag = fieldLines(stored.fields, "etag")[0];
+    return etag !== undefined && entityTags(ifNoneMatch).some((tag) => weaklyEqual(tag, etag));
+  }
+  const lines = fieldLines(requestFields, "if-modified-since");
+  const since = lines.length === 1 ? parseHttpDate(lines[0] ?? "", now) : undefined;
+  if (since === undefined) return false;
+  const modified = fieldLines(stored.fields, "last-modified")[0] ?? fieldLines(stored.fields, "date")[0];
+  const modifiedAt = (modified === undefined ? undefined : parseHttpDate(modified, now)) ?? stored.responseTime;
+  return modifiedAt <= since;
+}
+
+/** Whether a request carries a condition that only the origin may evaluate (RFC 9111, section 4.3.2). */
+export function hasOriginOnlyCondition(requestFields: Fields): boolean {
+  return hasField(requestFields, "if-match") || hasField(requestFields, "if-unmodified-since");
+}
+
+/**
+ * The conditional fields that validate a stored response upstream (RFC 9111, section 4.3.1): every validator it has, as
+ * it was received. Empty: it has none, and the request goes out unconditionally.
+ */
+export function validatingFields(stored: ResponseHead): Fields {
+  const fields: Field[] = [];
+  const etag = fieldLines(stored.fields, "etag")[0];
+  if (etag !== undefined) fields.push(["If-None-Match", etag]);
+  const lastModified = fieldLines(stored.fields, "last-modified")[0];
+  if (lastModified !== undefined) fields.push(["If-Modified-Since", lastModified]);
+  return fields;
+}
+
+/**
+ * Whether a 304 selects the stored response for freshening (RFC 9111, section 4.3.4): an entity tag it carries must be the
+ * stored one; without one, a Last-Modified it carries must be the stored one; with neither it answers our own request.
+ */
+export function selectsForFreshening(stored: ResponseHead, notModified: ResponseHead): boolean {
+  const etag = fieldLines(notModified.fields, "etag")[0];
+  const storedEtag = fieldLines(stored.fields, "etag")[0];
+  if (etag !== undefined) return storedEtag !== undefined && weaklyEqual(etag, storedEtag);
+  const lastModified = fieldLines(notModified.fields, "last-modified")[0];
+  const storedLastModified = fieldLines(stored.fields, "last-modified")[0];
+  return lastModified === undefined || storedLastModified === undefined || lastModified === storedLastModified;
+}
+
+/** Fields that describe the stored content and stay whatever a 304 says (RFC 9111, section 3.2; RFC 9110, section 15.4.5). */
+const NOT_UPDATED: ReadonlySet<string> = new Set([
+  "content-encoding",
+  "content-length",
+  "content-location-length",
+  "content-md5",
+  "content-range",
+  "content-type",
+  "etag",
+]);
+
+/** Age belongs to the message that carried it: the stored one's must not outlive its validation (RFC 9111, section 5.1). */
+const REPLACED_ALWAYS: ReadonlySet<string> = new Set(["age", "date", "cache-status"]);
+
+/** Header fields of a stored response after a 304 or a matching HEAD (RFC 9111, section 3.2): the newer lines replace. */
+export function updatedFields(stored: Fields, newer: Fields): Fields {
+  const replaced = new Set(REPLACED_ALWAYS);
+  const updates = newer.filter(([name]) => !NOT_UPDATED.has(name.toLowerCase()));
+  for (const [name] of updates) replaced.add(name.toLowerCase());
+  return [...withoutFields(stored, replaced), ...updates];
+}
+
+/** The stored response freshened (RFC 9111, section 4.3.4): new fields, new times, no longer invalidated. */
+export function freshen(stored: StoredHead, newer: ResponseHead, times: ExchangeTimes, generation: number): StoredHead {
+  return {
+    ...stored,
+    fields: updatedFields(stored.fields, newer.fields),
+    requestTime: times.requestTime,
+    responseTime: times.responseTime,
+    generation,
+    isInvalidated: false,
+  };
+}
+
+/**
+ * RFC 9111, section 4.3.5: whether the answer to a HEAD shows that the stored GET response is still the present one: each
+ * of ETag, Last-Modified and Content-Length that it carries is equal.
+ */
+export function headMatches(stored: ResponseHead, head: ResponseHead, storedBodyBytes: number): boolean {
+  for (const name of ["etag", "last-modified"]) {
+    const value = fieldLines(head.fields, name)[0];
+    if (value !== undefined && value !== fieldLines(stored.fields, name)[0]) return false;
+  }
+  const length = fieldLines(head.fields, "content-length")[0];
+  return length === undefined || Number(length) === storedBodyBytes;
+}
+
+/** Fields of a 304 (RFC 9110, section 15.4.5): those that a 200 would have carried and that a cache needs. */
+const NOT_MODIFIED_FIELDS: ReadonlySet<string> = new Set([
+  "cache-control",
+  "cdn-cache-control",
+  "content-location",
+  "date",
+  "etag",
+  "expires",
+  "last-modified",
+  "vary",
+]);
+
+/** The stored fields that go into a 304 for the client. */
+export function notModifiedFields(stored: Fields): Fields {
+  return stored.filter(([name]) => NOT_MODIFIED_FIELDS.has(name.toLowerCase()));
+}

@@ -1,0 +1,78 @@
+/** Variants of one URI (RFC 9111, section 4.1; RFC 9110, section 12.5.5). */
+import { type Fields, fieldLines, isToken } from "./headers.ts";
+import type { StoredHead } from "./messages.ts";
+
+/** Field names that one Vary may nominate; more counts as "*": a key of unbounded width serves nobody twice. */
+export const NOMINATED_FIELDS_MAX = 16;
+
+/** Stored variants of one URI; the least recently stored goes first. Bounds what a hostile `Vary: Cookie` can hold. */
+export const VARIANTS_MAX = 32;
+
+/**
+ * The lower-case field names that Vary nominates, sorted, unique; "any" for "*", for more than
+ * {@link NOMINATED_FIELDS_MAX}, and for members that are no field names: what cannot be understood may vary by anything.
+ */
+export function nominatedFields(fields: Fields): "any" | readonly string[] {
+  const lines = fieldLines(fields, "vary");
+  if (lines.length === 0) return NONE;
+  const names = new Set<string>();
+  for (const line of lines) {
+    for (const member of line.split(",")) {
+      const name = member.trim().toLowerCase();
+      if (name === "") continue;
+      if (name === "*" || !isToken(name)) return "any";
+      names.add(name);
+      if (names.size > NOMINATED_FIELDS_MAX) return "any";
+    }
+  }
+  return [...names].sort();
+}
+const NONE: readonly string[] = [];
+
+/**
+ * A request's normalised value of a nominated field, null when absent. Lines are combined and the white space around
+ * commas is removed: both change nothing for any field (RFC 9111, section 4.1). Nothing that could matter is folded.
+ */
+export function nominatedValue(fields: Fields, name: string): string | null {
+  const lines = fieldLines(fields, name);
+  if (lines.length === 0) return null;
+  return lines
+    .join(",")
+    .split(",")
+    .map((member) => member.trim())
+    .join(",");
+}
+
+/** The values of all nominated fields, in the order of `names`. */
+export function nominatedValues(fields: Fields, names: readonly string[]): readonly (string | null)[] {
+  return names.map((name) => nominatedValue(fields, name));
+}
+
+/** Whether a stored response's nominated fields match those of a presented request (RFC 9111, section 4.1). */
+export function matchesVariant(stored: StoredHead, requestFields: Fields): boolean {
+  return stored.nominatedFields.every(
+    (name, index) => nominatedValue(requestFields, name) === stored.nominatedValues[index],
+  );
+}
+
+/**
+ * The variant to answer with: of those that match the newest by response time (RFC 9111, section 4: "the most recent"),
+ * the later in the list among equals. Undefined when none matches.
+ */
+export function selectVariant<T extends StoredHead>(variants: readonly T[], requestFields: Fields): T | undefined {
+  let selected: T | undefined;
+  for (const variant of variants) {
+    if (!matchesVariant(variant, requestFields)) continue;
+    if (selected === undefined || variant.responseTime >= selected.responseTime) selected = variant;
+  }
+  return selected;
+}
+
+/** Whether two stored responses were selected by the same nominated fields and values: the newer replaces the older. */
+export function isSameVariant(a: StoredHead, b: StoredHead): boolean {
+  return (
+    a.nominatedFields.length === b.nominatedFields.length &&
+    a.nominatedFields.every((name, index) => name === b.nominatedFields[index]) &&
+    a.nominatedValues.every((value, index) => value === b.nominatedValues[index])
+  );
+}
