@@ -97,7 +97,7 @@ export const LAYERS: readonly Layer[] = [
   },
   {
     files: "test/",
-    own: ["*/", "cli/", "package.json", ...CORES],
+    own: ["*/", "cli/", "kit/", "package.json", ...CORES],
     faces: EVERY,
     outside: "anything",
     mayUseDevDependencies: true,
