@@ -25,7 +25,9 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
   if (positionals.length !== 2) throw new UsageError("name two sites: isochrone cut SITE SITE");
   const world = requireRunningWorld(values.state);
-  const { cuts } = (await askAdmin(world.adminSocket, "/cut", { sites: positionals })) as { cuts: [string, string][] };
+  const { cuts } = (await askAdmin(world.adminSocket, "/cut", { sites: positionals })) as {
+    cuts: [string, string][];
+  };
   for (const [a, b] of cuts) console.log(`cut ${a} - ${b}`);
   return 0;
 }

@@ -18,17 +18,26 @@ export async function main(argv: readonly string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args: [...argv],
     allowPositionals: true,
-    options: { restart: { type: "boolean" }, state: { type: "string" }, help: { type: "boolean", short: "h" } },
+    options: {
+      restart: { type: "boolean" },
+      state: { type: "string" },
+      help: { type: "boolean", short: "h" },
+    },
   });
   if (values.help) {
     console.log(help);
     return 0;
   }
-  if (positionals.length === 0) throw new UsageError("say which server to kill; `isochrone status` lists them");
+  if (positionals.length === 0)
+    throw new UsageError("say which server to kill; `isochrone status` lists them");
   const world = requireRunningWorld(values.state);
-  const answer = await askAdmin(world.adminSocket, "/kill", { servers: positionals, restart: values.restart === true });
+  const answer = await askAdmin(world.adminSocket, "/kill", {
+    servers: positionals,
+    restart: values.restart === true,
+  });
   const { killed, down } = answer as { killed: string[]; down: string[] };
-  for (const id of killed) console.log(`killed ${id}${values.restart ? "" : `; start it again with: isochrone heal ${id}`}`);
+  for (const id of killed)
+    console.log(`killed ${id}${values.restart ? "" : `; start it again with: isochrone heal ${id}`}`);
   for (const id of down) console.log(`${id} is down already`);
   return 0;
 }

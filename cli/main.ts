@@ -15,9 +15,17 @@ const groups: readonly { readonly title: string; readonly commands: readonly Com
   {
     title: "A whole CDN on this machine",
     commands: [
-      { name: "up", summary: "run a world: every server a process, with its links' delays", load: () => import("./up.ts") },
+      {
+        name: "up",
+        summary: "run a world: every server a process, with its links' delays",
+        load: () => import("./up.ts"),
+      },
       { name: "status", summary: "the processes of the running world", load: () => import("./status.ts") },
-      { name: "world", summary: "sites, client networks and properties of a world", load: () => import("./world.ts") },
+      {
+        name: "world",
+        summary: "sites, client networks and properties of a world",
+        load: () => import("./world.ts"),
+      },
       { name: "kill", summary: "kill a server and keep it down", load: () => import("./kill.ts") },
       { name: "cut", summary: "cut the link between two sites", load: () => import("./cut.ts") },
       { name: "heal", summary: "mend cut links, start killed servers", load: () => import("./heal.ts") },
@@ -26,31 +34,59 @@ const groups: readonly { readonly title: string; readonly commands: readonly Com
   {
     title: "Why did it do that?",
     commands: [
-      { name: "where", summary: "which servers a client is sent to, and the score terms", load: () => import("./where.ts") },
-      { name: "explain", summary: "what each tier would do with a URL, and over which path", load: () => import("./explain.ts") },
+      {
+        name: "where",
+        summary: "which servers a client is sent to, and the score terms",
+        load: () => import("./where.ts"),
+      },
+      {
+        name: "explain",
+        summary: "what each tier would do with a URL, and over which path",
+        load: () => import("./explain.ts"),
+      },
       { name: "traffic", summary: "roll up access records", load: () => import("../analytics/main.ts") },
     ],
   },
   {
     title: "Configuration",
     commands: [
-      { name: "config", summary: "validate, diff, push, activate and roll back properties", load: () => import("./config.ts") },
+      {
+        name: "config",
+        summary: "validate, diff, push, activate and roll back properties",
+        load: () => import("./config.ts"),
+      },
       { name: "purge", summary: "forget URLs or tags at every server", load: () => import("./purge.ts") },
     ],
   },
   {
     title: "What if, and how good",
     commands: [
-      { name: "sim", summary: "the failover simulator: production cores, virtual time", load: () => import("../sim/main.ts") },
-      { name: "evaluate", summary: "mapping and overlay against measured matrices", load: () => import("./evaluate.ts") },
+      {
+        name: "sim",
+        summary: "the failover simulator: production cores, virtual time",
+        load: () => import("../sim/main.ts"),
+      },
+      {
+        name: "evaluate",
+        summary: "mapping and overlay against measured matrices",
+        load: () => import("./evaluate.ts"),
+      },
     ],
   },
   {
     title: "One process each (what `up` starts; each works alone)",
     commands: [
       { name: "edge", summary: "caching reverse proxy", load: () => import("../edge/main.ts") },
-      { name: "dns", summary: "authoritative name server that knows the map", load: () => import("../mapping/main-dns.ts") },
-      { name: "mapper", summary: "mapping engine: measurements to snapshots", load: () => import("../mapping/main-mapper.ts") },
+      {
+        name: "dns",
+        summary: "authoritative name server that knows the map",
+        load: () => import("../mapping/main-dns.ts"),
+      },
+      {
+        name: "mapper",
+        summary: "mapping engine: measurements to snapshots",
+        load: () => import("../mapping/main-mapper.ts"),
+      },
       { name: "relay", summary: "forwards for its peers only", load: () => import("../transport/main.ts") },
       { name: "control", summary: "documents, watch, purge", load: () => import("../control/main.ts") },
       { name: "portal", summary: "customers' API and web page", load: () => import("../portal/main.ts") },
@@ -62,7 +98,12 @@ const groups: readonly { readonly title: string; readonly commands: readonly Com
 const commands = groups.flatMap((group) => group.commands);
 
 function help(): string {
-  const lines = ["Isochrone: an edge CDN that you run on your own machines.", "", "Usage: isochrone COMMAND [options]", ""];
+  const lines = [
+    "Isochrone: an edge CDN that you run on your own machines.",
+    "",
+    "Usage: isochrone COMMAND [options]",
+    "",
+  ];
   for (const group of groups) {
     lines.push(`${group.title}:`);
     for (const command of group.commands) lines.push(`  ${command.name.padEnd(10)} ${command.summary}`);

@@ -30,7 +30,9 @@ export function runtimeDirectory(): string {
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const stat = lstatSync(directory);
   if (!stat.isDirectory() || (process.getuid !== undefined && stat.uid !== process.getuid())) {
-    throw new UsageError(`Cannot use "${directory}": it is not a directory of this user; remove it or set XDG_RUNTIME_DIR`);
+    throw new UsageError(
+      `Cannot use "${directory}": it is not a directory of this user; remove it or set XDG_RUNTIME_DIR`,
+    );
   }
   chmodSync(directory, 0o700);
   return directory;

@@ -1,5 +1,5 @@
 /** Errors that are the caller's to mend: one line on stderr and an exit code, never a stack. */
-import { ParseError } from "#kit";
+import { IsochroneError, ParseError } from "#kit";
 
 export class UsageError extends Error {
   readonly exitCode: number;
@@ -13,7 +13,9 @@ export class UsageError extends Error {
 /** The line for an error that a user can act on; undefined: it is a bug and wants its stack. */
 export function commandLineError(error: unknown): string | undefined {
   if (!(error instanceof Error)) return undefined;
-  if (error instanceof UsageError || error instanceof ParseError || error.name === "WorldError") return error.message;
+  if (error instanceof UsageError || error instanceof ParseError || error.name === "WorldError")
+    return error.message;
+  if (error instanceof IsochroneError && error.source === "configuration") return error.message;
   const code = (error as NodeJS.ErrnoException).code;
   if (typeof code !== "string") return undefined;
   // node:util parseArgs says in one sentence what is wrong with an option.

@@ -29,7 +29,9 @@ export async function serveAdmin(socketPath: string, handler: AdminHandler): Pro
       run().then(
         (body) => answer(200, body),
         (error: unknown) =>
-          answer(error instanceof UsageError ? 400 : 500, { error: error instanceof Error ? error.message : String(error) }),
+          answer(error instanceof UsageError ? 400 : 500, {
+            error: error instanceof Error ? error.message : String(error),
+          }),
       );
     });
     incoming.on("error", () => {});
@@ -54,14 +56,21 @@ export async function askAdmin(socketPath: string, path: string, body?: unknown)
         incoming.on("end", () => {
           const parsed: unknown = JSON.parse(text);
           if (incoming.statusCode === 200) resolve(parsed);
-          else reject(new UsageError((parsed as { error?: string }).error ?? `status ${incoming.statusCode}`));
+          else
+            reject(new UsageError((parsed as { error?: string }).error ?? `status ${incoming.statusCode}`));
         });
         incoming.on("error", reject);
       },
     );
-    outgoing.on("timeout", () => outgoing.destroy(new UsageError("The running world does not answer within 10 s", 1)));
+    outgoing.on("timeout", () =>
+      outgoing.destroy(new UsageError("The running world does not answer within 10 s", 1)),
+    );
     outgoing.on("error", (error) =>
-      reject(error instanceof UsageError ? error : new UsageError(`Cannot reach the running world: ${error.message}`, 1)),
+      reject(
+        error instanceof UsageError
+          ? error
+          : new UsageError(`Cannot reach the running world: ${error.message}`, 1),
+      ),
     );
     outgoing.end(payload);
   });

@@ -58,15 +58,18 @@ interface Entry {
 interface SupervisorEvents {
   readonly ready: [ProcessSpec];
   /** It ended without being asked to; `delayMs` until the next start, `words` its last line on stderr. */
-  readonly died: [ProcessSpec, { readonly how: string; readonly code: number | null; readonly delayMs: number; readonly words: string }];
+  readonly died: [
+    ProcessSpec,
+    { readonly how: string; readonly code: number | null; readonly delayMs: number; readonly words: string },
+  ];
   readonly killed: [ProcessSpec];
 }
 
 export class Supervisor extends EventEmitter<SupervisorEvents> {
   readonly #entries = new Map<string, Entry>();
   readonly #logDirectory: string;
-  /** Sent to a child as soon as it runs and to all of them on {@link broadcast}. */
-  #message: unknown;
+  /** What each child is told as soon as it runs, and again on {@link broadcast}. */
+  #messageFor: ((spec: ProcessSpec) => object) | undefined;
   #isStopping = false;
 
   constructor(logDirectory: string) {
@@ -144,7 +147,7 @@ export class Supervisor extends EventEmitter<SupervisorEvents> {
     };
     child.on("error", (error) => over(error.message, null));
     child.on("close", (code, signal) => over(signal ?? `exit code ${code}`, code));
-    if (this.#message !== undefined) send(child, this.#message);
+    if (this.#messageFor !== undefined) send(child, this.#messageFor(spec));
   }
 
   #handleExit(entry: Entry, how: string, code: number | null): void {
@@ -167,10 +170,14 @@ export class Supervisor extends EventEmitter<SupervisorEvents> {
     return this.#entries.has(id);
   }
 
-  /** Ends a process as a crash would (SIGKILL) and keeps it down until {@link revive}. False: it is down already. */
-  kill(id: string): boolean {
+  /**
+   * Ends a process as a crash would (SIGKILL). It stays down until {@link revive}, or with `restart` comes back by the
+   * restart policy as after any death. False: it is down already.
+   */
+  kill(id: string, restart = false): boolean {
     const entry = this.#entries.get(id);
     if (entry === undefined || entry.state === "killed") return false;
+    if (restart) return entry.child?.kill("SIGKILL") ?? false;
     clearTimeout(entry.timer);
     entry.state = "killed";
     if (entry.child?.kill("SIGKILL") !== true) this.emit("killed", entry.spec);
@@ -189,10 +196,10 @@ export class Supervisor extends EventEmitter<SupervisorEvents> {
     return revived;
   }
 
-  /** Sends a message to every child now, and to each child that starts later. */
-  broadcast(message: unknown): void {
-    this.#message = message;
-    for (const entry of this.#entries.values()) if (entry.child) send(entry.child, message);
+  /** Sends each child its message now, and to each child that starts later. */
+  broadcast(messageFor: (spec: ProcessSpec) => object): void {
+    this.#messageFor = messageFor;
+    for (const { child, spec } of this.#entries.values()) if (child) send(child, messageFor(spec));
   }
 
   status(): ProcessStatus[] {
@@ -235,9 +242,9 @@ export class Supervisor extends EventEmitter<SupervisorEvents> {
  */
 const childFlags = ["--max-semi-space-size=2", "--disable-warning=ExperimentalWarning"];
 
-function send(child: ChildProcess, message: unknown): void {
+function send(child: ChildProcess, message: object): void {
   // A child that is just dying has no channel any more; its exit is handled where exits are.
-  if (child.connected) child.send(message as object, () => {});
+  if (child.connected) child.send(message, () => {});
 }
 
 function lines(stream: NodeJS.ReadableStream | null, onLine: (line: string) => void): void {

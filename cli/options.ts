@@ -1,0 +1,12 @@
+/** Reading option values that several commands take. */
+import { UsageError } from "./usage.ts";
+
+/** A port from 1 to 65535, or the default when the option is absent. */
+export function findPort(option: string, value: string | undefined, fallback: number): number {
+  if (value === undefined) return fallback;
+  const port = Number(value);
+  if (!/^\d{1,5}$/.test(value) || port < 1 || port > 65_535) {
+    throw new UsageError(`${option}: got ${JSON.stringify(value)}, expected a port from 1 to 65535`);
+  }
+  return port;
+}

@@ -1,0 +1,252 @@
+/** `isochrone up`: a whole CDN on one machine. */
+import { mkdirSync, mkdtempSync, realpathSync, rmSync } from "node:fs";
+import { availableParallelism, tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { createLogger } from "#kit/io";
+import { ControlClient } from "#control";
+import { parseWorld, planAddresses, propertiesOf, topologyOf } from "#kit/world";
+import { findPort } from "./options.ts";
+import { registerRunningWorld } from "./runtime.ts";
+import type { WorldStatus } from "./status.ts";
+import { formatTable } from "./table.ts";
+import { serveAdmin } from "./up/admin.ts";
+import { defaultAddresses, hasLoopbackRange, requireFreeAddresses } from "./up/addresses.ts";
+import { processSpecs } from "./up/processes.ts";
+import { publishWorld } from "./up/publish.ts";
+import { loadSecrets, type Secrets } from "./up/secrets.ts";
+import { type ProcessSpec, Supervisor } from "./up/supervisor.ts";
+import { worldAdmin } from "./up/world-admin.ts";
+import { WorldWan } from "./up/wan.ts";
+import { UsageError } from "./usage.ts";
+import { describeWorld } from "./world.ts";
+import { readWorldFile, resolveWorldPath } from "./world-file.ts";
+
+const help = `Usage: isochrone up [WORLD] [--port N] [--dns-port N] [--state DIR] [--loopback 127.X]
+
+Runs a world on this machine: control, mapper, portal, name servers, origins, relays, parents and
+edges, one process a server, each on its own loopback address, with the delays of the world's links
+between them. WORLD is a file, or "demo" (the default) or "small". Ctrl-C ends all of it.
+
+  --port N         HTTP port of every server (default ${defaultAddresses.port})
+  --dns-port N     DNS port of every name server (default ${defaultAddresses.dnsPort})
+  --state DIR      keep documents, secrets, caches and logs here (default: a new temporary
+                   directory, removed at the end)
+  --loopback 127.X take addresses 127.X.*.* (default ${defaultAddresses.loopback}); "none": ports on 127.0.0.1
+
+Examples:
+  isochrone up
+  isochrone up small --port 9080 --state ~/.isochrone
+  isochrone status; isochrone kill fra-1; isochrone heal       (in another terminal)`;
+
+export async function main(argv: readonly string[]): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args: [...argv],
+    allowPositionals: true,
+    options: {
+      port: { type: "string" },
+      "dns-port": { type: "string" },
+      state: { type: "string" },
+      loopback: { type: "string" },
+      help: { type: "boolean", short: "h" },
+    },
+  });
+  if (values.help) {
+    console.log(help);
+    return 0;
+  }
+  if (positionals.length > 1) throw new UsageError("name one world");
+  const startedAtMs = performance.now();
+  const worldFile = realpathSync(resolveWorldPath(positionals[0]));
+  const world = parseWorld(readWorldFile(worldFile), positionals[0] ?? worldFile);
+  const loopback = await chooseLoopback(values.loopback);
+  const plan = planAddresses(world, {
+    loopback,
+    port: findPort("--port", values.port, defaultAddresses.port),
+    dnsPort: findPort("--dns-port", values["dns-port"], defaultAddresses.dnsPort),
+  });
+  const topology = topologyOf(world, plan);
+  const properties = propertiesOf(world, plan);
+  await requireFreeAddresses(plan);
+
+  const isTemporary = values.state === undefined;
+  const stateDirectory =
+    values.state === undefined ? mkdtempSync(join(tmpdir(), "isochrone-")) : resolve(values.state);
+  mkdirSync(join(stateDirectory, "logs"), { recursive: true, mode: 0o700 });
+  const { secrets, isNew } = await loadSecrets(
+    stateDirectory,
+    world.customers.map((customer) => customer.id),
+  );
+  const wan = new WorldWan(world, plan, topology, stateDirectory);
+  const { control, others } = processSpecs({
+    topology,
+    plan,
+    secrets,
+    worldFile,
+    stateDirectory,
+    wanFileOf: (id) => wan.fileOf(id),
+  });
+
+  const supervisor = new Supervisor(join(stateDirectory, "logs"));
+  reportDeaths(supervisor);
+  const stopping = Promise.withResolvers<void>();
+  let isStopping = false;
+  const onSignal = () => {
+    isStopping = true;
+    stopping.resolve();
+  };
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, onSignal);
+
+  const cleanups: (() => void)[] = [];
+  let exitCode = 0;
+  try {
+    supervisor.broadcast((spec) => ({ type: "wan", state: wan.stateFor(spec.clusterId) }));
+    console.error(`Starting ${others.length + 1} processes; logs in ${join(stateDirectory, "logs")}`);
+    await supervisor.start(control);
+    await publish(control, secrets, topology, properties);
+    await startAll(supervisor, others, () => isStopping, stopping.promise);
+    if (!isStopping) {
+      const adminSocket = join(stateDirectory, "admin.sock");
+      rmSync(adminSocket, { force: true });
+      const description = describeWorld(world, topology);
+      const status = (): WorldStatus => ({
+        world: world.name,
+        pid: process.pid,
+        stateDirectory,
+        cuts: wan.cuts,
+        processes: supervisor.status(),
+      });
+      const server = await serveAdmin(adminSocket, worldAdmin({ supervisor, wan, status, description }));
+      cleanups.push(() => server.close());
+      const portalUrl = `http://${plan.portal.address}:${plan.portal.port}/`;
+      cleanups.push(
+        registerRunningWorld({
+          world: world.name,
+          worldFile,
+          pid: process.pid,
+          startedAtEpochMs: Date.now(),
+          stateDirectory,
+          adminSocket,
+          controlUrl: `http://${plan.control.address}:${plan.control.port}`,
+          portalUrl,
+          nameServerAdminUrls: plan.servers
+            .filter((one) => one.dnsPort !== null)
+            .map((one) => `http://${one.address}:${one.port}`),
+          token: secrets.controlToken,
+        }),
+      );
+      printEndpoints(
+        supervisor,
+        topology.nameService.nameServers,
+        properties,
+        portalUrl,
+        secrets,
+        isNew,
+        stateDirectory,
+      );
+      console.log(
+        `ready ${world.name}: ${others.length + 1} processes in ${((performance.now() - startedAtMs) / 1_000).toFixed(1)} s`,
+      );
+      await stopping.promise;
+    }
+  } catch (error) {
+    if (!isStopping) {
+      exitCode = error instanceof UsageError ? error.exitCode : 1;
+      console.error(`isochrone up: ${error instanceof Error ? error.message : error}`);
+    }
+  }
+  console.error("Stopping all processes");
+  for (const cleanup of cleanups) cleanup();
+  await supervisor.stop();
+  if (isTemporary) rmSync(stateDirectory, { recursive: true, force: true });
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.off(signal, onSignal);
+  return exitCode;
+}
+
+async function chooseLoopback(option: string | undefined): Promise<string | undefined> {
+  if (option === "none") return undefined;
+  if (option !== undefined && !/^127\.\d{1,3}$/.test(option)) {
+    throw new UsageError(
+      `--loopback: got ${JSON.stringify(option)}, expected 127.X with X from 0 to 255, or none`,
+    );
+  }
+  const loopback = option ?? defaultAddresses.loopback;
+  if (loopback === undefined || (await hasLoopbackRange(loopback))) return loopback;
+  if (option !== undefined)
+    throw new UsageError(`Cannot use --loopback ${option}: this machine has no such addresses; leave it out`);
+  return undefined;
+}
+
+function reportDeaths(supervisor: Supervisor): void {
+  supervisor.on("died", (spec, { how, delayMs, words }) => {
+    const said = words === "" ? "" : `: ${words}`;
+    console.error(
+      `${spec.id} (${spec.role}) died: ${how}${said}; starting it again in ${(delayMs / 1_000).toFixed(0)} s`,
+    );
+  });
+  const born = new Set<string>();
+  supervisor.on("ready", (spec) => {
+    if (born.has(spec.id)) console.error(`${spec.id} (${spec.role}) is ready again`);
+    born.add(spec.id);
+  });
+  supervisor.on("killed", (spec) =>
+    console.error(`${spec.id} (${spec.role}) was killed and stays down until \`isochrone heal\``),
+  );
+}
+
+async function publish(
+  control: ProcessSpec,
+  secrets: Secrets,
+  ...documents: [Parameters<typeof publishWorld>[1], Parameters<typeof publishWorld>[2]]
+): Promise<void> {
+  const client = new ControlClient({
+    url: `http://${control.address}:${control.port}`,
+    token: secrets.controlToken,
+    nodeId: "up",
+    logger: createLogger({ role: "up", id: "up" }),
+  });
+  try {
+    await publishWorld(client, ...documents);
+  } finally {
+    await client.close();
+  }
+}
+
+/**
+ * Starts them a few at a time: a start is mostly CPU, and thirty at once on two cores would all be late together.
+ * Rejects with the last words of the first that fails.
+ */
+async function startAll(
+  supervisor: Supervisor,
+  specs: readonly ProcessSpec[],
+  isStopping: () => boolean,
+  stopped: Promise<void>,
+): Promise<void> {
+  const queue = [...specs];
+  const lane = async () => {
+    for (let spec = queue.shift(); spec !== undefined && !isStopping(); spec = queue.shift()) {
+      await Promise.race([supervisor.start(spec), stopped]);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.max(2, availableParallelism() + 1) }, lane));
+}
+
+function printEndpoints(
+  supervisor: Supervisor,
+  nameServers: readonly { readonly name: string; readonly address: string; readonly dnsPort: number }[],
+  properties: readonly { readonly hostnames: readonly string[]; readonly propertyId: string }[],
+  portalUrl: string,
+  secrets: Secrets,
+  isNew: boolean,
+  stateDirectory: string,
+): void {
+  const rows = supervisor.status().map((one) => [one.role, one.id, one.city, `${one.address}:${one.port}`]);
+  console.log(formatTable(["role", "id", "city", "address"], rows));
+  console.log("");
+  for (const one of nameServers) console.log(`dns      ${one.address}:${one.dnsPort}  (${one.name})`);
+  console.log(`portal   ${portalUrl}`);
+  if (isNew) for (const one of secrets.accounts) console.log(`login    ${one.name} / ${one.password}`);
+  else console.log(`login    accounts and passwords are in ${join(stateDirectory, "secrets.json")}`);
+  for (const one of properties) console.log(`property ${one.propertyId}: ${one.hostnames.join(", ")}`);
+  console.log("");
+}
