@@ -1,0 +1,136 @@
+/** Schemas of what control and its clients say to each other, beyond the kit's documents. Each side parses what it is sent. */
+import {
+  array,
+  boolean,
+  defaulted,
+  id,
+  integer,
+  nullable,
+  number,
+  object,
+  oneOf,
+  optional,
+  type Parsed,
+  ParseError,
+  purgeEntry,
+  type Schema,
+  type ServerId,
+  serverReport,
+  string,
+} from "#kit";
+import { documentKinds, type PurgeProgress, type WatchEvent } from "./words.ts";
+
+const anything: Schema<unknown> = {
+  parse(value, path = []) {
+    if (value === undefined) throw new ParseError(path, value, "a value");
+    return value;
+  },
+  jsonSchema: () => ({}),
+};
+const documentId = () => id();
+const version = () => integer({ min: 1 });
+const freeText = () => string({ min: 0, max: 500 });
+
+/** `POST /v1/documents/KIND/ID`. */
+export const appendRequest = object({
+  body: anything,
+  /** The newest version that the sender knows, 0 when it believes that there is none. */
+  expectedVersion: integer(),
+  note: defaulted(freeText(), ""),
+  author: defaulted(string({ min: 0, max: 100 }), ""),
+  activate: optional(boolean()),
+});
+
+/** `POST /v1/documents/KIND/ID/activate`. */
+export const activateRequest = object({ version: version(), expectedActiveVersion: nullable(version()) });
+
+/** `POST /v1/purges/SEQ/acks`. */
+export const ackRequest = object({ serverId: id<ServerId>(), removed: integer() });
+
+const summaryFields = {
+  kind: oneOf(documentKinds),
+  id: documentId(),
+  version: version(),
+  activeVersion: nullable(version()),
+  createdAtEpochMs: integer(),
+  author: freeText(),
+  note: freeText(),
+};
+export const documentSummary = object(summaryFields);
+export const documentSummaries = array(documentSummary, { max: 1_000_000 });
+export const documentRecord = object({ ...summaryFields, body: anything });
+export const documentChanges = array(
+  object({ path: string({ max: 100_000 }), from: optional(anything), to: optional(anything) }),
+  { max: 100_000 },
+);
+export const serverReports = array(serverReport, { max: 10_000 });
+
+/** What control answers a refused request with. */
+export const errorBody = object({
+  error: string({ max: 100_000 }),
+  code: string({ max: 64 }),
+  path: optional(string({ min: 0, max: 100_000 })),
+  value: optional(string({ min: 0, max: 1_000 })),
+  expected: optional(string({ max: 100_000 })),
+  /** With `conflict`: what the sender would have had to expect. */
+  presentVersion: optional(nullable(integer())),
+});
+export type ErrorBody = Parsed<typeof errorBody>;
+
+const watchEvents = {
+  "snapshot-begin": object({
+    type: oneOf(["snapshot-begin"]),
+    logId: string({ max: 64 }),
+    oldestPurgeSeq: nullable(version()),
+  }),
+  document: object({
+    type: oneOf(["document"]),
+    seq: integer({ min: 1 }),
+    kind: oneOf(documentKinds),
+    id: documentId(),
+    version: version(),
+    body: anything,
+  }),
+  purge: object({ type: oneOf(["purge"]), seq: integer({ min: 1 }), purge: purgeEntry }),
+  report: object({ type: oneOf(["report"]), report: serverReport }),
+  "snapshot-end": object({ type: oneOf(["snapshot-end"]), seq: integer() }),
+  heartbeat: object({ type: oneOf(["heartbeat"]), logId: string({ max: 64 }), seq: integer() }),
+} satisfies { readonly [T in WatchEvent["type"]]: Schema<Extract<WatchEvent, { type: T }>> };
+
+const serverIds = () => array(id<ServerId>(), { max: 100_000 });
+const elapsedMs = () => number({ min: 0 });
+const purgeProgress = {
+  accepted: object({
+    type: oneOf(["accepted"]),
+    purgeSeq: version(),
+    servers: serverIds(),
+    missing: serverIds(),
+  }),
+  ack: object({ type: oneOf(["ack"]), serverId: id<ServerId>(), removed: integer(), elapsedMs: elapsedMs() }),
+  done: object({
+    type: oneOf(["done"]),
+    purgeSeq: version(),
+    acked: integer(),
+    expected: integer(),
+    unacknowledged: serverIds(),
+    elapsedMs: elapsedMs(),
+  }),
+} satisfies { readonly [T in PurgeProgress["type"]]: Schema<Extract<PurgeProgress, { type: T }>> };
+
+function byType<T>(table: Readonly<Record<string, Schema<T>>>, value: unknown): T {
+  const type: unknown =
+    typeof value === "object" && value !== null && "type" in value ? value.type : undefined;
+  const schema = typeof type === "string" && Object.hasOwn(table, type) ? table[type] : undefined;
+  if (schema === undefined) throw new ParseError(["type"], type, `one of ${Object.keys(table).join(", ")}`);
+  return schema.parse(value);
+}
+
+/** One line of a watch stream; throws ParseError. The body of a document is left to the schema of its kind. */
+export function parseWatchEvent(value: unknown): WatchEvent {
+  return byType<WatchEvent>(watchEvents, value);
+}
+
+/** One line of a purge's answer; throws ParseError. */
+export function parsePurgeProgress(value: unknown): PurgeProgress {
+  return byType<PurgeProgress>(purgeProgress, value);
+}

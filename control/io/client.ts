@@ -1,0 +1,366 @@
+/**
+ * The one way to speak to control: requests with a deadline each, and watches that come back by themselves and lose
+ * nothing. Knows nothing of what the documents mean; {@link DocumentKeeper} puts them in force.
+ */
+import {
+  IsochroneError,
+  type MapSnapshot,
+  type PropertyDocument,
+  type PurgeAck,
+  type PurgeRequest,
+  type Schema,
+  type ServerReport,
+  type TopologyDocument,
+} from "#kit";
+import type { Logger } from "#kit/io";
+import { Agent } from "undici";
+import { backoffDelayMs } from "../core/backoff.ts";
+import {
+  documentChanges,
+  documentRecord,
+  documentSummaries,
+  documentSummary,
+  parsePurgeProgress,
+  serverReports,
+} from "../core/wire.ts";
+import type {
+  DocumentChange,
+  DocumentKind,
+  DocumentRecord,
+  DocumentSummary,
+  PurgeProgress,
+  PurgeResult,
+  WatchEvent,
+  WatchKind,
+} from "../core/words.ts";
+import { connectorOf, type Dial } from "./connector.ts";
+import { ControlError } from "./control-error.ts";
+import { errorOfAnswer, unreachable } from "./answers.ts";
+import { NdjsonReader } from "./ndjson.ts";
+import { Watch, type WatchState } from "./watch.ts";
+
+export interface ControlClientOptions {
+  /** `http://127.10.0.1:8080`. */
+  readonly url: string;
+  /** ISOCHRONE_CONTROL_TOKEN; sent as a bearer token, never logged. */
+  readonly token: string;
+  /** Who asks, for control's log: a ServerId, "portal", "cli". */
+  readonly nodeId: string;
+  /** `dial` of #transport where the links' delays must apply; plain sockets without. */
+  readonly dial?: Dial;
+  readonly logger: Logger;
+  /** Jitter of reconnecting, uniform in [0, 1). Default Math.random. */
+  readonly random?: () => number;
+  /** Most time one request may take, ms; 10,000 unless told. A purge may take this and its own time-out. */
+  readonly requestTimeoutMs?: number;
+}
+
+export type ControlState = "connected" | "disconnected";
+
+export interface PutOptions {
+  /** The newest version that the caller knows, 0 for none: the new one is this + 1 or the put is refused ("conflict"). */
+  readonly expectedVersion: number;
+  readonly note?: string;
+  readonly author?: string;
+  /** Put it in force as well. Default: true for topology and map, false for property. */
+  readonly activate?: boolean;
+}
+
+export interface ActivateOptions {
+  readonly version: number;
+  /** The version that the caller believes to be in force, null for none. */
+  readonly expectedActiveVersion: number | null;
+}
+
+export interface WatchOptions {
+  /** Resume after this place of this log; without it the stream begins with a snapshot. */
+  readonly since?: { readonly logId: string; readonly seq: number };
+  /** Told when this watch's stream stands and when it is gone. */
+  readonly onState?: (state: ControlState) => void;
+}
+
+export interface DocumentBodies {
+  readonly topology: TopologyDocument;
+  readonly property: PropertyDocument;
+  readonly map: MapSnapshot;
+}
+
+const REQUEST_TIMEOUT_MS = 10_000;
+const PURGE_TIMEOUT_MS = 15_000;
+/** Answers are bounded by what control stores; a map of a full deployment is the largest. */
+const ANSWER_BYTES_MAX = 512 * 1024 * 1024;
+const PURGE_LINE_BYTES_MAX = 16 * 1024 * 1024;
+/** An acknowledgement that is lost makes a purge look unfinished, so it is tried again while the purge may still wait. */
+const ACK_TRIES = 4;
+
+/** Errors that leave it are {@link ControlError}. Safe to share by the whole process. */
+export class ControlClient {
+  readonly #options: ControlClientOptions;
+  readonly #origin: string;
+  readonly #agent: Agent;
+  readonly #watches = new Set<Watch>();
+  readonly #random: () => number;
+  readonly #counters = { requests: 0, failures: 0, reconnects: 0, reportsLost: 0 };
+  #lastRequestSucceeded = false;
+  #isClosed = false;
+
+  /** Connects at the first use. Throws ControlError (source "configuration") when `url` is not an http or https URL. */
+  constructor(options: ControlClientOptions) {
+    this.#options = options;
+    this.#random = options.random ?? Math.random;
+    const url = URL.canParse(options.url) ? new URL(options.url) : undefined;
+    if (url === undefined || !/^https?:$/.test(url.protocol) || url.pathname !== "/" || url.search !== "") {
+      throw new ControlError(
+        `Cannot use ${JSON.stringify(options.url)} as the URL of control: expected http://HOST:PORT`,
+        { code: "bad-url", source: "configuration", retry: "never" },
+      );
+    }
+    this.#origin = url.origin;
+    this.#agent = new Agent({
+      connect: connectorOf(options.dial),
+      connections: 16,
+      pipelining: 1,
+      keepAliveTimeout: 30_000,
+      headersTimeout: 0,
+      bodyTimeout: 0,
+      maxHeaderSize: 16_384,
+    });
+  }
+
+  /** Connected: a watch's stream stands, or without any watch the newest request was answered. */
+  get state(): ControlState {
+    if (this.#watches.size === 0) return this.#lastRequestSucceeded ? "connected" : "disconnected";
+    for (const watch of this.#watches) if (watch.state === "connected") return "connected";
+    return "disconnected";
+  }
+
+  /** Counters since the start: requests, failures, reconnects of watches, reports that did not arrive. */
+  get counters(): Readonly<{ requests: number; failures: number; reconnects: number; reportsLost: number }> {
+    return this.#counters;
+  }
+
+  /**
+   * Follows activations, purges and reports. Every document and purge event is delivered once and in order of `seq` within
+   * one stream; after a break the stream resumes behind the last event delivered, or begins again with a snapshot when that
+   * place is no longer kept. `onEvent` must not throw; what it throws is logged and the event counts as delivered.
+   */
+  watch(
+    kinds: readonly WatchKind[],
+    onEvent: (event: WatchEvent) => void,
+    options: WatchOptions = {},
+  ): { close(): void } {
+    const watch = new Watch({
+      kinds,
+      onEvent,
+      since: options.since,
+      logger: this.#options.logger,
+      open: (path, signal) => this.#open("GET", path, undefined, signal),
+      delayMs: (failures) => backoffDelayMs(failures, this.#random()),
+      onState: (state: WatchState) => {
+        if (state === "disconnected") this.#counters.reconnects++;
+        options.onState?.(state);
+      },
+    });
+    this.#watches.add(watch);
+    watch.start();
+    return {
+      close: () => {
+        watch.close();
+        this.#watches.delete(watch);
+      },
+    };
+  }
+
+  /** The active version, or the one asked for; undefined when there is none. */
+  async document(kind: DocumentKind, id: string, version?: number): Promise<DocumentRecord | undefined> {
+    const query = version === undefined ? "" : `?version=${version}`;
+    return this.#unlessMissing(
+      this.#json("GET", `${documentPath(kind, id)}${query}`, undefined, documentRecord),
+    );
+  }
+
+  /** The newest version of each document of a kind, by id. */
+  async documents(kind: DocumentKind): Promise<readonly DocumentSummary[]> {
+    return this.#json("GET", `/v1/documents?kind=${kind}`, undefined, documentSummaries);
+  }
+
+  /** Every kept version, oldest first; empty when there is no such document. */
+  async versions(kind: DocumentKind, id: string): Promise<readonly DocumentSummary[]> {
+    const found = await this.#unlessMissing(
+      this.#json("GET", `${documentPath(kind, id)}/versions`, undefined, documentSummaries),
+    );
+    return found ?? [];
+  }
+
+  /** Appends a version. Fails with "conflict" (see `presentVersion`) or "refused" (see `path`, `value`, `expected`). */
+  async put(kind: DocumentKind, id: string, body: unknown, options: PutOptions): Promise<DocumentSummary> {
+    const { expectedVersion, note, author, activate } = options;
+    const request = { body, expectedVersion, note, author, activate };
+    return this.#json("POST", documentPath(kind, id), request, documentSummary);
+  }
+
+  /** Puts a version in force, forward or back. Fails with "conflict", "not-found" or "refused". */
+  async activate(kind: DocumentKind, id: string, options: ActivateOptions): Promise<DocumentSummary> {
+    const { version, expectedActiveVersion } = options;
+    const request = { version, expectedActiveVersion };
+    return this.#json("POST", `${documentPath(kind, id)}/activate`, request, documentSummary);
+  }
+
+  /** Where two versions differ. */
+  async diff(kind: DocumentKind, id: string, from: number, to: number): Promise<readonly DocumentChange[]> {
+    const path = `${documentPath(kind, id)}/diff?from=${from}&to=${to}`;
+    return (await this.#json("GET", path, undefined, documentChanges)) as readonly DocumentChange[];
+  }
+
+  /** False when it did not arrive (the next one replaces it anyway); never rejects. */
+  async publishReport(report: ServerReport): Promise<boolean> {
+    try {
+      await this.#json("POST", "/v1/reports", report);
+      return true;
+    } catch (error) {
+      this.#counters.reportsLost++;
+      this.#options.logger.debug("report-lost", { error });
+      return false;
+    }
+  }
+
+  /** The newest report of each server that sent one in the last 15 s, by server id. */
+  async reports(): Promise<readonly ServerReport[]> {
+    return this.#json("GET", "/v1/reports", undefined, serverReports);
+  }
+
+  /** Forgets URLs or tags at every server. Resolves when all have acknowledged or control gave up waiting (10 s). */
+  async purge(
+    request: PurgeRequest,
+    onProgress: (progress: PurgeProgress) => void = () => {},
+  ): Promise<PurgeResult> {
+    const what = "purge";
+    const signal = AbortSignal.timeout(PURGE_TIMEOUT_MS);
+    const { body } = await this.#open("POST", "/v1/purges", request, signal);
+    const reader = new NdjsonReader(PURGE_LINE_BYTES_MAX);
+    let result: PurgeResult | undefined;
+    try {
+      for await (const chunk of body) {
+        for (const value of reader.read(chunk as Buffer)) {
+          const progress = parsePurgeProgress(value);
+          if (progress.type === "done") result = progress;
+          onProgress(progress);
+        }
+      }
+    } catch (cause) {
+      throw unreachable(this.#origin, what, cause);
+    }
+    if (result === undefined) {
+      // Not "safe": the purge was numbered and goes on; the caller only does not learn how it ended.
+      throw new ControlError(
+        `Cannot follow the ${what} at control ${this.#origin}: the answer broke off; repeat it`,
+        {
+          code: "bad-answer",
+          source: "upstream",
+          retry: "safe",
+        },
+      );
+    }
+    return result;
+  }
+
+  /** Tries a few times, because a lost one makes the purge look unfinished. False when control has not taken it; never rejects. */
+  async acknowledgePurge(ack: PurgeAck): Promise<boolean> {
+    for (let tried = 0; tried < ACK_TRIES && !this.#isClosed; tried++) {
+      try {
+        const { serverId, removed } = ack;
+        await this.#json("POST", `/v1/purges/${ack.purgeSeq}/acks`, { serverId, removed });
+        return true;
+      } catch (error) {
+        if (!(error instanceof ControlError) || error.retry !== "safe") {
+          this.#options.logger.warn("purge-ack-refused", { purgeSeq: ack.purgeSeq, error });
+          return false;
+        }
+        await new Promise((resolve) => setTimeout(resolve, backoffDelayMs(tried, this.#random())));
+      }
+    }
+    this.#options.logger.warn("purge-ack-lost", { purgeSeq: ack.purgeSeq, tries: ACK_TRIES });
+    return false;
+  }
+
+  /** Ends every watch and connection; requests under way fail. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    for (const watch of this.#watches) watch.close();
+    this.#watches.clear();
+    await this.#agent.destroy();
+  }
+
+  async #unlessMissing<T>(answer: Promise<T>): Promise<T | undefined> {
+    try {
+      return await answer;
+    } catch (error) {
+      if (error instanceof ControlError && error.code === "not-found") return undefined;
+      throw error;
+    }
+  }
+
+  async #json(method: "GET" | "POST", path: string, body: unknown): Promise<undefined>;
+  async #json<T>(method: "GET" | "POST", path: string, body: unknown, schema: Schema<T>): Promise<T>;
+  async #json<T>(
+    method: "GET" | "POST",
+    path: string,
+    body: unknown,
+    schema?: Schema<T>,
+  ): Promise<T | undefined> {
+    const signal = AbortSignal.timeout(this.#options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS);
+    const answer = await this.#open(method, path, body, signal);
+    const chunks: Buffer[] = [];
+    let bytes = 0;
+    try {
+      for await (const chunk of answer.body) {
+        chunks.push(chunk as Buffer);
+        bytes += (chunk as Buffer).length;
+        if (bytes > ANSWER_BYTES_MAX)
+          throw new RangeError(`an answer of more than ${ANSWER_BYTES_MAX} bytes`);
+      }
+    } catch (cause) {
+      throw unreachable(this.#origin, `${method} ${path}`, cause);
+    }
+    if (schema === undefined) return undefined;
+    try {
+      return schema.parse(JSON.parse(Buffer.concat(chunks).toString("utf8")));
+    } catch (cause) {
+      throw new ControlError(
+        `Cannot read control's answer to ${method} ${path}: ${(cause as Error).message}; is another version running at ${this.#origin}?`,
+        { code: "bad-answer", source: "upstream", retry: "never", cause },
+      );
+    }
+  }
+
+  /** Resolves with a 2xx answer whose body is to be read; rejects with ControlError for everything else. */
+  async #open(method: "GET" | "POST", path: string, body: unknown, signal: AbortSignal) {
+    this.#counters.requests++;
+    try {
+      const answer = await this.#agent.request({
+        origin: this.#origin,
+        method,
+        path,
+        signal,
+        headers: {
+          authorization: `Bearer ${this.#options.token}`,
+          "isochrone-node": this.#options.nodeId,
+          ...(body !== undefined && { "content-type": "application/json" }),
+        },
+        ...(body !== undefined && { body: JSON.stringify(body) }),
+      });
+      this.#lastRequestSucceeded = true;
+      if (answer.statusCode >= 200 && answer.statusCode < 300) return answer;
+      throw await errorOfAnswer(this.#origin, `${method} ${path}`, answer.statusCode, answer.body);
+    } catch (cause) {
+      this.#counters.failures++;
+      if (cause instanceof IsochroneError && cause instanceof ControlError) throw cause;
+      this.#lastRequestSucceeded = false;
+      throw unreachable(this.#origin, `${method} ${path}`, cause);
+    }
+  }
+}
+
+function documentPath(kind: DocumentKind, id: string): string {
+  return `/v1/documents/${kind}/${encodeURIComponent(id)}`;
+}

@@ -1,0 +1,36 @@
+import type { Duplex } from "node:stream";
+import type { Socket } from "node:net";
+import { buildConnector } from "undici";
+
+/** What is asked of a dialer: `dial` of #transport takes it as it is. */
+export interface DialTarget {
+  readonly host: string;
+  readonly port: number;
+  readonly tls?: { readonly servername: string };
+  readonly timeoutMs: number;
+}
+
+/** Opens a connection; rejects with an Error. In a world run it is transport's, so that the links' delays apply. */
+export type Dial = (target: DialTarget) => Promise<Duplex>;
+
+/** A black hole (a cut link) must not hold a node that could retry. */
+const CONNECT_TIMEOUT_MS = 2_000;
+
+/** undici's connector over a {@link Dial}; without one, plain sockets. */
+export function connectorOf(dial: Dial | undefined): buildConnector.connector {
+  if (dial === undefined) return buildConnector({ timeout: CONNECT_TIMEOUT_MS, keepAlive: true });
+  return ({ hostname, port, protocol, servername }, callback) => {
+    const isTls = protocol === "https:";
+    const host = hostname.replace(/^\[(.*)\]$/, "$1");
+    dial({
+      host,
+      port: Number(port) || (isTls ? 443 : 80),
+      ...(isTls && { tls: { servername: servername ?? host } }),
+      timeoutMs: CONNECT_TIMEOUT_MS,
+    }).then(
+      // undici uses a socket as the Duplex that it is.
+      (socket) => callback(null, socket as Socket),
+      (error: unknown) => callback(error instanceof Error ? error : new Error(String(error)), null),
+    );
+  };
+}

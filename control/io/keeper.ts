@@ -1,0 +1,244 @@
+/**
+ * Puts documents in force on this node and keeps them: from its own disk at once, from control as soon as it answers.
+ * With control dead a node starts and serves with what it had.
+ */
+import { mkdirSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { id, integer, object, ParseError, quoteValue, type Schema, string } from "#kit";
+import { LastKnownGood, type Logger } from "#kit/io";
+import { type AppliedState, decideApply } from "../core/apply.ts";
+import type { ActivationEvent, DocumentKind, WatchEvent } from "../core/words.ts";
+import type { ControlClient, ControlState } from "./client.ts";
+
+export type DocumentSource = "control" | "disk";
+
+export interface DocumentKeeperOptions {
+  readonly client: ControlClient;
+  /** The process's own `--state` directory; documents lie in `documents/` below it. Made if missing. */
+  readonly stateDirectory: string;
+  readonly logger: Logger;
+}
+
+interface Kept {
+  readonly parse: (value: unknown) => unknown;
+  readonly onApply: (id: string, body: unknown, version: number, from: DocumentSource) => void;
+}
+
+/** What lies in a file: the document as control sent it and its place in control's log. */
+interface Stored extends AppliedState {
+  readonly id: string;
+  readonly body: unknown;
+}
+
+const FILE_NAME = /^([a-z]+)\.([a-z][a-z0-9-]{0,62})\.lkg$/;
+/** More is not a state directory of ours. */
+const FILES_MAX = 20_000;
+
+/**
+ * Applies in the order of control's log: a delayed or repeated message never rolls back. A document that `parse` or
+ * `onApply` refuses (throws) is counted and logged, and the one before stays in force. A document that control does not
+ * mention stays in force as well: absence is never taken for removal (a property is withdrawn by `isActive: false`).
+ */
+export class DocumentKeeper {
+  readonly #client: ControlClient;
+  readonly #directory: string;
+  readonly #logger: Logger;
+  readonly #kept = new Map<DocumentKind, Kept>();
+  readonly #states = new Map<string, AppliedState>();
+  readonly #counters = { applied: 0, ignored: 0, refused: 0, damaged: 0, saveFailures: 0 };
+  /** Newest unsaved value of each file; written one after the other, so that a snapshot is no storm of syncs. */
+  readonly #unsaved = new Map<string, { readonly kind: DocumentKind; readonly stored: Stored }>();
+  #saving: Promise<void> | undefined;
+  #watch: { close(): void } | undefined;
+  #state: ControlState = "disconnected";
+  /** Log of the snapshot or resume that runs now. */
+  #logId: string | undefined;
+  #isSynced = false;
+  readonly #synced = Promise.withResolvers<void>();
+
+  constructor(options: DocumentKeeperOptions) {
+    this.#client = options.client;
+    this.#directory = join(options.stateDirectory, "documents");
+    this.#logger = options.logger;
+  }
+
+  /**
+   * Before {@link start}: follow a kind. `parse` makes a T or throws; `onApply` puts it in force (synchronously) or throws
+   * to refuse it. Throws RangeError when the kind is kept already or the keeper has started.
+   */
+  keep<T>(
+    kind: DocumentKind,
+    parse: (value: unknown) => T,
+    onApply: (id: string, body: T, version: number, from: DocumentSource) => void,
+  ): void {
+    if (this.#watch !== undefined) throw new RangeError("DocumentKeeper.keep must come before start");
+    if (this.#kept.has(kind)) throw new RangeError(`DocumentKeeper keeps "${kind}" already`);
+    this.#kept.set(kind, { parse, onApply: onApply as Kept["onApply"] });
+  }
+
+  /**
+   * Applies what lies on the disk, then follows control in the background. Resolves without waiting for control. Rejects
+   * when the state directory cannot be made or read; damaged files in it are ignored and reported.
+   */
+  async start(): Promise<void> {
+    mkdirSync(this.#directory, { recursive: true });
+    this.#load();
+    this.#watch = this.#client.watch([...this.#kept.keys()], (event) => this.#take(event), {
+      onState: (state) => {
+        this.#state = state;
+      },
+    });
+  }
+
+  /** `kind/id` -> version in force, for ServerReport.applied. */
+  get applied(): Readonly<Record<string, number>> {
+    return Object.fromEntries([...this.#states].map(([key, state]) => [key, state.version]));
+  }
+
+  /** Whether control's stream stands now. */
+  get state(): ControlState {
+    return this.#state;
+  }
+
+  /** Whether this process has ever been told everything that is active by control itself. */
+  get isSynced(): boolean {
+    return this.#isSynced;
+  }
+
+  /** Resolves when {@link isSynced} becomes true; never when control stays away, so race it against a deadline. */
+  get synced(): Promise<void> {
+    return this.#synced.promise;
+  }
+
+  /** Since the start: documents applied, ignored (`same`, `older`), refused; files damaged; saves that failed. */
+  get counters(): Readonly<Record<"applied" | "ignored" | "refused" | "damaged" | "saveFailures", number>> {
+    return this.#counters;
+  }
+
+  /** Resolves when everything applied so far is durable or its saving has failed (counted). */
+  async flushed(): Promise<void> {
+    await this.#saving;
+  }
+
+  /** Stops following control; resolves when what was applied is on the disk. */
+  async close(): Promise<void> {
+    this.#watch?.close();
+    await this.flushed();
+  }
+
+  #take(event: WatchEvent): void {
+    switch (event.type) {
+      case "snapshot-begin":
+        this.#logId = event.logId;
+        break;
+      case "document":
+        if (this.#logId !== undefined) this.#offer(event, this.#logId, "control");
+        break;
+      case "snapshot-end":
+        this.#isSynced = true;
+        this.#synced.resolve();
+        break;
+      case "heartbeat":
+        this.#logId = event.logId;
+        break;
+      case "purge":
+      case "report":
+        break;
+      default:
+        event satisfies never;
+    }
+  }
+
+  #offer(event: Omit<ActivationEvent, "type">, logId: string, from: DocumentSource): void {
+    const { kind, id: documentId, seq, version, body } = event;
+    const kept = this.#kept.get(kind);
+    if (kept === undefined) return;
+    const key = `${kind}/${documentId}`;
+    const offered: AppliedState = { logId, seq, version };
+    const { mayApply, reason } = decideApply(this.#states.get(key), offered);
+    if (!mayApply) {
+      this.#counters.ignored++;
+      return;
+    }
+    try {
+      kept.onApply(documentId, kept.parse(body), version, from);
+    } catch (error) {
+      this.#counters.refused++;
+      this.#logger.error("document-refused", {
+        document: key,
+        version,
+        from,
+        inForce: this.#states.get(key)?.version ?? null,
+        ...(error instanceof ParseError
+          ? { path: error.path, value: quoteValue(error.value), expected: error.expected }
+          : { error }),
+      });
+      return;
+    }
+    this.#states.set(key, offered);
+    this.#counters.applied++;
+    this.#logger.info("document-applied", { document: key, version, seq, from, reason });
+    if (from === "control") {
+      this.#unsaved.set(key, { kind, stored: { ...offered, id: documentId, body } });
+      this.#saving ??= this.#saveAll();
+    }
+  }
+
+  async #saveAll(): Promise<void> {
+    for (;;) {
+      const next = this.#unsaved.entries().next().value;
+      if (next === undefined) break;
+      const [key, { kind, stored }] = next;
+      this.#unsaved.delete(key);
+      try {
+        await this.#file(kind, stored.id).save(stored);
+      } catch (error) {
+        this.#counters.saveFailures++;
+        this.#logger.error("document-not-kept", { document: key, version: stored.version, error });
+      }
+    }
+    this.#saving = undefined;
+  }
+
+  #load(): void {
+    const names = readdirSync(this.#directory).sort();
+    for (const name of names.slice(0, FILES_MAX)) {
+      const [, kindName, documentId] = FILE_NAME.exec(name) ?? [];
+      const kind = [...this.#kept.keys()].find((one) => one === kindName);
+      if (kind === undefined || documentId === undefined) continue;
+      const stored = this.#file(kind, documentId).load();
+      if (stored === undefined) continue;
+      if (stored.id !== documentId) this.#damaged(name, `holds ${stored.id}`);
+      else this.#offer({ ...stored, kind }, stored.logId, "disk");
+    }
+  }
+
+  #damaged(path: string, reason: string): void {
+    this.#counters.damaged++;
+    this.#logger.error("document-damaged", {
+      path,
+      reason,
+      consequence: "ignored; control will send it again",
+    });
+  }
+
+  #file(kind: DocumentKind, documentId: string): LastKnownGood<Stored> {
+    return new LastKnownGood(
+      join(this.#directory, `${kind}.${documentId}.lkg`),
+      (value) => storedSchema.parse(value),
+      {
+        onDamaged: ({ path, reason }) => this.#damaged(path, reason),
+      },
+    );
+  }
+}
+
+const anyBody: Schema<unknown> = { parse: (value) => value, jsonSchema: () => ({}) };
+/** The body is left to the schema of its kind, which `#offer` asks. */
+const storedSchema: Schema<Stored> = object({
+  logId: string({ max: 64 }),
+  seq: integer({ min: 1 }),
+  id: id(),
+  version: integer({ min: 1 }),
+  body: anyBody,
+});

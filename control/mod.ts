@@ -1,0 +1,37 @@
+/**
+ * Control, seen from the other rooms: a client that reads, watches and changes documents, and a keeper that has each
+ * document in force on this node, from control or from its own disk. The store and the server are the process's own.
+ */
+export {
+  type AppliedState,
+  type ApplyDecision,
+  type ApplyReason,
+  applyReasons,
+  decideApply,
+} from "./core/apply.ts";
+export {
+  type ActivationEvent,
+  type DocumentChange,
+  type DocumentKind,
+  type DocumentRecord,
+  type DocumentSummary,
+  documentKinds,
+  type PurgeEvent,
+  type PurgeProgress,
+  type PurgeResult,
+  type WatchEvent,
+  type WatchKind,
+  watchKinds,
+} from "./core/words.ts";
+export { diffDocuments } from "./core/diff.ts";
+export {
+  type ActivateOptions,
+  ControlClient,
+  type ControlClientOptions,
+  type ControlState,
+  type PutOptions,
+  type WatchOptions,
+} from "./io/client.ts";
+export { ControlError } from "./io/control-error.ts";
+export { type Dial, type DialTarget } from "./io/connector.ts";
+export { DocumentKeeper, type DocumentKeeperOptions, type DocumentSource } from "./io/keeper.ts";
