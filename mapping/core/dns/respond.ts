@@ -1,0 +1,377 @@
+/**
+ * One query in, one decision out: the authoritative name server without its sockets. Everything unusual gets the rcode
+ * that its RFC names, or silence where an answer could be used against someone else; nothing throws on any bytes.
+ */
+import { type IpAddress, type IpFamily, addressBits, parseAddress, type ServerId } from "#kit";
+import { type AnswerReason, answerAddresses } from "../answer.ts";
+import type { MapIndex } from "../map-index.ts";
+import type { TopologyIndex } from "../topology-index.ts";
+import {
+  dnsClasses,
+  dnsOpcodes,
+  dnsTypes,
+  ednsOptionCodes,
+  type Rcode,
+  rcodes,
+  tcpMessageBytesMax,
+  udpPayloadBytesMax,
+  udpPayloadBytesMin,
+} from "./constants.ts";
+import { type ClientSubnet, type EcsFault, echoEcs, ecsAddress, parseEcs } from "./ecs.ts";
+import type { DnsHeader, DnsMessage, DnsQuestion, DnsRecord, Edns, MessageFault } from "./message.ts";
+import { readHeader, readMessage, writeMessage } from "./wire.ts";
+import {
+  addressRecord,
+  infrastructureTtlSeconds,
+  type Zone,
+  type ZoneNode,
+  type ZoneTable,
+} from "./zone-table.ts";
+
+/** Why a query got no answer at all. */
+export const dropReasons = [
+  /** Not even a header: nobody to answer, and what is shorter than any query is no query. */
+  "too-short",
+  /** QR=1: answering answers is how two servers talk for ever (RFC 1035 section 4.1.1; never answered by anyone). */
+  "is-response",
+] as const;
+export type DropReason = (typeof dropReasons)[number];
+
+/** Why a query got the answer it got; log word and metric label. */
+export const replyReasons = [
+  /** A or AAAA by the map. */
+  "address",
+  /** A or AAAA of a name server itself. */
+  "name-server-address",
+  /** SOA or NS at the top of a zone. */
+  "apex",
+  /** RFC 8482: ANY gets one HINFO record. */
+  "any",
+  /** The name is there, the type is not (RFC 2308 section 2.2). */
+  "no-data",
+  /** NXDOMAIN (RFC 2308 section 2.1, RFC 8020). */
+  "no-such-name",
+  /** REFUSED: no zone of ours. */
+  "outside-zones",
+  /** REFUSED: only IN is served. */
+  "class",
+  /** REFUSED: AXFR and IXFR. */
+  "zone-transfer",
+  /** NOTIMP or FORMERR: a type that may not be asked for. */
+  "meta-type",
+  /** NOTIMP: an opcode other than QUERY. */
+  "opcode",
+  /** FORMERR: QDCOUNT other than 1 (RFC 9619). */
+  "question-count",
+  /** FORMERR: the bytes are no message. */
+  "malformed",
+  /** FORMERR: RFC 7871 section 6. */
+  "ecs-malformed",
+  /** BADVERS (RFC 6891 section 6.1.3). */
+  "edns-version",
+  /** SERVFAIL: no topology was ever received. */
+  "no-documents",
+  /** SERVFAIL: a fault of our own. */
+  "internal-error",
+] as const;
+export type ReplyReason = (typeof replyReasons)[number];
+
+export type DnsTransport = "udp" | "tcp";
+
+export interface DnsQuery {
+  readonly bytes: Uint8Array;
+  readonly transport: DnsTransport;
+  /** Who asked: whom the answer is made for when no ECS address is told. */
+  readonly resolverAddress: IpAddress;
+}
+
+/** The documents in force; replaced as a whole when one of them changes. */
+export interface DnsContext {
+  readonly zones: ZoneTable;
+  readonly topology: TopologyIndex;
+  /** Null: no map was ever received. */
+  readonly snapshot: MapIndex | null;
+  /** The name server's own view of liveness. Must not change during a call. */
+  readonly isUp: (serverId: ServerId) => boolean;
+}
+
+export type DnsDecision =
+  | { readonly action: "drop"; readonly reason: DropReason }
+  | {
+      readonly action: "reply";
+      readonly bytes: Uint8Array;
+      readonly reason: ReplyReason;
+      readonly rcode: Rcode;
+      /** What was asked; undefined when it could not be read. */
+      readonly question: DnsQuestion | undefined;
+      readonly isTruncated: boolean;
+      /** What was wrong, for `malformed` and `ecs-malformed`. */
+      readonly fault: MessageFault | EcsFault | undefined;
+      /** For `address`: which rule of the map decided. */
+      readonly answerReason: AnswerReason | undefined;
+      /** Whether an ECS option was echoed, and with which scope. */
+      readonly scopePrefixLength: number | undefined;
+    };
+
+/** A query has one question and an OPT; a signed one a record more. Beyond this it is no query of a resolver. */
+const QUERY_RECORDS_MAX = 16;
+const ZERO_HINFO: DnsRecord["data"] = {
+  kind: "strings",
+  strings: [Uint8Array.of(0x52, 0x46, 0x43, 0x38, 0x34, 0x38, 0x32), new Uint8Array(0)], // "RFC8482", ""
+};
+
+/** What is to be said, before it is put into bytes. */
+interface Verdict {
+  readonly reason: ReplyReason;
+  readonly rcode: Rcode;
+  readonly isAuthoritative?: boolean;
+  readonly answers?: readonly DnsRecord[];
+  readonly authorities?: readonly DnsRecord[];
+  readonly additionals?: readonly DnsRecord[];
+  readonly fault?: MessageFault | EcsFault | undefined;
+  readonly answerReason?: AnswerReason;
+  /** Bits of the client's address on which the answer depends; 0 when absent. */
+  readonly scopePrefixLength?: number;
+}
+
+/** What of the query the reply repeats. */
+interface Asked {
+  readonly header: DnsHeader;
+  readonly question: DnsQuestion | undefined;
+  readonly edns: Edns | undefined;
+  readonly ecs: ClientSubnet | undefined;
+}
+
+/**
+ * Decides one query. Never throws on any bytes. `context` undefined: no documents yet, every well-formed query gets
+ * SERVFAIL, so that resolvers turn to another name server at once.
+ */
+export function respond(query: DnsQuery, context: DnsContext | undefined): DnsDecision {
+  const header = readHeader(query.bytes);
+  if (header === undefined) return { action: "drop", reason: "too-short" };
+  if (header.isResponse) return { action: "drop", reason: "is-response" };
+  const bare: Asked = { header, question: undefined, edns: undefined, ecs: undefined };
+  // The body of another opcode is not ours to read: only the header is answered.
+  if (header.opcode !== dnsOpcodes.QUERY)
+    return reply(query, bare, { reason: "opcode", rcode: rcodes.NOTIMP });
+  const questionCount = ((query.bytes[4] as number) << 8) | (query.bytes[5] as number);
+  if (questionCount !== 1) return reply(query, bare, { reason: "question-count", rcode: rcodes.FORMERR });
+
+  const read = readMessage(query.bytes, QUERY_RECORDS_MAX);
+  if (!read.ok) {
+    const asked = { ...bare, question: read.partial?.questions[0], edns: read.partial?.edns };
+    return reply(query, asked, { reason: "malformed", rcode: rcodes.FORMERR, fault: read.fault });
+  }
+  const { questions, edns } = read.message;
+  const question = questions[0] as DnsQuestion;
+  const plain: Asked = { header, question, edns, ecs: undefined };
+  if (edns !== undefined && edns.version !== 0) {
+    return reply(query, plain, { reason: "edns-version", rcode: rcodes.BADVERS });
+  }
+  let ecs: ClientSubnet | undefined;
+  for (const option of edns?.options ?? []) {
+    if (option.code !== ednsOptionCodes.ECS) continue; // RFC 6891 section 6.1.2: unknown options are ignored.
+    const parsed = parseEcs(option.data, "query");
+    // Two client subnets have no common meaning and only one could be echoed.
+    const fault = !parsed.ok ? parsed.fault : ecs === undefined ? undefined : "ecs-duplicate";
+    if (!parsed.ok || fault !== undefined) {
+      return reply(query, plain, { reason: "ecs-malformed", rcode: rcodes.FORMERR, fault });
+    }
+    ecs = parsed.ecs;
+  }
+  return reply(query, { ...plain, ecs }, decide(question, ecs, query, context));
+}
+
+/** SERVFAIL for a query that met a fault of our own; undefined when it must not be answered. */
+export function respondInternalError(query: DnsQuery): DnsDecision {
+  const header = readHeader(query.bytes);
+  if (header === undefined) return { action: "drop", reason: "too-short" };
+  if (header.isResponse) return { action: "drop", reason: "is-response" };
+  const asked: Asked = { header, question: undefined, edns: undefined, ecs: undefined };
+  return reply(query, asked, { reason: "internal-error", rcode: rcodes.SERVFAIL });
+}
+
+function decide(
+  question: DnsQuestion,
+  ecs: ClientSubnet | undefined,
+  query: DnsQuery,
+  context: DnsContext | undefined,
+): Verdict {
+  const { type } = question;
+  // OPT and TSIG are never asked for (RFC 6891 section 6.1.1, RFC 8945 section 4.2).
+  if (type === dnsTypes.OPT || type === dnsTypes.TSIG || type === 0) {
+    return { reason: "meta-type", rcode: rcodes.FORMERR };
+  }
+  if (type === dnsTypes.MAILA || type === dnsTypes.MAILB || type === dnsTypes.TKEY) {
+    return { reason: "meta-type", rcode: rcodes.NOTIMP };
+  }
+  if (question.class !== dnsClasses.IN) return { reason: "class", rcode: rcodes.REFUSED };
+  if (context === undefined) return { reason: "no-documents", rcode: rcodes.SERVFAIL };
+  const found = context.zones.lookup(question.name.text, type);
+  if (found.kind === "outside-zones") return { reason: "outside-zones", rcode: rcodes.REFUSED };
+  if (type === dnsTypes.AXFR || type === dnsTypes.IXFR)
+    return { reason: "zone-transfer", rcode: rcodes.REFUSED };
+  if (found.kind === "no-such-name") {
+    return {
+      reason: "no-such-name",
+      rcode: rcodes.NXDOMAIN,
+      isAuthoritative: true,
+      authorities: [found.zone.negativeSoa],
+    };
+  }
+  return answerAt(found.node, question, ecs, query, context);
+}
+
+function answerAt(
+  node: ZoneNode,
+  question: DnsQuestion,
+  ecs: ClientSubnet | undefined,
+  query: DnsQuery,
+  context: DnsContext,
+): Verdict {
+  const { zone } = node;
+  switch (question.type) {
+    case dnsTypes.A:
+      return addressesAt(node, question, 4, ecs, query, context);
+    case dnsTypes.AAAA:
+      return addressesAt(node, question, 6, ecs, query, context);
+    case dnsTypes.SOA:
+      return node.isApex ? positive("apex", [zone.soa]) : noData(zone);
+    case dnsTypes.NS:
+      if (!node.isApex || zone.ns.length === 0) return noData(zone);
+      return { ...positive("apex", zone.ns), additionals: context.zones.glueOf(zone) };
+    case dnsTypes.ANY: {
+      const isEmpty = !node.isApex && node.property === undefined && node.addresses.length === 0;
+      if (isEmpty) return noData(zone);
+      return positive("any", [
+        {
+          name: question.name,
+          type: dnsTypes.HINFO,
+          class: dnsClasses.IN,
+          ttlSeconds: infrastructureTtlSeconds,
+          data: ZERO_HINFO,
+        },
+      ]);
+    }
+    default:
+      return noData(zone);
+  }
+}
+
+function addressesAt(
+  node: ZoneNode,
+  question: DnsQuestion,
+  family: IpFamily,
+  ecs: ClientSubnet | undefined,
+  query: DnsQuery,
+  context: DnsContext,
+): Verdict {
+  if (node.addresses.length > 0) {
+    const own = node.addresses.filter((address) => address.family === family);
+    if (own.length === 0) return noData(node.zone);
+    return positive(
+      "name-server-address",
+      own.map((address) => addressRecord(question.name, address, infrastructureTtlSeconds)),
+    );
+  }
+  const { property } = node;
+  if (property === undefined || !property.isActive) return noData(node.zone);
+  const told = ecs === undefined ? undefined : ecsAddress(ecs);
+  const clientAddress = told ?? query.resolverAddress;
+  const answer = answerAddresses({
+    snapshot: context.snapshot,
+    topology: context.topology,
+    property,
+    family,
+    clientAddress,
+    sourcePrefixLength:
+      told === undefined || ecs === undefined ? addressBits(clientAddress.family) : ecs.sourcePrefixLength,
+    isUp: context.isUp,
+  });
+  // The scope is about the address that was told; an answer made for the resolver's own holds for all it serves.
+  const scopePrefixLength = told === undefined ? 0 : answer.scopePrefixLength;
+  const answers: DnsRecord[] = [];
+  for (const server of answer.servers) {
+    const address = parseAddress(server.address);
+    if (address !== undefined) answers.push(addressRecord(question.name, address, answer.ttlSeconds));
+  }
+  const verdict = answers.length === 0 ? noData(node.zone) : positive("address", answers);
+  return { ...verdict, scopePrefixLength, answerReason: answer.reason };
+}
+
+function positive(reason: ReplyReason, answers: readonly DnsRecord[]): Verdict {
+  return { reason, rcode: rcodes.NOERROR, isAuthoritative: true, answers };
+}
+
+function noData(zone: Zone): Verdict {
+  return { reason: "no-data", rcode: rcodes.NOERROR, isAuthoritative: true, authorities: [zone.negativeSoa] };
+}
+
+/** Puts a verdict into as many bytes as the asker takes. */
+function reply(query: DnsQuery, asked: Asked, verdict: Verdict): DnsDecision {
+  const { header, question, edns, ecs } = asked;
+  const scopePrefixLength =
+    ecs === undefined ? undefined : Math.min(verdict.scopePrefixLength ?? 0, ecs.sourcePrefixLength);
+  const full: DnsMessage = {
+    header: {
+      id: header.id,
+      isResponse: true,
+      opcode: header.opcode,
+      isAuthoritative: verdict.isAuthoritative ?? false,
+      isTruncated: false,
+      // RFC 1035 section 4.1.1: RD is copied, RA says that there is no recursion here; RFC 4035 section 3.1.6: AD and
+      // CD are clear in an authoritative answer.
+      isRecursionDesired: header.isRecursionDesired,
+      isRecursionAvailable: false,
+      isAuthenticData: false,
+      isCheckingDisabled: false,
+      rcode: verdict.rcode,
+    },
+    questions: question === undefined ? [] : [question],
+    answers: verdict.answers ?? [],
+    authorities: verdict.authorities ?? [],
+    additionals: verdict.additionals ?? [],
+    // RFC 6891 section 7: an OPT in the answer only when there was one in the query.
+    edns:
+      edns === undefined
+        ? undefined
+        : {
+            udpPayloadBytes: udpPayloadBytesMax,
+            version: 0,
+            isDnssecOk: edns.isDnssecOk, // RFC 3225 section 3: copied.
+            options:
+              ecs === undefined
+                ? []
+                : [{ code: ednsOptionCodes.ECS, data: echoEcs(ecs, scopePrefixLength ?? 0) }],
+          },
+  };
+  const bytesMax =
+    query.transport === "tcp"
+      ? tcpMessageBytesMax
+      : edns === undefined
+        ? udpPayloadBytesMin
+        : Math.min(Math.max(edns.udpPayloadBytes, udpPayloadBytesMin), udpPayloadBytesMax);
+  let message = full;
+  let bytes = writeMessage(message);
+  // What is additional may be left out without a word (RFC 2181 section 9).
+  if ((bytes === undefined || bytes.length > bytesMax) && message.additionals.length > 0) {
+    message = { ...message, additionals: [] };
+    bytes = writeMessage(message);
+  }
+  if (bytes === undefined || bytes.length > bytesMax) {
+    // RFC 2181 section 9: half an RRset is worse than none; the asker comes back over TCP. The OPT stays (RFC 6891 section 7).
+    message = { ...message, header: { ...message.header, isTruncated: true }, answers: [], authorities: [] };
+    bytes = writeMessage(message) as Uint8Array; // At most 12 + 259 + 11 + 24 octets.
+  }
+  return {
+    action: "reply",
+    bytes,
+    reason: verdict.reason,
+    rcode: verdict.rcode,
+    question,
+    isTruncated: message.header.isTruncated,
+    fault: verdict.fault,
+    answerReason: verdict.answerReason,
+    scopePrefixLength,
+  };
+}

@@ -1,0 +1,206 @@
+/**
+ * What the name service is authoritative for, by name: the zones of the topology, the properties' host names in them, the
+ * name servers' own names, and the empty names between. Built once for a set of documents; a look-up is one hash.
+ */
+import { type IpAddress, type PropertyDocument, parseAddress, type TopologyDocument } from "#kit";
+import { dnsClasses, dnsTypes } from "./constants.ts";
+import type { DnsRecord } from "./message.ts";
+import { type DomainName, nameFromText, parentText, rootName } from "./name.ts";
+
+/** NS, SOA and name-server addresses change with the deployment, not with the map. */
+const INFRASTRUCTURE_TTL_SECONDS = 3_600;
+/** How long "no such name" may be believed (RFC 2308 section 5): a new host name works after this at the latest. */
+const NEGATIVE_TTL_SECONDS = 60;
+/** For secondaries, of which there are none yet; RIPE-203 values, so that zone checkers are content. */
+const SOA_TIMERS = { refreshSeconds: 7_200, retrySeconds: 1_800, expireSeconds: 1_209_600 } as const;
+
+export interface Zone {
+  readonly origin: DomainName;
+  readonly soa: DnsRecord;
+  /** The SOA as it stands in a negative answer: TTL is the lesser of its own and the minimum (RFC 2308 section 3). */
+  readonly negativeSoa: DnsRecord;
+  readonly ns: readonly DnsRecord[];
+}
+
+/** A name that exists in a zone. Without any of the rest it is an empty non-terminal (RFC 8020 section 2). */
+export interface ZoneNode {
+  readonly zone: Zone;
+  readonly isApex: boolean;
+  /** Address answers come from the map. */
+  readonly property: PropertyDocument | undefined;
+  /** The name is a name server's: its own addresses, which win over a property. */
+  readonly addresses: readonly IpAddress[];
+}
+
+export type ZoneLookup =
+  | { readonly kind: "node"; readonly node: ZoneNode }
+  | { readonly kind: "no-such-name"; readonly zone: Zone }
+  | { readonly kind: "outside-zones" };
+
+export interface ZoneTableInput {
+  readonly topology: TopologyDocument;
+  readonly properties: readonly PropertyDocument[];
+  /** SOA serial: grows when one of the documents does; the same on every name server with the same documents. */
+  readonly serial: number;
+}
+
+type MutableNode = { -readonly [K in keyof ZoneNode]: ZoneNode[K] };
+
+/** Immutable. Properties are taken in the order of their ids, so that every name server builds the same table. */
+export class ZoneTable {
+  readonly #zones = new Map<string, Zone>();
+  readonly #nodes = new Map<string, MutableNode>();
+  /** Addresses of name servers by name, whether or not the name lies in a zone of ours. */
+  readonly #nameServers = new Map<string, { readonly name: DomainName; readonly addresses: IpAddress[] }>();
+  /** Host names of active properties that lie in no zone: the customer must point them here by CNAME. */
+  readonly hostnamesOutside: readonly string[];
+  /** Host names that an earlier property has already. */
+  readonly hostnamesTaken: readonly string[];
+
+  constructor({ topology, properties, serial }: ZoneTableInput) {
+    const { nameService } = topology;
+    for (const server of nameService.nameServers) {
+      const name = nameFromText(server.name);
+      const address = parseAddress(server.address);
+      if (name === undefined || address === undefined) continue; // The schema has refused such a document.
+      const known = this.#nameServers.get(name.text);
+      if (known === undefined) this.#nameServers.set(name.text, { name, addresses: [address] });
+      else known.addresses.push(address);
+    }
+    const hostmasterName = nameFromText(nameService.hostmaster) ?? rootName;
+    for (const text of nameService.zones) {
+      const origin = nameFromText(text);
+      if (origin !== undefined) this.#zones.set(origin.text, this.#makeZone(origin, hostmasterName, serial));
+    }
+    for (const zone of this.#zones.values()) {
+      this.#nodes.set(zone.origin.text, { zone, isApex: true, property: undefined, addresses: [] });
+    }
+    for (const { name, addresses } of this.#nameServers.values()) {
+      const node = this.#makeNode(name.text);
+      if (node !== undefined) node.addresses = addresses;
+    }
+    const outside: string[] = [];
+    const taken: string[] = [];
+    for (const property of [...properties].sort((a, b) => (a.propertyId < b.propertyId ? -1 : 1))) {
+      for (const hostname of property.hostnames) {
+        const node = this.#makeNode(hostname);
+        if (node === undefined) outside.push(hostname);
+        else if (node.property !== undefined) taken.push(hostname);
+        // A withdrawn property keeps its name: NODATA, which comes back faster than "no such name" when it returns.
+        else node.property = property;
+      }
+    }
+    this.hostnamesOutside = outside;
+    this.hostnamesTaken = taken;
+  }
+
+  /** Names, empty ones included. */
+  get size(): number {
+    return this.#nodes.size;
+  }
+
+  get zoneCount(): number {
+    return this.#zones.size;
+  }
+
+  /**
+   * What stands at `name` (lower-case text) for a question of `type`. DS at the top of a zone belongs to the zone above,
+   * when that one is ours (RFC 4035 section 3.1.4.1).
+   */
+  lookup(name: string, type: number): ZoneLookup {
+    const node = this.#nodes.get(name);
+    if (node !== undefined) {
+      if (type === dnsTypes.DS && node.isApex) {
+        const above = parentText(name);
+        const zone = above === undefined ? undefined : this.#zoneOf(above);
+        if (zone !== undefined) {
+          return { kind: "node", node: { zone, isApex: false, property: undefined, addresses: [] } };
+        }
+      }
+      return { kind: "node", node };
+    }
+    const zone = this.#zoneOf(name);
+    return zone === undefined ? { kind: "outside-zones" } : { kind: "no-such-name", zone };
+  }
+
+  /** Addresses of the name servers that a zone's NS records name, for the additional section. */
+  glueOf(zone: Zone): readonly DnsRecord[] {
+    const records: DnsRecord[] = [];
+    for (const ns of zone.ns) {
+      if (ns.data.kind !== "name") continue;
+      const { name } = ns.data;
+      // Only what we are authoritative for may be said (RFC 2181 section 5.4.1).
+      if (this.#zoneOf(name.text) === undefined) continue;
+      for (const address of this.#nameServers.get(name.text)?.addresses ?? []) {
+        records.push(addressRecord(name, address, INFRASTRUCTURE_TTL_SECONDS));
+      }
+    }
+    return records;
+  }
+
+  /** The zone whose origin is the longest suffix of `name`. */
+  #zoneOf(name: string): Zone | undefined {
+    for (let at: string | undefined = name; at !== undefined; at = parentText(at)) {
+      const zone = this.#zones.get(at);
+      if (zone !== undefined) return zone;
+    }
+    return undefined;
+  }
+
+  /** The node of a name, made with all empty ones above it; undefined when no zone holds it. */
+  #makeNode(name: string): MutableNode | undefined {
+    const zone = this.#zoneOf(name);
+    if (zone === undefined) return undefined;
+    for (let at: string | undefined = name; at !== undefined && !this.#nodes.has(at); at = parentText(at)) {
+      this.#nodes.set(at, { zone, isApex: false, property: undefined, addresses: [] });
+    }
+    return this.#nodes.get(name);
+  }
+
+  #makeZone(origin: DomainName, hostmasterName: DomainName, serial: number): Zone {
+    const servers = [...this.#nameServers.values()];
+    const soa: DnsRecord = {
+      name: origin,
+      type: dnsTypes.SOA,
+      class: dnsClasses.IN,
+      ttlSeconds: INFRASTRUCTURE_TTL_SECONDS,
+      data: {
+        kind: "soa",
+        soa: {
+          primaryName: servers[0]?.name ?? origin,
+          hostmasterName,
+          // RFC 1982: 32 bits; 0 is allowed but some secondaries take it for "none".
+          serial: serial >>> 0 || 1,
+          ...SOA_TIMERS,
+          minimumSeconds: NEGATIVE_TTL_SECONDS,
+        },
+      },
+    };
+    return {
+      origin,
+      soa,
+      negativeSoa: { ...soa, ttlSeconds: Math.min(INFRASTRUCTURE_TTL_SECONDS, NEGATIVE_TTL_SECONDS) },
+      ns: servers.map(({ name }) => ({
+        name: origin,
+        type: dnsTypes.NS,
+        class: dnsClasses.IN,
+        ttlSeconds: INFRASTRUCTURE_TTL_SECONDS,
+        data: { kind: "name", name },
+      })),
+    };
+  }
+}
+
+/** An A or AAAA record, as the address is. */
+export function addressRecord(name: DomainName, address: IpAddress, ttlSeconds: number): DnsRecord {
+  return {
+    name,
+    type: address.family === 4 ? dnsTypes.A : dnsTypes.AAAA,
+    class: dnsClasses.IN,
+    ttlSeconds,
+    data: { kind: "address", address },
+  };
+}
+
+/** TTL of records that follow the deployment rather than the map. */
+export const infrastructureTtlSeconds = INFRASTRUCTURE_TTL_SECONDS;
