@@ -19,6 +19,8 @@ import {
   oneOf,
   optional,
   type Parsed,
+  ParseError,
+  type PropertyId,
   prefixText,
   propertyDocument,
   type RegionId,
@@ -38,7 +40,8 @@ const cluster = object({
   country: optional(string({ min: 2, max: 2, pattern: /^[A-Z]{2}$/, expected: "a two-letter country code" })),
   coordinates,
   role: oneOf(roles),
-  servers: defaulted(integer({ min: 1, max: 500 }), 1),
+  /** Of no meaning for role `service`, where control, mapper and portal stand. At most 250, so that a cluster fits one last octet of the loopback range (address-plan.ts). */
+  servers: defaulted(integer({ min: 1, max: 250 }), 1),
   /** What one server of this cluster can answer. */
   capacityPerSecond: defaulted(number({ min: 1, max: 1e9 }), 1_000),
   /** Time between the site and the nearest exchange, there and back; part of the generated round-trip times. */
@@ -46,7 +49,11 @@ const cluster = object({
 });
 export type WorldCluster = Parsed<typeof cluster>;
 
-const region = object({ id: id<RegionId>(), name: optional(string({ max: 80 })), clusters: array(cluster, { min: 1, max: 1_000 }) });
+const region = object({
+  id: id<RegionId>(),
+  name: optional(string({ max: 80 })),
+  clusters: array(cluster, { min: 1, max: 1_000 }),
+});
 
 const clientNetwork = object({
   id: id<ClientNetworkId>(),
@@ -84,23 +91,47 @@ const links = object({
       lossPerThousandKm: defaulted(lossRatio(), 0.0005),
       bandwidthMbps: defaulted(bandwidthMbps(), 1_000),
     }),
-    { fibreDetour: 1.5, detourSpread: 0.15, siteAccessMs: 0.5, clientAccessMs: 8, lossPerThousandKm: 0.0005, bandwidthMbps: 1_000 },
+    {
+      fibreDetour: 1.5,
+      detourSpread: 0.15,
+      siteAccessMs: 0.5,
+      clientAccessMs: 8,
+      lossPerThousandKm: 0.0005,
+      bandwidthMbps: 1_000,
+    },
   ),
   given: defaulted(array(givenLink, { max: 100_000 }), []),
 });
 
+/** Names of the name servers themselves: `ns1.<zone>`, `ns2.<zone>` ...; `.invalid` (RFC 6761 section 6.4) where nothing is stated. */
+const nameService = object({
+  zone: defaulted(hostname(), "isochrone.invalid"),
+  /** Contact in the SOA record, as a domain name (RFC 1035 section 3.3.13). */
+  hostmaster: defaulted(hostname(), "hostmaster.invalid"),
+});
+
+/** What origin-sim can serve; see origin-sim/README.md. */
+export const contentKinds = ["static", "page", "download", "hls"] as const;
+export type ContentKind = (typeof contentKinds)[number];
+
 /** A property as the world states it: the document, with the origin named by cluster or by URL parts. */
 const worldProperty = object({
-  id: string({ max: 63 }),
-  hostnames: array(hostname(), { min: 1, max: 100 }),
+  id: id<PropertyId>(),
+  hostnames: array(hostname(), { min: 1, max: 100, uniqueBy: (name) => name }),
   /** The cluster of role `origin` that holds it, or an address outside of the world. */
   origin: either(
     object({ cluster: siteId() }),
-    object({ url: string({ max: 2_048, pattern: /^https?:\/\/[^/?#]+\/?$/, expected: "an http or https URL without path" }) }),
+    object({
+      url: string({
+        max: 2_048,
+        pattern: /^https?:\/\/[^/?#]+\/?$/,
+        expected: "an http or https URL without path",
+      }),
+    }),
     "a mapping with cluster or url",
   ),
   /** What origin-sim serves for it. */
-  content: optional(oneOf(["static", "page", "download", "hls"])),
+  content: optional(oneOf(contentKinds)),
   /** Any further field of the property document (trafficClass, tiering, caching, rules, prefetch, dnsTtlSeconds). */
   settings: optional(passThrough()),
 });
@@ -111,13 +142,19 @@ function passThrough(): Schema<Readonly<Record<string, unknown>>> {
   const described = propertyDocument.jsonSchema() as { properties: Record<string, unknown> };
   const { trafficClass, tiering, caching, rules, prefetch, dnsTtlSeconds } = described.properties;
   const allowed = { trafficClass, tiering, caching, rules, prefetch, dnsTtlSeconds };
-  const keys = oneOf(Object.keys(allowed));
+  const known = Object.keys(allowed);
   return {
     parse(value, path = []) {
-      const shape = object({});
-      if (typeof value !== "object" || value === null || Array.isArray(value)) return shape.parse(value, path) as never;
-      for (const key of Object.keys(value)) keys.parse(key, [...path, key]);
-      return { ...value } as Record<string, unknown>;
+      if (typeof value !== "object" || value === null || Array.isArray(value)) {
+        throw new ParseError(path, value, `a mapping with ${known.join(", ")}`);
+      }
+      const given = value as Record<string, unknown>;
+      for (const key of Object.keys(given)) {
+        if (!known.includes(key)) {
+          throw new ParseError([...path, key], given[key], `no such key; known keys are ${known.join(", ")}`);
+        }
+      }
+      return { ...given };
     },
     jsonSchema: () => ({ type: "object", properties: allowed, additionalProperties: false }),
   };
@@ -140,6 +177,7 @@ export const worldSchema = object({
   regions: array(region, { min: 1, max: 1_000 }),
   clients: array(clientNetwork, { min: 1, max: 100_000 }),
   links: defaulted(links, links.parse({})),
+  nameService: defaulted(nameService, nameService.parse({})),
   customers: array(customer, { max: 1_000 }),
 });
 export type World = Parsed<typeof worldSchema>;
