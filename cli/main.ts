@@ -8,7 +8,7 @@ import { commandLineError, UsageError } from "./usage.ts";
 interface Command {
   readonly name: string;
   readonly summary: string;
-  readonly load: () => Promise<{ main(argv: readonly string[]): Promise<number> }>;
+  readonly load: () => Promise<{ readonly main: (argv: readonly string[]) => Promise<number> }>;
 }
 
 const groups: readonly { readonly title: string; readonly commands: readonly Command[] }[] = [

@@ -11,7 +11,7 @@ export function formatTable(
       .map((cell, column) => {
         const width = widths[column] ?? 0;
         // Numbers line up at their last digit.
-        return typeof cell === "number" ? String(cell).padStart(width) : String(cell).padEnd(width);
+        return typeof cell === "number" ? String(cell).padStart(width) : cell.padEnd(width);
       })
       .join("  ")
       .trimEnd();

@@ -18,7 +18,7 @@ import { loadSecrets, type Secrets } from "./up/secrets.ts";
 import { type ProcessSpec, Supervisor } from "./up/supervisor.ts";
 import { worldAdmin } from "./up/world-admin.ts";
 import { WorldWan } from "./up/wan.ts";
-import { UsageError } from "./usage.ts";
+import { messageOf, UsageError } from "./usage.ts";
 import { describeWorld } from "./world.ts";
 import { readWorldFile, resolveWorldPath } from "./world-file.ts";
 
@@ -152,7 +152,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   } catch (error) {
     if (!isStopping) {
       exitCode = error instanceof UsageError ? error.exitCode : 1;
-      console.error(`isochrone up: ${error instanceof Error ? error.message : error}`);
+      console.error(`isochrone up: ${messageOf(error)}`);
     }
   }
   console.error("Stopping all processes");

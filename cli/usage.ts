@@ -27,3 +27,7 @@ export function commandLineError(error: unknown): string | undefined {
 function firstLine(text: string): string {
   return text.split("\n", 1)[0] ?? text;
 }
+
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

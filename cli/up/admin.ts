@@ -1,7 +1,7 @@
 /** The supervisor's own door: HTTP over a Unix socket that only this user can open. Client and server of it in one place. */
 import { createServer, request, type Server } from "node:http";
 import { once } from "node:events";
-import { UsageError } from "../usage.ts";
+import { messageOf, UsageError } from "../usage.ts";
 
 const BODY_BYTES_MAX = 65_536;
 
@@ -30,7 +30,7 @@ export async function serveAdmin(socketPath: string, handler: AdminHandler): Pro
         (body) => answer(200, body),
         (error: unknown) =>
           answer(error instanceof UsageError ? 400 : 500, {
-            error: error instanceof Error ? error.message : String(error),
+            error: messageOf(error),
           }),
       );
     });

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { chmodSync } from "node:fs";
 import { array, nullable, object, type Parsed, string } from "#kit";
 import { readFileIfThere, writeFileDurable } from "#kit/io";
-import { UsageError } from "../usage.ts";
+import { messageOf, UsageError } from "../usage.ts";
 
 const secretsSchema = object({
   controlToken: string({ min: 32 }),
@@ -29,9 +29,7 @@ export async function loadSecrets(
     try {
       secrets = secretsSchema.parse(JSON.parse(stored.toString("utf8")));
     } catch (error) {
-      throw new UsageError(
-        `${path}: ${error instanceof Error ? error.message : error}; mend it, or remove it to make new secrets`,
-      );
+      throw new UsageError(`${path}: ${messageOf(error)}; mend it, or remove it to make new secrets`);
     }
   }
   const known = new Set(secrets?.accounts.map((account) => account.name));

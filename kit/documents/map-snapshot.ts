@@ -4,7 +4,19 @@
  */
 import { type ClientNetworkId, type ClusterId, id } from "../ids.ts";
 import { formatPrefix, parsePrefix } from "../ip.ts";
-import { array, boolean, integer, nullable, number, object, oneOf, type Parsed, record, refine, text } from "../schema.ts";
+import {
+  array,
+  boolean,
+  integer,
+  nullable,
+  number,
+  object,
+  oneOf,
+  type Parsed,
+  record,
+  refine,
+  text,
+} from "../schema.ts";
 import { type TrafficClass, trafficClasses } from "./property.ts";
 
 const rttMs = () => number({ min: 0, max: 60_000, unit: "ms" });
@@ -38,7 +50,10 @@ const clientNetwork = object({
   clientNetworkId: id<ClientNetworkId>(),
   prefixes: array(prefixText(), { min: 1, max: 10_000 }),
   /** Best first, for each traffic class. */
-  clusters: object({ interactive: ranking(), bulk: ranking(), live: ranking() } satisfies Record<TrafficClass, unknown>),
+  clusters: object({ interactive: ranking(), bulk: ranking(), live: ranking() } satisfies Record<
+    TrafficClass,
+    unknown
+  >),
 });
 export type ClientNetworkEntry = Parsed<typeof clientNetwork>;
 
@@ -54,7 +69,10 @@ export type TierEntry = Parsed<typeof tierEntry>;
 const pathEntry = object({
   fromClusterId: id<ClusterId>(),
   toClusterId: id<ClusterId>(),
-  candidates: array(object({ via: nullable(id<ClusterId>()), rttMs: rttMs(), lossRatio: ratio() }), { min: 1, max: 8 }),
+  candidates: array(object({ via: nullable(id<ClusterId>()), rttMs: rttMs(), lossRatio: ratio() }), {
+    min: 1,
+    max: 8,
+  }),
 });
 export type PathEntry = Parsed<typeof pathEntry>;
 
@@ -65,9 +83,16 @@ export const mapSnapshot = refine(
     createdAtEpochMs: integer(),
     /** Why it was made: the cycle, or a liveness change that bypassed it. */
     reason: oneOf(["cycle", "liveness", "topology", "first"]),
-    clientNetworks: array(clientNetwork, { min: 1, max: 500_000, uniqueBy: (entry) => entry.clientNetworkId }),
+    clientNetworks: array(clientNetwork, {
+      min: 1,
+      max: 500_000,
+      uniqueBy: (entry) => entry.clientNetworkId,
+    }),
     /** Order for addresses that no client network holds. */
-    fallback: object({ interactive: ranking(), bulk: ranking(), live: ranking() } satisfies Record<TrafficClass, unknown>),
+    fallback: object({ interactive: ranking(), bulk: ranking(), live: ranking() } satisfies Record<
+      TrafficClass,
+      unknown
+    >),
     tiers: array(tierEntry, { max: 100_000 }),
     paths: array(pathEntry, { max: 1_000_000 }),
     /** Clusters that the engine holds to be dead or suspended; name servers apply their own liveness on top. */
@@ -78,7 +103,11 @@ export const mapSnapshot = refine(
     for (const [n, network] of snapshot.clientNetworks.entries()) {
       for (const [p, prefix] of network.prefixes.entries()) {
         if (owner.has(prefix)) {
-          return { at: ["clientNetworks", n, "prefixes", p], value: prefix, expected: "a prefix that no other client network has" };
+          return {
+            at: ["clientNetworks", n, "prefixes", p],
+            value: prefix,
+            expected: "a prefix that no other client network has",
+          };
         }
         owner.set(prefix, n);
       }
@@ -86,7 +115,11 @@ export const mapSnapshot = refine(
         const ranks = network.clusters[trafficClass];
         for (let i = 1; i < ranks.length; i++) {
           if ((ranks[i]?.score ?? 0) < (ranks[i - 1]?.score ?? 0)) {
-            return { at: ["clientNetworks", n, "clusters", trafficClass, i], value: ranks[i]?.score, expected: "scores in ascending order" };
+            return {
+              at: ["clientNetworks", n, "clusters", trafficClass, i],
+              value: ranks[i]?.score,
+              expected: "scores in ascending order",
+            };
           }
         }
       }

@@ -1,5 +1,13 @@
 /** The documents that rooms exchange; each has one schema, and what does not fit is refused whole. */
-export { type MapSnapshot, mapSnapshot, type RankedCluster, type ClientNetworkEntry, type TierEntry, type PathEntry, prefixText } from "./map-snapshot.ts";
+export {
+  type MapSnapshot,
+  mapSnapshot,
+  type RankedCluster,
+  type ClientNetworkEntry,
+  type TierEntry,
+  type PathEntry,
+  prefixText,
+} from "./map-snapshot.ts";
 export {
   type CachingPolicy,
   type OriginTarget,
@@ -9,7 +17,14 @@ export {
   type TrafficClass,
   trafficClasses,
 } from "./property.ts";
-export { type PurgeAck, type PurgeEntry, type PurgeRequest, purgeAck, purgeEntry, purgeRequest } from "./purge.ts";
+export {
+  type PurgeAck,
+  type PurgeEntry,
+  type PurgeRequest,
+  purgeAck,
+  purgeEntry,
+  purgeRequest,
+} from "./purge.ts";
 export { type LinkReport, type PropertyCounters, type ServerReport, serverReport } from "./server-report.ts";
 export {
   addressText,

@@ -1,16 +1,32 @@
 /** A purge (by an operator or customer, against `invalidate`, which an unsafe method does): what to forget, everywhere. */
 import { type CustomerId, id, type PropertyId, type ServerId } from "../ids.ts";
-import { array, defaulted, integer, object, oneOf, optional, type Parsed, refine, string } from "../schema.ts";
+import {
+  array,
+  defaulted,
+  integer,
+  object,
+  oneOf,
+  optional,
+  type Parsed,
+  refine,
+  string,
+} from "../schema.ts";
 
 /** Printable ASCII without space: what a Surrogate-Key or Cache-Tag member may hold. */
-export const tag = () => string({ max: 256, pattern: /^[!-~]+$/, expected: "a tag of printable characters without spaces" });
+export const tag = () =>
+  string({ max: 256, pattern: /^[!-~]+$/, expected: "a tag of printable characters without spaces" });
 
 export const purgeRequest = refine(
   object({
     customerId: optional(id<CustomerId>()),
     propertyId: id<PropertyId>(),
     /** Absolute URLs of the property, every variant of each. */
-    urls: defaulted(array(string({ max: 8_192, pattern: /^https?:\/\//, expected: "an absolute http or https URL" }), { max: 1_000 }), []),
+    urls: defaulted(
+      array(string({ max: 8_192, pattern: /^https?:\/\//, expected: "an absolute http or https URL" }), {
+        max: 1_000,
+      }),
+      [],
+    ),
     tags: defaulted(array(tag(), { max: 256 }), []),
     /** `soft` makes stale (may be served while revalidated), `hard` removes. */
     mode: defaulted(oneOf(["soft", "hard"]), "hard"),
@@ -30,5 +46,9 @@ export const purgeEntry = object({
 });
 export type PurgeEntry = Parsed<typeof purgeEntry>;
 
-export const purgeAck = object({ purgeSeq: integer({ min: 1 }), serverId: id<ServerId>(), removed: integer() });
+export const purgeAck = object({
+  purgeSeq: integer({ min: 1 }),
+  serverId: id<ServerId>(),
+  removed: integer(),
+});
 export type PurgeAck = Parsed<typeof purgeAck>;

@@ -4,7 +4,18 @@
  */
 import { type ClusterId, hostname, id, type RegionId, type ServerId } from "../ids.ts";
 import { formatAddress, parseAddress } from "../ip.ts";
-import { array, defaulted, integer, number, object, oneOf, type Parsed, refine, string, text } from "../schema.ts";
+import {
+  array,
+  defaulted,
+  integer,
+  number,
+  object,
+  oneOf,
+  type Parsed,
+  refine,
+  string,
+  text,
+} from "../schema.ts";
 
 /** What the servers of a cluster do. A `service` site holds control, mapper and portal. */
 export const roles = ["edge", "parent", "relay", "origin", "nameserver", "service"] as const;
@@ -54,7 +65,12 @@ export const topologyDocument = refine(
       /** Contact in the SOA record, as a domain name. */
       hostmaster: defaulted(hostname(), "hostmaster.invalid"),
       nameServers: array(
-        object({ serverId: id<ServerId>(), name: hostname(), address: addressText(), dnsPort: integer({ min: 1, max: 65_535 }) }),
+        object({
+          serverId: id<ServerId>(),
+          name: hostname(),
+          address: addressText(),
+          dnsPort: integer({ min: 1, max: 65_535 }),
+        }),
         { max: 100, uniqueBy: (entry) => entry.serverId },
       ),
     }),
@@ -64,7 +80,11 @@ export const topologyDocument = refine(
     for (const [c, one] of topology.clusters.entries()) {
       for (const [s, entry] of one.servers.entries()) {
         if (seen.has(entry.serverId)) {
-          return { at: ["clusters", c, "servers", s, "serverId"], value: entry.serverId, expected: "a name that no other server has" };
+          return {
+            at: ["clusters", c, "servers", s, "serverId"],
+            value: entry.serverId,
+            expected: "a name that no other server has",
+          };
         }
         seen.add(entry.serverId);
       }

@@ -1,0 +1,133 @@
+import { describe, expect, test } from "vitest";
+import {
+  type MapSnapshot,
+  mapSnapshot,
+  ParseError,
+  propertyDocument,
+  purgeRequest,
+  topologyDocument,
+} from "#kit";
+
+const property = {
+  propertyId: "shop-www",
+  customerId: "shop",
+  hostnames: ["www.shop.example"],
+  origins: [{ scheme: "http", host: "127.0.0.1", port: 9000 }],
+};
+
+function refusal(run: () => unknown): string {
+  try {
+    run();
+  } catch (error) {
+    if (error instanceof ParseError) return error.message;
+    throw error;
+  }
+  return "accepted";
+}
+
+describe("property", () => {
+  test("a minimal one has no freshness of its own and asks a parent", () => {
+    const parsed = propertyDocument.parse(property);
+    expect(parsed.caching.defaultTtlSeconds).toBeNull();
+    expect(parsed).toMatchObject({ tiering: "parent", dnsTtlSeconds: 20, isActive: true, rules: [] });
+  });
+  test.each([
+    ["no origin", { ...property, origins: [] }, "origins: got []"],
+    ["a host name with a trailing dot", { ...property, hostnames: ["www.shop.example."] }, "hostnames[0]"],
+    ["a host name in upper case", { ...property, hostnames: ["WWW.shop.example"] }, "hostnames[0]"],
+    ["a rule that matches nothing", { ...property, rules: [{ match: {} }] }, "rules[0].match"],
+    [
+      "a TTL of text",
+      { ...property, caching: { defaultTtlSeconds: "60" } },
+      'caching.defaultTtlSeconds: got "60"',
+    ],
+    ["the same host name twice", { ...property, hostnames: ["a.example", "a.example"] }, "hostnames[1]"],
+  ])("refuses %s", (_, value, words) => {
+    expect(refusal(() => propertyDocument.parse(value))).toContain(words);
+  });
+});
+
+describe("topology", () => {
+  const cluster = (id: string, server: string) => ({
+    clusterId: id,
+    regionId: "eu",
+    role: "edge",
+    city: "Somewhere",
+    coordinates: { latitude: 0, longitude: 0 },
+    servers: [{ serverId: server, address: "127.0.0.1", port: 80 }],
+  });
+  const topology = (clusters: unknown[]) => ({
+    name: "t",
+    clusters,
+    nameService: { zones: [], nameServers: [] },
+  });
+
+  test("refuses a server that stands in two clusters", () => {
+    expect(
+      refusal(() => topologyDocument.parse(topology([cluster("a", "s-1"), cluster("b", "s-1")]))),
+    ).toContain('clusters[1].servers[0].serverId: got "s-1", expected a name that no other server has');
+  });
+  test("refuses an impossible coordinate", () => {
+    const bad = { ...cluster("a", "s-1"), coordinates: { latitude: 91, longitude: 0 } };
+    expect(refusal(() => topologyDocument.parse(topology([bad])))).toContain(
+      "clusters[0].coordinates.latitude: got 91",
+    );
+  });
+});
+
+describe("map snapshot", () => {
+  const ranked = (clusterId: string, score: number) => ({
+    clusterId,
+    score,
+    terms: { rttMs: score, lossRatio: 0, load: 0, confidence: 1 },
+  });
+  const ranking = { interactive: [ranked("a", 1)], bulk: [ranked("a", 1)], live: [ranked("a", 1)] };
+  const snapshot = (networks: unknown[]): unknown => ({
+    mapVersion: 1,
+    createdAtEpochMs: 1,
+    reason: "first",
+    clientNetworks: networks,
+    fallback: ranking,
+    tiers: [],
+    paths: [],
+    suspended: {},
+  });
+  const network = (id: string, prefix: string, clusters: unknown = ranking) => ({
+    clientNetworkId: id,
+    prefixes: [prefix],
+    clusters,
+  });
+
+  test("keeps prefixes in canonical form", () => {
+    const parsed: MapSnapshot = mapSnapshot.parse(snapshot([network("n", "2001:DB8:0::/48")]));
+    expect(parsed.clientNetworks[0]?.prefixes).toEqual(["2001:db8::/48"]);
+  });
+  test.each([
+    ["an emptied map", snapshot([]), "clientNetworks"],
+    [
+      "a prefix of two networks",
+      snapshot([network("a", "10.0.0.0/8"), network("b", "10.0.0.0/8")]),
+      "clientNetworks[1].prefixes[0]",
+    ],
+    ["host bits in a prefix", snapshot([network("a", "10.0.0.1/8")]), "clientNetworks[0].prefixes[0]"],
+    [
+      "scores out of order",
+      snapshot([network("a", "10.0.0.0/8", { ...ranking, live: [ranked("a", 2), ranked("b", 1)] })]),
+      "clientNetworks[0].clusters.live[1]: got 1, expected scores in ascending order",
+    ],
+    [
+      "a negative score",
+      snapshot([network("a", "10.0.0.0/8", { ...ranking, live: [ranked("a", -1)] })]),
+      "score: got -1",
+    ],
+  ])("refuses %s", (_, value, words) => {
+    expect(refusal(() => mapSnapshot.parse(value))).toContain(words);
+  });
+});
+
+test("a purge must name something", () => {
+  expect(refusal(() => purgeRequest.parse({ propertyId: "shop-www" }))).toContain(
+    "at least one URL or one tag",
+  );
+  expect(purgeRequest.parse({ propertyId: "shop-www", tags: ["a"] }).mode).toBe("hard");
+});
