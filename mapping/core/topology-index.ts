@@ -1,4 +1,4 @@
-import type { ClusterEntry, ClusterId, IpFamily, ServerEntry, ServerId, TopologyDocument } from "#kit";
+import type { ClusterEntry, ClusterId, ServerEntry, ServerId, TopologyDocument } from "#kit";
 
 /** The servers of one edge cluster that have an address of one family, in the order of the topology. */
 type ServersByFamily = { readonly 4: readonly ServerEntry[]; readonly 6: readonly ServerEntry[] };

@@ -1,0 +1,403 @@
+/**
+ * The mapping engine: samples, reports and liveness in, snapshots out. Sans-IO: no clock, no socket, the same object in the
+ * mapper process, in the simulator and in the evaluations.
+ */
+import {
+  type ClientNetworkId,
+  type ClusterId,
+  type EpochMs,
+  type MapSnapshot,
+  type MonotonicMs,
+  plusMs,
+  type ServerId,
+  type ServerReport,
+  type TopologyDocument,
+  type TrafficClass,
+  trafficClasses,
+} from "#kit";
+import { allocationDefaults } from "./allocation.ts";
+import {
+  type ClientNetworkInput,
+  type ClusterMapSettings,
+  clusterMap,
+  type EdgeInput,
+} from "./cluster-map.ts";
+import { type Estimate, Estimator, type EstimatorSettings, estimateByGeography } from "./estimator.ts";
+import { LinkTable, type LinkTableSettings } from "./link-table.ts";
+import { type PathMapSettings, pathMap, pathMapDefaults } from "./path-map.ts";
+import { scoreDefaults } from "./score.ts";
+import { type SnapshotProblem, snapshotProblems } from "./snapshot-check.ts";
+import { type Suspension, type SuspensionSettings, suspend, suspensionDefaults } from "./suspension.ts";
+import { tierMap } from "./tier-map.ts";
+import { TopologyIndex } from "./topology-index.ts";
+
+export interface MapEngineSettings extends ClusterMapSettings {
+  /** From one snapshot to the next when nothing happens, ms. */
+  readonly cycleMs: number;
+  /** A liveness or topology change is published at once, but snapshots are at least this far apart, ms. */
+  readonly bypassIntervalMs: number;
+  /** A server's report counts for this long, ms. */
+  readonly reportAgeMsMax: number;
+  /** Weight of the newest observation in the smoothed load, 0..1. Small: reports come late, and a map that follows them swings. */
+  readonly loadSmoothing: number;
+  readonly suspension: SuspensionSettings;
+  readonly paths: PathMapSettings;
+  readonly estimator: Partial<EstimatorSettings>;
+  readonly links: Partial<LinkTableSettings>;
+}
+
+export const mapEngineDefaults: MapEngineSettings = {
+  cycleMs: 10_000,
+  bypassIntervalMs: 200,
+  reportAgeMsMax: 15_000,
+  loadSmoothing: 0.3,
+  suspension: suspensionDefaults,
+  paths: pathMapDefaults,
+  estimator: {},
+  links: {},
+  score: scoreDefaults,
+  allocation: allocationDefaults,
+  demandRatio: { interactive: 0.6, bulk: 0.25, live: 0.15 },
+  rankingMax: 16,
+};
+
+/** A measurement between two sites. */
+export interface RttSample {
+  readonly from: ClientNetworkId | ClusterId;
+  readonly to: ClusterId;
+  /** Null: no answer came. */
+  readonly rttMs: number | null;
+  readonly at: MonotonicMs;
+}
+
+export type SnapshotReason = MapSnapshot["reason"];
+
+export type MapEngineEvent =
+  | { readonly type: "snapshot"; readonly snapshot: MapSnapshot; readonly reason: SnapshotReason }
+  /** A snapshot that was made and is not to be published; the one before stays in force. */
+  | {
+      readonly type: "refused";
+      readonly problems: readonly SnapshotProblem[];
+      readonly reason: SnapshotReason;
+    };
+
+/** All only grow. */
+export interface MapEngineCounters {
+  snapshots: number;
+  snapshotsRefused: number;
+  /** Snapshots that a liveness or topology change brought about before the cycle was over. */
+  bypasses: number;
+  /** Times that a client network's class was sent elsewhere than in the snapshot before. */
+  moves: number;
+  /** Servers that a detector reported down beyond the suspension quota, summed over snapshots. */
+  doubted: number;
+  eventsDropped: number;
+}
+
+/** Events kept for `pollEvent`: only the newest snapshot matters to anyone. */
+const EVENTS_MAX = 16;
+/** How much of its confidence an estimate of the map before a restart keeps. */
+const INHERITED_CONFIDENCE_RATIO = 0.5;
+
+type Inherited = Pick<Estimate, "rttMs" | "lossRatio" | "confidence">;
+
+export class MapEngine {
+  readonly #settings: MapEngineSettings;
+  readonly #epochOf: (now: MonotonicMs) => EpochMs;
+  readonly #estimator: Estimator;
+  readonly #links: LinkTable;
+  readonly #networks = new Map<ClientNetworkId, ClientNetworkInput>();
+  readonly #downSince = new Map<ServerId, MonotonicMs>();
+  readonly #reports = new Map<ServerId, { readonly report: ServerReport; readonly at: MonotonicMs }>();
+  readonly #observedLoad = new Map<ClusterId, number>();
+  /** Measurements that only the map before a restart remembers. */
+  readonly #inherited = new Map<string, Inherited>();
+  readonly #current: Record<TrafficClass, Map<ClientNetworkId, ClusterId>> = {
+    interactive: new Map(),
+    bulk: new Map(),
+    live: new Map(),
+  };
+  #topology: TopologyIndex | undefined;
+  #previous: MapSnapshot | undefined;
+  #isForced = false;
+  #lastAt: MonotonicMs | undefined;
+  #cycleAt: MonotonicMs | undefined;
+  /** The earliest reason to publish before the cycle is over. */
+  #bypass: { readonly reason: SnapshotReason; readonly at: MonotonicMs } | undefined;
+  #events: MapEngineEvent[] = [];
+  #load: ReadonlyMap<ClusterId, number> = new Map();
+  readonly counters: MapEngineCounters = {
+    snapshots: 0,
+    snapshotsRefused: 0,
+    bypasses: 0,
+    moves: 0,
+    doubted: 0,
+    eventsDropped: 0,
+  };
+
+  /** @param options.epochOf the wall clock at a monotonic time, for the date in the snapshot */
+  constructor(options: {
+    readonly settings?: Partial<MapEngineSettings>;
+    readonly epochOf: (now: MonotonicMs) => EpochMs;
+  }) {
+    this.#settings = { ...mapEngineDefaults, ...options.settings };
+    this.#epochOf = options.epochOf;
+    this.#estimator = new Estimator(this.#settings.estimator);
+    this.#links = new LinkTable(this.#settings.links);
+    const { cycleMs, bypassIntervalMs, rankingMax, demandRatio } = this.#settings;
+    const shares = trafficClasses.reduce((sum, trafficClass) => sum + demandRatio[trafficClass], 0);
+    if (!(cycleMs > 0 && bypassIntervalMs >= 0 && bypassIntervalMs <= cycleMs))
+      throw new RangeError(
+        `Engine settings need 0 <= bypassIntervalMs <= cycleMs, got ${bypassIntervalMs}, ${cycleMs}`,
+      );
+    if (!(rankingMax >= 1 && rankingMax <= 64))
+      throw new RangeError(`Engine setting rankingMax must be 1..64, got ${rankingMax}`);
+    if (Math.abs(shares - 1) > 1e-6)
+      throw new RangeError(`Engine setting demandRatio must sum to 1, got ${shares}`);
+  }
+
+  /** Samples and pairs in numbers, for metrics. */
+  get estimator(): Estimator {
+    return this.#estimator;
+  }
+  get links(): LinkTable {
+    return this.#links;
+  }
+  /** Demand over capacity of each edge cluster in the newest snapshot. */
+  get load(): ReadonlyMap<ClusterId, number> {
+    return this.#load;
+  }
+  /** The newest snapshot that passed the check, or the one that was handed over at the start. */
+  get snapshot(): MapSnapshot | undefined {
+    return this.#previous;
+  }
+
+  /**
+   * The map in force before this engine started: versions go on from it, client networks stay where they are unless there
+   * is a reason, and its figures stand in until there are own ones. Nothing is published for a whole cycle, so that a restart does
+   * not replace a measured map by a guessed one. To be called before the first snapshot.
+   *
+   * @param isForced skips the comparison with it once: an operator has changed the deployment beyond what the check allows
+   */
+  handlePrevious(snapshot: MapSnapshot, now: MonotonicMs, isForced = false): void {
+    if (this.counters.snapshots > 0) return;
+    this.#previous = snapshot;
+    this.#isForced = isForced;
+    this.#remember(snapshot);
+    for (const { clientNetworkId, clusters } of snapshot.clientNetworks)
+      for (const { clusterId, terms } of clusters.interactive)
+        this.#inherited.set(`${clientNetworkId} ${clusterId}`, {
+          rttMs: terms.rttMs,
+          lossRatio: terms.lossRatio,
+          confidence: terms.confidence * INHERITED_CONFIDENCE_RATIO,
+        });
+    if (this.#cycleAt !== undefined) this.#cycleAt = plusMs(now, this.#settings.cycleMs);
+  }
+
+  /** The deployment; servers and clusters that are gone are forgotten. */
+  handleTopology(topology: TopologyDocument, now: MonotonicMs): void {
+    this.#topology = new TopologyIndex(topology);
+    for (const serverId of this.#downSince.keys())
+      if (!this.#topology.servers.has(serverId)) this.#downSince.delete(serverId);
+    for (const serverId of this.#reports.keys())
+      if (!this.#topology.servers.has(serverId)) this.#reports.delete(serverId);
+    for (const clusterId of this.#observedLoad.keys())
+      if (!this.#topology.edgeClusters.has(clusterId)) this.#observedLoad.delete(clusterId);
+    this.#changed("topology", now);
+  }
+
+  /** All client networks; replaces the ones before. */
+  handleClientNetworks(networks: readonly ClientNetworkInput[], now: MonotonicMs): void {
+    this.#networks.clear();
+    for (const network of networks) this.#networks.set(network.clientNetworkId, network);
+    this.#changed("topology", now);
+  }
+
+  handleSample(sample: RttSample): void {
+    this.#estimator.handleSample(sample.from, sample.to, sample.rttMs, sample.at);
+  }
+
+  /** A server's own report. Ignored for servers that the topology does not know, or knows in another cluster. */
+  handleReport(report: ServerReport, now: MonotonicMs): void {
+    if (this.#topology?.servers.get(report.serverId)?.cluster.clusterId !== report.clusterId) return;
+    this.#reports.set(report.serverId, { report, at: now });
+    this.#links.handleReport(report, now);
+  }
+
+  /** What a failure detector says of a server; a change is published without waiting for the cycle. */
+  handleLiveness(serverId: ServerId, isUp: boolean, now: MonotonicMs): void {
+    const server = this.#topology?.servers.get(serverId);
+    if (server === undefined || isUp !== this.#downSince.has(serverId)) return;
+    if (isUp) this.#downSince.delete(serverId);
+    else this.#downSince.set(serverId, now);
+    const { role } = server.cluster;
+    if (role === "edge" || role === "parent" || role === "relay") this.#changed("liveness", now);
+  }
+
+  /** When `handleTimeout` is next to be called; undefined while there is no topology or no client network. */
+  pollTimeout(): MonotonicMs | undefined {
+    if (this.#cycleAt === undefined) return undefined;
+    if (this.#bypass === undefined || this.#isWarmingUp()) return this.#cycleAt;
+    return Math.min(this.#cycleAt, this.#bypass.at) as MonotonicMs;
+  }
+
+  /** Makes a snapshot when one is due. */
+  handleTimeout(now: MonotonicMs): void {
+    const dueAt = this.pollTimeout();
+    if (dueAt === undefined || now < dueAt) return;
+    const isCycle = this.#cycleAt !== undefined && now >= this.#cycleAt;
+    const reason: SnapshotReason =
+      this.counters.snapshots === 0 && this.#previous === undefined
+        ? "first"
+        : (this.#bypass?.reason ?? "cycle");
+    if (!isCycle) this.counters.bypasses++;
+    this.#bypass = undefined;
+    this.#lastAt = now;
+    this.#cycleAt = plusMs(now, this.#settings.cycleMs);
+    this.#estimator.handleTimeout(now);
+    this.#links.handleTimeout(now);
+    this.#make(reason, now);
+  }
+
+  /** The oldest event that was not taken yet. Call until undefined. */
+  pollEvent(): MapEngineEvent | undefined {
+    return this.#events.shift();
+  }
+
+  /** What the engine holds of a pair now, from whichever source; for `explain` and metrics. */
+  estimate(network: ClientNetworkInput, clusterId: ClusterId, now: MonotonicMs): Estimate {
+    const measured = this.#estimator.estimate(network.clientNetworkId, clusterId, now);
+    const inherited = this.#inherited.get(`${network.clientNetworkId} ${clusterId}`);
+    if (measured !== undefined && measured.confidence >= (inherited?.confidence ?? 0)) return measured;
+    if (inherited !== undefined) return { ...inherited, spreadMs: 0, ageMs: Infinity, samples: 0 };
+    const guess = estimateByGeography(
+      network.coordinates,
+      this.#topology?.clusters.get(clusterId)?.coordinates ?? null,
+    );
+    // Asked often and never answered: that is not "unmeasured".
+    const lostInARow = this.#estimator.lostInARow(network.clientNetworkId, clusterId);
+    return lostInARow === 0
+      ? guess
+      : { ...guess, lossRatio: Math.max(guess.lossRatio, 1 - 2 ** -lostInARow) };
+  }
+
+  #isWarmingUp(): boolean {
+    return this.counters.snapshots + this.counters.snapshotsRefused === 0 && this.#previous !== undefined;
+  }
+
+  #changed(reason: SnapshotReason, now: MonotonicMs): void {
+    if (this.#topology === undefined || this.#topology.edgeClusters.size === 0 || this.#networks.size === 0)
+      return;
+    this.#cycleAt ??= this.#previous === undefined ? now : plusMs(now, this.#settings.cycleMs);
+    const earliest = this.#lastAt === undefined ? now : plusMs(this.#lastAt, this.#settings.bypassIntervalMs);
+    this.#bypass ??= { reason, at: earliest > now ? earliest : now };
+  }
+
+  #make(reason: SnapshotReason, now: MonotonicMs): void {
+    const topology = this.#topology as TopologyIndex;
+    const suspension = this.#suspension(topology);
+    this.counters.doubted += suspension.doubted.size;
+    const map = clusterMap(
+      [...this.#networks.values()],
+      this.#edges(topology, suspension, now),
+      (network, clusterId) => this.estimate(network, clusterId, now),
+      (clientNetworkId, trafficClass) => this.#current[trafficClass].get(clientNetworkId),
+      this.#settings,
+    );
+    const isUsable = (clusterId: ClusterId): boolean => !suspension.clusters.has(clusterId);
+    const suspended = Object.create(null) as Record<ClusterId, boolean>;
+    for (const clusterId of topology.edgeClusters.keys())
+      if (!isUsable(clusterId)) suspended[clusterId] = true;
+    const snapshot: MapSnapshot = {
+      mapVersion: (this.#previous?.mapVersion ?? 0) + 1,
+      createdAtEpochMs: Math.max(0, Math.round(this.#epochOf(now))),
+      reason,
+      clientNetworks: map.clientNetworks,
+      fallback: map.fallback,
+      tiers: tierMap(topology.topology, this.#links, isUsable, now),
+      paths: pathMap(topology.topology, this.#links, isUsable, now, this.#settings.paths),
+      suspended,
+    };
+    const problems = snapshotProblems(snapshot, this.#isForced ? undefined : this.#previous);
+    if (problems.length > 0) {
+      this.counters.snapshotsRefused++;
+      this.#emit({ type: "refused", problems, reason });
+      return;
+    }
+    this.#isForced = false;
+    this.#load = map.load;
+    this.#previous = snapshot;
+    this.counters.snapshots++;
+    this.counters.moves += this.#remember(snapshot);
+    this.#emit({ type: "snapshot", snapshot, reason });
+  }
+
+  /** Each server role is its own pool of capacity: dead relays say nothing about edges. */
+  #suspension(topology: TopologyIndex): Suspension {
+    const pools = Map.groupBy(topology.servers.values(), ({ cluster }) => cluster.role);
+    const all = [...pools.values()].map((pool) =>
+      suspend(
+        pool.map(({ server, cluster }) => ({
+          serverId: server.serverId,
+          clusterId: cluster.clusterId,
+          regionId: cluster.regionId,
+          capacityPerSecond: server.capacityPerSecond,
+          downSince: this.#downSince.get(server.serverId),
+        })),
+        this.#settings.suspension,
+      ),
+    );
+    return {
+      out: new Set(all.flatMap((one) => [...one.out])),
+      doubted: new Set(all.flatMap((one) => [...one.doubted])),
+      clusters: new Set(all.flatMap((one) => [...one.clusters])),
+      quotaPerSecond: all.reduce((sum, one) => sum + one.quotaPerSecond, 0),
+    };
+  }
+
+  #edges(topology: TopologyIndex, suspension: Suspension, now: MonotonicMs): EdgeInput[] {
+    return [...topology.edgeClusters.values()].map(({ entry }) => {
+      let capacityPerSecond = 0;
+      let requestsPerSecond = 0;
+      for (const { serverId, capacityPerSecond: capacity } of entry.servers) {
+        const known = this.#reports.get(serverId);
+        const fresh =
+          known !== undefined && now - known.at <= this.#settings.reportAgeMsMax ? known.report : undefined;
+        if (suspension.out.has(serverId) || fresh?.state === "draining") continue;
+        capacityPerSecond += capacity;
+        requestsPerSecond += fresh?.requestsPerSecond ?? 0;
+      }
+      const observed = capacityPerSecond === 0 ? 0 : requestsPerSecond / capacityPerSecond;
+      const before = this.#observedLoad.get(entry.clusterId) ?? observed;
+      const observedLoad = before + this.#settings.loadSmoothing * (observed - before);
+      this.#observedLoad.set(entry.clusterId, observedLoad);
+      return { clusterId: entry.clusterId, capacityPerSecond, observedLoad };
+    });
+  }
+
+  /** Notes where everyone is sent; returns how many were sent elsewhere before. */
+  #remember(snapshot: MapSnapshot): number {
+    let moves = 0;
+    for (const trafficClass of trafficClasses) {
+      const current = this.#current[trafficClass];
+      const before = new Map(current);
+      current.clear();
+      for (const { clientNetworkId, clusters } of snapshot.clientNetworks) {
+        const first = clusters[trafficClass][0]?.clusterId;
+        if (first === undefined) continue;
+        current.set(clientNetworkId, first);
+        const was = before.get(clientNetworkId);
+        if (was !== undefined && was !== first) moves++;
+      }
+    }
+    return moves;
+  }
+
+  #emit(event: MapEngineEvent): void {
+    if (this.#events.length >= EVENTS_MAX) {
+      this.#events.shift();
+      this.counters.eventsDropped++;
+    }
+    this.#events.push(event);
+  }
+}

@@ -1,0 +1,131 @@
+/**
+ * The score: what sending a client network to a cluster costs for a traffic class. Unitless, lower is better, comparable
+ * only within one class. One pure function, so that maps, `isochrone where` and evaluations cannot disagree.
+ */
+import { number, object, type Parsed, type TrafficClass } from "#kit";
+
+const weight = () => number({ min: 0, max: 100 });
+
+/** The knobs of one class. A score is a time in ms where `rttWeight` is 1. */
+export const scoreParameters = object({
+  /** Cost of one ms of round-trip time. */
+  rttWeight: weight(),
+  /** Cost of one ms of spread: a steady path over one that is as short but jumps. */
+  spreadWeight: weight(),
+  /**
+   * Cost of loss for short exchanges: loss ratio times the wait for a retransmission (`RTO_FLOOR_MS` + rtt), times this.
+   * 1: one round trip at risk a request.
+   */
+  lossWeight: weight(),
+  /**
+   * Cost of loss for long transfers: rtt * sqrt(lossRatio), times this - the inverse of the throughput that a loss-driven
+   * sender reaches (Mathis, Semke, Mahdavi, Ott, "The macroscopic behavior of the TCP congestion avoidance algorithm", CCR 27(3), 1997).
+   */
+  throughputWeight: weight(),
+  /** Cost of a cluster at full load, ms; grows with the square of what lies above `loadKnee`. */
+  loadWeightMs: number({ min: 0, max: 10_000, unit: "ms" }),
+  /** Load below which it costs nothing, so that ordinary traffic moves nobody. */
+  loadKnee: number({ min: 0, max: 0.99 }),
+  /** Cost of not knowing: (1 - confidence) times rtt, times this. 1: a pure guess must be half of what a measurement says. */
+  doubtWeight: weight(),
+});
+export type ScoreParameters = Parsed<typeof scoreParameters>;
+
+export const scoreDefaults: Readonly<Record<TrafficClass, ScoreParameters>> = {
+  // Pages: round trips count, a lost packet costs one wait.
+  interactive: scoreParameters.parse({
+    rttWeight: 1,
+    spreadWeight: 0.1,
+    lossWeight: 1,
+    throughputWeight: 0,
+    loadWeightMs: 100,
+    loadKnee: 0.8,
+    doubtWeight: 1,
+  }),
+  // Downloads: throughput counts; distance matters through loss, and a loaded cluster is worse than a far one.
+  bulk: scoreParameters.parse({
+    rttWeight: 0.3,
+    spreadWeight: 0,
+    lossWeight: 0,
+    throughputWeight: 3,
+    loadWeightMs: 300,
+    loadKnee: 0.7,
+    doubtWeight: 0.5,
+  }),
+  // Live streams: segments in time, so both, and steadiness.
+  live: scoreParameters.parse({
+    rttWeight: 0.7,
+    spreadWeight: 0.5,
+    lossWeight: 2,
+    throughputWeight: 1.5,
+    loadWeightMs: 200,
+    loadKnee: 0.75,
+    doubtWeight: 0.7,
+  }),
+};
+
+/** Lowest retransmission timeout of common senders, ms (Linux TCP_RTO_MIN). */
+const RTO_FLOOR_MS = 200;
+/** A path that loses more than this carries no page: whatever the class, it comes after every path that works. */
+const UNUSABLE_LOSS_RATIO = 0.5;
+const UNUSABLE_COST = 10_000;
+/** No input may make a score that the snapshot's schema refuses. */
+const SCORE_MAX = 1e8;
+
+export interface ScoreInput {
+  readonly rttMs: number;
+  readonly spreadMs: number;
+  /** 0..1. */
+  readonly lossRatio: number;
+  /** Demand over capacity, >= 0; above 1 is overload. */
+  readonly load: number;
+  /** 0..1. */
+  readonly confidence: number;
+}
+
+export interface Score {
+  readonly score: number;
+  /** The addends of `score`. */
+  readonly terms: {
+    readonly rtt: number;
+    readonly spread: number;
+    readonly loss: number;
+    readonly throughput: number;
+    readonly load: number;
+    readonly doubt: number;
+  };
+}
+
+/**
+ * Scores one cluster. Never below 0, never decreasing in rtt, spread, loss and load, never increasing in confidence.
+ * Throws RangeError on an input that is not a finite number of its range: a NaN must not decide anything.
+ */
+export function scoreOf(input: ScoreInput, parameters: ScoreParameters): Score {
+  const { rttMs, spreadMs, lossRatio, load, confidence } = input;
+  if (
+    !(
+      rttMs >= 0 &&
+      rttMs < Infinity &&
+      spreadMs >= 0 &&
+      spreadMs < Infinity &&
+      load >= 0 &&
+      load < Infinity
+    ) ||
+    !(lossRatio >= 0 && lossRatio <= 1 && confidence >= 0 && confidence <= 1)
+  )
+    throw new RangeError(
+      `Cannot score rtt ${rttMs} ms, spread ${spreadMs} ms, loss ${lossRatio}, load ${load}, confidence ${confidence}: times and load are finite and >= 0, ratios 0..1`,
+    );
+  const aboveKnee = Math.max(0, load - parameters.loadKnee) / (1 - parameters.loadKnee);
+  const unusable = lossRatio > UNUSABLE_LOSS_RATIO ? UNUSABLE_COST * (1 + lossRatio) : 0;
+  const terms = {
+    rtt: parameters.rttWeight * rttMs,
+    spread: parameters.spreadWeight * spreadMs,
+    loss: parameters.lossWeight * lossRatio * (RTO_FLOOR_MS + rttMs) + unusable,
+    throughput: parameters.throughputWeight * rttMs * Math.sqrt(lossRatio),
+    load: parameters.loadWeightMs * aboveKnee ** 2,
+    doubt: parameters.doubtWeight * (1 - confidence) * rttMs,
+  };
+  const sum = terms.rtt + terms.spread + terms.loss + terms.throughput + terms.load + terms.doubt;
+  return { score: Math.min(sum, SCORE_MAX), terms };
+}

@@ -1,0 +1,60 @@
+/** The tier map: which parent cluster an edge cluster asks for content of an origin. */
+import type { ClusterEntry, ClusterId, MonotonicMs, TierEntry, TopologyDocument } from "#kit";
+import type { LinkTable } from "./link-table.ts";
+
+/** Parents named for each pair: enough to try the next one and the one after, not so many that a snapshot swells. */
+const PARENTS_MAX = 4;
+/** What a snapshot may hold as a cost. */
+const COST_MS_MAX = 60_000;
+
+/**
+ * For each edge cluster and each origin cluster: parents by cost, cheapest first, ties by id. The cost is the round trip
+ * edge -> parent plus parent -> origin. With origin null ("any": origins that stand in no cluster): edge -> parent alone.
+ *
+ * @param isUsable false for clusters that are dead or suspended; they come last, with their true cost no longer deciding,
+ *   and are left out as long as one parent is usable
+ */
+export function tierMap(
+  topology: TopologyDocument,
+  links: LinkTable,
+  isUsable: (clusterId: ClusterId) => boolean,
+  now: MonotonicMs,
+): TierEntry[] {
+  const parents = topology.clusters.filter(
+    (cluster) => cluster.role === "parent" && cluster.servers.length > 0,
+  );
+  const origins = topology.clusters.filter((cluster) => cluster.role === "origin");
+  const usable = parents.filter((parent) => isUsable(parent.clusterId));
+  const candidates = usable.length > 0 ? usable : parents;
+  if (candidates.length === 0) return [];
+  const entries: TierEntry[] = [];
+  for (const edge of topology.clusters) {
+    if (edge.role !== "edge") continue;
+    for (const origin of [null, ...origins])
+      entries.push({
+        edgeClusterId: edge.clusterId,
+        originClusterId: origin?.clusterId ?? null,
+        parents: rank(edge, origin, candidates, links, now),
+      });
+  }
+  return entries;
+}
+
+function rank(
+  edge: ClusterEntry,
+  origin: ClusterEntry | null,
+  parents: readonly ClusterEntry[],
+  links: LinkTable,
+  now: MonotonicMs,
+): TierEntry["parents"] {
+  return parents
+    .map((parent) => {
+      const up = origin === null ? 0 : links.link(parent, origin, now).rttMs;
+      return {
+        clusterId: parent.clusterId,
+        costMs: Math.min(COST_MS_MAX, links.link(edge, parent, now).rttMs + up),
+      };
+    })
+    .sort((a, b) => a.costMs - b.costMs || (a.clusterId < b.clusterId ? -1 : 1))
+    .slice(0, PARENTS_MAX);
+}
