@@ -46,11 +46,10 @@ export function processSpecs(input: ProcessPlanInput): {
     env: { ...env, ISOCHRONE_WAN: wanFileOf(place.clusterId) },
   });
 
-  const service = (endpoint: Endpoint) => ({ ...endpoint, clusterId: plan.serviceClusterId });
   const control = spec(
     "control",
     "control",
-    service(plan.control),
+    plan.control,
     ["control", "--listen", at(plan.control), "--state", stateOf("control")],
     operatorEnv,
   );
@@ -88,7 +87,7 @@ export function processSpecs(input: ProcessPlanInput): {
     spec(
       "mapper",
       "mapper",
-      service(plan.mapper),
+      plan.mapper,
       [
         "mapper",
         "--world",
@@ -105,7 +104,7 @@ export function processSpecs(input: ProcessPlanInput): {
     spec(
       "portal",
       "portal",
-      service(plan.portal),
+      plan.portal,
       ["portal", "--listen", at(plan.portal), "--control", controlUrl, "--state", stateOf("portal")],
       {
         ...operatorEnv,
