@@ -64,7 +64,8 @@ export class WorldLinks {
     if (a === b)
       return { rttMs: SAME_CLUSTER_RTT_MS, lossRatio: 0, bandwidthMbps: SAME_CLUSTER_BANDWIDTH_MBPS };
     const given = this.#given.get(`${from}|${to}`);
-    return { ...this.#generated(a, b), ...given };
+    // Sorted, so that both directions are the same to the last bit.
+    return { ...(a.id < b.id ? this.#generated(a, b) : this.#generated(b, a)), ...given };
   }
 
   /** Every ordered pair of different clusters, in file order: n * (n - 1) links. */
@@ -81,9 +82,9 @@ export class WorldLinks {
     return site;
   }
 
+  /** `a` before `b` by id. */
   #generated(a: Site, b: Site): LinkProperties {
-    const pair = a.id < b.id ? `${a.id}|${b.id}` : `${b.id}|${a.id}`;
-    const random = this.#random.split(`link/${pair}`);
+    const random = this.#random.split(`link/${a.id}|${b.id}`);
     const km = greatCircleKm(a.coordinates, b.coordinates);
     const detour = Math.max(
       1,
