@@ -2,6 +2,7 @@
  * Transport: how bytes reach a parent, a relay or an origin. Paths are measured, chosen and left; connections are kept
  * open and warm; the emulated network of a world is applied here and nowhere else.
  */
+export { type TransportSettings, transportDefaults } from "./config.ts";
 export {
   LinkEstimator,
   type LinkEstimatorSettings,
@@ -13,6 +14,7 @@ export {
   type PathChoice,
   type PathChooserCounters,
   type PathChooserSettings,
+  type PathEvent,
   type PathProbe,
   type PathReason,
   type PathState,
@@ -37,4 +39,5 @@ export type {
 } from "./io/face.ts";
 export { OriginResolver, type ResolverSettings } from "./io/origin-resolver.ts";
 export { PeerVerifier, type PeerVerdict, peerKeyFromEnvironment, signPeer } from "./io/peer-proof.ts";
+export { Transport, type TransportOptions } from "./io/transport.ts";
 export { installedWan, installWan, installWanFromEnvironment, wanSelf } from "./io/wan.ts";

@@ -25,6 +25,11 @@ export const pathReasons = [
 ] as const;
 export type PathReason = (typeof pathReasons)[number];
 
+/** What a probe may take beyond its path's retransmission timeout: scheduling at both ends, ms. */
+const PROBE_SLACK_MS = 300;
+/** Round trips until a cold connection has answered: connect, tunnel, two for TLS 1.2, the probe itself, half to spare. */
+const COLD_ROUND_TRIPS = 4.5;
+
 export type PathChooserSettings = {
   /** A challenger must be cheaper than the path in use by this share of its cost, 0..1... */
   readonly switchMarginRatio: number;
@@ -41,8 +46,10 @@ export type PathChooserSettings = {
   /** Between probes of a path, ms. Fresh paths are probed at `warmUpIntervalMs` until `samplesMin` is reached. */
   readonly probeIntervalMs: number;
   readonly warmUpIntervalMs: number;
-  /** A probe without an answer for this long is lost, ms. Far paths get srtt-based time on top (rto). */
+  /** A probe on an open connection is lost after the retransmission timeout plus a margin, but at least this long, ms. */
   readonly probeTimeoutMs: number;
+  /** Longest that a probe may take when its connection has to be opened first, ms; also the limit before any sample. */
+  readonly probeConnectMsMax: number;
   /** Lost probes in a row after which a path has failed, >= 1. */
   readonly probeLossesMax: number;
   /** Good probes in a row after which a failed path may be used again, >= 1. */
@@ -66,7 +73,8 @@ export const pathChooserDefaults: PathChooserSettings = {
   samplesMin: 3,
   probeIntervalMs: 1_000,
   warmUpIntervalMs: 150,
-  probeTimeoutMs: 1_000,
+  probeTimeoutMs: 500,
+  probeConnectMsMax: 3_000,
   probeLossesMax: 2,
   recoverSamples: 2,
   failedHoldMs: 3_000,
@@ -105,6 +113,27 @@ export type PathState = {
   readonly ageMs: number | undefined;
 };
 
+/** What happened to the paths of a target, for logs and for whoever waits on one that failed. */
+export type PathEvent =
+  | {
+      readonly type: "failed";
+      readonly via: ClusterId | null;
+      /** `probes`: nothing crosses it; `traffic`: a request could not use it. */
+      readonly cause: "probes" | "traffic";
+      readonly at: MonotonicMs;
+    }
+  | { readonly type: "recovered"; readonly via: ClusterId | null; readonly at: MonotonicMs }
+  | {
+      readonly type: "switched";
+      readonly from: ClusterId | null;
+      readonly to: ClusterId | null;
+      readonly reason: PathReason;
+      readonly at: MonotonicMs;
+    };
+
+/** Events kept for `pollEvent`; the oldest is dropped (and counted) beyond it. */
+const EVENTS_MAX = 256;
+
 /** All only grow. */
 export type PathChooserCounters = {
   probesSent: number;
@@ -118,6 +147,8 @@ export type PathChooserCounters = {
   switches: number;
   /** Switches because the path in use failed. */
   fallbacks: number;
+  /** Oldest events thrown away because nobody took them. */
+  eventsDropped: number;
 };
 
 type Candidate = {
@@ -155,7 +186,9 @@ export class PathChooser {
     recoveries: 0,
     switches: 0,
     fallbacks: 0,
+    eventsDropped: 0,
   };
+  readonly #events: PathEvent[] = [];
 
   constructor(settings: Partial<PathChooserSettings>, now: MonotonicMs) {
     this.#settings = { ...pathChooserDefaults, ...settings };
@@ -170,6 +203,10 @@ export class PathChooser {
   }
   get settings(): PathChooserSettings {
     return this.#settings;
+  }
+  /** Candidates, direct included. */
+  get pathCount(): number {
+    return this.#candidates.length;
   }
   /** When the path in use was taken. */
   get currentSince(): MonotonicMs {
@@ -194,6 +231,12 @@ export class PathChooser {
     if (!next.includes(this.#current)) this.#fallBack(now, "cheapest");
   }
 
+  /** What the map estimates for the direct path, ms; shown beside the measurement, not used. */
+  setMapRtt(rttMs: number | undefined): void {
+    const direct = this.#candidates[0];
+    if (direct) direct.mapRttMs = rttMs;
+  }
+
   /** Stretches every probe interval, >= 1: how a driver with many targets stays within its budget. */
   setIntervalFactor(factor: number): void {
     this.#intervalFactor = Math.max(1, factor);
@@ -214,6 +257,20 @@ export class PathChooser {
     const rest = this.#candidates.filter((one) => !tried.includes(one.via) && one.failedUntil === undefined);
     const best = this.#cheapest(rest, now);
     return best && { via: best.via, reason: "fallback-path-failed" };
+  }
+
+  /** The probe has to wait until a connection is open: it gets the time that this takes. */
+  handleProbeConnecting(probeId: number, now: MonotonicMs): void {
+    const candidate = this.#candidates.find((one) => one.probe?.id === probeId);
+    if (!candidate?.probe) return;
+    const { probeConnectMsMax, probeTimeoutMs } = this.#settings;
+    const srttMs = candidate.link.srttMs;
+    const coldMs =
+      srttMs === undefined
+        ? probeConnectMsMax
+        : Math.min(probeConnectMsMax, Math.max(probeTimeoutMs, COLD_ROUND_TRIPS * srttMs + PROBE_SLACK_MS));
+    const deadline = Math.max(candidate.probe.deadline, now + coldMs) as MonotonicMs;
+    candidate.probe = { id: probeId, deadline };
   }
 
   /** The end of a probe: its round trip, or undefined when it failed (refused, reset, unreachable). */
@@ -240,6 +297,7 @@ export class PathChooser {
     ) {
       candidate.failedUntil = undefined;
       this.#counters.recoveries++;
+      this.#emit({ type: "recovered", via: candidate.via, at: now });
     }
     this.#review(now);
   }
@@ -258,7 +316,7 @@ export class PathChooser {
   handleFailure(via: ClusterId | null, now: MonotonicMs): void {
     const candidate = this.#find(via);
     if (!candidate) return;
-    this.#fail(candidate, now);
+    this.#fail(candidate, "traffic", now);
     this.#review(now);
   }
 
@@ -276,7 +334,7 @@ export class PathChooser {
   pollTransmit(now: MonotonicMs): PathProbe | undefined {
     for (const candidate of this.#candidates) {
       if (candidate.probe !== undefined || candidate.dueAt > now) continue;
-      const timeoutMs = Math.max(this.#settings.probeTimeoutMs, candidate.link.rtoMs);
+      const timeoutMs = this.#warmTimeoutMs(candidate);
       const id = ++this.#lastProbeId;
       candidate.probe = { id, deadline: plusMs(now, timeoutMs) };
       this.#counters.probesSent++;
@@ -292,6 +350,11 @@ export class PathChooser {
     return Math.max(next, now) as MonotonicMs;
   }
 
+  /** The oldest event that was not taken yet. Call until undefined. */
+  pollEvent(): PathEvent | undefined {
+    return this.#events.shift();
+  }
+
   /** Every candidate, direct first. */
   states(now: MonotonicMs): readonly PathState[] {
     return this.#candidates.map((one) => ({
@@ -305,6 +368,12 @@ export class PathChooser {
       mapRttMs: one.mapRttMs,
       ageMs: one.link.ageMs(now),
     }));
+  }
+
+  #warmTimeoutMs(candidate: Candidate): number {
+    const { probeTimeoutMs, probeConnectMsMax } = this.#settings;
+    if (candidate.link.srttMs === undefined) return probeConnectMsMax;
+    return Math.max(probeTimeoutMs, candidate.link.rtoMs + PROBE_SLACK_MS);
   }
 
   #make(via: ClusterId | null, now: MonotonicMs): Candidate {
@@ -429,7 +498,10 @@ export class PathChooser {
   }
 
   #use(candidate: Candidate, reason: PathReason, now: MonotonicMs): void {
-    if (candidate !== this.#current) this.#currentSince = now;
+    if (candidate !== this.#current) {
+      this.#emit({ type: "switched", from: this.#current.via, to: candidate.via, reason, at: now });
+      this.#currentSince = now;
+    }
     this.#current = candidate;
     this.#reason = reason;
     this.#challenger = undefined;
@@ -441,15 +513,16 @@ export class PathChooser {
     candidate.okInARow = 0;
     candidate.lossesInARow++;
     this.#scheduleNext(candidate, now);
-    if (candidate.lossesInARow >= this.#settings.probeLossesMax) this.#fail(candidate, now);
+    if (candidate.lossesInARow >= this.#settings.probeLossesMax) this.#fail(candidate, "probes", now);
     this.#review(now);
   }
 
-  #fail(candidate: Candidate, now: MonotonicMs): void {
+  #fail(candidate: Candidate, cause: "probes" | "traffic", now: MonotonicMs): void {
     const { failedHoldMs, failedHoldMsMax } = this.#settings;
     candidate.okInARow = 0;
     if (candidate.failedUntil === undefined) {
       this.#counters.failures++;
+      this.#emit({ type: "failed", via: candidate.via, cause, at: now });
       const quietMs = candidate.lastFailedAt === undefined ? Infinity : now - candidate.lastFailedAt;
       // A path that flaps is kept out longer each time; a calm stretch ten times the hold wipes the slate.
       candidate.holdMs =
@@ -461,9 +534,19 @@ export class PathChooser {
     candidate.failedUntil = plusMs(now, candidate.holdMs);
   }
 
+  #emit(event: PathEvent): void {
+    if (this.#events.length >= EVENTS_MAX) {
+      this.#events.shift();
+      this.#counters.eventsDropped++;
+    }
+    this.#events.push(event);
+  }
+
   #scheduleNext(candidate: Candidate, now: MonotonicMs): void {
     const { probeIntervalMs, warmUpIntervalMs, samplesMin } = this.#settings;
-    const isWarm = candidate.link.samples >= samplesMin || candidate.lossesInARow > 1;
+    // A first loss is looked into at once; what stays silent is asked at the usual pace.
+    const isWarm =
+      candidate.lossesInARow === 0 ? candidate.link.samples >= samplesMin : candidate.lossesInARow > 1;
     candidate.dueAt = plusMs(now, isWarm ? probeIntervalMs * this.#intervalFactor : warmUpIntervalMs);
   }
 }

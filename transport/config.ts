@@ -1,0 +1,58 @@
+/** Transport's settings: one table with unit, range and reason; `io/transport.ts` takes a partial of it. */
+import { type PathChooserSettings, pathChooserDefaults } from "./core/path-chooser.ts";
+import { type RetryBudgetSettings, retryBudgetDefaults } from "./core/retry-budget.ts";
+
+export type TransportSettings = {
+  /** Open connections to one target over one path, 1..10,000. HTTP/1.1 carries one request at a time on each. */
+  readonly connectionsPerPath: number;
+  /** Requests that may wait for one of them; more fail at once with "pool-full". */
+  readonly waitingPerPath: number;
+  /** Idle time after which a connection is closed, ms. Long: a warm connection saves several round trips. */
+  readonly keepAliveMs: number;
+  /** Pools in all (target x path); the one unused longest goes. */
+  readonly poolsMax: number;
+  /** Until a connection is open, ms. With a measured path the time is derived from its srtt and this is the limit. */
+  readonly connectTimeoutMs: number;
+  /** From the request on the wire to the response head, ms. */
+  readonly headersTimeoutMs: number;
+  /** Longest pause within a response body, ms. */
+  readonly bodyTimeoutMs: number;
+  /** Response head bytes, at most. */
+  readonly headerBytesMax: number;
+  /** Tries of one request, the first included, 1..5. */
+  readonly attemptsMax: number;
+  /** Resumptions of one body by Range, 0..10. */
+  readonly resumesMax: number;
+  /** Probes a second of all targets together; intervals stretch beyond it. */
+  readonly probesPerSecondMax: number;
+  /** Liveness of parents and relays: interval and timeout (without travel time), ms; losses until down, answers until up. */
+  readonly livenessIntervalMs: number;
+  readonly livenessTimeoutMs: number;
+  readonly livenessDownThreshold: number;
+  readonly livenessOkThreshold: number;
+  /** Certification authorities for TLS to origins in place of the system's, PEM. */
+  readonly ca: string | readonly string[] | undefined;
+  readonly paths: Partial<PathChooserSettings>;
+  readonly retry: Partial<RetryBudgetSettings>;
+};
+
+export const transportDefaults: TransportSettings = {
+  connectionsPerPath: 128,
+  waitingPerPath: 1_024,
+  keepAliveMs: 300_000,
+  poolsMax: 10_000,
+  connectTimeoutMs: 5_000,
+  headersTimeoutMs: 30_000,
+  bodyTimeoutMs: 30_000,
+  headerBytesMax: 65_536,
+  attemptsMax: 3,
+  resumesMax: 3,
+  probesPerSecondMax: 200,
+  livenessIntervalMs: 1_000,
+  livenessTimeoutMs: 1_000,
+  livenessDownThreshold: 2,
+  livenessOkThreshold: 2,
+  ca: undefined,
+  paths: pathChooserDefaults,
+  retry: retryBudgetDefaults,
+};

@@ -1,0 +1,225 @@
+/**
+ * One request and its response on a pool: undici's dispatch handler, turned into a promise of the head and a stream with
+ * back-pressure. Says at which stage it failed, because that decides whether it may be tried again.
+ */
+import { Readable } from "node:stream";
+import type { Dispatcher } from "undici";
+import { IsochroneError } from "#kit";
+import type { HeaderList } from "./face.ts";
+
+/** One request on one path. */
+export type PoolRequest = {
+  readonly method: string;
+  readonly path: string;
+  readonly headers: HeaderList;
+  readonly body: Readable | Uint8Array | undefined;
+  readonly signal: AbortSignal;
+  /** Until the request is on an open connection, ms. */
+  readonly connectMs: number;
+  readonly headersMs: number;
+  readonly bodyMs: number;
+};
+
+export type ExchangeHead = {
+  readonly status: number;
+  readonly headers: HeaderList;
+  readonly body: Readable;
+  readonly trailers: () => HeaderList;
+  readonly connectMs: number;
+  readonly ttfbMs: number;
+};
+
+/** How far an exchange had come: nothing sent; sent, no head yet; in the body; ended. */
+export type ExchangeStage = "waiting" | "sent" | "body" | "ended";
+
+/** An exchange failed. `stage` says when; `isTimeout` that the peer was silent rather than gone. */
+export class ExchangeError extends IsochroneError {
+  readonly stage: ExchangeStage;
+  constructor(message: string, code: string, stage: ExchangeStage, method: string, cause: unknown) {
+    const mayRepeat = stage === "waiting" || isSafeMethod(method);
+    const isPointless = code === "bad-request" || code === "aborted";
+    super(message, {
+      code,
+      source: isPointless ? "downstream" : "upstream",
+      retry: mayRepeat && !isPointless ? "safe" : "never",
+      cause,
+    });
+    this.stage = stage;
+  }
+}
+
+/** RFC 9110 section 9.2.1: asking again changes nothing. */
+export function isSafeMethod(method: string): boolean {
+  return method === "GET" || method === "HEAD" || method === "OPTIONS" || method === "TRACE";
+}
+
+type Controller = Dispatcher.DispatchController;
+
+/**
+ * Codes: those of `dial` and `openTunnel`, "connect-timeout" (no free open connection in time), "headers-timeout",
+ * "body-timeout", "connection-lost", "bad-response" (not HTTP, too large a head, a body of another length), "bad-request"
+ * (what undici does not send), "aborted".
+ */
+export class Exchange implements Dispatcher.DispatchHandler {
+  readonly head: Promise<ExchangeHead>;
+  readonly #label: string;
+  readonly #request: PoolRequest;
+  readonly #onEnd: () => void;
+  #resolve: (head: ExchangeHead) => void = () => {};
+  #reject: (error: unknown) => void = () => {};
+  #stage: ExchangeStage = "waiting";
+  #controller: Controller | undefined;
+  #body: Readable | undefined;
+  #trailers: HeaderList = [];
+  /** Why we ended it ourselves. */
+  #stopped: ExchangeError | undefined;
+  readonly #queuedMs = performance.now();
+  #startedMs = 0;
+  readonly #timer: NodeJS.Timeout;
+  readonly #onAbort: () => void;
+
+  constructor(label: string, request: PoolRequest, onEnd: () => void) {
+    this.#label = label;
+    this.#request = request;
+    this.#onEnd = onEnd;
+    this.head = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    this.#timer = setTimeout(
+      () => this.#stop("connect-timeout", `connect timeout after ${Math.round(request.connectMs)} ms`),
+      request.connectMs,
+    );
+    this.#onAbort = () => {
+      const { reason } = request.signal;
+      const why = reason instanceof IsochroneError ? reason.message : "given up by the caller";
+      this.#stop(reason instanceof IsochroneError ? reason.code : "aborted", why, reason);
+    };
+    if (request.signal.aborted) this.#onAbort();
+    else request.signal.addEventListener("abort", this.#onAbort, { once: true });
+  }
+
+  onRequestStart(controller: Controller): void {
+    this.#controller = controller;
+    if (this.#stage === "ended") {
+      // Given up while it waited: it must not reach the peer.
+      controller.abort(this.#stopped ?? new Error("given up"));
+      return;
+    }
+    clearTimeout(this.#timer);
+    this.#startedMs = performance.now();
+    this.#stage = "sent";
+  }
+
+  onResponseStart(controller: Controller, status: number): void {
+    // Interim responses (RFC 9110 section 15.2) are for this hop.
+    if (status < 200 || this.#stage === "ended") return;
+    this.#stage = "body";
+    const raw = headerList(controller.rawHeaders);
+    const body = new Readable({
+      highWaterMark: 64 * 1024,
+      read: () => controller.resume(),
+      destroy: (error, callback) => {
+        if (this.#stage === "body")
+          this.#stop("aborted", "the reader of its body went away", error ?? undefined);
+        callback(error);
+      },
+    });
+    this.#body = body;
+    this.#resolve({
+      status,
+      headers: raw,
+      body,
+      trailers: () => this.#trailers,
+      connectMs: this.#startedMs - this.#queuedMs,
+      ttfbMs: performance.now() - this.#startedMs,
+    });
+  }
+
+  onResponseData(controller: Controller, chunk: Buffer): void {
+    if (this.#body && !this.#body.destroyed && !this.#body.push(chunk)) controller.pause();
+  }
+
+  onResponseEnd(controller: Controller): void {
+    if (this.#stage === "ended") return;
+    this.#trailers = headerList(controller.rawTrailers);
+    this.#end();
+    this.#body?.push(null);
+  }
+
+  onResponseError(_controller: Controller | undefined, error: Error): void {
+    if (this.#stage === "ended") return;
+    const stage = this.#stage;
+    const failure = error instanceof ExchangeError ? error : this.#failure(error, stage);
+    this.#end();
+    this.#reject(failure);
+    this.#body?.destroy(failure);
+  }
+
+  /** Ends it from our side: a time limit, the caller's signal, or a body nobody reads. */
+  #stop(code: string, why: string, cause?: unknown): void {
+    if (this.#stage === "ended") return;
+    this.#stopped = new ExchangeError(this.#message(why), code, this.#stage, this.#request.method, cause);
+    const controller = this.#controller;
+    const body = this.#body;
+    this.#end();
+    this.#reject(this.#stopped);
+    if (body && !body.destroyed) body.destroy(this.#stopped);
+    controller?.abort(this.#stopped);
+  }
+
+  #end(): void {
+    this.#stage = "ended";
+    clearTimeout(this.#timer);
+    this.#request.signal.removeEventListener("abort", this.#onAbort);
+    this.#onEnd();
+  }
+
+  #failure(error: Error, stage: ExchangeStage): ExchangeError {
+    if (error instanceof IsochroneError)
+      return new ExchangeError(error.message, error.code, stage, this.#request.method, error);
+    const code = "code" in error && typeof error.code === "string" ? error.code : "";
+    const { headersMs, bodyMs } = this.#request;
+    switch (code) {
+      case "UND_ERR_HEADERS_TIMEOUT":
+        return this.#wrap("headers-timeout", `no response head within ${headersMs} ms`, stage, error);
+      case "UND_ERR_BODY_TIMEOUT":
+        return this.#wrap("body-timeout", `the body paused for ${bodyMs} ms`, stage, error);
+      case "UND_ERR_INVALID_ARG":
+      case "UND_ERR_NOT_SUPPORTED":
+      case "UND_ERR_REQ_CONTENT_LENGTH_MISMATCH":
+        return this.#wrap("bad-request", error.message, stage, error);
+      case "UND_ERR_HEADERS_OVERFLOW":
+      case "UND_ERR_RES_CONTENT_LENGTH_MISMATCH":
+      case "UND_ERR_RES_EXCEEDED_MAX_SIZE":
+        return this.#wrap("bad-response", error.message, stage, error);
+      default:
+        return code.startsWith("HPE_")
+          ? this.#wrap("bad-response", `not an HTTP response: ${error.message}`, stage, error)
+          : this.#wrap("connection-lost", `connection lost: ${error.message}`, stage, error);
+    }
+  }
+
+  #wrap(code: string, why: string, stage: ExchangeStage, cause: unknown): ExchangeError {
+    return new ExchangeError(this.#message(why), code, stage, this.#request.method, cause);
+  }
+
+  #message(why: string): string {
+    return `Cannot ${this.#request.method} ${JSON.stringify(this.#request.path)} from ${this.#label}: ${why}`;
+  }
+}
+
+/** undici hands on [name, value, name, value...] as bytes or text. */
+function headerList(raw: Controller["rawHeaders"]): HeaderList {
+  if (!Array.isArray(raw)) return [];
+  const list: (readonly [string, string])[] = [];
+  for (let index = 0; index + 1 < raw.length; index += 2) {
+    list.push([textOf(raw[index]), textOf(raw[index + 1])]);
+  }
+  return list;
+}
+
+function textOf(part: string | Buffer | undefined): string {
+  // Field values are octets (RFC 9110 section 5.5); latin1 keeps each.
+  return typeof part === "string" ? part : (part?.toString("latin1") ?? "");
+}

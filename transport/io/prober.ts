@@ -1,0 +1,149 @@
+/**
+ * Keeps paths measured and servers watched: one timer over the choosers of all targets and the liveness monitor. No
+ * policy; what to send and when is theirs.
+ */
+import { type Clock, LivenessMonitor, type MonotonicMs, type ServerId } from "#kit";
+import type { Logger } from "#kit/io";
+import type { TransportSettings } from "../config.ts";
+import type { Target } from "./target.ts";
+
+/** Shortest time between two looks, ms: bounds the work of many targets. */
+const TICK_MS_MIN = 10;
+/** How often unused connections are looked for, ms. */
+const SWEEP_MS = 60_000;
+
+export class Prober {
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #settings: TransportSettings;
+  readonly #targets: () => readonly Target[];
+  readonly liveness: LivenessMonitor;
+  #watched = new Map<ServerId, Target>();
+  #timer: NodeJS.Timeout | undefined;
+  #isRunning = false;
+  #sweptAtMs = 0;
+  readonly counters = { gaveUp: 0 };
+
+  constructor(options: {
+    readonly clock: Clock;
+    readonly logger: Logger;
+    readonly settings: TransportSettings;
+    /** Measured targets. */
+    readonly targets: () => readonly Target[];
+  }) {
+    this.#clock = options.clock;
+    this.#logger = options.logger;
+    this.#settings = options.settings;
+    this.#targets = options.targets;
+    const { livenessIntervalMs, livenessTimeoutMs, livenessDownThreshold, livenessOkThreshold } =
+      options.settings;
+    this.liveness = new LivenessMonitor({
+      intervalMs: livenessIntervalMs,
+      timeoutMs: livenessTimeoutMs,
+      downThreshold: livenessDownThreshold,
+      okThreshold: livenessOkThreshold,
+      jitterRatio: 0.1,
+    });
+  }
+
+  /** Servers to watch; those that stay keep their state. */
+  watch(servers: ReadonlyMap<ServerId, Target>): void {
+    this.#watched = new Map(servers);
+    this.liveness.setTargets(
+      [...servers.keys()].map((id) => ({ id })),
+      this.#clock.monotonic(),
+    );
+    this.wake();
+  }
+
+  start(): void {
+    this.#isRunning = true;
+    this.wake();
+  }
+
+  stop(): void {
+    this.#isRunning = false;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
+  /** Something changed: look now. */
+  wake(): void {
+    if (!this.#isRunning) return;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#tick(), 0);
+  }
+
+  #tick(): void {
+    if (!this.#isRunning) return;
+    const now = this.#clock.monotonic();
+    const targets = this.#targets();
+    let paths = 0;
+    let next = now + 1_000;
+    for (const target of targets) {
+      const { chooser } = target;
+      if (!chooser) continue;
+      chooser.handleTimeout(now);
+      for (let probe = chooser.pollTransmit(now); probe; probe = chooser.pollTransmit(now)) {
+        void target.probe(probe).then(() => this.#events(target));
+      }
+      this.#events(target);
+      next = Math.min(next, chooser.pollTimeout(now));
+      paths += chooser.pathCount;
+    }
+    const { probesPerSecondMax, paths: pathSettings } = this.#settings;
+    const factor = (paths * 1_000) / ((pathSettings.probeIntervalMs ?? 1_000) * probesPerSecondMax);
+    for (const target of targets) target.chooser?.setIntervalFactor(factor);
+    next = Math.min(next, this.#watch(now));
+    if (now - this.#sweptAtMs > SWEEP_MS) {
+      this.#sweptAtMs = now;
+      for (const target of targets) target.closeIdle(2 * this.#settings.keepAliveMs);
+    }
+    this.#timer = setTimeout(() => this.#tick(), Math.max(TICK_MS_MIN, next - this.#clock.monotonic()));
+    // A process that only measures may end.
+    this.#timer.unref();
+  }
+
+  #watch(now: MonotonicMs): number {
+    const { liveness } = this;
+    liveness.handleTimeout(now);
+    for (let probe = liveness.pollTransmit(now); probe; probe = liveness.pollTransmit(now)) {
+      const { id, probeId, timeoutMs } = probe;
+      const target = this.#watched.get(id as ServerId);
+      if (!target) continue;
+      // Over the path that traffic takes: a server behind a cut that a relay goes round is up.
+      void this.#isAlive(target, timeoutMs).then((ok) => {
+        liveness.handleProbeResult(probeId, ok, this.#clock.monotonic());
+        this.#livenessEvents();
+      });
+    }
+    this.#livenessEvents();
+    return liveness.pollTimeout(now) ?? now + 1_000;
+  }
+
+  async #isAlive(target: Target, timeoutMs: number): Promise<boolean> {
+    try {
+      const head = await target.sendProbe(target.choose().via, AbortSignal.timeout(Math.ceil(2 * timeoutMs)));
+      return head.status < 500;
+    } catch {
+      return false;
+    }
+  }
+
+  #livenessEvents(): void {
+    for (let event = this.liveness.pollEvent(); event; event = this.liveness.pollEvent()) {
+      this.#logger.info("server-liveness", { serverId: event.id, state: event.state, reason: event.reason });
+    }
+  }
+
+  #events(target: Target): void {
+    const { chooser } = target;
+    if (!chooser) return;
+    for (let event = chooser.pollEvent(); event; event = chooser.pollEvent()) {
+      const { type, at: _at, ...fields } = event;
+      this.#logger.info(`path-${type}`, { target: target.key, ...fields });
+      // A failure that traffic saw ended that traffic already; the rest on the path may be well.
+      if (type === "failed" && event.cause === "probes") this.counters.gaveUp += target.giveUpOn(event.via);
+    }
+  }
+}

@@ -1,0 +1,319 @@
+/**
+ * The relay: forwards connections for proven peers to permitted targets (CONNECT, RFC 9110 section 9.3.6), and nothing
+ * else. Who may have what is `core/relay-policy.ts`; this moves the bytes and keeps the limits.
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { Duplex } from "node:stream";
+import {
+  type Clock,
+  IsochroneError,
+  type PropertyDocument,
+  type ServerId,
+  type TopologyDocument,
+} from "#kit";
+import type { Logger } from "#kit/io";
+import { peerProofHeader } from "../core/peer-proof.ts";
+import { type RelayReason, RelayPolicy } from "../core/relay-policy.ts";
+import { dial } from "./dial.ts";
+import { PeerVerifier } from "./peer-proof.ts";
+
+export type RelaySettings = {
+  /** Open tunnels in all, and of one peer. */
+  readonly tunnelsMax: number;
+  readonly tunnelsPerPeerMax: number;
+  /** A tunnel without a byte for this long ends, ms. Longer than the pools of peers keep idle connections. */
+  readonly idleMs: number;
+  /** For the connection to the target, ms. */
+  readonly connectTimeoutMs: number;
+  /** Head of a CONNECT request, bytes. Bytes in flight a tunnel are bounded by the sockets' own marks, 64 KiB each way. */
+  readonly headerBytesMax: number;
+  /** A CONNECT head must be complete by then, ms. */
+  readonly headersTimeoutMs: number;
+};
+
+export const relayDefaults: RelaySettings = {
+  tunnelsMax: 10_000,
+  tunnelsPerPeerMax: 2_000,
+  idleMs: 330_000,
+  connectTimeoutMs: 5_000,
+  headerBytesMax: 8_192,
+  headersTimeoutMs: 5_000,
+};
+
+/** Ends of a tunnel that was refused or never came about, beyond the policy's reasons. */
+export type RelayOutcome = RelayReason | "target-unreachable" | "target-timeout" | "peer-went-away";
+
+export type RelayCounters = {
+  /** CONNECT requests by what became of them. */
+  readonly outcomes: Map<RelayOutcome, number>;
+  /** Proofs that did not hold, by reason. */
+  readonly proofs: Map<string, number>;
+  tunnels: number;
+  tunnelsPeak: number;
+  idleClosed: number;
+  /** Towards targets and back. */
+  bytesUp: number;
+  bytesDown: number;
+};
+
+type Tunnel = { readonly peer: ServerId; readonly stop: () => void };
+
+const statusTexts: Readonly<Record<number, string>> = {
+  400: "Bad Request",
+  403: "Forbidden",
+  407: "Proxy Authentication Required",
+  502: "Bad Gateway",
+  503: "Service Unavailable",
+  504: "Gateway Timeout",
+};
+
+export class RelayServer {
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #settings: RelaySettings;
+  readonly #verifier: PeerVerifier;
+  readonly #policy: RelayPolicy;
+  readonly #server: Server;
+  readonly #tunnels = new Set<Tunnel>();
+  readonly #perPeer = new Map<ServerId, number>();
+  #isDraining = false;
+  readonly counters: RelayCounters = {
+    outcomes: new Map(),
+    proofs: new Map(),
+    tunnels: 0,
+    tunnelsPeak: 0,
+    idleClosed: 0,
+    bytesUp: 0,
+    bytesDown: 0,
+  };
+
+  constructor(options: {
+    readonly peerKey: Uint8Array;
+    readonly clock: Clock;
+    readonly logger: Logger;
+    readonly settings?: Partial<RelaySettings>;
+    /** Everything that is no CONNECT: the admin surface. */
+    readonly onRequest: (request: IncomingMessage, response: ServerResponse) => void;
+  }) {
+    this.#clock = options.clock;
+    this.#logger = options.logger;
+    this.#settings = { ...relayDefaults, ...options.settings };
+    this.#verifier = new PeerVerifier({ key: options.peerKey, clock: options.clock });
+    this.#policy = new RelayPolicy(this.#settings);
+    const { headerBytesMax, headersTimeoutMs } = this.#settings;
+    this.#server = createServer(
+      {
+        maxHeaderSize: headerBytesMax,
+        headersTimeout: headersTimeoutMs,
+        requestTimeout: 2 * headersTimeoutMs,
+        connectionsCheckingInterval: 1_000,
+        keepAliveTimeout: this.#settings.idleMs,
+        noDelay: true,
+      },
+      options.onRequest,
+    );
+    this.#server.on("connect", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+      // From here on the socket is ours: whatever happens to it must not end the process.
+      socket.on("error", () => {});
+      void this.#handleConnect(request, socket, head);
+    });
+    this.#server.on("clientError", (_error, socket) => {
+      if (socket.writable) socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+      else socket.destroy();
+    });
+  }
+
+  setTopology(topology: TopologyDocument): void {
+    this.#policy.setTopology(topology);
+  }
+  setProperty(propertyId: string, property: PropertyDocument | undefined): void {
+    this.#policy.setProperty(propertyId, property);
+  }
+  get permittedTargets(): number {
+    return this.#policy.permittedTargets;
+  }
+  get isDraining(): boolean {
+    return this.#isDraining;
+  }
+
+  /** Rejects with the error of listen(). */
+  listen(host: string, port: number): Promise<AddressInfo> {
+    return new Promise((resolve, reject) => {
+      this.#server.once("error", reject);
+      this.#server.listen(port, host, () => {
+        this.#server.off("error", reject);
+        this.#server.on("error", (error) => this.#logger.error("relay-server-error", { error }));
+        resolve(this.#server.address() as AddressInfo);
+      });
+    });
+  }
+
+  /** Proves a caller of the admin surface. */
+  verify(request: IncomingMessage): boolean {
+    const { method = "", url = "", headers } = request;
+    const proof = headers[peerProofHeader.toLowerCase()];
+    const header = typeof proof === "string" ? proof : undefined;
+    return this.#verifier.verify(header, { method, host: headers.host ?? "", path: url }).isProven;
+  }
+
+  /** Takes no new tunnel, waits up to `graceMs` for the open ones, then ends them. */
+  async drain(graceMs: number): Promise<void> {
+    this.#isDraining = true;
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    const deadline = this.#clock.monotonic() + graceMs;
+    while (this.#tunnels.size > 0 && this.#clock.monotonic() < deadline) await pause(50);
+    for (const tunnel of [...this.#tunnels]) tunnel.stop();
+    this.#server.closeAllConnections();
+    await closed;
+  }
+
+  async #handleConnect(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+    const authority = request.url ?? "";
+    const peer = this.#peerOf(request, authority);
+    const decision = this.#policy.decide({
+      peer,
+      authority,
+      isDraining: this.#isDraining,
+      tunnels: this.#tunnels.size,
+      tunnelsOfPeer: peer === undefined ? 0 : (this.#perPeer.get(peer) ?? 0),
+    });
+    if (!decision.isGranted || peer === undefined) {
+      const reason = decision.isGranted ? "not-proven" : decision.reason;
+      this.#refuse(socket, decision.isGranted ? 407 : decision.status, reason, peer, authority);
+      return;
+    }
+    const stop = new AbortController();
+    let target: Duplex | undefined;
+    const tunnel: Tunnel = {
+      peer,
+      stop: () => {
+        stop.abort();
+        socket.destroy();
+        target?.destroy();
+        this.#forget(tunnel);
+      },
+    };
+    this.#tunnels.add(tunnel);
+    this.#perPeer.set(peer, (this.#perPeer.get(peer) ?? 0) + 1);
+    this.counters.tunnels = this.#tunnels.size;
+    this.counters.tunnelsPeak = Math.max(this.counters.tunnelsPeak, this.#tunnels.size);
+    socket.once("close", tunnel.stop);
+    try {
+      const { host, port } = decision;
+      const timeoutMs = this.#settings.connectTimeoutMs;
+      target = await dial({ host, port, timeoutMs, signal: stop.signal });
+    } catch (error) {
+      socket.off("close", tunnel.stop);
+      this.#forget(tunnel);
+      if (stop.signal.aborted) {
+        this.#count("peer-went-away");
+        return;
+      }
+      const isTimeout = error instanceof IsochroneError && error.code === "connect-timeout";
+      this.#refuse(
+        socket,
+        isTimeout ? 504 : 502,
+        isTimeout ? "target-timeout" : "target-unreachable",
+        peer,
+        authority,
+      );
+      return;
+    }
+    target.on("error", () => {});
+    if (stop.signal.aborted) {
+      target.destroy();
+      this.#count("peer-went-away");
+      return;
+    }
+    this.#count("granted");
+    target.once("close", tunnel.stop);
+    socket.write("HTTP/1.1 200 OK\r\nIsochrone-Relay-Reason: granted\r\n\r\n");
+    if (head.length > 0) {
+      this.counters.bytesUp += head.length;
+      target.write(head);
+    }
+    this.#join(socket, target, tunnel);
+  }
+
+  /** Moves bytes both ways with back-pressure; an end on one side ends the other's writing only (half-close). */
+  #join(socket: Duplex, target: Duplex, tunnel: Tunnel): void {
+    let lastMs = performance.now();
+    socket.on("data", (chunk: Buffer) => {
+      lastMs = performance.now();
+      this.counters.bytesUp += chunk.length;
+      if (!target.write(chunk)) socket.pause();
+    });
+    target.on("data", (chunk: Buffer) => {
+      lastMs = performance.now();
+      this.counters.bytesDown += chunk.length;
+      if (!socket.write(chunk)) target.pause();
+    });
+    target.on("drain", () => socket.resume());
+    socket.on("drain", () => target.resume());
+    socket.once("end", () => target.end());
+    target.once("end", () => socket.end());
+    const { idleMs } = this.#settings;
+    const check = (): void => {
+      if (!this.#tunnels.has(tunnel)) return;
+      const idleForMs = performance.now() - lastMs;
+      if (idleForMs >= idleMs) {
+        this.counters.idleClosed++;
+        tunnel.stop();
+        return;
+      }
+      setTimeout(check, idleMs - idleForMs).unref();
+    };
+    setTimeout(check, idleMs).unref();
+  }
+
+  #peerOf(request: IncomingMessage, authority: string): ServerId | undefined {
+    // Read from the raw fields: joined duplicates must not pass for one.
+    const wanted = peerProofHeader.toLowerCase();
+    const values: string[] = [];
+    for (let index = 0; index + 1 < request.rawHeaders.length; index += 2)
+      if (request.rawHeaders[index]?.toLowerCase() === wanted)
+        values.push(request.rawHeaders[index + 1] ?? "");
+    const header = values.length === 1 ? values[0] : undefined;
+    const verdict = this.#verifier.verify(header, { method: "CONNECT", host: authority, path: "" });
+    const word = verdict.isProven ? "proven" : verdict.reason;
+    this.counters.proofs.set(word, (this.counters.proofs.get(word) ?? 0) + 1);
+    return verdict.isProven ? verdict.serverId : undefined;
+  }
+
+  #refuse(
+    socket: Duplex,
+    status: number,
+    reason: RelayOutcome,
+    peer: ServerId | undefined,
+    authority: string,
+  ): void {
+    this.#count(reason);
+    // What a stranger asked for is not repeated into the log at full length.
+    const target = authority.slice(0, 200);
+    this.#logger.info("tunnel-refused", { reason, status, peer: peer ?? null, target });
+    const text = `${reason}\n`;
+    const challenge = status === 407 ? `Proxy-Authenticate: ${peerProofHeader}\r\n` : "";
+    socket.end(
+      `HTTP/1.1 ${status} ${statusTexts[status] ?? "Error"}\r\n${challenge}Isochrone-Relay-Reason: ${reason}\r\nContent-Type: text/plain\r\nContent-Length: ${text.length}\r\nConnection: close\r\n\r\n${text}`,
+    );
+    // Whoever does not hang up is hung up on.
+    setTimeout(() => socket.destroy(), 1_000).unref();
+  }
+
+  #count(outcome: RelayOutcome): void {
+    this.counters.outcomes.set(outcome, (this.counters.outcomes.get(outcome) ?? 0) + 1);
+  }
+
+  #forget(tunnel: Tunnel): void {
+    if (!this.#tunnels.delete(tunnel)) return;
+    const left = (this.#perPeer.get(tunnel.peer) ?? 1) - 1;
+    if (left === 0) this.#perPeer.delete(tunnel.peer);
+    else this.#perPeer.set(tunnel.peer, left);
+    this.counters.tunnels = this.#tunnels.size;
+  }
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}

@@ -1,0 +1,253 @@
+/**
+ * One target with its paths: the chooser that decides between them, a pool of open connections for each, and the attempts
+ * that are under way on them.
+ */
+import type { Duplex } from "node:stream";
+import type { ClusterId, MonotonicMs, ServerEntry } from "#kit";
+import type { TransportSettings } from "../config.ts";
+import {
+  PathChooser,
+  type PathChooserSettings,
+  type PathProbe,
+  type PathReason,
+} from "../core/path-chooser.ts";
+import type { ExchangeHead, PoolRequest } from "./exchange.ts";
+import { PathPool } from "./path-pool.ts";
+
+/** Where the target is. */
+export type Endpoint = { readonly host: string; readonly port: number; readonly isTls: boolean };
+
+/** The request that measures it. */
+export type ProbeRequest = { readonly method: "GET" | "HEAD"; readonly path: string; readonly host: string };
+
+/** What a target needs from transport. */
+export type TargetContext = {
+  readonly settings: TransportSettings;
+  /** Opens a connection to `endpoint` over `via`. */
+  readonly connect: (
+    endpoint: Endpoint,
+    servername: string,
+    via: ClusterId | null,
+    timeoutMs: number,
+    signal: AbortSignal,
+  ) => Promise<Duplex>;
+  readonly now: () => MonotonicMs;
+};
+
+/** Something under way on a path that can be given up for another path. */
+export type Attempt = {
+  readonly via: ClusterId | null;
+  /** Last byte from the peer, or the start; performance.now(). */
+  lastProgressMs: number;
+  /** Ends it with the code "path-failed". */
+  readonly giveUp: (why: string) => void;
+};
+
+/** A tracked attempt as its sender sees it, from the first byte to the end of its body. */
+export type Progress = {
+  readonly signal: AbortSignal;
+  /** Bytes came. */
+  readonly handleBytes: () => void;
+  /** The path's failure no longer ends it; the caller's signal still does. */
+  readonly settle: () => void;
+  readonly end: () => void;
+};
+
+/** Silence after which an attempt on a failed path is given up, ms; shorter is within ordinary service times. */
+const SILENCE_MS = 400;
+
+export class Target {
+  readonly key: string;
+  readonly label: string;
+  readonly endpoint: Endpoint;
+  readonly clusterId: ClusterId | null;
+  readonly probeRequest: ProbeRequest;
+  /** Undefined: not measured (peers in the same cluster); direct is the only path. */
+  readonly chooser: PathChooser | undefined;
+  readonly #context: TargetContext;
+  readonly #pools = new Map<string, PathPool>();
+  readonly #attempts = new Set<Attempt>();
+  /** Probes under way, by path: at most one each. */
+  readonly #probes = new Map<
+    ClusterId | null,
+    { readonly probeId: number; readonly stop: AbortController }
+  >();
+  /** For probes while every connection of the pool is taken. */
+  readonly #probePools = new Map<ClusterId | null, PathPool>();
+  usedAtMs = performance.now();
+  /** The server of ours that it is, if it is one. */
+  readonly server: ServerEntry | undefined;
+  /** Whether the configuration says under which name it answers; else each request's Host does. */
+  readonly isNamedByConfiguration: boolean;
+
+  constructor(options: {
+    readonly key: string;
+    readonly label: string;
+    readonly endpoint: Endpoint;
+    readonly clusterId: ClusterId | null;
+    readonly probe: ProbeRequest;
+    readonly server?: ServerEntry | undefined;
+    readonly isNamedByConfiguration?: boolean;
+    readonly paths: Partial<PathChooserSettings> | undefined;
+    readonly context: TargetContext;
+  }) {
+    this.key = options.key;
+    this.label = options.label;
+    this.endpoint = options.endpoint;
+    this.clusterId = options.clusterId;
+    this.probeRequest = options.probe;
+    this.server = options.server;
+    this.isNamedByConfiguration = options.isNamedByConfiguration ?? false;
+    this.#context = options.context;
+    this.chooser = options.paths && new PathChooser(options.paths, options.context.now());
+  }
+
+  choose(): { readonly via: ClusterId | null; readonly reason: PathReason } {
+    return this.chooser?.choose(this.#context.now()) ?? { via: null, reason: "only-path" };
+  }
+
+  /** Time for a connection over a path, ms: several of its round trips, at most the setting. */
+  connectTimeoutMs(via: ClusterId | null, askedMs: number): number {
+    const state = this.chooser?.states(this.#context.now()).find((one) => one.via === via);
+    if (state?.srttMs === undefined) return askedMs;
+    return Math.min(askedMs, Math.max(500, 5 * state.srttMs + 500));
+  }
+
+  /** Sends one request over one path. `servername` is for TLS. */
+  async send(via: ClusterId | null, servername: string, request: PoolRequest): Promise<ExchangeHead> {
+    this.usedAtMs = performance.now();
+    const head = await this.#poolOf(via, servername).request(request);
+    this.chooser?.handleUpperBound(via, head.ttfbMs, this.#context.now());
+    return head;
+  }
+
+  track(attempt: Attempt): void {
+    this.#attempts.add(attempt);
+  }
+  untrack(attempt: Attempt): void {
+    this.#attempts.delete(attempt);
+  }
+
+  /** Nothing crosses `via` any more: what waits on it is given up, so that it can be asked for elsewhere. */
+  giveUpOn(via: ClusterId | null): number {
+    const nowMs = performance.now();
+    let count = 0;
+    for (const attempt of [...this.#attempts]) {
+      if (attempt.via !== via || nowMs - attempt.lastProgressMs < SILENCE_MS) continue;
+      attempt.giveUp(
+        `path ${via === null ? "direct" : `via ${JSON.stringify(via)}`} to ${this.label} failed`,
+      );
+      count++;
+    }
+    return count;
+  }
+
+  /** Sends a probe of the chooser and reports its end to it. Never throws. */
+  async probe(probe: PathProbe): Promise<void> {
+    const { chooser } = this;
+    if (!chooser) return;
+    // One that the chooser gave up on: its connection is stuck.
+    this.#probes.get(probe.via)?.stop.abort();
+    const stop = new AbortController();
+    this.#probes.set(probe.via, { probeId: probe.probeId, stop });
+    let rttMs: number | undefined;
+    try {
+      const head = await this.sendProbe(probe.via, stop.signal);
+      rttMs = head.ttfbMs;
+    } catch {
+      // The chooser counts it; why does not matter to it.
+    } finally {
+      if (this.#probes.get(probe.via)?.probeId === probe.probeId) this.#probes.delete(probe.via);
+    }
+    chooser.handleProbeResult(probe.probeId, rttMs, this.#context.now());
+  }
+
+  /** One measuring request; its body is read to the end, so that the connection can be used again. */
+  async sendProbe(via: ClusterId | null, signal: AbortSignal): Promise<ExchangeHead> {
+    const { host, method, path } = this.probeRequest;
+    const { probeConnectMsMax = 3_000 } = this.#context.settings.paths;
+    const servername = hostOf(host);
+    let pool = this.#poolOf(via, servername);
+    if (pool.isBusy) {
+      const spare = this.#probePools.get(via) ?? this.#makePool(via, servername, 1);
+      this.#probePools.set(via, spare);
+      pool = spare;
+    }
+    const head = await pool.request({
+      method,
+      path,
+      headers: [
+        ["Host", host],
+        ["User-Agent", "isochrone-probe"],
+      ],
+      body: undefined,
+      signal,
+      connectMs: probeConnectMsMax,
+      headersMs: 2 * probeConnectMsMax,
+      bodyMs: 2 * probeConnectMsMax,
+    });
+    head.body.on("error", () => {});
+    head.body.resume();
+    return head;
+  }
+
+  /** Drops the pools of relays that are gone, and, when nothing uses the target any more, all. */
+  async close(): Promise<void> {
+    for (const { stop } of this.#probes.values()) stop.abort();
+    const pools = [...this.#pools.values(), ...this.#probePools.values()];
+    this.#pools.clear();
+    this.#probePools.clear();
+    await Promise.all(pools.map((pool) => pool.close()));
+  }
+
+  /** Closes pools that nothing used for `idleMs`. */
+  closeIdle(idleMs: number): void {
+    const nowMs = performance.now();
+    for (const [key, pool] of this.#pools) {
+      if (pool.active > 0 || nowMs - pool.usedAtMs < idleMs) continue;
+      this.#pools.delete(key);
+      void pool.close();
+    }
+  }
+
+  get pools(): readonly PathPool[] {
+    return [...this.#pools.values()];
+  }
+
+  #poolOf(via: ClusterId | null, servername: string): PathPool {
+    const key = this.endpoint.isTls ? `${via ?? ""}|${servername}` : (via ?? "");
+    const known = this.#pools.get(key);
+    if (known) return known;
+    const pool = this.#makePool(via, servername, this.#context.settings.connectionsPerPath);
+    this.#pools.set(key, pool);
+    return pool;
+  }
+
+  #makePool(via: ClusterId | null, servername: string, connections: number): PathPool {
+    const { settings, connect, now } = this.#context;
+    return new PathPool({
+      label: via === null ? this.label : `${this.label} via ${JSON.stringify(via)}`,
+      settings: { ...settings, connectionsPerPath: connections },
+      connect: (signal) =>
+        connect(
+          this.endpoint,
+          servername,
+          via,
+          this.connectTimeoutMs(via, settings.connectTimeoutMs),
+          signal,
+        ),
+      onConnecting: () => {
+        const probe = this.#probes.get(via);
+        if (probe) this.chooser?.handleProbeConnecting(probe.probeId, now());
+      },
+      onConnected: () => {},
+    });
+  }
+}
+
+/** The host name of a Host header. */
+export function hostOf(host: string): string {
+  if (host.startsWith("[")) return host.slice(1, host.indexOf("]"));
+  const colon = host.lastIndexOf(":");
+  return colon < 0 ? host : host.slice(0, colon);
+}

@@ -1,0 +1,150 @@
+/** Transport's metrics (prom-client). Labels come from closed lists; never a host, address or URL. */
+import { Counter, Gauge, type Registry } from "prom-client";
+import type { RetryBudget } from "../core/retry-budget.ts";
+import type { OriginResolver } from "./origin-resolver.ts";
+import type { Prober } from "./prober.ts";
+import type { Target } from "./target.ts";
+
+/** All only grow. */
+export type TransportCounters = {
+  requests: number;
+  retries: number;
+  resumes: number;
+  /** By error code. */
+  readonly failures: Map<string, number>;
+  /** By "direct|reason" and "relay|reason". */
+  readonly byPath: Map<string, number>;
+};
+
+export function registerTransportMetrics(
+  registry: Registry,
+  sources: {
+    readonly counters: TransportCounters;
+    readonly budget: RetryBudget;
+    readonly resolver: OriginResolver;
+    readonly prober: Prober;
+    readonly targets: () => readonly Target[];
+  },
+): void {
+  const { counters, budget, resolver, prober, targets } = sources;
+  const registers = [registry];
+  /** prom-client's counters add up; ours are totals already, so the difference is added at each scrape. */
+  const total = (name: string, help: string, read: () => number): void => {
+    let last = 0;
+    // oxlint-disable-next-line no-new -- registers itself
+    new Counter({
+      name,
+      help,
+      registers,
+      collect() {
+        const now = read();
+        this.inc(now - last);
+        last = now;
+      },
+    });
+  };
+  total(
+    "isochrone_transport_requests_total",
+    "Requests sent upstream, repeats not counted.",
+    () => counters.requests,
+  );
+  total("isochrone_transport_retries_total", "Requests sent again after a failure.", () => counters.retries);
+  total("isochrone_transport_resumes_total", "Bodies resumed by Range.", () => counters.resumes);
+  total(
+    "isochrone_transport_retries_refused_total",
+    "Repeats that the budget refused.",
+    () => budget.refused,
+  );
+  total(
+    "isochrone_transport_given_up_total",
+    "Exchanges given up because their path failed.",
+    () => prober.counters.gaveUp,
+  );
+  total(
+    "isochrone_transport_dns_lookups_total",
+    "Look-ups of origin names.",
+    () => resolver.counters.lookups,
+  );
+  total("isochrone_transport_dns_failures_total", "Look-ups that failed.", () => resolver.counters.failures);
+  total(
+    "isochrone_transport_dns_stale_total",
+    "Uses of an expired address.",
+    () => resolver.counters.staleUses,
+  );
+  labelled(
+    registers,
+    "isochrone_transport_failures_total",
+    "Failed tries by error code.",
+    ["code"],
+    counters.failures,
+  );
+  labelled(
+    registers,
+    "isochrone_transport_responses_total",
+    "Response heads by kind of path and reason of its choice.",
+    ["path", "reason"],
+    counters.byPath,
+  );
+  const pathTotals = [
+    "probesSent",
+    "probesOk",
+    "probesLost",
+    "failures",
+    "recoveries",
+    "switches",
+    "fallbacks",
+  ] as const;
+  let lastTotals: Record<string, number> = {};
+  // oxlint-disable-next-line no-new -- registers itself
+  new Counter({
+    name: "isochrone_transport_path_events_total",
+    help: "What happened to paths: probes, failures, switches.",
+    labelNames: ["event"],
+    registers,
+    collect() {
+      const now: Record<string, number> = {};
+      for (const target of targets())
+        for (const name of pathTotals) now[name] = (now[name] ?? 0) + (target.chooser?.counters[name] ?? 0);
+      // A target that left takes its counts with it: never step back.
+      for (const name of pathTotals)
+        this.inc({ event: name }, Math.max(0, (now[name] ?? 0) - (lastTotals[name] ?? 0)));
+      lastTotals = now;
+    },
+  });
+  // oxlint-disable-next-line no-new -- registers itself
+  new Gauge({
+    name: "isochrone_transport_connections",
+    help: "Open connections upstream.",
+    registers,
+    collect() {
+      let count = 0;
+      for (const target of targets()) for (const pool of target.pools) count += pool.connections;
+      this.set(count);
+    },
+  });
+}
+
+function labelled(
+  registers: Registry[],
+  name: string,
+  help: string,
+  labelNames: readonly string[],
+  source: ReadonlyMap<string, number>,
+): void {
+  const last = new Map<string, number>();
+  // oxlint-disable-next-line no-new -- registers itself
+  new Counter({
+    name,
+    help,
+    labelNames: [...labelNames],
+    registers,
+    collect() {
+      for (const [key, value] of source) {
+        const parts = key.split("|");
+        const labels = Object.fromEntries(labelNames.map((label, index) => [label, parts[index] ?? ""]));
+        this.inc(labels, value - (last.get(key) ?? 0));
+        last.set(key, value);
+      }
+    },
+  });
+}

@@ -1,0 +1,459 @@
+/**
+ * Transport of one server: keeps targets (parents, relays, origins) measured, sends requests over the path that each
+ * target's chooser names, and asks again elsewhere when a path fails and asking again is safe.
+ */
+import type { Duplex } from "node:stream";
+import type { Registry } from "prom-client";
+import {
+  type Clock,
+  type ClusterId,
+  IsochroneError,
+  type LinkReport,
+  type MapSnapshot,
+  type Random,
+  type ServerId,
+  type TopologyDocument,
+} from "#kit";
+import type { Logger } from "#kit/io";
+import { type TransportSettings, transportDefaults } from "../config.ts";
+import type { PathReason } from "../core/path-chooser.ts";
+import { peerProofHeader } from "../core/peer-proof.ts";
+import { RetryBudget } from "../core/retry-budget.ts";
+import { dial, secure, TlsFailure } from "./dial.ts";
+import { ExchangeError, type ExchangeHead, isSafeMethod } from "./exchange.ts";
+import type {
+  HeaderList,
+  KnownOrigin,
+  PathExplanation,
+  TransportRequest,
+  TransportResponse,
+  TransportTarget,
+  UsedPath,
+} from "./face.ts";
+import { OriginResolver } from "./origin-resolver.ts";
+import { signPeer } from "./peer-proof.ts";
+import { Prober } from "./prober.ts";
+import { linkReportsOf } from "./reports.ts";
+import { ResumingBody, resumableFrom } from "./resuming-body.ts";
+import {
+  type Attempt,
+  type Endpoint,
+  hostOf,
+  type Progress,
+  type Target,
+  type TargetContext,
+} from "./target.ts";
+import { TargetTable } from "./target-table.ts";
+import { registerTransportMetrics, type TransportCounters } from "./transport-metrics.ts";
+import { openTunnel } from "./tunnel.ts";
+
+export type TransportOptions = {
+  readonly selfServerId: ServerId;
+  readonly selfClusterId: ClusterId;
+  readonly topology: TopologyDocument;
+  /** Shared by all servers (see `peerKeyFromEnvironment`). Undefined, alone: no relays are used and nothing is signed. */
+  readonly peerKey: Uint8Array | undefined;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+  readonly settings?: Partial<TransportSettings> | undefined;
+  readonly resolver?: OriginResolver | undefined;
+};
+
+/** Dropped from what callers send: of this hop only (RFC 9110 section 7.6.1, RFC 9112 section 6.1), or made by us. */
+const DROPPED = new Set([
+  "connection",
+  "keep-alive",
+  "proxy-connection",
+  "proxy-authorization",
+  "proxy-authenticate",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+  "expect",
+  "host",
+  peerProofHeader.toLowerCase(),
+]);
+
+const RANK_AFTER_MS = 3_000;
+
+export class Transport {
+  readonly #options: TransportOptions;
+  readonly #settings: TransportSettings;
+  readonly #resolver: OriginResolver;
+  readonly #budget: RetryBudget;
+  readonly #table: TargetTable;
+  readonly #prober: Prober;
+  readonly #counters: TransportCounters = {
+    requests: 0,
+    retries: 0,
+    resumes: 0,
+    failures: new Map(),
+    byPath: new Map(),
+  };
+  #rankTimer: NodeJS.Timeout | undefined;
+  #isClosed = false;
+
+  constructor(options: TransportOptions) {
+    this.#options = options;
+    this.#settings = { ...transportDefaults, ...options.settings };
+    this.#resolver = options.resolver ?? new OriginResolver({ clock: options.clock });
+    this.#budget = new RetryBudget(this.#settings.retry, options.clock.monotonic());
+    const context: TargetContext = {
+      settings: this.#settings,
+      now: () => options.clock.monotonic(),
+      connect: (...args) => this.#connect(...args),
+    };
+    this.#table = new TargetTable({
+      selfServerId: options.selfServerId,
+      selfClusterId: options.selfClusterId,
+      topology: options.topology,
+      mayUseRelays: options.peerKey !== undefined,
+      paths: this.#settings.paths,
+      context,
+    });
+    this.#prober = new Prober({
+      clock: options.clock,
+      logger: options.logger,
+      settings: this.#settings,
+      targets: () => this.#table.measured,
+    });
+    this.#prober.watch(this.#table.watched);
+  }
+
+  /** Servers and relays as they are now. Targets that stay keep their measurements. */
+  setTopology(topology: TopologyDocument): void {
+    this.#table.setTopology(topology);
+    this.#prober.watch(this.#table.watched);
+  }
+
+  /** Takes the candidates of the path map. */
+  setSnapshot(snapshot: MapSnapshot): void {
+    this.#table.setSnapshot(snapshot);
+    this.#prober.wake();
+  }
+
+  /** The origins that are kept measured: those of this server's properties. */
+  setOrigins(origins: readonly KnownOrigin[]): void {
+    this.#table.setOrigins(origins);
+    this.#prober.wake();
+  }
+
+  /** Begins to measure. */
+  start(): void {
+    this.#prober.start();
+    // By then the own links to the relays are measured: rank by them where no map says better.
+    this.#rankTimer = setTimeout(() => this.#table.refreshRelays(), RANK_AFTER_MS);
+    this.#rankTimer.unref();
+  }
+
+  /** Stops measuring and ends every connection; requests under way fail. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    this.#prober.stop();
+    clearTimeout(this.#rankTimer);
+    await this.#table.close();
+  }
+
+  /**
+   * Sends a request and resolves with the response head. When a path fails before the head came, and asking again is safe
+   * (RFC 9110 section 9.2.2; or nothing was sent) and within the budget, it is asked for over another path. Throws
+   * IsochroneError: codes of `exchange.ts`, `dial` and `openTunnel`, and "unknown-server".
+   *
+   * Requests to servers of ours are signed with a peer proof, a fresh one for each try.
+   */
+  async request(target: TransportTarget, request: TransportRequest): Promise<TransportResponse> {
+    if (this.#isClosed)
+      throw new IsochroneError("Cannot send a request: transport is closed", {
+        code: "closed",
+        source: "internal",
+        retry: "never",
+      });
+    const to = this.#targetOf(target);
+    this.#counters.requests++;
+    const now = this.#options.clock.monotonic();
+    this.#budget.handleFirstTry(now);
+    const sent = await this.#sendWithRetry(to, request, undefined);
+    const { head, path, attempts } = sent;
+    let lastVia = path.via;
+    const wanted = resumableFrom(request, head);
+    const body =
+      wanted === undefined
+        ? head.body
+        : new ResumingBody({
+            first: head.body,
+            resumable: wanted,
+            resumesMax: this.#settings.resumesMax,
+            track: sent.progress,
+            mayResume: () => !request.signal?.aborted && this.#budget.take(this.#options.clock.monotonic()),
+            resume: async (headers) => {
+              this.#counters.resumes++;
+              const more = { ...request, headers: [...request.headers, ...headers], body: undefined };
+              const again = await this.#sendWithRetry(to, more, lastVia);
+              lastVia = again.path.via;
+              return again;
+            },
+          });
+    if (wanted === undefined) {
+      // It cannot go on elsewhere: better a late rest than none.
+      sent.progress.settle();
+      head.body.once("close", sent.progress.end);
+    }
+    return {
+      status: head.status,
+      headers: head.headers,
+      body,
+      path,
+      timings: { connectMs: head.connectMs, ttfbMs: head.ttfbMs, attempts },
+      trailers: head.trailers,
+      resumes: () => (body instanceof ResumingBody ? body.resumes : 0),
+    };
+  }
+
+  /** Which path a request to this target would take now, and what is known of each. Never throws for known targets. */
+  explainPath(target: TransportTarget): PathExplanation {
+    const to = this.#targetOf(target);
+    const now = this.#options.clock.monotonic();
+    const chosen = to.choose();
+    return {
+      target: to.key,
+      toClusterId: to.clusterId,
+      chosen,
+      chosenSince: to.chooser?.currentSince ?? null,
+      candidates: (to.chooser?.states(now) ?? []).map((state) => ({
+        via: state.via,
+        srttMs: state.srttMs ?? null,
+        rttvarMs: state.srttMs === undefined ? null : state.rttvarMs,
+        lossRatio: state.lossRatio,
+        samples: state.samples,
+        costMs: state.costMs ?? null,
+        isFailed: state.isFailed,
+        mapRttMs: state.mapRttMs ?? null,
+        ageMs: state.ageMs ?? null,
+      })),
+    };
+  }
+
+  /** Measured ordered pairs from this server's cluster, for the server report. */
+  linkReports(): LinkReport[] {
+    return linkReportsOf(this.#table.measured, this.#options.clock.monotonic());
+  }
+
+  /** False once a parent or relay has stopped answering; true also for what is not watched. */
+  isServerUp(serverId: ServerId): boolean {
+    return this.#prober.liveness.isUp(serverId);
+  }
+
+  /** Adds transport's metrics to a registry (prom-client); labels are paths and closed lists, never hosts. */
+  registerMetrics(registry: Registry): void {
+    registerTransportMetrics(registry, {
+      counters: this.#counters,
+      budget: this.#budget,
+      resolver: this.#resolver,
+      prober: this.#prober,
+      targets: () => this.#table.all,
+    });
+  }
+
+  #targetOf(target: TransportTarget): Target {
+    const found =
+      target.kind === "server" ? this.#table.server(target.serverId) : this.#table.origin(target.origin);
+    if (found) return found;
+    const id = target.kind === "server" ? target.serverId : "";
+    throw new IsochroneError(
+      `Cannot send a request to server ${JSON.stringify(id)}: the topology has no such server`,
+      {
+        code: "unknown-server",
+        source: "configuration",
+        retry: "never",
+      },
+    );
+  }
+
+  /** One request, tried over as many paths as it may. `avoid`: a path that just failed it. */
+  async #sendWithRetry(
+    to: Target,
+    request: TransportRequest,
+    avoid: ClusterId | null | undefined,
+  ): Promise<{ head: ExchangeHead; path: UsedPath; attempts: number; progress: Progress }> {
+    const { clock } = this.#options;
+    const isStream = request.body !== undefined && !(request.body instanceof Uint8Array);
+    const tried: (ClusterId | null)[] = avoid === undefined ? [] : [avoid];
+    let choice: { via: ClusterId | null; reason: PathReason } =
+      (avoid !== undefined && to.chooser?.alternative(tried, clock.monotonic())) || to.choose();
+    for (let attempts = 1; ; attempts++) {
+      const progress = this.#track(to, choice.via, request);
+      try {
+        const head = await this.#sendOnce(to, choice.via, request, progress.signal);
+        progress.handleBytes();
+        this.#counters.byPath.set(pathKey(choice.via, choice.reason), this.#pathCount(choice) + 1);
+        if (to.server) this.#prober.liveness.handlePassive(to.server.serverId, true, clock.monotonic());
+        return { head, path: choice, attempts, progress };
+      } catch (error) {
+        progress.end();
+        if (!(error instanceof ExchangeError)) throw error;
+        this.#counters.failures.set(error.code, (this.#counters.failures.get(error.code) ?? 0) + 1);
+        this.#learn(to, choice.via, error);
+        const isRepeatable =
+          error.retry === "safe" &&
+          !isStream &&
+          // A silent server is slow, not gone: asking again would double its load.
+          error.code !== "headers-timeout" &&
+          error.code !== "pool-full" &&
+          !request.signal?.aborted;
+        if (!isRepeatable || attempts >= this.#settings.attemptsMax) throw error;
+        if (!this.#budget.take(clock.monotonic())) throw error;
+        this.#counters.retries++;
+        tried.push(choice.via);
+        const next = to.chooser?.alternative(tried, clock.monotonic());
+        // Where every path was tried a fresh connection on the best may still do: the old one had been closed by the peer.
+        choice = next ?? to.choose();
+        this.#options.logger.debug("request-retried", {
+          target: to.key,
+          via: choice.via,
+          code: error.code,
+          attempts,
+        });
+      }
+    }
+  }
+
+  #pathCount(choice: { via: ClusterId | null; reason: PathReason }): number {
+    return this.#counters.byPath.get(pathKey(choice.via, choice.reason)) ?? 0;
+  }
+
+  async #sendOnce(
+    to: Target,
+    via: ClusterId | null,
+    request: TransportRequest,
+    signal: AbortSignal,
+  ): Promise<ExchangeHead> {
+    const { connectMs, headersMs, bodyMs } = request.timeouts ?? {};
+    const host = request.headers.find(([name]) => name.toLowerCase() === "host")?.[1] ?? to.probeRequest.host;
+    // Certificates are for the name that the origin is configured to answer as.
+    const servername = to.isNamedByConfiguration ? hostOf(to.probeRequest.host) : hostOf(host);
+    return await to.send(via, servername, {
+      method: request.method,
+      path: request.path,
+      headers: this.#headersFor(to, request, host),
+      body: request.body,
+      signal,
+      connectMs: to.connectTimeoutMs(via, connectMs ?? this.#settings.connectTimeoutMs),
+      headersMs: headersMs ?? this.#settings.headersTimeoutMs,
+      bodyMs: bodyMs ?? this.#settings.bodyTimeoutMs,
+    });
+  }
+
+  #headersFor(to: Target, request: TransportRequest, host: string): HeaderList {
+    const named = new Set<string>();
+    for (const [name, value] of request.headers) {
+      // Fields that Connection names are of this hop as well.
+      if (name.toLowerCase() === "connection")
+        for (const part of value.split(",")) named.add(part.trim().toLowerCase());
+    }
+    const headers: (readonly [string, string])[] = [["Host", host]];
+    for (const [name, value] of request.headers) {
+      const lower = name.toLowerCase();
+      if (!DROPPED.has(lower) && !named.has(lower)) headers.push([name, value]);
+    }
+    const { peerKey, selfServerId, clock } = this.#options;
+    if (to.server && peerKey) {
+      const proof = signPeer(
+        { method: request.method, host, path: request.path },
+        { serverId: selfServerId, key: peerKey, clock },
+      );
+      headers.push([peerProofHeader, proof]);
+    }
+    return headers;
+  }
+
+  /** What a failed attempt says about its path and its server. */
+  #learn(to: Target, via: ClusterId | null, error: ExchangeError): void {
+    const now = this.#options.clock.monotonic();
+    const isOfPath =
+      error.stage === "waiting"
+        ? error.code !== "aborted" && error.code !== "pool-full" && error.code !== "bad-request"
+        : error.code === "connection-lost";
+    if (!isOfPath) return;
+    // A connection that the peer had closed between two requests says nothing: only opening one does.
+    if (error.stage === "waiting") to.chooser?.handleFailure(via, now);
+    if (to.server && via === null) this.#prober.liveness.handlePassive(to.server.serverId, false, now);
+    this.#prober.wake();
+  }
+
+  /** Lets an attempt be given up by the caller's signal or by the failure of its path. */
+  #track(to: Target, via: ClusterId | null, request: TransportRequest): Progress {
+    const stop = new AbortController();
+    const onAbort = (): void => stop.abort(request.signal?.reason);
+    if (request.signal?.aborted) onAbort();
+    else request.signal?.addEventListener("abort", onAbort, { once: true });
+    const attempt: Attempt = {
+      via,
+      lastProgressMs: performance.now(),
+      giveUp: (why) => {
+        // What cannot be asked again keeps its chance: the path may come back.
+        if (!isSafeMethod(request.method)) return;
+        stop.abort(
+          new IsochroneError(`Given up: ${why}`, { code: "path-failed", source: "upstream", retry: "safe" }),
+        );
+      },
+    };
+    to.track(attempt);
+    return {
+      signal: stop.signal,
+      handleBytes: () => {
+        attempt.lastProgressMs = performance.now();
+      },
+      settle: () => to.untrack(attempt),
+      end: () => {
+        to.untrack(attempt);
+        request.signal?.removeEventListener("abort", onAbort);
+      },
+    };
+  }
+
+  /** Opens a connection over a path, TLS on top where the target has it. */
+  async #connect(
+    endpoint: Endpoint,
+    servername: string,
+    via: ClusterId | null,
+    timeoutMs: number,
+    signal: AbortSignal,
+  ): Promise<Duplex> {
+    const { host, port, isTls } = endpoint;
+    const tls = isTls ? { servername, ca: this.#settings.ca } : undefined;
+    if (via === null) return await dial({ host, port, tls, timeoutMs, signal, resolver: this.#resolver });
+    const { peerKey, selfServerId, clock } = this.#options;
+    const relay = this.#table.relayServer(via, (id) => this.isServerUp(id));
+    if (relay === undefined || peerKey === undefined)
+      throw new IsochroneError(`Cannot use relay cluster ${JSON.stringify(via)}: it has no server`, {
+        code: "relay-unknown",
+        source: "upstream",
+        retry: "safe",
+      });
+    const startedMs = performance.now();
+    const tunnel = await openTunnel({
+      relay,
+      target: { host, port },
+      signer: { serverId: selfServerId, key: peerKey, clock },
+      timeoutMs,
+      signal,
+    });
+    if (tls === undefined) return tunnel;
+    const leftMs = Math.max(1, Math.ceil(timeoutMs - (performance.now() - startedMs)));
+    try {
+      return await secure(tunnel, tls, AbortSignal.any([signal, AbortSignal.timeout(leftMs)]));
+    } catch (error) {
+      const why = error instanceof TlsFailure ? error.message : String(error);
+      throw new IsochroneError(
+        `Cannot connect to ${host}:${port} via ${JSON.stringify(via)}: TLS handshake with ${JSON.stringify(servername)} failed: ${why}`,
+        { code: "tls-failed", source: "upstream", retry: "safe", cause: error },
+      );
+    }
+  }
+}
+
+function pathKey(via: ClusterId | null, reason: PathReason): string {
+  return `${via === null ? "direct" : "relay"}|${reason}`;
+}

@@ -1,0 +1,95 @@
+/**
+ * A connection through a relay: CONNECT (RFC 9110 section 9.3.6) with a peer proof on a fresh connection to it. What comes
+ * back is the bare connection to the target.
+ */
+import type { Duplex } from "node:stream";
+import { type Clock, IsochroneError, type ServerEntry, type ServerId } from "#kit";
+import { peerProofHeader } from "../core/peer-proof.ts";
+import { formatAuthority } from "../core/relay-policy.ts";
+import { dial } from "./dial.ts";
+import { signPeer } from "./peer-proof.ts";
+
+/** A relay's answer to CONNECT is one status line and two fields. */
+const HEAD_BYTES_MAX = 4_096;
+
+export type TunnelOptions = {
+  readonly relay: ServerEntry;
+  readonly target: { readonly host: string; readonly port: number };
+  readonly signer: { readonly serverId: ServerId; readonly key: Uint8Array; readonly clock: Clock };
+  /** For the whole of it. */
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal | undefined;
+};
+
+/**
+ * Throws IsochroneError (retry "safe"): what `dial` throws for the relay itself, "relay-refused" with the relay's reason,
+ * "relay-broken" when it answers nonsense or hangs up, "connect-timeout", "aborted".
+ */
+export async function openTunnel(options: TunnelOptions): Promise<Duplex> {
+  const { relay, target, signer, timeoutMs, signal } = options;
+  const authority = formatAuthority(target.host, target.port);
+  const startedMs = performance.now();
+  const connection = await dial({ host: relay.address, port: relay.port, timeoutMs, signal });
+  const leftMs = Math.max(1, timeoutMs - (performance.now() - startedMs));
+  const proof = signPeer({ method: "CONNECT", host: authority, path: "" }, signer);
+  connection.write(
+    `CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n${peerProofHeader}: ${proof}\r\n\r\n`,
+  );
+  return await new Promise<Duplex>((resolve, reject) => {
+    let head: Buffer = Buffer.alloc(0);
+    const done = (): void => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", onAbort);
+      connection.off("data", onData);
+      connection.off("error", onError);
+      connection.off("close", onClose);
+    };
+    const failed = (code: string, why: string, cause?: unknown): void => {
+      done();
+      connection.on("error", () => {});
+      connection.destroy();
+      reject(
+        new IsochroneError(
+          `Cannot reach ${authority} through relay ${JSON.stringify(relay.serverId)}: ${why}`,
+          { code, source: code === "aborted" ? "downstream" : "upstream", retry: "safe", cause },
+        ),
+      );
+    };
+    const onData = (chunk: Buffer): void => {
+      head = head.length === 0 ? chunk : Buffer.concat([head, chunk]);
+      const end = head.indexOf("\r\n\r\n");
+      if (end < 0) {
+        if (head.length > HEAD_BYTES_MAX) failed("relay-broken", "its answer has no end");
+        return;
+      }
+      const statusLine = head.toString("latin1", 0, head.indexOf("\r\n"));
+      const status = /^HTTP\/1\.[01] ([0-9]{3})(?: (.*))?$/.exec(statusLine);
+      if (status?.[1] === undefined)
+        failed("relay-broken", `it answered ${JSON.stringify(statusLine.slice(0, 80))}`);
+      else if (!status[1].startsWith("2")) {
+        const reason = /^isochrone-relay-reason: *([a-z-]{1,40})\r?$/im.exec(
+          head.toString("latin1", 0, end + 2),
+        )?.[1];
+        failed("relay-refused", `refused with ${status[1]} ${reason ?? status[2] ?? ""}`);
+      } else {
+        done();
+        connection.pause();
+        const rest = head.subarray(end + 4);
+        if (rest.length > 0) connection.unshift(rest);
+        resolve(connection);
+      }
+    };
+    const onError = (error: Error): void => failed("relay-broken", error.message, error);
+    const onClose = (): void => failed("relay-broken", "it closed the connection before answering");
+    const onAbort = (): void => failed("aborted", "given up by the caller");
+    const timer = setTimeout(
+      () => failed("connect-timeout", `connect timeout after ${timeoutMs} ms`),
+      leftMs,
+    );
+    connection.on("data", onData);
+    connection.once("error", onError);
+    connection.once("close", onClose);
+    if (signal?.aborted) onAbort();
+    else signal?.addEventListener("abort", onAbort, { once: true });
+  });
+}
