@@ -20,8 +20,8 @@ import { isTar, readTar } from "./tar.ts";
 
 export interface RttMatrix {
   readonly names: readonly string[];
-  /** One a site; null when the data has none. May be wrong: labels lie. */
-  readonly coordinates: readonly Coordinates[] | null;
+  /** One a site, null for a site without; null when the data has none. May be wrong: labels lie. */
+  readonly coordinates: readonly (Coordinates | null)[] | null;
   /** ms, row = source; NaN: missing. `rttMs(i, j)` for i = j is 0. */
   readonly rttMs: (from: number, to: number) => number;
   readonly size: number;
@@ -46,7 +46,8 @@ export function readMatrix(source: string, statistic?: Statistic): RttMatrix {
   if (file === undefined) throw refused(path, "there is no such file");
   let bytes: Uint8Array = file;
   try {
-    if (bytes[0] === 0x1f && bytes[1] === 0x8b) bytes = gunzipSync(bytes, { maxOutputLength: TEXT_BYTES_MAX });
+    if (bytes[0] === 0x1f && bytes[1] === 0x8b)
+      bytes = gunzipSync(bytes, { maxOutputLength: TEXT_BYTES_MAX });
   } catch (cause) {
     throw refused(path, `it cannot be unpacked: ${cause instanceof Error ? cause.message : String(cause)}`);
   }
@@ -55,7 +56,8 @@ export function readMatrix(source: string, statistic?: Statistic): RttMatrix {
     const taken = takeMember(path, bytes, member);
     name = `${path}#${taken.name}`;
     bytes = taken.body;
-  } else if (member !== undefined) throw refused(path, `it is no tar archive and has no member ${JSON.stringify(member)}`);
+  } else if (member !== undefined)
+    throw refused(path, `it is no tar archive and has no member ${JSON.stringify(member)}`);
 
   const text = new TextDecoder().decode(bytes);
   return /^\s*[{[]/.test(text) ? fromJson(name, text, statistic) : fromText(name, text);
@@ -74,7 +76,11 @@ function refused(name: string, why: string): IsochroneError {
   });
 }
 
-function takeMember(path: string, archive: Uint8Array, wanted: string | undefined): { name: string; body: Uint8Array } {
+function takeMember(
+  path: string,
+  archive: Uint8Array,
+  wanted: string | undefined,
+): { name: string; body: Uint8Array } {
   let members: ReturnType<typeof readTar>;
   try {
     members = readTar(archive);
@@ -92,7 +98,10 @@ function takeMember(path: string, archive: Uint8Array, wanted: string | undefine
       path,
       wanted === undefined
         ? "no file of the archive begins with a number"
-        : `the archive has no member ${JSON.stringify(wanted)}; it has ${members.map(({ name }) => name).slice(0, 8).join(", ")}`,
+        : `the archive has no member ${JSON.stringify(wanted)}; it has ${members
+            .map(({ name }) => name)
+            .slice(0, 8)
+            .join(", ")}`,
     );
   return found;
 }
@@ -118,13 +127,15 @@ const coordinatePair: Schema<Coordinates> = {
   jsonSchema: () => ({ type: "array", minItems: 2, maxItems: 3 }),
 };
 const rows = () =>
-  array(array(nullable(number({ min: 0, max: RTT_MS_MAX, unit: "ms" })), { max: SITES_MAX }), { max: SITES_MAX });
+  array(array(nullable(number({ min: 0, max: RTT_MS_MAX, unit: "ms" })), { max: SITES_MAX }), {
+    max: SITES_MAX,
+  });
 const matrices = { avg: optional(rows()), m: optional(rows()), min: optional(rows()) };
 const matrixDocument = object({
   source: optional(string({ max: 2_000 })),
   unit: optional(string({ max: 200 })),
   names: array(string({ max: 200 }), { min: 2, max: SITES_MAX }),
-  coord: optional(array(coordinatePair, { max: SITES_MAX })),
+  coord: optional(array(nullable(coordinatePair), { max: SITES_MAX })),
   ...matrices,
   matrices: optional(object(matrices)),
 });
@@ -142,11 +153,17 @@ function fromJson(name: string, text: string, statistic: Statistic | undefined):
     const chosen = statistic ?? STATISTICS.find((one) => given[one] !== undefined);
     const matrix = chosen === undefined ? undefined : given[chosen];
     if (chosen === undefined || matrix === undefined)
-      throw new ParseError([chosen ?? "avg"], undefined, `a matrix with one of the names ${STATISTICS.join(", ")}`);
+      throw new ParseError(
+        [chosen ?? "avg"],
+        undefined,
+        `a matrix with one of the names ${STATISTICS.join(", ")}`,
+      );
     const size = document.names.length;
-    if (matrix.length !== size) throw new ParseError([chosen], matrix.length, `${size} rows, one for each name`);
+    if (matrix.length !== size)
+      throw new ParseError([chosen], matrix.length, `${size} rows, one for each name`);
     for (const [index, row] of matrix.entries())
-      if (row.length !== size) throw new ParseError([chosen, index], row.length, `${size} columns, one for each name`);
+      if (row.length !== size)
+        throw new ParseError([chosen, index], row.length, `${size} columns, one for each name`);
     if (document.coord !== undefined && document.coord.length !== size)
       throw new ParseError(["coord"], document.coord.length, `${size} pairs, one for each name`);
     return make(document.names, document.coord ?? null, (i, j) => matrix[i]?.[j] ?? Number.NaN);
@@ -160,12 +177,16 @@ function fromJson(name: string, text: string, statistic: Statistic | undefined):
 function fromText(name: string, text: string): RttMatrix {
   const lines = text.replace(/\s+$/, "").split(/\r?\n/);
   const size = lines.length;
-  if (size < 2 || size > SITES_MAX) throw refused(name, `got ${size} lines, expected a square matrix of 2 to ${SITES_MAX} rows`);
+  if (size < 2 || size > SITES_MAX)
+    throw refused(name, `got ${size} lines, expected a square matrix of 2 to ${SITES_MAX} rows`);
   const values = new Float64Array(size * size);
   for (const [i, line] of lines.entries()) {
     const fields = line.trim().split(/[\t ]+/);
     if (fields.length !== size)
-      throw refused(`${name}:${i + 1}`, `got ${fields.length} numbers, expected ${size}, as many as there are lines`);
+      throw refused(
+        `${name}:${i + 1}`,
+        `got ${fields.length} numbers, expected ${size}, as many as there are lines`,
+      );
     for (const [j, field] of fields.entries()) {
       const value = field === "NaN" ? Number.NaN : /^[0-9.eE+-]+$/.test(field) ? Number(field) : -1;
       if (value < 0 || value > RTT_MS_MAX || (Number.isNaN(value) && field !== "NaN"))
@@ -183,7 +204,7 @@ function fromText(name: string, text: string): RttMatrix {
 /** A missing value is taken from the other direction, if that one is there. */
 function make(
   names: readonly string[],
-  coordinates: readonly Coordinates[] | null,
+  coordinates: readonly (Coordinates | null)[] | null,
   at: (from: number, to: number) => number,
 ): RttMatrix {
   return {

@@ -25,13 +25,19 @@ export function readTar(archive: Uint8Array): TarMember[] {
     const size = octal(header, 124, 12, at);
     const bodyAt = at + BLOCK;
     if (bodyAt + size > archive.length)
-      throw new RangeError(`the archive is cut: its member at byte ${at} has ${size} bytes, ${archive.length - bodyAt} are left`);
+      throw new RangeError(
+        `the archive is cut: its member at byte ${at} has ${size} bytes, ${archive.length - bodyAt} are left`,
+      );
     const type = header[156];
     if (type === 0 || type === 0x30) {
-      if (members.length >= MEMBERS_MAX) throw new RangeError(`the archive has more than ${MEMBERS_MAX} files`);
+      if (members.length >= MEMBERS_MAX)
+        throw new RangeError(`the archive has more than ${MEMBERS_MAX} files`);
       const prefix = textField(header, 345, 155);
       const name = textField(header, 0, 100);
-      members.push({ name: prefix === "" ? name : `${prefix}/${name}`, body: archive.subarray(bodyAt, bodyAt + size) });
+      members.push({
+        name: prefix === "" ? name : `${prefix}/${name}`,
+        body: archive.subarray(bodyAt, bodyAt + size),
+      });
     }
     at = bodyAt + Math.ceil(size / BLOCK) * BLOCK;
   }

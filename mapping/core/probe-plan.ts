@@ -6,6 +6,7 @@ import { type Coordinates, fibreRttMsMin, greatCircleKm } from "#kit";
 
 export interface ProbeSite<C extends string> {
   readonly clusterId: C;
+  /** Null: unknown, or not believed (`believableSites`). */
   readonly coordinates: Coordinates | null;
 }
 
@@ -19,63 +20,95 @@ export interface ProbePlanInput<C extends string> {
   readonly siteRttMs: (a: C, b: C) => number | undefined;
 }
 
-/**
- * A label is taken for a lie when a measurement is this much shorter than light in fibre could be from there. Some slack,
- * because a city's label is its centre.
- */
+/** A label lies when a measurement is shorter than light in fibre by more than this, ms; a city's label is its centre. */
 const LIE_SLACK_MS = 2;
-/** Landmarks before the first guess, when there are no coordinates: with one, a whole circle of sites looks alike. */
-const LANDMARKS_WITHOUT_COORDINATES = 2;
+/** Probes that go by geography before triangulation takes over: with fewer its circles leave too many sites alike. */
+const PROBES_BY_GEOGRAPHY = 3;
+/** The same without coordinates: the most central site, and the one farthest from it. */
+const PROBES_BY_LANDMARK = 2;
+/**
+ * Between the least and the most that triangulation allows, what is to be expected, as a share of the way. Swept over 0..1 on
+ * WonderNetwork and PlanetLab with five deployments each: 0.2 was best on both.
+ */
+const EXPECTED_BETWEEN_BOUNDS = 0.2;
 
 /**
- * The next site to measure, undefined when all have been. Ties by id. With believable coordinates: the nearest by geography
- * first, then what geography and the measurements together promise. Without: two landmarks, then triangulation.
+ * The next site to measure, undefined when all have been. Ties by id. First the nearest by geography (or landmarks, without a
+ * believable label), then what triangulation promises.
  *
- * Triangulation: for a site s and a measured site j the travel time is at least |rtt(j) - rtt(j, s)|. The largest of these
- * bounds ranks the sites (the idea of Guyton and Schwartz, "Locating nearby copies of replicated Internet servers", SIGCOMM 1995).
+ * Triangulation: for a site s and a measured site j the travel time lies between |rtt(j) - rtt(j, s)| and rtt(j) + rtt(j, s).
+ * The tightest bounds over all j rank the sites. Source of the idea: Guyton and Schwartz, "Locating nearby copies of
+ * replicated Internet servers", SIGCOMM 1995, section 4.2.
  */
 export function nextProbe<C extends string>(input: ProbePlanInput<C>): C | undefined {
   const { sites, measured } = input;
   const rest = sites.filter((site) => !measured.has(site.clusterId));
   if (rest.length === 0) return undefined;
-  const coordinates = isBelievable(input) ? input.coordinates : null;
-  if (coordinates === null && measured.size < LANDMARKS_WITHOUT_COORDINATES) return landmark(input, rest);
-  return lowest(rest, (site) => promise(site, coordinates, input));
-}
-
-/** What is to be expected of a site that was not measured, ms. Only good for comparing sites. */
-function promise<C extends string>(
-  site: ProbeSite<C>,
-  coordinates: Coordinates | null,
-  { measured, siteRttMs }: ProbePlanInput<C>,
-): number {
-  let bound = 0;
-  let sum = 0;
-  let count = 0;
-  for (const [other, rttMs] of measured) {
-    const between = siteRttMs(site.clusterId, other);
-    if (between === undefined || rttMs === Infinity) continue;
-    const least = Math.abs(rttMs - between);
-    bound = Math.max(bound, least);
-    sum += least;
-    count++;
+  const { coordinates } = input;
+  if (coordinates === null || !isBelievable(input)) {
+    if (measured.size < PROBES_BY_LANDMARK) return landmark(input, rest);
+  } else if (measured.size < PROBES_BY_GEOGRAPHY) {
+    const placed = rest.filter((site) => site.coordinates !== null);
+    if (placed.length > 0)
+      return lowest(placed, (site) => greatCircleKm(coordinates, site.coordinates ?? coordinates));
   }
-  // The mean of the bounds breaks the many ties that the largest one leaves.
-  const triangulated = count === 0 ? 0 : bound + 0.5 * (sum / count);
-  if (coordinates === null || site.coordinates === null) return triangulated;
-  return GEOGRAPHY_WEIGHT * fibreRttMsMin(greatCircleKm(coordinates, site.coordinates)) + triangulated;
+  return lowest(rest, (site) => promise(site.clusterId, input));
 }
 
-/** Geography against triangulation: on WonderNetwork geography alone finds the optimum with 5 probes; bounds are noisy. */
-const GEOGRAPHY_WEIGHT = 3;
+/**
+ * The sites, with the coordinates taken from those whose label cannot be true: travel times between sites that are shorter than
+ * light allows accuse both ends, and the one that most others accuse goes first. Cost O(n^2) look-ups.
+ */
+export function believableSites<C extends string>(
+  sites: readonly ProbeSite<C>[],
+  siteRttMs: (a: C, b: C) => number | undefined,
+): ProbeSite<C>[] {
+  const accusers = new Map<ProbeSite<C>, Set<ProbeSite<C>>>();
+  for (const [n, one] of sites.entries())
+    for (const other of sites.slice(n + 1)) {
+      const rttMs = siteRttMs(one.clusterId, other.clusterId);
+      if (rttMs === undefined || one.coordinates === null || other.coordinates === null) continue;
+      if (!isTooFast(rttMs, one.coordinates, other.coordinates)) continue;
+      accusers.set(one, (accusers.get(one) ?? new Set()).add(other));
+      accusers.set(other, (accusers.get(other) ?? new Set()).add(one));
+    }
+  const liars = new Set<ProbeSite<C>>();
+  for (;;) {
+    let liar: ProbeSite<C> | undefined;
+    for (const [site, others] of accusers)
+      if (others.size > (liar === undefined ? 0 : (accusers.get(liar)?.size ?? 0))) liar = site;
+    if (liar === undefined) break;
+    liars.add(liar);
+    for (const other of accusers.get(liar) ?? []) accusers.get(other)?.delete(liar);
+    accusers.delete(liar);
+  }
+  return sites.map((site) => (liars.has(site) ? { ...site, coordinates: null } : site));
+}
 
-/** False once a measurement is faster than light could be from where the label says. */
+function isTooFast(rttMs: number, from: Coordinates, to: Coordinates): boolean {
+  return rttMs + LIE_SLACK_MS < fibreRttMsMin(greatCircleKm(from, to));
+}
+
+/** What is to be expected of a site that was not measured, ms; Infinity when nothing is known of it. */
+function promise<C extends string>(clusterId: C, { measured, siteRttMs }: ProbePlanInput<C>): number {
+  let least = 0;
+  let most = Infinity;
+  for (const [other, rttMs] of measured) {
+    const between = siteRttMs(clusterId, other);
+    if (between === undefined || rttMs === Infinity) continue;
+    least = Math.max(least, Math.abs(rttMs - between));
+    most = Math.min(most, rttMs + between);
+  }
+  return least + EXPECTED_BETWEEN_BOUNDS * (most - least);
+}
+
+/** False once a measurement is faster than light could be from where the client's label says. */
 function isBelievable<C extends string>({ sites, coordinates, measured }: ProbePlanInput<C>): boolean {
   if (coordinates === null) return false;
   for (const site of sites) {
     const rttMs = measured.get(site.clusterId);
     if (rttMs === undefined || site.coordinates === null) continue;
-    if (rttMs + LIE_SLACK_MS < fibreRttMsMin(greatCircleKm(coordinates, site.coordinates))) return false;
+    if (isTooFast(rttMs, coordinates, site.coordinates)) return false;
   }
   return true;
 }
@@ -95,12 +128,15 @@ function landmark<C extends string>(
   );
 }
 
-function lowest<C extends string>(sites: readonly ProbeSite<C>[], valueOf: (site: ProbeSite<C>) => number): C | undefined {
+function lowest<C extends string>(
+  sites: readonly ProbeSite<C>[],
+  valueOf: (site: ProbeSite<C>) => number,
+): C | undefined {
   let best: C | undefined;
   let bestValue = Infinity;
   for (const site of sites) {
     const value = valueOf(site);
-    if (value < bestValue || (value === bestValue && best !== undefined && site.clusterId < best)) {
+    if (best === undefined || value < bestValue || (value === bestValue && site.clusterId < best)) {
       best = site.clusterId;
       bestValue = value;
     }

@@ -1,0 +1,180 @@
+/** `isochrone evaluate`: how good the production cores decide on round-trip times that others measured. */
+import { parseArgs } from "node:util";
+import { IsochroneError } from "#kit";
+import { evaluateMapping } from "./evaluate/mapping.ts";
+import { type RttMatrix, readMatrix, type Statistic, statistics } from "./evaluate/matrix.ts";
+import { evaluateOverlay } from "./evaluate/overlay.ts";
+import type { Figures } from "./evaluate/sites.ts";
+
+const HELP = `usage: isochrone evaluate mapping --matrix FILE [--sites 30] [--probes 5] [--seed 1] [--json]
+       isochrone evaluate overlay --matrix FILE [--sites 30] [--candidates 3] [--seed 1] [--json]
+
+mapping: sites are cities of the matrix, clients all others; each client is measured against --probes sites, with noise,
+and sent where the map says. overlay: between all pairs of sites, direct or through one of --candidates relays.
+Times are ms. FILE is JSON ({names, coord, matrices}) or a plain square matrix, either gzipped, or a tar archive
+with FILE#MEMBER naming one of its files.
+
+  --matrix FILE        the measured matrix
+  --statistic NAME     which matrix of a JSON file: ${statistics.join(", ")}
+  --sites N            2..500
+  --probes N           sites that each client is measured against, 1..500
+  --candidates N       relays that are probed for each pair, 1..7
+  --seed N             deployment and noise follow from it
+  --json               one line of JSON instead of a table
+
+examples:
+  isochrone evaluate mapping --matrix wondernetwork2018.json.gz --sites 30 --probes 5 --seed 1 --json
+  isochrone evaluate overlay --matrix planetlab490.tar.gz#PlanetLabData_1 --sites 30 --candidates 3
+`;
+
+/** Exit code 0, or 2 for a bad option or file, with one line on standard error. */
+export async function main(argv: readonly string[]): Promise<number> {
+  try {
+    return run(argv);
+  } catch (error) {
+    if (!(error instanceof UsageError || error instanceof IsochroneError || error instanceof RangeError))
+      throw error;
+    process.stderr.write(`isochrone evaluate: ${error.message}\n`);
+    return 2;
+  }
+}
+
+class UsageError extends Error {}
+
+function run(argv: readonly string[]): number {
+  const { values, positionals } = parse(argv);
+  if (values.help === true) {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  const [what, ...rest] = positionals;
+  if ((what !== "mapping" && what !== "overlay") || rest.length > 0)
+    throw new UsageError(
+      `got ${positionals.length === 0 ? "nothing" : JSON.stringify(positionals.join(" "))}, expected mapping or overlay; --help shows examples`,
+    );
+  const unfit = what === "mapping" ? "candidates" : "probes";
+  if (values[unfit] !== undefined) throw new UsageError(`--${unfit} does not belong to "evaluate ${what}"`);
+  if (values.matrix === undefined)
+    throw new UsageError("--matrix is missing: the file with the measured round-trip times");
+  const count = (
+    name: "sites" | "probes" | "candidates" | "seed",
+    min: number,
+    max: number,
+    fallback: number,
+  ): number => wholeNumber(name, values[name], min, max, fallback);
+  const sites = count("sites", 2, 500, 30);
+  const seed = count("seed", 0, Number.MAX_SAFE_INTEGER, 1);
+  const probes = count("probes", 1, 500, 5);
+  const candidates = count("candidates", 1, 7, 3);
+  const matrix = readMatrix(values.matrix, statisticOf(values.statistic));
+  const text =
+    what === "mapping"
+      ? mappingText(matrix, { sites, probes, seed }, values.json === true)
+      : overlayText(matrix, { sites, candidates, seed }, values.json === true);
+  process.stdout.write(text);
+  return 0;
+}
+
+function parse(argv: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...argv],
+      allowPositionals: true,
+      strict: true,
+      options: {
+        matrix: { type: "string" },
+        statistic: { type: "string" },
+        sites: { type: "string" },
+        probes: { type: "string" },
+        candidates: { type: "string" },
+        seed: { type: "string" },
+        json: { type: "boolean" },
+        help: { type: "boolean", short: "h" },
+      },
+    });
+  } catch (error) {
+    throw new UsageError((error instanceof Error ? error.message : String(error)).replaceAll(/\s+/g, " "));
+  }
+}
+
+function wholeNumber(
+  name: string,
+  text: string | undefined,
+  min: number,
+  max: number,
+  fallback: number,
+): number {
+  if (text === undefined) return fallback;
+  const value = /^[0-9]{1,16}$/.test(text) ? Number(text) : Number.NaN;
+  if (!(Number.isSafeInteger(value) && value >= min && value <= max))
+    throw new UsageError(
+      `--${name}: got ${JSON.stringify(text)}, expected a whole number from ${min} to ${max}`,
+    );
+  return value;
+}
+
+function statisticOf(text: string | undefined): Statistic | undefined {
+  if (text === undefined) return undefined;
+  const found = statistics.find((one) => one === text);
+  if (found === undefined)
+    throw new UsageError(
+      `--statistic: got ${JSON.stringify(text)}, expected one of ${statistics.join(", ")}`,
+    );
+  return found;
+}
+
+function mappingText(
+  matrix: RttMatrix,
+  options: Parameters<typeof evaluateMapping>[1],
+  isJson: boolean,
+): string {
+  const { figures, clients, skipped, samples } = evaluateMapping(matrix, options);
+  if (isJson) return `${JSON.stringify(figures)}\n`;
+  const { optimal, nearest, random, worse10ms, ...chosen } = figures;
+  const ratio = (name: keyof Figures): string => (chosen[name] / optimal[name]).toFixed(3);
+  return [
+    `${clients} clients, ${options.sites} sites, ${options.probes} sites probed by each (${samples} samples), seed ${options.seed}${skipped > 0 ? `, ${skipped} clients without any site` : ""}`,
+    ...table([
+      ["map", chosen],
+      ["optimal", optimal],
+      [matrix.coordinates === null ? "nearest by landmarks" : "nearest by geography", nearest],
+      ["random", random],
+    ]),
+    `map / optimal: mean ${ratio("mean")}, p50 ${ratio("p50")}, p95 ${ratio("p95")}, p99 ${ratio("p99")}; ${(worse10ms * 100).toFixed(1)} % of clients more than 10 ms worse`,
+    "",
+  ].join("\n");
+}
+
+function overlayText(
+  matrix: RttMatrix,
+  options: Parameters<typeof evaluateOverlay>[1],
+  isJson: boolean,
+): string {
+  const { figures, pairs, skipped, relayed } = evaluateOverlay(matrix, options);
+  if (isJson) return `${JSON.stringify(figures)}\n`;
+  const { direct, chosen, optimal } = figures;
+  const possible = direct.mean - optimal.mean;
+  const share =
+    possible > 0 ? ` (${(((direct.mean - chosen.mean) / possible) * 100).toFixed(1)} % of the possible)` : "";
+  return [
+    `${pairs} pairs of ${options.sites} sites, at most ${options.candidates} relays probed for each, seed ${options.seed}; ${relayed} pairs go through a relay${skipped > 0 ? `, ${skipped} pairs without a measured time` : ""}`,
+    ...table([
+      ["direct", direct],
+      ["chosen", chosen],
+      ["optimal, one relay", optimal],
+    ]),
+    `gain on the mean: ${(direct.mean - chosen.mean).toFixed(2)} ms of ${possible.toFixed(2)} ms${share}`,
+    "",
+  ].join("\n");
+}
+
+function table(rows: readonly (readonly [string, Figures])[]): string[] {
+  const cells = (name: string, ...columns: readonly string[]): string =>
+    `${name.padEnd(22)}${columns.map((text) => text.padStart(10)).join("")}`;
+  return [
+    cells("ms", "mean", "p50", "p95", "p99"),
+    ...rows.map(([name, { mean, p50, p95, p99 }]) =>
+      cells(name, ...[mean, p50, p95, p99].map((value) => value.toFixed(2))),
+    ),
+  ];
+}

@@ -1,0 +1,246 @@
+/**
+ * How good is the map? Sites are cities of a measured matrix, clients all the others; each client network is measured
+ * against a few sites only, with noise; the production engine makes a map of it and the production answer decides. What a
+ * decision costs is then read from the matrix, which nothing that decides has seen.
+ */
+import {
+  type ClientNetworkId,
+  type ClusterId,
+  epochMs,
+  greatCircleKm,
+  parseAddress,
+  plusMs,
+  quantile,
+  Random,
+} from "#kit";
+import {
+  answerAddresses,
+  type ClientNetworkInput,
+  believableSites,
+  MapEngine,
+  nextProbe,
+  TopologyIndex,
+} from "#mapping";
+import {
+  clientNetworkIdOf,
+  clientPrefix,
+  clusterIdOf,
+  evaluationProperty,
+  linkReports,
+  START,
+  topologyOfSites,
+} from "./deployment.ts";
+import type { RttMatrix } from "./matrix.ts";
+import { chooseSites, type Figures, figures, noisySample, round } from "./sites.ts";
+
+/** Pings of one probe: what one run of `ping` sends. */
+const PINGS = 5;
+const PING_INTERVAL_MS = 1_000;
+/** A user notices a page that takes this much longer a round trip. */
+const WORSE_MS = 10;
+
+export interface MappingOptions {
+  readonly sites: number;
+  /** Sites that each client network is measured against. */
+  readonly probes: number;
+  readonly seed: number;
+}
+
+export interface MappingFigures extends Figures {
+  /** The best site for each client, by the matrix. */
+  readonly optimal: Figures;
+  /** The nearest site by the coordinates; without coordinates the one whose travel times to five landmarks are most alike. */
+  readonly nearest: Figures;
+  readonly random: Figures;
+  /** Share of clients that are sent to a site more than 10 ms slower than their best one, 0..1. */
+  readonly worse10ms: number;
+}
+
+export interface MappingEvaluation {
+  readonly figures: MappingFigures;
+  readonly clients: number;
+  /** Client networks that were skipped because the matrix has no time from them to any site. */
+  readonly skipped: number;
+  readonly samples: number;
+}
+
+/** Throws RangeError when the matrix has too few cities for the sites, or no client can reach any. */
+export function evaluateMapping(matrix: RttMatrix, options: MappingOptions): MappingEvaluation {
+  if (options.sites >= matrix.size)
+    throw new RangeError(
+      `${options.sites} sites leave no client among the ${matrix.size} cities of the matrix`,
+    );
+  const sites = chooseSites(matrix, options.sites, options.seed);
+  const isSite = new Set(sites);
+  const cities = Array.from({ length: matrix.size }, (_, index) => index).filter(
+    (index) => !isSite.has(index),
+  );
+  const clients = cities.filter((city) => sites.some((site) => !Number.isNaN(matrix.rttMs(city, site))));
+  if (clients.length === 0) throw new RangeError("the matrix has no time from any client to any site");
+
+  const chosen = decide(matrix, sites, clients, options);
+  const random = new Random(options.seed).split("random-choice");
+  const paid: Record<"chosen" | "optimal" | "nearest" | "random", number[]> = {
+    chosen: [],
+    optimal: [],
+    nearest: [],
+    random: [],
+  };
+  for (const client of clients) {
+    const reachable = sites.filter((site) => !Number.isNaN(matrix.rttMs(client, site)));
+    const cost = (site: number): number => matrix.rttMs(client, site);
+    paid.optimal.push(Math.min(...reachable.map(cost)));
+    // A choice that the matrix has no time for cannot be paid; it counts as the worst that is known.
+    const worst = Math.max(...reachable.map(cost));
+    const chosenCost = cost(chosen.get(client) as number);
+    paid.chosen.push(Number.isNaN(chosenCost) ? worst : chosenCost);
+    paid.nearest.push(cost(nearestSite(matrix, client, sites, reachable)));
+    paid.random.push(cost(random.pick(reachable)));
+  }
+  const worse = paid.chosen.filter((rtt, index) => rtt > (paid.optimal[index] as number) + WORSE_MS);
+  return {
+    figures: {
+      ...figures(paid.chosen),
+      optimal: figures(paid.optimal),
+      nearest: figures(paid.nearest),
+      random: figures(paid.random),
+      worse10ms: Math.round((worse.length / clients.length) * 1e5) / 1e5,
+    },
+    clients: clients.length,
+    skipped: cities.length - clients.length,
+    samples: clients.length * options.probes * PINGS,
+  };
+}
+
+/** The production part: probe plan, estimates, scores, allocation, snapshot, answer. Client -> site, as matrix indexes. */
+function decide(
+  matrix: RttMatrix,
+  sites: readonly number[],
+  clients: readonly number[],
+  options: MappingOptions,
+): Map<number, number> {
+  const topology = topologyOfSites(
+    matrix,
+    sites.map((site) => [site, "edge"] as const),
+  );
+  const engine = new MapEngine({ epochOf: (now) => epochMs(now) });
+  const networks = clients.map(
+    (client): ClientNetworkInput => ({
+      clientNetworkId: clientNetworkIdOf(client),
+      prefixes: [clientPrefix(client)],
+      coordinates: matrix.coordinates?.[client] ?? null,
+      demandPerSecond: 1,
+    }),
+  );
+  engine.handleTopology(topology, START);
+  for (const report of linkReports(matrix, sites, options.seed)) engine.handleReport(report, START);
+  const endAt = probe(matrix, engine, sites, networks, options);
+  engine.handleClientNetworks(networks, endAt);
+  engine.handleTimeout(endAt);
+  const event = engine.pollEvent();
+  if (event?.type !== "snapshot")
+    throw new RangeError(
+      `the engine made no map: ${event?.problems.map((problem) => problem.detail).join("; ") ?? "nothing was due"}`,
+    );
+  const index = new TopologyIndex(topology);
+  const siteOf = new Map(sites.map((site) => [clusterIdOf(site), site]));
+  return new Map(
+    clients.map((client) => {
+      const clientAddress = parseAddress(clientPrefix(client).replace("0/24", "1"));
+      if (clientAddress === undefined) throw new RangeError(`client ${client} has no address`);
+      const { clusterId } = answerAddresses({
+        snapshot: event.snapshot,
+        topology: index,
+        property: evaluationProperty,
+        family: 4,
+        clientAddress,
+        sourcePrefixLength: 24,
+        isUp: () => true,
+      });
+      return [client, siteOf.get(clusterId as ClusterId) as number];
+    }),
+  );
+}
+
+/** Measures each client network against `probes` sites, one after the other, each chosen in the light of the ones before. */
+function probe(
+  matrix: RttMatrix,
+  engine: MapEngine,
+  sites: readonly number[],
+  networks: readonly ClientNetworkInput[],
+  options: MappingOptions,
+): typeof START {
+  const noise = new Random(options.seed).split("pings");
+  const siteOf = new Map(sites.map((site) => [clusterIdOf(site), site]));
+  const siteRttMs = (a: ClusterId, b: ClusterId): number | undefined =>
+    a === b ? 0 : engine.links.measured(a, b, null, START)?.rttMs;
+  const probeSites = believableSites(
+    sites.map((site) => ({ clusterId: clusterIdOf(site), coordinates: matrix.coordinates?.[site] ?? null })),
+    siteRttMs,
+  );
+  for (const network of networks) {
+    const client = clientIndex(network.clientNetworkId);
+    const measured = new Map<ClusterId, number>();
+    for (let n = 0; n < options.probes; n++) {
+      const clusterId = nextProbe({
+        sites: probeSites,
+        coordinates: network.coordinates,
+        measured,
+        siteRttMs,
+      });
+      if (clusterId === undefined) break;
+      const answered: number[] = [];
+      for (let ping = 0; ping < PINGS; ping++) {
+        const rttMs = noisySample(matrix.rttMs(client, siteOf.get(clusterId) as number), noise);
+        engine.handleSample({
+          from: network.clientNetworkId,
+          to: clusterId,
+          rttMs,
+          at: plusMs(START, ping * PING_INTERVAL_MS),
+        });
+        if (rttMs !== null) answered.push(rttMs);
+      }
+      measured.set(
+        clusterId,
+        answered.length === 0
+          ? Infinity
+          : quantile(
+              answered.sort((a, b) => a - b),
+              0.25,
+            ),
+      );
+    }
+  }
+  return plusMs(START, PINGS * PING_INTERVAL_MS);
+}
+
+function clientIndex(clientNetworkId: ClientNetworkId): number {
+  return Number(clientNetworkId.slice("client-".length));
+}
+
+/** Landmarks of the baseline for data without coordinates (Ratnasamy et al., "Topologically-aware overlay construction", INFOCOM 2002). */
+const LANDMARKS = 5;
+
+function nearestSite(
+  matrix: RttMatrix,
+  client: number,
+  sites: readonly number[],
+  reachable: readonly number[],
+): number {
+  const { coordinates } = matrix;
+  const landmarks = sites.filter((_, index) => index % Math.ceil(sites.length / LANDMARKS) === 0);
+  const distance = (site: number): number => {
+    const here = coordinates?.[client];
+    const there = coordinates?.[site];
+    if (coordinates !== null)
+      // A city without a place is nowhere near.
+      return here && there ? greatCircleKm(here, there) : Infinity;
+    return landmarks.reduce((sum, landmark) => {
+      const difference = matrix.rttMs(client, landmark) - matrix.rttMs(site, landmark);
+      return Number.isNaN(difference) ? sum : sum + difference * difference;
+    }, 0);
+  };
+  let best = reachable[0] as number;
+  for (const site of reachable) if (round(distance(site)) < round(distance(best))) best = site;
+  return best;
+}

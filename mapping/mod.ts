@@ -1,0 +1,52 @@
+/** The map: measurements in, snapshots out, and what a snapshot answers. */
+export {
+  type Allocation,
+  type AllocationReason,
+  type AllocationSettings,
+  type AllocationUnit,
+  allocate,
+  allocationDefaults,
+  type Placement,
+} from "./core/allocation.ts";
+export {
+  ANSWER_SERVERS_MAX,
+  type Answer,
+  type AnswerCandidate,
+  type AnswerExplanation,
+  type AnswerQuery,
+  type AnswerReason,
+  answerAddresses,
+  answerReasons,
+} from "./core/answer.ts";
+export type { ClientNetworkInput } from "./core/cluster-map.ts";
+export {
+  MapEngine,
+  type MapEngineCounters,
+  type MapEngineEvent,
+  type MapEngineSettings,
+  mapEngineDefaults,
+  type RttSample,
+} from "./core/engine.ts";
+export {
+  type Estimate,
+  Estimator,
+  type EstimatorSettings,
+  estimateByGeography,
+  estimatorDefaults,
+} from "./core/estimator.ts";
+export { type LinkEstimate, LinkTable } from "./core/link-table.ts";
+export { MapIndex, mapIndexOf } from "./core/map-index.ts";
+export { type PathMapSettings, pathEntry, pathMap, pathMapDefaults } from "./core/path-map.ts";
+export { believableSites, nextProbe, type ProbePlanInput, type ProbeSite } from "./core/probe-plan.ts";
+export {
+  type Score,
+  type ScoreInput,
+  type ScoreParameters,
+  scoreDefaults,
+  scoreOf,
+  scoreParameters,
+} from "./core/score.ts";
+export { type SnapshotProblem, type SnapshotProblemReason, snapshotProblems } from "./core/snapshot-check.ts";
+export { type Suspension, type SuspensionSettings, suspend, suspensionDefaults } from "./core/suspension.ts";
+export { tierMap } from "./core/tier-map.ts";
+export { TopologyIndex, topologyIndexOf } from "./core/topology-index.ts";
