@@ -27,13 +27,7 @@ import { nominatedFields, nominatedValues, selectVariant } from "./vary.ts";
 export type ValidateDetail = "expired" | "no-cache" | "invalidated" | "purged" | "request-no-cache" | "request-max-age";
 
 /** Why a request goes past the cache. */
-export type PassDetail =
-  | "rule"
-  | "method"
-  | "conditional"
-  | "range"
-  | "request-no-store"
-  | "authorization-upgrade";
+export type PassDetail = "rule" | "method" | "conditional" | "range" | "request-no-store";
 
 export type RequestDecision<T extends StoredHead> =
   /** Answer from the store. */
@@ -52,7 +46,7 @@ export type RequestDecision<T extends StoredHead> =
     }
   /** Ask the next hop for the object; the answer may be stored. */
   | { readonly action: "fetch"; readonly reason: Extract<ForwardReason, "uri-miss" | "vary-miss"> }
-  /** Forward as it is; the answer is not stored. `stored` is there when a failure may still be covered by it. */
+  /** Forward as it is; the answer is not stored. */
   | {
       readonly action: "pass";
       readonly reason: Extract<ForwardReason, "bypass" | "method" | "request" | "partial">;
@@ -85,7 +79,7 @@ const NO_CACHE: Directives = new Map([["no-cache", [null]]]);
 
 /** What to do with a request (section 4). */
 export function decideRequest<T extends StoredHead>(context: RequestContext<T>): RequestDecision<T> {
-  const { request, policy, now } = context;
+  const { request, policy } = context;
   if (policy.bypass) return { action: "pass", reason: "bypass", detail: "rule" };
   if (request.method !== "GET" && request.method !== "HEAD")
     return { action: "pass", reason: "method", detail: "method" };

@@ -1,0 +1,69 @@
+/** The one table of the edge's settings: value, unit, range and why. Flags set the few that users turn. */
+
+export interface EdgeSettings {
+  /** Bytes of the memory store. 1 MiB..: flag --memory. A quarter of a GiB serves a small site and starts anywhere. */
+  readonly memoryBytes: number;
+  /** Bytes of the disk store, when there is one. */
+  readonly diskBytes: number;
+  /** Request line and header section, bytes; larger is 431. Node's own default; CDNs allow 16..32 KiB. */
+  readonly headerBytesMax: number;
+  /** Field lines in a request; more is 431. Browsers send about 20. */
+  readonly headerFieldsMax: number;
+  /** Longest request target, characters; longer is 414 (RFC 9110, section 15.5.15 asks for at least 8000 octets). */
+  readonly targetCharactersMax: number;
+  /** From the first byte of a request to the end of its head, ms; slower is 408: slow-header attacks. */
+  readonly headersTimeoutMs: number;
+  /** The whole request with its content, ms. */
+  readonly requestTimeoutMs: number;
+  /** How long an idle connection is kept, ms: longer than common balancers' 60 s, so that they close first. */
+  readonly keepAliveTimeoutMs: number;
+  /** A response that no client byte is read from for so long is given up, ms: slow readers. */
+  readonly writeStallMs: number;
+  /** Open client connections a process. */
+  readonly connectionsMax: number;
+  /** Requests being answered at once; more are refused with 503 and Retry-After. */
+  readonly activeRequestsMax: number;
+  /** Fills in flight at once. */
+  readonly fillsMax: number;
+  /** Next hop: until connected, until the head, longest pause in the content; ms. */
+  readonly connectTimeoutMs: number;
+  readonly responseTimeoutMs: number;
+  readonly bodyTimeoutMs: number;
+  /** For how long a key whose answers cannot be shared is not collapsed, ms. */
+  readonly uncacheableMemoryMs: number;
+  /** Prefetch requests at once, waiting, and share of requests in a second. */
+  readonly prefetchConcurrency: number;
+  readonly prefetchQueueMax: number;
+  /** From SIGTERM until connections that are still busy are cut, ms. */
+  readonly drainTimeoutMs: number;
+  /** From SIGTERM until the listener closes, ms: balancers and name servers see 503 on /readyz first. 0: at once. */
+  readonly drainNoticeMs: number;
+  /** Servers of one parent cluster, and parent clusters, that are asked before the origin. */
+  readonly serversPerParentMax: number;
+  readonly parentClustersMax: number;
+}
+
+export const edgeDefaults: EdgeSettings = {
+  memoryBytes: 256 * 2 ** 20,
+  diskBytes: 10 * 2 ** 30,
+  headerBytesMax: 16 * 1_024,
+  headerFieldsMax: 200,
+  targetCharactersMax: 8_192,
+  headersTimeoutMs: 10_000,
+  requestTimeoutMs: 300_000,
+  keepAliveTimeoutMs: 65_000,
+  writeStallMs: 30_000,
+  connectionsMax: 10_000,
+  activeRequestsMax: 5_000,
+  fillsMax: 2_000,
+  connectTimeoutMs: 5_000,
+  responseTimeoutMs: 30_000,
+  bodyTimeoutMs: 30_000,
+  uncacheableMemoryMs: 30_000,
+  prefetchConcurrency: 4,
+  prefetchQueueMax: 500,
+  drainTimeoutMs: 30_000,
+  drainNoticeMs: 0,
+  serversPerParentMax: 2,
+  parentClustersMax: 2,
+};

@@ -1,0 +1,80 @@
+/** What passes between whoever reads sockets and the handler: a request that was checked, an answer to be written. */
+import type { Readable } from "node:stream";
+import type { EpochMs, MonotonicMs, PropertyId, ServerId } from "#kit";
+import type { CacheStatus, ForwardReason } from "../core/cache-status.ts";
+import type { Fields } from "../core/headers.ts";
+import type { RequestHead } from "../core/messages.ts";
+
+/** A request as it was received and checked; no object of a server library in it. */
+export interface Inbound {
+  readonly head: RequestHead;
+  readonly httpVersion: "1.0" | "1.1";
+  readonly remoteAddress: string;
+  /** Present when the request has content. */
+  readonly body: Readable | undefined;
+  /** Stated length of the content; undefined when it is chunked or there is none. */
+  readonly bodyBytes: number | undefined;
+  /** Fires when the client has gone. */
+  readonly signal: AbortSignal;
+  /** The server of ours that proved itself; undefined for everybody else. */
+  readonly peer: ServerId | undefined;
+  /** What a proven peer asked for by Isochrone-* fields. */
+  readonly hop: HopFields;
+  readonly requestId: string;
+  readonly receivedAt: EpochMs;
+  readonly startedAt: MonotonicMs;
+}
+
+export interface HopFields {
+  /** Tier of the sender: 0 edge, 1 parent. Undefined: not a peer. */
+  readonly tier: number | undefined;
+  /** Asked as the owner of the key: must not be handed to another owner. */
+  readonly isOwner: boolean;
+}
+
+/** How a request was answered; one closed word for log and metric. */
+export type Outcome = "hit" | "stale" | "collapsed" | ForwardReason | "refused" | "error" | "admin";
+
+export interface AnswerRecord {
+  readonly outcome: Outcome;
+  readonly status: CacheStatus | undefined;
+  readonly propertyId: PropertyId | undefined;
+  /** Where the answer came from when it was forwarded: a server id, "origin", or undefined. */
+  readonly upstream: string | undefined;
+}
+
+/** An answer to be written. Framing is the writer's business. */
+export interface Answer {
+  readonly status: number;
+  /** Every field but the framing. */
+  readonly fields: Fields;
+  /** Absent: no content (also for HEAD). */
+  readonly body: AsyncIterable<Uint8Array> | undefined;
+  /** Length of the content, of that of the GET for HEAD; undefined when not known yet. */
+  readonly bodyBytes: number | undefined;
+  readonly record: AnswerRecord;
+}
+
+/** A small complete answer of our own. */
+export function textAnswer(
+  status: number,
+  text: string,
+  record: AnswerRecord,
+  fields: Fields = [],
+  contentType = "text/plain; charset=utf-8",
+): Answer {
+  const bytes = Buffer.from(text);
+  return {
+    status,
+    fields: [["Content-Type", contentType], ["Cache-Control", "no-store"], ...fields],
+    body: once(bytes),
+    bodyBytes: bytes.byteLength,
+    record,
+  };
+}
+
+// A body is an async sequence, even of one piece.
+// eslint-disable-next-line typescript/require-await
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
+}

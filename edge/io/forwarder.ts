@@ -1,0 +1,175 @@
+/** Sends a request to the next hop: makes its fields anew, tries the hops in order, keeps the times. */
+import type { Readable } from "node:stream";
+import { type Clock, type EpochMs, IsochroneError } from "#kit";
+import type { TransportResponse } from "#transport";
+import type { EdgeSettings } from "../config.ts";
+import { endToEndFields, type Field, type Fields, fieldValue } from "../core/headers.ts";
+import { appendLoop, appendVia } from "../core/loops.ts";
+import type { ExchangeTimes, RequestHead, ResponseHead } from "../core/messages.ts";
+import type { EdgeMetrics } from "./metrics.ts";
+import type { Hop } from "./routing.ts";
+import type { Upstream } from "./upstream.ts";
+
+export interface ForwardRequest {
+  readonly head: RequestHead;
+  readonly httpVersion: "1.0" | "1.1";
+  /** Address of the client, for X-Forwarded-For; undefined when a peer has stated it already. */
+  readonly clientAddress: string | undefined;
+  readonly requestId: string;
+  readonly body: Readable | undefined;
+  readonly bodyBytes: number | undefined;
+  readonly signal: AbortSignal;
+  /** Lower-case names of fields that are left out. */
+  readonly without: ReadonlySet<string>;
+  /** Fields that are added: the conditions of a validation. */
+  readonly extra: Fields;
+}
+
+export interface Forwarded {
+  /** End-to-end fields only; framing is gone. */
+  readonly response: ResponseHead;
+  readonly content: Readable;
+  /** Content-Length as stated; undefined when there is none. */
+  readonly contentLength: number | undefined;
+  readonly times: ExchangeTimes;
+  readonly hop: Hop;
+  /** What a server of ours said about the age of its knowledge; undefined from an origin. */
+  readonly generation: number | undefined;
+  readonly via: string | null;
+}
+
+/** Never forwarded: ours to state, or a way to poison what is stored (unkeyed input), or for this hop only. */
+const REPLACED: ReadonlySet<string> = new Set([
+  "host",
+  "via",
+  "cdn-loop",
+  "expect",
+  "forwarded",
+  "x-forwarded-for",
+  "x-forwarded-host",
+  "x-forwarded-port",
+  "x-forwarded-proto",
+  "x-forwarded-server",
+  "x-forwarded-scheme",
+  "x-original-url",
+  "x-rewrite-url",
+  "x-http-method-override",
+  "max-forwards",
+]);
+
+export class Forwarder {
+  readonly #upstream: Upstream;
+  readonly #clock: Clock;
+  readonly #settings: EdgeSettings;
+  readonly #metrics: EdgeMetrics;
+  readonly #cdnId: string;
+  readonly #tier: () => number;
+
+  constructor(options: {
+    readonly upstream: Upstream;
+    readonly clock: Clock;
+    readonly settings: EdgeSettings;
+    readonly metrics: EdgeMetrics;
+    readonly cdnId: string;
+    /** Own tier, for the next server of ours. */
+    readonly tier: () => number;
+  }) {
+    this.#upstream = options.upstream;
+    this.#clock = options.clock;
+    this.#settings = options.settings;
+    this.#metrics = options.metrics;
+    this.#cdnId = options.cdnId;
+    this.#tier = options.tier;
+  }
+
+  /**
+   * Resolves with the first hop's answer. Another hop is tried when one could not answer, and then only for requests
+   * without content, which nobody has begun to read. Rejects with the last IsochroneError.
+   */
+  async forward(request: ForwardRequest, hops: readonly Hop[]): Promise<Forwarded> {
+    let last: unknown;
+    for (const [index, hop] of hops.entries()) {
+      const isLast = index === hops.length - 1;
+      if (request.signal.aborted) break;
+      const requestTime = this.#clock.epoch();
+      try {
+        const response = await this.#upstream.request(hop.target, {
+          method: request.head.method,
+          path: request.head.target,
+          headers: this.#fieldsFor(request, hop),
+          body: request.body,
+          signal: request.signal,
+          timeouts: {
+            connectMs: this.#settings.connectTimeoutMs,
+            headersMs: this.#settings.responseTimeoutMs,
+            bodyMs: this.#settings.bodyTimeoutMs,
+          },
+        });
+        this.#metrics.upstream(hop.kind, "response");
+        // A server of ours that does not (yet) know the property, or that would close a loop, is no answer for a client.
+        const isRefused = hop.kind !== "origin" && (response.status === 421 || response.status === 508);
+        if (isRefused && !isLast && request.body === undefined) {
+          response.body.destroy();
+          continue;
+        }
+        return forwarded(response, hop, requestTime, this.#clock.epoch());
+      } catch (error) {
+        this.#metrics.upstream(hop.kind, "failure");
+        last = error;
+        if (request.body !== undefined || isLast) break;
+      }
+    }
+    throw last ?? aborted();
+  }
+
+  #fieldsFor(request: ForwardRequest, hop: Hop): Fields {
+    const { head } = request;
+    const fields: Field[] = [["Host", hop.host]];
+    for (const field of endToEndFields(head.fields)) {
+      const name = field[0].toLowerCase();
+      if (REPLACED.has(name) || request.without.has(name) || name.startsWith("isochrone-")) continue;
+      fields.push(field);
+    }
+    fields.push(...request.extra);
+    // A peer has stated the client already; anybody else's claim is replaced by what is known.
+    const stated = request.clientAddress === undefined;
+    fields.push(
+      ["X-Forwarded-For", (stated ? fieldValue(head.fields, "x-forwarded-for") : request.clientAddress) ?? "unknown"],
+      ["X-Forwarded-Proto", head.scheme],
+      ["Via", appendVia(head.fields, request.httpVersion, this.#cdnId)],
+      ["CDN-Loop", appendLoop(head.fields, this.#cdnId)],
+    );
+    // The one framing field that transport wants to be told (it makes the rest): the stated length of the content.
+    if (request.bodyBytes !== undefined) fields.push(["Content-Length", String(request.bodyBytes)]);
+    if (hop.kind !== "origin") {
+      fields.push(["Isochrone-Tier", String(this.#tier())], ["Isochrone-Request-Id", request.requestId]);
+      if (hop.kind === "owner") fields.push(["Isochrone-Owner", "1"]);
+    }
+    return fields;
+  }
+}
+
+function forwarded(response: TransportResponse, hop: Hop, requestTime: EpochMs, responseTime: EpochMs): Forwarded {
+  const stated = fieldValue(response.headers, "content-length");
+  const generation = hop.kind === "origin" ? undefined : fieldValue(response.headers, "isochrone-generation");
+  return {
+    response: {
+      status: response.status,
+      fields: endToEndFields(response.headers).filter(([name]) => !name.toLowerCase().startsWith("isochrone-")),
+    },
+    content: response.body,
+    contentLength: stated !== undefined && /^[0-9]{1,15}$/.test(stated) ? Number(stated) : undefined,
+    times: { requestTime, responseTime },
+    hop,
+    generation: generation !== undefined && /^[0-9]{1,15}$/.test(generation) ? Number(generation) : undefined,
+    via: response.path.via,
+  };
+}
+
+function aborted(): IsochroneError {
+  return new IsochroneError("Cannot forward the request: the client has gone", {
+    code: "client-gone",
+    source: "downstream",
+    retry: "never",
+  });
+}

@@ -1,0 +1,190 @@
+/**
+ * The content of one object as a list of chunks that many readers may follow while it is still being filled. Two modes:
+ * `retained`, every chunk stays, so that the object can be stored and late readers can join; `window`, chunks are let go
+ * once the slowest reader has them, and the writer waits while a full window is unread (back-pressure).
+ */
+
+/** Unread bytes in window mode before the writer has to wait: hides a round trip, bounds memory a slow reader can hold. */
+export const WINDOW_BYTES_MAX = 512 * 1_024;
+
+interface Reader {
+  /** Number of the next chunk to read, counted from the first chunk of the object. */
+  next: number;
+  wake: (() => void) | undefined;
+}
+
+export class ObjectBody {
+  #chunks: Uint8Array[] = [];
+  /** Number of the first chunk that is still here. */
+  #base = 0;
+  /** Bytes in `#chunks`. */
+  #heldBytes = 0;
+  #bytes = 0;
+  #state: "filling" | "complete" | "failed" = "filling";
+  #error: unknown;
+  #isRetained: boolean;
+  readonly #readers = new Set<Reader>();
+  #wakeWriter: (() => void) | undefined;
+  /** Called when a body in window mode has lost its last reader: nobody wants the rest. */
+  onAbandoned: (() => void) | undefined;
+
+  constructor(isRetained: boolean) {
+    this.#isRetained = isRetained;
+  }
+
+  /** A complete body. */
+  static of(chunks: readonly Uint8Array[]): ObjectBody {
+    const body = new ObjectBody(true);
+    for (const chunk of chunks) body.append(chunk);
+    body.finish();
+    return body;
+  }
+
+  /** Bytes received so far; all of them once complete. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+  get isComplete(): boolean {
+    return this.#state === "complete";
+  }
+  get isFailed(): boolean {
+    return this.#state === "failed";
+  }
+  get isRetained(): boolean {
+    return this.#isRetained;
+  }
+  get readers(): number {
+    return this.#readers.size;
+  }
+  /** Whether a new reader would get the object from its first byte. */
+  get canJoin(): boolean {
+    return this.#base === 0 && this.#state !== "failed";
+  }
+  /** The chunks of a complete, retained body. */
+  get chunks(): readonly Uint8Array[] {
+    return this.#chunks;
+  }
+
+  append(chunk: Uint8Array): void {
+    if (chunk.byteLength === 0) return;
+    this.#chunks.push(chunk);
+    this.#bytes += chunk.byteLength;
+    this.#heldBytes += chunk.byteLength;
+    this.#wakeReaders();
+  }
+
+  finish(): void {
+    if (this.#state !== "filling") return;
+    this.#state = "complete";
+    this.#wakeReaders();
+  }
+
+  fail(error: unknown): void {
+    if (this.#state !== "filling") return;
+    this.#state = "failed";
+    this.#error = error;
+    this.#wakeReaders();
+    this.#wakeWriter?.();
+  }
+
+  /** Leaves the retained mode: the object turned out too large to keep. Without readers it is abandoned. */
+  release(): void {
+    if (!this.#isRetained || this.#state !== "filling") return;
+    this.#isRetained = false;
+    this.#trim();
+    if (this.#readers.size === 0) this.onAbandoned?.();
+  }
+
+  /** Says that its creator will not read it: in window mode, with no other reader, nobody wants the rest. */
+  abandon(): void {
+    if (!this.#isRetained && this.#readers.size === 0 && this.#state === "filling") this.onAbandoned?.();
+  }
+
+  /** Resolves when the writer may append more; at once in retained mode. */
+  async room(): Promise<void> {
+    while (!this.#isRetained && this.#heldBytes >= WINDOW_BYTES_MAX && this.#state === "filling") {
+      await new Promise<void>((resolve) => {
+        this.#wakeWriter = resolve;
+      });
+      this.#wakeWriter = undefined;
+    }
+  }
+
+  /**
+   * The bytes `first..last` (inclusive) in order, as they arrive. The reader counts from this call on, before the first
+   * `next()`, so that chunks are not let go in between. Throws the writer's error when the fill breaks off.
+   */
+  read(first = 0, last = Number.POSITIVE_INFINITY): AsyncIterableIterator<Uint8Array> {
+    const reader: Reader = { next: 0, wake: undefined };
+    if (!this.canJoin) throw new Error("The beginning of this body is gone: nobody may join it any more");
+    this.#readers.add(reader);
+    let offset = 0;
+    const close = (): void => {
+      if (!this.#readers.delete(reader)) return;
+      reader.wake?.();
+      this.#trim();
+      if (!this.#isRetained && this.#readers.size === 0 && this.#state === "filling") this.onAbandoned?.();
+    };
+    const next = async (): Promise<IteratorResult<Uint8Array>> => {
+      for (;;) {
+        if (!this.#readers.has(reader) || offset > last) {
+          close();
+          return { done: true, value: undefined };
+        }
+        const chunk = this.#chunks[reader.next - this.#base];
+        if (chunk !== undefined) {
+          reader.next++;
+          this.#trim();
+          const start = offset;
+          offset += chunk.byteLength;
+          if (offset <= first) continue;
+          return {
+            done: false,
+            value:
+              start >= first && offset - 1 <= last
+                ? chunk
+                : chunk.subarray(Math.max(0, first - start), Math.min(chunk.byteLength, last - start + 1)),
+          };
+        }
+        if (this.#state === "failed") {
+          close();
+          throw this.#error;
+        }
+        if (this.#state === "complete") {
+          close();
+          return { done: true, value: undefined };
+        }
+        await new Promise<void>((resolve) => {
+          reader.wake = resolve;
+        });
+        reader.wake = undefined;
+      }
+    };
+    return {
+      next,
+      return: () => {
+        close();
+        return Promise.resolve({ done: true, value: undefined });
+      },
+      [Symbol.asyncIterator]() {
+        return this;
+      },
+    };
+  }
+
+  #wakeReaders(): void {
+    for (const reader of this.#readers) reader.wake?.();
+  }
+
+  /** In window mode lets go of what every reader has, and wakes the writer when there is room. */
+  #trim(): void {
+    if (this.#isRetained || this.#readers.size === 0) return;
+    let slowest = Number.POSITIVE_INFINITY;
+    for (const reader of this.#readers) slowest = Math.min(slowest, reader.next);
+    const count = slowest - this.#base;
+    if (count <= 0) return;
+    for (const chunk of this.#chunks.splice(0, count)) this.#heldBytes -= chunk.byteLength;
+    this.#base = slowest;
+    if (this.#heldBytes < WINDOW_BYTES_MAX) this.#wakeWriter?.();
+  }
+}

@@ -1,0 +1,58 @@
+/** The store that the handler sees: memory in front, disk behind when there is one. */
+import type { CacheKey } from "../core/cache-key.ts";
+import type { StoredHead } from "../core/messages.ts";
+import type { DiskStore } from "./disk-store.ts";
+import type { MemoryStore, StoredObject } from "./memory-store.ts";
+
+export class ObjectStore {
+  readonly memory: MemoryStore;
+  readonly disk: DiskStore | undefined;
+
+  constructor(memory: MemoryStore, disk?: DiskStore) {
+    this.memory = memory;
+    this.disk = disk;
+  }
+
+  /** The variants under a key: at once from memory; from disk as a promise, and then they are in memory too. */
+  lookup(key: CacheKey): readonly StoredObject[] | Promise<readonly StoredObject[]> {
+    const objects = this.memory.lookup(key);
+    if (objects.length > 0 || this.disk === undefined || !this.disk.has(key)) return objects;
+    return this.#load(this.disk, key);
+  }
+
+  async #load(disk: DiskStore, key: CacheKey): Promise<readonly StoredObject[]> {
+    const loaded = await disk.load(key);
+    // While it was read a newer one may have been stored: memory is right then.
+    const present = this.memory.peek(key);
+    if (present.length > 0) return present;
+    for (const object of loaded) this.memory.put(key, object);
+    return loaded;
+  }
+
+  put(key: CacheKey, object: StoredObject): boolean {
+    const isKept = this.memory.put(key, object);
+    if (isKept) this.disk?.put(key, object);
+    return isKept;
+  }
+
+  /** The freshened form of a stored response: same content, new head. */
+  freshen(key: CacheKey, old: StoredObject, head: StoredHead): StoredObject {
+    const replacement: StoredObject = { ...head, body: old.body };
+    if (this.memory.replace(key, old, replacement)) this.disk?.put(key, replacement);
+    return replacement;
+  }
+
+  /** Marks every variant under a key as invalidated (RFC 9111, section 4.4). Returns how many. */
+  invalidate(key: CacheKey): number {
+    const count = this.memory.update(key, (object) => ({ ...object, isInvalidated: true }));
+    this.disk?.delete(key);
+    return count;
+  }
+
+  /** Drops every variant under a key. Returns how many were in memory. */
+  delete(key: CacheKey): number {
+    const count = this.memory.update(key, () => undefined);
+    this.disk?.delete(key);
+    return count;
+  }
+}

@@ -1,0 +1,79 @@
+/** Who answers for a host, and whom to ask next. Two kinds: alone (one origin), and a node of a deployment. */
+import type { CachingPolicy, OriginTarget, PropertyDocument, PropertyId, ServerId } from "#kit";
+import type { TransportTarget } from "#transport";
+import type { CacheKey } from "../core/cache-key.ts";
+import type { RequestHead } from "../core/messages.ts";
+import type { HopFields } from "./exchange.ts";
+
+/** What the handler needs of a property. */
+export type PropertyView = Pick<PropertyDocument, "caching" | "rules" | "prefetch" | "tiering"> & {
+  readonly propertyId: PropertyId | undefined;
+  readonly hostnames: readonly string[];
+};
+
+/** One server that may be asked, with what it must be told. */
+export interface Hop {
+  readonly kind: "owner" | "parent" | "origin";
+  readonly target: TransportTarget;
+  /** For logs and records: a server id, or "origin". */
+  readonly name: string;
+  /** Host to state; the origin's own setting, else what was requested. */
+  readonly host: string;
+}
+
+export interface Routing {
+  /** The property of a host (with or without port); undefined: not ours. `keyHost` is the host that cache keys name. */
+  propertyOf(host: string): { readonly property: PropertyView; readonly keyHost: string } | undefined;
+  /** Whom to ask, best first; never empty for a property with an origin. */
+  hopsFor(property: PropertyView, key: CacheKey, keyHost: string, hop: HopFields, isBypass: boolean): readonly Hop[];
+  /** Whether this server stores the key; others forward to the owner. */
+  isOwner(key: CacheKey, hop: HopFields): boolean;
+  /** The owner's id for explain; undefined alone. */
+  ownerOf(key: CacheKey): ServerId | undefined;
+}
+
+/** A cache in front of one origin: any host, no tiers, the origin's own words. */
+export class AloneRouting implements Routing {
+  readonly #origin: OriginTarget;
+  readonly #property: PropertyView;
+
+  constructor(origin: OriginTarget, caching: CachingPolicy) {
+    this.#origin = origin;
+    this.#property = {
+      propertyId: undefined,
+      hostnames: [],
+      caching,
+      rules: [],
+      prefetch: { isEnabled: false, objectsPerPageMax: 0 },
+      tiering: "direct",
+    };
+  }
+
+  propertyOf(host: string): { readonly property: PropertyView; readonly keyHost: string } {
+    return { property: this.#property, keyHost: host };
+  }
+
+  hopsFor(_property: PropertyView, _key: CacheKey, keyHost: string): readonly Hop[] {
+    return [
+      {
+        kind: "origin",
+        target: { kind: "origin", origin: this.#origin },
+        name: "origin",
+        host: this.#origin.hostHeader ?? keyHost,
+      },
+    ];
+  }
+
+  isOwner(): boolean {
+    return true;
+  }
+
+  ownerOf(): undefined {
+    return undefined;
+  }
+}
+
+/** The target of a request with the host that keys name. */
+export function withKeyHost(head: RequestHead, keyHost: string): RequestHead {
+  return head.host === keyHost ? head : { ...head, host: keyHost };
+}

@@ -1,0 +1,117 @@
+/** Answers made from a stored response (or one being stored): conditions, ranges, and the fields that tell about the cache. */
+import { type EpochMs, epochMs } from "#kit";
+import { appendCacheStatus, type CacheStatus } from "../core/cache-status.ts";
+import { type Field, type Fields, fieldValue, hasField, withoutFields } from "../core/headers.ts";
+import { formatHttpDate } from "../core/http-date.ts";
+import { appendVia } from "../core/loops.ts";
+import type { RequestHead, ResponseHead, StoredHead } from "../core/messages.ts";
+import { type ByteSpan, contentRange, ifRangeHolds, requestedRange, resolveRange } from "../core/range.ts";
+import { isNotModified, notModifiedFields } from "../core/validation.ts";
+import type { Answer, AnswerRecord } from "./exchange.ts";
+import type { ObjectBody } from "./object-body.ts";
+
+/** Fields that each cache states anew. */
+const RESTATED: ReadonlySet<string> = new Set(["age", "cache-status", "via"]);
+/** What tells our own servers something and is nobody else's business. */
+const INTERNAL_PREFIX = "isochrone-";
+
+export interface AnswerContext {
+  readonly request: RequestHead;
+  readonly cacheName: string;
+  readonly now: EpochMs;
+  readonly record: AnswerRecord;
+  readonly cacheStatus: CacheStatus;
+  /** Cache-Status that came from upstream with this very answer; undefined for a hit. */
+  readonly upstreamCacheStatus: string | undefined;
+  /** For proven peers: the generation of the answer. */
+  readonly generation: number | undefined;
+}
+
+/** The fields every answer carries: Date, Via, Cache-Status, and Age where it is known. */
+export function downstreamFields(fields: Fields, context: AnswerContext, ageSeconds: number | undefined): Fields {
+  const kept = withoutFields(fields, RESTATED).filter(([name]) => !name.toLowerCase().startsWith(INTERNAL_PREFIX));
+  const added: Field[] = [];
+  // RFC 9110, section 6.6.1: a recipient with a clock gives a date to an answer that came without.
+  if (!hasField(kept, "date")) added.push(["Date", formatHttpDate(context.now)]);
+  if (ageSeconds !== undefined) added.push(["Age", String(ageSeconds)]);
+  added.push(["Via", appendVia(fields, "1.1", context.cacheName)]);
+  added.push(["Cache-Status", appendCacheStatus(context.upstreamCacheStatus, context.cacheStatus)]);
+  if (context.generation !== undefined) added.push(["Isochrone-Generation", String(context.generation)]);
+  return [...kept, ...added];
+}
+
+/** Whether an answer of this status has content at all (RFC 9110, section 6.4.1). */
+export function mayHaveContent(method: string, status: number): boolean {
+  return method !== "HEAD" && status >= 200 && status !== 204 && status !== 304;
+}
+
+/**
+ * The answer to `context.request` from a stored response: 304 when the client's condition says so, 206 or 416 for a range,
+ * else the whole. `totalBytes` undefined: the content is still arriving and its length was not stated; ranges are then
+ * answered with the whole (RFC 9110, section 14.2 allows it).
+ */
+export function storedAnswer(
+  stored: StoredHead,
+  body: ObjectBody,
+  totalBytes: number | undefined,
+  ageSeconds: number,
+  context: AnswerContext,
+): Answer {
+  const { request, now, record } = context;
+  if (isNotModified(request.fields, stored, now)) {
+    return {
+      status: 304,
+      fields: downstreamFields([...notModifiedFields(stored.fields), ...viaOf(stored)], context, ageSeconds),
+      body: undefined,
+      bodyBytes: undefined,
+      record,
+    };
+  }
+  const fields = downstreamFields(stored.fields, context, ageSeconds);
+  const span = spanOf(request, stored, totalBytes, now);
+  if (span === "unsatisfiable") {
+    return {
+      status: 416,
+      fields: [...withoutFields(fields, CONTENT_FIELDS), ["Content-Range", `bytes */${totalBytes ?? "*"}`]],
+      body: undefined,
+      bodyBytes: 0,
+      record,
+    };
+  }
+  if (span !== undefined && totalBytes !== undefined) {
+    return {
+      status: 206,
+      fields: [...withoutFields(fields, new Set(["content-range"])), ["Content-Range", contentRange(span, totalBytes)]],
+      body: request.method === "HEAD" ? undefined : body.read(span.first, span.last),
+      bodyBytes: span.last - span.first + 1,
+      record,
+    };
+  }
+  return {
+    status: stored.status,
+    fields,
+    body: mayHaveContent(request.method, stored.status) ? body.read() : undefined,
+    bodyBytes: totalBytes,
+    record,
+  };
+}
+
+const CONTENT_FIELDS: ReadonlySet<string> = new Set(["content-type", "content-encoding", "content-range", "etag", "last-modified"]);
+
+function viaOf(response: ResponseHead): Fields {
+  const via = fieldValue(response.fields, "via");
+  return via === undefined ? [] : [["Via", via]];
+}
+
+/** The part that a GET asks for; undefined: the whole. Range has a meaning for GET alone (RFC 9110, section 14.2). */
+function spanOf(
+  request: RequestHead,
+  stored: StoredHead,
+  totalBytes: number | undefined,
+  now: EpochMs,
+): ByteSpan | "unsatisfiable" | undefined {
+  if (request.method !== "GET" || stored.status !== 200 || totalBytes === undefined) return undefined;
+  const range = requestedRange(request.fields);
+  if (range === undefined || !ifRangeHolds(request.fields, stored, epochMs(now))) return undefined;
+  return resolveRange(range, totalBytes);
+}

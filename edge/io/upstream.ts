@@ -1,0 +1,13 @@
+/** What the edge needs of transport: the face that #transport's Transport has, small enough to stand in for in a test. */
+import type { LinkReport, ServerId } from "#kit";
+import type { PathExplanation, TransportRequest, TransportResponse, TransportTarget } from "#transport";
+
+export interface Upstream {
+  /** Rejects with IsochroneError when no answer came; resolves with any final status. */
+  request(target: TransportTarget, request: TransportRequest): Promise<TransportResponse>;
+  /** Why a request to `target` goes the way it goes now. */
+  explainPath(target: TransportTarget): PathExplanation;
+  linkReports(): readonly LinkReport[];
+  /** Liveness as seen from here; a server without evidence counts as up. */
+  isServerUp(serverId: ServerId): boolean;
+}
