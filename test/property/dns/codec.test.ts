@@ -1,6 +1,6 @@
 /** Our codec against itself and against dns2, an independent one. */
 import { createRequire } from "node:module";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { addressFromBytes, formatAddress } from "#kit";
 import { dnsClasses, dnsTypes } from "../../../mapping/core/dns/constants.ts";

@@ -1,5 +1,5 @@
 /** Hostile packets: mutations of real ones and plain noise. No throw, every reply parses and fits, nothing is echoed wrongly. */
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { ecsFaults } from "../../../mapping/core/dns/ecs.ts";
 import { messageFaults } from "../../../mapping/core/dns/message.ts";

@@ -1,5 +1,5 @@
 /** The scope law: within the prefix that an answer claims, everyone gets this same answer; and it could not claim more. */
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { addressFromBytes, addressToBytes, formatPrefix, type IpAddress, maskAddress } from "#kit";
 import { TopologyIndex } from "../../../mapping/core/topology-index.ts";

@@ -1,0 +1,232 @@
+/** `isochrone where`: which servers a client is sent to, and the score terms that decided. */
+import { parseArgs } from "node:util";
+import { epochMs, ParseError } from "#kit";
+import { systemClock } from "#kit/io";
+import { parseWorld } from "#kit/world";
+import { explainWhere, type WhereReport, whereReport } from "../mapping/core/where.ts";
+import { measuredContext } from "../mapping/main-dns.ts";
+import { findRunningWorld } from "./runtime.ts";
+import { formatTable } from "./table.ts";
+import { UsageError } from "./usage.ts";
+import { readWorldFile } from "./world-file.ts";
+
+const help = `Usage: isochrone where NAME ADDRESS [--json] [--server URL | --world FILE] [--state DIR]
+
+Tells which servers a client at ADDRESS (or in a prefix, as a client subnet would say it) gets for
+NAME, and why: client network, every cluster that was considered with its score terms, the servers
+with their liveness, and for how wide a prefix the answer holds.
+
+Asks a name server of the running world; with --server the one whose admin surface is at URL (token
+in ISOCHRONE_CONTROL_TOKEN); with --world nobody: the map is measured from the world file here.
+
+Exit code 0 explained, 1 there is nothing to explain (no such name, no name server answers).
+
+Examples:
+  isochrone where www.shop.example 198.18.0.1
+  isochrone where www.shop.example 198.18.0.0/24 --json | jq '.candidates[].terms'
+  isochrone where www.shop.example 198.18.0.1 --world deploy/worlds/demo.yaml`;
+
+const TIMEOUT_MS = 5_000;
+/** A report lists every edge cluster; thousands fit. */
+const ANSWER_CHARS_MAX = 4 * 1024 * 1024;
+
+export interface WhereQuery {
+  readonly name: string;
+  /** An address, or a prefix such as "198.18.0.0/24". */
+  readonly address: string;
+  /** `http://ADDRESS:PORT` of a name server's admin surface. */
+  readonly adminUrl: string;
+  readonly token: string;
+}
+
+/**
+ * Asks one name server. Throws {@link UsageError}: exit code 2 when name or address are wrong, 1 when the server cannot be
+ * reached, refuses the token, or has nothing to explain.
+ */
+export async function where({ name, address, adminUrl, token }: WhereQuery): Promise<WhereReport> {
+  const url = new URL("/.isochrone/where", adminUrl);
+  url.searchParams.set("name", name);
+  url.searchParams.set("address", address);
+  let status: number;
+  let text: string;
+  try {
+    const response = await fetch(url, {
+      headers: { authorization: `Bearer ${token}` },
+      redirect: "error",
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+    });
+    status = response.status;
+    text = await response.text();
+  } catch (error) {
+    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new UsageError(`Cannot ask the name server at ${adminUrl}: ${why}; does it run?`, 1);
+  }
+  if (status === 401) {
+    throw new UsageError(`The name server at ${adminUrl} refuses the token; set ISOCHRONE_CONTROL_TOKEN`, 1);
+  }
+  const body = text.length > ANSWER_CHARS_MAX ? undefined : jsonOf(text);
+  if (status !== 200) {
+    const said =
+      typeof body === "object" && body !== null && "error" in body ? String(body.error) : `status ${status}`;
+    throw new UsageError(said, status === 400 ? 2 : 1);
+  }
+  try {
+    return whereReport.parse(body);
+  } catch (error) {
+    if (!(error instanceof ParseError)) throw error;
+    throw new UsageError(
+      `Cannot read the answer of ${adminUrl}: ${error.message}; is it a name server of this version?`,
+      1,
+    );
+  }
+}
+
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** The report for people. `nowEpochMs` is for the age of the map. */
+export function formatWhere(report: WhereReport, nowEpochMs: number): string {
+  const facts: [string, string][] = [
+    ["property", `${report.propertyId} of ${report.customerId}, ${report.trafficClass}`],
+    [
+      "client network",
+      report.clientNetworkId === null
+        ? "none holds this address"
+        : `${report.clientNetworkId}, by ${report.matchedPrefix}`,
+    ],
+    [
+      "map",
+      report.mapVersion === null
+        ? "none yet"
+        : `version ${report.mapVersion}${report.mapCreatedAtEpochMs === null ? "" : `, ${ageText(nowEpochMs - report.mapCreatedAtEpochMs)} old`}, made for: ${report.mapReason}`,
+    ],
+    [
+      "answer",
+      report.clusterId === null
+        ? `none: ${report.reason}`
+        : `${report.clusterId} (${report.city}): ${report.reason}`,
+    ],
+    ["valid", `${report.ttlSeconds} s, for everyone in the same /${report.scopePrefixLength}`],
+  ];
+  const width = Math.max(...facts.map(([title]) => title.length));
+  const servers = report.servers.map((server) => [
+    server.rank ?? "-",
+    server.serverId,
+    `${server.address}:${server.port}`,
+    server.isUp ? "up" : "down",
+  ]);
+  const candidates = report.candidates.map(
+    ({ clusterId, city, outcome, score, terms, serversUp, servers }) => [
+      clusterId,
+      city,
+      outcome,
+      score === null ? "-" : score.toFixed(1),
+      terms === null ? "-" : terms.rttMs.toFixed(1),
+      terms === null ? "-" : (terms.lossRatio * 100).toFixed(2),
+      terms === null ? "-" : terms.load.toFixed(2),
+      terms === null ? "-" : terms.confidence.toFixed(2),
+      `${serversUp}/${servers}`,
+    ],
+  );
+  return [
+    `${report.name} for ${report.client}`,
+    ...facts.map(([title, text]) => `  ${title.padEnd(width)}  ${text}`),
+    "",
+    formatTable(["answer", "server", "address", "state"], servers),
+    "",
+    formatTable(
+      ["cluster", "city", "outcome", "score", "rtt ms", "loss %", "load", "confidence", "servers up"],
+      candidates,
+    ),
+  ].join("\n");
+}
+
+function ageText(ms: number): string {
+  const seconds = Math.max(0, ms) / 1_000;
+  return seconds < 100 ? `${seconds.toFixed(1)} s` : `${Math.round(seconds / 60)} min`;
+}
+
+export async function main(argv: readonly string[]): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args: [...argv],
+    allowPositionals: true,
+    options: {
+      json: { type: "boolean" },
+      server: { type: "string" },
+      world: { type: "string" },
+      state: { type: "string" },
+      help: { type: "boolean", short: "h" },
+    },
+  });
+  if (values.help) {
+    console.log(help);
+    return 0;
+  }
+  const [name, address, ...rest] = positionals;
+  if (name === undefined || address === undefined || rest.length > 0) {
+    throw new UsageError("give a host name and a client's address: isochrone where NAME ADDRESS; see --help");
+  }
+  if (values.server !== undefined && values.world !== undefined) {
+    throw new UsageError("give --server or --world, not both");
+  }
+  const report =
+    values.world === undefined
+      ? await askOne(name, address, values.server, values.state)
+      : explainAlone(name, address, values.world);
+  console.log(
+    values.json ? JSON.stringify(report, null, 2) : formatWhere(report, epochMs(systemClock.epoch())),
+  );
+  return 0;
+}
+
+/** The first name server that answers; one of them may be dead. */
+async function askOne(
+  name: string,
+  address: string,
+  server: string | undefined,
+  state: string | undefined,
+): Promise<WhereReport> {
+  if (server !== undefined) {
+    if (!URL.canParse(server) || !/^https?:/.test(server)) {
+      throw new UsageError(`--server: got ${JSON.stringify(server)}, expected http://ADDRESS:PORT`);
+    }
+    const token = process.env["ISOCHRONE_CONTROL_TOKEN"];
+    if (token === undefined || token === "") {
+      throw new UsageError("--server needs the token in the environment variable ISOCHRONE_CONTROL_TOKEN");
+    }
+    return where({ name, address, adminUrl: server, token });
+  }
+  const world = findRunningWorld(state);
+  if (world === undefined) {
+    throw new UsageError(
+      "No running world; start one with: isochrone up, or give --server URL or --world FILE",
+      1,
+    );
+  }
+  let last: unknown = new UsageError(`World "${world.world}" has no name server`, 1);
+  for (const adminUrl of world.nameServerAdminUrls) {
+    try {
+      return await where({ name, address, adminUrl, token: world.token });
+    } catch (error) {
+      if (!(error instanceof UsageError) || error.exitCode === 2) throw error;
+      last = error;
+    }
+  }
+  throw last;
+}
+
+function explainAlone(name: string, address: string, worldFile: string): WhereReport {
+  const world = parseWorld(readWorldFile(worldFile), worldFile);
+  const result = explainWhere(name, address, measuredContext(world));
+  if (result.ok) return result.report;
+  throw new UsageError(
+    result.message,
+    result.reason === "bad-name" || result.reason === "bad-address" ? 2 : 1,
+  );
+}

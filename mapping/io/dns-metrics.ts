@@ -1,0 +1,88 @@
+/** The name server's metrics in Prometheus text. Labels come from closed lists only: no name, no address. */
+import { collectDefaultMetrics, Counter, Gauge, Registry } from "prom-client";
+import type { DnsCounters } from "../core/dns/counters.ts";
+
+export interface DnsMetricsSource {
+  readonly counters: DnsCounters;
+  /** Of the sockets, by event. */
+  readonly socketCounters: () => Readonly<Record<string, number>>;
+  readonly tcpConnections: () => number;
+  /** Null while there is no map. */
+  readonly map: () => { readonly version: number; readonly ageSeconds: number } | null;
+  /** Null without own probes. */
+  readonly servers: () => { readonly probed: number; readonly up: number } | null;
+  readonly zones: () => { readonly zones: number; readonly names: number };
+  /** Null in alone mode. */
+  readonly control: () => boolean | null;
+}
+
+/** Everything is read when it is scraped; a query costs one increment in the core's own counters. */
+export function dnsMetrics(source: DnsMetricsSource): Registry {
+  const register = new Registry();
+  collectDefaultMetrics({ register, prefix: "isochrone_dns_" });
+  const registers = [register];
+  const gauge = (name: string, help: string, read: () => number | null): void => {
+    const one: Gauge = new Gauge({
+      name,
+      help,
+      registers,
+      collect() {
+        const value = read();
+        if (value === null) this.remove();
+        else this.set(value);
+      },
+    });
+    void one;
+  };
+  const counter = (
+    name: string,
+    help: string,
+    labelNames: readonly string[],
+    read: (add: (labels: Record<string, string>, value: number) => void) => void,
+  ): void => {
+    const one: Counter = new Counter({
+      name,
+      help,
+      labelNames: [...labelNames],
+      registers,
+      collect() {
+        this.reset();
+        read((labels, value) => this.inc(labels, value));
+      },
+    });
+    void one;
+  };
+  counter(
+    "isochrone_dns_queries_total",
+    "Queries by what was decided; rcode none: not answered",
+    ["transport", "reason", "rcode", "type", "map"],
+    (add) => {
+      for (const { labels, count } of source.counters.entries()) add({ ...labels }, count);
+    },
+  );
+  counter("isochrone_dns_truncated_total", "Answers with TC set", [], (add) => {
+    add({}, source.counters.truncated);
+  });
+  counter("isochrone_dns_ecs_total", "Answers that echoed a client subnet", [], (add) => {
+    add({}, source.counters.withEcs);
+  });
+  counter("isochrone_dns_socket_events_total", "What happened at the sockets", ["event"], (add) => {
+    for (const [event, count] of Object.entries(source.socketCounters())) add({ event }, count);
+  });
+  gauge("isochrone_dns_tcp_connections", "Open TCP connections", source.tcpConnections);
+  gauge("isochrone_dns_map_version", "Version of the map in force", () => source.map()?.version ?? null);
+  gauge("isochrone_dns_map_age_seconds", "Age of the map in force", () => source.map()?.ageSeconds ?? null);
+  gauge(
+    "isochrone_dns_servers_probed",
+    "Edge servers that are probed",
+    () => source.servers()?.probed ?? null,
+  );
+  gauge("isochrone_dns_servers_up", "Edge servers that may be named", () => source.servers()?.up ?? null);
+  gauge("isochrone_dns_zones", "Zones that are served", () => source.zones().zones);
+  gauge("isochrone_dns_names", "Names in those zones", () => source.zones().names);
+  gauge("isochrone_dns_control_connected", "Whether control's stream stands", () => {
+    const isConnected = source.control();
+    return isConnected === null ? null : Number(isConnected);
+  });
+  return register;
+}

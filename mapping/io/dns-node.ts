@@ -1,0 +1,151 @@
+/** What keeps a name server of a deployment supplied: documents from control or disk, own probes, reports. */
+import {
+  mapSnapshot,
+  propertyDocument,
+  type ServerEntry,
+  type ServerId,
+  type ServerReport,
+  topologyDocument,
+} from "#kit";
+import { type Logger, systemClock } from "#kit/io";
+import { ControlClient, DocumentKeeper } from "#control";
+import { dial } from "#transport";
+import type { DnsCounters } from "../core/dns/counters.ts";
+import { snapshotProblems } from "../core/snapshot-check.ts";
+import type { TopologyIndex } from "../core/topology-index.ts";
+import { EdgeProber } from "./dns-liveness.ts";
+import { DnsState } from "./dns-state.ts";
+
+const REPORT_INTERVAL_MS = 1_000;
+
+export interface DnsNodeOptions {
+  readonly serverId: ServerId;
+  readonly controlUrl: string;
+  readonly token: string;
+  readonly stateDirectory: string;
+  readonly counters: DnsCounters;
+  readonly logger: Logger;
+}
+
+/** Starts with what lies on the disk; follows control in the background. */
+export class DnsNode {
+  readonly state: DnsState;
+  readonly prober: EdgeProber;
+  readonly #options: DnsNodeOptions;
+  readonly #client: ControlClient;
+  readonly #keeper: DocumentKeeper;
+  readonly #incarnation = `${process.pid}-${systemClock.epoch().toString(36)}`;
+  readonly #firstTopology = Promise.withResolvers<void>();
+  #reportTimer: NodeJS.Timeout | undefined;
+  #lastReport = { queries: 0, atMs: 0 };
+  #isReporting = false;
+  #isDraining = false;
+
+  constructor(options: DnsNodeOptions) {
+    const { serverId, controlUrl, token, stateDirectory, logger } = options;
+    this.#options = options;
+    this.prober = new EdgeProber({ clock: systemClock, logger, dial });
+    this.state = new DnsState(this.prober.isUp);
+    this.#client = new ControlClient({ url: controlUrl, token, nodeId: serverId, dial, logger });
+    this.#keeper = new DocumentKeeper({ client: this.#client, stateDirectory, logger });
+    this.#keeper.keep(
+      "topology",
+      (value) => topologyDocument.parse(value),
+      (_id, body, version) => {
+        this.state.setTopology(body, version);
+        this.prober.setServers(edgeServersOf(this.state.topology));
+        this.#firstTopology.resolve();
+      },
+    );
+    this.#keeper.keep(
+      "property",
+      (value) => propertyDocument.parse(value),
+      (_id, body, version) => this.state.setProperty(body, version),
+    );
+    this.#keeper.keep(
+      "map",
+      (value) => mapSnapshot.parse(value),
+      (_id, body) => {
+        // The publisher checks too; a name server believes nobody blindly. The last good map stays in force.
+        const [problem] = snapshotProblems(body, undefined);
+        if (problem !== undefined) throw new Error(`map ${body.mapVersion} is refused: ${problem.detail}`);
+        this.state.setMap(body);
+      },
+    );
+  }
+
+  /** Resolves when the disk has been read; rejects when the state directory cannot be used. */
+  async start(): Promise<void> {
+    await this.#keeper.start();
+    this.#lastReport = { queries: this.#options.counters.queries, atMs: performance.now() };
+    this.#reportTimer = setInterval(() => void this.#report(), REPORT_INTERVAL_MS);
+  }
+
+  /** Resolves with whether there is a topology, at the latest after `timeoutMs`. */
+  async whenSupplied(timeoutMs: number): Promise<boolean> {
+    const timer = Promise.withResolvers<void>();
+    const handle = setTimeout(timer.resolve, timeoutMs);
+    await Promise.race([this.#firstTopology.promise, timer.promise]);
+    clearTimeout(handle);
+    return this.state.topology !== undefined;
+  }
+
+  get isControlConnected(): boolean {
+    return this.#keeper.state === "connected";
+  }
+
+  /** Documents in force by `kind/id`. */
+  get applied(): Readonly<Record<string, number>> {
+    return this.#keeper.applied;
+  }
+
+  /** The report that is published; undefined while the topology does not know this server. */
+  report(): ServerReport | undefined {
+    const { serverId, counters } = this.#options;
+    const entry = this.state.topology?.servers.get(serverId);
+    if (entry === undefined) return undefined;
+    const atMs = performance.now();
+    const { queries, atMs: lastAtMs } = this.#lastReport;
+    const seconds = (atMs - lastAtMs) / 1_000;
+    const isReady = this.state.snapshot !== null;
+    return {
+      serverId,
+      clusterId: entry.cluster.clusterId,
+      role: "nameserver",
+      incarnation: this.#incarnation,
+      atEpochMs: Math.round(systemClock.epoch()),
+      state: this.#isDraining ? "draining" : isReady ? "ready" : "starting",
+      requestsPerSecond: seconds > 0 ? (counters.queries - queries) / seconds : 0,
+      activeRequests: 0,
+      cacheBytes: 0,
+      cacheObjects: 0,
+      properties: {},
+      links: [],
+      applied: this.#keeper.applied,
+    };
+  }
+
+  async #report(): Promise<void> {
+    // One at a time: with control far away or dead the reports must not pile up.
+    if (this.#isReporting) return;
+    const report = this.report();
+    if (report === undefined) return;
+    this.#lastReport = { queries: this.#options.counters.queries, atMs: performance.now() };
+    this.#isReporting = true;
+    await this.#client.publishReport(report);
+    this.#isReporting = false;
+  }
+
+  async close(): Promise<void> {
+    this.#isDraining = true;
+    clearInterval(this.#reportTimer);
+    await this.prober.close();
+    await this.#keeper.close();
+    await this.#client.close();
+  }
+}
+
+/** Every server that an answer may name. */
+export function edgeServersOf(topology: TopologyIndex | undefined): readonly ServerEntry[] {
+  return [...(topology?.edgeClusters.values() ?? [])].flatMap(({ entry }) => entry.servers);
+}

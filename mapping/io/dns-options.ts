@@ -1,0 +1,155 @@
+/** The command line of `isochrone dns`, parsed strictly. */
+import { isIP } from "node:net";
+import { parseArgs } from "node:util";
+import { id, type ServerId } from "#kit";
+
+export interface Listen {
+  readonly address: string;
+  /** 0: any. */
+  readonly port: number;
+}
+
+interface Common {
+  readonly listen: Listen;
+  readonly reusePort: boolean;
+}
+/** One of a deployment's name servers: documents come from control. */
+export interface NodeOptions extends Common {
+  readonly mode: "node";
+  readonly serverId: ServerId;
+  readonly admin: Listen;
+  readonly controlUrl: string;
+  readonly stateDirectory: string;
+}
+/** A name server by itself: everything comes from a world file. */
+export interface AloneOptions extends Common {
+  readonly mode: "alone";
+  readonly worldFile: string;
+  readonly admin: Listen | undefined;
+  /** Ask the edge servers' /livez; without it all are taken to be up. */
+  readonly mayProbe: boolean;
+}
+export type DnsOptions = NodeOptions | AloneOptions;
+
+/** The command line is wrong; the message is one line. */
+export class OptionError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = "OptionError";
+  }
+}
+
+export const dnsHelp = `Usage: isochrone dns --world WORLD --listen ADDRESS:PORT [--admin ADDRESS:PORT] [--probe]
+       isochrone dns --node SERVER --listen ADDRESS:PORT --admin ADDRESS:PORT --control URL --state DIR
+
+Authoritative name server over UDP and TCP. It answers A and AAAA of properties by the map, for the
+client subnet of the query (RFC 7871) or else for the resolver, with an exact scope.
+
+With --world it works alone: zones, servers and properties come from the world file, and the map
+from measurements that are sampled from the world's links inside of the process.
+With --node it is one of a deployment: topology, properties and map come from control and are kept
+in DIR, so that it boots and serves with control dead; it probes every edge server itself.
+
+  --listen ADDRESS:PORT  DNS over UDP and TCP; [ADDRESS]:PORT for IPv6
+  --admin ADDRESS:PORT   HTTP: /livez /readyz /metrics, and with the token /.isochrone/where and status
+  --world FILE           a world file, such as deploy/worlds/demo.yaml
+  --probe                with --world: ask every edge server's /livez
+  --node SERVER          the name server's id in the topology
+  --control URL          http://ADDRESS:PORT of control
+  --state DIR            where the last known good documents are kept
+  --reuse-port           share the port with other processes of the same user
+
+Environment: ISOCHRONE_CONTROL_TOKEN, the bearer token for control (--node) and for /.isochrone/.
+
+Examples:
+  isochrone dns --world deploy/worlds/demo.yaml --listen 127.0.0.1:5300
+  dig @127.0.0.1 -p 5300 www.shop.example +subnet=198.18.0.0/24
+  isochrone dns --node lon-dns-1 --listen 192.0.2.1:53 --admin 192.0.2.1:8080 \\
+    --control http://192.0.2.9:8080 --state /var/lib/isochrone/dns`;
+
+/** Throws {@link OptionError}, or the error of node:util parseArgs. "help": `--help` was given. */
+export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
+  const { values } = parseArgs({
+    args: [...argv],
+    allowPositionals: false,
+    options: {
+      help: { type: "boolean", short: "h" },
+      listen: { type: "string" },
+      admin: { type: "string" },
+      world: { type: "string" },
+      probe: { type: "boolean" },
+      node: { type: "string" },
+      control: { type: "string" },
+      state: { type: "string" },
+      "reuse-port": { type: "boolean" },
+    },
+  });
+  if (values.help === true) return "help";
+  const isNode = values.node !== undefined;
+  if (isNode === (values.world !== undefined)) {
+    throw new OptionError("give either --world FILE (alone) or --node SERVER (in a deployment); see --help");
+  }
+  const common = {
+    listen: listenOf("--listen", required("--listen", values.listen)),
+    reusePort: values["reuse-port"] ?? false,
+  };
+  if (isNode) {
+    if (values.probe !== undefined)
+      throw new OptionError("--probe belongs to --world: a node always probes; leave it out");
+    return {
+      mode: "node",
+      ...common,
+      serverId: serverIdOf(required("--node", values.node)),
+      admin: listenOf("--admin", required("--admin", values.admin)),
+      controlUrl: urlOf(required("--control", values.control)),
+      stateDirectory: required("--state", values.state),
+    };
+  }
+  for (const name of ["control", "state"] as const) {
+    if (values[name] !== undefined)
+      throw new OptionError(`--${name} belongs to --node: a name server alone needs none; leave it out`);
+  }
+  return {
+    mode: "alone",
+    ...common,
+    worldFile: required("--world", values.world),
+    admin: values.admin === undefined ? undefined : listenOf("--admin", values.admin),
+    mayProbe: values.probe ?? false,
+  };
+}
+
+function required(name: string, value: string | undefined): string {
+  if (value === undefined || value === "") throw new OptionError(`${name} is missing; see --help`);
+  return value;
+}
+
+function listenOf(name: string, text: string): Listen {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([0-9]{1,5})$/.exec(text);
+  const address = match?.[1] ?? match?.[2] ?? "";
+  const port = Number(match?.[3]);
+  const isRight = match !== null && port <= 65_535 && isIP(address) === (match[1] === undefined ? 4 : 6);
+  if (!isRight) {
+    throw new OptionError(
+      `${name}: got ${JSON.stringify(text)}, expected ADDRESS:PORT such as 127.0.0.1:5300 or [::1]:5300`,
+    );
+  }
+  return { address, port };
+}
+
+function urlOf(text: string): string {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url === undefined || !/^https?:$/.test(url.protocol) || url.pathname !== "/" || url.search !== "") {
+    throw new OptionError(`--control: got ${JSON.stringify(text)}, expected http://ADDRESS:PORT`);
+  }
+  return url.origin;
+}
+
+function serverIdOf(text: string): ServerId {
+  try {
+    return id<ServerId>().parse(text);
+  } catch {
+    throw new OptionError(
+      `--node: got ${JSON.stringify(text)}, expected a server id of the topology such as lon-dns-1`,
+    );
+  }
+}

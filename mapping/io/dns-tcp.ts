@@ -1,0 +1,231 @@
+/**
+ * DNS over TCP (RFC 7766): messages with a two-octet length, many on one connection, answered in order. Connections are
+ * limited in number, in idle time and in what they may leave unread, so that a slow or greedy peer costs itself only.
+ */
+import { createServer, type Server, type Socket } from "node:net";
+import type { DnsHandler } from "./dns-udp.ts";
+
+export interface TcpSettings {
+  /** Open connections in all (RFC 7766 section 6.2.2). */
+  readonly connectionsMax: number;
+  /** Open connections from one address. */
+  readonly connectionsPerAddressMax: number;
+  /** From one whole query to the next, ms (RFC 7766 section 6.2.3); a query that trickles in does not extend it. */
+  readonly idleTimeoutMs: number;
+  /** Queries on one connection; then it is closed and the client opens another. */
+  readonly queriesMax: number;
+  /** Octets of answers that a client may leave unread before its further queries wait. */
+  readonly unreadBytesMax: number;
+}
+
+/** Resolvers come over TCP for a truncated answer now and then; none needs more than this. */
+export const tcpDefaults: TcpSettings = {
+  connectionsMax: 512,
+  connectionsPerAddressMax: 64,
+  idleTimeoutMs: 10_000,
+  queriesMax: 10_000,
+  unreadBytesMax: 262_144,
+};
+
+export interface TcpCounters {
+  accepted: number;
+  /** Refused at accept: too many in all, or from one address. */
+  refused: number;
+  /** Closed because no whole query came, or the answers were not read, in time. */
+  timedOut: number;
+  /** Closed after `queriesMax` queries. */
+  exhausted: number;
+  /** Closed because a message of length 0 was announced, or one that gets no answer. */
+  violations: number;
+}
+
+/** One listening socket. */
+export class TcpListener {
+  readonly #server: Server;
+  readonly #settings: TcpSettings;
+  readonly #handler: DnsHandler;
+  readonly #connections = new Set<Connection>();
+  readonly #perAddress = new Map<string, number>();
+  readonly counters: TcpCounters = { accepted: 0, refused: 0, timedOut: 0, exhausted: 0, violations: 0 };
+
+  private constructor(server: Server, handler: DnsHandler, settings: TcpSettings) {
+    this.#server = server;
+    this.#handler = handler;
+    this.#settings = settings;
+    server.on("connection", (socket) => this.#accept(socket));
+    server.on("error", () => {
+      // Accepting failed for want of descriptors; the next attempt may do.
+      this.counters.refused++;
+    });
+  }
+
+  /** Binds; rejects with the system's error. */
+  static async bind(
+    address: string,
+    port: number,
+    handler: DnsHandler,
+    options: { readonly reusePort?: boolean; readonly settings?: Partial<TcpSettings> } = {},
+  ): Promise<TcpListener> {
+    // Half-open: a client that sends its query and its FIN still gets the answer.
+    const server = createServer({ allowHalfOpen: true, noDelay: true });
+    await new Promise<void>((resolve, reject) => {
+      server.once("error", reject);
+      server.listen({ host: address, port, reusePort: options.reusePort ?? false, backlog: 511 }, () => {
+        server.off("error", reject);
+        resolve();
+      });
+    });
+    return new TcpListener(server, handler, { ...tcpDefaults, ...options.settings });
+  }
+
+  get port(): number {
+    const address = this.#server.address();
+    return typeof address === "object" && address !== null ? address.port : 0;
+  }
+
+  get connections(): number {
+    return this.#connections.size;
+  }
+
+  #accept(socket: Socket): void {
+    const address = socket.remoteAddress;
+    const open = address === undefined ? 0 : (this.#perAddress.get(address) ?? 0);
+    const { connectionsMax, connectionsPerAddressMax } = this.#settings;
+    if (
+      address === undefined ||
+      this.#connections.size >= connectionsMax ||
+      open >= connectionsPerAddressMax
+    ) {
+      this.counters.refused++;
+      socket.on("error", () => {});
+      socket.destroy();
+      return;
+    }
+    this.counters.accepted++;
+    this.#perAddress.set(address, open + 1);
+    const connection = new Connection(socket, address, this.#handler, this.#settings, this.counters);
+    this.#connections.add(connection);
+    socket.once("close", () => {
+      this.#connections.delete(connection);
+      const left = (this.#perAddress.get(address) ?? 1) - 1;
+      if (left > 0) this.#perAddress.set(address, left);
+      else this.#perAddress.delete(address);
+    });
+  }
+
+  /** Accepts no more, ends every connection after the answers under way, kills those that do not read them in time. */
+  async close(graceMs = 1_000): Promise<void> {
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    for (const connection of this.#connections) connection.end();
+    const timer = setTimeout(() => {
+      for (const connection of this.#connections) connection.destroy();
+    }, graceMs);
+    await closed;
+    clearTimeout(timer);
+  }
+}
+
+class Connection {
+  readonly #socket: Socket;
+  readonly #address: string;
+  readonly #handler: DnsHandler;
+  readonly #settings: TcpSettings;
+  readonly #counters: TcpCounters;
+  /** What came and is not answered yet: less than one message, or what waits for the client to read. */
+  #received: Buffer = Buffer.alloc(0);
+  #queries = 0;
+  #isEnded = false;
+  #timer: NodeJS.Timeout;
+
+  constructor(
+    socket: Socket,
+    address: string,
+    handler: DnsHandler,
+    settings: TcpSettings,
+    counters: TcpCounters,
+  ) {
+    this.#socket = socket;
+    this.#address = address;
+    this.#handler = handler;
+    this.#settings = settings;
+    this.#counters = counters;
+    this.#timer = setTimeout(() => this.#timeOut(), settings.idleTimeoutMs);
+    socket.on("data", (chunk: Buffer) => {
+      this.#received = this.#received.length === 0 ? chunk : Buffer.concat([this.#received, chunk]);
+      this.#answer();
+    });
+    socket.on("drain", () => {
+      this.#answer();
+      if (!this.#isChoked()) socket.resume();
+    });
+    socket.on("end", () => this.end());
+    socket.on("error", () => socket.destroy());
+    socket.once("close", () => clearTimeout(this.#timer));
+  }
+
+  /** Sends what is under way, then FIN. */
+  end(): void {
+    this.#isEnded = true;
+    if (!this.#isChoked()) this.#socket.end();
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  #isChoked(): boolean {
+    return this.#socket.writableLength > this.#settings.unreadBytesMax;
+  }
+
+  #timeOut(): void {
+    this.#counters.timedOut++;
+    this.#socket.destroy();
+  }
+
+  #answer(): void {
+    const socket = this.#socket;
+    let at = 0;
+    let answered = false;
+    socket.cork();
+    while (!socket.writableEnded && !this.#isChoked() && this.#received.length - at >= 2) {
+      const length = this.#received.readUInt16BE(at);
+      if (length === 0) {
+        this.#violate();
+        break;
+      }
+      if (this.#received.length - at < 2 + length) break;
+      const answer = this.#handler(this.#received.subarray(at + 2, at + 2 + length), this.#address);
+      at += 2 + length;
+      answered = true;
+      // What gets silence over UDP is no query; over TCP there is no reason to go on with such a peer.
+      if (answer === undefined) {
+        this.#violate();
+        break;
+      }
+      const framed = Buffer.allocUnsafe(2 + answer.length);
+      framed.writeUInt16BE(answer.length, 0);
+      framed.set(answer, 2);
+      socket.write(framed);
+      this.#queries++;
+      if (this.#queries >= this.#settings.queriesMax) {
+        this.#counters.exhausted++;
+        socket.end();
+      }
+    }
+    // A copy, so that a small rest does not keep a large chunk alive.
+    this.#received = at === 0 ? this.#received : Buffer.from(this.#received.subarray(at));
+    socket.uncork();
+    if (answered) this.#timer.refresh();
+    if (this.#isChoked()) socket.pause();
+    else if (this.#isEnded && !socket.writableEnded) socket.end();
+  }
+
+  #violate(): void {
+    this.#counters.violations++;
+    this.#received = Buffer.alloc(0);
+    this.#socket.end();
+    // It may go on sending: nobody reads it.
+    this.#socket.pause();
+    this.#socket.destroySoon();
+  }
+}

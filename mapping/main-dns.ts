@@ -1,0 +1,191 @@
+/** The name-server process: `isochrone dns`. */
+import { formatAddress, parseAddress } from "#kit";
+import { createLogger, type Logger, systemClock } from "#kit/io";
+import { dial, installWanFromEnvironment } from "#transport";
+import { DnsCounters } from "./core/dns/counters.ts";
+import { explainWhere } from "./core/where.ts";
+import { DnsAdmin } from "./io/dns-admin.ts";
+import { AloneMap, readWorldFile } from "./io/dns-alone.ts";
+import { EdgeProber } from "./io/dns-liveness.ts";
+import { dnsMetrics } from "./io/dns-metrics.ts";
+import { DnsNode, edgeServersOf } from "./io/dns-node.ts";
+import {
+  type AloneOptions,
+  dnsHelp,
+  type DnsOptions,
+  type Listen,
+  type NodeOptions,
+  OptionError,
+  parseDnsOptions,
+} from "./io/dns-options.ts";
+import { DnsServer, ListenError } from "./io/dns-server.ts";
+import { DnsState } from "./io/dns-state.ts";
+
+export { measuredContext } from "./io/dns-alone.ts";
+
+/** How long a node with an empty disk waits for control before it says `ready` and answers SERVFAIL meanwhile. */
+const FIRST_DOCUMENTS_TIMEOUT_MS = 10_000;
+
+/** Where the answers come from, in either mode. */
+interface Supply {
+  readonly state: DnsState;
+  readonly prober: EdgeProber | undefined;
+  readonly node: DnsNode | undefined;
+  close(): Promise<void>;
+}
+
+/**
+ * Serves until SIGTERM or SIGINT. Exit codes: 0 drained; 2 bad option, bad world, address not to be had.
+ * Errors of world files and of option parsing are thrown, for the command to print.
+ */
+export async function main(argv: readonly string[]): Promise<number> {
+  let options: DnsOptions | "help";
+  try {
+    options = parseDnsOptions(argv);
+  } catch (error) {
+    if (error instanceof OptionError) return refuse(error.message);
+    throw error;
+  }
+  if (options === "help") {
+    console.log(dnsHelp);
+    return 0;
+  }
+  installWanFromEnvironment();
+  const logger = createLogger({
+    role: "nameserver",
+    id: options.mode === "node" ? options.serverId : "alone",
+  });
+  const counters = new DnsCounters();
+  const token = process.env["ISOCHRONE_CONTROL_TOKEN"];
+  if (options.mode === "node" && (token === undefined || token === "")) {
+    return refuse("the environment variable ISOCHRONE_CONTROL_TOKEN is not set; give it control's token");
+  }
+  const stopped = stopSignal();
+  const supply =
+    options.mode === "node"
+      ? nodeSupply(options, token ?? "", counters, logger)
+      : aloneSupply(options, logger);
+  const { state, prober, node } = supply;
+  let isReady = false;
+  let server: DnsServer | undefined;
+  let admin: DnsAdmin | undefined;
+  try {
+    server = await DnsServer.listen({
+      address: options.listen.address,
+      port: options.listen.port,
+      reusePort: options.reusePort,
+      context: () => state.context(),
+      counters,
+      logger,
+    });
+    const listening = server;
+    const metrics = dnsMetrics({
+      counters,
+      socketCounters: () => listening.socketCounters,
+      tcpConnections: () => listening.tcpConnections,
+      map: () => {
+        const map = state.snapshot;
+        if (map === null) return null;
+        return {
+          version: map.mapVersion,
+          ageSeconds: Math.max(0, systemClock.epoch() - map.createdAtEpochMs) / 1_000,
+        };
+      },
+      servers: () => prober?.counts ?? null,
+      zones: () => {
+        const zones = state.context()?.zones;
+        return { zones: zones?.zoneCount ?? 0, names: zones?.size ?? 0 };
+      },
+      control: () => node?.isControlConnected ?? null,
+    });
+    if (options.admin !== undefined) {
+      admin = await DnsAdmin.listen({
+        ...options.admin,
+        token: token === "" ? undefined : token,
+        isReady: () => isReady && state.context() !== undefined,
+        metrics: async () => ({ contentType: metrics.contentType, text: await metrics.metrics() }),
+        where: (name, address) => explainWhere(name, address, state.context()),
+        status: () =>
+          node?.report() ?? {
+            role: "nameserver",
+            queries: counters.queries,
+            mapVersion: state.snapshot?.mapVersion ?? null,
+          },
+      });
+    }
+    await node?.start();
+    const isSupplied = await (node?.whenSupplied(FIRST_DOCUMENTS_TIMEOUT_MS) ?? true);
+    warnOfNames(state, logger);
+    isReady = true;
+    const zones = state.context()?.zones;
+    console.log(
+      [
+        `ready dns ${endpoint({ address: server.address, port: server.port })}`,
+        isSupplied
+          ? `zones ${zones?.zoneCount ?? 0} names ${zones?.size ?? 0} map ${state.snapshot?.mapVersion ?? "none"}`
+          : "no documents yet: answering SERVFAIL until control sends them",
+        ...(admin === undefined ? [] : [`admin ${admin.url}`]),
+      ].join(" "),
+    );
+    await stopped;
+    isReady = false;
+    return 0;
+  } catch (error) {
+    if (error instanceof ListenError) return refuse(error.message);
+    throw error;
+  } finally {
+    await server?.close();
+    await admin?.close();
+    await supply.close();
+  }
+}
+
+function nodeSupply(options: NodeOptions, token: string, counters: DnsCounters, logger: Logger): Supply {
+  const { serverId, controlUrl, stateDirectory } = options;
+  const node = new DnsNode({ serverId, controlUrl, token, stateDirectory, counters, logger });
+  return { state: node.state, prober: node.prober, node, close: () => node.close() };
+}
+
+function aloneSupply(options: AloneOptions, logger: Logger): Supply {
+  const world = readWorldFile(options.worldFile);
+  const prober = options.mayProbe ? new EdgeProber({ clock: systemClock, logger, dial }) : undefined;
+  const state = new DnsState(prober?.isUp ?? (() => true));
+  const map = new AloneMap(world, state, logger);
+  map.start();
+  prober?.setServers(edgeServersOf(state.topology));
+  return {
+    state,
+    prober,
+    node: undefined,
+    close: async () => {
+      map.close();
+      await prober?.close();
+    },
+  };
+}
+
+/** A property that cannot be reached is a mistake in the configuration, and nothing else would tell. */
+function warnOfNames(state: DnsState, logger: Logger): void {
+  const zones = state.context()?.zones;
+  if (zones === undefined) return;
+  const { hostnamesOutside, hostnamesTaken } = zones;
+  if (hostnamesOutside.length > 0) logger.warn("hostnames-outside-zones", { hostnames: hostnamesOutside });
+  if (hostnamesTaken.length > 0) logger.warn("hostnames-taken", { hostnames: hostnamesTaken });
+}
+
+function stopSignal(): Promise<void> {
+  return new Promise((resolve) => {
+    for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => resolve());
+  });
+}
+
+function refuse(message: string): number {
+  console.error(`isochrone dns: ${message}`);
+  return 2;
+}
+
+function endpoint({ address, port }: Listen): string {
+  const parsed = parseAddress(address);
+  const text = parsed === undefined ? address : formatAddress(parsed);
+  return text.includes(":") ? `[${text}]:${port}` : `${text}:${port}`;
+}
