@@ -19,18 +19,28 @@ const CONNECT_TIMEOUT_MS = 2_000;
 /** undici's connector over a {@link Dial}; without one, plain sockets. */
 export function connectorOf(dial: Dial | undefined): buildConnector.connector {
   if (dial === undefined) return buildConnector({ timeout: CONNECT_TIMEOUT_MS, keepAlive: true });
+  const connect = async (target: DialTarget, callback: buildConnector.Callback): Promise<void> => {
+    let socket: Duplex;
+    try {
+      socket = await dial(target);
+    } catch (error) {
+      callback(error instanceof Error ? error : new Error(String(error)), null);
+      return;
+    }
+    // undici uses a socket as the Duplex that it is.
+    callback(null, socket as Socket);
+  };
   return ({ hostname, port, protocol, servername }, callback) => {
     const isTls = protocol === "https:";
     const host = hostname.replace(/^\[(.*)\]$/, "$1");
-    dial({
-      host,
-      port: Number(port) || (isTls ? 443 : 80),
-      ...(isTls && { tls: { servername: servername ?? host } }),
-      timeoutMs: CONNECT_TIMEOUT_MS,
-    }).then(
-      // undici uses a socket as the Duplex that it is.
-      (socket) => callback(null, socket as Socket),
-      (error: unknown) => callback(error instanceof Error ? error : new Error(String(error)), null),
+    void connect(
+      {
+        host,
+        port: Number(port) || (isTls ? 443 : 80),
+        ...(isTls && { tls: { servername: servername ?? host } }),
+        timeoutMs: CONNECT_TIMEOUT_MS,
+      },
+      callback,
     );
   };
 }

@@ -1,0 +1,121 @@
+/** What each kind of document must be: its schema, and the laws that it obeys among the others. */
+import {
+  id,
+  mapSnapshot,
+  ParseError,
+  type PropertyDocument,
+  type PurgeRequest,
+  propertyDocument,
+  type Schema,
+  topologyDocument,
+} from "#kit";
+import type { DocumentKind } from "./words.ts";
+
+export interface KindRules {
+  readonly schema: Schema<unknown>;
+  /** Whether an appended version comes into force unless the sender says otherwise. */
+  readonly activatesByDefault: boolean;
+  /** Largest request body, bytes. */
+  readonly bodyBytesMax: number;
+  /** The field that must say the same as the id in the path; undefined: the kind carries none. */
+  readonly idField: string | undefined;
+}
+
+const MIB = 1024 * 1024;
+
+export const kindRules: Readonly<Record<DocumentKind, KindRules>> = {
+  topology: { schema: topologyDocument, activatesByDefault: true, bodyBytesMax: 16 * MIB, idField: "name" },
+  // A person writes it and looks at its diff before it is in force.
+  property: { schema: propertyDocument, activatesByDefault: false, bodyBytesMax: MIB, idField: "propertyId" },
+  map: { schema: mapSnapshot, activatesByDefault: true, bodyBytesMax: 256 * MIB, idField: undefined },
+};
+
+const documentId = id();
+
+/** The document in its canonical form. Throws ParseError with the path within the body; `id` for a fault of the id itself. */
+export function parseDocument(kind: DocumentKind, documentIdText: string, body: unknown): unknown {
+  documentId.parse(documentIdText, ["id"]);
+  const { schema, idField } = kindRules[kind];
+  const parsed = schema.parse(body);
+  if (idField !== undefined) {
+    const named = (parsed as Readonly<Record<string, unknown>>)[idField];
+    if (named !== documentIdText) {
+      throw new ParseError(
+        [idField],
+        named,
+        `${JSON.stringify(documentIdText)}, the id that it is stored under`,
+      );
+    }
+  }
+  return parsed;
+}
+
+/**
+ * A property id belongs to the customer whose first version made it.
+ * @param owner `customerId` of any earlier version; undefined when there is none
+ */
+export function checkOwner(property: PropertyDocument, owner: string | undefined): void {
+  if (owner !== undefined && property.customerId !== owner) {
+    throw new ParseError(
+      ["customerId"],
+      property.customerId,
+      `${JSON.stringify(owner)}, the customer that owns the property "${property.propertyId}"`,
+    );
+  }
+}
+
+/**
+ * A host name belongs to one active property: checked before a version comes into force. A withdrawn property
+ * (`isActive: false`) holds none and takes none.
+ * @param active the versions in force, the property's own among them or not
+ */
+export function checkHostnames(property: PropertyDocument, active: Iterable<PropertyDocument>): void {
+  if (!property.isActive) return;
+  const wanted = new Map(property.hostnames.map((name, index) => [name, index]));
+  for (const other of active) {
+    if (other.propertyId === property.propertyId || !other.isActive) continue;
+    for (const name of other.hostnames) {
+      const index = wanted.get(name);
+      if (index !== undefined) {
+        throw new ParseError(
+          ["hostnames", index],
+          name,
+          `a host name that no other active property has ("${other.propertyId}" has it)`,
+        );
+      }
+    }
+  }
+}
+
+/**
+ * A purge may name only what belongs to its property: its customer and URLs at its host names.
+ * @param property the version in force; undefined when there is none
+ */
+export function checkPurge(request: PurgeRequest, property: PropertyDocument | undefined): void {
+  if (property === undefined) {
+    throw new ParseError(["propertyId"], request.propertyId, "a property of which a version is active");
+  }
+  if (request.customerId !== undefined && request.customerId !== property.customerId) {
+    throw new ParseError(
+      ["customerId"],
+      request.customerId,
+      `the customer that owns "${property.propertyId}"`,
+    );
+  }
+  for (const [index, url] of request.urls.entries()) {
+    const host = hostOf(url);
+    if (host === undefined || !property.hostnames.includes(host)) {
+      throw new ParseError(
+        ["urls", index],
+        url,
+        `a URL at a host name of "${property.propertyId}": ${property.hostnames.join(", ")}`,
+      );
+    }
+  }
+}
+
+/** Host of an absolute http URL in lower case, without port and without a trailing dot (RFC 3986 section 3.2.2). */
+function hostOf(url: string): string | undefined {
+  const host = /^https?:\/\/([a-z0-9._-]+)(?::\d{1,5})?(?:[/?#]|$)/i.exec(url)?.[1];
+  return host?.toLowerCase().replace(/\.$/, "");
+}

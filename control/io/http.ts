@@ -1,0 +1,161 @@
+/** Reading requests strictly and answering in JSON: the parts of HTTP that every route shares. */
+import { createHash, timingSafeEqual } from "node:crypto";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { ParseError, type Schema } from "#kit";
+import { controlSettings } from "../config.ts";
+import { parseStrictJson } from "../core/strict-json.ts";
+import { Refusal, refusalOf } from "./refusal.ts";
+
+/** Longer targets are nobody's: ids have 63 characters. */
+const TARGET_CHARACTERS_MAX = 2_048;
+
+export interface Target {
+  /** Decoded, without empty ones: `/v1/documents/property` -> v1, documents, property. */
+  readonly segments: readonly string[];
+  readonly query: Readonly<Record<string, string>>;
+}
+
+/** Throws {@link Refusal} 400 on anything but origin form, valid escapes and query names that stand once. */
+export function parseTarget(target: string): Target {
+  const bad = (expected: string) =>
+    new Refusal(400, {
+      error: `Request target ${JSON.stringify(target.slice(0, 80))} is not ${expected}`,
+      code: "bad-request",
+    });
+  if (!target.startsWith("/") || target.length > TARGET_CHARACTERS_MAX) {
+    throw bad(`a path of at most ${TARGET_CHARACTERS_MAX} characters`);
+  }
+  const [path = "", queryText = ""] = target.split("?", 2);
+  let segments: string[];
+  try {
+    segments = path.slice(1).split("/").map(decodeURIComponent);
+  } catch {
+    throw bad("a path with valid percent escapes");
+  }
+  const query = Object.create(null) as Record<string, string>;
+  for (const [name, value] of new URLSearchParams(queryText)) {
+    if (name in query) throw bad(`a query that names ${JSON.stringify(name)} once`);
+    query[name] = value;
+  }
+  return { segments, query };
+}
+
+/** The query, each value given to its schema; unknown names are refused. Throws {@link Refusal} 400. */
+export function parseQuery<T>(query: Readonly<Record<string, string>>, schema: Schema<T>): T {
+  try {
+    return schema.parse(query, ["query"]);
+  } catch (error) {
+    throw error instanceof ParseError ? refusalOf(error, 400) : error;
+  }
+}
+
+/** Compares bearer tokens in a time that says nothing about where they differ (RFC 6750 section 2.1). */
+export class BearerGate {
+  readonly #digest: Buffer;
+
+  constructor(token: string) {
+    this.#digest = digest(token);
+  }
+
+  /** Throws {@link Refusal} 401 unless the request carries the token. */
+  check(request: IncomingMessage): void {
+    const token = /^Bearer +([!-~]+) *$/i.exec(request.headers.authorization ?? "")?.[1];
+    // Digests have one length, so that neither the content nor the length of the token shows in the time.
+    if (token !== undefined && timingSafeEqual(digest(token), this.#digest)) return;
+    throw new Refusal(
+      401,
+      {
+        error:
+          token === undefined
+            ? "A bearer token is required"
+            : "The bearer token is not the one of this control",
+        code: "unauthorised",
+      },
+      { "www-authenticate": 'Bearer realm="isochrone control"' },
+    );
+  }
+}
+
+function digest(token: string): Buffer {
+  return createHash("sha256").update(token).digest();
+}
+
+/** Receives request bodies within a bound each and one for all. */
+export class BodyReader {
+  #bytesInFlight = 0;
+
+  /**
+   * The body as a typed value. Throws {@link Refusal}: 413 too large, 415 not JSON by its type, 400 not JSON, 422 refused by
+   * the schema or a key twice, 503 too much is being received.
+   */
+  async read<T>(request: IncomingMessage, bytesMax: number, schema: Schema<T>): Promise<T> {
+    const text = await this.#text(request, bytesMax);
+    try {
+      return schema.parse(parseStrictJson(text));
+    } catch (error) {
+      if (error instanceof ParseError) throw refusalOf(error);
+      if (!(error instanceof SyntaxError)) throw error;
+      throw new Refusal(400, { error: `The body is not JSON: ${error.message}`, code: "bad-request" });
+    }
+  }
+
+  async #text(request: IncomingMessage, bytesMax: number): Promise<string> {
+    const type = request.headers["content-type"] ?? "";
+    if (!/^application\/json *(?:; *charset="?utf-8"? *)?$/i.test(type)) {
+      throw new Refusal(415, {
+        error: `Content-Type is ${JSON.stringify(type.slice(0, 80))}, expected application/json`,
+        code: "bad-request",
+      });
+    }
+    const tooLarge = new Refusal(
+      413,
+      {
+        error: `The body is larger than ${bytesMax} bytes`,
+        code: "too-large",
+        expected: `at most ${bytesMax} bytes`,
+      },
+      // What follows will not be read.
+      { connection: "close" },
+    );
+    if (Number(request.headers["content-length"] ?? 0) > bytesMax) throw tooLarge;
+    const chunks: Buffer[] = [];
+    let bytes = 0;
+    try {
+      for await (const chunk of request) {
+        bytes += (chunk as Buffer).length;
+        this.#bytesInFlight += (chunk as Buffer).length;
+        if (bytes > bytesMax) throw tooLarge;
+        if (this.#bytesInFlight > controlSettings.bodiesBytesMax) {
+          const error = `Control is receiving ${this.#bytesInFlight} bytes already; try again in a second`;
+          throw new Refusal(503, { error, code: "overloaded" }, { connection: "close", "retry-after": "1" });
+        }
+        chunks.push(chunk as Buffer);
+      }
+    } finally {
+      this.#bytesInFlight -= bytes;
+    }
+    try {
+      return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(Buffer.concat(chunks));
+    } catch {
+      throw new Refusal(400, { error: "The body is not valid UTF-8", code: "bad-request" });
+    }
+  }
+}
+
+/** Answers with JSON text; does nothing when the head is sent or the client gone. */
+export function sendJson(
+  response: ServerResponse,
+  status: number,
+  text: string,
+  headers: Readonly<Record<string, string>> = {},
+): void {
+  if (response.headersSent || response.destroyed) return;
+  const bytes = Buffer.from(text);
+  response.writeHead(status, {
+    "content-type": "application/json",
+    "content-length": bytes.length,
+    "cache-control": "no-store",
+    ...headers,
+  });
+  response.end(bytes);
+}

@@ -1,0 +1,41 @@
+import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
+import type { ControlService } from "./service.ts";
+
+/** Prometheus text of one control process. The numbers live in the service; they are read when asked for. */
+export function metricsOf(service: ControlService): Registry {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  const gauge = (name: string, help: string, value: () => number) => {
+    const metric: Gauge = new Gauge({
+      name: `isochrone_control_${name}`,
+      help,
+      registers: [registry],
+      collect: () => metric.set(value()),
+    });
+  };
+  const counter = (
+    name: string,
+    help: string,
+    label: string,
+    values: () => Readonly<Record<string, number>>,
+  ) => {
+    const metric: Counter = new Counter({
+      name: `isochrone_control_${name}_total`,
+      help,
+      labelNames: [label],
+      registers: [registry],
+      collect: () => {
+        metric.reset();
+        for (const [name, value] of Object.entries(values())) metric.inc({ [label]: name }, value);
+      },
+    });
+  };
+  gauge("watchers", "Watch streams open", () => service.hub.watcherCount);
+  gauge("reports", "Servers that reported of late", () => service.board.size);
+  gauge("purges_open", "Purges waiting for acknowledgements", () => service.ledger.openCount);
+  gauge("log_seq", "Newest place in the log", () => service.store.bounds().newestSeq);
+  counter("changes", "Changes by outcome", "outcome", () => service.counters);
+  counter("watch", "Watch streams and lines by what became of them", "outcome", () => service.hub.counters);
+  counter("purges", "Purges and their acknowledgements by outcome", "outcome", () => service.ledger.counters);
+  return registry;
+}

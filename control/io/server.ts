@@ -1,0 +1,397 @@
+/**
+ * Control over HTTP. On node:http and not on a framework: a dozen routes, of which the two that matter are streams with
+ * their own back-pressure, and bodies that the kit's schemas check; the process that everything waits for stays small.
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import {
+  type Clock,
+  IsochroneError,
+  integer,
+  object,
+  oneOf,
+  optional,
+  ParseError,
+  type Path,
+  purgeRequest,
+  type Schema,
+  serverReport,
+  string,
+} from "#kit";
+import { listenErrorHint, type Logger } from "#kit/io";
+import { controlSettings } from "../config.ts";
+import { kindRules } from "../core/kinds.ts";
+import type { PurgeLedgerSettings } from "../core/purge-ledger.ts";
+import type { Cut, WatchHubSettings } from "../core/watch-hub.ts";
+import { ackRequest, activateRequest, appendRequest } from "../core/wire.ts";
+import { type DocumentKind, documentKinds, type WatchKind, watchKinds } from "../core/words.ts";
+import { BearerGate, BodyReader, parseQuery, parseTarget, sendJson, type Target } from "./http.ts";
+import { metricsOf } from "./metrics.ts";
+import { notFound, Refusal } from "./refusal.ts";
+import { ControlService, lineOf } from "./service.ts";
+import type { DocumentStore } from "./store.ts";
+import { WatchStream } from "./watch-stream.ts";
+
+export interface ControlServerOptions {
+  readonly store: DocumentStore;
+  readonly token: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly hubSettings?: WatchHubSettings;
+  readonly ledgerSettings?: PurgeLedgerSettings;
+}
+
+/** Decimal digits of a query, as a whole number. */
+function queryInteger(min: number): Schema<number> {
+  const digits = integer({ min });
+  const read = (value: unknown, path: Path = []) =>
+    digits.parse(typeof value === "string" && /^\d{1,15}$/.test(value) ? Number(value) : value, path);
+  return { parse: read, jsonSchema: () => digits.jsonSchema() };
+}
+
+/** `topology,map`. */
+const watchKindList: Schema<readonly WatchKind[]> = {
+  parse(value, path = []) {
+    const kind = oneOf(watchKinds);
+    if (typeof value !== "string") throw new ParseError(path, value, `kinds, such as "topology,property"`);
+    return [...new Set(value.split(",").map((name) => kind.parse(name, path)))];
+  },
+  jsonSchema: () => ({ type: "string" }),
+};
+
+const noQuery = object({});
+const listQuery = object({ kind: optional(oneOf(documentKinds)) });
+const documentQuery = object({ version: optional(queryInteger(1)) });
+const diffQuery = object({ from: queryInteger(1), to: queryInteger(1) });
+const watchQuery = object({
+  kinds: watchKindList,
+  since: optional(queryInteger(0)),
+  /** The log that `since` is a place of; without it the place is taken for one of this log. */
+  log: optional(string({ max: 64 })),
+});
+const kindSegment = oneOf(documentKinds);
+const purgeSeqSegment = queryInteger(1);
+
+export class ControlServer {
+  readonly #options: ControlServerOptions;
+  readonly #service: ControlService;
+  readonly #server: Server;
+  readonly #gate: BearerGate;
+  readonly #bodies = new BodyReader();
+  readonly #streams = new Map<number, WatchStream>();
+  readonly #responses = new Map<number, ServerResponse>();
+  readonly #metrics;
+  #heartbeat: NodeJS.Timeout | undefined;
+  #isDraining = false;
+
+  constructor(options: ControlServerOptions) {
+    this.#options = options;
+    const { store, clock, hubSettings, ledgerSettings } = options;
+    this.#service = new ControlService({
+      store,
+      clock,
+      ...(hubSettings !== undefined && { hubSettings }),
+      ...(ledgerSettings !== undefined && { ledgerSettings }),
+      onPublished: (cuts) => this.#serveWatchers(cuts),
+    });
+    this.#metrics = metricsOf(this.#service);
+    this.#gate = new BearerGate(options.token);
+    this.#server = createServer(
+      {
+        maxHeaderSize: 16_384,
+        headersTimeout: controlSettings.headersTimeoutMs,
+        requestTimeout: controlSettings.requestTimeoutMs,
+        keepAliveTimeout: 60_000,
+        highWaterMark: 256 * 1024,
+      },
+      (request, response) => void this.#handle(request, response),
+    );
+    this.#server.maxConnections = controlSettings.connectionsMax;
+  }
+
+  /** For tests and metrics. */
+  get service(): ControlService {
+    return this.#service;
+  }
+
+  /** The URL it serves at; port 0 takes a free one. Rejects with IsochroneError that says what to do. */
+  async listen(host: string, port: number): Promise<string> {
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once("error", (cause: NodeJS.ErrnoException) => {
+        const code = cause.code ?? "listen-failed";
+        const message = listenErrorHint(cause, host, port);
+        reject(new IsochroneError(message, { code, source: "configuration", retry: "never", cause }));
+      });
+      this.#server.listen({ host, port, backlog: 1_024 }, resolve);
+    });
+    this.#heartbeat = setInterval(() => this.#service.heartbeat(), controlSettings.heartbeatMs);
+    const { address, family, port: bound } = this.#server.address() as AddressInfo;
+    return `http://${family === "IPv6" ? `[${address}]` : address}:${bound}`;
+  }
+
+  /** Ends every stream, lets answers under way end for a while, then cuts them. The store stays open. */
+  async close(): Promise<void> {
+    this.#isDraining = true;
+    clearInterval(this.#heartbeat);
+    this.#service.close();
+    for (const response of this.#responses.values()) response.end();
+    const closed = new Promise<void>((resolve) => {
+      this.#server.close(() => resolve());
+    });
+    this.#server.closeIdleConnections();
+    const cut = setTimeout(() => this.#server.closeAllConnections(), controlSettings.drainMs);
+    await closed;
+    clearTimeout(cut);
+  }
+
+  /** Never rejects. */
+  async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    try {
+      await this.#route(request, response);
+    } catch (error) {
+      // A refused body is not read to its end: the connection cannot carry another request.
+      const isUnread = !request.complete;
+      if (error instanceof Refusal) {
+        const headers = isUnread ? { ...error.headers, connection: "close" } : error.headers;
+        sendJson(response, error.status, JSON.stringify(error.body), headers);
+      } else if (request.destroyed && !request.complete) {
+        this.#options.logger.debug("request-aborted", { url: request.url });
+      } else {
+        this.#options.logger.error("request-failed", { method: request.method, url: request.url, error });
+        const body = { error: "Control could not do it; its log says why", code: "control-failed" };
+        sendJson(response, 500, JSON.stringify(body), isUnread ? { connection: "close" } : {});
+      }
+      // An answer that had begun cannot be mended, only broken off.
+      if (response.headersSent && !response.writableEnded) response.destroy();
+    }
+  }
+
+  async #route(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const target = parseTarget(request.url ?? "");
+    const [first, collection, ...rest] = target.segments;
+    if (collection === undefined && (first === "livez" || first === "readyz" || first === "metrics")) {
+      allow(request, "GET");
+      return this.#answerProbe(first, response);
+    }
+    this.#gate.check(request);
+    if (first === "v1") {
+      switch (collection) {
+        case "documents":
+          return this.#routeDocuments(request, response, rest, target);
+        case "watch":
+          if (rest.length > 0) break;
+          allow(request, "GET");
+          return this.#watch(response, target, nodeOf(request));
+        case "reports":
+          if (rest.length > 0) break;
+          return this.#routeReports(request, response, target);
+        case "purges":
+          return this.#routePurges(request, response, rest, target);
+        case undefined:
+        default:
+          break;
+      }
+    }
+    throw notFound(`resource at ${JSON.stringify(target.segments.join("/").slice(0, 80))}`);
+  }
+
+  async #answerProbe(name: "livez" | "readyz" | "metrics", response: ServerResponse): Promise<void> {
+    if (name === "metrics") {
+      const text = await this.#metrics.metrics();
+      response.writeHead(200, { "content-type": this.#metrics.contentType, "cache-control": "no-store" });
+      response.end(text);
+      return;
+    }
+    const isReady = name === "livez" || !this.#isDraining;
+    sendJson(
+      response,
+      isReady ? 200 : 503,
+      JSON.stringify({ state: this.#isDraining ? "draining" : "ready" }),
+    );
+  }
+
+  async #routeDocuments(
+    request: IncomingMessage,
+    response: ServerResponse,
+    rest: readonly string[],
+    target: Target,
+  ): Promise<void> {
+    const [kindText, id, action, ...more] = rest;
+    if (kindText === undefined) {
+      allow(request, "GET");
+      const { kind } = parseQuery(target.query, listQuery);
+      const kinds = kind === undefined ? documentKinds : [kind];
+      return sendJson(
+        response,
+        200,
+        JSON.stringify(kinds.flatMap((one) => this.#service.store.documents(one))),
+      );
+    }
+    const kind = this.#kindOf(kindText);
+    if (id === undefined || more.length > 0) throw notFound("such resource below /v1/documents");
+    switch (action) {
+      case undefined: {
+        if (allow(request, "GET", "POST") === "POST")
+          return this.#append(request, response, kind, id, target);
+        const { version } = parseQuery(target.query, documentQuery);
+        const { summary, bodyText } = this.#service.document(kind, id, version);
+        return sendJson(response, 200, `${JSON.stringify(summary).slice(0, -1)},"body":${bodyText}}`);
+      }
+      case "versions":
+        allow(request, "GET");
+        parseQuery(target.query, noQuery);
+        return sendJson(response, 200, JSON.stringify(this.#service.versions(kind, id)));
+      case "diff": {
+        allow(request, "GET");
+        const { from, to } = parseQuery(target.query, diffQuery);
+        return sendJson(response, 200, JSON.stringify(this.#service.diff(kind, id, from, to)));
+      }
+      case "activate": {
+        allow(request, "POST");
+        parseQuery(target.query, noQuery);
+        const wanted = await this.#bodies.read(request, controlSettings.smallBodyBytesMax, activateRequest);
+        const summary = this.#service.activate(kind, id, wanted.version, wanted.expectedActiveVersion);
+        this.#options.logger.info("activated", {
+          document: `${kind}/${id}`,
+          version: wanted.version,
+          node: nodeOf(request),
+        });
+        return sendJson(response, 200, JSON.stringify(summary));
+      }
+      default:
+        throw notFound("such resource below /v1/documents");
+    }
+  }
+
+  async #append(
+    request: IncomingMessage,
+    response: ServerResponse,
+    kind: DocumentKind,
+    id: string,
+    target: Target,
+  ): Promise<void> {
+    parseQuery(target.query, noQuery);
+    const input = await this.#bodies.read(request, kindRules[kind].bodyBytesMax, appendRequest);
+    const author = input.author === "" ? nodeOf(request) : input.author;
+    const summary = this.#service.append(kind, id, { ...input, author });
+    const { version, activeVersion } = summary;
+    this.#options.logger.info("appended", { document: `${kind}/${id}`, version, activeVersion, author });
+    sendJson(response, 201, JSON.stringify(summary));
+  }
+
+  async #routeReports(request: IncomingMessage, response: ServerResponse, target: Target): Promise<void> {
+    const method = allow(request, "GET", "POST");
+    parseQuery(target.query, noQuery);
+    if (method === "GET") return sendJson(response, 200, JSON.stringify(this.#service.reports()));
+    this.#service.report(await this.#bodies.read(request, controlSettings.reportBytesMax, serverReport));
+    sendJson(response, 200, "{}");
+  }
+
+  async #routePurges(
+    request: IncomingMessage,
+    response: ServerResponse,
+    rest: readonly string[],
+    target: Target,
+  ): Promise<void> {
+    const [seqText, action, ...more] = rest;
+    allow(request, "POST");
+    parseQuery(target.query, noQuery);
+    if (seqText === undefined) return this.#purge(request, response);
+    if (action !== "acks" || more.length > 0) throw notFound("such resource below /v1/purges");
+    const { seq: purgeSeq } = parseQuery({ seq: seqText }, object({ seq: purgeSeqSegment }));
+    const { serverId, removed } = await this.#bodies.read(
+      request,
+      controlSettings.smallBodyBytesMax,
+      ackRequest,
+    );
+    const outcome = this.#service.acknowledge({ purgeSeq, serverId, removed });
+    sendJson(response, 200, JSON.stringify({ outcome }));
+  }
+
+  async #purge(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const wanted = await this.#bodies.read(request, controlSettings.purgeBytesMax, purgeRequest);
+    this.#service.purge(wanted, (progress) => {
+      if (response.destroyed || response.writableEnded) return;
+      if (progress.type === "accepted") startStream(response);
+      // At most one line for each server: small enough to wait in memory for a slow reader.
+      response.write(lineOf(progress));
+      if (progress.type !== "done") return;
+      response.end();
+      const { purgeSeq, acked, expected, elapsedMs } = progress;
+      const { propertyId } = wanted;
+      this.#options.logger.info("purged", {
+        purgeSeq,
+        propertyId,
+        acked,
+        expected,
+        elapsedMs,
+        node: nodeOf(request),
+      });
+    });
+  }
+
+  #watch(response: ServerResponse, target: Target, node: string): void {
+    const { kinds, since, log } = parseQuery(target.query, watchQuery);
+    if (this.#isDraining) throw new Refusal(503, { error: "Control is stopping", code: "overloaded" });
+    const { hub, store } = this.#service;
+    const { clock, logger } = this.#options;
+    const watcherId = hub.subscribe(kinds, clock.monotonic());
+    if (watcherId === undefined) {
+      const error = `Control serves ${hub.watcherCount} watchers and has no room for one more`;
+      throw new Refusal(503, { error, code: "overloaded" }, { "retry-after": "1" });
+    }
+    const place = since === undefined ? undefined : { seq: since, logId: log ?? store.bounds().logId };
+    startStream(response);
+    const options = { service: this.#service, clock, response, watcherId, kinds, since: place };
+    const stream = new WatchStream(options);
+    this.#streams.set(watcherId, stream);
+    this.#responses.set(watcherId, response);
+    response.once("close", () => {
+      hub.unsubscribe(watcherId);
+      this.#streams.delete(watcherId);
+      this.#responses.delete(watcherId);
+      logger.debug("watch-ended", { node, watcherId });
+    });
+    logger.debug("watch-began", { node, watcherId, kinds, start: stream.start, since });
+    stream.pump();
+  }
+
+  #serveWatchers(cuts: readonly Cut[]): void {
+    for (const { watcherId, reason } of cuts) {
+      this.#options.logger.warn("watcher-cut", { watcherId, reason });
+      // Not ended in order: it could not take the end either.
+      this.#responses.get(watcherId)?.destroy();
+    }
+    for (const stream of this.#streams.values()) stream.pump();
+  }
+
+  #kindOf(text: string): DocumentKind {
+    try {
+      return kindSegment.parse(text);
+    } catch {
+      throw notFound(
+        `kind of document ${JSON.stringify(text.slice(0, 80))}; there are ${documentKinds.join(", ")}`,
+      );
+    }
+  }
+}
+
+/** The request's method if it is one of these; else {@link Refusal} 405. */
+function allow<M extends string>(request: IncomingMessage, ...methods: readonly M[]): M {
+  for (const method of methods) if (request.method === method) return method;
+  const list = methods.join(", ");
+  const error = `${request.method ?? "?"} is not possible here; ${list} is`;
+  throw new Refusal(405, { error, code: "bad-request" }, { allow: list });
+}
+
+/** Who asks, as they name themselves: for the log only. */
+function nodeOf(request: IncomingMessage): string {
+  const node = request.headers["isochrone-node"];
+  return typeof node === "string" && /^[\w.@-]{1,63}$/.test(node) ? node : "unknown";
+}
+
+function startStream(response: ServerResponse): void {
+  response.writeHead(200, { "content-type": "application/x-ndjson", "cache-control": "no-store" });
+  // Small lines must not wait for each other.
+  response.socket?.setNoDelay(true);
+}

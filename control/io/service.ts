@@ -1,0 +1,290 @@
+/**
+ * What control does, apart from HTTP: checks a change against the laws, has the store make it durable, and only then
+ * tells the watchers. Every method is one turn, so two requests never interleave.
+ */
+import {
+  type Clock,
+  ParseError,
+  type PropertyDocument,
+  type PurgeAck,
+  type PurgeRequest,
+  type ServerReport,
+  type TopologyDocument,
+} from "#kit";
+import { controlSettings } from "../config.ts";
+import { diffDocuments } from "../core/diff.ts";
+import { checkHostnames, checkOwner, checkPurge, kindRules, parseDocument } from "../core/kinds.ts";
+import { type AckOutcome, PurgeLedger, type PurgeLedgerSettings } from "../core/purge-ledger.ts";
+import { ReportBoard } from "../core/report-board.ts";
+import { type Cut, type HubLine, WatchHub, type WatchHubSettings } from "../core/watch-hub.ts";
+import type {
+  DocumentChange,
+  DocumentKind,
+  DocumentSummary,
+  PurgeProgress,
+  WatchEvent,
+} from "../core/words.ts";
+import { conflict, notFound, Refusal, refusalOf } from "./refusal.ts";
+import type { DocumentStore, StoredActivation, StoredDocument, StoredEvent } from "./store.ts";
+
+export interface AppendInput {
+  readonly body: unknown;
+  readonly expectedVersion: number;
+  readonly note: string;
+  readonly author: string;
+  readonly activate?: boolean;
+}
+
+export interface ControlServiceOptions {
+  readonly store: DocumentStore;
+  readonly clock: Clock;
+  readonly hubSettings?: WatchHubSettings;
+  readonly ledgerSettings?: PurgeLedgerSettings;
+  /** Told after lines were queued, so that watchers are served, and who was cut off meanwhile. */
+  readonly onPublished: (cuts: readonly Cut[]) => void;
+}
+
+/** Refuses by throwing {@link Refusal}; any other error is a fault of control or its disk. */
+export class ControlService {
+  readonly store: DocumentStore;
+  readonly hub: WatchHub;
+  readonly board = new ReportBoard();
+  readonly ledger: PurgeLedger;
+  readonly #clock: Clock;
+  readonly #onPublished: (cuts: readonly Cut[]) => void;
+  readonly #purgeListeners = new Map<number, (progress: PurgeProgress) => void>();
+  #purgeTimer: NodeJS.Timeout | undefined;
+  readonly #counters = { appended: 0, activated: 0, purges: 0, conflicts: 0, refused: 0 };
+
+  constructor(options: ControlServiceOptions) {
+    this.store = options.store;
+    this.#clock = options.clock;
+    this.#onPublished = options.onPublished;
+    this.hub = new WatchHub(options.hubSettings);
+    this.ledger = new PurgeLedger(options.ledgerSettings);
+  }
+
+  get counters(): Readonly<Record<"appended" | "activated" | "purges" | "conflicts" | "refused", number>> {
+    return this.#counters;
+  }
+
+  append(kind: DocumentKind, id: string, input: AppendInput): DocumentSummary {
+    const activates = input.activate ?? kindRules[kind].activatesByDefault;
+    const body = this.#lawful(() => {
+      const parsed = parseDocument(kind, id, input.body);
+      if (kind === "property") {
+        const property = parsed as PropertyDocument;
+        checkOwner(property, this.#ownerOf(id));
+        if (activates) checkHostnames(property, this.store.activeProperties());
+      }
+      const { documentsPerKindMax } = controlSettings;
+      const isNew = input.expectedVersion === 0 && this.store.versions(kind, id).length === 0;
+      if (isNew && this.store.documentCount(kind) >= documentsPerKindMax) {
+        throw new ParseError(
+          ["id"],
+          id,
+          `the id of one of the ${documentsPerKindMax} documents of kind ${kind}`,
+        );
+      }
+      return parsed;
+    });
+    const result = this.store.append({
+      kind,
+      id,
+      bodyText: JSON.stringify(body),
+      expectedVersion: input.expectedVersion,
+      activates,
+      author: input.author,
+      note: input.note,
+      atEpochMs: Math.floor(this.#clock.epoch()),
+    });
+    if (result.outcome === "conflict") {
+      this.#counters.conflicts++;
+      throw conflict(`The newest version of ${kind}/${id}`, input.expectedVersion, result.presentVersion);
+    }
+    this.#counters.appended++;
+    if (result.event !== undefined) this.#publishActivation(result.event);
+    return result.summary;
+  }
+
+  activate(
+    kind: DocumentKind,
+    id: string,
+    version: number,
+    expectedActiveVersion: number | null,
+  ): DocumentSummary {
+    const stored = this.store.document(kind, id, version);
+    if (stored !== undefined) {
+      this.#lawful(() => {
+        // Stored under the schema of its day; what comes into force must fit today's.
+        const parsed = parseDocument(kind, id, JSON.parse(stored.bodyText));
+        if (kind === "property") checkHostnames(parsed as PropertyDocument, this.store.activeProperties());
+      });
+    }
+    const result = this.store.activate({ kind, id, version, expectedActiveVersion });
+    switch (result.outcome) {
+      case "conflict":
+        this.#counters.conflicts++;
+        throw conflict(`The active version of ${kind}/${id}`, expectedActiveVersion, result.presentVersion);
+      case "unknown-version":
+        throw notFound(`version ${version} of ${kind}/${id}`);
+      case "unchanged":
+        return result.summary;
+      case "activated":
+        this.#publishActivation(result.event);
+        return result.summary;
+      default:
+        return result satisfies never;
+    }
+  }
+
+  document(kind: DocumentKind, id: string, version: number | undefined): StoredDocument {
+    const found = this.store.document(kind, id, version);
+    if (found === undefined) {
+      throw notFound(
+        version === undefined ? `active version of ${kind}/${id}` : `version ${version} of ${kind}/${id}`,
+      );
+    }
+    return found;
+  }
+
+  versions(kind: DocumentKind, id: string): readonly DocumentSummary[] {
+    const found = this.store.versions(kind, id);
+    if (found.length === 0) throw notFound(`document ${kind}/${id}`);
+    return found;
+  }
+
+  diff(kind: DocumentKind, id: string, from: number, to: number): readonly DocumentChange[] {
+    const [before, after] = [from, to].map((version) =>
+      JSON.parse(this.document(kind, id, version).bodyText),
+    );
+    return diffDocuments(before, after);
+  }
+
+  report(report: ServerReport): void {
+    if (!this.board.handleReport(report, this.#clock.monotonic())) {
+      throw new Refusal(503, {
+        error: `Control keeps reports of ${this.board.size} servers and has no room for one more`,
+        code: "overloaded",
+      });
+    }
+    const bytes = lineOf({ type: "report", report });
+    this.#publish({ kind: "report", bytes, replaces: `report/${report.serverId}` });
+  }
+
+  reports(): readonly ServerReport[] {
+    return this.board.reports(this.#clock.monotonic());
+  }
+
+  /**
+   * Numbers a purge and sends it out. `onProgress` is called from now until `done`; the result says nothing more.
+   * The caller may go away: the purge goes on.
+   */
+  purge(request: PurgeRequest, onProgress: (progress: PurgeProgress) => void): void {
+    const startedAt = this.#clock.monotonic();
+    this.#lawful(() => {
+      const active = this.store.document("property", request.propertyId);
+      checkPurge(request, active && (JSON.parse(active.bodyText) as PropertyDocument));
+    });
+    if (!this.ledger.hasRoom) {
+      throw new Refusal(
+        503,
+        { error: `${this.ledger.openCount} purges are under way; try again in a second`, code: "overloaded" },
+        { "retry-after": "1" },
+      );
+    }
+    const event = this.store.appendPurge(request, Math.floor(this.#clock.epoch()));
+    this.#counters.purges++;
+    const { purgeSeq } = event.purge;
+    this.#purgeListeners.set(purgeSeq, onProgress);
+    const { live, missing } = this.board.purgeAudience(this.#topology(), startedAt);
+    // Told first, counted second: an acknowledgement cannot come before this turn ends.
+    this.#publish({ kind: "purge", bytes: lineOfStored(event) });
+    this.ledger.handleStart(purgeSeq, live, missing, startedAt);
+    this.#drainLedger();
+  }
+
+  acknowledge(ack: PurgeAck): AckOutcome {
+    if (ack.purgeSeq > this.store.newestPurgeSeq()) throw notFound(`purge ${ack.purgeSeq}`);
+    const outcome = this.ledger.handleAck(ack, this.#clock.monotonic());
+    this.#drainLedger();
+    return outcome;
+  }
+
+  /** To be called each heartbeat: a sign of life to every watcher, and the end of those that take nothing. */
+  heartbeat(): void {
+    const { logId, newestSeq } = this.store.bounds();
+    const now = this.#clock.monotonic();
+    const bytes = lineOf({ type: "heartbeat", logId, seq: newestSeq });
+    const cuts = this.hub.publish({ kind: "heartbeat", bytes, replaces: "heartbeat" }, now);
+    this.#onPublished([...cuts, ...this.hub.handleTimeout(now)]);
+  }
+
+  /** Ends timers; purges under way are not followed further. */
+  close(): void {
+    clearTimeout(this.#purgeTimer);
+    this.#purgeListeners.clear();
+  }
+
+  #lawful<T>(check: () => T): T {
+    try {
+      return check();
+    } catch (error) {
+      if (!(error instanceof ParseError)) throw error;
+      this.#counters.refused++;
+      throw refusalOf(error);
+    }
+  }
+
+  #ownerOf(id: string): string | undefined {
+    const newest = this.store.versions("property", id).at(-1);
+    const stored = newest && this.store.document("property", id, newest.version);
+    return stored && (JSON.parse(stored.bodyText) as PropertyDocument).customerId;
+  }
+
+  #topology(): TopologyDocument | undefined {
+    const newest = this.store
+      .documents("topology")
+      .map((one) => this.store.document("topology", one.id))
+      .find((one) => one !== undefined);
+    return newest && (JSON.parse(newest.bodyText) as TopologyDocument);
+  }
+
+  #publishActivation(event: StoredActivation): void {
+    this.#counters.activated++;
+    this.#publish({ kind: event.kind, bytes: lineOfStored(event) });
+  }
+
+  #publish(line: HubLine): void {
+    this.#onPublished(this.hub.publish(line, this.#clock.monotonic()));
+  }
+
+  #drainLedger(): void {
+    for (let event = this.ledger.pollEvent(); event !== undefined; event = this.ledger.pollEvent()) {
+      this.#purgeListeners.get(event.purgeSeq)?.(event.progress);
+      if (event.progress.type === "done") this.#purgeListeners.delete(event.purgeSeq);
+    }
+    clearTimeout(this.#purgeTimer);
+    const at = this.ledger.pollTimeout();
+    if (at === undefined) return;
+    // One more: timers may fire a fraction of a millisecond early, and would then be armed again at once.
+    const delayMs = Math.max(0, at - this.#clock.monotonic()) + 1;
+    this.#purgeTimer = setTimeout(() => {
+      this.ledger.handleTimeout(this.#clock.monotonic());
+      this.#drainLedger();
+    }, delayMs);
+  }
+}
+
+/** One line of NDJSON. */
+export function lineOf(value: WatchEvent | PurgeProgress): Uint8Array {
+  return Buffer.from(`${JSON.stringify(value)}\n`);
+}
+
+/** As {@link lineOf}, with the body put in as the text that it is stored as. */
+export function lineOfStored(event: StoredEvent): Uint8Array {
+  if (event.type === "purge") return lineOf(event);
+  const { type, seq, kind, id, version, bodyText } = event;
+  const head = JSON.stringify({ type, seq, kind, id, version });
+  return Buffer.from(`${head.slice(0, -1)},"body":${bodyText}}\n`);
+}

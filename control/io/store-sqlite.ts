@@ -1,0 +1,407 @@
+/**
+ * The durable store: one SQLite file, write-ahead log, every commit synchronised (`synchronous=FULL`), one process at a time.
+ * After kill -9 or a power cut it holds everything that was acknowledged, and no half of anything else.
+ */
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { DatabaseSync, type StatementSync, type SQLOutputValue } from "node:sqlite";
+import { IsochroneError, type PropertyDocument, type PurgeRequest } from "#kit";
+import {
+  decideActivate,
+  decideAppend,
+  type DocumentHead,
+  emptyHead,
+  type LogBounds,
+  pruneUpTo,
+  type Retention,
+  retentionDefaults,
+} from "../core/document-log.ts";
+import type { DocumentKind, DocumentSummary } from "../core/words.ts";
+import type {
+  ActivateCommand,
+  ActivateResult,
+  AppendCommand,
+  AppendResult,
+  DocumentStore,
+  StoredActivation,
+  StoredDocument,
+  StoredEvent,
+  StoredPurge,
+} from "./store.ts";
+
+const FILE_NAME = "control.sqlite";
+/** Goes up when the tables change; a file of another format is refused, not guessed at. */
+const FORMAT = 1;
+
+const TABLES = `
+  CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+  CREATE TABLE documents (
+    kind TEXT NOT NULL, id TEXT NOT NULL, latest INTEGER NOT NULL, active INTEGER, active_seq INTEGER,
+    PRIMARY KEY (kind, id)
+  ) STRICT;
+  CREATE INDEX documents_active_seq ON documents (active_seq);
+  CREATE TABLE versions (
+    kind TEXT NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL, created_at INTEGER NOT NULL,
+    author TEXT NOT NULL, note TEXT NOT NULL, body TEXT NOT NULL,
+    PRIMARY KEY (kind, id, version)
+  ) STRICT;
+  CREATE TABLE log (seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT, id TEXT, version INTEGER, purge_seq INTEGER) STRICT;
+  CREATE TABLE purges (
+    purge_seq INTEGER PRIMARY KEY AUTOINCREMENT, seq INTEGER NOT NULL UNIQUE, at INTEGER NOT NULL, request TEXT NOT NULL
+  ) STRICT;
+`;
+
+const SUMMARY = "v.kind, v.id, v.version, d.active, v.created_at, v.author, v.note";
+const JOINED = "versions v JOIN documents d ON d.kind = v.kind AND d.id = v.id";
+
+type Row = Record<string, SQLOutputValue>;
+
+export class SqliteStore implements DocumentStore {
+  readonly #database: DatabaseSync;
+  readonly #retention: Retention;
+  readonly #logId: string;
+  readonly #statements = new Map<string, StatementSync>();
+
+  /**
+   * Opens or makes the store in `stateDirectory` (made if missing).
+   * @param newLogId names the log if a new one is made
+   * @throws IsochroneError of source "configuration": the file is damaged, of another format, or another process has it
+   */
+  constructor(options: {
+    readonly stateDirectory: string;
+    readonly newLogId: string;
+    readonly retention?: Partial<Retention>;
+  }) {
+    this.#retention = { ...retentionDefaults, ...options.retention };
+    const path = join(options.stateDirectory, FILE_NAME);
+    let database: DatabaseSync | undefined;
+    try {
+      mkdirSync(options.stateDirectory, { recursive: true });
+      database = new DatabaseSync(path, { enableForeignKeyConstraints: false });
+      // Exclusive: a second control on the same directory must fail at the start, not corrupt the log.
+      database.exec("PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;");
+      database.exec("BEGIN IMMEDIATE; COMMIT;");
+      this.#database = database;
+      this.#logId = this.#prepareTables(options.newLogId);
+    } catch (cause) {
+      database?.close();
+      throw openError(path, cause);
+    }
+  }
+
+  append(command: AppendCommand): AppendResult {
+    const { kind, id, bodyText, author, note, atEpochMs } = command;
+    return this.#transaction(() => {
+      const decision = decideAppend(this.#head(kind, id), command.expectedVersion, command.activates);
+      if (decision.outcome === "conflict") return decision;
+      const { version } = decision;
+      this.#run(
+        "INSERT INTO documents (kind, id, latest) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET latest = excluded.latest",
+        kind,
+        id,
+        version,
+      );
+      this.#run(
+        "INSERT INTO versions (kind, id, version, created_at, author, note, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        kind,
+        id,
+        version,
+        atEpochMs,
+        author,
+        note,
+        bodyText,
+      );
+      const event = decision.activates ? this.#activate(kind, id, version, bodyText) : undefined;
+      const last = pruneUpTo(kind, version, this.#retention);
+      if (last > 0) {
+        this.#run(
+          "DELETE FROM versions WHERE kind = ?1 AND id = ?2 AND version <= ?3 AND version IS NOT (SELECT active FROM documents WHERE kind = ?1 AND id = ?2)",
+          kind,
+          id,
+          last,
+        );
+      }
+      return { outcome: "appended", summary: this.#summary(kind, id, version), event };
+    });
+  }
+
+  activate(command: ActivateCommand): ActivateResult {
+    const { kind, id, version } = command;
+    return this.#transaction(() => {
+      const head = this.#head(kind, id);
+      if (head.latestVersion === 0) return { outcome: "unknown-version" };
+      const stored = this.document(kind, id, version);
+      const decision = decideActivate(head, version, stored !== undefined, command.expectedActiveVersion);
+      if (stored !== undefined && decision.outcome === "unchanged") {
+        return { outcome: "unchanged", summary: stored.summary };
+      }
+      if (stored === undefined || decision.outcome !== "activated") {
+        return decision.outcome === "conflict" ? decision : { outcome: "unknown-version" };
+      }
+      const event = this.#activate(kind, id, version, stored.bodyText);
+      return { outcome: "activated", summary: this.#summary(kind, id, version), event };
+    });
+  }
+
+  appendPurge(request: PurgeRequest, atEpochMs: number): StoredPurge {
+    return this.#transaction(() => {
+      // The place and the number name each other, so the number is taken before its row exists.
+      const purgeSeq = this.newestPurgeSeq() + 1;
+      const seq = this.#appendLog(null, null, null, purgeSeq);
+      this.#run(
+        "INSERT INTO purges (purge_seq, seq, at, request) VALUES (?, ?, ?, ?)",
+        purgeSeq,
+        seq,
+        atEpochMs,
+        JSON.stringify(request),
+      );
+      this.#run("DELETE FROM purges WHERE purge_seq <= ?", purgeSeq - this.#retention.purgesMax);
+      return { type: "purge", seq, purge: { purgeSeq, atEpochMs, request } };
+    });
+  }
+
+  document(kind: DocumentKind, id: string, version?: number): StoredDocument | undefined {
+    const which = version === undefined ? "d.active" : "?3";
+    const row = this.#one(
+      `SELECT ${SUMMARY}, v.body FROM ${JOINED} WHERE v.kind = ?1 AND v.id = ?2 AND v.version = ${which}`,
+      kind,
+      id,
+      ...(version === undefined ? [] : [version]),
+    );
+    return row && { summary: summaryOf(row), bodyText: String(row["body"]) };
+  }
+
+  versions(kind: DocumentKind, id: string): readonly DocumentSummary[] {
+    return this.#all(
+      `SELECT ${SUMMARY} FROM ${JOINED} WHERE v.kind = ? AND v.id = ? ORDER BY v.version`,
+      kind,
+      id,
+    ).map(summaryOf);
+  }
+
+  documents(kind: DocumentKind): readonly DocumentSummary[] {
+    return this.#all(
+      `SELECT ${SUMMARY} FROM ${JOINED} WHERE v.kind = ? AND v.version = d.latest ORDER BY v.id`,
+      kind,
+    ).map(summaryOf);
+  }
+
+  documentCount(kind: DocumentKind): number {
+    return Number(this.#one("SELECT count(*) AS n FROM documents WHERE kind = ?", kind)?.["n"]);
+  }
+
+  activeProperties(): readonly PropertyDocument[] {
+    return this.#all(
+      `SELECT v.body FROM ${JOINED} WHERE v.kind = 'property' AND v.version = d.active ORDER BY v.id`,
+    ).map((row) => JSON.parse(String(row["body"])) as PropertyDocument);
+  }
+
+  bounds(): LogBounds {
+    const newestSeq = this.#newestOf("log");
+    const oldest = this.#one("SELECT min(seq) AS n FROM log")?.["n"];
+    return { logId: this.#logId, oldestSeq: typeof oldest === "number" ? oldest : newestSeq + 1, newestSeq };
+  }
+
+  events(afterSeq: number, upToSeq: number, limit: number): readonly StoredEvent[] {
+    const found: StoredEvent[] = [];
+    let after = afterSeq;
+    while (found.length < limit) {
+      const rows = this.#all(
+        "SELECT seq FROM log WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT 100",
+        after,
+        upToSeq,
+      );
+      for (const row of rows) {
+        after = Number(row["seq"]);
+        const event = this.event(after);
+        if (event !== undefined && found.length < limit) found.push(event);
+      }
+      if (rows.length < 100) break;
+    }
+    return found;
+  }
+
+  snapshotSeqs(): { readonly documents: readonly number[]; readonly purges: readonly number[] } {
+    const seqs = (sql: string) => this.#all(sql).map((row) => Number(row["seq"]));
+    return {
+      documents: seqs("SELECT active_seq AS seq FROM documents WHERE active IS NOT NULL ORDER BY active_seq"),
+      purges: seqs("SELECT seq FROM purges ORDER BY purge_seq"),
+    };
+  }
+
+  event(seq: number): StoredEvent | undefined {
+    const purge = this.#one("SELECT purge_seq, at, request FROM purges WHERE seq = ?", seq);
+    if (purge !== undefined) {
+      const request = JSON.parse(String(purge["request"])) as PurgeRequest;
+      return {
+        type: "purge",
+        seq,
+        purge: { purgeSeq: Number(purge["purge_seq"]), atEpochMs: Number(purge["at"]), request },
+      };
+    }
+    const row =
+      this.#one(
+        "SELECT v.kind, v.id, v.version, v.body FROM log l JOIN versions v ON v.kind = l.kind AND v.id = l.id AND v.version = l.version WHERE l.seq = ?",
+        seq,
+      ) ??
+      // An activation in force outlives its row in the log.
+      this.#one(
+        `SELECT v.kind, v.id, v.version, v.body FROM ${JOINED} WHERE d.active_seq = ? AND v.version = d.active`,
+        seq,
+      );
+    if (row === undefined) return undefined;
+    return {
+      type: "document",
+      seq,
+      kind: row["kind"] as DocumentKind,
+      id: String(row["id"]),
+      version: Number(row["version"]),
+      bodyText: String(row["body"]),
+    };
+  }
+
+  oldestPurgeSeq(): number | null {
+    const oldest = this.#one("SELECT min(purge_seq) AS n FROM purges")?.["n"];
+    return typeof oldest === "number" ? oldest : null;
+  }
+
+  newestPurgeSeq(): number {
+    return this.#newestOf("purges");
+  }
+
+  close(): void {
+    this.#statements.clear();
+    this.#database.close();
+  }
+
+  #head(kind: DocumentKind, id: string): DocumentHead {
+    const row = this.#one("SELECT latest, active FROM documents WHERE kind = ? AND id = ?", kind, id);
+    if (row === undefined) return emptyHead;
+    const active = row["active"];
+    return { latestVersion: Number(row["latest"]), activeVersion: active === null ? null : Number(active) };
+  }
+
+  #activate(kind: DocumentKind, id: string, version: number, bodyText: string): StoredActivation {
+    const seq = this.#appendLog(kind, id, version, null);
+    this.#run(
+      "UPDATE documents SET active = ?, active_seq = ? WHERE kind = ? AND id = ?",
+      version,
+      seq,
+      kind,
+      id,
+    );
+    return { type: "document", seq, kind, id, version, bodyText };
+  }
+
+  #appendLog(
+    kind: DocumentKind | null,
+    id: string | null,
+    version: number | null,
+    purgeSeq: number | null,
+  ): number {
+    const { lastInsertRowid } = this.#statement(
+      "INSERT INTO log (kind, id, version, purge_seq) VALUES (?, ?, ?, ?)",
+    ).run(kind, id, version, purgeSeq);
+    const seq = Number(lastInsertRowid);
+    this.#run("DELETE FROM log WHERE seq <= ?", seq - this.#retention.eventsMax);
+    return seq;
+  }
+
+  #summary(kind: DocumentKind, id: string, version: number): DocumentSummary {
+    const row = this.#one(
+      `SELECT ${SUMMARY} FROM ${JOINED} WHERE v.kind = ? AND v.id = ? AND v.version = ?`,
+      kind,
+      id,
+      version,
+    );
+    if (row === undefined) throw new RangeError(`${kind}/${id} has no version ${version}`);
+    return summaryOf(row);
+  }
+
+  /** AUTOINCREMENT's own memory: it outlives the deletion of the rows. */
+  #newestOf(table: "log" | "purges"): number {
+    return Number(this.#one("SELECT seq FROM sqlite_sequence WHERE name = ?", table)?.["seq"] ?? 0);
+  }
+
+  #prepareTables(newLogId: string): string {
+    const isNew = this.#one("SELECT name FROM sqlite_master WHERE name = 'meta'") === undefined;
+    if (isNew) {
+      this.#transaction(() => {
+        this.#database.exec(TABLES);
+        this.#run(
+          "INSERT INTO meta (key, value) VALUES ('format', ?), ('log_id', ?)",
+          String(FORMAT),
+          newLogId,
+        );
+      });
+    }
+    const meta = (key: string) => this.#one("SELECT value FROM meta WHERE key = ?", key)?.["value"];
+    const format = meta("format");
+    if (format !== String(FORMAT))
+      throw new Error(`it has format ${String(format)}, this version reads ${FORMAT}`);
+    return String(meta("log_id"));
+  }
+
+  #transaction<T>(work: () => T): T {
+    this.#database.exec("BEGIN IMMEDIATE");
+    let result: T;
+    try {
+      result = work();
+      this.#database.exec("COMMIT");
+    } catch (error) {
+      // A failed COMMIT may leave the transaction open (disk full); the change must then not be seen.
+      if (this.#database.isTransaction) this.#database.exec("ROLLBACK");
+      throw error;
+    }
+    return result;
+  }
+
+  #statement(sql: string): StatementSync {
+    let statement = this.#statements.get(sql);
+    if (statement === undefined) {
+      statement = this.#database.prepare(sql);
+      this.#statements.set(sql, statement);
+    }
+    return statement;
+  }
+
+  #run(sql: string, ...values: (string | number | null)[]): void {
+    this.#statement(sql).run(...values);
+  }
+
+  #one(sql: string, ...values: (string | number | null)[]): Row | undefined {
+    return this.#statement(sql).get(...values);
+  }
+
+  #all(sql: string, ...values: (string | number | null)[]): Row[] {
+    return this.#statement(sql).all(...values);
+  }
+}
+
+function summaryOf(row: Row): DocumentSummary {
+  const active = row["active"];
+  return {
+    kind: row["kind"] as DocumentKind,
+    id: String(row["id"]),
+    version: Number(row["version"]),
+    activeVersion: active === null ? null : Number(active),
+    createdAtEpochMs: Number(row["created_at"]),
+    author: String(row["author"]),
+    note: String(row["note"]),
+  };
+}
+
+function openError(path: string, cause: unknown): IsochroneError {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  const advice = /locked|busy/i.test(why)
+    ? "another control process uses this state directory; stop it or give another --state"
+    : /malformed|not a database|format/i.test(why)
+      ? "put back a copy of the file, or move it away to begin with an empty log"
+      : "check that the directory can be written";
+  return new IsochroneError(`Cannot open control's store ${JSON.stringify(path)}: ${why}; ${advice}`, {
+    code: "store-unusable",
+    source: "configuration",
+    retry: "never",
+    cause,
+  });
+}

@@ -1,0 +1,100 @@
+/**
+ * What a store of control must do; one contract test holds every implementation to it. Synchronous on purpose: a change is
+ * decided, written and synchronised in one turn, so that no two requests interleave and "acknowledged" means "on the disk".
+ */
+import type { PropertyDocument, PurgeEntry, PurgeRequest } from "#kit";
+import type { LogBounds, VersionConflict } from "../core/document-log.ts";
+import type { DocumentKind, DocumentSummary } from "../core/words.ts";
+
+export interface AppendCommand {
+  readonly kind: DocumentKind;
+  readonly id: string;
+  /** Canonical JSON of the body, checked by its schema. */
+  readonly bodyText: string;
+  readonly expectedVersion: number;
+  readonly activates: boolean;
+  readonly author: string;
+  readonly note: string;
+  readonly atEpochMs: number;
+}
+
+export interface ActivateCommand {
+  readonly kind: DocumentKind;
+  readonly id: string;
+  readonly version: number;
+  readonly expectedActiveVersion: number | null;
+}
+
+export interface StoredActivation {
+  readonly type: "document";
+  readonly seq: number;
+  readonly kind: DocumentKind;
+  readonly id: string;
+  readonly version: number;
+  readonly bodyText: string;
+}
+export interface StoredPurge {
+  readonly type: "purge";
+  readonly seq: number;
+  readonly purge: PurgeEntry;
+}
+export type StoredEvent = StoredActivation | StoredPurge;
+
+export interface StoredDocument {
+  readonly summary: DocumentSummary;
+  readonly bodyText: string;
+}
+
+export type AppendResult =
+  | {
+      readonly outcome: "appended";
+      readonly summary: DocumentSummary;
+      /** Absent when the version was not put in force. */
+      readonly event: StoredActivation | undefined;
+    }
+  | VersionConflict;
+
+export type ActivateResult =
+  | {
+      readonly outcome: "activated";
+      readonly summary: DocumentSummary;
+      readonly event: StoredActivation;
+    }
+  | { readonly outcome: "unchanged"; readonly summary: DocumentSummary }
+  | { readonly outcome: "unknown-version" }
+  | VersionConflict;
+
+/** Methods that change return only once the change would survive a power cut; they throw when it could not be made. */
+export interface DocumentStore {
+  append(command: AppendCommand): AppendResult;
+  activate(command: ActivateCommand): ActivateResult;
+  appendPurge(request: PurgeRequest, atEpochMs: number): StoredPurge;
+
+  /** The version asked for, or the active one; undefined when there is none. */
+  document(kind: DocumentKind, id: string, version?: number): StoredDocument | undefined;
+  /** Kept versions, oldest first. */
+  versions(kind: DocumentKind, id: string): readonly DocumentSummary[];
+  /** The newest version of each document of a kind, by id. */
+  documents(kind: DocumentKind): readonly DocumentSummary[];
+  /** Documents of a kind. */
+  documentCount(kind: DocumentKind): number;
+  /** Properties in force, by id. */
+  activeProperties(): readonly PropertyDocument[];
+
+  bounds(): LogBounds;
+  /**
+   * At most `limit` events behind `afterSeq` and up to `upToSeq`, in order. An activation whose body has been pruned is left
+   * out: a later one of the same document follows.
+   */
+  events(afterSeq: number, upToSeq: number, limit: number): readonly StoredEvent[];
+  /** Places of the activations in force and then of the kept purges, each in order: what a snapshot consists of. */
+  snapshotSeqs(): { readonly documents: readonly number[]; readonly purges: readonly number[] };
+  /** The event at a place, undefined when it is no longer kept. */
+  event(seq: number): StoredEvent | undefined;
+  /** Null when no purge is kept. */
+  oldestPurgeSeq(): number | null;
+  /** 0 when there never was one. */
+  newestPurgeSeq(): number;
+
+  close(): void;
+}
