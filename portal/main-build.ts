@@ -1,0 +1,15 @@
+/** Builds the page into the directory that is named: `node portal/main-build.ts DIRECTORY`. Run by `io/web-build.ts`. */
+import { join } from "node:path";
+import { build } from "vite";
+
+const [directory] = process.argv.slice(2);
+if (directory === undefined) {
+  console.error("usage: node portal/main-build.ts DIRECTORY");
+  process.exitCode = 2;
+} else {
+  await build({
+    configFile: join(import.meta.dirname, "vite.config.ts"),
+    logLevel: "warn",
+    build: { outDir: directory, emptyOutDir: true },
+  });
+}
