@@ -36,6 +36,7 @@ export {
 } from "./core/estimator.ts";
 export { type LinkEstimate, LinkTable } from "./core/link-table.ts";
 export { MapIndex, mapIndexOf } from "./core/map-index.ts";
+export { type NoiseModel, noiseDefaults, noisySample } from "./core/noise.ts";
 export { type PathMapSettings, pathEntry, pathMap, pathMapDefaults } from "./core/path-map.ts";
 export { believableSites, nextProbe, type ProbePlanInput, type ProbeSite } from "./core/probe-plan.ts";
 export {
@@ -50,3 +51,6 @@ export { type SnapshotProblem, type SnapshotProblemReason, snapshotProblems } fr
 export { type Suspension, type SuspensionSettings, suspend, suspensionDefaults } from "./core/suspension.ts";
 export { tierMap } from "./core/tier-map.ts";
 export { TopologyIndex, topologyIndexOf } from "./core/topology-index.ts";
+export { DnsCounters } from "./core/dns/counters.ts";
+export { DnsServer, type DnsServerOptions } from "./io/dns-server.ts";
+export { clientNetworksOf, type FeedSettings, feedDefaults, MeasurementFeed } from "./io/feed.ts";

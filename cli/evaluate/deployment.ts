@@ -13,8 +13,8 @@ import {
   type TopologyDocument,
   topologyDocument,
 } from "#kit";
+import { noisySample } from "#mapping";
 import type { RttMatrix } from "./matrix.ts";
-import { noisySample } from "./sites.ts";
 
 /** Enough for everyone: the evaluation is about distance, not about capacity. */
 const CAPACITY_PER_SECOND = 1e9;
@@ -105,7 +105,7 @@ function measureLink(
   let rttvarMs = 0;
   let lost = 0;
   for (let n = 0; n < LINK_SAMPLES; n++) {
-    const sample = noisySample(rttMs, random);
+    const sample = noisySample(rttMs, 0, random);
     if (sample === null) lost++;
     else if (srttMs === undefined) {
       srttMs = sample;

@@ -19,6 +19,7 @@ import {
   believableSites,
   MapEngine,
   nextProbe,
+  noisySample,
   TopologyIndex,
 } from "#mapping";
 import {
@@ -31,7 +32,7 @@ import {
   topologyOfSites,
 } from "./deployment.ts";
 import type { RttMatrix } from "./matrix.ts";
-import { chooseSites, type Figures, figures, noisySample, round } from "./sites.ts";
+import { chooseSites, type Figures, figures, round } from "./sites.ts";
 
 /** Pings of one probe: what one run of `ping` sends. */
 const PINGS = 5;
@@ -191,7 +192,7 @@ function probe(
       if (clusterId === undefined) break;
       const answered: number[] = [];
       for (let ping = 0; ping < PINGS; ping++) {
-        const rttMs = noisySample(matrix.rttMs(client, siteOf.get(clusterId) as number), noise);
+        const rttMs = noisySample(matrix.rttMs(client, siteOf.get(clusterId) as number), 0, noise);
         engine.handleSample({
           from: network.clientNetworkId,
           to: clusterId,

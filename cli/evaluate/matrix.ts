@@ -41,7 +41,7 @@ export const statistics: readonly Statistic[] = STATISTICS;
  * natural order that begins with a number. Throws IsochroneError with one line: file, place, what was found and expected.
  */
 export function readMatrix(source: string, statistic?: Statistic): RttMatrix {
-  const [path = "", member] = splitSource(source);
+  const [path, member] = splitSource(source);
   const file = readFileIfThere(path, FILE_BYTES_MAX);
   if (file === undefined) throw refused(path, "there is no such file");
   let bytes: Uint8Array = file;

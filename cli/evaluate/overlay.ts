@@ -4,11 +4,11 @@
  * decision costs is read from the matrix.
  */
 import { type ClusterId, type MonotonicMs, plusMs, Random } from "#kit";
-import { LinkTable, pathEntry, pathMapDefaults, TopologyIndex } from "#mapping";
+import { LinkTable, noisySample, pathEntry, pathMapDefaults, TopologyIndex } from "#mapping";
 import { PathChooser, pathChooserDefaults } from "../../transport/core/path-chooser.ts";
 import { clusterIdOf, linkReports, START, topologyOfSites } from "./deployment.ts";
 import type { RttMatrix } from "./matrix.ts";
-import { chooseSites, type Figures, figures, noisySample } from "./sites.ts";
+import { chooseSites, type Figures, figures } from "./sites.ts";
 
 export interface OverlayOptions {
   readonly sites: number;
@@ -113,7 +113,7 @@ function choosePath(
   const arriving: { readonly at: MonotonicMs; readonly probeId: number; readonly rttMs: number }[] = [];
   while (now < endAt) {
     for (let probe = chooser.pollTransmit(now); probe !== undefined; probe = chooser.pollTransmit(now)) {
-      const rttMs = noisySample(trueRttMs(probe.via), noise);
+      const rttMs = noisySample(trueRttMs(probe.via), 0, noise);
       // A lost probe is not reported: the chooser finds that out by itself.
       if (rttMs !== null) arriving.push({ at: plusMs(now, rttMs), probeId: probe.probeId, rttMs });
     }

@@ -44,24 +44,6 @@ export function chooseSites(matrix: RttMatrix, count: number, seed: number): num
   return chosen.sort((a, b) => a - b);
 }
 
-/**
- * One measurement of a path, as the Internet gives them: the travel time, jitter that only adds (lognormal, about 1 ms plus
- * 1 %), now and then a spike, now and then nothing. Undefined true time: nothing ever comes back.
- */
-export function noisySample(rttMs: number, random: Random): number | null {
-  const isLost = random.chance(LOSS_RATIO);
-  const jitter = Math.exp(random.normal(0, JITTER_SPREAD)) * (JITTER_MS + JITTER_RATIO * rttMs);
-  const spike = random.chance(SPIKE_RATIO) ? random.exponential(SPIKE_MS) : 0;
-  if (isLost || Number.isNaN(rttMs)) return null;
-  return rttMs + jitter + spike;
-}
-const LOSS_RATIO = 0.01;
-const SPIKE_RATIO = 0.03;
-const SPIKE_MS = 60;
-const JITTER_MS = 0.5;
-const JITTER_RATIO = 0.01;
-const JITTER_SPREAD = 0.8;
-
 /** What the evaluations print of a distribution, ms, to a thousandth. */
 export interface Figures {
   readonly mean: number;

@@ -6,6 +6,7 @@ import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import {
   type Clock,
+  type LivenessEvent,
   LivenessMonitor,
   type LivenessProbe,
   type LivenessSettings,
@@ -42,6 +43,7 @@ export class EdgeProber {
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #agent: Agent;
+  readonly #onEvent: (event: LivenessEvent) => void;
   #targets = new Map<string, ServerEntry>();
   #timer: NodeJS.Timeout | undefined;
   #isClosed = false;
@@ -51,11 +53,14 @@ export class EdgeProber {
     readonly logger: Logger;
     readonly dial: ProbeDial;
     readonly settings?: Partial<LivenessSettings>;
+    /** Told of each server that goes down or comes back. */
+    readonly onEvent?: (event: LivenessEvent) => void;
   }) {
     const settings = { ...probeDefaults, ...options.settings };
     this.#monitor = new LivenessMonitor(settings);
     this.#clock = options.clock;
     this.#logger = options.logger;
+    this.#onEvent = options.onEvent ?? (() => {});
     this.#agent = new Agent({
       connect: connectorOf(options.dial, settings.timeoutMs),
       // One probe of a server is in flight at most, so one connection is enough.
@@ -110,6 +115,7 @@ export class EdgeProber {
         server: event.id,
         reason: event.reason,
       });
+      this.#onEvent(event);
     }
     clearTimeout(this.#timer);
     const dueAt = this.#monitor.pollTimeout(now);

@@ -1,0 +1,100 @@
+/** The command line of `isochrone mapper`, parsed strictly. */
+import { isIP } from "node:net";
+import { parseArgs } from "node:util";
+
+export interface MapperOptions {
+  readonly worldFile: string;
+  readonly address: string;
+  /** 0: any. */
+  readonly port: number;
+  readonly controlUrl: string;
+  readonly stateDirectory: string;
+  readonly samplesPerSecond: number | undefined;
+  /** The first map need not resemble the one in force. */
+  readonly isForced: boolean;
+}
+
+/** The command line is wrong; the message is one line. */
+export class MapperOptionError extends Error {}
+
+export const mapperHelp = `Usage: isochrone mapper --world WORLD --listen ADDRESS:PORT --control URL --state DIR
+
+The mapping engine: measurements, load reports and liveness in, snapshots of the map out, published through
+control every 10 s and at once when a server dies or comes back.
+
+  --world FILE           client networks, and the links whose noisy samples are measured
+  --listen ADDRESS:PORT  HTTP: /livez /readyz /metrics, and with the token /.isochrone/status
+  --control URL          http://ADDRESS:PORT of control; may be away, then it is tried again
+  --state DIR            where the last known good topology and map are kept
+  --samples-per-second N the measurement budget, 1..100000; 100 unless told
+  --accept-change        the first map may differ from the one in force beyond what the check allows
+                         (after more than half of the client networks or clusters were removed on purpose)
+
+Environment: ISOCHRONE_CONTROL_TOKEN, the bearer token for control.
+
+Example:
+  isochrone mapper --world deploy/worlds/demo.yaml --listen 127.10.0.2:8080 \\
+    --control http://127.10.0.1:8080 --state /var/lib/isochrone/mapper`;
+
+/** Throws {@link MapperOptionError}. "help": `--help` was given. */
+export function parseMapperOptions(argv: readonly string[]): MapperOptions | "help" {
+  const values = parsed(argv);
+  if (values.help === true) return "help";
+  const samples = values["samples-per-second"];
+  if (
+    samples !== undefined &&
+    !(/^[0-9]{1,6}$/.test(samples) && Number(samples) >= 1 && Number(samples) <= 100_000)
+  )
+    throw new MapperOptionError(
+      `--samples-per-second: got ${JSON.stringify(samples)}, expected a whole number from 1 to 100000`,
+    );
+  const control = required("--control", values.control);
+  if (!URL.canParse(control) || !/^https?:$/.test(new URL(control).protocol))
+    throw new MapperOptionError(`--control: got ${JSON.stringify(control)}, expected http://ADDRESS:PORT`);
+  return {
+    worldFile: required("--world", values.world),
+    ...listenOf(required("--listen", values.listen)),
+    controlUrl: control,
+    stateDirectory: required("--state", values.state),
+    samplesPerSecond: samples === undefined ? undefined : Number(samples),
+    isForced: values["accept-change"] ?? false,
+  };
+}
+
+function parsed(argv: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...argv],
+      allowPositionals: false,
+      options: {
+        help: { type: "boolean", short: "h" },
+        world: { type: "string" },
+        listen: { type: "string" },
+        control: { type: "string" },
+        state: { type: "string" },
+        "samples-per-second": { type: "string" },
+        "accept-change": { type: "boolean" },
+      },
+    }).values;
+  } catch (error) {
+    throw new MapperOptionError(
+      (error instanceof Error ? error.message : String(error)).replaceAll(/\s+/g, " "),
+    );
+  }
+}
+
+function required(name: string, value: string | undefined): string {
+  if (value === undefined || value === "") throw new MapperOptionError(`${name} is missing; see --help`);
+  return value;
+}
+
+function listenOf(text: string): { address: string; port: number } {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([0-9]{1,5})$/.exec(text);
+  const address = match?.[1] ?? match?.[2] ?? "";
+  const port = Number(match?.[3]);
+  if (match === null || port > 65_535 || isIP(address) !== (match[1] === undefined ? 4 : 6))
+    throw new MapperOptionError(
+      `--listen: got ${JSON.stringify(text)}, expected ADDRESS:PORT such as 127.10.0.2:8080`,
+    );
+  return { address, port };
+}

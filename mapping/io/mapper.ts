@@ -1,0 +1,183 @@
+/** What drives the mapping engine in a deployment: measurements, reports, liveness and documents in, snapshots out. */
+import { ControlClient, DocumentKeeper } from "#control";
+import {
+  type Clock,
+  type ClusterId,
+  epochMs,
+  type MapSnapshot,
+  mapSnapshot,
+  type MonotonicMs,
+  type ServerId,
+  topologyDocument,
+} from "#kit";
+import { type Logger, systemClock } from "#kit/io";
+import { type World, WorldLinks } from "#kit/world";
+import { dial, installedWan } from "#transport";
+import { MapEngine } from "../core/engine.ts";
+import { type TopologyIndex, topologyIndexOf } from "../core/topology-index.ts";
+import { EdgeProber } from "./dns-liveness.ts";
+import { clientNetworksOf, MeasurementFeed } from "./feed.ts";
+import { MAP_ID, MapPublisher } from "./map-publisher.ts";
+
+/** Samples are handed over in small batches; nothing depends on their exact time. */
+const FEED_INTERVAL_MS = 100;
+
+export interface MapperSettings {
+  readonly world: World;
+  readonly controlUrl: string;
+  readonly token: string;
+  readonly stateDirectory: string;
+  readonly samplesPerSecond: number | undefined;
+  readonly isForced: boolean;
+  readonly logger: Logger;
+  readonly clock?: Clock;
+}
+
+export class Mapper {
+  readonly engine: MapEngine;
+  readonly prober: EdgeProber;
+  readonly publisher: MapPublisher;
+  readonly client: ControlClient;
+  readonly keeper: DocumentKeeper;
+  readonly #settings: MapperSettings;
+  readonly #clock: Clock;
+  readonly #feed: MeasurementFeed;
+  #topology: TopologyIndex | undefined;
+  #hasOwnMap = false;
+  #feedTimer: NodeJS.Timeout | undefined;
+  #engineTimer: NodeJS.Timeout | undefined;
+  #reports: { close(): void } | undefined;
+  #isClosed = false;
+
+  constructor(settings: MapperSettings) {
+    this.#settings = settings;
+    const { world, logger, controlUrl, token, stateDirectory } = settings;
+    const clock = settings.clock ?? systemClock;
+    this.#clock = clock;
+    this.engine = new MapEngine({ epochOf: (now) => epochMs(clock.epoch() - clock.monotonic() + now) });
+    this.client = new ControlClient({ url: controlUrl, token, nodeId: "mapper", dial, logger });
+    this.publisher = new MapPublisher(this.client, logger);
+    this.prober = new EdgeProber({
+      clock,
+      logger,
+      dial,
+      onEvent: (event) => {
+        this.engine.handleLiveness(event.id as ServerId, event.state === "up", event.at);
+        this.#turn();
+      },
+    });
+    this.#feed = new MeasurementFeed({
+      world,
+      links: new WorldLinks(world),
+      ...(settings.samplesPerSecond !== undefined && {
+        settings: { samplesPerSecond: settings.samplesPerSecond },
+      }),
+      isLost: (from, to) => this.#isCut(from, to) || this.#isDead(to),
+    });
+    this.keeper = new DocumentKeeper({ client: this.client, stateDirectory, logger });
+    this.keeper.keep(
+      "topology",
+      (value) => topologyDocument.parse(value),
+      (_id, body) => this.#setTopology(topologyIndexOf(body)),
+    );
+    this.keeper.keep(
+      "map",
+      (value) => mapSnapshot.parse(value),
+      (id, body, version, from) => {
+        if (id === MAP_ID) this.#takeMap(body, version, from === "control");
+      },
+    );
+  }
+
+  /** Rejects when the state directory cannot be used. Does not wait for control. */
+  async start(): Promise<void> {
+    await this.keeper.start();
+    const now = this.#clock.monotonic();
+    this.engine.handleClientNetworks(clientNetworksOf(this.#settings.world), now);
+    this.#reports = this.client.watch(
+      ["report"],
+      (event) => {
+        if (event.type === "report") this.engine.handleReport(event.report, this.#clock.monotonic());
+      },
+      {
+        onState: (state) => {
+          if (state === "connected") this.publisher.retryNow();
+        },
+      },
+    );
+    this.#measure(now);
+    this.#feedTimer = setInterval(() => this.#measure(this.#clock.monotonic()), FEED_INTERVAL_MS);
+    this.#turn();
+  }
+
+  /** Whether there is a map of this process's own making, or one that it took over. */
+  get isReady(): boolean {
+    return this.engine.snapshot !== undefined;
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    clearInterval(this.#feedTimer);
+    clearTimeout(this.#engineTimer);
+    this.publisher.close();
+    this.#reports?.close();
+    await this.prober.close();
+    await this.keeper.close();
+    await this.client.close();
+  }
+
+  #setTopology(topology: TopologyIndex): void {
+    this.#topology = topology;
+    this.engine.handleTopology(topology.topology, this.#clock.monotonic());
+    // Origins are the customers': their liveness is the parents' business.
+    this.prober.setServers(
+      [...topology.servers.values()]
+        .filter(
+          ({ cluster }) => cluster.role === "edge" || cluster.role === "parent" || cluster.role === "relay",
+        )
+        .map(({ server }) => server),
+    );
+    this.#turn();
+  }
+
+  /** The map in force: where to go on from, as long as no own one has been made. */
+  #takeMap(snapshot: MapSnapshot, version: number, isFromControl: boolean): void {
+    if (isFromControl) this.publisher.handleVersion(version);
+    if (this.#hasOwnMap) return;
+    this.engine.handlePrevious(snapshot, this.#clock.monotonic(), this.#settings.isForced);
+  }
+
+  #measure(now: MonotonicMs): void {
+    for (const sample of this.#feed.poll(now)) this.engine.handleSample(sample);
+  }
+
+  /** Acts on what is due, publishes what was made, and sets the one timer. */
+  #turn(): void {
+    if (this.#isClosed) return;
+    const now = this.#clock.monotonic();
+    this.engine.handleTimeout(now);
+    for (let event = this.engine.pollEvent(); event !== undefined; event = this.engine.pollEvent()) {
+      if (event.type === "snapshot") {
+        this.#hasOwnMap = true;
+        this.publisher.publish(event.snapshot);
+      } else
+        this.#settings.logger.error("snapshot-refused", { reason: event.reason, problems: event.problems });
+    }
+    clearTimeout(this.#engineTimer);
+    const dueAt = this.engine.pollTimeout();
+    if (dueAt === undefined) return;
+    this.#engineTimer = setTimeout(() => this.#turn(), Math.max(1, Math.ceil(dueAt - now)));
+  }
+
+  /** Every server of the cluster is down: nothing there would answer a user's probe either. */
+  #isDead(clusterId: ClusterId): boolean {
+    const servers = this.#topology?.edgeClusters.get(clusterId)?.entry.servers ?? [];
+    return servers.length > 0 && servers.every(({ serverId }) => !this.prober.isUp(serverId));
+  }
+
+  /** In an emulated world an operator cuts links; users behind a cut one see it. */
+  #isCut(from: string, to: string): boolean {
+    const cuts: readonly (readonly [string, string])[] = installedWan()?.cuts ?? [];
+    return cuts.some(([a, b]) => (a === from && b === to) || (a === to && b === from));
+  }
+}
