@@ -11,7 +11,7 @@ export {
 } from "./address-plan.ts";
 export { worldJsonSchema } from "./json-schema.ts";
 export { type LinkProperties, WorldLinks } from "./links.ts";
-export { parseWorld, WORLD_TEXT_LENGTH_MAX, WorldError } from "./parse-world.ts";
+export { parseWorld, parseYaml, WORLD_TEXT_LENGTH_MAX, WorldError } from "./parse-world.ts";
 export {
   type ContentKind,
   contentKinds,

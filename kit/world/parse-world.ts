@@ -35,20 +35,37 @@ export class WorldError extends Error {
  * once, does not fit the schema (unknown keys are refused) or breaks a law of laws.ts.
  */
 export function parseWorld(yamlText: string, fileName: string): World {
-  if (yamlText.length > WORLD_TEXT_LENGTH_MAX) {
-    const what = `(document): got ${yamlText.length} characters, expected at most ${WORLD_TEXT_LENGTH_MAX}`;
-    throw new WorldError(fileName, 1, 1, what);
-  }
-  const lines = new LineCounter();
-  const fail = (offset: number, what: string, cause?: unknown): never => {
-    const { line, col } = lines.linePos(Math.min(offset, yamlText.length));
-    throw new WorldError(fileName, Math.max(1, line), Math.max(1, col), what, { cause });
-  };
-  const { document, value } = readYaml(yamlText, lines, fail);
-  try {
+  return parseYaml(yamlText, fileName, "a world", (value) => {
     const world = worldSchema.parse(value);
     checkLaws(world);
     return world;
+  });
+}
+
+/**
+ * What `parse` makes of the one YAML 1.2 (or JSON) document in `yamlText`. `what` names it in messages: "a world".
+ *
+ * Throws {@link WorldError} when the text is not such a document with string keys that each occur once, or `parse` throws
+ * ParseError: the message then has the line and column of the value that the error's path leads to.
+ */
+export function parseYaml<T>(
+  yamlText: string,
+  fileName: string,
+  what: string,
+  parse: (value: unknown) => T,
+): T {
+  if (yamlText.length > WORLD_TEXT_LENGTH_MAX) {
+    const problem = `(document): got ${yamlText.length} characters, expected at most ${WORLD_TEXT_LENGTH_MAX}`;
+    throw new WorldError(fileName, 1, 1, problem);
+  }
+  const lines = new LineCounter();
+  const fail = (offset: number, problem: string, cause?: unknown): never => {
+    const { line, col } = lines.linePos(Math.min(offset, yamlText.length));
+    throw new WorldError(fileName, Math.max(1, line), Math.max(1, col), problem, { cause });
+  };
+  const { document, value } = readYaml(yamlText, what, lines, fail);
+  try {
+    return parse(value);
   } catch (error) {
     if (error instanceof ParseError) return fail(offsetOf(document, error), error.message, error);
     throw error;
@@ -59,6 +76,7 @@ type Fail = (offset: number, what: string, cause?: unknown) => never;
 
 function readYaml(
   yamlText: string,
+  expected: string,
   lines: LineCounter,
   fail: Fail,
 ): { document: Document.Parsed; value: unknown } {
@@ -83,14 +101,14 @@ function readYaml(
       );
     }
     if (document.contents === null || (isScalar(document.contents) && document.contents.value === null)) {
-      return fail(yamlText.length, "(document): got an empty document, expected a world");
+      return fail(yamlText.length, `(document): got an empty document, expected ${expected}`);
     }
     value = document.toJS({ maxAliasCount: ALIAS_COUNT_MAX });
   } catch (error) {
     if (error instanceof WorldError) throw error;
     // Nesting so deep that the parser's stack ends, or aliases beyond the count.
     const reason = error instanceof Error ? error.message.slice(0, REASON_LENGTH_MAX) : "unknown";
-    return fail(0, `(document): got YAML that cannot be expanded (${reason}), expected a world`, error);
+    return fail(0, `(document): got YAML that cannot be expanded (${reason}), expected ${expected}`, error);
   }
   return { document, value };
 }

@@ -1,0 +1,296 @@
+/** `isochrone config`: a customer's property from file to force and back, from the command line. */
+import { userInfo } from "node:os";
+import { basename } from "node:path";
+import { parseArgs } from "node:util";
+import { type ControlClient, ControlError, type DocumentChange, diffDocuments } from "#control";
+import { type PropertyDocument, propertyDocument, quoteValue } from "#kit";
+import { readFileIfThere } from "#kit/io";
+import { parseYaml } from "#kit/world";
+import { withControl } from "./resolve-control.ts";
+import { formatTable } from "./table.ts";
+import { UsageError } from "./usage.ts";
+
+const help = `Usage: isochrone config ACTION [options]
+
+  list                                   every property: newest and active version
+  show PROPERTY [--version N]            a version as JSON; without --version the active one
+  versions PROPERTY                      every version: when, by whom, why
+  validate FILE                          checks a YAML or JSON file, without control
+  push FILE [--note TEXT] [--activate]   checks, shows what changes, appends a version
+  diff PROPERTY --from N --to M          what differs between two versions
+  activate PROPERTY --version N          puts a version in force, forward or back
+  rollback PROPERTY [--version N]        back to N, or to the newest version before the active one
+
+Options: --control URL (token by ISOCHRONE_CONTROL_TOKEN; without it the world that runs here), --state DIR, --json
+Exit code: 0 done, 1 control refused or is not there, 2 bad usage or bad file.
+
+Examples:
+  isochrone config show shop-www > shop-www.json
+  isochrone config push shop-www.json --note "cache images for a day"
+  isochrone config diff shop-www --from 2 --to 3
+  isochrone config activate shop-www --version 3
+  isochrone config rollback shop-www`;
+
+/** What control takes of one property. */
+const FILE_BYTES_MAX = 1024 * 1024;
+
+interface Options {
+  readonly json: boolean;
+  readonly version: number | undefined;
+  readonly from: number | undefined;
+  readonly to: number | undefined;
+  readonly note: string | undefined;
+  readonly activate: boolean;
+}
+
+type Action = (client: ControlClient, subject: string, options: Options) => Promise<void>;
+
+/** What each action needs on its command line, and what it does. */
+const actions: Readonly<
+  Record<
+    string,
+    { readonly subject: string | undefined; readonly flags: readonly string[]; readonly run: Action }
+  >
+> = {
+  list: { subject: undefined, flags: [], run: list },
+  show: { subject: "PROPERTY", flags: ["version"], run: show },
+  versions: { subject: "PROPERTY", flags: [], run: versions },
+  push: { subject: "FILE", flags: ["note", "activate"], run: push },
+  diff: { subject: "PROPERTY", flags: ["from", "to"], run: diff },
+  activate: { subject: "PROPERTY", flags: ["version"], run: activate },
+  rollback: { subject: "PROPERTY", flags: ["version"], run: rollback },
+};
+
+export async function main(argv: readonly string[]): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args: [...argv],
+    allowPositionals: true,
+    options: {
+      control: { type: "string" },
+      state: { type: "string" },
+      json: { type: "boolean" },
+      version: { type: "string" },
+      from: { type: "string" },
+      to: { type: "string" },
+      note: { type: "string" },
+      activate: { type: "boolean" },
+      help: { type: "boolean", short: "h" },
+    },
+  });
+  if (values.help) {
+    console.log(help);
+    return 0;
+  }
+  const [name = "", subject, ...more] = positionals;
+  if (name === "validate") {
+    requireSubject(name, "FILE", subject, more);
+    const property = readPropertyFile(subject ?? "");
+    console.log(
+      `${subject}: property ${property.propertyId} of ${property.customerId} is valid (${property.hostnames.join(", ")})`,
+    );
+    return 0;
+  }
+  const action = Object.hasOwn(actions, name) ? actions[name] : undefined;
+  if (action === undefined) {
+    throw new UsageError(
+      `${name === "" ? "an action is missing" : `no action ${JSON.stringify(name)}`}; there are ${Object.keys(actions).join(", ")}, validate (see --help)`,
+    );
+  }
+  requireSubject(name, action.subject, subject, more);
+  for (const flag of ["version", "from", "to", "note", "activate"] as const) {
+    if (values[flag] !== undefined && !action.flags.includes(flag)) {
+      throw new UsageError(`config ${name} takes no --${flag}; see --help`);
+    }
+  }
+  const options: Options = {
+    json: values.json ?? false,
+    version: versionOf("--version", values.version),
+    from: versionOf("--from", values.from),
+    to: versionOf("--to", values.to),
+    note: values.note,
+    activate: values.activate ?? false,
+  };
+  try {
+    await withControl(values, (client) => action.run(client, subject ?? "", options));
+    return 0;
+  } catch (error) {
+    if (error instanceof ControlError) throw new UsageError(error.message, 1);
+    throw error;
+  }
+}
+
+function requireSubject(
+  name: string,
+  wanted: string | undefined,
+  subject: string | undefined,
+  more: readonly string[],
+): void {
+  if (wanted === undefined ? subject !== undefined : subject === undefined || more.length > 0) {
+    throw new UsageError(
+      `config ${name} takes ${wanted === undefined ? "no argument" : `one ${wanted}`}; see --help`,
+    );
+  }
+}
+
+function versionOf(flag: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  if (!/^[1-9]\d{0,14}$/.test(text))
+    throw new UsageError(`${flag} ${JSON.stringify(text)} is not a version number (1, 2, ...)`);
+  return Number(text);
+}
+
+function required(flag: string, version: number | undefined): number {
+  if (version === undefined)
+    throw new UsageError(`${flag} is missing; "isochrone config versions PROPERTY" lists the versions`);
+  return version;
+}
+
+/** The property of a file; WorldError with file, line and column, or {@link UsageError}, when there is none. */
+function readPropertyFile(path: string): PropertyDocument {
+  const data = readFileIfThere(path, FILE_BYTES_MAX);
+  if (data === undefined) throw new UsageError(`No file ${JSON.stringify(path)}`);
+  return parseYaml(data.toString("utf8"), path, "a property", (value) => propertyDocument.parse(value));
+}
+
+async function list(client: ControlClient, _subject: string, options: Options): Promise<void> {
+  const found = await client.documents("property");
+  if (options.json) return console.log(JSON.stringify(found, null, 2));
+  const rows = found.map((one) => [
+    one.id,
+    one.version,
+    one.activeVersion ?? "-",
+    dateOf(one.createdAtEpochMs),
+    one.author,
+    one.note,
+  ]);
+  console.log(formatTable(["property", "newest", "active", "at", "by", "note"], rows));
+}
+
+async function show(client: ControlClient, property: string, options: Options): Promise<void> {
+  const found = await client.document("property", property, options.version);
+  if (found !== undefined) return console.log(JSON.stringify(options.json ? found : found.body, null, 2));
+  const which = options.version === undefined ? "active version" : `version ${options.version}`;
+  throw new UsageError(
+    `There is no ${which} of ${JSON.stringify(property)}; "isochrone config versions ${property}" lists them`,
+    1,
+  );
+}
+
+async function versions(client: ControlClient, property: string, options: Options): Promise<void> {
+  const found = await knownVersions(client, property);
+  if (options.json) return console.log(JSON.stringify(found, null, 2));
+  const rows = found.map((one) => [
+    one.version,
+    one.version === one.activeVersion ? "active" : "",
+    dateOf(one.createdAtEpochMs),
+    one.author,
+    one.note,
+  ]);
+  console.log(formatTable(["version", "state", "at", "by", "note"], rows));
+}
+
+async function push(client: ControlClient, path: string, options: Options): Promise<void> {
+  const property = readPropertyFile(path);
+  const { propertyId } = property;
+  const newest = (await client.versions("property", propertyId)).at(-1);
+  const before = newest && (await client.document("property", propertyId, newest.version));
+  const changes = before === undefined ? undefined : diffDocuments(before.body, property);
+  if (changes?.length === 0 && !options.activate) {
+    console.log(`${propertyId}: nothing to push, version ${newest?.version} says the same`);
+    return;
+  }
+  if (changes !== undefined && !options.json) printChanges(changes);
+  const summary = await client.put("property", propertyId, property, {
+    expectedVersion: newest?.version ?? 0,
+    note: options.note ?? `from ${basename(path)}`,
+    author: authorName(),
+    activate: options.activate,
+  });
+  if (options.json) return console.log(JSON.stringify({ ...summary, changes: changes ?? [] }, null, 2));
+  const state = options.activate
+    ? "active"
+    : `not active; put it in force with: isochrone config activate ${propertyId} --version ${summary.version}`;
+  console.log(`${propertyId}: version ${summary.version} stored, ${state}`);
+}
+
+async function diff(client: ControlClient, property: string, options: Options): Promise<void> {
+  const changes = await client.diff(
+    "property",
+    property,
+    required("--from", options.from),
+    required("--to", options.to),
+  );
+  if (options.json) return console.log(JSON.stringify(changes, null, 2));
+  if (changes.length === 0) console.log("no difference");
+  else printChanges(changes);
+}
+
+async function activate(client: ControlClient, property: string, options: Options): Promise<void> {
+  const version = required("--version", options.version);
+  const present = (await knownVersions(client, property)).at(-1)?.activeVersion ?? null;
+  await putInForce(client, property, present, version, options);
+}
+
+async function rollback(client: ControlClient, property: string, options: Options): Promise<void> {
+  const known = await knownVersions(client, property);
+  const present = known.at(-1)?.activeVersion ?? null;
+  if (present === null)
+    throw new UsageError(`No version of "${property}" is active, so there is nothing to roll back`, 1);
+  const version = options.version ?? known.findLast((one) => one.version < present)?.version;
+  if (version === undefined)
+    throw new UsageError(`Version ${present} of "${property}" is the first: there is none before it`, 1);
+  if (version >= present)
+    throw new UsageError(
+      `Version ${version} is not before the active one, ${present}; use: isochrone config activate`,
+    );
+  await putInForce(client, property, present, version, options);
+}
+
+async function putInForce(
+  client: ControlClient,
+  property: string,
+  from: number | null,
+  version: number,
+  options: Options,
+): Promise<void> {
+  const changes =
+    from === null || from === version ? [] : await client.diff("property", property, from, version);
+  const summary = await client.activate("property", property, { version, expectedActiveVersion: from });
+  if (options.json) return console.log(JSON.stringify({ ...summary, changes }, null, 2));
+  printChanges(changes);
+  console.log(
+    `${property}: version ${version} is active${from === null || from === version ? "" : ` (was ${from})`}`,
+  );
+}
+
+async function knownVersions(client: ControlClient, property: string) {
+  const known = await client.versions("property", property);
+  if (known.length > 0) return known;
+  throw new UsageError(
+    `There is no property ${JSON.stringify(property)}; "isochrone config list" lists them`,
+    1,
+  );
+}
+
+function printChanges(changes: readonly DocumentChange[]): void {
+  for (const change of changes) {
+    const from = "from" in change ? quoteValue(change.from) : undefined;
+    const to = "to" in change ? quoteValue(change.to) : undefined;
+    if (from === undefined) console.log(`+ ${change.path}: ${to}`);
+    else if (to === undefined) console.log(`- ${change.path}: ${from}`);
+    else console.log(`~ ${change.path}: ${from} -> ${to}`);
+  }
+}
+
+function dateOf(epochMs: number): string {
+  return new Date(epochMs).toISOString().replace(/\.\d+Z$/, "Z");
+}
+
+function authorName(): string {
+  try {
+    return userInfo().username.slice(0, 100);
+  } catch {
+    // A container may run under a user id without a name.
+    return "cli";
+  }
+}

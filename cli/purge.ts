@@ -1,0 +1,89 @@
+/** `isochrone purge`: forget URLs or tags at every server, and see that each has. */
+import { parseArgs } from "node:util";
+import { ControlError } from "#control";
+import { ParseError, purgeRequest } from "#kit";
+import { withControl } from "./resolve-control.ts";
+import { UsageError } from "./usage.ts";
+
+const help = `Usage: isochrone purge --property ID (--url URL | --tag TAG)... [--soft] [--json]
+
+Every edge and parent forgets the URLs (all variants) or what carries the tags, and says so.
+--soft makes it stale instead: it may be served while it is validated again.
+--json prints each step as one JSON line.
+Options: --control URL (token by ISOCHRONE_CONTROL_TOKEN; without it the world that runs here), --state DIR
+Exit code: 0 every server acknowledged, 1 not all did or control is not there, 2 bad usage.
+
+Examples:
+  isochrone purge --property shop-www --url http://www.shop.example/a.css
+  isochrone purge --property shop-www --tag product-17 --tag product-18 --soft`;
+
+export async function main(argv: readonly string[]): Promise<number> {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: {
+      property: { type: "string" },
+      url: { type: "string", multiple: true },
+      tag: { type: "string", multiple: true },
+      soft: { type: "boolean" },
+      json: { type: "boolean" },
+      control: { type: "string" },
+      state: { type: "string" },
+      help: { type: "boolean", short: "h" },
+    },
+  });
+  if (values.help) {
+    console.log(help);
+    return 0;
+  }
+  const request = parseRequest(values);
+  const isJson = values.json ?? false;
+  try {
+    const result = await withControl(values, (client) =>
+      client.purge(request, (progress) => {
+        if (isJson) console.log(JSON.stringify(progress));
+        else if (progress.type === "accepted") {
+          console.log(`purge ${progress.purgeSeq}: sent to ${progress.servers.length} servers`);
+          if (progress.missing.length > 0) console.log(`not heard of lately: ${progress.missing.join(", ")}`);
+        } else if (progress.type === "ack") {
+          console.log(
+            `  ${progress.serverId}: ${progress.removed} removed after ${formatMs(progress.elapsedMs)}`,
+          );
+        }
+      }),
+    );
+    if (!isJson) {
+      if (result.unacknowledged.length > 0)
+        console.log(`not acknowledged: ${result.unacknowledged.join(", ")}`);
+      console.log(`${result.acked}/${result.expected} servers in ${formatMs(result.elapsedMs)}`);
+    }
+    return result.acked === result.expected ? 0 : 1;
+  } catch (error) {
+    if (error instanceof ControlError) throw new UsageError(error.message, error.code === "refused" ? 2 : 1);
+    throw error;
+  }
+}
+
+function parseRequest(values: {
+  readonly property?: string | undefined;
+  readonly url?: string[] | undefined;
+  readonly tag?: string[] | undefined;
+  readonly soft?: boolean | undefined;
+}) {
+  if (values.property === undefined) throw new UsageError("--property ID is missing; see --help");
+  try {
+    return purgeRequest.parse({
+      propertyId: values.property,
+      urls: values.url ?? [],
+      tags: values.tag ?? [],
+      mode: values.soft === true ? "soft" : "hard",
+    });
+  } catch (error) {
+    if (error instanceof ParseError) throw new UsageError(`${error.message}; see --help`);
+    throw error;
+  }
+}
+
+/** `41 ms`; a purge of less than 1 ms is no news, so whole ones, rounded up. */
+function formatMs(ms: number): string {
+  return `${Math.ceil(ms)} ms`;
+}
