@@ -71,6 +71,14 @@ export class PurgeIndex {
     return true;
   }
 
+  /** Begins again at 0: control was set up anew and its numbers start over. The caller has emptied the store. */
+  restart(): void {
+    this.#marks.clear();
+    this.#generation = 0;
+    this.#floor = 0;
+    this.#newestTagPurge = 0;
+  }
+
   #mark(name: string, generation: number, mode: "soft" | "hard"): void {
     const marks = this.#marks.get(name) ?? { soft: 0, hard: 0 };
     marks[mode] = generation;

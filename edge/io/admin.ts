@@ -1,0 +1,181 @@
+/** What a server says about itself: health, metrics, status, and why a URL is answered the way it is. */
+import { timingSafeEqual } from "node:crypto";
+import { type Clock, IsochroneError, type ServerReport } from "#kit";
+import { parseAbsoluteUri } from "../core/cache-key.ts";
+import { freshness } from "../core/freshness.ts";
+import { fieldLines, fieldValue } from "../core/headers.ts";
+import { type Answer, type AnswerRecord, type Inbound, textAnswer } from "./exchange.ts";
+import type { EdgeHandler } from "./handler.ts";
+import type { StoredObject } from "./memory-store.ts";
+import type { PurgeIndex } from "../core/purge-index.ts";
+import type { Hop, Routing } from "./routing.ts";
+import type { Upstream } from "./upstream.ts";
+
+/** Servers that one explanation may pass: edge, owner, parent, its owner. */
+const EXPLAIN_DEPTH_MAX = 5;
+const EXPLAIN_BYTES_MAX = 1_048_576;
+const EXPLAIN_TIMEOUT_MS = 5_000;
+
+/** What explain needs; undefined while the server starts. */
+export interface ExplainParts {
+  readonly handler: EdgeHandler;
+  readonly routing: Routing;
+  readonly upstream: Upstream;
+  readonly purges: PurgeIndex;
+  readonly tier: () => number;
+  readonly clusterId: () => string | undefined;
+  /** `address:port` of a server of ours. */
+  readonly hostOf: (serverId: string) => string | undefined;
+}
+
+export interface AdminOptions {
+  readonly serverId: string;
+  readonly clock: Clock;
+  /** Undefined: nobody but proven peers may ask for status and explain. */
+  readonly token: string | undefined;
+  /** Undefined when ready, else why not. */
+  readonly notReady: () => string | undefined;
+  readonly metrics: () => Promise<string>;
+  readonly report: () => ServerReport | undefined;
+  readonly parts: () => ExplainParts | undefined;
+}
+
+const RECORD: AnswerRecord = { outcome: "admin", status: undefined, propertyId: undefined, upstream: undefined };
+
+const json = (status: number, value: unknown): Answer =>
+  textAnswer(status, `${JSON.stringify(value, undefined, 2)}\n`, RECORD, [], "application/json");
+
+export class Admin {
+  readonly #o: AdminOptions;
+  readonly #token: Buffer | undefined;
+
+  constructor(options: AdminOptions) {
+    this.#o = options;
+    this.#token = options.token === undefined || options.token === "" ? undefined : Buffer.from(options.token);
+  }
+
+  async answer(inbound: Inbound): Promise<Answer> {
+    const { head } = inbound;
+    const [path = "/", query = ""] = head.target.split("?", 2);
+    if (head.method !== "GET" && head.method !== "HEAD")
+      return textAnswer(405, "Only GET and HEAD are served here.\n", RECORD, [["Allow", "GET, HEAD"]]);
+    switch (path) {
+      case "/livez":
+        return textAnswer(200, "ok\n", RECORD);
+      case "/readyz": {
+        const why = this.#o.notReady();
+        return why === undefined ? textAnswer(200, "ready\n", RECORD) : textAnswer(503, `not ready: ${why}\n`, RECORD);
+      }
+      case "/metrics":
+        return textAnswer(200, await this.#o.metrics(), RECORD, [], "text/plain; version=0.0.4; charset=utf-8");
+      case "/.isochrone/status":
+      case "/.isochrone/explain": {
+        if (!this.#isAllowed(inbound))
+          return textAnswer(401, "An operator's token is required (Authorization: Bearer ...).\n", RECORD, [
+            ["WWW-Authenticate", "Bearer"],
+          ]);
+        if (path === "/.isochrone/status") {
+          const report = this.#o.report();
+          return report === undefined ? textAnswer(503, "not ready: starting\n", RECORD) : json(200, report);
+        }
+        return await this.#explain(inbound, new URLSearchParams(query).get("url") ?? "");
+      }
+      default:
+        return textAnswer(404, "No such page. There are /livez, /readyz, /metrics, /.isochrone/status, /.isochrone/explain?url=.\n", RECORD);
+    }
+  }
+
+  #isAllowed(inbound: Inbound): boolean {
+    if (inbound.peer !== undefined) return true;
+    const given = Buffer.from(/^Bearer (.+)$/i.exec(fieldValue(inbound.head.fields, "authorization") ?? "")?.[1] ?? "");
+    return this.#token !== undefined && given.length === this.#token.length && timingSafeEqual(given, this.#token);
+  }
+
+  async #explain(inbound: Inbound, url: string): Promise<Answer> {
+    const parts = this.#o.parts();
+    if (parts === undefined) return textAnswer(503, "not ready: starting\n", RECORD);
+    const address = parseAbsoluteUri(url);
+    if (address === undefined)
+      return json(400, { error: `url: got ${JSON.stringify(url.slice(0, 80))}, expected an absolute http or https URL` });
+    const self = { serverId: this.#o.serverId, clusterId: parts.clusterId() ?? null, tier: parts.tier(), url };
+    const plan = parts.handler.plan({ method: "GET", ...address, fields: [] });
+    if (plan === undefined) return json(200, { ...self, property: null, decision: { action: "refuse", reason: "unknown-host" } });
+    const decision = await parts.handler.decide(plan);
+    const stored = "stored" in decision ? decision.stored : undefined;
+    const hops = parts.routing.hopsFor(plan.property, plan.key, plan.keyHost, inbound.hop, plan.policy.bypass);
+    const next = hops[0];
+    return json(200, {
+      ...self,
+      property: plan.property.propertyId ?? null,
+      ruleIndex: plan.policy.ruleIndex,
+      policy: plan.policy,
+      key: plan.key,
+      stored: stored === undefined ? null : this.#stored(parts, plan, stored),
+      decision: {
+        action: decision.action,
+        reason: "reason" in decision ? decision.reason : decision.action === "hit" ? "fresh" : "stale-while-revalidate",
+        ...("detail" in decision && decision.detail !== undefined && { detail: decision.detail }),
+      },
+      owner: parts.routing.ownerOf(plan.key) ?? null,
+      isOwner: parts.routing.isOwner(plan.key, inbound.hop),
+      alternatives: hops.slice(1).map(({ kind, name }) => ({ kind, name })),
+      nextHop: next === undefined ? null : { kind: next.kind, name: next.name, path: parts.upstream.explainPath(next.target) },
+      next: next === undefined ? null : await this.#explainNext(parts, inbound, next, url),
+    });
+  }
+
+  #stored(
+    parts: ExplainParts,
+    plan: NonNullable<ReturnType<EdgeHandler["plan"]>>,
+    stored: StoredObject,
+  ): Record<string, unknown> {
+    const fresh = freshness(stored, plan.policy, this.#o.clock.epoch());
+    return {
+      status: stored.status,
+      state: fresh.isFresh ? "fresh" : "stale",
+      ageSeconds: fresh.ageSeconds,
+      lifetimeSeconds: fresh.lifetime.seconds,
+      lifetimeSource: fresh.lifetime.source,
+      ttlSeconds: fresh.ttlSeconds,
+      bodyBytes: stored.body.bytes,
+      tags: stored.tags,
+      nominatedFields: stored.nominatedFields,
+      isInvalidated: stored.isInvalidated,
+      purgeState: parts.purges.stateOf(plan.purgeScope, plan.key, stored),
+      storedAtEpochMs: stored.responseTime,
+    };
+  }
+
+  /** The next server's own explanation, nested; what fails is said in its place. */
+  async #explainNext(parts: ExplainParts, inbound: Inbound, hop: Hop, url: string): Promise<unknown> {
+    if (hop.target.kind !== "server") return null;
+    const depth = Number(fieldLines(inbound.head.fields, "isochrone-explain")[0] ?? "0");
+    if (!(depth < EXPLAIN_DEPTH_MAX)) return { error: "too many servers in one explanation" };
+    const host = parts.hostOf(hop.target.serverId);
+    if (host === undefined) return { error: `server "${hop.target.serverId}" is not in the topology` };
+    try {
+      const response = await parts.upstream.request(hop.target, {
+        method: "GET",
+        path: `/.isochrone/explain?url=${encodeURIComponent(url)}`,
+        headers: [
+          ["Host", host],
+          ["Isochrone-Explain", String(depth + 1)],
+          ["Isochrone-Tier", String(parts.tier())],
+          ...(hop.kind === "owner" ? [["Isochrone-Owner", "1"] as const] : []),
+        ],
+        signal: AbortSignal.timeout(EXPLAIN_TIMEOUT_MS),
+      });
+      const chunks: Buffer[] = [];
+      let bytes = 0;
+      for await (const chunk of response.body as AsyncIterable<Buffer>) {
+        bytes += chunk.length;
+        if (bytes > EXPLAIN_BYTES_MAX) return { error: "the explanation is too large" };
+        chunks.push(chunk);
+      }
+      const text = Buffer.concat(chunks).toString("utf8");
+      return response.status === 200 ? (JSON.parse(text) as unknown) : { error: `status ${response.status}: ${text.trim()}` };
+    } catch (error) {
+      return { error: error instanceof IsochroneError ? error.message : String(error) };
+    }
+  }
+}

@@ -1,0 +1,99 @@
+/** Puts the parts of one edge process together: the same for alone and for a node of a deployment. */
+import type { Clock } from "#kit";
+import type { Logger } from "#kit/io";
+import type { EdgeSettings } from "../config.ts";
+import { PurgeIndex } from "../core/purge-index.ts";
+import { CollapseTable } from "./collapse.ts";
+import { DiskStore } from "./disk-store.ts";
+import type { Answer, Inbound } from "./exchange.ts";
+import { Filler } from "./filler.ts";
+import { Forwarder } from "./forwarder.ts";
+import { EdgeHandler } from "./handler.ts";
+import { MemoryStore } from "./memory-store.ts";
+import { EdgeMetrics } from "./metrics.ts";
+import { ObjectStore } from "./object-store.ts";
+import { Prefetcher } from "./prefetcher.ts";
+import type { Routing } from "./routing.ts";
+import type { Upstream } from "./upstream.ts";
+
+export interface EdgeParts {
+  readonly settings: EdgeSettings;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Lower case; stands in Cache-Status, Via and CDN-Loop. */
+  readonly cacheName: string;
+  readonly routing: Routing;
+  readonly upstream: Upstream;
+  readonly tier: () => number;
+  /** Undefined: no disk store. */
+  readonly diskDirectory?: string | undefined;
+  readonly metrics?: EdgeMetrics | undefined;
+  readonly purges?: PurgeIndex | undefined;
+}
+
+/** The cache with everything behind it, but no socket. */
+export class Edge {
+  readonly store: ObjectStore;
+  readonly purges: PurgeIndex;
+  readonly collapse: CollapseTable;
+  readonly filler: Filler;
+  readonly handler: EdgeHandler;
+  readonly prefetcher: Prefetcher;
+  readonly metrics: EdgeMetrics;
+  readonly routing: Routing;
+  readonly upstream: Upstream;
+
+  constructor(parts: EdgeParts) {
+    const { settings, clock, logger, routing, upstream, cacheName } = parts;
+    const disk =
+      parts.diskDirectory === undefined ? undefined : new DiskStore(parts.diskDirectory, settings.diskBytes, logger);
+    this.metrics = parts.metrics ?? new EdgeMetrics();
+    this.routing = routing;
+    this.upstream = upstream;
+    this.store = new ObjectStore(new MemoryStore(settings.memoryBytes), disk);
+    this.purges = parts.purges ?? new PurgeIndex();
+    this.collapse = new CollapseTable(settings.uncacheableMemoryMs);
+    const { store, purges, collapse, metrics } = this;
+    const forwarder = new Forwarder({ upstream, clock, settings, metrics, cdnId: cacheName, tier: parts.tier });
+    this.filler = new Filler({ forwarder, store, purges, collapse, clock, metrics, logger, settings });
+    this.handler = new EdgeHandler({
+      routing, forwarder, filler: this.filler, collapse, store, purges, clock, settings, metrics, logger, cacheName,
+    });
+    this.prefetcher = new Prefetcher({ handler: this.handler, settings, metrics, clock });
+    this.#gauges();
+  }
+
+  #gauges(): void {
+    const { metrics, store, collapse, filler, prefetcher, purges } = this;
+    metrics.gauge("cache_bytes", "Bytes in the memory store", () => store.memory.bytes);
+    metrics.gauge("cache_objects", "Stored responses in memory", () => store.memory.objects);
+    metrics.gauge("cache_evictions", "Stored responses pushed out of memory", () => store.memory.counters.evictions);
+    metrics.gauge("fills_active", "Fills in flight", () => filler.active);
+    metrics.gauge("fill_bytes", "Bytes that fills in flight hold", () => filler.fillBytes);
+    metrics.gauge("fills_begun", "Fills that others could join", () => collapse.counters.begun);
+    metrics.gauge("collapsed", "Requests that waited for another's fill", () => collapse.counters.joined);
+    metrics.gauge("prefetch_queue", "Objects waiting to be prefetched", () => prefetcher.queued);
+    metrics.gauge("purge_marks", "Keys and tags whose purge is remembered", () => purges.counters.marks);
+    const { disk } = store;
+    if (disk === undefined) return;
+    metrics.gauge("disk_bytes", "Bytes in the disk store", () => disk.bytes);
+    metrics.gauge("disk_objects", "Stored responses on disk", () => disk.objects);
+    metrics.gauge("disk_damaged", "Files that were damaged and dropped", () => disk.counters.damaged);
+    metrics.gauge("disk_skipped", "Objects not written because the queue was full", () => disk.counters.skipped);
+    metrics.gauge("disk_errors", "Reads and writes that the system refused", () => disk.counters.errors);
+  }
+
+  /** Reads the disk store's index. Rejects when the directory cannot be used. */
+  async open(): Promise<void> {
+    await this.store.disk?.open();
+  }
+
+  async handle(inbound: Inbound): Promise<Answer> {
+    return this.prefetcher.watch(inbound, await this.handler.handle(inbound));
+  }
+
+  async close(): Promise<void> {
+    this.prefetcher.close();
+    await this.store.disk?.flush();
+  }
+}

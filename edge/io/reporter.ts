@@ -1,0 +1,106 @@
+/** Tells control once a second how this server is, and writes an access record of each request. */
+import type { Clock, ClusterId, PropertyCounters, PropertyId, Role, ServerId, ServerReport } from "#kit";
+import type { Logger } from "#kit/io";
+import type { ControlClient, DocumentKeeper } from "#control";
+import type { Edge } from "./edge.ts";
+import type { ServedRequest } from "./server.ts";
+import type { Upstream } from "./upstream.ts";
+
+/** From one report to the next, ms. */
+const INTERVAL_MS = 1_000;
+/** Properties that are counted by themselves. */
+const PROPERTIES_MAX = 10_000;
+
+export interface ReporterOptions {
+  readonly client: ControlClient;
+  readonly edge: Edge;
+  readonly keeper: DocumentKeeper;
+  readonly transport: Upstream;
+  readonly clock: Clock;
+  readonly serverId: ServerId;
+  readonly clusterId: () => ClusterId;
+  readonly role: () => Role;
+  readonly incarnation: string;
+  readonly state: () => ServerReport["state"];
+  readonly active: () => number;
+  readonly stateDirectory: string;
+  readonly logger: Logger;
+}
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+export class Reporter {
+  readonly #o: ReporterOptions;
+  readonly #properties = new Map<PropertyId, Mutable<PropertyCounters>>();
+  #requests = 0;
+  #requestsBefore = 0;
+  #rateAt: number;
+  #requestsPerSecond = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #isPublishing = false;
+
+  constructor(options: ReporterOptions) {
+    this.#o = options;
+    this.#rateAt = options.clock.monotonic();
+  }
+
+  start(): void {
+    this.#timer = setInterval(() => {
+      const now = this.#o.clock.monotonic();
+      this.#requestsPerSecond = ((this.#requests - this.#requestsBefore) * 1_000) / Math.max(1, now - this.#rateAt);
+      this.#requestsBefore = this.#requests;
+      this.#rateAt = now;
+      // A control that hangs gets one report at a time, not a pile of them.
+      if (!this.#isPublishing) void this.publish();
+    }, INTERVAL_MS);
+  }
+
+  async publish(): Promise<void> {
+    this.#isPublishing = true;
+    await this.#o.client.publishReport(this.report());
+    this.#isPublishing = false;
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.#timer);
+    await Promise.resolve();
+  }
+
+  /** Counts a request, and what it cost its property. */
+  served(served: ServedRequest): void {
+    this.#requests++;
+    const { record, status } = served.answer;
+    const { propertyId } = record;
+    if (propertyId === undefined) return;
+    let counters = this.#properties.get(propertyId);
+    if (counters === undefined) {
+      if (this.#properties.size >= PROPERTIES_MAX) return;
+      counters = { requests: 0, hits: 0, bytesDown: 0, bytesUp: 0, errors5xx: 0 };
+      this.#properties.set(propertyId, counters);
+    }
+    counters.requests++;
+    if (record.outcome === "hit" || record.outcome === "stale") counters.hits++;
+    counters.bytesDown += served.result.bytesDown;
+    counters.bytesUp += served.inbound.bodyBytes ?? 0;
+    if (status >= 500) counters.errors5xx++;
+  }
+
+  report(): ServerReport {
+    const { edge, keeper, transport, clock } = this.#o;
+    return {
+      serverId: this.#o.serverId,
+      clusterId: this.#o.clusterId(),
+      role: this.#o.role(),
+      incarnation: this.#o.incarnation,
+      atEpochMs: Math.round(clock.epoch()),
+      state: this.#o.state(),
+      requestsPerSecond: this.#requestsPerSecond,
+      activeRequests: this.#o.active(),
+      cacheBytes: edge.store.memory.bytes,
+      cacheObjects: edge.store.memory.objects,
+      properties: Object.fromEntries([...this.#properties].map(([id, counters]) => [id, { ...counters }])) as ServerReport["properties"],
+      links: [...transport.linkReports()],
+      applied: { ...keeper.applied },
+    };
+  }
+}

@@ -1,0 +1,237 @@
+/** `isochrone edge`: the process. Flags, signals, exit codes; everything else is in io/. */
+import cluster from "node:cluster";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { AggregatorRegistry } from "prom-client";
+import { IsochroneError, type OriginTarget, ParseError, id, parseBytes, type ServerId } from "#kit";
+import { createLogger } from "#kit/io";
+import { installWanFromEnvironment } from "#transport";
+import { edgeDefaults, type EdgeSettings } from "./config.ts";
+import { startAlone } from "./io/alone.ts";
+import { EdgeMetrics } from "./io/metrics.ts";
+import { startNode } from "./io/node.ts";
+import { startWorkers, WORKER_NUMBER_VARIABLE, WORKER_PORT_VARIABLE } from "./io/workers.ts";
+
+const HELP = `Usage: isochrone edge --listen ADDRESS:PORT --origin URL [options]
+       isochrone edge --listen ADDRESS:PORT --node SERVER --control URL --state DIR
+
+A caching HTTP reverse proxy. Alone it needs no configuration: any Host is served from one origin, the origin's own
+Cache-Control decides what is stored, and what was stored is served when the origin is down.
+As a node (edge or parent, as the topology says) it follows the documents of a deployment.
+
+Alone:
+  --origin URL         http://HOST[:PORT] or https://HOST[:PORT]
+  --memory SIZE        memory store, such as 256MiB (default)
+  --disk DIR           keep objects on disk too; they survive a restart
+  --disk-size SIZE     disk store, such as 10GiB (default)
+  --workers N          processes that share the port, 1..64 (default 1)
+  --admin ADDRESS:PORT health and metrics: /livez /readyz /metrics
+Node:
+  --node SERVER        the server's id in the topology
+  --control URL        the control process; may be away: documents are kept in DIR
+  --state DIR          the process's own directory
+  --memory SIZE        memory store
+Both:
+  --listen ADDRESS:PORT  port 0 takes a free one
+  --help
+
+Examples:
+  isochrone edge --listen 127.0.0.1:8080 --origin http://127.0.0.1:9000
+  isochrone edge --listen 127.0.0.1:8080 --origin https://www.example.com --memory 1GiB --disk /var/cache/isochrone --workers 4
+  ISOCHRONE_CONTROL_TOKEN=... ISOCHRONE_PEER_KEY=... isochrone edge --listen 127.10.1.1:8080 --node fra-1 --control http://127.10.0.1:8080 --state state/fra-1
+`;
+
+/** Bad usage: one line, exit code 2. */
+class UsageError extends Error {}
+
+interface Endpoint {
+  readonly host: string;
+  readonly port: number;
+}
+
+function endpointOf(flag: string, value: string | undefined): Endpoint {
+  const match = /^(?:\[([0-9a-f:.]+)\]|([a-z0-9_.-]+)):([0-9]{1,5})$/i.exec(value ?? "");
+  const port = Number(match?.[3]);
+  if (!match || port > 65_535)
+    throw new UsageError(`--${flag}: got ${value === undefined ? "nothing" : JSON.stringify(value)}, expected ADDRESS:PORT such as 127.0.0.1:8080`);
+  return { host: match[1] ?? match[2] ?? "", port };
+}
+
+function originOf(value: string): OriginTarget {
+  const url = URL.canParse(value) ? new URL(value) : undefined;
+  if (!url || !/^https?:$/.test(url.protocol) || url.pathname !== "/" || url.search !== "" || url.username !== "")
+    throw new UsageError(`--origin: got ${JSON.stringify(value)}, expected http://HOST[:PORT] or https://HOST[:PORT] without a path`);
+  const isTls = url.protocol === "https:";
+  return {
+    scheme: isTls ? "https" : "http",
+    host: url.hostname.replace(/^\[|\]$/g, ""),
+    port: url.port === "" ? (isTls ? 443 : 80) : Number(url.port),
+    // A name on the Internet serves its own host only; an address serves whatever is asked.
+    ...(isTls && { hostHeader: url.host }),
+  };
+}
+
+function bytesOf(flag: string, value: string | undefined, whenAbsent: number, min: number): number {
+  if (value === undefined) return whenAbsent;
+  const bytes = parseBytes(value);
+  if (bytes === undefined || bytes < min) throw new UsageError(`--${flag}: got ${JSON.stringify(value)}, expected a size of at least ${min} bytes such as 256MiB`);
+  return bytes;
+}
+
+const MEBIBYTE = 2 ** 20;
+
+/** Runs until a signal ends it. Resolves with the exit code: 0 after a drain, 2 for bad usage or an address in use. */
+export async function main(argv: readonly string[]): Promise<number> {
+  try {
+    installWanFromEnvironment();
+    const { values } = parse(argv);
+    if (values.help === true) {
+      process.stdout.write(HELP);
+      return 0;
+    }
+    const listen = endpointOf("listen", values.listen);
+    if ((values.origin === undefined) === (values.node === undefined))
+      throw new UsageError("expected either --origin (alone) or --node (in a deployment); see --help");
+    const memoryBytes = bytesOf("memory", values.memory, edgeDefaults.memoryBytes, MEBIBYTE);
+    const diskBytes = bytesOf("disk-size", values["disk-size"], edgeDefaults.diskBytes, MEBIBYTE);
+    const settings: EdgeSettings = { ...edgeDefaults, memoryBytes, diskBytes };
+    if (values.node !== undefined) return await runNode(values.node, values, listen, settings);
+    if (values.control !== undefined || values.state !== undefined)
+      throw new UsageError("--control and --state belong to --node; alone nothing is controlled");
+    return await runAlone(values, listen, settings);
+  } catch (error) {
+    if (error instanceof UsageError || error instanceof ParseError || (error instanceof IsochroneError && error.source === "configuration")) {
+      process.stderr.write(`isochrone edge: ${error.message.replaceAll("\n", " ")}\n`);
+      return 2;
+    }
+    throw error;
+  }
+}
+
+function parse(argv: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...argv],
+      strict: true,
+      options: {
+        listen: { type: "string" },
+        origin: { type: "string" },
+        memory: { type: "string" },
+        disk: { type: "string" },
+        "disk-size": { type: "string" },
+        workers: { type: "string" },
+        admin: { type: "string" },
+        node: { type: "string" },
+        control: { type: "string" },
+        state: { type: "string" },
+        help: { type: "boolean" },
+      },
+    });
+  } catch (error) {
+    throw new UsageError(`${error instanceof Error ? error.message : String(error)}; see --help`);
+  }
+}
+
+type Flags = ReturnType<typeof parse>["values"];
+
+async function runAlone(flags: Flags, listen: Endpoint, settings: EdgeSettings): Promise<number> {
+  const origin = originOf(flags.origin ?? "");
+  const workers = Number(flags.workers ?? "1");
+  if (!Number.isInteger(workers) || workers < 1 || workers > 64)
+    throw new UsageError(`--workers: got ${JSON.stringify(flags.workers)}, expected a whole number from 1 to 64`);
+  const admin = flags.admin === undefined ? undefined : endpointOf("admin", flags.admin);
+  const logger = createLogger({ role: "edge", id: "alone" });
+  const signal = untilSignal();
+  const at = (endpoint: Endpoint, port: number) => `http://${endpoint.host.includes(":") ? `[${endpoint.host}]` : endpoint.host}:${port}`;
+  const ready = (port: number, adminPort: number | undefined): void => {
+    const more = adminPort === undefined || admin === undefined ? "" : ` admin ${at(admin, adminPort)}`;
+    process.stdout.write(`ready edge ${at(listen, port)} origin ${origin.scheme}://${origin.host}:${origin.port}${more}\n`);
+  };
+  if (cluster.isWorker) return await runWorker(flags, listen, settings, origin, workers, signal);
+  if (workers > 1) {
+    const running = await startWorkers({ ...listen, count: workers, admin, settings, logger });
+    ready(running.port, running.adminPort);
+    await signal;
+    await running.stop();
+    return 0;
+  }
+  const running = await startAlone({
+    ...listen, origin, settings, admin, logger, isShared: false,
+    diskDirectory: flags.disk,
+  });
+  ready(running.port, running.adminPort);
+  await signal;
+  await running.stop();
+  return 0;
+}
+
+async function runWorker(
+  flags: Flags,
+  listen: Endpoint,
+  settings: EdgeSettings,
+  origin: OriginTarget,
+  workers: number,
+  signal: Promise<void>,
+): Promise<number> {
+  const number = process.env[WORKER_NUMBER_VARIABLE] ?? "0";
+  const metrics = new EdgeMetrics();
+  AggregatorRegistry.setRegistries([metrics.registry]);
+  const running = await startAlone({
+    host: listen.host,
+    port: Number(process.env[WORKER_PORT_VARIABLE] ?? listen.port),
+    origin,
+    settings: {
+      ...settings,
+      memoryBytes: Math.max(MEBIBYTE, Math.floor(settings.memoryBytes / workers)),
+      diskBytes: Math.max(MEBIBYTE, Math.floor(settings.diskBytes / workers)),
+    },
+    admin: undefined,
+    logger: createLogger({ role: "edge", id: `worker-${number}` }),
+    isShared: true,
+    diskDirectory: flags.disk === undefined ? undefined : join(flags.disk, `worker-${number}`),
+    metrics,
+  });
+  process.send?.({ type: "ready" });
+  // A primary that is gone replaces nobody: a worker does not outlive it.
+  process.once("disconnect", () => process.emit("SIGTERM"));
+  await signal;
+  await running.stop();
+  process.disconnect?.();
+  return 0;
+}
+
+async function runNode(server: string, flags: Flags, listen: Endpoint, settings: EdgeSettings): Promise<number> {
+  for (const flag of ["disk", "disk-size", "workers", "admin"] as const)
+    if (flags[flag] !== undefined) throw new UsageError(`--${flag} belongs to --origin; a node does not take it`);
+  if (flags.control === undefined || flags.state === undefined)
+    throw new UsageError("--node needs --control URL and --state DIR; see --help");
+  const serverId = id<ServerId>().parse(server, ["--node"]);
+  const signal = untilSignal();
+  const running = await startNode({
+    ...listen,
+    serverId,
+    controlUrl: flags.control,
+    stateDirectory: flags.state,
+    settings,
+    logger: createLogger({ role: "edge", id: serverId }),
+    stop: signal,
+  });
+  if (running === undefined) return 0;
+  process.stdout.write(`ready edge ${serverId} (${running.role}) http://${listen.host}:${running.port}\n`);
+  await signal;
+  await running.stop();
+  return 0;
+}
+
+/** Resolves at the first SIGTERM or SIGINT; a second one ends the process at once. */
+function untilSignal(): Promise<void> {
+  return new Promise((resolve) => {
+    let count = 0;
+    const onSignal = (): void => {
+      if (++count > 1) process.exit(1);
+      resolve();
+    };
+    process.on("SIGTERM", onSignal);
+    process.on("SIGINT", onSignal);
+  });
+}

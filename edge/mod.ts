@@ -1,0 +1,20 @@
+/** Edge: HTTP in, cache, tiers, prefetch, HTTP out. The face for cli, sim and tests; other rooms meet it on documents. */
+export { edgeDefaults, type EdgeSettings } from "./config.ts";
+export { type CacheKey, cacheKey, purgeKeys } from "./core/cache-key.ts";
+export { type CacheStatus, FORWARD_REASONS, type ForwardReason, formatCacheStatus } from "./core/cache-status.ts";
+export {
+  decideRequest,
+  decideResponse,
+  type RequestContext,
+  type RequestDecision,
+  type ResponseContext,
+  type ResponseDecision,
+  type UpstreamOutcome,
+} from "./core/decide.ts";
+export { type Freshness, freshness, type Lifetime } from "./core/freshness.ts";
+export type { Field, Fields } from "./core/headers.ts";
+export type { ExchangeTimes, RequestHead, ResponseHead, StoredHead } from "./core/messages.ts";
+export { type ClusterPeer, ownersOf } from "./core/owner.ts";
+export { PLAIN_POLICY, policyFor, type RequestPolicy } from "./core/policy.ts";
+export { PurgeIndex, type PurgeState } from "./core/purge-index.ts";
+export { NOT_STORED_REASONS, type NotStoredReason } from "./core/storable.ts";
