@@ -28,6 +28,7 @@ const groups: readonly { readonly title: string; readonly commands: readonly Com
       },
       { name: "kill", summary: "kill a server and keep it down", load: () => import("./kill.ts") },
       { name: "cut", summary: "cut the link between two sites", load: () => import("./cut.ts") },
+      { name: "visit", summary: "send visitors through the running world", load: () => import("./visit.ts") },
       { name: "heal", summary: "mend cut links, start killed servers", load: () => import("./heal.ts") },
     ],
   },
