@@ -7,6 +7,8 @@ import { type Pattern, patternBytes } from "../core/pattern.ts";
 const CHUNK_BYTES = 65_536;
 /** A throttled body is written this often, so that it is slow and not bursty. */
 const THROTTLE_STEPS_PER_SECOND = 20;
+/** A reset makes the receiver's kernel drop what its process has not read yet (RFC 9293 section 3.10.7.4). */
+const RESET_GRACE_MS = 50;
 
 export interface SendOptions {
   readonly body: Uint8Array | Pattern;
@@ -51,7 +53,7 @@ export async function sendBody(response: ServerResponse, options: SendOptions): 
     }
     try {
       // The last bytes before a reset have to leave first, or the client sees none of them.
-      if (at >= end) await flushed(response, chunk);
+      if (at >= end) await flushed(response, chunk, signal);
       else if (!response.write(chunk)) await once(response, "drain", { signal });
       if (bytesPerSecond !== null)
         await sleep((chunk.length * 1_000) / bytesPerSecond, undefined, { signal });
@@ -64,9 +66,10 @@ export async function sendBody(response: ServerResponse, options: SendOptions): 
   else reset(response);
 }
 
-/** Resolves when the kernel has the chunk; rejects when the connection is gone. */
-function flushed(response: ServerResponse, chunk: Uint8Array): Promise<void> {
-  return new Promise((resolve, reject) => {
+/** Resolves when the kernel has the chunk and the peer had time to read it; rejects when the connection is gone. */
+async function flushed(response: ServerResponse, chunk: Uint8Array, signal: AbortSignal): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
     response.write(chunk, (error) => (error ? reject(error) : resolve()));
   });
+  await sleep(RESET_GRACE_MS, undefined, { signal });
 }
