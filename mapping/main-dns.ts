@@ -1,5 +1,5 @@
 /** The name-server process: `isochrone dns`. */
-import { formatAddress, parseAddress } from "#kit";
+import { formatAddress, IsochroneError, parseAddress } from "#kit";
 import { createLogger, type Logger, systemClock } from "#kit/io";
 import { dial, installWanFromEnvironment } from "#transport";
 import { DnsCounters } from "./core/dns/counters.ts";
@@ -61,10 +61,16 @@ export async function main(argv: readonly string[]): Promise<number> {
     return refuse("the environment variable ISOCHRONE_CONTROL_TOKEN is not set; give it control's token");
   }
   const stopped = stopSignal();
-  const supply =
-    options.mode === "node"
-      ? nodeSupply(options, token ?? "", counters, logger)
-      : aloneSupply(options, logger);
+  let supply: Supply;
+  try {
+    supply =
+      options.mode === "node"
+        ? nodeSupply(options, token ?? "", counters, logger)
+        : aloneSupply(options, logger);
+  } catch (error) {
+    if (error instanceof OptionError || error instanceof IsochroneError) return refuse(error.message);
+    throw error;
+  }
   const { state, prober, node } = supply;
   let isReady = false;
   let server: DnsServer | undefined;
@@ -114,7 +120,10 @@ export async function main(argv: readonly string[]): Promise<number> {
       });
     }
     await node?.start();
-    const isSupplied = await (node?.whenSupplied(FIRST_DOCUMENTS_TIMEOUT_MS) ?? true);
+    const isSupplied = await Promise.race([
+      node?.whenSupplied(FIRST_DOCUMENTS_TIMEOUT_MS) ?? true,
+      stopped.then(() => false),
+    ]);
     warnOfNames(state, logger);
     isReady = true;
     const zones = state.context()?.zones;
@@ -131,7 +140,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     isReady = false;
     return 0;
   } catch (error) {
-    if (error instanceof ListenError) return refuse(error.message);
+    if (error instanceof ListenError || error instanceof IsochroneError) return refuse(error.message);
     throw error;
   } finally {
     await server?.close();

@@ -2,24 +2,23 @@
  * A name server's supply without a deployment: documents that follow from a world file, and a map that the production
  * engine makes, in this process, from noisy samples of the world's links. Nothing that decides reads the links themselves.
  */
-import { type EpochMs, epochMs, type MapSnapshot, type MonotonicMs, monotonicMs, plusMs, Random } from "#kit";
+import { type EpochMs, epochMs, type MapSnapshot, type MonotonicMs, monotonicMs, plusMs } from "#kit";
 import { type Logger, readFileIfThere, systemClock } from "#kit/io";
 import { parseWorld, planAddresses, propertiesOf, topologyOf, type World, WorldLinks } from "#kit/world";
 import { MapEngine } from "../core/engine.ts";
 import type { DnsContext } from "../core/dns/respond.ts";
 import { OptionError } from "./dns-options.ts";
 import { DnsState } from "./dns-state.ts";
+import { clientNetworksOf, MeasurementFeed } from "./feed.ts";
 
 /** A world of the size that the schema allows is far smaller; more is a mistake or an attack. */
 const WORLD_BYTES_MAX = 16 * 1024 * 1024;
 /** The addresses that `isochrone up` gives to the same world. */
 const ADDRESSES = { loopback: "127.10", port: 8080, dnsPort: 5300 } as const;
-/** Samples of each pair before the first map, and between two rounds of one sample each. */
-const FIRST_SAMPLES = 5;
-const SAMPLE_INTERVAL_MS = 1_000;
-/** Queueing on the way: mean of the exponential addition, as a share of the round-trip time, and its floor. */
-const QUEUEING_RATIO = 0.05;
-const QUEUEING_MS_MIN = 0.2;
+/** How often due samples are taken and the engine is asked for a map. */
+const TICK_INTERVAL_MS = 200;
+/** How much measuring goes into the map of one question. */
+const QUESTION_TICKS = 50;
 
 /** Throws {@link OptionError} when the file is missing, WorldError when it is wrong. */
 export function readWorldFile(path: string): World {
@@ -30,53 +29,17 @@ export function readWorldFile(path: string): World {
   return parseWorld(data.toString("utf8"), path);
 }
 
-/** What probe agents at every edge cluster would see of every client network. */
-class WorldProbes {
-  readonly #world: World;
-  readonly #links: WorldLinks;
-  readonly #random: Random;
-  readonly #edges: readonly World["regions"][number]["clusters"][number][];
-
-  constructor(world: World) {
-    this.#world = world;
-    this.#links = new WorldLinks(world);
-    this.#random = new Random(world.seed).split("dns-alone-probes");
-    this.#edges = world.regions.flatMap((region) => region.clusters).filter(({ role }) => role === "edge");
-  }
-
-  /** One sample of every pair. */
-  round(engine: MapEngine, at: MonotonicMs): void {
-    for (const client of this.#world.clients) {
-      for (const edge of this.#edges) {
-        const { rttMs, lossRatio } = this.#links.between(client.id, edge.id);
-        const queueingMs = this.#random.exponential(Math.max(QUEUEING_MS_MIN, rttMs * QUEUEING_RATIO));
-        engine.handleSample({
-          from: client.id,
-          to: edge.id,
-          rttMs: this.#random.chance(lossRatio) ? null : rttMs + queueingMs,
-          at,
-        });
-      }
-    }
-  }
-}
-
-/** An engine that knows a world's topology and client networks, and its probes. Time is handed in. */
+/** An engine that knows a world's topology and client networks, and what feeds it. Time is handed in. */
 function engineOf(world: World, now: MonotonicMs, epochOf: (at: MonotonicMs) => EpochMs) {
   const plan = planAddresses(world, ADDRESSES);
   const topology = topologyOf(world, plan);
   const engine = new MapEngine({ epochOf });
   engine.handleTopology(topology, now);
-  engine.handleClientNetworks(
-    world.clients.map((client) => ({
-      clientNetworkId: client.id,
-      prefixes: client.prefixes,
-      coordinates: client.coordinates,
-      demandPerSecond: client.demandPerSecond,
-    })),
-    now,
-  );
-  return { engine, probes: new WorldProbes(world), topology, properties: propertiesOf(world, plan) };
+  engine.handleClientNetworks(clientNetworksOf(world), now);
+  const feed = new MeasurementFeed({ world, links: new WorldLinks(world) });
+  // The warm-up: the first map rests on measurements.
+  for (const sample of feed.poll(now)) engine.handleSample(sample);
+  return { engine, feed, topology, properties: propertiesOf(world, plan) };
 }
 
 /** The newest snapshot that the engine has made. */
@@ -93,51 +56,41 @@ export class AloneMap {
   readonly #state: DnsState;
   readonly #logger: Logger;
   readonly #engine: MapEngine;
-  readonly #probes: WorldProbes;
-  #sampleTimer: NodeJS.Timeout | undefined;
-  #mapTimer: NodeJS.Timeout | undefined;
+  readonly #feed: MeasurementFeed;
+  #timer: NodeJS.Timeout | undefined;
 
   /** Topology and properties are in force at once; the map from {@link start} on. */
   constructor(world: World, state: DnsState, logger: Logger) {
     this.#state = state;
     this.#logger = logger;
     const offsetMs = systemClock.epoch() - systemClock.monotonic();
-    const { engine, probes, topology, properties } = engineOf(world, systemClock.monotonic(), (at) =>
+    const { engine, feed, topology, properties } = engineOf(world, systemClock.monotonic(), (at) =>
       epochMs(at + offsetMs),
     );
     this.#engine = engine;
-    this.#probes = probes;
+    this.#feed = feed;
     state.setTopology(topology, 1);
     for (const property of properties) state.setProperty(property, 1);
   }
 
   /** Makes the first map before it returns, then a new one each cycle. */
   start(): void {
-    for (let n = 0; n < FIRST_SAMPLES; n++) this.#probes.round(this.#engine, systemClock.monotonic());
-    this.#sampleTimer = setInterval(
-      () => this.#probes.round(this.#engine, systemClock.monotonic()),
-      SAMPLE_INTERVAL_MS,
-    );
-    this.#turn();
+    this.#tick();
+    this.#timer = setInterval(() => this.#tick(), TICK_INTERVAL_MS);
   }
 
   close(): void {
-    clearInterval(this.#sampleTimer);
-    clearTimeout(this.#mapTimer);
+    clearInterval(this.#timer);
   }
 
-  #turn(): void {
+  #tick(): void {
     const now = systemClock.monotonic();
+    for (const sample of this.#feed.poll(now)) this.#engine.handleSample(sample);
     this.#engine.handleTimeout(now);
     const snapshot = takeSnapshot(this.#engine);
-    if (snapshot !== undefined) {
-      this.#state.setMap(snapshot);
-      this.#logger.debug("map-applied", { mapVersion: snapshot.mapVersion, reason: snapshot.reason });
-    }
-    const dueAt = this.#engine.pollTimeout();
-    if (dueAt === undefined) return;
-    const waitMs = Math.max(1, Math.ceil(dueAt - systemClock.monotonic()));
-    this.#mapTimer = setTimeout(() => this.#turn(), waitMs);
+    if (snapshot === undefined) return;
+    this.#state.setMap(snapshot);
+    this.#logger.debug("map-applied", { mapVersion: snapshot.mapVersion, reason: snapshot.reason });
   }
 }
 
@@ -146,12 +99,16 @@ export class AloneMap {
  */
 export function measuredContext(world: World): DnsContext | undefined {
   const start = monotonicMs(0);
-  const { engine, probes, topology, properties } = engineOf(world, start, () => systemClock.epoch());
-  for (let n = 0; n < FIRST_SAMPLES; n++) probes.round(engine, plusMs(start, n * SAMPLE_INTERVAL_MS));
+  const { engine, feed, topology, properties } = engineOf(world, start, () => systemClock.epoch());
+  let now = start;
+  for (let n = 0; n < QUESTION_TICKS; n++) {
+    now = plusMs(now, TICK_INTERVAL_MS);
+    for (const sample of feed.poll(now)) engine.handleSample(sample);
+  }
+  engine.handleTimeout(now);
   const state = new DnsState(() => true);
   state.setTopology(topology, 1);
   for (const property of properties) state.setProperty(property, 1);
-  engine.handleTimeout(plusMs(start, FIRST_SAMPLES * SAMPLE_INTERVAL_MS));
   const snapshot = takeSnapshot(engine);
   if (snapshot !== undefined) state.setMap(snapshot);
   return state.context();

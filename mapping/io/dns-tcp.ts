@@ -66,8 +66,13 @@ export class TcpListener {
     handler: DnsHandler,
     options: { readonly reusePort?: boolean; readonly settings?: Partial<TcpSettings> } = {},
   ): Promise<TcpListener> {
-    // Half-open: a client that sends its query and its FIN still gets the answer.
-    const server = createServer({ allowHalfOpen: true, noDelay: true });
+    const settings = { ...tcpDefaults, ...options.settings };
+    const server = createServer({
+      // A client that sends its query and its FIN still gets the answer.
+      allowHalfOpen: true,
+      noDelay: true,
+      highWaterMark: settings.unreadBytesMax,
+    });
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject);
       server.listen({ host: address, port, reusePort: options.reusePort ?? false, backlog: 511 }, () => {
@@ -75,7 +80,7 @@ export class TcpListener {
         resolve();
       });
     });
-    return new TcpListener(server, handler, { ...tcpDefaults, ...options.settings });
+    return new TcpListener(server, handler, settings);
   }
 
   get port(): number {
@@ -173,8 +178,9 @@ class Connection {
     this.#socket.destroy();
   }
 
+  /** As much as `unreadBytesMax` is unread (the socket's high-water mark); "drain" will tell when it is not. */
   #isChoked(): boolean {
-    return this.#socket.writableLength > this.#settings.unreadBytesMax;
+    return this.#socket.writableNeedDrain;
   }
 
   #timeOut(): void {
