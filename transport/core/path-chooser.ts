@@ -273,6 +273,12 @@ export class PathChooser {
     candidate.probe = { id: probeId, deadline };
   }
 
+  /** Whether a path is in use, or is the cheapest and so may be soon: worth an open connection. */
+  isLeading(via: ClusterId | null, now: MonotonicMs): boolean {
+    this.#review(now);
+    return this.#current.via === via || this.#cheapest(this.#candidates, now)?.via === via;
+  }
+
   /** The end of a probe: its round trip, or undefined when it failed (refused, reset, unreachable). */
   handleProbeResult(probeId: number, rttMs: number | undefined, now: MonotonicMs): void {
     const candidate = this.#candidates.find((one) => one.probe?.id === probeId);
@@ -520,9 +526,12 @@ export class PathChooser {
   #fail(candidate: Candidate, cause: "probes" | "traffic", now: MonotonicMs): void {
     const { failedHoldMs, failedHoldMsMax } = this.#settings;
     candidate.okInARow = 0;
+    // Traffic may have seen it first; that probes confirm it is news of its own.
+    const isConfirmed = cause === "probes" && candidate.lossesInARow === this.#settings.probeLossesMax;
+    if (candidate.failedUntil === undefined || isConfirmed)
+      this.#emit({ type: "failed", via: candidate.via, cause, at: now });
     if (candidate.failedUntil === undefined) {
       this.#counters.failures++;
-      this.#emit({ type: "failed", via: candidate.via, cause, at: now });
       const quietMs = candidate.lastFailedAt === undefined ? Infinity : now - candidate.lastFailedAt;
       // A path that flaps is kept out longer each time; a calm stretch ten times the hold wipes the slate.
       candidate.holdMs =

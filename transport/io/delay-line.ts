@@ -89,7 +89,7 @@ export class DelayLine {
     const nowMs = performance.now();
     if (this.#options.link().isCut) {
       this.#stalledSinceMs ??= nowMs;
-      const leftMs = this.#stalledSinceMs + this.#options.stallMs - nowMs;
+      const leftMs = Math.max(0, this.#stalledSinceMs + this.#options.stallMs - nowMs);
       this.#timer = setTimeout(() => {
         this.#timer = undefined;
         this.#options.onStalled();

@@ -14,6 +14,11 @@ export type PoolRequest = {
   readonly headers: HeaderList;
   readonly body: Readable | Uint8Array | undefined;
   readonly signal: AbortSignal;
+  /**
+   * After HEAD undici closes the connection, because some origins send a body all the same and it would be read as the
+   * next answer. True where nothing but probes goes over the connection.
+   */
+  readonly mayReuseAfterHead?: boolean;
   /** Until the request is on an open connection, ms. */
   readonly connectMs: number;
   readonly headersMs: number;

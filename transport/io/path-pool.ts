@@ -2,7 +2,8 @@
  * The open connections to one target over one path, as an undici pool whose connections transport opens itself: directly
  * or through a relay's tunnel, with TLS on top where the target has it. HTTP/1.1 only, one request at a time on each.
  */
-import type { Readable } from "node:stream";
+import type { Socket } from "node:net";
+import type { Duplex, Readable } from "node:stream";
 import { type Dispatcher, Pool } from "undici";
 import { IsochroneError } from "#kit";
 import type { TransportSettings } from "../config.ts";
@@ -12,13 +13,16 @@ export type PathPoolOptions = {
   /** "parent \"fra-1\" via \"ams\"", for messages. */
   readonly label: string;
   /** Opens one connection. Must reject with an IsochroneError. */
-  readonly connect: (signal: AbortSignal) => Promise<import("node:stream").Duplex>;
+  readonly connect: (signal: AbortSignal) => Promise<Duplex>;
   readonly settings: TransportSettings;
   /** A connection is about to be opened. */
   readonly onConnecting: () => void;
   /** A connection is open; `connectMs` is what it took. */
   readonly onConnected: (connectMs: number) => void;
 };
+
+/** Shortest time between two connections opened ahead of need, ms: an origin that closes at once is not hammered. */
+const WARM_INTERVAL_MS = 10_000;
 
 export class PathPool {
   readonly #options: PathPoolOptions;
@@ -27,6 +31,9 @@ export class PathPool {
   #active = 0;
   #usedAtMs = performance.now();
   readonly #closing = new AbortController();
+  /** A connection opened ahead of need. */
+  #spare: Duplex | undefined;
+  #warmedAtMs = Number.NEGATIVE_INFINITY;
   /** All only grow. */
   readonly counters = { requests: 0, connects: 0, connectFailures: 0, refusedFull: 0 };
 
@@ -48,7 +55,7 @@ export class PathPool {
       connect: (_options, callback) => {
         this.#connect().then(
           // Any Duplex will do for HTTP/1.1; undici's types name the usual ones only.
-          (connection) => callback(null, connection as import("node:net").Socket),
+          (connection) => callback(null, connection as Socket),
           (error: Error) => callback(error, null),
         );
       },
@@ -91,7 +98,9 @@ export class PathPool {
     const options: Dispatcher.DispatchOptions = {
       path: request.path,
       method: request.method as Dispatcher.HttpMethod,
-      headers: request.headers.map(([name, value]) => [name, value] as [string, string]),
+      // [name, value, name, value...]: order and repetitions stay.
+      headers: request.headers.flat(),
+      ...(request.mayReuseAfterHead && { reset: false }),
       body: (request.body as Readable | Buffer | undefined) ?? null,
       headersTimeout: request.headersMs,
       bodyTimeout: request.bodyMs,
@@ -105,15 +114,50 @@ export class PathPool {
     return await exchange.head;
   }
 
+  /** Opens a connection ahead of need when none is open, so that the next request finds it. Never throws. */
+  async warm(): Promise<void> {
+    const nowMs = performance.now();
+    if (
+      this.connections > 0 ||
+      this.#active > 0 ||
+      this.#spare ||
+      nowMs - this.#warmedAtMs < WARM_INTERVAL_MS
+    )
+      return;
+    this.#warmedAtMs = nowMs;
+    try {
+      const connection = await this.#dial();
+      if (this.#closing.signal.aborted || this.#spare) {
+        connection.destroy();
+        return;
+      }
+      this.#spare = connection;
+      connection.once("close", () => {
+        if (this.#spare === connection) this.#spare = undefined;
+      });
+    } catch {
+      // Counted; whoever needs the connection will see the reason.
+    }
+  }
+
   /** Ends every connection; requests under way fail. */
   async close(): Promise<void> {
     this.#closing.abort();
+    this.#spare?.destroy();
     await this.#pool.destroy();
   }
 
-  async #connect(): Promise<import("node:stream").Duplex> {
-    this.counters.connects++;
+  async #connect(): Promise<Duplex> {
+    const spare = this.#spare;
+    this.#spare = undefined;
+    // Nothing was read from it yet; an end that came meanwhile shows as not readable.
+    if (spare?.readable && spare.writable) return spare;
     this.#options.onConnecting();
+    return await this.#dial();
+  }
+
+  async #dial(): Promise<Duplex> {
+    this.counters.connects++;
     const startedMs = performance.now();
     try {
       const connection = await this.#options.connect(this.#closing.signal);

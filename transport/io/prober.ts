@@ -85,9 +85,13 @@ export class Prober {
       if (!chooser) continue;
       chooser.handleTimeout(now);
       for (let probe = chooser.pollTransmit(now); probe; probe = chooser.pollTransmit(now)) {
-        void target.probe(probe).then(() => this.#events(target));
+        void target.probe(probe).then(() => {
+          this.#events(target);
+          this.counters.gaveUp += target.giveUpOnDeadPaths();
+        });
       }
       this.#events(target);
+      this.counters.gaveUp += target.giveUpOnDeadPaths();
       next = Math.min(next, chooser.pollTimeout(now));
       paths += chooser.pathCount;
     }
@@ -143,7 +147,8 @@ export class Prober {
       const { type, at: _at, ...fields } = event;
       this.#logger.info(`path-${type}`, { target: target.key, ...fields });
       // A failure that traffic saw ended that traffic already; the rest on the path may be well.
-      if (type === "failed" && event.cause === "probes") this.counters.gaveUp += target.giveUpOn(event.via);
+      if (type === "failed" && event.cause === "probes") target.setDead(event.via, true);
+      else if (type === "recovered") target.setDead(event.via, false);
     }
   }
 }

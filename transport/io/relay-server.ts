@@ -72,6 +72,7 @@ export class RelayServer {
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #settings: RelaySettings;
+  readonly #dial: typeof dial;
   readonly #verifier: PeerVerifier;
   readonly #policy: RelayPolicy;
   readonly #server: Server;
@@ -93,12 +94,15 @@ export class RelayServer {
     readonly clock: Clock;
     readonly logger: Logger;
     readonly settings?: Partial<RelaySettings>;
+    /** How targets are reached; default: the process's dialer. */
+    readonly dial?: typeof dial;
     /** Everything that is no CONNECT: the admin surface. */
     readonly onRequest: (request: IncomingMessage, response: ServerResponse) => void;
   }) {
     this.#clock = options.clock;
     this.#logger = options.logger;
     this.#settings = { ...relayDefaults, ...options.settings };
+    this.#dial = options.dial ?? dial;
     this.#verifier = new PeerVerifier({ key: options.peerKey, clock: options.clock });
     this.#policy = new RelayPolicy(this.#settings);
     const { headerBytesMax, headersTimeoutMs } = this.#settings;
@@ -202,7 +206,7 @@ export class RelayServer {
     try {
       const { host, port } = decision;
       const timeoutMs = this.#settings.connectTimeoutMs;
-      target = await dial({ host, port, timeoutMs, signal: stop.signal });
+      target = await this.#dial({ host, port, timeoutMs, signal: stop.signal });
     } catch (error) {
       socket.off("close", tunnel.stop);
       this.#forget(tunnel);
@@ -227,7 +231,7 @@ export class RelayServer {
       return;
     }
     this.#count("granted");
-    target.once("close", tunnel.stop);
+    socket.off("close", tunnel.stop);
     socket.write("HTTP/1.1 200 OK\r\nIsochrone-Relay-Reason: granted\r\n\r\n");
     if (head.length > 0) {
       this.counters.bytesUp += head.length;
@@ -253,6 +257,16 @@ export class RelayServer {
     socket.on("drain", () => target.resume());
     socket.once("end", () => target.end());
     target.once("end", () => socket.end());
+    // A side that is gone in the middle takes the other with it; one that ended lets the other send what it still holds.
+    let closed = 0;
+    const onClose = (gone: Duplex, other: Duplex): void => {
+      closed++;
+      if (closed === 2) this.#forget(tunnel);
+      else if (gone.readableEnded && gone.errored === null) other.end();
+      else tunnel.stop();
+    };
+    socket.once("close", () => onClose(socket, target));
+    target.once("close", () => onClose(target, socket));
     const { idleMs } = this.#settings;
     const check = (): void => {
       if (!this.#tunnels.has(tunnel)) return;

@@ -37,8 +37,8 @@ export type TargetContext = {
 /** Something under way on a path that can be given up for another path. */
 export type Attempt = {
   readonly via: ClusterId | null;
-  /** Last byte from the peer, or the start; performance.now(). */
-  lastProgressMs: number;
+  /** Last byte from the peer, performance.now(); undefined: none yet. */
+  lastProgressMs: number | undefined;
   /** Ends it with the code "path-failed". */
   readonly giveUp: (why: string) => void;
 };
@@ -67,12 +67,14 @@ export class Target {
   readonly #context: TargetContext;
   readonly #pools = new Map<string, PathPool>();
   readonly #attempts = new Set<Attempt>();
+  /** Paths whose probes are lost. */
+  readonly #dead = new Set<ClusterId | null>();
   /** Probes under way, by path: at most one each. */
   readonly #probes = new Map<
     ClusterId | null,
     { readonly probeId: number; readonly stop: AbortController }
   >();
-  /** For probes while every connection of the pool is taken. */
+  /** For probes that must not meet other requests, or while every connection of the pool is taken. */
   readonly #probePools = new Map<ClusterId | null, PathPool>();
   usedAtMs = performance.now();
   /** The server of ours that it is, if it is one. */
@@ -128,18 +130,32 @@ export class Target {
     this.#attempts.delete(attempt);
   }
 
-  /** Nothing crosses `via` any more: what waits on it is given up, so that it can be asked for elsewhere. */
-  giveUpOn(via: ClusterId | null): number {
-    const nowMs = performance.now();
+  /**
+   * Gives up what waits on failed paths, so that it can be asked for elsewhere, if there is an elsewhere: with every path
+   * failed the target itself is slow or gone, and asking it again would not help. Returns how many.
+   */
+  giveUpOnDeadPaths(): number {
     let count = 0;
-    for (const attempt of [...this.#attempts]) {
-      if (attempt.via !== via || nowMs - attempt.lastProgressMs < SILENCE_MS) continue;
-      attempt.giveUp(
-        `path ${via === null ? "direct" : `via ${JSON.stringify(via)}`} to ${this.label} failed`,
-      );
-      count++;
+    for (const via of this.#dead) {
+      if (!this.chooser?.alternative([via], this.#context.now())) continue;
+      const nowMs = performance.now();
+      for (const attempt of [...this.#attempts]) {
+        // A body that still moves may do so to its end.
+        const silentMs = attempt.lastProgressMs === undefined ? Infinity : nowMs - attempt.lastProgressMs;
+        if (attempt.via !== via || silentMs < SILENCE_MS) continue;
+        attempt.giveUp(
+          `path ${via === null ? "direct" : `via ${JSON.stringify(via)}`} to ${this.label} failed`,
+        );
+        count++;
+      }
     }
     return count;
+  }
+
+  /** Nothing crosses `via` any more, or does again. */
+  setDead(via: ClusterId | null, isDead: boolean): void {
+    if (isDead) this.#dead.add(via);
+    else this.#dead.delete(via);
   }
 
   /** Sends a probe of the chooser and reports its end to it. Never throws. */
@@ -154,6 +170,9 @@ export class Target {
     try {
       const head = await this.sendProbe(probe.via, stop.signal);
       rttMs = head.ttfbMs;
+      // The path in use, its likely successor, and the one to fall back to are kept open.
+      if (probe.via === null || chooser.isLeading(probe.via, this.#context.now()))
+        void this.#poolOf(probe.via, hostOf(this.probeRequest.host)).warm();
     } catch {
       // The chooser counts it; why does not matter to it.
     } finally {
@@ -168,7 +187,8 @@ export class Target {
     const { probeConnectMsMax = 3_000 } = this.#context.settings.paths;
     const servername = hostOf(host);
     let pool = this.#poolOf(via, servername);
-    if (pool.isBusy) {
+    // HEAD goes over connections of its own (see `mayReuseAfterHead`); GET helps to keep the pool's own ones open.
+    if (method === "HEAD" || pool.isBusy) {
       const spare = this.#probePools.get(via) ?? this.#makePool(via, servername, 1);
       this.#probePools.set(via, spare);
       pool = spare;
@@ -182,6 +202,7 @@ export class Target {
       ],
       body: undefined,
       signal,
+      mayReuseAfterHead: true,
       connectMs: probeConnectMsMax,
       headersMs: 2 * probeConnectMsMax,
       bodyMs: 2 * probeConnectMsMax,

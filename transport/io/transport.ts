@@ -390,7 +390,7 @@ export class Transport {
     else request.signal?.addEventListener("abort", onAbort, { once: true });
     const attempt: Attempt = {
       via,
-      lastProgressMs: performance.now(),
+      lastProgressMs: undefined,
       giveUp: (why) => {
         // What cannot be asked again keeps its chance: the path may come back.
         if (!isSafeMethod(request.method)) return;
