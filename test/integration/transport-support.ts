@@ -12,9 +12,16 @@ import {
   topologyDocument,
 } from "#kit";
 import { createLogger, systemClock } from "#kit/io";
-import { installWan, Transport, type TransportSettings, type WanState, wanState } from "#transport";
-import { ShapedSocket } from "../../transport/io/shaped-socket.ts";
-import { RelayServer, type RelaySettings } from "../../transport/io/relay-server.ts";
+import {
+  installWan,
+  RelayServer,
+  type RelaySettings,
+  ShapedSocket,
+  Transport,
+  type TransportSettings,
+  type WanState,
+  wanState,
+} from "#transport";
 
 export const peerKey = Buffer.from("00112233445566778899aabbccddeeff", "hex");
 export const logger = createLogger({ role: "test", id: "t" }, { level: "silent" });

@@ -175,6 +175,8 @@ export class PathChooser {
   #currentSince: MonotonicMs;
   /** Who has been cheaper by the margin, and since when. */
   #challenger: { candidate: Candidate; since: MonotonicMs } | undefined;
+  /** The path that the last fallback left. */
+  #leftBehind: Candidate | undefined;
   #lastProbeId = 0;
   #intervalFactor = 1;
   readonly #counters: PathChooserCounters = {
@@ -462,8 +464,7 @@ export class PathChooser {
     const best = this.#cheapest(this.#candidates, now) ?? this.#current;
     if (best === this.#current) {
       this.#challenger = undefined;
-      // The memory of a fallback lasts until the path in use is the right one anyway.
-      this.#reason = "cheapest";
+      this.#reason = this.#isFallback ? "fallback-path-failed" : "cheapest";
       return;
     }
     const bestCost = this.#cost(best) ?? Number.MAX_VALUE;
@@ -472,7 +473,7 @@ export class PathChooser {
     const isClear = bestCost + Math.max(switchMarginMs, switchMarginRatio * currentCost) <= currentCost;
     if (!isClear) {
       this.#challenger = undefined;
-      if (this.#reason !== "fallback-path-failed") this.#reason = "hysteresis";
+      this.#reason = this.#isFallback ? "fallback-path-failed" : "hysteresis";
       return;
     }
     if (this.#challenger === undefined) this.#challenger = { candidate: best, since: now };
@@ -480,15 +481,21 @@ export class PathChooser {
     this.#challenger.candidate = best;
     const heldMs = now - Math.max(this.#challenger.since, this.#currentSince);
     if (heldMs < holdDownMs) {
-      if (this.#reason !== "fallback-path-failed") this.#reason = "hysteresis";
+      this.#reason = this.#isFallback ? "fallback-path-failed" : "hysteresis";
       return;
     }
     this.#counters.switches++;
     this.#use(best, "cheapest", now);
   }
 
+  /** Whether the path in use stands in for one that is still failed. */
+  get #isFallback(): boolean {
+    return this.#leftBehind?.failedUntil !== undefined && this.#candidates.includes(this.#leftBehind);
+  }
+
   /** Leaves a path that cannot be used any more. */
   #fallBack(now: MonotonicMs, reason: "fallback-path-failed" | "cheapest"): void {
+    this.#leftBehind = this.#current;
     const best = this.#cheapest(this.#candidates, now);
     if (best !== undefined) {
       this.#counters.fallbacks++;
@@ -497,7 +504,8 @@ export class PathChooser {
     }
     // Nothing measured and unfailed is left. A relay that has not failed but is unmeasured still beats what has failed.
     const untried = this.#candidates.find((one) => one.failedUntil === undefined);
-    const next = untried ?? (this.#candidates[0] as Candidate);
+    const next = untried ?? this.#candidates[0];
+    if (next === undefined) return;
     const nextReason = untried ? "fallback-path-failed" : "all-paths-failed";
     if (next !== this.#current) this.#counters.fallbacks++;
     if (next !== this.#current || this.#reason !== nextReason) this.#use(next, nextReason, now);

@@ -4,7 +4,7 @@
  */
 import type { Socket } from "node:net";
 import type { Duplex, Readable } from "node:stream";
-import { type Dispatcher, Pool } from "undici";
+import { type buildConnector, type Dispatcher, Pool } from "undici";
 import { IsochroneError } from "#kit";
 import type { TransportSettings } from "../config.ts";
 import { Exchange, type ExchangeHead, type PoolRequest } from "./exchange.ts";
@@ -53,11 +53,7 @@ export class PathPool {
       maxHeaderSize: settings.headerBytesMax,
       strictContentLength: true,
       connect: (_options, callback) => {
-        this.#connect().then(
-          // Any Duplex will do for HTTP/1.1; undici's types name the usual ones only.
-          (connection) => callback(null, connection as Socket),
-          (error: Error) => callback(error, null),
-        );
+        void this.#hand(callback);
       },
     });
   }
@@ -97,7 +93,7 @@ export class PathPool {
     });
     const options: Dispatcher.DispatchOptions = {
       path: request.path,
-      method: request.method as Dispatcher.HttpMethod,
+      method: request.method,
       // [name, value, name, value...]: order and repetitions stay.
       headers: request.headers.flat(),
       ...(request.mayReuseAfterHead && { reset: false }),
@@ -145,6 +141,19 @@ export class PathPool {
     this.#closing.abort();
     this.#spare?.destroy();
     await this.#pool.destroy();
+  }
+
+  /** Never rejects. */
+  async #hand(callback: buildConnector.Callback): Promise<void> {
+    let connection: Duplex;
+    try {
+      connection = await this.#connect();
+    } catch (error) {
+      callback(error instanceof Error ? error : new Error(String(error)), null);
+      return;
+    }
+    // Any Duplex will do for HTTP/1.1; undici's types name the usual ones only.
+    callback(null, connection as Socket);
   }
 
   async #connect(): Promise<Duplex> {

@@ -167,7 +167,7 @@ export class RelayServer {
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     const deadline = this.#clock.monotonic() + graceMs;
     while (this.#tunnels.size > 0 && this.#clock.monotonic() < deadline) await pause(50);
-    for (const tunnel of [...this.#tunnels]) tunnel.stop();
+    for (const tunnel of this.#tunnels) tunnel.stop();
     this.#server.closeAllConnections();
     await closed;
   }

@@ -139,7 +139,7 @@ export class Target {
     for (const via of this.#dead) {
       if (!this.chooser?.alternative([via], this.#context.now())) continue;
       const nowMs = performance.now();
-      for (const attempt of [...this.#attempts]) {
+      for (const attempt of this.#attempts) {
         // A body that still moves may do so to its end.
         const silentMs = attempt.lastProgressMs === undefined ? Infinity : nowMs - attempt.lastProgressMs;
         if (attempt.via !== via || silentMs < SILENCE_MS) continue;

@@ -1,0 +1,241 @@
+import { describe, expect, test } from "vitest";
+import { type ClusterId, type MonotonicMs, monotonicMs } from "#kit";
+import { PathChooser, type PathChooserSettings, type PathEvent } from "#transport";
+
+const nyc = "nyc" as ClusterId;
+const lon = "lon" as ClusterId;
+const par = "par" as ClusterId;
+
+/** Round trips by path; undefined: nothing crosses. */
+type Truth = { direct: number | undefined; nyc?: number | undefined; lon?: number | undefined };
+
+/** Drives a chooser in virtual time against a network whose truth may change. */
+class Drive {
+  readonly chooser: PathChooser;
+  now: MonotonicMs = monotonicMs(0);
+  truth: Truth;
+  readonly events: PathEvent[] = [];
+  #arrivals: { at: number; probeId: number; rttMs: number }[] = [];
+
+  constructor(truth: Truth, settings: Partial<PathChooserSettings> = {}) {
+    this.truth = truth;
+    this.chooser = new PathChooser(settings, this.now);
+    this.chooser.setRelays(
+      [nyc, lon].filter((via) => via in truth).map((via) => ({ via })),
+      this.now,
+    );
+  }
+
+  run(ms: number): this {
+    const end = this.now + ms;
+    for (;;) {
+      this.chooser.handleTimeout(this.now);
+      for (
+        let probe = this.chooser.pollTransmit(this.now);
+        probe;
+        probe = this.chooser.pollTransmit(this.now)
+      ) {
+        const rttMs = this.truth[(probe.via ?? "direct") as keyof Truth];
+        if (rttMs !== undefined) this.#arrivals.push({ at: this.now + rttMs, probeId: probe.probeId, rttMs });
+      }
+      for (let event = this.chooser.pollEvent(); event; event = this.chooser.pollEvent())
+        this.events.push(event);
+      this.#arrivals.sort((a, b) => a.at - b.at);
+      const next = Math.min(this.chooser.pollTimeout(this.now), this.#arrivals[0]?.at ?? Infinity);
+      if (next > end) break;
+      this.now = monotonicMs(Math.max(next, this.now));
+      for (let first = this.#arrivals[0]; first && first.at <= this.now; first = this.#arrivals[0]) {
+        this.#arrivals.shift();
+        this.chooser.handleProbeResult(first.probeId, first.rttMs, this.now);
+      }
+    }
+    this.now = monotonicMs(end);
+    return this;
+  }
+
+  choose(): { via: ClusterId | null; reason: string } {
+    return this.chooser.choose(this.now);
+  }
+}
+
+describe("choice", () => {
+  test("without relays: the only path", () => {
+    expect(new Drive({ direct: 100 }).run(5_000).choose()).toEqual({ via: null, reason: "only-path" });
+  });
+
+  test("before a relay is measured: direct, unmeasured", () => {
+    const drive = new Drive({ direct: 300, nyc: 140 });
+    expect(drive.choose()).toEqual({ via: null, reason: "unmeasured-direct" });
+  });
+
+  test("a clearly faster relay is taken after the hold-down, not before", () => {
+    const drive = new Drive({ direct: 300, nyc: 140 }, { holdDownMs: 2_000 });
+    expect(drive.run(2_000).choose()).toEqual({ via: null, reason: "hysteresis" });
+    expect(drive.run(4_000).choose()).toEqual({ via: nyc, reason: "cheapest" });
+    expect(drive.chooser.counters).toMatchObject({ switches: 1, fallbacks: 0, failures: 0 });
+    expect(drive.events).toMatchObject([{ type: "switched", from: null, to: nyc, reason: "cheapest" }]);
+  });
+
+  test.each([
+    { name: "within the share", direct: 100, relay: 97 },
+    { name: "within the floor", direct: 10, relay: 9 },
+    { name: "equal", direct: 100, relay: 100 },
+  ])("hysteresis: a gain $name does not move traffic", ({ direct, relay }) => {
+    const drive = new Drive({ direct, nyc: relay }).run(60_000);
+    expect(drive.choose().via).toBeNull();
+    expect(drive.chooser.counters.switches).toBe(0);
+  });
+
+  test("of two relays the better; the one that becomes worse is left", () => {
+    const drive = new Drive({ direct: 300, nyc: 200, lon: 150 }).run(10_000);
+    expect(drive.choose().via).toBe(lon);
+    drive.truth = { direct: 300, nyc: 200, lon: 260 };
+    expect(drive.run(60_000).choose()).toEqual({ via: nyc, reason: "cheapest" });
+  });
+
+  test("a lossy relay costs its retransmissions", () => {
+    const drive = new Drive({ direct: 150, nyc: 140 }, { probeLossesMax: 100 });
+    for (let n = 0; n < 200; n++) {
+      drive.truth = { direct: 150, nyc: n % 10 === 0 ? undefined : 140 };
+      drive.run(500);
+    }
+    const relay = drive.chooser.states(drive.now).find((one) => one.via === nyc);
+    expect(relay?.lossRatio).toBeGreaterThan(0.03);
+    expect(drive.choose().via).toBeNull();
+  });
+});
+
+describe("flapping measurements", () => {
+  test("a challenger that is better only now and then never wins", () => {
+    const drive = new Drive({ direct: 100, nyc: 98 }, { holdDownMs: 5_000 });
+    for (let n = 0; n < 40; n++) {
+      drive.truth = { direct: 100, nyc: n % 2 === 0 ? 90 : 110 };
+      drive.run(1_000);
+    }
+    expect(drive.chooser.counters.switches).toBe(0);
+  });
+
+  test("a path that fails again and again is kept out longer each time", () => {
+    const drive = new Drive({ direct: 300, nyc: 140 }, { failedHoldMs: 1_000, holdDownMs: 0 }).run(5_000);
+    const outMs: number[] = [];
+    for (let n = 0; n < 3; n++) {
+      drive.chooser.handleFailure(nyc, drive.now);
+      const leftAt = drive.now;
+      while (drive.chooser.states(drive.now).find((one) => one.via === nyc)?.isFailed) drive.run(100);
+      outMs.push(drive.now - leftAt);
+      drive.run(1_500);
+    }
+    expect(outMs[1]).toBeGreaterThan(outMs[0] ?? 0);
+    expect(outMs[2]).toBeGreaterThan(outMs[1] ?? 0);
+  });
+});
+
+describe("failure", () => {
+  const onRelay = (): Drive => {
+    const drive = new Drive({ direct: 300, nyc: 140, lon: 200 }).run(10_000);
+    expect(drive.choose().via).toBe(nyc);
+    return drive;
+  };
+
+  test("seen by traffic: the very next choice is the cheapest of the rest", () => {
+    const drive = onRelay();
+    drive.chooser.handleFailure(nyc, drive.now);
+    expect(drive.choose()).toEqual({ via: lon, reason: "fallback-path-failed" });
+    expect(drive.chooser.counters).toMatchObject({ failures: 1, fallbacks: 1 });
+  });
+
+  test("seen by probes: within two timeouts and an interval", () => {
+    const drive = onRelay();
+    drive.truth = { direct: 300, nyc: undefined, lon: 200 };
+    const from = drive.now;
+    while (drive.choose().via === nyc && drive.now - from < 10_000) drive.run(50);
+    expect(drive.now - from).toBeLessThan(3_000);
+    expect(drive.choose()).toEqual({ via: lon, reason: "fallback-path-failed" });
+    drive.run(50);
+    expect(drive.events).toContainEqual(
+      expect.objectContaining({ type: "failed", via: nyc, cause: "probes" }),
+    );
+  });
+
+  test("probes confirm a failure that traffic saw first, as news of its own", () => {
+    const drive = onRelay();
+    drive.chooser.handleFailure(nyc, drive.now);
+    drive.truth = { direct: 300, nyc: undefined, lon: 200 };
+    drive.run(5_000);
+    const causes = drive.events.filter((one) => one.type === "failed").map((one) => one.cause);
+    expect(causes).toEqual(["traffic", "probes"]);
+    expect(drive.chooser.counters.failures).toBe(1);
+  });
+
+  test("recovers after the hold and good probes, and is taken again", () => {
+    const drive = onRelay();
+    drive.chooser.handleFailure(nyc, drive.now);
+    drive.run(1_000);
+    expect(drive.choose().via).toBe(lon);
+    drive.run(10_000);
+    expect(drive.chooser.counters.recoveries).toBe(1);
+    expect(drive.choose()).toEqual({ via: nyc, reason: "cheapest" });
+  });
+
+  test("of everything: direct, and says so; the first that comes back is used", () => {
+    const drive = onRelay();
+    drive.truth = { direct: undefined, nyc: undefined, lon: undefined };
+    drive.run(10_000);
+    expect(drive.choose()).toEqual({ via: null, reason: "all-paths-failed" });
+    expect(drive.chooser.alternative([null], drive.now)).toBeUndefined();
+    drive.truth = { direct: undefined, nyc: undefined, lon: 200 };
+    drive.run(20_000);
+    expect(drive.choose()).toEqual({ via: lon, reason: "fallback-path-failed" });
+  });
+
+  test("an alternative is never one that was tried or has failed", () => {
+    const drive = onRelay();
+    expect(drive.chooser.alternative([nyc], drive.now)).toEqual({ via: lon, reason: "fallback-path-failed" });
+    drive.chooser.handleFailure(lon, drive.now);
+    expect(drive.chooser.alternative([nyc], drive.now)?.via).toBeNull();
+    expect(drive.chooser.alternative([nyc, null], drive.now)).toBeUndefined();
+  });
+
+  test("a relay that leaves the candidates while in use is left at once", () => {
+    const drive = onRelay();
+    drive.chooser.setRelays([{ via: lon }], drive.now);
+    expect(drive.choose().via).toBe(lon);
+    drive.chooser.setRelays([], drive.now);
+    expect(drive.choose()).toEqual({ via: null, reason: "only-path" });
+  });
+});
+
+describe("probes", () => {
+  test("at most one in flight a path; late and unknown results are ignored and counted", () => {
+    const chooser = new PathChooser({}, monotonicMs(0));
+    const first = chooser.pollTransmit(monotonicMs(0));
+    expect(first).toMatchObject({ via: null, timeoutMs: 3_000 });
+    expect(chooser.pollTransmit(monotonicMs(0))).toBeUndefined();
+    expect(chooser.pollTimeout(monotonicMs(0))).toBe(3_000);
+    chooser.handleTimeout(monotonicMs(3_000));
+    chooser.handleProbeResult(first?.probeId ?? 0, 20, monotonicMs(3_001));
+    chooser.handleProbeResult(999, 20, monotonicMs(3_001));
+    expect(chooser.counters).toMatchObject({ probesSent: 1, probesLost: 1, probesOk: 0, resultsIgnored: 2 });
+  });
+
+  test("a probe that has to open a connection gets the time for it", () => {
+    const drive = new Drive({ direct: 100 }).run(2_500);
+    const probe = drive.run(1_000).chooser.pollTimeout(drive.now);
+    const sent = drive.chooser.pollTransmit(probe);
+    expect(sent?.timeoutMs).toBeLessThan(700);
+    drive.chooser.handleProbeConnecting(sent?.probeId ?? 0, probe);
+    expect(drive.chooser.pollTimeout(probe) - probe).toBeCloseTo(750, -1);
+  });
+
+  test("more relays than the limit, and duplicates, are left out", () => {
+    const chooser = new PathChooser({ relaysMax: 2 }, monotonicMs(0));
+    chooser.setRelays([{ via: nyc }, { via: nyc }, { via: lon }, { via: par }], monotonicMs(0));
+    expect(chooser.states(monotonicMs(0)).map((one) => one.via)).toEqual([null, nyc, lon]);
+  });
+
+  test("an old estimate of a relay does not carry a choice", () => {
+    const drive = new Drive({ direct: 300, nyc: 140 }, { ageMaxMs: 15_000 }).run(10_000);
+    expect(drive.choose().via).toBe(nyc);
+    expect(drive.chooser.choose(monotonicMs(drive.now + 60_000)).via).toBeNull();
+  });
+});
