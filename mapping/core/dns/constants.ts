@@ -31,11 +31,6 @@ export const dnsTypes = {
 
 const typeNames = new Map<number, string>(Object.entries(dnsTypes).map(([name, type]) => [type, name]));
 
-/** Name of a type, `TYPE12345` for one without a name here (RFC 3597 section 5). */
-export function dnsTypeText(type: number): string {
-  return typeNames.get(type) ?? `TYPE${type}`;
-}
-
 /** Name of a type as a metric label: one of a closed set, so that hostile queries cannot grow the metrics. */
 export function dnsTypeLabel(type: number): string {
   return typeNames.get(type) ?? "other";

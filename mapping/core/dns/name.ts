@@ -28,13 +28,16 @@ export const rootName: DomainName = { wire: Uint8Array.of(0), text: "" };
 /** A name has at most 127 labels, so a chain of more pointers than that does no honest work. */
 const POINTERS_MAX = 127;
 
+/** Where a name is put together; only {@link readName} uses it, and never across a call. */
+const scratch = new Uint8Array(nameBytesMax);
+
 /**
  * Reads the name at `offset`. A pointer must lead before the place where the present run of labels began and not into the
  * header, so every jump goes strictly backwards and reading ends (RFC 1035 section 4.1.4: "a prior occurrence").
  * Never throws. `next` is the offset after the name in the record that holds it.
  */
 export function readName(bytes: Uint8Array, offset: number): NameRead {
-  const wire = new Uint8Array(nameBytesMax);
+  const wire = scratch;
   let length = 0;
   let text = "";
   let at = offset;
@@ -108,24 +111,4 @@ export function parentText(text: string): string | undefined {
   if (text === "") return undefined;
   const dot = text.indexOf(".");
   return dot < 0 ? "" : text.slice(dot + 1);
-}
-
-/** Offsets in `wire` where its labels begin, without the root label. */
-export function labelOffsets(wire: Uint8Array): readonly number[] {
-  const offsets: number[] = [];
-  for (let at = 0; (wire[at] ?? 0) !== 0; at += 1 + (wire[at] as number)) offsets.push(at);
-  return offsets;
-}
-
-/**
- * Key for compression: the octets of the suffix from `at`, in lower case. Length octets are below 64 and "A" is 65, so
- * lowering every octet touches letters only.
- */
-export function suffixKey(wire: Uint8Array, at: number): string {
-  let key = "";
-  for (let index = at; index < wire.length; index++) {
-    const value = wire[index] as number;
-    key += String.fromCharCode(value >= 0x41 && value <= 0x5a ? value + 0x20 : value);
-  }
-  return key;
 }

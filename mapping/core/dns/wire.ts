@@ -16,7 +16,7 @@ import type {
   MessageRead,
   RecordData,
 } from "./message.ts";
-import { type DomainName, labelOffsets, readName, rootName, suffixKey } from "./name.ts";
+import { type DomainName, parentText, readName, rootName } from "./name.ts";
 
 /** A pointer has 14 bits for its offset. */
 const POINTER_OFFSET_MAX = 0x3fff;
@@ -284,7 +284,7 @@ class Writer {
   #bytes = new Uint8Array(512);
   #length = 0;
   #isBroken = false;
-  /** Suffix in lower case -> offset where it stands. */
+  /** Text of a suffix -> offset where it stands. */
   readonly #suffixes = new Map<string, number>();
 
   u16(value: number): void {
@@ -301,18 +301,23 @@ class Writer {
 
   /** A name, with a pointer to the longest suffix that stands already; case of letters does not matter for that. */
   name(name: DomainName, mayCompress = true): void {
-    for (const at of labelOffsets(name.wire)) {
-      const key = suffixKey(name.wire, at);
-      const known = mayCompress ? this.#suffixes.get(key) : undefined;
+    const { wire } = name;
+    let at = 0;
+    // The text walks along: its suffixes are the keys, and cost no look at the octets.
+    for (let text = name.text; text !== ""; text = parentText(text) ?? "") {
+      const known = mayCompress ? this.#suffixes.get(text) : undefined;
       if (known !== undefined) {
         this.u16(0xc000 | known);
         return;
       }
-      if (this.#length <= POINTER_OFFSET_MAX && !this.#suffixes.has(key))
-        this.#suffixes.set(key, this.#length);
-      this.octets(name.wire.subarray(at, at + 1 + (name.wire[at] as number)));
+      if (this.#length <= POINTER_OFFSET_MAX && !this.#suffixes.has(text))
+        this.#suffixes.set(text, this.#length);
+      const next = at + 1 + (wire[at] as number);
+      this.#room(next - at);
+      while (at < next) this.#bytes[this.#length++] = wire[at++] as number;
     }
-    this.octets(rootName.wire);
+    this.#room(1);
+    this.#bytes[this.#length++] = 0;
   }
 
   record(record: DnsRecord): void {
@@ -332,7 +337,7 @@ class Writer {
   finish(): Uint8Array | undefined {
     return this.#isBroken || this.#length > tcpMessageBytesMax
       ? undefined
-      : this.#bytes.slice(0, this.#length);
+      : this.#bytes.subarray(0, this.#length);
   }
 
   #data(data: RecordData, mayCompress: boolean): void {
