@@ -435,6 +435,8 @@ describe("DNS over TCP (RFC 7766) and truncation", () => {
 describe.skipIf(dig === undefined)("isochrone dns --node", () => {
   const directory = mkdtempSync(join(tmpdir(), "isochrone-dns-node-"));
   const edges = new Map<string, Server>();
+  /** Edge servers that take connections and never answer. */
+  const hung = new Set<string>();
   let control: IsochroneProcess | undefined;
   let node: IsochroneProcess | undefined;
   let port = 0;
@@ -454,7 +456,9 @@ describe.skipIf(dig === undefined)("isochrone dns --node", () => {
     if (!response.ok) throw new Error(`${kind}/${id}: ${response.status} ${await response.text()}`);
   };
   const startEdge = async (id: string, address: string): Promise<void> => {
-    const server = createServer((_, response) => response.end("ok"));
+    const server = createServer((_, response) => {
+      if (!hung.has(id)) response.end("ok");
+    });
     server.listen({ host: address, port, exclusive: true });
     await once(server, "listening");
     edges.set(id, server);
@@ -559,6 +563,16 @@ describe.skipIf(dig === undefined)("isochrone dns --node", () => {
       what: "the next cluster",
     });
     expect(await metric(admin, /^isochrone_dns_servers_up /)).toBe(4);
+
+    // A server that hangs is slower to find out than a dead one: 3 s.
+    hung.add("sin-1");
+    const hungAtMs = performance.now();
+    const tokyo = async () => (await digAt(dns, "www.shop.example", "+subnet=203.0.113.0/25")).answers.join();
+    await waitFor(async () => (await tokyo()) === "127.10.3.2", {
+      timeoutMs: 5_000,
+      what: "the hung server to leave the answers",
+    });
+    expect(performance.now() - hungAtMs).toBeLessThan(3_000);
 
     // Killed and started again without control: documents from the disk, no wait.
     node.signal("SIGKILL");
