@@ -1,6 +1,6 @@
 /** `isochrone where`: which servers a client is sent to, and the score terms that decided. */
 import { parseArgs } from "node:util";
-import { epochMs, ParseError } from "#kit";
+import { ParseError } from "#kit";
 import { systemClock } from "#kit/io";
 import { parseWorld } from "#kit/world";
 import { explainWhere, type WhereReport, whereReport } from "../mapping/core/where.ts";
@@ -179,9 +179,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     values.world === undefined
       ? await askOne(name, address, values.server, values.state)
       : explainAlone(name, address, values.world);
-  console.log(
-    values.json ? JSON.stringify(report, null, 2) : formatWhere(report, epochMs(systemClock.epoch())),
-  );
+  console.log(values.json ? JSON.stringify(report, null, 2) : formatWhere(report, systemClock.epoch()));
   return 0;
 }
 
