@@ -1,0 +1,307 @@
+import { execFileSync } from "node:child_process";
+import { createHmac } from "node:crypto";
+import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createServer as createTlsServer } from "node:https";
+import { type AddressInfo, connect, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, describe, expect, test } from "vitest";
+import { Random } from "#kit";
+import { systemClock } from "#kit/io";
+import { dial, installWan, RelayServer, signPeer, Transport } from "#transport";
+import {
+  clusterId,
+  close,
+  Lab,
+  listen,
+  logger,
+  peerKey,
+  serverId,
+  topologyOf,
+  until,
+  wanOf,
+} from "./transport-support.ts";
+
+const cleanups: (() => Promise<unknown> | void)[] = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+/** Sends raw bytes and collects the answer until the peer closes or the head is complete. */
+async function raw(port: number, text: string): Promise<{ head: string; socket: Socket }> {
+  const socket = connect(port, "127.0.0.1");
+  socket.on("error", () => {});
+  cleanups.push(() => void socket.destroy());
+  socket.write(text);
+  let head = "";
+  while (!head.includes("\r\n\r\n")) {
+    const [chunk] = (await once(socket, "data")) as [Buffer];
+    head += chunk.toString();
+  }
+  return { head, socket };
+}
+
+async function relayTo(settings = {}) {
+  const origin = await listen((_request, response) => response.end("through"));
+  const stranger = await listen((_request, response) => response.end("secret"));
+  const relay = new RelayServer({
+    peerKey,
+    clock: systemClock,
+    logger,
+    settings,
+    onRequest: (_request, response) => response.writeHead(404).end(),
+  });
+  const { port } = await relay.listen("127.0.0.1", 0);
+  cleanups.push(
+    () => relay.drain(0),
+    () => close(origin.server),
+    () => close(stranger.server),
+  );
+  relay.setTopology(
+    topologyOf([
+      { id: "fra", role: "edge", ports: [1] },
+      { id: "nyc", role: "relay", ports: [port] },
+      { id: "sfo", role: "origin", ports: [origin.port] },
+    ]),
+  );
+  return { relay, port, origin, stranger };
+}
+
+const proofFor = (authority: string, name = "fra-1", key: Uint8Array = peerKey): string =>
+  signPeer(
+    { method: "CONNECT", host: authority, path: "" },
+    { serverId: serverId(name), key, clock: systemClock },
+  );
+
+const connectRequest = (authority: string, ...proofs: string[]): string =>
+  `CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n${proofs.map((proof) => `Isochrone-Peer: ${proof}\r\n`).join("")}\r\n`;
+
+describe("relay", () => {
+  test("carries a proven peer to a permitted target, both ways, and counts bytes", async () => {
+    const { relay, port, origin } = await relayTo();
+    const authority = `127.0.0.1:${origin.port}`;
+    const { head, socket } = await raw(port, connectRequest(authority, proofFor(authority)));
+    expect(head).toMatch(/^HTTP\/1\.1 200 /);
+    socket.write(`GET / HTTP/1.1\r\nHost: ${authority}\r\nConnection: close\r\n\r\n`);
+    const chunks: Buffer[] = [];
+    for await (const chunk of socket) chunks.push(chunk as Buffer);
+    expect(Buffer.concat(chunks).toString()).toMatch(/through/);
+    expect(relay.counters.bytesDown).toBe(Buffer.concat(chunks).length);
+    await until(() => relay.counters.tunnels === 0);
+    expect(relay.counters.tunnelsPeak).toBe(1);
+  });
+
+  test("refuses strangers, unlisted targets and every trick, with the reason", async () => {
+    const { relay, port, origin, stranger } = await relayTo();
+    const good = `127.0.0.1:${origin.port}`;
+    const bad = `127.0.0.1:${stranger.port}`;
+    const used = proofFor(good);
+    await raw(port, connectRequest(good, used));
+    const cases: [string, number, string][] = [
+      [connectRequest(good), 407, "not-proven"],
+      [connectRequest(good, "garbage"), 407, "not-proven"],
+      [connectRequest(good, proofFor(good, "fra-1", Buffer.alloc(16, 9))), 407, "not-proven"],
+      [connectRequest(good, used), 407, "not-proven"],
+      // A proof for another target, and two proofs at once.
+      [connectRequest(bad, proofFor(good)), 407, "not-proven"],
+      [connectRequest(good, proofFor(good), proofFor(good)), 407, "not-proven"],
+      [connectRequest(good, proofFor(good, "who-1")), 403, "unknown-peer"],
+      [connectRequest(bad, proofFor(bad)), 403, "target-not-permitted"],
+      [connectRequest(`127.0.0.1:${port}`, proofFor(`127.0.0.1:${port}`)), 403, "target-is-relay"],
+      [connectRequest("localhost:22", proofFor("localhost:22")), 403, "target-not-permitted"],
+    ];
+    for (const [text, status, reason] of cases) {
+      const { head } = await raw(port, text);
+      expect(head).toMatch(new RegExp(`^HTTP/1\\.1 ${status} `));
+      expect(head).toContain(`Isochrone-Relay-Reason: ${reason}\r\n`);
+    }
+    // Absolute-form requests are no way around.
+    const { head } = await raw(port, `GET http://${bad}/ HTTP/1.1\r\nHost: ${bad}\r\n\r\n`);
+    expect(head).toMatch(/^HTTP\/1\.1 404 /);
+    expect(stranger.accepted).toBe(0);
+    expect(origin.accepted).toBe(1);
+    expect(relay.counters.outcomes).toEqual(
+      new Map([
+        ["granted", 1],
+        ["not-proven", 6],
+        ["unknown-peer", 1],
+        ["target-not-permitted", 2],
+        ["target-is-relay", 1],
+      ]),
+    );
+    expect(relay.counters.proofs.get("replayed")).toBe(1);
+  });
+
+  test("limits tunnels by peer, ends idle ones, and reports a dead target", async () => {
+    const { relay, port, origin } = await relayTo({ tunnelsPerPeerMax: 2, idleMs: 300 });
+    const authority = `127.0.0.1:${origin.port}`;
+    const ask = async (): Promise<string> =>
+      (await raw(port, connectRequest(authority, proofFor(authority)))).head;
+    expect(await ask()).toMatch(/ 200 /);
+    expect(await ask()).toMatch(/ 200 /);
+    expect(await ask()).toContain("too-many-tunnels-of-peer");
+    await until(() => relay.counters.idleClosed === 2);
+    expect(relay.counters.tunnels).toBe(0);
+    origin.server.closeAllConnections();
+    await new Promise<void>((resolve) => origin.server.close(() => resolve()));
+    expect(await ask()).toMatch(/^HTTP\/1\.1 502 [^]*target-unreachable/);
+    expect(relay.counters.tunnels).toBe(0);
+  });
+
+  test("drains: no new tunnel, open ones end after the grace", async () => {
+    const { relay, port, origin } = await relayTo();
+    const authority = `127.0.0.1:${origin.port}`;
+    const { socket } = await raw(port, connectRequest(authority, proofFor(authority)));
+    const closed = once(socket, "close");
+    const startedMs = performance.now();
+    await Promise.all([relay.drain(200), closed]);
+    expect(performance.now() - startedMs).toBeGreaterThan(150);
+    expect(relay.counters.tunnels).toBe(0);
+  });
+
+  test("the proof is the HMAC that the contract names", () => {
+    const [name, seconds, nonce, mac] = proofFor("h:1").split(";");
+    const text = `${name}|${seconds}|${nonce}|CONNECT|h:1|`;
+    expect(mac).toBe(createHmac("sha256", peerKey).update(text).digest("base64url"));
+  });
+});
+
+/** A CA and a certificate for www.shop.example, or undefined where there is no openssl. */
+function certificates(): { ca: string; key: string; cert: string } | undefined {
+  const directory = mkdtempSync(join(tmpdir(), "isochrone-tls-"));
+  cleanups.push(() => rmSync(directory, { recursive: true, force: true }));
+  const openssl = (...args: string[]): void => {
+    execFileSync("openssl", args, { cwd: directory, stdio: "pipe" });
+  };
+  try {
+    openssl("version");
+  } catch {
+    return undefined;
+  }
+  const curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
+  openssl("req", "-x509", ...curve, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Test CA");
+  openssl(
+    "req",
+    "-x509",
+    ...curve,
+    "-keyout",
+    "k.pem",
+    "-out",
+    "c.pem",
+    "-subj",
+    "/CN=www.shop.example",
+    "-addext",
+    "subjectAltName=DNS:www.shop.example",
+    "-CA",
+    "ca.pem",
+    "-CAkey",
+    "ca.key",
+  );
+  const read = (name: string): string => readFileSync(join(directory, name), "utf8");
+  return { ca: read("ca.pem"), key: read("k.pem"), cert: read("c.pem") };
+}
+
+test("a TLS origin through a relay: verified end to end, refused under another name or authority", async ({
+  skip,
+}) => {
+  const made = certificates();
+  if (made === undefined) {
+    skip("openssl is not installed");
+    return;
+  }
+  const { ca, key, cert } = made;
+  const server = createTlsServer({ key, cert, keepAliveTimeout: 60_000 }, (request, response) => {
+    response.end(`secure ${request.headers.host ?? ""}`);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const origin = { server: server as never, port: (server.address() as AddressInfo).port, accepted: 0 };
+  const lab = await Lab.start({
+    origin,
+    links: { "fra|sfo": 200, "fra|nyc": 20 },
+    relayLegMs: 20,
+    scheme: "https",
+    hostHeader: "www.shop.example",
+    settings: { ca },
+  });
+  cleanups.push(() => lab.close());
+  lab.transport.start();
+  await until(() => lab.transport.explainPath(lab.target).chosen.via === "nyc");
+  expect(await lab.get("/")).toMatchObject({ status: 200, text: "secure www.shop.example", via: "nyc" });
+  const other = (hostHeader: string, trust: string | undefined): Promise<unknown> => {
+    const transport = new Transport({
+      selfServerId: serverId("fra-1"),
+      selfClusterId: clusterId("fra"),
+      topology: lab.topology,
+      peerKey,
+      clock: systemClock,
+      random: new Random(1),
+      logger,
+      settings: { ca: trust },
+    });
+    cleanups.push(() => transport.close());
+    const target = { kind: "origin", origin: { ...lab.target.origin, hostHeader } } as const;
+    return transport.request(target, { method: "GET", path: "/", headers: [] });
+  };
+  await expect(other("www.evil.example", ca)).rejects.toMatchObject({ code: "tls-failed" });
+  await expect(other("www.shop.example", undefined)).rejects.toMatchObject({ code: "tls-failed" });
+});
+
+describe("dial in an emulated network", () => {
+  const sites = (port: number) => [
+    { id: "fra", role: "edge", ports: [1] },
+    { id: "sfo", role: "origin", ports: [port] },
+  ];
+
+  test("a connection costs a round trip, a cut one times out, and healing lets it through", async () => {
+    const origin = await listen((_request, response) => response.end());
+    cleanups.push(() => close(origin.server));
+    cleanups.push(() => installWan(undefined));
+    const target = { host: "127.0.0.1", port: origin.port };
+    installWan(wanOf(sites(origin.port), "fra", { "fra|sfo": 120 }));
+    const startedMs = performance.now();
+    (await dial(target)).destroy();
+    expect(performance.now() - startedMs).toBeGreaterThanOrEqual(118);
+    installWan(wanOf(sites(origin.port), "fra", { "fra|sfo": 120 }, [["sfo", "fra"]]));
+    await expect(dial({ ...target, timeoutMs: 300 })).rejects.toMatchObject({
+      code: "connect-timeout",
+      retry: "safe",
+    });
+    expect(origin.accepted).toBe(1);
+    const waiting = dial({ ...target, timeoutMs: 5_000 });
+    installWan(wanOf(sites(origin.port), "fra", { "fra|sfo": 10 }));
+    (await waiting).destroy();
+    installWan(wanOf(sites(origin.port), "sfo", { "fra|sfo": 500 }));
+    const ownMs = performance.now();
+    (await dial(target)).destroy();
+    expect(performance.now() - ownMs).toBeLessThan(200);
+  });
+
+  test("bandwidth is felt, order and bytes are kept, losses delay", async () => {
+    const sent = Buffer.from(Array.from({ length: 500_000 }, (_, index) => (index * 7) % 256));
+    const origin = await listen((_request, response) => response.end(sent));
+    cleanups.push(() => close(origin.server));
+    cleanups.push(() => installWan(undefined));
+    const random = new Random(7);
+    const fetchMs = async (link: {
+      rttMs: number;
+      lossRatio?: number;
+      bandwidthMbps?: number;
+    }): Promise<number> => {
+      installWan(wanOf(sites(origin.port), "fra", { "fra|sfo": link }), () => random.float());
+      const startedMs = performance.now();
+      const connection = await dial({ host: "127.0.0.1", port: origin.port });
+      connection.write("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+      const chunks: Buffer[] = [];
+      for await (const chunk of connection) chunks.push(chunk as Buffer);
+      const all = Buffer.concat(chunks);
+      expect(all.subarray(all.indexOf("\r\n\r\n") + 4).equals(sent)).toBe(true);
+      return performance.now() - startedMs;
+    };
+    const fast = await fetchMs({ rttMs: 20 });
+    expect(fast).toBeGreaterThan(38);
+    // 4 Mbit at 8 Mbit/s: half a second.
+    expect(await fetchMs({ rttMs: 20, bandwidthMbps: 8 })).toBeGreaterThan(500);
+    expect(await fetchMs({ rttMs: 20, lossRatio: 0.05 })).toBeGreaterThan(200);
+  });
+});
