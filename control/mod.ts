@@ -35,3 +35,12 @@ export {
 export { ControlError } from "./io/control-error.ts";
 export { type Dial, type DialTarget } from "./io/connector.ts";
 export { DocumentKeeper, type DocumentKeeperOptions, type DocumentSource } from "./io/keeper.ts";
+export type { ControlServer, ControlServerOptions, DocumentStore } from "./io/embedded.ts";
+
+/**
+ * The server and its stores, for tests and for a process that embeds control. Loaded only when asked for: every node imports
+ * this face, and none of them should pay for SQLite.
+ */
+export function loadControlServer(): Promise<typeof import("./io/embedded.ts")> {
+  return import("./io/embedded.ts");
+}

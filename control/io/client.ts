@@ -2,16 +2,7 @@
  * The one way to speak to control: requests with a deadline each, and watches that come back by themselves and lose
  * nothing. Knows nothing of what the documents mean; {@link DocumentKeeper} puts them in force.
  */
-import {
-  IsochroneError,
-  type MapSnapshot,
-  type PropertyDocument,
-  type PurgeAck,
-  type PurgeRequest,
-  type Schema,
-  type ServerReport,
-  type TopologyDocument,
-} from "#kit";
+import { IsochroneError, type PurgeAck, type PurgeRequest, type Schema, type ServerReport } from "#kit";
 import type { Logger } from "#kit/io";
 import { Agent } from "undici";
 import { backoffDelayMs } from "../core/backoff.ts";
@@ -36,7 +27,7 @@ import type {
 import { connectorOf, type Dial } from "./connector.ts";
 import { ControlError } from "./control-error.ts";
 import { errorOfAnswer, unreachable } from "./answers.ts";
-import { NdjsonReader } from "./ndjson.ts";
+import { NdjsonReader } from "../core/ndjson.ts";
 import { Watch, type WatchState } from "./watch.ts";
 
 export interface ControlClientOptions {
@@ -77,12 +68,6 @@ export interface WatchOptions {
   readonly since?: { readonly logId: string; readonly seq: number };
   /** Told when this watch's stream stands and when it is gone. */
   readonly onState?: (state: ControlState) => void;
-}
-
-export interface DocumentBodies {
-  readonly topology: TopologyDocument;
-  readonly property: PropertyDocument;
-  readonly map: MapSnapshot;
 }
 
 const REQUEST_TIMEOUT_MS = 10_000;

@@ -5,7 +5,7 @@
 import type { Logger } from "#kit/io";
 import { parseWatchEvent } from "../core/wire.ts";
 import type { WatchEvent, WatchKind } from "../core/words.ts";
-import { NdjsonReader } from "./ndjson.ts";
+import { NdjsonReader } from "../core/ndjson.ts";
 
 export type WatchState = "connected" | "disconnected";
 

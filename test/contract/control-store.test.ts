@@ -4,12 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as fc from "fast-check";
 import { afterAll, describe, expect, it } from "vitest";
+import { type DocumentKind, type DocumentStore, loadControlServer } from "#control";
 import { type PropertyId, purgeRequest, Random } from "#kit";
-import { MemoryStore } from "../../control/io/store-memory.ts";
-import { SqliteStore } from "../../control/io/store-sqlite.ts";
-import type { DocumentStore } from "../../control/io/store.ts";
 import type { Retention } from "../../control/core/document-log.ts";
-import type { DocumentKind } from "../../control/core/words.ts";
+
+const { MemoryStore, SqliteStore } = await loadControlServer();
 
 const directories: string[] = [];
 function newDirectory(): string {

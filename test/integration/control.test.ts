@@ -5,14 +5,21 @@ import { once } from "node:events";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
-import { ControlClient, ControlError, DocumentKeeper, type WatchEvent } from "#control";
+import {
+  ControlClient,
+  ControlError,
+  type ControlServerOptions,
+  DocumentKeeper,
+  loadControlServer,
+  type WatchEvent,
+} from "#control";
 import { propertyDocument, type ServerId, serverReport } from "#kit";
 import { createLogger, systemClock } from "#kit/io";
 import { dial } from "#transport";
-import { ControlServer } from "../../control/io/server.ts";
-import { MemoryStore } from "../../control/io/store-memory.ts";
 import { watchHubDefaults } from "../../control/core/watch-hub.ts";
 import { freePort, runIsochrone, startIsochrone, waitFor } from "../tools/processes.ts";
+
+const { ControlServer, MemoryStore } = await loadControlServer();
 
 const token = "test-token-0123456789";
 const logger = createLogger({ role: "test", id: "control" }, { level: "silent" });
@@ -48,7 +55,7 @@ async function startControl(stateDirectory: string, port = 0) {
 }
 
 /** In this process, so that a test sees the counters. */
-async function serve(options: Partial<ConstructorParameters<typeof ControlServer>[0]> = {}) {
+async function serve(options: Partial<ControlServerOptions> = {}) {
   const store = new MemoryStore({ logId: "log-1" });
   const server = new ControlServer({ store, token, clock: systemClock, logger, ...options });
   const url = await server.listen("127.0.0.1", 0);

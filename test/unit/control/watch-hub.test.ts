@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { monotonicMs } from "#kit";
 import { WatchHub, watchHubDefaults } from "../../../control/core/watch-hub.ts";
-import { NdjsonReader } from "../../../control/io/ndjson.ts";
+import { NdjsonReader } from "../../../control/core/ndjson.ts";
 
 const at = monotonicMs;
 const bytes = (text: string) => new TextEncoder().encode(text);

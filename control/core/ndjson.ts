@@ -1,5 +1,3 @@
-import { StringDecoder } from "node:string_decoder";
-
 /**
  * Cuts a byte stream into lines of JSON. Bounded: a line longer than `lineBytesMax` ends the reading with a RangeError
  * (a map of a large deployment is one line, so the bound is generous). A last line without line feed is not given out:
@@ -7,7 +5,8 @@ import { StringDecoder } from "node:string_decoder";
  */
 export class NdjsonReader {
   readonly #lineBytesMax: number;
-  readonly #decoder = new StringDecoder("utf8");
+  /** Keeps what a chunk holds of a character that the next one completes. Wrong bytes become U+FFFD, which no schema of ours wants. */
+  readonly #decoder = new TextDecoder();
   /** Pieces of the unfinished line: joined once, or a long line would cost its length squared. */
   #pieces: string[] = [];
   #pendingBytes = 0;
@@ -17,7 +16,7 @@ export class NdjsonReader {
   }
 
   /** Values of the lines that `chunk` completes. Blank lines are skipped. */
-  read(chunk: Buffer): unknown[] {
+  read(chunk: Uint8Array): unknown[] {
     const values: unknown[] = [];
     let from = 0;
     for (;;) {
@@ -27,9 +26,9 @@ export class NdjsonReader {
       if (this.#pendingBytes > this.#lineBytesMax) {
         throw new RangeError(`a line of more than ${this.#lineBytesMax} bytes`);
       }
-      this.#pieces.push(this.#decoder.write(piece));
+      this.#pieces.push(this.#decoder.decode(piece, { stream: true }));
       if (end === -1) return values;
-      const line = this.#pieces.join("") + this.#decoder.end();
+      const line = this.#pieces.join("") + this.#decoder.decode();
       this.#pieces = [];
       this.#pendingBytes = 0;
       from = end + 1;
