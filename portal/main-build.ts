@@ -7,9 +7,15 @@ if (directory === undefined) {
   console.error("usage: node portal/main-build.ts DIRECTORY");
   process.exitCode = 2;
 } else {
-  await build({
-    configFile: join(import.meta.dirname, "vite.config.ts"),
-    logLevel: "warn",
-    build: { outDir: directory, emptyOutDir: true },
-  });
+  try {
+    await build({
+      configFile: join(import.meta.dirname, "vite.config.ts"),
+      logLevel: "warn",
+      build: { outDir: directory, emptyOutDir: true },
+    });
+  } catch (error) {
+    // Its stack leads into the bundler, not to what is wrong.
+    console.error(error instanceof Error ? error.message : error);
+    process.exitCode = 1;
+  }
 }

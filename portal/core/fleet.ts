@@ -13,7 +13,7 @@ import type {
 import { linksInUse } from "./links-in-use.ts";
 import { visibleProperties } from "./tenancy.ts";
 import { hitRatioOf, type LedgerLimits, type Rate, TrafficLedger } from "./traffic-ledger.ts";
-import type { LiveServer, LiveSite, LiveState, LiveTotals, ServerState, Viewer } from "./wire.ts";
+import type { LiveServer, LiveSite, LiveState, LiveTotals, Rollout, ServerState, Viewer } from "./wire.ts";
 
 /** A server that has not reported for longer is down. Reports come each second. */
 export const DOWN_AFTER_MS = 3_000;
@@ -84,6 +84,17 @@ export class Fleet {
 
   properties(): Iterable<PropertyDocument> {
     return this.#properties.values();
+  }
+
+  /** How many of the edges and parents that report now run this version of a property, by their own word. */
+  rollout(propertyId: string, version: number | null, now: MonotonicMs): Rollout {
+    let [applied, live] = [0, 0];
+    for (const { report, at } of this.#reports.values()) {
+      if (now - at > DOWN_AFTER_MS || !SERVING_ROLES.includes(report.role)) continue;
+      live += 1;
+      if (version !== null && report.applied[`property/${propertyId}`] === version) applied += 1;
+    }
+    return { applied, live };
   }
 
   stateOf(serverId: string, role: string, now: MonotonicMs): ServerState {

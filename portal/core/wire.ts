@@ -99,8 +99,15 @@ export interface PropertySummary {
   readonly isActive: boolean;
   readonly activeVersion: number | null;
   readonly latestVersion: number;
+  readonly rollout: Rollout;
   readonly requestsPerSecond: number;
   readonly hitRatio: number | null;
+}
+
+/** How many of the live edges and parents run the version in force. */
+export interface Rollout {
+  readonly applied: number;
+  readonly live: number;
 }
 
 export interface VersionSummary {
@@ -116,6 +123,7 @@ export interface PropertyDetail {
   readonly version: number;
   readonly activeVersion: number | null;
   readonly latestVersion: number;
+  readonly rollout: Rollout;
   readonly document: unknown;
   readonly json: string;
   readonly yaml: string;

@@ -5,7 +5,7 @@ import type { PortalSettings } from "../config.ts";
 import { Fleet } from "../core/fleet.ts";
 import { hitRatioOf } from "../core/traffic-ledger.ts";
 import { maySee } from "../core/tenancy.ts";
-import type { LiveState, SeriesAnswer, Viewer } from "../core/wire.ts";
+import type { LiveState, Rollout, SeriesAnswer, Viewer } from "../core/wire.ts";
 import type { ControlFeed } from "./control-port.ts";
 import { Fault } from "./fault.ts";
 
@@ -96,6 +96,11 @@ export class Hub {
   state(viewer: Viewer): LiveState {
     const now = this.#clock.monotonic();
     return this.fleet.view(viewer, now, this.#epochOf(now));
+  }
+
+  /** How far a version in force has come. */
+  rollout(propertyId: string, version: number | null): Rollout {
+    return this.fleet.rollout(propertyId, version, this.#clock.monotonic());
   }
 
   /** Of each property with traffic, over the last ten seconds. */

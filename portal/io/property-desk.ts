@@ -91,6 +91,7 @@ export class PropertyDesk {
       if (!maySee(viewer, document.customerId)) return;
       const { propertyId, customerId, hostnames, trafficClass, isActive } = document;
       const rate = rates.get(propertyId) ?? { requestsPerSecond: 0, hitRatio: null };
+      const rollout = hub.rollout(propertyId, activeVersion);
       rows.push({
         propertyId,
         customerId,
@@ -99,6 +100,7 @@ export class PropertyDesk {
         isActive,
         activeVersion,
         latestVersion,
+        rollout,
         ...rate,
       });
     };
@@ -136,6 +138,7 @@ export class PropertyDesk {
       version: record.version,
       activeVersion: latest.activeVersion,
       latestVersion: latest.version,
+      rollout: this.#desk.hub.rollout(propertyId, latest.activeVersion),
       document: record.body,
       json: writeDraft(record.body, "json"),
       yaml: writeDraft(record.body, "yaml"),

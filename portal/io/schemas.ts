@@ -70,6 +70,8 @@ export const change = shape({
   to: nullable(text),
 });
 
+const rollout = shape({ applied: count, live: count });
+
 export const propertySummary = shape({
   propertyId: text,
   customerId: text,
@@ -78,6 +80,7 @@ export const propertySummary = shape({
   isActive: flag,
   activeVersion: nullable(count),
   latestVersion: count,
+  rollout,
   requestsPerSecond: amount,
   hitRatio: nullable(amount),
 });
@@ -95,6 +98,7 @@ export const propertyDetail = shape({
   version: count,
   activeVersion: nullable(count),
   latestVersion: count,
+  rollout,
   document: anything,
   json: text,
   yaml: text,

@@ -149,7 +149,13 @@ async function runVite(directory: string, timeoutMs: number): Promise<void> {
   const { PATH, HOME, TMPDIR } = process.env;
   const child = spawn(process.execPath, [join(ROOM, "main-build.ts"), directory], {
     cwd: join(ROOM, ".."),
-    env: { NODE_ENV: "production", ...(PATH && { PATH }), ...(HOME && { HOME }), ...(TMPDIR && { TMPDIR }) },
+    env: {
+      NODE_ENV: "production",
+      NO_COLOR: "1",
+      ...(PATH && { PATH }),
+      ...(HOME && { HOME }),
+      ...(TMPDIR && { TMPDIR }),
+    },
     stdio: ["ignore", "pipe", "pipe"],
     timeout: timeoutMs,
     killSignal: "SIGKILL",

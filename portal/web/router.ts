@@ -1,0 +1,55 @@
+/** Which page is shown, from the address bar. */
+import { signal } from "@preact/signals";
+
+export type Route =
+  | { readonly page: "overview" }
+  | { readonly page: "properties" }
+  | { readonly page: "property"; readonly propertyId: string }
+  | { readonly page: "purge"; readonly propertyId: string | undefined }
+  | { readonly page: "missing" };
+
+function parse(path: string, query: string): Route {
+  const [first = "", second] = path.split("/").filter((part) => part !== "");
+  if (first === "") return { page: "overview" };
+  if (first === "properties")
+    return second === undefined
+      ? { page: "properties" }
+      : { page: "property", propertyId: decodeURIComponent(second) };
+  if (first === "purge")
+    return { page: "purge", propertyId: new URLSearchParams(query).get("property") ?? undefined };
+  return { page: "missing" };
+}
+
+export const route = signal<Route>(parse(location.pathname, location.search));
+
+/** Asked before the page is left; false keeps it. */
+let mayLeave = (): boolean => true;
+export function guardLeaving(guard: () => boolean): () => void {
+  mayLeave = guard;
+  return () => {
+    mayLeave = () => true;
+  };
+}
+
+export function go(href: string): void {
+  if (!mayLeave()) return;
+  history.pushState(null, "", href);
+  route.value = parse(location.pathname, location.search);
+  scrollTo(0, 0);
+  // A screen reader and the tab key go on from the top of the new page.
+  requestAnimationFrame(() => document.querySelector<HTMLElement>("main h1")?.focus());
+}
+
+addEventListener("popstate", () => {
+  route.value = parse(location.pathname, location.search);
+});
+
+/** Takes plain clicks on our own links; new tabs and other buttons stay the browser's. */
+export function onLinkClick(event: MouseEvent): void {
+  if (event.button !== 0 || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+  const link = (event.target as Element | null)?.closest("a[href^='/']");
+  const href = link?.getAttribute("href");
+  if (href === undefined || href === null || href.startsWith("/api/")) return;
+  event.preventDefault();
+  go(href);
+}
