@@ -7,11 +7,11 @@ import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
-import { createRequire } from "node:module";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import Dns2 from "dns2";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { createLogger } from "#kit/io";
 import { DnsCounters, DnsServer } from "#mapping";
@@ -126,11 +126,6 @@ describe.skipIf(dig === undefined)("isochrone dns --world", () => {
   });
 
   it("dns2's own client resolves through it", async () => {
-    const Dns2 = createRequire(import.meta.url)("dns2") as new (
-      options: object,
-    ) => {
-      resolveA(name: string): Promise<{ answers: readonly { address: string }[] }>;
-    };
     const client = new Dns2({ nameServers: ["127.0.0.1"], port: dns, timeout: 2_000 });
     const { answers } = await client.resolveA("www.shop.example");
     expect(answers[0]?.address).toMatch(/^127\.10\./);

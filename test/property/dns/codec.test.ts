@@ -1,5 +1,5 @@
 /** Our codec against itself and against dns2, an independent one. */
-import { createRequire } from "node:module";
+import { Packet } from "dns2";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { addressFromBytes, formatAddress } from "#kit";
@@ -33,7 +33,8 @@ interface Dns2Packet {
   readonly additionals: readonly Dns2Record[];
   readonly errors: readonly unknown[];
 }
-const { Packet } = createRequire(import.meta.url)("dns2") as { Packet: { parse(bytes: Buffer): Dns2Packet } };
+/** Its own types leave out what is compared here. */
+const parseByDns2 = (bytes: Buffer) => Packet.parse(bytes) as unknown as Dns2Packet;
 
 const label = fc.stringMatching(/^[A-Za-z0-9_]([A-Za-z0-9_-]{0,14}[A-Za-z0-9])?$/);
 const name: fc.Arbitrary<DomainName> = fc
@@ -231,7 +232,7 @@ describe("dns2 reads our answers as we mean them", () => {
         }) as Uint8Array;
         const read = readMessage(bytes);
         if (!read.ok) throw new Error(read.fault);
-        const packet = Packet.parse(Buffer.from(bytes));
+        const packet = parseByDns2(Buffer.from(bytes));
         expect(packet.errors).toEqual([]);
         expect(packet.header["id"]).toBe(one.header.id);
         expect(packet.header["qr"]).toBe(Number(one.header.isResponse));
@@ -267,7 +268,7 @@ describe("dns2 reads our answers as we mean them", () => {
 
   it("an address answer with client subnet", () => {
     const { decision } = answerTo(query({ name: "wWw.shop.example", ecs: "0001 18 00 c00002" }));
-    const packet = Packet.parse(Buffer.from(decision.bytes));
+    const packet = parseByDns2(Buffer.from(decision.bytes));
     expect(packet.errors).toEqual([]);
     expect(packet.questions[0]?.name).toBe("wWw.shop.example");
     expect(packet.answers.map(({ address }) => address)).toHaveLength(2);
