@@ -21,7 +21,7 @@ const help = `Usage: isochrone config ACTION [options]
   activate PROPERTY --version N          puts a version in force, forward or back
   rollback PROPERTY [--version N]        back to N, or to the newest version before the active one
 
-Options: --control URL (token by ISOCHRONE_CONTROL_TOKEN; without it the world that runs here), --state DIR, --json
+Options: --control URL, or ISOCHRONE_CONTROL_URL (token by ISOCHRONE_CONTROL_TOKEN; without it the world that runs here), --state DIR, --json
 Exit code: 0 done, 1 control refused or is not there, 2 bad usage or bad file.
 
 Examples:

@@ -10,7 +10,7 @@ const help = `Usage: isochrone purge --property ID (--url URL | --tag TAG)... [-
 Every edge and parent forgets the URLs (all variants) or what carries the tags, and says so.
 --soft makes it stale instead: it may be served while it is validated again.
 --json prints each step as one JSON line.
-Options: --control URL (token by ISOCHRONE_CONTROL_TOKEN; without it the world that runs here), --state DIR
+Options: --control URL, or ISOCHRONE_CONTROL_URL (token by ISOCHRONE_CONTROL_TOKEN; without it the world that runs here), --state DIR
 Exit code: 0 every server acknowledged, 1 not all did or control is not there, 2 bad usage.
 
 Examples:
