@@ -4,6 +4,7 @@ import {
   type ClusterId,
   type MonotonicMs,
   monotonicMs,
+  plusMs,
   type PropertyDocument,
   type PropertyId,
   propertyDocument,
@@ -14,12 +15,15 @@ import {
   topologyDocument,
 } from "#kit";
 import { noisySample } from "#mapping";
+import { LinkEstimator } from "../../transport/core/link-estimator.ts";
 import type { RttMatrix } from "./matrix.ts";
 
 /** Enough for everyone: the evaluation is about distance, not about capacity. */
 const CAPACITY_PER_SECOND = 1e9;
-/** Pings that a site sends to each other site before the map is made; servers do that all the time. */
-const LINK_SAMPLES = 8;
+/** Reports of each site before the map is made, and the probes of each link that went into one. */
+const LINK_REPORTS = 8;
+const SAMPLES_PER_REPORT = 3;
+const REPORT_INTERVAL_MS = 1_000;
 
 export function clusterIdOf(index: number): ClusterId {
   return `site-${index}` as ClusterId;
@@ -67,54 +71,58 @@ export const evaluationProperty: PropertyDocument = propertyDocument.parse({
   origins: [{ scheme: "http", host: "origin.invalid", port: 80 }],
 });
 
-/** What the server of each site reports about its links to the others: smoothed over a few noisy samples (RFC 6298). */
-export function linkReports(matrix: RttMatrix, sites: readonly number[], seed: number): ServerReport[] {
+/**
+ * What the server of each site reports about its links to the others, report after report, oldest first: transport's own
+ * estimator over noisy probes.
+ */
+export function linkReports(
+  matrix: RttMatrix,
+  sites: readonly number[],
+  seed: number,
+): { readonly report: ServerReport; readonly at: MonotonicMs }[] {
   const random = new Random(seed).split("links");
-  return sites.map((from): ServerReport => {
-    const links: ServerReport["links"][number][] = [];
-    for (const to of sites) {
-      if (to === from) continue;
-      const one = measureLink(matrix.rttMs(from, to), random);
-      if (one !== undefined) links.push({ toClusterId: clusterIdOf(to), via: null, ...one });
+  const reports: { report: ServerReport; at: MonotonicMs }[] = [];
+  const estimators = new Map<string, LinkEstimator>();
+  for (let round = 0; round < LINK_REPORTS; round++) {
+    const at = plusMs(START, (round - LINK_REPORTS) * REPORT_INTERVAL_MS);
+    for (const from of sites) {
+      const links: ServerReport["links"][number][] = [];
+      for (const to of sites) {
+        if (to === from) continue;
+        const key = `${from} ${to}`;
+        const estimator = estimators.get(key) ?? new LinkEstimator();
+        estimators.set(key, estimator);
+        for (let n = 0; n < SAMPLES_PER_REPORT; n++) {
+          const rttMs = noisySample(matrix.rttMs(from, to), 0, random);
+          if (rttMs === null) estimator.handleLoss(at);
+          else estimator.handleSample(rttMs, at);
+        }
+        const { srttMs, rttvarMs, lossRatio, samples } = estimator;
+        if (srttMs !== undefined)
+          links.push({ toClusterId: clusterIdOf(to), via: null, srttMs, rttvarMs, lossRatio, samples });
+      }
+      reports.push({ at, report: reportOf(from, links) });
     }
-    return {
-      serverId: `site-${from}-1` as ServerReport["serverId"],
-      clusterId: clusterIdOf(from),
-      role: "edge",
-      incarnation: "1",
-      atEpochMs: 0,
-      state: "ready",
-      requestsPerSecond: 0,
-      activeRequests: 0,
-      cacheBytes: 0,
-      cacheObjects: 0,
-      properties: {},
-      links,
-      applied: {},
-    };
-  });
+  }
+  return reports;
+}
+
+function reportOf(site: number, links: ServerReport["links"]): ServerReport {
+  return {
+    serverId: `site-${site}-1` as ServerReport["serverId"],
+    clusterId: clusterIdOf(site),
+    role: "edge",
+    incarnation: "1",
+    atEpochMs: 0,
+    state: "ready",
+    requestsPerSecond: 0,
+    activeRequests: 0,
+    cacheBytes: 0,
+    cacheObjects: 0,
+    properties: {},
+    links,
+    applied: {},
+  };
 }
 
 export const START: MonotonicMs = monotonicMs(0);
-
-function measureLink(
-  rttMs: number,
-  random: Random,
-): { srttMs: number; rttvarMs: number; lossRatio: number; samples: number } | undefined {
-  let srttMs: number | undefined;
-  let rttvarMs = 0;
-  let lost = 0;
-  for (let n = 0; n < LINK_SAMPLES; n++) {
-    const sample = noisySample(rttMs, 0, random);
-    if (sample === null) lost++;
-    else if (srttMs === undefined) {
-      srttMs = sample;
-      rttvarMs = sample / 2;
-    } else {
-      rttvarMs = 0.75 * rttvarMs + 0.25 * Math.abs(srttMs - sample);
-      srttMs = 0.875 * srttMs + 0.125 * sample;
-    }
-  }
-  if (srttMs === undefined) return undefined;
-  return { srttMs, rttvarMs, lossRatio: lost / LINK_SAMPLES, samples: LINK_SAMPLES };
-}

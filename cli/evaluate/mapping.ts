@@ -8,6 +8,7 @@ import {
   type ClusterId,
   epochMs,
   greatCircleKm,
+  type MonotonicMs,
   parseAddress,
   plusMs,
   quantile,
@@ -134,7 +135,7 @@ function decide(
     }),
   );
   engine.handleTopology(topology, START);
-  for (const report of linkReports(matrix, sites, options.seed)) engine.handleReport(report, START);
+  for (const { report, at } of linkReports(matrix, sites, options.seed)) engine.handleReport(report, at);
   const endAt = probe(matrix, engine, sites, networks, options);
   engine.handleClientNetworks(networks, endAt);
   engine.handleTimeout(endAt);
@@ -163,15 +164,19 @@ function decide(
   );
 }
 
-/** Measures each client network against `probes` sites, one after the other, each chosen in the light of the ones before. */
+/**
+ * Measures each client network against `probes` sites, in rounds: each probe is chosen in the light of what everyone has
+ * measured in the rounds before, as a planner of a real deployment would.
+ */
 function probe(
   matrix: RttMatrix,
   engine: MapEngine,
   sites: readonly number[],
   networks: readonly ClientNetworkInput[],
   options: MappingOptions,
-): typeof START {
+): MonotonicMs {
   const noise = new Random(options.seed).split("pings");
+  const clusterIds = sites.map(clusterIdOf);
   const siteOf = new Map(sites.map((site) => [clusterIdOf(site), site]));
   const siteRttMs = (a: ClusterId, b: ClusterId): number | undefined =>
     a === b ? 0 : engine.links.measured(a, b, null, START)?.rttMs;
@@ -179,29 +184,32 @@ function probe(
     sites.map((site) => ({ clusterId: clusterIdOf(site), coordinates: matrix.coordinates?.[site] ?? null })),
     siteRttMs,
   );
-  for (const network of networks) {
-    const client = clientIndex(network.clientNetworkId);
-    const measured = new Map<ClusterId, number>();
-    for (let n = 0; n < options.probes; n++) {
+  const sitesAsPeers = clusterIds.map(
+    (from) => new Map(clusterIds.map((to) => [to, siteRttMs(from, to) ?? Infinity] as const)),
+  );
+  const measured = networks.map(() => new Map<ClusterId, number>());
+  let now = START;
+  for (let round = 0; round < options.probes; round++) {
+    const known = measured.map((one) => new Map(one));
+    for (const [n, network] of networks.entries()) {
+      const own = measured[n] as Map<ClusterId, number>;
       const clusterId = nextProbe({
         sites: probeSites,
         coordinates: network.coordinates,
-        measured,
+        measured: own,
         siteRttMs,
+        peers: [...sitesAsPeers, ...known.slice(0, n), ...known.slice(n + 1)],
       });
-      if (clusterId === undefined) break;
+      if (clusterId === undefined) continue;
+      const trueRttMs = matrix.rttMs(clientIndex(network.clientNetworkId), siteOf.get(clusterId) as number);
       const answered: number[] = [];
       for (let ping = 0; ping < PINGS; ping++) {
-        const rttMs = noisySample(matrix.rttMs(client, siteOf.get(clusterId) as number), 0, noise);
-        engine.handleSample({
-          from: network.clientNetworkId,
-          to: clusterId,
-          rttMs,
-          at: plusMs(START, ping * PING_INTERVAL_MS),
-        });
+        const rttMs = noisySample(trueRttMs, 0, noise);
+        const at = plusMs(now, ping * PING_INTERVAL_MS);
+        engine.handleSample({ from: network.clientNetworkId, to: clusterId, rttMs, at });
         if (rttMs !== null) answered.push(rttMs);
       }
-      measured.set(
+      own.set(
         clusterId,
         answered.length === 0
           ? Infinity
@@ -211,8 +219,9 @@ function probe(
             ),
       );
     }
+    now = plusMs(now, PINGS * PING_INTERVAL_MS);
   }
-  return plusMs(START, PINGS * PING_INTERVAL_MS);
+  return now;
 }
 
 function clientIndex(clientNetworkId: ClientNetworkId): number {

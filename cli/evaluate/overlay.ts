@@ -48,7 +48,7 @@ export function evaluateOverlay(matrix: RttMatrix, options: OverlayOptions): Ove
     ),
   );
   const links = new LinkTable();
-  for (const report of linkReports(matrix, sites, options.seed)) links.handleReport(report, START);
+  for (const { report, at } of linkReports(matrix, sites, options.seed)) links.handleReport(report, at);
   const relays = topology.topology.clusters;
   const siteOf = new Map(sites.map((site) => [clusterIdOf(site), site]));
   const settings = { ...pathMapDefaults, relaysMax: options.candidates };

@@ -1,0 +1,250 @@
+/** `isochrone explain`: what each tier would do with a URL, and over which path it would ask the next. */
+import { parseArgs } from "node:util";
+import { formatAddress, parseAddress, parsePrefix } from "#kit";
+import type { CandidateReport, PathExplanation } from "#transport";
+import { requireRunningWorld } from "./runtime.ts";
+import { formatTable } from "./table.ts";
+import { askAdmin } from "./up/admin.ts";
+import { messageOf, UsageError } from "./usage.ts";
+import { where } from "./where.ts";
+import type { WorldDescription } from "./world.ts";
+
+const help = `Usage: isochrone explain URL [--from CITY | --server ID] [--json] [--state DIR]
+
+Follows a request for URL through the running world without sending it: the edge that a client in
+CITY (a city, client network or address) is sent to, and tier by tier the property, key, what is
+stored, hit or forward and why, and the path to the next tier with its measured cost beside the
+direct one's.
+
+Examples:
+  isochrone explain http://app.shop.example/ --from "Rio de Janeiro"
+  isochrone explain http://www.shop.example/ --server fra-1 --json | jq .hops`;
+
+const TIMEOUT_MS = 15_000;
+
+/** What one server answers (edge/io/admin.ts), as far as this command reads it. */
+interface TierExplanation {
+  readonly serverId: string;
+  readonly tier: number;
+  readonly property: string | null;
+  readonly decision: { readonly action: string; readonly reason: string };
+  readonly ruleIndex?: number | null;
+  readonly key?: string;
+  readonly stored?: {
+    readonly state: string;
+    readonly ageSeconds: number;
+    readonly lifetimeSeconds: number;
+  } | null;
+  readonly owner?: string | null;
+  readonly nextHop?: { readonly kind: string; readonly name: string; readonly path: PathExplanation } | null;
+  readonly next?: TierExplanation | { readonly error: string } | null;
+}
+
+export async function main(argv: readonly string[]): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args: [...argv],
+    allowPositionals: true,
+    options: {
+      from: { type: "string" },
+      server: { type: "string" },
+      json: { type: "boolean" },
+      state: { type: "string" },
+      help: { type: "boolean", short: "h" },
+    },
+  });
+  if (values.help) {
+    console.log(help);
+    return 0;
+  }
+  const url = parseUrl(positionals);
+  const running = requireRunningWorld(values.state);
+  const world = (await askAdmin(running.adminSocket, "/world")) as WorldDescription;
+  const client = values.server === undefined ? clientOf(world, values.from) : undefined;
+  const answer =
+    client === undefined
+      ? undefined
+      : await askNameServers(running.nameServerAdminUrls, {
+          name: url.hostname,
+          address: client.address,
+          token: running.token,
+        });
+  const serverId = values.server ?? answer?.servers.find((one) => one.rank === 1)?.serverId;
+  const server = world.sites.flatMap((site) => site.servers).find((one) => one.id === serverId);
+  if (server === undefined) {
+    throw new UsageError(
+      serverId === undefined
+        ? `No server answers for ${url.hostname}`
+        : `No server ${JSON.stringify(serverId)}; \`isochrone status\` lists them`,
+      serverId === undefined ? 1 : 2,
+    );
+  }
+  const edge = await askEdge(server, url, running.token);
+  const hops = hopsOf(edge);
+  if (values.json)
+    console.log(
+      JSON.stringify({ url: url.href, client: client ?? null, answer: answer ?? null, hops, edge }, null, 2),
+    );
+  else {
+    if (client !== undefined)
+      console.log(`${client.city} (${client.address}) is sent to ${server.id}: ${answer?.reason}\n`);
+    console.log(describe(edge));
+  }
+  return 0;
+}
+
+function parseUrl(positionals: readonly string[]): URL {
+  const [text] = positionals;
+  if (
+    text === undefined ||
+    positionals.length > 1 ||
+    !URL.canParse(text) ||
+    !/^https?:$/.test(new URL(text).protocol)
+  ) {
+    throw new UsageError(
+      `expected one http or https URL, got ${positionals.length === 0 ? "none" : JSON.stringify(positionals.join(" "))}`,
+    );
+  }
+  return new URL(text);
+}
+
+/** A client network by city or id, or any address; without `from` the first client network of the world. */
+function clientOf(
+  world: WorldDescription,
+  from: string | undefined,
+): { readonly city: string; readonly address: string } {
+  const address = from === undefined ? undefined : parseAddress(from);
+  if (address !== undefined) return { city: "a client", address: formatAddress(address) };
+  const wanted = from?.toLowerCase();
+  const network = world.clientNetworks.find(
+    (one) => wanted === undefined || one.city.toLowerCase() === wanted || one.id === wanted,
+  );
+  const prefix = parsePrefix(network?.prefixes[0] ?? "");
+  if (network === undefined || prefix === undefined) {
+    const known = world.clientNetworks.map((one) => one.city).join(", ");
+    throw new UsageError(`--from: got ${JSON.stringify(from)}, expected an address or one of ${known}`);
+  }
+  return { city: network.city, address: formatAddress(prefix.address) };
+}
+
+/** The first name server that answers; each of them must do. */
+async function askNameServers(
+  adminUrls: readonly string[],
+  query: { readonly name: string; readonly address: string; readonly token: string },
+): ReturnType<typeof where> {
+  let failure: unknown = new UsageError("This world has no name server", 1);
+  for (const adminUrl of adminUrls) {
+    try {
+      return await where({ ...query, adminUrl });
+    } catch (error) {
+      failure = error;
+    }
+  }
+  throw failure;
+}
+
+async function askEdge(
+  server: { readonly id: string; readonly address: string; readonly port: number },
+  url: URL,
+  token: string,
+): Promise<TierExplanation> {
+  const at = `http://${server.address}:${server.port}/.isochrone/explain?url=${encodeURIComponent(url.href)}`;
+  let response: Response;
+  try {
+    response = await fetch(at, {
+      headers: { authorization: `Bearer ${token}` },
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+    });
+  } catch (error) {
+    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+    throw new UsageError(`Cannot ask ${server.id}: ${messageOf(cause)}; does it run?`, 1);
+  }
+  const text = await response.text();
+  if (!response.ok)
+    throw new UsageError(
+      `${server.id} does not explain: status ${response.status}: ${text.trim().slice(0, 200)}`,
+      1,
+    );
+  return JSON.parse(text) as TierExplanation;
+}
+
+const candidateOf = (path: PathExplanation, via: string | null): CandidateReport | undefined =>
+  path.candidates.find((one) => one.via === via);
+
+/** One entry for each step from server to server and to the origin: what was chosen, and what going directly would cost. */
+function hopsOf(edge: TierExplanation) {
+  const hops = [];
+  let tier: TierExplanation | undefined = edge;
+  while (tier !== undefined) {
+    const { nextHop, next }: TierExplanation = tier;
+    if (nextHop) {
+      const { path } = nextHop;
+      const chosen = candidateOf(path, path.chosen.via);
+      const direct = candidateOf(path, null);
+      hops.push({
+        from: tier.serverId,
+        to: nextHop.name,
+        kind: nextHop.kind,
+        via: path.chosen.via,
+        reason: path.chosen.reason,
+        costMs: chosen?.costMs ?? null,
+        srttMs: chosen?.srttMs ?? null,
+        lossRatio: chosen?.lossRatio ?? null,
+        directCostMs: direct?.costMs ?? null,
+        directSrttMs: direct?.srttMs ?? null,
+      });
+    }
+    tier = next && !("error" in next) ? next : undefined;
+  }
+  return hops;
+}
+
+const ms = (value: number | null | undefined) =>
+  value === null || value === undefined ? "-" : value.toFixed(1);
+
+function describe(edge: TierExplanation): string {
+  const lines: string[] = [];
+  let tier: TierExplanation | undefined = edge;
+  while (tier !== undefined) {
+    const { serverId, property, decision, stored, owner, nextHop, next }: TierExplanation = tier;
+    lines.push(`${serverId} (tier ${tier.tier}): ${decision.action}, ${decision.reason}`);
+    if (property === null) {
+      lines.push("  no property has this host name");
+      break;
+    }
+    lines.push(
+      `  property  ${property}${tier.ruleIndex === null || tier.ruleIndex === undefined ? "" : `, rule ${tier.ruleIndex}`}`,
+    );
+    lines.push(`  key       ${tier.key ?? "-"}${owner ? `, owned by ${owner}` : ""}`);
+    lines.push(
+      `  stored    ${stored ? `${stored.state}, age ${Math.round(stored.ageSeconds)} s of ${stored.lifetimeSeconds} s` : "nothing"}`,
+    );
+    if (nextHop) {
+      const { via, reason } = nextHop.path.chosen;
+      lines.push(
+        `  next      ${nextHop.kind} ${nextHop.name}, ${via === null ? "direct" : `via ${via}`}: ${reason}`,
+      );
+      if (nextHop.path.candidates.length > 0) lines.push(indent(candidateTable(nextHop.path)));
+    }
+    lines.push("");
+    if (next && "error" in next) lines.push(`The next tier does not explain: ${next.error}`);
+    tier = next && !("error" in next) ? next : undefined;
+  }
+  return lines.join("\n").trimEnd();
+}
+
+function candidateTable(path: PathExplanation): string {
+  const rows = path.candidates.map((one) => [
+    one.via === path.chosen.via ? "*" : "",
+    one.via ?? "direct",
+    ms(one.costMs),
+    ms(one.srttMs),
+    (one.lossRatio * 100).toFixed(2),
+    one.samples,
+    one.isFailed ? "failed" : "",
+  ]);
+  return formatTable(["", "path", "cost ms", "srtt ms", "loss %", "samples", ""], rows);
+}
+
+function indent(text: string): string {
+  return text.replaceAll(/^/gm, "            ");
+}
