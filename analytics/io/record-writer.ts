@@ -1,0 +1,185 @@
+/** Access records to a file, off the request's way: a bounded ring, batches, rotation by size; what is lost is counted. */
+import { type FileHandle, mkdir, open, rename, rm } from "node:fs/promises";
+import { dirname } from "node:path";
+import type { Logger } from "#kit/io";
+import { analyticsSettings } from "../config.ts";
+import type { AccessRecord } from "../core/access-record.ts";
+import { Ring } from "../core/ring.ts";
+
+export interface AccessLogOptions {
+  /** The current file; rotated ones are `<path>.1` (newest) to `<path>.<filesKept>`. Its directory is made if need be. */
+  readonly path: string;
+  readonly ringRecordsMax?: number;
+  readonly fileBytesMax?: number;
+  readonly filesKept?: number;
+  readonly flushMs?: number;
+  readonly retryMs?: number;
+  readonly logger: Logger;
+}
+
+export interface AccessLogCounters {
+  /** Records that the system took; they survive the process, not a power cut. */
+  readonly recordsWritten: number;
+  readonly bytesWritten: number;
+  /** Not taken: the ring was full, or the log closed. */
+  readonly recordsDroppedFull: number;
+  /** Taken, but the disk refused them. */
+  readonly recordsDroppedDisk: number;
+  readonly rotations: number;
+}
+
+/** One log file of one process. */
+export class AccessLog {
+  readonly #path: string;
+  readonly #fileBytesMax: number;
+  readonly #filesKept: number;
+  readonly #flushMs: number;
+  readonly #retryMs: number;
+  readonly #logger: Logger;
+  readonly #ring: Ring<AccessRecord>;
+  readonly #counts = {
+    recordsWritten: 0,
+    bytesWritten: 0,
+    recordsDroppedClosed: 0,
+    recordsDroppedDisk: 0,
+    rotations: 0,
+  };
+  #file: FileHandle | undefined;
+  #fileBytes = 0;
+  /** A failed write may have left part of a line: the next batch begins on a new one. */
+  #mayBeTorn = false;
+  #timer: NodeJS.Timeout | undefined;
+  #flushing: Promise<void> | undefined;
+  #isFailing = false;
+  #isClosed = false;
+
+  constructor(options: AccessLogOptions) {
+    this.#path = options.path;
+    this.#fileBytesMax = options.fileBytesMax ?? analyticsSettings.fileBytesMax;
+    this.#filesKept = options.filesKept ?? analyticsSettings.filesKept;
+    this.#flushMs = options.flushMs ?? analyticsSettings.flushMs;
+    this.#retryMs = options.retryMs ?? analyticsSettings.retryMs;
+    this.#logger = options.logger;
+    this.#ring = new Ring(options.ringRecordsMax ?? analyticsSettings.ringRecordsMax);
+  }
+
+  /** Takes a record. Never blocks and never throws; a record that cannot be kept is counted. */
+  write(record: AccessRecord): void {
+    if (this.#isClosed) {
+      this.#counts.recordsDroppedClosed++;
+      return;
+    }
+    this.#ring.push(record);
+    if (this.#flushing !== undefined || this.#isFailing) return;
+    if (this.#ring.length >= analyticsSettings.batchRecordsMax) this.#flushSoon(0);
+    else this.#timer ??= this.#armed(this.#flushMs);
+  }
+
+  get counters(): AccessLogCounters {
+    const { recordsDroppedClosed, ...rest } = this.#counts;
+    return { ...rest, recordsDroppedFull: this.#ring.dropped + recordsDroppedClosed };
+  }
+
+  /** Writes what waits, once, and closes the file. Records after it are dropped and counted. Never rejects. */
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
+    await this.#flushing;
+    clearTimeout(this.#timer);
+    await this.#flush();
+    // What the disk refused at the last moment is not tried again.
+    this.#counts.recordsDroppedDisk += this.#ring.take(this.#ring.capacity).length;
+    await this.#closeFile();
+  }
+
+  #armed(ms: number): NodeJS.Timeout {
+    const timer = setTimeout(() => this.#start(), ms);
+    // Waiting records do not keep a process alive: close() writes them.
+    timer.unref();
+    return timer;
+  }
+
+  #flushSoon(ms: number): void {
+    clearTimeout(this.#timer);
+    this.#timer = this.#armed(ms);
+  }
+
+  #start(): void {
+    this.#timer = undefined;
+    this.#flushing = this.#flush().finally(() => {
+      this.#flushing = undefined;
+      if (this.#isClosed) return;
+      if (this.#isFailing) this.#flushSoon(this.#retryMs);
+      else if (this.#ring.length > 0) this.#timer ??= this.#armed(this.#flushMs);
+    });
+  }
+
+  /** Writes until the ring is empty or the disk refuses. Never rejects. */
+  async #flush(): Promise<void> {
+    while (this.#ring.length > 0) {
+      let batch: AccessRecord[] = [];
+      try {
+        // Opened before a batch is taken: a disk that is away costs nothing while the ring has room.
+        const file = await this.#openFile();
+        batch = this.#ring.take(analyticsSettings.batchRecordsMax);
+        const lines = batch.map((record) => `${JSON.stringify(record)}\n`).join("");
+        const bytes = Buffer.from(this.#mayBeTorn ? `\n${lines}` : lines);
+        this.#mayBeTorn = true;
+        await file.appendFile(bytes);
+        this.#mayBeTorn = false;
+        this.#fileBytes += bytes.length;
+        this.#counts.bytesWritten += bytes.length;
+        this.#counts.recordsWritten += batch.length;
+        batch = []; // Safe: a rotation that fails loses none of them.
+        if (this.#isFailing)
+          this.#logger.info("access-log-recovered", { path: this.#path, ...this.counters });
+        this.#isFailing = false;
+        if (this.#fileBytes >= this.#fileBytesMax) await this.#rotate();
+      } catch (error) {
+        this.#counts.recordsDroppedDisk += batch.length;
+        if (!this.#isFailing)
+          this.#logger.warn("access-log-failed", { path: this.#path, error, lost: batch.length });
+        this.#isFailing = true;
+        await this.#closeFile();
+        return;
+      }
+    }
+  }
+
+  async #openFile(): Promise<FileHandle> {
+    if (this.#file !== undefined) return this.#file;
+    await mkdir(dirname(this.#path), { recursive: true });
+    const file = await open(this.#path, "a");
+    this.#file = file;
+    this.#fileBytes = (await file.stat()).size;
+    // A process that was killed may have left part of a line; an empty one in between does no harm.
+    if (this.#fileBytes > 0) this.#mayBeTorn = true;
+    return file;
+  }
+
+  async #closeFile(): Promise<void> {
+    const file = this.#file;
+    this.#file = undefined;
+    try {
+      await file?.close();
+    } catch (error) {
+      this.#logger.warn("access-log-close-failed", { path: this.#path, error });
+    }
+  }
+
+  /** `path` -> `path.1` -> `path.2` ...; the oldest goes. */
+  async #rotate(): Promise<void> {
+    await this.#closeFile();
+    await rm(this.#filesKept === 0 ? this.#path : `${this.#path}.${this.#filesKept}`, { force: true });
+    for (let n = this.#filesKept - 1; n >= 0; n--) {
+      try {
+        await rename(n === 0 ? this.#path : `${this.#path}.${n}`, `${this.#path}.${n + 1}`);
+      } catch (error) {
+        // Not so many files yet.
+        if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+      }
+    }
+    this.#counts.rotations++;
+  }
+}
