@@ -53,14 +53,24 @@ function endpointOf(flag: string, value: string | undefined): Endpoint {
   const match = /^(?:\[([0-9a-f:.]+)\]|([a-z0-9_.-]+)):([0-9]{1,5})$/i.exec(value ?? "");
   const port = Number(match?.[3]);
   if (!match || port > 65_535)
-    throw new UsageError(`--${flag}: got ${value === undefined ? "nothing" : JSON.stringify(value)}, expected ADDRESS:PORT such as 127.0.0.1:8080`);
+    throw new UsageError(
+      `--${flag}: got ${value === undefined ? "nothing" : JSON.stringify(value)}, expected ADDRESS:PORT such as 127.0.0.1:8080`,
+    );
   return { host: match[1] ?? match[2] ?? "", port };
 }
 
 function originOf(value: string): OriginTarget {
   const url = URL.canParse(value) ? new URL(value) : undefined;
-  if (!url || !/^https?:$/.test(url.protocol) || url.pathname !== "/" || url.search !== "" || url.username !== "")
-    throw new UsageError(`--origin: got ${JSON.stringify(value)}, expected http://HOST[:PORT] or https://HOST[:PORT] without a path`);
+  if (
+    !url ||
+    !/^https?:$/.test(url.protocol) ||
+    url.pathname !== "/" ||
+    url.search !== "" ||
+    url.username !== ""
+  )
+    throw new UsageError(
+      `--origin: got ${JSON.stringify(value)}, expected http://HOST[:PORT] or https://HOST[:PORT] without a path`,
+    );
   const isTls = url.protocol === "https:";
   return {
     scheme: isTls ? "https" : "http",
@@ -74,7 +84,10 @@ function originOf(value: string): OriginTarget {
 function bytesOf(flag: string, value: string | undefined, whenAbsent: number, min: number): number {
   if (value === undefined) return whenAbsent;
   const bytes = parseBytes(value);
-  if (bytes === undefined || bytes < min) throw new UsageError(`--${flag}: got ${JSON.stringify(value)}, expected a size of at least ${min} bytes such as 256MiB`);
+  if (bytes === undefined || bytes < min)
+    throw new UsageError(
+      `--${flag}: got ${JSON.stringify(value)}, expected a size of at least ${min} bytes such as 256MiB`,
+    );
   return bytes;
 }
 
@@ -100,7 +113,11 @@ export async function main(argv: readonly string[]): Promise<number> {
       throw new UsageError("--control and --state belong to --node; alone nothing is controlled");
     return await runAlone(values, listen, settings);
   } catch (error) {
-    if (error instanceof UsageError || error instanceof ParseError || (error instanceof IsochroneError && error.source === "configuration")) {
+    if (
+      error instanceof UsageError ||
+      error instanceof ParseError ||
+      (error instanceof IsochroneError && error.source === "configuration")
+    ) {
       process.stderr.write(`isochrone edge: ${error.message.replaceAll("\n", " ")}\n`);
       return 2;
     }
@@ -138,14 +155,19 @@ async function runAlone(flags: Flags, listen: Endpoint, settings: EdgeSettings):
   const origin = originOf(flags.origin ?? "");
   const workers = Number(flags.workers ?? "1");
   if (!Number.isInteger(workers) || workers < 1 || workers > 64)
-    throw new UsageError(`--workers: got ${JSON.stringify(flags.workers)}, expected a whole number from 1 to 64`);
+    throw new UsageError(
+      `--workers: got ${JSON.stringify(flags.workers)}, expected a whole number from 1 to 64`,
+    );
   const admin = flags.admin === undefined ? undefined : endpointOf("admin", flags.admin);
   const logger = createLogger({ role: "edge", id: "alone" });
   const signal = untilSignal();
-  const at = (endpoint: Endpoint, port: number) => `http://${endpoint.host.includes(":") ? `[${endpoint.host}]` : endpoint.host}:${port}`;
+  const at = (endpoint: Endpoint, port: number) =>
+    `http://${endpoint.host.includes(":") ? `[${endpoint.host}]` : endpoint.host}:${port}`;
   const ready = (port: number, adminPort: number | undefined): void => {
     const more = adminPort === undefined || admin === undefined ? "" : ` admin ${at(admin, adminPort)}`;
-    process.stdout.write(`ready edge ${at(listen, port)} origin ${origin.scheme}://${origin.host}:${origin.port}${more}\n`);
+    process.stdout.write(
+      `ready edge ${at(listen, port)} origin ${origin.scheme}://${origin.host}:${origin.port}${more}\n`,
+    );
   };
   if (cluster.isWorker) return await runWorker(flags, listen, settings, origin, workers, signal);
   if (workers > 1) {
@@ -156,7 +178,12 @@ async function runAlone(flags: Flags, listen: Endpoint, settings: EdgeSettings):
     return 0;
   }
   const running = await startAlone({
-    ...listen, origin, settings, admin, logger, isShared: false,
+    ...listen,
+    origin,
+    settings,
+    admin,
+    logger,
+    isShared: false,
     diskDirectory: flags.disk,
   });
   ready(running.port, running.adminPort);
@@ -200,9 +227,15 @@ async function runWorker(
   return 0;
 }
 
-async function runNode(server: string, flags: Flags, listen: Endpoint, settings: EdgeSettings): Promise<number> {
+async function runNode(
+  server: string,
+  flags: Flags,
+  listen: Endpoint,
+  settings: EdgeSettings,
+): Promise<number> {
   for (const flag of ["disk", "disk-size", "workers", "admin"] as const)
-    if (flags[flag] !== undefined) throw new UsageError(`--${flag} belongs to --origin; a node does not take it`);
+    if (flags[flag] !== undefined)
+      throw new UsageError(`--${flag} belongs to --origin; a node does not take it`);
   if (flags.control === undefined || flags.state === undefined)
     throw new UsageError("--node needs --control URL and --state DIR; see --help");
   const serverId = id<ServerId>().parse(server, ["--node"]);

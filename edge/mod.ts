@@ -1,7 +1,12 @@
 /** Edge: HTTP in, cache, tiers, prefetch, HTTP out. The face for cli, sim and tests; other rooms meet it on documents. */
 export { edgeDefaults, type EdgeSettings } from "./config.ts";
 export { type CacheKey, cacheKey, purgeKeys } from "./core/cache-key.ts";
-export { type CacheStatus, FORWARD_REASONS, type ForwardReason, formatCacheStatus } from "./core/cache-status.ts";
+export {
+  type CacheStatus,
+  FORWARD_REASONS,
+  type ForwardReason,
+  formatCacheStatus,
+} from "./core/cache-status.ts";
 export {
   decideRequest,
   decideResponse,

@@ -129,7 +129,10 @@ function parseTargeted(lines: readonly string[]): Directives | undefined {
       continue;
     }
     // Types count here: max-age="60" is a string, not an integer, and therefore invalid (RFC 9213, section 2.1).
-    const argument = whole ?? (decimal !== undefined ? `${decimal}` : undefined) ?? (token !== undefined ? token : undefined);
+    const argument =
+      whole ??
+      (decimal !== undefined ? `${decimal}` : undefined) ??
+      (token !== undefined ? token : undefined);
     const isNumeric = name === "max-age" || name === "s-maxage" || name.startsWith("stale-");
     if (quoted !== undefined) result.set(name, [isNumeric ? quoted : (unquote(quoted) ?? quoted)]);
     else result.set(name, [argument ?? null]);
@@ -142,7 +145,10 @@ function parseTargeted(lines: readonly string[]): Directives | undefined {
  * Surrogate-Control (W3C Edge Architecture, legacy), then Cache-Control. A valid targeted field replaces Cache-Control
  * and Expires altogether (RFC 9213, section 2.2).
  */
-export function governingDirectives(fields: Fields): { readonly source: DirectiveSource; readonly directives: Directives } {
+export function governingDirectives(fields: Fields): {
+  readonly source: DirectiveSource;
+  readonly directives: Directives;
+} {
   for (const source of TARGETED_FIELDS) {
     const lines = fieldLines(fields, source);
     if (lines.length === 0) continue;

@@ -44,7 +44,11 @@ export function parseAbsoluteUri(
   const match = /^(https?):\/\/([^/?#@\s]+)(\/[^?#\s]*)?(\?[^#\s]*)?(?:#.*)?$/i.exec(text);
   if (!match) return undefined;
   const scheme = (match[1] ?? "").toLowerCase() as "http" | "https";
-  return { scheme, host: canonicalHost(match[2] ?? "", scheme), target: `${match[3] ?? "/"}${match[4] ?? ""}` };
+  return {
+    scheme,
+    host: canonicalHost(match[2] ?? "", scheme),
+    target: `${match[3] ?? "/"}${match[4] ?? ""}`,
+  };
 }
 
 /** An authority in lower case, without the default port of its scheme (RFC 9110, section 4.2.3). */

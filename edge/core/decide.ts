@@ -24,14 +24,25 @@ import { freshen, hasOriginOnlyCondition, selectsForFreshening } from "./validat
 import { nominatedFields, nominatedValues, selectVariant } from "./vary.ts";
 
 /** Why a stored response may not be used as it is. */
-export type ValidateDetail = "expired" | "no-cache" | "invalidated" | "purged" | "request-no-cache" | "request-max-age";
+export type ValidateDetail =
+  | "expired"
+  | "no-cache"
+  | "invalidated"
+  | "purged"
+  | "request-no-cache"
+  | "request-max-age";
 
 /** Why a request goes past the cache. */
 export type PassDetail = "rule" | "method" | "conditional" | "range" | "request-no-store";
 
 export type RequestDecision<T extends StoredHead> =
   /** Answer from the store. */
-  | { readonly action: "hit"; readonly stored: T; readonly fresh: Freshness; readonly detail?: "stale-allowed" }
+  | {
+      readonly action: "hit";
+      readonly stored: T;
+      readonly fresh: Freshness;
+      readonly detail?: "stale-allowed";
+    }
   /** Answer from the store, and validate in the background (RFC 5861, section 3). */
   | { readonly action: "hit-and-revalidate"; readonly stored: T; readonly fresh: Freshness }
   /** Ask the next hop whether the stored response still holds. */
@@ -70,7 +81,10 @@ function requestDirectives(request: RequestHead, policy: RequestPolicy): Directi
   if (!policy.honourRequestDirectives) return NO_DIRECTIVES;
   const directives = cacheControl(request.fields);
   // Section 5.4: Pragma counts only where Cache-Control is absent.
-  if (!hasField(request.fields, "cache-control") && fieldLines(request.fields, "pragma").some((line) => /\bno-cache\b/i.test(line)))
+  if (
+    !hasField(request.fields, "cache-control") &&
+    fieldLines(request.fields, "pragma").some((line) => /\bno-cache\b/i.test(line))
+  )
     return NO_CACHE;
   return directives;
 }
@@ -84,7 +98,8 @@ export function decideRequest<T extends StoredHead>(context: RequestContext<T>):
   if (request.method !== "GET" && request.method !== "HEAD")
     return { action: "pass", reason: "method", detail: "method" };
   // Section 4.3.2: If-Match and If-Unmodified-Since are for the origin alone.
-  if (hasOriginOnlyCondition(request.fields)) return { action: "pass", reason: "request", detail: "conditional" };
+  if (hasOriginOnlyCondition(request.fields))
+    return { action: "pass", reason: "request", detail: "conditional" };
   const asked = requestDirectives(request, policy);
   const variants = context.variants.filter((variant) => context.purgeStateOf(variant) !== "hard");
   const stored = selectVariant(variants, request.fields);
@@ -132,11 +147,14 @@ function decideReuse<T extends StoredHead>(
     const maxAge = deltaSeconds(asked, "max-age");
     const minFresh = deltaSeconds(asked, "min-fresh");
     // Sections 5.2.1.1 and 5.2.1.3; a malformed argument asks for nothing.
-    if (typeof maxAge === "number" && fresh.ageSeconds > maxAge) return validate("request", "request-max-age");
-    if (typeof minFresh === "number" && fresh.ttlSeconds < minFresh) return validate("request", "request-max-age");
+    if (typeof maxAge === "number" && fresh.ageSeconds > maxAge)
+      return validate("request", "request-max-age");
+    if (typeof minFresh === "number" && fresh.ttlSeconds < minFresh)
+      return validate("request", "request-max-age");
     return { action: "hit", stored, fresh };
   }
-  if (mayServeStaleWhileRevalidate(stored, policy, fresh)) return { action: "hit-and-revalidate", stored, fresh };
+  if (mayServeStaleWhileRevalidate(stored, policy, fresh))
+    return { action: "hit-and-revalidate", stored, fresh };
   // Section 5.2.1.2: a client that takes stale answers gets them where the origin has not forbidden it.
   const maxStale = asked.get("max-stale");
   if (maxStale !== undefined && !isPurged && mayServeStaleIfError(stored, policy, fresh)) {
@@ -174,13 +192,31 @@ export interface ResponseContext<T extends StoredHead> {
 
 export type ResponseDecision<T extends StoredHead> =
   /** Keep it and answer with it; `isShareable`: also those who waited. */
-  | { readonly action: "store"; readonly head: StoredHead; readonly fresh: Freshness; readonly isShareable: boolean }
+  | {
+      readonly action: "store";
+      readonly head: StoredHead;
+      readonly fresh: Freshness;
+      readonly isShareable: boolean;
+    }
   /** The stored response holds; answer with it and its new head (section 4.3.4). */
-  | { readonly action: "freshen"; readonly stored: T; readonly head: StoredHead; readonly fresh: Freshness; readonly isShareable: boolean; readonly isStored: boolean }
+  | {
+      readonly action: "freshen";
+      readonly stored: T;
+      readonly head: StoredHead;
+      readonly fresh: Freshness;
+      readonly isShareable: boolean;
+      readonly isStored: boolean;
+    }
   /** A 304 that does not select what is stored: ask again without conditions. */
   | { readonly action: "refetch"; readonly reason: "validator-mismatch" }
   /** Cover a failure with the stored response (RFC 5861, section 4). */
-  | { readonly action: "serve-stale"; readonly reason: "stale-if-error"; readonly stored: T; readonly fresh: Freshness; readonly detail: string }
+  | {
+      readonly action: "serve-stale";
+      readonly reason: "stale-if-error";
+      readonly stored: T;
+      readonly fresh: Freshness;
+      readonly detail: string;
+    }
   /** Give the answer to this one request only. */
   | { readonly action: "pass"; readonly reason: NotStoredReason }
   /** Nothing to answer with: 502 or 504. */
@@ -202,7 +238,12 @@ export function decideResponse<T extends StoredHead>(context: ResponseContext<T>
   const { response } = outcome;
   if (response.status === 304 && stored !== undefined) {
     if (!selectsForFreshening(stored, response)) return { action: "refetch", reason: "validator-mismatch" };
-    const head = freshen(stored, { ...response, fields: storedFields(response.fields) }, times, context.generation);
+    const head = freshen(
+      stored,
+      { ...response, fields: storedFields(response.fields) },
+      times,
+      context.generation,
+    );
     const fresh = freshness(head, policy, now);
     return {
       action: "freshen",

@@ -40,7 +40,11 @@ export function dateValue(response: ResponseHead, responseTime: EpochMs): EpochM
  * contradictory makes the response stale from the start (`invalid`, 0). No heuristic is applied to Last-Modified: an
  * answer that states nothing has no lifetime unless the policy says so.
  */
-export function freshnessLifetime(response: ResponseHead, policy: RequestPolicy, responseTime: EpochMs): Lifetime {
+export function freshnessLifetime(
+  response: ResponseHead,
+  policy: RequestPolicy,
+  responseTime: EpochMs,
+): Lifetime {
   if (policy.overrideTtlSeconds !== null && response.status < 400)
     return { seconds: policy.overrideTtlSeconds, source: "override" };
   const { source, directives } = governingDirectives(response.fields);
@@ -61,7 +65,10 @@ export function freshnessLifetime(response: ResponseHead, policy: RequestPolicy,
       return { seconds: Math.min(Math.max(0, seconds), DELTA_SECONDS_MAX), source: "expires" };
     }
   }
-  if (policy.negativeTtlSeconds > 0 && (response.status === 404 || response.status === 410 || response.status >= 500))
+  if (
+    policy.negativeTtlSeconds > 0 &&
+    (response.status === 404 || response.status === 410 || response.status >= 500)
+  )
     return { seconds: policy.negativeTtlSeconds, source: "negative" };
   // An answer that sets a cookie is likely one user's own: configuration does not make it everybody's.
   if (

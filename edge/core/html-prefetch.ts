@@ -97,7 +97,9 @@ export class HtmlReferences {
     if (name === "link") {
       const relations = (attributes.get("rel") ?? "").toLowerCase().split(/\s+/);
       const isWanted =
-        relations.includes("stylesheet") || relations.includes("preload") || relations.includes("modulepreload");
+        relations.includes("stylesheet") ||
+        relations.includes("preload") ||
+        relations.includes("modulepreload");
       if (isWanted && !relations.includes("alternate")) this.#add(attributes.get("href"), found);
       return;
     }
@@ -105,7 +107,14 @@ export class HtmlReferences {
     this.#add(attributes.get("src"), found);
     if (name !== "img") return;
     // Only the first candidate of a srcset: which one a browser picks depends on its screen.
-    if (attributes.get("src") === undefined) this.#add(attributes.get("srcset")?.trim().split(/[\s,]+/, 1)[0], found);
+    if (attributes.get("src") === undefined)
+      this.#add(
+        attributes
+          .get("srcset")
+          ?.trim()
+          .split(/[\s,]+/, 1)[0],
+        found,
+      );
   }
 
   #add(reference: string | undefined, found: PageAddress[]): void {
@@ -119,7 +128,8 @@ export class HtmlReferences {
   }
 
   #resolve(reference: string): PageAddress | undefined {
-    const page = this.#base === undefined ? this.#page : (resolveReference(this.#base.trim(), this.#page) ?? this.#page);
+    const page =
+      this.#base === undefined ? this.#page : (resolveReference(this.#base.trim(), this.#page) ?? this.#page);
     const resolved = resolveReference(reference, page);
     // The scheme of the page: an edge asks for what it serves.
     return resolved && resolved.scheme === this.#page.scheme ? resolved : undefined;

@@ -34,7 +34,11 @@ function civilFromDays(days: number): readonly [year: number, month: number, day
   const era = Math.floor(z / 146_097);
   const dayOfEra = z - era * 146_097;
   const yearOfEra = Math.floor(
-    (dayOfEra - Math.floor(dayOfEra / 1_460) + Math.floor(dayOfEra / 36_524) - Math.floor(dayOfEra / 146_096)) / 365,
+    (dayOfEra -
+      Math.floor(dayOfEra / 1_460) +
+      Math.floor(dayOfEra / 36_524) -
+      Math.floor(dayOfEra / 146_096)) /
+      365,
   );
   const dayOfYear = dayOfEra - (365 * yearOfEra + Math.floor(yearOfEra / 4) - Math.floor(yearOfEra / 100));
   const shifted = Math.floor((5 * dayOfYear + 2) / 153);
@@ -43,7 +47,12 @@ function civilFromDays(days: number): readonly [year: number, month: number, day
   return [yearOfEra + era * 400 + (month <= 2 ? 1 : 0), month, day];
 }
 
-function instant(year: number, monthName: string, day: number, clock: readonly string[]): EpochMs | undefined {
+function instant(
+  year: number,
+  monthName: string,
+  day: number,
+  clock: readonly string[],
+): EpochMs | undefined {
   const month = MONTHS.indexOf(monthName as (typeof MONTHS)[number]) + 1;
   const [hour = 0, minute = 0, second = 0] = clock.map(Number);
   // 60 is a leap second (RFC 9110 takes RFC 5322's grammar); it counts as the next second.

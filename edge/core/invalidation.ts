@@ -12,17 +12,21 @@ export function isUnsafe(method: string): boolean {
 }
 
 /** A reference resolved against the target as far as a key needs it: absolute, or an absolute path; else undefined. */
-function resolve(reference: string, request: RequestHead): Omit<RequestHead, "method" | "fields"> | undefined {
+function resolve(
+  reference: string,
+  request: RequestHead,
+): Omit<RequestHead, "method" | "fields"> | undefined {
   const text = reference.trim();
   if (/^[a-z][a-z0-9+.-]*:/i.test(text)) return parseAbsoluteUri(text);
   if (text.startsWith("//")) return parseAbsoluteUri(`${request.scheme}:${text}`);
-  if (text.startsWith("/"))
-    return parseAbsoluteUri(`${request.scheme}://${request.host}${text}`);
+  if (text.startsWith("/")) return parseAbsoluteUri(`${request.scheme}://${request.host}${text}`);
   if (text === "" || /[\s]/.test(text)) return undefined;
   const path = request.target.split("?", 1)[0] ?? "/";
   return text.startsWith("?")
     ? parseAbsoluteUri(`${request.scheme}://${request.host}${path}${text}`)
-    : parseAbsoluteUri(`${request.scheme}://${request.host}${path.slice(0, path.lastIndexOf("/") + 1)}${text}`);
+    : parseAbsoluteUri(
+        `${request.scheme}://${request.host}${path.slice(0, path.lastIndexOf("/") + 1)}${text}`,
+      );
 }
 
 /**
@@ -41,7 +45,8 @@ export function invalidatedTargets(
     const reference = fieldLines(response.fields, name)[0];
     const resolved = reference === undefined ? undefined : resolve(reference, request);
     if (resolved === undefined || resolved.scheme !== request.scheme) continue;
-    if (resolved.host !== canonicalHost(request.host, request.scheme) || resolved.target === own.target) continue;
+    if (resolved.host !== canonicalHost(request.host, request.scheme) || resolved.target === own.target)
+      continue;
     targets.push({ scheme: resolved.scheme, host: resolved.host, target: resolved.target });
   }
   return targets;

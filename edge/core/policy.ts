@@ -36,7 +36,11 @@ export function extensionOf(path: string): string {
 }
 
 /** Whether every stated match of a rule holds for a path (case-sensitive prefix, extension without case). */
-function matches(match: PropertyDocument["rules"][number]["match"], path: string, extension: string): boolean {
+function matches(
+  match: PropertyDocument["rules"][number]["match"],
+  path: string,
+  extension: string,
+): boolean {
   if (match.pathPrefix !== undefined && !path.startsWith(match.pathPrefix)) return false;
   return match.extensions === undefined || match.extensions.includes(extension);
 }
@@ -45,11 +49,19 @@ function matches(match: PropertyDocument["rules"][number]["match"], path: string
  * The policy for `target`. For each setting the first matching rule that states it wins; what no rule states is the
  * property's own (kit/documents/property.ts).
  */
-export function policyFor(property: Pick<PropertyDocument, "caching" | "rules">, target: string): RequestPolicy {
+export function policyFor(
+  property: Pick<PropertyDocument, "caching" | "rules">,
+  target: string,
+): RequestPolicy {
   const path = pathOf(target);
   const extension = extensionOf(path);
   const stated: {
-    -readonly [K in "bypass" | "overrideTtlSeconds" | "defaultTtlSeconds" | "staleWhileRevalidateSeconds" | "staleIfErrorSeconds"]?: RequestPolicy[K];
+    -readonly [K in
+      | "bypass"
+      | "overrideTtlSeconds"
+      | "defaultTtlSeconds"
+      | "staleWhileRevalidateSeconds"
+      | "staleIfErrorSeconds"]?: RequestPolicy[K];
   } = {};
   let ruleIndex: number | null = null;
   for (const [index, rule] of property.rules.entries()) {

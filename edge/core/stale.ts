@@ -46,16 +46,25 @@ function stalenessSeconds(fresh: Freshness): number {
 }
 
 /** RFC 5861, section 3: may be served at once while it is validated in the background. */
-export function mayServeStaleWhileRevalidate(response: ResponseHead, policy: RequestPolicy, fresh: Freshness): boolean {
+export function mayServeStaleWhileRevalidate(
+  response: ResponseHead,
+  policy: RequestPolicy,
+  fresh: Freshness,
+): boolean {
   return isWithin(stalenessSeconds(fresh), staleWindows(response, policy, fresh).whileRevalidateSeconds);
 }
 
 /** RFC 5861, section 4: may be served when the origin fails. */
-export function mayServeStaleIfError(response: ResponseHead, policy: RequestPolicy, fresh: Freshness): boolean {
+export function mayServeStaleIfError(
+  response: ResponseHead,
+  policy: RequestPolicy,
+  fresh: Freshness,
+): boolean {
   return isWithin(stalenessSeconds(fresh), staleWindows(response, policy, fresh).ifErrorSeconds);
 }
 
-const isWithin = (staleness: number, windowSeconds: number): boolean => windowSeconds > 0 && staleness <= windowSeconds;
+const isWithin = (staleness: number, windowSeconds: number): boolean =>
+  windowSeconds > 0 && staleness <= windowSeconds;
 
 /** RFC 5861, section 4: what counts as an error. */
 export function isServerFailure(status: number): boolean {

@@ -28,13 +28,41 @@ export const NOT_STORED_REASONS = [
 ] as const;
 export type NotStoredReason = (typeof NOT_STORED_REASONS)[number];
 
-export type Storable = { readonly isStorable: true } | { readonly isStorable: false; readonly reason: NotStoredReason };
+export type Storable =
+  | { readonly isStorable: true }
+  | { readonly isStorable: false; readonly reason: NotStoredReason };
 
 /** Final status codes whose caching rules this cache implements (RFC 9111, section 5.2.2.3; RFC 9110, section 15). */
 const UNDERSTOOD: ReadonlySet<number> = new Set([
   ...HEURISTICALLY_CACHEABLE,
-  201, 202, 205, 302, 303, 307, 400, 401, 402, 403, 406, 407, 408, 409, 411, 412, 413, 415, 416, 417, 421, 422, 426,
-  500, 502, 503, 504, 505,
+  201,
+  202,
+  205,
+  302,
+  303,
+  307,
+  400,
+  401,
+  402,
+  403,
+  406,
+  407,
+  408,
+  409,
+  411,
+  412,
+  413,
+  415,
+  416,
+  417,
+  421,
+  422,
+  426,
+  500,
+  502,
+  503,
+  504,
+  505,
 ]);
 
 const refused = (reason: NotStoredReason): Storable => ({ isStorable: false, reason });
@@ -66,11 +94,13 @@ export function storable(
     if (!UNDERSTOOD.has(response.status)) return refused("must-understand");
   } else if (directives.has("no-store")) return refused("no-store");
   // Section 5.2.1.5.
-  if (policy.honourRequestDirectives && cacheControl(request.fields).has("no-store")) return refused("request-no-store");
+  if (policy.honourRequestDirectives && cacheControl(request.fields).has("no-store"))
+    return refused("request-no-store");
   // Section 5.2.2.7: a qualified private takes away only the listed fields (see storedFields).
   if (qualifiedFields(directives, "private") === "all") return refused("private");
   // Section 3.5: answers to requests with credentials only where the origin says so.
-  if (hasField(request.fields, "authorization") && !mayShareAuthorized(directives)) return refused("authorization");
+  if (hasField(request.fields, "authorization") && !mayShareAuthorized(directives))
+    return refused("authorization");
   if (nominatedFields(response.fields) === "any") return refused("vary-any");
   const lifetime = freshnessLifetime(response, policy, responseTime);
   const isExplicit = lifetime.source !== "none" || directives.has("public") || directives.has("no-cache");

@@ -33,7 +33,11 @@ export function stronglyEqual(a: string, b: string): boolean {
  * comes first, and then If-Modified-Since is not looked at (RFC 9110, section 13.2.2). Without Last-Modified, Date or the
  * arrival is compared. A malformed date is ignored.
  */
-export function isNotModified(requestFields: Fields, stored: ResponseHead & ExchangeTimes, now: EpochMs): boolean {
+export function isNotModified(
+  requestFields: Fields,
+  stored: ResponseHead & ExchangeTimes,
+  now: EpochMs,
+): boolean {
   if (stored.status !== 200) return false;
   const ifNoneMatch = fieldValue(requestFields, "if-none-match");
   if (ifNoneMatch !== undefined) {
@@ -45,7 +49,8 @@ export function isNotModified(requestFields: Fields, stored: ResponseHead & Exch
   const since = lines.length === 1 ? parseHttpDate(lines[0] ?? "", now) : undefined;
   if (since === undefined) return false;
   const modified = fieldLines(stored.fields, "last-modified")[0] ?? fieldLines(stored.fields, "date")[0];
-  const modifiedAt = (modified === undefined ? undefined : parseHttpDate(modified, now)) ?? stored.responseTime;
+  const modifiedAt =
+    (modified === undefined ? undefined : parseHttpDate(modified, now)) ?? stored.responseTime;
   return modifiedAt <= since;
 }
 
@@ -67,6 +72,9 @@ export function validatingFields(stored: ResponseHead): Fields {
   return fields;
 }
 
+/** RFC 9110, section 8.8.3: an entity tag is quoted; what is not validates nothing. */
+const ENTITY_TAG = /^(?:W\/)?"[\x21\x23-\x7e\x80-\xff]*"$/;
+
 /**
  * Whether a 304 selects the stored response for freshening (RFC 9111, section 4.3.4): an entity tag it carries must be the
  * stored one; without one, a Last-Modified it carries must be the stored one; with neither it answers our own request.
@@ -74,10 +82,13 @@ export function validatingFields(stored: ResponseHead): Fields {
 export function selectsForFreshening(stored: ResponseHead, notModified: ResponseHead): boolean {
   const etag = fieldLines(notModified.fields, "etag")[0];
   const storedEtag = fieldLines(stored.fields, "etag")[0];
-  if (etag !== undefined) return storedEtag !== undefined && weaklyEqual(etag, storedEtag);
+  if (etag !== undefined && ENTITY_TAG.test(etag))
+    return storedEtag !== undefined && weaklyEqual(etag, storedEtag);
   const lastModified = fieldLines(notModified.fields, "last-modified")[0];
   const storedLastModified = fieldLines(stored.fields, "last-modified")[0];
-  return lastModified === undefined || storedLastModified === undefined || lastModified === storedLastModified;
+  return (
+    lastModified === undefined || storedLastModified === undefined || lastModified === storedLastModified
+  );
 }
 
 /** Fields that describe the stored content and stay whatever a 304 says (RFC 9111, section 3.2; RFC 9110, section 15.4.5). */
@@ -87,8 +98,6 @@ const NOT_UPDATED: ReadonlySet<string> = new Set([
   "content-location-length",
   "content-md5",
   "content-range",
-  "content-type",
-  "etag",
 ]);
 
 /** Age belongs to the message that carried it: the stored one's must not outlive its validation (RFC 9111, section 5.1). */
@@ -103,7 +112,12 @@ export function updatedFields(stored: Fields, newer: Fields): Fields {
 }
 
 /** The stored response freshened (RFC 9111, section 4.3.4): new fields, new times, no longer invalidated. */
-export function freshen(stored: StoredHead, newer: ResponseHead, times: ExchangeTimes, generation: number): StoredHead {
+export function freshen(
+  stored: StoredHead,
+  newer: ResponseHead,
+  times: ExchangeTimes,
+  generation: number,
+): StoredHead {
   return {
     ...stored,
     fields: updatedFields(stored.fields, newer.fields),

@@ -31,16 +31,22 @@ const NONE: readonly string[] = [];
 
 /**
  * A request's normalised value of a nominated field, null when absent. Lines are combined and the white space around
- * commas is removed: both change nothing for any field (RFC 9111, section 4.1). Nothing that could matter is folded.
+ * commas is removed: both change nothing for any list. Nothing else is folded that could matter (RFC 9111, section 4.1).
  */
 export function nominatedValue(fields: Fields, name: string): string | null {
   const lines = fieldLines(fields, name);
   if (lines.length === 0) return null;
-  return lines
+  const members = lines
     .join(",")
     .split(",")
-    .map((member) => member.trim())
-    .join(",");
+    .map((member) => member.trim());
+  // RFC 9110, sections 12.5.3 and 12.5.4: these lists are without case, and their order says nothing: preference is q's.
+  if (name === "accept-language" || name === "accept-encoding")
+    return members
+      .map((member) => member.toLowerCase())
+      .sort()
+      .join(",");
+  return members.join(",");
 }
 
 /** The values of all nominated fields, in the order of `names`. */
@@ -59,7 +65,10 @@ export function matchesVariant(stored: StoredHead, requestFields: Fields): boole
  * The variant to answer with: of those that match the newest by response time (RFC 9111, section 4: "the most recent"),
  * the later in the list among equals. Undefined when none matches.
  */
-export function selectVariant<T extends StoredHead>(variants: readonly T[], requestFields: Fields): T | undefined {
+export function selectVariant<T extends StoredHead>(
+  variants: readonly T[],
+  requestFields: Fields,
+): T | undefined {
   let selected: T | undefined;
   for (const variant of variants) {
     if (!matchesVariant(variant, requestFields)) continue;

@@ -40,7 +40,12 @@ export interface AdminOptions {
   readonly parts: () => ExplainParts | undefined;
 }
 
-const RECORD: AnswerRecord = { outcome: "admin", status: undefined, propertyId: undefined, upstream: undefined };
+const RECORD: AnswerRecord = {
+  outcome: "admin",
+  status: undefined,
+  propertyId: undefined,
+  upstream: undefined,
+};
 
 const json = (status: number, value: unknown): Answer =>
   textAnswer(status, `${JSON.stringify(value, undefined, 2)}\n`, RECORD, [], "application/json");
@@ -51,7 +56,8 @@ export class Admin {
 
   constructor(options: AdminOptions) {
     this.#o = options;
-    this.#token = options.token === undefined || options.token === "" ? undefined : Buffer.from(options.token);
+    this.#token =
+      options.token === undefined || options.token === "" ? undefined : Buffer.from(options.token);
   }
 
   async answer(inbound: Inbound): Promise<Answer> {
@@ -64,10 +70,18 @@ export class Admin {
         return textAnswer(200, "ok\n", RECORD);
       case "/readyz": {
         const why = this.#o.notReady();
-        return why === undefined ? textAnswer(200, "ready\n", RECORD) : textAnswer(503, `not ready: ${why}\n`, RECORD);
+        return why === undefined
+          ? textAnswer(200, "ready\n", RECORD)
+          : textAnswer(503, `not ready: ${why}\n`, RECORD);
       }
       case "/metrics":
-        return textAnswer(200, await this.#o.metrics(), RECORD, [], "text/plain; version=0.0.4; charset=utf-8");
+        return textAnswer(
+          200,
+          await this.#o.metrics(),
+          RECORD,
+          [],
+          "text/plain; version=0.0.4; charset=utf-8",
+        );
       case "/.isochrone/status":
       case "/.isochrone/explain": {
         if (!this.#isAllowed(inbound))
@@ -81,14 +95,22 @@ export class Admin {
         return await this.#explain(inbound, new URLSearchParams(query).get("url") ?? "");
       }
       default:
-        return textAnswer(404, "No such page. There are /livez, /readyz, /metrics, /.isochrone/status, /.isochrone/explain?url=.\n", RECORD);
+        return textAnswer(
+          404,
+          "No such page. There are /livez, /readyz, /metrics, /.isochrone/status, /.isochrone/explain?url=.\n",
+          RECORD,
+        );
     }
   }
 
   #isAllowed(inbound: Inbound): boolean {
     if (inbound.peer !== undefined) return true;
-    const given = Buffer.from(/^Bearer (.+)$/i.exec(fieldValue(inbound.head.fields, "authorization") ?? "")?.[1] ?? "");
-    return this.#token !== undefined && given.length === this.#token.length && timingSafeEqual(given, this.#token);
+    const given = Buffer.from(
+      /^Bearer (.+)$/i.exec(fieldValue(inbound.head.fields, "authorization") ?? "")?.[1] ?? "",
+    );
+    return (
+      this.#token !== undefined && given.length === this.#token.length && timingSafeEqual(given, this.#token)
+    );
   }
 
   async #explain(inbound: Inbound, url: string): Promise<Answer> {
@@ -96,13 +118,27 @@ export class Admin {
     if (parts === undefined) return textAnswer(503, "not ready: starting\n", RECORD);
     const address = parseAbsoluteUri(url);
     if (address === undefined)
-      return json(400, { error: `url: got ${JSON.stringify(url.slice(0, 80))}, expected an absolute http or https URL` });
-    const self = { serverId: this.#o.serverId, clusterId: parts.clusterId() ?? null, tier: parts.tier(), url };
+      return json(400, {
+        error: `url: got ${JSON.stringify(url.slice(0, 80))}, expected an absolute http or https URL`,
+      });
+    const self = {
+      serverId: this.#o.serverId,
+      clusterId: parts.clusterId() ?? null,
+      tier: parts.tier(),
+      url,
+    };
     const plan = parts.handler.plan({ method: "GET", ...address, fields: [] });
-    if (plan === undefined) return json(200, { ...self, property: null, decision: { action: "refuse", reason: "unknown-host" } });
+    if (plan === undefined)
+      return json(200, { ...self, property: null, decision: { action: "refuse", reason: "unknown-host" } });
     const decision = await parts.handler.decide(plan);
     const stored = "stored" in decision ? decision.stored : undefined;
-    const hops = parts.routing.hopsFor(plan.property, plan.key, plan.keyHost, inbound.hop, plan.policy.bypass);
+    const hops = parts.routing.hopsFor(
+      plan.property,
+      plan.key,
+      plan.keyHost,
+      inbound.hop,
+      plan.policy.bypass,
+    );
     const next = hops[0];
     return json(200, {
       ...self,
@@ -113,13 +149,21 @@ export class Admin {
       stored: stored === undefined ? null : this.#stored(parts, plan, stored),
       decision: {
         action: decision.action,
-        reason: "reason" in decision ? decision.reason : decision.action === "hit" ? "fresh" : "stale-while-revalidate",
+        reason:
+          "reason" in decision
+            ? decision.reason
+            : decision.action === "hit"
+              ? "fresh"
+              : "stale-while-revalidate",
         ...("detail" in decision && decision.detail !== undefined && { detail: decision.detail }),
       },
       owner: parts.routing.ownerOf(plan.key) ?? null,
       isOwner: parts.routing.isOwner(plan.key, inbound.hop),
       alternatives: hops.slice(1).map(({ kind, name }) => ({ kind, name })),
-      nextHop: next === undefined ? null : { kind: next.kind, name: next.name, path: parts.upstream.explainPath(next.target) },
+      nextHop:
+        next === undefined
+          ? null
+          : { kind: next.kind, name: next.name, path: parts.upstream.explainPath(next.target) },
       next: next === undefined ? null : await this.#explainNext(parts, inbound, next, url),
     });
   }
@@ -173,7 +217,9 @@ export class Admin {
         chunks.push(chunk);
       }
       const text = Buffer.concat(chunks).toString("utf8");
-      return response.status === 200 ? (JSON.parse(text) as unknown) : { error: `status ${response.status}: ${text.trim()}` };
+      return response.status === 200
+        ? (JSON.parse(text) as unknown)
+        : { error: `status ${response.status}: ${text.trim()}` };
     } catch (error) {
       return { error: error instanceof IsochroneError ? error.message : String(error) };
     }

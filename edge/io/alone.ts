@@ -1,6 +1,13 @@
 /** `isochrone edge --origin URL`: a caching reverse proxy with no other process and no configuration. */
 import { hostname } from "node:os";
-import { type ClusterId, type OriginTarget, Random, type ServerId, type TopologyDocument, xxh64Hex } from "#kit";
+import {
+  type ClusterId,
+  type OriginTarget,
+  Random,
+  type ServerId,
+  type TopologyDocument,
+  xxh64Hex,
+} from "#kit";
 import { type Logger, systemClock } from "#kit/io";
 import { Transport } from "#transport";
 import type { EdgeSettings } from "../config.ts";
@@ -36,7 +43,8 @@ export interface RunningEdge {
 export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
   const { settings, logger, origin } = options;
   // Two proxies in a row must not take each other for a loop: the name holds the machine and the address.
-  const serverId = `edge-${xxh64Hex(`${hostname()} ${options.host}:${options.port}`).slice(0, 8)}` as ServerId;
+  const serverId =
+    `edge-${xxh64Hex(`${hostname()} ${options.host}:${options.port}`).slice(0, 8)}` as ServerId;
   const clusterId = "local" as ClusterId;
   const transport = new Transport({
     selfServerId: serverId,
@@ -59,7 +67,14 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
     metrics: options.metrics,
   });
   let isDraining = false;
-  const common = { verifier: undefined, settings, clock: systemClock, metrics: edge.metrics, logger, onServed: undefined };
+  const common = {
+    verifier: undefined,
+    settings,
+    clock: systemClock,
+    metrics: edge.metrics,
+    logger,
+    onServed: undefined,
+  };
   const server = new EdgeServer({ ...common, handle: (inbound) => edge.handle(inbound), admin: undefined });
   const admin = new Admin({
     serverId,
@@ -79,7 +94,8 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
     }),
   });
   const adminServer =
-    options.admin && new EdgeServer({ ...common, handle: (inbound) => admin.answer(inbound), admin: undefined });
+    options.admin &&
+    new EdgeServer({ ...common, handle: (inbound) => admin.answer(inbound), admin: undefined });
   try {
     await edge.open();
     transport.start();
@@ -104,5 +120,9 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
 }
 
 function emptyTopology(): TopologyDocument {
-  return { name: "alone", clusters: [], nameService: { zones: [], hostmaster: "hostmaster.invalid", nameServers: [] } } as unknown as TopologyDocument;
+  return {
+    name: "alone",
+    clusters: [],
+    nameService: { zones: [], hostmaster: "hostmaster.invalid", nameServers: [] },
+  } as unknown as TopologyDocument;
 }

@@ -227,7 +227,12 @@ export class DiskStore {
     const headBytes = headBytesOf(first) ?? 0;
     const head = parseHead(first, bytes.subarray(FIRST_LINE_BYTES, FIRST_LINE_BYTES + headBytes));
     const content = bytes.subarray(FIRST_LINE_BYTES + headBytes);
-    if (head === undefined || head.key !== key || content.byteLength !== head.bodyBytes || crc32(content) !== head.bodyCrc32) {
+    if (
+      head === undefined ||
+      head.key !== key ||
+      content.byteLength !== head.bodyBytes ||
+      crc32(content) !== head.bodyCrc32
+    ) {
       await this.#damaged(name, "content");
       return undefined;
     }
@@ -297,13 +302,17 @@ function fileNameOf(key: CacheKey, stored: StoredObject): string {
 }
 
 function headBytesOf(first: Uint8Array): number | undefined {
-  const match = /^isochrone-object 1 [0-9a-f]{8} ([0-9a-f]{8})\n$/.exec(Buffer.from(first).toString("latin1"));
+  const match = /^isochrone-object 1 [0-9a-f]{8} ([0-9a-f]{8})\n$/.exec(
+    Buffer.from(first).toString("latin1"),
+  );
   const length = match ? Number.parseInt(match[1] ?? "", 16) : 0;
   return length > 0 && length <= HEAD_BYTES_MAX ? length : undefined;
 }
 
 function parseHead(first: Uint8Array, head: Uint8Array): DiskHead | undefined {
-  const checksum = Buffer.from(first).toString("latin1").slice(MAGIC.length + 1, MAGIC.length + 9);
+  const checksum = Buffer.from(first)
+    .toString("latin1")
+    .slice(MAGIC.length + 1, MAGIC.length + 9);
   if (hex8(crc32(head)) !== checksum) return undefined;
   try {
     return headSchema.parse(JSON.parse(Buffer.from(head).toString("utf8")));

@@ -46,7 +46,9 @@ export class Edge {
   constructor(parts: EdgeParts) {
     const { settings, clock, logger, routing, upstream, cacheName } = parts;
     const disk =
-      parts.diskDirectory === undefined ? undefined : new DiskStore(parts.diskDirectory, settings.diskBytes, logger);
+      parts.diskDirectory === undefined
+        ? undefined
+        : new DiskStore(parts.diskDirectory, settings.diskBytes, logger);
     this.metrics = parts.metrics ?? new EdgeMetrics();
     this.routing = routing;
     this.upstream = upstream;
@@ -54,10 +56,27 @@ export class Edge {
     this.purges = parts.purges ?? new PurgeIndex();
     this.collapse = new CollapseTable(settings.uncacheableMemoryMs);
     const { store, purges, collapse, metrics } = this;
-    const forwarder = new Forwarder({ upstream, clock, settings, metrics, cdnId: cacheName, tier: parts.tier });
+    const forwarder = new Forwarder({
+      upstream,
+      clock,
+      settings,
+      metrics,
+      cdnId: cacheName,
+      tier: parts.tier,
+    });
     this.filler = new Filler({ forwarder, store, purges, collapse, clock, metrics, logger, settings });
     this.handler = new EdgeHandler({
-      routing, forwarder, filler: this.filler, collapse, store, purges, clock, settings, metrics, logger, cacheName,
+      routing,
+      forwarder,
+      filler: this.filler,
+      collapse,
+      store,
+      purges,
+      clock,
+      settings,
+      metrics,
+      logger,
+      cacheName,
     });
     this.prefetcher = new Prefetcher({ handler: this.handler, settings, metrics, clock });
     this.#gauges();
@@ -67,7 +86,11 @@ export class Edge {
     const { metrics, store, collapse, filler, prefetcher, purges } = this;
     metrics.gauge("cache_bytes", "Bytes in the memory store", () => store.memory.bytes);
     metrics.gauge("cache_objects", "Stored responses in memory", () => store.memory.objects);
-    metrics.gauge("cache_evictions", "Stored responses pushed out of memory", () => store.memory.counters.evictions);
+    metrics.gauge(
+      "cache_evictions",
+      "Stored responses pushed out of memory",
+      () => store.memory.counters.evictions,
+    );
     metrics.gauge("fills_active", "Fills in flight", () => filler.active);
     metrics.gauge("fill_bytes", "Bytes that fills in flight hold", () => filler.fillBytes);
     metrics.gauge("fills_begun", "Fills that others could join", () => collapse.counters.begun);
@@ -79,7 +102,11 @@ export class Edge {
     metrics.gauge("disk_bytes", "Bytes in the disk store", () => disk.bytes);
     metrics.gauge("disk_objects", "Stored responses on disk", () => disk.objects);
     metrics.gauge("disk_damaged", "Files that were damaged and dropped", () => disk.counters.damaged);
-    metrics.gauge("disk_skipped", "Objects not written because the queue was full", () => disk.counters.skipped);
+    metrics.gauge(
+      "disk_skipped",
+      "Objects not written because the queue was full",
+      () => disk.counters.skipped,
+    );
     metrics.gauge("disk_errors", "Reads and writes that the system refused", () => disk.counters.errors);
   }
 

@@ -128,7 +128,8 @@ export class Filler {
         message = error instanceof Error ? error.message : String(error);
       }
       const upstreamCacheStatus = forwarded && cacheStatusOf(forwarded.response.fields);
-      if (forwarded && outcome.kind === "response") outcome = { kind: "response", response: stripped(forwarded) };
+      if (forwarded && outcome.kind === "response")
+        outcome = { kind: "response", response: stripped(forwarded) };
       const now = this.#clock.epoch();
       const decision = decideResponse({
         request: request.head,
@@ -184,7 +185,8 @@ export class Filler {
           return;
         }
         case "pass": {
-          if (forwarded === undefined || outcome.kind !== "response") throw new Error("A pass without a response");
+          if (forwarded === undefined || outcome.kind !== "response")
+            throw new Error("A pass without a response");
           this.#metrics.notStored(decision.reason);
           // A newer answer that may not be stored: what was stored before is no longer the present state.
           if (stored !== undefined && forwarded.response.status < 500) this.#store.delete(request.key);
@@ -249,7 +251,12 @@ export class Filler {
   }
 
   /** Moves the content with back-pressure; a body that grows too large is no longer retained. Never rejects. */
-  async #pump(content: Readable, body: ObjectBody, statedBytes: number | undefined, fill?: Fill): Promise<void> {
+  async #pump(
+    content: Readable,
+    body: ObjectBody,
+    statedBytes: number | undefined,
+    fill?: Fill,
+  ): Promise<void> {
     const objectBytesMax = this.#store.memory.objectBytesMax;
     body.onAbandoned = () => content.destroy();
     let heldBytes = 0;

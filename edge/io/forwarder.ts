@@ -55,6 +55,7 @@ const REPLACED: ReadonlySet<string> = new Set([
   "x-rewrite-url",
   "x-http-method-override",
   "max-forwards",
+  "surrogate-capability",
 ]);
 
 export class Forwarder {
@@ -134,11 +135,16 @@ export class Forwarder {
     // A peer has stated the client already; anybody else's claim is replaced by what is known.
     const stated = request.clientAddress === undefined;
     fields.push(
-      ["X-Forwarded-For", (stated ? fieldValue(head.fields, "x-forwarded-for") : request.clientAddress) ?? "unknown"],
+      [
+        "X-Forwarded-For",
+        (stated ? fieldValue(head.fields, "x-forwarded-for") : request.clientAddress) ?? "unknown",
+      ],
       ["X-Forwarded-Proto", head.scheme],
       ["Via", appendVia(head.fields, request.httpVersion, this.#cdnId)],
       ["CDN-Loop", appendLoop(head.fields, this.#cdnId)],
     );
+    // W3C Edge Architecture: how an origin learns the name by which Surrogate-Control can speak to this cache.
+    if (hop.kind === "origin") fields.push(["Surrogate-Capability", 'isochrone="Surrogate/1.0"']);
     // The one framing field that transport wants to be told (it makes the rest): the stated length of the content.
     if (request.bodyBytes !== undefined) fields.push(["Content-Length", String(request.bodyBytes)]);
     if (hop.kind !== "origin") {
@@ -149,13 +155,20 @@ export class Forwarder {
   }
 }
 
-function forwarded(response: TransportResponse, hop: Hop, requestTime: EpochMs, responseTime: EpochMs): Forwarded {
+function forwarded(
+  response: TransportResponse,
+  hop: Hop,
+  requestTime: EpochMs,
+  responseTime: EpochMs,
+): Forwarded {
   const stated = fieldValue(response.headers, "content-length");
   const generation = hop.kind === "origin" ? undefined : fieldValue(response.headers, "isochrone-generation");
   return {
     response: {
       status: response.status,
-      fields: endToEndFields(response.headers).filter(([name]) => !name.toLowerCase().startsWith("isochrone-")),
+      fields: endToEndFields(response.headers).filter(
+        ([name]) => !name.toLowerCase().startsWith("isochrone-"),
+      ),
     },
     content: response.body,
     contentLength: stated !== undefined && /^[0-9]{1,15}$/.test(stated) ? Number(stated) : undefined,

@@ -70,13 +70,23 @@ export class EdgeHandler {
     const { property, keyHost } = found;
     const policy = policyFor(property, head.target);
     const key = cacheKey({ scheme: head.scheme, host: keyHost, target: head.target }, policy);
-    return { head: withKeyHost(head, keyHost), property, keyHost, policy, key, purgeScope: property.propertyId ?? "" };
+    return {
+      head: withKeyHost(head, keyHost),
+      property,
+      keyHost,
+      policy,
+      key,
+      purgeScope: property.propertyId ?? "",
+    };
   }
 
   /** What would be done with a request now, and with which stored response. */
   async decide(plan: RequestPlan): Promise<RequestDecision<StoredObject>> {
     const found = this.#o.store.lookup(plan.key);
-    return this.#decideWith(plan, Array.isArray(found) ? found : await (found as Promise<readonly StoredObject[]>));
+    return this.#decideWith(
+      plan,
+      Array.isArray(found) ? found : await (found as Promise<readonly StoredObject[]>),
+    );
   }
 
   #decideWith(plan: RequestPlan, variants: readonly StoredObject[]): RequestDecision<StoredObject> {
@@ -127,7 +137,9 @@ export class EdgeHandler {
 
   /** Applies a purge's effect on what is in memory, so that its count is known and its bytes are free. */
   sweepPurged(scopeOf: (key: CacheKey) => string): number {
-    return this.#o.store.memory.sweep((key, object) => this.#o.purges.stateOf(scopeOf(key), key, object) === "hard");
+    return this.#o.store.memory.sweep(
+      (key, object) => this.#o.purges.stateOf(scopeOf(key), key, object) === "hard",
+    );
   }
 
   #hit(
@@ -183,14 +195,17 @@ export class EdgeHandler {
       if (answer !== undefined) return answer;
       // Not for us: another variant, not shareable, or too far gone. Meanwhile the store may have what we need.
       const again = await this.decide(plan);
-      if (again.action === "hit") return this.#hit(inbound, plan, again.stored, again.fresh, "hit", again.detail);
+      if (again.action === "hit")
+        return this.#hit(inbound, plan, again.stored, again.fresh, "hit", again.detail);
       if (again.action === "fetch" || again.action === "validate")
         return await this.#fetch(inbound, plan, again, joins + 1);
       return await this.#fetch(inbound, plan, decision, JOINS_MAX);
     }
     if (this.#o.filler.active >= this.#o.settings.fillsMax) {
       this.#o.metrics.refused("overload");
-      return this.#refusal(503, "Too many requests to the next hop are in flight.\n", plan, [["Retry-After", "1"]]);
+      return this.#refusal(503, "Too many requests to the next hop are in flight.\n", plan, [
+        ["Retry-After", "1"],
+      ]);
     }
     const outcome = await this.#o.filler.begin(request, mayCollapse && present === undefined);
     return this.#answerOf(inbound, plan, decision, outcome, false);
@@ -244,14 +259,34 @@ export class EdgeHandler {
           ...(detail !== undefined && { detail }),
         };
         const context = this.#context(
-          inbound, plan, status, isCollapsed ? "collapsed" : fwd, outcome.hopName, outcome.upstreamCacheStatus, outcome.head.generation,
+          inbound,
+          plan,
+          status,
+          isCollapsed ? "collapsed" : fwd,
+          outcome.hopName,
+          outcome.upstreamCacheStatus,
+          outcome.head.generation,
         );
         const totalBytes = outcome.body.isComplete ? outcome.body.bytes : outcome.totalBytes;
         return storedAnswer(outcome.head, outcome.body, totalBytes, outcome.fresh.ageSeconds, context);
       }
       case "private": {
-        const status: CacheStatus = { cache, isHit: false, fwd, fwdStatus: outcome.response.status, detail: outcome.reason };
-        const context = this.#context(inbound, plan, status, fwd, outcome.hopName, outcome.upstreamCacheStatus, outcome.generation);
+        const status: CacheStatus = {
+          cache,
+          isHit: false,
+          fwd,
+          fwdStatus: outcome.response.status,
+          detail: outcome.reason,
+        };
+        const context = this.#context(
+          inbound,
+          plan,
+          status,
+          fwd,
+          outcome.hopName,
+          outcome.upstreamCacheStatus,
+          outcome.generation,
+        );
         return this.#privateAnswer(outcome, context);
       }
       case "stale": {
@@ -262,8 +297,22 @@ export class EdgeHandler {
           isCollapsed,
           detail: `stale-if-error-${outcome.detail}`,
         };
-        const context = this.#context(inbound, plan, status, "stale", undefined, undefined, outcome.stored.generation);
-        return storedAnswer(outcome.stored, outcome.stored.body, outcome.stored.body.bytes, outcome.fresh.ageSeconds, context);
+        const context = this.#context(
+          inbound,
+          plan,
+          status,
+          "stale",
+          undefined,
+          undefined,
+          outcome.stored.generation,
+        );
+        return storedAnswer(
+          outcome.stored,
+          outcome.stored.body,
+          outcome.stored.body.bytes,
+          outcome.fresh.ageSeconds,
+          context,
+        );
       }
       case "failed":
         return this.#failure(plan, outcome.code, outcome.message, fwd);
@@ -315,7 +364,8 @@ export class EdgeHandler {
       const upstreamCacheStatus = cacheStatusOf(response.fields);
       for (const target of invalidatedTargets(head, response))
         this.#o.store.invalidate(cacheKey({ ...target, host: plan.keyHost }, plan.policy));
-      if (stored !== undefined) this.#updateByHead(plan, stored, forwarded.response, forwarded.contentLength, forwarded.times);
+      if (stored !== undefined)
+        this.#updateByHead(plan, stored, forwarded.response, forwarded.contentLength, forwarded.times);
       const status: CacheStatus = {
         cache: this.#o.cacheName,
         isHit: false,
@@ -338,9 +388,16 @@ export class EdgeHandler {
       const code = error instanceof IsochroneError ? error.code : "internal";
       const message = error instanceof Error ? error.message : String(error);
       const cover = decideResponse({
-        request: head, policy: plan.policy, stored, outcome: { kind: "failure", code },
-        times: { requestTime, responseTime: this.#o.clock.epoch() }, generation,
-        isPurgedMeanwhile: () => false, contentLength: undefined, objectBytesMax: 0, isOwner: true,
+        request: head,
+        policy: plan.policy,
+        stored,
+        outcome: { kind: "failure", code },
+        times: { requestTime, responseTime: this.#o.clock.epoch() },
+        generation,
+        isPurgedMeanwhile: () => false,
+        contentLength: undefined,
+        objectBytesMax: 0,
+        isOwner: true,
         now: this.#o.clock.epoch(),
       });
       if (cover.action === "serve-stale")
@@ -359,10 +416,16 @@ export class EdgeHandler {
   ): void {
     if (response.status >= 500) return;
     const withLength: ResponseHead =
-      contentLength === undefined ? response : { ...response, fields: [...response.fields, ["Content-Length", String(contentLength)]] };
+      contentLength === undefined
+        ? response
+        : { ...response, fields: [...response.fields, ["Content-Length", String(contentLength)]] };
     if (response.status === stored.status && headMatches(stored, withLength, stored.body.bytes)) {
       const fields = withoutFields(response.fields, new Set(["cache-status"]));
-      this.#o.store.freshen(plan.key, stored, freshen(stored, { ...response, fields }, times, stored.generation));
+      this.#o.store.freshen(
+        plan.key,
+        stored,
+        freshen(stored, { ...response, fields }, times, stored.generation),
+      );
     } else this.#o.store.invalidate(plan.key);
   }
 
@@ -409,13 +472,23 @@ export class EdgeHandler {
   #failure(plan: RequestPlan, code: string, message: string, fwd: ForwardReason): Answer {
     const isTimeout = code.includes("timeout");
     const status: CacheStatus = { cache: this.#o.cacheName, isHit: false, fwd, detail: code };
-    const record: AnswerRecord = { outcome: "error", status, propertyId: plan.property.propertyId, upstream: undefined };
+    const record: AnswerRecord = {
+      outcome: "error",
+      status,
+      propertyId: plan.property.propertyId,
+      upstream: undefined,
+    };
     // The message names addresses of origins: it belongs into the log, not to clients.
     this.#o.logger.info("next-hop-failed", { code, message, propertyId: plan.property.propertyId });
     return this.#own(isTimeout ? 504 : 502, `The next hop did not answer (${code}).\n`, record);
   }
 
-  #refusal(status: number, text: string, plan: RequestPlan | undefined, fields: readonly (readonly [string, string])[] = []): Answer {
+  #refusal(
+    status: number,
+    text: string,
+    plan: RequestPlan | undefined,
+    fields: readonly (readonly [string, string])[] = [],
+  ): Answer {
     const record: AnswerRecord = {
       outcome: "refused",
       status: undefined,
@@ -425,7 +498,12 @@ export class EdgeHandler {
     return this.#own(status, text, record, fields);
   }
 
-  #own(status: number, text: string, record: AnswerRecord, extra: readonly (readonly [string, string])[] = []): Answer {
+  #own(
+    status: number,
+    text: string,
+    record: AnswerRecord,
+    extra: readonly (readonly [string, string])[] = [],
+  ): Answer {
     const answer = textAnswer(status, text, record, extra);
     const cacheStatus = record.status ?? { cache: this.#o.cacheName, isHit: false, detail: "refused" };
     const context: AnswerContext = {

@@ -16,7 +16,8 @@ const FIELD_OVERHEAD_BYTES = 80;
 
 /** Bytes that a stored response takes: content, header fields, key and bookkeeping. */
 export function storedBytes(key: CacheKey, object: StoredObject): number {
-  let bytes = ENTRY_OVERHEAD_BYTES + key.length + object.body.bytes + object.body.chunks.length * FIELD_OVERHEAD_BYTES;
+  let bytes =
+    ENTRY_OVERHEAD_BYTES + key.length + object.body.bytes + object.body.chunks.length * FIELD_OVERHEAD_BYTES;
   for (const [name, value] of object.fields) bytes += FIELD_OVERHEAD_BYTES + name.length + value.length;
   for (const value of object.nominatedValues) bytes += FIELD_OVERHEAD_BYTES + (value?.length ?? 0);
   for (const tag of object.tags) bytes += FIELD_OVERHEAD_BYTES + tag.length;

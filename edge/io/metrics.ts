@@ -18,13 +18,23 @@ export type RefusedReason =
 
 export class EdgeMetrics {
   readonly registry = new Registry();
-  readonly #requests = this.#counter("requests_total", "Requests answered, by how", ["outcome", "status_class"]);
+  readonly #requests = this.#counter("requests_total", "Requests answered, by how", [
+    "outcome",
+    "status_class",
+  ]);
   readonly #refused = this.#counter("refused_total", "Requests refused before the cache", ["reason"]);
-  readonly #notStored = this.#counter("not_stored_total", "Answers that were not stored, by reason", ["reason"]);
-  readonly #upstream = this.#counter("upstream_requests_total", "Requests to the next hop", ["hop", "result"]);
+  readonly #notStored = this.#counter("not_stored_total", "Answers that were not stored, by reason", [
+    "reason",
+  ]);
+  readonly #upstream = this.#counter("upstream_requests_total", "Requests to the next hop", [
+    "hop",
+    "result",
+  ]);
   readonly #bytesDown = this.#counter("bytes_down_total", "Content bytes sent to clients", []);
   readonly #purged = this.#counter("purges_total", "Purges applied", ["mode"]);
-  readonly #prefetch = this.#counter("prefetch_total", "Objects that pages named, by what became of them", ["result"]);
+  readonly #prefetch = this.#counter("prefetch_total", "Objects that pages named, by what became of them", [
+    "result",
+  ]);
   readonly #duration = new Histogram({
     name: "isochrone_edge_request_seconds",
     help: "From the request's head to the end of its answer",
@@ -34,7 +44,12 @@ export class EdgeMetrics {
   });
 
   #counter(name: string, help: string, labelNames: readonly string[]): Counter {
-    return new Counter({ name: `isochrone_edge_${name}`, help, labelNames: [...labelNames], registers: [this.registry] });
+    return new Counter({
+      name: `isochrone_edge_${name}`,
+      help,
+      labelNames: [...labelNames],
+      registers: [this.registry],
+    });
   }
 
   /** A gauge that is read when metrics are asked for. */

@@ -1,5 +1,12 @@
 /** Routing of a node in a deployment: hosts by property documents, owner by rendezvous, parents by the map's tier entries. */
-import type { ClusterEntry, ClusterId, MapSnapshot, PropertyDocument, ServerId, TopologyDocument } from "#kit";
+import type {
+  ClusterEntry,
+  ClusterId,
+  MapSnapshot,
+  PropertyDocument,
+  ServerId,
+  TopologyDocument,
+} from "#kit";
 import { rendezvousOrder } from "#kit";
 import type { KnownOrigin } from "#transport";
 import type { EdgeSettings } from "../config.ts";
@@ -71,7 +78,10 @@ export class NodeRouting implements Routing {
     return [...this.#properties.values()]
       .filter((property) => property.isActive)
       .flatMap((property) =>
-        property.origins.map((origin) => ({ origin, clusterId: this.#clusterOfAddress(origin.host, origin.port) })),
+        property.origins.map((origin) => ({
+          origin,
+          clusterId: this.#clusterOfAddress(origin.host, origin.port),
+        })),
       );
   }
 
@@ -89,13 +99,21 @@ export class NodeRouting implements Routing {
     return ownersOf(key, this.#peers, this.#self, this.#isUp)[0];
   }
 
-  hopsFor(property: PropertyView, key: CacheKey, keyHost: string, hop: HopFields, isBypass: boolean): readonly Hop[] {
+  hopsFor(
+    property: PropertyView,
+    key: CacheKey,
+    keyHost: string,
+    hop: HopFields,
+    isBypass: boolean,
+  ): readonly Hop[] {
     const hops: Hop[] = [];
     const owner = this.ownerOf(key);
     if (!isBypass && !hop.isOwner && owner !== undefined && owner !== this.#self)
       hops.push({ kind: "owner", target: { kind: "server", serverId: owner }, name: owner, host: keyHost });
-    if (!isBypass && this.tier === 0 && property.tiering === "parent") hops.push(...this.#parents(property, key, keyHost));
-    const document = property.propertyId === undefined ? undefined : this.#properties.get(property.propertyId);
+    if (!isBypass && this.tier === 0 && property.tiering === "parent")
+      hops.push(...this.#parents(property, key, keyHost));
+    const document =
+      property.propertyId === undefined ? undefined : this.#properties.get(property.propertyId);
     for (const origin of document?.origins ?? [])
       hops.push({
         kind: "origin",
@@ -117,7 +135,12 @@ export class NodeRouting implements Routing {
       .slice(0, parentClustersMax)
       .flatMap(({ servers }) =>
         servers.map(
-          (serverId): Hop => ({ kind: "parent", target: { kind: "server", serverId }, name: serverId, host: keyHost }),
+          (serverId): Hop => ({
+            kind: "parent",
+            target: { kind: "server", serverId },
+            name: serverId,
+            host: keyHost,
+          }),
         ),
       );
   }
@@ -129,13 +152,17 @@ export class NodeRouting implements Routing {
   #parentClusters(property: PropertyView): readonly ClusterEntry[] {
     const parents = this.#topology.clusters.filter((cluster) => cluster.role === "parent");
     const selfCluster = this.#cluster?.clusterId;
-    const document = property.propertyId === undefined ? undefined : this.#properties.get(property.propertyId);
+    const document =
+      property.propertyId === undefined ? undefined : this.#properties.get(property.propertyId);
     const origin = document?.origins[0];
     const originCluster = origin === undefined ? null : this.#clusterOfAddress(origin.host, origin.port);
     const own = this.#snapshot?.tiers.filter((tier) => tier.edgeClusterId === selfCluster) ?? [];
     const entry =
-      own.find((tier) => tier.originClusterId === originCluster) ?? own.find((tier) => tier.originClusterId === null);
-    const ranked = entry?.parents.flatMap(({ clusterId }) => parents.find((one) => one.clusterId === clusterId) ?? []);
+      own.find((tier) => tier.originClusterId === originCluster) ??
+      own.find((tier) => tier.originClusterId === null);
+    const ranked = entry?.parents.flatMap(
+      ({ clusterId }) => parents.find((one) => one.clusterId === clusterId) ?? [],
+    );
     if (ranked !== undefined && ranked.length > 0) return ranked;
     return rendezvousOrder(
       property.propertyId ?? "",
@@ -145,7 +172,8 @@ export class NodeRouting implements Routing {
 
   #clusterOfAddress(host: string, port: number): ClusterId | null {
     for (const cluster of this.#topology.clusters)
-      if (cluster.servers.some((server) => server.address === host && server.port === port)) return cluster.clusterId;
+      if (cluster.servers.some((server) => server.address === host && server.port === port))
+        return cluster.clusterId;
     return null;
   }
 }
@@ -156,7 +184,10 @@ export function clusterOf(topology: TopologyDocument, serverId: ServerId): Clust
 }
 
 function peersOf(cluster: ClusterEntry | undefined): readonly ClusterPeer[] {
-  return (cluster?.servers ?? []).map((server) => ({ id: server.serverId, weight: server.capacityPerSecond }));
+  return (cluster?.servers ?? []).map((server) => ({
+    id: server.serverId,
+    weight: server.capacityPerSecond,
+  }));
 }
 
 /** A host without its port; an IPv6 literal keeps its brackets. */

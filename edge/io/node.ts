@@ -82,7 +82,10 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
     node?.setProperty(body);
   });
 
-  const hostsOfSelf = new Set([`${options.host}:${options.port}`, ...(options.port === 80 ? [options.host] : [])]);
+  const hostsOfSelf = new Set([
+    `${options.host}:${options.port}`,
+    ...(options.port === 80 ? [options.host] : []),
+  ]);
   const admin = new Admin({
     serverId,
     clock: systemClock,
@@ -148,7 +151,13 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
   });
   const purger = new Purger({ client, edge, routing, serverId, clock: systemClock, logger, metrics });
   const reporter = new Reporter({
-    client, edge, keeper, transport, clock: systemClock, serverId, incarnation,
+    client,
+    edge,
+    keeper,
+    transport,
+    clock: systemClock,
+    serverId,
+    incarnation,
     clusterId: () => routing.cluster?.clusterId ?? cluster.clusterId,
     role: () => routing.cluster?.role ?? cluster.role,
     state: () => state,
@@ -157,7 +166,10 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
     logger,
   });
   node = {
-    transport, routing, edge, reporter,
+    transport,
+    routing,
+    edge,
+    reporter,
     setTopology: (body) => {
       routing.setTopology(body);
       transport.setTopology(body);
@@ -220,7 +232,12 @@ const STARTING: Answer = textAnswerOnce();
 /** A body can be read once: each call of the getter makes one anew. */
 function textAnswerOnce(): Answer {
   const make = (): Answer =>
-    textAnswer(503, "This server is starting.\n", { outcome: "refused", status: undefined, propertyId: undefined, upstream: undefined }, [["Retry-After", "1"]]);
+    textAnswer(
+      503,
+      "This server is starting.\n",
+      { outcome: "refused", status: undefined, propertyId: undefined, upstream: undefined },
+      [["Retry-After", "1"]],
+    );
   return {
     ...make(),
     get body() {

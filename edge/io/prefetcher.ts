@@ -64,7 +64,11 @@ export class Prefetcher {
     const plan = this.#handler.plan(inbound.head);
     if (plan === undefined || !plan.property.prefetch.isEnabled || plan.policy.bypass) return answer;
     const { property } = plan;
-    const reader = new HtmlReferences(plan.head, (host) => property.hostnames.includes(host.replace(/:[0-9]+$/, "")), property.prefetch.objectsPerPageMax);
+    const reader = new HtmlReferences(
+      plan.head,
+      (host) => property.hostnames.includes(host.replace(/:[0-9]+$/, "")),
+      property.prefetch.objectsPerPageMax,
+    );
     const fields = CARRIED.flatMap((name): readonly Field[] => {
       const value = fieldLines(inbound.head.fields, name)[0];
       return value === undefined ? [] : [[name, value]];
@@ -73,7 +77,8 @@ export class Prefetcher {
     if (decoder === undefined) return answer;
     const text = new TextDecoder("latin1");
     const take = (bytes: Uint8Array): void => {
-      for (const address of reader.write(text.decode(bytes, { stream: true }))) this.#want({ address, fields });
+      for (const address of reader.write(text.decode(bytes, { stream: true })))
+        this.#want({ address, fields });
     };
     return { ...answer, body: tapped(answer.body, decoder, take, () => reader.isDone) };
   }

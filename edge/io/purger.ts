@@ -63,7 +63,11 @@ export class Purger {
         // Purges that control no longer keeps may have meant anything: nothing stored can be trusted as fresh.
         if (isNewLog || (hasMissed && store.memory.objects > 0)) {
           const removed = store.memory.sweep(() => true);
-          this.#logger.warn("purges-missed", { removed, oldestPurgeSeq: event.oldestPurgeSeq, applied: purges.generation });
+          this.#logger.warn("purges-missed", {
+            removed,
+            oldestPurgeSeq: event.oldestPurgeSeq,
+            applied: purges.generation,
+          });
         }
         if (isNewLog) purges.restart();
         this.#logId = event.logId;
@@ -97,7 +101,9 @@ export class Purger {
       const host = withoutPort(address?.host ?? "");
       // One customer's purge never reaches another's host, whatever URL it names.
       if (address === undefined || (property !== undefined && !property.hostnames.includes(host))) continue;
-      keys.push(...purgeKeys(`${address.scheme}://${host}${address.target}`, property?.caching ?? PLAIN_POLICY));
+      keys.push(
+        ...purgeKeys(`${address.scheme}://${host}${address.target}`, property?.caching ?? PLAIN_POLICY),
+      );
     }
     let removed = 0;
     if (purges.apply(purgeSeq, request.propertyId, keys, request.tags, request.mode)) {
@@ -108,8 +114,10 @@ export class Purger {
       if (request.tags.length > 0) {
         const tags = new Set(request.tags);
         if (request.mode === "hard")
-          removed += handler.sweepPurged((key) => this.#routing.propertyOf(parseAbsoluteUri(key)?.host ?? "")?.property.propertyId ?? "");
-        else store.memory.sweep((_key, object) => (object.tags.some((tag) => tags.has(tag)) && removed++ < 0));
+          removed += handler.sweepPurged(
+            (key) => this.#routing.propertyOf(parseAbsoluteUri(key)?.host ?? "")?.property.propertyId ?? "",
+          );
+        else store.memory.sweep((_key, object) => object.tags.some((tag) => tags.has(tag)) && removed++ < 0);
       }
     }
     if (this.#clock.epoch() - entry.atEpochMs > ACKNOWLEDGE_WITHIN_MS) return;

@@ -47,7 +47,8 @@ export class Reporter {
   start(): void {
     this.#timer = setInterval(() => {
       const now = this.#o.clock.monotonic();
-      this.#requestsPerSecond = ((this.#requests - this.#requestsBefore) * 1_000) / Math.max(1, now - this.#rateAt);
+      this.#requestsPerSecond =
+        ((this.#requests - this.#requestsBefore) * 1_000) / Math.max(1, now - this.#rateAt);
       this.#requestsBefore = this.#requests;
       this.#rateAt = now;
       // A control that hangs gets one report at a time, not a pile of them.
@@ -98,7 +99,9 @@ export class Reporter {
       activeRequests: this.#o.active(),
       cacheBytes: edge.store.memory.bytes,
       cacheObjects: edge.store.memory.objects,
-      properties: Object.fromEntries([...this.#properties].map(([id, counters]) => [id, { ...counters }])) as ServerReport["properties"],
+      properties: Object.fromEntries(
+        [...this.#properties].map(([id, counters]) => [id, { ...counters }]),
+      ) as ServerReport["properties"],
       links: [...transport.linkReports()],
       applied: { ...keeper.applied },
     };

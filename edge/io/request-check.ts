@@ -62,7 +62,8 @@ export function checkRequest(
   if (method === "TRACE" || method === "CONNECT") return refused(405, "method", `${method} is not served`);
   if (url.length > settings.targetCharactersMax)
     return refused(414, "target", `the target is longer than ${settings.targetCharactersMax} characters`);
-  if (!TARGET.test(url) || url.includes("#")) return refused(400, "target", "the target holds characters that no URI has");
+  if (!TARGET.test(url) || url.includes("#"))
+    return refused(400, "target", "the target holds characters that no URI has");
   const hosts = fieldLines(fields, "host");
   if (hosts.length > 1 || (hosts.length === 0 && httpVersion !== "1.0"))
     return refused(400, "host", "expected exactly one Host field");

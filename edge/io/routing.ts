@@ -25,7 +25,13 @@ export interface Routing {
   /** The property of a host (with or without port); undefined: not ours. `keyHost` is the host that cache keys name. */
   propertyOf(host: string): { readonly property: PropertyView; readonly keyHost: string } | undefined;
   /** Whom to ask, best first; never empty for a property with an origin. */
-  hopsFor(property: PropertyView, key: CacheKey, keyHost: string, hop: HopFields, isBypass: boolean): readonly Hop[];
+  hopsFor(
+    property: PropertyView,
+    key: CacheKey,
+    keyHost: string,
+    hop: HopFields,
+    isBypass: boolean,
+  ): readonly Hop[];
   /** Whether this server stores the key; others forward to the owner. */
   isOwner(key: CacheKey, hop: HopFields): boolean;
   /** The owner's id for explain; undefined alone. */

@@ -157,7 +157,14 @@ export class EdgeServer {
       // A fault of our own. The client gets an answer or a cut connection, never silence.
       this.#options.logger.error("request-failed", { error });
       if (response.headersSent) response.destroy();
-      else await writeAnswer(response, own(500, "Internal fault.\n"), request.method ?? "", true, settings.writeStallMs);
+      else
+        await writeAnswer(
+          response,
+          own(500, "Internal fault.\n"),
+          request.method ?? "",
+          true,
+          settings.writeStallMs,
+        );
     } finally {
       this.#active--;
       if (this.#isDraining) {
@@ -198,7 +205,8 @@ export class EdgeServer {
       peer,
       hop: peer === undefined ? NOT_A_PEER : hopFieldsOf(checked.fields),
       requestId:
-        (peer === undefined ? undefined : requestIdOf(checked.fields)) ?? randomBytes(9).toString("base64url"),
+        (peer === undefined ? undefined : requestIdOf(checked.fields)) ??
+        randomBytes(9).toString("base64url"),
       receivedAt: clock.epoch(),
       startedAt,
     };
@@ -247,7 +255,12 @@ function refuseRaw(socket: Duplex | Socket, status: string): void {
 }
 
 function own(status: number, text: string, fields: Fields = []): Answer {
-  const record: AnswerRecord = { outcome: "refused", status: undefined, propertyId: undefined, upstream: undefined };
+  const record: AnswerRecord = {
+    outcome: "refused",
+    status: undefined,
+    propertyId: undefined,
+    upstream: undefined,
+  };
   return textAnswer(status, text, record, fields);
 }
 
@@ -256,7 +269,8 @@ function withoutInternal(fields: Fields): Fields {
   return fields.some(([name]) => isInternal(name)) ? fields.filter(([name]) => !isInternal(name)) : fields;
 }
 
-const isInternal = (name: string): boolean => name.length > 10 && name.slice(0, 10).toLowerCase() === "isochrone-";
+const isInternal = (name: string): boolean =>
+  name.length > 10 && name.slice(0, 10).toLowerCase() === "isochrone-";
 
 function hopFieldsOf(fields: Fields): HopFields {
   const tier = fieldLines(fields, "isochrone-tier")[0];

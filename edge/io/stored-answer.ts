@@ -28,8 +28,14 @@ export interface AnswerContext {
 }
 
 /** The fields every answer carries: Date, Via, Cache-Status, and Age where it is known. */
-export function downstreamFields(fields: Fields, context: AnswerContext, ageSeconds: number | undefined): Fields {
-  const kept = withoutFields(fields, RESTATED).filter(([name]) => !name.toLowerCase().startsWith(INTERNAL_PREFIX));
+export function downstreamFields(
+  fields: Fields,
+  context: AnswerContext,
+  ageSeconds: number | undefined,
+): Fields {
+  const kept = withoutFields(fields, RESTATED).filter(
+    ([name]) => !name.toLowerCase().startsWith(INTERNAL_PREFIX),
+  );
   const added: Field[] = [];
   // RFC 9110, section 6.6.1: a recipient with a clock gives a date to an answer that came without.
   if (!hasField(kept, "date")) added.push(["Date", formatHttpDate(context.now)]);
@@ -81,7 +87,10 @@ export function storedAnswer(
   if (span !== undefined && totalBytes !== undefined) {
     return {
       status: 206,
-      fields: [...withoutFields(fields, new Set(["content-range"])), ["Content-Range", contentRange(span, totalBytes)]],
+      fields: [
+        ...withoutFields(fields, new Set(["content-range"])),
+        ["Content-Range", contentRange(span, totalBytes)],
+      ],
       body: request.method === "HEAD" ? undefined : body.read(span.first, span.last),
       bodyBytes: span.last - span.first + 1,
       record,
@@ -96,7 +105,13 @@ export function storedAnswer(
   };
 }
 
-const CONTENT_FIELDS: ReadonlySet<string> = new Set(["content-type", "content-encoding", "content-range", "etag", "last-modified"]);
+const CONTENT_FIELDS: ReadonlySet<string> = new Set([
+  "content-type",
+  "content-encoding",
+  "content-range",
+  "etag",
+  "last-modified",
+]);
 
 function viaOf(response: ResponseHead): Fields {
   const via = fieldValue(response.fields, "via");

@@ -68,7 +68,10 @@ export async function startWorkers(options: WorkersOptions): Promise<RunningWork
   const backOff = new Map<number, number>();
   const fork = (number: number): Worker => {
     const startedMs = performance.now();
-    const worker = cluster.fork({ [WORKER_PORT_VARIABLE]: String(port), [WORKER_NUMBER_VARIABLE]: String(number) });
+    const worker = cluster.fork({
+      [WORKER_PORT_VARIABLE]: String(port),
+      [WORKER_NUMBER_VARIABLE]: String(number),
+    });
     worker.once("exit", (code, signal) => {
       if (isStopping) return;
       const livedMs = performance.now() - startedMs;
@@ -89,11 +92,14 @@ export async function startWorkers(options: WorkersOptions): Promise<RunningWork
           worker.once("message", () => resolve());
           worker.once("exit", (code) =>
             reject(
-              new IsochroneError(`A worker ended with code ${code} before it served; its own line above says why`, {
-                code: "worker",
-                source: "configuration",
-                retry: "never",
-              }),
+              new IsochroneError(
+                `A worker ended with code ${code} before it served; its own line above says why`,
+                {
+                  code: "worker",
+                  source: "configuration",
+                  retry: "never",
+                },
+              ),
             ),
           );
         }),

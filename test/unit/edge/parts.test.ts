@@ -1,0 +1,190 @@
+import { describe, expect, test } from "vitest";
+import type { ServerId } from "#kit";
+import { cacheKey, parseAbsoluteUri, purgeKeys } from "../../../edge/core/cache-key.ts";
+import { appendCacheStatus, formatCacheStatus } from "../../../edge/core/cache-status.ts";
+import { endToEndFields, listMembers } from "../../../edge/core/headers.ts";
+import { HtmlReferences } from "../../../edge/core/html-prefetch.ts";
+import { appendLoop, appendVia, isLoop } from "../../../edge/core/loops.ts";
+import { ownersOf } from "../../../edge/core/owner.ts";
+import { PurgeIndex } from "../../../edge/core/purge-index.ts";
+import { requestedRange, resolveRange } from "../../../edge/core/range.ts";
+import { tagsOf } from "../../../edge/core/tags.ts";
+
+describe("fields", () => {
+  test("hop-by-hop and nominated fields go, framing goes, important ones cannot be nominated away (RFC 9110, 7.6.1)", () => {
+    const kept = endToEndFields([
+      ["Connection", "X-A, Cookie, close"],
+      ["X-A", "1"],
+      ["Cookie", "c"],
+      ["Transfer-Encoding", "chunked"],
+      ["Content-Length", "3"],
+      ["TE", "trailers"],
+      ["Bad Name", "1"],
+      ["Ok", "a\nb"],
+      ["Fine", "v"],
+    ]);
+    expect(kept).toEqual([
+      ["Cookie", "c"],
+      ["Fine", "v"],
+    ]);
+  });
+  test("commas in quoted strings do not split a list", () => {
+    expect(listMembers('a, "b, \\" c" , ,d')).toEqual(["a", '"b, \\" c"', "d"]);
+  });
+});
+
+describe("keys", () => {
+  const of = (target: string, keyQuery: "all" | "sorted" | "none") =>
+    cacheKey({ scheme: "http", host: "a", target }, { keyQuery });
+  test("the query is keyed as the policy says", () => {
+    expect(of("/x?b=2&a=1&b=1", "all")).toBe("http://a/x?b=2&a=1&b=1");
+    expect(of("/x?b=2&a=1&b=1", "sorted")).toBe("http://a/x?a=1&b=2&b=1");
+    expect(of("/x?b", "none")).toBe("http://a/x");
+  });
+  test("a purge means both schemes, the canonical host, and what the key holds of the query", () => {
+    expect(purgeKeys("http://A.example:80/x?b&a#f", { keyQuery: "sorted" })).toEqual([
+      "http://a.example/x?a&b",
+      "https://a.example/x?a&b",
+    ]);
+    expect(purgeKeys("ftp://a/", { keyQuery: "all" })).toEqual([]);
+    expect(parseAbsoluteUri("http://user@a/")).toBeUndefined();
+    expect(parseAbsoluteUri("http://a")?.target).toBe("/");
+  });
+});
+
+test("Cache-Status (RFC 9211)", () => {
+  expect(formatCacheStatus({ cache: "fra-1", isHit: true, ttlSeconds: -3 })).toBe("fra-1; hit; ttl=-3");
+  expect(
+    formatCacheStatus({
+      cache: "fra 1",
+      isHit: false,
+      fwd: "stale",
+      fwdStatus: 304,
+      isStored: true,
+      isCollapsed: true,
+      key: 'a"b',
+      detail: "x y",
+    }),
+  ).toBe('"fra 1"; fwd=stale; fwd-status=304; stored; collapsed; key="a\\"b"; detail="x y"');
+  expect(appendCacheStatus("par-1; hit", { cache: "fra-1", isHit: false, fwd: "uri-miss" })).toBe(
+    "par-1; hit, fra-1; fwd=uri-miss",
+  );
+});
+
+test("CDN-Loop and Via", () => {
+  expect(isLoop([["CDN-Loop", "a, fra-1; v=1"]], "fra-1")).toBe(true);
+  expect(
+    isLoop(
+      [
+        ["CDN-Loop", "a"],
+        ["CDN-Loop", "fra-12"],
+      ],
+      "fra-1",
+    ),
+  ).toBe(false);
+  expect(isLoop([["CDN-Loop", Array.from({ length: 20 }, (_, n) => `c${n}`).join(",")]], "fra-1")).toBe(true);
+  expect(appendLoop([["CDN-Loop", "a"]], "fra-1")).toBe("a, fra-1");
+  expect(appendVia([], "1.0", "fra-1")).toBe("1.0 fra-1");
+});
+
+test.each<[string, number, unknown]>([
+  ["bytes=0-4", 10, { first: 0, last: 4 }],
+  ["bytes=5-", 10, { first: 5, last: 9 }],
+  ["bytes=5-99", 10, { first: 5, last: 9 }],
+  ["bytes=-3", 10, { first: 7, last: 9 }],
+  ["bytes=-30", 10, { first: 0, last: 9 }],
+  ["bytes=-0", 10, "unsatisfiable"],
+  ["bytes=10-", 10, "unsatisfiable"],
+  ["bytes=0-0", 0, "unsatisfiable"],
+  ["bytes=4-2", 10, undefined],
+  ["bytes=0-1,3-4", 10, undefined],
+  ["items=0-1", 10, undefined],
+  ["bytes=a-b", 10, undefined],
+])("range %s of %i bytes (RFC 9110, 14)", (value, size, expected) => {
+  const range = requestedRange([["Range", value]]);
+  expect(range && resolveRange(range, size)).toEqual(expected);
+});
+
+test("tags: both fields, unique, bounded", () => {
+  expect(
+    tagsOf([
+      ["Surrogate-Key", "a b  a"],
+      ["Cache-Tag", "b, c"],
+    ]),
+  ).toEqual(["a", "b", "c"]);
+  expect(tagsOf([["Surrogate-Key", Array.from({ length: 500 }, (_, n) => `t${n}`).join(" ")]])).toHaveLength(
+    128,
+  );
+});
+
+describe("purge index", () => {
+  test("hits what is older, by key and by tag of the same scope, and nothing newer", () => {
+    const index = new PurgeIndex();
+    index.apply(5, "p1", ["k"], ["t"], "hard");
+    expect(index.stateOf("p1", "k", { generation: 4, tags: [] })).toBe("hard");
+    expect(index.stateOf("p1", "k", { generation: 5, tags: [] })).toBe("none");
+    expect(index.stateOf("p1", "other", { generation: 4, tags: ["t"] })).toBe("hard");
+    expect(index.stateOf("p2", "other", { generation: 4, tags: ["t"] })).toBe("none");
+    index.apply(6, "p1", ["k"], [], "soft");
+    expect(index.stateOf("p1", "k", { generation: 5, tags: [] })).toBe("soft");
+    expect(index.stateOf("p1", "k", { generation: 4, tags: [] })).toBe("hard");
+  });
+  test("a number that was applied changes nothing", () => {
+    const index = new PurgeIndex();
+    expect(index.apply(5, "p", ["k"], [], "hard")).toBe(true);
+    expect(index.apply(5, "p", ["j"], [], "hard")).toBe(false);
+    expect(index.stateOf("p", "j", { generation: 1, tags: [] })).toBe("none");
+    expect(index.counters.purges).toBe(1);
+  });
+  test("what is forgotten counts as softly purged", () => {
+    const index = new PurgeIndex(0, 2);
+    index.apply(1, "p", ["a"], [], "hard");
+    index.apply(2, "p", ["b"], [], "hard");
+    index.apply(3, "p", ["c"], [], "hard");
+    expect(index.stateOf("p", "anything", { generation: 0, tags: [] })).toBe("soft");
+    expect(index.stateOf("p", "anything", { generation: 1, tags: [] })).toBe("none");
+    expect(index.stateOf("p", "b", { generation: 1, tags: [] })).toBe("hard");
+    expect(index.counters).toEqual({ purges: 3, marks: 2, floor: 1 });
+  });
+  test("a fill is not joined after a purge that could mean it", () => {
+    const index = new PurgeIndex();
+    index.apply(3, "p", [], ["t"], "hard");
+    expect(index.mayJoin("p", "k", 2, undefined)).toBe(false);
+    expect(index.mayJoin("p", "k", 2, ["other"])).toBe(true);
+    expect(index.mayJoin("p", "k", 2, ["t"])).toBe(false);
+    expect(index.mayJoin("p", "k", 3, undefined)).toBe(true);
+  });
+});
+
+test("owners: the live in the key's order; a death moves only its own keys", () => {
+  const peers = ["s-1", "s-2", "s-3"].map((id) => ({ id: id as ServerId }));
+  const keys = Array.from({ length: 300 }, (_, n) => `http://a/${n}`);
+  const before = keys.map((key) => ownersOf(key, peers, undefined, () => true)[0]);
+  const after = keys.map((key) => ownersOf(key, peers, undefined, (id) => id !== "s-2")[0]);
+  expect(new Set(before).size).toBe(3);
+  for (const [index, owner] of before.entries()) if (owner !== "s-2") expect(after[index]).toBe(owner);
+  expect(after).not.toContain("s-2");
+  expect(ownersOf("k", peers, "s-1" as ServerId, () => false)).toEqual(["s-1"]);
+});
+
+describe("HTML references", () => {
+  const page = { scheme: "http", host: "a.example", target: "/dir/page.html?q" } as const;
+  const of = (html: string, size = html.length, max = 50) => {
+    const reader = new HtmlReferences(page, (host) => host === "a.example", max);
+    const found: string[] = [];
+    for (let at = 0; at < html.length; at += size)
+      found.push(...reader.write(html.slice(at, at + size)).map(({ target }) => target));
+    return found;
+  };
+  const html = `<!doctype html><head><link rel="stylesheet" href="/a.css"><LINK REL='preload' href=b.js as=script>
+    <link rel="alternate stylesheet" href="/no.css"><link rel=canonical href=/no><script src="../c.js"></script>
+    <!-- <img src="/no.png"> --><script>document.write('<img src="/no2.png">')</script><style>a{}</style>
+    <img alt="a > b" src="d.png?x=1&amp;y=2"><img srcset="e1.png 1x, e2.png 2x"><img loading=lazy src=/no3.png>
+    <img src="http://other.example/no.png"><img src="data:image/png;base64,AA"><img src="//a.example/f.png"><img src="/a.css">`;
+  const expected = ["/a.css", "/dir/b.js", "/c.js", "/dir/d.png?x=1&y=2", "/dir/e1.png", "/f.png"];
+  test.each([html.length, 1, 7, 64])("in pieces of %i", (size) => expect(of(html, size)).toEqual(expected));
+  test("bounded", () => {
+    expect(of(html, html.length, 2)).toEqual(["/a.css", "/dir/b.js"]);
+    expect(of(`<img ${"x".repeat(20_000)} src=/no><img src=/yes>`)).toEqual(["/yes"]);
+  });
+});
