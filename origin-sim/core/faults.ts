@@ -13,7 +13,6 @@ import {
 } from "#kit";
 
 export const faultKinds = ["hang", "reset", "status", "slow", "delay"] as const;
-export type FaultKind = (typeof faultKinds)[number];
 
 /** `kind` null heals. The value that a kind needs must be there, and no other. */
 export const faultSchema = refine(
