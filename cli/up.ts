@@ -15,7 +15,7 @@ import { defaultAddresses, hasLoopbackRange, requireFreeAddresses } from "./up/a
 import { processSpecs } from "./up/processes.ts";
 import { publishWorld } from "./up/publish.ts";
 import { loadSecrets, type Secrets } from "./up/secrets.ts";
-import { type ProcessSpec, Supervisor } from "./up/supervisor.ts";
+import { type ProcessSpec, Supervisor, warmCompileCache } from "./up/supervisor.ts";
 import { worldAdmin } from "./up/world-admin.ts";
 import { WorldWan } from "./up/wan.ts";
 import { messageOf, UsageError } from "./usage.ts";
@@ -102,8 +102,10 @@ export async function main(argv: readonly string[]): Promise<number> {
   try {
     supervisor.broadcast((spec) => ({ type: "wan", state: wan.stateFor(spec.clusterId) }));
     console.error(`Starting ${others.length + 1} processes; logs in ${join(stateDirectory, "logs")}`);
+    const warming = warmCompileCache();
     await supervisor.start(control);
     await publish(control, secrets, topology, properties);
+    await warming;
     await startAll(supervisor, others, () => isStopping, stopping.promise);
     if (!isStopping) {
       const adminSocket = join(stateDirectory, "admin.sock");
@@ -189,6 +191,9 @@ function reportDeaths(supervisor: Supervisor): void {
     if (born.has(spec.id)) console.error(`${spec.id} (${spec.role}) is ready again`);
     born.add(spec.id);
   });
+  supervisor.on("unwilling", (spec, graceMs) =>
+    console.error(`${spec.id} (${spec.role}) did not end within ${graceMs / 1_000} s and was killed`),
+  );
   supervisor.on("killed", (spec) =>
     console.error(`${spec.id} (${spec.role}) was killed and stays down until \`isochrone heal\``),
   );

@@ -10,6 +10,7 @@ import { fileURLToPath } from "node:url";
 import { RestartPolicy } from "./restart-policy.ts";
 
 const binary = fileURLToPath(new URL("../isochrone.js", import.meta.url));
+const warmer = fileURLToPath(new URL("./warm.ts", import.meta.url));
 
 /** A line longer than this from a child is cut: a child's output is input like any other. */
 const LINE_CHARS_MAX = 16_384;
@@ -63,6 +64,8 @@ interface SupervisorEvents {
     { readonly how: string; readonly code: number | null; readonly delayMs: number; readonly words: string },
   ];
   readonly killed: [ProcessSpec];
+  /** It did not end within the milliseconds that it had to drain, and was killed. */
+  readonly unwilling: [ProcessSpec, number];
 }
 
 export class Supervisor extends EventEmitter<SupervisorEvents> {
@@ -225,7 +228,10 @@ export class Supervisor extends EventEmitter<SupervisorEvents> {
       if (child !== undefined) {
         const closed = new Promise<void>((resolve) => child.once("close", () => resolve()));
         child.kill("SIGTERM");
-        const timer = setTimeout(() => child.kill("SIGKILL"), STOP_GRACE_MS);
+        const timer = setTimeout(() => {
+          this.emit("unwilling", entry.spec, STOP_GRACE_MS);
+          child.kill("SIGKILL");
+        }, STOP_GRACE_MS);
         await closed;
         clearTimeout(timer);
       }
@@ -241,6 +247,15 @@ export class Supervisor extends EventEmitter<SupervisorEvents> {
  * each process tens of megabytes. On a machine of its own a server runs without these.
  */
 const childFlags = ["--max-semi-space-size=2", "--disable-warning=ExperimentalWarning"];
+
+/** Fills the compile cache with the flags that children run with; a failure costs only time, so it is not told. */
+export async function warmCompileCache(): Promise<void> {
+  const child = spawn(process.execPath, [...childFlags, warmer], { stdio: "ignore", detached: true });
+  await new Promise<void>((resolve) => {
+    child.once("error", () => resolve());
+    child.once("close", () => resolve());
+  });
+}
 
 function send(child: ChildProcess, message: object): void {
   // A child that is just dying has no channel any more; its exit is handled where exits are.

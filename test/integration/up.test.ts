@@ -1,0 +1,267 @@
+/**
+ * Goal: a whole world runs from one command, feels its failures and recovers from them.
+ * Method: `isochrone up small` on free ports; real dig, real HTTP; faults by `isochrone kill` and `cut` and by signals.
+ */
+import { execFile } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { request } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import {
+  freePort,
+  type IsochroneProcess,
+  requireProgram,
+  runIsochrone,
+  startIsochrone,
+  waitFor,
+} from "../tools/processes.ts";
+
+const run = promisify(execFile);
+const dig = requireProgram("dig");
+
+interface Status {
+  readonly processes: readonly {
+    id: string;
+    role: string;
+    cluster: string;
+    address: string;
+    port: number;
+    pid: number | null;
+    state: string;
+    restarts: number;
+  }[];
+}
+
+let world: IsochroneProcess;
+let state: string;
+let port: number;
+let dnsPort: number;
+
+const cli = (...args: string[]) => runIsochrone([...args, "--state", state], { timeoutMs: 30_000 });
+const status = async () => JSON.parse((await cli("status", "--json")).stdout) as Status;
+const processOf = async (id: string) => (await status()).processes.find((one) => one.id === id);
+
+interface Answer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly body: string;
+}
+
+function get(address: string, host: string, path: string): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const outgoing = request(
+      { host: address, port, path, headers: { host }, agent: false, timeout: 20_000 },
+      (incoming) => {
+        let body = "";
+        incoming.setEncoding("latin1");
+        incoming.on("data", (chunk: string) => {
+          body += chunk;
+        });
+        incoming.on("end", () =>
+          resolve({ status: incoming.statusCode ?? 0, headers: incoming.headers, body }),
+        );
+        incoming.on("error", reject);
+      },
+    );
+    outgoing.on("timeout", () =>
+      outgoing.destroy(new Error(`no answer from ${address} for ${host}${path} in 20 s`)),
+    );
+    outgoing.on("error", reject);
+    outgoing.end();
+  });
+}
+
+async function resolveWith(subnet: string, name = "www.shop.example"): Promise<string[]> {
+  const server = await processOf("lon-dns-1");
+  const { stdout } = await run(dig as string, [
+    `@${server?.address}`,
+    "-p",
+    String(dnsPort),
+    name,
+    "A",
+    `+subnet=${subnet}`,
+    "+short",
+    "+tries=1",
+    "+time=2",
+  ]);
+  return stdout
+    .trim()
+    .split("\n")
+    .filter((line) => line !== "");
+}
+
+beforeAll(async () => {
+  state = mkdtempSync(join(tmpdir(), "isochrone-test-"));
+  port = await freePort("127.10.0.1");
+  dnsPort = await freePort("127.10.0.1");
+  world = await startIsochrone(
+    ["up", "small", "--port", String(port), "--dns-port", String(dnsPort), "--state", state],
+    {
+      timeoutMs: 60_000,
+    },
+  );
+}, 90_000);
+
+afterAll(async () => {
+  await world?.stop();
+  rmSync(state, { recursive: true, force: true });
+});
+
+test("status lists every process of the world, all ready", async () => {
+  const { processes } = await status();
+  expect(processes.map((one) => one.role).sort()).toEqual(
+    ["control", "edge", "edge", "edge", "mapper", "nameserver", "origin", "parent", "portal", "relay"].sort(),
+  );
+  for (const one of processes) {
+    expect(one).toMatchObject({ state: "ready", restarts: 0 });
+    expect(one.pid).toBeGreaterThan(0);
+  }
+});
+
+test("world --json names the client networks' prefixes and the properties' host names", async () => {
+  const { stdout } = await cli("world", "--json");
+  const described = JSON.parse(stdout) as {
+    clientNetworks: { prefixes: string[] }[];
+    properties: { hostnames: string[] }[];
+    sites: unknown[];
+  };
+  expect(described.clientNetworks).toHaveLength(3);
+  expect(described.clientNetworks[0]?.prefixes).toContain("198.18.0.0/20");
+  expect(described.properties.map((one) => one.hostnames[0])).toEqual([
+    "www.shop.example",
+    "app.shop.example",
+  ]);
+  expect(described.sites).toHaveLength(8);
+});
+
+test("a second world on the same addresses is refused in one line that says what to do", async () => {
+  const second = await runIsochrone(["up", "small", "--port", String(port), "--dns-port", String(dnsPort)], {
+    timeoutMs: 30_000,
+  });
+  expect(second.code).toBe(2);
+  expect(second.stderr.trim().split("\n")).toHaveLength(1);
+  expect(second.stderr).toMatch(/in use.*--port/);
+});
+
+describe.skipIf(dig === undefined)("with the name server", () => {
+  test("users on three continents are answered with three different edges", async () => {
+    const answers = await waitFor(
+      async () => {
+        const found = await Promise.all(
+          ["198.18.0.0/24", "198.18.16.0/24", "198.18.32.0/24"].map((subnet) => resolveWith(subnet)),
+        );
+        return new Set(found.map((one) => one[0])).size === 3 ? found : undefined;
+      },
+      { timeoutMs: 20_000, what: "a measured map with three different answers" },
+    );
+    expect(answers.map((one) => one[0])).toEqual([
+      (await processOf("fra-1"))?.address,
+      (await processOf("gru-1"))?.address,
+      (await processOf("nrt-1"))?.address,
+    ]);
+  });
+
+  test("a killed server leaves the answers within 2 s and comes back when healed", async () => {
+    const dead = (await processOf("nrt-1"))?.address;
+    expect(await resolveWith("198.18.32.0/24")).toContain(dead);
+    const killedAt = performance.now();
+    expect((await cli("kill", "nrt-1")).code).toBe(0);
+    await waitFor(
+      async () => ((await resolveWith("198.18.32.0/24")).includes(dead ?? "") ? undefined : true),
+      {
+        timeoutMs: 10_000,
+        what: "answers without the dead server",
+      },
+    );
+    // Not a benchmark: the promise to users is two seconds, and the clock starts before the command does.
+    expect(performance.now() - killedAt).toBeLessThan(4_000);
+    expect((await processOf("nrt-1"))?.state).toBe("killed");
+    expect((await cli("heal", "nrt-1")).stdout).toContain("started nrt-1");
+    await waitFor(
+      async () => ((await resolveWith("198.18.32.0/24")).includes(dead ?? "") ? true : undefined),
+      {
+        timeoutMs: 20_000,
+        what: "answers with the healed server",
+      },
+    );
+  });
+});
+
+test("a page goes edge, parent, origin once and is a hit afterwards, one Cache-Status member a tier", async () => {
+  const edge = (await processOf("fra-1"))?.address ?? "";
+  const first = await get(edge, "www.shop.example", "/");
+  expect(first.status).toBe(200);
+  const members = String(first.headers["cache-status"])
+    .split(",")
+    .map((member) => member.trim());
+  expect(members).toHaveLength(2);
+  expect(members[0]).toMatch(/^"?ams-parent-1"?;.*fwd=/);
+  expect(members[1]).toMatch(/^"?fra-1"?;.*fwd=/);
+  const second = await get(edge, "www.shop.example", "/");
+  expect(String(second.headers["cache-status"])).toMatch(/"?fra-1"?;\s*hit/);
+  expect(second.body).toBe(first.body);
+});
+
+test("a child that dies is started again and said so", async () => {
+  const before = await processOf("gru-1");
+  process.kill(before?.pid ?? 0, "SIGKILL");
+  const after = await waitFor(
+    async () => {
+      const now = await processOf("gru-1");
+      return now?.state === "ready" && now.pid !== before?.pid ? now : undefined;
+    },
+    { timeoutMs: 20_000, what: "gru-1 to be ready again" },
+  );
+  expect(after.restarts).toBe(1);
+  expect(world.stderr()).toMatch(/gru-1 \(edge\) died: SIGKILL; starting it again in 1 s/);
+});
+
+test("with control killed everything goes on, and a server can be restarted from its own disk", async () => {
+  expect((await cli("kill", "control")).code).toBe(0);
+  const before = await processOf("fra-1");
+  process.kill(before?.pid ?? 0, "SIGKILL");
+  await waitFor(
+    async () => {
+      const now = await processOf("fra-1");
+      return now?.state === "ready" && now.pid !== before?.pid ? true : undefined;
+    },
+    { timeoutMs: 30_000, what: "fra-1 to be ready without control" },
+  );
+  expect((await get(before?.address ?? "", "www.shop.example", "/")).status).toBe(200);
+  expect((await cli("heal", "control")).stdout).toContain("started control");
+  await waitFor(async () => ((await processOf("control"))?.state === "ready" ? true : undefined), {
+    timeoutMs: 20_000,
+    what: "control",
+  });
+});
+
+test("explain shows the relay that the edge takes, its measured cost and the direct one's; a cut moves the edge off it", async () => {
+  const explain = async () => {
+    const { stdout } = await cli("explain", "http://app.shop.example/", "--from", "Buenos Aires", "--json");
+    return stdout;
+  };
+  await waitFor(async () => (/"via":\s*"mad-relay"/.test(await explain()) ? true : undefined), {
+    timeoutMs: 40_000,
+    what: "the path over mad-relay",
+  });
+  expect((await cli("cut", "gru", "mad-relay")).code).toBe(0);
+  const edge = (await processOf("gru-1"))?.address ?? "";
+  expect((await get(edge, "app.shop.example", `/?after-cut=${Date.now()}`)).status).toBe(200);
+  await waitFor(
+    async () => {
+      const chosen = (JSON.parse(await explain()) as { chosen?: unknown }).chosen;
+      return JSON.stringify(chosen ?? "").includes("mad-relay") ? undefined : true;
+    },
+    { timeoutMs: 40_000, what: "a path without the cut relay" },
+  );
+  expect((await cli("heal")).stdout).toContain("mended gru - mad-relay");
+});
+
+test("SIGINT ends every child", async () => {
+  const pids = (await status()).processes.map((one) => one.pid ?? 0);
+  world.signal("SIGINT");
+  expect(await world.exit).toEqual({ code: 0, signal: null });
+  for (const pid of pids) expect(() => process.kill(pid, 0)).toThrow(/ESRCH/);
+});
