@@ -9,8 +9,6 @@ export type TransportSettings = {
   readonly waitingPerPath: number;
   /** Idle time after which a connection is closed, ms. Long: a warm connection saves several round trips. */
   readonly keepAliveMs: number;
-  /** Pools in all (target x path); the one unused longest goes. */
-  readonly poolsMax: number;
   /** Until a connection is open, ms. With a measured path the time is derived from its srtt and this is the limit. */
   readonly connectTimeoutMs: number;
   /** From the request on the wire to the response head, ms. */
@@ -23,8 +21,10 @@ export type TransportSettings = {
   readonly attemptsMax: number;
   /** Resumptions of one body by Range, 0..10. */
   readonly resumesMax: number;
-  /** Probes a second of all targets together; intervals stretch beyond it. */
+  /** Path probes a second of all targets together; intervals stretch beyond it. One costs both ends and a relay CPU time. */
   readonly probesPerSecondMax: number;
+  /** A target that no request asked for this long is probed at a fifth of the pace, ms. */
+  readonly idleTargetMs: number;
   /** Liveness of parents and relays: interval and timeout (without travel time), ms; losses until down, answers until up. */
   readonly livenessIntervalMs: number;
   readonly livenessTimeoutMs: number;
@@ -40,14 +40,14 @@ export const transportDefaults: TransportSettings = {
   connectionsPerPath: 128,
   waitingPerPath: 1_024,
   keepAliveMs: 300_000,
-  poolsMax: 10_000,
   connectTimeoutMs: 5_000,
   headersTimeoutMs: 30_000,
   bodyTimeoutMs: 30_000,
   headerBytesMax: 65_536,
   attemptsMax: 3,
   resumesMax: 3,
-  probesPerSecondMax: 200,
+  probesPerSecondMax: 25,
+  idleTargetMs: 60_000,
   livenessIntervalMs: 1_000,
   livenessTimeoutMs: 1_000,
   livenessDownThreshold: 2,

@@ -10,6 +10,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { Random } from "#kit";
 import { systemClock } from "#kit/io";
 import { dial, installWan, RelayServer, signPeer, Transport } from "#transport";
+import { requireProgram } from "../tools/processes.ts";
 import {
   clusterId,
   close,
@@ -171,14 +172,11 @@ describe("relay", () => {
 function certificates(): { ca: string; key: string; cert: string } | undefined {
   const directory = mkdtempSync(join(tmpdir(), "isochrone-tls-"));
   cleanups.push(() => rmSync(directory, { recursive: true, force: true }));
+  const program = requireProgram("openssl");
+  if (program === undefined) return undefined;
   const openssl = (...args: string[]): void => {
-    execFileSync("openssl", args, { cwd: directory, stdio: "pipe" });
+    execFileSync(program, args, { cwd: directory, stdio: "pipe" });
   };
-  try {
-    openssl("version");
-  } catch {
-    return undefined;
-  }
   const curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
   openssl("req", "-x509", ...curve, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Test CA");
   openssl(

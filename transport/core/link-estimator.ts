@@ -2,7 +2,7 @@
  * Travel time and loss of one path, from probes over connections that are already open. Round-trip time after RFC 6298
  * section 2; loss as the share of recent probes that were lost or came a retransmission late. No clock: time is an argument.
  */
-import { type MonotonicMs, plusMs } from "#kit";
+import type { MonotonicMs } from "#kit";
 
 /** RFC 6298 section 2: alpha = 1/8, beta = 1/4, K = 4. */
 const ALPHA = 1 / 8;
@@ -145,10 +145,6 @@ export class LinkEstimator {
   /** Time since the last outcome, ms; undefined before the first. */
   ageMs(now: MonotonicMs): number | undefined {
     return this.#lastAt === undefined ? undefined : now - this.#lastAt;
-  }
-  /** When the estimate becomes older than `ageMaxMs`; undefined before the first outcome. */
-  staleAt(ageMaxMs: number): MonotonicMs | undefined {
-    return this.#lastAt === undefined ? undefined : plusMs(this.#lastAt, ageMaxMs);
   }
 
   /** A retransmission costs at least the lowest timeout on top of the trip; ordinary variation stays below K deviations. */

@@ -88,7 +88,6 @@ export const pathChooserDefaults: PathChooserSettings = {
 export type RelayCandidate = {
   readonly via: ClusterId;
   readonly mapRttMs?: number | undefined;
-  readonly mapLossRatio?: number | undefined;
 };
 
 export type PathChoice = { readonly via: ClusterId | null; readonly reason: PathReason };

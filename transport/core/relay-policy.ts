@@ -132,10 +132,7 @@ export class RelayPolicy {
     return { isGranted: true, reason: "granted", host: target.host, port: target.port };
   }
 
-  /** Whether a server of this id stands in the topology. */
-  knows(serverId: ServerId): boolean {
-    return this.#peers?.has(serverId) ?? false;
-  }
+  /** Host:port pairs, those of the topology and those of properties counted apart. */
   get permittedTargets(): number {
     return this.#fromTopology.size + this.#fromProperties.size;
   }

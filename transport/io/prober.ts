@@ -5,10 +5,13 @@
 import { type Clock, LivenessMonitor, type MonotonicMs, type ServerId } from "#kit";
 import type { Logger } from "#kit/io";
 import type { TransportSettings } from "../config.ts";
+import { pathChooserDefaults } from "../core/path-chooser.ts";
 import type { Target } from "./target.ts";
 
 /** Shortest time between two looks, ms: bounds the work of many targets. */
 const TICK_MS_MIN = 10;
+/** Pace of an idle target's probes. */
+const IDLE_SHARE = 1 / 5;
 /** How often unused connections are looked for, ms. */
 const SWEEP_MS = 60_000;
 
@@ -78,7 +81,6 @@ export class Prober {
     if (!this.#isRunning) return;
     const now = this.#clock.monotonic();
     const targets = this.#targets();
-    let paths = 0;
     let next = now + 1_000;
     for (const target of targets) {
       const { chooser } = target;
@@ -93,11 +95,8 @@ export class Prober {
       this.#events(target);
       this.counters.gaveUp += target.giveUpOnDeadPaths();
       next = Math.min(next, chooser.pollTimeout(now));
-      paths += chooser.pathCount;
     }
-    const { probesPerSecondMax, paths: pathSettings } = this.#settings;
-    const factor = (paths * 1_000) / ((pathSettings.probeIntervalMs ?? 1_000) * probesPerSecondMax);
-    for (const target of targets) target.chooser?.setIntervalFactor(factor);
+    this.#pace(targets);
     next = Math.min(next, this.#watch(now));
     if (now - this.#sweptAtMs > SWEEP_MS) {
       this.#sweptAtMs = now;
@@ -106,6 +105,18 @@ export class Prober {
     this.#timer = setTimeout(() => this.#tick(), Math.max(TICK_MS_MIN, next - this.#clock.monotonic()));
     // A process that only measures may end.
     this.#timer.unref();
+  }
+
+  /** Shares the budget: targets in use at the full pace, idle ones at a fraction, all stretched when it is too much. */
+  #pace(targets: readonly Target[]): void {
+    const { probesPerSecondMax, idleTargetMs, paths } = this.#settings;
+    const nowMs = performance.now();
+    const share = (target: Target): number => (nowMs - target.usedAtMs > idleTargetMs ? IDLE_SHARE : 1);
+    let wanted = 0;
+    for (const target of targets) wanted += (target.chooser?.pathCount ?? 0) * share(target);
+    const intervalMs = paths.probeIntervalMs ?? pathChooserDefaults.probeIntervalMs;
+    const stretch = Math.max(1, (wanted * 1_000) / (intervalMs * probesPerSecondMax));
+    for (const target of targets) target.chooser?.setIntervalFactor(stretch / share(target));
   }
 
   #watch(now: MonotonicMs): number {

@@ -214,8 +214,8 @@ export class TargetTable {
     if (entry) {
       const direct = entry.candidates.find((one) => one.via === null);
       const rest: RelayCandidate[] = [];
-      for (const { via, rttMs, lossRatio } of entry.candidates) {
-        if (via !== null && known.has(via)) rest.push({ via, mapRttMs: rttMs, mapLossRatio: lossRatio });
+      for (const { via, rttMs } of entry.candidates) {
+        if (via !== null && known.has(via)) rest.push({ via, mapRttMs: rttMs });
       }
       target.chooser?.setMapRtt(direct?.rttMs);
       return rest;
