@@ -16,6 +16,7 @@ import {
   allocate,
 } from "./allocation.ts";
 import type { Estimate } from "./estimator.ts";
+import { rounded } from "./link-table.ts";
 import { type ScoreParameters, scoreOf } from "./score.ts";
 
 /** A client network as the engine is told of it: who it is and what it asks for, no travel times. */
@@ -69,12 +70,13 @@ interface Scored {
  * cluster that would be better but is full, or not better by the switch margin, costs what the chosen one costs. So the first
  * of each ranking is where the allocation sends the client network, and the next ones are where it spills to.
  *
+ * @param estimatesOf what is known or guessed of the network to every edge cluster
  * @param currentOf the cluster that the network's class is sent to now, if any
  */
 export function clusterMap(
   networks: readonly ClientNetworkInput[],
   edges: readonly EdgeInput[],
-  estimateOf: (network: ClientNetworkInput, clusterId: ClusterId) => Estimate,
+  estimatesOf: (network: ClientNetworkInput) => ReadonlyMap<ClusterId, Estimate>,
   currentOf: (clientNetworkId: ClientNetworkId, trafficClass: TrafficClass) => ClusterId | undefined,
   settings: ClusterMapSettings,
 ): ClusterMap {
@@ -89,17 +91,17 @@ export function clusterMap(
       .map((edge) => [edge.clusterId, isAnyUp ? edge.capacityPerSecond : 1]),
   );
 
-  const estimates = networks.map((network) => edges.map((edge) => estimateOf(network, edge.clusterId)));
+  const estimates = networks.map(estimatesOf);
   const scored: Record<TrafficClass, Scored[][]> = { interactive: [], bulk: [], live: [] };
   const units: AllocationUnit<ClusterId>[] = [];
   for (const [n, network] of networks.entries()) {
     for (const trafficClass of trafficClasses) {
       const ranking = edges
-        .map((edge, e): Scored => {
-          const estimate = estimates[n]?.[e] as Estimate;
+        .map((edge): Scored => {
+          const estimate = estimates[n]?.get(edge.clusterId) as Estimate;
           const { score } = scoreOf({ ...estimate, load: edge.observedLoad }, settings.score[trafficClass]);
           const price = inService.has(edge.clusterId) ? 0 : OUT_OF_SERVICE_PRICE;
-          return { clusterId: edge.clusterId, score: round(score + price), estimate };
+          return { clusterId: edge.clusterId, score: rounded(score + price), estimate };
         })
         .sort(byScore);
       scored[trafficClass].push(ranking);
@@ -158,10 +160,10 @@ function rankingOf(
     clusterId,
     score: Math.max(score, floor),
     terms: {
-      rttMs: round(estimate.rttMs),
-      lossRatio: round(estimate.lossRatio, 1e5),
-      load: round(load.get(clusterId) ?? 0),
-      confidence: round(estimate.confidence),
+      rttMs: rounded(estimate.rttMs),
+      lossRatio: rounded(estimate.lossRatio, 1e5),
+      load: rounded(load.get(clusterId) ?? 0),
+      confidence: rounded(estimate.confidence),
     },
   }));
 }
@@ -191,15 +193,10 @@ function averaged(
     .map(
       ([clusterId, { weight, score, rttMs, lossRatio, estimate }]): Scored => ({
         clusterId,
-        score: round(score / weight),
+        score: rounded(score / weight),
         // Nothing was measured for these addresses, whatever was for others.
         estimate: { ...estimate, rttMs: rttMs / weight, lossRatio: lossRatio / weight, confidence: 0 },
       }),
     )
     .sort(byScore);
-}
-
-/** Keeps a snapshot short and its diffs free of the last bits; monotone, so the order of scores survives. */
-function round(value: number, steps = 1e3): number {
-  return Math.round(value * steps) / steps;
 }

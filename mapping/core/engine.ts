@@ -5,6 +5,7 @@
 import {
   type ClientNetworkId,
   type ClusterId,
+  type Coordinates,
   type EpochMs,
   type MapSnapshot,
   type MonotonicMs,
@@ -25,11 +26,13 @@ import {
 import { type Estimate, Estimator, type EstimatorSettings, estimateByGeography } from "./estimator.ts";
 import { LinkTable, type LinkTableSettings } from "./link-table.ts";
 import { type PathMapSettings, pathMap, pathMapDefaults } from "./path-map.ts";
+import { believableSites } from "./probe-plan.ts";
 import { scoreDefaults } from "./score.ts";
 import { type SnapshotProblem, snapshotProblems } from "./snapshot-check.ts";
 import { type Suspension, type SuspensionSettings, suspend, suspensionDefaults } from "./suspension.ts";
 import { tierMap } from "./tier-map.ts";
 import { TopologyIndex } from "./topology-index.ts";
+import { guessUnmeasured, type MeasuredSite } from "./unmeasured.ts";
 
 export interface MapEngineSettings extends ClusterMapSettings {
   /** From one snapshot to the next when nothing happens, ms. */
@@ -91,6 +94,8 @@ export interface MapEngineCounters {
   moves: number;
   /** Servers that a detector reported down beyond the suspension quota, summed over snapshots. */
   doubted: number;
+  /** Lost samples to clusters whose servers are all down. */
+  samplesToDead: number;
   eventsDropped: number;
 }
 
@@ -98,6 +103,9 @@ export interface MapEngineCounters {
 const EVENTS_MAX = 16;
 /** How much of its confidence an estimate of the map before a restart keeps. */
 const INHERITED_CONFIDENCE_RATIO = 0.5;
+
+/** From one comparison of the labels with the links to the next, ms; it costs the square of the edge clusters. */
+const PLACES_INTERVAL_MS = 60_000;
 
 type Inherited = Pick<Estimate, "rttMs" | "lossRatio" | "confidence">;
 
@@ -117,6 +125,9 @@ export class MapEngine {
     bulk: new Map(),
     live: new Map(),
   };
+  /** Where the edge clusters are believed to be; null for those whose label cannot be true. */
+  #places: ReadonlyMap<ClusterId, Coordinates | null> = new Map();
+  #placesAt: MonotonicMs | undefined;
   #topology: TopologyIndex | undefined;
   #previous: MapSnapshot | undefined;
   #isForced = false;
@@ -132,6 +143,7 @@ export class MapEngine {
     bypasses: 0,
     moves: 0,
     doubted: 0,
+    samplesToDead: 0,
     eventsDropped: 0,
   };
 
@@ -197,6 +209,7 @@ export class MapEngine {
   /** The deployment; servers and clusters that are gone are forgotten. */
   handleTopology(topology: TopologyDocument, now: MonotonicMs): void {
     this.#topology = new TopologyIndex(topology);
+    this.#placesAt = undefined;
     for (const serverId of this.#downSince.keys())
       if (!this.#topology.servers.has(serverId)) this.#downSince.delete(serverId);
     for (const serverId of this.#reports.keys())
@@ -213,7 +226,12 @@ export class MapEngine {
     this.#changed("topology", now);
   }
 
+  /** A lost sample to a cluster without a live server is left out: it says nothing about the path to it. */
   handleSample(sample: RttSample): void {
+    if (sample.rttMs === null && this.#isDead(sample.to)) {
+      this.counters.samplesToDead++;
+      return;
+    }
     this.#estimator.handleSample(sample.from, sample.to, sample.rttMs, sample.at);
   }
 
@@ -264,21 +282,52 @@ export class MapEngine {
     return this.#events.shift();
   }
 
-  /** What the engine holds of a pair now, from whichever source; for `explain` and metrics. */
-  estimate(network: ClientNetworkInput, clusterId: ClusterId, now: MonotonicMs): Estimate {
-    const measured = this.#estimator.estimate(network.clientNetworkId, clusterId, now);
-    const inherited = this.#inherited.get(`${network.clientNetworkId} ${clusterId}`);
-    if (measured !== undefined && measured.confidence >= (inherited?.confidence ?? 0)) return measured;
-    if (inherited !== undefined) return { ...inherited, spreadMs: 0, ageMs: Infinity, samples: 0 };
-    const guess = estimateByGeography(
-      network.coordinates,
-      this.#topology?.clusters.get(clusterId)?.coordinates ?? null,
-    );
-    // Asked often and never answered: that is not "unmeasured".
-    const lostInARow = this.#estimator.lostInARow(network.clientNetworkId, clusterId);
-    return lostInARow === 0
-      ? guess
-      : { ...guess, lossRatio: Math.max(guess.lossRatio, 1 - 2 ** -lostInARow) };
+  /** What the engine holds of a pair: measured, else from the map before a restart, else guessed. */
+  #estimateOf(
+    network: ClientNetworkInput,
+    edges: readonly ClusterId[],
+    now: MonotonicMs,
+  ): Map<ClusterId, Estimate> {
+    const found = new Map<ClusterId, Estimate>();
+    const measured: MeasuredSite<ClusterId>[] = [];
+    const byGeography = (clusterId: ClusterId): Estimate =>
+      estimateByGeography(network.coordinates, this.#places.get(clusterId) ?? null);
+    for (const clusterId of edges) {
+      const own = this.#estimator.estimate(network.clientNetworkId, clusterId, now);
+      const inherited = this.#inherited.get(`${network.clientNetworkId} ${clusterId}`);
+      if (own !== undefined)
+        measured.push({ clusterId, rttMs: own.rttMs, guessMs: byGeography(clusterId).rttMs });
+      if (own !== undefined && own.confidence >= (inherited?.confidence ?? 0)) found.set(clusterId, own);
+      else if (inherited !== undefined)
+        found.set(clusterId, { ...inherited, spreadMs: 0, ageMs: Infinity, samples: 0 });
+    }
+    const siteRttMs = (a: ClusterId, b: ClusterId): number | undefined =>
+      this.#links.measured(a, b, null, now)?.rttMs;
+    for (const clusterId of edges) {
+      if (found.has(clusterId)) continue;
+      const guess = guessUnmeasured(byGeography(clusterId), clusterId, measured, siteRttMs);
+      // Asked often and never answered: that is not "unmeasured".
+      const lostInARow = this.#estimator.lostInARow(network.clientNetworkId, clusterId);
+      const lossRatio = lostInARow === 0 ? guess.lossRatio : Math.max(guess.lossRatio, 1 - 2 ** -lostInARow);
+      found.set(clusterId, { ...guess, lossRatio });
+    }
+    return found;
+  }
+
+  /** Labels are compared with the links that were measured, now and then: they do not change, but evidence grows. */
+  #placeEdges(topology: TopologyIndex, now: MonotonicMs): void {
+    if (this.#placesAt !== undefined && now - this.#placesAt < PLACES_INTERVAL_MS) return;
+    this.#placesAt = now;
+    const sites = [...topology.edgeClusters.values()].map(({ entry }) => entry);
+    const rttMs = (a: ClusterId, b: ClusterId): number | undefined =>
+      this.#links.measured(a, b, null, now)?.rttMs;
+    this.#places = new Map(believableSites(sites, rttMs).map((site) => [site.clusterId, site.coordinates]));
+  }
+
+  #isDead(clusterId: ClusterId): boolean {
+    if (this.#downSince.size === 0) return false;
+    const servers = this.#topology?.clusters.get(clusterId)?.servers ?? [];
+    return servers.length > 0 && servers.every(({ serverId }) => this.#downSince.has(serverId));
   }
 
   #isWarmingUp(): boolean {
@@ -295,12 +344,14 @@ export class MapEngine {
 
   #make(reason: SnapshotReason, now: MonotonicMs): void {
     const topology = this.#topology as TopologyIndex;
+    this.#placeEdges(topology, now);
     const suspension = this.#suspension(topology);
     this.counters.doubted += suspension.doubted.size;
+    const edgeIds = [...topology.edgeClusters.keys()];
     const map = clusterMap(
       [...this.#networks.values()],
       this.#edges(topology, suspension, now),
-      (network, clusterId) => this.estimate(network, clusterId, now),
+      (network) => this.#estimateOf(network, edgeIds, now),
       (clientNetworkId, trafficClass) => this.#current[trafficClass].get(clientNetworkId),
       this.#settings,
     );

@@ -14,7 +14,7 @@ export interface EstimatorSettings {
    * quantile is the path itself; not the minimum, which one wrong clock or one lucky route would hold for a whole window.
    */
   readonly rttQuantile: number;
-  /** Age of the newest sample at which the confidence is halved, ms. */
+  /** Age of the newest sample at which the confidence is halved, ms. Paths change over hours: what is measured less often is not worse. */
   readonly confidenceHalfLifeMs: number;
   /** A pair without any sample for this long is forgotten, ms. */
   readonly forgetAfterMs: number;
@@ -30,11 +30,11 @@ export const estimatorDefaults: EstimatorSettings = {
   samplesMax: 24,
   windowMs: 120_000,
   rttQuantile: 0.25,
-  confidenceHalfLifeMs: 60_000,
+  confidenceHalfLifeMs: 600_000,
   forgetAfterMs: 3_600_000,
   pairsMax: 100_000,
   lossPrior: 0.002,
-  lossPriorSamples: 50,
+  lossPriorSamples: 100,
 };
 
 /** Lost samples in a row from which a pair is held to be cut, whatever its window says: 0.01^3 by chance. */

@@ -20,10 +20,16 @@ export interface LinkEstimate {
 }
 
 interface Observation {
-  readonly srttMs: number;
+  /** Of the newest reports, oldest first. */
+  readonly srttsMs: readonly number[];
   readonly lossRatio: number;
   readonly at: MonotonicMs;
 }
+
+/** Reports of a server that are kept for each link: some seconds, so that a queue that has passed is forgotten soon. */
+const REPORTS_KEPT = 8;
+/** A smoothed time still holds the spikes that went into it; queues only add, so the lower quarter is the path. */
+const SRTT_QUANTILE = 0.25;
 
 export interface LinkTableSettings {
   /** A report older than this no longer counts, ms: servers report each second, so it is gone or cannot measure. */
@@ -47,7 +53,7 @@ export class LinkTable {
     return this.#links.size;
   }
 
-  /** Takes what one server says; its older figures for the same links are replaced. */
+  /** Takes what one server says of its links. */
   handleReport(report: Pick<ServerReport, "serverId" | "clusterId" | "links">, now: MonotonicMs): void {
     this.counters.reports++;
     for (const link of report.links) {
@@ -62,7 +68,12 @@ export class LinkTable {
         byServer = new Map();
         this.#links.set(key, byServer);
       }
-      byServer.set(report.serverId, { srttMs: link.srttMs, lossRatio: link.lossRatio, at: now });
+      const before = byServer.get(report.serverId)?.srttsMs ?? [];
+      byServer.set(report.serverId, {
+        srttsMs: [...before, link.srttMs].slice(-REPORTS_KEPT),
+        lossRatio: link.lossRatio,
+        at: now,
+      });
     }
   }
 
@@ -108,7 +119,14 @@ export class LinkTable {
         0.5,
       );
     return {
-      rttMs: middle(fresh.map(({ srttMs }) => srttMs)),
+      rttMs: middle(
+        fresh.map(({ srttsMs }) =>
+          quantile(
+            [...srttsMs].sort((a, b) => a - b),
+            SRTT_QUANTILE,
+          ),
+        ),
+      ),
       lossRatio: middle(fresh.map(({ lossRatio }) => lossRatio)),
       isMeasured: true,
     };
@@ -117,4 +135,9 @@ export class LinkTable {
 
 function linkKey(from: ClusterId, to: ClusterId, via: ClusterId | null): string {
   return `${from} ${to} ${via ?? ""}`;
+}
+
+/** To a thousandth unless told: keeps a snapshot short and its diffs free of the last bits. Monotone, so orders survive. */
+export function rounded(value: number, steps = 1e3): number {
+  return Math.round(value * steps) / steps;
 }

@@ -3,7 +3,7 @@
  * transport measures the candidates end to end and decides.
  */
 import type { ClusterEntry, ClusterId, MonotonicMs, PathEntry, TopologyDocument } from "#kit";
-import type { LinkTable } from "./link-table.ts";
+import { type LinkTable, rounded } from "./link-table.ts";
 
 export interface PathMapSettings {
   /** Relays named for a pair; each costs transport a probe an interval. */
@@ -64,11 +64,19 @@ export function pathEntry(
     if (relay.clusterId === from.clusterId || relay.clusterId === to.clusterId) continue;
     const measured = links.measured(from.clusterId, to.clusterId, relay.clusterId, now);
     const cost = measured ?? sum(from, relay, to, links, now, settings);
-    found.push({ via: relay.clusterId, rttMs: Math.min(RTT_MS_MAX, cost.rttMs), lossRatio: cost.lossRatio });
+    found.push({
+      via: relay.clusterId,
+      rttMs: rounded(Math.min(RTT_MS_MAX, cost.rttMs)),
+      lossRatio: rounded(cost.lossRatio, 1e5),
+    });
   }
   found.sort((a, b) => a.rttMs - b.rttMs || (a.via < b.via ? -1 : 1));
   const candidates: { via: ClusterId | null; rttMs: number; lossRatio: number }[] = [
-    { via: null, rttMs: Math.min(RTT_MS_MAX, direct.rttMs), lossRatio: direct.lossRatio },
+    {
+      via: null,
+      rttMs: rounded(Math.min(RTT_MS_MAX, direct.rttMs)),
+      lossRatio: rounded(direct.lossRatio, 1e5),
+    },
     ...found.slice(0, settings.relaysMax),
   ];
   // A stable sort: at equal cost the direct path, which stands first, stays first.

@@ -26,7 +26,7 @@ export const scoreParameters = object({
   loadWeightMs: number({ min: 0, max: 10_000, unit: "ms" }),
   /** Load below which it costs nothing, so that ordinary traffic moves nobody. */
   loadKnee: number({ min: 0, max: 0.99 }),
-  /** Cost of not knowing: (1 - confidence) times rtt, times this. 1: a pure guess must be half of what a measurement says. */
+  /** Cost of not knowing: (1 - confidence) times rtt, times this. 2: a pure guess must be a third of what a measurement says. */
   doubtWeight: weight(),
 });
 export type ScoreParameters = Parsed<typeof scoreParameters>;
@@ -40,7 +40,7 @@ export const scoreDefaults: Readonly<Record<TrafficClass, ScoreParameters>> = {
     throughputWeight: 0,
     loadWeightMs: 100,
     loadKnee: 0.8,
-    doubtWeight: 1,
+    doubtWeight: 2,
   }),
   // Downloads: throughput counts; distance matters through loss, and a loaded cluster is worse than a far one.
   bulk: scoreParameters.parse({

@@ -1,6 +1,6 @@
 /** The tier map: which parent cluster an edge cluster asks for content of an origin. */
 import type { ClusterEntry, ClusterId, MonotonicMs, TierEntry, TopologyDocument } from "#kit";
-import type { LinkTable } from "./link-table.ts";
+import { type LinkTable, rounded } from "./link-table.ts";
 
 /** Parents named for each pair: enough to try the next one and the one after, not so many that a snapshot swells. */
 const PARENTS_MAX = 4;
@@ -52,7 +52,7 @@ function rank(
       const up = origin === null ? 0 : links.link(parent, origin, now).rttMs;
       return {
         clusterId: parent.clusterId,
-        costMs: Math.min(COST_MS_MAX, links.link(edge, parent, now).rttMs + up),
+        costMs: Math.min(COST_MS_MAX, rounded(links.link(edge, parent, now).rttMs + up)),
       };
     })
     .sort((a, b) => a.costMs - b.costMs || (a.clusterId < b.clusterId ? -1 : 1))
