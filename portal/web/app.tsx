@@ -50,7 +50,7 @@ export function App() {
             title={who.customerId === null ? "Operator: sees every property" : `Customer ${who.customerId}`}
           >
             {who.name}
-            <small>{who.customerId === null ? "operator" : "customer"}</small>
+            {who.name === "operator" ? null : <small>{who.customerId ?? "operator"}</small>}
           </span>
           <button type="button" class="quiet" onClick={() => void logOut()}>
             Log out

@@ -137,11 +137,11 @@ function SiteRows(props: { site: LiveSite; isOpen: boolean; isOperator: boolean;
       <tr>
         <td>
           <button type="button" class="row-toggle" aria-expanded={isOpen} onClick={toggle}>
-            {site.city} <small class="muted">{site.clusterId}</small>
+            {site.city} <small class="muted wide-only">{site.clusterId}</small>
           </button>
         </td>
         <td>
-          <span class={`role ${site.role}`}>{roleNames[site.role] ?? site.role}</span>
+          <span class={`role site-role ${site.role}`}>{roleNames[site.role] ?? site.role}</span>
         </td>
         <td class="dots">
           {site.servers.map((server) => (
@@ -210,7 +210,7 @@ function Links({ state }: { state: LiveState }) {
                 <th>To</th>
                 <th>Path</th>
                 <th class="number">Round trip</th>
-                <th class="number">Saved</th>
+                <th class="number wide-only">Saved</th>
               </tr>
             </thead>
             <tbody>
@@ -238,7 +238,7 @@ function Links({ state }: { state: LiveState }) {
                     {link.basis === "map" ? "≈ " : ""}
                     {formatMs(link.srttMs)}
                   </td>
-                  <td class="number">
+                  <td class="number wide-only">
                     {link.directSrttMs === null || link.srttMs === null
                       ? ""
                       : formatMs(link.directSrttMs - link.srttMs)}

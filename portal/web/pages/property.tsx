@@ -363,9 +363,9 @@ export function Property({ propertyId }: { propertyId: string }) {
             activate={activate}
             open={open}
           />
+          <Graphs propertyId={propertyId} />
         </div>
       </div>
-      <Graphs propertyId={propertyId} />
     </>
   );
 }

@@ -73,9 +73,9 @@ const groups: readonly { readonly title: string; readonly fields: readonly Field
       {
         kind: "choice",
         choices: [
-          ["interactive", "Interactive: latency first"],
-          ["bulk", "Bulk: throughput first"],
-          ["live", "Live: both"],
+          ["interactive", "Latency first"],
+          ["bulk", "Throughput first"],
+          ["live", "Live streams"],
         ],
         path: ["trafficClass"],
         label: "Traffic class",
@@ -84,8 +84,8 @@ const groups: readonly { readonly title: string; readonly fields: readonly Field
       {
         kind: "choice",
         choices: [
-          ["parent", "Through a parent"],
-          ["direct", "Straight to the origin"],
+          ["parent", "Via a parent"],
+          ["direct", "To the origin"],
         ],
         path: ["tiering"],
         label: "Misses go",
@@ -158,7 +158,12 @@ function OneField({
   const set = (next: unknown): void => change(field.path, next);
   return (
     <div class={fault === undefined ? "field" : "field wrong"}>
-      <label for={id}>{field.label}</label>
+      <label for={id}>
+        {field.label}
+        {field.kind === "seconds" && typeof value === "number" && value >= 60 ? (
+          <small> {formatSeconds(value)}</small>
+        ) : null}
+      </label>
       {field.kind === "seconds" ? (
         <span class="with-unit">
           <input
@@ -175,9 +180,7 @@ function OneField({
               set(text === "" ? (field.empty === "none" ? null : undefined) : Number(text));
             }}
           />
-          <span class="unit">
-            s{typeof value === "number" && value >= 60 ? ` = ${formatSeconds(value)}` : ""}
-          </span>
+          <span class="unit">s</span>
         </span>
       ) : field.kind === "choice" ? (
         <select

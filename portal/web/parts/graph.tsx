@@ -9,6 +9,10 @@ import { formatRate, formatRatio } from "../format.ts";
 type Window = "ten-minutes" | "hour";
 const REFRESH_MS: Readonly<Record<Window, number>> = { "ten-minutes": 3_000, hour: 10_000 };
 const HEIGHT = 150;
+/** A portal that has just started shows a short line, not a stretched one. */
+const SHOWN_SECONDS_MIN = 60;
+/** Between two times on the axis, px: as wide as "23:59:59" and some air. */
+const TIME_SPACE = 80;
 
 export function Graphs({ propertyId }: { propertyId: string | null }) {
   const [window, setWindow] = useState<Window>("ten-minutes");
@@ -118,18 +122,25 @@ function Graph({ name, times, values, colour, format, ceiling }: GraphProps) {
       {
         width: parent.clientWidth,
         height: HEIGHT,
-        padding: [8, 8, 0, 0],
+        padding: [8, 24, 0, 0],
         legend: { show: false },
         cursor: { sync: { key: "traffic" }, drag: { x: false, y: false }, points: { size: 6 } },
         scales: {
-          x: { time: true },
+          x: { time: true, range: (_plot, first, last) => [Math.min(first, last - SHOWN_SECONDS_MIN), last] },
           y: { range: (_plot, _min, max) => [0, ceiling ?? Math.max(1, max * 1.1)] },
         },
         axes: [
-          { ...axis, size: 28, values: (_plot, ticks) => ticks.map((tick) => clock(tick)) },
+          {
+            ...axis,
+            size: 28,
+            space: TIME_SPACE,
+            incrs: [5, 10, 15, 30, 60, 120, 300, 600, 900],
+            values: (_plot, ticks) => ticks.map((tick) => clock(tick)),
+          },
           {
             ...axis,
             size: 48,
+            space: 36,
             values: (_plot, ticks) =>
               ticks.map((tick) => (ceiling === 1 ? `${Math.round(tick * 100)} %` : formatTick(tick))),
           },

@@ -61,7 +61,7 @@ export function placeLabels(
   const labels: Label[] = [];
   for (const { key, x, y, text } of wanted) {
     const width = text.length * size.character;
-    const off = size.radius + 3;
+    const off = size.radius + 5;
     const tries: readonly Label[] = [
       { key, x: x + off, y: y + size.line * 0.32, anchor: "start" },
       { key, x: x - off, y: y + size.line * 0.32, anchor: "end" },

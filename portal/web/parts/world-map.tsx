@@ -280,10 +280,16 @@ function Legend() {
         </li>
       ))}
       <li>
-        <i class="swatch down" /> not ready
+        <i class="swatch" /> partly ready
       </li>
       <li>
-        <i class="stroke direct" /> direct
+        <i class="swatch down" /> down
+      </li>
+      <li>
+        <i class="stroke" /> to parent
+      </li>
+      <li>
+        <i class="stroke origin" /> to origin
       </li>
       <li>
         <i class="stroke relayed" /> via relay
