@@ -129,10 +129,7 @@ function parseTargeted(lines: readonly string[]): Directives | undefined {
       continue;
     }
     // Types count here: max-age="60" is a string, not an integer, and therefore invalid (RFC 9213, section 2.1).
-    const argument =
-      whole ??
-      (decimal !== undefined ? `${decimal}` : undefined) ??
-      (token !== undefined ? token : undefined);
+    const argument = whole ?? decimal ?? (token !== undefined ? token : undefined);
     const isNumeric = name === "max-age" || name === "s-maxage" || name.startsWith("stale-");
     if (quoted !== undefined) result.set(name, [isNumeric ? quoted : (unquote(quoted) ?? quoted)]);
     else result.set(name, [argument ?? null]);

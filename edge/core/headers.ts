@@ -14,8 +14,6 @@ export function isToken(text: string): boolean {
   return TOKEN.test(text);
 }
 
-// Control characters in a field value are exactly what this expression looks for.
-// eslint-disable-next-line no-control-regex
 const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
 
 /** Whether `text` may stand in a field value: visible characters, obs-text, space and tab (RFC 9110, section 5.5). */

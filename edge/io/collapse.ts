@@ -5,6 +5,7 @@
  * while, so that such answers are never served one after the other.
  */
 import { LRUCache } from "lru-cache";
+import type { ClusterId } from "#kit";
 import type { Freshness } from "../core/freshness.ts";
 import type { Fields } from "../core/headers.ts";
 import type { ResponseHead, StoredHead } from "../core/messages.ts";
@@ -28,6 +29,7 @@ export type FillOutcome =
       readonly fwdStatus: number;
       readonly upstreamCacheStatus: string | undefined;
       readonly hopName: string;
+      readonly via: ClusterId | null;
     }
   /** An answer for the one that began the fill only. */
   | {
@@ -39,6 +41,7 @@ export type FillOutcome =
       readonly upstreamCacheStatus: string | undefined;
       readonly generation: number;
       readonly hopName: string;
+      readonly via: ClusterId | null;
     }
   /** The next hop failed and the stored response covers it. */
   | {

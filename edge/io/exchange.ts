@@ -1,6 +1,6 @@
 /** What passes between whoever reads sockets and the handler: a request that was checked, an answer to be written. */
 import type { Readable } from "node:stream";
-import type { EpochMs, MonotonicMs, PropertyId, ServerId } from "#kit";
+import type { ClusterId, EpochMs, MonotonicMs, PropertyId, ServerId } from "#kit";
 import type { CacheStatus, ForwardReason } from "../core/cache-status.ts";
 import type { Fields } from "../core/headers.ts";
 import type { RequestHead } from "../core/messages.ts";
@@ -32,8 +32,8 @@ export interface HopFields {
   readonly isOwner: boolean;
 }
 
-/** How a request was answered; one closed word for log and metric. */
-export type Outcome = "hit" | "stale" | "collapsed" | ForwardReason | "refused" | "error" | "admin";
+/** How a request was answered; one closed word for log and metric. `hit-stale`: from the store though no longer fresh. */
+export type Outcome = "hit" | "hit-stale" | "collapsed" | ForwardReason | "refused" | "error" | "admin";
 
 export interface AnswerRecord {
   readonly outcome: Outcome;
@@ -41,6 +41,8 @@ export interface AnswerRecord {
   readonly propertyId: PropertyId | undefined;
   /** Where the answer came from when it was forwarded: a server id, "origin", or undefined. */
   readonly upstream: string | undefined;
+  /** Relay cluster that the forwarded request crossed; null: direct, or not forwarded. */
+  readonly via?: ClusterId | null;
 }
 
 /** An answer to be written. Framing is the writer's business. */
@@ -74,7 +76,6 @@ export function textAnswer(
 }
 
 // A body is an async sequence, even of one piece.
-// eslint-disable-next-line typescript/require-await
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes;
 }

@@ -181,6 +181,7 @@ export class Filler {
             fwdStatus: 304,
             upstreamCacheStatus,
             hopName,
+            via: forwarded?.via ?? null,
           });
           return;
         }
@@ -202,6 +203,7 @@ export class Filler {
             upstreamCacheStatus,
             generation: Math.min(generation, forwarded.generation ?? generation),
             hopName,
+            via: forwarded?.via ?? null,
           });
           await this.#pump(forwarded.content, body, forwarded.contentLength);
           return;
@@ -224,6 +226,7 @@ export class Filler {
             fwdStatus: forwarded.response.status,
             upstreamCacheStatus,
             hopName,
+            via: forwarded?.via ?? null,
           });
           await this.#pump(forwarded.content, body, forwarded.contentLength, fill);
           this.#keep(request, decision.head, body);

@@ -1,6 +1,6 @@
 /** Sends a request to the next hop: makes its fields anew, tries the hops in order, keeps the times. */
 import type { Readable } from "node:stream";
-import { type Clock, type EpochMs, IsochroneError } from "#kit";
+import { type Clock, type ClusterId, type EpochMs, IsochroneError } from "#kit";
 import type { TransportResponse } from "#transport";
 import type { EdgeSettings } from "../config.ts";
 import { endToEndFields, type Field, type Fields, fieldValue } from "../core/headers.ts";
@@ -35,7 +35,7 @@ export interface Forwarded {
   readonly hop: Hop;
   /** What a server of ours said about the age of its knowledge; undefined from an origin. */
   readonly generation: number | undefined;
-  readonly via: string | null;
+  readonly via: ClusterId | null;
 }
 
 /** Never forwarded: ours to state, or a way to poison what is stored (unkeyed input), or for this hop only. */
@@ -120,7 +120,7 @@ export class Forwarder {
         if (request.body !== undefined || isLast) break;
       }
     }
-    throw last ?? aborted();
+    throw last instanceof Error ? last : aborted();
   }
 
   #fieldsFor(request: ForwardRequest, hop: Hop): Fields {

@@ -2,7 +2,7 @@
  * One request through the edge: property, loop check, policy, key, look-up, decision, and then the way the decision names.
  * Policy is in the core; here are the waiting and the bytes.
  */
-import { type Clock, IsochroneError } from "#kit";
+import { type Clock, type ClusterId, IsochroneError } from "#kit";
 import type { Logger } from "#kit/io";
 import type { EdgeSettings } from "../config.ts";
 import { type CacheKey, cacheKey } from "../core/cache-key.ts";
@@ -83,10 +83,7 @@ export class EdgeHandler {
   /** What would be done with a request now, and with which stored response. */
   async decide(plan: RequestPlan): Promise<RequestDecision<StoredObject>> {
     const found = this.#o.store.lookup(plan.key);
-    return this.#decideWith(
-      plan,
-      Array.isArray(found) ? found : await (found as Promise<readonly StoredObject[]>),
-    );
+    return this.#decideWith(plan, found instanceof Promise ? await found : found);
   }
 
   #decideWith(plan: RequestPlan, variants: readonly StoredObject[]): RequestDecision<StoredObject> {
@@ -117,7 +114,14 @@ export class EdgeHandler {
         return this.#hit(inbound, plan, decision.stored, decision.fresh, "hit", decision.detail);
       case "hit-and-revalidate":
         this.#revalidate(inbound, plan, decision.stored);
-        return this.#hit(inbound, plan, decision.stored, decision.fresh, "stale", "stale-while-revalidate");
+        return this.#hit(
+          inbound,
+          plan,
+          decision.stored,
+          decision.fresh,
+          "hit-stale",
+          "stale-while-revalidate",
+        );
       case "refuse":
         return this.#refusal(504, "Only a stored response was asked for, and there is none.\n", plan);
       case "pass":
@@ -263,7 +267,7 @@ export class EdgeHandler {
           plan,
           status,
           isCollapsed ? "collapsed" : fwd,
-          outcome.hopName,
+          { name: outcome.hopName, via: outcome.via },
           outcome.upstreamCacheStatus,
           outcome.head.generation,
         );
@@ -283,7 +287,7 @@ export class EdgeHandler {
           plan,
           status,
           fwd,
-          outcome.hopName,
+          { name: outcome.hopName, via: outcome.via },
           outcome.upstreamCacheStatus,
           outcome.generation,
         );
@@ -301,7 +305,7 @@ export class EdgeHandler {
           inbound,
           plan,
           status,
-          "stale",
+          "hit-stale",
           undefined,
           undefined,
           outcome.stored.generation,
@@ -374,7 +378,15 @@ export class EdgeHandler {
         ...(detail !== undefined && { detail }),
       };
       const own = Math.min(generation, forwarded.generation ?? generation);
-      const context = this.#context(inbound, plan, status, fwd, forwarded.hop.name, upstreamCacheStatus, own);
+      const context = this.#context(
+        inbound,
+        plan,
+        status,
+        fwd,
+        { name: forwarded.hop.name, via: forwarded.via },
+        upstreamCacheStatus,
+        own,
+      );
       const hasContent = mayHaveContent(head.method, response.status);
       if (!hasContent) forwarded.content.resume();
       return {
@@ -401,7 +413,14 @@ export class EdgeHandler {
         now: this.#o.clock.epoch(),
       });
       if (cover.action === "serve-stale")
-        return this.#hit(inbound, plan, cover.stored, cover.fresh, "stale", `stale-if-error-${cover.detail}`);
+        return this.#hit(
+          inbound,
+          plan,
+          cover.stored,
+          cover.fresh,
+          "hit-stale",
+          `stale-if-error-${cover.detail}`,
+        );
       return this.#failure(plan, code, message, fwd);
     }
   }
@@ -453,7 +472,7 @@ export class EdgeHandler {
     plan: RequestPlan,
     cacheStatus: CacheStatus,
     outcome: Outcome,
-    upstream: string | undefined,
+    upstream: { readonly name: string; readonly via: ClusterId | null } | undefined,
     upstreamCacheStatus: string | undefined,
     generation: number,
   ): AnswerContext {
@@ -461,7 +480,13 @@ export class EdgeHandler {
       request: plan.head,
       cacheName: this.#o.cacheName,
       now: this.#o.clock.epoch(),
-      record: { outcome, status: cacheStatus, propertyId: plan.property.propertyId, upstream },
+      record: {
+        outcome,
+        status: cacheStatus,
+        propertyId: plan.property.propertyId,
+        upstream: upstream?.name,
+        via: upstream?.via ?? null,
+      },
       cacheStatus,
       upstreamCacheStatus,
       generation: inbound.peer === undefined ? undefined : generation,

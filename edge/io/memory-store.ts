@@ -113,7 +113,7 @@ export class MemoryStore {
   /** Drops the variants that `isGone` names, whatever their key. Returns how many. Costs a walk over all keys. */
   sweep(isGone: (key: CacheKey, object: StoredObject) => boolean): number {
     let removed = 0;
-    for (const [key, objects] of [...this.#lru.entries()]) {
+    for (const [key, objects] of Array.from(this.#lru.entries())) {
       const kept = objects.filter((object) => !isGone(key, object));
       if (kept.length === objects.length) continue;
       removed += objects.length - kept.length;

@@ -68,19 +68,31 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
   const properties = new Map<string, PropertyDocument>();
   const hasTopology = Promise.withResolvers<TopologyDocument>();
 
-  keeper.keep("topology", topologyDocument.parse, (_id, body) => {
-    topology = body;
-    if (clusterOf(body, serverId) !== undefined) hasTopology.resolve(body);
-    node?.setTopology(body);
-  });
-  keeper.keep("map", mapSnapshot.parse, (_id, body) => {
-    snapshot = body;
-    node?.setSnapshot(body);
-  });
-  keeper.keep("property", propertyDocument.parse, (_id, body) => {
-    properties.set(body.propertyId, body);
-    node?.setProperty(body);
-  });
+  keeper.keep(
+    "topology",
+    (value) => topologyDocument.parse(value),
+    (_id, body) => {
+      topology = body;
+      if (clusterOf(body, serverId) !== undefined) hasTopology.resolve(body);
+      node?.setTopology(body);
+    },
+  );
+  keeper.keep(
+    "map",
+    (value) => mapSnapshot.parse(value),
+    (_id, body) => {
+      snapshot = body;
+      node?.setSnapshot(body);
+    },
+  );
+  keeper.keep(
+    "property",
+    (value) => propertyDocument.parse(value),
+    (_id, body) => {
+      properties.set(body.propertyId, body);
+      node?.setProperty(body);
+    },
+  );
 
   const hostsOfSelf = new Set([
     `${options.host}:${options.port}`,

@@ -1,8 +1,11 @@
 /** Tells control once a second how this server is, and writes an access record of each request. */
 import type { Clock, ClusterId, PropertyCounters, PropertyId, Role, ServerId, ServerReport } from "#kit";
 import type { Logger } from "#kit/io";
+import { AccessLog, type CacheStatusWord, toAccessRecord } from "#analytics";
+import { join } from "node:path";
 import type { ControlClient, DocumentKeeper } from "#control";
 import type { Edge } from "./edge.ts";
+import type { Outcome } from "./exchange.ts";
 import type { ServedRequest } from "./server.ts";
 import type { Upstream } from "./upstream.ts";
 
@@ -32,6 +35,7 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 export class Reporter {
   readonly #o: ReporterOptions;
   readonly #properties = new Map<PropertyId, Mutable<PropertyCounters>>();
+  readonly #log: AccessLog;
   #requests = 0;
   #requestsBefore = 0;
   #rateAt: number;
@@ -41,6 +45,10 @@ export class Reporter {
 
   constructor(options: ReporterOptions) {
     this.#o = options;
+    this.#log = new AccessLog({
+      path: join(options.stateDirectory, "access.ndjson"),
+      logger: options.logger,
+    });
     this.#rateAt = options.clock.monotonic();
   }
 
@@ -64,13 +72,14 @@ export class Reporter {
 
   async close(): Promise<void> {
     clearInterval(this.#timer);
-    await Promise.resolve();
+    await this.#log.close();
   }
 
   /** Counts a request, and what it cost its property. */
   served(served: ServedRequest): void {
     this.#requests++;
     const { record, status } = served.answer;
+    this.#write(served);
     const { propertyId } = record;
     if (propertyId === undefined) return;
     let counters = this.#properties.get(propertyId);
@@ -80,10 +89,36 @@ export class Reporter {
       this.#properties.set(propertyId, counters);
     }
     counters.requests++;
-    if (record.outcome === "hit" || record.outcome === "stale") counters.hits++;
+    if (record.outcome === "hit" || record.outcome === "hit-stale") counters.hits++;
     counters.bytesDown += served.result.bytesDown;
     counters.bytesUp += served.inbound.bodyBytes ?? 0;
     if (status >= 500) counters.errors5xx++;
+  }
+
+  #write({ inbound, answer, result, durationMs, ttfbMs }: ServedRequest): void {
+    const { record } = answer;
+    this.#log.write(
+      toAccessRecord({
+        atEpochMs: inbound.receivedAt,
+        requestId: inbound.requestId,
+        serverId: this.#o.serverId,
+        clusterId: this.#o.clusterId(),
+        propertyId: record.propertyId ?? null,
+        method: inbound.head.method,
+        host: inbound.head.host,
+        target: inbound.head.target,
+        status: result.end === "client-gone" && result.bytesDown === 0 ? 0 : answer.status,
+        cacheStatus: wordOf(record.outcome),
+        tier: inbound.peer === undefined ? 0 : (inbound.hop.tier ?? 0) + 1,
+        via: record.via ?? null,
+        bytesDown: result.bytesDown,
+        bytesUp: inbound.bodyBytes ?? 0,
+        durationMs,
+        ttfbMs,
+        clientNetworkId: null,
+        peerAddress: inbound.peer === undefined ? inbound.remoteAddress : undefined,
+      }),
+    );
   }
 
   report(): ServerReport {
@@ -106,4 +141,10 @@ export class Reporter {
       applied: { ...keeper.applied },
     };
   }
+}
+
+/** The record's word for an outcome: an answer from the store is a hit, fresh or not. */
+function wordOf(outcome: Outcome): CacheStatusWord {
+  if (outcome === "hit-stale") return "hit";
+  return outcome === "admin" ? "refused" : outcome;
 }

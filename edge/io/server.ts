@@ -19,6 +19,8 @@ export interface ServedRequest {
   readonly answer: Answer;
   readonly result: WriteResult;
   readonly durationMs: number;
+  /** Until the answer could begin, ms. */
+  readonly ttfbMs: number;
 }
 
 export interface EdgeServerOptions {
@@ -211,11 +213,13 @@ export class EdgeServer {
       startedAt,
     };
     const answer = await (this.#options.admin?.(inbound, checked.host) ?? this.#options.handle(inbound));
+    const ttfbMs = clock.monotonic() - startedAt;
     const isClosing = this.#isDraining || (hasBody && !request.complete && answer.status >= 400);
     const result = await writeAnswer(response, answer, checked.method, isClosing, settings.writeStallMs);
     const durationMs = clock.monotonic() - startedAt;
     metrics.request(answer.record.outcome, answer.status, durationMs / 1_000, result.bytesDown);
-    if (answer.record.outcome !== "admin") this.#options.onServed?.({ inbound, answer, result, durationMs });
+    if (answer.record.outcome !== "admin")
+      this.#options.onServed?.({ inbound, answer, result, durationMs, ttfbMs });
   }
 
   #peerOf(checked: CheckedRequest, path: string): ServerId | undefined {

@@ -307,7 +307,7 @@ describe("stale", () => {
     expect(must.cacheStatus).toMatch(/^fwd=stale; detail=/);
     const never = await fetchFrom(edge.port, "/never-seen");
     expect(never.status).toBe(502);
-    expect(await edge.metric("requests_total", { outcome: "stale" })).toBe(1);
+    expect(await edge.metric("requests_total", { outcome: "hit-stale" })).toBe(1);
     await origin.start();
   }, 30_000);
 

@@ -1,0 +1,296 @@
+/** Two edges and a parent under a real control process: owner, tier, explain, purge, reports, life without control. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import type { PropertyId, ServerId } from "#kit";
+import { createLogger } from "#kit/io";
+import { ControlClient } from "#control";
+import { fetchFrom, TestOrigin, until } from "./edge-support.ts";
+
+const root = join(import.meta.dirname, "..", "..");
+const token = "0123456789abcdef0123456789abcdef";
+const environment = {
+  ...process.env,
+  ISOCHRONE_CONTROL_TOKEN: token,
+  ISOCHRONE_PEER_KEY: "00112233445566778899aabbccddeeff",
+  ISOCHRONE_LOG: "warn",
+};
+const HOST = "www.shop.example";
+
+const children = new Map<string, ChildProcess>();
+const origin = new TestOrigin();
+const ports = { control: 0, "fra-1": 0, "fra-2": 0, "par-1": 0 };
+let state: string;
+let client: ControlClient;
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as { port: number };
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+/** Starts a command and resolves with its `ready` line. */
+async function start(name: string, argv: readonly string[]): Promise<string> {
+  const child = spawn(process.execPath, [join(root, "cli", "isochrone.js"), ...argv], {
+    env: environment,
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  children.set(name, child);
+  let text = "";
+  for await (const chunk of child.stdout as AsyncIterable<Buffer>) {
+    text += chunk.toString();
+    const line = text.split("\n").find((one) => one.startsWith("ready"));
+    if (line !== undefined) return line;
+  }
+  throw new Error(`${name} ended before it was ready: ${text}`);
+}
+
+async function stop(name: string, signal: NodeJS.Signals = "SIGTERM"): Promise<number | null> {
+  const child = children.get(name);
+  children.delete(name);
+  if (child === undefined || child.exitCode !== null) return child?.exitCode ?? null;
+  child.kill(signal);
+  const [code] = (await once(child, "exit")) as [number | null];
+  return code;
+}
+
+const startControl = () =>
+  start("control", ["control", "--listen", `127.0.0.1:${ports.control}`, "--state", join(state, "control")]);
+const startNode = (id: "fra-1" | "fra-2" | "par-1") =>
+  start(id, [
+    ...["edge", "--node", id, "--listen", `127.0.0.1:${ports[id]}`],
+    ...["--control", `http://127.0.0.1:${ports.control}`, "--state", join(state, id)],
+  ]);
+
+const ask = (id: "fra-1" | "fra-2", path: string) => fetchFrom(ports[id], path, { headers: { host: HOST } });
+/** What the origin was asked for by clients; transport's own probes of it are left out. */
+const objectRequests = () => origin.seen.filter(({ url }) => url.startsWith("/object-"));
+const admin = async (id: "fra-1" | "fra-2" | "par-1", path: string) =>
+  await fetchFrom(ports[id], path, { headers: { authorization: `Bearer ${token}` } });
+const explain = async (path: string) =>
+  JSON.parse(
+    (
+      await admin("fra-1", `/.isochrone/explain?url=${encodeURIComponent(`http://${HOST}${path}`)}`)
+    ).body.toString(),
+  );
+
+beforeAll(async () => {
+  state = await mkdtemp(join(tmpdir(), "isochrone-node-"));
+  await origin.start();
+  origin.answer = (incoming, response) => {
+    response.writeHead(200, {
+      "cache-control": "max-age=600",
+      "surrogate-key": "all",
+      "content-type": "text/plain",
+    });
+    response.end(`${incoming.url} ${origin.seen.length}`);
+  };
+  for (const name of Object.keys(ports) as (keyof typeof ports)[]) ports[name] = await freePort();
+  await startControl();
+  client = new ControlClient({
+    url: `http://127.0.0.1:${ports.control}`,
+    token,
+    nodeId: "test",
+    logger: createLogger({ role: "test", id: "test" }, { level: "silent" }),
+  });
+  const cluster = (clusterId: string, role: string, servers: readonly ("fra-1" | "fra-2" | "par-1")[]) => ({
+    clusterId,
+    regionId: "eu",
+    role,
+    city: clusterId,
+    coordinates: { latitude: 50, longitude: 8 },
+    servers: servers.map((serverId) => ({ serverId, address: "127.0.0.1", port: ports[serverId] })),
+  });
+  await client.put(
+    "topology",
+    "world",
+    {
+      name: "world",
+      clusters: [cluster("fra", "edge", ["fra-1", "fra-2"]), cluster("par", "parent", ["par-1"])],
+      nameService: { zones: [], nameServers: [] },
+    },
+    { expectedVersion: 0 },
+  );
+  await client.put(
+    "property",
+    "shop",
+    {
+      propertyId: "shop",
+      customerId: "acme",
+      hostnames: [HOST],
+      origins: [{ scheme: "http", host: "127.0.0.1", port: origin.port }],
+    },
+    { expectedVersion: 0, activate: true },
+  );
+  const ready = await Promise.all([startNode("fra-1"), startNode("fra-2"), startNode("par-1")]);
+  expect(ready[2]).toBe(`ready edge par-1 (parent) http://127.0.0.1:${ports["par-1"]}`);
+});
+
+afterAll(async () => {
+  await client.close();
+  for (const name of [...children.keys()]) await stop(name);
+  await origin.stop();
+  await rm(state, { recursive: true, force: true });
+});
+
+test("a miss goes edge, owner, parent, origin, and each tier says so; both edges then share one stored object", async () => {
+  for (let n = 0; n < 8; n++) {
+    const path = `/object-${n}`;
+    const first = await ask("fra-1", path);
+    expect(first.status).toBe(200);
+    const members = String(first.headers["cache-status"]).split(", ");
+    expect(members[0]).toMatch(/^par-1; fwd=uri-miss; fwd-status=200; ttl=\d+; stored$/);
+    const names = members.map((member) => member.split(";")[0]);
+    expect(names.at(-1)).toBe("fra-1");
+    expect(String(first.headers.via)).toBe(names.map((name) => `1.1 ${name}`).join(", "));
+    const before = objectRequests().length;
+    const second = await ask("fra-2", path);
+    expect(second.body.equals(first.body)).toBe(true);
+    expect(String(second.headers["cache-status"])).toMatch(/^fra-[12]; hit; ttl=\d+/);
+    expect(objectRequests()).toHaveLength(before);
+    const explained = await explain(path);
+    expect(names).toContain(explained.owner);
+    expect(first.headers["isochrone-generation"]).toBeUndefined();
+  }
+  const [seen] = objectRequests();
+  expect(seen?.headers["x-forwarded-for"]).toBe("127.0.0.1");
+  expect(Object.keys(seen?.headers ?? {}).filter((name) => name.startsWith("isochrone"))).toEqual([]);
+});
+
+test("explain nests what each next server says; it wants a token", async () => {
+  const path = "/object-0";
+  const top = await explain(path);
+  expect(top).toMatchObject({ serverId: "fra-1", tier: 0, property: "shop", key: `http://${HOST}${path}` });
+  const owner = top.owner === "fra-1" ? top : top.next;
+  expect(owner).toMatchObject({
+    serverId: top.owner,
+    isOwner: true,
+    decision: { action: "hit", reason: "fresh" },
+  });
+  expect(owner.stored).toMatchObject({
+    state: "fresh",
+    lifetimeSource: "max-age",
+    purgeState: "none",
+    tags: ["all"],
+  });
+  expect(owner.nextHop).toMatchObject({ kind: "parent", name: "par-1" });
+  expect(owner.next).toMatchObject({
+    serverId: "par-1",
+    tier: 1,
+    nextHop: { kind: "origin" },
+    decision: { action: "hit" },
+  });
+  expect((await fetchFrom(ports["fra-1"], `/.isochrone/explain?url=http://${HOST}/`)).status).toBe(401);
+  expect((await fetchFrom(ports["fra-1"], "/readyz")).status).toBe(200);
+});
+
+test("what a page names is there before the browser asks", async () => {
+  const present = await client.document("property", "shop");
+  await client.put(
+    "property",
+    "shop",
+    { ...(present?.body as object), prefetch: { isEnabled: true } },
+    { expectedVersion: 1, activate: true },
+  );
+  const usual = origin.answer;
+  origin.answer = (incoming, response, body) => {
+    if (incoming.url !== "/object-page") return usual(incoming, response, body);
+    response.writeHead(200, { "content-type": "text/html", "content-encoding": "gzip" });
+    response.end(
+      gzipSync('<link rel=stylesheet href="/object-style"><img src="http://other.example/object-no">'),
+    );
+  };
+  await until(async () => {
+    const text = (await admin("fra-1", "/.isochrone/status")).body.toString();
+    return JSON.parse(text).applied["property/shop"] === 2;
+  }, "the new version is applied");
+  await ask("fra-1", "/object-page");
+  await until(
+    () => objectRequests().some(({ url }) => url === "/object-style"),
+    "the style sheet is asked for",
+  );
+  await until(
+    async () => JSON.stringify(await explain("/object-style")).includes('"state":"fresh"'),
+    "it is stored",
+  );
+  const style = await ask("fra-1", "/object-style");
+  expect(String(style.headers["cache-status"])).toMatch(/^fra-[12]; hit/);
+  expect(objectRequests().filter(({ url }) => url === "/object-style")).toHaveLength(1);
+  expect(objectRequests().some(({ url }) => url === "/object-no")).toBe(false);
+  const metrics = (await admin("fra-1", "/metrics")).body.toString();
+  expect(metrics).toContain('isochrone_edge_prefetch_total{result="asked"} 1');
+  origin.answer = usual;
+});
+
+test("an unknown host is 421", async () => {
+  expect((await fetchFrom(ports["fra-1"], "/", { headers: { host: "nobody.example" } })).status).toBe(421);
+});
+
+test("a purge by URL and one by tag reach all three and leave nothing old behind", async () => {
+  // Control expects the servers whose reports it has.
+  await until(async () => (await client.reports()).length === 3, "three reports", 10_000);
+  const before = await ask("fra-2", "/object-1");
+  const byUrl = await client.purge({
+    propertyId: "shop" as PropertyId,
+    urls: [`http://${HOST}/object-1`],
+    tags: [],
+    mode: "hard",
+  });
+  expect(byUrl).toMatchObject({ acked: 3, expected: 3 });
+  const after = await ask("fra-2", "/object-1");
+  expect(after.body.equals(before.body)).toBe(false);
+  expect(String(after.headers["cache-status"])).toMatch(/^par-1; fwd=uri-miss/);
+  const kept = await ask("fra-1", "/object-2");
+  const byTag = await client.purge({
+    propertyId: "shop" as PropertyId,
+    urls: [],
+    tags: ["all"],
+    mode: "soft",
+  });
+  expect(byTag).toMatchObject({ acked: 3, expected: 3 });
+  const validated = await ask("fra-1", "/object-2");
+  expect(String(validated.headers["cache-status"])).toContain("fwd=stale");
+  expect(validated.body.equals(kept.body)).toBe(false);
+});
+
+test("reports and access records say what was served", async () => {
+  const reports = await client.reports();
+  const parent = reports.find((report) => report.serverId === ("par-1" as ServerId));
+  expect(parent).toMatchObject({ clusterId: "par", role: "parent", state: "ready" });
+  expect(parent?.properties["shop" as PropertyId]?.requests).toBeGreaterThan(0);
+  expect(Object.keys(parent?.applied ?? {}).sort()).toEqual(["property/shop", "topology/world"]);
+  await until(
+    async () =>
+      (await readFile(join(state, "par-1", "access.ndjson"), "utf8").catch(() => "")).includes("/object-0"),
+    "records",
+  );
+  const line = (await readFile(join(state, "par-1", "access.ndjson"), "utf8")).split("\n")[0] ?? "";
+  expect(JSON.parse(line)).toMatchObject({
+    serverId: "par-1",
+    propertyId: "shop",
+    host: HOST,
+    tier: 1,
+    status: 200,
+  });
+});
+
+test("with control dead everything is served and a node restarts from its disk; SIGTERM ends it with 0", async () => {
+  await stop("control", "SIGKILL");
+  expect(await stop("fra-1")).toBe(0);
+  await startNode("fra-1");
+  expect((await ask("fra-1", "/object-3")).status).toBe(200);
+  // Its parent dies too: the origin is asked directly.
+  await stop("par-1", "SIGKILL");
+  const direct = await ask("fra-1", "/object-never-asked");
+  expect(direct.status).toBe(200);
+  expect(String(direct.headers["cache-status"])).not.toContain("par-1");
+  await startControl();
+});
