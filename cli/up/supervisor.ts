@@ -125,7 +125,7 @@ export class Supervisor extends EventEmitter<SupervisorEvents> {
     entry.lastWords = "";
     const child = spawn(process.execPath, [...childFlags, binary, ...spec.argv], {
       stdio: ["ignore", "pipe", "pipe", "ipc"],
-      env: { ...process.env, ...spec.env, ISOCHRONE_SUPERVISED: "1" },
+      env: { ...process.env, ...childEnvironment, ...spec.env, ISOCHRONE_SUPERVISED: "1" },
       // Ctrl-C reaches the whole foreground group; in a group of its own a child is ended by us, in order, once.
       detached: true,
     });
@@ -246,6 +246,13 @@ export class Supervisor extends EventEmitter<SupervisorEvents> {
  * Thirty processes share two cores and little memory here: a small young generation costs a demo nothing and saves
  * each process tens of megabytes. On a machine of its own a server runs without these.
  */
+const childEnvironment = {
+  // glibc gives each thread an arena of its own and keeps what is freed: measured 20 % of a process's private memory, half of the portal's.
+  MALLOC_ARENA_MAX: "1",
+  MALLOC_TRIM_THRESHOLD_: "131072",
+  MALLOC_MMAP_THRESHOLD_: "65536",
+  UV_THREADPOOL_SIZE: "2",
+};
 const childFlags = ["--max-semi-space-size=2", "--disable-warning=ExperimentalWarning"];
 
 /** Fills the compile cache with the flags that children run with; a failure costs only time, so it is not told. */
