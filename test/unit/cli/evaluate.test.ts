@@ -1,0 +1,157 @@
+import { existsSync, mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
+import { afterEach, describe, expect, test, vi } from "vitest";
+import { main } from "../../../cli/evaluate.ts";
+import { evaluateMapping } from "../../../cli/evaluate/mapping.ts";
+import { readMatrix } from "../../../cli/evaluate/matrix.ts";
+import { evaluateOverlay } from "../../../cli/evaluate/overlay.ts";
+
+const directory = mkdtempSync(join(tmpdir(), "isochrone-evaluate-"));
+let files = 0;
+function file(content: string | Uint8Array): string {
+  const path = join(directory, `matrix-${files++}`);
+  writeFileSync(path, content);
+  return path;
+}
+
+/** One ustar file with its header, as tar writes it. */
+function tarMember(name: string, body: string): Buffer {
+  const header = Buffer.alloc(512);
+  header.write(name, 0);
+  header.write(`${body.length.toString(8).padStart(11, "0")}\0`, 124);
+  header.write("0", 156);
+  header.write("ustar\0", 257);
+  header.write("        ", 148);
+  const sum = header.reduce((total, byte) => total + byte, 0);
+  header.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148);
+  const padded = Buffer.alloc(Math.ceil(body.length / 512) * 512);
+  padded.write(body);
+  return Buffer.concat([header, padded]);
+}
+const END = Buffer.alloc(1024);
+const square = "0\t10\t20\n10\t0\t30\n20\t30\t0\n";
+
+describe("reading a matrix", () => {
+  test("JSON with names, places and a missing value, which the other direction fills", () => {
+    const document = {
+      names: ["A", "B"],
+      coord: [[1, 2, "Town"], null],
+      avg: [
+        [null, 5],
+        [null, null],
+      ],
+    };
+    const matrix = readMatrix(file(JSON.stringify(document)));
+    expect(matrix).toMatchObject({ size: 2, coordinates: [{ latitude: 1, longitude: 2 }, null] });
+    expect(matrix.rttMs(1, 0)).toBe(5);
+    expect(matrix.rttMs(0, 0)).toBe(0);
+  });
+  test("plain text, plain and gzipped", () => {
+    for (const content of [square, gzipSync(square)]) {
+      const matrix = readMatrix(file(content));
+      expect([matrix.size, matrix.rttMs(1, 2), matrix.coordinates]).toEqual([3, 30, null]);
+    }
+  });
+  test("a tar archive: the first matrix in natural order, or the member that is named", () => {
+    const archive = Buffer.concat([
+      tarMember("d/README.md", "# not a matrix"),
+      tarMember("d/slice_10", square.replaceAll("30", "99")),
+      tarMember("d/slice_2", square),
+      END,
+    ]);
+    expect(readMatrix(file(gzipSync(archive))).rttMs(1, 2)).toBe(30);
+    expect(readMatrix(`${file(archive)}#slice_10`).rttMs(1, 2)).toBe(99);
+  });
+  test.each<[string, string | Uint8Array, RegExp]>([
+    ["a short row", "0 1\n1\n", /:2": got 1 numbers, expected 2/],
+    ["a word for a number", "0 1\nx 0\n", /:2:1": got "x", expected a time/],
+    ["a negative time", "0 1\n-1 0\n", /:2:1": got "-1"/],
+    ["nothing", "", /expected a square matrix/],
+    ["cut JSON", '{"names": ["A"', /is not JSON/],
+    ["an unknown key", '{"names":["A","B"],"nmaes":[]}', /nmaes.*no such key/],
+    ["too few rows", '{"names":["A","B"],"avg":[[0,1]]}', /avg: got 1, expected 2 rows/],
+    [
+      "a latitude of 91",
+      '{"names":["A","B"],"coord":[[91,0],[0,0]],"avg":[[0,1],[1,0]]}',
+      /coord\[0\]\[0\]: got 91/,
+    ],
+    ["cut gzip", gzipSync(square).subarray(0, 20), /cannot be unpacked/],
+    ["a cut archive", Buffer.concat([tarMember("a", square)]).subarray(0, 530), /archive is cut/],
+    ["an archive without a matrix", Buffer.concat([tarMember("README", "#"), END]), /no file of the archive/],
+  ])("%s is refused in one line", (_what, content, message) => {
+    const path = file(content);
+    expect(() => readMatrix(path)).toThrow(message);
+    try {
+      readMatrix(path);
+    } catch (error) {
+      expect(String(error)).not.toContain("\n");
+    }
+  });
+  test("an archive whose header was altered is refused", () => {
+    const member = tarMember("a", square);
+    member.write("b", 0);
+    expect(() => readMatrix(file(Buffer.concat([member, END])))).toThrow(/does not match its checksum/);
+  });
+});
+
+describe("the command", () => {
+  afterEach(() => vi.restoreAllMocks());
+  test.each([
+    [["mapping"], /--matrix is missing/],
+    [["nothing", "--matrix", "x"], /expected mapping or overlay/],
+    [["mapping", "--matrix", "/nowhere/x"], /no such file|there is no/],
+    [["mapping", "--matrix", "x", "--sites", "1"], /--sites: got "1", expected a whole number from 2/],
+    [["mapping", "--matrix", "x", "--candidates", "3"], /--candidates does not belong/],
+    [["mapping", "--matrix", "x", "--colour"], /--colour/],
+  ])("%j: exit code 2 and one line", async (argv, message) => {
+    const write = vi.spyOn(process.stderr, "write").mockReturnValue(true);
+    expect(await main(argv)).toBe(2);
+    const said = write.mock.calls.map(([text]) => String(text)).join("");
+    expect(said).toMatch(message);
+    expect(said.trimEnd()).not.toContain("\n");
+  });
+});
+
+/** Real matrices, when they are on this machine; where CI has them they are a must. */
+const data = process.env["ISOCHRONE_DATA"] ?? "../shared/data";
+const wonder = join(data, "wondernetwork2018.json.gz");
+const planetlab = join(data, "planetlab490.tar.gz");
+const hasData = existsSync(wonder) && existsSync(planetlab);
+if (!hasData) console.log(`evaluations on real matrices are skipped: no ${wonder} (set ISOCHRONE_DATA)`);
+
+describe.runIf(hasData || process.env["ISOCHRONE_DATA"] !== undefined)("on real matrices", () => {
+  test("the map is far better than geography and near the optimum, the same each time", () => {
+    const matrix = readMatrix(wonder);
+    const run = () => evaluateMapping(matrix, { sites: 30, probes: 5, seed: 1 });
+    const { figures, clients } = run();
+    expect(clients).toBe(212);
+    expect(figures.mean).toBeLessThanOrEqual(1.08 * figures.optimal.mean);
+    expect(figures.p95).toBeLessThanOrEqual(1.15 * figures.optimal.p95);
+    expect(figures.worse10ms).toBeLessThanOrEqual(0.05);
+    expect(figures.mean).toBeLessThan(0.8 * figures.nearest.mean);
+    expect(figures.nearest.mean).toBeLessThan(figures.random.mean);
+    expect(run().figures).toEqual(figures);
+  });
+  test("with as many probes as sites the map is the optimum but for noise", () => {
+    const { figures } = evaluateMapping(readMatrix(wonder), { sites: 10, probes: 10, seed: 2 });
+    expect(figures.mean).toBeLessThanOrEqual(1.01 * figures.optimal.mean);
+    expect(figures.worse10ms).toBeLessThanOrEqual(0.01);
+  });
+  test.each([
+    [wonder, 0.85],
+    [planetlab, 0.85],
+  ])("relays in %s: most of the possible gain with three probed candidates", (path, share) => {
+    const { figures, pairs } = evaluateOverlay(readMatrix(path), { sites: 30, candidates: 3, seed: 1 });
+    expect(pairs).toBe(870);
+    const possible = figures.direct.mean - figures.optimal.mean;
+    expect(possible).toBeGreaterThan(5);
+    expect(figures.direct.mean - figures.chosen.mean).toBeGreaterThanOrEqual(share * possible);
+    expect(figures.chosen.mean).toBeLessThan(figures.direct.mean);
+  });
+  test("a plain matrix without places is mapped as well", () => {
+    const { figures } = evaluateMapping(readMatrix(planetlab), { sites: 30, probes: 5, seed: 1 });
+    expect(figures.mean).toBeLessThan(figures.random.mean / 4);
+  });
+});

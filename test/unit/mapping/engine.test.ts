@@ -1,0 +1,320 @@
+import { describe, expect, test } from "vitest";
+import { epochMs, type MapSnapshot, mapSnapshot, type ServerReport } from "#kit";
+import { MapEngine, type MapEngineEvent, type MapEngineSettings } from "#mapping";
+import { at, cluster, network, server, topologyOf } from "./fixtures.ts";
+
+const topology = topologyOf([
+  { id: "fra", region: "eu", latitude: 50, longitude: 8 },
+  { id: "lon", region: "eu", latitude: 51, longitude: 0 },
+  { id: "iad", region: "us", latitude: 39, longitude: -77 },
+  { id: "sin", region: "asia", latitude: 1, longitude: 104 },
+  { id: "ams", role: "parent", region: "eu", latitude: 52, longitude: 5 },
+  { id: "chi", role: "parent", region: "us", latitude: 42, longitude: -88 },
+  { id: "rly", role: "relay", region: "us", latitude: 25, longitude: -80 },
+  { id: "org", role: "origin", region: "us", latitude: 34, longitude: -118 },
+]);
+const places = [
+  ["berlin", 52, 13],
+  ["madrid", 40, -4],
+  ["boston", 42, -71],
+  ["jakarta", -6, 107],
+] as const;
+
+function engineWith(settings: Partial<MapEngineSettings> = {}, demandPerSecond = 1): MapEngine {
+  const engine = new MapEngine({ settings, epochOf: (now) => epochMs(1_000_000 + now) });
+  engine.handleTopology(topology, at(0));
+  engine.handleClientNetworks(
+    places.map(([id, latitude, longitude], n) => ({
+      clientNetworkId: network(id),
+      prefixes: [`10.0.${n}.0/24`],
+      coordinates: { latitude, longitude },
+      demandPerSecond,
+    })),
+    at(0),
+  );
+  return engine;
+}
+
+function events(engine: MapEngine, ms: number): MapEngineEvent[] {
+  engine.handleTimeout(at(ms));
+  const found: MapEngineEvent[] = [];
+  for (let event = engine.pollEvent(); event !== undefined; event = engine.pollEvent()) found.push(event);
+  return found;
+}
+
+function snapshotAt(engine: MapEngine, ms: number): MapSnapshot {
+  const [event] = events(engine, ms);
+  if (event?.type !== "snapshot") throw new Error(`no snapshot at ${ms}: ${JSON.stringify(event)}`);
+  return event.snapshot;
+}
+
+function first(snapshot: MapSnapshot, id: string): string | undefined {
+  return snapshot.clientNetworks.find((one) => one.clientNetworkId === id)?.clusters.interactive[0]
+    ?.clusterId;
+}
+
+function measure(
+  engine: MapEngine,
+  id: string,
+  figures: Readonly<Record<string, number | null>>,
+  from = 0,
+): void {
+  for (let n = 0; n < 6; n++)
+    for (const [to, rttMs] of Object.entries(figures))
+      engine.handleSample({ from: network(id), to: cluster(to), rttMs, at: at(from + n * 100) });
+}
+
+function report(serverId: string, rest: Partial<ServerReport> = {}): ServerReport {
+  return {
+    serverId: server(serverId),
+    clusterId: cluster(serverId.replace(/-\d+$/, "")),
+    role: "edge",
+    incarnation: "1",
+    atEpochMs: 0,
+    state: "ready",
+    requestsPerSecond: 0,
+    activeRequests: 0,
+    cacheBytes: 0,
+    cacheObjects: 0,
+    properties: {},
+    links: [],
+    applied: {},
+    ...rest,
+  };
+}
+
+describe("when a snapshot is made", () => {
+  test("nothing is due before there is a topology and a client network", () => {
+    const engine = new MapEngine({ epochOf: (now) => epochMs(now) });
+    expect(engine.pollTimeout()).toBeUndefined();
+    engine.handleTopology(topology, at(0));
+    expect(engine.pollTimeout()).toBeUndefined();
+  });
+
+  test("the first one at once, by geography, and the schema takes it", () => {
+    const engine = engineWith();
+    expect(engine.pollTimeout()).toBe(0);
+    const snapshot = snapshotAt(engine, 0);
+    expect(snapshot).toMatchObject({ mapVersion: 1, reason: "first", createdAtEpochMs: 1_000_000 });
+    expect(() => mapSnapshot.parse(snapshot)).not.toThrow();
+    expect(places.map(([id]) => first(snapshot, id))).toEqual(["fra", "lon", "iad", "sin"]);
+  });
+
+  test("then each cycle", () => {
+    const engine = engineWith();
+    snapshotAt(engine, 0);
+    expect(engine.pollTimeout()).toBe(10_000);
+    expect(events(engine, 9_999)).toEqual([]);
+    expect(snapshotAt(engine, 10_000)).toMatchObject({ mapVersion: 2, reason: "cycle" });
+    expect(engine.counters).toMatchObject({ snapshots: 2, bypasses: 0, moves: 0 });
+  });
+
+  test("a death bypasses the cycle, at most each 200 ms", () => {
+    const engine = engineWith();
+    snapshotAt(engine, 0);
+    engine.handleLiveness(server("fra-1"), false, at(50));
+    expect(engine.pollTimeout()).toBe(200);
+    expect(snapshotAt(engine, 200)).toMatchObject({ reason: "liveness" });
+    engine.handleLiveness(server("fra-1"), false, at(300));
+    expect(engine.pollTimeout()).toBe(10_200);
+    engine.handleLiveness(server("fra-1"), true, at(1_000));
+    expect(engine.pollTimeout()).toBe(1_000);
+    expect(engine.counters.bypasses).toBe(1);
+  });
+});
+
+describe("what it decides", () => {
+  test("measurements beat geography", () => {
+    const engine = engineWith();
+    measure(engine, "berlin", { fra: 80, lon: 20, iad: 95 });
+    const snapshot = snapshotAt(engine, 1_000);
+    expect(first(snapshot, "berlin")).toBe("lon");
+    expect(snapshot.clientNetworks[0]?.clusters.interactive[0]?.terms).toMatchObject({
+      rttMs: 20,
+      lossRatio: 0.00189,
+    });
+  });
+
+  test("a dead cluster's clients move, are suspended by name, and come back", () => {
+    const engine = engineWith();
+    measure(engine, "berlin", { fra: 10, lon: 20 });
+    expect(first(snapshotAt(engine, 1_000), "berlin")).toBe("fra");
+    for (const id of ["fra-1", "fra-2"]) engine.handleLiveness(server(id), false, at(2_000));
+    // The dead cluster answers no pings; that must not count against the path once it is back.
+    measure(engine, "berlin", { fra: null }, 2_000);
+    const without = snapshotAt(engine, 2_100);
+    expect(first(without, "berlin")).toBe("lon");
+    expect(without.suspended).toEqual({ fra: true });
+    expect(without.clientNetworks[0]?.clusters.interactive.at(-1)?.clusterId).toBe("fra");
+    expect(engine.counters).toMatchObject({ samplesToDead: 6 });
+    for (const id of ["fra-1", "fra-2"]) engine.handleLiveness(server(id), true, at(5_000));
+    const back = snapshotAt(engine, 5_000);
+    expect(first(back, "berlin")).toBe("fra");
+    expect(back.suspended).toEqual({});
+  });
+
+  test("beyond the suspension quota the detector is doubted", () => {
+    const engine = engineWith();
+    snapshotAt(engine, 0);
+    for (const one of ["fra", "lon", "iad", "sin"])
+      for (const n of [1, 2]) engine.handleLiveness(server(`${one}-${n}`), false, at(1_000));
+    const snapshot = snapshotAt(engine, 1_000);
+    // Half of four clusters; the rest is believed to live.
+    expect(Object.keys(snapshot.suspended)).toHaveLength(2);
+    expect(engine.counters.doubted).toBe(4);
+  });
+
+  test("a cut path is left, although its cluster lives", () => {
+    const engine = engineWith();
+    measure(engine, "berlin", { fra: 10, lon: 20 });
+    snapshotAt(engine, 1_000);
+    measure(engine, "berlin", { fra: null }, 2_000);
+    const snapshot = snapshotAt(engine, 11_000);
+    expect(first(snapshot, "berlin")).toBe("lon");
+    expect(snapshot.suspended).toEqual({});
+  });
+
+  test("a little better is no reason to move, much better is", () => {
+    const engine = engineWith();
+    measure(engine, "berlin", { fra: 20, lon: 40 });
+    expect(first(snapshotAt(engine, 1_000), "berlin")).toBe("fra");
+    for (let round = 0; round < 4; round++) measure(engine, "berlin", { lon: 19 }, 2_000 + round * 700);
+    expect(first(snapshotAt(engine, 11_000), "berlin")).toBe("fra");
+    for (let round = 0; round < 4; round++) measure(engine, "berlin", { lon: 10 }, 12_000 + round * 700);
+    expect(first(snapshotAt(engine, 21_000), "berlin")).toBe("lon");
+    expect(engine.counters.moves).toBeGreaterThan(0);
+  });
+
+  test("demand beyond a cluster's ceiling spills to the next, and scores stay ascending", () => {
+    // 4 networks x 100 = 400 a second; each cluster takes 85 % of 200.
+    const engine = engineWith({}, 100);
+    for (const [id] of places) measure(engine, id, { fra: 10, lon: 20, iad: 30, sin: 40 });
+    const snapshot = snapshotAt(engine, 1_000);
+    expect(() => mapSnapshot.parse(snapshot)).not.toThrow();
+    for (const load of engine.load.values()) expect(load).toBeLessThanOrEqual(0.85 + 1e-9);
+    const used = new Set(snapshot.clientNetworks.map((one) => one.clusters.interactive[0]?.clusterId));
+    expect(used.size).toBeGreaterThan(1);
+  });
+
+  test("a draining cluster takes nobody new", () => {
+    const engine = engineWith();
+    for (const id of ["fra-1", "fra-2"]) engine.handleReport(report(id, { state: "draining" }), at(0));
+    expect(first(snapshotAt(engine, 0), "berlin")).toBe("lon");
+  });
+
+  test("a report from a server in another cluster than the topology says is ignored", () => {
+    const engine = engineWith();
+    engine.handleReport(report("fra-1", { clusterId: cluster("sin"), state: "draining" }), at(0));
+    expect(engine.links.counters.reports).toBe(0);
+  });
+});
+
+describe("tiers and paths from what servers report", () => {
+  const link = (to: string, srttMs: number, via: string | null = null) => ({
+    toClusterId: cluster(to),
+    via: via === null ? null : cluster(via),
+    srttMs,
+    rttvarMs: 1,
+    lossRatio: 0,
+    samples: 5,
+  });
+
+  test("the parent with the shortest way through it to the origin comes first", () => {
+    const engine = engineWith();
+    engine.handleReport(report("fra-1", { links: [link("ams", 8), link("chi", 100)] }), at(0));
+    engine.handleReport(report("ams-1", { role: "parent", links: [link("org", 190)] }), at(0));
+    engine.handleReport(report("chi-1", { role: "parent", links: [link("org", 50)] }), at(0));
+    const { tiers } = snapshotAt(engine, 0);
+    const of = (origin: string | null) =>
+      tiers.find((one) => one.edgeClusterId === "fra" && one.originClusterId === origin);
+    expect(of("org")?.parents).toEqual([
+      { clusterId: "chi", costMs: 150 },
+      { clusterId: "ams", costMs: 198 },
+    ]);
+    expect(of(null)?.parents[0]).toEqual({ clusterId: "ams", costMs: 8 });
+  });
+
+  test("a relay that is shorter comes before the direct path, which is always named", () => {
+    const engine = engineWith();
+    engine.handleReport(report("fra-1", { links: [link("org", 200), link("rly", 60)] }), at(0));
+    engine.handleReport(report("rly-1", { role: "relay", links: [link("org", 40)] }), at(0));
+    const path = () =>
+      snapshotAt(engine, engine.pollTimeout() ?? 0).paths.find(
+        (one) => one.fromClusterId === "fra" && one.toClusterId === "org",
+      )?.candidates;
+    expect(path()?.map(({ via, rttMs }) => [via, rttMs])).toEqual([
+      ["rly", 101],
+      [null, 200],
+    ]);
+    // What was measured end to end over the relay replaces the sum of the two halves.
+    engine.handleReport(
+      report("fra-1", { links: [link("org", 200), link("rly", 60), link("org", 230, "rly")] }),
+      at(5_000),
+    );
+    expect(path()?.map(({ via, rttMs }) => [via, rttMs])).toEqual([
+      [null, 200],
+      ["rly", 230],
+    ]);
+  });
+});
+
+describe("restart", () => {
+  test("goes on from the map in force: no map for a cycle, next version, nobody moves without a measurement", () => {
+    const before = engineWith();
+    measure(before, "berlin", { fra: 80, lon: 20, iad: 95 });
+    const inForce = snapshotAt(before, 1_000);
+    const engine = new MapEngine({ epochOf: (now) => epochMs(now) });
+    engine.handlePrevious({ ...inForce, mapVersion: 41 }, at(0));
+    engine.handleTopology(topology, at(0));
+    engine.handleClientNetworks(
+      places.map(([id, latitude, longitude], n) => ({
+        clientNetworkId: network(id),
+        prefixes: [`10.0.${n}.0/24`],
+        coordinates: { latitude, longitude },
+        demandPerSecond: 1,
+      })),
+      at(0),
+    );
+    engine.handleLiveness(server("sin-1"), false, at(100));
+    expect(engine.pollTimeout()).toBe(10_000);
+    const next = snapshotAt(engine, 10_000);
+    expect(next.mapVersion).toBe(42);
+    expect(first(next, "berlin")).toBe("lon");
+    expect(engine.counters.moves).toBe(0);
+  });
+
+  test("an absurd snapshot is refused and the one before stays", () => {
+    const engine = engineWith();
+    const inForce = snapshotAt(engine, 0);
+    engine.handleClientNetworks(
+      [
+        {
+          clientNetworkId: network("berlin"),
+          prefixes: ["10.0.0.0/24"],
+          coordinates: null,
+          demandPerSecond: 1,
+        },
+      ],
+      at(1_000),
+    );
+    const [event] = events(engine, 1_000);
+    expect(event).toMatchObject({ type: "refused", reason: "topology" });
+    expect(event?.type === "refused" && event.problems.map((problem) => problem.reason)).toEqual([
+      "shrunk",
+      "prefixes-shrunk",
+      "one-cluster-for-all",
+    ]);
+    expect(engine.snapshot).toBe(inForce);
+    expect(engine.counters).toMatchObject({ snapshots: 1, snapshotsRefused: 1 });
+  });
+});
+
+test("the same inputs give the same snapshots", () => {
+  const run = (): string => {
+    const engine = engineWith();
+    for (const [n, [id]] of places.entries())
+      measure(engine, id, { fra: 10 + n, lon: 12, iad: 30 - n, sin: 40 });
+    return JSON.stringify([snapshotAt(engine, 1_000), snapshotAt(engine, 11_000)]);
+  };
+  expect(run()).toBe(run());
+});

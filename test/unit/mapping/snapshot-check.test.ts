@@ -1,0 +1,77 @@
+import { expect, test } from "vitest";
+import type { MapSnapshot } from "#kit";
+import { snapshotProblems } from "#mapping";
+import { ranking, snapshotOf } from "./fixtures.ts";
+
+const networks = Array.from({ length: 12 }, (_, n) => ({
+  id: `net-${n}`,
+  prefixes: [`10.0.${n}.0/24`],
+  ranking: ranking(
+    ...(["fra", "iad", "sin", "gru"] as const)
+      .map((id, c) => [id, 10 + ((c + n) % 4) * 20] as const)
+      .sort((a, b) => a[1] - b[1]),
+  ),
+}));
+const fallback = ranking(["fra", 50], ["iad", 60], ["sin", 70], ["gru", 80]);
+const inForce = snapshotOf(networks, fallback);
+const make = (rest: Partial<MapSnapshot>, some = networks): MapSnapshot =>
+  snapshotOf(some, fallback, { mapVersion: 2, ...rest });
+const with1 = (terms: object, score = 10): MapSnapshot => {
+  const one = {
+    ...ranking(["fra", score])[0],
+    terms: { rttMs: 10, lossRatio: 0, load: 0, confidence: 1, ...terms },
+  };
+  return make({}, [
+    { ...(networks[0] as (typeof networks)[0]), ranking: [one as never] },
+    ...networks.slice(1),
+  ]);
+};
+
+test.each<[string, MapSnapshot, readonly string[]]>([
+  ["the next version of the same", make({}), []],
+  ["half of the networks", make({}, networks.slice(0, 6)), []],
+  ["one cluster suspended", make({ suspended: { fra: true } as never }), []],
+  ["no network at all", make({}, []), ["emptied", "shrunk", "prefixes-shrunk"]],
+  ["less than half of the networks", make({}, networks.slice(0, 5)), ["shrunk", "prefixes-shrunk"]],
+  ["a version that is not newer", make({ mapVersion: 1 }), ["version-not-newer"]],
+  [
+    "everyone to one place",
+    make(
+      {},
+      networks.map((one) => ({ ...one, ranking: ranking(["fra", 1], ["iad", 2], ["sin", 3], ["gru", 4]) })),
+    ),
+    ["one-cluster-for-all"],
+  ],
+  [
+    "most clusters suspended",
+    make({ suspended: { fra: true, iad: true, sin: true } as never }),
+    ["mostly-suspended"],
+  ],
+  ["a metric that is no number", with1({ rttMs: Number.NaN }), ["metric-not-a-number"]],
+  ["a negative metric", with1({ lossRatio: -0.1 }), ["metric-not-a-number"]],
+  ["an infinite score", with1({}, Infinity), ["metric-not-a-number"]],
+])("%s", (_what, next, reasons) => {
+  expect(snapshotProblems(next, inForce).map((problem) => problem.reason)).toEqual(reasons);
+});
+
+test("all travel times zero", () => {
+  const zero = ranking(["fra", 0], ["iad", 0]);
+  const next = snapshotOf(
+    networks.map((one) => ({ ...one, ranking: zero })),
+    fallback,
+    { mapVersion: 2 },
+  );
+  expect(snapshotProblems(next, undefined).map((problem) => problem.reason)).toEqual(["metric-all-zero"]);
+});
+
+test("one of two clusters for everyone is no surprise", () => {
+  const two = networks.map((one, n) => ({ ...one, ranking: ranking([n % 2 === 0 ? "fra" : "iad", 1]) }));
+  const next = networks.map((one) => ({ ...one, ranking: ranking(["fra", 1]) }));
+  const pair = ranking(["fra", 50], ["iad", 60]);
+  const problems = snapshotProblems(snapshotOf(next, pair, { mapVersion: 2 }), snapshotOf(two, pair));
+  expect(problems).toEqual([]);
+});
+
+test("the first snapshot is compared with nothing", () => {
+  expect(snapshotProblems(make({}, networks.slice(0, 1)), undefined)).toEqual([]);
+});
