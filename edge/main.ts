@@ -202,6 +202,8 @@ async function runWorker(
 ): Promise<number> {
   const number = process.env[WORKER_NUMBER_VARIABLE] ?? "0";
   const metrics = new EdgeMetrics();
+  // Making one is what lets a worker hear the primary's requests for its metrics.
+  void new AggregatorRegistry();
   AggregatorRegistry.setRegistries([metrics.registry]);
   const running = await startAlone({
     host: listen.host,

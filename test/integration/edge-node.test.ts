@@ -65,10 +65,12 @@ async function stop(name: string, signal: NodeJS.Signals = "SIGTERM"): Promise<n
 const startControl = () =>
   start("control", ["control", "--listen", `127.0.0.1:${ports.control}`, "--state", join(state, "control")]);
 const startNode = (id: "fra-1" | "fra-2" | "par-1") =>
-  start(id, [
-    ...["edge", "--node", id, "--listen", `127.0.0.1:${ports[id]}`],
-    ...["--control", `http://127.0.0.1:${ports.control}`, "--state", join(state, id)],
-  ]);
+  start(
+    id,
+    `edge --node ${id} --listen 127.0.0.1:${ports[id]} --control http://127.0.0.1:${ports.control}`
+      .split(" ")
+      .concat("--state", join(state, id)),
+  );
 
 const ask = (id: "fra-1" | "fra-2", path: string) => fetchFrom(ports[id], path, { headers: { host: HOST } });
 /** What the origin was asked for by clients; transport's own probes of it are left out. */
@@ -136,7 +138,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await client.close();
-  for (const name of [...children.keys()]) await stop(name);
+  for (const name of Array.from(children.keys())) await stop(name);
   await origin.stop();
   await rm(state, { recursive: true, force: true });
 });

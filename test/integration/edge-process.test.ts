@@ -78,8 +78,9 @@ test.each(["1", "2"])("an address in use is one line and exit code 2, with %s wo
 
 test("workers share the port; one that is killed is replaced; SIGTERM ends all with 0", async () => {
   const child = run(
-    ...["--listen", "127.0.0.1:0", "--origin", `http://127.0.0.1:${origin.port}`],
-    ...["--workers", "2", "--admin", "127.0.0.1:0"],
+    ..."--listen 127.0.0.1:0 --workers 2 --admin 127.0.0.1:0".split(" "),
+    "--origin",
+    `http://127.0.0.1:${origin.port}`,
   );
   const ready = /^ready edge http:\/\/127\.0\.0\.1:(\d+) origin \S+ admin http:\/\/127\.0\.0\.1:(\d+)$/.exec(
     await readyLine(child),

@@ -1,5 +1,5 @@
 /** Laws of the cache policy that hold for any input. */
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { epochMs } from "#kit";
 import { decideRequest, decideResponse } from "../../edge/core/decide.ts";
