@@ -1,0 +1,63 @@
+/** A real browser on the portal: it must ask no other host, and its console must stay clean. */
+import { type Browser, chromium, type Page } from "playwright-core";
+import { requireProgram } from "../tools/processes.ts";
+
+export const chromiumPath = requireProgram("chromium", "chromium-browser", "google-chrome");
+
+/** Flags that keep the browser from speaking to its maker. */
+const FLAGS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+
+export function launch(): Promise<Browser> {
+  if (chromiumPath === undefined) throw new Error("no chromium");
+  return chromium.launch({ executablePath: chromiumPath, headless: true, args: FLAGS });
+}
+
+export interface Watched {
+  readonly page: Page;
+  /** Requests to other hosts, console errors and warnings, uncaught errors: all should be none. */
+  readonly complaints: string[];
+}
+
+export async function openPage(
+  browser: Browser,
+  origin: string,
+  options: { width?: number; height?: number; colorScheme?: "light" | "dark" } = {},
+): Promise<Watched> {
+  const { width = 1280, height = 900, colorScheme = "light" } = options;
+  const context = await browser.newContext({ viewport: { width, height }, colorScheme });
+  const page = await context.newPage();
+  page.setDefaultTimeout(20_000);
+  const complaints: string[] = [];
+  page.on("request", (request) => {
+    if (new URL(request.url()).origin !== origin) complaints.push(`asked ${request.url()}`);
+  });
+  page.on("console", (message) => {
+    if (message.type() === "error" || message.type() === "warning")
+      complaints.push(`console: ${message.text()}`);
+  });
+  page.on("pageerror", (error) => complaints.push(`uncaught: ${error.message}`));
+  return { page, complaints };
+}
+
+export async function logIn(page: Page, origin: string, name: string, password: string): Promise<void> {
+  await page.goto(`${origin}/`);
+  await page.getByLabel("Account").fill(name);
+  await page.getByLabel("Password").fill(password);
+  await page.getByRole("button", { name: "Log in" }).click();
+  await page.getByRole("heading", { name: "Overview" }).waitFor();
+}
+
+/** A picture for a person to look at, when ISOCHRONE_SCREENSHOTS names a directory. */
+export async function picture(page: Page, name: string): Promise<void> {
+  const directory = process.env["ISOCHRONE_SCREENSHOTS"];
+  if (directory !== undefined && directory !== "")
+    await page.screenshot({ path: `${directory}/${name}.png`, fullPage: true });
+}
