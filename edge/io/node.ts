@@ -118,7 +118,8 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
   });
   const server = new EdgeServer({
     handle: (inbound) => (node === undefined ? Promise.resolve(STARTING) : node.edge.handle(inbound)),
-    admin: (inbound: Inbound, host: string) => (hostsOfSelf.has(host) ? admin.answer(inbound) : undefined),
+    admin: (inbound: Inbound, host: string) =>
+      hostsOfSelf.has(host) || host === addressOf(topology, serverId) ? admin.answer(inbound) : undefined,
     verifier: new PeerVerifier({ key: peerKey, clock: systemClock }),
     settings,
     clock: systemClock,

@@ -1,0 +1,236 @@
+/** The handler with a next hop that is played by the test: purges in flight, tiers, failing hops. No socket. */
+import { Readable } from "node:stream";
+import { describe, expect, test } from "vitest";
+import { type ClusterId, IsochroneError, type LinkReport, type PropertyId, type ServerId } from "#kit";
+import { createLogger, systemClock } from "#kit/io";
+import type { PathExplanation, TransportRequest, TransportResponse, TransportTarget } from "#transport";
+import { edgeDefaults } from "../../../edge/config.ts";
+import { PurgeIndex } from "../../../edge/core/purge-index.ts";
+import { Edge } from "../../../edge/io/edge.ts";
+import type { Answer, HopFields } from "../../../edge/io/exchange.ts";
+import type { Hop, PropertyView, Routing } from "../../../edge/io/routing.ts";
+import type { Upstream } from "../../../edge/io/upstream.ts";
+import { get, policy } from "./support.ts";
+
+type Say = (name: string, request: TransportRequest) => Promise<TransportResponse>;
+
+const response = (
+  status: number,
+  headers: readonly (readonly [string, string])[],
+  body = "x",
+): TransportResponse => ({
+  status,
+  headers: [...headers, ["Content-Length", String(body.length)]],
+  body: Readable.from([Buffer.from(body)]),
+  path: { via: "relay" as ClusterId, reason: "only" as TransportResponse["path"]["reason"] },
+  timings: { connectMs: 0, ttfbMs: 0, attempts: 1 },
+  trailers: () => [],
+  resumes: () => 0,
+});
+
+class PlayedUpstream implements Upstream {
+  readonly asked: string[] = [];
+  say: Say;
+  constructor(say: Say) {
+    this.say = say;
+  }
+  request(target: TransportTarget, request: TransportRequest): Promise<TransportResponse> {
+    const name = target.kind === "server" ? target.serverId : "origin";
+    this.asked.push(`${name} ${request.method} ${request.path}`);
+    return this.say(name, request);
+  }
+  explainPath(): PathExplanation {
+    throw new Error("not asked for here");
+  }
+  linkReports(): readonly LinkReport[] {
+    return [];
+  }
+  isServerUp(): boolean {
+    return true;
+  }
+}
+
+const server = (id: string, kind: "owner" | "parent"): Hop => ({
+  kind,
+  target: { kind: "server", serverId: id as ServerId },
+  name: id,
+  host: "a.example",
+});
+const ORIGIN: Hop = {
+  kind: "origin",
+  target: { kind: "origin", origin: { scheme: "http", host: "origin.example", port: 80 } },
+  name: "origin",
+  host: "a.example",
+};
+
+function make(hops: readonly Hop[], say: Say, isOwner = true) {
+  const property: PropertyView = {
+    propertyId: "shop" as PropertyId,
+    hostnames: ["a.example"],
+    caching: policy(),
+    rules: [],
+    prefetch: { isEnabled: false, objectsPerPageMax: 0 },
+    tiering: "parent",
+  };
+  const routing: Routing = {
+    propertyOf: (host) => (host === "a.example" ? { property, keyHost: host } : undefined),
+    hopsFor: () => hops,
+    isOwner: () => isOwner,
+    ownerOf: () => undefined,
+  };
+  const upstream = new PlayedUpstream(say);
+  const edge = new Edge({
+    settings: { ...edgeDefaults, memoryBytes: 2 ** 20 },
+    clock: systemClock,
+    logger: createLogger({ role: "edge", id: "test" }, { level: "silent" }),
+    cacheName: "fra-1",
+    routing,
+    upstream,
+    tier: () => 0,
+    purges: new PurgeIndex(),
+  });
+  const ask = async (
+    target = "/x",
+    hop: HopFields = { tier: undefined, isOwner: false },
+  ): Promise<{ answer: Answer; text: string; cacheStatus: string }> => {
+    const answer = await edge.handle({
+      head: get([], { target }),
+      httpVersion: "1.1",
+      remoteAddress: "192.0.2.1",
+      body: undefined,
+      bodyBytes: undefined,
+      signal: new AbortController().signal,
+      peer: undefined,
+      hop,
+      requestId: "r",
+      receivedAt: systemClock.epoch(),
+      startedAt: systemClock.monotonic(),
+    });
+    let text = "";
+    if (answer.body) for await (const chunk of answer.body) text += Buffer.from(chunk).toString();
+    const cacheStatus = answer.fields.find(([name]) => name === "Cache-Status")?.[1] ?? "";
+    return { answer, text, cacheStatus };
+  };
+  return { edge, upstream, ask };
+}
+
+const FRESH = ["Cache-Control", "max-age=600"] as const;
+const refused = () =>
+  Promise.reject(
+    new IsochroneError("Cannot connect", { code: "ECONNREFUSED", source: "upstream", retry: "safe" }),
+  );
+
+describe("purges and fills in flight", () => {
+  test("a fill that began before a purge of its URL is not stored, and is not joined after it", async () => {
+    const heads: ((answer: TransportResponse) => void)[] = [];
+    const { edge, upstream, ask } = make([ORIGIN], () => new Promise((resolve) => heads.push(resolve)));
+    const old = ask();
+    await Promise.resolve();
+    edge.purges.apply(1, "shop", ["http://a.example/x"], [], "hard");
+    const young = ask();
+    await Promise.resolve();
+    expect(upstream.asked).toHaveLength(2);
+    heads[1]?.(response(200, [FRESH], "new"));
+    expect((await young).text).toBe("new");
+    heads[0]?.(response(200, [FRESH], "old"));
+    expect((await old).cacheStatus).toContain("detail=purged-meanwhile");
+    expect((await ask()).text).toBe("new");
+    expect(
+      (await edge.metrics.registry.getSingleMetric("isochrone_edge_not_stored_total")?.get())?.values,
+    ).toMatchObject([{ labels: { reason: "purged-meanwhile" }, value: 1 }]);
+  });
+
+  test("a purge by tag while the content arrives: what comes is served and not stored", async () => {
+    const content = new Readable({ read: () => {} });
+    const { edge, ask } = make([ORIGIN], () =>
+      Promise.resolve({
+        ...response(200, [FRESH, ["Cache-Tag", "t"]]),
+        headers: [FRESH, ["Cache-Tag", "t"]],
+        body: content,
+      }),
+    );
+    const asked = ask();
+    content.push("part");
+    await new Promise((resolve) => setImmediate(resolve));
+    edge.purges.apply(1, "shop", [], ["t"], "hard");
+    content.push(null);
+    expect((await asked).text).toBe("part");
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(edge.store.memory.objects).toBe(0);
+  });
+
+  test("what a parent sends that has not heard of the purge is served and not stored", async () => {
+    let generation = 3;
+    const { edge, ask } = make([server("par-1", "parent"), ORIGIN], () =>
+      Promise.resolve(response(200, [FRESH, ["Isochrone-Generation", String(generation)]])),
+    );
+    edge.purges.apply(4, "shop", ["http://a.example/x"], [], "hard");
+    expect((await ask()).cacheStatus).toContain("detail=purged-meanwhile");
+    expect(edge.store.memory.objects).toBe(0);
+    generation = 4;
+    expect((await ask()).cacheStatus).toContain("stored");
+    // Another URL of that parent's older knowledge is not meant by the purge.
+    generation = 3;
+    expect((await ask("/other")).cacheStatus).toContain("stored");
+    expect(edge.store.memory.objects).toBe(2);
+  });
+});
+
+describe("hops", () => {
+  test("the next one is asked when one cannot be reached, or does not know the property", async () => {
+    const { upstream, ask } = make([server("par-1", "parent"), server("par-2", "parent"), ORIGIN], (name) =>
+      name === "par-1" ? refused() : Promise.resolve(response(name === "par-2" ? 421 : 200, [FRESH], name)),
+    );
+    const { answer, text } = await ask();
+    expect(text).toBe("origin");
+    expect(upstream.asked).toEqual(["par-1 GET /x", "par-2 GET /x", "origin GET /x"]);
+    expect(answer.record).toMatchObject({ outcome: "uri-miss", upstream: "origin", via: "relay" });
+  });
+
+  test("all dead: 502 with the reason, and 504 for a timeout; the message with addresses stays here", async () => {
+    const { ask, upstream } = make([ORIGIN], refused);
+    const dead = await ask();
+    expect([dead.answer.status, dead.cacheStatus]).toEqual([502, "fra-1; fwd=uri-miss; detail=ECONNREFUSED"]);
+    expect(dead.text).not.toContain("Cannot connect");
+    upstream.say = () =>
+      Promise.reject(
+        new IsochroneError("slow", { code: "headers-timeout", source: "upstream", retry: "safe" }),
+      );
+    expect((await ask()).answer.status).toBe(504);
+  });
+
+  test("one that does not own the key forwards as it is told to and stores nothing", async () => {
+    const fields: (readonly [string, string])[] = [];
+    const { edge, ask } = make(
+      [server("fra-2", "owner"), ORIGIN],
+      (_name, request) => {
+        fields.push(...request.headers);
+        return Promise.resolve(response(200, [FRESH, ["Cache-Status", "fra-2; hit"], ["Age", "7"]]));
+      },
+      false,
+    );
+    const { cacheStatus, answer } = await ask();
+    expect(cacheStatus).toBe("fra-2; hit, fra-1; fwd=uri-miss; fwd-status=200; detail=not-owner");
+    expect(answer.fields.find(([name]) => name === "Age")?.[1]).toBe("7");
+    expect(edge.store.memory.objects).toBe(0);
+    expect(fields).toContainEqual(["Isochrone-Owner", "1"]);
+    expect(fields).toContainEqual(["X-Forwarded-For", "192.0.2.1"]);
+  });
+
+  test("an unknown host is 421", async () => {
+    const { edge } = make([ORIGIN], refused);
+    expect(edge.handler.plan(get([], { host: "b.example" }))).toBeUndefined();
+  });
+});
+
+test("the memory store is bounded by real bytes: the least recently used goes first", async () => {
+  const { edge, ask } = make([ORIGIN], () => Promise.resolve(response(200, [FRESH], "x".repeat(100_000))));
+  for (let n = 0; n < 20; n++) {
+    await ask(`/${n}`);
+    await ask("/0");
+    expect(edge.store.memory.bytes).toBeLessThanOrEqual(2 ** 20);
+  }
+  expect(edge.store.memory.objects).toBe(10);
+  expect(edge.store.memory.counters.evictions).toBe(10);
+  expect((await ask("/0")).cacheStatus).toMatch(/^fra-1; hit/);
+});
