@@ -1,0 +1,173 @@
+/**
+ * What each node does with control's stream: comes back after silence, applies what control's core lets it, keeps it on its
+ * disk. The driver of control/io (Watch and DocumentKeeper) over virtual messages; every decision is control's core.
+ */
+import type { Random } from "#kit";
+import type { AppliedState } from "../../control/core/apply.ts";
+import { backoffDelayMs } from "../../control/core/backoff.ts";
+import type { DocumentKind, PurgeEvent, WatchEvent } from "../../control/core/words.ts";
+import type { ServerReport } from "#kit";
+import type { ControlStore } from "./control-store.ts";
+import { exchange, type Host } from "./host.ts";
+
+/** What was applied, and its place in the log. Survives the process. */
+interface Kept {
+  readonly state: AppliedState;
+  readonly kind: DocumentKind;
+  readonly id: string;
+  readonly body: unknown;
+}
+
+export interface FollowerHandlers {
+  readonly onDocument: (kind: DocumentKind, id: string, body: unknown, version: number) => void;
+  readonly onPurge?: (event: PurgeEvent) => void;
+  readonly onReport?: (report: ServerReport) => void;
+  /** Every decision to apply, for the invariants. */
+  readonly onApplied: (key: string, before: AppliedState | undefined, after: AppliedState) => void;
+}
+
+export class DocumentFollower {
+  readonly #host: Host;
+  readonly #control: ControlStore;
+  readonly #kinds: readonly string[];
+  readonly #handlers: FollowerHandlers;
+  readonly #random: Random;
+  readonly #disk = new Map<string, Kept>();
+  #applied = new Map<string, AppliedState>();
+  #place: { logId: string; seq: number } | undefined;
+  #logId: string | undefined;
+  #isInSnapshot = false;
+  #failures = 0;
+  /** Grows with each stream: what an old one still brings is told apart. */
+  #stream = 0;
+  #heardAt = 0;
+  readonly counters = { applied: 0, ignored: 0, connects: 0, lost: 0 };
+
+  constructor(host: Host, control: ControlStore, kinds: readonly string[], handlers: FollowerHandlers) {
+    this.#host = host;
+    this.#control = control;
+    this.#kinds = kinds;
+    this.#handlers = handlers;
+    this.#random = host.env.random.split(`follower/${host.id}`);
+  }
+
+  /** The process starts: what its disk holds is in force at once, control is asked for the rest. */
+  start(): void {
+    this.#applied = new Map();
+    this.#place = undefined;
+    this.#logId = undefined;
+    this.#isInSnapshot = false;
+    this.#failures = 0;
+    for (const kept of this.#disk.values()) {
+      this.#applied.set(`${kept.kind}/${kept.id}`, kept.state);
+      this.#handlers.onDocument(kept.kind, kept.id, kept.body, kept.state.version);
+    }
+    this.#connect();
+    this.#watchSilence();
+  }
+
+  get applied(): Readonly<Record<string, number>> {
+    return Object.fromEntries([...this.#applied].map(([key, state]) => [key, state.version]));
+  }
+  seqOf(key: string): number | undefined {
+    return this.#applied.get(key)?.seq;
+  }
+  isOnDisk(key: string): boolean {
+    return this.#disk.has(key);
+  }
+
+  #connect(): void {
+    const stream = ++this.#stream;
+    this.counters.connects++;
+    this.#heardAt = this.#host.now;
+    exchange<true>({
+      from: this.#host,
+      to: this.#control.host,
+      label: "watch",
+      connectTimeoutMs: this.#host.env.settings.watchSilenceMs,
+      timeoutMs: this.#host.env.settings.watchSilenceMs,
+      serve: (respond) => {
+        respond(true);
+        this.#control.watch(this.#host, this.#kinds, this.#place, (event) => this.#take(event, stream));
+      },
+      done: (outcome) => {
+        if (stream === this.#stream && outcome.kind !== "answer") this.#lost();
+      },
+    });
+  }
+
+  /** The stream is over; another one after a pause. */
+  #lost(): void {
+    this.counters.lost++;
+    this.#stream++;
+    const delayMs = backoffDelayMs(this.#failures++, this.#random.float());
+    const { incarnation } = this.#host;
+    this.#heardAt = Number.POSITIVE_INFINITY;
+    this.#host.after(delayMs, "watch-retry", () => {
+      if (this.#host.incarnation === incarnation) this.#connect();
+    });
+  }
+
+  #watchSilence(): void {
+    const { watchSilenceMs } = this.#host.env.settings;
+    if (this.#host.now - this.#heardAt > watchSilenceMs) this.#lost();
+    this.#host.after(500, "watch-silence", () => this.#watchSilence());
+  }
+
+  #take(event: WatchEvent, stream: number): void {
+    // A stream that was given up is closed, but documents of it that are under way may still come in: the core decides.
+    if (stream !== this.#stream && event.type !== "document") return;
+    if (stream === this.#stream) {
+      this.#heardAt = this.#host.now;
+      this.#failures = 0;
+    }
+    switch (event.type) {
+      case "snapshot-begin":
+        this.#logId = event.logId;
+        this.#isInSnapshot = true;
+        this.#place = undefined;
+        break;
+      case "heartbeat":
+        this.#logId = event.logId;
+        this.#moveOn(event.seq);
+        break;
+      case "snapshot-end":
+        this.#isInSnapshot = false;
+        if (this.#logId !== undefined) this.#place = { logId: this.#logId, seq: event.seq };
+        break;
+      case "document":
+        this.#offer(event.kind, event.id, event.body, event.version, event.seq);
+        if (stream === this.#stream) this.#moveOn(event.seq);
+        break;
+      case "purge":
+        this.#handlers.onPurge?.(event);
+        this.#moveOn(event.seq);
+        break;
+      case "report":
+        this.#handlers.onReport?.(event.report);
+        break;
+      default:
+        event satisfies never;
+    }
+  }
+
+  #moveOn(seq: number): void {
+    if (!this.#isInSnapshot && this.#place !== undefined) this.#place.seq = Math.max(this.#place.seq, seq);
+  }
+
+  #offer(kind: DocumentKind, id: string, body: unknown, version: number, seq: number): void {
+    if (this.#logId === undefined) return;
+    const key = `${kind}/${id}`;
+    const offered: AppliedState = { logId: this.#logId, seq, version };
+    const before = this.#applied.get(key);
+    if (!this.#host.env.cores.decideApply(before, offered).mayApply) {
+      this.counters.ignored++;
+      return;
+    }
+    this.counters.applied++;
+    this.#handlers.onApplied(key, before, offered);
+    this.#applied.set(key, offered);
+    this.#disk.set(key, { state: offered, kind, id, body });
+    this.#handlers.onDocument(kind, id, body, version);
+  }
+}

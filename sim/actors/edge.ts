@@ -1,0 +1,469 @@
+/**
+ * An edge or a parent: the cache in front of the next hop. What may be served, asked for, joined and stored is decided by
+ * edge's cores; this keeps what they say to keep and sends what they say to send (edge/io/handler.ts and filler.ts).
+ */
+import type { MapSnapshot, PropertyDocument, PurgeEntry, ServerId, ServerReport } from "#kit";
+import { type CacheKey, cacheKey, purgeKeys } from "../../edge/core/cache-key.ts";
+import type { UpstreamOutcome } from "../../edge/core/decide.ts";
+import { endToEndFields, type Fields, withoutFields } from "../../edge/core/headers.ts";
+import type { RequestHead, StoredHead } from "../../edge/core/messages.ts";
+import { policyFor, type RequestPolicy } from "../../edge/core/policy.ts";
+import type { PurgeIndex } from "../../edge/core/purge-index.ts";
+import { isNotModified, notModifiedFields, validatingFields } from "../../edge/core/validation.ts";
+import { isSameVariant } from "../../edge/core/vary.ts";
+import type { Content } from "./catalog.ts";
+import type { ControlStore } from "./control-store.ts";
+import { DocumentFollower } from "./document-follower.ts";
+import { epochOf, exchange, type Host, type Program } from "./host.ts";
+import { errorAnswer, type HttpAnswer, type HttpRequest, type Staleness } from "./messages.ts";
+import type { Origin } from "./origin.ts";
+import { Probes } from "./probes.ts";
+import { serverReportOf } from "./report-of.ts";
+import type { Stage } from "./stage.ts";
+import { Upstream } from "./upstream.ts";
+
+interface Stored extends StoredHead {
+  readonly content: Content;
+  readonly staleness: Staleness;
+}
+
+interface Plan {
+  readonly head: RequestHead;
+  readonly property: PropertyDocument;
+  readonly policy: RequestPolicy;
+  readonly key: CacheKey;
+  readonly request: HttpRequest;
+}
+
+interface Fill {
+  readonly generation: number;
+  tags: readonly string[] | undefined;
+  /** Told of a shareable answer; `undefined`: ask for yourself. */
+  readonly waiters: ((answer: HttpAnswer | undefined) => void)[];
+}
+
+interface Hop {
+  readonly targetId: string;
+  readonly kind: "owner" | "parent" | "origin";
+}
+
+const OBJECT_BYTES_MAX = 1 << 30;
+/** Cached keys; far above what a catalog holds. */
+const KEYS_MAX = 10_000;
+/** Between a request and the decision about it, ms. */
+const SERVICE_MS = 0.3;
+
+export class Edge implements Program {
+  readonly host: Host;
+  readonly follower: DocumentFollower;
+  readonly #stage: Stage;
+  readonly #control: ControlStore;
+  readonly #peers: ReadonlyMap<string, Edge>;
+  readonly #origins: ReadonlyMap<string, Origin>;
+  readonly #tier: 0 | 1;
+  // One process's memory.
+  #cache = new Map<CacheKey, Stored[]>();
+  #fills = new Map<CacheKey, Fill>();
+  #properties = new Map<string, PropertyDocument>();
+  #snapshot: MapSnapshot | undefined;
+  #purges: PurgeIndex;
+  #probes!: Probes;
+  #upstream!: Upstream;
+  #requests = 0;
+
+  /** @param peers every edge and parent by server id, filled by the time of the first request */
+  constructor(
+    stage: Stage,
+    host: Host,
+    control: ControlStore,
+    peers: ReadonlyMap<string, Edge>,
+    origins: ReadonlyMap<string, Origin>,
+  ) {
+    this.#stage = stage;
+    this.host = host;
+    this.#control = control;
+    this.#peers = peers;
+    this.#origins = origins;
+    this.#tier = stage.clusterOf.get(host.id)?.role === "parent" ? 1 : 0;
+    this.#purges = stage.cores.purgeIndex(host.id);
+    this.follower = new DocumentFollower(host, control, ["topology", "property", "map", "purge"], {
+      onDocument: (kind, _id, body) => {
+        if (kind === "property") {
+          const property = body as PropertyDocument;
+          this.#properties.set(property.propertyId, property);
+        } else if (kind === "map") this.#setSnapshot(body as MapSnapshot);
+      },
+      onPurge: ({ purge }) => this.#purge(purge),
+      onApplied: (key, before, after) =>
+        stage.judge.check(
+          "document-went-back",
+          host.now,
+          before === undefined || before.logId !== after.logId || after.seq > before.seq,
+          () => `${host.id} has ${key} of seq ${before?.seq} in force and applies seq ${after.seq}`,
+        ),
+    });
+  }
+
+  start(): void {
+    this.#cache = new Map();
+    this.#fills = new Map();
+    this.#properties = new Map();
+    this.#snapshot = undefined;
+    this.#purges = this.#stage.cores.purgeIndex(this.host.id);
+    this.#upstream = new Upstream(this.#stage, this.host);
+    this.#probes = new Probes(this.host, this.#stage.settings.peerLiveness, (event) =>
+      this.host.note(`takes ${event.id} for ${event.state} (${event.reason})`),
+    );
+    const own = this.#stage.clusterOf.get(this.host.id)?.servers ?? [];
+    this.#probes.watch(own.map((server) => server.serverId).filter((id) => id !== this.host.id));
+    this.follower.start();
+    this.#report();
+  }
+
+  get generation(): number {
+    return this.#purges.generation;
+  }
+
+  /** A request has arrived. */
+  request(request: HttpRequest, respond: (answer: HttpAnswer) => void): void {
+    this.#requests++;
+    this.host.after(SERVICE_MS, "request", () => {
+      const { head } = request;
+      const property = [...this.#properties.values()].find(
+        (one) => one.isActive && one.hostnames.includes(head.host),
+      );
+      if (property === undefined) {
+        const key = `property/${this.#stage.catalog.find(head.host, head.target)?.propertyId ?? ""}`;
+        this.#stage.judge.check(
+          "node-forgot",
+          this.host.now,
+          !this.follower.isOnDisk(key),
+          () => `${this.host.id} has ${key} on its disk and answers 421`,
+        );
+        respond(errorAnswer(421));
+        return;
+      }
+      this.#stage.judge.check("node-forgot", this.host.now, true, () => "");
+      const policy = policyFor(property, head.target);
+      const plan: Plan = { head, property, policy, key: cacheKey(head, policy), request };
+      this.#answer(plan, true, respond);
+    });
+  }
+
+  #answer(plan: Plan, mayJoin: boolean, respond: (answer: HttpAnswer) => void): void {
+    const { key, property } = plan;
+    const decision = this.#stage.cores.decideRequest<Stored>({
+      request: plan.head,
+      policy: plan.policy,
+      variants: this.#cache.get(key) ?? [],
+      purgeStateOf: (stored) => this.#purges.stateOf(property.propertyId, key, stored),
+      now: epochOf(this.host.now),
+    });
+    const { statistics } = this.#stage;
+    statistics.count(
+      `tier${this.#tier}`,
+      "reason" in decision ? `${decision.action}-${decision.reason}` : decision.action,
+    );
+    switch (decision.action) {
+      case "hit":
+        respond(this.#fromStore(plan, decision.stored, decision.fresh.ageSeconds, "none"));
+        break;
+      case "hit-and-revalidate":
+        respond(this.#fromStore(plan, decision.stored, decision.fresh.ageSeconds, "while-revalidate"));
+        if (!this.#fills.has(key)) this.#fill(plan, decision.stored, true, () => {});
+        break;
+      case "validate":
+      case "fetch": {
+        const stored = decision.action === "validate" ? decision.stored : undefined;
+        const isCollapsible =
+          mayJoin && this.#isOwner(plan) && (decision.action === "fetch" || decision.isCollapsible);
+        const fill = isCollapsible ? this.#fills.get(key) : undefined;
+        if (
+          fill !== undefined &&
+          this.#purges.mayJoin(property.propertyId, key, fill.generation, fill.tags)
+        ) {
+          statistics.count("collapse", "joined");
+          fill.waiters.push((answer) =>
+            answer === undefined ? this.#answer(plan, false, respond) : respond(answer),
+          );
+        } else this.#fill(plan, stored, isCollapsible && fill === undefined, respond);
+        break;
+      }
+      case "pass":
+        this.#fill(plan, undefined, false, respond);
+        break;
+      case "refuse":
+        respond(errorAnswer(decision.status));
+        break;
+      default:
+        decision satisfies never;
+    }
+  }
+
+  /** Asks the next hop and decides what its answer is. */
+  #fill(
+    plan: Plan,
+    stored: Stored | undefined,
+    isRegistered: boolean,
+    respond: (answer: HttpAnswer) => void,
+  ): void {
+    const { key, property, policy, head } = plan;
+    const scope = property.propertyId;
+    const generation = this.#purges.generation;
+    const fill: Fill = { generation, tags: undefined, waiters: [] };
+    if (isRegistered) this.#fills.set(key, fill);
+    const requestTime = epochOf(this.host.now);
+    const release = (answer: HttpAnswer | undefined): void => {
+      if (this.#fills.get(key) === fill) this.#fills.delete(key);
+      for (const waiter of fill.waiters.splice(0)) waiter(answer);
+    };
+    const extra = stored === undefined ? [] : validatingFields(stored);
+    this.#forward({ ...head, fields: [...extra] }, this.#hopsFor(plan), (answer) => {
+      const now = epochOf(this.host.now);
+      const outcome: UpstreamOutcome =
+        answer === undefined
+          ? { kind: "failure", code: "unreachable" }
+          : {
+              kind: "response",
+              response: {
+                status: answer.status,
+                fields: withoutFields(endToEndFields(answer.fields), CACHE_STATUS),
+              },
+            };
+      const decision = this.#stage.cores.decideResponse<Stored>({
+        request: { ...head, method: "GET" },
+        policy,
+        stored,
+        outcome,
+        times: { requestTime, responseTime: now },
+        generation: Math.min(generation, answer?.generation ?? generation),
+        isPurgedMeanwhile: (one) => this.#purges.stateOf(scope, key, one) !== "none",
+        contentLength: undefined,
+        objectBytesMax: OBJECT_BYTES_MAX,
+        isOwner: this.#isOwner(plan),
+        now,
+      });
+      this.#stage.statistics.count(
+        `tier${this.#tier}-response`,
+        "reason" in decision ? `${decision.action}-${decision.reason}` : decision.action,
+      );
+      switch (decision.action) {
+        case "store": {
+          if (answer?.content === undefined) {
+            // An error that may be stored (negative caching); the catalog has none.
+            respond(answer ?? errorAnswer(502));
+            release(undefined);
+            return;
+          }
+          const object: Stored = { ...decision.head, content: answer.content, staleness: answer.staleness };
+          fill.tags = object.tags;
+          this.#keep(key, object);
+          const given = this.#fromStore(plan, object, decision.fresh.ageSeconds, "none");
+          respond(given);
+          release(decision.isShareable ? given : undefined);
+          return;
+        }
+        case "freshen": {
+          const content = answer?.content ?? decision.stored.content;
+          const object: Stored = {
+            ...decision.stored,
+            ...decision.head,
+            content,
+            staleness: answer?.staleness ?? "none",
+          };
+          if (decision.isStored) this.#keep(key, object);
+          const given = this.#fromStore(plan, object, decision.fresh.ageSeconds, "none");
+          respond(given);
+          release(decision.isShareable && decision.isStored ? given : undefined);
+          return;
+        }
+        case "refetch":
+          this.#fill(plan, undefined, false, respond);
+          release(undefined);
+          return;
+        case "serve-stale": {
+          const given = this.#fromStore(plan, decision.stored, decision.fresh.ageSeconds, "if-error");
+          respond(given);
+          release(given);
+          return;
+        }
+        case "pass":
+          if (stored !== undefined && answer !== undefined && answer.status < 500) this.#cache.delete(key);
+          respond(
+            answer === undefined
+              ? errorAnswer(502)
+              : { ...answer, generation: Math.min(generation, answer.generation ?? generation) },
+          );
+          release(undefined);
+          return;
+        case "fail": {
+          const given = errorAnswer(502);
+          respond(given);
+          release(given);
+          return;
+        }
+        default:
+          decision satisfies never;
+      }
+    });
+  }
+
+  #fromStore(plan: Plan, stored: Stored, ageSeconds: number, staleness: Staleness): HttpAnswer {
+    const isSame = isNotModified(plan.head.fields, stored, epochOf(this.host.now));
+    const fields: Fields = isSame ? notModifiedFields(stored.fields) : stored.fields;
+    return {
+      status: isSame ? 304 : stored.status,
+      fields: [...withoutFields(fields, AGE), ["Age", String(ageSeconds)]],
+      content: stored.content,
+      generation: stored.generation,
+      // Worst of what this tier and those before it did.
+      staleness: staleness === "none" ? stored.staleness : staleness,
+    };
+  }
+
+  #keep(key: CacheKey, object: Stored): void {
+    const others = (this.#cache.get(key) ?? []).filter((one) => !isSameVariant(one, object));
+    if (!this.#cache.has(key) && this.#cache.size >= KEYS_MAX)
+      this.#cache.delete(this.#cache.keys().next().value as CacheKey);
+    this.#cache.set(key, [...others, object]);
+  }
+
+  /** Tries the hops in order; undefined: none answered. */
+  #forward(head: RequestHead, hops: readonly Hop[], done: (answer: HttpAnswer | undefined) => void): void {
+    const [hop, ...rest] = hops;
+    if (hop === undefined) {
+      done(undefined);
+      return;
+    }
+    const request: HttpRequest = { head, tier: this.#tier, isOwnerAsked: hop.kind === "owner" };
+    const peer = this.#peers.get(hop.targetId);
+    const origin = this.#origins.get(hop.targetId);
+    this.#upstream.send<HttpAnswer>({
+      targetId: hop.targetId,
+      label: "fetch",
+      serve: (respond) =>
+        hop.kind === "origin" ? origin?.request(request, respond) : peer?.request(request, respond),
+      done: (outcome) => {
+        const isRefused =
+          outcome.kind === "answer" &&
+          hop.kind !== "origin" &&
+          (outcome.value.status === 421 || outcome.value.status === 508);
+        this.#stage.statistics.count(
+          `hop-${hop.kind}`,
+          outcome.kind === "failed" ? "failed" : isRefused ? "refused" : "answered",
+        );
+        if (outcome.kind === "failed" || (isRefused && rest.length > 0)) {
+          if (hop.kind === "owner") this.#probes.handlePassive(hop.targetId, outcome.kind !== "failed");
+          this.#forward(head, rest, done);
+        } else done(outcome.value);
+      },
+    });
+  }
+
+  #owners(key: CacheKey): readonly ServerId[] {
+    const own = this.#stage.clusterOf.get(this.host.id)?.servers ?? [];
+    return this.#stage.cores.ownersOf(
+      key,
+      own.map(({ serverId }) => ({ id: serverId })),
+      this.host.id as ServerId,
+      this.#probes.isUp,
+    );
+  }
+
+  #isOwner({ key, request }: Plan): boolean {
+    return request.isOwnerAsked || this.#owners(key)[0] === this.host.id;
+  }
+
+  #hopsFor(plan: Plan): readonly Hop[] {
+    const { key, property, policy } = plan;
+    const { settings, topology, originOf, clusterOf } = this.#stage;
+    const hops: Hop[] = [];
+    const owner = this.#owners(key)[0];
+    if (!this.#isOwner(plan) && owner !== undefined && !policy.bypass)
+      hops.push({ targetId: owner, kind: "owner" });
+    const originId = originOf.get(property.propertyId);
+    if (this.#tier === 0 && property.tiering === "parent" && !policy.bypass) {
+      const ownCluster = clusterOf.get(this.host.id)?.clusterId;
+      const originCluster = originId === undefined ? undefined : clusterOf.get(originId)?.clusterId;
+      const entry = this.#snapshot?.tiers.find(
+        (one) => one.edgeClusterId === ownCluster && one.originClusterId === originCluster,
+      );
+      for (const { clusterId } of (entry?.parents ?? []).slice(0, settings.parentClustersMax)) {
+        const servers = topology.clusters.find((one) => one.clusterId === clusterId)?.servers ?? [];
+        const peers = servers.map(({ serverId }) => ({ id: serverId }));
+        const live = this.#stage.cores.ownersOf(key, peers, undefined, this.#upstream.isServerUp);
+        for (const targetId of live.slice(0, settings.serversPerParentMax))
+          hops.push({ targetId, kind: "parent" });
+      }
+    }
+    if (originId !== undefined) hops.push({ targetId: originId, kind: "origin" });
+    return hops;
+  }
+
+  #setSnapshot(snapshot: MapSnapshot): void {
+    this.#snapshot = snapshot;
+    this.#upstream.setSnapshot(snapshot);
+  }
+
+  #purge({ purgeSeq, request }: PurgeEntry): void {
+    const property = this.#properties.get(request.propertyId);
+    const keys = request.urls.flatMap((url) => {
+      const target = /^https?:\/\/[^/]+(.*)$/.exec(url)?.[1] ?? "/";
+      return property === undefined ? [] : purgeKeys(url, policyFor(property, target));
+    });
+    this.#purges.apply(purgeSeq, request.propertyId, keys, request.tags, request.mode);
+    let removed = 0;
+    for (const [key, variants] of this.#cache) {
+      const kept = variants.filter((one) => this.#purges.stateOf(request.propertyId, key, one) !== "hard");
+      removed += variants.length - kept.length;
+      if (kept.length > 0) this.#cache.set(key, kept);
+      else this.#cache.delete(key);
+    }
+    this.#stage.statistics.count("purge", "applied");
+    this.#acknowledge(purgeSeq, removed, 1);
+  }
+
+  #acknowledge(purgeSeq: number, removed: number, attempts: number): void {
+    exchange<true>({
+      from: this.host,
+      to: this.#control.host,
+      label: "ack",
+      timeoutMs: 3_000,
+      serve: (respond) => {
+        this.#control.acknowledge({ purgeSeq, serverId: this.host.id as ServerId, removed });
+        respond(true);
+      },
+      done: (outcome) => {
+        if (outcome.kind !== "answer" && attempts < 3)
+          this.host.after(500, "ack-again", () => this.#acknowledge(purgeSeq, removed, attempts + 1));
+      },
+    });
+  }
+
+  #report(): void {
+    const { reportMs } = this.#stage.settings;
+    const report: ServerReport = serverReportOf(
+      this.#stage,
+      this.host,
+      this.#upstream,
+      this.follower.applied,
+      (this.#requests * 1_000) / reportMs,
+    );
+    this.#requests = 0;
+    exchange<true>({
+      from: this.host,
+      to: this.#control.host,
+      label: "report",
+      timeoutMs: 2 * reportMs,
+      serve: (respond) => {
+        this.#control.report(report);
+        respond(true);
+      },
+      done: () => {},
+    });
+    this.host.after(reportMs, "report", () => this.#report());
+  }
+}
+
+const AGE: ReadonlySet<string> = new Set(["age"]);
+const CACHE_STATUS: ReadonlySet<string> = new Set(["cache-status"]);

@@ -1,0 +1,171 @@
+/** The mapping process: the engine with its feed, reports and probes; publishes through control by compare-and-set. */
+import type { ClusterId, MapSnapshot, MonotonicMs, ServerId } from "#kit";
+import type { ClientNetworkInput } from "../../mapping/core/cluster-map.ts";
+import type { MapEngine } from "../../mapping/core/engine.ts";
+import type { ControlStore, PutResult } from "./control-store.ts";
+import { DocumentFollower } from "./document-follower.ts";
+import { epochOf, exchange, type Host, type Program } from "./host.ts";
+import { Probes } from "./probes.ts";
+import type { Stage } from "./stage.ts";
+
+/** Wait before the newest map is offered again after control did not answer, ms. */
+const PUBLISH_AGAIN_MS = 1_000;
+const PUBLISH_TIMEOUT_MS = 2_000;
+/** Noise of a ping beside the network's own: standard deviation as a share. */
+const FEED_NOISE_RATIO = 0.03;
+
+export class Mapper implements Program {
+  readonly host: Host;
+  readonly follower: DocumentFollower;
+  readonly #stage: Stage;
+  readonly #control: ControlStore;
+  readonly #networks: readonly ClientNetworkInput[];
+  #engine!: MapEngine;
+  #probes!: Probes;
+  #waiting: MapSnapshot | undefined;
+  #isPublishing = false;
+  /** Version of the map document that control holds, as far as is known. */
+  #version = 0;
+  #previous: MapSnapshot | undefined;
+  #timerAt = Number.POSITIVE_INFINITY;
+
+  constructor(stage: Stage, host: Host, control: ControlStore, networks: readonly ClientNetworkInput[]) {
+    this.#stage = stage;
+    this.host = host;
+    this.#control = control;
+    this.#networks = networks;
+    this.follower = new DocumentFollower(host, control, ["map", "report"], {
+      onDocument: (_kind, _id, body, version) => {
+        this.#version = Math.max(this.#version, version);
+        this.#previous ??= body as MapSnapshot;
+      },
+      onReport: (report) => this.#engine.handleReport(report, host.now),
+      onApplied: () => {},
+    });
+  }
+
+  get snapshot(): MapSnapshot | undefined {
+    return this.#engine.snapshot;
+  }
+
+  start(): void {
+    const { now } = this.host;
+    this.#waiting = undefined;
+    this.#isPublishing = false;
+    this.#version = 0;
+    this.#previous = undefined;
+    this.#timerAt = Number.POSITIVE_INFINITY;
+    this.#engine = this.#stage.cores.mapEngine((at: MonotonicMs) => epochOf(at));
+    this.follower.start();
+    if (this.#previous !== undefined) this.#engine.handlePrevious(this.#previous, now);
+    this.#engine.handleTopology(this.#stage.topology, now);
+    this.#engine.handleClientNetworks(this.#networks, now);
+    const watched = this.#stage.topology.clusters.filter(
+      (one) => one.role === "edge" || one.role === "parent" || one.role === "relay",
+    );
+    this.#probes = new Probes(this.host, this.#stage.settings.mapperLiveness, (event) => {
+      this.host.note(`takes ${event.id} for ${event.state} (${event.reason})`);
+      if (event.state === "down") this.#stage.incidents.handleDetected(this.host.id, event.id, this.host.now);
+      this.#engine.handleLiveness(event.id as ServerId, event.state === "up", this.host.now);
+      this.#turn();
+    });
+    this.#probes.watch(watched.flatMap((one) => one.servers.map((server) => server.serverId)));
+    this.#feed(this.host.env.random.split(`feed/${this.host.incarnation}`));
+    this.#turn();
+  }
+
+  /** Each client network pings each edge cluster; what nobody answers is a lost sample. */
+  #feed(random: Stage["random"]): void {
+    const { topology, network, hosts, settings } = this.#stage;
+    const { now } = this.host;
+    for (const { clientNetworkId } of this.#networks)
+      for (const cluster of topology.clusters) {
+        if (cluster.role !== "edge") continue;
+        const thereMs = network.datagram(clientNetworkId, cluster.clusterId);
+        const backMs = network.datagram(cluster.clusterId, clientNetworkId);
+        const isAnswered = cluster.servers.some((server) => hosts.get(server.serverId)?.state !== "gone");
+        const rttMs =
+          thereMs === undefined || backMs === undefined || !isAnswered
+            ? null
+            : Math.max(0.1, (thereMs + backMs) * (1 + Math.abs(random.normal(0, FEED_NOISE_RATIO))));
+        this.#engine.handleSample({
+          from: clientNetworkId,
+          to: cluster.clusterId as ClusterId,
+          rttMs,
+          at: now,
+        });
+      }
+    this.host.after(settings.feedMs, "feed", () => this.#feed(random));
+  }
+
+  #turn(): void {
+    const { now } = this.host;
+    this.#engine.handleTimeout(now);
+    for (let event = this.#engine.pollEvent(); event; event = this.#engine.pollEvent()) {
+      if (event.type === "refused") {
+        this.#stage.statistics.count("map-refused", event.problems[0]?.reason ?? "unknown");
+        this.host.note(`map refused: ${event.problems.map((problem) => problem.detail).join("; ")}`);
+        continue;
+      }
+      this.#stage.statistics.count("map", event.reason);
+      this.#judgeQuota(event.snapshot);
+      this.#waiting = event.snapshot;
+    }
+    this.#publish();
+    const next = this.#engine.pollTimeout();
+    if (next === undefined || next >= this.#timerAt) return;
+    this.#timerAt = next;
+    this.host.after(next - now, "engine", () => {
+      if (this.#timerAt !== next) return;
+      this.#timerAt = Number.POSITIVE_INFINITY;
+      this.#turn();
+    });
+  }
+
+  #publish(): void {
+    const snapshot = this.#waiting;
+    if (snapshot === undefined || this.#isPublishing) return;
+    this.#isPublishing = true;
+    const expected = this.#version;
+    exchange<PutResult>({
+      from: this.host,
+      to: this.#control.host,
+      label: "publish",
+      timeoutMs: PUBLISH_TIMEOUT_MS,
+      serve: (respond) => respond(this.#control.put("map", "world", snapshot, expected)),
+      done: (outcome) => {
+        this.#isPublishing = false;
+        if (outcome.kind !== "answer") {
+          this.#stage.statistics.count("publish", "unanswered");
+          this.host.after(PUBLISH_AGAIN_MS, "publish-again", () => this.#publish());
+          return;
+        }
+        this.#version = Math.max(this.#version, outcome.value.version);
+        this.#stage.statistics.count("publish", outcome.value.outcome);
+        if (outcome.value.outcome === "appended" && this.#waiting === snapshot) this.#waiting = undefined;
+        this.#publish();
+      },
+    });
+  }
+
+  /** Invariant quota-exceeded, counted anew from the topology. */
+  #judgeQuota(snapshot: MapSnapshot): void {
+    const edges = this.#stage.topology.clusters.filter((one) => one.role === "edge");
+    const capacity = (clusters: typeof edges): number =>
+      clusters.reduce(
+        (sum, one) => sum + one.servers.reduce((part, server) => part + server.capacityPerSecond, 0),
+        0,
+      );
+    const total = capacity(edges);
+    const out = capacity(edges.filter((one) => snapshot.suspended[one.clusterId] === true));
+    const regions = Map.groupBy(edges, (one) => one.regionId);
+    const largest = Math.max(...[...regions.values()].map(capacity));
+    const quota = Math.min(Math.max(0.1 * total, largest), 0.5 * total);
+    this.#stage.judge.check(
+      "quota-exceeded",
+      this.host.now,
+      out <= quota + 1e-6,
+      () => `map ${snapshot.mapVersion} suspends ${out} of ${total} requests/s, the quota is ${quota}`,
+    );
+  }
+}

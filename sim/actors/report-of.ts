@@ -1,0 +1,57 @@
+/** The report that a server makes of itself each second (kit/documents/server-report.ts). */
+import type { LinkReport, ServerId, ServerReport } from "#kit";
+import { epochOf, type Host } from "./host.ts";
+import type { Stage } from "./stage.ts";
+import type { Upstream } from "./upstream.ts";
+
+export function serverReportOf(
+  stage: Stage,
+  host: Host,
+  upstream: Upstream,
+  applied: Readonly<Record<string, number>>,
+  requestsPerSecond: number,
+): ServerReport {
+  const cluster = stage.clusterOf.get(host.id);
+  if (cluster === undefined) throw new RangeError(`Server ${host.id} is in no cluster`);
+  return {
+    serverId: host.id as ServerId,
+    clusterId: cluster.clusterId,
+    role: cluster.role,
+    incarnation: String(host.incarnation),
+    atEpochMs: Math.round(epochOf(host.now)),
+    state: "ready",
+    requestsPerSecond,
+    activeRequests: 0,
+    cacheBytes: 0,
+    cacheObjects: 0,
+    properties: {},
+    links: linksOf(upstream),
+    applied,
+  };
+}
+
+/** One report for each pair and relay; of several servers of a cluster the one with the most samples, unless it has failed. */
+function linksOf(upstream: Upstream): LinkReport[] {
+  const byPair = new Map<string, LinkReport>();
+  for (const { clusterId, states } of upstream.linkStates()) {
+    for (const state of states) {
+      if (state.srttMs === undefined) continue;
+      const link: LinkReport = {
+        toClusterId: clusterId,
+        via: state.via,
+        srttMs: Math.min(60_000, state.srttMs),
+        rttvarMs: Math.min(60_000, state.rttvarMs),
+        lossRatio: state.isFailed ? 1 : state.lossRatio,
+        samples: state.samples,
+      };
+      const key = `${clusterId}|${state.via ?? ""}`;
+      const known = byPair.get(key);
+      const isBetter =
+        known === undefined ||
+        (known.lossRatio === 1 && link.lossRatio < 1) ||
+        (link.samples > known.samples && !(link.lossRatio === 1 && known.lossRatio < 1));
+      if (isBetter) byPair.set(key, link);
+    }
+  }
+  return [...byPair.values()];
+}

@@ -1,0 +1,71 @@
+/** How long each part may take to notice and to recover, derived from the settings: what the invariants hold it to. */
+import type { LivenessSettings } from "#kit";
+
+export interface Bounds {
+  /** From a death to "down" at a name server, ms. */
+  readonly nameServerDownMs: number;
+  /** From life to "up" again, ms. */
+  readonly nameServerUpMs: number;
+  /** Longest TTL of an address answer, ms. */
+  readonly ttlMs: number;
+  /** From a death until no client asks the dead server, ms. */
+  readonly clientMs: number;
+  /** From a cut path to another one, ms, beside its own round trips. */
+  readonly pathMs: number;
+  /** From a dead parent, relay or link until requests go round it, ms. */
+  readonly upstreamMs: number;
+  /** From the end of all faults until everything has converged, ms. */
+  readonly convergeMs: number;
+}
+
+export interface BoundsInput {
+  readonly nameServerLiveness: LivenessSettings;
+  readonly upstreamLiveness: LivenessSettings;
+  readonly ttlSecondsMax: number;
+  /** Longest round trip of the world, ms. */
+  readonly rttMsMax: number;
+  readonly clientConnectMs: number;
+  readonly clientResponseMs: number;
+  readonly probeIntervalMs: number;
+  readonly probeTimeoutMs: number;
+  readonly probeLossesMax: number;
+  readonly warmUpIntervalMs: number;
+  readonly convergeMs: number;
+}
+
+/** Queueing and retransmission of one message beyond its round trip, ms. */
+const SLACK_MS = 400;
+
+/** The monitor's own worst case (kit/liveness.ts) with jitter, travel and slack. */
+export function downBoundMs(settings: LivenessSettings, rttMs: number): number {
+  const { intervalMs, timeoutMs, downThreshold, jitterRatio = 0 } = settings;
+  const interval = intervalMs * (1 + jitterRatio);
+  return interval + timeoutMs + (downThreshold - 1) * Math.max(interval, timeoutMs) + rttMs + SLACK_MS;
+}
+
+/** A probe in flight is lost, then as many good ones as it takes, with one retransmission. */
+export function upBoundMs(settings: LivenessSettings, rttMs: number): number {
+  const { intervalMs, timeoutMs, okThreshold, jitterRatio = 0 } = settings;
+  return timeoutMs + (okThreshold + 2) * intervalMs * (1 + jitterRatio) + 2 * rttMs + SLACK_MS;
+}
+
+export function boundsOf(input: BoundsInput): Bounds {
+  const { rttMsMax, clientConnectMs, clientResponseMs } = input;
+  const nameServerDownMs = downBoundMs(input.nameServerLiveness, rttMsMax);
+  const ttlMs = input.ttlSecondsMax * 1_000;
+  // A probe is due, times out, the next one comes soon and times out too; a probe may wait for a cold connection.
+  const pathMs =
+    input.probeIntervalMs +
+    input.probeLossesMax * (input.probeTimeoutMs + 2 * rttMsMax + input.warmUpIntervalMs) +
+    SLACK_MS;
+  const clientTriesMs = 2 * (clientConnectMs + clientResponseMs) + SLACK_MS;
+  return {
+    nameServerDownMs,
+    nameServerUpMs: upBoundMs(input.nameServerLiveness, rttMsMax),
+    ttlMs,
+    clientMs: nameServerDownMs + ttlMs + rttMsMax + SLACK_MS,
+    pathMs,
+    upstreamMs: Math.max(pathMs, downBoundMs(input.upstreamLiveness, rttMsMax)) + clientTriesMs,
+    convergeMs: input.convergeMs,
+  };
+}

@@ -1,0 +1,75 @@
+/**
+ * The seam: every production core that the actors use, as a factory. A test plants a bug by handing over another one, and the
+ * simulator must find it.
+ */
+import type { EpochMs, LivenessMonitor, LivenessSettings, MonotonicMs } from "#kit";
+import { LivenessMonitor as KitLivenessMonitor } from "#kit";
+import { decideApply } from "../control/core/apply.ts";
+import { decideActivate, decideAppend, decideWatchStart } from "../control/core/document-log.ts";
+import { decideRequest, decideResponse } from "../edge/core/decide.ts";
+import { ownersOf } from "../edge/core/owner.ts";
+import { PurgeIndex } from "../edge/core/purge-index.ts";
+import { answerAddresses } from "../mapping/core/answer.ts";
+import { MapEngine } from "../mapping/core/engine.ts";
+import { PathChooser, type PathChooserSettings } from "../transport/core/path-chooser.ts";
+
+/** What of a monitor the actors use. */
+export type Liveness = Pick<
+  LivenessMonitor,
+  | "setTargets"
+  | "pollTransmit"
+  | "handleProbeResult"
+  | "handleTimeout"
+  | "handlePassive"
+  | "pollEvent"
+  | "pollTimeout"
+  | "isUp"
+>;
+
+/** What of a chooser the actors use. */
+export type Chooser = Pick<
+  PathChooser,
+  | "setRelays"
+  | "choose"
+  | "alternative"
+  | "handleProbeResult"
+  | "handleProbeConnecting"
+  | "handleFailure"
+  | "handleUpperBound"
+  | "handleTimeout"
+  | "pollTransmit"
+  | "pollTimeout"
+  | "pollEvent"
+  | "states"
+>;
+
+export interface SimCores {
+  /** @param nodeId who watches, so that a bug can be planted in one node only */
+  readonly liveness: (settings: LivenessSettings, nodeId: string) => Liveness;
+  readonly decideApply: typeof decideApply;
+  readonly decideAppend: typeof decideAppend;
+  readonly decideActivate: typeof decideActivate;
+  readonly decideWatchStart: typeof decideWatchStart;
+  readonly decideRequest: typeof decideRequest;
+  readonly decideResponse: typeof decideResponse;
+  readonly ownersOf: typeof ownersOf;
+  readonly purgeIndex: (nodeId: string) => PurgeIndex;
+  readonly answerAddresses: typeof answerAddresses;
+  readonly mapEngine: (epochOf: (now: MonotonicMs) => EpochMs) => MapEngine;
+  readonly pathChooser: (settings: Partial<PathChooserSettings>, now: MonotonicMs, nodeId: string) => Chooser;
+}
+
+export const productionCores: SimCores = {
+  liveness: (settings) => new KitLivenessMonitor(settings),
+  decideApply,
+  decideAppend,
+  decideActivate,
+  decideWatchStart,
+  decideRequest,
+  decideResponse,
+  ownersOf,
+  purgeIndex: () => new PurgeIndex(),
+  answerAddresses,
+  mapEngine: (epochOf) => new MapEngine({ epochOf }),
+  pathChooser: (settings, now) => new PathChooser(settings, now),
+};
