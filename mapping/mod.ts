@@ -1,4 +1,5 @@
 /** The map: measurements in, snapshots out, and what a snapshot answers. */
+export { mappingSettings, type Setting } from "./config.ts";
 export {
   type Allocation,
   type AllocationReason,

@@ -17,7 +17,7 @@ describe("round-trip time", () => {
     expect(estimate?.rttMs).toBeLessThan(51);
   });
   test("a longer path is found once the window has moved", () => {
-    const estimator = fed([...new Array<number>(24).fill(50), ...new Array<number>(24).fill(120)]);
+    const estimator = fed(Array.from({ length: 48 }, (_, n) => (n < 24 ? 50 : 120)));
     expect(estimator.estimate("a", "b", at(48_000))?.rttMs).toBe(120);
   });
   test("unknown and forgotten pairs have none", () => {
