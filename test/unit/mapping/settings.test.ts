@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { mappingSettings } from "../../../mapping/config.ts";
+import { mappingSettings } from "#mapping";
 
 test("every default lies in its range, every name stands once", () => {
   for (const { name, value, min, max } of mappingSettings)
