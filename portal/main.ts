@@ -40,6 +40,10 @@ function parseListen(text: string): { readonly host: string; readonly port: numb
   return host === undefined || port > 65_535 ? undefined : { host, port };
 }
 
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
 /** A secret, taken out of the environment so that no child inherits it. */
 function takeSecret(name: string): string | undefined {
   const value = process.env[name];
@@ -79,7 +83,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   try {
     accounts = parseAccounts(stated);
   } catch (error) {
-    return refuse(error instanceof Error ? error.message : String(error));
+    return refuse(messageOf(error));
   }
 
   installWanFromEnvironment();
@@ -87,15 +91,13 @@ export async function main(argv: readonly string[]): Promise<number> {
   try {
     mkdirSync(values.state, { recursive: true });
   } catch (error) {
-    return refuse(
-      `--state: cannot make ${JSON.stringify(values.state)}: ${error instanceof Error ? error.message : error}`,
-    );
+    return refuse(`--state: cannot make ${JSON.stringify(values.state)}: ${messageOf(error)}`);
   }
   let client: ControlClient;
   try {
     client = new ControlClient({ url: values.control, token, nodeId: "portal", dial, logger });
   } catch (error) {
-    return refuse(error instanceof Error ? error.message : String(error));
+    return refuse(messageOf(error));
   }
   const portal = await createPortal({
     control: client,
@@ -122,7 +124,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   void webBuild({ logger, timeoutMs: settings.buildTimeoutMs }).then(
     (directory) => portal.setPage({ kind: "ready", directory }),
     (error: unknown) => {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = messageOf(error);
       logger.error("web-build-failed", { error });
       portal.setPage({ kind: "failed", reason });
     },

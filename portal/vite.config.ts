@@ -1,5 +1,5 @@
 /** How the page is built: one script, one style sheet, no inline script (the content security policy forbids it). */
-import preact from "@preact/preset-vite";
+import preactPreset from "@preact/preset-vite";
 import { join } from "node:path";
 import { defineConfig } from "vite";
 
@@ -7,7 +7,7 @@ export default defineConfig({
   root: join(import.meta.dirname, "web"),
   base: "/",
   publicDir: false,
-  plugins: [preact({ devToolsEnabled: false, prefreshEnabled: false })],
+  plugins: [preactPreset({ devToolsEnabled: false, prefreshEnabled: false })],
   build: {
     target: "es2023",
     modulePreload: false,

@@ -44,6 +44,7 @@ export function parseAccounts(text: string): readonly StatedAccount[] {
     if (!(error instanceof Error)) throw error;
     const { path, expected } = error as Error & { path?: readonly (string | number)[]; expected?: string };
     const place = path === undefined || path.length === 0 ? "the list" : path.join(".");
+    // oxlint-disable-next-line eslint/preserve-caught-error -- the cause holds the refused value, perhaps a password
     throw new Error(
       `ISOCHRONE_PORTAL_ACCOUNTS: ${place}: expected ${expected ?? "a list of {name, password, customerId}"}`,
     );

@@ -100,7 +100,7 @@ export class TrafficLedger {
   handleReport(report: ServerReport, now: MonotonicMs): void {
     let ofServer = this.#pairs.get(report.serverId);
     if (ofServer === undefined) this.#pairs.set(report.serverId, (ofServer = new Map()));
-    for (const [propertyId, counters] of Object.entries(report.properties) as [string, PropertyCounters][]) {
+    for (const [propertyId, counters] of Object.entries<PropertyCounters>(report.properties)) {
       const pair = ofServer.get(propertyId);
       if (pair !== undefined) {
         this.#handleNext(pair, report.incarnation, counters, now);
@@ -168,7 +168,11 @@ export class TrafficLedger {
     const isFine = windowMs <= FINE_MS * FINE_BINS;
     const binMs = isFine ? FINE_MS : COARSE_MS;
     const ring = isFine ? graph?.fine : graph?.coarse;
-    return { binMs, bins: ring?.read(now - windowMs, now) ?? [] };
+    // A property without traffic so far has bins as well, all of them unknown.
+    return {
+      binMs,
+      bins: (ring ?? new RateRing(binMs, isFine ? FINE_BINS : COARSE_BINS)).read(now - windowMs, now),
+    };
   }
 
   #handleNext(pair: Pair, incarnation: string, counters: PropertyCounters, now: MonotonicMs): void {

@@ -3,8 +3,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom
 import type { SessionTable } from "../core/session-table.ts";
 import type { Hub } from "./hub.ts";
 
-export const loginResults = ["accepted", "refused", "limited", "busy"] as const;
-export type LoginResult = (typeof loginResults)[number];
+const loginResults = ["accepted", "refused", "limited", "busy"] as const;
 
 export class PortalMetrics {
   readonly registry = new Registry();

@@ -1,4 +1,5 @@
 /** The running picture: one state, the live stream, the graphs. */
+/* oxlint-disable oxc/no-async-endpoint-handlers -- Fastify awaits its handlers */
 import type { FastifyInstance } from "fastify";
 import { type PortalContext, sessionOf } from "./context.ts";
 import { noSuchProperty } from "./fault.ts";

@@ -1,4 +1,5 @@
 /** Properties: list, show, versions, validate, save, diff, activate. */
+/* oxlint-disable oxc/no-async-endpoint-handlers -- Fastify awaits its handlers */
 import type { FastifyInstance } from "fastify";
 import { type PortalContext, sessionOf } from "./context.ts";
 import { type Draft, PropertyDesk } from "./property-desk.ts";

@@ -50,7 +50,9 @@ export function App() {
             title={who.customerId === null ? "Operator: sees every property" : `Customer ${who.customerId}`}
           >
             {who.name}
-            {who.name === "operator" ? null : <small>{who.customerId ?? "operator"}</small>}
+            {who.name === (who.customerId ?? "operator") ? null : (
+              <small>{who.customerId ?? "operator"}</small>
+            )}
           </span>
           <button type="button" class="quiet" onClick={() => void logOut()}>
             Log out
@@ -86,10 +88,10 @@ function Connection() {
       ? "Reports of servers come in each second"
       : "Control cannot be reached: servers go on with what they have, nothing can be changed";
   return (
-    <span class={`connection ${state}`} title={title} role="status">
+    <output class={`connection ${state}`} title={title}>
       <i aria-hidden="true" />
       {label}
-    </span>
+    </output>
   );
 }
 

@@ -24,7 +24,7 @@ export function formatMs(ms: number | null | undefined): string {
 
 /** Bytes each second as bits: 8.4 Mbit/s. */
 export function formatBits(bytesPerSecond: number): string {
-  return `${scaled(bytesPerSecond * 8, 1_000, ["bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"])}`;
+  return scaled(bytesPerSecond * 8, 1_000, ["bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"]);
 }
 
 export function formatBytes(bytes: number | null): string {

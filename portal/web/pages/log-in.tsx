@@ -13,7 +13,7 @@ export function LogIn() {
     setBusy(true);
     setFault("");
     try {
-      await logIn(String(form.get("name")), String(form.get("password")));
+      await logIn(textOf(form, "name"), textOf(form, "password"));
     } catch (error) {
       setFault(messageOf(error));
       setBusy(false);
@@ -27,7 +27,7 @@ export function LogIn() {
           <h1>Isochrone</h1>
           <p class="muted">Your sites, close to everybody</p>
         </div>
-        <label for="name">Account</label>
+        <label htmlFor="name">Account</label>
         <input
           id="name"
           name="name"
@@ -37,7 +37,7 @@ export function LogIn() {
           required
           maxLength={63}
         />
-        <label for="password">Password</label>
+        <label htmlFor="password">Password</label>
         <input
           id="password"
           name="password"
@@ -55,4 +55,9 @@ export function LogIn() {
       </form>
     </main>
   );
+}
+
+function textOf(form: FormData, name: string): string {
+  const value = form.get(name);
+  return typeof value === "string" ? value : "";
 }

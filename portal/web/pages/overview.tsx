@@ -27,10 +27,10 @@ export function Overview() {
         </span>
       </div>
       {state.control === "disconnected" ? (
-        <p class="notice warn" role="status">
+        <output class="notice warn">
           Control cannot be reached. Servers go on with the documents that they have; this page shows what was
           last known.
-        </p>
+        </output>
       ) : null}
       <Cards state={state} />
       <section class="panel map-panel" aria-label="World map">

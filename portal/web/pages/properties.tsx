@@ -56,9 +56,9 @@ export function Properties() {
               <thead>
                 <tr>
                   <th>Property</th>
-                  {isOperator ? <th>Customer</th> : null}
-                  <th>Host names</th>
-                  <th>Class</th>
+                  {isOperator ? <th class="wide-only">Customer</th> : null}
+                  <th class="wide-only">Host names</th>
+                  <th class="wide-only">Class</th>
                   <th>In force</th>
                   <th>Servers</th>
                   <th class="number">Req/s</th>
@@ -70,15 +70,16 @@ export function Properties() {
                   <tr key={row.propertyId}>
                     <td>
                       <a href={`/properties/${row.propertyId}`}>{row.propertyId}</a>
+                      <small class="muted narrow-only">{row.hostnames[0]}</small>
                     </td>
-                    {isOperator ? <td>{row.customerId}</td> : null}
-                    <td>
+                    {isOperator ? <td class="wide-only">{row.customerId}</td> : null}
+                    <td class="wide-only">
                       {row.hostnames.slice(0, 2).join(", ")}
                       {row.hostnames.length > 2 ? (
                         <span class="muted"> and {row.hostnames.length - 2} more</span>
                       ) : null}
                     </td>
-                    <td>{row.trafficClass}</td>
+                    <td class="wide-only">{row.trafficClass}</td>
                     <td>
                       <VersionInForce row={row} />
                     </td>

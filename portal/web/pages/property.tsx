@@ -34,9 +34,9 @@ export function Property({ propertyId }: { propertyId: string }) {
   const [isBusy, setBusy] = useState(false);
   const [message, setMessage] = useState<Message | undefined>(undefined);
   const [conflict, setConflict] = useState<number | undefined>(undefined);
-  const area = useRef<HTMLTextAreaElement>(null);
+  const areaRef = useRef<HTMLTextAreaElement>(null);
   /** Answers may overtake each other: only the newest question's counts. */
-  const asked = useRef(0);
+  const askedRef = useRef(0);
 
   const refresh = useCallback(async (): Promise<PropertyDetail> => {
     const [newest, list] = await Promise.all([
@@ -52,14 +52,14 @@ export function Property({ propertyId }: { propertyId: string }) {
     async (
       draft: { text: string; format: Format } | { document: unknown },
     ): Promise<ValidateAnswer | undefined> => {
-      const question = ++asked.current;
+      const question = ++askedRef.current;
       try {
         const answer = await write<ValidateAnswer>("POST", `${path}/validate`, draft);
-        if (question !== asked.current) return undefined;
+        if (question !== askedRef.current) return undefined;
         setVerdict(answer);
         return answer;
       } catch (error) {
-        if (question === asked.current) setMessage({ kind: "bad", text: messageOf(error) });
+        if (question === askedRef.current) setMessage({ kind: "bad", text: messageOf(error) });
         return undefined;
       }
     },
@@ -99,13 +99,13 @@ export function Property({ propertyId }: { propertyId: string }) {
   }, [isDirty]);
 
   // Typing is checked when it pauses.
-  const pending = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
+  const pendingRef = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
   const edit = (next: string): void => {
     setText(next);
     setDirty(true);
     setMessage(undefined);
-    clearTimeout(pending.current);
-    pending.current = setTimeout(() => void validate({ text: next, format }), VALIDATE_AFTER_MS);
+    clearTimeout(pendingRef.current);
+    pendingRef.current = setTimeout(() => void validate({ text: next, format }), VALIDATE_AFTER_MS);
   };
 
   const draft = readDraft(text, format, verdict);
@@ -113,7 +113,7 @@ export function Property({ propertyId }: { propertyId: string }) {
     const next = withValue(draft, at, value);
     setDirty(true);
     setMessage(undefined);
-    clearTimeout(pending.current);
+    clearTimeout(pendingRef.current);
     if (format === "json") {
       const nextText = `${JSON.stringify(next, null, 2)}\n`;
       setText(nextText);
@@ -189,7 +189,7 @@ export function Property({ propertyId }: { propertyId: string }) {
         format,
         detail?.latestVersion ?? version,
       );
-      area.current?.focus();
+      areaRef.current?.focus();
       return `Version ${version} is in the editor`;
     });
 
@@ -221,20 +221,20 @@ export function Property({ propertyId }: { propertyId: string }) {
         ) : (
           <span class="badge good">v{detail.activeVersion} in force</span>
         )}
-        <span class="muted" role="status">
+        <output class="muted">
           on {detail.rollout.applied} of {plural(detail.rollout.live, "server")}
-        </span>
+        </output>
         <a class="button" href={`/purge?property=${encodeURIComponent(propertyId)}`}>
           Purge…
         </a>
       </div>
-      {message === undefined ? null : (
+      {message === undefined || conflict !== undefined ? null : (
         <p class={`notice ${message.kind}`} role={message.kind === "bad" ? "alert" : "status"}>
           {message.text}
         </p>
       )}
       {conflict === undefined ? null : (
-        <div class="notice warn actions">
+        <div class="notice warn actions" role="alert">
           <span>
             Somebody else saved version {conflict} while version {base} was edited here.
           </span>
@@ -262,7 +262,7 @@ export function Property({ propertyId }: { propertyId: string }) {
             <h2>Configuration</h2>
             {isDirty ? <span class="badge warn">changed</span> : null}
             <span class="grow" />
-            <div class="choice" role="group" aria-label="Format of the text">
+            <fieldset class="choice" aria-label="Format of the text">
               {(["json", "yaml"] as const).map((one) => (
                 <button
                   key={one}
@@ -274,17 +274,17 @@ export function Property({ propertyId }: { propertyId: string }) {
                   {one.toUpperCase()}
                 </button>
               ))}
-            </div>
+            </fieldset>
           </div>
           <Fields draft={draft} faults={faults} isDisabled={draft === undefined || isBusy} change={change} />
           <details class="source" open>
             <summary>Whole document</summary>
-            <label class="visually-hidden" for="source">
+            <label class="visually-hidden" htmlFor="source">
               Document as {format.toUpperCase()}
             </label>
             <textarea
               id="source"
-              ref={area}
+              ref={areaRef}
               rows={22}
               spellcheck={false}
               autocapitalize="none"
@@ -301,7 +301,7 @@ export function Property({ propertyId }: { propertyId: string }) {
                   <button
                     type="button"
                     class="line"
-                    onClick={() => selectLine(area.current, fault.line ?? 1)}
+                    onClick={() => selectLine(areaRef.current, fault.line ?? 1)}
                   >
                     line {fault.line}
                   </button>
@@ -326,7 +326,7 @@ export function Property({ propertyId }: { propertyId: string }) {
             ) : (
               <p class="fault">{plural(faults.length, "fault")} to mend first.</p>
             )}
-            <label for="note">Note for the list of versions</label>
+            <label htmlFor="note">Note for the list of versions</label>
             <input
               id="note"
               value={note}

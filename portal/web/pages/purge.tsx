@@ -95,7 +95,7 @@ export function Purge({ chosen }: { chosen: string | undefined }) {
       </div>
       <div class="columns">
         <form class="panel form" onSubmit={(event) => void submit(event)}>
-          <label for="property">Property</label>
+          <label htmlFor="property">Property</label>
           <select
             id="property"
             value={propertyId}
@@ -107,7 +107,7 @@ export function Purge({ chosen }: { chosen: string | undefined }) {
               </option>
             ))}
           </select>
-          <label for="urls">URLs, one a line</label>
+          <label htmlFor="urls">URLs, one a line</label>
           <textarea
             id="urls"
             rows={6}
@@ -116,7 +116,7 @@ export function Purge({ chosen }: { chosen: string | undefined }) {
             placeholder={property === undefined ? "" : `https://${property.hostnames[0] ?? ""}/index.html`}
             onInput={(event) => setUrls(event.currentTarget.value)}
           />
-          <label for="tags">Tags (Surrogate-Key, Cache-Tag)</label>
+          <label htmlFor="tags">Tags (Surrogate-Key, Cache-Tag)</label>
           <input
             id="tags"
             value={tags}
@@ -165,7 +165,7 @@ function Progress({ run }: { run: Run }) {
   const removed = [...run.acks.values()].reduce((sum, ack) => sum + ack.removed, 0);
   return (
     <>
-      <p class="purge-sum" role="status">
+      <output class="purge-sum">
         <strong>
           {acked}/{expected}
         </strong>{" "}
@@ -173,7 +173,7 @@ function Progress({ run }: { run: Run }) {
         {run.done === undefined ? null : (
           <small class="muted"> · {plural(removed, "object")} forgotten</small>
         )}
-      </p>
+      </output>
       <progress max={Math.max(1, expected)} value={acked} aria-label="Servers that have acknowledged" />
       {run.failure === "" ? null : <p class="fault">{run.failure}</p>}
       {run.done !== undefined && run.done.acked < run.done.expected ? (

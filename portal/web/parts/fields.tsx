@@ -158,7 +158,7 @@ function OneField({
   const set = (next: unknown): void => change(field.path, next);
   return (
     <div class={fault === undefined ? "field" : "field wrong"}>
-      <label for={id}>
+      <label htmlFor={id}>
         {field.label}
         {field.kind === "seconds" && typeof value === "number" && value >= 60 ? (
           <small> {formatSeconds(value)}</small>
@@ -202,6 +202,7 @@ function OneField({
           role="switch"
           {...described}
           checked={typeof value === "boolean" ? value : field.fallback}
+          aria-checked={typeof value === "boolean" ? value : field.fallback}
           onChange={(event) => set(event.currentTarget.checked)}
         />
       )}

@@ -41,7 +41,7 @@ export function Graphs({ propertyId }: { propertyId: string | null }) {
     <section class="panel graphs">
       <div class="panel-head">
         <h2>Traffic</h2>
-        <div class="choice" role="group" aria-label="Time shown">
+        <fieldset class="choice" aria-label="Time shown">
           <button
             type="button"
             aria-pressed={window === "ten-minutes"}
@@ -52,7 +52,7 @@ export function Graphs({ propertyId }: { propertyId: string | null }) {
           <button type="button" aria-pressed={window === "hour"} onClick={() => setWindow("hour")}>
             1 hour
           </button>
-        </div>
+        </fieldset>
       </div>
       <div class="graph-pair">
         <Graph
@@ -87,12 +87,10 @@ interface GraphProps {
 }
 
 function Graph({ name, times, values, colour, format, ceiling }: GraphProps) {
-  const box = useRef<HTMLDivElement>(null);
-  const plot = useRef<uPlot | undefined>(undefined);
+  const boxRef = useRef<HTMLDivElement>(null);
+  const plotRef = useRef<uPlot | undefined>(undefined);
   const [scheme, setScheme] = useState(0);
-  const data: uPlot.AlignedData = [[...times], [...values]];
-  const newest = useRef(data);
-  newest.current = data;
+  const [reading, setReading] = useState<{ at: number; value: number | null } | undefined>(undefined);
 
   useEffect(() => {
     const media = matchMedia("(prefers-color-scheme: dark)");
@@ -102,7 +100,7 @@ function Graph({ name, times, values, colour, format, ceiling }: GraphProps) {
   }, []);
 
   useEffect(() => {
-    const parent = box.current;
+    const parent = boxRef.current;
     if (parent === null) return;
     // Colours are read from the style sheet, so the canvas follows the scheme.
     const probe = (property: string): string => {
@@ -126,7 +124,7 @@ function Graph({ name, times, values, colour, format, ceiling }: GraphProps) {
         legend: { show: false },
         cursor: { sync: { key: "traffic" }, drag: { x: false, y: false }, points: { size: 6 } },
         scales: {
-          x: { time: true, range: (_plot, first, last) => [Math.min(first, last - SHOWN_SECONDS_MIN), last] },
+          x: { time: true, range: (_plot, first, last) => timesShown(first, last) },
           y: { range: (_plot, _min, max) => [0, ceiling ?? Math.max(1, max * 1.1)] },
         },
         axes: [
@@ -168,24 +166,24 @@ function Graph({ name, times, values, colour, format, ceiling }: GraphProps) {
           ],
         },
       },
-      newest.current,
+      [[], []],
       parent,
     );
-    plot.current = made;
+    plotRef.current = made;
     const observer = new ResizeObserver(() => made.setSize({ width: parent.clientWidth, height: HEIGHT }));
     observer.observe(parent);
     return () => {
       observer.disconnect();
       made.destroy();
-      plot.current = undefined;
+      plotRef.current = undefined;
     };
   }, [colour, ceiling, scheme]);
 
+  // Also after the plot was made anew, which is why it names what the plot is made of.
   useEffect(() => {
-    plot.current?.setData(newest.current);
-  }, [times, values]);
+    plotRef.current?.setData([[...times], [...values]]);
+  }, [times, values, colour, ceiling, scheme]);
 
-  const [reading, setReading] = useState<{ at: number; value: number | null } | undefined>(undefined);
   const latest = values.findLast((value) => value !== null);
   return (
     <figure>
@@ -193,12 +191,22 @@ function Graph({ name, times, values, colour, format, ceiling }: GraphProps) {
         {name}
         <b>{reading === undefined ? format(latest) : format(reading.value)}</b>
         <small class="muted">
-          {reading === undefined ? (times.length === 0 ? "nothing yet" : "now") : clockSeconds(reading.at)}
+          {reading === undefined
+            ? latest === undefined
+              ? "no requests yet"
+              : "now"
+            : clockSeconds(reading.at)}
         </small>
       </figcaption>
-      <div ref={box} class="graph" role="img" aria-label={`${name}: ${format(latest)} now`} />
+      <div ref={boxRef} class="graph" aria-hidden="true" />
     </figure>
   );
+}
+
+/** Null (uPlot's word for "no data") or 0 before the first answer: the last minute. */
+function timesShown(first: number | null, last: number | null): [number, number] {
+  const end = last === null || last === 0 ? Date.now() / 1_000 : last;
+  return [Math.min(first ?? end, end - SHOWN_SECONDS_MIN), end];
 }
 
 const hourMinute = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });

@@ -87,11 +87,11 @@ function Confirm(props: {
   confirm: () => void;
 }) {
   const { path, version, activeVersion, close, confirm } = props;
-  const dialog = useRef<HTMLDialogElement>(null);
+  const dialogRef = useRef<HTMLDialogElement>(null);
   const [changes, setChanges] = useState<readonly Change[] | undefined>(undefined);
   const [fault, setFault] = useState("");
   useEffect(() => {
-    dialog.current?.showModal();
+    dialogRef.current?.showModal();
     if (activeVersion === null) {
       setChanges([]);
       return;
@@ -103,7 +103,7 @@ function Confirm(props: {
   }, [path, version, activeVersion]);
   const verb = verbOf(version, activeVersion);
   return (
-    <dialog ref={dialog} aria-labelledby="confirm-title" onClose={close}>
+    <dialog ref={dialogRef} aria-labelledby="confirm-title" onClose={close}>
       <h2 id="confirm-title">
         {verb === "Roll back" ? `Roll back to version ${version}?` : `Activate version ${version}?`}
       </h2>

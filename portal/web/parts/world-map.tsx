@@ -1,4 +1,5 @@
 /** The world, live: sites by role and state, and the links that content takes. */
+/* oxlint-disable jsx-a11y/prefer-tag-over-role -- SVG has no tags for these roles */
 import { type GeoPermissibleObjects, geoGraticule10, geoNaturalEarth1, geoPath } from "d3-geo";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { feature } from "topojson-client";
@@ -37,11 +38,11 @@ interface Tip {
 }
 
 export function WorldMap({ state }: { state: LiveState }) {
-  const box = useRef<HTMLDivElement>(null);
+  const boxRef = useRef<HTMLDivElement>(null);
   const [width, setWidth] = useState(960);
   const [tip, setTip] = useState<Tip | undefined>(undefined);
   useEffect(() => {
-    const parent = box.current;
+    const parent = boxRef.current;
     if (parent === null) return;
     const observer = new ResizeObserver(() => setWidth(Math.max(280, Math.round(parent.clientWidth))));
     observer.observe(parent);
@@ -88,7 +89,7 @@ export function WorldMap({ state }: { state: LiveState }) {
   const byId = new Map(sites.map((site) => [site.clusterId, site]));
   const isRelayOf = new Set(state.links.flatMap((link) => (link.via !== null ? [link.via] : [])));
   const show = (event: MouseEvent | FocusEvent, title: string, lines: readonly string[]): void => {
-    const parent = box.current?.getBoundingClientRect();
+    const parent = boxRef.current?.getBoundingClientRect();
     const target = (event.currentTarget as Element).getBoundingClientRect();
     if (parent === undefined) return;
     const [x, y] =
@@ -98,7 +99,7 @@ export function WorldMap({ state }: { state: LiveState }) {
   const hide = (): void => setTip(undefined);
 
   return (
-    <div class="map" ref={box}>
+    <div class="map" ref={boxRef}>
       <svg
         width={width}
         height={height}
@@ -147,16 +148,15 @@ export function WorldMap({ state }: { state: LiveState }) {
         </g>
       </svg>
       {tip === undefined ? null : (
-        <div
+        <output
           class={tip.x > width * 0.7 ? "tip left" : "tip"}
           style={{ left: `${tip.x}px`, top: `${tip.y}px` }}
-          role="status"
         >
           <b>{tip.title}</b>
           {tip.lines.map((line) => (
             <span key={line}>{line}</span>
           ))}
-        </div>
+        </output>
       )}
       <Legend />
     </div>

@@ -171,7 +171,7 @@ describe("rules for every route", () => {
     };
     expect(description.openapi).toBe("3.1.0");
     const operations = Object.values(description.paths).flatMap((one) => Object.values(one));
-    expect(operations.map((one) => one.operationId).sort()).toEqual(
+    expect(operations.map((one) => one.operationId ?? "").sort()).toEqual(
       [
         "activate",
         "diff",
