@@ -35,13 +35,15 @@ export function processSpecs(input: ProcessPlanInput): {
     place: Endpoint & { readonly clusterId: string },
     argv: readonly string[],
     env: Readonly<Record<string, string>>,
+    servicePort = place.port,
   ): ProcessSpec => ({
     role,
     id,
     clusterId: place.clusterId,
     city: cityOf.get(place.clusterId) ?? "",
     address: place.address,
-    port: place.port,
+    port: servicePort,
+    adminPort: place.port,
     argv,
     env: { ...env, ISOCHRONE_WAN: wanFileOf(place.clusterId) },
   });
@@ -75,7 +77,7 @@ export function processSpecs(input: ProcessPlanInput): {
         case "nameserver": {
           const dnsPort = topology.nameService.nameServers.find((one) => one.serverId === id)?.dnsPort ?? 53;
           const dns = ["dns", "--listen", `${place.address}:${dnsPort}`, "--admin", at(place), ...node];
-          others.push(spec("nameserver", id, place, dns, serverEnv));
+          others.push(spec("nameserver", id, place, dns, serverEnv, dnsPort));
           break;
         }
         case "service":

@@ -24,7 +24,10 @@ export interface ProcessSpec {
   readonly clusterId: string;
   readonly city: string;
   readonly address: string;
+  /** Where it does its work: DNS for a name server, HTTP for all others. */
   readonly port: number;
+  /** HTTP port of /livez, /readyz and /metrics. */
+  readonly adminPort: number;
   readonly argv: readonly string[];
   readonly env: Readonly<Record<string, string>>;
 }
@@ -38,6 +41,7 @@ export interface ProcessStatus {
   readonly city: string;
   readonly address: string;
   readonly port: number;
+  readonly adminPort: number;
   readonly pid: number | null;
   readonly state: ProcessState;
   readonly restarts: number;
@@ -213,6 +217,7 @@ export class Supervisor extends EventEmitter<SupervisorEvents> {
       city: spec.city,
       address: spec.address,
       port: spec.port,
+      adminPort: spec.adminPort,
       pid: child?.pid ?? null,
       state,
       restarts,
