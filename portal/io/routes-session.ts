@@ -2,6 +2,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { PASSWORD_CHARACTERS_MAX } from "../core/accounts.ts";
+import { addressKey } from "../core/address-key.ts";
 import type { PortalContext } from "./context.ts";
 import { Fault } from "./fault.ts";
 import { PasswordBookBusyError } from "./passwords.ts";
@@ -13,12 +14,6 @@ const ID_BYTES = 32;
 /** What the table knows a session by: whoever reads our memory or a dump of it cannot log in with it. */
 function keyOf(cookie: string): string {
   return createHash("sha256").update(cookie).digest("base64url");
-}
-
-/** The address that limits count by: a /64 for IPv6, since one machine owns all of it. */
-export function addressKey(address: string): string {
-  const plain = address.startsWith("::ffff:") ? address.slice(7) : address;
-  return plain.includes(":") ? plain.split(":").slice(0, 4).join(":") : plain;
 }
 
 /** Puts the session of the cookie on each request. */

@@ -3,7 +3,7 @@ import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import type { PropertyDetail, ValidateAnswer, VersionSummary } from "../../core/wire.ts";
 import { ApiError, messageOf, read, write } from "../api.ts";
 import { plural } from "../format.ts";
-import { withValue } from "../parts/draft.ts";
+import { withValue } from "../../core/draft-value.ts";
 import { Fields } from "../parts/fields.tsx";
 import { Graphs } from "../parts/graph.tsx";
 import { Versions } from "../parts/versions.tsx";

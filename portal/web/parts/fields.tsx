@@ -1,7 +1,7 @@
 /** The common fields of a property as a form over the same draft as the text. */
 import type { DraftFault } from "../../core/wire.ts";
 import { formatSeconds } from "../format.ts";
-import { valueAt } from "./draft.ts";
+import { valueAt } from "../../core/draft-value.ts";
 
 type Field = {
   readonly path: readonly string[];

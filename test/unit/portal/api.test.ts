@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { CustomerId } from "#kit";
 import { createLogger, systemClock } from "#kit/io";
 import { createPortal, type Portal } from "#portal";
-import { addressKey } from "../../../portal/io/routes-session.ts";
+import { addressKey } from "../../../portal/core/address-key.ts";
 import { FakeControl, news, report, shop, video } from "./fixtures.ts";
 
 let control: FakeControl;

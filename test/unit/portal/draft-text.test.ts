@@ -1,8 +1,8 @@
 /** The editor's text: what is wrong stands at its line. */
 import { describe, expect, it } from "vitest";
 import { ParseError, propertyDocument } from "#kit";
-import { faultOf, readDraft, writeDraft } from "../../../portal/io/draft-text.ts";
-import { valueAt, withValue } from "../../../portal/web/parts/draft.ts";
+import { faultOf, readDraft, writeDraft } from "#portal";
+import { valueAt, withValue } from "../../../portal/core/draft-value.ts";
 import { shop } from "./fixtures.ts";
 
 function faultIn(text: string, format: "json" | "yaml") {
