@@ -5,7 +5,7 @@ import { IsochroneError, ParseError } from "#kit";
 import { type FaultKind, faultKinds, isFaultKind } from "./core/faults.ts";
 import { faultHelp, formatReport } from "./core/report.ts";
 import { NoWorldError, readWorld } from "./io/world-source.ts";
-import { SECONDS_MIN, simulate } from "./simulation.ts";
+import { SECONDS_MIN, simulate, UnfitWorldError } from "./simulation.ts";
 
 const HELP = `Usage: isochrone sim [WORLD] --seed N [options]
 
@@ -78,7 +78,7 @@ export function main(argv: readonly string[]): Promise<number> {
       error instanceof BadUsage ||
       error instanceof NoWorldError ||
       error instanceof ParseError ||
-      error instanceof RangeError ||
+      error instanceof UnfitWorldError ||
       error instanceof IsochroneError ||
       (error instanceof Error && (error.name === "WorldError" || "code" in error));
     if (!isTheirs) return Promise.reject(error as Error);

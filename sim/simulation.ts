@@ -50,6 +50,14 @@ export interface SimOptions {
   readonly isReversed?: boolean;
 }
 
+/** The world lacks something without which nothing can be simulated. */
+export class UnfitWorldError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = "UnfitWorldError";
+  }
+}
+
 /** Shortest safety phase that has room for a fault after the warm-up, virtual seconds. */
 export const SECONDS_MIN = 30;
 const SECONDS_DEFAULT = 120;
@@ -64,7 +72,7 @@ interface Cast {
   readonly edges: ReadonlyMap<string, Edge>;
 }
 
-/** Runs one simulation. Throws RangeError for a world without edges, name servers or clients, or for bad options. */
+/** Runs one simulation. Throws UnfitWorldError for a world without edges, name servers, origins or demand; RangeError for bad options. */
 export function simulate(options: SimOptions): SimReport {
   const { world, seed } = options;
   const seconds = options.seconds ?? SECONDS_DEFAULT;
@@ -194,7 +202,7 @@ function setUp(options: SimOptions): { readonly stage: Stage; readonly cast: Cas
 
 function checkWorld(topology: TopologyDocument, world: World, served: number): void {
   const lacks = (what: string): never => {
-    throw new RangeError(`World "${world.name}" cannot be simulated: it has ${what}`);
+    throw new UnfitWorldError(`World "${world.name}" cannot be simulated: it has ${what}`);
   };
   const has = (role: string): boolean =>
     topology.clusters.some((one) => one.role === role && one.servers.length > 0);

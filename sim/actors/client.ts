@@ -50,7 +50,8 @@ export class Client implements Program {
 
   start(): void {
     // Servers are not announced before they are ready: users come when the first documents are everywhere.
-    if (this.#requestsPerSecond > 0) this.host.after(this.#stage.settings.usersFromMs, "users", () => this.#next());
+    if (this.#requestsPerSecond > 0)
+      this.host.after(this.#stage.settings.usersFromMs, "users", () => this.#next());
   }
 
   #next(): void {
@@ -107,7 +108,7 @@ export class Client implements Program {
         ),
       done: (outcome) => {
         const next = (reason: RequestReason): void => this.#ask(object, rest, isStale, tried, reason, end);
-        if (outcome.kind === "refused") next("connect-refused");
+        if (outcome.kind === "refused" || outcome.kind === "reset") next("connect-refused");
         else if (outcome.kind === "connect-timeout") next("connect-timeout");
         else if (outcome.kind === "timeout") next("response-timeout");
         else if (outcome.value.status === 421) end("misdirected", outcome.value);

@@ -149,7 +149,10 @@ export class Host {
 export type ExchangeOutcome<R> =
   /** `elapsedMs` counts from when it was sent, on an open connection. */
   | { readonly kind: "answer"; readonly value: R; readonly elapsedMs: number }
+  /** Nobody listens. */
   | { readonly kind: "refused" }
+  /** The connection was open, and its other end is gone. */
+  | { readonly kind: "reset" }
   | { readonly kind: "connect-timeout" }
   | { readonly kind: "timeout" };
 
@@ -177,6 +180,10 @@ export function exchange<R>(request: ExchangeRequest<R>): { readonly giveUp: () 
   one.start();
   return { giveUp: () => one.finish({ kind: "timeout" }) };
 }
+
+/** Retransmission timeouts, ms: Linux's lowest; one above the highest belongs to an exchange that was given up long ago. */
+const RTO_MIN_MS = 200;
+const RTO_MAX_MS = 60_000;
 
 class Exchange<R> {
   readonly #request: ExchangeRequest<R>;
@@ -236,8 +243,8 @@ class Exchange<R> {
     if (this.#isDone) return;
     this.#sentAt = from.now;
     from.after(timeoutMs, `${label}-timeout`, () => this.finish({ kind: "timeout" }));
-    const refused = (host: Host) => (): void =>
-      this.#back(host, `${label}-refused`, () => this.finish({ kind: "refused" }));
+    const reset = (): void => this.finish({ kind: "reset" });
+    const resetByTarget = (): void => this.#back(to, `${label}-reset`, reset);
     const atTarget = (): void =>
       to.arrive(
         () =>
@@ -246,16 +253,15 @@ class Exchange<R> {
               this.finish({ kind: "answer", value, elapsedMs: from.now - this.#sentAt }),
             ),
           ),
-        refused(to),
+        resetByTarget,
       );
-    if (via === undefined) this.#travel(from.site, to, label, atTarget);
-    else
-      this.#travel(from.site, via, label, () =>
-        via.arrive(
-          () => this.#travel(via.site, to, label, atTarget),
-          () => this.#toSender(via.site, `${label}-refused`, () => this.finish({ kind: "refused" })),
-        ),
-      );
+    if (via === undefined) {
+      this.#travel(from.site, to, label, atTarget, resetByTarget);
+      return;
+    }
+    const resetByRelay = (): void => this.#toSender(via.site, `${label}-reset`, reset);
+    const atRelay = (): void => this.#travel(via.site, to, label, atTarget, resetByTarget);
+    this.#travel(from.site, via, label, () => via.arrive(atRelay, resetByRelay), resetByRelay);
   }
 
   /** From the target back to the sender, over the relay if there is one. */
@@ -279,10 +285,38 @@ class Exchange<R> {
     });
   }
 
-  #travel(site: string, to: Host, label: string, run: () => void): void {
+  /**
+   * One leg. On a stream what vanishes is sent again with doubling time-outs (RFC 6298, section 5), so a link that heals in time
+   * delivers late. A machine that was silent and is back knows nothing of the connection: it resets it.
+   */
+  #travel(site: string, to: Host, label: string, run: () => void, onReset?: () => void): void {
     const { network, queue } = to.env;
-    const isDatagram = this.#request.isDatagram === true;
-    const delayMs = isDatagram ? network.datagram(site, to.site) : network.stream(site, to.site);
-    if (delayMs !== undefined) queue.schedule(queue.now + delayMs, to.id, label, run);
+    if (this.#request.isDatagram === true) {
+      const delayMs = network.datagram(site, to.site);
+      if (delayMs !== undefined) queue.schedule(queue.now + delayMs, to.id, label, run);
+      return;
+    }
+    let timeoutMs = Math.max(RTO_MIN_MS, 1.5 * network.rttMs(site, to.site));
+    let wasGone = false;
+    const again = (): void => {
+      if (this.#isDone || timeoutMs > RTO_MAX_MS) return;
+      queue.schedule(queue.now + timeoutMs, to.id, `${label}-again`, transmit);
+      timeoutMs *= 2;
+    };
+    const transmit = (): void => {
+      const delayMs = network.stream(site, to.site);
+      if (delayMs === undefined) {
+        again();
+        return;
+      }
+      queue.schedule(queue.now + delayMs, to.id, label, () => {
+        if (to.state === "gone") {
+          wasGone = true;
+          again();
+        } else if (wasGone && onReset !== undefined) onReset();
+        else run();
+      });
+    };
+    transmit();
   }
 }

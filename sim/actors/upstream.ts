@@ -27,6 +27,8 @@ interface Target {
   /** Paths with an open connection, and when each was last used. */
   readonly warm: Map<Via, number>;
   readonly attempts: Set<Attempt>;
+  /** Paths that have failed and not recovered. */
+  readonly dead: Set<Via>;
   timerAt: number;
 }
 
@@ -38,6 +40,14 @@ export interface SendRequest<R> {
     outcome: { readonly kind: "answer"; readonly value: R; readonly via: Via } | { readonly kind: "failed" },
   ) => void;
 }
+
+/** Transport's words for how an exchange ended without an answer. */
+const codes = {
+  refused: "refused",
+  reset: "connection-lost",
+  "connect-timeout": "connect-timeout",
+  timeout: "headers-timeout",
+} as const;
 
 /** A path this long without damage must be usable, whatever hold a chooser had put on it (failedHoldMsMax and some). */
 const WHOLE_MS = 70_000;
@@ -147,17 +157,13 @@ export class Upstream {
           return;
         }
         target.warm.delete(via);
-        const code = isGivenUp
-          ? "path-failed"
-          : outcome.kind === "timeout"
-            ? "headers-timeout"
-            : outcome.kind;
+        const code = isGivenUp ? "path-failed" : codes[outcome.kind];
         statistics.count("upstream-failure", code);
-        if (code === "refused" || code === "connect-timeout") {
-          target.chooser?.handleFailure(via, at);
-          if (via === null) this.#probes.handlePassive(target.host.id, false);
-          this.#turn(target);
-        }
+        // Only opening a connection says something about the path: one that the peer had closed does not.
+        if (code === "refused" || code === "connect-timeout") target.chooser?.handleFailure(via, at);
+        if (code !== "headers-timeout" && code !== "path-failed" && via === null)
+          this.#probes.handlePassive(target.host.id, false);
+        this.#turn(target);
         // A silent server is slow, not gone: asking again would double its load.
         const isRepeatable =
           code !== "headers-timeout" && attempts < settings.attemptsMax && this.#budget.take(at);
@@ -197,8 +203,12 @@ export class Upstream {
           `path to ${target.host.id} now ${event.to ?? "direct"} (${event.reason}), was ${event.from ?? "direct"}`,
         );
       }
-      if (event.type === "failed") this.#giveUpOn(target, event.via);
+      if (event.type === "failed") {
+        target.dead.add(event.via);
+        target.warm.delete(event.via);
+      } else if (event.type === "recovered") target.dead.delete(event.via);
     }
+    this.#giveUpOnDeadPaths(target);
     const next = chooser.pollTimeout(now);
     if (next >= target.timerAt) return;
     target.timerAt = next;
@@ -236,12 +246,13 @@ export class Upstream {
     });
   }
 
-  /** Nothing crosses `via` any more: what has waited on it for a while is asked for elsewhere. */
-  #giveUpOn(target: Target, via: Via): void {
-    target.warm.delete(via);
+  /** What waits on a failed path is asked for elsewhere, if there is an elsewhere (transport/io/target.ts). */
+  #giveUpOnDeadPaths(target: Target): void {
+    const { now } = this.#host;
     for (const attempt of [...target.attempts]) {
-      const isSilent = this.#host.now - attempt.startedAt >= this.#stage.settings.pathSilenceMs;
-      if (attempt.via === via && isSilent) attempt.giveUp();
+      if (!target.dead.has(attempt.via)) continue;
+      if (now - attempt.startedAt < this.#stage.settings.pathSilenceMs) continue;
+      if (target.chooser?.alternative([attempt.via], now) !== undefined) attempt.giveUp();
     }
   }
 
@@ -262,6 +273,7 @@ export class Upstream {
       chooser: isMeasured ? this.#stage.cores.pathChooser({}, this.#host.now, this.#host.id) : undefined,
       warm: new Map(),
       attempts: new Set(),
+      dead: new Set(),
       timerAt: Number.POSITIVE_INFINITY,
     };
     this.#targets.set(serverId, target);

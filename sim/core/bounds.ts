@@ -12,8 +12,13 @@ export interface Bounds {
   readonly clientMs: number;
   /** From a cut path to another one, ms, beside its own round trips. */
   readonly pathMs: number;
-  /** From a dead parent, relay or link until requests go round it, ms. */
+  /**
+   * From a dead parent, relay or link until requests go round it, ms. A request that waits for a silent server is not given up
+   * before transport's limit for a response head, and others that want the same object wait with it.
+   */
   readonly upstreamMs: number;
+  /** What was under way when a fault ended may wait for so long, ms. */
+  readonly aftermathMs: number;
   /** From the end of all faults until everything has converged, ms. */
   readonly convergeMs: number;
 }
@@ -26,6 +31,7 @@ export interface BoundsInput {
   readonly rttMsMax: number;
   readonly clientConnectMs: number;
   readonly clientResponseMs: number;
+  readonly headersTimeoutMs: number;
   readonly probeIntervalMs: number;
   readonly probeTimeoutMs: number;
   readonly probeLossesMax: number;
@@ -65,7 +71,11 @@ export function boundsOf(input: BoundsInput): Bounds {
     ttlMs,
     clientMs: nameServerDownMs + ttlMs + rttMsMax + SLACK_MS,
     pathMs,
-    upstreamMs: Math.max(pathMs, downBoundMs(input.upstreamLiveness, rttMsMax)) + clientTriesMs,
+    upstreamMs:
+      Math.max(pathMs, downBoundMs(input.upstreamLiveness, rttMsMax)) +
+      input.headersTimeoutMs +
+      clientTriesMs,
+    aftermathMs: input.headersTimeoutMs + clientTriesMs,
     convergeMs: input.convergeMs,
   };
 }

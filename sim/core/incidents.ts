@@ -51,9 +51,6 @@ export interface Places {
   readonly clusterOf: (serverId: string) => string | undefined;
 }
 
-/** Time for what was under way when a fault ended, ms. */
-const AFTERMATH_MS = 12_000;
-
 export class Incidents {
   readonly all: Incident[] = [];
   readonly #bounds: Bounds;
@@ -122,23 +119,24 @@ export class Incidents {
         (other.endedAt ?? Number.POSITIVE_INFINITY) >= startedAt,
     );
     const ends = [incident, ...overlaps].map((one) => one.endedAt ?? Number.POSITIVE_INFINITY);
-    const whole = Math.max(...ends) + AFTERMATH_MS;
+    const { aftermathMs, clientMs, upstreamMs, ttlMs } = this.#bounds;
+    const whole = Math.max(...ends) + aftermathMs;
     if (overlaps.length > 0) return whole;
     switch (incident.fault.kind) {
       case "server-crash":
       case "cluster-loss":
       case "server-hang": {
         const role = this.#roleOfTarget(incident.fault);
-        const recoverMs = role === "edge" ? this.#bounds.clientMs + AFTERMATH_MS : this.#bounds.upstreamMs;
+        const recoverMs = role === "edge" ? clientMs + aftermathMs : upstreamMs;
         // A process that goes on where it stood answers what waited, late.
         return incident.fault.kind === "server-hang" && endedAt !== undefined
-          ? Math.max(startedAt + recoverMs, endedAt + AFTERMATH_MS)
+          ? Math.max(startedAt + recoverMs, endedAt + aftermathMs)
           : startedAt + recoverMs;
       }
       case "link-cut":
-        return startedAt + this.#bounds.upstreamMs;
+        return startedAt + upstreamMs;
       case "client-cut":
-        return whole + this.#bounds.ttlMs;
+        return whole + ttlMs;
       default:
         return whole;
     }

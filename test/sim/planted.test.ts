@@ -1,0 +1,116 @@
+/**
+ * Goal: the simulator is seen to catch bugs. Method: one core is replaced by a broken one through the seam; the run must break
+ * the right invariant, and the same run with the production core must not.
+ */
+import { describe, expect, test } from "vitest";
+import { type Fault, type InvariantName, productionCores, type SimCores } from "#sim";
+import { PurgeIndex } from "../../edge/core/purge-index.ts";
+import { broken, fault, run, small } from "./fixture.ts";
+
+interface Plant {
+  readonly bug: string;
+  readonly cores: Partial<SimCores>;
+  readonly faults: readonly Fault[];
+  readonly caught: readonly InvariantName[];
+}
+
+const plants: readonly Plant[] = [
+  {
+    bug: "a name server that ignores liveness",
+    cores: { answerAddresses: (query) => productionCores.answerAddresses({ ...query, isUp: () => true }) },
+    // With the mapper there the map covers for it within its bound: the name server's own view is for when it is away.
+    faults: [fault("mapper-crash", "mapper", 18, 35), fault("cluster-loss", "fra", 20, 30)],
+    caught: ["dns-names-dead"],
+  },
+  {
+    bug: "a name server that empties its answers when nothing seems to live",
+    cores: {
+      answerAddresses: (query) => {
+        const answer = productionCores.answerAddresses(query);
+        return answer.reason === "all-down" ? { ...answer, servers: [] } : answer;
+      },
+    },
+    faults: ["fra", "gru", "nrt"].map((cluster) => fault("cluster-loss", cluster, 20, 25)),
+    caught: ["dns-answer-empty"],
+  },
+  {
+    bug: "a monitor that never takes a server back",
+    cores: {
+      liveness: (settings, nodeId) => {
+        const monitor = productionCores.liveness(settings, nodeId);
+        const handleProbeResult = monitor.handleProbeResult.bind(monitor);
+        const down = new Set<string>();
+        const pollEvent = monitor.pollEvent.bind(monitor);
+        monitor.pollEvent = () => {
+          const event = pollEvent();
+          if (event?.state === "down") down.add(event.id);
+          return event?.state === "up" ? undefined : event;
+        };
+        monitor.handleProbeResult = handleProbeResult;
+        monitor.isUp = (id: string) => !down.has(id);
+        return monitor;
+      },
+    },
+    faults: [fault("server-crash", "gru-1", 20, 10)],
+    caught: ["dns-drops-live"],
+  },
+  {
+    bug: "a keeper that applies older versions",
+    cores: { decideApply: () => ({ mayApply: true, reason: "newer" }) },
+    faults: [fault("document-replay", "fra-1", 20, 30), fault("document-replay", "lon-dns-1", 20, 30)],
+    caught: ["document-went-back"],
+  },
+  {
+    bug: "a chooser without failure handling",
+    cores: {
+      pathChooser: (settings, now, nodeId) => {
+        const chooser = productionCores.pathChooser(settings, now, nodeId);
+        chooser.handleFailure = () => {};
+        const choose = chooser.choose.bind(chooser);
+        let kept: ReturnType<typeof choose> | undefined;
+        // Holds on to what it found once it was warm.
+        chooser.choose = (at) => (at > 15_000 ? (kept ??= choose(at)) : choose(at));
+        return chooser;
+      },
+    },
+    faults: [fault("link-cut", "ams-parent|fra", 20, 30)],
+    caught: ["path-stuck", "loss-unexplained"],
+  },
+  {
+    bug: "a purge that one server acknowledges and ignores",
+    cores: {
+      purgeIndex: (nodeId) => {
+        const index = new PurgeIndex();
+        if (nodeId === "fra-1") index.stateOf = () => "none";
+        return index;
+      },
+    },
+    faults: [fault("mapper-crash", "mapper", 20, 6)],
+    caught: ["purged-served"],
+  },
+  {
+    bug: "a cache that takes everything stored for fresh",
+    cores: {
+      decideRequest: (context) => {
+        const [stored] = context.variants;
+        const decision = productionCores.decideRequest(context);
+        return stored !== undefined && decision.action === "validate"
+          ? { action: "hit", stored, fresh: decision.fresh }
+          : decision;
+      },
+    },
+    faults: [fault("mapper-crash", "mapper", 20, 6)],
+    caught: ["stale-beyond-policy", "purged-served"],
+  },
+];
+
+describe("the simulator catches", () => {
+  test.each(plants)("$bug", ({ cores, faults, caught }) => {
+    const report = run({ world: small, seed: 3, faults, cores });
+    expect(report.verdict).toBe("broken");
+    expect(caught).toContain(report.broken?.invariant);
+    expect(report.broken?.lastEvents.length).toBeGreaterThan(0);
+    // The fault itself is survived by what is in production.
+    expect(broken(run({ world: small, seed: 3, faults }))).toBe("ok");
+  });
+});

@@ -1,0 +1,101 @@
+/**
+ * Goal: each fault of the design's "A failure" does what the design says, and no more, in the production cores.
+ * Method: one fault at a known time in a world, everything else as it is; figures of the report, not only the verdict.
+ */
+import { describe, expect, test } from "vitest";
+import { broken, demo, fault, run } from "./fixture.ts";
+
+describe("a server", () => {
+  test("crashed: its name servers notice within a second or so, users lose little, nothing after detection and TTL", () => {
+    const report = run({ world: demo, faults: [fault("server-crash", "fra-1", 20, 30)] });
+    expect(broken(report)).toBe("ok");
+    const [one] = report.faults;
+    expect(Object.keys(one?.detectedMs ?? {})).toEqual(["dfw-dns-1", "mapper", "sto-dns-1"]);
+    for (const ms of Object.values(one?.detectedMs ?? {})) expect(ms).toBeLessThan(1_600);
+    // The second address of each answer and the cluster's other server cover for it.
+    expect(one?.failed).toBeLessThanOrEqual(2);
+    expect(report.reasons["asked-dead"]?.["within-bound"]).toBeGreaterThan(0);
+  });
+
+  test("hung: probes time out, name servers drop it within three seconds and take it back", () => {
+    const report = run({ world: demo, faults: [fault("server-hang", "iad-1", 20, 20)] });
+    expect(broken(report)).toBe("ok");
+    for (const ms of Object.values(report.faults[0]?.detectedMs ?? {})) expect(ms).toBeLessThan(3_000);
+    expect(report.reasons["liveness"]?.["down-probe-timeout"]).toBeGreaterThanOrEqual(2);
+    expect(report.reasons["liveness"]?.["up-recovered"]).toBeGreaterThanOrEqual(2);
+  });
+});
+
+test("a cluster lost at peak: no answer names it after detection and TTL, and its users are sent elsewhere", () => {
+  const report = run({
+    world: demo,
+    seconds: 90,
+    settings: { requestsPerSecond: 80 },
+    faults: [fault("cluster-loss", "fra", 20, 60)],
+  });
+  expect(broken(report)).toBe("ok");
+  expect(report.checks["dns-names-dead"]).toBeGreaterThan(100);
+  const [one] = report.faults;
+  expect(one?.failed).toBeGreaterThan(0);
+  // Detection, the TTL of 20 s (30 s for downloads) and the last tries.
+  expect(one?.recoveredMs).toBeLessThan(45_000);
+  expect(report.reasons["map"]?.["liveness"]).toBeGreaterThan(0);
+});
+
+test("control partitioned: every node serves on and none goes back a version", () => {
+  const sites = "ams-parent,fra,gru,lon-dns,nrt";
+  const report = run({
+    faults: [
+      fault("control-partition", sites, 20, 25),
+      fault("document-replay", "fra-1", 50, 9),
+      fault("document-replay", "lon-dns-1", 50, 9),
+    ],
+  });
+  expect(broken(report)).toBe("ok");
+  expect(report.requests.failed).toBe(0);
+  expect(report.checks["document-went-back"]).toBeGreaterThan(50);
+  expect(report.fired["document-replay"]).toBe(2);
+  // The mapper could not hear anyone's reports, and its maps reached nobody: nobody noticed.
+  expect(report.convergedMs).toBeLessThan(15_000);
+});
+
+test("control lost and an edge restarted meanwhile: it serves from its disk", () => {
+  const report = run({
+    faults: [fault("control-loss", "control", 20, 35), fault("server-crash", "gru-1", 30, 6)],
+  });
+  expect(broken(report)).toBe("ok");
+  expect(report.requests.byReason["misdirected"]).toBeUndefined();
+  expect(report.reasons["dns"]?.["no-map"]).toBeUndefined();
+  expect(report.checks["node-forgot"]).toBeGreaterThan(1_000);
+});
+
+test("a cut link: edges leave the path within the detection bound and users see a slow answer at worst", () => {
+  const report = run({
+    faults: [fault("link-cut", "ams-parent|fra", 25, 25), fault("link-cut", "dub-origin|gru", 26, 25)],
+  });
+  expect(broken(report)).toBe("ok");
+  expect(report.reasons["path-switch"]?.["fallback-path-failed"]).toBeGreaterThan(0);
+  expect(report.requests.failed).toBe(0);
+});
+
+test("an origin away: what may be served stale is, what may not is lost, and the loss is put down to the origin", () => {
+  const report = run({ world: demo, faults: [fault("origin-outage", "dub-origin-1", 25, 20, 1)] });
+  expect(broken(report)).toBe("ok");
+  expect(report.reasons["served"]?.["stale-if-error"]).toBeGreaterThan(0);
+  expect(report.requests.byReason["status-5xx"]).toBeGreaterThan(0);
+  expect(report.reasons["blamed"]).toEqual({ "origin-outage": expect.any(Number) as number });
+});
+
+test("a calm run is said to be vacuous, and so is one in which a fault that was asked for never happened", () => {
+  const calm = run({ faults: [] });
+  expect(calm.verdict).toBe("vacuous");
+  expect(calm.requests.failed).toBe(0);
+  expect(calm.broken).toBeNull();
+  // Nothing old exists yet for a document that was activated once.
+  const never = run({
+    kinds: ["document-replay"],
+    faults: [{ ...fault("document-replay", "nobody-1", 20, 6) }],
+  });
+  expect(never.verdict).toBe("vacuous");
+  expect(never.neverFired).toEqual(["document-replay"]);
+});
