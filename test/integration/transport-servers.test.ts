@@ -8,6 +8,7 @@ import { PeerVerifier, Transport } from "#transport";
 import {
   clusterId,
   close,
+  Lab,
   type Listening,
   listen,
   logger,
@@ -131,5 +132,28 @@ describe("servers of ours", () => {
     expect(text).toMatch(/^isochrone_transport_responses_total\{path="direct",reason="only-path"\} 3$/m);
     expect(text).toMatch(/^isochrone_transport_connections [1-3]$/m);
     expect(text).not.toContain("127.0.0.1");
+  });
+});
+
+describe("an idle target", () => {
+  test("is hardly probed, yet the first request over its cut path is answered over another within seconds", async () => {
+    const origin = await listen((_request, response) => response.end("ok"));
+    const lab = await Lab.start({
+      origin,
+      links: { "fra|sfo": 20, "fra|nyc": 20 },
+      relayLegMs: 40,
+      settings: { idleTargetMs: 300 },
+    });
+    cleanups.push(() => lab.close());
+    lab.transport.start();
+    const paths = () => lab.transport.explainPath(lab.target).candidates;
+    await until(() => paths().every((one) => one.samples >= 3) && paths().length === 2);
+    expect((await lab.get()).via).toBeNull();
+    // Longer than a full pace of probes: by now the next one is due in the time of an idle target.
+    await until(() => paths().every((one) => (one.ageMs ?? 0) > 1_600));
+    lab.cut(["fra", "sfo"]);
+    const answer = await lab.get();
+    expect(answer).toMatchObject({ status: 200, via: "nyc", reason: "fallback-path-failed" });
+    expect(answer.ms).toBeLessThan(4_000);
   });
 });

@@ -66,7 +66,7 @@ export class LinkEstimator {
       throw new RangeError(`A round-trip time must be a finite number of ms >= 0, got ${rttMs}`);
     this.#lastAt = now;
     this.#samples++;
-    if (this.#srttMs !== undefined && rttMs >= this.#lateFromMs()) {
+    if (this.isLate(rttMs)) {
       this.#lateInARow++;
       if (this.#lateInARow < LATE_IN_A_ROW_MAX) {
         this.#outcome(1);
@@ -105,6 +105,16 @@ export class LinkEstimator {
   handleLoss(now: MonotonicMs): void {
     this.#lastAt = now;
     this.#outcome(1);
+  }
+
+  /** Whether such a round trip would be taken for a retransmission. */
+  isLate(rttMs: number): boolean {
+    return this.#srttMs !== undefined && rttMs >= this.#lateFromMs();
+  }
+
+  /** The newest `count` outcomes were no losses of packets after all, but the beginning of an outage. */
+  forgive(count: number): void {
+    this.#forgetLosses(count);
   }
 
   /** Forgets everything, for a path that was rebuilt. */

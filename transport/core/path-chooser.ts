@@ -140,6 +140,8 @@ export type PathChooserCounters = {
   probesLost: number;
   /** Results of probes that had timed out or whose path is gone. */
   resultsIgnored: number;
+  /** Late answers that a pause of our own process explains. */
+  samplesDisturbed: number;
   failures: number;
   recoveries: number;
   /** Switches because another path was cheaper. */
@@ -154,10 +156,12 @@ type Candidate = {
   readonly via: ClusterId | null;
   readonly link: LinkEstimator;
   mapRttMs: number | undefined;
-  /** The probe in flight, at most one a path. */
-  probe: { readonly id: number; readonly deadline: MonotonicMs } | undefined;
+  /** The probe in flight, at most one a path. `isDisturbed`: our own process paused meanwhile, so its time says little. */
+  probe: { readonly id: number; readonly deadline: MonotonicMs; readonly isDisturbed: boolean } | undefined;
   dueAt: MonotonicMs;
   lossesInARow: number;
+  /** Those of them that stand in the estimator. */
+  lossesCharged: number;
   okInARow: number;
   /** While set the path is failed; it cannot recover before this time. */
   failedUntil: MonotonicMs | undefined;
@@ -183,6 +187,7 @@ export class PathChooser {
     probesOk: 0,
     probesLost: 0,
     resultsIgnored: 0,
+    samplesDisturbed: 0,
     failures: 0,
     recoveries: 0,
     switches: 0,
@@ -271,7 +276,7 @@ export class PathChooser {
         ? probeConnectMsMax
         : Math.min(probeConnectMsMax, Math.max(probeTimeoutMs, COLD_ROUND_TRIPS * srttMs + PROBE_SLACK_MS));
     const deadline = Math.max(candidate.probe.deadline, now + coldMs) as MonotonicMs;
-    candidate.probe = { id: probeId, deadline };
+    candidate.probe = { ...candidate.probe, deadline };
   }
 
   /** Whether a path is in use, or is the cheapest and so may be soon: worth an open connection. */
@@ -280,21 +285,25 @@ export class PathChooser {
     return this.#current.via === via || this.#cheapest(this.#candidates, now)?.via === via;
   }
 
-  /** The end of a probe: its round trip, or undefined when it failed (refused, reset, unreachable). */
+  /** The end of a probe: its round trip, or undefined when nothing came back. */
   handleProbeResult(probeId: number, rttMs: number | undefined, now: MonotonicMs): void {
     const candidate = this.#candidates.find((one) => one.probe?.id === probeId);
     if (!candidate) {
       this.#counters.resultsIgnored++;
       return;
     }
+    const isDisturbed = candidate.probe?.isDisturbed === true;
     candidate.probe = undefined;
     if (rttMs === undefined) {
-      this.#lost(candidate, now);
+      this.#lost(candidate, "silence", now);
       return;
     }
     this.#counters.probesOk++;
-    candidate.link.handleSample(rttMs, now);
+    // It crossed, but how long that took was measured by a process that stood still: no retransmission, no longer path.
+    if (isDisturbed && candidate.link.isLate(rttMs)) this.#counters.samplesDisturbed++;
+    else candidate.link.handleSample(rttMs, now);
     candidate.lossesInARow = 0;
+    candidate.lossesCharged = 0;
     candidate.okInARow++;
     this.#scheduleNext(candidate, now);
     if (
@@ -307,6 +316,33 @@ export class PathChooser {
       this.#emit({ type: "recovered", via: candidate.via, at: now });
     }
     this.#review(now);
+  }
+
+  /**
+   * A probe was turned away: connection refused or reset, a relay that could not or would not reach the target. The path
+   * does not work, which is counted as for a lost probe; but a packet that says no was not lost, so the loss ratio stays.
+   */
+  handleProbeRefused(probeId: number, now: MonotonicMs): void {
+    const candidate = this.#candidates.find((one) => one.probe?.id === probeId);
+    if (!candidate) {
+      this.#counters.resultsIgnored++;
+      return;
+    }
+    candidate.probe = undefined;
+    this.#lost(candidate, "refusal", now);
+  }
+
+  /** Our own process stood still for `pauseMs`: probes in flight get that much longer, and lateness proves nothing. */
+  handlePause(pauseMs: number): void {
+    for (const one of this.#candidates) {
+      if (one.probe === undefined) continue;
+      one.probe = { id: one.probe.id, deadline: plusMs(one.probe.deadline, pauseMs), isDisturbed: true };
+    }
+  }
+
+  /** The target is wanted after a quiet time: its paths are probed at once, so that a dead one is not found by waiting. */
+  expedite(now: MonotonicMs): void {
+    for (const one of this.#candidates) one.dueAt = Math.min(one.dueAt, now) as MonotonicMs;
   }
 
   /** A sample from elsewhere (a connect over this path, the simulator's own measurement). */
@@ -332,7 +368,7 @@ export class PathChooser {
     for (const candidate of this.#candidates) {
       if (candidate.probe === undefined || candidate.probe.deadline > now) continue;
       candidate.probe = undefined;
-      this.#lost(candidate, now);
+      this.#lost(candidate, "silence", now);
     }
     this.#review(now);
   }
@@ -343,7 +379,7 @@ export class PathChooser {
       if (candidate.probe !== undefined || candidate.dueAt > now) continue;
       const timeoutMs = this.#warmTimeoutMs(candidate);
       const id = ++this.#lastProbeId;
-      candidate.probe = { id, deadline: plusMs(now, timeoutMs) };
+      candidate.probe = { id, deadline: plusMs(now, timeoutMs), isDisturbed: false };
       this.#counters.probesSent++;
       return { probeId: id, via: candidate.via, timeoutMs };
     }
@@ -391,6 +427,7 @@ export class PathChooser {
       probe: undefined,
       dueAt: now,
       lossesInARow: 0,
+      lossesCharged: 0,
       okInARow: 0,
       failedUntil: undefined,
       holdMs: this.#settings.failedHoldMs,
@@ -520,9 +557,16 @@ export class PathChooser {
     this.#challenger = undefined;
   }
 
-  #lost(candidate: Candidate, now: MonotonicMs): void {
+  #lost(candidate: Candidate, cause: "silence" | "refusal", now: MonotonicMs): void {
     this.#counters.probesLost++;
-    candidate.link.handleLoss(now);
+    // A path that is out is not lossy: an outage must not be charged to the link for a minute after it has ended.
+    if (cause === "silence" && candidate.failedUntil === undefined) {
+      candidate.link.handleLoss(now);
+      candidate.lossesCharged++;
+    } else if (candidate.lossesInARow >= this.#settings.probeLossesMax) {
+      candidate.link.forgive(candidate.lossesCharged);
+      candidate.lossesCharged = 0;
+    }
     candidate.okInARow = 0;
     candidate.lossesInARow++;
     this.#scheduleNext(candidate, now);
@@ -564,5 +608,10 @@ export class PathChooser {
     const isWarm =
       candidate.lossesInARow === 0 ? candidate.link.samples >= samplesMin : candidate.lossesInARow > 1;
     candidate.dueAt = plusMs(now, isWarm ? probeIntervalMs * this.#intervalFactor : warmUpIntervalMs);
+    // A failed path that answers again is looked at as soon as it may recover, however slow the pace is.
+    if (candidate.failedUntil !== undefined && candidate.okInARow > 0) {
+      const soonest = Math.max(plusMs(now, warmUpIntervalMs), candidate.failedUntil);
+      candidate.dueAt = Math.min(candidate.dueAt, soonest) as MonotonicMs;
+    }
   }
 }

@@ -55,6 +55,8 @@ export function parseAuthority(authority: string): { host: string; port: number 
   if (authority.length > 300) return undefined;
   const parts = /^(?:\[([0-9a-f:.]+)\]|([a-z0-9_.-]+)):([1-9][0-9]{0,4})$/.exec(authority.toLowerCase());
   if (!parts) return undefined;
+  // Brackets hold IPv6 only (RFC 3986 section 3.2.2): one spelling for each target.
+  if (parts[1] !== undefined && !parts[1].includes(":")) return undefined;
   const host = parts[1] ?? parts[2] ?? "";
   const port = Number(parts[3]);
   return port > 65_535 ? undefined : { host, port };

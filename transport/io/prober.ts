@@ -10,8 +10,10 @@ import type { Target } from "./target.ts";
 
 /** Shortest time between two looks, ms: bounds the work of many targets. */
 const TICK_MS_MIN = 10;
-/** Pace of an idle target's probes. */
-const IDLE_SHARE = 1 / 5;
+/** Pace of an idle target's probes. Slow: the first request brings them forward. */
+const IDLE_SHARE = 1 / 10;
+/** A tick that comes this much late tells that this process stood still, ms. Timers alone are a few ms late. */
+const PAUSE_MS_MIN = 30;
 /** How often unused connections are looked for, ms. */
 const SWEEP_MS = 60_000;
 
@@ -25,7 +27,9 @@ export class Prober {
   #timer: NodeJS.Timeout | undefined;
   #isRunning = false;
   #sweptAtMs = 0;
-  readonly counters = { gaveUp: 0 };
+  /** When the next tick is due, performance.now(). */
+  #plannedMs = 0;
+  readonly counters = { gaveUp: 0, pauses: 0 };
 
   constructor(options: {
     readonly clock: Clock;
@@ -74,6 +78,7 @@ export class Prober {
   wake(): void {
     if (!this.#isRunning) return;
     clearTimeout(this.#timer);
+    this.#plannedMs = performance.now();
     this.#timer = setTimeout(() => this.#tick(), 0);
   }
 
@@ -81,6 +86,11 @@ export class Prober {
     if (!this.#isRunning) return;
     const now = this.#clock.monotonic();
     const targets = this.#targets();
+    const pauseMs = performance.now() - this.#plannedMs;
+    if (pauseMs >= PAUSE_MS_MIN) {
+      this.counters.pauses++;
+      for (const target of targets) target.chooser?.handlePause(pauseMs);
+    }
     let next = now + 1_000;
     for (const target of targets) {
       const { chooser } = target;
@@ -102,16 +112,18 @@ export class Prober {
       this.#sweptAtMs = now;
       for (const target of targets) target.closeIdle(2 * this.#settings.keepAliveMs);
     }
-    this.#timer = setTimeout(() => this.#tick(), Math.max(TICK_MS_MIN, next - this.#clock.monotonic()));
+    const waitMs = Math.max(TICK_MS_MIN, next - this.#clock.monotonic());
+    this.#plannedMs = performance.now() + waitMs;
+    this.#timer = setTimeout(() => this.#tick(), waitMs);
     // A process that only measures may end.
     this.#timer.unref();
   }
 
   /** Shares the budget: targets in use at the full pace, idle ones at a fraction, all stretched when it is too much. */
   #pace(targets: readonly Target[]): void {
-    const { probesPerSecondMax, idleTargetMs, paths } = this.#settings;
+    const { probesPerSecondMax, paths } = this.#settings;
     const nowMs = performance.now();
-    const share = (target: Target): number => (nowMs - target.usedAtMs > idleTargetMs ? IDLE_SHARE : 1);
+    const share = (target: Target): number => (target.isIdle(nowMs) ? IDLE_SHARE : 1);
     let wanted = 0;
     for (const target of targets) wanted += (target.chooser?.pathCount ?? 0) * share(target);
     const intervalMs = paths.probeIntervalMs ?? pathChooserDefaults.probeIntervalMs;
@@ -126,6 +138,11 @@ export class Prober {
       const { id, probeId, timeoutMs } = probe;
       const target = this.#watched.get(id as ServerId);
       if (!target) continue;
+      // One that nobody asks is judged by its path probes, which come at the idle pace and pursue a first loss at once.
+      if (target.isIdle(performance.now()) && target.isProven) {
+        liveness.handleProbeResult(probeId, !target.isFailedEverywhere, now);
+        continue;
+      }
       // Over the path that traffic takes: a server behind a cut that a relay goes round is up.
       void this.#isAlive(target, timeoutMs).then((ok) => {
         liveness.handleProbeResult(probeId, ok, this.#clock.monotonic());

@@ -3,7 +3,7 @@
  * that are under way on them.
  */
 import type { Duplex } from "node:stream";
-import type { ClusterId, MonotonicMs, ServerEntry } from "#kit";
+import { type ClusterId, IsochroneError, type MonotonicMs, type ServerEntry } from "#kit";
 import type { TransportSettings } from "../config.ts";
 import {
   PathChooser,
@@ -32,6 +32,8 @@ export type TargetContext = {
     signal: AbortSignal,
   ) => Promise<Duplex>;
   readonly now: () => MonotonicMs;
+  /** A target that was idle is asked for: its probes are due now. */
+  readonly onWanted: () => void;
 };
 
 /** Something under way on a path that can be given up for another path. */
@@ -55,6 +57,14 @@ export type Progress = {
 
 /** Silence after which an attempt on a failed path is given up, ms; shorter is within ordinary service times. */
 const SILENCE_MS = 400;
+
+/** Ends of a probe that mean nothing came back. Every other one is an answer, be it a refusal, and no packet lost. */
+const silences: ReadonlySet<string> = new Set([
+  "aborted",
+  "connect-timeout",
+  "headers-timeout",
+  "body-timeout",
+]);
 
 export class Target {
   readonly key: string;
@@ -117,7 +127,9 @@ export class Target {
 
   /** Sends one request over one path. `servername` is for TLS. */
   async send(via: ClusterId | null, servername: string, request: PoolRequest): Promise<ExchangeHead> {
-    this.usedAtMs = performance.now();
+    const nowMs = performance.now();
+    if (this.isIdle(nowMs)) this.touch();
+    this.usedAtMs = nowMs;
     const head = await this.#poolOf(via, servername).request(request);
     this.chooser?.handleUpperBound(via, head.ttfbMs, this.#context.now());
     return head;
@@ -167,18 +179,42 @@ export class Target {
     const stop = new AbortController();
     this.#probes.set(probe.via, { probeId: probe.probeId, stop });
     let rttMs: number | undefined;
+    let isRefused = false;
     try {
       const head = await this.sendProbe(probe.via, stop.signal);
       rttMs = head.ttfbMs;
       // The path in use, its likely successor, and the one to fall back to are kept open.
       if (probe.via === null || chooser.isLeading(probe.via, this.#context.now()))
         void this.#poolOf(probe.via, hostOf(this.probeRequest.host)).warm();
-    } catch {
-      // The chooser counts it; why does not matter to it.
+    } catch (error) {
+      isRefused = error instanceof IsochroneError && !silences.has(error.code);
     } finally {
       if (this.#probes.get(probe.via)?.probeId === probe.probeId) this.#probes.delete(probe.via);
     }
-    chooser.handleProbeResult(probe.probeId, rttMs, this.#context.now());
+    if (isRefused) chooser.handleProbeRefused(probe.probeId, this.#context.now());
+    else chooser.handleProbeResult(probe.probeId, rttMs, this.#context.now());
+  }
+
+  /** Whether no request asked for it for a while. */
+  isIdle(nowMs: number): boolean {
+    return nowMs - this.usedAtMs > this.#context.settings.idleTargetMs;
+  }
+
+  /** It is wanted, though no request goes to it itself: a relay on whose path something failed. */
+  touch(): void {
+    this.usedAtMs = performance.now();
+    this.chooser?.expedite(this.#context.now());
+    this.#context.onWanted();
+  }
+
+  /** Whether a probe ever came back. */
+  get isProven(): boolean {
+    return this.chooser?.states(this.#context.now()).some((one) => one.srttMs !== undefined) ?? false;
+  }
+
+  /** Whether nothing gets to it any more, over whatever path. */
+  get isFailedEverywhere(): boolean {
+    return this.chooser?.states(this.#context.now()).every((one) => one.isFailed) ?? false;
   }
 
   /** One measuring request; its body is read to the end, so that the connection can be used again. */

@@ -104,6 +104,7 @@ export class Transport {
       settings: this.#settings,
       now: () => options.clock.monotonic(),
       connect: (...args) => this.#connect(...args),
+      onWanted: () => this.#prober.wake(),
     };
     this.#table = new TargetTable({
       selfServerId: options.selfServerId,
@@ -439,6 +440,16 @@ export class Transport {
       signer: { serverId: selfServerId, key: peerKey, clock },
       timeoutMs,
       signal,
+    }).catch((error: unknown) => {
+      // The relay itself did not answer: its cluster's other server is asked as soon as this one is known to be down.
+      if (
+        error instanceof IsochroneError &&
+        (error.code === "connect-failed" || error.code === "relay-broken")
+      ) {
+        this.#table.server(relay.serverId)?.touch();
+        this.#prober.liveness.handlePassive(relay.serverId, false, clock.monotonic());
+      }
+      throw error;
     });
     if (tls === undefined) return tunnel;
     const leftMs = Math.max(1, Math.ceil(timeoutMs - (performance.now() - startedMs)));

@@ -239,3 +239,81 @@ describe("probes", () => {
     expect(drive.chooser.choose(monotonicMs(drive.now + 60_000)).via).toBeNull();
   });
 });
+
+describe("what is no packet loss", () => {
+  const lossOf = (chooser: PathChooser, now: number): number =>
+    chooser.states(monotonicMs(now))[0]?.lossRatio ?? Number.NaN;
+
+  test("a refused connection fails the path and leaves the loss ratio alone", () => {
+    const chooser = new PathChooser({}, monotonicMs(0));
+    let now = 0;
+    for (let n = 0; n < 40; n++) {
+      now = Math.max(now + 1, chooser.pollTimeout(monotonicMs(now)));
+      const probe = chooser.pollTransmit(monotonicMs(now));
+      if (probe) chooser.handleProbeRefused(probe.probeId, monotonicMs(now));
+    }
+    expect(chooser.counters).toMatchObject({ probesLost: 40, failures: 1 });
+    expect(chooser.states(monotonicMs(now))[0]).toMatchObject({ isFailed: true, lossRatio: 0 });
+    chooser.handleProbeRefused(999, monotonicMs(now));
+    expect(chooser.counters.resultsIgnored).toBe(1);
+  });
+
+  test("an outage of a minute is no loss ratio: the path is taken back as soon as it lives", () => {
+    const drive = new Drive({ direct: 20, nyc: 40 }).run(30_000);
+    drive.truth = { direct: undefined, nyc: 40 };
+    drive.run(60_000);
+    expect(drive.choose().via).toBe(nyc);
+    drive.truth = { direct: 20, nyc: 40 };
+    drive.run(8_000);
+    expect(lossOf(drive.chooser, drive.now)).toBe(0);
+    expect(drive.run(4_000).choose()).toEqual({ via: null, reason: "cheapest" });
+  });
+
+  test("a pause of our own process is neither loss nor lateness", () => {
+    const pausing = (isTold: boolean): PathChooser => {
+      const chooser = new PathChooser({ samplesMin: 1 }, monotonicMs(0));
+      for (let at = 0; at < 20_000; at += 1_000) {
+        const probe = chooser.pollTransmit(monotonicMs(at));
+        if (!probe) continue;
+        const isPaused = at >= 16_000;
+        // The answer lay there while nobody read it.
+        const rttMs = isPaused ? 920 : 20;
+        if (isPaused && isTold) chooser.handlePause(900);
+        chooser.handleTimeout(monotonicMs(at + rttMs));
+        chooser.handleProbeResult(probe.probeId, rttMs, monotonicMs(at + rttMs));
+      }
+      return chooser;
+    };
+    expect(lossOf(pausing(false), 20_000)).toBeGreaterThan(0.1);
+    const told = pausing(true);
+    expect(lossOf(told, 20_000)).toBe(0);
+    expect(told.counters).toMatchObject({ probesLost: 0, failures: 0, samplesDisturbed: 2 });
+    expect(told.states(monotonicMs(20_000))[0]?.srttMs).toBeCloseTo(20, 5);
+  });
+});
+
+describe("a slow pace", () => {
+  test("ends when the target is wanted: every path is probed at once", () => {
+    const drive = new Drive({ direct: 20, nyc: 40 });
+    drive.chooser.setIntervalFactor(10);
+    drive.run(25_000);
+    const { probesSent } = drive.chooser.counters;
+    drive.truth = { direct: undefined, nyc: 40 };
+    drive.chooser.expedite(drive.now);
+    drive.run(1_500);
+    expect(drive.chooser.counters.probesSent).toBeGreaterThanOrEqual(probesSent + 3);
+    expect(drive.choose()).toEqual({ via: nyc, reason: "fallback-path-failed" });
+  });
+
+  test("a failed path that answers again is pursued, not left to the pace", () => {
+    const drive = new Drive({ direct: 20 });
+    drive.chooser.setIntervalFactor(10);
+    drive.run(25_000);
+    drive.truth = { direct: undefined };
+    drive.run(12_000);
+    expect(drive.chooser.states(drive.now)[0]?.isFailed).toBe(true);
+    drive.truth = { direct: 20 };
+    drive.run(10_500);
+    expect(drive.chooser.states(drive.now)[0]?.isFailed).toBe(false);
+  });
+});

@@ -166,6 +166,7 @@ describe("relay policy", () => {
     ["host :443", undefined],
     ["user@host:443", undefined],
     [`${"a".repeat(400)}:1`, undefined],
+    ["[127.0.0.1]:80", undefined],
   ])("authority %s", (text, parsed) => {
     expect(parseAuthority(text)).toEqual(parsed);
   });
