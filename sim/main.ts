@@ -74,15 +74,18 @@ export function main(argv: readonly string[]): Promise<number> {
   try {
     return Promise.resolve(run(argv));
   } catch (error) {
+    if (!(error instanceof Error)) throw error;
     const isTheirs =
       error instanceof BadUsage ||
       error instanceof NoWorldError ||
       error instanceof ParseError ||
       error instanceof UnfitWorldError ||
       error instanceof IsochroneError ||
-      (error instanceof Error && (error.name === "WorldError" || "code" in error));
-    if (!isTheirs) return Promise.reject(error as Error);
-    console.error(`isochrone sim: ${(error as Error).message}`);
+      error.name === "WorldError" ||
+      // The trace cannot be written.
+      "syscall" in error;
+    if (!isTheirs) return Promise.reject(error);
+    console.error(`isochrone sim: ${error.message}`);
     return Promise.resolve(2);
   }
 }

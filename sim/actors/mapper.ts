@@ -1,5 +1,5 @@
 /** The mapping process: the engine with its feed, reports and probes; publishes through control by compare-and-set. */
-import type { ClusterId, MapSnapshot, MonotonicMs, ServerId } from "#kit";
+import type { MapSnapshot, MonotonicMs, ServerId } from "#kit";
 import type { ClientNetworkInput } from "../../mapping/core/cluster-map.ts";
 import type { MapEngine } from "../../mapping/core/engine.ts";
 import type { ControlStore, PutResult } from "./control-store.ts";
@@ -90,7 +90,7 @@ export class Mapper implements Program {
             : Math.max(0.1, (thereMs + backMs) * (1 + Math.abs(random.normal(0, FEED_NOISE_RATIO))));
         this.#engine.handleSample({
           from: clientNetworkId,
-          to: cluster.clusterId as ClusterId,
+          to: cluster.clusterId,
           rttMs,
           at: now,
         });

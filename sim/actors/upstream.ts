@@ -249,7 +249,7 @@ export class Upstream {
   /** What waits on a failed path is asked for elsewhere, if there is an elsewhere (transport/io/target.ts). */
   #giveUpOnDeadPaths(target: Target): void {
     const { now } = this.#host;
-    for (const attempt of [...target.attempts]) {
+    for (const attempt of target.attempts) {
       if (!target.dead.has(attempt.via)) continue;
       if (now - attempt.startedAt < this.#stage.settings.pathSilenceMs) continue;
       if (target.chooser?.alternative([attempt.via], now) !== undefined) attempt.giveUp();

@@ -114,6 +114,8 @@ export class Incidents {
     const overlaps = this.all.filter(
       (other) =>
         other !== incident &&
+        // What nobody may notice leaves every way round open, but for users whose edge only the map can take away.
+        (!unnoticedKinds.has(other.fault.kind) || incident.fault.kind === "client-cut") &&
         other.startedAt !== undefined &&
         other.startedAt <= (endedAt ?? Number.POSITIVE_INFINITY) &&
         (other.endedAt ?? Number.POSITIVE_INFINITY) >= startedAt,
@@ -137,8 +139,15 @@ export class Incidents {
         return startedAt + upstreamMs;
       case "client-cut":
         return whole + ttlMs;
-      default:
+      case "link-lossy":
+      case "origin-outage":
+      case "control-loss":
+      case "control-partition":
+      case "mapper-crash":
+      case "document-replay":
         return whole;
+      default:
+        return incident.fault.kind satisfies never;
     }
   }
 
@@ -170,8 +179,13 @@ export class Incidents {
         return fault.target.startsWith(`${request.clientId}|`);
       case "origin-outage":
         return this.#places.clusterOf(fault.target) === request.originClusterId;
-      default:
+      case "control-loss":
+      case "control-partition":
+      case "mapper-crash":
+      case "document-replay":
         return false;
+      default:
+        return fault.kind satisfies never;
     }
   }
 }
