@@ -7,7 +7,7 @@ import { type AddressInfo, connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
-import { Random } from "#kit";
+import { propertyDocument, Random } from "#kit";
 import { systemClock } from "#kit/io";
 import { dial, installWan, RelayServer, signPeer, Transport } from "#transport";
 import { requireProgram } from "../tools/processes.ts";
@@ -78,6 +78,17 @@ const proofFor = (authority: string, name = "fra-1", key: Uint8Array = peerKey):
 const connectRequest = (authority: string, ...proofs: string[]): string =>
   `CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n${proofs.map((proof) => `Isochrone-Peer: ${proof}\r\n`).join("")}\r\n`;
 
+const trapProperty = () =>
+  propertyDocument.parse({
+    propertyId: "trap",
+    customerId: "c",
+    hostnames: ["trap.example"],
+    origins: [
+      { scheme: "http", host: "localhost", port: 81 },
+      { scheme: "http", host: "127.0.0.1", port: 1 },
+    ],
+  });
+
 describe("relay", () => {
   test("carries a proven peer to a permitted target, both ways, and counts bytes", async () => {
     const { relay, port, origin } = await relayTo();
@@ -95,6 +106,7 @@ describe("relay", () => {
 
   test("refuses strangers, unlisted targets and every trick, with the reason", async () => {
     const { relay, port, origin, stranger } = await relayTo();
+    relay.setProperty("trap", trapProperty());
     const good = `127.0.0.1:${origin.port}`;
     const bad = `127.0.0.1:${stranger.port}`;
     const used = proofFor(good);
@@ -111,6 +123,9 @@ describe("relay", () => {
       [connectRequest(bad, proofFor(bad)), 403, "target-not-permitted"],
       [connectRequest(`127.0.0.1:${port}`, proofFor(`127.0.0.1:${port}`)), 403, "target-is-relay"],
       [connectRequest("localhost:22", proofFor("localhost:22")), 403, "target-not-permitted"],
+      // Listed by a property, and still a trap: a name for this machine, an edge of ours.
+      [connectRequest("localhost:81", proofFor("localhost:81")), 403, "target-not-permitted"],
+      [connectRequest("127.0.0.1:1", proofFor("127.0.0.1:1")), 403, "target-not-permitted"],
     ];
     for (const [text, status, reason] of cases) {
       const { head } = await raw(port, text);
@@ -127,7 +142,7 @@ describe("relay", () => {
         ["granted", 1],
         ["not-proven", 6],
         ["unknown-peer", 1],
-        ["target-not-permitted", 2],
+        ["target-not-permitted", 4],
         ["target-is-relay", 1],
       ]),
     );

@@ -157,3 +157,22 @@ describe("an idle target", () => {
     expect(answer.ms).toBeLessThan(4_000);
   });
 });
+
+test("an origin that is a server of ours, or a name for this machine, is never connected to", async () => {
+  const { transport, servers } = await parents((_request, response) => response.end("admin"));
+  const port = servers[0]?.port ?? 0;
+  const before = servers[0]?.accepted;
+  for (const [host, reason] of [
+    ["127.0.0.1", "own-server"],
+    ["localhost", "loopback-by-name"],
+    ["169.254.169.254", "link-local"],
+  ] as const) {
+    const origin = { scheme: "http", host, port } as const;
+    const failure: unknown = await transport
+      .request({ kind: "origin", origin }, { method: "GET", path: "/metrics", headers: [] })
+      .catch((error: unknown) => error);
+    expect(failure).toMatchObject({ code: "address-not-permitted" });
+    expect(String(failure)).toContain(reason);
+  }
+  expect(servers[0]?.accepted).toBe(before);
+});

@@ -73,6 +73,8 @@ export class RelayPolicy {
   #peers: ReadonlyMap<ServerId, { role: Role; clusterId: ClusterId }> | undefined;
   #fromTopology: ReadonlySet<string> = new Set();
   #relays: ReadonlySet<string> = new Set();
+  /** Every server of ours. */
+  #own: ReadonlySet<string> = new Set();
   readonly #ofProperty = new Map<string, readonly string[]>();
   /** Target -> number of documents that permit it. */
   readonly #fromProperties = new Map<string, number>();
@@ -86,10 +88,12 @@ export class RelayPolicy {
     const peers = new Map<ServerId, { role: Role; clusterId: ClusterId }>();
     const targets = new Set<string>();
     const relays = new Set<string>();
+    const own = new Set<string>();
     for (const { role, clusterId, servers } of topology.clusters) {
       for (const { serverId, address, port } of servers) {
         peers.set(serverId, { role, clusterId });
         const authority = formatAuthority(address, port);
+        own.add(authority);
         if (role === "parent" || role === "origin") targets.add(authority);
         if (role === "relay") relays.add(authority);
       }
@@ -97,6 +101,7 @@ export class RelayPolicy {
     this.#peers = peers;
     this.#fromTopology = targets;
     this.#relays = relays;
+    this.#own = own;
   }
 
   /** The origins of a property become permitted in place of those of its earlier version; inactive: none. */
@@ -125,6 +130,9 @@ export class RelayPolicy {
     const target = parseAuthority(request.authority);
     if (target === undefined) return refuse("malformed-target", 400);
     const authority = formatAuthority(target.host, target.port);
+    // A property whose origin is an edge or a name server of ours would reach its admin surface from within.
+    if (this.isUnlistedServer(target.host, target.port) && !this.#relays.has(authority))
+      return refuse("target-not-permitted", 403);
     if (this.#relays.has(authority)) return refuse("target-is-relay", 403);
     if (!this.#fromTopology.has(authority) && !this.#fromProperties.has(authority))
       return refuse("target-not-permitted", 403);
@@ -132,6 +140,12 @@ export class RelayPolicy {
     if (request.tunnelsOfPeer >= this.#limits.tunnelsPerPeerMax)
       return refuse("too-many-tunnels-of-peer", 503);
     return { isGranted: true, reason: "granted", host: target.host, port: target.port };
+  }
+
+  /** Whether a server of ours listens there that no tunnel may reach. */
+  isUnlistedServer(address: string, port: number): boolean {
+    const authority = formatAuthority(address, port);
+    return this.#own.has(authority) && !this.#fromTopology.has(authority);
   }
 
   /** Host:port pairs, those of the topology and those of properties counted apart. */

@@ -7,6 +7,7 @@ import type { Duplex } from "node:stream";
 import { connect as connectTls } from "node:tls";
 import { IsochroneError } from "#kit";
 import { systemClock } from "#kit/io";
+import type { AddressRefusal } from "../core/address-guard.ts";
 import { OriginResolver } from "./origin-resolver.ts";
 import { ShapedSocket } from "./shaped-socket.ts";
 import { type WanView, wanViewOf } from "./wan.ts";
@@ -26,6 +27,10 @@ export type DialOptions = {
   /** For everything: resolving, connecting, the TLS handshake. Default 10 s. */
   readonly timeoutMs?: number | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** Why an address may not be connected to; asked for each one that `host` stands for. Default: every address may. */
+  readonly refuse?:
+    | ((address: string, port: number, isNamed: boolean) => AddressRefusal | undefined)
+    | undefined;
   /** Default: the process's own. */
   readonly resolver?: OriginResolver | undefined;
 };
@@ -40,7 +45,7 @@ const processResolver = new OriginResolver({ clock: systemClock });
 
 /**
  * An open connection (with `tls`: after a verified handshake). Throws IsochroneError, always `retry: "safe"`, since nothing
- * was sent: "connect-timeout", "connect-failed", "tls-failed", "dns-failed", "aborted".
+ * was sent: "connect-timeout", "connect-failed", "tls-failed", "dns-failed", "address-not-permitted", "aborted".
  */
 export async function dial(options: DialOptions): Promise<Duplex> {
   const { host, port, tls, timeoutMs = DIAL_TIMEOUT_MS, signal, resolver = processResolver } = options;
@@ -67,7 +72,7 @@ export async function dial(options: DialOptions): Promise<Duplex> {
   const onAbort = (): void => stop(fail("aborted", "given up by the caller"));
   signal?.addEventListener("abort", onAbort, { once: true });
   try {
-    const addresses = await raced(resolver.resolve(host), guard.signal);
+    const addresses = permitted(await raced(resolver.resolve(host), guard.signal), options, fail);
     const view = wanViewOf(addresses[0] ?? host, port);
     if (view) await crossing(view, guard.signal);
     const socket = await open(addresses, port, guard.signal);
@@ -89,6 +94,28 @@ export async function dial(options: DialOptions): Promise<Duplex> {
     clearTimeout(timer);
     signal?.removeEventListener("abort", onAbort);
   }
+}
+
+/** Those that may be connected to. Throws when none of them may. */
+function permitted(
+  addresses: readonly string[],
+  { host, port, refuse }: DialOptions,
+  fail: (code: string, why: string) => IsochroneError,
+): readonly string[] {
+  if (refuse === undefined) return addresses;
+  const isNamed = isIP(host) === 0;
+  let reason: AddressRefusal | undefined;
+  const left = addresses.filter((address) => {
+    const refusal = refuse(address, port, isNamed);
+    reason ??= refusal;
+    return refusal === undefined;
+  });
+  if (left.length === 0 && reason !== undefined)
+    throw fail(
+      "address-not-permitted",
+      `${isNamed ? `it resolves to ${addresses.join(", ")}` : "this address"}, which no origin may have (${reason}); correct the origin of the property`,
+    );
+  return left;
 }
 
 /** Puts verified TLS on an open connection, such as a tunnel. Ends it on failure. Rejects with TlsFailure or on abort. */

@@ -70,6 +70,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   readonly #label: string;
   readonly #request: PoolRequest;
   readonly #onEnd: () => void;
+  readonly #isBreaking: () => boolean;
   #resolve: (head: ExchangeHead) => void = () => {};
   #reject: (error: unknown) => void = () => {};
   #stage: ExchangeStage = "waiting";
@@ -83,7 +84,14 @@ export class Exchange implements Dispatcher.DispatchHandler {
   readonly #timer: NodeJS.Timeout;
   readonly #onAbort: () => void;
 
-  constructor(label: string, request: PoolRequest, onEnd: () => void) {
+  /** `isBreaking`: whether what is heard now is heard because a connection broke. */
+  constructor(
+    label: string,
+    request: PoolRequest,
+    onEnd: () => void,
+    isBreaking: () => boolean = () => false,
+  ) {
+    this.#isBreaking = isBreaking;
     this.#label = label;
     this.#request = request;
     this.#onEnd = onEnd;
@@ -147,6 +155,13 @@ export class Exchange implements Dispatcher.DispatchHandler {
 
   onResponseEnd(controller: Controller): void {
     if (this.#stage === "ended") return;
+    // RFC 9112 section 8: a body that ends with the connection is incomplete when the connection ended by an error.
+    if (this.#isBreaking()) {
+      const failure = this.#wrap("connection-lost", "connection reset within the body", "body", undefined);
+      this.#end();
+      this.#body?.destroy(failure);
+      return;
+    }
     this.#trailers = headerList(controller.rawTrailers);
     this.#end();
     this.#body?.push(null);

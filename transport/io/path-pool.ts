@@ -34,6 +34,8 @@ export class PathPool {
   /** A connection opened ahead of need. */
   #spare: Duplex | undefined;
   #warmedAtMs = Number.NEGATIVE_INFINITY;
+  /** True while a connection tells its listeners of an error: undici takes a reset for the end of a body without length. */
+  #isBreaking = false;
   /** All only grow. */
   readonly counters = { requests: 0, connects: 0, connectFailures: 0, refusedFull: 0 };
 
@@ -87,10 +89,15 @@ export class PathPool {
     this.counters.requests++;
     this.#active++;
     this.#usedAtMs = performance.now();
-    const exchange = new Exchange(this.#options.label, request, () => {
-      this.#active--;
-      this.#usedAtMs = performance.now();
-    });
+    const exchange = new Exchange(
+      this.#options.label,
+      request,
+      () => {
+        this.#active--;
+        this.#usedAtMs = performance.now();
+      },
+      () => this.#isBreaking,
+    );
     const options: Dispatcher.DispatchOptions = {
       path: request.path,
       method: request.method,
@@ -170,8 +177,13 @@ export class PathPool {
     const startedMs = performance.now();
     try {
       const connection = await this.#options.connect(this.#closing.signal);
-      // Between requests nobody may be listening.
-      connection.on("error", () => {});
+      // Between requests nobody may be listening. This listener is the first, so the flag stands while undici hears it.
+      connection.on("error", () => {
+        this.#isBreaking = true;
+        queueMicrotask(() => {
+          this.#isBreaking = false;
+        });
+      });
       this.#options.onConnected(performance.now() - startedMs);
       return connection;
     } catch (error) {

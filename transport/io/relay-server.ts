@@ -12,7 +12,8 @@ import {
   type ServerId,
   type TopologyDocument,
 } from "#kit";
-import type { Logger } from "#kit/io";
+import { type Logger, listenError } from "#kit/io";
+import { type AddressRefusal, refusedAddress } from "../core/address-guard.ts";
 import { peerProofHeader } from "../core/peer-proof.ts";
 import { type RelayReason, RelayPolicy } from "../core/relay-policy.ts";
 import { dial } from "./dial.ts";
@@ -141,12 +142,13 @@ export class RelayServer {
     return this.#isDraining;
   }
 
-  /** Rejects with the error of listen(). */
+  /** Rejects with IsochroneError that says what to do when the address cannot be had. */
   listen(host: string, port: number): Promise<AddressInfo> {
     return new Promise((resolve, reject) => {
-      this.#server.once("error", reject);
+      const refuse = (cause: unknown): void => reject(listenError(cause, host, port));
+      this.#server.once("error", refuse);
       this.#server.listen(port, host, () => {
-        this.#server.off("error", reject);
+        this.#server.off("error", refuse);
         this.#server.on("error", (error) => this.#logger.error("relay-server-error", { error }));
         resolve(this.#server.address() as AddressInfo);
       });
@@ -206,7 +208,9 @@ export class RelayServer {
     try {
       const { host, port } = decision;
       const timeoutMs = this.#settings.connectTimeoutMs;
-      target = await this.#dial({ host, port, timeoutMs, signal: stop.signal });
+      const refuse = (address: string, at: number, isNamed: boolean): AddressRefusal | undefined =>
+        refusedAddress({ address, isNamed, isOwn: this.#policy.isUnlistedServer(address, at) });
+      target = await this.#dial({ host, port, timeoutMs, refuse, signal: stop.signal });
     } catch (error) {
       socket.off("close", tunnel.stop);
       this.#forget(tunnel);
@@ -214,7 +218,12 @@ export class RelayServer {
         this.#count("peer-went-away");
         return;
       }
-      const isTimeout = error instanceof IsochroneError && error.code === "connect-timeout";
+      const code = error instanceof IsochroneError ? error.code : "";
+      if (code === "address-not-permitted") {
+        this.#refuse(socket, 403, "target-not-permitted", peer, authority);
+        return;
+      }
+      const isTimeout = code === "connect-timeout";
       this.#refuse(
         socket,
         isTimeout ? 504 : 502,

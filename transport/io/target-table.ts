@@ -122,7 +122,7 @@ export class TargetTable {
     const target = new Target({
       key: `server ${id}`,
       label: `${cluster.role} ${JSON.stringify(id)}`,
-      endpoint: { host: server.address, port: server.port, isTls: false },
+      endpoint: { host: server.address, port: server.port, isTls: false, isOrigin: false },
       clusterId: cluster.clusterId,
       // Its own address as Host: the admin surface, which answers whatever the cache does.
       probe: { method: "GET", path: "/livez", host: formatAuthority(server.address, server.port) },
@@ -161,6 +161,12 @@ export class TargetTable {
     return usable[sum % Math.max(1, usable.length)];
   }
 
+  /** Whether a server of ours that is no origin listens there. */
+  isOwnServer(address: string, port: number): boolean {
+    const clusterId = this.#clusterAt.get(formatAuthority(address, port));
+    return clusterId !== undefined && this.#clusters.get(clusterId)?.role !== "origin";
+  }
+
   /** Targets with a chooser. */
   get measured(): readonly Target[] {
     return this.#measured;
@@ -189,7 +195,7 @@ export class TargetTable {
     return new Target({
       key: `origin ${keyOfOrigin(origin)}`,
       label: `origin "${scheme}://${formatAuthority(host, port)}"`,
-      endpoint: { host, port, isTls: scheme === "https" },
+      endpoint: { host, port, isTls: scheme === "https", isOrigin: true },
       clusterId: clusterId ?? this.#clusterAt.get(formatAuthority(host, port)) ?? null,
       probe: {
         method: "HEAD",

@@ -15,7 +15,13 @@ import type { ExchangeHead, PoolRequest } from "./exchange.ts";
 import { PathPool } from "./path-pool.ts";
 
 /** Where the target is. */
-export type Endpoint = { readonly host: string; readonly port: number; readonly isTls: boolean };
+export type Endpoint = {
+  readonly host: string;
+  readonly port: number;
+  readonly isTls: boolean;
+  /** A customer's word: which addresses it may have is checked (core/address-guard.ts). */
+  readonly isOrigin: boolean;
+};
 
 /** The request that measures it. */
 export type ProbeRequest = { readonly method: "GET" | "HEAD"; readonly path: string; readonly host: string };

@@ -17,6 +17,7 @@ import {
 import type { Logger } from "#kit/io";
 import { type TransportSettings, transportDefaults } from "../config.ts";
 import type { PathReason } from "../core/path-chooser.ts";
+import { refusedAddress } from "../core/address-guard.ts";
 import { peerProofHeader } from "../core/peer-proof.ts";
 import { RetryBudget } from "../core/retry-budget.ts";
 import { dial, secure, TlsFailure } from "./dial.ts";
@@ -77,6 +78,14 @@ const DROPPED = new Set([
 ]);
 
 const RANK_AFTER_MS = 3_000;
+
+/** Failures before anything was sent that say nothing about the path. */
+const notOfPath: ReadonlySet<string> = new Set([
+  "aborted",
+  "pool-full",
+  "bad-request",
+  "address-not-permitted",
+]);
 
 export class Transport {
   readonly #options: TransportOptions;
@@ -302,6 +311,7 @@ export class Transport {
           // A silent server is slow, not gone: asking again would double its load.
           error.code !== "headers-timeout" &&
           error.code !== "pool-full" &&
+          error.code !== "address-not-permitted" &&
           !request.signal?.aborted;
         if (!isRepeatable || attempts >= this.#settings.attemptsMax) throw error;
         if (!this.#budget.take(clock.monotonic())) throw error;
@@ -373,9 +383,7 @@ export class Transport {
   #learn(to: Target, via: ClusterId | null, error: ExchangeError): void {
     const now = this.#options.clock.monotonic();
     const isOfPath =
-      error.stage === "waiting"
-        ? error.code !== "aborted" && error.code !== "pool-full" && error.code !== "bad-request"
-        : error.code === "connection-lost";
+      error.stage === "waiting" ? !notOfPath.has(error.code) : error.code === "connection-lost";
     if (!isOfPath) return;
     // A connection that the peer had closed between two requests says nothing: only opening one does.
     if (error.stage === "waiting") to.chooser?.handleFailure(via, now);
@@ -422,10 +430,18 @@ export class Transport {
     timeoutMs: number,
     signal: AbortSignal,
   ): Promise<Duplex> {
-    const { host, port, isTls } = endpoint;
+    const { host, port, isTls, isOrigin } = endpoint;
     const tls = isTls ? { servername, ca: this.#settings.ca } : undefined;
-    if (via === null) return await dial({ host, port, tls, timeoutMs, signal, resolver: this.#resolver });
     const { peerKey, selfServerId, clock } = this.#options;
+    if (via === null) {
+      // Alone, the origin is the operator's own word: "localhost" is what it says.
+      const refuse =
+        isOrigin && peerKey !== undefined
+          ? (address: string, at: number, isNamed: boolean) =>
+              refusedAddress({ address, isNamed, isOwn: this.#table.isOwnServer(address, at) })
+          : undefined;
+      return await dial({ host, port, tls, timeoutMs, signal, refuse, resolver: this.#resolver });
+    }
     const relay = this.#table.relayServer(via, (id) => this.isServerUp(id));
     if (relay === undefined || peerKey === undefined)
       throw new IsochroneError(`Cannot use relay cluster ${JSON.stringify(via)}: it has no server`, {

@@ -9,6 +9,7 @@ import {
   topologyDocument,
 } from "#kit";
 import { PeerVerifier, peerKeyFromEnvironment, RetryBudget, signPeer, wanState } from "#transport";
+import { refusedAddress } from "../../../transport/core/address-guard.ts";
 import { NonceCache, parsePeerProof } from "../../../transport/core/peer-proof.ts";
 import { parseAuthority, RelayPolicy } from "../../../transport/core/relay-policy.ts";
 import { wanRoute } from "../../../transport/core/wan-state.ts";
@@ -216,4 +217,46 @@ describe("emulated network", () => {
     expect(() => wanState.parse({ ...state, extra: 1 })).toThrow(/extra/);
     expect(() => wanState.parse({ ...state, links: { fra: { rttMs: 1 } } })).toThrow(/links\.fra/);
   });
+});
+
+describe("addresses of origins", () => {
+  const of = (address: string, isNamed = false, isOwn = false) => refusedAddress({ address, isNamed, isOwn });
+
+  test.each([
+    ["169.254.169.254", "link-local"],
+    ["::ffff:169.254.169.254", "link-local"],
+    ["::ffff:a9fe:a9fe", "link-local"],
+    ["64:ff9b::a9fe:a9fe", "link-local"],
+    ["fe80::1", "link-local"],
+    ["fd00:ec2::254", "link-local"],
+    ["fe80::1%eth0", "malformed"],
+    ["2130706433", "malformed"],
+    ["0.0.0.0", "unspecified"],
+    ["::", "unspecified"],
+    ["::ffff:0.0.0.0", "unspecified"],
+    ["224.0.0.1", "multicast"],
+    ["255.255.255.255", "multicast"],
+    ["ff02::1", "multicast"],
+  ])("%s: %s, as a name and as an address", (address, reason) => {
+    expect(of(address)).toBe(reason);
+    expect(of(address, true)).toBe(reason);
+  });
+
+  test.each(["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])(
+    "%s: only when it is written",
+    (address) => {
+      expect(of(address)).toBeUndefined();
+      expect(of(address, true)).toBe("loopback-by-name");
+      expect(of(address, false, true)).toBe("own-server");
+    },
+  );
+
+  test.each(["192.0.2.1", "10.0.0.1", "192.168.1.1", "fd12::1", "2001:db8::1"])(
+    "%s may be an origin",
+    (address) => {
+      expect(of(address)).toBeUndefined();
+      expect(of(address, true)).toBeUndefined();
+      expect(of(address, true, true)).toBe("own-server");
+    },
+  );
 });

@@ -1,0 +1,65 @@
+/** The relay's metrics (prom-client). Labels come from closed lists; never a host, address or peer. */
+import { Counter, Gauge, type Registry } from "prom-client";
+import type { RelayServer } from "./relay-server.ts";
+
+/** Registers what `server` counts; read at each scrape. */
+export function registerRelayMetrics(registry: Registry, server: RelayServer): void {
+  const registers = [registry];
+  const { counters } = server;
+  const byLabel = (
+    name: string,
+    helpText: string,
+    label: string,
+    source: ReadonlyMap<string, number>,
+  ): void => {
+    const last = new Map<string, number>();
+    // oxlint-disable-next-line no-new -- registers itself
+    new Counter({
+      name,
+      help: helpText,
+      labelNames: [label],
+      registers,
+      collect() {
+        for (const [key, value] of source) {
+          this.inc({ [label]: key }, value - (last.get(key) ?? 0));
+          last.set(key, value);
+        }
+      },
+    });
+  };
+  byLabel("isochrone_relay_tunnels_total", "CONNECT requests by outcome.", "outcome", counters.outcomes);
+  byLabel("isochrone_relay_proofs_total", "Peer proofs by verdict.", "verdict", counters.proofs);
+  let lastUp = 0;
+  let lastDown = 0;
+  // oxlint-disable-next-line no-new -- registers itself
+  new Counter({
+    name: "isochrone_relay_bytes_total",
+    help: "Bytes forwarded.",
+    labelNames: ["direction"],
+    registers,
+    collect() {
+      this.inc({ direction: "up" }, counters.bytesUp - lastUp);
+      this.inc({ direction: "down" }, counters.bytesDown - lastDown);
+      lastUp = counters.bytesUp;
+      lastDown = counters.bytesDown;
+    },
+  });
+  // oxlint-disable-next-line no-new -- registers itself
+  new Gauge({
+    name: "isochrone_relay_tunnels_open",
+    help: "Open tunnels.",
+    registers,
+    collect() {
+      this.set(counters.tunnels);
+    },
+  });
+  // oxlint-disable-next-line no-new -- registers itself
+  new Gauge({
+    name: "isochrone_relay_permitted_targets",
+    help: "Targets that tunnels may reach.",
+    registers,
+    collect() {
+      this.set(server.permittedTargets);
+    },
+  });
+}
