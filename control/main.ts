@@ -1,9 +1,8 @@
 /** `isochrone control`: the process that holds the documents. */
 import { randomBytes } from "node:crypto";
-import { isIP } from "node:net";
 import { parseArgs } from "node:util";
 import { IsochroneError } from "#kit";
-import { createLogger, systemClock } from "#kit/io";
+import { createLogger, LISTEN_ADDRESS_EXPECTED, parseListenAddress, stopSignal, systemClock } from "#kit/io";
 import { ControlServer } from "./io/server.ts";
 import { SqliteStore } from "./io/store-sqlite.ts";
 
@@ -24,7 +23,7 @@ Examples:
 /** A shorter one could be guessed over the network. */
 const TOKEN_CHARACTERS_MIN = 16;
 
-/** Serves until SIGTERM or SIGINT. @returns the exit code: 0 drained, 1 could not serve, 2 bad usage */
+/** Serves until SIGTERM or SIGINT. Exit codes: 0 drained; 2 bad usage, or an address or directory that cannot be had. */
 export async function main(argv: readonly string[]): Promise<number> {
   const { values } = parseArgs({
     args: [...argv],
@@ -34,31 +33,25 @@ export async function main(argv: readonly string[]): Promise<number> {
     console.log(help);
     return 0;
   }
-  const endpoint = parseEndpoint(values.listen);
-  if (endpoint === undefined || values.state === undefined || values.state === "") {
-    const what = endpoint === undefined ? "--listen ADDRESS:PORT" : "--state DIR";
-    console.error(
-      `isochrone control: ${what} is missing or wrong, such as: --listen 127.0.0.1:7000 --state ./control-state`,
+  const listen = parseListenAddress(values.listen ?? "");
+  if (listen === undefined)
+    return refuse(
+      `--listen: got ${JSON.stringify(values.listen ?? "")}, expected ${LISTEN_ADDRESS_EXPECTED}; see --help`,
     );
-    return 2;
-  }
+  if (values.state === undefined || values.state === "") return refuse("--state is missing; see --help");
   const token = process.env["ISOCHRONE_CONTROL_TOKEN"] ?? "";
   if (!/^[!-~]+$/.test(token) || token.length < TOKEN_CHARACTERS_MIN) {
-    console.error(
-      `isochrone control: ISOCHRONE_CONTROL_TOKEN must hold ${TOKEN_CHARACTERS_MIN} printable characters or more; make one with: export ISOCHRONE_CONTROL_TOKEN=$(openssl rand -hex 24)`,
+    return refuse(
+      `ISOCHRONE_CONTROL_TOKEN must hold ${TOKEN_CHARACTERS_MIN} printable characters or more; make one with: export ISOCHRONE_CONTROL_TOKEN=$(openssl rand -hex 24)`,
     );
-    return 2;
   }
   const logger = createLogger({ role: "control", id: "control" });
   let store: SqliteStore | undefined;
   try {
     store = new SqliteStore({ stateDirectory: values.state, newLogId: randomBytes(8).toString("hex") });
     const server = new ControlServer({ store, token, clock: systemClock, logger });
-    const stopped = new Promise<NodeJS.Signals>((resolve) => {
-      process.once("SIGTERM", resolve);
-      process.once("SIGINT", resolve);
-    });
-    const url = await server.listen(endpoint.host, endpoint.port);
+    const stopped = stopSignal();
+    const url = await server.listen(listen.host, listen.port);
     console.log(`ready control ${url}`);
     const signal = await stopped;
     logger.info("stopping", { signal });
@@ -66,22 +59,13 @@ export async function main(argv: readonly string[]): Promise<number> {
     return 0;
   } catch (error) {
     if (!(error instanceof IsochroneError)) throw error;
-    console.error(`isochrone control: ${error.message}`);
-    return 1;
+    return refuse(error.message);
   } finally {
     store?.close();
   }
 }
 
-/** `127.0.0.1:7000`, `[::1]:7000`; port 0 takes a free one. */
-function parseEndpoint(
-  text: string | undefined,
-): { readonly host: string; readonly port: number } | undefined {
-  const [, bracketed, plain, portText] = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text ?? "") ?? [];
-  const host = bracketed ?? plain;
-  const port = Number(portText);
-  if (host === undefined || port > 65_535) return undefined;
-  return isIP(host) === (bracketed === undefined ? 4 : 6) || host === "localhost"
-    ? { host, port }
-    : undefined;
+function refuse(message: string): number {
+  console.error(`isochrone control: ${message}`);
+  return 2;
 }

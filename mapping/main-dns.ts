@@ -1,11 +1,19 @@
 /** The name-server process: `isochrone dns`. */
-import { formatAddress, IsochroneError, parseAddress } from "#kit";
-import { createLogger, type Logger, systemClock } from "#kit/io";
+import { IsochroneError } from "#kit";
+import {
+  createLogger,
+  formatListenAddress,
+  type Logger,
+  readWorldText,
+  stopSignal,
+  systemClock,
+} from "#kit/io";
+import { parseWorld } from "#kit/world";
 import { dial, installWanFromEnvironment } from "#transport";
 import { DnsCounters } from "./core/dns/counters.ts";
 import { explainWhere } from "./core/where.ts";
 import { DnsAdmin } from "./io/dns-admin.ts";
-import { AloneMap, readWorldFile } from "./io/dns-alone.ts";
+import { AloneMap } from "./io/dns-alone.ts";
 import { EdgeProber } from "./io/dns-liveness.ts";
 import { dnsMetrics } from "./io/dns-metrics.ts";
 import { DnsNode, edgeServersOf } from "./io/dns-node.ts";
@@ -13,12 +21,11 @@ import {
   type AloneOptions,
   dnsHelp,
   type DnsOptions,
-  type Listen,
   type NodeOptions,
   OptionError,
   parseDnsOptions,
 } from "./io/dns-options.ts";
-import { DnsServer, ListenError } from "./io/dns-server.ts";
+import { DnsServer } from "./io/dns-server.ts";
 import { DnsState } from "./io/dns-state.ts";
 
 export { measuredContext } from "./io/dns-alone.ts";
@@ -77,7 +84,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   let admin: DnsAdmin | undefined;
   try {
     server = await DnsServer.listen({
-      address: options.listen.address,
+      address: options.listen.host,
       port: options.listen.port,
       reusePort: options.reusePort,
       context: () => state.context(),
@@ -129,7 +136,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     const zones = state.context()?.zones;
     console.log(
       [
-        `ready dns ${endpoint({ address: server.address, port: server.port })}`,
+        `ready dns ${formatListenAddress({ host: server.address, port: server.port })}`,
         isSupplied
           ? `zones ${zones?.zoneCount ?? 0} names ${zones?.size ?? 0} map ${state.snapshot?.mapVersion ?? "none"}`
           : "no documents yet: answering SERVFAIL until control sends them",
@@ -140,7 +147,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     isReady = false;
     return 0;
   } catch (error) {
-    if (error instanceof ListenError || error instanceof IsochroneError) return refuse(error.message);
+    if (error instanceof IsochroneError) return refuse(error.message);
     throw error;
   } finally {
     await server?.close();
@@ -156,7 +163,7 @@ function nodeSupply(options: NodeOptions, token: string, counters: DnsCounters, 
 }
 
 function aloneSupply(options: AloneOptions, logger: Logger): Supply {
-  const world = readWorldFile(options.worldFile);
+  const world = parseWorld(readWorldText(options.worldFile), options.worldFile);
   const prober = options.mayProbe ? new EdgeProber({ clock: systemClock, logger, dial }) : undefined;
   const state = new DnsState(prober?.isUp ?? (() => true));
   const map = new AloneMap(world, state, logger);
@@ -182,19 +189,7 @@ function warnOfNames(state: DnsState, logger: Logger): void {
   if (hostnamesTaken.length > 0) logger.warn("hostnames-taken", { hostnames: hostnamesTaken });
 }
 
-function stopSignal(): Promise<void> {
-  return new Promise((resolve) => {
-    for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => resolve());
-  });
-}
-
 function refuse(message: string): number {
   console.error(`isochrone dns: ${message}`);
   return 2;
-}
-
-function endpoint({ address, port }: Listen): string {
-  const parsed = parseAddress(address);
-  const text = parsed === undefined ? address : formatAddress(parsed);
-  return text.includes(":") ? `[${text}]:${port}` : `${text}:${port}`;
 }

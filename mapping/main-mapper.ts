@@ -2,8 +2,8 @@
 import { once } from "node:events";
 import type { Server } from "node:http";
 import { IsochroneError } from "#kit";
-import { createLogger, readFileIfThere } from "#kit/io";
-import { parseWorld, WORLD_TEXT_LENGTH_MAX, WorldError } from "#kit/world";
+import { createLogger, formatListenAddress, readWorldText, stopSignal } from "#kit/io";
+import { parseWorld, WorldError } from "#kit/world";
 import { installWanFromEnvironment } from "#transport";
 import { Mapper } from "./io/mapper.ts";
 import { listenMapperAdmin } from "./io/mapper-admin.ts";
@@ -39,21 +39,17 @@ async function run(argv: readonly string[]): Promise<number> {
     );
   installWanFromEnvironment();
   const stopped = stopSignal();
-  const bytes = readFileIfThere(options.worldFile, WORLD_TEXT_LENGTH_MAX);
-  if (bytes === undefined)
-    throw new MapperOptionError(`--world: there is no file ${JSON.stringify(options.worldFile)}`);
-  const world = parseWorld(bytes.toString("utf8"), options.worldFile);
+  const world = parseWorld(readWorldText(options.worldFile), options.worldFile);
   const logger = createLogger({ role: "mapper", id: "mapper" });
   const mapper = new Mapper({ ...options, world, token, logger });
   let admin: Server | undefined;
   try {
-    admin = await listenMapperAdmin({ address: options.address, port: options.port, token, mapper });
+    admin = await listenMapperAdmin({ ...options.listen, token, mapper });
     await mapper.start();
     const bound = admin.address();
-    const port = typeof bound === "object" && bound !== null ? bound.port : options.port;
-    console.log(
-      `ready mapper http://${options.address.includes(":") ? `[${options.address}]` : options.address}:${port} clients=${world.clients.length}`,
-    );
+    const { host, port } = options.listen;
+    const at = { host, port: typeof bound === "object" && bound !== null ? bound.port : port };
+    console.log(`ready mapper http://${formatListenAddress(at)} clients=${world.clients.length}`);
     logger.info("stopping", { signal: await stopped });
     return 0;
   } finally {
@@ -64,11 +60,4 @@ async function run(argv: readonly string[]): Promise<number> {
       await once(admin, "close");
     }
   }
-}
-
-/** Resolves with the first of SIGTERM and SIGINT. */
-function stopSignal(): Promise<NodeJS.Signals> {
-  return new Promise((resolve) => {
-    for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => resolve(signal));
-  });
 }

@@ -1,8 +1,17 @@
 /** `isochrone origin`: the scripted origin as a process. */
 import { parseArgs } from "node:util";
-import { IsochroneError, parseAddress } from "#kit";
-import { createLogger, listenErrorHint, readFileIfThere, systemClock } from "#kit/io";
-import { parseWorld, WORLD_TEXT_LENGTH_MAX, type World, WorldError } from "#kit/world";
+import { IsochroneError } from "#kit";
+import {
+  createLogger,
+  formatListenAddress,
+  LISTEN_ADDRESS_EXPECTED,
+  listenErrorHint,
+  parseListenAddress,
+  readWorldText,
+  stopSignal,
+  systemClock,
+} from "#kit/io";
+import { parseWorld, type World, WorldError } from "#kit/world";
 import { OriginServer } from "./io/server.ts";
 
 const HELP = `isochrone origin --listen ADDRESS:PORT [--world FILE]
@@ -21,7 +30,7 @@ Examples:
   curl -H "Authorization: Bearer $ISOCHRONE_CONTROL_TOKEN" -d '{"kind":"hang"}' http://127.0.0.1:9000/.isochrone/faults
 `;
 
-/** Runs until SIGTERM or SIGINT. Returns the exit code: 0 after a drain, 1 when it cannot listen, 2 for bad input. */
+/** Runs until SIGTERM or SIGINT. Returns the exit code: 0 after a drain, 2 for bad usage, a bad world or an address that cannot be had. */
 export async function main(argv: readonly string[]): Promise<number> {
   let values: { listen?: string; world?: string; help?: boolean };
   try {
@@ -38,38 +47,35 @@ export async function main(argv: readonly string[]): Promise<number> {
     process.stdout.write(HELP);
     return 0;
   }
-  const listen = listenOf(values.listen ?? "");
+  const listen = parseListenAddress(values.listen ?? "");
   if (listen === undefined) {
     return refuse(
-      `--listen: got ${JSON.stringify(values.listen ?? "")}, expected ADDRESS:PORT such as 127.0.0.1:9000`,
+      `--listen: got ${JSON.stringify(values.listen ?? "")}, expected ${LISTEN_ADDRESS_EXPECTED}; see --help`,
     );
   }
   let world: World | undefined;
   try {
-    if (values.world !== undefined) world = readWorld(values.world);
+    if (values.world !== undefined) world = parseWorld(readWorldText(values.world), values.world);
   } catch (error) {
     if (error instanceof WorldError || error instanceof IsochroneError) return refuse(error.message);
     throw error;
   }
   const server = new OriginServer({
     clock: systemClock,
-    logger: createLogger({ role: "origin", id: `${listen.host}:${listen.port}` }),
+    logger: createLogger({ role: "origin", id: formatListenAddress(listen) }),
     world,
     token: process.env["ISOCHRONE_CONTROL_TOKEN"],
   });
+  const asked = stopSignal();
   let bound: { address: string; port: number };
   try {
     bound = await server.listen(listen.host, listen.port);
   } catch (error) {
-    process.stderr.write(`${listenErrorHint(error, listen.host, listen.port)}\n`);
-    return 1;
+    return refuse(listenErrorHint(error, listen.host, listen.port));
   }
-  const asked = new Promise<void>((resolve) => {
-    for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => resolve());
-  });
-  const host = bound.address.includes(":") ? `[${bound.address}]` : bound.address;
+  const at = formatListenAddress({ host: bound.address, port: bound.port });
   const serves = world === undefined ? "generic paths" : `world ${world.name}`;
-  process.stdout.write(`ready origin http://${host}:${bound.port} (${serves})\n`);
+  process.stdout.write(`ready origin http://${at} (${serves})\n`);
   await asked;
   await server.close();
   return 0;
@@ -78,29 +84,4 @@ export async function main(argv: readonly string[]): Promise<number> {
 function refuse(why: string): number {
   process.stderr.write(`isochrone origin: ${why}\n`);
   return 2;
-}
-
-/** An address, not a name: what is listened on must not depend on a resolver. */
-function listenOf(text: string): { host: string; port: number } | undefined {
-  const [, literal, plain, digits] = /^(?:\[([^\]]+)\]|([^:[\]]+)):([0-9]{1,5})$/.exec(text) ?? [];
-  const host = literal ?? plain ?? "";
-  const port = Number(digits ?? Number.NaN);
-  if (parseAddress(host) === undefined || !(port <= 65_535)) return undefined;
-  return { host, port };
-}
-
-function readWorld(file: string): World {
-  // UTF-8 takes at most three bytes for one UTF-16 unit.
-  const bytes = readFileIfThere(file, WORLD_TEXT_LENGTH_MAX * 3);
-  if (bytes === undefined) {
-    throw new IsochroneError(
-      `Cannot read ${JSON.stringify(file)}: no such file; name a world such as deploy/worlds/demo.yaml`,
-      {
-        code: "ENOENT",
-        source: "configuration",
-        retry: "never",
-      },
-    );
-  }
-  return parseWorld(bytes.toString("utf8"), file);
 }

@@ -1,7 +1,7 @@
 /** Reading requests strictly and answering in JSON: the parts of HTTP that every route shares. */
-import { createHash, timingSafeEqual } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { ParseError, type Schema } from "#kit";
+import type { BearerGate } from "#kit/io";
 import { controlSettings } from "../config.ts";
 import { parseStrictJson } from "../core/strict-json.ts";
 import { Refusal, refusalOf } from "./refusal.ts";
@@ -49,35 +49,21 @@ export function parseQuery<T>(query: Readonly<Record<string, string>>, schema: S
   }
 }
 
-/** Compares bearer tokens in a time that says nothing about where they differ (RFC 6750 section 2.1). */
-export class BearerGate {
-  readonly #digest: Buffer;
-
-  constructor(token: string) {
-    this.#digest = digest(token);
-  }
-
-  /** Throws {@link Refusal} 401 unless the request carries the token. */
-  check(request: IncomingMessage): void {
-    const token = /^Bearer +([!-~]+) *$/i.exec(request.headers.authorization ?? "")?.[1];
-    // Digests have one length, so that neither the content nor the length of the token shows in the time.
-    if (token !== undefined && timingSafeEqual(digest(token), this.#digest)) return;
-    throw new Refusal(
-      401,
-      {
-        error:
-          token === undefined
-            ? "A bearer token is required"
-            : "The bearer token is not the one of this control",
-        code: "unauthorised",
-      },
-      { "www-authenticate": 'Bearer realm="isochrone control"' },
-    );
-  }
-}
-
-function digest(token: string): Buffer {
-  return createHash("sha256").update(token).digest();
+/** Throws {@link Refusal} 401 unless the request carries the token that opens `gate`. */
+export function requireToken(gate: BearerGate, request: IncomingMessage): void {
+  const verdict = gate.judge(request.headers.authorization);
+  if (verdict === "granted") return;
+  throw new Refusal(
+    401,
+    {
+      error:
+        verdict === "absent"
+          ? "A bearer token is required"
+          : "The bearer token is not the one of this control",
+      code: "unauthorised",
+    },
+    { "www-authenticate": 'Bearer realm="isochrone control"' },
+  );
 }
 
 /** Receives request bodies within a bound each and one for all. */

@@ -6,7 +6,6 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from "node:net";
 import {
   type Clock,
-  IsochroneError,
   integer,
   object,
   oneOf,
@@ -18,14 +17,14 @@ import {
   serverReport,
   string,
 } from "#kit";
-import { listenErrorHint, type Logger } from "#kit/io";
+import { BearerGate, formatListenAddress, listenError, type Logger } from "#kit/io";
 import { controlSettings } from "../config.ts";
 import { kindRules } from "../core/kinds.ts";
 import type { PurgeLedgerSettings } from "../core/purge-ledger.ts";
 import type { Cut, WatchHubSettings } from "../core/watch-hub.ts";
 import { ackRequest, activateRequest, appendRequest } from "../core/wire.ts";
 import { type DocumentKind, documentKinds, type WatchKind, watchKinds } from "../core/words.ts";
-import { BearerGate, BodyReader, parseQuery, parseTarget, sendJson, type Target } from "./http.ts";
+import { BodyReader, parseQuery, parseTarget, requireToken, sendJson, type Target } from "./http.ts";
 import { metricsOf } from "./metrics.ts";
 import { notFound, Refusal } from "./refusal.ts";
 import { ControlService, lineOf } from "./service.ts";
@@ -117,16 +116,12 @@ export class ControlServer {
   /** The URL it serves at; port 0 takes a free one. Rejects with IsochroneError that says what to do. */
   async listen(host: string, port: number): Promise<string> {
     await new Promise<void>((resolve, reject) => {
-      this.#server.once("error", (cause: NodeJS.ErrnoException) => {
-        const code = cause.code ?? "listen-failed";
-        const message = listenErrorHint(cause, host, port);
-        reject(new IsochroneError(message, { code, source: "configuration", retry: "never", cause }));
-      });
+      this.#server.once("error", (cause) => reject(listenError(cause, host, port)));
       this.#server.listen({ host, port, backlog: 1_024 }, resolve);
     });
     this.#heartbeat = setInterval(() => this.#service.heartbeat(), controlSettings.heartbeatMs);
-    const { address, family, port: bound } = this.#server.address() as AddressInfo;
-    return `http://${family === "IPv6" ? `[${address}]` : address}:${bound}`;
+    const bound = this.#server.address() as AddressInfo;
+    return `http://${formatListenAddress({ host: bound.address, port: bound.port })}`;
   }
 
   /** Ends every stream, lets answers under way end for a while, then cuts them. The store stays open. */
@@ -173,7 +168,7 @@ export class ControlServer {
       allow(request, "GET");
       return this.#answerProbe(first, response);
     }
-    this.#gate.check(request);
+    requireToken(this.#gate, request);
     if (first === "v1") {
       switch (collection) {
         case "documents":

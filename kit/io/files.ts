@@ -1,9 +1,43 @@
-import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { closeSync, fstatSync, mkdirSync, openSync, readSync, statSync } from "node:fs";
 import { open, rename, unlink } from "node:fs/promises";
-import { dirname } from "node:path";
+import { dirname, resolve } from "node:path";
 import { IsochroneError } from "../errors.ts";
 
 let lastTemporary = 0;
+
+/**
+ * Makes the directory at `path`, and those missing above it, for this user only (mode 0700, less the umask). One that is there
+ * stays as it is. Throws IsochroneError. Not mkdir's own `recursive`: where a parent answers ENOENT to a new entry (/proc, some
+ * network file systems) Node 24 tries again for ever.
+ */
+export function makeDirectory(path: string): void {
+  const missing: string[] = [];
+  for (let at = resolve(path); !makeOne(at, path); at = dirname(at)) missing.push(at);
+  for (const at of missing.reverse()) {
+    if (!makeOne(at, path)) throw fileError("make", path, new NoSuchPlace());
+  }
+}
+
+/** The parent is there and still takes no directory. */
+class NoSuchPlace extends Error {
+  readonly code = "ENOENT";
+}
+
+/** False: the directory above it is missing. */
+function makeOne(at: string, wanted: string): boolean {
+  try {
+    mkdirSync(at, { mode: 0o700 });
+    return true;
+  } catch (cause) {
+    if (codeOf(cause) === "ENOENT" && dirname(at) !== at) return false;
+    try {
+      if (codeOf(cause) === "EEXIST" && statSync(at).isDirectory()) return true;
+    } catch {
+      // A link to nothing: told as what is in the way.
+    }
+    throw fileError("make", wanted, cause);
+  }
+}
 
 /**
  * Replaces the file at `path` so that after a crash at any moment it holds either all of the old or all of the new
@@ -93,13 +127,25 @@ const ADVICE: Readonly<Record<string, string>> = {
   EMFILE: "too many open files; raise the limit (ulimit -n)",
 };
 
-function fileError(verb: "read" | "write", path: string, cause: unknown): IsochroneError {
+/** What the same codes mean for a directory that is to be made. */
+const DIRECTORY_ADVICE: Readonly<Record<string, string>> = {
+  ENOENT: "no directory can be made there; choose another place",
+  EEXIST: "a part of the path is a file; choose another place",
+  ENOTDIR: "a part of the path is a file; choose another place",
+  EACCES: "permission denied; choose a place that this user may write",
+};
+
+function fileError(verb: "read" | "write" | "make", path: string, cause: unknown): IsochroneError {
   const code = codeOf(cause);
-  const why = ADVICE[code] ?? (cause instanceof Error ? cause.message : String(cause));
-  return new IsochroneError(`Cannot ${verb} ${JSON.stringify(path)}: ${why} (${code})`, {
-    code,
-    source: "configuration",
-    retry: "never",
-    cause,
-  });
+  const advice = (verb === "make" ? DIRECTORY_ADVICE[code] : undefined) ?? ADVICE[code];
+  const why = advice ?? (cause instanceof Error ? cause.message : String(cause));
+  return new IsochroneError(
+    `Cannot ${verb === "make" ? "make the directory" : verb} ${JSON.stringify(path)}: ${why} (${code})`,
+    {
+      code,
+      source: "configuration",
+      retry: "never",
+      cause,
+    },
+  );
 }

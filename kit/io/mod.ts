@@ -1,8 +1,18 @@
 /** `#kit/io`: what every driver needs from the machine - time, logs, durable files. Cores must not import it. */
+export { BearerGate, type BearerVerdict } from "./bearer-gate.ts";
 export { systemClock } from "./clock.ts";
-export { readFileIfThere, writeFileDurable } from "./files.ts";
+export { makeDirectory, readFileIfThere, writeFileDurable } from "./files.ts";
 export type { LastKnownGoodDamage, LastKnownGoodOptions } from "./last-known-good.ts";
 export { LastKnownGood } from "./last-known-good.ts";
-export { listenErrorHint } from "./listen-error.ts";
+export {
+  formatListenAddress,
+  LISTEN_ADDRESS_EXPECTED,
+  type ListenAddress,
+  listenError,
+  listenErrorHint,
+  parseListenAddress,
+} from "./listen-address.ts";
 export type { LogFields, LoggerIdentity, LoggerOptions, LogLevel } from "./logger.ts";
 export { createLogger, LOG_LEVELS, Logger } from "./logger.ts";
+export { readWorldText } from "./world-text.ts";
+export { stopSignal } from "./stop-signal.ts";

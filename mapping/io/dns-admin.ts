@@ -1,12 +1,10 @@
 /** The name server's HTTP side: health, metrics, its report, and `where`. */
-import { createHash, timingSafeEqual } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { listenErrorHint } from "#kit/io";
+import { BearerGate, formatListenAddress, listenError } from "#kit/io";
 import type { WhereResult } from "../core/where.ts";
-import { ListenError } from "./dns-server.ts";
 
 export interface AdminOptions {
-  readonly address: string;
+  readonly host: string;
   readonly port: number;
   /** Bearer token of operators and nodes; undefined closes `/.isochrone/*`. */
   readonly token: string | undefined;
@@ -31,7 +29,7 @@ export class DnsAdmin {
     this.#options = options;
   }
 
-  /** Throws {@link ListenError}. */
+  /** Throws IsochroneError with a line that says what to do when it cannot listen. */
   static async listen(options: AdminOptions): Promise<DnsAdmin> {
     const server = createServer({
       maxHeaderSize: 8_192,
@@ -41,20 +39,19 @@ export class DnsAdmin {
       keepAliveTimeout: 5_000,
     });
     server.maxConnections = CONNECTIONS_MAX;
-    const tokenDigest = options.token === undefined ? undefined : digest(options.token);
+    const { host, port, token } = options;
+    const gate = new BearerGate(token);
     server.on("request", (request, response) => {
       // Nothing here takes a body.
       request.resume();
-      handle(request, response, options, tokenDigest).catch((error: unknown) => {
+      handle(request, response, options, gate).catch((error: unknown) => {
         answer(response, 500, { error: error instanceof Error ? error.message : String(error) });
       });
     });
     server.on("clientError", (_error, socket) => socket.destroy());
     await new Promise<void>((resolve, reject) => {
-      server.once("error", (error) =>
-        reject(new ListenError(listenErrorHint(error, options.address, options.port), error)),
-      );
-      server.listen({ host: options.address, port: options.port }, () => resolve());
+      server.once("error", (cause) => reject(listenError(cause, host, port)));
+      server.listen({ host, port }, () => resolve());
     });
     return new DnsAdmin(server, options);
   }
@@ -65,8 +62,7 @@ export class DnsAdmin {
   }
 
   get url(): string {
-    const { address } = this.#options;
-    return `http://${address.includes(":") ? `[${address}]` : address}:${this.port}`;
+    return `http://${formatListenAddress({ host: this.#options.host, port: this.port })}`;
   }
 
   close(): Promise<void> {
@@ -81,7 +77,7 @@ async function handle(
   request: IncomingMessage,
   response: ServerResponse,
   options: AdminOptions,
-  tokenDigest: Buffer | undefined,
+  gate: BearerGate,
 ): Promise<void> {
   const target = request.url ?? "/";
   if (request.method !== "GET" && request.method !== "HEAD") {
@@ -117,7 +113,7 @@ async function handle(
       answer(response, 404, { error: "no such path" });
       return;
   }
-  if (!isAuthorized(request, tokenDigest)) {
+  if (!gate.opensFor(request.headers.authorization)) {
     response.setHeader("www-authenticate", "Bearer");
     answer(response, 401, { error: "a bearer token is needed" });
     return;
@@ -152,14 +148,4 @@ function answer(response: ServerResponse, status: number, body: unknown): void {
   response
     .writeHead(status, { "content-type": "application/json", "cache-control": "no-store" })
     .end(`${JSON.stringify(body)}\n`);
-}
-
-/** Digests are compared, so that neither length nor content of the token shows in the time taken. */
-function isAuthorized(request: IncomingMessage, tokenDigest: Buffer | undefined): boolean {
-  const given = /^Bearer ([^\s]{1,1024})$/i.exec(request.headers.authorization ?? "")?.[1];
-  return given !== undefined && tokenDigest !== undefined && timingSafeEqual(digest(given), tokenDigest);
-}
-
-function digest(text: string): Buffer {
-  return createHash("sha256").update(text).digest();
 }

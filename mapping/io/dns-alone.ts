@@ -3,31 +3,19 @@
  * engine makes, in this process, from noisy samples of the world's links. Nothing that decides reads the links themselves.
  */
 import { type EpochMs, epochMs, type MapSnapshot, type MonotonicMs, monotonicMs, plusMs } from "#kit";
-import { type Logger, readFileIfThere, systemClock } from "#kit/io";
-import { parseWorld, planAddresses, propertiesOf, topologyOf, type World, WorldLinks } from "#kit/world";
+import { type Logger, systemClock } from "#kit/io";
+import { planAddresses, propertiesOf, topologyOf, type World, WorldLinks } from "#kit/world";
 import { MapEngine } from "../core/engine.ts";
 import type { DnsContext } from "../core/dns/respond.ts";
-import { OptionError } from "./dns-options.ts";
 import { DnsState } from "./dns-state.ts";
 import { clientNetworksOf, MeasurementFeed } from "./feed.ts";
 
-/** A world of the size that the schema allows is far smaller; more is a mistake or an attack. */
-const WORLD_BYTES_MAX = 16 * 1024 * 1024;
 /** The addresses that `isochrone up` gives to the same world. */
 const ADDRESSES = { loopback: "127.10", port: 8080, dnsPort: 5300 } as const;
 /** How often due samples are taken and the engine is asked for a map. */
 const TICK_INTERVAL_MS = 200;
 /** How much measuring goes into the map of one question. */
 const QUESTION_TICKS = 50;
-
-/** Throws {@link OptionError} when the file is missing, WorldError when it is wrong. */
-export function readWorldFile(path: string): World {
-  const data = readFileIfThere(path, WORLD_BYTES_MAX);
-  if (data === undefined) {
-    throw new OptionError(`--world: no file ${JSON.stringify(path)}; give the path of a world file`);
-  }
-  return parseWorld(data.toString("utf8"), path);
-}
 
 /** An engine that knows a world's topology and client networks, and what feeds it. Time is handed in. */
 function engineOf(world: World, now: MonotonicMs, epochOf: (at: MonotonicMs) => EpochMs) {

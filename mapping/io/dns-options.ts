@@ -1,23 +1,17 @@
 /** The command line of `isochrone dns`, parsed strictly. */
-import { isIP } from "node:net";
 import { parseArgs } from "node:util";
 import { id, type ServerId } from "#kit";
-
-export interface Listen {
-  readonly address: string;
-  /** 0: any. */
-  readonly port: number;
-}
+import { LISTEN_ADDRESS_EXPECTED, type ListenAddress, parseListenAddress } from "#kit/io";
 
 interface Common {
-  readonly listen: Listen;
+  readonly listen: ListenAddress;
   readonly reusePort: boolean;
 }
 /** One of a deployment's name servers: documents come from control. */
 export interface NodeOptions extends Common {
   readonly mode: "node";
   readonly serverId: ServerId;
-  readonly admin: Listen;
+  readonly admin: ListenAddress;
   readonly controlUrl: string;
   readonly stateDirectory: string;
 }
@@ -25,7 +19,7 @@ export interface NodeOptions extends Common {
 export interface AloneOptions extends Common {
   readonly mode: "alone";
   readonly worldFile: string;
-  readonly admin: Listen | undefined;
+  readonly admin: ListenAddress | undefined;
   /** Ask the edge servers' /livez; without it all are taken to be up. */
   readonly mayProbe: boolean;
 }
@@ -123,17 +117,11 @@ function required(name: string, value: string | undefined): string {
   return value;
 }
 
-function listenOf(name: string, text: string): Listen {
-  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([0-9]{1,5})$/.exec(text);
-  const address = match?.[1] ?? match?.[2] ?? "";
-  const port = Number(match?.[3]);
-  const isRight = match !== null && port <= 65_535 && isIP(address) === (match[1] === undefined ? 4 : 6);
-  if (!isRight) {
-    throw new OptionError(
-      `${name}: got ${JSON.stringify(text)}, expected ADDRESS:PORT such as 127.0.0.1:5300 or [::1]:5300`,
-    );
-  }
-  return { address, port };
+function listenOf(name: string, text: string): ListenAddress {
+  const address = parseListenAddress(text);
+  if (address === undefined)
+    throw new OptionError(`${name}: got ${JSON.stringify(text)}, expected ${LISTEN_ADDRESS_EXPECTED}`);
+  return address;
 }
 
 function urlOf(text: string): string {

@@ -1,6 +1,6 @@
 /** The name server's sockets: UDP and TCP on one address and port, both asking the same core. */
 import { type IpAddress, parseAddress } from "#kit";
-import { listenErrorHint, type Logger } from "#kit/io";
+import { listenError, type Logger } from "#kit/io";
 import type { DnsCounters } from "../core/dns/counters.ts";
 import { type DnsContext, type DnsTransport, respond, respondInternalError } from "../core/dns/respond.ts";
 import { TcpListener, type TcpSettings } from "./dns-tcp.ts";
@@ -16,14 +16,6 @@ export interface DnsServerOptions {
   readonly logger: Logger;
   readonly reusePort?: boolean;
   readonly tcp?: Partial<TcpSettings>;
-}
-
-/** The address or port cannot be bound; the message says what to do (exit code 2 for a command). */
-export class ListenError extends Error {
-  constructor(message: string, cause: unknown) {
-    super(message, { cause });
-    this.name = "ListenError";
-  }
 }
 
 /** How often a port that is free for UDP is tried for TCP, when any port will do. */
@@ -42,7 +34,7 @@ export class DnsServer {
     this.#tcp = tcp;
   }
 
-  /** Binds both sockets; throws {@link ListenError}. */
+  /** Binds both sockets; throws IsochroneError that says what to do when one cannot be had. */
   static async listen(options: DnsServerOptions): Promise<DnsServer> {
     const { address, port, reusePort = false, tcp: settings = {} } = options;
     const handler = handlerOf(options);
@@ -55,7 +47,7 @@ export class DnsServer {
       } catch (error) {
         await udp?.close();
         if (port === 0 && udp !== undefined && tried < ANY_PORT_TRIES) continue;
-        throw new ListenError(listenErrorHint(error, address, port), error);
+        throw listenError(error, address, port);
       }
     }
   }

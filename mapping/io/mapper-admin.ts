@@ -1,13 +1,11 @@
 /** The mapper's HTTP side: health, metrics and, with the token, its state. */
-import { createHash, timingSafeEqual } from "node:crypto";
 import { createServer, type Server, type ServerResponse } from "node:http";
 import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
-import { IsochroneError } from "#kit";
-import { listenErrorHint } from "#kit/io";
+import { BearerGate, listenError } from "#kit/io";
 import type { Mapper } from "./mapper.ts";
 
 export interface MapperAdminOptions {
-  readonly address: string;
+  readonly host: string;
   readonly port: number;
   readonly token: string;
   readonly mapper: Mapper;
@@ -18,9 +16,9 @@ const REQUEST_TIMEOUT_MS = 5_000;
 
 /** Listens and answers until the server is closed. Throws IsochroneError with a line that says what to do. */
 export async function listenMapperAdmin(options: MapperAdminOptions): Promise<Server> {
-  const { address, port, token, mapper } = options;
+  const { host, port, token, mapper } = options;
   const registry = mapperMetrics(mapper);
-  const tokenDigest = digest(token);
+  const gate = new BearerGate(token);
   const server = createServer({
     maxHeaderSize: 8_192,
     requestTimeout: REQUEST_TIMEOUT_MS,
@@ -49,8 +47,7 @@ export async function listenMapperAdmin(options: MapperAdminOptions): Promise<Se
         );
         return;
       case "/.isochrone/status": {
-        const given = /^Bearer ([^\s]{1,1024})$/i.exec(request.headers.authorization ?? "")?.[1];
-        if (given === undefined || !timingSafeEqual(digest(given), tokenDigest)) {
+        if (!gate.opensFor(request.headers.authorization)) {
           response.setHeader("www-authenticate", "Bearer");
           answer(response, 401, { error: "a bearer token is needed" });
         } else answer(response, 200, statusOf(mapper));
@@ -62,17 +59,8 @@ export async function listenMapperAdmin(options: MapperAdminOptions): Promise<Se
   });
   server.on("clientError", (_error, socket) => socket.destroy());
   await new Promise<void>((resolve, reject) => {
-    server.once("error", (cause) =>
-      reject(
-        new IsochroneError(listenErrorHint(cause, address, port), {
-          code: "listen-failed",
-          source: "configuration",
-          retry: "never",
-          cause,
-        }),
-      ),
-    );
-    server.listen({ host: address, port }, () => resolve());
+    server.once("error", (cause) => reject(listenError(cause, host, port)));
+    server.listen({ host, port }, () => resolve());
   });
   return server;
 }
@@ -151,9 +139,4 @@ function answer(response: ServerResponse, status: number, body: unknown): void {
   }
   response.writeHead(status, { "content-type": "application/json", "cache-control": "no-store" });
   response.end(`${JSON.stringify(body)}\n`);
-}
-
-/** Digests are compared, so that neither length nor content of the token shows in the time taken. */
-function digest(text: string): Buffer {
-  return createHash("sha256").update(text).digest();
 }

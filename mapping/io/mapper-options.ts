@@ -1,12 +1,10 @@
 /** The command line of `isochrone mapper`, parsed strictly. */
-import { isIP } from "node:net";
 import { parseArgs } from "node:util";
+import { LISTEN_ADDRESS_EXPECTED, type ListenAddress, parseListenAddress } from "#kit/io";
 
 export interface MapperOptions {
   readonly worldFile: string;
-  readonly address: string;
-  /** 0: any. */
-  readonly port: number;
+  readonly listen: ListenAddress;
   readonly controlUrl: string;
   readonly stateDirectory: string;
   readonly samplesPerSecond: number | undefined;
@@ -53,7 +51,7 @@ export function parseMapperOptions(argv: readonly string[]): MapperOptions | "he
     throw new MapperOptionError(`--control: got ${JSON.stringify(control)}, expected http://ADDRESS:PORT`);
   return {
     worldFile: required("--world", values.world),
-    ...listenOf(required("--listen", values.listen)),
+    listen: listenOf(required("--listen", values.listen)),
     controlUrl: control,
     stateDirectory: required("--state", values.state),
     samplesPerSecond: samples === undefined ? undefined : Number(samples),
@@ -88,13 +86,9 @@ function required(name: string, value: string | undefined): string {
   return value;
 }
 
-function listenOf(text: string): { address: string; port: number } {
-  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([0-9]{1,5})$/.exec(text);
-  const address = match?.[1] ?? match?.[2] ?? "";
-  const port = Number(match?.[3]);
-  if (match === null || port > 65_535 || isIP(address) !== (match[1] === undefined ? 4 : 6))
-    throw new MapperOptionError(
-      `--listen: got ${JSON.stringify(text)}, expected ADDRESS:PORT such as 127.10.0.2:8080`,
-    );
-  return { address, port };
+function listenOf(text: string): ListenAddress {
+  const address = parseListenAddress(text);
+  if (address === undefined)
+    throw new MapperOptionError(`--listen: got ${JSON.stringify(text)}, expected ${LISTEN_ADDRESS_EXPECTED}`);
+  return address;
 }

@@ -1,7 +1,7 @@
 /** The admin surface: life, readiness, metrics, and - with the bearer token - counts, faults and versions. */
-import { createHash, timingSafeEqual } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { integer, object, ParseError } from "#kit";
+import type { BearerGate } from "#kit/io";
 import { type FaultSwitch, faultSchema } from "../core/faults.ts";
 import type { OriginMetrics } from "./metrics.ts";
 import type { RequestLog } from "./request-log.ts";
@@ -10,8 +10,8 @@ export interface AdminState {
   readonly log: RequestLog;
   readonly faults: FaultSwitch;
   readonly metrics: OriginMetrics;
-  /** Undefined: no token was given to the process, so nothing may be changed. */
-  readonly token: string | undefined;
+  /** Who may read counts and change behaviour. */
+  readonly gate: BearerGate;
   readonly isReady: () => boolean;
   readonly bodyBytesMax: number;
   contentVersion: number;
@@ -44,13 +44,12 @@ export async function answerAdmin(
     response.end(body);
     return;
   }
-  if (!mayAdministrate(state.token, request.headers.authorization)) {
-    const why =
-      state.token === undefined
-        ? "start the origin with ISOCHRONE_CONTROL_TOKEN in its environment"
-        : "send Authorization: Bearer with the control token";
+  if (!state.gate.opensFor(request.headers.authorization)) {
     response.setHeader("www-authenticate", "Bearer");
-    return json(response, 401, { error: `Not allowed: ${why}` });
+    return json(response, 401, {
+      error:
+        "Not allowed: send Authorization: Bearer with the ISOCHRONE_CONTROL_TOKEN that the origin was started with; without one nobody may",
+    });
   }
   switch (`${method} ${path}`) {
     case "GET /.isochrone/requests":
@@ -108,13 +107,6 @@ async function bodyText(request: IncomingMessage, bytesMax: number): Promise<str
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString("utf8");
-}
-
-/** Compares digests, so that neither content nor length of the token shows in the time it takes. */
-function mayAdministrate(token: string | undefined, authorization: string | undefined): boolean {
-  if (token === undefined || token === "" || authorization === undefined) return false;
-  const digest = (value: string) => createHash("sha256").update(value).digest();
-  return timingSafeEqual(digest(authorization), digest(`Bearer ${token}`));
 }
 
 function text(response: ServerResponse, status: number, body: string): void {

@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import xxhash from "xxhash-wasm";
 import { type Clock, formatAddress, parseAddress } from "#kit";
-import type { Logger } from "#kit/io";
+import { BearerGate, type Logger } from "#kit/io";
 import type { ContentKind, World } from "#kit/world";
 import { originSettings } from "../config.ts";
 import {
@@ -61,7 +61,7 @@ export class OriginServer {
       log: this.#log,
       faults: this.#faults,
       metrics: this.#metrics,
-      token: options.token,
+      gate: new BearerGate(options.token),
       isReady: () => !this.#isDraining,
       bodyBytesMax: this.#settings.adminBodyBytesMax,
       contentVersion: 1,

@@ -612,14 +612,14 @@ describe("process", () => {
     expect(without.stderr.trim().split("\n")).toHaveLength(1);
     const { url } = await startControl(stateDirectory);
     const second = await runIsochrone(args("127.0.0.1:0"), { env });
-    expect(second).toMatchObject({ code: 1 });
+    expect(second).toMatchObject({ code: 2 });
     expect(second.stderr).toContain("another control process uses this state directory");
     const { port } = new URL(url);
     const taken = await runIsochrone(
       ["control", "--listen", `127.0.0.1:${port}`, "--state", newDirectory()],
       { env },
     );
-    expect(taken).toMatchObject({ code: 1 });
+    expect(taken).toMatchObject({ code: 2 });
     expect(taken.stderr).toContain("the address is in use");
     expect((await runIsochrone(args("nowhere"), { env })).code).toBe(2);
   });

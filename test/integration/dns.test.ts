@@ -231,7 +231,7 @@ describe("isochrone dns, bad usage", () => {
     [
       "a missing world",
       ["--world", "no-such.yaml", "--listen", "127.0.0.1:0"],
-      /--world: no file "no-such.yaml"/,
+      /Cannot read "no-such.yaml": no such file/,
     ],
     [
       "an address of another machine",

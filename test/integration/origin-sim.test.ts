@@ -328,7 +328,9 @@ describe("process", () => {
     const child = start(["--listen", `127.0.0.1:${port}`]);
     let errors = "";
     child.stderr?.on("data", (chunk: Buffer) => (errors += chunk.toString()));
-    expect((await once(child, "close"))[0]).toBe(1);
-    expect(errors).toMatch(/^Cannot listen on 127\.0\.0\.1:\d+: the address is in use; .+\n$/);
+    expect((await once(child, "close"))[0]).toBe(2);
+    expect(errors).toMatch(
+      /^isochrone origin: Cannot listen on 127\.0\.0\.1:\d+: the address is in use; .+\n$/,
+    );
   });
 });

@@ -155,12 +155,12 @@ describe("isochrone relay", () => {
     expect(ended.stderr).not.toContain(env.ISOCHRONE_PEER_KEY);
   });
 
-  test("an address in use: exit code 1 and what to do", async () => {
+  test("an address in use: exit code 2 and what to do", async () => {
     const taken = await listen((_request, response) => response.end());
     cleanups.push(() => close(taken.server));
     const args = [...without("--listen"), "--listen", `127.0.0.1:${taken.port}`];
     const ended = await runIsochrone(["relay", ...args], { env, cwd: directory() });
-    expect(ended).toMatchObject({ code: 1 });
+    expect(ended).toMatchObject({ code: 2 });
     expect(ended.stderr).toMatch(/the address is in use; stop the process/);
   });
 });

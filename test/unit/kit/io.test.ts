@@ -6,6 +6,7 @@ import { IsochroneError } from "../../../kit/errors.ts";
 import {
   createLogger,
   LastKnownGood,
+  listenError,
   listenErrorHint,
   readFileIfThere,
   systemClock,
@@ -230,7 +231,7 @@ describe("LastKnownGood", () => {
   });
 });
 
-describe("systemClock and listenErrorHint", () => {
+describe("systemClock and what cannot be listened on", () => {
   it("monotonic never steps back, epoch is now", () => {
     const first = systemClock.monotonic();
     expect(systemClock.monotonic()).toBeGreaterThanOrEqual(first);
@@ -252,5 +253,14 @@ describe("systemClock and listenErrorHint", () => {
     const hint = listenErrorHint(Object.assign(new Error("what\nhappened"), { code }), host, port);
     expect(hint).toMatch(expected);
     expect(hint).not.toContain("\n");
+  });
+
+  it("listenError keeps the system's code and is the operator's to mend", () => {
+    const cause = Object.assign(new Error("bind"), { code: "EADDRINUSE" });
+    const error = listenError(cause, "::1", 53);
+    expect(error).toBeInstanceOf(IsochroneError);
+    expect(error).toMatchObject({ code: "EADDRINUSE", source: "configuration", retry: "never", cause });
+    expect(error.message).toBe(listenErrorHint(cause, "::1", 53));
+    expect(listenError("odd", "::1", 53).code).toBe("listen-failed");
   });
 });
