@@ -2,6 +2,7 @@
 import { ParseError, type PropertyDocument, propertyDocument } from "#kit";
 import { ControlError, diffDocuments, type DocumentRecord, type DocumentSummary } from "#control";
 import { changesOf } from "../core/changes.ts";
+import { DEPTH_MAX, isShallow } from "../core/json-places.ts";
 import { maySee, ownershipFault } from "../core/tenancy.ts";
 import type {
   Change,
@@ -264,6 +265,10 @@ export class PropertyDesk {
         ? { value: draft.document, fault: null, locate: null }
         : readDraft(draft.text, draft.format ?? "json");
     if (read.fault !== null) return { value: undefined, document: undefined, faults: [read.fault] };
+    if (!isShallow(read.value)) {
+      const fault = new ParseError(["document"], "(too deep)", `no more than ${DEPTH_MAX} levels`);
+      return { value: undefined, document: undefined, faults: [faultOf(fault, null)] };
+    }
     try {
       const document = propertyDocument.parse(read.value);
       const wrong = ownershipFault(document, propertyId, customerId);

@@ -77,6 +77,87 @@ describe("readDraft", () => {
     expect(fault?.expected).toContain(format.toUpperCase());
   });
 
+  it.each([
+    ["brackets that are never closed", "[".repeat(100_000)],
+    ["brackets that are closed", "[".repeat(50_000) + "]".repeat(50_000)],
+    ["mappings", "{a: ".repeat(3_000) + "1" + "}".repeat(3_000)],
+    ["lists on one line", "- ".repeat(60_000)],
+    ["lists by indentation", Array.from({ length: 400 }, (_, index) => `${" ".repeat(index)}-`).join("\n")],
+  ])("refuses a deep text before it is built: %s", { timeout: 3_000 }, (_what, text) => {
+    for (const format of ["json", "yaml"] as const) {
+      const fault = faultIn(text, format);
+      expect(fault).toMatchObject({ path: "(document)" });
+      expect(fault?.value).not.toContain("call stack");
+    }
+    expect(faultIn(text, "yaml")?.value).toBe("more than 32 levels");
+  });
+
+  // The YAML reader's own test for double keys took more than a minute for this one.
+  it("reads many keys in a time that grows with their number", { timeout: 8_000 }, () => {
+    const keys = Array.from({ length: 12_000 }, (_, index) => `k${index}`);
+    expect(faultIn(`{${keys.map((key) => `"${key}":1`).join(",")}}`, "json")?.path).toBe("k0");
+    expect(faultIn(keys.map((key) => `${key}: 1`).join("\n"), "yaml")?.path).toBe("k0");
+  });
+
+  it("refuses a YAML text that is too long to be read beside other people's requests", () => {
+    expect(faultIn("#\n".repeat(70_000), "yaml")?.value).toContain("at most 131072");
+  });
+
+  it("says line and column of what makes a text no JSON", () => {
+    expect(faultIn('{\n  "a": 1,\n}', "json")).toMatchObject({ line: 3, column: 1 });
+    expect(faultIn('{\n  "a": yes\n}', "json")).toMatchObject({
+      line: 2,
+      column: 8,
+      value: expect.stringContaining("expected a value"),
+    });
+    expect(faultIn('{"a": 1', "json")).toMatchObject({
+      line: 1,
+      column: 8,
+      value: 'got the end, expected "," or "}"',
+    });
+  });
+
+  it("takes as JSON what JSON.parse takes, and nothing else", () => {
+    const pieces = [
+      "{",
+      "}",
+      "[",
+      "]",
+      ",",
+      ":",
+      '"a"',
+      '"\\u0041"',
+      '"\\x"',
+      "1",
+      "-0",
+      "01",
+      "1e5",
+      "null",
+      " ",
+      "\n",
+    ];
+    let seed = 7;
+    const draw = (count: number): number => {
+      seed = (seed * 1_103_515_245 + 12_345) % 2_147_483_648;
+      return Math.floor((seed / 2_147_483_648) * count);
+    };
+    let taken = 0;
+    for (let round = 0; round < 20_000; round++) {
+      const text = Array.from({ length: 1 + draw(7) }, () => pieces[draw(pieces.length)]).join("");
+      let isJson = true;
+      try {
+        JSON.parse(text);
+      } catch {
+        isJson = false;
+      }
+      const { fault } = readDraft(text, "json");
+      if (fault?.value.includes("each key once") === true) continue;
+      expect({ text, isJson: fault === null }).toEqual({ text, isJson });
+      if (isJson) taken += 1;
+    }
+    expect(taken).toBeGreaterThan(500);
+  });
+
   it("does not let a key named __proto__ through", () => {
     expect(
       faultIn(`{"__proto__": {"propertyId": "x"}, ${JSON.stringify(shop).slice(1)}`, "json")?.path,
