@@ -1,15 +1,111 @@
-/** The kit's face: words and small pure tools that every room uses. No clock, no randomness, no I/O. */
-export * from "./documents/mod.ts";
-export * from "./errors.ts";
-export * from "./geo.ts";
-export * from "./hash.ts";
-export * from "./ids.ts";
-export * from "./ip.ts";
-export * from "./liveness.ts";
-export * from "./prefix-table.ts";
-export * from "./quantile.ts";
-export * from "./random.ts";
-export * from "./rendezvous.ts";
-export * from "./schema.ts";
-export * from "./time.ts";
-export * from "./units.ts";
+/** `#kit`: words and small pure tools that every room uses. No clock, no randomness of its own, no I/O. */
+
+/** The documents that rooms exchange; each has one schema, and what does not fit is refused whole. */
+export {
+  type CachingPolicy,
+  type ClientNetworkEntry,
+  type ClusterEntry,
+  coordinates,
+  type LinkReport,
+  type MapSnapshot,
+  mapSnapshot,
+  type OriginTarget,
+  type PathEntry,
+  prefixText,
+  type PropertyCounters,
+  type PropertyDocument,
+  propertyDocument,
+  type PurgeAck,
+  type PurgeEntry,
+  type PurgeRequest,
+  purgeEntry,
+  purgeRequest,
+  type RankedCluster,
+  type Role,
+  roles,
+  type ServerEntry,
+  type ServerReport,
+  serverReport,
+  type TierEntry,
+  type TopologyDocument,
+  topologyDocument,
+  type TrafficClass,
+  trafficClasses,
+} from "./documents/mod.ts";
+/** The one error class that leaves an `io/` directory. */
+export { IsochroneError, type IsochroneErrorDetail } from "./errors.ts";
+/** Great circles, and the least time that light in fibre takes. */
+export { type Coordinates, fibreRttMsMin, greatCircleKm } from "./geo.ts";
+/** xxHash; not for secrets. */
+export { xxh32, xxh64, xxh64Hex } from "./hash.ts";
+/** Branded names and what they are written with. */
+export {
+  type ClientNetworkId,
+  type ClusterId,
+  type CustomerId,
+  hostname,
+  id,
+  type PropertyId,
+  type RegionId,
+  type ServerId,
+} from "./ids.ts";
+/** Addresses and prefixes: strict parsing, canonical text, bytes as ECS sends them. */
+export {
+  addressBits,
+  addressFromBytes,
+  addressToBytes,
+  formatAddress,
+  formatPrefix,
+  type IpAddress,
+  type IpFamily,
+  type IpPrefix,
+  maskAddress,
+  parseAddress,
+  parsePrefix,
+  prefixContains,
+} from "./ip.ts";
+/** The one failure detector. */
+export {
+  type LivenessEvent,
+  LivenessMonitor,
+  type LivenessProbe,
+  type LivenessSettings,
+} from "./liveness.ts";
+/** Longest match, and how far an answer is valid. */
+export { PrefixTable } from "./prefix-table.ts";
+/** Quantiles of type 7. */
+export { quantile, type Summary, summary } from "./quantile.ts";
+/** Random numbers from a seed. */
+export { Random } from "./random.ts";
+/** Who serves a key, in which order; with bounded load `rendezvousPick`. */
+export { type RendezvousNode, rendezvousOrder, rendezvousPick } from "./rendezvous.ts";
+/** Parsing of untrusted values: path, value and expectation in every refusal. */
+export {
+  array,
+  boolean,
+  defaulted,
+  either,
+  formatPath,
+  integer,
+  type JsonSchema,
+  line,
+  map,
+  nullable,
+  number,
+  object,
+  oneOf,
+  optional,
+  ParseError,
+  type Parsed,
+  type Path,
+  quoteValue,
+  record,
+  refine,
+  type Schema,
+  string,
+  tuple,
+} from "./schema.ts";
+/** Two times that are never mixed. */
+export { type Clock, type EpochMs, epochMs, type MonotonicMs, monotonicMs, plusMs } from "./time.ts";
+/** Sizes and durations as people write them. */
+export { formatBytes, formatDurationMs, parseBytes, parseDurationMs } from "./units.ts";

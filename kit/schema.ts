@@ -96,6 +96,15 @@ export function string(options: StringOptions = {}): Schema<string> {
   );
 }
 
+/** Text for people on one line: no control characters, which would break a table, a log or a terminal. */
+export function line(max: number): Schema<string> {
+  return string({
+    max,
+    pattern: /^\P{Cc}+$/u,
+    expected: `text of 1 to ${max} characters without control characters`,
+  });
+}
+
 /** A string that a pure reader turns into `T` (undefined: refused). The document keeps the canonical form of `T`. */
 export function text<T>(read: (value: string) => T | undefined, expected: string, max = 1024): Schema<T> {
   return make(

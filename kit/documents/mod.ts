@@ -12,7 +12,6 @@ export {
   type CachingPolicy,
   type OriginTarget,
   type PropertyDocument,
-  type PropertyRule,
   propertyDocument,
   type TrafficClass,
   trafficClasses,
@@ -21,13 +20,11 @@ export {
   type PurgeAck,
   type PurgeEntry,
   type PurgeRequest,
-  purgeAck,
   purgeEntry,
   purgeRequest,
 } from "./purge.ts";
 export { type LinkReport, type PropertyCounters, type ServerReport, serverReport } from "./server-report.ts";
 export {
-  addressText,
   type ClusterEntry,
   coordinates,
   type Role,

@@ -74,7 +74,6 @@ const rule = object({
   staleWhileRevalidateSeconds: optional(ttlSeconds()),
   staleIfErrorSeconds: optional(ttlSeconds()),
 });
-export type PropertyRule = Parsed<typeof rule>;
 
 const prefetch = object({
   /** Ask for the objects that an HTML page names before the browser does. */
