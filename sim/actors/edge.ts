@@ -38,8 +38,8 @@ interface Plan {
 interface Fill {
   readonly generation: number;
   tags: readonly string[] | undefined;
-  /** Told of a shareable answer; `undefined`: ask for yourself. */
-  readonly waiters: ((answer: HttpAnswer | undefined) => void)[];
+  /** Told how to make an answer to their own request (its conditions differ); `undefined`: ask for yourself. */
+  readonly waiters: ((answerTo: ((plan: Plan) => HttpAnswer) | undefined) => void)[];
 }
 
 interface Hop {
@@ -183,8 +183,8 @@ export class Edge implements Program {
           this.#purges.mayJoin(property.propertyId, key, fill.generation, fill.tags)
         ) {
           statistics.count("collapse", "joined");
-          fill.waiters.push((answer) =>
-            answer === undefined ? this.#answer(plan, false, respond) : respond(answer),
+          fill.waiters.push((answerTo) =>
+            answerTo === undefined ? this.#answer(plan, false, respond) : respond(answerTo(plan)),
           );
         } else this.#fill(plan, stored, isCollapsible && fill === undefined, respond);
         break;
@@ -213,9 +213,9 @@ export class Edge implements Program {
     const fill: Fill = { generation, tags: undefined, waiters: [] };
     if (isRegistered) this.#fills.set(key, fill);
     const requestTime = epochOf(this.host.now);
-    const release = (answer: HttpAnswer | undefined): void => {
+    const release = (answerTo: ((waiting: Plan) => HttpAnswer) | undefined): void => {
       if (this.#fills.get(key) === fill) this.#fills.delete(key);
-      for (const waiter of fill.waiters.splice(0)) waiter(answer);
+      for (const waiter of fill.waiters.splice(0)) waiter(answerTo);
     };
     const extra = stored === undefined ? [] : validatingFields(stored);
     this.#forward({ ...head, fields: [...extra] }, this.#hopsFor(plan), (answer) => {
@@ -258,9 +258,10 @@ export class Edge implements Program {
           const object: Stored = { ...decision.head, content: answer.content, staleness: answer.staleness };
           fill.tags = object.tags;
           this.#keep(key, object);
-          const given = this.#fromStore(plan, object, decision.fresh.ageSeconds, "none");
-          respond(given);
-          release(decision.isShareable ? given : undefined);
+          const answerTo = (to: Plan): HttpAnswer =>
+            this.#fromStore(to, object, decision.fresh.ageSeconds, "none");
+          respond(answerTo(plan));
+          release(decision.isShareable ? answerTo : undefined);
           return;
         }
         case "freshen": {
@@ -272,9 +273,10 @@ export class Edge implements Program {
             staleness: answer?.staleness ?? "none",
           };
           if (decision.isStored) this.#keep(key, object);
-          const given = this.#fromStore(plan, object, decision.fresh.ageSeconds, "none");
-          respond(given);
-          release(decision.isShareable && decision.isStored ? given : undefined);
+          const answerTo = (to: Plan): HttpAnswer =>
+            this.#fromStore(to, object, decision.fresh.ageSeconds, "none");
+          respond(answerTo(plan));
+          release(decision.isShareable && decision.isStored ? answerTo : undefined);
           return;
         }
         case "refetch":
@@ -282,9 +284,10 @@ export class Edge implements Program {
           release(undefined);
           return;
         case "serve-stale": {
-          const given = this.#fromStore(plan, decision.stored, decision.fresh.ageSeconds, "if-error");
-          respond(given);
-          release(given);
+          const answerTo = (to: Plan): HttpAnswer =>
+            this.#fromStore(to, decision.stored, decision.fresh.ageSeconds, "if-error");
+          respond(answerTo(plan));
+          release(answerTo);
           return;
         }
         case "pass":
@@ -297,9 +300,8 @@ export class Edge implements Program {
           release(undefined);
           return;
         case "fail": {
-          const given = errorAnswer(502);
-          respond(given);
-          release(given);
+          respond(errorAnswer(502));
+          release(() => errorAnswer(502));
           return;
         }
         default:
