@@ -258,12 +258,23 @@ async function runNode(
   return 0;
 }
 
-/** Resolves at the first SIGTERM or SIGINT; a second one ends the process at once. */
+/**
+ * Signals this close together are one wish told twice: a terminal and npm both pass Ctrl-C on, a service manager signals
+ * the whole group beside its main process. ms.
+ */
+const SAME_SIGNAL_MS = 1_000;
+
+/**
+ * Resolves at the first SIGTERM or SIGINT; one that comes later than {@link SAME_SIGNAL_MS} ends the process at once. A
+ * worker hears the primary's too and leaves that to it: it ends at once when the primary has gone.
+ */
 function untilSignal(): Promise<void> {
   return new Promise((resolve) => {
-    let count = 0;
+    let firstMs: number | undefined;
     const onSignal = (): void => {
-      if (++count > 1) process.exit(1);
+      const nowMs = performance.now();
+      firstMs ??= nowMs;
+      if (nowMs - firstMs > SAME_SIGNAL_MS && !cluster.isWorker) process.exit(1);
       resolve();
     };
     process.on("SIGTERM", onSignal);

@@ -26,6 +26,17 @@ function keyedQuery(query: string, keyQuery: CachingPolicy["keyQuery"]): string 
   }
 }
 
+/** What no URI holds as it stands though browsers and tools send it, and a "%" that begins no encoded byte (RFC 3986, 2). */
+const NOT_OF_A_URI = /["<>\\^`{|}[\]]|%(?![0-9A-Fa-f]{2})/g;
+
+/**
+ * The target as a strict reader takes it (RFC 9112, section 3.2): visible characters that no path or query may hold are
+ * percent-encoded, which names the same resource. Refusing them would refuse what browsers send (`|`, `[`, `%` alone).
+ */
+export function uriTarget(target: string): string {
+  return target.replace(NOT_OF_A_URI, (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`);
+}
+
 /** The key of a request. `host` in lower case. Bytes of the target are taken as they are: origins may tell them apart. */
 export function cacheKey(
   request: { readonly scheme: "http" | "https"; readonly host: string; readonly target: string },
@@ -47,7 +58,7 @@ export function parseAbsoluteUri(
   return {
     scheme,
     host: canonicalHost(match[2] ?? "", scheme),
-    target: `${match[3] ?? "/"}${match[4] ?? ""}`,
+    target: uriTarget(`${match[3] ?? "/"}${match[4] ?? ""}`),
   };
 }
 

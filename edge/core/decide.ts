@@ -254,6 +254,9 @@ export function decideResponse<T extends StoredHead>(context: ResponseContext<T>
       isStored: !context.isPurgedMeanwhile(head),
     };
   }
+  // Nobody asked with a condition: this answers another question (RFC 9110, section 15.4.5).
+  if (response.status === 304 && !CONDITIONS.some((name) => hasField(request.fields, name)))
+    return { action: "fail", reason: "upstream-error", code: "unexpected-304" };
   const verdict = storable(request, response, policy, times.responseTime);
   if (!verdict.isStorable) return { action: "pass", reason: verdict.reason };
   if (!context.isOwner) return { action: "pass", reason: "not-owner" };
@@ -264,6 +267,8 @@ export function decideResponse<T extends StoredHead>(context: ResponseContext<T>
   const fresh = freshness(head, policy, now);
   return { action: "store", head, fresh, isShareable: isShareable(head, policy, fresh) };
 }
+
+const CONDITIONS = ["if-none-match", "if-modified-since"] as const;
 
 /** The head of a response as it is stored (section 3.1). The response's fields are end-to-end ones already. */
 function storedHead(

@@ -87,6 +87,11 @@ const CONNECTION_FIELDS: ReadonlySet<string> = new Set([
   "http2-settings",
 ]);
 
+/** Whether a field, by its lower-case name, is for one connection only. */
+export function isConnectionField(name: string): boolean {
+  return CONNECTION_FIELDS.has(name);
+}
+
 /**
  * Fields that a Connection option must not take away: a hostile client could otherwise have this proxy drop what the
  * origin needs for its security (abuse of hop-by-hop fields), or what the proxy itself has added.

@@ -145,6 +145,8 @@ export function headMatches(stored: ResponseHead, head: ResponseHead, storedBody
 const NOT_MODIFIED_FIELDS: ReadonlySet<string> = new Set([
   "cache-control",
   "cdn-cache-control",
+  "isochrone-cache-control",
+  "surrogate-control",
   "content-location",
   "date",
   "etag",

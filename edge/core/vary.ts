@@ -8,6 +8,9 @@ export const NOMINATED_FIELDS_MAX = 16;
 /** Stored variants of one URI; the least recently stored goes first. Bounds what a hostile `Vary: Cookie` can hold. */
 export const VARIANTS_MAX = 32;
 
+/** Fields that the origin sees with a value of ours, not the request's: what varies by them cannot be told apart here. */
+const STATED_HERE: ReadonlySet<string> = new Set(["x-forwarded-for", "via", "cdn-loop"]);
+
 /**
  * The lower-case field names that Vary nominates, sorted, unique; "any" for "*", for more than
  * {@link NOMINATED_FIELDS_MAX}, and for members that are no field names: what cannot be understood may vary by anything.
@@ -20,7 +23,7 @@ export function nominatedFields(fields: Fields): "any" | readonly string[] {
     for (const member of line.split(",")) {
       const name = member.trim().toLowerCase();
       if (name === "") continue;
-      if (name === "*" || !isToken(name)) return "any";
+      if (name === "*" || !isToken(name) || STATED_HERE.has(name)) return "any";
       names.add(name);
       if (names.size > NOMINATED_FIELDS_MAX) return "any";
     }

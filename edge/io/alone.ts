@@ -75,7 +75,14 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
     logger,
     onServed: undefined,
   };
-  const server = new EdgeServer({ ...common, handle: (inbound) => edge.handle(inbound), admin: undefined });
+  const originHost = origin.host.includes(":") ? `[${origin.host}]` : origin.host;
+  const server = new EdgeServer({
+    ...common,
+    handle: (inbound) => edge.handle(inbound),
+    admin: undefined,
+    // One origin answers for all: an HTTP/1.0 client need not name it.
+    hostWhenAbsent: `${originHost}:${origin.port}`,
+  });
   const admin = new Admin({
     serverId,
     clock: systemClock,

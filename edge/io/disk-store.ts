@@ -136,6 +136,7 @@ export class DiskStore {
     const bytes = stored.body.bytes;
     if (this.#pendingBytes + bytes > PENDING_BYTES_MAX || bytes > this.#bytesMax) {
       this.counters.skipped++;
+      this.#forget(fileNameOf(key, stored));
       return;
     }
     this.#pendingBytes += bytes;
@@ -145,6 +146,7 @@ export class DiskStore {
       } catch (error) {
         this.counters.errors++;
         this.#logger.warn("disk-store-write-failed", { error });
+        this.#forget(fileNameOf(key, stored));
       } finally {
         this.#pendingBytes -= bytes;
       }
@@ -164,6 +166,13 @@ export class DiskStore {
     });
   }
 
+  /** Drops a file whose newer content could not be written: else the older would come back once memory has let go. */
+  #forget(name: string): void {
+    if (!this.#entries.has(name)) return;
+    this.#drop(name);
+    this.#queue = this.#queue.then(() => (this.#entries.has(name) ? undefined : this.#remove(name)));
+  }
+
   /** Resolves when everything that was put has been written. */
   async flush(): Promise<void> {
     await this.#queue;
@@ -177,6 +186,7 @@ export class DiskStore {
     const headBytes = Buffer.from(JSON.stringify(diskHead));
     if (headBytes.byteLength > HEAD_BYTES_MAX) {
       this.counters.skipped++;
+      this.#forget(fileNameOf(key, stored));
       return;
     }
     const firstLine = `${MAGIC} ${hex8(crc32(headBytes))} ${hex8(headBytes.byteLength)}\n`;

@@ -101,6 +101,7 @@ export class Edge {
     if (disk === undefined) return;
     metrics.gauge("disk_bytes", "Bytes in the disk store", () => disk.bytes);
     metrics.gauge("disk_objects", "Stored responses on disk", () => disk.objects);
+    metrics.gauge("disk_reads", "Stored responses read from disk", () => disk.counters.reads);
     metrics.gauge("disk_damaged", "Files that were damaged and dropped", () => disk.counters.damaged);
     metrics.gauge(
       "disk_skipped",

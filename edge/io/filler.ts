@@ -147,6 +147,7 @@ export class Filler {
       const hopName = forwarded?.hop.name ?? "";
       switch (decision.action) {
         case "fail":
+          forwarded?.content.destroy();
           resolve({ kind: "failed", code: decision.code, message });
           return;
         case "serve-stale":
@@ -250,7 +251,8 @@ export class Filler {
     else if (this.#purges.stateOf(request.purgeScope, request.key, head) !== "none")
       // It began before a purge that means it: to store it would bring the purged state back as fresh.
       this.#metrics.notStored("purged-meanwhile");
-    else if (!this.#store.put(request.key, { ...head, body })) this.#metrics.notStored("too-large");
+    else if (!this.#store.put(request.key, { ...head, body: body.compact() }))
+      this.#metrics.notStored("too-large");
   }
 
   /** Moves the content with back-pressure; a body that grows too large is no longer retained. Never rejects. */

@@ -3,7 +3,7 @@ import type { Readable } from "node:stream";
 import { type Clock, type ClusterId, type EpochMs, IsochroneError } from "#kit";
 import type { TransportResponse } from "#transport";
 import type { EdgeSettings } from "../config.ts";
-import { endToEndFields, type Field, type Fields, fieldValue } from "../core/headers.ts";
+import { endToEndFields, isConnectionField, type Field, type Fields, fieldValue } from "../core/headers.ts";
 import { appendLoop, appendVia } from "../core/loops.ts";
 import type { ExchangeTimes, RequestHead, ResponseHead } from "../core/messages.ts";
 import type { EdgeMetrics } from "./metrics.ts";
@@ -45,18 +45,38 @@ const REPLACED: ReadonlySet<string> = new Set([
   "cdn-loop",
   "expect",
   "forwarded",
-  "x-forwarded-for",
-  "x-forwarded-host",
-  "x-forwarded-port",
-  "x-forwarded-proto",
-  "x-forwarded-server",
-  "x-forwarded-scheme",
   "x-original-url",
+  "x-original-host",
   "x-rewrite-url",
+  "x-host",
+  "x-url-scheme",
+  "front-end-https",
+  "x-http-method",
   "x-http-method-override",
+  "x-method-override",
+  // Claims about the client's address.
+  "x-real-ip",
+  "x-client-ip",
+  "x-cluster-client-ip",
+  "true-client-ip",
+  "client-ip",
   "max-forwards",
   "surrogate-capability",
 ]);
+
+/**
+ * Whether a client's field goes no further. Origins behind CGI and its kin read "_" and "-" alike, so that
+ * `Content_Length` or `X_Forwarded_For` would pass for what was taken off here.
+ */
+function isReplaced(lower: string): boolean {
+  const name = lower.includes("_") ? lower.replaceAll("_", "-") : lower;
+  return (
+    REPLACED.has(name) ||
+    name.startsWith("x-forwarded-") ||
+    name.startsWith("isochrone-") ||
+    (name !== lower && (name === "content-length" || name === "content-type" || isConnectionField(name)))
+  );
+}
 
 export class Forwarder {
   readonly #upstream: Upstream;
@@ -113,6 +133,7 @@ export class Forwarder {
           response.body.destroy();
           continue;
         }
+        refuseCodings(response);
         return forwarded(response, hop, requestTime, this.#clock.epoch());
       } catch (error) {
         this.#metrics.upstream(hop.kind, "failure");
@@ -128,10 +149,14 @@ export class Forwarder {
     const fields: Field[] = [["Host", hop.host]];
     for (const field of endToEndFields(head.fields)) {
       const name = field[0].toLowerCase();
-      if (REPLACED.has(name) || request.without.has(name) || name.startsWith("isochrone-")) continue;
+      if (isReplaced(name) || request.without.has(name)) continue;
       fields.push(field);
     }
     fields.push(...request.extra);
+    // RFC 9110, section 7.6.2: one less for OPTIONS; of other methods the field may be left out.
+    const forwards = /^[0-9]{1,9}$/.exec(fieldValue(head.fields, "max-forwards")?.trim() ?? "");
+    if (head.method === "OPTIONS" && forwards !== null)
+      fields.push(["Max-Forwards", String(Math.max(0, Number(forwards[0]) - 1))]);
     // A peer has stated the client already; anybody else's claim is replaced by what is known.
     const stated = request.clientAddress === undefined;
     fields.push(
@@ -166,9 +191,11 @@ function forwarded(
   return {
     response: {
       status: response.status,
-      fields: endToEndFields(response.headers).filter(
-        ([name]) => !name.toLowerCase().startsWith("isochrone-"),
-      ),
+      // What is left of ours is what the origin says to these caches (RFC 9213).
+      fields: endToEndFields(response.headers).filter(([name]) => {
+        const lower = name.toLowerCase();
+        return !lower.startsWith("isochrone-") || lower === "isochrone-cache-control";
+      }),
     },
     content: response.body,
     contentLength: stated !== undefined && /^[0-9]{1,15}$/.test(stated) ? Number(stated) : undefined,
@@ -177,6 +204,21 @@ function forwarded(
     generation: generation !== undefined && /^[0-9]{1,15}$/.test(generation) ? Number(generation) : undefined,
     via: response.path.via,
   };
+}
+
+/**
+ * This cache sends no TE, so nobody may code the message but by "chunked" (RFC 9112, sections 6.1 and 7.4). Once the field
+ * is taken off, nobody downstream could know of another coding. Throws IsochroneError.
+ */
+function refuseCodings(response: TransportResponse): void {
+  const codings = fieldValue(response.headers, "transfer-encoding");
+  if (codings === undefined || codings.trim().toLowerCase() === "chunked") return;
+  response.body.on("error", () => {});
+  response.body.destroy();
+  throw new IsochroneError(
+    `The next hop's answer has the transfer coding ${JSON.stringify(codings)}, expected none or "chunked"`,
+    { code: "bad-response", source: "upstream", retry: "never" },
+  );
 }
 
 function aborted(): IsochroneError {

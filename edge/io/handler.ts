@@ -108,6 +108,7 @@ export class EdgeHandler {
       // RFC 5842, section 7.2: 508 Loop Detected.
       return this.#refusal(508, "This request has passed this server before (CDN-Loop).\n", plan);
     }
+    if (plan.head.method === "OPTIONS" && isForThisServer(plan.head)) return this.#options(plan);
     const decision = await this.decide(plan);
     switch (decision.action) {
       case "hit":
@@ -137,6 +138,17 @@ export class EdgeHandler {
       default:
         return decision satisfies never;
     }
+  }
+
+  /** OPTIONS that goes no further (RFC 9110, section 9.3.7): what this server lets through, whatever the resource. */
+  #options(plan: RequestPlan): Answer {
+    const record: AnswerRecord = {
+      outcome: "method",
+      status: undefined,
+      propertyId: plan.property.propertyId,
+      upstream: undefined,
+    };
+    return this.#own(200, "", record, [["Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"]]);
   }
 
   /** Applies a purge's effect on what is in memory, so that its count is known and its bytes are free. */
@@ -530,7 +542,11 @@ export class EdgeHandler {
     extra: readonly (readonly [string, string])[] = [],
   ): Answer {
     const answer = textAnswer(status, text, record, extra);
-    const cacheStatus = record.status ?? { cache: this.#o.cacheName, isHit: false, detail: "refused" };
+    const cacheStatus = record.status ?? {
+      cache: this.#o.cacheName,
+      isHit: false,
+      ...(record.outcome === "refused" && { detail: "refused" }),
+    };
     const context: AnswerContext = {
       request: { method: "GET", scheme: "http", host: "", target: "/", fields: [] },
       cacheName: this.#o.cacheName,
@@ -542,6 +558,11 @@ export class EdgeHandler {
     };
     return { ...answer, fields: downstreamFields(answer.fields, context, undefined) };
   }
+}
+
+/** "*" means the server, and Max-Forwards: 0 the one that it has reached (RFC 9110, sections 9.3.7 and 7.6.2). */
+function isForThisServer(head: RequestHead): boolean {
+  return head.target === "*" || /^\s*0+\s*$/.test(fieldValue(head.fields, "max-forwards") ?? "");
 }
 
 const NO_NAMES: ReadonlySet<string> = new Set();

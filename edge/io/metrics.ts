@@ -6,6 +6,7 @@ import type { Outcome } from "./exchange.ts";
 /** Why a request was refused before it reached the cache. */
 export type RefusedReason =
   | "malformed"
+  | "version"
   | "host"
   | "method"
   | "target"

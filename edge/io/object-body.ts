@@ -7,6 +7,11 @@
 /** Unread bytes in window mode before the writer has to wait: hides a round trip, bounds memory a slow reader can hold. */
 export const WINDOW_BYTES_MAX = 512 * 1_024;
 
+/** What a chunk costs beside its bytes, and how much a stored body may waste before it is copied. */
+const CHUNK_OVERHEAD_BYTES = 200;
+const COMPACT_SLACK_BYTES = 2_048;
+const COMPACT_PIECE_BYTES = 256 * 1_024;
+
 interface Reader {
   /** Number of the next chunk to read, counted from the first chunk of the object. */
   next: number;
@@ -63,6 +68,39 @@ export class ObjectBody {
   /** The chunks of a complete, retained body. */
   get chunks(): readonly Uint8Array[] {
     return this.#chunks;
+  }
+
+  /**
+   * This body, or a copy in pieces of its own when many small chunks, or slices of larger buffers, would hold much more
+   * memory than they have bytes. Only for a complete, retained body.
+   */
+  compact(): ObjectBody {
+    const buffers = new Set<ArrayBufferLike>();
+    let heldBytes = this.#chunks.length * CHUNK_OVERHEAD_BYTES;
+    for (const { buffer } of this.#chunks) {
+      if (!buffers.has(buffer)) heldBytes += buffer.byteLength;
+      buffers.add(buffer);
+    }
+    if (this.#state !== "complete" || heldBytes <= this.#bytes * 1.25 + COMPACT_SLACK_BYTES) return this;
+    const pieces: Uint8Array[] = [];
+    let piece = new Uint8Array(0);
+    let filled = 0;
+    let leftBytes = this.#bytes;
+    for (const chunk of this.#chunks) {
+      for (let from = 0; from < chunk.byteLength; ) {
+        if (filled === piece.byteLength) {
+          piece = new Uint8Array(Math.min(COMPACT_PIECE_BYTES, leftBytes));
+          leftBytes -= piece.byteLength;
+          filled = 0;
+          pieces.push(piece);
+        }
+        const part = chunk.subarray(from, from + piece.byteLength - filled);
+        piece.set(part, filled);
+        filled += part.byteLength;
+        from += part.byteLength;
+      }
+    }
+    return ObjectBody.of(pieces);
   }
 
   append(chunk: Uint8Array): void {

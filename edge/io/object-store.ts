@@ -7,6 +7,8 @@ import type { MemoryStore, StoredObject } from "./memory-store.ts";
 export class ObjectStore {
   readonly memory: MemoryStore;
   readonly disk: DiskStore | undefined;
+  /** Reads from disk in flight: those who ask meanwhile share their bytes. */
+  readonly #loads = new Map<CacheKey, Promise<readonly StoredObject[]>>();
 
   constructor(memory: MemoryStore, disk?: DiskStore) {
     this.memory = memory;
@@ -17,7 +19,13 @@ export class ObjectStore {
   lookup(key: CacheKey): readonly StoredObject[] | Promise<readonly StoredObject[]> {
     const objects = this.memory.lookup(key);
     if (objects.length > 0 || this.disk === undefined || !this.disk.has(key)) return objects;
-    return this.#load(this.disk, key);
+    const present = this.#loads.get(key);
+    if (present !== undefined) return present;
+    const load: Promise<readonly StoredObject[]> = this.#load(this.disk, key).finally(() => {
+      if (this.#loads.get(key) === load) this.#loads.delete(key);
+    });
+    this.#loads.set(key, load);
+    return load;
   }
 
   async #load(disk: DiskStore, key: CacheKey): Promise<readonly StoredObject[]> {
@@ -25,6 +33,8 @@ export class ObjectStore {
     // While it was read a newer one may have been stored: memory is right then.
     const present = this.memory.peek(key);
     if (present.length > 0) return present;
+    // Forgotten while it was read: by an unsafe request (RFC 9111, section 4.4) or because a newer answer is not stored.
+    if (!disk.has(key)) return [];
     for (const object of loaded) this.memory.put(key, object);
     return loaded;
   }

@@ -161,12 +161,12 @@ function decoderFor(coding: string | undefined): Decoder | undefined {
 }
 
 /** Passes the content on unchanged while a decoded copy goes to `take`, until that has enough. */
-async function* tapped(
+function tapped(
   body: AsyncIterable<Uint8Array>,
   decoder: Decoder,
   take: (bytes: Uint8Array) => void,
   isDone: () => boolean,
-): AsyncGenerator<Uint8Array> {
+): AsyncIterableIterator<Uint8Array> {
   let isOpen = true;
   if (decoder !== "identity") {
     decoder.on("data", (bytes: Uint8Array) => {
@@ -180,14 +180,32 @@ async function* tapped(
       isOpen = false;
     });
   }
-  try {
-    for await (const chunk of body) {
-      if (decoder === "identity") {
-        if (!isDone()) take(chunk);
-      } else if (isOpen) decoder.write(chunk);
-      yield chunk;
-    }
-  } finally {
+  const source = body[Symbol.asyncIterator]();
+  const end = (): void => {
     if (decoder !== "identity" && isOpen) decoder.end();
-  }
+  };
+  // Not a generator: one that was never begun would swallow return(), and the body would wait for its reader for ever.
+  return {
+    next: async () => {
+      try {
+        const result = await source.next();
+        if (result.done === true) end();
+        else if (decoder === "identity") {
+          if (!isDone()) take(result.value);
+        } else if (isOpen) decoder.write(result.value);
+        return result;
+      } catch (error) {
+        end();
+        throw error;
+      }
+    },
+    return: async () => {
+      end();
+      await source.return?.();
+      return { done: true, value: undefined };
+    },
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+  };
 }

@@ -3,7 +3,7 @@
  * parser has read it already; here it is held to the strict grammar, so that nothing that two readers could take
  * differently goes further.
  */
-import { canonicalHost } from "../core/cache-key.ts";
+import { canonicalHost, uriTarget } from "../core/cache-key.ts";
 import { type Field, type Fields, fieldLines, isToken } from "../core/headers.ts";
 import type { EdgeSettings } from "../config.ts";
 import type { RefusedReason } from "./metrics.ts";
@@ -31,7 +31,7 @@ export interface RefusedRequest {
 /** A host name or address as an authority holds it, with an optional port; no user information (RFC 9110, 4.2.4). */
 const AUTHORITY = /^(?:\[[0-9a-f:.]{2,45}\]|[a-z0-9_](?:[a-z0-9_.-]{0,252}))(?::([0-9]{1,5}))?$/i;
 
-/** Visible ASCII and no more: no blank, no control, no raw UTF-8 in a target (RFC 3986). `"<>\^`{|}` are seen in the wild. */
+/** Visible ASCII and no more: no blank, no control, no raw UTF-8 in a target (RFC 3986). */
 const TARGET = /^[\x21-\x7e]+$/;
 
 const refused = (refusedStatus: number, reason: RefusedReason, message: string): RefusedRequest => ({
@@ -54,9 +54,13 @@ export function checkRequest(
   httpVersion: string,
   fields: Fields,
   settings: EdgeSettings,
+  hostWhenAbsent?: string,
 ): CheckedRequest | RefusedRequest {
   if (fields.length > settings.headerFieldsMax)
     return refused(431, "header-fields", `more than ${settings.headerFieldsMax} header fields`);
+  // RFC 9112, section 2.3: another major version frames its messages in another way. RFC 9110, section 15.6.6.
+  if (httpVersion !== "1.1" && httpVersion !== "1.0")
+    return refused(505, "version", `HTTP/${httpVersion} is not spoken here, expected HTTP/1.1 or HTTP/1.0`);
   if (!isToken(method)) return refused(400, "method", "the method is no token");
   // RFC 9110, section 9.3.8: TRACE would show what this proxy adds; section 9.3.6: this is no tunnel.
   if (method === "TRACE" || method === "CONNECT") return refused(405, "method", `${method} is not served`);
@@ -67,7 +71,7 @@ export function checkRequest(
   const hosts = fieldLines(fields, "host");
   if (hosts.length > 1 || (hosts.length === 0 && httpVersion !== "1.0"))
     return refused(400, "host", "expected exactly one Host field");
-  let authority = hosts[0] ?? "";
+  let authority = hosts[0] ?? hostWhenAbsent ?? "";
   let target = url;
   if (!url.startsWith("/") && url !== "*") {
     // Section 3.2.2: the absolute form outranks Host.
@@ -87,7 +91,7 @@ export function checkRequest(
     method,
     hostAsSent: authority,
     host: canonicalHost(authority.replace(/\.(?=:|$)/, ""), "http"),
-    target,
+    target: uriTarget(target),
     fields,
     ...framing,
   };

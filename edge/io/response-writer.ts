@@ -59,11 +59,20 @@ export async function writeAnswer(
     }
   } catch {
     // RFC 9112, section 8: an incomplete message must be seen as one.
-    response.destroy();
+    breakOff(response, answer.bodyBytes === undefined && !response.chunkedEncoding);
     return { bytesDown, end: "broken-off" };
   }
   response.end();
   return { bytesDown, end: "complete" };
+}
+
+/**
+ * Cuts the connection. Where neither length nor chunks tell the end (HTTP/1.0), an orderly close would: only a reset says
+ * that something is missing (RFC 9112, section 8).
+ */
+function breakOff(response: ServerResponse, isDelimitedByClose: boolean): void {
+  if (isDelimitedByClose) response.socket?.resetAndDestroy();
+  response.destroy();
 }
 
 /** Waits until the client has read on. */

@@ -33,7 +33,12 @@ export interface EdgeServerOptions {
   readonly metrics: EdgeMetrics;
   readonly logger: Logger;
   readonly onServed: ((served: ServedRequest) => void) | undefined;
+  /** Host of HTTP/1.0 requests that state none; undefined: they are refused. */
+  readonly hostWhenAbsent?: string | undefined;
 }
+
+/** How long a drain waits for the rest of a connection's first head, ms. */
+const DRAIN_HEAD_MS = 1_000;
 
 const NOT_A_PEER: HopFields = { tier: undefined, isOwner: false };
 
@@ -42,6 +47,8 @@ export class EdgeServer {
   readonly #server: Server;
   #active = 0;
   #isDraining = false;
+  /** Connections on which no request was begun to be answered yet: browsers open them ahead of need. */
+  readonly #silent = new Set<Socket>();
   #onIdle: (() => void) | undefined;
 
   constructor(options: EdgeServerOptions) {
@@ -68,6 +75,10 @@ export class EdgeServer {
     this.#server.on("checkExpectation", (_request, response: ServerResponse) => {
       options.metrics.refused("expectation");
       response.writeHead(417, { Connection: "close", "Content-Length": "0" }).end();
+    });
+    this.#server.on("connection", (socket: Socket) => {
+      this.#silent.add(socket);
+      socket.once("close", () => this.#silent.delete(socket));
     });
     this.#server.on("connect", (_request, socket) => {
       options.metrics.refused("method");
@@ -113,6 +124,12 @@ export class EdgeServer {
     if (drainNoticeMs > 0) await new Promise((resolve) => setTimeout(resolve, drainNoticeMs));
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     this.#server.closeIdleConnections();
+    // Node counts a connection that has never sent a request as busy: one of them would hold up the end.
+    for (const socket of this.#silent) if (socket.bytesRead === 0) socket.destroy();
+    // Half a head gets a moment; Node's own time limit for it ended with close().
+    const headTimer = setTimeout(() => {
+      for (const socket of this.#silent) socket.destroy();
+    }, DRAIN_HEAD_MS);
     let timer: NodeJS.Timeout | undefined;
     await Promise.race([
       Promise.all([
@@ -127,6 +144,7 @@ export class EdgeServer {
       }),
     ]);
     clearTimeout(timer);
+    clearTimeout(headTimer);
     const cut = this.#active;
     this.#server.closeAllConnections();
     return cut;
@@ -135,11 +153,19 @@ export class EdgeServer {
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { settings, metrics, clock } = this.#options;
     const startedAt = clock.monotonic();
+    this.#silent.delete(request.socket);
     this.#active++;
     try {
       const fields = fieldsOf(request.rawHeaders);
       const method = request.method ?? "";
-      const checked = checkRequest(method, request.url ?? "", request.httpVersion, fields, settings);
+      const checked = checkRequest(
+        method,
+        request.url ?? "",
+        request.httpVersion,
+        fields,
+        settings,
+        this.#options.hostWhenAbsent,
+      );
       if ("refusedStatus" in checked) {
         metrics.refused(checked.reason);
         // What follows on this connection cannot be trusted to begin where it seems to.

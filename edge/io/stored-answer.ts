@@ -33,9 +33,12 @@ export function downstreamFields(
   context: AnswerContext,
   ageSeconds: number | undefined,
 ): Fields {
-  const kept = withoutFields(fields, RESTATED).filter(
-    ([name]) => !name.toLowerCase().startsWith(INTERNAL_PREFIX),
-  );
+  // The next cache of ours needs what the origin says to all of them (RFC 9213); a client does not.
+  const isForPeer = context.generation !== undefined;
+  const kept = withoutFields(fields, RESTATED).filter(([name]) => {
+    const lower = name.toLowerCase();
+    return !lower.startsWith(INTERNAL_PREFIX) || (isForPeer && lower === "isochrone-cache-control");
+  });
   const added: Field[] = [];
   // RFC 9110, section 6.6.1: a recipient with a clock gives a date to an answer that came without.
   if (!hasField(kept, "date")) added.push(["Date", formatHttpDate(context.now)]);

@@ -234,3 +234,18 @@ test("the memory store is bounded by real bytes: the least recently used goes fi
   expect(edge.store.memory.counters.evictions).toBe(10);
   expect((await ask("/0")).cacheStatus).toMatch(/^fra-1; hit/);
 });
+
+test("what is stored holds no more memory than its bytes: slices and small chunks are copied together", async () => {
+  const { edge, ask } = make([ORIGIN], () => {
+    const slab = Buffer.alloc(65_536, "s");
+    const chunks = Array.from({ length: 3_000 }, (_, index) => slab.subarray(index, index + 1));
+    return Promise.resolve({ ...response(200, [FRESH]), headers: [FRESH], body: Readable.from(chunks) });
+  });
+  expect((await ask()).text).toBe("s".repeat(3_000));
+  const [key] = [edge.handler.plan(get([], { target: "/x" }))?.key];
+  const stored = key === undefined ? [] : await edge.store.lookup(key);
+  expect(stored[0]?.body.bytes).toBe(3_000);
+  expect(stored[0]?.body.chunks).toHaveLength(1);
+  expect(stored[0]?.body.chunks[0]?.buffer.byteLength).toBe(3_000);
+  expect((await ask()).text).toBe("s".repeat(3_000));
+});

@@ -1,0 +1,267 @@
+/** The edge between clients and origins that bend the rules of HTTP/1.1: bytes as they are, on both sides. */
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { edgeDefaults } from "../../edge/config.ts";
+import { fetchFrom, rawExchange, startEdge, type TestEdge, TestOrigin, until } from "./edge-support.ts";
+
+/** An origin that answers each request head with bytes, and keeps the heads. */
+class RawOrigin {
+  readonly seen: string[] = [];
+  answer: (socket: Socket, head: string) => void = (socket) => socket.destroy();
+  readonly #sockets = new Set<Socket>();
+  readonly #server: Server = createServer((socket) => {
+    this.#sockets.add(socket);
+    socket.on("error", () => {});
+    socket.on("data", (bytes: Buffer) => {
+      const head = bytes.toString("latin1");
+      this.seen.push(head);
+      this.answer(socket, head);
+    });
+  });
+  port = 0;
+
+  async start(): Promise<void> {
+    this.#server.listen(0, "127.0.0.1");
+    await once(this.#server, "listening");
+    this.port = (this.#server.address() as AddressInfo).port;
+  }
+  async stop(): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+  says(bytes: string): void {
+    this.answer = (socket) => socket.write(Buffer.from(bytes, "latin1"));
+  }
+}
+
+let origin: RawOrigin;
+let edge: TestEdge;
+beforeEach(async () => {
+  origin = new RawOrigin();
+  await origin.start();
+  edge = await startEdge(origin);
+});
+afterEach(async () => {
+  await edge.running.stop();
+  await origin.stop();
+});
+
+const FRESH = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n";
+
+/** What came, and whether the connection ended in order or by a reset. */
+async function ended(request: string): Promise<{ readonly text: string; readonly isReset: boolean }> {
+  const socket = connect(edge.port, "127.0.0.1");
+  let text = "";
+  let isReset = false;
+  socket.on("data", (bytes: Buffer) => {
+    text += bytes.toString("latin1");
+  });
+  socket.on("error", () => {
+    isReset = true;
+  });
+  const closed = new Promise((resolve) => socket.once("close", resolve));
+  socket.write(request);
+  await closed;
+  return { text, isReset };
+}
+
+describe("origins", () => {
+  test("content that ends with a reset of its connection is no whole: not stored, not ended in order (RFC 9112, 8)", async () => {
+    origin.answer = (socket) => {
+      socket.write(`${FRESH}\r\nhello`);
+      setTimeout(() => socket.resetAndDestroy(), 30);
+    };
+    const chunked = await ended("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    expect(chunked.text).toContain("5\r\nhello\r\n");
+    expect(chunked.text).not.toContain("0\r\n\r\n");
+    expect(await edge.metric("not_stored_total", { reason: "incomplete" })).toBe(1);
+    expect(await edge.metric("cache_objects")).toBe(0);
+    // HTTP/1.0 has no chunks: only a reset tells that something is missing.
+    const old = await ended("GET / HTTP/1.0\r\nHost: a\r\n\r\n");
+    expect(old.text).toContain("hello");
+    expect(old.isReset).toBe(true);
+    expect(origin.seen).toHaveLength(2);
+  });
+
+  test("content that ends with an orderly close is whole and stored", async () => {
+    origin.answer = (socket) => socket.end(`${FRESH}\r\nhello`);
+    await fetchFrom(edge.port, "/");
+    const hit = await fetchFrom(edge.port, "/");
+    expect(hit.cacheStatus).toMatch(/^hit/);
+    expect(hit.body.toString()).toBe("hello");
+  });
+
+  test("a transfer coding that nobody asked for is no answer (RFC 9112, 7.4)", async () => {
+    origin.answer = (socket) =>
+      socket.end(`${FRESH}Transfer-Encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n`);
+    const answer = await fetchFrom(edge.port, "/");
+    expect(answer.status).toBe(502);
+    expect(answer.cacheStatus).toContain("detail=bad-response");
+    expect(await edge.metric("cache_objects")).toBe(0);
+  });
+
+  test("a 304 that no condition asked for is no answer; with the client's own condition it is not made up either", async () => {
+    origin.says('HTTP/1.1 304 Not Modified\r\nETag: "a"\r\n\r\n');
+    const answer = await fetchFrom(edge.port, "/");
+    expect(answer.status).toBe(502);
+    expect(answer.cacheStatus).toContain("detail=unexpected-304");
+  });
+
+  test("Isochrone-Cache-Control speaks to this cache and no client sees it (RFC 9213)", async () => {
+    origin.says(
+      "HTTP/1.1 200 OK\r\nIsochrone-Cache-Control: max-age=60\r\nCache-Control: no-store\r\nIsochrone-Generation: 9\r\nContent-Length: 2\r\n\r\nok",
+    );
+    const miss = await fetchFrom(edge.port, "/");
+    expect(miss.cacheStatus).toContain("ttl=60; stored");
+    const hit = await fetchFrom(edge.port, "/");
+    expect(hit.cacheStatus).toBe("hit; ttl=60");
+    expect(Object.keys(hit.headers).filter((name) => name.startsWith("isochrone-"))).toEqual([]);
+  });
+
+  test("what varies by a field that the edge states itself is nobody else's", async () => {
+    origin.says(`${FRESH}Vary: X-Forwarded-For\r\nContent-Length: 2\r\n\r\nok`);
+    await fetchFrom(edge.port, "/");
+    const second = await fetchFrom(edge.port, "/");
+    expect(second.cacheStatus).toContain("detail=vary-any");
+    expect(origin.seen).toHaveLength(2);
+  });
+});
+
+describe("clients", () => {
+  beforeEach(() => origin.says(`HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok`));
+
+  test("another major version is refused with 505 and reaches nobody", async () => {
+    const text = await rawExchange(edge.port, "GET / HTTP/2.0\r\nHost: a\r\n\r\n");
+    expect(text).toMatch(/^HTTP\/1\.1 505 /);
+    expect(origin.seen).toHaveLength(0);
+    expect(await edge.metric("refused_total", { reason: "version" })).toBe(1);
+  });
+
+  test("HTTP/1.0 without Host is for the one origin there is; HTTP/1.1 without is refused", async () => {
+    const text = await rawExchange(edge.port, "GET /x HTTP/1.0\r\n\r\n");
+    expect(text).toMatch(/^HTTP\/1\.1 200 /);
+    expect(origin.seen[0]).toMatch(
+      new RegExp(`^GET /x HTTP/1\\.1\r\nhost: 127\\.0\\.0\\.1:${origin.port}\r\n`, "i"),
+    );
+    expect(await rawExchange(edge.port, "GET /x HTTP/1.1\r\n\r\n")).toMatch(/^HTTP\/1\.1 400 /);
+  });
+
+  test("OPTIONS * and Max-Forwards: 0 are answered here, more forwards are counted down (RFC 9110, 7.6.2 and 9.3.7)", async () => {
+    for (const head of ["OPTIONS * HTTP/1.1\r\n", "OPTIONS /x HTTP/1.1\r\nMax-Forwards: 0\r\n"]) {
+      const text = await ended(`${head}Host: a\r\nConnection: close\r\n\r\n`);
+      expect(text.text).toMatch(/^HTTP\/1\.1 200 OK\r\n/);
+      expect(text.text).toMatch(/\r\nAllow: GET, HEAD, POST/);
+    }
+    expect(origin.seen).toHaveLength(0);
+    await ended("OPTIONS /x HTTP/1.1\r\nMax-Forwards: 3\r\nHost: a\r\nConnection: close\r\n\r\n");
+    expect(origin.seen[0]).toContain("\r\nMax-Forwards: 2\r\n");
+  });
+
+  test("a target with characters of no URI is forwarded encoded, and is one key with its encoded form", async () => {
+    origin.says(`${FRESH}Content-Length: 2\r\n\r\nok`);
+    await ended('GET /a|b"%zz%41?q=[1]{<} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n');
+    expect(origin.seen[0]).toMatch(/^GET \/a%7Cb%22%25zz%41\?q=%5B1%5D%7B%3C%7D HTTP\/1\.1\r\n/);
+    const hit = await fetchFrom(edge.port, "/a%7Cb%22%25zz%41?q=%5B1%5D%7B%3C%7D", {
+      headers: { host: "a" },
+    });
+    expect(hit.cacheStatus).toMatch(/^hit/);
+  });
+
+  test("no claim of a client about itself or the framing goes on, however it is spelt", async () => {
+    await ended(
+      "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Forwarded-Prefix: /evil\r\nX-Forwarded-Ssl: on\r\nX-Real-IP: 6.6.6.6\r\n" +
+        "X_Forwarded_For: 6.6.6.6\r\nContent_Length: 5\r\nTransfer_Encoding: chunked\r\nTrue-Client-IP: 6.6.6.6\r\nX-Own: 1\r\nIsochrone_Peer: x\r\n\r\n",
+    );
+    const [head = ""] = origin.seen;
+    const names = head
+      .split("\r\n")
+      .slice(1)
+      .map((line) => line.split(":")[0]?.toLowerCase());
+    expect(names.filter((name) => name !== "")).toEqual([
+      "host",
+      "connection",
+      "x-own",
+      "x-forwarded-for",
+      "x-forwarded-proto",
+      "via",
+      "cdn-loop",
+      "surrogate-capability",
+    ]);
+    expect(head).not.toContain("6.6.6.6");
+  });
+});
+
+test("a drain is not held up by connections that never sent anything", async () => {
+  origin.says(`${FRESH}Content-Length: 2\r\n\r\nok`);
+  const silent = connect(edge.port, "127.0.0.1");
+  const half = connect(edge.port, "127.0.0.1");
+  const closed = Promise.all(
+    [silent, half].map((socket) => new Promise((resolve) => socket.once("close", resolve))),
+  );
+  for (const socket of [silent, half]) {
+    socket.on("error", () => {});
+    socket.resume();
+    await once(socket, "connect");
+  }
+  half.write("GET / HT");
+  // The edge has taken both when it answers a third.
+  await fetchFrom(edge.port, "/");
+  const startedMs = performance.now();
+  expect(await edge.running.stop()).toBe(0);
+  await closed;
+  expect(performance.now() - startedMs).toBeLessThan(edgeDefaults.drainTimeoutMs / 5);
+});
+
+test("many who ask for what is on disk only share one read", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "isochrone-edge-"));
+  const content = new TestOrigin();
+  await content.start();
+  content.answer = (_request, response) =>
+    response.writeHead(200, { "cache-control": "max-age=60" }).end("y".repeat(100_000));
+  const first = await startEdge(content, {}, directory);
+  await fetchFrom(first.port, "/", { headers: { host: "a" } });
+  await first.running.stop();
+  const second = await startEdge(content, {}, directory);
+  try {
+    const answers = await Promise.all(
+      Array.from({ length: 50 }, () => fetchFrom(second.port, "/", { headers: { host: "a" } })),
+    );
+    expect(
+      answers.every(({ cacheStatus, body }) => cacheStatus.startsWith("hit") && body.length === 100_000),
+    ).toBe(true);
+    expect(await second.metric("disk_reads")).toBe(1);
+    expect(content.seen).toHaveLength(1);
+  } finally {
+    await second.running.stop();
+    await content.stop();
+    await rm(directory, { recursive: true });
+  }
+});
+
+test("an object that could not be written takes its older form off the disk", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "isochrone-edge-"));
+  const content = new TestOrigin();
+  await content.start();
+  let size = 1_000;
+  content.answer = (_request, response) =>
+    response.writeHead(200, { "cache-control": "max-age=60" }).end("z".repeat(size));
+  // The second form is larger than the whole disk store.
+  const one = await startEdge(content, { diskBytes: 50_000 }, directory);
+  try {
+    await fetchFrom(one.port, "/");
+    await until(async () => (await one.metric("disk_objects")) === 1, "the first form is on disk");
+    await fetchFrom(one.port, "/", { method: "POST", body: "x" });
+    size = 100_000;
+    expect((await fetchFrom(one.port, "/")).body.length).toBe(100_000);
+    await until(async () => (await one.metric("disk_skipped")) === 1, "the second form was skipped");
+    expect(await one.metric("disk_objects")).toBe(0);
+  } finally {
+    await one.running.stop();
+    await content.stop();
+    await rm(directory, { recursive: true });
+  }
+});
