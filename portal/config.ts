@@ -17,8 +17,9 @@ export const settings = {
   bodyBytesMax: 512 * 1024,
   /** Text of a draft, in UTF-16 units. */
   draftCharactersMax: 256 * 1024,
-  /** Live streams in all, and of one session (one for each open page). */
+  /** Live streams in all, of one account (or it could take everybody's), and of one session (one for each open page). */
   streamsMax: 500,
+  streamsPerAccountMax: 50,
   streamsPerSessionMax: 8,
   /** Between two states on a live stream. */
   tickMs: 1_000,

@@ -24,6 +24,26 @@ export interface OwnershipFault {
   readonly expected: string;
 }
 
+/**
+ * A host name that a customer adds by itself: nobody has decided that it is that customer's, and it may be anybody's. Operators
+ * add host names; a customer may drop them and take back what the property had.
+ * @param granted host names that the property has or had
+ */
+export function hostnameFault(
+  viewer: Viewer,
+  document: PropertyDocument,
+  granted: ReadonlySet<string>,
+): OwnershipFault | undefined {
+  if (viewer.customerId === null) return undefined;
+  const index = document.hostnames.findIndex((name) => !granted.has(name));
+  if (index === -1) return undefined;
+  return {
+    path: ["hostnames", index],
+    value: document.hostnames[index],
+    expected: `one of ${[...granted].slice(0, 5).join(", ")}${granted.size > 5 ? " ..." : ""}; an operator adds a new host name`,
+  };
+}
+
 /** A new version must stay the same property of the same customer: neither can be given away by an edit, by nobody. */
 export function ownershipFault(
   document: PropertyDocument,

@@ -127,6 +127,8 @@ export interface PropertyDetail {
   readonly document: unknown;
   readonly json: string;
   readonly yaml: string;
+  /** Control cannot be reached: this is the version in force as it was last heard of; there may be newer ones. */
+  readonly isLastKnown: boolean;
 }
 
 /** One thing that is wrong with a draft. Line and column (from 1) when a text was sent and the place can be named. */

@@ -158,13 +158,18 @@ export class Hub {
 
   /** Follows the state until the result is called. Throws {@link Fault} 429 when too many pages are open. */
   listen(listener: LiveListener): () => void {
-    const { streamsMax, streamsPerSessionMax } = this.#settings;
-    const own = [...this.#listeners].filter((one) => one.sessionKey === listener.sessionKey).length;
-    if (this.#listeners.size >= streamsMax || own >= streamsPerSessionMax) {
+    const { streamsMax, streamsPerAccountMax, streamsPerSessionMax } = this.#settings;
+    const ofAccount = [...this.#listeners].filter((one) => one.viewer.name === listener.viewer.name);
+    const own = ofAccount.filter((one) => one.sessionKey === listener.sessionKey).length;
+    if (
+      this.#listeners.size >= streamsMax ||
+      ofAccount.length >= streamsPerAccountMax ||
+      own >= streamsPerSessionMax
+    ) {
       throw new Fault(
         429,
         "too-many-streams",
-        `Too many live pages are open (${own} of this session); close one and reload`,
+        `Too many live pages are open (${own} of this session, ${ofAccount.length} of this account); close one and reload`,
         {
           retryAfterSeconds: 5,
         },

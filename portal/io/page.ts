@@ -1,6 +1,7 @@
 /** The page: files of the build, or a plain sentence that says why there is none yet. */
 import fastifyStatic from "@fastify/static";
 import type { FastifyInstance, FastifyReply } from "fastify";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 
 export type PageState =
@@ -36,9 +37,13 @@ export async function pageRoutes(app: FastifyInstance, state: () => PageState): 
   app.get<{ Params: { "*": string } }>("/assets/*", hidden, (request, reply) => {
     const present = state();
     if (present.kind !== "ready") return explain(reply, present);
+    const name = request.params["*"];
+    // Only what is there may be kept: a miss during an upgrade would else stay a miss in somebody's browser for a year.
+    if (!/^[\w-]+(?:\.[\w-]+)+$/.test(name) || !existsSync(join(present.directory, "assets", name)))
+      return reply.callNotFound();
     return reply
       .header("cache-control", "public, max-age=31536000, immutable")
-      .sendFile(request.params["*"], join(present.directory, "assets"));
+      .sendFile(name, join(present.directory, "assets"));
   });
 }
 

@@ -3,7 +3,7 @@ import { ParseError, type PropertyDocument, propertyDocument } from "#kit";
 import { ControlError, diffDocuments, type DocumentRecord, type DocumentSummary } from "#control";
 import { changesOf } from "../core/changes.ts";
 import { DEPTH_MAX, isShallow } from "../core/json-places.ts";
-import { maySee, ownershipFault } from "../core/tenancy.ts";
+import { hostnameFault, maySee, ownershipFault } from "../core/tenancy.ts";
 import type {
   Change,
   DraftFault,
@@ -27,6 +27,17 @@ type Desk = Pick<PortalContext, "control" | "hub" | "logger">;
 
 /** Bodies that are fetched one by one for the list: only those of properties that were never activated. */
 const NEVER_ACTIVE_MAX = 200;
+/** Stored versions that are asked for host names which the one in force has not. */
+const GRANTING_VERSIONS_MAX = 10;
+
+function controlAway(): Fault {
+  return new Fault(
+    503,
+    "control-unreachable",
+    "Control cannot be reached: nothing was changed, and servers go on with what they have. Try again shortly",
+    { retryAfterSeconds: 2 },
+  );
+}
 
 /** A control error in the words of the page; others pass. Control's own message names its address, which is not for customers. */
 export function faultOfControl(desk: Pick<Desk, "logger">, error: unknown): never {
@@ -62,14 +73,7 @@ export function faultOfControl(desk: Pick<Desk, "logger">, error: unknown): neve
     case "not-found":
       throw new Fault(404, "not-found", "There is no such version; reload the list of versions");
     default:
-      throw new Fault(
-        503,
-        "control-unreachable",
-        "Control cannot be reached, so nothing was changed; servers go on with what they have. Try again shortly",
-        {
-          retryAfterSeconds: 2,
-        },
-      );
+      throw controlAway();
   }
 }
 
@@ -129,8 +133,15 @@ export class PropertyDesk {
 
   /** One version, by default the newest. */
   async show(viewer: Viewer, propertyId: string, version?: number): Promise<PropertyDetail> {
-    await this.owned(viewer, propertyId);
-    const versions = await this.#versions(propertyId);
+    const owned = await this.owned(viewer, propertyId);
+    const versions = await this.#versions(propertyId).catch((error: unknown) => {
+      if (error instanceof Fault && error.code === "control-unreachable") return undefined;
+      throw error;
+    });
+    const inForce = this.#desk.hub.versionInForce(propertyId);
+    if (versions === undefined && inForce !== null && (version ?? inForce) === inForce)
+      return this.#lastKnown(owned, inForce);
+    if (versions === undefined) throw controlAway();
     const latest = versions.at(-1);
     if (latest === undefined) throw noSuchProperty(propertyId);
     const record = await this.#record(viewer, propertyId, version ?? latest.version);
@@ -143,6 +154,23 @@ export class PropertyDesk {
       document: record.body,
       json: writeDraft(record.body, "json"),
       yaml: writeDraft(record.body, "yaml"),
+      isLastKnown: false,
+    };
+  }
+
+  /** Without control: the version in force, as it was last heard of. */
+  #lastKnown(document: PropertyDocument, version: number): PropertyDetail {
+    const body = plain(document);
+    return {
+      propertyId: document.propertyId,
+      version,
+      activeVersion: version,
+      latestVersion: version,
+      rollout: this.#desk.hub.rollout(document.propertyId, version),
+      document: body,
+      json: writeDraft(body, "json"),
+      yaml: writeDraft(body, "yaml"),
+      isLastKnown: true,
     };
   }
 
@@ -154,7 +182,7 @@ export class PropertyDesk {
 
   async validate(viewer: Viewer, propertyId: string, draft: Draft): Promise<ValidateAnswer> {
     const owner = await this.owned(viewer, propertyId);
-    const { value, document, faults } = this.#read(draft, propertyId, owner.customerId);
+    const { value, document, faults } = await this.#read(viewer, draft, owner);
     const inForce = this.#desk.hub.fleet.property(propertyId);
     return {
       isValid: document !== undefined,
@@ -175,7 +203,7 @@ export class PropertyDesk {
     options: { readonly expectedVersion: number; readonly note: string; readonly activate: boolean },
   ): Promise<VersionSummary> {
     const owner = await this.owned(viewer, propertyId);
-    const { document, faults } = this.#read(draft, propertyId, owner.customerId);
+    const { document, faults } = await this.#read(viewer, draft, owner);
     if (document === undefined) {
       const [first] = faults;
       const where =
@@ -251,15 +279,34 @@ export class PropertyDesk {
     return record;
   }
 
-  #read(
+  /**
+   * Host names that are the property's: of the version in force, and of the newest stored ones, which operators may have
+   * added and not yet put in force. By this rule no stored version holds one that a customer added by itself.
+   */
+  async #granted(owner: PropertyDocument, document: PropertyDocument): Promise<ReadonlySet<string>> {
+    const granted = new Set<string>(owner.hostnames);
+    if (document.hostnames.every((name) => granted.has(name))) return granted;
+    const { control } = this.#desk;
+    // Without control nothing can be saved anyway; the verdict is then by the version in force.
+    const stored = await control.versions("property", owner.propertyId).catch(() => []);
+    for (const { version } of stored.slice(-GRANTING_VERSIONS_MAX)) {
+      const record = await control.document("property", owner.propertyId, version).catch(() => undefined);
+      if (record === undefined) continue;
+      const held = propertyDocument.parse(record.body);
+      if (held.customerId === owner.customerId) for (const name of held.hostnames) granted.add(name);
+    }
+    return granted;
+  }
+
+  async #read(
+    viewer: Viewer,
     draft: Draft,
-    propertyId: string,
-    customerId: string,
-  ): {
+    owner: PropertyDocument,
+  ): Promise<{
     readonly value: unknown;
     readonly document: PropertyDocument | undefined;
     readonly faults: readonly DraftFault[];
-  } {
+  }> {
     const read =
       draft.text === undefined
         ? { value: draft.document, fault: null, locate: null }
@@ -271,7 +318,9 @@ export class PropertyDesk {
     }
     try {
       const document = propertyDocument.parse(read.value);
-      const wrong = ownershipFault(document, propertyId, customerId);
+      const wrong =
+        ownershipFault(document, owner.propertyId, owner.customerId) ??
+        hostnameFault(viewer, document, await this.#granted(owner, document));
       if (wrong !== undefined) throw new ParseError(wrong.path, wrong.value, wrong.expected);
       return { value: read.value, document, faults: [] };
     } catch (error) {

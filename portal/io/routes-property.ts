@@ -96,7 +96,10 @@ export function propertyRoutes(app: FastifyInstance, context: PortalContext): Pr
         tags,
         params,
         body: shape(draft, ["text", "format", "document"]),
-        response: { 200: { description: "Verdict", ...validateAnswer }, ...errors(400, 401, 403, 404, 503) },
+        response: {
+          200: { description: "Verdict", ...validateAnswer },
+          ...errors(400, 401, 403, 404, 413, 415, 503),
+        },
       },
     },
     (request) => {
@@ -127,7 +130,7 @@ export function propertyRoutes(app: FastifyInstance, context: PortalContext): Pr
         ),
         response: {
           201: { description: "Saved", ...versionSummary },
-          ...errors(400, 401, 403, 404, 409, 422, 503),
+          ...errors(400, 401, 403, 404, 413, 415, 409, 422, 503),
         },
       },
     },
@@ -185,7 +188,7 @@ export function propertyRoutes(app: FastifyInstance, context: PortalContext): Pr
         body: shape({ version: versionNumber, expectedActiveVersion: nullable(versionNumber) }),
         response: {
           200: { description: "In force", ...versionSummary },
-          ...errors(400, 401, 403, 404, 409, 422, 503),
+          ...errors(400, 401, 403, 404, 413, 415, 409, 422, 503),
         },
       },
     },

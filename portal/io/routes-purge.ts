@@ -39,7 +39,7 @@ export function purgeRoutes(app: FastifyInstance, context: PortalContext, desk: 
             description: "Lines: accepted, ack for each server, then done or failed",
             content: { "application/x-ndjson": { schema: { type: "string" } } },
           },
-          ...errors(400, 401, 403, 404, 422, 429, 503),
+          ...errors(400, 401, 403, 404, 413, 415, 422, 429, 503),
         },
       },
     },

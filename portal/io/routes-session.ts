@@ -67,7 +67,7 @@ export function sessionRoutes(app: FastifyInstance, context: PortalContext): voi
         }),
         response: {
           200: { description: "Logged in", ...shape({ viewer }) },
-          ...errors(400, 401, 403, 429, 503),
+          ...errors(400, 401, 403, 413, 415, 429, 503),
         },
       },
     },

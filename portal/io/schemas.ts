@@ -51,6 +51,8 @@ const errorMeanings: Readonly<Record<number, string>> = {
   403: "The request does not come from the portal's own page",
   404: "Not there, or not yours",
   409: "Somebody else was quicker",
+  413: "The body is larger than the portal reads",
+  415: "The body is no JSON",
   422: "The document or request was refused; `faults` says where and why",
   429: "Too many tries; `retryAfterSeconds` says when to come back",
   503: "Control cannot be reached, or the portal is busy",
@@ -102,6 +104,7 @@ export const propertyDetail = shape({
   document: anything,
   json: text,
   yaml: text,
+  isLastKnown: flag,
 });
 
 export const validateAnswer = shape({

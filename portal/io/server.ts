@@ -3,7 +3,12 @@ import fastifyCookie from "@fastify/cookie";
 import fastifySwagger from "@fastify/swagger";
 import type { Clock } from "#kit";
 import type { Logger } from "#kit/io";
-import Fastify, { type FastifyError, type FastifyInstance, type FastifyRequest } from "fastify";
+import Fastify, {
+  type FastifyError,
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+} from "fastify";
 import { type PortalSettings, settings as defaults } from "../config.ts";
 import { AttemptLimiter } from "../core/attempt-limiter.ts";
 import type { StatedAccount } from "../core/accounts.ts";
@@ -62,7 +67,7 @@ function refuseForeignOrigin(request: FastifyRequest): void {
   const { origin } = request.headers;
   const isForeign =
     origin !== undefined && (!URL.canParse(origin) || new URL(origin).host !== request.headers.host);
-  if (isForeign || request.headers[CSRF_HEADER] === undefined) {
+  if (isForeign || request.headers[CSRF_HEADER] !== "1") {
     throw new Fault(
       403,
       "foreign-origin",
@@ -103,6 +108,19 @@ export async function createPortal(options: PortalOptions): Promise<Portal> {
     keepAliveTimeout: 65_000,
     forceCloseConnections: true,
     http: { maxHeaderSize: 16_384 },
+    // What Fastify refuses before any hook runs, such as an address with a broken escape.
+    frameworkErrors: (error, _request, reply) => {
+      const fault = new Fault(
+        400,
+        "bad-request",
+        `The address cannot be read: ${error.message.slice(0, 200)}`,
+      );
+      void (reply as FastifyReply)
+        .headers({ ...SECURITY_HEADERS, "cache-control": "no-store" })
+        .code(400)
+        .type("application/json; charset=utf-8")
+        .send(JSON.stringify(fault.answer()));
+    },
     // What does not fit is refused, never bent or cut to fit.
     ajv: {
       customOptions: {
@@ -132,7 +150,8 @@ export async function createPortal(options: PortalOptions): Promise<Portal> {
 
   app.addHook("onRequest", async (request, reply) => {
     reply.headers(SECURITY_HEADERS);
-    if (request.url.startsWith("/api/")) reply.header("cache-control", "no-store");
+    // Files and pages say otherwise; a fault or an answer of the API is never kept.
+    reply.header("cache-control", "no-store");
     readSession(context, request);
     refuseForeignOrigin(request);
   });
@@ -171,7 +190,17 @@ export async function createPortal(options: PortalOptions): Promise<Portal> {
       "not-found",
       `There is nothing at ${request.method} ${request.url.slice(0, 200)}; the API is described at /api/v1/openapi.json`,
     );
-    return reply.code(404).send(fault.answer());
+    reply.code(404).header("cache-control", "no-store");
+    // A person who mistyped an address gets the page, which says so.
+    const { accept = "" } = request.headers;
+    if (
+      page.kind === "ready" &&
+      request.method === "GET" &&
+      isPageOf(request.url) &&
+      accept.includes("text/html")
+    )
+      return reply.sendFile("index.html", page.directory, { cacheControl: false });
+    return reply.type("application/json; charset=utf-8").send(fault.answer());
   });
 
   const hidden = { schema: { hide: true } } as const;
@@ -212,6 +241,10 @@ export async function createPortal(options: PortalOptions): Promise<Portal> {
       await app.close();
     },
   };
+}
+
+function isPageOf(url: string): boolean {
+  return !url.startsWith("/api/") && !url.startsWith("/assets/");
 }
 
 /** Our own faults and Fastify's refusals of what does not fit; undefined: a bug. */

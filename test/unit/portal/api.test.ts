@@ -1,4 +1,7 @@
 /** The API over a control in memory: log-in, isolation of tenants, versions, purge, and the rules that hold for every route. */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { CustomerId } from "#kit";
 import { createLogger, systemClock } from "#kit/io";
@@ -135,6 +138,10 @@ describe("log-in", () => {
 
   it("counts a /64 of IPv6 as one address", () => {
     expect(addressKey("2001:db8:1:2:3:4:5:6")).toBe(addressKey("2001:db8:1:2:ffff::1"));
+    expect(addressKey("2001:db8::1")).toBe(addressKey("2001:db8::2:0:0:7"));
+    expect(addressKey("2001:db8::1")).toBe(addressKey("2001:db8:0:0:9::"));
+    expect(addressKey("2001:db8::1")).not.toBe(addressKey("2001:db8:0:1::1"));
+    expect(addressKey("::1")).toBe("0:0:0:0");
     expect(addressKey("::ffff:192.0.2.1")).toBe("192.0.2.1");
   });
 });
@@ -246,6 +253,47 @@ describe("rules for every route", () => {
       body: { text: "x".repeat(600_000) },
     });
     expect(large.status).toBe(413);
+  });
+
+  it("wants the header to say 1", async () => {
+    const answer = await call("DELETE", "/api/v1/session", { headers: { "isochrone-portal": "" } });
+    expect([answer.status, answer.body.error?.code]).toEqual([403, "foreign-origin"]);
+  });
+
+  it("lets nothing be kept that is not a file of the page, and keeps its rules where Fastify answers alone", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "isochrone-page-"));
+    mkdirSync(join(directory, "assets"));
+    writeFileSync(join(directory, "index.html"), "<title>page</title>");
+    writeFileSync(join(directory, "secret.txt"), "secret");
+    writeFileSync(join(directory, "assets", "main-1.js"), "1");
+    portal.setPage({ kind: "ready", directory });
+    const kept = await portal.app.inject("/assets/main-1.js");
+    expect([kept.body, kept.headers["cache-control"]]).toEqual(["1", "public, max-age=31536000, immutable"]);
+    for (const url of [
+      "/assets/main-2.js",
+      "/assets/",
+      "/assets/..%2fsecret.txt",
+      "/assets/%2e%2e%2fsecret.txt",
+      "/assets/..%5csecret.txt",
+      "/nothing",
+      "/properties/%E0%A4%A",
+      "/livez",
+    ]) {
+      const { status, text, headers } = await portal.app
+        .inject({ url })
+        .then((one) => ({ status: one.statusCode, text: one.body, headers: one.headers }));
+      expect([url, headers["cache-control"]]).toEqual([url, "no-store"]);
+      expect(headers["content-security-policy"]).toContain("default-src 'none'");
+      expect(text).not.toContain("secret\n");
+      if (url !== "/livez") expect([400, 403, 404]).toContain(status);
+    }
+    const lost = await portal.app.inject({ url: "/nothing", headers: { accept: "text/html,*/*" } });
+    expect([lost.statusCode, lost.body, lost.headers["cache-control"]]).toEqual([
+      404,
+      "<title>page</title>",
+      "no-store",
+    ]);
+    rmSync(directory, { recursive: true });
   });
 
   it("says that the page is being built, then why it could not be", async () => {
@@ -408,6 +456,57 @@ describe("versions", () => {
         })
       ).status,
     ).toBe(404);
+  });
+
+  it("lets a customer drop a host name and take it back, but only an operator add one", async () => {
+    const cookie = await asAcme();
+    const claim = { ...shop, hostnames: [...shop.hostnames, "www.bank.example"] };
+    const verdict = await call("POST", "/properties/shop/validate", { cookie, body: { document: claim } });
+    expect(verdict.body["isValid"]).toBe(false);
+    const index = shop.hostnames.length;
+    const refused = await call("POST", "/properties/shop/versions", {
+      cookie,
+      body: { document: claim, expectedVersion: 1 },
+    });
+    expect([refused.status, refused.body.error?.faults?.[0]?.path]).toEqual([422, `hostnames[${index}]`]);
+    expect(refused.body.error?.message).toContain("an operator adds a new host name");
+    const added = await call("POST", "/properties/shop/versions", {
+      cookie: await asOperator(),
+      body: { document: claim, expectedVersion: 1 },
+    });
+    expect(added.status).toBe(201);
+    // Granted, though not yet in force.
+    const taken = await call("POST", "/properties/shop/versions", {
+      cookie,
+      body: { document: { ...claim, hostnames: ["www.bank.example"] }, expectedVersion: 2, activate: true },
+    });
+    expect(taken.status).toBe(201);
+    const back = await call("POST", "/properties/shop/validate", { cookie, body: { document: shop } });
+    expect(back.body["isValid"]).toBe(true);
+  });
+
+  it("refuses a draft that is too deep instead of failing at it", async () => {
+    const cookie = await asAcme();
+    for (const depth of [100, 3_000, 100_000]) {
+      const deep = `{"document":{"a":${"[".repeat(depth)}${"]".repeat(depth)}}}`;
+      const answer = await call("POST", "/properties/shop/validate", {
+        cookie,
+        body: deep,
+        headers: { "content-type": "application/json" },
+      });
+      expect([answer.status, answer.body["isValid"]]).toEqual([200, false]);
+    }
+  });
+
+  it("shows the version in force while control is away, and says that it is the last known", async () => {
+    const cookie = await asAcme();
+    control.isDown = true;
+    const shown = await call("GET", "/properties/shop", { cookie });
+    expect([shown.status, shown.body["isLastKnown"], shown.body["document"]]).toEqual([200, true, shop]);
+    expect((await call("GET", "/properties/shop?version=7", { cookie })).status).toBe(503);
+    expect((await call("GET", "/properties/news", { cookie })).status).toBe(404);
+    control.isDown = false;
+    expect((await call("GET", "/properties/shop", { cookie })).body["isLastKnown"]).toBe(false);
   });
 
   it("lists what is in force while control is away, and says that nothing was changed", async () => {
