@@ -29,5 +29,6 @@ export async function main(argv: readonly string[]): Promise<number> {
     cuts: [string, string][];
   };
   for (const [a, b] of cuts) console.log(`cut ${a} - ${b}`);
+  if (cuts.length === 0) console.log("cut already");
   return 0;
 }

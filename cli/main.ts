@@ -3,7 +3,7 @@
  * does not pay for the portal. Data goes to stdout, talk to stderr; exit codes: 0 done, 1 the thing asked about is not
  * well, 2 bad usage or bad input.
  */
-import { commandLineError, UsageError } from "./usage.ts";
+import { commandLineError, faultLine, UsageError } from "./usage.ts";
 
 interface Command {
   readonly name: string;
@@ -112,7 +112,7 @@ function help(): string {
   }
   lines.push(
     "Examples:",
-    "  isochrone up                         the demo world: 8 edge clusters on 5 continents",
+    "  isochrone up                         the demo world: 8 edge clusters on 6 continents",
     "  isochrone edge --listen 127.0.0.1:8080 --origin http://127.0.0.1:9000",
     "  isochrone COMMAND --help             options and examples of one command",
   );
@@ -162,13 +162,13 @@ export async function run(argv: readonly string[]): Promise<number> {
     return 2;
   }
   followSupervisor();
-  const { main } = await command.load();
   try {
+    const { main } = await command.load();
     return await main(rest);
   } catch (error) {
     const line = commandLineError(error);
-    if (line === undefined) throw error;
-    console.error(`isochrone ${name}: ${line}`);
+    console.error(`isochrone ${name}: ${line ?? faultLine(error)}`);
+    if (line === undefined) return 1;
     return error instanceof UsageError ? error.exitCode : 2;
   }
 }

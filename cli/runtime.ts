@@ -2,11 +2,12 @@
  * How `isochrone status` finds the world that `isochrone up` runs: a small file for each running world in a directory
  * that only this user can read. It holds the operator's token, so the directory is refused when someone else owns it.
  */
-import { chmodSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, lstatSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir, userInfo } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { array, integer, object, type Parsed, string } from "#kit";
-import { UsageError } from "./usage.ts";
+import { makeDirectory } from "#kit/io";
+import { messageOf, UsageError } from "./usage.ts";
 
 const runningWorld = object({
   world: string(),
@@ -25,9 +26,14 @@ export type RunningWorld = Parsed<typeof runningWorld>;
 
 /** Made if missing, mode 0700; throws {@link UsageError} when it belongs to another user. */
 export function runtimeDirectory(): string {
-  const base = process.env["XDG_RUNTIME_DIR"] ?? tmpdir();
+  // Set but empty means unset (XDG Base Directory Specification).
+  const base = process.env["XDG_RUNTIME_DIR"] || tmpdir();
   const directory = join(base, `isochrone-${userInfo().uid}`);
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  try {
+    makeDirectory(directory);
+  } catch (error) {
+    throw new UsageError(`${messageOf(error)}; set XDG_RUNTIME_DIR to a directory of this user`);
+  }
   const stat = lstatSync(directory);
   if (!stat.isDirectory() || (process.getuid !== undefined && stat.uid !== process.getuid())) {
     throw new UsageError(
@@ -47,9 +53,15 @@ export function registerRunningWorld(entry: RunningWorld): () => void {
 function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
-    return true;
   } catch {
     return false;
+  }
+  try {
+    // After a crash the number may have gone to another program.
+    return readFileSync(`/proc/${pid}/cmdline`, "latin1").includes("isochrone");
+  } catch {
+    // No /proc on this system: the number is all there is to go by.
+    return true;
   }
 }
 
@@ -77,7 +89,10 @@ export function runningWorlds(): readonly RunningWorld[] {
  */
 export function findRunningWorld(stateDirectory = process.env["ISOCHRONE_STATE"]): RunningWorld | undefined {
   const worlds = runningWorlds();
-  if (stateDirectory !== undefined) return worlds.find((one) => one.stateDirectory === stateDirectory);
+  if (stateDirectory !== undefined) {
+    const wanted = resolve(stateDirectory);
+    return worlds.find((one) => one.stateDirectory === wanted);
+  }
   if (worlds.length > 1) {
     const list = worlds.map((one) => `${one.world} (--state ${one.stateDirectory})`).join(", ");
     throw new UsageError(`Several worlds run: ${list}; say which with --state DIR`);

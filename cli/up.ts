@@ -1,13 +1,21 @@
 /** `isochrone up`: a whole CDN on one machine. */
-import { mkdirSync, mkdtempSync, realpathSync, rmSync } from "node:fs";
+import { mkdtempSync, realpathSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { createLogger } from "#kit/io";
+import { createLogger, makeDirectory } from "#kit/io";
 import { ControlClient } from "#control";
-import { parseWorld, planAddresses, propertiesOf, topologyOf } from "#kit/world";
+import {
+  type AddressPlan,
+  type AddressPlanOptions,
+  parseWorld,
+  planAddresses,
+  propertiesOf,
+  topologyOf,
+  type World,
+} from "#kit/world";
 import { findPort } from "./options.ts";
-import { registerRunningWorld } from "./runtime.ts";
+import { registerRunningWorld, runtimeDirectory } from "./runtime.ts";
 import type { WorldStatus } from "./status.ts";
 import { formatTable } from "./table.ts";
 import { serveAdmin } from "./up/admin.ts";
@@ -15,7 +23,8 @@ import { defaultAddresses, hasLoopbackRange, requireFreeAddresses } from "./up/a
 import { processSpecs } from "./up/processes.ts";
 import { publishWorld } from "./up/publish.ts";
 import { loadSecrets, type Secrets } from "./up/secrets.ts";
-import { type ProcessSpec, Supervisor, warmCompileCache } from "./up/supervisor.ts";
+import { lockStateDirectory } from "./up/state-lock.ts";
+import { type ProcessSpec, StartError, Supervisor, warmCompileCache } from "./up/supervisor.ts";
 import { worldAdmin } from "./up/world-admin.ts";
 import { WorldWan } from "./up/wan.ts";
 import { messageOf, UsageError } from "./usage.ts";
@@ -56,23 +65,41 @@ export async function main(argv: readonly string[]): Promise<number> {
     return 0;
   }
   if (positionals.length > 1) throw new UsageError("name one world");
+  if (values.state === "") throw new UsageError("--state: got nothing, expected a directory");
   const startedAtMs = performance.now();
+  // Tokens, keys, logs and caches: of this user only, whatever the directory that was given allows.
+  process.umask(0o077);
   const worldFile = realpathSync(resolveWorldPath(positionals[0]));
   const world = parseWorld(readWorldFile(worldFile), positionals[0] ?? worldFile);
   const loopback = await chooseLoopback(values.loopback);
-  const plan = planAddresses(world, {
+  const plan = planFor(world, {
     loopback,
     port: findPort("--port", values.port, defaultAddresses.port),
     dnsPort: findPort("--dns-port", values["dns-port"], defaultAddresses.dnsPort),
   });
   const topology = topologyOf(world, plan);
   const properties = propertiesOf(world, plan);
-  await requireFreeAddresses(plan);
-
+  // Where the world will be found by: known to be usable before thirty processes are started.
+  runtimeDirectory();
+  const stopping = Promise.withResolvers<void>();
+  let isStopping = false;
+  const onSignal = () => {
+    isStopping = true;
+    stopping.resolve();
+  };
   const isTemporary = values.state === undefined;
   const stateDirectory =
     values.state === undefined ? mkdtempSync(join(tmpdir(), "isochrone-")) : resolve(values.state);
-  mkdirSync(join(stateDirectory, "logs"), { recursive: true, mode: 0o700 });
+  makeDirectory(stateDirectory);
+  const unlock = lockStateDirectory(stateDirectory);
+  try {
+    await requireFreeAddresses(plan);
+  } catch (error) {
+    unlock();
+    if (isTemporary) rmSync(stateDirectory, { recursive: true, force: true });
+    throw error;
+  }
+  makeDirectory(join(stateDirectory, "logs"));
   const { secrets, isNew } = await loadSecrets(
     stateDirectory,
     world.customers.map((customer) => customer.id),
@@ -89,12 +116,6 @@ export async function main(argv: readonly string[]): Promise<number> {
 
   const supervisor = new Supervisor(join(stateDirectory, "logs"));
   reportDeaths(supervisor);
-  const stopping = Promise.withResolvers<void>();
-  let isStopping = false;
-  const onSignal = () => {
-    isStopping = true;
-    stopping.resolve();
-  };
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, onSignal);
 
   const cleanups: (() => void)[] = [];
@@ -103,12 +124,12 @@ export async function main(argv: readonly string[]): Promise<number> {
     supervisor.broadcast((spec) => ({ type: "wan", state: wan.stateFor(spec.clusterId) }));
     console.error(`Starting ${others.length + 1} processes; logs in ${join(stateDirectory, "logs")}`);
     const warming = warmCompileCache();
-    await supervisor.start(control);
-    await publish(control, secrets, topology, properties);
+    await Promise.race([supervisor.start(control), stopping.promise]);
+    if (!isStopping) await publish(control, secrets, topology, properties);
     await warming;
     await startAll(supervisor, others, () => isStopping, stopping.promise);
     if (!isStopping) {
-      const adminSocket = join(stateDirectory, "admin.sock");
+      const adminSocket = adminSocketIn(stateDirectory);
       rmSync(adminSocket, { force: true });
       const description = describeWorld(world, topology);
       const status = (): WorldStatus => ({
@@ -154,15 +175,44 @@ export async function main(argv: readonly string[]): Promise<number> {
   } catch (error) {
     if (!isStopping) {
       exitCode = error instanceof UsageError ? error.exitCode : 1;
+      // What the process refused was given to us: an address, a document, a directory.
+      if (error instanceof StartError && error.code === 2) exitCode = 2;
       console.error(`isochrone up: ${messageOf(error)}`);
     }
   }
-  console.error("Stopping all processes");
+  if (exitCode === 0) console.error("Stopping all processes");
+  // The lanes of startAll that are still at work must not start another one.
+  isStopping = true;
   for (const cleanup of cleanups) cleanup();
   await supervisor.stop();
+  unlock();
   if (isTemporary) rmSync(stateDirectory, { recursive: true, force: true });
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.off(signal, onSignal);
   return exitCode;
+}
+
+/** The plan, or {@link UsageError} when the world does not fit the addresses and ports that were asked for. */
+function planFor(world: World, options: AddressPlanOptions): AddressPlan {
+  let plan: AddressPlan;
+  try {
+    plan = planAddresses(world, options);
+  } catch (error) {
+    if (error instanceof RangeError)
+      throw new UsageError(`${error.message}; see --port, --dns-port and --loopback`);
+    throw error;
+  }
+  const both = plan.servers.find((one) => one.dnsPort === one.port);
+  if (both !== undefined)
+    throw new UsageError(
+      `--port and --dns-port are both ${both.port}, and name servers listen on each over TCP; choose two ports`,
+    );
+  return plan;
+}
+
+/** In the state directory, unless the kernel could not hold the path (sun_path: 104 bytes on macOS, 108 on Linux). */
+function adminSocketIn(stateDirectory: string): string {
+  const path = join(stateDirectory, "admin.sock");
+  return Buffer.byteLength(path) < 104 ? path : join(runtimeDirectory(), `${process.pid}.sock`);
 }
 
 async function chooseLoopback(option: string | undefined): Promise<string | undefined> {

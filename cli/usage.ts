@@ -20,8 +20,19 @@ export function commandLineError(error: unknown): string | undefined {
   if (typeof code !== "string") return undefined;
   // node:util parseArgs says in one sentence what is wrong with an option.
   if (code.startsWith("ERR_PARSE_ARGS_")) return `${firstLine(error.message)}; see --help`;
-  if (code === "ENOENT" || code === "EACCES" || code === "EISDIR") return firstLine(error.message);
+  if (code === "ERR_MODULE_NOT_FOUND")
+    return `${firstLine(error.message)}; run "npm ci" to install what is missing`;
+  // The machine refused: "EACCES: permission denied, open '...'".
+  if ("syscall" in error) return firstLine(error.message);
   return undefined;
+}
+
+/** The line for an error that is ours to mend. With ISOCHRONE_LOG=debug the stack follows: for whoever mends it. */
+export function faultLine(error: unknown): string {
+  const isDebug = process.env["ISOCHRONE_LOG"] === "debug";
+  const where = isDebug && error instanceof Error && error.stack !== undefined ? `\n${error.stack}` : "";
+  const hint = isDebug ? "" : "; ISOCHRONE_LOG=debug shows where";
+  return `a fault of Isochrone itself: ${firstLine(messageOf(error))}${hint}${where}`;
 }
 
 function firstLine(text: string): string {

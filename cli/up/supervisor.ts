@@ -14,6 +14,17 @@ const warmer = fileURLToPath(new URL("./warm.ts", import.meta.url));
 
 /** A line longer than this from a child is cut: a child's output is input like any other. */
 const LINE_CHARS_MAX = 16_384;
+/** A process of a world could not be started; the message is its own last words. */
+export class StartError extends Error {
+  /** Exit code of the process, null when it ended by a signal or could not be run at all. */
+  readonly code: number | null;
+  constructor(message: string, code: number | null) {
+    super(message);
+    this.name = "StartError";
+    this.code = code;
+  }
+}
+
 /** How long a child may take to drain after SIGTERM before it is killed. */
 const STOP_GRACE_MS = 5_000;
 
@@ -55,6 +66,8 @@ interface Entry {
   state: ProcessState;
   restarts: number;
   startedAtMs: number;
+  /** Whether it has ever said `ready`: only then is its end a death to recover from. */
+  hasServed: boolean;
   timer: NodeJS.Timeout | undefined;
   /** The last thing it said on stderr that was not a log record: what to show when it fails. */
   lastWords: string;
@@ -66,6 +79,11 @@ interface SupervisorEvents {
   readonly died: [
     ProcessSpec,
     { readonly how: string; readonly code: number | null; readonly delayMs: number; readonly words: string },
+  ];
+  /** It ended before it was ever ready: {@link Supervisor.start} has failed, and it is not tried again. */
+  readonly failed: [
+    ProcessSpec,
+    { readonly how: string; readonly code: number | null; readonly words: string },
   ];
   readonly killed: [ProcessSpec];
   /** It did not end within the milliseconds that it had to drain, and was killed. */
@@ -84,8 +102,10 @@ export class Supervisor extends EventEmitter<SupervisorEvents> {
     this.#logDirectory = logDirectory;
   }
 
-  /** Starts one process; resolves when it says `ready`, rejects with its last words when it ends before. */
+  /** Starts one process; resolves when it says `ready`, rejects with {@link StartError} when it ends before or all are being stopped. */
   start(spec: ProcessSpec): Promise<void> {
+    // Whoever starts one after another must not add a child that nobody will end.
+    if (this.#isStopping) return Promise.reject(new StartError(`${spec.id} is not started: stopping`, null));
     const entry: Entry = {
       spec,
       policy: new RestartPolicy(),
@@ -94,6 +114,7 @@ export class Supervisor extends EventEmitter<SupervisorEvents> {
       state: "starting",
       restarts: 0,
       startedAtMs: 0,
+      hasServed: false,
       timer: undefined,
       lastWords: "",
     };
@@ -103,20 +124,20 @@ export class Supervisor extends EventEmitter<SupervisorEvents> {
     return new Promise((resolve, reject) => {
       const settle = () => {
         this.off("ready", onReady);
-        this.off("died", onDied);
+        this.off("failed", onFailed);
       };
       const onReady = (ready: ProcessSpec) => {
         if (ready !== spec) return;
         settle();
         resolve();
       };
-      const onDied: (...args: SupervisorEvents["died"]) => void = (dead, { how, words }) => {
-        if (dead !== spec) return;
+      const onFailed: (...args: SupervisorEvents["failed"]) => void = (failed, { how, code, words }) => {
+        if (failed !== spec) return;
         settle();
-        reject(new Error(words === "" ? `${spec.id} ended before it was ready: ${how}` : words));
+        reject(new StartError(words === "" ? `${spec.id} ended before it was ready: ${how}` : words, code));
       };
       this.on("ready", onReady);
-      this.on("died", onDied);
+      this.on("failed", onFailed);
       this.#spawn(entry);
     });
   }
@@ -138,6 +159,7 @@ export class Supervisor extends EventEmitter<SupervisorEvents> {
       entry.log.write(`${line}\n`);
       if (entry.state === "starting" && line.startsWith("ready")) {
         entry.state = "ready";
+        entry.hasServed = true;
         this.emit("ready", spec);
       }
     });
@@ -152,7 +174,9 @@ export class Supervisor extends EventEmitter<SupervisorEvents> {
       entry.child = undefined;
       this.#handleExit(entry, how, code);
     };
-    child.on("error", (error) => over(error.message, null));
+    child.on("error", (error) =>
+      over(`cannot run ${process.execPath}: ${error.message}; run "npm ci" to install it`, null),
+    );
     child.on("close", (code, signal) => over(signal ?? `exit code ${code}`, code));
     if (this.#messageFor !== undefined) send(child, this.#messageFor(spec));
   }
@@ -164,6 +188,11 @@ export class Supervisor extends EventEmitter<SupervisorEvents> {
     }
     if (entry.state === "killed") {
       this.emit("killed", entry.spec);
+      return;
+    }
+    if (!entry.hasServed) {
+      entry.state = "stopped";
+      this.emit("failed", entry.spec, { how, code, words: entry.lastWords });
       return;
     }
     entry.state = "backoff";

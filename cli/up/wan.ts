@@ -1,7 +1,8 @@
 /** The links of a running world as its processes feel them: the generated delays, less what has been cut. */
-import { mkdirSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { TopologyDocument } from "#kit";
+import { makeDirectory } from "#kit/io";
 import { type AddressPlan, type World, WorldLinks } from "#kit/world";
 import { UsageError } from "../usage.ts";
 
@@ -16,7 +17,7 @@ export class WorldWan {
     this.#plan = plan;
     this.#topology = topology;
     this.#directory = join(stateDirectory, "wan");
-    mkdirSync(this.#directory, { recursive: true });
+    makeDirectory(this.#directory);
     for (const { from, to, ...link } of new WorldLinks(world).clusterPairs()) {
       const links = this.#linksFrom.get(from) ?? {};
       links[`${from}|${to}`] = link;
@@ -46,11 +47,9 @@ export class WorldWan {
   /** Cluster ids that a person means: an id, or a city (all sites there). */
   resolveSite(name: string): string[] {
     const byId = this.#topology.clusters.filter((cluster) => cluster.clusterId === name);
-    const wanted = name.toLocaleLowerCase("en");
+    const wanted = foldCity(name);
     const found =
-      byId.length > 0
-        ? byId
-        : this.#topology.clusters.filter((one) => one.city.toLocaleLowerCase("en") === wanted);
+      byId.length > 0 ? byId : this.#topology.clusters.filter((one) => foldCity(one.city) === wanted);
     if (found.length > 0) return found.map((cluster) => cluster.clusterId);
     const known = this.#topology.clusters.map((cluster) => cluster.clusterId).join(", ");
     throw new UsageError(`No site ${JSON.stringify(name)}; the sites are ${known}`);
@@ -98,4 +97,9 @@ export class WorldWan {
   #write(clusterId: string): void {
     writeFileSync(this.fileOf(clusterId), JSON.stringify(this.stateFor(clusterId)));
   }
+}
+
+/** Cities as people type them: case, accents and the way that accents are encoded do not tell two cities apart. */
+function foldCity(city: string): string {
+  return city.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
 }

@@ -2,10 +2,10 @@
  * Puts documents in force on this node and keeps them: from its own disk at once, from control as soon as it answers.
  * With control dead a node starts and serves with what it had.
  */
-import { mkdirSync, readdirSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { id, integer, object, ParseError, quoteValue, type Schema, string } from "#kit";
-import { LastKnownGood, type Logger } from "#kit/io";
+import { LastKnownGood, type Logger, makeDirectory } from "#kit/io";
 import { type AppliedState, decideApply } from "../core/apply.ts";
 import type { ActivationEvent, DocumentKind, WatchEvent } from "../core/words.ts";
 import type { ControlClient, ControlState } from "./client.ts";
@@ -81,7 +81,7 @@ export class DocumentKeeper {
    * when the state directory cannot be made or read; damaged files in it are ignored and reported.
    */
   async start(): Promise<void> {
-    mkdirSync(this.#directory, { recursive: true });
+    makeDirectory(this.#directory);
     this.#load();
     this.#watch = this.#client.watch([...this.#kept.keys()], (event) => this.#take(event), {
       onState: (state) => {
