@@ -8,12 +8,12 @@ import {
   array,
   defaulted,
   integer,
+  line,
   number,
   object,
   oneOf,
   type Parsed,
   refine,
-  string,
   text,
 } from "../schema.ts";
 
@@ -48,7 +48,7 @@ const cluster = object({
   clusterId: id<ClusterId>(),
   regionId: id<RegionId>(),
   role: oneOf(roles),
-  city: string({ max: 80 }),
+  city: line(80),
   coordinates,
   servers: array(server, { max: 1_000, uniqueBy: (entry) => entry.serverId }),
 });

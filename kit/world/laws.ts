@@ -10,6 +10,9 @@ import type { World, WorldCluster } from "./world.ts";
 /** The map of a topology holds at most this many clusters. */
 const CLUSTERS_MAX = 5_000;
 
+/** The deployment's own account at the portal; each customer's account has the customer's name. */
+const OPERATOR = "operator";
+
 /** Throws {@link ParseError} on the first law that the world breaks, in file order of the sections. */
 export function checkLaws(world: World): void {
   const clusters = checkSites(world);
@@ -130,6 +133,13 @@ function checkCustomers(world: World, clusters: ReadonlyMap<string, WorldCluster
   zones.take(ownZone, ["nameService", "zone"]);
   for (const [c, customer] of world.customers.entries()) {
     customerNames.take(customer.id, ["customers", c, "id"]);
+    if (customer.id === OPERATOR) {
+      throw new ParseError(
+        ["customers", c, "id"],
+        customer.id,
+        `a customer name other than ${OPERATOR}, whose account sees every customer`,
+      );
+    }
     for (const [z, zone] of customer.zones.entries()) zones.take(zone, ["customers", c, "zones", z]);
     for (const [p, property] of customer.properties.entries()) {
       const at = ["customers", c, "properties", p];

@@ -63,6 +63,13 @@ export function parseYaml<T>(
     const { line, col } = lines.linePos(Math.min(offset, yamlText.length));
     throw new WorldError(fileName, Math.max(1, line), Math.max(1, col), problem, { cause });
   };
+  // What is not UTF-8 was decoded to U+FFFD: a name with it is not the one that was meant.
+  const undecoded = yamlText.indexOf("\uFFFD");
+  if (undecoded !== -1) {
+    const before = yamlText.slice(0, undecoded).split("\n");
+    const problem = "(document): got bytes that are not UTF-8 (or U+FFFD itself), expected UTF-8 text";
+    throw new WorldError(fileName, before.length, (before.at(-1)?.length ?? 0) + 1, problem);
+  }
   const { document, value } = readYaml(yamlText, what, lines, fail);
   try {
     return parse(value);

@@ -14,6 +14,7 @@ import {
   hostname,
   id,
   integer,
+  line,
   number,
   object,
   oneOf,
@@ -36,7 +37,7 @@ const bandwidthMbps = () => number({ min: 0.1, max: 1_000_000, unit: "Mbit/s" })
 
 const cluster = object({
   id: siteId(),
-  city: string({ max: 80 }),
+  city: line(80),
   country: optional(string({ min: 2, max: 2, pattern: /^[A-Z]{2}$/, expected: "a two-letter country code" })),
   coordinates,
   role: oneOf(roles),
@@ -51,13 +52,13 @@ export type WorldCluster = Parsed<typeof cluster>;
 
 const region = object({
   id: id<RegionId>(),
-  name: optional(string({ max: 80 })),
+  name: optional(line(80)),
   clusters: array(cluster, { min: 1, max: 1_000 }),
 });
 
 const clientNetwork = object({
   id: id<ClientNetworkId>(),
-  city: string({ max: 80 }),
+  city: line(80),
   country: optional(string({ min: 2, max: 2, pattern: /^[A-Z]{2}$/, expected: "a two-letter country code" })),
   continent: oneOf(["africa", "asia", "europe", "north-america", "oceania", "south-america"]),
   coordinates,
@@ -162,7 +163,7 @@ function passThrough(): Schema<Readonly<Record<string, unknown>>> {
 
 const customer = object({
   id: id<CustomerId>(),
-  name: string({ max: 200 }),
+  name: line(200),
   /** Zones of the customer that our name servers are authoritative for. */
   zones: defaulted(array(hostname(), { max: 100 }), []),
   properties: array(worldProperty, { max: 1_000 }),
