@@ -82,6 +82,7 @@ describe("Supervisor", () => {
     city: "City",
     address: "127.0.0.1",
     port: 1,
+    adminPort: 1,
     argv,
     env: {},
   });
