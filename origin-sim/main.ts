@@ -14,7 +14,7 @@ import {
 import { parseWorld, type World, WorldError } from "#kit/world";
 import { OriginServer } from "./io/server.ts";
 
-const HELP = `isochrone origin --listen ADDRESS:PORT [--world FILE]
+const HELP = `Usage: isochrone origin --listen ADDRESS:PORT [--world FILE]
 
 A scripted origin: content, cache headers and faults on demand.
 
@@ -37,11 +37,11 @@ export async function main(argv: readonly string[]): Promise<number> {
     const options = {
       listen: { type: "string" },
       world: { type: "string" },
-      help: { type: "boolean" },
+      help: { type: "boolean", short: "h" },
     } as const;
     ({ values } = parseArgs({ args: [...argv], options, strict: true }));
   } catch (error) {
-    return refuse(`${error instanceof Error ? error.message : String(error)}; see isochrone origin --help`);
+    return refuse(`${error instanceof Error ? error.message : String(error)}; see --help`);
   }
   if (values.help === true) {
     process.stdout.write(HELP);

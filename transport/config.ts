@@ -1,5 +1,5 @@
 /** Transport's settings: one table with unit, range and reason; `io/transport.ts` takes a partial of it. */
-import { type PathChooserSettings, pathChooserDefaults } from "./core/path-chooser.ts";
+import { type PathChooserSettings, pathChooserDefaults } from "./core/path-settings.ts";
 import { type RetryBudgetSettings, retryBudgetDefaults } from "./core/retry-budget.ts";
 
 export type TransportSettings = {

@@ -9,19 +9,18 @@ export {
   linkEstimatorDefaults,
   type SampleVerdict,
 } from "./core/link-estimator.ts";
+export { PathChooser } from "./core/path-chooser.ts";
+export { type PathChooserSettings, pathChooserDefaults } from "./core/path-settings.ts";
 export {
-  PathChooser,
   type PathChoice,
   type PathChooserCounters,
-  type PathChooserSettings,
   type PathEvent,
   type PathProbe,
   type PathReason,
   type PathState,
-  pathChooserDefaults,
   pathReasons,
   type RelayCandidate,
-} from "./core/path-chooser.ts";
+} from "./core/path-words.ts";
 export { peerProofHeader, type PeerProofRefusal, type PeerProofRequest } from "./core/peer-proof.ts";
 export { RetryBudget, type RetryBudgetSettings, retryBudgetDefaults } from "./core/retry-budget.ts";
 export { type WanLink, type WanState, wanState } from "./core/wan-state.ts";

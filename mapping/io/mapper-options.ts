@@ -76,7 +76,7 @@ function parsed(argv: readonly string[]) {
     }).values;
   } catch (error) {
     throw new MapperOptionError(
-      (error instanceof Error ? error.message : String(error)).replaceAll(/\s+/g, " "),
+      `${(error instanceof Error ? error.message : String(error)).replaceAll(/\s+/g, " ")}; see --help`,
     );
   }
 }

@@ -6,151 +6,29 @@
  * has been cheaper by a margin for a while (so noise does not move traffic); a path that fails is left at once.
  */
 import { type ClusterId, type MonotonicMs, plusMs } from "#kit";
-import { LinkEstimator, type LinkEstimatorSettings } from "./link-estimator.ts";
+import { LinkEstimator } from "./link-estimator.ts";
+import { type PathChooserSettings, pathChooserDefaults } from "./path-settings.ts";
+import type {
+  PathReason,
+  RelayCandidate,
+  PathChoice,
+  PathProbe,
+  PathState,
+  PathEvent,
+  PathChooserCounters,
+} from "./path-words.ts";
 
-/** Every choice names one of these; log, metric label and `isochrone explain` use the same words. */
-export const pathReasons = [
-  /** No relay is a candidate. */
-  "only-path",
-  /** No relay has been measured yet: direct needs no proof. */
-  "unmeasured-direct",
-  /** Lowest cost of all usable candidates. */
-  "cheapest",
-  /** Another is cheaper, but not by the margin or not for long enough. */
-  "hysteresis",
-  /** The path in use failed; this is the cheapest that has not. */
-  "fallback-path-failed",
-  /** Every candidate has failed: direct, because it depends on the fewest parts. */
-  "all-paths-failed",
-] as const;
-export type PathReason = (typeof pathReasons)[number];
+// What a caller of the machine names with it.
+export { type PathChooserSettings, pathChooserDefaults } from "./path-settings.ts";
+export type { PathProbe, RelayCandidate } from "./path-words.ts";
 
 /** What a probe may take beyond its path's retransmission timeout: scheduling at both ends, ms. */
 const PROBE_SLACK_MS = 300;
 /** Round trips until a cold connection has answered: connect, tunnel, two for TLS 1.2, the probe itself, half to spare. */
 const COLD_ROUND_TRIPS = 4.5;
 
-export type PathChooserSettings = {
-  /** A challenger must be cheaper than the path in use by this share of its cost, 0..1... */
-  readonly switchMarginRatio: number;
-  /** ...and by this much, ms: below it the user feels nothing. */
-  readonly switchMarginMs: number;
-  /** ...without a break for this long, ms. Also the least time between two switches that no failure forced. */
-  readonly holdDownMs: number;
-  /** Weight of rttvar in the cost: what variation adds to a typical wait. RFC 6298's 4 bounds a tail; 1 prices a mean. */
-  readonly rttvarWeight: number;
-  /** Weight of the expected retransmission delay, lossRatio * max(200 ms, 1.5 srtt). A response crosses in several trips. */
-  readonly lossWeight: number;
-  /** Samples before a relay path may be chosen, >= 1. */
-  readonly samplesMin: number;
-  /** Between probes of a path, ms. Fresh paths are probed at `warmUpIntervalMs` until `samplesMin` is reached. */
-  readonly probeIntervalMs: number;
-  readonly warmUpIntervalMs: number;
-  /** A probe on an open connection is lost after the retransmission timeout plus a margin, but at least this long, ms. */
-  readonly probeTimeoutMs: number;
-  /** Longest that a probe may take when its connection has to be opened first, ms; also the limit before any sample. */
-  readonly probeConnectMsMax: number;
-  /** Lost probes in a row after which a path has failed, >= 1. */
-  readonly probeLossesMax: number;
-  /** Good probes in a row after which a failed path may be used again, >= 1. */
-  readonly recoverSamples: number;
-  /** A path that failed is not used again for this long, ms; doubles with each failure up to the maximum, falls with time. */
-  readonly failedHoldMs: number;
-  readonly failedHoldMsMax: number;
-  /** An estimate older than this is not used for a relay, ms. */
-  readonly ageMaxMs: number;
-  /** Candidates beside direct, 0..7; the rest is ignored. */
-  readonly relaysMax: number;
-  readonly estimator: Partial<LinkEstimatorSettings>;
-};
-
-export const pathChooserDefaults: PathChooserSettings = {
-  switchMarginRatio: 0.05,
-  switchMarginMs: 2,
-  holdDownMs: 2_000,
-  rttvarWeight: 1,
-  lossWeight: 2,
-  samplesMin: 3,
-  probeIntervalMs: 1_000,
-  warmUpIntervalMs: 150,
-  probeTimeoutMs: 500,
-  probeConnectMsMax: 3_000,
-  probeLossesMax: 2,
-  recoverSamples: 2,
-  failedHoldMs: 3_000,
-  failedHoldMsMax: 60_000,
-  ageMaxMs: 15_000,
-  relaysMax: 3,
-  estimator: {},
-};
-
-/** A candidate relay with what the map estimates for the whole path, if it says anything. */
-export type RelayCandidate = {
-  readonly via: ClusterId;
-  readonly mapRttMs?: number | undefined;
-};
-
-export type PathChoice = { readonly via: ClusterId | null; readonly reason: PathReason };
-
-/** A probe to send now over `via`; its end goes to `handleProbeResult`, else it times out by itself. */
-export type PathProbe = {
-  readonly probeId: number;
-  readonly via: ClusterId | null;
-  readonly timeoutMs: number;
-};
-
-/** A candidate as it stands; `costMs` is undefined while it has no sample. */
-export type PathState = {
-  readonly via: ClusterId | null;
-  readonly srttMs: number | undefined;
-  readonly rttvarMs: number;
-  readonly lossRatio: number;
-  readonly samples: number;
-  readonly costMs: number | undefined;
-  readonly isFailed: boolean;
-  readonly mapRttMs: number | undefined;
-  readonly ageMs: number | undefined;
-};
-
-/** What happened to the paths of a target, for logs and for whoever waits on one that failed. */
-export type PathEvent =
-  | {
-      readonly type: "failed";
-      readonly via: ClusterId | null;
-      /** `probes`: nothing crosses it; `traffic`: a request could not use it. */
-      readonly cause: "probes" | "traffic";
-      readonly at: MonotonicMs;
-    }
-  | { readonly type: "recovered"; readonly via: ClusterId | null; readonly at: MonotonicMs }
-  | {
-      readonly type: "switched";
-      readonly from: ClusterId | null;
-      readonly to: ClusterId | null;
-      readonly reason: PathReason;
-      readonly at: MonotonicMs;
-    };
-
 /** Events kept for `pollEvent`; the oldest is dropped (and counted) beyond it. */
 const EVENTS_MAX = 256;
-
-/** All only grow. */
-export type PathChooserCounters = {
-  probesSent: number;
-  probesOk: number;
-  probesLost: number;
-  /** Results of probes that had timed out or whose path is gone. */
-  resultsIgnored: number;
-  /** Late answers that a pause of our own process explains. */
-  samplesDisturbed: number;
-  failures: number;
-  recoveries: number;
-  /** Switches because another path was cheaper. */
-  switches: number;
-  /** Switches because the path in use failed. */
-  fallbacks: number;
-  /** Oldest events thrown away because nobody took them. */
-  eventsDropped: number;
-};
 
 type Candidate = {
   readonly via: ClusterId | null;

@@ -1,7 +1,7 @@
 /** The words of transport's face: what a caller asks for and what it gets back. */
 import type { Readable } from "node:stream";
 import type { ClusterId, MonotonicMs, OriginTarget, ServerId } from "#kit";
-import type { PathReason } from "../core/path-chooser.ts";
+import type { PathReason } from "../core/path-words.ts";
 
 /** Where a request goes: a server of ours (parent, relay, peer in the cluster) or a customer's origin. */
 export type TransportTarget =

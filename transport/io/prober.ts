@@ -5,7 +5,7 @@
 import { type Clock, LivenessMonitor, type MonotonicMs, type ServerId } from "#kit";
 import type { Logger } from "#kit/io";
 import type { TransportSettings } from "../config.ts";
-import { pathChooserDefaults } from "../core/path-chooser.ts";
+import { pathChooserDefaults } from "../core/path-settings.ts";
 import type { Target } from "./target.ts";
 
 /** Shortest time between two looks, ms: bounds the work of many targets. */

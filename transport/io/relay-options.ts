@@ -32,24 +32,11 @@ Example:
 
 /** Undefined: help was asked for. Throws an Error with one line that says what is wrong. */
 export function parseRelayOptions(argv: readonly string[]): RelayOptions | undefined {
-  const { values } = parseArgs({
-    args: [...argv],
-    strict: true,
-    allowPositionals: false,
-    options: {
-      node: { type: "string" },
-      listen: { type: "string" },
-      control: { type: "string" },
-      state: { type: "string" },
-      "drain-ms": { type: "string" },
-      help: { type: "boolean" },
-    },
-  });
+  const values = parsed(argv);
   if (values.help) return undefined;
   const need = (name: "node" | "listen" | "control" | "state"): string => {
     const value = values[name];
-    if (value === undefined || value === "")
-      throw new Error(`--${name} is missing; see "isochrone relay --help"`);
+    if (value === undefined || value === "") throw new Error(`--${name} is missing; see --help`);
     return value;
   };
   let node: ServerId;
@@ -75,4 +62,26 @@ export function parseRelayOptions(argv: readonly string[]): RelayOptions | undef
   if (!/^[0-9]{1,7}$/.test(drainText))
     throw new Error(`--drain-ms: got ${JSON.stringify(drainText)}, expected a whole number of ms`);
   return { node, listen, controlUrl, stateDirectory: need("state"), drainMs: Number(drainText) };
+}
+
+function parsed(argv: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...argv],
+      strict: true,
+      allowPositionals: false,
+      options: {
+        node: { type: "string" },
+        listen: { type: "string" },
+        control: { type: "string" },
+        state: { type: "string" },
+        "drain-ms": { type: "string" },
+        help: { type: "boolean", short: "h" },
+      },
+    }).values;
+  } catch (error) {
+    throw new Error(`${error instanceof Error ? error.message : String(error)}; see --help`, {
+      cause: error,
+    });
+  }
 }

@@ -15,7 +15,8 @@ import {
   type ServerId,
   type TopologyDocument,
 } from "#kit";
-import type { PathChooserSettings, RelayCandidate } from "../core/path-chooser.ts";
+import type { PathChooserSettings } from "../core/path-settings.ts";
+import type { RelayCandidate } from "../core/path-words.ts";
 import { formatAuthority } from "../core/relay-policy.ts";
 import type { KnownOrigin } from "./face.ts";
 import { Target, type TargetContext } from "./target.ts";

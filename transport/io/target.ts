@@ -5,12 +5,9 @@
 import type { Duplex } from "node:stream";
 import { type ClusterId, IsochroneError, type MonotonicMs, type ServerEntry } from "#kit";
 import type { TransportSettings } from "../config.ts";
-import {
-  PathChooser,
-  type PathChooserSettings,
-  type PathProbe,
-  type PathReason,
-} from "../core/path-chooser.ts";
+import { PathChooser } from "../core/path-chooser.ts";
+import type { PathChooserSettings } from "../core/path-settings.ts";
+import type { PathProbe, PathReason } from "../core/path-words.ts";
 import type { ExchangeHead, PoolRequest } from "./exchange.ts";
 import { PathPool } from "./path-pool.ts";
 

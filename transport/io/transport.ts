@@ -16,7 +16,7 @@ import {
 } from "#kit";
 import type { Logger } from "#kit/io";
 import { type TransportSettings, transportDefaults } from "../config.ts";
-import type { PathReason } from "../core/path-chooser.ts";
+import type { PathReason } from "../core/path-words.ts";
 import { refusedAddress } from "../core/address-guard.ts";
 import { peerProofHeader } from "../core/peer-proof.ts";
 import { RetryBudget } from "../core/retry-budget.ts";
@@ -47,6 +47,7 @@ import {
 import { TargetTable } from "./target-table.ts";
 import { registerTransportMetrics, type TransportCounters } from "./transport-metrics.ts";
 import { openTunnel } from "./tunnel.ts";
+import { upstreamHeaders } from "../core/upstream-headers.ts";
 
 export type TransportOptions = {
   readonly selfServerId: ServerId;
@@ -61,22 +62,7 @@ export type TransportOptions = {
   readonly resolver?: OriginResolver | undefined;
 };
 
-/** Dropped from what callers send: of this hop only (RFC 9110 section 7.6.1, RFC 9112 section 6.1), or made by us. */
-const DROPPED = new Set([
-  "connection",
-  "keep-alive",
-  "proxy-connection",
-  "proxy-authorization",
-  "proxy-authenticate",
-  "te",
-  "trailer",
-  "transfer-encoding",
-  "upgrade",
-  "expect",
-  "host",
-  peerProofHeader.toLowerCase(),
-]);
-
+/** By then the own links to the relays are measured, ms: a few probes over the longest way round the earth. */
 const RANK_AFTER_MS = 3_000;
 
 /** Failures before anything was sent that say nothing about the path. */
@@ -153,7 +139,7 @@ export class Transport {
   /** Begins to measure. */
   start(): void {
     this.#prober.start();
-    // By then the own links to the relays are measured: rank by them where no map says better.
+    // Where no map says better, relays are ranked by the own links to them.
     this.#rankTimer = setTimeout(() => this.#table.refreshRelays(), RANK_AFTER_MS);
     this.#rankTimer.unref();
   }
@@ -357,26 +343,14 @@ export class Transport {
   }
 
   #headersFor(to: Target, request: TransportRequest, host: string): HeaderList {
-    const named = new Set<string>();
-    for (const [name, value] of request.headers) {
-      // Fields that Connection names are of this hop as well.
-      if (name.toLowerCase() === "connection")
-        for (const part of value.split(",")) named.add(part.trim().toLowerCase());
-    }
-    const headers: (readonly [string, string])[] = [["Host", host]];
-    for (const [name, value] of request.headers) {
-      const lower = name.toLowerCase();
-      if (!DROPPED.has(lower) && !named.has(lower)) headers.push([name, value]);
-    }
+    const headers = upstreamHeaders(request.headers, host);
     const { peerKey, selfServerId, clock } = this.#options;
-    if (to.server && peerKey) {
-      const proof = signPeer(
-        { method: request.method, host, path: request.path },
-        { serverId: selfServerId, key: peerKey, clock },
-      );
-      headers.push([peerProofHeader, proof]);
-    }
-    return headers;
+    if (to.server === undefined || peerKey === undefined) return headers;
+    const proof = signPeer(
+      { method: request.method, host, path: request.path },
+      { serverId: selfServerId, key: peerKey, clock },
+    );
+    return [...headers, [peerProofHeader, proof]];
   }
 
   /** What a failed attempt says about its path and its server. */

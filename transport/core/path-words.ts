@@ -1,0 +1,84 @@
+/** What is said of the paths of a target: candidates, choices with their reasons, probes, events, counters. */
+import type { ClusterId, MonotonicMs } from "#kit";
+
+/** Every choice names one of these; log, metric label and `isochrone explain` use the same words. */
+export const pathReasons = [
+  /** No relay is a candidate. */
+  "only-path",
+  /** No relay has been measured yet: direct needs no proof. */
+  "unmeasured-direct",
+  /** Lowest cost of all usable candidates. */
+  "cheapest",
+  /** Another is cheaper, but not by the margin or not for long enough. */
+  "hysteresis",
+  /** The path in use failed; this is the cheapest that has not. */
+  "fallback-path-failed",
+  /** Every candidate has failed: direct, because it depends on the fewest parts. */
+  "all-paths-failed",
+] as const;
+export type PathReason = (typeof pathReasons)[number];
+
+/** A candidate relay with what the map estimates for the whole path, if it says anything. */
+export type RelayCandidate = {
+  readonly via: ClusterId;
+  readonly mapRttMs?: number | undefined;
+};
+
+export type PathChoice = { readonly via: ClusterId | null; readonly reason: PathReason };
+
+/** A probe to send now over `via`; its end goes to `handleProbeResult`, else it times out by itself. */
+export type PathProbe = {
+  readonly probeId: number;
+  readonly via: ClusterId | null;
+  readonly timeoutMs: number;
+};
+
+/** A candidate as it stands; `costMs` is undefined while it has no sample. */
+export type PathState = {
+  readonly via: ClusterId | null;
+  readonly srttMs: number | undefined;
+  readonly rttvarMs: number;
+  readonly lossRatio: number;
+  readonly samples: number;
+  readonly costMs: number | undefined;
+  readonly isFailed: boolean;
+  readonly mapRttMs: number | undefined;
+  readonly ageMs: number | undefined;
+};
+
+/** What happened to the paths of a target, for logs and for whoever waits on one that failed. */
+export type PathEvent =
+  | {
+      readonly type: "failed";
+      readonly via: ClusterId | null;
+      /** `probes`: nothing crosses it; `traffic`: a request could not use it. */
+      readonly cause: "probes" | "traffic";
+      readonly at: MonotonicMs;
+    }
+  | { readonly type: "recovered"; readonly via: ClusterId | null; readonly at: MonotonicMs }
+  | {
+      readonly type: "switched";
+      readonly from: ClusterId | null;
+      readonly to: ClusterId | null;
+      readonly reason: PathReason;
+      readonly at: MonotonicMs;
+    };
+
+/** All only grow. */
+export type PathChooserCounters = {
+  probesSent: number;
+  probesOk: number;
+  probesLost: number;
+  /** Results of probes that had timed out or whose path is gone. */
+  resultsIgnored: number;
+  /** Late answers that a pause of our own process explains. */
+  samplesDisturbed: number;
+  failures: number;
+  recoveries: number;
+  /** Switches because another path was cheaper. */
+  switches: number;
+  /** Switches because the path in use failed. */
+  fallbacks: number;
+  /** Oldest events thrown away because nobody took them. */
+  eventsDropped: number;
+};

@@ -1,0 +1,39 @@
+/** Which of a caller's header fields go on the wire: the hop's own are made anew, never passed on. */
+import { peerProofHeader } from "./peer-proof.ts";
+
+/** Dropped from what callers send: of this hop only (RFC 9110 section 7.6.1, RFC 9112 section 6.1), or made by us. */
+const DROPPED = new Set([
+  "connection",
+  "keep-alive",
+  "proxy-connection",
+  "proxy-authorization",
+  "proxy-authenticate",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+  "expect",
+  "host",
+  peerProofHeader.toLowerCase(),
+]);
+
+/**
+ * Host first, then the caller's fields in their order, without those of this hop: the fixed ones, and what Connection names
+ * (RFC 9110, 7.6.1). Framing is the sender's own matter. Never throws.
+ */
+export function upstreamHeaders(
+  given: readonly (readonly [string, string])[],
+  host: string,
+): (readonly [string, string])[] {
+  const named = new Set<string>();
+  for (const [name, value] of given) {
+    if (name.toLowerCase() !== "connection") continue;
+    for (const part of value.split(",")) named.add(part.trim().toLowerCase());
+  }
+  const headers: (readonly [string, string])[] = [["Host", host]];
+  for (const [name, value] of given) {
+    const lower = name.toLowerCase();
+    if (!DROPPED.has(lower) && !named.has(lower)) headers.push([name, value]);
+  }
+  return headers;
+}
