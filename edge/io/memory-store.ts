@@ -10,8 +10,9 @@ export interface StoredObject extends StoredHead {
   readonly body: ObjectBody;
 }
 
-/** What an entry costs beside the bytes of its strings and content: objects, arrays and map slots, measured roughly. */
-const ENTRY_OVERHEAD_BYTES = 600;
+/** What an entry costs beside the bytes of its strings and content: objects, arrays, buffers and map slots. Measured with 15,000
+ * objects of 1 KiB and eight fields: 3.3 KiB each on the heap and beside it. */
+const ENTRY_OVERHEAD_BYTES = 1_600;
 const FIELD_OVERHEAD_BYTES = 80;
 
 /** Bytes that a stored response takes: content, header fields, key and bookkeeping. */

@@ -114,6 +114,7 @@ export class ObjectBody {
   finish(): void {
     if (this.#state !== "filling") return;
     this.#state = "complete";
+    this.#letGo();
     this.#wakeReaders();
   }
 
@@ -123,6 +124,13 @@ export class ObjectBody {
     this.#error = error;
     this.#wakeReaders();
     this.#wakeWriter?.();
+    this.#letGo();
+  }
+
+  /** The writer has ended: a stored body must not hold the exchange that it came from, ten times its size, in memory. */
+  #letGo(): void {
+    this.onAbandoned = undefined;
+    this.#wakeWriter = undefined;
   }
 
   /** Leaves the retained mode: the object turned out too large to keep. Without readers it is abandoned. */

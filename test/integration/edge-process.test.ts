@@ -106,6 +106,49 @@ test("workers share the port; one that is killed is replaced; SIGTERM ends all w
   for (const pid of workers) expect(() => process.kill(pid, 0)).toThrow(/ESRCH/);
 }, 30_000);
 
+test.each(["1", "2"])(
+  "Ctrl-C that the terminal gives to all and SIGTERM on top finish a download, %s worker(s)",
+  async (workers) => {
+    const child = run(
+      ..."--listen 127.0.0.1:0 --workers".split(" "),
+      workers,
+      "--origin",
+      `http://127.0.0.1:${origin.port}`,
+    );
+    const port = Number(/^ready edge http:\/\/127\.0\.0\.1:(\d+) /.exec(await readyLine(child))?.[1]);
+    const begun = Promise.withResolvers<() => void>();
+    const before = origin.answer;
+    origin.answer = (request, response) => {
+      if (request.url !== "/slow") {
+        response.end("ok");
+        return;
+      }
+      response.writeHead(200, { "content-length": "10" });
+      response.write("first");
+      begun.resolve(() => response.end("final"));
+    };
+    try {
+      const download = fetchFrom(port, "/slow");
+      const finish = await begun.promise;
+      const end = ended(child);
+      const pids = [child.pid ?? 0, ...(await childrenOf(child.pid ?? 0))];
+      for (const signal of ["SIGINT", "SIGTERM"] as const) for (const pid of pids) process.kill(pid, signal);
+      // Drained when it takes no more: from then on only the download is left.
+      await until(
+        async () => (await fetchFrom(port, "/other").catch(() => undefined)) === undefined,
+        "it takes nothing new",
+      );
+      finish();
+      const answer = await download;
+      expect(answer.body.toString()).toBe("firstfinal");
+      expect((await end).code).toBe(0);
+    } finally {
+      origin.answer = before;
+    }
+  },
+  30_000,
+);
+
 /** Process ids of the children, from /proc where there is one, else from ps. */
 async function childrenOf(pid: number): Promise<readonly number[]> {
   const ps = spawn("ps", ["-o", "pid=", "--ppid", String(pid)]);

@@ -249,3 +249,12 @@ test("what is stored holds no more memory than its bytes: slices and small chunk
   expect(stored[0]?.body.chunks[0]?.buffer.byteLength).toBe(3_000);
   expect((await ask()).text).toBe("s".repeat(3_000));
 });
+
+test("a stored body lets go of the exchange that it came from", async () => {
+  const { edge, ask } = make([ORIGIN], () => Promise.resolve(response(200, [FRESH])));
+  await ask();
+  const plan = edge.handler.plan(get([], { target: "/x" }));
+  const stored = plan === undefined ? [] : await edge.store.lookup(plan.key);
+  expect(stored).toHaveLength(1);
+  expect(stored[0]?.body.onAbandoned).toBeUndefined();
+});
