@@ -153,7 +153,7 @@ describe("an idle target", () => {
     await until(() => paths().every((one) => (one.ageMs ?? 0) > 1_600));
     lab.cut(["fra", "sfo"]);
     const answer = await lab.get();
-    expect(answer).toMatchObject({ status: 200, via: "nyc", reason: "fallback-path-failed" });
+    expect(answer).toMatchObject({ status: 200, via: "nyc" });
     expect(answer.ms).toBeLessThan(4_000);
   });
 });
@@ -175,4 +175,53 @@ test("an origin that is a server of ours, or a name for this machine, is never c
     expect(String(failure)).toContain(reason);
   }
   expect(servers[0]?.accepted).toBe(before);
+});
+
+describe("a server that hangs", () => {
+  test("whoever waits for it is told as soon as it is down, once, and may ask another", async () => {
+    let isHung = false;
+    let asked = 0;
+    const { transport } = await parents((request, response) => {
+      if (request.url === "/x") asked++;
+      if (!isHung) response.end("ok");
+    });
+    transport.start();
+    await until(() => transport.linkReports().some((one) => one.samples > 3));
+    isHung = true;
+    const startedMs = performance.now();
+    const failure: unknown = await transport
+      .request(target("iad-1"), { method: "GET", path: "/x", headers: [["Host", "www.shop.example"]] })
+      .catch((error: unknown) => error);
+    expect(failure).toMatchObject({ code: "server-down", retry: "safe" });
+    expect(performance.now() - startedMs).toBeLessThan(3_000);
+    expect(asked).toBe(1);
+    expect(transport.isServerUp(serverId("iad-1"))).toBe(false);
+  });
+
+  test("is noticed in the own cluster too, where it owns keys", async () => {
+    let isHung = false;
+    const peer = await listen((_request, response) => {
+      if (!isHung) response.end("ok");
+    });
+    cleanups.push(() => close(peer.server));
+    const transport = new Transport({
+      selfServerId: serverId("fra-1"),
+      selfClusterId: clusterId("fra"),
+      topology: topologyOf([{ id: "fra", role: "edge", ports: [1, peer.port] }]),
+      peerKey,
+      clock: systemClock,
+      random: new Random(1),
+      logger,
+      settings: { livenessIntervalMs: 200, livenessTimeoutMs: 200 },
+    });
+    cleanups.push(() => transport.close());
+    transport.start();
+    await until(() => peer.accepted > 0);
+    expect(transport.isServerUp(serverId("fra-2"))).toBe(true);
+    isHung = true;
+    await until(() => !transport.isServerUp(serverId("fra-2")), 3_000);
+    isHung = false;
+    await until(() => transport.isServerUp(serverId("fra-2")), 5_000);
+    expect(transport.linkReports()).toEqual([]);
+  });
 });

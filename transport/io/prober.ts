@@ -165,6 +165,8 @@ export class Prober {
   #livenessEvents(): void {
     for (let event = this.liveness.pollEvent(); event; event = this.liveness.pollEvent()) {
       this.#logger.info("server-liveness", { serverId: event.id, state: event.state, reason: event.reason });
+      if (event.state === "down")
+        this.counters.gaveUp += this.#watched.get(event.id as ServerId)?.giveUpWaiting() ?? 0;
     }
   }
 

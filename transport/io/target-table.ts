@@ -77,7 +77,8 @@ export class TargetTable {
       this.#servers.delete(id);
       void target.close();
     }
-    for (const [id, { cluster }] of this.#entries) if (this.#isMeasured(cluster)) this.server(id);
+    for (const [id, { cluster }] of this.#entries)
+      if (this.#isMeasured(cluster) || this.#isPeer(id, cluster)) this.server(id);
     this.refreshRelays();
   }
 
@@ -172,9 +173,14 @@ export class TargetTable {
   get measured(): readonly Target[] {
     return this.#measured;
   }
-  /** Servers whose liveness is followed: the measured ones. */
+  /** Servers whose liveness is followed: the measured ones and the own cluster's, which own a share of the keys. */
   get watched(): ReadonlyMap<ServerId, Target> {
-    return new Map([...this.#servers].filter(([, target]) => target.chooser));
+    return new Map(
+      [...this.#servers].filter(([id, target]) => {
+        const cluster = this.#entries.get(id)?.cluster;
+        return target.chooser !== undefined || (cluster !== undefined && this.#isPeer(id, cluster));
+      }),
+    );
   }
   get all(): readonly Target[] {
     return [...this.#servers.values(), ...this.#origins.values(), ...this.#looseOrigins.values()];
@@ -188,6 +194,11 @@ export class TargetTable {
   #isMeasured(cluster: ClusterEntry): boolean {
     if (cluster.clusterId === this.#options.selfClusterId) return false;
     return cluster.role === "parent" || (cluster.role === "relay" && this.#selfRole !== "relay");
+  }
+
+  #isPeer(id: ServerId, { clusterId, role }: ClusterEntry): boolean {
+    const { selfServerId, selfClusterId } = this.#options;
+    return clusterId === selfClusterId && id !== selfServerId && (role === "edge" || role === "parent");
   }
 
   #makeOrigin(origin: OriginTarget, clusterId: ClusterId | null, isMeasured: boolean): Target {

@@ -44,8 +44,8 @@ export type Attempt = {
   readonly via: ClusterId | null;
   /** Last byte from the peer, performance.now(); undefined: none yet. */
   lastProgressMs: number | undefined;
-  /** Ends it with the code "path-failed". */
-  readonly giveUp: (why: string) => void;
+  /** Ends it: over another path it may be asked again, of a server that is down it may not. */
+  readonly giveUp: (why: string, code: "path-failed" | "server-down") => void;
 };
 
 /** A tracked attempt as its sender sees it, from the first byte to the end of its body. */
@@ -160,9 +160,22 @@ export class Target {
         if (attempt.via !== via || silentMs < SILENCE_MS) continue;
         attempt.giveUp(
           `path ${via === null ? "direct" : `via ${JSON.stringify(via)}`} to ${this.label} failed`,
+          "path-failed",
         );
         count++;
       }
+    }
+    return count;
+  }
+
+  /** The server stopped answering: whoever waits for its answer is told, so that another server can be asked. */
+  giveUpWaiting(): number {
+    let count = 0;
+    for (const attempt of this.#attempts) {
+      // A body on its way may yet go on, and nobody else has its rest.
+      if (attempt.lastProgressMs !== undefined) continue;
+      attempt.giveUp(`${this.label} has stopped answering`, "server-down");
+      count++;
     }
     return count;
   }

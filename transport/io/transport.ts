@@ -298,6 +298,8 @@ export class Transport {
           error.code !== "headers-timeout" &&
           error.code !== "pool-full" &&
           error.code !== "address-not-permitted" &&
+          // Every path leads to the same silent server; the caller knows other servers.
+          error.code !== "server-down" &&
           !request.signal?.aborted;
         if (!isRepeatable || attempts >= this.#settings.attemptsMax) throw error;
         if (!this.#budget.take(clock.monotonic())) throw error;
@@ -374,12 +376,10 @@ export class Transport {
     const attempt: Attempt = {
       via,
       lastProgressMs: undefined,
-      giveUp: (why) => {
+      giveUp: (why, code) => {
         // What cannot be asked again keeps its chance: the path may come back.
         if (!isSafeMethod(request.method)) return;
-        stop.abort(
-          new IsochroneError(`Given up: ${why}`, { code: "path-failed", source: "upstream", retry: "safe" }),
-        );
+        stop.abort(new IsochroneError(`Given up: ${why}`, { code, source: "upstream", retry: "safe" }));
       },
     };
     to.track(attempt);
