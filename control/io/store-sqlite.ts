@@ -2,10 +2,10 @@
  * The durable store: one SQLite file, write-ahead log, every commit synchronised (`synchronous=FULL`), one process at a time.
  * After kill -9 or a power cut it holds everything that was acknowledged, and no half of anything else.
  */
-import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync, type StatementSync, type SQLOutputValue } from "node:sqlite";
 import { IsochroneError, type PropertyDocument, type PurgeRequest } from "#kit";
+import { makeDirectory } from "#kit/io";
 import {
   decideActivate,
   decideAppend,
@@ -76,7 +76,7 @@ export class SqliteStore implements DocumentStore {
     const path = join(options.stateDirectory, FILE_NAME);
     let database: DatabaseSync | undefined;
     try {
-      mkdirSync(options.stateDirectory, { recursive: true });
+      makeDirectory(options.stateDirectory);
       database = new DatabaseSync(path, { enableForeignKeyConstraints: false });
       // Exclusive: a second control on the same directory must fail at the start, not corrupt the log.
       database.exec("PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;");
