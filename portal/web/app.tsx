@@ -6,8 +6,9 @@ import { Properties } from "./pages/properties.tsx";
 import { Property } from "./pages/property.tsx";
 import { Purge } from "./pages/purge.tsx";
 import { Mark } from "./parts/mark.tsx";
-import { onLinkClick, route } from "./router.ts";
-import { isLive, live, logOut, startFault, viewer } from "./session.ts";
+import { formatTime } from "./format.ts";
+import { onLinkClick, type Route, route } from "./router.ts";
+import { isExpired, isLive, live, logOut, logOutFault, startFault, viewer } from "./session.ts";
 
 export function App() {
   useEffect(() => {
@@ -15,6 +16,10 @@ export function App() {
     return () => document.removeEventListener("click", onLinkClick);
   }, []);
   const who = viewer.value;
+  const title = who === null || isExpired.value ? "Log in" : titleOf(route.value);
+  useEffect(() => {
+    document.title = `${title} · Isochrone`;
+  }, [title]);
   if (who === undefined) {
     return (
       <div class="starting" aria-live="polite">
@@ -24,6 +29,34 @@ export function App() {
     );
   }
   if (who === null) return <LogIn />;
+  return (
+    <>
+      {isExpired.value ? <LogIn isAgain={true} name={who.name} /> : null}
+      <div hidden={isExpired.value} key={`${who.name} ${who.customerId ?? ""}`}>
+        <Frame />
+      </div>
+    </>
+  );
+}
+
+function titleOf(here: Route): string {
+  switch (here.page) {
+    case "overview":
+      return "Overview";
+    case "properties":
+      return "Properties";
+    case "property":
+      return here.propertyId;
+    case "purge":
+      return "Purge";
+    case "missing":
+      return "Nothing here";
+  }
+}
+
+function Frame() {
+  const who = viewer.value;
+  if (!who) return null;
   return (
     <>
       <a class="skip" href="#content">
@@ -60,6 +93,17 @@ export function App() {
         </div>
       </header>
       <main id="content" tabIndex={-1}>
+        {logOutFault.value === "" ? null : (
+          <p class="notice bad" role="alert">
+            {logOutFault.value}
+          </p>
+        )}
+        {live.value !== undefined && !isLive.value ? (
+          <p class="notice bad" role="alert">
+            The portal has sent nothing since {formatTime(live.value.atEpochMs, true)}: what is shown is from
+            then. It goes on by itself when the portal answers.
+          </p>
+        ) : null}
         <Page />
       </main>
     </>

@@ -44,9 +44,18 @@ function scaled(value: number, step: number, units: readonly string[]): string {
 const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric" });
 const minute = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
 
-/** Today only the time, else the day as well. */
-export function formatTime(atEpochMs: number): string {
+const second = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+
+/** The zone of every time on the page, as people write it: "UTC", "GMT+2". */
+export const timeZone =
+  new Intl.DateTimeFormat("en-GB", { timeZoneName: "short" })
+    .formatToParts()
+    .find((part) => part.type === "timeZoneName")?.value ?? "local time";
+
+/** Today only the time, else the day as well. `isExact`: with seconds. */
+export function formatTime(atEpochMs: number, isExact = false): string {
   const at = new Date(atEpochMs);
+  if (isExact) return second.format(at);
   const isToday = new Date().toDateString() === at.toDateString();
   return isToday ? `today ${minute.format(at)}` : `${day.format(at)} ${minute.format(at)}`;
 }

@@ -12,12 +12,19 @@ function parse(path: string, query: string): Route {
   const [first = "", second] = path.split("/").filter((part) => part !== "");
   if (first === "") return { page: "overview" };
   if (first === "properties")
-    return second === undefined
-      ? { page: "properties" }
-      : { page: "property", propertyId: decodeURIComponent(second) };
+    return second === undefined ? { page: "properties" } : { page: "property", propertyId: decoded(second) };
   if (first === "purge")
     return { page: "purge", propertyId: new URLSearchParams(query).get("property") ?? undefined };
   return { page: "missing" };
+}
+
+/** A broken escape is an address of nothing, not an exception. */
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }
 
 export const route = signal<Route>(parse(location.pathname, location.search));
@@ -34,13 +41,23 @@ export function guardLeaving(guard: () => boolean): () => void {
 export function go(href: string): void {
   if (!mayLeave()) return;
   history.pushState(null, "", href);
+  shown = location.href;
   route.value = parse(location.pathname, location.search);
   scrollTo(0, 0);
   // A screen reader and the tab key go on from the top of the new page.
   requestAnimationFrame(() => document.querySelector<HTMLElement>("main h1")?.focus());
 }
 
+/** The address of what is shown: the browser has moved on already when it says that "back" was pressed. */
+let shown = location.href;
+
 addEventListener("popstate", () => {
+  if (location.href === shown) return;
+  if (!mayLeave()) {
+    history.pushState(null, "", shown);
+    return;
+  }
+  shown = location.href;
   route.value = parse(location.pathname, location.search);
 });
 

@@ -4,7 +4,8 @@ import { messageOf } from "../api.ts";
 import { Mark } from "../parts/mark.tsx";
 import { logIn } from "../session.ts";
 
-export function LogIn() {
+/** `isAgain`: the session of `name` is over while its page is open behind this one. */
+export function LogIn({ isAgain = false, name = "" }: { isAgain?: boolean; name?: string }) {
   const [fault, setFault] = useState("");
   const [isBusy, setBusy] = useState(false);
   const submit = async (event: SubmitEvent): Promise<void> => {
@@ -25,12 +26,17 @@ export function LogIn() {
         <div class="login-head">
           <Mark size={40} />
           <h1>Isochrone</h1>
-          <p class="muted">Your sites, close to everybody</p>
+          <p class="muted">
+            {isAgain
+              ? "The session is over. Log in again to go on where you were; what you typed is still there."
+              : "Your sites, close to everybody"}
+          </p>
         </div>
         <label htmlFor="name">Account</label>
         <input
           id="name"
           name="name"
+          defaultValue={name}
           autocomplete="username"
           autocapitalize="none"
           spellcheck={false}

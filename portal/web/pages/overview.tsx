@@ -54,17 +54,27 @@ function Cards({ state }: { state: LiveState }) {
         name="Requests"
         value={formatRate(totals.requestsPerSecond)}
         unit="/s"
-        sub={totals.errorsPerSecond > 0 ? `${formatRate(totals.errorsPerSecond)}/s failed (5xx)` : "no 5xx"}
+        sub={
+          totals.errorsPerSecond > 0
+            ? `${formatRate(totals.errorsPerSecond)}/s failed (5xx)`
+            : "no 5xx, last 10 s"
+        }
         isBad={totals.errorsPerSecond > 0}
       />
       <Card name="Hit ratio" value={formatRatio(totals.hitRatio)} sub="of requests, last 10 s" />
       <Card name="To users" value={formatBits(totals.bytesPerSecond)} sub="last 10 s" />
       <Card
         name="Servers up"
-        value={`${totals.serversUp}`}
+        value={state.control === "disconnected" ? NONE : `${totals.serversUp}`}
         unit={` / ${totals.serversWatched}`}
-        sub={down === 0 ? "all ready" : `${down} not ready`}
-        isBad={down > 0}
+        sub={
+          state.control === "disconnected"
+            ? "not known: control is away"
+            : down === 0
+              ? "all ready"
+              : `${down} not ready`
+        }
+        isBad={state.control === "connected" && down > 0}
       />
     </dl>
   );
@@ -141,7 +151,7 @@ function SiteRows(props: { site: LiveSite; isOpen: boolean; isOperator: boolean;
           </button>
         </td>
         <td>
-          <span class={`role site-role ${site.role}`}>{roleNames[site.role] ?? site.role}</span>
+          <span class={`role ${site.role}`}>{roleNames[site.role] ?? site.role}</span>
         </td>
         <td class="dots">
           {site.servers.map((server) => (
@@ -222,7 +232,10 @@ function Links({ state }: { state: LiveState }) {
                     {link.via === null ? (
                       <span class="muted">direct</span>
                     ) : (
-                      <span class="role relay">via {cityOf.get(link.via) ?? link.via}</span>
+                      <span class="role relay">
+                        <span class="wide-only">via </span>
+                        {cityOf.get(link.via) ?? link.via}
+                      </span>
                     )}
                   </td>
                   <td

@@ -13,6 +13,7 @@ import { guardLeaving } from "../router.ts";
 type Format = "json" | "yaml";
 const VALIDATE_AFTER_MS = 250;
 const REFRESH_MS = 2_000;
+const HOSTNAMES_SHOWN = 4;
 
 interface Message {
   readonly kind: "good" | "bad";
@@ -34,6 +35,10 @@ export function Property({ propertyId }: { propertyId: string }) {
   const [isBusy, setBusy] = useState(false);
   const [message, setMessage] = useState<Message | undefined>(undefined);
   const [conflict, setConflict] = useState<number | undefined>(undefined);
+  const dirtyRef = useRef(isDirty);
+  const formatRef = useRef(format);
+  dirtyRef.current = isDirty;
+  formatRef.current = format;
   const areaRef = useRef<HTMLTextAreaElement>(null);
   /** Answers may overtake each other: only the newest question's counts. */
   const askedRef = useRef(0);
@@ -41,10 +46,17 @@ export function Property({ propertyId }: { propertyId: string }) {
   const refresh = useCallback(async (): Promise<PropertyDetail> => {
     const [newest, list] = await Promise.all([
       read<PropertyDetail>(path),
-      read<{ versions: VersionSummary[] }>(`${path}/versions`),
+      read<{ versions: VersionSummary[] }>(`${path}/versions`).catch((error: unknown) => {
+        if (error instanceof ApiError && error.code === "control-unreachable") return undefined;
+        throw error;
+      }),
     ]);
-    setDetail(newest);
-    setVersions(list.versions);
+    setMissing("");
+    // Without control the version in force is all that is known: newer ones that were seen before stay on the page.
+    setDetail((before) =>
+      newest.isLastKnown && before !== undefined ? { ...before, isLastKnown: true } : newest,
+    );
+    if (list !== undefined) setVersions(list.versions);
     return newest;
   }, [path]);
 
@@ -79,12 +91,30 @@ export function Property({ propertyId }: { propertyId: string }) {
   );
 
   useEffect(() => {
-    refresh().then(
-      (newest) => load(newest, "json", newest.latestVersion),
-      (error: unknown) => setMissing(messageOf(error)),
-    );
-    const timer = setInterval(() => void refresh().catch(() => {}), REFRESH_MS);
-    return () => clearInterval(timer);
+    let isGone = false;
+    let hasLoaded = false;
+    let isWhole = false;
+    const round = (): void => {
+      refresh().then(
+        (newest) => {
+          if (isGone) return;
+          // What was loaded without control may be old: loaded anew once control says, unless somebody has typed.
+          if (!hasLoaded || (!isWhole && !newest.isLastKnown && !dirtyRef.current))
+            load(newest, formatRef.current, newest.latestVersion);
+          hasLoaded = true;
+          isWhole ||= !newest.isLastKnown;
+        },
+        (error: unknown) => {
+          if (!isGone && !hasLoaded) setMissing(messageOf(error));
+        },
+      );
+    };
+    round();
+    const timer = setInterval(round, REFRESH_MS);
+    return () => {
+      isGone = true;
+      clearInterval(timer);
+    };
   }, [refresh, load]);
 
   useEffect(() => {
@@ -209,12 +239,16 @@ export function Property({ propertyId }: { propertyId: string }) {
   if (detail === undefined || verdict === undefined) return <p class="muted">Loading…</p>;
   const hostnames = hostnamesOf(detail.document);
   const faults = verdict.faults;
+  const shownHostnames = hostnames.slice(0, HOSTNAMES_SHOWN).join(", ");
   const canSave = verdict.isValid && isDirty && !isBusy;
   return (
     <>
       <div class="title">
         <h1 tabIndex={-1}>{propertyId}</h1>
-        <span class="muted">{hostnames.join(", ")}</span>
+        <span class="muted hostnames" title={hostnames.join("\n")}>
+          {shownHostnames}
+          {hostnames.length > HOSTNAMES_SHOWN ? ` and ${hostnames.length - HOSTNAMES_SHOWN} more` : ""}
+        </span>
         <span class="grow" />
         {detail.activeVersion === null ? (
           <span class="badge warn">never activated</span>
@@ -228,6 +262,12 @@ export function Property({ propertyId }: { propertyId: string }) {
           Purge…
         </a>
       </div>
+      {detail.isLastKnown ? (
+        <output class="notice warn">
+          Control cannot be reached. This is the property as it was last known; you can go on typing, but a
+          save has to wait until control is back.
+        </output>
+      ) : null}
       {message === undefined || conflict !== undefined ? null : (
         <p class={`notice ${message.kind}`} role={message.kind === "bad" ? "alert" : "status"}>
           {message.text}

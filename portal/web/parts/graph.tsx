@@ -4,7 +4,7 @@ import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import type { SeriesAnswer } from "../../core/wire.ts";
 import { read } from "../api.ts";
-import { formatRate, formatRatio } from "../format.ts";
+import { formatRate, formatRatio, timeZone } from "../format.ts";
 
 type Window = "ten-minutes" | "hour";
 const REFRESH_MS: Readonly<Record<Window, number>> = { "ten-minutes": 3_000, hour: 10_000 };
@@ -41,6 +41,7 @@ export function Graphs({ propertyId }: { propertyId: string | null }) {
     <section class="panel graphs">
       <div class="panel-head">
         <h2>Traffic</h2>
+        <small class="muted">times in {timeZone}</small>
         <fieldset class="choice" aria-label="Time shown">
           <button
             type="button"

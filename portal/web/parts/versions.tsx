@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Change, VersionSummary } from "../../core/wire.ts";
 import { messageOf, read } from "../api.ts";
-import { formatTime } from "../format.ts";
+import { formatTime, timeZone } from "../format.ts";
 import { Changes } from "./words.tsx";
 
 export interface VersionsProps {
@@ -22,7 +22,9 @@ export function Versions({ path, versions, activeVersion, isBusy, activate, open
   const shown = isAll ? versions : versions.slice(0, SHOWN_AT_FIRST);
   return (
     <section class="panel">
-      <h2>Versions</h2>
+      <h2>
+        Versions <small class="muted">times in {timeZone}</small>
+      </h2>
       <ol class="versions">
         {shown.map((one) => (
           <li key={one.version} class={one.isActive ? "active" : ""}>
