@@ -12,7 +12,7 @@ import { parseWorld } from "#kit/world";
 import { dial, installWanFromEnvironment } from "#transport";
 import { DnsCounters } from "./core/dns/counters.ts";
 import { explainWhere } from "./core/where.ts";
-import { DnsAdmin } from "./io/dns-admin.ts";
+import { AdminServer } from "./io/admin-server.ts";
 import { AloneMap } from "./io/dns-alone.ts";
 import { EdgeProber } from "./io/dns-liveness.ts";
 import { dnsMetrics } from "./io/dns-metrics.ts";
@@ -27,6 +27,7 @@ import {
 } from "./io/dns-options.ts";
 import { DnsServer } from "./io/dns-server.ts";
 import { DnsState } from "./io/dns-state.ts";
+import { wherePage } from "./io/dns-where.ts";
 
 export { measuredContext } from "./io/dns-alone.ts";
 
@@ -81,7 +82,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   const { state, prober, node } = supply;
   let isReady = false;
   let server: DnsServer | undefined;
-  let admin: DnsAdmin | undefined;
+  let admin: AdminServer | undefined;
   try {
     server = await DnsServer.listen({
       address: options.listen.host,
@@ -112,18 +113,22 @@ export async function main(argv: readonly string[]): Promise<number> {
       control: () => node?.isControlConnected ?? null,
     });
     if (options.admin !== undefined) {
-      admin = await DnsAdmin.listen({
+      admin = await AdminServer.listen({
         ...options.admin,
         token: token === "" ? undefined : token,
-        isReady: () => isReady && state.context() !== undefined,
-        metrics: async () => ({ contentType: metrics.contentType, text: await metrics.metrics() }),
-        where: (name, address) => explainWhere(name, address, state.context()),
-        status: () =>
-          node?.report() ?? {
-            role: "nameserver",
-            queries: counters.queries,
-            mapVersion: state.snapshot?.mapVersion ?? null,
-          },
+        notReady: () => (isReady && state.context() !== undefined ? undefined : "not ready"),
+        registry: metrics,
+        pages: {
+          where: (query) => wherePage(query, (name, address) => explainWhere(name, address, state.context())),
+          status: () => ({
+            status: 200,
+            body: node?.report() ?? {
+              role: "nameserver",
+              queries: counters.queries,
+              mapVersion: state.snapshot?.mapVersion ?? null,
+            },
+          }),
+        },
       });
     }
     await node?.start();

@@ -1,10 +1,9 @@
 /** The mapper process: `isochrone mapper`. */
-import { once } from "node:events";
-import type { Server } from "node:http";
 import { IsochroneError } from "#kit";
-import { createLogger, formatListenAddress, readWorldText, stopSignal } from "#kit/io";
+import { createLogger, readWorldText, stopSignal } from "#kit/io";
 import { parseWorld, WorldError } from "#kit/world";
 import { installWanFromEnvironment } from "#transport";
+import type { AdminServer } from "./io/admin-server.ts";
 import { Mapper } from "./io/mapper.ts";
 import { listenMapperAdmin } from "./io/mapper-admin.ts";
 import { MapperOptionError, mapperHelp, parseMapperOptions } from "./io/mapper-options.ts";
@@ -42,22 +41,15 @@ async function run(argv: readonly string[]): Promise<number> {
   const world = parseWorld(readWorldText(options.worldFile), options.worldFile);
   const logger = createLogger({ role: "mapper", id: "mapper" });
   const mapper = new Mapper({ ...options, world, token, logger });
-  let admin: Server | undefined;
+  let admin: AdminServer | undefined;
   try {
     admin = await listenMapperAdmin({ ...options.listen, token, mapper });
     await mapper.start();
-    const bound = admin.address();
-    const { host, port } = options.listen;
-    const at = { host, port: typeof bound === "object" && bound !== null ? bound.port : port };
-    console.log(`ready mapper http://${formatListenAddress(at)} clients=${world.clients.length}`);
+    console.log(`ready mapper ${admin.url} clients=${world.clients.length}`);
     logger.info("stopping", { signal: await stopped });
     return 0;
   } finally {
     await mapper.close();
-    if (admin?.listening === true) {
-      admin.closeAllConnections();
-      admin.close();
-      await once(admin, "close");
-    }
+    await admin?.close();
   }
 }

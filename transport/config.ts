@@ -23,7 +23,7 @@ export type TransportSettings = {
   readonly resumesMax: number;
   /** Path probes a second of all targets together; intervals stretch beyond it. One costs both ends and a relay CPU time. */
   readonly probesPerSecondMax: number;
-  /** A target that no request asked for this long is probed at a fifth of the pace, ms. */
+  /** A target that no request asked for this long is probed at a tenth of the pace, ms. */
   readonly idleTargetMs: number;
   /** Liveness of parents and relays: interval and timeout (without travel time), ms; losses until down, answers until up. */
   readonly livenessIntervalMs: number;

@@ -19,7 +19,7 @@ export interface DnsMetricsSource {
 /** Everything is read when it is scraped; a query costs one increment in the core's own counters. */
 export function dnsMetrics(source: DnsMetricsSource): Registry {
   const register = new Registry();
-  collectDefaultMetrics({ register, prefix: "isochrone_dns_" });
+  collectDefaultMetrics({ register });
   const registers = [register];
   const gauge = (name: string, help: string, read: () => number | null): void => {
     const one: Gauge = new Gauge({

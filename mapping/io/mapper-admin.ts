@@ -1,68 +1,27 @@
-/** The mapper's HTTP side: health, metrics and, with the token, its state. */
-import { createServer, type Server, type ServerResponse } from "node:http";
+/** The mapper's HTTP side: its metrics and, with the token, its state. */
 import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
-import { BearerGate, listenError } from "#kit/io";
+import { AdminServer } from "./admin-server.ts";
 import type { Mapper } from "./mapper.ts";
 
 export interface MapperAdminOptions {
   readonly host: string;
+  /** 0: any. */
   readonly port: number;
   readonly token: string;
   readonly mapper: Mapper;
 }
 
-const CONNECTIONS_MAX = 128;
-const REQUEST_TIMEOUT_MS = 5_000;
-
-/** Listens and answers until the server is closed. Throws IsochroneError with a line that says what to do. */
-export async function listenMapperAdmin(options: MapperAdminOptions): Promise<Server> {
+/** Listens and answers until it is closed. Throws IsochroneError with a line that says what to do. */
+export function listenMapperAdmin(options: MapperAdminOptions): Promise<AdminServer> {
   const { host, port, token, mapper } = options;
-  const registry = mapperMetrics(mapper);
-  const gate = new BearerGate(token);
-  const server = createServer({
-    maxHeaderSize: 8_192,
-    requestTimeout: REQUEST_TIMEOUT_MS,
-    headersTimeout: REQUEST_TIMEOUT_MS,
-    connectionsCheckingInterval: 1_000,
+  return AdminServer.listen({
+    host,
+    port,
+    token,
+    notReady: () => (mapper.isReady ? undefined : "no map yet"),
+    registry: mapperMetrics(mapper),
+    pages: { status: () => ({ status: 200, body: statusOf(mapper) }) },
   });
-  server.maxConnections = CONNECTIONS_MAX;
-  server.on("request", (request, response) => {
-    request.resume();
-    if (request.method !== "GET" && request.method !== "HEAD") {
-      response.setHeader("allow", "GET, HEAD");
-      answer(response, 405, { error: "only GET and HEAD" });
-      return;
-    }
-    switch (request.url ?? "") {
-      case "/livez":
-        answer(response, 200, { status: "live" });
-        return;
-      case "/readyz":
-        answer(response, mapper.isReady ? 200 : 503, { status: mapper.isReady ? "ready" : "no map yet" });
-        return;
-      case "/metrics":
-        registry.metrics().then(
-          (text) => response.writeHead(200, { "content-type": registry.contentType }).end(text),
-          (error: unknown) => answer(response, 500, { error: String(error) }),
-        );
-        return;
-      case "/.isochrone/status": {
-        if (!gate.opensFor(request.headers.authorization)) {
-          response.setHeader("www-authenticate", "Bearer");
-          answer(response, 401, { error: "a bearer token is needed" });
-        } else answer(response, 200, statusOf(mapper));
-        return;
-      }
-      default:
-        answer(response, 404, { error: "no such path" });
-    }
-  });
-  server.on("clientError", (_error, socket) => socket.destroy());
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", (cause) => reject(listenError(cause, host, port)));
-    server.listen({ host, port }, () => resolve());
-  });
-  return server;
 }
 
 function statusOf(mapper: Mapper): unknown {
@@ -130,13 +89,4 @@ function mapperMetrics(mapper: Mapper): Registry {
     },
   });
   return registry;
-}
-
-function answer(response: ServerResponse, status: number, body: unknown): void {
-  if (response.headersSent) {
-    response.destroy();
-    return;
-  }
-  response.writeHead(status, { "content-type": "application/json", "cache-control": "no-store" });
-  response.end(`${JSON.stringify(body)}\n`);
 }

@@ -1,0 +1,25 @@
+/** `/.isochrone/where` of a name server's admin surface: why a client gets the answer that it gets. */
+import type { WhereResult } from "../core/where.ts";
+import type { AdminAnswer } from "./admin-server.ts";
+
+/** Answers `?name=NAME&address=ADDRESS`: 200 with the report, 400 what was asked wrongly, 404 unknown, 503 no documents yet. */
+export function wherePage(
+  query: URLSearchParams,
+  where: (name: string, address: string) => WhereResult,
+): AdminAnswer {
+  const name = query.get("name");
+  const address = query.get("address");
+  if (name === null || address === null) {
+    const error = "name and address are needed: /.isochrone/where?name=NAME&address=ADDRESS";
+    return { status: 400, body: { error } };
+  }
+  const result = where(name, address);
+  if (result.ok) return { status: 200, body: result.report };
+  const { reason, message } = result;
+  return { status: statusOfRefusal(reason), body: { error: message, reason } };
+}
+
+function statusOfRefusal(reason: Extract<WhereResult, { ok: false }>["reason"]): number {
+  if (reason === "bad-name" || reason === "bad-address") return 400;
+  return reason === "no-documents" ? 503 : 404;
+}
