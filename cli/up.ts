@@ -3,7 +3,7 @@ import { mkdtempSync, realpathSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { createLogger, makeDirectory } from "#kit/io";
+import { createLogger, makeDirectory, readWorldText, resolveWorldPath } from "#kit/io";
 import { ControlClient } from "#control";
 import {
   type AddressPlan,
@@ -29,7 +29,6 @@ import { worldAdmin } from "./up/world-admin.ts";
 import { WorldWan } from "./up/wan.ts";
 import { messageOf, UsageError } from "./usage.ts";
 import { describeWorld } from "./world.ts";
-import { readWorldFile, resolveWorldPath } from "./world-file.ts";
 
 const help = `Usage: isochrone up [WORLD] [--port N] [--dns-port N] [--state DIR] [--loopback 127.X]
 
@@ -69,8 +68,8 @@ export async function main(argv: readonly string[]): Promise<number> {
   const startedAtMs = performance.now();
   // Tokens, keys, logs and caches: of this user only, whatever the directory that was given allows.
   process.umask(0o077);
-  const worldFile = realpathSync(resolveWorldPath(positionals[0]));
-  const world = parseWorld(readWorldFile(worldFile), positionals[0] ?? worldFile);
+  const worldFile = realpathSync(resolveWorldPath(positionals[0] ?? "demo"));
+  const world = parseWorld(readWorldText(worldFile), positionals[0] ?? worldFile);
   const loopback = await chooseLoopback(values.loopback);
   const plan = planFor(world, {
     loopback,

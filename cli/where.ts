@@ -1,14 +1,13 @@
 /** `isochrone where`: which servers a client is sent to, and the score terms that decided. */
 import { parseArgs } from "node:util";
 import { ParseError } from "#kit";
-import { systemClock } from "#kit/io";
+import { readWorldText, systemClock } from "#kit/io";
 import { parseWorld } from "#kit/world";
 import { explainWhere, type WhereReport, whereReport } from "../mapping/core/where.ts";
 import { measuredContext } from "../mapping/main-dns.ts";
 import { findRunningWorld } from "./runtime.ts";
 import { formatTable } from "./table.ts";
 import { UsageError } from "./usage.ts";
-import { readWorldFile } from "./world-file.ts";
 
 const help = `Usage: isochrone where NAME ADDRESS [--json] [--server URL | --world FILE] [--state DIR]
 
@@ -220,7 +219,7 @@ async function askOne(
 }
 
 function explainAlone(name: string, address: string, worldFile: string): WhereReport {
-  const world = parseWorld(readWorldFile(worldFile), worldFile);
+  const world = parseWorld(readWorldText(worldFile), worldFile);
   const result = explainWhere(name, address, measuredContext(world));
   if (result.ok) return result.report;
   throw new UsageError(

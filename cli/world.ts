@@ -1,8 +1,8 @@
 /** `isochrone world`: what a world holds - the running one, or a file. */
 import { parseArgs } from "node:util";
+import { readWorldText } from "#kit/io";
 import { parseWorld, planAddresses, topologyOf, type World } from "#kit/world";
 import { defaultAddresses } from "./up/addresses.ts";
-import { readWorldFile } from "./world-file.ts";
 import { requireRunningWorld } from "./runtime.ts";
 import { formatTable } from "./table.ts";
 import { askAdmin } from "./up/admin.ts";
@@ -118,6 +118,6 @@ async function runningDescription(state: string | undefined): Promise<WorldDescr
 }
 
 function fileDescription(file: string): WorldDescription {
-  const world = parseWorld(readWorldFile(file), file);
+  const world = parseWorld(readWorldText(file), file);
   return describeWorld(world, topologyOf(world, planAddresses(world, defaultAddresses)));
 }

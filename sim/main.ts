@@ -2,9 +2,10 @@
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { IsochroneError, ParseError } from "#kit";
+import { readWorldText } from "#kit/io";
+import { parseWorld } from "#kit/world";
 import { type FaultKind, faultKinds, isFaultKind } from "./core/faults.ts";
 import { faultHelp, formatReport } from "./core/report.ts";
-import { NoWorldError, readWorld } from "./io/world-source.ts";
 import { SECONDS_MIN, simulate, UnfitWorldError } from "./simulation.ts";
 
 const HELP = `Usage: isochrone sim [WORLD] --seed N [options]
@@ -77,7 +78,6 @@ export function main(argv: readonly string[]): Promise<number> {
     if (!(error instanceof Error)) throw error;
     const isTheirs =
       error instanceof BadUsage ||
-      error instanceof NoWorldError ||
       error instanceof ParseError ||
       error instanceof UnfitWorldError ||
       error instanceof IsochroneError ||
@@ -102,7 +102,8 @@ function run(argv: readonly string[]): number {
     throw new BadUsage("--seed: expected 1 to 100 characters");
   const kinds = kindsOf(values.faults);
   const seconds = secondsOf(values.seconds);
-  const world = readWorld(positionals[0] ?? "demo");
+  const name = positionals[0] ?? "demo";
+  const world = parseWorld(readWorldText(name), name);
   const lines: string[] = [];
   const startedMs = process.cpuUsage();
   const report = simulate({

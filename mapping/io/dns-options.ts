@@ -46,7 +46,7 @@ in DIR, so that it boots and serves with control dead; it probes every edge serv
 
   --listen ADDRESS:PORT  DNS over UDP and TCP; [ADDRESS]:PORT for IPv6
   --admin ADDRESS:PORT   HTTP: /livez /readyz /metrics, and with the token /.isochrone/where and status
-  --world FILE           a world file, such as deploy/worlds/demo.yaml
+  --world FILE           a world file, or "demo" or "small"
   --probe                with --world: ask every edge server's /livez
   --node SERVER          the name server's id in the topology
   --control URL          http://ADDRESS:PORT of control
@@ -56,7 +56,7 @@ in DIR, so that it boots and serves with control dead; it probes every edge serv
 Environment: ISOCHRONE_CONTROL_TOKEN, the bearer token for control (--node) and for /.isochrone/.
 
 Examples:
-  isochrone dns --world deploy/worlds/demo.yaml --listen 127.0.0.1:5300
+  isochrone dns --world demo --listen 127.0.0.1:5300
   dig @127.0.0.1 -p 5300 www.shop.example +subnet=198.18.0.0/24
   isochrone dns --node lon-dns-1 --listen 192.0.2.1:53 --admin 192.0.2.1:8080 \\
     --control http://192.0.2.9:8080 --state /var/lib/isochrone/dns`;

@@ -17,7 +17,7 @@ const caught = (): { out: string[]; err: string[] } => {
 afterEach(() => vi.restoreAllMocks());
 
 test.each([
-  [["no-such-world"], "No world file"],
+  [["no-such-world"], 'no such file; name a world file, or "demo"'],
   [["small", "demo"], "One world"],
   [["small", "--seconds", "5"], "--seconds"],
   [["small", "--faults", "meteor"], "--faults"],

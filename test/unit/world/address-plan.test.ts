@@ -117,9 +117,14 @@ describe("documents of a world", () => {
   });
 
   test("the demo's clients are 12 cities or more on 5 continents or more, with IPv4 and IPv6 prefixes that are nobody's", () => {
-    const nobodys = ["198.18.0.0/15", "203.0.113.0/24", "100.64.0.0/10", "2001:db8::/32"].map(
-      (text) => parsePrefix(text)!,
-    );
+    const nobodys = [
+      "198.18.0.0/15",
+      "192.0.2.0/24",
+      "198.51.100.0/24",
+      "203.0.113.0/24",
+      "100.64.0.0/10",
+      "2001:db8::/32",
+    ].map((text) => parsePrefix(text)!);
     expect(new Set(demo.clients.map((network) => network.city)).size).toBeGreaterThanOrEqual(12);
     expect(new Set(demo.clients.map((network) => network.continent)).size).toBeGreaterThanOrEqual(5);
     for (const network of demo.clients) {
