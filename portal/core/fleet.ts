@@ -144,12 +144,15 @@ export class Fleet {
     const servers = cluster.servers.map((server): LiveServer => {
       const heard = this.#reports.get(server.serverId);
       const rate = this.ledger.serverRate(server.serverId, now, mayCount);
-      const isServing = SERVING_ROLES.includes(cluster.role);
+      const state = this.stateOf(server.serverId, cluster.role, now);
+      // What cannot be heard is not zero; what is down serves nothing, whatever it did ten seconds ago.
+      const isServing = SERVING_ROLES.includes(cluster.role) && state !== "unknown";
+      const requestsPerSecond = state === "down" ? 0 : rate.requestsPerSecond;
       return {
         serverId: server.serverId,
-        state: this.stateOf(server.serverId, cluster.role, now),
-        requestsPerSecond: isServing ? rate.requestsPerSecond : null,
-        hitRatio: isServing ? hitRatioOf(rate) : null,
+        state,
+        requestsPerSecond: isServing ? requestsPerSecond : null,
+        hitRatio: isServing && state !== "down" ? hitRatioOf(rate) : null,
         reportAgeMs: heard === undefined ? null : Math.max(0, Math.round(now - heard.at)),
         ...(isOperator && {
           details: {
@@ -186,11 +189,12 @@ export class Fleet {
       };
     }
     const watched = sites.flatMap((site) => site.servers).filter((server) => server.state !== "unwatched");
+    const isBlind = watched.length > 0 && watched.every((server) => server.state === "unknown");
     return {
-      requestsPerSecond: sum.requestsPerSecond,
-      hitRatio: hitRatioOf(sum),
-      bytesPerSecond: sum.bytesPerSecond,
-      errorsPerSecond: sum.errorsPerSecond,
+      requestsPerSecond: isBlind ? null : sum.requestsPerSecond,
+      hitRatio: isBlind ? null : hitRatioOf(sum),
+      bytesPerSecond: isBlind ? null : sum.bytesPerSecond,
+      errorsPerSecond: isBlind ? null : sum.errorsPerSecond,
       serversUp: watched.filter((server) => server.state === "ready").length,
       serversWatched: watched.length,
     };

@@ -24,6 +24,7 @@ export class JsonTextError extends Error {
 }
 
 const SPACE = /[ \t\n\r]*/y;
+// oxlint-disable-next-line eslint/no-control-regex -- RFC 8259 section 7: control characters must be escaped
 const TEXT = /"[^"\\\u0000-\u001f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\u0000-\u001f]*)*"/y;
 const SCALAR = /(?:-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null)(?![\w.+-])/y;
 

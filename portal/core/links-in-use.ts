@@ -104,7 +104,19 @@ function measurements(reports: readonly ServerReport[]): Map<string, Map<string,
   return result;
 }
 
+/** Of the newest probes: a path that loses so much has been left, however quick it was. Its round trip is of before. */
+const LOST_RATIO = 0.5;
+
+function isLost(link: LinkReport): boolean {
+  return link.lossRatio >= LOST_RATIO;
+}
+
 type PathView = Pick<LiveLink, "via" | "srttMs" | "directSrttMs" | "lossRatio" | "basis">;
+
+/** A direct path that is lost has no round trip to compare with. */
+function savedAgainst(direct: LinkReport | undefined): number | null {
+  return direct === undefined || isLost(direct) ? null : direct.srttMs;
+}
 
 function pathOf(
   measured: ReadonlyMap<string, LinkReport> | undefined,
@@ -114,14 +126,18 @@ function pathOf(
     const order: string[] = (candidates ?? []).map((candidate) => candidate.via ?? "");
     const rank = (via: string): number => (order.includes(via) ? order.indexOf(via) : order.length);
     const [best] = [...measured.entries()].sort(
-      ([viaA, a], [viaB, b]) => a.srttMs - b.srttMs || rank(viaA) - rank(viaB) || (viaA < viaB ? -1 : 1),
+      ([viaA, a], [viaB, b]) =>
+        Number(isLost(a)) - Number(isLost(b)) ||
+        a.srttMs - b.srttMs ||
+        rank(viaA) - rank(viaB) ||
+        (viaA < viaB ? -1 : 1),
     );
     if (best !== undefined) {
       const [via, link] = best;
       return {
         via: via === "" ? null : via,
         srttMs: link.srttMs,
-        directSrttMs: via === "" ? null : (measured.get("")?.srttMs ?? null),
+        directSrttMs: via === "" ? null : savedAgainst(measured.get("")),
         lossRatio: link.lossRatio,
         basis: "measured",
       };

@@ -61,11 +61,12 @@ export interface LiveLink {
   readonly isBusy: boolean;
 }
 
+/** Rates are null while no server can be heard: not known, which is not zero. */
 export interface LiveTotals {
-  readonly requestsPerSecond: number;
+  readonly requestsPerSecond: number | null;
   readonly hitRatio: number | null;
-  readonly bytesPerSecond: number;
-  readonly errorsPerSecond: number;
+  readonly bytesPerSecond: number | null;
+  readonly errorsPerSecond: number | null;
   readonly serversUp: number;
   readonly serversWatched: number;
 }

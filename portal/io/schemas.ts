@@ -153,10 +153,10 @@ export const liveState = shape({
   world: nullable(text),
   mapVersion: nullable(count),
   totals: shape({
-    requestsPerSecond: amount,
+    requestsPerSecond: nullable(amount),
     hitRatio: nullable(amount),
-    bytesPerSecond: amount,
-    errorsPerSecond: amount,
+    bytesPerSecond: nullable(amount),
+    errorsPerSecond: nullable(amount),
     serversUp: count,
     serversWatched: count,
   }),

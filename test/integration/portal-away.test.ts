@@ -42,7 +42,7 @@ describe.skipIf(chromiumPath === undefined)("a page whose ground moves", () => {
       ["portal", "--listen", listen, "--control", controlUrl, "--state", join(directory, "portal")],
       { env },
     );
-  const isBuilt = (): Promise<void> =>
+  const isBuilt = (): Promise<unknown> =>
     waitFor(async () => (await fetch(origin).catch(() => undefined))?.status === 200, {
       timeoutMs: 60_000,
       what: "the page to be built",

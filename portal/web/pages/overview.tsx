@@ -47,6 +47,7 @@ export function Overview() {
 
 function Cards({ state }: { state: LiveState }) {
   const { totals } = state;
+  const errors = totals.errorsPerSecond;
   const down = totals.serversWatched - totals.serversUp;
   return (
     <dl class="cards">
@@ -55,14 +56,20 @@ function Cards({ state }: { state: LiveState }) {
         value={formatRate(totals.requestsPerSecond)}
         unit="/s"
         sub={
-          totals.errorsPerSecond > 0
-            ? `${formatRate(totals.errorsPerSecond)}/s failed (5xx)`
-            : "no 5xx, last 10 s"
+          errors === null
+            ? "not known"
+            : errors > 0
+              ? `${formatRate(errors)}/s failed (5xx)`
+              : "no 5xx, last 10 s"
         }
-        isBad={totals.errorsPerSecond > 0}
+        isBad={errors !== null && errors > 0}
       />
       <Card name="Hit ratio" value={formatRatio(totals.hitRatio)} sub="of requests, last 10 s" />
-      <Card name="To users" value={formatBits(totals.bytesPerSecond)} sub="last 10 s" />
+      <Card
+        name="To users"
+        value={totals.bytesPerSecond === null ? NONE : formatBits(totals.bytesPerSecond)}
+        sub="last 10 s"
+      />
       <Card
         name="Servers up"
         value={state.control === "disconnected" ? NONE : `${totals.serversUp}`}

@@ -37,8 +37,10 @@ export function Property({ propertyId }: { propertyId: string }) {
   const [conflict, setConflict] = useState<number | undefined>(undefined);
   const dirtyRef = useRef(isDirty);
   const formatRef = useRef(format);
-  dirtyRef.current = isDirty;
-  formatRef.current = format;
+  useEffect(() => {
+    dirtyRef.current = isDirty;
+    formatRef.current = format;
+  }, [isDirty, format]);
   const areaRef = useRef<HTMLTextAreaElement>(null);
   /** Answers may overtake each other: only the newest question's counts. */
   const askedRef = useRef(0);

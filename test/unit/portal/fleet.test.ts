@@ -46,6 +46,38 @@ describe("Fleet: states", () => {
     expect(fleet.stateOf("ams-1", "edge", at(64_001))).toBe("down");
   });
 
+  it("knows no rate while it hears nobody, and none of a server that is down", () => {
+    const fleet = newFleet();
+    fleet.handleConnection(true, at(0));
+    for (let second = 0; second <= 5; second++)
+      for (const serverId of ["ams-1", "ams-2"])
+        fleet.handleReport(
+          report(serverId, { shop: { requests: second * 10, hits: 0 } }),
+          at(second * 1_000),
+        );
+    fleet.handleReport(report("ams-2", { shop: { requests: 80, hits: 0 } }), at(8_000));
+    const ams = (now: number) =>
+      fleet
+        .view(operator, at(now), 0)
+        .sites.find((site) => site.clusterId === "ams")
+        ?.servers.map((one) => [one.state, one.requestsPerSecond]);
+    expect(ams(8_500)).toEqual([
+      ["down", 0],
+      ["ready", expect.closeTo(10, 0)],
+    ]);
+    fleet.handleConnection(false, at(8_600));
+    expect(ams(12_000)).toEqual([
+      ["unknown", null],
+      ["unknown", null],
+    ]);
+    expect(fleet.view(operator, at(12_000), 0).totals).toMatchObject({
+      requestsPerSecond: null,
+      hitRatio: null,
+      bytesPerSecond: null,
+      errorsPerSecond: null,
+    });
+  });
+
   it("does not expect reports of origins", () => {
     expect(newFleet().stateOf("dub-1", "origin", at(60_000))).toBe("unwatched");
   });
@@ -127,6 +159,22 @@ describe("Fleet: links in use", () => {
     expect(links(fleet, 1_000).get("syd>fra")).toMatchObject({ via: "sin", srttMs: 240, directSrttMs: 280 });
     // A report of a server that has gone silent is no measurement any more.
     expect(links(fleet, 9_000).get("syd>fra")).toMatchObject({ basis: "map" });
+  });
+
+  it("leaves a path that loses everything, however quick it was", () => {
+    const fleet = newFleet();
+    const path = (via: string | null, srttMs: number, lossRatio: number) => ({
+      toClusterId: "fra",
+      via,
+      srttMs,
+      rttvarMs: 1,
+      lossRatio,
+      samples: 9,
+    });
+    fleet.handleReport(report("syd-1", {}, { links: [path("sin", 240, 1), path("mia", 260, 0.1)] }), at(0));
+    expect(links(fleet, 0).get("syd>fra")).toMatchObject({ via: "mia", srttMs: 260 });
+    fleet.handleReport(report("syd-1", {}, { links: [path(null, 100, 1), path("mia", 260, 0)] }), at(1_000));
+    expect(links(fleet, 1_000).get("syd>fra")).toMatchObject({ via: "mia", directSrttMs: null });
   });
 
   it("goes straight to the origin for a property that skips the tier, and nowhere for one that is withdrawn", () => {
