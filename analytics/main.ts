@@ -11,7 +11,7 @@ import {
 } from "./core/summary.ts";
 import { type BadLines, readRecords } from "./io/record-reader.ts";
 
-const HELP = `isochrone traffic FILE... [--by property|status|path] [--json]
+const HELP = `Usage: isochrone traffic FILE... [--by property|status|path] [--json]
 
 Adds up access records: requests, hit ratio, bytes, errors and times.
 

@@ -6,7 +6,7 @@ import { type RttMatrix, readMatrix, type Statistic, statistics } from "./evalua
 import { evaluateOverlay } from "./evaluate/overlay.ts";
 import type { Figures } from "./evaluate/sites.ts";
 
-const HELP = `usage: isochrone evaluate mapping --matrix FILE [--sites 30] [--probes 5] [--seed 1] [--json]
+const HELP = `Usage: isochrone evaluate mapping --matrix FILE [--sites 30] [--probes 5] [--seed 1] [--json]
        isochrone evaluate overlay --matrix FILE [--sites 30] [--candidates 3] [--seed 1] [--json]
 
 mapping: sites are cities of the matrix, clients all others; each client is measured against --probes sites, with noise,

@@ -4,9 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ControlClient } from "#control";
-import { type PropertyId, type ServerId, serverReport } from "#kit";
+import { type PropertyId, type ServerId } from "#kit";
 import { createLogger } from "#kit/io";
 import { type IsochroneProcess, runIsochrone, startIsochrone } from "../tools/processes.ts";
+import { idleReport } from "../tools/server-report.ts";
 
 const token = "test-token-0123456789";
 const directory = mkdtempSync(join(tmpdir(), "isochrone-cli-"));
@@ -123,21 +124,7 @@ describe("isochrone purge", () => {
       seen.push(event.purge.request);
       if (!isDeaf) void client.acknowledgePurge({ purgeSeq: event.purge.purgeSeq, serverId, removed: 7 });
     });
-    const report = serverReport.parse({
-      serverId,
-      clusterId: "fra",
-      role: "edge",
-      incarnation: "1",
-      atEpochMs: 1,
-      state: "ready",
-      requestsPerSecond: 0,
-      activeRequests: 0,
-      cacheBytes: 0,
-      cacheObjects: 0,
-      properties: {},
-      links: [],
-      applied: {},
-    });
+    const report = idleReport(serverId);
     const reporting = setInterval(() => void client.publishReport(report), 500);
     try {
       expect(await client.publishReport(report)).toBe(true);

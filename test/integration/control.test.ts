@@ -13,11 +13,12 @@ import {
   loadControlServer,
   type WatchEvent,
 } from "#control";
-import { propertyDocument, type ServerId, serverReport } from "#kit";
+import { propertyDocument, type ServerId } from "#kit";
 import { createLogger, systemClock } from "#kit/io";
 import { dial } from "#transport";
 import { watchHubDefaults } from "../../control/core/watch-hub.ts";
 import { freePort, runIsochrone, startIsochrone, waitFor } from "../tools/processes.ts";
+import { idleReport } from "../tools/server-report.ts";
 
 const { ControlServer, MemoryStore } = await loadControlServer();
 
@@ -91,22 +92,7 @@ const topology = {
   nameService: { zones: [], nameServers: [] },
 };
 
-const report = (serverId: string) =>
-  serverReport.parse({
-    serverId,
-    clusterId: "fra",
-    role: "edge",
-    incarnation: "1",
-    atEpochMs: 1,
-    state: "ready",
-    requestsPerSecond: 0,
-    activeRequests: 0,
-    cacheBytes: 0,
-    cacheObjects: 0,
-    properties: {},
-    links: [],
-    applied: {},
-  });
+const report = (serverId: string) => idleReport(serverId);
 
 async function request(
   url: string,

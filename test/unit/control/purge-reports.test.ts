@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { monotonicMs, type ServerId, serverReport, topologyDocument } from "#kit";
+import { monotonicMs, type ServerId, topologyDocument } from "#kit";
 import { PurgeLedger } from "../../../control/core/purge-ledger.ts";
 import { ReportBoard, reportBoardDefaults } from "../../../control/core/report-board.ts";
+import { idleReport } from "../../tools/server-report.ts";
 
 const ids = (...names: string[]) => names as ServerId[];
 const at = monotonicMs;
@@ -100,22 +101,7 @@ describe("PurgeLedger", () => {
   });
 });
 
-const report = (serverId: string, role = "edge") =>
-  serverReport.parse({
-    serverId,
-    clusterId: "fra",
-    role,
-    incarnation: "1",
-    atEpochMs: 1,
-    state: "ready",
-    requestsPerSecond: 0,
-    activeRequests: 0,
-    cacheBytes: 0,
-    cacheObjects: 0,
-    properties: {},
-    links: [],
-    applied: {},
-  });
+const report = (serverId: string, role = "edge") => idleReport(serverId, { role });
 
 const topology = topologyDocument.parse({
   name: "demo",
