@@ -129,12 +129,7 @@ class Visitors {
     tally.visits += 1;
     try {
       const { addresses } = await this.#resolve(visit);
-      const address = this.#random.pick(addresses);
-      const server = this.#serverAt.get(address);
-      if (server === undefined)
-        throw new Error(`The answer names ${address}, which is no server of this world`);
-      tally.edges.set(server.id, (tally.edges.get(server.id) ?? 0) + 1);
-      for (const path of visit.paths) await this.#fetch(tally, address, server.port, visit.host, path);
+      for (const path of visit.paths) await this.#fetchFromAny(tally, addresses, visit.host, path);
     } catch (error) {
       this.#note(tally, messageOf(error));
     }
@@ -144,10 +139,44 @@ class Visitors {
     const key = `${visit.host} ${formatPrefix(visit.subnet)}`;
     const known = this.#answers.get(key);
     if (known !== undefined && known.untilMs > performance.now()) return known.result;
-    const server = this.#random.pick(this.#world.nameServers);
-    const result = await resolveFor(server, visit.host, visit.subnet, this.#random.int(65_536));
+    const result = await this.#ask(visit);
     this.#answers.set(key, { result, untilMs: performance.now() + result.ttlSeconds * 1_000 });
     return result;
+  }
+
+  /** As a resolver does: the next name server when one does not answer. */
+  async #ask(visit: Visit): Promise<ResolvedAddresses> {
+    let failure: unknown = new Error("This world has no name server");
+    for (const server of this.#random.shuffle(this.#world.nameServers)) {
+      try {
+        return await resolveFor(server, visit.host, visit.subnet, this.#random.int(65_536));
+      } catch (error) {
+        failure = error;
+      }
+    }
+    throw failure;
+  }
+
+  /** As a browser does: the next address when one takes no connection. */
+  async #fetchFromAny(
+    tally: CityTally,
+    addresses: readonly string[],
+    host: string,
+    path: string,
+  ): Promise<void> {
+    for (const [n, address] of addresses.entries()) {
+      const server = this.#serverAt.get(address);
+      if (server === undefined)
+        throw new Error(`The answer names ${address}, which is no server of this world`);
+      try {
+        await this.#fetch(tally, address, server.port, host, path);
+        tally.edges.set(server.id, (tally.edges.get(server.id) ?? 0) + 1);
+        return;
+      } catch (error) {
+        const isRefused = error instanceof Error && "code" in error && error.code === "ECONNREFUSED";
+        if (!isRefused || n === addresses.length - 1) throw error;
+      }
+    }
   }
 
   #fetch(tally: CityTally, address: string, port: number, host: string, path: string): Promise<void> {
