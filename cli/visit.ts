@@ -129,7 +129,9 @@ class Visitors {
     tally.visits += 1;
     try {
       const { addresses } = await this.#resolve(visit);
-      for (const path of visit.paths) await this.#fetchFromAny(tally, addresses, visit.host, path);
+      // Resolvers rotate what they were told.
+      const order = this.#random.shuffle(addresses);
+      for (const path of visit.paths) await this.#fetchFromAny(tally, order, visit.host, path);
     } catch (error) {
       this.#note(tally, messageOf(error));
     }
