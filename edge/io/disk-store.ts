@@ -5,7 +5,7 @@
  *
  * No fsync: what a power cut takes is fetched again, and the checksums find what it tore.
  */
-import { mkdir, open, readdir, readFile, rename, unlink, writeFile } from "node:fs/promises";
+import { open, readdir, readFile, rename, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import {
@@ -22,7 +22,7 @@ import {
   tuple,
   xxh64Hex,
 } from "#kit";
-import type { Logger } from "#kit/io";
+import { type Logger, makeDirectory } from "#kit/io";
 import type { CacheKey } from "../core/cache-key.ts";
 import { ObjectBody } from "./object-body.ts";
 import type { StoredObject } from "./memory-store.ts";
@@ -99,7 +99,7 @@ export class DiskStore {
   /** Makes the directory and reads the heads of what lies in it. Rejects with IsochroneError when it cannot be used. */
   async open(): Promise<void> {
     try {
-      await mkdir(this.#directory, { recursive: true });
+      makeDirectory(this.#directory);
       for (const name of await readdir(this.#directory)) {
         // Temporary files are left behind by a crash.
         if (name.endsWith(".tmp")) await this.#remove(name);

@@ -3,7 +3,6 @@
  * at any time: what was applied last stays in force.
  */
 import { randomUUID } from "node:crypto";
-import { mkdirSync } from "node:fs";
 import {
   type MapSnapshot,
   mapSnapshot,
@@ -15,7 +14,7 @@ import {
   type TopologyDocument,
   topologyDocument,
 } from "#kit";
-import { type Logger, systemClock } from "#kit/io";
+import { type Logger, makeDirectory, systemClock } from "#kit/io";
 import { ControlClient, DocumentKeeper } from "#control";
 import { dial, PeerVerifier, peerKeyFromEnvironment, Transport } from "#transport";
 import type { EdgeSettings } from "../config.ts";
@@ -56,7 +55,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
   const incarnation = randomUUID();
   const token = process.env["ISOCHRONE_CONTROL_TOKEN"] ?? "";
   const peerKey = peerKeyFromEnvironment();
-  mkdirSync(options.stateDirectory, { recursive: true });
+  makeDirectory(options.stateDirectory);
   const metrics = new EdgeMetrics();
   const client = new ControlClient({ url: options.controlUrl, token, nodeId: serverId, dial, logger });
   const keeper = new DocumentKeeper({ client, stateDirectory: options.stateDirectory, logger });

@@ -63,6 +63,18 @@ test.each([
   expect(error.trim().split("\n")).toHaveLength(1);
 });
 
+test.each(["/proc/nope", "/dev/null/x"])(
+  "a disk directory that cannot be made (%s) is one line and exit code 2, never tried for ever",
+  async (directory) => {
+    const child = run("--listen", "127.0.0.1:0", "--origin", "http://127.0.0.1:1", "--disk", directory);
+    const { code, error } = await ended(child);
+    expect(code).toBe(2);
+    expect(error).toContain(`Cannot use the disk store "${directory}"`);
+    expect(error.trim().split("\n")).toHaveLength(1);
+  },
+  20_000,
+);
+
 test.each(["1", "2"])("an address in use is one line and exit code 2, with %s worker(s)", async (workers) => {
   const holder = createServer().listen(0, "127.0.0.1");
   await once(holder, "listening");
