@@ -14,6 +14,7 @@ export default defineConfig({
         test: {
           name: "fast",
           include: ["test/{unit,property,contract,conformance,rules}/**/*.test.ts"],
+          setupFiles: ["./test/tools/fast-check.ts"],
           testTimeout: 20_000,
         },
       },

@@ -5,7 +5,7 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { edgeDefaults } from "../../edge/config.ts";
+import { edgeDefaults } from "#edge";
 import { fetchFrom, rawExchange, startEdge, type TestEdge, TestOrigin, until } from "./edge-support.ts";
 
 /** An origin that answers each request head with bytes, and keeps the heads. */

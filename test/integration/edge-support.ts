@@ -11,9 +11,7 @@ import {
 } from "node:http";
 import { type AddressInfo, connect } from "node:net";
 import { createLogger } from "#kit/io";
-import { edgeDefaults, type EdgeSettings } from "../../edge/config.ts";
-import { type RunningEdge, startAlone } from "../../edge/io/alone.ts";
-import { EdgeMetrics } from "../../edge/io/metrics.ts";
+import { EdgeMetrics, type EdgeSettings, edgeDefaults, type RunningEdge, startAlone } from "#edge";
 
 export interface SeenRequest {
   readonly method: string;

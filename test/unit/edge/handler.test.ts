@@ -4,12 +4,17 @@ import { describe, expect, test } from "vitest";
 import { type ClusterId, IsochroneError, type LinkReport, type PropertyId, type ServerId } from "#kit";
 import { createLogger, systemClock } from "#kit/io";
 import type { PathExplanation, TransportRequest, TransportResponse, TransportTarget } from "#transport";
-import { edgeDefaults } from "../../../edge/config.ts";
+import {
+  type Answer,
+  Edge,
+  edgeDefaults,
+  type Hop,
+  type HopFields,
+  type PropertyView,
+  type Routing,
+  type Upstream,
+} from "#edge";
 import { PurgeIndex } from "../../../edge/core/purge-index.ts";
-import { Edge } from "../../../edge/io/edge.ts";
-import type { Answer, HopFields } from "../../../edge/io/exchange.ts";
-import type { Hop, PropertyView, Routing } from "../../../edge/io/routing.ts";
-import type { Upstream } from "../../../edge/io/upstream.ts";
 import { get, policy } from "./support.ts";
 
 type Say = (name: string, request: TransportRequest) => Promise<TransportResponse>;
