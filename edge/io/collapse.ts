@@ -5,6 +5,7 @@
  * while, so that such answers are never served one after the other.
  */
 import { LRUCache } from "lru-cache";
+import { countBounded } from "./count-bounded.ts";
 import type { ClusterId } from "#kit";
 import type { Freshness } from "../core/freshness.ts";
 import type { Fields } from "../core/headers.ts";
@@ -68,12 +69,15 @@ const REMEMBERED_KEYS_MAX = 100_000;
 export class CollapseTable {
   readonly #fills = new Map<string, Fill>();
   readonly #unshareable: LRUCache<string, true>;
-  readonly #nominated = new LRUCache<string, readonly string[]>({ max: REMEMBERED_KEYS_MAX });
+  readonly #nominated = new LRUCache<string, readonly string[]>(countBounded(REMEMBERED_KEYS_MAX));
   #joined = 0;
   #begun = 0;
 
   constructor(unshareableMemoryMs: number) {
-    this.#unshareable = new LRUCache<string, true>({ max: REMEMBERED_KEYS_MAX, ttl: unshareableMemoryMs });
+    this.#unshareable = new LRUCache<string, true>({
+      ...countBounded(REMEMBERED_KEYS_MAX),
+      ttl: unshareableMemoryMs,
+    });
   }
 
   get active(): number {

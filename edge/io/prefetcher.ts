@@ -5,6 +5,7 @@
 import { createBrotliDecompress, createGunzip, createInflate } from "node:zlib";
 import type { Transform } from "node:stream";
 import { LRUCache } from "lru-cache";
+import { countBounded } from "./count-bounded.ts";
 import { type Clock, epochMs } from "#kit";
 import type { EdgeSettings } from "../config.ts";
 import { type Field, fieldLines } from "../core/headers.ts";
@@ -30,7 +31,7 @@ export class Prefetcher {
   readonly #settings: EdgeSettings;
   readonly #metrics: EdgeMetrics;
   readonly #clock: Clock;
-  readonly #asked = new LRUCache<string, true>({ max: ASKED_MAX, ttl: ASKED_MEMORY_MS });
+  readonly #asked = new LRUCache<string, true>({ ...countBounded(ASKED_MAX), ttl: ASKED_MEMORY_MS });
   readonly #queue: Wanted[] = [];
   #active = 0;
   #isClosed = false;

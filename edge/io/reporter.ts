@@ -4,8 +4,9 @@ import type { Logger } from "#kit/io";
 import { AccessLog, type CacheStatusWord, toAccessRecord } from "#analytics";
 import { join } from "node:path";
 import type { ControlClient, DocumentKeeper } from "#control";
+import { fieldValue } from "../core/headers.ts";
 import type { Edge } from "./edge.ts";
-import type { Outcome } from "./exchange.ts";
+import type { Answer, Outcome } from "./exchange.ts";
 import type { ServedRequest } from "./server.ts";
 import type { Upstream } from "./upstream.ts";
 
@@ -81,7 +82,8 @@ export class Reporter {
     const { record, status } = served.answer;
     this.#write(served);
     const { propertyId } = record;
-    if (propertyId === undefined) return;
+    // Asked as the owner by a server of the own cluster: the user's request is counted there, once.
+    if (propertyId === undefined || served.inbound.hop.isOwner) return;
     let counters = this.#properties.get(propertyId);
     if (counters === undefined) {
       if (this.#properties.size >= PROPERTIES_MAX) return;
@@ -89,7 +91,8 @@ export class Reporter {
       this.#properties.set(propertyId, counters);
     }
     counters.requests++;
-    if (record.outcome === "hit" || record.outcome === "hit-stale") counters.hits++;
+    if (record.outcome === "hit" || record.outcome === "hit-stale" || isOwnersHit(served.answer))
+      counters.hits++;
     counters.bytesDown += served.result.bytesDown;
     counters.bytesUp += served.inbound.bodyBytes ?? 0;
     if (status >= 500) counters.errors5xx++;
@@ -147,4 +150,12 @@ export class Reporter {
 function wordOf(outcome: Outcome): CacheStatusWord {
   if (outcome === "hit-stale") return "hit";
   return outcome === "admin" ? "refused" : outcome;
+}
+
+/** Whether the server of the own cluster that owns the key had it: for the user, and for the origin, that is a hit. */
+function isOwnersHit({ record, fields }: Answer): boolean {
+  if (record.status?.detail !== "not-owner" || record.upstream === undefined) return false;
+  // Members stand in the order in which the answer passed the caches (RFC 9211 section 2): ours last, the owner's before it.
+  const owners = fieldValue(fields, "cache-status")?.split(",").at(-2)?.trim() ?? "";
+  return owners.startsWith(`${record.upstream}; hit`);
 }

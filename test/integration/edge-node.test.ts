@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { PropertyId, ServerId } from "#kit";
+import type { PropertyId, ServerId, ServerReport } from "#kit";
 import { createLogger } from "#kit/io";
 import { ControlClient } from "#control";
 import { fetchFrom, TestOrigin, until } from "./edge-support.ts";
@@ -261,6 +261,27 @@ test("a purge by URL and one by tag reach all three and leave nothing old behind
   const validated = await ask("fra-1", "/object-2");
   expect(String(validated.headers["cache-status"])).toContain("fwd=stale");
   expect(validated.body.equals(kept.body)).toBe(false);
+});
+
+test("a user's request is counted once in its cluster, and as a hit when the owner had it", async () => {
+  const countersOf = async () => {
+    const totals = { requests: 0, hits: 0 };
+    for (const id of ["fra-1", "fra-2"] as const) {
+      const report = JSON.parse((await admin(id, "/.isochrone/status")).body.toString()) as ServerReport;
+      totals.requests += report.properties["shop" as PropertyId]?.requests ?? 0;
+      totals.hits += report.properties["shop" as PropertyId]?.hits ?? 0;
+    }
+    return totals;
+  };
+  await ask("fra-1", "/object-counted");
+  const before = await countersOf();
+  // One of the two does not own the key and asks the other.
+  for (const id of ["fra-1", "fra-2"] as const) {
+    const answer = await ask(id, "/object-counted");
+    expect(String(answer.headers["cache-status"])).toMatch(/fra-[12]; hit/);
+  }
+  await until(async () => (await countersOf()).requests >= before.requests + 2, "two requests counted");
+  expect(await countersOf()).toEqual({ requests: before.requests + 2, hits: before.hits + 2 });
 });
 
 test("reports and access records say what was served", async () => {
