@@ -277,8 +277,9 @@ export class Supervisor extends EventEmitter<SupervisorEvents> {
 }
 
 /**
- * Thirty processes share two cores and little memory here: a small young generation costs a demo nothing and saves
- * each process tens of megabytes. On a machine of its own a server runs without these.
+ * Thirty processes share two cores and little memory here: a small young generation and a heap that is collected early cost a
+ * demo nothing. Measured on the demo world: 1.17 GB in all when ready, 1.4 GB instead of 1.5 after 1,200 visits. On a machine of its
+ * own a server runs without these.
  */
 const childEnvironment = {
   // glibc gives each thread an arena of its own and keeps what is freed: measured 20 % of a process's private memory, half of the portal's.
@@ -287,7 +288,11 @@ const childEnvironment = {
   MALLOC_MMAP_THRESHOLD_: "65536",
   UV_THREADPOOL_SIZE: "2",
 };
-const childFlags = ["--max-semi-space-size=2", "--disable-warning=ExperimentalWarning"];
+const childFlags = [
+  "--max-semi-space-size=2",
+  "--max-old-space-size=128",
+  "--disable-warning=ExperimentalWarning",
+];
 
 /** Fills the compile cache with the flags that children run with; a failure costs only time, so it is not told. */
 export async function warmCompileCache(): Promise<void> {
