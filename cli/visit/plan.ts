@@ -14,7 +14,7 @@ export interface Visit {
 type ClientNetwork = WorldDescription["clientNetworks"][number];
 
 /** Few objects that many want, many that few want: the shape that a cache lives on. */
-const PAGES = 60;
+const PAGES = 40;
 
 export class VisitPlan {
   readonly #networks: readonly ClientNetwork[];
@@ -65,8 +65,8 @@ export class VisitPlan {
   }
 
   #paths(content: string, nowEpochMs: number): string[] {
-    // A rank drawn as u^2 of the pages: the first tenth of them gets about a third of the visits.
-    const rank = Math.floor(this.#random.float() ** 2 * PAGES);
+    // A rank drawn as u^3 of the pages: the first tenth of them gets nearly half of the visits.
+    const rank = Math.floor(this.#random.float() ** 3 * PAGES);
     switch (content) {
       case "page":
         return [`/app/${rank}/`];
