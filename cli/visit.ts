@@ -194,12 +194,7 @@ class Visitors {
             tally.durationsMs.push(performance.now() - startMs);
             const status = incoming.statusCode ?? 0;
             if (status >= 400) this.#note(tally, `status ${status} for http://${host}${path}`);
-            // The last member is the nearest cache's (RFC 9211 section 2).
-            const nearest =
-              String(incoming.headers["cache-status"] ?? "")
-                .split(",")
-                .at(-1) ?? "";
-            if (/;\s*hit\b/.test(nearest)) tally.hits += 1;
+            if (isClusterHit(String(incoming.headers["cache-status"] ?? ""))) tally.hits += 1;
             resolve();
           });
         },
@@ -260,4 +255,10 @@ class Visitors {
     ]);
     return formatTable(["city", "visits", "requests", "failed", "hits", "p50 ms", "p95 ms", "edges"], rows);
   }
+}
+
+/** A hit at the edge that was asked, or at the server of its cluster that owns the key. Members stand nearest last (RFC 9211 section 2). */
+function isClusterHit(cacheStatus: string): boolean {
+  const [own = "", owner = ""] = cacheStatus.split(",").reverse();
+  return /;\s*hit\b/.test(/;\s*detail=not-owner\b/.test(own) ? owner : own);
 }
