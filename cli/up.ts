@@ -3,6 +3,7 @@ import { mkdtempSync, realpathSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
+import type { PropertyDocument, TopologyDocument } from "#kit";
 import { createLogger, makeDirectory, readWorldText, resolveWorldPath } from "#kit/io";
 import { ControlClient } from "#control";
 import {
@@ -251,7 +252,8 @@ function reportDeaths(supervisor: Supervisor): void {
 async function publish(
   control: ProcessSpec,
   secrets: Secrets,
-  ...documents: [Parameters<typeof publishWorld>[1], Parameters<typeof publishWorld>[2]]
+  topology: TopologyDocument,
+  properties: readonly PropertyDocument[],
 ): Promise<void> {
   const client = new ControlClient({
     url: `http://${control.address}:${control.port}`,
@@ -260,7 +262,7 @@ async function publish(
     logger: createLogger({ role: "up", id: "up" }),
   });
   try {
-    await publishWorld(client, ...documents);
+    await publishWorld(client, topology, properties);
   } finally {
     await client.close();
   }

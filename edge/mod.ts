@@ -3,8 +3,6 @@ export { edgeDefaults, type EdgeSettings } from "./config.ts";
 export { type CacheKey, cacheKey, purgeKeys } from "./core/cache-key.ts";
 export {
   type CacheStatus,
-  FORWARD_REASONS,
-  type ForwardReason,
   formatCacheStatus,
 } from "./core/cache-status.ts";
 export {

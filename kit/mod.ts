@@ -35,6 +35,7 @@ export {
 /** The one error class that leaves an `io/` directory. */
 export { IsochroneError, type IsochroneErrorDetail } from "./errors.ts";
 /** Great circles, and the least time that light in fibre takes. */
+export { type ForwardReason, forwardReasons } from "./forward-reason.ts";
 export { type Coordinates, fibreRttMsMin, greatCircleKm } from "./geo.ts";
 /** xxHash; not for secrets. */
 export { xxh32, xxh64, xxh64Hex } from "./hash.ts";

@@ -2,7 +2,7 @@
 import { mkdirSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { ControlClient } from "#control";
-import { createLogger, listenErrorHint, systemClock } from "#kit/io";
+import { createLogger, listenErrorHint, stopSignal, systemClock } from "#kit/io";
 import { dial, installWanFromEnvironment } from "#transport";
 import { settings } from "./config.ts";
 import { parseAccounts } from "./core/accounts.ts";
@@ -107,9 +107,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     logger,
   });
 
-  const stopped = new Promise<string>((resolve) => {
-    for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => resolve(signal));
-  });
+  const stopped = stopSignal();
   let port: number;
   try {
     port = await portal.listen(at.host, at.port);

@@ -7,7 +7,6 @@ import {
   IsochroneError,
   type PropertyDocument,
   propertyDocument,
-  Random,
   type ServerReport,
   type TopologyDocument,
   topologyDocument,
@@ -166,7 +165,6 @@ class RelayProcess {
       topology,
       peerKey: this.#peerKey,
       clock: systemClock,
-      random: new Random(this.#incarnation),
       logger: this.#logger,
     });
     this.#transport.registerMetrics(this.#registry);

@@ -8,6 +8,7 @@ import {
   type ClientNetworkId,
   type ClusterId,
   formatAddress,
+  forwardReasons,
   id,
   integer,
   maskAddress,
@@ -27,20 +28,7 @@ import {
  * `collapsed`: it waited for another request's forward (section 2.6); `refused`: answered by a check or limit of ours before
  * the cache was asked; `error`: no answer could be had.
  */
-export const cacheStatusWords = [
-  "hit",
-  "bypass",
-  "method",
-  "uri-miss",
-  "vary-miss",
-  "miss",
-  "request",
-  "stale",
-  "partial",
-  "collapsed",
-  "refused",
-  "error",
-] as const;
+export const cacheStatusWords = ["hit", ...forwardReasons, "collapsed", "refused", "error"] as const;
 export type CacheStatusWord = (typeof cacheStatusWords)[number];
 
 /** Longest path that is kept; the rest of a longer one says nothing to a reader. */

@@ -1,17 +1,6 @@
 /** Cache-Status (RFC 9211): one member a tier, the one nearest the origin first. */
 
-/** RFC 9211, section 2.2. `bypass` is ours to mean: the property forbids caching here. */
-export const FORWARD_REASONS = [
-  "bypass",
-  "method",
-  "uri-miss",
-  "vary-miss",
-  "miss",
-  "request",
-  "stale",
-  "partial",
-] as const;
-export type ForwardReason = (typeof FORWARD_REASONS)[number];
+import type { ForwardReason } from "#kit";
 
 /** What one cache says about one request. */
 export interface CacheStatus {

@@ -8,9 +8,8 @@
  *
  * Time, the policy and what is stored are arguments. Sections are of RFC 9111 unless said.
  */
-import type { EpochMs } from "#kit";
+import type { EpochMs, ForwardReason } from "#kit";
 import { cacheControl, deltaSeconds, type Directives } from "./cache-control.ts";
-import type { ForwardReason } from "./cache-status.ts";
 import { type Freshness, freshness } from "./freshness.ts";
 import { fieldLines, hasField } from "./headers.ts";
 import type { ExchangeTimes, RequestHead, ResponseHead, StoredHead } from "./messages.ts";

@@ -1,6 +1,6 @@
 /** What a server says about itself: health, metrics, status, and why a URL is answered the way it is. */
-import { timingSafeEqual } from "node:crypto";
 import { type Clock, IsochroneError, type ServerReport } from "#kit";
+import { BearerGate } from "#kit/io";
 import { parseAbsoluteUri } from "../core/cache-key.ts";
 import { freshness } from "../core/freshness.ts";
 import { fieldLines, fieldValue } from "../core/headers.ts";
@@ -52,12 +52,11 @@ const json = (status: number, value: unknown): Answer =>
 
 export class Admin {
   readonly #o: AdminOptions;
-  readonly #token: Buffer | undefined;
+  readonly #gate: BearerGate;
 
   constructor(options: AdminOptions) {
     this.#o = options;
-    this.#token =
-      options.token === undefined || options.token === "" ? undefined : Buffer.from(options.token);
+    this.#gate = new BearerGate(options.token);
   }
 
   async answer(inbound: Inbound): Promise<Answer> {
@@ -104,12 +103,8 @@ export class Admin {
   }
 
   #isAllowed(inbound: Inbound): boolean {
-    if (inbound.peer !== undefined) return true;
-    const given = Buffer.from(
-      /^Bearer (.+)$/i.exec(fieldValue(inbound.head.fields, "authorization") ?? "")?.[1] ?? "",
-    );
     return (
-      this.#token !== undefined && given.length === this.#token.length && timingSafeEqual(given, this.#token)
+      inbound.peer !== undefined || this.#gate.opensFor(fieldValue(inbound.head.fields, "authorization"))
     );
   }
 

@@ -1,13 +1,6 @@
 /** `isochrone edge --origin URL`: a caching reverse proxy with no other process and no configuration. */
 import { hostname } from "node:os";
-import {
-  type ClusterId,
-  type OriginTarget,
-  Random,
-  type ServerId,
-  type TopologyDocument,
-  xxh64Hex,
-} from "#kit";
+import { type ClusterId, type OriginTarget, type ServerId, type TopologyDocument, xxh64Hex } from "#kit";
 import { type Logger, systemClock } from "#kit/io";
 import { Transport } from "#transport";
 import type { EdgeSettings } from "../config.ts";
@@ -52,7 +45,6 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
     topology: emptyTopology(),
     peerKey: undefined,
     clock: systemClock,
-    random: new Random(serverId),
     logger,
   });
   const edge = new Edge({

@@ -1,7 +1,7 @@
 /** What passes between whoever reads sockets and the handler: a request that was checked, an answer to be written. */
 import type { Readable } from "node:stream";
-import type { ClusterId, EpochMs, MonotonicMs, PropertyId, ServerId } from "#kit";
-import type { CacheStatus, ForwardReason } from "../core/cache-status.ts";
+import type { ClusterId, EpochMs, ForwardReason, MonotonicMs, PropertyId, ServerId } from "#kit";
+import type { CacheStatus } from "../core/cache-status.ts";
 import type { Fields } from "../core/headers.ts";
 import type { RequestHead } from "../core/messages.ts";
 

@@ -2,11 +2,11 @@
  * One request through the edge: property, loop check, policy, key, look-up, decision, and then the way the decision names.
  * Policy is in the core; here are the waiting and the bytes.
  */
-import { type Clock, type ClusterId, IsochroneError } from "#kit";
+import { type Clock, type ClusterId, type ForwardReason, IsochroneError } from "#kit";
 import type { Logger } from "#kit/io";
 import type { EdgeSettings } from "../config.ts";
 import { type CacheKey, cacheKey } from "../core/cache-key.ts";
-import type { CacheStatus, ForwardReason } from "../core/cache-status.ts";
+import type { CacheStatus } from "../core/cache-status.ts";
 import { decideRequest, decideResponse, type RequestDecision } from "../core/decide.ts";
 import { ageValue } from "../core/freshness.ts";
 import { fieldLines, fieldValue, withoutFields } from "../core/headers.ts";

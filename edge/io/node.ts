@@ -8,7 +8,6 @@ import {
   mapSnapshot,
   type PropertyDocument,
   propertyDocument,
-  Random,
   type Role,
   type ServerId,
   type TopologyDocument,
@@ -146,7 +145,6 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
     topology: first,
     peerKey,
     clock: systemClock,
-    random: new Random(`${serverId} ${incarnation}`),
     logger,
   });
   const routing = new NodeRouting(serverId, first, settings, (id) => transport.isServerUp(id));

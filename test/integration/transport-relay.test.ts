@@ -248,7 +248,6 @@ test("a TLS origin through a relay: verified end to end, refused under another n
       topology: lab.topology,
       peerKey,
       clock: systemClock,
-      random: new Random(1),
       logger,
       settings: { ca: trust },
     });

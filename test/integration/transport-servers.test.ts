@@ -2,7 +2,6 @@
 import type { RequestListener } from "node:http";
 import { Registry } from "prom-client";
 import { afterEach, describe, expect, test } from "vitest";
-import { Random } from "#kit";
 import { systemClock } from "#kit/io";
 import { PeerVerifier, Transport } from "#transport";
 import {
@@ -41,7 +40,6 @@ async function parents(
     ]),
     peerKey,
     clock: systemClock,
-    random: new Random(1),
     logger,
     settings: { livenessIntervalMs: 200, livenessTimeoutMs: 200 },
   });
@@ -210,7 +208,6 @@ describe("a server that hangs", () => {
       topology: topologyOf([{ id: "fra", role: "edge", ports: [1, peer.port] }]),
       peerKey,
       clock: systemClock,
-      random: new Random(1),
       logger,
       settings: { livenessIntervalMs: 200, livenessTimeoutMs: 200 },
     });

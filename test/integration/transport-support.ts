@@ -6,7 +6,6 @@ import {
   type ClusterId,
   type MapSnapshot,
   type OriginTarget,
-  Random,
   type ServerId,
   type TopologyDocument,
   topologyDocument,
@@ -140,7 +139,6 @@ export class Lab {
       topology: this.topology,
       peerKey,
       clock: systemClock,
-      random: new Random(1),
       logger,
       settings: parts.settings,
     });

@@ -10,7 +10,6 @@ import {
   IsochroneError,
   type LinkReport,
   type MapSnapshot,
-  type Random,
   type ServerId,
   type TopologyDocument,
 } from "#kit";
@@ -56,7 +55,6 @@ export type TransportOptions = {
   /** Shared by all servers (see `peerKeyFromEnvironment`). Undefined, alone: no relays are used and nothing is signed. */
   readonly peerKey: Uint8Array | undefined;
   readonly clock: Clock;
-  readonly random: Random;
   readonly logger: Logger;
   readonly settings?: Partial<TransportSettings> | undefined;
   readonly resolver?: OriginResolver | undefined;

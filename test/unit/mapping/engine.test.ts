@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { epochMs, type MapSnapshot, mapSnapshot, type ServerReport } from "#kit";
 import { MapEngine, type MapEngineEvent, type MapEngineSettings } from "#mapping";
 import { at, cluster, network, server, topologyOf } from "./fixtures.ts";
+import { idleReport } from "../../tools/server-report.ts";
 
 const topology = topologyOf([
   { id: "fra", region: "eu", latitude: 50, longitude: 8 },
@@ -64,24 +65,8 @@ function measure(
       engine.handleSample({ from: network(id), to: cluster(to), rttMs, at: at(from + n * 100) });
 }
 
-function report(serverId: string, rest: Partial<ServerReport> = {}): ServerReport {
-  return {
-    serverId: server(serverId),
-    clusterId: cluster(serverId.replace(/-\d+$/, "")),
-    role: "edge",
-    incarnation: "1",
-    atEpochMs: 0,
-    state: "ready",
-    requestsPerSecond: 0,
-    activeRequests: 0,
-    cacheBytes: 0,
-    cacheObjects: 0,
-    properties: {},
-    links: [],
-    applied: {},
-    ...rest,
-  };
-}
+const report = (serverId: string, rest: Partial<ServerReport> = {}): ServerReport =>
+  idleReport(serverId, { clusterId: serverId.replace(/-\d+$/, ""), atEpochMs: 0, ...rest });
 
 describe("when a snapshot is made", () => {
   test("nothing is due before there is a topology and a client network", () => {
