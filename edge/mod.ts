@@ -24,6 +24,8 @@ export { NOT_STORED_REASONS, type NotStoredReason } from "./core/storable.ts";
 export { type RunningEdge, startAlone } from "./io/alone.ts";
 export { Edge } from "./io/edge.ts";
 export type { Answer, HopFields } from "./io/exchange.ts";
+export { MemoryStore, type StoredObject } from "./io/memory-store.ts";
 export { EdgeMetrics } from "./io/metrics.ts";
+export { ObjectBody } from "./io/object-body.ts";
 export type { Hop, PropertyView, Routing } from "./io/routing.ts";
 export type { Upstream } from "./io/upstream.ts";

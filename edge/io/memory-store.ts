@@ -1,6 +1,8 @@
-/** Stored responses in memory, least recently used out first, bounded by the bytes they really take. */
-import { LRUCache } from "lru-cache";
+/** Stored responses in memory, bounded by the bytes they really take; an eviction policy of the core says which ones stay. */
+import { xxh32 } from "#kit";
 import type { CacheKey } from "../core/cache-key.ts";
+import { LruPolicy } from "../core/eviction/lru.ts";
+import { EvictionNode, type EvictionPolicy } from "../core/eviction/policy.ts";
 import type { StoredHead } from "../core/messages.ts";
 import { isSameVariant, VARIANTS_MAX } from "../core/vary.ts";
 import type { ObjectBody } from "./object-body.ts";
@@ -16,7 +18,7 @@ const ENTRY_OVERHEAD_BYTES = 1_600;
 const FIELD_OVERHEAD_BYTES = 80;
 
 /** Bytes that a stored response takes: content, header fields, key and bookkeeping. */
-export function storedBytes(key: CacheKey, object: StoredObject): number {
+function storedBytes(key: CacheKey, object: StoredObject): number {
   let bytes =
     ENTRY_OVERHEAD_BYTES + key.length + object.body.bytes + object.body.chunks.length * FIELD_OVERHEAD_BYTES;
   for (const [name, value] of object.fields) bytes += FIELD_OVERHEAD_BYTES + name.length + value.length;
@@ -25,15 +27,56 @@ export function storedBytes(key: CacheKey, object: StoredObject): number {
   return bytes;
 }
 
-export interface StoreCounters {
+interface StoreCounters {
   puts: number;
   evictions: number;
   /** Objects that did not fit and were not kept. */
   refused: number;
 }
 
+/**
+ * What a holder of a {@link StoredObject} keeps beside it, to see in one read whether the store still has exactly the
+ * variants that it had: any change under the key (stored, freshened, invalidated, purged, evicted) ends the cell for good.
+ */
+export interface EntryCell {
+  readonly isLive: boolean;
+}
+
+/** The cell as the store writes it: it leads back to the entry without the key's hash. */
+class LiveCell implements EntryCell {
+  isLive = true;
+  readonly entry: Entry;
+
+  constructor(entry: Entry) {
+    this.entry = entry;
+  }
+}
+
+/** All variants under one key. They stay and go together: a request for one of them keeps the others. */
+class Entry extends EvictionNode {
+  readonly key: CacheKey;
+  /** Oldest first, never empty while the store has the entry. */
+  objects: readonly StoredObject[];
+  /** Made when somebody asks for it: most entries are never hot. */
+  cell: LiveCell | undefined = undefined;
+
+  constructor(key: CacheKey, hash: number, bytes: number, objects: readonly StoredObject[]) {
+    super(hash, bytes);
+    this.key = key;
+    this.objects = objects;
+  }
+
+  /** Tells the holders of this entry's objects that they may be out of date. */
+  endCell(): void {
+    if (this.cell === undefined) return;
+    this.cell.isLive = false;
+    this.cell = undefined;
+  }
+}
+
 export class MemoryStore {
-  readonly #lru: LRUCache<CacheKey, readonly StoredObject[]>;
+  readonly #entries = new Map<CacheKey, Entry>();
+  readonly #policy: EvictionPolicy<Entry>;
   readonly #bytesMax: number;
   readonly counters: StoreCounters = { puts: 0, evictions: 0, refused: 0 };
   #objects = 0;
@@ -42,21 +85,12 @@ export class MemoryStore {
 
   constructor(bytesMax: number) {
     this.#bytesMax = bytesMax;
-    this.#lru = new LRUCache<CacheKey, readonly StoredObject[]>({
-      maxSize: bytesMax,
-      sizeCalculation: (objects, key) => objects.reduce((sum, object) => sum + storedBytes(key, object), 0),
-      dispose: (objects, key, reason) => {
-        this.#objects -= objects.length;
-        if (reason !== "evict") return;
-        this.counters.evictions += objects.length;
-        this.onEvicted?.(key, objects);
-      },
-    });
+    this.#policy = new LruPolicy(bytesMax, (entry) => this.#evicted(entry));
   }
 
   /** Bytes in use. */
   get bytes(): number {
-    return this.#lru.calculatedSize;
+    return this.#policy.bytes + this.#policy.overheadBytes;
   }
   /** Stored responses, each variant by itself. */
   get objects(): number {
@@ -69,30 +103,47 @@ export class MemoryStore {
 
   /** The variants under a key, oldest first; counts as a use. */
   lookup(key: CacheKey): readonly StoredObject[] {
-    return this.#lru.get(key) ?? NONE;
+    const entry = this.#entries.get(key);
+    if (entry === undefined) return NONE;
+    this.#policy.hit(entry);
+    return entry.objects;
   }
 
   /** The variants without counting as a use. */
   peek(key: CacheKey): readonly StoredObject[] {
-    return this.#lru.peek(key) ?? NONE;
+    return this.#entries.get(key)?.objects ?? NONE;
   }
 
-  /** Keeps an object; one of the same variant is replaced, and beyond VARIANTS_MAX the oldest goes. */
+  /** The cell of a key's present variants; undefined when there are none. Not a use. */
+  cellOf(key: CacheKey): EntryCell | undefined {
+    const entry = this.#entries.get(key);
+    return entry === undefined ? undefined : (entry.cell ??= new LiveCell(entry));
+  }
+
+  /** Counts a use of a cell's variants as `lookup` would, without looking at the key. False: the cell is no longer live. */
+  touch(cell: EntryCell): boolean {
+    if (!(cell instanceof LiveCell) || !cell.isLive) return false;
+    this.#policy.hit(cell.entry);
+    return true;
+  }
+
+  /** Keeps an object; one of the same variant is replaced, and beyond VARIANTS_MAX the oldest goes. False: it is not kept. */
   put(key: CacheKey, object: StoredObject): boolean {
     if (object.body.bytes > this.objectBytesMax) {
       this.counters.refused++;
       return false;
     }
-    const kept = (this.#lru.peek(key) ?? NONE).filter((other) => !isSameVariant(other, object));
-    this.#set(key, [...kept.slice(Math.max(0, kept.length - VARIANTS_MAX + 1)), object]);
-    this.counters.puts++;
-    return true;
+    const kept = this.peek(key).filter((other) => !isSameVariant(other, object));
+    const isKept = this.#set(key, [...kept.slice(Math.max(0, kept.length - VARIANTS_MAX + 1)), object]);
+    if (isKept) this.counters.puts++;
+    else this.counters.refused++;
+    return isKept;
   }
 
   /** Replaces one stored response by its freshened form, if it is still there. */
   replace(key: CacheKey, old: StoredObject, replacement: StoredObject): boolean {
-    const present = this.#lru.peek(key);
-    if (!present?.includes(old)) return false;
+    const present = this.peek(key);
+    if (!present.includes(old)) return false;
     this.#set(
       key,
       present.map((object) => (object === old ? replacement : object)),
@@ -102,19 +153,20 @@ export class MemoryStore {
 
   /** Changes every variant under a key; undefined drops one. Returns how many there were. */
   update(key: CacheKey, change: (object: StoredObject) => StoredObject | undefined): number {
-    const present = this.#lru.peek(key);
-    if (present === undefined) return 0;
-    this.#set(
-      key,
-      present.flatMap((object) => change(object) ?? []),
-    );
+    const present = this.peek(key);
+    if (present.length > 0)
+      this.#set(
+        key,
+        present.flatMap((object) => change(object) ?? []),
+      );
     return present.length;
   }
 
   /** Drops the variants that `isGone` names, whatever their key. Returns how many. Costs a walk over all keys. */
   sweep(isGone: (key: CacheKey, object: StoredObject) => boolean): number {
     let removed = 0;
-    for (const [key, objects] of Array.from(this.#lru.entries())) {
+    // A Map's iterator bears the deletion of the key that it stands on, and no key is added here.
+    for (const [key, { objects }] of this.#entries) {
       const kept = objects.filter((object) => !isGone(key, object));
       if (kept.length === objects.length) continue;
       removed += objects.length - kept.length;
@@ -123,16 +175,40 @@ export class MemoryStore {
     return removed;
   }
 
-  #set(key: CacheKey, objects: readonly StoredObject[]): void {
-    if (objects.length === 0) {
-      this.#lru.delete(key);
-      return;
+  /** Sets the variants under a key. False: the policy did not keep them. */
+  #set(key: CacheKey, objects: readonly StoredObject[]): boolean {
+    const present = this.#entries.get(key);
+    if (present === undefined) {
+      if (objects.length === 0) return true;
+      const entry = new Entry(key, xxh32(key), bytesOf(key, objects), objects);
+      this.#entries.set(key, entry);
+      this.#objects += objects.length;
+      return this.#policy.admit(entry);
     }
-    // A set that is larger than the store is dropped by the LRU without a word; count from what it kept.
-    this.#objects += objects.length;
-    this.#lru.set(key, objects);
-    if (!this.#lru.has(key)) this.#objects -= objects.length;
+    present.endCell();
+    this.#objects += objects.length - present.objects.length;
+    present.objects = objects;
+    if (objects.length === 0) {
+      this.#policy.remove(present);
+      this.#entries.delete(key);
+      return true;
+    }
+    return this.#policy.resize(present, bytesOf(key, objects));
+  }
+
+  #evicted(entry: Entry): void {
+    entry.endCell();
+    this.#entries.delete(entry.key);
+    this.#objects -= entry.objects.length;
+    this.counters.evictions += entry.objects.length;
+    this.onEvicted?.(entry.key, entry.objects);
   }
 }
 
 const NONE: readonly StoredObject[] = [];
+
+function bytesOf(key: CacheKey, objects: readonly StoredObject[]): number {
+  let bytes = 0;
+  for (const object of objects) bytes += storedBytes(key, object);
+  return bytes;
+}
