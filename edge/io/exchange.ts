@@ -5,10 +5,13 @@ import type { CacheStatus } from "../core/cache-status.ts";
 import type { Fields } from "../core/headers.ts";
 import type { RequestHead } from "../core/messages.ts";
 
+/** The protocol a request came by, as Via tells it (RFC 9110, section 7.6.3). */
+export type HttpVersion = "1.0" | "1.1" | "2";
+
 /** A request as it was received and checked; no object of a server library in it. */
 export interface Inbound {
   readonly head: RequestHead;
-  readonly httpVersion: "1.0" | "1.1";
+  readonly httpVersion: HttpVersion;
   readonly remoteAddress: string;
   /** Present when the request has content. */
   readonly body: Readable | undefined;

@@ -11,6 +11,7 @@ import type { RequestPolicy } from "../core/policy.ts";
 import type { PurgeIndex } from "../core/purge-index.ts";
 import { CONDITIONAL_FIELDS, validatingFields } from "../core/validation.ts";
 import { cacheStatusOf, type CollapseTable, type Fill, type FillOutcome } from "./collapse.ts";
+import type { HttpVersion } from "./exchange.ts";
 import type { Forwarded, Forwarder } from "./forwarder.ts";
 import type { StoredObject } from "./memory-store.ts";
 import type { EdgeMetrics } from "./metrics.ts";
@@ -21,7 +22,7 @@ import type { Hop } from "./routing.ts";
 export interface FillRequest {
   /** A GET; its own conditions and range are taken off, so that the whole object comes. */
   readonly head: RequestHead;
-  readonly httpVersion: "1.0" | "1.1";
+  readonly httpVersion: HttpVersion;
   readonly clientAddress: string | undefined;
   readonly requestId: string;
   readonly key: CacheKey;

@@ -6,13 +6,14 @@ import type { EdgeSettings } from "../config.ts";
 import { endToEndFields, isConnectionField, type Field, type Fields, fieldValue } from "../core/headers.ts";
 import { appendLoop, appendVia } from "../core/loops.ts";
 import type { ExchangeTimes, RequestHead, ResponseHead } from "../core/messages.ts";
+import type { HttpVersion } from "./exchange.ts";
 import type { EdgeMetrics } from "./metrics.ts";
 import type { Hop } from "./routing.ts";
 import type { Upstream } from "./upstream.ts";
 
 export interface ForwardRequest {
   readonly head: RequestHead;
-  readonly httpVersion: "1.0" | "1.1";
+  readonly httpVersion: HttpVersion;
   /** Address of the client, for X-Forwarded-For; undefined when a peer has stated it already. */
   readonly clientAddress: string | undefined;
   readonly requestId: string;

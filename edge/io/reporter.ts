@@ -7,7 +7,7 @@ import type { ControlClient, DocumentKeeper } from "#control";
 import { fieldValue } from "../core/headers.ts";
 import type { Edge } from "./edge.ts";
 import type { Answer, Outcome } from "./exchange.ts";
-import type { ServedRequest } from "./server.ts";
+import type { ServedRequest } from "./dispatch.ts";
 import type { Upstream } from "./upstream.ts";
 
 /** From one report to the next, ms. */

@@ -1,14 +1,7 @@
 /** Writes an answer to a node:http response: framing made here, back-pressure kept, stalled readers given up. */
 import type { ServerResponse } from "node:http";
+import type { WriteResult } from "./dispatch.ts";
 import type { Answer } from "./exchange.ts";
-
-/** How writing ended. */
-export interface WriteResult {
-  readonly bytesDown: number;
-  /** `complete`; `client-gone`; `broken-off`: the content failed half-way and the connection was cut, so that no client
-   * takes the part for the whole; `stalled`: the client read nothing for too long. */
-  readonly end: "complete" | "client-gone" | "broken-off" | "stalled";
-}
 
 /** The status line and header section. No framing field of upstream is in `answer.fields`: it was removed on arrival. */
 function writeHead(response: ServerResponse, answer: Answer, method: string, isClosing: boolean): void {

@@ -1,38 +1,15 @@
 /** The HTTP/1.1 server: limits, strict checks, who is a peer, admin or property, and the record of each request. */
-import { randomBytes } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import { type Clock, IsochroneError, type ServerId } from "#kit";
-import { type Logger, listenErrorHint } from "#kit/io";
-import type { PeerVerifier } from "#transport";
-import type { EdgeSettings } from "../config.ts";
-import { fieldLines, type Fields } from "../core/headers.ts";
-import { type Answer, type AnswerRecord, type HopFields, type Inbound, textAnswer } from "./exchange.ts";
-import type { EdgeMetrics } from "./metrics.ts";
+import { IsochroneError } from "#kit";
+import { listenErrorHint } from "#kit/io";
+import { Dispatcher, type DispatcherOptions, ownAnswer } from "./dispatch.ts";
+import type { Inbound } from "./exchange.ts";
 import { type CheckedRequest, checkRequest, fieldsOf } from "./request-check.ts";
-import { type WriteResult, writeAnswer } from "./response-writer.ts";
+import { writeAnswer } from "./response-writer.ts";
 
-/** A request that was answered, for the access record. */
-export interface ServedRequest {
-  readonly inbound: Inbound;
-  readonly answer: Answer;
-  readonly result: WriteResult;
-  readonly durationMs: number;
-  /** Until the answer could begin, ms. */
-  readonly ttfbMs: number;
-}
-
-export interface EdgeServerOptions {
-  readonly handle: (inbound: Inbound) => Promise<Answer>;
-  /** Answers a request for the server itself; undefined when `host` is not the server's own. */
-  readonly admin: ((inbound: Inbound, host: string) => Promise<Answer> | undefined) | undefined;
-  readonly verifier: PeerVerifier | undefined;
-  readonly settings: EdgeSettings;
-  readonly clock: Clock;
-  readonly metrics: EdgeMetrics;
-  readonly logger: Logger;
-  readonly onServed: ((served: ServedRequest) => void) | undefined;
+export interface EdgeServerOptions extends DispatcherOptions {
   /** Host of HTTP/1.0 requests that state none; undefined: they are refused. */
   readonly hostWhenAbsent?: string | undefined;
 }
@@ -40,19 +17,17 @@ export interface EdgeServerOptions {
 /** How long a drain waits for the rest of a connection's first head, ms. */
 const DRAIN_HEAD_MS = 1_000;
 
-const NOT_A_PEER: HopFields = { tier: undefined, isOwner: false };
-
 export class EdgeServer {
   readonly #options: EdgeServerOptions;
   readonly #server: Server;
-  #active = 0;
+  readonly #dispatcher: Dispatcher;
   #isDraining = false;
   /** Connections on which no request was begun to be answered yet: browsers open them ahead of need. */
   readonly #silent = new Set<Socket>();
-  #onIdle: (() => void) | undefined;
 
   constructor(options: EdgeServerOptions) {
     this.#options = options;
+    this.#dispatcher = new Dispatcher(options);
     const { settings } = options;
     this.#server = createServer(
       {
@@ -87,7 +62,7 @@ export class EdgeServer {
   }
 
   get active(): number {
-    return this.#active;
+    return this.#dispatcher.active;
   }
   get isDraining(): boolean {
     return this.#isDraining;
@@ -132,20 +107,14 @@ export class EdgeServer {
     }, DRAIN_HEAD_MS);
     let timer: NodeJS.Timeout | undefined;
     await Promise.race([
-      Promise.all([
-        closed,
-        new Promise<void>((resolve) => {
-          if (this.#active === 0) resolve();
-          else this.#onIdle = resolve;
-        }),
-      ]),
+      Promise.all([closed, this.#dispatcher.idle()]),
       new Promise<void>((resolve) => {
         timer = setTimeout(resolve, drainTimeoutMs);
       }),
     ]);
     clearTimeout(timer);
     clearTimeout(headTimer);
-    const cut = this.#active;
+    const cut = this.active;
     this.#server.closeAllConnections();
     return cut;
   }
@@ -154,7 +123,8 @@ export class EdgeServer {
     const { settings, metrics, clock } = this.#options;
     const startedAt = clock.monotonic();
     this.#silent.delete(request.socket);
-    this.#active++;
+    this.#dispatcher.begin();
+    let isEnded = false;
     try {
       const fields = fieldsOf(request.rawHeaders);
       const method = request.method ?? "";
@@ -169,18 +139,13 @@ export class EdgeServer {
       if ("refusedStatus" in checked) {
         metrics.refused(checked.reason);
         // What follows on this connection cannot be trusted to begin where it seems to.
-        const answer = own(checked.refusedStatus, `Refused: ${checked.message}.\n`);
+        const answer = ownAnswer(checked.refusedStatus, `Refused: ${checked.message}.\n`);
         await writeAnswer(response, answer, method, true, settings.writeStallMs);
         request.resume();
         return;
       }
-      if (this.#active > settings.activeRequestsMax) {
-        metrics.refused("overload");
-        const answer = own(503, "This server is at its limit of requests.\n", [["Retry-After", "1"]]);
-        await writeAnswer(response, answer, method, this.#isDraining, settings.writeStallMs);
-        return;
-      }
       await this.#answer(request, response, checked, startedAt);
+      isEnded = true;
     } catch (error) {
       // A fault of our own. The client gets an answer or a cut connection, never silence.
       this.#options.logger.error("request-failed", { error });
@@ -188,17 +153,14 @@ export class EdgeServer {
       else
         await writeAnswer(
           response,
-          own(500, "Internal fault.\n"),
+          ownAnswer(500, "Internal fault.\n"),
           request.method ?? "",
           true,
           settings.writeStallMs,
         );
     } finally {
-      this.#active--;
-      if (this.#isDraining) {
-        this.#server.closeIdleConnections();
-        if (this.#active === 0) this.#onIdle?.();
-      }
+      if (!isEnded) this.#dispatcher.abandon();
+      if (this.#isDraining) this.#server.closeIdleConnections();
     }
   }
 
@@ -208,55 +170,27 @@ export class EdgeServer {
     checked: CheckedRequest,
     startedAt: Inbound["startedAt"],
   ): Promise<void> {
-    const { clock, metrics, settings } = this.#options;
+    const { clock, settings } = this.#options;
     const aborter = new AbortController();
     response.once("close", () => {
       if (!response.writableFinished) aborter.abort();
     });
-    const peer = this.#peerOf(checked, request.url ?? "");
-    const isPlainRead = checked.method === "GET" || checked.method === "HEAD";
-    // Content of a GET has no meaning (RFC 9110, section 9.3.1) and is no part of the key: it goes no further.
-    const hasBody = checked.hasContent && !isPlainRead;
-    const inbound: Inbound = {
-      head: {
-        method: checked.method,
-        scheme: peer !== undefined && forwardedScheme(checked.fields) === "https" ? "https" : "http",
-        host: checked.host,
-        target: checked.target,
-        fields: peer === undefined ? withoutInternal(checked.fields) : checked.fields,
-      },
+    const inbound = this.#dispatcher.inbound({
+      checked,
+      path: request.url ?? "",
       httpVersion: request.httpVersion === "1.0" ? "1.0" : "1.1",
+      isTls: false,
       remoteAddress: request.socket.remoteAddress ?? "unknown",
-      body: hasBody ? request : undefined,
-      bodyBytes: isPlainRead ? undefined : checked.bodyBytes,
+      body: request,
       signal: aborter.signal,
-      peer,
-      hop: peer === undefined ? NOT_A_PEER : hopFieldsOf(checked.fields),
-      requestId:
-        (peer === undefined ? undefined : requestIdOf(checked.fields)) ??
-        randomBytes(9).toString("base64url"),
-      receivedAt: clock.epoch(),
       startedAt,
-    };
-    const answer = await (this.#options.admin?.(inbound, checked.host) ?? this.#options.handle(inbound));
+    });
+    const answer = await this.#dispatcher.answer(inbound, checked.host);
     const ttfbMs = clock.monotonic() - startedAt;
-    const isClosing = this.#isDraining || (hasBody && !request.complete && answer.status >= 400);
+    const isBodyLeft = inbound.body !== undefined && !request.complete;
+    const isClosing = this.#isDraining || (isBodyLeft && answer.status >= 400);
     const result = await writeAnswer(response, answer, checked.method, isClosing, settings.writeStallMs);
-    const durationMs = clock.monotonic() - startedAt;
-    metrics.request(answer.record.outcome, answer.status, durationMs / 1_000, result.bytesDown);
-    if (answer.record.outcome !== "admin")
-      this.#options.onServed?.({ inbound, answer, result, durationMs, ttfbMs });
-  }
-
-  #peerOf(checked: CheckedRequest, path: string): ServerId | undefined {
-    const { verifier } = this.#options;
-    if (verifier === undefined) return undefined;
-    const lines = fieldLines(checked.fields, "isochrone-peer");
-    if (lines.length !== 1) return undefined;
-    const verdict = verifier.verify(lines[0], { method: checked.method, host: checked.hostAsSent, path });
-    if (verdict.isProven) return verdict.serverId;
-    this.#options.logger.debug("peer-not-proven", { reason: verdict.reason });
-    return undefined;
+    this.#dispatcher.end(inbound, answer, result, ttfbMs);
   }
 
   #malformed(error: NodeJS.ErrnoException, socket: Duplex): void {
@@ -282,39 +216,4 @@ function refuseRaw(socket: Duplex | Socket, status: string): void {
   const timer = setTimeout(() => socket.destroy(), 1_000);
   timer.unref();
   socket.once("close", () => clearTimeout(timer));
-}
-
-function own(status: number, text: string, fields: Fields = []): Answer {
-  const record: AnswerRecord = {
-    outcome: "refused",
-    status: undefined,
-    propertyId: undefined,
-    upstream: undefined,
-  };
-  return textAnswer(status, text, record, fields);
-}
-
-/** Isochrone-* fields count only from proven peers; nobody else's are seen by anything behind this line. */
-function withoutInternal(fields: Fields): Fields {
-  return fields.some(([name]) => isInternal(name)) ? fields.filter(([name]) => !isInternal(name)) : fields;
-}
-
-const isInternal = (name: string): boolean =>
-  name.length > 10 && name.slice(0, 10).toLowerCase() === "isochrone-";
-
-function hopFieldsOf(fields: Fields): HopFields {
-  const tier = fieldLines(fields, "isochrone-tier")[0];
-  return {
-    tier: tier !== undefined && /^[0-9]$/.test(tier) ? Number(tier) : 0,
-    isOwner: fieldLines(fields, "isochrone-owner")[0] === "1",
-  };
-}
-
-function requestIdOf(fields: Fields): string | undefined {
-  const value = fieldLines(fields, "isochrone-request-id")[0];
-  return value !== undefined && /^[A-Za-z0-9_-]{8,64}$/.test(value) ? value : undefined;
-}
-
-function forwardedScheme(fields: Fields): string | undefined {
-  return fieldLines(fields, "x-forwarded-proto")[0];
 }
