@@ -288,5 +288,6 @@ function storedHead(
     generation,
     tags: tagsOf(response.fields),
     isInvalidated: false,
+    sliced: null,
   };
 }

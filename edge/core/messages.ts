@@ -29,6 +29,22 @@ export interface ExchangeTimes {
   readonly responseTime: EpochMs;
 }
 
+/**
+ * Content that is kept in slices, each under a key of its own (core/slices.ts): the stored response is then their head and
+ * has no content itself.
+ */
+interface SlicedContent {
+  /** Complete length of the representation, bytes. */
+  readonly totalBytes: number;
+  /** Length of each slice but the last, bytes: as it was when the head was stored, whatever the setting is now. */
+  readonly sliceBytes: number;
+  /**
+   * The strong validator that ties the slices together (RFC 9110, sections 8.8.1 and 15.3.7.3): an entity tag with its quotes,
+   * or a Last-Modified date as it was received.
+   */
+  readonly validator: string;
+}
+
 /** A stored response without its content (RFC 9111, section 3). Immutable: freshening makes a new one. */
 export interface StoredHead extends ResponseHead, ExchangeTimes {
   /** Field names that Vary nominates, lower case, sorted, unique (RFC 9111, section 4.1). */
@@ -41,4 +57,6 @@ export interface StoredHead extends ResponseHead, ExchangeTimes {
   readonly tags: readonly string[];
   /** Set by an unsafe request to the same URI (RFC 9111, section 4.4): must be validated before reuse. */
   readonly isInvalidated: boolean;
+  /** Null: the content is whole, with the stored response. */
+  readonly sliced: SlicedContent | null;
 }

@@ -48,6 +48,13 @@ const headSchema = object({
   generation: integer(),
   tags: array(text(256), { max: 1_000 }),
   isInvalidated: boolean(),
+  sliced: nullable(
+    object({
+      totalBytes: integer({ min: 1 }),
+      sliceBytes: integer({ min: 1 }),
+      validator: text(1_024),
+    }),
+  ),
   bodyBytes: integer(),
   bodyCrc32: integer(),
 });

@@ -15,6 +15,7 @@ function stored(bytes: number, language?: string): StoredObject {
     generation: 0,
     tags: [],
     isInvalidated: false,
+    sliced: null,
     body: ObjectBody.of([new Uint8Array(bytes)]),
   };
 }

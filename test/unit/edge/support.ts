@@ -39,6 +39,7 @@ export function stored(
     generation: 0,
     tags: [],
     isInvalidated: false,
+    sliced: null,
     ...more,
   };
 }
