@@ -4,6 +4,7 @@ import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { IsochroneError } from "#kit";
 import { listenErrorHint } from "#kit/io";
+import { ConnectionGuard } from "./connection-guard.ts";
 import { Dispatcher, type DispatcherOptions, ownAnswer } from "./dispatch.ts";
 import type { Inbound } from "./exchange.ts";
 import { type CheckedRequest, checkRequest, fieldsOf } from "./request-check.ts";
@@ -21,6 +22,7 @@ export class EdgeServer {
   readonly #options: EdgeServerOptions;
   readonly #server: Server;
   readonly #dispatcher: Dispatcher;
+  readonly #guard = new ConnectionGuard();
   #isDraining = false;
   /** Connections on which no request was begun to be answered yet: browsers open them ahead of need. */
   readonly #silent = new Set<Socket>();
@@ -47,7 +49,11 @@ export class EdgeServer {
     this.#server.maxHeadersCount = 0;
     this.#server.maxConnections = settings.connectionsMax;
     this.#server.on("clientError", (error: NodeJS.ErrnoException, socket) => this.#malformed(error, socket));
-    this.#server.on("checkExpectation", (_request, response: ServerResponse) => {
+    this.#server.on("checkExpectation", (request: IncomingMessage, response: ServerResponse) => {
+      const { socket } = request;
+      if (!this.#guard.begin(socket, request, response)) return;
+      this.#guard.refuse(socket);
+      response.once("close", () => this.#guard.end(socket));
       options.metrics.refused("expectation");
       response.writeHead(417, { Connection: "close", "Content-Length": "0" }).end();
     });
@@ -57,7 +63,7 @@ export class EdgeServer {
     });
     this.#server.on("connect", (_request, socket) => {
       options.metrics.refused("method");
-      refuseRaw(socket, "405 Method Not Allowed");
+      this.#guard.malformed(socket, "405 Method Not Allowed");
     });
   }
 
@@ -120,9 +126,12 @@ export class EdgeServer {
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    // Node takes the socket off a request that has ended.
+    const { socket } = request;
+    if (!this.#guard.begin(socket, request, response)) return;
     const { settings, metrics, clock } = this.#options;
     const startedAt = clock.monotonic();
-    this.#silent.delete(request.socket);
+    this.#silent.delete(socket);
     this.#dispatcher.begin();
     let isEnded = false;
     try {
@@ -138,7 +147,7 @@ export class EdgeServer {
       );
       if ("refusedStatus" in checked) {
         metrics.refused(checked.reason);
-        // What follows on this connection cannot be trusted to begin where it seems to.
+        this.#guard.refuse(socket);
         const answer = ownAnswer(checked.refusedStatus, `Refused: ${checked.message}.\n`);
         await writeAnswer(response, answer, method, true, settings.writeStallMs);
         request.resume();
@@ -159,6 +168,7 @@ export class EdgeServer {
           settings.writeStallMs,
         );
     } finally {
+      this.#guard.end(socket);
       if (!isEnded) this.#dispatcher.abandon();
       if (this.#isDraining) this.#server.closeIdleConnections();
     }
@@ -205,15 +215,6 @@ export class EdgeServer {
         : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
           ? "408 Request Timeout"
           : "400 Bad Request";
-    refuseRaw(socket, status);
+    this.#guard.malformed(socket, status);
   }
-}
-
-/** A last word on a connection whose requests cannot be told apart any more. */
-function refuseRaw(socket: Duplex | Socket, status: string): void {
-  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
-  // An attacker that never reads must not keep the socket.
-  const timer = setTimeout(() => socket.destroy(), 1_000);
-  timer.unref();
-  socket.once("close", () => clearTimeout(timer));
 }
