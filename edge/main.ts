@@ -1,5 +1,6 @@
 /** `isochrone edge`: the process. Flags, signals, exit codes; everything else is in io/. */
 import cluster from "node:cluster";
+import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { AggregatorRegistry } from "prom-client";
@@ -10,7 +11,14 @@ import { edgeDefaults, type EdgeSettings } from "./config.ts";
 import { startAlone } from "./io/alone.ts";
 import { EdgeMetrics } from "./io/metrics.ts";
 import { startNode } from "./io/node.ts";
-import { startWorkers, WORKER_NUMBER_VARIABLE, WORKER_PORT_VARIABLE } from "./io/workers.ts";
+import type { TlsOptions } from "./io/tls/serve-tls.ts";
+import {
+  sharedTlsPort,
+  startWorkers,
+  takeTicketSecret,
+  WORKER_NUMBER_VARIABLE,
+  WORKER_PORT_VARIABLE,
+} from "./io/workers.ts";
 
 const HELP = `Usage: isochrone edge --listen ADDRESS:PORT --origin URL [options]
        isochrone edge --listen ADDRESS:PORT --node SERVER --control URL --state DIR
@@ -26,6 +34,12 @@ Alone:
   --disk-size SIZE     disk store, such as 10GiB (default)
   --workers N          processes that share the port, 1..64 (default 1)
   --admin ADDRESS:PORT health and metrics: /livez /readyz /metrics
+  --tls-listen ADDRESS:PORT  speak TLS there too
+  --tls-certificate FILE     chain in PEM, the server's own certificate first; with --tls-key, once for each certificate.
+                             Read again when changed and at SIGHUP. The first is the default
+  --tls-key FILE             its private key in PEM
+  --tls-unknown-name WORD    clients that name no server we have a certificate of: default (get the first one;
+                             default) or refuse (get an alert)
 Node:
   --node SERVER        the server's id in the topology
   --control URL        the control process; may be away: documents are kept in DIR
@@ -138,6 +152,10 @@ function parse(argv: readonly string[]) {
         "disk-size": { type: "string" },
         workers: { type: "string" },
         admin: { type: "string" },
+        "tls-listen": { type: "string" },
+        "tls-certificate": { type: "string", multiple: true },
+        "tls-key": { type: "string", multiple: true },
+        "tls-unknown-name": { type: "string" },
         node: { type: "string" },
         control: { type: "string" },
         state: { type: "string" },
@@ -151,6 +169,39 @@ function parse(argv: readonly string[]) {
 
 type Flags = ReturnType<typeof parse>["values"];
 
+/** @param port that the workers share; undefined: the flag's own */
+function tlsOf(flags: Flags, ticketSecret: Uint8Array, port?: number): TlsOptions | undefined {
+  const certificates = flags["tls-certificate"] ?? [];
+  const keys = flags["tls-key"] ?? [];
+  const unknownName = flags["tls-unknown-name"] ?? "default";
+  if (flags["tls-listen"] === undefined) {
+    if (certificates.length + keys.length > 0 || flags["tls-unknown-name"] !== undefined)
+      throw new UsageError("--tls-certificate, --tls-key and --tls-unknown-name need --tls-listen");
+    return undefined;
+  }
+  const listen = endpointOf("tls-listen", flags["tls-listen"]);
+  if (certificates.length === 0 || certificates.length !== keys.length)
+    throw new UsageError(
+      `--tls-listen needs as many --tls-certificate as --tls-key, at least one; got ${certificates.length} and ${keys.length}`,
+    );
+  if (unknownName !== "default" && unknownName !== "refuse")
+    throw new UsageError(
+      `--tls-unknown-name: got ${JSON.stringify(unknownName)}, expected default or refuse`,
+    );
+  return {
+    host: listen.host,
+    port: port ?? listen.port,
+    pairs: certificates.map((certificateFile, index) => ({ certificateFile, keyFile: keys[index] ?? "" })),
+    unknownName,
+    ticketSecret,
+  };
+}
+
+/** At SIGHUP certificate files are looked at; without TLS it means nothing, and ends nothing. */
+function reloadAtHangUp(reload: (() => void) | undefined): void {
+  process.on("SIGHUP", () => reload?.());
+}
+
 async function runAlone(flags: Flags, listen: Endpoint, settings: EdgeSettings): Promise<number> {
   const origin = originOf(flags.origin ?? "");
   const workers = Number(flags.workers ?? "1");
@@ -163,16 +214,23 @@ async function runAlone(flags: Flags, listen: Endpoint, settings: EdgeSettings):
   const signal = untilSignal();
   const at = (endpoint: Endpoint, port: number) =>
     `http://${endpoint.host.includes(":") ? `[${endpoint.host}]` : endpoint.host}:${port}`;
-  const ready = (port: number, adminPort: number | undefined): void => {
-    const more = adminPort === undefined || admin === undefined ? "" : ` admin ${at(admin, adminPort)}`;
+  const ticketSecret = randomBytes(32);
+  const tls = tlsOf(flags, ticketSecret);
+  const ready = (port: number, adminPort: number | undefined, tlsPort: number | undefined): void => {
+    const more =
+      (tlsPort === undefined || tls === undefined
+        ? ""
+        : ` tls ${at(tls, tlsPort).replace("http", "https")}`) +
+      (adminPort === undefined || admin === undefined ? "" : ` admin ${at(admin, adminPort)}`);
     process.stdout.write(
       `ready edge ${at(listen, port)} origin ${origin.scheme}://${origin.host}:${origin.port}${more}\n`,
     );
   };
   if (cluster.isWorker) return await runWorker(flags, listen, settings, origin, workers, signal);
   if (workers > 1) {
-    const running = await startWorkers({ ...listen, count: workers, admin, settings, logger });
-    ready(running.port, running.adminPort);
+    const running = await startWorkers({ ...listen, count: workers, admin, settings, logger, tls });
+    reloadAtHangUp(running.reload);
+    ready(running.port, running.adminPort, running.tlsPort);
     await signal;
     await running.stop();
     return 0;
@@ -185,8 +243,10 @@ async function runAlone(flags: Flags, listen: Endpoint, settings: EdgeSettings):
     logger,
     isShared: false,
     diskDirectory: flags.disk,
+    tls,
   });
-  ready(running.port, running.adminPort);
+  reloadAtHangUp(running.reload);
+  ready(running.port, running.adminPort, running.tlsPort);
   await signal;
   await running.stop();
   return 0;
@@ -219,7 +279,9 @@ async function runWorker(
     isShared: true,
     diskDirectory: flags.disk === undefined ? undefined : join(flags.disk, `worker-${number}`),
     metrics,
+    tls: tlsOf(flags, takeTicketSecret(), sharedTlsPort()),
   });
+  reloadAtHangUp(running.reload);
   process.send?.({ type: "ready" });
   // A primary that is gone replaces nobody: a worker does not outlive it.
   process.once("disconnect", () => process.emit("SIGTERM"));
@@ -235,7 +297,16 @@ async function runNode(
   listen: Endpoint,
   settings: EdgeSettings,
 ): Promise<number> {
-  for (const flag of ["disk", "disk-size", "workers", "admin"] as const)
+  for (const flag of [
+    "disk",
+    "disk-size",
+    "workers",
+    "admin",
+    "tls-listen",
+    "tls-certificate",
+    "tls-key",
+    "tls-unknown-name",
+  ] as const)
     if (flags[flag] !== undefined)
       throw new UsageError(`--${flag} belongs to --origin; a node does not take it`);
   if (flags.control === undefined || flags.state === undefined)

@@ -10,6 +10,7 @@ import { Edge } from "./edge.ts";
 import type { EdgeMetrics } from "./metrics.ts";
 import { AloneRouting } from "./routing.ts";
 import { EdgeServer } from "./server.ts";
+import { serveTls, type TlsOptions } from "./tls/serve-tls.ts";
 
 export interface AloneOptions {
   readonly host: string;
@@ -20,6 +21,8 @@ export interface AloneOptions {
   /** Where health and metrics are served; undefined: nowhere, since any host on the main port belongs to the origin. */
   readonly admin: { readonly host: string; readonly port: number } | undefined;
   readonly logger: Logger;
+  /** Where TLS is spoken too; undefined: nowhere. */
+  readonly tls?: TlsOptions | undefined;
   /** Whether several workers share the port. */
   readonly isShared: boolean;
   readonly metrics?: EdgeMetrics | undefined;
@@ -28,6 +31,9 @@ export interface AloneOptions {
 export interface RunningEdge {
   readonly port: number;
   readonly adminPort: number | undefined;
+  readonly tlsPort?: number | undefined;
+  /** Looks at the certificate files now. */
+  readonly reload?: (() => void) | undefined;
   /** Drains and ends everything. Resolves with the number of requests that had to be cut. */
   readonly stop: () => Promise<number>;
 }
@@ -99,12 +105,23 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
     await edge.open();
     transport.start();
     const port = await server.listen(options.host, options.port, options.isShared);
+    const tlsPort =
+      options.tls &&
+      (await serveTls({
+        ...options.tls,
+        ...common,
+        isShared: options.isShared,
+        onHttp1: (socket) => server.accept(socket),
+      }));
     const adminPort = options.admin && (await adminServer?.listen(options.admin.host, options.admin.port));
     return {
       port,
       adminPort,
+      tlsPort: tlsPort?.port,
+      reload: tlsPort?.reload,
       stop: async () => {
         isDraining = true;
+        tlsPort?.close();
         const cut = await server.drain();
         await edge.close();
         await transport.close();

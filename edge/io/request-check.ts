@@ -54,6 +54,7 @@ export function checkRequest(
   httpVersion: string,
   fields: Fields,
   settings: EdgeSettings,
+  scheme: "http" | "https",
   hostWhenAbsent?: string,
 ): CheckedRequest | RefusedRequest {
   if (fields.length > settings.headerFieldsMax)
@@ -91,7 +92,7 @@ export function checkRequest(
   return {
     method,
     hostAsSent: authority,
-    host: canonicalHost(authority.replace(/\.(?=:|$)/, ""), "http"),
+    host: canonicalHost(authority.replace(/\.(?=:|$)/, ""), scheme),
     target: uriTarget(target),
     fields,
     ...framing,

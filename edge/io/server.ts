@@ -2,6 +2,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import type { TLSSocket } from "node:tls";
 import { IsochroneError } from "#kit";
 import { listenErrorHint } from "#kit/io";
 import { ConnectionGuard } from "./connection-guard.ts";
@@ -74,6 +75,11 @@ export class EdgeServer {
     return this.#isDraining;
   }
 
+  /** Takes a connection that somebody else has accepted: after a TLS handshake. */
+  accept(socket: Socket): void {
+    this.#server.emit("connection", socket);
+  }
+
   /** Listens and resolves with the port. Rejects with IsochroneError that says what to do. */
   async listen(host: string, port: number, isShared = false): Promise<number> {
     return await new Promise((resolve, reject) => {
@@ -143,6 +149,7 @@ export class EdgeServer {
         request.httpVersion,
         fields,
         settings,
+        isTls(request.socket) ? "https" : "http",
         this.#options.hostWhenAbsent,
       );
       if ("refusedStatus" in checked) {
@@ -189,7 +196,7 @@ export class EdgeServer {
       checked,
       path: request.url ?? "",
       httpVersion: request.httpVersion === "1.0" ? "1.0" : "1.1",
-      isTls: false,
+      isTls: isTls(request.socket),
       remoteAddress: request.socket.remoteAddress ?? "unknown",
       body: request,
       signal: aborter.signal,
@@ -217,4 +224,8 @@ export class EdgeServer {
           : "400 Bad Request";
     this.#guard.malformed(socket, status);
   }
+}
+
+function isTls(socket: Socket): boolean {
+  return (socket as Partial<TLSSocket>).encrypted === true;
 }

@@ -8,11 +8,29 @@ import type { EdgeSettings } from "../config.ts";
 import { Admin } from "./admin.ts";
 import { EdgeMetrics } from "./metrics.ts";
 import { EdgeServer } from "./server.ts";
+import type { TlsOptions } from "./tls/serve-tls.ts";
 
 /** The port that workers share, for those that the primary started with port 0. */
 export const WORKER_PORT_VARIABLE = "ISOCHRONE_EDGE_WORKER_PORT";
 /** Number of the worker, for its part of the disk store. */
 export const WORKER_NUMBER_VARIABLE = "ISOCHRONE_EDGE_WORKER_NUMBER";
+
+/** The TLS port that workers share, and the secret of their session tickets in hexadecimal digits. */
+const WORKER_TLS_PORT_VARIABLE = "ISOCHRONE_EDGE_WORKER_TLS_PORT";
+const WORKER_TICKET_SECRET_VARIABLE = "ISOCHRONE_EDGE_WORKER_TICKET_SECRET";
+
+/** In a worker: the TLS port that the primary has reserved; undefined without TLS. */
+export function sharedTlsPort(): number | undefined {
+  const text = process.env[WORKER_TLS_PORT_VARIABLE];
+  return text === undefined ? undefined : Number(text);
+}
+
+/** In a worker: the primary's ticket secret, which then stands in the environment no more. */
+export function takeTicketSecret(): Uint8Array {
+  const text = process.env[WORKER_TICKET_SECRET_VARIABLE] ?? "";
+  delete process.env[WORKER_TICKET_SECRET_VARIABLE];
+  return Buffer.from(text, "hex");
+}
 
 /** Back-off before a worker that died is replaced, ms: at once the first time, then doubling while it keeps dying. */
 const RESTART_MIN_MS = 10;
@@ -25,6 +43,7 @@ export interface WorkersOptions {
   readonly port: number;
   readonly count: number;
   readonly admin: { readonly host: string; readonly port: number } | undefined;
+  readonly tls: TlsOptions | undefined;
   readonly settings: EdgeSettings;
   readonly logger: Logger;
 }
@@ -32,6 +51,9 @@ export interface WorkersOptions {
 export interface RunningWorkers {
   readonly port: number;
   readonly adminPort: number | undefined;
+  readonly tlsPort: number | undefined;
+  /** Has every worker look at its certificate files. */
+  readonly reload: () => void;
   readonly stop: () => Promise<void>;
 }
 
@@ -64,6 +86,7 @@ async function reserve(host: string, port: number): Promise<number> {
 export async function startWorkers(options: WorkersOptions): Promise<RunningWorkers> {
   const { logger, settings } = options;
   const port = await reserve(options.host, options.port);
+  const tlsPort = options.tls && (await reserve(options.tls.host, options.tls.port));
   let isStopping = false;
   const backOff = new Map<number, number>();
   const fork = (number: number): Worker => {
@@ -71,6 +94,10 @@ export async function startWorkers(options: WorkersOptions): Promise<RunningWork
     const worker = cluster.fork({
       [WORKER_PORT_VARIABLE]: String(port),
       [WORKER_NUMBER_VARIABLE]: String(number),
+      ...(options.tls !== undefined && {
+        [WORKER_TLS_PORT_VARIABLE]: String(tlsPort),
+        [WORKER_TICKET_SECRET_VARIABLE]: Buffer.from(options.tls.ticketSecret).toString("hex"),
+      }),
     });
     worker.once("exit", (code, signal) => {
       if (isStopping) return;
@@ -114,6 +141,10 @@ export async function startWorkers(options: WorkersOptions): Promise<RunningWork
   return {
     port,
     adminPort,
+    tlsPort,
+    reload: () => {
+      for (const worker of Object.values(cluster.workers ?? {})) worker?.process.kill("SIGHUP");
+    },
     stop: async () => {
       isStopping = true;
       const workers = Object.values(cluster.workers ?? {}).filter((worker) => worker !== undefined);
