@@ -6,48 +6,19 @@ import { trafficServer } from "./peers/traffic-server.ts";
 import { varnish } from "./peers/varnish.ts";
 import { measure, type Workload } from "./tools/measure.ts";
 import { benchOptions, publish } from "./tools/options.ts";
-import { ENTITY_TAG, startOrigin } from "./tools/origin.ts";
+import { startOrigin } from "./tools/origin.ts";
+import { hitWorkload, KIBIBYTE, notModifiedWorkload, zipfWorkload } from "./tools/workloads.ts";
 
 export const summary = "cache hits, HTTP/1.1 keep-alive: 0 KiB to 1 MiB, 10,000 URLs by Zipf; one worker";
 
-const KIBIBYTE = 1024;
-const ZIPF_URLS = 10_000;
-
-function hit(
-  name: string,
-  note: string,
-  bytes: number,
-  connections: number,
-  more: Partial<Workload["load"]> = {},
-) {
-  const isConditional = more.headers !== undefined;
-  return {
-    name,
-    note,
-    load: {
-      scheme: "http",
-      protocol: "http/1.1",
-      connections,
-      paths: [`/cached/${bytes}/object`],
-      headers: {},
-      ...more,
-    },
-    expected: { status: isConditional ? 304 : 200, bodyBytes: isConditional ? 0 : bytes, isHit: true },
-  } satisfies Workload;
-}
-
 const WORKLOADS: readonly Workload[] = [
-  hit("1KiB-c32", "1 KiB, 32 connections", KIBIBYTE, 32),
-  hit("1KiB-c256", "1 KiB, 256 connections", KIBIBYTE, 256),
-  hit("304-c32", "If-None-Match that matches: 304 without body, 32 connections", KIBIBYTE, 32, {
-    headers: { "If-None-Match": ENTITY_TAG },
-  }),
-  hit("10KiB-c32", "10 KiB, 32 connections", 10 * KIBIBYTE, 32),
-  hit("100KiB-c32", "100 KiB, 32 connections", 100 * KIBIBYTE, 32),
-  hit("1MiB-c32", "1 MiB, 32 connections", 1024 * KIBIBYTE, 32),
-  hit("zipf-c32", "1 KiB, 10,000 URLs by a Zipf law of exponent 0.9, 32 connections", KIBIBYTE, 32, {
-    paths: Array.from({ length: ZIPF_URLS }, (_, index) => `/cached/${KIBIBYTE}/object-${index}`),
-  }),
+  hitWorkload("1KiB-c32", "1 KiB, 32 connections", KIBIBYTE, 32),
+  hitWorkload("1KiB-c256", "1 KiB, 256 connections", KIBIBYTE, 256),
+  notModifiedWorkload("304-c32", "If-None-Match that matches: 304 without body, 32 connections", 32),
+  hitWorkload("10KiB-c32", "10 KiB, 32 connections", 10 * KIBIBYTE, 32),
+  hitWorkload("100KiB-c32", "100 KiB, 32 connections", 100 * KIBIBYTE, 32),
+  hitWorkload("1MiB-c32", "1 MiB, 32 connections", 1024 * KIBIBYTE, 32),
+  zipfWorkload("zipf-c32", 32),
 ];
 
 export async function main(argv: readonly string[]): Promise<number> {
@@ -57,9 +28,8 @@ export async function main(argv: readonly string[]): Promise<number> {
   const origin = await startOrigin();
   try {
     const setting = { role: "cache", workers: 1 } as const;
-    publish(await measure({ name: "hit", ...options, origin, setting }), options.out);
+    return publish(await measure({ name: "hit", ...options, origin, setting }), options.out);
   } finally {
     origin.stop();
   }
-  return 0;
 }

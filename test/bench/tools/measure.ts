@@ -4,6 +4,7 @@
  * looked at: right status, right length, out of the cache; after it the origin is asked what reached it.
  */
 import { loadavg } from "node:os";
+import { messageOf } from "../../../cli/usage.ts";
 import type { RunningServer, Server, Setting } from "../peers/peer.ts";
 import { ask } from "./ask.ts";
 import { type Load, type LoadResult, runLoad } from "./load.ts";
@@ -46,7 +47,7 @@ export interface Run extends LoadResult {
   readonly loadAverage: number;
 }
 
-/** How ours stands beside one peer in one workload, by requests per CPU-second: above 1 ours does more work. */
+/** How one server stands beside another in one workload, by requests per CPU-second: above 1 it does more work. */
 export interface Ratio {
   readonly workload: string;
   readonly server: string;
@@ -70,12 +71,16 @@ export interface BenchResult {
   readonly runs: readonly Run[];
   readonly medians: readonly Run[];
   readonly ratios: readonly Ratio[];
-  /** What could not be measured, and why. */
-  readonly leftOut: readonly {
-    readonly server: string;
-    readonly workload: string;
-    readonly why: string;
-  }[];
+  readonly leftOut: readonly LeftOut[];
+}
+
+/** What could not be measured, and why. */
+export interface LeftOut {
+  readonly server: string;
+  readonly workload: string;
+  readonly why: string;
+  /** A wrong answer, not a limit of the tools. */
+  readonly isFault: boolean;
 }
 
 export interface MeasureOptions {
@@ -84,8 +89,8 @@ export interface MeasureOptions {
   readonly workloads: readonly Workload[];
   readonly origin: Origin;
   readonly setting: Omit<Setting, "originPort">;
-  /** The number of workers of a form, where forms of one program differ in it. */
-  readonly workersOf?: (server: Server) => number;
+  /** Where forms differ in more than their configuration: what of the setting is another for this server. */
+  readonly settingOf?: (server: Server) => Partial<Setting>;
   readonly seconds: number;
   readonly rounds: number;
   /** Seconds of load before the first round of each workload, not counted: caches fill, code is compiled. */
@@ -164,8 +169,8 @@ async function check(server: Server, running: RunningServer, workload: Workload,
     for (let time = 0; time < 2; time += 1) await ask({ ...request, headers: {}, paths, isQuiet: true });
   const first = paths.slice(0, 1);
   const [answer] = await ask({ ...request, paths: first, isQuiet: false });
-  const fault = (what: string): Error =>
-    new Error(`${labelOf(server)}, ${workload.name}: ${what}; head: ${JSON.stringify(answer?.headers)}`);
+  const fault = (what: string, head = answer?.headers): Error =>
+    new Error(`${what}; head: ${JSON.stringify(head)}`);
   if (answer === undefined) throw fault("no answer");
   if (answer.status !== expected.status) throw fault(`status ${answer.status}, expected ${expected.status}`);
   if (answer.bodyBytes !== expected.bodyBytes)
@@ -173,7 +178,7 @@ async function check(server: Server, running: RunningServer, workload: Workload,
   if (!expected.isHit) return;
   // Without conditions, because some servers say less in a 304.
   const [whole] = await ask({ ...request, headers: {}, paths: first, isQuiet: false });
-  if (!server.isHit(whole?.headers ?? {})) throw fault("the answer is not a hit");
+  if (!server.isHit(whole?.headers ?? {})) throw fault("the answer is not a hit", whole?.headers);
 }
 
 function portOf(running: RunningServer, load: Workload["load"]): number {
@@ -187,47 +192,57 @@ export async function measure(options: MeasureOptions): Promise<BenchResult> {
   const { servers, workloads, origin } = options;
   const started: { server: Server; running: RunningServer }[] = [];
   const runs: Run[] = [];
-  const leftOut: { server: string; workload: string; why: string }[] = [];
+  const leftOut: LeftOut[] = [];
+  const leaveOut = (server: Server, workload: Workload, why: string, isFault: boolean): void => {
+    leftOut.push({ server: labelOf(server), workload: workload.name, why, isFault });
+    console.error(`${workload.name.padEnd(14)} ${labelOf(server)} left out: ${why}`);
+  };
   const versions: Record<string, string> = {};
   try {
     for (const server of servers) {
       versions[server.name] ??= await server.version();
       const running = await server.start({
         ...options.setting,
+        ...options.settingOf?.(server),
         originPort: origin.port,
-        workers: options.workersOf?.(server) ?? options.setting.workers,
       });
       started.push({ server, running });
       console.error(`${labelOf(server)} runs: pid ${running.pids.join(", ")}, port ${running.port}`);
     }
     for (const workload of workloads) {
-      for (const { server, running } of started) {
-        await check(server, running, workload, true);
-        if (options.warmUpSeconds > 0)
-          await runLoad({
-            ...workload.load,
-            port: portOf(running, workload.load),
-            seconds: options.warmUpSeconds,
-          });
+      const able = new Set<(typeof started)[number]>();
+      for (const one of started) {
+        try {
+          await check(one.server, one.running, workload, true);
+          if (options.warmUpSeconds > 0)
+            await runLoad({
+              ...workload.load,
+              port: portOf(one.running, workload.load),
+              seconds: options.warmUpSeconds,
+            });
+          able.add(one);
+        } catch (error) {
+          leaveOut(one.server, workload, messageOf(error), true);
+        }
       }
       for (let round = 1; round <= options.rounds; round += 1)
-        for (const { server, running } of started) {
-          await check(server, running, workload, false);
-          const run = await runOnce(server, running, workload, round, options);
-          if (run.requests === 0) {
-            // wrk waits for a body when a 304 has Content-Length, which RFC 9110, 8.6 allows.
-            const why = "the load generator saw no complete answer";
-            if (round === 1) leftOut.push({ server: labelOf(server), workload: workload.name, why });
-            console.error(`${workload.name.padEnd(14)} round ${round}  ${labelOf(server)} left out: ${why}`);
-            continue;
+        for (const one of able) {
+          const { server, running } = one;
+          try {
+            await check(server, running, workload, false);
+            const run = await runOnce(server, running, workload, round, options);
+            if (run.requests === 0) {
+              // wrk waits for a body when a 304 has Content-Length, which RFC 9110, 8.6 allows.
+              leaveOut(server, workload, "the load generator saw no complete answer", false);
+              able.delete(one);
+              continue;
+            }
+            runs.push(run);
+            console.error(line(run));
+          } catch (error) {
+            leaveOut(server, workload, messageOf(error), true);
+            able.delete(one);
           }
-          runs.push(run);
-          console.error(
-            `${workload.name.padEnd(14)} round ${round}  ${labelOf(server).padEnd(22)}` +
-              `${run.cpuMicrosecondsPerRequest.toFixed(1).padStart(9)} us CPU a request` +
-              `${run.requestsPerSecond.toFixed(0).padStart(9)}/s  p99 ${run.p99Ms.toFixed(2)} ms` +
-              (run.errors > 0 ? `  ${run.errors} ERRORS` : ""),
-          );
         }
     }
   } finally {
@@ -250,6 +265,15 @@ export async function measure(options: MeasureOptions): Promise<BenchResult> {
   };
 }
 
+function line(run: Run): string {
+  return (
+    `${run.workload.padEnd(14)} round ${run.round}  ${labelOf(run).padEnd(22)}` +
+    `${run.cpuMicrosecondsPerRequest.toFixed(1).padStart(9)} us CPU a request` +
+    `${run.requestsPerSecond.toFixed(0).padStart(9)}/s  p99 ${run.p99Ms.toFixed(2)} ms` +
+    (run.errors > 0 ? `  ${run.errors} ERRORS` : "")
+  );
+}
+
 async function runOnce(
   server: Server,
   running: RunningServer,
@@ -267,9 +291,7 @@ async function runOnce(
   const after = usageOf(running.pids);
   const originRequests = (await options.origin.requests()) - requestsBefore;
   if (workload.expected.isHit && originRequests > Math.max(2, result.requests * ORIGIN_SHARE_MAX))
-    throw new Error(
-      `${labelOf(server)}, ${workload.name}: ${originRequests} of ${result.requests} requests reached the origin, expected hits`,
-    );
+    throw new Error(`${originRequests} of ${result.requests} requests reached the origin, expected hits`);
   const cpuSeconds = after.cpuSeconds - before.cpuSeconds;
   return {
     server: server.name,

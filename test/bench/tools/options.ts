@@ -97,8 +97,12 @@ export function benchOptions(
   };
 }
 
-/** Prints the result as JSON on stdout, its ratios as a table on stderr, and keeps it where `--out` says. */
-export function publish(result: BenchResult, out: string | undefined): void {
+/**
+ * Prints the result as JSON on stdout, its ratios as a table on stderr, and keeps it where `--out` says.
+ *
+ * @returns the exit code: 1 when a server gave a wrong answer
+ */
+export function publish(result: BenchResult, out: string | undefined): number {
   const text = JSON.stringify(result, undefined, 1);
   console.log(text);
   if (out !== undefined) {
@@ -107,6 +111,7 @@ export function publish(result: BenchResult, out: string | undefined): void {
   }
   for (const ratio of result.ratios)
     console.error(
-      `${ratio.workload.padEnd(14)}${ratio.server} = ${ratio.ratio.toFixed(2)} x ${ratio.peer.padEnd(22)} (rounds ${ratio.ratioMin.toFixed(2)} to ${ratio.ratioMax.toFixed(2)})`,
+      `${ratio.workload.padEnd(14)} ${ratio.server} = ${ratio.ratio.toFixed(2)} x ${ratio.peer.padEnd(22)} (rounds ${ratio.ratioMin.toFixed(2)} to ${ratio.ratioMax.toFixed(2)})`,
     );
+  return result.leftOut.some((one) => one.isFault) ? 1 : 0;
 }
