@@ -1,24 +1,15 @@
 /** `isochrone edge`: the process. Flags, signals, exit codes; everything else is in io/. */
-import cluster from "node:cluster";
-import { randomBytes } from "node:crypto";
-import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { AggregatorRegistry } from "prom-client";
 import { IsochroneError, type OriginTarget, ParseError, id, parseBytes, type ServerId } from "#kit";
-import { createLogger } from "#kit/io";
+import { createLogger, type Logger } from "#kit/io";
 import { installWanFromEnvironment } from "#transport";
 import { edgeDefaults, type EdgeSettings } from "./config.ts";
 import { startAlone } from "./io/alone.ts";
-import { EdgeMetrics } from "./io/metrics.ts";
 import { startNode } from "./io/node.ts";
-import type { TlsOptions } from "./io/tls/serve-tls.ts";
-import {
-  sharedTlsPort,
-  startWorkers,
-  takeTicketSecret,
-  WORKER_NUMBER_VARIABLE,
-  WORKER_PORT_VARIABLE,
-} from "./io/workers.ts";
+import { type RunningServer, startPrimary } from "./io/primary.ts";
+import { type Predecessor, predecessor, Replaceable, requestReplacement } from "./io/replace.ts";
+import { defaultRunDirectory } from "./io/run-directory.ts";
+import { serveAsWorker, workerPlace } from "./io/worker.ts";
 
 const HELP = `Usage: isochrone edge --listen ADDRESS:PORT --origin URL [options]
        isochrone edge --listen ADDRESS:PORT --node SERVER --control URL --state DIR
@@ -34,12 +25,6 @@ Alone:
   --disk-size SIZE     disk store, such as 10GiB (default)
   --workers N          processes that share the port, 1..64 (default 1)
   --admin ADDRESS:PORT health and metrics: /livez /readyz /metrics
-  --tls-listen ADDRESS:PORT  speak TLS there too
-  --tls-certificate FILE     chain in PEM, the server's own certificate first; with --tls-key, once for each certificate.
-                             Read again when changed and at SIGHUP. The first is the default
-  --tls-key FILE             its private key in PEM
-  --tls-unknown-name WORD    clients that name no server we have a certificate of: default (get the first one;
-                             default) or refuse (get an alert)
 Node:
   --node SERVER        the server's id in the topology
   --control URL        the control process; may be away: documents are kept in DIR
@@ -47,6 +32,9 @@ Node:
   --memory SIZE        memory store
 Both:
   --listen ADDRESS:PORT  port 0 takes a free one
+  --run DIR            where the server's own sockets are (default: isochrone-UID in the system's temporary directory)
+  --replace            the server that runs on --listen starts this program with these arguments and hands it its
+                       sockets; it drains when the new one serves, and goes on when that fails (exit code 1)
   --help
 
 Examples:
@@ -122,6 +110,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     const memoryBytes = bytesOf("memory", values.memory, edgeDefaults.memoryBytes, MEBIBYTE);
     const diskBytes = bytesOf("disk-size", values["disk-size"], edgeDefaults.diskBytes, MEBIBYTE);
     const settings: EdgeSettings = { ...edgeDefaults, memoryBytes, diskBytes };
+    if (values.replace === true) return await replace(argv, values, listen);
     if (values.node !== undefined) return await runNode(values.node, values, listen, settings);
     if (values.control !== undefined || values.state !== undefined)
       throw new UsageError("--control and --state belong to --node; alone nothing is controlled");
@@ -152,10 +141,8 @@ function parse(argv: readonly string[]) {
         "disk-size": { type: "string" },
         workers: { type: "string" },
         admin: { type: "string" },
-        "tls-listen": { type: "string" },
-        "tls-certificate": { type: "string", multiple: true },
-        "tls-key": { type: "string", multiple: true },
-        "tls-unknown-name": { type: "string" },
+        run: { type: "string" },
+        replace: { type: "boolean" },
         node: { type: "string" },
         control: { type: "string" },
         state: { type: "string" },
@@ -169,39 +156,6 @@ function parse(argv: readonly string[]) {
 
 type Flags = ReturnType<typeof parse>["values"];
 
-/** @param port that the workers share; undefined: the flag's own */
-function tlsOf(flags: Flags, ticketSecret: Uint8Array, port?: number): TlsOptions | undefined {
-  const certificates = flags["tls-certificate"] ?? [];
-  const keys = flags["tls-key"] ?? [];
-  const unknownName = flags["tls-unknown-name"] ?? "default";
-  if (flags["tls-listen"] === undefined) {
-    if (certificates.length + keys.length > 0 || flags["tls-unknown-name"] !== undefined)
-      throw new UsageError("--tls-certificate, --tls-key and --tls-unknown-name need --tls-listen");
-    return undefined;
-  }
-  const listen = endpointOf("tls-listen", flags["tls-listen"]);
-  if (certificates.length === 0 || certificates.length !== keys.length)
-    throw new UsageError(
-      `--tls-listen needs as many --tls-certificate as --tls-key, at least one; got ${certificates.length} and ${keys.length}`,
-    );
-  if (unknownName !== "default" && unknownName !== "refuse")
-    throw new UsageError(
-      `--tls-unknown-name: got ${JSON.stringify(unknownName)}, expected default or refuse`,
-    );
-  return {
-    host: listen.host,
-    port: port ?? listen.port,
-    pairs: certificates.map((certificateFile, index) => ({ certificateFile, keyFile: keys[index] ?? "" })),
-    unknownName,
-    ticketSecret,
-  };
-}
-
-/** At SIGHUP certificate files are looked at; without TLS it means nothing, and ends nothing. */
-function reloadAtHangUp(reload: (() => void) | undefined): void {
-  process.on("SIGHUP", () => reload?.());
-}
-
 async function runAlone(flags: Flags, listen: Endpoint, settings: EdgeSettings): Promise<number> {
   const origin = originOf(flags.origin ?? "");
   const workers = Number(flags.workers ?? "1");
@@ -214,81 +168,102 @@ async function runAlone(flags: Flags, listen: Endpoint, settings: EdgeSettings):
   const signal = untilSignal();
   const at = (endpoint: Endpoint, port: number) =>
     `http://${endpoint.host.includes(":") ? `[${endpoint.host}]` : endpoint.host}:${port}`;
-  const ticketSecret = randomBytes(32);
-  const tls = tlsOf(flags, ticketSecret);
-  const ready = (port: number, adminPort: number | undefined, tlsPort: number | undefined): void => {
-    const more =
-      (tlsPort === undefined || tls === undefined
-        ? ""
-        : ` tls ${at(tls, tlsPort).replace("http", "https")}`) +
-      (adminPort === undefined || admin === undefined ? "" : ` admin ${at(admin, adminPort)}`);
+  const ready = (port: number, adminPort: number | undefined): void => {
+    const more = adminPort === undefined || admin === undefined ? "" : ` admin ${at(admin, adminPort)}`;
     process.stdout.write(
       `ready edge ${at(listen, port)} origin ${origin.scheme}://${origin.host}:${origin.port}${more}\n`,
     );
   };
-  if (cluster.isWorker) return await runWorker(flags, listen, settings, origin, workers, signal);
-  if (workers > 1) {
-    const running = await startWorkers({ ...listen, count: workers, admin, settings, logger, tls });
-    reloadAtHangUp(running.reload);
-    ready(running.port, running.adminPort, running.tlsPort);
-    await signal;
-    await running.stop();
-    return 0;
-  }
-  const running = await startAlone({
+  const place = workerPlace();
+  if (place !== undefined)
+    return await serveAsWorker(
+      place,
+      settings,
+      createLogger({ role: "edge", id: `worker-${place.number}` }),
+      async (parts) =>
+        await startAlone({
+          ...listen,
+          ...parts,
+          origin,
+          admin: undefined,
+          logger,
+          diskDirectory: flags.disk,
+          sockets: { main: [], admin: undefined },
+        }),
+    );
+  const before = await predecessor();
+  const runDirectory = flags.run ?? defaultRunDirectory();
+  const common = {
     ...listen,
-    origin,
-    settings,
     admin,
+    settings,
     logger,
-    isShared: false,
-    diskDirectory: flags.disk,
-    tls,
+    sockets: before?.sockets,
+    mayOpenDisk: before === undefined,
+  };
+  const running: RunningServer =
+    workers > 1
+      ? await startPrimary({ ...common, count: workers, runDirectory })
+      : await startAlone({ ...common, origin, diskDirectory: flags.disk });
+  return await serve(running, before, { runDirectory, host: listen.host, settings, logger, signal }, () =>
+    ready(running.port, running.adminPort),
+  );
+}
+
+/** Serves until a signal or a successor ends it. Resolves with the exit code. */
+async function serve(
+  running: RunningServer,
+  before: Predecessor | undefined,
+  options: {
+    readonly runDirectory: string;
+    readonly host: string;
+    readonly settings: EdgeSettings;
+    readonly logger: Logger;
+    readonly signal: Promise<void>;
+  },
+  ready: () => void,
+): Promise<number> {
+  const { settings, logger, signal } = options;
+  const replaceable = new Replaceable({
+    ...options,
+    server: running,
+    port: running.port,
+    readyWithinMs: settings.replaceReadyMs,
   });
-  reloadAtHangUp(running.reload);
-  ready(running.port, running.adminPort, running.tlsPort);
-  await signal;
-  await running.stop();
+  try {
+    await replaceable.listen();
+  } catch (error) {
+    // It serves all the same: only its next version will have to be started in another way.
+    logger.warn("not-replaceable", { error });
+  }
+  await before?.succeed(running.openDisk);
+  ready();
+  const end = await Promise.race([
+    signal.then(() => "signal" as const),
+    replaceable.replaced.then(() => "replaced" as const),
+  ]);
+  if (end === "signal") replaceable.stop();
+  // Clients of a server that was replaced find the next one at once: they may take their time to leave.
+  await running.stop(end === "replaced" ? settings.drainTimeoutMs : 0);
   return 0;
 }
 
-async function runWorker(
-  flags: Flags,
-  listen: Endpoint,
-  settings: EdgeSettings,
-  origin: OriginTarget,
-  workers: number,
-  signal: Promise<void>,
-): Promise<number> {
-  const number = process.env[WORKER_NUMBER_VARIABLE] ?? "0";
-  const metrics = new EdgeMetrics();
-  // Making one is what lets a worker hear the primary's requests for its metrics.
-  void new AggregatorRegistry();
-  AggregatorRegistry.setRegistries([metrics.registry]);
-  const running = await startAlone({
-    host: listen.host,
-    port: Number(process.env[WORKER_PORT_VARIABLE] ?? listen.port),
-    origin,
-    settings: {
-      ...settings,
-      memoryBytes: Math.max(MEBIBYTE, Math.floor(settings.memoryBytes / workers)),
-      diskBytes: Math.max(MEBIBYTE, Math.floor(settings.diskBytes / workers)),
-    },
-    admin: undefined,
-    logger: createLogger({ role: "edge", id: `worker-${number}` }),
-    isShared: true,
-    diskDirectory: flags.disk === undefined ? undefined : join(flags.disk, `worker-${number}`),
-    metrics,
-    tls: tlsOf(flags, takeTicketSecret(), sharedTlsPort()),
-  });
-  reloadAtHangUp(running.reload);
-  process.send?.({ type: "ready" });
-  // A primary that is gone replaces nobody: a worker does not outlive it.
-  process.once("disconnect", () => process.emit("SIGTERM"));
-  await signal;
-  await running.stop();
-  process.disconnect?.();
-  return 0;
+/** `--replace`: asks the running server to start this program without the flag. */
+async function replace(argv: readonly string[], flags: Flags, listen: Endpoint): Promise<number> {
+  if (listen.port === 0) throw new UsageError("--replace needs the port that the running server listens on");
+  try {
+    const pid = await requestReplacement({
+      ...listen,
+      runDirectory: flags.run ?? defaultRunDirectory(),
+      argv: [process.argv[1] ?? "", "edge", ...argv.filter((argument) => argument !== "--replace")],
+    });
+    process.stdout.write(`replaced edge http://${listen.host}:${listen.port} by process ${pid}\n`);
+    return 0;
+  } catch (error) {
+    if (!(error instanceof IsochroneError) || error.code !== "not-replaced") throw error;
+    process.stderr.write(`isochrone edge: ${error.message}\n`);
+    return 1;
+  }
 }
 
 async function runNode(
@@ -297,16 +272,7 @@ async function runNode(
   listen: Endpoint,
   settings: EdgeSettings,
 ): Promise<number> {
-  for (const flag of [
-    "disk",
-    "disk-size",
-    "workers",
-    "admin",
-    "tls-listen",
-    "tls-certificate",
-    "tls-key",
-    "tls-unknown-name",
-  ] as const)
+  for (const flag of ["disk", "disk-size", "workers", "admin"] as const)
     if (flags[flag] !== undefined)
       throw new UsageError(`--${flag} belongs to --origin; a node does not take it`);
   if (flags.control === undefined || flags.state === undefined)
@@ -345,7 +311,7 @@ function untilSignal(): Promise<void> {
     const onSignal = (): void => {
       const nowMs = performance.now();
       firstMs ??= nowMs;
-      if (nowMs - firstMs > SAME_SIGNAL_MS && !cluster.isWorker) process.exit(1);
+      if (nowMs - firstMs > SAME_SIGNAL_MS && workerPlace() === undefined) process.exit(1);
       resolve();
     };
     process.on("SIGTERM", onSignal);

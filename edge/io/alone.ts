@@ -6,11 +6,13 @@ import { Transport } from "#transport";
 import type { EdgeSettings } from "../config.ts";
 import { PLAIN_POLICY } from "../core/policy.ts";
 import { Admin } from "./admin.ts";
+import { DiskShards } from "./disk-shards.ts";
 import { Edge } from "./edge.ts";
+import { type ListenHandle, portOf } from "./listening.ts";
 import type { EdgeMetrics } from "./metrics.ts";
 import { AloneRouting } from "./routing.ts";
 import { EdgeServer } from "./server.ts";
-import { serveTls, type TlsOptions } from "./tls/serve-tls.ts";
+import type { Siblings } from "./siblings.ts";
 
 export interface AloneOptions {
   readonly host: string;
@@ -21,21 +23,37 @@ export interface AloneOptions {
   /** Where health and metrics are served; undefined: nowhere, since any host on the main port belongs to the origin. */
   readonly admin: { readonly host: string; readonly port: number } | undefined;
   readonly logger: Logger;
-  /** Where TLS is spoken too; undefined: nowhere. */
-  readonly tls?: TlsOptions | undefined;
-  /** Whether several workers share the port. */
-  readonly isShared: boolean;
   readonly metrics?: EdgeMetrics | undefined;
+  /** Sockets that are bound already, by the primary or by a predecessor; undefined: they are bound to host and port. */
+  readonly sockets?: EdgeSockets | undefined;
+  /** The other workers of this server; undefined when it is one process. */
+  readonly siblings?: Siblings | undefined;
+  /** Parts of the key space that this process keeps on disk; undefined: all of it in one directory. */
+  readonly shards?: readonly number[] | undefined;
+  /** Whether the disk store is opened before the first request; else by {@link RunningEdge.openDisk}. Default true. */
+  readonly mayOpenDisk?: boolean | undefined;
+}
+
+/** The listening sockets of one server: what a successor is given. */
+export interface EdgeSockets {
+  readonly main: readonly ListenHandle[];
+  readonly admin: ListenHandle | undefined;
 }
 
 export interface RunningEdge {
   readonly port: number;
   readonly adminPort: number | undefined;
-  readonly tlsPort?: number | undefined;
-  /** Looks at the certificate files now. */
-  readonly reload?: (() => void) | undefined;
-  /** Drains and ends everything. Resolves with the number of requests that had to be cut. */
-  readonly stop: () => Promise<number>;
+  readonly sockets: EdgeSockets;
+  readonly edge: Edge;
+  readonly server: EdgeServer;
+  readonly openDisk: () => Promise<void>;
+  /** Ends the use of the disk store, so that a successor may have it. */
+  readonly closeDisk: () => Promise<void>;
+  /** Takes leave of clients and goes on for the other workers; `idleMs` as in {@link EdgeServer.drain}. */
+  readonly drain: (idleMs: number) => Promise<number>;
+  readonly close: () => Promise<void>;
+  /** Drains and ends everything; `idleMs` as in {@link EdgeServer.drain}. Resolves with the number of requests that had to be cut. */
+  readonly stop: (idleMs?: number) => Promise<number>;
 }
 
 /** Starts it and resolves when it serves. Rejects with IsochroneError when an address or the disk cannot be used. */
@@ -53,6 +71,15 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
     clock: systemClock,
     logger,
   });
+  const disk =
+    options.diskDirectory === undefined
+      ? undefined
+      : new DiskShards({
+          directory: options.diskDirectory,
+          shards: options.shards,
+          bytesMax: settings.diskBytes,
+          logger,
+        });
   const edge = new Edge({
     settings,
     clock: systemClock,
@@ -61,7 +88,8 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
     routing: new AloneRouting(origin, PLAIN_POLICY),
     upstream: transport,
     tier: () => 0,
-    diskDirectory: options.diskDirectory,
+    disk,
+    siblings: options.siblings,
     metrics: options.metrics,
   });
   let isDraining = false;
@@ -101,31 +129,43 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
   const adminServer =
     options.admin &&
     new EdgeServer({ ...common, handle: (inbound) => admin.answer(inbound), admin: undefined });
+  const drain = async (idleMs: number): Promise<number> => {
+    isDraining = true;
+    return await server.drain(idleMs);
+  };
+  const close = async (): Promise<void> => {
+    await edge.close();
+    await transport.close();
+    await adminServer?.drain();
+  };
   try {
-    await edge.open();
+    if (options.mayOpenDisk !== false) await disk?.open();
     transport.start();
-    const port = await server.listen(options.host, options.port, options.isShared);
-    const tlsPort =
-      options.tls &&
-      (await serveTls({
-        ...options.tls,
-        ...common,
-        isShared: options.isShared,
-        onHttp1: (socket) => server.accept(socket),
-      }));
-    const adminPort = options.admin && (await adminServer?.listen(options.admin.host, options.admin.port));
+    const given = options.sockets;
+    let { port } = options;
+    if (given === undefined) port = await server.listen(options.host, options.port);
+    else for (const socket of given.main) await server.listenOn(socket);
+    let adminPort: number | undefined;
+    if (adminServer !== undefined && options.admin !== undefined) {
+      if (given?.admin === undefined)
+        adminPort = await adminServer.listen(options.admin.host, options.admin.port);
+      else await adminServer.listenOn(given.admin);
+    }
     return {
-      port,
-      adminPort,
-      tlsPort: tlsPort?.port,
-      reload: tlsPort?.reload,
-      stop: async () => {
-        isDraining = true;
-        tlsPort?.close();
-        const cut = await server.drain();
-        await edge.close();
-        await transport.close();
-        await adminServer?.drain();
+      port: given?.main[0] === undefined ? port : portOf(given.main[0]),
+      adminPort: given?.admin === undefined ? adminPort : portOf(given.admin),
+      get sockets() {
+        return { main: server.sockets, admin: adminServer?.sockets[0] };
+      },
+      edge,
+      server,
+      openDisk: async () => await disk?.open(),
+      closeDisk: async () => await disk?.close(),
+      drain,
+      close,
+      stop: async (idleMs = 0) => {
+        const cut = await drain(idleMs);
+        await close();
         return cut;
       },
     };

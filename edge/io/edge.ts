@@ -4,7 +4,7 @@ import type { Logger } from "#kit/io";
 import type { EdgeSettings } from "../config.ts";
 import { PurgeIndex } from "../core/purge-index.ts";
 import { CollapseTable } from "./collapse.ts";
-import { DiskStore } from "./disk-store.ts";
+import type { DiskShards } from "./disk-shards.ts";
 import type { Answer, Inbound } from "./exchange.ts";
 import { Filler } from "./filler.ts";
 import { Forwarder } from "./forwarder.ts";
@@ -14,6 +14,7 @@ import { EdgeMetrics } from "./metrics.ts";
 import { ObjectStore } from "./object-store.ts";
 import { Prefetcher } from "./prefetcher.ts";
 import type { Routing } from "./routing.ts";
+import type { SiblingParts, Siblings } from "./siblings.ts";
 import type { Upstream } from "./upstream.ts";
 
 export interface EdgeParts {
@@ -25,8 +26,10 @@ export interface EdgeParts {
   readonly routing: Routing;
   readonly upstream: Upstream;
   readonly tier: () => number;
-  /** Undefined: no disk store. */
-  readonly diskDirectory?: string | undefined;
+  /** Undefined: no disk store. Opened by whoever made it. */
+  readonly disk?: DiskShards | undefined;
+  /** The other workers of this server; undefined when it is one process. */
+  readonly siblings?: Siblings | undefined;
   readonly metrics?: EdgeMetrics | undefined;
   readonly purges?: PurgeIndex | undefined;
 }
@@ -45,14 +48,10 @@ export class Edge {
 
   constructor(parts: EdgeParts) {
     const { settings, clock, logger, routing, upstream, cacheName } = parts;
-    const disk =
-      parts.diskDirectory === undefined
-        ? undefined
-        : new DiskStore(parts.diskDirectory, settings.diskBytes, logger);
     this.metrics = parts.metrics ?? new EdgeMetrics();
     this.routing = routing;
     this.upstream = upstream;
-    this.store = new ObjectStore(new MemoryStore(settings.memoryBytes), disk);
+    this.store = new ObjectStore(new MemoryStore(settings.memoryBytes), parts.disk);
     this.purges = parts.purges ?? new PurgeIndex();
     this.collapse = new CollapseTable(settings.uncacheableMemoryMs);
     const { store, purges, collapse, metrics } = this;
@@ -77,6 +76,7 @@ export class Edge {
       metrics,
       logger,
       cacheName,
+      siblings: parts.siblings,
     });
     this.prefetcher = new Prefetcher({ handler: this.handler, settings, metrics, clock });
     this.#gauges();
@@ -111,17 +111,23 @@ export class Edge {
     metrics.gauge("disk_errors", "Reads and writes that the system refused", () => disk.counters.errors);
   }
 
-  /** Reads the disk store's index. Rejects when the directory cannot be used. */
-  async open(): Promise<void> {
-    await this.store.disk?.open();
-  }
-
   async handle(inbound: Inbound): Promise<Answer> {
     return this.prefetcher.watch(inbound, await this.handler.handle(inbound));
   }
 
+  /** What answers the other workers of this server. */
+  get siblingParts(): SiblingParts {
+    const { handler, store, purges } = this;
+    return {
+      handle: (inbound) => handler.handle(inbound),
+      plan: (inbound) => handler.plan(inbound.head),
+      store,
+      isPurged: (plan, head) => purges.stateOf(plan.purgeScope, plan.key, head) !== "none",
+    };
+  }
+
   async close(): Promise<void> {
     this.prefetcher.close();
-    await this.store.disk?.flush();
+    await this.store.disk?.close();
   }
 }

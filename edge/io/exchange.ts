@@ -26,6 +26,8 @@ export interface Inbound {
   readonly requestId: string;
   readonly receivedAt: EpochMs;
   readonly startedAt: MonotonicMs;
+  /** Passed on by another worker of this server, because this one owns the key: it is not passed on again. */
+  readonly isFromSibling?: boolean;
 }
 
 export interface HopFields {

@@ -40,6 +40,20 @@ export interface HandlerOptions {
   readonly logger: Logger;
   /** Name in Cache-Status, Via and CDN-Loop. */
   readonly cacheName: string;
+  /** The other workers of this server; undefined when it is one process. */
+  readonly siblings?: SiblingTier | undefined;
+}
+
+/** The workers that share the cache with this one, as far as a request needs them. */
+export interface SiblingTier {
+  /** Whether another worker, which lives, owns the key. */
+  isElsewhere(key: CacheKey): boolean;
+  /** The owner's answer; undefined when the request has to go on here. Never rejects. */
+  ask(inbound: Inbound, plan: RequestPlan): Promise<Answer | undefined>;
+  /** Renews a stale copy in the background. */
+  refresh(inbound: Inbound, plan: RequestPlan): void;
+  /** Marks keys as changed in every worker. Never rejects. */
+  invalidate(keys: readonly CacheKey[]): Promise<void>;
 }
 
 /** What is known of a request once its property is. */
@@ -110,19 +124,21 @@ export class EdgeHandler {
     }
     if (plan.head.method === "OPTIONS" && isForThisServer(plan.head)) return this.#options(plan);
     const decision = await this.decide(plan);
+    const { siblings } = this.#o;
+    if (siblings !== undefined && decision.action !== "hit" && siblings.isElsewhere(plan.key)) {
+      if (decision.action === "hit-and-revalidate") {
+        siblings.refresh(inbound, plan);
+        return this.#staleHit(inbound, plan, decision);
+      }
+      const answer = mayOwnerHelp(decision) ? await siblings.ask(inbound, plan) : undefined;
+      if (answer !== undefined) return answer;
+    }
     switch (decision.action) {
       case "hit":
         return this.#hit(inbound, plan, decision.stored, decision.fresh, "hit", decision.detail);
       case "hit-and-revalidate":
         this.#revalidate(inbound, plan, decision.stored);
-        return this.#hit(
-          inbound,
-          plan,
-          decision.stored,
-          decision.fresh,
-          "hit-stale",
-          "stale-while-revalidate",
-        );
+        return this.#staleHit(inbound, plan, decision);
       case "refuse":
         return this.#refusal(504, "Only a stored response was asked for, and there is none.\n", plan);
       case "pass":
@@ -174,6 +190,14 @@ export class EdgeHandler {
     };
     const context = this.#context(inbound, plan, status, outcome, undefined, undefined, stored.generation);
     return storedAnswer(stored, stored.body, stored.body.bytes, fresh.ageSeconds, context);
+  }
+
+  #staleHit(
+    inbound: Inbound,
+    plan: RequestPlan,
+    { stored, fresh }: Extract<RequestDecision<StoredObject>, { action: "hit-and-revalidate" }>,
+  ): Answer {
+    return this.#hit(inbound, plan, stored, fresh, "hit-stale", "stale-while-revalidate");
   }
 
   /** RFC 5861, section 3: validates in the background, one at a time for a key. */
@@ -378,8 +402,12 @@ export class EdgeHandler {
       );
       const response: ResponseHead = forwarded.response;
       const upstreamCacheStatus = cacheStatusOf(response.fields);
-      for (const target of invalidatedTargets(head, response))
-        this.#o.store.invalidate(cacheKey({ ...target, host: plan.keyHost }, plan.policy));
+      // Before the answer goes out: who has seen it must not get the old state from another worker.
+      await this.#invalidate(
+        invalidatedTargets(head, response).map((target) =>
+          cacheKey({ ...target, host: plan.keyHost }, plan.policy),
+        ),
+      );
       if (stored !== undefined)
         this.#updateByHead(plan, stored, forwarded.response, forwarded.contentLength, forwarded.times);
       const status: CacheStatus = {
@@ -457,7 +485,13 @@ export class EdgeHandler {
         stored,
         freshen(stored, { ...response, fields }, times, stored.generation),
       );
-    } else this.#o.store.invalidate(plan.key);
+    } else void this.#invalidate([plan.key]);
+  }
+
+  /** Marks keys as changed, here at once and in every other worker when this resolves. Never rejects. */
+  async #invalidate(keys: readonly CacheKey[]): Promise<void> {
+    if (this.#o.siblings !== undefined) await this.#o.siblings.invalidate(keys);
+    else for (const key of keys) this.#o.store.invalidate(key);
   }
 
   #fillRequest(inbound: Inbound, plan: RequestPlan, stored: StoredObject | undefined): FillRequest {
@@ -558,6 +592,13 @@ export class EdgeHandler {
     };
     return { ...answer, fields: downstreamFields(answer.fields, context, undefined) };
   }
+}
+
+/** Whether the worker that owns the key may know better than this decision: what goes past every cache is no concern of it. */
+function mayOwnerHelp(decision: RequestDecision<StoredObject>): boolean {
+  return (
+    decision.action !== "pass" || decision.reason === "partial" || decision.detail === "request-no-store"
+  );
 }
 
 /** "*" means the server, and Max-Forwards: 0 the one that it has reached (RFC 9110, sections 9.3.7 and 7.6.2). */

@@ -1,16 +1,16 @@
 /** The store that the handler sees: memory in front, disk behind when there is one. */
 import type { CacheKey } from "../core/cache-key.ts";
 import type { StoredHead } from "../core/messages.ts";
-import type { DiskStore } from "./disk-store.ts";
+import type { DiskShards } from "./disk-shards.ts";
 import type { MemoryStore, StoredObject } from "./memory-store.ts";
 
 export class ObjectStore {
   readonly memory: MemoryStore;
-  readonly disk: DiskStore | undefined;
+  readonly disk: DiskShards | undefined;
   /** Reads from disk in flight: those who ask meanwhile share their bytes. */
   readonly #loads = new Map<CacheKey, Promise<readonly StoredObject[]>>();
 
-  constructor(memory: MemoryStore, disk?: DiskStore) {
+  constructor(memory: MemoryStore, disk?: DiskShards) {
     this.memory = memory;
     this.disk = disk;
   }
@@ -28,7 +28,7 @@ export class ObjectStore {
     return load;
   }
 
-  async #load(disk: DiskStore, key: CacheKey): Promise<readonly StoredObject[]> {
+  async #load(disk: DiskShards, key: CacheKey): Promise<readonly StoredObject[]> {
     const loaded = await disk.load(key);
     // While it was read a newer one may have been stored: memory is right then.
     const present = this.memory.peek(key);

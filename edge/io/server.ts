@@ -1,13 +1,12 @@
 /** The HTTP/1.1 server: limits, strict checks, who is a peer, admin or property, and the record of each request. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo, Socket } from "node:net";
+import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import type { TLSSocket } from "node:tls";
 import { IsochroneError } from "#kit";
 import { listenErrorHint } from "#kit/io";
-import { ConnectionGuard } from "./connection-guard.ts";
 import { Dispatcher, type DispatcherOptions, ownAnswer } from "./dispatch.ts";
 import type { Inbound } from "./exchange.ts";
+import { bindListeners, type ListenHandle, Listeners, portOf } from "./listening.ts";
 import { type CheckedRequest, checkRequest, fieldsOf } from "./request-check.ts";
 import { writeAnswer } from "./response-writer.ts";
 
@@ -23,8 +22,12 @@ export class EdgeServer {
   readonly #options: EdgeServerOptions;
   readonly #server: Server;
   readonly #dispatcher: Dispatcher;
-  readonly #guard = new ConnectionGuard();
   #isDraining = false;
+  #isClosingIdle = false;
+  #isWatching = false;
+  readonly #listeners = new Listeners((socket) => this.#accept(socket));
+  readonly #connections = new Set<Socket>();
+  #onEmpty: (() => void) | undefined;
   /** Connections on which no request was begun to be answered yet: browsers open them ahead of need. */
   readonly #silent = new Set<Socket>();
 
@@ -48,23 +51,14 @@ export class EdgeServer {
     );
     // Node would otherwise cut the list silently; checkRequest refuses what is over the limit.
     this.#server.maxHeadersCount = 0;
-    this.#server.maxConnections = settings.connectionsMax;
     this.#server.on("clientError", (error: NodeJS.ErrnoException, socket) => this.#malformed(error, socket));
-    this.#server.on("checkExpectation", (request: IncomingMessage, response: ServerResponse) => {
-      const { socket } = request;
-      if (!this.#guard.begin(socket, request, response)) return;
-      this.#guard.refuse(socket);
-      response.once("close", () => this.#guard.end(socket));
+    this.#server.on("checkExpectation", (_request, response: ServerResponse) => {
       options.metrics.refused("expectation");
       response.writeHead(417, { Connection: "close", "Content-Length": "0" }).end();
     });
-    this.#server.on("connection", (socket: Socket) => {
-      this.#silent.add(socket);
-      socket.once("close", () => this.#silent.delete(socket));
-    });
     this.#server.on("connect", (_request, socket) => {
       options.metrics.refused("method");
-      this.#guard.malformed(socket, "405 Method Not Allowed");
+      refuseRaw(socket, "405 Method Not Allowed");
     });
   }
 
@@ -75,69 +69,105 @@ export class EdgeServer {
     return this.#isDraining;
   }
 
-  /** Takes a connection that somebody else has accepted: after a TLS handshake. */
-  accept(socket: Socket): void {
+  /** Listens and resolves with the port. Rejects with IsochroneError that says what to do. */
+  async listen(host: string, port: number): Promise<number> {
+    const [handle] = await bindListeners(host, port, 1);
+    if (handle === undefined) throw new Error("Binding one socket gave none");
+    try {
+      await this.listenOn(handle);
+    } catch (cause) {
+      throw new IsochroneError(listenErrorHint(cause, host, port), {
+        code: (cause as NodeJS.ErrnoException).code ?? "listen",
+        source: "configuration",
+        retry: "never",
+        cause,
+      });
+    }
+    return portOf(handle);
+  }
+
+  /** The sockets that it accepts from. */
+  get sockets(): readonly ListenHandle[] {
+    return this.#listeners.handles;
+  }
+
+  /** Accepts from a socket that was bound elsewhere, beside those that it listens on already. */
+  async listenOn(handle: ListenHandle): Promise<void> {
+    await this.#listeners.add(handle);
+    // Node begins to watch its time limits for heads and requests with this event, whoever accepts the connections.
+    if (!this.#isWatching) this.#server.emit("listening");
+    this.#isWatching = true;
+  }
+
+  /** Stops accepting from a socket and lets go of it. */
+  stopListening(handle: ListenHandle): void {
+    this.#listeners.remove(handle);
+  }
+
+  #accept(socket: Socket): void {
+    if (this.#connections.size >= this.#options.settings.connectionsMax) {
+      socket.destroy();
+      return;
+    }
+    this.#connections.add(socket);
+    this.#silent.add(socket);
+    socket.once("close", () => {
+      this.#connections.delete(socket);
+      this.#silent.delete(socket);
+      if (this.#connections.size === 0) this.#onEmpty?.();
+    });
     this.#server.emit("connection", socket);
   }
 
-  /** Listens and resolves with the port. Rejects with IsochroneError that says what to do. */
-  async listen(host: string, port: number, isShared = false): Promise<number> {
-    return await new Promise((resolve, reject) => {
-      this.#server.once("error", (cause) => {
-        reject(
-          new IsochroneError(listenErrorHint(cause, host, port), {
-            code: (cause as NodeJS.ErrnoException).code ?? "listen",
-            source: "configuration",
-            retry: "never",
-            cause,
-          }),
-        );
-      });
-      this.#server.listen({ host, port, backlog: 1_024, reusePort: isShared, exclusive: isShared }, () => {
-        this.#server.removeAllListeners("error");
-        this.#server.on("error", (error) => this.#options.logger.error("server-error", { error }));
-        resolve((this.#server.address() as AddressInfo).port);
-      });
-    });
-  }
-
   /**
-   * Stops taking connections, lets requests in flight finish (each answer says Connection: close), and resolves when
-   * nothing is left or `drainTimeoutMs` is over; what is left then is cut. Returns how many requests were cut.
+   * Stops taking connections and lets requests in flight finish; each answer says Connection: close. Connections that
+   * idle may send one more request for `idleMs`: 0 when no other process takes their clients, so that they are closed at
+   * once; a long time when a successor does, since a client that never retries loses what it sends into a closing
+   * connection. Resolves when nothing is left or `drainTimeoutMs` is over; what is left then is cut. Returns how many
+   * requests were cut.
    */
-  async drain(): Promise<number> {
+  async drain(idleMs = 0): Promise<number> {
     this.#isDraining = true;
     const { drainNoticeMs, drainTimeoutMs } = this.#options.settings;
-    if (drainNoticeMs > 0) await new Promise((resolve) => setTimeout(resolve, drainNoticeMs));
-    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
-    this.#server.closeIdleConnections();
-    // Node counts a connection that has never sent a request as busy: one of them would hold up the end.
-    for (const socket of this.#silent) if (socket.bytesRead === 0) socket.destroy();
-    // Half a head gets a moment; Node's own time limit for it ended with close().
-    const headTimer = setTimeout(() => {
-      for (const socket of this.#silent) socket.destroy();
-    }, DRAIN_HEAD_MS);
+    if (drainNoticeMs > 0 && idleMs === 0) await new Promise((resolve) => setTimeout(resolve, drainNoticeMs));
+    this.#listeners.close();
+    let headTimer: NodeJS.Timeout | undefined;
+    const idleTimer = setTimeout(() => {
+      this.#isClosingIdle = true;
+      this.#server.closeIdleConnections();
+      // Node counts a connection that has never sent a request as busy: one of them would hold up the end.
+      for (const socket of this.#silent) if (socket.bytesRead === 0) socket.destroy();
+      // Half a head gets a moment; Node's own time limit for it ended with close().
+      headTimer = setTimeout(() => {
+        for (const socket of this.#silent) socket.destroy();
+      }, DRAIN_HEAD_MS);
+    }, idleMs);
     let timer: NodeJS.Timeout | undefined;
     await Promise.race([
-      Promise.all([closed, this.#dispatcher.idle()]),
+      Promise.all([
+        this.#dispatcher.idle(),
+        new Promise<void>((resolve) => {
+          if (this.#connections.size === 0) resolve();
+          else this.#onEmpty = resolve;
+        }),
+      ]),
       new Promise<void>((resolve) => {
-        timer = setTimeout(resolve, drainTimeoutMs);
+        timer = setTimeout(resolve, Math.max(drainTimeoutMs, idleMs));
       }),
     ]);
     clearTimeout(timer);
+    clearTimeout(idleTimer);
     clearTimeout(headTimer);
     const cut = this.active;
-    this.#server.closeAllConnections();
+    for (const socket of this.#connections) socket.destroy();
+    this.#server.close();
     return cut;
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    // Node takes the socket off a request that has ended.
-    const { socket } = request;
-    if (!this.#guard.begin(socket, request, response)) return;
     const { settings, metrics, clock } = this.#options;
     const startedAt = clock.monotonic();
-    this.#silent.delete(socket);
+    this.#silent.delete(request.socket);
     this.#dispatcher.begin();
     let isEnded = false;
     try {
@@ -149,12 +179,11 @@ export class EdgeServer {
         request.httpVersion,
         fields,
         settings,
-        isTls(request.socket) ? "https" : "http",
         this.#options.hostWhenAbsent,
       );
       if ("refusedStatus" in checked) {
         metrics.refused(checked.reason);
-        this.#guard.refuse(socket);
+        // What follows on this connection cannot be trusted to begin where it seems to.
         const answer = ownAnswer(checked.refusedStatus, `Refused: ${checked.message}.\n`);
         await writeAnswer(response, answer, method, true, settings.writeStallMs);
         request.resume();
@@ -175,9 +204,14 @@ export class EdgeServer {
           settings.writeStallMs,
         );
     } finally {
-      this.#guard.end(socket);
       if (!isEnded) this.#dispatcher.abandon();
-      if (this.#isDraining) this.#server.closeIdleConnections();
+      if (this.#isDraining)
+        response.once("close", () => {
+          // Idle a moment after its answer has gone.
+          setImmediate(() => {
+            if (this.#isClosingIdle) this.#server.closeIdleConnections();
+          });
+        });
     }
   }
 
@@ -196,7 +230,7 @@ export class EdgeServer {
       checked,
       path: request.url ?? "",
       httpVersion: request.httpVersion === "1.0" ? "1.0" : "1.1",
-      isTls: isTls(request.socket),
+      isTls: false,
       remoteAddress: request.socket.remoteAddress ?? "unknown",
       body: request,
       signal: aborter.signal,
@@ -222,10 +256,15 @@ export class EdgeServer {
         : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
           ? "408 Request Timeout"
           : "400 Bad Request";
-    this.#guard.malformed(socket, status);
+    refuseRaw(socket, status);
   }
 }
 
-function isTls(socket: Socket): boolean {
-  return (socket as Partial<TLSSocket>).encrypted === true;
+/** A last word on a connection whose requests cannot be told apart any more. */
+function refuseRaw(socket: Duplex | Socket, status: string): void {
+  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+  // An attacker that never reads must not keep the socket.
+  const timer = setTimeout(() => socket.destroy(), 1_000);
+  timer.unref();
+  socket.once("close", () => clearTimeout(timer));
 }

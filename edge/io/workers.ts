@@ -1,186 +1,266 @@
-/** N workers of one alone edge: processes that share the port, each with its part of the memory; a dead one is replaced. */
-import cluster, { type Worker } from "node:cluster";
-import { createServer } from "node:net";
-import { AggregatorRegistry } from "prom-client";
+/**
+ * N processes that are one server, as their primary sees them: it holds the listening sockets, starts a worker for each,
+ * gives a dead one's socket to a living one at once and back to its replacement, tells all who lives, and passes on what
+ * must reach every one of them.
+ */
+import { type ChildProcess, fork } from "node:child_process";
+import { AggregatorRegistry, type MetricObject } from "prom-client";
 import { IsochroneError } from "#kit";
-import { type Logger, listenErrorHint, systemClock } from "#kit/io";
-import type { EdgeSettings } from "../config.ts";
-import { Admin } from "./admin.ts";
-import { EdgeMetrics } from "./metrics.ts";
-import { EdgeServer } from "./server.ts";
-import type { TlsOptions } from "./tls/serve-tls.ts";
-
-/** The port that workers share, for those that the primary started with port 0. */
-export const WORKER_PORT_VARIABLE = "ISOCHRONE_EDGE_WORKER_PORT";
-/** Number of the worker, for its part of the disk store. */
-export const WORKER_NUMBER_VARIABLE = "ISOCHRONE_EDGE_WORKER_NUMBER";
-
-/** The TLS port that workers share, and the secret of their session tickets in hexadecimal digits. */
-const WORKER_TLS_PORT_VARIABLE = "ISOCHRONE_EDGE_WORKER_TLS_PORT";
-const WORKER_TICKET_SECRET_VARIABLE = "ISOCHRONE_EDGE_WORKER_TICKET_SECRET";
-
-/** In a worker: the TLS port that the primary has reserved; undefined without TLS. */
-export function sharedTlsPort(): number | undefined {
-  const text = process.env[WORKER_TLS_PORT_VARIABLE];
-  return text === undefined ? undefined : Number(text);
-}
-
-/** In a worker: the primary's ticket secret, which then stands in the environment no more. */
-export function takeTicketSecret(): Uint8Array {
-  const text = process.env[WORKER_TICKET_SECRET_VARIABLE] ?? "";
-  delete process.env[WORKER_TICKET_SECRET_VARIABLE];
-  return Buffer.from(text, "hex");
-}
+import type { Logger } from "#kit/io";
+import { socketsOf } from "../core/worker-plan.ts";
+import { Channel } from "./channel.ts";
+import type { ListenHandle } from "./listening.ts";
+import {
+  type PrimaryMethods,
+  WORKER_VARIABLE,
+  type WorkerMethods,
+  type WorkerPlace,
+} from "./worker-methods.ts";
 
 /** Back-off before a worker that died is replaced, ms: at once the first time, then doubling while it keeps dying. */
 const RESTART_MIN_MS = 10;
 const RESTART_MAX_MS = 5_000;
 /** A worker that lived so long starts again without back-off, ms. */
 const HEALTHY_AFTER_MS = 10_000;
+/** How long one worker's answer is waited for before the others' are taken without it, ms. */
+const METRICS_TIMEOUT_MS = 2_000;
+/** A worker that has not applied something within this time is ended: it would go on serving what others no longer do, ms. */
+const APPLY_TIMEOUT_MS = 5_000;
+
+/** From the end of its drain until a worker that has not ended is killed, ms. */
+const END_TIMEOUT_MS = 5_000;
 
 export interface WorkersOptions {
-  readonly host: string;
-  readonly port: number;
   readonly count: number;
-  readonly admin: { readonly host: string; readonly port: number } | undefined;
-  readonly tls: TlsOptions | undefined;
-  readonly settings: EdgeSettings;
+  /** Belong to the primary from now on. */
+  readonly sockets: readonly ListenHandle[];
+  /** Directory that only this user can enter: the workers' own sockets stand in it. */
+  readonly directory: string;
+  /** False while a predecessor still holds the disk store. */
+  readonly mayOpenDisk: boolean;
   readonly logger: Logger;
+  /** Called for each new worker before it is asked to listen: what it has to know to serve. */
+  readonly onUp?: ((worker: WorkerLine) => Promise<void>) | undefined;
 }
 
-export interface RunningWorkers {
-  readonly port: number;
-  readonly adminPort: number | undefined;
-  readonly tlsPort: number | undefined;
-  /** Has every worker look at its certificate files. */
-  readonly reload: () => void;
-  readonly stop: () => Promise<void>;
+/** One worker as its primary speaks with it. */
+export type WorkerLine = Pick<Channel<PrimaryMethods, WorkerMethods>, "call">;
+
+interface Worker {
+  readonly number: number;
+  readonly process: ChildProcess;
+  readonly channel: Channel<PrimaryMethods, WorkerMethods>;
+  readonly exited: Promise<void>;
+  /** Where its siblings reach it; undefined until it has come up. */
+  path: string | undefined;
+  /** Sockets that it accepts from, by number. */
+  readonly sockets: Set<number>;
 }
 
-/**
- * Whether nobody holds the address, and which port it is. Sockets that share a port by SO_REUSEPORT would join another
- * process's without an error, so this is asked first, without sharing.
- */
-async function reserve(host: string, port: number): Promise<number> {
-  return await new Promise((resolve, reject) => {
-    const probe = createServer();
-    probe.once("error", (cause) =>
-      reject(
-        new IsochroneError(listenErrorHint(cause, host, port), {
-          code: (cause as NodeJS.ErrnoException).code ?? "listen",
+export class Workers {
+  readonly #o: WorkersOptions;
+  readonly #workers = new Map<number, Worker>();
+  readonly #backOffMs = new Map<number, number>();
+  readonly #started = Promise.withResolvers<void>();
+  #incarnations = 0;
+  #mayOpenDisk: boolean;
+  #isStopping = false;
+
+  constructor(options: WorkersOptions) {
+    this.#o = options;
+    this.#mayOpenDisk = options.mayOpenDisk;
+  }
+
+  get isStopping(): boolean {
+    return this.#isStopping;
+  }
+
+  /** Resolves when every worker serves. Rejects with IsochroneError when one ends before; nothing is left running then. */
+  async start(): Promise<void> {
+    for (let number = 0; number < this.#o.count; number++) this.#fork(number);
+    try {
+      await this.#started.promise;
+    } catch (error) {
+      this.#isStopping = true;
+      await Promise.all(
+        [...this.#workers.values()].map(async (worker) => {
+          worker.process.kill("SIGKILL");
+          await worker.exited;
+        }),
+      );
+      throw error;
+    }
+  }
+
+  #living(): readonly Worker[] {
+    return [...this.#workers.values()]
+      .filter((worker) => worker.path !== undefined)
+      .sort((a, b) => a.number - b.number);
+  }
+
+  #fork(number: number): void {
+    const startedMs = performance.now();
+    const place: WorkerPlace = {
+      number,
+      workers: this.#o.count,
+      // A new name for each, so that nobody reaches a new worker by a dead one's.
+      path: `${this.#o.directory}/${number}-${++this.#incarnations}`,
+      mayOpenDisk: this.#mayOpenDisk,
+    };
+    const child = fork(process.argv[1] ?? "", process.argv.slice(2), {
+      env: { ...process.env, [WORKER_VARIABLE]: JSON.stringify(place) },
+      execArgv: process.execArgv,
+    });
+    const channel = new Channel<PrimaryMethods, WorkerMethods>(child);
+    const exited = new Promise<void>((resolve) => {
+      child.once("exit", () => resolve());
+      child.once("error", () => resolve());
+    });
+    const worker: Worker = {
+      number,
+      process: child,
+      channel,
+      exited,
+      path: undefined,
+      sockets: new Set(),
+    };
+    this.#workers.set(number, worker);
+    channel.answer("up", async () => {
+      await this.#o.onUp?.(channel);
+      worker.path = place.path;
+      await this.#arrange();
+      if (this.#living().length === this.#o.count) this.#started.resolve();
+      return undefined;
+    });
+    channel.answer("invalidate", async (keys) => {
+      await this.#callAll("invalidate", keys, worker);
+      return undefined;
+    });
+    child.once("exit", (code, signal) => {
+      this.#workers.delete(number);
+      channel.close();
+      if (this.#isStopping) return;
+      this.#started.reject(
+        new IsochroneError(`A worker ended with code ${code} before it served; its own line above says why`, {
+          code: "worker",
           source: "configuration",
           retry: "never",
-          cause,
         }),
-      ),
-    );
-    probe.listen({ host, port, exclusive: true }, () => {
-      const address = probe.address();
-      const bound = typeof address === "object" && address !== null ? address.port : port;
-      probe.close(() => resolve(bound));
-    });
-  });
-}
-
-/** Starts the workers and resolves when each has said that it serves. */
-export async function startWorkers(options: WorkersOptions): Promise<RunningWorkers> {
-  const { logger, settings } = options;
-  const port = await reserve(options.host, options.port);
-  const tlsPort = options.tls && (await reserve(options.tls.host, options.tls.port));
-  let isStopping = false;
-  const backOff = new Map<number, number>();
-  const fork = (number: number): Worker => {
-    const startedMs = performance.now();
-    const worker = cluster.fork({
-      [WORKER_PORT_VARIABLE]: String(port),
-      [WORKER_NUMBER_VARIABLE]: String(number),
-      ...(options.tls !== undefined && {
-        [WORKER_TLS_PORT_VARIABLE]: String(tlsPort),
-        [WORKER_TICKET_SECRET_VARIABLE]: Buffer.from(options.tls.ticketSecret).toString("hex"),
-      }),
-    });
-    worker.once("exit", (code, signal) => {
-      if (isStopping) return;
+      );
+      // Its sockets first: connections wait in them.
+      void this.#arrange();
       const livedMs = performance.now() - startedMs;
-      const delayMs = livedMs > HEALTHY_AFTER_MS ? RESTART_MIN_MS : (backOff.get(number) ?? RESTART_MIN_MS);
-      backOff.set(number, Math.min(delayMs * 2, RESTART_MAX_MS));
-      logger.warn("worker-died", { worker: number, code, signal, restartInMs: delayMs });
+      const delayMs =
+        livedMs > HEALTHY_AFTER_MS ? RESTART_MIN_MS : (this.#backOffMs.get(number) ?? RESTART_MIN_MS);
+      this.#backOffMs.set(number, Math.min(delayMs * 2, RESTART_MAX_MS));
+      this.#o.logger.warn("worker-died", { worker: number, code, signal, restartInMs: delayMs });
       setTimeout(() => {
-        if (!isStopping) fork(number);
+        if (!this.#isStopping) this.#fork(number);
       }, delayMs);
     });
-    return worker;
-  };
-  const first = Array.from({ length: options.count }, (_, number) => fork(number));
-  await Promise.all(
-    first.map(
-      (worker) =>
-        new Promise<void>((resolve, reject) => {
-          worker.once("message", () => resolve());
-          worker.once("exit", (code) =>
-            reject(
-              new IsochroneError(
-                `A worker ended with code ${code} before it served; its own line above says why`,
-                {
-                  code: "worker",
-                  source: "configuration",
-                  retry: "never",
-                },
-              ),
-            ),
-          );
-        }),
-    ),
-  ).catch((error: unknown) => {
-    isStopping = true;
-    for (const worker of Object.values(cluster.workers ?? {})) worker?.process.kill("SIGTERM");
-    throw error;
-  });
-  const adminServer = options.admin && adminOf(settings, logger, () => isStopping);
-  const adminPort = options.admin && (await adminServer?.listen(options.admin.host, options.admin.port));
-  return {
-    port,
-    adminPort,
-    tlsPort,
-    reload: () => {
-      for (const worker of Object.values(cluster.workers ?? {})) worker?.process.kill("SIGHUP");
-    },
-    stop: async () => {
-      isStopping = true;
-      const workers = Object.values(cluster.workers ?? {}).filter((worker) => worker !== undefined);
-      await Promise.all(
-        workers.map(
-          (worker) =>
-            new Promise<void>((resolve) => {
-              worker.once("exit", () => resolve());
-              worker.process.kill("SIGTERM");
-            }),
-        ),
-      );
-      await adminServer?.drain();
-    },
-  };
-}
+  }
 
-function adminOf(settings: EdgeSettings, logger: Logger, isStopping: () => boolean): EdgeServer {
-  const aggregator = new AggregatorRegistry();
-  const admin = new Admin({
-    serverId: "edge",
-    clock: systemClock,
-    token: undefined,
-    notReady: () => (isStopping() ? "draining" : undefined),
-    metrics: () => aggregator.clusterMetrics(),
-    report: () => undefined,
-    parts: () => undefined,
-  });
-  return new EdgeServer({
-    handle: (inbound) => admin.answer(inbound),
-    admin: undefined,
-    verifier: undefined,
-    settings,
-    clock: systemClock,
-    metrics: new EdgeMetrics(),
-    logger,
-    onServed: undefined,
-  });
+  /** Gives each socket to whom it belongs now, and tells all who lives. Sockets are taken on before others let go. */
+  async #arrange(): Promise<void> {
+    const living = this.#living();
+    const view = {
+      living: living.map(({ number }) => number),
+      paths: Object.fromEntries(living.map(({ number, path }) => [number, path ?? ""])),
+    };
+    const plan = socketsOf(this.#o.sockets.length, view.living);
+    await Promise.allSettled([
+      ...living.map(({ channel }) => channel.call("view", view)),
+      ...living.flatMap((worker) =>
+        (plan.get(worker.number) ?? []).map(async (socket) => {
+          const handle = this.#o.sockets[socket];
+          if (worker.sockets.has(socket) || handle === undefined) return;
+          worker.sockets.add(socket);
+          await worker.channel.call("listen", socket, { handle });
+        }),
+      ),
+    ]);
+    for (const worker of living) {
+      const wanted = plan.get(worker.number) ?? [];
+      for (const socket of worker.sockets) {
+        if (wanted.includes(socket) || !this.#isHeldBySomebodyElse(socket, worker)) continue;
+        worker.sockets.delete(socket);
+        await worker.channel.call("release", socket).catch(() => {});
+      }
+    }
+  }
+
+  #isHeldBySomebodyElse(socket: number, worker: Worker): boolean {
+    return this.#living().some((other) => other !== worker && other.sockets.has(socket));
+  }
+
+  /** Calls every living worker but one. One that does not answer is ended: its replacement begins without what it missed. */
+  async #callAll<M extends keyof WorkerMethods>(
+    method: M,
+    argument: WorkerMethods[M]["argument"],
+    except?: Worker,
+  ): Promise<readonly WorkerMethods[M]["result"][]> {
+    const results = await Promise.all(
+      this.#living()
+        .filter((worker) => worker !== except)
+        .map(async (worker) => {
+          try {
+            return [await worker.channel.call(method, argument, { timeoutMs: APPLY_TIMEOUT_MS })];
+          } catch (error) {
+            if (this.#workers.get(worker.number) === worker) {
+              this.#o.logger.error("worker-does-not-answer", { worker: worker.number, method, error });
+              worker.process.kill("SIGKILL");
+            }
+            return [];
+          }
+        }),
+    );
+    return results.flat();
+  }
+
+  /** The metrics of all workers, summed. */
+  async metrics(): Promise<string> {
+    const all = await Promise.allSettled(
+      this.#living().map(({ channel }) =>
+        channel.call("metrics", undefined, { timeoutMs: METRICS_TIMEOUT_MS }),
+      ),
+    );
+    const lists = all.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
+    return await AggregatorRegistry.aggregate(lists as unknown as MetricObject[]).metrics();
+  }
+
+  /** The predecessor has closed its disk store: every worker opens its own parts. */
+  async openDisk(): Promise<void> {
+    this.#mayOpenDisk = true;
+    await Promise.allSettled(this.#living().map(({ channel }) => channel.call("openDisk", undefined)));
+  }
+
+  /** Ends all disk use, so that a successor may have it; memory goes on serving. */
+  async closeDisk(): Promise<void> {
+    this.#mayOpenDisk = false;
+    await Promise.allSettled(this.#living().map(({ channel }) => channel.call("closeDisk", undefined)));
+  }
+
+  /** Drains all workers and ends them; then lets go of the sockets. `idleMs` as in `EdgeServer.drain`. */
+  async stop(idleMs: number): Promise<void> {
+    this.#isStopping = true;
+    const workers = [...this.#workers.values()];
+    // Workers let go of theirs with the drain: nobody holds the door of a server that is gone, unless a successor does.
+    for (const socket of this.#o.sockets) socket.close();
+    // All take leave before one ends: a download may come through the worker that owns its key.
+    await Promise.all(
+      workers.map(async ({ channel, path, process }) => {
+        // Still starting: it has no request that could be saved.
+        if (path === undefined) process.kill("SIGKILL");
+        await channel.call("drain", idleMs, { timeoutMs: Number.POSITIVE_INFINITY }).catch(() => {});
+      }),
+    );
+    await Promise.all(
+      workers.map(async ({ channel, exited, process }) => {
+        const timer = setTimeout(() => process.kill("SIGKILL"), END_TIMEOUT_MS);
+        await channel.call("end", undefined).catch(() => {});
+        await exited;
+        clearTimeout(timer);
+      }),
+    );
+  }
 }

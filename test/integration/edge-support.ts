@@ -11,14 +11,7 @@ import {
 } from "node:http";
 import { type AddressInfo, connect } from "node:net";
 import { createLogger } from "#kit/io";
-import {
-  EdgeMetrics,
-  type EdgeSettings,
-  edgeDefaults,
-  type RunningEdge,
-  startAlone,
-  type TlsOptions,
-} from "#edge";
+import { EdgeMetrics, type EdgeSettings, edgeDefaults, type RunningEdge, startAlone } from "#edge";
 
 export interface SeenRequest {
   readonly method: string;
@@ -89,7 +82,6 @@ export async function startEdge(
   origin: { readonly port: number },
   settings: Partial<EdgeSettings> = {},
   diskDirectory?: string,
-  tls?: TlsOptions,
 ): Promise<TestEdge> {
   const metrics = new EdgeMetrics();
   const running = await startAlone({
@@ -100,9 +92,7 @@ export async function startEdge(
     diskDirectory,
     admin: undefined,
     logger: createLogger({ role: "edge", id: "test" }, { level: "silent" }),
-    isShared: false,
     metrics,
-    tls,
   });
   return {
     port: running.port,

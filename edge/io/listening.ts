@@ -1,0 +1,169 @@
+/**
+ * Listening sockets as things that can be held, shared and passed on. A worker that dies must not take its accept queue
+ * with it, and a program that is replaced must not close its door before the next one stands in it; so a socket is bound
+ * here, without a server, and whoever serves listens on a duplicate that came over IPC. The kernel's socket, with all
+ * connections that wait in it, lives as long as one process holds it.
+ *
+ * The handle is Node's own TCP object, which `child.send(message, handle)` passes as `net.Native`: unlike a `net.Server`
+ * it is not read by the process that merely holds it. `net._createServerHandle` is not documented; it is what
+ * `node:cluster` binds its shared sockets with. Nothing outside this file knows about either.
+ */
+import { lookup } from "node:dns/promises";
+import net, { createServer, isIP, type Server, type Socket } from "node:net";
+import { IsochroneError } from "#kit";
+import { listenErrorHint } from "#kit/io";
+
+declare const handleBrand: unique symbol;
+/** A bound TCP socket that this process holds. */
+export interface ListenHandle {
+  readonly [handleBrand]: true;
+  close(): void;
+  getsockname(out: { address?: string; port?: number }): number;
+}
+
+interface NetInternals {
+  _createServerHandle(
+    address: string,
+    port: number,
+    addressType: 4 | 6,
+    fd: undefined,
+    flags: number,
+  ): ListenHandle | number;
+}
+
+/** libuv's UV_TCP_REUSEPORT. */
+const REUSE_PORT = 2;
+/** Connections that wait to be accepted, a socket; the system's own bound (`net.core.somaxconn`) still holds. */
+const BACKLOG = 1_024;
+
+/** Whether `value` came over IPC as a socket. */
+export function isListenHandle(value: unknown): value is ListenHandle {
+  return typeof value === "object" && value !== null && "getsockname" in value;
+}
+
+/** The port that a handle is bound to. */
+export function portOf(handle: ListenHandle): number {
+  const name: { port?: number } = {};
+  handle.getsockname(name);
+  return name.port ?? 0;
+}
+
+/**
+ * Binds `count` sockets to one address, which the kernel then spreads connections over (SO_REUSEPORT); fewer, at least
+ * one, where the system cannot. `port` 0 takes a free one. Rejects with IsochroneError when another process has the
+ * address: sockets that share a port would join it without an error, so this is asked first, without sharing. A single
+ * socket that is in use says so when somebody listens on it.
+ */
+export async function bindListeners(
+  host: string,
+  port: number,
+  count: number,
+): Promise<readonly ListenHandle[]> {
+  const address = await resolve(host, port);
+  const isShared = count > 1;
+  const bound = isShared ? await probe(host, address, port) : port;
+  const first = bind(address, bound, isShared);
+  if (typeof first === "number" && isShared) {
+    // Not every system has SO_REUSEPORT with balancing: there all workers take from one queue.
+    const only = bind(address, bound, false);
+    if (typeof only === "number") throw failed(only, host, port);
+    return [only];
+  }
+  if (typeof first === "number") throw failed(first, host, port);
+  return [first, ...(await bindMore(host, portOf(first), count - 1))];
+}
+
+/** Binds further sockets beside some that share the port already. Rejects with IsochroneError. */
+export async function bindMore(host: string, port: number, count: number): Promise<readonly ListenHandle[]> {
+  const address = await resolve(host, port);
+  return Array.from({ length: count }, () => {
+    const handle = bind(address, port, true);
+    if (typeof handle === "number") throw failed(handle, host, port);
+    return handle;
+  });
+}
+
+function bind(address: string, port: number, isShared: boolean): ListenHandle | number {
+  return (net as unknown as NetInternals)._createServerHandle(
+    address,
+    port,
+    isIP(address) === 6 ? 6 : 4,
+    undefined,
+    isShared ? REUSE_PORT : 0,
+  );
+}
+
+async function resolve(host: string, port: number): Promise<string> {
+  if (isIP(host) !== 0) return host;
+  try {
+    return (await lookup(host)).address;
+  } catch (cause) {
+    throw refusal(cause, host, port);
+  }
+}
+
+/** Whether nobody listens there; resolves with the port. */
+async function probe(host: string, address: string, port: number): Promise<number> {
+  return await new Promise((done, reject) => {
+    const server = createServer();
+    server.once("error", (cause) => reject(refusal(cause, host, port)));
+    server.listen({ host: address, port, exclusive: true }, () => {
+      const name = server.address();
+      const bound = typeof name === "object" && name !== null ? name.port : port;
+      server.close(() => done(bound));
+    });
+  });
+}
+
+/** `errno` is libuv's: negative. */
+function failed(errno: number, host: string, port: number): IsochroneError {
+  return refusal(Object.assign(new Error(`bind failed with ${errno}`), { code: "bind" }), host, port);
+}
+
+function refusal(cause: unknown, host: string, port: number): IsochroneError {
+  return new IsochroneError(listenErrorHint(cause, host, port), {
+    code: (cause as NodeJS.ErrnoException).code ?? "listen",
+    source: "configuration",
+    retry: "never",
+    cause,
+  });
+}
+
+/** The sockets that one process accepts from. */
+export class Listeners {
+  readonly #onConnection: (socket: Socket) => void;
+  readonly #servers = new Map<ListenHandle, Server>();
+
+  constructor(onConnection: (socket: Socket) => void) {
+    this.#onConnection = onConnection;
+  }
+
+  get handles(): readonly ListenHandle[] {
+    return [...this.#servers.keys()];
+  }
+
+  /** Begins to accept from a socket. Rejects with the system's error. The handle belongs to this object from now on. */
+  async add(handle: ListenHandle): Promise<void> {
+    const server = createServer({ allowHalfOpen: true, noDelay: true }, this.#onConnection);
+    this.#servers.set(handle, server);
+    await new Promise<void>((done, reject) => {
+      server.once("error", reject);
+      server.listen(handle as unknown as { _handle: unknown }, BACKLOG, () => {
+        server.off("error", reject);
+        // Accepting fails for want of descriptors and recovers by itself: it must not end the process.
+        server.on("error", () => {});
+        done();
+      });
+    });
+  }
+
+  /** Stops accepting from a socket and lets go of it; connections that were accepted go on. */
+  remove(handle: ListenHandle): void {
+    this.#servers.get(handle)?.close();
+    this.#servers.delete(handle);
+  }
+
+  close(): void {
+    for (const handle of this.#servers.keys()) this.remove(handle);
+  }
+}

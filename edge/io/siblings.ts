@@ -1,0 +1,348 @@
+/**
+ * The workers of one server as one cache. Each key has an owner among them; a worker that is asked for another's key and
+ * has no usable copy asks the owner over a Unix socket, with the request as it came, and passes the owner's answer on as
+ * it is: one Via, one Cache-Status member, the owner's Age. What the owner had whole in its store comes with its stored
+ * head, and is kept in the own memory as a copy: it ages as the owner's, and once it is stale the owner is asked again.
+ *
+ * An owner that does not answer is no error: the caller goes on as if it owned the key, in memory alone.
+ */
+import {
+  Agent,
+  createServer,
+  type IncomingMessage,
+  request,
+  type Server,
+  type ServerResponse,
+} from "node:http";
+import { chmod, unlink } from "node:fs/promises";
+import type { Clock } from "#kit";
+import type { Logger } from "#kit/io";
+import type { CacheKey } from "../core/cache-key.ts";
+import type { Fields } from "../core/headers.ts";
+import type { StoredHead } from "../core/messages.ts";
+import { ownerOf, shardOf } from "../core/worker-plan.ts";
+import { selectVariant } from "../core/vary.ts";
+import type { Answer, AnswerRecord, Inbound } from "./exchange.ts";
+import type { RequestPlan } from "./handler.ts";
+import type { StoredObject } from "./memory-store.ts";
+import type { EdgeMetrics } from "./metrics.ts";
+import { ObjectBody } from "./object-body.ts";
+import type { ObjectStore } from "./object-store.ts";
+import type { WorkerPlace, WorkerView } from "./worker-methods.ts";
+
+/** Largest content that is copied: beyond it the way through the owner costs little beside the bytes. */
+const COPY_BYTES_MAX = 1_048_576;
+/** Heads that cross between workers; both ends are ours, the bound only keeps a fault from growing. */
+const HEAD_BYTES_MAX = 1_048_576;
+/** Connections to one sibling that are kept for the next request. */
+const IDLE_CONNECTIONS_MAX = 256;
+/** An owner that has not begun to answer by then is passed by, ms: longer than its own time for a next hop and one more. */
+const OWNER_TIMEOUT_MS = 65_000;
+
+const INBOUND = "isochrone-inbound";
+const ANSWER = "isochrone-answer";
+
+/** A request as it crosses: what of `Inbound` is data. */
+type PassedRequest = Pick<
+  Inbound,
+  "head" | "httpVersion" | "remoteAddress" | "peer" | "hop" | "requestId" | "receivedAt"
+>;
+
+interface PassedAnswer {
+  readonly status: number;
+  readonly fields: Fields;
+  readonly bodyBytes: number | undefined;
+  readonly hasBody: boolean;
+  readonly record: AnswerRecord;
+  /** Present when the content is the whole of this stored response. */
+  readonly stored?: StoredHead;
+}
+
+export interface SiblingsOptions {
+  readonly place: WorkerPlace;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly metrics: EdgeMetrics;
+  /** Tells every other worker; resolves when all have applied it. */
+  readonly invalidateElsewhere: (keys: readonly CacheKey[]) => Promise<void>;
+}
+
+/** What of this process answers other workers. */
+export interface SiblingParts {
+  readonly handle: (inbound: Inbound) => Answer | Promise<Answer>;
+  readonly plan: (inbound: Inbound) => RequestPlan | undefined;
+  readonly store: ObjectStore;
+  readonly isPurged: (plan: RequestPlan, head: StoredHead) => boolean;
+}
+
+export class Siblings {
+  readonly #o: SiblingsOptions;
+  readonly #agent = new Agent({
+    keepAlive: true,
+    maxFreeSockets: IDLE_CONNECTIONS_MAX,
+    scheduling: "lifo",
+  });
+  readonly #refreshing = new Set<CacheKey>();
+  #parts: SiblingParts | undefined;
+  #server: Server | undefined;
+  #paths: Readonly<Record<number, string>> = {};
+  /** Grows with every invalidation: a copy that was asked for before one is not kept. */
+  #invalidations = 0;
+  readonly counters = { asked: 0, answered: 0, copied: 0, failed: 0 };
+
+  constructor(options: SiblingsOptions) {
+    this.#o = options;
+    const { counters } = this;
+    options.metrics.gauge(
+      "siblings_asked",
+      "Requests passed to the worker that owns the key",
+      () => counters.asked,
+    );
+    options.metrics.gauge(
+      "siblings_answered",
+      "Requests answered for other workers",
+      () => counters.answered,
+    );
+    options.metrics.gauge(
+      "siblings_copied",
+      "Copies of other workers' objects that were kept",
+      () => counters.copied,
+    );
+    options.metrics.gauge(
+      "siblings_failed",
+      "Requests that the owning worker did not answer",
+      () => counters.failed,
+    );
+  }
+
+  /** Begins to answer other workers. Rejects when the socket cannot be made. */
+  async listen(parts: SiblingParts): Promise<void> {
+    this.#parts = parts;
+    const server = createServer(
+      { maxHeaderSize: HEAD_BYTES_MAX, keepAliveTimeout: 0 },
+      (asked, response) => void this.#answer(asked, response),
+    );
+    server.maxHeadersCount = 0;
+    this.#server = server;
+    await new Promise<void>((resolve, reject) => {
+      server.once("error", reject);
+      server.listen(this.#o.place.path, resolve);
+    });
+    // The directory is closed to others; the socket's own mode says it once more.
+    await chmod(this.#o.place.path, 0o600);
+  }
+
+  setView(view: WorkerView): void {
+    this.#paths = view.paths;
+  }
+
+  /** The owner's socket; undefined: this worker owns the key, or its owner is away. */
+  #ownerPath(key: CacheKey): string | undefined {
+    const { number, workers } = this.#o.place;
+    const owner = ownerOf(shardOf(key), workers);
+    return owner === number ? undefined : this.#paths[owner];
+  }
+
+  /** Whether another worker, which lives, owns the key. */
+  isElsewhere(key: CacheKey): boolean {
+    return this.#ownerPath(key) !== undefined;
+  }
+
+  /** The owner's answer; undefined when it has none, and the caller has to go on by itself. Never rejects. */
+  async ask(inbound: Inbound, plan: RequestPlan): Promise<Answer | undefined> {
+    const path = this.#ownerPath(plan.key);
+    if (path === undefined || inbound.isFromSibling === true) return undefined;
+    this.counters.asked++;
+    try {
+      return await this.#ask(path, inbound, plan);
+    } catch (error) {
+      if (inbound.signal.aborted) return undefined;
+      this.counters.failed++;
+      this.#o.logger.debug("sibling-failed", { error });
+      return undefined;
+    }
+  }
+
+  /** Fetches the owner's present state of a stale copy in the background, once at a time for a key. */
+  refresh(inbound: Inbound, plan: RequestPlan): void {
+    if (this.#refreshing.has(plan.key)) return;
+    this.#refreshing.add(plan.key);
+    const whole: Inbound = {
+      ...inbound,
+      head: { ...plan.head, method: "GET", fields: withoutSelection(plan.head.fields) },
+      signal: AbortSignal.timeout(OWNER_TIMEOUT_MS),
+    };
+    void this.ask(whole, { ...plan, head: whole.head })
+      .then(async (answer) => {
+        await answer?.body?.[Symbol.asyncIterator]().return?.(undefined);
+        return undefined;
+      })
+      .catch(() => {})
+      .finally(() => this.#refreshing.delete(plan.key));
+  }
+
+  /** Marks keys as changed by an unsafe request here and at every other worker. Never rejects. */
+  async invalidate(keys: readonly CacheKey[]): Promise<void> {
+    if (keys.length === 0) return;
+    this.applyInvalidation(keys);
+    try {
+      await this.#o.invalidateElsewhere(keys);
+    } catch (error) {
+      // The primary is going away, and this process with it.
+      this.#o.logger.warn("invalidation-not-passed-on", { error });
+    }
+  }
+
+  /** Another worker's invalidation, or the own one. */
+  applyInvalidation(keys: readonly CacheKey[]): void {
+    this.#invalidations++;
+    for (const key of keys) this.#parts?.store.invalidate(key);
+  }
+
+  async close(): Promise<void> {
+    this.#agent.destroy();
+    this.#server?.close();
+    this.#server?.closeAllConnections();
+    await unlink(this.#o.place.path).catch(() => {});
+  }
+
+  async #ask(path: string, inbound: Inbound, plan: RequestPlan): Promise<Answer> {
+    const invalidations = this.#invalidations;
+    const { head, httpVersion, remoteAddress, peer, hop, requestId, receivedAt } = inbound;
+    const passed: PassedRequest = { head, httpVersion, remoteAddress, peer, hop, requestId, receivedAt };
+    const response = await new Promise<IncomingMessage>((resolve, reject) => {
+      const asked = request({
+        socketPath: path,
+        agent: this.#agent,
+        headers: { host: "worker", [INBOUND]: encode(passed) },
+        maxHeaderSize: HEAD_BYTES_MAX,
+        signal: inbound.signal,
+        timeout: OWNER_TIMEOUT_MS,
+      });
+      asked.once("timeout", () => asked.destroy(new Error("the owner does not answer")));
+      asked.once("response", resolve);
+      asked.on("error", reject);
+      asked.end();
+    });
+    if (response.statusCode !== 200) {
+      response.destroy();
+      throw new Error(`the owner answered ${response.statusCode}`);
+    }
+    const { stored, hasBody, ...answer } = decode<PassedAnswer>(response.headers[ANSWER]);
+    if (!hasBody) {
+      response.resume();
+      return { ...answer, bodyBytes: answer.bodyBytes, body: undefined };
+    }
+    if (stored === undefined) return { ...answer, body: response as AsyncIterable<Uint8Array> };
+    // It lies whole at the owner: all of it is taken before the client hears a word, so that an owner that dies now is not missed.
+    const body = ObjectBody.of(await chunksOf(response));
+    if (invalidations === this.#invalidations && this.#parts?.isPurged(plan, stored) === false) {
+      this.#parts.store.memory.put(plan.key, { ...stored, body });
+      this.counters.copied++;
+    }
+    return { ...answer, body: body.read() };
+  }
+
+  async #answer(asked: IncomingMessage, response: ServerResponse): Promise<void> {
+    this.counters.answered++;
+    const aborter = new AbortController();
+    response.once("close", () => {
+      if (!response.writableFinished) aborter.abort();
+    });
+    try {
+      const { clock } = this.#o;
+      const inbound: Inbound = {
+        ...decode<PassedRequest>(asked.headers[INBOUND]),
+        body: undefined,
+        bodyBytes: undefined,
+        signal: aborter.signal,
+        startedAt: clock.monotonic(),
+        isFromSibling: true,
+      };
+      const parts = this.#parts;
+      if (parts === undefined) throw new Error("This worker does not serve yet");
+      const answer = await parts.handle(inbound);
+      const stored = this.#storedWhole(parts, inbound, answer);
+      const passed: PassedAnswer = {
+        status: answer.status,
+        fields: answer.fields,
+        bodyBytes: answer.bodyBytes,
+        hasBody: answer.body !== undefined,
+        record: answer.record,
+        ...(stored !== undefined && { stored: headOf(stored) }),
+      };
+      response.writeHead(200, {
+        [ANSWER]: encode(passed),
+        ...(answer.body === undefined
+          ? { "content-length": 0 }
+          : answer.bodyBytes !== undefined && { "content-length": answer.bodyBytes }),
+      });
+      if (answer.body === undefined) {
+        response.end();
+        return;
+      }
+      for await (const chunk of answer.body) {
+        if (response.destroyed) return;
+        if (!response.write(chunk))
+          await new Promise<void>((resolve) => {
+            response.once("drain", resolve);
+            response.once("close", resolve);
+          });
+      }
+      response.end();
+    } catch (error) {
+      this.#o.logger.debug("sibling-answer-failed", { error });
+      response.destroy();
+    }
+  }
+
+  /** The stored response whose whole content an answer is; undefined when it is anything else. */
+  #storedWhole(parts: SiblingParts, inbound: Inbound, answer: Answer): StoredObject | undefined {
+    const { outcome } = answer.record;
+    if (outcome !== "hit" && outcome !== "hit-stale") return undefined;
+    if (
+      inbound.head.method !== "GET" ||
+      answer.body === undefined ||
+      (answer.bodyBytes ?? Number.NaN) > COPY_BYTES_MAX
+    )
+      return undefined;
+    const plan = parts.plan(inbound);
+    const stored = plan && selectVariant(parts.store.memory.peek(plan.key), plan.head.fields);
+    return stored !== undefined && stored.status === answer.status && stored.body.bytes === answer.bodyBytes
+      ? stored
+      : undefined;
+  }
+}
+
+const encode = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString("base64");
+
+function decode<T>(value: string | string[] | undefined): T {
+  return JSON.parse(Buffer.from(String(value ?? ""), "base64").toString()) as T;
+}
+
+function headOf({ body: _body, ...head }: StoredObject): StoredHead {
+  return head;
+}
+
+async function chunksOf(response: IncomingMessage): Promise<readonly Uint8Array[]> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of response as AsyncIterable<Uint8Array>) chunks.push(chunk);
+  // One piece: slices of the socket's buffers would keep those.
+  return [Buffer.concat(chunks)];
+}
+
+const SELECTION: ReadonlySet<string> = new Set([
+  "range",
+  "if-range",
+  "if-none-match",
+  "if-modified-since",
+  "if-match",
+  "if-unmodified-since",
+  "cache-control",
+  "pragma",
+]);
+
+/** The fields without those that ask for a part, or for a validation. */
+function withoutSelection(fields: Fields): Fields {
+  return fields.filter(([name]) => !SELECTION.has(name.toLowerCase()));
+}

@@ -1,0 +1,45 @@
+/** What the primary and its workers may ask of each other. Plain data: it crosses IPC as JSON. */
+import type { CacheKey } from "../core/cache-key.ts";
+
+/** Environment of a worker: its {@link WorkerPlace} as JSON. */
+export const WORKER_VARIABLE = "ISOCHRONE_EDGE_WORKER";
+
+export interface WorkerPlace {
+  readonly number: number;
+  readonly workers: number;
+  /** Unix socket on which the other workers ask it. */
+  readonly path: string;
+  /** False while the server's predecessor still holds the disk store. */
+  readonly mayOpenDisk: boolean;
+}
+
+/** Which workers live, and where each is asked. */
+export interface WorkerView {
+  /** Ascending. */
+  readonly living: readonly number[];
+  readonly paths: Readonly<Record<number, string>>;
+}
+
+export type WorkerMethods = {
+  /** Accept from a socket, which comes with the message. */
+  listen: { argument: number; result: undefined };
+  /** Stop accepting from it. */
+  release: { argument: number; result: undefined };
+  view: { argument: WorkerView; result: undefined };
+  /** prom-client's metrics as JSON. */
+  metrics: { argument: undefined; result: unknown };
+  /** An unsafe request changed these (RFC 9111, section 4.4). */
+  invalidate: { argument: readonly CacheKey[]; result: undefined };
+  openDisk: { argument: undefined; result: undefined };
+  closeDisk: { argument: undefined; result: undefined };
+  /** Take leave of clients; answered when none is left. The other workers may still ask. */
+  drain: { argument: number; result: undefined };
+  end: { argument: undefined; result: undefined };
+};
+
+export type PrimaryMethods = {
+  /** The worker can serve and wants sockets. */
+  up: { argument: undefined; result: undefined };
+  /** Resolves when every other worker has applied it. */
+  invalidate: { argument: readonly CacheKey[]; result: undefined };
+};

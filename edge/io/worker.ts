@@ -1,0 +1,120 @@
+/** A worker process: what its primary asks of it, and how it divides the server with the others. */
+import type { Logger } from "#kit/io";
+import { systemClock } from "#kit/io";
+import type { EdgeSettings } from "../config.ts";
+import { shardsOf, shareOf } from "../core/worker-plan.ts";
+import { Channel } from "./channel.ts";
+import { isListenHandle, type ListenHandle } from "./listening.ts";
+import { EdgeMetrics } from "./metrics.ts";
+import type { RunningEdge } from "./alone.ts";
+import { Siblings } from "./siblings.ts";
+import {
+  type PrimaryMethods,
+  WORKER_VARIABLE,
+  type WorkerMethods,
+  type WorkerPlace,
+} from "./worker-methods.ts";
+
+/** Limits of the server that its workers divide among those that live. */
+const SHARED_LIMITS = ["connectionsMax", "activeRequestsMax", "fillsMax", "prefetchConcurrency"] as const;
+
+/** This process's place among the workers; undefined: it is no worker. */
+export function workerPlace(): WorkerPlace | undefined {
+  const text = process.env[WORKER_VARIABLE];
+  return text === undefined || process.send === undefined ? undefined : (JSON.parse(text) as WorkerPlace);
+}
+
+/** What a worker's edge is started with, beside what every edge is. */
+export interface WorkerParts {
+  /** Memory divided by the number of workers; limits change as workers come and go. */
+  readonly settings: EdgeSettings;
+  readonly metrics: EdgeMetrics;
+  readonly siblings: Siblings;
+  readonly shards: readonly number[];
+  readonly mayOpenDisk: boolean;
+}
+
+/** Serves until the primary says that it is over, or has gone. Resolves with the exit code. */
+export async function serveAsWorker(
+  place: WorkerPlace,
+  settings: EdgeSettings,
+  logger: Logger,
+  start: (parts: WorkerParts) => Promise<RunningEdge>,
+): Promise<number> {
+  const own = {
+    ...settings,
+    memoryBytes: Math.floor(settings.memoryBytes / place.workers),
+  };
+  const all = Array.from({ length: place.workers }, (_, number) => number);
+  const divide = (living: readonly number[]): void => {
+    for (const limit of SHARED_LIMITS) own[limit] = shareOf(settings[limit], place.number, living);
+  };
+  divide(all);
+  const metrics = new EdgeMetrics();
+  const channel = new Channel<WorkerMethods, PrimaryMethods>(process);
+  const siblings = new Siblings({
+    place,
+    clock: systemClock,
+    logger,
+    metrics,
+    invalidateElsewhere: async (keys) => {
+      await channel.call("invalidate", keys);
+    },
+  });
+  const running = await start({
+    settings: own,
+    metrics,
+    siblings,
+    shards: shardsOf(place.number, place.workers),
+    mayOpenDisk: place.mayOpenDisk,
+  });
+  const ended = Promise.withResolvers<number>();
+  const sockets = new Map<number, ListenHandle>();
+  channel.answer("listen", async (socket, handle) => {
+    if (!isListenHandle(handle)) throw new Error(`socket ${socket} did not come with the message`);
+    sockets.set(socket, handle);
+    await running.server.listenOn(handle);
+    return undefined;
+  });
+  channel.answer("release", (socket) => {
+    const handle = sockets.get(socket);
+    sockets.delete(socket);
+    if (handle !== undefined) running.server.stopListening(handle);
+    return undefined;
+  });
+  channel.answer("view", (view) => {
+    siblings.setView(view);
+    divide(view.living);
+    return undefined;
+  });
+  channel.answer("metrics", async () => await metrics.registry.getMetricsAsJSON());
+  channel.answer("invalidate", (keys) => {
+    siblings.applyInvalidation(keys);
+    return undefined;
+  });
+  channel.answer("openDisk", async () => {
+    await running.openDisk();
+    return undefined;
+  });
+  channel.answer("closeDisk", async () => {
+    await running.closeDisk();
+    return undefined;
+  });
+  channel.answer("drain", async (idleMs) => {
+    await running.drain(idleMs);
+    return undefined;
+  });
+  channel.answer("end", () => {
+    ended.resolve(0);
+    return undefined;
+  });
+  // A primary that is gone replaces nobody: a worker does not outlive it.
+  channel.onClosed = () => void running.drain(0).then(() => ended.resolve(0));
+  await siblings.listen(running.edge.siblingParts);
+  await channel.call("up", undefined);
+  const code = await ended.promise;
+  await siblings.close();
+  await running.close();
+  process.disconnect?.();
+  return code;
+}
