@@ -1,0 +1,84 @@
+/** What a request that must go on to the origin costs the proxy: answers that may not be stored, and first requests of URLs. */
+import { haproxy } from "./peers/haproxy.ts";
+import { isochrone } from "./peers/isochrone.ts";
+import { nginx } from "./peers/nginx.ts";
+import type { Server } from "./peers/peer.ts";
+import { trafficServer } from "./peers/traffic-server.ts";
+import { varnish } from "./peers/varnish.ts";
+import { measure, type Workload } from "./tools/measure.ts";
+import { benchOptions, publish } from "./tools/options.ts";
+import { startOrigin } from "./tools/origin.ts";
+import { KIBIBYTE } from "./tools/workloads.ts";
+
+export const summary =
+  "requests that go to the origin: the proxy's CPU, against nginx proxy_pass and the caches";
+
+const CONNECTIONS = 32;
+
+function forwarded(name: string, note: string, path: string, bytes: number, isUnique: boolean): Workload {
+  return {
+    name,
+    note: `${note}, ${CONNECTIONS} connections`,
+    load: {
+      scheme: "http",
+      protocol: "http/1.1",
+      connections: CONNECTIONS,
+      paths: [path],
+      headers: {},
+      isUnique,
+    },
+    expected: { status: 200, bodyBytes: bytes, isHit: false },
+  };
+}
+
+const WORKLOADS: readonly Workload[] = [
+  forwarded("pass-1KiB", "1 KiB that may not be stored", `/private/${KIBIBYTE}/object`, KIBIBYTE, false),
+  forwarded(
+    "pass-100KiB",
+    "100 KiB that may not be stored",
+    `/private/${100 * KIBIBYTE}/object`,
+    100 * KIBIBYTE,
+    false,
+  ),
+  forwarded(
+    "miss-1KiB",
+    "1 KiB, each URL once, stored where there is a cache",
+    `/cached/${KIBIBYTE}/object`,
+    KIBIBYTE,
+    true,
+  ),
+];
+
+/** The cheapest thing that nginx can do with a request: pass it on, nothing stored. */
+const PROXY_PASS = "proxy-pass";
+
+export async function main(argv: readonly string[]): Promise<number> {
+  const tuned = [...nginx, ...varnish, ...trafficServer, ...haproxy].filter(
+    (server) => server.form === "tuned",
+  );
+  const proxies = nginx
+    .filter((server) => server.form === "tuned")
+    .map(
+      (server): Server => ({
+        ...server,
+        form: PROXY_PASS,
+        note: "proxy_pass over kept connections, no cache, access log buffered",
+      }),
+    );
+  const servers = [...isochrone, ...proxies, ...tuned];
+  const options = benchOptions(argv, "miss", summary, servers, WORKLOADS);
+  if (options === undefined) return 0;
+  const origin = await startOrigin();
+  try {
+    const result = await measure({
+      name: "miss",
+      ...options,
+      origin,
+      setting: { role: "cache", workers: 1 },
+      settingOf: (server) => (server.form === PROXY_PASS ? { role: "proxy" } : {}),
+    });
+    return publish(result, options.out);
+  } finally {
+    origin.stop();
+  }
+}

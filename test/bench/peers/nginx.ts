@@ -1,0 +1,107 @@
+/**
+ * nginx with proxy_cache. `default` is Debian's nginx.conf with the cache of nginx' own guide; `tuned` takes what its documentation
+ * and its makers' articles advise for a cache: buffered log, kept upstream connections, open files cached, cache on tmpfs.
+ */
+import { userInfo } from "node:os";
+import { join } from "node:path";
+import { freePort } from "../../tools/processes.ts";
+import { findProgram, listening, runToEnd, scratchDirectory, startProgram } from "../tools/program.ts";
+import { header, type Server, type Setting, writeConfiguration } from "./peer.ts";
+
+interface Form {
+  readonly name: string;
+  readonly note: string;
+  readonly isTuned: boolean;
+  readonly log: "buffered" | "unbuffered";
+}
+
+async function start(form: Form, setting: Setting, command: string) {
+  const directory = scratchDirectory("nginx", form.isTuned);
+  const port = await freePort();
+  const tlsPort = setting.certificate && (await freePort());
+  const { isTuned } = form;
+  const configuration = writeConfiguration(join(directory, "nginx.conf"), [
+    // Started by root the workers would become "nobody" and could not use our directory.
+    process.getuid?.() === 0 && `user ${userInfo().username};`,
+    `worker_processes ${setting.workers};`,
+    "daemon off;",
+    `pid ${directory}/nginx.pid;`,
+    `error_log ${directory}/error.log warn;`,
+    isTuned && "worker_rlimit_nofile 65536;",
+    "events {",
+    `  worker_connections ${isTuned ? 16_384 : 768};`,
+    isTuned && "  multi_accept on;",
+    "}",
+    "http {",
+    "  sendfile on;",
+    "  tcp_nopush on;",
+    "  default_type application/octet-stream;",
+    form.log === "buffered"
+      ? `  access_log ${directory}/access.log combined buffer=64k flush=1s;`
+      : `  access_log ${directory}/access.log combined;`,
+    isTuned ? "  gzip off;" : "  gzip on;",
+    // By default a connection ends after 1,000 requests, which would measure connects, and h2load does not come back.
+    (isTuned || setting.certificate !== undefined) && "  keepalive_requests 1000000000;",
+    isTuned && "  keepalive_timeout 75s;",
+    isTuned && "  open_file_cache max=20000 inactive=60s;",
+    isTuned && "  open_file_cache_valid 60s;",
+    ...["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(
+      (name) => `  ${name}_temp_path ${directory}/${name};`,
+    ),
+    setting.role === "cache" &&
+      `  proxy_cache_path ${directory}/cache levels=1:2 keys_zone=bench:64m max_size=4g inactive=1d use_temp_path=off;`,
+    `  upstream origin { server 127.0.0.1:${setting.originPort};${isTuned ? " keepalive 64; keepalive_requests 1000000000;" : ""} }`,
+    "  server {",
+    `    listen 127.0.0.1:${port}${isTuned ? " backlog=4096" : ""}${setting.workers > 1 ? " reuseport" : ""};`,
+    tlsPort !== undefined && `    listen 127.0.0.1:${tlsPort} ssl http2;`,
+    ...(setting.certificate === undefined
+      ? []
+      : [
+          `    ssl_certificate ${setting.certificate.certificateFile};`,
+          `    ssl_certificate_key ${setting.certificate.keyFile};`,
+          "    ssl_protocols TLSv1.2 TLSv1.3;",
+          isTuned && "    ssl_session_cache shared:tls:10m;",
+        ]),
+    "    location / {",
+    "      proxy_pass http://origin;",
+    isTuned && "      proxy_http_version 1.1;",
+    isTuned && '      proxy_set_header Connection "";',
+    ...(setting.role === "cache"
+      ? ["      proxy_cache bench;", "      add_header X-Cache-Status $upstream_cache_status;"]
+      : []),
+    "    }",
+    "  }",
+    "}",
+  ]);
+  const program = startProgram(command, ["-p", directory, "-c", configuration]);
+  await listening(program, `nginx ${form.name}`, port);
+  return { port, tlsPort, pids: [program.pid], stop: () => program.stop() };
+}
+
+export const nginx: readonly Server[] = (
+  [
+    {
+      name: "default",
+      note: "Debian's nginx.conf, one worker, access log unbuffered",
+      isTuned: false,
+      log: "unbuffered",
+    },
+    {
+      name: "tuned",
+      note: "cache on tmpfs, open_file_cache, keep-alive without limit, access log buffered",
+      isTuned: true,
+      log: "buffered",
+    },
+  ] satisfies readonly Form[]
+).map((form) => {
+  const program = findProgram("nginx");
+  return {
+    name: "nginx",
+    form: form.name,
+    note: form.note,
+    program,
+    version: async () => /nginx\/(\S+)/.exec(await runToEnd(program ?? "nginx", ["-v"], 5000))?.[1] ?? "",
+    start: (setting) => start(form, setting, program ?? "nginx"),
+    isHit: (headers) => header(headers, "x-cache-status") === "HIT",
+  };
+});

@@ -1,0 +1,171 @@
+/** The report as one HTML page that needs nothing else: tables, bar charts as SVG, the machine. */
+import { type BenchResult, labelOf, type Run } from "./measure.ts";
+import { figure, type Results, rowsOf } from "./results.ts";
+
+const BAR_HEIGHT = 20;
+const BAR_GAP = 6;
+const LABEL_WIDTH = 170;
+const BAR_WIDTH = 420;
+const VALUE_WIDTH = 150;
+
+export function escapeHtml(text: string): string {
+  return text.replace(
+    /[&<>"']/g,
+    (character) =>
+      ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" })[character] ?? character,
+  );
+}
+
+/** Horizontal bars of CPU microseconds a request (shorter is better); whiskers reach from the best round to the worst. */
+export function barChart(title: string, medians: readonly Run[], runs: readonly Run[]): string {
+  const bars = medians.toSorted((a, b) => a.cpuMicrosecondsPerRequest - b.cpuMicrosecondsPerRequest);
+  const of = (bar: Run): number[] =>
+    runs.filter((run) => labelOf(run) === labelOf(bar)).map((run) => run.cpuMicrosecondsPerRequest);
+  const max = Math.max(1e-9, ...bars.flatMap((bar) => [bar.cpuMicrosecondsPerRequest, ...of(bar)]));
+  const height = bars.length * (BAR_HEIGHT + BAR_GAP) + BAR_GAP;
+  const width = LABEL_WIDTH + BAR_WIDTH + VALUE_WIDTH;
+  const x = (value: number): string => (LABEL_WIDTH + (value / max) * BAR_WIDTH).toFixed(1);
+  const shapes = bars.map((bar, index) => {
+    const top = BAR_GAP + index * (BAR_HEIGHT + BAR_GAP);
+    const middle = top + BAR_HEIGHT / 2;
+    const value = bar.cpuMicrosecondsPerRequest;
+    const spread = of(bar);
+    const [low, high] = [Math.min(value, ...spread), Math.max(value, ...spread)];
+    return [
+      `<text class="label" x="${LABEL_WIDTH - 8}" y="${middle + 4}">${escapeHtml(labelOf(bar))}</text>`,
+      `<rect class="${bar.server === "isochrone" ? "ours" : "peer"}" x="${LABEL_WIDTH}" y="${top}" height="${BAR_HEIGHT}" width="${(Number(x(value)) - LABEL_WIDTH).toFixed(1)}"/>`,
+      `<line class="spread" x1="${x(low)}" x2="${x(high)}" y1="${middle}" y2="${middle}"/>`,
+      `<text x="${(Number(x(high)) + 6).toFixed(1)}" y="${middle + 4}">${figure(value)} us</text>`,
+    ].join("");
+  });
+  return `<svg viewBox="0 0 ${width} ${height}" width="${width}" role="img" aria-label="${escapeHtml(title)}">${shapes.join("")}</svg>`;
+}
+
+const MEBIBYTE = 2 ** 20;
+
+function table(head: readonly string[], rows: readonly (readonly string[])[], kind = "figures"): string {
+  const cells = (row: readonly string[], tag: "td" | "th"): string =>
+    row.map((cell) => `<${tag}>${escapeHtml(cell)}</${tag}>`).join("");
+  return `<table class="${kind}"><thead><tr>${cells(head, "th")}</tr></thead><tbody>${rows.map((row) => `<tr>${cells(row, "td")}</tr>`).join("")}</tbody></table>`;
+}
+
+function comparisonSection(result: BenchResult): string {
+  const isScaling = result.name === "workers";
+  const parts = [
+    `<h2 id="${escapeHtml(result.name)}">${escapeHtml(result.name)}</h2>`,
+    `<p>${escapeHtml(result.date)}, commit ${escapeHtml(result.commit)}, ${result.options.rounds} rounds of ${result.options.seconds} s, servers taking turns.</p>`,
+  ];
+  for (const row of rowsOf(result)) {
+    if (row.runs.length === 0) continue;
+    parts.push(
+      `<h3>${escapeHtml(row.note)}</h3>`,
+      barChart(
+        row.note,
+        row.runs,
+        result.runs.filter((run) => run.workload === row.workload),
+      ),
+      table(
+        [
+          "server",
+          "CPU us a request",
+          isScaling ? "scaling" : "work of ours over this",
+          "over the rounds",
+          "user us",
+          "requests per CPU-second",
+          "requests/s",
+          "p50 ms",
+          "p99 ms",
+          "PSS MiB",
+          "RSS MiB",
+          "errors",
+        ],
+        row.runs.map((run) => {
+          const ratio = result.ratios.find(
+            (one) => one.workload === row.workload && (isScaling ? one.server : one.peer) === labelOf(run),
+          );
+          return [
+            labelOf(run),
+            figure(run.cpuMicrosecondsPerRequest),
+            ratio === undefined ? "" : `x ${ratio.ratio.toFixed(2)}`,
+            ratio === undefined ? "" : `${ratio.ratioMin.toFixed(2)} to ${ratio.ratioMax.toFixed(2)}`,
+            figure((run.userSeconds / Math.max(1, run.requests)) * 1e6),
+            figure(run.requestsPerCpuSecond),
+            figure(run.requestsPerSecond),
+            figure(run.p50Ms),
+            figure(run.p99Ms),
+            figure(run.pssBytes / MEBIBYTE),
+            figure(run.rssBytes / MEBIBYTE),
+            String(run.errors),
+          ];
+        }),
+      ),
+    );
+  }
+  if (isScaling)
+    parts.push("<p>Scaling: twice the work of a CPU-second with two workers over that with one.</p>");
+  if (result.leftOut.length > 0)
+    parts.push(
+      "<h3>Left out</h3>",
+      table(
+        ["server", "workload", "why"],
+        result.leftOut.map((one) => [one.server, one.workload, one.why]),
+        "words",
+      ),
+    );
+  parts.push(
+    "<h3>Forms</h3>",
+    table(
+      ["server", "what it is"],
+      Object.entries(result.notes).map(([label, note]) => [label, note]),
+      "words",
+    ),
+  );
+  return parts.join("\n");
+}
+
+const STYLE = `
+:root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
+body { max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; margin: 0.5rem 0 1.5rem; display: block; overflow-x: auto; }
+th, td { padding: 0.15rem 0.6rem; border-bottom: 1px solid #8886; text-align: right; }
+td { white-space: nowrap; } th { vertical-align: bottom; }
+th:first-child, td:first-child, .words th, .words td { text-align: left; } .words td { white-space: normal; }
+svg { max-width: 100%; height: auto; } svg text { font-size: 12px; fill: currentColor; } svg .label { text-anchor: end; }
+.ours { fill: #0a7d6c; } .peer { fill: #8a94a6; } .spread { stroke: currentColor; stroke-width: 1.5; }
+pre { overflow-x: auto; background: #8881; padding: 0.6rem; }
+`;
+
+/** The whole page. */
+export function reportPage(results: Results): string {
+  const [first] = results.comparisons;
+  const versions = Object.assign({}, ...results.comparisons.map((result) => result.versions)) as Record<
+    string,
+    string
+  >;
+  const machine =
+    first === undefined
+      ? []
+      : [
+          ["CPU", `${first.machine.cpu}, ${first.machine.cores} cores`],
+          ["memory", `${figure(first.machine.memoryBytes / 2 ** 30)} GiB`],
+          ["kernel", first.machine.kernel],
+          ["virtualization", first.machine.virtualization],
+          ...Object.entries(versions),
+        ];
+  return [
+    "<!doctype html>",
+    '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
+    `<title>Isochrone: benchmarks</title><style>${STYLE}</style></head><body>`,
+    "<h1>Isochrone: benchmarks</h1>",
+    "<p>The figure is server CPU time: user + system time of the server's whole process tree, for each request; all servers ran at the same",
+    "time on one machine and took turns. Shorter bars are better; the line through a bar reaches from the best round to the worst.</p>",
+    table(["machine", ""], machine, "words"),
+    ...results.comparisons.map(comparisonSection),
+    ...results.others.map(
+      (other) =>
+        `<h2>${escapeHtml(other.file.replace(/\.json$/, ""))}</h2><details><summary>what it printed</summary><pre>${escapeHtml(JSON.stringify(other.value, undefined, 2))}</pre></details>`,
+    ),
+    "</body></html>",
+    "",
+  ].join("\n");
+}

@@ -1,0 +1,98 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { mediansOf, type BenchResult, ratiosOf, type Run } from "../../bench/tools/measure.ts";
+import { reportPage } from "../../bench/tools/page.ts";
+import { headlineMarkdown, readResults } from "../../bench/tools/results.ts";
+
+function run(server: string, form: string, cpuMicroseconds: number): Run {
+  return {
+    server,
+    form,
+    workload: "1KiB-c32",
+    round: 1,
+    requests: 1000,
+    seconds: 1,
+    requestsPerSecond: 1000,
+    bytes: 0,
+    p50Ms: 1,
+    p99Ms: 2,
+    errors: 0,
+    requestsPerCpuSecond: 1e6 / cpuMicroseconds,
+    cpuMicrosecondsPerRequest: cpuMicroseconds,
+    cpuSeconds: 1,
+    userSeconds: 0.5,
+    rssBytes: 1,
+    pssBytes: 1,
+    originRequests: 0,
+    loadAverage: 0,
+  };
+}
+
+function comparison(name: string): BenchResult {
+  const runs = [run("nginx", "tuned", 26), run("isochrone", "default", 20), run("nginx", '<b>"raw"</b>', 10)];
+  return {
+    name,
+    date: "2026-11-26T00:00:00.000Z",
+    commit: "abc1234",
+    machine: {
+      cpu: "Test CPU",
+      cores: 2,
+      memoryBytes: 2 ** 30,
+      kernel: "Linux 6",
+      virtualization: "none",
+      node: "24",
+    },
+    versions: { isochrone: "0.1.0", nginx: "1.22.1" },
+    notes: {},
+    options: { seconds: 5, rounds: 1 },
+    workloads: [{ name: "1KiB-c32", note: "1 KiB, 32 connections" }],
+    runs,
+    medians: mediansOf(runs),
+    ratios: ratiosOf(runs, "isochrone/default"),
+    leftOut: [],
+  };
+}
+
+describe("the report", () => {
+  let directory: string;
+  beforeEach(() => {
+    directory = mkdtempSync(join(tmpdir(), "isochrone-results-"));
+  });
+  afterEach(() => rmSync(directory, { recursive: true }));
+
+  test("comparisons come in their order, what another program printed comes apart", () => {
+    writeFileSync(join(directory, "a-miss.json"), JSON.stringify(comparison("miss")));
+    writeFileSync(join(directory, "b-hit.json"), JSON.stringify(comparison("hit")));
+    writeFileSync(join(directory, "overload.json"), JSON.stringify({ goodput: 0.97 }));
+    writeFileSync(join(directory, "headline.md"), "no result");
+    const results = readResults(directory);
+    expect(results.comparisons.map((one) => one.name)).toEqual(["hit", "miss"]);
+    expect(results.others.map((one) => one.file)).toEqual(["overload.json"]);
+    expect(reportPage(results)).toContain("&quot;goodput&quot;: 0.97");
+  });
+
+  test("a file that is no JSON is named", () => {
+    writeFileSync(join(directory, "broken.json"), "{");
+    expect(() => readResults(directory)).toThrow(/broken\.json/);
+  });
+
+  test("the headline has ours first, the peers with the ratio of work behind, and what it was measured on", () => {
+    const [head, , row = ""] = headlineMarkdown([comparison("hit")]).split("\n");
+    expect(head).toBe("| hit | isochrone/default | nginx/tuned |");
+    expect(row).toBe("| 1 KiB, 32 connections | 20.0 | 26.0 (x 1.30) |");
+    expect(headlineMarkdown([comparison("hit")])).toContain(
+      "Test CPU, 2 cores, Linux 6; isochrone 0.1.0, nginx 1.22.1; commit abc1234, 2026-11-26.",
+    );
+  });
+
+  test("the page needs nothing from elsewhere and takes no markup from data", () => {
+    const page = reportPage({ comparisons: [comparison("hit")], others: [] });
+    expect(page).not.toMatch(/(src|href)="?http/);
+    expect(page).not.toContain('<b>"raw"</b>');
+    expect(page).toContain("nginx/&lt;b&gt;");
+    expect(page.match(/<rect /g)).toHaveLength(3);
+    expect(page).toContain("x 1.30");
+  });
+});
