@@ -31,6 +31,15 @@ export interface EdgeSettings {
   readonly bodyTimeoutMs: number;
   /** For how long a key whose answers cannot be shared is not collapsed, ms. */
   readonly uncacheableMemoryMs: number;
+  /**
+   * Length of the slices that large objects are stored and asked for in, bytes: a one-byte range costs the origin no more.
+   * nginx and CDNs use 1 MiB; smaller ones cost requests, larger ones memory for each reader. 4 KiB.. .
+   */
+  readonly sliceBytes: number;
+  /** Slices that are asked for while the one before them is read, 0..8: hides the next hop's latency. */
+  readonly sliceReadAheadMax: number;
+  /** A key for which no next hop could be reached gets that answer for so long without another try, ms. 0: every time. */
+  readonly failureMemoryMs: number;
   /** Prefetch requests at once, waiting, and share of requests in a second. */
   readonly prefetchConcurrency: number;
   readonly prefetchQueueMax: number;
@@ -62,6 +71,9 @@ export const edgeDefaults: EdgeSettings = {
   responseTimeoutMs: 30_000,
   bodyTimeoutMs: 30_000,
   uncacheableMemoryMs: 30_000,
+  sliceBytes: 2 ** 20,
+  sliceReadAheadMax: 2,
+  failureMemoryMs: 1_000,
   prefetchConcurrency: 4,
   prefetchQueueMax: 500,
   drainTimeoutMs: 60_000,

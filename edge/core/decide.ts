@@ -4,7 +4,8 @@
  * explain.
  *
  *   request --decideRequest--> hit | hit-and-revalidate | validate | fetch | pass | refuse
- *   validate, fetch --(next hop answers or fails)--decideResponse--> store | freshen | refetch | serve-stale | pass
+ *   validate, fetch --(next hop answers or fails)--decideResponse--> store | store-slices | freshen | refetch | serve-stale |
+ *                                                                    pass | unsliceable | fail
  *
  * Time, the policy and what is stored are arguments. Sections are of RFC 9111 unless said.
  */
@@ -12,10 +13,20 @@ import type { EpochMs, ForwardReason } from "#kit";
 import { cacheControl, deltaSeconds, type Directives } from "./cache-control.ts";
 import { type Freshness, freshness } from "./freshness.ts";
 import { fieldLines, hasField } from "./headers.ts";
-import type { ExchangeTimes, RequestHead, ResponseHead, StoredHead } from "./messages.ts";
+import type { ExchangeTimes, RequestHead, ResponseHead, SlicedContent, StoredHead } from "./messages.ts";
 import type { RequestPolicy } from "./policy.ts";
 import type { PurgeState } from "./purge-index.ts";
-import { requestedRange } from "./range.ts";
+import { type ByteSpan, requestedRanges } from "./range.ts";
+import {
+  fieldsOfWhole,
+  isSliced,
+  judgeOpening,
+  type NotSlicedReason,
+  openingFor,
+  type SlicedHead,
+  type SliceOpening,
+  strongValidator,
+} from "./slices.ts";
 import { isServerFailure, mayServeStaleIfError, mayServeStaleWhileRevalidate } from "./stale.ts";
 import { isShareable, type NotStoredReason, requiresValidation, storable, storedFields } from "./storable.ts";
 import { tagsOf } from "./tags.ts";
@@ -53,9 +64,16 @@ export type RequestDecision<T extends StoredHead> =
       readonly fresh: Freshness;
       /** Whether requests that arrive meanwhile may wait for this one's answer. */
       readonly isCollapsible: boolean;
+      /** Ask for one slice, should the stored response hold no more; undefined: for the whole. */
+      readonly opening: SliceOpening | undefined;
     }
   /** Ask the next hop for the object; the answer may be stored. */
-  | { readonly action: "fetch"; readonly reason: Extract<ForwardReason, "uri-miss" | "vary-miss"> }
+  | {
+      readonly action: "fetch";
+      readonly reason: Extract<ForwardReason, "uri-miss" | "vary-miss">;
+      /** Ask for one slice, from which the rest is learned; undefined: for the whole. */
+      readonly opening: SliceOpening | undefined;
+    }
   /** Forward as it is; the answer is not stored. */
   | {
       readonly action: "pass";
@@ -72,6 +90,8 @@ export interface RequestContext<T extends StoredHead> {
   readonly variants: readonly T[];
   /** Whether a purge has hit a stored response; hard-purged ones count as absent. */
   readonly purgeStateOf: (stored: T) => PurgeState;
+  /** Length of slices, bytes; undefined: ranges of what is not stored are passed on (this server does not own the key, ...). */
+  readonly sliceBytes?: number | undefined;
   readonly now: EpochMs;
 }
 
@@ -106,14 +126,25 @@ export function decideRequest<T extends StoredHead>(context: RequestContext<T>):
     // Section 5.2.1.7.
     if (asked.has("only-if-cached")) return { action: "refuse", status: 504, reason: "only-if-cached" };
     if (asked.has("no-store")) return { action: "pass", reason: "request", detail: "request-no-store" };
-    // A range of what is not stored goes through as it is, so that one byte never costs the origin the whole object;
-    // "bytes=0-" is the whole object and fills the store.
-    const range = request.method === "GET" ? requestedRange(request.fields) : undefined;
-    if (range !== undefined && !(range.kind === "from" && range.first === 0 && range.last === undefined))
-      return { action: "pass", reason: "partial", detail: "range" };
-    return { action: "fetch", reason: variants.length === 0 ? "uri-miss" : "vary-miss" };
+    const opening = openingOf(context);
+    if (opening === "pass") return { action: "pass", reason: "partial", detail: "range" };
+    return { action: "fetch", reason: variants.length === 0 ? "uri-miss" : "vary-miss", opening };
   }
   return decideReuse(context, asked, stored);
+}
+
+/**
+ * What a range of what is not stored asks for: one slice, so that one byte never costs the origin the whole object; where
+ * there are no slices it goes through as it is, but "bytes=0-" is the whole object and fills the store.
+ */
+function openingOf<T extends StoredHead>(context: RequestContext<T>): SliceOpening | undefined | "pass" {
+  const { request, sliceBytes } = context;
+  const ranges = request.method === "GET" ? requestedRanges(request.fields) : undefined;
+  if (ranges === undefined) return undefined;
+  if (sliceBytes !== undefined) return openingFor(ranges, sliceBytes);
+  const [range] = ranges;
+  const isWhole = range?.kind === "from" && range.first === 0 && range.last === undefined;
+  return isWhole ? undefined : "pass";
 }
 
 /** Whether the selected stored response may be used (section 4, the list of conditions). */
@@ -125,6 +156,8 @@ function decideReuse<T extends StoredHead>(
   const { policy, now } = context;
   const fresh = freshness(stored, policy, now);
   const mustValidate = requiresValidation(stored, policy);
+  // What is not in slices is asked for whole: it is small, or cannot be put together from parts.
+  const opening = isSliced(stored) ? openingOf(context) : undefined;
   const validate = (reason: "stale" | "request", detail: ValidateDetail): RequestDecision<T> =>
     asked.has("only-if-cached")
       ? { action: "refuse", status: 504, reason: "only-if-cached" }
@@ -136,6 +169,7 @@ function decideReuse<T extends StoredHead>(
           fresh,
           // What has to be validated for each use is not shared among those who wait (section 4, last paragraph).
           isCollapsible: !mustValidate && fresh.lifetime.seconds > 0 && reason === "stale",
+          opening: opening === "pass" ? undefined : opening,
         };
   if (stored.isInvalidated) return validate("stale", "invalidated");
   const isPurged = context.purgeStateOf(stored) === "soft";
@@ -184,6 +218,10 @@ export interface ResponseContext<T extends StoredHead> {
   readonly contentLength: number | undefined;
   /** Largest object that is stored, bytes. */
   readonly objectBytesMax: number;
+  /** The slice that was asked for; undefined: the whole was. */
+  readonly opening?: SliceOpening | undefined;
+  /** Length of slices, bytes; undefined: nothing is cut into slices. */
+  readonly sliceBytes?: number | undefined;
   /** False at a server that forwards to the key's owner: then the owner stores. */
   readonly isOwner: boolean;
   readonly now: EpochMs;
@@ -197,6 +235,16 @@ export type ResponseDecision<T extends StoredHead> =
       readonly fresh: Freshness;
       readonly isShareable: boolean;
     }
+  /** Keep the head, and the content in slices as it arrives: `span` is the part of the object that it is. */
+  | {
+      readonly action: "store-slices";
+      readonly head: SlicedHead;
+      readonly span: ByteSpan;
+      readonly fresh: Freshness;
+      readonly isShareable: boolean;
+    }
+  /** A part that says nothing about the whole that could be kept: each request asks for its own range. */
+  | { readonly action: "unsliceable"; readonly reason: NotSlicedReason | NotStoredReason }
   /** The stored response holds; answer with it and its new head (section 4.3.4). */
   | {
       readonly action: "freshen";
@@ -256,15 +304,78 @@ export function decideResponse<T extends StoredHead>(context: ResponseContext<T>
   // Nobody asked with a condition: this answers another question (RFC 9110, section 15.4.5).
   if (response.status === 304 && !CONDITIONS.some((name) => hasField(request.fields, name)))
     return { action: "fail", reason: "upstream-error", code: "unexpected-304" };
+  if (response.status === 206 && context.opening !== undefined)
+    return decidePart(context, response, context.opening);
   const verdict = storable(request, response, policy, times.responseTime);
   if (!verdict.isStorable) return { action: "pass", reason: verdict.reason };
   if (!context.isOwner) return { action: "pass", reason: "not-owner" };
-  if (context.contentLength !== undefined && context.contentLength > context.objectBytesMax)
+  const sliced = slicedWhole(context, response);
+  if (
+    sliced === null &&
+    context.contentLength !== undefined &&
+    context.contentLength > context.objectBytesMax
+  )
     return { action: "pass", reason: "too-large" };
-  const head = storedHead(request, response, times, context.generation);
+  const head = { ...storedHead(request, response, times, context.generation), sliced };
   if (context.isPurgedMeanwhile(head)) return { action: "pass", reason: "purged-meanwhile" };
   const fresh = freshness(head, policy, now);
-  return { action: "store", head, fresh, isShareable: isShareable(head, policy, fresh) };
+  const shareable = isShareable(head, policy, fresh);
+  return isSliced(head)
+    ? {
+        action: "store-slices",
+        head,
+        span: { first: 0, last: head.sliced.totalBytes - 1 },
+        fresh,
+        isShareable: shareable,
+      }
+    : { action: "store", head, fresh, isShareable: shareable };
+}
+
+/**
+ * Whether a whole answer is cut into slices as it arrives: longer than one, and parts of it could be asked for again. Null
+ * also for the whole that answers a request for a slice: then the next hop has no ranges (RFC 9110, section 14.2).
+ */
+function slicedWhole<T extends StoredHead>(
+  context: ResponseContext<T>,
+  response: ResponseHead,
+): SlicedContent | null {
+  const { contentLength: totalBytes, sliceBytes, times } = context;
+  if (response.status !== 200 || context.opening !== undefined) return null;
+  if (totalBytes === undefined || sliceBytes === undefined || totalBytes <= sliceBytes) return null;
+  // RFC 9110, section 14.3; silence does not deny ranges.
+  if (fieldLines(response.fields, "accept-ranges").some((line) => line.trim().toLowerCase() === "none"))
+    return null;
+  const validator = strongValidator(response, times.responseTime);
+  return validator === undefined ? null : { totalBytes, sliceBytes, validator };
+}
+
+/** What a 206 to an opening becomes: a whole that fits in it, a head with its first slices, or nothing that could be kept. */
+function decidePart<T extends StoredHead>(
+  context: ResponseContext<T>,
+  response: ResponseHead,
+  opening: SliceOpening,
+): ResponseDecision<T> {
+  const { request, policy, times, now } = context;
+  // Stored as the 200 that it is a part of; RFC 9110, section 15.3.7 has it carry the fields that a cache needs.
+  const whole: ResponseHead = { status: 200, fields: fieldsOfWhole(response.fields) };
+  const verdict = storable(request, whole, policy, times.responseTime);
+  if (!verdict.isStorable) return { action: "unsliceable", reason: verdict.reason };
+  if (!context.isOwner) return { action: "unsliceable", reason: "not-owner" };
+  const judged = judgeOpening(opening, response, context.contentLength, times.responseTime);
+  if (judged.kind === "refused") return { action: "unsliceable", reason: judged.reason };
+  const head = storedHead(request, whole, times, context.generation);
+  if (context.isPurgedMeanwhile(head)) return { action: "unsliceable", reason: "purged-meanwhile" };
+  const fresh = freshness(head, policy, now);
+  const shareable = isShareable(head, policy, fresh);
+  return judged.kind === "whole"
+    ? { action: "store", head, fresh, isShareable: shareable }
+    : {
+        action: "store-slices",
+        head: { ...head, sliced: judged.sliced },
+        span: judged.span,
+        fresh,
+        isShareable: shareable,
+      };
 }
 
 const CONDITIONS = ["if-none-match", "if-modified-since"] as const;

@@ -33,7 +33,7 @@ export interface ExchangeTimes {
  * Content that is kept in slices, each under a key of its own (core/slices.ts): the stored response is then their head and
  * has no content itself.
  */
-interface SlicedContent {
+export interface SlicedContent {
   /** Complete length of the representation, bytes. */
   readonly totalBytes: number;
   /** Length of each slice but the last, bytes: as it was when the head was stored, whatever the setting is now. */

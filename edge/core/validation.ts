@@ -13,6 +13,9 @@ export const CONDITIONAL_FIELDS: ReadonlySet<string> = new Set([
   "if-range",
 ]);
 
+/** What is left out where an answer must not depend on what one client has: its conditions and its range. */
+export const UNCONDITIONAL: ReadonlySet<string> = new Set([...CONDITIONAL_FIELDS, "range"]);
+
 /** Entity tags of a list, as they stand; a tag may hold a comma, so splitting goes by the quotes (RFC 9110, 8.8.3). */
 export function entityTags(value: string): readonly string[] {
   return value.match(/(?:W\/)?"[^"]*"|[^\s,]+/g) ?? [];
@@ -73,7 +76,7 @@ export function validatingFields(stored: ResponseHead): Fields {
 }
 
 /** RFC 9110, section 8.8.3: an entity tag is quoted; what is not validates nothing. */
-const ENTITY_TAG = /^(?:W\/)?"[\x21\x23-\x7e\x80-\xff]*"$/;
+export const ENTITY_TAG = /^(?:W\/)?"[\x21\x23-\x7e\x80-\xff]*"$/;
 
 /**
  * Whether a 304 selects the stored response for freshening (RFC 9111, section 4.3.4): an entity tag it carries must be the

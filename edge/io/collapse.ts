@@ -6,7 +6,8 @@
  */
 import { LRUCache } from "lru-cache";
 import { countBounded } from "./count-bounded.ts";
-import type { ClusterId } from "#kit";
+import { type ClusterId, IsochroneError } from "#kit";
+import type { CacheKey } from "../core/cache-key.ts";
 import type { Freshness } from "../core/freshness.ts";
 import type { Fields } from "../core/headers.ts";
 import type { ResponseHead, StoredHead } from "../core/messages.ts";
@@ -52,6 +53,8 @@ export type FillOutcome =
       readonly detail: string;
       readonly fwdStatus: number | undefined;
     }
+  /** A part that cannot be kept: each request asks for its own range. */
+  | { readonly kind: "unsliceable" }
   | { readonly kind: "failed"; readonly code: string; readonly message: string };
 
 export interface Fill {
@@ -65,26 +68,39 @@ export interface Fill {
 
 /** Keys whose answers are known not to be shareable, and field names that keys are known to vary by. */
 const REMEMBERED_KEYS_MAX = 100_000;
+/** Keys for which nobody could be reached within about a second; an error is about 1 KiB. */
+const REMEMBERED_FAILURES_MAX = 10_000;
 
 export class CollapseTable {
   readonly #fills = new Map<string, Fill>();
   readonly #unshareable: LRUCache<string, true>;
   readonly #nominated = new LRUCache<string, readonly string[]>(countBounded(REMEMBERED_KEYS_MAX));
+  readonly #unsliceable: LRUCache<string, true>;
+  readonly #failures: LRUCache<string, IsochroneError>;
   #joined = 0;
   #begun = 0;
+  #failuresUsed = 0;
 
-  constructor(unshareableMemoryMs: number) {
-    this.#unshareable = new LRUCache<string, true>({
-      ...countBounded(REMEMBERED_KEYS_MAX),
-      ttl: unshareableMemoryMs,
+  /**
+   * @param unshareableMemoryMs for how long a key is remembered whose answers cannot be shared, or cut into slices
+   * @param failureMemoryMs for how long a key is remembered for which nobody could be reached; 0: not at all
+   */
+  constructor(unshareableMemoryMs: number, failureMemoryMs: number) {
+    const bound = countBounded(REMEMBERED_KEYS_MAX);
+    this.#unshareable = new LRUCache({ ...bound, ttl: unshareableMemoryMs });
+    this.#unsliceable = new LRUCache({ ...bound, ttl: unshareableMemoryMs });
+    // lru-cache takes 0 for "for ever".
+    this.#failures = new LRUCache({
+      ...countBounded(failureMemoryMs > 0 ? REMEMBERED_FAILURES_MAX : 1),
+      ttl: Math.max(1, failureMemoryMs),
     });
   }
 
   get active(): number {
     return this.#fills.size;
   }
-  get counters(): { readonly begun: number; readonly joined: number } {
-    return { begun: this.#begun, joined: this.#joined };
+  get counters(): { readonly begun: number; readonly joined: number; readonly failuresUsed: number } {
+    return { begun: this.#begun, joined: this.#joined, failuresUsed: this.#failuresUsed };
   }
 
   get(key: string): Fill | undefined {
@@ -114,6 +130,25 @@ export class CollapseTable {
   setShareable(key: string, isShareable: boolean): void {
     if (isShareable) this.#unshareable.delete(key);
     else this.#unshareable.set(key, true);
+  }
+
+  /** Whether ranges of a key are passed on as they are, because its parts cannot be put together. */
+  isUnsliceable(key: CacheKey): boolean {
+    return this.#unsliceable.has(key);
+  }
+  setUnsliceable(key: CacheKey): void {
+    this.#unsliceable.set(key, true);
+  }
+
+  /** The failure to reach any next hop for a key a moment ago: nobody is asked again so soon. Counts as a use. */
+  failureOf(key: CacheKey): IsochroneError | undefined {
+    const failure = this.#failures.get(key);
+    if (failure !== undefined) this.#failuresUsed++;
+    return failure;
+  }
+  /** Remembers a failure of the next hop; of ourselves, or of what a client did, nothing is remembered. */
+  setFailure(key: CacheKey, error: unknown): void {
+    if (error instanceof IsochroneError && error.source === "upstream") this.#failures.set(key, error);
   }
 
   /** Field names that the key's last answer varied by, so that waiting requests are told apart before the answer is here. */

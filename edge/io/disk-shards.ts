@@ -6,6 +6,7 @@
 import { join } from "node:path";
 import type { Logger } from "#kit/io";
 import type { CacheKey } from "../core/cache-key.ts";
+import { requestKeyOf } from "../core/slices.ts";
 import { SHARDS, shardOf } from "../core/worker-plan.ts";
 import { type DiskCounters, DiskStore } from "./disk-store.ts";
 import type { StoredObject } from "./memory-store.ts";
@@ -58,7 +59,7 @@ export class DiskShards {
   }
 
   #of(key: CacheKey): DiskStore | undefined {
-    return this.#stores.get(this.#o.shards === undefined ? WHOLE : shardOf(key));
+    return this.#stores.get(this.#o.shards === undefined ? WHOLE : shardOf(requestKeyOf(key)));
   }
 
   has(key: CacheKey): boolean {

@@ -3,18 +3,25 @@ import type { Clock } from "#kit";
 import type { Logger } from "#kit/io";
 import type { EdgeSettings } from "../config.ts";
 import { PurgeIndex } from "../core/purge-index.ts";
+import { sliceBytesFor } from "../core/slices.ts";
+import { Answers } from "./answers.ts";
 import { CollapseTable } from "./collapse.ts";
 import type { DiskShards } from "./disk-shards.ts";
 import type { Answer, Inbound } from "./exchange.ts";
+import { Fetcher } from "./fetcher.ts";
+import { FillBudget } from "./fill-budget.ts";
 import { Filler } from "./filler.ts";
 import { Forwarder } from "./forwarder.ts";
 import { EdgeHandler } from "./handler.ts";
 import { MemoryStore } from "./memory-store.ts";
 import { EdgeMetrics } from "./metrics.ts";
 import { ObjectStore } from "./object-store.ts";
+import { Passer } from "./passer.ts";
 import { Prefetcher } from "./prefetcher.ts";
+import { RequestPlanner } from "./request-plan.ts";
 import type { Routing } from "./routing.ts";
 import type { SiblingParts, Siblings } from "./siblings.ts";
+import { Slices } from "./slices.ts";
 import type { Upstream } from "./upstream.ts";
 
 export interface EdgeParts {
@@ -39,7 +46,8 @@ export class Edge {
   readonly store: ObjectStore;
   readonly purges: PurgeIndex;
   readonly collapse: CollapseTable;
-  readonly filler: Filler;
+  readonly budget: FillBudget;
+  readonly slices: Slices;
   readonly handler: EdgeHandler;
   readonly prefetcher: Prefetcher;
   readonly metrics: EdgeMetrics;
@@ -47,14 +55,16 @@ export class Edge {
   readonly upstream: Upstream;
 
   constructor(parts: EdgeParts) {
-    const { settings, clock, logger, routing, upstream, cacheName } = parts;
+    const { settings, clock, logger, routing, upstream, cacheName, siblings } = parts;
     this.metrics = parts.metrics ?? new EdgeMetrics();
     this.routing = routing;
     this.upstream = upstream;
     this.store = new ObjectStore(new MemoryStore(settings.memoryBytes), parts.disk);
     this.purges = parts.purges ?? new PurgeIndex();
-    this.collapse = new CollapseTable(settings.uncacheableMemoryMs);
-    const { store, purges, collapse, metrics } = this;
+    this.collapse = new CollapseTable(settings.uncacheableMemoryMs, settings.failureMemoryMs);
+    // Beyond a quarter of the store's size what is being filled is handed on and not kept.
+    this.budget = new FillBudget(settings.fillsMax, Math.floor(settings.memoryBytes / 4));
+    const { store, purges, collapse, metrics, budget } = this;
     const forwarder = new Forwarder({
       upstream,
       clock,
@@ -63,27 +73,41 @@ export class Edge {
       cdnId: cacheName,
       tier: parts.tier,
     });
-    this.filler = new Filler({ forwarder, store, purges, collapse, clock, metrics, logger, settings });
+    const sliceBytes = sliceBytesFor(settings.sliceBytes, store.memory.objectBytesMax);
+    const planner = new RequestPlanner(routing, collapse, sliceBytes);
+    this.slices = new Slices({ forwarder, store, purges, collapse, budget, metrics, settings });
+    const { slices } = this;
+    const filler = new Filler({
+      forwarder,
+      store,
+      purges,
+      collapse,
+      clock,
+      metrics,
+      logger,
+      budget,
+      slices,
+    });
+    const answers = new Answers({ cacheName, clock, logger, slices, planner });
     this.handler = new EdgeHandler({
       routing,
-      forwarder,
-      filler: this.filler,
-      collapse,
+      answers,
+      fetcher: new Fetcher({ cacheName, answers, filler, collapse, purges, budget, planner, metrics }),
+      passer: new Passer({ cacheName, answers, forwarder, routing, store, purges, clock, siblings }),
+      planner,
       store,
       purges,
       clock,
-      settings,
       metrics,
-      logger,
       cacheName,
-      siblings: parts.siblings,
+      siblings,
     });
     this.prefetcher = new Prefetcher({ handler: this.handler, settings, metrics, clock });
     this.#gauges();
   }
 
   #gauges(): void {
-    const { metrics, store, collapse, filler, prefetcher, purges } = this;
+    const { metrics, store, collapse, budget, slices, prefetcher, purges } = this;
     metrics.gauge("cache_bytes", "Bytes in the memory store", () => store.memory.bytes);
     metrics.gauge("cache_objects", "Stored responses in memory", () => store.memory.objects);
     metrics.gauge(
@@ -91,8 +115,15 @@ export class Edge {
       "Stored responses pushed out of memory",
       () => store.memory.counters.evictions,
     );
-    metrics.gauge("fills_active", "Fills in flight", () => filler.active);
-    metrics.gauge("fill_bytes", "Bytes that fills in flight hold", () => filler.fillBytes);
+    metrics.gauge("fills_active", "Fills in flight", () => budget.active);
+    metrics.gauge("fill_bytes", "Bytes that fills in flight hold", () => budget.bytes);
+    metrics.gauge("slices_active", "Slices that are arriving", () => slices.active);
+    metrics.gauge("sliced_objects_read", "Objects in slices that are being read", () => slices.objects);
+    metrics.gauge(
+      "failures_remembered",
+      "Requests that a remembered failure answered",
+      () => collapse.counters.failuresUsed,
+    );
     metrics.gauge("fills_begun", "Fills that others could join", () => collapse.counters.begun);
     metrics.gauge("collapsed", "Requests that waited for another's fill", () => collapse.counters.joined);
     metrics.gauge("prefetch_queue", "Objects waiting to be prefetched", () => prefetcher.queued);

@@ -1,23 +1,24 @@
 /** One fill from beginning to end: ask the next hop, decide what its answer is, move its content. */
-import type { Readable } from "node:stream";
 import { type Clock, IsochroneError } from "#kit";
 import type { Logger } from "#kit/io";
-import type { EdgeSettings } from "../config.ts";
 import type { CacheKey } from "../core/cache-key.ts";
 import { decideResponse, type UpstreamOutcome } from "../core/decide.ts";
 import { type Fields, withoutFields } from "../core/headers.ts";
 import type { RequestHead, StoredHead } from "../core/messages.ts";
 import type { RequestPolicy } from "../core/policy.ts";
 import type { PurgeIndex } from "../core/purge-index.ts";
-import { CONDITIONAL_FIELDS, validatingFields } from "../core/validation.ts";
+import { contentBytes, openingRange, type SliceOpening } from "../core/slices.ts";
+import { UNCONDITIONAL, validatingFields } from "../core/validation.ts";
 import { cacheStatusOf, type CollapseTable, type Fill, type FillOutcome } from "./collapse.ts";
 import type { HttpVersion } from "./exchange.ts";
+import type { FillBudget } from "./fill-budget.ts";
 import type { Forwarded, Forwarder } from "./forwarder.ts";
 import type { StoredObject } from "./memory-store.ts";
 import type { EdgeMetrics } from "./metrics.ts";
 import { ObjectBody } from "./object-body.ts";
 import type { ObjectStore } from "./object-store.ts";
 import type { Hop } from "./routing.ts";
+import type { Slices } from "./slices.ts";
 
 export interface FillRequest {
   /** A GET; its own conditions and range are taken off, so that the whole object comes. */
@@ -33,9 +34,12 @@ export interface FillRequest {
   readonly isOwner: boolean;
   /** The stored response to validate; undefined for a plain fetch. */
   readonly stored: StoredObject | undefined;
+  /** The slice to ask for; undefined: the whole. */
+  readonly opening: SliceOpening | undefined;
+  /** Length of slices, bytes; undefined: this object is not cut into any. */
+  readonly sliceBytes: number | undefined;
 }
 
-const WITHOUT: ReadonlySet<string> = new Set([...CONDITIONAL_FIELDS, "range"]);
 /** Not stored: each answer states its own. */
 const NOT_STORED_FIELDS: ReadonlySet<string> = new Set(["cache-status"]);
 
@@ -47,9 +51,8 @@ export class Filler {
   readonly #clock: Clock;
   readonly #metrics: EdgeMetrics;
   readonly #logger: Logger;
-  readonly #fillBytesMax: number;
-  #fillBytes = 0;
-  #active = 0;
+  readonly #budget: FillBudget;
+  readonly #slices: Slices;
 
   constructor(options: {
     readonly forwarder: Forwarder;
@@ -59,7 +62,8 @@ export class Filler {
     readonly clock: Clock;
     readonly metrics: EdgeMetrics;
     readonly logger: Logger;
-    readonly settings: EdgeSettings;
+    readonly budget: FillBudget;
+    readonly slices: Slices;
   }) {
     this.#forwarder = options.forwarder;
     this.#store = options.store;
@@ -68,15 +72,8 @@ export class Filler {
     this.#clock = options.clock;
     this.#metrics = options.metrics;
     this.#logger = options.logger;
-    this.#fillBytesMax = Math.floor(options.settings.memoryBytes / 4);
-  }
-
-  /** Bytes that fills hold beside the store; beyond a quarter of the store's size new content is not retained. */
-  get fillBytes(): number {
-    return this.#fillBytes;
-  }
-  get active(): number {
-    return this.#active;
+    this.#budget = options.budget;
+    this.#slices = options.slices;
   }
 
   /** Begins a fill. `isRegistered`: others may find and join it. The outcome never rejects. */
@@ -84,7 +81,7 @@ export class Filler {
     const generation = this.#purges.generation;
     const { promise, resolve } = Promise.withResolvers<FillOutcome>();
     const fill = isRegistered ? this.#collapse.begin(request.collapseKey, generation, promise) : undefined;
-    this.#active++;
+    const done = this.#budget.begin();
     void this.#run(request, generation, fill, resolve)
       .catch((error: unknown) => {
         // A fault of our own: whoever waits must not wait for ever.
@@ -92,7 +89,7 @@ export class Filler {
         resolve({ kind: "failed", code: "internal", message: "Internal fault while filling" });
       })
       .finally(() => {
-        this.#active--;
+        done();
         if (fill) this.#collapse.release(fill);
       });
     return promise;
@@ -111,15 +108,20 @@ export class Filler {
       let forwarded: Forwarded | undefined;
       let outcome: UpstreamOutcome;
       let message = "";
+      const known = this.#collapse.failureOf(request.key);
       try {
+        if (known !== undefined) throw known;
         forwarded = await this.#forwarder.forward(
           {
             ...request,
             body: undefined,
             bodyBytes: undefined,
             signal: aborter.signal,
-            without: WITHOUT,
-            extra: stored === undefined ? [] : validatingFields(stored),
+            without: UNCONDITIONAL,
+            extra: [
+              ...(stored === undefined ? [] : validatingFields(stored)),
+              ...(request.opening === undefined ? [] : [["Range", openingRange(request.opening)] as const]),
+            ],
           },
           request.hops,
         );
@@ -127,6 +129,8 @@ export class Filler {
       } catch (error) {
         outcome = { kind: "failure", code: error instanceof IsochroneError ? error.code : "internal" };
         message = error instanceof Error ? error.message : String(error);
+        // Used again it does not grow older: else constant demand would keep a hop that is back unheard.
+        if (error !== known) this.#collapse.setFailure(request.key, error);
       }
       const upstreamCacheStatus = forwarded && cacheStatusOf(forwarded.response.fields);
       if (forwarded && outcome.kind === "response")
@@ -143,6 +147,8 @@ export class Filler {
         contentLength: forwarded?.contentLength,
         objectBytesMax: this.#store.memory.objectBytesMax,
         isOwner: request.isOwner,
+        opening: request.opening,
+        sliceBytes: request.sliceBytes,
         now,
       });
       const hopName = forwarded?.hop.name ?? "";
@@ -176,7 +182,7 @@ export class Filler {
             kind: "stored",
             head: object,
             body: object.body,
-            totalBytes: object.body.bytes,
+            totalBytes: contentBytes(object),
             fresh: decision.fresh,
             isShareable: decision.isShareable && decision.isStored,
             isStored: decision.isStored,
@@ -207,7 +213,42 @@ export class Filler {
             hopName,
             via: forwarded?.via ?? null,
           });
-          await this.#pump(forwarded.content, body, forwarded.contentLength);
+          await this.#pump(forwarded, body, undefined);
+          return;
+        }
+        case "unsliceable": {
+          if (forwarded === undefined) throw new Error("A part without a response");
+          this.#metrics.notStored(decision.reason);
+          if (decision.reason !== "purged-meanwhile") this.#collapse.setUnsliceable(request.key);
+          if (stored !== undefined) this.#store.delete(request.key);
+          discard(forwarded);
+          resolve({ kind: "unsliceable" });
+          return;
+        }
+        case "store-slices": {
+          if (forwarded === undefined) throw new Error("A stored answer without a response");
+          const { head, span } = decision;
+          const object: StoredObject = { ...head, body: ObjectBody.of([]) };
+          this.#remember(request, head, decision.isShareable);
+          const isStored = this.#store.put(request.key, object);
+          if (!isStored) this.#metrics.notStored("too-large");
+          // From now on the head is found in the store, and each slice by itself.
+          if (fill) this.#collapse.release(fill);
+          const taken = this.#slices.take(request.key, request.purgeScope, head, forwarded.content, span);
+          resolve({
+            kind: "stored",
+            head: object,
+            body: object.body,
+            totalBytes: head.sliced.totalBytes,
+            fresh: decision.fresh,
+            isShareable: decision.isShareable && isStored,
+            isStored,
+            fwdStatus: forwarded.response.status,
+            upstreamCacheStatus,
+            hopName,
+            via: forwarded.via,
+          });
+          await taken;
           return;
         }
         case "store": {
@@ -230,7 +271,7 @@ export class Filler {
             hopName,
             via: forwarded?.via ?? null,
           });
-          await this.#pump(forwarded.content, body, forwarded.contentLength, fill);
+          await this.#pump(forwarded, body, fill);
           this.#keep(request, decision.head, body);
           return;
         }
@@ -246,6 +287,13 @@ export class Filler {
     if (head !== undefined) this.#collapse.setNominated(request.key, head.nominatedFields);
   }
 
+  async #pump(forwarded: Forwarded, body: ObjectBody, fill: Fill | undefined): Promise<void> {
+    const { content, contentLength } = forwarded;
+    await this.#budget.pump(content, body, contentLength, this.#store.memory.objectBytesMax, () => {
+      if (fill) this.#collapse.release(fill);
+    });
+  }
+
   #keep(request: FillRequest, head: StoredHead, body: ObjectBody): void {
     if (!body.isComplete) this.#metrics.notStored("incomplete");
     else if (!body.isRetained) this.#metrics.notStored("too-large");
@@ -255,43 +303,16 @@ export class Filler {
     else if (!this.#store.put(request.key, { ...head, body: body.compact() }))
       this.#metrics.notStored("too-large");
   }
+}
 
-  /** Moves the content with back-pressure; a body that grows too large is no longer retained. Never rejects. */
-  async #pump(
-    content: Readable,
-    body: ObjectBody,
-    statedBytes: number | undefined,
-    fill?: Fill,
-  ): Promise<void> {
-    const objectBytesMax = this.#store.memory.objectBytesMax;
-    body.onAbandoned = () => content.destroy();
-    let heldBytes = 0;
-    try {
-      for await (const chunk of content as AsyncIterable<Uint8Array>) {
-        body.append(chunk);
-        if (body.isRetained) {
-          heldBytes += chunk.byteLength;
-          this.#fillBytes += chunk.byteLength;
-          if (body.bytes > objectBytesMax || this.#fillBytes > this.#fillBytesMax) {
-            if (fill) this.#collapse.release(fill);
-            body.release();
-          }
-        }
-        await body.room();
-      }
-      if (statedBytes !== undefined && body.bytes !== statedBytes)
-        throw new IsochroneError(
-          `The next hop's answer broke off: ${body.bytes} of ${statedBytes} bytes came`,
-          { code: "incomplete", source: "upstream", retry: "safe" },
-        );
-      body.finish();
-    } catch (error) {
-      if (fill) this.#collapse.release(fill);
-      body.fail(error);
-    } finally {
-      this.#fillBytes -= heldBytes;
-    }
-  }
+/** Content that costs less to read to its end than a new connection, bytes. */
+const DISCARD_BYTES_MAX = 64 * 1_024;
+
+/** Lets go of content that nobody will read. */
+function discard(forwarded: Forwarded): void {
+  forwarded.content.on("error", () => {});
+  if ((forwarded.contentLength ?? Number.POSITIVE_INFINITY) <= DISCARD_BYTES_MAX) forwarded.content.resume();
+  else forwarded.content.destroy();
 }
 
 /** The response without fields that are not stored. */

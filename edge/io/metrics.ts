@@ -1,5 +1,6 @@
 /** What the edge counts. No label ever holds a URL, a host or an address: each label's values are a closed list. */
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import type { NotSlicedReason } from "../core/slices.ts";
 import type { NotStoredReason } from "../core/storable.ts";
 import type { Outcome } from "./exchange.ts";
 
@@ -26,6 +27,9 @@ export class EdgeMetrics {
   readonly #refused = this.#counter("refused_total", "Requests refused before the cache", ["reason"]);
   readonly #notStored = this.#counter("not_stored_total", "Answers that were not stored, by reason", [
     "reason",
+  ]);
+  readonly #slices = this.#counter("slices_total", "Slices of large objects, by what became of them", [
+    "result",
   ]);
   readonly #upstream = this.#counter("upstream_requests_total", "Requests to the next hop", [
     "hop",
@@ -73,8 +77,12 @@ export class EdgeMetrics {
   refused(reason: RefusedReason): void {
     this.#refused.inc({ reason });
   }
-  notStored(reason: NotStoredReason): void {
+  notStored(reason: NotStoredReason | NotSlicedReason): void {
     this.#notStored.inc({ reason });
+  }
+  /** `streamed`: cut from an answer that brought more than it. */
+  slice(result: "fetched" | "streamed" | "changed" | "rangeless" | "failed"): void {
+    this.#slices.inc({ result });
   }
   upstream(hop: "owner" | "parent" | "origin", result: "response" | "failure"): void {
     this.#upstream.inc({ hop, result });

@@ -39,6 +39,11 @@ export class ObjectStore {
     return loaded;
   }
 
+  /** Whether anything is stored under a key; not a use of it. */
+  has(key: CacheKey): boolean {
+    return this.memory.peek(key).length > 0 || this.disk?.has(key) === true;
+  }
+
   put(key: CacheKey, object: StoredObject): boolean {
     const isKept = this.memory.put(key, object);
     if (isKept) this.disk?.put(key, object);

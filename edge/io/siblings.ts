@@ -23,11 +23,12 @@ import type { StoredHead } from "../core/messages.ts";
 import { ownerOf, shardOf } from "../core/worker-plan.ts";
 import { selectVariant } from "../core/vary.ts";
 import type { Answer, AnswerRecord, Inbound } from "./exchange.ts";
-import type { RequestPlan } from "./handler.ts";
 import type { StoredObject } from "./memory-store.ts";
 import type { EdgeMetrics } from "./metrics.ts";
 import { ObjectBody } from "./object-body.ts";
 import type { ObjectStore } from "./object-store.ts";
+import type { RequestPlan } from "./request-plan.ts";
+import type { SiblingTier } from "./sibling-tier.ts";
 import type { WorkerPlace, WorkerView } from "./worker-methods.ts";
 
 /** Largest content that is copied: beyond it the way through the owner costs little beside the bytes. */
@@ -75,7 +76,7 @@ export interface SiblingParts {
   readonly isPurged: (plan: RequestPlan, head: StoredHead) => boolean;
 }
 
-export class Siblings {
+export class Siblings implements SiblingTier {
   readonly #o: SiblingsOptions;
   readonly #agent = new Agent({
     keepAlive: true,

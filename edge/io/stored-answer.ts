@@ -1,14 +1,14 @@
 /** Answers made from a stored response (or one being stored): conditions, ranges, and the fields that tell about the cache. */
-import { type EpochMs, epochMs } from "#kit";
+import type { EpochMs } from "#kit";
 import { appendCacheStatus, type CacheStatus } from "../core/cache-status.ts";
 import { type Field, type Fields, fieldValue, hasField, withoutFields } from "../core/headers.ts";
 import { formatHttpDate } from "../core/http-date.ts";
 import { appendVia } from "../core/loops.ts";
 import type { RequestHead, ResponseHead, StoredHead } from "../core/messages.ts";
-import { type ByteSpan, contentRange, ifRangeHolds, requestedRange, resolveRange } from "../core/range.ts";
-import { isNotModified, notModifiedFields } from "../core/validation.ts";
+import { contentRange, selectContent } from "../core/range.ts";
+import { notModifiedFields } from "../core/validation.ts";
 import type { Answer, AnswerRecord } from "./exchange.ts";
-import type { ObjectBody } from "./object-body.ts";
+import { multipart, type Readable } from "./multipart.ts";
 
 /** Fields that each cache states anew. */
 const RESTATED: ReadonlySet<string> = new Set(["age", "cache-status", "via"]);
@@ -55,19 +55,21 @@ export function mayHaveContent(method: string, status: number): boolean {
 }
 
 /**
- * The answer to `context.request` from a stored response: 304 when the client's condition says so, 206 or 416 for a range,
- * else the whole. `totalBytes` undefined: the content is still arriving and its length was not stated; ranges are then
- * answered with the whole (RFC 9110, section 14.2 allows it).
+ * The answer to `context.request` from a stored response: 304 when the client's condition says so, 206 or 416 for ranges, else
+ * the whole. `totalBytes` undefined: the content is still arriving and its length was not stated; ranges are then answered
+ * with the whole (RFC 9110, section 14.2 allows it). `isSeekable`: any part of the content may be read, in any order.
  */
 export function storedAnswer(
   stored: StoredHead,
-  body: ObjectBody,
+  content: Readable,
   totalBytes: number | undefined,
+  isSeekable: boolean,
   ageSeconds: number,
   context: AnswerContext,
 ): Answer {
   const { request, now, record } = context;
-  if (isNotModified(request.fields, stored, now)) {
+  const selection = selectContent(request, stored, totalBytes, isSeekable, now);
+  if (selection.kind === "not-modified") {
     return {
       status: 304,
       fields: downstreamFields([...notModifiedFields(stored.fields), ...viaOf(stored)], context, ageSeconds),
@@ -77,8 +79,7 @@ export function storedAnswer(
     };
   }
   const fields = downstreamFields(stored.fields, context, ageSeconds);
-  const span = spanOf(request, stored, totalBytes, now);
-  if (span === "unsatisfiable") {
+  if (selection.kind === "unsatisfiable") {
     return {
       status: 416,
       fields: [...withoutFields(fields, CONTENT_FIELDS), ["Content-Range", `bytes */${totalBytes ?? "*"}`]],
@@ -87,27 +88,37 @@ export function storedAnswer(
       record,
     };
   }
-  if (span !== undefined && totalBytes !== undefined) {
+  if (selection.kind === "spans" && totalBytes !== undefined) {
+    const [span, ...more] = selection.spans;
+    if (span !== undefined && more.length === 0)
+      return {
+        status: 206,
+        fields: [...withoutFields(fields, CONTENT_RANGE), ["Content-Range", contentRange(span, totalBytes)]],
+        body: content.read(span.first, span.last),
+        bodyBytes: span.last - span.first + 1,
+        record,
+      };
+    const parts = multipart(content, selection.spans, totalBytes, fieldValue(stored.fields, "content-type"));
     return {
       status: 206,
-      fields: [
-        ...withoutFields(fields, new Set(["content-range"])),
-        ["Content-Range", contentRange(span, totalBytes)],
-      ],
-      body: request.method === "HEAD" ? undefined : body.read(span.first, span.last),
-      bodyBytes: span.last - span.first + 1,
+      // RFC 9110, section 15.3.7.2: Content-Range stands in the parts alone.
+      fields: [...withoutFields(fields, PART_FIELDS), ["Content-Type", parts.contentType]],
+      body: parts.body,
+      bodyBytes: parts.bodyBytes,
       record,
     };
   }
   return {
     status: stored.status,
     fields,
-    body: mayHaveContent(request.method, stored.status) ? body.read() : undefined,
+    body: mayHaveContent(request.method, stored.status) ? content.read() : undefined,
     bodyBytes: totalBytes,
     record,
   };
 }
 
+const CONTENT_RANGE: ReadonlySet<string> = new Set(["content-range"]);
+const PART_FIELDS: ReadonlySet<string> = new Set(["content-range", "content-type"]);
 const CONTENT_FIELDS: ReadonlySet<string> = new Set([
   "content-type",
   "content-encoding",
@@ -119,17 +130,4 @@ const CONTENT_FIELDS: ReadonlySet<string> = new Set([
 function viaOf(response: ResponseHead): Fields {
   const via = fieldValue(response.fields, "via");
   return via === undefined ? [] : [["Via", via]];
-}
-
-/** The part that a GET asks for; undefined: the whole. Range has a meaning for GET alone (RFC 9110, section 14.2). */
-function spanOf(
-  request: RequestHead,
-  stored: StoredHead,
-  totalBytes: number | undefined,
-  now: EpochMs,
-): ByteSpan | "unsatisfiable" | undefined {
-  if (request.method !== "GET" || stored.status !== 200 || totalBytes === undefined) return undefined;
-  const range = requestedRange(request.fields);
-  if (range === undefined || !ifRangeHolds(request.fields, stored, epochMs(now))) return undefined;
-  return resolveRange(range, totalBytes);
 }

@@ -304,6 +304,9 @@ export class Edge implements Program {
           release(() => errorAnswer(502));
           return;
         }
+        case "store-slices":
+        case "unsliceable":
+          throw new Error("The simulator's edges were told of no slices");
         default:
           decision satisfies never;
       }

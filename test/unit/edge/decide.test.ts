@@ -148,6 +148,29 @@ describe("a request (RFC 9111, 4)", () => {
     expect(words(request(get([["Range", "bytes=0-"]]), [], 0))).toBe("fetch uri-miss");
   });
 
+  test.each<[string, string, unknown]>([
+    ["in the third slice", "bytes=250-", { kind: "at", index: 2, sliceBytes: 100 }],
+    ["from the beginning", "bytes=0-", { kind: "at", index: 0, sliceBytes: 100 }],
+    ["from the end", "bytes=-5,0-1", { kind: "last", sliceBytes: 100 }],
+    ["malformed: the whole", "bytes=9-5", undefined],
+  ])("a range of what is not stored asks for one slice: %s", (_name, range, opening) => {
+    const head = get([["Range", range]]);
+    const common = { policy: policy(), purgeStateOf: () => "none" as const, sliceBytes: 100, now: at(0) };
+    expect(decideRequest({ ...common, request: head, variants: [] })).toEqual({
+      action: "fetch",
+      reason: "uri-miss",
+      opening,
+    });
+    // A stale head in slices is validated with the slice in hand; a whole is validated as a whole.
+    const stale = stored(cc("max-age=0", ["ETag", '"a"']));
+    const sliced = { ...stale, sliced: { totalBytes: 1_000, sliceBytes: 100, validator: '"a"' } };
+    expect(decideRequest({ ...common, request: head, variants: [sliced] })).toMatchObject({ opening });
+    expect(decideRequest({ ...common, request: head, variants: [stale] })).toMatchObject({
+      action: "validate",
+      opening: undefined,
+    });
+  });
+
   test("purged softly: validated, or served while that happens; purged hard: not there", () => {
     const fresh = stored(cc("max-age=60"));
     expect(words(request(get(), [fresh], 1, {}, "soft"))).toBe("validate stale purged");

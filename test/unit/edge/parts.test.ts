@@ -7,7 +7,7 @@ import { HtmlReferences } from "../../../edge/core/html-prefetch.ts";
 import { appendLoop, appendVia, isLoop } from "../../../edge/core/loops.ts";
 import { ownersOf } from "../../../edge/core/owner.ts";
 import { PurgeIndex } from "../../../edge/core/purge-index.ts";
-import { requestedRange, resolveRange } from "../../../edge/core/range.ts";
+import { RANGE_PARTS_MAX, requestedRanges, resolveRanges } from "../../../edge/core/range.ts";
 import { tagsOf } from "../../../edge/core/tags.ts";
 
 describe("fields", () => {
@@ -88,21 +88,69 @@ test("CDN-Loop and Via", () => {
 });
 
 test.each<[string, number, unknown]>([
-  ["bytes=0-4", 10, { first: 0, last: 4 }],
-  ["bytes=5-", 10, { first: 5, last: 9 }],
-  ["bytes=5-99", 10, { first: 5, last: 9 }],
-  ["bytes=-3", 10, { first: 7, last: 9 }],
-  ["bytes=-30", 10, { first: 0, last: 9 }],
+  ["bytes=0-4", 10, [[0, 4]]],
+  ["bytes=5-", 10, [[5, 9]]],
+  ["bytes=5-99", 10, [[5, 9]]],
+  ["bytes=-3", 10, [[7, 9]]],
+  ["bytes=-30", 10, [[0, 9]]],
   ["bytes=-0", 10, "unsatisfiable"],
   ["bytes=10-", 10, "unsatisfiable"],
   ["bytes=0-0", 0, "unsatisfiable"],
   ["bytes=4-2", 10, undefined],
-  ["bytes=0-1,3-4", 10, undefined],
+  // Section 5.6.1.2: a recipient ignores empty members.
+  [
+    "bytes=0-1, ,\t,300-301",
+    1_000,
+    [
+      [0, 1],
+      [300, 301],
+    ],
+  ],
+  ["bytes=", 10, undefined],
+  ["bytes=,", 10, undefined],
+  ["bytes=0-1,x", 10, undefined],
   ["items=0-1", 10, undefined],
   ["bytes=a-b", 10, undefined],
-])("range %s of %i bytes (RFC 9110, 14)", (value, size, expected) => {
-  const range = requestedRange([["Range", value]]);
-  expect(range && resolveRange(range, size)).toEqual(expected);
+  // Overlapping, touching and nearly touching ones are one part (section 15.3.7.2).
+  ["bytes=0-1,3-4", 10, [[0, 4]]],
+  ["bytes=0-9,5-20,21-30", 1_000, [[0, 30]]],
+  [
+    "bytes=0-0,81-81",
+    1_000,
+    [
+      [0, 0],
+      [81, 81],
+    ],
+  ],
+  ["bytes=0-0,80-80", 1_000, [[0, 80]]],
+  // In the order of asking; what cannot be satisfied drops out.
+  [
+    "bytes=-1,500-501,2000-,0-0",
+    1_000,
+    [
+      [999, 999],
+      [500, 501],
+      [0, 0],
+    ],
+  ],
+  // A bridge joins what was apart.
+  ["bytes=0-99,900-999,50-950", 1_000, [[0, 999]]],
+])("ranges %s of %i bytes (RFC 9110, 14)", (value, size, expected) => {
+  const ranges = requestedRanges([["Range", value]]);
+  const spans = ranges && resolveRanges(ranges, size);
+  expect(Array.isArray(spans) ? spans.map(({ first, last }) => [first, last]) : spans).toEqual(expected);
+});
+
+test("more parts than RANGE_PARTS_MAX are refused, as many overlapping ones are one (RFC 9110, 14.2)", () => {
+  const resolve = (specs: readonly string[]): unknown => {
+    const ranges = requestedRanges([["Range", `bytes=${specs.join(",")}`]]);
+    return ranges && resolveRanges(ranges, 1e6);
+  };
+  const apart = (count: number): string[] =>
+    Array.from({ length: count }, (_, n) => `${n * 1_000}-${n * 1_000}`);
+  expect(resolve(apart(RANGE_PARTS_MAX))).toHaveLength(RANGE_PARTS_MAX);
+  expect(resolve(apart(RANGE_PARTS_MAX + 1))).toBe("unsatisfiable");
+  expect(resolve(Array.from({ length: 1_001 }, (_, n) => `${n}-`))).toEqual([{ first: 0, last: 999_999 }]);
 });
 
 test("tags: both fields, unique, bounded", () => {

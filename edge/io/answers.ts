@@ -1,0 +1,210 @@
+/** Answers in this server's own name, and those from a stored response, with what they say about the cache. */
+import { type Clock, type ClusterId, type ForwardReason, IsochroneError } from "#kit";
+import type { Logger } from "#kit/io";
+import type { CacheStatus } from "../core/cache-status.ts";
+import { selectContent } from "../core/range.ts";
+import { isSliced, type SlicedHead } from "../core/slices.ts";
+import { type Answer, type AnswerRecord, type Inbound, type Outcome, textAnswer } from "./exchange.ts";
+import type { StoredObject } from "./memory-store.ts";
+import type { RequestPlan, RequestPlanner } from "./request-plan.ts";
+import type { Slices } from "./slices.ts";
+import { type AnswerContext, downstreamFields, storedAnswer } from "./stored-answer.ts";
+
+/** How an answer came to be, for its fields and its record. */
+export interface Told {
+  readonly status: CacheStatus;
+  readonly outcome: Outcome;
+  readonly upstream?: { readonly name: string; readonly via: ClusterId | null } | undefined;
+  readonly upstreamCacheStatus?: string | undefined;
+  readonly generation: number;
+}
+
+export class Answers {
+  readonly #cacheName: string;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #slices: Slices;
+  readonly #planner: RequestPlanner;
+
+  constructor(options: {
+    readonly cacheName: string;
+    readonly clock: Clock;
+    readonly logger: Logger;
+    readonly slices: Slices;
+    readonly planner: RequestPlanner;
+  }) {
+    this.#cacheName = options.cacheName;
+    this.#clock = options.clock;
+    this.#logger = options.logger;
+    this.#slices = options.slices;
+    this.#planner = options.planner;
+  }
+
+  context(inbound: Inbound, plan: RequestPlan, told: Told): AnswerContext {
+    return {
+      request: plan.head,
+      cacheName: this.#cacheName,
+      now: this.#clock.epoch(),
+      record: {
+        outcome: told.outcome,
+        status: told.status,
+        propertyId: plan.property.propertyId,
+        upstream: told.upstream?.name,
+        via: told.upstream?.via ?? null,
+      },
+      cacheStatus: told.status,
+      upstreamCacheStatus: told.upstreamCacheStatus,
+      generation: inbound.peer === undefined ? undefined : told.generation,
+    };
+  }
+
+  /** From a stored response that has its content itself. */
+  fromWhole(
+    inbound: Inbound,
+    plan: RequestPlan,
+    stored: StoredObject,
+    ageSeconds: number,
+    told: Told,
+  ): Answer {
+    const context = this.context(inbound, plan, told);
+    return storedAnswer(stored, stored.body, stored.body.bytes, true, ageSeconds, context);
+  }
+
+  /** From one whose content is still arriving, of a length that may be unknown. */
+  fromArriving(
+    inbound: Inbound,
+    plan: RequestPlan,
+    stored: StoredObject,
+    totalBytes: number | undefined,
+    ageSeconds: number,
+    told: Told,
+  ): Answer {
+    const { body } = stored;
+    const context = this.context(inbound, plan, told);
+    return storedAnswer(stored, body, totalBytes, body.isComplete, ageSeconds, context);
+  }
+
+  /**
+   * From a head and its slices. A hit whose slices are not all here is told as `partial` (RFC 9211, section 2.2). Rejects with
+   * IsochroneError when the first slice that is needed cannot be had, before anything was answered.
+   */
+  async fromSlices(
+    inbound: Inbound,
+    plan: RequestPlan,
+    stored: StoredObject & SlicedHead,
+    ageSeconds: number,
+    told: Told,
+  ): Promise<Answer> {
+    const { totalBytes } = stored.sliced;
+    const content = this.#slices.contentOf(plan.key, plan.purgeScope, stored, () =>
+      this.#planner.fillRequest(inbound, plan, undefined, undefined),
+    );
+    const selection = selectContent(plan.head, stored, totalBytes, true, this.#clock.epoch());
+    const spans =
+      plan.head.method === "HEAD"
+        ? []
+        : selection.kind === "spans"
+          ? selection.spans
+          : selection.kind === "whole"
+            ? [{ first: 0, last: totalBytes - 1 }]
+            : [];
+    const isHere = !told.status.isHit || content.holds(spans);
+    const [span] = spans;
+    if (span !== undefined) await content.prepare(span);
+    const context = this.context(inbound, plan, isHere ? told : partial(told));
+    return storedAnswer(stored, content, totalBytes, true, ageSeconds, context);
+  }
+
+  /** From any stored response. Rejects only for one in slices, see {@link fromSlices}. */
+  fromStored(
+    inbound: Inbound,
+    plan: RequestPlan,
+    stored: StoredObject,
+    ageSeconds: number,
+    told: Told,
+  ): Answer | Promise<Answer> {
+    return isSliced(stored)
+      ? this.fromSlices(inbound, plan, stored, ageSeconds, told)
+      : this.fromWhole(inbound, plan, stored, ageSeconds, told);
+  }
+
+  /** Nothing could be had: 504 when the next hop was too slow, else 502 (RFC 9110, sections 15.6.3 and 15.6.5). */
+  failure(plan: RequestPlan, code: string, message: string, fwd: ForwardReason): Answer {
+    const isTimeout = code.includes("timeout");
+    const status: CacheStatus = { cache: this.#cacheName, isHit: false, fwd, detail: code };
+    const record: AnswerRecord = {
+      outcome: "error",
+      status,
+      propertyId: plan.property.propertyId,
+      upstream: undefined,
+    };
+    // The message names addresses of origins: it belongs into the log, not to clients.
+    this.#logger.info("next-hop-failed", { code, message, propertyId: plan.property.propertyId });
+    return this.own(isTimeout ? 504 : 502, `The next hop did not answer (${code}).\n`, record);
+  }
+
+  refusal(
+    status: number,
+    text: string,
+    plan: RequestPlan | undefined,
+    fields: readonly (readonly [string, string])[] = [],
+  ): Answer {
+    const record: AnswerRecord = {
+      outcome: "refused",
+      status: undefined,
+      propertyId: plan?.property.propertyId,
+      upstream: undefined,
+    };
+    return this.own(status, text, record, fields);
+  }
+
+  own(
+    status: number,
+    text: string,
+    record: AnswerRecord,
+    extra: readonly (readonly [string, string])[] = [],
+  ): Answer {
+    const answer = textAnswer(status, text, record, extra);
+    const cacheStatus = record.status ?? {
+      cache: this.#cacheName,
+      isHit: false,
+      ...(record.outcome === "refused" && { detail: "refused" }),
+    };
+    const context: AnswerContext = {
+      request: { method: "GET", scheme: "http", host: "", target: "/", fields: [] },
+      cacheName: this.#cacheName,
+      now: this.#clock.epoch(),
+      record,
+      cacheStatus,
+      upstreamCacheStatus: undefined,
+      generation: undefined,
+    };
+    return { ...answer, fields: downstreamFields(answer.fields, context, undefined) };
+  }
+}
+
+/** A hit that has to ask for some of its slices. */
+function partial(told: Told): Told {
+  const { cache, ttlSeconds, detail } = told.status;
+  return {
+    ...told,
+    outcome: "partial",
+    status: {
+      cache,
+      isHit: false,
+      fwd: "partial",
+      fwdStatus: 206,
+      isStored: true,
+      ...(ttlSeconds !== undefined && { ttlSeconds }),
+      ...(detail !== undefined && { detail }),
+    },
+  };
+}
+
+/** Code and message of whatever was thrown. */
+export function faultOf(error: unknown): { readonly code: string; readonly message: string } {
+  return {
+    code: error instanceof IsochroneError ? error.code : "internal",
+    message: error instanceof Error ? error.message : String(error),
+  };
+}

@@ -1,0 +1,203 @@
+/** Fetches and validations: joins a fill that is in flight for the key, or begins one, and answers with its outcome. */
+import type { ForwardReason } from "#kit";
+import type { RequestDecision } from "../core/decide.ts";
+import type { PurgeIndex } from "../core/purge-index.ts";
+import { matchesVariant } from "../core/vary.ts";
+import type { Answers } from "./answers.ts";
+import type { CollapseTable, FillOutcome } from "./collapse.ts";
+import type { Answer, Inbound } from "./exchange.ts";
+import type { FillBudget } from "./fill-budget.ts";
+import type { Filler } from "./filler.ts";
+import type { StoredObject } from "./memory-store.ts";
+import type { EdgeMetrics } from "./metrics.ts";
+import { passedAge } from "./passer.ts";
+import type { RequestPlan, RequestPlanner } from "./request-plan.ts";
+import { downstreamFields, mayHaveContent } from "./stored-answer.ts";
+
+type FetchDecision = Extract<RequestDecision<StoredObject>, { action: "fetch" | "validate" }>;
+
+/** Times that a request joins another's fill and comes away empty before it goes by itself. */
+const JOINS_MAX = 3;
+
+export class Fetcher {
+  readonly #cacheName: string;
+  readonly #answers: Answers;
+  readonly #filler: Filler;
+  readonly #collapse: CollapseTable;
+  readonly #purges: PurgeIndex;
+  readonly #budget: FillBudget;
+  readonly #planner: RequestPlanner;
+  readonly #metrics: EdgeMetrics;
+
+  constructor(options: {
+    readonly cacheName: string;
+    readonly answers: Answers;
+    readonly filler: Filler;
+    readonly collapse: CollapseTable;
+    readonly purges: PurgeIndex;
+    readonly budget: FillBudget;
+    readonly planner: RequestPlanner;
+    readonly metrics: EdgeMetrics;
+  }) {
+    this.#cacheName = options.cacheName;
+    this.#answers = options.answers;
+    this.#filler = options.filler;
+    this.#collapse = options.collapse;
+    this.#purges = options.purges;
+    this.#budget = options.budget;
+    this.#planner = options.planner;
+    this.#metrics = options.metrics;
+  }
+
+  /**
+   * Resolves with the answer, or with undefined when what came was not for this request: another variant, not shareable, a
+   * part that cannot be kept; the store may now have what it needs, so it is decided anew. `tries`: how often that was
+   * so before. Rejects when the first slice of an object cannot be had.
+   */
+  async fetch(
+    inbound: Inbound,
+    plan: RequestPlan,
+    decision: FetchDecision,
+    tries: number,
+  ): Promise<Answer | undefined> {
+    const stored = decision.action === "validate" ? decision.stored : undefined;
+    const request = this.#planner.fillRequest(inbound, plan, stored, decision.opening);
+    const mayCollapse =
+      tries < JOINS_MAX &&
+      request.isOwner &&
+      (decision.action === "fetch" || decision.isCollapsible) &&
+      !this.#collapse.isUnshareable(request.collapseKey);
+    const present = mayCollapse ? this.#collapse.get(request.collapseKey) : undefined;
+    if (
+      present !== undefined &&
+      this.#purges.mayJoin(plan.purgeScope, plan.key, present.generation, present.tags)
+    ) {
+      this.#collapse.join();
+      const outcome = await present.outcome;
+      return isFor(outcome, plan) ? await this.#answer(inbound, plan, decision, outcome, true) : undefined;
+    }
+    if (this.#budget.isFull) {
+      this.#metrics.refused("overload");
+      return this.#answers.refusal(503, "Too many requests to the next hop are in flight.\n", plan, [
+        ["Retry-After", "1"],
+      ]);
+    }
+    const outcome = await this.#filler.begin(request, mayCollapse && present === undefined);
+    return await this.#answer(inbound, plan, decision, outcome, false);
+  }
+
+  /** RFC 5861, section 3: validates in the background, one at a time for a key. */
+  revalidate(inbound: Inbound, plan: RequestPlan, stored: StoredObject): void {
+    const request = this.#planner.fillRequest(inbound, plan, stored, undefined);
+    if (this.#collapse.get(request.collapseKey) !== undefined || this.#budget.isFull) return;
+    void this.#filler.begin(request, true).then((outcome) => {
+      if (outcome.kind === "private") outcome.body.abandon();
+      return undefined;
+    });
+  }
+
+  #answer(
+    inbound: Inbound,
+    plan: RequestPlan,
+    decision: FetchDecision,
+    outcome: FillOutcome,
+    isCollapsed: boolean,
+  ): Answer | Promise<Answer> | undefined {
+    const cache = this.#cacheName;
+    const detail = decision.action === "validate" ? decision.detail : undefined;
+    const fwd: ForwardReason = decision.reason;
+    switch (outcome.kind) {
+      case "stored": {
+        const told = {
+          status: {
+            cache,
+            isHit: false,
+            fwd,
+            fwdStatus: outcome.fwdStatus,
+            ttlSeconds: outcome.fresh.ttlSeconds,
+            isStored: outcome.isStored,
+            isCollapsed,
+            ...(detail !== undefined && { detail }),
+          },
+          outcome: isCollapsed ? ("collapsed" as const) : fwd,
+          upstream: { name: outcome.hopName, via: outcome.via },
+          upstreamCacheStatus: outcome.upstreamCacheStatus,
+          generation: outcome.head.generation,
+        };
+        const object: StoredObject = { ...outcome.head, body: outcome.body };
+        const { ageSeconds } = outcome.fresh;
+        if (object.sliced !== null || object.body.isComplete)
+          return this.#answers.fromStored(inbound, plan, object, ageSeconds, told);
+        return this.#answers.fromArriving(inbound, plan, object, outcome.totalBytes, ageSeconds, told);
+      }
+      case "private":
+        return this.#privateAnswer(inbound, plan, outcome, fwd);
+      case "stale":
+        return this.#answers.fromStored(inbound, plan, outcome.stored, outcome.fresh.ageSeconds, {
+          status: {
+            cache,
+            isHit: true,
+            ttlSeconds: outcome.fresh.ttlSeconds,
+            isCollapsed,
+            detail: `stale-if-error-${outcome.detail}`,
+          },
+          outcome: "hit-stale",
+          generation: outcome.stored.generation,
+        });
+      case "unsliceable":
+        return undefined;
+      case "failed":
+        return this.#answers.failure(plan, outcome.code, outcome.message, fwd);
+      default:
+        return outcome satisfies never;
+    }
+  }
+
+  #privateAnswer(
+    inbound: Inbound,
+    plan: RequestPlan,
+    outcome: Extract<FillOutcome, { kind: "private" }>,
+    fwd: ForwardReason,
+  ): Answer {
+    const { response, body } = outcome;
+    const context = this.#answers.context(inbound, plan, {
+      status: {
+        cache: this.#cacheName,
+        isHit: false,
+        fwd,
+        fwdStatus: response.status,
+        detail: outcome.reason,
+      },
+      outcome: fwd,
+      upstream: { name: outcome.hopName, via: outcome.via },
+      upstreamCacheStatus: outcome.upstreamCacheStatus,
+      generation: outcome.generation,
+    });
+    const hasContent = mayHaveContent(context.request.method, response.status);
+    if (!hasContent) body.abandon();
+    return {
+      status: response.status,
+      fields: downstreamFields(response.fields, context, passedAge(response)),
+      body: hasContent ? body.read() : undefined,
+      bodyBytes: outcome.totalBytes,
+      record: context.record,
+    };
+  }
+}
+
+/** Whether a request that waited for an outcome may be answered with it. */
+function isFor(outcome: FillOutcome, plan: RequestPlan): boolean {
+  switch (outcome.kind) {
+    case "stored":
+      return outcome.isShareable && outcome.body.canJoin && matchesVariant(outcome.head, plan.head.fields);
+    case "private":
+    case "unsliceable":
+      return false;
+    case "stale":
+      return matchesVariant(outcome.stored, plan.head.fields);
+    case "failed":
+      return true;
+    default:
+      return outcome satisfies never;
+  }
+}

@@ -1,0 +1,97 @@
+/**
+ * What all fills of a server share: how many there may be, how many bytes they may hold beside the store, and the one loop
+ * that moves content from the next hop into a body.
+ */
+import type { Readable } from "node:stream";
+import { IsochroneError } from "#kit";
+import type { ObjectBody } from "./object-body.ts";
+
+export class FillBudget {
+  readonly #fillsMax: number;
+  readonly #bytesMax: number;
+  #active = 0;
+  #bytes = 0;
+
+  /** `bytesMax`: beyond it new content is handed on and not retained. */
+  constructor(fillsMax: number, bytesMax: number) {
+    this.#fillsMax = fillsMax;
+    this.#bytesMax = bytesMax;
+  }
+
+  /** Fills in flight. */
+  get active(): number {
+    return this.#active;
+  }
+  /** Bytes that they hold. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+  get isFull(): boolean {
+    return this.#active >= this.#fillsMax;
+  }
+
+  /** Counts a fill; the function that is returned ends it. It does not ask {@link isFull}: its caller has. */
+  begin(): () => void {
+    this.#active++;
+    return () => {
+      this.#active--;
+    };
+  }
+
+  /** Sets bytes aside for a body whose length is known. False: there are not as many left. */
+  reserve(bytes: number): boolean {
+    if (this.#bytes + bytes > this.#bytesMax) return false;
+    this.#bytes += bytes;
+    return true;
+  }
+  unreserve(bytes: number): void {
+    this.#bytes -= bytes;
+  }
+
+  /**
+   * Moves the content with back-pressure. A retained body that grows beyond `retainedBytesMax`, or beyond what all fills may
+   * hold, is no longer retained: `onReleased` is then called first. Never rejects: the body fails.
+   *
+   * @param statedBytes length that the content must have; undefined: any
+   */
+  async pump(
+    content: Readable,
+    body: ObjectBody,
+    statedBytes: number | undefined,
+    retainedBytesMax: number,
+    onReleased: () => void,
+  ): Promise<void> {
+    body.onAbandoned = () => content.destroy();
+    let heldBytes = 0;
+    try {
+      for await (const chunk of content as AsyncIterable<Uint8Array>) {
+        body.append(chunk);
+        if (body.isRetained) {
+          heldBytes += chunk.byteLength;
+          this.#bytes += chunk.byteLength;
+          if (body.bytes > retainedBytesMax || this.#bytes > this.#bytesMax) {
+            onReleased();
+            body.release();
+          }
+        }
+        await body.room();
+      }
+      if (statedBytes !== undefined && body.bytes !== statedBytes) throw incomplete(body.bytes, statedBytes);
+      body.finish();
+    } catch (error) {
+      onReleased();
+      body.fail(error);
+    } finally {
+      this.#bytes -= heldBytes;
+    }
+  }
+}
+
+/** The next hop's content ended before its stated length. */
+export function incomplete(bytes: number, statedBytes: number): IsochroneError {
+  return new IsochroneError(`The next hop's answer broke off: ${bytes} of ${statedBytes} bytes came`, {
+    code: "incomplete",
+    source: "upstream",
+    retry: "safe",
+  });
+}

@@ -1,0 +1,186 @@
+/** Requests that go past the cache: forwarded as they are, content and all; the answer is not stored. */
+import type { Clock, ForwardReason } from "#kit";
+import { type CacheKey, cacheKey } from "../core/cache-key.ts";
+import { decideResponse } from "../core/decide.ts";
+import { ageValue } from "../core/freshness.ts";
+import { fieldValue, withoutFields } from "../core/headers.ts";
+import { invalidatedTargets } from "../core/invalidation.ts";
+import type { ResponseHead } from "../core/messages.ts";
+import type { PurgeIndex } from "../core/purge-index.ts";
+import { contentBytes } from "../core/slices.ts";
+import { freshen, headMatches } from "../core/validation.ts";
+import { type Answers, faultOf } from "./answers.ts";
+import { cacheStatusOf } from "./collapse.ts";
+import type { Answer, Inbound } from "./exchange.ts";
+import type { Forwarded, Forwarder } from "./forwarder.ts";
+import type { StoredObject } from "./memory-store.ts";
+import type { ObjectStore } from "./object-store.ts";
+import type { RequestPlan } from "./request-plan.ts";
+import type { Routing } from "./routing.ts";
+import type { SiblingTier } from "./sibling-tier.ts";
+import { downstreamFields, mayHaveContent } from "./stored-answer.ts";
+
+const NO_NAMES: ReadonlySet<string> = new Set();
+const CONDITIONS_OF_HEAD: ReadonlySet<string> = new Set(["if-none-match", "if-modified-since"]);
+const CACHE_STATUS: ReadonlySet<string> = new Set(["cache-status"]);
+
+export class Passer {
+  readonly #cacheName: string;
+  readonly #answers: Answers;
+  readonly #forwarder: Forwarder;
+  readonly #routing: Routing;
+  readonly #store: ObjectStore;
+  readonly #purges: PurgeIndex;
+  readonly #clock: Clock;
+  readonly #siblings: SiblingTier | undefined;
+
+  constructor(options: {
+    readonly cacheName: string;
+    readonly answers: Answers;
+    readonly forwarder: Forwarder;
+    readonly routing: Routing;
+    readonly store: ObjectStore;
+    readonly purges: PurgeIndex;
+    readonly clock: Clock;
+    readonly siblings: SiblingTier | undefined;
+  }) {
+    this.#cacheName = options.cacheName;
+    this.#answers = options.answers;
+    this.#forwarder = options.forwarder;
+    this.#routing = options.routing;
+    this.#store = options.store;
+    this.#purges = options.purges;
+    this.#clock = options.clock;
+    this.#siblings = options.siblings;
+  }
+
+  /** Never rejects. `stored`: for a HEAD, what its answer may freshen or a failure be covered by. */
+  async pass(
+    inbound: Inbound,
+    plan: RequestPlan,
+    fwd: ForwardReason,
+    detail: string | undefined,
+    stored: StoredObject | undefined,
+  ): Promise<Answer> {
+    const { generation } = this.#purges;
+    const requestTime = this.#clock.epoch();
+    let forwarded: Forwarded;
+    try {
+      forwarded = await this.#forwarder.forward(
+        {
+          head: plan.head,
+          httpVersion: inbound.httpVersion,
+          clientAddress: inbound.peer === undefined ? inbound.remoteAddress : undefined,
+          requestId: inbound.requestId,
+          body: inbound.body,
+          bodyBytes: inbound.bodyBytes,
+          signal: inbound.signal,
+          without: stored === undefined ? NO_NAMES : CONDITIONS_OF_HEAD,
+          extra: [],
+        },
+        this.#routing.hopsFor(plan.property, plan.key, plan.keyHost, inbound.hop, plan.policy.bypass),
+      );
+    } catch (error) {
+      return await this.#covered(inbound, plan, fwd, stored, error, requestTime);
+    }
+    const { response } = forwarded;
+    // Before the answer goes out: who has seen it must not get the old state from another worker.
+    await this.#invalidate(
+      invalidatedTargets(plan.head, response).map((target) =>
+        cacheKey({ ...target, host: plan.keyHost }, plan.policy),
+      ),
+    );
+    if (stored !== undefined) this.#updateByHead(plan, stored, forwarded);
+    const context = this.#answers.context(inbound, plan, {
+      status: {
+        cache: this.#cacheName,
+        isHit: false,
+        fwd,
+        fwdStatus: response.status,
+        ...(detail !== undefined && { detail }),
+      },
+      outcome: fwd,
+      upstream: { name: forwarded.hop.name, via: forwarded.via },
+      upstreamCacheStatus: cacheStatusOf(response.fields),
+      generation: Math.min(generation, forwarded.generation ?? generation),
+    });
+    const hasContent = mayHaveContent(plan.head.method, response.status);
+    if (!hasContent) forwarded.content.resume();
+    return {
+      status: response.status,
+      fields: downstreamFields(response.fields, context, passedAge(response)),
+      body: hasContent ? (forwarded.content as AsyncIterable<Uint8Array>) : undefined,
+      bodyBytes: forwarded.contentLength,
+      record: context.record,
+    };
+  }
+
+  /** Nobody answered: the stored response where it may cover that, else the failure. */
+  async #covered(
+    inbound: Inbound,
+    plan: RequestPlan,
+    fwd: ForwardReason,
+    stored: StoredObject | undefined,
+    error: unknown,
+    requestTime: ReturnType<Clock["epoch"]>,
+  ): Promise<Answer> {
+    const { code, message } = faultOf(error);
+    const now = this.#clock.epoch();
+    const cover = decideResponse({
+      request: plan.head,
+      policy: plan.policy,
+      stored,
+      outcome: { kind: "failure", code },
+      times: { requestTime, responseTime: now },
+      generation: this.#purges.generation,
+      isPurgedMeanwhile: () => false,
+      contentLength: undefined,
+      objectBytesMax: 0,
+      isOwner: true,
+      now,
+    });
+    if (cover.action !== "serve-stale") return this.#answers.failure(plan, code, message, fwd);
+    // A HEAD has no content, so that none of its slices can be missing.
+    return await this.#answers.fromStored(inbound, plan, cover.stored, cover.fresh.ageSeconds, {
+      status: {
+        cache: this.#cacheName,
+        isHit: true,
+        ttlSeconds: cover.fresh.ttlSeconds,
+        detail: `stale-if-error-${cover.detail}`,
+      },
+      outcome: "hit-stale",
+      generation: cover.stored.generation,
+    });
+  }
+
+  /** RFC 9111, section 4.3.5: a HEAD's answer freshens the stored GET response, or shows that it is out of date. */
+  #updateByHead(plan: RequestPlan, stored: StoredObject, forwarded: Forwarded): void {
+    const { response, contentLength, times } = forwarded;
+    if (response.status >= 500) return;
+    const withLength: ResponseHead =
+      contentLength === undefined
+        ? response
+        : { ...response, fields: [...response.fields, ["Content-Length", String(contentLength)]] };
+    if (response.status === stored.status && headMatches(stored, withLength, contentBytes(stored))) {
+      const fields = withoutFields(response.fields, CACHE_STATUS);
+      this.#store.freshen(
+        plan.key,
+        stored,
+        freshen(stored, { ...response, fields }, times, stored.generation),
+      );
+    } else void this.#invalidate([plan.key]);
+  }
+
+  /** Marks keys as changed, here at once and in every other worker when this resolves. Never rejects. */
+  async #invalidate(keys: readonly CacheKey[]): Promise<void> {
+    if (this.#siblings !== undefined) await this.#siblings.invalidate(keys);
+    else for (const key of keys) this.#store.invalidate(key);
+  }
+}
+
+/** Age of an answer that is passed on: what upstream said, if it can be read. */
+export function passedAge(response: ResponseHead): number | undefined {
+  if (fieldValue(response.fields, "age") === undefined) return undefined;
+  const age = ageValue(response);
+  return age === "invalid" ? undefined : age;
+}

@@ -1,0 +1,74 @@
+/** What is known of a request once its property is. */
+import type { CacheKey } from "../core/cache-key.ts";
+import { hasField } from "../core/headers.ts";
+import type { RequestHead } from "../core/messages.ts";
+import type { RequestPolicy } from "../core/policy.ts";
+import type { SliceOpening } from "../core/slices.ts";
+import { nominatedValues } from "../core/vary.ts";
+import type { CollapseTable } from "./collapse.ts";
+import type { Inbound } from "./exchange.ts";
+import type { FillRequest } from "./filler.ts";
+import type { StoredObject } from "./memory-store.ts";
+import type { PropertyView, Routing } from "./routing.ts";
+
+export interface RequestPlan {
+  readonly head: RequestHead;
+  readonly property: PropertyView;
+  readonly keyHost: string;
+  readonly policy: RequestPolicy;
+  readonly key: CacheKey;
+  /** Keeps one property's tags from another's. */
+  readonly purgeScope: string;
+}
+
+/** Makes of a planned request what is asked of the next hop. */
+export class RequestPlanner {
+  readonly #routing: Routing;
+  readonly #collapse: CollapseTable;
+  readonly #sliceBytes: number;
+
+  /** `sliceBytes`: length of slices here. */
+  constructor(routing: Routing, collapse: CollapseTable, sliceBytes: number) {
+    this.#routing = routing;
+    this.#collapse = collapse;
+    this.#sliceBytes = sliceBytes;
+  }
+
+  /**
+   * Length of slices for a request; undefined: what it asks for is not kept in slices here. Only the owner stores; what asks
+   * with credentials may not be asked for by others, who would have to fetch the missing slices.
+   */
+  sliceBytes(plan: RequestPlan, inbound: Pick<Inbound, "hop">): number | undefined {
+    return this.#routing.isOwner(plan.key, inbound.hop) &&
+      !hasField(plan.head.fields, "authorization") &&
+      !this.#collapse.isUnsliceable(plan.key)
+      ? this.#sliceBytes
+      : undefined;
+  }
+
+  fillRequest(
+    inbound: Inbound,
+    plan: RequestPlan,
+    stored: StoredObject | undefined,
+    opening: SliceOpening | undefined,
+  ): FillRequest {
+    const names = stored?.nominatedFields ?? this.#collapse.nominatedOf(plan.key);
+    // A fill is a GET, whatever began it; Authorization may change what is shareable, so it never shares a fill.
+    const credentials = hasField(plan.head.fields, "authorization") ? "\nauthorization" : "";
+    return {
+      head: { ...plan.head, method: "GET" },
+      httpVersion: inbound.httpVersion,
+      clientAddress: inbound.peer === undefined ? inbound.remoteAddress : undefined,
+      requestId: inbound.requestId,
+      key: plan.key,
+      collapseKey: `${plan.key}${credentials}\n${JSON.stringify(nominatedValues(plan.head.fields, names))}`,
+      purgeScope: plan.purgeScope,
+      policy: plan.policy,
+      hops: this.#routing.hopsFor(plan.property, plan.key, plan.keyHost, inbound.hop, false),
+      isOwner: this.#routing.isOwner(plan.key, inbound.hop),
+      stored,
+      opening,
+      sliceBytes: this.sliceBytes(plan, inbound),
+    };
+  }
+}

@@ -1,0 +1,15 @@
+/** The workers that share the cache with this one, as far as a request needs them. */
+import type { CacheKey } from "../core/cache-key.ts";
+import type { Answer, Inbound } from "./exchange.ts";
+import type { RequestPlan } from "./request-plan.ts";
+
+export interface SiblingTier {
+  /** Whether another worker, which lives, owns the key. */
+  isElsewhere(key: CacheKey): boolean;
+  /** The owner's answer; undefined when the request has to go on here. Never rejects. */
+  ask(inbound: Inbound, plan: RequestPlan): Promise<Answer | undefined>;
+  /** Renews a stale copy in the background. */
+  refresh(inbound: Inbound, plan: RequestPlan): void;
+  /** Marks keys as changed in every worker. Never rejects. */
+  invalidate(keys: readonly CacheKey[]): Promise<void>;
+}

@@ -1,0 +1,475 @@
+/**
+ * The slices of large objects in motion: which are being fetched, which a streamed whole will bring, and readers that put an
+ * object together from what is stored and what is arriving. Each slice is asked for once, however many clients wait for it,
+ * and a fetch belongs to no client. Which slices exist and what an answer means is decided in core/slices.ts.
+ */
+import type { Readable } from "node:stream";
+import { IsochroneError } from "#kit";
+import type { EdgeSettings } from "../config.ts";
+import type { CacheKey } from "../core/cache-key.ts";
+import type { Field } from "../core/headers.ts";
+import type { PurgeIndex } from "../core/purge-index.ts";
+import type { ByteSpan } from "../core/range.ts";
+import {
+  judgeSlice,
+  type SlicedHead,
+  sliceIndices,
+  sliceKey,
+  sliceSetKey,
+  sliceSpan,
+  type SliceVerdict,
+} from "../core/slices.ts";
+import { UNCONDITIONAL } from "../core/validation.ts";
+import type { CollapseTable } from "./collapse.ts";
+import { type FillBudget, incomplete } from "./fill-budget.ts";
+import type { Forwarded, Forwarder, ForwardRequest } from "./forwarder.ts";
+import type { StoredObject } from "./memory-store.ts";
+import type { EdgeMetrics } from "./metrics.ts";
+import { ObjectBody } from "./object-body.ts";
+import type { ObjectStore } from "./object-store.ts";
+import type { Hop } from "./routing.ts";
+import { type Place, SlicedReadable } from "./sliced-readable.ts";
+
+/** How a client's request for slices is put to the next hop. */
+export interface SliceRequest
+  extends Pick<ForwardRequest, "head" | "httpVersion" | "clientAddress" | "requestId"> {
+  readonly hops: readonly Hop[];
+}
+
+/** Slices beyond its fastest reader that a streamed whole may bring: hides a pause of either side, bounds what waits unread. */
+const STREAM_AHEAD = 2;
+
+/** A slice that is arriving. */
+interface Flight {
+  readonly body: ObjectBody;
+  readonly generation: number;
+  /** Resolves when the answer's head was found good; rejects with the reason when it was not. */
+  readonly ready: Promise<void>;
+}
+
+/** A whole that is being cut into slices. */
+interface Stream {
+  readonly generation: number;
+  /** Slice that is arriving. */
+  index: number;
+  readonly lastIndex: number;
+  piece: ArrivingSlice | undefined;
+  /** Wakes whoever waits for the stream to get on, and the stream when it waits for readers. */
+  readonly wake: Set<() => void>;
+  readonly content: Readable;
+}
+
+/** One version of one object while somebody reads or streams it. */
+interface SliceSet {
+  readonly setKey: string;
+  readonly key: CacheKey;
+  readonly purgeScope: string;
+  readonly head: SlicedHead;
+  readonly places: Set<Place>;
+  stream: Stream | undefined;
+}
+
+/** The error that ends those who wait for a slice that the next hop did not give. */
+function refused(verdict: Exclude<SliceVerdict, "ok">, status: number): IsochroneError {
+  return new IsochroneError(`The next hop answered the request for a slice with ${status} (${verdict})`, {
+    code: verdict === "failed" ? `status-${status}` : verdict,
+    source: "upstream",
+    retry: "never",
+  });
+}
+
+/** Whether an error says that the head of the object is out of date: to decide anew finds out what is true now. */
+export function isOutOfDate(error: unknown): boolean {
+  return error instanceof IsochroneError && (error.code === "changed" || error.code === "rangeless");
+}
+
+export class Slices {
+  readonly #forwarder: Forwarder;
+  readonly #store: ObjectStore;
+  readonly #purges: PurgeIndex;
+  readonly #collapse: CollapseTable;
+  readonly #budget: FillBudget;
+  readonly #metrics: EdgeMetrics;
+  readonly #readAheadMax: number;
+  readonly #flights = new Map<CacheKey, Flight>();
+  readonly #sets = new Map<string, SliceSet>();
+
+  constructor(options: {
+    readonly forwarder: Forwarder;
+    readonly store: ObjectStore;
+    readonly purges: PurgeIndex;
+    readonly collapse: CollapseTable;
+    readonly budget: FillBudget;
+    readonly metrics: EdgeMetrics;
+    readonly settings: EdgeSettings;
+  }) {
+    this.#forwarder = options.forwarder;
+    this.#store = options.store;
+    this.#purges = options.purges;
+    this.#collapse = options.collapse;
+    this.#budget = options.budget;
+    this.#metrics = options.metrics;
+    this.#readAheadMax = options.settings.sliceReadAheadMax;
+  }
+
+  /** Slices that are arriving. */
+  get active(): number {
+    return this.#flights.size;
+  }
+  /** Objects that are being read or streamed. */
+  get objects(): number {
+    return this.#sets.size;
+  }
+
+  /** The content of a sliced object for one request. `request` is called when something has to be fetched. */
+  contentOf(
+    key: CacheKey,
+    purgeScope: string,
+    head: SlicedHead,
+    request: () => SliceRequest,
+  ): SlicedReadable {
+    let set = this.#setOf(key, purgeScope, head);
+    return new SlicedReadable(
+      {
+        sliced: head.sliced,
+        holds: (spans) => this.#holds(set, spans),
+        enter: (place) => {
+          set = this.#enter(set, place);
+        },
+        leave: (place) => this.#leave(set, place),
+        moved: () => this.#wake(set.stream),
+        bodyOf: (index) => this.#bodyOf(set, index, request),
+        fetchAhead: (index) => this.#fetchAhead(set, index, request),
+      },
+      this.#readAheadMax,
+    );
+  }
+
+  /**
+   * Takes the content of an answer that is `span` of the object and cuts it into slices: all of a whole, or the part that an
+   * opening brought. Its first slice can be read from this call on. Resolves when it has ended; never rejects.
+   */
+  async take(
+    key: CacheKey,
+    purgeScope: string,
+    head: SlicedHead,
+    content: Readable,
+    { first, last }: ByteSpan,
+  ): Promise<void> {
+    const set = this.#setOf(key, purgeScope, head);
+    const { sliceBytes } = head.sliced;
+    // The part before the first whole slice is of no use: `last` openings begin within one.
+    const firstIndex = Math.ceil(first / sliceBytes);
+    const end = last + 1;
+    const stream: Stream = {
+      generation: head.generation,
+      index: firstIndex,
+      lastIndex: Math.floor(last / sliceBytes),
+      piece: undefined,
+      wake: new Set(),
+      content,
+    };
+    if (set.stream === undefined) {
+      set.stream = stream;
+      this.#sets.set(set.setKey, set);
+    }
+    let at = first;
+    stream.piece = this.#arriving(set, firstIndex, head.generation);
+    try {
+      for await (const whole of content as AsyncIterable<Uint8Array>) {
+        const skipped = Math.min(whole.byteLength, Math.max(0, firstIndex * sliceBytes - at));
+        let chunk = whole.subarray(skipped);
+        at += skipped;
+        while (chunk.byteLength > 0) {
+          const { piece } = stream;
+          if (piece === undefined) throw incomplete(at - first, end - first);
+          const part = chunk.subarray(0, piece.missingBytes);
+          piece.body.append(part);
+          at += part.byteLength;
+          chunk = chunk.subarray(part.byteLength);
+          await piece.body.room();
+          if (piece.missingBytes > 0) continue;
+          this.#metrics.slice("streamed");
+          piece.finish(head.generation);
+          stream.piece = undefined;
+          if (at >= end) continue;
+          stream.index++;
+          this.#wake(stream);
+          if (!(await this.#mayGoOn(set, stream))) return;
+          stream.piece = this.#arriving(set, stream.index, head.generation);
+          this.#wake(stream);
+        }
+      }
+      if (at !== end) throw incomplete(at - first, end - first);
+    } catch (error) {
+      this.#metrics.slice("failed");
+      stream.piece?.body.fail(error);
+    } finally {
+      stream.piece?.finish(head.generation);
+      stream.piece = undefined;
+      if (set.stream === stream) set.stream = undefined;
+      this.#wake(stream);
+      content.destroy();
+      this.#release(set);
+    }
+  }
+
+  /**
+   * Whether a streamed whole goes on with its next slice. It waits while its readers are far behind; it ends when nobody reads
+   * (what came is kept, the rest can be asked for) and before a slice that is there already, so that no byte is paid twice.
+   */
+  async #mayGoOn(set: SliceSet, stream: Stream): Promise<boolean> {
+    for (;;) {
+      if (set.places.size === 0) return false;
+      const key = sliceKey(set.setKey, stream.index);
+      if (this.#flights.has(key) || this.#store.has(key)) return false;
+      let fastest = 0;
+      for (const place of set.places) fastest = Math.max(fastest, place.index);
+      if (stream.index <= fastest + STREAM_AHEAD) return true;
+      await new Promise<void>((resolve) => stream.wake.add(resolve));
+    }
+  }
+
+  #wake(stream: Stream | undefined): void {
+    if (stream === undefined || stream.wake.size === 0) return;
+    const waiting = [...stream.wake];
+    stream.wake.clear();
+    for (const resolve of waiting) resolve();
+  }
+
+  #setOf(key: CacheKey, purgeScope: string, head: SlicedHead): SliceSet {
+    const setKey = sliceSetKey(key, head);
+    return this.#sets.get(setKey) ?? { setKey, key, purgeScope, head, places: new Set(), stream: undefined };
+  }
+
+  /** A reader takes its place; `#leave` gives it up. */
+  #enter(set: SliceSet, place: Place): SliceSet {
+    const present = this.#sets.get(set.setKey) ?? set;
+    this.#sets.set(set.setKey, present);
+    present.places.add(place);
+    return present;
+  }
+  #leave(set: SliceSet, place: Place): void {
+    if (!set.places.delete(place)) return;
+    const { stream } = set;
+    this.#wake(stream);
+    // A stream that waits for room in a slice that is not retained, and that nobody will read, would wait for ever.
+    if (set.places.size === 0 && stream?.piece?.body.isRetained === false) {
+      stream.content.destroy();
+      stream.piece.body.fail(incomplete(stream.piece.body.bytes, set.head.sliced.sliceBytes));
+    }
+    this.#release(set);
+  }
+
+  #release(set: SliceSet): void {
+    if (set.places.size === 0 && set.stream === undefined && this.#sets.get(set.setKey) === set)
+      this.#sets.delete(set.setKey);
+  }
+
+  /** Whether a slice is stored, in memory or on disk; not a use of it. */
+  #holds(set: SliceSet, spans: readonly ByteSpan[]): boolean {
+    return sliceIndices(set.head.sliced, spans).every((index) =>
+      this.#store.has(sliceKey(set.setKey, index)),
+    );
+  }
+
+  /** The body of a slice: stored, arriving, or fetched now. Rejects when it cannot be had. */
+  async #bodyOf(set: SliceSet, index: number, request: () => SliceRequest): Promise<ObjectBody> {
+    const key = sliceKey(set.setKey, index);
+    const span = sliceSpan(set.head.sliced, index);
+    const bytes = span.last - span.first + 1;
+    for (;;) {
+      const flight = this.#flights.get(key);
+      if (flight?.body.canJoin === true && this.#mayJoin(set, flight.generation)) {
+        await flight.ready;
+        if (flight.body.canJoin) return flight.body;
+        continue;
+      }
+      const found = this.#store.lookup(key);
+      const stored = found instanceof Promise ? await found : found;
+      const usable = stored.find(
+        (object) =>
+          object.body.bytes === bytes && this.#purges.stateOf(set.purgeScope, set.key, object) !== "hard",
+      );
+      if (usable !== undefined) {
+        this.#touch(set);
+        return usable.body;
+      }
+      const { stream } = set;
+      if (
+        stream !== undefined &&
+        index > stream.index &&
+        index <= Math.min(stream.index + STREAM_AHEAD, stream.lastIndex) &&
+        this.#mayJoin(set, stream.generation)
+      ) {
+        await new Promise<void>((resolve) => stream.wake.add(resolve));
+        continue;
+      }
+      if (this.#flights.get(key) !== flight) continue;
+      return await this.#fetch(set, index, request());
+    }
+  }
+
+  /** Asks for a slice that will be wanted soon, unless it is there, on its way, or there is no room for it. */
+  #fetchAhead(set: SliceSet, index: number, request: () => SliceRequest): void {
+    const key = sliceKey(set.setKey, index);
+    if (this.#flights.has(key) || this.#store.has(key) || this.#budget.isFull) return;
+    const { stream } = set;
+    if (stream !== undefined && index >= stream.index && index <= stream.lastIndex) return;
+    // Whoever comes to need it hears of the failure, or asks again.
+    this.#fetch(set, index, request()).catch(() => {});
+  }
+
+  /** A use of a slice is one of its head, which must not be evicted before its slices: without it they are lost. */
+  #touch(set: SliceSet): void {
+    this.#store.memory.lookup(set.key);
+  }
+
+  #mayJoin(set: SliceSet, generation: number): boolean {
+    return this.#purges.mayJoin(set.purgeScope, set.key, generation, set.head.tags);
+  }
+
+  /** A slice's body, entered so that others find it; it goes to the store when it is whole. */
+  #arriving(set: SliceSet, index: number, generation: number, ready?: Promise<void>): ArrivingSlice {
+    const key = sliceKey(set.setKey, index);
+    const span = sliceSpan(set.head.sliced, index);
+    const bytes = span.last - span.first + 1;
+    const isRetained = this.#budget.reserve(bytes);
+    const body = new ObjectBody(isRetained);
+    const flight: Flight = { body, generation, ready: ready ?? Promise.resolve() };
+    this.#flights.set(key, flight);
+    let isOpen = true;
+    return {
+      body,
+      get missingBytes() {
+        return bytes - body.bytes;
+      },
+      finish: (kept) => {
+        if (!isOpen) return;
+        isOpen = false;
+        if (isRetained) this.#budget.unreserve(bytes);
+        if (body.bytes === bytes && !body.isFailed) body.finish();
+        else body.fail(incomplete(body.bytes, bytes));
+        if (body.isComplete && isRetained) this.#keep(set, key, body, kept);
+        if (this.#flights.get(key) === flight) this.#flights.delete(key);
+      },
+    };
+  }
+
+  #keep(set: SliceSet, key: CacheKey, body: ObjectBody, generation: number): void {
+    const { tags, requestTime, responseTime } = set.head;
+    // Purged while it arrived: to store it would bring back what the purge has taken away.
+    if (this.#purges.stateOf(set.purgeScope, set.key, { generation, tags }) === "hard") return;
+    const object: StoredObject = {
+      status: 206,
+      // The head has the fields; a slice is never an answer by itself.
+      fields: NO_FIELDS,
+      requestTime,
+      responseTime,
+      nominatedFields: NO_NAMES,
+      nominatedValues: NO_NAMES,
+      generation,
+      tags,
+      isInvalidated: false,
+      sliced: null,
+      body: body.compact(),
+    };
+    if (!this.#store.put(key, object)) this.#metrics.notStored("too-large");
+    this.#touch(set);
+  }
+
+  /** Fetches one slice. Resolves with its body as soon as the answer's head was found good. */
+  async #fetch(set: SliceSet, index: number, request: SliceRequest): Promise<ObjectBody> {
+    const known = this.#collapse.failureOf(set.key);
+    if (known !== undefined) throw known;
+    if (this.#budget.isFull)
+      throw new IsochroneError("Too many requests to the next hop are in flight", {
+        code: "overload",
+        source: "internal",
+        retry: "safe",
+      });
+    const generation = this.#purges.generation;
+    const ready = Promise.withResolvers<void>();
+    // Nobody may be waiting when it rejects.
+    ready.promise.catch(() => {});
+    const arriving = this.#arriving(set, index, generation, ready.promise);
+    void this.#run(set, index, request, arriving, ready);
+    await ready.promise;
+    return arriving.body;
+  }
+
+  /** Never rejects. */
+  async #run(
+    set: SliceSet,
+    index: number,
+    request: SliceRequest,
+    arriving: ArrivingSlice,
+    ready: PromiseWithResolvers<void>,
+  ): Promise<void> {
+    const done = this.#budget.begin();
+    let { generation } = this.#purges;
+    try {
+      const forwarded = await this.#ask(set, index, request);
+      const { response, content, contentLength } = forwarded;
+      const verdict = judgeSlice(set.head.sliced, index, response, contentLength);
+      if (verdict !== "ok") {
+        content.on("error", () => {});
+        content.destroy();
+        this.#metrics.slice(verdict);
+        if (verdict === "rangeless") this.#collapse.setUnsliceable(set.key);
+        // The head names what is no longer there: the next request learns what is.
+        if (verdict !== "failed") this.#store.delete(set.key);
+        throw refused(verdict, response.status);
+      }
+      generation = Math.min(generation, forwarded.generation ?? generation);
+      ready.resolve();
+      const { body } = arriving;
+      body.onAbandoned = () => content.destroy();
+      for await (const chunk of content as AsyncIterable<Uint8Array>) {
+        if (chunk.byteLength > arriving.missingBytes)
+          throw incomplete(body.bytes, set.head.sliced.sliceBytes);
+        body.append(chunk);
+        await body.room();
+      }
+      this.#metrics.slice("fetched");
+    } catch (error) {
+      arriving.body.fail(error);
+      ready.reject(error);
+    } finally {
+      arriving.finish(generation);
+      done();
+    }
+  }
+
+  /** Rejects, and remembers for a moment, that the next hop gave no answer. */
+  async #ask(set: SliceSet, index: number, request: SliceRequest): Promise<Forwarded> {
+    const span = sliceSpan(set.head.sliced, index);
+    try {
+      return await this.#forwarder.forward(
+        {
+          ...request,
+          body: undefined,
+          bodyBytes: undefined,
+          signal: new AbortController().signal,
+          without: UNCONDITIONAL,
+          extra: [["Range", `bytes=${span.first}-${span.last}`]],
+        },
+        request.hops,
+      );
+    } catch (error) {
+      this.#metrics.slice("failed");
+      this.#collapse.setFailure(set.key, error);
+      throw error;
+    }
+  }
+}
+
+interface ArrivingSlice {
+  readonly body: ObjectBody;
+  readonly missingBytes: number;
+  /** Ends it: whole, it is stored as of this generation; else it fails. */
+  readonly finish: (generation: number) => void;
+}
+
+const NO_FIELDS: readonly Field[] = [];
+const NO_NAMES: readonly string[] = [];
