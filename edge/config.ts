@@ -47,6 +47,10 @@ export interface EdgeSettings {
   readonly drainTimeoutMs: number;
   /** From SIGTERM until the listener closes, ms: balancers and name servers see 503 on /readyz first. 0: at once. */
   readonly drainNoticeMs: number;
+  /** From the TCP connection to the end of the TLS handshake, ms: three round trips around the earth and a lost packet. */
+  readonly tlsHandshakeTimeoutMs: number;
+  /** TLS handshakes in flight, a process; more are cut. Each costs about a millisecond of CPU: so many are a second's work. */
+  readonly tlsHandshakesMax: number;
   /** From the start of a successor (--replace) until it has to serve, ms: else it is ended and this process goes on. */
   readonly replaceReadyMs: number;
   /** Servers of one parent cluster, and parent clusters, that are asked before the origin. */
@@ -78,6 +82,8 @@ export const edgeDefaults: EdgeSettings = {
   prefetchQueueMax: 500,
   drainTimeoutMs: 60_000,
   drainNoticeMs: 0,
+  tlsHandshakeTimeoutMs: 10_000,
+  tlsHandshakesMax: 1_000,
   replaceReadyMs: 30_000,
   serversPerParentMax: 2,
   parentClustersMax: 2,

@@ -1,4 +1,5 @@
 /** `isochrone edge`: the process. Flags, signals, exit codes; everything else is in io/. */
+import { randomBytes } from "node:crypto";
 import { parseArgs } from "node:util";
 import { IsochroneError, type OriginTarget, ParseError, id, parseBytes, type ServerId } from "#kit";
 import { createLogger, type Logger } from "#kit/io";
@@ -9,6 +10,7 @@ import { startNode } from "./io/node.ts";
 import { type RunningServer, startPrimary } from "./io/primary.ts";
 import { type Predecessor, predecessor, Replaceable, requestReplacement } from "./io/replace.ts";
 import { defaultRunDirectory } from "./io/run-directory.ts";
+import type { TlsOptions } from "./io/tls/serve-tls.ts";
 import { serveAsWorker, workerPlace } from "./io/worker.ts";
 
 const HELP = `Usage: isochrone edge --listen ADDRESS:PORT --origin URL [options]
@@ -25,6 +27,12 @@ Alone:
   --disk-size SIZE     disk store, such as 10GiB (default)
   --workers N          processes that share the port, 1..64 (default 1)
   --admin ADDRESS:PORT health and metrics: /livez /readyz /metrics
+  --tls-listen ADDRESS:PORT  speak TLS there too
+  --tls-certificate FILE     chain in PEM, the server's own certificate first; with --tls-key, once for each certificate.
+                             Read again when changed and at SIGHUP. The first is the default
+  --tls-key FILE             its private key in PEM
+  --tls-unknown-name WORD    clients that name no server we have a certificate of: default (get the first one;
+                             default) or refuse (get an alert)
 Node:
   --node SERVER        the server's id in the topology
   --control URL        the control process; may be away: documents are kept in DIR
@@ -141,6 +149,10 @@ function parse(argv: readonly string[]) {
         "disk-size": { type: "string" },
         workers: { type: "string" },
         admin: { type: "string" },
+        "tls-listen": { type: "string" },
+        "tls-certificate": { type: "string", multiple: true },
+        "tls-key": { type: "string", multiple: true },
+        "tls-unknown-name": { type: "string" },
         run: { type: "string" },
         replace: { type: "boolean" },
         node: { type: "string" },
@@ -156,6 +168,39 @@ function parse(argv: readonly string[]) {
 
 type Flags = ReturnType<typeof parse>["values"];
 
+/** @param port that the workers share; undefined: the flag's own */
+function tlsOf(flags: Flags, ticketSecret: Uint8Array): TlsOptions | undefined {
+  const certificates = flags["tls-certificate"] ?? [];
+  const keys = flags["tls-key"] ?? [];
+  const unknownName = flags["tls-unknown-name"] ?? "default";
+  if (flags["tls-listen"] === undefined) {
+    if (certificates.length + keys.length > 0 || flags["tls-unknown-name"] !== undefined)
+      throw new UsageError("--tls-certificate, --tls-key and --tls-unknown-name need --tls-listen");
+    return undefined;
+  }
+  const listen = endpointOf("tls-listen", flags["tls-listen"]);
+  if (certificates.length === 0 || certificates.length !== keys.length)
+    throw new UsageError(
+      `--tls-listen needs as many --tls-certificate as --tls-key, at least one; got ${certificates.length} and ${keys.length}`,
+    );
+  if (unknownName !== "default" && unknownName !== "refuse")
+    throw new UsageError(
+      `--tls-unknown-name: got ${JSON.stringify(unknownName)}, expected default or refuse`,
+    );
+  return {
+    host: listen.host,
+    port: listen.port,
+    pairs: certificates.map((certificateFile, index) => ({ certificateFile, keyFile: keys[index] ?? "" })),
+    unknownName,
+    ticketSecret,
+  };
+}
+
+/** At SIGHUP certificate files are looked at; without TLS it means nothing, and ends nothing. */
+function reloadAtHangUp(reload: (() => void) | undefined): void {
+  process.on("SIGHUP", () => reload?.());
+}
+
 async function runAlone(flags: Flags, listen: Endpoint, settings: EdgeSettings): Promise<number> {
   const origin = originOf(flags.origin ?? "");
   const workers = Number(flags.workers ?? "1");
@@ -168,28 +213,39 @@ async function runAlone(flags: Flags, listen: Endpoint, settings: EdgeSettings):
   const signal = untilSignal();
   const at = (endpoint: Endpoint, port: number) =>
     `http://${endpoint.host.includes(":") ? `[${endpoint.host}]` : endpoint.host}:${port}`;
-  const ready = (port: number, adminPort: number | undefined): void => {
-    const more = adminPort === undefined || admin === undefined ? "" : ` admin ${at(admin, adminPort)}`;
+  const place = workerPlace();
+  const tls = tlsOf(flags, randomBytes(32));
+  if (workers > 1 && tls?.port === 0)
+    throw new UsageError("--tls-listen: workers need a port of their own choice, not 0");
+  const ready = (port: number, adminPort: number | undefined, tlsPort: number | undefined): void => {
+    const more =
+      (tlsPort === undefined || tls === undefined
+        ? ""
+        : ` tls ${at(tls, tlsPort).replace("http", "https")}`) +
+      (adminPort === undefined || admin === undefined ? "" : ` admin ${at(admin, adminPort)}`);
     process.stdout.write(
       `ready edge ${at(listen, port)} origin ${origin.scheme}://${origin.host}:${origin.port}${more}\n`,
     );
   };
-  const place = workerPlace();
   if (place !== undefined)
     return await serveAsWorker(
       place,
       settings,
       createLogger({ role: "edge", id: `worker-${place.number}` }),
-      async (parts) =>
-        await startAlone({
+      async (parts) => {
+        const running = await startAlone({
           ...listen,
           ...parts,
           origin,
           admin: undefined,
           logger,
           diskDirectory: flags.disk,
+          tls: tlsOf(flags, Buffer.from(place.ticketSecret, "hex")),
           sockets: { main: [], admin: undefined },
-        }),
+        });
+        reloadAtHangUp(running.reload);
+        return running;
+      },
     );
   const before = await predecessor();
   const runDirectory = flags.run ?? defaultRunDirectory();
@@ -203,10 +259,10 @@ async function runAlone(flags: Flags, listen: Endpoint, settings: EdgeSettings):
   };
   const running: RunningServer =
     workers > 1
-      ? await startPrimary({ ...common, count: workers, runDirectory })
-      : await startAlone({ ...common, origin, diskDirectory: flags.disk });
+      ? await startPrimary({ ...common, count: workers, runDirectory, tls })
+      : await startAlone({ ...common, origin, diskDirectory: flags.disk, tls });
   return await serve(running, before, { runDirectory, host: listen.host, settings, logger, signal }, () =>
-    ready(running.port, running.adminPort),
+    ready(running.port, running.adminPort, running.tlsPort),
   );
 }
 
@@ -224,6 +280,7 @@ async function serve(
   ready: () => void,
 ): Promise<number> {
   const { settings, logger, signal } = options;
+  reloadAtHangUp(running.reload);
   const replaceable = new Replaceable({
     ...options,
     server: running,
@@ -272,7 +329,16 @@ async function runNode(
   listen: Endpoint,
   settings: EdgeSettings,
 ): Promise<number> {
-  for (const flag of ["disk", "disk-size", "workers", "admin"] as const)
+  for (const flag of [
+    "disk",
+    "disk-size",
+    "workers",
+    "admin",
+    "tls-listen",
+    "tls-certificate",
+    "tls-key",
+    "tls-unknown-name",
+  ] as const)
     if (flags[flag] !== undefined)
       throw new UsageError(`--${flag} belongs to --origin; a node does not take it`);
   if (flags.control === undefined || flags.state === undefined)

@@ -28,4 +28,5 @@ export { MemoryStore, type StoredObject } from "./io/memory-store.ts";
 export { EdgeMetrics } from "./io/metrics.ts";
 export { ObjectBody } from "./io/object-body.ts";
 export type { Hop, PropertyView, Routing } from "./io/routing.ts";
+export type { TlsOptions } from "./io/tls/serve-tls.ts";
 export type { Upstream } from "./io/upstream.ts";

@@ -13,6 +13,7 @@ import type { EdgeMetrics } from "./metrics.ts";
 import { AloneRouting } from "./routing.ts";
 import { EdgeServer } from "./server.ts";
 import type { Siblings } from "./siblings.ts";
+import { serveTls, type TlsOptions } from "./tls/serve-tls.ts";
 
 export interface AloneOptions {
   readonly host: string;
@@ -23,6 +24,8 @@ export interface AloneOptions {
   /** Where health and metrics are served; undefined: nowhere, since any host on the main port belongs to the origin. */
   readonly admin: { readonly host: string; readonly port: number } | undefined;
   readonly logger: Logger;
+  /** Where TLS is spoken too; undefined: nowhere. */
+  readonly tls?: TlsOptions | undefined;
   readonly metrics?: EdgeMetrics | undefined;
   /** Sockets that are bound already, by the primary or by a predecessor; undefined: they are bound to host and port. */
   readonly sockets?: EdgeSockets | undefined;
@@ -43,6 +46,9 @@ export interface EdgeSockets {
 export interface RunningEdge {
   readonly port: number;
   readonly adminPort: number | undefined;
+  readonly tlsPort?: number | undefined;
+  /** Looks at the certificate files now. */
+  readonly reload?: (() => void) | undefined;
   readonly sockets: EdgeSockets;
   readonly edge: Edge;
   readonly server: EdgeServer;
@@ -129,8 +135,10 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
   const adminServer =
     options.admin &&
     new EdgeServer({ ...common, handle: (inbound) => admin.answer(inbound), admin: undefined });
+  let closeTls: (() => void) | undefined;
   const drain = async (idleMs: number): Promise<number> => {
     isDraining = true;
+    closeTls?.();
     return await server.drain(idleMs);
   };
   const close = async (): Promise<void> => {
@@ -151,12 +159,23 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
         adminPort = await adminServer.listen(options.admin.host, options.admin.port);
       else await adminServer.listenOn(given.admin);
     }
+    const tls =
+      options.tls &&
+      (await serveTls({
+        ...options.tls,
+        ...common,
+        isShared: options.siblings !== undefined,
+        onHttp1: (socket) => server.accept(socket),
+      }));
+    closeTls = tls?.close;
     return {
       port: given?.main[0] === undefined ? port : portOf(given.main[0]),
       adminPort: given?.admin === undefined ? adminPort : portOf(given.admin),
       get sockets() {
         return { main: server.sockets, admin: adminServer?.sockets[0] };
       },
+      tlsPort: tls?.port,
+      reload: tls?.reload,
       edge,
       server,
       openDisk: async () => await disk?.open(),

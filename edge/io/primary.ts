@@ -8,6 +8,7 @@ import { bindListeners, bindMore, portOf } from "./listening.ts";
 import { EdgeMetrics } from "./metrics.ts";
 import { workersDirectory } from "./run-directory.ts";
 import { EdgeServer } from "./server.ts";
+import type { TlsOptions } from "./tls/serve-tls.ts";
 import { Workers } from "./workers.ts";
 
 export interface PrimaryOptions {
@@ -21,12 +22,17 @@ export interface PrimaryOptions {
   /** Of a predecessor; undefined: they are bound to host and port. */
   readonly sockets: EdgeSockets | undefined;
   readonly mayOpenDisk: boolean;
+  /** Where the workers speak TLS; undefined: nowhere. */
+  readonly tls: TlsOptions | undefined;
 }
 
 /** A server of one or of many processes, as far as starting, ending and replacing it goes. */
 export interface RunningServer {
   readonly port: number;
   readonly adminPort: number | undefined;
+  readonly tlsPort?: number | undefined;
+  /** Looks at the certificate files now. */
+  readonly reload?: (() => void) | undefined;
   readonly sockets: EdgeSockets;
   readonly openDisk: () => Promise<void>;
   readonly closeDisk: () => Promise<void>;
@@ -53,6 +59,7 @@ export async function startPrimary(options: PrimaryOptions): Promise<RunningServ
     sockets: [...sockets, ...more],
     directory,
     mayOpenDisk: options.mayOpenDisk,
+    ticketSecret: options.tls?.ticketSecret ?? new Uint8Array(),
     logger,
   });
   const admin =
@@ -77,6 +84,8 @@ export async function startPrimary(options: PrimaryOptions): Promise<RunningServ
     return {
       port,
       adminPort,
+      tlsPort: options.tls?.port,
+      reload: () => workers.reload(),
       get sockets() {
         return { main: [...sockets, ...more], admin: admin?.sockets[0] };
       },

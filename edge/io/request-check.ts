@@ -54,6 +54,7 @@ export function checkRequest(
   httpVersion: string,
   fields: Fields,
   settings: EdgeSettings,
+  scheme: "http" | "https",
   hostWhenAbsent?: string,
 ): CheckedRequest | RefusedRequest {
   if (fields.length > settings.headerFieldsMax)
@@ -81,20 +82,26 @@ export function checkRequest(
     const rest = match[3] ?? "";
     target = rest.startsWith("/") ? rest : `/${rest}`;
   }
+  // Section 3.2: an invalid Host is refused even where the target outranks it.
+  if (hosts[0] !== undefined && authority !== hosts[0] && !isAuthority(hosts[0]))
+    return refused(400, "host", "the Host field is no host name or address");
   if (url === "*" && method !== "OPTIONS") return refused(400, "target", '"*" is for OPTIONS only');
-  const port = AUTHORITY.exec(authority);
-  if (!port || (port[1] !== undefined && Number(port[1]) > 65_535))
-    return refused(400, "host", "the host is no host name or address");
+  if (!isAuthority(authority)) return refused(400, "host", "the host is no host name or address");
   const framing = checkFraming(fields, httpVersion);
   if ("refusedStatus" in framing) return framing;
   return {
     method,
     hostAsSent: authority,
-    host: canonicalHost(authority.replace(/\.(?=:|$)/, ""), "http"),
+    host: canonicalHost(authority.replace(/\.(?=:|$)/, ""), scheme),
     target: uriTarget(target),
     fields,
     ...framing,
   };
+}
+
+function isAuthority(text: string): boolean {
+  const match = AUTHORITY.exec(text);
+  return match !== null && (match[1] === undefined || Number(match[1]) <= 65_535);
 }
 
 /** RFC 9112, section 6: one way to tell where the content ends, or none. */

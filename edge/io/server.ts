@@ -2,8 +2,10 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import type { TLSSocket } from "node:tls";
 import { IsochroneError } from "#kit";
 import { listenErrorHint } from "#kit/io";
+import { ConnectionGuard } from "./connection-guard.ts";
 import { Dispatcher, type DispatcherOptions, ownAnswer } from "./dispatch.ts";
 import type { Inbound } from "./exchange.ts";
 import { bindListeners, type ListenHandle, Listeners, portOf } from "./listening.ts";
@@ -22,6 +24,7 @@ export class EdgeServer {
   readonly #options: EdgeServerOptions;
   readonly #server: Server;
   readonly #dispatcher: Dispatcher;
+  readonly #guard = new ConnectionGuard();
   #isDraining = false;
   #isClosingIdle = false;
   #isWatching = false;
@@ -52,13 +55,17 @@ export class EdgeServer {
     // Node would otherwise cut the list silently; checkRequest refuses what is over the limit.
     this.#server.maxHeadersCount = 0;
     this.#server.on("clientError", (error: NodeJS.ErrnoException, socket) => this.#malformed(error, socket));
-    this.#server.on("checkExpectation", (_request, response: ServerResponse) => {
+    this.#server.on("checkExpectation", (request: IncomingMessage, response: ServerResponse) => {
+      const { socket } = request;
+      if (!this.#guard.begin(socket, request, response)) return;
+      this.#guard.refuse(socket);
+      response.once("close", () => this.#guard.end(socket));
       options.metrics.refused("expectation");
       response.writeHead(417, { Connection: "close", "Content-Length": "0" }).end();
     });
     this.#server.on("connect", (_request, socket) => {
       options.metrics.refused("method");
-      refuseRaw(socket, "405 Method Not Allowed");
+      this.#guard.malformed(socket, "405 Method Not Allowed");
     });
   }
 
@@ -67,6 +74,11 @@ export class EdgeServer {
   }
   get isDraining(): boolean {
     return this.#isDraining;
+  }
+
+  /** Takes a connection that somebody else has accepted: after a TLS handshake. */
+  accept(socket: Socket): void {
+    this.#server.emit("connection", socket);
   }
 
   /** Listens and resolves with the port. Rejects with IsochroneError that says what to do. */
@@ -165,9 +177,12 @@ export class EdgeServer {
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    // Node takes the socket off a request that has ended.
+    const { socket } = request;
+    if (!this.#guard.begin(socket, request, response)) return;
     const { settings, metrics, clock } = this.#options;
     const startedAt = clock.monotonic();
-    this.#silent.delete(request.socket);
+    this.#silent.delete(socket);
     this.#dispatcher.begin();
     let isEnded = false;
     try {
@@ -179,11 +194,12 @@ export class EdgeServer {
         request.httpVersion,
         fields,
         settings,
+        isTls(request.socket) ? "https" : "http",
         this.#options.hostWhenAbsent,
       );
       if ("refusedStatus" in checked) {
         metrics.refused(checked.reason);
-        // What follows on this connection cannot be trusted to begin where it seems to.
+        this.#guard.refuse(socket);
         const answer = ownAnswer(checked.refusedStatus, `Refused: ${checked.message}.\n`);
         await writeAnswer(response, answer, method, true, settings.writeStallMs);
         request.resume();
@@ -204,6 +220,7 @@ export class EdgeServer {
           settings.writeStallMs,
         );
     } finally {
+      this.#guard.end(socket);
       if (!isEnded) this.#dispatcher.abandon();
       if (this.#isDraining)
         response.once("close", () => {
@@ -230,7 +247,7 @@ export class EdgeServer {
       checked,
       path: request.url ?? "",
       httpVersion: request.httpVersion === "1.0" ? "1.0" : "1.1",
-      isTls: false,
+      isTls: isTls(request.socket),
       remoteAddress: request.socket.remoteAddress ?? "unknown",
       body: request,
       signal: aborter.signal,
@@ -256,15 +273,10 @@ export class EdgeServer {
         : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
           ? "408 Request Timeout"
           : "400 Bad Request";
-    refuseRaw(socket, status);
+    this.#guard.malformed(socket, status);
   }
 }
 
-/** A last word on a connection whose requests cannot be told apart any more. */
-function refuseRaw(socket: Duplex | Socket, status: string): void {
-  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
-  // An attacker that never reads must not keep the socket.
-  const timer = setTimeout(() => socket.destroy(), 1_000);
-  timer.unref();
-  socket.once("close", () => clearTimeout(timer));
+function isTls(socket: Socket): boolean {
+  return (socket as Partial<TLSSocket>).encrypted === true;
 }

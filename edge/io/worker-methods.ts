@@ -11,6 +11,8 @@ export interface WorkerPlace {
   readonly path: string;
   /** False while the server's predecessor still holds the disk store. */
   readonly mayOpenDisk: boolean;
+  /** Of TLS session tickets, hexadecimal: a session begun at one worker is resumed at any. */
+  readonly ticketSecret: string;
 }
 
 /** Which workers live, and where each is asked. */

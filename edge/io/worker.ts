@@ -21,6 +21,8 @@ const SHARED_LIMITS = ["connectionsMax", "activeRequestsMax", "fillsMax", "prefe
 /** This process's place among the workers; undefined: it is no worker. */
 export function workerPlace(): WorkerPlace | undefined {
   const text = process.env[WORKER_VARIABLE];
+  // It holds a secret: what this process starts needs none of it.
+  delete process.env[WORKER_VARIABLE];
   return text === undefined || process.send === undefined ? undefined : (JSON.parse(text) as WorkerPlace);
 }
 

@@ -38,6 +38,8 @@ export interface WorkersOptions {
   readonly directory: string;
   /** False while a predecessor still holds the disk store. */
   readonly mayOpenDisk: boolean;
+  /** The secret of session tickets, which all workers share. */
+  readonly ticketSecret: Uint8Array;
   readonly logger: Logger;
   /** Called for each new worker before it is asked to listen: what it has to know to serve. */
   readonly onUp?: ((worker: WorkerLine) => Promise<void>) | undefined;
@@ -106,6 +108,7 @@ export class Workers {
       // A new name for each, so that nobody reaches a new worker by a dead one's.
       path: `${this.#o.directory}/${number}-${++this.#incarnations}`,
       mayOpenDisk: this.#mayOpenDisk,
+      ticketSecret: Buffer.from(this.#o.ticketSecret).toString("hex"),
     };
     const child = fork(process.argv[1] ?? "", process.argv.slice(2), {
       env: { ...process.env, [WORKER_VARIABLE]: JSON.stringify(place) },
@@ -215,6 +218,11 @@ export class Workers {
         }),
     );
     return results.flat();
+  }
+
+  /** Has every worker look at its certificate files. */
+  reload(): void {
+    for (const { process } of this.#living()) process.kill("SIGHUP");
   }
 
   /** The metrics of all workers, summed. */

@@ -11,7 +11,14 @@ import {
 } from "node:http";
 import { type AddressInfo, connect } from "node:net";
 import { createLogger } from "#kit/io";
-import { EdgeMetrics, type EdgeSettings, edgeDefaults, type RunningEdge, startAlone } from "#edge";
+import {
+  EdgeMetrics,
+  type EdgeSettings,
+  edgeDefaults,
+  type RunningEdge,
+  startAlone,
+  type TlsOptions,
+} from "#edge";
 
 export interface SeenRequest {
   readonly method: string;
@@ -82,6 +89,7 @@ export async function startEdge(
   origin: { readonly port: number },
   settings: Partial<EdgeSettings> = {},
   diskDirectory?: string,
+  tls?: TlsOptions,
 ): Promise<TestEdge> {
   const metrics = new EdgeMetrics();
   const running = await startAlone({
@@ -93,6 +101,7 @@ export async function startEdge(
     admin: undefined,
     logger: createLogger({ role: "edge", id: "test" }, { level: "silent" }),
     metrics,
+    tls,
   });
   return {
     port: running.port,

@@ -1,0 +1,86 @@
+/** The TLS port of one edge process: its certificates, its front, and the wiring to those who speak the protocols. */
+import type { TLSSocket } from "node:tls";
+import type { Clock } from "#kit";
+import type { Logger } from "#kit/io";
+import type { EdgeSettings } from "../../config.ts";
+import type { EdgeMetrics } from "../metrics.ts";
+import { CertificateFiles, type CertificatePair } from "./certificate-files.ts";
+import { CertificateStore } from "./certificate-store.ts";
+import { TicketKeys } from "./ticket-keys.ts";
+import { TlsFront, type UnknownName } from "./tls-front.ts";
+import { TlsMetrics } from "./tls-metrics.ts";
+
+/** What the operator says about TLS. */
+export interface TlsOptions {
+  readonly host: string;
+  readonly port: number;
+  /** Files to serve with, the default first. */
+  readonly pairs: readonly CertificatePair[];
+  readonly unknownName: UnknownName;
+  /** At least 32 random bytes, the same for all servers at which a client may resume a session. */
+  readonly ticketSecret: Uint8Array;
+}
+
+export interface TlsPortOptions extends TlsOptions {
+  readonly isShared: boolean;
+  readonly settings: EdgeSettings;
+  readonly clock: Clock;
+  readonly metrics: EdgeMetrics;
+  readonly logger: Logger;
+  readonly onHttp1: (socket: TLSSocket) => void;
+}
+
+export interface TlsPort {
+  readonly port: number;
+  readonly certificates: CertificateStore;
+  /** Looks at the certificate files now. */
+  readonly reload: () => void;
+  /** Takes no more connections. */
+  readonly close: () => void;
+}
+
+/** Reads the certificates, then listens. Rejects with IsochroneError when either cannot be done. */
+export async function serveTls(options: TlsPortOptions): Promise<TlsPort> {
+  const { pairs, settings, clock, logger, metrics } = options;
+  const certificates = new CertificateStore();
+  const files = new CertificateFiles({ pairs, store: certificates, clock, logger });
+  files.start();
+  const front = new TlsFront({
+    certificates,
+    unknownName: options.unknownName,
+    ticketKeys: new TicketKeys(options.ticketSecret),
+    settings,
+    clock,
+    logger,
+    metrics: new TlsMetrics(metrics.registry),
+    onHttp1: options.onHttp1,
+    onHttp2: (socket) => socket.destroy(),
+  });
+  metrics.gauge("tls_handshakes_active", "TLS handshakes in flight", () => front.handshakes);
+  metrics.gauge("tls_certificates", "Certificates in force", () => certificates.size);
+  metrics.gauge(
+    "tls_certificate_expiry_seconds",
+    "When the first certificate ends, seconds since 1970",
+    () => {
+      let first = Number.POSITIVE_INFINITY;
+      for (const [, { notAfter }] of certificates.entries()) first = Math.min(first, notAfter / 1_000);
+      return Number.isFinite(first) ? first : 0;
+    },
+  );
+  try {
+    const port = await front.listen(options.host, options.port, options.isShared);
+    return {
+      port,
+      certificates,
+      reload: () => files.check(),
+      close: () => {
+        files.close();
+        front.close();
+      },
+    };
+  } catch (error) {
+    files.close();
+    front.close();
+    throw error;
+  }
+}

@@ -1,0 +1,163 @@
+/**
+ * The TLS side of the listening port: takes plain TCP connections, does the handshake with the certificate that the client's
+ * server name asks for, and hands the secure connection to whoever speaks the protocol that was agreed on (ALPN, RFC 7301).
+ */
+import {
+  type AddressInfo,
+  createServer as createTcpServer,
+  type Server as TcpServer,
+  type Socket,
+} from "node:net";
+import { createServer, type Server, type TLSSocket } from "node:tls";
+import type { Clock } from "#kit";
+import { type Logger, listenError } from "#kit/io";
+import type { EdgeSettings } from "../../config.ts";
+import type { CertificateStore } from "./certificate-store.ts";
+import { ALPN_PROTOCOLS, SECURE_CONTEXT_OPTIONS } from "./parameters.ts";
+import type { TicketKeys } from "./ticket-keys.ts";
+import { handshakeFailureOf, type TlsMetrics } from "./tls-metrics.ts";
+
+/** What a client gets that names no server, or one of which there is no certificate: the default one, or an alert. */
+export type UnknownName = "default" | "refuse";
+
+export interface TlsFrontOptions {
+  readonly certificates: CertificateStore;
+  readonly unknownName: UnknownName;
+  readonly ticketKeys: TicketKeys;
+  readonly settings: Pick<EdgeSettings, "tlsHandshakeTimeoutMs" | "tlsHandshakesMax" | "connectionsMax">;
+  readonly clock: Clock;
+  readonly metrics: TlsMetrics;
+  readonly logger: Logger;
+  /** A connection on which HTTP/1.1 was agreed, or nothing (RFC 9112, section 2.3: then it is HTTP/1.1). */
+  readonly onHttp1: (socket: TLSSocket) => void;
+  readonly onHttp2: (socket: TLSSocket) => void;
+}
+
+/** Longest sleep of a timer, ms: setTimeout's limit is 2^31 - 1. */
+const TIMER_MAX_MS = 3_600_000;
+
+export class TlsFront {
+  readonly #o: TlsFrontOptions;
+  /** Never listens: it is given connections. */
+  readonly #tls: Server;
+  #tcp: TcpServer | undefined;
+  /** Connections in handshake, by their client's address and port: TLSSocket does not tell which one it was made from. */
+  readonly #pending = new Map<string, Socket>();
+  readonly #refusedNames = new WeakSet<TLSSocket>();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(options: TlsFrontOptions) {
+    this.#o = options;
+    const refusedNames = this.#refusedNames;
+    this.#tls = createServer({
+      ...SECURE_CONTEXT_OPTIONS,
+      ALPNProtocols: [...ALPN_PROTOCOLS],
+      handshakeTimeout: options.settings.tlsHandshakeTimeoutMs,
+      // Node calls it as a method of the connection; a resumed session does not ask.
+      SNICallback(this: TLSSocket, name, done) {
+        const context = options.certificates.contextFor(name);
+        if (context === undefined && options.unknownName === "refuse") refusedNames.add(this);
+        // Undefined leaves the server's own context, see applyDefault.
+        done(null, context);
+      },
+    });
+    this.#tls.on("secureConnection", (socket) => this.#secured(socket));
+    this.#tls.on("tlsClientError", (error, socket) => this.#failed(error, socket));
+    options.certificates.onDefaultChanged = () => this.#applyDefault();
+    this.#applyDefault();
+    this.#rotate();
+  }
+
+  /** Handshakes in flight. */
+  get handshakes(): number {
+    return this.#pending.size;
+  }
+
+  /** Takes a TCP connection on which nothing was read yet. */
+  accept(socket: Socket): void {
+    const { settings, metrics } = this.#o;
+    if (this.#pending.size >= settings.tlsHandshakesMax) {
+      metrics.failure("overload");
+      socket.destroy();
+      return;
+    }
+    const key = clientOf(socket);
+    this.#pending.set(key, socket);
+    socket.once("close", () => {
+      if (this.#pending.get(key) === socket) this.#pending.delete(key);
+    });
+    this.#tls.emit("connection", socket);
+  }
+
+  /** Listens and resolves with the port. Rejects with IsochroneError that says what to do. */
+  async listen(host: string, port: number, isShared = false): Promise<number> {
+    const tcp = createTcpServer({ noDelay: true }, (socket) => this.accept(socket));
+    tcp.maxConnections = this.#o.settings.connectionsMax;
+    this.#tcp = tcp;
+    return await new Promise((resolve, reject) => {
+      tcp.once("error", (cause) => reject(listenError(cause, host, port)));
+      tcp.listen({ host, port, backlog: 1_024, reusePort: isShared, exclusive: isShared }, () => {
+        tcp.removeAllListeners("error");
+        tcp.on("error", (error) => this.#o.logger.error("tls-server-error", { error }));
+        resolve((tcp.address() as AddressInfo).port);
+      });
+    });
+  }
+
+  /** Takes no more connections and gives up the handshakes in flight; secure connections are their protocols' business. */
+  close(): void {
+    clearTimeout(this.#timer);
+    this.#tcp?.close();
+    for (const socket of this.#pending.values()) socket.destroy();
+  }
+
+  #secured(socket: TLSSocket): void {
+    this.#pending.delete(clientOf(socket));
+    const isHttp2 = socket.alpnProtocol === "h2";
+    this.#o.metrics.handshake(
+      socket.getProtocol() === "TLSv1.2" ? "1.2" : "1.3",
+      isHttp2 ? "h2" : "http/1.1",
+      socket.isSessionReused(),
+    );
+    // Its protocol sets its own limits of time.
+    socket.setTimeout(0);
+    if (isHttp2) this.#o.onHttp2(socket);
+    else this.#o.onHttp1(socket);
+  }
+
+  #failed(error: Error, socket: TLSSocket): void {
+    this.#pending.delete(clientOf(socket));
+    const found = handshakeFailureOf((error as NodeJS.ErrnoException).code);
+    const isNameless = this.#o.unknownName === "refuse" && found === "cipher" && !socket.servername;
+    const reason = isNameless || this.#refusedNames.has(socket) ? "name" : found;
+    this.#o.metrics.failure(reason);
+    this.#o.logger.debug("tls-handshake-failed", { reason, code: (error as NodeJS.ErrnoException).code });
+    // The alert is written already; Node leaves the connection open.
+    socket.destroy();
+  }
+
+  /**
+   * Clients that name no server, and those whose name nobody has, get the server's own context: with the default certificate,
+   * or with none, which ends in the alert `handshake_failure`.
+   */
+  #applyDefault(): void {
+    const certificate = this.#o.unknownName === "default" ? this.#o.certificates.default : undefined;
+    this.#tls.setSecureContext({
+      ...SECURE_CONTEXT_OPTIONS,
+      ...(certificate !== undefined && { cert: certificate.chainPem, key: certificate.keyPem }),
+    });
+    // Tickets are made and read by this context, whichever certificate the name asks for; a new one has random keys.
+    this.#tls.setTicketKeys(this.#o.ticketKeys.at(this.#o.clock.epoch()));
+  }
+
+  #rotate(): void {
+    const now = this.#o.clock.epoch();
+    this.#tls.setTicketKeys(this.#o.ticketKeys.at(now));
+    this.#timer = setTimeout(() => this.#rotate(), Math.min(TIMER_MAX_MS, this.#o.ticketKeys.leftMs(now)));
+    this.#timer.unref();
+  }
+}
+
+function clientOf(socket: Socket): string {
+  return `${socket.remoteAddress} ${socket.remotePort}`;
+}
