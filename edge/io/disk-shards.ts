@@ -8,7 +8,7 @@ import type { Logger } from "#kit/io";
 import type { CacheKey } from "../core/cache-key.ts";
 import { requestKeyOf } from "../core/slices.ts";
 import { SHARDS, shardOf } from "../core/worker-plan.ts";
-import { type DiskCounters, DiskStore } from "./disk-store.ts";
+import { type DiskCounters, type DiskOptions, DiskStore } from "./disk-store.ts";
 import type { StoredObject } from "./memory-store.ts";
 
 export interface DiskShardsOptions {
@@ -18,9 +18,13 @@ export interface DiskShardsOptions {
   /** Bytes of the whole server's disk store. */
   readonly bytesMax: number;
   readonly logger: Logger;
+  /** Asked for each object that is not on disk yet: false keeps it off. */
+  readonly admit?: DiskOptions["admit"];
 }
 
 const WHOLE = 0;
+/** Bytes that may wait to be written in all parts of a server together: they are beside the memory store's. */
+const PENDING_BYTES_MAX = 64 * 1_024 * 1_024;
 
 export class DiskShards {
   readonly #o: DiskShardsOptions;
@@ -33,29 +37,35 @@ export class DiskShards {
 
   /** Opens what this process owns. Rejects with IsochroneError when the directory cannot be used. */
   async open(): Promise<void> {
-    const { directory, shards, bytesMax, logger } = this.#o;
-    const opened = await Promise.all(
-      (shards ?? [WHOLE]).map(async (shard) => {
-        const store =
-          shards === undefined
-            ? new DiskStore(directory, bytesMax, logger)
-            : new DiskStore(
-                join(directory, `shard-${String(shard).padStart(2, "0")}`),
-                Math.floor(bytesMax / SHARDS),
-                logger,
-              );
-        await store.open();
-        return [shard, store] as const;
-      }),
-    );
-    for (const [shard, store] of opened) this.#stores.set(shard, store);
+    const stores = (this.#o.shards ?? [WHOLE]).map((shard) => [shard, this.#make(shard)] as const);
+    try {
+      await Promise.all(stores.map(async ([, store]) => await store.open()));
+    } catch (error) {
+      // None of them stays behind with a lock.
+      await Promise.allSettled(stores.map(async ([, store]) => await store.close()));
+      throw error;
+    }
+    for (const [shard, store] of stores) this.#stores.set(shard, store);
+  }
+
+  #make(shard: number): DiskStore {
+    const { directory, shards, bytesMax, logger, admit } = this.#o;
+    const common = { logger, admit };
+    return shards === undefined
+      ? new DiskStore({ ...common, directory, bytesMax })
+      : new DiskStore({
+          ...common,
+          directory: join(directory, `shard-${String(shard).padStart(2, "0")}`),
+          bytesMax: Math.floor(bytesMax / SHARDS),
+          pendingBytesMax: PENDING_BYTES_MAX / SHARDS,
+        });
   }
 
   /** Writes what waits to be written and lets go of the directory. */
   async close(): Promise<void> {
     const stores = [...this.#stores.values()];
     this.#stores.clear();
-    await Promise.all(stores.map(async (store) => await store.flush()));
+    await Promise.all(stores.map(async (store) => await store.close()));
   }
 
   #of(key: CacheKey): DiskStore | undefined {
@@ -70,17 +80,25 @@ export class DiskShards {
     return (await this.#of(key)?.load(key)) ?? [];
   }
 
-  /** Another worker's keys are not taken: its directory holds them. */
-  put(key: CacheKey, object: StoredObject): void {
-    this.#of(key)?.put(key, object);
+  /** Whether it is written. Another worker's keys are not taken: its directory holds them. */
+  put(key: CacheKey, object: StoredObject): boolean {
+    const store = this.#of(key);
+    return store !== undefined && store.put(key, object) === undefined;
   }
 
   delete(key: CacheKey): void {
     this.#of(key)?.delete(key);
   }
 
-  async flush(): Promise<void> {
-    await Promise.all([...this.#stores.values()].map(async (store) => await store.flush()));
+  /** Forgets everything that this process owns. */
+  clear(): void {
+    for (const store of this.#stores.values()) store.clear();
+  }
+
+  /** Resolves when what was put and deleted before has been written: true; or given up because a disk refuses: false. */
+  async flush(): Promise<boolean> {
+    const flushed = await Promise.all([...this.#stores.values()].map(async (store) => await store.flush()));
+    return flushed.every(Boolean);
   }
 
   get bytes(): number {
@@ -89,11 +107,25 @@ export class DiskShards {
   get objects(): number {
     return this.#sum((store) => store.objects);
   }
-  get counters(): DiskCounters {
-    const sum: DiskCounters = { writes: 0, reads: 0, damaged: 0, evictions: 0, skipped: 0, errors: 0 };
-    for (const { counters } of this.#stores.values())
-      for (const name of Object.keys(sum) as (keyof DiskCounters)[]) sum[name] += counters[name];
-    return sum;
+  get segments(): number {
+    return this.#sum((store) => store.segments);
+  }
+  get indexBytes(): number {
+    return this.#sum((store) => store.indexBytes);
+  }
+  get pendingBytes(): number {
+    return this.#sum((store) => store.pendingBytes);
+  }
+  get evictions(): number {
+    return this.#sum((store) => store.evictions);
+  }
+  /** How many of the stores stand before a disk that refuses. */
+  get failing(): number {
+    return this.#sum((store) => (store.isFailing ? 1 : 0));
+  }
+  /** Of all stores together. */
+  count(of: (counters: DiskCounters) => number): number {
+    return this.#sum(({ counters }) => of(counters));
   }
 
   #sum(of: (store: DiskStore) => number): number {

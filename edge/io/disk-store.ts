@@ -1,340 +1,749 @@
 /**
- * Stored responses on disk, one file an object: simple and safe. A file is written under a temporary name and renamed, and
- * carries checksums of its head and content, so that after a crash at any moment it is whole or it counts as damaged; a
- * damaged file is a miss, is removed and is counted. The index is rebuilt at the start by reading the heads.
+ * Stored responses on disk, in segment files that are only ever appended to (`core/disk/`). The driver: it encodes, writes in
+ * batches, reads, and leaves a failing disk alone; which place and which segment is the log's business.
  *
- * No fsync: what a power cut takes is fetched again, and the checksums find what it tore.
+ * What is promised:
+ * - A body is served only whole: each read verifies the checksums of head and body, and that the record is of the key.
+ * - After the process was killed, at any moment, the store is as it was a moment before: all that was put and deleted before
+ *   the last write ended, in that order. What {@link DiskStore.flush} has confirmed is there; what was deleted or replaced by
+ *   then does not come back. What was still queued is as if it had not happened.
+ * - After a power cut objects may be missing, and deletes too: so everything that outlived one is validated before it is used.
+ * - While the disk refuses, nothing is written and requests pass by; deletes are kept and written first when it works again.
+ *   A process that ends before that has lost them.
  */
-import { open, readdir, readFile, rename, unlink, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { randomInt } from "node:crypto";
 import { crc32 } from "node:zlib";
-import {
-  array,
-  boolean,
-  type EpochMs,
-  IsochroneError,
-  integer,
-  nullable,
-  number,
-  object,
-  type Parsed,
-  string,
-  tuple,
-  xxh64Hex,
-} from "#kit";
-import { type Logger, makeDirectory } from "#kit/io";
+import { type Clock, IsochroneError, xxh64 } from "#kit";
+import { type Logger, makeDirectory, systemClock } from "#kit/io";
 import type { CacheKey } from "../core/cache-key.ts";
-import { ObjectBody } from "./object-body.ts";
+import { DiskHealth } from "../core/disk/disk-health.ts";
+import { HEAD_BYTES_MAX, type Location } from "../core/disk/location-index.ts";
+import {
+  alignUp,
+  encodeRecord,
+  encodeSegmentHeader,
+  recordBytes,
+  type RecordKind,
+  SEGMENT_HEADER_BYTES,
+  type Seed,
+} from "../core/disk/segment-format.ts";
+import { type LogStep, SegmentLog } from "../core/disk/segment-log.ts";
+import { DirectoryLock } from "./directory-lock.ts";
 import type { StoredObject } from "./memory-store.ts";
+import { ObjectBody } from "./object-body.ts";
+import { SegmentFiles } from "./segment-files.ts";
+import { readContent, readRecord, readSegmentHeader } from "./segment-reader.ts";
+import { decodeHead, encodeHead, variantOf } from "./stored-record.ts";
 
-/** Format name and version: a file of another version is removed at the start. */
-const MAGIC = "isochrone-object 1";
-/** Length of the first line: magic, checksum of the head, its length. Fixed, so that the head's place is known. */
-const FIRST_LINE_BYTES = MAGIC.length + 1 + 8 + 1 + 8 + 1;
-/** Longest head that is written or read. */
-const HEAD_BYTES_MAX = 256 * 1_024;
-/** Bytes that wait to be written; beyond it objects stay in memory only. */
-const PENDING_BYTES_MAX = 64 * 1_024 * 1_024;
+/** Bytes that wait to be written, unless told; beyond it objects stay in memory only. */
+const PENDING_BYTES_MAX = 32 * 1_024 * 1_024;
+/** Of one write call: enough to make the call's own cost small. */
+const BATCH_BYTES_MAX = 4 * 1_024 * 1_024;
+const BATCH_RECORDS_MAX = 256;
+/** Objects being read at once; more are misses, so that a slow disk holds up a bounded number of requests. */
+const READS_MAX = 1_024;
+/** A read that takes longer is given up, ms: the origin is nearer than such a disk. */
+const READ_TIMEOUT_MS = 5_000;
+/** Deletes that wait for a failing disk; with more the whole store is let go of, which is never wrong. */
+const OWED_MAX = 100_000;
 
-const text = (max: number) => string({ min: 0, max });
-const headSchema = object({
-  key: text(16_384),
-  status: integer({ min: 200, max: 999 }),
-  fields: array(tuple(text(1_024), text(65_536), "a name and a value"), { max: 1_000 }),
-  requestTime: number(),
-  responseTime: number(),
-  nominatedFields: array(text(1_024), { max: 64 }),
-  nominatedValues: array(nullable(text(65_536)), { max: 64 }),
-  generation: integer(),
-  tags: array(text(256), { max: 1_000 }),
-  isInvalidated: boolean(),
-  sliced: nullable(
-    object({
-      totalBytes: integer({ min: 1 }),
-      sliceBytes: integer({ min: 1 }),
-      validator: text(1_024),
-    }),
-  ),
-  bodyBytes: integer(),
-  bodyCrc32: integer(),
-});
-type DiskHead = Parsed<typeof headSchema>;
-
-interface DiskEntry {
-  readonly key: CacheKey;
-  readonly fileBytes: number;
-}
+/** Why an object was not written. `admission`: the policy; `failing`: the disk refuses; `queue-full`; `too-large`. */
+const SKIP_REASONS = ["admission", "failing", "queue-full", "too-large"] as const;
+type SkipReason = (typeof SKIP_REASONS)[number];
 
 export interface DiskCounters {
+  /** Objects written, those that were written again included. */
   writes: number;
+  writtenBytes: number;
+  /** Write calls. */
+  batches: number;
   reads: number;
-  /** Files whose checksum, length or head was wrong. */
+  /** Records and segments whose checksum, length or head was wrong. */
   damaged: number;
-  evictions: number;
-  /** Objects not written because the queue was full. */
-  skipped: number;
-  /** Writes and reads that the system refused. */
+  /** Objects written again because they were used, when their segment went. */
+  reinserted: number;
+  /** Objects not written, by reason. */
+  readonly skipped: Record<SkipReason, number>;
+  /** Reads that were not begun because too many were in flight. */
+  readsRefused: number;
+  /** Writes, reads and removals that the system refused or did not end. */
   errors: number;
 }
 
+export interface DiskOptions {
+  readonly directory: string;
+  readonly bytesMax: number;
+  /** Bytes that may wait to be written. */
+  readonly pendingBytesMax?: number;
+  readonly logger: Logger;
+  readonly clock?: Clock;
+  /** Asked for each object that is not on disk yet: false keeps it off. */
+  readonly admit?: ((key: CacheKey, bodyBytes: number) => boolean) | undefined;
+  /** For tests: a disk that fails. */
+  readonly files?: SegmentFiles;
+}
+
+/** A record on its way to the disk. */
+interface PendingRecord {
+  readonly type: "record";
+  readonly kind: RecordKind;
+  readonly location: Location;
+  readonly parts: readonly Uint8Array[];
+  readonly bytes: number;
+  /** Where an object is read from until it is written. */
+  readonly key: CacheKey | undefined;
+  readonly object: StoredObject | undefined;
+}
+
+/** A delete that the disk has not taken yet. */
+interface Owed {
+  readonly hi: number;
+  readonly lo: number;
+  /** Undefined: every variant. */
+  readonly variant: number | undefined;
+}
+
+/** Codes of a disk that may do its work later; anything else at the start is for the operator to put right. */
+const PASSING_CODES: ReadonlySet<unknown> = new Set(["ENOSPC", "EDQUOT", "EIO", "EMFILE", "ENFILE"]);
+const FULL_CODES: ReadonlySet<unknown> = new Set(["ENOSPC", "EDQUOT"]);
+const NONE: readonly StoredObject[] = [];
+const PADDING = new Uint8Array(16);
+
 export class DiskStore {
   readonly #directory: string;
-  readonly #bytesMax: number;
   readonly #logger: Logger;
-  /** By file name, least recently used first. */
-  readonly #entries = new Map<string, DiskEntry>();
-  readonly #filesOfKey = new Map<CacheKey, Set<string>>();
-  #bytes = 0;
-  #pendingBytes = 0;
-  #queue: Promise<void> = Promise.resolve();
-  #temporaries = 0;
-  readonly counters: DiskCounters = { writes: 0, reads: 0, damaged: 0, evictions: 0, skipped: 0, errors: 0 };
+  readonly #clock: Clock;
+  readonly #admit: DiskOptions["admit"];
+  readonly #files: SegmentFiles;
+  readonly #log: SegmentLog;
+  readonly #writing = new DiskHealth();
+  readonly #reading = new DiskHealth();
+  #lock: DirectoryLock | undefined;
+  /** Seed of the fingerprints: secret, so that nobody can send keys that crowd one place of the index. */
+  #seed: Seed = [0, 0];
+  #seed64 = 0n;
+  #isLoaded = false;
+  #isClosed = false;
 
-  constructor(directory: string, bytesMax: number, logger: Logger) {
-    this.#directory = directory;
-    this.#bytesMax = bytesMax;
-    this.#logger = logger;
+  /** In the order in which it has to reach the disk. */
+  #queue: (PendingRecord | LogStep)[] = [];
+  readonly #pendingBytesMax: number;
+  #pendingBytes = 0;
+  /** Objects in `#queue` by place. */
+  readonly #pending = new Map<string, PendingRecord>();
+  /** Up to where the files are written: a failure loses what lies beyond. */
+  #written = { segment: 0, bytes: 0 };
+  #isWriting = false;
+  #retry: NodeJS.Timeout | undefined;
+  readonly #owed = new Map<string, Owed>();
+  /** Things queued, and things done or given up, since the start; who flushes waits for a number. */
+  #queued = 0;
+  #done = 0;
+  #flushing: { readonly until: number; readonly resolve: (isWritten: boolean) => void }[] = [];
+  #reads = 0;
+  #reclaiming: Promise<void> | undefined;
+  #waitingForRoom: (() => void) | undefined;
+
+  readonly counters: DiskCounters = {
+    writes: 0,
+    writtenBytes: 0,
+    batches: 0,
+    reads: 0,
+    damaged: 0,
+    reinserted: 0,
+    skipped: { admission: 0, failing: 0, "queue-full": 0, "too-large": 0 },
+    readsRefused: 0,
+    errors: 0,
+  };
+
+  constructor(options: DiskOptions) {
+    this.#directory = options.directory;
+    this.#logger = options.logger;
+    this.#clock = options.clock ?? systemClock;
+    this.#admit = options.admit;
+    this.#pendingBytesMax = options.pendingBytesMax ?? PENDING_BYTES_MAX;
+    this.#files = options.files ?? new SegmentFiles(options.directory);
+    this.#log = new SegmentLog(options.bytesMax);
   }
 
+  /** Bytes of the files, what waits to be written included. */
   get bytes(): number {
-    return this.#bytes;
+    return this.#log.bytes;
   }
   get objects(): number {
-    return this.#entries.size;
+    return this.#log.objects;
+  }
+  get segments(): number {
+    return this.#log.segments;
+  }
+  /** Objects that went with their segment. */
+  get evictions(): number {
+    return this.#log.evictions;
+  }
+  /** Bytes of the index in memory. */
+  get indexBytes(): number {
+    return this.#log.indexBytes;
+  }
+  get pendingBytes(): number {
+    return this.#pendingBytes;
+  }
+  /** Whether the disk refused last time: what would be written passes by until it works again. */
+  get isFailing(): boolean {
+    return this.#writing.isFailing || this.#reading.isFailing;
   }
 
-  /** Makes the directory and reads the heads of what lies in it. Rejects with IsochroneError when it cannot be used. */
+  /**
+   * Takes the directory and reads what lies in it. Rejects with IsochroneError when it cannot be used or another process has
+   * it; a disk that is full or failing is no such case: it is tried again later.
+   */
   async open(): Promise<void> {
     try {
-      makeDirectory(this.#directory);
-      for (const name of await readdir(this.#directory)) {
-        // Temporary files are left behind by a crash.
-        if (name.endsWith(".tmp")) await this.#remove(name);
-        if (!name.endsWith(".object")) continue;
-        const entry = await this.#readEntry(name);
-        if (entry === undefined) await this.#damaged(name, "head");
-        else this.#add(name, entry);
-      }
-      await this.#evict();
+      await this.#load();
     } catch (cause) {
+      if (PASSING_CODES.has(codeOf(cause))) {
+        this.#failed(cause);
+        return;
+      }
+      await this.#files.close();
+      this.#lock?.release(false);
       throw new IsochroneError(
-        `Cannot use the disk store ${JSON.stringify(this.#directory)}: ${cause instanceof Error ? cause.message : String(cause)}; name a directory that this process may write`,
+        `Cannot use the disk store ${JSON.stringify(this.#directory)}: ${messageOf(cause)}; name a directory that this process may write`,
         { code: "disk-store", source: "configuration", retry: "never", cause },
       );
     }
   }
 
+  /** Whether something may be on disk under the key. */
   has(key: CacheKey): boolean {
-    return this.#filesOfKey.has(key);
+    if (!this.#reading.isUsable(this.#clock.monotonic())) return false;
+    const [hi, lo] = this.#fingerprint(key);
+    return this.#log.has(hi, lo);
   }
 
   /** Every whole variant under a key. Never rejects: what cannot be read is not there. */
   async load(key: CacheKey): Promise<readonly StoredObject[]> {
-    const objects: StoredObject[] = [];
-    for (const name of this.#filesOfKey.get(key) ?? []) {
-      const object = await this.#readObject(name, key);
-      if (object !== undefined) objects.push(object);
+    if (!this.#reading.isUsable(this.#clock.monotonic())) return NONE;
+    if (this.#reads >= READS_MAX) {
+      this.counters.readsRefused++;
+      return NONE;
     }
-    return objects;
+    const [hi, lo] = this.#fingerprint(key);
+    this.#reads++;
+    try {
+      const read = await Promise.all(
+        this.#log.find(hi, lo).map((location) => this.#readObject(location, key)),
+      );
+      return read.filter((object) => object !== undefined);
+    } finally {
+      this.#reads--;
+    }
   }
 
-  /** Writes an object in the background; one of the same variant is replaced. */
-  put(key: CacheKey, stored: StoredObject): void {
-    const bytes = stored.body.bytes;
-    if (this.#pendingBytes + bytes > PENDING_BYTES_MAX || bytes > this.#bytesMax) {
-      this.counters.skipped++;
-      this.#forget(fileNameOf(key, stored));
-      return;
-    }
-    this.#pendingBytes += bytes;
-    this.#queue = this.#queue.then(async () => {
-      try {
-        await this.#write(key, stored);
-      } catch (error) {
-        this.counters.errors++;
-        this.#logger.warn("disk-store-write-failed", { error });
-        this.#forget(fileNameOf(key, stored));
-      } finally {
-        this.#pendingBytes -= bytes;
-      }
-    });
+  /**
+   * Writes an object in the background; one of the same variant is replaced. Returns why it is not written: then an older form
+   * of it is forgotten too, since it is no longer the present state.
+   */
+  put(key: CacheKey, stored: StoredObject): SkipReason | undefined {
+    const [hi, lo] = this.#fingerprint(key);
+    const variant = variantOf(stored);
+    const bodyBytes = stored.body.bytes;
+    // What is there has been admitted: its newer form takes its place.
+    const isRefused =
+      this.#admit !== undefined &&
+      !this.#log.find(hi, lo).some((location) => location.variant === variant) &&
+      !this.#admit(key, bodyBytes);
+    if (isRefused) return this.#skip("admission", hi, lo, variant);
+    if (!this.#isLoaded || !this.#mayWrite) return this.#skip("failing", hi, lo, variant);
+    const head = encodeHead(key, stored);
+    if (head.byteLength > HEAD_BYTES_MAX || !this.#log.fits(head.byteLength, bodyBytes))
+      return this.#skip("too-large", hi, lo, variant);
+    if (this.#pendingBytes + recordBytes(head.byteLength, bodyBytes) > this.#pendingBytesMax)
+      return this.#skip("queue-full", hi, lo, variant);
+    this.#append("object", hi, lo, variant, head, stored.body.chunks, key, stored);
+    this.#reclaim();
+    return undefined;
   }
 
   /** Forgets every variant under a key. */
   delete(key: CacheKey): void {
-    const names = [...(this.#filesOfKey.get(key) ?? [])];
-    // Behind what is being written, so that an older object does not appear after it was deleted.
-    for (const name of names) this.#drop(name);
-    this.#queue = this.#queue.then(async () => {
-      for (const name of new Set([...names, ...(this.#filesOfKey.get(key) ?? [])])) {
-        this.#drop(name);
-        await this.#remove(name);
+    const [hi, lo] = this.#fingerprint(key);
+    this.#forget(hi, lo, undefined);
+  }
+
+  /** Forgets everything. */
+  clear(): void {
+    this.#log.clear();
+    this.#owed.clear();
+    this.#pollSteps();
+  }
+
+  /** Resolves when what was put and deleted before has been written: true; or given up because the disk refuses: false. */
+  flush(): Promise<boolean> {
+    if (this.#owed.size > 0 || (this.#queue.length > 0 && !this.#isWriting)) return Promise.resolve(false);
+    if (this.#queue.length === 0) return Promise.resolve(true);
+    return new Promise((resolve) => this.#flushing.push({ until: this.#queued, resolve }));
+  }
+
+  /** Writes what is left and ends the segment, so that the next start reads its index alone. */
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    clearTimeout(this.#retry);
+    this.#waitingForRoom?.();
+    await this.#reclaiming;
+    this.#log.seal();
+    this.#pollSteps();
+    const isWritten = await this.flush();
+    await this.#files.close();
+    this.#lock?.release(isWritten && this.#isLoaded);
+  }
+
+  // Start.
+
+  async #load(): Promise<void> {
+    makeDirectory(this.#directory);
+    if (this.#lock === undefined) this.#lock = new DirectoryLock(this.#directory);
+    else this.#lock.restore();
+    if (this.#isLoaded) return;
+    const { segments, others } = await this.#files.list();
+    let strangers = 0;
+    for (const name of others) {
+      // Files of the store that kept one object a file, and what a crash left half-made.
+      if (!/\.(object|tmp)$/.test(name)) continue;
+      strangers++;
+      await this.#files.removeOther(name);
+    }
+    const log = this.#log;
+    for (const segment of segments) {
+      log.skipTo(segment);
+      if (await this.#tryToLoad(segment)) continue;
+      strangers++;
+      await this.#files.remove(segment).catch((error: unknown) => this.#refused("write", error));
+    }
+    if (strangers > 0) this.#logger.warn("disk-store-strange-files-removed", { files: strangers });
+    if (this.#seed64 === 0n) this.#setSeed([randomInt(2 ** 32), randomInt(2 ** 32)]);
+    log.settle();
+    // After a power cut deletes may be missing; so they may when the store is loaded late, and some came before.
+    const mustValidate = this.#lock.lastEnd === "power-cut" || this.#writing.isFailing;
+    if (mustValidate) log.validateBefore = log.nextSegment;
+    this.#isLoaded = true;
+    if (mustValidate && log.segments > 0) {
+      // The mark outlives the next crash in a segment's header; only then may the lock forget it.
+      log.begin();
+      this.#pollSteps();
+      if (await this.flush()) await this.#files.sync(log.nextSegment - 1);
+    }
+    this.#pollSteps();
+    this.#lock.settle();
+  }
+
+  /** Takes up a segment; false: it is of no use. What cannot be read may have held deletes: older objects are then validated. */
+  async #tryToLoad(segment: number): Promise<boolean> {
+    try {
+      return await this.#loadSegment(segment);
+    } catch (error) {
+      this.#refused("read", error);
+      this.counters.damaged++;
+      this.#log.validateBefore = Math.max(this.#log.validateBefore, segment);
+      return false;
+    }
+  }
+
+  async #loadSegment(segment: number): Promise<boolean> {
+    const header = await readSegmentHeader(this.#files, segment);
+    if (header === undefined) {
+      // One that was begun and no more holds nothing.
+      if ((await this.#files.size(segment)) <= SEGMENT_HEADER_BYTES) return false;
+      this.counters.damaged++;
+      this.#log.validateBefore = Math.max(this.#log.validateBefore, segment);
+      return false;
+    }
+    if (this.#seed64 === 0n) this.#setSeed(header.seed);
+    else if (header.seed[0] !== this.#seed[0] || header.seed[1] !== this.#seed[1]) return false;
+    const content = await readContent(this.#files, segment, this.#seed);
+    const { index, recordsEnd } = content;
+    let { bytes } = content;
+    const validateBefore = content.isDamaged ? segment + 1 : header.validateBefore;
+    this.#log.validateBefore = Math.max(this.#log.validateBefore, validateBefore);
+    if (content.isDamaged) {
+      this.counters.damaged++;
+      this.#logger.warn("disk-store-damaged", { segment, part: "records" });
+    }
+    if (!content.isSealed) {
+      // The torn end goes, and the index that was not written in time is, so that this is done once.
+      const end = index.encode(segment, recordsEnd, crc32);
+      try {
+        await this.#files.truncate(segment, recordsEnd);
+        await this.#files.write(segment, recordsEnd, [end]);
+      } catch (error) {
+        // A full disk: the records count all the same.
+        this.#refused("write", error);
       }
+      bytes = recordsEnd + end.byteLength;
+    }
+    this.#log.replay(segment, bytes, index);
+    this.#written = { segment, bytes };
+    return true;
+  }
+
+  #setSeed(seed: Seed): void {
+    this.#seed = seed;
+    // Zero means none yet.
+    this.#seed64 = (BigInt(seed[0]) << 32n) | BigInt(seed[1]) || 1n;
+  }
+
+  #fingerprint(key: CacheKey): readonly [hi: number, lo: number] {
+    const hash = xxh64(key, this.#seed64);
+    return [Number(hash >> 32n), Number(hash & 0xffff_ffffn)];
+  }
+
+  // Writing.
+
+  #skip(reason: SkipReason, hi: number, lo: number, variant: number): SkipReason {
+    this.counters.skipped[reason]++;
+    this.#forget(hi, lo, variant);
+    return reason;
+  }
+
+  get #mayWrite(): boolean {
+    return !this.#isClosed && this.#writing.isUsable(this.#clock.monotonic());
+  }
+
+  /** Forgets what is known of a key's variant, or of all; what is known is on disk, so the disk has to be told. */
+  #forget(hi: number, lo: number, variant: number | undefined): void {
+    if (!this.#log.forget(hi, lo, variant)) return;
+    this.#pollSteps();
+    if (this.#mayWrite) this.#appendDelete({ hi, lo, variant });
+    else this.#owe({ hi, lo, variant });
+  }
+
+  #owe(owed: Owed): void {
+    this.#owed.set(`${owed.hi}:${owed.lo}:${owed.variant ?? ""}`, owed);
+    if (this.#owed.size > OWED_MAX) this.clear();
+  }
+
+  #payOwed(): void {
+    const owed = [...this.#owed.values()];
+    this.#owed.clear();
+    for (const each of owed) this.#appendDelete(each);
+  }
+
+  #appendDelete({ hi, lo, variant }: Owed): void {
+    const kind = variant === undefined ? "delete" : "delete-variant";
+    this.#append(kind, hi, lo, variant ?? 0, PADDING.subarray(0, 0), [], undefined, undefined);
+  }
+
+  #append(
+    kind: RecordKind,
+    hi: number,
+    lo: number,
+    variant: number,
+    head: Uint8Array,
+    chunks: readonly Uint8Array[],
+    key: CacheKey | undefined,
+    object: StoredObject | undefined,
+  ): void {
+    // Deletes that a failing disk did not take come before anything newer.
+    if (this.#owed.size > 0) this.#payOwed();
+    let bodyBytes = 0;
+    let bodyChecksum = 0;
+    for (const chunk of chunks) {
+      bodyBytes += chunk.byteLength;
+      bodyChecksum = crc32(chunk, bodyChecksum);
+    }
+    const location = this.#log.append(kind, hi, lo, variant, head.byteLength, bodyBytes);
+    // Whoever calls has asked whether it fits.
+    if (location === undefined) return;
+    this.#pollSteps();
+    const first = encodeRecord({ ...location, kind, bodyChecksum }, head, this.#seed, crc32);
+    const padding = PADDING.subarray(0, alignUp(bodyBytes) - bodyBytes);
+    const bytes = recordBytes(head.byteLength, bodyBytes);
+    const record: PendingRecord = {
+      type: "record",
+      kind,
+      location,
+      parts: padding.byteLength === 0 ? [first, ...chunks] : [first, ...chunks, padding],
+      bytes,
+      key,
+      object,
+    };
+    this.#pendingBytes += bytes;
+    if (kind === "object") this.#pending.set(placeOf(location), record);
+    this.#push(record);
+  }
+
+  #pollSteps(): void {
+    for (let step = this.#log.pollStep(); step !== undefined; step = this.#log.pollStep()) this.#push(step);
+  }
+
+  #push(item: PendingRecord | LogStep): void {
+    this.#queue.push(item);
+    this.#queued++;
+    this.#begin();
+  }
+
+  #begin(): void {
+    if (this.#queue.length === 0 || this.#isWriting || this.#retry !== undefined || !this.#isLoaded) return;
+    this.#isWriting = true;
+    // What is put in the same turn goes in one write.
+    setImmediate(() => void this.#write());
+  }
+
+  /** Writes until nothing is left or the disk refuses. Never rejects. */
+  async #write(): Promise<void> {
+    try {
+      while (this.#queue.length > 0) {
+        const count = await this.#writeNext();
+        for (const item of this.#queue.splice(0, count)) {
+          if (item.type !== "record") continue;
+          this.#settled(item);
+          if (item.kind === "object") this.counters.writes++;
+          this.counters.writtenBytes += item.bytes;
+        }
+        this.#writing.succeed();
+        this.#done += count;
+        this.#answerFlushes();
+      }
+      this.#isWriting = false;
+    } catch (error) {
+      this.#isWriting = false;
+      this.#failed(error);
+    }
+  }
+
+  /** Does what stands first in the queue, records up to a batch of them. Returns how many items that were. */
+  async #writeNext(): Promise<number> {
+    const [item] = this.#queue;
+    if (item === undefined) return 0;
+    switch (item.type) {
+      case "begin": {
+        const { segment } = item;
+        const { validateBefore } = this.#log;
+        const header = encodeSegmentHeader({ segment, seed: this.#seed, validateBefore }, crc32);
+        await this.#files.create(segment, header);
+        this.#written = { segment, bytes: SEGMENT_HEADER_BYTES };
+        return 1;
+      }
+      case "seal": {
+        const { segment, offset } = item;
+        const bytes = item.index.encode(segment, offset, crc32);
+        await this.#files.write(segment, offset, [bytes]);
+        this.#written = { segment, bytes: offset + bytes.byteLength };
+        // Nobody waits for it but an orderly end: what it ends with is then on disk.
+        const synced = this.#files.sync(segment).catch((error: unknown) => this.#refused("sync", error));
+        if (this.#isClosed) await synced;
+        return 1;
+      }
+      case "drop":
+        await this.#files.remove(item.segment);
+        return 1;
+      case "record": {
+        const { segment, offset } = item.location;
+        const parts: Uint8Array[] = [];
+        let bytes = 0;
+        let count = 0;
+        for (const next of this.#queue) {
+          if (next.type !== "record" || (count > 0 && bytes + next.bytes > BATCH_BYTES_MAX)) break;
+          if (count === BATCH_RECORDS_MAX) break;
+          parts.push(...next.parts);
+          bytes += next.bytes;
+          count++;
+        }
+        await this.#files.write(segment, offset, parts);
+        this.counters.batches++;
+        this.#written = { segment, bytes: offset + bytes };
+        return count;
+      }
+      default:
+        return item satisfies never;
+    }
+  }
+
+  /** A record is on disk or given up. */
+  #settled(record: PendingRecord): void {
+    this.#pendingBytes -= record.bytes;
+    this.#pending.delete(placeOf(record.location));
+    if (this.#pendingBytes <= this.#pendingBytesMax / 2) this.#waitingForRoom?.();
+  }
+
+  #answerFlushes(): void {
+    const [first] = this.#flushing;
+    if (first === undefined || first.until > this.#done) return;
+    const ready = this.#flushing.filter(({ until }) => until <= this.#done);
+    this.#flushing = this.#flushing.filter(({ until }) => until > this.#done);
+    for (const { resolve } of ready) resolve(true);
+  }
+
+  #refused(what: "read" | "write" | "sync", error: unknown): void {
+    this.counters.errors++;
+    this.#logger.warn("disk-store-refused", { what, error });
+  }
+
+  /** The disk refused: what waits is given up, deletes are kept for later, and until then nothing is written. */
+  #failed(error: unknown): void {
+    this.#refused("write", error);
+    const pauseMs = this.#writing.fail(this.#clock.monotonic());
+    const lost: Location[] = [];
+    const kept: LogStep[] = [];
+    const queue = this.#queue;
+    this.#queue = kept;
+    for (const item of queue) {
+      if (item.type === "drop") kept.push(item);
+      if (item.type !== "record") continue;
+      this.#settled(item);
+      const { hi, lo, variant } = item.location;
+      if (item.kind === "object") {
+        lost.push(item.location);
+        this.counters.skipped.failing++;
+      }
+      // An object that was not written leaves an older form of it on disk.
+      this.#owe({ hi, lo, variant: item.kind === "delete" ? undefined : variant });
+    }
+    this.#log.abandon(this.#written.segment, this.#written.bytes, lost);
+    if (FULL_CODES.has(codeOf(error))) this.#giveWay();
+    for (let step = this.#log.pollStep(); step !== undefined; step = this.#log.pollStep()) {
+      kept.push(step);
+      this.#queued++;
+    }
+    this.#done = this.#queued - kept.length;
+    for (const { resolve } of this.#flushing.splice(0)) resolve(false);
+    if (this.#isClosed) return;
+    this.#retry = setTimeout(() => void this.#tryAgain(), pauseMs).unref();
+  }
+
+  /** A full disk gets the oldest segment back, so that the next try finds room whoever filled it. */
+  #giveWay(): void {
+    const oldest = this.#log.oldestSegment;
+    if (oldest !== undefined) this.#log.drop(oldest);
+  }
+
+  async #tryAgain(): Promise<void> {
+    this.#retry = undefined;
+    try {
+      // The directory may have been removed meanwhile, or never been read.
+      await this.#load();
+    } catch (error) {
+      if (this.#retry === undefined) this.#failed(error);
+      return;
+    }
+    if (this.#owed.size > 0 && this.#mayWrite) this.#payOwed();
+    this.#begin();
+  }
+
+  // Reading.
+
+  async #readObject(location: Location, key: CacheKey, isAgain = false): Promise<StoredObject | undefined> {
+    const pending = this.#pending.get(placeOf(location));
+    if (pending?.object !== undefined) {
+      this.#log.markHit(location);
+      return pending.key === key ? this.#trusted(pending.object, location) : undefined;
+    }
+    let object: StoredObject | undefined;
+    try {
+      object = await this.#readWithin(location, key);
+    } catch (error) {
+      // A segment that went while it was read is no fault of the disk.
+      if (this.#log.isCurrent(location)) this.#refused("read", error);
+    }
+    if (this.#log.isCurrent(location)) {
+      if (object !== undefined) this.#log.markHit(location);
+      return object;
+    }
+    // It was deleted or replaced meanwhile, or moved to a newer segment: look once more.
+    const [moved] = this.#log
+      .find(location.hi, location.lo)
+      .filter(({ variant }) => variant === location.variant);
+    return moved === undefined || isAgain ? undefined : this.#readObject(moved, key, true);
+  }
+
+  async #readWithin(location: Location, key: CacheKey): Promise<StoredObject | undefined> {
+    let timer: NodeJS.Timeout | undefined;
+    const timeout = new Promise<"timeout">((resolve) => {
+      timer = setTimeout(() => resolve("timeout"), READ_TIMEOUT_MS);
+    });
+    try {
+      const record = await Promise.race([readRecord(this.#files, location, this.#seed), timeout]);
+      if (record === "timeout") {
+        this.#reading.fail(this.#clock.monotonic());
+        throw new Error(`No answer after ${READ_TIMEOUT_MS} ms`);
+      }
+      this.#reading.succeed();
+      const decoded = record && decodeHead(record.head);
+      if (record === undefined || decoded === undefined) {
+        // Segments that went while they were read are not damaged.
+        if (this.#log.isCurrent(location)) this.#damaged(location);
+        return undefined;
+      }
+      // Two keys of one fingerprint: the other one's.
+      if (decoded.key !== key) return undefined;
+      this.counters.reads++;
+      return this.#trusted({ ...decoded.head, body: ObjectBody.of([record.body]) }, location);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #trusted(object: StoredObject, location: Location): StoredObject {
+    return location.segment < this.#log.validateBefore ? { ...object, isInvalidated: true } : object;
+  }
+
+  #damaged({ segment, offset, lo, hi, variant }: Location): void {
+    this.counters.damaged++;
+    this.#logger.warn("disk-store-damaged", { segment, part: "record", offset });
+    this.#forget(hi, lo, variant);
+  }
+
+  // Making room.
+
+  /** Begins to save what is worth it out of the oldest segment, when the next one will need its room. */
+  #reclaim(): void {
+    const victim = this.#log.victim();
+    if (victim === undefined || this.#reclaiming !== undefined || this.#isClosed) return;
+    this.#reclaiming = this.#reclaimOne(victim).finally(() => {
+      this.#reclaiming = undefined;
     });
   }
 
-  /** Drops a file whose newer content could not be written: else the older would come back once memory has let go. */
-  #forget(name: string): void {
-    if (!this.#entries.has(name)) return;
-    this.#drop(name);
-    this.#queue = this.#queue.then(() => (this.#entries.has(name) ? undefined : this.#remove(name)));
-  }
-
-  /** Resolves when everything that was put has been written. */
-  async flush(): Promise<void> {
-    await this.#queue;
-  }
-
-  async #write(key: CacheKey, stored: StoredObject): Promise<void> {
-    const { body, ...head } = stored;
-    let bodyCrc32 = 0;
-    for (const chunk of body.chunks) bodyCrc32 = crc32(chunk, bodyCrc32);
-    const diskHead: DiskHead = { ...head, key, bodyBytes: body.bytes, bodyCrc32 };
-    const headBytes = Buffer.from(JSON.stringify(diskHead));
-    if (headBytes.byteLength > HEAD_BYTES_MAX) {
-      this.counters.skipped++;
-      this.#forget(fileNameOf(key, stored));
-      return;
-    }
-    const firstLine = `${MAGIC} ${hex8(crc32(headBytes))} ${hex8(headBytes.byteLength)}\n`;
-    const name = fileNameOf(key, stored);
-    const temporary = `${name}.${++this.#temporaries}.tmp`;
+  async #reclaimOne(segment: number): Promise<void> {
     try {
-      await writeFile(join(this.#directory, temporary), [Buffer.from(firstLine), headBytes, ...body.chunks]);
-      await rename(join(this.#directory, temporary), join(this.#directory, name));
+      const { index } = await readContent(this.#files, segment, this.#seed);
+      for (const record of this.#log.keepers(segment, index)) {
+        while (this.#pendingBytes > this.#pendingBytesMax / 2 && !this.#isClosed)
+          await new Promise<void>((resolve) => {
+            this.#waitingForRoom = resolve;
+          });
+        // Deleted, replaced, or gone with its segment because writing was faster than this.
+        if (!this.#log.isCurrent(record)) continue;
+        const read = await readRecord(this.#files, record, this.#seed);
+        if (!this.#mayWrite) return;
+        if (!this.#log.isCurrent(record)) continue;
+        if (read === undefined) {
+          this.#damaged(record);
+          continue;
+        }
+        const { hi, lo, variant } = record;
+        const decoded = decodeHead(read.head);
+        if (decoded === undefined) continue;
+        const object: StoredObject = { ...decoded.head, body: ObjectBody.of([read.body]) };
+        this.#append("object", hi, lo, variant, read.head, [read.body], decoded.key, object);
+        this.counters.reinserted++;
+      }
     } catch (error) {
-      await this.#remove(temporary);
-      throw error;
+      if (this.#log.oldestSegment === segment) this.#refused("read", error);
     }
-    this.#drop(name);
-    this.#add(name, { key, fileBytes: firstLine.length + headBytes.byteLength + body.bytes });
-    this.counters.writes++;
-    await this.#evict();
-  }
-
-  async #readEntry(name: string): Promise<DiskEntry | undefined> {
-    const file = await open(join(this.#directory, name), "r");
-    try {
-      const { size } = await file.stat();
-      const first = Buffer.alloc(FIRST_LINE_BYTES);
-      await file.read(first, 0, FIRST_LINE_BYTES, 0);
-      const headBytes = headBytesOf(first);
-      if (headBytes === undefined) return undefined;
-      const rest = Buffer.alloc(headBytes);
-      await file.read(rest, 0, headBytes, FIRST_LINE_BYTES);
-      const head = parseHead(first, rest);
-      if (head === undefined || size !== FIRST_LINE_BYTES + headBytes + head.bodyBytes) return undefined;
-      return { key: head.key as CacheKey, fileBytes: size };
-    } finally {
-      await file.close();
-    }
-  }
-
-  async #readObject(name: string, key: CacheKey): Promise<StoredObject | undefined> {
-    let bytes: Buffer;
-    try {
-      bytes = await readFile(join(this.#directory, name));
-    } catch (error) {
-      this.counters.errors++;
-      this.#drop(name);
-      this.#logger.warn("disk-store-read-failed", { error });
-      return undefined;
-    }
-    const first = bytes.subarray(0, FIRST_LINE_BYTES);
-    const headBytes = headBytesOf(first) ?? 0;
-    const head = parseHead(first, bytes.subarray(FIRST_LINE_BYTES, FIRST_LINE_BYTES + headBytes));
-    const content = bytes.subarray(FIRST_LINE_BYTES + headBytes);
-    if (
-      head === undefined ||
-      head.key !== key ||
-      content.byteLength !== head.bodyBytes ||
-      crc32(content) !== head.bodyCrc32
-    ) {
-      await this.#damaged(name, "content");
-      return undefined;
-    }
-    this.counters.reads++;
-    const entry = this.#entries.get(name);
-    if (entry !== undefined) {
-      this.#entries.delete(name);
-      this.#entries.set(name, entry);
-    }
-    const { key: _key, bodyBytes: _bodyBytes, bodyCrc32: _bodyCrc32, ...rest } = head;
-    return {
-      ...rest,
-      requestTime: head.requestTime as EpochMs,
-      responseTime: head.responseTime as EpochMs,
-      body: ObjectBody.of([content]),
-    };
-  }
-
-  async #damaged(name: string, part: "head" | "content"): Promise<void> {
-    this.counters.damaged++;
-    this.#logger.warn("disk-store-damaged", { file: name, part });
-    this.#drop(name);
-    await this.#remove(name);
-  }
-
-  #add(name: string, entry: DiskEntry): void {
-    this.#entries.set(name, entry);
-    this.#bytes += entry.fileBytes;
-    const names = this.#filesOfKey.get(entry.key);
-    if (names) names.add(name);
-    else this.#filesOfKey.set(entry.key, new Set([name]));
-  }
-
-  #drop(name: string): void {
-    const entry = this.#entries.get(name);
-    if (entry === undefined) return;
-    this.#entries.delete(name);
-    this.#bytes -= entry.fileBytes;
-    const names = this.#filesOfKey.get(entry.key);
-    names?.delete(name);
-    if (names?.size === 0) this.#filesOfKey.delete(entry.key);
-  }
-
-  async #evict(): Promise<void> {
-    for (const name of this.#entries.keys()) {
-      if (this.#bytes <= this.#bytesMax) return;
-      this.#drop(name);
-      this.counters.evictions++;
-      await this.#remove(name);
-    }
-  }
-
-  async #remove(name: string): Promise<void> {
-    try {
-      await unlink(join(this.#directory, name));
-    } catch {
-      // Gone already, which is what was wanted; what cannot be removed is not in the index and serves nobody.
-    }
+    this.#log.drop(segment);
+    this.#pollSteps();
   }
 }
 
-const hex8 = (n: number): string => n.toString(16).padStart(8, "0");
-
-/** One name for a key and a variant. A collision of hashes replaces one object by another, whose key then differs: a miss. */
-function fileNameOf(key: CacheKey, stored: StoredObject): string {
-  return `${xxh64Hex(key)}-${xxh64Hex(JSON.stringify([stored.nominatedFields, stored.nominatedValues]))}.object`;
+function placeOf({ segment, offset }: Location): string {
+  return `${segment}:${offset}`;
 }
 
-function headBytesOf(first: Uint8Array): number | undefined {
-  const match = /^isochrone-object 1 [0-9a-f]{8} ([0-9a-f]{8})\n$/.exec(
-    Buffer.from(first).toString("latin1"),
-  );
-  const length = match ? Number.parseInt(match[1] ?? "", 16) : 0;
-  return length > 0 && length <= HEAD_BYTES_MAX ? length : undefined;
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && "code" in error ? error.code : undefined;
 }
 
-function parseHead(first: Uint8Array, head: Uint8Array): DiskHead | undefined {
-  const checksum = Buffer.from(first)
-    .toString("latin1")
-    .slice(MAGIC.length + 1, MAGIC.length + 9);
-  if (hex8(crc32(head)) !== checksum) return undefined;
-  try {
-    return headSchema.parse(JSON.parse(Buffer.from(head).toString("utf8")));
-  } catch {
-    // A head of this format's checksum but not of its shape: another version wrote it.
-    return undefined;
-  }
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

@@ -132,14 +132,45 @@ export class Edge {
     if (disk === undefined) return;
     metrics.gauge("disk_bytes", "Bytes in the disk store", () => disk.bytes);
     metrics.gauge("disk_objects", "Stored responses on disk", () => disk.objects);
-    metrics.gauge("disk_reads", "Stored responses read from disk", () => disk.counters.reads);
-    metrics.gauge("disk_damaged", "Files that were damaged and dropped", () => disk.counters.damaged);
+    metrics.gauge("disk_segments", "Segment files", () => disk.segments);
+    metrics.gauge("disk_index_bytes", "Bytes of the disk store's index in memory", () => disk.indexBytes);
+    metrics.gauge("disk_pending_bytes", "Bytes that wait to be written", () => disk.pendingBytes);
+    metrics.gauge(
+      "disk_failing",
+      "Directories whose disk refuses: requests pass them by",
+      () => disk.failing,
+    );
+    metrics.gauge("disk_reads", "Stored responses read from disk", () => disk.count(({ reads }) => reads));
+    metrics.gauge("disk_reads_refused", "Reads not begun because too many were in flight", () =>
+      disk.count(({ readsRefused }) => readsRefused),
+    );
+    metrics.gauge("disk_writes", "Stored responses written to disk", () =>
+      disk.count(({ writes }) => writes),
+    );
+    metrics.gauge("disk_written_bytes", "Bytes written to disk", () =>
+      disk.count(({ writtenBytes }) => writtenBytes),
+    );
+    metrics.gauge("disk_evictions", "Stored responses that went with their segment", () => disk.evictions);
+    metrics.gauge("disk_reinserted", "Stored responses written again because they were used", () =>
+      disk.count(({ reinserted }) => reinserted),
+    );
+    metrics.gauge("disk_damaged", "Records and segments that were damaged and dropped", () =>
+      disk.count(({ damaged }) => damaged),
+    );
     metrics.gauge(
       "disk_skipped",
-      "Objects not written because the queue was full",
-      () => disk.counters.skipped,
+      "Objects not written because the queue was full or they were too large",
+      () => disk.count(({ skipped }) => skipped["queue-full"] + skipped["too-large"]),
     );
-    metrics.gauge("disk_errors", "Reads and writes that the system refused", () => disk.counters.errors);
+    metrics.gauge("disk_skipped_admission", "Objects that admission kept off the disk", () =>
+      disk.count(({ skipped }) => skipped.admission),
+    );
+    metrics.gauge("disk_skipped_failing", "Objects not written because the disk refused", () =>
+      disk.count(({ skipped }) => skipped.failing),
+    );
+    metrics.gauge("disk_errors", "Reads and writes that the system refused", () =>
+      disk.count(({ errors }) => errors),
+    );
   }
 
   async handle(inbound: Inbound): Promise<Answer> {

@@ -1,6 +1,7 @@
 /** The store that the handler sees: memory in front, disk behind when there is one. */
 import type { CacheKey } from "../core/cache-key.ts";
 import type { StoredHead } from "../core/messages.ts";
+import { isSameVariant } from "../core/vary.ts";
 import type { DiskShards } from "./disk-shards.ts";
 import type { MemoryStore, StoredObject } from "./memory-store.ts";
 
@@ -44,10 +45,13 @@ export class ObjectStore {
     return this.memory.peek(key).length > 0 || this.disk?.has(key) === true;
   }
 
+  /** Keeps an object in memory, and on disk as its admission decides. False: it is kept nowhere. */
   put(key: CacheKey, object: StoredObject): boolean {
-    const isKept = this.memory.put(key, object);
-    if (isKept) this.disk?.put(key, object);
-    return isKept;
+    const isInMemory = this.memory.put(key, object);
+    // An older form of what memory does not take is no longer the present state.
+    if (!isInMemory) this.memory.update(key, (other) => (isSameVariant(other, object) ? undefined : other));
+    const isOnDisk = this.disk?.put(key, object) === true;
+    return isInMemory || isOnDisk;
   }
 
   /** The freshened form of a stored response: same content, new head. */
@@ -69,5 +73,16 @@ export class ObjectStore {
     const count = this.memory.update(key, () => undefined);
     this.disk?.delete(key);
     return count;
+  }
+
+  /** Whether anything is stored. */
+  get isEmpty(): boolean {
+    return this.memory.objects === 0 && (this.disk?.objects ?? 0) === 0;
+  }
+
+  /** Drops everything. Returns how many were in memory. */
+  clear(): number {
+    this.disk?.clear();
+    return this.memory.sweep(() => true);
   }
 }

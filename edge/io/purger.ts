@@ -61,8 +61,8 @@ export class Purger {
         const isNewLog = this.#logId !== undefined && this.#logId !== event.logId;
         const hasMissed = event.oldestPurgeSeq !== null && event.oldestPurgeSeq > purges.generation + 1;
         // Purges that control no longer keeps may have meant anything: nothing stored can be trusted as fresh.
-        if (isNewLog || (hasMissed && store.memory.objects > 0)) {
-          const removed = store.memory.sweep(() => true);
+        if (isNewLog || (hasMissed && !store.isEmpty)) {
+          const removed = store.clear();
           this.#logger.warn("purges-missed", {
             removed,
             oldestPurgeSeq: event.oldestPurgeSeq,
