@@ -6,11 +6,14 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type Clock, epochMs, type MonotonicMs, monotonicMs } from "#kit";
 import { createLogger } from "#kit/io";
-import type { CacheKey } from "../../edge/core/cache-key.ts";
-import { type DiskOptions, DiskStore } from "../../edge/io/disk-store.ts";
-import type { StoredObject } from "../../edge/io/memory-store.ts";
-import { ObjectBody } from "../../edge/io/object-body.ts";
-import { SegmentFiles } from "../../edge/io/segment-files.ts";
+import {
+  type CacheKey,
+  type DiskOptions,
+  DiskStore,
+  ObjectBody,
+  SegmentFiles,
+  type StoredObject,
+} from "#edge";
 import { until } from "./edge-support.ts";
 
 const MiB = 2 ** 20;
