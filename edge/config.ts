@@ -53,6 +53,10 @@ export interface EdgeSettings {
   readonly tlsHandshakesMax: number;
   /** From the start of a successor (--replace) until it has to serve, ms: else it is ended and this process goes on. */
   readonly replaceReadyMs: number;
+  /** Streams that an HTTP/2 client may have open at once. RFC 9113, section 6.5.2, advises no fewer than 100. */
+  readonly http2StreamsMax: number;
+  /** Content of a request that an HTTP/2 client may send ahead of its being read, bytes a stream: 100 ms at 20 Mbit/s. */
+  readonly http2WindowBytes: number;
   /** Servers of one parent cluster, and parent clusters, that are asked before the origin. */
   readonly serversPerParentMax: number;
   readonly parentClustersMax: number;
@@ -85,6 +89,8 @@ export const edgeDefaults: EdgeSettings = {
   tlsHandshakeTimeoutMs: 10_000,
   tlsHandshakesMax: 1_000,
   replaceReadyMs: 30_000,
+  http2StreamsMax: 128,
+  http2WindowBytes: 256 * 1_024,
   serversPerParentMax: 2,
   parentClustersMax: 2,
 };

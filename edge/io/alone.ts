@@ -13,7 +13,7 @@ import type { EdgeMetrics } from "./metrics.ts";
 import { AloneRouting } from "./routing.ts";
 import { EdgeServer } from "./server.ts";
 import type { Siblings } from "./siblings.ts";
-import { serveTls, type TlsOptions } from "./tls/serve-tls.ts";
+import { serveTls, type TlsOptions, type TlsPort } from "./tls/serve-tls.ts";
 
 export interface AloneOptions {
   readonly host: string;
@@ -135,11 +135,11 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
   const adminServer =
     options.admin &&
     new EdgeServer({ ...common, handle: (inbound) => admin.answer(inbound), admin: undefined });
-  let closeTls: (() => void) | undefined;
+  let tls: TlsPort | undefined;
   const drain = async (idleMs: number): Promise<number> => {
     isDraining = true;
-    closeTls?.();
-    return await server.drain(idleMs);
+    const [cut] = await Promise.all([server.drain(idleMs), tls?.drain()]);
+    return cut;
   };
   const close = async (): Promise<void> => {
     await edge.close();
@@ -159,15 +159,15 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
         adminPort = await adminServer.listen(options.admin.host, options.admin.port);
       else await adminServer.listenOn(given.admin);
     }
-    const tls =
+    tls =
       options.tls &&
       (await serveTls({
         ...options.tls,
         ...common,
         isShared: options.siblings !== undefined,
+        dispatcher: server.dispatcher,
         onHttp1: (socket) => server.accept(socket),
       }));
-    closeTls = tls?.close;
     return {
       port: given?.main[0] === undefined ? port : portOf(given.main[0]),
       adminPort: given?.admin === undefined ? adminPort : portOf(given.admin),

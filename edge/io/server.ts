@@ -69,6 +69,10 @@ export class EdgeServer {
     });
   }
 
+  /** What other protocols answer through, so that all requests count as one. */
+  get dispatcher(): Dispatcher {
+    return this.#dispatcher;
+  }
   get active(): number {
     return this.#dispatcher.active;
   }

@@ -37,4 +37,4 @@ export const SECURE_CONTEXT_OPTIONS: SecureContextOptions = {
 };
 
 /** In order of preference. A client that offers others only gets the alert `no_application_protocol` (RFC 7301, 3.2). */
-export const ALPN_PROTOCOLS = ["http/1.1"];
+export const ALPN_PROTOCOLS = ["h2", "http/1.1"];

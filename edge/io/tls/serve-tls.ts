@@ -3,6 +3,8 @@ import type { TLSSocket } from "node:tls";
 import type { Clock } from "#kit";
 import type { Logger } from "#kit/io";
 import type { EdgeSettings } from "../../config.ts";
+import type { Dispatcher } from "../dispatch.ts";
+import { Http2Front } from "../http2/http2-front.ts";
 import type { EdgeMetrics } from "../metrics.ts";
 import { CertificateFiles, type CertificatePair } from "./certificate-files.ts";
 import { CertificateStore } from "./certificate-store.ts";
@@ -28,6 +30,7 @@ export interface TlsPortOptions extends TlsOptions {
   readonly metrics: EdgeMetrics;
   readonly logger: Logger;
   readonly onHttp1: (socket: TLSSocket) => void;
+  readonly dispatcher: Dispatcher;
 }
 
 export interface TlsPort {
@@ -35,8 +38,8 @@ export interface TlsPort {
   readonly certificates: CertificateStore;
   /** Looks at the certificate files now. */
   readonly reload: () => void;
-  /** Takes no more connections. */
-  readonly close: () => void;
+  /** Takes no more connections, and has HTTP/2 sessions finish what they have begun; those of HTTP/1.1 are their server's. */
+  readonly drain: () => Promise<void>;
 }
 
 /** Reads the certificates, then listens. Rejects with IsochroneError when either cannot be done. */
@@ -45,6 +48,7 @@ export async function serveTls(options: TlsPortOptions): Promise<TlsPort> {
   const certificates = new CertificateStore();
   const files = new CertificateFiles({ pairs, store: certificates, clock, logger });
   files.start();
+  const http2 = new Http2Front({ dispatcher: options.dispatcher, settings, clock, metrics, logger });
   const front = new TlsFront({
     certificates,
     unknownName: options.unknownName,
@@ -54,7 +58,7 @@ export async function serveTls(options: TlsPortOptions): Promise<TlsPort> {
     logger,
     metrics: new TlsMetrics(metrics.registry),
     onHttp1: options.onHttp1,
-    onHttp2: (socket) => socket.destroy(),
+    onHttp2: (socket) => http2.accept(socket),
   });
   metrics.gauge("tls_handshakes_active", "TLS handshakes in flight", () => front.handshakes);
   metrics.gauge("tls_certificates", "Certificates in force", () => certificates.size);
@@ -73,9 +77,10 @@ export async function serveTls(options: TlsPortOptions): Promise<TlsPort> {
       port,
       certificates,
       reload: () => files.check(),
-      close: () => {
+      drain: async () => {
         files.close();
         front.close();
+        await http2.drain();
       },
     };
   } catch (error) {
