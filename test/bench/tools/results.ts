@@ -72,6 +72,7 @@ const HEADLINE = [
   "isochrone/default",
   "nginx/default",
   "nginx/tuned",
+  "nginx/tuned-small",
   "nginx/proxy-pass",
   "varnish/tuned",
   "trafficserver/tuned",
