@@ -25,6 +25,7 @@ Alone:
   --memory SIZE        memory store, such as 256MiB (default)
   --disk DIR           keep objects on disk too; they survive a restart
   --disk-size SIZE     disk store, such as 10GiB (default)
+  --negative-ttl SECONDS  keep errors (404, 410, 5xx) that state no lifetime for so long, 0 (default) .. 3600
   --workers N          processes that share the port, 1..64 (default 1)
   --admin ADDRESS:PORT health and metrics: /livez /readyz /metrics
   --tls-listen ADDRESS:PORT  speak TLS there too
@@ -147,6 +148,7 @@ function parse(argv: readonly string[]) {
         memory: { type: "string" },
         disk: { type: "string" },
         "disk-size": { type: "string" },
+        "negative-ttl": { type: "string" },
         workers: { type: "string" },
         admin: { type: "string" },
         "tls-listen": { type: "string" },
@@ -208,6 +210,11 @@ async function runAlone(flags: Flags, listen: Endpoint, settings: EdgeSettings):
     throw new UsageError(
       `--workers: got ${JSON.stringify(flags.workers)}, expected a whole number from 1 to 64`,
     );
+  const negativeTtlSeconds = Number(flags["negative-ttl"] ?? "0");
+  if (!Number.isInteger(negativeTtlSeconds) || negativeTtlSeconds < 0 || negativeTtlSeconds > 3_600)
+    throw new UsageError(
+      `--negative-ttl: got ${JSON.stringify(flags["negative-ttl"])}, expected a whole number of seconds from 0 to 3600`,
+    );
   const admin = flags.admin === undefined ? undefined : endpointOf("admin", flags.admin);
   const logger = createLogger({ role: "edge", id: "alone" });
   const signal = untilSignal();
@@ -240,6 +247,7 @@ async function runAlone(flags: Flags, listen: Endpoint, settings: EdgeSettings):
           admin: undefined,
           logger,
           diskDirectory: flags.disk,
+          negativeTtlSeconds,
           tls: tlsOf(flags, Buffer.from(place.ticketSecret, "hex")),
           sockets: { main: [], admin: undefined },
         });
@@ -260,7 +268,7 @@ async function runAlone(flags: Flags, listen: Endpoint, settings: EdgeSettings):
   const running: RunningServer =
     workers > 1
       ? await startPrimary({ ...common, count: workers, runDirectory, tls })
-      : await startAlone({ ...common, origin, diskDirectory: flags.disk, tls });
+      : await startAlone({ ...common, origin, diskDirectory: flags.disk, negativeTtlSeconds, tls });
   return await serve(running, before, { runDirectory, host: listen.host, settings, logger, signal }, () =>
     ready(running.port, running.adminPort, running.tlsPort),
   );
@@ -332,6 +340,7 @@ async function runNode(
   for (const flag of [
     "disk",
     "disk-size",
+    "negative-ttl",
     "workers",
     "admin",
     "tls-listen",

@@ -21,6 +21,8 @@ export interface AloneOptions {
   readonly origin: OriginTarget;
   readonly settings: EdgeSettings;
   readonly diskDirectory: string | undefined;
+  /** Lifetime of errors (404, 410, 5xx) that state none, seconds; by default none is stored. */
+  readonly negativeTtlSeconds?: number | undefined;
   /** Where health and metrics are served; undefined: nowhere, since any host on the main port belongs to the origin. */
   readonly admin: { readonly host: string; readonly port: number } | undefined;
   readonly logger: Logger;
@@ -91,7 +93,10 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
     clock: systemClock,
     logger,
     cacheName: serverId,
-    routing: new AloneRouting(origin, PLAIN_POLICY),
+    routing: new AloneRouting(origin, {
+      ...PLAIN_POLICY,
+      negativeTtlSeconds: options.negativeTtlSeconds ?? PLAIN_POLICY.negativeTtlSeconds,
+    }),
     upstream: transport,
     tier: () => 0,
     disk,

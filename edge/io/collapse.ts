@@ -6,11 +6,12 @@
  */
 import { LRUCache } from "lru-cache";
 import { countBounded } from "./count-bounded.ts";
-import { type ClusterId, IsochroneError } from "#kit";
+import { type Clock, type ClusterId, IsochroneError } from "#kit";
 import type { CacheKey } from "../core/cache-key.ts";
 import type { Freshness } from "../core/freshness.ts";
 import type { Fields } from "../core/headers.ts";
 import type { ResponseHead, StoredHead } from "../core/messages.ts";
+import { Families } from "../core/shareability.ts";
 import type { NotStoredReason } from "../core/storable.ts";
 import type { StoredObject } from "./memory-store.ts";
 import type { ObjectBody } from "./object-body.ts";
@@ -64,10 +65,14 @@ export interface Fill {
   readonly outcome: Promise<FillOutcome>;
   /** Tags of the answer once its head is here. */
   tags: readonly string[] | undefined;
+  /** Requests that did not wait for it. */
+  passedBy: number;
 }
 
 /** Keys whose answers are known not to be shareable, and field names that keys are known to vary by. */
 const REMEMBERED_KEYS_MAX = 100_000;
+/** Requests for one key that are sent on by themselves on the expectation alone that the answer cannot be shared. */
+const PASSED_BY_MAX = 128;
 /** Keys for which nobody could be reached within about a second; an error is about 1 KiB. */
 const REMEMBERED_FAILURES_MAX = 10_000;
 
@@ -77,15 +82,20 @@ export class CollapseTable {
   readonly #nominated = new LRUCache<string, readonly string[]>(countBounded(REMEMBERED_KEYS_MAX));
   readonly #unsliceable: LRUCache<string, true>;
   readonly #failures: LRUCache<string, IsochroneError>;
+  readonly #families: Families;
+  readonly #clock: Clock;
   #joined = 0;
   #begun = 0;
   #failuresUsed = 0;
+  #passedBy = 0;
 
   /**
    * @param unshareableMemoryMs for how long a key is remembered whose answers cannot be shared, or cut into slices
    * @param failureMemoryMs for how long a key is remembered for which nobody could be reached; 0: not at all
    */
-  constructor(unshareableMemoryMs: number, failureMemoryMs: number) {
+  constructor(unshareableMemoryMs: number, failureMemoryMs: number, clock: Clock) {
+    this.#clock = clock;
+    this.#families = new Families(unshareableMemoryMs);
     const bound = countBounded(REMEMBERED_KEYS_MAX);
     this.#unshareable = new LRUCache({ ...bound, ttl: unshareableMemoryMs });
     this.#unsliceable = new LRUCache({ ...bound, ttl: unshareableMemoryMs });
@@ -99,8 +109,18 @@ export class CollapseTable {
   get active(): number {
     return this.#fills.size;
   }
-  get counters(): { readonly begun: number; readonly joined: number; readonly failuresUsed: number } {
-    return { begun: this.#begun, joined: this.#joined, failuresUsed: this.#failuresUsed };
+  get counters(): {
+    readonly begun: number;
+    readonly joined: number;
+    readonly passedBy: number;
+    readonly failuresUsed: number;
+  } {
+    return {
+      begun: this.#begun,
+      joined: this.#joined,
+      passedBy: this.#passedBy,
+      failuresUsed: this.#failuresUsed,
+    };
   }
 
   get(key: string): Fill | undefined {
@@ -114,7 +134,7 @@ export class CollapseTable {
 
   /** Enters a fill; `release` is called when late requests can no longer read its content from here. */
   begin(key: string, generation: number, outcome: Promise<FillOutcome>): Fill {
-    const fill: Fill = { key, generation, outcome, tags: undefined };
+    const fill: Fill = { key, generation, outcome, tags: undefined, passedBy: 0 };
     this.#fills.set(key, fill);
     this.#begun++;
     return fill;
@@ -127,9 +147,24 @@ export class CollapseTable {
   isUnshareable(key: string): boolean {
     return this.#unshareable.has(key);
   }
-  setShareable(key: string, isShareable: boolean): void {
-    if (isShareable) this.#unshareable.delete(key);
-    else this.#unshareable.set(key, true);
+  /** Takes note of an answer: of its collapse key, and of its cache key's family. */
+  setShareable(collapseKey: string, key: CacheKey, status: number, isShareable: boolean): void {
+    if (isShareable) this.#unshareable.delete(collapseKey);
+    else this.#unshareable.set(collapseKey, true);
+    // A next hop that fails says nothing of its answers' kind, and must not be asked more for it.
+    if (status < 500) this.#families.handleAnswer(key, isShareable, this.#clock.epoch());
+  }
+
+  /**
+   * Whether a request goes by itself beside a fill for its key that is in flight, since the answer is expected to be for one
+   * client only. So many at most that a wrong guess does not become a stampede. Counts it.
+   */
+  mayPassBy(fill: Fill, key: CacheKey): boolean {
+    if (fill.passedBy >= PASSED_BY_MAX || !this.#families.isUnshareable(key, this.#clock.epoch()))
+      return false;
+    fill.passedBy++;
+    this.#passedBy++;
+    return true;
   }
 
   /** Whether ranges of a key are passed on as they are, because its parts cannot be put together. */

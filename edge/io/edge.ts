@@ -61,7 +61,7 @@ export class Edge {
     this.upstream = upstream;
     this.store = new ObjectStore(new MemoryStore(settings.memoryBytes), parts.disk);
     this.purges = parts.purges ?? new PurgeIndex();
-    this.collapse = new CollapseTable(settings.uncacheableMemoryMs, settings.failureMemoryMs);
+    this.collapse = new CollapseTable(settings.uncacheableMemoryMs, settings.failureMemoryMs, clock);
     // Beyond a quarter of the store's size what is being filled is handed on and not kept.
     this.budget = new FillBudget(settings.fillsMax, Math.floor(settings.memoryBytes / 4));
     const { store, purges, collapse, metrics, budget } = this;
@@ -126,6 +126,11 @@ export class Edge {
     );
     metrics.gauge("fills_begun", "Fills that others could join", () => collapse.counters.begun);
     metrics.gauge("collapsed", "Requests that waited for another's fill", () => collapse.counters.joined);
+    metrics.gauge(
+      "collapse_passed_by",
+      "Requests that went by themselves since answers like theirs were not shareable",
+      () => collapse.counters.passedBy,
+    );
     metrics.gauge("prefetch_queue", "Objects waiting to be prefetched", () => prefetcher.queued);
     metrics.gauge("purge_marks", "Keys and tags whose purge is remembered", () => purges.counters.marks);
     const { disk } = store;

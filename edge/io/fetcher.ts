@@ -70,7 +70,8 @@ export class Fetcher {
     const present = mayCollapse ? this.#collapse.get(request.collapseKey) : undefined;
     if (
       present !== undefined &&
-      this.#purges.mayJoin(plan.purgeScope, plan.key, present.generation, present.tags)
+      this.#purges.mayJoin(plan.purgeScope, plan.key, present.generation, present.tags) &&
+      !this.#collapse.mayPassBy(present, plan.key)
     ) {
       this.#collapse.join();
       const outcome = await present.outcome;

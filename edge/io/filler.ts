@@ -177,7 +177,7 @@ export class Filler {
             ? this.#store.freshen(request.key, decision.stored, decision.head)
             : { ...decision.head, body: decision.stored.body };
           if (fill) fill.tags = object.tags;
-          this.#remember(request, decision.head, decision.isShareable);
+          this.#remember(request, decision.head.status, decision.head, decision.isShareable);
           resolve({
             kind: "stored",
             head: object,
@@ -199,7 +199,7 @@ export class Filler {
           this.#metrics.notStored(decision.reason);
           // A newer answer that may not be stored: what was stored before is no longer the present state.
           if (stored !== undefined && forwarded.response.status < 500) this.#store.delete(request.key);
-          this.#remember(request, undefined, false);
+          this.#remember(request, forwarded.response.status, undefined, false);
           if (fill) this.#collapse.release(fill);
           const body = new ObjectBody(false);
           resolve({
@@ -229,7 +229,7 @@ export class Filler {
           if (forwarded === undefined) throw new Error("A stored answer without a response");
           const { head, span } = decision;
           const object: StoredObject = { ...head, body: ObjectBody.of([]) };
-          this.#remember(request, head, decision.isShareable);
+          this.#remember(request, head.status, head, decision.isShareable);
           const isStored = this.#store.put(request.key, object);
           if (!isStored) this.#metrics.notStored("too-large");
           // From now on the head is found in the store, and each slice by itself.
@@ -255,7 +255,7 @@ export class Filler {
           if (forwarded === undefined) throw new Error("A stored answer without a response");
           const body = new ObjectBody(true);
           if (fill) fill.tags = decision.head.tags;
-          this.#remember(request, decision.head, decision.isShareable);
+          this.#remember(request, decision.head.status, decision.head, decision.isShareable);
           // Not to be shared: nobody may find it any more.
           if (fill && !decision.isShareable) this.#collapse.release(fill);
           resolve({
@@ -282,8 +282,8 @@ export class Filler {
   }
 
   /** What the next request for the key should know before its answer is here. */
-  #remember(request: FillRequest, head: StoredHead | undefined, isShareable: boolean): void {
-    this.#collapse.setShareable(request.collapseKey, isShareable);
+  #remember(request: FillRequest, status: number, head: StoredHead | undefined, isShareable: boolean): void {
+    this.#collapse.setShareable(request.collapseKey, request.key, status, isShareable);
     if (head !== undefined) this.#collapse.setNominated(request.key, head.nominatedFields);
   }
 

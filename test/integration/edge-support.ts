@@ -90,6 +90,7 @@ export async function startEdge(
   settings: Partial<EdgeSettings> = {},
   diskDirectory?: string,
   tls?: TlsOptions,
+  negativeTtlSeconds?: number,
 ): Promise<TestEdge> {
   const metrics = new EdgeMetrics();
   const running = await startAlone({
@@ -102,6 +103,7 @@ export async function startEdge(
     logger: createLogger({ role: "edge", id: "test" }, { level: "silent" }),
     metrics,
     tls,
+    negativeTtlSeconds,
   });
   return {
     port: running.port,
