@@ -1,7 +1,7 @@
 /** Stored responses in memory, bounded by the bytes they really take; an eviction policy of the core says which ones stay. */
 import { xxh32 } from "#kit";
 import type { CacheKey } from "../core/cache-key.ts";
-import { LruPolicy } from "../core/eviction/lru.ts";
+import { type EvictionPolicyName, evictionPolicy } from "../core/eviction/policies.ts";
 import { EvictionNode, type EvictionPolicy } from "../core/eviction/policy.ts";
 import type { StoredHead } from "../core/messages.ts";
 import { isSameVariant, VARIANTS_MAX } from "../core/vary.ts";
@@ -83,9 +83,9 @@ export class MemoryStore {
   /** Told of each object that leaves by itself. */
   onEvicted: ((key: CacheKey, objects: readonly StoredObject[]) => void) | undefined;
 
-  constructor(bytesMax: number) {
+  constructor(bytesMax: number, eviction: EvictionPolicyName = "w-tinylfu-scaled") {
     this.#bytesMax = bytesMax;
-    this.#policy = new LruPolicy(bytesMax, (entry) => this.#evicted(entry));
+    this.#policy = evictionPolicy(eviction, bytesMax, (entry) => this.#evicted(entry));
   }
 
   /** Bytes in use. */

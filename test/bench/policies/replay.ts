@@ -1,0 +1,160 @@
+/** A trace through an eviction policy, as the stores of the edge see it: content beyond a slice comes in slices. */
+import { xxh32 } from "#kit";
+import { EvictionNode, type EvictionPolicy } from "../../../edge/core/eviction/policy.ts";
+import { SecondHitFilter } from "../../../edge/core/eviction/second-hit.ts";
+import type { Trace } from "./traces.ts";
+
+/** The edge's slice: objects beyond it are kept in slices of it. */
+export const SLICE_BYTES = 2 ** 20;
+
+export interface Ratios {
+  /** Requests that found every byte of their object. */
+  readonly objectHitRatio: number;
+  readonly byteHitRatio: number;
+}
+
+interface Pieces {
+  /** Number of an object's first piece; pieces of one object follow each other. */
+  readonly first: Uint32Array;
+  readonly count: number;
+}
+
+const sliceCount = (bytes: number): number => Math.ceil(bytes / SLICE_BYTES);
+
+function piecesOf(trace: Trace): Pieces {
+  const first = new Uint32Array(trace.bytesOf.length);
+  let count = 0;
+  for (const [object, bytes] of trace.bytesOf.entries()) {
+    first[object] = count;
+    count += sliceCount(bytes);
+  }
+  return { first, count };
+}
+
+class PieceNode extends EvictionNode {
+  readonly piece: number;
+  constructor(piece: number, hash: number, bytes: number) {
+    super(hash, bytes);
+    this.piece = piece;
+  }
+}
+
+/** A store as the policies need it: what is kept, by number of the piece. */
+class ModelStore {
+  readonly #nodes: (PieceNode | undefined)[];
+  readonly #policy: EvictionPolicy<PieceNode>;
+  readonly #bytesMax: number;
+
+  constructor(pieces: number, bytesMax: number, makePolicy: MakePolicy) {
+    this.#nodes = Array.from<PieceNode | undefined>({ length: pieces }).fill(undefined);
+    this.#bytesMax = bytesMax;
+    this.#policy = makePolicy(bytesMax, (node) => {
+      this.#nodes[node.piece] = undefined;
+    });
+  }
+
+  /** Counts a use when the piece is there. */
+  hit(piece: number): boolean {
+    const node = this.#nodes[piece];
+    if (node === undefined) return false;
+    this.#policy.hit(node);
+    return true;
+  }
+
+  has(piece: number): boolean {
+    return this.#nodes[piece] !== undefined;
+  }
+
+  put(piece: number, hash: number, bytes: number): void {
+    const node = new PieceNode(piece, hash, bytes);
+    this.#nodes[piece] = node;
+    this.#policy.admit(node);
+    if (this.#policy.bytes + this.#policy.overheadBytes > this.#bytesMax)
+      throw new Error(`A policy holds more than its ${this.#bytesMax} bytes`);
+  }
+}
+
+export type MakePolicy = (
+  bytesMax: number,
+  onEvicted: (node: PieceNode) => void,
+) => EvictionPolicy<PieceNode>;
+
+/** Walks the pieces that a trace asks for. `ask` says whether the piece was found. */
+function walk(
+  trace: Trace,
+  pieces: Pieces,
+  hashes: Uint32Array,
+  ask: (piece: number, hash: number, bytes: number) => boolean,
+): Ratios {
+  let hits = 0;
+  let hitBytes = 0;
+  for (const object of trace.objectOf) {
+    const bytes = trace.bytesOf[object] ?? 0;
+    const count = sliceCount(bytes);
+    let isHit = true;
+    for (let slice = 0; slice < count; slice++) {
+      const piece = (pieces.first[object] ?? 0) + slice;
+      const pieceBytes = slice === count - 1 ? bytes - SLICE_BYTES * slice : SLICE_BYTES;
+      if (ask(piece, hashes[piece] ?? 0, pieceBytes)) hitBytes += pieceBytes;
+      else isHit = false;
+    }
+    if (isHit) hits++;
+  }
+  return { objectHitRatio: hits / trace.requests, byteHitRatio: hitBytes / trace.requestedBytes };
+}
+
+function hashesOf(pieces: Pieces): Uint32Array {
+  return Uint32Array.from({ length: pieces.count }, (_, piece) => xxh32(`piece ${piece}`));
+}
+
+/** A replayer for many runs of one trace. */
+export function replayer(trace: Trace) {
+  const pieces = piecesOf(trace);
+  const hashes = hashesOf(pieces);
+  return {
+    /** One store of `bytesMax`, its policy's own memory included, empty at the start. */
+    memory(makePolicy: MakePolicy, bytesMax: number): Ratios {
+      const store = new ModelStore(pieces.count, bytesMax, makePolicy);
+      return walk(trace, pieces, hashes, (piece, hash, bytes) => {
+        if (store.hit(piece)) return true;
+        store.put(piece, hash, bytes);
+        return false;
+      });
+    },
+
+    /**
+     * A memory store in front of a disk. `filterKeys` undefined: everything that is fetched is written. Else it is written at
+     * the second one within the filter's memory: second request (from memory, where it is still there), or second fetch (what
+     * memory serves until then is not written).
+     */
+    tiers(
+      memoryPolicy: MakePolicy,
+      memoryBytes: number,
+      diskPolicy: MakePolicy,
+      diskBytes: number,
+      filterKeys: number | undefined,
+      second: "request" | "fetch" = "request",
+    ): Ratios & { readonly writes: number; readonly writtenBytes: number; readonly filterBytes: number } {
+      const memory = new ModelStore(pieces.count, memoryBytes, memoryPolicy);
+      const disk = new ModelStore(pieces.count, diskBytes, diskPolicy);
+      const filter = filterKeys === undefined ? undefined : new SecondHitFilter(filterKeys);
+      let writes = 0;
+      let writtenBytes = 0;
+      const ratios = walk(trace, pieces, hashes, (piece, hash, bytes) => {
+        const isInMemory = memory.hit(piece);
+        const isOnDisk = isInMemory ? disk.has(piece) : disk.hit(piece);
+        if (!isInMemory) memory.put(piece, hash, bytes);
+        const isAsked = filter === undefined ? !isInMemory : !isInMemory || second === "request";
+        if (!isOnDisk && isAsked && (filter === undefined || filter.isSecond(hash))) {
+          writes++;
+          writtenBytes += bytes;
+          disk.put(piece, hash, bytes);
+        }
+        return isInMemory || isOnDisk;
+      });
+      return { ...ratios, writes, writtenBytes, filterBytes: filter?.bytes ?? 0 };
+    },
+
+    pieces: pieces.count,
+  };
+}
