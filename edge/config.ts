@@ -3,6 +3,8 @@
 export interface EdgeSettings {
   /** Bytes of the memory store. 1 MiB..: flag --memory. A quarter of a GiB serves a small site and starts anywhere. */
   readonly memoryBytes: number;
+  /** Part of `memoryBytes` that holds rendered answers of hot objects, 0..0.5: one write and no decision a hit. */
+  readonly hotShare: number;
   /** Bytes of the disk store, when there is one. */
   readonly diskBytes: number;
   /** Request line and header section, bytes; larger is 431. Node's own default; CDNs allow 16..32 KiB. */
@@ -15,6 +17,9 @@ export interface EdgeSettings {
   readonly headersTimeoutMs: number;
   /** The whole request with its content, ms. */
   readonly requestTimeoutMs: number;
+  /** Content of a request: its least rate, bytes a second on the mean, after a grace, ms; slower is 408: slow-body attacks. */
+  readonly bodyBytesPerSecondMin: number;
+  readonly bodyGraceMs: number;
   /** How long an idle connection is kept, ms: longer than common balancers' 60 s, so that they close first. */
   readonly keepAliveTimeoutMs: number;
   /** A response that no client byte is read from for so long is given up, ms: slow readers. */
@@ -64,12 +69,15 @@ export interface EdgeSettings {
 
 export const edgeDefaults: EdgeSettings = {
   memoryBytes: 256 * 2 ** 20,
+  hotShare: 1 / 16,
   diskBytes: 10 * 2 ** 30,
   headerBytesMax: 16 * 1_024,
   headerFieldsMax: 200,
   targetCharactersMax: 8_192,
   headersTimeoutMs: 10_000,
   requestTimeoutMs: 300_000,
+  bodyBytesPerSecondMin: 500,
+  bodyGraceMs: 10_000,
   keepAliveTimeoutMs: 65_000,
   writeStallMs: 30_000,
   connectionsMax: 10_000,

@@ -27,6 +27,7 @@ Alone:
   --disk-size SIZE     disk store, such as 10GiB (default)
   --negative-ttl SECONDS  keep errors (404, 410, 5xx) that state no lifetime for so long, 0 (default) .. 3600
   --workers N          processes that share the port, 1..64 (default 1)
+  --access-log FILE    one JSON object a request; client addresses cut to /24 or /48, no query strings
   --admin ADDRESS:PORT health and metrics: /livez /readyz /metrics
   --tls-listen ADDRESS:PORT  speak TLS there too
   --tls-certificate FILE     chain in PEM, the server's own certificate first; with --tls-key, once for each certificate.
@@ -151,6 +152,7 @@ function parse(argv: readonly string[]) {
         "negative-ttl": { type: "string" },
         workers: { type: "string" },
         admin: { type: "string" },
+        "access-log": { type: "string" },
         "tls-listen": { type: "string" },
         "tls-certificate": { type: "string", multiple: true },
         "tls-key": { type: "string", multiple: true },
@@ -248,6 +250,7 @@ async function runAlone(flags: Flags, listen: Endpoint, settings: EdgeSettings):
           logger,
           diskDirectory: flags.disk,
           negativeTtlSeconds,
+          accessLog: flags["access-log"] && `${flags["access-log"]}.worker-${place.number}`,
           tls: tlsOf(flags, Buffer.from(place.ticketSecret, "hex")),
           sockets: { main: [], admin: undefined },
         });
@@ -268,7 +271,14 @@ async function runAlone(flags: Flags, listen: Endpoint, settings: EdgeSettings):
   const running: RunningServer =
     workers > 1
       ? await startPrimary({ ...common, count: workers, runDirectory, tls })
-      : await startAlone({ ...common, origin, diskDirectory: flags.disk, negativeTtlSeconds, tls });
+      : await startAlone({
+          ...common,
+          origin,
+          diskDirectory: flags.disk,
+          negativeTtlSeconds,
+          accessLog: flags["access-log"],
+          tls,
+        });
   return await serve(running, before, { runDirectory, host: listen.host, settings, logger, signal }, () =>
     ready(running.port, running.adminPort, running.tlsPort),
   );

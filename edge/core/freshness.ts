@@ -141,3 +141,27 @@ export function freshness(
   const ttlSeconds = lifetime.seconds - ageSeconds;
   return { ageSeconds, lifetime, ttlSeconds, isFresh: lifetime.seconds * 1_000 > ageMs };
 }
+
+/** For how long a stored response is fresh without a break, and from when its age counts. */
+export interface FreshWindow {
+  /** When its age was 0, epoch ms: at `now` its age is floor((now - bornAt) / 1000) seconds. */
+  readonly bornAt: number;
+  /** Fresh before this, epoch ms. */
+  readonly freshUntil: number;
+  readonly lifetimeSeconds: number;
+}
+
+/**
+ * {@link freshness} for all times at once: from `response.responseTime` on, `isFresh` holds while `now < freshUntil`.
+ * Undefined when it is never fresh or its age is not known.
+ */
+export function freshWindow(
+  response: ResponseHead & ExchangeTimes,
+  policy: RequestPolicy,
+): FreshWindow | undefined {
+  const { seconds } = freshnessLifetime(response, policy, response.responseTime);
+  const initialAgeMs = correctedInitialAgeMs(response, response);
+  if (!Number.isFinite(initialAgeMs) || seconds <= 0) return undefined;
+  const bornAt = response.responseTime - initialAgeMs;
+  return { bornAt, freshUntil: bornAt + seconds * 1_000, lifetimeSeconds: seconds };
+}

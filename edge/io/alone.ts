@@ -1,10 +1,12 @@
 /** `isochrone edge --origin URL`: a caching reverse proxy with no other process and no configuration. */
 import { hostname } from "node:os";
 import { type ClusterId, type OriginTarget, type ServerId, type TopologyDocument, xxh64Hex } from "#kit";
+import { AccessLog } from "#analytics";
 import { type Logger, systemClock } from "#kit/io";
 import { Transport } from "#transport";
 import type { EdgeSettings } from "../config.ts";
 import { PLAIN_POLICY } from "../core/policy.ts";
+import { AccessRecorder } from "./access-recorder.ts";
 import { Admin } from "./admin.ts";
 import { DiskShards } from "./disk-shards.ts";
 import { Edge } from "./edge.ts";
@@ -29,6 +31,10 @@ export interface AloneOptions {
   /** Where TLS is spoken too; undefined: nowhere. */
   readonly tls?: TlsOptions | undefined;
   readonly metrics?: EdgeMetrics | undefined;
+  /** File of access records, one JSON object a line; undefined: none are kept. */
+  readonly accessLog?: string | undefined;
+  /** See {@link EdgeServerOptions.isFlatPathOff}. */
+  readonly isFlatPathOff?: boolean | undefined;
   /** Sockets that are bound already, by the primary or by a predecessor; undefined: they are bound to host and port. */
   readonly sockets?: EdgeSockets | undefined;
   /** The other workers of this server; undefined when it is one process. */
@@ -112,11 +118,18 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
     logger,
     onServed: undefined,
   };
+  const log =
+    options.accessLog === undefined ? undefined : new AccessLog({ path: options.accessLog, logger });
+  const recorder = log && new AccessRecorder({ log, serverId, clusterId: () => clusterId });
   const originHost = origin.host.includes(":") ? `[${origin.host}]` : origin.host;
   const server = new EdgeServer({
     ...common,
     handle: (inbound) => edge.handle(inbound),
     admin: undefined,
+    hot: () => edge.hot,
+    onServed: recorder && ((served) => recorder.served(served)),
+    onServedHot: recorder && ((hit) => recorder.hot(hit)),
+    isFlatPathOff: options.isFlatPathOff,
     // One origin answers for all: an HTTP/1.0 client need not name it.
     hostWhenAbsent: `${originHost}:${origin.port}`,
   });
@@ -148,6 +161,7 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
   };
   const close = async (): Promise<void> => {
     await edge.close();
+    await log?.close();
     await transport.close();
     await adminServer?.drain();
   };

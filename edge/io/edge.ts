@@ -13,6 +13,7 @@ import { FillBudget } from "./fill-budget.ts";
 import { Filler } from "./filler.ts";
 import { Forwarder } from "./forwarder.ts";
 import { EdgeHandler } from "./handler.ts";
+import { HotTable } from "./hot-table.ts";
 import { MemoryStore } from "./memory-store.ts";
 import { EdgeMetrics } from "./metrics.ts";
 import { ObjectStore } from "./object-store.ts";
@@ -48,6 +49,7 @@ export class Edge {
   readonly collapse: CollapseTable;
   readonly budget: FillBudget;
   readonly slices: Slices;
+  readonly hot: HotTable;
   readonly handler: EdgeHandler;
   readonly prefetcher: Prefetcher;
   readonly metrics: EdgeMetrics;
@@ -59,7 +61,8 @@ export class Edge {
     this.metrics = parts.metrics ?? new EdgeMetrics();
     this.routing = routing;
     this.upstream = upstream;
-    this.store = new ObjectStore(new MemoryStore(settings.memoryBytes), parts.disk);
+    const hotBytes = Math.floor(settings.memoryBytes * settings.hotShare);
+    this.store = new ObjectStore(new MemoryStore(settings.memoryBytes - hotBytes), parts.disk);
     this.purges = parts.purges ?? new PurgeIndex();
     this.collapse = new CollapseTable(settings.uncacheableMemoryMs, settings.failureMemoryMs, clock);
     // Beyond a quarter of the store's size what is being filled is handed on and not kept.
@@ -103,11 +106,19 @@ export class Edge {
       siblings,
     });
     this.prefetcher = new Prefetcher({ handler: this.handler, settings, metrics, clock });
+    this.hot = new HotTable({
+      bytesMax: hotBytes,
+      store: store.memory,
+      purges,
+      routing,
+      clock,
+      cacheName,
+    });
     this.#gauges();
   }
 
   #gauges(): void {
-    const { metrics, store, collapse, budget, slices, prefetcher, purges } = this;
+    const { metrics, store, hot, collapse, budget, slices, prefetcher, purges } = this;
     metrics.gauge("cache_bytes", "Bytes in the memory store", () => store.memory.bytes);
     metrics.gauge("cache_objects", "Stored responses in memory", () => store.memory.objects);
     metrics.gauge(
@@ -115,6 +126,8 @@ export class Edge {
       "Stored responses pushed out of memory",
       () => store.memory.counters.evictions,
     );
+    metrics.gauge("hot_bytes", "Bytes of rendered answers of hot objects", () => hot.bytes);
+    metrics.gauge("hot_hits", "Hits answered from rendered answers", () => hot.counters.hits);
     metrics.gauge("fills_active", "Fills in flight", () => budget.active);
     metrics.gauge("fill_bytes", "Bytes that fills in flight hold", () => budget.bytes);
     metrics.gauge("slices_active", "Slices that are arriving", () => slices.active);
@@ -178,8 +191,12 @@ export class Edge {
     );
   }
 
-  async handle(inbound: Inbound): Promise<Answer> {
-    return this.prefetcher.watch(inbound, await this.handler.handle(inbound));
+  /** At once for a hit in memory. */
+  handle(inbound: Inbound): Answer | Promise<Answer> {
+    const answer = this.handler.handle(inbound);
+    return answer instanceof Promise
+      ? answer.then((late) => this.prefetcher.watch(inbound, late))
+      : this.prefetcher.watch(inbound, answer);
   }
 
   /** What answers the other workers of this server. */

@@ -1,9 +1,12 @@
 /** What passes between whoever reads sockets and the handler: a request that was checked, an answer to be written. */
 import type { Readable } from "node:stream";
 import type { ClusterId, EpochMs, ForwardReason, MonotonicMs, PropertyId, ServerId } from "#kit";
+import type { CacheKey } from "../core/cache-key.ts";
 import type { CacheStatus } from "../core/cache-status.ts";
+import type { FreshWindow } from "../core/freshness.ts";
 import type { Fields } from "../core/headers.ts";
 import type { RequestHead } from "../core/messages.ts";
+import type { EntryCell, StoredObject } from "./memory-store.ts";
 
 /** The protocol a request came by, as Via tells it (RFC 9110, section 7.6.3). */
 export type HttpVersion = "1.0" | "1.1" | "2";
@@ -50,6 +53,27 @@ export interface AnswerRecord {
   readonly via?: ClusterId | null;
 }
 
+/**
+ * That an answer was a plain hit, with all that this rested on: while none of it changes, a request that looks the same may
+ * be answered in the same way without asking again (hot-table.ts).
+ */
+export interface HitMemo {
+  readonly key: CacheKey;
+  readonly stored: StoredObject;
+  readonly cell: EntryCell;
+  /** The field names that every variant under the key is selected by. */
+  readonly nominatedFields: readonly string[];
+  readonly window: FreshWindow;
+  readonly purgeScope: string;
+  /** Newest purge that the decision knew. */
+  readonly purgeGeneration: number;
+  /** Version of the properties that the decision knew. */
+  readonly propertyVersion: number;
+  /** Whether Cache-Control and Pragma of requests count. */
+  readonly hearsDirectives: boolean;
+  readonly record: AnswerRecord;
+}
+
 /** An answer to be written. Framing is the writer's business. */
 export interface Answer {
   readonly status: number;
@@ -60,6 +84,7 @@ export interface Answer {
   /** Length of the content, of that of the GET for HEAD; undefined when not known yet. */
   readonly bodyBytes: number | undefined;
   readonly record: AnswerRecord;
+  readonly memo?: HitMemo | undefined;
 }
 
 /** A small complete answer of our own. */

@@ -5,6 +5,7 @@
 import type { Clock } from "#kit";
 import { type CacheKey, cacheKey } from "../core/cache-key.ts";
 import { decideRequest, type RequestDecision } from "../core/decide.ts";
+import { freshWindow } from "../core/freshness.ts";
 import { fieldValue, hasField } from "../core/headers.ts";
 import { isLoop } from "../core/loops.ts";
 import type { RequestHead } from "../core/messages.ts";
@@ -12,7 +13,7 @@ import { policyFor } from "../core/policy.ts";
 import type { PurgeIndex } from "../core/purge-index.ts";
 import { requestKeyOf } from "../core/slices.ts";
 import { type Answers, faultOf } from "./answers.ts";
-import type { Answer, AnswerRecord, HopFields, Inbound, Outcome } from "./exchange.ts";
+import type { Answer, AnswerRecord, HitMemo, HopFields, Inbound, Outcome } from "./exchange.ts";
 import type { Fetcher } from "./fetcher.ts";
 import type { StoredObject } from "./memory-store.ts";
 import type { EdgeMetrics } from "./metrics.ts";
@@ -190,7 +191,7 @@ export class EdgeHandler {
     const isStale = decision.action === "hit-and-revalidate";
     const detail = isStale ? "stale-while-revalidate" : decision.detail;
     const outcome: Outcome = isStale ? "hit-stale" : "hit";
-    return this.#o.answers.fromStored(inbound, plan, stored, fresh.ageSeconds, {
+    const answer = this.#o.answers.fromStored(inbound, plan, stored, fresh.ageSeconds, {
       status: {
         cache: this.#o.cacheName,
         isHit: true,
@@ -200,6 +201,37 @@ export class EdgeHandler {
       outcome,
       generation: stored.generation,
     });
+    if (isStale || detail !== undefined || inbound.peer !== undefined || answer instanceof Promise)
+      return answer;
+    const memo = this.#memo(plan, stored, answer.record);
+    return memo === undefined ? answer : { ...answer, memo };
+  }
+
+  /** What a plain hit rested on; undefined when another request like it could be answered in another way. */
+  #memo(plan: RequestPlan, stored: StoredObject, record: AnswerRecord): HitMemo | undefined {
+    const { store, purges, routing } = this.#o;
+    const window = freshWindow(stored, plan.policy);
+    const cell = store.memory.cellOf(plan.key);
+    const variants = store.memory.peek(plan.key);
+    const isSelectedAlike = variants.every(
+      ({ nominatedFields }) =>
+        nominatedFields.length === stored.nominatedFields.length &&
+        nominatedFields.every((name, index) => name === stored.nominatedFields[index]),
+    );
+    if (window === undefined || cell === undefined || !isSelectedAlike || !variants.includes(stored))
+      return undefined;
+    return {
+      key: plan.key,
+      stored,
+      cell,
+      nominatedFields: stored.nominatedFields,
+      window,
+      purgeScope: plan.purgeScope,
+      purgeGeneration: purges.generation,
+      propertyVersion: routing.propertyVersion,
+      hearsDirectives: plan.policy.honourRequestDirectives,
+      record,
+    };
   }
 
   /** OPTIONS that goes no further (RFC 9110, section 9.3.7): what this server lets through, whatever the resource. */

@@ -1,5 +1,5 @@
 /** What the edge counts. No label ever holds a URL, a host or an address: each label's values are a closed list. */
-import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import { Counter, Gauge, type Metric, Registry } from "prom-client";
 import type { NotSlicedReason } from "../core/slices.ts";
 import type { NotStoredReason } from "../core/storable.ts";
 import type { Outcome } from "./exchange.ts";
@@ -15,15 +15,47 @@ export type RefusedReason =
   | "expectation"
   | "header-fields"
   | "overload"
+  | "connections"
+  | "slow-head"
+  | "slow-body"
+  | "slow-reader"
   | "unknown-host"
   | "loop";
 
+/** Upper bounds of the buckets of request durations, seconds. */
+const BUCKETS_SECONDS = [0.001, 0.005, 0.02, 0.1, 0.3, 1, 3, 10, 60] as const;
+
+interface OutcomeCounts {
+  /** Answers by the first digit of their status. */
+  readonly byClass: Float64Array;
+  /** Answers by duration: the first bucket that is not exceeded; the last one has no bound. */
+  readonly buckets: Float64Array;
+  seconds: number;
+}
+
+interface MetricRow {
+  readonly metricName?: string;
+  readonly labels: Readonly<Record<string, string | number>>;
+  readonly value: number;
+}
+
+/** A metric of the registry whose values are read when it is asked for. What the registry needs of one is `get`. */
+function readMetric(
+  name: string,
+  help: string,
+  type: "counter" | "histogram",
+  read: () => readonly MetricRow[],
+): Metric {
+  const metric = {
+    name,
+    get: () => Promise.resolve({ name, help, type, values: read(), aggregator: "sum" }),
+    reset: () => {},
+  };
+  return metric as unknown as Metric;
+}
+
 export class EdgeMetrics {
   readonly registry = new Registry();
-  readonly #requests = this.#counter("requests_total", "Requests answered, by how", [
-    "outcome",
-    "status_class",
-  ]);
   readonly #refused = this.#counter("refused_total", "Requests refused before the cache", ["reason"]);
   readonly #notStored = this.#counter("not_stored_total", "Answers that were not stored, by reason", [
     "reason",
@@ -35,18 +67,48 @@ export class EdgeMetrics {
     "hop",
     "result",
   ]);
-  readonly #bytesDown = this.#counter("bytes_down_total", "Content bytes sent to clients", []);
   readonly #purged = this.#counter("purges_total", "Purges applied", ["mode"]);
   readonly #prefetch = this.#counter("prefetch_total", "Objects that pages named, by what became of them", [
     "result",
   ]);
-  readonly #duration = new Histogram({
-    name: "isochrone_edge_request_seconds",
-    help: "From the request's head to the end of its answer",
-    labelNames: ["outcome"],
-    buckets: [0.001, 0.005, 0.02, 0.1, 0.3, 1, 3, 10, 60],
-    registers: [this.registry],
-  });
+  /** By outcome. Counted in plain numbers, since it is done for each request; Prometheus reads them when it asks. */
+  readonly #outcomes = new Map<Outcome, OutcomeCounts>();
+  #bytesDown = 0;
+
+  constructor() {
+    this.registry.registerMetric(
+      readMetric("isochrone_edge_requests_total", "Requests answered, by how", "counter", () =>
+        [...this.#outcomes].flatMap(([outcome, { byClass }]) =>
+          [...byClass].flatMap((value, index) =>
+            value === 0 ? [] : [{ labels: { outcome, status_class: `${index}xx` }, value }],
+          ),
+        ),
+      ),
+    );
+    this.registry.registerMetric(
+      readMetric("isochrone_edge_bytes_down_total", "Content bytes sent to clients", "counter", () => [
+        { labels: {}, value: this.#bytesDown },
+      ]),
+    );
+    const name = "isochrone_edge_request_seconds";
+    this.registry.registerMetric(
+      readMetric(name, "From the request's head to the end of its answer", "histogram", () =>
+        [...this.#outcomes].flatMap(([outcome, { buckets, seconds }]) => {
+          let count = 0;
+          const rows = [...buckets].map((inBucket, index) => {
+            count += inBucket;
+            const le = BUCKETS_SECONDS[index] ?? "+Inf";
+            return { metricName: `${name}_bucket`, labels: { le, outcome }, value: count };
+          });
+          return [
+            ...rows,
+            { metricName: `${name}_sum`, labels: { outcome }, value: seconds },
+            { metricName: `${name}_count`, labels: { outcome }, value: count },
+          ];
+        }),
+      ),
+    );
+  }
 
   #counter(name: string, help: string, labelNames: readonly string[]): Counter {
     return new Counter({
@@ -69,10 +131,24 @@ export class EdgeMetrics {
     });
   }
 
+  /** A request was answered. On the hit path: no allocation. */
   request(outcome: Outcome, status: number, seconds: number, bytesDown: number): void {
-    this.#requests.inc({ outcome, status_class: `${Math.floor(status / 100)}xx` });
-    this.#duration.observe({ outcome }, seconds);
-    this.#bytesDown.inc(bytesDown);
+    let counts = this.#outcomes.get(outcome);
+    if (counts === undefined) {
+      counts = {
+        byClass: new Float64Array(10),
+        buckets: new Float64Array(BUCKETS_SECONDS.length + 1),
+        seconds: 0,
+      };
+      this.#outcomes.set(outcome, counts);
+    }
+    const statusClass = Math.floor(status / 100);
+    counts.byClass[statusClass] = (counts.byClass[statusClass] ?? 0) + 1;
+    let index = 0;
+    while (index < BUCKETS_SECONDS.length && seconds > (BUCKETS_SECONDS[index] ?? 0)) index++;
+    counts.buckets[index] = (counts.buckets[index] ?? 0) + 1;
+    counts.seconds += seconds;
+    this.#bytesDown += bytesDown;
   }
   refused(reason: RefusedReason): void {
     this.#refused.inc({ reason });

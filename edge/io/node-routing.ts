@@ -25,6 +25,7 @@ export class NodeRouting implements Routing {
   #cluster: ClusterEntry | undefined;
   #peers: readonly ClusterPeer[] = [];
   #snapshot: MapSnapshot | undefined;
+  #propertyVersion = 0;
 
   constructor(
     self: ServerId,
@@ -51,6 +52,7 @@ export class NodeRouting implements Routing {
 
   /** Puts a property in force. Its host names replace those of its last version. */
   setProperty(property: PropertyDocument): void {
+    this.#propertyVersion++;
     this.#properties.set(property.propertyId, property);
     this.#byHost.clear();
     for (const one of this.#properties.values()) {
@@ -59,6 +61,9 @@ export class NodeRouting implements Routing {
     }
   }
 
+  get propertyVersion(): number {
+    return this.#propertyVersion;
+  }
   property(propertyId: string): PropertyDocument | undefined {
     return this.#properties.get(propertyId);
   }

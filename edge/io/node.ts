@@ -124,6 +124,8 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
     metrics,
     logger,
     onServed: (served) => node?.reporter.served(served),
+    hot: () => node?.edge.hot,
+    onServedHot: (hit) => node?.reporter.servedHot(hit),
   });
   const port = await server.listen(options.host, options.port);
   if (options.port === 0) hostsOfSelf.add(`${options.host}:${port}`);

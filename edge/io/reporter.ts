@@ -1,13 +1,14 @@
 /** Tells control once a second how this server is, and writes an access record of each request. */
 import type { Clock, ClusterId, PropertyCounters, PropertyId, Role, ServerId, ServerReport } from "#kit";
 import type { Logger } from "#kit/io";
-import { AccessLog, type CacheStatusWord, toAccessRecord } from "#analytics";
+import { AccessLog } from "#analytics";
 import { join } from "node:path";
 import type { ControlClient, DocumentKeeper } from "#control";
 import { fieldValue } from "../core/headers.ts";
 import type { Edge } from "./edge.ts";
-import type { Answer, Outcome } from "./exchange.ts";
+import { AccessRecorder, type HotServed } from "./access-recorder.ts";
 import type { ServedRequest } from "./dispatch.ts";
+import type { Answer } from "./exchange.ts";
 import type { Upstream } from "./upstream.ts";
 
 /** From one report to the next, ms. */
@@ -37,6 +38,7 @@ export class Reporter {
   readonly #o: ReporterOptions;
   readonly #properties = new Map<PropertyId, Mutable<PropertyCounters>>();
   readonly #log: AccessLog;
+  readonly #recorder: AccessRecorder;
   #requests = 0;
   #requestsBefore = 0;
   #rateAt: number;
@@ -50,6 +52,8 @@ export class Reporter {
       path: join(options.stateDirectory, "access.ndjson"),
       logger: options.logger,
     });
+    const { serverId, clusterId } = options;
+    this.#recorder = new AccessRecorder({ log: this.#log, serverId, clusterId });
     this.#rateAt = options.clock.monotonic();
   }
 
@@ -80,16 +84,10 @@ export class Reporter {
   served(served: ServedRequest): void {
     this.#requests++;
     const { record, status } = served.answer;
-    this.#write(served);
-    const { propertyId } = record;
+    this.#recorder.served(served);
     // Asked as the owner by a server of the own cluster: the user's request is counted there, once.
-    if (propertyId === undefined || served.inbound.hop.isOwner) return;
-    let counters = this.#properties.get(propertyId);
-    if (counters === undefined) {
-      if (this.#properties.size >= PROPERTIES_MAX) return;
-      counters = { requests: 0, hits: 0, bytesDown: 0, bytesUp: 0, errors5xx: 0 };
-      this.#properties.set(propertyId, counters);
-    }
+    const counters = served.inbound.hop.isOwner ? undefined : this.#countersOf(record.propertyId);
+    if (counters === undefined) return;
     counters.requests++;
     if (record.outcome === "hit" || record.outcome === "hit-stale" || isOwnersHit(served.answer))
       counters.hits++;
@@ -98,30 +96,25 @@ export class Reporter {
     if (status >= 500) counters.errors5xx++;
   }
 
-  #write({ inbound, answer, result, durationMs, ttfbMs }: ServedRequest): void {
-    const { record } = answer;
-    this.#log.write(
-      toAccessRecord({
-        atEpochMs: inbound.receivedAt,
-        requestId: inbound.requestId,
-        serverId: this.#o.serverId,
-        clusterId: this.#o.clusterId(),
-        propertyId: record.propertyId ?? null,
-        method: inbound.head.method,
-        host: inbound.head.host,
-        target: inbound.head.target,
-        status: result.end === "client-gone" && result.bytesDown === 0 ? 0 : answer.status,
-        cacheStatus: wordOf(record.outcome),
-        tier: inbound.peer === undefined ? 0 : (inbound.hop.tier ?? 0) + 1,
-        via: record.via ?? null,
-        bytesDown: result.bytesDown,
-        bytesUp: inbound.bodyBytes ?? 0,
-        durationMs,
-        ttfbMs,
-        clientNetworkId: null,
-        peerAddress: inbound.peer === undefined ? inbound.remoteAddress : undefined,
-      }),
-    );
+  /** The same for a hit from the hot table. */
+  servedHot(hit: HotServed): void {
+    this.#requests++;
+    this.#recorder.hot(hit);
+    const counters = this.#countersOf(hit.entry.memo.record.propertyId);
+    if (counters === undefined) return;
+    counters.requests++;
+    counters.hits++;
+    counters.bytesDown += hit.bytesDown;
+  }
+
+  #countersOf(propertyId: PropertyId | undefined): Mutable<PropertyCounters> | undefined {
+    if (propertyId === undefined) return undefined;
+    let counters = this.#properties.get(propertyId);
+    if (counters === undefined && this.#properties.size < PROPERTIES_MAX) {
+      counters = { requests: 0, hits: 0, bytesDown: 0, bytesUp: 0, errors5xx: 0 };
+      this.#properties.set(propertyId, counters);
+    }
+    return counters;
   }
 
   report(): ServerReport {
@@ -144,12 +137,6 @@ export class Reporter {
       applied: { ...keeper.applied },
     };
   }
-}
-
-/** The record's word for an outcome: an answer from the store is a hit, fresh or not. */
-function wordOf(outcome: Outcome): CacheStatusWord {
-  if (outcome === "hit-stale") return "hit";
-  return outcome === "admin" ? "refused" : outcome;
 }
 
 /** Whether the server of the own cluster that owns the key had it: for the user, and for the origin, that is a hit. */

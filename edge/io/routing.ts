@@ -22,6 +22,8 @@ export interface Hop {
 }
 
 export interface Routing {
+  /** Grows with every change of what `propertyOf` would answer. */
+  readonly propertyVersion: number;
   /** The property of a host (with or without port); undefined: not ours. `keyHost` is the host that cache keys name. */
   propertyOf(host: string): { readonly property: PropertyView; readonly keyHost: string } | undefined;
   /** Whom to ask, best first; never empty for a property with an origin. */
@@ -40,6 +42,7 @@ export interface Routing {
 
 /** A cache in front of one origin: any host, no tiers, the origin's own words. */
 export class AloneRouting implements Routing {
+  readonly propertyVersion = 0;
   readonly #origin: OriginTarget;
   readonly #property: PropertyView;
 

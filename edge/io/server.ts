@@ -1,88 +1,104 @@
-/** The HTTP/1.1 server: limits, strict checks, who is a peer, admin or property, and the record of each request. */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+/**
+ * The HTTP/1.1 server: listens, gives each connection to the flat path (http1/connection.ts), which hands what it does not
+ * read to node:http's parser (http1/node-front.ts), watches over time limits, and drains.
+ */
 import type { Socket } from "node:net";
-import type { Duplex } from "node:stream";
-import type { TLSSocket } from "node:tls";
 import { IsochroneError } from "#kit";
 import { listenErrorHint } from "#kit/io";
-import { ConnectionGuard } from "./connection-guard.ts";
-import { Dispatcher, type DispatcherOptions, ownAnswer } from "./dispatch.ts";
-import type { Inbound } from "./exchange.ts";
+import type { HotServed } from "./access-recorder.ts";
+import { Dispatcher, type DispatcherOptions } from "./dispatch.ts";
+import type { HotTable } from "./hot-table.ts";
+import { Http1Connection, type Http1Context } from "./http1/connection.ts";
+import { NodeFront } from "./http1/node-front.ts";
 import { bindListeners, type ListenHandle, Listeners, portOf } from "./listening.ts";
-import { type CheckedRequest, checkRequest, fieldsOf } from "./request-check.ts";
-import { writeAnswer } from "./response-writer.ts";
 
 export interface EdgeServerOptions extends DispatcherOptions {
   /** Host of HTTP/1.0 requests that state none; undefined: they are refused. */
   readonly hostWhenAbsent?: string | undefined;
+  /** Hits remembered as bytes; undefined: each request is decided. */
+  readonly hot?: (() => HotTable | undefined) | undefined;
+  /** A hit from the hot table was answered: what `onServed` is for the others. */
+  readonly onServedHot?: ((hit: HotServed) => void) | undefined;
+  /** Every connection goes to node:http's parser: for tests that compare the two ways. */
+  readonly isFlatPathOff?: boolean | undefined;
 }
 
-/** How long a drain waits for the rest of a connection's first head, ms. */
+/** From one look at time limits to the next, ms. */
+const SWEEP_MS = 500;
+/** How long a drain waits for the rest of a connection's head, ms. */
 const DRAIN_HEAD_MS = 1_000;
 
 export class EdgeServer {
   readonly #options: EdgeServerOptions;
-  readonly #server: Server;
+  readonly #listeners = new Listeners((socket) => this.#accepted(socket));
   readonly #dispatcher: Dispatcher;
-  readonly #guard = new ConnectionGuard();
+  readonly #nodeFront: NodeFront;
+  readonly #connections = new Set<Http1Connection>();
+  readonly #context: Http1Context;
+  readonly #sweeper: NodeJS.Timeout;
   #isDraining = false;
   #isClosingIdle = false;
-  #isWatching = false;
-  readonly #listeners = new Listeners((socket) => this.#accept(socket));
-  readonly #connections = new Set<Socket>();
   #onEmpty: (() => void) | undefined;
-  /** Connections on which no request was begun to be answered yet: browsers open them ahead of need. */
-  readonly #silent = new Set<Socket>();
 
   constructor(options: EdgeServerOptions) {
     this.#options = options;
     this.#dispatcher = new Dispatcher(options);
-    const { settings } = options;
-    this.#server = createServer(
-      {
-        maxHeaderSize: settings.headerBytesMax,
-        headersTimeout: settings.headersTimeoutMs,
-        requestTimeout: settings.requestTimeoutMs,
-        keepAliveTimeout: settings.keepAliveTimeoutMs,
-        connectionsCheckingInterval: Math.min(2_000, settings.headersTimeoutMs),
-        // Host is checked here, with an answer that says what is wrong.
-        requireHostHeader: false,
-        insecureHTTPParser: false,
-        noDelay: true,
+    const { settings, clock, metrics, logger } = options;
+    const dispatcher = this.#dispatcher;
+    const isDraining = (): boolean => this.#isDraining;
+    this.#nodeFront = new NodeFront({
+      dispatcher,
+      settings,
+      clock,
+      metrics,
+      logger,
+      hostWhenAbsent: options.hostWhenAbsent,
+      isDraining,
+      isClosingIdle: () => this.#isClosingIdle,
+    });
+    this.#context = {
+      dispatcher,
+      settings,
+      clock,
+      metrics,
+      logger,
+      hot: options.hot ?? none,
+      onServedHot: options.onServedHot,
+      isDraining,
+      handOver: (socket, rest) => this.#handOver(socket, rest),
+      onGone: (connection) => {
+        this.#connections.delete(connection);
+        this.#checkEmpty();
       },
-      (request, response) => void this.#serve(request, response),
-    );
-    // Node would otherwise cut the list silently; checkRequest refuses what is over the limit.
-    this.#server.maxHeadersCount = 0;
-    this.#server.on("clientError", (error: NodeJS.ErrnoException, socket) => this.#malformed(error, socket));
-    this.#server.on("checkExpectation", (request: IncomingMessage, response: ServerResponse) => {
-      const { socket } = request;
-      if (!this.#guard.begin(socket, request, response)) return;
-      this.#guard.refuse(socket);
-      response.once("close", () => this.#guard.end(socket));
-      options.metrics.refused("expectation");
-      response.writeHead(417, { Connection: "close", "Content-Length": "0" }).end();
-    });
-    this.#server.on("connect", (_request, socket) => {
-      options.metrics.refused("method");
-      this.#guard.malformed(socket, "405 Method Not Allowed");
-    });
+    };
+    this.#sweeper = setInterval(() => {
+      const now = clock.monotonic();
+      for (const connection of this.#connections) connection.sweep(now);
+      this.#nodeFront.sweep(now);
+    }, SWEEP_MS);
+    this.#sweeper.unref();
   }
 
   /** What other protocols answer through, so that all requests count as one. */
   get dispatcher(): Dispatcher {
     return this.#dispatcher;
   }
+  /** Requests that are being answered. */
   get active(): number {
     return this.#dispatcher.active;
+  }
+  /** Open connections. */
+  get connections(): number {
+    return this.#connections.size + this.#nodeFront.connections;
   }
   get isDraining(): boolean {
     return this.#isDraining;
   }
 
-  /** Takes a connection that somebody else has accepted: after a TLS handshake. */
+  /** Takes a connection: one that was accepted, or one whose handshake (TLS) is done. It must allow to be half open. */
   accept(socket: Socket): void {
-    this.#server.emit("connection", socket);
+    if (this.#options.isFlatPathOff === true) this.#handOver(socket, Buffer.alloc(0));
+    else this.#connections.add(new Http1Connection(this.#context, socket));
   }
 
   /** Listens and resolves with the port. Rejects with IsochroneError that says what to do. */
@@ -110,9 +126,6 @@ export class EdgeServer {
   /** Accepts from a socket that was bound elsewhere, beside those that it listens on already. */
   async listenOn(handle: ListenHandle): Promise<void> {
     await this.#listeners.add(handle);
-    // Node begins to watch its time limits for heads and requests with this event, whoever accepts the connections.
-    if (!this.#isWatching) this.#server.emit("listening");
-    this.#isWatching = true;
   }
 
   /** Stops accepting from a socket and lets go of it. */
@@ -120,19 +133,12 @@ export class EdgeServer {
     this.#listeners.remove(handle);
   }
 
-  #accept(socket: Socket): void {
-    if (this.#connections.size >= this.#options.settings.connectionsMax) {
+  #accepted(socket: Socket): void {
+    const { settings, metrics } = this.#options;
+    if (this.connections >= settings.connectionsMax) {
+      metrics.refused("connections");
       socket.destroy();
-      return;
-    }
-    this.#connections.add(socket);
-    this.#silent.add(socket);
-    socket.once("close", () => {
-      this.#connections.delete(socket);
-      this.#silent.delete(socket);
-      if (this.#connections.size === 0) this.#onEmpty?.();
-    });
-    this.#server.emit("connection", socket);
+    } else this.accept(socket);
   }
 
   /**
@@ -145,142 +151,55 @@ export class EdgeServer {
   async drain(idleMs = 0): Promise<number> {
     this.#isDraining = true;
     const { drainNoticeMs, drainTimeoutMs } = this.#options.settings;
-    if (drainNoticeMs > 0 && idleMs === 0) await new Promise((resolve) => setTimeout(resolve, drainNoticeMs));
+    if (drainNoticeMs > 0 && idleMs === 0) await delay(drainNoticeMs);
     this.#listeners.close();
-    let headTimer: NodeJS.Timeout | undefined;
-    const idleTimer = setTimeout(() => {
+    const timers: NodeJS.Timeout[] = [];
+    const empty = new Promise<void>((resolve) => {
+      this.#onEmpty = resolve;
+    });
+    const closeIdle = (): void => {
       this.#isClosingIdle = true;
-      this.#server.closeIdleConnections();
-      // Node counts a connection that has never sent a request as busy: one of them would hold up the end.
-      for (const socket of this.#silent) if (socket.bytesRead === 0) socket.destroy();
-      // Half a head gets a moment; Node's own time limit for it ended with close().
-      headTimer = setTimeout(() => {
-        for (const socket of this.#silent) socket.destroy();
-      }, DRAIN_HEAD_MS);
-    }, idleMs);
-    let timer: NodeJS.Timeout | undefined;
+      for (const connection of this.#connections) connection.closeIfIdle();
+      this.#nodeFront.closeIdle();
+      // Half a head gets a moment.
+      timers.push(
+        setTimeout(() => {
+          for (const connection of this.#connections) connection.destroyIfUnbegun();
+          this.#nodeFront.destroyUnbegun();
+        }, DRAIN_HEAD_MS),
+      );
+    };
+    if (idleMs === 0) closeIdle();
+    else timers.push(setTimeout(closeIdle, idleMs));
+    this.#checkEmpty();
     await Promise.race([
-      Promise.all([
-        this.#dispatcher.idle(),
-        new Promise<void>((resolve) => {
-          if (this.#connections.size === 0) resolve();
-          else this.#onEmpty = resolve;
-        }),
-      ]),
+      Promise.all([empty, this.#dispatcher.idle()]),
       new Promise<void>((resolve) => {
-        timer = setTimeout(resolve, Math.max(drainTimeoutMs, idleMs));
+        timers.push(setTimeout(resolve, Math.max(drainTimeoutMs, idleMs)));
       }),
     ]);
-    clearTimeout(timer);
-    clearTimeout(idleTimer);
-    clearTimeout(headTimer);
+    for (const timer of timers) clearTimeout(timer);
+    clearInterval(this.#sweeper);
     const cut = this.active;
-    for (const socket of this.#connections) socket.destroy();
-    this.#server.close();
+    for (const connection of this.#connections) connection.destroy();
+    this.#nodeFront.destroyAll();
+    this.#nodeFront.close();
     return cut;
   }
 
-  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    // Node takes the socket off a request that has ended.
-    const { socket } = request;
-    if (!this.#guard.begin(socket, request, response)) return;
-    const { settings, metrics, clock } = this.#options;
-    const startedAt = clock.monotonic();
-    this.#silent.delete(socket);
-    this.#dispatcher.begin();
-    let isEnded = false;
-    try {
-      const fields = fieldsOf(request.rawHeaders);
-      const method = request.method ?? "";
-      const checked = checkRequest(
-        method,
-        request.url ?? "",
-        request.httpVersion,
-        fields,
-        settings,
-        isTls(request.socket) ? "https" : "http",
-        this.#options.hostWhenAbsent,
-      );
-      if ("refusedStatus" in checked) {
-        metrics.refused(checked.reason);
-        this.#guard.refuse(socket);
-        const answer = ownAnswer(checked.refusedStatus, `Refused: ${checked.message}.\n`);
-        await writeAnswer(response, answer, method, true, settings.writeStallMs);
-        request.resume();
-        return;
-      }
-      await this.#answer(request, response, checked, startedAt);
-      isEnded = true;
-    } catch (error) {
-      // A fault of our own. The client gets an answer or a cut connection, never silence.
-      this.#options.logger.error("request-failed", { error });
-      if (response.headersSent) response.destroy();
-      else
-        await writeAnswer(
-          response,
-          ownAnswer(500, "Internal fault.\n"),
-          request.method ?? "",
-          true,
-          settings.writeStallMs,
-        );
-    } finally {
-      this.#guard.end(socket);
-      if (!isEnded) this.#dispatcher.abandon();
-      if (this.#isDraining)
-        response.once("close", () => {
-          // Idle a moment after its answer has gone.
-          setImmediate(() => {
-            if (this.#isClosingIdle) this.#server.closeIdleConnections();
-          });
-        });
-    }
+  #handOver(socket: Socket, rest: Buffer): void {
+    this.#nodeFront.accept(socket, rest);
+    socket.on("error", () => {});
+    socket.once("close", () => this.#checkEmpty());
   }
 
-  async #answer(
-    request: IncomingMessage,
-    response: ServerResponse,
-    checked: CheckedRequest,
-    startedAt: Inbound["startedAt"],
-  ): Promise<void> {
-    const { clock, settings } = this.#options;
-    const aborter = new AbortController();
-    response.once("close", () => {
-      if (!response.writableFinished) aborter.abort();
-    });
-    const inbound = this.#dispatcher.inbound({
-      checked,
-      path: request.url ?? "",
-      httpVersion: request.httpVersion === "1.0" ? "1.0" : "1.1",
-      isTls: isTls(request.socket),
-      remoteAddress: request.socket.remoteAddress ?? "unknown",
-      body: request,
-      signal: aborter.signal,
-      startedAt,
-    });
-    const answer = await this.#dispatcher.answer(inbound, checked.host);
-    const ttfbMs = clock.monotonic() - startedAt;
-    const isBodyLeft = inbound.body !== undefined && !request.complete;
-    const isClosing = this.#isDraining || (isBodyLeft && answer.status >= 400);
-    const result = await writeAnswer(response, answer, checked.method, isClosing, settings.writeStallMs);
-    this.#dispatcher.end(inbound, answer, result, ttfbMs);
-  }
-
-  #malformed(error: NodeJS.ErrnoException, socket: Duplex): void {
-    if (error.code === "ECONNRESET" || !socket.writable) {
-      socket.destroy();
-      return;
-    }
-    this.#options.metrics.refused("malformed");
-    const status =
-      error.code === "HPE_HEADER_OVERFLOW"
-        ? "431 Request Header Fields Too Large"
-        : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
-          ? "408 Request Timeout"
-          : "400 Bad Request";
-    this.#guard.malformed(socket, status);
+  #checkEmpty(): void {
+    if (this.connections === 0) this.#onEmpty?.();
   }
 }
 
-function isTls(socket: Socket): boolean {
-  return (socket as Partial<TLSSocket>).encrypted === true;
+const none = (): undefined => undefined;
+
+function delay(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }

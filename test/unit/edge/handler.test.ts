@@ -78,6 +78,7 @@ function make(hops: readonly Hop[], say: Say, isOwner = true) {
     tiering: "parent",
   };
   const routing: Routing = {
+    propertyVersion: 0,
     propertyOf: (host) => (host === "a.example" ? { property, keyHost: host } : undefined),
     hopsFor: () => hops,
     isOwner: () => isOwner,
@@ -85,7 +86,7 @@ function make(hops: readonly Hop[], say: Say, isOwner = true) {
   };
   const upstream = new PlayedUpstream(say);
   const edge = new Edge({
-    settings: { ...edgeDefaults, memoryBytes: 2 ** 20 },
+    settings: { ...edgeDefaults, memoryBytes: 2 ** 20, hotShare: 0 },
     clock: systemClock,
     logger: createLogger({ role: "edge", id: "test" }, { level: "silent" }),
     cacheName: "fra-1",

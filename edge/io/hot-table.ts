@@ -1,0 +1,395 @@
+/**
+ * Hits remembered as bytes. A decision of the handler that was a plain hit is kept with everything it rested on (the store's
+ * cell, the purges applied, the routing, the freshness window, the variant), and the head of its answer is kept rendered;
+ * a request that looks the same is then answered without the handler. Nothing is decided here: when anything that the
+ * decision rested on has changed, the request takes the long way and the decision is made anew.
+ *
+ * Bounded by bytes, two generations: an entry that was not used while a whole generation came in is gone. Each scope is one
+ * scheme and host, so that a look-up is one map by target.
+ */
+import type { Clock, EpochMs } from "#kit";
+import type { CacheStatus } from "../core/cache-status.ts";
+import { isNotModified } from "../core/validation.ts";
+import type { PurgeIndex } from "../core/purge-index.ts";
+import { type Fields, fieldValue } from "../core/headers.ts";
+import type { RequestHead } from "../core/messages.ts";
+import type { Answer, HitMemo } from "./exchange.ts";
+import { headText } from "./http1/answer-writer.ts";
+import type { MemoryStore } from "./memory-store.ts";
+import type { Routing } from "./routing.ts";
+import { type AnswerContext, storedAnswer } from "./stored-answer.ts";
+
+/** Largest content that is kept beside its head in one buffer, so that a hit is one write. */
+const WHOLE_BYTES_MAX = 16 * 1_024;
+/** What an entry costs beside its buffers: measured with 20,000 entries. */
+const ENTRY_OVERHEAD_BYTES = 1_200;
+/** Scopes, so that a million made-up hosts do not fill the memory with maps. */
+const SCOPES_MAX = 20_000;
+/** Variants of one target that are kept hot. */
+const VARIANTS_MAX = 8;
+
+/** What the table looks at in the header section of a request; the same object for equal sections of one connection. */
+interface RequestSection {
+  readonly fields: Fields;
+  /** Has Cache-Control or Pragma. */
+  readonly hasDirectives: boolean;
+  /** The values of fields that a Vary nominates, as one text; `key` stands for `names`. */
+  variantText(key: string, names: readonly string[]): string;
+}
+
+/** The head of an answer (and its content when that is small) with the places where Age and ttl stand. */
+class Rendered {
+  readonly #before: string;
+  readonly #between: string;
+  readonly #after: string;
+  readonly #content: readonly Uint8Array[];
+  #bytes = Buffer.alloc(0);
+  #headBytes = 0;
+  #age = -1;
+  #ttl = -1;
+  #ageWidth = 0;
+  #ttlWidth = 0;
+  #isInFlight = false;
+
+  private constructor(parts: readonly [string, string, string], content: readonly Uint8Array[]) {
+    [this.#before, this.#between, this.#after] = parts;
+    this.#content = content;
+  }
+
+  /**
+   * Cuts the head of `answer` at its Age and at the ttl of its Cache-Status. Undefined when it has not the form of a plain
+   * hit, whose last two changing numbers these are.
+   */
+  static of(
+    answer: Pick<Answer, "status" | "fields" | "bodyBytes" | "body" | "record">,
+    content: readonly Uint8Array[],
+    ageSeconds: number,
+    ttlSeconds: number,
+  ): Rendered | undefined {
+    const text = headText(answer, "GET", false);
+    const age = `\r\nAge: ${ageSeconds}\r\n`;
+    const ttl = `; hit; ttl=${ttlSeconds}\r\n`;
+    const ageAt = text.lastIndexOf(age);
+    const ttlAt = text.lastIndexOf(ttl);
+    if (ageAt === -1 || ttlAt < ageAt) return undefined;
+    return new Rendered(
+      [
+        text.slice(0, ageAt + 7),
+        text.slice(ageAt + age.length - 2, ttlAt + 11),
+        text.slice(ttlAt + ttl.length - 2),
+      ],
+      content,
+    );
+  }
+
+  /** Bytes that rendering holds. */
+  get heldBytes(): number {
+    return this.#before.length + this.#between.length + this.#after.length + this.#bytes.byteLength;
+  }
+  get headBytes(): number {
+    return this.#headBytes;
+  }
+
+  /** The bytes for an age and a ttl, seconds; valid until the next call, unless {@link keep} was called. */
+  at(ageSeconds: number, ttlSeconds: number): Buffer {
+    if (ageSeconds === this.#age && ttlSeconds === this.#ttl) return this.#bytes;
+    const age = String(ageSeconds);
+    const ttl = String(ttlSeconds);
+    if (this.#isInFlight || age.length !== this.#ageWidth || ttl.length !== this.#ttlWidth) {
+      const head = this.#before + age + this.#between + ttl + this.#after;
+      let at = head.length;
+      let bytes = at;
+      for (const chunk of this.#content) bytes += chunk.byteLength;
+      // Not from the pool: a small piece would hold a whole slab for as long as it is hot.
+      this.#bytes = Buffer.allocUnsafeSlow(bytes);
+      this.#bytes.write(head, 0, "latin1");
+      for (const chunk of this.#content) {
+        this.#bytes.set(chunk, at);
+        at += chunk.byteLength;
+      }
+      this.#headBytes = head.length;
+      this.#ageWidth = age.length;
+      this.#ttlWidth = ttl.length;
+      this.#isInFlight = false;
+    } else {
+      const ageAt = this.#before.length;
+      this.#bytes.write(age, ageAt, "latin1");
+      this.#bytes.write(ttl, ageAt + age.length + this.#between.length, "latin1");
+    }
+    this.#age = ageSeconds;
+    this.#ttl = ttlSeconds;
+    return this.#bytes;
+  }
+
+  /** The socket still holds the bytes of the last call: they must not change any more. */
+  keep(): void {
+    this.#isInFlight = true;
+  }
+}
+
+/** One remembered hit. */
+export class HotEntry {
+  readonly memo: HitMemo;
+  readonly status: number;
+  /** Content of the whole answer; empty when it lies in the rendered bytes. */
+  readonly pieces: readonly Uint8Array[];
+  readonly bodyBytes: number;
+  readonly whole: Rendered;
+  readonly nominatedKey: string;
+  readonly nominatedText: string;
+  /** Another variant of the same target. */
+  next: HotEntry | undefined = undefined;
+  /** Text that a recorder keeps with the entry. */
+  recordText: string | undefined = undefined;
+  #purgeGeneration: number;
+  /** Rendered when the first client has it already. */
+  notModified: Rendered | undefined = undefined;
+  #condition: { readonly block: RequestSection; readonly isNotModified: boolean } | undefined;
+
+  constructor(memo: HitMemo, whole: Rendered, pieces: readonly Uint8Array[]) {
+    this.memo = memo;
+    this.status = memo.stored.status;
+    this.whole = whole;
+    this.pieces = pieces;
+    this.bodyBytes = memo.stored.body.bytes;
+    this.nominatedKey = memo.nominatedFields.join(",");
+    this.nominatedText = JSON.stringify(memo.stored.nominatedValues);
+    this.#purgeGeneration = memo.purgeGeneration;
+  }
+
+  /** Whether the decision still stands at `now` (epoch ms). */
+  holds(now: number, purges: PurgeIndex, propertyVersion: number): boolean {
+    const { memo } = this;
+    if (!memo.cell.isLive || now >= memo.window.freshUntil || memo.propertyVersion !== propertyVersion)
+      return false;
+    // A clock that was set back: the long way knows what to make of it.
+    if (now < memo.stored.responseTime) return false;
+    if (this.#purgeGeneration === purges.generation) return true;
+    if (purges.stateOf(memo.purgeScope, memo.key, memo.stored) !== "none") return false;
+    this.#purgeGeneration = purges.generation;
+    return true;
+  }
+
+  ageSeconds(now: number): number {
+    return Math.floor((now - this.memo.window.bornAt) / 1_000);
+  }
+
+  /** Whether the conditions of a request say that the client has it already (RFC 9110, section 13.2.2). */
+  isNotModified(block: RequestSection, now: EpochMs): boolean {
+    if (this.#condition?.block !== block)
+      this.#condition = { block, isNotModified: isNotModified(block.fields, this.memo.stored, now) };
+    return this.#condition.isNotModified;
+  }
+}
+
+/** The hot entries of one scheme and host. */
+export class HotScope {
+  /** Empty and let go: whoever holds it asks the table again. */
+  isGone = false;
+  young = new Map<string, HotEntry>();
+  old = new Map<string, HotEntry>();
+  generation: number;
+
+  constructor(generation: number) {
+    this.generation = generation;
+  }
+}
+
+/** An answer with its content. */
+interface HotPart {
+  readonly answer: Answer;
+  readonly pieces: readonly Uint8Array[];
+}
+
+export interface HotTableOptions {
+  readonly bytesMax: number;
+  readonly store: MemoryStore;
+  readonly purges: PurgeIndex;
+  readonly routing: Routing;
+  readonly clock: Clock;
+  readonly cacheName: string;
+}
+
+export class HotTable {
+  readonly #o: HotTableOptions;
+  readonly #scopes = new Map<string, HotScope>();
+  #generation = 0;
+  #youngBytes = 0;
+  #oldBytes = 0;
+  readonly counters = { hits: 0, entries: 0, ended: 0 };
+
+  constructor(options: HotTableOptions) {
+    this.#o = options;
+  }
+
+  /** Bytes that the entries hold, at most: entries that have ended count until their generation goes. */
+  get bytes(): number {
+    return this.#youngBytes + this.#oldBytes;
+  }
+
+  scopeOf(scheme: string, host: string): HotScope | undefined {
+    return this.#scopes.get(`${scheme}://${host}`);
+  }
+
+  /** The entry that answers `block` for `target` at `now` (epoch ms), if there is one whose decision stands. */
+  find(scope: HotScope, target: string, block: RequestSection, now: number): HotEntry | undefined {
+    if (scope.generation !== this.#generation) this.#age(scope);
+    let entry = scope.young.get(target);
+    if (entry === undefined) {
+      entry = scope.old.get(target);
+      if (entry === undefined) return undefined;
+      scope.old.delete(target);
+      scope.young.set(target, entry);
+      for (let each: HotEntry | undefined = entry; each !== undefined; each = each.next)
+        this.#youngBytes += bytesOf(each);
+      this.#rotate();
+    }
+    const { purges, routing, store } = this.#o;
+    for (let each: HotEntry | undefined = entry; each !== undefined; each = each.next) {
+      const { memo } = each;
+      if (!each.holds(now, purges, routing.propertyVersion)) {
+        // One cell, one routing, one purge index: what has ended for one has ended, or soon will, for its variants.
+        scope.young.delete(target);
+        this.counters.ended++;
+        return undefined;
+      }
+      if (block.hasDirectives && memo.hearsDirectives) return undefined;
+      if (
+        memo.nominatedFields.length > 0 &&
+        block.variantText(each.nominatedKey, memo.nominatedFields) !== each.nominatedText
+      )
+        continue;
+      store.touch(memo.cell);
+      this.counters.hits++;
+      return each;
+    }
+    return undefined;
+  }
+
+  /** Remembers a hit that was just answered for `head`. */
+  offer(head: RequestHead, memo: HitMemo): void {
+    const { stored } = memo;
+    if (!stored.body.isComplete || this.#o.bytesMax === 0) return;
+    const now = this.#o.clock.epoch();
+    const age = Math.floor((now - memo.window.bornAt) / 1_000);
+    const ttl = memo.window.lifetimeSeconds - age;
+    const answer = this.#answer(memo, PLAIN_REQUEST, age, ttl);
+    if (answer.status !== stored.status) return;
+    const isWhole = stored.body.bytes <= WHOLE_BYTES_MAX;
+    const rendered = Rendered.of(answer, isWhole ? stored.body.chunks : [], age, ttl);
+    if (rendered === undefined) return;
+    rendered.at(age, ttl);
+    const entry = new HotEntry(memo, rendered, isWhole ? NO_PIECES : stored.body.chunks);
+    const name = `${head.scheme}://${head.host}`;
+    let scope = this.#scopes.get(name);
+    if (scope === undefined) {
+      if (this.#scopes.size >= SCOPES_MAX) return;
+      scope = new HotScope(this.#generation);
+      this.#scopes.set(name, scope);
+    }
+    if (scope.generation !== this.#generation) this.#age(scope);
+    // Of the entries under the target those stay that rest on the same cell and are another variant.
+    let kept = 0;
+    for (let each = scope.young.get(head.target); each !== undefined && kept < VARIANTS_MAX; ) {
+      const { next } = each;
+      if (each.memo.cell === memo.cell && each.nominatedText !== entry.nominatedText) {
+        each.next = entry.next;
+        entry.next = each;
+        kept++;
+      }
+      each = next;
+    }
+    scope.young.set(head.target, entry);
+    this.counters.entries++;
+    this.#youngBytes += bytesOf(entry) + head.target.length;
+    this.#rotate();
+  }
+
+  /** The rendered 304 of an entry; undefined when it has none of the plain form. `block`: of a request that gets one. */
+  notModified(entry: HotEntry, block: RequestSection, age: number, ttl: number): Rendered | undefined {
+    entry.notModified ??= Rendered.of(
+      this.#answer(entry.memo, { ...PLAIN_REQUEST, fields: block.fields }, age, ttl),
+      NO_PIECES,
+      age,
+      ttl,
+    );
+    return entry.notModified;
+  }
+
+  /**
+   * The answer to a request with a range, made as the handler makes it, with its content at once. Undefined when it is of
+   * several parts.
+   */
+  part(entry: HotEntry, block: RequestSection, age: number, ttl: number): HotPart | undefined {
+    const { memo } = entry;
+    const answer = this.#answer(memo, { ...PLAIN_REQUEST, fields: block.fields }, age, ttl);
+    // All of it lies in memory: no need to wait for it piece by piece.
+    void answer.body?.[Symbol.asyncIterator]().return?.(undefined);
+    const { chunks } = memo.stored.body;
+    if (answer.body === undefined) return { answer, pieces: NO_PIECES };
+    if (answer.status !== 206) return { answer, pieces: chunks };
+    const range = /^bytes ([0-9]+)-([0-9]+)/.exec(fieldValue(answer.fields, "content-range") ?? "");
+    if (range === null) return undefined;
+    return { answer, pieces: slice(chunks, Number(range[1]), Number(range[2])) };
+  }
+
+  /** The answer to any request that an entry was found for. */
+  #answer(memo: HitMemo, request: RequestHead, age: number, ttl: number): Answer {
+    const { stored } = memo;
+    return storedAnswer(stored, stored.body, stored.body.bytes, true, age, this.#context(memo, request, ttl));
+  }
+
+  #context(memo: HitMemo, request: RequestHead, ttl: number): AnswerContext {
+    const cacheStatus: CacheStatus = { cache: this.#o.cacheName, isHit: true, ttlSeconds: ttl };
+    return {
+      request,
+      cacheName: this.#o.cacheName,
+      now: this.#o.clock.epoch(),
+      record: memo.record,
+      cacheStatus,
+      upstreamCacheStatus: undefined,
+      generation: undefined,
+    };
+  }
+
+  /** A scope that has not been looked at since the table's generation went on. */
+  #age(scope: HotScope): void {
+    scope.old = this.#generation - scope.generation === 1 ? scope.young : new Map();
+    scope.young = new Map();
+    scope.generation = this.#generation;
+  }
+
+  /** Begins a new generation when the young one has half of the bytes; the old one's entries are let go. */
+  #rotate(): void {
+    if (this.#youngBytes < this.#o.bytesMax / 2) return;
+    this.#generation++;
+    this.#oldBytes = this.#youngBytes;
+    this.#youngBytes = 0;
+    for (const [name, scope] of this.#scopes) {
+      this.#age(scope);
+      if (scope.old.size > 0) continue;
+      scope.isGone = true;
+      this.#scopes.delete(name);
+    }
+  }
+}
+
+const NO_PIECES: readonly Uint8Array[] = [];
+const PLAIN_REQUEST: RequestHead = { method: "GET", scheme: "http", host: "", target: "/", fields: [] };
+
+/** Bytes `first..last` of a list of chunks. */
+function slice(chunks: readonly Uint8Array[], first: number, last: number): readonly Uint8Array[] {
+  const pieces: Uint8Array[] = [];
+  let at = 0;
+  for (const chunk of chunks) {
+    const from = Math.max(0, first - at);
+    const to = Math.min(chunk.byteLength, last - at + 1);
+    if (from < to) pieces.push(chunk.subarray(from, to));
+    at += chunk.byteLength;
+  }
+  return pieces;
+}
+
+function bytesOf(entry: HotEntry): number {
+  return ENTRY_OVERHEAD_BYTES + entry.whole.heldBytes;
+}

@@ -1,0 +1,466 @@
+/**
+ * One HTTP/1.1 connection on the flat path: canonical GET and HEAD requests are read here, hits that the hot table knows are
+ * answered in one write, others through the dispatcher; what is not canonical is handed to node:http's parser with its
+ * bytes intact, and stays there. One request at a time: the next one of a pipeline waits for the end of the answer.
+ */
+import type { Socket } from "node:net";
+import type { TLSSocket } from "node:tls";
+import type { Clock, EpochMs, MonotonicMs } from "#kit";
+import type { Logger } from "#kit/io";
+import type { EdgeSettings } from "../../config.ts";
+import type { HotServed } from "../access-recorder.ts";
+import { type Dispatcher, ownAnswer, type WriteResult } from "../dispatch.ts";
+import type { Answer } from "../exchange.ts";
+import type { HotTable } from "../hot-table.ts";
+import type { EdgeMetrics } from "../metrics.ts";
+import { checkRequest } from "../request-check.ts";
+import { headText, writeToSocket } from "./answer-writer.ts";
+import { type HeadBlock, mayBecomeCanonical, readHeadBlock } from "./head-block.ts";
+
+/** Bytes of further requests that are taken in while one is answered; then the client has to wait. */
+const PIPELINED_BYTES_MAX = 64 * 1_024;
+/** How long a client may take to close after we did, ms. */
+const LINGER_MS = 2_000;
+
+/** What connections share: their server. */
+export interface Http1Context {
+  readonly dispatcher: Dispatcher;
+  readonly settings: EdgeSettings;
+  readonly clock: Clock;
+  readonly metrics: EdgeMetrics;
+  readonly logger: Logger;
+  readonly hot: () => HotTable | undefined;
+  readonly onServedHot: ((hit: HotServed) => void) | undefined;
+  readonly isDraining: () => boolean;
+  /** Takes a connection over, with what was read of it and not answered. */
+  readonly handOver: (socket: Socket, rest: Buffer) => void;
+  /** The connection is closed or handed over. */
+  readonly onGone: (connection: Http1Connection) => void;
+}
+
+/**
+ * `idle`: between requests; `head`: a part of a head has come; `answering`; `blocked`: the client must read before it is
+ * answered further; `ending`: we have closed our side; `gone`.
+ */
+type Phase = "idle" | "head" | "answering" | "blocked" | "ending" | "gone";
+
+export class Http1Connection {
+  readonly #context: Http1Context;
+  readonly #socket: Socket;
+  readonly #scheme: "http" | "https";
+  #phase: Phase = "idle";
+  /** When the phase began; in `idle` when the last request was answered. */
+  #since: MonotonicMs;
+  /** Bytes that were read and not used yet. */
+  #pending: Buffer | undefined;
+  #block: HeadBlock | undefined;
+  #aborter: AbortController | undefined;
+  #hasAnswerBegun = false;
+  #hasEnded = false;
+  #remoteAddress: string | undefined;
+
+  constructor(context: Http1Context, socket: Socket) {
+    this.#context = context;
+    this.#socket = socket;
+    this.#scheme = isTls(socket) ? "https" : "http";
+    this.#since = context.clock.monotonic();
+    socket.on("data", this.#onData);
+    socket.on("drain", this.#onDrain);
+    socket.on("end", this.#onEnd);
+    socket.on("close", this.#onClose);
+    // What went wrong is told by "close"; without a listener it would end the process.
+    socket.on("error", ignore);
+  }
+
+  /** Closes, in order, what is between requests. */
+  closeIfIdle(): void {
+    if (this.#phase === "idle") this.#end();
+  }
+
+  /** Cuts what has no request in hand: half a head, or a client that does not close. */
+  destroyIfUnbegun(): void {
+    if (this.#phase !== "answering" && this.#phase !== "blocked") this.#socket.destroy();
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  /** Ends what has taken too long. Called about twice a second. */
+  sweep(now: MonotonicMs): void {
+    const { settings, metrics } = this.#context;
+    const elapsedMs = now - this.#since;
+    switch (this.#phase) {
+      case "idle":
+        if (elapsedMs > settings.keepAliveTimeoutMs) this.#end();
+        return;
+      case "head":
+        if (elapsedMs <= settings.headersTimeoutMs) return;
+        metrics.refused("slow-head");
+        this.#refuse("408 Request Timeout");
+        return;
+      case "blocked":
+        if (elapsedMs <= settings.writeStallMs) return;
+        metrics.refused("slow-reader");
+        this.#socket.destroy();
+        return;
+      case "ending":
+        if (elapsedMs > LINGER_MS) this.#socket.destroy();
+        return;
+      case "answering":
+      case "gone":
+        return;
+      default:
+        this.#phase satisfies never;
+    }
+  }
+
+  readonly #onData = (chunk: Buffer): void => {
+    switch (this.#phase) {
+      case "idle":
+        this.#consume(chunk);
+        return;
+      case "head":
+        this.#consume(this.#pending === undefined ? chunk : Buffer.concat([this.#pending, chunk]));
+        return;
+      case "answering":
+      case "blocked":
+        this.#pending = this.#pending === undefined ? chunk : Buffer.concat([this.#pending, chunk]);
+        if (this.#pending.byteLength > PIPELINED_BYTES_MAX) this.#socket.pause();
+        return;
+      case "ending":
+      case "gone":
+        return;
+      default:
+        this.#phase satisfies never;
+    }
+  };
+
+  readonly #onDrain = (): void => {
+    if (this.#phase === "blocked") this.#next();
+  };
+
+  /** The client will send no more. */
+  readonly #onEnd = (): void => {
+    this.#hasEnded = true;
+    switch (this.#phase) {
+      case "head":
+        this.#context.metrics.refused("malformed");
+        this.#refuse("400 Bad Request");
+        return;
+      case "answering":
+        // Nobody waits any more, as far as one can tell; an answer that has begun is brought to its end.
+        if (!this.#hasAnswerBegun) this.#socket.destroy();
+        return;
+      case "blocked":
+      case "gone":
+        return;
+      case "idle":
+      case "ending":
+        this.#end();
+        return;
+      default:
+        this.#phase satisfies never;
+    }
+  };
+
+  readonly #onClose = (): void => {
+    if (this.#phase === "gone") return;
+    this.#phase = "gone";
+    this.#pending = undefined;
+    this.#aborter?.abort();
+    this.#context.onGone(this);
+  };
+
+  /** Reads requests from `bytes`, which begin with the head of one, until one takes the long way or more must come. */
+  #consume(bytes: Buffer): void {
+    const { clock, settings } = this.#context;
+    const startedAt = clock.monotonic();
+    const now = clock.epoch();
+    const hot = this.#context.hot();
+    this.#pending = undefined;
+    let at = 0;
+    let isCorked = false;
+    while (at < bytes.byteLength) {
+      const isHead = bytes[at] === 0x48;
+      const targetAt = at + (isHead ? 5 : 4);
+      const space = bytes.indexOf(0x20, targetAt);
+      let block = this.#block;
+      let end: number;
+      if (
+        block !== undefined &&
+        space !== -1 &&
+        bytes.byteLength - space >= block.bytes.byteLength &&
+        block.bytes.compare(bytes, space, space + block.bytes.byteLength) === 0
+      ) {
+        end = space + block.bytes.byteLength;
+        if (!isCanonicalStart(bytes, at, isHead)) {
+          this.#handOver(bytes, at, isCorked);
+          return;
+        }
+      } else {
+        const headEnd = bytes.indexOf("\r\n\r\n", at, "latin1");
+        if (headEnd === -1) {
+          this.#incomplete(bytes, at, startedAt, isCorked);
+          return;
+        }
+        end = headEnd + 4;
+        block =
+          isCanonicalStart(bytes, at, isHead) &&
+          space !== -1 &&
+          space < headEnd &&
+          end - at <= settings.headerBytesMax
+            ? readHeadBlock(bytes, space, end, settings, this.#scheme)
+            : undefined;
+        if (block === undefined) {
+          this.#handOver(bytes, at, isCorked);
+          return;
+        }
+        this.#block = block;
+      }
+      const target = bytes.toString("latin1", targetAt, space);
+      if (end < bytes.byteLength && !isCorked) {
+        this.#socket.cork();
+        isCorked = true;
+      }
+      const isServed =
+        hot !== undefined &&
+        block.isPlain &&
+        !block.isClose &&
+        !this.#context.isDraining() &&
+        this.#serveHot(hot, block, target, isHead, startedAt, now, isCorked);
+      if (!isServed) {
+        if (end < bytes.byteLength) this.#pending = bytes.subarray(end);
+        if (isCorked) this.#socket.uncork();
+        void this.#serveLong(block, isHead ? "HEAD" : "GET", target, startedAt);
+        return;
+      }
+      at = end;
+      if (this.#phase === "blocked") break;
+      this.#phase = "idle";
+    }
+    if (isCorked) this.#socket.uncork();
+    if (at < bytes.byteLength) this.#pending = bytes.subarray(at);
+    this.#since = startedAt;
+  }
+
+  /** Answers from the hot table. False: it has nothing for this request. */
+  #serveHot(
+    hot: HotTable,
+    block: HeadBlock,
+    target: string,
+    isHead: boolean,
+    startedAt: MonotonicMs,
+    now: EpochMs,
+    isCorked: boolean,
+  ): boolean {
+    let { scope } = block;
+    if (scope === undefined || scope.isGone) {
+      if ("refusedStatus" in block.checked) return false;
+      scope = hot.scopeOf(this.#scheme, block.checked.host);
+      block.scope = scope;
+      if (scope === undefined) return false;
+    }
+    const entry = hot.find(scope, target, block, now);
+    if (entry === undefined) return false;
+    const socket = this.#socket;
+    const age = entry.ageSeconds(now);
+    const ttl = entry.memo.window.lifetimeSeconds - age;
+    let { status } = entry;
+    let bytesDown = isHead ? 0 : entry.bodyBytes;
+    let hasRoom: boolean;
+    if (block.isConditional && entry.isNotModified(block, now)) {
+      const rendered = hot.notModified(entry, block, age, ttl);
+      if (rendered === undefined) return false;
+      status = 304;
+      bytesDown = 0;
+      hasRoom = socket.write(rendered.at(age, ttl));
+      if (isCorked || socket.writableLength > 0) rendered.keep();
+    } else if (block.hasRange && !isHead) {
+      const part = hot.part(entry, block, age, ttl);
+      if (part === undefined) return false;
+      status = part.answer.status;
+      bytesDown = part.answer.bodyBytes ?? 0;
+      socket.cork();
+      hasRoom = socket.write(headText(part.answer, "GET", false), "latin1");
+      for (const piece of part.pieces) hasRoom = socket.write(piece);
+      socket.uncork();
+    } else {
+      const { whole, pieces } = entry;
+      const bytes = whole.at(age, ttl);
+      if (isHead) hasRoom = socket.write(bytes.subarray(0, whole.headBytes));
+      else if (pieces.length === 0) hasRoom = socket.write(bytes);
+      else {
+        socket.cork();
+        hasRoom = socket.write(bytes);
+        for (const piece of pieces) hasRoom = socket.write(piece);
+        socket.uncork();
+      }
+      if (isCorked || socket.writableLength > 0) whole.keep();
+    }
+    // `write` says false from the high-water mark on, also when the system then took all at once.
+    if (!hasRoom && socket.writableNeedDrain) this.#phase = "blocked";
+    const { clock, metrics, onServedHot, dispatcher } = this.#context;
+    const durationMs = clock.monotonic() - startedAt;
+    metrics.request("hit", status, durationMs / 1_000, bytesDown);
+    if (onServedHot !== undefined && !("refusedStatus" in block.checked))
+      onServedHot({
+        entry,
+        host: block.checked.host,
+        target,
+        method: isHead ? "HEAD" : "GET",
+        status,
+        bytesDown,
+        remoteAddress: this.#remote(),
+        requestId: dispatcher.nextId(),
+        atEpochMs: now,
+        durationMs,
+      });
+    return true;
+  }
+
+  async #serveLong(
+    block: HeadBlock,
+    method: "GET" | "HEAD",
+    target: string,
+    startedAt: MonotonicMs,
+  ): Promise<void> {
+    const { dispatcher, settings, metrics, clock, logger } = this.#context;
+    const socket = this.#socket;
+    this.#phase = "answering";
+    this.#hasAnswerBegun = false;
+    dispatcher.begin();
+    let isCounted = true;
+    let isClosing = true;
+    try {
+      const checked = checkRequest(method, target, "1.1", block.fields, settings, this.#scheme);
+      if ("refusedStatus" in checked) {
+        metrics.refused(checked.reason);
+        await this.#write(ownAnswer(checked.refusedStatus, `Refused: ${checked.message}.\n`), method, true);
+        return;
+      }
+      const aborter = new AbortController();
+      this.#aborter = aborter;
+      const inbound = dispatcher.inbound({
+        checked,
+        path: target,
+        httpVersion: "1.1",
+        isTls: this.#scheme === "https",
+        remoteAddress: this.#remote(),
+        body: undefined,
+        signal: aborter.signal,
+        startedAt,
+      });
+      const answer = await dispatcher.answer(inbound, checked.host);
+      const ttfbMs = clock.monotonic() - startedAt;
+      isClosing = block.isClose || this.#hasEnded || this.#context.isDraining();
+      const result = await this.#write(answer, method, isClosing);
+      this.#aborter = undefined;
+      if (result.end !== "complete") isClosing = true;
+      isCounted = false;
+      dispatcher.end(inbound, answer, result, ttfbMs);
+      if (answer.memo !== undefined && block.isPlain) this.#context.hot()?.offer(inbound.head, answer.memo);
+    } catch (error) {
+      // A fault of our own. The client gets an answer or a cut connection, never silence.
+      logger.error("request-failed", { error });
+      if (this.#hasAnswerBegun) socket.destroy();
+      else await this.#write(ownAnswer(500, "Internal fault.\n"), method, true);
+    } finally {
+      if (isCounted) dispatcher.abandon();
+      this.#after(isClosing);
+    }
+  }
+
+  async #write(answer: Answer, method: string, isClosing: boolean): Promise<WriteResult> {
+    this.#hasAnswerBegun = true;
+    return await writeToSocket(this.#socket, answer, method, isClosing, this.#context.settings.writeStallMs);
+  }
+
+  /** After an answer of the long way: on to the next request, or the end. */
+  #after(isClosing: boolean): void {
+    if (this.#phase === "gone") return;
+    this.#since = this.#context.clock.monotonic();
+    if (isClosing || (this.#hasEnded && this.#pending === undefined)) {
+      this.#end();
+      return;
+    }
+    if (this.#socket.writableNeedDrain) this.#phase = "blocked";
+    else this.#next();
+  }
+
+  #next(): void {
+    this.#phase = "idle";
+    this.#since = this.#context.clock.monotonic();
+    const pending = this.#pending;
+    if (this.#socket.isPaused()) this.#socket.resume();
+    if (pending !== undefined) this.#consume(pending);
+    else if (this.#hasEnded) this.#end();
+  }
+
+  /** Keeps the beginning of a head until more of it comes. */
+  #incomplete(bytes: Buffer, at: number, now: MonotonicMs, isCorked: boolean): void {
+    const rest = bytes.subarray(at);
+    if (rest.byteLength > this.#context.settings.headerBytesMax || !mayBecomeCanonical(rest)) {
+      this.#handOver(bytes, at, isCorked);
+      return;
+    }
+    if (isCorked) this.#socket.uncork();
+    if (this.#phase !== "head") this.#since = now;
+    this.#phase = "head";
+    // A copy: the read buffer is much larger than what a slow client has sent.
+    this.#pending = Buffer.from(rest);
+  }
+
+  #handOver(bytes: Buffer, at: number, isCorked: boolean): void {
+    const socket = this.#socket;
+    if (isCorked) socket.uncork();
+    socket.off("data", this.#onData);
+    socket.off("drain", this.#onDrain);
+    socket.off("end", this.#onEnd);
+    socket.off("close", this.#onClose);
+    this.#phase = "gone";
+    this.#context.onGone(this);
+    this.#context.handOver(socket, bytes.subarray(at));
+  }
+
+  /** A last word on a connection whose requests cannot be told apart any more. */
+  #refuse(status: string): void {
+    this.#socket.write(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+    this.#end();
+  }
+
+  #end(): void {
+    this.#phase = "ending";
+    this.#since = this.#context.clock.monotonic();
+    this.#pending = undefined;
+    this.#socket.end();
+    // What still comes is read and thrown away, so that the last answer is not lost to a reset (RFC 9112, section 9.6).
+    this.#socket.resume();
+  }
+
+  #remote(): string {
+    return (this.#remoteAddress ??= this.#socket.remoteAddress ?? "unknown");
+  }
+}
+
+/** "GET /" or "HEAD /": the methods and the form of target that are read here. */
+function isCanonicalStart(bytes: Buffer, at: number, isHead: boolean): boolean {
+  return isHead
+    ? bytes[at + 1] === 0x45 &&
+        bytes[at + 2] === 0x41 &&
+        bytes[at + 3] === 0x44 &&
+        bytes[at + 4] === 0x20 &&
+        bytes[at + 5] === 0x2f
+    : bytes[at] === 0x47 &&
+        bytes[at + 1] === 0x45 &&
+        bytes[at + 2] === 0x54 &&
+        bytes[at + 3] === 0x20 &&
+        bytes[at + 4] === 0x2f;
+}
+
+/** Whether a socket is one whose TLS handshake is done. */
+export function isTls(socket: Socket): boolean {
+  return (socket as Partial<TLSSocket>).encrypted === true;
+}
+
+function ignore(): void {}
