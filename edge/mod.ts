@@ -21,7 +21,7 @@ export { type ClusterPeer, ownersOf } from "./core/owner.ts";
 export { PLAIN_POLICY, policyFor, type RequestPolicy } from "./core/policy.ts";
 export { PurgeIndex, type PurgeState } from "./core/purge-index.ts";
 export { NOT_STORED_REASONS, type NotStoredReason } from "./core/storable.ts";
-export { type RunningEdge, startAlone } from "./io/alone.ts";
+export { type AloneOptions, type RunningEdge, startAlone } from "./io/alone.ts";
 export { type DiskOptions, DiskStore } from "./io/disk-store.ts";
 export { Edge } from "./io/edge.ts";
 export type { Answer, HopFields } from "./io/exchange.ts";

@@ -10,7 +10,7 @@ let edge: TestEdge;
 async function begin(settings: Parameters<typeof startEdge>[1] = {}, negativeTtlSeconds = 0): Promise<void> {
   origin = new RangeOrigin(1_000);
   await origin.start();
-  edge = await startEdge(origin, settings, undefined, undefined, negativeTtlSeconds);
+  edge = await startEdge(origin, settings, undefined, undefined, { negativeTtlSeconds });
 }
 afterEach(async () => {
   await edge.running.stop();

@@ -15,6 +15,7 @@ import {
   EdgeMetrics,
   type EdgeSettings,
   edgeDefaults,
+  type AloneOptions,
   type RunningEdge,
   startAlone,
   type TlsOptions,
@@ -90,7 +91,7 @@ export async function startEdge(
   settings: Partial<EdgeSettings> = {},
   diskDirectory?: string,
   tls?: TlsOptions,
-  negativeTtlSeconds?: number,
+  more: Partial<AloneOptions> = {},
 ): Promise<TestEdge> {
   const metrics = new EdgeMetrics();
   const running = await startAlone({
@@ -103,7 +104,7 @@ export async function startEdge(
     logger: createLogger({ role: "edge", id: "test" }, { level: "silent" }),
     metrics,
     tls,
-    negativeTtlSeconds,
+    ...more,
   });
   return {
     port: running.port,
