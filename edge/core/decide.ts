@@ -306,6 +306,8 @@ export function decideResponse<T extends StoredHead>(context: ResponseContext<T>
     return { action: "fail", reason: "upstream-error", code: "unexpected-304" };
   if (response.status === 206 && context.opening !== undefined)
     return decidePart(context, response, context.opening);
+  // It speaks of the range that was asked for, and would answer requests for any other, and for the whole.
+  if (response.status === 416 && context.opening !== undefined) return { action: "pass", reason: "partial" };
   const verdict = storable(request, response, policy, times.responseTime);
   if (!verdict.isStorable) return { action: "pass", reason: verdict.reason };
   if (!context.isOwner) return { action: "pass", reason: "not-owner" };

@@ -13,8 +13,8 @@ import { type ByteRange, type ByteSpan, parseContentRange } from "./range.ts";
 import { ENTITY_TAG } from "./validation.ts";
 
 /**
- * Which slice is asked for first when nothing is known of an object but its key: the one in which the first range begins;
- * `last`: the end, for a range that counts from there.
+ * Which slice is asked for first when nothing is known of an object but its key: `at` a place, or the `last`, for a range
+ * that counts from the end.
  */
 export type SliceOpening =
   | { readonly kind: "at"; readonly index: number; readonly sliceBytes: number }
@@ -42,11 +42,17 @@ export function sliceBytesFor(settingBytes: number, objectBytesMax: number): num
   return bytes;
 }
 
+/**
+ * The opening for ranges: where one counts from the end, the end, which every object has; else the lowest, since when that lies
+ * beyond the end all of them do, and the next hop's 416 is the answer.
+ */
 export function openingFor(ranges: readonly ByteRange[], sliceBytes: number): SliceOpening {
-  const range = ranges[0];
-  return range === undefined || range.kind === "suffix"
-    ? { kind: "last", sliceBytes }
-    : { kind: "at", index: Math.floor(range.first / sliceBytes), sliceBytes };
+  let lowest = Number.POSITIVE_INFINITY;
+  for (const range of ranges) {
+    if (range.kind === "suffix") return { kind: "last", sliceBytes };
+    lowest = Math.min(lowest, range.first);
+  }
+  return { kind: "at", index: Math.floor(lowest / sliceBytes), sliceBytes };
 }
 
 /** The Range that an opening asks for. `last` is a suffix of one slice's length: the last slice always lies within. */

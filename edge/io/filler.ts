@@ -199,7 +199,9 @@ export class Filler {
           this.#metrics.notStored(decision.reason);
           // A newer answer that may not be stored: what was stored before is no longer the present state.
           if (stored !== undefined && forwarded.response.status < 500) this.#store.delete(request.key);
-          this.#remember(request, forwarded.response.status, undefined, false);
+          // A range beyond the end says nothing of the key: else anybody could end its collapsing.
+          if (forwarded.response.status !== 416 || request.opening === undefined)
+            this.#remember(request, forwarded.response.status, undefined, false);
           if (fill) this.#collapse.release(fill);
           const body = new ObjectBody(false);
           resolve({

@@ -84,6 +84,10 @@ describe("one range", () => {
     await begin();
     const beyond = await get("/a", `bytes=${SIZE + 5 * SLICE}-`);
     expect([beyond.status, beyond.headers["content-range"]]).toEqual([416, `bytes */${SIZE}`]);
+    // It is no answer for anybody else, whatever lifetime it states, and does not end the collapsing of its key.
+    const both = await Promise.all([get("/a"), get("/a")]);
+    expect(both.map(({ status }) => status)).toEqual([200, 200]);
+    expect(asked().slice(1)).toEqual(["whole"]);
   });
 
   test("an object of one slice is stored whole, also from a range", async () => {

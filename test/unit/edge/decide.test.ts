@@ -151,7 +151,8 @@ describe("a request (RFC 9111, 4)", () => {
   test.each<[string, string, unknown]>([
     ["in the third slice", "bytes=250-", { kind: "at", index: 2, sliceBytes: 100 }],
     ["from the beginning", "bytes=0-", { kind: "at", index: 0, sliceBytes: 100 }],
-    ["from the end", "bytes=-5,0-1", { kind: "last", sliceBytes: 100 }],
+    ["from the end, which is never beyond it", "bytes=0-1,-5", { kind: "last", sliceBytes: 100 }],
+    ["where the lowest begins", "bytes=900-,150-160", { kind: "at", index: 1, sliceBytes: 100 }],
     ["malformed: the whole", "bytes=9-5", undefined],
   ])("a range of what is not stored asks for one slice: %s", (_name, range, opening) => {
     const head = get([["Range", range]]);
