@@ -174,6 +174,7 @@ function edgeFor(upstream: Upstream, memoryBytes: number): Edge {
       ],
       isOwner: () => true,
       ownerOf: () => undefined,
+      propertyVersion: 0,
     },
     upstream,
     tier: () => 0,
