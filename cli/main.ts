@@ -56,6 +56,11 @@ const groups: readonly { readonly title: string; readonly commands: readonly Com
         summary: "validate, diff, push, activate and roll back properties",
         load: () => import("./config.ts"),
       },
+      {
+        name: "certificate",
+        summary: "push, list and withdraw server certificates",
+        load: () => import("./certificate.ts"),
+      },
       { name: "purge", summary: "forget URLs or tags at every server", load: () => import("./purge.ts") },
     ],
   },
@@ -107,7 +112,7 @@ function help(): string {
   ];
   for (const group of groups) {
     lines.push(`${group.title}:`);
-    for (const command of group.commands) lines.push(`  ${command.name.padEnd(10)} ${command.summary}`);
+    for (const command of group.commands) lines.push(`  ${command.name.padEnd(11)} ${command.summary}`);
     lines.push("");
   }
   lines.push(

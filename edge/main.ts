@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { parseArgs } from "node:util";
 import { IsochroneError, type OriginTarget, ParseError, id, parseBytes, type ServerId } from "#kit";
-import { createLogger, type Logger } from "#kit/io";
+import { createLogger, formatListenAddress, type Logger } from "#kit/io";
 import { installWanFromEnvironment } from "#transport";
 import { edgeDefaults, type EdgeSettings } from "./config.ts";
 import { startAlone } from "./io/alone.ts";
@@ -11,6 +11,7 @@ import { type RunningServer, startPrimary } from "./io/primary.ts";
 import { type Predecessor, predecessor, Replaceable, requestReplacement } from "./io/replace.ts";
 import { defaultRunDirectory } from "./io/run-directory.ts";
 import type { TlsOptions } from "./io/tls/serve-tls.ts";
+import type { UnknownName } from "./io/tls/tls-front.ts";
 import { serveAsWorker, workerPlace } from "./io/worker.ts";
 
 const HELP = `Usage: isochrone edge --listen ADDRESS:PORT --origin URL [options]
@@ -29,12 +30,9 @@ Alone:
   --workers N          processes that share the port, 1..64 (default 1)
   --access-log FILE    one JSON object a request; client addresses cut to /24 or /48, no query strings
   --admin ADDRESS:PORT health and metrics: /livez /readyz /metrics
-  --tls-listen ADDRESS:PORT  speak TLS there too
   --tls-certificate FILE     chain in PEM, the server's own certificate first; with --tls-key, once for each certificate.
                              Read again when changed and at SIGHUP. The first is the default
   --tls-key FILE             its private key in PEM
-  --tls-unknown-name WORD    clients that name no server we have a certificate of: default (get the first one;
-                             default) or refuse (get an alert)
 Node:
   --node SERVER        the server's id in the topology
   --control URL        the control process; may be away: documents are kept in DIR
@@ -42,6 +40,9 @@ Node:
   --memory SIZE        memory store
 Both:
   --listen ADDRESS:PORT  port 0 takes a free one
+  --tls-listen ADDRESS:PORT  speak TLS there too, HTTP/2 and HTTP/1.1; a node with the certificates of its deployment
+  --tls-unknown-name WORD    what clients get that name no server which we have a certificate of: default (the first
+                             one; usual alone) or refuse (an alert; usual for a node)
   --run DIR            where the server's own sockets are (default: isochrone-UID in the system's temporary directory)
   --replace            the server that runs on --listen starts this program with these arguments and hands it its
                        sockets; it drains when the new one serves, and goes on when that fails (exit code 1)
@@ -176,7 +177,6 @@ type Flags = ReturnType<typeof parse>["values"];
 function tlsOf(flags: Flags, ticketSecret: Uint8Array): TlsOptions | undefined {
   const certificates = flags["tls-certificate"] ?? [];
   const keys = flags["tls-key"] ?? [];
-  const unknownName = flags["tls-unknown-name"] ?? "default";
   if (flags["tls-listen"] === undefined) {
     if (certificates.length + keys.length > 0 || flags["tls-unknown-name"] !== undefined)
       throw new UsageError("--tls-certificate, --tls-key and --tls-unknown-name need --tls-listen");
@@ -187,17 +187,20 @@ function tlsOf(flags: Flags, ticketSecret: Uint8Array): TlsOptions | undefined {
     throw new UsageError(
       `--tls-listen needs as many --tls-certificate as --tls-key, at least one; got ${certificates.length} and ${keys.length}`,
     );
-  if (unknownName !== "default" && unknownName !== "refuse")
-    throw new UsageError(
-      `--tls-unknown-name: got ${JSON.stringify(unknownName)}, expected default or refuse`,
-    );
   return {
     host: listen.host,
     port: listen.port,
     pairs: certificates.map((certificateFile, index) => ({ certificateFile, keyFile: keys[index] ?? "" })),
-    unknownName,
+    unknownName: unknownNameOf(flags, "default"),
     ticketSecret,
   };
+}
+
+function unknownNameOf(flags: Flags, whenAbsent: UnknownName): UnknownName {
+  const word = flags["tls-unknown-name"] ?? whenAbsent;
+  if (word !== "default" && word !== "refuse")
+    throw new UsageError(`--tls-unknown-name: got ${JSON.stringify(word)}, expected default or refuse`);
+  return word;
 }
 
 /** At SIGHUP certificate files are looked at; without TLS it means nothing, and ends nothing. */
@@ -353,13 +356,18 @@ async function runNode(
     "negative-ttl",
     "workers",
     "admin",
-    "tls-listen",
     "tls-certificate",
     "tls-key",
-    "tls-unknown-name",
   ] as const)
     if (flags[flag] !== undefined)
       throw new UsageError(`--${flag} belongs to --origin; a node does not take it`);
+  if (flags["tls-listen"] === undefined && flags["tls-unknown-name"] !== undefined)
+    throw new UsageError("--tls-unknown-name needs --tls-listen");
+  // Many customers share a node: none of them is everybody's default.
+  const tls = flags["tls-listen"] !== undefined && {
+    ...endpointOf("tls-listen", flags["tls-listen"]),
+    unknownName: unknownNameOf(flags, "refuse"),
+  };
   if (flags.control === undefined || flags.state === undefined)
     throw new UsageError("--node needs --control URL and --state DIR; see --help");
   const serverId = id<ServerId>().parse(server, ["--node"]);
@@ -372,9 +380,16 @@ async function runNode(
     settings,
     logger: createLogger({ role: "edge", id: serverId }),
     stop: signal,
+    ...(tls !== false && { tls }),
   });
   if (running === undefined) return 0;
-  process.stdout.write(`ready edge ${serverId} (${running.role}) http://${listen.host}:${running.port}\n`);
+  const secure =
+    tls === false || running.tlsPort === undefined
+      ? ""
+      : ` tls https://${formatListenAddress({ host: tls.host, port: running.tlsPort })}`;
+  process.stdout.write(
+    `ready edge ${serverId} (${running.role}) http://${listen.host}:${running.port}${secure}\n`,
+  );
   await signal;
   await running.stop();
   return 0;

@@ -1,5 +1,6 @@
 /** What each kind of document must be: its schema, and the laws that it obeys among the others. */
 import {
+  certificateDocument,
   id,
   mapSnapshot,
   ParseError,
@@ -28,6 +29,12 @@ export const kindRules: Readonly<Record<DocumentKind, KindRules>> = {
   // A person writes it and looks at its diff before it is in force.
   property: { schema: propertyDocument, activatesByDefault: false, bodyBytesMax: MIB, idField: "propertyId" },
   map: { schema: mapSnapshot, activatesByDefault: true, bodyBytesMax: 256 * MIB, idField: undefined },
+  certificate: {
+    schema: certificateDocument,
+    activatesByDefault: true,
+    bodyBytesMax: MIB,
+    idField: "certificateId",
+  },
 };
 
 const documentId = id();

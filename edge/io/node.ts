@@ -2,8 +2,9 @@
  * A node of a deployment: documents from control or from its own disk, peers, parents, purges, reports. Control may be away
  * at any time: what was applied last stays in force.
  */
-import { randomUUID } from "node:crypto";
+import { hkdfSync, randomUUID } from "node:crypto";
 import {
+  certificateDocument,
   type MapSnapshot,
   mapSnapshot,
   type PropertyDocument,
@@ -26,6 +27,9 @@ import { clusterOf, NodeRouting } from "./node-routing.ts";
 import { Purger } from "./purger.ts";
 import { Reporter } from "./reporter.ts";
 import { EdgeServer } from "./server.ts";
+import { applyCertificateDocument } from "./tls/certificate-documents.ts";
+import { CertificateStore } from "./tls/certificate-store.ts";
+import { serveTls, type TlsOptions } from "./tls/serve-tls.ts";
 
 export interface NodeOptions {
   readonly host: string;
@@ -35,12 +39,15 @@ export interface NodeOptions {
   readonly stateDirectory: string;
   readonly settings: EdgeSettings;
   readonly logger: Logger;
+  /** Where TLS is spoken too, with the deployment's certificates; undefined: nowhere. */
+  readonly tls?: Pick<TlsOptions, "host" | "port" | "unknownName"> | undefined;
   /** Resolves when the process should end, also while it still waits for its documents. */
   readonly stop: Promise<void>;
 }
 
 export interface RunningNode {
   readonly port: number;
+  readonly tlsPort: number | undefined;
   readonly role: Role;
   readonly stop: () => Promise<void>;
 }
@@ -92,6 +99,15 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
     },
   );
 
+  const certificates = new CertificateStore("id");
+  // Without a port for them a server has no use for keys, so that it keeps none.
+  if (options.tls !== undefined)
+    keeper.keep(
+      "certificate",
+      (value) => certificateDocument.parse(value),
+      (_id, body) => applyCertificateDocument(body, certificates, peerKey, systemClock.epoch(), logger),
+    );
+
   const hostsOfSelf = new Set([
     `${options.host}:${options.port}`,
     ...(options.port === 80 ? [options.host] : []),
@@ -129,11 +145,27 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
   });
   const port = await server.listen(options.host, options.port);
   if (options.port === 0) hostsOfSelf.add(`${options.host}:${port}`);
+  const tls =
+    options.tls &&
+    (await serveTls({
+      ...options.tls,
+      pairs: [],
+      certificates,
+      // From the peer key: every server of the deployment resumes every other one's sessions.
+      ticketSecret: Buffer.from(hkdfSync("sha256", peerKey, "", "isochrone tls tickets v1", 32)),
+      isShared: false,
+      settings,
+      clock: systemClock,
+      metrics,
+      logger,
+      dispatcher: server.dispatcher,
+      onHttp1: (socket) => server.accept(socket),
+    }));
   await keeper.start();
   if (topology === undefined) logger.info("waiting-for-topology", { control: options.controlUrl });
   const first = await Promise.race([hasTopology.promise, options.stop.then(() => undefined)]);
   if (first === undefined) {
-    await server.drain();
+    await Promise.all([server.drain(), tls?.drain()]);
     await keeper.close();
     await client.close();
     return undefined;
@@ -213,11 +245,12 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
   const { role } = cluster;
   return {
     port,
+    tlsPort: tls?.port,
     role,
     stop: async () => {
       state = "draining";
       await reporter.publish();
-      const cut = await server.drain();
+      const [cut] = await Promise.all([server.drain(), tls?.drain()]);
       if (cut > 0) logger.warn("drain-cut", { requests: cut });
       purger.close();
       await reporter.close();

@@ -1,4 +1,5 @@
 /** The documents that rooms exchange; each has one schema, and what does not fit is refused whole. */
+export { type CertificateDocument, certificateDocument } from "./certificate.ts";
 export {
   type MapSnapshot,
   mapSnapshot,

@@ -3,12 +3,20 @@ import type { SecureContext } from "node:tls";
 import { ServerNameTable } from "../../core/server-names.ts";
 import type { Certificate } from "./certificate.ts";
 
+/** Which certificate comes first, is the default, and answers for a name that several have. */
+export type CertificateOrder = "arrival" | "id";
+
 export class CertificateStore {
-  /** In order of first arrival: the first one that has a name answers for it. */
+  readonly #order: CertificateOrder;
   readonly #certificates = new Map<string, Certificate>();
   #table = new ServerNameTable<Certificate>();
   /** Called when another certificate has become the default. */
   onDefaultChanged: (() => void) | undefined;
+
+  /** @param order `id` where the order of arrival differs from server to server */
+  constructor(order: CertificateOrder) {
+    this.#order = order;
+  }
 
   /** Puts a certificate in force under `id`; it takes the place of the one that was there. */
   set(id: string, certificate: Certificate): void {
@@ -25,7 +33,7 @@ export class CertificateStore {
 
   #rebuild(before: Certificate | undefined): void {
     const table = new ServerNameTable<Certificate>();
-    for (const certificate of this.#certificates.values())
+    for (const certificate of this.#ordered())
       for (const name of certificate.names) table.add(name, certificate);
     this.#table = table;
     if (this.default !== before) this.onDefaultChanged?.();
@@ -37,7 +45,13 @@ export class CertificateStore {
 
   /** For clients that name no server, and for names that nobody has where that is allowed. */
   get default(): Certificate | undefined {
-    return this.#certificates.values().next().value;
+    return this.#ordered()[0];
+  }
+
+  #ordered(): readonly Certificate[] {
+    const entries = [...this.#certificates];
+    if (this.#order === "id") entries.sort(([a], [b]) => (a < b ? -1 : 1));
+    return entries.map(([, certificate]) => certificate);
   }
 
   get size(): number {

@@ -37,7 +37,10 @@ const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE---
  * Throws IsochroneError (`certificate-bad`, source configuration).
  */
 export function parseCertificate(chainPem: string, keyPem: string, subject: string): Certificate {
-  const chain = parseChain(chainPem, subject);
+  const blocks = chainPem.match(PEM_CERTIFICATE) ?? [];
+  const chain = parseChain(blocks, subject);
+  // Whatever else stands in a file, such as its key: it goes nowhere as a part of the chain.
+  const chainOnly = `${blocks.join("\n")}\n`;
   const leaf = chain[0];
   if (leaf === undefined) throw bad(subject, 'there is no "-----BEGIN CERTIFICATE-----" block in it');
   for (const [index, one] of chain.entries()) {
@@ -56,14 +59,14 @@ export function parseCertificate(chainPem: string, keyPem: string, subject: stri
     throw bad(subject, "the private key does not belong to the first certificate");
   let context: SecureContext;
   try {
-    context = createSecureContext({ ...SECURE_CONTEXT_OPTIONS, cert: chainPem, key: keyPem });
+    context = createSecureContext({ ...SECURE_CONTEXT_OPTIONS, cert: chainOnly, key: keyPem });
   } catch (cause) {
     // Such as a key too short for the security level.
     throw bad(subject, messageOf(cause), cause);
   }
   return {
     names,
-    chainPem,
+    chainPem: chainOnly,
     keyPem,
     context,
     fingerprint: leaf.fingerprint256,
@@ -82,8 +85,7 @@ export function certificateWarning(
   return notAfter - now < EXPIRES_SOON_MS ? "expires-soon" : undefined;
 }
 
-function parseChain(pem: string, subject: string): readonly X509Certificate[] {
-  const blocks = pem.match(PEM_CERTIFICATE) ?? [];
+function parseChain(blocks: readonly string[], subject: string): readonly X509Certificate[] {
   if (blocks.length > CHAIN_MAX) throw bad(subject, `more than ${CHAIN_MAX} certificates in one chain`);
   return blocks.map((block, index) => {
     try {

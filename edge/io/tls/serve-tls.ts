@@ -16,7 +16,7 @@ import { TlsMetrics } from "./tls-metrics.ts";
 export interface TlsOptions {
   readonly host: string;
   readonly port: number;
-  /** Files to serve with, the default first. */
+  /** Files to serve with, the default first; none where certificates come from elsewhere. */
   readonly pairs: readonly CertificatePair[];
   readonly unknownName: UnknownName;
   /** At least 32 random bytes, the same for all servers at which a client may resume a session. */
@@ -31,11 +31,12 @@ export interface TlsPortOptions extends TlsOptions {
   readonly logger: Logger;
   readonly onHttp1: (socket: TLSSocket) => void;
   readonly dispatcher: Dispatcher;
+  /** What is served with; undefined: the files alone. */
+  readonly certificates?: CertificateStore | undefined;
 }
 
 export interface TlsPort {
   readonly port: number;
-  readonly certificates: CertificateStore;
   /** Looks at the certificate files now. */
   readonly reload: () => void;
   /** Takes no more connections, and has HTTP/2 sessions finish what they have begun; those of HTTP/1.1 are their server's. */
@@ -45,7 +46,7 @@ export interface TlsPort {
 /** Reads the certificates, then listens. Rejects with IsochroneError when either cannot be done. */
 export async function serveTls(options: TlsPortOptions): Promise<TlsPort> {
   const { pairs, settings, clock, logger, metrics } = options;
-  const certificates = new CertificateStore();
+  const certificates = options.certificates ?? new CertificateStore("arrival");
   const files = new CertificateFiles({ pairs, store: certificates, clock, logger });
   files.start();
   const http2 = new Http2Front({ dispatcher: options.dispatcher, settings, clock, metrics, logger });
@@ -75,7 +76,6 @@ export async function serveTls(options: TlsPortOptions): Promise<TlsPort> {
     const port = await front.listen(options.host, options.port, options.isShared);
     return {
       port,
-      certificates,
       reload: () => files.check(),
       drain: async () => {
         files.close();

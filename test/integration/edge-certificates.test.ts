@@ -1,0 +1,245 @@
+/** Certificates of a deployment: pushed sealed, served by every node, swapped, withdrawn, refused without harm. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { connect, type TLSSocket } from "node:tls";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { ControlClient } from "#control";
+import { createLogger } from "#kit/io";
+import { makeCertificate, type TestCertificate } from "../tools/certificates.ts";
+import { TestOrigin, until } from "./edge-support.ts";
+
+const root = join(import.meta.dirname, "..", "..");
+const token = "0123456789abcdef0123456789abcdef";
+const peerKey = "00112233445566778899aabbccddeeff";
+const environment = {
+  ...process.env,
+  ISOCHRONE_CONTROL_TOKEN: token,
+  ISOCHRONE_PEER_KEY: peerKey,
+  ISOCHRONE_LOG: "warn",
+};
+const HOST = "www.shop.example";
+
+const state = mkdtempSync(join(tmpdir(), "isochrone-certificates-"));
+const children: ChildProcess[] = [];
+const origin = new TestOrigin();
+const servers = ["fra-1", "fra-2"] as const;
+const tlsPorts: number[] = [];
+let controlUrl: string;
+let client: ControlClient;
+
+function spawned(argv: readonly string[], more: NodeJS.ProcessEnv = {}): ChildProcess {
+  return spawn(process.execPath, [join(root, "cli", "isochrone.js"), ...argv], {
+    env: { ...environment, ...more },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+}
+
+async function start(argv: readonly string[]): Promise<string> {
+  const child = spawned(argv);
+  children.push(child);
+  child.stderr?.resume();
+  let text = "";
+  for await (const chunk of child.stdout as AsyncIterable<Buffer>) {
+    text += chunk.toString();
+    const line = text.split("\n").find((one) => one.startsWith("ready"));
+    if (line !== undefined) return line;
+  }
+  throw new Error(`${argv.join(" ")} ended before it was ready: ${text}`);
+}
+
+/** Runs `isochrone certificate ...` to its end. */
+async function run(argv: readonly string[], more: NodeJS.ProcessEnv = {}) {
+  const child = spawned(["certificate", ...argv, "--control", controlUrl], more);
+  let output = "";
+  let error = "";
+  child.stdout?.on("data", (chunk: Buffer) => {
+    output += chunk.toString();
+  });
+  child.stderr?.on("data", (chunk: Buffer) => {
+    error += chunk.toString();
+  });
+  const [code] = (await once(child, "close")) as [number | null];
+  return { code, output, error };
+}
+
+function files(name: string, certificate: Pick<TestCertificate, "certPem" | "keyPem">): readonly string[] {
+  const chain = join(state, `${name}.crt`);
+  const key = join(state, `${name}.key`);
+  // As many tools write it: the key beside the chain in one file. It must not travel.
+  writeFileSync(chain, `${certificate.certPem}${certificate.keyPem}`);
+  writeFileSync(key, certificate.keyPem);
+  return ["--chain", chain, "--key", key];
+}
+
+/** Fingerprint that a node serves for a name, or the alert. */
+async function served(port: number, servername = HOST): Promise<string> {
+  const socket: TLSSocket = connect({ port, host: "127.0.0.1", servername, rejectUnauthorized: false });
+  try {
+    await once(socket, "secureConnect");
+    return socket.getPeerCertificate().fingerprint256;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code ?? "";
+  } finally {
+    socket.destroy();
+  }
+}
+
+const everywhere = async (expected: string | RegExp): Promise<boolean> => {
+  for (const port of tlsPorts) {
+    const found = await served(port);
+    if (typeof expected === "string" ? found !== expected : !expected.test(found)) return false;
+  }
+  return true;
+};
+
+/** All that control and the nodes keep on their disks. */
+function kept(directory: string): string {
+  return readdirSync(directory, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => readFileSync(join(entry.parentPath, entry.name), "latin1"))
+    .join("\n");
+}
+
+beforeAll(async () => {
+  await origin.start();
+  origin.answer = (_request, response) => response.writeHead(200).end("hello");
+  const control = await start(["control", "--listen", "127.0.0.1:0", "--state", join(state, "control")]);
+  controlUrl = /http:\/\/[^ ]+/.exec(control)?.[0] ?? "";
+  client = new ControlClient({
+    url: controlUrl,
+    token,
+    nodeId: "test",
+    logger: createLogger({ role: "test", id: "test" }, { level: "silent" }),
+  });
+  await client.put(
+    "topology",
+    "world",
+    {
+      name: "world",
+      clusters: [
+        {
+          clusterId: "fra",
+          regionId: "eu",
+          role: "edge",
+          city: "Frankfurt",
+          coordinates: { latitude: 50, longitude: 8 },
+          servers: servers.map((serverId, n) => ({ serverId, address: "127.0.0.1", port: 1 + n })),
+        },
+      ],
+      nameService: { zones: [], nameServers: [] },
+    },
+    { expectedVersion: 0 },
+  );
+  for (const serverId of servers) {
+    const line = await start(
+      `edge --node ${serverId} --listen 127.0.0.1:0 --tls-listen 127.0.0.1:0 --control ${controlUrl}`
+        .split(" ")
+        .concat("--state", join(state, serverId)),
+    );
+    tlsPorts.push(Number(/tls https:\/\/127\.0\.0\.1:(\d+)/.exec(line)?.[1]));
+  }
+});
+afterAll(async () => {
+  await client.close();
+  for (const child of children) child.kill("SIGKILL");
+  await origin.stop();
+  rmSync(state, { recursive: true, force: true });
+});
+
+test("a deployment's certificate: pushed, swapped, kept sealed, refused without harm, withdrawn", async () => {
+  expect(await everywhere(/HANDSHAKE_FAILURE/)).toBe(true);
+  const first = makeCertificate({ names: [HOST, "*.shop.example"] });
+  const pushed = await run(["push", "shop", ...files("first", first)]);
+  expect(pushed).toMatchObject({ code: 0, error: "" });
+  expect(pushed.output).toBe(`shop: version 1 is active (${HOST}, *.shop.example)\n`);
+  await until(() => everywhere(first.fingerprint), "both nodes serve it");
+  expect(await served(tlsPorts[0]!, "other.example")).toMatch(/HANDSHAKE_FAILURE/);
+
+  const open = connect({
+    port: tlsPorts[0]!,
+    host: "127.0.0.1",
+    servername: HOST,
+    rejectUnauthorized: false,
+  });
+  await once(open, "secureConnect");
+  const session = new Promise<Buffer>((resolve) => open.once("session", resolve));
+  const second = makeCertificate({ names: [HOST], notAfterMs: Date.now() + 3_600_000 });
+  const renewed = await run(["push", "shop", ...files("second", second)]);
+  expect(renewed.code).toBe(0);
+  expect(renewed.error).toMatch(/^warning: the certificate is about to expire \(/);
+  await until(() => everywhere(second.fingerprint), "both nodes serve the new one");
+  // The connection from before goes on, and its session is resumed at the other node.
+  open.write(`GET / HTTP/1.1\r\nHost: ${HOST}\r\n\r\n`);
+  const [answer] = (await once(open, "data")) as [Buffer];
+  expect(answer.toString()).toMatch(/^HTTP\/1\.1 /);
+  const resumed = connect({
+    port: tlsPorts[1]!,
+    host: "127.0.0.1",
+    servername: HOST,
+    rejectUnauthorized: false,
+    session: await session,
+  });
+  await once(resumed, "secureConnect");
+  expect(resumed.isSessionReused()).toBe(true);
+  open.destroy();
+  resumed.destroy();
+
+  // The private key is nowhere in the open: not in control, not at a node.
+  await client.documents("certificate");
+  const secret = second.keyPem.split("\n")[1] ?? "";
+  expect(secret.length).toBeGreaterThan(40);
+  for (const name of ["control", ...servers]) {
+    const text = kept(join(state, name));
+    expect(text).toContain("v1.");
+    expect(text).not.toContain(secret);
+    expect(text).not.toContain("PRIVATE KEY");
+  }
+
+  // Sealed under another key, or for another certificate: each node keeps what it has.
+  const foreign = await run(["push", "shop", ...files("third", first)], {
+    ISOCHRONE_PEER_KEY: "ff".repeat(16),
+  });
+  expect(foreign.code).toBe(0);
+  const mine = (await client.document("certificate", "shop"))?.body as Record<string, unknown>;
+  const other = makeCertificate({ names: [HOST] });
+  await client.put(
+    "certificate",
+    "swapped",
+    { ...mine, certificateId: "swapped", chainPem: other.certPem },
+    { expectedVersion: 0 },
+  );
+  expect(await everywhere(second.fingerprint)).toBe(true);
+
+  const listed = await run(["list"]);
+  expect(listed.output).toMatch(/shop +3 +served +www\.shop\.example/);
+  const again = await run(["push", "shop", ...files("fourth", second)]);
+  expect(again.code).toBe(0);
+  expect((await run(["withdraw", "shop"])).output).toBe("shop: version 5 withdraws it\n");
+  await until(() => everywhere(/HANDSHAKE_FAILURE/), "nobody serves it");
+}, 60_000);
+
+test("what does not fit is refused before control is asked", async () => {
+  const one = makeCertificate({ names: [HOST] });
+  const mixed = { certPem: one.certPem, keyPem: makeCertificate({ names: [HOST] }).keyPem };
+  const wrong = await run(["push", "shop", ...files("wrong", mixed)]);
+  expect(wrong).toMatchObject({ code: 2, output: "" });
+  expect(wrong.error).toMatch(/the private key does not belong to the first certificate\n$/);
+  expect((await run(["push", "shop"])).error).toMatch(/needs --chain FILE and --key FILE/);
+  await expect(
+    client.put(
+      "certificate",
+      "plain",
+      {
+        certificateId: "plain",
+        hostnames: [HOST],
+        chainPem: one.certPem,
+        sealedKey: one.keyPem,
+        fingerprint: one.fingerprint,
+      },
+      { expectedVersion: 0 },
+    ),
+  ).rejects.toThrow(/sealedKey/);
+});
