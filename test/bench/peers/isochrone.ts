@@ -29,7 +29,8 @@ function form(name: string, note: string, wantsLog: boolean, more: readonly stri
     start: async (setting) => {
       const directory = scratchDirectory("isochrone");
       const args = ["edge", "--listen", "127.0.0.1:0", "--origin", `http://127.0.0.1:${setting.originPort}`];
-      args.push("--memory", "1GiB", "--workers", String(setting.workers), ...more);
+      args.push("--memory", setting.cacheBytes === undefined ? "1GiB" : `${setting.cacheBytes}B`);
+      args.push("--workers", String(setting.workers), ...more);
       if (wantsLog && (await hasFlag("--access-log")))
         args.push("--access-log", join(directory, "access.log"));
       let tlsPort: number | undefined;

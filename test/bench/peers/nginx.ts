@@ -2,9 +2,10 @@
  * nginx with proxy_cache. `default` is Debian's nginx.conf with the cache of nginx' own guide; `tuned` takes what its documentation
  * and its makers' articles advise for a cache: buffered log, kept upstream connections, open files cached, cache on tmpfs.
  */
+import { readdirSync, statSync } from "node:fs";
 import { userInfo } from "node:os";
 import { join } from "node:path";
-import { freePort } from "../../tools/processes.ts";
+import { freePort, waitFor } from "../../tools/processes.ts";
 import { findProgram, listening, runToEnd, scratchDirectory, startProgram } from "../tools/program.ts";
 import { header, type Server, type Setting, writeConfiguration } from "./peer.ts";
 
@@ -17,6 +18,15 @@ interface Form {
   readonly usesSendfile: boolean;
   /** On, an answer of several packets waited tens of milliseconds on loopback and cost half as much CPU again. */
   readonly usesTcpNopush: boolean;
+}
+
+/** What files take on their file system, as nginx counts them: in blocks. */
+function bytesOnDisk(directory: string): number {
+  let bytes = 0;
+  for (const entry of readdirSync(directory, { recursive: true, withFileTypes: true }))
+    if (entry.isFile())
+      bytes += (statSync(join(entry.parentPath, entry.name), { throwIfNoEntry: false })?.blocks ?? 0) * 512;
+  return bytes;
 }
 
 async function start(form: Form, setting: Setting, command: string) {
@@ -53,7 +63,11 @@ async function start(form: Form, setting: Setting, command: string) {
       (name) => `  ${name}_temp_path ${directory}/${name};`,
     ),
     setting.role === "cache" &&
-      `  proxy_cache_path ${directory}/cache levels=1:2 keys_zone=bench:64m max_size=4g inactive=1d use_temp_path=off;`,
+      `  proxy_cache_path ${directory}/cache levels=1:2 keys_zone=bench:64m max_size=${setting.cacheBytes ?? "4g"} inactive=1d use_temp_path=off${
+        setting.cacheBytes === undefined
+          ? ""
+          : " manager_sleep=20ms manager_files=100000 manager_threshold=5s"
+      };`,
     `  upstream origin { server 127.0.0.1:${setting.originPort};${isTuned ? " keepalive 64; keepalive_requests 1000000000;" : ""} }`,
     "  server {",
     `    listen 127.0.0.1:${port}${isTuned ? " backlog=4096" : ""}${setting.workers > 1 ? " reuseport" : ""};`,
@@ -79,7 +93,24 @@ async function start(form: Form, setting: Setting, command: string) {
   ]);
   const program = startProgram(command, ["-p", directory, "-c", configuration]);
   await listening(program, `nginx ${form.name}`, port);
-  return { port, tlsPort, pids: [program.pid], stop: () => program.stop() };
+  const { cacheBytes } = setting;
+  return {
+    port,
+    tlsPort,
+    pids: [program.pid],
+    stop: () => program.stop(),
+    // Its cache manager looks every 10 s, which no directive changes, and the cache holds far more than max_size in between. A
+    // reload starts a new manager, which looks at once.
+    ...(cacheBytes !== undefined && {
+      shrink: async () => {
+        process.kill(program.pid, "SIGHUP");
+        await waitFor(() => bytesOnDisk(join(directory, "cache")) <= cacheBytes, {
+          timeoutMs: 10_000,
+          what: "nginx's cache within max_size",
+        });
+      },
+    }),
+  };
 }
 
 export const nginx: readonly Server[] = (

@@ -16,6 +16,8 @@ export interface Setting {
   readonly workers: number;
   /** With a certificate there is a TLS port too, with HTTP/2 and HTTP/1.1 by ALPN. */
   readonly certificate?: Certificate;
+  /** Bytes that its cache may hold, by its own way of counting them; without it each form has its own. */
+  readonly cacheBytes?: number;
 }
 
 export interface RunningServer {
@@ -23,6 +25,11 @@ export interface RunningServer {
   readonly tlsPort: number | undefined;
   /** Roots of the process trees whose CPU time and memory are the server's. */
   readonly pids: readonly number[];
+  /**
+   * Has it let go of what is beyond its `cacheBytes`, where it does that late by itself; no request may be in flight, and
+   * connections are to be opened anew. Absent: it never holds more.
+   */
+  shrink?(): Promise<void>;
   stop(): Promise<void>;
 }
 

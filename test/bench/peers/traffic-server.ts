@@ -35,7 +35,8 @@ async function start(form: Form, setting: Setting, command: string) {
     set("exec_thread.limit", "INT", form.isTuned ? setting.workers : 2),
     set("task_threads", "INT", form.isTuned ? 1 : 2),
     set("cache.threads_per_disk", "INT", 8),
-    set("cache.ram_cache.size", "INT", form.isTuned ? "1G" : -1),
+    // With a size given the RAM cache is a copy of what the storage has: as small as it can be, so that it adds nothing.
+    set("cache.ram_cache.size", "INT", setting.cacheBytes === undefined ? (form.isTuned ? "1G" : -1) : "1M"),
     set("cache.ram_cache_cutoff", "INT", 4_194_304),
     set("http.cache.http", "INT", setting.role === "cache" ? 1 : 0),
     set("http.cache.required_headers", "INT", 2),
@@ -48,7 +49,9 @@ async function start(form: Form, setting: Setting, command: string) {
     set("diags.debug.enabled", "INT", 0),
   ]);
   writeConfiguration(join(etc, "remap.config"), [`map / http://127.0.0.1:${setting.originPort}/`]);
-  writeConfiguration(join(etc, "storage.config"), [`${join(directory, "cache")} 512M`]);
+  writeConfiguration(join(etc, "storage.config"), [
+    `${join(directory, "cache")} ${setting.cacheBytes ?? "512M"}`,
+  ]);
   writeConfiguration(join(etc, "ip_allow.yaml"), [
     "ip_allow:",
     "  - apply: in",

@@ -53,7 +53,10 @@ async function start(form: Form, setting: Setting, command: string) {
     "-f",
     vcl,
     "-s",
-    form.isTuned ? "malloc,1g" : "malloc,256m",
+    `malloc,${setting.cacheBytes ?? (form.isTuned ? "1g" : "256m")}`,
+    // An object's place in the list of uses is renewed every 2 s at most by default, which a compressed trace does not wait for; and
+    // at most 50 objects make room for one, which fails then.
+    ...(setting.cacheBytes === undefined ? [] : ["-p", "lru_interval=0", "-p", "nuke_limit=100000"]),
     ...(form.isTuned ? TUNED.flatMap((parameter) => ["-p", parameter]) : []),
   ]);
   await listening(program, `varnish ${form.name}`, port);

@@ -257,3 +257,17 @@ export function traceByName(
       throw new UsageError(`policies: got ${JSON.stringify(name)}, expected some of ${TRACES.join(", ")}`);
   }
 }
+
+/** The first `requests` of a trace with sizes divided by `divisor`; objects that are not asked for any more are left out. */
+export function resized(trace: Trace, divisor: number, requests: number): Trace {
+  if (divisor === 1 && requests >= trace.requests) return trace;
+  const objectOf = trace.objectOf.slice(0, Math.min(requests, trace.requests));
+  // Objects are numbered in the order of their first request.
+  const objects = objectOf.reduce((most, object) => Math.max(most, object + 1), 0);
+  return traceOf(
+    trace.name,
+    `${trace.origin}; first ${objectOf.length} requests, sizes divided by ${divisor}`,
+    objectOf,
+    trace.bytesOf.slice(0, objects).map((bytes) => Math.max(1, Math.round(bytes / divisor))),
+  );
+}
