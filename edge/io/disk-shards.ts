@@ -4,11 +4,13 @@
  * predecessor still does: closed, it holds nothing and takes nothing.
  */
 import { join } from "node:path";
+import { xxh32 } from "#kit";
 import type { Logger } from "#kit/io";
 import type { CacheKey } from "../core/cache-key.ts";
 import { requestKeyOf } from "../core/slices.ts";
+import { SecondHitFilter } from "../core/eviction/second-hit.ts";
 import { SHARDS, shardOf } from "../core/worker-plan.ts";
-import { type DiskCounters, type DiskOptions, DiskStore } from "./disk-store.ts";
+import { type DiskCounters, DiskStore } from "./disk-store.ts";
 import type { StoredObject } from "./memory-store.ts";
 
 export interface DiskShardsOptions {
@@ -18,21 +20,29 @@ export interface DiskShardsOptions {
   /** Bytes of the whole server's disk store. */
   readonly bytesMax: number;
   readonly logger: Logger;
-  /** Asked for each object that is not on disk yet: false keeps it off. */
-  readonly admit?: DiskOptions["admit"];
 }
 
 const WHOLE = 0;
 /** Bytes that may wait to be written in all parts of a server together: they are beside the memory store's. */
 const PENDING_BYTES_MAX = 64 * 1_024 * 1_024;
+/** Keys whose first request is remembered, by bytes of the store: about as many as it holds objects; 20 bits each. */
+const BYTES_A_REMEMBERED_KEY = 16 * 1_024;
+const REMEMBERED_KEYS_MIN = 65_536;
+const REMEMBERED_KEYS_MAX = 4_194_304;
 
 export class DiskShards {
   readonly #o: DiskShardsOptions;
   /** By part; empty while it is closed. */
   readonly #stores = new Map<number, DiskStore>();
+  /** A full disk takes what was asked for twice: most objects never are, and would push out those that were. */
+  readonly #seen: SecondHitFilter;
+  /** Whether memory holds a key's objects; see DiskOptions. */
+  isInMemory: ((key: CacheKey) => boolean) | undefined;
 
   constructor(options: DiskShardsOptions) {
     this.#o = options;
+    const keys = Math.max(REMEMBERED_KEYS_MIN, options.bytesMax / BYTES_A_REMEMBERED_KEY);
+    this.#seen = new SecondHitFilter(Math.min(REMEMBERED_KEYS_MAX, keys));
   }
 
   /** Opens what this process owns. Rejects with IsochroneError when the directory cannot be used. */
@@ -49,8 +59,12 @@ export class DiskShards {
   }
 
   #make(shard: number): DiskStore {
-    const { directory, shards, bytesMax, logger, admit } = this.#o;
-    const common = { logger, admit };
+    const { directory, shards, bytesMax, logger } = this.#o;
+    const common = {
+      logger,
+      admit: (key: CacheKey) => this.#seen.isSecond(xxh32(key)),
+      isInMemory: (key: CacheKey) => this.isInMemory?.(key) === true,
+    };
     return shards === undefined
       ? new DiskStore({ ...common, directory, bytesMax })
       : new DiskStore({
@@ -80,10 +94,10 @@ export class DiskShards {
     return (await this.#of(key)?.load(key)) ?? [];
   }
 
-  /** Whether it is written. Another worker's keys are not taken: its directory holds them. */
-  put(key: CacheKey, object: StoredObject): boolean {
+  /** Whether it is written. Another worker's keys are not taken: its directory holds them. `isAdmitted`: see DiskStore. */
+  put(key: CacheKey, object: StoredObject, isAdmitted = false): boolean {
     const store = this.#of(key);
-    return store !== undefined && store.put(key, object) === undefined;
+    return store !== undefined && store.put(key, object, isAdmitted) === undefined;
   }
 
   delete(key: CacheKey): void {

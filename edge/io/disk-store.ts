@@ -26,14 +26,15 @@ import {
   type RecordKind,
   SEGMENT_HEADER_BYTES,
   type Seed,
+  type SegmentIndex,
 } from "../core/disk/segment-format.ts";
-import { type LogStep, SegmentLog } from "../core/disk/segment-log.ts";
+import { type LogStep, REINSERTED_SHARE, SegmentLog } from "../core/disk/segment-log.ts";
 import { DirectoryLock } from "./directory-lock.ts";
 import type { StoredObject } from "./memory-store.ts";
 import { ObjectBody } from "./object-body.ts";
 import { SegmentFiles } from "./segment-files.ts";
-import { readContent, readRecord, readSegmentHeader } from "./segment-reader.ts";
-import { decodeHead, encodeHead, variantOf } from "./stored-record.ts";
+import { readContent, readHeads, readRecord, readSegmentHeader } from "./segment-reader.ts";
+import { decodeHead, encodeHead, keyOfHead, variantOf } from "./stored-record.ts";
 
 /** Bytes that wait to be written, unless told; beyond it objects stay in memory only. */
 const PENDING_BYTES_MAX = 32 * 1_024 * 1_024;
@@ -47,7 +48,10 @@ const READ_TIMEOUT_MS = 5_000;
 /** Deletes that wait for a failing disk; with more the whole store is let go of, which is never wrong. */
 const OWED_MAX = 100_000;
 
-/** Why an object was not written. `admission`: the policy; `failing`: the disk refuses; `queue-full`; `too-large`. */
+/**
+ * Why an object was not written. `admission`: the policy; `failing`: the disk refuses; `queue-full`: too much waits to be
+ * written, or room is still being made; `too-large`: no segment holds it.
+ */
 const SKIP_REASONS = ["admission", "failing", "queue-full", "too-large"] as const;
 type SkipReason = (typeof SKIP_REASONS)[number];
 
@@ -77,8 +81,10 @@ export interface DiskOptions {
   readonly pendingBytesMax?: number;
   readonly logger: Logger;
   readonly clock?: Clock;
-  /** Asked for each object that is not on disk yet: false keeps it off. */
+  /** Asked, once the store is full, for each object that is not on disk yet: false keeps it off. */
   readonly admit?: ((key: CacheKey, bodyBytes: number) => boolean) | undefined;
+  /** Whether memory holds a key's objects, whose uses the disk does not see: they are not let go of with their segment. */
+  readonly isInMemory?: ((key: CacheKey) => boolean) | undefined;
   /** For tests: a disk that fails. */
   readonly files?: SegmentFiles;
 }
@@ -114,6 +120,7 @@ export class DiskStore {
   readonly #logger: Logger;
   readonly #clock: Clock;
   readonly #admit: DiskOptions["admit"];
+  readonly #isInMemory: DiskOptions["isInMemory"];
   readonly #files: SegmentFiles;
   readonly #log: SegmentLog;
   readonly #writing = new DiskHealth();
@@ -161,6 +168,7 @@ export class DiskStore {
     this.#logger = options.logger;
     this.#clock = options.clock ?? systemClock;
     this.#admit = options.admit;
+    this.#isInMemory = options.isInMemory;
     this.#pendingBytesMax = options.pendingBytesMax ?? PENDING_BYTES_MAX;
     this.#files = options.files ?? new SegmentFiles(options.directory);
     this.#log = new SegmentLog(options.bytesMax);
@@ -241,15 +249,17 @@ export class DiskStore {
 
   /**
    * Writes an object in the background; one of the same variant is replaced. Returns why it is not written: then an older form
-   * of it is forgotten too, since it is no longer the present state.
+   * of it is forgotten too, since it is no longer the present state. `isAdmitted`: admission is not asked.
    */
-  put(key: CacheKey, stored: StoredObject): SkipReason | undefined {
+  put(key: CacheKey, stored: StoredObject, isAdmitted = false): SkipReason | undefined {
     const [hi, lo] = this.#fingerprint(key);
     const variant = variantOf(stored);
     const bodyBytes = stored.body.bytes;
-    // What is there has been admitted: its newer form takes its place.
+    // A store that is not full has nothing to protect. What is there has been admitted: its newer form takes its place.
     const isRefused =
       this.#admit !== undefined &&
+      !isAdmitted &&
+      this.#log.isFull &&
       !this.#log.find(hi, lo).some((location) => location.variant === variant) &&
       !this.#admit(key, bodyBytes);
     if (isRefused) return this.#skip("admission", hi, lo, variant);
@@ -257,7 +267,8 @@ export class DiskStore {
     const head = encodeHead(key, stored);
     if (head.byteLength > HEAD_BYTES_MAX || !this.#log.fits(head.byteLength, bodyBytes))
       return this.#skip("too-large", hi, lo, variant);
-    if (this.#pendingBytes + recordBytes(head.byteLength, bodyBytes) > this.#pendingBytesMax)
+    const bytes = recordBytes(head.byteLength, bodyBytes);
+    if (this.#pendingBytes + bytes > this.#pendingBytesMax || this.#isBehind(bytes))
       return this.#skip("queue-full", hi, lo, variant);
     this.#append("object", hi, lo, variant, head, stored.body.chunks, key, stored);
     this.#reclaim();
@@ -403,6 +414,12 @@ export class DiskStore {
     this.counters.skipped[reason]++;
     this.#forget(hi, lo, variant);
     return reason;
+  }
+
+  /** Whether an object would take the room of those that are being saved out of the segment that goes. */
+  #isBehind(bytes: number): boolean {
+    const newBytesMax = this.#log.segmentBytes * (1 - REINSERTED_SHARE);
+    return this.#reclaiming !== undefined && this.#log.activeBytes + bytes > newBytesMax;
   }
 
   get #mayWrite(): boolean {
@@ -704,9 +721,20 @@ export class DiskStore {
     });
   }
 
+  /** What memory answers for counts as used: after a restart it is what is asked for first. */
+  async #markInMemory(segment: number, index: SegmentIndex): Promise<void> {
+    if (this.#isInMemory === undefined) return;
+    const unused = this.#log.unused(segment, index);
+    for await (const [location, head] of readHeads(this.#files, segment, unused)) {
+      const key = keyOfHead(head);
+      if (key !== undefined && this.#isInMemory(key)) this.#log.markHit(location);
+    }
+  }
+
   async #reclaimOne(segment: number): Promise<void> {
     try {
       const { index } = await readContent(this.#files, segment, this.#seed);
+      await this.#markInMemory(segment, index);
       for (const record of this.#log.keepers(segment, index)) {
         while (this.#pendingBytes > this.#pendingBytesMax / 2 && !this.#isClosed)
           await new Promise<void>((resolve) => {

@@ -57,6 +57,7 @@ class Entry extends EvictionNode {
   readonly key: CacheKey;
   /** Oldest first, never empty while the store has the entry. */
   objects: readonly StoredObject[];
+  isUsed = false;
   /** Made when somebody asks for it: most entries are never hot. */
   cell: LiveCell | undefined = undefined;
 
@@ -80,6 +81,8 @@ export class MemoryStore {
   readonly #bytesMax: number;
   readonly counters: StoreCounters = { puts: 0, evictions: 0, refused: 0 };
   #objects = 0;
+  /** Told of the first use of what was put. */
+  onFirstUse: ((key: CacheKey, objects: readonly StoredObject[]) => void) | undefined;
   /** Told of each object that leaves by itself. */
   onEvicted: ((key: CacheKey, objects: readonly StoredObject[]) => void) | undefined;
 
@@ -105,7 +108,7 @@ export class MemoryStore {
   lookup(key: CacheKey): readonly StoredObject[] {
     const entry = this.#entries.get(key);
     if (entry === undefined) return NONE;
-    this.#policy.hit(entry);
+    this.#use(entry);
     return entry.objects;
   }
 
@@ -123,8 +126,15 @@ export class MemoryStore {
   /** Counts a use of a cell's variants as `lookup` would, without looking at the key. False: the cell is no longer live. */
   touch(cell: EntryCell): boolean {
     if (!(cell instanceof LiveCell) || !cell.isLive) return false;
-    this.#policy.hit(cell.entry);
+    this.#use(cell.entry);
     return true;
+  }
+
+  #use(entry: Entry): void {
+    this.#policy.hit(entry);
+    if (entry.isUsed) return;
+    entry.isUsed = true;
+    this.onFirstUse?.(entry.key, entry.objects);
   }
 
   /** Keeps an object; one of the same variant is replaced, and beyond VARIANTS_MAX the oldest goes. False: it is not kept. */

@@ -14,6 +14,12 @@ export class ObjectStore {
   constructor(memory: MemoryStore, disk?: DiskShards) {
     this.memory = memory;
     this.disk = disk;
+    if (disk === undefined) return;
+    disk.isInMemory = (key) => memory.peek(key).length > 0;
+    // Admission kept it off when it came; now it is asked for a second time.
+    memory.onFirstUse = (key, objects) => {
+      if (!disk.has(key)) for (const object of objects) disk.put(key, object, true);
+    };
   }
 
   /** The variants under a key: at once from memory; from disk as a promise, and then they are in memory too. */

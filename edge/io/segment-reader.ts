@@ -108,6 +108,20 @@ async function recordAt(
   return decodeRecord(whole, segment, offset, seed, crc32);
 }
 
+/**
+ * The heads of some records of a segment, in order of their places, unverified: read in long runs, for who looks at most of
+ * them. Rejects with what the system says.
+ */
+export async function* readHeads(
+  files: SegmentFiles,
+  segment: number,
+  records: readonly Location[],
+): AsyncGenerator<readonly [Location, Uint8Array]> {
+  const window = new Window(files, segment);
+  for (const record of records)
+    yield [record, await window.at(record.offset + RECORD_HEADER_BYTES, record.headBytes)];
+}
+
 /** A part of a segment in memory that moves along with those who read from it. */
 class Window {
   readonly #files: SegmentFiles;

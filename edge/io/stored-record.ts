@@ -62,6 +62,12 @@ export function encodeHead(key: CacheKey, stored: StoredHead): Uint8Array {
   return encoder.encode(JSON.stringify(head));
 }
 
+/** The key alone, which stands first, without the cost of the rest; undefined: not a head of this format. */
+export function keyOfHead(bytes: Uint8Array): CacheKey | undefined {
+  const match = /^\{"key":("(?:[^"\\]|\\.)*")/.exec(Buffer.from(bytes).toString());
+  return match === null ? undefined : (JSON.parse(match[1] ?? '""') as CacheKey);
+}
+
 /** Undefined: not a head of this format. */
 export function decodeHead(
   bytes: Uint8Array,

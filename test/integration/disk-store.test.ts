@@ -66,6 +66,16 @@ async function bodyOf(store: DiskStore, name: string | number): Promise<string |
   return object && Buffer.concat(object.body.chunks).toString();
 }
 
+/** Puts an object as soon as the store takes it. */
+async function putWhenTaken(store: DiskStore, name: string | number, body: string): Promise<void> {
+  await until(async () => {
+    const reason = store.put(keyOf(name), objectOf(body));
+    if (reason !== undefined) expect(reason).toBe("queue-full");
+    await store.flush();
+    return reason === undefined;
+  }, `${name} is taken`);
+}
+
 const segmentNames = async (): Promise<string[]> =>
   (await readdir(directory)).filter((name) => name.startsWith("segment-")).sort();
 
@@ -195,9 +205,8 @@ test("a store that turns over stays within its bytes, keeps what is used, gives 
   const body = "x".repeat(100_000);
   store.put(keyOf("hot"), objectOf(`hot${body}`));
   for (let number = 0; number < 600; number++) {
-    store.put(keyOf(number), objectOf(`${number} ${body}`));
+    await putWhenTaken(store, number, `${number} ${body}`);
     if (number % 10 === 0) {
-      await store.flush();
       expect(await bodyOf(store, "hot")).toBe(`hot${body}`);
       expect(store.bytes).toBeLessThanOrEqual(16 * MiB);
     }
@@ -220,6 +229,16 @@ test("a store that turns over stays within its bytes, keeps what is used, gives 
   expect(store.objects).toBeGreaterThan(10);
 });
 
+test("what memory answers for is kept when its segment goes, though the disk was never asked for it", async () => {
+  const names = ["hot", 'with "quotes" and \\', "h\u00f6t"].map(keyOf);
+  const store = await begin({ bytesMax: 16 * MiB, isInMemory: (key) => names.includes(key) });
+  for (const key of names) store.put(key, objectOf(key));
+  for (let number = 0; number < 400; number++) await putWhenTaken(store, number, "x".repeat(100_000));
+  expect(store.counters.reinserted).toBeGreaterThanOrEqual(6);
+  for (const key of names) expect(store.has(key), key).toBe(true);
+  expect(store.has(keyOf(0))).toBe(false);
+});
+
 test("what all was deleted takes no space", async () => {
   const store = await begin({ bytesMax: 16 * MiB });
   for (let number = 0; number < 100; number++) store.put(keyOf(number), objectOf("x".repeat(100_000)));
@@ -236,19 +255,34 @@ test("what all was deleted takes no space", async () => {
   expect(await bodyOf(store, "one")).toBeUndefined();
 });
 
-test("admission is asked for what is new, and is counted by itself; a form that is kept off takes the older one with it", async () => {
+test("once it is full admission is asked for what is new; a form that is kept off takes the older one with it", async () => {
   const asked: string[] = [];
+  let isAdmitted = false;
   const store = await begin({
+    bytesMax: 4 * MiB,
     admit: (key, bytes) => {
       asked.push(`${key} ${bytes}`);
-      return asked.length > 1;
+      return isAdmitted;
     },
   });
-  expect(store.put(keyOf(1), objectOf("one"))).toBe("admission");
-  expect(store.put(keyOf(1), objectOf("one"))).toBeUndefined();
-  expect(store.put(keyOf(1), objectOf("newer"))).toBeUndefined();
-  expect(asked).toEqual(["http://a.example/1 3", "http://a.example/1 3"]);
-  expect(store.counters.skipped).toEqual({ admission: 1, failing: 0, "queue-full": 0, "too-large": 0 });
+  // Room for everything: nobody is asked.
+  for (let number = 0; number < 25; number++) store.put(keyOf(number), objectOf("x".repeat(100_000)));
+  expect(asked).toEqual([]);
+  for (let number = 0; asked.length === 0; number++) {
+    expect(number).toBeLessThan(100);
+    store.put(keyOf(`more ${number}`), objectOf("x".repeat(100_000)));
+    await store.flush();
+  }
+  expect(store.put(keyOf("new"), objectOf("one"))).toBe("admission");
+  expect(store.has(keyOf("new"))).toBe(false);
+  expect(store.put(keyOf("new"), objectOf("one"), true)).toBeUndefined();
+  expect(store.put(keyOf("new"), objectOf("newer"))).toBeUndefined();
+  const other = { nominatedFields: ["accept"], nominatedValues: ["a"] };
+  expect(store.put(keyOf("new"), objectOf("another variant", other))).toBe("admission");
+  expect(asked.slice(1)).toEqual(["http://a.example/new 3", "http://a.example/new 15"]);
+  isAdmitted = true;
+  expect(store.put(keyOf("new"), objectOf("another variant", other))).toBeUndefined();
+  expect(store.counters.skipped.admission).toBe(3);
 });
 
 test("more than may wait is not written, counted, and leaves no older form", async () => {

@@ -589,6 +589,34 @@ describe("disk", () => {
     expect(await readdir(directory)).not.toContain("torn.object");
   });
 
+  test("a full disk takes an object with its second request, which memory answers", async () => {
+    const settings = { diskBytes: 2 ** 20, memoryBytes: 2 ** 20 };
+    const headers = { host: "www.example" };
+    const hits = async (kind: string, times: number): Promise<number> => {
+      let count = 0;
+      for (let number = 0; number < 10; number++)
+        for (let time = 0; time < times; time++) {
+          const { cacheStatus } = await fetchFrom(edge.port, `/${kind}/${number}`, { headers });
+          if (cacheStatus.startsWith("hit")) count++;
+        }
+      return count;
+    };
+    await begin(settings, directory);
+    cacheable(600, "x".repeat(20_000));
+    for (let number = 0; (await edge.metric("disk_skipped_admission")) === 0; number++) {
+      expect(number).toBeLessThan(200);
+      await fetchFrom(edge.port, `/fill/${number}`);
+    }
+    expect(await hits("once", 1)).toBe(0);
+    expect(await edge.metric("disk_skipped_admission")).toBeGreaterThan(8);
+    expect(await hits("twice", 2)).toBe(10);
+    await edge.running.stop();
+    stops.splice(1);
+    await begin(settings, directory);
+    expect(await hits("twice", 1)).toBeGreaterThan(4);
+    expect(await hits("once", 1)).toBeLessThan(3);
+  });
+
   test("a hit from disk after a restart costs the origin nothing, and its bytes are whole", async () => {
     await begin({}, directory);
     const body = randomBytes(100_000).toString("hex");

@@ -236,13 +236,44 @@ export class SegmentLog {
     return removed;
   }
 
-  /** The oldest segment when there will be no room for the next one: its used objects should be saved; then {@link drop} it. */
+  /**
+   * Whether what is written pushes something out, now or with the next segment: also while the room of a segment that was just
+   * reclaimed is being used up.
+   */
+  get isFull(): boolean {
+    return !this.#hasRoomFor(3);
+  }
+
+  /** The oldest segment when there is no room for the next one: its used objects should be saved; then {@link drop} it. */
   victim(): number | undefined {
     const oldest = this.oldestSegment;
-    if (oldest === undefined || this.#active === undefined || oldest === this.#active.segment)
-      return undefined;
-    const withNext = this.#bytes - this.#active.state.bytes + 2 * this.segmentBytes;
-    return withNext > this.#bytesMax || this.#segments.size + 1 > SEGMENTS_MAX ? oldest : undefined;
+    const isDue = this.#active !== undefined && oldest !== this.#active.segment && !this.#hasRoomFor(2);
+    return isDue ? oldest : undefined;
+  }
+
+  /** Whether so many whole segments fit beside those that are sealed. */
+  #hasRoomFor(segments: number): boolean {
+    const { size } = this.#segments;
+    return (
+      this.#bytes - this.activeBytes + segments * this.segmentBytes <= this.#bytesMax &&
+      size + segments <= SEGMENTS_MAX
+    );
+  }
+
+  /** Bytes of the segment that is being written. */
+  get activeBytes(): number {
+    return this.#active?.state.bytes ?? 0;
+  }
+
+  /** The objects that live in a segment and were not used since they were written, in order. */
+  unused(segment: number, index: SegmentIndex): readonly LogRecord[] {
+    const found: LogRecord[] = [];
+    for (let number = 0; number < index.records; number++) {
+      const record = index.at(number, segment);
+      if (record.kind === "object" && this.#index.isCurrent(record) && !this.#index.isHit(record))
+        found.push(record);
+    }
+    return found;
   }
 
   /** The objects of a segment that are worth their place again: live, used, trusted; the latest, up to the share. */
@@ -307,10 +338,8 @@ export class SegmentLog {
 
   /** Drops the oldest segments until a whole new one fits beside the sealed ones. */
   #makeRoom(): void {
-    const activeBytes = this.#active?.state.bytes ?? 0;
     for (const segment of this.#segments.keys()) {
-      const isFull = this.#bytes - activeBytes + this.segmentBytes > this.#bytesMax;
-      if (!isFull && this.#segments.size < SEGMENTS_MAX) return;
+      if (this.#hasRoomFor(1)) return;
       this.drop(segment);
     }
   }
