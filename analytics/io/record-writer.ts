@@ -49,6 +49,8 @@ export class AccessLog {
   /** A failed write may have left part of a line: the next batch begins on a new one. */
   #mayBeTorn = false;
   #timer: NodeJS.Timeout | undefined;
+  /** A full batch waits for the next turn of the event loop. */
+  #isFull = false;
   #flushing: Promise<void> | undefined;
   #isFailing = false;
   #isClosed = false;
@@ -74,8 +76,11 @@ export class AccessLog {
     }
     this.#ring.push(record);
     if (this.#flushing !== undefined || this.#isFailing) return;
-    if (this.#ring.length >= analyticsSettings.batchRecordsMax) this.#flushSoon(0);
-    else this.#timer ??= this.#armed(this.#flushMs);
+    if (this.#ring.length >= analyticsSettings.batchRecordsMax) {
+      // Once a batch: to arm the timer anew for each record behind it costs more than the record.
+      if (!this.#isFull) this.#flushSoon(0);
+      this.#isFull = true;
+    } else this.#timer ??= this.#armed(this.#flushMs);
   }
 
   get counters(): AccessLogCounters {
@@ -110,6 +115,7 @@ export class AccessLog {
 
   #start(): void {
     this.#timer = undefined;
+    this.#isFull = false;
     this.#flushing = this.#flush().finally(() => {
       this.#flushing = undefined;
       if (this.#isClosed) return;

@@ -35,6 +35,8 @@ interface RequestSection {
   readonly hasDirectives: boolean;
   /** The values of fields that a Vary nominates, as one text; `key` stands for `names`. */
   variantText(key: string, names: readonly string[]): string;
+  /** The last entry whose validators its conditions were compared with, and what came of it. */
+  compared: { readonly entry: HotEntry; readonly isNotModified: boolean } | undefined;
 }
 
 /** The head of an answer (and its content when that is small) with the places where Age and ttl stand. */
@@ -144,7 +146,6 @@ export class HotEntry {
   #purgeGeneration: number;
   /** Rendered when the first client has it already. */
   notModified: Rendered | undefined = undefined;
-  #condition: { readonly block: RequestSection; readonly isNotModified: boolean } | undefined;
 
   constructor(memo: HitMemo, whole: Rendered, pieces: readonly Uint8Array[]) {
     this.memo = memo;
@@ -176,9 +177,10 @@ export class HotEntry {
 
   /** Whether the conditions of a request say that the client has it already (RFC 9110, section 13.2.2). */
   isNotModified(block: RequestSection, now: EpochMs): boolean {
-    if (this.#condition?.block !== block)
-      this.#condition = { block, isNotModified: isNotModified(block.fields, this.memo.stored, now) };
-    return this.#condition.isNotModified;
+    // Kept with the section, not here: a hundred connections send a hundred sections to one entry.
+    if (block.compared?.entry !== this)
+      block.compared = { entry: this, isNotModified: isNotModified(block.fields, this.memo.stored, now) };
+    return block.compared.isNotModified;
   }
 }
 

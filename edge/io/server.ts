@@ -10,7 +10,7 @@ import { Dispatcher, type DispatcherOptions } from "./dispatch.ts";
 import type { HotTable } from "./hot-table.ts";
 import { Http1Connection, type Http1Context } from "./http1/connection.ts";
 import { NodeFront } from "./http1/node-front.ts";
-import { bindListeners, type ListenHandle, Listeners, portOf } from "./listening.ts";
+import { bindListeners, type ListenHandle, Listeners, portOf, type SocketReads } from "./listening.ts";
 
 export interface EdgeServerOptions extends DispatcherOptions {
   /** Host of HTTP/1.0 requests that state none; undefined: they are refused. */
@@ -30,7 +30,7 @@ const DRAIN_HEAD_MS = 1_000;
 
 export class EdgeServer {
   readonly #options: EdgeServerOptions;
-  readonly #listeners = new Listeners((socket) => this.#accepted(socket));
+  readonly #listeners = new Listeners((socket, reads) => this.#accepted(socket, reads));
   readonly #dispatcher: Dispatcher;
   readonly #nodeFront: NodeFront;
   readonly #connections = new Set<Http1Connection>();
@@ -96,9 +96,9 @@ export class EdgeServer {
   }
 
   /** Takes a connection: one that was accepted, or one whose handshake (TLS) is done. It must allow to be half open. */
-  accept(socket: Socket): void {
+  accept(socket: Socket, reads?: SocketReads): void {
     if (this.#options.isFlatPathOff === true) this.#handOver(socket, Buffer.alloc(0));
-    else this.#connections.add(new Http1Connection(this.#context, socket));
+    else this.#connections.add(new Http1Connection(this.#context, socket, reads));
   }
 
   /** Listens and resolves with the port. Rejects with IsochroneError that says what to do. */
@@ -133,12 +133,12 @@ export class EdgeServer {
     this.#listeners.remove(handle);
   }
 
-  #accepted(socket: Socket): void {
+  #accepted(socket: Socket, reads: SocketReads | undefined): void {
     const { settings, metrics } = this.#options;
     if (this.connections >= settings.connectionsMax) {
       metrics.refused("connections");
       socket.destroy();
-    } else this.accept(socket);
+    } else this.accept(socket, reads);
   }
 
   /**

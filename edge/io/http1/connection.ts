@@ -12,6 +12,7 @@ import type { HotServed } from "../access-recorder.ts";
 import { type Dispatcher, ownAnswer, type WriteResult } from "../dispatch.ts";
 import type { Answer } from "../exchange.ts";
 import type { HotTable } from "../hot-table.ts";
+import type { SocketReads } from "../listening.ts";
 import type { EdgeMetrics } from "../metrics.ts";
 import { checkRequest } from "../request-check.ts";
 import { headText, writeToSocket } from "./answer-writer.ts";
@@ -47,6 +48,7 @@ type Phase = "idle" | "head" | "answering" | "blocked" | "ending" | "gone";
 export class Http1Connection {
   readonly #context: Http1Context;
   readonly #socket: Socket;
+  readonly #reads: SocketReads | undefined;
   readonly #scheme: "http" | "https";
   #phase: Phase = "idle";
   /** When the phase began; in `idle` when the last request was answered. */
@@ -59,12 +61,15 @@ export class Http1Connection {
   #hasEnded = false;
   #remoteAddress: string | undefined;
 
-  constructor(context: Http1Context, socket: Socket) {
+  /** `reads`: where its bytes come from; undefined: they are the stream's "data". */
+  constructor(context: Http1Context, socket: Socket, reads: SocketReads | undefined) {
     this.#context = context;
     this.#socket = socket;
     this.#scheme = isTls(socket) ? "https" : "http";
     this.#since = context.clock.monotonic();
-    socket.on("data", this.#onData);
+    this.#reads = reads;
+    if (reads === undefined) socket.on("data", this.#onData);
+    else reads.sink = this.#onData;
     socket.on("drain", this.#onDrain);
     socket.on("end", this.#onEnd);
     socket.on("close", this.#onClose);
@@ -115,6 +120,7 @@ export class Http1Connection {
     }
   }
 
+  /** `chunk` is valid during the call only. */
   readonly #onData = (chunk: Buffer): void => {
     switch (this.#phase) {
       case "idle":
@@ -125,7 +131,8 @@ export class Http1Connection {
         return;
       case "answering":
       case "blocked":
-        this.#pending = this.#pending === undefined ? chunk : Buffer.concat([this.#pending, chunk]);
+        this.#pending =
+          this.#pending === undefined ? Buffer.from(chunk) : Buffer.concat([this.#pending, chunk]);
         if (this.#pending.byteLength > PIPELINED_BYTES_MAX) this.#socket.pause();
         return;
       case "ending":
@@ -230,7 +237,7 @@ export class Http1Connection {
         !this.#context.isDraining() &&
         this.#serveHot(hot, block, target, isHead, startedAt, now, isCorked);
       if (!isServed) {
-        if (end < bytes.byteLength) this.#pending = bytes.subarray(end);
+        if (end < bytes.byteLength) this.#pending = Buffer.from(bytes.subarray(end));
         if (isCorked) this.#socket.uncork();
         void this.#serveLong(block, isHead ? "HEAD" : "GET", target, startedAt);
         return;
@@ -240,7 +247,7 @@ export class Http1Connection {
       this.#phase = "idle";
     }
     if (isCorked) this.#socket.uncork();
-    if (at < bytes.byteLength) this.#pending = bytes.subarray(at);
+    if (at < bytes.byteLength) this.#pending = Buffer.from(bytes.subarray(at));
     this.#since = startedAt;
   }
 
@@ -414,13 +421,14 @@ export class Http1Connection {
   #handOver(bytes: Buffer, at: number, isCorked: boolean): void {
     const socket = this.#socket;
     if (isCorked) socket.uncork();
-    socket.off("data", this.#onData);
+    if (this.#reads === undefined) socket.off("data", this.#onData);
+    else this.#reads.sink = undefined;
     socket.off("drain", this.#onDrain);
     socket.off("end", this.#onEnd);
     socket.off("close", this.#onClose);
     this.#phase = "gone";
     this.#context.onGone(this);
-    this.#context.handOver(socket, bytes.subarray(at));
+    this.#context.handOver(socket, Buffer.from(bytes.subarray(at)));
   }
 
   /** A last word on a connection whose requests cannot be told apart any more. */

@@ -11,7 +11,7 @@ import type { EdgeSettings } from "../../config.ts";
 import { type Field, type Fields, isFieldValue, isToken } from "../../core/headers.ts";
 import { nominatedValues } from "../../core/vary.ts";
 import { type CheckedRequest, checkRequest, type RefusedRequest } from "../request-check.ts";
-import type { HotScope } from "../hot-table.ts";
+import type { HotEntry, HotScope } from "../hot-table.ts";
 
 /** Fields that frame content, change the protocol, or want an interim answer: node:http's parser knows them. */
 const HANDED_OVER: ReadonlySet<string> = new Set([
@@ -52,6 +52,7 @@ export class HeadBlock {
   readonly checked: CheckedRequest | RefusedRequest;
   /** Hot entries of its scheme and host, once there are some. */
   scope: HotScope | undefined;
+  compared: { readonly entry: HotEntry; readonly isNotModified: boolean } | undefined;
   #variantTexts: Map<string, string> | undefined;
 
   constructor(
