@@ -26,10 +26,36 @@ export interface EdgeSettings {
   readonly writeStallMs: number;
   /** Open client connections a process. */
   readonly connectionsMax: number;
-  /** Requests being answered at once; more are refused with 503 and Retry-After. */
-  readonly activeRequestsMax: number;
-  /** Fills in flight at once. */
+  /**
+   * Requests that wait for another's fill at once; more are shed with 503. Each holds some 10 KiB. Answers from the store never
+   * count, here or below. A process: workers divide it, as the four that follow.
+   */
+  readonly joinedMax: number;
+  /** Fills in flight at once, in memory: with what they hold. */
   readonly fillsMax: number;
+  /** Requests to next hops at once, those in a queue included. 1..: what a process can move without its hits noticing. */
+  readonly forwardsMax: number;
+  /** Of one property: half, so that one customer's storm leaves room for the others'. */
+  readonly propertyForwardsMax: number;
+  /** To one next hop, long answers included. The adaptive limit of an origin stays below. Under transport's own bound. */
+  readonly hopForwardsMax: number;
+  /** Places in the queue of one next hop; one property gets half of them at most. 0: nobody waits. */
+  readonly hopQueueMax: number;
+  /**
+   * An origin's adaptive limit: least, >= 1, and before anything is known. Two, so that one slow answer does not stop the rest; 64
+   * is what a browser's page or two ask at once, and an origin of 200 a second is behind by a third of a second with it.
+   */
+  readonly hopForwardsMin: number;
+  readonly hopForwardsInitial: number;
+  /** How long a request may wait for its turn, ms: in a queue that stands, and in a burst. Well within a user's patience. */
+  readonly queueDelayMs: number;
+  readonly queueDelayBurstMs: number;
+  /** How long requests may wait inside an origin, ms: keeps it busy over a round trip, and its clients do not notice. */
+  readonly originWaitMs: number;
+  /** While an origin's requests are held back: from one measurement of what it can do to the next, ms. */
+  readonly originProbeIntervalMs: number;
+  /** Longest Retry-After before jitter doubles it at most, seconds. */
+  readonly retryAfterSecondsMax: number;
   /** Next hop: until connected, until the head, longest pause in the content; ms. */
   readonly connectTimeoutMs: number;
   readonly responseTimeoutMs: number;
@@ -81,8 +107,19 @@ export const edgeDefaults: EdgeSettings = {
   keepAliveTimeoutMs: 65_000,
   writeStallMs: 30_000,
   connectionsMax: 10_000,
-  activeRequestsMax: 5_000,
+  joinedMax: 5_000,
   fillsMax: 2_000,
+  forwardsMax: 4_000,
+  propertyForwardsMax: 2_000,
+  hopForwardsMax: 1_000,
+  hopQueueMax: 1_000,
+  hopForwardsMin: 2,
+  hopForwardsInitial: 64,
+  queueDelayMs: 100,
+  queueDelayBurstMs: 400,
+  originWaitMs: 50,
+  originProbeIntervalMs: 10_000,
+  retryAfterSecondsMax: 30,
   connectTimeoutMs: 5_000,
   responseTimeoutMs: 30_000,
   bodyTimeoutMs: 30_000,

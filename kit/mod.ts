@@ -108,6 +108,8 @@ export {
   string,
   tuple,
 } from "./schema.ts";
+/** Deadlines, earliest first, at most one an id. */
+export { TimerHeap } from "./timer-heap.ts";
 /** Two times that are never mixed. */
 export { type Clock, type EpochMs, epochMs, type MonotonicMs, monotonicMs, plusMs } from "./time.ts";
 /** Sizes and durations as people write them. */

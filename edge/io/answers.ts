@@ -6,6 +6,7 @@ import { selectContent } from "../core/range.ts";
 import { isSliced, type SlicedHead } from "../core/slices.ts";
 import { type Answer, type AnswerRecord, type Inbound, type Outcome, textAnswer } from "./exchange.ts";
 import type { StoredObject } from "./memory-store.ts";
+import { ShedError } from "./overload-gate.ts";
 import type { RequestPlan, RequestPlanner } from "./request-plan.ts";
 import type { Slices } from "./slices.ts";
 import { type AnswerContext, downstreamFields, storedAnswer } from "./stored-answer.ts";
@@ -17,6 +18,14 @@ export interface Told {
   readonly upstream?: { readonly name: string; readonly via: ClusterId | null } | undefined;
   readonly upstreamCacheStatus?: string | undefined;
   readonly generation: number;
+}
+
+/** Why there is no answer. */
+export interface Fault {
+  readonly code: string;
+  readonly message: string;
+  /** When the request was shed. */
+  readonly retryAfterSeconds?: number | undefined;
 }
 
 export class Answers {
@@ -128,8 +137,12 @@ export class Answers {
       : this.fromWhole(inbound, plan, stored, ageSeconds, told);
   }
 
-  /** Nothing could be had: 504 when the next hop was too slow, else 502 (RFC 9110, sections 15.6.3 and 15.6.5). */
-  failure(plan: RequestPlan, code: string, message: string, fwd: ForwardReason): Answer {
+  /**
+   * Nothing could be had: 503 when the request was shed, 504 when the next hop was too slow, else 502 (RFC 9110, sections
+   * 15.6.4, 15.6.5 and 15.6.3).
+   */
+  failure(plan: RequestPlan, fault: Fault, fwd: ForwardReason): Answer {
+    const { code, message, retryAfterSeconds } = fault;
     const isTimeout = code.includes("timeout");
     const status: CacheStatus = { cache: this.#cacheName, isHit: false, fwd, detail: code };
     const record: AnswerRecord = {
@@ -138,6 +151,11 @@ export class Answers {
       propertyId: plan.property.propertyId,
       upstream: undefined,
     };
+    // Shed requests are counted; a line for each would be one more load.
+    if (retryAfterSeconds !== undefined)
+      return this.own(503, `Too many requests at the moment (${code}).\n`, record, [
+        ["Retry-After", String(retryAfterSeconds)],
+      ]);
     // The message names addresses of origins: it belongs into the log, not to clients.
     this.#logger.info("next-hop-failed", { code, message, propertyId: plan.property.propertyId });
     return this.own(isTimeout ? 504 : 502, `The next hop did not answer (${code}).\n`, record);
@@ -202,9 +220,10 @@ function partial(told: Told): Told {
 }
 
 /** Code and message of whatever was thrown. */
-export function faultOf(error: unknown): { readonly code: string; readonly message: string } {
+export function faultOf(error: unknown): Fault {
   return {
     code: error instanceof IsochroneError ? error.code : "internal",
     message: error instanceof Error ? error.message : String(error),
+    retryAfterSeconds: error instanceof ShedError ? error.retryAfterSeconds : undefined,
   };
 }

@@ -56,7 +56,13 @@ export type FillOutcome =
     }
   /** A part that cannot be kept: each request asks for its own range. */
   | { readonly kind: "unsliceable" }
-  | { readonly kind: "failed"; readonly code: string; readonly message: string };
+  | {
+      readonly kind: "failed";
+      readonly code: string;
+      readonly message: string;
+      /** When it was shed. */
+      readonly retryAfterSeconds?: number | undefined;
+    };
 
 export interface Fill {
   readonly key: string;

@@ -136,10 +136,6 @@ export class Dispatcher {
   answer(inbound: Inbound, host: string): Answer | Promise<Answer> {
     const own = this.#o.admin?.(inbound, host);
     if (own !== undefined) return own;
-    if (this.#active > this.#o.settings.activeRequestsMax) {
-      this.#o.metrics.refused("overload");
-      return ownAnswer(503, "This server is at its limit of requests.\n", [["Retry-After", "1"]]);
-    }
     return this.#o.handle(inbound);
   }
 

@@ -16,6 +16,7 @@ import { EdgeHandler } from "./handler.ts";
 import { HotTable } from "./hot-table.ts";
 import { MemoryStore } from "./memory-store.ts";
 import { EdgeMetrics } from "./metrics.ts";
+import { OverloadGate } from "./overload-gate.ts";
 import { ObjectStore } from "./object-store.ts";
 import { Passer } from "./passer.ts";
 import { Prefetcher } from "./prefetcher.ts";
@@ -55,6 +56,7 @@ export class Edge {
   readonly metrics: EdgeMetrics;
   readonly routing: Routing;
   readonly upstream: Upstream;
+  readonly gate: OverloadGate;
 
   constructor(parts: EdgeParts) {
     const { settings, clock, logger, routing, upstream, cacheName, siblings } = parts;
@@ -68,7 +70,9 @@ export class Edge {
     // Beyond a quarter of the store's size what is being filled is handed on and not kept.
     this.budget = new FillBudget(settings.fillsMax, Math.floor(settings.memoryBytes / 4));
     const { store, purges, collapse, metrics, budget } = this;
+    this.gate = new OverloadGate(settings, clock, metrics, Math.random);
     const forwarder = new Forwarder({
+      gate: this.gate,
       upstream,
       clock,
       settings,
@@ -95,7 +99,17 @@ export class Edge {
     this.handler = new EdgeHandler({
       routing,
       answers,
-      fetcher: new Fetcher({ cacheName, answers, filler, collapse, purges, budget, planner, metrics }),
+      fetcher: new Fetcher({
+        cacheName,
+        answers,
+        filler,
+        collapse,
+        purges,
+        budget,
+        planner,
+        metrics,
+        settings,
+      }),
       passer: new Passer({ cacheName, answers, forwarder, routing, store, purges, clock, siblings }),
       planner,
       store,
@@ -144,6 +158,24 @@ export class Edge {
       "Requests that went by themselves since answers like theirs were not shareable",
       () => collapse.counters.passedBy,
     );
+    const { control } = this.gate;
+    metrics.gauge("forwards_active", "Requests that were forwarded or wait for it", () => control.active);
+    metrics.gauge(
+      "forwards_queued",
+      "Requests that wait for a place at their next hop",
+      () => control.queued,
+    );
+    metrics.gauge("hops_shedding", "Next hops of which one request in a hundred or more is shed", () =>
+      control.count((limiter) => limiter.shedShare >= 0.01),
+    );
+    for (const [name, what] of [
+      ["cuts", "Cuts of an origin's limit because its answers were slow or bad"],
+      ["probes", "Cuts of an origin's limit to see how fast it is without waiting"],
+      ["refuted", "Cuts that showed that nothing waits at the origin"],
+    ] as const)
+      metrics.gauge(`limit_${name}`, what, () =>
+        control.count((limiter) => limiter.limitCounters?.[name] ?? 0),
+      );
     metrics.gauge("prefetch_queue", "Objects waiting to be prefetched", () => prefetcher.queued);
     metrics.gauge("purge_marks", "Keys and tags whose purge is remembered", () => purges.counters.marks);
     const { disk } = store;

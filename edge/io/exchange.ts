@@ -31,6 +31,8 @@ export interface Inbound {
   readonly startedAt: MonotonicMs;
   /** Passed on by another worker of this server, because this one owns the key: it is not passed on again. */
   readonly isFromSibling?: boolean;
+  /** Nobody waits for the answer: a prefetch. */
+  readonly isBackground?: boolean;
 }
 
 export interface HopFields {

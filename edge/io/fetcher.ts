@@ -1,5 +1,6 @@
 /** Fetches and validations: joins a fill that is in flight for the key, or begins one, and answers with its outcome. */
 import type { ForwardReason } from "#kit";
+import type { EdgeSettings } from "../config.ts";
 import type { RequestDecision } from "../core/decide.ts";
 import type { PurgeIndex } from "../core/purge-index.ts";
 import { matchesVariant } from "../core/vary.ts";
@@ -28,6 +29,9 @@ export class Fetcher {
   readonly #budget: FillBudget;
   readonly #planner: RequestPlanner;
   readonly #metrics: EdgeMetrics;
+  readonly #settings: Pick<EdgeSettings, "joinedMax">;
+  /** Requests that wait for another's fill. */
+  #joinedNow = 0;
 
   constructor(options: {
     readonly cacheName: string;
@@ -38,6 +42,8 @@ export class Fetcher {
     readonly budget: FillBudget;
     readonly planner: RequestPlanner;
     readonly metrics: EdgeMetrics;
+    /** Read each time: workers divide it among those that live. */
+    readonly settings: Pick<EdgeSettings, "joinedMax">;
   }) {
     this.#cacheName = options.cacheName;
     this.#answers = options.answers;
@@ -47,6 +53,7 @@ export class Fetcher {
     this.#budget = options.budget;
     this.#planner = options.planner;
     this.#metrics = options.metrics;
+    this.#settings = options.settings;
   }
 
   /**
@@ -73,28 +80,33 @@ export class Fetcher {
       this.#purges.mayJoin(plan.purgeScope, plan.key, present.generation, present.tags) &&
       !this.#collapse.mayPassBy(present, plan.key)
     ) {
+      if (this.#joinedNow >= this.#settings.joinedMax) return this.#shed(plan, decision.reason);
       this.#collapse.join();
+      this.#joinedNow++;
       const outcome = await present.outcome;
+      this.#joinedNow--;
       return isFor(outcome, plan) ? await this.#answer(inbound, plan, decision, outcome, true) : undefined;
     }
-    if (this.#budget.isFull) {
-      this.#metrics.refused("overload");
-      return this.#answers.refusal(503, "Too many requests to the next hop are in flight.\n", plan, [
-        ["Retry-After", "1"],
-      ]);
-    }
+    if (this.#budget.isFull) return this.#shed(plan, decision.reason);
     const outcome = await this.#filler.begin(request, mayCollapse && present === undefined);
     return await this.#answer(inbound, plan, decision, outcome, false);
   }
 
   /** RFC 5861, section 3: validates in the background, one at a time for a key. */
   revalidate(inbound: Inbound, plan: RequestPlan, stored: StoredObject): void {
-    const request = this.#planner.fillRequest(inbound, plan, stored, undefined);
+    const asked = this.#planner.fillRequest(inbound, plan, stored, undefined);
+    const request = { ...asked, isBackground: true };
     if (this.#collapse.get(request.collapseKey) !== undefined || this.#budget.isFull) return;
     void this.#filler.begin(request, true).then((outcome) => {
       if (outcome.kind === "private") outcome.body.abandon();
       return undefined;
     });
+  }
+
+  /** No room to wait in. */
+  #shed(plan: RequestPlan, fwd: ForwardReason): Answer {
+    this.#metrics.shed("server-limit");
+    return this.#answers.failure(plan, { code: "server-limit", message: "", retryAfterSeconds: 1 }, fwd);
   }
 
   #answer(
@@ -148,7 +160,7 @@ export class Fetcher {
       case "unsliceable":
         return undefined;
       case "failed":
-        return this.#answers.failure(plan, outcome.code, outcome.message, fwd);
+        return this.#answers.failure(plan, outcome, fwd);
       default:
         return outcome satisfies never;
     }

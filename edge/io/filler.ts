@@ -16,6 +16,7 @@ import type { Forwarded, Forwarder } from "./forwarder.ts";
 import type { StoredObject } from "./memory-store.ts";
 import type { EdgeMetrics } from "./metrics.ts";
 import { ObjectBody } from "./object-body.ts";
+import { ShedError } from "./overload-gate.ts";
 import type { ObjectStore } from "./object-store.ts";
 import type { Hop } from "./routing.ts";
 import type { Slices } from "./slices.ts";
@@ -38,6 +39,8 @@ export interface FillRequest {
   readonly opening: SliceOpening | undefined;
   /** Length of slices, bytes; undefined: this object is not cut into any. */
   readonly sliceBytes: number | undefined;
+  /** Nobody waits for it: a revalidation, a prefetch. */
+  readonly isBackground: boolean;
 }
 
 /** Not stored: each answer states its own. */
@@ -109,6 +112,7 @@ export class Filler {
       let outcome: UpstreamOutcome;
       let message = "";
       const known = this.#collapse.failureOf(request.key);
+      let retryAfterSeconds: number | undefined;
       try {
         if (known !== undefined) throw known;
         forwarded = await this.#forwarder.forward(
@@ -131,6 +135,7 @@ export class Filler {
         message = error instanceof Error ? error.message : String(error);
         // Used again it does not grow older: else constant demand would keep a hop that is back unheard.
         if (error !== known) this.#collapse.setFailure(request.key, error);
+        if (error instanceof ShedError) ({ retryAfterSeconds } = error);
       }
       const upstreamCacheStatus = forwarded && cacheStatusOf(forwarded.response.fields);
       if (forwarded && outcome.kind === "response")
@@ -155,7 +160,7 @@ export class Filler {
       switch (decision.action) {
         case "fail":
           forwarded?.content.destroy();
-          resolve({ kind: "failed", code: decision.code, message });
+          resolve({ kind: "failed", code: decision.code, message, retryAfterSeconds });
           return;
         case "serve-stale":
           forwarded?.content.destroy();

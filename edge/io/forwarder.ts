@@ -8,6 +8,7 @@ import { appendLoop, appendVia } from "../core/loops.ts";
 import type { ExchangeTimes, RequestHead, ResponseHead } from "../core/messages.ts";
 import type { HttpVersion } from "./exchange.ts";
 import type { EdgeMetrics } from "./metrics.ts";
+import { kindOfFailure, kindOfStatus, type OverloadGate } from "./overload-gate.ts";
 import type { Hop } from "./routing.ts";
 import type { Upstream } from "./upstream.ts";
 
@@ -24,6 +25,10 @@ export interface ForwardRequest {
   readonly without: ReadonlySet<string>;
   /** Fields that are added: the conditions of a validation. */
   readonly extra: Fields;
+  /** Whose request it is: properties take turns where requests wait. */
+  readonly purgeScope: string;
+  /** Nobody waits for the answer: it is sent only where there is room to spare. */
+  readonly isBackground: boolean;
 }
 
 export interface Forwarded {
@@ -86,6 +91,7 @@ export class Forwarder {
   readonly #metrics: EdgeMetrics;
   readonly #cdnId: string;
   readonly #tier: () => number;
+  readonly #gate: OverloadGate;
 
   constructor(options: {
     readonly upstream: Upstream;
@@ -95,6 +101,7 @@ export class Forwarder {
     readonly cdnId: string;
     /** Own tier, for the next server of ours. */
     readonly tier: () => number;
+    readonly gate: OverloadGate;
   }) {
     this.#upstream = options.upstream;
     this.#clock = options.clock;
@@ -102,17 +109,31 @@ export class Forwarder {
     this.#metrics = options.metrics;
     this.#cdnId = options.cdnId;
     this.#tier = options.tier;
+    this.#gate = options.gate;
   }
 
   /**
    * Resolves with the first hop's answer. Another hop is tried when one could not answer, and then only for requests
-   * without content, which nobody has begun to read. Rejects with the last IsochroneError.
+   * without content, which nobody has begun to read, and within the first one's retry budget. Rejects with the last
+   * IsochroneError; with ShedError, at once or after a short wait, when there is no place: overload is not carried on to
+   * the next hop.
    */
   async forward(request: ForwardRequest, hops: readonly Hop[]): Promise<Forwarded> {
     let last: unknown;
     for (const [index, hop] of hops.entries()) {
       const isLast = index === hops.length - 1;
       if (request.signal.aborted) break;
+      const admitted = this.#gate.admit(
+        {
+          hop: hopKey(hop),
+          isAdaptive: hop.kind === "origin",
+          property: request.purgeScope,
+          isBackground: request.isBackground,
+        },
+        hop.name,
+        request.signal,
+      );
+      const place = admitted instanceof Promise ? await admitted : admitted;
       const requestTime = this.#clock.epoch();
       try {
         const response = await this.#upstream.request(hop.target, {
@@ -128,6 +149,8 @@ export class Forwarder {
           },
         });
         this.#metrics.upstream(hop.kind, "response");
+        place.head(kindOfStatus(response.status));
+        response.body.once("close", () => place.end());
         // A server of ours that does not (yet) know the property, or that would close a loop, is no answer for a client.
         const isRefused = hop.kind !== "origin" && (response.status === 421 || response.status === 508);
         if (isRefused && !isLast && request.body === undefined) {
@@ -138,8 +161,10 @@ export class Forwarder {
         return forwarded(response, hop, requestTime, this.#clock.epoch());
       } catch (error) {
         this.#metrics.upstream(hop.kind, "failure");
+        const { kind, mayStillWork } = kindOfFailure(error instanceof IsochroneError ? error.code : "");
+        place.fail(kind, mayStillWork);
         last = error;
-        if (request.body !== undefined || isLast) break;
+        if (request.body !== undefined || isLast || !this.#upstream.takeRetry(hop.target)) break;
       }
     }
     throw last instanceof Error ? last : aborted();
@@ -179,6 +204,13 @@ export class Forwarder {
     }
     return fields;
   }
+}
+
+/** Requests with the same one share a limit: a server of ours, or an origin whatever Host it is asked for. */
+function hopKey({ target }: Hop): string {
+  if (target.kind === "server") return `server ${target.serverId}`;
+  const { scheme, host, port } = target.origin;
+  return `${scheme}://${host}:${port}`;
 }
 
 function forwarded(

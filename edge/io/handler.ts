@@ -135,12 +135,7 @@ export class EdgeHandler {
       } catch (error) {
         // Nothing of the object that is gone was sent; its head was dropped.
         if (isOutOfDate(error) && restarts++ < RESTARTS_MAX) continue;
-        const { code, message } = faultOf(error);
-        return code === "overload"
-          ? this.#o.answers.refusal(503, "Too many requests to the next hop are in flight.\n", plan, [
-              ["Retry-After", "1"],
-            ])
-          : this.#o.answers.failure(plan, code, message, "partial");
+        return this.#o.answers.failure(plan, faultOf(error), "partial");
       }
     }
   }

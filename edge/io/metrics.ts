@@ -1,5 +1,6 @@
 /** What the edge counts. No label ever holds a URL, a host or an address: each label's values are a closed list. */
 import { Counter, Gauge, type Metric, Registry } from "prom-client";
+import type { ShedReason } from "../core/overload/reasons.ts";
 import type { NotSlicedReason } from "../core/slices.ts";
 import type { NotStoredReason } from "../core/storable.ts";
 import type { Outcome } from "./exchange.ts";
@@ -14,7 +15,6 @@ export type RefusedReason =
   | "framing"
   | "expectation"
   | "header-fields"
-  | "overload"
   | "connections"
   | "slow-head"
   | "slow-body"
@@ -57,6 +57,9 @@ function readMetric(
 export class EdgeMetrics {
   readonly registry = new Registry();
   readonly #refused = this.#counter("refused_total", "Requests refused before the cache", ["reason"]);
+  readonly #shed = this.#counter("shed_total", "Requests that were not forwarded because of load", [
+    "reason",
+  ]);
   readonly #notStored = this.#counter("not_stored_total", "Answers that were not stored, by reason", [
     "reason",
   ]);
@@ -152,6 +155,9 @@ export class EdgeMetrics {
   }
   refused(reason: RefusedReason): void {
     this.#refused.inc({ reason });
+  }
+  shed(reason: ShedReason): void {
+    this.#shed.inc({ reason });
   }
   notStored(reason: NotStoredReason | NotSlicedReason): void {
     this.#notStored.inc({ reason });

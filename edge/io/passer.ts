@@ -77,6 +77,8 @@ export class Passer {
           signal: inbound.signal,
           without: stored === undefined ? NO_NAMES : CONDITIONS_OF_HEAD,
           extra: [],
+          purgeScope: plan.purgeScope,
+          isBackground: inbound.isBackground ?? false,
         },
         this.#routing.hopsFor(plan.property, plan.key, plan.keyHost, inbound.hop, plan.policy.bypass),
       );
@@ -124,13 +126,13 @@ export class Passer {
     error: unknown,
     requestTime: ReturnType<Clock["epoch"]>,
   ): Promise<Answer> {
-    const { code, message } = faultOf(error);
+    const fault = faultOf(error);
     const now = this.#clock.epoch();
     const cover = decideResponse({
       request: plan.head,
       policy: plan.policy,
       stored,
-      outcome: { kind: "failure", code },
+      outcome: { kind: "failure", code: fault.code },
       times: { requestTime, responseTime: now },
       generation: this.#purges.generation,
       isPurgedMeanwhile: () => false,
@@ -139,7 +141,7 @@ export class Passer {
       isOwner: true,
       now,
     });
-    if (cover.action !== "serve-stale") return this.#answers.failure(plan, code, message, fwd);
+    if (cover.action !== "serve-stale") return this.#answers.failure(plan, fault, fwd);
     // A HEAD has no content, so that none of its slices can be missing.
     return await this.#answers.fromStored(inbound, plan, cover.stored, cover.fresh.ageSeconds, {
       status: {

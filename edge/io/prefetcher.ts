@@ -131,6 +131,7 @@ export class Prefetcher {
         requestId: `prefetch-${++this.#requests}`,
         receivedAt: epochMs(this.#clock.epoch()),
         startedAt: this.#clock.monotonic(),
+        isBackground: true,
       });
       if (answer.body !== undefined) for await (const _chunk of answer.body);
       this.#metrics.prefetch(answer.status < 400 ? "asked" : "failed");

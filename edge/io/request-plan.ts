@@ -69,6 +69,7 @@ export class RequestPlanner {
       stored,
       opening,
       sliceBytes: this.sliceBytes(plan, inbound),
+      isBackground: inbound.isBackground ?? false,
     };
   }
 }

@@ -27,12 +27,16 @@ import type { StoredObject } from "./memory-store.ts";
 import type { EdgeMetrics } from "./metrics.ts";
 import { ObjectBody } from "./object-body.ts";
 import type { ObjectStore } from "./object-store.ts";
+import { ShedError } from "./overload-gate.ts";
 import type { Hop } from "./routing.ts";
 import { type Place, SlicedReadable } from "./sliced-readable.ts";
 
 /** How a client's request for slices is put to the next hop. */
 export interface SliceRequest
-  extends Pick<ForwardRequest, "head" | "httpVersion" | "clientAddress" | "requestId"> {
+  extends Pick<
+    ForwardRequest,
+    "head" | "httpVersion" | "clientAddress" | "requestId" | "purgeScope" | "isBackground"
+  > {
   readonly hops: readonly Hop[];
 }
 
@@ -382,12 +386,10 @@ export class Slices {
   async #fetch(set: SliceSet, index: number, request: SliceRequest): Promise<ObjectBody> {
     const known = this.#collapse.failureOf(set.key);
     if (known !== undefined) throw known;
-    if (this.#budget.isFull)
-      throw new IsochroneError("Too many requests to the next hop are in flight", {
-        code: "overload",
-        source: "internal",
-        retry: "safe",
-      });
+    if (this.#budget.isFull) {
+      this.#metrics.shed("server-limit");
+      throw new ShedError("next hop", { reason: "server-limit", retryAfterSeconds: 1 });
+    }
     const generation = this.#purges.generation;
     const ready = Promise.withResolvers<void>();
     // Nobody may be waiting when it rejects.

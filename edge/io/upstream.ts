@@ -5,6 +5,8 @@ import type { PathExplanation, TransportRequest, TransportResponse, TransportTar
 export interface Upstream {
   /** Rejects with IsochroneError when no answer came; resolves with any final status. */
   request(target: TransportTarget, request: TransportRequest): Promise<TransportResponse>;
+  /** Whether a request that `target` failed may be asked of another one: takes it out of the target's retry budget. */
+  takeRetry(target: TransportTarget): boolean;
   /** Why a request to `target` goes the way it goes now. */
   explainPath(target: TransportTarget): PathExplanation;
   linkReports(): readonly LinkReport[];

@@ -16,7 +16,17 @@ import {
 } from "./worker-methods.ts";
 
 /** Limits of the server that its workers divide among those that live. */
-const SHARED_LIMITS = ["connectionsMax", "activeRequestsMax", "fillsMax", "prefetchConcurrency"] as const;
+const SHARED_LIMITS = [
+  "connectionsMax",
+  "joinedMax",
+  "fillsMax",
+  "forwardsMax",
+  "propertyForwardsMax",
+  "hopForwardsMax",
+  "hopForwardsInitial",
+  "hopQueueMax",
+  "prefetchConcurrency",
+] as const;
 
 /** This process's place among the workers; undefined: it is no worker. */
 export function workerPlace(): WorkerPlace | undefined {

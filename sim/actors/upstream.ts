@@ -27,6 +27,7 @@ interface Target {
   /** Paths with an open connection, and when each was last used. */
   readonly warm: Map<Via, number>;
   readonly attempts: Set<Attempt>;
+  readonly budget: RetryBudget;
   /** Paths that have failed and not recovered. */
   readonly dead: Set<Via>;
   timerAt: number;
@@ -60,7 +61,6 @@ export class Upstream {
   readonly #role: string;
   readonly #clusterId: ClusterId;
   readonly #targets = new Map<string, Target>();
-  readonly #budget: RetryBudget;
   readonly #probes: Probes;
 
   /** As one process has it: made anew at each start. */
@@ -70,7 +70,6 @@ export class Upstream {
     const cluster = stage.clusterOf.get(host.id);
     this.#role = cluster?.role ?? "edge";
     this.#clusterId = cluster?.clusterId ?? ("" as ClusterId);
-    this.#budget = new RetryBudget({}, host.now);
     this.#probes = new Probes(
       host,
       stage.settings.upstreamLiveness,
@@ -119,7 +118,7 @@ export class Upstream {
       return;
     }
     const { now } = this.#host;
-    this.#budget.handleFirstTry(now);
+    target.budget.handleFirstTry(now);
     const choice = target.chooser?.choose(now) ?? { via: null, reason: "only-path" };
     this.#stage.statistics.count("path", choice.reason);
     this.#attempt(request, target, choice.via, [], 1);
@@ -166,7 +165,7 @@ export class Upstream {
         this.#turn(target);
         // A silent server is slow, not gone: asking again would double its load.
         const isRepeatable =
-          code !== "headers-timeout" && attempts < settings.attemptsMax && this.#budget.take(at);
+          code !== "headers-timeout" && attempts < settings.attemptsMax && target.budget.take(at);
         if (!isRepeatable) {
           request.done({ kind: "failed" });
           return;
@@ -273,6 +272,7 @@ export class Upstream {
       chooser: isMeasured ? this.#stage.cores.pathChooser({}, this.#host.now, this.#host.id) : undefined,
       warm: new Map(),
       attempts: new Set(),
+      budget: new RetryBudget({}, this.#host.now),
       dead: new Set(),
       timerAt: Number.POSITIVE_INFINITY,
     };

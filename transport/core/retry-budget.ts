@@ -11,9 +11,21 @@ export type RetryBudgetSettings = {
   readonly minPerSecond: number;
   /** Most repeats that can be saved up, >= 1. */
   readonly max: number;
+  /** Repeats at the start, at least a second's trickle, >= 0. */
+  readonly initial: number;
 };
 
-export const retryBudgetDefaults: RetryBudgetSettings = { ratio: 0.2, minPerSecond: 10, max: 100 };
+/**
+ * One repeat for ten first tries, and one each two seconds where hardly anybody asks: of 200 requests a second that is a
+ * quarter of a percent. What a busy target has saved up lets the requests that its death cuts off at one moment be
+ * asked elsewhere; a new one gets half of that.
+ */
+export const retryBudgetDefaults: RetryBudgetSettings = {
+  ratio: 0.1,
+  minPerSecond: 0.5,
+  max: 100,
+  initial: 50,
+};
 
 export class RetryBudget {
   readonly #settings: RetryBudgetSettings;
@@ -22,15 +34,14 @@ export class RetryBudget {
   #granted = 0;
   #refused = 0;
 
-  /** Starts with what a second of quiet would earn. */
   constructor(settings: Partial<RetryBudgetSettings>, now: MonotonicMs) {
     this.#settings = { ...retryBudgetDefaults, ...settings };
-    const { ratio, minPerSecond, max } = this.#settings;
-    if (!(ratio >= 0 && ratio <= 1) || !(minPerSecond >= 0) || !(max >= 1))
+    const { ratio, minPerSecond, max, initial } = this.#settings;
+    if (!(ratio >= 0 && ratio <= 1) || !(minPerSecond >= 0) || !(max >= 1) || !(initial >= 0))
       throw new RangeError(
-        `Retry budget needs ratio 0..1, minPerSecond >= 0, max >= 1, got ${ratio}, ${minPerSecond}, ${max}`,
+        `Retry budget needs ratio 0..1, minPerSecond >= 0, max >= 1, initial >= 0, got ${ratio}, ${minPerSecond}, ${max}, ${initial}`,
       );
-    this.#tokens = Math.min(max, minPerSecond);
+    this.#tokens = Math.min(max, Math.max(minPerSecond, initial));
     this.#at = now;
   }
 

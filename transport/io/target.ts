@@ -7,6 +7,7 @@ import { type ClusterId, IsochroneError, type MonotonicMs, type ServerEntry } fr
 import type { TransportSettings } from "../config.ts";
 import { PathChooser } from "../core/path-chooser.ts";
 import type { PathChooserSettings } from "../core/path-settings.ts";
+import { RetryBudget } from "../core/retry-budget.ts";
 import type { PathProbe, PathReason } from "../core/path-words.ts";
 import type { ExchangeHead, PoolRequest } from "./exchange.ts";
 import { PathPool } from "./path-pool.ts";
@@ -90,6 +91,8 @@ export class Target {
   /** For probes that must not meet other requests, or while every connection of the pool is taken. */
   readonly #probePools = new Map<ClusterId | null, PathPool>();
   usedAtMs = performance.now();
+  /** What may be asked again after this target failed it: its own, so that one that fails does not use up the others'. */
+  readonly budget: RetryBudget;
   /** The server of ours that it is, if it is one. */
   readonly server: ServerEntry | undefined;
   /** Whether the configuration says under which name it answers; else each request's Host does. */
@@ -114,6 +117,7 @@ export class Target {
     this.server = options.server;
     this.isNamedByConfiguration = options.isNamedByConfiguration ?? false;
     this.#context = options.context;
+    this.budget = new RetryBudget(options.context.settings.retry, options.context.now());
     this.chooser = options.paths && new PathChooser(options.paths, options.context.now());
   }
 

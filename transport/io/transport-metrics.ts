@@ -1,6 +1,5 @@
 /** Transport's metrics (prom-client). Labels come from closed lists; never a host, address or URL. */
 import { Counter, Gauge, type Registry } from "prom-client";
-import type { RetryBudget } from "../core/retry-budget.ts";
 import type { OriginResolver } from "./origin-resolver.ts";
 import type { Prober } from "./prober.ts";
 import type { Target } from "./target.ts";
@@ -20,14 +19,14 @@ export function registerTransportMetrics(
   registry: Registry,
   sources: {
     readonly counters: TransportCounters;
-    readonly budget: RetryBudget;
     readonly resolver: OriginResolver;
     readonly prober: Prober;
     readonly targets: () => readonly Target[];
   },
 ): void {
-  const { counters, budget, resolver, prober, targets } = sources;
+  const { counters, resolver, prober, targets } = sources;
   const registers = [registry];
+  let refused = 0;
   /** prom-client's counters add up; ours are totals already, so the difference is added at each scrape. */
   const total = (name: string, help: string, read: () => number): void => {
     let last = 0;
@@ -50,11 +49,14 @@ export function registerTransportMetrics(
   );
   total("isochrone_transport_retries_total", "Requests sent again after a failure.", () => counters.retries);
   total("isochrone_transport_resumes_total", "Bodies resumed by Range.", () => counters.resumes);
-  total(
-    "isochrone_transport_retries_refused_total",
-    "Repeats that the budget refused.",
-    () => budget.refused,
-  );
+  total("isochrone_transport_retries_refused_total", "Repeats that a target's budget refused.", () => {
+    // A target that left takes its count with it: never step back.
+    refused = Math.max(
+      refused,
+      targets().reduce((sum, target) => sum + target.budget.refused, 0),
+    );
+    return refused;
+  });
   total(
     "isochrone_transport_given_up_total",
     "Exchanges given up because their path failed.",

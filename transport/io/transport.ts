@@ -18,7 +18,6 @@ import { type TransportSettings, transportDefaults } from "../config.ts";
 import type { PathReason } from "../core/path-words.ts";
 import { refusedAddress } from "../core/address-guard.ts";
 import { peerProofHeader } from "../core/peer-proof.ts";
-import { RetryBudget } from "../core/retry-budget.ts";
 import { dial, secure, TlsFailure } from "./dial.ts";
 import { ExchangeError, type ExchangeHead, isSafeMethod } from "./exchange.ts";
 import type {
@@ -75,7 +74,6 @@ export class Transport {
   readonly #options: TransportOptions;
   readonly #settings: TransportSettings;
   readonly #resolver: OriginResolver;
-  readonly #budget: RetryBudget;
   readonly #table: TargetTable;
   readonly #prober: Prober;
   readonly #counters: TransportCounters = {
@@ -92,7 +90,6 @@ export class Transport {
     this.#options = options;
     this.#settings = { ...transportDefaults, ...options.settings };
     this.#resolver = options.resolver ?? new OriginResolver({ clock: options.clock });
-    this.#budget = new RetryBudget(this.#settings.retry, options.clock.monotonic());
     const context: TargetContext = {
       settings: this.#settings,
       now: () => options.clock.monotonic(),
@@ -167,7 +164,7 @@ export class Transport {
     const to = this.#targetOf(target);
     this.#counters.requests++;
     const now = this.#options.clock.monotonic();
-    this.#budget.handleFirstTry(now);
+    to.budget.handleFirstTry(now);
     const sent = await this.#sendWithRetry(to, request, undefined);
     const { head, path, attempts } = sent;
     let lastVia = path.via;
@@ -180,7 +177,7 @@ export class Transport {
             resumable: wanted,
             resumesMax: this.#settings.resumesMax,
             track: sent.progress,
-            mayResume: () => !request.signal?.aborted && this.#budget.take(this.#options.clock.monotonic()),
+            mayResume: () => !request.signal?.aborted && to.budget.take(this.#options.clock.monotonic()),
             resume: async (headers) => {
               this.#counters.resumes++;
               const more = { ...request, headers: [...request.headers, ...headers], body: undefined };
@@ -203,6 +200,11 @@ export class Transport {
       trailers: head.trailers,
       resumes: () => (body instanceof ResumingBody ? body.resumes : 0),
     };
+  }
+
+  /** Whether a request that `target` failed may be asked of another target: a repeat all the same, out of its budget. */
+  takeRetry(target: TransportTarget): boolean {
+    return this.#targetOf(target).budget.take(this.#options.clock.monotonic());
   }
 
   /** Which path a request to this target would take now, and what is known of each. Never throws for known targets. */
@@ -243,7 +245,6 @@ export class Transport {
   registerMetrics(registry: Registry): void {
     registerTransportMetrics(registry, {
       counters: this.#counters,
-      budget: this.#budget,
       resolver: this.#resolver,
       prober: this.#prober,
       targets: () => this.#table.all,
@@ -300,7 +301,7 @@ export class Transport {
           error.code !== "server-down" &&
           !request.signal?.aborted;
         if (!isRepeatable || attempts >= this.#settings.attemptsMax) throw error;
-        if (!this.#budget.take(clock.monotonic())) throw error;
+        if (!to.budget.take(clock.monotonic())) throw error;
         this.#counters.retries++;
         tried.push(choice.via);
         const next = to.chooser?.alternative(tried, clock.monotonic());

@@ -85,6 +85,10 @@ class PlayedOrigin implements Upstream {
     this.bytes = content(size, this.version);
   }
 
+  takeRetry(): boolean {
+    return true;
+  }
+
   request(_target: unknown, request: TransportRequest): Promise<TransportResponse> {
     const range = request.headers.find(([name]) => name === "Range")?.[1];
     const condition = request.headers.find(([name]) => name === "If-None-Match")?.[1];

@@ -53,6 +53,9 @@ class PlayedUpstream implements Upstream {
   isServerUp(): boolean {
     return true;
   }
+  takeRetry(): boolean {
+    return true;
+  }
 }
 
 const server = (id: string, kind: "owner" | "parent"): Hop => ({

@@ -175,7 +175,7 @@ describe("relay policy", () => {
 
 describe("retry budget", () => {
   test("grants a share of first tries and a trickle, and counts refusals", () => {
-    const budget = new RetryBudget({ ratio: 0.1, minPerSecond: 0, max: 100 }, monotonicMs(0));
+    const budget = new RetryBudget({ ratio: 0.1, minPerSecond: 0, max: 100, initial: 0 }, monotonicMs(0));
     expect(budget.take(monotonicMs(0))).toBe(false);
     for (let n = 0; n < 100; n++) budget.handleFirstTry(monotonicMs(n));
     let granted = 0;
@@ -184,7 +184,7 @@ describe("retry budget", () => {
   });
 
   test("the trickle refills with time up to the maximum", () => {
-    const budget = new RetryBudget({ ratio: 0, minPerSecond: 2, max: 3 }, monotonicMs(0));
+    const budget = new RetryBudget({ ratio: 0, minPerSecond: 2, max: 3, initial: 0 }, monotonicMs(0));
     const takeAll = (now: number): number => {
       let count = 0;
       while (budget.take(monotonicMs(now))) count++;

@@ -1,0 +1,493 @@
+/**
+ * How many requests an origin is asked at once: found by measuring, since nobody tells.
+ *
+ * The idea is that of Vegas (Brakmo and Peterson, 1995) and BBR (Cardwell et al., ACM Queue 14(5), 2016) with requests in place
+ * of packets: what is in flight beyond the origin's workers waits inside it, and each one that waits costs all that
+ * come after it 1 / rate. So the latency above the baseline, that without waiting, says how many are too many, and the limit
+ * is set so that requests wait there for no longer than an allowance: enough to keep the origin busy, too little for its
+ * clients to give up.
+ *
+ * The baseline is the difficult part: under lasting overload nobody sees it, and it moves when the mix of requests does. So a
+ * limit is never lowered for good on suspicion: each cut is an experiment. If the answers to requests that were sent after
+ * it come sooner by at least half of what the model says, they had been waiting for each other and the cut stays. If not,
+ * the origin simply takes so long: the cut is undone and the baseline is what was measured. An experiment is made when
+ * answers are slow for the baseline, when the origin rejects or fails, and from time to time while requests are held back.
+ *
+ * Latencies are compared by their median over a cohort, requests that were sent one after the other, with those that are
+ * still unanswered counted as slower than any: a mean would be ruled by the one slow page in ten, and the answers of one
+ * moment alone miss whatever is slow.
+ *
+ * Gradient2 of Netflix' concurrency-limits was considered: its baseline is a slow mean of what it sees, which under lasting
+ * overload drifts up, and the limit with it.
+ */
+import type { MonotonicMs } from "#kit";
+
+/**
+ * What the end of a request says about the origin's load. `rejected`: the origin says that it has too much; `failed`: no answer, or
+ * that of a gateway without one; `abandoned`: nobody waited any more, so it would have taken at least so long; `neutral`:
+ * nothing, as a 500 that may come from a single broken page.
+ */
+export type AnswerKind = "good" | "rejected" | "failed" | "abandoned" | "neutral";
+
+export interface ConcurrencyLimitSettings {
+  /** Before anything was measured, and what a limit that is not reached drifts back to. */
+  readonly limitInitial: number;
+  /** Least, >= 1. */
+  readonly limitMin: number;
+  /** Most. */
+  readonly limitMax: number;
+  /** How long requests may wait at the origin, ms; a quarter of the baseline is added. */
+  readonly allowanceMs: number;
+  /** Time between two experiments while requests are held back, ms. */
+  readonly probeIntervalMs: number;
+}
+
+/** A cohort is complete when it lasted so long and has so many members, or, where few ask, so long and so many. */
+const COHORT_MS = 100;
+const COHORT_SIZE = 20;
+const COHORT_MS_MAX = 1_000;
+const COHORT_SIZE_MIN = 8;
+/** More members than this say no more. */
+const COHORT_SIZE_MAX = 256;
+/** Share of a cohort whose answers are waited for before it is looked at; its median is known by then. */
+const ANSWERED_SHARE = 0.75;
+/** When an origin has been silent for so long, ms, it is not waited for. */
+const SILENT_MS = 10_000;
+/** Answers are slow when two thirds of a cohort took longer than baseline + SLOW x allowance: one half could be chance. */
+const SLOW = 1.5;
+const SLOW_QUANTILE = 0.35;
+/** Share of rejections and failures from which a cohort is bad; the limit grows where there are fewer than the second. */
+const BAD_SHARE = 0.1;
+const BAD_SHARE_GROW = 0.02;
+/** Where nothing is held back, answers that are slow for two cohorts matter if requests have become so many more meanwhile. */
+const GROWING = 1.3;
+/** An experiment goes down to this share of what is in flight: less could not be told from chance, more would cost too much. */
+const CUT_SHARE = 0.7;
+/** Each step of a probe that goes deeper, and a cut when the wait is several times what is allowed. */
+const DEEPER_SHARE = 0.5;
+const MUCH_TOO_SLOW = 4;
+/** What an experiment leaves of the limit at least, when it has shown that requests wait for each other. */
+const SETTLE_SHARE = 0.6;
+/** A probe goes a little below the number at which nothing should wait; so a baseline that is too high comes down by and by. */
+const PROBE_SHARE = 0.9;
+/** Baselines between two probes, at least: a probe lasts a few of them. */
+const PROBE_BASELINES = 40;
+const PROBE_BASELINE_MS_MAX = 10_000;
+/** Part of the way to what the model says that the limit grows at a time: the answers lag behind it. */
+const GROW_SHARE = 0.5;
+/** After an experiment that found nothing the next suspicion of its kind has to wait, ms, twice as long each time. */
+const REFUTED_MS_MIN = 4_000;
+const REFUTED_MS_MAX = 60_000;
+/** After rejections stopped the limit stays for so long, ms, twice as long when growing brings them back. */
+const REJECTED_MS_MIN = 1_000;
+const REJECTED_MS_MAX = 16_000;
+/** From the first request that is held back until the first probe, ms: a new origin gets a moment to show what it can do. */
+const FIRST_PROBE_MS = 1_000;
+/** Time in which a limit that nobody reaches is forgotten, ms: the origin may be another by then. */
+const FORGET_MS = 60_000;
+/** How fast the baseline follows answers that come sooner, and, while nothing is held back, later. */
+const FOLLOW_DOWN = 0.25;
+const FOLLOW_UP = 0.05;
+
+/** One request on its way to the origin. */
+export interface Sample {
+  readonly sentAt: MonotonicMs;
+  /** Cohort that it belongs to; 0: none. */
+  readonly cohort: number;
+  latencyMs: number | undefined;
+  kind: AnswerKind | undefined;
+}
+
+interface Cohort {
+  readonly number: number;
+  readonly startedAt: MonotonicMs;
+  readonly members: Sample[];
+  isComplete: boolean;
+  answered: number;
+  /** In flight when its members were sent, summed. */
+  inFlightSum: number;
+  /** Latencies of all good answers that came while it lasted, ms, summed. */
+  goodMsSum: number;
+  isBlocked: boolean;
+}
+
+/** What a cohort says. */
+interface Finding {
+  /** Good answers for each ms, by Little's law: counting them would depend on where in a wave of answers the cohort ends. */
+  readonly ratePerMs: number;
+  /** Mean number in flight when a member was sent. */
+  readonly inFlight: number;
+  /** Rejections and failures among the answers, 0..1. */
+  readonly badShare: number;
+  /** Latency of the good answers, ms; Infinity: by then less than half had come. Undefined: too few to say. */
+  readonly medianMs: number | undefined;
+  readonly slowMs: number | undefined;
+  /** Mean number of requests that were being answered well. */
+  readonly served: number;
+  readonly isBlocked: boolean;
+}
+
+interface Experiment {
+  readonly kind: "slow" | "bad" | "probe";
+  readonly limitBefore: number;
+  /** The cohort that gave rise to it, and what it said then. */
+  readonly cohort: Cohort;
+  readonly before: Finding;
+  /** A probe that went deeper: what the step above showed. */
+  readonly above: { readonly inFlight: number; readonly medianMs: number } | undefined;
+}
+
+/** What became of the limit; all only grow. */
+export interface LimitCounters {
+  /** Cuts because of slow or bad answers, regular probes, and how many of both showed that nothing waits. */
+  readonly cuts: number;
+  readonly probes: number;
+  readonly refuted: number;
+}
+
+export class ConcurrencyLimit {
+  readonly #settings: ConcurrencyLimitSettings;
+  readonly #phaseMs: number;
+  #limit: number;
+  #baselineMs: number | undefined;
+  /** Whether a probe has shown the baseline; else it is only the least that was seen. */
+  #isProven = false;
+  #cohort: Cohort;
+  #experiment: Experiment | undefined;
+  #probeAt: number | undefined;
+  /** Cohorts in a row that were slow. */
+  #slowCohorts = 0;
+  /** In flight now. */
+  #inFlight = 0;
+  #slowAt: number;
+  #slowRefutedMs = REFUTED_MS_MIN;
+  #badAt: number;
+  #badRefutedMs = REFUTED_MS_MIN;
+  #growAt: number;
+  #rejectedMs = REJECTED_MS_MIN;
+  #cuts = 0;
+  #probes = 0;
+  #refuted = 0;
+
+  /**
+   * @param phaseMs what has to be added to monotonic time so that it is the same in all processes: probes of several that ask
+   * one origin must fall together, else each sees the others' load and none sees the baseline.
+   */
+  constructor(settings: ConcurrencyLimitSettings, now: MonotonicMs, phaseMs: number) {
+    const { limitInitial, limitMin, limitMax } = settings;
+    if (!(limitMin >= 1 && limitMin <= limitMax) || !(limitInitial >= 1))
+      throw new RangeError(
+        `A concurrency limit needs 1 <= limitMin <= limitMax, got ${limitMin} and ${limitMax}`,
+      );
+    this.#settings = settings;
+    this.#phaseMs = phaseMs;
+    this.#limit = this.#clamp(limitInitial);
+    this.#slowAt = now;
+    this.#badAt = now;
+    this.#growAt = now;
+    this.#cohort = cohortAt(1, now);
+  }
+
+  /** Requests that may be in flight, a whole number. */
+  get limit(): number {
+    return Math.floor(this.#limit);
+  }
+  /** Median latency without waiting, ms, as it is believed now; undefined before the first cohort. */
+  get baselineMs(): number | undefined {
+    return this.#baselineMs;
+  }
+  get counters(): LimitCounters {
+    return { cuts: this.#cuts, probes: this.#probes, refuted: this.#refuted };
+  }
+
+  /** A request was held back because of the limit. */
+  handleBlocked(now: MonotonicMs): void {
+    this.#cohort.isBlocked = true;
+    this.#probeAt ??= now + FIRST_PROBE_MS;
+    this.#look(now);
+  }
+
+  /** A request goes to the origin; `inFlight`: how many there are now, itself included. */
+  handleSent(inFlight: number, now: MonotonicMs): Sample {
+    this.#inFlight = inFlight;
+    const cohort = this.#cohort;
+    const isMember = !cohort.isComplete && cohort.members.length < COHORT_SIZE_MAX;
+    const sample: Sample = {
+      sentAt: now,
+      cohort: isMember ? cohort.number : 0,
+      latencyMs: undefined,
+      kind: undefined,
+    };
+    if (isMember) {
+      cohort.members.push(sample);
+      cohort.inFlightSum += inFlight;
+    }
+    this.#look(now);
+    return sample;
+  }
+
+  /** It got its answer, or ended without one. */
+  handleEnd(sample: Sample, kind: AnswerKind, now: MonotonicMs): void {
+    if (sample.kind !== undefined) return;
+    sample.kind = kind;
+    sample.latencyMs = now - sample.sentAt;
+    const cohort = this.#cohort;
+    if (kind === "good") cohort.goodMsSum += sample.latencyMs;
+    if (sample.cohort === cohort.number) cohort.answered++;
+    this.#look(now);
+  }
+
+  /** Acts when the cohort has told enough. */
+  #look(now: MonotonicMs): void {
+    const cohort = this.#cohort;
+    const size = cohort.members.length;
+    const elapsedMs = now - cohort.startedAt;
+    if (!cohort.isComplete) {
+      const isFull = size >= COHORT_SIZE && elapsedMs >= COHORT_MS;
+      if (!isFull && !(size >= COHORT_SIZE_MIN && elapsedMs >= COHORT_MS_MAX)) return;
+      cohort.isComplete = true;
+    }
+    // Those who have not come yet are slow by then, whenever they come. What an experiment compares has to be known.
+    const newest = cohort.members[size - 1]?.sentAt ?? now;
+    const slowMs = this.#experiment === undefined ? this.#slowMs(this.#baselineMs ?? SILENT_MS) : SILENT_MS;
+    const isSlow = now - newest > slowMs;
+    if (cohort.answered < ANSWERED_SHARE * size && !isSlow) return;
+    const finding = findingOf(cohort, this.#baselineMs ?? 0, now);
+    this.#cohort = cohortAt(cohort.number + 1, now);
+    if (this.#experiment === undefined) this.#steer(cohort, finding, elapsedMs, now);
+    else this.#judge(this.#experiment, finding, now);
+  }
+
+  #steer(cohort: Cohort, found: Finding, elapsedMs: number, now: MonotonicMs): void {
+    const { medianMs, slowMs, inFlight, isBlocked } = found;
+    if (found.badShare > BAD_SHARE && now >= this.#badAt && Math.min(found.served, inFlight) < this.#limit) {
+      this.#cuts++;
+      this.#begin("bad", this.#clamp(Math.max(Math.ceil(found.served), CUT_SHARE * inFlight)), cohort, found);
+      return;
+    }
+    if (medianMs === undefined || slowMs === undefined) return;
+    const known = this.#baselineMs;
+    if (known !== undefined && slowMs > this.#slowMs(known)) {
+      this.#slowCohorts++;
+      if (!isBlocked) {
+        // Slow, but no more of them than before: it just takes so long.
+        if (this.#inFlight <= GROWING * inFlight) this.#follow(medianMs, FOLLOW_DOWN);
+        else if (this.#slowCohorts < 2) return;
+      }
+      if (
+        inFlight <= this.#settings.limitMin ||
+        now < this.#slowAt ||
+        (this.#inFlight <= GROWING * inFlight && !isBlocked)
+      )
+        return;
+      this.#cuts++;
+      const isMuchTooSlow = isBlocked && slowMs > known + MUCH_TOO_SLOW * this.#allowanceMs(known);
+      this.#begin("slow", this.#clamp((isMuchTooSlow ? DEEPER_SHARE : CUT_SHARE) * inFlight), cohort, found);
+      return;
+    }
+    this.#slowCohorts = 0;
+    if (!Number.isFinite(medianMs)) return;
+    if (known === undefined || medianMs < known) this.#follow(medianMs, FOLLOW_DOWN);
+    else if (!isBlocked) this.#follow(medianMs, FOLLOW_UP);
+    const baselineMs = this.#baselineMs ?? medianMs;
+    const waitMs = Math.max(0, medianMs - baselineMs);
+    if (isBlocked && this.#probeAt !== undefined && now >= this.#probeAt) {
+      this.#probes++;
+      const free = PROBE_SHARE * (inFlight - found.ratePerMs * waitMs);
+      const level = this.#isProven
+        ? Math.min(PROBE_SHARE * inFlight, Math.max(free, DEEPER_SHARE ** 2 * inFlight))
+        : CUT_SHARE * inFlight;
+      // A probe may go below the least limit: it lasts for a few answers only.
+      this.#begin("probe", Math.max(1, level), cohort, found);
+    } else if (isBlocked) {
+      if (found.badShare <= BAD_SHARE_GROW && now >= this.#growAt) this.#grow(found, waitMs, baselineMs);
+    } else if (this.#limit < this.#settings.limitInitial) {
+      const share = Math.min(1, elapsedMs / FORGET_MS);
+      this.#limit = this.#clamp(this.#limit + share * (this.#settings.limitInitial - this.#limit));
+    }
+  }
+
+  #grow(found: Finding, waitMs: number, baselineMs: number): void {
+    const allowanceMs = this.#allowanceMs(baselineMs);
+    const room = found.inFlight - found.ratePerMs * (waitMs - allowanceMs) - this.#limit;
+    if (room <= 0) return;
+    const step =
+      // Where growing has brought rejections before, by one at a time.
+      this.#rejectedMs > REJECTED_MS_MIN
+        ? 1
+        : // With something waiting already only part of the way: the answers lag behind the limit.
+          Math.min(waitMs < allowanceMs / 4 ? room : GROW_SHARE * room, 0.5 * this.#limit) + 1;
+    this.#limit = this.#clamp(this.#limit + Math.min(room, step));
+  }
+
+  /** Moves the baseline part of the way. */
+  #follow(medianMs: number, share: number): void {
+    if (!Number.isFinite(medianMs)) return;
+    const known = this.#baselineMs ?? medianMs;
+    this.#baselineMs = known + share * (medianMs - known);
+  }
+
+  /** Lowers the limit to see what changes. */
+  #begin(kind: Experiment["kind"], limit: number, cohort: Cohort, before: Finding): void {
+    this.#experiment = { kind, limitBefore: this.#limit, cohort, before, above: undefined };
+    this.#limit = limit;
+    this.#slowCohorts = 0;
+  }
+
+  #judge(experiment: Experiment, found: Finding, now: MonotonicMs): void {
+    this.#experiment = undefined;
+    if (experiment.kind === "bad") this.#judgeBad(experiment, found, now);
+    else this.#judgeLatency(experiment, found, now);
+  }
+
+  /** Fewer requests should have been rejected. */
+  #judgeBad({ before, limitBefore }: Experiment, found: Finding, now: MonotonicMs): void {
+    const expected = Math.max(0, 1 - before.served / this.#limit);
+    if (
+      found.badShare <= (before.badShare + Math.min(expected, before.badShare)) / 2 &&
+      found.badShare < before.badShare
+    ) {
+      this.#badRefutedMs = REFUTED_MS_MIN;
+      this.#growAt = now + this.#rejectedMs;
+      this.#rejectedMs = Math.min(REJECTED_MS_MAX, 2 * this.#rejectedMs);
+      // As many as were answered at a time, by Little's law.
+      this.#limit = this.#clamp(Math.min(this.#limit, Math.ceil(before.served)));
+      return;
+    }
+    // Fewer requests, as many failures: one broken page must not starve the rest of its site.
+    this.#refuted++;
+    this.#limit = limitBefore;
+    this.#badAt = now + this.#badRefutedMs;
+    this.#badRefutedMs = Math.min(REFUTED_MS_MAX, 2 * this.#badRefutedMs);
+  }
+
+  /** Answers should have come sooner. */
+  #judgeLatency(experiment: Experiment, found: Finding, now: MonotonicMs): void {
+    const { limitBefore } = experiment;
+    // By now more of those are answered that gave rise to it.
+    const before = findingOf(experiment.cohort, 0, now);
+    const { medianMs } = found;
+    if (medianMs === undefined || !Number.isFinite(medianMs)) {
+      // Too few asked, or nothing comes back any more: a cut stays, a probe has failed.
+      if (experiment.kind === "probe") this.#limit = limitBefore;
+      this.#schedule(now);
+      return;
+    }
+    const known = this.#baselineMs ?? medianMs;
+    const above = experiment.above ?? { inFlight: before.inFlight, medianMs: before.medianMs ?? medianMs };
+    // What the model says: each one fewer that waits saves 1 / rate. Without any good answer before, anything is an improvement.
+    const modelMs = before.ratePerMs > 0 ? (above.inFlight - this.#limit) / before.ratePerMs : 0;
+    const fellMs = above.medianMs - medianMs;
+    if (experiment.kind === "slow") {
+      if (fellMs >= 0.5 * Math.min(modelMs, above.medianMs)) {
+        this.#slowRefutedMs = REFUTED_MS_MIN;
+        this.#baselineMs = Math.min(known, medianMs);
+        this.#settle(before, this.#limit);
+        return;
+      }
+      this.#refuted++;
+      this.#baselineMs = medianMs;
+      this.#limit = limitBefore;
+      this.#slowAt = now + this.#slowRefutedMs;
+      this.#slowRefutedMs = Math.min(REFUTED_MS_MAX, 2 * this.#slowRefutedMs);
+      return;
+    }
+    // They came sooner by all that the model says: even these still waited for each other.
+    const isStillWaiting = fellMs >= 0.7 * modelMs && (!this.#isProven || medianMs > 1.2 * known);
+    if (isStillWaiting && this.#limit > 1) {
+      this.#experiment = { ...experiment, above: { inFlight: this.#limit, medianMs } };
+      this.#limit = Math.max(1, DEEPER_SHARE * this.#limit);
+      return;
+    }
+    this.#isProven = true;
+    if (fellMs < 0.3 * modelMs) this.#refuted++;
+    this.#baselineMs = medianMs;
+    this.#settle(before, limitBefore);
+    this.#schedule(now);
+  }
+
+  /** The limit that the model gives by what was found, at most `limitMax`. */
+  #settle(found: Finding, limitMax: number): void {
+    const { medianMs, inFlight, ratePerMs } = found;
+    const baselineMs = this.#baselineMs ?? 0;
+    const waitMs = (medianMs ?? baselineMs) - baselineMs;
+    const target = inFlight - ratePerMs * (waitMs - this.#allowanceMs(baselineMs));
+    // Not by much at a time: where few slow pages rule the latency, the rate is known badly.
+    this.#limit = this.#clamp(
+      Math.min(limitMax, Number.isFinite(target) ? Math.max(target, SETTLE_SHARE * limitMax) : limitMax),
+    );
+  }
+
+  /** The next probe, at a time that all processes share. */
+  #schedule(now: MonotonicMs): void {
+    // Doubled as often as need be, so that those who ask an origin from near and far still meet at every second probe.
+    let intervalMs = this.#settings.probeIntervalMs;
+    while (intervalMs < PROBE_BASELINES * Math.min(this.#baselineMs ?? 0, PROBE_BASELINE_MS_MAX))
+      intervalMs *= 2;
+    const next = (Math.floor((now + this.#phaseMs) / intervalMs) + 1) * intervalMs - this.#phaseMs;
+    this.#probeAt = next - now < intervalMs / 4 ? next + intervalMs : next;
+  }
+
+  #allowanceMs(baselineMs: number): number {
+    return this.#settings.allowanceMs + baselineMs / 4;
+  }
+
+  #slowMs(baselineMs: number): number {
+    return baselineMs + SLOW * this.#allowanceMs(baselineMs);
+  }
+
+  #clamp(limit: number): number {
+    return Math.min(this.#settings.limitMax, Math.max(this.#settings.limitMin, limit));
+  }
+}
+
+function cohortAt(number: number, now: MonotonicMs): Cohort {
+  return {
+    number,
+    startedAt: now,
+    members: [],
+    isComplete: false,
+    answered: 0,
+    inFlightSum: 0,
+    goodMsSum: 0,
+    isBlocked: false,
+  };
+}
+
+function findingOf(cohort: Cohort, baselineMs: number, now: MonotonicMs): Finding {
+  const latencies: number[] = [];
+  let timedMsSum = 0;
+  let good = 0;
+  let bad = 0;
+  let ended = 0;
+  const inFlight = cohort.inFlightSum / Math.max(1, cohort.members.length);
+  for (const { sentAt, kind, latencyMs } of cohort.members) {
+    if (kind === undefined || latencyMs === undefined) {
+      latencies.push(Number.POSITIVE_INFINITY);
+      timedMsSum += now - sentAt;
+      continue;
+    }
+    ended++;
+    timedMsSum += latencyMs;
+    if (kind === "good") {
+      latencies.push(latencyMs);
+      good++;
+    } else if (kind === "abandoned") {
+      // Those who leave early say nothing; without those who leave late the rest would say that all is well.
+      if (latencyMs > baselineMs) latencies.push(Number.POSITIVE_INFINITY);
+    } else if (kind !== "neutral") bad++;
+  }
+  latencies.sort((a, b) => a - b);
+  const isEnough = latencies.length >= COHORT_SIZE_MIN / 2;
+  const quantile = (share: number): number | undefined =>
+    isEnough ? latencies[Math.floor(share * (latencies.length - 1))] : undefined;
+  return {
+    ratePerMs: good === 0 ? 0 : (inFlight * cohort.members.length * (good / ended)) / Math.max(1, timedMsSum),
+    inFlight,
+    badShare: ended === 0 ? 0 : bad / ended,
+    medianMs: quantile(0.5),
+    slowMs: quantile(SLOW_QUANTILE),
+    served: cohort.goodMsSum / Math.max(1, now - cohort.startedAt),
+    isBlocked: cohort.isBlocked,
+  };
+}

@@ -1,0 +1,349 @@
+/**
+ * Who may ask one next hop now, who waits for a moment, and who is shed.
+ *
+ * The limit is adaptive for origins (concurrency-limit.ts) and fixed for servers of ours, which shed for themselves. Behind it
+ * stands a short fair queue. A request that would wait too long is shed when it arrives, by what the queue ahead of it and
+ * the present service time say: whoever asked learns it at once, and no place is held by one who will have left. As
+ * with CoDel (RFC 8289) bursts may wait for longer than a queue that stands.
+ *
+ * A request takes its place until the answer has ended, or for a second after its head: then the origin's work is done and what
+ * is left depends on the reader. One that is given up keeps its place for as long as the origin would have needed and until a
+ * later one is answered, since many origins do not notice; so nobody can drive load into an origin by asking and leaving. One that is far
+ * slower than others that came after it (a long poll, a lost packet) gives its place back and counts only for the maximum.
+ */
+import { type MonotonicMs, monotonicMs, TimerHeap } from "#kit";
+import {
+  type AnswerKind,
+  ConcurrencyLimit,
+  type ConcurrencyLimitSettings,
+  type Sample,
+} from "./concurrency-limit.ts";
+import { FairQueue } from "./fair-queue.ts";
+import type { ShedReason } from "./reasons.ts";
+
+export interface OriginLimiterSettings extends ConcurrencyLimitSettings {
+  /** Places in the queue. */
+  readonly queueMax: number;
+  /** How long a request may wait in a queue that stands, ms. */
+  readonly queueDelayMs: number;
+  /** How long a request of a burst may wait, ms; also how long a queue may last before it counts as standing. */
+  readonly queueDelayBurstMs: number;
+}
+
+export type Offer =
+  | { readonly kind: "admitted" }
+  /** An event says later what became of it. */
+  | { readonly kind: "queued" }
+  | { readonly kind: "shed"; readonly reason: ShedReason };
+
+export interface LimiterEvent {
+  readonly id: number;
+  /** Undefined: admitted. */
+  readonly shed: ShedReason | undefined;
+}
+
+/** After its head an answer keeps its place for so long at most, ms. */
+const STREAM_MS = 1_000;
+/** A request that is given up keeps its place for no longer than this from then on, ms: then nothing says that it will end. */
+const ABANDONED_MS_MAX = 10_000;
+/** A request is slow, when others came and went meanwhile, beyond this and beyond so many service times, ms. */
+const SLOW_MS_MIN = 2_000;
+const SLOW_SERVICE_TIMES = 8;
+/** When nothing at all comes back for so long, ms, or so many service times, one more is let through to see. */
+const STALL_MS_MIN = 1_000;
+const STALL_SERVICE_TIMES = 4;
+/** Weights of the newest one: answer in the mean service time, gap between freed places, request in the share that is shed. */
+const SERVICE_WEIGHT = 0.1;
+const GAP_WEIGHT = 0.05;
+const SHED_WEIGHT = 0.02;
+/** What requests in the background may use of the limit. */
+const BACKGROUND_SHARE = 0.5;
+
+interface Sent {
+  readonly sentAt: MonotonicMs;
+  /** For the adaptive limit. */
+  sample: Sample | undefined;
+  hasHead: boolean;
+  isAbandoned: boolean;
+}
+
+export class OriginLimiter {
+  readonly #settings: OriginLimiterSettings;
+  readonly #limit: ConcurrencyLimit | undefined;
+  readonly #queue: FairQueue;
+  readonly #queuedAt = new Map<number, MonotonicMs>();
+  /** All that have not ended. */
+  readonly #sent = new Map<number, Sent>();
+  /** Those that take a place under the limit, in order of sending. */
+  readonly #placed = new Map<number, Sent>();
+  /** Those that were given up, and when their place is free at the earliest. */
+  readonly #abandoned = new Map<number, MonotonicMs>();
+  readonly #timers = new TimerHeap();
+  readonly #events: LimiterEvent[] = [];
+  /** Mean time that a place is taken, ms. */
+  #serviceMs: number | undefined;
+  /** Mean time between two places that become free while requests wait, ms, and when the last one did. */
+  #gapMs: number | undefined;
+  #freedAt: MonotonicMs | undefined;
+  #newestAnsweredSentAt = Number.NEGATIVE_INFINITY;
+  #answeredAt: MonotonicMs;
+  /** When the queue was last short, or not there. */
+  #shortAt: MonotonicMs;
+  #shedShare = 0;
+
+  /** `isAdaptive`: whether the limit is found by measuring; else it is `limitMax`. For `phaseMs` see ConcurrencyLimit. */
+  constructor(settings: OriginLimiterSettings, isAdaptive: boolean, now: MonotonicMs, phaseMs: number) {
+    this.#settings = settings;
+    this.#limit = isAdaptive ? new ConcurrencyLimit(settings, now, phaseMs) : undefined;
+    this.#queue = new FairQueue(settings);
+    this.#answeredAt = now;
+    this.#shortAt = now;
+  }
+
+  /** Requests that may be in flight. */
+  get limit(): number {
+    return this.#limit?.limit ?? this.#settings.limitMax;
+  }
+  /** Requests that take a place under the limit. */
+  get inFlight(): number {
+    return this.#placed.size;
+  }
+  get queued(): number {
+    return this.#queue.size;
+  }
+  /** Share of the newest requests, about fifty, that were shed, 0..1. */
+  get shedShare(): number {
+    return this.#shedShare;
+  }
+  get baselineMs(): number | undefined {
+    return this.#limit?.baselineMs;
+  }
+  /** Whether nothing is in flight or waits. */
+  get isIdle(): boolean {
+    return this.#sent.size === 0 && this.#queue.size === 0;
+  }
+  get limitCounters(): ConcurrencyLimit["counters"] | undefined {
+    return this.#limit?.counters;
+  }
+
+  /** A request wants to go. `id` is new; `isBackground`: nobody waits for it. */
+  offer(id: number, property: string, isBackground: boolean, now: MonotonicMs): Offer {
+    const reason = this.#place(id, property, isBackground, now);
+    if (!isBackground)
+      this.#shedShare += SHED_WEIGHT * ((typeof reason === "string" ? 1 : 0) - this.#shedShare);
+    return reason === "admitted" || reason === "queued" ? { kind: reason } : { kind: "shed", reason };
+  }
+
+  #place(
+    id: number,
+    property: string,
+    isBackground: boolean,
+    now: MonotonicMs,
+  ): "admitted" | "queued" | ShedReason {
+    if (this.#sent.size >= this.#settings.limitMax) return "origin-limit";
+    if (isBackground) {
+      // Never before somebody who waits, and not the last places either.
+      if (this.#queue.size > 0 || this.#placed.size >= Math.ceil(this.limit * BACKGROUND_SHARE))
+        return "origin-limit";
+      this.#send(id, now);
+      return "admitted";
+    }
+    if (this.#queue.size === 0) {
+      this.#shortAt = now;
+      if (this.#placed.size >= this.limit) this.#passOver(now);
+      if (this.#placed.size < this.limit || this.#isStalled(now)) {
+        this.#send(id, now);
+        return "admitted";
+      }
+    }
+    this.#limit?.handleBlocked(now);
+    if (!this.#queue.mayEnter(property)) return "queue-full";
+    if (this.#delayOf(property) > this.#delayMsMax(now)) return "queue-delay";
+    this.#queue.push(id, property);
+    this.#queuedAt.set(id, now);
+    this.#timers.set(String(id), monotonicMs(now + this.#settings.queueDelayBurstMs));
+    return "queued";
+  }
+
+  /** The head of an answer came. Its content is on its way. */
+  handleHead(id: number, kind: AnswerKind, now: MonotonicMs): void {
+    const sent = this.#sent.get(id);
+    if (sent === undefined || sent.hasHead || sent.isAbandoned) return;
+    sent.hasHead = true;
+    this.#learn(sent, kind, now);
+    this.#timers.set(String(id), monotonicMs(now + STREAM_MS));
+  }
+
+  /** The answer has ended, or its reader has given it up: with the head there the origin's work is done. */
+  handleEnd(id: number, now: MonotonicMs): void {
+    const sent = this.#sent.get(id);
+    if (sent === undefined || sent.isAbandoned) return;
+    this.#free(id, now);
+    this.#drain(now);
+  }
+
+  /**
+   * No answer came. `mayStillWork`: the origin has the request and may go on with it though nobody waits. `kind`: what it says about
+   * the origin.
+   */
+  handleFailure(id: number, kind: AnswerKind, mayStillWork: boolean, now: MonotonicMs): void {
+    const sent = this.#sent.get(id);
+    if (sent === undefined || sent.isAbandoned) return;
+    if (!sent.hasHead) this.#learn(sent, kind, now);
+    if (!mayStillWork || sent.hasHead || this.#serviceMs === undefined) {
+      this.#free(id, now);
+      this.#drain(now);
+      return;
+    }
+    sent.isAbandoned = true;
+    const untilMs = Math.max(sent.sentAt + 1.5 * this.#serviceMs, now + 0.5 * this.#serviceMs);
+    this.#abandoned.set(id, monotonicMs(Math.min(untilMs, now + ABANDONED_MS_MAX)));
+    this.#timers.set(String(id), monotonicMs(now + ABANDONED_MS_MAX));
+  }
+
+  /** Frees the places of those given up whose service time is over, once one that was sent after them has its answer. */
+  #freeAbandoned(now: MonotonicMs): void {
+    for (const [id, earliest] of this.#abandoned) {
+      const sent = this.#sent.get(id);
+      if (now >= earliest && sent !== undefined && sent.sentAt < this.#newestAnsweredSentAt)
+        this.#free(id, now);
+    }
+  }
+
+  /** Somebody who waited has gone. */
+  handleCancel(id: number): void {
+    if (!this.#queue.delete(id)) return;
+    this.#queuedAt.delete(id);
+    this.#timers.delete(String(id));
+  }
+
+  /** When `handleTimeout` is due; undefined: not until something else happens. */
+  pollTimeout(): MonotonicMs | undefined {
+    const next = this.#timers.next();
+    if (this.#queue.size === 0) return next;
+    const stallAt = monotonicMs(this.#answeredAt + this.#stallMs());
+    return next === undefined || stallAt < next ? stallAt : next;
+  }
+
+  handleTimeout(now: MonotonicMs): void {
+    for (let text = this.#timers.take(now); text !== undefined; text = this.#timers.take(now)) {
+      const id = Number(text);
+      const sent = this.#sent.get(id);
+      if (sent === undefined) {
+        // Those ahead took longer than was foreseen.
+        if (!this.#queue.delete(id)) continue;
+        this.#queuedAt.delete(id);
+        this.#shedShare += SHED_WEIGHT * (1 - this.#shedShare);
+        this.#events.push({ id, shed: "queue-delay" });
+      } else if (sent.isAbandoned) this.#free(id, now);
+      else this.#unplace(id, now);
+    }
+    this.#drain(now);
+    if (this.#queue.size > 0 && this.#isStalled(now)) this.#sendNext(now);
+  }
+
+  /** What became of requests that waited, in order. */
+  pollEvent(): LimiterEvent | undefined {
+    return this.#events.shift();
+  }
+
+  #send(id: number, now: MonotonicMs): void {
+    // Silence before the first of them was nobody's fault.
+    if (this.#placed.size === 0) this.#answeredAt = now;
+    const sent: Sent = { sentAt: now, sample: undefined, hasHead: false, isAbandoned: false };
+    this.#sent.set(id, sent);
+    this.#placed.set(id, sent);
+    sent.sample = this.#limit?.handleSent(this.#placed.size, now);
+  }
+
+  #sendNext(now: MonotonicMs): void {
+    const id = this.#queue.shift();
+    if (id === undefined) return;
+    const queuedAt = this.#queuedAt.get(id);
+    this.#queuedAt.delete(id);
+    this.#timers.delete(String(id));
+    if (queuedAt !== undefined && now - queuedAt <= this.#settings.queueDelayMs) this.#shortAt = now;
+    this.#send(id, now);
+    this.#events.push({ id, shed: undefined });
+  }
+
+  #drain(now: MonotonicMs): void {
+    if (this.#queue.size === 0) return;
+    if (this.#placed.size >= this.limit) this.#passOver(now);
+    while (
+      this.#queue.size > 0 &&
+      this.#placed.size < this.limit &&
+      this.#sent.size < this.#settings.limitMax
+    )
+      this.#sendNext(now);
+  }
+
+  #learn(sent: Sent, kind: AnswerKind, now: MonotonicMs): void {
+    const latencyMs = now - sent.sentAt;
+    if (kind === "good") {
+      this.#serviceMs =
+        this.#serviceMs === undefined
+          ? latencyMs
+          : this.#serviceMs + SERVICE_WEIGHT * (latencyMs - this.#serviceMs);
+      this.#newestAnsweredSentAt = Math.max(this.#newestAnsweredSentAt, sent.sentAt);
+      if (this.#abandoned.size > 0) this.#freeAbandoned(now);
+    }
+    if (kind !== "failed") this.#answeredAt = now;
+    if (sent.sample !== undefined) this.#limit?.handleEnd(sent.sample, kind, now);
+  }
+
+  #free(id: number, now: MonotonicMs): void {
+    this.#unplace(id, now);
+    this.#sent.delete(id);
+    this.#abandoned.delete(id);
+    this.#timers.delete(String(id));
+  }
+
+  #unplace(id: number, now: MonotonicMs): void {
+    if (!this.#placed.delete(id)) return;
+    if (this.#queue.size === 0) {
+      this.#freedAt = undefined;
+      return;
+    }
+    if (this.#freedAt !== undefined) {
+      const gapMs = now - this.#freedAt;
+      this.#gapMs = this.#gapMs === undefined ? gapMs : this.#gapMs + GAP_WEIGHT * (gapMs - this.#gapMs);
+    }
+    this.#freedAt = now;
+  }
+
+  /** Takes the places of requests that others, sent later, have overtaken by far. */
+  #passOver(now: MonotonicMs): void {
+    const slowMs = Math.max(SLOW_MS_MIN, SLOW_SERVICE_TIMES * (this.#serviceMs ?? 0));
+    for (const [id, sent] of this.#placed) {
+      if (now - sent.sentAt < slowMs || sent.sentAt >= this.#newestAnsweredSentAt - slowMs / 2) return;
+      this.#placed.delete(id);
+    }
+  }
+
+  #stallMs(): number {
+    return Math.max(STALL_MS_MIN, STALL_SERVICE_TIMES * (this.#serviceMs ?? 0));
+  }
+
+  /** Whether nothing has come back for long; true once for each such time. */
+  #isStalled(now: MonotonicMs): boolean {
+    if (now < this.#answeredAt + this.#stallMs()) return false;
+    this.#answeredAt = now;
+    return this.#sent.size < this.#settings.limitMax;
+  }
+
+  /** How long a request of the property would wait, ms: for as many places as there are ahead of it, freed as fast as of late. */
+  #delayOf(property: string): number {
+    const gapMs =
+      this.#queue.size > 0 && this.#gapMs !== undefined
+        ? this.#gapMs
+        : (this.#serviceMs ?? 0) / Math.max(1, this.#placed.size);
+    const excess = Math.max(0, this.#placed.size - this.limit);
+    return (this.#queue.aheadOf(property) + 1 + excess) * gapMs;
+  }
+
+  #delayMsMax(now: MonotonicMs): number {
+    const { queueDelayMs, queueDelayBurstMs } = this.#settings;
+    return now - this.#shortAt < queueDelayBurstMs ? queueDelayBurstMs : queueDelayMs;
+  }
+}

@@ -1,0 +1,210 @@
+/** Waiting for a place at the next hop: the clock, the timer and the promises of the overload machine. */
+import { type Clock, IsochroneError, type MonotonicMs } from "#kit";
+import type { EdgeSettings } from "../config.ts";
+import type { AnswerKind } from "../core/overload/concurrency-limit.ts";
+import {
+  type ForwardOffer,
+  OverloadControl,
+  type OverloadSettings,
+  type Shed,
+} from "../core/overload/overload-control.ts";
+import type { EdgeMetrics } from "./metrics.ts";
+
+/** A request was shed; `code` is the reason. Answered with 503 and Retry-After, or with what is stale. */
+export class ShedError extends IsochroneError {
+  readonly retryAfterSeconds: number;
+  constructor(hopName: string, { reason, retryAfterSeconds }: Shed) {
+    super(`Did not ask ${JSON.stringify(hopName)}: shed (${reason}); come again in ${retryAfterSeconds} s`, {
+      code: reason,
+      source: "internal",
+      retry: "never",
+    });
+    this.retryAfterSeconds = retryAfterSeconds;
+  }
+}
+
+/** A request's place at the next hop. Each must end by `end` or `fail`; what comes after that is ignored. */
+export interface Place {
+  /** The answer's head came. */
+  head(kind: AnswerKind): void;
+  /** The answer has ended, or nobody reads on. */
+  end(): void;
+  /** No answer. `mayStillWork`: the next hop has the request and may not notice. */
+  fail(kind: AnswerKind, mayStillWork: boolean): void;
+}
+
+interface Waiter {
+  readonly resolve: (place: Place) => void;
+  readonly reject: (error: IsochroneError) => void;
+  readonly hopName: string;
+}
+
+export class OverloadGate {
+  readonly #control: OverloadControl;
+  readonly #clock: Clock;
+  readonly #waiters = new Map<number, Waiter>();
+  #timer: NodeJS.Timeout | undefined;
+  #timerAt = Number.POSITIVE_INFINITY;
+
+  readonly #metrics: EdgeMetrics;
+
+  /** `random`: uniform in [0, 1), for the jitter of Retry-After. */
+  constructor(settings: EdgeSettings, clock: Clock, metrics: EdgeMetrics, random: () => number) {
+    this.#clock = clock;
+    this.#metrics = metrics;
+    const phaseMs = clock.epoch() - clock.monotonic();
+    this.#control = new OverloadControl(overloadSettings(settings), random, phaseMs);
+  }
+
+  /** The machine, for gauges and explain. */
+  get control(): OverloadControl {
+    return this.#control;
+  }
+
+  /**
+   * A place, at once where there is one. Throws ShedError, or rejects with it after a short wait; rejects with an "aborted"
+   * IsochroneError when `signal` fires before.
+   */
+  admit(offer: ForwardOffer, hopName: string, signal: AbortSignal): Place | Promise<Place> {
+    const verdict = this.#control.offer(offer, this.#clock.monotonic());
+    if (verdict.kind === "shed") throw this.#shed(hopName, verdict);
+    this.#arm();
+    return verdict.kind === "admitted" ? this.#placeOf(verdict.id) : this.#wait(verdict.id, hopName, signal);
+  }
+
+  #wait(id: number, hopName: string, signal: AbortSignal): Promise<Place> {
+    const { promise, resolve, reject } = Promise.withResolvers<Place>();
+    const onAbort = (): void => {
+      if (!this.#waiters.delete(id)) return;
+      this.#control.handleCancel(id);
+      this.#settle();
+      reject(
+        new IsochroneError(`Did not ask ${JSON.stringify(hopName)}: the client has gone while it waited`, {
+          code: "aborted",
+          source: "downstream",
+          retry: "never",
+        }),
+      );
+    };
+    this.#waiters.set(id, {
+      hopName,
+      resolve: (place) => {
+        signal.removeEventListener("abort", onAbort);
+        resolve(place);
+      },
+      reject: (error) => {
+        signal.removeEventListener("abort", onAbort);
+        reject(error);
+      },
+    });
+    signal.addEventListener("abort", onAbort, { once: true });
+    return promise;
+  }
+
+  #shed(hopName: string, shed: Shed): ShedError {
+    this.#metrics.shed(shed.reason);
+    return new ShedError(hopName, shed);
+  }
+
+  #placeOf(id: number): Place {
+    const control = this.#control;
+    const act = (what: (now: MonotonicMs) => void): void => {
+      what(this.#clock.monotonic());
+      this.#settle();
+    };
+    return {
+      head: (kind) => act((now) => control.handleHead(id, kind, now)),
+      end: () => act((now) => control.handleEnd(id, now)),
+      fail: (kind, mayStillWork) => act((now) => control.handleFailure(id, kind, mayStillWork, now)),
+    };
+  }
+
+  /** Tells those who waited, and sets the timer. */
+  #settle(): void {
+    for (let event = this.#control.pollEvent(); event !== undefined; event = this.#control.pollEvent()) {
+      const waiter = this.#waiters.get(event.id);
+      if (waiter === undefined) continue;
+      this.#waiters.delete(event.id);
+      if (event.shed === undefined) waiter.resolve(this.#placeOf(event.id));
+      else waiter.reject(this.#shed(waiter.hopName, event.shed));
+    }
+    this.#arm();
+  }
+
+  /** A timer that is early does no harm: it is set again. So most changes leave it alone. */
+  #arm(): void {
+    const next = this.#control.pollTimeout();
+    if (next === undefined || next >= this.#timerAt) return;
+    clearTimeout(this.#timer);
+    this.#timerAt = next;
+    this.#timer = setTimeout(
+      () => {
+        this.#timerAt = Number.POSITIVE_INFINITY;
+        this.#control.handleTimeout(this.#clock.monotonic());
+        this.#settle();
+      },
+      Math.max(1, Math.ceil(next - this.#clock.monotonic())),
+    );
+    // What waits is a connection, and that keeps the process.
+    this.#timer.unref();
+  }
+}
+
+/** Reads each maximum when it is asked for: workers divide them among those that live. */
+function overloadSettings(settings: EdgeSettings): OverloadSettings {
+  return {
+    get serverMax() {
+      return settings.forwardsMax;
+    },
+    get propertyMax() {
+      return settings.propertyForwardsMax;
+    },
+    get limitMax() {
+      return Math.max(settings.hopForwardsMax, settings.hopForwardsMin);
+    },
+    get limitInitial() {
+      return settings.hopForwardsInitial;
+    },
+    get queueMax() {
+      return settings.hopQueueMax;
+    },
+    limitMin: settings.hopForwardsMin,
+    queueDelayMs: settings.queueDelayMs,
+    queueDelayBurstMs: settings.queueDelayBurstMs,
+    allowanceMs: settings.originWaitMs,
+    probeIntervalMs: settings.originProbeIntervalMs,
+    retryAfterSecondsMax: settings.retryAfterSecondsMax,
+  };
+}
+
+/** What a status says about the origin's load. */
+export function kindOfStatus(status: number): AnswerKind {
+  if (status === 503 || status === 429) return "rejected";
+  if (status === 502 || status === 504) return "failed";
+  return status >= 500 ? "neutral" : "good";
+}
+
+/** Failures after which the next hop may go on with the request. */
+const STILL_AT_WORK: ReadonlySet<string> = new Set([
+  "aborted",
+  "client-gone",
+  "headers-timeout",
+  "path-failed",
+  "server-down",
+]);
+/** Failures that say nothing about load: not asked, or answered with what is no HTTP. */
+const NOT_OF_LOAD: ReadonlySet<string> = new Set([
+  "bad-request",
+  "bad-response",
+  "address-not-permitted",
+  "unknown-server",
+  "closed",
+  "pool-full",
+]);
+
+/** What a failure without an answer says, and whether the next hop may still work on it. */
+export function kindOfFailure(code: string): { readonly kind: AnswerKind; readonly mayStillWork: boolean } {
+  const kind =
+    code === "aborted" || code === "client-gone" ? "abandoned" : NOT_OF_LOAD.has(code) ? "neutral" : "failed";
+  return { kind, mayStillWork: STILL_AT_WORK.has(code) };
+}

@@ -1,0 +1,372 @@
+/** Who may ask a next hop now, who waits, who is shed: one limiter by hand, and thousands of requests in the model. */
+import { describe, expect, test } from "vitest";
+import { monotonicMs } from "#kit";
+import { edgeDefaults } from "#edge";
+import { FairQueue } from "../../../edge/core/overload/fair-queue.ts";
+import { OriginLimiter } from "../../../edge/core/overload/origin-limiter.ts";
+import { OverloadControl, type OverloadSettings } from "../../../edge/core/overload/overload-control.ts";
+import { type ModelOptions, type OriginModel, run, type Tally } from "./overload-model.ts";
+
+const settings: OverloadSettings = {
+  serverMax: edgeDefaults.forwardsMax,
+  propertyMax: edgeDefaults.propertyForwardsMax,
+  limitMax: edgeDefaults.hopForwardsMax,
+  limitMin: edgeDefaults.hopForwardsMin,
+  limitInitial: edgeDefaults.hopForwardsInitial,
+  queueMax: edgeDefaults.hopQueueMax,
+  queueDelayMs: edgeDefaults.queueDelayMs,
+  queueDelayBurstMs: edgeDefaults.queueDelayBurstMs,
+  allowanceMs: edgeDefaults.originWaitMs,
+  probeIntervalMs: edgeDefaults.originProbeIntervalMs,
+  retryAfterSecondsMax: edgeDefaults.retryAfterSecondsMax,
+};
+const at = monotonicMs;
+
+describe("fair queue", () => {
+  test("properties take turns, first come first served within each", () => {
+    const queue = new FairQueue({ queueMax: 100 });
+    for (const id of [1, 2, 3, 4]) queue.push(id, "storm");
+    queue.push(5, "calm");
+    expect([queue.aheadOf("storm"), queue.aheadOf("calm"), queue.aheadOf("new")]).toEqual([5, 3, 2]);
+    expect([queue.shift(), queue.shift(), queue.shift()]).toEqual([1, 5, 2]);
+    expect(queue.delete(3)).toBe(true);
+    expect(queue.delete(3)).toBe(false);
+    expect([queue.shift(), queue.shift(), queue.size]).toEqual([4, undefined, 0]);
+  });
+
+  test("one property fills half of the places, a second one finds room", () => {
+    const queue = new FairQueue({ queueMax: 100 });
+    const fill = (property: string, firstId: number): number => {
+      let count = 0;
+      while (queue.mayEnter(property)) queue.push(firstId + count++, property);
+      return count;
+    };
+    expect([fill("a", 0), fill("b", 1_000), fill("c", 2_000)]).toEqual([50, 25, 13]);
+    expect(new FairQueue({ queueMax: 0 }).mayEnter("a")).toBe(false);
+  });
+});
+
+describe("one hop", () => {
+  const fixed = (more: Partial<OverloadSettings> = {}): OriginLimiter =>
+    new OriginLimiter({ ...settings, limitMax: 2, ...more }, false, at(0), 0);
+  const adaptive = (more: Partial<OverloadSettings> = {}): OriginLimiter =>
+    new OriginLimiter({ ...settings, limitInitial: 2, ...more }, true, at(0), 0);
+
+  test("a fixed limit sheds what is beyond it at once", () => {
+    const hop = fixed();
+    expect([1, 2, 3].map((id) => hop.offer(id, "a", false, at(0)))).toEqual([
+      { kind: "admitted" },
+      { kind: "admitted" },
+      { kind: "shed", reason: "origin-limit" },
+    ]);
+    hop.handleHead(1, "good", at(10));
+    hop.handleEnd(1, at(11));
+    expect(hop.offer(4, "a", false, at(12))).toEqual({ kind: "admitted" });
+  });
+
+  test("beyond the adaptive limit requests wait for a place, and no longer than they may", () => {
+    const hop = adaptive();
+    const kinds = [1, 2, 3, 4].map((id) => hop.offer(id, "a", false, at(0)).kind);
+    expect(kinds).toEqual(["admitted", "admitted", "queued", "queued"]);
+    hop.handleHead(1, "good", at(20));
+    hop.handleEnd(1, at(20));
+    expect(hop.pollEvent()).toEqual({ id: 3, shed: undefined });
+    expect(hop.pollEvent()).toBeUndefined();
+    expect(hop.pollTimeout()).toBe(settings.queueDelayBurstMs);
+    hop.handleTimeout(at(settings.queueDelayBurstMs));
+    expect(hop.pollEvent()).toEqual({ id: 4, shed: "queue-delay" });
+  });
+
+  test("one that would wait too long is shed when it comes", () => {
+    const hop = adaptive();
+    hop.offer(1, "a", false, at(0));
+    hop.handleHead(1, "good", at(300));
+    hop.handleEnd(1, at(300));
+    // Two places of 300 ms each: a place each 150 ms.
+    const kinds = [2, 3, 4, 5, 6].map((id) => hop.offer(id, "a", false, at(300)));
+    expect(kinds.map((offer) => ("reason" in offer ? offer.reason : offer.kind))).toEqual([
+      "admitted",
+      "admitted",
+      "queued",
+      "queued",
+      "queue-delay",
+    ]);
+  });
+
+  test("a full queue sheds", () => {
+    const hop = adaptive({ queueMax: 2 });
+    const offers = [1, 2, 3, 4].map((id) => hop.offer(id, "a", false, at(0)));
+    expect(offers[3]).toEqual({ kind: "shed", reason: "queue-full" });
+  });
+
+  test("a request in the background never waits and takes half of the places", () => {
+    const hop = adaptive({ limitInitial: 4 });
+    expect([1, 2, 3].map((id) => hop.offer(id, "a", true, at(0)).kind)).toEqual([
+      "admitted",
+      "admitted",
+      "shed",
+    ]);
+    expect(hop.shedShare).toBe(0);
+  });
+
+  test("who is given up keeps his place for as long as the origin would need", () => {
+    const hop = adaptive();
+    hop.offer(1, "a", false, at(0));
+    hop.handleHead(1, "good", at(100));
+    hop.handleEnd(1, at(100));
+    hop.offer(2, "a", false, at(200));
+    hop.offer(3, "a", false, at(200));
+    hop.handleFailure(2, "abandoned", true, at(210));
+    hop.handleFailure(3, "failed", false, at(210));
+    expect(hop.inFlight).toBe(1);
+    // A later one has its answer, but the time of 2 is not over; then it is.
+    hop.offer(4, "a", false, at(220));
+    hop.handleHead(4, "good", at(320));
+    hop.handleEnd(4, at(320));
+    expect(hop.inFlight).toBe(1);
+    hop.offer(5, "a", false, at(320));
+    hop.handleHead(5, "good", at(420));
+    expect(hop.inFlight).toBe(1);
+    hop.handleEnd(5, at(420));
+    expect([hop.inFlight, hop.isIdle]).toEqual([0, true]);
+    // Where nothing is answered any more, it counts for ten seconds.
+    hop.offer(6, "a", false, at(500));
+    hop.handleFailure(6, "abandoned", true, at(510));
+    hop.handleTimeout(at(10_509));
+    expect(hop.inFlight).toBe(1);
+    hop.handleTimeout(at(10_510));
+    expect(hop.inFlight).toBe(0);
+  });
+
+  test("content that goes on for long gives its place back after a second, and still counts for the maximum", () => {
+    const hop = adaptive({ limitMax: 3 });
+    hop.offer(1, "a", false, at(0));
+    hop.handleHead(1, "good", at(10));
+    hop.handleTimeout(at(1_009));
+    expect(hop.inFlight).toBe(1);
+    hop.handleTimeout(at(1_010));
+    expect([hop.inFlight, hop.isIdle]).toEqual([0, false]);
+    expect([2, 3].map((id) => hop.offer(id, "a", false, at(1_011)).kind)).toEqual(["admitted", "admitted"]);
+    expect(hop.offer(4, "a", false, at(1_012))).toEqual({ kind: "shed", reason: "origin-limit" });
+  });
+
+  test("requests that hang give their places back once later ones are answered; a silent origin is tried once a second", () => {
+    const hop = adaptive();
+    hop.offer(1, "a", false, at(0));
+    hop.offer(2, "a", false, at(0));
+    expect(hop.offer(3, "a", false, at(900)).kind).toBe("queued");
+    expect(hop.pollTimeout()).toBe(1_000);
+    hop.handleTimeout(at(1_000));
+    expect(hop.pollEvent()).toEqual({ id: 3, shed: undefined });
+    expect(hop.offer(4, "a", false, at(1_001)).kind).toBe("queued");
+    hop.handleCancel(4);
+    expect(hop.offer(5, "a", false, at(2_500)).kind).toBe("admitted");
+    hop.handleHead(5, "good", at(2_510));
+    hop.handleEnd(5, at(2_510));
+    // 1 and 2 have been overtaken by one that was sent 2.5 s later.
+    const kinds = [6, 7].map((id) => hop.offer(id, "a", false, at(3_000)).kind);
+    expect(kinds).toEqual(["admitted", "admitted"]);
+    expect(hop.isIdle).toBe(false);
+  });
+});
+
+describe("the whole process", () => {
+  const offer = { hop: "http://a:80", isAdaptive: true, property: "a", isBackground: false };
+
+  test("maxima for the process and for a property, with the reason and a Retry-After spread by lot", () => {
+    const lots = [0, 0.999];
+    const control = new OverloadControl(
+      { ...settings, serverMax: 3, propertyMax: 2 },
+      () => lots.shift() ?? 0,
+      0,
+    );
+    const first = control.offer(offer, at(0));
+    expect(first.kind).toBe("admitted");
+    control.offer({ ...offer, hop: "http://b:80" }, at(0));
+    expect(control.offer({ ...offer, hop: "http://c:80" }, at(0))).toEqual({
+      kind: "shed",
+      reason: "property-limit",
+      retryAfterSeconds: 1,
+    });
+    expect(control.offer({ ...offer, property: "b" }, at(0)).kind).toBe("admitted");
+    expect(control.offer({ ...offer, property: "c" }, at(0))).toEqual({
+      kind: "shed",
+      reason: "server-limit",
+      retryAfterSeconds: 2,
+    });
+    if (first.kind === "admitted") control.handleEnd(first.id, at(1));
+    expect(control.offer(offer, at(2)).kind).toBe("admitted");
+    expect(control.active).toBe(3);
+  });
+
+  test("Retry-After grows with the share that is shed, up to its maximum", () => {
+    const control = new OverloadControl({ ...settings, serverMax: 0 }, () => 0, 0);
+    const after = (count: number): number => {
+      let seconds = 0;
+      for (let n = 0; n < count; n++) {
+        const verdict = control.offer(offer, at(n));
+        if (verdict.kind === "shed") seconds = verdict.retryAfterSeconds;
+      }
+      return seconds;
+    };
+    expect(after(1)).toBe(1);
+    expect(after(35)).toBe(2);
+    expect(after(1_000)).toBe(settings.retryAfterSecondsMax);
+  });
+});
+
+/** Origins that answer 200 requests a second. */
+const origins: readonly (OriginModel & { readonly name: string; readonly least?: number })[] = [
+  { name: "4 workers of 20 ms", workers: 4, serviceMs: () => 20, seesAborts: true },
+  { name: "4 workers of 20 ms that ignore aborts", workers: 4, serviceMs: () => 20, seesAborts: false },
+  { name: "1 worker of 5 ms that ignores aborts", workers: 1, serviceMs: () => 5, seesAborts: false },
+  {
+    name: "4 workers, exponential",
+    workers: 4,
+    serviceMs: (random) => random.exponential(20),
+    seesAborts: false,
+  },
+  {
+    name: "20 workers, one request in ten takes 0.9 s",
+    // What waits can hardly be told from what takes long.
+    least: 0.55,
+    workers: 20,
+    serviceMs: (random) => (random.chance(0.1) ? 901 : 11),
+    seesAborts: false,
+  },
+  {
+    name: "4 workers that reject beyond",
+    least: 0.9,
+    workers: 4,
+    serviceMs: () => 20,
+    seesAborts: true,
+    rejectsFrom: 4,
+  },
+];
+const CAPACITY = 200;
+
+function goodput(
+  origin: OriginModel,
+  times: number,
+  more: Partial<ModelOptions> = {},
+): { before: Tally; over: Tally; share: number; after: Tally; shed: number } {
+  const result = run({
+    settings,
+    origin,
+    patienceMs: 1_000,
+    seed: 7,
+    isGivenUp: true,
+    loads: [
+      { fromMs: 0, toMs: 5_000, perSecond: CAPACITY / 2 },
+      { fromMs: 5_000, toMs: 18_000, perSecond: CAPACITY * times },
+      { fromMs: 18_000, toMs: 23_000, perSecond: CAPACITY / 2 },
+    ],
+    ...more,
+  });
+  const over = result.tally(5_000, 18_000);
+  return {
+    before: result.tally(0, 5_000),
+    over,
+    share: over.good / (CAPACITY * 13),
+    after: result.tally(19_000, 23_000),
+    shed: over.shedAtOnce + over.shedLater,
+  };
+}
+
+describe("goodput of an origin of 200 requests a second whose clients wait for one second", () => {
+  test.each(origins)("$name: 0.5 x, 2 x, 5 x and back", (origin) => {
+    for (const isGivenUp of [true, false]) {
+      for (const times of [2, 5]) {
+        const { before, over, share, after, shed } = goodput(origin, times, { isGivenUp });
+        const what = `${times} x, ${isGivenUp ? "passes" : "fills"}`;
+        // An origin that rejects has no queue: bursts of half its capacity already meet busy workers.
+        expect(before.good / before.offered, what).toBeGreaterThan(origin.rejectsFrom ? 0.9 : 0.995);
+        expect(share, what).toBeGreaterThan(origin.least ?? (times === 2 ? 0.95 : 0.9));
+        expect(shed, what).toBeGreaterThan(0.8 * (over.offered - over.good - over.rejected - over.late));
+        expect(over.late, what).toBeLessThan((origin.least === undefined ? 0.1 : 0.4) * over.good + 1);
+        // One second after the load fell nearly everybody is served.
+        expect(after.good / after.offered, what).toBeGreaterThan(
+          origin.rejectsFrom || origin.least ? 0.95 : 0.99,
+        );
+      }
+    }
+  });
+
+  test("without a limiter the same origin answers nobody in time, and does not recover", () => {
+    const { share, after } = goodput(origins[1]!, 2, { isLimited: false });
+    expect(share).toBeLessThan(0.3);
+    expect(after.good).toBe(0);
+  });
+
+  test("most of what is shed is shed when it comes", () => {
+    const { over } = goodput(origins[0]!, 5);
+    expect(over.shedLater).toBeLessThan(0.05 * over.shedAtOnce);
+  });
+
+  test("one customer's storm leaves another at the same origin alone", () => {
+    const result = run({
+      settings,
+      origin: origins[1]!,
+      patienceMs: 1_000,
+      seed: 3,
+      isGivenUp: true,
+      loads: [
+        { property: "calm", fromMs: 0, toMs: 20_000, perSecond: 20 },
+        { property: "storm", fromMs: 5_000, toMs: 20_000, perSecond: 2_000 },
+      ],
+    });
+    const calm = result.tally(6_000, 20_000, "calm");
+    const storm = result.tally(6_000, 20_000, "storm");
+    expect(calm.good / calm.offered).toBeGreaterThan(0.95);
+    expect(storm.good).toBeGreaterThan(0.85 * 180 * 14);
+  });
+
+  test("an origin that becomes slower is not taken for one that is overloaded", () => {
+    let isSlow = false;
+    const origin: OriginModel = { workers: 400, serviceMs: () => (isSlow ? 300 : 30), seesAborts: false };
+    const loads = [{ fromMs: 0, toMs: 20_000, perSecond: 200 }];
+    // The model calls `serviceMs` in order of time: the thousandth request comes after about five seconds.
+    let calls = 0;
+    const counted: OriginModel = {
+      ...origin,
+      serviceMs: (random) => {
+        isSlow = ++calls > 1_000;
+        return origin.serviceMs(random);
+      },
+    };
+    const result = run({ settings, origin: counted, patienceMs: 2_000, seed: 5, isGivenUp: false, loads });
+    const all = result.tally(0, 20_000);
+    expect(all.good / all.offered).toBeGreaterThan(0.95);
+    const late = result.tally(8_000, 20_000);
+    expect(late.good / late.offered).toBeGreaterThan(0.99);
+  });
+
+  test("one broken page in five does not starve the rest of its site", () => {
+    const control = new OverloadControl(settings, () => 0, 0);
+    let shed = 0;
+    const busy: { id: number; endAt: number; kind: "good" | "failed" }[] = [];
+    const kinds = new Map<number, "good" | "failed">();
+    for (let now = 0; now < 20_000; now += 5) {
+      for (const one of busy.filter(({ endAt }) => endAt <= now)) {
+        control.handleHead(one.id, one.kind, at(now));
+        control.handleEnd(one.id, at(now));
+        busy.splice(busy.indexOf(one), 1);
+      }
+      control.handleTimeout(at(now));
+      for (let event = control.pollEvent(); event !== undefined; event = control.pollEvent())
+        if (event.shed === undefined)
+          busy.push({ id: event.id, endAt: now + 50, kind: kinds.get(event.id) ?? "good" });
+        else shed++;
+      const verdict = control.offer(
+        { hop: "o", isAdaptive: true, property: "a", isBackground: false },
+        at(now),
+      );
+      const kind = (now / 5) % 5 === 0 ? "failed" : "good";
+      if (verdict.kind === "admitted") busy.push({ id: verdict.id, endAt: now + 50, kind });
+      else if (verdict.kind === "queued") kinds.set(verdict.id, kind);
+      else shed++;
+    }
+    expect(control.count((limiter) => limiter.limitCounters?.refuted ?? 0)).toBeGreaterThan(0);
+    expect(shed).toBeLessThan(0.02 * 4_000);
+  });
+});
