@@ -184,8 +184,7 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
         ...options.tls,
         ...common,
         isShared: options.siblings !== undefined,
-        dispatcher: server.dispatcher,
-        onHttp1: (socket) => server.accept(socket),
+        server,
       }));
     return {
       port: given?.main[0] === undefined ? port : portOf(given.main[0]),

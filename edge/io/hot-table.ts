@@ -141,6 +141,8 @@ export class HotEntry {
   readonly nominatedText: string;
   /** Another variant of the same target. */
   next: HotEntry | undefined = undefined;
+  /** The head for HTTP/2 that was made last: names and values in turn, for one age and ttl. */
+  http2: { readonly age: number; readonly ttl: number; readonly raw: string[] } | undefined = undefined;
   /** Text that a recorder keeps with the entry. */
   recordText: string | undefined = undefined;
   #purgeGeneration: number;
@@ -333,6 +335,13 @@ export class HotTable {
     const range = /^bytes ([0-9]+)-([0-9]+)/.exec(fieldValue(answer.fields, "content-range") ?? "");
     if (range === null) return undefined;
     return { answer, pieces: slice(chunks, Number(range[1]), Number(range[2])) };
+  }
+
+  /** The whole answer, for who renders it in another way. Its content is `memo.stored.body`. */
+  plain(entry: HotEntry, age: number, ttl: number): Answer {
+    const answer = this.#answer(entry.memo, PLAIN_REQUEST, age, ttl);
+    void answer.body?.[Symbol.asyncIterator]().return?.(undefined);
+    return answer;
   }
 
   /** The answer to any request that an entry was found for. */

@@ -158,8 +158,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
       clock: systemClock,
       metrics,
       logger,
-      dispatcher: server.dispatcher,
-      onHttp1: (socket) => server.accept(socket),
+      server,
     }));
   await keeper.start();
   if (topology === undefined) logger.info("waiting-for-topology", { control: options.controlUrl });

@@ -83,6 +83,12 @@ export class EdgeServer {
   get dispatcher(): Dispatcher {
     return this.#dispatcher;
   }
+  get hot(): () => HotTable | undefined {
+    return this.#context.hot;
+  }
+  get onServedHot(): ((hit: HotServed) => void) | undefined {
+    return this.#options.onServedHot;
+  }
   /** Requests that are being answered. */
   get active(): number {
     return this.#dispatcher.active;

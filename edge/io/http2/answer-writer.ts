@@ -14,10 +14,10 @@ const CONNECTION_SPECIFIC: ReadonlySet<string> = new Set([
 ]);
 
 /** Largest piece handed over at once: a reader has the stall time for each, which is its least rate. */
-const PIECE_BYTES_MAX = 256 * 1_024;
+export const PIECE_BYTES_MAX = 256 * 1_024;
 
 /** Names and values in turn, as `respond` takes them: an object would be built only to be taken apart. */
-function headOf(answer: Answer, method: string): string[] {
+export function headOf(answer: Answer, method: string): string[] {
   const raw = [":status", String(answer.status)];
   for (const [name, value] of answer.fields) {
     const lower = name.toLowerCase();

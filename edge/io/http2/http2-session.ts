@@ -14,11 +14,13 @@ import type { Clock, MonotonicMs } from "#kit";
 import type { Logger } from "#kit/io";
 import type { EdgeSettings } from "../../config.ts";
 import { type Http2Fault, SessionBudget } from "../../core/http2-budget.ts";
+import type { HotServed } from "../access-recorder.ts";
 import { type Dispatcher, ownAnswer } from "../dispatch.ts";
 import type { Answer } from "../exchange.ts";
+import type { HotTable } from "../hot-table.ts";
 import type { EdgeMetrics } from "../metrics.ts";
 import type { CheckedRequest } from "../request-check.ts";
-import { writeToStream } from "./answer-writer.ts";
+import { headOf, PIECE_BYTES_MAX, writeToStream } from "./answer-writer.ts";
 import { contentOf } from "./content.ts";
 import type { Http2Metrics, Http2SessionEnd } from "./http2-metrics.ts";
 import { checkHttp2Request, type Http2Head, isSameHead, pathOf, readHttp2Head } from "./request-head.ts";
@@ -31,6 +33,8 @@ export interface Http2Context {
   readonly metrics: EdgeMetrics;
   readonly http2Metrics: Http2Metrics;
   readonly logger: Logger;
+  readonly hot: () => HotTable | undefined;
+  readonly onServedHot: ((hit: HotServed) => void) | undefined;
   readonly onGone: (session: Http2Connection) => void;
 }
 
@@ -42,8 +46,10 @@ interface Exchange {
   isAnswered: boolean;
   /** Given up by us. */
   isCut: boolean;
-  /** Present while content may still come. */
+  /** While content may still come. */
   hasContent: boolean;
+  /** Bytes that waited to be taken when we looked last. */
+  waitingBytes: number;
   aborter: AbortController | undefined;
 }
 
@@ -128,6 +134,9 @@ export class Http2Connection {
   sweep(now: MonotonicMs): void {
     const { settings, http2Metrics } = this.#context;
     for (const [stream, exchange] of this.#streams) {
+      const waitingBytes = stream.bufferSize;
+      if (waitingBytes !== exchange.waitingBytes) exchange.movedAt = now;
+      exchange.waitingBytes = waitingBytes;
       const reason =
         exchange.isAnswered && now - exchange.movedAt > settings.writeStallMs
           ? "slow-reader"
@@ -184,6 +193,7 @@ export class Http2Connection {
       movedAt: now,
       isAnswered: false,
       isCut: false,
+      waitingBytes: 0,
       hasContent,
       aborter: undefined,
     };
@@ -193,11 +203,13 @@ export class Http2Connection {
     stream.on("close", () => this.#closed(stream, exchange));
     let head = this.#head;
     if (head === undefined || !isSameHead(this.#raw, raw)) {
-      head = readHttp2Head(raw);
+      head = readHttp2Head(raw, settings);
       this.#raw = raw;
       this.#head = head;
     }
-    void this.#serve(stream, exchange, head, pathOf(raw));
+    const path = pathOf(raw);
+    if (hasContent || !this.#serveHot(stream, exchange, head, path))
+      void this.#serve(stream, exchange, head, path);
   }
 
   #closed(stream: ServerHttp2Stream, exchange: Exchange): void {
@@ -207,6 +219,68 @@ export class Http2Connection {
     if (!exchange.isAnswered) exchange.aborter?.abort();
     const isReset = !exchange.isAnswered || stream.rstCode !== constants.NGHTTP2_NO_ERROR;
     if (isReset && !exchange.isCut) this.#judge(this.#budget.handleReset(now));
+  }
+
+  /** Answers from the hot table, in this turn. False: it has nothing for this request. */
+  #serveHot(stream: ServerHttp2Stream, exchange: Exchange, head: Http2Head, path: string): boolean {
+    const { clock, metrics, dispatcher, onServedHot } = this.#context;
+    const hot = this.#context.hot();
+    const { block } = head;
+    if (hot === undefined || block === undefined || !block.isPlain || "refusedStatus" in block.checked)
+      return false;
+    const { host } = block.checked;
+    let { scope } = block;
+    if (scope === undefined || scope.isGone) {
+      scope = hot.scopeOf("https", host);
+      block.scope = scope;
+      if (scope === undefined) return false;
+    }
+    const now = clock.epoch();
+    const entry = hot.find(scope, path, block, now);
+    // What is larger is written piece by piece, at the reader's pace.
+    if (entry === undefined || entry.bodyBytes > PIECE_BYTES_MAX) return false;
+    const age = entry.ageSeconds(now);
+    const ttl = entry.memo.window.lifetimeSeconds - age;
+    const isHead = head.method === "HEAD";
+    let { status } = entry;
+    let bytesDown = isHead ? 0 : entry.bodyBytes;
+    if ((block.isConditional && entry.isNotModified(block, now)) || (block.hasRange && !isHead)) {
+      const part = hot.part(entry, block, age, ttl);
+      if (part === undefined) return false;
+      const { answer, pieces } = part;
+      status = answer.status;
+      bytesDown = 0;
+      stream.respond(headOf(answer, head.method), { endStream: pieces.length === 0 });
+      for (const piece of pieces) {
+        bytesDown += piece.byteLength;
+        stream.write(piece);
+      }
+      if (pieces.length > 0) stream.end();
+    } else {
+      let made = entry.http2;
+      if (made === undefined || made.age !== age || made.ttl !== ttl) {
+        made = { age, ttl, raw: headOf(hot.plain(entry, age, ttl), "GET") };
+        entry.http2 = made;
+      }
+      stream.respond(made.raw, { endStream: isHead });
+      if (!isHead) writeAll(stream, entry.memo.stored.body.chunks);
+    }
+    exchange.isAnswered = true;
+    const durationMs = clock.monotonic() - exchange.beganAt;
+    metrics.request("hit", status, durationMs / 1_000, bytesDown);
+    onServedHot?.({
+      entry,
+      host,
+      target: path,
+      method: isHead ? "HEAD" : "GET",
+      status,
+      bytesDown,
+      remoteAddress: this.#remoteAddress,
+      requestId: dispatcher.nextId(),
+      atEpochMs: now,
+      durationMs,
+    });
+    return true;
   }
 
   async #serve(stream: ServerHttp2Stream, exchange: Exchange, head: Http2Head, path: string): Promise<void> {
@@ -243,6 +317,8 @@ export class Http2Connection {
       const result = await this.#write(stream, exchange, answer, checked.method);
       isCounted = false;
       dispatcher.end(inbound, answer, result, ttfbMs);
+      if (answer.memo !== undefined && head.block?.isPlain === true)
+        this.#context.hot()?.offer(inbound.head, answer.memo);
     } catch (error) {
       // A fault of our own. The client gets an answer or a reset stream, never silence.
       logger.error("request-failed", { error });
@@ -284,5 +360,12 @@ export class Http2Connection {
 }
 
 function ignore(): void {}
+
+/** The last piece goes with the end, so that both leave in one frame. */
+function writeAll(stream: ServerHttp2Stream, chunks: readonly Uint8Array[]): void {
+  const last = chunks.length - 1;
+  for (let index = 0; index < last; index++) stream.write(chunks[index]);
+  stream.end(chunks[last]);
+}
 
 const GONE: ReadonlySet<string> = new Set(["ECONNRESET", "EPIPE", "ECONNABORTED"]);

@@ -5,18 +5,18 @@
  */
 import type { EdgeSettings } from "../../config.ts";
 import { type Field, type Fields, isFieldValue, isToken } from "../../core/headers.ts";
+import { HeadBlock } from "../http1/head-block.ts";
 import { type CheckedRequest, checkRequest, type RefusedRequest } from "../request-check.ts";
 
 /** What repeats from request to request: everything but the path. */
 export interface Http2Head {
   readonly method: string;
-  /** `:authority`, or the Host field when that is all there is. Undefined: neither. */
-  readonly authority: string | undefined;
-  readonly scheme: string;
   /** As HTTP/1.1 would have sent them: Host first, cookies in one line. */
   readonly fields: Fields;
   /** Why any request with this head is refused. */
   readonly refused: RefusedRequest | undefined;
+  /** For look-ups in the hot table; undefined: a request that takes the long way. */
+  readonly block: HeadBlock | undefined;
 }
 
 /** Fields of one connection (RFC 9113, section 8.2.2). TE may say "trailers", which asks for nothing that is done here. */
@@ -35,8 +35,11 @@ const refused = (reason: RefusedRequest["reason"], message: string): RefusedRequ
   message,
 });
 
+/** A block of HTTP/2 is told by its fields: {@link isSameHead}. */
+const NO_BYTES = Buffer.alloc(0);
+
 /** @param raw names and values in turn, as node:http2 gives them */
-export function readHttp2Head(raw: readonly string[]): Http2Head {
+export function readHttp2Head(raw: readonly string[], settings: EdgeSettings): Http2Head {
   let method = "";
   let scheme = "";
   let authority: string | undefined;
@@ -74,7 +77,13 @@ export function readHttp2Head(raw: readonly string[]): Http2Head {
   if (named !== undefined) fields.unshift(["host", named]);
   if (scheme !== "https" && method !== "CONNECT")
     fault ??= refused("target", "the scheme of a request over TLS is https");
-  return { method, authority: named, scheme, fields, refused: fault };
+  const mayBeHot =
+    fault === undefined &&
+    (method === "GET" || method === "HEAD") &&
+    !fields.some(([name]) => name === "content-length" || name === "expect");
+  const names = fields.map(([name]) => name);
+  const block = mayBeHot ? new HeadBlock(NO_BYTES, fields, false, names, settings, "https") : undefined;
+  return { method, fields, refused: fault, block };
 }
 
 export function checkHttp2Request(

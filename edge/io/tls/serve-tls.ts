@@ -1,11 +1,10 @@
 /** The TLS port of one edge process: its certificates, its front, and the wiring to those who speak the protocols. */
-import type { TLSSocket } from "node:tls";
 import type { Clock } from "#kit";
 import type { Logger } from "#kit/io";
 import type { EdgeSettings } from "../../config.ts";
-import type { Dispatcher } from "../dispatch.ts";
 import { Http2Front } from "../http2/http2-front.ts";
 import type { EdgeMetrics } from "../metrics.ts";
+import type { EdgeServer } from "../server.ts";
 import { CertificateFiles, type CertificatePair } from "./certificate-files.ts";
 import { CertificateStore } from "./certificate-store.ts";
 import { TicketKeys } from "./ticket-keys.ts";
@@ -29,8 +28,8 @@ export interface TlsPortOptions extends TlsOptions {
   readonly clock: Clock;
   readonly metrics: EdgeMetrics;
   readonly logger: Logger;
-  readonly onHttp1: (socket: TLSSocket) => void;
-  readonly dispatcher: Dispatcher;
+  /** Speaks HTTP/1.1, and holds what HTTP/2 shares with it. */
+  readonly server: EdgeServer;
   /** What is served with; undefined: the files alone. */
   readonly certificates?: CertificateStore | undefined;
 }
@@ -49,7 +48,16 @@ export async function serveTls(options: TlsPortOptions): Promise<TlsPort> {
   const certificates = options.certificates ?? new CertificateStore("arrival");
   const files = new CertificateFiles({ pairs, store: certificates, clock, logger });
   files.start();
-  const http2 = new Http2Front({ dispatcher: options.dispatcher, settings, clock, metrics, logger });
+  const { server } = options;
+  const http2 = new Http2Front({
+    dispatcher: server.dispatcher,
+    hot: server.hot,
+    onServedHot: server.onServedHot,
+    settings,
+    clock,
+    metrics,
+    logger,
+  });
   const front = new TlsFront({
     certificates,
     unknownName: options.unknownName,
@@ -58,7 +66,7 @@ export async function serveTls(options: TlsPortOptions): Promise<TlsPort> {
     clock,
     logger,
     metrics: new TlsMetrics(metrics.registry),
-    onHttp1: options.onHttp1,
+    onHttp1: (socket) => server.accept(socket),
     onHttp2: (socket) => http2.accept(socket),
   });
   metrics.gauge("tls_handshakes_active", "TLS handshakes in flight", () => front.handshakes);
