@@ -43,7 +43,7 @@ export class ConnectionGuard {
     return connection;
   }
 
-  /** Whether the request may be processed; then {@link end} must follow. False: it stands behind the end. */
+  /** Whether the request may be processed. False: it stands behind the end. */
   begin(socket: Duplex, request: IncomingMessage, response: ServerResponse): boolean {
     const connection = this.#of(socket);
     if (connection.isEnding) return false;
@@ -52,6 +52,8 @@ export class ConnectionGuard {
     connection.active++;
     connection.request = request;
     connection.response = response;
+    // Not when its answer is made but when it is written: it may have to wait for the one before.
+    response.once("close", () => this.#end(socket));
     return true;
   }
 
@@ -62,7 +64,7 @@ export class ConnectionGuard {
     connection.isRefused = true;
   }
 
-  end(socket: Duplex): void {
+  #end(socket: Duplex): void {
     const connection = this.#of(socket);
     connection.active--;
     if (connection.active > 0) return;

@@ -5,7 +5,7 @@ import { type DirtyForward, RecordingOrigin } from "../tools/hostile/recording-o
 import { DELIVERIES, runSmuggling } from "../tools/hostile/smuggling.ts";
 import { readRequest, readResponses } from "../tools/hostile/strict-http.ts";
 import { smugglingVectors, type Vector } from "../tools/hostile/vectors.ts";
-import { rawExchange, startEdge, type TestEdge, TestOrigin } from "./edge-support.ts";
+import { rawExchange, startEdge, type TestEdge, TestOrigin, until } from "./edge-support.ts";
 
 /** Node's parser takes RTSP/1.0 for HTTP/1.0 and does not say so; what is forwarded is HTTP/1.1 all the same. */
 const isKnown = ({ id }: DirtyForward, vectors: ReadonlyMap<number, Vector>): boolean =>
@@ -126,6 +126,42 @@ test.for([
     }
   },
 );
+
+test("100 Continue comes before the answer it belongs to, also behind one that is slow", async () => {
+  const origin = new TestOrigin();
+  await origin.start();
+  const waiting: (() => void)[] = [];
+  origin.answer = (request, response) => {
+    if (request.url === "/slow") waiting.push(() => response.end("slow"));
+    else response.end("done");
+  };
+  const edge = await startEdge(origin);
+  try {
+    const text = rawExchange(
+      edge.port,
+      // The third one is refused: it is not told to go on.
+      "GET /slow HTTP/1.1\r\nHost: a\r\nTE: x\r\nConnection: TE\r\n\r\n" +
+        "POST /x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nok" +
+        "POST /y HTTP/1.1\r\nHost: a b\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nok",
+    );
+    await until(() => waiting.length === 1 && origin.seen.length >= 1, "the slow one is at the origin");
+    waiting[0]?.();
+    const { responses, fault } = readResponses(await text, () => false, true);
+    expect(fault).toBeUndefined();
+    const final = responses
+      .filter(({ status }) => status !== 100)
+      .map(({ status, content }) => [status, content.slice(0, 7)]);
+    expect(final).toEqual([
+      [200, "slow"],
+      [200, "done"],
+      [400, "Refused"],
+    ]);
+    expect(responses.at(-2)?.status).toBe(200);
+  } finally {
+    await edge.running.stop();
+    await origin.stop();
+  }
+});
 
 describe("the strict reader itself", () => {
   const faultOf = (bytes: string): string | undefined => {

@@ -44,7 +44,9 @@ export async function writeToSocket(
     return { bytesDown, end: "client-gone" };
   }
   const head = Buffer.from(headText(answer, method, isClosing), "latin1");
-  if (body === undefined) {
+  // No content in answer to HEAD, whoever made the answer, nor with these (RFC 9112, section 6.3).
+  if (body === undefined || method === "HEAD" || answer.status === 204 || answer.status === 304) {
+    await body?.[Symbol.asyncIterator]().return?.(undefined);
     socket.write(head);
     return { bytesDown, end: "complete" };
   }

@@ -58,16 +58,19 @@ export class NodeFront {
         requireHostHeader: false,
         insecureHTTPParser: false,
       },
-      (request, response) => void this.#serve(request, response),
+      (request, response) => void this.#serve(request, response, false),
     );
     // Node would otherwise cut the list silently; checkRequest refuses what is over the limit.
     this.#server.maxHeadersCount = 0;
     this.#server.on("clientError", (error: NodeJS.ErrnoException, socket) => this.#malformed(error, socket));
+    this.#server.on(
+      "checkContinue",
+      (request: IncomingMessage, response: ServerResponse) => void this.#serve(request, response, true),
+    );
     this.#server.on("checkExpectation", (request: IncomingMessage, response: ServerResponse) => {
       const { socket } = request;
       if (!this.#guard.begin(socket, request, response)) return;
       this.#guard.refuse(socket);
-      response.once("close", () => this.#guard.end(socket));
       options.metrics.refused("expectation");
       response.writeHead(417, { Connection: "close", "Content-Length": "0" }).end();
     });
@@ -131,7 +134,8 @@ export class NodeFront {
     this.#server.close(() => {});
   }
 
-  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  /** `isWaiting`: the client sends its content when it is told to (RFC 9110, section 10.1.1). */
+  async #serve(request: IncomingMessage, response: ServerResponse, isWaiting: boolean): Promise<void> {
     // Node takes the socket off a request that has ended.
     const { socket } = request;
     if (!this.#guard.begin(socket, request, response)) return;
@@ -162,6 +166,7 @@ export class NodeFront {
         request.resume();
         return;
       }
+      if (isWaiting && checked.hasContent) sayContinue(response);
       await this.#answer(request, response, checked, startedAt);
       isEnded = true;
     } catch (error) {
@@ -177,7 +182,6 @@ export class NodeFront {
           settings.writeStallMs,
         );
     } finally {
-      this.#guard.end(socket);
       if (!isEnded) dispatcher.abandon();
       // Idle a moment after its answer has gone.
       if (isDraining())
@@ -215,7 +219,7 @@ export class NodeFront {
     const answer = await dispatcher.answer(inbound, checked.host);
     const ttfbMs = clock.monotonic() - startedAt;
     const isBodyLeft = inbound.body !== undefined && !request.complete;
-    const isClosing = isDraining() || (isBodyLeft && answer.status >= 400);
+    const isClosing = isDraining() || !response.shouldKeepAlive || (isBodyLeft && answer.status >= 400);
     const result = await writeAnswer(response, answer, checked.method, isClosing, settings.writeStallMs);
     dispatcher.end(inbound, answer, result, ttfbMs);
   }
@@ -235,4 +239,16 @@ export class NodeFront {
           : "400 Bad Request";
     this.#guard.malformed(socket, status);
   }
+}
+
+/**
+ * Says 100 Continue when it is this response's turn. Node would say it at once, and for a response that waits for the one
+ * before it, put it between the head and the content of its own answer.
+ */
+function sayContinue(response: ServerResponse): void {
+  if (response.socket !== null) response.writeContinue();
+  else
+    response.once("socket", () => {
+      if (!response.headersSent) response.writeContinue();
+    });
 }
