@@ -1,8 +1,9 @@
 /**
- * What ends a connection of node:http, and in which order. Node's parser hands over every request that a segment holds, also
- * those behind one that was refused or that said close, and reports malformed bytes while requests before them are still being
- * answered. Here: nothing is processed behind the end (RFC 9112, section 9.6), and a refusal never takes the place of an
- * answer that is under way, nor stands in the middle of it.
+ * The order on a connection of node:http. Its parser hands over every request that a segment holds at once, also those behind
+ * one that was refused or that said close, and reports malformed bytes while requests before them are still being answered.
+ * Here: one request at a time, as on the flat path (RFC 9112, section 9.3.2, allows no more once a method is unsafe); nothing
+ * is processed behind the end (section 9.6); a refusal never takes the place of an answer that is under way, nor stands in
+ * the middle of it.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
@@ -10,9 +11,14 @@ import type { Duplex } from "node:stream";
 /** How long a client may take to read the last word before the connection is cut, ms. */
 const LAST_WORD_MS = 1_000;
 
+/** Requests of one connection that are answered or wait for their turn; a client that sends more gets no answer to them. */
+const REQUESTS_MAX = 100;
+
 interface Connection {
-  /** Requests that are being answered. */
+  /** Requests that are answered, or wait for it. */
   active: number;
+  /** Those that wait, in order. */
+  readonly waiting: (() => void)[];
   /** The newest of them. */
   request: IncomingMessage | undefined;
   response: ServerResponse | undefined;
@@ -32,6 +38,7 @@ export class ConnectionGuard {
     if (connection === undefined) {
       connection = {
         active: 0,
+        waiting: [],
         request: undefined,
         response: undefined,
         isEnding: false,
@@ -43,21 +50,44 @@ export class ConnectionGuard {
     return connection;
   }
 
-  /** Whether the request may be processed. False: it stands behind the end. */
+  /** Whether the request may be processed, once {@link turn} says so. False: it stands behind the end. */
   begin(socket: Duplex, request: IncomingMessage, response: ServerResponse): boolean {
     const connection = this.#of(socket);
     if (connection.isEnding) return false;
+    if (connection.active >= REQUESTS_MAX) {
+      connection.isEnding = true;
+      connection.lastWord = "503 Service Unavailable";
+      return false;
+    }
     // What its Connection or its version says of those that follow (RFC 9112, section 9.3).
     if (!response.shouldKeepAlive) connection.isEnding = true;
     connection.active++;
     connection.request = request;
     connection.response = response;
-    // Not when its answer is made but when it is written: it may have to wait for the one before.
+    // Not when its answer is made but when it is written.
     response.once("close", () => this.#end(socket));
     return true;
   }
 
-  /** The newest request is refused: what follows it cannot be trusted to begin where it seems to. */
+  /**
+   * Waits until all before the request that was just begun are answered; true at once when it is the only one, so that it can
+   * be refused before the parser reads on. False: it must not be processed after all.
+   */
+  turn(socket: Duplex, request: IncomingMessage): true | Promise<boolean> {
+    const connection = this.#of(socket);
+    if (connection.active === 1) return true;
+    return new Promise<void>((resolve) => connection.waiting.push(resolve)).then(() => {
+      // An answer before it has closed the connection.
+      if (connection.isRefused || !socket.writable) return false;
+      if (connection.lastWord === undefined || connection.request !== request || request.complete)
+        return true;
+      // Its content turned out to be malformed while it waited.
+      lastWord(socket, connection.lastWord);
+      return false;
+    });
+  }
+
+  /** The request whose turn it is is refused: what follows it cannot be trusted to begin where it seems to. */
   refuse(socket: Duplex): void {
     const connection = this.#of(socket);
     connection.isEnding = true;
@@ -67,6 +97,7 @@ export class ConnectionGuard {
   #end(socket: Duplex): void {
     const connection = this.#of(socket);
     connection.active--;
+    connection.waiting.shift()?.();
     if (connection.active > 0) return;
     connection.request = undefined;
     connection.response = undefined;
@@ -84,10 +115,11 @@ export class ConnectionGuard {
       else lastWord(socket, status);
     } else if (connection.isRefused) {
       // Its answer is on the way, and closes.
-    } else if (request.complete) {
-      if (!wasEnding) connection.lastWord ??= status;
-    } else if (response.headersSent || connection.active > 1) {
-      // The content of the newest is malformed, and what was said of it or before it cannot be taken back.
+    } else if (request.complete || connection.active > 1) {
+      // What came before is answered first.
+      if (!wasEnding || !request.complete) connection.lastWord ??= status;
+    } else if (response.headersSent) {
+      // The content of a request that is being answered is malformed: what was said cannot be taken back.
       socket.destroy();
     } else lastWord(socket, status);
   }

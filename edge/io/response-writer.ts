@@ -2,6 +2,7 @@
 import type { ServerResponse } from "node:http";
 import type { WriteResult } from "./dispatch.ts";
 import type { Answer } from "./exchange.ts";
+import { reset } from "./reset.ts";
 
 /** The status line and header section. No framing field of upstream is in `answer.fields`: it was removed on arrival. */
 function writeHead(response: ServerResponse, answer: Answer, method: string, isClosing: boolean): void {
@@ -45,6 +46,7 @@ export async function writeAnswer(
       }
       const drained = await drain(response, stallMs);
       if (drained === "stalled") {
+        reset(response.socket);
         response.destroy();
         return { bytesDown, end: "stalled" };
       }
@@ -64,7 +66,7 @@ export async function writeAnswer(
  * that something is missing (RFC 9112, section 8).
  */
 function breakOff(response: ServerResponse, isDelimitedByClose: boolean): void {
-  if (isDelimitedByClose) response.socket?.resetAndDestroy();
+  if (isDelimitedByClose) reset(response.socket);
   response.destroy();
 }
 

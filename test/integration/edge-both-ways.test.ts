@@ -4,7 +4,7 @@
  */
 import { once } from "node:events";
 import { connect } from "node:net";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startEdge, type TestEdge, TestOrigin } from "./edge-support.ts";
 
@@ -17,7 +17,7 @@ const CONTENT = "0123456789".repeat(200);
 
 /** Answers by the last segment of the path, the same for ever. */
 function answer(url: string): readonly [status: number, fields: Record<string, string>, content: string] {
-  const kind = url.replace(/\?.*$/, "").split("/").at(-1);
+  const kind = url.replace(/\?.*$/, "").split("/").at(-1) ?? "";
   switch (kind) {
     case "fresh":
       return [200, { "cache-control": "max-age=600", etag: '"one"', "last-modified": MODIFIED }, CONTENT];

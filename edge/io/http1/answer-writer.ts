@@ -3,6 +3,7 @@ import { STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
 import type { WriteResult } from "../dispatch.ts";
 import type { Answer } from "../exchange.ts";
+import { reset } from "../reset.ts";
 
 /** Largest piece that is handed to the socket at once: a reader has `stallMs` for each, which is its least rate. */
 const PIECE_BYTES_MAX = 256 * 1_024;
@@ -76,7 +77,7 @@ export async function writeToSocket(
         if (hasRoom) continue;
         const drained = await drain(socket, stallMs);
         if (drained === "drained") continue;
-        socket.destroy();
+        reset(socket);
         return { bytesDown, end: drained === "stalled" ? "stalled" : "client-gone" };
       }
     }

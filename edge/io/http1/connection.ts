@@ -15,6 +15,7 @@ import type { HotTable } from "../hot-table.ts";
 import type { SocketReads } from "../listening.ts";
 import type { EdgeMetrics } from "../metrics.ts";
 import { checkRequest } from "../request-check.ts";
+import { reset } from "../reset.ts";
 import { headText, writeToSocket } from "./answer-writer.ts";
 import { type HeadBlock, mayBecomeCanonical, readHeadBlock } from "./head-block.ts";
 
@@ -107,7 +108,7 @@ export class Http1Connection {
       case "blocked":
         if (elapsedMs <= settings.writeStallMs) return;
         metrics.refused("slow-reader");
-        this.#socket.destroy();
+        reset(this.#socket);
         return;
       case "ending":
         if (elapsedMs > LINGER_MS) this.#socket.destroy();

@@ -58,12 +58,12 @@ export async function hold(options: HoldOptions): Promise<HeldReport> {
       const timer = setTimeout(
         () => {
           const say = (): void => {
-            if (socket.writable && !socket.destroyed) socket.write(drip.text(index), "latin1");
+            if (!socket.connecting && socket.writable) socket.write(drip.text(index), "latin1");
           };
           say();
           timers.push(setInterval(say, drip.everyMs));
         },
-        (drip.everyMs * (index % 100)) / 100,
+        drip.everyMs * (1 + (index % 100) / 100),
       );
       timers.push(timer);
     }
