@@ -59,12 +59,6 @@ function residentBytes(root: number): number {
   return bytes;
 }
 
-async function startWorker(file: string, workerData: unknown): Promise<Worker> {
-  const worker = new Worker(new URL(`../tools/hostile/${file}`, import.meta.url), { workerData });
-  worker.unref();
-  return await Promise.resolve(worker);
-}
-
 const mebibytes = (bytes: number): number => Math.round((bytes / 2 ** 20) * 10) / 10;
 
 export async function main(argv: readonly string[]): Promise<number> {
@@ -86,7 +80,8 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
   const scale = Number(values.scale);
   const wanted = values.only.split(",");
-  const origin = await startWorker("lab-origin.ts", undefined);
+  const origin = new Worker(new URL("../tools/hostile/lab-origin.ts", import.meta.url));
+  origin.unref();
   const [originPort] = (await once(origin, "message")) as [number];
   const edge = await startIsochrone([
     "edge",
@@ -100,7 +95,10 @@ export async function main(argv: readonly string[]): Promise<number> {
     values.workers,
   ]);
   const port = Number(/^ready edge [^ ]*:([0-9]+) /.exec(edge.readyLine)?.[1]);
-  const honest = await startWorker("honest-load.ts", { port, perSecond: HONEST_PER_SECOND });
+  const honest = new Worker(new URL("../tools/hostile/honest-load.ts", import.meta.url), {
+    workerData: { port, perSecond: HONEST_PER_SECOND },
+  });
+  honest.unref();
   let peak = 0;
   const sampler = setInterval(() => {
     peak = Math.max(peak, residentBytes(edge.pid));
