@@ -191,7 +191,7 @@ export async function fuzzFlatPath(options: {
     rest = undefined;
     failure = undefined;
     const socket = new PlainSocket();
-    const connection = new Http1Connection(context, socket as unknown as Socket);
+    const connection = new Http1Connection(context, socket as unknown as Socket, undefined);
     const pieces = cut === 0 ? [input] : [input.subarray(0, cut), input.subarray(cut)];
     for (const piece of pieces) {
       if (rest === undefined) socket.say("data", piece);
