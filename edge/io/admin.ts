@@ -4,6 +4,7 @@ import { BearerGate } from "#kit/io";
 import { parseAbsoluteUri } from "../core/cache-key.ts";
 import { freshness } from "../core/freshness.ts";
 import { fieldLines, fieldValue } from "../core/headers.ts";
+import { contentBytes } from "../core/slices.ts";
 import { type Answer, type AnswerRecord, type Inbound, textAnswer } from "./exchange.ts";
 import type { EdgeHandler } from "./handler.ts";
 import type { StoredObject } from "./memory-store.ts";
@@ -176,7 +177,7 @@ export class Admin {
       lifetimeSeconds: fresh.lifetime.seconds,
       lifetimeSource: fresh.lifetime.source,
       ttlSeconds: fresh.ttlSeconds,
-      bodyBytes: stored.body.bytes,
+      bodyBytes: contentBytes(stored),
       tags: stored.tags,
       nominatedFields: stored.nominatedFields,
       isInvalidated: stored.isInvalidated,

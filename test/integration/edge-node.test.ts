@@ -10,6 +10,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import type { PropertyId, ServerId, ServerReport } from "#kit";
 import { createLogger } from "#kit/io";
 import { ControlClient } from "#control";
+import { contentOf } from "../tools/range-origin.ts";
 import { fetchFrom, TestOrigin, until } from "./edge-support.ts";
 
 const root = join(import.meta.dirname, "..", "..");
@@ -21,6 +22,10 @@ const environment = {
   ISOCHRONE_LOG: "warn",
 };
 const HOST = "www.shop.example";
+
+/** An object of three slices, of which the origin gives ranges only. */
+const LARGE = "/large";
+const LARGE_BYTES = 3 * 2 ** 20 - 5;
 
 const children = new Map<string, ChildProcess>();
 const origin = new TestOrigin();
@@ -88,6 +93,19 @@ beforeAll(async () => {
   state = await mkdtemp(join(tmpdir(), "isochrone-node-"));
   await origin.start();
   origin.answer = (incoming, response) => {
+    if (incoming.url === LARGE) {
+      const [first = 0, last = 0] = (/^bytes=(\d+)-(\d+)$/.exec(incoming.headers.range ?? "") ?? [])
+        .slice(1)
+        .map(Number);
+      const end = Math.min(last, LARGE_BYTES - 1);
+      response.writeHead(206, {
+        "cache-control": "max-age=600",
+        etag: '"large"',
+        "content-range": `bytes ${first}-${end}/${LARGE_BYTES}`,
+      });
+      response.end(contentOf(1, first, end));
+      return;
+    }
     response.writeHead(200, {
       "cache-control": "max-age=600",
       "surrogate-key": "all",
@@ -165,6 +183,33 @@ test("a miss goes edge, owner, parent, origin, and each tier says so; both edges
   const [seen] = objectRequests();
   expect(seen?.headers["x-forwarded-for"]).toBe("127.0.0.1");
   expect(Object.keys(seen?.headers ?? {}).filter((name) => name.startsWith("isochrone"))).toEqual([]);
+});
+
+test("a range goes through the tiers as whole slices, and each is asked of the origin once for all edges", async () => {
+  const range = (id: "fra-1" | "fra-2", first: number, last: number) =>
+    fetchFrom(ports[id], LARGE, { headers: { host: HOST, range: `bytes=${first}-${last}` } });
+  const [first, last] = [2 ** 20 - 10, 2 ** 20 + 10];
+  const answers = await Promise.all(
+    Array.from({ length: 20 }, (_, n) => range(n % 2 === 0 ? "fra-1" : "fra-2", first, last)),
+  );
+  for (const answer of answers) {
+    expect([answer.status, answer.headers["content-range"]]).toEqual([
+      206,
+      `bytes ${first}-${last}/${LARGE_BYTES}`,
+    ]);
+    expect(answer.body).toEqual(contentOf(1, first, last));
+    expect(answer.headers["isochrone-generation"]).toBeUndefined();
+  }
+  const end = await range("fra-1", LARGE_BYTES - 3, LARGE_BYTES + 100);
+  expect(end.body).toEqual(contentOf(1, LARGE_BYTES - 3, LARGE_BYTES - 1));
+  const asked = origin.seen.filter(({ url }) => url === LARGE).map(({ headers }) => headers.range);
+  expect(asked.toSorted()).toEqual(["bytes=0-1048575", "bytes=1048576-2097151", "bytes=2097152-3145722"]);
+  for (const id of ["fra-1", "fra-2"] as const) {
+    const again = await range(id, 5, 9);
+    expect(again.body).toEqual(contentOf(1, 5, 9));
+    // The owner alone keeps it: the other one hands its answer on.
+    expect(String(again.headers["cache-status"])).toMatch(/^fra-[12]; hit; ttl=\d+/);
+  }
 });
 
 test("explain nests what each next server says; it wants a token", async () => {
