@@ -1,4 +1,7 @@
 /** Objects in slices on real sockets: what clients get, and what the origin is asked for and sends. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { contentOf, RangeOrigin } from "../tools/range-origin.ts";
 import { fetchFrom, rawExchange, startEdge, type TestEdge, until } from "./edge-support.ts";
@@ -11,14 +14,21 @@ const SIZE = 10 * SLICE + 1_234;
 let origin: RangeOrigin;
 let edge: TestEdge;
 
-async function begin(settings: Parameters<typeof startEdge>[1] = {}, size = SIZE): Promise<void> {
+async function begin(
+  settings: Parameters<typeof startEdge>[1] = {},
+  size = SIZE,
+  disk?: string,
+): Promise<void> {
   origin = new RangeOrigin(size);
   await origin.start();
-  edge = await startEdge(origin, { sliceBytes: SLICE, ...settings });
+  edge = await startEdge(origin, { sliceBytes: SLICE, ...settings }, disk);
 }
+let directory: string | undefined;
 afterEach(async () => {
   await edge.running.stop();
   await origin.stop();
+  if (directory !== undefined) await rm(directory, { recursive: true, force: true });
+  directory = undefined;
 });
 
 const get = (path: string, range?: string, more: Record<string, string> = {}) =>
@@ -253,6 +263,25 @@ describe("a whole", () => {
     expect(origin.cuts).toBeLessThan(998);
     expect(origin.sentBytes).toBeLessThan(SIZE + 5 * SLICE);
   });
+});
+
+test("on disk: larger than the memory, and after a restart, nothing is asked for again", async () => {
+  directory = await mkdtemp(join(tmpdir(), "isochrone-slices-"));
+  const size = 6 * MEBIBYTE + 77;
+  // The key holds the host, and the port is another one after the restart.
+  const at = (range?: string) => get("/a", range, { host: "a.example" });
+  await begin({ memoryBytes: 2 * MEBIBYTE }, size, directory);
+  await at("bytes=-1");
+  expect((await at()).body.equals(contentOf(1, 0, size - 1))).toBe(true);
+  origin.reset();
+  expect((await at()).body.equals(contentOf(1, 0, size - 1))).toBe(true);
+  await edge.running.stop();
+  edge = await startEdge(origin, { sliceBytes: SLICE, memoryBytes: 2 * MEBIBYTE }, directory);
+  const whole = await at();
+  expect(whole.cacheStatus).toMatch(/^hit; ttl=/);
+  expect(whole.body.equals(contentOf(1, 0, size - 1))).toBe(true);
+  expect((await at(`bytes=0-9,${size - 9}-`)).cacheStatus).toMatch(/^hit/);
+  expect(asked()).toEqual([]);
 });
 
 describe("another version in mid-object", () => {
