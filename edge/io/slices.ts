@@ -226,7 +226,7 @@ export class Slices {
     for (;;) {
       if (set.places.size === 0) return false;
       const key = sliceKey(set.setKey, stream.index);
-      if (this.#flights.has(key) || this.#store.has(key)) return false;
+      if (this.#flights.has(key) || this.#isStored(set, stream.index)) return false;
       let fastest = 0;
       for (const place of set.places) fastest = Math.max(fastest, place.index);
       if (stream.index <= fastest + STREAM_AHEAD) return true;
@@ -270,18 +270,31 @@ export class Slices {
       this.#sets.delete(set.setKey);
   }
 
-  /** Whether a slice is stored, in memory or on disk; not a use of it. */
   #holds(set: SliceSet, spans: readonly ByteSpan[]): boolean {
-    return sliceIndices(set.head.sliced, spans).every((index) =>
-      this.#store.has(sliceKey(set.setKey, index)),
+    return sliceIndices(set.head.sliced, spans).every((index) => this.#isStored(set, index));
+  }
+
+  /** Whether a slice is stored and may be used; not a use of it. On disk it counts as usable until it has been read. */
+  #isStored(set: SliceSet, index: number): boolean {
+    const key = sliceKey(set.setKey, index);
+    const objects = this.#store.memory.peek(key);
+    return objects.length > 0
+      ? objects.some((object) => this.#isUsable(set, index, object))
+      : this.#store.has(key);
+  }
+
+  /** Whether a stored object is the whole slice, and not purged: a hard purge means the bytes too, whatever their validator. */
+  #isUsable(set: SliceSet, index: number, object: StoredObject): boolean {
+    const { first, last } = sliceSpan(set.head.sliced, index);
+    return (
+      object.body.bytes === last - first + 1 &&
+      this.#purges.stateOf(set.purgeScope, set.key, object) !== "hard"
     );
   }
 
   /** The body of a slice: stored, arriving, or fetched now. Rejects when it cannot be had. */
   async #bodyOf(set: SliceSet, index: number, request: () => SliceRequest): Promise<ObjectBody> {
     const key = sliceKey(set.setKey, index);
-    const span = sliceSpan(set.head.sliced, index);
-    const bytes = span.last - span.first + 1;
     for (;;) {
       const flight = this.#flights.get(key);
       if (flight?.body.canJoin === true && this.#mayJoin(set, flight.generation)) {
@@ -291,10 +304,7 @@ export class Slices {
       }
       const found = this.#store.lookup(key);
       const stored = found instanceof Promise ? await found : found;
-      const usable = stored.find(
-        (object) =>
-          object.body.bytes === bytes && this.#purges.stateOf(set.purgeScope, set.key, object) !== "hard",
-      );
+      const usable = stored.find((object) => this.#isUsable(set, index, object));
       if (usable !== undefined) {
         this.#touch(set);
         return usable.body;
@@ -316,8 +326,8 @@ export class Slices {
 
   /** Asks for a slice that will be wanted soon, unless it is there, on its way, or there is no room for it. */
   #fetchAhead(set: SliceSet, index: number, request: () => SliceRequest): void {
-    const key = sliceKey(set.setKey, index);
-    if (this.#flights.has(key) || this.#store.has(key) || this.#budget.isFull) return;
+    if (this.#budget.isFull || this.#flights.has(sliceKey(set.setKey, index))) return;
+    if (this.#isStored(set, index)) return;
     const { stream } = set;
     if (stream !== undefined && index >= stream.index && index <= stream.lastIndex) return;
     // Whoever comes to need it hears of the failure, or asks again.

@@ -270,3 +270,102 @@ test("a stored body lets go of the exchange that it came from", async () => {
   expect(stored).toHaveLength(1);
   expect(stored[0]?.body.onAbandoned).toBeUndefined();
 });
+
+describe("purges of an object in slices", () => {
+  const SLICE = 131_072;
+  /** Slices of the store of `make`: an eighth of a MiB. */
+  const sliced = (generation = 0): Say => {
+    return (_name, request) => {
+      const field = (name: string) => request.headers.find(([one]) => one === name)?.[1];
+      if (field("If-None-Match") === '"v"')
+        return Promise.resolve(response(304, [FRESH, ["ETag", '"v"']], ""));
+      const [first = 0, last = 0] = (/^bytes=(\d+)-(\d+)$/.exec(field("Range") ?? "") ?? [])
+        .slice(1)
+        .map(Number);
+      return Promise.resolve(
+        response(
+          206,
+          [
+            FRESH,
+            ["ETag", '"v"'],
+            ["Cache-Tag", "t"],
+            ["Content-Range", `bytes ${first}-${last}/${4 * SLICE}`],
+            ...(generation > 0 ? [["Isochrone-Generation", String(generation)] as const] : []),
+          ],
+          "s".repeat(last - first + 1),
+        ),
+      );
+    };
+  };
+  const setUp = async (say: Say = sliced()) => {
+    const made = make([ORIGIN], say);
+    const range = async (at: number) => {
+      const answer = await made.edge.handle({
+        head: get([["Range", `bytes=${at}-${at}`]]),
+        httpVersion: "1.1",
+        remoteAddress: "192.0.2.1",
+        body: undefined,
+        bodyBytes: undefined,
+        signal: new AbortController().signal,
+        peer: undefined,
+        hop: { tier: undefined, isOwner: false },
+        requestId: "r",
+        receivedAt: systemClock.epoch(),
+        startedAt: systemClock.monotonic(),
+      });
+      let text = "";
+      if (answer.body) for await (const chunk of answer.body) text += Buffer.from(chunk).toString();
+      expect([answer.status, text]).toEqual([206, "s"]);
+      // Slices go to the store a moment after their last byte was read.
+      await new Promise((resolve) => setImmediate(resolve));
+      return answer.fields.find(([name]) => name === "Cache-Status")?.[1] ?? "";
+    };
+    await range(5);
+    await range(SLICE);
+    expect(made.upstream.asked).toHaveLength(2);
+    expect(await range(SLICE + 1)).toMatch(/; hit; /);
+    return { ...made, range };
+  };
+
+  test.each(["url", "tag"])(
+    "hard, by %s: the slices are gone with the head, though the validator is the same",
+    async (by) => {
+      const { edge, upstream, range } = await setUp();
+      if (by === "url") edge.purges.apply(1, "shop", ["http://a.example/x"], [], "hard");
+      else edge.purges.apply(1, "shop", [], ["t"], "hard");
+      expect(await range(5)).toMatch(/fwd=uri-miss; fwd-status=206/);
+      expect(await range(SLICE)).toMatch(/fwd=partial; fwd-status=206/);
+      expect(upstream.asked).toHaveLength(4);
+      expect(await range(SLICE)).toMatch(/; hit; /);
+    },
+  );
+
+  test("soft: the head is validated once, and then holds its slices", async () => {
+    const { edge, upstream, range } = await setUp();
+    edge.purges.apply(1, "shop", ["http://a.example/x"], [], "soft");
+    expect(await range(5)).toMatch(/fwd=stale; fwd-status=304/);
+    expect(await range(SLICE)).toMatch(/; hit; /);
+    expect(upstream.asked).toHaveLength(3);
+  });
+
+  test("a sweep finds slices by the key of their object", async () => {
+    const { edge } = await setUp();
+    expect(edge.store.memory.objects).toBe(3);
+    edge.purges.apply(1, "shop", ["http://a.example/x"], [], "hard");
+    expect(edge.handler.sweepPurged(() => "shop")).toBe(3);
+  });
+
+  test("a slice that began before the purge is not kept", async () => {
+    const { edge, upstream, range } = await setUp();
+    const before = upstream.say;
+    upstream.say = (name, request) => {
+      edge.purges.apply(1, "shop", ["http://a.example/x"], [], "hard");
+      return before(name, request);
+    };
+    await range(2 * SLICE);
+    upstream.say = before;
+    const { length } = upstream.asked;
+    await range(2 * SLICE);
+    expect(upstream.asked.length).toBeGreaterThan(length);
+  });
+});
