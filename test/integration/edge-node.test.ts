@@ -203,7 +203,10 @@ test("a range goes through the tiers as whole slices, and each is asked of the o
   const end = await range("fra-1", LARGE_BYTES - 3, LARGE_BYTES + 100);
   expect(end.body).toEqual(contentOf(1, LARGE_BYTES - 3, LARGE_BYTES - 1));
   const asked = origin.seen.filter(({ url }) => url === LARGE).map(({ headers }) => headers.range);
-  expect(asked.toSorted()).toEqual(["bytes=0-1048575", "bytes=1048576-2097151", "bytes=2097152-3145722"]);
+  expect(asked).toHaveLength(3);
+  expect(new Set(asked)).toEqual(
+    new Set(["bytes=0-1048575", "bytes=1048576-2097151", "bytes=2097152-3145722"]),
+  );
   for (const id of ["fra-1", "fra-2"] as const) {
     const again = await range(id, 5, 9);
     expect(again.body).toEqual(contentOf(1, 5, 9));
