@@ -261,7 +261,7 @@ async function runAlone(flags: Flags, listen: Endpoint, settings: EdgeSettings):
         return running;
       },
     );
-  const before = await predecessor();
+  const before = await predecessor(logger);
   const runDirectory = flags.run ?? defaultRunDirectory();
   const common = {
     ...listen,
@@ -271,17 +271,23 @@ async function runAlone(flags: Flags, listen: Endpoint, settings: EdgeSettings):
     sockets: before?.sockets,
     mayOpenDisk: before === undefined,
   };
-  const running: RunningServer =
-    workers > 1
-      ? await startPrimary({ ...common, count: workers, runDirectory, tls })
-      : await startAlone({
-          ...common,
-          origin,
-          diskDirectory: flags.disk,
-          negativeTtlSeconds,
-          accessLog: flags["access-log"],
-          tls,
-        });
+  let running: RunningServer;
+  try {
+    running =
+      workers > 1
+        ? await startPrimary({ ...common, count: workers, runDirectory, tls })
+        : await startAlone({
+            ...common,
+            origin,
+            diskDirectory: flags.disk,
+            negativeTtlSeconds,
+            accessLog: flags["access-log"],
+            tls,
+          });
+  } catch (error) {
+    before?.abandon();
+    throw error;
+  }
   return await serve(running, before, { runDirectory, host: listen.host, settings, logger, signal }, () =>
     ready(running.port, running.adminPort, running.tlsPort),
   );

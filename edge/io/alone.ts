@@ -156,16 +156,17 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
   let tls: TlsPort | undefined;
   const drain = async (idleMs: number): Promise<number> => {
     isDraining = true;
-    const [cut] = await Promise.all([server.drain(idleMs), tls?.drain()]);
+    const [cut] = await Promise.all([server.drain(idleMs), tls?.drain(), adminServer?.drain(idleMs)]);
     return cut;
   };
   const close = async (): Promise<void> => {
     await edge.close();
     await log?.close();
     await transport.close();
-    await adminServer?.drain();
   };
   try {
+    // A successor that could not use the disk must say so while its predecessor can still go on.
+    disk?.prepare();
     if (options.mayOpenDisk !== false) await disk?.open();
     transport.start();
     const given = options.sockets;

@@ -4,8 +4,8 @@
  * predecessor still does: closed, it holds nothing and takes nothing.
  */
 import { join } from "node:path";
-import { xxh32 } from "#kit";
-import type { Logger } from "#kit/io";
+import { IsochroneError, xxh32 } from "#kit";
+import { type Logger, makeDirectory } from "#kit/io";
 import type { CacheKey } from "../core/cache-key.ts";
 import { requestKeyOf } from "../core/slices.ts";
 import { SecondHitFilter } from "../core/eviction/second-hit.ts";
@@ -39,15 +39,39 @@ export class DiskShards {
   /** Whether memory holds a key's objects; see DiskOptions. */
   isInMemory: ((key: CacheKey) => boolean) | undefined;
 
+  readonly #directories: ReadonlyMap<number, string>;
+
   constructor(options: DiskShardsOptions) {
     this.#o = options;
     const keys = Math.max(REMEMBERED_KEYS_MIN, options.bytesMax / BYTES_A_REMEMBERED_KEY);
     this.#seen = new SecondHitFilter(Math.min(REMEMBERED_KEYS_MAX, keys));
+    const { directory, shards } = options;
+    this.#directories = new Map(
+      shards?.map((shard) => [shard, join(directory, `shard-${String(shard).padStart(2, "0")}`)]) ?? [
+        [WHOLE, directory],
+      ],
+    );
+  }
+
+  /** Makes the directories, which harms nobody who uses them. Rejects with IsochroneError when they cannot be had. */
+  prepare(): void {
+    for (const directory of this.#directories.values()) {
+      try {
+        makeDirectory(directory);
+      } catch (cause) {
+        throw new IsochroneError(
+          `Cannot use the disk store ${JSON.stringify(directory)}: ${cause instanceof Error ? cause.message : String(cause)}; name a directory that this process may write`,
+          { code: "disk-store", source: "configuration", retry: "never", cause },
+        );
+      }
+    }
   }
 
   /** Opens what this process owns. Rejects with IsochroneError when the directory cannot be used. */
   async open(): Promise<void> {
-    const stores = (this.#o.shards ?? [WHOLE]).map((shard) => [shard, this.#make(shard)] as const);
+    const stores = [...this.#directories].map(
+      ([shard, directory]) => [shard, this.#make(directory)] as const,
+    );
     try {
       await Promise.all(stores.map(async ([, store]) => await store.open()));
     } catch (error) {
@@ -58,8 +82,8 @@ export class DiskShards {
     for (const [shard, store] of stores) this.#stores.set(shard, store);
   }
 
-  #make(shard: number): DiskStore {
-    const { directory, shards, bytesMax, logger } = this.#o;
+  #make(directory: string): DiskStore {
+    const { shards, bytesMax, logger } = this.#o;
     const common = {
       logger,
       admit: (key: CacheKey) => this.#seen.isSecond(xxh32(key)),
@@ -69,7 +93,7 @@ export class DiskShards {
       ? new DiskStore({ ...common, directory, bytesMax })
       : new DiskStore({
           ...common,
-          directory: join(directory, `shard-${String(shard).padStart(2, "0")}`),
+          directory,
           bytesMax: Math.floor(bytesMax / SHARDS),
           pendingBytesMax: PENDING_BYTES_MAX / SHARDS,
         });

@@ -92,8 +92,7 @@ export async function startPrimary(options: PrimaryOptions): Promise<RunningServ
       openDisk: async () => await workers.openDisk(),
       closeDisk: async () => await workers.closeDisk(),
       stop: async (idleMs = 0) => {
-        await workers.stop(idleMs);
-        await admin?.drain();
+        await Promise.all([workers.stop(idleMs), admin?.drain(idleMs)]);
         await rm(directory, { recursive: true, force: true });
       },
     };

@@ -52,12 +52,14 @@ function controlPath(runDirectory: string, host: string, port: number): string {
 /** What a successor got from the server that it replaces. */
 export interface Predecessor {
   readonly sockets: EdgeSockets;
+  /** Says that this process will not serve: it goes on. */
+  readonly abandon: () => void;
   /** Tells it to go. `openDisk` is called when it has let go of the disk store. Rejects when it has gone on without us. */
   readonly succeed: (openDisk: () => Promise<void>) => Promise<void>;
 }
 
 /** The server that started this process to be replaced by it; undefined: nobody did. */
-export async function predecessor(): Promise<Predecessor | undefined> {
+export async function predecessor(logger: Logger): Promise<Predecessor | undefined> {
   if (process.env[PREDECESSOR_VARIABLE] === undefined || process.send === undefined) return undefined;
   // Workers of this process are nobody's successors.
   delete process.env[PREDECESSOR_VARIABLE];
@@ -75,6 +77,10 @@ export async function predecessor(): Promise<Predecessor | undefined> {
   await channel.call("sockets", undefined);
   return {
     sockets: { main, admin },
+    abandon: () => {
+      channel.onClosed = undefined;
+      process.disconnect();
+    },
     succeed: async (openDisk) => {
       const isDiskFree = new Promise<void>((resolve) => {
         channel.answer("diskIsFree", () => {
@@ -85,7 +91,7 @@ export async function predecessor(): Promise<Predecessor | undefined> {
       });
       await channel.call("ready", undefined);
       // Also when it has gone without a word: a process that is gone holds no disk.
-      void isDiskFree.then(openDisk);
+      void isDiskFree.then(openDisk).catch((error: unknown) => logger.error("disk-not-opened", { error }));
     },
   };
 }

@@ -47,7 +47,16 @@ export interface WorkerParts {
 }
 
 /** Serves until the primary says that it is over, or has gone. Resolves with the exit code. */
-export async function serveAsWorker(
+export async function serveAsWorker(...parameters: Parameters<typeof serveWorker>): Promise<number> {
+  try {
+    return await serveWorker(...parameters);
+  } finally {
+    // The channel alone would keep the process.
+    process.disconnect?.();
+  }
+}
+
+async function serveWorker(
   place: WorkerPlace,
   settings: EdgeSettings,
   logger: Logger,
@@ -80,7 +89,7 @@ export async function serveAsWorker(
     shards: shardsOf(place.number, place.workers),
     mayOpenDisk: place.mayOpenDisk,
   });
-  const ended = Promise.withResolvers<number>();
+  const ended = Promise.withResolvers<void>();
   const sockets = new Map<number, ListenHandle>();
   channel.answer("listen", async (socket, handle) => {
     if (!isListenHandle(handle)) throw new Error(`socket ${socket} did not come with the message`);
@@ -117,16 +126,15 @@ export async function serveAsWorker(
     return undefined;
   });
   channel.answer("end", () => {
-    ended.resolve(0);
+    ended.resolve();
     return undefined;
   });
   // A primary that is gone replaces nobody: a worker does not outlive it.
-  channel.onClosed = () => void running.drain(0).then(() => ended.resolve(0));
+  channel.onClosed = () => void running.drain(0).then(() => ended.resolve());
   await siblings.listen(running.edge.siblingParts);
   await channel.call("up", undefined);
-  const code = await ended.promise;
+  await ended.promise;
   await siblings.close();
   await running.close();
-  process.disconnect?.();
-  return code;
+  return 0;
 }

@@ -233,7 +233,9 @@ export class Workers {
       ),
     );
     const lists = all.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
-    return await AggregatorRegistry.aggregate(lists as unknown as MetricObject[]).metrics();
+    const summed = await AggregatorRegistry.aggregate(lists as unknown as MetricObject[]).metrics();
+    const living = this.#living().filter(({ sockets }) => sockets.size > 0).length;
+    return `${summed.trimEnd()}\n# HELP isochrone_edge_workers_living Workers that serve\n# TYPE isochrone_edge_workers_living gauge\nisochrone_edge_workers_living ${living}\n`;
   }
 
   /** The predecessor has closed its disk store: every worker opens its own parts. */

@@ -162,8 +162,9 @@ export class NodeFront {
     const { settings, metrics, clock, dispatcher, isDraining, isClosingIdle } = this.#o;
     const startedAt = clock.monotonic();
     this.#begun.add(socket);
-    // RFC 9112, section 9.3: persistence is the rule in HTTP/1.1 and needs no field; HTTP/1.0 wants to be told.
-    if (request.httpVersion === "1.1") response.removeHeader("connection");
+    // RFC 9112, section 9.3: persistence is the rule in HTTP/1.1 and needs no field; HTTP/1.0 wants to be told. Its end
+    // is said (section 9.6): a client that did not hear it would ask again on a connection that closes.
+    if (request.httpVersion === "1.1" && response.shouldKeepAlive) response.removeHeader("connection");
     // Only what is being answered counts; what is still being sent is bounded by the connections.
     let isActive = false;
     try {

@@ -1,0 +1,181 @@
+/** Several workers as one server, and one server after the other: what clients and the origin see of it. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import { rollingRestart } from "../lab/rolling-restart.ts";
+import { workerDeath } from "../lab/worker-death.ts";
+import {
+  freePort,
+  type IsochroneProcess,
+  runIsochrone,
+  startIsochrone,
+  waitFor,
+} from "../tools/processes.ts";
+import { fetchFrom, TestOrigin, until } from "./edge-support.ts";
+
+const WORKERS = 2;
+const env = { ISOCHRONE_LOG: "error" };
+const origin = new TestOrigin();
+let directory: string;
+let edge: IsochroneProcess;
+let port: number;
+let adminPort: number;
+/** A process that took over and that `edge.stop` does not reach. */
+let successor: number | undefined;
+
+const argv = (...more: readonly string[]): readonly string[] => [
+  ...[
+    `edge --memory 64MiB --disk-size 64MiB --workers ${WORKERS} --run ${join(directory, "run")}`,
+    `--listen 127.0.0.1:${port} --admin 127.0.0.1:${adminPort} --disk ${join(directory, "disk")}`,
+    `--origin http://127.0.0.1:${origin.port}`,
+  ].flatMap((part) => part.split(" ")),
+  ...more,
+];
+const start = async (): Promise<void> => {
+  edge = await startIsochrone(argv(), { env });
+};
+
+/** A request on a connection of its own: any worker may get it. */
+const ask = async (path: string, method = "GET") =>
+  await fetchFrom(port, path, { method, headers: { host: "www.shop.example", connection: "close" } });
+
+async function metric(name: string): Promise<number> {
+  const { body } = await fetchFrom(adminPort, "/metrics", { headers: { connection: "close" } });
+  return Number(new RegExp(`^isochrone_edge_${name} ([0-9]+)`, "m").exec(body.toString())?.[1]);
+}
+
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), "isochrone-workers-"));
+  await origin.start();
+  port = await freePort();
+  adminPort = await freePort();
+  await start();
+});
+beforeEach(() => {
+  origin.seen.length = 0;
+});
+afterEach(() => {
+  origin.answer = (_request, response) => response.end("ok");
+});
+afterAll(async () => {
+  if (successor !== undefined) process.kill(successor, "SIGKILL");
+  await edge.stop();
+  await origin.stop();
+  await rm(directory, { recursive: true, force: true });
+});
+
+test("2,000 concurrent misses at all workers are one request to the origin", async () => {
+  origin.answer = (_request, response) =>
+    setTimeout(
+      () => response.writeHead(200, { "cache-control": "max-age=60" }).end("z".repeat(2_000)),
+      1_000,
+    );
+  const answers = await Promise.all(Array.from({ length: 2_000 }, () => ask("/flash")));
+  expect(answers.every(({ status, body }) => status === 200 && body.length === 2_000)).toBe(true);
+  expect(origin.seen).toHaveLength(1);
+  expect(await metric("siblings_asked")).toBeGreaterThan(0);
+});
+
+test("who answers cannot be told: one Via, one Cache-Status member, one Age, hits from copies", async () => {
+  origin.answer = (_request, response) =>
+    response.writeHead(200, { "cache-control": "max-age=600", age: "100", etag: '"1"' }).end("one");
+  const asked = await metric("siblings_asked");
+  const answers: Awaited<ReturnType<typeof ask>>[] = [];
+  for (let n = 0; n < 60; n++) answers.push(await ask(`/same-${n % 6}`));
+  expect(origin.seen).toHaveLength(6);
+  for (const { headers, body } of answers) {
+    expect(body.toString()).toBe("one");
+    expect(headers.via).toMatch(/^1\.1 edge-[0-9a-f]{8}$/);
+    expect(headers["cache-status"]).toMatch(
+      /^edge-[0-9a-f]{8}; (hit; ttl=\d+|fwd=uri-miss; fwd-status=200; ttl=\d+; stored)$/,
+    );
+    expect(Number(headers.age)).toBeGreaterThanOrEqual(100);
+    expect(Number(headers.age)).toBeLessThan(110);
+  }
+  expect(answers.filter(({ cacheStatus }) => cacheStatus.startsWith("hit"))).toHaveLength(54);
+  // Copies: most hits at the other worker did not ask the owner again.
+  expect(await metric("siblings_copied")).toBeGreaterThan(0);
+  expect((await metric("siblings_asked")) - asked).toBeLessThanOrEqual(6 * 2);
+  const range = await fetchFrom(port, "/same-1", {
+    headers: { host: "www.shop.example", connection: "close", range: "bytes=1-1" },
+  });
+  expect([range.status, range.body.toString()]).toEqual([206, "n"]);
+  const unchanged = await fetchFrom(port, "/same-2", {
+    headers: { host: "www.shop.example", connection: "close", "if-none-match": '"1"' },
+  });
+  expect(unchanged.status).toBe(304);
+});
+
+test("an unsafe request invalidates at every worker before it is answered (RFC 9111, 4.4)", async () => {
+  let version = 1;
+  origin.answer = (request, response) => {
+    if (request.method === "POST") version++;
+    response.writeHead(200, { "cache-control": request.method === "GET" ? "max-age=600" : "no-store" });
+    response.end(`version ${version}`);
+  };
+  for (let round = 1; round <= 5; round++) {
+    for (let n = 0; n < 8; n++) expect((await ask("/changing")).body.toString()).toBe(`version ${round}`);
+    expect((await ask("/changing", "POST")).status).toBe(200);
+  }
+});
+
+test("a worker that is killed takes only its own connections; what it kept on disk is there again", async () => {
+  const result = await workerDeath({ workers: 2, kills: 2, clients: 16, objects: 100, log: () => {} });
+  expect(result).toMatchObject({ kills: 2, lostBeyond: 0, probesFailed: 0, damaged: 0 });
+  expect(result.lostOwn + result.requests).toBeGreaterThan(100);
+  expect(result.readableRatio).toBeGreaterThanOrEqual(0.99);
+});
+
+test("what was cached survives a replacement on disk; a successor that fails changes nothing", async () => {
+  origin.answer = (_request, response) =>
+    response.writeHead(200, { "cache-control": "max-age=600" }).end("kept");
+  for (let n = 0; n < 20; n++) await ask(`/kept-${n}`);
+  await until(async () => (await metric("disk_objects")) >= 20, "all are on disk");
+  const failed = await runIsochrone([...argv("--disk", "/proc/nope"), "--replace"], { env });
+  expect(failed.code).toBe(1);
+  expect(failed.stderr).toMatch(/Not replaced, the running server goes on: ended-before-ready/);
+  expect((await ask("/kept-0")).cacheStatus).toMatch(/^hit/);
+  const stdout = edge.stdout();
+  const done = await runIsochrone([...argv(), "--replace"], { env });
+  expect(done).toMatchObject({ code: 0, stderr: "" });
+  const pid = Number(/by process ([0-9]+)/.exec(done.stdout)?.[1]);
+  successor = pid;
+  await waitFor(async () => (await metric("disk_objects")) >= 20, {
+    timeoutMs: 30_000,
+    what: "the disk to be handed over",
+  });
+  origin.seen.length = 0;
+  for (let n = 0; n < 20; n++) expect((await ask(`/kept-${n}`)).cacheStatus).toMatch(/^hit/);
+  expect(origin.seen).toHaveLength(0);
+  // The old process has gone by itself; the new one writes to the same place.
+  expect(edge.stdout().length).toBeGreaterThan(stdout.length);
+  process.kill(pid, "SIGTERM");
+  expect((await edge.exit).code).toBe(0);
+  successor = undefined;
+  await start();
+});
+
+test("nobody to replace is said in one line", async () => {
+  const { code, stderr } = await runIsochrone([...argv(), "--replace", "--run", join(directory, "other")], {
+    env,
+  });
+  expect(code).toBe(2);
+  expect(stderr).toMatch(/^isochrone edge: Cannot replace: no edge of this user listens on .*\n$/);
+});
+
+test.each([1, 2])("no request is lost over two replacements, %s worker(s)", async (workers) => {
+  const result = await rollingRestart({
+    requests: 4_000,
+    restarts: 2,
+    workers,
+    clients: 8,
+    idlers: 4,
+    downloads: 2,
+    downloadMs: 1_500,
+    log: () => {},
+  });
+  expect(result).toMatchObject({ lost: 0, failedStatuses: 0, downloadsBroken: 0, restarts: 2 });
+  expect(result.requests).toBeGreaterThanOrEqual(4_000);
+  expect(result.downloadsAcrossRestart).toBeGreaterThan(0);
+});
