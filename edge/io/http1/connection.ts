@@ -21,6 +21,8 @@ import { type HeadBlock, mayBecomeCanonical, readHeadBlock } from "./head-block.
 
 /** Bytes of further requests that are taken in while one is answered; then the client has to wait. */
 const PIPELINED_BYTES_MAX = 64 * 1_024;
+/** Longest header section that a connection remembers: it costs about three times its bytes for as long as the connection lives. */
+const KEPT_BLOCK_BYTES_MAX = 4 * 1_024;
 /** How long a client may take to close after we did, ms. */
 const LINGER_MS = 2_000;
 
@@ -224,7 +226,7 @@ export class Http1Connection {
           this.#handOver(bytes, at, isCorked);
           return;
         }
-        this.#block = block;
+        this.#block = block.bytes.byteLength <= KEPT_BLOCK_BYTES_MAX ? block : undefined;
       }
       const target = bytes.toString("latin1", targetAt, space);
       if (end < bytes.byteLength && !isCorked) {
