@@ -33,7 +33,7 @@ import { DirectoryLock } from "./directory-lock.ts";
 import type { StoredObject } from "./memory-store.ts";
 import { ObjectBody } from "./object-body.ts";
 import { SegmentFiles } from "./segment-files.ts";
-import { readContent, readHeads, readRecord, readSegmentHeader } from "./segment-reader.ts";
+import { readContent, readHeads, readRecord, readSegment, type ReadSegment } from "./segment-reader.ts";
 import { decodeHead, encodeHead, keyOfHead, variantOf } from "./stored-record.ts";
 
 /** Bytes that wait to be written, unless told; beyond it objects stay in memory only. */
@@ -41,6 +41,8 @@ const PENDING_BYTES_MAX = 32 * 1_024 * 1_024;
 /** Of one write call: enough to make the call's own cost small. */
 const BATCH_BYTES_MAX = 4 * 1_024 * 1_024;
 const BATCH_RECORDS_MAX = 256;
+/** Segments that are read at once when the store is opened: waiting for the disk is most of it. */
+const LOADS_AHEAD = 8;
 /** Objects being read at once; more are misses, so that a slow disk holds up a bounded number of requests. */
 const READS_MAX = 1_024;
 /** A read that takes longer is given up, ms: the origin is nearer than such a disk. */
@@ -122,7 +124,8 @@ export class DiskStore {
   readonly #admit: DiskOptions["admit"];
   readonly #isInMemory: DiskOptions["isInMemory"];
   readonly #files: SegmentFiles;
-  readonly #log: SegmentLog;
+  readonly #bytesMax: number;
+  #log: SegmentLog;
   readonly #writing = new DiskHealth();
   readonly #reading = new DiskHealth();
   #lock: DirectoryLock | undefined;
@@ -171,6 +174,7 @@ export class DiskStore {
     this.#isInMemory = options.isInMemory;
     this.#pendingBytesMax = options.pendingBytesMax ?? PENDING_BYTES_MAX;
     this.#files = options.files ?? new SegmentFiles(options.directory);
+    this.#bytesMax = options.bytesMax;
     this.#log = new SegmentLog(options.bytesMax);
   }
 
@@ -324,10 +328,16 @@ export class DiskStore {
       strangers++;
       await this.#files.removeOther(name);
     }
+    // Whatever an earlier try took up is taken up again.
+    this.#log = new SegmentLog(this.#bytesMax);
     const log = this.#log;
-    for (const segment of segments) {
+    const ahead: Promise<ReadSegment>[] = [];
+    for (const [number, segment] of segments.entries()) {
+      for (const next of segments.slice(ahead.length, number + LOADS_AHEAD))
+        ahead.push(readSegment(this.#files, next));
       log.skipTo(segment);
-      if (await this.#tryToLoad(segment)) continue;
+      const read = await ahead[number];
+      if (read !== undefined && (await this.#take(segment, read))) continue;
       strangers++;
       await this.#files.remove(segment).catch((error: unknown) => this.#refused("write", error));
     }
@@ -349,33 +359,28 @@ export class DiskStore {
   }
 
   /** Takes up a segment; false: it is of no use. What cannot be read may have held deletes: older objects are then validated. */
-  async #tryToLoad(segment: number): Promise<boolean> {
-    try {
-      return await this.#loadSegment(segment);
-    } catch (error) {
-      this.#refused("read", error);
-      this.counters.damaged++;
-      this.#log.validateBefore = Math.max(this.#log.validateBefore, segment);
-      return false;
+  async #take(segment: number, read: ReadSegment): Promise<boolean> {
+    const log = this.#log;
+    if ("error" in read) {
+      // Too many open files say nothing about this one.
+      if (PASSING_CODES.has(codeOf(read.error)) && codeOf(read.error) !== "EIO") throw read.error;
+      this.#refused("read", read.error);
     }
-  }
-
-  async #loadSegment(segment: number): Promise<boolean> {
-    const header = await readSegmentHeader(this.#files, segment);
-    if (header === undefined) {
+    if ("error" in read || read.header === undefined) {
       // One that was begun and no more holds nothing.
-      if ((await this.#files.size(segment)) <= SEGMENT_HEADER_BYTES) return false;
-      this.counters.damaged++;
-      this.#log.validateBefore = Math.max(this.#log.validateBefore, segment);
+      if ("error" in read || read.bytes > SEGMENT_HEADER_BYTES) {
+        this.counters.damaged++;
+        log.validateBefore = Math.max(log.validateBefore, segment);
+      }
       return false;
     }
+    const { header, content } = read;
     if (this.#seed64 === 0n) this.#setSeed(header.seed);
     else if (header.seed[0] !== this.#seed[0] || header.seed[1] !== this.#seed[1]) return false;
-    const content = await readContent(this.#files, segment, this.#seed);
     const { index, recordsEnd } = content;
     let { bytes } = content;
     const validateBefore = content.isDamaged ? segment + 1 : header.validateBefore;
-    this.#log.validateBefore = Math.max(this.#log.validateBefore, validateBefore);
+    log.validateBefore = Math.max(log.validateBefore, validateBefore);
     if (content.isDamaged) {
       this.counters.damaged++;
       this.#logger.warn("disk-store-damaged", { segment, part: "records" });
@@ -392,7 +397,7 @@ export class DiskStore {
       }
       bytes = recordsEnd + end.byteLength;
     }
-    this.#log.replay(segment, bytes, index);
+    log.replay(segment, bytes, index);
     this.#written = { segment, bytes };
     return true;
   }

@@ -22,17 +22,6 @@ import type { SegmentFiles } from "./segment-files.ts";
 /** Bytes that a scan reads at once: some records of common size, little of a large one that is passed over. */
 const WINDOW_BYTES = 64 * 1_024;
 
-/** The header of a segment; undefined: none of this format. Rejects with what the system says. */
-export async function readSegmentHeader(
-  files: SegmentFiles,
-  segment: number,
-): Promise<SegmentHeader | undefined> {
-  const bytes = Buffer.allocUnsafe(SEGMENT_HEADER_BYTES);
-  if ((await files.read(segment, 0, [bytes])) !== SEGMENT_HEADER_BYTES) return undefined;
-  const header = decodeSegmentHeader(bytes, crc32);
-  return header?.segment === segment ? header : undefined;
-}
-
 export interface SegmentContent {
   readonly index: SegmentIndex;
   /** Where the records end. */
@@ -43,6 +32,26 @@ export interface SegmentContent {
   readonly isSealed: boolean;
   /** Whether something between records could not be read: a delete may have stood there. */
   readonly isDamaged: boolean;
+}
+
+/** A segment as it was found; `header` undefined: none of this format; `error`: what the system said. */
+export type ReadSegment =
+  | { readonly header: SegmentHeader; readonly content: SegmentContent }
+  | { readonly header: undefined; readonly bytes: number }
+  | { readonly error: unknown };
+
+/** All that a start needs of a segment. Never rejects. */
+export async function readSegment(files: SegmentFiles, segment: number): Promise<ReadSegment> {
+  try {
+    const first = Buffer.allocUnsafe(SEGMENT_HEADER_BYTES);
+    const read = await files.read(segment, 0, [first]);
+    const header = decodeSegmentHeader(first.subarray(0, read), crc32);
+    return header?.segment === segment
+      ? { header, content: await readContent(files, segment, header.seed) }
+      : { header: undefined, bytes: await files.size(segment) };
+  } catch (error) {
+    return { error };
+  }
 }
 
 /** The records of a segment: from its index, or, where it was not sealed, by walking from record to record. */
@@ -58,13 +67,17 @@ async function readIndex(
   bytes: number,
 ): Promise<SegmentContent | undefined> {
   if (bytes < SEGMENT_HEADER_BYTES + TRAILER_BYTES) return undefined;
-  const end = Buffer.allocUnsafe(TRAILER_BYTES);
-  if ((await files.read(segment, bytes - TRAILER_BYTES, [end])) !== TRAILER_BYTES) return undefined;
-  const trailer = decodeTrailer(end, segment, bytes, crc32);
+  // With the trailer most likely the whole index: one read.
+  const end = Buffer.allocUnsafe(Math.min(bytes, WINDOW_BYTES));
+  if ((await files.read(segment, bytes - end.byteLength, [end])) !== end.byteLength) return undefined;
+  const trailer = decodeTrailer(end.subarray(-TRAILER_BYTES), segment, bytes, crc32);
   if (trailer === undefined) return undefined;
-  const words = Buffer.allocUnsafe(trailer.records * INDEX_ENTRY_BYTES);
-  if (words.byteLength > 0 && (await files.read(segment, trailer.offset, [words])) !== words.byteLength)
-    return undefined;
+  const indexBytes = trailer.records * INDEX_ENTRY_BYTES;
+  let words = end.subarray(Math.max(0, end.byteLength - TRAILER_BYTES - indexBytes), -TRAILER_BYTES);
+  if (words.byteLength < indexBytes) {
+    words = Buffer.allocUnsafe(indexBytes);
+    if ((await files.read(segment, trailer.offset, [words])) !== indexBytes) return undefined;
+  }
   const index = SegmentIndex.decode(words, trailer, crc32);
   return index && { index, recordsEnd: trailer.offset, bytes, isSealed: true, isDamaged: false };
 }

@@ -266,7 +266,7 @@ test("once it is full admission is asked for what is new; a form that is kept of
     },
   });
   // Room for everything: nobody is asked.
-  for (let number = 0; number < 25; number++) store.put(keyOf(number), objectOf("x".repeat(100_000)));
+  for (let number = 0; number < 15; number++) store.put(keyOf(number), objectOf("x".repeat(100_000)));
   expect(asked).toEqual([]);
   for (let number = 0; asked.length === 0; number++) {
     expect(number).toBeLessThan(100);
