@@ -29,6 +29,7 @@ export { HotTable } from "./io/hot-table.ts";
 export { type HeadBlock, mayBecomeCanonical, readHeadBlock } from "./io/http1/head-block.ts";
 export { MemoryStore, type StoredObject } from "./io/memory-store.ts";
 export { Http1Connection, type Http1Context } from "./io/http1/connection.ts";
+export type { SocketReads } from "./io/listening.ts";
 export { EdgeMetrics } from "./io/metrics.ts";
 export { ObjectBody } from "./io/object-body.ts";
 export type { Hop, PropertyView, Routing } from "./io/routing.ts";

@@ -17,7 +17,7 @@ import type { EdgeMetrics } from "../metrics.ts";
 import { checkRequest } from "../request-check.ts";
 import { reset } from "../reset.ts";
 import { headText, writeToSocket } from "./answer-writer.ts";
-import { type HeadBlock, mayBecomeCanonical, readHeadBlock } from "./head-block.ts";
+import { type HeadBlock, isProtocolOpen, mayBecomeCanonical, readHeadBlock } from "./head-block.ts";
 
 /** Bytes of further requests that are taken in while one is answered; then the client has to wait. */
 const PIPELINED_BYTES_MAX = 64 * 1_024;
@@ -410,7 +410,8 @@ export class Http1Connection {
   /** Keeps the beginning of a head until more of it comes. */
   #incomplete(bytes: Buffer, at: number, now: MonotonicMs, isCorked: boolean): void {
     const rest = bytes.subarray(at);
-    if (rest.byteLength > this.#context.settings.headerBytesMax || !mayBecomeCanonical(rest)) {
+    const isOurs = mayBecomeCanonical(rest) || isProtocolOpen(rest);
+    if (rest.byteLength > this.#context.settings.headerBytesMax || !isOurs) {
       this.#handOver(bytes, at, isCorked);
       return;
     }

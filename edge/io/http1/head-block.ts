@@ -142,3 +142,23 @@ export function mayBecomeCanonical(bytes: Buffer): boolean {
     if (at === 0 || bytes[at - 1] !== 0x0d) return false;
   return true;
 }
+
+/**
+ * Whether the request line of `bytes` names another protocol than HTTP. Node's parser takes RTSP/1.0 and ICE/1.0 for HTTP/1.0
+ * and does not say so.
+ */
+export function isOtherProtocol(bytes: Buffer): boolean {
+  return /^[\r\n]*[^ \r\n]+ [^ \r\n]+ (?!HTTP\/)[^ \r\n]/.test(
+    bytes.toString("latin1", 0, REQUEST_LINE_BYTES_MAX),
+  );
+}
+
+/** Whether more must come before {@link isOtherProtocol} can tell. */
+export function isProtocolOpen(bytes: Buffer): boolean {
+  return /^[\r\n]*[A-Za-z]+(?: (?:[^ \r\n]+(?: (?:H(?:T(?:TP?)?)?)?)?)?)?$/.test(
+    bytes.toString("latin1", 0, REQUEST_LINE_BYTES_MAX),
+  );
+}
+
+/** A longer line is refused for its target. */
+const REQUEST_LINE_BYTES_MAX = 9_000;

@@ -14,6 +14,7 @@ import type { EdgeMetrics } from "../metrics.ts";
 import { type CheckedRequest, checkRequest, fieldsOf } from "../request-check.ts";
 import { writeAnswer } from "../response-writer.ts";
 import { isTls } from "./connection.ts";
+import { isOtherProtocol } from "./head-block.ts";
 
 export interface NodeFrontOptions {
   readonly dispatcher: Dispatcher;
@@ -104,6 +105,12 @@ export class NodeFront {
   accept(socket: Socket, rest: Buffer): void {
     this.#sockets.add(socket);
     socket.once("close", () => this.#sockets.delete(socket));
+    if (isOtherProtocol(rest)) {
+      this.#o.metrics.refused("malformed");
+      this.#guard.malformed(socket, "400 Bad Request");
+      socket.resume();
+      return;
+    }
     socket.pause();
     if (rest.byteLength > 0) socket.unshift(rest);
     this.#server.emit("connection", socket);
