@@ -181,6 +181,7 @@ async function runWriter(
     } else {
       report.changes++;
       if (what === "d") expected.change(first, undefined, 0);
+      else if (what === "x") expected.change(first, second, 0);
       else {
         // The last line may be cut: it then names no version that was ever written.
         version = Math.max(version, third);
