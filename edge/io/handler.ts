@@ -128,9 +128,11 @@ export class EdgeHandler {
     for (let tries = 0; ; tries++) {
       const decision = first !== undefined && tries === 0 ? first : await this.decide(plan, inbound);
       try {
-        const answer =
-          (tries === 0 ? await this.#fromSibling(inbound, plan, decision) : undefined) ??
-          (await this.#act(inbound, plan, decision, tries));
+        const theirs = tries === 0 ? await this.#fromSibling(inbound, plan, decision) : undefined;
+        if (theirs !== undefined) return theirs;
+        // The owner's fill goes on without its client; nobody is left here to begin another one for.
+        if (inbound.signal.aborted) return this.#o.answers.refusal(503, "The client has gone.\n", plan);
+        const answer = await this.#act(inbound, plan, decision, tries);
         if (answer !== undefined) return answer;
       } catch (error) {
         // Nothing of the object that is gone was sent; its head was dropped.

@@ -43,6 +43,9 @@ export interface SliceRequest
 /** Slices beyond its fastest reader that a streamed whole may bring: hides a pause of either side, bounds what waits unread. */
 const STREAM_AHEAD = 2;
 
+/** Slices kept for readers that are behind, for each object that is being read. */
+const RECENT_MAX = 4;
+
 /** A slice that is arriving. */
 interface Flight {
   readonly body: ObjectBody;
@@ -63,6 +66,14 @@ interface Stream {
   readonly content: Readable;
 }
 
+interface RecentSlice {
+  readonly index: number;
+  readonly generation: number;
+  readonly body: ObjectBody;
+  /** Set aside of what all fills may hold. */
+  readonly bytes: number;
+}
+
 /** One version of one object while somebody reads or streams it. */
 interface SliceSet {
   readonly setKey: string;
@@ -71,6 +82,11 @@ interface SliceSet {
   readonly head: SlicedHead;
   readonly places: Set<Place>;
   stream: Stream | undefined;
+  /**
+   * Slices that came while a reader was behind them, oldest first: the store may let them go before that reader comes, and
+   * what a streamed whole has brought would then be asked for again.
+   */
+  readonly recent: RecentSlice[];
 }
 
 /** The error that ends those who wait for a slice that the next hop did not give. */
@@ -141,7 +157,10 @@ export class Slices {
           set = this.#enter(set, place);
         },
         leave: (place) => this.#leave(set, place),
-        moved: () => this.#wake(set.stream),
+        moved: () => {
+          this.#letGo(set);
+          this.#wake(set.stream);
+        },
         bodyOf: (index) => this.#bodyOf(set, index, request),
         fetchAhead: (index) => this.#fetchAhead(set, index, request),
       },
@@ -243,7 +262,17 @@ export class Slices {
 
   #setOf(key: CacheKey, purgeScope: string, head: SlicedHead): SliceSet {
     const setKey = sliceSetKey(key, head);
-    return this.#sets.get(setKey) ?? { setKey, key, purgeScope, head, places: new Set(), stream: undefined };
+    return (
+      this.#sets.get(setKey) ?? {
+        setKey,
+        key,
+        purgeScope,
+        head,
+        places: new Set(),
+        stream: undefined,
+        recent: [],
+      }
+    );
   }
 
   /** A reader takes its place; `#leave` gives it up. */
@@ -265,7 +294,34 @@ export class Slices {
     this.#release(set);
   }
 
+  /** A slice that has come stays for readers that are behind it, out of what was set aside for its arrival. */
+  #keepRecent(set: SliceSet, recent: RecentSlice): void {
+    set.recent.push(recent);
+    this.#letGo(set);
+    if (set.recent.length <= RECENT_MAX) return;
+    const oldest = set.recent.shift();
+    if (oldest !== undefined) this.#budget.unreserve(oldest.bytes);
+  }
+
+  /** Lets go of recent slices that every reader has passed. */
+  #letGo(set: SliceSet): void {
+    if (set.recent.length === 0) return;
+    let slowest = Number.POSITIVE_INFINITY;
+    for (const place of set.places) slowest = Math.min(slowest, place.index);
+    for (let at = set.recent.length - 1; at >= 0; at--) {
+      const recent = set.recent[at];
+      if (recent === undefined || recent.index >= slowest) continue;
+      set.recent.splice(at, 1);
+      this.#budget.unreserve(recent.bytes);
+    }
+  }
+
+  #recentOf(set: SliceSet, index: number): ObjectBody | undefined {
+    return set.recent.find((recent) => recent.index === index && this.#mayJoin(set, recent.generation))?.body;
+  }
+
   #release(set: SliceSet): void {
+    this.#letGo(set);
     if (set.places.size === 0 && set.stream === undefined && this.#sets.get(set.setKey) === set)
       this.#sets.delete(set.setKey);
   }
@@ -277,6 +333,7 @@ export class Slices {
   /** Whether a slice is stored and may be used; not a use of it. On disk it counts as usable until it has been read. */
   #isStored(set: SliceSet, index: number): boolean {
     const key = sliceKey(set.setKey, index);
+    if (this.#recentOf(set, index) !== undefined) return true;
     const objects = this.#store.memory.peek(key);
     return objects.length > 0
       ? objects.some((object) => this.#isUsable(set, index, object))
@@ -302,6 +359,8 @@ export class Slices {
         if (flight.body.canJoin) return flight.body;
         continue;
       }
+      const recent = this.#recentOf(set, index);
+      if (recent !== undefined) return recent;
       const found = this.#store.lookup(key);
       const stored = found instanceof Promise ? await found : found;
       const usable = stored.find((object) => this.#isUsable(set, index, object));
@@ -361,10 +420,13 @@ export class Slices {
       finish: (kept) => {
         if (!isOpen) return;
         isOpen = false;
-        if (isRetained) this.#budget.unreserve(bytes);
         if (body.bytes === bytes && !body.isFailed) body.finish();
         else body.fail(incomplete(body.bytes, bytes));
-        if (body.isComplete && isRetained) this.#keep(set, key, body, kept);
+        if (body.isComplete && isRetained) {
+          const own = body.compact();
+          this.#keep(set, key, own, kept);
+          this.#keepRecent(set, { index, generation: kept, body: own, bytes });
+        } else if (isRetained) this.#budget.unreserve(bytes);
         if (this.#flights.get(key) === flight) this.#flights.delete(key);
       },
     };
@@ -386,7 +448,7 @@ export class Slices {
       tags,
       isInvalidated: false,
       sliced: null,
-      body: body.compact(),
+      body,
     };
     if (!this.#store.put(key, object)) this.#metrics.notStored("too-large");
     this.#touch(set);

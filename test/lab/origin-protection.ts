@@ -30,7 +30,7 @@ const HELP = `Usage: npm run lab -- origin-protection [options]
 
 ${summary}
 
-  --only LIST     servers by name/form: isochrone/no-log, nginx/default, nginx/protecting, varnish/default (default: all on PATH)
+  --only LIST     servers by name/form: isochrone/no-log, isochrone/2-workers, nginx/default, nginx/protecting, varnish/default (default: all on PATH)
   --clients N     clients that miss one key at once (default 2000)
   --large SIZE    also an object of so many MiB through the edge, whose memory is watched (default 0: left out)
   --help
@@ -82,18 +82,19 @@ interface Subject {
   readonly isFound: boolean;
 }
 
-function subject(servers: readonly Server[], form: string): Subject[] {
+function subject(servers: readonly Server[], form: string, workers = 1): Subject[] {
   return servers
     .filter((server) => server.form === form)
     .map((server) => ({
-      label: `${server.name}/${server.form}`,
+      label: `${server.name}/${workers > 1 ? `${workers}-workers` : server.form}`,
       isFound: server.program !== undefined,
-      start: (originPort) => server.start({ originPort, role: "cache", workers: 1 }),
+      start: (originPort) => server.start({ originPort, role: "cache", workers }),
     }));
 }
 
 const SUBJECTS: readonly Subject[] = [
   ...subject(isochrone, "no-log"),
+  ...subject(isochrone, "no-log", 2),
   ...subject(nginx, "default"),
   { label: "nginx/protecting", isFound: findProgram("nginx") !== undefined, start: startProtecting },
   ...subject(varnish, "default"),
@@ -257,9 +258,10 @@ async function uncacheable(port: number, origin: RangeOrigin) {
   // Long enough that it is waiting which is measured, not the work of a busy machine.
   origin.latencyMs = 1_000;
   origin.fields = { "Cache-Control": "private" };
+  let notOk = 0;
   const burst = async (to: number, path: string): Promise<number> => {
     const got = await many(100, () => get(to, path));
-    if (okOf(got) !== 100) console.error(`origin-protection: ${okOf(got)} of 100 uncacheable answers came`);
+    notOk += got.length - okOf(got);
     return wallMs(got);
   };
   const median = (values: readonly number[]): number =>
@@ -281,6 +283,8 @@ async function uncacheable(port: number, origin: RangeOrigin) {
   const ratio = (ms: number): number => Math.round((ms / median(direct)) * 100) / 100;
   return {
     atOnce: 100,
+    /** Of 1,100: shed or failed ones; the ratios say little where there are many. */
+    notOk,
     directMs: Math.round(median(direct)),
     firstBurst: ratio(first),
     knownKey: ratio(median(known)),
@@ -444,8 +448,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     const passed = largeMebibytes === 0 ? undefined : await large(origin, largeMebibytes);
     const result = { commit: describeCommit(), machine: describeMachine(), servers, large: passed };
     console.log(JSON.stringify(result, undefined, 2));
-    const own = servers["isochrone/no-log"];
-    return own === undefined || isProtecting(own, clients) ? 0 : 1;
+    const own = Object.entries(servers).filter(([label]) => label.startsWith("isochrone/"));
+    return own.every(([, one]) => isProtecting(one, clients)) ? 0 : 1;
   } finally {
     await origin.stop();
   }
