@@ -84,6 +84,10 @@ export interface EdgeSettings {
   readonly tlsHandshakesMax: number;
   /** From the start of a successor (--replace) until it has to serve, ms: else it is ended and this process goes on. */
   readonly replaceReadyMs: number;
+  /** Value of Alt-Svc in answers over TLS, such as 'h3=":443"; ma=86400' where a sidecar speaks HTTP/3; undefined: none. */
+  readonly altSvc: string | undefined;
+  /** Addresses of proxies in front whose X-Forwarded-For is believed, such as that sidecar's; nobody's by default. */
+  readonly trustedProxies: readonly string[];
   /** Streams that an HTTP/2 client may have open at once. RFC 9113, section 6.5.2, advises no fewer than 100. */
   readonly http2StreamsMax: number;
   /** Content of a request that an HTTP/2 client may send ahead of its being read, bytes a stream: 100 ms at 20 Mbit/s. */
@@ -134,6 +138,8 @@ export const edgeDefaults: EdgeSettings = {
   tlsHandshakeTimeoutMs: 10_000,
   tlsHandshakesMax: 1_000,
   replaceReadyMs: 30_000,
+  altSvc: undefined,
+  trustedProxies: [],
   http2StreamsMax: 128,
   http2WindowBytes: 256 * 1_024,
   serversPerParentMax: 2,

@@ -1,5 +1,6 @@
 /** `isochrone edge`: the process. Flags, signals, exit codes; everything else is in io/. */
 import { randomBytes } from "node:crypto";
+import { isIP } from "node:net";
 import { parseArgs } from "node:util";
 import { IsochroneError, type OriginTarget, ParseError, id, parseBytes, type ServerId } from "#kit";
 import { createLogger, formatListenAddress, type Logger } from "#kit/io";
@@ -41,6 +42,8 @@ Node:
 Both:
   --listen ADDRESS:PORT  port 0 takes a free one
   --tls-listen ADDRESS:PORT  speak TLS there too, HTTP/2 and HTTP/1.1; a node with the certificates of its deployment
+  --alt-svc VALUE            announced in answers over TLS, such as 'h3=":443"; ma=86400' (deploy/http3)
+  --trusted-proxy ADDRESS    of a proxy in front whose X-Forwarded-For tells the client; may be repeated
   --tls-unknown-name WORD    what clients get that name no server which we have a certificate of: default (the first
                              one; usual alone) or refuse (an alert; usual for a node)
   --run DIR            where the server's own sockets are (default: isochrone-UID in the system's temporary directory)
@@ -104,6 +107,17 @@ function bytesOf(flag: string, value: string | undefined, whenAbsent: number, mi
   return bytes;
 }
 
+function altSvcOf(value: string | undefined): string | undefined {
+  // RFC 7838, section 3: at least one alternative, protocol="host:port".
+  if (value === undefined || /^[a-z0-9%-]+="[^"\\]*:[0-9]{1,5}"[\x20-\x7e]*$/i.test(value)) return value;
+  throw new UsageError(`--alt-svc: got ${JSON.stringify(value)}, expected such as 'h3=":443"; ma=86400'`);
+}
+
+function proxyAddressOf(value: string): string {
+  if (isIP(value) !== 0) return value;
+  throw new UsageError(`--trusted-proxy: got ${JSON.stringify(value)}, expected an IPv4 or IPv6 address`);
+}
+
 const MEBIBYTE = 2 ** 20;
 
 /** Runs until a signal ends it. Resolves with the exit code: 0 after a drain, 2 for bad usage or an address in use. */
@@ -120,7 +134,13 @@ export async function main(argv: readonly string[]): Promise<number> {
       throw new UsageError("expected either --origin (alone) or --node (in a deployment); see --help");
     const memoryBytes = bytesOf("memory", values.memory, edgeDefaults.memoryBytes, MEBIBYTE);
     const diskBytes = bytesOf("disk-size", values["disk-size"], edgeDefaults.diskBytes, MEBIBYTE);
-    const settings: EdgeSettings = { ...edgeDefaults, memoryBytes, diskBytes };
+    const settings: EdgeSettings = {
+      ...edgeDefaults,
+      altSvc: altSvcOf(values["alt-svc"]),
+      trustedProxies: (values["trusted-proxy"] ?? []).map(proxyAddressOf),
+      memoryBytes,
+      diskBytes,
+    };
     if (values.replace === true) return await replace(argv, values, listen);
     if (values.node !== undefined) return await runNode(values.node, values, listen, settings);
     if (values.control !== undefined || values.state !== undefined)
@@ -158,6 +178,8 @@ function parse(argv: readonly string[]) {
         "tls-certificate": { type: "string", multiple: true },
         "tls-key": { type: "string", multiple: true },
         "tls-unknown-name": { type: "string" },
+        "alt-svc": { type: "string" },
+        "trusted-proxy": { type: "string", multiple: true },
         run: { type: "string" },
         replace: { type: "boolean" },
         node: { type: "string" },

@@ -30,6 +30,7 @@ export interface Fault {
 
 export class Answers {
   readonly #cacheName: string;
+  readonly #altSvc: string | undefined;
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #slices: Slices;
@@ -37,12 +38,14 @@ export class Answers {
 
   constructor(options: {
     readonly cacheName: string;
+    readonly altSvc: string | undefined;
     readonly clock: Clock;
     readonly logger: Logger;
     readonly slices: Slices;
     readonly planner: RequestPlanner;
   }) {
     this.#cacheName = options.cacheName;
+    this.#altSvc = options.altSvc;
     this.#clock = options.clock;
     this.#logger = options.logger;
     this.#slices = options.slices;
@@ -53,6 +56,7 @@ export class Answers {
     return {
       request: plan.head,
       cacheName: this.#cacheName,
+      altSvc: this.#altSvc,
       now: this.#clock.epoch(),
       record: {
         outcome: told.outcome,
@@ -191,6 +195,7 @@ export class Answers {
     const context: AnswerContext = {
       request: { method: "GET", scheme: "http", host: "", target: "/", fields: [] },
       cacheName: this.#cacheName,
+      altSvc: undefined,
       now: this.#clock.epoch(),
       record,
       cacheStatus,

@@ -5,6 +5,7 @@
  * writes the answer, and says {@link Dispatcher.end}.
  */
 import { randomBytes } from "node:crypto";
+import { isIP } from "node:net";
 import type { Readable } from "node:stream";
 import type { Clock, MonotonicMs, ServerId } from "#kit";
 import type { Logger } from "#kit/io";
@@ -116,7 +117,7 @@ export class Dispatcher {
         fields: peer === undefined ? withoutInternal(checked.fields) : checked.fields,
       },
       httpVersion: received.httpVersion,
-      remoteAddress: received.remoteAddress,
+      remoteAddress: this.clientAddress(received.remoteAddress, checked.fields),
       body: hasBody ? received.body : undefined,
       bodyBytes: isPlainRead ? undefined : checked.bodyBytes,
       signal: received.signal,
@@ -126,6 +127,18 @@ export class Dispatcher {
       receivedAt: this.#o.clock.epoch(),
       startedAt: received.startedAt,
     };
+  }
+
+  /**
+   * The client's address. A trusted proxy in front states it last in X-Forwarded-For; what stands before, and what anybody
+   * else sends, is only a claim.
+   */
+  clientAddress(remoteAddress: string, fields: Fields): string {
+    const { trustedProxies } = this.#o.settings;
+    if (trustedProxies.length === 0 || !trustedProxies.includes(plainAddress(remoteAddress)))
+      return remoteAddress;
+    const stated = fieldLines(fields, "x-forwarded-for").at(-1)?.split(",").at(-1)?.trim() ?? "";
+    return isIP(stated) === 0 ? remoteAddress : stated;
   }
 
   nextId(): string {
@@ -175,6 +188,10 @@ export function ownAnswer(status: number, text: string, fields: Fields = []): An
 function withoutInternal(fields: Fields): Fields {
   return fields.some(([name]) => isInternal(name)) ? fields.filter(([name]) => !isInternal(name)) : fields;
 }
+
+/** A dual-stack socket tells IPv4 addresses in their mapped form (RFC 4291, section 2.5.5.2). */
+const plainAddress = (address: string): string =>
+  address.startsWith("::ffff:") ? address.slice(7) : address;
 
 const isInternal = (name: string): boolean =>
   name.length > 10 && name.slice(0, 10).toLowerCase() === "isochrone-";

@@ -95,7 +95,7 @@ export class Edge {
       budget,
       slices,
     });
-    const answers = new Answers({ cacheName, clock, logger, slices, planner });
+    const answers = new Answers({ cacheName, altSvc: settings.altSvc, clock, logger, slices, planner });
     this.handler = new EdgeHandler({
       routing,
       answers,
@@ -127,6 +127,7 @@ export class Edge {
       routing,
       clock,
       cacheName,
+      altSvc: settings.altSvc,
     });
     this.#gauges();
   }

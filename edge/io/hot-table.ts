@@ -212,6 +212,7 @@ export interface HotTableOptions {
   readonly routing: Routing;
   readonly clock: Clock;
   readonly cacheName: string;
+  readonly altSvc?: string | undefined;
 }
 
 export class HotTable {
@@ -353,8 +354,9 @@ export class HotTable {
   #context(memo: HitMemo, request: RequestHead, ttl: number): AnswerContext {
     const cacheStatus: CacheStatus = { cache: this.#o.cacheName, isHit: true, ttlSeconds: ttl };
     return {
-      request,
+      request: memo.key.startsWith("https:") ? { ...request, scheme: "https" } : request,
       cacheName: this.#o.cacheName,
+      altSvc: this.#o.altSvc,
       now: this.#o.clock.epoch(),
       record: memo.record,
       cacheStatus,

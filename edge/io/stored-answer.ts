@@ -10,8 +10,8 @@ import { notModifiedFields } from "../core/validation.ts";
 import type { Answer, AnswerRecord } from "./exchange.ts";
 import { multipart, type Readable } from "./multipart.ts";
 
-/** Fields that each cache states anew. */
-const RESTATED: ReadonlySet<string> = new Set(["age", "cache-status", "via"]);
+/** Fields that each cache states anew. Alt-Svc of upstream names ports of upstream (RFC 7838, section 2.1): not of this server. */
+const RESTATED: ReadonlySet<string> = new Set(["age", "alt-svc", "cache-status", "via"]);
 /** What tells our own servers something and is nobody else's business. */
 const INTERNAL_PREFIX = "isochrone-";
 
@@ -23,6 +23,8 @@ export interface AnswerContext {
   readonly cacheStatus: CacheStatus;
   /** Cache-Status that came from upstream with this very answer; undefined for a hit. */
   readonly upstreamCacheStatus: string | undefined;
+  /** What this server says in Alt-Svc to those who came by TLS; undefined: nothing. */
+  readonly altSvc: string | undefined;
   /** For proven peers: the generation of the answer. */
   readonly generation: number | undefined;
 }
@@ -45,6 +47,9 @@ export function downstreamFields(
   if (ageSeconds !== undefined) added.push(["Age", String(ageSeconds)]);
   added.push(["Via", appendVia(fields, "1.1", context.cacheName)]);
   added.push(["Cache-Status", appendCacheStatus(context.upstreamCacheStatus, context.cacheStatus)]);
+  // An alternative must be as secure as what it stands for (RFC 7838, section 2.1).
+  if (context.altSvc !== undefined && context.request.scheme === "https" && !isForPeer)
+    added.push(["Alt-Svc", context.altSvc]);
   if (context.generation !== undefined) added.push(["Isochrone-Generation", String(context.generation)]);
   return [...kept, ...added];
 }

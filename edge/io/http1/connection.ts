@@ -321,7 +321,7 @@ export class Http1Connection {
         method: isHead ? "HEAD" : "GET",
         status,
         bytesDown,
-        remoteAddress: this.#remote(),
+        remoteAddress: dispatcher.clientAddress(this.#remote(), block.fields),
         requestId: dispatcher.nextId(),
         atEpochMs: now,
         durationMs,

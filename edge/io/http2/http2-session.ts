@@ -275,7 +275,7 @@ export class Http2Connection {
       method: isHead ? "HEAD" : "GET",
       status,
       bytesDown,
-      remoteAddress: this.#remoteAddress,
+      remoteAddress: dispatcher.clientAddress(this.#remoteAddress, block.fields),
       requestId: dispatcher.nextId(),
       atEpochMs: now,
       durationMs,
