@@ -9,7 +9,13 @@ import { edgeDefaults, type EdgeSettings } from "./config.ts";
 import { startAlone } from "./io/alone.ts";
 import { startNode } from "./io/node.ts";
 import { type RunningServer, startPrimary } from "./io/primary.ts";
-import { type Predecessor, predecessor, Replaceable, requestReplacement } from "./io/replace.ts";
+import {
+  type Predecessor,
+  predecessor,
+  Replaceable,
+  requestReplacement,
+  wantedSockets,
+} from "./io/replace.ts";
 import { defaultRunDirectory } from "./io/run-directory.ts";
 import type { TlsOptions } from "./io/tls/serve-tls.ts";
 import type { UnknownName } from "./io/tls/tls-front.ts";
@@ -249,8 +255,6 @@ async function runAlone(flags: Flags, listen: Endpoint, settings: EdgeSettings):
     `http://${endpoint.host.includes(":") ? `[${endpoint.host}]` : endpoint.host}:${port}`;
   const place = workerPlace();
   const tls = tlsOf(flags, randomBytes(32));
-  if (workers > 1 && tls?.port === 0)
-    throw new UsageError("--tls-listen: workers need a port of their own choice, not 0");
   const ready = (port: number, adminPort: number | undefined, tlsPort: number | undefined): void => {
     const more =
       (tlsPort === undefined || tls === undefined
@@ -277,7 +281,7 @@ async function runAlone(flags: Flags, listen: Endpoint, settings: EdgeSettings):
           negativeTtlSeconds,
           accessLog: flags["access-log"] && `${flags["access-log"]}.worker-${place.number}`,
           tls: tlsOf(flags, Buffer.from(place.ticketSecret, "hex")),
-          sockets: { main: [], admin: undefined },
+          sockets: { main: [], admin: undefined, tls: [] },
         });
         reloadAtHangUp(running.reload);
         return running;
@@ -290,7 +294,7 @@ async function runAlone(flags: Flags, listen: Endpoint, settings: EdgeSettings):
     admin,
     settings,
     logger,
-    sockets: before?.sockets,
+    sockets: before && wantedSockets(before.sockets, { admin, tls }),
     mayOpenDisk: before === undefined,
   };
   let running: RunningServer;

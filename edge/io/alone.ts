@@ -10,7 +10,7 @@ import { AccessRecorder } from "./access-recorder.ts";
 import { Admin } from "./admin.ts";
 import { DiskShards } from "./disk-shards.ts";
 import { Edge } from "./edge.ts";
-import { type ListenHandle, portOf } from "./listening.ts";
+import { type EdgeSockets, portOf, type SocketKind } from "./listening.ts";
 import type { EdgeMetrics } from "./metrics.ts";
 import { AloneRouting } from "./routing.ts";
 import { EdgeServer } from "./server.ts";
@@ -45,12 +45,6 @@ export interface AloneOptions {
   readonly mayOpenDisk?: boolean | undefined;
 }
 
-/** The listening sockets of one server: what a successor is given. */
-export interface EdgeSockets {
-  readonly main: readonly ListenHandle[];
-  readonly admin: ListenHandle | undefined;
-}
-
 export interface RunningEdge {
   readonly port: number;
   readonly adminPort: number | undefined;
@@ -58,6 +52,8 @@ export interface RunningEdge {
   /** Looks at the certificate files now. */
   readonly reload?: (() => void) | undefined;
   readonly sockets: EdgeSockets;
+  /** Who accepts from the sockets of each kind. */
+  readonly fronts: Readonly<Record<SocketKind, Pick<EdgeServer, "listenOn" | "stopListening"> | undefined>>;
   readonly edge: Edge;
   readonly server: EdgeServer;
   readonly openDisk: () => Promise<void>;
@@ -184,17 +180,18 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
       (await serveTls({
         ...options.tls,
         ...common,
-        isShared: options.siblings !== undefined,
         server,
+        sockets: given?.tls,
       }));
     return {
       port: given?.main[0] === undefined ? port : portOf(given.main[0]),
       adminPort: given?.admin === undefined ? adminPort : portOf(given.admin),
       get sockets() {
-        return { main: server.sockets, admin: adminServer?.sockets[0] };
+        return { main: server.sockets, admin: adminServer?.sockets[0], tls: tls?.front.sockets };
       },
       tlsPort: tls?.port,
       reload: tls?.reload,
+      fronts: { main: server, tls: tls?.front },
       edge,
       server,
       openDisk: async () => await disk?.open(),
@@ -208,7 +205,9 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
       },
     };
   } catch (error) {
-    await transport.close();
+    // What listens or waits already would keep the process, and the port.
+    await drain(0);
+    await close();
     throw error;
   }
 }

@@ -41,6 +41,17 @@ const REUSE_PORT = 2;
 /** Connections that wait to be accepted, a socket; the system's own bound (`net.core.somaxconn`) still holds. */
 const BACKLOG = 1_024;
 
+/** What is spoken on a listening socket: HTTP/1.1, or TLS with what is agreed in its handshake. */
+export type SocketKind = "main" | "tls";
+
+/** The listening sockets of one server: what a successor is given. */
+export interface EdgeSockets {
+  readonly main: readonly ListenHandle[];
+  readonly admin: ListenHandle | undefined;
+  /** Undefined: none were bound, and who serves TLS binds its own. */
+  readonly tls: readonly ListenHandle[] | undefined;
+}
+
 /** Whether `value` came over IPC as a socket. */
 export function isListenHandle(value: unknown): value is ListenHandle {
   return typeof value === "object" && value !== null && "getsockname" in value;
@@ -173,8 +184,12 @@ export class Listeners {
   readonly #onConnection: (socket: Socket, reads: SocketReads | undefined) => void;
   readonly #servers = new Map<ListenHandle, Server>();
 
-  constructor(onConnection: (socket: Socket, reads: SocketReads | undefined) => void) {
+  readonly #isForTls: boolean;
+
+  /** `isForTls`: connections are given to a handshake, which wants plain sockets of Node's own making. */
+  constructor(onConnection: (socket: Socket, reads: SocketReads | undefined) => void, isForTls = false) {
     this.#onConnection = onConnection;
+    this.#isForTls = isForTls;
   }
 
   get handles(): readonly ListenHandle[] {
@@ -183,7 +198,7 @@ export class Listeners {
 
   /** Begins to accept from a socket. Rejects with the system's error. The handle belongs to this object from now on. */
   async add(handle: ListenHandle): Promise<void> {
-    const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) =>
+    const server = createServer({ allowHalfOpen: !this.#isForTls, noDelay: true }, (socket) =>
       this.#onConnection(socket, undefined),
     );
     this.#servers.set(handle, server);
@@ -193,7 +208,7 @@ export class Listeners {
         server.off("error", reject);
         // Accepting fails for want of descriptors and recovers by itself: it must not end the process.
         server.on("error", () => {});
-        this.#takeOver(handle as unknown as AcceptingHandle);
+        if (!this.#isForTls) this.#takeOver(handle as unknown as AcceptingHandle);
         done();
       });
     });

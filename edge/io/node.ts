@@ -153,7 +153,6 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
       certificates,
       // From the peer key: every server of the deployment resumes every other one's sessions.
       ticketSecret: Buffer.from(hkdfSync("sha256", peerKey, "", "isochrone tls tickets v1", 32)),
-      isShared: false,
       settings,
       clock: systemClock,
       metrics,

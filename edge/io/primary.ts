@@ -3,8 +3,7 @@ import { rm } from "node:fs/promises";
 import { type Logger, systemClock } from "#kit/io";
 import type { EdgeSettings } from "../config.ts";
 import { Admin } from "./admin.ts";
-import type { EdgeSockets } from "./alone.ts";
-import { bindListeners, bindMore, portOf } from "./listening.ts";
+import { bindListeners, bindMore, type EdgeSockets, type ListenHandle, portOf } from "./listening.ts";
 import { EdgeMetrics } from "./metrics.ts";
 import { workersDirectory } from "./run-directory.ts";
 import { EdgeServer } from "./server.ts";
@@ -43,20 +42,17 @@ export interface RunningServer {
 /** Starts the workers and resolves when each serves. Rejects with IsochroneError. */
 export async function startPrimary(options: PrimaryOptions): Promise<RunningServer> {
   const { settings, logger, host, count } = options;
-  const given = options.sockets?.main;
-  const sockets = given ?? (await bindListeners(host, options.port, count));
-  const [first] = sockets;
+  const main = await socketsFor(options.sockets?.main, host, options.port, count);
+  const tls = options.tls
+    ? await socketsFor(options.sockets?.tls, options.tls.host, options.tls.port, count)
+    : [];
+  const [first] = main;
   if (first === undefined) throw new Error("A server without a listening socket");
   const port = portOf(first);
-  // A predecessor with fewer workers: one more socket for each further one, where its sockets share the port.
-  const more =
-    given !== undefined && given.length > 1 && given.length < count
-      ? await bindMore(host, port, count - given.length)
-      : [];
   const directory = workersDirectory(options.runDirectory);
   const workers = new Workers({
     count,
-    sockets: [...sockets, ...more],
+    sockets: { main, tls },
     directory,
     mayOpenDisk: options.mayOpenDisk,
     ticketSecret: options.tls?.ticketSecret ?? new Uint8Array(),
@@ -84,10 +80,10 @@ export async function startPrimary(options: PrimaryOptions): Promise<RunningServ
     return {
       port,
       adminPort,
-      tlsPort: options.tls?.port,
+      tlsPort: tls[0] && portOf(tls[0]),
       reload: () => workers.reload(),
       get sockets() {
-        return { main: [...sockets, ...more], admin: admin?.sockets[0] };
+        return { main, admin: admin?.sockets[0], tls };
       },
       openDisk: async () => await workers.openDisk(),
       closeDisk: async () => await workers.closeDisk(),
@@ -101,6 +97,20 @@ export async function startPrimary(options: PrimaryOptions): Promise<RunningServ
     await rm(directory, { recursive: true, force: true });
     throw error;
   }
+}
+
+/** A socket for each worker: a predecessor's first. More are added where those it gave share the port. */
+async function socketsFor(
+  given: readonly ListenHandle[] | undefined,
+  host: string,
+  port: number,
+  count: number,
+): Promise<readonly ListenHandle[]> {
+  const [first] = given ?? [];
+  if (given === undefined || first === undefined) return await bindListeners(host, port, count);
+  return given.length > 1 && given.length < count
+    ? [...given, ...(await bindMore(host, portOf(first), count - given.length))]
+    : given;
 }
 
 function adminOf(

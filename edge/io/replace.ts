@@ -11,9 +11,8 @@ import { join } from "node:path";
 import { array, IsochroneError, object, string, xxh64Hex } from "#kit";
 import type { Logger } from "#kit/io";
 import { Replacement, type ReplacementAction } from "../core/replacement.ts";
-import type { EdgeSockets } from "./alone.ts";
 import { Channel } from "./channel.ts";
-import { isListenHandle, type ListenHandle } from "./listening.ts";
+import { type EdgeSockets, isListenHandle, type ListenHandle, portOf, type SocketKind } from "./listening.ts";
 import type { RunningServer } from "./primary.ts";
 import { openRunDirectory } from "./run-directory.ts";
 
@@ -39,7 +38,7 @@ type PredecessorMethods = {
   ready: { argument: undefined; result: undefined };
 };
 type SuccessorMethods = {
-  socket: { argument: "main" | "admin"; result: undefined };
+  socket: { argument: SocketKind | "admin"; result: undefined };
   /** The predecessor has closed the disk store. */
   diskIsFree: { argument: undefined; result: undefined };
 };
@@ -67,16 +66,18 @@ export async function predecessor(logger: Logger): Promise<Predecessor | undefin
   // Until this process serves, the other's end means a roll-back or a fault there: either way it is not for us to stay.
   channel.onClosed = () => process.exit(1);
   const main: ListenHandle[] = [];
+  const tls: ListenHandle[] = [];
   let admin: ListenHandle | undefined;
   channel.answer("socket", (kind, handle) => {
     if (!isListenHandle(handle)) throw new Error("a socket did not come with its message");
     if (kind === "main") main.push(handle);
+    else if (kind === "tls") tls.push(handle);
     else admin = handle;
     return undefined;
   });
   await channel.call("sockets", undefined);
   return {
-    sockets: { main, admin },
+    sockets: { main, admin, tls: tls.length === 0 ? undefined : tls },
     abandon: () => {
       channel.onClosed = undefined;
       process.disconnect();
@@ -94,6 +95,31 @@ export async function predecessor(logger: Logger): Promise<Predecessor | undefin
       void isDiskFree.then(openDisk).catch((error: unknown) => logger.error("disk-not-opened", { error }));
     },
   };
+}
+
+/**
+ * Of a predecessor's sockets those that these arguments still want; others are closed here, since a socket that is held and
+ * not accepted from lets its clients wait.
+ */
+export function wantedSockets(
+  { main, admin, tls }: EdgeSockets,
+  wanted: { readonly admin: Endpoint | undefined; readonly tls: Endpoint | undefined },
+): EdgeSockets {
+  const keep = (handle: ListenHandle, endpoint: Endpoint | undefined): boolean => {
+    if (endpoint !== undefined && (endpoint.port === 0 || endpoint.port === portOf(handle))) return true;
+    handle.close();
+    return false;
+  };
+  const kept = tls?.filter((handle) => keep(handle, wanted.tls));
+  return {
+    main,
+    admin: admin !== undefined && keep(admin, wanted.admin) ? admin : undefined,
+    tls: kept?.length === 0 ? undefined : kept,
+  };
+}
+
+interface Endpoint {
+  readonly port: number;
 }
 
 export interface ReplaceableOptions {
@@ -207,8 +233,9 @@ export class Replaceable {
     this.#successor = child;
     const channel = new Channel<PredecessorMethods, SuccessorMethods>(child);
     channel.answer("sockets", async () => {
-      const { main, admin } = server.sockets;
+      const { main, admin, tls = [] } = server.sockets;
       for (const handle of main) await channel.call("socket", "main", { handle });
+      for (const handle of tls) await channel.call("socket", "tls", { handle });
       if (admin !== undefined) await channel.call("socket", "admin", { handle: admin });
       return undefined;
     });

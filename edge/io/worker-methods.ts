@@ -1,5 +1,6 @@
 /** What the primary and its workers may ask of each other. Plain data: it crosses IPC as JSON. */
 import type { CacheKey } from "../core/cache-key.ts";
+import type { SocketKind } from "./listening.ts";
 
 /** Environment of a worker: its {@link WorkerPlace} as JSON. */
 export const WORKER_VARIABLE = "ISOCHRONE_EDGE_WORKER";
@@ -15,6 +16,9 @@ export interface WorkerPlace {
   readonly ticketSecret: string;
 }
 
+/** A listening socket of the server: what is spoken on it, and a number among its kind, as in "main 0". */
+export type SocketName = `${SocketKind} ${number}`;
+
 /** Which workers live, and where each is asked. */
 export interface WorkerView {
   /** Ascending. */
@@ -24,9 +28,9 @@ export interface WorkerView {
 
 export type WorkerMethods = {
   /** Accept from a socket, which comes with the message. */
-  listen: { argument: number; result: undefined };
+  listen: { argument: SocketName; result: undefined };
   /** Stop accepting from it. */
-  release: { argument: number; result: undefined };
+  release: { argument: SocketName; result: undefined };
   view: { argument: WorkerView; result: undefined };
   /** prom-client's metrics as JSON. */
   metrics: { argument: undefined; result: unknown };

@@ -10,6 +10,7 @@ import type { RunningEdge } from "./alone.ts";
 import { Siblings } from "./siblings.ts";
 import {
   type PrimaryMethods,
+  type SocketName,
   WORKER_VARIABLE,
   type WorkerMethods,
   type WorkerPlace,
@@ -90,17 +91,18 @@ async function serveWorker(
     mayOpenDisk: place.mayOpenDisk,
   });
   const ended = Promise.withResolvers<void>();
-  const sockets = new Map<number, ListenHandle>();
-  channel.answer("listen", async (socket, handle) => {
-    if (!isListenHandle(handle)) throw new Error(`socket ${socket} did not come with the message`);
-    sockets.set(socket, handle);
-    await running.server.listenOn(handle);
+  const sockets = new Map<SocketName, ListenHandle>();
+  const frontOf = (name: SocketName) => running.fronts[name.startsWith("tls") ? "tls" : "main"];
+  channel.answer("listen", async (name, handle) => {
+    if (!isListenHandle(handle)) throw new Error(`socket "${name}" did not come with the message`);
+    sockets.set(name, handle);
+    await frontOf(name)?.listenOn(handle);
     return undefined;
   });
-  channel.answer("release", (socket) => {
-    const handle = sockets.get(socket);
-    sockets.delete(socket);
-    if (handle !== undefined) running.server.stopListening(handle);
+  channel.answer("release", (name) => {
+    const handle = sockets.get(name);
+    sockets.delete(name);
+    if (handle !== undefined) frontOf(name)?.stopListening(handle);
     return undefined;
   });
   channel.answer("view", (view) => {

@@ -9,9 +9,10 @@ import { IsochroneError } from "#kit";
 import type { Logger } from "#kit/io";
 import { socketsOf } from "../core/worker-plan.ts";
 import { Channel } from "./channel.ts";
-import type { ListenHandle } from "./listening.ts";
+import type { ListenHandle, SocketKind } from "./listening.ts";
 import {
   type PrimaryMethods,
+  type SocketName,
   WORKER_VARIABLE,
   type WorkerMethods,
   type WorkerPlace,
@@ -33,7 +34,7 @@ const END_TIMEOUT_MS = 5_000;
 export interface WorkersOptions {
   readonly count: number;
   /** Belong to the primary from now on. */
-  readonly sockets: readonly ListenHandle[];
+  readonly sockets: Readonly<Record<SocketKind, readonly ListenHandle[]>>;
   /** Directory that only this user can enter: the workers' own sockets stand in it. */
   readonly directory: string;
   /** False while a predecessor still holds the disk store. */
@@ -55,8 +56,8 @@ interface Worker {
   readonly exited: Promise<void>;
   /** Where its siblings reach it; undefined until it has come up. */
   path: string | undefined;
-  /** Sockets that it accepts from, by number. */
-  readonly sockets: Set<number>;
+  /** Sockets that it accepts from. */
+  readonly sockets: Set<SocketName>;
 }
 
 export class Workers {
@@ -170,12 +171,19 @@ export class Workers {
       living: living.map(({ number }) => number),
       paths: Object.fromEntries(living.map(({ number, path }) => [number, path ?? ""])),
     };
-    const plan = socketsOf(this.#o.sockets.length, view.living);
+    const { main, tls } = this.#o.sockets;
+    const plans = { main: socketsOf(main.length, view.living), tls: socketsOf(tls.length, view.living) };
+    const wantedBy = ({ number }: Worker): readonly SocketName[] =>
+      (["main", "tls"] as const).flatMap((kind) =>
+        this.#o.sockets[kind].length === 0
+          ? []
+          : (plans[kind].get(number) ?? []).map((socket): SocketName => `${kind} ${socket}`),
+      );
     await Promise.allSettled([
       ...living.map(({ channel }) => channel.call("view", view)),
       ...living.flatMap((worker) =>
-        (plan.get(worker.number) ?? []).map(async (socket) => {
-          const handle = this.#o.sockets[socket];
+        wantedBy(worker).map(async (socket) => {
+          const handle = this.#handleOf(socket);
           if (worker.sockets.has(socket) || handle === undefined) return;
           worker.sockets.add(socket);
           await worker.channel.call("listen", socket, { handle });
@@ -183,7 +191,7 @@ export class Workers {
       ),
     ]);
     for (const worker of living) {
-      const wanted = plan.get(worker.number) ?? [];
+      const wanted = wantedBy(worker);
       for (const socket of worker.sockets) {
         if (wanted.includes(socket) || !this.#isHeldBySomebodyElse(socket, worker)) continue;
         worker.sockets.delete(socket);
@@ -192,7 +200,12 @@ export class Workers {
     }
   }
 
-  #isHeldBySomebodyElse(socket: number, worker: Worker): boolean {
+  #handleOf(name: SocketName): ListenHandle | undefined {
+    const [kind, number] = name.split(" ") as [SocketKind, string];
+    return this.#o.sockets[kind][Number(number)];
+  }
+
+  #isHeldBySomebodyElse(socket: SocketName, worker: Worker): boolean {
     return this.#living().some((other) => other !== worker && other.sockets.has(socket));
   }
 
@@ -255,7 +268,7 @@ export class Workers {
     this.#isStopping = true;
     const workers = [...this.#workers.values()];
     // Workers let go of theirs with the drain: nobody holds the door of a server that is gone, unless a successor does.
-    for (const socket of this.#o.sockets) socket.close();
+    for (const socket of [...this.#o.sockets.main, ...this.#o.sockets.tls]) socket.close();
     // All take leave before one ends: a download may come through the worker that owns its key.
     await Promise.all(
       workers.map(async ({ channel, path, process }) => {

@@ -3,6 +3,7 @@ import type { Clock } from "#kit";
 import type { Logger } from "#kit/io";
 import type { EdgeSettings } from "../../config.ts";
 import { Http2Front } from "../http2/http2-front.ts";
+import { type ListenHandle, portOf } from "../listening.ts";
 import type { EdgeMetrics } from "../metrics.ts";
 import type { EdgeServer } from "../server.ts";
 import { CertificateFiles, type CertificatePair } from "./certificate-files.ts";
@@ -23,7 +24,8 @@ export interface TlsOptions {
 }
 
 export interface TlsPortOptions extends TlsOptions {
-  readonly isShared: boolean;
+  /** Sockets that are bound already, none when they come later; undefined: one is bound to host and port. */
+  readonly sockets?: readonly ListenHandle[] | undefined;
   readonly settings: EdgeSettings;
   readonly clock: Clock;
   readonly metrics: EdgeMetrics;
@@ -36,6 +38,7 @@ export interface TlsPortOptions extends TlsOptions {
 
 export interface TlsPort {
   readonly port: number;
+  readonly front: Pick<TlsFront, "sockets" | "listenOn" | "stopListening">;
   /** Looks at the certificate files now. */
   readonly reload: () => void;
   /** Takes no more connections, and has HTTP/2 sessions finish what they have begun; those of HTTP/1.1 are their server's. */
@@ -81,9 +84,17 @@ export async function serveTls(options: TlsPortOptions): Promise<TlsPort> {
     },
   );
   try {
-    const port = await front.listen(options.host, options.port, options.isShared);
+    const { sockets } = options;
+    for (const socket of sockets ?? []) await front.listenOn(socket);
+    const port =
+      sockets === undefined
+        ? await front.listen(options.host, options.port)
+        : sockets[0] === undefined
+          ? options.port
+          : portOf(sockets[0]);
     return {
       port,
+      front,
       reload: () => files.check(),
       drain: async () => {
         files.close();

@@ -2,16 +2,12 @@
  * The TLS side of the listening port: takes plain TCP connections, does the handshake with the certificate that the client's
  * server name asks for, and hands the secure connection to whoever speaks the protocol that was agreed on (ALPN, RFC 7301).
  */
-import {
-  type AddressInfo,
-  createServer as createTcpServer,
-  type Server as TcpServer,
-  type Socket,
-} from "node:net";
+import type { Socket } from "node:net";
 import { createServer, type Server, type TLSSocket } from "node:tls";
 import type { Clock } from "#kit";
 import { type Logger, listenError } from "#kit/io";
 import type { EdgeSettings } from "../../config.ts";
+import { bindListeners, type ListenHandle, Listeners, portOf } from "../listening.ts";
 import type { CertificateStore } from "./certificate-store.ts";
 import { ALPN_PROTOCOLS, SECURE_CONTEXT_OPTIONS } from "./parameters.ts";
 import type { TicketKeys } from "./ticket-keys.ts";
@@ -40,7 +36,9 @@ export class TlsFront {
   readonly #o: TlsFrontOptions;
   /** Never listens: it is given connections. */
   readonly #tls: Server;
-  #tcp: TcpServer | undefined;
+  readonly #listeners = new Listeners((socket) => this.accept(socket), true);
+  /** Connections that were accepted and are not closed yet, whatever is spoken on them. */
+  #connections = 0;
   /** Connections in handshake, by their client's address and port: TLSSocket does not tell which one it was made from. */
   readonly #pending = new Map<string, Socket>();
   readonly #refusedNames = new WeakSet<TLSSocket>();
@@ -76,38 +74,52 @@ export class TlsFront {
   /** Takes a TCP connection on which nothing was read yet. */
   accept(socket: Socket): void {
     const { settings, metrics } = this.#o;
-    if (this.#pending.size >= settings.tlsHandshakesMax) {
+    if (this.#pending.size >= settings.tlsHandshakesMax || this.#connections >= settings.connectionsMax) {
       metrics.failure("overload");
       socket.destroy();
       return;
     }
+    this.#connections++;
     const key = clientOf(socket);
     this.#pending.set(key, socket);
     socket.once("close", () => {
+      this.#connections--;
       if (this.#pending.get(key) === socket) this.#pending.delete(key);
     });
     this.#tls.emit("connection", socket);
   }
 
   /** Listens and resolves with the port. Rejects with IsochroneError that says what to do. */
-  async listen(host: string, port: number, isShared = false): Promise<number> {
-    const tcp = createTcpServer({ noDelay: true }, (socket) => this.accept(socket));
-    tcp.maxConnections = this.#o.settings.connectionsMax;
-    this.#tcp = tcp;
-    return await new Promise((resolve, reject) => {
-      tcp.once("error", (cause) => reject(listenError(cause, host, port)));
-      tcp.listen({ host, port, backlog: 1_024, reusePort: isShared, exclusive: isShared }, () => {
-        tcp.removeAllListeners("error");
-        tcp.on("error", (error) => this.#o.logger.error("tls-server-error", { error }));
-        resolve((tcp.address() as AddressInfo).port);
-      });
-    });
+  async listen(host: string, port: number): Promise<number> {
+    const [handle] = await bindListeners(host, port, 1);
+    if (handle === undefined) throw new Error("Binding one socket gave none");
+    try {
+      await this.listenOn(handle);
+    } catch (cause) {
+      throw listenError(cause, host, port);
+    }
+    return portOf(handle);
+  }
+
+  /** The sockets that it accepts from. */
+  get sockets(): readonly ListenHandle[] {
+    return this.#listeners.handles;
+  }
+
+  /** Accepts from a socket that was bound elsewhere, beside those that it listens on already. */
+  async listenOn(handle: ListenHandle): Promise<void> {
+    await this.#listeners.add(handle);
+  }
+
+  /** Stops accepting from a socket and lets go of it. */
+  stopListening(handle: ListenHandle): void {
+    this.#listeners.remove(handle);
   }
 
   /** Takes no more connections and gives up the handshakes in flight; secure connections are their protocols' business. */
   close(): void {
     clearTimeout(this.#timer);
-    this.#tcp?.close();
+    this.#listeners.close();
     for (const socket of this.#pending.values()) socket.destroy();
   }
 
