@@ -8,6 +8,9 @@ export const analyticsSettings = {
   filesKept: 4,
   /** Records written with one system call. */
   batchRecordsMax: 1_024,
+  /** Records that come as text are kept as bytes: a batch of so many, about 1,500 records; and batches that may wait. */
+  textBatchBytes: 524_288,
+  textBatchesMax: 32,
   /** The longest a record waits for others to be written with it, ms. */
   flushMs: 200,
   /** Pause after the disk refused, ms; what arrives meanwhile waits in the ring and is dropped when that is full. */

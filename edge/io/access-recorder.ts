@@ -84,8 +84,9 @@ export class AccessRecorder {
       bytesUp: 0,
       clientNetworkId: null,
     }).slice(1, -1);
+    // Hosts and targets that were checked are ASCII, and so is all else.
     const ms = Math.round(hit.durationMs * 1_000) / 1_000;
-    this.#o.log.write(
+    this.#o.log.writeText(
       `{"atEpochMs":${hit.atEpochMs},"requestId":"${hit.requestId}",${entry.recordText},"method":"${hit.method}","status":${hit.status},"bytesDown":${hit.bytesDown},"durationMs":${ms},"ttfbMs":${ms},"clientAddress":${this.#addressText(hit.remoteAddress)}}`,
     );
   }
