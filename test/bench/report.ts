@@ -12,7 +12,7 @@ export const summary = "runs all comparisons (or reads kept ones) and writes a p
 const HELP = `Usage: npm run bench -- report [--to DIR] [--seconds N] [--rounds N] [--warm-up N]
        npm run bench -- report --from DIR
 
-Without --from it runs hit, tls, workers and miss one after the other (about 25 minutes with the defaults) and keeps the
+Without --from it runs hit, tls, workers and miss one after the other (about 40 minutes with the defaults) and keeps the
 result of each in DIR. Then it writes DIR/report.html (self-contained) and DIR/headline.md (the table of README).
 
   --to DIR      default .isochrone/bench

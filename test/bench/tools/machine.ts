@@ -1,5 +1,6 @@
 /** What a figure was measured on: without this no figure can be judged. */
 import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { cpus, release, totalmem, type } from "node:os";
 import { join } from "node:path";
 
@@ -9,6 +10,8 @@ export interface Machine {
   readonly memoryBytes: number;
   readonly kernel: string;
   readonly virtualization: string;
+  /** What paces the sockets of all servers alike; with bbr large answers on loopback leave in paced pieces. */
+  readonly congestionControl: string;
   readonly node: string;
 }
 
@@ -23,6 +26,14 @@ function firstLineOf(command: string, args: readonly string[]): string | undefin
   }
 }
 
+function congestionControl(): string {
+  try {
+    return readFileSync("/proc/sys/net/ipv4/tcp_congestion_control", "latin1").trim();
+  } catch {
+    return "unknown"; // not Linux
+  }
+}
+
 export function describeMachine(): Machine {
   const all = cpus();
   return {
@@ -31,6 +42,7 @@ export function describeMachine(): Machine {
     memoryBytes: totalmem(),
     kernel: `${type()} ${release()}`,
     virtualization: firstLineOf("systemd-detect-virt", []) ?? "unknown",
+    congestionControl: congestionControl(),
     node: process.versions.node,
   };
 }

@@ -150,6 +150,7 @@ export function reportPage(results: Results): string {
           ["memory", `${figure(first.machine.memoryBytes / 2 ** 30)} GiB`],
           ["kernel", first.machine.kernel],
           ["virtualization", first.machine.virtualization],
+          ["congestion control", first.machine.congestionControl],
           ...Object.entries(versions),
         ];
   return [

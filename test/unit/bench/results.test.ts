@@ -42,6 +42,7 @@ function comparison(name: string): BenchResult {
       memoryBytes: 2 ** 30,
       kernel: "Linux 6",
       virtualization: "none",
+      congestionControl: "cubic",
       node: "24",
     },
     versions: { isochrone: "0.1.0", nginx: "1.22.1" },
