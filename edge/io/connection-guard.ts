@@ -32,6 +32,12 @@ interface Connection {
 
 export class ConnectionGuard {
   readonly #connections = new WeakMap<Duplex, Connection>();
+  readonly #onTooMany: () => void;
+
+  /** `onTooMany`: a client has sent more requests at once than are held for it. */
+  constructor(onTooMany: () => void) {
+    this.#onTooMany = onTooMany;
+  }
 
   #of(socket: Duplex): Connection {
     let connection = this.#connections.get(socket);
@@ -57,6 +63,7 @@ export class ConnectionGuard {
     if (connection.active >= REQUESTS_MAX) {
       connection.isEnding = true;
       connection.lastWord = "503 Service Unavailable";
+      this.#onTooMany();
       return false;
     }
     // What its Connection or its version says of those that follow (RFC 9112, section 9.3).

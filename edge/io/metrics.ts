@@ -15,6 +15,7 @@ export type RefusedReason =
   | "framing"
   | "expectation"
   | "header-fields"
+  | "pipeline"
   | "connections"
   | "slow-head"
   | "slow-body"

@@ -157,6 +157,39 @@ test("100 Continue comes before the answer it belongs to, also behind one that i
   }
 });
 
+test("node:http's parser begins one request of a connection at a time, in order, and holds a hundred at most", async () => {
+  const origin = new TestOrigin();
+  await origin.start();
+  let open = 0;
+  let most = 0;
+  origin.answer = (request, response) => {
+    most = Math.max(most, (open += 1));
+    setImmediate(() => {
+      open -= 1;
+      response.end(request.url);
+    });
+  };
+  const edge = await startEdge(origin, {}, undefined, undefined, { isFlatPathOff: true });
+  try {
+    const bytes = Array.from({ length: 150 }, (_, index) => `GET /${index} HTTP/1.1\r\nHost: a\r\n\r\n`).join(
+      "",
+    );
+    const { responses, fault } = readResponses(await rawExchange(edge.port, bytes), () => false, true);
+    expect(fault).toBeUndefined();
+    expect(responses.map(({ content }) => content)).toEqual([
+      ...Array.from({ length: 100 }, (_, index) => `/${index}`),
+      "",
+    ]);
+    expect(responses.at(-1)?.status).toBe(503);
+    expect(origin.seen).toHaveLength(100);
+    expect(most).toBe(1);
+    expect(await edge.metric("refused_total", { reason: "pipeline" })).toBe(1);
+  } finally {
+    await edge.running.stop();
+    await origin.stop();
+  }
+});
+
 describe("the strict reader itself", () => {
   const faultOf = (bytes: string): string | undefined => {
     const step = readRequest(bytes, 0, "strict");

@@ -149,8 +149,8 @@ export async function main(argv: readonly string[]): Promise<number> {
       connections: Math.round(2_000 * scale),
       opening: () => "GET /large HTTP/1.1\r\nHost: slow.test\r\n\r\n",
       isReading: false,
-      watchMs: 45_000,
-      limitsMs: [30_000, 35_000, 45_000],
+      watchMs: 75_000,
+      limitsMs: [30_000, 35_000, 45_000, 75_000],
       perSecond: 500,
     });
   await run("drip", () => dripping(port));

@@ -54,7 +54,7 @@ export class NodeFront {
   readonly #o: NodeFrontOptions;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
-  readonly #guard = new ConnectionGuard();
+  readonly #guard = new ConnectionGuard(() => this.#o.metrics.refused("pipeline"));
   /** Uploads that went on before enough of them had come. */
   #ungathered = 0;
   readonly #uploads = new Set<Upload>();

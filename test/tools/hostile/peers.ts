@@ -34,6 +34,7 @@ export async function startNginx(originPort: number): Promise<Peer | undefined> 
     await writeFile(
       join(directory, "nginx.conf"),
       `daemon off;
+${process.getuid?.() === 0 ? "user root;" : ""}
 worker_processes 1;
 pid ${directory}/pid;
 error_log ${directory}/error.log;
