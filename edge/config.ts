@@ -47,7 +47,7 @@ export interface EdgeSettings {
    */
   readonly hopForwardsMin: number;
   readonly hopForwardsInitial: number;
-  /** How long a request may wait for its turn, ms: in a queue that stands, and in a burst. Well within a user's patience. */
+  /** How long a request may have to wait for its turn as it looks when it comes, ms: in a queue that stands, and in a burst. */
   readonly queueDelayMs: number;
   readonly queueDelayBurstMs: number;
   /** How long requests may wait inside an origin, ms: keeps it busy over a round trip, and its clients do not notice. */
@@ -120,7 +120,7 @@ export const edgeDefaults: EdgeSettings = {
   hopForwardsMin: 2,
   hopForwardsInitial: 64,
   queueDelayMs: 100,
-  queueDelayBurstMs: 400,
+  queueDelayBurstMs: 250,
   originWaitMs: 50,
   originProbeIntervalMs: 10_000,
   retryAfterSecondsMax: 30,

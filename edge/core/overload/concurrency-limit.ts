@@ -63,6 +63,8 @@ const BAD_SHARE_GROW = 0.02;
 const GROWING = 1.3;
 /** An experiment goes down to this share of what is in flight: less could not be told from chance, more would cost too much. */
 const CUT_SHARE = 0.7;
+/** What is left of the most that were answered well at a time, for each cohort since. */
+const SERVED_KEPT = 0.98;
 /** Each step of a probe that goes deeper, and a cut when the wait is several times what is allowed. */
 const DEEPER_SHARE = 0.5;
 const MUCH_TOO_SLOW = 4;
@@ -157,6 +159,8 @@ export class ConcurrencyLimit {
   #probeAt: number | undefined;
   /** Cohorts in a row that were slow. */
   #slowCohorts = 0;
+  /** The most that were answered well at a time, of late. */
+  #served = 0;
   /** In flight now. */
   #inFlight = 0;
   #slowAt: number;
@@ -260,9 +264,10 @@ export class ConcurrencyLimit {
 
   #steer(cohort: Cohort, found: Finding, elapsedMs: number, now: MonotonicMs): void {
     const { medianMs, slowMs, inFlight, isBlocked } = found;
-    if (found.badShare > BAD_SHARE && now >= this.#badAt && Math.min(found.served, inFlight) < this.#limit) {
+    this.#served = Math.max(SERVED_KEPT * this.#served, found.served);
+    if (found.badShare > BAD_SHARE && now >= this.#badAt && Math.min(this.#served, inFlight) < this.#limit) {
       this.#cuts++;
-      this.#begin("bad", this.#clamp(Math.max(Math.ceil(found.served), CUT_SHARE * inFlight)), cohort, found);
+      this.#begin("bad", this.#clamp(Math.max(Math.ceil(this.#served), CUT_SHARE * inFlight)), cohort, found);
       return;
     }
     if (medianMs === undefined || slowMs === undefined) return;
@@ -351,7 +356,7 @@ export class ConcurrencyLimit {
       this.#growAt = now + this.#rejectedMs;
       this.#rejectedMs = Math.min(REJECTED_MS_MAX, 2 * this.#rejectedMs);
       // As many as were answered at a time, by Little's law.
-      this.#limit = this.#clamp(Math.min(this.#limit, Math.ceil(before.served)));
+      this.#limit = this.#clamp(Math.min(this.#limit, Math.ceil(this.#served)));
       return;
     }
     // Fewer requests, as many failures: one broken page must not starve the rest of its site.

@@ -42,6 +42,8 @@ export interface LimiterEvent {
   readonly shed: ShedReason | undefined;
 }
 
+/** Who waits is shed after so many times what was foreseen at most: a late refusal serves nobody. */
+const PATIENCE_RATIO = 2;
 /** After its head an answer keeps its place for so long at most, ms. */
 const STREAM_MS = 1_000;
 /** A request that is given up keeps its place for no longer than this from then on, ms: then nothing says that it will end. */
@@ -161,7 +163,7 @@ export class OriginLimiter {
     if (this.#delayOf(property) > this.#delayMsMax(now)) return "queue-delay";
     this.#queue.push(id, property);
     this.#queuedAt.set(id, now);
-    this.#timers.set(String(id), monotonicMs(now + this.#settings.queueDelayBurstMs));
+    this.#timers.set(String(id), monotonicMs(now + PATIENCE_RATIO * this.#settings.queueDelayBurstMs));
     return "queued";
   }
 
