@@ -82,7 +82,7 @@ const REFUTED_MS_MIN = 4_000;
 const REFUTED_MS_MAX = 60_000;
 /** After rejections stopped the limit stays for so long, ms, twice as long when growing brings them back. */
 const REJECTED_MS_MIN = 1_000;
-const REJECTED_MS_MAX = 16_000;
+const REJECTED_MS_MAX = 4_000;
 /** From the first request that is held back until the first probe, ms: a new origin gets a moment to show what it can do. */
 const FIRST_PROBE_MS = 1_000;
 /** Time in which a limit that nobody reaches is forgotten, ms: the origin may be another by then. */
