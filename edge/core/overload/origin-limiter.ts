@@ -57,6 +57,8 @@ const STALL_SERVICE_TIMES = 4;
 /** Weights of the newest one: answer in the mean service time, gap between freed places, request in the share that is shed. */
 const SERVICE_WEIGHT = 0.1;
 const GAP_WEIGHT = 0.05;
+/** Places come at random: only one that takes longer than so many mean gaps says that they come more slowly. */
+const OVERDUE_GAPS = 4;
 const SHED_WEIGHT = 0.02;
 /** What requests in the background may use of the limit. */
 const BACKGROUND_SHARE = 0.5;
@@ -87,6 +89,8 @@ export class OriginLimiter {
   /** Mean time between two places that become free while requests wait, ms, and when the last one did. */
   #gapMs: number | undefined;
   #freedAt: MonotonicMs | undefined;
+  /** When somebody began to wait for a place, or the last place became free, whichever is later. */
+  #waitingSince: MonotonicMs;
   #newestAnsweredSentAt = Number.NEGATIVE_INFINITY;
   #answeredAt: MonotonicMs;
   /** When the queue was last short, or not there. */
@@ -100,6 +104,7 @@ export class OriginLimiter {
     this.#queue = new FairQueue(settings);
     this.#answeredAt = now;
     this.#shortAt = now;
+    this.#waitingSince = now;
   }
 
   /** Requests that may be in flight. */
@@ -160,7 +165,8 @@ export class OriginLimiter {
     }
     this.#limit?.handleBlocked(now);
     if (!this.#queue.mayEnter(property)) return "queue-full";
-    if (this.#delayOf(property) > this.#delayMsMax(now)) return "queue-delay";
+    if (this.#delayOf(property, now) > this.#delayMsMax(now)) return "queue-delay";
+    if (this.#queue.size === 0) this.#waitingSince = now;
     this.#queue.push(id, property);
     this.#queuedAt.set(id, now);
     this.#timers.set(String(id), monotonicMs(now + PATIENCE_RATIO * this.#settings.queueDelayBurstMs));
@@ -303,6 +309,7 @@ export class OriginLimiter {
 
   #unplace(id: number, now: MonotonicMs): void {
     if (!this.#placed.delete(id)) return;
+    this.#waitingSince = now;
     if (this.#queue.size === 0) {
       this.#freedAt = undefined;
       return;
@@ -335,13 +342,15 @@ export class OriginLimiter {
   }
 
   /** How long a request of the property would wait, ms: for as many places as there are ahead of it, freed as fast as of late. */
-  #delayOf(property: string): number {
+  #delayOf(property: string, now: MonotonicMs): number {
     const gapMs =
       this.#queue.size > 0 && this.#gapMs !== undefined
         ? this.#gapMs
         : (this.#serviceMs ?? 0) / Math.max(1, this.#placed.size);
+    // A place that is long overdue: what was measured before is over.
+    const overdueMs = this.#queue.size > 0 ? (now - this.#waitingSince) / OVERDUE_GAPS : 0;
     const excess = Math.max(0, this.#placed.size - this.limit);
-    return (this.#queue.aheadOf(property) + 1 + excess) * gapMs;
+    return (this.#queue.aheadOf(property) + 1 + excess) * Math.max(gapMs, overdueMs);
   }
 
   #delayMsMax(now: MonotonicMs): number {
