@@ -1,8 +1,11 @@
 /** The one table of the edge's settings: value, unit, range and why. Flags set the few that users turn. */
+import { EVICTION_POLICIES, type EvictionPolicyName } from "./core/eviction/policies.ts";
 
 export interface EdgeSettings {
   /** Bytes of the memory store. 1 MiB..: flag --memory. A quarter of a GiB serves a small site and starts anywhere. */
   readonly memoryBytes: number;
+  /** What leaves the memory store first: flag --eviction. The default keeps more objects and bytes than LRU on most traces (bench policies). */
+  readonly evictionPolicy: EvictionPolicyName;
   /** Part of `memoryBytes` that holds rendered answers of hot objects, 0..0.5: one write and no decision a hit. */
   readonly hotShare: number;
   /** Bytes of the disk store, when there is one. */
@@ -99,6 +102,7 @@ export interface EdgeSettings {
 
 export const edgeDefaults: EdgeSettings = {
   memoryBytes: 256 * 2 ** 20,
+  evictionPolicy: EVICTION_POLICIES[0],
   hotShare: 1 / 16,
   diskBytes: 10 * 2 ** 30,
   headerBytesMax: 16 * 1_024,

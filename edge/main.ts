@@ -6,6 +6,7 @@ import { IsochroneError, type OriginTarget, ParseError, id, parseBytes, type Ser
 import { createLogger, formatListenAddress, type Logger } from "#kit/io";
 import { installWanFromEnvironment } from "#transport";
 import { edgeDefaults, type EdgeSettings } from "./config.ts";
+import { EVICTION_POLICIES, type EvictionPolicyName } from "./core/eviction/policies.ts";
 import { startAlone } from "./io/alone.ts";
 import { startNode } from "./io/node.ts";
 import { type RunningServer, startPrimary } from "./io/primary.ts";
@@ -47,6 +48,7 @@ Node:
   --memory SIZE        memory store
 Both:
   --listen ADDRESS:PORT  port 0 takes a free one
+  --eviction POLICY    what leaves memory first: w-tinylfu-scaled (default), w-tinylfu, s3-fifo or lru
   --tls-listen ADDRESS:PORT  speak TLS there too, HTTP/2 and HTTP/1.1; a node with the certificates of its deployment
   --alt-svc VALUE            announced in answers over TLS, such as 'h3=":443"; ma=86400' (deploy/http3)
   --trusted-proxy ADDRESS    of a proxy in front whose X-Forwarded-For tells the client; may be repeated
@@ -124,6 +126,15 @@ function proxyAddressOf(value: string): string {
   throw new UsageError(`--trusted-proxy: got ${JSON.stringify(value)}, expected an IPv4 or IPv6 address`);
 }
 
+function evictionOf(value: string | undefined): EvictionPolicyName {
+  const policy = EVICTION_POLICIES.find((name) => name === (value ?? EVICTION_POLICIES[0]));
+  if (policy === undefined)
+    throw new UsageError(
+      `--eviction: got ${JSON.stringify(value)}, expected one of ${EVICTION_POLICIES.join(", ")}`,
+    );
+  return policy;
+}
+
 const MEBIBYTE = 2 ** 20;
 
 /** Runs until a signal ends it. Resolves with the exit code: 0 after a drain, 2 for bad usage or an address in use. */
@@ -145,6 +156,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       altSvc: altSvcOf(values["alt-svc"]),
       trustedProxies: (values["trusted-proxy"] ?? []).map(proxyAddressOf),
       memoryBytes,
+      evictionPolicy: evictionOf(values.eviction),
       diskBytes,
     };
     if (values.replace === true) return await replace(argv, values, listen);
@@ -174,6 +186,7 @@ function parse(argv: readonly string[]) {
         listen: { type: "string" },
         origin: { type: "string" },
         memory: { type: "string" },
+        eviction: { type: "string" },
         disk: { type: "string" },
         "disk-size": { type: "string" },
         "negative-ttl": { type: "string" },

@@ -27,7 +27,7 @@ export { Edge } from "./io/edge.ts";
 export type { Answer, HitMemo, HopFields } from "./io/exchange.ts";
 export { HotTable } from "./io/hot-table.ts";
 export { type HeadBlock, mayBecomeCanonical, readHeadBlock } from "./io/http1/head-block.ts";
-export { MemoryStore, type StoredObject } from "./io/memory-store.ts";
+export { HEAP_FLAGS, MemoryStore, type StoredObject } from "./io/memory-store.ts";
 export { Http1Connection, type Http1Context } from "./io/http1/connection.ts";
 export type { SocketReads } from "./io/listening.ts";
 export { EdgeMetrics } from "./io/metrics.ts";

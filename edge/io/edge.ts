@@ -64,7 +64,10 @@ export class Edge {
     this.routing = routing;
     this.upstream = upstream;
     const hotBytes = Math.floor(settings.memoryBytes * settings.hotShare);
-    this.store = new ObjectStore(new MemoryStore(settings.memoryBytes - hotBytes), parts.disk);
+    this.store = new ObjectStore(
+      new MemoryStore(settings.memoryBytes - hotBytes, settings.evictionPolicy),
+      parts.disk,
+    );
     this.purges = parts.purges ?? new PurgeIndex();
     this.collapse = new CollapseTable(settings.uncacheableMemoryMs, settings.failureMemoryMs, clock);
     // Beyond a quarter of the store's size what is being filled is handed on and not kept.

@@ -1,9 +1,10 @@
 /** Stored responses in memory, bounded by the bytes they really take; an eviction policy of the core says which ones stay. */
 import { xxh32 } from "#kit";
 import type { CacheKey } from "../core/cache-key.ts";
-import { type EvictionPolicyName, evictionPolicy } from "../core/eviction/policies.ts";
+import { EVICTION_POLICIES, type EvictionPolicyName, evictionPolicy } from "../core/eviction/policies.ts";
 import { EvictionNode, type EvictionPolicy } from "../core/eviction/policy.ts";
 import type { StoredHead } from "../core/messages.ts";
+import { SharedFields, stringBytes } from "../core/shared-fields.ts";
 import { isSameVariant, VARIANTS_MAX } from "../core/vary.ts";
 import type { ObjectBody } from "./object-body.ts";
 
@@ -12,20 +13,28 @@ export interface StoredObject extends StoredHead {
   readonly body: ObjectBody;
 }
 
-/** What an entry costs beside the bytes of its strings and content: objects, arrays, buffers and map slots. Measured with 15,000
- * objects of 1 KiB and eight fields: 3.3 KiB each on the heap and beside it. */
-const ENTRY_OVERHEAD_BYTES = 1_600;
-const FIELD_OVERHEAD_BYTES = 80;
+/** What an object takes beside its fields, strings and content: itself, its body's state, its entry or its place among the
+ * variants, the key's slot in the map: 700 live, and 200 that the heap of small objects grows by between two collections. Measured by
+ * test/bench/memory.ts. */
+const OBJECT_BYTES = 900;
+/**
+ * What V8 and the allocator hold beside what lives, while a full store is written to: dead objects until the next collection, pages
+ * that are not given back. V8 collects when 64 MiB of content have come; of a small store that would be most, so it gives an eighth
+ * and grows beyond its bytes by the rest. Measured with {@link HEAP_FLAGS} by test/bench/memory.ts.
+ */
+const GARBAGE_BYTES_MAX = 64 * 2 ** 20;
+const GARBAGE_SHARE = 1 / 8;
 
-/** Bytes that a stored response takes: content, header fields, key and bookkeeping. */
-function storedBytes(key: CacheKey, object: StoredObject): number {
-  let bytes =
-    ENTRY_OVERHEAD_BYTES + key.length + object.body.bytes + object.body.chunks.length * FIELD_OVERHEAD_BYTES;
-  for (const [name, value] of object.fields) bytes += FIELD_OVERHEAD_BYTES + name.length + value.length;
-  for (const value of object.nominatedValues) bytes += FIELD_OVERHEAD_BYTES + (value?.length ?? 0);
-  for (const tag of object.tags) bytes += FIELD_OVERHEAD_BYTES + tag.length;
-  return bytes;
-}
+/**
+ * How a process with a memory store keeps its heap: the old generation is collected when it has grown by a fifth (by default up to
+ * fourfold), the young one is small, because dead content waits outside of the heap until it is collected. Costs misses
+ * some CPU time, hits none: they leave next to nothing behind.
+ */
+export const HEAP_FLAGS: readonly string[] = ["--heap-growing-percent=20", "--max-semi-space-size=4"];
+
+/** Share of the store for field lines that its objects have in common, and the most of it. */
+const SHARED_FIELDS_SHARE = 1 / 256;
+const SHARED_FIELDS_BYTES_MAX = 512 * 1_024;
 
 interface StoreCounters {
   puts: number;
@@ -79,6 +88,10 @@ export class MemoryStore {
   readonly #entries = new Map<CacheKey, Entry>();
   readonly #policy: EvictionPolicy<Entry>;
   readonly #bytesMax: number;
+  readonly #sharedFields: SharedFields;
+  /** Bytes that the shared fields may take: counted whole, from the start. */
+  readonly #sharedBytes: number;
+  readonly #garbageBytes: number;
   readonly counters: StoreCounters = { puts: 0, evictions: 0, refused: 0 };
   #objects = 0;
   /** Told of the first use of what was put. */
@@ -86,14 +99,19 @@ export class MemoryStore {
   /** Told of each object that leaves by itself. */
   onEvicted: ((key: CacheKey, objects: readonly StoredObject[]) => void) | undefined;
 
-  constructor(bytesMax: number, eviction: EvictionPolicyName = "w-tinylfu-scaled") {
+  constructor(bytesMax: number, eviction: EvictionPolicyName = EVICTION_POLICIES[0]) {
     this.#bytesMax = bytesMax;
-    this.#policy = evictionPolicy(eviction, bytesMax, (entry) => this.#evicted(entry));
+    this.#sharedBytes = Math.min(SHARED_FIELDS_BYTES_MAX, Math.floor(bytesMax * SHARED_FIELDS_SHARE));
+    this.#sharedFields = new SharedFields(this.#sharedBytes);
+    this.#garbageBytes = Math.min(GARBAGE_BYTES_MAX, Math.floor(bytesMax * GARBAGE_SHARE));
+    this.#policy = evictionPolicy(eviction, bytesMax - this.#sharedBytes - this.#garbageBytes, (entry) =>
+      this.#evicted(entry),
+    );
   }
 
-  /** Bytes in use. */
+  /** Bytes in use, what is kept free for garbage included: never above what the store was given. */
   get bytes(): number {
-    return this.#policy.bytes + this.#policy.overheadBytes;
+    return this.#policy.bytes + this.#policy.overheadBytes + this.#sharedBytes + this.#garbageBytes;
   }
   /** Stored responses, each variant by itself. */
   get objects(): number {
@@ -143,6 +161,7 @@ export class MemoryStore {
       this.counters.refused++;
       return false;
     }
+    this.#compact(object);
     const kept = this.peek(key).filter((other) => !isSameVariant(other, object));
     const isKept = this.#set(key, [...kept.slice(Math.max(0, kept.length - VARIANTS_MAX + 1)), object]);
     if (isKept) this.counters.puts++;
@@ -154,6 +173,7 @@ export class MemoryStore {
   replace(key: CacheKey, old: StoredObject, replacement: StoredObject): boolean {
     const present = this.peek(key);
     if (!present.includes(old)) return false;
+    this.#compact(replacement);
     this.#set(
       key,
       present.map((object) => (object === old ? replacement : object)),
@@ -190,7 +210,7 @@ export class MemoryStore {
     const present = this.#entries.get(key);
     if (present === undefined) {
       if (objects.length === 0) return true;
-      const entry = new Entry(key, xxh32(key), bytesOf(key, objects), objects);
+      const entry = new Entry(key, xxh32(key), this.#bytesOf(key, objects), objects);
       this.#entries.set(key, entry);
       this.#objects += objects.length;
       return this.#policy.admit(entry);
@@ -203,7 +223,27 @@ export class MemoryStore {
       this.#entries.delete(key);
       return true;
     }
-    return this.#policy.resize(present, bytesOf(key, objects));
+    return this.#policy.resize(present, this.#bytesOf(key, objects));
+  }
+
+  /** Replaces parts of an object that is about to be stored by equal ones that take less: shared lines, one empty list. */
+  #compact(object: StoredObject): void {
+    const parts = object as { -readonly [Part in keyof StoredObject]: StoredObject[Part] };
+    parts.fields = this.#sharedFields.share(object.fields);
+    if (object.nominatedFields.length === 0) parts.nominatedFields = NO_TEXTS;
+    if (object.nominatedValues.length === 0) parts.nominatedValues = NO_TEXTS;
+    if (object.tags.length === 0) parts.tags = NO_TEXTS;
+  }
+
+  /** Memory that the variants under a key take. */
+  #bytesOf(key: CacheKey, objects: readonly StoredObject[]): number {
+    let bytes = stringBytes(key);
+    for (const { fields, body, nominatedFields, nominatedValues, tags } of objects) {
+      bytes += OBJECT_BYTES + this.#sharedFields.bytesOf(fields) + body.memoryBytes;
+      for (const list of [nominatedFields, nominatedValues, tags])
+        for (const text of list) bytes += stringBytes(text ?? "");
+    }
+    return bytes;
   }
 
   #evicted(entry: Entry): void {
@@ -216,9 +256,4 @@ export class MemoryStore {
 }
 
 const NONE: readonly StoredObject[] = [];
-
-function bytesOf(key: CacheKey, objects: readonly StoredObject[]): number {
-  let bytes = 0;
-  for (const object of objects) bytes += storedBytes(key, object);
-  return bytes;
-}
+const NO_TEXTS: readonly string[] = [];

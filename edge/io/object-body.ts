@@ -7,9 +7,10 @@
 /** Unread bytes in window mode before the writer has to wait: hides a round trip, bounds memory a slow reader can hold. */
 export const WINDOW_BYTES_MAX = 512 * 1_024;
 
-/** What a chunk costs beside its bytes, and how much a stored body may waste before it is copied. */
-const CHUNK_OVERHEAD_BYTES = 200;
-const COMPACT_SLACK_BYTES = 2_048;
+/** What a chunk costs beside its bytes: typed array, buffer and what the allocator keeps for it (test/bench/memory.ts). */
+const CHUNK_OVERHEAD_BYTES = 400;
+/** How much a stored body may waste before it is copied, in shares of its bytes: what it holds is what is counted. */
+const COMPACT_SLACK_SHARE = 1 / 16;
 const COMPACT_PIECE_BYTES = 256 * 1_024;
 
 interface Reader {
@@ -28,7 +29,8 @@ export class ObjectBody {
   #state: "filling" | "complete" | "failed" = "filling";
   #error: unknown;
   #isRetained: boolean;
-  readonly #readers = new Set<Reader>();
+  /** Made for the first reader: most stored bodies have none, and an empty set takes 200 bytes. */
+  #readers: Set<Reader> | undefined;
   #wakeWriter: (() => void) | undefined;
   /** Called when a body in window mode has lost its last reader: nobody wants the rest. */
   onAbandoned: (() => void) | undefined;
@@ -40,7 +42,10 @@ export class ObjectBody {
   /** A complete body. */
   static of(chunks: readonly Uint8Array[]): ObjectBody {
     const body = new ObjectBody(true);
-    for (const chunk of chunks) body.append(chunk);
+    // A copy of the very length, where pushing would leave room for 16 more.
+    body.#chunks = chunks.filter((chunk) => chunk.byteLength > 0).slice();
+    for (const chunk of chunks) body.#bytes += chunk.byteLength;
+    body.#heldBytes = body.#bytes;
     body.finish();
     return body;
   }
@@ -59,7 +64,7 @@ export class ObjectBody {
     return this.#isRetained;
   }
   get readers(): number {
-    return this.#readers.size;
+    return this.#readers?.size ?? 0;
   }
   /** Whether a new reader would get the object from its first byte. */
   get canJoin(): boolean {
@@ -70,18 +75,29 @@ export class ObjectBody {
     return this.#chunks;
   }
 
+  /** Memory that its chunks hold, the whole buffers of slices of larger ones included. */
+  get memoryBytes(): number {
+    let memoryBytes = this.#chunks.length * CHUNK_OVERHEAD_BYTES;
+    // One chunk is the rule; a set for it would cost more than the rest.
+    if (this.#chunks.length === 1) return memoryBytes + (this.#chunks[0]?.buffer.byteLength ?? 0);
+    const buffers = new Set<ArrayBufferLike>();
+    for (const { buffer } of this.#chunks) {
+      if (!buffers.has(buffer)) memoryBytes += buffer.byteLength;
+      buffers.add(buffer);
+    }
+    return memoryBytes;
+  }
+
   /**
    * This body, or a copy in pieces of its own when many small chunks, or slices of larger buffers, would hold much more
    * memory than they have bytes. Only for a complete, retained body.
    */
   compact(): ObjectBody {
-    const buffers = new Set<ArrayBufferLike>();
-    let heldBytes = this.#chunks.length * CHUNK_OVERHEAD_BYTES;
-    for (const { buffer } of this.#chunks) {
-      if (!buffers.has(buffer)) heldBytes += buffer.byteLength;
-      buffers.add(buffer);
-    }
-    if (this.#state !== "complete" || heldBytes <= this.#bytes * 1.25 + COMPACT_SLACK_BYTES) return this;
+    if (
+      this.#state !== "complete" ||
+      this.memoryBytes <= this.#bytes * (1 + COMPACT_SLACK_SHARE) + CHUNK_OVERHEAD_BYTES
+    )
+      return this;
     const pieces: Uint8Array[] = [];
     let piece = new Uint8Array(0);
     let filled = 0;
@@ -138,12 +154,12 @@ export class ObjectBody {
     if (!this.#isRetained || this.#state !== "filling") return;
     this.#isRetained = false;
     this.#trim();
-    if (this.#readers.size === 0) this.onAbandoned?.();
+    if (this.readers === 0) this.onAbandoned?.();
   }
 
   /** Says that its creator will not read it: in window mode, with no other reader, nobody wants the rest. */
   abandon(): void {
-    if (!this.#isRetained && this.#readers.size === 0 && this.#state === "filling") this.onAbandoned?.();
+    if (!this.#isRetained && this.readers === 0 && this.#state === "filling") this.onAbandoned?.();
   }
 
   /** Resolves when the writer may append more; at once in retained mode. */
@@ -163,17 +179,18 @@ export class ObjectBody {
   read(first = 0, last = Number.POSITIVE_INFINITY): AsyncIterableIterator<Uint8Array> {
     const reader: Reader = { next: 0, wake: undefined };
     if (!this.canJoin) throw new Error("The beginning of this body is gone: nobody may join it any more");
-    this.#readers.add(reader);
+    const readers = (this.#readers ??= new Set());
+    readers.add(reader);
     let offset = 0;
     const close = (): void => {
-      if (!this.#readers.delete(reader)) return;
+      if (!readers.delete(reader)) return;
       reader.wake?.();
       this.#trim();
-      if (!this.#isRetained && this.#readers.size === 0 && this.#state === "filling") this.onAbandoned?.();
+      if (!this.#isRetained && readers.size === 0 && this.#state === "filling") this.onAbandoned?.();
     };
     const next = async (): Promise<IteratorResult<Uint8Array>> => {
       for (;;) {
-        if (!this.#readers.has(reader) || offset > last) {
+        if (!readers.has(reader) || offset > last) {
           close();
           return { done: true, value: undefined };
         }
@@ -219,12 +236,12 @@ export class ObjectBody {
   }
 
   #wakeReaders(): void {
-    for (const reader of this.#readers) reader.wake?.();
+    for (const reader of this.#readers ?? []) reader.wake?.();
   }
 
   /** In window mode lets go of what every reader has, and wakes the writer when there is room. */
   #trim(): void {
-    if (this.#isRetained || this.#readers.size === 0) return;
+    if (this.#isRetained || this.#readers === undefined || this.#readers.size === 0) return;
     let slowest = Number.POSITIVE_INFINITY;
     for (const reader of this.#readers) slowest = Math.min(slowest, reader.next);
     const count = slowest - this.#base;

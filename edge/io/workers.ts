@@ -10,6 +10,7 @@ import type { Logger } from "#kit/io";
 import { socketsOf } from "../core/worker-plan.ts";
 import { Channel } from "./channel.ts";
 import type { ListenHandle, SocketKind } from "./listening.ts";
+import { HEAP_FLAGS } from "./memory-store.ts";
 import {
   type PrimaryMethods,
   type SocketName,
@@ -113,7 +114,8 @@ export class Workers {
     };
     const child = fork(process.argv[1] ?? "", process.argv.slice(2), {
       env: { ...process.env, [WORKER_VARIABLE]: JSON.stringify(place) },
-      execArgv: process.execArgv,
+      // Ours first: V8 takes the last of two, so what the operator says wins.
+      execArgv: [...HEAP_FLAGS, ...process.execArgv],
     });
     const channel = new Channel<PrimaryMethods, WorkerMethods>(child);
     const exited = new Promise<void>((resolve) => {
