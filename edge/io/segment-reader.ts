@@ -114,10 +114,12 @@ async function recordAt(
   offset: number,
   seed: Seed,
 ): Promise<RecordHeader | undefined> {
-  const first = await window.at(offset, RECORD_HEADER_BYTES);
+  // Most of it is here: a wait for each of many small records would cost more than all the rest.
+  const first = window.here(offset, RECORD_HEADER_BYTES) ?? (await window.at(offset, RECORD_HEADER_BYTES));
   const stated = peekRecord(first, segment, offset, seed);
   if (stated === undefined) return undefined;
-  const whole = await window.at(offset, RECORD_HEADER_BYTES + stated.headBytes);
+  const length = RECORD_HEADER_BYTES + stated.headBytes;
+  const whole = window.here(offset, length) ?? (await window.at(offset, length));
   return decodeRecord(whole, segment, offset, seed, crc32);
 }
 
@@ -147,16 +149,23 @@ class Window {
     this.#segment = segment;
   }
 
+  /** The bytes at a place, if they are in memory. */
+  here(offset: number, length: number): Uint8Array | undefined {
+    const from = offset - this.#from;
+    return from >= 0 && from + length <= this.#bytes.byteLength
+      ? this.#bytes.subarray(from, from + length)
+      : undefined;
+  }
+
   /** The bytes at a place; fewer where the file ends. */
   async at(offset: number, length: number): Promise<Uint8Array> {
-    const isHere = offset >= this.#from && offset + length <= this.#from + this.#bytes.byteLength;
-    if (!isHere) {
-      const bytes = Buffer.allocUnsafe(Math.max(length, WINDOW_BYTES));
-      const read = await this.#files.read(this.#segment, offset, [bytes]);
-      this.#bytes = bytes.subarray(0, read);
-      this.#from = offset;
-    }
-    return this.#bytes.subarray(offset - this.#from, offset - this.#from + length);
+    const present = this.here(offset, length);
+    if (present !== undefined) return present;
+    const bytes = Buffer.allocUnsafe(Math.max(length, WINDOW_BYTES));
+    const read = await this.#files.read(this.#segment, offset, [bytes]);
+    this.#bytes = bytes.subarray(0, read);
+    this.#from = offset;
+    return this.#bytes.subarray(0, length);
   }
 }
 
