@@ -22,6 +22,10 @@ export class FillBudget {
   get active(): number {
     return this.#active;
   }
+  /** Bytes that they may hold. */
+  get bytesMax(): number {
+    return this.#bytesMax;
+  }
   /** Bytes that they hold. */
   get bytes(): number {
     return this.#bytes;

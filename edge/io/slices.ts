@@ -43,8 +43,14 @@ export interface SliceRequest
 /** Slices beyond its fastest reader that a streamed whole may bring: hides a pause of either side, bounds what waits unread. */
 const STREAM_AHEAD = 2;
 
-/** Slices kept for readers that are behind, for each object that is being read. */
-const RECENT_MAX = 4;
+/** Slices kept for readers that are behind, for each object that is being read; all of them at most half of what fills may hold. */
+const RECENT_MAX = 8;
+
+/**
+ * How long a streamed whole waits before it brings a slice for which one must go that a reader will want, ms. Readers of like
+ * speed stay together; one that is slower than a slice in this time falls out once and then asks for its slices by itself.
+ */
+const STRAGGLER_MS = 250;
 
 /** A slice that is arriving. */
 interface Flight {
@@ -113,6 +119,8 @@ export class Slices {
   readonly #readAheadMax: number;
   readonly #flights = new Map<CacheKey, Flight>();
   readonly #sets = new Map<string, SliceSet>();
+  /** Bytes of recent slices. */
+  #recentBytes = 0;
 
   constructor(options: {
     readonly forwarder: Forwarder;
@@ -217,7 +225,6 @@ export class Slices {
           stream.piece = undefined;
           if (at >= end) continue;
           stream.index++;
-          this.#wake(stream);
           if (!(await this.#mayGoOn(set, stream))) return;
           stream.piece = this.#arriving(set, stream.index, head.generation);
           this.#wake(stream);
@@ -242,15 +249,50 @@ export class Slices {
    * (what came is kept, the rest can be asked for) and before a slice that is there already, so that no byte is paid twice.
    */
   async #mayGoOn(set: SliceSet, stream: Stream): Promise<boolean> {
+    let hasWaited = false;
+    let timer: NodeJS.Timeout | undefined;
+    const giveUp = (): void => {
+      hasWaited = true;
+      this.#wake(stream);
+    };
+    try {
+      return await this.#whenWanted(
+        set,
+        stream,
+        () => hasWaited,
+        () => {
+          timer ??= setTimeout(giveUp, STRAGGLER_MS);
+        },
+      );
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** See {@link #mayGoOn}. `hasWaited`: for stragglers, long enough; `wait` begins to. */
+  async #whenWanted(
+    set: SliceSet,
+    stream: Stream,
+    hasWaited: () => boolean,
+    wait: () => void,
+  ): Promise<boolean> {
     for (;;) {
       if (set.places.size === 0) return false;
       const key = sliceKey(set.setKey, stream.index);
       if (this.#flights.has(key) || this.#isStored(set, stream.index)) return false;
       let fastest = 0;
       for (const place of set.places) fastest = Math.max(fastest, place.index);
-      if (stream.index <= fastest + STREAM_AHEAD) return true;
+      const isWanted = stream.index <= fastest + STREAM_AHEAD;
+      if (isWanted && (hasWaited() || !this.#hasStraggler(set, stream.index))) return true;
+      if (isWanted) wait();
       await new Promise<void>((resolve) => stream.wake.add(resolve));
     }
+  }
+
+  /** Whether a reader needs the oldest recent slice, which the slice `index` would push out. */
+  #hasStraggler(set: SliceSet, index: number): boolean {
+    for (const place of set.places) if (place.index === index - RECENT_MAX) return true;
+    return false;
   }
 
   #wake(stream: Stream | undefined): void {
@@ -296,11 +338,20 @@ export class Slices {
 
   /** A slice that has come stays for readers that are behind it, out of what was set aside for its arrival. */
   #keepRecent(set: SliceSet, recent: RecentSlice): void {
+    if (this.#recentBytes + recent.bytes > this.#budget.bytesMax / 2) {
+      this.#budget.unreserve(recent.bytes);
+      return;
+    }
+    this.#recentBytes += recent.bytes;
     set.recent.push(recent);
     this.#letGo(set);
-    if (set.recent.length <= RECENT_MAX) return;
-    const oldest = set.recent.shift();
-    if (oldest !== undefined) this.#budget.unreserve(oldest.bytes);
+    const oldest = set.recent.length > RECENT_MAX ? set.recent.shift() : undefined;
+    if (oldest !== undefined) this.#forget(oldest);
+  }
+
+  #forget(recent: RecentSlice): void {
+    this.#recentBytes -= recent.bytes;
+    this.#budget.unreserve(recent.bytes);
   }
 
   /** Lets go of recent slices that every reader has passed. */
@@ -312,7 +363,7 @@ export class Slices {
       const recent = set.recent[at];
       if (recent === undefined || recent.index >= slowest) continue;
       set.recent.splice(at, 1);
-      this.#budget.unreserve(recent.bytes);
+      this.#forget(recent);
     }
   }
 
@@ -371,7 +422,8 @@ export class Slices {
       const { stream } = set;
       if (
         stream !== undefined &&
-        index > stream.index &&
+        // Between two slices the next one is not entered yet.
+        (index > stream.index || (index === stream.index && stream.piece === undefined)) &&
         index <= Math.min(stream.index + STREAM_AHEAD, stream.lastIndex) &&
         this.#mayJoin(set, stream.generation)
       ) {

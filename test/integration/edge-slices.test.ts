@@ -241,6 +241,15 @@ describe("a whole", () => {
     expect(origin.sentBytes).toBe(origin.requests.length * SLICE);
   });
 
+  test("larger than the memory costs the origin once also for several readers: they stay together", async () => {
+    const size = 8 * MEBIBYTE;
+    await begin({ memoryBytes: 4 * MEBIBYTE }, size);
+    const answers = await Promise.all(Array.from({ length: 5 }, () => get("/a")));
+    for (const { body } of answers) expect(body.equals(contentOf(1, 0, size - 1))).toBe(true);
+    // Not to the byte: who is held up for long falls out and asks for some slices by itself.
+    expect(origin.sentBytes).toBeLessThan(1.5 * size);
+  });
+
   test("is no longer asked for when its last reader has gone; what came is kept", async () => {
     await begin({}, 100 * MEBIBYTE);
     const text = await rawExchange(
