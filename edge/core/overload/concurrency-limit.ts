@@ -267,7 +267,7 @@ export class ConcurrencyLimit {
     this.#served = Math.max(SERVED_KEPT * this.#served, found.served);
     if (found.badShare > BAD_SHARE && now >= this.#badAt && Math.min(this.#served, inFlight) < this.#limit) {
       this.#cuts++;
-      this.#begin("bad", this.#clamp(Math.max(Math.ceil(this.#served), CUT_SHARE * inFlight)), cohort, found);
+      this.#begin("bad", this.#clamp(Math.max(neededFor(this.#served), CUT_SHARE * inFlight)), cohort, found);
       return;
     }
     if (medianMs === undefined || slowMs === undefined) return;
@@ -355,8 +355,7 @@ export class ConcurrencyLimit {
       this.#badRefutedMs = REFUTED_MS_MIN;
       this.#growAt = now + this.#rejectedMs;
       this.#rejectedMs = Math.min(REJECTED_MS_MAX, 2 * this.#rejectedMs);
-      // As many as were answered at a time, by Little's law.
-      this.#limit = this.#clamp(Math.min(this.#limit, Math.ceil(this.#served)));
+      this.#limit = this.#clamp(Math.min(this.#limit, neededFor(this.#served)));
       return;
     }
     // Fewer requests, as many failures: one broken page must not starve the rest of its site.
@@ -444,6 +443,14 @@ export class ConcurrencyLimit {
   #clamp(limit: number): number {
     return Math.min(this.#settings.limitMax, Math.max(this.#settings.limitMin, limit));
   }
+}
+
+/**
+ * Places for an origin that answers so many at a time and rejects what is beyond: somewhat more. A rejection costs it little, a
+ * worker without a request costs goodput.
+ */
+function neededFor(served: number): number {
+  return Math.ceil(1.25 * served) + 1;
 }
 
 function cohortAt(number: number, now: MonotonicMs): Cohort {
