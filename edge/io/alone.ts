@@ -152,7 +152,7 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
   let tls: TlsPort | undefined;
   const drain = async (idleMs: number): Promise<number> => {
     isDraining = true;
-    const [cut] = await Promise.all([server.drain(idleMs), tls?.drain(), adminServer?.drain(idleMs)]);
+    const [cut] = await Promise.all([server.drain(idleMs), tls?.drain(idleMs), adminServer?.drain(idleMs)]);
     return cut;
   };
   const close = async (): Promise<void> => {
@@ -175,6 +175,8 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
         adminPort = await adminServer.listen(options.admin.host, options.admin.port);
       else await adminServer.listenOn(given.admin);
     }
+    // Held and not accepted from, a predecessor's would let clients wait for ever.
+    if (options.tls === undefined) for (const socket of given?.tls ?? []) socket.close();
     tls =
       options.tls &&
       (await serveTls({

@@ -163,7 +163,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
   if (topology === undefined) logger.info("waiting-for-topology", { control: options.controlUrl });
   const first = await Promise.race([hasTopology.promise, options.stop.then(() => undefined)]);
   if (first === undefined) {
-    await Promise.all([server.drain(), tls?.drain()]);
+    await Promise.all([server.drain(), tls?.drain(0)]);
     await keeper.close();
     await client.close();
     return undefined;
@@ -248,7 +248,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
     stop: async () => {
       state = "draining";
       await reporter.publish();
-      const [cut] = await Promise.all([server.drain(), tls?.drain()]);
+      const [cut] = await Promise.all([server.drain(), tls?.drain(0)]);
       if (cut > 0) logger.warn("drain-cut", { requests: cut });
       purger.close();
       await reporter.close();

@@ -46,6 +46,8 @@ export async function startPrimary(options: PrimaryOptions): Promise<RunningServ
   const tls = options.tls
     ? await socketsFor(options.sockets?.tls, options.tls.host, options.tls.port, count)
     : [];
+  // Held and not accepted from, a predecessor's would let clients wait for ever.
+  if (options.tls === undefined) for (const socket of options.sockets?.tls ?? []) socket.close();
   const [first] = main;
   if (first === undefined) throw new Error("A server without a listening socket");
   const port = portOf(first);

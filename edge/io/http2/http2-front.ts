@@ -31,11 +31,10 @@ export class Http2Front {
 
   /** Takes a connection on which HTTP/2 was agreed. */
   accept(socket: TLSSocket): void {
-    if (this.#isDraining) {
-      socket.destroy();
-      return;
-    }
-    this.#sessions.add(new Http2Connection(this.#context, socket));
+    const session = new Http2Connection(this.#context, socket);
+    this.#sessions.add(session);
+    // Its handshake began before the drain.
+    if (this.#isDraining) session.announceEnd();
     this.#timer ??= setInterval(() => this.#sweep(), SWEEP_MS).unref();
   }
 

@@ -41,8 +41,11 @@ export interface TlsPort {
   readonly front: Pick<TlsFront, "sockets" | "listenOn" | "stopListening">;
   /** Looks at the certificate files now. */
   readonly reload: () => void;
-  /** Takes no more connections, and has HTTP/2 sessions finish what they have begun; those of HTTP/1.1 are their server's. */
-  readonly drain: () => Promise<void>;
+  /**
+   * Takes no more connections, lets handshakes come to their end for `idleMs`, and has HTTP/2 sessions finish what they have
+   * begun; those of HTTP/1.1 are their server's.
+   */
+  readonly drain: (idleMs: number) => Promise<void>;
 }
 
 /** Reads the certificates, then listens. Rejects with IsochroneError when either cannot be done. */
@@ -96,15 +99,15 @@ export async function serveTls(options: TlsPortOptions): Promise<TlsPort> {
       port,
       front,
       reload: () => files.check(),
-      drain: async () => {
+      drain: async (idleMs) => {
         files.close();
-        front.close();
+        await front.close(Math.min(idleMs, settings.tlsHandshakeTimeoutMs));
         await http2.drain();
       },
     };
   } catch (error) {
     files.close();
-    front.close();
+    await front.close(0);
     throw error;
   }
 }

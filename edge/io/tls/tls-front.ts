@@ -29,6 +29,8 @@ export interface TlsFrontOptions {
   readonly onHttp2: (socket: TLSSocket) => void;
 }
 
+/** From one look at the handshakes in flight to the next, while they are waited for, ms. */
+const CLOSE_LOOK_MS = 20;
 /** Longest sleep of a timer, ms: setTimeout's limit is 2^31 - 1. */
 const TIMER_MAX_MS = 3_600_000;
 
@@ -116,10 +118,15 @@ export class TlsFront {
     this.#listeners.remove(handle);
   }
 
-  /** Takes no more connections and gives up the handshakes in flight; secure connections are their protocols' business. */
-  close(): void {
+  /**
+   * Takes no more connections. Handshakes in flight may come to their end for `graceMs`, then they are given up; secure
+   * connections are their protocols' business.
+   */
+  async close(graceMs: number): Promise<void> {
     clearTimeout(this.#timer);
     this.#listeners.close();
+    for (let leftMs = graceMs; leftMs > 0 && this.#pending.size > 0; leftMs -= CLOSE_LOOK_MS)
+      await new Promise((resolve) => setTimeout(resolve, CLOSE_LOOK_MS));
     for (const socket of this.#pending.values()) socket.destroy();
   }
 
@@ -134,7 +141,11 @@ export class TlsFront {
     // Its protocol sets its own limits of time.
     socket.setTimeout(0);
     if (isHttp2) this.#o.onHttp2(socket);
-    else this.#o.onHttp1(socket);
+    else {
+      // Half a connection is of use to HTTP/1.1 alone, not to a handshake nor to a session of HTTP/2.
+      socket.allowHalfOpen = true;
+      this.#o.onHttp1(socket);
+    }
   }
 
   #failed(error: Error, socket: TLSSocket): void {
