@@ -225,6 +225,8 @@ export async function fuzzFlatPath(options: {
   let refusals = 0;
   let slowestMs = 0;
   for (let index = 0; index < options.count && findings.length < FINDINGS_MAX; index += 1) {
+    // What weak references keep is let go between turns of the event loop only.
+    if (index % 1_000 === 999) await new Promise((resolve) => setImmediate(resolve));
     // A copy: the mutator goes on with its own.
     const input = Buffer.from(mutator.next());
     const cut = dice.roll(3) === 0 ? dice.roll(input.byteLength + 1) : 0;
