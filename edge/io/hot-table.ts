@@ -15,7 +15,7 @@ import { type Fields, fieldValue } from "../core/headers.ts";
 import type { RequestHead } from "../core/messages.ts";
 import type { Answer, HitMemo } from "./exchange.ts";
 import { headText } from "./http1/answer-writer.ts";
-import type { MemoryStore } from "./memory-store.ts";
+import type { EntryCell, MemoryStore } from "./memory-store.ts";
 import type { Routing } from "./routing.ts";
 import { type AnswerContext, storedAnswer } from "./stored-answer.ts";
 
@@ -145,6 +145,12 @@ export class HotEntry {
   http2: { readonly age: number; readonly ttl: number; readonly raw: string[] } | undefined = undefined;
   /** Text that a recorder keeps with the entry. */
   recordText: string | undefined = undefined;
+  // What each hit looks at lies here, not three objects away: with 10,000 entries each of them is a cache miss.
+  readonly #cell: EntryCell;
+  readonly #freshUntil: number;
+  readonly #bornAt: number;
+  readonly #responseTime: number;
+  readonly #propertyVersion: number;
   #purgeGeneration: number;
   /** Rendered when the first client has it already. */
   notModified: Rendered | undefined = undefined;
@@ -158,23 +164,28 @@ export class HotEntry {
     this.nominatedKey = memo.nominatedFields.join(",");
     this.nominatedText = JSON.stringify(memo.stored.nominatedValues);
     this.#purgeGeneration = memo.purgeGeneration;
+    this.#cell = memo.cell;
+    this.#freshUntil = memo.window.freshUntil;
+    this.#bornAt = memo.window.bornAt;
+    this.#responseTime = memo.stored.responseTime;
+    this.#propertyVersion = memo.propertyVersion;
   }
 
   /** Whether the decision still stands at `now` (epoch ms). */
   holds(now: number, purges: PurgeIndex, propertyVersion: number): boolean {
-    const { memo } = this;
-    if (!memo.cell.isLive || now >= memo.window.freshUntil || memo.propertyVersion !== propertyVersion)
+    if (!this.#cell.isLive || now >= this.#freshUntil || this.#propertyVersion !== propertyVersion)
       return false;
     // A clock that was set back: the long way knows what to make of it.
-    if (now < memo.stored.responseTime) return false;
+    if (now < this.#responseTime) return false;
     if (this.#purgeGeneration === purges.generation) return true;
+    const { memo } = this;
     if (purges.stateOf(memo.purgeScope, memo.key, memo.stored) !== "none") return false;
     this.#purgeGeneration = purges.generation;
     return true;
   }
 
   ageSeconds(now: number): number {
-    return Math.floor((now - this.memo.window.bornAt) / 1_000);
+    return Math.floor((now - this.#bornAt) / 1_000);
   }
 
   /** Whether the conditions of a request say that the client has it already (RFC 9110, section 13.2.2). */
