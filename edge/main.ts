@@ -1,6 +1,7 @@
 /** `isochrone edge`: the process. Flags, signals, exit codes; everything else is in io/. */
 import { randomBytes } from "node:crypto";
 import { isIP } from "node:net";
+import { execFile } from "node:child_process";
 import { parseArgs } from "node:util";
 import { IsochroneError, type OriginTarget, ParseError, id, parseBytes, type ServerId } from "#kit";
 import { createLogger, formatListenAddress, type Logger } from "#kit/io";
@@ -347,6 +348,8 @@ async function serve(
 ): Promise<number> {
   const { settings, logger, signal } = options;
   reloadAtHangUp(running.reload);
+  // A successor inherits it, and whoever read the first one's ready line may have gone: no reason to end.
+  process.stdout.on("error", () => {});
   const replaceable = new Replaceable({
     ...options,
     server: running,
@@ -359,6 +362,8 @@ async function serve(
     // It serves all the same: only its next version will have to be started in another way.
     logger.warn("not-replaceable", { error });
   }
+  // First the manager, which would take this server for ended when the process that it knows ends.
+  await notifyManager(logger);
   await before?.succeed(running.openDisk);
   ready();
   const end = await Promise.race([
@@ -369,6 +374,25 @@ async function serve(
   // Clients of a server that was replaced find the next one at once: they may take their time to leave.
   await running.stop(end === "replaced" ? settings.drainTimeoutMs : 0);
   return 0;
+}
+
+/** How long systemd-notify may take, ms. */
+const NOTIFY_TIMEOUT_MS = 2_000;
+
+/** Tells systemd, where it started this server (sd_notify(3)), that this process is the one to watch. Never rejects. */
+async function notifyManager(logger: Logger): Promise<void> {
+  if (process.env["NOTIFY_SOCKET"] === undefined) return;
+  await new Promise<void>((resolve) => {
+    execFile(
+      "systemd-notify",
+      ["--ready", `--pid=${process.pid}`],
+      { timeout: NOTIFY_TIMEOUT_MS },
+      (error) => {
+        if (error) logger.warn("manager-not-notified", { error });
+        resolve();
+      },
+    );
+  });
 }
 
 /** `--replace`: asks the running server to start this program without the flag. */
@@ -417,27 +441,37 @@ async function runNode(
     throw new UsageError("--node needs --control URL and --state DIR; see --help");
   const serverId = id<ServerId>().parse(server, ["--node"]);
   const signal = untilSignal();
+  const logger = createLogger({ role: "edge", id: serverId });
+  const before = await predecessor(logger);
   const running = await startNode({
     ...listen,
+    sockets:
+      before && wantedSockets(before.sockets, { admin: undefined, tls: tls === false ? undefined : tls }),
     serverId,
     controlUrl: flags.control,
     stateDirectory: flags.state,
     settings,
-    logger: createLogger({ role: "edge", id: serverId }),
+    logger,
     stop: signal,
     ...(tls !== false && { tls }),
+  }).catch((error: unknown) => {
+    before?.abandon();
+    throw error;
   });
-  if (running === undefined) return 0;
+  if (running === undefined) {
+    before?.abandon();
+    return 0;
+  }
   const secure =
     tls === false || running.tlsPort === undefined
       ? ""
       : ` tls https://${formatListenAddress({ host: tls.host, port: running.tlsPort })}`;
-  process.stdout.write(
-    `ready edge ${serverId} (${running.role}) http://${listen.host}:${running.port}${secure}\n`,
+  const runDirectory = flags.run ?? defaultRunDirectory();
+  return await serve(running, before, { runDirectory, host: listen.host, settings, logger, signal }, () =>
+    process.stdout.write(
+      `ready edge ${serverId} (${running.role}) http://${listen.host}:${running.port}${secure}\n`,
+    ),
   );
-  await signal;
-  await running.stop();
-  return 0;
 }
 
 /**

@@ -22,8 +22,10 @@ import { PurgeIndex } from "../core/purge-index.ts";
 import { Admin } from "./admin.ts";
 import { Edge } from "./edge.ts";
 import { type Answer, type Inbound, textAnswer } from "./exchange.ts";
+import { bindListeners, type EdgeSockets } from "./listening.ts";
 import { EdgeMetrics } from "./metrics.ts";
 import { clusterOf, NodeRouting } from "./node-routing.ts";
+import type { RunningServer } from "./primary.ts";
 import { Purger } from "./purger.ts";
 import { Reporter } from "./reporter.ts";
 import { EdgeServer } from "./server.ts";
@@ -41,15 +43,14 @@ export interface NodeOptions {
   readonly logger: Logger;
   /** Where TLS is spoken too, with the deployment's certificates; undefined: nowhere. */
   readonly tls?: Pick<TlsOptions, "host" | "port" | "unknownName"> | undefined;
+  /** Of a predecessor, listened on when everything is ready to serve; undefined: they are bound to host and port at once. */
+  readonly sockets?: EdgeSockets | undefined;
   /** Resolves when the process should end, also while it still waits for its documents. */
   readonly stop: Promise<void>;
 }
 
-export interface RunningNode {
-  readonly port: number;
-  readonly tlsPort: number | undefined;
+export interface RunningNode extends RunningServer {
   readonly role: Role;
-  readonly stop: () => Promise<void>;
 }
 
 /** How long control is waited for when the disk already holds what is needed, ms. */
@@ -143,7 +144,8 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
     hot: () => node?.edge.hot,
     onServedHot: (hit) => node?.reporter.servedHot(hit),
   });
-  const port = await server.listen(options.host, options.port);
+  const given = options.sockets;
+  const port = given === undefined ? await server.listen(options.host, options.port) : options.port;
   if (options.port === 0) hostsOfSelf.add(`${options.host}:${port}`);
   const tls =
     options.tls &&
@@ -158,6 +160,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
       metrics,
       logger,
       server,
+      sockets: given && [],
     }));
   await keeper.start();
   if (topology === undefined) logger.info("waiting-for-topology", { control: options.controlUrl });
@@ -240,15 +243,31 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
     options.stop,
   ]);
   state = "ready";
+  for (const socket of given?.main ?? []) await server.listenOn(socket);
+  const tlsSockets =
+    tls && given && (given.tls ?? (await bindListeners(options.tls?.host ?? "", options.tls?.port ?? 0, 1)));
+  for (const socket of tlsSockets ?? []) await tls?.front.listenOn(socket);
   const { role } = cluster;
   return {
     port,
     tlsPort: tls?.port,
+    adminPort: undefined,
     role,
-    stop: async () => {
-      state = "draining";
-      await reporter.publish();
-      const [cut] = await Promise.all([server.drain(), tls?.drain(0)]);
+    get sockets() {
+      return { main: server.sockets, admin: undefined, tls: tls?.front.sockets };
+    },
+    openDisk: async () => {},
+    closeDisk: async () => {},
+    stop: async (idleMs = 0) => {
+      // With a successor the server does not go: it is that one's to say how it is.
+      if (idleMs > 0) {
+        reporter.pause();
+        purger.pause();
+      } else {
+        state = "draining";
+        await reporter.publish();
+      }
+      const [cut] = await Promise.all([server.drain(idleMs), tls?.drain(idleMs)]);
       if (cut > 0) logger.warn("drain-cut", { requests: cut });
       purger.close();
       await reporter.close();

@@ -21,6 +21,7 @@ export class Purger {
   readonly #metrics: EdgeMetrics;
   #watch: { close(): void } | undefined;
   #logId: string | undefined;
+  #isPaused = false;
   readonly #synced = Promise.withResolvers<void>();
 
   constructor(options: {
@@ -48,6 +49,11 @@ export class Purger {
 
   start(): void {
     this.#watch = this.#client.watch(["purge"], (event) => this.#take(event));
+  }
+
+  /** Goes on applying and acknowledges nothing more: a successor answers for this server. */
+  pause(): void {
+    this.#isPaused = true;
   }
 
   close(): void {
@@ -120,7 +126,7 @@ export class Purger {
         else store.memory.sweep((_key, object) => object.tags.some((tag) => tags.has(tag)) && removed++ < 0);
       }
     }
-    if (this.#clock.epoch() - entry.atEpochMs > ACKNOWLEDGE_WITHIN_MS) return;
+    if (this.#isPaused || this.#clock.epoch() - entry.atEpochMs > ACKNOWLEDGE_WITHIN_MS) return;
     void this.#client.acknowledgePurge({ purgeSeq, serverId: this.#serverId, removed });
   }
 }

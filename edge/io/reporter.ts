@@ -75,6 +75,11 @@ export class Reporter {
     this.#isPublishing = false;
   }
 
+  /** Says nothing more: a successor reports for this server. */
+  pause(): void {
+    clearInterval(this.#timer);
+  }
+
   async close(): Promise<void> {
     clearInterval(this.#timer);
     await this.#log.close();

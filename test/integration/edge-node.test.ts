@@ -69,13 +69,21 @@ async function stop(name: string, signal: NodeJS.Signals = "SIGTERM"): Promise<n
 
 const startControl = () =>
   start("control", ["control", "--listen", `127.0.0.1:${ports.control}`, "--state", join(state, "control")]);
-const startNode = (id: "fra-1" | "fra-2" | "par-1") =>
-  start(
-    id,
-    `edge --node ${id} --listen 127.0.0.1:${ports[id]} --control http://127.0.0.1:${ports.control}`
-      .split(" ")
-      .concat("--state", join(state, id)),
-  );
+const argumentsOf = (id: "fra-1" | "fra-2" | "par-1") => [
+  ...`--listen 127.0.0.1:${ports[id]} --control http://127.0.0.1:${ports.control}`.split(" "),
+  "--state",
+  join(state, id),
+];
+const startNode = (id: "fra-1" | "fra-2" | "par-1") => start(id, ["edge", "--node", id, ...argumentsOf(id)]);
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 const ask = (id: "fra-1" | "fra-2", path: string) => fetchFrom(ports[id], path, { headers: { host: HOST } });
 /** What the origin was asked for by clients; transport's own probes of it are left out. */
@@ -351,6 +359,41 @@ test("reports and access records say what was served", async () => {
     tier: 1,
     status: 200,
   });
+});
+
+test("a node is replaced while it serves: its successor has the documents, reports and acknowledges", async () => {
+  await ask("fra-1", "/object-1");
+  const old = children.get("fra-1");
+  const command = spawn(
+    process.execPath,
+    [join(root, "cli", "isochrone.js"), "edge", "--replace", "--node", "fra-1", ...argumentsOf("fra-1")],
+    { env: environment, stdio: ["ignore", "pipe", "inherit"] },
+  );
+  let said = "";
+  for await (const chunk of command.stdout as AsyncIterable<Buffer>) said += chunk.toString();
+  const pid = Number(/^replaced edge \S+ by process ([0-9]+)$/m.exec(said)?.[1]);
+  try {
+    expect(pid).toBeGreaterThan(0);
+    // A new connection is the successor's; an old one is answered once more and closed.
+    for (let n = 0; n < 5; n++) expect((await ask("fra-1", "/object-1")).status).toBe(200);
+    expect((await admin("fra-1", "/readyz")).status).toBe(200);
+    const purged = await client.purge({
+      propertyId: "shop" as PropertyId,
+      urls: [`http://${HOST}/object-1`],
+      tags: [],
+      mode: "hard",
+    });
+    expect(purged).toMatchObject({ acked: 3, expected: 3 });
+    const report = (await client.reports()).find(({ serverId }) => serverId === ("fra-1" as ServerId));
+    expect(report?.state).toBe("ready");
+  } finally {
+    process.kill(pid, "SIGTERM");
+    // It would drain for as long as clients of its idle connections please, a minute at most.
+    old?.kill("SIGKILL");
+    await until(() => !isAlive(pid) && (old?.exitCode ?? old?.signalCode) !== null, "both are gone");
+    children.delete("fra-1");
+  }
+  await startNode("fra-1");
 });
 
 test("with control dead everything is served and a node restarts from its disk; SIGTERM ends it with 0", async () => {
