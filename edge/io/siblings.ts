@@ -84,6 +84,8 @@ export class Siblings implements SiblingTier {
     scheduling: "lifo",
   });
   readonly #refreshing = new Set<CacheKey>();
+  /** Answers for other workers that have not ended. */
+  readonly #answering = new Set<Promise<void>>();
   #parts: SiblingParts | undefined;
   #server: Server | undefined;
   #paths: Readonly<Record<number, string>> = {};
@@ -121,7 +123,10 @@ export class Siblings implements SiblingTier {
     this.#parts = parts;
     const server = createServer(
       { maxHeaderSize: HEAD_BYTES_MAX, keepAliveTimeout: 0 },
-      (asked, response) => void this.#answer(asked, response),
+      (asked, response) => {
+        const answered = this.#answer(asked, response).finally(() => this.#answering.delete(answered));
+        this.#answering.add(answered);
+      },
     );
     server.maxHeadersCount = 0;
     this.#server = server;
@@ -198,6 +203,11 @@ export class Siblings implements SiblingTier {
   applyInvalidation(keys: readonly CacheKey[]): void {
     this.#invalidations++;
     for (const key of keys) this.#parts?.store.invalidate(key);
+  }
+
+  /** Resolves when no other worker reads an answer of this one, which each of them bounds by its own drain. */
+  async settled(): Promise<void> {
+    while (this.#answering.size > 0) await Promise.allSettled(this.#answering);
   }
 
   async close(): Promise<void> {
@@ -285,10 +295,7 @@ export class Siblings implements SiblingTier {
       for await (const chunk of answer.body) {
         if (response.destroyed) return;
         if (!response.write(chunk))
-          await new Promise<void>((resolve) => {
-            response.once("drain", resolve);
-            response.once("close", resolve);
-          });
+          await hasRoom(response);
       }
       response.end();
     } catch (error) {
@@ -323,6 +330,19 @@ function decode<T>(value: string | string[] | undefined): T {
 
 function headOf({ body: _body, ...head }: StoredObject): StoredHead {
   return head;
+}
+
+/** Resolves when the reader has read on, or has gone. */
+async function hasRoom(response: ServerResponse): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const done = (): void => {
+      response.off("drain", done);
+      response.off("close", done);
+      resolve();
+    };
+    response.on("drain", done);
+    response.on("close", done);
+  });
 }
 
 async function chunksOf(response: IncomingMessage): Promise<readonly Uint8Array[]> {

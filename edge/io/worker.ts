@@ -52,8 +52,8 @@ export async function serveAsWorker(...parameters: Parameters<typeof serveWorker
   try {
     return await serveWorker(...parameters);
   } finally {
-    // The channel alone would keep the process.
-    process.disconnect?.();
+    // The channel alone would keep the process. It is gone already when the primary was killed.
+    if (process.connected) process.disconnect();
   }
 }
 
@@ -131,8 +131,14 @@ async function serveWorker(
     ended.resolve();
     return undefined;
   });
-  // A primary that is gone replaces nobody: a worker does not outlive it.
-  channel.onClosed = () => void running.drain(0).then(() => ended.resolve());
+  // A primary that is gone replaces nobody: a worker does not outlive it. Who starts the server anew must not wait for the
+  // downloads that end here: the disk is let go first. Other workers' clients may read what this one owns: they come last.
+  const leave = async (): Promise<void> => {
+    await Promise.allSettled([running.closeDisk(), running.drain(0)]);
+    await siblings.settled();
+    ended.resolve();
+  };
+  channel.onClosed = () => void leave();
   await siblings.listen(running.edge.siblingParts);
   await channel.call("up", undefined);
   await ended.promise;

@@ -127,6 +127,39 @@ test("a worker that is killed takes only its own connections; what it kept on di
   expect(result.readableRatio).toBeGreaterThanOrEqual(0.99);
 });
 
+test("a primary that is killed: downloads end whole, and the next server has port and disk at once", async () => {
+  const piece = Buffer.alloc(128 * 1_024, "d");
+  const pieces = 16;
+  let sending = 0;
+  // Without a length and a validator: no slices, each is one stream to its end.
+  origin.answer = (_request, response) => {
+    response.writeHead(200, { "cache-control": "max-age=600" });
+    let left = pieces;
+    response.write(piece);
+    sending++;
+    const timer = setInterval(() => {
+      if (--left > 0) response.write(piece);
+      else {
+        clearInterval(timer);
+        response.end();
+      }
+    }, 150);
+  };
+  const downloads = Array.from({ length: 8 }, (_, n) => ask(`/download-${n}`));
+  const lengths = Promise.all(
+    downloads.map(async (download) => await download.then(({ body }) => body.length, String)),
+  );
+  await until(() => sending === 8, "all downloads are under way");
+  const killed = edge;
+  killed.signal("SIGKILL");
+  await start();
+  expect((await ask("/download-0")).status).toBe(200);
+  expect(await lengths).toEqual(Array.from({ length: 8 }, () => pieces * piece.byteLength));
+  // Its output ends when the last of its workers has ended.
+  await killed.exit;
+  expect(killed.stderr()).toBe("");
+});
+
 test("what was cached survives a replacement on disk; a successor that fails changes nothing", async () => {
   origin.answer = (_request, response) =>
     response.writeHead(200, { "cache-control": "max-age=600" }).end("kept");
