@@ -68,6 +68,14 @@ export class AccessLog {
     this.#texts = new TextBatches(analyticsSettings.textBatchBytes, analyticsSettings.textBatchesMax);
   }
 
+  /**
+   * Opens the file, which the first record would else do. For callers that want to hear of a path that cannot be written
+   * when they start: rejects with the system's error.
+   */
+  async open(): Promise<void> {
+    await this.#openFile();
+  }
+
   /** Takes a record. Never blocks and never throws; a record that cannot be kept is counted. */
   write(record: AccessRecord): void {
     if (this.#isClosed) {

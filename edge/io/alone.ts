@@ -1,6 +1,13 @@
 /** `isochrone edge --origin URL`: a caching reverse proxy with no other process and no configuration. */
 import { hostname } from "node:os";
-import { type ClusterId, type OriginTarget, type ServerId, type TopologyDocument, xxh64Hex } from "#kit";
+import {
+  type ClusterId,
+  IsochroneError,
+  type OriginTarget,
+  type ServerId,
+  type TopologyDocument,
+  xxh64Hex,
+} from "#kit";
 import { AccessLog } from "#analytics";
 import { type Logger, systemClock } from "#kit/io";
 import { Transport } from "#transport";
@@ -161,6 +168,9 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
     await transport.close();
   };
   try {
+    await log?.open().catch((cause: unknown) => {
+      throw unusableLog(options.accessLog ?? "", cause);
+    });
     // A successor that could not use the disk must say so while its predecessor can still go on.
     disk?.prepare();
     if (options.mayOpenDisk !== false) await disk?.open();
@@ -212,6 +222,14 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
     await close();
     throw error;
   }
+}
+
+/** A log that cannot be written at the start is a mistake of the command line; later the disk may fail, and it is counted. */
+function unusableLog(path: string, cause: unknown): IsochroneError {
+  return new IsochroneError(
+    `Cannot use the access log ${JSON.stringify(path)}: ${cause instanceof Error ? cause.message : String(cause)}; name a file that this process may write`,
+    { code: "access-log", source: "configuration", retry: "never", cause },
+  );
 }
 
 function emptyTopology(): TopologyDocument {

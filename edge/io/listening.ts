@@ -10,6 +10,7 @@
  */
 import { lookup } from "node:dns/promises";
 import net, { createServer, isIP, type Server, type Socket } from "node:net";
+import { getSystemErrorName } from "node:util";
 import { IsochroneError } from "#kit";
 import { listenErrorHint } from "#kit/io";
 
@@ -133,7 +134,8 @@ async function probe(host: string, address: string, port: number): Promise<numbe
 
 /** `errno` is libuv's: negative. */
 function failed(errno: number, host: string, port: number): IsochroneError {
-  return refusal(Object.assign(new Error(`bind failed with ${errno}`), { code: "bind" }), host, port);
+  const code = getSystemErrorName(errno);
+  return refusal(Object.assign(new Error(`bind failed with ${code}`), { code }), host, port);
 }
 
 function refusal(cause: unknown, host: string, port: number): IsochroneError {

@@ -121,13 +121,10 @@ export class Siblings implements SiblingTier {
   /** Begins to answer other workers. Rejects when the socket cannot be made. */
   async listen(parts: SiblingParts): Promise<void> {
     this.#parts = parts;
-    const server = createServer(
-      { maxHeaderSize: HEAD_BYTES_MAX, keepAliveTimeout: 0 },
-      (asked, response) => {
-        const answered = this.#answer(asked, response).finally(() => this.#answering.delete(answered));
-        this.#answering.add(answered);
-      },
-    );
+    const server = createServer({ maxHeaderSize: HEAD_BYTES_MAX, keepAliveTimeout: 0 }, (asked, response) => {
+      const answered = this.#answer(asked, response).finally(() => this.#answering.delete(answered));
+      this.#answering.add(answered);
+    });
     server.maxHeadersCount = 0;
     this.#server = server;
     await new Promise<void>((resolve, reject) => {
@@ -294,8 +291,7 @@ export class Siblings implements SiblingTier {
       }
       for await (const chunk of answer.body) {
         if (response.destroyed) return;
-        if (!response.write(chunk))
-          await hasRoom(response);
+        if (!response.write(chunk)) await hasRoom(response);
       }
       response.end();
     } catch (error) {

@@ -1,5 +1,5 @@
 /** Several workers as one server, and one server after the other: what clients and the origin see of it. */
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
@@ -195,6 +195,25 @@ test("nobody to replace is said in one line", async () => {
   });
   expect(code).toBe(2);
   expect(stderr).toMatch(/^isochrone edge: Cannot replace: no edge of this user listens on .*\n$/);
+});
+
+test.each([1, 2])("what cannot be used is said in one line at the start, %s worker(s)", async (workers) => {
+  const tell = async (flag: string, value: string): Promise<string> => {
+    const flags = ["--workers", String(workers), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    const { code, stderr } = await runIsochrone([...argv(), "--run", directory, ...flags, flag, value], {
+      env,
+    });
+    expect(code).toBe(2);
+    return stderr;
+  };
+  await writeFile(join(directory, "file"), "");
+  expect(await tell("--access-log", join(directory, "file", "access.log"))).toMatch(
+    /^isochrone edge: Cannot use the access log ".+": EEXIST.+; name a file that this process may write\n/,
+  );
+  // Of the addresses for documentation (RFC 5737): no machine's own.
+  expect(await tell("--listen", "192.0.2.1:80")).toMatch(
+    /^isochrone edge: Cannot listen on 192\.0\.2\.1:80: this machine has no such address.+\n$/,
+  );
 });
 
 test.each([1, 2])("no request is lost over two replacements, %s worker(s)", async (workers) => {
