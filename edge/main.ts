@@ -37,7 +37,8 @@ Alone:
   --disk-size SIZE     disk store, such as 10GiB (default)
   --negative-ttl SECONDS  keep errors (404, 410, 5xx) that state no lifetime for so long, 0 (default) .. 3600
   --workers N          processes that share the port, 1..64 (default 1)
-  --access-log FILE    one JSON object a request; client addresses cut to /24 or /48, no query strings
+  --access-log FILE    one JSON object a request; client addresses cut to /24 or /48, no query strings. Each of
+                       several workers writes FILE.worker-0, FILE.worker-1, ...
   --admin ADDRESS:PORT health and metrics: /livez /readyz /metrics
   --tls-certificate FILE     chain in PEM, the server's own certificate first; with --tls-key, once for each certificate.
                              Read again when changed and at SIGHUP. The first is the default
@@ -215,7 +216,7 @@ function parse(argv: readonly string[]) {
 
 type Flags = ReturnType<typeof parse>["values"];
 
-/** @param port that the workers share; undefined: the flag's own */
+/** TLS of an edge alone; undefined: none. @param ticketSecret the same in all workers */
 function tlsOf(flags: Flags, ticketSecret: Uint8Array): TlsOptions | undefined {
   const certificates = flags["tls-certificate"] ?? [];
   const keys = flags["tls-key"] ?? [];
@@ -266,7 +267,7 @@ async function runAlone(flags: Flags, listen: Endpoint, settings: EdgeSettings):
   const logger = createLogger({ role: "edge", id: "alone" });
   const signal = untilSignal();
   const at = (endpoint: Endpoint, port: number) =>
-    `http://${endpoint.host.includes(":") ? `[${endpoint.host}]` : endpoint.host}:${port}`;
+    `http://${formatListenAddress({ host: endpoint.host, port })}`;
   const place = workerPlace();
   const tls = tlsOf(flags, randomBytes(32));
   const ready = (port: number, adminPort: number | undefined, tlsPort: number | undefined): void => {
@@ -424,6 +425,7 @@ async function runNode(
     "disk-size",
     "negative-ttl",
     "workers",
+    "access-log",
     "admin",
     "tls-certificate",
     "tls-key",

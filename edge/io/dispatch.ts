@@ -1,8 +1,8 @@
 /**
  * From a checked request to its answer, whatever protocol it came by: who asks (a peer of ours or anybody), what is for the
- * server itself, the limit of requests at once, and the record when it was written. Each front (HTTP/1.1 on the flat path,
- * HTTP/1.1 by node:http, HTTP/2) reads and checks a request, calls {@link Dispatcher.begin} and {@link Dispatcher.answer},
- * writes the answer, and says {@link Dispatcher.end}.
+ * server itself, how many are being answered, and the record when an answer was written. Each front (HTTP/1.1 on the flat
+ * path, HTTP/1.1 by node:http, HTTP/2) reads and checks a request, calls {@link Dispatcher.begin} and
+ * {@link Dispatcher.answer}, writes the answer, and says {@link Dispatcher.end}.
  */
 import { randomBytes } from "node:crypto";
 import { isIP } from "node:net";
