@@ -12,7 +12,7 @@ import { lookup } from "node:dns/promises";
 import net, { createServer, isIP, type Server, type Socket } from "node:net";
 import { getSystemErrorName } from "node:util";
 import { IsochroneError } from "#kit";
-import { listenErrorHint } from "#kit/io";
+import { listenError } from "#kit/io";
 
 declare const handleBrand: unique symbol;
 /** A bound TCP socket that this process holds. */
@@ -115,7 +115,7 @@ async function resolve(host: string, port: number): Promise<string> {
   try {
     return (await lookup(host)).address;
   } catch (cause) {
-    throw refusal(cause, host, port);
+    throw listenError(cause, host, port);
   }
 }
 
@@ -123,7 +123,7 @@ async function resolve(host: string, port: number): Promise<string> {
 async function probe(host: string, address: string, port: number): Promise<number> {
   return await new Promise((done, reject) => {
     const server = createServer();
-    server.once("error", (cause) => reject(refusal(cause, host, port)));
+    server.once("error", (cause) => reject(listenError(cause, host, port)));
     server.listen({ host: address, port, exclusive: true }, () => {
       const name = server.address();
       const bound = typeof name === "object" && name !== null ? name.port : port;
@@ -135,16 +135,7 @@ async function probe(host: string, address: string, port: number): Promise<numbe
 /** `errno` is libuv's: negative. */
 function failed(errno: number, host: string, port: number): IsochroneError {
   const code = getSystemErrorName(errno);
-  return refusal(Object.assign(new Error(`bind failed with ${code}`), { code }), host, port);
-}
-
-function refusal(cause: unknown, host: string, port: number): IsochroneError {
-  return new IsochroneError(listenErrorHint(cause, host, port), {
-    code: (cause as NodeJS.ErrnoException).code ?? "listen",
-    source: "configuration",
-    retry: "never",
-    cause,
-  });
+  return listenError(Object.assign(new Error(`bind failed with ${code}`), { code }), host, port);
 }
 
 /**
@@ -196,6 +187,18 @@ export class Listeners {
 
   get handles(): readonly ListenHandle[] {
     return [...this.#servers.keys()];
+  }
+
+  /** Binds an address, accepts from it, and resolves with the port. Rejects with IsochroneError that says what to do. */
+  async open(host: string, port: number): Promise<number> {
+    const [handle] = await bindListeners(host, port, 1);
+    if (handle === undefined) throw new Error("Binding one socket gave none");
+    try {
+      await this.add(handle);
+    } catch (cause) {
+      throw listenError(cause, host, port);
+    }
+    return portOf(handle);
   }
 
   /** Begins to accept from a socket. Rejects with the system's error. The handle belongs to this object from now on. */

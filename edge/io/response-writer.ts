@@ -1,5 +1,6 @@
 /** Writes an answer to a node:http response: framing made here, back-pressure kept, stalled readers given up. */
 import type { ServerResponse } from "node:http";
+import { discard, statedLength, whenDrained } from "./answer-writing.ts";
 import type { WriteResult } from "./dispatch.ts";
 import type { Answer } from "./exchange.ts";
 import { reset } from "./reset.ts";
@@ -8,12 +9,8 @@ import { reset } from "./reset.ts";
 function writeHead(response: ServerResponse, answer: Answer, method: string, isClosing: boolean): void {
   const raw: string[] = [];
   for (const [name, value] of answer.fields) raw.push(name, value);
-  const isBodiless = answer.status === 204 || answer.status === 304;
-  // RFC 9110, section 8.6: HEAD states the length of the GET, when it is known.
-  if (!isBodiless) {
-    if (answer.bodyBytes !== undefined) raw.push("Content-Length", String(answer.bodyBytes));
-    else if (answer.body === undefined && method !== "HEAD") raw.push("Content-Length", "0");
-  }
+  const length = statedLength(answer, method);
+  if (length !== undefined) raw.push("Content-Length", String(length));
   if (isClosing) raw.push("Connection", "close");
   response.sendDate = false;
   response.writeHead(answer.status, raw);
@@ -28,7 +25,7 @@ export async function writeAnswer(
 ): Promise<WriteResult> {
   let bytesDown = 0;
   if (response.destroyed) {
-    await close(answer.body);
+    await discard(answer.body);
     return { bytesDown, end: "client-gone" };
   }
   writeHead(response, answer, method, isClosing);
@@ -44,7 +41,7 @@ export async function writeAnswer(
         if (response.destroyed) return { bytesDown, end: "client-gone" };
         continue;
       }
-      const drained = await drain(response, stallMs);
+      const drained = await whenDrained(response, stallMs);
       if (drained === "stalled") {
         reset(response.socket);
         response.destroy();
@@ -68,29 +65,4 @@ export async function writeAnswer(
 function breakOff(response: ServerResponse, isDelimitedByClose: boolean): void {
   if (isDelimitedByClose) reset(response.socket);
   response.destroy();
-}
-
-/** Waits until the client has read on. */
-function drain(response: ServerResponse, stallMs: number): Promise<"drained" | "gone" | "stalled"> {
-  return new Promise((resolve) => {
-    if (response.destroyed) {
-      resolve("gone");
-      return;
-    }
-    const done = (result: "drained" | "gone" | "stalled"): void => {
-      clearTimeout(timer);
-      response.off("drain", onDrain);
-      response.off("close", onClose);
-      resolve(result);
-    };
-    const onDrain = (): void => done("drained");
-    const onClose = (): void => done("gone");
-    const timer = setTimeout(() => done("stalled"), stallMs);
-    response.on("drain", onDrain);
-    response.on("close", onClose);
-  });
-}
-
-async function close(body: AsyncIterable<Uint8Array> | undefined): Promise<void> {
-  await body?.[Symbol.asyncIterator]().return?.(undefined);
 }

@@ -3,14 +3,12 @@
  * read to node:http's parser (http1/node-front.ts), watches over time limits, and drains.
  */
 import type { Socket } from "node:net";
-import { IsochroneError } from "#kit";
-import { listenErrorHint } from "#kit/io";
 import type { HotServed } from "./access-recorder.ts";
 import { Dispatcher, type DispatcherOptions } from "./dispatch.ts";
 import type { HotTable } from "./hot-table.ts";
 import { Http1Connection, type Http1Context } from "./http1/connection.ts";
 import { NodeFront } from "./http1/node-front.ts";
-import { bindListeners, type ListenHandle, Listeners, portOf, type SocketReads } from "./listening.ts";
+import { type ListenHandle, Listeners, type SocketReads } from "./listening.ts";
 
 export interface EdgeServerOptions extends DispatcherOptions {
   /** Host of HTTP/1.0 requests that state none; undefined: they are refused. */
@@ -109,19 +107,7 @@ export class EdgeServer {
 
   /** Listens and resolves with the port. Rejects with IsochroneError that says what to do. */
   async listen(host: string, port: number): Promise<number> {
-    const [handle] = await bindListeners(host, port, 1);
-    if (handle === undefined) throw new Error("Binding one socket gave none");
-    try {
-      await this.listenOn(handle);
-    } catch (cause) {
-      throw new IsochroneError(listenErrorHint(cause, host, port), {
-        code: (cause as NodeJS.ErrnoException).code ?? "listen",
-        source: "configuration",
-        retry: "never",
-        cause,
-      });
-    }
-    return portOf(handle);
+    return await this.#listeners.open(host, port);
   }
 
   /** The sockets that it accepts from. */

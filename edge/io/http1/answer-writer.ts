@@ -1,31 +1,18 @@
 /** Writes answers to a socket in HTTP/1.1: framing made here, back-pressure kept, stalled readers given up. */
 import { STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
+import { discard, isBodiless, PIECE_BYTES_MAX, statedLength, whenDrained } from "../answer-writing.ts";
 import type { WriteResult } from "../dispatch.ts";
 import type { Answer } from "../exchange.ts";
 import { reset } from "../reset.ts";
-
-/** Largest piece that is handed to the socket at once: a reader has `stallMs` for each, which is its least rate. */
-const PIECE_BYTES_MAX = 256 * 1_024;
-
-/** How the end of the content is told: by length, by chunks, or there is none. */
-type Framing = "length" | "chunked" | "none";
-
-function framingOf(answer: Answer, method: string): Framing {
-  if (answer.status === 204 || answer.status === 304) return "none";
-  if (answer.bodyBytes !== undefined) return "length";
-  if (method === "HEAD") return "none";
-  return answer.body === undefined ? "length" : "chunked";
-}
 
 /** The status line and header section (RFC 9112, sections 4 and 5), as latin1 text. */
 export function headText(answer: Answer, method: string, isClosing: boolean): string {
   let text = `HTTP/1.1 ${answer.status} ${STATUS_CODES[answer.status] ?? "unknown"}\r\n`;
   for (const [name, value] of answer.fields) text += `${name}: ${value}\r\n`;
-  // RFC 9110, section 8.6: HEAD states the length of the GET, when it is known.
-  const framing = framingOf(answer, method);
-  if (framing === "length") text += `Content-Length: ${answer.bodyBytes ?? 0}\r\n`;
-  else if (framing === "chunked") text += "Transfer-Encoding: chunked\r\n";
+  const length = statedLength(answer, method);
+  if (length !== undefined) text += `Content-Length: ${length}\r\n`;
+  else if (method !== "HEAD" && !isBodiless(answer.status)) text += "Transfer-Encoding: chunked\r\n";
   if (isClosing) text += "Connection: close\r\n";
   return `${text}\r\n`;
 }
@@ -41,13 +28,13 @@ export async function writeToSocket(
   let bytesDown = 0;
   const { body } = answer;
   if (socket.destroyed) {
-    await body?.[Symbol.asyncIterator]().return?.(undefined);
+    await discard(body);
     return { bytesDown, end: "client-gone" };
   }
   const head = Buffer.from(headText(answer, method, isClosing), "latin1");
   // No content in answer to HEAD, whoever made the answer, nor with these (RFC 9112, section 6.3).
-  if (body === undefined || method === "HEAD" || answer.status === 204 || answer.status === 304) {
-    await body?.[Symbol.asyncIterator]().return?.(undefined);
+  if (body === undefined || method === "HEAD" || isBodiless(answer.status)) {
+    await discard(body);
     socket.write(head);
     return { bytesDown, end: "complete" };
   }
@@ -75,7 +62,7 @@ export async function writeToSocket(
         else socket.uncork();
         if (socket.destroyed) return { bytesDown, end: "client-gone" };
         if (hasRoom) continue;
-        const drained = await drain(socket, stallMs);
+        const drained = await whenDrained(socket, stallMs);
         if (drained === "drained") continue;
         reset(socket);
         return { bytesDown, end: drained === "stalled" ? "stalled" : "client-gone" };
@@ -90,25 +77,4 @@ export async function writeToSocket(
   if (isChunked) socket.write("0\r\n\r\n", "latin1");
   uncork();
   return { bytesDown, end: "complete" };
-}
-
-/** Waits until the client has read on. */
-export function drain(socket: Socket, stallMs: number): Promise<"drained" | "gone" | "stalled"> {
-  return new Promise((resolve) => {
-    if (socket.destroyed) {
-      resolve("gone");
-      return;
-    }
-    const done = (result: "drained" | "gone" | "stalled"): void => {
-      clearTimeout(timer);
-      socket.off("drain", onDrain);
-      socket.off("close", onClose);
-      resolve(result);
-    };
-    const onDrain = (): void => done("drained");
-    const onClose = (): void => done("gone");
-    const timer = setTimeout(() => done("stalled"), stallMs);
-    socket.on("drain", onDrain);
-    socket.on("close", onClose);
-  });
 }

@@ -1,5 +1,6 @@
 /** Writes an answer to an HTTP/2 stream: back-pressure kept, stalled readers given up, a broken answer seen as one. */
 import { constants, type ServerHttp2Stream } from "node:http2";
+import { discard, PIECE_BYTES_MAX, statedLength, whenDrained } from "../answer-writing.ts";
 import type { WriteResult } from "../dispatch.ts";
 import type { Answer } from "../exchange.ts";
 
@@ -13,9 +14,6 @@ const CONNECTION_SPECIFIC: ReadonlySet<string> = new Set([
   "http2-settings",
 ]);
 
-/** Largest piece handed over at once: a reader has the stall time for each, which is its least rate. */
-export const PIECE_BYTES_MAX = 256 * 1_024;
-
 /** Names and values in turn, as `respond` takes them: an object would be built only to be taken apart. */
 export function headOf(answer: Answer, method: string): string[] {
   const raw = [":status", String(answer.status)];
@@ -23,12 +21,8 @@ export function headOf(answer: Answer, method: string): string[] {
     const lower = name.toLowerCase();
     if (!CONNECTION_SPECIFIC.has(lower)) raw.push(lower, value);
   }
-  const isBodiless = answer.status === 204 || answer.status === 304;
-  // RFC 9110, section 8.6: HEAD states the length of the GET, when it is known.
-  if (!isBodiless) {
-    if (answer.bodyBytes !== undefined) raw.push("content-length", String(answer.bodyBytes));
-    else if (answer.body === undefined && method !== "HEAD") raw.push("content-length", "0");
-  }
+  const length = statedLength(answer, method);
+  if (length !== undefined) raw.push("content-length", String(length));
   return raw;
 }
 
@@ -43,7 +37,7 @@ export async function writeToStream(
   let bytesDown = 0;
   const { body } = answer;
   if (stream.destroyed || stream.closed) {
-    await body?.[Symbol.asyncIterator]().return?.(undefined);
+    await discard(body);
     return { bytesDown, end: "client-gone" };
   }
   const isEnd = body === undefined;
@@ -59,7 +53,7 @@ export async function writeToStream(
         if (stream.destroyed || stream.closed) return { bytesDown, end: "client-gone" };
         onProgress();
         if (hasRoom) continue;
-        const drained = await drain(stream, stallMs);
+        const drained = await whenDrained(stream, stallMs);
         if (drained === "gone") return { bytesDown, end: "client-gone" };
         if (drained === "stalled") {
           stream.close(constants.NGHTTP2_CANCEL);
@@ -75,21 +69,4 @@ export async function writeToStream(
   }
   stream.end();
   return { bytesDown, end: "complete" };
-}
-
-/** Waits until the client has read on. */
-function drain(stream: ServerHttp2Stream, stallMs: number): Promise<"drained" | "gone" | "stalled"> {
-  return new Promise((resolve) => {
-    const done = (result: "drained" | "gone" | "stalled"): void => {
-      clearTimeout(timer);
-      stream.off("drain", onDrain);
-      stream.off("close", onClose);
-      resolve(result);
-    };
-    const onDrain = (): void => done("drained");
-    const onClose = (): void => done("gone");
-    const timer = setTimeout(() => done("stalled"), stallMs);
-    stream.on("drain", onDrain);
-    stream.on("close", onClose);
-  });
 }

@@ -5,9 +5,9 @@
 import type { Socket } from "node:net";
 import { createServer, type Server, type TLSSocket } from "node:tls";
 import type { Clock } from "#kit";
-import { type Logger, listenError } from "#kit/io";
+import type { Logger } from "#kit/io";
 import type { EdgeSettings } from "../../config.ts";
-import { bindListeners, type ListenHandle, Listeners, portOf } from "../listening.ts";
+import { type ListenHandle, Listeners } from "../listening.ts";
 import type { CertificateStore } from "./certificate-store.ts";
 import { ALPN_PROTOCOLS, SECURE_CONTEXT_OPTIONS } from "./parameters.ts";
 import type { TicketKeys } from "./ticket-keys.ts";
@@ -93,14 +93,7 @@ export class TlsFront {
 
   /** Listens and resolves with the port. Rejects with IsochroneError that says what to do. */
   async listen(host: string, port: number): Promise<number> {
-    const [handle] = await bindListeners(host, port, 1);
-    if (handle === undefined) throw new Error("Binding one socket gave none");
-    try {
-      await this.listenOn(handle);
-    } catch (cause) {
-      throw listenError(cause, host, port);
-    }
-    return portOf(handle);
+    return await this.#listeners.open(host, port);
   }
 
   /** The sockets that it accepts from. */
