@@ -80,18 +80,24 @@ export class ConnectionGuard {
    * Waits until all before the request that was just begun are answered; true at once when it is the only one, so that it can
    * be refused before the parser reads on. False: it must not be processed after all.
    */
-  turn(socket: Duplex, request: IncomingMessage): true | Promise<boolean> {
+  turn(socket: Duplex): true | Promise<boolean> {
     const connection = this.#of(socket);
     if (connection.active === 1) return true;
     return new Promise<void>((resolve) => connection.waiting.push(resolve)).then(() => {
       // An answer before it has closed the connection.
-      if (connection.isRefused || !socket.writable) return false;
-      if (connection.lastWord === undefined || connection.request !== request || request.complete)
-        return true;
-      // Its content turned out to be malformed while it waited.
-      lastWord(socket, connection.lastWord);
-      return false;
+      return !connection.isRefused && socket.writable;
     });
+  }
+
+  /**
+   * Whether the content of the request whose turn it is turned out to be malformed while it waited; then this is said. To be
+   * asked when its head is found good: what is wrong there is said first, as it is of a request that did not wait.
+   */
+  endsAt(socket: Duplex, request: IncomingMessage): boolean {
+    const connection = this.#of(socket);
+    if (connection.lastWord === undefined || connection.request !== request || request.complete) return false;
+    lastWord(socket, connection.lastWord);
+    return true;
   }
 
   /** The request whose turn it is is refused: what follows it cannot be trusted to begin where it seems to. */
@@ -99,6 +105,7 @@ export class ConnectionGuard {
     const connection = this.#of(socket);
     connection.isEnding = true;
     connection.isRefused = true;
+    connection.lastWord = undefined;
   }
 
   #end(socket: Duplex): void {

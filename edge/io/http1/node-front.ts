@@ -164,7 +164,7 @@ export class NodeFront {
     // Node takes the socket off a request that has ended.
     const { socket } = request;
     if (!this.#guard.begin(socket, request, response)) return;
-    const turn = this.#guard.turn(socket, request);
+    const turn = this.#guard.turn(socket);
     if (turn !== true && !(await turn)) return;
     const { settings, metrics, clock, dispatcher, isDraining, isClosingIdle } = this.#o;
     const startedAt = clock.monotonic();
@@ -200,6 +200,7 @@ export class NodeFront {
         request.resume();
         return;
       }
+      if (this.#guard.endsAt(socket, request)) return;
       // Not Node's own, which it says at once, also for a request that waits for its turn: between head and content of its answer.
       if (expectation === "continue" && checked.hasContent && response.socket !== null)
         response.writeContinue();
