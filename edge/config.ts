@@ -50,7 +50,10 @@ export interface EdgeSettings {
    */
   readonly hopForwardsMin: number;
   readonly hopForwardsInitial: number;
-  /** How long a request may have to wait for its turn as it looks when it comes, ms: in a queue that stands, and in a burst. */
+  /**
+   * How long a request may have to wait for its turn as it looks when it comes, ms: in a queue that stands, and in a burst. At an
+   * origin that gives no sign of having too much, longer: twice what its answers take.
+   */
   readonly queueDelayMs: number;
   readonly queueDelayBurstMs: number;
   /** How long requests may wait inside an origin, ms: keeps it busy over a round trip, and its clients do not notice. */

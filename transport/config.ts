@@ -3,7 +3,10 @@ import { type PathChooserSettings, pathChooserDefaults } from "./core/path-setti
 import { type RetryBudgetSettings, retryBudgetDefaults } from "./core/retry-budget.ts";
 
 export type TransportSettings = {
-  /** Open connections to one target over one path, 1..10,000. HTTP/1.1 carries one request at a time on each. */
+  /**
+   * Open connections to one target over one path, 1..10,000. HTTP/1.1 carries one request at a time on each. More than the edge
+   * ever forwards to one hop: waiting here would look to its limiter as if the origin had too much.
+   */
   readonly connectionsPerPath: number;
   /** Requests that may wait for one of them; more fail at once with "pool-full". */
   readonly waitingPerPath: number;
@@ -37,7 +40,7 @@ export type TransportSettings = {
 };
 
 export const transportDefaults: TransportSettings = {
-  connectionsPerPath: 128,
+  connectionsPerPath: 1_024,
   waitingPerPath: 1_024,
   keepAliveMs: 300_000,
   connectTimeoutMs: 5_000,

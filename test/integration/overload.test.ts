@@ -62,6 +62,26 @@ describe("a server that may forward one request", () => {
   });
 });
 
+describe("an origin that takes whatever comes, each answer after 200 ms", () => {
+  test("of bursts of 150 that cannot be stored all are answered, or all but one", async () => {
+    origin = new TestOrigin();
+    origin.answer = (_, response) => {
+      setTimeout(() => response.writeHead(200, { "Cache-Control": "no-store" }).end("fresh"), 200);
+    };
+    await origin.start();
+    edge = await startEdge(origin);
+    const { port } = edge;
+    for (let burst = 0; burst < 4; burst++) {
+      const answers = await Promise.all(
+        Array.from({ length: 150 }, (_, n) => fetchFrom(port, `/${burst}/${n}`)),
+      );
+      // More than the initial limit: some of the first burst wait for a round trip or two.
+      expect(answers.filter(({ status }) => status === 200).length).toBeGreaterThanOrEqual(149);
+    }
+    expect(await edge.metric("shed_total")).toBeLessThanOrEqual(4);
+  });
+});
+
 describe("an origin of 50 requests a second that ignores aborts, asked for three times as much", () => {
   test("keeps most of its goodput, hits are served, and it is well again afterwards", async () => {
     limited = await startLimitedOrigin({ kind: "ignore-aborts", workers: 4, serviceMs: 80 });

@@ -13,6 +13,10 @@
  * the origin simply takes so long: the cut is undone and the baseline is what was measured. An experiment is made when
  * answers are slow for the baseline, when the origin rejects or fails, and from time to time while requests are held back.
  *
+ * As long as nothing has shown that requests wait for each other, the limit is not worth its price: it doubles with each round
+ * trip in which it holds requests back and answers come as soon as ever (slow start, RFC 5681, section 3.1). A cut that made answers come
+ * sooner, or a rejection, ends that for a minute; a probe that finds nothing waiting begins it again.
+ *
  * Latencies are compared by their median over a cohort, requests that were sent one after the other, with those that are
  * still unanswered counted as slower than any: a mean would be ruled by the one slow page in ten, and the answers of one
  * moment alone miss whatever is slow.
@@ -87,6 +91,8 @@ const REJECTED_MS_MAX = 4_000;
 const FIRST_PROBE_MS = 1_000;
 /** Time in which a limit that nobody reaches is forgotten, ms: the origin may be another by then. */
 const FORGET_MS = 60_000;
+/** Weight of the newest good answer in the latency of late. */
+const LATENCY_WEIGHT = 0.1;
 /** How fast the baseline follows answers that come sooner, and, while nothing is held back, later. */
 const FOLLOW_DOWN = 0.25;
 const FOLLOW_UP = 0.05;
@@ -163,6 +169,13 @@ export class ConcurrencyLimit {
   #served = 0;
   /** In flight now. */
   #inFlight = 0;
+  /** When a request was last held back. */
+  #blockedAt = Number.NEGATIVE_INFINITY;
+  /** Until then the origin counts as one that is slower, or rejects, when it is asked more. */
+  #saturatedUntil = Number.NEGATIVE_INFINITY;
+  /** Least and, smoothed, newest latency of good answers, ms. */
+  #leastMs: number | undefined;
+  #latencyMs = 0;
   #slowAt: number;
   #slowRefutedMs = REFUTED_MS_MIN;
   #badAt: number;
@@ -200,13 +213,22 @@ export class ConcurrencyLimit {
   get baselineMs(): number | undefined {
     return this.#baselineMs;
   }
+  /** What an answer takes where nothing waits, ms, as far as is known; undefined before the first good one. */
+  get serviceMs(): number | undefined {
+    return this.#baselineMs ?? this.#leastMs;
+  }
+  /** Whether the origin gives no sign that it has too much: answers come as soon as ever, and more of them did not make them slower. */
+  isUnhurt(now: MonotonicMs): boolean {
+    return now >= this.#saturatedUntil && !this.#isLate(this.#latencyMs);
+  }
   get counters(): LimitCounters {
     return { cuts: this.#cuts, probes: this.#probes, refuted: this.#refuted };
   }
 
-  /** A request was held back because of the limit. */
+  /** A request was held back because of the limit, or still is. */
   handleBlocked(now: MonotonicMs): void {
     this.#cohort.isBlocked = true;
+    this.#blockedAt = now;
     this.#probeAt ??= now + FIRST_PROBE_MS;
     this.#look(now);
   }
@@ -236,9 +258,31 @@ export class ConcurrencyLimit {
     sample.kind = kind;
     sample.latencyMs = now - sample.sentAt;
     const cohort = this.#cohort;
-    if (kind === "good") cohort.goodMsSum += sample.latencyMs;
+    if (kind === "good") {
+      cohort.goodMsSum += sample.latencyMs;
+      this.#hearGood(sample.sentAt, sample.latencyMs, now);
+    } else if (kind === "rejected") this.#saturatedUntil = now + FORGET_MS;
     if (sample.cohort === cohort.number) cohort.answered++;
     this.#look(now);
+  }
+
+  /** Slow start: a place more for each answer that came soon while others were held back. */
+  #hearGood(sentAt: MonotonicMs, latencyMs: number, now: MonotonicMs): void {
+    this.#latencyMs =
+      this.#leastMs === undefined
+        ? latencyMs
+        : this.#latencyMs + LATENCY_WEIGHT * (latencyMs - this.#latencyMs);
+    this.#leastMs = Math.min(this.#leastMs ?? latencyMs, latencyMs);
+    if (sentAt > this.#blockedAt || this.#experiment !== undefined) return;
+    if (!this.isUnhurt(now) || this.#isLate(latencyMs)) return;
+    this.#limit = this.#clamp(this.#limit + 1);
+    // It is still finding out by itself.
+    if (this.#probeAt !== undefined) this.#probeAt = Math.max(this.#probeAt, now + FIRST_PROBE_MS);
+  }
+
+  #isLate(latencyMs: number): boolean {
+    const serviceMs = this.serviceMs;
+    return serviceMs !== undefined && latencyMs > serviceMs + this.#allowanceMs(serviceMs);
   }
 
   /** Acts when the cohort has told enough. */
@@ -385,6 +429,7 @@ export class ConcurrencyLimit {
     if (experiment.kind === "slow") {
       if (fellMs >= 0.5 * Math.min(modelMs, above.medianMs)) {
         this.#slowRefutedMs = REFUTED_MS_MIN;
+        this.#saturatedUntil = now + FORGET_MS;
         this.#baselineMs = Math.min(known, medianMs);
         this.#settle(before, this.#limit);
         return;
@@ -404,10 +449,16 @@ export class ConcurrencyLimit {
       return;
     }
     this.#isProven = true;
-    if (fellMs < 0.3 * modelMs) this.#refuted++;
     this.#baselineMs = medianMs;
-    this.#settle(before, limitBefore);
     this.#schedule(now);
+    if (fellMs < 0.3 * modelMs) {
+      this.#refuted++;
+      this.#limit = limitBefore;
+      if (this.#rejectedMs === REJECTED_MS_MIN) this.#saturatedUntil = now;
+      return;
+    }
+    this.#saturatedUntil = now + FORGET_MS;
+    this.#settle(before, limitBefore);
   }
 
   /** The limit that the model gives by what was found, at most `limitMax`. */

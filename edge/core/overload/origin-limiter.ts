@@ -4,7 +4,8 @@
  * The limit is adaptive for origins (concurrency-limit.ts) and fixed for servers of ours, which shed for themselves. Behind it
  * stands a short fair queue. A request that would wait too long is shed when it arrives, by what the queue ahead of it and
  * the present service time say: whoever asked learns it at once, and no place is held by one who will have left. As
- * with CoDel (RFC 8289) bursts may wait for longer than a queue that stands.
+ * with CoDel (RFC 8289) bursts may wait for longer than a queue that stands. At an origin that gives no sign of having too much
+ * the limit grows with each answer, and both the wait that is foreseen and the one that is allowed are measured by what an answer takes.
  *
  * A request takes its place until the answer has ended, or for a second after its head: then the origin's work is done and what
  * is left depends on the reader. One that is given up keeps its place for as long as the origin would have needed and until a
@@ -44,6 +45,10 @@ export interface LimiterEvent {
 
 /** Who waits is shed after so many times what was foreseen at most: a late refusal serves nobody. */
 const PATIENCE_RATIO = 2;
+/** At an origin that does not have too much, waiting may take so many of its own service times: then it was as slow without. */
+const UNHURT_SERVICE_TIMES = 2;
+/** Service time of an origin that has not answered yet, ms. */
+const UNKNOWN_SERVICE_MS = 500;
 /** After its head an answer keeps its place for so long at most, ms. */
 const STREAM_MS = 1_000;
 /** A request that is given up keeps its place for no longer than this from then on, ms: then nothing says that it will end. */
@@ -169,7 +174,7 @@ export class OriginLimiter {
     if (this.#queue.size === 0) this.#waitingSince = now;
     this.#queue.push(id, property);
     this.#queuedAt.set(id, now);
-    this.#timers.set(String(id), monotonicMs(now + PATIENCE_RATIO * this.#settings.queueDelayBurstMs));
+    this.#timers.set(String(id), monotonicMs(now + this.#patienceMs(now)));
     return "queued";
   }
 
@@ -238,8 +243,16 @@ export class OriginLimiter {
       const id = Number(text);
       const sent = this.#sent.get(id);
       if (sent === undefined) {
+        const queuedAt = this.#queuedAt.get(id);
+        if (queuedAt === undefined) continue;
+        // By now it is known that the origin takes its time for everybody.
+        const until = queuedAt + this.#patienceMs(now);
+        if (until > now) {
+          this.#timers.set(text, monotonicMs(until));
+          continue;
+        }
         // Those ahead took longer than was foreseen.
-        if (!this.#queue.delete(id)) continue;
+        this.#queue.delete(id);
         this.#queuedAt.delete(id);
         this.#shedShare += SHED_WEIGHT * (1 - this.#shedShare);
         this.#events.push({ id, shed: "queue-delay" });
@@ -284,6 +297,7 @@ export class OriginLimiter {
       this.#sent.size < this.#settings.limitMax
     )
       this.#sendNext(now);
+    if (this.#queue.size > 0) this.#limit?.handleBlocked(now);
   }
 
   #learn(sent: Sent, kind: AnswerKind, now: MonotonicMs): void {
@@ -341,20 +355,36 @@ export class OriginLimiter {
     return this.#sent.size < this.#settings.limitMax;
   }
 
-  /** How long a request of the property would wait, ms: for as many places as there are ahead of it, freed as fast as of late. */
+  /** How long a request of the property would wait, ms, by how many are ahead of it and how fast places become free. */
   #delayOf(property: string, now: MonotonicMs): number {
+    const excess = Math.max(0, this.#placed.size - this.limit);
+    const ahead = this.#queue.aheadOf(property) + 1 + excess;
+    const serviceMs = this.#limit?.serviceMs ?? this.#serviceMs ?? 0;
+    const silentMs = this.#queue.size > 0 ? now - this.#waitingSince : 0;
+    // The limit doubles with each service time, so that 2 x limit places come in the first, 4 x in the second.
+    if (this.#limit?.isUnhurt(now) === true)
+      return Math.max(serviceMs * Math.log2(1 + ahead / (2 * this.limit)), silentMs - serviceMs);
     const gapMs =
       this.#queue.size > 0 && this.#gapMs !== undefined
         ? this.#gapMs
         : (this.#serviceMs ?? 0) / Math.max(1, this.#placed.size);
     // A place that is long overdue: what was measured before is over.
-    const overdueMs = this.#queue.size > 0 ? (now - this.#waitingSince) / OVERDUE_GAPS : 0;
-    const excess = Math.max(0, this.#placed.size - this.limit);
-    return (this.#queue.aheadOf(property) + 1 + excess) * Math.max(gapMs, overdueMs);
+    return ahead * Math.max(gapMs, (silentMs - serviceMs) / OVERDUE_GAPS);
   }
 
+  /** How long a request may have to wait as it looks when it comes, ms. */
   #delayMsMax(now: MonotonicMs): number {
     const { queueDelayMs, queueDelayBurstMs } = this.#settings;
+    if (this.#limit?.isUnhurt(now) === true)
+      return Math.max(
+        queueDelayBurstMs,
+        UNHURT_SERVICE_TIMES * (this.#limit.serviceMs ?? UNKNOWN_SERVICE_MS),
+      );
     return now - this.#shortAt < queueDelayBurstMs ? queueDelayBurstMs : queueDelayMs;
+  }
+
+  /** How long it does wait at most, ms. */
+  #patienceMs(now: MonotonicMs): number {
+    return PATIENCE_RATIO * Math.max(this.#settings.queueDelayBurstMs, this.#delayMsMax(now));
   }
 }

@@ -15,6 +15,13 @@ export interface OriginModel {
   readonly rejectsFrom?: number;
 }
 
+/** So many requests within BURST_MS. */
+export interface Burst {
+  /** From the beginning of the run, ms. */
+  readonly fromMs: number;
+  readonly count: number;
+}
+
 export interface Load {
   readonly property?: string;
   /** From the beginning of the run, ms. */
@@ -35,7 +42,8 @@ export interface Tally {
 export interface ModelOptions {
   readonly settings: OverloadSettings;
   readonly origin: OriginModel;
-  readonly loads: readonly Load[];
+  readonly loads?: readonly Load[];
+  readonly bursts?: readonly Burst[];
   readonly patienceMs: number;
   readonly seed: number;
   /** Whether the request ends when its client leaves, as one that is passed on does; a fill goes on. */
@@ -61,6 +69,7 @@ export interface ModelRun {
 }
 
 const BUCKET_MS = 100;
+const BURST_MS = 20;
 
 /** Runs until the last load has ended and everything has been answered. */
 export function run(options: ModelOptions): ModelRun {
@@ -181,7 +190,9 @@ export function run(options: ModelOptions): ModelRun {
     jobs.set(job.id, job);
     if (verdict.kind === "admitted") send(job);
   };
-  for (const load of options.loads) {
+  for (const { fromMs, count } of options.bursts ?? [])
+    for (let n = 0; n < count; n++) after(fromMs + (n * BURST_MS) / count, () => arrive("a"));
+  for (const load of options.loads ?? []) {
     const next = (): void => {
       if (now >= load.toMs) return;
       arrive(load.property ?? "a");

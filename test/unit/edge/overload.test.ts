@@ -64,28 +64,56 @@ describe("one hop", () => {
     expect(hop.offer(4, "a", false, at(12))).toEqual({ kind: "admitted" });
   });
 
+  /** Its answer came at once, and later one was rejected: from then on it counts as one that may have too much. */
+  const saturated = (latencyMs: number, more: Partial<OverloadSettings> = {}): OriginLimiter => {
+    const hop = adaptive(more);
+    hop.offer(-1, "a", false, at(0));
+    hop.handleHead(-1, "good", at(latencyMs));
+    hop.handleEnd(-1, at(latencyMs));
+    hop.offer(-2, "a", false, at(latencyMs));
+    hop.handleHead(-2, "rejected", at(latencyMs));
+    hop.handleEnd(-2, at(latencyMs));
+    return hop;
+  };
+  const outcomes = (offers: readonly ReturnType<OriginLimiter["offer"]>[]): readonly string[] =>
+    offers.map((offer) => ("reason" in offer ? offer.reason : offer.kind));
+
   test("beyond the adaptive limit requests wait for a place, and no longer than they may", () => {
-    const hop = adaptive();
-    const kinds = [1, 2, 3, 4].map((id) => hop.offer(id, "a", false, at(0)).kind);
+    const hop = saturated(20);
+    const kinds = [1, 2, 3, 4].map((id) => hop.offer(id, "a", false, at(20)).kind);
     expect(kinds).toEqual(["admitted", "admitted", "queued", "queued"]);
-    hop.handleHead(1, "good", at(20));
-    hop.handleEnd(1, at(20));
+    hop.handleHead(1, "good", at(40));
+    hop.handleEnd(1, at(40));
     expect(hop.pollEvent()).toEqual({ id: 3, shed: undefined });
     expect(hop.pollEvent()).toBeUndefined();
     // Twice what it may have to wait by what is foreseen.
-    expect(hop.pollTimeout()).toBe(2 * settings.queueDelayBurstMs);
-    hop.handleTimeout(at(2 * settings.queueDelayBurstMs));
+    expect(hop.pollTimeout()).toBe(20 + 2 * settings.queueDelayBurstMs);
+    hop.handleTimeout(at(20 + 2 * settings.queueDelayBurstMs));
     expect(hop.pollEvent()).toEqual({ id: 4, shed: "queue-delay" });
   });
 
-  test("one that would wait too long is shed when it comes", () => {
+  test("the limit grows by each answer that comes as soon as ever while others wait, until one is rejected", () => {
     const hop = adaptive();
-    hop.offer(1, "a", false, at(0));
-    hop.handleHead(1, "good", at(300));
-    hop.handleEnd(1, at(300));
+    for (const id of [1, 2, 3, 4, 5, 6]) hop.offer(id, "a", false, at(0));
+    const answer = (id: number, kind: "good" | "rejected", now: number): readonly (number | undefined)[] => {
+      hop.handleHead(id, kind, at(now));
+      hop.handleEnd(id, at(now));
+      return [hop.limit, hop.pollEvent()?.id, hop.pollEvent()?.id];
+    };
+    expect(answer(1, "good", 20)).toEqual([3, 3, 4]);
+    expect(answer(2, "good", 21)).toEqual([4, 5, 6]);
+    // Nobody waits any more: those that went after that do not show that more are needed.
+    expect(answer(5, "good", 41)).toEqual([4, undefined, undefined]);
+    for (const id of [7, 8, 9]) hop.offer(id, "a", false, at(42));
+    // Late.
+    expect(answer(3, "good", 150)).toEqual([4, 8, undefined]);
+    expect(answer(4, "rejected", 151)).toEqual([4, 9, undefined]);
+  });
+
+  test("one that would wait too long is shed when it comes", () => {
+    const hop = saturated(300);
     // Two places of 300 ms each: a place each 150 ms.
-    const kinds = [2, 3, 4, 5, 6].map((id) => hop.offer(id, "a", false, at(300)));
-    expect(kinds.map((offer) => ("reason" in offer ? offer.reason : offer.kind))).toEqual([
+    expect(outcomes([1, 2, 3, 4, 5].map((id) => hop.offer(id, "a", false, at(300))))).toEqual([
       "admitted",
       "admitted",
       "queued",
@@ -94,15 +122,32 @@ describe("one hop", () => {
     ]);
   });
 
+  test("at an origin that shows no sign of having too much, one may wait for twice what its answers take", () => {
+    const hop = adaptive();
+    hop.offer(0, "a", false, at(0));
+    hop.handleHead(0, "good", at(300));
+    hop.handleEnd(0, at(300));
+    // While the limit doubles, four more go after 300 ms and eight after 600 ms.
+    const offers = Array.from({ length: 16 }, (_, n) => hop.offer(n + 1, "a", false, at(300)));
+    expect(outcomes(offers)).toEqual([
+      ...Array.from({ length: 2 }, () => "admitted"),
+      ...Array.from({ length: 12 }, () => "queued"),
+      ...Array.from({ length: 2 }, () => "queue-delay"),
+    ]);
+    // Nobody knows how long the first answer takes; who waits for it is given up when the second could have been there.
+    expect(hop.pollTimeout()).toBe(300 + 4 * 300);
+  });
+
   test("nobody waits behind those for whom no place has come for long", () => {
-    const hop = adaptive({ limitInitial: 1, limitMin: 1 });
-    const kinds = [0, 0, 100, 200, 390, 399].map((now, id) => hop.offer(id, "a", false, at(now)));
-    expect(kinds.map((offer) => ("reason" in offer ? offer.reason : offer.kind))).toEqual([
+    const hop = saturated(1, { limitInitial: 1, limitMin: 1 });
+    expect(outcomes([1, 1, 100, 200, 390, 399].map((now, id) => hop.offer(id, "a", false, at(now))))).toEqual(
+      ["admitted", "queued", "queued", "queued", "queue-delay", "queue-delay"],
+    );
+    const silent = adaptive({ limitInitial: 1, limitMin: 1 });
+    expect(outcomes([0, 0, 900, 1_001].map((now, id) => silent.offer(id, "a", false, at(now))))).toEqual([
       "admitted",
       "queued",
       "queued",
-      "queued",
-      "queue-delay",
       "queue-delay",
     ]);
   });
@@ -287,6 +332,31 @@ function goodput(
     shed: over.shedAtOnce + over.shedLater,
   };
 }
+
+describe("bursts to an origin that takes whatever comes", () => {
+  const cases = [20, 200, 1_000].flatMap((latencyMs) => [100, 300].map((count) => ({ latencyMs, count })));
+  test.each(cases)(
+    "$count requests again and again, answered after $latencyMs ms",
+    ({ latencyMs, count }) => {
+      const bursts = Array.from({ length: 8 }, (_, n) => ({ fromMs: n * (5 * latencyMs + 300), count }));
+      const { control, tally } = run({
+        settings,
+        origin: {
+          workers: Number.POSITIVE_INFINITY,
+          serviceMs: (random) => latencyMs * (1 + 0.2 * random.float()),
+          seesAborts: true,
+        },
+        patienceMs: Math.max(1_000, 5 * latencyMs),
+        seed: 11,
+        isGivenUp: true,
+        bursts,
+      });
+      for (const { fromMs } of bursts)
+        expect(tally(fromMs, fromMs + 100).good, `at ${fromMs} ms`).toBeGreaterThanOrEqual(0.99 * count);
+      expect(control.count((limiter) => limiter.limitCounters?.cuts ?? 0)).toBe(0);
+    },
+  );
+});
 
 describe("goodput of an origin of 200 requests a second whose clients wait for one second", () => {
   test.each(origins)("$name: 0.5 x, 2 x, 5 x and back", (origin) => {
