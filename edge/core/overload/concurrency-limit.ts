@@ -84,6 +84,8 @@ const GROW_SHARE = 0.5;
 /** After an experiment that found nothing the next suspicion of its kind has to wait, ms, twice as long each time. */
 const REFUTED_MS_MIN = 4_000;
 const REFUTED_MS_MAX = 60_000;
+/** Where rejections go on below this share of what was answered at a time, they do not come from too many requests. */
+const GIVE_UP_SHARE = 0.5;
 /** After rejections stopped the limit stays for so long, ms, twice as long when growing brings them back. */
 const REJECTED_MS_MIN = 1_000;
 const REJECTED_MS_MAX = 4_000;
@@ -180,7 +182,10 @@ export class ConcurrencyLimit {
   #slowRefutedMs = REFUTED_MS_MIN;
   #badAt: number;
   #badRefutedMs = REFUTED_MS_MIN;
-  #growAt: number;
+  /** Whether a cut has stopped rejections; when the limit was last changed for them, and may grow again. */
+  #isRejecting = false;
+  #steppedAt = Number.NEGATIVE_INFINITY;
+  #growAt = Number.NEGATIVE_INFINITY;
   #rejectedMs = REJECTED_MS_MIN;
   #cuts = 0;
   #probes = 0;
@@ -201,7 +206,6 @@ export class ConcurrencyLimit {
     this.#limit = this.#clamp(limitInitial);
     this.#slowAt = now;
     this.#badAt = now;
-    this.#growAt = now;
     this.#cohort = cohortAt(1, now);
   }
 
@@ -261,7 +265,7 @@ export class ConcurrencyLimit {
     if (kind === "good") {
       cohort.goodMsSum += sample.latencyMs;
       this.#hearGood(sample.sentAt, sample.latencyMs, now);
-    } else if (kind === "rejected") this.#saturatedUntil = now + FORGET_MS;
+    } else if (kind === "rejected") this.#hearRejected(sample.sentAt, now);
     if (sample.cohort === cohort.number) cohort.answered++;
     this.#look(now);
   }
@@ -278,6 +282,18 @@ export class ConcurrencyLimit {
     this.#limit = this.#clamp(this.#limit + 1);
     // It is still finding out by itself.
     if (this.#probeAt !== undefined) this.#probeAt = Math.max(this.#probeAt, now + FIRST_PROBE_MS);
+  }
+
+  /** Where a cut has stopped rejections before, one more is one place too many. Those sent before the last step say nothing new. */
+  #hearRejected(sentAt: MonotonicMs, now: MonotonicMs): void {
+    this.#saturatedUntil = now + FORGET_MS;
+    if (!this.#isRejecting || this.#experiment !== undefined || sentAt < this.#steppedAt) return;
+    this.#steppedAt = now;
+    this.#growAt = now + this.#rejectedMs;
+    this.#rejectedMs = Math.min(REJECTED_MS_MAX, 2 * this.#rejectedMs);
+    this.#limit = this.#clamp(Math.floor(this.#limit) - 1);
+    // It rejects however little it is asked.
+    if (this.#limit < GIVE_UP_SHARE * this.#served) this.#isRejecting = false;
   }
 
   #isLate(latencyMs: number): boolean {
@@ -309,9 +325,15 @@ export class ConcurrencyLimit {
   #steer(cohort: Cohort, found: Finding, elapsedMs: number, now: MonotonicMs): void {
     const { medianMs, slowMs, inFlight, isBlocked } = found;
     this.#served = Math.max(SERVED_KEPT * this.#served, found.served);
-    if (found.badShare > BAD_SHARE && now >= this.#badAt && Math.min(this.#served, inFlight) < this.#limit) {
+    if (now >= this.#saturatedUntil) this.#isRejecting = false;
+    if (
+      found.badShare > BAD_SHARE &&
+      !this.#isRejecting &&
+      now >= this.#badAt &&
+      Math.min(this.#served, inFlight) < this.#limit
+    ) {
       this.#cuts++;
-      this.#begin("bad", this.#clamp(Math.max(neededFor(this.#served), CUT_SHARE * inFlight)), cohort, found);
+      this.#begin("bad", this.#clamp(Math.floor(this.#served)), cohort, found);
       return;
     }
     if (medianMs === undefined || slowMs === undefined) return;
@@ -349,24 +371,21 @@ export class ConcurrencyLimit {
       // A probe may go below the least limit: it lasts for a few answers only.
       this.#begin("probe", Math.max(1, level), cohort, found);
     } else if (isBlocked) {
-      if (found.badShare <= BAD_SHARE_GROW && now >= this.#growAt) this.#grow(found, waitMs, baselineMs);
+      if (found.badShare <= BAD_SHARE_GROW && now >= this.#growAt) this.#grow(found, waitMs, baselineMs, now);
     } else if (this.#limit < this.#settings.limitInitial) {
       const share = Math.min(1, elapsedMs / FORGET_MS);
       this.#limit = this.#clamp(this.#limit + share * (this.#settings.limitInitial - this.#limit));
     }
   }
 
-  #grow(found: Finding, waitMs: number, baselineMs: number): void {
+  #grow(found: Finding, waitMs: number, baselineMs: number, now: MonotonicMs): void {
     const allowanceMs = this.#allowanceMs(baselineMs);
     const room = found.inFlight - found.ratePerMs * (waitMs - allowanceMs) - this.#limit;
     if (room <= 0) return;
-    const step =
-      // Where growing has brought rejections before, by one at a time.
-      this.#rejectedMs > REJECTED_MS_MIN
-        ? 1
-        : // With something waiting already only part of the way: the answers lag behind the limit.
-          Math.min(waitMs < allowanceMs / 4 ? room : GROW_SHARE * room, 0.5 * this.#limit) + 1;
-    this.#limit = this.#clamp(this.#limit + Math.min(room, step));
+    // With something waiting already only part of the way: the answers lag behind the limit.
+    const step = Math.min(waitMs < allowanceMs / 4 ? room : GROW_SHARE * room, 0.5 * this.#limit) + 1;
+    this.#steppedAt = now;
+    this.#limit = this.#clamp(this.#limit + (this.#isRejecting ? 1 : Math.min(room, step)));
   }
 
   /** Moves the baseline part of the way. */
@@ -391,15 +410,11 @@ export class ConcurrencyLimit {
 
   /** Fewer requests should have been rejected. */
   #judgeBad({ before, limitBefore }: Experiment, found: Finding, now: MonotonicMs): void {
-    const expected = Math.max(0, 1 - before.served / this.#limit);
-    if (
-      found.badShare <= (before.badShare + Math.min(expected, before.badShare)) / 2 &&
-      found.badShare < before.badShare
-    ) {
+    if (found.badShare <= before.badShare / 2) {
       this.#badRefutedMs = REFUTED_MS_MIN;
-      this.#growAt = now + this.#rejectedMs;
-      this.#rejectedMs = Math.min(REJECTED_MS_MAX, 2 * this.#rejectedMs);
-      this.#limit = this.#clamp(Math.min(this.#limit, neededFor(this.#served)));
+      this.#isRejecting = true;
+      this.#rejectedMs = REJECTED_MS_MIN;
+      this.#saturatedUntil = now + FORGET_MS;
       return;
     }
     // Fewer requests, as many failures: one broken page must not starve the rest of its site.
@@ -454,7 +469,7 @@ export class ConcurrencyLimit {
     if (fellMs < 0.3 * modelMs) {
       this.#refuted++;
       this.#limit = limitBefore;
-      if (this.#rejectedMs === REJECTED_MS_MIN) this.#saturatedUntil = now;
+      if (!this.#isRejecting) this.#saturatedUntil = now;
       return;
     }
     this.#saturatedUntil = now + FORGET_MS;
@@ -494,14 +509,6 @@ export class ConcurrencyLimit {
   #clamp(limit: number): number {
     return Math.min(this.#settings.limitMax, Math.max(this.#settings.limitMin, limit));
   }
-}
-
-/**
- * Places for an origin that answers so many at a time and rejects what is beyond: somewhat more. A rejection costs it little, a
- * worker without a request costs goodput.
- */
-function neededFor(served: number): number {
-  return Math.ceil(1.25 * served) + 1;
 }
 
 function cohortAt(number: number, now: MonotonicMs): Cohort {
