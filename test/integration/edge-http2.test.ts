@@ -5,7 +5,7 @@ import { type ClientHttp2Session, connect, constants, type IncomingHttpHeaders }
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import type { EdgeSettings } from "#edge";
+import { edgeDefaults, type EdgeSettings } from "#edge";
 import { makeCertificate } from "../tools/certificates.ts";
 import {
   FLAG,
@@ -491,6 +491,28 @@ test("a header list beyond the limit is refused, not held", async () => {
   await until(() => client.isClosed || client.of(FRAME.rstStream, 1).length > 0, "a refusal");
   expect(origin.seen.length).toBe(before);
   expect(await isServed(edge.tlsPort)).toBe(true);
+});
+
+test("a client that does not acknowledge our settings is held to the header limit all the same", async () => {
+  const edge = await start();
+  const client = await raw(edge.tlsPort);
+  const before = origin.seen.length;
+  const limit = edgeDefaults.headerBytesMax;
+  for (const [streamId, bytes] of [
+    [1, limit - 500],
+    [3, limit],
+    [5, 3 * limit],
+  ] as const) {
+    const block = getBlock("/cookies", "a.example", [["cookie", "c".repeat(bytes)]]);
+    client.send(frame(FRAME.headers, FLAG.endStream, streamId, block.subarray(0, 16_000)));
+    for (let at = 16_000; at < block.length; at += 16_000)
+      client.send(frame(FRAME.continuation, 0, streamId, block.subarray(at, at + 16_000)));
+    client.send(frame(FRAME.continuation, FLAG.endHeaders, streamId));
+    await until(() => client.of(FRAME.headers, streamId).length > 0, "an answer");
+  }
+  expect(origin.seen.length).toBe(before + 1);
+  // Two answers of 431 (RFC 6585, section 5).
+  expect(await edge.metric("refused_total", { reason: "header-fields" })).toBe(2);
 });
 
 test("a drain finishes streams in flight and sends GOAWAY", async () => {

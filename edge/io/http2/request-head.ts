@@ -35,6 +35,9 @@ const refused = (reason: RefusedRequest["reason"], message: string): RefusedRequ
   message,
 });
 
+/** What a field of a header list counts beside its name and value (RFC 9113, section 6.5.2). The path has a limit of its own. */
+const FIELD_OVERHEAD_BYTES = 32;
+
 /** A block of HTTP/2 is told by its fields: {@link isSameHead}. */
 const NO_BYTES = Buffer.alloc(0);
 
@@ -46,10 +49,12 @@ export function readHttp2Head(raw: readonly string[], settings: EdgeSettings): H
   let host: string | undefined;
   let cookie: string | undefined;
   let fault: RefusedRequest | undefined;
+  let listBytes = 0;
   const fields: Field[] = [];
   for (let index = 0; index + 1 < raw.length; index += 2) {
     const name = raw[index] ?? "";
     const value = raw[index + 1] ?? "";
+    if (name !== ":path") listBytes += name.length + value.length + FIELD_OVERHEAD_BYTES;
     if (name.charCodeAt(0) === 0x3a) {
       if (name === ":method") method = value;
       else if (name === ":scheme") scheme = value;
@@ -69,6 +74,13 @@ export function readHttp2Head(raw: readonly string[], settings: EdgeSettings): H
       cookie = cookie === undefined ? value : `${cookie}; ${value}`;
     } else if (name !== "te") fields.push([name, value]);
   }
+  // What SETTINGS_MAX_HEADER_LIST_SIZE announces is advice (section 10.5.1); nghttp2 itself takes 64 KiB.
+  if (listBytes > settings.headerBytesMax)
+    fault = {
+      refusedStatus: 431,
+      reason: "header-fields",
+      message: `a header list of more than ${settings.headerBytesMax} bytes`,
+    };
   if (cookie !== undefined) fields.push(["cookie", cookie]);
   // RFC 9113, section 8.3.1: two different answers to "which host" are none.
   if (authority !== undefined && host !== undefined && authority.toLowerCase() !== host.toLowerCase())
