@@ -1,0 +1,235 @@
+/** The flags of `isochrone edge`: what they are called, what they mean, and the one line about each that is wrong. */
+import { isIP } from "node:net";
+import { parseArgs } from "node:util";
+import { type OriginTarget, parseBytes } from "#kit";
+import { edgeDefaults, type EdgeSettings } from "./config.ts";
+import { EVICTION_POLICIES, type EvictionPolicyName } from "./core/eviction/policies.ts";
+import type { TlsOptions } from "./io/tls/serve-tls.ts";
+import type { UnknownName } from "./io/tls/tls-front.ts";
+
+export const HELP = `Usage: isochrone edge --listen ADDRESS:PORT --origin URL [options]
+       isochrone edge --listen ADDRESS:PORT --node SERVER --control URL --state DIR
+
+A caching HTTP reverse proxy. Alone it needs no configuration: any Host is served from one origin, the origin's own
+Cache-Control decides what is stored, and what was stored is served when the origin is down.
+As a node (edge or parent, as the topology says) it follows the documents of a deployment.
+
+Alone:
+  --origin URL         http://HOST[:PORT] or https://HOST[:PORT]
+  --memory SIZE        memory store, such as 256MiB (default)
+  --disk DIR           keep objects on disk too; they survive a restart
+  --disk-size SIZE     disk store, such as 10GiB (default)
+  --negative-ttl SECONDS  keep errors (404, 410, 5xx) that state no lifetime for so long, 0 (default) .. 3600
+  --workers N          processes that share the port, 1..64 (default 1)
+  --access-log FILE    one JSON object a request; client addresses cut to /24 or /48, no query strings. Each of
+                       several workers writes FILE.worker-0, FILE.worker-1, ...
+  --admin ADDRESS:PORT health and metrics: /livez /readyz /metrics
+  --tls-certificate FILE     chain in PEM, the server's own certificate first; with --tls-key, once for each certificate.
+                             Read again when changed and at SIGHUP. The first is the default
+  --tls-key FILE             its private key in PEM
+Node:
+  --node SERVER        the server's id in the topology
+  --control URL        the control process; may be away: documents are kept in DIR
+  --state DIR          the process's own directory
+  --memory SIZE        memory store
+Both:
+  --listen ADDRESS:PORT  port 0 takes a free one
+  --eviction POLICY    what leaves memory first: w-tinylfu-scaled (default), w-tinylfu, s3-fifo or lru
+  --tls-listen ADDRESS:PORT  speak TLS there too, HTTP/2 and HTTP/1.1; a node with the certificates of its deployment
+  --alt-svc VALUE            announced in answers over TLS, such as 'h3=":443"; ma=86400' (deploy/http3)
+  --trusted-proxy ADDRESS    of a proxy in front whose X-Forwarded-For tells the client; may be repeated
+  --tls-unknown-name WORD    what clients get that name no server which we have a certificate of: default (the first
+                             one; usual alone) or refuse (an alert; usual for a node)
+  --run DIR            where the server's own sockets are (default: isochrone-UID in the system's temporary directory)
+  --replace            the server that runs on --listen starts this program with these arguments and hands it its
+                       sockets; it drains when the new one serves, and goes on when that fails (exit code 1)
+  --help
+
+Examples:
+  isochrone edge --listen 127.0.0.1:8080 --origin http://127.0.0.1:9000
+  isochrone edge --listen 127.0.0.1:8080 --origin https://www.example.com --memory 1GiB --disk /var/cache/isochrone --workers 4
+  ISOCHRONE_CONTROL_TOKEN=... ISOCHRONE_PEER_KEY=... isochrone edge --listen 127.10.1.1:8080 --node fra-1 --control http://127.10.0.1:8080 --state state/fra-1
+`;
+
+/** Bad usage: one line, exit code 2. */
+export class UsageError extends Error {}
+
+/** Rejects what is no flag with a UsageError. */
+export function parseFlags(argv: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...argv],
+      strict: true,
+      options: {
+        listen: { type: "string" },
+        origin: { type: "string" },
+        memory: { type: "string" },
+        eviction: { type: "string" },
+        disk: { type: "string" },
+        "disk-size": { type: "string" },
+        "negative-ttl": { type: "string" },
+        workers: { type: "string" },
+        admin: { type: "string" },
+        "access-log": { type: "string" },
+        "tls-listen": { type: "string" },
+        "tls-certificate": { type: "string", multiple: true },
+        "tls-key": { type: "string", multiple: true },
+        "tls-unknown-name": { type: "string" },
+        "alt-svc": { type: "string" },
+        "trusted-proxy": { type: "string", multiple: true },
+        run: { type: "string" },
+        replace: { type: "boolean" },
+        node: { type: "string" },
+        control: { type: "string" },
+        state: { type: "string" },
+        help: { type: "boolean" },
+      },
+    });
+  } catch (error) {
+    throw new UsageError(`${error instanceof Error ? error.message : String(error)}; see --help`);
+  }
+}
+
+export type Flags = ReturnType<typeof parseFlags>["values"];
+
+/** The defaults with what the flags say of them. */
+export function settingsOf(flags: Flags): EdgeSettings {
+  return {
+    ...edgeDefaults,
+    altSvc: altSvcOf(flags["alt-svc"]),
+    trustedProxies: (flags["trusted-proxy"] ?? []).map(proxyAddressOf),
+    memoryBytes: bytesOf("memory", flags.memory, edgeDefaults.memoryBytes, MEBIBYTE),
+    evictionPolicy: evictionOf(flags.eviction),
+    diskBytes: bytesOf("disk-size", flags["disk-size"], edgeDefaults.diskBytes, MEBIBYTE),
+  };
+}
+
+/** `min` and `max` belong to it. */
+export function wholeNumberOf(
+  flag: string,
+  value: string | undefined,
+  { whenAbsent, min, max }: { readonly whenAbsent: number; readonly min: number; readonly max: number },
+): number {
+  if (value === undefined) return whenAbsent;
+  const number = Number(value);
+  if (Number.isInteger(number) && number >= min && number <= max) return number;
+  throw new UsageError(
+    `--${flag}: got ${JSON.stringify(value)}, expected a whole number from ${min} to ${max}`,
+  );
+}
+
+/** A node takes from its deployment what these say to an edge alone. */
+export function refuseAloneFlags(flags: Flags): void {
+  for (const flag of [
+    "disk",
+    "disk-size",
+    "negative-ttl",
+    "workers",
+    "access-log",
+    "admin",
+    "tls-certificate",
+    "tls-key",
+  ] as const)
+    if (flags[flag] !== undefined)
+      throw new UsageError(`--${flag} belongs to --origin; a node does not take it`);
+}
+
+/** TLS of an edge alone; undefined: none. @param ticketSecret the same in all workers */
+export function tlsOf(flags: Flags, ticketSecret: Uint8Array): TlsOptions | undefined {
+  const certificates = flags["tls-certificate"] ?? [];
+  const keys = flags["tls-key"] ?? [];
+  if (flags["tls-listen"] === undefined) {
+    if (certificates.length + keys.length > 0 || flags["tls-unknown-name"] !== undefined)
+      throw new UsageError("--tls-certificate, --tls-key and --tls-unknown-name need --tls-listen");
+    return undefined;
+  }
+  const listen = endpointOf("tls-listen", flags["tls-listen"]);
+  if (certificates.length === 0 || certificates.length !== keys.length)
+    throw new UsageError(
+      `--tls-listen needs as many --tls-certificate as --tls-key, at least one; got ${certificates.length} and ${keys.length}`,
+    );
+  return {
+    host: listen.host,
+    port: listen.port,
+    pairs: certificates.map((certificateFile, index) => ({ certificateFile, keyFile: keys[index] ?? "" })),
+    unknownName: unknownNameOf(flags, "default"),
+    ticketSecret,
+  };
+}
+
+/** What clients get that name no server of ours. */
+export function unknownNameOf(flags: Flags, whenAbsent: UnknownName): UnknownName {
+  const word = flags["tls-unknown-name"] ?? whenAbsent;
+  if (word !== "default" && word !== "refuse")
+    throw new UsageError(`--tls-unknown-name: got ${JSON.stringify(word)}, expected default or refuse`);
+  return word;
+}
+
+export interface Endpoint {
+  readonly host: string;
+  readonly port: number;
+}
+
+export function endpointOf(flag: string, value: string | undefined): Endpoint {
+  const match = /^(?:\[([0-9a-f:.]+)\]|([a-z0-9_.-]+)):([0-9]{1,5})$/i.exec(value ?? "");
+  const port = Number(match?.[3]);
+  if (!match || port > 65_535)
+    throw new UsageError(
+      `--${flag}: got ${value === undefined ? "nothing" : JSON.stringify(value)}, expected ADDRESS:PORT such as 127.0.0.1:8080`,
+    );
+  return { host: match[1] ?? match[2] ?? "", port };
+}
+
+export function originOf(value: string): OriginTarget {
+  const url = URL.canParse(value) ? new URL(value) : undefined;
+  if (
+    !url ||
+    !/^https?:$/.test(url.protocol) ||
+    url.pathname !== "/" ||
+    url.search !== "" ||
+    url.username !== ""
+  )
+    throw new UsageError(
+      `--origin: got ${JSON.stringify(value)}, expected http://HOST[:PORT] or https://HOST[:PORT] without a path`,
+    );
+  const isTls = url.protocol === "https:";
+  return {
+    scheme: isTls ? "https" : "http",
+    host: url.hostname.replace(/^\[|\]$/g, ""),
+    port: url.port === "" ? (isTls ? 443 : 80) : Number(url.port),
+    // A name on the Internet serves its own host only; an address serves whatever is asked.
+    ...(isTls && { hostHeader: url.host }),
+  };
+}
+
+const MEBIBYTE = 2 ** 20;
+
+function bytesOf(flag: string, value: string | undefined, whenAbsent: number, min: number): number {
+  if (value === undefined) return whenAbsent;
+  const bytes = parseBytes(value);
+  if (bytes === undefined || bytes < min)
+    throw new UsageError(
+      `--${flag}: got ${JSON.stringify(value)}, expected a size of at least ${min} bytes such as 256MiB`,
+    );
+  return bytes;
+}
+
+function altSvcOf(value: string | undefined): string | undefined {
+  // RFC 7838, section 3: at least one alternative, protocol="host:port".
+  if (value === undefined || /^[a-z0-9%-]+="[^"\\]*:[0-9]{1,5}"[\x20-\x7e]*$/i.test(value)) return value;
+  throw new UsageError(`--alt-svc: got ${JSON.stringify(value)}, expected such as 'h3=":443"; ma=86400'`);
+}
+
+function proxyAddressOf(value: string): string {
+  if (isIP(value) !== 0) return value;
+  throw new UsageError(`--trusted-proxy: got ${JSON.stringify(value)}, expected an IPv4 or IPv6 address`);
+}
+
+function evictionOf(value: string | undefined): EvictionPolicyName {
+  const policy = EVICTION_POLICIES.find((name) => name === (value ?? EVICTION_POLICIES[0]));
+  if (policy === undefined)
+    throw new UsageError(
+      `--eviction: got ${JSON.stringify(value)}, expected one of ${EVICTION_POLICIES.join(", ")}`,
+    );
+  return policy;
+}
