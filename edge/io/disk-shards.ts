@@ -3,6 +3,7 @@
  * its own. It can be closed and opened again while the server goes on, since a successor may not write where its
  * predecessor still does: closed, it holds nothing and takes nothing.
  */
+import { readdir, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { IsochroneError, xxh32 } from "#kit";
 import { type Logger, makeDirectory } from "#kit/io";
@@ -10,8 +11,10 @@ import type { CacheKey } from "../core/cache-key.ts";
 import { requestKeyOf } from "../core/slices.ts";
 import { SecondHitFilter } from "../core/eviction/second-hit.ts";
 import { SHARDS, shardOf } from "../core/worker-plan.ts";
+import { DirectoryLock } from "./directory-lock.ts";
 import { type DiskCounters, DiskStore } from "./disk-store.ts";
 import type { StoredObject } from "./memory-store.ts";
+import { isSegmentName } from "./segment-files.ts";
 
 export interface DiskShardsOptions {
   readonly directory: string;
@@ -47,9 +50,7 @@ export class DiskShards {
     this.#seen = new SecondHitFilter(Math.min(REMEMBERED_KEYS_MAX, keys));
     const { directory, shards } = options;
     this.#directories = new Map(
-      shards?.map((shard) => [shard, join(directory, `shard-${String(shard).padStart(2, "0")}`)]) ?? [
-        [WHOLE, directory],
-      ],
+      shards?.map((shard) => [shard, directoryOf(directory, shard)]) ?? [[WHOLE, directory]],
     );
   }
 
@@ -69,6 +70,7 @@ export class DiskShards {
 
   /** Opens what this process owns. Rejects with IsochroneError when the directory cannot be used. */
   async open(): Promise<void> {
+    await this.#removeOtherLayout();
     const stores = [...this.#directories].map(
       ([shard, directory]) => [shard, this.#make(directory)] as const,
     );
@@ -80,6 +82,23 @@ export class DiskShards {
       throw error;
     }
     for (const [shard, store] of stores) this.#stores.set(shard, store);
+  }
+
+  /**
+   * Removes what a server of one process left for one of several, or the other way round. It has missed every invalidation
+   * and purge since, so that it must not be found by the next such server; and it takes room that is ours.
+   */
+  async #removeOtherLayout(): Promise<void> {
+    const { directory, shards, logger } = this.#o;
+    const all = Array.from({ length: SHARDS }, (_, shard) => shard);
+    // Of several processes the owner of the first part does it.
+    const others =
+      shards === undefined
+        ? all.map((shard) => directoryOf(directory, shard))
+        : shards.includes(0)
+          ? [directory]
+          : [];
+    for (const other of others) await removeStore(other, logger);
   }
 
   #make(directory: string): DiskStore {
@@ -170,5 +189,29 @@ export class DiskShards {
     let sum = 0;
     for (const store of this.#stores.values()) sum += of(store);
     return sum;
+  }
+}
+
+function directoryOf(directory: string, shard: number): string {
+  return join(directory, `shard-${String(shard).padStart(2, "0")}`);
+}
+
+/** Removes the segments of a store that nobody uses. Rejects with IsochroneError when somebody does; a disk that refuses is told. */
+async function removeStore(directory: string, logger: Logger): Promise<void> {
+  try {
+    const names = (await readdir(directory)).filter((name) => isSegmentName(name));
+    if (names.length === 0) return;
+    const lock = new DirectoryLock(directory);
+    try {
+      for (const name of names) await unlink(join(directory, name));
+    } finally {
+      lock.release(true);
+    }
+    logger.info("disk-layout-removed", { directory, segments: names.length });
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? error.code : undefined;
+    if (code === "ENOENT") return;
+    if (code === "directory-in-use") throw error;
+    logger.warn("disk-layout-not-removed", { directory, error });
   }
 }

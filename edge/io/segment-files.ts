@@ -33,6 +33,13 @@ const promised = {
   unlink: promisify(unlink),
 };
 
+const SEGMENT_NAME = /^segment-([0-9a-f]{8})\.log$/;
+
+/** Whether a file of this name is a segment of a store. */
+export function isSegmentName(name: string): boolean {
+  return SEGMENT_NAME.test(name);
+}
+
 export class SegmentFiles {
   readonly directory: string;
   /** Opened when first used, and then kept: as many as there are segments. */
@@ -47,7 +54,7 @@ export class SegmentFiles {
     const segments: number[] = [];
     const others: string[] = [];
     for (const name of await promised.readdir(this.directory)) {
-      const match = /^segment-([0-9a-f]{8})\.log$/.exec(name);
+      const match = SEGMENT_NAME.exec(name);
       if (match === null) others.push(name);
       else segments.push(Number.parseInt(match[1] ?? "", 16));
     }

@@ -189,6 +189,27 @@ test("what was cached survives a replacement on disk; a successor that fails cha
   await start();
 });
 
+test("what was invalidated while the server had another number of processes does not come back", async () => {
+  await edge.stop();
+  let version = 1;
+  origin.answer = (request, response) => {
+    if (request.method === "POST") version++;
+    response.writeHead(200, { "cache-control": request.method === "GET" ? "max-age=600" : "no-store" });
+    response.end(`version ${version}`);
+  };
+  for (const workers of [2, 1, 2, 1]) {
+    edge = await startIsochrone([...argv(), "--workers", String(workers)], { env });
+    const before = await metric("disk_objects");
+    expect((await ask("/layout")).body.toString()).toBe(`version ${version}`);
+    expect((await ask("/layout", "POST")).status).toBe(200);
+    expect((await ask("/layout")).body.toString()).toBe(`version ${version}`);
+    for (let n = 0; n < 4; n++) await ask(`/layout-${workers}-${n}`);
+    await until(async () => (await metric("disk_objects")) >= before + 5, "all are on disk");
+    await edge.stop();
+  }
+  await start();
+});
+
 test("nobody to replace is said in one line", async () => {
   const { code, stderr } = await runIsochrone([...argv(), "--replace", "--run", join(directory, "other")], {
     env,
