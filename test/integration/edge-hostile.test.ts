@@ -216,6 +216,28 @@ test("a drain is not held up by connections that never sent anything", async () 
   expect(performance.now() - startedMs).toBeLessThan(edgeDefaults.drainTimeoutMs / 5);
 });
 
+test("a patient drain answers a POST on the last connection that idles", async () => {
+  const content = new TestOrigin();
+  await content.start();
+  content.answer = (request, response) => {
+    if (request.method === "POST") setTimeout(() => response.end("posted"), 50);
+    else response.end("got");
+  };
+  const draining = await startEdge(content);
+  const socket = connect(draining.port, "127.0.0.1");
+  let text = "";
+  socket.setEncoding("latin1").on("data", (chunk: string) => (text += chunk));
+  const closed = new Promise((resolve) => socket.on("error", () => {}).once("close", resolve));
+  socket.write("GET / HTTP/1.1\r\nHost: a.example\r\n\r\n");
+  await until(() => text.includes("got"), "an answer");
+  const stopped = draining.running.stop(60_000);
+  socket.write("POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 1\r\n\r\nx");
+  await closed;
+  expect(text).toMatch(/Connection: close\r\n[^]*posted/);
+  expect(await stopped).toBe(0);
+  await content.stop();
+});
+
 test("many who ask for what is on disk only share one read", async () => {
   const directory = await mkdtemp(join(tmpdir(), "isochrone-edge-"));
   const content = new TestOrigin();

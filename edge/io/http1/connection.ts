@@ -431,8 +431,9 @@ export class Http1Connection {
     socket.off("end", this.#onEnd);
     socket.off("close", this.#onClose);
     this.#phase = "gone";
-    this.#context.onGone(this);
+    // In this order: in between, a drain would see the last connection gone and cut the request that it has just brought.
     this.#context.handOver(socket, Buffer.from(bytes.subarray(at)));
+    this.#context.onGone(this);
   }
 
   /** A last word on a connection whose requests cannot be told apart any more. */
