@@ -61,7 +61,7 @@ const SILENT_MS = 10_000;
 const SLOW = 1.5;
 const SLOW_QUANTILE = 0.35;
 /** Share of rejections and failures from which a cohort is bad; the limit grows where there are fewer than the second. */
-const BAD_SHARE = 0.1;
+const BAD_SHARE = 0.2;
 const BAD_SHARE_GROW = 0.02;
 /** Where nothing is held back, answers that are slow for two cohorts matter if requests have become so many more meanwhile. */
 const GROWING = 1.3;
@@ -84,8 +84,13 @@ const GROW_SHARE = 0.5;
 /** After an experiment that found nothing the next suspicion of its kind has to wait, ms, twice as long each time. */
 const REFUTED_MS_MIN = 4_000;
 const REFUTED_MS_MAX = 60_000;
-/** Where rejections go on below this share of what was answered at a time, they do not come from too many requests. */
+/** Where rejections go on below this share of the limit at which there were none, they do not come from too many requests. */
 const GIVE_UP_SHARE = 0.5;
+/** A cut has stopped rejections when this share of them is left, and so many were to be expected that it is no chance. */
+const LEFT_BAD_SHARE = 0.25;
+const EXPECTED_BAD_MIN = 4;
+/** So many times the share of bad answers with which an experiment found nothing is another matter. */
+const WORSE = 2;
 /** After rejections stopped the limit stays for so long, ms, twice as long when growing brings them back. */
 const REJECTED_MS_MIN = 1_000;
 const REJECTED_MS_MAX = 4_000;
@@ -129,6 +134,8 @@ interface Finding {
   readonly inFlight: number;
   /** Rejections and failures among the answers, 0..1. */
   readonly badShare: number;
+  /** Members that have ended. */
+  readonly ended: number;
   /** Latency of the good answers, ms; Infinity: by then less than half had come. Undefined: too few to say. */
   readonly medianMs: number | undefined;
   readonly slowMs: number | undefined;
@@ -182,8 +189,12 @@ export class ConcurrencyLimit {
   #slowRefutedMs = REFUTED_MS_MIN;
   #badAt: number;
   #badRefutedMs = REFUTED_MS_MIN;
-  /** Whether a cut has stopped rejections; when the limit was last changed for them, and may grow again. */
-  #isRejecting = false;
+  #badShareRefuted = 0;
+  /** A cut has stopped rejections: the limit and their share before it, and the most that the limit has been since. */
+  #rejecting:
+    | { readonly limitBefore: number; readonly badShare: number; readonly limitMost: number }
+    | undefined;
+  /** When the limit was last changed for rejections, and may grow again. */
   #steppedAt = Number.NEGATIVE_INFINITY;
   #growAt = Number.NEGATIVE_INFINITY;
   #rejectedMs = REJECTED_MS_MIN;
@@ -265,7 +276,7 @@ export class ConcurrencyLimit {
     if (kind === "good") {
       cohort.goodMsSum += sample.latencyMs;
       this.#hearGood(sample.sentAt, sample.latencyMs, now);
-    } else if (kind === "rejected") this.#hearRejected(sample.sentAt, now);
+    } else if (kind === "rejected" || kind === "failed") this.#hearBad(sample.sentAt, kind, now);
     if (sample.cohort === cohort.number) cohort.answered++;
     this.#look(now);
   }
@@ -285,15 +296,21 @@ export class ConcurrencyLimit {
   }
 
   /** Where a cut has stopped rejections before, one more is one place too many. Those sent before the last step say nothing new. */
-  #hearRejected(sentAt: MonotonicMs, now: MonotonicMs): void {
-    this.#saturatedUntil = now + FORGET_MS;
-    if (!this.#isRejecting || this.#experiment !== undefined || sentAt < this.#steppedAt) return;
+  #hearBad(sentAt: MonotonicMs, kind: AnswerKind, now: MonotonicMs): void {
+    if (kind === "rejected") this.#saturatedUntil = Math.max(this.#saturatedUntil, now + REJECTED_MS_MIN);
+    const rejecting = this.#rejecting;
+    if (rejecting === undefined || this.#experiment !== undefined || sentAt < this.#steppedAt) return;
     this.#steppedAt = now;
     this.#growAt = now + this.#rejectedMs;
     this.#rejectedMs = Math.min(REJECTED_MS_MAX, 2 * this.#rejectedMs);
-    this.#limit = this.#clamp(Math.floor(this.#limit) - 1);
-    // It rejects however little it is asked.
-    if (this.#limit < GIVE_UP_SHARE * this.#served) this.#isRejecting = false;
+    const next = Math.floor(this.#limit) - 1;
+    if (next > GIVE_UP_SHARE * rejecting.limitMost) {
+      this.#limit = this.#clamp(next);
+      return;
+    }
+    // It rejects however little it is asked: the cut had been lucky.
+    this.#rejecting = undefined;
+    this.#refuteBad(rejecting.limitBefore, rejecting.badShare, now);
   }
 
   #isLate(latencyMs: number): boolean {
@@ -325,11 +342,11 @@ export class ConcurrencyLimit {
   #steer(cohort: Cohort, found: Finding, elapsedMs: number, now: MonotonicMs): void {
     const { medianMs, slowMs, inFlight, isBlocked } = found;
     this.#served = Math.max(SERVED_KEPT * this.#served, found.served);
-    if (now >= this.#saturatedUntil) this.#isRejecting = false;
+    if (now >= this.#saturatedUntil) this.#rejecting = undefined;
     if (
-      found.badShare > BAD_SHARE &&
-      !this.#isRejecting &&
-      now >= this.#badAt &&
+      found.badShare >= BAD_SHARE &&
+      this.#rejecting === undefined &&
+      (now >= this.#badAt || found.badShare > WORSE * this.#badShareRefuted) &&
       Math.min(this.#served, inFlight) < this.#limit
     ) {
       this.#cuts++;
@@ -384,8 +401,12 @@ export class ConcurrencyLimit {
     if (room <= 0) return;
     // With something waiting already only part of the way: the answers lag behind the limit.
     const step = Math.min(waitMs < allowanceMs / 4 ? room : GROW_SHARE * room, 0.5 * this.#limit) + 1;
+    const rejecting = this.#rejecting;
+    this.#limit = this.#clamp(this.#limit + (rejecting === undefined ? Math.min(room, step) : 1));
+    if (rejecting === undefined) return;
     this.#steppedAt = now;
-    this.#limit = this.#clamp(this.#limit + (this.#isRejecting ? 1 : Math.min(room, step)));
+    this.#badRefutedMs = REFUTED_MS_MIN;
+    this.#rejecting = { ...rejecting, limitMost: Math.max(rejecting.limitMost, this.#limit) };
   }
 
   /** Moves the baseline part of the way. */
@@ -410,15 +431,20 @@ export class ConcurrencyLimit {
 
   /** Fewer requests should have been rejected. */
   #judgeBad({ before, limitBefore }: Experiment, found: Finding, now: MonotonicMs): void {
-    if (found.badShare <= before.badShare / 2) {
-      this.#badRefutedMs = REFUTED_MS_MIN;
-      this.#isRejecting = true;
+    const expected = before.badShare * found.ended;
+    if (expected >= EXPECTED_BAD_MIN && found.badShare <= before.badShare * LEFT_BAD_SHARE) {
+      this.#rejecting = { limitBefore, badShare: before.badShare, limitMost: this.#limit };
       this.#rejectedMs = REJECTED_MS_MIN;
       this.#saturatedUntil = now + FORGET_MS;
       return;
     }
-    // Fewer requests, as many failures: one broken page must not starve the rest of its site.
+    this.#refuteBad(limitBefore, before.badShare, now);
+  }
+
+  /** Fewer requests, as many failures: one broken page must not starve the rest of its site. */
+  #refuteBad(limitBefore: number, badShare: number, now: MonotonicMs): void {
     this.#refuted++;
+    this.#badShareRefuted = badShare;
     this.#limit = limitBefore;
     this.#badAt = now + this.#badRefutedMs;
     this.#badRefutedMs = Math.min(REFUTED_MS_MAX, 2 * this.#badRefutedMs);
@@ -469,7 +495,7 @@ export class ConcurrencyLimit {
     if (fellMs < 0.3 * modelMs) {
       this.#refuted++;
       this.#limit = limitBefore;
-      if (!this.#isRejecting) this.#saturatedUntil = now;
+      if (this.#rejecting === undefined) this.#saturatedUntil = now;
       return;
     }
     this.#saturatedUntil = now + FORGET_MS;
@@ -555,6 +581,7 @@ function findingOf(cohort: Cohort, baselineMs: number, now: MonotonicMs): Findin
     ratePerMs: good === 0 ? 0 : (inFlight * cohort.members.length * (good / ended)) / Math.max(1, timedMsSum),
     inFlight,
     badShare: ended === 0 ? 0 : bad / ended,
+    ended,
     medianMs: quantile(0.5),
     slowMs: quantile(SLOW_QUANTILE),
     served: cohort.goodMsSum / Math.max(1, now - cohort.startedAt),

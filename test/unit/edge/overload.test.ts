@@ -1,6 +1,6 @@
 /** Who may ask a next hop now, who waits, who is shed: one limiter by hand, and thousands of requests in the model. */
 import { describe, expect, test } from "vitest";
-import { monotonicMs } from "#kit";
+import { monotonicMs, Random } from "#kit";
 import { edgeDefaults } from "#edge";
 import { FairQueue } from "../../../edge/core/overload/fair-queue.ts";
 import { OriginLimiter } from "../../../edge/core/overload/origin-limiter.ts";
@@ -425,32 +425,43 @@ describe("goodput of an origin of 200 requests a second whose clients wait for o
     expect(late.good / late.offered).toBeGreaterThan(0.99);
   });
 
-  test("one broken page in five does not starve the rest of its site", () => {
-    const control = new OverloadControl(settings, () => 0, 0);
-    let shed = 0;
-    const busy: { id: number; endAt: number; kind: "good" | "failed" }[] = [];
-    const kinds = new Map<number, "good" | "failed">();
-    for (let now = 0; now < 20_000; now += 5) {
-      for (const one of busy.filter(({ endAt }) => endAt <= now)) {
-        control.handleHead(one.id, one.kind, at(now));
-        control.handleEnd(one.id, at(now));
-        busy.splice(busy.indexOf(one), 1);
-      }
-      control.handleTimeout(at(now));
-      for (let event = control.pollEvent(); event !== undefined; event = control.pollEvent())
-        if (event.shed === undefined)
-          busy.push({ id: event.id, endAt: now + 50, kind: kinds.get(event.id) ?? "good" });
+  const broken = (["failed", "rejected"] as const).flatMap((kind) =>
+    ["every fifth", "two in ten by lot", "one in ten by lot"].map((which) => ({ kind, which })),
+  );
+  test.each(broken)(
+    "broken pages ($kind, $which) do not starve the rest of their site",
+    ({ kind: bad, which }) => {
+      const lot = new Random(17);
+      const control = new OverloadControl(settings, () => 0, 0);
+      let shed = 0;
+      const busy: { id: number; endAt: number; kind: "good" | "failed" | "rejected" }[] = [];
+      const kinds = new Map<number, "good" | "failed" | "rejected">();
+      for (let now = 0; now < 20_000; now += 5) {
+        for (const one of busy.filter(({ endAt }) => endAt <= now)) {
+          control.handleHead(one.id, one.kind, at(now));
+          control.handleEnd(one.id, at(now));
+          busy.splice(busy.indexOf(one), 1);
+        }
+        control.handleTimeout(at(now));
+        for (let event = control.pollEvent(); event !== undefined; event = control.pollEvent())
+          if (event.shed === undefined)
+            busy.push({ id: event.id, endAt: now + 50, kind: kinds.get(event.id) ?? "good" });
+          else shed++;
+        const verdict = control.offer(
+          { hop: "o", isAdaptive: true, property: "a", isBackground: false },
+          at(now),
+        );
+        const isBad =
+          which === "every fifth"
+            ? (now / 5) % 5 === 0
+            : lot.chance(which === "two in ten by lot" ? 0.2 : 0.1);
+        const kind = isBad ? bad : "good";
+        if (verdict.kind === "admitted") busy.push({ id: verdict.id, endAt: now + 50, kind });
+        else if (verdict.kind === "queued") kinds.set(verdict.id, kind);
         else shed++;
-      const verdict = control.offer(
-        { hop: "o", isAdaptive: true, property: "a", isBackground: false },
-        at(now),
-      );
-      const kind = (now / 5) % 5 === 0 ? "failed" : "good";
-      if (verdict.kind === "admitted") busy.push({ id: verdict.id, endAt: now + 50, kind });
-      else if (verdict.kind === "queued") kinds.set(verdict.id, kind);
-      else shed++;
-    }
-    expect(control.count((limiter) => limiter.limitCounters?.refuted ?? 0)).toBeGreaterThan(0);
-    expect(shed).toBeLessThan(0.02 * 4_000);
-  });
+      }
+      expect(control.count((limiter) => limiter.limitCounters?.refuted ?? 0)).toBeGreaterThan(0);
+      expect(shed).toBeLessThan(0.02 * 4_000);
+    },
+  );
 });
