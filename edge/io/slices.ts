@@ -29,6 +29,15 @@ import { ObjectBody } from "./object-body.ts";
 import type { ObjectStore } from "./object-store.ts";
 import { ShedError } from "./overload-gate.ts";
 import type { Hop } from "./routing.ts";
+import {
+  type ArrivingSlice,
+  fastestIndex,
+  hasStraggler,
+  RecentSlices,
+  type SliceSet,
+  type Stream,
+  wake,
+} from "./slice-set.ts";
 import { type Place, SlicedReadable } from "./sliced-readable.ts";
 
 /** How a client's request for slices is put to the next hop. */
@@ -43,9 +52,6 @@ export interface SliceRequest
 /** Slices beyond its fastest reader that a streamed whole may bring: hides a pause of either side, bounds what waits unread. */
 const STREAM_AHEAD = 2;
 
-/** Slices kept for readers that are behind, for each object that is being read; all of them at most half of what fills may hold. */
-const RECENT_MAX = 8;
-
 /**
  * How long a streamed whole waits before it brings a slice for which one must go that a reader will want, ms. Readers of like
  * speed stay together; one that is slower than a slice in this time falls out once and then asks for its slices by itself.
@@ -58,41 +64,6 @@ interface Flight {
   readonly generation: number;
   /** Resolves when the answer's head was found good; rejects with the reason when it was not. */
   readonly ready: Promise<void>;
-}
-
-/** A whole that is being cut into slices. */
-interface Stream {
-  readonly generation: number;
-  /** Slice that is arriving. */
-  index: number;
-  readonly lastIndex: number;
-  piece: ArrivingSlice | undefined;
-  /** Wakes whoever waits for the stream to get on, and the stream when it waits for readers. */
-  readonly wake: Set<() => void>;
-  readonly content: Readable;
-}
-
-interface RecentSlice {
-  readonly index: number;
-  readonly generation: number;
-  readonly body: ObjectBody;
-  /** Set aside of what all fills may hold. */
-  readonly bytes: number;
-}
-
-/** One version of one object while somebody reads or streams it. */
-interface SliceSet {
-  readonly setKey: string;
-  readonly key: CacheKey;
-  readonly purgeScope: string;
-  readonly head: SlicedHead;
-  readonly places: Set<Place>;
-  stream: Stream | undefined;
-  /**
-   * Slices that came while a reader was behind them, oldest first: the store may let them go before that reader comes, and
-   * what a streamed whole has brought would then be asked for again.
-   */
-  readonly recent: RecentSlice[];
 }
 
 /** The error that ends those who wait for a slice that the next hop did not give. */
@@ -119,8 +90,7 @@ export class Slices {
   readonly #readAheadMax: number;
   readonly #flights = new Map<CacheKey, Flight>();
   readonly #sets = new Map<string, SliceSet>();
-  /** Bytes of recent slices. */
-  #recentBytes = 0;
+  readonly #recent: RecentSlices;
 
   constructor(options: {
     readonly forwarder: Forwarder;
@@ -136,6 +106,7 @@ export class Slices {
     this.#purges = options.purges;
     this.#collapse = options.collapse;
     this.#budget = options.budget;
+    this.#recent = new RecentSlices(options.budget);
     this.#metrics = options.metrics;
     this.#readAheadMax = options.settings.sliceReadAheadMax;
   }
@@ -166,8 +137,8 @@ export class Slices {
         },
         leave: (place) => this.#leave(set, place),
         moved: () => {
-          this.#letGo(set);
-          this.#wake(set.stream);
+          this.#recent.letGo(set);
+          wake(set.stream);
         },
         bodyOf: (index) => this.#bodyOf(set, index, request),
         fetchAhead: (index) => this.#fetchAhead(set, index, request),
@@ -227,7 +198,7 @@ export class Slices {
           stream.index++;
           if (!(await this.#mayGoOn(set, stream))) return;
           stream.piece = this.#arriving(set, stream.index, head.generation);
-          this.#wake(stream);
+          wake(stream);
         }
       }
       if (at !== end) throw incomplete(at - first, end - first);
@@ -238,7 +209,7 @@ export class Slices {
       stream.piece?.finish(head.generation);
       stream.piece = undefined;
       if (set.stream === stream) set.stream = undefined;
-      this.#wake(stream);
+      wake(stream);
       content.destroy();
       this.#release(set);
     }
@@ -253,7 +224,7 @@ export class Slices {
     let timer: NodeJS.Timeout | undefined;
     const giveUp = (): void => {
       hasWaited = true;
-      this.#wake(stream);
+      wake(stream);
     };
     try {
       return await this.#whenWanted(
@@ -280,26 +251,11 @@ export class Slices {
       if (set.places.size === 0) return false;
       const key = sliceKey(set.setKey, stream.index);
       if (this.#flights.has(key) || this.#isStored(set, stream.index)) return false;
-      let fastest = 0;
-      for (const place of set.places) fastest = Math.max(fastest, place.index);
-      const isWanted = stream.index <= fastest + STREAM_AHEAD;
-      if (isWanted && (hasWaited() || !this.#hasStraggler(set, stream.index))) return true;
+      const isWanted = stream.index <= fastestIndex(set) + STREAM_AHEAD;
+      if (isWanted && (hasWaited() || !hasStraggler(set, stream.index))) return true;
       if (isWanted) wait();
       await new Promise<void>((resolve) => stream.wake.add(resolve));
     }
-  }
-
-  /** Whether a reader needs the oldest recent slice, which the slice `index` would push out. */
-  #hasStraggler(set: SliceSet, index: number): boolean {
-    for (const place of set.places) if (place.index === index - RECENT_MAX) return true;
-    return false;
-  }
-
-  #wake(stream: Stream | undefined): void {
-    if (stream === undefined || stream.wake.size === 0) return;
-    const waiting = [...stream.wake];
-    stream.wake.clear();
-    for (const resolve of waiting) resolve();
   }
 
   #setOf(key: CacheKey, purgeScope: string, head: SlicedHead): SliceSet {
@@ -327,7 +283,7 @@ export class Slices {
   #leave(set: SliceSet, place: Place): void {
     if (!set.places.delete(place)) return;
     const { stream } = set;
-    this.#wake(stream);
+    wake(stream);
     // A stream that waits for room in a slice that is not retained, and that nobody will read, would wait for ever.
     if (set.places.size === 0 && stream?.piece?.body.isRetained === false) {
       stream.content.destroy();
@@ -336,43 +292,12 @@ export class Slices {
     this.#release(set);
   }
 
-  /** A slice that has come stays for readers that are behind it, out of what was set aside for its arrival. */
-  #keepRecent(set: SliceSet, recent: RecentSlice): void {
-    if (this.#recentBytes + recent.bytes > this.#budget.bytesMax / 2) {
-      this.#budget.unreserve(recent.bytes);
-      return;
-    }
-    this.#recentBytes += recent.bytes;
-    set.recent.push(recent);
-    this.#letGo(set);
-    const oldest = set.recent.length > RECENT_MAX ? set.recent.shift() : undefined;
-    if (oldest !== undefined) this.#forget(oldest);
-  }
-
-  #forget(recent: RecentSlice): void {
-    this.#recentBytes -= recent.bytes;
-    this.#budget.unreserve(recent.bytes);
-  }
-
-  /** Lets go of recent slices that every reader has passed. */
-  #letGo(set: SliceSet): void {
-    if (set.recent.length === 0) return;
-    let slowest = Number.POSITIVE_INFINITY;
-    for (const place of set.places) slowest = Math.min(slowest, place.index);
-    for (let at = set.recent.length - 1; at >= 0; at--) {
-      const recent = set.recent[at];
-      if (recent === undefined || recent.index >= slowest) continue;
-      set.recent.splice(at, 1);
-      this.#forget(recent);
-    }
-  }
-
   #recentOf(set: SliceSet, index: number): ObjectBody | undefined {
     return set.recent.find((recent) => recent.index === index && this.#mayJoin(set, recent.generation))?.body;
   }
 
   #release(set: SliceSet): void {
-    this.#letGo(set);
+    this.#recent.letGo(set);
     if (set.places.size === 0 && set.stream === undefined && this.#sets.get(set.setKey) === set)
       this.#sets.delete(set.setKey);
   }
@@ -477,7 +402,7 @@ export class Slices {
         if (body.isComplete && isRetained) {
           const own = body.compact();
           this.#keep(set, key, own, kept);
-          this.#keepRecent(set, { index, generation: kept, body: own, bytes });
+          this.#recent.keep(set, { index, generation: kept, body: own, bytes });
         } else if (isRetained) this.#budget.unreserve(bytes);
         if (this.#flights.get(key) === flight) this.#flights.delete(key);
       },
@@ -588,13 +513,6 @@ export class Slices {
       throw error;
     }
   }
-}
-
-interface ArrivingSlice {
-  readonly body: ObjectBody;
-  readonly missingBytes: number;
-  /** Ends it: whole, it is stored as of this generation; else it fails. */
-  readonly finish: (generation: number) => void;
 }
 
 const NO_FIELDS: readonly Field[] = [];
