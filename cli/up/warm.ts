@@ -8,6 +8,7 @@ import module from "node:module";
 module.enableCompileCache();
 await Promise.all([
   import("../main.ts"),
+  import("../../edge/main-process.ts"),
   import("../../edge/main.ts"),
   import("../../mapping/main-dns.ts"),
   import("../../mapping/main-mapper.ts"),

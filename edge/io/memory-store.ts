@@ -20,17 +20,11 @@ const OBJECT_BYTES = 900;
 /**
  * What V8 and the allocator hold beside what lives, while a full store is written to: dead objects until the next collection, pages
  * that are not given back. V8 collects when 64 MiB of content have come; of a small store that would be most, so it gives an eighth
- * and grows beyond its bytes by the rest. Measured with {@link HEAP_FLAGS} by test/bench/memory.ts.
+ * and grows beyond its bytes by the rest. Measured with
+ * process-memory.ts's flags by test/bench/memory.ts.
  */
 const GARBAGE_BYTES_MAX = 64 * 2 ** 20;
 const GARBAGE_SHARE = 1 / 8;
-
-/**
- * How a process with a memory store keeps its heap: the old generation is collected when it has grown by a fifth (by default up to
- * fourfold), the young one is small, because dead content waits outside of the heap until it is collected. Costs misses
- * some CPU time, hits none: they leave next to nothing behind.
- */
-export const HEAP_FLAGS: readonly string[] = ["--heap-growing-percent=20", "--max-semi-space-size=4"];
 
 /** Share of the store for field lines that its objects have in common, and the most of it. */
 const SHARED_FIELDS_SHARE = 1 / 256;

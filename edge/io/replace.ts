@@ -14,6 +14,7 @@ import { Replacement, type ReplacementAction } from "../core/replacement.ts";
 import { Channel } from "./channel.ts";
 import { type EdgeSockets, isListenHandle, type ListenHandle, portOf, type SocketKind } from "./listening.ts";
 import type { RunningServer } from "./primary.ts";
+import { withHeapFlags, withMallocEnvironment } from "./process-memory.ts";
 import { openRunDirectory } from "./run-directory.ts";
 
 /** Set in the environment of a successor, and taken out by it at once. */
@@ -223,9 +224,9 @@ export class Replaceable {
   #start({ execPath, execArgv, argv, cwd }: ReturnType<typeof requestSchema.parse>): void {
     const { server, logger, readyWithinMs } = this.#o;
     logger.info("replacement-starts", { argv });
-    const child = spawn(execPath, [...execArgv, ...argv], {
+    const child = spawn(execPath, [...withHeapFlags(execArgv), ...argv], {
       cwd,
-      env: { ...process.env, [PREDECESSOR_VARIABLE]: "1" },
+      env: { ...withMallocEnvironment(process.env), [PREDECESSOR_VARIABLE]: "1" },
       stdio: ["ignore", "inherit", "inherit", "ipc"],
       // Not in this process's group: what ends that (a terminal, a service manager) must be able to tell them apart.
       detached: true,

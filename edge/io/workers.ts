@@ -10,7 +10,7 @@ import type { Logger } from "#kit/io";
 import { socketsOf } from "../core/worker-plan.ts";
 import { Channel } from "./channel.ts";
 import type { ListenHandle, SocketKind } from "./listening.ts";
-import { HEAP_FLAGS } from "./memory-store.ts";
+import { withHeapFlags, withMallocEnvironment } from "./process-memory.ts";
 import {
   type PrimaryMethods,
   type SocketName,
@@ -113,9 +113,8 @@ export class Workers {
       ticketSecret: Buffer.from(this.#o.ticketSecret).toString("hex"),
     };
     const child = fork(process.argv[1] ?? "", process.argv.slice(2), {
-      env: { ...process.env, [WORKER_VARIABLE]: JSON.stringify(place) },
-      // Ours first: V8 takes the last of two, so what the operator says wins.
-      execArgv: [...HEAP_FLAGS, ...process.execArgv],
+      env: { ...withMallocEnvironment(process.env), [WORKER_VARIABLE]: JSON.stringify(place) },
+      execArgv: withHeapFlags(process.execArgv),
     });
     const channel = new Channel<PrimaryMethods, WorkerMethods>(child);
     const exited = new Promise<void>((resolve) => {

@@ -7,6 +7,7 @@ import type { HonestResult } from "../tools/hostile/honest-load.ts";
 import { startNginx } from "../tools/hostile/peers.ts";
 import { ask, hold } from "../tools/hostile/slow-clients.ts";
 import { startIsochrone } from "../tools/processes.ts";
+import { residentBytesOf } from "../tools/resident.ts";
 
 export const summary = "slow and greedy clients: closing times, memory, honest clients meanwhile";
 
@@ -47,15 +48,7 @@ function residentBytes(root: number): number {
     return false;
   };
   let bytes = 0;
-  for (const pid of parents.keys()) {
-    if (!isOurs(pid)) continue;
-    try {
-      const resident = /^VmRSS:\s+([0-9]+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"))?.[1];
-      bytes += Number(resident ?? 0) * 1_024;
-    } catch {
-      // It ended meanwhile.
-    }
-  }
+  for (const pid of parents.keys()) if (isOurs(pid)) bytes += residentBytesOf(pid);
   return bytes;
 }
 

@@ -1,7 +1,7 @@
 /**
  * The origin of the slow-client lab, in a thread of its own so that the clients' work does not slow its answers:
- * `/large` 10 MiB, `/hit/...` 1 KiB stored for an hour, `/key/...` 1 KiB stored for an hour, everything else 1 KiB that
- * may not be stored; content of requests is read and thrown away. Says its port to the parent.
+ * `/large` 10 MiB; `/hit/...` and `/key/...` 1 KiB, `/sized/BYTES/...` as many, all stored for an hour; everything else 1 KiB
+ * that may not be stored. Content of requests is read and thrown away. Says its port to the parent.
  */
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -13,9 +13,9 @@ const STORED = "max-age=3600";
 
 const server = createServer((request, response) => {
   const url = request.url ?? "";
-  const body = url === "/large" ? LARGE : SMALL;
-  const cacheControl =
-    url === "/large" || url.startsWith("/hit/") || url.startsWith("/key/") ? STORED : "no-store";
+  const sized = /^\/sized\/([0-9]{1,7})\//.exec(url)?.[1];
+  const body = sized === undefined ? (url === "/large" ? LARGE : SMALL) : LARGE.subarray(0, Number(sized));
+  const cacheControl = /^\/(large$|hit\/|key\/|sized\/)/.test(url) ? STORED : "no-store";
   // Content is waited for: an early answer would hide how long the server in between lets it drip.
   request.resume().once("end", () => {
     response.writeHead(200, { "Cache-Control": cacheControl, "Content-Length": body.byteLength }).end(body);
