@@ -8,7 +8,7 @@ export interface EdgeSettings {
   readonly evictionPolicy: EvictionPolicyName;
   /** Part of `memoryBytes` that holds rendered answers of hot objects, 0..0.5: one write and no decision a hit. */
   readonly hotShare: number;
-  /** Bytes of the disk store, when there is one. */
+  /** Bytes of the disk store, when there is one. 1 MiB..: flag --disk-size. */
   readonly diskBytes: number;
   /** Request line and header section, bytes; larger is 431. Node's own default; CDNs allow 16..32 KiB. */
   readonly headerBytesMax: number;
@@ -18,7 +18,7 @@ export interface EdgeSettings {
   readonly targetCharactersMax: number;
   /** From the first byte of a request to the end of its head, ms; slower is 408: slow-header attacks. */
   readonly headersTimeoutMs: number;
-  /** The whole request with its content, ms. */
+  /** The whole request with its content, ms: node:http's own default; `bodyBytesPerSecondMin` ends slow ones sooner. */
   readonly requestTimeoutMs: number;
   /** Content of a request: its least rate, bytes a second on the mean, after a grace, ms; slower is 408: slow-body attacks. */
   readonly bodyBytesPerSecondMin: number;
@@ -27,7 +27,7 @@ export interface EdgeSettings {
   readonly keepAliveTimeoutMs: number;
   /** A response that no client byte is read from for so long is given up, ms: slow readers. */
   readonly writeStallMs: number;
-  /** Open client connections a process. */
+  /** Open client connections, of the plain port and of the TLS port each; more are closed. A server: workers divide it. */
   readonly connectionsMax: number;
   /**
    * Requests that wait for another's fill at once; more are shed with 503. Each holds some 10 KiB. Answers from the store never
@@ -62,11 +62,11 @@ export interface EdgeSettings {
   readonly originProbeIntervalMs: number;
   /** Longest Retry-After before jitter doubles it at most, seconds. */
   readonly retryAfterSecondsMax: number;
-  /** Next hop: until connected, until the head, longest pause in the content; ms. */
+  /** Next hop: until connected, until the head, longest pause in the content; ms. Without a head: 504. */
   readonly connectTimeoutMs: number;
   readonly responseTimeoutMs: number;
   readonly bodyTimeoutMs: number;
-  /** For how long a key whose answers cannot be shared is not collapsed, ms. */
+  /** For how long a key whose answers cannot be shared is not collapsed, ms: its requests would wait for each other in vain. */
   readonly uncacheableMemoryMs: number;
   /**
    * Length of the slices that large objects are stored and asked for in, bytes: a one-byte range costs the origin no more.
@@ -77,7 +77,7 @@ export interface EdgeSettings {
   readonly sliceReadAheadMax: number;
   /** A key for which no next hop could be reached gets that answer for so long without another try, ms. 0: every time. */
   readonly failureMemoryMs: number;
-  /** Prefetch requests at once, waiting, and share of requests in a second. */
+  /** Prefetch requests at once, and waiting; what does not fit is left out and counted: clients come first. */
   readonly prefetchConcurrency: number;
   readonly prefetchQueueMax: number;
   /** From SIGTERM until connections that are still busy are cut, ms: downloads of half a minute end in peace. */
