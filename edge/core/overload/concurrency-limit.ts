@@ -15,7 +15,7 @@
  *
  * As long as nothing has shown that requests wait for each other, the limit is not worth its price: it doubles with each round
  * trip in which it holds requests back and answers come as soon as ever (slow start, RFC 5681, section 3.1). A cut that made answers come
- * sooner, or a rejection, ends that for a minute; a probe that finds nothing waiting begins it again.
+ * sooner, or a rejection, ends that for a while; a probe that finds nothing waiting begins it again.
  *
  * Latencies are compared by their median over a cohort, requests that were sent one after the other, with those that are
  * still unanswered counted as slower than any: a mean would be ruled by the one slow page in ten, and the answers of one
@@ -96,6 +96,8 @@ const REJECTED_MS_MIN = 1_000;
 const REJECTED_MS_MAX = 4_000;
 /** From the first request that is held back until the first probe, ms: a new origin gets a moment to show what it can do. */
 const FIRST_PROBE_MS = 1_000;
+/** What has shown that requests wait for each other holds for so long, ms: until the next probe or the one after it. */
+const SATURATED_MS = 20_000;
 /** Time in which a limit that nobody reaches is forgotten, ms: the origin may be another by then. */
 const FORGET_MS = 60_000;
 /** Weight of the newest good answer in the latency of late. */
@@ -435,7 +437,7 @@ export class ConcurrencyLimit {
     if (expected >= EXPECTED_BAD_MIN && found.badShare <= before.badShare * LEFT_BAD_SHARE) {
       this.#rejecting = { limitBefore, badShare: before.badShare, limitMost: this.#limit };
       this.#rejectedMs = REJECTED_MS_MIN;
-      this.#saturatedUntil = now + FORGET_MS;
+      this.#saturatedUntil = now + SATURATED_MS;
       return;
     }
     this.#refuteBad(limitBefore, before.badShare, now);
@@ -470,7 +472,7 @@ export class ConcurrencyLimit {
     if (experiment.kind === "slow") {
       if (fellMs >= 0.5 * Math.min(modelMs, above.medianMs)) {
         this.#slowRefutedMs = REFUTED_MS_MIN;
-        this.#saturatedUntil = now + FORGET_MS;
+        this.#saturatedUntil = now + SATURATED_MS;
         this.#baselineMs = Math.min(known, medianMs);
         this.#settle(before, this.#limit);
         return;
@@ -498,7 +500,7 @@ export class ConcurrencyLimit {
       if (this.#rejecting === undefined) this.#saturatedUntil = now;
       return;
     }
-    this.#saturatedUntil = now + FORGET_MS;
+    this.#saturatedUntil = now + SATURATED_MS;
     this.#settle(before, limitBefore);
   }
 

@@ -380,7 +380,9 @@ export class OriginLimiter {
         queueDelayBurstMs,
         UNHURT_SERVICE_TIMES * (this.#limit.serviceMs ?? UNKNOWN_SERVICE_MS),
       );
-    return now - this.#shortAt < queueDelayBurstMs ? queueDelayBurstMs : queueDelayMs;
+    return now - this.#shortAt < queueDelayBurstMs
+      ? Math.max(queueDelayBurstMs, this.#limit?.serviceMs ?? 0)
+      : queueDelayMs;
   }
 
   /** How long it does wait at most, ms. */
