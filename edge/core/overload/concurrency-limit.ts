@@ -372,7 +372,9 @@ export class ConcurrencyLimit {
         return;
       this.#cuts++;
       const isMuchTooSlow = isBlocked && slowMs > known + MUCH_TOO_SLOW * this.#allowanceMs(known);
-      this.#begin("slow", this.#clamp((isMuchTooSlow ? DEEPER_SHARE : CUT_SHARE) * inFlight), cohort, found);
+      // A cohort that saw only the beginning of a burst had few before it.
+      const most = cohort.members.length < COHORT_SIZE ? Math.max(inFlight, this.#inFlight) : inFlight;
+      this.#begin("slow", this.#clamp((isMuchTooSlow ? DEEPER_SHARE : CUT_SHARE) * most), cohort, found);
       return;
     }
     this.#slowCohorts = 0;
@@ -470,7 +472,7 @@ export class ConcurrencyLimit {
     const modelMs = before.ratePerMs > 0 ? (above.inFlight - this.#limit) / before.ratePerMs : 0;
     const fellMs = above.medianMs - medianMs;
     if (experiment.kind === "slow") {
-      if (fellMs >= 0.5 * Math.min(modelMs, above.medianMs)) {
+      if (modelMs >= 0 && fellMs >= 0.5 * Math.min(modelMs, above.medianMs)) {
         this.#slowRefutedMs = REFUTED_MS_MIN;
         this.#saturatedUntil = now + SATURATED_MS;
         this.#baselineMs = Math.min(known, medianMs);

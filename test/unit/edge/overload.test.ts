@@ -356,6 +356,26 @@ describe("bursts to an origin that takes whatever comes", () => {
       expect(control.count((limiter) => limiter.limitCounters?.cuts ?? 0)).toBe(0);
     },
   );
+
+  test("when it takes a second instead of 20 ms, that is learnt from the first two bursts", () => {
+    let calls = 0;
+    const calm = Array.from({ length: 10 }, (_, n) => ({ fromMs: n * 500, count: 10 }));
+    const bursts = Array.from({ length: 6 }, (_, n) => ({ fromMs: 6_000 + n * 1_500, count: 100 }));
+    const { tally } = run({
+      settings,
+      origin: {
+        workers: Number.POSITIVE_INFINITY,
+        serviceMs: () => (++calls > 100 ? 1_000 : 20),
+        seesAborts: true,
+      },
+      patienceMs: 5_000,
+      seed: 1,
+      isGivenUp: true,
+      bursts: [...calm, ...bursts],
+    });
+    const good = bursts.map(({ fromMs }) => tally(fromMs, fromMs + 100).good);
+    expect(good.slice(2)).toEqual([100, 100, 100, 100]);
+  });
 });
 
 describe("goodput of an origin of 200 requests a second whose clients wait for one second", () => {
