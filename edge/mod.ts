@@ -32,7 +32,7 @@ export { Http1Connection, type Http1Context } from "./io/http1/connection.ts";
 export type { SocketReads } from "./io/listening.ts";
 export { EdgeMetrics } from "./io/metrics.ts";
 export { ObjectBody } from "./io/object-body.ts";
-export { HEAP_FLAGS } from "./io/process-memory.ts";
+export { HEAP_FLAGS, withHeapFlags, withMallocEnvironment } from "./io/process-memory.ts";
 export type { Hop, PropertyView, Routing } from "./io/routing.ts";
 export { SegmentFiles } from "./io/segment-files.ts";
 export { certificateWarning, parseCertificate } from "./io/tls/certificate.ts";

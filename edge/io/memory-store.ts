@@ -20,8 +20,8 @@ const OBJECT_BYTES = 900;
 /**
  * What V8 and the allocator hold beside what lives, while a full store is written to: dead objects until the next collection, pages
  * that are not given back. V8 collects when 64 MiB of content have come; of a small store that would be most, so it gives an eighth
- * and grows beyond its bytes by the rest. Measured with
- * process-memory.ts's flags by test/bench/memory.ts.
+ * and grows beyond its bytes by the rest. Measured with the flags of
+ * process-memory.ts by test/bench/memory.ts.
  */
 const GARBAGE_BYTES_MAX = 64 * 2 ** 20;
 const GARBAGE_SHARE = 1 / 8;

@@ -6,7 +6,7 @@ import { flushCompileCache } from "node:module";
 
 /**
  * The old generation is collected when it has grown by a fifth (by default up to fourfold), and the young one is small: dead
- * content waits outside of the heap until it is collected. Each miss pays for that in CPU time.
+ * content waits outside of the heap until it is collected. Each miss pays for that in CPU time (edge/README.md).
  */
 export const HEAP_FLAGS: readonly string[] = ["--heap-growing-percent=20", "--max-semi-space-size=4"];
 
