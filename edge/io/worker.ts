@@ -139,10 +139,20 @@ async function serveWorker(
     ended.resolve();
   };
   channel.onClosed = () => void leave();
-  await siblings.listen(running.edge.siblingParts);
-  await channel.call("up", undefined);
-  await ended.promise;
-  await siblings.close();
-  await running.close();
-  return 0;
+  try {
+    // It may have gone while this process started.
+    if (!process.connected) return 0;
+    await siblings.listen(running.edge.siblingParts);
+    await Promise.race([channel.call("up", undefined), ended.promise]);
+    await ended.promise;
+    return 0;
+  } catch (error) {
+    // Called in vain because nobody is there any more: that is the end, and no fault.
+    if (process.connected) throw error;
+    return 0;
+  } finally {
+    // Whatever happened, its sockets and timers must not keep a process that serves nobody.
+    await siblings.close();
+    await running.close();
+  }
 }
