@@ -72,8 +72,11 @@ export class AccessRecorder {
   /** The same record for a hot entry. What is the same for each of its plain hits is kept as text with the entry. */
   hot(hit: HotServed): void {
     const { entry } = hit;
-    const isPlain = hit.method === "GET" && hit.status === entry.status;
-    const text = isPlain ? (entry.recordText ??= this.#textOf(hit)) : this.#textOf(hit);
+    let text: string;
+    if (hit.method === "GET" && hit.status === entry.status) text = entry.recordText ??= this.#textOf(hit);
+    else if (hit.method === "GET" && hit.status === 304)
+      text = entry.recordTextNotModified ??= this.#textOf(hit);
+    else text = this.#textOf(hit);
     const duration = durationText(hit.durationMs);
     // Hosts and targets that were checked are ASCII, and so is all else.
     this.#o.log.writeText(

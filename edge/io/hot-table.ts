@@ -145,6 +145,8 @@ export class HotEntry {
   http2: { readonly age: number; readonly ttl: number; readonly raw: string[] } | undefined = undefined;
   /** Text that a recorder keeps with the entry. */
   recordText: string | undefined = undefined;
+  /** The same for its 304. */
+  recordTextNotModified: string | undefined = undefined;
   // What each hit looks at lies here, not three objects away: with 10,000 entries each of them is a cache miss.
   readonly #cell: EntryCell;
   readonly #freshUntil: number;
