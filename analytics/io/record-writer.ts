@@ -224,7 +224,7 @@ export class AccessLog {
   }
 }
 
-/** Appends all of the pieces with as few system calls as the system allows. Resolves with how many bytes there were. */
+/** Appends the pieces one after the other. Resolves with how many bytes there were. */
 async function writeAll(file: FileHandle, pieces: readonly Uint8Array[]): Promise<number> {
   let total = 0;
   for (const piece of pieces) {

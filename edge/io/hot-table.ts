@@ -234,7 +234,7 @@ export class HotTable {
   #generation = 0;
   #youngBytes = 0;
   #oldBytes = 0;
-  readonly counters = { hits: 0, entries: 0, ended: 0 };
+  readonly counters = { hits: 0, ended: 0 };
 
   constructor(options: HotTableOptions) {
     this.#o = options;
@@ -318,7 +318,6 @@ export class HotTable {
       each = next;
     }
     scope.young.set(head.target, entry);
-    this.counters.entries++;
     this.#youngBytes += bytesOf(entry) + head.target.length;
     this.#rotate();
   }
