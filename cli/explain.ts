@@ -1,7 +1,9 @@
 /** `isochrone explain`: what each tier would do with a URL, and over which path it would ask the next. */
 import { parseArgs } from "node:util";
 import { formatAddress, parseAddress, parsePrefix } from "#kit";
+import { parseReference } from "#edge";
 import type { CandidateReport, PathExplanation } from "#transport";
+import { explainReference } from "./explain-reference.ts";
 import { requireRunningWorld } from "./runtime.ts";
 import { formatTable } from "./table.ts";
 import { askAdmin } from "./up/admin.ts";
@@ -10,15 +12,18 @@ import { where } from "./where.ts";
 import type { WorldDescription } from "./world.ts";
 
 const help = `Usage: isochrone explain URL [--from CITY | --server ID] [--json] [--state DIR]
+       isochrone explain REFERENCE [--json] [--state DIR]
 
 Follows a request for URL through the running world without sending it: the edge that a client in
 CITY (a city, client network or address) is sent to, and tier by tier the property, key, what is
 stored, hit or forward and why, and the path to the next tier with its measured cost beside the
-direct one's.
+direct one's. Of a REFERENCE, as an error page shows it, what each server that remembers the
+request knows (the last 1,000 failures of each).
 
 Examples:
   isochrone explain http://app.shop.example/ --from "Rio de Janeiro"
-  isochrone explain http://www.shop.example/ --server fra-1 --json | jq .hops`;
+  isochrone explain http://www.shop.example/ --server fra-1 --json | jq .hops
+  isochrone explain fra-1.Xy12ab340007`;
 
 const TIMEOUT_MS = 15_000;
 
@@ -56,6 +61,9 @@ export async function main(argv: readonly string[]): Promise<number> {
     console.log(help);
     return 0;
   }
+  const [only] = positionals;
+  if (only !== undefined && positionals.length === 1 && parseReference(only) !== undefined)
+    return await explainReference(only, { state: values.state, isJson: values.json ?? false });
   const url = parseUrl(positionals);
   const running = requireRunningWorld(values.state);
   const world = (await askAdmin(running.adminSocket, "/world")) as WorldDescription;

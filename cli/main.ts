@@ -45,6 +45,11 @@ const groups: readonly { readonly title: string; readonly commands: readonly Com
         summary: "what each tier would do with a URL, and over which path",
         load: () => import("./explain.ts"),
       },
+      {
+        name: "debug-token",
+        summary: "a token with which answers tell how they came to be",
+        load: () => import("./debug-token.ts"),
+      },
       { name: "traffic", summary: "roll up access records", load: () => import("../analytics/main.ts") },
     ],
   },

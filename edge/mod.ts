@@ -15,6 +15,7 @@ export {
   type UpstreamOutcome,
 } from "./core/decide.ts";
 export { type Freshness, freshness, type Lifetime } from "./core/freshness.ts";
+export { formatReference, parseReference } from "./core/diagnosis/reference.ts";
 export type { Field, Fields } from "./core/headers.ts";
 export type { ExchangeTimes, RequestHead, ResponseHead, StoredHead } from "./core/messages.ts";
 export { type ClusterPeer, ownersOf } from "./core/owner.ts";
@@ -22,6 +23,7 @@ export { PLAIN_POLICY, policyFor, type RequestPolicy } from "./core/policy.ts";
 export { PurgeIndex, type PurgeState } from "./core/purge-index.ts";
 export { NOT_STORED_REASONS, type NotStoredReason } from "./core/storable.ts";
 export { type AloneOptions, type RunningEdge, startAlone } from "./io/alone.ts";
+export { Diagnosis, type KnownFault, makeDebugToken } from "./io/diagnosis.ts";
 export { type DiskOptions, DiskStore } from "./io/disk-store.ts";
 export { Edge } from "./io/edge.ts";
 export type { Answer, HitMemo, HopFields } from "./io/exchange.ts";

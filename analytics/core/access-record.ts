@@ -16,6 +16,7 @@ import {
   number,
   object,
   oneOf,
+  optional,
   type Parsed,
   parseAddress,
   type PropertyId,
@@ -66,6 +67,8 @@ export const accessRecord = object({
   clientNetworkId: nullable(id<ClientNetworkId>()),
   /** Network address of the client's /24 or /48; null: not known. */
   clientAddress: nullable(string({ max: 45 })),
+  /** Trace id of the request's `traceparent` (W3C Trace Context); absent: it had none that is valid. */
+  traceId: optional(string({ max: 32, pattern: /^[0-9a-f]{32}$/, expected: "32 hexadecimal digits" })),
 });
 export type AccessRecord = Parsed<typeof accessRecord>;
 

@@ -7,6 +7,8 @@ import {
   truncatedAddress,
 } from "#analytics";
 import type { ClusterId, ServerId } from "#kit";
+import { traceIdOf } from "../core/diagnosis/trace-context.ts";
+import { fieldLines } from "../core/headers.ts";
 import type { ServedRequest } from "./dispatch.ts";
 import type { Outcome } from "./exchange.ts";
 import type { HotEntry } from "./hot-table.ts";
@@ -21,6 +23,7 @@ export interface HotServed {
   readonly bytesDown: number;
   readonly remoteAddress: string;
   readonly requestId: string;
+  readonly traceId: string | undefined;
   readonly atEpochMs: number;
   readonly durationMs: number;
 }
@@ -45,6 +48,7 @@ export class AccessRecorder {
 
   served({ inbound, answer, result, durationMs, ttfbMs }: ServedRequest): void {
     const { record } = answer;
+    const traceId = traceIdOf(fieldLines(inbound.head.fields, "traceparent"));
     this.#o.log.write(
       toAccessRecord({
         atEpochMs: inbound.receivedAt,
@@ -65,6 +69,7 @@ export class AccessRecorder {
         ttfbMs,
         clientNetworkId: null,
         peerAddress: inbound.peer === undefined ? inbound.remoteAddress : undefined,
+        ...(traceId !== undefined && { traceId }),
       }),
     );
   }
@@ -78,9 +83,10 @@ export class AccessRecorder {
       text = entry.recordTextNotModified ??= this.#textOf(hit);
     else text = this.#textOf(hit);
     const duration = durationText(hit.durationMs);
+    const trace = hit.traceId === undefined ? "" : `,"traceId":"${hit.traceId}"`;
     // Hosts and targets that were checked are ASCII, and so is all else.
     this.#o.log.writeText(
-      `{"atEpochMs":${hit.atEpochMs},"requestId":"${hit.requestId}",${text},"durationMs":${duration},"ttfbMs":${duration},"clientAddress":${this.#addressText(hit.remoteAddress)}}`,
+      `{"atEpochMs":${hit.atEpochMs},"requestId":"${hit.requestId}",${text},"durationMs":${duration},"ttfbMs":${duration},"clientAddress":${this.#addressText(hit.remoteAddress)}${trace}}`,
     );
   }
 

@@ -5,6 +5,8 @@ import { parseAbsoluteUri } from "../core/cache-key.ts";
 import { freshness } from "../core/freshness.ts";
 import { fieldLines, fieldValue } from "../core/headers.ts";
 import { contentBytes } from "../core/slices.ts";
+import { parseReference } from "../core/diagnosis/reference.ts";
+import type { KnownFault } from "./diagnosis.ts";
 import { type Answer, type AnswerRecord, type Inbound, textAnswer } from "./exchange.ts";
 import type { EdgeHandler } from "./handler.ts";
 import type { StoredObject } from "./memory-store.ts";
@@ -38,6 +40,8 @@ export interface AdminOptions {
   readonly notReady: () => string | undefined;
   readonly metrics: () => Promise<string>;
   readonly report: () => ServerReport | undefined;
+  /** What is remembered of a request that could not be answered. */
+  readonly faultOf: (requestId: string) => KnownFault | undefined;
   readonly parts: () => ExplainParts | undefined;
 }
 
@@ -92,12 +96,16 @@ export class Admin {
           const report = this.#o.report();
           return report === undefined ? textAnswer(503, "not ready: starting\n", RECORD) : json(200, report);
         }
-        return await this.#explain(inbound, new URLSearchParams(query).get("url") ?? "");
+        const asked = new URLSearchParams(query);
+        const reference = asked.get("ref");
+        return reference === null
+          ? await this.#explain(inbound, asked.get("url") ?? "")
+          : this.#fault(reference);
       }
       default:
         return textAnswer(
           404,
-          "No such page. There are /livez, /readyz, /metrics, /.isochrone/status, /.isochrone/explain?url=.\n",
+          "No such page. There are /livez, /readyz, /metrics, /.isochrone/status, /.isochrone/explain?url= and ?ref=.\n",
           RECORD,
         );
     }
@@ -162,6 +170,16 @@ export class Admin {
           : { kind: next.kind, name: next.name, path: parts.upstream.explainPath(next.target) },
       next: next === undefined ? null : await this.#explainNext(parts, inbound, next, url),
     });
+  }
+
+  /** What this server knows of the request that a reference names. */
+  #fault(reference: string): Answer {
+    const parsed = parseReference(reference);
+    if (parsed === undefined)
+      return json(400, {
+        error: `ref: got ${JSON.stringify(reference.slice(0, 80))}, expected a reference of an error page such as "sin-1.Xy12ab340007"`,
+      });
+    return json(200, { serverId: this.#o.serverId, fault: this.#o.faultOf(parsed.requestId) ?? null });
   }
 
   #stored(

@@ -16,6 +16,7 @@ import { PLAIN_POLICY } from "../core/policy.ts";
 import { AccessRecorder } from "./access-recorder.ts";
 import { Admin } from "./admin.ts";
 import { DiskShards } from "./disk-shards.ts";
+import { Diagnosis } from "./diagnosis.ts";
 import { Edge } from "./edge.ts";
 import { type EdgeSockets, portOf, type SocketKind } from "./listening.ts";
 import type { EdgeMetrics } from "./metrics.ts";
@@ -97,6 +98,8 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
           bytesMax: settings.diskBytes,
           logger,
         });
+  const secret = process.env["ISOCHRONE_CONTROL_TOKEN"];
+  const diagnosis = new Diagnosis({ serverName: serverId, clock: systemClock, secret });
   const edge = new Edge({
     settings,
     clock: systemClock,
@@ -111,6 +114,7 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
     disk,
     siblings: options.siblings,
     metrics: options.metrics,
+    diagnosis,
   });
   let isDraining = false;
   const common = {
@@ -120,6 +124,7 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
     metrics: edge.metrics,
     logger,
     onServed: undefined,
+    diagnosis,
   };
   const log =
     options.accessLog === undefined ? undefined : new AccessLog({ path: options.accessLog, logger });
@@ -139,10 +144,11 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
   const admin = new Admin({
     serverId,
     clock: systemClock,
-    token: process.env["ISOCHRONE_CONTROL_TOKEN"],
+    token: secret,
     notReady: () => (isDraining ? "draining" : undefined),
     metrics: () => edge.metrics.registry.metrics(),
     report: () => undefined,
+    faultOf: (requestId) => diagnosis.faultOf(requestId),
     parts: () => ({
       handler: edge.handler,
       routing: edge.routing,

@@ -2,6 +2,8 @@
 import { type Clock, type ClusterId, type ForwardReason, IsochroneError } from "#kit";
 import type { Logger } from "#kit/io";
 import type { CacheStatus } from "../core/cache-status.ts";
+import { coversProperty } from "../core/diagnosis/debug-token.ts";
+import type { Fields } from "../core/headers.ts";
 import { selectContent } from "../core/range.ts";
 import { isSliced, type SlicedHead } from "../core/slices.ts";
 import { type Answer, type AnswerRecord, type Inbound, type Outcome, textAnswer } from "./exchange.ts";
@@ -15,7 +17,14 @@ import { type AnswerContext, downstreamFields, storedAnswer } from "./stored-ans
 export interface Told {
   readonly status: CacheStatus;
   readonly outcome: Outcome;
-  readonly upstream?: { readonly name: string; readonly via: ClusterId | null } | undefined;
+  readonly upstream?:
+    | {
+        readonly name: string;
+        readonly via: ClusterId | null;
+        /** From asking it to the head of its answer, ms; undefined: it was not asked for this request alone. */
+        readonly ms?: number | undefined;
+      }
+    | undefined;
   readonly upstreamCacheStatus?: string | undefined;
   readonly generation: number;
 }
@@ -53,6 +62,10 @@ export class Answers {
   }
 
   context(inbound: Inbound, plan: RequestPlan, told: Told): AnswerContext {
+    // A key may hold what only its property's operators should see.
+    const { debugScope } = inbound;
+    const isDebugged = debugScope !== undefined && coversProperty(debugScope, plan.property.propertyId);
+    const status = isDebugged ? { ...told.status, key: plan.key } : told.status;
     return {
       request: plan.head,
       cacheName: this.#cacheName,
@@ -60,12 +73,13 @@ export class Answers {
       now: this.#clock.epoch(),
       record: {
         outcome: told.outcome,
-        status: told.status,
+        status,
         propertyId: plan.property.propertyId,
         upstream: told.upstream?.name,
         via: told.upstream?.via ?? null,
+        upstreamMs: told.upstream?.ms,
       },
-      cacheStatus: told.status,
+      cacheStatus: status,
       upstreamCacheStatus: told.upstreamCacheStatus,
       generation: inbound.peer === undefined ? undefined : told.generation,
     };
@@ -157,12 +171,22 @@ export class Answers {
     };
     // Shed requests are counted; a line for each would be one more load.
     if (retryAfterSeconds !== undefined)
-      return this.own(503, `Too many requests at the moment (${code}).\n`, record, [
+      return this.#fault(503, `Too many requests at the moment (${code}).`, record, fault, [
         ["Retry-After", String(retryAfterSeconds)],
       ]);
     // The message names addresses of origins: it belongs into the log, not to clients.
     this.#logger.info("next-hop-failed", { code, message, propertyId: plan.property.propertyId });
-    return this.own(isTimeout ? 504 : 502, `The next hop did not answer (${code}).\n`, record);
+    return this.#fault(isTimeout ? 504 : 502, `The next hop did not answer (${code}).`, record, fault);
+  }
+
+  #fault(
+    status: number,
+    text: string,
+    record: AnswerRecord,
+    { code, message }: Fault,
+    extra: Fields = [],
+  ): Answer {
+    return { ...this.own(status, `${text}\n`, record, extra), fault: { code, message, text } };
   }
 
   refusal(

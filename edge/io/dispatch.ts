@@ -12,6 +12,7 @@ import type { Logger } from "#kit/io";
 import type { PeerVerifier } from "#transport";
 import type { EdgeSettings } from "../config.ts";
 import { fieldLines, type Fields } from "../core/headers.ts";
+import type { Diagnosis } from "./diagnosis.ts";
 import { type Answer, type AnswerRecord, type HopFields, type Inbound, textAnswer } from "./exchange.ts";
 import type { EdgeMetrics } from "./metrics.ts";
 import type { CheckedRequest } from "./request-check.ts";
@@ -45,6 +46,8 @@ export interface DispatcherOptions {
   readonly metrics: EdgeMetrics;
   readonly logger: Logger;
   readonly onServed: ((served: ServedRequest) => void) | undefined;
+  /** Reads debug tokens; undefined: none is taken. */
+  readonly diagnosis?: Diagnosis | undefined;
 }
 
 /** A request as a front has read and checked it. */
@@ -126,6 +129,7 @@ export class Dispatcher {
       requestId: (peer === undefined ? undefined : requestIdOf(checked.fields)) ?? this.nextId(),
       receivedAt: this.#o.clock.epoch(),
       startedAt: received.startedAt,
+      debugScope: this.#o.diagnosis?.scopeOf(checked.fields),
     };
   }
 

@@ -6,6 +6,7 @@ import { PurgeIndex } from "../core/purge-index.ts";
 import { sliceBytesFor } from "../core/slices.ts";
 import { Answers } from "./answers.ts";
 import { CollapseTable } from "./collapse.ts";
+import { Diagnosis } from "./diagnosis.ts";
 import type { DiskShards } from "./disk-shards.ts";
 import type { Answer, Inbound } from "./exchange.ts";
 import { Fetcher } from "./fetcher.ts";
@@ -41,6 +42,8 @@ export interface EdgeParts {
   readonly siblings?: Siblings | undefined;
   readonly metrics?: EdgeMetrics | undefined;
   readonly purges?: PurgeIndex | undefined;
+  /** Undefined: failures get their page and are remembered, and no debug token is taken. */
+  readonly diagnosis?: Diagnosis | undefined;
 }
 
 /** The cache with everything behind it, but no socket. */
@@ -57,12 +60,14 @@ export class Edge {
   readonly routing: Routing;
   readonly upstream: Upstream;
   readonly gate: OverloadGate;
+  readonly diagnosis: Diagnosis;
 
   constructor(parts: EdgeParts) {
     const { settings, clock, logger, routing, upstream, cacheName, siblings } = parts;
     this.metrics = parts.metrics ?? new EdgeMetrics();
     this.routing = routing;
     this.upstream = upstream;
+    this.diagnosis = parts.diagnosis ?? new Diagnosis({ serverName: cacheName, clock, secret: undefined });
     const hotBytes = Math.floor(settings.memoryBytes * settings.hotShare);
     this.store = new ObjectStore(
       new MemoryStore(settings.memoryBytes - hotBytes, settings.evictionPolicy),
@@ -229,17 +234,18 @@ export class Edge {
 
   /** At once for a hit in memory. */
   handle(inbound: Inbound): Answer | Promise<Answer> {
-    const answer = this.handler.handle(inbound);
+    const { handler, prefetcher, diagnosis } = this;
+    const answer = handler.handle(inbound);
     return answer instanceof Promise
-      ? answer.then((late) => this.prefetcher.watch(inbound, late))
-      : this.prefetcher.watch(inbound, answer);
+      ? answer.then((late) => diagnosis.finish(inbound, prefetcher.watch(inbound, late)))
+      : diagnosis.finish(inbound, prefetcher.watch(inbound, answer));
   }
 
   /** What answers the other workers of this server. */
   get siblingParts(): SiblingParts {
-    const { handler, store, purges } = this;
+    const { handler, store, purges, diagnosis } = this;
     return {
-      handle: (inbound) => handler.handle(inbound),
+      handle: async (inbound) => diagnosis.finish(inbound, await handler.handle(inbound)),
       plan: (inbound) => handler.plan(inbound.head),
       store,
       isPurged: (plan, head) => purges.stateOf(plan.purgeScope, plan.key, head) !== "none",

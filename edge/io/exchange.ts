@@ -33,6 +33,8 @@ export interface Inbound {
   readonly isFromSibling?: boolean;
   /** Nobody waits for the answer: a prefetch. */
   readonly isBackground?: boolean;
+  /** What the request's debug token opens: a property id, or "*"; undefined: it has none that is valid. */
+  readonly debugScope?: string | undefined;
 }
 
 export interface HopFields {
@@ -53,6 +55,8 @@ export interface AnswerRecord {
   readonly upstream: string | undefined;
   /** Relay cluster that the forwarded request crossed; null: direct, or not forwarded. */
   readonly via?: ClusterId | null;
+  /** From asking the next hop to its answer's head, ms; undefined: nobody was asked for this request alone. */
+  readonly upstreamMs?: number | undefined;
 }
 
 /**
@@ -87,6 +91,16 @@ export interface Answer {
   readonly bodyBytes: number | undefined;
   readonly record: AnswerRecord;
   readonly memo?: HitMemo | undefined;
+  /** Why there is no other answer than this one of our own: it gets a page with a reference (diagnosis.ts). */
+  readonly fault?: Fault | undefined;
+}
+
+export interface Fault {
+  readonly code: string;
+  /** For operators: it may name addresses of next hops. */
+  readonly message: string;
+  /** For the client: one sentence of ours, which goes into HTML as it is. */
+  readonly text: string;
 }
 
 /** A small complete answer of our own. */

@@ -133,7 +133,11 @@ export class Fetcher {
             ...(detail !== undefined && { detail }),
           },
           outcome: isCollapsed ? ("collapsed" as const) : fwd,
-          upstream: { name: outcome.hopName, via: outcome.via },
+          upstream: {
+            name: outcome.hopName,
+            via: outcome.via,
+            ms: isCollapsed ? undefined : outcome.head.responseTime - outcome.head.requestTime,
+          },
           upstreamCacheStatus: outcome.upstreamCacheStatus,
           generation: outcome.head.generation,
         };

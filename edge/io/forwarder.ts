@@ -3,7 +3,14 @@ import type { Readable } from "node:stream";
 import { type Clock, type ClusterId, type EpochMs, IsochroneError } from "#kit";
 import type { TransportResponse } from "#transport";
 import type { EdgeSettings } from "../config.ts";
-import { endToEndFields, isConnectionField, type Field, type Fields, fieldValue } from "../core/headers.ts";
+import {
+  endToEndFields,
+  isConnectionField,
+  type Field,
+  type Fields,
+  fieldValue,
+  hasField,
+} from "../core/headers.ts";
 import { appendLoop, appendVia } from "../core/loops.ts";
 import type { ExchangeTimes, RequestHead, ResponseHead } from "../core/messages.ts";
 import type { HttpVersion } from "./exchange.ts";
@@ -195,7 +202,11 @@ export class Forwarder {
       ["CDN-Loop", appendLoop(head.fields, this.#cdnId)],
     );
     // W3C Edge Architecture: how an origin learns the name by which Surrogate-Control can speak to this cache.
-    if (hop.kind === "origin") fields.push(["Surrogate-Capability", 'isochrone="Surrogate/1.0"']);
+    if (hop.kind === "origin") {
+      fields.push(["Surrogate-Capability", 'isochrone="Surrogate/1.0"']);
+      // What the access records and error pages here call it, unless the client has a name for it.
+      if (!hasField(head.fields, "x-request-id")) fields.push(["X-Request-Id", request.requestId]);
+    }
     // The one framing field that transport wants to be told (it makes the rest): the stated length of the content.
     if (request.bodyBytes !== undefined) fields.push(["Content-Length", String(request.bodyBytes)]);
     if (hop.kind !== "origin") {

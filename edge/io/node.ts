@@ -20,6 +20,7 @@ import { dial, PeerVerifier, peerKeyFromEnvironment, Transport } from "#transpor
 import type { EdgeSettings } from "../config.ts";
 import { PurgeIndex } from "../core/purge-index.ts";
 import { Admin } from "./admin.ts";
+import { Diagnosis } from "./diagnosis.ts";
 import { Edge } from "./edge.ts";
 import { type Answer, type Inbound, textAnswer } from "./exchange.ts";
 import { bindListeners, type EdgeSockets } from "./listening.ts";
@@ -109,6 +110,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
       (_id, body) => applyCertificateDocument(body, certificates, peerKey, systemClock.epoch(), logger),
     );
 
+  const diagnosis = new Diagnosis({ serverName: serverId, clock: systemClock, secret: token });
   const hostsOfSelf = new Set([
     `${options.host}:${options.port}`,
     ...(options.port === 80 ? [options.host] : []),
@@ -120,6 +122,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
     notReady: () => (state === "ready" ? undefined : state),
     metrics: () => metrics.registry.metrics(),
     report: () => node?.reporter.report(),
+    faultOf: (requestId) => diagnosis.faultOf(requestId),
     parts: () =>
       node && {
         handler: node.edge.handler,
@@ -140,6 +143,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
     clock: systemClock,
     metrics,
     logger,
+    diagnosis,
     onServed: (served) => node?.reporter.served(served),
     hot: () => node?.edge.hot,
     onServedHot: (hit) => node?.reporter.servedHot(hit),
@@ -193,6 +197,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
     tier: () => routing.tier,
     metrics,
     purges: new PurgeIndex(),
+    diagnosis,
   });
   const purger = new Purger({ client, edge, routing, serverId, clock: systemClock, logger, metrics });
   const reporter = new Reporter({

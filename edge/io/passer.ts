@@ -102,7 +102,11 @@ export class Passer {
         ...(detail !== undefined && { detail }),
       },
       outcome: fwd,
-      upstream: { name: forwarded.hop.name, via: forwarded.via },
+      upstream: {
+        name: forwarded.hop.name,
+        via: forwarded.via,
+        ms: forwarded.times.responseTime - forwarded.times.requestTime,
+      },
       upstreamCacheStatus: cacheStatusOf(response.fields),
       generation: Math.min(generation, forwarded.generation ?? generation),
     });

@@ -128,6 +128,7 @@ function adminOf(
     notReady: () => (isStopping() ? "draining" : undefined),
     metrics,
     report: () => undefined,
+    faultOf: () => undefined,
     parts: () => undefined,
   });
   return new EdgeServer({

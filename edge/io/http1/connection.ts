@@ -323,6 +323,7 @@ export class Http1Connection {
         bytesDown,
         remoteAddress: dispatcher.clientAddress(this.#remote(), block.fields),
         requestId: dispatcher.nextId(),
+        traceId: block.traceId,
         atEpochMs: now,
         durationMs,
       });

@@ -8,7 +8,8 @@
  * reader of oddities.
  */
 import type { EdgeSettings } from "../../config.ts";
-import { type Field, type Fields, isFieldValue, isToken } from "../../core/headers.ts";
+import { traceIdOf } from "../../core/diagnosis/trace-context.ts";
+import { type Field, fieldLines, type Fields, isFieldValue, isToken } from "../../core/headers.ts";
 import { nominatedValues } from "../../core/vary.ts";
 import { type CheckedRequest, checkRequest, type RefusedRequest } from "../request-check.ts";
 import type { HotEntry, HotScope } from "../hot-table.ts";
@@ -48,6 +49,8 @@ export class HeadBlock {
   readonly hasDirectives: boolean;
   readonly isConditional: boolean;
   readonly hasRange: boolean;
+  /** Of its `traceparent`. */
+  readonly traceId: string | undefined;
   /** The request with target "/", or why any request with this section is refused. */
   readonly checked: CheckedRequest | RefusedRequest;
   /** Hot entries of its scheme and host, once there are some. */
@@ -70,6 +73,7 @@ export class HeadBlock {
     this.hasDirectives = names.some((name) => DIRECTIVES.has(name));
     this.isConditional = names.some((name) => CONDITIONS.has(name));
     this.hasRange = names.includes("range");
+    this.traceId = names.includes("traceparent") ? traceIdOf(fieldLines(fields, "traceparent")) : undefined;
     this.checked = checkRequest("GET", "/", "1.1", fields, settings, scheme);
   }
 

@@ -278,6 +278,7 @@ export class Http2Connection {
       bytesDown,
       remoteAddress: dispatcher.clientAddress(this.#remoteAddress, block.fields),
       requestId: dispatcher.nextId(),
+      traceId: block.traceId,
       atEpochMs: now,
       durationMs,
     });
