@@ -1,13 +1,17 @@
-/** `isochrone purge`: forget URLs or tags at every server, and see that each has. */
+/** `isochrone purge`: forget what is named at every server, and see that each has. */
 import { parseArgs } from "node:util";
 import { ControlError } from "#control";
 import { ParseError, purgeRequest } from "#kit";
 import { withControl } from "./resolve-control.ts";
 import { UsageError } from "./usage.ts";
 
-const help = `Usage: isochrone purge --property ID (--url URL | --tag TAG)... [--soft] [--json]
+const help = `Usage: isochrone purge --property ID (--url URL | --tag TAG | --prefix URL | --host NAME)...
+       isochrone purge --property ID --everything
+       (each with [--soft] [--json])
 
-Every edge and parent forgets the URLs (all variants) or what carries the tags, and says so.
+Every edge and parent forgets the URLs (all variants), what carries the tags, what stands at and below
+the prefixes (whatever scheme and query; one that ends with / means only what is below), or everything
+of the hosts or of the property, and says so.
 --soft makes it stale instead: it may be served while it is validated again.
 --json prints each step as one JSON line.
 Options: --control URL, or ISOCHRONE_CONTROL_URL (token by ISOCHRONE_CONTROL_TOKEN; without it the world that runs here), --state DIR
@@ -15,7 +19,8 @@ Exit code: 0 every server acknowledged, 1 not all did or control is not there, 2
 
 Examples:
   isochrone purge --property shop-www --url http://www.shop.example/a.css
-  isochrone purge --property shop-www --tag product-17 --tag product-18 --soft`;
+  isochrone purge --property shop-www --tag product-17 --tag product-18 --soft
+  isochrone purge --property shop-www --prefix http://www.shop.example/img/`;
 
 export async function main(argv: readonly string[]): Promise<number> {
   const { values } = parseArgs({
@@ -24,6 +29,9 @@ export async function main(argv: readonly string[]): Promise<number> {
       property: { type: "string" },
       url: { type: "string", multiple: true },
       tag: { type: "string", multiple: true },
+      prefix: { type: "string", multiple: true },
+      host: { type: "string", multiple: true },
+      everything: { type: "boolean" },
       soft: { type: "boolean" },
       json: { type: "boolean" },
       control: { type: "string" },
@@ -67,6 +75,9 @@ function parseRequest(values: {
   readonly property?: string | undefined;
   readonly url?: string[] | undefined;
   readonly tag?: string[] | undefined;
+  readonly prefix?: string[] | undefined;
+  readonly host?: string[] | undefined;
+  readonly everything?: boolean | undefined;
   readonly soft?: boolean | undefined;
 }) {
   if (values.property === undefined) throw new UsageError("--property ID is missing; see --help");
@@ -75,6 +86,9 @@ function parseRequest(values: {
       propertyId: values.property,
       urls: values.url ?? [],
       tags: values.tag ?? [],
+      prefixes: values.prefix,
+      hosts: values.host?.map((name) => name.toLowerCase()),
+      isWholeProperty: values.everything,
       mode: values.soft === true ? "soft" : "hard",
     });
   } catch (error) {

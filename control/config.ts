@@ -8,7 +8,9 @@ export const controlSettings = {
   reportBytesMax: 8 * 1024 * 1024,
   /** 1,000 URLs of 8 KiB, as the kit's schema says, and what JSON adds. */
   purgeBytesMax: 10 * 1024 * 1024,
-  /** Activations and acknowledgements: a few fields. */
+  /** 1,000 acknowledgements of three fields. */
+  acksBytesMax: 256 * 1024,
+  /** Activations: a few fields. */
   smallBodyBytesMax: 16 * 1024,
   /** All request bodies that are being received at once: one full map and much of everything else. */
   bodiesBytesMax: 512 * 1024 * 1024,

@@ -20,6 +20,8 @@ export {
   type PurgeAck,
   type PurgeEntry,
   type PurgeRequest,
+  PURGE_PREFIX_SEGMENTS_MAX,
+  purgeAck,
   purgeEntry,
   purgeRequest,
   type RankedCluster,

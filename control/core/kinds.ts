@@ -109,16 +109,17 @@ export function checkPurge(request: PurgeRequest, property: PropertyDocument | u
       `the customer that owns "${property.propertyId}"`,
     );
   }
-  for (const [index, url] of request.urls.entries()) {
-    const host = hostOf(url);
-    if (host === undefined || !property.hostnames.includes(host)) {
-      throw new ParseError(
-        ["urls", index],
-        url,
-        `a URL at a host name of "${property.propertyId}": ${property.hostnames.join(", ")}`,
-      );
+  const named = property.hostnames.join(", ");
+  for (const field of ["urls", "prefixes"] as const) {
+    for (const [index, url] of (request[field] ?? []).entries()) {
+      const host = hostOf(url);
+      if (host !== undefined && property.hostnames.includes(host)) continue;
+      throw new ParseError([field, index], url, `a URL at a host name of "${property.propertyId}": ${named}`);
     }
   }
+  for (const [index, host] of (request.hosts ?? []).entries())
+    if (!property.hostnames.includes(host))
+      throw new ParseError(["hosts", index], host, `a host name of "${property.propertyId}": ${named}`);
 }
 
 /** Host of an absolute http URL in lower case, without port and without a trailing dot (RFC 3986 section 3.2.2). */

@@ -3,7 +3,7 @@
  * store; this only counts. Sans-IO: times come in, progress comes out.
  */
 import type { MonotonicMs, PurgeAck, ServerId } from "#kit";
-import type { PurgeProgress } from "./words.ts";
+import type { AckOutcome, PurgeProgress } from "./words.ts";
 
 export interface PurgeLedgerSettings {
   /** Waiting ends, done with fewer. */
@@ -30,9 +30,6 @@ interface OpenPurge {
   readonly waitingMissing: Set<ServerId>;
   acked: number;
 }
-
-/** What became of an acknowledgement. `unexpected` and `repeated` change nothing; `closed`: waiting has ended before. */
-export type AckOutcome = "counted" | "repeated" | "unexpected" | "closed";
 
 export interface LedgerEvent {
   readonly purgeSeq: number;

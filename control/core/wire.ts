@@ -12,13 +12,14 @@ import {
   optional,
   type Parsed,
   ParseError,
+  purgeAck,
   purgeEntry,
   type Schema,
   type ServerId,
   serverReport,
   string,
 } from "#kit";
-import { documentKinds, type PurgeProgress, type WatchEvent } from "./words.ts";
+import { ackOutcomeWords, documentKinds, type PurgeProgress, type WatchEvent } from "./words.ts";
 
 const anything: Schema<unknown> = {
   parse(value, path = []) {
@@ -44,8 +45,9 @@ export const appendRequest = object({
 /** `POST /v1/documents/KIND/ID/activate`. */
 export const activateRequest = object({ version: version(), expectedActiveVersion: nullable(version()) });
 
-/** `POST /v1/purges/SEQ/acks`. */
-export const ackRequest = object({ serverId: id<ServerId>(), removed: integer() });
+/** `POST /v1/purges/acks`, and its answer: an outcome for each. */
+export const ackRequest = object({ acks: array(purgeAck, { min: 1, max: 1_000 }) });
+export const ackOutcomes = object({ outcomes: array(oneOf(ackOutcomeWords), { max: 1_000 }) });
 
 const summaryFields = {
   kind: oneOf(documentKinds),

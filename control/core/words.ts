@@ -98,3 +98,10 @@ export interface PurgeResult {
   readonly unacknowledged: readonly ServerId[];
   readonly elapsedMs: number;
 }
+
+/**
+ * What became of an acknowledgement. `unexpected` and `repeated` change nothing; `closed`: waiting has ended before; `unknown`:
+ * there is no such purge.
+ */
+export const ackOutcomeWords = ["counted", "repeated", "unexpected", "closed", "unknown"] as const;
+export type AckOutcome = (typeof ackOutcomeWords)[number];

@@ -6,7 +6,9 @@ import { IsochroneError, type PurgeAck, type PurgeRequest, type Schema, type Ser
 import type { Logger } from "#kit/io";
 import { Agent } from "undici";
 import { backoffDelayMs } from "../core/backoff.ts";
+import { AckSender } from "./ack-sender.ts";
 import {
+  ackOutcomes,
   documentChanges,
   documentRecord,
   documentSummaries,
@@ -75,19 +77,25 @@ const PURGE_TIMEOUT_MS = 15_000;
 /** Answers are bounded by what control stores; a map of a full deployment is the largest. */
 const ANSWER_BYTES_MAX = 512 * 1024 * 1024;
 const PURGE_LINE_BYTES_MAX = 16 * 1024 * 1024;
-/** An acknowledgement that is lost makes a purge look unfinished, so it is tried again while the purge may still wait. */
-const ACK_TRIES = 4;
+/** Idle connections are kept for so long, ms: less than control keeps them. */
+const KEEP_ALIVE_MS = 45_000;
+const CONNECTIONS_MAX = 16;
+/** Each so-manyth report takes the common connections, so that one of them is open when a purge comes. */
+const WARMING_REPORTS = 20;
 
 /** Errors that leave it are {@link ControlError}. Safe to share by the whole process. */
 export class ControlClient {
   readonly #options: ControlClientOptions;
   readonly #origin: string;
   readonly #agent: Agent;
+  /** Reports are asked once a second and take a round trip: an acknowledgement would open a connection, one round trip more. */
+  readonly #reportAgent: Agent;
+  readonly #acks: AckSender;
+  #reports = 0;
   readonly #watches = new Set<Watch>();
   readonly #random: () => number;
   readonly #counters = { requests: 0, failures: 0, reconnects: 0, reportsLost: 0 };
   #lastRequestSucceeded = false;
-  #isClosed = false;
 
   /** Connects at the first use. Throws ControlError (source "configuration") when `url` is not an http or https URL. */
   constructor(options: ControlClientOptions) {
@@ -101,14 +109,23 @@ export class ControlClient {
       );
     }
     this.#origin = url.origin;
-    this.#agent = new Agent({
-      connect: connectorOf(options.dial),
-      connections: 16,
-      pipelining: 1,
-      keepAliveTimeout: 30_000,
-      headersTimeout: 0,
-      bodyTimeout: 0,
-      maxHeaderSize: 16_384,
+    const agent = (connections: number): Agent =>
+      new Agent({
+        connect: connectorOf(options.dial),
+        connections,
+        pipelining: 1,
+        keepAliveTimeout: KEEP_ALIVE_MS,
+        keepAliveMaxTimeout: KEEP_ALIVE_MS,
+        headersTimeout: 0,
+        bodyTimeout: 0,
+        maxHeaderSize: 16_384,
+      });
+    this.#agent = agent(CONNECTIONS_MAX);
+    this.#reportAgent = agent(1);
+    this.#acks = new AckSender({
+      send: async (acks) => (await this.#json("POST", "/v1/purges/acks", { acks }, ackOutcomes)).outcomes,
+      delayMs: (failures) => backoffDelayMs(failures, this.#random()),
+      logger: options.logger,
     });
   }
 
@@ -200,7 +217,8 @@ export class ControlClient {
   /** False when it did not arrive (the next one replaces it anyway); never rejects. */
   async publishReport(report: ServerReport): Promise<boolean> {
     try {
-      await this.#json("POST", "/v1/reports", report);
+      const agent = this.#reports++ % WARMING_REPORTS === 0 ? this.#agent : this.#reportAgent;
+      await this.#json("POST", "/v1/reports", report, undefined, agent);
       return true;
     } catch (error) {
       this.#counters.reportsLost++;
@@ -249,31 +267,17 @@ export class ControlClient {
     return result;
   }
 
-  /** Tries a few times, because a lost one makes the purge look unfinished. False when control has not taken it; never rejects. */
+  /** Tries a few times. False when control has not taken it; never rejects. */
   async acknowledgePurge(ack: PurgeAck): Promise<boolean> {
-    for (let tried = 0; tried < ACK_TRIES && !this.#isClosed; tried++) {
-      try {
-        const { serverId, removed } = ack;
-        await this.#json("POST", `/v1/purges/${ack.purgeSeq}/acks`, { serverId, removed });
-        return true;
-      } catch (error) {
-        if (!(error instanceof ControlError) || error.retry !== "safe") {
-          this.#options.logger.warn("purge-ack-refused", { purgeSeq: ack.purgeSeq, error });
-          return false;
-        }
-        await new Promise((resolve) => setTimeout(resolve, backoffDelayMs(tried, this.#random())));
-      }
-    }
-    this.#options.logger.warn("purge-ack-lost", { purgeSeq: ack.purgeSeq, tries: ACK_TRIES });
-    return false;
+    return await this.#acks.send(ack);
   }
 
   /** Ends every watch and connection; requests under way fail. */
   async close(): Promise<void> {
-    this.#isClosed = true;
     for (const watch of this.#watches) watch.close();
     this.#watches.clear();
-    await this.#agent.destroy();
+    this.#acks.close();
+    await Promise.all([this.#agent.destroy(), this.#reportAgent.destroy()]);
   }
 
   async #unlessMissing<T>(answer: Promise<T>): Promise<T | undefined> {
@@ -285,16 +289,23 @@ export class ControlClient {
     }
   }
 
-  async #json(method: "GET" | "POST", path: string, body: unknown): Promise<undefined>;
+  async #json(
+    method: "GET" | "POST",
+    path: string,
+    body: unknown,
+    schema?: undefined,
+    agent?: Agent,
+  ): Promise<undefined>;
   async #json<T>(method: "GET" | "POST", path: string, body: unknown, schema: Schema<T>): Promise<T>;
   async #json<T>(
     method: "GET" | "POST",
     path: string,
     body: unknown,
     schema?: Schema<T>,
+    agent?: Agent,
   ): Promise<T | undefined> {
     const signal = AbortSignal.timeout(this.#options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS);
-    const answer = await this.#open(method, path, body, signal);
+    const answer = await this.#open(method, path, body, signal, agent);
     const chunks: Buffer[] = [];
     let bytes = 0;
     try {
@@ -319,10 +330,16 @@ export class ControlClient {
   }
 
   /** Resolves with a 2xx answer whose body is to be read; rejects with ControlError for everything else. */
-  async #open(method: "GET" | "POST", path: string, body: unknown, signal: AbortSignal) {
+  async #open(
+    method: "GET" | "POST",
+    path: string,
+    body: unknown,
+    signal: AbortSignal,
+    agent: Agent = this.#agent,
+  ) {
     this.#counters.requests++;
     try {
-      const answer = await this.#agent.request({
+      const answer = await agent.request({
         origin: this.#origin,
         method,
         path,

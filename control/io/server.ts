@@ -69,7 +69,6 @@ const watchQuery = object({
   log: optional(string({ max: 64 })),
 });
 const kindSegment = oneOf(documentKinds);
-const purgeSeqSegment = queryInteger(1);
 
 export class ControlServer {
   readonly #options: ControlServerOptions;
@@ -288,19 +287,14 @@ export class ControlServer {
     rest: readonly string[],
     target: Target,
   ): Promise<void> {
-    const [seqText, action, ...more] = rest;
+    const [action, ...more] = rest;
     allow(request, "POST");
     parseQuery(target.query, noQuery);
-    if (seqText === undefined) return this.#purge(request, response);
+    if (action === undefined) return this.#purge(request, response);
     if (action !== "acks" || more.length > 0) throw notFound("such resource below /v1/purges");
-    const { seq: purgeSeq } = parseQuery({ seq: seqText }, object({ seq: purgeSeqSegment }));
-    const { serverId, removed } = await this.#bodies.read(
-      request,
-      controlSettings.smallBodyBytesMax,
-      ackRequest,
-    );
-    const outcome = this.#service.acknowledge({ purgeSeq, serverId, removed });
-    sendJson(response, 200, JSON.stringify({ outcome }));
+    const { acks } = await this.#bodies.read(request, controlSettings.acksBytesMax, ackRequest);
+    const outcomes = acks.map((ack) => this.#service.acknowledge(ack));
+    sendJson(response, 200, JSON.stringify({ outcomes }));
   }
 
   async #purge(request: IncomingMessage, response: ServerResponse): Promise<void> {

@@ -14,10 +14,11 @@ import {
 import { controlSettings } from "../config.ts";
 import { diffDocuments } from "../core/diff.ts";
 import { checkHostnames, checkOwner, checkPurge, kindRules, parseDocument } from "../core/kinds.ts";
-import { type AckOutcome, PurgeLedger, type PurgeLedgerSettings } from "../core/purge-ledger.ts";
+import { PurgeLedger, type PurgeLedgerSettings } from "../core/purge-ledger.ts";
 import { ReportBoard } from "../core/report-board.ts";
 import { type Cut, type HubLine, WatchHub, type WatchHubSettings } from "../core/watch-hub.ts";
 import type {
+  AckOutcome,
   DocumentChange,
   DocumentKind,
   DocumentSummary,
@@ -205,7 +206,7 @@ export class ControlService {
   }
 
   acknowledge(ack: PurgeAck): AckOutcome {
-    if (ack.purgeSeq > this.store.newestPurgeSeq()) throw notFound(`purge ${ack.purgeSeq}`);
+    if (ack.purgeSeq > this.store.newestPurgeSeq()) return "unknown";
     const outcome = this.ledger.handleAck(ack, this.#clock.monotonic());
     this.#drainLedger();
     return outcome;

@@ -243,9 +243,9 @@ export class EdgeHandler {
     return this.#o.answers.own(200, "", record, [["Allow", allow]]);
   }
 
-  /** Applies a purge's effect on what is in memory, so that its count is known and its bytes are free. */
-  sweepPurged(scopeOf: (key: CacheKey) => string): number {
-    return this.#o.store.memory.sweep((storedKey, object) => {
+  /** Frees the bytes of what was purged, part by part; the purges hold without it. */
+  sweepPurged(scopeOf: (key: CacheKey) => string): Generator<void, number> {
+    return this.#o.store.memory.sweeping((storedKey, object) => {
       const key = requestKeyOf(storedKey);
       return this.#o.purges.stateOf(scopeOf(key), key, object) === "hard";
     });

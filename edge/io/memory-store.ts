@@ -78,6 +78,9 @@ class Entry extends EvictionNode {
   }
 }
 
+/** Keys that are looked at in one turn of a sweep: about a millisecond. */
+const SWEEP_KEYS = 2_000;
+
 export class MemoryStore {
   readonly #entries = new Map<CacheKey, Entry>();
   readonly #policy: EvictionPolicy<Entry>;
@@ -188,9 +191,28 @@ export class MemoryStore {
 
   /** Drops the variants that `isGone` names, whatever their key. Returns how many. Costs a walk over all keys. */
   sweep(isGone: (key: CacheKey, object: StoredObject) => boolean): number {
+    const walk = this.sweeping(isGone);
+    for (;;) {
+      const { done, value } = walk.next();
+      if (done === true) return value;
+    }
+  }
+
+  /**
+   * Drops the variants that `isGone` names, whatever their key, and gives their number. Costs a walk over all keys, which
+   * pauses after each {@link SWEEP_KEYS}; what comes under new keys meanwhile is not looked at.
+   */
+  *sweeping(isGone: (key: CacheKey, object: StoredObject) => boolean): Generator<void, number> {
     let removed = 0;
-    // A Map's iterator bears the deletion of the key that it stands on, and no key is added here.
+    let left = this.#entries.size;
+    let looked = 0;
+    // A Map's iterator bears deletions, also of the key that it stands on; new keys come behind those of the beginning.
     for (const [key, { objects }] of this.#entries) {
+      if (left-- <= 0) break;
+      if (looked++ === SWEEP_KEYS) {
+        looked = 1;
+        yield;
+      }
       const kept = objects.filter((object) => !isGone(key, object));
       if (kept.length === objects.length) continue;
       removed += objects.length - kept.length;

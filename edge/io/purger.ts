@@ -22,6 +22,8 @@ export class Purger {
   #watch: { close(): void } | undefined;
   #logId: string | undefined;
   #isPaused = false;
+  #isSweeping = false;
+  #mustSweepAgain = false;
   readonly #synced = Promise.withResolvers<void>();
 
   constructor(options: {
@@ -99,7 +101,7 @@ export class Purger {
 
   #apply(entry: PurgeEntry): void {
     const { purgeSeq, request } = entry;
-    const { purges, store, handler } = this.#edge;
+    const { purges, store } = this.#edge;
     const property = this.#routing.property(request.propertyId);
     const keys: CacheKey[] = [];
     for (const url of request.urls) {
@@ -111,22 +113,61 @@ export class Purger {
         ...purgeKeys(`${address.scheme}://${host}${address.target}`, property?.caching ?? PLAIN_POLICY),
       );
     }
+    const { tags, isWholeProperty = false } = request;
+    const prefixes = (request.prefixes ?? []).flatMap((prefix) => {
+      const address = parseAbsoluteUri(prefix);
+      const host = withoutPort(address?.host ?? "");
+      const isOurs = address !== undefined && (property === undefined || property.hostnames.includes(host));
+      return isOurs ? [`${host}${address.target}`] : [];
+    });
+    // The marks are the property's own, so that a foreign host among them means nothing.
+    const hosts = request.hosts ?? [];
     let removed = 0;
-    if (purges.apply(purgeSeq, request.propertyId, keys, request.tags, request.mode)) {
+    if (
+      purges.apply(
+        purgeSeq,
+        request.propertyId,
+        { keys, tags, prefixes, hosts, isWhole: isWholeProperty },
+        request.mode,
+      )
+    ) {
       this.#metrics.purge(request.mode);
       // The index alone makes the purge hold; this frees the bytes and counts what was there.
       for (const key of keys)
         removed += request.mode === "hard" ? store.delete(key) : store.memory.peek(key).length;
-      if (request.tags.length > 0) {
-        const tags = new Set(request.tags);
-        if (request.mode === "hard")
-          removed += handler.sweepPurged(
-            (key) => this.#routing.propertyOf(parseAbsoluteUri(key)?.host ?? "")?.property.propertyId ?? "",
-          );
-        else store.memory.sweep((_key, object) => object.tags.some((tag) => tags.has(tag)) && removed++ < 0);
-      }
+      const isByKey = tags.length + prefixes.length + hosts.length === 0 && !isWholeProperty;
+      if (request.mode === "hard" && !isByKey) removed += this.#sweep();
     }
     if (this.#isPaused || this.#clock.epoch() - entry.atEpochMs > ACKNOWLEDGE_WITHIN_MS) return;
     void this.#client.acknowledgePurge({ purgeSeq, serverId: this.#serverId, removed });
+  }
+
+  /**
+   * Frees what was purged. A small store is done at once and its count returned; of a large one the rest follows in turns, so that
+   * requests are answered in between, and one walk does for all purges that came meanwhile.
+   */
+  #sweep(): number {
+    if (this.#isSweeping) {
+      this.#mustSweepAgain = true;
+      return 0;
+    }
+    const walk = this.#edge.handler.sweepPurged(
+      (key) => this.#routing.propertyOf(parseAbsoluteUri(key)?.host ?? "")?.property.propertyId ?? "",
+    );
+    const { done, value } = walk.next();
+    if (done === true) return value;
+    this.#isSweeping = true;
+    const goOn = (): void => {
+      if (walk.next().done !== true) {
+        setImmediate(goOn);
+        return;
+      }
+      this.#isSweeping = false;
+      if (!this.#mustSweepAgain) return;
+      this.#mustSweepAgain = false;
+      this.#sweep();
+    };
+    setImmediate(goOn);
+    return 0;
   }
 }

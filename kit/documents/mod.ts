@@ -21,6 +21,8 @@ export {
   type PurgeAck,
   type PurgeEntry,
   type PurgeRequest,
+  PURGE_PREFIX_SEGMENTS_MAX,
+  purgeAck,
   purgeEntry,
   purgeRequest,
 } from "./purge.ts";

@@ -416,7 +416,7 @@ export class Edge implements Program {
       const target = /^https?:\/\/[^/]+(.*)$/.exec(url)?.[1] ?? "/";
       return property === undefined ? [] : purgeKeys(url, policyFor(property, target));
     });
-    this.#purges.apply(purgeSeq, request.propertyId, keys, request.tags, request.mode);
+    this.#purges.apply(purgeSeq, request.propertyId, { keys, tags: request.tags }, request.mode);
     let removed = 0;
     for (const [key, variants] of this.#cache) {
       const kept = variants.filter((one) => this.#purges.stateOf(request.propertyId, key, one) !== "hard");

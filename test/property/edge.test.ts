@@ -206,8 +206,8 @@ test("the purge index agrees with a list of all purges, and forgetting only make
         const small = new PurgeIndex(0, marksMax);
         let expected: "none" | "soft" | "hard" = "none";
         for (const [index, one] of purges.entries()) {
-          exact.apply(index + 1, "p", one.keys, one.tags, one.mode);
-          small.apply(index + 1, "p", one.keys, one.tags, one.mode);
+          exact.apply(index + 1, "p", one, one.mode);
+          small.apply(index + 1, "p", one, one.mode);
           const isMeant = one.keys.includes(key) || one.tags.some((tag) => tags.includes(tag));
           if (index + 1 > generation && isMeant && expected !== "hard") expected = one.mode;
         }
@@ -216,6 +216,34 @@ test("the purge index agrees with a list of all purges, and forgetting only make
       },
     ),
     { numRuns: 500 },
+  );
+});
+
+test("purges by prefix, host and property agree with a reading of the URL", () => {
+  const segments = fc.array(fc.constantFrom("a", "b", ""), { maxLength: 4 });
+  const host = fc.constantFrom("h", "g");
+  fc.assert(
+    fc.property(
+      fc.record({ host, segments, query: fc.constantFrom("", "?a/b") }),
+      fc.record({ host, segments, isWhole: fc.boolean(), isHost: fc.boolean() }),
+      (one, purge) => {
+        const index = new PurgeIndex();
+        const prefix = `${purge.host}/${purge.segments.join("/")}`;
+        const selection = purge.isWhole
+          ? { isWhole: true }
+          : purge.isHost
+            ? { hosts: [purge.host] }
+            : { prefixes: [prefix] };
+        index.apply(1, "p", selection, "hard");
+        const path = `${one.host}/${one.segments.join("/")}`;
+        const isBelow = path === prefix || path.startsWith(prefix.endsWith("/") ? prefix : `${prefix}/`);
+        const isMeant = purge.isWhole || (purge.isHost ? one.host === purge.host : isBelow);
+        expect(index.stateOf("p", `http://${path}${one.query}`, { generation: 0, tags: [] })).toBe(
+          isMeant ? "hard" : "none",
+        );
+      },
+    ),
+    { numRuns: 1_000 },
   );
 });
 

@@ -253,8 +253,8 @@ describe("remembered hits", () => {
       (bench) => void bench.store.update(KEY, (one) => ({ ...one, isInvalidated: true })),
     ],
     ["it was dropped", (bench) => void bench.store.update(KEY, () => undefined)],
-    ["it was purged softly", (bench) => void bench.purges.apply(1, "", [KEY], [], "soft")],
-    ["it was purged", (bench) => void bench.purges.apply(1, "", [KEY], [], "hard")],
+    ["it was purged softly", (bench) => void bench.purges.apply(1, "", { keys: [KEY], tags: [] }, "soft")],
+    ["it was purged", (bench) => void bench.purges.apply(1, "", { keys: [KEY], tags: [] }, "hard")],
     [
       "a property changed",
       (bench) => {
@@ -271,7 +271,7 @@ describe("remembered hits", () => {
 
   test("a purge of something else does not end it", () => {
     const bench = ready();
-    bench.purges.apply(1, "", ["http://a.example/y"], ["t"], "hard");
+    bench.purges.apply(1, "", { keys: ["http://a.example/y"], tags: ["t"] }, "hard");
     expect(bench.find()).toBeDefined();
   });
 

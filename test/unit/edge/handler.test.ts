@@ -135,7 +135,7 @@ describe("purges and fills in flight", () => {
     const { edge, upstream, ask } = make([ORIGIN], () => new Promise((resolve) => heads.push(resolve)));
     const old = ask();
     await Promise.resolve();
-    edge.purges.apply(1, "shop", ["http://a.example/x"], [], "hard");
+    edge.purges.apply(1, "shop", { keys: ["http://a.example/x"], tags: [] }, "hard");
     const young = ask();
     await Promise.resolve();
     expect(upstream.asked).toHaveLength(2);
@@ -161,7 +161,7 @@ describe("purges and fills in flight", () => {
     const asked = ask();
     content.push("part");
     await new Promise((resolve) => setImmediate(resolve));
-    edge.purges.apply(1, "shop", [], ["t"], "hard");
+    edge.purges.apply(1, "shop", { keys: [], tags: ["t"] }, "hard");
     content.push(null);
     expect((await asked).text).toBe("part");
     await new Promise((resolve) => setImmediate(resolve));
@@ -173,7 +173,7 @@ describe("purges and fills in flight", () => {
     const { edge, ask } = make([server("par-1", "parent"), ORIGIN], () =>
       Promise.resolve(response(200, [FRESH, ["Isochrone-Generation", String(generation)]])),
     );
-    edge.purges.apply(4, "shop", ["http://a.example/x"], [], "hard");
+    edge.purges.apply(4, "shop", { keys: ["http://a.example/x"], tags: [] }, "hard");
     expect((await ask()).cacheStatus).toContain("detail=purged-meanwhile");
     expect(edge.store.memory.objects).toBe(0);
     generation = 4;
@@ -331,8 +331,8 @@ describe("purges of an object in slices", () => {
     "hard, by %s: the slices are gone with the head, though the validator is the same",
     async (by) => {
       const { edge, upstream, range } = await setUp();
-      if (by === "url") edge.purges.apply(1, "shop", ["http://a.example/x"], [], "hard");
-      else edge.purges.apply(1, "shop", [], ["t"], "hard");
+      if (by === "url") edge.purges.apply(1, "shop", { keys: ["http://a.example/x"], tags: [] }, "hard");
+      else edge.purges.apply(1, "shop", { keys: [], tags: ["t"] }, "hard");
       expect(await range(5)).toMatch(/fwd=uri-miss; fwd-status=206/);
       expect(await range(SLICE)).toMatch(/fwd=partial; fwd-status=206/);
       expect(upstream.asked).toHaveLength(4);
@@ -342,7 +342,7 @@ describe("purges of an object in slices", () => {
 
   test("soft: the head is validated once, and then holds its slices", async () => {
     const { edge, upstream, range } = await setUp();
-    edge.purges.apply(1, "shop", ["http://a.example/x"], [], "soft");
+    edge.purges.apply(1, "shop", { keys: ["http://a.example/x"], tags: [] }, "soft");
     expect(await range(5)).toMatch(/fwd=stale; fwd-status=304/);
     expect(await range(SLICE)).toMatch(/; hit; /);
     expect(upstream.asked).toHaveLength(3);
@@ -351,15 +351,15 @@ describe("purges of an object in slices", () => {
   test("a sweep finds slices by the key of their object", async () => {
     const { edge } = await setUp();
     expect(edge.store.memory.objects).toBe(3);
-    edge.purges.apply(1, "shop", ["http://a.example/x"], [], "hard");
-    expect(edge.handler.sweepPurged(() => "shop")).toBe(3);
+    edge.purges.apply(1, "shop", { keys: ["http://a.example/x"], tags: [] }, "hard");
+    expect(edge.handler.sweepPurged(() => "shop").next()).toEqual({ done: true, value: 3 });
   });
 
   test("a slice that began before the purge is not kept", async () => {
     const { edge, upstream, range } = await setUp();
     const before = upstream.say;
     upstream.say = (name, request) => {
-      edge.purges.apply(1, "shop", ["http://a.example/x"], [], "hard");
+      edge.purges.apply(1, "shop", { keys: ["http://a.example/x"], tags: [] }, "hard");
       return before(name, request);
     };
     await range(2 * SLICE);

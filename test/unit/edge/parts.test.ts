@@ -168,35 +168,64 @@ test("tags: both fields, unique, bounded", () => {
 describe("purge index", () => {
   test("hits what is older, by key and by tag of the same scope, and nothing newer", () => {
     const index = new PurgeIndex();
-    index.apply(5, "p1", ["k"], ["t"], "hard");
+    index.apply(5, "p1", { keys: ["k"], tags: ["t"] }, "hard");
     expect(index.stateOf("p1", "k", { generation: 4, tags: [] })).toBe("hard");
     expect(index.stateOf("p1", "k", { generation: 5, tags: [] })).toBe("none");
     expect(index.stateOf("p1", "other", { generation: 4, tags: ["t"] })).toBe("hard");
     expect(index.stateOf("p2", "other", { generation: 4, tags: ["t"] })).toBe("none");
-    index.apply(6, "p1", ["k"], [], "soft");
+    index.apply(6, "p1", { keys: ["k"], tags: [] }, "soft");
     expect(index.stateOf("p1", "k", { generation: 5, tags: [] })).toBe("soft");
     expect(index.stateOf("p1", "k", { generation: 4, tags: [] })).toBe("hard");
   });
   test("a number that was applied changes nothing", () => {
     const index = new PurgeIndex();
-    expect(index.apply(5, "p", ["k"], [], "hard")).toBe(true);
-    expect(index.apply(5, "p", ["j"], [], "hard")).toBe(false);
+    expect(index.apply(5, "p", { keys: ["k"], tags: [] }, "hard")).toBe(true);
+    expect(index.apply(5, "p", { keys: ["j"], tags: [] }, "hard")).toBe(false);
     expect(index.stateOf("p", "j", { generation: 1, tags: [] })).toBe("none");
     expect(index.counters.purges).toBe(1);
   });
   test("what is forgotten counts as softly purged", () => {
     const index = new PurgeIndex(0, 2);
-    index.apply(1, "p", ["a"], [], "hard");
-    index.apply(2, "p", ["b"], [], "hard");
-    index.apply(3, "p", ["c"], [], "hard");
+    index.apply(1, "p", { keys: ["a"], tags: [] }, "hard");
+    index.apply(2, "p", { keys: ["b"], tags: [] }, "hard");
+    index.apply(3, "p", { keys: ["c"], tags: [] }, "hard");
     expect(index.stateOf("p", "anything", { generation: 0, tags: [] })).toBe("soft");
     expect(index.stateOf("p", "anything", { generation: 1, tags: [] })).toBe("none");
     expect(index.stateOf("p", "b", { generation: 1, tags: [] })).toBe("hard");
     expect(index.counters).toEqual({ purges: 3, marks: 2, floor: 1 });
   });
+  test.each([
+    ["http://h/a/b", "h/a/b", true],
+    ["https://h/a/b?q=1", "h/a/b", true],
+    ["http://h/a/b/c", "h/a/b", true],
+    ["http://h/a/bc", "h/a/b", false],
+    ["http://h/a/b", "h/a/b/", false],
+    ["http://h/a/b/", "h/a/b/", true],
+    ["http://h/a/b/c/d", "h/a/b/", true],
+    ["http://h/", "h/", true],
+    ["http://h/x?/a/", "h/x", true],
+    ["http://h/x?/a/", "h/x?/a", false],
+    ["http://other/a/b", "h/a/b", false],
+    [`http://h/${"s/".repeat(40)}x`, `h/${"s/".repeat(30)}`, true],
+  ])("%s is of the prefix %s: %s", (key, prefix, isMeant) => {
+    const index = new PurgeIndex();
+    index.apply(1, "p", { prefixes: [prefix] }, "hard");
+    expect(index.stateOf("p", key, { generation: 0, tags: [] })).toBe(isMeant ? "hard" : "none");
+    expect(index.stateOf("other", key, { generation: 0, tags: [] })).toBe("none");
+    expect(index.stateOf("p", key, { generation: 1, tags: [] })).toBe("none");
+  });
+  test("a host and a whole property, of their scope alone", () => {
+    const index = new PurgeIndex();
+    index.apply(1, "p", { hosts: ["h"] }, "soft");
+    index.apply(2, "q", { isWhole: true }, "hard");
+    expect(index.stateOf("p", "https://h/a", { generation: 0, tags: [] })).toBe("soft");
+    expect(index.stateOf("p", "https://g/a", { generation: 0, tags: [] })).toBe("none");
+    expect(index.stateOf("q", "https://g/a", { generation: 1, tags: [] })).toBe("hard");
+    expect(index.stateOf("q", "https://g/a", { generation: 2, tags: [] })).toBe("none");
+  });
   test("a fill is not joined after a purge that could mean it", () => {
     const index = new PurgeIndex();
-    index.apply(3, "p", [], ["t"], "hard");
+    index.apply(3, "p", { keys: [], tags: ["t"] }, "hard");
     expect(index.mayJoin("p", "k", 2, undefined)).toBe(false);
     expect(index.mayJoin("p", "k", 2, ["other"])).toBe(true);
     expect(index.mayJoin("p", "k", 2, ["t"])).toBe(false);

@@ -127,7 +127,7 @@ describe("map snapshot", () => {
 
 test("a purge must name something", () => {
   expect(refusal(() => purgeRequest.parse({ propertyId: "shop-www" }))).toContain(
-    "at least one URL or one tag",
+    "at least one URL, tag, prefix or host, or isWholeProperty",
   );
   expect(purgeRequest.parse({ propertyId: "shop-www", tags: ["a"] }).mode).toBe("hard");
 });
