@@ -20,7 +20,8 @@ Options:
   --state DIR            where the last known good documents are kept
 
 Environment:
-  ISOCHRONE_PORTAL_ACCOUNTS  JSON list of {"name", "password", "customerId"}; customerId null is an operator
+  ISOCHRONE_PORTAL_ACCOUNTS  JSON list of {"name", "password", "customerId"}; customerId null is an operator;
+                             "tokenDigests", if there, are the SHA-256 of its API tokens: printf %s TOKEN | sha256sum
   ISOCHRONE_CONTROL_TOKEN    the token that control was started with
 
 Example:

@@ -1,5 +1,5 @@
 /** Portal accounts as the environment states them. The passwords leave this shape at once, as hashes. */
-import { array, type CustomerId, id, nullable, object, type Parsed, string } from "#kit";
+import { array, type CustomerId, id, nullable, object, optional, type Parsed, string } from "#kit";
 
 /** As many as a start can hash in a reasonable time. */
 export const ACCOUNTS_MAX = 500;
@@ -19,6 +19,17 @@ const account = object({
   }),
   /** Null: an operator. */
   customerId: nullable(id<CustomerId>()),
+  /** SHA-256 of its API tokens. */
+  tokenDigests: optional(
+    array(
+      string({
+        max: 64,
+        pattern: /^[0-9a-f]{64}$/,
+        expected: "64 hexadecimal digits, the SHA-256 of a token",
+      }),
+      { max: 20 },
+    ),
+  ),
 });
 export type StatedAccount = Parsed<typeof account>;
 

@@ -10,11 +10,13 @@ import { Fault } from "./fault.ts";
 import type { Hub } from "./hub.ts";
 import type { PortalMetrics } from "./metrics.ts";
 import type { PasswordBook } from "./passwords.ts";
+import type { TokenBook } from "./token-book.ts";
 
 export interface PortalContext {
   readonly control: ControlPort;
   readonly hub: Hub;
   readonly passwords: PasswordBook;
+  readonly tokens: TokenBook;
   readonly sessions: SessionTable;
   readonly accountAttempts: AttemptLimiter;
   readonly addressAttempts: AttemptLimiter;
@@ -28,6 +30,8 @@ declare module "fastify" {
   interface FastifyRequest {
     /** Null: not logged in. Set before any route's handler runs. */
     session: Session | null;
+    /** The session is that of an API token, which no browser sends by itself. */
+    isByToken: boolean;
   }
 }
 

@@ -1,38 +1,38 @@
 /** Purge with progress, as control reports it: one JSON line for each step. */
-import { ParseError, purgeRequest } from "#kit";
 import type { FastifyInstance } from "fastify";
-import { foreignPurgeUrl } from "../core/tenancy.ts";
+import type { PurgeWish } from "../core/purge-adapters.ts";
 import type { PurgeProgress } from "../core/wire.ts";
 import { type PortalContext, sessionOf } from "./context.ts";
-import { faultOf } from "./draft-text.ts";
 import { Fault } from "./fault.ts";
 import { faultOfControl, type PropertyDesk } from "./property-desk.ts";
-import { errors, idText, list, shape, text } from "./schemas.ts";
+import type { PurgeDesk } from "./purge-desk.ts";
+import { errors, flag, idText, list, shape, text } from "./schemas.ts";
 
-function hostOf(url: string): string | undefined {
-  return URL.canParse(url) ? new URL(url).hostname : undefined;
-}
-
-export function purgeRoutes(app: FastifyInstance, context: PortalContext, desk: PropertyDesk): void {
-  const { control, metrics, settings, logger } = context;
-  let running = 0;
-
-  app.post<{ Body: { propertyId: string } }>(
+export function purgeRoutes(
+  app: FastifyInstance,
+  context: PortalContext,
+  desk: PropertyDesk,
+  purges: PurgeDesk,
+): void {
+  app.post<{ Body: PurgeWish & { propertyId: string; mode: string } }>(
     "/api/v1/purges",
     {
       schema: {
         operationId: "purge",
         summary:
-          "Forget URLs or tags of a property at every server; the answer is NDJSON and ends with `done` or `failed`",
+          "Forget URLs, tags, prefixes, hosts or all of a property at every server; the answer is NDJSON and ends with `done` or `failed`",
         tags: ["purge"],
         body: shape(
           {
             propertyId: idText,
             urls: list({ ...text, maxLength: 8_192 }, { maxItems: 1_000 }),
             tags: list({ ...text, maxLength: 256 }, { maxItems: 256 }),
+            prefixes: list({ ...text, maxLength: 2_048 }, { maxItems: 256 }),
+            hosts: list({ ...text, maxLength: 253 }, { maxItems: 100 }),
+            isWholeProperty: flag,
             mode: { type: "string", enum: ["soft", "hard"] },
           },
-          ["urls", "tags", "mode"],
+          ["urls", "tags", "prefixes", "hosts", "isWholeProperty", "mode"],
         ),
         response: {
           200: {
@@ -45,35 +45,8 @@ export function purgeRoutes(app: FastifyInstance, context: PortalContext, desk: 
     },
     async (request, reply) => {
       const { viewer } = sessionOf(request);
-      const property = await desk.owned(viewer, request.body.propertyId);
-      const asked = (() => {
-        try {
-          return purgeRequest.parse({ ...request.body, customerId: property.customerId });
-        } catch (error) {
-          if (!(error instanceof ParseError)) throw error;
-          throw new Fault(422, "refused", `Nothing was purged: ${error.message}`, {
-            faults: [faultOf(error, null)],
-          });
-        }
-      })();
-      const foreign = foreignPurgeUrl(asked.urls, property.hostnames, hostOf);
-      if (foreign !== undefined) {
-        const error = new ParseError(
-          ["urls", foreign],
-          asked.urls[foreign],
-          `a URL of ${property.propertyId}: http or https with one of the hosts ${property.hostnames.join(", ")}`,
-        );
-        throw new Fault(422, "refused", `Nothing was purged: ${error.message}`, {
-          faults: [faultOf(error, null)],
-        });
-      }
-      if (running >= settings.purgesMax) {
-        throw new Fault(429, "busy", `${running} purges are under way already; try again in a few seconds`, {
-          retryAfterSeconds: 2,
-        });
-      }
-      running += 1;
-      metrics.purges.set(running);
+      const { propertyId, ...wish } = request.body;
+      const property = await desk.owned(viewer, propertyId);
       const { raw } = reply;
       let hasBegun = false;
       const send = (line: PurgeProgress): void => {
@@ -91,26 +64,14 @@ export function purgeRoutes(app: FastifyInstance, context: PortalContext, desk: 
       };
       try {
         // The purge goes on when the page is closed: what was accepted is not taken back.
-        const result = await control.purge(asked, send);
-        logger.info("purged", {
-          account: viewer.name,
-          propertyId: property.propertyId,
-          urls: asked.urls.length,
-          tags: asked.tags.length,
-          acked: result.acked,
-          expected: result.expected,
-          elapsedMs: result.elapsedMs,
-        });
+        await purges.purge(viewer, property, wish, send);
       } catch (error) {
+        if (error instanceof Fault) throw error;
         if (!hasBegun) faultOfControl(context, error);
-        logger.warn("purge-failed", { account: viewer.name, propertyId: property.propertyId, error });
         send({
           type: "failed",
           message: "Control stopped answering; the purge may still go on. Repeat it to be sure",
         });
-      } finally {
-        running -= 1;
-        metrics.purges.set(running);
       }
       raw.end();
       return reply;

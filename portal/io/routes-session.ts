@@ -1,6 +1,7 @@
 /** Log-in and log-out. */
 import { createHash, randomBytes } from "node:crypto";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import type { MonotonicMs } from "#kit";
 import { PASSWORD_CHARACTERS_MAX } from "../core/accounts.ts";
 import { addressKey } from "../core/address-key.ts";
 import type { PortalContext } from "./context.ts";
@@ -16,8 +17,20 @@ function keyOf(cookie: string): string {
   return createHash("sha256").update(cookie).digest("base64url");
 }
 
-/** Puts the session of the cookie on each request. */
+/** Puts the session of an API token (RFC 6750, or Fastly's own field), else that of the cookie, on each request. */
 export function readSession(context: PortalContext, request: FastifyRequest): void {
+  const { authorization, "fastly-key": fastlyKey } = request.headers;
+  const token =
+    (typeof fastlyKey === "string" ? fastlyKey : undefined) ??
+    /^Bearer +([!-~]+) *$/i.exec(authorization ?? "")?.[1];
+  if (token !== undefined) {
+    const viewer = context.tokens.viewerOf(token);
+    request.isByToken = viewer !== undefined;
+    // Whoever shows a wrong token is not taken for the cookie's account.
+    request.session =
+      viewer === undefined ? null : { key: `token ${viewer.name}`, viewer, endsAt: Infinity as MonotonicMs };
+    return;
+  }
   const cookie = request.cookies[COOKIE];
   request.session =
     cookie === undefined || cookie.length > 64

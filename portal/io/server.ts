@@ -22,7 +22,10 @@ import { CONTENT_SECURITY_POLICY, pageRoutes, type PageState } from "./page.ts";
 import { PasswordBook } from "./passwords.ts";
 import { liveRoutes } from "./routes-live.ts";
 import { propertyRoutes } from "./routes-property.ts";
+import { purgeAdapterRoutes } from "./routes-purge-adapters.ts";
 import { purgeRoutes } from "./routes-purge.ts";
+import { PurgeDesk } from "./purge-desk.ts";
+import { TokenBook } from "./token-book.ts";
 import { readSession, sessionRoutes } from "./routes-session.ts";
 
 export interface PortalOptions {
@@ -63,7 +66,8 @@ const CSRF_HEADER = "isochrone-portal";
  * it), nor hide its Origin.
  */
 function refuseForeignOrigin(request: FastifyRequest): void {
-  if (SAFE_METHODS.includes(request.method)) return;
+  // A token does not come by itself, as a cookie does.
+  if (SAFE_METHODS.includes(request.method) || request.isByToken) return;
   const { origin } = request.headers;
   const isForeign =
     origin !== undefined && (!URL.canParse(origin) || new URL(origin).host !== request.headers.host);
@@ -85,6 +89,7 @@ export async function createPortal(options: PortalOptions): Promise<Portal> {
     control,
     hub,
     passwords: await PasswordBook.of(options.accounts, settings),
+    tokens: new TokenBook(options.accounts),
     sessions: new SessionTable({
       lifetimeMs: settings.sessionLifetimeMs,
       sessionsMax: settings.sessionsMax,
@@ -132,6 +137,7 @@ export async function createPortal(options: PortalOptions): Promise<Portal> {
     },
   });
   app.decorateRequest("session", null);
+  app.decorateRequest("isByToken", false);
   await app.register(fastifyCookie);
   await app.register(fastifySwagger, {
     openapi: {
@@ -139,12 +145,15 @@ export async function createPortal(options: PortalOptions): Promise<Portal> {
       info: {
         title: "Isochrone portal",
         version: "1",
-        description: `Properties, purge and the live state of a CDN. Log in with POST /api/v1/session; requests that change something carry the header "${CSRF_HEADER}: 1".`,
+        description: `Properties, purge and the live state of a CDN. Log in with POST /api/v1/session; requests that change something carry the header "${CSRF_HEADER}: 1". Programs send an API token as "Authorization: Bearer ..." instead.`,
       },
       components: {
-        securitySchemes: { session: { type: "apiKey", in: "cookie", name: "isochrone_session" } },
+        securitySchemes: {
+          session: { type: "apiKey", in: "cookie", name: "isochrone_session" },
+          token: { type: "http", scheme: "bearer" },
+        },
       },
-      security: [{ session: [] }],
+      security: [{ session: [] }, { token: [] }],
     },
   });
 
@@ -219,7 +228,9 @@ export async function createPortal(options: PortalOptions): Promise<Portal> {
   sessionRoutes(app, context);
   const desk = propertyRoutes(app, context);
   liveRoutes(app, context, desk);
-  purgeRoutes(app, context, desk);
+  const purges = new PurgeDesk(context);
+  purgeRoutes(app, context, desk, purges);
+  purgeAdapterRoutes(app, context, desk, purges);
   await pageRoutes(app, () => page);
 
   return {

@@ -86,8 +86,8 @@ export async function purgeLab(options: PurgeLabOptions): Promise<PurgeLabResult
   const random = new Random(options.seed);
   const directory = await mkdtemp(join(tmpdir(), "isochrone-lab-"));
   /** Of each object: the version that the origin has, and the one that an acknowledged purge has made the least. */
-  const current = new Array<number>(options.objects).fill(1);
-  const least = new Array<number>(options.objects).fill(0);
+  const current = Array.from({ length: options.objects }, () => 1);
+  const least = Array.from({ length: options.objects }, () => 0);
   let originRequests = 0;
   const origin = createServer((asked, response) => {
     originRequests++;

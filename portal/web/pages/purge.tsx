@@ -28,6 +28,7 @@ export function Purge({ chosen }: { chosen: string | undefined }) {
   const [propertyId, setPropertyId] = useState(chosen ?? "");
   const [urls, setUrls] = useState("");
   const [tags, setTags] = useState("");
+  const [isWholeProperty, setWholeProperty] = useState(false);
   const [mode, setMode] = useState<"hard" | "soft">("hard");
   const [run, setRun] = useState<Run | undefined>(undefined);
   const [isRunning, setRunning] = useState(false);
@@ -43,7 +44,13 @@ export function Purge({ chosen }: { chosen: string | undefined }) {
   }, []);
 
   const property = properties.find((one) => one.propertyId === propertyId);
-  const count = lines(urls).length + lines(tags).length;
+  // What ends in /* is everything below.
+  const named = lines(urls);
+  const prefixes = named.filter((line) => line.endsWith("*")).map((line) => line.slice(0, -1));
+  const wish = isWholeProperty
+    ? { isWholeProperty }
+    : { urls: named.filter((line) => !line.endsWith("*")), tags: lines(tags), prefixes };
+  const count = isWholeProperty ? 1 : named.length + lines(tags).length;
 
   const take = (line: PurgeProgress): void => {
     setRun((before = NO_RUN) => {
@@ -75,11 +82,7 @@ export function Purge({ chosen }: { chosen: string | undefined }) {
     setFault("");
     setRun(undefined);
     try {
-      await follow<PurgeProgress>(
-        "/purges",
-        { propertyId, urls: lines(urls), tags: lines(tags), mode },
-        take,
-      );
+      await follow<PurgeProgress>("/purges", { propertyId, ...wish, mode }, take);
     } catch (error) {
       setFault(messageOf(error));
     } finally {
@@ -107,9 +110,10 @@ export function Purge({ chosen }: { chosen: string | undefined }) {
               </option>
             ))}
           </select>
-          <label htmlFor="urls">URLs, one a line</label>
+          <label htmlFor="urls">URLs, one a line; ending in /* for all below</label>
           <textarea
             id="urls"
+            disabled={isWholeProperty}
             rows={6}
             spellcheck={false}
             value={urls}
@@ -119,11 +123,25 @@ export function Purge({ chosen }: { chosen: string | undefined }) {
           <label htmlFor="tags">Tags (Surrogate-Key, Cache-Tag)</label>
           <input
             id="tags"
+            disabled={isWholeProperty}
             value={tags}
             spellcheck={false}
             placeholder="product-42 spring-sale"
             onInput={(event) => setTags(event.currentTarget.value)}
           />
+          <fieldset class="radios">
+            <legend>Or</legend>
+            <label>
+              <input
+                type="checkbox"
+                checked={isWholeProperty}
+                onChange={(event) => setWholeProperty(event.currentTarget.checked)}
+              />
+              <span>
+                Everything <small class="muted">all objects of the property</small>
+              </span>
+            </label>
+          </fieldset>
           <fieldset class="radios">
             <legend>How</legend>
             <label>
@@ -143,7 +161,13 @@ export function Purge({ chosen }: { chosen: string | undefined }) {
             {fault}
           </p>
           <button type="submit" class="main" disabled={isRunning || count === 0 || propertyId === ""}>
-            {isRunning ? "Purging…" : count === 0 ? "Purge" : `Purge ${plural(count, "entry", "entries")}`}
+            {isRunning
+              ? "Purging…"
+              : isWholeProperty
+                ? "Purge everything"
+                : count === 0
+                  ? "Purge"
+                  : `Purge ${plural(count, "entry", "entries")}`}
           </button>
         </form>
         <section class="panel progress-panel" aria-label="Progress">
