@@ -29,9 +29,9 @@ import {
 } from "./slices.ts";
 import { isServerFailure, mayServeStaleIfError, mayServeStaleWhileRevalidate } from "./stale.ts";
 import { isShareable, type NotStoredReason, requiresValidation, storable, storedFields } from "./storable.ts";
-import { tagsOf } from "./tags.ts";
+import { storedHead } from "./stored-head.ts";
 import { freshen, hasOriginOnlyCondition, selectsForFreshening } from "./validation.ts";
-import { nominatedFields, nominatedValues, selectVariant } from "./vary.ts";
+import { selectVariant } from "./vary.ts";
 
 /** Why a stored response may not be used as it is. */
 export type ValidateDetail =
@@ -381,26 +381,3 @@ function decidePart<T extends StoredHead>(
 }
 
 const CONDITIONS = ["if-none-match", "if-modified-since"] as const;
-
-/** The head of a response as it is stored (section 3.1). The response's fields are end-to-end ones already. */
-function storedHead(
-  request: RequestHead,
-  response: ResponseHead,
-  times: ExchangeTimes,
-  generation: number,
-): StoredHead {
-  const names = nominatedFields(response.fields);
-  const nominated = names === "any" ? [] : names;
-  return {
-    status: response.status,
-    fields: storedFields(response.fields),
-    requestTime: times.requestTime,
-    responseTime: times.responseTime,
-    nominatedFields: nominated,
-    nominatedValues: nominatedValues(request.fields, nominated),
-    generation,
-    tags: tagsOf(response.fields),
-    isInvalidated: false,
-    sliced: null,
-  };
-}

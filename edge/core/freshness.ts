@@ -13,6 +13,7 @@ export type LifetimeSource =
   | "max-age"
   | "expires"
   | "default"
+  | "heuristic"
   | "negative"
   | "invalid"
   | "none";
@@ -36,9 +37,8 @@ export function dateValue(response: ResponseHead, responseTime: EpochMs): EpochM
 
 /**
  * The freshness lifetime (RFC 9111, section 4.2.1) under a property's policy: the override of the policy, s-maxage,
- * max-age, Expires minus Date, then what the policy gives to answers that state nothing. Anything malformed or
- * contradictory makes the response stale from the start (`invalid`, 0). No heuristic is applied to Last-Modified: an
- * answer that states nothing has no lifetime unless the policy says so.
+ * max-age, Expires minus Date, then what the policy gives to answers that state nothing: a fixed time, or a heuristic.
+ * Anything malformed or contradictory makes the response stale from the start (`invalid`, 0).
  */
 export function freshnessLifetime(
   response: ResponseHead,
@@ -71,15 +71,35 @@ export function freshnessLifetime(
   )
     return { seconds: policy.negativeTtlSeconds, source: "negative" };
   // An answer that sets a cookie is likely one user's own: configuration does not make it everybody's.
+  if (hasField(response.fields, "set-cookie") || directives.has("no-cache")) return NO_LIFETIME;
   if (
     policy.defaultTtlSeconds !== null &&
     HEURISTICALLY_CACHEABLE.has(response.status) &&
-    response.status < 400 &&
-    !hasField(response.fields, "set-cookie") &&
-    !directives.has("no-cache")
+    response.status < 400
   )
     return { seconds: policy.defaultTtlSeconds, source: "default" };
-  return { seconds: 0, source: "none" };
+  // Section 4.2.2: for statuses that are cacheable by default, and for those that the origin marks as public.
+  if (HEURISTICALLY_CACHEABLE.has(response.status) || directives.has("public")) {
+    const seconds = Math.min(heuristicSeconds(response, responseTime), policy.heuristicTtlSecondsMax);
+    if (seconds > 0) return { seconds, source: "heuristic" };
+  }
+  return NO_LIFETIME;
+}
+
+const NO_LIFETIME: Lifetime = { seconds: 0, source: "none" };
+
+/** Section 4.2.2: "a typical setting of this fraction might be 10%" of the time since the last modification. */
+const HEURISTIC_SHARE = 0.1;
+
+/** What Last-Modified says about freshness, whole seconds; 0: nothing, also when it lies after Date or stands there twice. */
+function heuristicSeconds(response: ResponseHead, responseTime: EpochMs): number {
+  const lines = fieldLines(response.fields, "last-modified");
+  const modifiedAt = lines.length === 1 ? parseHttpDate(lines[0] ?? "", responseTime) : undefined;
+  if (modifiedAt === undefined) return 0;
+  return Math.max(
+    0,
+    Math.floor(((dateValue(response, responseTime) - modifiedAt) / 1_000) * HEURISTIC_SHARE),
+  );
 }
 
 /**

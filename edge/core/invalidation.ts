@@ -11,6 +11,20 @@ export function isUnsafe(method: string): boolean {
   return !SAFE_METHODS.has(method);
 }
 
+/**
+ * Whether a response says that its content is the present representation of the request's own target: one Content-Location that
+ * names it (RFC 9110, sections 8.7 and 9.3.3).
+ */
+export function isOwnRepresentation(request: RequestHead, response: ResponseHead): boolean {
+  const lines = fieldLines(response.fields, "content-location");
+  const resolved = lines.length === 1 ? resolve(lines[0] ?? "", request) : undefined;
+  return (
+    resolved?.scheme === request.scheme &&
+    resolved.host === canonicalHost(request.host, request.scheme) &&
+    resolved.target === request.target
+  );
+}
+
 /** A reference resolved against the target as far as a key needs it: absolute, or an absolute path; else undefined. */
 function resolve(
   reference: string,

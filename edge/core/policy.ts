@@ -9,13 +9,18 @@ export interface RequestPolicy extends CachingPolicy {
   readonly ruleIndex: number | null;
 }
 
-/** The policy of a cache that was told nothing: the origin decides, and stale answers are kept a day for its outages. */
+/**
+ * The policy of a cache that was told nothing: the origin decides as RFC 9111 has it, heuristics included (a day at most, as Squid
+ * and httpd), and stale answers are kept a day for its outages.
+ */
 export const PLAIN_POLICY: RequestPolicy = {
   defaultTtlSeconds: null,
   overrideTtlSeconds: null,
   staleWhileRevalidateSeconds: 0,
   staleIfErrorSeconds: 86_400,
+  heuristicTtlSecondsMax: 86_400,
   negativeTtlSeconds: 0,
+  storeSetCookie: "always",
   keyQuery: "all",
   honourRequestDirectives: false,
   bypass: false,

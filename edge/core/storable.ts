@@ -16,6 +16,7 @@ export const NOT_STORED_REASONS = [
   "private",
   "must-understand",
   "authorization",
+  "set-cookie",
   "partial",
   "interim",
   "vary-any",
@@ -88,7 +89,7 @@ export function storable(
   // Status: final, and neither partial content (no slices here) nor a validation's answer.
   if (response.status < 200) return refused("interim");
   if (response.status === 206 || response.status === 304) return refused("partial");
-  const { directives } = governingDirectives(response.fields);
+  const { source, directives } = governingDirectives(response.fields);
   // Section 5.2.2.3: must-understand outweighs no-store for a cache that knows the status, and forbids it for others.
   if (directives.has("must-understand")) {
     if (!UNDERSTOOD.has(response.status)) return refused("must-understand");
@@ -101,6 +102,15 @@ export function storable(
   // Section 3.5: answers to requests with credentials only where the origin says so.
   if (hasField(request.fields, "authorization") && !mayShareAuthorized(directives))
     return refused("authorization");
+  // Section 7.3: a cache may store such a response; whether it was meant for all is for the origin to say, or the property.
+  if (
+    policy.storeSetCookie === "if-shared" &&
+    source === "cache-control" &&
+    !directives.has("public") &&
+    !directives.has("s-maxage") &&
+    hasField(storedFields(response.fields), "set-cookie")
+  )
+    return refused("set-cookie");
   if (nominatedFields(response.fields) === "any") return refused("vary-any");
   const lifetime = freshnessLifetime(response, policy, responseTime);
   const isExplicit = lifetime.source !== "none" || directives.has("public") || directives.has("no-cache");

@@ -81,14 +81,17 @@ export const ENTITY_TAG = /^(?:W\/)?"[\x21\x23-\x7e\x80-\xff]*"$/;
 /**
  * Whether a 304 selects the stored response for freshening (RFC 9111, section 4.3.4): an entity tag it carries must be the
  * stored one; without one, a Last-Modified it carries must be the stored one; with neither it answers our own request.
+ * A tag that is another one is believed less than the 304 itself where the request had nothing but the stored tag as its
+ * condition: then a 304 says that the tag matched (RFC 9110, section 13.1.2), and the tag in it is an origin's fault, such as a
+ * suffix for a content coding. Where a date was asked about too, it may be the date that matched, and the content another.
  */
 export function selectsForFreshening(stored: ResponseHead, notModified: ResponseHead): boolean {
   const etag = fieldLines(notModified.fields, "etag")[0];
   const storedEtag = fieldLines(stored.fields, "etag")[0];
-  if (etag !== undefined && ENTITY_TAG.test(etag))
-    return storedEtag !== undefined && weaklyEqual(etag, storedEtag);
-  const lastModified = fieldLines(notModified.fields, "last-modified")[0];
   const storedLastModified = fieldLines(stored.fields, "last-modified")[0];
+  if (etag !== undefined && ENTITY_TAG.test(etag))
+    return storedEtag !== undefined && (weaklyEqual(etag, storedEtag) || storedLastModified === undefined);
+  const lastModified = fieldLines(notModified.fields, "last-modified")[0];
   return (
     lastModified === undefined || storedLastModified === undefined || lastModified === storedLastModified
   );
@@ -106,10 +109,17 @@ const NOT_UPDATED: ReadonlySet<string> = new Set([
 /** Age belongs to the message that carried it: the stored one's must not outlive its validation (RFC 9111, section 5.1). */
 const REPLACED_ALWAYS: ReadonlySet<string> = new Set(["age", "date", "cache-status"]);
 
-/** Header fields of a stored response after a 304 or a matching HEAD (RFC 9111, section 3.2): the newer lines replace. */
+/**
+ * Header fields of a stored response after a 304 or a matching HEAD (RFC 9111, section 3.2): the newer lines replace. The entity
+ * tag that came with the content stays its name.
+ */
 export function updatedFields(stored: Fields, newer: Fields): Fields {
   const replaced = new Set(REPLACED_ALWAYS);
-  const updates = newer.filter(([name]) => !NOT_UPDATED.has(name.toLowerCase()));
+  const hasTag = hasField(stored, "etag");
+  const updates = newer.filter(([name]) => {
+    const lower = name.toLowerCase();
+    return !NOT_UPDATED.has(lower) && !(hasTag && lower === "etag");
+  });
   for (const [name] of updates) replaced.add(name.toLowerCase());
   return [...withoutFields(stored, replaced), ...updates];
 }

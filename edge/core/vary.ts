@@ -65,19 +65,60 @@ export function matchesVariant(stored: StoredHead, requestFields: Fields): boole
 }
 
 /**
- * The variant to answer with: of those that match the newest by response time (RFC 9111, section 4: "the most recent"),
- * the later in the list among equals. Undefined when none matches.
+ * The one language that a request prefers before all others, lower case: that of the highest weight in Accept-Language (RFC 9110,
+ * sections 12.4.2 and 12.5.4). Undefined: several share it, it is "*", or the field cannot be read.
+ */
+export function preferredLanguage(fields: Fields): string | undefined {
+  const lines = fieldLines(fields, "accept-language");
+  let best = 0;
+  let preferred: string | undefined;
+  for (const member of lines.flatMap((line) => line.split(","))) {
+    if (member.trim() === "") continue;
+    const match =
+      /^\s*(\*|[a-z]{1,8}(?:-[a-z0-9]{1,8})*)\s*(?:;\s*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\s*)?$/i.exec(
+        member,
+      );
+    if (match === null) return undefined;
+    const weight = match[2] === undefined ? 1 : Number(match[2]);
+    if (weight > best) [best, preferred] = [weight, match[1]?.toLowerCase()];
+    else if (weight === best) preferred = undefined;
+  }
+  return preferred === "*" ? undefined : preferred;
+}
+
+/**
+ * Whether a stored response is in the very language that a request prefers, and was selected by Accept-Language alone: an origin
+ * that has it and negotiates would answer with it, whatever else the field lists (RFC 9111, section 4.1: matching by what the
+ * specification of the field says).
+ */
+function isInPreferredLanguage(stored: StoredHead, preferred: string): boolean {
+  if (stored.nominatedFields.length !== 1 || stored.nominatedFields[0] !== "accept-language") return false;
+  const lines = fieldLines(stored.fields, "content-language");
+  return lines.length === 1 && lines[0]?.trim().toLowerCase() === preferred;
+}
+
+/** The newest by response time (RFC 9111, section 4: "the most recent"), the later in the list among equals. */
+function newest<T extends StoredHead>(variants: readonly T[]): T | undefined {
+  let selected: T | undefined;
+  for (const variant of variants)
+    if (selected === undefined || variant.responseTime >= selected.responseTime) selected = variant;
+  return selected;
+}
+
+/**
+ * The variant to answer with: the newest of those that were selected by the same values, else of those that are in the language
+ * which the request prefers. Undefined when none matches.
  */
 export function selectVariant<T extends StoredHead>(
   variants: readonly T[],
   requestFields: Fields,
 ): T | undefined {
-  let selected: T | undefined;
-  for (const variant of variants) {
-    if (!matchesVariant(variant, requestFields)) continue;
-    if (selected === undefined || variant.responseTime >= selected.responseTime) selected = variant;
-  }
-  return selected;
+  const same = newest(variants.filter((variant) => matchesVariant(variant, requestFields)));
+  if (same !== undefined || variants.length === 0) return same;
+  const preferred = preferredLanguage(requestFields);
+  return preferred === undefined
+    ? undefined
+    : newest(variants.filter((variant) => isInPreferredLanguage(variant, preferred)));
 }
 
 /** Whether two stored responses were selected by the same nominated fields and values: the newer replaces the older. */

@@ -250,13 +250,17 @@ function forwarded(
   };
 }
 
+/** Codings that somebody downstream could undo, if told of them (IANA, HTTP Transfer Coding Registry), and what looks like "chunked". */
+const CODING = /chunk|gzip|compress|deflate|trailers|[^\w.+-]/i;
+
 /**
  * This cache sends no TE, so nobody may code the message but by "chunked" (RFC 9112, sections 6.1 and 7.4). Once the field
- * is taken off, nobody downstream could know of another coding. Throws IsochroneError.
+ * is taken off, nobody downstream could know of another coding. One word that names no coding codes nothing: such content ends
+ * with its connection (section 6.3). Throws IsochroneError.
  */
 function refuseCodings(response: TransportResponse): void {
-  const codings = fieldValue(response.headers, "transfer-encoding");
-  if (codings === undefined || codings.trim().toLowerCase() === "chunked") return;
+  const codings = fieldValue(response.headers, "transfer-encoding")?.trim().toLowerCase();
+  if (codings === undefined || codings === "chunked" || (codings !== "" && !CODING.test(codings))) return;
   response.body.on("error", () => {});
   response.body.destroy();
   throw new IsochroneError(

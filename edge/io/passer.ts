@@ -5,15 +5,17 @@ import { decideResponse } from "../core/decide.ts";
 import { ageValue } from "../core/freshness.ts";
 import { fieldValue, withoutFields } from "../core/headers.ts";
 import { invalidatedTargets } from "../core/invalidation.ts";
-import type { ResponseHead } from "../core/messages.ts";
+import type { ResponseHead, StoredHead } from "../core/messages.ts";
 import type { PurgeIndex } from "../core/purge-index.ts";
 import { contentBytes } from "../core/slices.ts";
+import { postedHead } from "../core/posted.ts";
 import { freshen, headMatches } from "../core/validation.ts";
 import { type Answers, faultOf } from "./answers.ts";
 import { cacheStatusOf } from "./collapse.ts";
 import type { Answer, Inbound } from "./exchange.ts";
 import type { Forwarded, Forwarder } from "./forwarder.ts";
 import type { StoredObject } from "./memory-store.ts";
+import { ObjectBody } from "./object-body.ts";
 import type { ObjectStore } from "./object-store.ts";
 import type { RequestPlan } from "./request-plan.ts";
 import type { Routing } from "./routing.ts";
@@ -115,10 +117,45 @@ export class Passer {
     return {
       status: response.status,
       fields: downstreamFields(response.fields, context, passedAge(response)),
-      body: hasContent ? (forwarded.content as AsyncIterable<Uint8Array>) : undefined,
+      body: hasContent ? this.#content(inbound, plan, forwarded, generation) : undefined,
       bodyBytes: forwarded.contentLength,
       record: context.record,
     };
+  }
+
+  /** The content on its way to the client; what a POST was answered with is kept when it has all arrived, where it may be. */
+  #content(
+    inbound: Inbound,
+    plan: RequestPlan,
+    forwarded: Forwarded,
+    generation: number,
+  ): AsyncIterable<Uint8Array> {
+    const { content, contentLength, times } = forwarded;
+    if (plan.head.method !== "POST" || !this.#routing.isOwner(plan.key, inbound.hop)) return content;
+    // One of several workers would have to tell the key's owner.
+    if (this.#siblings?.isElsewhere(plan.key) === true) return content;
+    if (contentLength === undefined || contentLength > this.#store.memory.objectBytesMax) return content;
+    const response = {
+      ...forwarded.response,
+      fields: withoutFields(forwarded.response.fields, CACHE_STATUS),
+    };
+    const known = Math.min(generation, forwarded.generation ?? generation);
+    const head = postedHead(plan.head, response, plan.policy, times, known);
+    return head === undefined ? content : this.#kept(plan, head, content);
+  }
+
+  async *#kept(
+    plan: RequestPlan,
+    head: StoredHead,
+    content: AsyncIterable<Uint8Array>,
+  ): AsyncGenerator<Uint8Array> {
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of content) {
+      chunks.push(chunk);
+      yield chunk;
+    }
+    if (this.#purges.stateOf(plan.purgeScope, plan.key, head) === "none")
+      this.#store.put(plan.key, { ...head, body: ObjectBody.of(chunks).compact() });
   }
 
   /** Nobody answered: the stored response where it may cover that, else the failure. */

@@ -45,8 +45,18 @@ const cachingFields = {
   staleWhileRevalidateSeconds: defaulted(ttlSeconds(), 0),
   /** RFC 5861 section 4, when the answer itself states none. */
   staleIfErrorSeconds: defaulted(ttlSeconds(), 86_400),
+  /**
+   * Most freshness that is derived from Last-Modified for answers that state none: a tenth of their age then (RFC 9111 section
+   * 4.2.2). 0: none is.
+   */
+  heuristicTtlSecondsMax: defaulted(ttlSeconds(), 0),
   /** Freshness of 404, 410 and of 5xx answers that state none. */
   negativeTtlSeconds: defaulted(ttlSeconds(), 0),
+  /**
+   * Answers that set cookies, which are most often one user's own (RFC 9111 section 7.3): `if-shared` stores those that
+   * speak to shared caches (public, s-maxage, a targeted field), `always` whatever is storable otherwise.
+   */
+  storeSetCookie: defaulted(oneOf(["if-shared", "always"]), "if-shared"),
   /** Which part of the query belongs to the cache key; `sorted` orders parameters so that order does not split the cache. */
   keyQuery: defaulted(oneOf(["all", "sorted", "none"]), "all"),
   /** Honour request directives (RFC 9111 section 5.2.1) such as `no-cache` from users. Off: users cannot drive load to origins. */

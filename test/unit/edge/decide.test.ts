@@ -5,12 +5,14 @@ import {
   type RequestDecision,
   type ResponseContext,
 } from "../../../edge/core/decide.ts";
-import type { Fields } from "../../../edge/core/headers.ts";
+import { fieldLines, type Fields } from "../../../edge/core/headers.ts";
+import { formatHttpDate } from "../../../edge/core/http-date.ts";
 import { invalidatedTargets } from "../../../edge/core/invalidation.ts";
 import type { RequestHead, StoredHead } from "../../../edge/core/messages.ts";
+import { postedHead } from "../../../edge/core/posted.ts";
 import { policyFor, type RequestPolicy } from "../../../edge/core/policy.ts";
 import { isNotModified } from "../../../edge/core/validation.ts";
-import { nominatedFields } from "../../../edge/core/vary.ts";
+import { nominatedFields, preferredLanguage, selectVariant } from "../../../edge/core/vary.ts";
 import { at, get, ok, policy, stored, T0 } from "./support.ts";
 
 const cc = (value: string, ...more: Fields): Fields => [["Cache-Control", value], ...more];
@@ -244,6 +246,22 @@ describe("a response (RFC 9111, 3)", () => {
     ).toBe(expected);
   });
 
+  const cookie = ["Set-Cookie", "a=b"] as const;
+  test.each<[string, Fields, string]>([
+    ["fresh alone", cc("max-age=1", cookie), "pass set-cookie"],
+    ["public", cc("max-age=1, public", cookie), "store"],
+    ["s-maxage", cc("s-maxage=1", cookie), "store"],
+    ["a targeted field", cc("private", ["CDN-Cache-Control", "max-age=1"], cookie), "store"],
+    ["the cookie is not kept", cc('max-age=1, no-cache="set-cookie"', cookie), "store"],
+  ])(
+    "an answer with Set-Cookie (7.3), where only those for shared caches are stored: %s",
+    (_name, fields, expected) => {
+      const outcome = { kind: "response", response: ok(fields) } as const;
+      expect(says(answer({ outcome, policy: policy({ storeSetCookie: "if-shared" }) }))).toBe(expected);
+      expect(says(answer({ outcome }))).toBe("store");
+    },
+  );
+
   test("not the owner, too large, purged meanwhile", () => {
     const outcome = { kind: "response", response: ok(cc("max-age=1")) } as const;
     expect(says(answer({ outcome, isOwner: false }))).toBe("pass not-owner");
@@ -263,9 +281,10 @@ describe("a response (RFC 9111, 3)", () => {
 
   test("304 freshens what it selects and no other (4.3.4)", () => {
     const old = stored(cc("max-age=1", ["ETag", '"a"'], ["X", "old"], ["Age", "5"]));
-    const of = (fields: Fields) =>
+    const dated = stored(cc("max-age=1", ["ETag", '"a"'], ["Last-Modified", formatHttpDate(at(-99))]));
+    const of = (fields: Fields, by = old) =>
       answer({
-        stored: old,
+        stored: by,
         outcome: { kind: "response", response: ok(fields, 304) },
         times: { requestTime: at(9), responseTime: at(9) },
         now: at(9),
@@ -279,7 +298,10 @@ describe("a response (RFC 9111, 3)", () => {
     if (fresh.action !== "freshen") return;
     expect(fresh.head.fields.find(([name]) => name === "X")?.[1]).toBe("new");
     expect(fresh.fresh).toMatchObject({ ageSeconds: 0, ttlSeconds: 30, isFresh: true });
-    expect(says(of([["ETag", '"b"']]))).toBe("refetch validator-mismatch");
+    expect(says(of([["ETag", '"b"']], dated))).toBe("refetch validator-mismatch");
+    // Asked by the tag alone: it has matched, and stays the content's name (RFC 9110, 13.1.2).
+    const tagged = of([["ETag", '"b"']]);
+    expect(tagged.action === "freshen" && fieldLines(tagged.head.fields, "etag")).toEqual(['"a"']);
   });
 
   test("a failure or a 5xx is covered by what is stored, within the window (RFC 5861, 4)", () => {
@@ -391,4 +413,65 @@ test("rules: for each setting the first matching rule that states it wins", () =
   expect(of("/a.png").defaultTtlSeconds).toBe(20);
   expect(of("/api/x")).toMatchObject({ bypass: true, ruleIndex: 2, defaultTtlSeconds: 1 });
   expect(of("/").ruleIndex).toBeNull();
+});
+
+describe("a POST's answer for later GETs (RFC 9110, 9.3.3)", () => {
+  const own = ["Content-Location", "/x"] as const;
+  const kept = (fields: Fields, asked: Fields = [], method = "POST", status = 200): boolean =>
+    postedHead(
+      get(asked, { method }),
+      ok(fields, status),
+      policy(),
+      { requestTime: T0, responseTime: T0 },
+      0,
+    ) !== undefined;
+
+  test.each<[string, Fields, Fields, boolean]>([
+    ["its own representation, fresh", cc("max-age=9", own), [], true],
+    ["an absolute Content-Location", cc("max-age=9", ["Content-Location", "http://a.example/x"]), [], true],
+    ["no Content-Location", cc("max-age=9"), [], false],
+    ["another resource's", cc("max-age=9", ["Content-Location", "/y"]), [], false],
+    ["another host's", cc("max-age=9", ["Content-Location", "http://b.example/x"]), [], false],
+    ["two of them", cc("max-age=9", own, own), [], false],
+    ["no stated freshness", [own, ["Last-Modified", formatHttpDate(at(-9_999))]], [], false],
+    ["no-store", cc("max-age=9, no-store", own), [], false],
+    ["not fresh", cc("max-age=0", own, ["ETag", '"a"']), [], false],
+    ["sets a cookie", cc("max-age=9, public", own, ["Set-Cookie", "a=b"]), [], false],
+    ["varies", cc("max-age=9", own, ["Vary", "Accept"]), [], false],
+    ["asked with credentials", cc("max-age=9, public", own), [["Authorization", "x"]], false],
+    ["asked with a cookie", cc("max-age=9", own), [["Cookie", "a=b"]], false],
+  ])("%s", (_name, fields, asked, expected) => expect(kept(fields, asked)).toBe(expected));
+
+  test("of no other method and status", () => {
+    expect(kept(cc("max-age=9", own), [], "PUT")).toBe(false);
+    expect(kept(cc("max-age=9", own), [], "POST", 201)).toBe(false);
+  });
+});
+
+describe("languages (RFC 9110, 12.5.4)", () => {
+  test.each<[string, string | undefined]>([
+    ["de", "de"],
+    ["fr;q=0.5, de;q=1.0", "de"],
+    ["DE-at, en;q=0.8", "de-at"],
+    ["en, de", undefined],
+    ["en;q=0.5, de;q=0.5, fr;q=0.4", undefined],
+    ["*", undefined],
+    ["de;q=2", undefined],
+    ["de, ?", undefined],
+    ["de;q=0", undefined],
+    ["", undefined],
+  ])("%s", (value, expected) => expect(preferredLanguage([["Accept-Language", value]])).toBe(expected));
+
+  test("a variant in the preferred language is it, one selected by the same values before it", () => {
+    const german = stored(cc("max-age=9", ["Vary", "Accept-Language"], ["Content-Language", "de"]), {}, [
+      ["Accept-Language", "en, de"],
+    ]);
+    const asked: Fields = [["Accept-Language", "fr;q=0.5, de"]];
+    expect(selectVariant([german], asked)).toBe(german);
+    const own = stored(cc("max-age=9", ["Vary", "Accept-Language"]), { responseTime: at(-9) }, asked);
+    expect(selectVariant([german, own], asked)).toBe(own);
+    expect(selectVariant([german], [["Accept-Language", "fr, de;q=0.9"]])).toBeUndefined();
+    const wider = stored(cc("max-age=9", ["Vary", "Accept-Language, Cookie"], ["Content-Language", "de"]));
+    expect(selectVariant([wider], asked)).toBeUndefined();
+  });
 });

@@ -11,6 +11,8 @@ import { formatHttpDate, parseHttpDate } from "../../../edge/core/http-date.ts";
 import { at, ok, policy, stored, T0 } from "./support.ts";
 
 const date = formatHttpDate(T0);
+/** Modified so many seconds before T0. */
+const modified = (seconds: number): Fields[number] => ["Last-Modified", formatHttpDate(at(-seconds))];
 
 describe("HTTP-date (RFC 9110, 5.6.7)", () => {
   test.each([
@@ -118,7 +120,7 @@ describe("lifetime (RFC 9111, 4.2.1)", () => {
       0,
       "invalid",
     ],
-    ["nothing stated", [["Last-Modified", formatHttpDate(at(-1e6))]], 0, "none"],
+    ["nothing stated", [["Last-Modified", "yesterday"]], 0, "none"],
     [
       "targeted hides Expires",
       [
@@ -130,6 +132,37 @@ describe("lifetime (RFC 9111, 4.2.1)", () => {
     ],
   ])("%s", (_name, fields, seconds, source) => {
     expect(freshnessLifetime(ok(fields), policy(), T0)).toEqual({ seconds, source });
+  });
+
+  test.each<[string, number, Fields, number, string]>([
+    ["a tenth of the time since the last modification", 200, [modified(1_000)], 100, "heuristic"],
+    ["rounded down", 200, [modified(1_009)], 100, "heuristic"],
+    ["at most what the property says", 200, [modified(10_000_000)], 86_400, "heuristic"],
+    [
+      "from Date on, not from arrival",
+      200,
+      [["Date", formatHttpDate(at(-500))], modified(1_500)],
+      100,
+      "heuristic",
+    ],
+    ["after Date", 200, [modified(-60)], 0, "none"],
+    ["twice", 200, [modified(1_000), modified(1_000)], 0, "none"],
+    ["a status that is cacheable by default", 404, [modified(1_000)], 100, "heuristic"],
+    ["a status that is not", 403, [modified(1_000)], 0, "none"],
+    [
+      "one that the origin marks as public",
+      403,
+      [modified(1_000), ["Cache-Control", "public"]],
+      100,
+      "heuristic",
+    ],
+    ["one user's own, most likely", 200, [modified(1_000), ["Set-Cookie", "a=b"]], 0, "none"],
+    ["no-cache", 200, [modified(1_000), ["Cache-Control", "no-cache"]], 0, "none"],
+    ["an unreadable lifetime is one", 200, [modified(1_000), ["Expires", "0"]], 0, "invalid"],
+  ])("heuristic (4.2.2): %s", (_name, status, fields, seconds, source) => {
+    expect(freshnessLifetime(ok(fields, status), policy(), T0)).toEqual({ seconds, source });
+    const off = freshnessLifetime(ok(fields, status), policy({ heuristicTtlSecondsMax: 0 }), T0);
+    expect(off.seconds).toBe(0);
   });
 
   test("the property's default, negative and override lifetimes", () => {
