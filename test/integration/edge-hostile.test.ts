@@ -190,6 +190,7 @@ describe("clients", () => {
       "via",
       "cdn-loop",
       "surrogate-capability",
+      "x-request-id",
     ]);
     expect(head).not.toContain("6.6.6.6");
   });
