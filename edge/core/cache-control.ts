@@ -105,37 +105,47 @@ export const TARGETED_FIELDS = ["isochrone-cache-control", "cdn-cache-control"] 
 /** Where the directives that govern a response came from. */
 export type DirectiveSource = (typeof TARGETED_FIELDS)[number] | "surrogate-control" | "cache-control";
 
+/** What may stand in a Dictionary of Structured Fields (RFC 9651, sections 3 and 4.2). */
+const SF_KEY = "[a-z*][a-z0-9_\\-.*]*";
+const SF_STRING = '"(?:[ !#-[\\]-~]|\\\\["\\\\])*"';
+const SF_BARE_ITEMS = {
+  number: "-?(?:[0-9]{1,12}\\.[0-9]{1,3}|[0-9]{1,15})",
+  token: "[A-Za-z*][!#$%&'*+\\-.^_`|~0-9A-Za-z:/]*",
+  string: SF_STRING,
+  boolean: "\\?[01]",
+  bytes: ":[A-Za-z0-9+/=]*:",
+  date: "@-?[0-9]{1,15}",
+  displayString: '%"(?:[ !#$&-~]|%[0-9a-f]{2})*"',
+};
+const SF_BARE_ITEM = Object.values(SF_BARE_ITEMS).join("|");
+const SF_PARAMETERS = `(?:; *${SF_KEY}(?:=(?:${SF_BARE_ITEM}))?)*`;
+const SF_INNER_LIST = `\\( *(?:(?:${SF_BARE_ITEM})${SF_PARAMETERS}(?: +|(?=\\))))*\\)`;
+const SF_MEMBER = new RegExp(`^(${SF_KEY})(?:=(${SF_BARE_ITEM}|${SF_INNER_LIST}))?${SF_PARAMETERS}$`);
+
 /**
  * A targeted field is a Structured Fields Dictionary (RFC 9213, section 2.1; RFC 9651): one that does not parse is
- * ignored whole, and so is one that is empty. Here only what cache directives need is read: bare keys, integers,
- * tokens, strings and booleans, parameters skipped; the last of equal keys wins.
+ * ignored whole, and so is one that is empty. Types count: an argument keeps the form that its type has, so that what is no
+ * integer (max-age="60", max-age=1.5) is invalid for `deltaSeconds`. Parameters say nothing. The last of equal keys wins.
  */
 function parseTargeted(lines: readonly string[]): Directives | undefined {
   const result = new Map<string, (string | null)[]>();
   const text = lines.join(",").trim();
-  if (text === "") return undefined;
-  const members = listMembers(text);
   // An empty member between commas is a parse error in a dictionary.
-  if (/,\s*(,|$)/.test(text)) return undefined;
-  for (const member of members.slice(0, DIRECTIVES_MAX)) {
-    const match =
-      /^([a-z*][a-z0-9_\-.*]*)(?:=(?:(-?[0-9]{1,15})|(-?[0-9]{1,12}\.[0-9]{1,3})|([A-Za-z*][!#$%&'*+\-.^_`|~0-9A-Za-z:/]*)|("(?:[ !#-[\]-~]|\\["\\])*")|\?([01])))?((?:;[ ]*[a-z*][a-z0-9_\-.*]*(?:=(?:[!#$%&'*+\-.^_`|~0-9A-Za-z:/?]+|"(?:[ !#-[\]-~]|\\["\\])*"))?)*)$/.exec(
-        member,
-      );
-    if (!match) return undefined;
-    const [, name = "", whole, decimal, token, quoted, flag] = match;
-    if (flag === "0") {
-      result.delete(name);
-      continue;
-    }
-    // Types count here: max-age="60" is a string, not an integer, and therefore invalid (RFC 9213, section 2.1).
-    const argument = whole ?? decimal ?? (token !== undefined ? token : undefined);
-    const isNumeric = name === "max-age" || name === "s-maxage" || name.startsWith("stale-");
-    if (quoted !== undefined) result.set(name, [isNumeric ? quoted : (unquote(quoted) ?? quoted)]);
-    else result.set(name, [argument ?? null]);
+  if (text === "" || /,\s*(,|$)/.test(text)) return undefined;
+  for (const member of listMembers(text).slice(0, DIRECTIVES_MAX)) {
+    const match = SF_MEMBER.exec(member);
+    if (match === null) return undefined;
+    const [, name = "", value = "?1"] = match;
+    if (value === "?0") result.delete(name);
+    else if (value === "?1") result.set(name, [null]);
+    else if (value.startsWith('"') && !TIMES.test(name)) result.set(name, [unquote(value) ?? value]);
+    else result.set(name, [value]);
   }
   return result.size === 0 ? undefined : result;
 }
+
+/** Directives whose argument is an integer (RFC 9111, section 5.2.2; RFC 5861): a string is none. */
+const TIMES = /^(?:max-age|s-maxage|stale-)/;
 
 /**
  * The directives that govern a response in this cache: the first targeted field that is there and valid, then
@@ -160,12 +170,19 @@ export function governingDirectives(fields: Fields): {
   return { source: "cache-control", directives: cacheControl(fields) };
 }
 
-/** Surrogate-Control: members may carry `;target`, which names one surrogate; what is meant for another is skipped. */
+/**
+ * Surrogate-Control (W3C Edge Architecture 1.0): members may carry `;target`, which names one surrogate; what is meant for another
+ * is skipped. `max-age=60+30`: for 30 s more the stale answer may be served before it is validated.
+ */
 function parseSurrogate(lines: readonly string[]): Directives {
   const own = lines.flatMap((line) =>
     listMembers(line).flatMap((member) => {
       const [directive = "", target] = member.split(";");
-      return target === undefined || target.trim() === "isochrone" ? [directive] : [];
+      if (target !== undefined && target.trim() !== "isochrone") return [];
+      const extended = /^max-age=([0-9]+)\+([0-9]+)$/i.exec(directive.trim());
+      return extended === null
+        ? [directive]
+        : [`max-age=${extended[1]}`, `stale-while-revalidate=${extended[2]}`];
     }),
   );
   return parseDirectives(own);

@@ -196,6 +196,69 @@ describe("clients", () => {
   });
 });
 
+describe("what is stored for others", () => {
+  test("a key has a bounded number of variants, however many an origin makes (RFC 9111, 4.1)", async () => {
+    origin.says(`${FRESH}Vary: X-Kind\r\nContent-Length: 2\r\n\r\nok`);
+    for (let kind = 0; kind < 40; kind++)
+      await fetchFrom(edge.port, "/v", { headers: { "x-kind": String(kind) } });
+    expect(await edge.metric("cache_objects")).toBe(32);
+    const kept = await fetchFrom(edge.port, "/v", { headers: { "x-kind": "39" } });
+    expect(kept.cacheStatus).toMatch(/^hit/);
+    expect(origin.seen).toHaveLength(40);
+  });
+
+  test.each(["*", "Accept, *", Array.from({ length: 17 }, (_, n) => `x${n}`).join(", "), "a b"])(
+    "an answer that varies by what cannot be told is not stored, and counted: Vary: %s",
+    async (vary) => {
+      origin.says(`${FRESH}Vary: ${vary}\r\nContent-Length: 2\r\n\r\nok`);
+      for (let times = 0; times < 2; times++)
+        expect((await fetchFrom(edge.port, "/v")).cacheStatus).toContain("detail=vary-any");
+      expect(await edge.metric("not_stored_total", { reason: "vary-any" })).toBe(2);
+      expect(await edge.metric("cache_objects")).toBe(0);
+    },
+  );
+
+  test("what is not in the key does not reach an origin that repeats it, so nobody finds it in the store", async () => {
+    origin.answer = (socket, head) => {
+      const evil = /evil/i.test(head) ? "evil" : "good";
+      socket.write(`${FRESH}Content-Length: 4\r\n\r\n${evil}`);
+    };
+    const names = ["Host", "Server", "Scheme", "Port", "Prefix", "Proto"].map(
+      (name) => `X-Forwarded-${name}`,
+    );
+    for (const name of [
+      ...names,
+      "X-Host",
+      "X-Original-URL",
+      "X-Rewrite-URL",
+      "Forwarded",
+      "X_Forwarded_Host",
+    ]) {
+      const poisoned = await fetchFrom(edge.port, `/${name}`, { headers: { [name]: "evil" } });
+      expect([name, poisoned.body.toString()]).toEqual([name, "good"]);
+    }
+  });
+
+  test("two caches that are each other's origin: 508 for who asks, nothing stored (RFC 8586)", async () => {
+    // Another address, since the name of a server alone is made of it.
+    const second = await startEdge({ port: edge.port }, {}, undefined, undefined, { host: "0.0.0.0" });
+    // The origin of the first one is a relay to the second one.
+    origin.answer = (socket, head) => {
+      const onward = connect(second.port, "127.0.0.1");
+      onward.on("error", () => socket.destroy());
+      onward.pipe(socket);
+      onward.write(Buffer.from(head, "latin1"));
+    };
+    const looped = await fetchFrom(second.port, "/loop");
+    expect(looped.status).toBe(508);
+    // It came back to the one that had it first, by way of the other.
+    expect(await second.metric("refused_total", { reason: "loop" })).toBe(1);
+    expect(await edge.metric("refused_total", { reason: "loop" })).toBe(0);
+    expect([await edge.metric("cache_objects"), await second.metric("cache_objects")]).toEqual([0, 0]);
+    await second.running.stop();
+  });
+});
+
 test("a drain is not held up by connections that never sent anything", async () => {
   origin.says(`${FRESH}Content-Length: 2\r\n\r\nok`);
   const silent = connect(edge.port, "127.0.0.1");
