@@ -16,11 +16,7 @@ As a node (edge or parent, as the topology says) it follows the documents of a d
 
 Alone:
   --origin URL         http://HOST[:PORT] or https://HOST[:PORT]
-  --memory SIZE        memory store, such as 256MiB (default)
-  --disk DIR           keep objects on disk too; they survive a restart
-  --disk-size SIZE     disk store, such as 10GiB (default)
   --negative-ttl SECONDS  keep errors (404, 410, 5xx) that state no lifetime for so long, 0 (default) .. 3600
-  --workers N          processes that share the port, 1..64 (default 1)
   --access-log FILE    one JSON object a request; client addresses cut to /24 or /48, no query strings. Each of
                        several workers writes FILE.worker-0, FILE.worker-1, ...
   --admin ADDRESS:PORT health and metrics: /livez /readyz /metrics
@@ -30,10 +26,13 @@ Alone:
 Node:
   --node SERVER        the server's id in the topology
   --control URL        the control process; may be away: documents are kept in DIR
-  --state DIR          the process's own directory
-  --memory SIZE        memory store
+  --state DIR          the server's own directory: documents, purges, access records
 Both:
   --listen ADDRESS:PORT  port 0 takes a free one
+  --memory SIZE        memory store, such as 256MiB (default)
+  --disk DIR           keep objects on disk too; they survive a restart
+  --disk-size SIZE     disk store, such as 10GiB (default)
+  --workers N          processes that share the port, 1..64 (default 1)
   --eviction POLICY    what leaves memory first: w-tinylfu-scaled (default), w-tinylfu, s3-fifo or lru
   --tls-listen ADDRESS:PORT  speak TLS there too, HTTP/2 and HTTP/1.1; a node with the certificates of its deployment
   --alt-svc VALUE            announced in answers over TLS, such as 'h3=":443"; ma=86400' (deploy/http3)
@@ -120,16 +119,7 @@ export function wholeNumberOf(
 
 /** A node takes from its deployment what these say to an edge alone. */
 export function refuseAloneFlags(flags: Flags): void {
-  for (const flag of [
-    "disk",
-    "disk-size",
-    "negative-ttl",
-    "workers",
-    "access-log",
-    "admin",
-    "tls-certificate",
-    "tls-key",
-  ] as const)
+  for (const flag of ["negative-ttl", "access-log", "admin", "tls-certificate", "tls-key"] as const)
     if (flags[flag] !== undefined)
       throw new UsageError(`--${flag} belongs to --origin; a node does not take it`);
 }

@@ -21,6 +21,7 @@ import {
 } from "./flags.ts";
 import { startAlone } from "./io/alone.ts";
 import { startNode } from "./io/node.ts";
+import { startNodeWorker, startNodeWorkers } from "./io/node-workers.ts";
 import { type RunningServer, startPrimary } from "./io/primary.ts";
 import {
   type Predecessor,
@@ -244,21 +245,52 @@ async function runNode(
   if (flags.control === undefined || flags.state === undefined)
     throw new UsageError("--node needs --control URL and --state DIR; see --help");
   const serverId = id<ServerId>().parse(server, ["--node"]);
+  const workers = wholeNumberOf("workers", flags.workers, { whenAbsent: 1, min: 1, max: 64 });
   const signal = untilSignal();
+  const place = workerPlace();
+  if (place !== undefined) {
+    const logger = createLogger({ role: "edge", id: `${serverId} worker-${place.number}` });
+    const { state } = flags;
+    return await serveAsWorker(
+      place,
+      settings,
+      logger,
+      async (parts) =>
+        await startNodeWorker(
+          {
+            ...listen,
+            serverId,
+            stateDirectory: state,
+            diskDirectory: flags.disk,
+            number: place.number,
+            tls: tls === false ? undefined : tls,
+            logger,
+          },
+          parts,
+        ),
+    );
+  }
   const logger = createLogger({ role: "edge", id: serverId });
   const before = await predecessor(logger);
-  const running = await startNode({
+  const runDirectory = flags.run ?? defaultRunDirectory();
+  const options = {
     ...listen,
     sockets:
       before && wantedSockets(before.sockets, { admin: undefined, tls: tls === false ? undefined : tls }),
     serverId,
     controlUrl: flags.control,
     stateDirectory: flags.state,
+    diskDirectory: flags.disk,
+    mayOpenDisk: before === undefined,
     settings,
     logger,
     stop: signal,
     ...(tls !== false && { tls }),
-  }).catch((error: unknown) => {
+  };
+  const running = await (workers > 1
+    ? startNodeWorkers({ ...options, count: workers, runDirectory })
+    : startNode(options)
+  ).catch((error: unknown) => {
     before?.abandon();
     throw error;
   });
@@ -270,7 +302,6 @@ async function runNode(
     tls === false || running.tlsPort === undefined
       ? ""
       : ` tls https://${formatListenAddress({ host: tls.host, port: running.tlsPort })}`;
-  const runDirectory = flags.run ?? defaultRunDirectory();
   return await serve(running, before, { runDirectory, host: listen.host, settings, logger, signal }, () =>
     process.stdout.write(
       `ready edge ${serverId} (${running.role}) http://${listen.host}:${running.port}${secure}\n`,

@@ -50,6 +50,8 @@ export class PurgeIndex {
   #generation: number;
   /** Responses of a lower generation count as softly purged. */
   #floor = 0;
+  /** Responses of a lower generation count as purged: purges up to here are not known. */
+  #lost = 0;
   /** Newest purge by tag: what has no known tags yet is compared with it. */
   #newestTagPurge = 0;
   /** Newest purge by prefix: beginnings of paths are looked up for what is older only. */
@@ -94,11 +96,18 @@ export class PurgeIndex {
     return true;
   }
 
+  /** Purges up to `generation` were not heard of, and may have meant anything that was stored before. */
+  lose(generation: number): void {
+    this.#lost = Math.max(this.#lost, generation);
+    this.#generation = Math.max(this.#generation, generation);
+  }
+
   /** Begins again at 0: control was set up anew and its numbers start over. The caller has emptied the store. */
   restart(): void {
     this.#marks.clear();
     this.#generation = 0;
     this.#floor = 0;
+    this.#lost = 0;
     this.#newestTagPurge = 0;
     this.#newestPrefixPurge = 0;
   }
@@ -119,6 +128,7 @@ export class PurgeIndex {
   /** How a response stands; `hard` outweighs `soft`. */
   stateOf(scope: string, key: string, response: Purgeable): PurgeState {
     if (response.generation >= this.#generation) return "none";
+    if (response.generation < this.#lost) return "hard";
     let state: PurgeState = response.generation < this.#floor ? "soft" : "none";
     for (const name of this.#namesOf(scope, key, response)) {
       const marks = this.#marks.get(name);

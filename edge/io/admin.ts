@@ -39,9 +39,9 @@ export interface AdminOptions {
   /** Undefined when ready, else why not. */
   readonly notReady: () => string | undefined;
   readonly metrics: () => Promise<string>;
-  readonly report: () => ServerReport | undefined;
+  readonly report: () => ServerReport | undefined | Promise<ServerReport | undefined>;
   /** What is remembered of a request that could not be answered. */
-  readonly faultOf: (requestId: string) => KnownFault | undefined;
+  readonly faultOf: (requestId: string) => KnownFault | undefined | Promise<KnownFault | undefined>;
   readonly parts: () => ExplainParts | undefined;
 }
 
@@ -93,14 +93,14 @@ export class Admin {
             ["WWW-Authenticate", "Bearer"],
           ]);
         if (path === "/.isochrone/status") {
-          const report = this.#o.report();
+          const report = await this.#o.report();
           return report === undefined ? textAnswer(503, "not ready: starting\n", RECORD) : json(200, report);
         }
         const asked = new URLSearchParams(query);
         const reference = asked.get("ref");
         return reference === null
           ? await this.#explain(inbound, asked.get("url") ?? "")
-          : this.#fault(reference);
+          : await this.#fault(reference);
       }
       default:
         return textAnswer(
@@ -173,13 +173,16 @@ export class Admin {
   }
 
   /** What this server knows of the request that a reference names. */
-  #fault(reference: string): Answer {
+  async #fault(reference: string): Promise<Answer> {
     const parsed = parseReference(reference);
     if (parsed === undefined)
       return json(400, {
         error: `ref: got ${JSON.stringify(reference.slice(0, 80))}, expected a reference of an error page such as "sin-1.Xy12ab340007"`,
       });
-    return json(200, { serverId: this.#o.serverId, fault: this.#o.faultOf(parsed.requestId) ?? null });
+    return json(200, {
+      serverId: this.#o.serverId,
+      fault: (await this.#o.faultOf(parsed.requestId)) ?? null,
+    });
   }
 
   #stored(

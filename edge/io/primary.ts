@@ -8,7 +8,7 @@ import { EdgeMetrics } from "./metrics.ts";
 import { workersDirectory } from "./run-directory.ts";
 import { EdgeServer } from "./server.ts";
 import type { TlsOptions } from "./tls/serve-tls.ts";
-import { Workers } from "./workers.ts";
+import { Workers, type WorkersOptions } from "./workers.ts";
 
 export interface PrimaryOptions {
   readonly host: string;
@@ -22,7 +22,11 @@ export interface PrimaryOptions {
   readonly sockets: EdgeSockets | undefined;
   readonly mayOpenDisk: boolean;
   /** Where the workers speak TLS; undefined: nowhere. */
-  readonly tls: TlsOptions | undefined;
+  readonly tls: Pick<TlsOptions, "host" | "port" | "ticketSecret"> | undefined;
+  /** Called with the workers before the first is started. */
+  readonly onMade?: ((workers: Workers) => void) | undefined;
+  readonly onFork?: WorkersOptions["onFork"];
+  readonly onUp?: WorkersOptions["onUp"];
 }
 
 /** A server of one or of many processes, as far as starting, ending and replacing it goes. */
@@ -59,7 +63,10 @@ export async function startPrimary(options: PrimaryOptions): Promise<RunningServ
     mayOpenDisk: options.mayOpenDisk,
     ticketSecret: options.tls?.ticketSecret ?? new Uint8Array(),
     logger,
+    onFork: options.onFork,
+    onUp: options.onUp,
   });
+  options.onMade?.(workers);
   const admin =
     options.admin &&
     adminOf(

@@ -1,107 +1,49 @@
-/** Follows control's purges: applies each in order, then acknowledges it; catches up before it says anything. */
-import type { Clock, PurgeEntry, ServerId } from "#kit";
-import type { Logger } from "#kit/io";
-import type { ControlClient, WatchEvent } from "#control";
+/** Applies purges to one process: its index, then the bytes of what is in memory. */
+import type { PurgeEntry } from "#kit";
 import { type CacheKey, parseAbsoluteUri, purgeKeys } from "../core/cache-key.ts";
 import { PLAIN_POLICY } from "../core/policy.ts";
 import type { Edge } from "./edge.ts";
 import type { EdgeMetrics } from "./metrics.ts";
 import { type NodeRouting, withoutPort } from "./node-routing.ts";
 
-/** Purges older than this have long been answered for: they are applied and not acknowledged, ms. */
-const ACKNOWLEDGE_WITHIN_MS = 60_000;
-
 export class Purger {
-  readonly #client: ControlClient;
   readonly #edge: Edge;
   readonly #routing: NodeRouting;
-  readonly #serverId: ServerId;
-  readonly #clock: Clock;
-  readonly #logger: Logger;
   readonly #metrics: EdgeMetrics;
-  #watch: { close(): void } | undefined;
-  #logId: string | undefined;
-  #isPaused = false;
   #isSweeping = false;
   #mustSweepAgain = false;
-  readonly #synced = Promise.withResolvers<void>();
 
-  constructor(options: {
-    readonly client: ControlClient;
-    readonly edge: Edge;
-    readonly routing: NodeRouting;
-    readonly serverId: ServerId;
-    readonly clock: Clock;
-    readonly logger: Logger;
-    readonly metrics: EdgeMetrics;
-  }) {
-    this.#client = options.client;
-    this.#edge = options.edge;
-    this.#routing = options.routing;
-    this.#serverId = options.serverId;
-    this.#clock = options.clock;
-    this.#logger = options.logger;
-    this.#metrics = options.metrics;
+  constructor(edge: Edge, routing: NodeRouting, metrics: EdgeMetrics) {
+    this.#edge = edge;
+    this.#routing = routing;
+    this.#metrics = metrics;
   }
 
-  /** Resolves when every purge that control keeps has been applied. */
-  get synced(): Promise<void> {
-    return this.#synced.promise;
+  /**
+   * Puts a purge in force, unless it or a newer one is already, and frees what it meant: all that is stored is older. Returns how
+   * many stored responses were removed, as far as is known.
+   */
+  apply(entry: PurgeEntry): number {
+    const keys = this.#mark(entry);
+    if (keys === undefined) return 0;
+    const { mode, tags, prefixes = [], hosts = [], isWholeProperty = false } = entry.request;
+    const { store } = this.#edge;
+    // The index alone makes the purge hold; this frees the bytes and counts what was there.
+    let removed = 0;
+    for (const key of keys) removed += mode === "hard" ? store.delete(key) : store.memory.peek(key).length;
+    const isByKey = tags.length + prefixes.length + hosts.length === 0 && !isWholeProperty;
+    if (mode === "hard" && !isByKey) removed += this.#sweep();
+    return removed;
   }
 
-  start(): void {
-    this.#watch = this.#client.watch(["purge"], (event) => this.#take(event));
+  /** A purge from before this process began: what lies on the disk may be newer, so that only the index hears of it. */
+  replay(entry: PurgeEntry): void {
+    this.#mark(entry);
   }
 
-  /** Goes on applying and acknowledges nothing more: a successor answers for this server. */
-  pause(): void {
-    this.#isPaused = true;
-  }
-
-  close(): void {
-    this.#watch?.close();
-  }
-
-  #take(event: WatchEvent): void {
-    switch (event.type) {
-      case "snapshot-begin": {
-        const { purges, store } = this.#edge;
-        const isNewLog = this.#logId !== undefined && this.#logId !== event.logId;
-        const hasMissed = event.oldestPurgeSeq !== null && event.oldestPurgeSeq > purges.generation + 1;
-        // Purges that control no longer keeps may have meant anything: nothing stored can be trusted as fresh.
-        if (isNewLog || (hasMissed && !store.isEmpty)) {
-          const removed = store.clear();
-          this.#logger.warn("purges-missed", {
-            removed,
-            oldestPurgeSeq: event.oldestPurgeSeq,
-            applied: purges.generation,
-          });
-        }
-        if (isNewLog) purges.restart();
-        this.#logId = event.logId;
-        break;
-      }
-      case "heartbeat":
-        this.#logId = event.logId;
-        this.#synced.resolve();
-        break;
-      case "purge":
-        this.#apply(event.purge);
-        break;
-      case "snapshot-end":
-        this.#synced.resolve();
-        break;
-      case "document":
-      case "report":
-        break;
-      default:
-        event satisfies never;
-    }
-  }
-
-  #apply(entry: PurgeEntry): void {
-    const { purgeSeq, request } = entry;
-    const { purges, store } = this.#edge;
+  /** The keys that it names; undefined: it was in force. */
+  #mark({ purgeSeq, request }: PurgeEntry): readonly CacheKey[] | undefined {
+    const { purges } = this.#edge;
     const property = this.#routing.property(request.propertyId);
     const keys: CacheKey[] = [];
     for (const url of request.urls) {
@@ -122,24 +64,24 @@ export class Purger {
     });
     // The marks are the property's own, so that a foreign host among them means nothing.
     const hosts = request.hosts ?? [];
-    let removed = 0;
-    if (
-      purges.apply(
-        purgeSeq,
-        request.propertyId,
-        { keys, tags, prefixes, hosts, isWhole: isWholeProperty },
-        request.mode,
-      )
-    ) {
-      this.#metrics.purge(request.mode);
-      // The index alone makes the purge hold; this frees the bytes and counts what was there.
-      for (const key of keys)
-        removed += request.mode === "hard" ? store.delete(key) : store.memory.peek(key).length;
-      const isByKey = tags.length + prefixes.length + hosts.length === 0 && !isWholeProperty;
-      if (request.mode === "hard" && !isByKey) removed += this.#sweep();
-    }
-    if (this.#isPaused || this.#clock.epoch() - entry.atEpochMs > ACKNOWLEDGE_WITHIN_MS) return;
-    void this.#client.acknowledgePurge({ purgeSeq, serverId: this.#serverId, removed });
+    const selection = { keys, tags, prefixes, hosts, isWhole: isWholeProperty };
+    if (!purges.apply(purgeSeq, request.propertyId, selection, request.mode)) return undefined;
+    this.#metrics.purge(request.mode);
+    return keys;
+  }
+
+  /** Purges up to a number are not known: what was stored before it counts as purged. */
+  lose(upTo: number): void {
+    this.#edge.purges.lose(upTo);
+    this.#sweep();
+  }
+
+  /** Control's numbers begin anew: nothing stored can be compared with them. Resolves when that would survive a crash. */
+  async forget(): Promise<void> {
+    const { purges, store } = this.#edge;
+    store.clear();
+    purges.restart();
+    await store.disk?.flush();
   }
 
   /**

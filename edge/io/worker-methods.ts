@@ -1,6 +1,9 @@
 /** What the primary and its workers may ask of each other. Plain data: it crosses IPC as JSON. */
+import type { PurgeEntry, ServerReport } from "#kit";
 import type { CacheKey } from "../core/cache-key.ts";
+import type { KnownFault } from "./diagnosis.ts";
 import type { SocketKind } from "./listening.ts";
+import type { KnownState, NodeDocument, NodeFigures } from "./node-control.ts";
 
 /** Environment of a worker: its {@link WorkerPlace} as JSON. */
 export const WORKER_VARIABLE = "ISOCHRONE_EDGE_WORKER";
@@ -41,6 +44,16 @@ export type WorkerMethods = {
   /** Take leave of clients; answered when none is left. The other workers may still ask. */
   drain: { argument: number; result: undefined };
   end: { argument: undefined; result: undefined };
+  // Of a node's worker.
+  /** Everything that control has said so far; what is known already changes nothing. */
+  catchUp: { argument: KnownState; result: undefined };
+  document: { argument: NodeDocument; result: undefined };
+  /** Answered with the number of stored responses that were removed. */
+  purge: { argument: PurgeEntry; result: number };
+  lose: { argument: number; result: undefined };
+  forget: { argument: undefined; result: undefined };
+  figures: { argument: undefined; result: NodeFigures };
+  faultOf: { argument: string; result: KnownFault | null };
 };
 
 export type PrimaryMethods = {
@@ -48,4 +61,9 @@ export type PrimaryMethods = {
   up: { argument: undefined; result: undefined };
   /** Resolves when every other worker has applied it. */
   invalidate: { argument: readonly CacheKey[]; result: undefined };
+  // Of a node's primary.
+  known: { argument: undefined; result: KnownState };
+  report: { argument: undefined; result: ServerReport | undefined };
+  serverMetrics: { argument: undefined; result: string };
+  faultOf: { argument: string; result: KnownFault | null };
 };

@@ -45,6 +45,8 @@ export interface WorkerParts {
   readonly siblings: Siblings;
   readonly shards: readonly number[];
   readonly mayOpenDisk: boolean;
+  /** To the primary. */
+  readonly channel: Channel<WorkerMethods, PrimaryMethods>;
 }
 
 /** Serves until the primary says that it is over, or has gone. Resolves with the exit code. */
@@ -61,7 +63,9 @@ async function serveWorker(
   place: WorkerPlace,
   settings: EdgeSettings,
   logger: Logger,
-  start: (parts: WorkerParts) => Promise<RunningEdge>,
+  start: (
+    parts: WorkerParts,
+  ) => Promise<Pick<RunningEdge, "fronts" | "edge" | "openDisk" | "closeDisk" | "drain" | "close">>,
 ): Promise<number> {
   const own = {
     ...settings,
@@ -89,6 +93,7 @@ async function serveWorker(
     siblings,
     shards: shardsOf(place.number, place.workers),
     mayOpenDisk: place.mayOpenDisk,
+    channel,
   });
   const ended = Promise.withResolvers<void>();
   const sockets = new Map<SocketName, ListenHandle>();

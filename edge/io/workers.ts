@@ -25,7 +25,7 @@ const RESTART_MAX_MS = 5_000;
 /** A worker that lived so long starts again without back-off, ms. */
 const HEALTHY_AFTER_MS = 10_000;
 /** How long one worker's answer is waited for before the others' are taken without it, ms. */
-const METRICS_TIMEOUT_MS = 2_000;
+const ASK_TIMEOUT_MS = 2_000;
 /** A worker that has not applied something within this time is ended: it would go on serving what others no longer do, ms. */
 const APPLY_TIMEOUT_MS = 5_000;
 
@@ -45,6 +45,8 @@ export interface WorkersOptions {
   readonly logger: Logger;
   /** Called for each new worker before it is asked to listen: what it has to know to serve. */
   readonly onUp?: ((worker: WorkerLine) => Promise<void>) | undefined;
+  /** Called for each new process, to answer what its kind of worker may ask. */
+  readonly onFork?: ((channel: Channel<PrimaryMethods, WorkerMethods>) => void) | undefined;
 }
 
 /** One worker as its primary speaks with it. */
@@ -130,6 +132,7 @@ export class Workers {
       sockets: new Set(),
     };
     this.#workers.set(number, worker);
+    this.#o.onFork?.(channel);
     channel.answer("up", async () => {
       await this.#o.onUp?.(channel);
       worker.path = place.path;
@@ -210,7 +213,15 @@ export class Workers {
     return this.#living().some((other) => other !== worker && other.sockets.has(socket));
   }
 
-  /** Calls every living worker but one. One that does not answer is ended: its replacement begins without what it missed. */
+  /** Has every living worker do something. One that does not answer is ended: its replacement begins without what it missed. */
+  async callAll<M extends keyof WorkerMethods>(
+    method: M,
+    argument: WorkerMethods[M]["argument"],
+  ): Promise<readonly WorkerMethods[M]["result"][]> {
+    return await this.#callAll(method, argument);
+  }
+
+  /** The same for all but one. */
   async #callAll<M extends keyof WorkerMethods>(
     method: M,
     argument: WorkerMethods[M]["argument"],
@@ -239,14 +250,23 @@ export class Workers {
     for (const { process } of this.#living()) process.kill("SIGHUP");
   }
 
+  /** Asks every living worker for something; those that do not answer in time are left out. In the order of their numbers. */
+  async askAll<M extends keyof WorkerMethods>(
+    method: M,
+    argument: WorkerMethods[M]["argument"],
+  ): Promise<readonly { readonly incarnation: string; readonly result: WorkerMethods[M]["result"] }[]> {
+    const all = await Promise.allSettled(
+      this.#living().map(async ({ channel, path }) => ({
+        incarnation: path ?? "",
+        result: await channel.call(method, argument, { timeoutMs: ASK_TIMEOUT_MS }),
+      })),
+    );
+    return all.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
+  }
+
   /** The metrics of all workers, summed. */
   async metrics(): Promise<string> {
-    const all = await Promise.allSettled(
-      this.#living().map(({ channel }) =>
-        channel.call("metrics", undefined, { timeoutMs: METRICS_TIMEOUT_MS }),
-      ),
-    );
-    const lists = all.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
+    const lists = (await this.askAll("metrics", undefined)).map(({ result }) => result);
     const summed = await AggregatorRegistry.aggregate(lists as unknown as MetricObject[]).metrics();
     const living = this.#living().filter(({ sockets }) => sockets.size > 0).length;
     return `${summed.trimEnd()}\n# HELP isochrone_edge_workers_living Workers that serve\n# TYPE isochrone_edge_workers_living gauge\nisochrone_edge_workers_living ${living}\n`;

@@ -1,0 +1,343 @@
+/**
+ * What a node hears from control and tells it, once a server however many processes serve: documents, purges in order with
+ * an acknowledgement each, a report a second. Control may be away at any time: what was applied last stays in force.
+ */
+import { join } from "node:path";
+import {
+  certificateDocument,
+  type Clock,
+  mapSnapshot,
+  propertyDocument,
+  type PropertyCounters,
+  type PurgeEntry,
+  type ServerId,
+  type ServerReport,
+  type TopologyDocument,
+  topologyDocument,
+} from "#kit";
+import { type Logger, makeDirectory } from "#kit/io";
+import { ControlClient, DocumentKeeper, type WatchEvent } from "#control";
+import { dial } from "#transport";
+import { clusterOf } from "./node-routing.ts";
+import { PurgeJournal } from "./purge-journal.ts";
+
+/** A document in force, as it was parsed. */
+export interface NodeDocument {
+  readonly kind: "topology" | "map" | "property" | "certificate";
+  readonly id: string;
+  readonly body: unknown;
+}
+
+/** What a process must have applied before it serves. Plain data: it crosses IPC. */
+export interface KnownState {
+  readonly documents: readonly NodeDocument[];
+  /** Control's log whose purges these are; null: what is stored may have been purged by others, and is to be forgotten. */
+  readonly logId: string | null;
+  readonly floor: number;
+  readonly entries: readonly PurgeEntry[];
+}
+
+/** What a node serves and holds, of all its processes together. */
+export interface NodeFigures {
+  readonly requests: number;
+  readonly activeRequests: number;
+  readonly cacheBytes: number;
+  readonly cacheObjects: number;
+  readonly properties: Readonly<Record<string, PropertyCounters>>;
+  readonly links: ServerReport["links"];
+}
+
+/** Who serves: this process, or its workers. */
+export interface NodeTarget {
+  /** Puts a document in force. May throw to refuse it. */
+  document(document: NodeDocument): void;
+  /** Resolves with the number of removed responses when the purge holds everywhere. */
+  purge(entry: PurgeEntry): number | Promise<number>;
+  /** Puts a purge in force that is older than what may be stored. */
+  replay(entry: PurgeEntry): void;
+  /** Purges up to a number are unknown: what was stored before counts as purged. */
+  lose(upTo: number): void | Promise<void>;
+  /** Numbers begin anew: all that is stored is forgotten. */
+  forget(): void | Promise<void>;
+  figures(): NodeFigures | Promise<NodeFigures>;
+}
+
+export interface NodeControlOptions {
+  readonly serverId: ServerId;
+  readonly controlUrl: string;
+  readonly token: string;
+  readonly stateDirectory: string;
+  readonly incarnation: string;
+  /** Without a port for them a server has no use for keys, so that it keeps none. */
+  readonly takesCertificates: boolean;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** From one report to the next, ms. */
+const REPORT_INTERVAL_MS = 1_000;
+/** Purges older than this have long been answered for: they are applied and not acknowledged, ms. */
+const ACKNOWLEDGE_WITHIN_MS = 60_000;
+/** How long control is waited for when the disk already holds what is needed, ms. */
+const SYNC_WAIT_MS = 1_500;
+
+export class NodeControl {
+  readonly #o: NodeControlOptions;
+  readonly #client: ControlClient;
+  readonly #keeper: DocumentKeeper;
+  readonly #journal: PurgeJournal;
+  readonly #documents = new Map<string, NodeDocument>();
+  readonly #hasTopology = Promise.withResolvers<TopologyDocument>();
+  readonly #purgesSynced = Promise.withResolvers<void>();
+  #topology: TopologyDocument | undefined;
+  #target: NodeTarget | undefined;
+  #watch: { close(): void } | undefined;
+  #logId: string | undefined;
+  /** Newest purge that was applied. */
+  #purgeSeq = 0;
+  /** False: what is stored may have been purged by what is not known; it must be forgotten. */
+  #isTrusted = false;
+  /** Events are taken one after the other. */
+  #taking: Promise<void> = Promise.resolve();
+  /** Purges that do not hold everywhere yet. */
+  readonly #applying = new Set<Promise<void>>();
+  #isPaused = false;
+  #timer: NodeJS.Timeout | undefined;
+  #isPublishing = false;
+  #rate = { requests: 0, at: 0, perSecond: 0 };
+  #report: ServerReport | undefined;
+  state: ServerReport["state"] = "starting";
+
+  constructor(options: NodeControlOptions) {
+    this.#o = options;
+    const { serverId, logger, stateDirectory } = options;
+    makeDirectory(stateDirectory);
+    this.#client = new ControlClient({
+      url: options.controlUrl,
+      token: options.token,
+      nodeId: serverId,
+      dial,
+      logger,
+    });
+    this.#keeper = new DocumentKeeper({ client: this.#client, stateDirectory, logger });
+    this.#journal = new PurgeJournal(join(stateDirectory, "purges.log"), logger);
+    this.#keep("topology", topologyDocument.parse.bind(topologyDocument));
+    this.#keep("map", mapSnapshot.parse.bind(mapSnapshot));
+    this.#keep("property", propertyDocument.parse.bind(propertyDocument));
+    if (options.takesCertificates)
+      this.#keep("certificate", certificateDocument.parse.bind(certificateDocument));
+  }
+
+  #keep(kind: NodeDocument["kind"], parse: (value: unknown) => unknown): void {
+    this.#keeper.keep(kind, parse, (id, body) => {
+      const document: NodeDocument = { kind, id, body };
+      this.#target?.document(document);
+      this.#documents.set(`${kind}/${id}`, document);
+      if (kind !== "topology") return;
+      this.#topology = body as TopologyDocument;
+      if (clusterOf(this.#topology, this.#o.serverId) !== undefined)
+        this.#hasTopology.resolve(this.#topology);
+    });
+  }
+
+  /** The documents in force. */
+  get documents(): readonly NodeDocument[] {
+    return [...this.#documents.values()];
+  }
+  get topology(): TopologyDocument | undefined {
+    return this.#topology;
+  }
+
+  /**
+   * Applies what the disk holds and begins to follow control. Resolves with the first topology that names this server, or with
+   * undefined when `stop` resolves before.
+   */
+  async start(stop: Promise<void>): Promise<TopologyDocument | undefined> {
+    await this.#keeper.start();
+    if (this.#topology === undefined)
+      this.#o.logger.info("waiting-for-topology", { control: this.#o.controlUrl });
+    return await Promise.race([this.#hasTopology.promise, stop.then(() => undefined)]);
+  }
+
+  /**
+   * Says who serves; everything goes there from now on. First what the disk knows of purges, then control's. Resolves when all
+   * documents and purges are applied, or control has been waited for long enough. `isEmpty`: nothing is stored here. False: what
+   * an older store holds is not to be used, because the purges since are not known.
+   */
+  async serve(target: NodeTarget, isEmpty: boolean, stop: Promise<void>): Promise<boolean> {
+    this.#target = target;
+    const kept = this.#journal.load();
+    if (kept === undefined) {
+      // Whatever lies on the disk may have been purged by what the journal does not tell.
+      if (!isEmpty) await target.forget();
+    } else {
+      this.#logId = kept.logId;
+      this.#purgeSeq = kept.floor;
+      if (kept.floor > 0) await target.lose(kept.floor);
+      for (const entry of kept.entries) {
+        target.replay(entry);
+        this.#purgeSeq = entry.purgeSeq;
+      }
+      await this.#journal.resume();
+      this.#isTrusted = true;
+    }
+    this.#watch = this.#client.watch(["purge"], (event) => {
+      this.#taking = this.#taking.then(async () => {
+        try {
+          await this.#take(event);
+        } catch (error) {
+          this.#o.logger.error("purge-failed", { error });
+        }
+      });
+    });
+    await Promise.race([
+      Promise.all([this.#keeper.synced, this.#purgesSynced.promise]),
+      new Promise((resolve) => setTimeout(resolve, SYNC_WAIT_MS)),
+      stop,
+    ]);
+    return kept !== undefined;
+  }
+
+  /** All that a process must have applied before it serves. */
+  async known(): Promise<KnownState> {
+    await this.#settled();
+    const kept = this.#isTrusted ? this.#journal.load() : undefined;
+    return {
+      documents: this.documents,
+      logId: kept?.logId ?? null,
+      floor: kept?.floor ?? 0,
+      entries: kept?.entries ?? [],
+    };
+  }
+
+  /** Resolves when what has come so far holds. */
+  async #settled(): Promise<void> {
+    await this.#taking;
+    await Promise.all(this.#applying);
+  }
+
+  async #take(event: WatchEvent): Promise<void> {
+    switch (event.type) {
+      case "snapshot-begin": {
+        await Promise.all(this.#applying);
+        if (this.#logId !== event.logId) {
+          if (this.#logId !== undefined) {
+            this.#o.logger.warn("purges-begin-anew", { logId: event.logId });
+            await this.#target?.forget();
+            this.#purgeSeq = 0;
+          }
+          this.#logId = event.logId;
+          await this.#journal.reset({ logId: event.logId, floor: this.#purgeSeq, entries: [] });
+          this.#isTrusted = true;
+        }
+        const missed = (event.oldestPurgeSeq ?? 0) - 1;
+        // Purges that control no longer keeps may have meant anything.
+        if (missed > this.#purgeSeq) {
+          this.#o.logger.warn("purges-missed", { applied: this.#purgeSeq, missed });
+          await this.#target?.lose(missed);
+          this.#purgeSeq = missed;
+          await this.#journal.reset({ logId: event.logId, floor: missed, entries: [] });
+        }
+        break;
+      }
+      case "heartbeat":
+        this.#purgesSynced.resolve();
+        break;
+      case "purge":
+        this.#purge(event.purge);
+        break;
+      case "snapshot-end":
+        this.#purgesSynced.resolve();
+        break;
+      case "document":
+      case "report":
+        break;
+      default:
+        event satisfies never;
+    }
+  }
+
+  #purge(entry: PurgeEntry): void {
+    const isNew = entry.purgeSeq > this.#purgeSeq;
+    if (isNew) this.#purgeSeq = entry.purgeSeq;
+    const applied = this.#apply(entry, isNew)
+      .catch((error: unknown) => this.#o.logger.error("purge-failed", { purgeSeq: entry.purgeSeq, error }))
+      .finally(() => this.#applying.delete(applied));
+    this.#applying.add(applied);
+  }
+
+  async #apply(entry: PurgeEntry, isNew: boolean): Promise<void> {
+    const { purgeSeq } = entry;
+    let removed = 0;
+    if (isNew) {
+      // It must hold everywhere, and after a crash, before anybody is told so.
+      const kept = this.#isPaused ? undefined : this.#journal.append(entry);
+      const [count] = await Promise.all([this.#target?.purge(entry), kept]);
+      removed = count ?? 0;
+    }
+    if (this.#isPaused || this.#o.clock.epoch() - entry.atEpochMs > ACKNOWLEDGE_WITHIN_MS) return;
+    void this.#client.acknowledgePurge({ purgeSeq, serverId: this.#o.serverId, removed });
+  }
+
+  /** Begins to report. */
+  startReports(): void {
+    this.#timer = setInterval(() => {
+      // A control that hangs gets one report at a time, not a pile of them.
+      if (!this.#isPublishing) void this.publish();
+    }, REPORT_INTERVAL_MS);
+  }
+
+  async publish(): Promise<void> {
+    this.#isPublishing = true;
+    try {
+      const report = await this.report();
+      if (report !== undefined) await this.#client.publishReport(report);
+    } finally {
+      this.#isPublishing = false;
+    }
+  }
+
+  /** Undefined while nobody serves. */
+  async report(): Promise<ServerReport | undefined> {
+    const { serverId, incarnation, clock } = this.#o;
+    const cluster = this.#topology && clusterOf(this.#topology, serverId);
+    const figures = await this.#target?.figures();
+    if (figures === undefined) return undefined;
+    const { clusterId, role } = cluster ?? this.#report ?? {};
+    if (clusterId === undefined || role === undefined) return undefined;
+    const { requests, ...told } = figures;
+    const now = clock.monotonic();
+    if (now - this.#rate.at >= REPORT_INTERVAL_MS / 2) {
+      const perSecond = ((requests - this.#rate.requests) * 1_000) / (now - this.#rate.at);
+      this.#rate = { requests, at: now, perSecond: Math.max(0, perSecond) };
+    }
+    this.#report = {
+      ...told,
+      serverId,
+      clusterId,
+      role,
+      incarnation,
+      atEpochMs: Math.round(clock.epoch()),
+      state: this.state,
+      requestsPerSecond: this.#rate.perSecond,
+      properties: figures.properties,
+      applied: { ...this.#keeper.applied },
+    };
+    return this.#report;
+  }
+
+  /** Goes on following and says nothing more: a successor speaks for this server. */
+  pause(): void {
+    this.#isPaused = true;
+    clearInterval(this.#timer);
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.#timer);
+    this.#watch?.close();
+    await this.#settled();
+    await this.#journal.close();
+    await this.#keeper.close();
+    await this.#client.close();
+  }
+}

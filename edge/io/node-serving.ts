@@ -1,0 +1,259 @@
+/**
+ * One process that serves for a node: cache, routing, transport and sockets, and what it is told from control's side. A
+ * server of one process has one of these, each worker of a larger one too.
+ */
+import { hkdfSync } from "node:crypto";
+import {
+  type CertificateDocument,
+  type ClusterId,
+  type MapSnapshot,
+  type PropertyDocument,
+  type ServerId,
+  type TopologyDocument,
+} from "#kit";
+import { type Logger, systemClock } from "#kit/io";
+import { PeerVerifier, Transport } from "#transport";
+import type { EdgeSettings } from "../config.ts";
+import { Admin, type AdminOptions } from "./admin.ts";
+import { Diagnosis } from "./diagnosis.ts";
+import type { DiskShards } from "./disk-shards.ts";
+import { Edge } from "./edge.ts";
+import { type Answer, type Inbound, textAnswer } from "./exchange.ts";
+import type { EdgeMetrics } from "./metrics.ts";
+import type { NodeDocument, NodeFigures } from "./node-control.ts";
+import { clusterOf, NodeRouting } from "./node-routing.ts";
+import { NodeTraffic } from "./node-traffic.ts";
+import { Purger } from "./purger.ts";
+import { EdgeServer } from "./server.ts";
+import type { Siblings } from "./siblings.ts";
+import { applyCertificateDocument } from "./tls/certificate-documents.ts";
+import { CertificateStore } from "./tls/certificate-store.ts";
+import { serveTls, type TlsOptions, type TlsPort } from "./tls/serve-tls.ts";
+
+/** Where a node speaks TLS, with the deployment's certificates. */
+export type NodeTls = Pick<TlsOptions, "host" | "port" | "unknownName">;
+
+export interface NodeServingOptions {
+  readonly serverId: ServerId;
+  readonly settings: EdgeSettings;
+  readonly peerKey: Buffer;
+  readonly token: string;
+  readonly metrics: EdgeMetrics;
+  readonly accessLog: string;
+  readonly disk: DiskShards | undefined;
+  readonly siblings: Siblings | undefined;
+  /** `ADDRESS:PORT` by which the server is asked about itself, beside what the topology says of it. */
+  readonly hostsOfSelf: ReadonlySet<string>;
+  /** What the server says about itself as a whole, of one process or several. */
+  readonly about: Pick<AdminOptions, "notReady" | "metrics" | "report" | "faultOf">;
+  readonly logger: Logger;
+}
+
+/** What stands once there is a topology. */
+interface Parts {
+  readonly transport: Transport;
+  readonly routing: NodeRouting;
+  readonly edge: Edge;
+  readonly purger: Purger;
+  readonly traffic: NodeTraffic;
+  readonly clusterId: () => ClusterId;
+}
+
+export class NodeServing {
+  readonly #o: NodeServingOptions;
+  readonly #certificates = new CertificateStore("id");
+  readonly server: EdgeServer;
+  readonly diagnosis: Diagnosis;
+  #tls: TlsPort | undefined;
+  #topology: TopologyDocument | undefined;
+  #parts: Parts | undefined;
+
+  constructor(options: NodeServingOptions) {
+    this.#o = options;
+    const { serverId, settings, metrics, logger, about, token, peerKey } = options;
+    this.diagnosis = new Diagnosis({ serverName: serverId, clock: systemClock, secret: token });
+    const admin = new Admin({
+      ...about,
+      serverId,
+      clock: systemClock,
+      token,
+      parts: () => {
+        const parts = this.#parts;
+        return (
+          parts && {
+            handler: parts.edge.handler,
+            routing: parts.routing,
+            upstream: parts.transport,
+            purges: parts.edge.purges,
+            tier: () => parts.routing.tier,
+            clusterId: parts.clusterId,
+            hostOf: (id) => this.#addressOf(id),
+          }
+        );
+      },
+    });
+    this.server = new EdgeServer({
+      handle: (inbound) => this.#parts?.edge.handle(inbound) ?? starting(),
+      admin: (inbound: Inbound, host: string) =>
+        options.hostsOfSelf.has(host) || host === this.#addressOf(serverId)
+          ? admin.answer(inbound)
+          : undefined,
+      verifier: new PeerVerifier({ key: peerKey, clock: systemClock }),
+      settings,
+      clock: systemClock,
+      metrics,
+      logger,
+      diagnosis: this.diagnosis,
+      onServed: (served) => this.#parts?.traffic.served(served),
+      hot: () => this.#parts?.edge.hot,
+      onServedHot: (hit) => this.#parts?.traffic.servedHot(hit),
+    });
+  }
+
+  /** Speaks TLS. `sockets`: as {@link serveTls} has them. */
+  async serveTls(tls: NodeTls, sockets: readonly [] | undefined): Promise<TlsPort> {
+    const { peerKey, settings, metrics, logger } = this.#o;
+    this.#tls = await serveTls({
+      ...tls,
+      pairs: [],
+      certificates: this.#certificates,
+      // From the peer key: every server of the deployment resumes every other one's sessions.
+      ticketSecret: Buffer.from(hkdfSync("sha256", peerKey, "", "isochrone tls tickets v1", 32)),
+      settings,
+      clock: systemClock,
+      metrics,
+      logger,
+      server: this.server,
+      sockets,
+    });
+    return this.#tls;
+  }
+
+  get tls(): TlsPort | undefined {
+    return this.#tls;
+  }
+
+  /** Makes what serves, for a topology that names this server. */
+  begin(topology: TopologyDocument): Edge {
+    const { serverId, settings, peerKey, metrics, logger } = this.#o;
+    const cluster = clusterOf(topology, serverId);
+    if (cluster === undefined) throw new Error("A topology without this server was taken");
+    this.#topology = topology;
+    const transport = new Transport({
+      selfServerId: serverId,
+      selfClusterId: cluster.clusterId,
+      topology,
+      peerKey,
+      clock: systemClock,
+      logger,
+    });
+    const routing = new NodeRouting(serverId, topology, settings, (id) => transport.isServerUp(id));
+    const edge = new Edge({
+      settings,
+      clock: systemClock,
+      logger,
+      cacheName: serverId,
+      routing,
+      upstream: transport,
+      tier: () => routing.tier,
+      disk: this.#o.disk,
+      siblings: this.#o.siblings,
+      metrics,
+      diagnosis: this.diagnosis,
+    });
+    const clusterId = (): ClusterId => routing.cluster?.clusterId ?? cluster.clusterId;
+    const traffic = new NodeTraffic({ path: this.#o.accessLog, serverId, clusterId, logger });
+    const purger = new Purger(edge, routing, metrics);
+    this.#parts = { transport, routing, edge, purger, traffic, clusterId };
+    transport.setOrigins(routing.knownOrigins());
+    transport.start();
+    return edge;
+  }
+
+  get edge(): Edge | undefined {
+    return this.#parts?.edge;
+  }
+
+  /** Purges are put in force here. Throws before {@link begin}. */
+  get purger(): Purger {
+    if (this.#parts === undefined) throw new Error("This process does not serve yet");
+    return this.#parts.purger;
+  }
+
+  /** Puts a document in force; a certificate that does not fit is refused by throwing. */
+  document({ kind, body }: NodeDocument): void {
+    const { peerKey, logger } = this.#o;
+    switch (kind) {
+      case "topology": {
+        const topology = body as TopologyDocument;
+        this.#topology = topology;
+        this.#parts?.routing.setTopology(topology);
+        this.#parts?.transport.setTopology(topology);
+        break;
+      }
+      case "map":
+        this.#parts?.routing.setSnapshot(body as MapSnapshot);
+        this.#parts?.transport.setSnapshot(body as MapSnapshot);
+        return;
+      case "property":
+        this.#parts?.routing.setProperty(body as PropertyDocument);
+        break;
+      case "certificate":
+        applyCertificateDocument(
+          body as CertificateDocument,
+          this.#certificates,
+          peerKey,
+          systemClock.epoch(),
+          logger,
+        );
+        return;
+      default:
+        kind satisfies never;
+    }
+    if (this.#parts !== undefined) this.#parts.transport.setOrigins(this.#parts.routing.knownOrigins());
+  }
+
+  /** Of this process. */
+  get figures(): NodeFigures {
+    const { edge, traffic, transport } = this.#parts ?? {};
+    return {
+      requests: 0,
+      properties: {},
+      ...traffic?.counters,
+      activeRequests: this.server.active,
+      cacheBytes: edge?.store.memory.bytes ?? 0,
+      cacheObjects: edge?.store.memory.objects ?? 0,
+      links: transport === undefined ? [] : [...transport.linkReports()],
+    };
+  }
+
+  /** Takes leave of clients; `idleMs` as in `EdgeServer.drain`. */
+  async drain(idleMs: number): Promise<number> {
+    const [cut] = await Promise.all([this.server.drain(idleMs), this.#tls?.drain(idleMs)]);
+    if (cut > 0) this.#o.logger.warn("drain-cut", { requests: cut });
+    return cut;
+  }
+
+  async close(): Promise<void> {
+    await this.#parts?.traffic.close();
+    await this.#parts?.edge.close();
+    await this.#parts?.transport.close();
+  }
+
+  #addressOf(serverId: string): string | undefined {
+    for (const cluster of this.#topology?.clusters ?? [])
+      for (const server of cluster.servers)
+        if (server.serverId === serverId)
+          return `${server.address.includes(":") ? `[${server.address}]` : server.address}:${server.port}`;
+    return undefined;
+  }
+}
+
+function starting(): Answer {
+  return textAnswer(
+    503,
+    "This server is starting.\n",
+    { outcome: "refused", status: undefined, propertyId: undefined, upstream: undefined },
+    [["Retry-After", "1"]],
+  );
+}
