@@ -66,6 +66,17 @@ export interface EdgeSettings {
   readonly connectTimeoutMs: number;
   readonly responseTimeoutMs: number;
   readonly bodyTimeoutMs: number;
+  /**
+   * How long a client waits for a next hop while what is stored may be served in its place (stale-if-error), ms. Longer than a
+   * slow answer across the earth, shorter than a user waits; then the hop counts as silent until it answers, 10 s at most.
+   */
+  readonly staleWaitMs: number;
+  /**
+   * A key of another server that is asked for here so often within about a second is hot, 1..15: its answers are kept here for
+   * `hotKeyCopyMs`, in an eighth of memory at most. An owner gets about so many requests a second for a key from each peer.
+   */
+  readonly hotKeyRequestsMin: number;
+  readonly hotKeyCopyMs: number;
   /** For how long a key whose answers cannot be shared is not collapsed, ms: its requests would wait for each other in vain. */
   readonly uncacheableMemoryMs: number;
   /**
@@ -134,6 +145,9 @@ export const edgeDefaults: EdgeSettings = {
   connectTimeoutMs: 5_000,
   responseTimeoutMs: 30_000,
   bodyTimeoutMs: 30_000,
+  staleWaitMs: 1_500,
+  hotKeyRequestsMin: 8,
+  hotKeyCopyMs: 1_000,
   uncacheableMemoryMs: 30_000,
   sliceBytes: 2 ** 20,
   sliceReadAheadMax: 2,

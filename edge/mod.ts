@@ -33,6 +33,7 @@ export { MemoryStore, type StoredObject } from "./io/memory-store.ts";
 export { Http1Connection, type Http1Context } from "./io/http1/connection.ts";
 export type { SocketReads } from "./io/listening.ts";
 export { EdgeMetrics } from "./io/metrics.ts";
+export { NodeRouting } from "./io/node-routing.ts";
 export { ObjectBody } from "./io/object-body.ts";
 export { HEAP_FLAGS, withHeapFlags, withMallocEnvironment } from "./io/process-memory.ts";
 export type { Hop, PropertyView, Routing } from "./io/routing.ts";

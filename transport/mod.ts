@@ -39,6 +39,7 @@ export type {
 export { OriginResolver, type ResolverSettings } from "./io/origin-resolver.ts";
 export { PeerVerifier, type PeerVerdict, peerKeyFromEnvironment, signPeer } from "./io/peer-proof.ts";
 export { type RelayCounters, RelayServer, type RelaySettings, relayDefaults } from "./io/relay-server.ts";
+export { ResumingBody, resumableFrom } from "./io/resuming-body.ts";
 export { ShapedSocket } from "./io/shaped-socket.ts";
 export { Transport, type TransportOptions } from "./io/transport.ts";
 export { installedWan, installWan, installWanFromEnvironment, wanSelf } from "./io/wan.ts";

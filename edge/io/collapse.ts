@@ -6,12 +6,14 @@
  */
 import { LRUCache } from "lru-cache";
 import { countBounded } from "./count-bounded.ts";
-import { type Clock, type ClusterId, IsochroneError } from "#kit";
+import { type Clock, type ClusterId, type EpochMs, IsochroneError } from "#kit";
 import type { CacheKey } from "../core/cache-key.ts";
-import type { Freshness } from "../core/freshness.ts";
+import { type Freshness, freshness } from "../core/freshness.ts";
 import type { Fields } from "../core/headers.ts";
 import type { ResponseHead, StoredHead } from "../core/messages.ts";
+import type { RequestPolicy } from "../core/policy.ts";
 import { Families } from "../core/shareability.ts";
+import { mayServeStaleIfError } from "../core/stale.ts";
 import type { NotStoredReason } from "../core/storable.ts";
 import type { StoredObject } from "./memory-store.ts";
 import type { ObjectBody } from "./object-body.ts";
@@ -46,14 +48,7 @@ export type FillOutcome =
       readonly hopName: string;
       readonly via: ClusterId | null;
     }
-  /** The next hop failed and the stored response covers it. */
-  | {
-      readonly kind: "stale";
-      readonly stored: StoredObject;
-      readonly fresh: Freshness;
-      readonly detail: string;
-      readonly fwdStatus: number | undefined;
-    }
+  | StaleOutcome
   /** A part that cannot be kept: each request asks for its own range. */
   | { readonly kind: "unsliceable" }
   | {
@@ -63,6 +58,26 @@ export type FillOutcome =
       /** When it was shed. */
       readonly retryAfterSeconds?: number | undefined;
     };
+
+/** The next hop failed, or has not answered in time, and the stored response covers it. */
+export interface StaleOutcome {
+  readonly kind: "stale";
+  readonly stored: StoredObject;
+  readonly fresh: Freshness;
+  readonly detail: string;
+}
+
+/** A stored response in place of an answer that did not come; undefined when it may not be served. */
+export function staleOutcome(
+  stored: StoredObject,
+  policy: RequestPolicy,
+  now: EpochMs,
+  detail: string,
+): StaleOutcome | undefined {
+  const fresh = freshness(stored, policy, now);
+  const isAllowed = !stored.isInvalidated && mayServeStaleIfError(stored, policy, fresh);
+  return isAllowed ? { kind: "stale", stored, fresh, detail } : undefined;
+}
 
 export interface Fill {
   readonly key: string;
@@ -81,6 +96,9 @@ const REMEMBERED_KEYS_MAX = 100_000;
 const PASSED_BY_MAX = 128;
 /** Keys for which nobody could be reached within about a second; an error is about 1 KiB. */
 const REMEMBERED_FAILURES_MAX = 10_000;
+/** Next hops that let a request wait too long: while one has not answered anything since, nobody with a stale answer waits for it. */
+const SILENT_HOPS_MAX = 1_000;
+const SILENT_HOP_MS = 10_000;
 
 export class CollapseTable {
   readonly #fills = new Map<string, Fill>();
@@ -88,6 +106,7 @@ export class CollapseTable {
   readonly #nominated = new LRUCache<string, readonly string[]>(countBounded(REMEMBERED_KEYS_MAX));
   readonly #unsliceable: LRUCache<string, true>;
   readonly #failures: LRUCache<string, IsochroneError>;
+  readonly #silentHops = new LRUCache<string, true>({ ...countBounded(SILENT_HOPS_MAX), ttl: SILENT_HOP_MS });
   readonly #families: Families;
   readonly #clock: Clock;
   #joined = 0;
@@ -190,6 +209,15 @@ export class CollapseTable {
   /** Remembers a failure of the next hop; of ourselves, or of what a client did, nothing is remembered. */
   setFailure(key: CacheKey, error: unknown): void {
     if (error instanceof IsochroneError && error.source === "upstream") this.#failures.set(key, error);
+  }
+
+  /** Whether a next hop has let a request wait too long, and has answered none since. */
+  isSilent(hop: string): boolean {
+    return this.#silentHops.has(hop);
+  }
+  setSilent(hop: string, isSilent: boolean): void {
+    if (isSilent) this.#silentHops.set(hop, true);
+    else this.#silentHops.delete(hop);
   }
 
   /** Field names that the key's last answer varied by, so that waiting requests are told apart before the answer is here. */

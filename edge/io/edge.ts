@@ -6,6 +6,7 @@ import { PurgeIndex } from "../core/purge-index.ts";
 import { sliceBytesFor } from "../core/slices.ts";
 import { Answers } from "./answers.ts";
 import { CollapseTable } from "./collapse.ts";
+import { Copies } from "./copies.ts";
 import { Diagnosis } from "./diagnosis.ts";
 import type { DiskShards } from "./disk-shards.ts";
 import type { Answer, Inbound } from "./exchange.ts";
@@ -46,6 +47,9 @@ export interface EdgeParts {
   readonly diagnosis?: Diagnosis | undefined;
 }
 
+/** Copies of other servers' hot keys at once: as many keys a second would each be asked for several times. */
+const COPIES_MAX = 4_096;
+
 /** The cache with everything behind it, but no socket. */
 export class Edge {
   readonly store: ObjectStore;
@@ -61,6 +65,7 @@ export class Edge {
   readonly upstream: Upstream;
   readonly gate: OverloadGate;
   readonly diagnosis: Diagnosis;
+  readonly copies: Copies;
 
   constructor(parts: EdgeParts) {
     const { settings, clock, logger, routing, upstream, cacheName, siblings } = parts;
@@ -92,6 +97,18 @@ export class Edge {
     const planner = new RequestPlanner(routing, collapse, sliceBytes);
     this.slices = new Slices({ forwarder, store, purges, collapse, budget, metrics, settings });
     const { slices } = this;
+    this.copies = new Copies(
+      {
+        requestsMin: settings.hotKeyRequestsMin,
+        copyMs: settings.hotKeyCopyMs,
+        copiesMax: COPIES_MAX,
+        copiesBytesMax: Math.floor(settings.memoryBytes / 8),
+      },
+      clock,
+      store.memory,
+      (key) => routing.isOwner(key, { tier: undefined, isOwner: false }),
+    );
+    const { copies } = this;
     const filler = new Filler({
       forwarder,
       store,
@@ -102,6 +119,8 @@ export class Edge {
       logger,
       budget,
       slices,
+      copies,
+      settings,
     });
     const answers = new Answers({ cacheName, altSvc: settings.altSvc, clock, logger, slices, planner });
     this.handler = new EdgeHandler({
@@ -115,6 +134,8 @@ export class Edge {
         purges,
         budget,
         planner,
+        copies,
+        clock,
         metrics,
         settings,
       }),
@@ -151,6 +172,19 @@ export class Edge {
     );
     metrics.gauge("hot_bytes", "Bytes of rendered answers of hot objects", () => hot.bytes);
     metrics.gauge("hot_hits", "Hits answered from rendered answers", () => hot.counters.hits);
+    const { hot: hotKeys } = this.copies;
+    metrics.gauge("hot_keys", "Hot keys of other servers of which there is a copy", () => hotKeys.copies);
+    metrics.gauge("hot_key_bytes", "Bytes of these copies", () => hotKeys.bytes);
+    metrics.gauge(
+      "hot_keys_copied",
+      "Copies of other servers' hot keys that were kept",
+      () => hotKeys.counters.copied,
+    );
+    metrics.gauge(
+      "hot_keys_refused",
+      "Copies of hot keys for which there was no room",
+      () => hotKeys.counters.refused,
+    );
     metrics.gauge("fills_active", "Fills in flight", () => budget.active);
     metrics.gauge("fill_bytes", "Bytes that fills in flight hold", () => budget.bytes);
     metrics.gauge("slices_active", "Slices that are arriving", () => slices.active);
@@ -243,10 +277,14 @@ export class Edge {
 
   /** What answers the other workers of this server. */
   get siblingParts(): SiblingParts {
-    const { handler, store, purges, diagnosis } = this;
+    const { handler, store, purges, diagnosis, copies } = this;
     return {
       handle: async (inbound) => diagnosis.finish(inbound, await handler.handle(inbound)),
-      plan: (inbound) => handler.plan(inbound.head),
+      // What is only a copy here is not copied again: it would outlive this one.
+      plan: (inbound) => {
+        const plan = handler.plan(inbound.head);
+        return plan === undefined || copies.has(plan.key) ? undefined : plan;
+      },
       store,
       isPurged: (plan, head) => purges.stateOf(plan.purgeScope, plan.key, head) !== "none",
     };

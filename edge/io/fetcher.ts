@@ -1,11 +1,12 @@
 /** Fetches and validations: joins a fill that is in flight for the key, or begins one, and answers with its outcome. */
-import type { ForwardReason } from "#kit";
+import type { Clock, ForwardReason } from "#kit";
 import type { EdgeSettings } from "../config.ts";
 import type { RequestDecision } from "../core/decide.ts";
 import type { PurgeIndex } from "../core/purge-index.ts";
 import { matchesVariant } from "../core/vary.ts";
 import type { Answers } from "./answers.ts";
-import type { CollapseTable, FillOutcome } from "./collapse.ts";
+import { type CollapseTable, type FillOutcome, staleOutcome, type StaleOutcome } from "./collapse.ts";
+import type { Copies } from "./copies.ts";
 import type { Answer, Inbound } from "./exchange.ts";
 import type { FillBudget } from "./fill-budget.ts";
 import type { Filler } from "./filler.ts";
@@ -28,6 +29,8 @@ export class Fetcher {
   readonly #purges: PurgeIndex;
   readonly #budget: FillBudget;
   readonly #planner: RequestPlanner;
+  readonly #copies: Copies;
+  readonly #clock: Clock;
   readonly #metrics: EdgeMetrics;
   readonly #settings: Pick<EdgeSettings, "joinedMax">;
   /** Requests that wait for another's fill. */
@@ -41,6 +44,8 @@ export class Fetcher {
     readonly purges: PurgeIndex;
     readonly budget: FillBudget;
     readonly planner: RequestPlanner;
+    readonly copies: Copies;
+    readonly clock: Clock;
     readonly metrics: EdgeMetrics;
     /** Read each time: workers divide it among those that live. */
     readonly settings: Pick<EdgeSettings, "joinedMax">;
@@ -52,6 +57,8 @@ export class Fetcher {
     this.#purges = options.purges;
     this.#budget = options.budget;
     this.#planner = options.planner;
+    this.#copies = options.copies;
+    this.#clock = options.clock;
     this.#metrics = options.metrics;
     this.#settings = options.settings;
   }
@@ -68,7 +75,9 @@ export class Fetcher {
     tries: number,
   ): Promise<Answer | undefined> {
     const stored = decision.action === "validate" ? decision.stored : undefined;
-    const request = this.#planner.fillRequest(inbound, plan, stored, decision.opening);
+    const planned = this.#planner.fillRequest(inbound, plan, stored, decision.opening);
+    const isCopy = !planned.isOwner && this.#copies.handleRequest(plan.key);
+    const request = isCopy ? { ...planned, isOwner: true, isCopy } : planned;
     const mayCollapse =
       tries < JOINS_MAX &&
       request.isOwner &&
@@ -80,14 +89,14 @@ export class Fetcher {
       this.#purges.mayJoin(plan.purgeScope, plan.key, present.generation, present.tags) &&
       !this.#collapse.mayPassBy(present, plan.key)
     ) {
-      if (this.#joinedNow >= this.#settings.joinedMax) return this.#shed(plan, decision.reason);
+      if (this.#joinedNow >= this.#settings.joinedMax) return await this.#shed(inbound, plan, decision);
       this.#collapse.join();
       this.#joinedNow++;
       const outcome = await present.outcome;
       this.#joinedNow--;
       return isFor(outcome, plan) ? await this.#answer(inbound, plan, decision, outcome, true) : undefined;
     }
-    if (this.#budget.isFull) return this.#shed(plan, decision.reason);
+    if (this.#budget.isFull) return await this.#shed(inbound, plan, decision);
     const outcome = await this.#filler.begin(request, mayCollapse && present === undefined);
     return await this.#answer(inbound, plan, decision, outcome, false);
   }
@@ -103,10 +112,36 @@ export class Fetcher {
     });
   }
 
-  /** No room to wait in. */
-  #shed(plan: RequestPlan, fwd: ForwardReason): Answer {
+  /** No room to wait in: what is stale where it may be, else a failure. */
+  #shed(inbound: Inbound, plan: RequestPlan, decision: FetchDecision): Answer | Promise<Answer> {
     this.#metrics.shed("server-limit");
-    return this.#answers.failure(plan, { code: "server-limit", message: "", retryAfterSeconds: 1 }, fwd);
+    const stale =
+      decision.action === "validate"
+        ? staleOutcome(decision.stored, plan.policy, this.#clock.epoch(), "server-limit")
+        : undefined;
+    if (stale !== undefined) return this.#stale(inbound, plan, stale, false);
+    const fault = { code: "server-limit", message: "", retryAfterSeconds: 1 };
+    return this.#answers.failure(plan, fault, decision.reason);
+  }
+
+  #stale(
+    inbound: Inbound,
+    plan: RequestPlan,
+    outcome: StaleOutcome,
+    isCollapsed: boolean,
+  ): Answer | Promise<Answer> {
+    const { stored, fresh, detail } = outcome;
+    return this.#answers.fromStored(inbound, plan, stored, fresh.ageSeconds, {
+      status: {
+        cache: this.#cacheName,
+        isHit: true,
+        ttlSeconds: fresh.ttlSeconds,
+        isCollapsed,
+        detail: `stale-if-error-${detail}`,
+      },
+      outcome: "hit-stale",
+      generation: stored.generation,
+    });
   }
 
   #answer(
@@ -150,17 +185,7 @@ export class Fetcher {
       case "private":
         return this.#privateAnswer(inbound, plan, outcome, fwd);
       case "stale":
-        return this.#answers.fromStored(inbound, plan, outcome.stored, outcome.fresh.ageSeconds, {
-          status: {
-            cache,
-            isHit: true,
-            ttlSeconds: outcome.fresh.ttlSeconds,
-            isCollapsed,
-            detail: `stale-if-error-${outcome.detail}`,
-          },
-          outcome: "hit-stale",
-          generation: outcome.stored.generation,
-        });
+        return this.#stale(inbound, plan, outcome, isCollapsed);
       case "unsliceable":
         return undefined;
       case "failed":

@@ -9,10 +9,12 @@ import type { RequestPolicy } from "../core/policy.ts";
 import type { PurgeIndex } from "../core/purge-index.ts";
 import { contentBytes, openingRange, type SliceOpening } from "../core/slices.ts";
 import { UNCONDITIONAL, validatingFields } from "../core/validation.ts";
-import { cacheStatusOf, type CollapseTable, type Fill, type FillOutcome } from "./collapse.ts";
+import type { EdgeSettings } from "../config.ts";
+import { cacheStatusOf, type CollapseTable, type Fill, type FillOutcome, staleOutcome } from "./collapse.ts";
+import { COPY_BYTES_MAX, type Copies } from "./copies.ts";
 import type { HttpVersion } from "./exchange.ts";
 import type { FillBudget } from "./fill-budget.ts";
-import type { Forwarded, Forwarder } from "./forwarder.ts";
+import { type Forwarded, type Forwarder, hopKey } from "./forwarder.ts";
 import type { StoredObject } from "./memory-store.ts";
 import type { EdgeMetrics } from "./metrics.ts";
 import { ObjectBody } from "./object-body.ts";
@@ -33,6 +35,8 @@ export interface FillRequest {
   readonly policy: RequestPolicy;
   readonly hops: readonly Hop[];
   readonly isOwner: boolean;
+  /** What comes is kept as a copy of another server's: for a moment, in memory alone (copies.ts). */
+  readonly isCopy: boolean;
   /** The stored response to validate; undefined for a plain fetch. */
   readonly stored: StoredObject | undefined;
   /** The slice to ask for; undefined: the whole. */
@@ -56,6 +60,8 @@ export class Filler {
   readonly #logger: Logger;
   readonly #budget: FillBudget;
   readonly #slices: Slices;
+  readonly #copies: Copies;
+  readonly #staleWaitMs: number;
 
   constructor(options: {
     readonly forwarder: Forwarder;
@@ -67,6 +73,8 @@ export class Filler {
     readonly logger: Logger;
     readonly budget: FillBudget;
     readonly slices: Slices;
+    readonly copies: Copies;
+    readonly settings: Pick<EdgeSettings, "staleWaitMs">;
   }) {
     this.#forwarder = options.forwarder;
     this.#store = options.store;
@@ -77,12 +85,24 @@ export class Filler {
     this.#logger = options.logger;
     this.#budget = options.budget;
     this.#slices = options.slices;
+    this.#copies = options.copies;
+    this.#staleWaitMs = options.settings.staleWaitMs;
   }
 
-  /** Begins a fill. `isRegistered`: others may find and join it. The outcome never rejects. */
+  /**
+   * Begins a fill. `isRegistered`: others may find and join it. The outcome never rejects. When the answer keeps everybody
+   * waiting and what is stored may be served in its place, the outcome is that, and the fill goes on without them.
+   */
   begin(request: FillRequest, isRegistered: boolean): Promise<FillOutcome> {
     const generation = this.#purges.generation;
-    const { promise, resolve } = Promise.withResolvers<FillOutcome>();
+    const { promise, resolve: settle } = Promise.withResolvers<FillOutcome>();
+    const waiting = this.#serveStaleLate(request, settle);
+    const resolve = (outcome: FillOutcome): void => {
+      clearTimeout(waiting.timer);
+      // Nobody will read it; once the fill moves it, it is let go.
+      if (waiting.isOver && outcome.kind === "private") queueMicrotask(() => outcome.body.abandon());
+      settle(outcome);
+    };
     const fill = isRegistered ? this.#collapse.begin(request.collapseKey, generation, promise) : undefined;
     const done = this.#budget.begin();
     void this.#run(request, generation, fill, resolve)
@@ -96,6 +116,31 @@ export class Filler {
         if (fill) this.#collapse.release(fill);
       });
     return promise;
+  }
+
+  /** Settles a fill with what is stored once its next hop is too late; at once while that is known to be silent. */
+  #serveStaleLate(
+    request: FillRequest,
+    settle: (outcome: FillOutcome) => void,
+  ): { timer: NodeJS.Timeout | undefined; isOver: boolean } {
+    const waiting: { timer: NodeJS.Timeout | undefined; isOver: boolean } = {
+      timer: undefined,
+      isOver: false,
+    };
+    const { stored, policy, hops } = request;
+    const [hop] = hops;
+    if (stored === undefined || hop === undefined || request.isBackground) return waiting;
+    const serve = (): void => {
+      const outcome = staleOutcome(stored, policy, this.#clock.epoch(), "late");
+      if (outcome === undefined) return;
+      waiting.isOver = true;
+      this.#collapse.setSilent(hopKey(hop), true);
+      this.#metrics.servedLate();
+      settle(outcome);
+    };
+    if (this.#collapse.isSilent(hopKey(hop))) serve();
+    else waiting.timer = setTimeout(serve, this.#staleWaitMs);
+    return waiting;
   }
 
   async #run(
@@ -130,6 +175,7 @@ export class Filler {
           request.hops,
         );
         outcome = { kind: "response", response: forwarded.response };
+        this.#collapse.setSilent(hopKey(forwarded.hop), false);
       } catch (error) {
         outcome = { kind: "failure", code: error instanceof IsochroneError ? error.code : "internal" };
         message = error instanceof Error ? error.message : String(error);
@@ -150,7 +196,7 @@ export class Filler {
         generation: Math.min(generation, forwarded?.generation ?? generation),
         isPurgedMeanwhile: (head) => this.#purges.stateOf(request.purgeScope, request.key, head) !== "none",
         contentLength: forwarded?.contentLength,
-        objectBytesMax: this.#store.memory.objectBytesMax,
+        objectBytesMax: this.#bytesMax(request),
         isOwner: request.isOwner,
         opening: request.opening,
         sliceBytes: request.sliceBytes,
@@ -169,7 +215,6 @@ export class Filler {
             stored: decision.stored,
             fresh: decision.fresh,
             detail: decision.detail,
-            fwdStatus: forwarded?.response.status,
           });
           return;
         case "refetch":
@@ -178,8 +223,9 @@ export class Filler {
           continue;
         case "freshen": {
           forwarded?.content.resume();
+          const keeper = request.isOwner && !request.isCopy ? this.#store : this.#copies;
           const object = decision.isStored
-            ? this.#store.freshen(request.key, decision.stored, decision.head)
+            ? keeper.freshen(request.key, decision.stored, decision.head)
             : { ...decision.head, body: decision.stored.body };
           if (fill) fill.tags = object.tags;
           this.#remember(request, decision.head.status, decision.head, decision.isShareable);
@@ -204,8 +250,10 @@ export class Filler {
           this.#metrics.notStored(decision.reason);
           // A newer answer that may not be stored: what was stored before is no longer the present state.
           if (stored !== undefined && forwarded.response.status < 500) this.#store.delete(request.key);
-          // A range beyond the end says nothing of the key: else anybody could end its collapsing.
-          if (forwarded.response.status !== 416 || request.opening === undefined)
+          // A range beyond the end says nothing of the key: else anybody could end its collapsing. Nor does it that another
+          // server keeps it: this one may have to share a copy in a moment.
+          const isBeyond = forwarded.response.status === 416 && request.opening !== undefined;
+          if (!isBeyond && decision.reason !== "not-owner")
             this.#remember(request, forwarded.response.status, undefined, false);
           if (fill) this.#collapse.release(fill);
           const body = new ObjectBody(false);
@@ -220,7 +268,7 @@ export class Filler {
             hopName,
             via: forwarded?.via ?? null,
           });
-          await this.#pump(forwarded, body, undefined);
+          await this.#pump(request, forwarded, body, undefined);
           return;
         }
         case "unsliceable": {
@@ -278,7 +326,7 @@ export class Filler {
             hopName,
             via: forwarded?.via ?? null,
           });
-          await this.#pump(forwarded, body, fill);
+          await this.#pump(request, forwarded, body, fill);
           this.#keep(request, decision.head, body);
           return;
         }
@@ -294,9 +342,20 @@ export class Filler {
     if (head !== undefined) this.#collapse.setNominated(request.key, head.nominatedFields);
   }
 
-  async #pump(forwarded: Forwarded, body: ObjectBody, fill: Fill | undefined): Promise<void> {
+  /** Largest content that is kept for a request. */
+  #bytesMax({ isCopy }: FillRequest): number {
+    const { objectBytesMax } = this.#store.memory;
+    return isCopy ? Math.min(objectBytesMax, COPY_BYTES_MAX) : objectBytesMax;
+  }
+
+  async #pump(
+    request: FillRequest,
+    forwarded: Forwarded,
+    body: ObjectBody,
+    fill: Fill | undefined,
+  ): Promise<void> {
     const { content, contentLength } = forwarded;
-    await this.#budget.pump(content, body, contentLength, this.#store.memory.objectBytesMax, () => {
+    await this.#budget.pump(content, body, contentLength, this.#bytesMax(request), () => {
       if (fill) this.#collapse.release(fill);
     });
   }
@@ -307,6 +366,7 @@ export class Filler {
     else if (this.#purges.stateOf(request.purgeScope, request.key, head) !== "none")
       // It began before a purge that means it: to store it would bring the purged state back as fresh.
       this.#metrics.notStored("purged-meanwhile");
+    else if (request.isCopy) this.#copies.put(request.key, { ...head, body: body.compact() });
     else if (!this.#store.put(request.key, { ...head, body: body.compact() }))
       this.#metrics.notStored("too-large");
   }

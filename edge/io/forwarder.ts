@@ -1,7 +1,7 @@
 /** Sends a request to the next hop: makes its fields anew, tries the hops in order, keeps the times. */
 import type { Readable } from "node:stream";
 import { type Clock, type ClusterId, type EpochMs, IsochroneError } from "#kit";
-import type { TransportResponse } from "#transport";
+import { ResumingBody, resumableFrom, type TransportResponse } from "#transport";
 import type { EdgeSettings } from "../config.ts";
 import {
   endToEndFields,
@@ -121,11 +121,46 @@ export class Forwarder {
 
   /**
    * Resolves with the first hop's answer. Another hop is tried when one could not answer, and then only for requests
-   * without content, which nobody has begun to read, and within the first one's retry budget. Rejects with the last
-   * IsochroneError; with ShedError, at once or after a short wait, when there is no place: overload is not carried on to
-   * the next hop.
+   * without content, which nobody has begun to read, and within the first one's retry budget, of which a server of ours
+   * that is gone takes nothing. When such an answer breaks off, the hops after it are asked for the rest. Rejects with the
+   * last IsochroneError; with ShedError, at once or after a short wait, when there is no place: overload is not carried on
+   * to the next hop.
    */
   async forward(request: ForwardRequest, hops: readonly Hop[]): Promise<Forwarded> {
+    const { forwarded: first, index } = await this.#firstAnswer(request, hops);
+    const { content, response, hop } = first;
+    const rest = hops.slice(index + 1);
+    if (hop.kind === "origin" || rest.length === 0 || request.body !== undefined) return first;
+    const fields: Field[] = [...response.fields];
+    if (first.contentLength !== undefined) fields.push(["Content-Length", String(first.contentLength)]);
+    const sent = request.head.fields.filter(([name]) => !request.without.has(name.toLowerCase()));
+    const resumable = resumableFrom(
+      { method: request.head.method, headers: [...sent, ...request.extra] },
+      { status: response.status, headers: fields },
+    );
+    if (resumable === undefined) return first;
+    let left = rest;
+    const body = new ResumingBody({
+      first: content,
+      resumable,
+      resumesMax: rest.length,
+      track: UNTRACKED,
+      mayResume: () => !request.signal.aborted && left.length > 0,
+      resume: async (asked) => {
+        const next = await this.#firstAnswer({ ...request, extra: asked }, left);
+        this.#metrics.upstream(next.forwarded.hop.kind, "resumed");
+        left = left.slice(next.index + 1);
+        const { response: head, content: more } = next.forwarded;
+        return { head: { status: head.status, headers: head.fields, body: more }, progress: UNTRACKED };
+      },
+    });
+    return { ...first, content: body };
+  }
+
+  async #firstAnswer(
+    request: ForwardRequest,
+    hops: readonly Hop[],
+  ): Promise<{ readonly forwarded: Forwarded; readonly index: number }> {
     let last: unknown;
     for (const [index, hop] of hops.entries()) {
       const isLast = index === hops.length - 1;
@@ -142,6 +177,8 @@ export class Forwarder {
       );
       const place = admitted instanceof Promise ? await admitted : admitted;
       const requestTime = this.#clock.epoch();
+      hop.handleLoad?.(1);
+      const ended = once(() => hop.handleLoad?.(-1));
       try {
         const response = await this.#upstream.request(hop.target, {
           method: request.head.method,
@@ -157,7 +194,10 @@ export class Forwarder {
         });
         this.#metrics.upstream(hop.kind, "response");
         place.head(kindOfStatus(response.status));
-        response.body.once("close", () => place.end());
+        response.body.once("close", () => {
+          place.end();
+          ended();
+        });
         // A server of ours that does not (yet) know the property, or that would close a loop, is no answer for a client.
         const isRefused = hop.kind !== "origin" && (response.status === 421 || response.status === 508);
         if (isRefused && !isLast && request.body === undefined) {
@@ -165,13 +205,18 @@ export class Forwarder {
           continue;
         }
         refuseCodings(response);
-        return forwarded(response, hop, requestTime, this.#clock.epoch());
+        return { forwarded: forwarded(response, hop, requestTime, this.#clock.epoch()), index };
       } catch (error) {
+        ended();
         this.#metrics.upstream(hop.kind, "failure");
-        const { kind, mayStillWork } = kindOfFailure(error instanceof IsochroneError ? error.code : "");
+        const code = error instanceof IsochroneError ? error.code : "";
+        const { kind, mayStillWork } = kindOfFailure(code);
         place.fail(kind, mayStillWork);
         last = error;
-        if (request.body !== undefined || isLast || !this.#upstream.takeRetry(hop.target)) break;
+        if (request.body !== undefined || isLast) break;
+        // Another server takes over what a dead one had; that adds no load that it would not have anyway.
+        const isGone = hop.kind !== "origin" && GONE.has(code);
+        if (!isGone && !this.#upstream.takeRetry(hop.target)) break;
       }
     }
     throw last instanceof Error ? last : aborted();
@@ -210,15 +255,31 @@ export class Forwarder {
     // The one framing field that transport wants to be told (it makes the rest): the stated length of the content.
     if (request.bodyBytes !== undefined) fields.push(["Content-Length", String(request.bodyBytes)]);
     if (hop.kind !== "origin") {
-      fields.push(["Isochrone-Tier", String(this.#tier())], ["Isochrone-Request-Id", request.requestId]);
+      fields.push(
+        ["Isochrone-Tier", String(hop.tier ?? this.#tier())],
+        ["Isochrone-Request-Id", request.requestId],
+      );
       if (hop.kind === "owner") fields.push(["Isochrone-Owner", "1"]);
     }
     return fields;
   }
 }
 
+/** Ends of a request to a server of ours that say that nobody is there to answer it. */
+const GONE: ReadonlySet<string> = new Set(["connect-failed", "connection-lost", "server-down"]);
+
+const UNTRACKED = { handleBytes: () => {}, end: () => {} };
+
+function once(act: () => void): () => void {
+  let isDone = false;
+  return () => {
+    if (!isDone) act();
+    isDone = true;
+  };
+}
+
 /** Requests with the same one share a limit: a server of ours, or an origin whatever Host it is asked for. */
-function hopKey({ target }: Hop): string {
+export function hopKey({ target }: Hop): string {
   if (target.kind === "server") return `server ${target.serverId}`;
   const { scheme, host, port } = target.origin;
   return `${scheme}://${host}:${port}`;

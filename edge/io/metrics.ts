@@ -71,6 +71,11 @@ export class EdgeMetrics {
     "hop",
     "result",
   ]);
+  readonly #servedLate = this.#counter(
+    "served_late_total",
+    "Fills whose clients got what is stale because the next hop let them wait",
+    [],
+  );
   readonly #purged = this.#counter("purges_total", "Purges applied", ["mode"]);
   readonly #prefetch = this.#counter("prefetch_total", "Objects that pages named, by what became of them", [
     "result",
@@ -167,8 +172,11 @@ export class EdgeMetrics {
   slice(result: "fetched" | "streamed" | "changed" | "rangeless" | "failed"): void {
     this.#slices.inc({ result });
   }
-  upstream(hop: "owner" | "parent" | "origin", result: "response" | "failure"): void {
+  upstream(hop: "owner" | "parent" | "origin", result: "response" | "failure" | "resumed"): void {
     this.#upstream.inc({ hop, result });
+  }
+  servedLate(): void {
+    this.#servedLate.inc();
   }
   purge(mode: "soft" | "hard"): void {
     this.#purged.inc({ mode });

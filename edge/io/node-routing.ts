@@ -7,13 +7,16 @@ import type {
   ServerId,
   TopologyDocument,
 } from "#kit";
-import { rendezvousOrder } from "#kit";
 import type { KnownOrigin } from "#transport";
 import type { EdgeSettings } from "../config.ts";
 import type { CacheKey } from "../core/cache-key.ts";
-import { type ClusterPeer, ownersOf } from "../core/owner.ts";
+import { type ClusterPeer, ownersOf, placeOf } from "../core/owner.ts";
+import { shieldOrder } from "../core/shield.ts";
 import type { HopFields } from "./exchange.ts";
 import type { Hop, PropertyView, Routing } from "./routing.ts";
+
+/** Owners of a key that are asked, one after the other, before the parents: the second one when the first has just died. */
+const OWNERS_MAX = 2;
 
 export class NodeRouting implements Routing {
   readonly #self: ServerId;
@@ -26,6 +29,10 @@ export class NodeRouting implements Routing {
   #peers: readonly ClusterPeer[] = [];
   #snapshot: MapSnapshot | undefined;
   #propertyVersion = 0;
+  /** Requests of this server that a peer of its cluster has not answered to the end. */
+  readonly #inFlight = new Map<ServerId, number>();
+  /** Shields by property; made when they are asked for, gone with what they rest on. */
+  readonly #shields = new Map<string, readonly ClusterEntry[]>();
 
   constructor(
     self: ServerId,
@@ -44,15 +51,18 @@ export class NodeRouting implements Routing {
     this.#topology = topology;
     this.#cluster = clusterOf(topology, this.#self);
     this.#peers = peersOf(this.#cluster);
+    this.#shields.clear();
   }
 
   setSnapshot(snapshot: MapSnapshot): void {
     this.#snapshot = snapshot;
+    this.#shields.clear();
   }
 
   /** Puts a property in force. Its host names replace those of its last version. */
   setProperty(property: PropertyDocument): void {
     this.#propertyVersion++;
+    this.#shields.clear();
     this.#properties.set(property.propertyId, property);
     this.#byHost.clear();
     for (const one of this.#properties.values()) {
@@ -101,7 +111,7 @@ export class NodeRouting implements Routing {
   }
 
   ownerOf(key: CacheKey): ServerId | undefined {
-    return ownersOf(key, this.#peers, this.#self, this.#isUp)[0];
+    return placeOf(key, this.#peers, this.#self, this.#isUp, (id) => this.#inFlight.get(id) ?? 0);
   }
 
   hopsFor(
@@ -112,14 +122,26 @@ export class NodeRouting implements Routing {
     isBypass: boolean,
   ): readonly Hop[] {
     const hops: Hop[] = [];
-    const owner = this.ownerOf(key);
-    if (!isBypass && !hop.isOwner && owner !== undefined && owner !== this.#self)
-      hops.push({ kind: "owner", target: { kind: "server", serverId: owner }, name: owner, host: keyHost });
-    if (!isBypass && this.tier === 0 && property.tiering === "parent")
-      hops.push(...this.#parents(property, key, keyHost));
-    const document =
-      property.propertyId === undefined ? undefined : this.#properties.get(property.propertyId);
-    for (const origin of document?.origins ?? [])
+    // Who asks the owner has been asked by a tier itself: the owner must know which, or a parent's would ask the shield twice.
+    const askedBy = Math.min(this.tier, hop.tier ?? 0);
+    if (!isBypass && !hop.isOwner) {
+      const place = this.ownerOf(key);
+      const ranked = ownersOf(key, this.#peers, this.#self, this.#isUp);
+      const order = place === undefined ? [] : [place, ...ranked.filter((id) => id !== place)];
+      // Where this server's own turn comes, it goes on as the owner would.
+      const turn = order.indexOf(this.#self);
+      for (const owner of order.slice(0, Math.min(OWNERS_MAX, turn === -1 ? OWNERS_MAX : turn)))
+        hops.push({
+          ...this.#server("owner", owner, keyHost),
+          tier: askedBy,
+          handleLoad: (change) => this.#inFlight.set(owner, (this.#inFlight.get(owner) ?? 0) + change),
+        });
+    }
+    if (!isBypass && property.tiering === "parent") {
+      if (this.tier === 0) hops.push(...this.#parents(property, key, keyHost));
+      else if (askedBy === 0) hops.push(...this.#shield(property, key, keyHost));
+    }
+    for (const origin of this.#documentOf(property)?.origins ?? [])
       hops.push({
         kind: "origin",
         target: { kind: "origin", origin },
@@ -129,38 +151,69 @@ export class NodeRouting implements Routing {
     return hops;
   }
 
+  #server(kind: "owner" | "parent", serverId: ServerId, host: string): Hop {
+    return { kind, target: { kind: "server", serverId }, name: serverId, host };
+  }
+
+  #documentOf(property: PropertyView): PropertyDocument | undefined {
+    return property.propertyId === undefined ? undefined : this.#properties.get(property.propertyId);
+  }
+
+  /** Live servers of a parent cluster that are asked for a key, in its order. */
+  #serversOf(cluster: ClusterEntry, key: CacheKey): readonly ServerId[] {
+    return ownersOf(key, peersOf(cluster), undefined, this.#isUp).slice(
+      0,
+      this.#settings.serversPerParentMax,
+    );
+  }
+
   #parents(property: PropertyView, key: CacheKey, keyHost: string): readonly Hop[] {
-    const { parentClustersMax, serversPerParentMax } = this.#settings;
     return this.#parentClusters(property)
-      .filter((cluster) => cluster.servers.length > 0)
-      .flatMap((cluster) => {
-        const servers = ownersOf(key, peersOf(cluster), undefined, this.#isUp).slice(0, serversPerParentMax);
-        return servers.length === 0 ? [] : [{ cluster, servers }];
-      })
-      .slice(0, parentClustersMax)
-      .flatMap(({ servers }) =>
-        servers.map(
-          (serverId): Hop => ({
-            kind: "parent",
-            target: { kind: "server", serverId },
-            name: serverId,
-            host: keyHost,
-          }),
-        ),
-      );
+      .map((cluster) => this.#serversOf(cluster, key))
+      .filter((servers) => servers.length > 0)
+      .slice(0, this.#settings.parentClustersMax)
+      .flatMap((servers) => servers.map((id) => this.#server("parent", id, keyHost)));
+  }
+
+  /** What a parent asks before the origin: the first live parent cluster in front of it, unless that is its own. */
+  #shield(property: PropertyView, key: CacheKey, keyHost: string): readonly Hop[] {
+    const self = this.#cluster?.clusterId;
+    for (const cluster of this.#shieldClusters(property)) {
+      if (cluster.clusterId === self) return [];
+      const servers = this.#serversOf(cluster, key);
+      if (servers.length > 0) return servers.map((id) => this.#server("parent", id, keyHost));
+    }
+    return [];
+  }
+
+  #shieldClusters(property: PropertyView): readonly ClusterEntry[] {
+    const propertyId = property.propertyId ?? "";
+    const known = this.#shields.get(propertyId);
+    if (known !== undefined) return known;
+    const parents = this.#topology.clusters.filter((cluster) => cluster.role === "parent");
+    const order = shieldOrder(
+      propertyId,
+      this.#originClusterOf(property),
+      parents,
+      this.#snapshot?.paths ?? [],
+    );
+    this.#shields.set(propertyId, order);
+    return order;
+  }
+
+  #originClusterOf(property: PropertyView): ClusterId | null {
+    const origin = this.#documentOf(property)?.origins[0];
+    return origin === undefined ? null : this.#clusterOfAddress(origin.host, origin.port);
   }
 
   /**
    * Parent clusters, best first: what the map says for this cluster and the property's origin, else for any origin. Without
-   * a map all parents in an order that every edge computes alike, so that they still meet at one parent.
+   * a map the order in which they shield the origin, which every server computes alike, so that they still meet at one.
    */
   #parentClusters(property: PropertyView): readonly ClusterEntry[] {
     const parents = this.#topology.clusters.filter((cluster) => cluster.role === "parent");
     const selfCluster = this.#cluster?.clusterId;
-    const document =
-      property.propertyId === undefined ? undefined : this.#properties.get(property.propertyId);
-    const origin = document?.origins[0];
-    const originCluster = origin === undefined ? null : this.#clusterOfAddress(origin.host, origin.port);
+    const originCluster = this.#originClusterOf(property);
     const own = this.#snapshot?.tiers.filter((tier) => tier.edgeClusterId === selfCluster) ?? [];
     const entry =
       own.find((tier) => tier.originClusterId === originCluster) ??
@@ -169,10 +222,7 @@ export class NodeRouting implements Routing {
       ({ clusterId }) => parents.find((one) => one.clusterId === clusterId) ?? [],
     );
     if (ranked !== undefined && ranked.length > 0) return ranked;
-    return rendezvousOrder(
-      property.propertyId ?? "",
-      parents.map((cluster) => ({ id: cluster.clusterId as string, cluster })),
-    ).map(({ cluster }) => cluster);
+    return this.#shieldClusters(property);
   }
 
   #clusterOfAddress(host: string, port: number): ClusterId | null {

@@ -66,6 +66,7 @@ export class RequestPlanner {
       policy: plan.policy,
       hops: this.#routing.hopsFor(plan.property, plan.key, plan.keyHost, inbound.hop, false),
       isOwner: this.#routing.isOwner(plan.key, inbound.hop),
+      isCopy: false,
       stored,
       opening,
       sliceBytes: this.sliceBytes(plan, inbound),

@@ -19,6 +19,10 @@ export interface Hop {
   readonly name: string;
   /** Host to state; the origin's own setting, else what was requested. */
   readonly host: string;
+  /** Tier to state to a server of ours; by default this server's own. */
+  readonly tier?: number;
+  /** Told of each request that goes there (1) and that has ended (-1). */
+  readonly handleLoad?: (change: 1 | -1) => void;
 }
 
 export interface Routing {
@@ -36,7 +40,7 @@ export interface Routing {
   ): readonly Hop[];
   /** Whether this server stores the key; others forward to the owner. */
   isOwner(key: CacheKey, hop: HopFields): boolean;
-  /** The owner's id for explain; undefined alone. */
+  /** The server that answers for the key now; undefined alone. */
   ownerOf(key: CacheKey): ServerId | undefined;
 }
 

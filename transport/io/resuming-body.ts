@@ -4,7 +4,7 @@
  */
 import { Readable } from "node:stream";
 import { IsochroneError } from "#kit";
-import { type ExchangeHead, ExchangeError } from "./exchange.ts";
+import type { ExchangeHead } from "./exchange.ts";
 import type { HeaderList, TransportRequest } from "./face.ts";
 import type { Progress } from "./target.ts";
 
@@ -20,7 +20,10 @@ export type Resumable = {
  * Whether the rest of this response could be asked for: a GET without Range, answered 200 with a strong validator, a known
  * length, and no denial of ranges (RFC 9110 section 14.3: `Accept-Ranges: none`; silence means it may be tried).
  */
-export function resumableFrom(request: TransportRequest, head: ExchangeHead): Resumable | undefined {
+export function resumableFrom(
+  request: Pick<TransportRequest, "method" | "headers">,
+  head: Pick<ExchangeHead, "status" | "headers">,
+): Resumable | undefined {
   if (request.method !== "GET" || head.status !== 200) return undefined;
   if (request.headers.some(([name]) => /^(?:range|if-range)$/i.test(name))) return undefined;
   const etag = only(head.headers, "etag");
@@ -36,19 +39,22 @@ export type ResumingBodyOptions = {
   readonly first: Readable;
   readonly resumable: Resumable;
   readonly resumesMax: number;
-  readonly track: Progress;
+  readonly track: BodyProgress;
   /** Takes a repeat out of the budget. */
   readonly mayResume: () => boolean;
   /** Asks again with these fields in addition. */
-  readonly resume: (
-    headers: HeaderList,
-  ) => Promise<{ readonly head: ExchangeHead; readonly progress: Progress }>;
+  readonly resume: (headers: HeaderList) => Promise<{
+    readonly head: Pick<ExchangeHead, "status" | "headers" | "body">;
+    readonly progress: BodyProgress;
+  }>;
 };
+
+type BodyProgress = Pick<Progress, "handleBytes" | "end">;
 
 export class ResumingBody extends Readable {
   readonly #options: ResumingBodyOptions;
   #source: Readable;
-  #progress: Progress;
+  #progress: BodyProgress;
   #receivedBytes = 0;
   #resumes = 0;
   #isEnded = false;
@@ -99,7 +105,7 @@ export class ResumingBody extends Readable {
   async #broke(error: Error): Promise<void> {
     this.#progress.end();
     const { resumable, resumesMax, mayResume, resume } = this.#options;
-    const isTransient = error instanceof ExchangeError && error.retry === "safe";
+    const isTransient = error instanceof IsochroneError && error.retry === "safe";
     if (!isTransient || this.#resumes >= resumesMax || !mayResume()) {
       this.destroy(error);
       return;

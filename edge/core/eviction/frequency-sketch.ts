@@ -39,7 +39,7 @@ export class FrequencySketch {
       counters[column] = present + (1 << (row * 4));
       isCounted = true;
     }
-    if (isCounted && ++this.#uses >= sampleUses) this.#halve();
+    if (isCounted && ++this.#uses >= sampleUses) this.halve();
   }
 
   /** The estimated count, 0..15: never less than the true one since the last halving, but for saturation. */
@@ -53,7 +53,8 @@ export class FrequencySketch {
     return least;
   }
 
-  #halve(): void {
+  /** Halves all counts. */
+  halve(): void {
     const counters = this.#counters;
     // All four nibbles at once: what each shift pushes into its lower neighbour is masked away.
     for (let column = 0; column < counters.length; column++)

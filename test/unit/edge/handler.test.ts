@@ -8,6 +8,7 @@ import {
   type Answer,
   Edge,
   edgeDefaults,
+  type EdgeSettings,
   type Hop,
   type HopFields,
   type PropertyView,
@@ -71,7 +72,7 @@ const ORIGIN: Hop = {
   host: "a.example",
 };
 
-function make(hops: readonly Hop[], say: Say, isOwner = true) {
+function make(hops: readonly Hop[], say: Say, isOwner = true, settings: Partial<EdgeSettings> = {}) {
   const property: PropertyView = {
     propertyId: "shop" as PropertyId,
     hostnames: ["a.example"],
@@ -89,7 +90,7 @@ function make(hops: readonly Hop[], say: Say, isOwner = true) {
   };
   const upstream = new PlayedUpstream(say);
   const edge = new Edge({
-    settings: { ...edgeDefaults, memoryBytes: 2 ** 20, hotShare: 0 },
+    settings: { ...edgeDefaults, memoryBytes: 2 ** 20, hotShare: 0, ...settings },
     clock: systemClock,
     logger: createLogger({ role: "edge", id: "test" }, { level: "silent" }),
     cacheName: "fra-1",
@@ -227,6 +228,126 @@ describe("hops", () => {
     expect(edge.store.memory.objects).toBe(0);
     expect(fields).toContainEqual(["Isochrone-Owner", "1"]);
     expect(fields).toContainEqual(["X-Forwarded-For", "192.0.2.1"]);
+  });
+
+  test("an answer of our own that breaks off goes on from the next hop; another representation is never glued on", async () => {
+    const text = "0123456789".repeat(10);
+    const broken = (etag: string): TransportResponse => ({
+      ...response(200, [FRESH, ["ETag", etag]], text),
+      // One chunk came, then the server died.
+      body: Readable.from(
+        (async function* () {
+          yield Buffer.from(text.slice(0, 30));
+          await Promise.resolve();
+          throw new IsochroneError("gone", { code: "connection-lost", source: "upstream", retry: "safe" });
+        })(),
+      ),
+    });
+    const ranges: (string | undefined)[] = [];
+    const { edge, upstream, ask } = make(
+      [server("par-1", "parent"), server("par-2", "parent"), ORIGIN],
+      (name, request) => {
+        const range = request.headers.find(([one]) => one === "Range")?.[1];
+        ranges.push(range);
+        if (name === "par-1") return Promise.resolve(broken(request.path === "/other" ? '"w"' : '"v"'));
+        if (name === "par-2") return refused();
+        const from = Number(/^bytes=(\d+)-$/.exec(range ?? "")?.[1]);
+        return Promise.resolve(
+          response(
+            206,
+            [FRESH, ["ETag", '"v"'], ["Content-Range", `bytes ${from}-99/100`]],
+            text.slice(from),
+          ),
+        );
+      },
+    );
+    expect((await ask()).text).toBe(text);
+    expect(upstream.asked).toEqual(["par-1 GET /x", "par-2 GET /x", "origin GET /x"]);
+    expect(ranges).toEqual([undefined, "bytes=30-", "bytes=30-"]);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(edge.store.memory.objects).toBe(1);
+    await expect(ask("/other")).rejects.toThrow(/another representation/);
+  });
+
+  test("while a next hop lets everybody wait, what is stale is served: after a while, and then at once until it answers", async () => {
+    let late: ((answer: TransportResponse) => void) | undefined;
+    const kept = ["Cache-Control", "max-age=600, stale-if-error=600"] as const;
+    const { edge, upstream, ask } = make(
+      [ORIGIN],
+      (_name, { path }) =>
+        path === "/x" && upstream.asked.length > 2
+          ? new Promise((resolve) => {
+              late = resolve;
+            })
+          : Promise.resolve(response(200, [kept], `old ${path}`)),
+      true,
+      { staleWaitMs: 5 },
+    );
+    await ask();
+    await ask("/y");
+    edge.purges.apply(1, "shop", { keys: ["http://a.example/x", "http://a.example/y"], tags: [] }, "soft");
+    const waited = await ask();
+    expect([waited.text, waited.answer.status]).toEqual(["old /x", 200]);
+    expect(waited.cacheStatus).toMatch(/^fra-1; hit; ttl=\d+; detail=stale-if-error-late$/);
+    expect(edge.collapse.active).toBe(1);
+    // Those who come now join the fill that nobody waits for, and another key's do not wait either.
+    expect((await ask()).cacheStatus).toContain("collapsed");
+    expect((await ask("/y")).cacheStatus).toContain("stale-if-error-late");
+    late?.(response(200, [FRESH], "new"));
+    await new Promise((resolve) => setImmediate(resolve));
+    expect((await ask()).text).toBe("new");
+    expect(edge.collapse.isSilent("http://origin.example:80")).toBe(false);
+  });
+
+  test("no room for another fill: what is stale is served, the rest is shed", async () => {
+    const stale = [
+      ["Cache-Control", "max-age=1, stale-if-error=600"],
+      ["Age", "100"],
+    ] as const;
+    const { ask, edge } = make([ORIGIN], () => Promise.resolve(response(200, stale)), true, {
+      fillsMax: 1,
+    });
+    await ask();
+    const end = edge.budget.begin();
+    expect((await ask()).cacheStatus).toContain("detail=stale-if-error-server-limit");
+    expect((await ask("/other")).answer.status).toBe(503);
+    end();
+    expect((await ask("/other")).answer.status).toBe(200);
+  });
+
+  test("a hot key of another server is kept as a copy: it ages on, obeys purges, and is not copied further", async () => {
+    const { edge, upstream, ask } = make(
+      [server("fra-2", "owner"), ORIGIN],
+      () => Promise.resolve(response(200, [FRESH, ["Age", "7"]])),
+      false,
+      { hotKeyRequestsMin: 3, hotKeyCopyMs: 60_000 },
+    );
+    expect((await ask()).cacheStatus).toContain("detail=not-owner");
+    expect((await ask()).cacheStatus).toContain("detail=not-owner");
+    expect((await ask()).cacheStatus).toContain("; stored");
+    const copy = await ask();
+    expect(copy.cacheStatus).toMatch(/^fra-1; hit; ttl=59[23]/);
+    expect(copy.answer.fields.find(([name]) => name === "Age")?.[1]).toMatch(/^[78]$/);
+    expect(upstream.asked).toHaveLength(3);
+    expect(edge.copies.hot.copies).toBe(1);
+    edge.purges.apply(1, "shop", { keys: ["http://a.example/x"], tags: [] }, "hard");
+    expect((await ask()).cacheStatus).not.toContain("hit");
+    expect(upstream.asked).toHaveLength(4);
+  });
+
+  test("a burst for another server's key is one request for most of it", async () => {
+    const { upstream, ask } = make(
+      [server("fra-2", "owner")],
+      async () => {
+        await new Promise((resolve) => setImmediate(resolve));
+        return response(200, [FRESH]);
+      },
+      false,
+      { hotKeyRequestsMin: 3 },
+    );
+    const answers = await Promise.all(Array.from({ length: 100 }, () => ask()));
+    expect(answers.every(({ text }) => text === "x")).toBe(true);
+    expect(upstream.asked).toHaveLength(3);
   });
 
   test("an unknown host is 421", async () => {
