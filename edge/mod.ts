@@ -35,6 +35,7 @@ export type { SocketReads } from "./io/listening.ts";
 export { EdgeMetrics } from "./io/metrics.ts";
 export { NodeRouting } from "./io/node-routing.ts";
 export { ObjectBody } from "./io/object-body.ts";
+export { PurgeJournal } from "./io/purge-journal.ts";
 export { HEAP_FLAGS, withHeapFlags, withMallocEnvironment } from "./io/process-memory.ts";
 export type { Hop, PropertyView, Routing } from "./io/routing.ts";
 export { SegmentFiles } from "./io/segment-files.ts";

@@ -198,9 +198,11 @@ export class NodeControl {
     return kept !== undefined;
   }
 
-  /** All that a process must have applied before it serves. */
-  async known(): Promise<KnownState> {
-    await this.#settled();
+  /**
+   * All that a process must have applied before it serves. Whoever is told of everything that reaches the target from this
+   * moment on misses nothing.
+   */
+  known(): KnownState {
     const kept = this.#isTrusted ? this.#journal.load() : undefined;
     return {
       documents: this.documents,
@@ -220,8 +222,11 @@ export class NodeControl {
     switch (event.type) {
       case "snapshot-begin": {
         await Promise.all(this.#applying);
-        if (this.#logId !== event.logId) {
-          if (this.#logId !== undefined) {
+        // Also when the journal could not be begun the last time.
+        if (this.#logId !== event.logId || !this.#isTrusted) {
+          // Who comes up meanwhile must not take what is about to be replaced for the truth.
+          this.#isTrusted = false;
+          if (this.#logId !== undefined && this.#logId !== event.logId) {
             this.#o.logger.warn("purges-begin-anew", { logId: event.logId });
             await this.#target?.forget();
             this.#purgeSeq = 0;
@@ -234,9 +239,11 @@ export class NodeControl {
         // Purges that control no longer keeps may have meant anything.
         if (missed > this.#purgeSeq) {
           this.#o.logger.warn("purges-missed", { applied: this.#purgeSeq, missed });
+          this.#isTrusted = false;
           await this.#target?.lose(missed);
           this.#purgeSeq = missed;
           await this.#journal.reset({ logId: event.logId, floor: missed, entries: [] });
+          this.#isTrusted = true;
         }
         break;
       }
@@ -268,13 +275,13 @@ export class NodeControl {
 
   async #apply(entry: PurgeEntry, isNew: boolean): Promise<void> {
     const { purgeSeq } = entry;
-    let removed = 0;
-    if (isNew) {
-      // It must hold everywhere, and after a crash, before anybody is told so.
-      const kept = this.#isPaused ? undefined : this.#journal.append(entry);
-      const [count] = await Promise.all([this.#target?.purge(entry), kept]);
-      removed = count ?? 0;
-    }
+    // It must hold everywhere, and after a crash, before anybody is told so: also when it is heard for the second time,
+    // because the disk may have refused it the first time.
+    const kept = this.#isPaused ? undefined : isNew ? this.#journal.append(entry) : this.#journal.settle();
+    const [count, durable] = await Promise.allSettled([isNew ? this.#target?.purge(entry) : 0, kept]);
+    if (count.status === "rejected") throw count.reason;
+    if (durable.status === "rejected") throw durable.reason;
+    const removed = count.value ?? 0;
     if (this.#isPaused || this.#o.clock.epoch() - entry.atEpochMs > ACKNOWLEDGE_WITHIN_MS) return;
     void this.#client.acknowledgePurge({ purgeSeq, serverId: this.#o.serverId, removed });
   }

@@ -71,7 +71,7 @@ export async function startNodeWorkers(
       workers = made;
     },
     onFork: (channel) => {
-      channel.answer("known", async () => await control.known());
+      channel.answer("known", () => control.known());
       channel.answer("report", async () => await control.report());
       channel.answer("serverMetrics", async () => (await workers?.metrics()) ?? "");
       channel.answer("faultOf", async (requestId) => {
@@ -80,7 +80,7 @@ export async function startNodeWorkers(
       });
     },
     onUp: async (worker) => {
-      await worker.call("catchUp", await control.known());
+      await worker.call("catchUp", control.known());
     },
   }).catch(async (error: unknown) => {
     await control.close();
@@ -219,30 +219,42 @@ export async function startNodeWorker(
   let logId = known.logId;
   /** What lies on the disk may have been purged by what nobody knows any more. */
   let isDiskSuspect = known.logId === null;
+  const forget = async (): Promise<void> => {
+    // A disk that a predecessor still holds is opened later.
+    isDiskSuspect = true;
+    await purger.forget();
+  };
   const apply = async (state: KnownState): Promise<void> => {
     for (const document of state.documents) serving.document(document);
     // Stored under other numbers, or by nobody knows what.
-    if (state.logId === null || state.logId !== logId) await purger.forget();
+    if (state.logId === null || state.logId !== logId) await forget();
     logId = state.logId;
     if (state.floor > 0) purger.lose(state.floor);
     for (const entry of state.entries) purger.replay(entry);
   };
   await apply(known);
+  let applying: Promise<unknown> = Promise.resolve();
+  /** One after the other: a newer purge in force would hide the older ones that catching up still brings. */
+  const inOrder = async <T>(apply: () => T | Promise<T>): Promise<T> => {
+    const applied = applying.then(apply);
+    applying = applied.catch(() => {});
+    return await applied;
+  };
   channel.answer("catchUp", async (state) => {
-    await apply(state);
+    await inOrder(async () => await apply(state));
     return undefined;
   });
-  channel.answer("document", (document) => {
-    serving.document(document);
+  channel.answer("document", async (document) => {
+    await inOrder(() => serving.document(document));
     return undefined;
   });
-  channel.answer("purge", (entry) => purger.apply(entry));
-  channel.answer("lose", (upTo) => {
-    purger.lose(upTo);
+  channel.answer("purge", async (entry) => await inOrder(() => purger.apply(entry)));
+  channel.answer("lose", async (upTo) => {
+    await inOrder(() => purger.lose(upTo));
     return undefined;
   });
   channel.answer("forget", async () => {
-    await purger.forget();
+    await inOrder(forget);
     return undefined;
   });
   channel.answer("figures", () => serving.figures);

@@ -114,13 +114,18 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
   const edge = serving.begin(topology);
   for (const document of control.documents) serving.document(document);
   const { purger } = serving;
+  /** Also what lies on a disk that a predecessor still holds. */
+  let isForgotten = false;
   const isTrusted = await control.serve(
     {
       document: (document) => serving.document(document),
       purge: (entry) => purger.apply(entry),
       replay: (entry) => purger.replay(entry),
       lose: (upTo) => purger.lose(upTo),
-      forget: async () => await purger.forget(),
+      forget: async () => {
+        isForgotten = true;
+        await purger.forget();
+      },
       figures: () => serving.figures,
     },
     edge.store.isEmpty,
@@ -143,7 +148,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
     openDisk: async () => {
       await disk?.open();
       // What it holds may have been purged by what nobody knows any more.
-      if (!isTrusted) await purger.forget();
+      if (!isTrusted || isForgotten) await purger.forget();
     },
     closeDisk: async () => await disk?.close(),
     stop: async (idleMs = 0) => {

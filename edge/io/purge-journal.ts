@@ -27,9 +27,11 @@ export class PurgeJournal {
   readonly #logger: Logger;
   #file: FileHandle | undefined;
   #bytes = 0;
-  /** Lines that wait for the write that is under way: they are made durable together. */
-  #waiting: string[] = [];
-  #writing: Promise<void> | undefined;
+  /** Not durable yet. What comes while a write is under way goes with the next one. */
+  #pending: PurgeEntry[] = [];
+  #writing: Promise<void> = Promise.resolve();
+  /** A write failed, and may have left part of a line: the next one writes the whole file anew. */
+  #mustRewrite = false;
 
   constructor(path: string, logger: Logger) {
     this.#path = path;
@@ -37,8 +39,8 @@ export class PurgeJournal {
   }
 
   /**
-   * What was applied before; undefined: there is no journal, or it cannot be trusted (then it was logged). The end of a line that
-   * a crash tore was never acknowledged, and is cut off.
+   * What was applied, with what is not durable yet; undefined: there is no journal, or it cannot be trusted (then it was logged).
+   * The beginning of a line that a crash tore was never acknowledged, and is passed over.
    */
   load(): JournalState | undefined {
     const file = readFileIfThere(this.#path, 2 * BYTES_MAX);
@@ -48,8 +50,7 @@ export class PurgeJournal {
     try {
       const { logId, floor } = headLine.parse(read(first));
       const entries = lines.map((line) => purgeEntry.parse(read(line)));
-      if (whole < file.length) truncate(this.#path, whole);
-      return { logId, floor, entries };
+      return { logId, floor, entries: [...entries, ...this.#pending] };
     } catch (error) {
       this.#logger.error("purge-journal-damaged", {
         path: this.#path,
@@ -63,28 +64,34 @@ export class PurgeJournal {
   /** Begins anew: nothing that was stored before is trusted any more. Rejects when the disk refuses. */
   async reset(state: JournalState): Promise<void> {
     await this.#writing;
+    this.#pending = [];
     await this.#file?.close();
     this.#file = undefined;
-    const { logId, floor, entries } = state;
-    const text = [line({ logId, floor }), ...entries.map(line)].join("");
-    await writeFileDurable(this.#path, text);
-    await this.#open(Buffer.byteLength(text));
+    await this.#rewrite(state);
   }
 
-  /** Goes on with what {@link load} found. */
+  /** Goes on with what {@link load} found. Rejects when the disk refuses. */
   async resume(): Promise<void> {
-    const file = await open(this.#path, "a");
-    const { size } = await file.stat();
-    this.#file = file;
-    this.#bytes = size;
+    const whole = (readFileIfThere(this.#path, 2 * BYTES_MAX)?.lastIndexOf(0x0a) ?? -1) + 1;
+    truncate(this.#path, whole);
+    this.#file = await open(this.#path, "a");
+    this.#bytes = whole;
   }
 
-  /** Resolves when the purge would survive a crash; a disk that refuses is logged, and the purge holds until then. */
+  /**
+   * Resolves when the purge would survive a crash. Rejects when the disk refuses: then {@link load} tells of it all the same,
+   * and it is tried again with the next one, or by {@link settle}.
+   */
   async append(entry: PurgeEntry): Promise<void> {
-    this.#waiting.push(line(entry));
-    // What comes while a write is under way goes with the next one.
-    this.#writing = (this.#writing ?? Promise.resolve()).then(async () => await this.#write());
-    await this.#writing;
+    this.#pending.push(entry);
+    await this.settle();
+  }
+
+  /** Resolves when all that was appended would survive a crash; rejects as {@link append}. */
+  async settle(): Promise<void> {
+    const written = this.#writing.then(async () => await this.#write());
+    this.#writing = written.catch(() => {});
+    await written;
   }
 
   async close(): Promise<void> {
@@ -93,35 +100,52 @@ export class PurgeJournal {
     this.#file = undefined;
   }
 
-  async #open(bytes: number): Promise<void> {
-    this.#file = await open(this.#path, "a");
-    this.#bytes = bytes;
-  }
-
   async #write(): Promise<void> {
-    const text = this.#waiting.join("");
-    this.#waiting = [];
-    if (text === "" || this.#file === undefined) return;
+    if (this.#file === undefined) throw new Error(`The purge journal ${this.#path} is not open`);
+    const entries = [...this.#pending];
+    if (entries.length === 0) return;
     try {
-      await this.#file.writeFile(text);
-      await this.#file.datasync();
-      this.#bytes += Buffer.byteLength(text);
-      if (this.#bytes > BYTES_MAX) await this.#shorten();
+      if (this.#mustRewrite) await this.#rewrite(this.#whole());
+      else {
+        const text = entries.map(line).join("");
+        await this.#file.writeFile(text);
+        await this.#file.datasync();
+        this.#bytes += Buffer.byteLength(text);
+      }
     } catch (error) {
-      this.#logger.error("purge-not-kept", { path: this.#path, error });
+      this.#mustRewrite = true;
+      throw error;
     }
+    this.#pending = this.#pending.slice(entries.length);
+    if (this.#bytes > BYTES_MAX) await this.#shorten();
   }
 
   async #shorten(): Promise<void> {
+    try {
+      const state = this.#whole();
+      const entries = state.entries.slice(Math.ceil(state.entries.length / 2));
+      await this.#rewrite({ ...state, floor: (entries[0]?.purgeSeq ?? 1) - 1, entries });
+    } catch (error) {
+      // All of it is durable; the next write tries again.
+      this.#logger.error("purge-journal-not-shortened", { path: this.#path, error });
+    }
+  }
+
+  #whole(): JournalState {
     const state = this.load();
-    if (state === undefined) return;
-    const entries = state.entries.slice(Math.ceil(state.entries.length / 2));
-    const floor = (entries[0]?.purgeSeq ?? 1) - 1;
-    await this.#file?.close();
-    this.#file = undefined;
-    const text = [line({ logId: state.logId, floor }), ...entries.map(line)].join("");
+    if (state === undefined) throw new Error(`The purge journal ${this.#path} cannot be read any more`);
+    return state;
+  }
+
+  /** What is pending may stand in it twice: applying a purge again changes nothing. */
+  async #rewrite({ logId, floor, entries }: JournalState): Promise<void> {
+    const text = [line({ logId, floor }), ...entries.map(line)].join("");
     await writeFileDurable(this.#path, text);
-    await this.#open(Buffer.byteLength(text));
+    const file = await open(this.#path, "a");
+    await this.#file?.close();
+    this.#file = file;
+    this.#bytes = Buffer.byteLength(text);
+    this.#mustRewrite = false;
   }
 }
 

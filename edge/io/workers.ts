@@ -43,7 +43,10 @@ export interface WorkersOptions {
   /** The secret of session tickets, which all workers share. */
   readonly ticketSecret: Uint8Array;
   readonly logger: Logger;
-  /** Called for each new worker before it is asked to listen: what it has to know to serve. */
+  /**
+   * Called for each new worker before it is asked to listen, to tell it what it has to know to serve. What `callAll` tells from
+   * the moment of this call on reaches it too, after what is sent here at once.
+   */
   readonly onUp?: ((worker: WorkerLine) => Promise<void>) | undefined;
   /** Called for each new process, to answer what its kind of worker may ask. */
   readonly onFork?: ((channel: Channel<PrimaryMethods, WorkerMethods>) => void) | undefined;
@@ -59,6 +62,8 @@ interface Worker {
   readonly exited: Promise<void>;
   /** Where its siblings reach it; undefined until it has come up. */
   path: string | undefined;
+  /** It has begun to catch up: what all are told reaches it. */
+  isHearing: boolean;
   /** Sockets that it accepts from. */
   readonly sockets: Set<SocketName>;
 }
@@ -129,12 +134,15 @@ export class Workers {
       channel,
       exited,
       path: undefined,
+      isHearing: false,
       sockets: new Set(),
     };
     this.#workers.set(number, worker);
     this.#o.onFork?.(channel);
     channel.answer("up", async () => {
-      await this.#o.onUp?.(channel);
+      const caughtUp = this.#o.onUp?.(channel);
+      worker.isHearing = true;
+      await caughtUp;
       worker.path = place.path;
       await this.#arrange();
       if (this.#living().length === this.#o.count) this.#started.resolve();
@@ -213,7 +221,7 @@ export class Workers {
     return this.#living().some((other) => other !== worker && other.sockets.has(socket));
   }
 
-  /** Has every living worker do something. One that does not answer is ended: its replacement begins without what it missed. */
+  /** Has every worker that serves, or catches up, do something, in the order of the calls. One that does not answer is ended: its replacement begins without what it missed. */
   async callAll<M extends keyof WorkerMethods>(
     method: M,
     argument: WorkerMethods[M]["argument"],
@@ -228,8 +236,8 @@ export class Workers {
     except?: Worker,
   ): Promise<readonly WorkerMethods[M]["result"][]> {
     const results = await Promise.all(
-      this.#living()
-        .filter((worker) => worker !== except)
+      [...this.#workers.values()]
+        .filter((worker) => worker.isHearing && worker !== except)
         .map(async (worker) => {
           try {
             return [await worker.channel.call(method, argument, { timeoutMs: APPLY_TIMEOUT_MS })];

@@ -188,8 +188,14 @@ test("a worker that was killed has all purges before it serves", async () => {
   process.kill(Number(workers[0]), "SIGKILL");
   expect(await acknowledged).toMatchObject({ acked: 1, expected: 1 });
   expect(await bodies()).toEqual(new Set([`v${version}`]));
+  // Purges come all the while in which the new one catches up.
   await waitFor(
-    async () => /^isochrone_edge_workers_living 2$/m.test((await admin("/metrics")).body.toString()),
+    async () => {
+      version++;
+      expect(await purge({ tags: ["all"] })).toMatchObject({ acked: 1, expected: 1 });
+      expect(await bodies()).toEqual(new Set([`v${version}`]));
+      return /^isochrone_edge_workers_living 2$/m.test((await admin("/metrics")).body.toString());
+    },
     { what: "two workers", timeoutMs: 10_000 },
   );
   expect(await bodies()).toEqual(new Set([`v${version}`]));
