@@ -2,18 +2,16 @@
  * A trace through the real servers with the same bytes for their caches: hits as the client and the origin see them. One client,
  * a few keep-alive connections, so that requests arrive in the trace's order up to their number.
  */
-import { mkdirSync, writeFileSync } from "node:fs";
-import { dirname } from "node:path";
 import { parseArgs } from "node:util";
 import { type Dispatcher, Pool } from "undici";
-import { UsageError } from "../../cli/usage.ts";
 import { isochrone } from "./peers/isochrone.ts";
 import { nginx } from "./peers/nginx.ts";
 import type { RunningServer, Server } from "./peers/peer.ts";
 import { trafficServer } from "./peers/traffic-server.ts";
 import { varnish } from "./peers/varnish.ts";
 import { startTraceOrigin, type TraceOrigin } from "./policies/origin.ts";
-import { resized, type Trace, TRACES, traceByName } from "./policies/traces.ts";
+import { percent, publishJson, TRACE_HELP, TRACE_OPTIONS, traceOf } from "./policies/options.ts";
+import { resized, type Trace, TRACES } from "./policies/traces.ts";
 import { labelOf } from "./tools/measure.ts";
 import { describeCommit, describeMachine } from "./tools/machine.ts";
 
@@ -24,21 +22,19 @@ const HELP = `Usage: npm run bench -- policies-peers [options]
 
 ${summary}
 
-  --data DIR          directory of the traces (default: $ISOCHRONE_DATA)
   --trace NAME        one of ${TRACES.join(", ")} (default adaptsize)
-  --scale N --seed N  of a synthetic trace, as in "policies"
   --size-divisor N    object sizes are divided by N, at least 1 byte (default 1): large classes would take hours
   --requests N        the first N requests only (default: all)
-  --sizes LIST        cache sizes in percent of the footprint of these requests (default 5,10,20,50)
+  --sizes LIST        cache sizes in percent of the footprint of these requests (default 1,2,5,10,20,50)
   --connections N     client connections (default 4)
   --only LIST         servers by name (default: all found on PATH)
-  --out FILE          keep the JSON there too
-  --help`;
-
-const percent = (ratio: number): number => Math.round(ratio * 10_000) / 100;
+${TRACE_HELP}`;
 
 /** A server that evicts late is made to after so many missed bytes, in shares of its cache: what it may hold beyond it. */
 const SHRINK_SHARE = 0.1;
+
+/** A server that answers more of the requests wrongly has not taken part. */
+const WRONG_SHARE_MAX = 0.01;
 
 interface Count {
   hits: number;
@@ -128,6 +124,8 @@ async function replay(
       const { hits, wrong } = await ask(running, trace, connections, cacheBytes * SHRINK_SHARE);
       const seconds = (performance.now() - began) / 1_000;
       const after = await origin.count();
+      if (wrong > trace.requests * WRONG_SHARE_MAX)
+        return { ...row, fault: `${wrong} of ${trace.requests} answers were no 200 or had the wrong length` };
       return {
         ...row,
         objectHitPercent: percent(hits / trace.requests),
@@ -149,34 +147,21 @@ export async function main(argv: readonly string[]): Promise<number> {
   const { values } = parseArgs({
     args: [...argv],
     options: {
-      data: { type: "string", default: process.env["ISOCHRONE_DATA"] ?? "" },
+      ...TRACE_OPTIONS,
       trace: { type: "string", default: "adaptsize" },
-      scale: { type: "string" },
-      seed: { type: "string", default: "1" },
       "size-divisor": { type: "string", default: "1" },
       requests: { type: "string" },
-      sizes: { type: "string", default: "5,10,20,50" },
+      sizes: { type: "string", default: "1,2,5,10,20,50" },
       connections: { type: "string", default: "4" },
       only: { type: "string" },
-      out: { type: "string" },
-      help: { type: "boolean" },
     },
   });
   if (values.help === true) {
     console.log(HELP);
     return 0;
   }
-  if (values.data === "")
-    throw new UsageError(
-      "policies-peers: where are the traces? --data DIR or ISOCHRONE_DATA names their directory",
-    );
   const trace = resized(
-    traceByName(
-      values.trace,
-      values.data,
-      Number(values.seed),
-      values.scale === undefined ? undefined : Number(values.scale),
-    ),
+    traceOf(values.trace, values),
     Number(values["size-divisor"]),
     values.requests === undefined ? Number.POSITIVE_INFINITY : Number(values.requests),
   );
@@ -205,7 +190,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     origin.stop();
   }
   const { name, origin: made, requests, footprintBytes, requestedBytes } = trace;
-  const text = JSON.stringify(
+  publishJson(
     {
       name: "policies-peers",
       machine: describeMachine(),
@@ -221,13 +206,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       requestedBytes,
       runs,
     },
-    undefined,
-    1,
+    values.out,
   );
-  console.log(text);
-  if (values.out !== undefined) {
-    mkdirSync(dirname(values.out), { recursive: true });
-    writeFileSync(values.out, `${text}\n`);
-  }
   return runs.some((run) => run.server.startsWith("isochrone") && "wrong" in run && run.wrong > 0) ? 1 : 0;
 }

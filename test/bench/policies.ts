@@ -1,15 +1,13 @@
 /** Hit ratios of the eviction policies, and what second-hit admission saves a disk, on recorded and synthetic traces. */
-import { mkdirSync, writeFileSync } from "node:fs";
-import { dirname } from "node:path";
 import { parseArgs } from "node:util";
-import { UsageError } from "../../cli/usage.ts";
 import {
   EVICTION_POLICIES,
   type EvictionPolicyName,
   evictionPolicy,
 } from "../../edge/core/eviction/policies.ts";
+import { percent, publishJson, TRACE_HELP, TRACE_OPTIONS, traceOf } from "./policies/options.ts";
 import { type MakePolicy, replayer, SLICE_BYTES } from "./policies/replay.ts";
-import { TRACES, traceByName, type Trace } from "./policies/traces.ts";
+import { TRACES, type Trace } from "./policies/traces.ts";
 import { describeCommit, describeMachine } from "./tools/machine.ts";
 
 export const summary =
@@ -24,19 +22,13 @@ const HELP = `Usage: npm run bench -- policies [options]
 
 ${summary}
 
-  --data DIR       directory with traces/adaptsize-request.trace[.xz] and traces/tragen/ (default: $ISOCHRONE_DATA)
-  --traces LIST    some of ${TRACES.join(", ")} (default: all)
-  --seed N         seed of the synthetic traces (default 1)
-  --scale N        the synthetic traces are 1/N of what their descriptors describe (default: 100, 8 for tc-0)
-  --out FILE       keep the JSON there too
-  --help`;
+  --traces LIST       some of ${TRACES.join(", ")} (default: all)
+${TRACE_HELP}`;
 
 const byName =
   (name: EvictionPolicyName): MakePolicy =>
   (bytesMax, onEvicted) =>
     evictionPolicy(name, bytesMax, onEvicted);
-
-const percent = (ratio: number): number => Math.round(ratio * 10_000) / 100;
 
 function evaluate(trace: Trace) {
   const replay = replayer(trace);
@@ -112,39 +104,17 @@ function evaluate(trace: Trace) {
 export async function main(argv: readonly string[]): Promise<number> {
   const { values } = parseArgs({
     args: [...argv],
-    options: {
-      data: { type: "string", default: process.env["ISOCHRONE_DATA"] ?? "" },
-      traces: { type: "string", default: TRACES.join(",") },
-      seed: { type: "string", default: "1" },
-      scale: { type: "string" },
-      out: { type: "string" },
-      help: { type: "boolean" },
-    },
+    options: { ...TRACE_OPTIONS, traces: { type: "string", default: TRACES.join(",") } },
   });
   if (values.help === true) {
     console.log(HELP);
     return 0;
   }
-  if (values.data === "")
-    throw new UsageError(
-      "policies: where are the traces? --data DIR or ISOCHRONE_DATA names their directory",
-    );
   console.error(
     `${"".padEnd(28)} ${SIZES_PERCENT.map((size) => `${size} %`.padStart(11)).join(" ")}   objects/bytes, %`,
   );
-  const traces = values.traces
-    .split(",")
-    .map((name) =>
-      evaluate(
-        traceByName(
-          name,
-          values.data,
-          Number(values.seed),
-          values.scale === undefined ? undefined : Number(values.scale),
-        ),
-      ),
-    );
-  const text = JSON.stringify(
+  const traces = values.traces.split(",").map((name) => evaluate(traceOf(name, values)));
+  publishJson(
     {
       name: "policies",
       machine: describeMachine(),
@@ -153,13 +123,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       defaultPolicy: EVICTION_POLICIES[0],
       traces,
     },
-    undefined,
-    1,
+    values.out,
   );
-  console.log(text);
-  if (values.out !== undefined) {
-    mkdirSync(dirname(values.out), { recursive: true });
-    writeFileSync(values.out, `${text}\n`);
-  }
   return await Promise.resolve(0);
 }

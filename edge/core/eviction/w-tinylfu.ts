@@ -9,22 +9,32 @@
  * - `aggregated-victims` (the paper's AV): its count against the sum of the counts of all that would have to go. Best in
  *   objects, and loses bytes, because a large object has to outdo many small ones.
  * - `scaled-victim` (ours): its count against that of the first victim, each divided by bytes^(1/4): a candidate 16 times
- *   larger needs twice the count. The paper's IV is the same with bytes^0. Above LRU in objects and in bytes where most
- *   objects are asked for once or twice; below it, by a few per cent of the bytes, where a store has nearly room for all of a
- *   traffic that LRU fits by its making (tc-0 at 20 %, `npm run bench -- policies`).
+ *   larger needs twice the count. The paper's IV is the same with bytes^0. Its window moves: ghosts of the candidates that lost
+ *   and of the entries that main let go say, by the bytes that had to be fetched again, which of the two parts is too small. Where
+ *   most objects are asked for once or twice it stays at its least; where the next use depends on the last one only (tc-0,
+ *   `npm run bench -- policies`) it grows until this is nearly LRU.
  */
 import { FrequencySketch } from "./frequency-sketch.ts";
+import { GhostTable } from "./ghost-table.ts";
 import { type EvictionNode, type EvictionPolicy, IN_NO_QUEUE, NodeQueue } from "./policy.ts";
 
 /** How candidates and victims are weighed. */
 export type VictimWeighing = "aggregated-victims" | "scaled-victim";
 
-/** Share of the window. The paper's 1 % serves traces of databases; content that is asked for again soon or never needs more
- * room to show it. Of 10..50 %, less than 40 lost bytes to LRU in large stores, more lost objects in small ones (bench `policies`). */
+/** Share of the window; of `scaled-victim` the least. The paper's 1 % serves traces of databases; content that is asked for again
+ * soon or never needs more room to show it. Of 10..50 %, less than 40 lost bytes to LRU in large stores, more lost objects in small
+ * ones (bench `policies`). */
 const WINDOW_SHARES: Readonly<Record<VictimWeighing, number>> = {
   "aggregated-victims": 0.01,
   "scaled-victim": 0.4,
 };
+/** The most that the window grows to: a rest of main keeps what is used most. */
+const WINDOW_SHARE_MAX = 0.95;
+/** By how many of its bytes an object moves the bound when main's ghosts know it; 1 for the window's. Candidates that lost are many
+ * and a few of each come back whatever the traffic: at 1 the window grew where that cost objects (bench `policies`). */
+const MAIN_GHOST_WEIGHT = 2;
+/** One ghost of each kind for so many bytes of the store: 0.4 % of it in all, enough for objects of 4 KiB. */
+const BYTES_A_GHOST = 4_096;
 /** Share of the main part that is protected (the paper's figure). */
 const PROTECTED_SHARE = 0.8;
 /** One column of the sketch for so many bytes of the store: 0.2 % of it. */
@@ -35,22 +45,34 @@ const SAMPLE_USES_MIN = 64;
 
 export class WTinyLfuPolicy<Node extends EvictionNode> implements EvictionPolicy<Node> {
   readonly overheadBytes: number;
-  readonly #windowBytes: number;
-  readonly #mainBytes: number;
+  readonly #windowBytesMin: number;
+  readonly #windowBytesMax: number;
+  #windowBytes: number;
+  #mainBytes: number;
   readonly #onEvicted: (node: Node) => void;
   readonly #isAggregated: boolean;
   readonly #window = new NodeQueue<Node>(1);
   readonly #probation = new NodeQueue<Node>(2);
   readonly #protected = new NodeQueue<Node>(3);
   readonly #sketch: FrequencySketch;
+  /** What was not admitted to main, and what left it; absent where the window does not move. */
+  readonly #rejected: GhostTable | undefined;
+  readonly #evicted: GhostTable | undefined;
 
   constructor(bytesMax: number, onEvicted: (node: Node) => void, weighing: VictimWeighing) {
     const columns = bytesMax / BYTES_A_COLUMN;
-    this.overheadBytes = FrequencySketch.bytesFor(columns);
-    this.#sketch = new FrequencySketch(columns);
-    this.#windowBytes = (bytesMax - this.overheadBytes) * WINDOW_SHARES[weighing];
-    this.#mainBytes = bytesMax - this.overheadBytes - this.#windowBytes;
+    const ghosts = bytesMax / BYTES_A_GHOST;
     this.#isAggregated = weighing === "aggregated-victims";
+    this.overheadBytes =
+      FrequencySketch.bytesFor(columns) + (this.#isAggregated ? 0 : 2 * GhostTable.bytesFor(ghosts));
+    const nodeBytes = bytesMax - this.overheadBytes;
+    this.#sketch = new FrequencySketch(columns);
+    this.#rejected = this.#isAggregated ? undefined : new GhostTable(ghosts, nodeBytes);
+    this.#evicted = this.#isAggregated ? undefined : new GhostTable(ghosts, nodeBytes);
+    this.#windowBytesMin = nodeBytes * WINDOW_SHARES[weighing];
+    this.#windowBytesMax = nodeBytes * WINDOW_SHARE_MAX;
+    this.#windowBytes = this.#windowBytesMin;
+    this.#mainBytes = nodeBytes - this.#windowBytes;
     this.#onEvicted = onEvicted;
   }
 
@@ -76,6 +98,8 @@ export class WTinyLfuPolicy<Node extends EvictionNode> implements EvictionPolicy
 
   admit(node: Node): boolean {
     this.#count(node);
+    if (this.#rejected?.take(node.hash) === true) this.#moveWindow(node.bytes);
+    if (this.#evicted?.take(node.hash) === true) this.#moveWindow(-MAIN_GHOST_WEIGHT * node.bytes);
     // What would flush the window whole is weighed at once.
     if (node.bytes > this.#windowBytes) return this.#admitToMain(node);
     this.#window.push(node);
@@ -113,6 +137,18 @@ export class WTinyLfuPolicy<Node extends EvictionNode> implements EvictionPolicy
     this.#sketch.add(node.hash, Math.max(SAMPLE_USES_MIN, entries * SAMPLE_USES_AN_ENTRY));
   }
 
+  /** Moves the bound between window and main. What main has beyond it goes; of the window nothing has to, it goes over to main. */
+  #moveWindow(bytes: number): void {
+    const nodeBytes = this.#windowBytes + this.#mainBytes;
+    this.#windowBytes = Math.min(
+      this.#windowBytesMax,
+      Math.max(this.#windowBytesMin, this.#windowBytes + bytes),
+    );
+    this.#mainBytes = nodeBytes - this.#windowBytes;
+    while (this.#probation.bytes + this.#protected.bytes > this.#mainBytes) this.#evictOldest();
+    this.#boundWindow();
+  }
+
   #boundWindow(): void {
     while (this.#window.bytes > this.#windowBytes && this.#window.oldest !== undefined) {
       const candidate = this.#window.oldest;
@@ -129,6 +165,7 @@ export class WTinyLfuPolicy<Node extends EvictionNode> implements EvictionPolicy
       (overBytes > 0 &&
         !(this.#isAggregated ? this.#outweighsAll(candidate, overBytes) : this.#outweighsFirst(candidate)))
     ) {
+      this.#rejected?.add(candidate.hash, candidate.bytes);
       this.#onEvicted(candidate);
       return false;
     }
@@ -179,6 +216,7 @@ export class WTinyLfuPolicy<Node extends EvictionNode> implements EvictionPolicy
     const victim = this.#probation.oldest ?? this.#protected.oldest;
     if (victim === undefined) return;
     this.#queueOf(victim).remove(victim);
+    this.#evicted?.add(victim.hash, victim.bytes);
     this.#onEvicted(victim);
   }
 }
