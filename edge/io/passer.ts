@@ -26,6 +26,9 @@ const NO_NAMES: ReadonlySet<string> = new Set();
 const CONDITIONS_OF_HEAD: ReadonlySet<string> = new Set(["if-none-match", "if-modified-since"]);
 const CACHE_STATUS: ReadonlySet<string> = new Set(["cache-status"]);
 
+/** Longest answer to a POST that is kept, bytes: until it has all arrived it is in memory beside the store's bound. */
+const POSTED_BYTES_MAX = 16 * 1_024;
+
 export class Passer {
   readonly #cacheName: string;
   readonly #answers: Answers;
@@ -134,7 +137,7 @@ export class Passer {
     if (plan.head.method !== "POST" || !this.#routing.isOwner(plan.key, inbound.hop)) return content;
     // One of several workers would have to tell the key's owner.
     if (this.#siblings?.isElsewhere(plan.key) === true) return content;
-    if (contentLength === undefined || contentLength > this.#store.memory.objectBytesMax) return content;
+    if (contentLength === undefined || contentLength > POSTED_BYTES_MAX) return content;
     const response = {
       ...forwarded.response,
       fields: withoutFields(forwarded.response.fields, CACHE_STATUS),
