@@ -88,9 +88,9 @@ export interface EdgeSettings {
   readonly sliceReadAheadMax: number;
   /** A key for which no next hop could be reached gets that answer for so long without another try, ms. 0: every time. */
   readonly failureMemoryMs: number;
-  /** Prefetch requests at once, and waiting; what does not fit is left out and counted: clients come first. */
+  /** Prefetch requests at once, of all properties and of one; what does not fit is left out and counted: clients come first. */
   readonly prefetchConcurrency: number;
-  readonly prefetchQueueMax: number;
+  readonly prefetchPropertyMax: number;
   /** From SIGTERM until connections that are still busy are cut, ms: downloads of half a minute end in peace. */
   readonly drainTimeoutMs: number;
   /** From SIGTERM until the listener closes, ms: balancers and name servers see 503 on /readyz first. 0: at once. */
@@ -152,8 +152,8 @@ export const edgeDefaults: EdgeSettings = {
   sliceBytes: 2 ** 20,
   sliceReadAheadMax: 2,
   failureMemoryMs: 1_000,
-  prefetchConcurrency: 4,
-  prefetchQueueMax: 500,
+  prefetchConcurrency: 128,
+  prefetchPropertyMax: 64,
   drainTimeoutMs: 60_000,
   drainNoticeMs: 0,
   tlsHandshakeTimeoutMs: 10_000,

@@ -40,6 +40,8 @@ export interface DispatcherOptions {
   readonly handle: (inbound: Inbound) => Answer | Promise<Answer>;
   /** Answers a request for the server itself; undefined when `host` is not the server's own. */
   readonly admin: ((inbound: Inbound, host: string) => Promise<Answer> | undefined) | undefined;
+  /** Link values for a 103 while a navigation waits for its answer; undefined: nothing is known, or nothing may be sent. */
+  readonly earlyHints?: ((inbound: Inbound) => readonly string[] | undefined) | undefined;
   readonly verifier: PeerVerifier | undefined;
   readonly settings: EdgeSettings;
   readonly clock: Clock;
@@ -154,6 +156,11 @@ export class Dispatcher {
     const own = this.#o.admin?.(inbound, host);
     if (own !== undefined) return own;
     return this.#o.handle(inbound);
+  }
+
+  /** What a client of HTTP/2 may be told before the answer (RFC 8297). */
+  earlyHints(inbound: Inbound): readonly string[] | undefined {
+    return inbound.peer === undefined ? this.#o.earlyHints?.(inbound) : undefined;
   }
 
   /** Ends a request: counts it and records it. */

@@ -148,7 +148,7 @@ export class Edge {
       cacheName,
       siblings,
     });
-    this.prefetcher = new Prefetcher({ handler: this.handler, settings, metrics, clock });
+    this.prefetcher = new Prefetcher({ handler: this.handler, routing, settings, metrics, clock });
     this.hot = new HotTable({
       bytesMax: hotBytes,
       store: store.memory,
@@ -219,7 +219,7 @@ export class Edge {
       metrics.gauge(`limit_${name}`, what, () =>
         control.count((limiter) => limiter.limitCounters?.[name] ?? 0),
       );
-    metrics.gauge("prefetch_queue", "Objects waiting to be prefetched", () => prefetcher.queued);
+    prefetcher.gauges();
     metrics.gauge("purge_marks", "Keys and tags whose purge is remembered", () => purges.counters.marks);
     const { disk } = store;
     if (disk === undefined) return;
@@ -269,6 +269,7 @@ export class Edge {
   /** At once for a hit in memory. */
   handle(inbound: Inbound): Answer | Promise<Answer> {
     const { handler, prefetcher, diagnosis } = this;
+    prefetcher.observe(inbound);
     const answer = handler.handle(inbound);
     return answer instanceof Promise
       ? answer.then((late) => diagnosis.finish(inbound, prefetcher.watch(inbound, late)))

@@ -1,5 +1,7 @@
 /** What the edge counts. No label ever holds a URL, a host or an address: each label's values are a closed list. */
 import { Counter, Gauge, type Metric, Registry } from "prom-client";
+import type { PrefetchKind } from "#kit";
+import type { SuppressReason } from "../core/prefetch/ledger.ts";
 import type { ShedReason } from "../core/overload/reasons.ts";
 import type { NotSlicedReason } from "../core/slices.ts";
 import type { NotStoredReason } from "../core/storable.ts";
@@ -76,10 +78,13 @@ export class EdgeMetrics {
     "Fills whose clients got what is stale because the next hop let them wait",
     [],
   );
+  readonly #earlyHints = this.#counter("early_hints_total", "Interim answers 103 that were sent", []);
   readonly #purged = this.#counter("purges_total", "Purges applied", ["mode"]);
-  readonly #prefetch = this.#counter("prefetch_total", "Objects that pages named, by what became of them", [
-    "result",
-  ]);
+  readonly #prefetch = this.#counter(
+    "prefetch_total",
+    "Objects that were found to be needed next, by where and by what became of them",
+    ["kind", "result"],
+  );
   /** By outcome. Counted in plain numbers, since it is done for each request; Prometheus reads them when it asks. */
   readonly #outcomes = new Map<Outcome, OutcomeCounts>();
   #bytesDown = 0;
@@ -181,7 +186,10 @@ export class EdgeMetrics {
   purge(mode: "soft" | "hard"): void {
     this.#purged.inc({ mode });
   }
-  prefetch(result: "asked" | "stored-already" | "queue-full" | "failed"): void {
-    this.#prefetch.inc({ result });
+  earlyHints(): void {
+    this.#earlyHints.inc();
+  }
+  prefetch(kind: PrefetchKind, result: "asked" | "stored-already" | "failed" | SuppressReason): void {
+    this.#prefetch.inc({ kind, result });
   }
 }

@@ -94,6 +94,7 @@ export class NodeServing {
     });
     this.server = new EdgeServer({
       handle: (inbound) => this.#parts?.edge.handle(inbound) ?? starting(),
+      earlyHints: (inbound) => this.#parts?.edge.prefetcher.earlyHints(inbound),
       admin: (inbound: Inbound, host: string) =>
         options.hostsOfSelf.has(host) || host === this.#addressOf(serverId)
           ? admin.answer(inbound)

@@ -1,5 +1,12 @@
 /** Who answers for a host, and whom to ask next. Two kinds: alone (one origin), and a node of a deployment. */
-import type { CachingPolicy, OriginTarget, PropertyDocument, PropertyId, ServerId } from "#kit";
+import {
+  type CachingPolicy,
+  NO_PREFETCH,
+  type OriginTarget,
+  type PropertyDocument,
+  type PropertyId,
+  type ServerId,
+} from "#kit";
 import type { TransportTarget } from "#transport";
 import type { CacheKey } from "../core/cache-key.ts";
 import type { RequestHead } from "../core/messages.ts";
@@ -57,7 +64,7 @@ export class AloneRouting implements Routing {
       hostnames: [],
       caching,
       rules: [],
-      prefetch: { isEnabled: false, objectsPerPageMax: 0 },
+      prefetch: NO_PREFETCH,
       tiering: "direct",
     };
   }

@@ -27,6 +27,7 @@ const SHARED_LIMITS = [
   "hopForwardsInitial",
   "hopQueueMax",
   "prefetchConcurrency",
+  "prefetchPropertyMax",
 ] as const;
 
 /** This process's place among the workers; undefined: it is no worker. */

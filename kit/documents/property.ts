@@ -85,11 +85,28 @@ const rule = object({
   staleIfErrorSeconds: optional(ttlSeconds()),
 });
 
+/** Where a prefetch is learnt from: pages, style sheets, Link fields, playlists, manifests, players' own hints (CTA-5004). */
+export const prefetchKinds = ["html", "css", "link", "hls", "dash", "cmcd"] as const;
+export type PrefetchKind = (typeof prefetchKinds)[number];
+
 const prefetch = object({
-  /** Ask for the objects that an HTML page names before the browser does. */
+  /** Ask for what an answer names before the client does. */
   isEnabled: boolean(),
   objectsPerPageMax: defaulted(integer({ min: 1, max: 200 }), 50),
+  kinds: defaulted(
+    array(oneOf(prefetchKinds), { max: prefetchKinds.length, uniqueBy: (kind) => kind }),
+    prefetchKinds,
+  ),
+  /** Segments of a stream behind the one that was asked for. 0: none. */
+  segmentsAheadMax: defaulted(integer({ min: 0, max: 8 }), 2),
+  /** What prefetches of a server may bring, two seconds' worth at once. */
+  bytesPerSecondMax: defaulted(integer({ min: 1, max: 1_000_000_000, unit: "bytes per second" }), 16_000_000),
+  /** 103 (RFC 8297) on a miss of a page that was seen before, to navigations over HTTP/2. */
+  hasEarlyHints: defaulted(boolean(), false),
 });
+export type PrefetchPolicy = Parsed<typeof prefetch>;
+/** What a property has that states nothing. */
+export const NO_PREFETCH: PrefetchPolicy = prefetch.parse({ isEnabled: false });
 
 export const propertyDocument = refine(
   object({
@@ -103,7 +120,7 @@ export const propertyDocument = refine(
     tiering: defaulted(oneOf(["parent", "direct"]), "parent"),
     caching: defaulted(caching, caching.parse({})),
     rules: defaulted(array(rule, { max: 200 }), []),
-    prefetch: defaulted(prefetch, { isEnabled: false, objectsPerPageMax: 50 }),
+    prefetch: defaulted(prefetch, NO_PREFETCH),
     /** TTL of address answers. */
     dnsTtlSeconds: defaulted(integer({ min: 1, max: 3_600, unit: "seconds" }), 20),
     /** False withdraws the property: edges answer 421 for its host names, name servers REFUSED or NODATA. */

@@ -284,7 +284,7 @@ test("what a page names is there before the browser asks", async () => {
   expect(objectRequests().filter(({ url }) => url === "/object-style")).toHaveLength(1);
   expect(objectRequests().some(({ url }) => url === "/object-no")).toBe(false);
   const metrics = (await admin("fra-1", "/metrics")).body.toString();
-  expect(metrics).toContain('isochrone_edge_prefetch_total{result="asked"} 1');
+  expect(metrics).toContain('isochrone_edge_prefetch_total{kind="html",result="asked"} 1');
   origin.answer = usual;
 });
 

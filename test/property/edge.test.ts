@@ -5,7 +5,6 @@ import { epochMs } from "#kit";
 import { decideRequest, decideResponse } from "../../edge/core/decide.ts";
 import { ageValue, currentAgeMs, freshness } from "../../edge/core/freshness.ts";
 import { endToEndFields, type Fields } from "../../edge/core/headers.ts";
-import { HtmlReferences } from "../../edge/core/html-prefetch.ts";
 import { formatHttpDate, parseHttpDate } from "../../edge/core/http-date.ts";
 import type { StoredHead } from "../../edge/core/messages.ts";
 import { PurgeIndex } from "../../edge/core/purge-index.ts";
@@ -244,40 +243,5 @@ test("purges by prefix, host and property agree with a reading of the URL", () =
       },
     ),
     { numRuns: 1_000 },
-  );
-});
-
-test("a page gives the same references in any pieces, and never throws", () => {
-  const piece = fc.constantFrom(
-    "<img src=/a>",
-    "<img ",
-    "src='/b'",
-    ">",
-    "<!--",
-    "-->",
-    "<script>",
-    "</script>",
-    "<script src=/c>",
-    '"',
-    "'",
-    "<",
-    "x",
-    " ",
-    "<link rel=stylesheet href=/d>",
-    "=",
-  );
-  fc.assert(
-    fc.property(fc.array(piece, { maxLength: 30 }), fc.integer({ min: 1, max: 9 }), (parts, size) => {
-      const html = parts.join("");
-      const read = (step: number) => {
-        const reader = new HtmlReferences({ scheme: "http", host: "h", target: "/" }, () => true, 50);
-        const found: string[] = [];
-        for (let at = 0; at < html.length; at += step)
-          found.push(...reader.write(html.slice(at, at + step)).map(({ target }) => target));
-        return found;
-      };
-      expect(read(size)).toEqual(read(Math.max(1, html.length)));
-    }),
-    { numRuns: 500 },
   );
 });

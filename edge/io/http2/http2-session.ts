@@ -314,6 +314,8 @@ export class Http2Connection {
       // Nobody will read it (RFC 9110, section 9.3.1).
       if (content !== undefined && inbound.body === undefined) content.destroy();
       const found = dispatcher.answer(inbound, checked.host);
+      // Who waits may begin with what the page needed the last time (RFC 8297).
+      if (found instanceof Promise) hint(stream, dispatcher.earlyHints(inbound));
       const answer = found instanceof Promise ? await found : found;
       const ttfbMs = clock.monotonic() - exchange.beganAt;
       const result = await this.#write(stream, exchange, answer, checked.method);
@@ -359,6 +361,11 @@ export class Http2Connection {
       stream.close(constants.NGHTTP2_NO_ERROR);
     return result;
   }
+}
+
+function hint(stream: ServerHttp2Stream, links: readonly string[] | undefined): void {
+  if (links === undefined || stream.destroyed || stream.headersSent) return;
+  stream.additionalHeaders({ ":status": 103, link: [...links] });
 }
 
 function ignore(): void {}

@@ -2,7 +2,7 @@
 import { Readable } from "node:stream";
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import type { PropertyId } from "#kit";
+import { NO_PREFETCH, type PropertyId } from "#kit";
 import { createLogger, systemClock } from "#kit/io";
 import type { TransportRequest, TransportResponse } from "#transport";
 import {
@@ -158,7 +158,7 @@ function edgeFor(upstream: Upstream, memoryBytes: number): Edge {
     hostnames: ["a.example"],
     caching: policy(),
     rules: [],
-    prefetch: { isEnabled: false, objectsPerPageMax: 0 },
+    prefetch: NO_PREFETCH,
     tiering: "direct",
   };
   return new Edge({

@@ -1,7 +1,14 @@
 /** The handler with a next hop that is played by the test: purges in flight, tiers, failing hops. No socket. */
 import { Readable } from "node:stream";
 import { describe, expect, test } from "vitest";
-import { type ClusterId, IsochroneError, type LinkReport, type PropertyId, type ServerId } from "#kit";
+import {
+  type ClusterId,
+  IsochroneError,
+  type LinkReport,
+  NO_PREFETCH,
+  type PropertyId,
+  type ServerId,
+} from "#kit";
 import { createLogger, systemClock } from "#kit/io";
 import type { PathExplanation, TransportRequest, TransportResponse, TransportTarget } from "#transport";
 import {
@@ -78,7 +85,7 @@ function make(hops: readonly Hop[], say: Say, isOwner = true, settings: Partial<
     hostnames: ["a.example"],
     caching: policy(),
     rules: [],
-    prefetch: { isEnabled: false, objectsPerPageMax: 0 },
+    prefetch: NO_PREFETCH,
     tiering: "parent",
   };
   const routing: Routing = {

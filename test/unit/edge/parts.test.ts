@@ -3,7 +3,6 @@ import type { ServerId } from "#kit";
 import { cacheKey, parseAbsoluteUri, purgeKeys } from "../../../edge/core/cache-key.ts";
 import { appendCacheStatus, formatCacheStatus } from "../../../edge/core/cache-status.ts";
 import { endToEndFields, listMembers } from "../../../edge/core/headers.ts";
-import { HtmlReferences } from "../../../edge/core/html-prefetch.ts";
 import { appendLoop, appendVia, isLoop } from "../../../edge/core/loops.ts";
 import { ownersOf } from "../../../edge/core/owner.ts";
 import { PurgeIndex } from "../../../edge/core/purge-index.ts";
@@ -242,26 +241,4 @@ test("owners: the live in the key's order; a death moves only its own keys", () 
   for (const [index, owner] of before.entries()) if (owner !== "s-2") expect(after[index]).toBe(owner);
   expect(after).not.toContain("s-2");
   expect(ownersOf("k", peers, "s-1" as ServerId, () => false)).toEqual(["s-1"]);
-});
-
-describe("HTML references", () => {
-  const page = { scheme: "http", host: "a.example", target: "/dir/page.html?q" } as const;
-  const of = (html: string, size = html.length, max = 50) => {
-    const reader = new HtmlReferences(page, (host) => host === "a.example", max);
-    const found: string[] = [];
-    for (let at = 0; at < html.length; at += size)
-      found.push(...reader.write(html.slice(at, at + size)).map(({ target }) => target));
-    return found;
-  };
-  const html = `<!doctype html><head><link rel="stylesheet" href="/a.css"><LINK REL='preload' href=b.js as=script>
-    <link rel="alternate stylesheet" href="/no.css"><link rel=canonical href=/no><script src="../c.js"></script>
-    <!-- <img src="/no.png"> --><script>document.write('<img src="/no2.png">')</script><style>a{}</style>
-    <img alt="a > b" src="d.png?x=1&amp;y=2"><img srcset="e1.png 1x, e2.png 2x"><img loading=lazy src=/no3.png>
-    <img src="http://other.example/no.png"><img src="data:image/png;base64,AA"><img src="//a.example/f.png"><img src="/a.css">`;
-  const expected = ["/a.css", "/dir/b.js", "/c.js", "/dir/d.png?x=1&y=2", "/dir/e1.png", "/f.png"];
-  test.each([html.length, 1, 7, 64])("in pieces of %i", (size) => expect(of(html, size)).toEqual(expected));
-  test("bounded", () => {
-    expect(of(html, html.length, 2)).toEqual(["/a.css", "/dir/b.js"]);
-    expect(of(`<img ${"x".repeat(20_000)} src=/no><img src=/yes>`)).toEqual(["/yes"]);
-  });
 });
