@@ -119,7 +119,12 @@ export class EdgeHandler {
       siblings.refresh(inbound, plan);
       return await this.#hit(inbound, plan, decision);
     }
-    return mayOwnerHelp(decision) ? await siblings.ask(inbound, plan) : undefined;
+    if (!mayOwnerHelp(decision)) return undefined;
+    if (mayCopyHelp(decision) && (await siblings.copy(plan))) {
+      const anew = await this.decide(plan, inbound);
+      if (anew.action === "hit") return await this.#hit(inbound, plan, anew);
+    }
+    return await siblings.ask(inbound, plan);
   }
 
   /** Acts on decisions until one comes to an answer. `first`: the decision that was taken already. */
@@ -256,6 +261,15 @@ export class EdgeHandler {
 function mayOwnerHelp(decision: Decision): boolean {
   return (
     decision.action !== "pass" || decision.reason === "partial" || decision.detail === "request-no-store"
+  );
+}
+
+/** Whether it was taken for want of what the owner may have stored, and not because the request asks for more. */
+function mayCopyHelp({ action, ...decision }: Decision): boolean {
+  return (
+    (action === "fetch" || action === "validate") &&
+    "reason" in decision &&
+    (decision.reason === "uri-miss" || decision.reason === "vary-miss" || decision.reason === "stale")
   );
 }
 

@@ -6,6 +6,8 @@ import type { RequestPlan } from "./request-plan.ts";
 export interface SiblingTier {
   /** Whether another worker, which lives, owns the key. */
   isElsewhere(key: CacheKey): boolean;
+  /** Takes over what the owner has stored under the plan's key; false when that is nothing that may be used. Never rejects. */
+  copy(plan: RequestPlan): Promise<boolean>;
   /** The owner's answer; undefined when the request has to go on here. Never rejects. */
   ask(inbound: Inbound, plan: RequestPlan): Promise<Answer | undefined>;
   /** Renews a stale copy in the background. */

@@ -1,8 +1,8 @@
 /**
  * The workers of one server as one cache. Each key has an owner among them; a worker that is asked for another's key and
- * has no usable copy asks the owner over a Unix socket, with the request as it came, and passes the owner's answer on as
- * it is: one Via, one Cache-Status member, the owner's Age. What the owner had whole in its store comes with its stored
- * head, and is kept in the own memory as a copy: it ages as the owner's, and once it is stale the owner is asked again.
+ * has no usable copy asks the owner over a Unix socket: first for what it has stored, when that is small (copy-line.ts), then with
+ * the request as it came, whose answer it passes on as it is: one Via, one Cache-Status member, the owner's Age. What the owner has
+ * whole in its store is kept in the own memory as a copy: it ages as the owner's, and once it is stale the owner is asked again.
  *
  * An owner that does not answer is no error: the caller goes on as if it owned the key, in memory alone.
  */
@@ -22,6 +22,7 @@ import type { Fields } from "../core/headers.ts";
 import type { StoredHead } from "../core/messages.ts";
 import { ownerOf, shardOf } from "../core/worker-plan.ts";
 import { selectVariant } from "../core/vary.ts";
+import { CopyLine, CopyServer } from "./copy-line.ts";
 import type { Answer, AnswerRecord, Inbound } from "./exchange.ts";
 import type { StoredObject } from "./memory-store.ts";
 import type { EdgeMetrics } from "./metrics.ts";
@@ -84,18 +85,28 @@ export class Siblings implements SiblingTier {
     scheduling: "lifo",
   });
   readonly #refreshing = new Set<CacheKey>();
+  /** To the owners' stores, by the path of their sockets. */
+  readonly #copyLines = new Map<string, CopyLine>();
+  /** Keys whose stored responses are on their way: those who ask meanwhile share them. */
+  readonly #copying = new Map<CacheKey, Promise<boolean>>();
   /** Answers for other workers that have not ended. */
   readonly #answering = new Set<Promise<void>>();
   #parts: SiblingParts | undefined;
   #server: Server | undefined;
+  #copyServer: CopyServer | undefined;
   #paths: Readonly<Record<number, string>> = {};
   /** Grows with every invalidation: a copy that was asked for before one is not kept. */
   #invalidations = 0;
-  readonly counters = { asked: 0, answered: 0, copied: 0, failed: 0 };
+  readonly counters = { wanted: 0, asked: 0, answered: 0, copied: 0, failed: 0 };
 
   constructor(options: SiblingsOptions) {
     this.#o = options;
     const { counters } = this;
+    options.metrics.gauge(
+      "siblings_wanted",
+      "Keys whose stored responses the worker that owns them was asked for",
+      () => counters.wanted,
+    );
     options.metrics.gauge(
       "siblings_asked",
       "Requests passed to the worker that owns the key",
@@ -133,10 +144,18 @@ export class Siblings implements SiblingTier {
     });
     // The directory is closed to others; the socket's own mode says it once more.
     await chmod(this.#o.place.path, 0o600);
+    this.#copyServer = new CopyServer((key) => parts.store.memory.lookup(key));
+    await this.#copyServer.listen(copyPathOf(this.#o.place.path));
   }
 
   setView(view: WorkerView): void {
     this.#paths = view.paths;
+    const living = new Set(Object.values(view.paths));
+    for (const [path, line] of this.#copyLines) {
+      if (living.has(path)) continue;
+      line.close();
+      this.#copyLines.delete(path);
+    }
   }
 
   /** The owner's socket; undefined: this worker owns the key, or its owner is away. */
@@ -149,6 +168,35 @@ export class Siblings implements SiblingTier {
   /** Whether another worker, which lives, owns the key. */
   isElsewhere(key: CacheKey): boolean {
     return this.#ownerPath(key) !== undefined;
+  }
+
+  /** Takes over what the owner has stored under the plan's key. False: nothing that may be used here. Never rejects. */
+  async copy(plan: RequestPlan): Promise<boolean> {
+    const present = this.#copying.get(plan.key);
+    if (present !== undefined) return await present;
+    const path = this.#ownerPath(plan.key);
+    if (path === undefined) return false;
+    const copied = this.#copy(path, plan).finally(() => this.#copying.delete(plan.key));
+    this.#copying.set(plan.key, copied);
+    return await copied;
+  }
+
+  async #copy(path: string, plan: RequestPlan): Promise<boolean> {
+    this.counters.wanted++;
+    const invalidations = this.#invalidations;
+    let line = this.#copyLines.get(path);
+    if (line === undefined) {
+      line = new CopyLine(copyPathOf(path));
+      this.#copyLines.set(path, line);
+    }
+    const objects = await line.ask(plan.key);
+    const parts = this.#parts;
+    if (parts === undefined || invalidations !== this.#invalidations) return false;
+    let kept = 0;
+    for (const object of objects)
+      if (!parts.isPurged(plan, object) && parts.store.memory.put(plan.key, object)) kept++;
+    this.counters.copied += kept;
+    return kept > 0;
   }
 
   /** The owner's answer; undefined when it has none, and the caller has to go on by itself. Never rejects. */
@@ -209,6 +257,8 @@ export class Siblings implements SiblingTier {
 
   async close(): Promise<void> {
     this.#agent.destroy();
+    for (const line of this.#copyLines.values()) line.close();
+    this.#copyServer?.close();
     this.#server?.close();
     this.#server?.closeAllConnections();
     await unlink(this.#o.place.path).catch(() => {});
@@ -317,6 +367,9 @@ export class Siblings implements SiblingTier {
       : undefined;
   }
 }
+
+/** Beside the socket of requests; short, because the path of a socket is. */
+const copyPathOf = (path: string): string => `${path}c`;
 
 const encode = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString("base64");
 
