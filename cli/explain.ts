@@ -11,12 +11,13 @@ import { messageOf, UsageError } from "./usage.ts";
 import { where } from "./where.ts";
 import type { WorldDescription } from "./world.ts";
 
-const help = `Usage: isochrone explain URL [--from CITY | --server ID] [--json] [--state DIR]
+const help = `Usage: isochrone explain URL [--from CITY | --server ID] [--method M] [--header LINE]...
+                              [--json] [--state DIR]
        isochrone explain REFERENCE [--json] [--state DIR]
 
 Follows a request for URL through the running world without sending it: the edge that a client in
 CITY (a city, client network or address) is sent to, and tier by tier the property, key, what is
-stored, hit or forward and why, and the path to the next tier with its measured cost beside the
+stored, hit or forward and why, which rules hold and what the others fail at, and the path to the next tier with its measured cost beside the
 direct one's. Of a REFERENCE, as an error page shows it, what each server that remembers the
 request knows (the last 1,000 failures of each).
 
@@ -34,6 +35,16 @@ interface TierExplanation {
   readonly property: string | null;
   readonly decision: { readonly action: string; readonly reason: string };
   readonly ruleIndex?: number | null;
+  readonly rules?: readonly {
+    readonly index: number;
+    readonly isMatched: boolean;
+    readonly failed: string | null;
+  }[];
+  readonly ruled?: {
+    readonly deniedBy: number | null;
+    readonly redirect: { readonly location: string } | null;
+    readonly rewrite: { readonly prefix: string; readonly replacement: string } | null;
+  };
   readonly key?: string;
   readonly stored?: {
     readonly state: string;
@@ -52,6 +63,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     options: {
       from: { type: "string" },
       server: { type: "string" },
+      method: { type: "string" },
+      header: { type: "string", multiple: true },
       json: { type: "boolean" },
       state: { type: "string" },
       help: { type: "boolean", short: "h" },
@@ -86,7 +99,12 @@ export async function main(argv: readonly string[]): Promise<number> {
       serverId === undefined ? 1 : 2,
     );
   }
-  const edge = await askEdge(server, url, running.token);
+  const edge = await askEdge(server, running.token, [
+    ["url", url.href],
+    ...(values.method === undefined ? [] : [["method", values.method]]),
+    ...(values.header ?? []).map((line) => ["header", line]),
+    ...(client === undefined ? [] : [["address", client.address]]),
+  ]);
   const hops = hopsOf(edge);
   if (values.json)
     console.log(
@@ -152,10 +170,10 @@ async function askNameServers(
 
 async function askEdge(
   server: { readonly id: string; readonly address: string; readonly port: number },
-  url: URL,
   token: string,
+  query: string[][],
 ): Promise<TierExplanation> {
-  const at = `http://${server.address}:${server.port}/.isochrone/explain?url=${encodeURIComponent(url.href)}`;
+  const at = `http://${server.address}:${server.port}/.isochrone/explain?${new URLSearchParams(query)}`;
   let response: Response;
   try {
     response = await fetch(at, {
@@ -222,6 +240,14 @@ function describe(edge: TierExplanation): string {
     lines.push(
       `  property  ${property}${tier.ruleIndex === null || tier.ruleIndex === undefined ? "" : `, rule ${tier.ruleIndex}`}`,
     );
+    for (const { index, isMatched, failed } of tier.rules ?? [])
+      lines.push(
+        `  rule ${index}${" ".repeat(Math.max(1, 5 - String(index).length))}${isMatched ? "holds" : `no: ${failed}`}`,
+      );
+    const { deniedBy = null, redirect = null, rewrite = null } = tier.ruled ?? {};
+    if (deniedBy !== null) lines.push(`  denied    403 by rule ${deniedBy}`);
+    if (redirect !== null) lines.push(`  redirect  ${redirect.location}`);
+    if (rewrite !== null) lines.push(`  rewrite   ${rewrite.prefix} -> ${rewrite.replacement}`);
     lines.push(`  key       ${tier.key ?? "-"}${owner ? `, owned by ${owner}` : ""}`);
     lines.push(
       `  stored    ${stored ? `${stored.state}, age ${Math.round(stored.ageSeconds)} s of ${stored.lifetimeSeconds} s` : "nothing"}`,

@@ -10,6 +10,7 @@ import {
   type ServerReport,
   type TopologyDocument,
   topologyDocument,
+  originsOf,
 } from "#kit";
 import { BearerGate, createLogger, formatListenAddress, type Logger, stopSignal, systemClock } from "#kit/io";
 import { dial } from "./io/dial.ts";
@@ -175,7 +176,8 @@ class RelayProcess {
   #origins(): KnownOrigin[] {
     const origins: KnownOrigin[] = [];
     for (const property of this.#properties.values())
-      if (property.isActive) for (const origin of property.origins) origins.push({ origin, clusterId: null });
+      if (property.isActive)
+        for (const origin of originsOf(property)) origins.push({ origin, clusterId: null });
     return origins;
   }
 

@@ -1,29 +1,41 @@
 /** The primary cache key (RFC 9111, section 2) of a request, and the one that a purge by URL means. */
-import type { CachingPolicy } from "#kit";
+import type { QueryKey } from "#kit";
 
-/** A primary cache key: `scheme://host/path?query`, the query as the policy keys it. */
+/**
+ * A primary cache key: `scheme://host/path?query`, the query as the policy keys it, then the key parts of rules from a "#" on, which no
+ * request target holds.
+ */
 export type CacheKey = string & { readonly __brand: "CacheKey" };
 
+/** What the key of a request depends on beside its URL. */
+interface Keying {
+  readonly keyQuery: QueryKey;
+  readonly keyParts?: string;
+}
+
+const nameOf = (parameter: string): string => parameter.split("=", 1)[0] ?? "";
+
+/** Parameters of equal name keep their order: it can carry meaning. */
+function sortedQuery(parameters: readonly string[]): string {
+  return parameters
+    .map((parameter, index) => ({ parameter, name: nameOf(parameter), index }))
+    .sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : a.index - b.index))
+    .map(({ parameter }) => parameter)
+    .join("&");
+}
+
 /** The query as the policy keys it, with its "?"; "" when none belongs to the key. */
-function keyedQuery(query: string, keyQuery: CachingPolicy["keyQuery"]): string {
-  switch (keyQuery) {
-    case "none":
-      return "";
-    case "sorted":
-      // Parameters of equal name keep their order: it can carry meaning.
-      return query === ""
-        ? ""
-        : `?${query
-            .split("&")
-            .map((parameter, index) => ({ parameter, name: parameter.split("=", 1)[0] ?? "", index }))
-            .sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : a.index - b.index))
-            .map(({ parameter }) => parameter)
-            .join("&")}`;
-    case "all":
-      return query === "" ? "" : `?${query}`;
-    default:
-      return keyQuery satisfies never;
-  }
+function keyedQuery(query: string, keyQuery: QueryKey): string {
+  if (query === "" || keyQuery === "none") return "";
+  if (keyQuery === "all") return `?${query}`;
+  const parameters = query.split("&");
+  const kept =
+    keyQuery === "sorted"
+      ? parameters
+      : "keep" in keyQuery
+        ? parameters.filter((parameter) => keyQuery.keep.includes(nameOf(parameter)))
+        : parameters.filter((parameter) => !keyQuery.drop.includes(nameOf(parameter)));
+  return kept.length === 0 ? "" : `?${sortedQuery(kept)}`;
 }
 
 /** What no URI holds as it stands though browsers and tools send it, and a "%" that begins no encoded byte (RFC 3986, 2). */
@@ -40,12 +52,18 @@ export function uriTarget(target: string): string {
 /** The key of a request. `host` in lower case. Bytes of the target are taken as they are: origins may tell them apart. */
 export function cacheKey(
   request: { readonly scheme: "http" | "https"; readonly host: string; readonly target: string },
-  policy: Pick<CachingPolicy, "keyQuery">,
+  policy: Keying,
 ): CacheKey {
   const mark = request.target.indexOf("?");
   const path = mark === -1 ? request.target : request.target.slice(0, mark);
   const query = mark === -1 ? "" : request.target.slice(mark + 1);
-  return `${request.scheme}://${request.host}${path}${keyedQuery(query, policy.keyQuery)}` as CacheKey;
+  return `${request.scheme}://${request.host}${path}${keyedQuery(query, policy.keyQuery)}${policy.keyParts ?? ""}` as CacheKey;
+}
+
+/** A key without the parts that rules add to its URL: what a purge by URL names. */
+export function urlKeyOf(key: CacheKey | string): CacheKey {
+  const end = key.indexOf("#");
+  return (end === -1 ? key : key.slice(0, end)) as CacheKey;
 }
 
 /** An absolute http(s) URI cut into what a key needs; undefined when it is none. No fragment, no user information. */
@@ -69,11 +87,11 @@ export function canonicalHost(authority: string, scheme: "http" | "https"): stri
   return lower.endsWith(suffix) ? lower.slice(0, -suffix.length) : lower;
 }
 
-/** Both keys that a purge of one URL means: customers purge a page, not a scheme. */
-export function purgeKeys(url: string, policy: Pick<CachingPolicy, "keyQuery">): readonly CacheKey[] {
+/** Both keys that a purge of one URL means, with whatever key parts: customers purge a page, not a scheme. */
+export function purgeKeys(url: string, policy: Pick<Keying, "keyQuery">): readonly CacheKey[] {
   const parsed = parseAbsoluteUri(url);
   if (parsed === undefined) return [];
   return (["http", "https"] as const).map((scheme) =>
-    cacheKey({ ...parsed, scheme, host: canonicalHost(parsed.host, scheme) }, policy),
+    cacheKey({ ...parsed, scheme, host: canonicalHost(parsed.host, scheme) }, { keyQuery: policy.keyQuery }),
   );
 }

@@ -10,6 +10,7 @@
  */
 
 import { PURGE_PREFIX_SEGMENTS_MAX } from "#kit";
+import { urlKeyOf } from "./cache-key.ts";
 
 /** `soft`: must be validated, may be served while that happens. `hard`: is not there. */
 export type PurgeState = "none" | "soft" | "hard";
@@ -141,7 +142,7 @@ export class PurgeIndex {
 
   /** The marks that would mean a response. */
   *#namesOf(scope: string, key: string, { generation, tags }: Purgeable): Generator<string> {
-    yield `u:${key}`;
+    yield `u:${urlKeyOf(key)}`;
     for (const tag of tags) yield `t:${scope}:${tag}`;
     yield `w:${scope}`;
     yield `h:${scope}:${keyHost(key)}`;
@@ -179,7 +180,7 @@ function keyHost(key: string): string {
  */
 export function* keyPrefixes(key: string): Generator<string> {
   const start = hostStart(key);
-  const query = key.slice(start).search(/[?\n]/);
+  const query = key.slice(start).search(/[?#\n]/);
   const slash = key.indexOf("/", start);
   if (slash === -1) return;
   const text = `${keyHost(key)}${key.slice(slash, query === -1 ? key.length : start + query)}`;

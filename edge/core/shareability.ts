@@ -5,7 +5,7 @@
  * never seen is expected to be alike. One answer that can be shared ends the expectation for its family at once.
  */
 import { type EpochMs, xxh32 } from "#kit";
-import { extensionOf, pathOf } from "./policy.ts";
+import { extensionOf, pathOf } from "./rules/request-facts.ts";
 
 /** Different members that have to agree before others are expected to be like them. */
 export const MEMBERS_MIN = 8;

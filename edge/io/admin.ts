@@ -3,7 +3,8 @@ import { type Clock, IsochroneError, type ServerReport } from "#kit";
 import { BearerGate } from "#kit/io";
 import { parseAbsoluteUri } from "../core/cache-key.ts";
 import { freshness } from "../core/freshness.ts";
-import { fieldLines, fieldValue } from "../core/headers.ts";
+import { type Field, type Fields, fieldLines, fieldValue, isFieldValue, isToken } from "../core/headers.ts";
+import { ruleSetOf } from "../core/rules/rule-set.ts";
 import { contentBytes } from "../core/slices.ts";
 import { parseReference } from "../core/diagnosis/reference.ts";
 import type { KnownFault } from "./diagnosis.ts";
@@ -11,6 +12,7 @@ import { type Answer, type AnswerRecord, type Inbound, textAnswer } from "./exch
 import type { EdgeHandler } from "./handler.ts";
 import type { StoredObject } from "./memory-store.ts";
 import type { PurgeIndex } from "../core/purge-index.ts";
+import { hopsOf } from "./request-plan.ts";
 import type { Hop, Routing } from "./routing.ts";
 import type { Upstream } from "./upstream.ts";
 
@@ -18,6 +20,7 @@ import type { Upstream } from "./upstream.ts";
 const EXPLAIN_DEPTH_MAX = 5;
 const EXPLAIN_BYTES_MAX = 1_048_576;
 const EXPLAIN_TIMEOUT_MS = 5_000;
+const EXPLAIN_HEADERS_MAX = 32;
 
 /** What explain needs; undefined while the server starts. */
 export interface ExplainParts {
@@ -98,9 +101,7 @@ export class Admin {
         }
         const asked = new URLSearchParams(query);
         const reference = asked.get("ref");
-        return reference === null
-          ? await this.#explain(inbound, asked.get("url") ?? "")
-          : await this.#fault(reference);
+        return reference === null ? await this.#explain(inbound, asked) : await this.#fault(reference);
       }
       default:
         return textAnswer(
@@ -117,7 +118,8 @@ export class Admin {
     );
   }
 
-  async #explain(inbound: Inbound, url: string): Promise<Answer> {
+  async #explain(inbound: Inbound, asked: URLSearchParams): Promise<Answer> {
+    const url = asked.get("url") ?? "";
     const parts = this.#o.parts();
     if (parts === undefined) return textAnswer(503, "not ready: starting\n", RECORD);
     const address = parseAbsoluteUri(url);
@@ -131,23 +133,37 @@ export class Admin {
       tier: parts.tier(),
       url,
     };
-    const plan = parts.handler.plan({ method: "GET", ...address, fields: [] });
+    const fields = explainedFields(asked.getAll("header"));
+    const method = asked.get("method") ?? "GET";
+    if (fields === undefined || !isToken(method))
+      return json(400, { error: 'expected "name: value" for each header, and a method\'s name' });
+    // Behind another server of ours the client is not known.
+    const clientAddress = inbound.peer === undefined ? asked.get("address") : null;
+    const plan = parts.handler.plan(
+      { method, ...address, fields },
+      clientAddress === null ? undefined : { peer: undefined, remoteAddress: clientAddress },
+    );
     if (plan === undefined)
       return json(200, { ...self, property: null, decision: { action: "refuse", reason: "unknown-host" } });
     const decision = await parts.handler.decide(plan);
     const stored = "stored" in decision ? decision.stored : undefined;
-    const hops = parts.routing.hopsFor(
-      plan.property,
-      plan.key,
-      plan.keyHost,
-      inbound.hop,
-      plan.policy.bypass,
-    );
+    const hops = hopsOf(parts.routing, plan, inbound.hop, plan.policy.bypass);
     const next = hops[0];
     return json(200, {
       ...self,
       property: plan.property.propertyId ?? null,
       ruleIndex: plan.policy.ruleIndex,
+      rules: ruleSetOf(plan.property).trace({
+        ...plan.head,
+        host: plan.keyHost,
+        clientAddress: clientAddress ?? undefined,
+      }),
+      ruled: {
+        deniedBy: plan.rules.deniedBy ?? null,
+        redirect: plan.rules.redirect ?? null,
+        rewrite: plan.rules.rewrite ?? null,
+        isRememberable: !plan.rules.dependsOnRequest,
+      },
       policy: plan.policy,
       key: plan.key,
       stored: stored === undefined ? null : this.#stored(parts, plan, stored),
@@ -168,7 +184,7 @@ export class Admin {
         next === undefined
           ? null
           : { kind: next.kind, name: next.name, path: parts.upstream.explainPath(next.target) },
-      next: next === undefined ? null : await this.#explainNext(parts, inbound, next, url),
+      next: next === undefined ? null : await this.#explainNext(parts, inbound, next, asked),
     });
   }
 
@@ -208,7 +224,12 @@ export class Admin {
   }
 
   /** The next server's own explanation, nested; what fails is said in its place. */
-  async #explainNext(parts: ExplainParts, inbound: Inbound, hop: Hop, url: string): Promise<unknown> {
+  async #explainNext(
+    parts: ExplainParts,
+    inbound: Inbound,
+    hop: Hop,
+    asked: URLSearchParams,
+  ): Promise<unknown> {
     if (hop.target.kind !== "server") return null;
     const depth = Number(fieldLines(inbound.head.fields, "isochrone-explain")[0] ?? "0");
     if (!(depth < EXPLAIN_DEPTH_MAX)) return { error: "too many servers in one explanation" };
@@ -217,7 +238,7 @@ export class Admin {
     try {
       const response = await parts.upstream.request(hop.target, {
         method: "GET",
-        path: `/.isochrone/explain?url=${encodeURIComponent(url)}`,
+        path: `/.isochrone/explain?${asked}`,
         headers: [
           ["Host", host],
           ["Isochrone-Explain", String(depth + 1)],
@@ -241,4 +262,17 @@ export class Admin {
       return { error: error instanceof IsochroneError ? error.message : String(error) };
     }
   }
+}
+
+/** Header lines of a request that is only explained; undefined: one of them is none. */
+function explainedFields(lines: readonly string[]): Fields | undefined {
+  if (lines.length > EXPLAIN_HEADERS_MAX) return undefined;
+  const fields: Field[] = [];
+  for (const line of lines) {
+    const colon = line.indexOf(":");
+    const [name, value] = [line.slice(0, Math.max(0, colon)), line.slice(colon + 1).trim()];
+    if (!isToken(name) || !isFieldValue(value)) return undefined;
+    fields.push([name, value]);
+  }
+  return fields;
 }

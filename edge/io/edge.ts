@@ -283,7 +283,7 @@ export class Edge {
       handle: async (inbound) => diagnosis.finish(inbound, await handler.handle(inbound)),
       // What is only a copy here is not copied again: it would outlive this one.
       plan: (inbound) => {
-        const plan = handler.plan(inbound.head);
+        const plan = handler.plan(inbound.head, inbound);
         return plan === undefined || copies.has(plan.key) ? undefined : plan;
       },
       store,

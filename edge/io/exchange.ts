@@ -1,6 +1,6 @@
 /** What passes between whoever reads sockets and the handler: a request that was checked, an answer to be written. */
 import type { Readable } from "node:stream";
-import type { ClusterId, EpochMs, ForwardReason, MonotonicMs, PropertyId, ServerId } from "#kit";
+import type { ClusterId, EpochMs, FieldEdits, ForwardReason, MonotonicMs, PropertyId, ServerId } from "#kit";
 import type { CacheKey } from "../core/cache-key.ts";
 import type { CacheStatus } from "../core/cache-status.ts";
 import type { FreshWindow } from "../core/freshness.ts";
@@ -77,6 +77,8 @@ export interface HitMemo {
   readonly propertyVersion: number;
   /** Whether Cache-Control and Pragma of requests count. */
   readonly hearsDirectives: boolean;
+  /** What a rule changes of the fields for clients. */
+  readonly responseHeaders?: FieldEdits | undefined;
   readonly record: AnswerRecord;
 }
 

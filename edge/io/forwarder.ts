@@ -12,6 +12,7 @@ import {
   hasField,
 } from "../core/headers.ts";
 import { appendLoop, appendVia } from "../core/loops.ts";
+import { editFields } from "../core/rules/edits.ts";
 import type { ExchangeTimes, RequestHead, ResponseHead } from "../core/messages.ts";
 import type { HttpVersion } from "./exchange.ts";
 import type { EdgeMetrics } from "./metrics.ts";
@@ -182,7 +183,7 @@ export class Forwarder {
       try {
         const response = await this.#upstream.request(hop.target, {
           method: request.head.method,
-          path: request.head.target,
+          path: hop.edits?.target ?? request.head.target,
           headers: this.#fieldsFor(request, hop),
           body: request.body,
           signal: request.signal,
@@ -225,7 +226,7 @@ export class Forwarder {
   #fieldsFor(request: ForwardRequest, hop: Hop): Fields {
     const { head } = request;
     const fields: Field[] = [["Host", hop.host]];
-    for (const field of endToEndFields(head.fields)) {
+    for (const field of editFields(endToEndFields(head.fields), hop.edits?.fields)) {
       const name = field[0].toLowerCase();
       if (isReplaced(name) || request.without.has(name)) continue;
       fields.push(field);

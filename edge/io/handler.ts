@@ -9,8 +9,9 @@ import { freshWindow } from "../core/freshness.ts";
 import { fieldValue, hasField } from "../core/headers.ts";
 import { isLoop } from "../core/loops.ts";
 import type { RequestHead } from "../core/messages.ts";
-import { policyFor } from "../core/policy.ts";
 import type { PurgeIndex } from "../core/purge-index.ts";
+import { editFields, locationOf } from "../core/rules/edits.ts";
+import { ruleSetOf } from "../core/rules/rule-set.ts";
 import { requestKeyOf } from "../core/slices.ts";
 import { type Answers, faultOf } from "./answers.ts";
 import type { Answer, AnswerRecord, HitMemo, HopFields, Inbound, Outcome } from "./exchange.ts";
@@ -55,11 +56,18 @@ export class EdgeHandler {
   }
 
   /** The plan for a request; undefined when no active property has its host. */
-  plan(head: RequestHead): RequestPlan | undefined {
+  plan(head: RequestHead, from?: Pick<Inbound, "peer" | "remoteAddress">): RequestPlan | undefined {
     const found = this.#o.routing.propertyOf(head.host);
     if (found === undefined) return undefined;
     const { property, keyHost } = found;
-    const policy = policyFor(property, head.target);
+    const rules = ruleSetOf(property).outcome({
+      method: head.method,
+      host: keyHost,
+      target: head.target,
+      fields: head.fields,
+      clientAddress: from?.peer === undefined ? from?.remoteAddress : undefined,
+    });
+    const { policy } = rules;
     const key = cacheKey({ scheme: head.scheme, host: keyHost, target: head.target }, policy);
     return {
       head: withKeyHost(head, keyHost),
@@ -68,6 +76,7 @@ export class EdgeHandler {
       policy,
       key,
       purgeScope: property.propertyId ?? "",
+      rules,
     };
   }
 
@@ -90,7 +99,7 @@ export class EdgeHandler {
 
   /** Answers a request; at once for a hit in memory. Never rejects for what clients, origins or peers do. */
   handle(inbound: Inbound): Answer | Promise<Answer> {
-    const plan = this.plan(inbound.head);
+    const plan = this.plan(inbound.head, inbound);
     if (plan === undefined) {
       this.#o.metrics.refused("unknown-host");
       const text = `No property has the host "${inbound.head.host}" here.\n`;
@@ -102,6 +111,37 @@ export class EdgeHandler {
       return this.#o.answers.refusal(508, "This request has passed this server before (CDN-Loop).\n", plan);
     }
     if (plan.head.method === "OPTIONS" && isForThisServer(plan.head)) return this.#options(plan);
+    // Where the client came in: for servers and workers of ours it has been judged, and they get answers as they are stored.
+    if (inbound.peer !== undefined || inbound.isFromSibling === true) return this.#serve(inbound, plan);
+    const ruled = this.#ruled(plan);
+    if (ruled !== undefined) return ruled;
+    const { responseHeaders } = plan.rules;
+    const answer = this.#serve(inbound, plan);
+    if (responseHeaders === undefined) return answer;
+    const edited = (one: Answer): Answer => ({ ...one, fields: editFields(one.fields, responseHeaders) });
+    return answer instanceof Promise ? answer.then(edited) : edited(answer);
+  }
+
+  /** Denied or sent elsewhere by a rule; undefined: neither. */
+  #ruled(plan: RequestPlan): Answer | undefined {
+    const { deniedBy, redirect } = plan.rules;
+    if (deniedBy !== undefined) {
+      this.#o.metrics.refused("rule");
+      return this.#o.answers.refusal(403, `Rule ${deniedBy} of this site denies the request.\n`, plan);
+    }
+    if (redirect === undefined) return undefined;
+    const record: AnswerRecord = {
+      outcome: "bypass",
+      status: undefined,
+      propertyId: plan.property.propertyId,
+      upstream: undefined,
+    };
+    return this.#o.answers.own(redirect.status ?? 302, "", record, [
+      ["Location", locationOf(redirect.location, plan.head)],
+    ]);
+  }
+
+  #serve(inbound: Inbound, plan: RequestPlan): Answer | Promise<Answer> {
     const found = this.#o.store.lookup(plan.key);
     if (found instanceof Promise) return this.#answer(inbound, plan, undefined);
     const decision = this.#decideWith(plan, inbound, found);
@@ -205,6 +245,8 @@ export class EdgeHandler {
     });
     if (isStale || detail !== undefined || inbound.peer !== undefined || answer instanceof Promise)
       return answer;
+    // Another request for this target may meet other rules.
+    if (plan.rules.dependsOnRequest) return answer;
     const memo = this.#memo(plan, stored, answer.record);
     return memo === undefined ? answer : { ...answer, memo };
   }
@@ -232,6 +274,7 @@ export class EdgeHandler {
       purgeGeneration: purges.generation,
       propertyVersion: routing.propertyVersion,
       hearsDirectives: plan.policy.honourRequestDirectives,
+      responseHeaders: plan.rules.responseHeaders,
       record,
     };
   }

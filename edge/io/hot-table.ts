@@ -13,6 +13,7 @@ import { isNotModified } from "../core/validation.ts";
 import type { PurgeIndex } from "../core/purge-index.ts";
 import { type Fields, fieldValue } from "../core/headers.ts";
 import type { RequestHead } from "../core/messages.ts";
+import { editFields } from "../core/rules/edits.ts";
 import type { Answer, HitMemo } from "./exchange.ts";
 import { headText } from "./http1/answer-writer.ts";
 import type { EntryCell, MemoryStore } from "./memory-store.ts";
@@ -360,7 +361,11 @@ export class HotTable {
   /** The answer to any request that an entry was found for. */
   #answer(memo: HitMemo, request: RequestHead, age: number, ttl: number): Answer {
     const { stored } = memo;
-    return storedAnswer(stored, stored.body, stored.body.bytes, true, age, this.#context(memo, request, ttl));
+    const context = this.#context(memo, request, ttl);
+    const answer = storedAnswer(stored, stored.body, stored.body.bytes, true, age, context);
+    return memo.responseHeaders === undefined
+      ? answer
+      : { ...answer, fields: editFields(answer.fields, memo.responseHeaders) };
   }
 
   #context(memo: HitMemo, request: RequestHead, ttl: number): AnswerContext {

@@ -23,7 +23,9 @@ export type RefusedReason =
   | "slow-body"
   | "slow-reader"
   | "unknown-host"
-  | "loop";
+  | "loop"
+  /** A rule of the property denies it. */
+  | "rule";
 
 /** Upper bounds of the buckets of request durations, seconds. */
 const BUCKETS_SECONDS = [0.001, 0.005, 0.02, 0.1, 0.3, 1, 3, 10, 60] as const;

@@ -7,13 +7,14 @@ import type {
   ServerId,
   TopologyDocument,
 } from "#kit";
+import { originsOf } from "#kit";
 import type { KnownOrigin } from "#transport";
 import type { EdgeSettings } from "../config.ts";
 import type { CacheKey } from "../core/cache-key.ts";
 import { type ClusterPeer, ownersOf, placeOf } from "../core/owner.ts";
 import { shieldOrder } from "../core/shield.ts";
 import type { HopFields } from "./exchange.ts";
-import type { Hop, PropertyView, Routing } from "./routing.ts";
+import { type Hop, originHop, type PropertyView, type Routing } from "./routing.ts";
 
 /** Owners of a key that are asked, one after the other, before the parents: the second one when the first has just died. */
 const OWNERS_MAX = 2;
@@ -93,7 +94,7 @@ export class NodeRouting implements Routing {
     return [...this.#properties.values()]
       .filter((property) => property.isActive)
       .flatMap((property) =>
-        property.origins.map((origin) => ({
+        originsOf(property).map((origin) => ({
           origin,
           clusterId: this.#clusterOfAddress(origin.host, origin.port),
         })),
@@ -141,13 +142,7 @@ export class NodeRouting implements Routing {
       if (this.tier === 0) hops.push(...this.#parents(property, key, keyHost));
       else if (askedBy === 0) hops.push(...this.#shield(property, key, keyHost));
     }
-    for (const origin of this.#documentOf(property)?.origins ?? [])
-      hops.push({
-        kind: "origin",
-        target: { kind: "origin", origin },
-        name: "origin",
-        host: origin.hostHeader ?? keyHost,
-      });
+    for (const origin of this.#documentOf(property)?.origins ?? []) hops.push(originHop(origin, keyHost));
     return hops;
   }
 

@@ -1,6 +1,6 @@
 /** Requests that go past the cache: forwarded as they are, content and all; the answer is not stored. */
 import type { Clock, ForwardReason } from "#kit";
-import { type CacheKey, cacheKey } from "../core/cache-key.ts";
+import { type CacheKey, cacheKey, urlKeyOf } from "../core/cache-key.ts";
 import { decideResponse } from "../core/decide.ts";
 import { ageValue } from "../core/freshness.ts";
 import { fieldValue, withoutFields } from "../core/headers.ts";
@@ -17,7 +17,7 @@ import type { Forwarded, Forwarder } from "./forwarder.ts";
 import type { StoredObject } from "./memory-store.ts";
 import { ObjectBody } from "./object-body.ts";
 import type { ObjectStore } from "./object-store.ts";
-import type { RequestPlan } from "./request-plan.ts";
+import { hopsOf, type RequestPlan } from "./request-plan.ts";
 import type { Routing } from "./routing.ts";
 import type { SiblingTier } from "./sibling-tier.ts";
 import { downstreamFields, mayHaveContent } from "./stored-answer.ts";
@@ -85,7 +85,7 @@ export class Passer {
           purgeScope: plan.purgeScope,
           isBackground: inbound.isBackground ?? false,
         },
-        this.#routing.hopsFor(plan.property, plan.key, plan.keyHost, inbound.hop, plan.policy.bypass),
+        hopsOf(this.#routing, plan, inbound.hop, plan.policy.bypass),
       );
     } catch (error) {
       return await this.#covered(inbound, plan, fwd, stored, error, requestTime);
@@ -93,9 +93,11 @@ export class Passer {
     const { response } = forwarded;
     // Before the answer goes out: who has seen it must not get the old state from another worker.
     await this.#invalidate(
-      invalidatedTargets(plan.head, response).map((target) =>
-        cacheKey({ ...target, host: plan.keyHost }, plan.policy),
-      ),
+      invalidatedTargets(plan.head, response).flatMap((target) => {
+        const key = cacheKey({ ...target, host: plan.keyHost }, plan.policy);
+        // What is stored with the key parts of other requests is not known here: a purge by URL reaches all.
+        return plan.policy.keyParts === "" ? [key] : [key, urlKeyOf(key)];
+      }),
     );
     if (stored !== undefined) this.#updateByHead(plan, stored, forwarded);
     const context = this.#answers.context(inbound, plan, {

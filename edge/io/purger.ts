@@ -2,6 +2,7 @@
 import type { PurgeEntry } from "#kit";
 import { type CacheKey, parseAbsoluteUri, purgeKeys } from "../core/cache-key.ts";
 import { PLAIN_POLICY } from "../core/policy.ts";
+import { policyFor } from "../core/rules/policy-for.ts";
 import type { Edge } from "./edge.ts";
 import type { EdgeMetrics } from "./metrics.ts";
 import { type NodeRouting, withoutPort } from "./node-routing.ts";
@@ -52,7 +53,10 @@ export class Purger {
       // One customer's purge never reaches another's host, whatever URL it names.
       if (address === undefined || (property !== undefined && !property.hostnames.includes(host))) continue;
       keys.push(
-        ...purgeKeys(`${address.scheme}://${host}${address.target}`, property?.caching ?? PLAIN_POLICY),
+        ...purgeKeys(
+          `${address.scheme}://${host}${address.target}`,
+          property === undefined ? PLAIN_POLICY : policyFor(property, address.target, host),
+        ),
       );
     }
     const { tags, isWholeProperty = false } = request;

@@ -3,13 +3,15 @@ import type { CacheKey } from "../core/cache-key.ts";
 import { hasField } from "../core/headers.ts";
 import type { RequestHead } from "../core/messages.ts";
 import type { RequestPolicy } from "../core/policy.ts";
+import { rewriteTarget } from "../core/rules/edits.ts";
+import type { RuleOutcome } from "../core/rules/rule-set.ts";
 import type { SliceOpening } from "../core/slices.ts";
 import { nominatedValues } from "../core/vary.ts";
 import type { CollapseTable } from "./collapse.ts";
-import type { Inbound } from "./exchange.ts";
+import type { HopFields, Inbound } from "./exchange.ts";
 import type { FillRequest } from "./filler.ts";
 import type { StoredObject } from "./memory-store.ts";
-import type { PropertyView, Routing } from "./routing.ts";
+import { type Hop, originHop, type PropertyView, type Routing } from "./routing.ts";
 
 export interface RequestPlan {
   readonly head: RequestHead;
@@ -19,6 +21,31 @@ export interface RequestPlan {
   readonly key: CacheKey;
   /** Keeps one property's tags from another's. */
   readonly purgeScope: string;
+  readonly rules: RuleOutcome;
+}
+
+/** Whom to ask for a request, best first, with what its rules change of that. */
+export function hopsOf(
+  routing: Routing,
+  plan: RequestPlan,
+  hop: HopFields,
+  isBypass: boolean,
+): readonly Hop[] {
+  const { rules, head } = plan;
+  const hops = routing.hopsFor(plan.property, plan.key, plan.keyHost, hop, isBypass);
+  const { origins, rewrite, requestHeaders } = rules;
+  if ((origins ?? rewrite ?? requestHeaders) === undefined) return hops;
+  const chosen =
+    origins === undefined
+      ? hops
+      : [
+          ...hops.filter(({ kind }) => kind !== "origin"),
+          ...origins.map((origin) => originHop(origin, plan.keyHost)),
+        ];
+  const target = rewrite === undefined ? head.target : rewriteTarget(head.target, rewrite);
+  return chosen.map((one) =>
+    one.kind === "origin" ? { ...one, edits: { target, fields: requestHeaders } } : one,
+  );
 }
 
 /** Makes of a planned request what is asked of the next hop. */
@@ -64,7 +91,7 @@ export class RequestPlanner {
       collapseKey: `${plan.key}${credentials}\n${JSON.stringify(nominatedValues(plan.head.fields, names))}`,
       purgeScope: plan.purgeScope,
       policy: plan.policy,
-      hops: this.#routing.hopsFor(plan.property, plan.key, plan.keyHost, inbound.hop, false),
+      hops: hopsOf(this.#routing, plan, inbound.hop, false),
       isOwner: this.#routing.isOwner(plan.key, inbound.hop),
       isCopy: false,
       stored,

@@ -1,6 +1,7 @@
 /** Who answers for a host, and whom to ask next. Two kinds: alone (one origin), and a node of a deployment. */
 import {
   type CachingPolicy,
+  type FieldEdits,
   NO_PREFETCH,
   type OriginTarget,
   type PropertyDocument,
@@ -30,6 +31,13 @@ export interface Hop {
   readonly tier?: number;
   /** Told of each request that goes there (1) and that has ended (-1). */
   readonly handleLoad?: (change: 1 | -1) => void;
+  /** What a rule has it asked for in another way; only of origins: servers of ours see the request as it came. */
+  readonly edits?: OriginEdits;
+}
+
+export interface OriginEdits {
+  readonly target: string;
+  readonly fields: FieldEdits | undefined;
 }
 
 export interface Routing {
@@ -74,14 +82,7 @@ export class AloneRouting implements Routing {
   }
 
   hopsFor(_property: PropertyView, _key: CacheKey, keyHost: string): readonly Hop[] {
-    return [
-      {
-        kind: "origin",
-        target: { kind: "origin", origin: this.#origin },
-        name: "origin",
-        host: this.#origin.hostHeader ?? keyHost,
-      },
-    ];
+    return [originHop(this.#origin, keyHost)];
   }
 
   isOwner(): boolean {
@@ -91,6 +92,15 @@ export class AloneRouting implements Routing {
   ownerOf(): undefined {
     return undefined;
   }
+}
+
+export function originHop(origin: OriginTarget, keyHost: string): Hop {
+  return {
+    kind: "origin",
+    target: { kind: "origin", origin },
+    name: "origin",
+    host: origin.hostHeader ?? keyHost,
+  };
 }
 
 /** The target of a request with the host that keys name. */

@@ -9,9 +9,10 @@ export {
   type PathEntry,
   prefixText,
 } from "./map-snapshot.ts";
+export { type OriginTarget } from "./origin.ts";
 export {
   type CachingPolicy,
-  type OriginTarget,
+  originsOf,
   type PropertyDocument,
   NO_PREFETCH,
   type PrefetchKind,
@@ -20,6 +21,17 @@ export {
   type TrafficClass,
   trafficClasses,
 } from "./property.ts";
+export {
+  changesContent,
+  type DeviceClass,
+  type FieldEdits,
+  type QueryKey,
+  readsRequest,
+  type Rule,
+  type RuleCondition,
+  type RuleKey,
+  type ValueTest,
+} from "./rule.ts";
 export {
   type PurgeAck,
   type PurgeEntry,

@@ -11,27 +11,15 @@ import {
   nullable,
   object,
   oneOf,
-  optional,
   type Parsed,
   refine,
-  string,
 } from "../schema.ts";
+import { type OriginTarget, originTarget } from "./origin.ts";
+import { faultOfRule, rule, ttlSeconds } from "./rule.ts";
 
 /** Traffic classes weigh the terms of the score differently: interactive by latency, bulk by throughput, live by both. */
 export const trafficClasses = ["interactive", "bulk", "live"] as const;
 export type TrafficClass = (typeof trafficClasses)[number];
-
-const ttlSeconds = () => integer({ max: 31_536_000, unit: "seconds" });
-
-const originTarget = object({
-  scheme: oneOf(["http", "https"]),
-  /** Host name or address to connect to. */
-  host: hostname(),
-  port: integer({ min: 1, max: 65_535 }),
-  /** Host header and TLS server name to send; the property's requested host name when absent. */
-  hostHeader: optional(hostname()),
-});
-export type OriginTarget = Parsed<typeof originTarget>;
 
 const cachingFields = {
   /**
@@ -64,26 +52,6 @@ const cachingFields = {
 } as const;
 const caching = object(cachingFields);
 export type CachingPolicy = Parsed<typeof caching>;
-
-/** First rule whose every stated match holds wins, key by key; what no rule sets is taken from the property. */
-const rule = object({
-  match: object({
-    pathPrefix: optional(string({ max: 512, pattern: /^\//, expected: "a path that starts with /" })),
-    /** File extensions without dot, lower case. */
-    extensions: optional(
-      array(string({ max: 16, pattern: /^[a-z0-9]+$/, expected: "an extension without dot" }), {
-        min: 1,
-        max: 64,
-      }),
-    ),
-  }),
-  /** Never store and never answer from the cache. */
-  bypass: optional(boolean()),
-  overrideTtlSeconds: optional(nullable(ttlSeconds())),
-  defaultTtlSeconds: optional(nullable(ttlSeconds())),
-  staleWhileRevalidateSeconds: optional(ttlSeconds()),
-  staleIfErrorSeconds: optional(ttlSeconds()),
-});
 
 /** Where a prefetch is learnt from: pages, style sheets, Link fields, playlists, manifests, players' own hints (CTA-5004). */
 export const prefetchKinds = ["html", "css", "link", "hls", "dash", "cmcd"] as const;
@@ -128,11 +96,15 @@ export const propertyDocument = refine(
   }),
   (property) => {
     for (const [index, one] of property.rules.entries()) {
-      if (one.match.pathPrefix === undefined && one.match.extensions === undefined) {
-        return { at: ["rules", index, "match"], value: one.match, expected: "pathPrefix or extensions" };
-      }
+      const fault = faultOfRule(one);
+      if (fault !== undefined) return { ...fault, at: ["rules", index, ...fault.at] };
     }
     return undefined;
   },
 );
 export type PropertyDocument = Parsed<typeof propertyDocument>;
+
+/** Every origin that a property may ask, its own first, then those of its rules. */
+export function originsOf(property: Pick<PropertyDocument, "origins" | "rules">): readonly OriginTarget[] {
+  return [...property.origins, ...property.rules.flatMap(({ origins }) => origins ?? [])];
+}

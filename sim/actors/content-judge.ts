@@ -1,6 +1,6 @@
 /** Invariants about content: how old may it be, and may it be given at all after a purge. Reckoned from the catalog's truth. */
 import type { PropertyDocument } from "#kit";
-import { policyFor } from "../../edge/core/policy.ts";
+import { policyFor } from "../../edge/core/rules/policy-for.ts";
 import type { CatalogObject } from "./catalog.ts";
 import type { Host } from "./host.ts";
 import type { HttpAnswer } from "./messages.ts";

@@ -7,7 +7,8 @@ import { type CacheKey, cacheKey, purgeKeys } from "../../edge/core/cache-key.ts
 import type { UpstreamOutcome } from "../../edge/core/decide.ts";
 import { endToEndFields, type Fields, withoutFields } from "../../edge/core/headers.ts";
 import type { RequestHead, StoredHead } from "../../edge/core/messages.ts";
-import { policyFor, type RequestPolicy } from "../../edge/core/policy.ts";
+import type { RequestPolicy } from "../../edge/core/policy.ts";
+import { policyFor } from "../../edge/core/rules/policy-for.ts";
 import type { PurgeIndex } from "../../edge/core/purge-index.ts";
 import { isNotModified, notModifiedFields, validatingFields } from "../../edge/core/validation.ts";
 import { isSameVariant } from "../../edge/core/vary.ts";

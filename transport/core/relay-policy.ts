@@ -2,7 +2,15 @@
  * Who may have bytes forwarded where. A relay serves only servers of the topology that proved themselves, and reaches
  * only the exact host:port pairs of parents, world origins and property origins: it is never an open proxy.
  */
-import type { ClusterId, OriginTarget, PropertyDocument, Role, ServerId, TopologyDocument } from "#kit";
+import {
+  type ClusterId,
+  type OriginTarget,
+  originsOf,
+  type PropertyDocument,
+  type Role,
+  type ServerId,
+  type TopologyDocument,
+} from "#kit";
 
 /** Why a tunnel was granted or refused: log word, metric label, and the text after the status in the answer. */
 export const relayReasons = [
@@ -113,7 +121,9 @@ export class RelayPolicy {
     }
     this.#ofProperty.delete(propertyId);
     if (property === undefined || !property.isActive) return;
-    const targets = property.origins.map((origin: OriginTarget) => formatAuthority(origin.host, origin.port));
+    const targets = originsOf(property).map((origin: OriginTarget) =>
+      formatAuthority(origin.host, origin.port),
+    );
     for (const target of targets)
       this.#fromProperties.set(target, (this.#fromProperties.get(target) ?? 0) + 1);
     this.#ofProperty.set(propertyId, targets);

@@ -10,7 +10,7 @@ import { formatHttpDate } from "../../../edge/core/http-date.ts";
 import { invalidatedTargets } from "../../../edge/core/invalidation.ts";
 import type { RequestHead, StoredHead } from "../../../edge/core/messages.ts";
 import { postedHead } from "../../../edge/core/posted.ts";
-import { policyFor, type RequestPolicy } from "../../../edge/core/policy.ts";
+import { policyFor } from "../../../edge/core/rules/policy-for.ts";
 import { isNotModified } from "../../../edge/core/validation.ts";
 import { nominatedFields, preferredLanguage, selectVariant } from "../../../edge/core/vary.ts";
 import { at, get, ok, policy, stored, T0 } from "./support.ts";
@@ -21,7 +21,7 @@ function request(
   head: RequestHead,
   variants: readonly StoredHead[],
   nowSeconds: number,
-  of: Partial<RequestPolicy> = {},
+  of: Parameters<typeof policy>[0] = {},
   purge: "none" | "soft" | "hard" = "none",
 ): RequestDecision<StoredHead> {
   return decideRequest({
@@ -40,7 +40,7 @@ const words = (decision: RequestDecision<StoredHead>): string =>
 
 describe("a request (RFC 9111, 4)", () => {
   const honours = { honourRequestDirectives: true };
-  test.each<[string, Fields, Fields, number, Partial<RequestPolicy>, string]>([
+  test.each<[string, Fields, Fields, number, Parameters<typeof policy>[0], string]>([
     ["fresh", cc("max-age=60"), [], 59, {}, "hit"],
     ["stale", cc("max-age=60"), [], 60, {}, "validate stale expired"],
     ["no-cache", cc("max-age=60, no-cache"), [], 1, {}, "validate stale no-cache"],

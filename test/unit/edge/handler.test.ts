@@ -1,5 +1,6 @@
 /** The handler with a next hop that is played by the test: purges in flight, tiers, failing hops. No socket. */
 import { Readable } from "node:stream";
+import type { Fields } from "../../../edge/core/headers.ts";
 import { describe, expect, test } from "vitest";
 import {
   type ClusterId,
@@ -7,6 +8,7 @@ import {
   type LinkReport,
   NO_PREFETCH,
   type PropertyId,
+  type Rule,
   type ServerId,
 } from "#kit";
 import { createLogger, systemClock } from "#kit/io";
@@ -79,12 +81,18 @@ const ORIGIN: Hop = {
   host: "a.example",
 };
 
-function make(hops: readonly Hop[], say: Say, isOwner = true, settings: Partial<EdgeSettings> = {}) {
+function make(
+  hops: readonly Hop[],
+  say: Say,
+  isOwner = true,
+  settings: Partial<EdgeSettings> = {},
+  rules: readonly Rule[] = [],
+) {
   const property: PropertyView = {
     propertyId: "shop" as PropertyId,
     hostnames: ["a.example"],
     caching: policy(),
-    rules: [],
+    rules,
     prefetch: NO_PREFETCH,
     tiering: "parent",
   };
@@ -109,9 +117,10 @@ function make(hops: readonly Hop[], say: Say, isOwner = true, settings: Partial<
   const ask = async (
     target = "/x",
     hop: HopFields = { tier: undefined, isOwner: false },
+    fields: Fields = [],
   ): Promise<{ answer: Answer; text: string; cacheStatus: string }> => {
     const answer = await edge.handle({
-      head: get([], { target }),
+      head: get(fields, { target }),
       httpVersion: "1.1",
       remoteAddress: "192.0.2.1",
       body: undefined,
@@ -136,6 +145,42 @@ const refused = () =>
   Promise.reject(
     new IsochroneError("Cannot connect", { code: "ECONNREFUSED", source: "upstream", retry: "safe" }),
   );
+
+test("rules: what the origin is asked, what the client gets, and which hits may be remembered", async () => {
+  const { edge, upstream, ask } = make([ORIGIN], () => Promise.resolve(response(200, [FRESH])), true, {}, [
+    { match: { pathPrefix: "/no" }, deny: true },
+    { match: { pathPrefix: "/old" }, redirect: { location: "/new{query}" } },
+    { match: { cookies: [{ name: "beta" }] }, rewrite: { prefix: "/v", replacement: "/beta/v" } },
+    { match: { pathPrefix: "/v" }, responseHeaders: { set: [{ name: "X-Site", value: "1" }] } },
+  ]);
+  const hop = { tier: undefined, isOwner: false };
+  const beta: Fields = [["Cookie", "beta=1"]];
+  expect((await ask("/no/x")).answer.status).toBe(403);
+  const { answer: moved } = await ask("/old?a");
+  expect([moved.status, moved.fields.find(([name]) => name === "Location")?.[1]]).toEqual([302, "/new?a"]);
+  await ask("/v", hop);
+  await ask("/v", hop, beta);
+  expect(upstream.asked).toEqual(["origin GET /v", "origin GET /beta/v"]);
+  // Each is a hit of its own now; neither may be remembered for whoever asks for the URL.
+  for (const fields of [[], beta]) {
+    const { answer, cacheStatus } = await ask("/v", hop, fields);
+    expect(cacheStatus).toContain("hit");
+    expect(answer.fields).toContainEqual(["X-Site", "1"]);
+    expect(answer.memo).toBeUndefined();
+  }
+  expect(upstream.asked).toHaveLength(2);
+  expect(
+    (await edge.metrics.registry.getSingleMetric("isochrone_edge_refused_total")?.get())?.values,
+  ).toMatchObject([{ labels: { reason: "rule" }, value: 1 }]);
+
+  const plain = make([ORIGIN], () => Promise.resolve(response(200, [FRESH])), true, {}, [
+    { match: { pathPrefix: "/v" }, responseHeaders: { set: [{ name: "X-Site", value: "1" }] } },
+  ]);
+  await plain.ask("/v");
+  expect((await plain.ask("/v")).answer.memo).toMatchObject({
+    responseHeaders: { set: [{ name: "X-Site", value: "1" }] },
+  });
+});
 
 describe("purges and fills in flight", () => {
   test("a fill that began before a purge of its URL is not stored, and is not joined after it", async () => {

@@ -1,4 +1,4 @@
-import { type EpochMs, epochMs } from "#kit";
+import { type CachingPolicy, type EpochMs, epochMs } from "#kit";
 import type { Fields } from "../../../edge/core/headers.ts";
 import type { RequestHead, ResponseHead, StoredHead } from "../../../edge/core/messages.ts";
 import { PLAIN_POLICY, type RequestPolicy } from "../../../edge/core/policy.ts";
@@ -19,7 +19,10 @@ export const get = (fields: Fields = [], more: Partial<RequestHead> = {}): Reque
 
 export const ok = (fields: Fields, status = 200): ResponseHead => ({ status, fields });
 
-export const policy = (more: Partial<RequestPolicy> = {}): RequestPolicy => ({ ...PLAIN_POLICY, ...more });
+export const policy = (more: Partial<RequestPolicy & CachingPolicy> = {}): RequestPolicy & CachingPolicy => ({
+  ...PLAIN_POLICY,
+  ...more,
+});
 
 /** A response as it would be stored at T0. */
 export function stored(

@@ -309,7 +309,7 @@ const wrongWorlds: readonly (readonly [string, string, string, string, string])[
     "tiering: direct",
     "rules: [{ match: {}, bypass: true }]",
     "{}",
-    "settings.rules[0].match: got {}, expected pathPrefix or extensions",
+    "settings.rules[0].match: got {}, expected a condition, such as pathPrefix or extensions",
   ],
   [
     "settings that are a list",
