@@ -8,6 +8,21 @@ export interface EdgeSettings {
   readonly evictionPolicy: EvictionPolicyName;
   /** Part of `memoryBytes` that holds rendered answers of hot objects, 0..0.5: one write and no decision a hit. */
   readonly hotShare: number;
+  /** Part of `memoryBytes` for dictionaries that clients have (RFC 9842), 0..0.5: some thirty scripts of 128 KiB by default. */
+  readonly dictionaryShare: number;
+  /**
+   * What is compressed in the background, once for each coding that clients ask for: longest content, bytes; jobs that wait; the share
+   * of one core that it may take, 0.01..1.
+   */
+  readonly codingJobBytesMax: number;
+  readonly codingQueueMax: number;
+  readonly codingCpuShare: number;
+  /** What is compressed while a client waits: longest content, bytes, and streams at once; beyond it goes out as it is. */
+  readonly codingStreamBytesMax: number;
+  readonly codingStreamsMax: number;
+  /** What is decoded may grow to so many bytes, and to so many times its length (1 MiB is always allowed): decompression bombs. */
+  readonly decodedBytesMax: number;
+  readonly decodedRatioMax: number;
   /** Bytes of the disk store, when there is one. 1 MiB..: flag --disk-size. */
   readonly diskBytes: number;
   /** Request line and header section, bytes; larger is 431. Node's own default; CDNs allow 16..32 KiB. */
@@ -118,6 +133,14 @@ export const edgeDefaults: EdgeSettings = {
   memoryBytes: 256 * 2 ** 20,
   evictionPolicy: EVICTION_POLICIES[0],
   hotShare: 1 / 16,
+  dictionaryShare: 1 / 64,
+  codingJobBytesMax: 4 * 2 ** 20,
+  codingQueueMax: 1_000,
+  codingCpuShare: 0.5,
+  codingStreamBytesMax: 16 * 2 ** 20,
+  codingStreamsMax: 32,
+  decodedBytesMax: 32 * 2 ** 20,
+  decodedRatioMax: 200,
   diskBytes: 10 * 2 ** 30,
   headerBytesMax: 16 * 1_024,
   headerFieldsMax: 200,

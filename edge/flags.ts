@@ -1,7 +1,7 @@
 /** The flags of `isochrone edge`: what they are called, what they mean, and the one line about each that is wrong. */
 import { isIP } from "node:net";
 import { parseArgs } from "node:util";
-import { type OriginTarget, parseBytes } from "#kit";
+import { type CompressionPolicy, DICTIONARY_PATTERN, type OriginTarget, parseBytes } from "#kit";
 import { edgeDefaults, type EdgeSettings } from "./config.ts";
 import { EVICTION_POLICIES, type EvictionPolicyName } from "./core/eviction/policies.ts";
 import type { TlsOptions } from "./io/tls/serve-tls.ts";
@@ -17,6 +17,9 @@ As a node (edge or parent, as the topology says) it follows the documents of a d
 Alone:
   --origin URL         http://HOST[:PORT] or https://HOST[:PORT]
   --negative-ttl SECONDS  keep errors (404, 410, 5xx) that state no lifetime for so long, 0 (default) .. 3600
+  --compression WORD   on (default): text goes out in br, zstd or gzip to who takes it; off: as the origin sent it
+  --dictionary PATTERN paths such as '/app/*.js' whose contents browsers keep as dictionaries (RFC 9842), so that the next
+                       version travels as its difference; may be repeated
   --access-log FILE    one JSON object a request; client addresses cut to /24 or /48, no query strings. Each of
                        several workers writes FILE.worker-0, FILE.worker-1, ...
   --admin ADDRESS:PORT health and metrics: /livez /readyz /metrics
@@ -67,6 +70,8 @@ export function parseFlags(argv: readonly string[]) {
         disk: { type: "string" },
         "disk-size": { type: "string" },
         "negative-ttl": { type: "string" },
+        compression: { type: "string" },
+        dictionary: { type: "string", multiple: true },
         workers: { type: "string" },
         admin: { type: "string" },
         "access-log": { type: "string" },
@@ -119,9 +124,30 @@ export function wholeNumberOf(
 
 /** A node takes from its deployment what these say to an edge alone. */
 export function refuseAloneFlags(flags: Flags): void {
-  for (const flag of ["negative-ttl", "access-log", "admin", "tls-certificate", "tls-key"] as const)
+  for (const flag of [
+    "negative-ttl",
+    "compression",
+    "dictionary",
+    "access-log",
+    "admin",
+    "tls-certificate",
+    "tls-key",
+  ] as const)
     if (flags[flag] !== undefined)
       throw new UsageError(`--${flag} belongs to --origin; a node does not take it`);
+}
+
+/** What an edge alone compresses. */
+export function compressionOf(flags: Flags): CompressionPolicy {
+  const word = flags.compression ?? "on";
+  if (word !== "on" && word !== "off")
+    throw new UsageError(`--compression: got ${JSON.stringify(word)}, expected on or off`);
+  const dictionaries = flags.dictionary ?? [];
+  for (const pattern of dictionaries)
+    if (!DICTIONARY_PATTERN.test(pattern))
+      throw new UsageError(`--dictionary: got ${JSON.stringify(pattern)}, expected a path such as /app/*.js`);
+  if (word === "off" && dictionaries.length > 0) throw new UsageError("--dictionary needs --compression on");
+  return { isEnabled: word === "on", dictionaries };
 }
 
 /** TLS of an edge alone; undefined: none. @param ticketSecret the same in all workers */

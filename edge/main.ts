@@ -6,6 +6,7 @@ import { createLogger, formatListenAddress, type Logger } from "#kit/io";
 import { installWanFromEnvironment } from "#transport";
 import type { EdgeSettings } from "./config.ts";
 import {
+  compressionOf,
   type Endpoint,
   endpointOf,
   type Flags,
@@ -77,6 +78,7 @@ async function runAlone(flags: Flags, listen: Endpoint, settings: EdgeSettings):
     min: 0,
     max: 3_600,
   });
+  const compression = compressionOf(flags);
   const admin = flags.admin === undefined ? undefined : endpointOf("admin", flags.admin);
   const logger = createLogger({ role: "edge", id: "alone" });
   const signal = untilSignal();
@@ -108,6 +110,7 @@ async function runAlone(flags: Flags, listen: Endpoint, settings: EdgeSettings):
           logger,
           diskDirectory: flags.disk,
           negativeTtlSeconds,
+          compression,
           accessLog: flags["access-log"] && `${flags["access-log"]}.worker-${place.number}`,
           tls: tlsOf(flags, Buffer.from(place.ticketSecret, "hex")),
           sockets: { main: [], admin: undefined, tls: [] },
@@ -136,6 +139,7 @@ async function runAlone(flags: Flags, listen: Endpoint, settings: EdgeSettings):
             origin,
             diskDirectory: flags.disk,
             negativeTtlSeconds,
+            compression,
             accessLog: flags["access-log"],
             tls,
           });

@@ -3,6 +3,8 @@
 /** The documents that rooms exchange; each has one schema, and what does not fit is refused whole. */
 export {
   type CachingPolicy,
+  type CompressionPolicy,
+  DICTIONARY_PATTERN,
   type CertificateDocument,
   certificateDocument,
   type ClientNetworkEntry,

@@ -1,5 +1,6 @@
 /** Ranges of bytes (RFC 9110, section 14): what was asked, where it lies, what is worth sending. Sections are of RFC 9110. */
 import type { EpochMs } from "#kit";
+import { isDateAmbiguous } from "./compression/codable.ts";
 import { type Fields, fieldLines } from "./headers.ts";
 import { parseHttpDate } from "./http-date.ts";
 import type { ExchangeTimes, RequestHead, ResponseHead } from "./messages.ts";
@@ -101,6 +102,7 @@ function ifRangeHolds(fields: Fields, stored: ResponseHead, now: EpochMs): boole
     const etag = fieldLines(stored.fields, "etag")[0];
     return etag !== undefined && stronglyEqual(value, etag);
   }
+  if (isDateAmbiguous(fields, stored)) return false;
   const lastModified = fieldLines(stored.fields, "last-modified")[0];
   // Section 8.8.2.2: a date is a strong validator only when it is clearly older than the response.
   const modifiedAt = lastModified === undefined ? undefined : parseHttpDate(lastModified, now);

@@ -2,6 +2,7 @@
 import { hostname } from "node:os";
 import {
   type ClusterId,
+  type CompressionPolicy,
   IsochroneError,
   type OriginTarget,
   type ServerId,
@@ -33,6 +34,8 @@ export interface AloneOptions {
   readonly diskDirectory: string | undefined;
   /** Lifetime of errors (404, 410, 5xx) that state none, seconds; by default none is stored. */
   readonly negativeTtlSeconds?: number | undefined;
+  /** Undefined: compression is on, and no content becomes a dictionary but what the origin marks. */
+  readonly compression?: CompressionPolicy | undefined;
   /** Where health and metrics are served; undefined: nowhere, since any host on the main port belongs to the origin. */
   readonly admin: { readonly host: string; readonly port: number } | undefined;
   readonly logger: Logger;
@@ -74,6 +77,8 @@ export interface RunningEdge {
   readonly stop: (idleMs?: number) => Promise<number>;
 }
 
+const COMPRESSED: CompressionPolicy = { isEnabled: true, dictionaries: [] };
+
 /** Starts it and resolves when it serves. Rejects with IsochroneError when an address or the disk cannot be used. */
 export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
   const { settings, logger, origin } = options;
@@ -105,10 +110,14 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
     clock: systemClock,
     logger,
     cacheName: serverId,
-    routing: new AloneRouting(origin, {
-      ...PLAIN_POLICY,
-      negativeTtlSeconds: options.negativeTtlSeconds ?? PLAIN_POLICY.negativeTtlSeconds,
-    }),
+    routing: new AloneRouting(
+      origin,
+      {
+        ...PLAIN_POLICY,
+        negativeTtlSeconds: options.negativeTtlSeconds ?? PLAIN_POLICY.negativeTtlSeconds,
+      },
+      options.compression ?? COMPRESSED,
+    ),
     upstream: transport,
     tier: () => 0,
     disk,

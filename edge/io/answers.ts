@@ -6,7 +6,14 @@ import { coversProperty } from "../core/diagnosis/debug-token.ts";
 import type { Fields } from "../core/headers.ts";
 import { selectContent } from "../core/range.ts";
 import { isSliced, type SlicedHead } from "../core/slices.ts";
-import { type Answer, type AnswerRecord, type Inbound, type Outcome, textAnswer } from "./exchange.ts";
+import {
+  type Answer,
+  type AnswerRecord,
+  type AnswerSource,
+  type Inbound,
+  type Outcome,
+  textAnswer,
+} from "./exchange.ts";
 import type { StoredObject } from "./memory-store.ts";
 import { ShedError } from "./overload-gate.ts";
 import type { RequestPlan, RequestPlanner } from "./request-plan.ts";
@@ -94,7 +101,8 @@ export class Answers {
     told: Told,
   ): Answer {
     const context = this.context(inbound, plan, told);
-    return storedAnswer(stored, stored.body, stored.body.bytes, true, ageSeconds, context);
+    const answer = storedAnswer(stored, stored.body, stored.body.bytes, true, ageSeconds, context);
+    return { ...answer, source: { ...sourceOf(plan), head: stored, body: stored.body } };
   }
 
   /** From one whose content is still arriving, of a length that may be unknown. */
@@ -108,7 +116,8 @@ export class Answers {
   ): Answer {
     const { body } = stored;
     const context = this.context(inbound, plan, told);
-    return storedAnswer(stored, body, totalBytes, body.isComplete, ageSeconds, context);
+    const answer = storedAnswer(stored, body, totalBytes, body.isComplete, ageSeconds, context);
+    return { ...answer, source: { ...sourceOf(plan), head: stored, body } };
   }
 
   /**
@@ -139,7 +148,8 @@ export class Answers {
     const [span] = spans;
     if (span !== undefined) await content.prepare(span);
     const context = this.context(inbound, plan, isHere ? told : partial(told));
-    return storedAnswer(stored, content, totalBytes, true, ageSeconds, context);
+    const answer = storedAnswer(stored, content, totalBytes, true, ageSeconds, context);
+    return { ...answer, source: { ...sourceOf(plan), head: stored, body: undefined } };
   }
 
   /** From any stored response. Rejects only for one in slices, see {@link fromSlices}. */
@@ -228,6 +238,11 @@ export class Answers {
     };
     return { ...answer, fields: downstreamFields(answer.fields, context, undefined) };
   }
+}
+
+/** What of a plan an answer of a stored response takes with it. */
+function sourceOf({ key, property }: RequestPlan): Pick<AnswerSource, "key" | "policy"> {
+  return { key, policy: property.compression };
 }
 
 /** A hit that has to ask for some of its slices. */

@@ -7,6 +7,9 @@ import { sliceBytesFor } from "../core/slices.ts";
 import { Answers } from "./answers.ts";
 import { CollapseTable } from "./collapse.ts";
 import { Copies } from "./copies.ts";
+import { CodingQueue } from "./compression/coding-queue.ts";
+import { ContentCoder } from "./compression/content-coder.ts";
+import { DictionaryStore } from "./compression/dictionary-store.ts";
 import { Diagnosis } from "./diagnosis.ts";
 import type { DiskShards } from "./disk-shards.ts";
 import type { Answer, Inbound } from "./exchange.ts";
@@ -60,6 +63,9 @@ export class Edge {
   readonly hot: HotTable;
   readonly handler: EdgeHandler;
   readonly prefetcher: Prefetcher;
+  readonly codingQueue: CodingQueue;
+  readonly dictionaries: DictionaryStore;
+  readonly coder: ContentCoder;
   readonly metrics: EdgeMetrics;
   readonly routing: Routing;
   readonly upstream: Upstream;
@@ -74,8 +80,9 @@ export class Edge {
     this.upstream = upstream;
     this.diagnosis = parts.diagnosis ?? new Diagnosis({ serverName: cacheName, clock, secret: undefined });
     const hotBytes = Math.floor(settings.memoryBytes * settings.hotShare);
+    const dictionaryBytes = Math.floor(settings.memoryBytes * settings.dictionaryShare);
     this.store = new ObjectStore(
-      new MemoryStore(settings.memoryBytes - hotBytes, settings.evictionPolicy),
+      new MemoryStore(settings.memoryBytes - hotBytes - dictionaryBytes, settings.evictionPolicy),
       parts.disk,
     );
     this.purges = parts.purges ?? new PurgeIndex();
@@ -148,6 +155,15 @@ export class Edge {
       cacheName,
       siblings,
     });
+    this.codingQueue = new CodingQueue({ store: store.memory, settings, metrics, clock });
+    this.dictionaries = new DictionaryStore(dictionaryBytes);
+    this.coder = new ContentCoder({
+      settings,
+      store: store.memory,
+      metrics,
+      queue: this.codingQueue,
+      dictionaries: this.dictionaries,
+    });
     this.prefetcher = new Prefetcher({ handler: this.handler, routing, settings, metrics, clock });
     this.hot = new HotTable({
       bytesMax: hotBytes,
@@ -185,6 +201,11 @@ export class Edge {
       "Copies of hot keys for which there was no room",
       () => hotKeys.counters.refused,
     );
+    const { codingQueue, coder, dictionaries } = this;
+    metrics.gauge("coding_queue", "Stored contents that wait to be compressed", () => codingQueue.length);
+    metrics.gauge("coding_streams", "Answers that are being compressed as they go by", () => coder.streams);
+    metrics.gauge("dictionaries", "Dictionaries that are kept (RFC 9842)", () => dictionaries.size);
+    metrics.gauge("dictionary_bytes", "Bytes of dictionaries", () => dictionaries.bytes);
     metrics.gauge("fills_active", "Fills in flight", () => budget.active);
     metrics.gauge("fill_bytes", "Bytes that fills in flight hold", () => budget.bytes);
     metrics.gauge("slices_active", "Slices that are arriving", () => slices.active);
@@ -268,9 +289,13 @@ export class Edge {
 
   /** At once for a hit in memory. */
   handle(inbound: Inbound): Answer | Promise<Answer> {
-    const { handler, prefetcher, diagnosis } = this;
+    const { handler, prefetcher, diagnosis, coder } = this;
     prefetcher.observe(inbound);
-    const answer = handler.handle(inbound);
+    const stored = handler.handle(inbound);
+    const answer =
+      stored instanceof Promise
+        ? stored.then((late) => coder.code(inbound, late))
+        : coder.code(inbound, stored);
     return answer instanceof Promise
       ? answer.then((late) => diagnosis.finish(inbound, prefetcher.watch(inbound, late)))
       : diagnosis.finish(inbound, prefetcher.watch(inbound, answer));
@@ -293,6 +318,7 @@ export class Edge {
 
   async close(): Promise<void> {
     this.prefetcher.close();
+    this.codingQueue.close();
     await this.store.disk?.close();
   }
 }

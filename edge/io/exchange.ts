@@ -1,12 +1,22 @@
 /** What passes between whoever reads sockets and the handler: a request that was checked, an answer to be written. */
 import type { Readable } from "node:stream";
-import type { ClusterId, EpochMs, FieldEdits, ForwardReason, MonotonicMs, PropertyId, ServerId } from "#kit";
+import type {
+  ClusterId,
+  CompressionPolicy,
+  EpochMs,
+  FieldEdits,
+  ForwardReason,
+  MonotonicMs,
+  PropertyId,
+  ServerId,
+} from "#kit";
 import type { CacheKey } from "../core/cache-key.ts";
 import type { CacheStatus } from "../core/cache-status.ts";
 import type { FreshWindow } from "../core/freshness.ts";
 import type { Fields } from "../core/headers.ts";
-import type { RequestHead } from "../core/messages.ts";
+import type { RequestHead, StoredHead } from "../core/messages.ts";
 import type { EntryCell, StoredObject } from "./memory-store.ts";
+import type { ObjectBody } from "./object-body.ts";
 
 /** The protocol a request came by, as Via tells it (RFC 9110, section 7.6.3). */
 export type HttpVersion = "1.0" | "1.1" | "2";
@@ -69,6 +79,8 @@ export interface HitMemo {
   readonly cell: EntryCell;
   /** The field names that every variant under the key is selected by. */
   readonly nominatedFields: readonly string[];
+  /** What the request had for them; see core/compression/accept-encoding.ts for the one name that is no field's. */
+  readonly nominatedValues: readonly (string | null)[];
   readonly window: FreshWindow;
   readonly purgeScope: string;
   /** Newest purge that the decision knew. */
@@ -93,8 +105,21 @@ export interface Answer {
   readonly bodyBytes: number | undefined;
   readonly record: AnswerRecord;
   readonly memo?: HitMemo | undefined;
+  /** The response that it is made of, stored here or at its owner; undefined: it is for this one request, or our own. */
+  readonly source?: AnswerSource | undefined;
   /** Why there is no other answer than this one of our own: it gets a page with a reference (diagnosis.ts). */
   readonly fault?: Fault | undefined;
+}
+
+/** What of a stored response's head decides about its coding. */
+export type SourceHead = Pick<StoredHead, "status" | "fields" | "nominatedFields" | "sliced">;
+
+export interface AnswerSource {
+  readonly key: CacheKey;
+  readonly policy: CompressionPolicy;
+  readonly head: SourceHead;
+  /** The content, complete or arriving; undefined: it is in slices, or with another worker or server. */
+  readonly body: ObjectBody | undefined;
 }
 
 export interface Fault {

@@ -3,11 +3,11 @@ import type { Clock, ForwardReason } from "#kit";
 import type { EdgeSettings } from "../config.ts";
 import type { RequestDecision } from "../core/decide.ts";
 import type { PurgeIndex } from "../core/purge-index.ts";
-import { matchesVariant } from "../core/vary.ts";
+import { matchesVariant, nominatedFields } from "../core/vary.ts";
 import type { Answers } from "./answers.ts";
 import { type CollapseTable, type FillOutcome, staleOutcome, type StaleOutcome } from "./collapse.ts";
 import type { Copies } from "./copies.ts";
-import type { Answer, Inbound } from "./exchange.ts";
+import type { Answer, AnswerSource, Inbound } from "./exchange.ts";
 import type { FillBudget } from "./fill-budget.ts";
 import type { Filler } from "./filler.ts";
 import type { StoredObject } from "./memory-store.ts";
@@ -223,8 +223,25 @@ export class Fetcher {
       body: hasContent ? body.read() : undefined,
       bodyBytes: outcome.totalBytes,
       record: context.record,
+      source: ownersSource(plan, outcome),
     };
   }
+}
+
+/** What the key's owner stores is for all, though here it is for one request: its coding may be chosen like that of what is stored. */
+function ownersSource(
+  { key, property }: RequestPlan,
+  { reason, response }: Extract<FillOutcome, { kind: "private" }>,
+): AnswerSource | undefined {
+  const names = nominatedFields(response.fields);
+  return reason !== "not-owner" || names === "any"
+    ? undefined
+    : {
+        key,
+        policy: property.compression,
+        head: { ...response, nominatedFields: names, sliced: null },
+        body: undefined,
+      };
 }
 
 /** Whether a request that waited for an outcome may be answered with it. */

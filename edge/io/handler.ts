@@ -4,6 +4,7 @@
  */
 import type { Clock } from "#kit";
 import { type CacheKey, cacheKey } from "../core/cache-key.ts";
+import { selectingFields } from "../core/compression/accept-encoding.ts";
 import { decideRequest, type RequestDecision } from "../core/decide.ts";
 import { freshWindow } from "../core/freshness.ts";
 import { fieldValue, hasField } from "../core/headers.ts";
@@ -69,8 +70,9 @@ export class EdgeHandler {
     });
     const { policy } = rules;
     const key = cacheKey({ scheme: head.scheme, host: keyHost, target: head.target }, policy);
+    const keyed = withKeyHost(head, keyHost);
     return {
-      head: withKeyHost(head, keyHost),
+      head: property.compression.isEnabled ? { ...keyed, fields: selectingFields(keyed.fields) } : keyed,
       property,
       keyHost,
       policy,
@@ -269,6 +271,7 @@ export class EdgeHandler {
       stored,
       cell,
       nominatedFields: stored.nominatedFields,
+      nominatedValues: stored.nominatedValues,
       window,
       purgeScope: plan.purgeScope,
       purgeGeneration: purges.generation,

@@ -165,7 +165,7 @@ export class HotEntry {
     this.pieces = pieces;
     this.bodyBytes = memo.stored.body.bytes;
     this.nominatedKey = memo.nominatedFields.join(",");
-    this.nominatedText = JSON.stringify(memo.stored.nominatedValues);
+    this.nominatedText = JSON.stringify(memo.nominatedValues);
     this.#purgeGeneration = memo.purgeGeneration;
     this.#cell = memo.cell;
     this.#freshUntil = memo.window.freshUntil;

@@ -178,6 +178,15 @@ export class MemoryStore {
     return true;
   }
 
+  /**
+   * Counts what a body under a key takes now that another form of it is kept with it, and ends what was remembered of the key. False:
+   * the store has not got it any more.
+   */
+  recount(key: CacheKey, body: ObjectBody): boolean {
+    const present = this.peek(key);
+    return present.some((object) => object.body === body) && this.#set(key, present);
+  }
+
   /** Changes every variant under a key; undefined drops one. Returns how many there were. */
   update(key: CacheKey, change: (object: StoredObject) => StoredObject | undefined): number {
     const present = this.peek(key);

@@ -2,10 +2,13 @@
 import { Counter, Gauge, type Metric, Registry } from "prom-client";
 import type { PrefetchKind } from "#kit";
 import type { SuppressReason } from "../core/prefetch/ledger.ts";
+import type { Coding, DictionaryCoding } from "../core/compression/accept-encoding.ts";
 import type { ShedReason } from "../core/overload/reasons.ts";
 import type { NotSlicedReason } from "../core/slices.ts";
 import type { NotStoredReason } from "../core/storable.ts";
 import type { Outcome } from "./exchange.ts";
+
+type AnyCoding = Coding | DictionaryCoding | "identity";
 
 /** Why a request was refused before it reached the cache. */
 export type RefusedReason =
@@ -82,6 +85,25 @@ export class EdgeMetrics {
   );
   readonly #earlyHints = this.#counter("early_hints_total", "Interim answers 103 that were sent", []);
   readonly #purged = this.#counter("purges_total", "Purges applied", ["mode"]);
+  readonly #coded = this.#counter(
+    "coded_total",
+    "Answers that went out in another coding than they are stored in, hits of rendered answers not counted; busy: they did not",
+    ["coding", "how"],
+  );
+  readonly #codedBytes = this.#counter(
+    "coded_bytes_total",
+    "Content before and after compression: of answers as they went by, of stored contents once",
+    ["how", "side"],
+  );
+  readonly #codingJobs = this.#counter("coding_jobs_total", "Compressions of stored contents", [
+    "coding",
+    "result",
+  ]);
+  readonly #decodingRefused = this.#counter(
+    "decoding_refused_total",
+    "Contents that were not decoded: too large for their length, or malformed",
+    ["reason"],
+  );
   readonly #prefetch = this.#counter(
     "prefetch_total",
     "Objects that were found to be needed next, by where and by what became of them",
@@ -187,6 +209,19 @@ export class EdgeMetrics {
   }
   purge(mode: "soft" | "hard"): void {
     this.#purged.inc({ mode });
+  }
+  coded(coding: AnyCoding, how: "kept" | "streamed" | "decoded" | "busy"): void {
+    this.#coded.inc({ coding, how });
+  }
+  codedBytes(how: "stored" | "streamed", before: number, after: number): void {
+    this.#codedBytes.inc({ how, side: "before" }, before);
+    this.#codedBytes.inc({ how, side: "after" }, after);
+  }
+  codingJob(coding: AnyCoding, result: "done" | "useless" | "gone" | "failed" | "queue-full"): void {
+    this.#codingJobs.inc({ coding, result });
+  }
+  decodingRefused(reason: "too-large" | "malformed"): void {
+    this.#decodingRefused.inc({ reason });
   }
   earlyHints(): void {
     this.#earlyHints.inc();

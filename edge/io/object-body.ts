@@ -9,9 +9,16 @@ export const WINDOW_BYTES_MAX = 512 * 1_024;
 
 /** What a chunk costs beside its bytes: typed array, buffer and what the allocator keeps for it (test/bench/memory.ts). */
 const CHUNK_OVERHEAD_BYTES = 400;
+/** What an entry of {@link ObjectBody.coded} takes beside its name and its chunks: the entry, the body's own state. */
+const CODED_OVERHEAD_BYTES = 300;
 /** How much a stored body may waste before it is copied, in shares of its bytes: what it holds is what is counted. */
 const COMPACT_SLACK_SHARE = 1 / 16;
 const COMPACT_PIECE_BYTES = 256 * 1_024;
+
+/**
+ * Another form of the same content, kept with it: ready; or on its way; or known to be of no use, so that nobody tries again.
+ */
+export type Coded = ObjectBody | "pending" | "useless";
 
 interface Reader {
   /** Number of the next chunk to read, counted from the first chunk of the object. */
@@ -32,6 +39,7 @@ export class ObjectBody {
   /** Made for the first reader: most stored bodies have none, and an empty set takes 200 bytes. */
   #readers: Set<Reader> | undefined;
   #wakeWriter: (() => void) | undefined;
+  #coded: Map<string, Coded> | undefined;
   /** Called when a body in window mode has lost its last reader: nobody wants the rest. */
   onAbandoned: (() => void) | undefined;
 
@@ -75,8 +83,26 @@ export class ObjectBody {
     return this.#chunks;
   }
 
-  /** Memory that its chunks hold, the whole buffers of slices of larger ones included. */
+  /** Other forms of this content, by what they are called. They live as long as it does. */
+  get coded(): ReadonlyMap<string, Coded> {
+    return this.#coded ?? NONE_CODED;
+  }
+  setCoded(name: string, coded: Coded | undefined): void {
+    if (coded === undefined) this.#coded?.delete(name);
+    else (this.#coded ??= new Map()).set(name, coded);
+  }
+
+  /** Memory that it holds, its other forms included. */
   get memoryBytes(): number {
+    let memoryBytes = this.#chunkMemoryBytes;
+    for (const [name, coded] of this.#coded ?? NONE_CODED)
+      memoryBytes +=
+        CODED_OVERHEAD_BYTES + name.length + (coded instanceof ObjectBody ? coded.memoryBytes : 0);
+    return memoryBytes;
+  }
+
+  /** Memory that its chunks hold, the whole buffers of slices of larger ones included. */
+  get #chunkMemoryBytes(): number {
     let memoryBytes = this.#chunks.length * CHUNK_OVERHEAD_BYTES;
     // One chunk is the rule; a set for it would cost more than the rest.
     if (this.#chunks.length === 1) return memoryBytes + (this.#chunks[0]?.buffer.byteLength ?? 0);
@@ -95,7 +121,7 @@ export class ObjectBody {
   compact(): ObjectBody {
     if (
       this.#state !== "complete" ||
-      this.memoryBytes <= this.#bytes * (1 + COMPACT_SLACK_SHARE) + CHUNK_OVERHEAD_BYTES
+      this.#chunkMemoryBytes <= this.#bytes * (1 + COMPACT_SLACK_SHARE) + CHUNK_OVERHEAD_BYTES
     )
       return this;
     const pieces: Uint8Array[] = [];
@@ -251,3 +277,5 @@ export class ObjectBody {
     if (this.#heldBytes < WINDOW_BYTES_MAX) this.#wakeWriter?.();
   }
 }
+
+const NONE_CODED: ReadonlyMap<string, Coded> = new Map();

@@ -3,9 +3,9 @@ import type { Clock, ForwardReason } from "#kit";
 import { type CacheKey, cacheKey, urlKeyOf } from "../core/cache-key.ts";
 import { decideResponse } from "../core/decide.ts";
 import { ageValue } from "../core/freshness.ts";
-import { fieldValue, withoutFields } from "../core/headers.ts";
+import { type Field, fieldValue, withoutFields } from "../core/headers.ts";
 import { invalidatedTargets } from "../core/invalidation.ts";
-import type { ResponseHead, StoredHead } from "../core/messages.ts";
+import type { RequestHead, ResponseHead, StoredHead } from "../core/messages.ts";
 import type { PurgeIndex } from "../core/purge-index.ts";
 import { contentBytes } from "../core/slices.ts";
 import { postedHead } from "../core/posted.ts";
@@ -73,7 +73,8 @@ export class Passer {
     try {
       forwarded = await this.#forwarder.forward(
         {
-          head: plan.head,
+          // A HEAD that validates is about the stored form.
+          head: stored === undefined ? asSent(plan.head, inbound) : plan.head,
           httpVersion: inbound.httpVersion,
           clientAddress: inbound.peer === undefined ? inbound.remoteAddress : undefined,
           requestId: inbound.requestId,
@@ -145,7 +146,7 @@ export class Passer {
       fields: withoutFields(forwarded.response.fields, CACHE_STATUS),
     };
     const known = Math.min(generation, forwarded.generation ?? generation);
-    const head = postedHead(plan.head, response, plan.policy, times, known);
+    const head = postedHead(asSent(plan.head, inbound), response, plan.policy, times, known);
     return head === undefined ? content : this.#kept(plan, head, content);
   }
 
@@ -225,6 +226,13 @@ export class Passer {
     else for (const key of keys) this.#store.invalidate(key);
   }
 }
+
+/** The head with the codings that the client takes: nothing here changes the answer's. */
+function asSent(head: RequestHead, { head: sent }: Inbound): RequestHead {
+  const codings = sent.fields.filter(isCoding);
+  return { ...head, fields: [...head.fields.filter((field) => !isCoding(field)), ...codings] };
+}
+const isCoding = ([name]: Field): boolean => name.toLowerCase() === "accept-encoding";
 
 /** Age of an answer that is passed on: what upstream said, if it can be read. */
 export function passedAge(response: ResponseHead): number | undefined {

@@ -1,6 +1,7 @@
 /** Who answers for a host, and whom to ask next. Two kinds: alone (one origin), and a node of a deployment. */
 import {
   type CachingPolicy,
+  type CompressionPolicy,
   type FieldEdits,
   NO_PREFETCH,
   type OriginTarget,
@@ -14,7 +15,10 @@ import type { RequestHead } from "../core/messages.ts";
 import type { HopFields } from "./exchange.ts";
 
 /** What the handler needs of a property. */
-export type PropertyView = Pick<PropertyDocument, "caching" | "rules" | "prefetch" | "tiering"> & {
+export type PropertyView = Pick<
+  PropertyDocument,
+  "caching" | "rules" | "prefetch" | "tiering" | "compression"
+> & {
   readonly propertyId: PropertyId | undefined;
   readonly hostnames: readonly string[];
 };
@@ -65,7 +69,7 @@ export class AloneRouting implements Routing {
   readonly #origin: OriginTarget;
   readonly #property: PropertyView;
 
-  constructor(origin: OriginTarget, caching: CachingPolicy) {
+  constructor(origin: OriginTarget, caching: CachingPolicy, compression: CompressionPolicy) {
     this.#origin = origin;
     this.#property = {
       propertyId: undefined,
@@ -74,6 +78,7 @@ export class AloneRouting implements Routing {
       rules: [],
       prefetch: NO_PREFETCH,
       tiering: "direct",
+      compression,
     };
   }
 

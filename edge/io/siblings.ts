@@ -23,7 +23,7 @@ import type { StoredHead } from "../core/messages.ts";
 import { ownerOf, shardOf } from "../core/worker-plan.ts";
 import { selectVariant } from "../core/vary.ts";
 import { CopyLine, CopyServer } from "./copy-line.ts";
-import type { Answer, AnswerRecord, Inbound } from "./exchange.ts";
+import type { Answer, AnswerRecord, AnswerSource, Inbound, SourceHead } from "./exchange.ts";
 import type { StoredObject } from "./memory-store.ts";
 import type { EdgeMetrics } from "./metrics.ts";
 import { ObjectBody } from "./object-body.ts";
@@ -58,6 +58,8 @@ interface PassedAnswer {
   readonly record: AnswerRecord;
   /** Present when the content is the whole of this stored response. */
   readonly stored?: StoredHead;
+  /** Present when the content is another part of this one, or arrives. */
+  readonly source?: SourceHead;
 }
 
 export interface SiblingsOptions {
@@ -286,7 +288,8 @@ export class Siblings implements SiblingTier {
       response.destroy();
       throw new Error(`the owner answered ${response.statusCode}`);
     }
-    const { stored, hasBody, ...answer } = decode<PassedAnswer>(response.headers[ANSWER]);
+    const { stored, source, hasBody, ...told } = decode<PassedAnswer>(response.headers[ANSWER]);
+    const answer = { ...told, source: sourceFrom(plan, source, undefined) };
     if (!hasBody) {
       response.resume();
       return { ...answer, bodyBytes: answer.bodyBytes, body: undefined };
@@ -298,7 +301,7 @@ export class Siblings implements SiblingTier {
       this.#parts.store.memory.put(plan.key, { ...stored, body });
       this.counters.copied++;
     }
-    return { ...answer, body: body.read() };
+    return { ...answer, body: body.read(), source: sourceFrom(plan, stored, body) };
   }
 
   async #answer(asked: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -327,7 +330,9 @@ export class Siblings implements SiblingTier {
         bodyBytes: answer.bodyBytes,
         hasBody: answer.body !== undefined,
         record: answer.record,
-        ...(stored !== undefined && { stored: headOf(stored) }),
+        ...(stored !== undefined
+          ? { stored: headOf(stored) }
+          : answer.source !== undefined && { source: sourceHeadOf(answer.source.head) }),
       };
       response.writeHead(200, {
         [ANSWER]: encode(passed),
@@ -379,6 +384,19 @@ function decode<T>(value: string | string[] | undefined): T {
 
 function headOf({ body: _body, ...head }: StoredObject): StoredHead {
   return head;
+}
+
+function sourceHeadOf({ status, fields, nominatedFields, sliced }: SourceHead): SourceHead {
+  return { status, fields, nominatedFields, sliced };
+}
+
+/** What an answer of the owner's is made of, for whoever chooses its coding here. */
+function sourceFrom(
+  plan: RequestPlan,
+  head: SourceHead | undefined,
+  body: ObjectBody | undefined,
+): AnswerSource | undefined {
+  return head && { key: plan.key, policy: plan.property.compression, head, body };
 }
 
 /** Resolves when the reader has read on, or has gone. */

@@ -12,6 +12,8 @@ export {
 export { type OriginTarget } from "./origin.ts";
 export {
   type CachingPolicy,
+  type CompressionPolicy,
+  DICTIONARY_PATTERN,
   originsOf,
   type PropertyDocument,
   NO_PREFETCH,

@@ -13,6 +13,7 @@ import {
   oneOf,
   type Parsed,
   refine,
+  string,
 } from "../schema.ts";
 import { type OriginTarget, originTarget } from "./origin.ts";
 import { faultOfRule, rule, ttlSeconds } from "./rule.ts";
@@ -76,6 +77,30 @@ export type PrefetchPolicy = Parsed<typeof prefetch>;
 /** What a property has that states nothing. */
 export const NO_PREFETCH: PrefetchPolicy = prefetch.parse({ isEnabled: false });
 
+/** A path, "*" for any characters: what URL patterns give no other meaning to. */
+export const DICTIONARY_PATTERN = /^\/[A-Za-z0-9._~!$&',=@%/*-]*$/;
+
+const compression = object({
+  /** Send text in br, zstd or gzip to who takes it, whatever the origin does. Off: answers go out in the coding that they came in. */
+  isEnabled: defaulted(boolean(), true),
+  /**
+   * Paths, "*" for any characters, whose contents browsers keep as dictionaries (RFC 9842): the next version of a script at such a path
+   * travels as its difference. Beside what the origin marks itself by Use-As-Dictionary.
+   */
+  dictionaries: defaulted(
+    array(
+      string({
+        max: 512,
+        pattern: DICTIONARY_PATTERN,
+        expected: 'a path that starts with /, with "*" for any characters, such as /app/*.js',
+      }),
+      { max: 32 },
+    ),
+    [],
+  ),
+});
+export type CompressionPolicy = Parsed<typeof compression>;
+
 export const propertyDocument = refine(
   object({
     propertyId: id<PropertyId>(),
@@ -89,6 +114,7 @@ export const propertyDocument = refine(
     caching: defaulted(caching, caching.parse({})),
     rules: defaulted(array(rule, { max: 200 }), []),
     prefetch: defaulted(prefetch, NO_PREFETCH),
+    compression: defaulted(compression, compression.parse({})),
     /** TTL of address answers. */
     dnsTtlSeconds: defaulted(integer({ min: 1, max: 3_600, unit: "seconds" }), 20),
     /** False withdraws the property: edges answer 421 for its host names, name servers REFUSED or NODATA. */

@@ -5,6 +5,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { zstdDecompressSync } from "node:zlib";
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { PropertyId, ServerId, ServerReport } from "#kit";
@@ -25,6 +26,7 @@ const HOST = "www.shop.example";
 
 /** An object of three slices, of which the origin gives ranges only. */
 const LARGE = "/large";
+const TEXT = "/text";
 const LARGE_BYTES = 3 * 2 ** 20 - 5;
 
 const children = new Map<string, ChildProcess>();
@@ -119,7 +121,8 @@ beforeAll(async () => {
       "surrogate-key": "all",
       "content-type": "text/plain",
     });
-    response.end(`${incoming.url} ${origin.seen.length}`);
+    if (incoming.url === TEXT) response.end("text ".repeat(1_000));
+    else response.end(`${incoming.url} ${origin.seen.length}`);
   };
   for (const name of Object.keys(ports) as (keyof typeof ports)[]) ports[name] = await freePort();
   await startControl();
@@ -191,6 +194,16 @@ test("a miss goes edge, owner, parent, origin, and each tier says so; both edges
   const [seen] = objectRequests();
   expect(seen?.headers["x-forwarded-for"]).toBe("127.0.0.1");
   expect(Object.keys(seen?.headers ?? {}).filter((name) => name.startsWith("isochrone"))).toEqual([]);
+});
+
+test("the server that speaks with the client compresses, whoever owns the key; between servers it goes as it is stored", async () => {
+  for (let time = 0; time < 2; time++)
+    for (const id of ["fra-1", "fra-2"] as const) {
+      const answer = await fetchFrom(ports[id], TEXT, { headers: { host: HOST, "accept-encoding": "zstd" } });
+      expect(answer.headers).toMatchObject({ "content-encoding": "zstd", vary: "Accept-Encoding" });
+      expect(zstdDecompressSync(answer.body).toString()).toBe("text ".repeat(1_000));
+    }
+  expect(origin.seen.filter(({ url }) => url === TEXT)).toHaveLength(1);
 });
 
 test("a range goes through the tiers as whole slices, and each is asked of the origin once for all edges", async () => {

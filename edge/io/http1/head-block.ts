@@ -10,7 +10,7 @@
 import type { EdgeSettings } from "../../config.ts";
 import { traceIdOf } from "../../core/diagnosis/trace-context.ts";
 import { type Field, fieldLines, type Fields, isFieldValue, isToken } from "../../core/headers.ts";
-import { nominatedValues } from "../../core/vary.ts";
+import { selectingValues } from "../../core/compression/accept-encoding.ts";
 import { type CheckedRequest, checkRequest, type RefusedRequest } from "../request-check.ts";
 import type { HotEntry, HotScope } from "../hot-table.ts";
 
@@ -77,12 +77,12 @@ export class HeadBlock {
     this.checked = checkRequest("GET", "/", "1.1", fields, settings, scheme);
   }
 
-  /** The values of fields that a Vary nominates, as one text; `key` stands for `names`. */
+  /** The values that answers are selected by, as one text; `key` stands for `names`. */
   variantText(key: string, names: readonly string[]): string {
     const texts = (this.#variantTexts ??= new Map<string, string>());
     let text = texts.get(key);
     if (text === undefined) {
-      text = JSON.stringify(nominatedValues(this.fields, names));
+      text = JSON.stringify(selectingValues(this.fields, names));
       // A block lives as long as its connection: what it remembers is bounded.
       if (texts.size >= 16) texts.clear();
       texts.set(key, text);

@@ -160,6 +160,7 @@ function edgeFor(upstream: Upstream, memoryBytes: number): Edge {
     rules: [],
     prefetch: NO_PREFETCH,
     tiering: "direct",
+    compression: { isEnabled: true, dictionaries: [] },
   };
   return new Edge({
     settings: { ...edgeDefaults, memoryBytes, sliceBytes: SLICE },

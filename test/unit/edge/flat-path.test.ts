@@ -173,6 +173,7 @@ describe("remembered hits", () => {
           stored: object,
           cell,
           nominatedFields: object.nominatedFields,
+          nominatedValues: object.nominatedValues,
           window,
           purgeScope: "",
           purgeGeneration: this.purges.generation,

@@ -95,6 +95,7 @@ function make(
     rules,
     prefetch: NO_PREFETCH,
     tiering: "parent",
+    compression: { isEnabled: true, dictionaries: [] },
   };
   const routing: Routing = {
     propertyVersion: 0,
