@@ -89,6 +89,7 @@ function plainOf({ headers, body }: ClientResponse, dictionary?: Buffer): Buffer
       return brotliDecompressSync(body.subarray(36), withDictionary(dictionary));
     case "dcz":
       return zstdDecompressSync(body.subarray(40), withDictionary(dictionary));
+    case undefined:
     default:
       return body;
   }
