@@ -2,7 +2,7 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { acceptance, CODINGS, codingKey } from "../../../edge/core/compression/accept-encoding.ts";
-import { codedStream, codedWhole, decodedWhole } from "../../../edge/io/compression/coders.ts";
+import { codedStream, codedWhole, decodedWhole } from "#edge";
 
 const chunks = fc.array(fc.uint8Array({ maxLength: 3_000 }), { maxLength: 6 });
 
