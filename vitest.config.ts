@@ -1,12 +1,25 @@
 import { defineConfig } from "vitest/config";
 
 /**
- * Two projects, because they differ in what they may touch: `fast` holds everything that needs no process of its own
- * (unit, property, contract, conformance, layer rules); `world` starts real processes and sockets and runs one file
- * at a time, so that suites do not fight for two cores.
+ * Suites that need the machine for themselves: they run whole worlds on addresses of their own, or measure waits that other
+ * work would lengthen.
+ */
+const ALONE = [
+  "test/integration/{up,up-refusals,portal-world}.test.ts",
+  "test/integration/transport*.test.ts",
+  "test/integration/{dns,overload,bench,edge-workers,edge-slow-clients,edge-memory,edge-protection,http-cache-conformance}.test.ts",
+  "test/{lab,sim}/**/*.test.ts",
+];
+
+/**
+ * Three projects, because they differ in what they may touch: `fast` holds everything that needs no process of its own (unit,
+ * property, contract, conformance, layer rules); `sockets` starts processes and sockets, a file a core at a time, since such a
+ * suite waits more than it works; `world` runs one file at a time.
  */
 export default defineConfig({
   test: {
+    // One a core: by itself vitest leaves one of them free, which is half of a small machine.
+    maxWorkers: "100%",
     reporters: process.env["CI"] ? ["default", "./test/tools/ci-reporter.ts"] : ["default"],
     projects: [
       {
@@ -21,8 +34,19 @@ export default defineConfig({
       {
         extends: true,
         test: {
+          name: "sockets",
+          include: ["test/integration/**/*.test.ts"],
+          exclude: ALONE,
+          testTimeout: 90_000,
+          hookTimeout: 90_000,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        extends: true,
+        test: {
           name: "world",
-          include: ["test/{integration,lab,sim}/**/*.test.ts"],
+          include: ALONE,
           fileParallelism: false,
           testTimeout: 90_000,
           hookTimeout: 90_000,
