@@ -1,4 +1,4 @@
-/** How hard to compress: in the background once for all, and while a client waits. Measured by test/bench/compression.ts. */
+/** How hard to compress: in the background once for all, and while a client waits. */
 import type { Coding, DictionaryCoding } from "./accept-encoding.ts";
 
 /** The compressor behind a coding. */
@@ -8,7 +8,7 @@ export function formatOf(coding: Coding | DictionaryCoding): Coding {
 
 const KIBIBYTE = 1_024;
 
-/** Brotli's quality by length: 11 takes about 1.5 s of CPU a MiB, 9 a fifth of a second. */
+/** Brotli's quality by length: 11 takes 1.5 to 2.3 s of CPU a MiB, 9 a fifth of a second. */
 function storedBrotliQuality(bytes: number): number {
   if (bytes <= 512 * KIBIBYTE) return 11;
   return bytes <= 2_048 * KIBIBYTE ? 9 : 6;
