@@ -7,8 +7,7 @@ import { defineConfig } from "vitest/config";
 const ALONE = [
   "test/integration/{up,up-refusals,portal-world}.test.ts",
   "test/integration/transport*.test.ts",
-  "test/integration/{dns,overload,bench,edge-workers,edge-slow-clients,edge-memory,edge-protection,http-cache-conformance}.test.ts",
-  "test/{lab,sim}/**/*.test.ts",
+  "test/integration/{dns,overload,edge-slow-clients,edge-protection,http-cache-conformance}.test.ts",
 ];
 
 /**
@@ -35,7 +34,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: "sockets",
-          include: ["test/integration/**/*.test.ts"],
+          include: ["test/{integration,lab,sim}/**/*.test.ts"],
           exclude: ALONE,
           testTimeout: 90_000,
           hookTimeout: 90_000,

@@ -138,7 +138,7 @@ export function Purge({ chosen }: { chosen: string | undefined }) {
                 onChange={(event) => setWholeProperty(event.currentTarget.checked)}
               />
               <span>
-                Everything <small class="muted">all objects of the property</small>
+                Everything <small class="muted">all that is stored of it</small>
               </span>
             </label>
           </fieldset>
