@@ -374,6 +374,90 @@ test("reports and access records say what was served", async () => {
   });
 });
 
+test("what a property's rules say holds on both edges, through the tiers, and is explained rule by rule", async () => {
+  const host = "rules.shop.example";
+  const other = new TestOrigin();
+  await other.start();
+  try {
+    await client.put(
+      "property",
+      "ruled",
+      {
+        propertyId: "ruled",
+        customerId: "acme",
+        hostnames: [host],
+        origins: [{ scheme: "http", host: "127.0.0.1", port: origin.port }],
+        rules: [
+          { match: { pathPrefix: "/private/", not: [{ cookies: [{ name: "staff" }] }] }, deny: true },
+          { match: { path: ["/old"] }, redirect: { status: 308, location: "https://{host}/new{query}" } },
+          { match: { extensions: ["html"] }, key: { cookies: ["plan"] } },
+          { match: { pathPrefix: "/api/" }, rewrite: { prefix: "/api/", replacement: "/object-v2/" } },
+          {
+            match: { headers: [{ name: "X-Beta", equals: "1" }] },
+            origins: [{ scheme: "http", host: "127.0.0.1", port: other.port }],
+          },
+          { match: { pathPrefix: "/" }, responseHeaders: { set: [{ name: "X-Ruled", value: "yes" }] } },
+        ],
+      },
+      { expectedVersion: 0, activate: true },
+    );
+    for (const id of ["fra-1", "fra-2", "par-1"] as const)
+      await until(
+        async () =>
+          JSON.parse((await admin(id, "/.isochrone/status")).body.toString()).applied["property/ruled"] === 1,
+        `${id} has the rules`,
+      );
+    const get = (id: "fra-1" | "fra-2", path: string, headers: Record<string, string> = {}) =>
+      fetchFrom(ports[id], path, { headers: { host, ...headers } });
+    const asked = (path: string) => origin.seen.filter(({ url }) => url === path).length;
+
+    for (const id of ["fra-1", "fra-2"] as const) {
+      // No spelling of the path gets round the rule.
+      for (const path of ["/private/a", "/x/../private/a", "/%70rivate/a"])
+        expect((await get(id, path)).status).toBe(403);
+      const moved = await get(id, "/old?a=1");
+      expect([moved.status, moved.headers.location]).toEqual([308, `https://${host}/new?a=1`]);
+      expect((await get(id, "/private/b", { cookie: "staff=1" })).status).toBe(200);
+    }
+    expect(asked("/private/a") + asked("/old?a=1")).toBe(0);
+
+    const plans = new Map<string, string>();
+    for (const plan of ["gold", "basic"])
+      for (const id of ["fra-1", "fra-2"] as const) {
+        const answer = await get(id, "/page.html", { cookie: `session=${id}; plan=${plan}` });
+        expect(answer.headers["x-ruled"]).toBe("yes");
+        expect(answer.body.toString()).toBe(plans.get(plan) ?? answer.body.toString());
+        plans.set(plan, answer.body.toString());
+      }
+    expect(new Set(plans.values()).size).toBe(2);
+    expect(asked("/page.html")).toBe(2);
+
+    expect((await get("fra-1", "/api/items?n=1")).body.toString()).toMatch(/^\/object-v2\/items\?n=1 /);
+    expect((await get("fra-2", "/beta", { "x-beta": "1" })).body.toString()).toBe("ok");
+    expect([asked("/beta"), other.seen.filter(({ url }) => url === "/beta").length]).toEqual([0, 1]);
+    expect((await get("fra-2", "/beta")).body.toString()).toMatch(/^\/beta /);
+
+    const query = new URLSearchParams([
+      ["url", `http://${host}/private/page.html`],
+      ["header", "cookie: plan=gold"],
+      ["header", "x-beta: 0"],
+    ]);
+    const explained = JSON.parse((await admin("fra-1", `/.isochrone/explain?${query}`)).body.toString());
+    expect(explained.rules.map(({ failed }: { failed: string | null }) => failed)).toEqual([
+      null,
+      "path",
+      null,
+      "pathPrefix",
+      "headers",
+      null,
+    ]);
+    expect(explained.ruled).toMatchObject({ deniedBy: 0, isRememberable: false });
+    expect(explained.key).toContain(`http://${host}/private/page.html#`);
+  } finally {
+    await other.stop();
+  }
+});
+
 test("a node is replaced while it serves: its successor has the documents, reports and acknowledges", async () => {
   await ask("fra-1", "/object-1");
   const old = children.get("fra-1");
