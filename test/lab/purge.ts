@@ -181,6 +181,7 @@ export async function purgeLab(options: PurgeLabOptions): Promise<PurgeLabResult
     const times: number[] = [];
     let unacknowledged = 0;
     let begun = 0;
+    let ended = 0;
     let kills = 0;
     /** Servers that are down or starting. */
     let away = 0;
@@ -211,7 +212,7 @@ export async function purgeLab(options: PurgeLabOptions): Promise<PurgeLabResult
         else if (awayBefore + away === 0 && kills === killsBefore) times.push(performance.now() - startedAt);
         least[object] = version;
         busy.delete(object);
-        if (begun % 1_000 === 0) options.log(`${begun} purges, ${reads.all} reads, ${reads.stale} stale`);
+        if (++ended % 1_000 === 0) options.log(`${ended} purges, ${reads.all} reads, ${reads.stale} stale`);
       }
     });
     const killer = (async () => {
