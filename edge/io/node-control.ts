@@ -144,9 +144,6 @@ export class NodeControl {
   get documents(): readonly NodeDocument[] {
     return [...this.#documents.values()];
   }
-  get topology(): TopologyDocument | undefined {
-    return this.#topology;
-  }
 
   /**
    * Applies what the disk holds and begins to follow control. Resolves with the first topology that names this server, or with
@@ -327,16 +324,23 @@ export class NodeControl {
       atEpochMs: Math.round(clock.epoch()),
       state: this.state,
       requestsPerSecond: this.#rate.perSecond,
-      properties: figures.properties,
       applied: { ...this.#keeper.applied },
     };
     return this.#report;
   }
 
-  /** Goes on following and says nothing more: a successor speaks for this server. */
-  pause(): void {
-    this.#isPaused = true;
-    clearInterval(this.#timer);
+  /**
+   * Before the drain. With a successor the server does not go: this process goes on following and says nothing more, for it is that
+   * one's to say how the server is.
+   */
+  async leave(hasSuccessor: boolean): Promise<void> {
+    if (hasSuccessor) {
+      this.#isPaused = true;
+      clearInterval(this.#timer);
+      return;
+    }
+    this.state = "draining";
+    await this.publish();
   }
 
   async close(): Promise<void> {

@@ -95,11 +95,7 @@ export async function startNodeWorkers(
     },
     role: clusterOf(topology, serverId)?.role ?? "edge",
     stop: async (idleMs = 0) => {
-      if (idleMs > 0) control.pause();
-      else {
-        control.state = "draining";
-        await control.publish();
-      }
+      await control.leave(idleMs > 0);
       await running.stop(idleMs);
       await control.close();
     },

@@ -152,12 +152,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
     },
     closeDisk: async () => await disk?.close(),
     stop: async (idleMs = 0) => {
-      // With a successor the server does not go: it is that one's to say how it is.
-      if (idleMs > 0) control.pause();
-      else {
-        control.state = "draining";
-        await control.publish();
-      }
+      await control.leave(idleMs > 0);
       await serving.drain(idleMs);
       await control.close();
       await serving.close();

@@ -22,6 +22,7 @@ import type { Fields } from "../core/headers.ts";
 import type { StoredHead } from "../core/messages.ts";
 import { ownerOf, shardOf } from "../core/worker-plan.ts";
 import { selectVariant } from "../core/vary.ts";
+import { COPY_BYTES_MAX } from "./copies.ts";
 import { CopyLine, CopyServer } from "./copy-line.ts";
 import type { Answer, AnswerRecord, AnswerSource, Inbound, SourceHead } from "./exchange.ts";
 import type { StoredObject } from "./memory-store.ts";
@@ -32,8 +33,6 @@ import type { RequestPlan } from "./request-plan.ts";
 import type { SiblingTier } from "./sibling-tier.ts";
 import type { WorkerPlace, WorkerView } from "./worker-methods.ts";
 
-/** Largest content that is copied: beyond it the way through the owner costs little beside the bytes. */
-const COPY_BYTES_MAX = 1_048_576;
 /** Heads that cross between workers; both ends are ours, the bound only keeps a fault from growing. */
 const HEAD_BYTES_MAX = 1_048_576;
 /** Connections to one sibling that are kept for the next request. */

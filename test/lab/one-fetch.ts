@@ -10,9 +10,9 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { UsageError } from "../../cli/usage.ts";
 import { createLogger } from "#kit/io";
 import { ControlClient } from "#control";
+import { wholeNumber } from "../tools/flags.ts";
 import { freePort, type IsochroneProcess, startIsochrone, waitFor } from "../tools/processes.ts";
 import { HOST, tierWorld } from "../tools/tier-world.ts";
 
@@ -324,14 +324,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     console.log(HELP);
     return 0;
   }
-  const whole = (flag: "clusters" | "edges" | "clients" | "parents" | "stale", min: number): number => {
-    const number = Number(values[flag]);
-    if (!Number.isInteger(number) || number < min || number > 1_000)
-      throw new UsageError(
-        `--${flag}: got ${JSON.stringify(values[flag])}, expected a whole number from ${min} to 1000`,
-      );
-    return number;
-  };
+  const whole = (flag: "clusters" | "edges" | "clients" | "parents" | "stale", min: number): number =>
+    wholeNumber(flag, values[flag], min, 1_000);
   const result = await oneFetchLab({
     clusters: whole("clusters", 2),
     edges: whole("edges", 2),

@@ -9,7 +9,6 @@ import { type AddressInfo, connect, createServer } from "node:net";
 import { userInfo } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { UsageError } from "../../cli/usage.ts";
 import { isochrone } from "../bench/peers/isochrone.ts";
 import { nginx } from "../bench/peers/nginx.ts";
 import { type RunningServer, type Server, writeConfiguration } from "../bench/peers/peer.ts";
@@ -17,6 +16,7 @@ import { varnish } from "../bench/peers/varnish.ts";
 import { describeCommit, describeMachine } from "../bench/tools/machine.ts";
 import { usageOf } from "../bench/tools/process-tree.ts";
 import { dieWithUs, findProgram, listening, scratchDirectory, startProgram } from "../bench/tools/program.ts";
+import { wholeNumber } from "../tools/flags.ts";
 import { freePort, startIsochrone } from "../tools/processes.ts";
 import { contentOf, RangeOrigin } from "../tools/range-origin.ts";
 
@@ -412,13 +412,6 @@ async function measure(one: Subject, origin: RangeOrigin, clients: number) {
   }
 }
 
-function count(flag: string, value: string, max: number): number {
-  const number = Number(value);
-  if (!Number.isInteger(number) || number < 0 || number > max)
-    throw new UsageError(`--${flag}: got ${JSON.stringify(value)}, expected a whole number from 0 to ${max}`);
-  return number;
-}
-
 export async function main(argv: readonly string[]): Promise<number> {
   const { values } = parseArgs({
     args: [...argv],
@@ -434,8 +427,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     return 0;
   }
   const wanted = values.only?.split(",");
-  const clients = count("clients", values.clients, 3_500);
-  const largeMebibytes = count("large", values.large, 100_000);
+  const clients = wholeNumber("clients", values.clients, 0, 3_500);
+  const largeMebibytes = wholeNumber("large", values.large, 0, 100_000);
   const origin = new RangeOrigin(SIZE);
   await origin.start();
   const servers: Record<string, Awaited<ReturnType<typeof measure>>> = {};

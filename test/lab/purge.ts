@@ -11,10 +11,10 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { UsageError } from "../../cli/usage.ts";
 import { type PropertyId, Random, summary as summaryOf } from "#kit";
 import { createLogger } from "#kit/io";
 import { ControlClient } from "#control";
+import { wholeNumber } from "../tools/flags.ts";
 import { freePort, type IsochroneProcess, startIsochrone, waitFor } from "../tools/processes.ts";
 
 export const summary =
@@ -309,14 +309,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     console.log(HELP);
     return 0;
   }
-  const whole = (flag: string, value: string, min: number): number => {
-    const number = Number(value);
-    if (!Number.isInteger(number) || number < min || number > 1_000_000)
-      throw new UsageError(
-        `--${flag}: got ${JSON.stringify(value)}, expected a whole number from ${min} to 1000000`,
-      );
-    return number;
-  };
+  const whole = (flag: string, value: string, min: number): number =>
+    wholeNumber(flag, value, min, 1_000_000);
   const atOnce = whole("at-once", values["at-once"], 1);
   const result = await purgeLab({
     purges: whole("purges", values.purges, 1),

@@ -11,6 +11,7 @@ import { createLogger, systemClock } from "#kit/io";
 import { Edge, edgeDefaults, NodeRouting, PurgeIndex, type Upstream } from "#edge";
 import type { TransportRequest, TransportResponse } from "#transport";
 import { traceByName, TRACES } from "../bench/policies/traces.ts";
+import { wholeNumber } from "../tools/flags.ts";
 import { dataDirectory } from "../tools/processes.ts";
 import { HOST, tierWorld } from "../tools/tier-world.ts";
 
@@ -230,14 +231,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     console.log(HELP);
     return 0;
   }
-  const whole = (flag: string, value: string): number => {
-    const number = Number(value);
-    if (!Number.isInteger(number) || number < 1 || number > 100_000_000)
-      throw new UsageError(
-        `--${flag}: got ${JSON.stringify(value)}, expected a whole number from 1 to 100000000`,
-      );
-    return number;
-  };
+  const whole = (flag: string, value: string): number => wholeNumber(flag, value, 1, 100_000_000);
   const data = dataDirectory();
   if (data === undefined) throw new UsageError("where are the traces? ISOCHRONE_DATA names their directory");
   const seed = whole("seed", values.seed);

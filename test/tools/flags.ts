@@ -1,0 +1,11 @@
+/** Values of the flags of benches and labs. */
+import { UsageError } from "../../cli/usage.ts";
+
+/** A whole number from `min` to `max`, both included. Throws {@link UsageError}. */
+export function wholeNumber(flag: string, value: string, min: number, max: number): number {
+  const number = Number(value);
+  if (Number.isInteger(number) && number >= min && number <= max) return number;
+  throw new UsageError(
+    `--${flag}: got ${JSON.stringify(value)}, expected a whole number from ${min} to ${max}`,
+  );
+}
