@@ -13,7 +13,14 @@ import type { PeerVerifier } from "#transport";
 import type { EdgeSettings } from "../config.ts";
 import { fieldLines, type Fields } from "../core/headers.ts";
 import type { Diagnosis } from "./diagnosis.ts";
-import { type Answer, type AnswerRecord, type HopFields, type Inbound, textAnswer } from "./exchange.ts";
+import {
+  type Answer,
+  type AnswerRecord,
+  type HopFields,
+  type Inbound,
+  type SendInterim,
+  textAnswer,
+} from "./exchange.ts";
 import type { EdgeMetrics } from "./metrics.ts";
 import type { CheckedRequest } from "./request-check.ts";
 
@@ -65,6 +72,8 @@ export interface ReceivedRequest {
   /** Fires when the client has gone. */
   readonly signal: AbortSignal;
   readonly startedAt: MonotonicMs;
+  /** As {@link Inbound} has it. */
+  readonly sendInterim: SendInterim | undefined;
 }
 
 const NOT_A_PEER: HopFields = { tier: undefined, isOwner: false };
@@ -126,6 +135,7 @@ export class Dispatcher {
       body: hasBody ? received.body : undefined,
       bodyBytes: isPlainRead ? undefined : checked.bodyBytes,
       signal: received.signal,
+      sendInterim: received.sendInterim,
       peer,
       hop: peer === undefined ? NOT_A_PEER : hopFieldsOf(checked.fields),
       requestId: (peer === undefined ? undefined : requestIdOf(checked.fields)) ?? this.nextId(),

@@ -36,6 +36,11 @@ export interface Inbound {
   readonly peer: ServerId | undefined;
   /** What a proven peer asked for by Isochrone-* fields. */
   readonly hop: HopFields;
+  /**
+   * Sends the client an interim answer (RFC 9110, section 15.2), unless its final one has begun. Undefined: it understands none,
+   * or nobody waits.
+   */
+  readonly sendInterim?: SendInterim | undefined;
   readonly requestId: string;
   readonly receivedAt: EpochMs;
   readonly startedAt: MonotonicMs;
@@ -46,6 +51,8 @@ export interface Inbound {
   /** What the request's debug token opens: a property id, or "*"; undefined: it has none that is valid. */
   readonly debugScope?: string | undefined;
 }
+
+export type SendInterim = (status: number, fields: Fields) => void;
 
 export interface HopFields {
   /** Tier of the sender: 0 edge, 1 parent. Undefined: not a peer. */

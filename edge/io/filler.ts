@@ -12,7 +12,7 @@ import { UNCONDITIONAL, validatingFields } from "../core/validation.ts";
 import type { EdgeSettings } from "../config.ts";
 import { cacheStatusOf, type CollapseTable, type Fill, type FillOutcome, staleOutcome } from "./collapse.ts";
 import { COPY_BYTES_MAX, type Copies } from "./copies.ts";
-import type { HttpVersion } from "./exchange.ts";
+import type { HttpVersion, SendInterim } from "./exchange.ts";
 import type { FillBudget } from "./fill-budget.ts";
 import { type Forwarded, type Forwarder, hopKey } from "./forwarder.ts";
 import type { StoredObject } from "./memory-store.ts";
@@ -45,6 +45,8 @@ export interface FillRequest {
   readonly sliceBytes: number | undefined;
   /** Nobody waits for it: a revalidation, a prefetch. */
   readonly isBackground: boolean;
+  /** Where interim answers go: to whoever began it. */
+  readonly sendInterim: SendInterim | undefined;
 }
 
 /** Not stored: each answer states its own. */

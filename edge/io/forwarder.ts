@@ -14,7 +14,7 @@ import {
 import { appendLoop, appendVia } from "../core/loops.ts";
 import { editFields } from "../core/rules/edits.ts";
 import type { ExchangeTimes, RequestHead, ResponseHead } from "../core/messages.ts";
-import type { HttpVersion } from "./exchange.ts";
+import type { HttpVersion, SendInterim } from "./exchange.ts";
 import type { EdgeMetrics } from "./metrics.ts";
 import { kindOfFailure, kindOfStatus, type OverloadGate } from "./overload-gate.ts";
 import type { Hop } from "./routing.ts";
@@ -37,6 +37,8 @@ export interface ForwardRequest {
   readonly purgeScope: string;
   /** Nobody waits for the answer: it is sent only where there is room to spare. */
   readonly isBackground: boolean;
+  /** Where interim answers go; undefined: nowhere. */
+  readonly sendInterim: SendInterim | undefined;
 }
 
 export interface Forwarded {
@@ -192,6 +194,7 @@ export class Forwarder {
             headersMs: this.#settings.responseTimeoutMs,
             bodyMs: this.#settings.bodyTimeoutMs,
           },
+          onInterim: onInterim(request.sendInterim),
         });
         this.#metrics.upstream(hop.kind, "response");
         place.head(kindOfStatus(response.status));
@@ -276,6 +279,22 @@ function once(act: () => void): () => void {
   return () => {
     if (!isDone) act();
     isDone = true;
+  };
+}
+
+/** Interim answers that are passed on for one request: an origin could otherwise send without end. */
+const INTERIM_MAX = 8;
+
+/** RFC 9110, section 15.2: a proxy forwards interim answers; what is for one connection, or between our own servers, goes no further. */
+function onInterim(send: SendInterim | undefined): ((status: number, headers: Fields) => void) | undefined {
+  if (send === undefined) return undefined;
+  let sent = 0;
+  return (status, headers) => {
+    if (status < 102 || sent++ >= INTERIM_MAX) return;
+    send(
+      status,
+      endToEndFields(headers).filter(([name]) => !name.toLowerCase().startsWith("isochrone-")),
+    );
   };
 }
 

@@ -85,6 +85,7 @@ export class Passer {
           extra: [],
           purgeScope: plan.purgeScope,
           isBackground: inbound.isBackground ?? false,
+          sendInterim: inbound.sendInterim,
         },
         hopsOf(this.#routing, plan, inbound.hop, plan.policy.bypass),
       );

@@ -98,6 +98,7 @@ export class RequestPlanner {
       opening,
       sliceBytes: this.sliceBytes(plan, inbound),
       isBackground: inbound.isBackground ?? false,
+      sendInterim: inbound.sendInterim,
     };
   }
 }

@@ -504,6 +504,7 @@ export class Slices {
           signal: new AbortController().signal,
           without: UNCONDITIONAL,
           extra: [["Range", `bytes=${span.first}-${span.last}`]],
+          sendInterim: undefined,
         },
         request.hops,
       );

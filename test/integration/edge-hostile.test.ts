@@ -196,6 +196,41 @@ describe("clients", () => {
   });
 });
 
+describe("interim answers (RFC 9110, 15.2)", () => {
+  const HINT =
+    "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nConnection: x-hop\r\nX-Hop: 1\r\nX-Hint: 1\r\n\r\n";
+  const FINAL = `${FRESH}Content-Length: 2\r\n\r\nok`;
+  const PASSED =
+    "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nX-Hint: 1\r\n\r\nHTTP/1.1 200 OK\r\n";
+
+  test("are passed on to who asked the origin, and are no part of what is stored", async () => {
+    origin.says(`HTTP/1.1 102 Processing\r\n\r\n${HINT}${FINAL}`);
+    const get = "GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    const miss = (await ended(get)).text;
+    expect(miss.slice(0, PASSED.length + 27)).toBe(`HTTP/1.1 102 Processing\r\n\r\n${PASSED}`);
+    const hit = (await ended(get)).text;
+    expect(hit).toMatch(/^HTTP\/1\.1 200 OK\r\n/);
+    expect(hit).toMatch(/cache-status: [^\r]*; hit/i);
+  });
+
+  test("also for a request with content, which node:http reads", async () => {
+    origin.answer = (socket, head) => {
+      if (head.includes("abc")) socket.write(`${HINT}${FINAL}`);
+    };
+    const post = "POST /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc";
+    expect((await ended(post)).text.slice(0, PASSED.length)).toBe(PASSED);
+  });
+
+  test("not to HTTP/1.0, not 100, and no more than eight", async () => {
+    origin.says(`${HINT}${FINAL}`);
+    expect((await ended("GET /old HTTP/1.0\r\nHost: a\r\n\r\n")).text).toMatch(/^HTTP\/1\.1 200 OK\r\n/);
+    origin.says(`${HINT.repeat(20)}${FINAL}`);
+    const { text } = await ended("GET /many HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    expect(text.match(/HTTP\/1\.1 103/g)).toHaveLength(8);
+    expect(text).toContain("HTTP/1.1 200 OK\r\n");
+  });
+});
+
 describe("what is stored for others", () => {
   test("a key has a bounded number of variants, however many an origin makes (RFC 9111, 4.1)", async () => {
     origin.says(`${FRESH}Vary: X-Kind\r\nContent-Length: 2\r\n\r\nok`);

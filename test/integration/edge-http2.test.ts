@@ -103,6 +103,25 @@ afterAll(async () => {
   rmSync(directory, { recursive: true });
 });
 
+test("interim answers come before the final one (RFC 9110, 15.2)", async () => {
+  const edge = await start();
+  origin.answer = (_request, response) => {
+    response.writeEarlyHints({ link: ["</a.css>; rel=preload", "</b.js>; rel=preload"], "x-hint": "1" });
+    response.writeHead(200, { "cache-control": "max-age=60" }).end("hello");
+  };
+  const stream = session(edge.tlsPort).request({ ":path": "/hints", ":authority": "a.example" });
+  const seen: IncomingHttpHeaders[] = [];
+  stream.on("headers", (headers: IncomingHttpHeaders) => seen.push(headers));
+  await once(stream, "response");
+  stream.close();
+  expect(seen).toHaveLength(1);
+  expect(seen[0]).toMatchObject({
+    ":status": 103,
+    link: "</a.css>; rel=preload, </b.js>; rel=preload",
+    "x-hint": "1",
+  });
+});
+
 test("a miss, then a hit that HTTP/1.1 shares, with lower-case fields and the length", async () => {
   const edge = await start();
   const client = session(edge.tlsPort);

@@ -5,7 +5,7 @@
 import { Readable } from "node:stream";
 import type { Dispatcher } from "undici";
 import { IsochroneError } from "#kit";
-import type { HeaderList } from "./face.ts";
+import type { HeaderList, TransportRequest } from "./face.ts";
 
 /** One request on one path. */
 export type PoolRequest = {
@@ -23,6 +23,7 @@ export type PoolRequest = {
   readonly connectMs: number;
   readonly headersMs: number;
   readonly bodyMs: number;
+  readonly onInterim?: TransportRequest["onInterim"];
 };
 
 export type ExchangeHead = {
@@ -125,8 +126,11 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   onResponseStart(controller: Controller, status: number): void {
-    // Interim responses (RFC 9110 section 15.2) are for this hop.
-    if (status < 200 || this.#stage === "ended") return;
+    if (this.#stage === "ended") return;
+    if (status < 200) {
+      this.#request.onInterim?.(status, headerList(controller.rawHeaders));
+      return;
+    }
     this.#stage = "body";
     const raw = headerList(controller.rawHeaders);
     const body = new Readable({

@@ -37,6 +37,8 @@ export type TransportRequest = {
   readonly body?: Readable | Uint8Array | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly timeouts?: RequestTimeouts | undefined;
+  /** Hears each interim answer (RFC 9110 section 15.2) but 100 and 101, which are for one hop. Must not throw. */
+  readonly onInterim?: ((status: number, headers: HeaderList) => void) | undefined;
 };
 
 /** The path that the answer came over. `via` null: direct. */

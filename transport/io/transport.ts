@@ -340,6 +340,7 @@ export class Transport {
       connectMs: to.connectTimeoutMs(via, connectMs ?? this.#settings.connectTimeoutMs),
       headersMs: headersMs ?? this.#settings.headersTimeoutMs,
       bodyMs: bodyMs ?? this.#settings.bodyTimeoutMs,
+      onInterim: request.onInterim,
     });
   }
 

@@ -2,6 +2,7 @@
 import { STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
 import { discard, isBodiless, PIECE_BYTES_MAX, statedLength, whenDrained } from "../answer-writing.ts";
+import type { Fields } from "../../core/headers.ts";
 import type { WriteResult } from "../dispatch.ts";
 import type { Answer } from "../exchange.ts";
 import { reset } from "../reset.ts";
@@ -14,6 +15,13 @@ export function headText(answer: Answer, method: string, isClosing: boolean): st
   if (length !== undefined) text += `Content-Length: ${length}\r\n`;
   else if (method !== "HEAD" && !isBodiless(answer.status)) text += "Transfer-Encoding: chunked\r\n";
   if (isClosing) text += "Connection: close\r\n";
+  return `${text}\r\n`;
+}
+
+/** An interim answer (RFC 9110, section 15.2), as latin1 text. */
+export function interimText(status: number, fields: Fields): string {
+  let text = `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? "unknown"}\r\n`;
+  for (const [name, value] of fields) text += `${name}: ${value}\r\n`;
   return `${text}\r\n`;
 }
 

@@ -16,7 +16,7 @@ import type { SocketReads } from "../listening.ts";
 import type { EdgeMetrics } from "../metrics.ts";
 import { checkRequest } from "../request-check.ts";
 import { reset } from "../reset.ts";
-import { headText, writeToSocket } from "./answer-writer.ts";
+import { headText, interimText, writeToSocket } from "./answer-writer.ts";
 import { type HeadBlock, isProtocolOpen, mayBecomeCanonical, readHeadBlock } from "./head-block.ts";
 
 /** Bytes of further requests that are taken in while one is answered; then the client has to wait. */
@@ -361,6 +361,11 @@ export class Http1Connection {
         body: undefined,
         signal: aborter.signal,
         startedAt,
+        sendInterim: (status, fields) => {
+          // Of this request, not of the one after it.
+          if (this.#aborter === aborter && !this.#hasAnswerBegun && !this.#socket.destroyed)
+            this.#socket.write(interimText(status, fields), "latin1");
+        },
       });
       const answer = await dispatcher.answer(inbound, checked.host);
       const ttfbMs = clock.monotonic() - startedAt;

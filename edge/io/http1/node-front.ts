@@ -10,6 +10,7 @@ import type { Logger } from "#kit/io";
 import type { EdgeSettings } from "../../config.ts";
 import { ConnectionGuard } from "../connection-guard.ts";
 import { type Dispatcher, ownAnswer } from "../dispatch.ts";
+import { interimText } from "./answer-writer.ts";
 import type { EdgeMetrics } from "../metrics.ts";
 import { type CheckedRequest, checkRequest, fieldsOf } from "../request-check.ts";
 import { writeAnswer } from "../response-writer.ts";
@@ -285,6 +286,14 @@ export class NodeFront {
       body: request,
       signal: aborter.signal,
       startedAt,
+      // RFC 9110, section 15.2: never to HTTP/1.0.
+      sendInterim:
+        request.httpVersion === "1.0"
+          ? undefined
+          : (status, fields) => {
+              // Without a socket it is not its turn, or over.
+              if (!response.headersSent) response.socket?.write(interimText(status, fields), "latin1");
+            },
     });
     const answer = await dispatcher.answer(inbound, checked.host);
     const ttfbMs = clock.monotonic() - startedAt;

@@ -1,5 +1,6 @@
 /** Writes an answer to an HTTP/2 stream: back-pressure kept, stalled readers given up, a broken answer seen as one. */
-import { constants, type ServerHttp2Stream } from "node:http2";
+import { constants, type OutgoingHttpHeaders, type ServerHttp2Stream } from "node:http2";
+import type { Fields } from "../../core/headers.ts";
 import { discard, PIECE_BYTES_MAX, statedLength, whenDrained } from "../answer-writing.ts";
 import type { WriteResult } from "../dispatch.ts";
 import type { Answer } from "../exchange.ts";
@@ -24,6 +25,20 @@ export function headOf(answer: Answer, method: string): string[] {
   const length = statedLength(answer, method);
   if (length !== undefined) raw.push("content-length", String(length));
   return raw;
+}
+
+/** An interim answer as `additionalHeaders` takes it. */
+export function interimHeaders(status: number, fields: Fields): OutgoingHttpHeaders {
+  const headers: Record<string, string | string[]> = { ":status": String(status) };
+  for (const [name, value] of fields) {
+    const lower = name.toLowerCase();
+    if (CONNECTION_SPECIFIC.has(lower)) continue;
+    const known = headers[lower];
+    // Lists of lines are refused where one is expected (RFC 9110, section 5.3: joined, they say the same).
+    if (known === undefined) headers[lower] = value;
+    else headers[lower] = lower === "set-cookie" ? [known, value].flat() : `${known}, ${value}`;
+  }
+  return headers;
 }
 
 /** Writes all of an answer. Never rejects. */

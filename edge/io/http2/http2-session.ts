@@ -21,7 +21,7 @@ import type { Answer } from "../exchange.ts";
 import type { HotTable } from "../hot-table.ts";
 import type { EdgeMetrics } from "../metrics.ts";
 import type { CheckedRequest } from "../request-check.ts";
-import { headOf, writeToStream } from "./answer-writer.ts";
+import { headOf, interimHeaders, writeToStream } from "./answer-writer.ts";
 import { contentOf } from "./content.ts";
 import type { Http2Metrics, Http2SessionEnd } from "./http2-metrics.ts";
 import { checkHttp2Request, type Http2Head, isSameHead, pathOf, readHttp2Head } from "./request-head.ts";
@@ -310,6 +310,10 @@ export class Http2Connection {
         body: content,
         signal: aborter.signal,
         startedAt: exchange.beganAt,
+        sendInterim: (status, fields) => {
+          if (!stream.headersSent && !stream.destroyed && !stream.closed)
+            stream.additionalHeaders(interimHeaders(status, fields));
+        },
       });
       // Nobody will read it (RFC 9110, section 9.3.1).
       if (content !== undefined && inbound.body === undefined) content.destroy();
