@@ -107,11 +107,10 @@ export type DirectiveSource = (typeof TARGETED_FIELDS)[number] | "surrogate-cont
 
 /** What may stand in a Dictionary of Structured Fields (RFC 9651, sections 3 and 4.2). */
 const SF_KEY = "[a-z*][a-z0-9_\\-.*]*";
-const SF_STRING = '"(?:[ !#-[\\]-~]|\\\\["\\\\])*"';
 const SF_BARE_ITEMS = {
   number: "-?(?:[0-9]{1,12}\\.[0-9]{1,3}|[0-9]{1,15})",
   token: "[A-Za-z*][!#$%&'*+\\-.^_`|~0-9A-Za-z:/]*",
-  string: SF_STRING,
+  string: '"(?:[ !#-[\\]-~]|\\\\["\\\\])*"',
   boolean: "\\?[01]",
   bytes: ":[A-Za-z0-9+/=]*:",
   date: "@-?[0-9]{1,15}",

@@ -27,16 +27,15 @@ export function headOf(answer: Answer, method: string): string[] {
   return raw;
 }
 
-/** An interim answer as `additionalHeaders` takes it. */
+/** An interim answer as `additionalHeaders` takes it: lines of one name joined, which says the same (RFC 9110, section 5.3). */
 export function interimHeaders(status: number, fields: Fields): OutgoingHttpHeaders {
-  const headers: Record<string, string | string[]> = { ":status": String(status) };
+  const headers: Record<string, string> = { ":status": String(status) };
   for (const [name, value] of fields) {
     const lower = name.toLowerCase();
-    if (CONNECTION_SPECIFIC.has(lower)) continue;
+    // Cookies cannot be joined, and no client takes one from an interim answer.
+    if (CONNECTION_SPECIFIC.has(lower) || lower === "set-cookie") continue;
     const known = headers[lower];
-    // Lists of lines are refused where one is expected (RFC 9110, section 5.3: joined, they say the same).
-    if (known === undefined) headers[lower] = value;
-    else headers[lower] = lower === "set-cookie" ? [known, value].flat() : `${known}, ${value}`;
+    headers[lower] = known === undefined ? value : `${known}, ${value}`;
   }
   return headers;
 }
