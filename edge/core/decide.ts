@@ -30,7 +30,7 @@ import {
 import { isServerFailure, mayServeStaleIfError, mayServeStaleWhileRevalidate } from "./stale.ts";
 import { isShareable, type NotStoredReason, requiresValidation, storable, storedFields } from "./storable.ts";
 import { storedHead } from "./stored-head.ts";
-import { freshen, hasOriginOnlyCondition, selectsForFreshening } from "./validation.ts";
+import { freshen, hasOriginOnlyCondition, selectedBy } from "./validation.ts";
 import { selectVariant } from "./vary.ts";
 
 /** Why a stored response may not be used as it is. */
@@ -284,10 +284,11 @@ export function decideResponse<T extends StoredHead>(context: ResponseContext<T>
   }
   const { response } = outcome;
   if (response.status === 304 && stored !== undefined) {
-    if (!selectsForFreshening(stored, response)) return { action: "refetch", reason: "validator-mismatch" };
+    const selected = selectedBy(response, stored);
+    if (selected === "none") return { action: "refetch", reason: "validator-mismatch" };
     const head = freshen(
       stored,
-      { ...response, fields: storedFields(response.fields) },
+      selected === "update" ? { ...response, fields: storedFields(response.fields) } : undefined,
       times,
       context.generation,
     );

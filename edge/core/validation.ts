@@ -1,7 +1,7 @@
 /** Conditional requests: answering a client's, making our own, and freshening by a 304 (RFC 9110, 13; RFC 9111, 4.3). */
 import type { EpochMs } from "#kit";
 import { type Field, type Fields, fieldLines, fieldValue, hasField, withoutFields } from "./headers.ts";
-import { parseHttpDate } from "./http-date.ts";
+import { formatHttpDate, parseHttpDate } from "./http-date.ts";
 import type { ExchangeTimes, ResponseHead, StoredHead } from "./messages.ts";
 
 /** Fields that make a request conditional. */
@@ -24,6 +24,10 @@ export function entityTags(value: string): readonly string[] {
 /** Weak comparison (RFC 9110, section 8.8.3.2). */
 export function weaklyEqual(a: string, b: string): boolean {
   return a.replace(/^W\//, "") === b.replace(/^W\//, "");
+}
+
+function isWeak(tag: string): boolean {
+  return tag.startsWith("W/");
 }
 
 /** Strong comparison (RFC 9110, section 8.8.3.2): equal and neither weak. */
@@ -79,22 +83,30 @@ export function validatingFields(stored: ResponseHead): Fields {
 export const ENTITY_TAG = /^(?:W\/)?"[\x21\x23-\x7e\x80-\xff]*"$/;
 
 /**
- * Whether a 304 selects the stored response for freshening (RFC 9111, section 4.3.4): an entity tag it carries must be the
- * stored one; without one, a Last-Modified it carries must be the stored one; with neither it answers our own request.
- * A tag that is another one is believed less than the 304 itself where the request had nothing but the stored tag as its
- * condition: then a 304 says that the tag matched (RFC 9110, section 13.1.2), and the tag in it is an origin's fault, such as a
- * suffix for a content coding. Where a date was asked about too, it may be the date that matched, and the content another.
+ * What a 304 to our own validation does with the stored response: `update` it by its fields, or only `reuse` it, or `none`:
+ * it speaks of another one.
+ *
+ * RFC 9111, section 4.3.4: a strong validator in the 304 updates what has the same strong one and nothing else; a weak one what
+ * it corresponds to; a Last-Modified alone likewise. With no validator in it, it answers our own request (RFC 9110, section
+ * 15.4.5, lets a server leave Last-Modified out).
+ *
+ * Where nothing may be updated the 304 still says that the condition was false (RFC 9110, section 13.1.2). If the stored tag was
+ * all that it asked about, then the tag matched and the content is validated, whatever the 304 calls it: an origin that adds a
+ * suffix for the coding, or makes the tag weak only where it compresses. Where a date was asked about too, it may be the date that
+ * matched, and the content another.
  */
-export function selectsForFreshening(stored: ResponseHead, notModified: ResponseHead): boolean {
-  const etag = fieldLines(notModified.fields, "etag")[0];
-  const storedEtag = fieldLines(stored.fields, "etag")[0];
+export function selectedBy(notModified: ResponseHead, stored: ResponseHead): "update" | "reuse" | "none" {
+  const tag = fieldLines(notModified.fields, "etag")[0];
+  const storedTag = fieldLines(stored.fields, "etag")[0];
   const storedLastModified = fieldLines(stored.fields, "last-modified")[0];
-  if (etag !== undefined && ENTITY_TAG.test(etag))
-    return storedEtag !== undefined && (weaklyEqual(etag, storedEtag) || storedLastModified === undefined);
+  if (tag !== undefined && ENTITY_TAG.test(tag)) {
+    if (storedTag === undefined) return "none";
+    if (weaklyEqual(tag, storedTag)) return isWeak(tag) || !isWeak(storedTag) ? "update" : "reuse";
+    return storedLastModified === undefined ? "reuse" : "none";
+  }
   const lastModified = fieldLines(notModified.fields, "last-modified")[0];
-  return (
-    lastModified === undefined || storedLastModified === undefined || lastModified === storedLastModified
-  );
+  if (lastModified === undefined || lastModified === storedLastModified) return "update";
+  return storedLastModified === undefined ? "reuse" : "none";
 }
 
 /** Fields that describe the stored content and stay whatever a 304 says (RFC 9111, section 3.2; RFC 9110, section 15.4.5). */
@@ -124,16 +136,20 @@ export function updatedFields(stored: Fields, newer: Fields): Fields {
   return [...withoutFields(stored, replaced), ...updates];
 }
 
-/** The stored response freshened (RFC 9111, section 4.3.4): new fields, new times, no longer invalidated. */
+/**
+ * The stored response freshened (RFC 9111, section 4.3.4): the fields of `newer`, new times, no longer invalidated. Without
+ * `newer` it keeps its own fields but for the time: its age counts from when it was generated or validated (section 4.2.3).
+ */
 export function freshen(
   stored: StoredHead,
-  newer: ResponseHead,
+  newer: ResponseHead | undefined,
   times: ExchangeTimes,
   generation: number,
 ): StoredHead {
+  const updates = newer?.fields ?? [["Date", formatHttpDate(times.responseTime)] as const];
   return {
     ...stored,
-    fields: updatedFields(stored.fields, newer.fields),
+    fields: updatedFields(stored.fields, updates),
     requestTime: times.requestTime,
     responseTime: times.responseTime,
     generation,

@@ -335,9 +335,10 @@ function forwarded(
 const CODING = /chunk|gzip|compress|deflate|trailers|[^\w.+-]/i;
 
 /**
- * This cache sends no TE, so nobody may code the message but by "chunked" (RFC 9112, sections 6.1 and 7.4). Once the field
- * is taken off, nobody downstream could know of another coding. One word that names no coding codes nothing: such content ends
- * with its connection (section 6.3). Throws IsochroneError.
+ * This cache sends no TE, so nobody may code the message but by "chunked" (RFC 9112, section 7.4), and the field may only be taken
+ * off with the coding (section 6.1): downstream could know of none. A single word that no registry has (section 7) names nothing
+ * that could be undone, and no rule has such an answer refused: its content ends with its connection (section 6.3) and is
+ * taken as it stands. Throws IsochroneError.
  */
 function refuseCodings(response: TransportResponse): void {
   const codings = fieldValue(response.headers, "transfer-encoding")?.trim().toLowerCase();

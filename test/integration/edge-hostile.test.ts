@@ -95,13 +95,26 @@ describe("origins", () => {
     expect(hit.body.toString()).toBe("hello");
   });
 
-  test("a transfer coding that nobody asked for is no answer (RFC 9112, 7.4)", async () => {
-    origin.answer = (socket) =>
-      socket.end(`${FRESH}Transfer-Encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n`);
-    const answer = await fetchFrom(edge.port, "/");
-    expect(answer.status).toBe(502);
-    expect(answer.cacheStatus).toContain("detail=bad-response");
-    expect(await edge.metric("cache_objects")).toBe(0);
+  test.each(["gzip, chunked", "x-gzip", "deflate", "gzip;a=1", "one, two", "xchunked"])(
+    "the transfer coding %s, for which nobody asked, is no answer (RFC 9112, 7.4)",
+    async (coding) => {
+      origin.answer = (socket) =>
+        socket.end(`${FRESH}Transfer-Encoding: ${coding}\r\n\r\n1\r\nx\r\n0\r\n\r\n`);
+      const answer = await fetchFrom(edge.port, "/");
+      expect(answer.status).toBe(502);
+      expect(answer.cacheStatus).toContain("detail=bad-response");
+      expect(await edge.metric("cache_objects")).toBe(0);
+    },
+  );
+
+  test("one that no registry has codes nothing, ends with its connection and goes no further (RFC 9112, 6.3 and 7)", async () => {
+    origin.answer = (socket) => socket.end(`${FRESH}Transfer-Encoding: Foo\r\n\r\n5\r\nhello`);
+    for (const expected of [/stored/, /^hit/]) {
+      const answer = await fetchFrom(edge.port, "/");
+      expect(answer.cacheStatus).toMatch(expected);
+      expect(answer.body.toString()).toBe("5\r\nhello");
+      expect(answer.headers["transfer-encoding"] ?? "chunked").toBe("chunked");
+    }
   });
 
   test("a 304 that no condition asked for is no answer; with the client's own condition it is not made up either", async () => {
