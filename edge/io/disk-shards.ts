@@ -143,6 +143,11 @@ export class DiskShards {
     return store !== undefined && store.put(key, object, isAdmitted) === undefined;
   }
 
+  /** See {@link DiskStore.supplement}. */
+  supplement(key: CacheKey, object: StoredObject): void {
+    this.#of(key)?.supplement(key, object);
+  }
+
   delete(key: CacheKey): void {
     this.#of(key)?.delete(key);
   }

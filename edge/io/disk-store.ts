@@ -31,10 +31,9 @@ import {
 import { type LogStep, REINSERTED_SHARE, SegmentLog } from "../core/disk/segment-log.ts";
 import { DirectoryLock } from "./directory-lock.ts";
 import type { StoredObject } from "./memory-store.ts";
-import { ObjectBody } from "./object-body.ts";
 import { SegmentFiles } from "./segment-files.ts";
 import { readContent, readHeads, readRecord, readSegment, type ReadSegment } from "./segment-reader.ts";
-import { decodeHead, encodeHead, keyOfHead, variantOf } from "./stored-record.ts";
+import { decodeObject, encodeHead, keyOfHead, lastingForms, variantOf } from "./stored-record.ts";
 
 /** Bytes that wait to be written, unless told; beyond it objects stay in memory only. */
 const PENDING_BYTES_MAX = 32 * 1_024 * 1_024;
@@ -266,17 +265,23 @@ export class DiskStore {
       this.#log.isFull &&
       !this.#log.find(hi, lo).some((location) => location.variant === variant) &&
       !this.#admit(key, bodyBytes);
-    if (isRefused) return this.#skip("admission", hi, lo, variant);
-    if (!this.#isLoaded || !this.#mayWrite) return this.#skip("failing", hi, lo, variant);
-    const head = encodeHead(key, stored);
-    if (head.byteLength > HEAD_BYTES_MAX || !this.#log.fits(head.byteLength, bodyBytes))
-      return this.#skip("too-large", hi, lo, variant);
-    const bytes = recordBytes(head.byteLength, bodyBytes);
-    if (this.#pendingBytes + bytes > this.#pendingBytesMax || this.#isBehind(bytes))
-      return this.#skip("queue-full", hi, lo, variant);
-    this.#append("object", hi, lo, variant, head, stored.body.chunks, key, stored);
-    this.#reclaim();
-    return undefined;
+    const reason = isRefused ? "admission" : this.#appendObject(hi, lo, variant, key, stored);
+    if (reason === undefined) return undefined;
+    this.counters.skipped[reason]++;
+    this.#forget(hi, lo, variant);
+    return reason;
+  }
+
+  /**
+   * Writes an object that is here once more, because other forms of its content have been made. When it is not here nothing is
+   * written, and when there is no room for it the older record stays, which is true all the same.
+   */
+  supplement(key: CacheKey, stored: StoredObject): void {
+    const [hi, lo] = this.#fingerprint(key);
+    const variant = variantOf(stored);
+    if (!this.#log.find(hi, lo).some((location) => location.variant === variant)) return;
+    const reason = this.#appendObject(hi, lo, variant, key, stored);
+    if (reason !== undefined) this.counters.skipped[reason]++;
   }
 
   /** Forgets every variant under a key. */
@@ -415,10 +420,29 @@ export class DiskStore {
 
   // Writing.
 
-  #skip(reason: SkipReason, hi: number, lo: number, variant: number): SkipReason {
-    this.counters.skipped[reason]++;
-    this.#forget(hi, lo, variant);
-    return reason;
+  /** Queues an object to be written; a reason: it is not. */
+  #appendObject(
+    hi: number,
+    lo: number,
+    variant: number,
+    key: CacheKey,
+    stored: StoredObject,
+  ): SkipReason | undefined {
+    if (!this.#isLoaded || !this.#mayWrite) return "failing";
+    const all = lastingForms(stored.body);
+    const withForms = all.reduce((sum, { body }) => sum + body.bytes, stored.body.bytes);
+    const areFormsKept = this.#log.fits(HEAD_BYTES_MAX, withForms);
+    const forms = areFormsKept ? all : [];
+    const contentBytes = areFormsKept ? withForms : stored.body.bytes;
+    const head = encodeHead(key, stored, forms);
+    if (head.byteLength > HEAD_BYTES_MAX || !this.#log.fits(head.byteLength, contentBytes))
+      return "too-large";
+    const bytes = recordBytes(head.byteLength, contentBytes);
+    if (this.#pendingBytes + bytes > this.#pendingBytesMax || this.#isBehind(bytes)) return "queue-full";
+    const chunks = [stored.body, ...forms.map(({ body }) => body)].flatMap((body) => body.chunks);
+    this.#append("object", hi, lo, variant, head, chunks, key, stored);
+    this.#reclaim();
+    return undefined;
   }
 
   /** Whether an object would take the room of those that are being saved out of the segment that goes. */
@@ -690,7 +714,7 @@ export class DiskStore {
         throw new Error(`No answer after ${READ_TIMEOUT_MS} ms`);
       }
       this.#reading.succeed();
-      const decoded = record && decodeHead(record.head);
+      const decoded = record && decodeObject(record.head, record.body);
       if (record === undefined || decoded === undefined) {
         // Segments that went while they were read are not damaged.
         if (this.#log.isCurrent(location)) this.#damaged(location);
@@ -699,7 +723,7 @@ export class DiskStore {
       // Two keys of one fingerprint: the other one's.
       if (decoded.key !== key) return undefined;
       this.counters.reads++;
-      return this.#trusted({ ...decoded.head, body: ObjectBody.of([record.body]) }, location);
+      return this.#trusted(decoded.object, location);
     } finally {
       clearTimeout(timer);
     }
@@ -755,10 +779,9 @@ export class DiskStore {
           continue;
         }
         const { hi, lo, variant } = record;
-        const decoded = decodeHead(read.head);
+        const decoded = decodeObject(read.head, read.body);
         if (decoded === undefined) continue;
-        const object: StoredObject = { ...decoded.head, body: ObjectBody.of([read.body]) };
-        this.#append("object", hi, lo, variant, read.head, [read.body], decoded.key, object);
+        this.#append("object", hi, lo, variant, read.head, [read.body], decoded.key, decoded.object);
         this.counters.reinserted++;
       }
     } catch (error) {

@@ -155,7 +155,7 @@ export class Edge {
       cacheName,
       siblings,
     });
-    this.codingQueue = new CodingQueue({ store: store.memory, settings, metrics, clock });
+    this.codingQueue = new CodingQueue({ store, settings, metrics, clock });
     this.dictionaries = new DictionaryStore(dictionaryBytes);
     this.coder = new ContentCoder({
       settings,

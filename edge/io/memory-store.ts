@@ -179,12 +179,11 @@ export class MemoryStore {
   }
 
   /**
-   * Counts what a body under a key takes now that another form of it is kept with it, and ends what was remembered of the key. False:
-   * the store has not got it any more.
+   * Counts what a body under a key takes now that another form of it is kept with it, and ends what was remembered of the key.
    */
-  recount(key: CacheKey, body: ObjectBody): boolean {
+  recount(key: CacheKey, body: ObjectBody): void {
     const present = this.peek(key);
-    return present.some((object) => object.body === body) && this.#set(key, present);
+    if (present.some((object) => object.body === body)) this.#set(key, present);
   }
 
   /** Changes every variant under a key; undefined drops one. Returns how many there were. */

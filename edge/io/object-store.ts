@@ -4,6 +4,7 @@ import type { StoredHead } from "../core/messages.ts";
 import { isSameVariant } from "../core/vary.ts";
 import type { DiskShards } from "./disk-shards.ts";
 import type { MemoryStore, StoredObject } from "./memory-store.ts";
+import type { ObjectBody } from "./object-body.ts";
 
 export class ObjectStore {
   readonly memory: MemoryStore;
@@ -58,6 +59,16 @@ export class ObjectStore {
     if (!isInMemory) this.memory.update(key, (other) => (isSameVariant(other, object) ? undefined : other));
     const isOnDisk = this.disk?.put(key, object) === true;
     return isInMemory || isOnDisk;
+  }
+
+  /**
+   * Counts another form of the content of a stored body, and writes it to where the object lies on disk. Nothing when the body has left
+   * the store.
+   */
+  keepForm(key: CacheKey, body: ObjectBody): void {
+    this.memory.recount(key, body);
+    const object = this.memory.peek(key).find((one) => one.body === body);
+    if (object !== undefined) this.disk?.supplement(key, object);
   }
 
   /** The freshened form of a stored response: same content, new head. */

@@ -1,4 +1,4 @@
-/** A stored response's head as the disk keeps it: JSON, parsed as strictly as any document. */
+/** A stored response as the disk keeps it: the head as JSON, parsed as strictly as any document, then content and other forms of it. */
 import {
   array,
   boolean,
@@ -7,13 +7,18 @@ import {
   nullable,
   number,
   object,
+  oneOf,
+  optional,
   type Parsed,
   string,
   tuple,
   xxh32,
 } from "#kit";
 import type { CacheKey } from "../core/cache-key.ts";
+import { CODINGS, type Coding } from "../core/compression/accept-encoding.ts";
 import type { StoredHead } from "../core/messages.ts";
+import type { StoredObject } from "./memory-store.ts";
+import { ObjectBody } from "./object-body.ts";
 
 const text = (max: number) => string({ min: 0, max });
 const headSchema = object({
@@ -34,6 +39,10 @@ const headSchema = object({
       validator: text(1_024),
     }),
   ),
+  /** Other forms of the content, in their order behind it. */
+  forms: optional(
+    array(object({ coding: oneOf(CODINGS), bytes: integer({ min: 1 }) }), { max: CODINGS.length }),
+  ),
 });
 type DiskHead = Parsed<typeof headSchema>;
 
@@ -43,8 +52,22 @@ type Forgotten = Exclude<keyof StoredHead, keyof DiskHead>;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true });
 
-/** Key and head of a stored response; a body that is with it stays out. */
-export function encodeHead(key: CacheKey, stored: StoredHead): Uint8Array {
+/** A form of a body that is worth more than the moment: made once, and good for every client that takes the coding. */
+export interface LastingForm {
+  readonly coding: Coding;
+  readonly body: ObjectBody;
+}
+
+/** What of a body's other forms goes to disk with it. A dictionary lies in memory alone, and its forms with it. */
+export function lastingForms(body: ObjectBody): readonly LastingForm[] {
+  return CODINGS.flatMap((coding) => {
+    const form = body.coded.get(coding);
+    return form instanceof ObjectBody ? [{ coding, body: form }] : [];
+  });
+}
+
+/** Key and head of a stored response whose content `forms` follow. */
+export function encodeHead(key: CacheKey, stored: StoredHead, forms: readonly LastingForm[]): Uint8Array {
   const { status, fields, requestTime, responseTime, nominatedFields, nominatedValues } = stored;
   const head: DiskHead & Record<Forgotten, never> = {
     key,
@@ -58,6 +81,7 @@ export function encodeHead(key: CacheKey, stored: StoredHead): Uint8Array {
     tags: stored.tags,
     isInvalidated: stored.isInvalidated,
     sliced: stored.sliced,
+    ...(forms.length > 0 && { forms: forms.map(({ coding, body }) => ({ coding, bytes: body.bytes })) }),
   };
   return encoder.encode(JSON.stringify(head));
 }
@@ -68,23 +92,44 @@ export function keyOfHead(bytes: Uint8Array): CacheKey | undefined {
   return match === null ? undefined : (JSON.parse(match[1] ?? '""') as CacheKey);
 }
 
-/** Undefined: not a head of this format. */
-export function decodeHead(
-  bytes: Uint8Array,
-): { readonly key: CacheKey; readonly head: StoredHead } | undefined {
+/** A record's key and object, from its head and all that follows; undefined: not of this format. */
+export function decodeObject(
+  headBytes: Uint8Array,
+  content: Uint8Array,
+): { readonly key: CacheKey; readonly object: StoredObject } | undefined {
   try {
-    const { key, ...head } = headSchema.parse(JSON.parse(decoder.decode(bytes)));
-    return {
-      key: key as CacheKey,
-      head: {
-        ...head,
-        requestTime: head.requestTime as EpochMs,
-        responseTime: head.responseTime as EpochMs,
-      },
-    };
+    const { key, forms = [], ...head } = headSchema.parse(JSON.parse(decoder.decode(headBytes)));
+    const body = bodyOf(content, forms);
+    return (
+      body && {
+        key: key as CacheKey,
+        object: {
+          ...head,
+          requestTime: head.requestTime as EpochMs,
+          responseTime: head.responseTime as EpochMs,
+          body,
+        },
+      }
+    );
   } catch {
     return undefined;
   }
+}
+
+/** The body, and its forms behind it; undefined: they are more than there is. */
+function bodyOf(
+  content: Uint8Array,
+  forms: readonly { readonly coding: Coding; readonly bytes: number }[],
+): ObjectBody | undefined {
+  if (forms.length === 0) return ObjectBody.of([content]);
+  let at = content.byteLength;
+  for (const { bytes } of forms) at -= bytes;
+  if (at < 0) return undefined;
+  // Each in a buffer of its own: they are counted, and go, by themselves.
+  const body = ObjectBody.of([new Uint8Array(content.subarray(0, at))]);
+  for (const { coding, bytes } of forms)
+    body.setCoded(coding, ObjectBody.of([new Uint8Array(content.subarray(at, (at += bytes)))]));
+  return body;
 }
 
 /** Hash of what selects a variant; 0 when the response does not vary. A collision replaces one variant by another: a miss. */

@@ -128,6 +128,62 @@ test("a variant that is put again replaces the older; a deleted key is gone, als
   await rm(copy, { recursive: true });
 });
 
+test("forms of a content lie with it, also after a kill, in buffers of their own; what is not there gets none", async () => {
+  const store = await begin();
+  const object = objectOf("content");
+  store.put(keyOf(1), object);
+  await store.flush();
+  object.body.setCoded("br", ObjectBody.of([Buffer.from("coded")]));
+  object.body.setCoded("gzip", ObjectBody.of([Buffer.from("zipped")]));
+  for (const name of ["zstd", "identity", "dcb:hash"]) object.body.setCoded(name, "pending");
+  store.supplement(keyOf(1), object);
+  store.supplement(keyOf(2), object);
+  store.supplement(keyOf(1), { ...object, nominatedFields: ["accept"], nominatedValues: ["a"] });
+  // The freshened head of the same content.
+  store.put(keyOf(3), object);
+  store.put(keyOf(3), { ...object, generation: 8 });
+  store.put(keyOf(4), object);
+  store.delete(keyOf(4));
+  store.supplement(keyOf(4), object);
+  await store.flush();
+  const copy = await mkdtemp(join(tmpdir(), "isochrone-disk-"));
+  const [name = ""] = await segmentNames();
+  await writeFile(join(copy, name), await readFile(join(directory, name)));
+  const killed = await begin({ directory: copy });
+  for (const [number, generation] of [
+    [1, 7],
+    [3, 8],
+  ] as const) {
+    const [found, ...others] = await killed.load(keyOf(number));
+    expect(others).toEqual([]);
+    expect(found).toMatchObject({ generation, status: 200 });
+    const bodies = [found?.body, ...(found?.body.coded.values() ?? [])];
+    expect(bodies.map((body) => body instanceof ObjectBody && Buffer.concat(body.chunks).toString())).toEqual(
+      ["content", "coded", "zipped"],
+    );
+    for (const body of bodies)
+      if (body instanceof ObjectBody) expect(body.chunks[0]?.buffer.byteLength).toBe(body.bytes);
+    expect([...(found?.body.coded.keys() ?? [])]).toEqual(["br", "gzip"]);
+  }
+  expect(killed.objects).toBe(2);
+  await rm(copy, { recursive: true });
+});
+
+test("a form for which there is no room leaves what is there", async () => {
+  const store = await begin({ bytesMax: 1_024 * MiB, pendingBytesMax: MiB });
+  const object = objectOf("content");
+  store.put(keyOf(1), object);
+  await store.flush();
+  object.body.setCoded("br", ObjectBody.of([Buffer.alloc(MiB)]));
+  store.supplement(keyOf(1), object);
+  expect(store.counters.skipped["queue-full"]).toBe(1);
+  expect(await bodyOf(store, 1)).toBe("content");
+  // No segment holds both: the content is what counts.
+  object.body.setCoded("br", ObjectBody.of([Buffer.alloc(64 * MiB)]));
+  expect(store.put(keyOf(1), object)).toBeUndefined();
+  expect((await again(store)).objects).toBe(1);
+});
+
 test("a key that only shares the fingerprint gets nothing: the record names its own key", async () => {
   const store = await begin();
   store.put(keyOf("mine"), objectOf("mine"));

@@ -1,6 +1,9 @@
 /** Codings on real sockets: which form goes out to whom, what becomes of it in the background, and what is never compressed. */
 import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
 import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import {
   brotliCompressSync,
   brotliDecompressSync,
@@ -229,6 +232,37 @@ describe("forms of what is stored", () => {
     const next = await ask(path, { "accept-encoding": CHROME });
     expect(next.headers.etag).toBe('W/"s2"');
     expect(plainOf(next)).toEqual(content);
+  });
+
+  test("a form that was made is there after a restart, until its object is purged", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "isochrone-forms-"));
+    const content = script(30_000, 3);
+    const path = publish({ "content-type": "text/javascript", "cache-control": "max-age=600" }, content);
+    let one = await startEdge(origin, { codingCpuShare: 1 }, directory);
+    const headers = { host: "www.example", "accept-encoding": CHROME };
+    const jobs = async (): Promise<number> => await one.metric("coding_jobs_total", { result: "done" });
+    const restart = async (): Promise<void> => {
+      await one.running.close();
+      one = await startEdge(origin, { codingCpuShare: 1 }, directory);
+    };
+    await fetchFrom(one.port, path, { headers });
+    await fetchFrom(one.port, path, { headers });
+    await until(async () => (await jobs()) === 1, "the form is made");
+    const made = await fetchFrom(one.port, path, { headers });
+    await restart();
+    const first = await fetchFrom(one.port, path, { headers });
+    expect(first.headers).toMatchObject({
+      "content-encoding": "br",
+      "content-length": `${made.body.length}`,
+    });
+    expect(first.body).toEqual(made.body);
+    expect(first.cacheStatus).toMatch(/hit/);
+    expect(await jobs()).toBe(0);
+    one.running.edge.store.delete(keyOf(path));
+    await restart();
+    expect((await fetchFrom(one.port, path, { headers })).cacheStatus).toMatch(/fwd=uri-miss/);
+    await one.running.close();
+    await rm(directory, { recursive: true });
   });
 
   test("forms count in the store's bytes", async () => {

@@ -7,9 +7,9 @@ import type { EdgeSettings } from "../../config.ts";
 import type { CacheKey } from "../../core/cache-key.ts";
 import type { Coding, DictionaryCoding } from "../../core/compression/accept-encoding.ts";
 import { decodedBytesMax, formatOf, isWorthwhile, storedLevel } from "../../core/compression/levels.ts";
-import type { MemoryStore } from "../memory-store.ts";
 import type { EdgeMetrics } from "../metrics.ts";
 import { type Coded, ObjectBody } from "../object-body.ts";
+import type { ObjectStore } from "../object-store.ts";
 import { codedWhole, decodedWhole, type Dictionary } from "./coders.ts";
 
 /** One form of one body that is to be made. */
@@ -28,7 +28,7 @@ export interface CodingJob {
 type Waiting = Omit<CodingJob, "body"> & { readonly body: WeakRef<ObjectBody> };
 
 export class CodingQueue {
-  readonly #store: MemoryStore;
+  readonly #store: ObjectStore;
   readonly #settings: EdgeSettings;
   readonly #metrics: EdgeMetrics;
   readonly #clock: Clock;
@@ -38,7 +38,7 @@ export class CodingQueue {
   #isClosed = false;
 
   constructor(options: {
-    readonly store: MemoryStore;
+    readonly store: ObjectStore;
     readonly settings: EdgeSettings;
     readonly metrics: EdgeMetrics;
     readonly clock: Clock;
@@ -94,7 +94,7 @@ export class CodingQueue {
   async #run({ body: ref, ...job }: Waiting): Promise<void> {
     const body = ref.deref();
     // Replaced, purged or evicted meanwhile: nobody will be sent it.
-    if (body === undefined || !this.#store.peek(job.key).some((object) => object.body === body)) {
+    if (body === undefined || !this.#store.memory.peek(job.key).some((object) => object.body === body)) {
       body?.setCoded(job.name, undefined);
       this.#metrics.codingJob(job.coding, "gone");
       return;
@@ -107,7 +107,7 @@ export class CodingQueue {
       this.#metrics.codingJob(job.coding, "failed");
     }
     body.setCoded(job.name, coded);
-    if (coded instanceof ObjectBody) this.#store.recount(job.key, body);
+    if (coded instanceof ObjectBody) this.#store.keepForm(job.key, body);
   }
 
   async #coded({ body, coding, sourceCoding, dictionary: dictionaryOf }: CodingJob): Promise<Coded> {

@@ -18,13 +18,23 @@ export function bodyBytes(name: string, bytes: number): Uint8Array<ArrayBuffer> 
   return new Uint8Array(words.buffer, 0, bytes);
 }
 
-/** A stored response of a version; the entity tag names version and length, so that its body can be told. */
+/** Another form of a version's content, for the tests that there are several: a third as long. */
+export function formOf(key: string | number, variant: number, version: number, bytes: number): ObjectBody {
+  return ObjectBody.of([bodyBytes(`${key}/${variant}/${version}/form`, Math.ceil(bytes / 3))]);
+}
+
+/** Versions that come with a form at once. */
+const isWithForm = (version: number): boolean => version % 4 === 0;
+
+/** A stored response of a version; the entity tag names version and length, so that its body and its form can be told. */
 export function objectOf(
   key: string | number,
   variant: number,
   version: number,
   bytes: number,
 ): StoredObject {
+  const body = ObjectBody.of([bodyBytes(`${key}/${variant}/${version}`, bytes)]);
+  if (isWithForm(version)) body.setCoded("br", formOf(key, variant, version, bytes));
   return {
     status: 200,
     fields: [
@@ -40,11 +50,11 @@ export function objectOf(
     tags: [],
     isInvalidated: false,
     sliced: null,
-    body: ObjectBody.of([bodyBytes(`${key}/${variant}/${version}`, bytes)]),
+    body,
   };
 }
 
-/** Which variant and version a loaded object is, and whether it is so to its last byte. */
+/** Which variant and version a loaded object is, and whether it is so to its last byte, and its form to its own. */
 export function examine(
   key: string | number,
   object: StoredObject,
@@ -53,7 +63,12 @@ export function examine(
   const tag = object.fields.find(([name]) => name === "ETag")?.[1] ?? "";
   const [, version = 0, bytes = -1] = /^"([0-9]+)-([0-9]+)"$/.exec(tag)?.map(Number) ?? [];
   const wanted = bodyBytes(`${key}/${variant}/${version}`, Math.max(0, bytes));
-  return { variant, version, isWhole: Buffer.concat(object.body.chunks).equals(wanted) };
+  const form = object.body.coded.get("br");
+  const isFormWhole =
+    form instanceof ObjectBody
+      ? Buffer.concat(form.chunks).equals(Buffer.concat(formOf(key, variant, version, bytes).chunks))
+      : !isWithForm(version);
+  return { variant, version, isWhole: Buffer.concat(object.body.chunks).equals(wanted) && isFormWhole };
 }
 
 export async function openStore(directory: string, bytesMax: number): Promise<DiskStore> {

@@ -6,7 +6,7 @@
  */
 import { writeSync } from "node:fs";
 import { Random } from "#kit";
-import { keyOf, objectOf, openStore } from "./content.ts";
+import { formOf, keyOf, objectOf, openStore } from "./content.ts";
 
 /** Bytes of the next object, from 1 on, most of them small, as on the web. */
 function bytesOf(random: Random, bodyBytesMax: number): number {
@@ -45,8 +45,15 @@ async function write(
       else {
         const variant = random.float() < 0.9 ? 0 : 1 + Math.floor(random.float() * 3);
         say(`p ${key} ${variant} ${++version}`);
-        const reason = store.put(keyOf(key), objectOf(key, variant, version, bytesOf(random, bodyBytesMax)));
+        const bytes = bytesOf(random, bodyBytesMax);
+        const object = objectOf(key, variant, version, bytes);
+        const reason = store.put(keyOf(key), object);
         changes++;
+        // Some get another form afterwards: the same version either way.
+        if (reason === undefined && version % 4 === 1) {
+          object.body.setCoded("br", formOf(key, variant, version, bytes));
+          store.supplement(keyOf(key), object);
+        }
         if (reason === undefined) continue;
         // Room is still being made: the older form is gone too.
         if (reason !== "queue-full") throw new Error(`Version ${version} was not taken: ${reason}`);
