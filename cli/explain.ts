@@ -1,7 +1,7 @@
 /** `isochrone explain`: what each tier would do with a URL, and over which path it would ask the next. */
 import { parseArgs } from "node:util";
 import { formatAddress, parseAddress, parsePrefix } from "#kit";
-import { parseReference } from "#edge";
+import { type FormExplanation, parseReference } from "#edge";
 import type { CandidateReport, PathExplanation } from "#transport";
 import { explainReference } from "./explain-reference.ts";
 import { requireRunningWorld } from "./runtime.ts";
@@ -17,13 +17,15 @@ const help = `Usage: isochrone explain URL [--from CITY | --server ID] [--method
 
 Follows a request for URL through the running world without sending it: the edge that a client in
 CITY (a city, client network or address) is sent to, and tier by tier the property, key, what is
-stored, hit or forward and why, which rules hold and what the others fail at, and the path to the next tier with its measured cost beside the
+stored, in which form it goes out and why in no better one, hit or forward and why, which rules
+hold and what the others fail at, and the path to the next tier with its measured cost beside the
 direct one's. Of a REFERENCE, as an error page shows it, what each server that remembers the
 request knows (the last 1,000 failures of each).
 
 Examples:
   isochrone explain http://app.shop.example/ --from "Rio de Janeiro"
   isochrone explain http://www.shop.example/ --server fra-1 --json | jq .hops
+  isochrone explain http://app.shop.example/app.js --header "Accept-Encoding: br, gzip"
   isochrone explain fra-1.Xy12ab340007`;
 
 const TIMEOUT_MS = 15_000;
@@ -51,6 +53,7 @@ interface TierExplanation {
     readonly ageSeconds: number;
     readonly lifetimeSeconds: number;
   } | null;
+  readonly form?: FormExplanation | null;
   readonly owner?: string | null;
   readonly nextHop?: { readonly kind: string; readonly name: string; readonly path: PathExplanation } | null;
   readonly next?: TierExplanation | { readonly error: string } | null;
@@ -252,6 +255,7 @@ function describe(edge: TierExplanation): string {
     lines.push(
       `  stored    ${stored ? `${stored.state}, age ${Math.round(stored.ageSeconds)} s of ${stored.lifetimeSeconds} s` : "nothing"}`,
     );
+    if (tier.form) lines.push(`  form      ${describeForm(tier.form)}`);
     if (nextHop) {
       const { via, reason } = nextHop.path.chosen;
       lines.push(
@@ -264,6 +268,15 @@ function describe(edge: TierExplanation): string {
     tier = next && !("error" in next) ? next : undefined;
   }
   return lines.join("\n").trimEnd();
+}
+
+/** `br, kept` or `as stored: not-accepted`, then how each coding stands. */
+function describeForm({ coding, from, reason, forms }: FormExplanation): string {
+  const states = forms.map(
+    (form) =>
+      `${form.coding} ${form.state}${form.bytes === null ? "" : ` ${form.bytes} bytes`}${form.isAccepted ? "" : " (not accepted)"}`,
+  );
+  return `${from === "as-stored" ? `as stored: ${reason}` : `${coding}, ${from}`}; ${states.join(", ")}`;
 }
 
 function candidateTable(path: PathExplanation): string {

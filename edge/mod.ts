@@ -15,6 +15,7 @@ export {
   type UpstreamOutcome,
 } from "./core/decide.ts";
 export { type Freshness, freshness, type Lifetime } from "./core/freshness.ts";
+export type { FormExplanation } from "./core/compression/form-choice.ts";
 export { formatReference, parseReference } from "./core/diagnosis/reference.ts";
 export type { Field, Fields } from "./core/headers.ts";
 export type { ExchangeTimes, RequestHead, ResponseHead, StoredHead } from "./core/messages.ts";

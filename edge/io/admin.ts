@@ -7,6 +7,8 @@ import { type Field, type Fields, fieldLines, fieldValue, isFieldValue, isToken 
 import { ruleSetOf } from "../core/rules/rule-set.ts";
 import { contentBytes } from "../core/slices.ts";
 import { parseReference } from "../core/diagnosis/reference.ts";
+import { sourceOf } from "./answers.ts";
+import type { ContentCoder } from "./compression/content-coder.ts";
 import type { KnownFault } from "./diagnosis.ts";
 import { type Answer, type AnswerRecord, type Inbound, textAnswer } from "./exchange.ts";
 import type { EdgeHandler } from "./handler.ts";
@@ -25,6 +27,7 @@ const EXPLAIN_HEADERS_MAX = 32;
 /** What explain needs; undefined while the server starts. */
 export interface ExplainParts {
   readonly handler: EdgeHandler;
+  readonly coder: ContentCoder;
   readonly routing: Routing;
   readonly upstream: Upstream;
   readonly purges: PurgeIndex;
@@ -139,8 +142,9 @@ export class Admin {
       return json(400, { error: 'expected "name: value" for each header, and a method\'s name' });
     // Behind another server of ours the client is not known.
     const clientAddress = inbound.peer === undefined ? asked.get("address") : null;
+    const request = { method, ...address, fields };
     const plan = parts.handler.plan(
-      { method, ...address, fields },
+      request,
       clientAddress === null ? undefined : { peer: undefined, remoteAddress: clientAddress },
     );
     if (plan === undefined)
@@ -167,6 +171,15 @@ export class Admin {
       policy: plan.policy,
       key: plan.key,
       stored: stored === undefined ? null : this.#stored(parts, plan, stored),
+      form:
+        stored === undefined
+          ? null
+          : parts.coder.explain(
+              request,
+              sourceOf(plan, stored, stored.body),
+              contentBytes(stored),
+              inbound.peer !== undefined,
+            ),
       decision: {
         action: decision.action,
         reason:

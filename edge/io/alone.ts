@@ -160,6 +160,7 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
     faultOf: (requestId) => diagnosis.faultOf(requestId),
     parts: () => ({
       handler: edge.handler,
+      coder: edge.coder,
       routing: edge.routing,
       upstream: transport,
       purges: edge.purges,

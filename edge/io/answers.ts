@@ -12,9 +12,11 @@ import {
   type AnswerSource,
   type Inbound,
   type Outcome,
+  type SourceHead,
   textAnswer,
 } from "./exchange.ts";
 import type { StoredObject } from "./memory-store.ts";
+import type { ObjectBody } from "./object-body.ts";
 import { ShedError } from "./overload-gate.ts";
 import type { RequestPlan, RequestPlanner } from "./request-plan.ts";
 import type { Slices } from "./slices.ts";
@@ -102,7 +104,7 @@ export class Answers {
   ): Answer {
     const context = this.context(inbound, plan, told);
     const answer = storedAnswer(stored, stored.body, stored.body.bytes, true, ageSeconds, context);
-    return { ...answer, source: { ...sourceOf(plan), head: stored, body: stored.body } };
+    return { ...answer, source: sourceOf(plan, stored, stored.body) };
   }
 
   /** From one whose content is still arriving, of a length that may be unknown. */
@@ -117,7 +119,7 @@ export class Answers {
     const { body } = stored;
     const context = this.context(inbound, plan, told);
     const answer = storedAnswer(stored, body, totalBytes, body.isComplete, ageSeconds, context);
-    return { ...answer, source: { ...sourceOf(plan), head: stored, body } };
+    return { ...answer, source: sourceOf(plan, stored, body) };
   }
 
   /**
@@ -149,7 +151,7 @@ export class Answers {
     if (span !== undefined) await content.prepare(span);
     const context = this.context(inbound, plan, isHere ? told : partial(told));
     const answer = storedAnswer(stored, content, totalBytes, true, ageSeconds, context);
-    return { ...answer, source: { ...sourceOf(plan), head: stored, body: undefined } };
+    return { ...answer, source: sourceOf(plan, stored, undefined) };
   }
 
   /** From any stored response. Rejects only for one in slices, see {@link fromSlices}. */
@@ -240,9 +242,13 @@ export class Answers {
   }
 }
 
-/** What of a plan an answer of a stored response takes with it. */
-function sourceOf({ key, property }: RequestPlan): Pick<AnswerSource, "key" | "policy"> {
-  return { key, policy: property.compression };
+/** What an answer of a stored response is made of; `body` undefined: the content is not here, or in slices. */
+export function sourceOf(
+  { key, property }: RequestPlan,
+  head: SourceHead,
+  body: ObjectBody | undefined,
+): AnswerSource {
+  return { key, policy: property.compression, head, body };
 }
 
 /** A hit that has to ask for some of its slices. */

@@ -4,7 +4,7 @@ import type { EdgeSettings } from "../config.ts";
 import type { RequestDecision } from "../core/decide.ts";
 import type { PurgeIndex } from "../core/purge-index.ts";
 import { matchesVariant, nominatedFields } from "../core/vary.ts";
-import type { Answers } from "./answers.ts";
+import { type Answers, sourceOf } from "./answers.ts";
 import { type CollapseTable, type FillOutcome, staleOutcome, type StaleOutcome } from "./collapse.ts";
 import type { Copies } from "./copies.ts";
 import type { Answer, AnswerSource, Inbound } from "./exchange.ts";
@@ -230,18 +230,13 @@ export class Fetcher {
 
 /** What the key's owner stores is for all, though here it is for one request: its coding may be chosen like that of what is stored. */
 function ownersSource(
-  { key, property }: RequestPlan,
+  plan: RequestPlan,
   { reason, response }: Extract<FillOutcome, { kind: "private" }>,
 ): AnswerSource | undefined {
   const names = nominatedFields(response.fields);
   return reason !== "not-owner" || names === "any"
     ? undefined
-    : {
-        key,
-        policy: property.compression,
-        head: { ...response, nominatedFields: names, sliced: null },
-        body: undefined,
-      };
+    : sourceOf(plan, { ...response, nominatedFields: names, sliced: null }, undefined);
 }
 
 /** Whether a request that waited for an outcome may be answered with it. */

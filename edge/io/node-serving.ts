@@ -82,6 +82,7 @@ export class NodeServing {
         return (
           parts && {
             handler: parts.edge.handler,
+            coder: parts.edge.coder,
             routing: parts.routing,
             upstream: parts.transport,
             purges: parts.edge.purges,

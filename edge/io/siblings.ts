@@ -22,9 +22,10 @@ import type { Fields } from "../core/headers.ts";
 import type { StoredHead } from "../core/messages.ts";
 import { ownerOf, shardOf } from "../core/worker-plan.ts";
 import { selectVariant } from "../core/vary.ts";
+import { sourceOf } from "./answers.ts";
 import { COPY_BYTES_MAX } from "./copies.ts";
 import { CopyLine, CopyServer } from "./copy-line.ts";
-import type { Answer, AnswerRecord, AnswerSource, Inbound, SourceHead } from "./exchange.ts";
+import type { Answer, AnswerRecord, Inbound, SourceHead } from "./exchange.ts";
 import type { StoredObject } from "./memory-store.ts";
 import type { EdgeMetrics } from "./metrics.ts";
 import { ObjectBody } from "./object-body.ts";
@@ -288,7 +289,7 @@ export class Siblings implements SiblingTier {
       throw new Error(`the owner answered ${response.statusCode}`);
     }
     const { stored, source, hasBody, ...told } = decode<PassedAnswer>(response.headers[ANSWER]);
-    const answer = { ...told, source: sourceFrom(plan, source, undefined) };
+    const answer = { ...told, source: source && sourceOf(plan, source, undefined) };
     if (!hasBody) {
       response.resume();
       return { ...answer, bodyBytes: answer.bodyBytes, body: undefined };
@@ -300,7 +301,7 @@ export class Siblings implements SiblingTier {
       this.#parts.store.memory.put(plan.key, { ...stored, body });
       this.counters.copied++;
     }
-    return { ...answer, body: body.read(), source: sourceFrom(plan, stored, body) };
+    return { ...answer, body: body.read(), source: sourceOf(plan, stored, body) };
   }
 
   async #answer(asked: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -387,15 +388,6 @@ function headOf({ body: _body, ...head }: StoredObject): StoredHead {
 
 function sourceHeadOf({ status, fields, nominatedFields, sliced }: SourceHead): SourceHead {
   return { status, fields, nominatedFields, sliced };
-}
-
-/** What an answer of the owner's is made of, for whoever chooses its coding here. */
-function sourceFrom(
-  plan: RequestPlan,
-  head: SourceHead | undefined,
-  body: ObjectBody | undefined,
-): AnswerSource | undefined {
-  return head && { key: plan.key, policy: plan.property.compression, head, body };
 }
 
 /** Resolves when the reader has read on, or has gone. */

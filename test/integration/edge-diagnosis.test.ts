@@ -140,3 +140,35 @@ test("without an operator's token no debug token is taken, also one of an empty 
   const token = makeDebugToken("", soon(60_000), "*");
   expect(diagnosis.scopeOf([["Isochrone-Debug", token]])).toBeUndefined();
 });
+
+test("explain says in which form a client gets what is stored, or why as it is stored", async () => {
+  origin.answer = (_request, response) =>
+    response
+      .writeHead(200, { "content-type": "text/plain", "cache-control": "max-age=60" })
+      .end("text ".repeat(1_000));
+  const path = "/explained-form";
+  const url = `http://www.example${path}`;
+  await fetchFrom(edge.port, path, { headers: { host: "www.example" } });
+  const form = async (...headers: readonly string[]) => {
+    const query = new URLSearchParams([["url", url], ...headers.map((line) => ["header", line])]);
+    const answer = await fetchFrom(admin, `/.isochrone/explain?${query}`, { headers: bearer });
+    return JSON.parse(answer.body.toString()).form;
+  };
+  expect(await form("Accept-Encoding: br")).toEqual({
+    coding: "br",
+    from: "stream",
+    reason: null,
+    forms: [
+      { coding: "br", isAccepted: true, state: "not-made", bytes: null },
+      { coding: "zstd", isAccepted: false, state: "not-made", bytes: null },
+      { coding: "gzip", isAccepted: false, state: "not-made", bytes: null },
+    ],
+  });
+  for (const [headers, reason] of [
+    [[], "not-accepted"],
+    [["accept-encoding: br", "range: bytes=0-1"], "range"],
+    [["accept-encoding: br", "authorization: Basic YQ=="], "credentials"],
+    [["accept-encoding: br", "cache-control: no-transform"], "request-no-transform"],
+  ] as const)
+    expect(await form(...headers), reason).toMatchObject({ coding: "identity", from: "as-stored", reason });
+});

@@ -100,17 +100,20 @@ function availableDictionary(fields: Fields): string | undefined {
   return lines.length === 1 ? /^[ \t]*:([A-Za-z0-9+/]{43}=):[ \t]*$/.exec(lines[0] ?? "")?.[1] : undefined;
 }
 
+/** What of a request makes its answer go out as it is stored. */
+export type AsStoredWish = "range" | "credentials" | "request-no-transform";
+
 /**
- * Whether an answer to this request is sent as it is stored, whatever codings the client takes: a part is one of the stored
+ * Why an answer to this request is sent as it is stored, whatever codings the client takes: a part is one of the stored
  * representation, whose validator is strong; what is asked with credentials may hold a secret beside what an attacker has chosen
- * (BREACH); and a client may ask for no transformation (RFC 9111, section 5.2.1.6).
+ * (BREACH); and a client may ask for no transformation (RFC 9111, section 5.2.1.6). Undefined: it need not be.
  */
-export function wantsAsStored(fields: Fields): boolean {
-  return (
-    hasField(fields, "range") ||
-    hasField(fields, "authorization") ||
-    (hasField(fields, "cache-control") && cacheControl(fields).has("no-transform"))
-  );
+export function asStoredWish(fields: Fields): AsStoredWish | undefined {
+  if (hasField(fields, "range")) return "range";
+  if (hasField(fields, "authorization")) return "credentials";
+  return hasField(fields, "cache-control") && cacheControl(fields).has("no-transform")
+    ? "request-no-transform"
+    : undefined;
 }
 
 /**
@@ -132,7 +135,7 @@ export function codingKey(fields: Fields): string {
   const { ranked, rankedWithDictionary, dictionary, acceptable } = acceptance(fields);
   // What the next hop is asked with is part of it.
   const asked = acceptable.has("gzip") ? "gzip" : "";
-  if (wantsAsStored(fields)) return `${asked}|as-stored|${[...acceptable].join(",")}`;
+  if (asStoredWish(fields) !== undefined) return `${asked}|as-stored|${[...acceptable].join(",")}`;
   const withDictionary = dictionary === undefined ? "" : `|${rankedWithDictionary.join(",")} ${dictionary}`;
   return `${asked}|${ranked.join(",")}|${[...acceptable].join(",")}${withDictionary}`;
 }

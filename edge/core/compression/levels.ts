@@ -6,6 +6,9 @@ export function formatOf(coding: Coding | DictionaryCoding): Coding {
   return coding === "dcb" ? "br" : coding === "dcz" ? "zstd" : coding;
 }
 
+export const isWithDictionary = (coding: string): coding is DictionaryCoding =>
+  coding === "dcb" || coding === "dcz";
+
 const KIBIBYTE = 1_024;
 
 /** Brotli's quality by length: 11 takes 1.5 to 2.3 s of CPU a MiB, 9 a fifth of a second. */

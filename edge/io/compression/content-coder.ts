@@ -7,9 +7,9 @@ import type { EdgeSettings } from "../../config.ts";
 import {
   type Acceptance,
   acceptance,
+  asStoredWish,
   type Coding,
   type DictionaryCoding,
-  wantsAsStored,
   withCoding,
 } from "../../core/compression/accept-encoding.ts";
 import {
@@ -20,8 +20,20 @@ import {
   weakened,
 } from "../../core/compression/codable.ts";
 import { isDictionary, useAsDictionary } from "../../core/compression/dictionaries.ts";
-import { decodedBytesMax, formatOf, STREAM_ORDER, streamLevel } from "../../core/compression/levels.ts";
+import {
+  asStored,
+  chooseForm,
+  explainForm,
+  type FormChoice,
+  type FormContext,
+  type FormExplanation,
+  formName,
+  PLAIN,
+  withDictionary,
+} from "../../core/compression/form-choice.ts";
+import { decodedBytesMax, formatOf, streamLevel } from "../../core/compression/levels.ts";
 import { type Fields, hasField } from "../../core/headers.ts";
+import type { RequestHead } from "../../core/messages.ts";
 import { discard } from "../answer-writing.ts";
 import { type Answer, type AnswerSource, type HitMemo, type Inbound, textAnswer } from "../exchange.ts";
 import type { MemoryStore } from "../memory-store.ts";
@@ -33,37 +45,14 @@ import type { DictionaryStore } from "./dictionary-store.ts";
 
 /** Forms with a dictionary that are kept with one body: the last versions that its clients have. */
 const DICTIONARY_FORMS_MAX = 4;
-/** The form without any coding, of content that came with one. */
-const PLAIN = "identity";
-
-/** In which form a request gets the content. */
-type Choice =
-  /** As it is stored; `isLasting`: the next one too, as long as nothing changes in the store. */
-  | { readonly kind: "as-stored"; readonly isLasting: boolean }
-  /** In a form that is kept. */
-  | {
-      readonly kind: "kept";
-      readonly coding: Coding | DictionaryCoding | "identity";
-      readonly body: ObjectBody;
-    }
-  /** Coded as it goes by. */
-  | {
-      readonly kind: "stream";
-      readonly coding: Coding | DictionaryCoding;
-      readonly dictionary: Dictionary | undefined;
-    }
-  /** Decoded: the client does not take what it came in. */
-  | { readonly kind: "decode"; readonly coding: Coding };
-
-const AS_STORED: Choice = { kind: "as-stored", isLasting: true };
-
 /** An answer of a stored response, and all that its coding depends on. */
 interface Negotiation {
-  readonly inbound: Inbound;
+  readonly request: RequestHead;
   readonly source: AnswerSource;
+  /** Length of the content as it is stored; undefined: not known yet. */
+  readonly bytes: number | undefined;
   readonly accepted: Acceptance;
-  readonly sourceCoding: Coding | "identity" | "other";
-  readonly isHit: boolean;
+  readonly sourceCoding: Coding | typeof PLAIN | "other";
   /** Scheme and authority, which dictionaries belong to. */
   readonly origin: string;
   readonly useAsDictionary: string | undefined;
@@ -104,97 +93,88 @@ export class ContentCoder {
     const bytes =
       head.sliced?.totalBytes ??
       (body?.isComplete === true ? body.bytes : answer.status === 200 ? answer.bodyBytes : undefined);
-    const sourceCoding = codingOf(head.fields);
+    const negotiation = negotiate(inbound.head, source, bytes);
+    const { sourceCoding } = negotiation;
     const reason = notCodedReason(head, bytes);
-    const negotiation: Negotiation = {
-      inbound,
-      source,
-      accepted: acceptance(inbound.head.fields),
-      sourceCoding,
-      isHit: answer.record.outcome === "hit" || answer.record.outcome === "hit-stale",
-      origin: `${inbound.head.scheme}://${inbound.head.host}`,
-      useAsDictionary: hasField(head.fields, "use-as-dictionary")
-        ? undefined
-        : useAsDictionary(source.policy.dictionaries, inbound.head.target),
-    };
     if (reason !== "secret") this.#keepDictionary(negotiation);
-    if (reason !== undefined) return { ...answer, memo: memoByMeaning(answer.memo, inbound) };
-    const choice = this.#choose(negotiation, bytes);
-    return this.#apply(answer, negotiation, choice);
-  }
-
-  #choose(negotiation: Negotiation, bytes: number | undefined): Choice {
-    const { inbound, source, accepted, sourceCoding } = negotiation;
-    if (wantsAsStored(inbound.head.fields)) return AS_STORED;
-    const { body } = source;
-    if (sourceCoding === "other") return AS_STORED;
-    const isDecoded = sourceCoding !== "identity" && !accepted.acceptable.has(sourceCoding);
+    if (reason !== undefined || sourceCoding === "other")
+      return { ...answer, memo: memoByMeaning(answer.memo, inbound.head) };
     const dictionary = this.#dictionaryOf(negotiation);
-    const withDictionary = dictionary === undefined ? [] : accepted.rankedWithDictionary;
-    this.#improve(negotiation, withDictionary, dictionary);
-    const kept = smallestKept(body, [
-      ...withDictionary.map((coding) => [formName(coding, dictionary), coding] as const),
-      ...accepted.ranked.map((coding) => [coding, coding] as const),
-    ]);
-    if (isDecoded) {
-      if (kept !== undefined) return kept;
-      const plain = body?.coded.get(PLAIN);
-      return plain instanceof ObjectBody
-        ? { kind: "kept", coding: PLAIN, body: plain }
-        : { kind: "decode", coding: sourceCoding };
-    }
-    if (sourceCoding !== "identity")
-      return kept !== undefined && kept.body.bytes < (bytes ?? Number.POSITIVE_INFINITY) ? kept : AS_STORED;
-    const [dictionaryCoding] = withDictionary.filter(
-      (coding) => body?.coded.get(formName(coding, dictionary)) !== "useless",
-    );
-    // A form without a dictionary is many times what one with it is.
-    if (dictionaryCoding !== undefined && (kept === undefined || !isWithDictionary(kept.coding)))
-      return this.#stream(bytes, withDictionary.includes("dcz") ? "dcz" : dictionaryCoding, dictionary, kept);
-    if (kept !== undefined) return kept;
-    // What one compressor could not make smaller the others cannot.
-    if (accepted.ranked.some((one) => body?.coded.get(one) === "useless")) return AS_STORED;
-    const coding = STREAM_ORDER.find((one) => accepted.ranked.includes(one));
-    return coding === undefined ? AS_STORED : this.#stream(bytes, coding, undefined, undefined);
+    const context = this.#contextOf(negotiation, sourceCoding, dictionary);
+    const wish = asStoredWish(inbound.head.fields);
+    const choice = wish === undefined ? chooseForm(context) : asStored(wish);
+    const isHit = answer.record.outcome === "hit" || answer.record.outcome === "hit-stale";
+    if (wish === undefined && isHit) this.#improve(negotiation, context, dictionary);
+    return this.#apply(answer, negotiation, choice, dictionary);
   }
 
-  /** Coded as it goes by, while there is room for that; else `instead`, or as it is stored. */
-  #stream(
+  /** In which form a request would get what is stored, and why in no better one. Changes nothing. */
+  explain(
+    request: RequestHead,
+    source: AnswerSource,
     bytes: number | undefined,
-    coding: Coding | DictionaryCoding,
+    isForPeer: boolean,
+  ): FormExplanation {
+    const negotiation = negotiate(request, source, bytes);
+    const { sourceCoding } = negotiation;
+    const plainCoding = sourceCoding === "other" ? PLAIN : sourceCoding;
+    const context = this.#contextOf(negotiation, plainCoding, this.#dictionaryOf(negotiation));
+    const reason = !source.policy.isEnabled
+      ? "off"
+      : isForPeer
+        ? "peer"
+        : (notCodedReason(source.head, bytes) ?? asStoredWish(request.fields));
+    const choice = reason === undefined ? chooseForm(context) : asStored(reason);
+    return explainForm(choice, { ...context, sourceCoding });
+  }
+
+  #contextOf(
+    { accepted, source: { body }, bytes }: Negotiation,
+    sourceCoding: FormContext["sourceCoding"],
     dictionary: Dictionary | undefined,
-    instead: Choice | undefined,
-  ): Choice {
+  ): FormContext {
     const { codingStreamsMax, codingStreamBytesMax } = this.#settings;
-    if (this.#streams < codingStreamsMax && (bytes ?? 0) <= codingStreamBytesMax)
-      return { kind: "stream", coding, dictionary };
-    this.#metrics.coded(coding, "busy");
-    return instead ?? { kind: "as-stored", isLasting: false };
+    return {
+      accepted,
+      sourceCoding,
+      bytes,
+      dictionary: dictionary?.hash,
+      stateOf: (name) => {
+        const form = body?.coded.get(name);
+        return form instanceof ObjectBody ? form.bytes : form;
+      },
+      streamRefusal:
+        this.#streams >= codingStreamsMax
+          ? "busy"
+          : (bytes ?? 0) > codingStreamBytesMax
+            ? "too-long"
+            : undefined,
+    };
   }
 
   /** Has the best form that the client takes made in the background, of what was asked for again. */
   #improve(
-    { source, accepted, sourceCoding, isHit, origin }: Negotiation,
-    withDictionary: readonly DictionaryCoding[],
+    { source: { key, body }, origin }: Negotiation,
+    context: FormContext,
     dictionary: Dictionary | undefined,
   ): void {
-    const { key, body } = source;
-    if (!isHit || body === undefined || !body.isComplete || sourceCoding === "other") return;
+    if (body === undefined || !body.isComplete) return;
+    const { sourceCoding } = context;
     const job = { key, body, sourceCoding };
-    const [best] = accepted.ranked;
+    const [best] = context.accepted.ranked;
     if (best !== undefined && best !== sourceCoding)
       this.#queue.offer({ ...job, name: best, coding: best, dictionary: undefined });
-    const [bestWithDictionary] = withDictionary;
+    const [bestWithDictionary] = withDictionary(context);
     if (bestWithDictionary === undefined || dictionary === undefined) return;
-    const name = formName(bestWithDictionary, dictionary);
+    const { hash } = dictionary;
+    const name = formName(bestWithDictionary, hash);
     if (body.coded.has(name)) return;
     const forms = [...body.coded].filter(([other]) => other.includes(":"));
-    const [oldest] = forms.find(([, coded]) => coded !== "pending") ?? [];
     if (forms.length >= DICTIONARY_FORMS_MAX) {
+      const [oldest] = forms.find(([, coded]) => coded !== "pending") ?? [];
       if (oldest === undefined) return;
       body.setCoded(oldest, undefined);
     }
-    const { hash } = dictionary;
     this.#queue.offer({
       ...job,
       name,
@@ -231,44 +211,40 @@ export class ContentCoder {
     return "bytes" in decoded ? decoded.bytes : undefined;
   }
 
-  #apply(answer: Answer, negotiation: Negotiation, choice: Choice): Answer | Promise<Answer> {
-    const { inbound, source } = negotiation;
+  #apply(
+    answer: Answer,
+    negotiation: Negotiation,
+    choice: FormChoice,
+    dictionary: Dictionary | undefined,
+  ): Answer | Promise<Answer> {
+    const { request, source, accepted } = negotiation;
     const told = (fields: Fields): Fields => this.#told(fields, negotiation);
-    const memo = this.#memo(answer.memo, negotiation, choice);
-    const isWhole = answer.status === 200;
+    const form = choice.kind === "kept" ? formOf(source.body, choice.name) : undefined;
+    const memo = this.#memo(answer.memo, negotiation, choice, form);
+    if (choice.kind === "as-stored") {
+      if (choice.reason === "busy") this.#metrics.coded(accepted.ranked[0] ?? PLAIN, "busy");
+      return { ...answer, fields: told(answer.fields), memo };
+    }
+    // A 304 stands for the form that the client would have got.
+    if (answer.status !== 200) return { ...answer, fields: told(weakened(answer.fields)), memo };
+    const coding = choice.kind === "decode" ? PLAIN : choice.coding;
+    const recoded = { ...answer, fields: told(recodedFields(answer.fields, coding)), memo };
     switch (choice.kind) {
-      case "as-stored":
-        return { ...answer, fields: told(answer.fields), memo };
       case "kept": {
-        if (!isWhole) return { ...answer, fields: told(weakened(answer.fields)), memo };
-        this.#metrics.coded(choice.coding, "kept");
+        this.#metrics.coded(coding, "kept");
         if (answer.body !== undefined) void discard(answer.body);
-        return {
-          ...answer,
-          fields: told(recodedFields(answer.fields, choice.coding)),
-          body: answer.body === undefined ? undefined : choice.body.read(),
-          bodyBytes: choice.body.bytes,
-          memo,
-        };
+        return { ...recoded, body: answer.body && form?.read(), bodyBytes: choice.bytes };
       }
-      case "stream": {
-        if (!isWhole) return { ...answer, fields: told(weakened(answer.fields)), memo };
-        const { coding, dictionary } = choice;
+      case "stream":
         return {
-          ...answer,
-          fields: told(recodedFields(answer.fields, coding)),
-          body: answer.body && this.#coded(answer.body, coding, dictionary, answer.bodyBytes),
+          ...recoded,
+          body: answer.body && this.#coded(answer.body, choice.coding, dictionary, answer.bodyBytes),
           bodyBytes: undefined,
-          memo,
         };
-      }
-      case "decode": {
-        if (!isWhole) return { ...answer, fields: told(weakened(answer.fields)), memo };
-        const fields = told(recodedFields(answer.fields, PLAIN));
-        if (inbound.head.method === "HEAD" || answer.body === undefined)
-          return { ...answer, fields, bodyBytes: undefined, memo };
-        return this.#decoded({ ...answer, fields, memo }, answer.body, source, choice.coding);
-      }
+      case "decode":
+        return request.method === "HEAD" || answer.body === undefined
+          ? { ...recoded, bodyBytes: undefined }
+          : this.#decoded(recoded, answer.body, source, choice.coding);
       default:
         return choice satisfies never;
     }
@@ -342,27 +318,51 @@ export class ContentCoder {
   }
 
   /** The hit as it may be remembered: only what the next request like it would get too. */
-  #memo(memo: HitMemo | undefined, negotiation: Negotiation, choice: Choice): HitMemo | undefined {
-    const { head } = negotiation.source;
-    if (choice.kind === "stream" || choice.kind === "decode") return undefined;
-    if (choice.kind === "as-stored")
-      return choice.isLasting
-        ? memoOf(memo, negotiation.inbound, this.#told(head.fields, negotiation), undefined)
-        : undefined;
-    const fields = this.#told(recodedFields(head.fields, choice.coding), negotiation);
-    return memoOf(memo, negotiation.inbound, fields, choice.body);
+  #memo(
+    memo: HitMemo | undefined,
+    negotiation: Negotiation,
+    choice: FormChoice,
+    form: ObjectBody | undefined,
+  ): HitMemo | undefined {
+    const { request, source } = negotiation;
+    const { fields } = source.head;
+    if (choice.kind === "kept")
+      return memoOf(memo, request, this.#told(recodedFields(fields, choice.coding), negotiation), form);
+    return choice.kind === "as-stored" && choice.reason !== "busy"
+      ? memoOf(memo, request, this.#told(fields, negotiation), undefined)
+      : undefined;
   }
+}
+
+function negotiate(request: RequestHead, source: AnswerSource, bytes: number | undefined): Negotiation {
+  const { fields } = source.head;
+  return {
+    request,
+    source,
+    bytes,
+    accepted: acceptance(request.fields),
+    sourceCoding: codingOf(fields),
+    origin: `${request.scheme}://${request.host}`,
+    useAsDictionary: hasField(fields, "use-as-dictionary")
+      ? undefined
+      : useAsDictionary(source.policy.dictionaries, request.target),
+  };
+}
+
+function formOf(body: ObjectBody | undefined, name: string): ObjectBody | undefined {
+  const form = body?.coded.get(name);
+  return form instanceof ObjectBody ? form : undefined;
 }
 
 /** A memo of an answer with other fields, and other content unless `body` is undefined, for requests that take the same codings. */
 function memoOf(
   memo: HitMemo | undefined,
-  inbound: Inbound,
+  request: RequestHead,
   fields: Fields,
   body: ObjectBody | undefined,
 ): HitMemo | undefined {
   if (memo === undefined) return undefined;
-  const { names, values } = withCoding(memo.nominatedFields, memo.nominatedValues, inbound.head.fields);
+  const { names, values } = withCoding(memo.nominatedFields, memo.nominatedValues, request.fields);
   return {
     ...memo,
     stored: { ...memo.stored, fields, body: body ?? memo.stored.body },
@@ -372,9 +372,9 @@ function memoOf(
 }
 
 /** A memo of an answer that is the same in whatever coding the client takes: what it selects by is told by its meaning. */
-function memoByMeaning(memo: HitMemo | undefined, inbound: Inbound): HitMemo | undefined {
+function memoByMeaning(memo: HitMemo | undefined, request: RequestHead): HitMemo | undefined {
   return memo?.nominatedFields.includes("accept-encoding") === true
-    ? memoOf(memo, inbound, memo.stored.fields, undefined)
+    ? memoOf(memo, request, memo.stored.fields, undefined)
     : memo;
 }
 
@@ -393,27 +393,6 @@ function refusedToDecode(answer: Answer, coding: Coding, fault: "too-large" | "m
 
 /** What stays of the fields of an answer whose content is replaced. */
 const OF_THE_ANSWER: ReadonlySet<string> = new Set(["date", "via", "cache-status", "alt-svc"]);
-
-const isWithDictionary = (coding: string): boolean => coding === "dcb" || coding === "dcz";
-
-/** What a form is called: a form with a dictionary is one for each dictionary. */
-function formName(coding: Coding | DictionaryCoding, dictionary: Dictionary | undefined): string {
-  return dictionary === undefined || !isWithDictionary(coding) ? coding : `${coding}:${dictionary.hash}`;
-}
-
-/** Of the forms that are there the one with the fewest bytes. */
-function smallestKept(
-  body: ObjectBody | undefined,
-  names: readonly (readonly [string, Coding | DictionaryCoding])[],
-): Extract<Choice, { kind: "kept" }> | undefined {
-  let smallest: Extract<Choice, { kind: "kept" }> | undefined;
-  for (const [name, coding] of names) {
-    const kept = body?.coded.get(name);
-    if (kept instanceof ObjectBody && (smallest === undefined || kept.bytes < smallest.body.bytes))
-      smallest = { kind: "kept", coding, body: kept };
-  }
-  return smallest;
-}
 
 /** Resolves when a body that is being filled has ended: whether it is whole and all of it here. */
 async function whenComplete(body: ObjectBody): Promise<boolean> {

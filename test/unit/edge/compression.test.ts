@@ -7,11 +7,12 @@ import {
   matchesPattern,
   useAsDictionary,
 } from "../../../edge/core/compression/dictionaries.ts";
+import { chooseForm, explainForm, type FormState } from "../../../edge/core/compression/form-choice.ts";
 import { decodedBytesMax, isWorthwhile } from "../../../edge/core/compression/levels.ts";
 import type { Fields } from "../../../edge/core/headers.ts";
 
 const accepting = (value: string): Fields => [["Accept-Encoding", value]];
-const HASH = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
+const DICTIONARY = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
 
 describe("Accept-Encoding (RFC 9110, 12.5.3)", () => {
   test.each([
@@ -41,16 +42,16 @@ describe("Accept-Encoding (RFC 9110, 12.5.3)", () => {
       ...accepting(accept),
       ["Available-Dictionary", available],
     ];
-    expect(acceptance(named("br, dcz, dcb", `:${HASH}:`))).toMatchObject({
+    expect(acceptance(named("br, dcz, dcb", `:${DICTIONARY}:`))).toMatchObject({
       rankedWithDictionary: ["dcb", "dcz"],
-      dictionary: HASH,
+      dictionary: DICTIONARY,
     });
     for (const [accept, available] of [
-      ["br, dcz", HASH],
-      ["br, dcz", `:${HASH.slice(1)}:`],
+      ["br, dcz", DICTIONARY],
+      ["br, dcz", `:${DICTIONARY.slice(1)}:`],
       ["br, dcz", ":AAAA:"],
-      ["br, *", `:${HASH}:`],
-      ["br, dcz;q=0", `:${HASH}:`],
+      ["br, *", `:${DICTIONARY}:`],
+      ["br, dcz;q=0", `:${DICTIONARY}:`],
     ] as const)
       expect(acceptance(named(accept, available)).dictionary, `${accept} ${available}`).toBeUndefined();
   });
@@ -138,5 +139,89 @@ describe("dictionaries (RFC 9842)", () => {
       expect(said(value), value).toBe(false);
     expect(useAsDictionary(["/b/*", "/a/*"], "/a/x?y=/b/")).toBe('match="/a/*"');
     expect(useAsDictionary([], "/a")).toBeUndefined();
+  });
+});
+
+describe("the form that goes out", () => {
+  const choose = (
+    accept: string,
+    forms: Readonly<Record<string, FormState>>,
+    more: Partial<Parameters<typeof chooseForm>[0]> = {},
+  ) => {
+    const fields: Fields =
+      more.dictionary === undefined
+        ? accepting(accept)
+        : [...accepting(accept), ["Available-Dictionary", `:${more.dictionary}:`]];
+    const context = {
+      accepted: acceptance(fields),
+      sourceCoding: "identity",
+      bytes: 1_000,
+      dictionary: undefined,
+      stateOf: (name: string) => forms[name],
+      streamRefusal: undefined,
+      ...more,
+    } as const;
+    return { context, choice: chooseForm(context) };
+  };
+  const DCB = `dcb:${DICTIONARY}`;
+  const gzipped = { sourceCoding: "gzip", bytes: 300 } as const;
+  test.each([
+    ["nothing made yet: what costs least", "br, gzip, zstd", {}, {}, "stream zstd"],
+    ["only br", "br", { gzip: 300 }, {}, "stream br"],
+    [
+      "the smallest that is there",
+      "br, gzip, zstd",
+      { gzip: 300, zstd: 280, br: "pending" },
+      {},
+      "kept zstd",
+    ],
+    ["no coding is taken", "identity", { br: 200 }, {}, "as-stored not-accepted"],
+    ["made smaller by none", "br, gzip", { br: "useless" }, {}, "as-stored useless"],
+    ["too many streams", "br", {}, { streamRefusal: "busy" }, "as-stored busy"],
+    ["too long for one", "br", {}, { streamRefusal: "too-long" }, "as-stored too-long"],
+    ["came in gzip, and that is the best", "br, gzip", {}, gzipped, "as-stored smallest"],
+    ["came in gzip, br is larger", "br, gzip", { br: 301 }, gzipped, "as-stored smallest"],
+    ["came in gzip, br is smaller", "br, gzip", { br: 200 }, gzipped, "kept br"],
+    ["gzip is not taken, nothing is made", "br", {}, gzipped, "decode gzip"],
+    ["gzip is not taken, decoded before", "zstd", { identity: 1_000, br: 200 }, gzipped, "kept identity"],
+    [
+      "a dictionary, nothing with it made",
+      "br, dcb, dcz",
+      { br: 200 },
+      { dictionary: DICTIONARY },
+      "stream dcz",
+    ],
+    ["a form with it", "br, dcb, dcz", { br: 200, [DCB]: 20 }, { dictionary: DICTIONARY }, "kept dcb"],
+    [
+      "a dictionary that is of no use",
+      "br, dcb",
+      { br: 200, [DCB]: "useless" },
+      { dictionary: DICTIONARY },
+      "kept br",
+    ],
+    [
+      "a dictionary, no room for a stream",
+      "br, dcb",
+      { br: 200 },
+      { dictionary: DICTIONARY, streamRefusal: "busy" },
+      "kept br",
+    ],
+  ] as const)("%s", (_what, accept, forms, more, expected) => {
+    const { choice } = choose(accept, forms, more);
+    expect(`${choice.kind} ${choice.kind === "as-stored" ? choice.reason : choice.coding}`).toBe(expected);
+  });
+
+  test("is told with how each coding stands", () => {
+    const { context, choice } = choose("br, gzip", { br: 200, zstd: "pending" }, gzipped);
+    expect(explainForm(choice, context)).toEqual({
+      coding: "br",
+      from: "kept",
+      reason: null,
+      forms: [
+        { coding: "br", isAccepted: true, state: "kept", bytes: 200 },
+        { coding: "zstd", isAccepted: false, state: "pending", bytes: null },
+        { coding: "gzip", isAccepted: true, state: "stored", bytes: 300 },
+      ],
+    });
   });
 });
