@@ -55,3 +55,24 @@ export { TopologyIndex, topologyIndexOf } from "./core/topology-index.ts";
 export { DnsCounters } from "./core/dns/counters.ts";
 export { DnsServer, type DnsServerOptions } from "./io/dns-server.ts";
 export { clientNetworksOf, type FeedSettings, feedDefaults, MeasurementFeed } from "./io/feed.ts";
+/** Measurements of others, brought to one shape; what cannot be read is skipped and counted with its reason. */
+export {
+  type AtlasHop,
+  type AtlasPing,
+  AtlasReader,
+  type AtlasReply,
+  type AtlasResult,
+  atlasSamples,
+  type AtlasSkipReason,
+  type AtlasTraceroute,
+  parseAtlasResult,
+} from "./core/measurements/atlas.ts";
+export {
+  type MeasurementMethod,
+  type MeasurementSource,
+  measurementMethods,
+  measurementSources,
+  type PathSample,
+  RTT_MS_MAX,
+} from "./core/measurements/sample.ts";
+export { type ReadSummary, type SkippedRecord } from "./core/measurements/tally.ts";
