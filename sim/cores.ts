@@ -7,8 +7,8 @@ import { LivenessMonitor as KitLivenessMonitor } from "#kit";
 import { decideApply } from "../control/core/apply.ts";
 import { decideActivate, decideAppend, decideWatchStart } from "../control/core/document-log.ts";
 import { decideRequest, decideResponse } from "../edge/core/decide.ts";
-import { ownersOf } from "../edge/core/owner.ts";
 import { PurgeIndex } from "../edge/core/purge-index.ts";
+import { Tiers } from "../edge/core/tiers.ts";
 import { answerAddresses } from "../mapping/core/answer.ts";
 import { MapEngine } from "../mapping/core/engine.ts";
 import { PathChooser, type PathChooserSettings } from "../transport/core/path-chooser.ts";
@@ -52,7 +52,7 @@ export interface SimCores {
   readonly decideWatchStart: typeof decideWatchStart;
   readonly decideRequest: typeof decideRequest;
   readonly decideResponse: typeof decideResponse;
-  readonly ownersOf: typeof ownersOf;
+  readonly tiers: (...of: ConstructorParameters<typeof Tiers>) => Tiers;
   readonly purgeIndex: (nodeId: string) => PurgeIndex;
   readonly answerAddresses: typeof answerAddresses;
   readonly mapEngine: (epochOf: (now: MonotonicMs) => EpochMs) => MapEngine;
@@ -67,7 +67,7 @@ export const productionCores: SimCores = {
   decideWatchStart,
   decideRequest,
   decideResponse,
-  ownersOf,
+  tiers: (...of) => new Tiers(...of),
   purgeIndex: () => new PurgeIndex(),
   answerAddresses,
   mapEngine: (epochOf) => new MapEngine({ epochOf }),

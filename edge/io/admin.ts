@@ -15,7 +15,7 @@ import type { EdgeHandler } from "./handler.ts";
 import type { StoredObject } from "./memory-store.ts";
 import type { PurgeIndex } from "../core/purge-index.ts";
 import { hopsOf } from "./request-plan.ts";
-import type { Hop, Routing } from "./routing.ts";
+import { type Hop, type Routing, toldFields } from "./routing.ts";
 import type { Upstream } from "./upstream.ts";
 
 /** Servers that one explanation may pass: edge, owner, parent, its owner. */
@@ -252,12 +252,7 @@ export class Admin {
       const response = await parts.upstream.request(hop.target, {
         method: "GET",
         path: `/.isochrone/explain?${asked}`,
-        headers: [
-          ["Host", host],
-          ["Isochrone-Explain", String(depth + 1)],
-          ["Isochrone-Tier", String(parts.tier())],
-          ...(hop.kind === "owner" ? [["Isochrone-Owner", "1"] as const] : []),
-        ],
+        headers: [["Host", host], ["Isochrone-Explain", String(depth + 1)], ...toldFields(hop)],
         signal: AbortSignal.timeout(EXPLAIN_TIMEOUT_MS),
       });
       const chunks: Buffer[] = [];

@@ -119,7 +119,6 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
       options.compression ?? COMPRESSED,
     ),
     upstream: transport,
-    tier: () => 0,
     disk,
     siblings: options.siblings,
     metrics: options.metrics,

@@ -6,7 +6,7 @@
  */
 import { LRUCache } from "lru-cache";
 import { countBounded } from "./count-bounded.ts";
-import { type Clock, type ClusterId, type EpochMs, IsochroneError } from "#kit";
+import { type Clock, type ClusterId, type EpochMs, IsochroneError, type ServerId } from "#kit";
 import type { CacheKey } from "../core/cache-key.ts";
 import { type Freshness, freshness } from "../core/freshness.ts";
 import type { Fields } from "../core/headers.ts";
@@ -84,6 +84,8 @@ export interface Fill {
   /** Newest purge that was applied when the fill began. */
   readonly generation: number;
   readonly outcome: Promise<FillOutcome>;
+  /** Servers of ours that it may wait for. */
+  readonly servers: readonly ServerId[];
   /** Tags of the answer once its head is here. */
   tags: readonly string[] | undefined;
   /** Requests that did not wait for it. */
@@ -158,8 +160,8 @@ export class CollapseTable {
   }
 
   /** Enters a fill; `release` is called when late requests can no longer read its content from here. */
-  begin(key: string, generation: number, outcome: Promise<FillOutcome>): Fill {
-    const fill: Fill = { key, generation, outcome, tags: undefined, passedBy: 0 };
+  begin(key: string, generation: number, outcome: Promise<FillOutcome>, servers: readonly ServerId[]): Fill {
+    const fill: Fill = { key, generation, outcome, servers, tags: undefined, passedBy: 0 };
     this.#fills.set(key, fill);
     this.#begun++;
     return fill;

@@ -13,14 +13,8 @@ import type { PeerVerifier } from "#transport";
 import type { EdgeSettings } from "../config.ts";
 import { fieldLines, type Fields } from "../core/headers.ts";
 import type { Diagnosis } from "./diagnosis.ts";
-import {
-  type Answer,
-  type AnswerRecord,
-  type HopFields,
-  type Inbound,
-  type SendInterim,
-  textAnswer,
-} from "./exchange.ts";
+import type { HopFields } from "../core/tiers.ts";
+import { type Answer, type AnswerRecord, type Inbound, type SendInterim, textAnswer } from "./exchange.ts";
 import type { EdgeMetrics } from "./metrics.ts";
 import type { CheckedRequest } from "./request-check.ts";
 

@@ -39,7 +39,6 @@ export interface EdgeParts {
   readonly cacheName: string;
   readonly routing: Routing;
   readonly upstream: Upstream;
-  readonly tier: () => number;
   /** Undefined: no disk store. Opened by whoever made it. */
   readonly disk?: DiskShards | undefined;
   /** The other workers of this server; undefined when it is one process. */
@@ -98,7 +97,6 @@ export class Edge {
       settings,
       metrics,
       cdnId: cacheName,
-      tier: parts.tier,
     });
     const sliceBytes = sliceBytesFor(settings.sliceBytes, store.memory.objectBytesMax);
     const planner = new RequestPlanner(routing, collapse, sliceBytes);

@@ -13,6 +13,7 @@ import type {
 import type { CacheKey } from "../core/cache-key.ts";
 import type { CacheStatus } from "../core/cache-status.ts";
 import type { FreshWindow } from "../core/freshness.ts";
+import type { HopFields } from "../core/tiers.ts";
 import type { Fields } from "../core/headers.ts";
 import type { RequestHead, StoredHead } from "../core/messages.ts";
 import type { EntryCell, StoredObject } from "./memory-store.ts";
@@ -53,13 +54,6 @@ export interface Inbound {
 }
 
 export type SendInterim = (status: number, fields: Fields) => void;
-
-export interface HopFields {
-  /** Tier of the sender: 0 edge, 1 parent. Undefined: not a peer. */
-  readonly tier: number | undefined;
-  /** Asked as the owner of the key: must not be handed to another owner. */
-  readonly isOwner: boolean;
-}
 
 /** How a request was answered; one closed word for log and metric. `hit-stale`: from the store though no longer fresh. */
 export type Outcome = "hit" | "hit-stale" | "collapsed" | ForwardReason | "refused" | "error" | "admin";

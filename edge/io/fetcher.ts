@@ -86,6 +86,8 @@ export class Fetcher {
     const present = mayCollapse ? this.#collapse.get(request.collapseKey) : undefined;
     if (
       present !== undefined &&
+      // While maps differ two servers may ask each other: then neither waits for the other's fill.
+      (inbound.peer === undefined || !present.servers.includes(inbound.peer)) &&
       this.#purges.mayJoin(plan.purgeScope, plan.key, present.generation, present.tags) &&
       !this.#collapse.mayPassBy(present, plan.key)
     ) {

@@ -1,5 +1,5 @@
 /** One fill from beginning to end: ask the next hop, decide what its answer is, move its content. */
-import { type Clock, IsochroneError } from "#kit";
+import { type Clock, IsochroneError, type ServerId } from "#kit";
 import type { Logger } from "#kit/io";
 import type { CacheKey } from "../core/cache-key.ts";
 import { decideResponse, type UpstreamOutcome } from "../core/decide.ts";
@@ -105,7 +105,9 @@ export class Filler {
       if (waiting.isOver && outcome.kind === "private") queueMicrotask(() => outcome.body.abandon());
       settle(outcome);
     };
-    const fill = isRegistered ? this.#collapse.begin(request.collapseKey, generation, promise) : undefined;
+    const fill = isRegistered
+      ? this.#collapse.begin(request.collapseKey, generation, promise, serversOf(request.hops))
+      : undefined;
     const done = this.#budget.begin();
     void this.#run(request, generation, fill, resolve)
       .catch((error: unknown) => {
@@ -382,6 +384,10 @@ function discard(forwarded: Forwarded): void {
   forwarded.content.on("error", () => {});
   if ((forwarded.contentLength ?? Number.POSITIVE_INFINITY) <= DISCARD_BYTES_MAX) forwarded.content.resume();
   else forwarded.content.destroy();
+}
+
+function serversOf(hops: readonly Hop[]): readonly ServerId[] {
+  return hops.flatMap(({ target }) => (target.kind === "server" ? [target.serverId] : []));
 }
 
 /** The response without fields that are not stored. */

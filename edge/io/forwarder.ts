@@ -17,7 +17,7 @@ import type { ExchangeTimes, RequestHead, ResponseHead } from "../core/messages.
 import type { HttpVersion, SendInterim } from "./exchange.ts";
 import type { EdgeMetrics } from "./metrics.ts";
 import { kindOfFailure, kindOfStatus, type OverloadGate } from "./overload-gate.ts";
-import type { Hop } from "./routing.ts";
+import { type Hop, toldFields } from "./routing.ts";
 import type { Upstream } from "./upstream.ts";
 
 export interface ForwardRequest {
@@ -100,7 +100,6 @@ export class Forwarder {
   readonly #settings: EdgeSettings;
   readonly #metrics: EdgeMetrics;
   readonly #cdnId: string;
-  readonly #tier: () => number;
   readonly #gate: OverloadGate;
 
   constructor(options: {
@@ -109,8 +108,6 @@ export class Forwarder {
     readonly settings: EdgeSettings;
     readonly metrics: EdgeMetrics;
     readonly cdnId: string;
-    /** Own tier, for the next server of ours. */
-    readonly tier: () => number;
     readonly gate: OverloadGate;
   }) {
     this.#upstream = options.upstream;
@@ -118,7 +115,6 @@ export class Forwarder {
     this.#settings = options.settings;
     this.#metrics = options.metrics;
     this.#cdnId = options.cdnId;
-    this.#tier = options.tier;
     this.#gate = options.gate;
   }
 
@@ -258,13 +254,7 @@ export class Forwarder {
     }
     // The one framing field that transport wants to be told (it makes the rest): the stated length of the content.
     if (request.bodyBytes !== undefined) fields.push(["Content-Length", String(request.bodyBytes)]);
-    if (hop.kind !== "origin") {
-      fields.push(
-        ["Isochrone-Tier", String(hop.tier ?? this.#tier())],
-        ["Isochrone-Request-Id", request.requestId],
-      );
-      if (hop.kind === "owner") fields.push(["Isochrone-Owner", "1"]);
-    }
+    if (hop.kind !== "origin") fields.push(...toldFields(hop), ["Isochrone-Request-Id", request.requestId]);
     return fields;
   }
 }

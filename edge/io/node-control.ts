@@ -18,7 +18,7 @@ import {
 import { type Logger, makeDirectory } from "#kit/io";
 import { ControlClient, DocumentKeeper, type WatchEvent } from "#control";
 import { dial } from "#transport";
-import { clusterOf } from "./node-routing.ts";
+import { clusterOf } from "../core/tiers.ts";
 import { PurgeJournal } from "./purge-journal.ts";
 
 /** A document in force, as it was parsed. */

@@ -21,7 +21,8 @@ import { Edge } from "./edge.ts";
 import { type Answer, type Inbound, textAnswer } from "./exchange.ts";
 import type { EdgeMetrics } from "./metrics.ts";
 import type { NodeDocument, NodeFigures } from "./node-control.ts";
-import { clusterOf, NodeRouting } from "./node-routing.ts";
+import { clusterOf } from "../core/tiers.ts";
+import { NodeRouting } from "./node-routing.ts";
 import { NodeTraffic } from "./node-traffic.ts";
 import { Purger } from "./purger.ts";
 import { EdgeServer } from "./server.ts";
@@ -157,7 +158,6 @@ export class NodeServing {
       cacheName: serverId,
       routing,
       upstream: transport,
-      tier: () => routing.tier,
       disk: this.#o.disk,
       siblings: this.#o.siblings,
       metrics,

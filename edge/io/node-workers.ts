@@ -7,7 +7,7 @@ import type { RunningEdge } from "./alone.ts";
 import { controlOf, hostsOfSelf, type NodeOptions, nodeSecrets, type RunningNode } from "./node.ts";
 import type { KnownState, NodeFigures } from "./node-control.ts";
 import { NodeServing, type NodeTls } from "./node-serving.ts";
-import { clusterOf } from "./node-routing.ts";
+import { clusterOf } from "../core/tiers.ts";
 import { startPrimary } from "./primary.ts";
 import { applyCertificateDocument } from "./tls/certificate-documents.ts";
 import { CertificateStore } from "./tls/certificate-store.ts";

@@ -10,7 +10,7 @@ import { bindListeners, type EdgeSockets } from "./listening.ts";
 import { EdgeMetrics } from "./metrics.ts";
 import { NodeControl } from "./node-control.ts";
 import { NodeServing, type NodeTls } from "./node-serving.ts";
-import { clusterOf } from "./node-routing.ts";
+import { clusterOf } from "../core/tiers.ts";
 import type { RunningServer } from "./primary.ts";
 
 export interface NodeOptions {

@@ -11,8 +11,9 @@ import {
 } from "#kit";
 import type { TransportTarget } from "#transport";
 import type { CacheKey } from "../core/cache-key.ts";
+import type { Field, Fields } from "../core/headers.ts";
 import type { RequestHead } from "../core/messages.ts";
-import type { HopFields } from "./exchange.ts";
+import type { HopFields } from "../core/tiers.ts";
 
 /** What the handler needs of a property. */
 export type PropertyView = Pick<
@@ -31,12 +32,19 @@ export interface Hop {
   readonly name: string;
   /** Host to state; the origin's own setting, else what was requested. */
   readonly host: string;
-  /** Tier to state to a server of ours; by default this server's own. */
-  readonly tier?: number;
+  /** What a server of ours is told, as it hears it. */
+  readonly told?: HopFields;
   /** Told of each request that goes there (1) and that has ended (-1). */
   readonly handleLoad?: (change: 1 | -1) => void;
   /** What a rule has it asked for in another way; only of origins: servers of ours see the request as it came. */
   readonly edits?: OriginEdits;
+}
+
+/** The fields that tell a server of ours on whose behalf it is asked. */
+export function toldFields({ told }: Hop): Fields {
+  if (told === undefined) return [];
+  const tier: Field[] = told.tier === undefined ? [] : [["Isochrone-Tier", String(told.tier)]];
+  return told.isOwner ? [...tier, ["Isochrone-Owner", "1"]] : tier;
 }
 
 export interface OriginEdits {

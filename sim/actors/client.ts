@@ -6,7 +6,7 @@ import type { IpAddress, PropertyDocument, Random } from "#kit";
 import type { RequestReason } from "../core/incidents.ts";
 import type { Edge } from "./edge.ts";
 import { exchange, type Host, type Program } from "./host.ts";
-import type { HttpAnswer } from "./messages.ts";
+import { type HttpAnswer, NO_HOP } from "./messages.ts";
 import type { DnsAnswer, NameServer } from "./name-server.ts";
 import type { CatalogObject } from "./catalog.ts";
 import type { Stage } from "./stage.ts";
@@ -101,8 +101,7 @@ export class Client implements Program {
         edge.request(
           {
             head: { method: "GET", scheme: "http", host: object.host, target: object.target, fields: [] },
-            tier: undefined,
-            isOwnerAsked: false,
+            hop: NO_HOP,
           },
           respond,
         ),

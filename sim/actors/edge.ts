@@ -2,7 +2,7 @@
  * An edge or a parent: the cache in front of the next hop. What may be served, asked for, joined and stored is decided by
  * edge's cores; this keeps what they say to keep and sends what they say to send (edge/io/handler.ts and filler.ts).
  */
-import type { MapSnapshot, PropertyDocument, PurgeEntry, ServerId, ServerReport } from "#kit";
+import type { ClusterId, MapSnapshot, PropertyDocument, PurgeEntry, ServerId, ServerReport } from "#kit";
 import { type CacheKey, cacheKey, purgeKeys } from "../../edge/core/cache-key.ts";
 import type { UpstreamOutcome } from "../../edge/core/decide.ts";
 import { endToEndFields, type Fields, withoutFields } from "../../edge/core/headers.ts";
@@ -10,13 +10,14 @@ import type { RequestHead, StoredHead } from "../../edge/core/messages.ts";
 import type { RequestPolicy } from "../../edge/core/policy.ts";
 import { policyFor } from "../../edge/core/rules/policy-for.ts";
 import type { PurgeIndex } from "../../edge/core/purge-index.ts";
+import type { HopFields, Tiers } from "../../edge/core/tiers.ts";
 import { isNotModified, notModifiedFields, validatingFields } from "../../edge/core/validation.ts";
 import { isSameVariant } from "../../edge/core/vary.ts";
 import type { Content } from "./catalog.ts";
 import type { ControlStore } from "./control-store.ts";
 import { DocumentFollower } from "./document-follower.ts";
 import { epochOf, exchange, type Host, type Program } from "./host.ts";
-import { errorAnswer, type HttpAnswer, type HttpRequest, type Staleness } from "./messages.ts";
+import { errorAnswer, type HttpAnswer, type HttpRequest, NO_HOP, type Staleness } from "./messages.ts";
 import type { Origin } from "./origin.ts";
 import { Probes } from "./probes.ts";
 import { serverReportOf } from "./report-of.ts";
@@ -46,6 +47,7 @@ interface Fill {
 interface Hop {
   readonly targetId: string;
   readonly kind: "owner" | "parent" | "origin";
+  readonly told: HopFields;
 }
 
 const OBJECT_BYTES_MAX = 1 << 30;
@@ -61,15 +63,14 @@ export class Edge implements Program {
   readonly #control: ControlStore;
   readonly #peers: ReadonlyMap<string, Edge>;
   readonly #origins: ReadonlyMap<string, Origin>;
-  readonly #tier: 0 | 1;
   // One process's memory.
   #cache = new Map<CacheKey, Stored[]>();
   #fills = new Map<CacheKey, Fill>();
   #properties = new Map<string, PropertyDocument>();
-  #snapshot: MapSnapshot | undefined;
   #purges: PurgeIndex;
   #probes!: Probes;
   #upstream!: Upstream;
+  #tiers!: Tiers;
   #requests = 0;
 
   /** @param peers every edge and parent by server id, filled by the time of the first request */
@@ -85,7 +86,6 @@ export class Edge implements Program {
     this.#control = control;
     this.#peers = peers;
     this.#origins = origins;
-    this.#tier = stage.clusterOf.get(host.id)?.role === "parent" ? 1 : 0;
     this.#purges = stage.cores.purgeIndex(host.id);
     this.follower = new DocumentFollower(host, control, ["topology", "property", "map", "purge"], {
       onDocument: (kind, _id, body) => {
@@ -109,14 +109,19 @@ export class Edge implements Program {
     this.#cache = new Map();
     this.#fills = new Map();
     this.#properties = new Map();
-    this.#snapshot = undefined;
     this.#purges = this.#stage.cores.purgeIndex(this.host.id);
     this.#upstream = new Upstream(this.#stage, this.host);
     this.#probes = new Probes(this.host, this.#stage.settings.peerLiveness, (event) =>
       this.host.note(`takes ${event.id} for ${event.state} (${event.reason})`),
     );
-    const own = this.#stage.clusterOf.get(this.host.id)?.servers ?? [];
-    this.#probes.watch(own.map((server) => server.serverId).filter((id) => id !== this.host.id));
+    const peers = (this.#stage.clusterOf.get(this.host.id)?.servers ?? [])
+      .map(({ serverId }) => serverId)
+      .filter((id) => id !== this.host.id);
+    this.#probes.watch(peers);
+    const { cores, topology, settings } = this.#stage;
+    this.#tiers = cores.tiers(this.host.id as ServerId, topology, settings, (id) =>
+      peers.includes(id) ? this.#probes.isUp(id) : this.#upstream.isServerUp(id),
+    );
     this.follower.start();
     this.#report();
   }
@@ -162,7 +167,7 @@ export class Edge implements Program {
     });
     const { statistics } = this.#stage;
     statistics.count(
-      `tier${this.#tier}`,
+      `tier${this.#tiers.tier}`,
       "reason" in decision ? `${decision.action}-${decision.reason}` : decision.action,
     );
     switch (decision.action) {
@@ -245,7 +250,7 @@ export class Edge implements Program {
         now,
       });
       this.#stage.statistics.count(
-        `tier${this.#tier}-response`,
+        `tier${this.#tiers.tier}-response`,
         "reason" in decision ? `${decision.action}-${decision.reason}` : decision.action,
       );
       switch (decision.action) {
@@ -341,15 +346,20 @@ export class Edge implements Program {
       done(undefined);
       return;
     }
-    const request: HttpRequest = { head, tier: this.#tier, isOwnerAsked: hop.kind === "owner" };
+    const request: HttpRequest = { head, hop: hop.told };
     const peer = this.#peers.get(hop.targetId);
     const origin = this.#origins.get(hop.targetId);
+    const load = (change: 1 | -1): void => {
+      if (hop.kind === "owner") this.#tiers.handleLoad(hop.targetId as ServerId, change);
+    };
+    load(1);
     this.#upstream.send<HttpAnswer>({
       targetId: hop.targetId,
       label: "fetch",
       serve: (respond) =>
         hop.kind === "origin" ? origin?.request(request, respond) : peer?.request(request, respond),
       done: (outcome) => {
+        load(-1);
         const isRefused =
           outcome.kind === "answer" &&
           hop.kind !== "origin" &&
@@ -366,48 +376,25 @@ export class Edge implements Program {
     });
   }
 
-  #owners(key: CacheKey): readonly ServerId[] {
-    const own = this.#stage.clusterOf.get(this.host.id)?.servers ?? [];
-    return this.#stage.cores.ownersOf(
-      key,
-      own.map(({ serverId }) => ({ id: serverId })),
-      this.host.id as ServerId,
-      this.#probes.isUp,
-    );
-  }
-
   #isOwner({ key, request }: Plan): boolean {
-    return request.isOwnerAsked || this.#owners(key)[0] === this.host.id;
+    return request.hop.isOwner || this.#tiers.ownerOf(key) === this.host.id;
   }
 
-  #hopsFor(plan: Plan): readonly Hop[] {
-    const { key, property, policy } = plan;
-    const { settings, topology, originOf, clusterOf } = this.#stage;
-    const hops: Hop[] = [];
-    const owner = this.#owners(key)[0];
-    if (!this.#isOwner(plan) && owner !== undefined && !policy.bypass)
-      hops.push({ targetId: owner, kind: "owner" });
+  #hopsFor({ key, property, policy, request }: Plan): readonly Hop[] {
+    const { originOf, clusterOf } = this.#stage;
     const originId = originOf.get(property.propertyId);
-    if (this.#tier === 0 && property.tiering === "parent" && !policy.bypass) {
-      const ownCluster = clusterOf.get(this.host.id)?.clusterId;
-      const originCluster = originId === undefined ? undefined : clusterOf.get(originId)?.clusterId;
-      const entry = this.#snapshot?.tiers.find(
-        (one) => one.edgeClusterId === ownCluster && one.originClusterId === originCluster,
-      );
-      for (const { clusterId } of (entry?.parents ?? []).slice(0, settings.parentClustersMax)) {
-        const servers = topology.clusters.find((one) => one.clusterId === clusterId)?.servers ?? [];
-        const peers = servers.map(({ serverId }) => ({ id: serverId }));
-        const live = this.#stage.cores.ownersOf(key, peers, undefined, this.#upstream.isServerUp);
-        for (const targetId of live.slice(0, settings.serversPerParentMax))
-          hops.push({ targetId, kind: "parent" });
-      }
-    }
-    if (originId !== undefined) hops.push({ targetId: originId, kind: "origin" });
-    return hops;
+    const origin: readonly Hop[] =
+      originId === undefined ? [] : [{ targetId: originId, kind: "origin", told: NO_HOP }];
+    if (policy.bypass) return origin;
+    const { propertyId, tiering } = property;
+    const originClusterId: ClusterId | null =
+      (originId === undefined ? undefined : clusterOf.get(originId)?.clusterId) ?? null;
+    const servers = this.#tiers.hopsFor({ propertyId, tiering, originClusterId }, key, request.hop);
+    return [...servers.map(({ serverId, kind, told }) => ({ targetId: serverId, kind, told })), ...origin];
   }
 
   #setSnapshot(snapshot: MapSnapshot): void {
-    this.#snapshot = snapshot;
+    this.#tiers.setSnapshot(snapshot);
     this.#upstream.setSnapshot(snapshot);
   }
 

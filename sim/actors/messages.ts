@@ -1,15 +1,16 @@
 /** What passes between edges, parents and origins: heads as edge's core sees them, and the truth about the content. */
 import type { Fields } from "../../edge/core/headers.ts";
 import type { RequestHead } from "../../edge/core/messages.ts";
+import type { HopFields } from "../../edge/core/tiers.ts";
 import type { Content } from "./catalog.ts";
 
 export interface HttpRequest {
   readonly head: RequestHead;
-  /** Tier of the sender; undefined: a client. */
-  readonly tier: number | undefined;
-  /** Asked as the owner of the key. */
-  readonly isOwnerAsked: boolean;
+  readonly hop: HopFields;
 }
+
+/** Of a client; to an origin it says nothing. */
+export const NO_HOP: HopFields = { tier: undefined, isOwner: false };
 
 /** The worst that a tier on the way did with time: nothing, or served stale under one of the two windows of RFC 5861. */
 export type Staleness = "none" | "while-revalidate" | "if-error";

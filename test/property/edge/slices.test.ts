@@ -182,7 +182,6 @@ function edgeFor(upstream: Upstream, memoryBytes: number): Edge {
       propertyVersion: 0,
     },
     upstream,
-    tier: () => 0,
   });
 }
 

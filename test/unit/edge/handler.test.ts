@@ -73,6 +73,7 @@ const server = (id: string, kind: "owner" | "parent"): Hop => ({
   target: { kind: "server", serverId: id as ServerId },
   name: id,
   host: "a.example",
+  told: { tier: 0, isOwner: kind === "owner" },
 });
 const ORIGIN: Hop = {
   kind: "origin",
@@ -112,7 +113,6 @@ function make(
     cacheName: "fra-1",
     routing,
     upstream,
-    tier: () => 0,
     purges: new PurgeIndex(),
   });
   const ask = async (

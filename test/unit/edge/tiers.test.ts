@@ -94,6 +94,7 @@ const TOPOLOGY = topologyDocument.parse({
     cluster("sin", "edge", 200),
     cluster("par", "parent", 300),
     cluster("tok", "parent", 400),
+    cluster("ams", "parent", 600),
     cluster("shop", "origin", 500, 1),
   ],
   nameService: { zones: [], nameServers: [] },
@@ -117,7 +118,7 @@ const SNAPSHOT = mapSnapshot.parse({
   clientNetworks: [{ clientNetworkId: "all", prefixes: ["0.0.0.0/0"], clusters: classes }],
   fallback: classes,
   tiers: [tier("fra", ["par", "tok"]), tier("sin", ["tok", "par"])],
-  paths: [path("par", "shop", 80), path("tok", "shop", 20), path("fra", "shop", 1)],
+  paths: [path("par", "shop", 80), path("tok", "shop", 20), path("ams", "shop", 90), path("fra", "shop", 1)],
   suspended: {},
 });
 const PROPERTY = propertyDocument.parse({
@@ -146,7 +147,7 @@ function hopsOf(
       { tier: undefined, isOwner: false, ...hop },
       false,
     )
-    .map((one) => ({ kind: one.kind, name: one.name, tier: one.tier }));
+    .map(({ kind, name, told }) => ({ kind, name, told }));
 }
 const names = (hops: readonly { readonly name: string }[]): string[] => hops.map(({ name }) => name);
 
@@ -174,11 +175,28 @@ describe("whom a miss asks", () => {
     expect(names(hopsOf(owner("fra"), { dead: ["par-1", "par-2", "tok-1", "tok-2"] }))).toEqual(["origin"]);
   });
 
+  test("who stands in for a parent cluster's owner is asked as the owner, noticed or not", () => {
+    const asOwner = (dead: readonly string[]): readonly (boolean | undefined)[] =>
+      hopsOf(owner("fra"), { dead }).map(({ told }) => told?.isOwner);
+    expect(asOwner([])).toEqual([false, true, false, true, undefined]);
+    expect(asOwner([owner("par")])).toEqual([true, false, true, undefined]);
+  });
+
+  test("when the shield dies, the parents behind it meet at the next one", () => {
+    const byEdge = { hop: { tier: 0 } };
+    const [shield, next] = [
+      [owner("tok"), other("tok")],
+      [owner("par"), other("par")],
+    ] as const;
+    expect(names(hopsOf(owner("ams"), byEdge))).toEqual([...shield, ...next, "origin"]);
+    expect(names(hopsOf(owner("ams"), { ...byEdge, dead: shield }))).toEqual([...next, "origin"]);
+    expect(names(hopsOf(owner("par"), { ...byEdge, dead: shield }))).toEqual(["origin"]);
+  });
+
   test("a parent asks the one that is nearest to the origin, which asks the origin", () => {
     const byEdge = { hop: { tier: 0 } };
     expect(names(hopsOf(owner("par"), byEdge))).toEqual([owner("tok"), other("tok"), "origin"]);
     expect(names(hopsOf(owner("tok"), byEdge))).toEqual(["origin"]);
-    expect(names(hopsOf(owner("par"), { ...byEdge, dead: ["tok-1", "tok-2"] }))).toEqual(["origin"]);
   });
 
   test("nobody asks a shield on behalf of a parent: no map can make a circle", () => {
@@ -186,7 +204,7 @@ describe("whom a miss asks", () => {
     // What it was asked by goes along to its cluster's owner.
     for (const tierAsked of [0, 1]) {
       const [first] = hopsOf(other("par"), { hop: { tier: tierAsked } });
-      expect(first).toEqual({ kind: "owner", name: owner("par"), tier: tierAsked });
+      expect(first).toEqual({ kind: "owner", name: owner("par"), told: { tier: tierAsked, isOwner: true } });
     }
     expect(names(hopsOf(owner("par"), { hop: { tier: 1, isOwner: true } }))).toEqual(["origin"]);
     expect(names(hopsOf(owner("par"), { hop: { tier: 0, isOwner: true } }))[0]).toBe(owner("tok"));
@@ -197,7 +215,7 @@ describe("whom a miss asks", () => {
     const first = (propertyId: string): ClusterEntry | undefined =>
       shieldOrder(propertyId, null, parents, [])[0];
     const chosen = new Set(Array.from({ length: 50 }, (_, n) => first(`p-${n}`)?.clusterId));
-    expect(chosen.size).toBe(2);
+    expect(chosen.size).toBe(3);
     const id = "shop" as PropertyId;
     expect(shieldOrder(id, null, parents, [])).toEqual(shieldOrder(id, null, parents.toReversed(), []));
   });
