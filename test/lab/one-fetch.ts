@@ -48,6 +48,7 @@ interface Burst {
   readonly clients: number;
   /** Of these, those that did not get the whole object. */
   readonly failed: number;
+  /** Of each the range, and the servers that it came through. */
   readonly originRequests: readonly string[];
 }
 
@@ -189,7 +190,7 @@ export async function oneFetchLab(options: OneFetchOptions): Promise<OneFetchRes
         clients += got.length;
         failed += got.filter((one) => one?.body.equals(OBJECT) !== true).length;
       }
-      const originRequests = seen.slice(before).map(({ path: of, range }) => `${of} ${range}`.trim());
+      const originRequests = seen.slice(before).map(({ range, via }) => `${range} ${via}`.trim());
       const result = { killed: victim, clients, failed, originRequests };
       options.log(JSON.stringify(result));
       return result;

@@ -9,11 +9,13 @@ export interface TierWorld {
   readonly servers: Readonly<Record<string, readonly string[]>>;
 }
 
-/** Edge clusters e1, e2, ... of `edgesPerCluster`; parent clusters p1, p2, ... of one server, p1 nearest to the origin. */
+/** Edge clusters e1, e2, ... of `edgesPerCluster`; parent clusters p1, p2, ... of `serversPerParent`, p1 nearest to the origin. */
 export function tierWorld(options: {
   readonly edgeClusters: number;
   readonly edgesPerCluster: number;
   readonly parents: number;
+  /** Default 1. */
+  readonly serversPerParent?: number;
   readonly originPort: number;
   readonly portOf: (serverId: string) => number;
 }): TierWorld {
@@ -24,7 +26,7 @@ export function tierWorld(options: {
   for (const id of named("e", options.edgeClusters))
     servers[id] = named("", options.edgesPerCluster).map((n) => `${id}-${n}`);
   const parents = named("p", options.parents);
-  for (const id of parents) servers[id] = [`${id}-1`];
+  for (const id of parents) servers[id] = named("", options.serversPerParent ?? 1).map((n) => `${id}-${n}`);
   const cluster = (clusterId: string, role: string, ids: readonly string[], port = portOf) => ({
     clusterId,
     regionId: "r",
