@@ -39,6 +39,7 @@ export type ValidateDetail =
   | "no-cache"
   | "invalidated"
   | "purged"
+  | "purges-unknown"
   | "request-no-cache"
   | "request-max-age";
 
@@ -172,10 +173,12 @@ function decideReuse<T extends StoredHead>(
           opening: opening === "pass" ? undefined : opening,
         };
   if (stored.isInvalidated) return validate("stale", "invalidated");
-  const isPurged = context.purgeStateOf(stored) === "soft";
+  const purgeState = context.purgeStateOf(stored);
+  const isPurged = purgeState === "soft";
   if (mustValidate) return validate("stale", "no-cache");
   // Section 5.2.1.4.
   if (asked.has("no-cache")) return validate("request", "request-no-cache");
+  if (purgeState === "unknown") return validate("stale", "purges-unknown");
   if (fresh.isFresh && !isPurged) {
     const maxAge = deltaSeconds(asked, "max-age");
     const minFresh = deltaSeconds(asked, "min-fresh");

@@ -9,16 +9,21 @@
  * counts as softly purged, which costs a validation and is never wrong.
  */
 
-import { PURGE_PREFIX_SEGMENTS_MAX } from "#kit";
+import { type EpochMs, PURGE_PREFIX_SEGMENTS_MAX } from "#kit";
 import { urlKeyOf } from "./cache-key.ts";
 
-/** `soft`: must be validated, may be served while that happens. `hard`: is not there. */
-export type PurgeState = "none" | "soft" | "hard";
+/**
+ * `soft`: must be validated, may be served while that happens. `unknown`: must be validated before it is served, unless nobody
+ * answers: see {@link PurgeIndex.distrust}. `hard`: is not there.
+ */
+export type PurgeState = "none" | "soft" | "unknown" | "hard";
 
 /** What the index looks at in a response. */
 export interface Purgeable {
   readonly generation: number;
   readonly tags: readonly string[];
+  /** When its head arrived here, epoch ms; absent: it is being fetched. */
+  readonly responseTime?: EpochMs;
 }
 
 /** What a purge means. */
@@ -53,6 +58,8 @@ export class PurgeIndex {
   #floor = 0;
   /** Responses of a lower generation count as purged: purges up to here are not known. */
   #lost = 0;
+  /** What arrived before may have been purged by what was not heard of yet, epoch ms. */
+  #distrustBefore = Number.NEGATIVE_INFINITY;
   /** Newest purge by tag: what has no known tags yet is compared with it. */
   #newestTagPurge = 0;
   /** Newest purge by prefix: beginnings of paths are looked up for what is older only. */
@@ -103,6 +110,19 @@ export class PurgeIndex {
     this.#generation = Math.max(this.#generation, generation);
   }
 
+  /**
+   * What arrived before a moment may have been purged while nobody listened: it is `unknown` until {@link trust}. For the time
+   * from a start until control has answered.
+   */
+  distrust(before: EpochMs): void {
+    this.#distrustBefore = before;
+  }
+
+  /** All purges that control knew of have been applied. */
+  trust(): void {
+    this.#distrustBefore = Number.NEGATIVE_INFINITY;
+  }
+
   /** Begins again at 0: control was set up anew and its numbers start over. The caller has emptied the store. */
   restart(): void {
     this.#marks.clear();
@@ -126,11 +146,18 @@ export class PurgeIndex {
     }
   }
 
-  /** How a response stands; `hard` outweighs `soft`. */
+  /** How a response stands; `hard` outweighs `unknown`, which outweighs `soft`. */
   stateOf(scope: string, key: string, response: Purgeable): PurgeState {
+    const known = this.#knownStateOf(scope, key, response);
+    const { responseTime = Number.POSITIVE_INFINITY } = response;
+    return known !== "hard" && responseTime < this.#distrustBefore ? "unknown" : known;
+  }
+
+  /** By the purges applied. */
+  #knownStateOf(scope: string, key: string, response: Purgeable): "none" | "soft" | "hard" {
     if (response.generation >= this.#generation) return "none";
     if (response.generation < this.#lost) return "hard";
-    let state: PurgeState = response.generation < this.#floor ? "soft" : "none";
+    let state: "none" | "soft" = response.generation < this.#floor ? "soft" : "none";
     for (const name of this.#namesOf(scope, key, response)) {
       const marks = this.#marks.get(name);
       if (marks === undefined) continue;

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import {
   certificateDocument,
   type Clock,
+  type EpochMs,
   mapSnapshot,
   propertyDocument,
   type PropertyCounters,
@@ -35,6 +36,8 @@ export interface KnownState {
   readonly logId: string | null;
   readonly floor: number;
   readonly entries: readonly PurgeEntry[];
+  /** What was stored before may have been purged by what control has not told yet; null: it has told all. */
+  readonly distrustBefore: EpochMs | null;
 }
 
 /** What a node serves and holds, of all its processes together. */
@@ -59,6 +62,8 @@ export interface NodeTarget {
   lose(upTo: number): void | Promise<void>;
   /** Numbers begin anew: all that is stored is forgotten. */
   forget(): void | Promise<void>;
+  /** All purges that control knew of are in force: what is stored may be served again without asking. */
+  trust(): void | Promise<void>;
   figures(): NodeFigures | Promise<NodeFigures>;
 }
 
@@ -97,6 +102,8 @@ export class NodeControl {
   #purgeSeq = 0;
   /** False: what is stored may have been purged by what is not known; it must be forgotten. */
   #isTrusted = false;
+  /** As {@link KnownState} has it. */
+  #distrustBefore: EpochMs | null;
   /** Events are taken one after the other. */
   #taking: Promise<void> = Promise.resolve();
   /** Purges that do not hold everywhere yet. */
@@ -110,6 +117,7 @@ export class NodeControl {
 
   constructor(options: NodeControlOptions) {
     this.#o = options;
+    this.#distrustBefore = options.clock.epoch();
     const { serverId, logger, stateDirectory } = options;
     makeDirectory(stateDirectory);
     this.#client = new ControlClient({
@@ -158,15 +166,14 @@ export class NodeControl {
 
   /**
    * Says who serves; everything goes there from now on. First what the disk knows of purges, then control's. Resolves when all
-   * documents and purges are applied, or control has been waited for long enough. `isEmpty`: nothing is stored here. False: what
-   * an older store holds is not to be used, because the purges since are not known.
+   * documents and purges are applied, or control has been waited for long enough.
    */
-  async serve(target: NodeTarget, isEmpty: boolean, stop: Promise<void>): Promise<boolean> {
+  async serve(target: NodeTarget, stop: Promise<void>): Promise<void> {
     this.#target = target;
     const kept = this.#journal.load();
     if (kept === undefined) {
       // Whatever lies on the disk may have been purged by what the journal does not tell.
-      if (!isEmpty) await target.forget();
+      await target.forget();
     } else {
       this.#logId = kept.logId;
       this.#purgeSeq = kept.floor;
@@ -192,7 +199,8 @@ export class NodeControl {
       new Promise((resolve) => setTimeout(resolve, SYNC_WAIT_MS)),
       stop,
     ]);
-    return kept !== undefined;
+    if (this.#distrustBefore !== null)
+      this.#o.logger.warn("purges-unknown", { consequence: "what lies on disk is validated before use" });
   }
 
   /**
@@ -206,7 +214,18 @@ export class NodeControl {
       logId: kept?.logId ?? null,
       floor: kept?.floor ?? 0,
       entries: kept?.entries ?? [],
+      distrustBefore: this.#distrustBefore,
     };
+  }
+
+  /** Control has told all purges: once they hold, what was stored before this process is as good as what it stores. */
+  async #synced(): Promise<void> {
+    if (this.#distrustBefore !== null && this.#isTrusted) {
+      await Promise.all(this.#applying);
+      this.#distrustBefore = null;
+      await this.#target?.trust();
+    }
+    this.#purgesSynced.resolve();
   }
 
   /** Resolves when what has come so far holds. */
@@ -244,14 +263,12 @@ export class NodeControl {
         }
         break;
       }
-      case "heartbeat":
-        this.#purgesSynced.resolve();
-        break;
       case "purge":
         this.#purge(event.purge);
         break;
+      case "heartbeat":
       case "snapshot-end":
-        this.#purgesSynced.resolve();
+        await this.#synced();
         break;
       case "document":
       case "report":

@@ -51,9 +51,9 @@ export async function startNodeWorkers(
       replay: () => {},
       lose: async (upTo) => void (await workers?.callAll("lose", upTo)),
       forget: async () => void (await workers?.callAll("forget", undefined)),
+      trust: async () => void (await workers?.callAll("trust", undefined)),
       figures: async () => totals.sum((await workers?.askAll("figures", undefined)) ?? []),
     },
-    true,
     stop,
   );
   const running = await startPrimary({
@@ -227,6 +227,8 @@ export async function startNodeWorker(
     logId = state.logId;
     if (state.floor > 0) purger.lose(state.floor);
     for (const entry of state.entries) purger.replay(entry);
+    if (state.distrustBefore === null) edge.purges.trust();
+    else edge.purges.distrust(state.distrustBefore);
   };
   await apply(known);
   let applying: Promise<unknown> = Promise.resolve();
@@ -251,6 +253,10 @@ export async function startNodeWorker(
   });
   channel.answer("forget", async () => {
     await inOrder(forget);
+    return undefined;
+  });
+  channel.answer("trust", async () => {
+    await inOrder(() => edge.purges.trust());
     return undefined;
   });
   channel.answer("figures", () => serving.figures);

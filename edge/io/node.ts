@@ -112,11 +112,12 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
   disk?.prepare();
   if (options.mayOpenDisk) await disk?.open();
   const edge = serving.begin(topology);
+  edge.purges.distrust(systemClock.epoch());
   for (const document of control.documents) serving.document(document);
   const { purger } = serving;
   /** Also what lies on a disk that a predecessor still holds. */
   let isForgotten = false;
-  const isTrusted = await control.serve(
+  await control.serve(
     {
       document: (document) => serving.document(document),
       purge: (entry) => purger.apply(entry),
@@ -126,9 +127,9 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
         isForgotten = true;
         await purger.forget();
       },
+      trust: () => edge.purges.trust(),
       figures: () => serving.figures,
     },
-    edge.store.isEmpty,
     stop,
   );
   control.startReports();
@@ -148,7 +149,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
     openDisk: async () => {
       await disk?.open();
       // What it holds may have been purged by what nobody knows any more.
-      if (!isTrusted || isForgotten) await purger.forget();
+      if (isForgotten) await purger.forget();
     },
     closeDisk: async () => await disk?.close(),
     stop: async (idleMs = 0) => {

@@ -92,11 +92,6 @@ export class ObjectStore {
     return count;
   }
 
-  /** Whether anything is stored. */
-  get isEmpty(): boolean {
-    return this.memory.objects === 0 && (this.disk?.objects ?? 0) === 0;
-  }
-
   /** Drops everything. Returns how many were in memory. */
   clear(): number {
     this.disk?.clear();

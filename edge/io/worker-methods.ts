@@ -52,6 +52,8 @@ export type WorkerMethods = {
   purge: { argument: PurgeEntry; result: number };
   lose: { argument: number; result: undefined };
   forget: { argument: undefined; result: undefined };
+  /** All purges that control knew of have been told. */
+  trust: { argument: undefined; result: undefined };
   figures: { argument: undefined; result: NodeFigures };
   faultOf: { argument: string; result: KnownFault | null };
 };

@@ -8,6 +8,7 @@ import { ownersOf } from "../../../edge/core/owner.ts";
 import { PurgeIndex } from "../../../edge/core/purge-index.ts";
 import { RANGE_PARTS_MAX, requestedRanges, resolveRanges } from "../../../edge/core/range.ts";
 import { tagsOf } from "../../../edge/core/tags.ts";
+import { at } from "./support.ts";
 
 describe("fields", () => {
   test("hop-by-hop and nominated fields go, framing goes, important ones cannot be nominated away (RFC 9110, 7.6.1)", () => {
@@ -221,6 +222,18 @@ describe("purge index", () => {
     expect(index.stateOf("p", "https://g/a", { generation: 0, tags: [] })).toBe("none");
     expect(index.stateOf("q", "https://g/a", { generation: 1, tags: [] })).toBe("hard");
     expect(index.stateOf("q", "https://g/a", { generation: 2, tags: [] })).toBe("none");
+  });
+  test("what was stored before a start is unknown until all purges are known; what is known to be purged stays purged", () => {
+    const index = new PurgeIndex();
+    const older = { generation: 0, tags: [], responseTime: at(0) };
+    index.apply(1, "p", { keys: ["k"] }, "hard");
+    index.distrust(at(1));
+    expect(index.stateOf("p", "k", older)).toBe("hard");
+    expect(index.stateOf("p", "other", older)).toBe("unknown");
+    expect(index.stateOf("p", "other", { ...older, generation: 1 })).toBe("unknown");
+    expect(index.stateOf("p", "other", { ...older, responseTime: at(1) })).toBe("none");
+    index.trust();
+    expect(index.stateOf("p", "other", older)).toBe("none");
   });
   test("a fill is not joined after a purge that could mean it", () => {
     const index = new PurgeIndex();
