@@ -1,7 +1,14 @@
 /** The flags of `isochrone edge`: what they are called, what they mean, and the one line about each that is wrong. */
 import { isIP } from "node:net";
 import { parseArgs } from "node:util";
-import { type CompressionPolicy, DICTIONARY_PATTERN, type OriginTarget, parseBytes } from "#kit";
+import {
+  type CompressionPolicy,
+  DICTIONARY_PATTERN,
+  NO_PREFETCH,
+  type OriginTarget,
+  parseBytes,
+  type PrefetchPolicy,
+} from "#kit";
 import { edgeDefaults, type EdgeSettings } from "./config.ts";
 import { EVICTION_POLICIES, type EvictionPolicyName } from "./core/eviction/policies.ts";
 import type { TlsOptions } from "./io/tls/serve-tls.ts";
@@ -20,6 +27,8 @@ Alone:
   --compression WORD   on (default): text goes out in br, zstd or gzip to who takes it; off: as the origin sent it
   --dictionary PATTERN paths such as '/app/*.js' whose contents browsers keep as dictionaries (RFC 9842), so that the next
                        version travels as its difference; may be repeated
+  --prefetch WORD      on: what pages, style sheets, playlists and manifests name is asked for before clients do, and a
+                       page that was seen before is announced by 103 Early Hints over HTTP/2; off (default)
   --access-log FILE    one JSON object a request; client addresses cut to /24 or /48, no query strings. Each of
                        several workers writes FILE.worker-0, FILE.worker-1, ...
   --admin ADDRESS:PORT health and metrics: /livez /readyz /metrics
@@ -72,6 +81,7 @@ export function parseFlags(argv: readonly string[]) {
         "negative-ttl": { type: "string" },
         compression: { type: "string" },
         dictionary: { type: "string", multiple: true },
+        prefetch: { type: "string" },
         workers: { type: "string" },
         admin: { type: "string" },
         "access-log": { type: "string" },
@@ -128,6 +138,7 @@ export function refuseAloneFlags(flags: Flags): void {
     "negative-ttl",
     "compression",
     "dictionary",
+    "prefetch",
     "access-log",
     "admin",
     "tls-certificate",
@@ -148,6 +159,15 @@ export function compressionOf(flags: Flags): CompressionPolicy {
       throw new UsageError(`--dictionary: got ${JSON.stringify(pattern)}, expected a path such as /app/*.js`);
   if (word === "off" && dictionaries.length > 0) throw new UsageError("--dictionary needs --compression on");
   return { isEnabled: word === "on", dictionaries };
+}
+
+/** What an edge alone asks for beforehand. */
+export function prefetchOf(flags: Flags): PrefetchPolicy {
+  const word = flags.prefetch ?? "off";
+  if (word !== "on" && word !== "off")
+    throw new UsageError(`--prefetch: got ${JSON.stringify(word)}, expected on or off`);
+  const isEnabled = word === "on";
+  return { ...NO_PREFETCH, isEnabled, hasEarlyHints: isEnabled };
 }
 
 /** TLS of an edge alone; undefined: none. @param ticketSecret the same in all workers */

@@ -13,6 +13,7 @@ import {
   HELP,
   originOf,
   parseFlags,
+  prefetchOf,
   refuseAloneFlags,
   settingsOf,
   tlsOf,
@@ -79,6 +80,7 @@ async function runAlone(flags: Flags, listen: Endpoint, settings: EdgeSettings):
     max: 3_600,
   });
   const compression = compressionOf(flags);
+  const prefetch = prefetchOf(flags);
   const admin = flags.admin === undefined ? undefined : endpointOf("admin", flags.admin);
   const logger = createLogger({ role: "edge", id: "alone" });
   const signal = untilSignal();
@@ -111,6 +113,7 @@ async function runAlone(flags: Flags, listen: Endpoint, settings: EdgeSettings):
           diskDirectory: flags.disk,
           negativeTtlSeconds,
           compression,
+          prefetch,
           accessLog: flags["access-log"] && `${flags["access-log"]}.worker-${place.number}`,
           tls: tlsOf(flags, Buffer.from(place.ticketSecret, "hex")),
           sockets: { main: [], admin: undefined, tls: [] },
@@ -140,6 +143,7 @@ async function runAlone(flags: Flags, listen: Endpoint, settings: EdgeSettings):
             diskDirectory: flags.disk,
             negativeTtlSeconds,
             compression,
+            prefetch,
             accessLog: flags["access-log"],
             tls,
           });

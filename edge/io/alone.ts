@@ -4,7 +4,9 @@ import {
   type ClusterId,
   type CompressionPolicy,
   IsochroneError,
+  NO_PREFETCH,
   type OriginTarget,
+  type PrefetchPolicy,
   type ServerId,
   type TopologyDocument,
   xxh64Hex,
@@ -36,6 +38,8 @@ export interface AloneOptions {
   readonly negativeTtlSeconds?: number | undefined;
   /** Undefined: compression is on, and no content becomes a dictionary but what the origin marks. */
   readonly compression?: CompressionPolicy | undefined;
+  /** Undefined: nothing is asked for beforehand. */
+  readonly prefetch?: PrefetchPolicy | undefined;
   /** Where health and metrics are served; undefined: nowhere, since any host on the main port belongs to the origin. */
   readonly admin: { readonly host: string; readonly port: number } | undefined;
   readonly logger: Logger;
@@ -110,14 +114,14 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
     clock: systemClock,
     logger,
     cacheName: serverId,
-    routing: new AloneRouting(
-      origin,
-      {
+    routing: new AloneRouting(origin, {
+      caching: {
         ...PLAIN_POLICY,
         negativeTtlSeconds: options.negativeTtlSeconds ?? PLAIN_POLICY.negativeTtlSeconds,
       },
-      options.compression ?? COMPRESSED,
-    ),
+      compression: options.compression ?? COMPRESSED,
+      prefetch: options.prefetch ?? NO_PREFETCH,
+    }),
     upstream: transport,
     disk,
     siblings: options.siblings,
@@ -141,6 +145,7 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
   const server = new EdgeServer({
     ...common,
     handle: (inbound) => edge.handle(inbound),
+    earlyHints: (inbound) => edge.prefetcher.earlyHints(inbound),
     admin: undefined,
     hot: () => edge.hot,
     onServed: recorder && ((served) => recorder.served(served)),

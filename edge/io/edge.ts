@@ -162,7 +162,7 @@ export class Edge {
       queue: this.codingQueue,
       dictionaries: this.dictionaries,
     });
-    this.prefetcher = new Prefetcher({ handler: this.handler, routing, settings, metrics, clock });
+    this.prefetcher = new Prefetcher({ handler: this.handler, routing, settings, metrics, clock, siblings });
     this.hot = new HotTable({
       bytesMax: hotBytes,
       store: store.memory,

@@ -6,7 +6,7 @@
 import { LRUCache } from "lru-cache";
 import { type Clock, epochMs, type PrefetchKind } from "#kit";
 import type { EdgeSettings } from "../config.ts";
-import { type Field, fieldLines, type Fields, fieldValue, hasField, listMembers } from "../core/headers.ts";
+import { fieldLines, type Fields, fieldValue, hasField, listMembers } from "../core/headers.ts";
 import type { RequestHead } from "../core/messages.ts";
 import { cmcdHint } from "../core/prefetch/cmcd.ts";
 import { CssSheetReader } from "../core/prefetch/css-sheet.ts";
@@ -16,36 +16,32 @@ import { HlsReader } from "../core/prefetch/hls.ts";
 import { HtmlReader } from "../core/prefetch/html.ts";
 import { PrefetchLedger } from "../core/prefetch/ledger.ts";
 import { linkReferences } from "../core/prefetch/link-header.ts";
-import type {
-  Reference,
-  ReferenceReader,
-  ReferenceRole,
-  ReferenceScope,
-} from "../core/prefetch/reference.ts";
+import {
+  carriedFields,
+  type ContentKind,
+  contentKind,
+  prefetchFields,
+  screenOf,
+  statedRange,
+} from "../core/prefetch/prefetch-fields.ts";
+import type { Reference, ReferenceReader, ReferenceScope } from "../core/prefetch/reference.ts";
 import { addressName, type MediaPlan } from "../core/prefetch/sequence.ts";
-import { SequenceTable } from "../core/prefetch/sequence-table.ts";
-import type { Screen } from "../core/prefetch/srcset.ts";
+import { type SequenceKind, SequenceTable } from "../core/prefetch/sequence-table.ts";
 import { countBounded } from "./count-bounded.ts";
 import type { Answer, Inbound } from "./exchange.ts";
 import type { EdgeHandler } from "./handler.ts";
 import type { EdgeMetrics } from "./metrics.ts";
+import { type PrefetchNews, PrefetchNewsLine } from "./prefetch-news.ts";
 import { tapped, type TapReader } from "./prefetch-tap.ts";
 import type { RequestPlan } from "./request-plan.ts";
 import type { PropertyView, Routing } from "./routing.ts";
+import type { SiblingTier } from "./sibling-tier.ts";
 
 /** An answer that was read is not read again for so long, ms: what it names was asked for. Playlists change sooner. */
 const READ_MEMORY_MS = 10_000;
 const READ_MAX = 5_000;
 /** From a page: its style sheet, what that imports, the fonts of that. */
 const DEPTH_MAX = 3;
-
-/** Fields of the page's request that its objects' requests will have too, and that answers vary by. */
-const CARRIED = ["accept-encoding", "accept-language", "user-agent"] as const;
-/** What browsers accept, by what they ask for (WHATWG Fetch, section 2.2.5); images as Chromium states it. */
-const ACCEPT: Readonly<Partial<Record<ReferenceRole, string>>> = {
-  style: "text/css,*/*;q=0.1",
-  image: "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8",
-};
 
 /** Where references were found: what every one of them needs to be asked for. */
 interface Finding {
@@ -61,6 +57,8 @@ export class Prefetcher {
   readonly #settings: Pick<EdgeSettings, "prefetchConcurrency" | "prefetchPropertyMax">;
   readonly #metrics: EdgeMetrics;
   readonly #clock: Clock;
+  readonly #siblings: SiblingTier | undefined;
+  readonly #news: PrefetchNewsLine | undefined;
   readonly #ledger = new PrefetchLedger();
   readonly #sequences = new SequenceTable();
   readonly #hints = new EarlyHints();
@@ -76,12 +74,17 @@ export class Prefetcher {
     readonly settings: Pick<EdgeSettings, "prefetchConcurrency" | "prefetchPropertyMax">;
     readonly metrics: EdgeMetrics;
     readonly clock: Clock;
+    /** The other workers of this server; undefined when it is one process. */
+    readonly siblings: SiblingTier | undefined;
   }) {
     this.#handler = options.handler;
     this.#routing = options.routing;
     this.#settings = options.settings;
     this.#metrics = options.metrics;
     this.#clock = options.clock;
+    const { siblings } = options;
+    this.#siblings = siblings;
+    this.#news = siblings && new PrefetchNewsLine((news) => void siblings.tellPrefetched(news));
   }
 
   gauges(): void {
@@ -97,11 +100,24 @@ export class Prefetcher {
       this.#ledger.paused(this.#clock.monotonic()),
     );
     gauge("segments_known", "Segments whose successors are known", () => this.#sequences.size);
+    gauge(
+      "news_dropped",
+      "Names of which other workers were not told, there being too many",
+      () => this.#news?.dropped ?? 0,
+    );
     gauge("early_hints_pages", "Pages whose early hints are known", () => this.#hints.size);
   }
 
   close(): void {
     this.#isClosed = true;
+    this.#news?.close();
+  }
+
+  /** What another worker of this server tells. */
+  hear({ issued, used }: PrefetchNews): void {
+    const now = this.#clock.monotonic();
+    for (const name of issued) this.#ledger.handleElsewhere(name, now);
+    for (const name of used) this.#ledger.use(name, now);
   }
 
   /** A request of a client, before it is answered: what it uses, and what follows it. */
@@ -110,17 +126,16 @@ export class Prefetcher {
     if (inbound.peer !== undefined || head.method !== "GET") return;
     const isPlayer = head.target.includes("CMCD=") || hasField(head.fields, "cmcd-request");
     if (this.#ledger.size === 0 && this.#sequences.size === 0 && !isPlayer) return;
-    const name = addressName({ ...head, bytes: rangeOf(head.fields) });
-    this.#ledger.use(name, this.#clock.monotonic());
+    const name = addressName({ ...head, bytes: statedRange(head.fields) });
+    if (this.#ledger.use(name, this.#clock.monotonic()) === "elsewhere") this.#news?.tell("used", name);
     const property = this.#routing.propertyOf(head.host)?.property;
     if (property?.prefetch.isEnabled !== true) return;
     const { kinds, segmentsAheadMax } = property.prefetch;
-    const fields = carried(head.fields);
-    const next = this.#sequences.after(name, segmentsAheadMax);
-    if (next.length > 0) {
-      const kind = kinds.includes("hls") ? "hls" : "dash";
-      for (const one of next) this.#want({ property, kind, fields, depth: DEPTH_MAX }, one);
-    }
+    const fields = carriedFields(head.fields);
+    const followed = this.#sequences.after(name, segmentsAheadMax);
+    if (followed !== undefined)
+      for (const one of followed.next)
+        this.#want({ property, kind: followed.kind, fields, depth: DEPTH_MAX }, one);
     const hint =
       isPlayer && kinds.includes("cmcd") ? cmcdHint(head.fields, scopeOf(head, property, 1)) : undefined;
     if (hint !== undefined) this.#want({ property, kind: "cmcd", fields, depth: DEPTH_MAX }, hint);
@@ -142,7 +157,7 @@ export class Prefetcher {
   watch(inbound: Inbound, answer: Answer): Answer {
     if (answer.body === undefined || answer.status !== 200) return answer;
     if (inbound.peer !== undefined || inbound.head.method !== "GET") return answer;
-    const type = kindOf(answer.fields);
+    const type = contentKind(answer.fields);
     if (type === undefined) return answer;
     const plan = this.#handler.plan(inbound.head);
     if (plan === undefined || plan.policy.bypass) return answer;
@@ -155,7 +170,7 @@ export class Prefetcher {
     head: RequestHead,
     property: PropertyView,
     answer: Answer,
-    kind: PrefetchKind,
+    kind: ContentKind,
     depth: number,
   ): Answer {
     const { prefetch } = property;
@@ -168,13 +183,13 @@ export class Prefetcher {
       if (this.#read.has(name)) return answer;
       this.#read.set(name, true);
     }
-    const finding: Finding = { property, kind, fields: carried(head.fields), depth };
+    const finding: Finding = { property, kind, fields: carriedFields(head.fields), depth };
     const reader =
       kind === "html"
         ? this.#page(head, answer, finding)
         : kind === "css"
           ? this.#references(new CssSheetReader(this.#scope(head, property)), finding, () => {})
-          : this.#manifest(name, head, finding);
+          : this.#manifest(name, head, { ...finding, kind });
     const coding = fieldLines(answer.fields, "content-encoding")[0];
     const body = answer.body && tapped(answer.body, coding, reader);
     return body === undefined ? answer : { ...answer, body };
@@ -222,11 +237,11 @@ export class Prefetcher {
     };
   }
 
-  #manifest(name: string, head: RequestHead, finding: Finding): TapReader {
-    const { property } = finding;
+  #manifest(name: string, head: RequestHead, finding: Finding & { readonly kind: SequenceKind }): TapReader {
+    const { property, kind } = finding;
     const { segmentsAheadMax } = property.prefetch;
     const scope = this.#scope(head, property);
-    const reader = finding.kind === "hls" ? new HlsReader(scope) : new DashReader(scope, this.#clock.epoch());
+    const reader = kind === "hls" ? new HlsReader(scope) : new DashReader(scope, this.#clock.epoch());
     return {
       get isDone() {
         return reader.isDone;
@@ -238,7 +253,7 @@ export class Prefetcher {
         const plan: MediaPlan | undefined =
           reader instanceof HlsReader ? reader.plan(segmentsAheadMax) : reader.plan();
         if (plan === undefined) return;
-        if (plan.sequences.length > 0) this.#sequences.set(name, plan.sequences);
+        if (plan.sequences.length > 0) this.#sequences.set(name, kind, plan.sequences);
         if (segmentsAheadMax > 0) for (const one of plan.first) this.#want(finding, one);
       },
     };
@@ -255,13 +270,15 @@ export class Prefetcher {
       this.#active >= settings.prefetchConcurrency
         ? "busy"
         : this.#ledger.begin(propertyId, kind, name, this.#clock.monotonic(), {
-            bytesPerSecond: property.prefetch.bytesPerSecondMax,
+            // The budget is the server's.
+            bytesPerSecond: property.prefetch.bytesPerSecondMax / (this.#siblings?.living ?? 1),
             inFlightMax: settings.prefetchPropertyMax,
           });
     if (suppressed !== undefined) {
       metrics.prefetch(kind, suppressed);
       return;
     }
+    this.#news?.tell("issued", name);
     this.#active++;
     void this.#ask(finding, reference)
       // A prefetch that fails costs nobody anything; the browser will ask by itself.
@@ -279,32 +296,21 @@ export class Prefetcher {
     finding: Finding,
     reference: Reference,
   ): Promise<{ readonly result: "asked" | "stored-already" | "failed"; readonly bytes: number }> {
-    const { scheme, host, target, bytes, role } = reference;
-    const accept =
-      finding.kind === "html" || finding.kind === "css" || finding.kind === "link"
-        ? (ACCEPT[role] ?? "*/*")
-        : "*/*";
-    const range: readonly Field[] = bytes === undefined ? [] : [["Range", `bytes=${bytes.from}-${bytes.to}`]];
-    const head = {
-      method: "GET",
-      scheme,
-      host,
-      target,
-      fields: [["accept", accept] as const, ...finding.fields, ...range],
-    };
-    const plan = this.#handler.plan(head);
+    const { scheme, host, target } = reference;
+    const fields = prefetchFields(finding.kind, reference, finding.fields);
+    const plan = this.#handler.plan({ method: "GET", scheme, host, target, fields });
     if (plan === undefined || plan.policy.bypass) return { result: "failed", bytes: 0 };
     const decision = await this.#handler.decide(plan);
     if (decision.action !== "fetch" && decision.action !== "validate")
       return { result: "stored-already", bytes: 0 };
     const answer = await this.#answer(plan);
     if (answer.body === undefined) return { result: answer.status < 400 ? "asked" : "failed", bytes: 0 };
-    // The key's owner had it: its bytes are not moved within the cluster.
-    if (isOwnersHit(answer)) {
+    // Another worker or the key's owner had it: its bytes are not moved within the cluster.
+    if (answer.record.status?.isHit === true || isOwnersHit(answer)) {
       await answer.body[Symbol.asyncIterator]().return?.();
       return { result: "stored-already", bytes: 0 };
     }
-    const kind = answer.status === 200 ? kindOf(answer.fields) : undefined;
+    const kind = answer.status === 200 ? contentKind(answer.fields) : undefined;
     const isFollowed = kind !== undefined && kind !== "html" && finding.depth < DEPTH_MAX;
     const { body } = isFollowed
       ? this.#watched(plan.head, plan.property, answer, kind, finding.depth + 1)
@@ -335,53 +341,9 @@ export class Prefetcher {
 function scopeOf(page: RequestHead, property: PropertyView, referencesMax: number): ReferenceScope {
   return {
     page,
-    isOwnHost: (host) => property.hostnames.includes(host.replace(/:[0-9]+$/, "")),
+    // The page's own host is, whatever it is called: an edge alone has no list of names.
+    isOwnHost: (host) => host === page.host || property.hostnames.includes(host.replace(/:[0-9]+$/, "")),
     referencesMax,
-  };
-}
-
-/** What kind of reader an answer needs; undefined: none. */
-function kindOf(fields: Fields): PrefetchKind | undefined {
-  const type = fieldLines(fields, "content-type")[0]?.split(";", 1)[0]?.trim().toLowerCase();
-  switch (type ?? "") {
-    case "text/html":
-      return "html";
-    case "text/css":
-      return "css";
-    // RFC 8216, section 4; the second is what is widely sent.
-    case "application/vnd.apple.mpegurl":
-    case "application/x-mpegurl":
-    case "audio/mpegurl":
-      return "hls";
-    case "application/dash+xml":
-      return "dash";
-    default:
-      return undefined;
-  }
-}
-
-function carried(fields: Fields): Fields {
-  return CARRIED.flatMap((name): readonly Field[] => {
-    const value = fieldLines(fields, name)[0];
-    return value === undefined ? [] : [[name, value]];
-  });
-}
-
-/** The one range that a request states; undefined: none, or another form. */
-function rangeOf(fields: Fields): Reference["bytes"] {
-  const match = /^bytes=(\d{1,15})-(\d{1,15})$/.exec(fieldLines(fields, "range")[0] ?? "");
-  return match === null ? undefined : { from: Number(match[1]), to: Number(match[2]) };
-}
-
-/** What the client's hints say; their older names are those of current Android browsers. */
-function screenOf(fields: Fields): Screen {
-  const of = (...names: readonly string[]): number | undefined => {
-    const value = Number(names.map((name) => fieldValue(fields, name)).find((text) => text !== undefined));
-    return value > 0 && value < 100_000 ? value : undefined;
-  };
-  return {
-    pixelRatio: of("sec-ch-dpr", "dpr") ?? 1,
-    viewportWidth: of("sec-ch-viewport-width", "viewport-width"),
   };
 }
 

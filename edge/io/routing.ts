@@ -1,14 +1,5 @@
 /** Who answers for a host, and whom to ask next. Two kinds: alone (one origin), and a node of a deployment. */
-import {
-  type CachingPolicy,
-  type CompressionPolicy,
-  type FieldEdits,
-  NO_PREFETCH,
-  type OriginTarget,
-  type PropertyDocument,
-  type PropertyId,
-  type ServerId,
-} from "#kit";
+import type { FieldEdits, OriginTarget, PropertyDocument, PropertyId, ServerId } from "#kit";
 import type { TransportTarget } from "#transport";
 import type { CacheKey } from "../core/cache-key.ts";
 import type { Field, Fields } from "../core/headers.ts";
@@ -77,16 +68,14 @@ export class AloneRouting implements Routing {
   readonly #origin: OriginTarget;
   readonly #property: PropertyView;
 
-  constructor(origin: OriginTarget, caching: CachingPolicy, compression: CompressionPolicy) {
+  constructor(origin: OriginTarget, policies: Pick<PropertyView, "caching" | "compression" | "prefetch">) {
     this.#origin = origin;
     this.#property = {
       propertyId: undefined,
       hostnames: [],
-      caching,
       rules: [],
-      prefetch: NO_PREFETCH,
       tiering: "direct",
-      compression,
+      ...policies,
     };
   }
 

@@ -1,9 +1,12 @@
 /** The workers that share the cache with this one, as far as a request needs them. */
 import type { CacheKey } from "../core/cache-key.ts";
 import type { Answer, Inbound } from "./exchange.ts";
+import type { PrefetchNews } from "./prefetch-news.ts";
 import type { RequestPlan } from "./request-plan.ts";
 
 export interface SiblingTier {
+  /** Workers that live, this one among them. */
+  readonly living: number;
   /** Whether another worker, which lives, owns the key. */
   isElsewhere(key: CacheKey): boolean;
   /** Takes over what the owner has stored under the plan's key; false when that is nothing that may be used. Never rejects. */
@@ -14,4 +17,6 @@ export interface SiblingTier {
   refresh(inbound: Inbound, plan: RequestPlan): void;
   /** Marks keys as changed in every worker. Never rejects. */
   invalidate(keys: readonly CacheKey[]): Promise<void>;
+  /** Tells every other worker. Never rejects. */
+  tellPrefetched(news: PrefetchNews): Promise<void>;
 }

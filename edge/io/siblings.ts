@@ -30,6 +30,7 @@ import type { StoredObject } from "./memory-store.ts";
 import type { EdgeMetrics } from "./metrics.ts";
 import { ObjectBody } from "./object-body.ts";
 import type { ObjectStore } from "./object-store.ts";
+import type { PrefetchNews } from "./prefetch-news.ts";
 import type { RequestPlan } from "./request-plan.ts";
 import type { SiblingTier } from "./sibling-tier.ts";
 import type { WorkerPlace, WorkerView } from "./worker-methods.ts";
@@ -69,6 +70,8 @@ export interface SiblingsOptions {
   readonly metrics: EdgeMetrics;
   /** Tells every other worker; resolves when all have applied it. */
   readonly invalidateElsewhere: (keys: readonly CacheKey[]) => Promise<void>;
+  /** Tells every other worker; resolves when it is on its way. */
+  readonly prefetchedElsewhere: (news: PrefetchNews) => Promise<void>;
 }
 
 /** What of this process answers other workers. */
@@ -97,6 +100,7 @@ export class Siblings implements SiblingTier {
   #server: Server | undefined;
   #copyServer: CopyServer | undefined;
   #paths: Readonly<Record<number, string>> = {};
+  #living = 1;
   /** Grows with every invalidation: a copy that was asked for before one is not kept. */
   #invalidations = 0;
   readonly counters = { wanted: 0, asked: 0, answered: 0, copied: 0, failed: 0 };
@@ -150,8 +154,13 @@ export class Siblings implements SiblingTier {
     await this.#copyServer.listen(copyPathOf(this.#o.place.path));
   }
 
+  get living(): number {
+    return this.#living;
+  }
+
   setView(view: WorkerView): void {
     this.#paths = view.paths;
+    this.#living = Math.max(1, view.living.length);
     const living = new Set(Object.values(view.paths));
     for (const [path, line] of this.#copyLines) {
       if (living.has(path)) continue;
@@ -243,6 +252,14 @@ export class Siblings implements SiblingTier {
     } catch (error) {
       // The primary is going away, and this process with it.
       this.#o.logger.warn("invalidation-not-passed-on", { error });
+    }
+  }
+
+  async tellPrefetched(news: PrefetchNews): Promise<void> {
+    try {
+      await this.#o.prefetchedElsewhere(news);
+    } catch (error) {
+      this.#o.logger.debug("prefetch-news-not-passed-on", { error });
     }
   }
 

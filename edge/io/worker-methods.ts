@@ -4,6 +4,7 @@ import type { CacheKey } from "../core/cache-key.ts";
 import type { KnownFault } from "./diagnosis.ts";
 import type { SocketKind } from "./listening.ts";
 import type { KnownState, NodeDocument, NodeFigures } from "./node-control.ts";
+import type { PrefetchNews } from "./prefetch-news.ts";
 
 /** Environment of a worker: its {@link WorkerPlace} as JSON. */
 export const WORKER_VARIABLE = "ISOCHRONE_EDGE_WORKER";
@@ -39,6 +40,7 @@ export type WorkerMethods = {
   metrics: { argument: undefined; result: unknown };
   /** An unsafe request changed these (RFC 9111, section 4.4). */
   invalidate: { argument: readonly CacheKey[]; result: undefined };
+  prefetched: { argument: PrefetchNews; result: undefined };
   openDisk: { argument: undefined; result: undefined };
   closeDisk: { argument: undefined; result: undefined };
   /** Take leave of clients; answered when none is left. The other workers may still ask. */
@@ -63,6 +65,8 @@ export type PrimaryMethods = {
   up: { argument: undefined; result: undefined };
   /** Resolves when every other worker has applied it. */
   invalidate: { argument: readonly CacheKey[]; result: undefined };
+  /** Passes on to every other worker what is no loss when it does not arrive. */
+  prefetched: { argument: PrefetchNews; result: undefined };
   // Of a node's primary.
   known: { argument: undefined; result: KnownState };
   report: { argument: undefined; result: ServerReport | undefined };

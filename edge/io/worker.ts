@@ -87,6 +87,9 @@ async function serveWorker(
     invalidateElsewhere: async (keys) => {
       await channel.call("invalidate", keys);
     },
+    prefetchedElsewhere: async (news) => {
+      await channel.call("prefetched", news);
+    },
   });
   const running = await start({
     settings: own,
@@ -119,6 +122,10 @@ async function serveWorker(
   channel.answer("metrics", async () => await metrics.registry.getMetricsAsJSON());
   channel.answer("invalidate", (keys) => {
     siblings.applyInvalidation(keys);
+    return undefined;
+  });
+  channel.answer("prefetched", (news) => {
+    running.edge.prefetcher.hear(news);
     return undefined;
   });
   channel.answer("openDisk", async () => {

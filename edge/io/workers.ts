@@ -152,6 +152,11 @@ export class Workers {
       await this.#callAll("invalidate", keys, worker);
       return undefined;
     });
+    channel.answer("prefetched", (news) => {
+      for (const other of this.#living())
+        if (other !== worker) other.channel.call("prefetched", news).catch(() => {});
+      return undefined;
+    });
     child.once("exit", (code, signal) => {
       this.#workers.delete(number);
       channel.close();

@@ -68,7 +68,7 @@ const prefetch = object({
   ),
   /** Segments of a stream behind the one that was asked for. 0: none. */
   segmentsAheadMax: defaulted(integer({ min: 0, max: 8 }), 2),
-  /** What prefetches of a server may bring, two seconds' worth at once. */
+  /** What the prefetches of one server may bring, two seconds' worth at once; its workers share it in equal parts. */
   bytesPerSecondMax: defaulted(integer({ min: 1, max: 1_000_000_000, unit: "bytes per second" }), 16_000_000),
   /** 103 (RFC 8297) on a miss of a page that was seen before, to navigations over HTTP/2. */
   hasEarlyHints: defaulted(boolean(), false),

@@ -28,7 +28,7 @@ const argv = (...more: readonly string[]): readonly string[] => [
   ...[
     `edge --memory 64MiB --disk-size 64MiB --workers ${WORKERS} --run ${join(directory, "run")}`,
     `--listen 127.0.0.1:${port} --admin 127.0.0.1:${adminPort} --disk ${join(directory, "disk")}`,
-    `--origin http://127.0.0.1:${origin.port}`,
+    `--origin http://127.0.0.1:${origin.port} --prefetch on`,
   ].flatMap((part) => part.split(" ")),
   ...more,
 ];
@@ -107,6 +107,22 @@ test("who answers cannot be told: one Via, one Cache-Status member, one Age, hit
     headers: { host: "www.shop.example", connection: "close", "if-none-match": '"1"' },
   });
   expect(unchanged.status).toBe(304);
+});
+
+test("what one worker prefetched and another one is asked for counts as used, and is asked for once", async () => {
+  const images = Array.from({ length: 12 }, (_, n) => `/page/${n}.png`);
+  origin.answer = (request, response) => {
+    const type = request.url === "/page/" ? "text/html" : "image/png";
+    response.writeHead(200, { "cache-control": "max-age=600", "content-type": type });
+    response.end(images.map((path) => `<img src="${path}">`).join(""));
+  };
+  await ask("/page/");
+  await until(() => origin.seen.length === 1 + images.length, "all images are asked for");
+  await until(async () => (await metric("prefetch_active")) === 0, "they are there");
+  for (const path of images) expect((await ask(path)).cacheStatus).toMatch(/^hit/);
+  await until(async () => (await metric("prefetch_used")) === images.length, "every use is known");
+  expect(await metric("prefetch_issued")).toBe(images.length);
+  expect(origin.seen).toHaveLength(1 + images.length);
 });
 
 test("variants and contents of every size come right from every worker", async () => {

@@ -44,7 +44,8 @@ interface Source {
 }
 
 interface Issued {
-  readonly source: string;
+  /** Undefined: another worker of this server asked for it, and judges. */
+  readonly source: string | undefined;
   readonly at: MonotonicMs;
   bytes: number;
   isUsed: boolean;
@@ -113,6 +114,14 @@ export class PrefetchLedger {
     return undefined;
   }
 
+  /** Another worker of this server asks for an object: it is not asked for here too, and a use is told there. */
+  handleElsewhere(name: string, now: MonotonicMs): void {
+    this.sweep(now);
+    if (this.#issued.has(name)) return;
+    this.#issued.set(name, { source: undefined, at: now, bytes: 0, isUsed: false });
+    if (this.#issued.size > this.#limits.objectsMax) this.#leave(this.#oldest(), now);
+  }
+
   /** The prefetch has ended: `bytes` came from the next hop; 0 when it failed or was there already, which says nothing of its use. */
   end(propertyId: string, name: string, bytes: number): void {
     const bucket = this.#buckets.get(propertyId);
@@ -128,22 +137,23 @@ export class PrefetchLedger {
   /** A prefetch that came to nothing, and is not judged. */
   forget(name: string): void {
     const issued = this.#issued.get(name);
-    if (issued === undefined) return;
+    if (issued?.source === undefined) return;
     this.#issued.delete(name);
     const source = this.#sources.get(issued.source);
     if (source?.sample !== undefined) source.sample++;
   }
 
-  /** A client asks for an object. True when it is the first use of a prefetched one. */
-  use(name: string, now: MonotonicMs): boolean {
+  /** A client asks for an object. Whose prefetch this is the first use of: this worker's or another's; undefined: nobody's. */
+  use(name: string, now: MonotonicMs): "here" | "elsewhere" | undefined {
     const issued = this.#issued.get(name);
-    if (issued === undefined || issued.isUsed || now - issued.at > this.#limits.useWithinMs) return false;
+    if (issued === undefined || issued.isUsed || now - issued.at > this.#limits.useWithinMs) return undefined;
     issued.isUsed = true;
+    if (issued.source === undefined) return "elsewhere";
     this.counters.used++;
     const source = this.#source(issued.source);
     source.used++;
     this.#judge(source, now);
-    return true;
+    return "here";
   }
 
   /** Lets go of what was not used in time. */
@@ -163,7 +173,7 @@ export class PrefetchLedger {
     if (entry === undefined) return;
     const [name, issued] = entry;
     this.#issued.delete(name);
-    if (issued.isUsed) return;
+    if (issued.isUsed || issued.source === undefined) return;
     this.counters.wasted++;
     this.counters.wastedBytes += issued.bytes;
     const source = this.#source(issued.source);

@@ -149,10 +149,10 @@ all.mp4
     );
     expect(names(plan?.first)).toEqual(["/v/s3.ts", "/v/s4.ts"]);
     const table = new SequenceTable();
-    table.set("m", plan?.sequences ?? []);
-    expect(names(table.after("http://a.example/v/s4.ts", 9))).toEqual(["/v/s5.ts", "/v/p6.ts"]);
+    table.set("m", "hls", plan?.sequences ?? []);
+    expect(names(table.after("http://a.example/v/s4.ts", 9)?.next)).toEqual(["/v/s5.ts", "/v/p6.ts"]);
     // What the manifest names no more is forgotten.
-    table.set("m", []);
+    table.set("m", "hls", []);
     expect(table.size).toBe(0);
   });
 
@@ -274,12 +274,27 @@ describe("the ledger", () => {
     expect(ledger.begin("p", "html", "a", at(0), budget)).toBeUndefined();
     expect(ledger.begin("p", "html", "a", at(1), budget)).toBe("recent");
     expect([ledger.use("a", at(2)), ledger.use("a", at(3)), ledger.use("b", at(3))]).toEqual([
-      true,
-      false,
-      false,
+      "here",
+      undefined,
+      undefined,
     ]);
     expect(ledger.begin("p", "html", "b", at(4), budget)).toBeUndefined();
-    expect(ledger.use("b", at(5 + LEDGER_LIMITS.useWithinMs))).toBe(false);
+    expect(ledger.use("b", at(5 + LEDGER_LIMITS.useWithinMs))).toBeUndefined();
+  });
+
+  test("another worker's object is not asked for here, its use is told once, and it is judged there", () => {
+    const ledger = new PrefetchLedger();
+    ledger.handleElsewhere("a", at(0));
+    expect(ledger.begin("p", "html", "a", at(1), budget)).toBe("recent");
+    expect([ledger.use("a", at(2)), ledger.use("a", at(3))]).toEqual(["elsewhere", undefined]);
+    ledger.handleElsewhere("b", at(4));
+    ledger.sweep(at(5 + LEDGER_LIMITS.useWithinMs));
+    expect(ledger.size).toBe(0);
+    expect(ledger.counters).toEqual({ issued: 0, used: 0, wasted: 0, wastedBytes: 0 });
+    // Asked for by both at the same time: each judges its own.
+    ledger.begin("p", "html", "c", at(50_000), budget);
+    ledger.handleElsewhere("c", at(50_001));
+    expect(ledger.use("c", at(50_002))).toBe("here");
   });
 
   test("bytes and requests in flight of a property are bounded", () => {
