@@ -68,6 +68,14 @@ export {
   parseAtlasResult,
 } from "./core/measurements/atlas.ts";
 export {
+  type BgpRoute,
+  type BgpSink,
+  type BgpSkipReason,
+  type BgpWithdrawal,
+} from "./core/measurements/bgp.ts";
+export { BgpTextReader } from "./core/measurements/bgp-text.ts";
+export { MrtReader } from "./core/measurements/mrt.ts";
+export {
   type MeasurementMethod,
   type MeasurementSource,
   measurementMethods,
