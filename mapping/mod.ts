@@ -76,6 +76,17 @@ export {
 export { BgpTextReader } from "./core/measurements/bgp-text.ts";
 export { MrtReader } from "./core/measurements/mrt.ts";
 export {
+  autonomousSystemOf,
+  type MmdbMatch,
+  type MmdbMetadata,
+  MmdbReader,
+  type MmdbValue,
+  placeOf,
+} from "./core/measurements/mmdb.ts";
+export type { AutonomousSystem, Place } from "./core/measurements/places.ts";
+export { RangeCsvReader, type RangeSkipReason } from "./core/measurements/range-csv.ts";
+export { AddressRangeTable, type RangeRefusal } from "./core/measurements/range-table.ts";
+export {
   type MeasurementMethod,
   type MeasurementSource,
   measurementMethods,

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { formatPrefix, parsePrefix } from "#kit";
+import { type IpAddress, ParseError, formatPrefix, parseAddress, parsePrefix } from "#kit";
 import {
   AtlasReader,
   atlasSamples,
@@ -8,8 +8,11 @@ import {
   type BgpSink,
   BgpTextReader,
   MrtReader,
+  MmdbReader,
+  RangeCsvReader,
   RTT_MS_MAX,
 } from "#mapping";
+import { encode, mmdbFile } from "../../tools/mmdb-file.ts";
 import { asPathAttribute, peerTable, ribRecord, updateRecord } from "../../tools/mrt-records.ts";
 import { inChunks, mutated } from "../../tools/mutations.ts";
 
@@ -92,5 +95,52 @@ describe("mutated measurements never crash a reader; each record is taken or cou
       { numRuns: 300 },
     );
     expect(Math.min(taken, skipped)).toBeGreaterThan(50);
+  });
+
+  test("CSV ranges: what is taken is found again, in the range that holds it", () => {
+    const lines = [
+      '1.0.0.0,1.0.0.255,13335,"Cloudflare, Inc."',
+      "1.0.4.0,1.0.7.255,38803,G",
+      "2001::,2001::ff,1,y",
+    ];
+    let taken = 0;
+    let skipped = 0;
+    fc.assert(
+      fc.property(mutated(bytesOf(lines.join("\n"))), ({ bytes, chunkBytes }) => {
+        const reader = RangeCsvReader.ofAutonomousSystems();
+        inChunks(bytes, chunkBytes, (chunk) => reader.read(chunk));
+        reader.end();
+        expect(reader.tally.taken).toBe(reader.table.size);
+        taken += reader.table.size;
+        skipped += reader.tally.skipped();
+      }),
+      { numRuns: 300 },
+    );
+    expect(Math.min(taken, skipped)).toBeGreaterThan(50);
+  });
+
+  test("MMDB: a damaged file is refused, or its look-ups are, in bounded time", () => {
+    const value = encode({ country: { iso_code: "SE" }, list: [1, 2.5, true, "x"] });
+    const networks = [
+      ["10.0.0.0/8", 0],
+      ["192.0.2.0/24", 0],
+    ] as const;
+    const file = mmdbFile({ ipVersion: 4, recordBits: 28, networks, data: value });
+    const addresses = ["10.1.2.3", "192.0.2.1", "0.0.0.0"].map((text) => parseAddress(text) as IpAddress);
+    let refused = 0;
+    let answered = 0;
+    fc.assert(
+      fc.property(mutated(file), ({ bytes }) => {
+        try {
+          const reader = new MmdbReader(bytes);
+          for (const address of addresses) if (reader.lookup(address) !== undefined) answered++;
+        } catch (error) {
+          expect(error).toBeInstanceOf(ParseError);
+          refused++;
+        }
+      }),
+      { numRuns: 300 },
+    );
+    expect(Math.min(refused, answered)).toBeGreaterThan(5);
   });
 });
