@@ -6,7 +6,7 @@ import { Readable } from "node:stream";
 import { parseArgs } from "node:util";
 import { UsageError } from "../../cli/usage.ts";
 import { Random, type ServerId } from "#kit";
-import { traceByName, TRACES } from "../bench/policies/traces.ts";
+import { BYTE_TRACES, traceByName, TRACES } from "../bench/policies/traces.ts";
 import { wholeNumber } from "../tools/flags.ts";
 import { dataDirectory } from "../tools/processes.ts";
 import { askedSpan, TierNodes, transportResponse } from "../tools/tier-nodes.ts";
@@ -17,7 +17,7 @@ const HELP = `Usage: npm run lab -- tier-offload [options]
 
 ${summary}
 
-  --traces LIST       some of ${TRACES.join(", ")} (default: all)
+  --traces LIST       some of ${[...TRACES, ...BYTE_TRACES].join(", ")} (default: all)
   --requests N        of each, the first N (default 100000)
   --edge-percent N    memory of the edges together, of the footprint (default 20)
   --parent-percent N  memory of the parents together, of the footprint (default 100)
@@ -106,7 +106,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   const { values } = parseArgs({
     args: [...argv],
     options: {
-      traces: { type: "string", default: TRACES.join(",") },
+      traces: { type: "string", default: [...TRACES, ...BYTE_TRACES].join(",") },
       requests: { type: "string", default: "100000" },
       "edge-percent": { type: "string", default: "20" },
       "parent-percent": { type: "string", default: "100" },

@@ -166,6 +166,8 @@ class StackList {
 
 interface TragenOptions {
   readonly traffic: "eu-2" | "eu-3" | "tc-0";
+  /** What the trace is like the class in: how many of the requests, or how many of the bytes, a cache has to fetch. */
+  readonly weight: "requests" | "bytes";
   /** Distances and length are those of the descriptor divided by this: a sample of the objects, not of the requests. */
   readonly scale: number;
   readonly seed: number;
@@ -177,15 +179,19 @@ interface TragenOptions {
  * next request, as many as the largest distance holds; the first is requested, a stack distance is drawn from the footprint
  * descriptor, and the object is put back behind that many bytes; "never again" is drawn with the share of objects in
  * requests, the object goes then and new ones join at the end. Sizes are drawn from the class's size distribution, so they
- * do not depend on popularity. `scale` divides distances and length alike, which keeps the hit ratio by share of footprint.
+ * do not depend on popularity: where large objects are the popular ones, as in tc-0, a trace is like its class either in requests
+ * or, by the descriptor that counts bytes, in bytes. `scale` divides distances and length alike, which keeps the hit ratio by share of footprint.
  */
 function tragenTrace(dataDirectory: string, options: TragenOptions): Trace {
-  const { traffic, scale, seed } = options;
+  const { traffic, weight, scale, seed } = options;
   const path = (kind: string): string =>
     join(dataDirectory, "traces/tragen", traffic, `${traffic}-${kind}.txt`);
-  const [header = "", ...rows] = textOf(path("fd")).split("\n");
-  const [descriptorRequests = 0, , , , descriptorObjects = 0] = header.split(" ").map(Number);
-  const distances = new Map<number, number>([[-1, descriptorObjects / descriptorRequests]]);
+  const [header = "", ...rows] = textOf(path(weight === "bytes" ? "bfd" : "fd")).split("\n");
+  const [descriptorRequests = 0, requestedKb = 0, , , descriptorObjects = 0, footprintKb = 0] = header
+    .split(" ")
+    .map(Number);
+  const newShare = weight === "bytes" ? footprintKb / requestedKb : descriptorObjects / descriptorRequests;
+  const distances = new Map<number, number>([[-1, newShare]]);
   for (const row of rows) {
     const [, distance, probability] = row.split(" ").map(Number);
     if (distance === undefined || probability === undefined) continue;
@@ -196,7 +202,8 @@ function tragenTrace(dataDirectory: string, options: TragenOptions): Trace {
     const [kb, probability] = row.split(" ").map(Number);
     if (kb !== undefined && probability !== undefined) sizes.set(kb, (sizes.get(kb) ?? 0) + probability);
   }
-  const random = new Random(`tragen/${traffic}/${scale}/${seed}`);
+  const name = weight === "bytes" ? `${traffic}-bytes` : traffic;
+  const random = new Random(`tragen/${name}/${scale}/${seed}`);
   const distance = new Weighted(distances);
   const size = new Weighted(sizes);
   const listKb = Math.max(...distances.keys()) / scale;
@@ -227,14 +234,16 @@ function tragenTrace(dataDirectory: string, options: TragenOptions): Trace {
     else list.insert(object, (bin + random.float() * BIN_KB) / scale);
   }
   return traceOf(
-    traffic,
-    `synthetic, Tragen descriptor ${traffic} (${descriptorRequests} requests, ${descriptorObjects} objects) at 1/${scale}, seed ${seed}`,
+    name,
+    `synthetic, Tragen descriptor ${name} (${descriptorRequests} requests, ${descriptorObjects} objects) at 1/${scale}, seed ${seed}`,
     objectOf,
     Float64Array.from(bytesOf),
   );
 }
 
 export const TRACES = ["adaptsize", "eu-2", "eu-3", "tc-0"] as const;
+/** Those of {@link TRACES} that are like their classes in bytes. */
+export const BYTE_TRACES = ["eu-2-bytes", "eu-3-bytes", "tc-0-bytes"] as const;
 
 /** Large classes are sampled harder; tc-0's few objects of gigabytes need a footprint that is larger than they are. */
 const DEFAULT_SCALES = { "eu-2": 100, "eu-3": 100, "tc-0": 8 } as const;
@@ -246,13 +255,21 @@ export function traceByName(
   seed: number,
   scale: number | undefined,
 ): Trace {
+  const tragen = (traffic: TragenOptions["traffic"], weight: TragenOptions["weight"]): Trace =>
+    tragenTrace(dataDirectory, { traffic, weight, scale: scale ?? DEFAULT_SCALES[traffic], seed });
   switch (name) {
     case "adaptsize":
       return adaptSizeTrace(dataDirectory);
     case "eu-2":
     case "eu-3":
     case "tc-0":
-      return tragenTrace(dataDirectory, { traffic: name, scale: scale ?? DEFAULT_SCALES[name], seed });
+      return tragen(name, "requests");
+    case "eu-2-bytes":
+      return tragen("eu-2", "bytes");
+    case "eu-3-bytes":
+      return tragen("eu-3", "bytes");
+    case "tc-0-bytes":
+      return tragen("tc-0", "bytes");
     default:
       throw new UsageError(`policies: got ${JSON.stringify(name)}, expected some of ${TRACES.join(", ")}`);
   }
