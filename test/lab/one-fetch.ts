@@ -153,8 +153,16 @@ export async function oneFetchLab(options: OneFetchOptions): Promise<OneFetchRes
       },
       { what: "all documents at all servers", timeoutMs: 60_000 },
     );
-    options.log(`${all.length} servers are ready`);
     const edges = (): string[] => all.filter((id) => id.startsWith("e") && processes.has(id));
+    // Who was up before the others takes them for dead until two probes have told otherwise, and asks the origin itself.
+    await waitFor(
+      async () => {
+        const last = await Promise.all(edges().map((edge) => lastServer(portOf(edge), "/burst-1")));
+        return new Set(last).size === 1 && last[0] !== undefined;
+      },
+      { what: "the same last server on the way of all edges", timeoutMs: 60_000 },
+    );
+    options.log(`${all.length} servers are ready`);
 
     const burst = async (
       number: number,
@@ -280,6 +288,20 @@ interface Got {
   readonly status: number;
   readonly body: Buffer;
   readonly cacheStatus: string;
+}
+
+/** The last server of ours on the way from an edge to the origin, by its explanation; undefined: it has none now. */
+async function lastServer(port: number, path: string): Promise<string | undefined> {
+  interface Explanation {
+    readonly serverId?: string;
+    readonly next?: Explanation | null;
+  }
+  const url = `http://127.0.0.1:${port}/.isochrone/explain?url=${encodeURIComponent(`http://${HOST}${path}`)}`;
+  const authorization = `Bearer ${ENVIRONMENT.ISOCHRONE_CONTROL_TOKEN}`;
+  const response = await fetch(url, { headers: { authorization } });
+  let at = response.ok ? ((await response.json()) as Explanation) : undefined;
+  while (at?.next) at = at.next;
+  return at?.serverId;
 }
 
 /** Clients that have the first bytes of a path's answer, or have failed. */
