@@ -66,6 +66,11 @@ const groups: readonly { readonly title: string; readonly commands: readonly Com
         summary: "push, list and withdraw server certificates",
         load: () => import("./certificate.ts"),
       },
+      {
+        name: "token",
+        summary: "keys and tokens of signed URLs",
+        load: () => import("./token.ts"),
+      },
       { name: "purge", summary: "forget URLs or tags at every server", load: () => import("./purge.ts") },
     ],
   },

@@ -2,6 +2,7 @@
 
 /** The documents that rooms exchange; each has one schema, and what does not fit is refused whole. */
 export {
+  type AccessPolicy,
   type CachingPolicy,
   type CompressionPolicy,
   DICTIONARY_PATTERN,

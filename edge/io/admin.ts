@@ -166,6 +166,7 @@ export class Admin {
         deniedBy: plan.rules.deniedBy ?? null,
         redirect: plan.rules.redirect ?? null,
         rewrite: plan.rules.rewrite ?? null,
+        token: parts.handler.tokenRefusalOf(request, plan) ?? (plan.rules.requiresToken ? "valid" : null),
         isRememberable: !plan.rules.dependsOnRequest,
       },
       policy: plan.policy,

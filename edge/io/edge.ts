@@ -4,6 +4,7 @@ import type { Logger } from "#kit/io";
 import type { EdgeSettings } from "../config.ts";
 import { PurgeIndex } from "../core/purge-index.ts";
 import { sliceBytesFor } from "../core/slices.ts";
+import type { AccessKeys } from "./access-keys.ts";
 import { Answers } from "./answers.ts";
 import { CollapseTable } from "./collapse.ts";
 import { Copies } from "./copies.ts";
@@ -47,6 +48,8 @@ export interface EdgeParts {
   readonly purges?: PurgeIndex | undefined;
   /** Undefined: failures get their page and are remembered, and no debug token is taken. */
   readonly diagnosis?: Diagnosis | undefined;
+  /** Undefined: no property has tokens. */
+  readonly accessKeys?: AccessKeys | undefined;
 }
 
 /** Copies of other servers' hot keys at once: as many keys a second would each be asked for several times. */
@@ -152,6 +155,7 @@ export class Edge {
       metrics,
       cacheName,
       siblings,
+      accessKeys: parts.accessKeys,
     });
     this.codingQueue = new CodingQueue({ store, settings, metrics, clock });
     this.dictionaries = new DictionaryStore(dictionaryBytes);

@@ -3,6 +3,7 @@
  * Policy is in the core; here are the waiting and the bytes.
  */
 import type { Clock } from "#kit";
+import { judgeToken, type TokenRefusal, withoutToken } from "../core/access/token.ts";
 import { type CacheKey, cacheKey } from "../core/cache-key.ts";
 import { selectingFields } from "../core/compression/accept-encoding.ts";
 import { decideRequest, type RequestDecision } from "../core/decide.ts";
@@ -14,6 +15,7 @@ import type { PurgeIndex } from "../core/purge-index.ts";
 import { editFields, locationOf } from "../core/rules/edits.ts";
 import { ruleSetOf } from "../core/rules/rule-set.ts";
 import { requestKeyOf } from "../core/slices.ts";
+import type { AccessKeys } from "./access-keys.ts";
 import { type Answers, faultOf } from "./answers.ts";
 import type { HopFields } from "../core/tiers.ts";
 import type { Answer, AnswerRecord, HitMemo, Inbound, Outcome } from "./exchange.ts";
@@ -41,7 +43,19 @@ export interface HandlerOptions {
   readonly cacheName: string;
   /** The other workers of this server; undefined when it is one process. */
   readonly siblings: SiblingTier | undefined;
+  /** Of tokens; undefined: no property has any. */
+  readonly accessKeys: AccessKeys | undefined;
 }
+
+/** What the answer to a request without a valid token says. */
+const TOKEN_REFUSALS: Readonly<Record<TokenRefusal, string>> = {
+  missing: "This address needs a token.",
+  malformed: "The token of this address is malformed.",
+  "unknown-key": "The token of this address is signed with a key that is not known.",
+  wrong: "The token of this address has a wrong signature.",
+  expired: "The token of this address has expired.",
+  path: "The token of this address is for other paths.",
+};
 
 /** Times that a request is decided anew because the object in slices turned out to be another one now. */
 const RESTARTS_MAX = 2;
@@ -58,10 +72,12 @@ export class EdgeHandler {
   }
 
   /** The plan for a request; undefined when no active property has its host. */
-  plan(head: RequestHead, from?: Pick<Inbound, "peer" | "remoteAddress">): RequestPlan | undefined {
-    const found = this.#o.routing.propertyOf(head.host);
+  plan(sent: RequestHead, from?: Pick<Inbound, "peer" | "remoteAddress">): RequestPlan | undefined {
+    const found = this.#o.routing.propertyOf(sent.host);
     if (found === undefined) return undefined;
     const { property, keyHost } = found;
+    const { access } = property;
+    const head = access === undefined ? sent : withoutToken(sent, access.parameter);
     const rules = ruleSetOf(property).outcome({
       method: head.method,
       host: keyHost,
@@ -116,7 +132,7 @@ export class EdgeHandler {
     if (plan.head.method === "OPTIONS" && isForThisServer(plan.head)) return this.#options(plan);
     // Where the client came in: for servers and workers of ours it has been judged, and they get answers as they are stored.
     if (inbound.peer !== undefined || inbound.isFromSibling === true) return this.#serve(inbound, plan);
-    const ruled = this.#ruled(plan);
+    const ruled = this.#ruled(inbound, plan);
     if (ruled !== undefined) return ruled;
     const { responseHeaders } = plan.rules;
     const answer = this.#serve(inbound, plan);
@@ -125,14 +141,37 @@ export class EdgeHandler {
     return answer instanceof Promise ? answer.then(edited) : edited(answer);
   }
 
+  /** Why a client that sends a request is refused by what its plan says of tokens; undefined: it is not. */
+  tokenRefusalOf(sent: RequestHead, { rules, property }: RequestPlan): TokenRefusal | undefined {
+    const { accessKeys, clock } = this.#o;
+    if (!rules.requiresToken) return undefined;
+    // Whatever the reason, nobody's token can be told from a false one then.
+    if (property.access === undefined || accessKeys === undefined) return "unknown-key";
+    return judgeToken(sent, property.access, accessKeys.checkOf(property.access), clock.epoch());
+  }
+
+  /** Whether rules answer a client's request, in place of what is asked for. */
+  isRuled(inbound: Pick<Inbound, "head">, plan: RequestPlan): boolean {
+    const { deniedBy, redirect } = plan.rules;
+    return (deniedBy ?? redirect ?? this.tokenRefusalOf(inbound.head, plan)) !== undefined;
+  }
+
   /** Denied or sent elsewhere by a rule; undefined: neither. */
-  #ruled(plan: RequestPlan): Answer | undefined {
+  #ruled(inbound: Inbound, plan: RequestPlan): Answer | undefined {
     const { deniedBy, redirect } = plan.rules;
     if (deniedBy !== undefined) {
       this.#o.metrics.refused("rule");
       return this.#o.answers.refusal(403, `Rule ${deniedBy} of this site denies the request.\n`, plan);
     }
+    // Nobody gets what is prefetched: whoever asks for it then is judged.
+    const refusal = inbound.isBackground === true ? undefined : this.tokenRefusalOf(inbound.head, plan);
+    if (refusal !== undefined) {
+      this.#o.metrics.refused(`token-${refusal}`);
+      return this.#o.answers.refusal(403, `${TOKEN_REFUSALS[refusal]}\n`, plan);
+    }
     if (redirect === undefined) return undefined;
+    // The client's own token goes on with it.
+    const { target } = inbound.head;
     const record: AnswerRecord = {
       outcome: "bypass",
       status: undefined,
@@ -140,7 +179,7 @@ export class EdgeHandler {
       upstream: undefined,
     };
     return this.#o.answers.own(redirect.status ?? 302, "", record, [
-      ["Location", locationOf(redirect.location, plan.head)],
+      ["Location", locationOf(redirect.location, { ...plan.head, target })],
     ]);
   }
 

@@ -1,6 +1,7 @@
 /** What the edge counts. No label ever holds a URL, a host or an address: each label's values are a closed list. */
 import { Counter, Gauge, type Metric, Registry } from "prom-client";
 import type { PrefetchKind } from "#kit";
+import type { TokenRefusal } from "../core/access/token.ts";
 import type { SuppressReason } from "../core/prefetch/ledger.ts";
 import type { Coding, DictionaryCoding } from "../core/compression/accept-encoding.ts";
 import type { ShedReason } from "../core/overload/reasons.ts";
@@ -28,7 +29,9 @@ export type RefusedReason =
   | "unknown-host"
   | "loop"
   /** A rule of the property denies it. */
-  | "rule";
+  | "rule"
+  /** It has no valid token, which a rule of the property requires. */
+  | `token-${TokenRefusal}`;
 
 /** Upper bounds of the buckets of request durations, seconds. */
 const BUCKETS_SECONDS = [0.001, 0.005, 0.02, 0.1, 0.3, 1, 3, 10, 60] as const;

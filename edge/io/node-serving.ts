@@ -14,6 +14,7 @@ import {
 import { type Logger, systemClock } from "#kit/io";
 import { PeerVerifier, Transport } from "#transport";
 import type { EdgeSettings } from "../config.ts";
+import { AccessKeys } from "./access-keys.ts";
 import { Admin, type AdminOptions } from "./admin.ts";
 import { Diagnosis } from "./diagnosis.ts";
 import type { DiskShards } from "./disk-shards.ts";
@@ -63,6 +64,7 @@ interface Parts {
 export class NodeServing {
   readonly #o: NodeServingOptions;
   readonly #certificates = new CertificateStore("id");
+  readonly #accessKeys: AccessKeys;
   readonly server: EdgeServer;
   readonly diagnosis: Diagnosis;
   #tls: TlsPort | undefined;
@@ -72,6 +74,7 @@ export class NodeServing {
   constructor(options: NodeServingOptions) {
     this.#o = options;
     const { serverId, settings, metrics, logger, about, token, peerKey } = options;
+    this.#accessKeys = new AccessKeys(peerKey, logger);
     this.diagnosis = new Diagnosis({ serverName: serverId, clock: systemClock, secret: token });
     const admin = new Admin({
       ...about,
@@ -162,6 +165,7 @@ export class NodeServing {
       siblings: this.#o.siblings,
       metrics,
       diagnosis: this.diagnosis,
+      accessKeys: this.#accessKeys,
     });
     const clusterId = (): ClusterId => routing.cluster?.clusterId ?? cluster.clusterId;
     const traffic = new NodeTraffic({ path: this.#o.accessLog, serverId, clusterId, logger });
@@ -198,6 +202,7 @@ export class NodeServing {
         this.#parts?.transport.setSnapshot(body as MapSnapshot);
         return;
       case "property":
+        this.#accessKeys.open(body as PropertyDocument);
         this.#parts?.routing.setProperty(body as PropertyDocument);
         break;
       case "certificate":

@@ -149,7 +149,11 @@ export class Prefetcher {
     const property = this.#routing.propertyOf(head.host)?.property;
     if (property?.prefetch.hasEarlyHints !== true || head.method !== "GET") return undefined;
     const links = this.#hints.linksOf(head);
-    if (links !== undefined) this.#metrics.earlyHints();
+    if (links === undefined) return undefined;
+    // What a page names is for those who will get the page.
+    const plan = this.#handler.plan(head, inbound);
+    if (plan === undefined || this.#handler.isRuled(inbound, plan)) return undefined;
+    this.#metrics.earlyHints();
     return links;
   }
 

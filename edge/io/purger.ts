@@ -1,5 +1,6 @@
 /** Applies purges to one process: its index, then the bytes of what is in memory. */
 import type { PurgeEntry } from "#kit";
+import { targetWithoutToken } from "../core/access/token.ts";
 import { type CacheKey, parseAbsoluteUri, purgeKeys } from "../core/cache-key.ts";
 import { PLAIN_POLICY } from "../core/policy.ts";
 import { policyFor } from "../core/rules/policy-for.ts";
@@ -52,10 +53,13 @@ export class Purger {
       const host = withoutPort(address?.host ?? "");
       // One customer's purge never reaches another's host, whatever URL it names.
       if (address === undefined || (property !== undefined && !property.hostnames.includes(host))) continue;
+      const access = property?.access;
+      const target =
+        access === undefined ? address.target : targetWithoutToken(address.target, access.parameter);
       keys.push(
         ...purgeKeys(
-          `${address.scheme}://${host}${address.target}`,
-          property === undefined ? PLAIN_POLICY : policyFor(property, address.target, host),
+          `${address.scheme}://${host}${target}`,
+          property === undefined ? PLAIN_POLICY : policyFor(property, target, host),
         ),
       );
     }

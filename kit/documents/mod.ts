@@ -11,6 +11,7 @@ export {
 } from "./map-snapshot.ts";
 export { type OriginTarget } from "./origin.ts";
 export {
+  type AccessPolicy,
   type CachingPolicy,
   type CompressionPolicy,
   DICTIONARY_PATTERN,

@@ -11,6 +11,7 @@ import {
   nullable,
   object,
   oneOf,
+  optional,
   type Parsed,
   refine,
   string,
@@ -101,6 +102,28 @@ const compression = object({
 });
 export type CompressionPolicy = Parsed<typeof compression>;
 
+const access = object({
+  /** Query parameter or cookie that tokens come in. Neither is part of the cache key, and no origin gets to see it. */
+  parameter: defaulted(
+    string({ max: 64, pattern: /^[A-Za-z0-9_-]+$/, expected: "letters, digits, - and _" }),
+    "isochrone-token",
+  ),
+  /** A token names the key that it is signed with: the next key is added before the last one is taken out. */
+  keys: array(
+    object({
+      keyId: id(),
+      /** `v1.` and base64url of nonce, ciphertext and tag (AES-256-GCM). Made by `isochrone token key`. */
+      sealedSecret: string({
+        max: 1_024,
+        pattern: /^v1\.[A-Za-z0-9_-]{40,}$/,
+        expected: 'a sealed secret as "isochrone token key" makes it, never a plain one',
+      }),
+    }),
+    { min: 1, max: 16, uniqueBy: ({ keyId }) => keyId },
+  ),
+});
+export type AccessPolicy = Parsed<typeof access>;
+
 export const propertyDocument = refine(
   object({
     propertyId: id<PropertyId>(),
@@ -115,6 +138,8 @@ export const propertyDocument = refine(
     rules: defaulted(array(rule, { max: 200 }), []),
     prefetch: defaulted(prefetch, NO_PREFETCH),
     compression: defaulted(compression, compression.parse({})),
+    /** Tokens that rules may require. */
+    access: optional(access),
     /** TTL of address answers. */
     dnsTtlSeconds: defaulted(integer({ min: 1, max: 3_600, unit: "seconds" }), 20),
     /** False withdraws the property: edges answer 421 for its host names, name servers REFUSED or NODATA. */
@@ -124,6 +149,12 @@ export const propertyDocument = refine(
     for (const [index, one] of property.rules.entries()) {
       const fault = faultOfRule(one);
       if (fault !== undefined) return { ...fault, at: ["rules", index, ...fault.at] };
+      if (one.requireToken === true && property.access === undefined)
+        return {
+          at: ["rules", index, "requireToken"],
+          value: true,
+          expected: "a property with access.keys that tokens are signed with",
+        };
     }
     return undefined;
   },

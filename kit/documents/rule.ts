@@ -161,6 +161,8 @@ export const rule = object({
   redirect: optional(redirect),
   /** 403. Before everything else. */
   deny: optional(boolean()),
+  /** 403 to who comes without a valid token of the property's `access` (edge/core/access/token.ts). False exempts. */
+  requireToken: optional(boolean()),
 });
 export type Rule = Parsed<typeof rule>;
 

@@ -8,7 +8,8 @@ import { join } from "node:path";
 import { zstdDecompressSync } from "node:zlib";
 import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { PropertyId, ServerId, ServerReport } from "#kit";
+import { makeAccessKey, makeToken } from "#edge";
+import type { EpochMs, PropertyId, ServerId, ServerReport } from "#kit";
 import { createLogger } from "#kit/io";
 import { ControlClient } from "#control";
 import { contentOf } from "../tools/range-origin.ts";
@@ -16,10 +17,12 @@ import { fetchFrom, TestOrigin, until } from "./edge-support.ts";
 
 const root = join(import.meta.dirname, "..", "..");
 const token = "0123456789abcdef0123456789abcdef";
+const peerKey = Buffer.from("00112233445566778899aabbccddeeff", "hex");
+const SECRET = "correct-horse-battery";
 const environment = {
   ...process.env,
   ISOCHRONE_CONTROL_TOKEN: token,
-  ISOCHRONE_PEER_KEY: "00112233445566778899aabbccddeeff",
+  ISOCHRONE_PEER_KEY: peerKey.toString("hex"),
   ISOCHRONE_LOG: "warn",
 };
 const HOST = "www.shop.example";
@@ -397,7 +400,9 @@ test("what a property's rules say holds on both edges, through the tiers, and is
             origins: [{ scheme: "http", host: "127.0.0.1", port: other.port }],
           },
           { match: { pathPrefix: "/" }, responseHeaders: { set: [{ name: "X-Ruled", value: "yes" }] } },
+          { match: { pathPrefix: "/signed/" }, requireToken: true },
         ],
+        access: { keys: [makeAccessKey("ruled", "k1", SECRET, peerKey)] },
       },
       { expectedVersion: 0, activate: true },
     );
@@ -437,6 +442,32 @@ test("what a property's rules say holds on both edges, through the tiers, and is
     expect([asked("/beta"), other.seen.filter(({ url }) => url === "/beta").length]).toEqual([0, 1]);
     expect((await get("fra-2", "/beta")).body.toString()).toMatch(/^\/beta /);
 
+    // Each client's own token, one object; a purge of the URL as anybody has it reaches it.
+    const signed = (end: number) =>
+      `/signed/a?n=1&isochrone-token=${makeToken(SECRET, "k1", (Date.now() + end) as EpochMs, { acl: "/signed/*" })}`;
+    for (const id of ["fra-1", "fra-2"] as const) {
+      expect((await get(id, signed(id === "fra-1" ? 60_000 : 90_000))).status).toBe(200);
+      const ended = await get(id, signed(-1_000));
+      expect([ended.status, ended.body.toString()]).toEqual([
+        403,
+        "The token of this address has expired.\n",
+      ]);
+      expect((await get(id, "/signed/a?n=1")).status).toBe(403);
+    }
+    expect(asked("/signed/a?n=1")).toBe(1);
+    const purged = await client.purge({
+      propertyId: "ruled" as PropertyId,
+      urls: [`http://${host}${signed(0)}`],
+      tags: [],
+      mode: "hard",
+    });
+    expect(purged.acked).toBe(3);
+    expect((await get("fra-2", signed(60_000))).status).toBe(200);
+    expect(asked("/signed/a?n=1")).toBe(2);
+    expect((await admin("fra-1", "/metrics")).body.toString()).toContain(
+      'isochrone_edge_refused_total{reason="token-expired"} 1',
+    );
+
     const query = new URLSearchParams([
       ["url", `http://${host}/private/page.html`],
       ["header", "cookie: plan=gold"],
@@ -450,6 +481,7 @@ test("what a property's rules say holds on both edges, through the tiers, and is
       "pathPrefix",
       "headers",
       null,
+      "pathPrefix",
     ]);
     expect(explained.ruled).toMatchObject({ deniedBy: 0, isRememberable: false });
     expect(explained.key).toContain(`http://${host}/private/page.html#`);

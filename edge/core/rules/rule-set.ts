@@ -20,7 +20,7 @@ export interface RuleOutcome {
   readonly policy: RequestPolicy;
   /** Indices of the rules that hold, in order. */
   readonly matched: readonly number[];
-  /** Another request for the same URL could meet other rules, or have another key. */
+  /** Another request for the same URL could meet other rules, have another key, or be refused. */
   readonly dependsOnRequest: boolean;
   /** The first that states it: each undefined when none does. */
   readonly origins: readonly OriginTarget[] | undefined;
@@ -28,6 +28,8 @@ export interface RuleOutcome {
   readonly requestHeaders: FieldEdits | undefined;
   readonly responseHeaders: FieldEdits | undefined;
   readonly redirect: Rule["redirect"];
+  /** Whoever comes without a valid token is refused. */
+  readonly requiresToken: boolean;
   /** Index of the rule that denies. */
   readonly deniedBy: number | undefined;
 }
@@ -126,16 +128,18 @@ export class RuleSet {
       ruleIndex: matched[0] ?? null,
     };
     const isKeyed = key.device === true || (key.headers ?? key.cookies) !== undefined;
+    const requiresToken = first(rules, "requireToken") === true;
     const denied = rules.findIndex(({ rule }) => rule.deny === true);
     return {
       policy,
       matched,
-      dependsOnRequest: isRequests || isKeyed,
+      dependsOnRequest: isRequests || isKeyed || requiresToken,
       origins: first(rules, "origins"),
       rewrite: first(rules, "rewrite"),
       requestHeaders: first(rules, "requestHeaders"),
       responseHeaders: first(rules, "responseHeaders"),
       redirect: first(rules, "redirect"),
+      requiresToken,
       deniedBy: denied === -1 ? undefined : matched[denied],
     };
   }

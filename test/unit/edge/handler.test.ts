@@ -8,18 +8,20 @@ import {
   type LinkReport,
   NO_PREFETCH,
   type PropertyId,
-  type Rule,
   type ServerId,
 } from "#kit";
 import { createLogger, systemClock } from "#kit/io";
 import type { PathExplanation, TransportRequest, TransportResponse, TransportTarget } from "#transport";
 import {
+  AccessKeys,
   type Answer,
   Edge,
   edgeDefaults,
   type EdgeSettings,
   type Hop,
   type HopFields,
+  makeAccessKey,
+  makeToken,
   type PropertyView,
   type Routing,
   type Upstream,
@@ -42,6 +44,8 @@ const response = (
   trailers: () => [],
   resumes: () => 0,
 });
+
+const PEER_KEY = Buffer.from("00112233445566778899aabbccddeeff", "hex");
 
 class PlayedUpstream implements Upstream {
   readonly asked: string[] = [];
@@ -87,17 +91,21 @@ function make(
   say: Say,
   isOwner = true,
   settings: Partial<EdgeSettings> = {},
-  rules: readonly Rule[] = [],
+  more: Partial<PropertyView> = {},
 ) {
   const property: PropertyView = {
     propertyId: "shop" as PropertyId,
     hostnames: ["a.example"],
     caching: policy(),
-    rules,
+    rules: [],
     prefetch: NO_PREFETCH,
     tiering: "parent",
     compression: { isEnabled: true, dictionaries: [] },
+    ...more,
   };
+  const logger = createLogger({ role: "edge", id: "test" }, { level: "silent" });
+  const accessKeys = new AccessKeys(PEER_KEY, logger);
+  accessKeys.open({ propertyId: "shop", access: property.access });
   const routing: Routing = {
     propertyVersion: 0,
     propertyOf: (host) => (host === "a.example" ? { property, keyHost: host } : undefined),
@@ -109,11 +117,12 @@ function make(
   const edge = new Edge({
     settings: { ...edgeDefaults, memoryBytes: 2 ** 20, hotShare: 0, ...settings },
     clock: systemClock,
-    logger: createLogger({ role: "edge", id: "test" }, { level: "silent" }),
+    logger,
     cacheName: "fra-1",
     routing,
     upstream,
     purges: new PurgeIndex(),
+    accessKeys,
   });
   const ask = async (
     target = "/x",
@@ -148,12 +157,20 @@ const refused = () =>
   );
 
 test("rules: what the origin is asked, what the client gets, and which hits may be remembered", async () => {
-  const { edge, upstream, ask } = make([ORIGIN], () => Promise.resolve(response(200, [FRESH])), true, {}, [
-    { match: { pathPrefix: "/no" }, deny: true },
-    { match: { pathPrefix: "/old" }, redirect: { location: "/new{query}" } },
-    { match: { cookies: [{ name: "beta" }] }, rewrite: { prefix: "/v", replacement: "/beta/v" } },
-    { match: { pathPrefix: "/v" }, responseHeaders: { set: [{ name: "X-Site", value: "1" }] } },
-  ]);
+  const { edge, upstream, ask } = make(
+    [ORIGIN],
+    () => Promise.resolve(response(200, [FRESH])),
+    true,
+    {},
+    {
+      rules: [
+        { match: { pathPrefix: "/no" }, deny: true },
+        { match: { pathPrefix: "/old" }, redirect: { location: "/new{query}" } },
+        { match: { cookies: [{ name: "beta" }] }, rewrite: { prefix: "/v", replacement: "/beta/v" } },
+        { match: { pathPrefix: "/v" }, responseHeaders: { set: [{ name: "X-Site", value: "1" }] } },
+      ],
+    },
+  );
   const hop = { tier: undefined, isOwner: false };
   const beta: Fields = [["Cookie", "beta=1"]];
   expect((await ask("/no/x")).answer.status).toBe(403);
@@ -174,13 +191,77 @@ test("rules: what the origin is asked, what the client gets, and which hits may 
     (await edge.metrics.registry.getSingleMetric("isochrone_edge_refused_total")?.get())?.values,
   ).toMatchObject([{ labels: { reason: "rule" }, value: 1 }]);
 
-  const plain = make([ORIGIN], () => Promise.resolve(response(200, [FRESH])), true, {}, [
-    { match: { pathPrefix: "/v" }, responseHeaders: { set: [{ name: "X-Site", value: "1" }] } },
-  ]);
+  const plain = make(
+    [ORIGIN],
+    () => Promise.resolve(response(200, [FRESH])),
+    true,
+    {},
+    {
+      rules: [{ match: { pathPrefix: "/v" }, responseHeaders: { set: [{ name: "X-Site", value: "1" }] } }],
+    },
+  );
   await plain.ask("/v");
   expect((await plain.ask("/v")).answer.memo).toMatchObject({
     responseHeaders: { set: [{ name: "X-Site", value: "1" }] },
   });
+});
+
+test("signed paths: judged before every hit, told from each other by reason, and without their tokens to the cache and the origin", async () => {
+  const secret = "correct-horse-battery";
+  const access = {
+    parameter: "t",
+    keys: [
+      makeAccessKey("shop", "k1", secret, PEER_KEY),
+      // Of another property: it does not open, and harms none of the others.
+      { ...makeAccessKey("other", "k2", secret, PEER_KEY) },
+    ],
+  };
+  const asked: { readonly path: string; readonly cookie: string | undefined }[] = [];
+  const { edge, ask } = make(
+    [ORIGIN],
+    (_name, { path, headers }) => {
+      asked.push({ path, cookie: headers.find(([name]) => name.toLowerCase() === "cookie")?.[1] });
+      return Promise.resolve(response(200, [FRESH]));
+    },
+    true,
+    {},
+    {
+      access,
+      rules: [
+        { match: { pathPrefix: "/s/free" }, requireToken: false },
+        { match: { pathPrefix: "/s" }, requireToken: true },
+      ],
+    },
+  );
+  const now = systemClock.epoch();
+  const later = (now + 60_000) as typeof now;
+  const one = makeToken(secret, "k1", later, { path: "/s/a" });
+  const hop = { tier: undefined, isOwner: false };
+  const status = async (target: string, fields: Fields = []) => {
+    const { answer, text } = await ask(target, hop, fields);
+    return answer.status === 200 ? 200 : `${answer.status} ${text.trim()}`;
+  };
+  expect(await status(`/s/a?q=1&t=${one}`, [["Cookie", "session=7"]])).toBe(200);
+  // The same object for whoever has a token of its own; none is remembered past the judge.
+  const again = await ask("/s/a?q=1", hop, [["Cookie", `session=7; t=${encodeURIComponent(one)}`]]);
+  expect([again.answer.status, again.cacheStatus]).toEqual([200, expect.stringContaining("hit")]);
+  expect(again.answer.memo).toBeUndefined();
+  expect(asked).toEqual([{ path: "/s/a?q=1", cookie: "session=7" }]);
+  expect(await status("/s/a?q=1")).toBe("403 This address needs a token.");
+  expect(await status("/s/free/x")).toBe(200);
+  expect(await status(`/s/b?t=${one}`)).toContain("wrong signature");
+  const ended = makeToken(secret, "k1", (now - 1_000) as typeof now, { path: "/s/a" });
+  expect(await status(`/s/a?q=1&t=${ended}`)).toContain("expired");
+  expect(await status(`/s/a?t=${makeToken(secret, "k2", later, { path: "/s/a" })}`)).toContain("not known");
+  expect(await status(`/s/a?t=${one.replace("exp=", "exp=9")}`)).toMatch(/malformed|wrong/);
+  expect(await status("/s/a?t=x")).toContain("malformed");
+  const prefix = makeToken(secret, "k1", later, { acl: "/s/v/*" });
+  expect(await status(`/s/v/1?t=${prefix}`)).toBe(200);
+  expect(await status(`/s/w?t=${prefix}`)).toContain("for other paths");
+  const counted = await edge.metrics.registry.getSingleMetric("isochrone_edge_refused_total")?.get();
+  expect(
+    Object.fromEntries(counted?.values.map(({ labels, value }) => [labels["reason"], value]) ?? []),
+  ).toMatchObject({ "token-missing": 1, "token-expired": 1, "token-unknown-key": 1, "token-path": 1 });
 });
 
 describe("purges and fills in flight", () => {

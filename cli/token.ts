@@ -1,0 +1,109 @@
+/** `isochrone token`: keys of signed URLs for a property's document, and tokens. */
+import { randomBytes } from "node:crypto";
+import { parseArgs } from "node:util";
+import { makeAccessKey, makeToken } from "#edge";
+import { type EpochMs, id, parseDurationMs } from "#kit";
+import { readFileIfThere, systemClock } from "#kit/io";
+import { peerKeyFromEnvironment } from "#transport";
+import { UsageError } from "./usage.ts";
+
+const help = `Usage: isochrone token key PROPERTY KEY [--secret FILE]
+       isochrone token sign PATH --key KEY --secret FILE [--for DURATION] [--acl] [--json]
+
+key   Prints an entry for access.keys of the property's document. The secret is sealed (AES-256-GCM under a key derived from
+      ISOCHRONE_PEER_KEY), so control never holds it. Without --secret one is made and printed, once.
+sign  Prints a token for PATH that ends after --for (30s, 15m, 1h ...; default 1h, at most 366d). With --acl it opens every path
+      that PATH, which then ends in "*", is the beginning of. It is sent as the query parameter or the cookie that the
+      property's access.parameter names (isochrone-token), to paths for which a rule says requireToken.
+
+FILE holds 16 to 256 visible characters; blanks around them do not count. Exit code: 0 done, 2 bad usage or bad file.
+
+Anybody can sign; this is the token for /file.zip:
+  TEXT="exp=$(( $(date +%s) + 3600 ))~kid=k1"
+  HMAC=$(printf '%s~path=/file.zip' "$TEXT" | openssl dgst -sha256 -hmac "$(cat k1.secret)" -r | cut -d' ' -f1)
+  echo "$TEXT~hmac=$HMAC"
+
+Examples:
+  isochrone token key shop-www k1 --secret k1.secret
+  curl "http://www.shop.example/file.zip?isochrone-token=$(isochrone token sign /file.zip --key k1 --secret k1.secret)"
+  isochrone token sign '/video/7/*' --acl --key k1 --secret k1.secret --for 6h`;
+
+const FILE_BYTES_MAX = 1_024;
+const DURATION_MS_DEFAULT = 3_600_000;
+const DURATION_MS_MAX = 366 * 86_400_000;
+const SECRET_BYTES = 32;
+
+interface Flags {
+  readonly secret?: string | undefined;
+  readonly key?: string | undefined;
+  readonly for?: string | undefined;
+  readonly acl?: boolean | undefined;
+  readonly json?: boolean | undefined;
+}
+
+export async function main(argv: readonly string[]): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args: [...argv],
+    allowPositionals: true,
+    options: {
+      secret: { type: "string" },
+      key: { type: "string" },
+      for: { type: "string" },
+      acl: { type: "boolean" },
+      json: { type: "boolean" },
+      help: { type: "boolean", short: "h" },
+    },
+  });
+  if (values.help) {
+    console.log(help);
+    return await Promise.resolve(0);
+  }
+  const [action, subject, keyId, ...more] = positionals;
+  if (action === "key" && subject !== undefined && keyId !== undefined && more.length === 0)
+    printKey(subject, keyId, values.secret);
+  else if (action === "sign" && subject !== undefined && keyId === undefined) printToken(subject, values);
+  else throw new UsageError("expected key PROPERTY KEY, or sign PATH; see --help");
+  return 0;
+}
+
+function printKey(property: string, keyId: string, file: string | undefined): void {
+  const propertyId = id().parse(property, ["PROPERTY"]);
+  const made = file === undefined ? randomBytes(SECRET_BYTES).toString("base64url") : undefined;
+  const secret = made ?? readSecret(file ?? "");
+  try {
+    const key = makeAccessKey(propertyId, keyId, secret, peerKeyFromEnvironment());
+    console.log(JSON.stringify(made === undefined ? key : { secret: made, key }, null, 2));
+  } catch (error) {
+    if (error instanceof RangeError) throw new UsageError(`--secret: ${error.message}`);
+    throw error;
+  }
+}
+
+function printToken(path: string, flags: Flags): void {
+  const isAcl = flags.acl ?? false;
+  if (!(isAcl ? /^\/[!-)+-}]*\*$/ : /^\/[!-~]*$/).test(path) || /[?#]/.test(path))
+    throw new UsageError(
+      `expected a path in visible ASCII without query${isAcl ? ', without "~" and with one "*", at its end' : ""}, got ${JSON.stringify(path)}; see --help`,
+    );
+  if (flags.key === undefined || flags.secret === undefined)
+    throw new UsageError("token sign needs --key KEY and --secret FILE; see --help");
+  const durationMs = flags.for === undefined ? DURATION_MS_DEFAULT : parseDurationMs(flags.for);
+  if (durationMs === undefined || durationMs < 1_000 || durationMs > DURATION_MS_MAX)
+    throw new UsageError(
+      `--for: got ${JSON.stringify(flags.for)}, expected a duration from 1s to 366d such as 15m`,
+    );
+  const keyId = id().parse(flags.key, ["--key"]);
+  const expiresAt = (systemClock.epoch() + durationMs) as EpochMs;
+  const token = makeToken(readSecret(flags.secret), keyId, expiresAt, isAcl ? { acl: path } : { path });
+  console.log(
+    flags.json
+      ? JSON.stringify({ token, keyId, path, expiresAtEpochMs: Math.floor(expiresAt / 1_000) * 1_000 })
+      : token,
+  );
+}
+
+function readSecret(file: string): string {
+  const data = readFileIfThere(file, FILE_BYTES_MAX);
+  if (data === undefined) throw new UsageError(`No file ${JSON.stringify(file)}`);
+  return data.toString("utf8").trim();
+}
