@@ -21,6 +21,7 @@ import type { WorldStatus } from "./status.ts";
 import { formatTable } from "./table.ts";
 import { serveAdmin } from "./up/admin.ts";
 import { defaultAddresses, hasLoopbackRange, requireFreeAddresses } from "./up/addresses.ts";
+import { writeCountries } from "./up/countries.ts";
 import { processSpecs } from "./up/processes.ts";
 import { publishWorld } from "./up/publish.ts";
 import { loadSecrets, type Secrets } from "./up/secrets.ts";
@@ -111,6 +112,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     secrets,
     worldFile,
     stateDirectory,
+    countriesFile: await writeCountries(world, stateDirectory),
     wanFileOf: (id) => wan.fileOf(id),
   });
 

@@ -1,4 +1,5 @@
 /** The one table of the edge's settings: value, unit, range and why. Flags set the few that users turn. */
+import type { CountryTable } from "./core/rules/countries.ts";
 import { EVICTION_POLICIES, type EvictionPolicyName } from "./core/eviction/policies.ts";
 
 export interface EdgeSettings {
@@ -120,6 +121,8 @@ export interface EdgeSettings {
   readonly altSvc: string | undefined;
   /** Addresses of proxies in front whose X-Forwarded-For is believed, such as that sidecar's; nobody's by default. */
   readonly trustedProxies: readonly string[];
+  /** Countries of client addresses, for rules; undefined: none is known. */
+  readonly countries: CountryTable | undefined;
   /** Streams that an HTTP/2 client may have open at once. RFC 9113, section 6.5.2, advises no fewer than 100. */
   readonly http2StreamsMax: number;
   /** Content of a request that an HTTP/2 client may send ahead of its being read, bytes a stream: 100 ms at 20 Mbit/s. */
@@ -184,6 +187,7 @@ export const edgeDefaults: EdgeSettings = {
   replaceReadyMs: 30_000,
   altSvc: undefined,
   trustedProxies: [],
+  countries: undefined,
   http2StreamsMax: 128,
   http2WindowBytes: 256 * 1_024,
   serversPerParentMax: 2,

@@ -9,7 +9,9 @@ import {
   parseBytes,
   type PrefetchPolicy,
 } from "#kit";
+import { readFileIfThere } from "#kit/io";
 import { edgeDefaults, type EdgeSettings } from "./config.ts";
+import { type CountryTable, parseCountries } from "./core/rules/countries.ts";
 import { EVICTION_POLICIES, type EvictionPolicyName } from "./core/eviction/policies.ts";
 import type { TlsOptions } from "./io/tls/serve-tls.ts";
 import type { UnknownName } from "./io/tls/tls-front.ts";
@@ -38,6 +40,7 @@ Alone:
 Node:
   --node SERVER        the server's id in the topology
   --control URL        the control process; may be away: documents are kept in DIR
+  --countries FILE     lines PREFIX,COUNTRY such as 192.0.2.0/24,DE: what rules on countries go by; read at the start
   --state DIR          the server's own directory: documents, purges, access records
 Both:
   --listen ADDRESS:PORT  port 0 takes a free one
@@ -90,6 +93,7 @@ export function parseFlags(argv: readonly string[]) {
         "tls-key": { type: "string", multiple: true },
         "tls-unknown-name": { type: "string" },
         "alt-svc": { type: "string" },
+        countries: { type: "string" },
         "trusted-proxy": { type: "string", multiple: true },
         run: { type: "string" },
         replace: { type: "boolean" },
@@ -111,6 +115,7 @@ export function settingsOf(flags: Flags): EdgeSettings {
   return {
     ...edgeDefaults,
     altSvc: altSvcOf(flags["alt-svc"]),
+    countries: countriesOf(flags.countries),
     trustedProxies: (flags["trusted-proxy"] ?? []).map(proxyAddressOf),
     memoryBytes: bytesOf("memory", flags.memory, edgeDefaults.memoryBytes, MEBIBYTE),
     evictionPolicy: evictionOf(flags.eviction),
@@ -254,6 +259,16 @@ function altSvcOf(value: string | undefined): string | undefined {
   // RFC 7838, section 3: at least one alternative, protocol="host:port".
   if (value === undefined || /^[a-z0-9%-]+="[^"\\]*:[0-9]{1,5}"[\x20-\x7e]*$/i.test(value)) return value;
   throw new UsageError(`--alt-svc: got ${JSON.stringify(value)}, expected such as 'h3=":443"; ma=86400'`);
+}
+
+/** About twice what a file of so many prefixes as are taken has. */
+const COUNTRIES_BYTES_MAX = 32 * MEBIBYTE;
+
+function countriesOf(path: string | undefined): CountryTable | undefined {
+  if (path === undefined) return undefined;
+  const data = readFileIfThere(path, COUNTRIES_BYTES_MAX);
+  if (data === undefined) throw new UsageError(`--countries: no file ${JSON.stringify(path)}`);
+  return parseCountries(data.toString("utf8"), path);
 }
 
 function proxyAddressOf(value: string): string {

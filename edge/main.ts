@@ -50,8 +50,10 @@ export async function main(argv: readonly string[]): Promise<number> {
     const settings = settingsOf(values);
     if (values.replace === true) return await replace(argv, values, listen);
     if (values.node !== undefined) return await runNode(values.node, values, listen, settings);
-    if (values.control !== undefined || values.state !== undefined)
-      throw new UsageError("--control and --state belong to --node; alone nothing is controlled");
+    if ((values.control ?? values.state ?? values.countries) !== undefined)
+      throw new UsageError(
+        "--control, --state and --countries belong to --node; alone nothing is controlled and there are no rules",
+      );
     return await runAlone(values, listen, settings);
   } catch (error) {
     if (

@@ -28,8 +28,17 @@ export function id<T extends Brand<string>>(): Schema<T> {
   );
 }
 
-const hostnamePattern =
-  /^(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?)*$/;
+const labels = String.raw`[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?)*`;
+const hostnamePattern = new RegExp(`^(?=.{1,253}$)${labels}$`);
+
+/** A host name, or all below one: `*.` in front. */
+export function hostnameOrBelow(): Schema<string> {
+  return string({
+    max: 255,
+    pattern: new RegExp(String.raw`^(?=.{1,255}$)(\*\.)?${labels}$`),
+    expected: 'a host name in lower case, or one with "*." in front',
+  });
+}
 
 /** A host name in lower case without the trailing dot (RFC 1123 section 2.1, RFC 1035 section 2.3.4). */
 export function hostname(): Schema<string> {

@@ -12,6 +12,8 @@ export interface ProcessPlanInput {
   readonly worldFile: string;
   readonly stateDirectory: string;
   /** Where a child finds the link emulation of its site. */
+  /** What edges know of clients' countries; undefined: nothing. */
+  readonly countriesFile: string | undefined;
   readonly wanFileOf: (clusterId: string) => string;
 }
 
@@ -22,11 +24,12 @@ export function processSpecs(input: ProcessPlanInput): {
   readonly control: ProcessSpec;
   readonly others: readonly ProcessSpec[];
 } {
-  const { topology, plan, secrets, worldFile, stateDirectory, wanFileOf } = input;
+  const { topology, plan, secrets, worldFile, stateDirectory, countriesFile, wanFileOf } = input;
   const cityOf = new Map(topology.clusters.map((cluster) => [cluster.clusterId as string, cluster.city]));
   const controlUrl = `http://${at(plan.control)}`;
   const operatorEnv = { ISOCHRONE_CONTROL_TOKEN: secrets.controlToken };
   const serverEnv = { ...operatorEnv, ISOCHRONE_PEER_KEY: secrets.peerKey };
+  const countries = countriesFile === undefined ? [] : ["--countries", countriesFile];
   const stateOf = (id: string) => join(stateDirectory, "nodes", id);
 
   const spec = (
@@ -64,7 +67,9 @@ export function processSpecs(input: ProcessPlanInput): {
       switch (cluster.role) {
         case "edge":
         case "parent":
-          others.push(spec(cluster.role, id, place, ["edge", "--listen", at(place), ...node], serverEnv));
+          others.push(
+            spec(cluster.role, id, place, ["edge", "--listen", at(place), ...node, ...countries], serverEnv),
+          );
           break;
         case "relay":
           others.push(spec("relay", id, place, ["relay", "--listen", at(place), ...node], serverEnv));

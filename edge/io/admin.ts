@@ -4,7 +4,6 @@ import { BearerGate } from "#kit/io";
 import { parseAbsoluteUri } from "../core/cache-key.ts";
 import { freshness } from "../core/freshness.ts";
 import { type Field, type Fields, fieldLines, fieldValue, isFieldValue, isToken } from "../core/headers.ts";
-import { ruleSetOf } from "../core/rules/rule-set.ts";
 import { contentBytes } from "../core/slices.ts";
 import { parseReference } from "../core/diagnosis/reference.ts";
 import { sourceOf } from "./answers.ts";
@@ -143,10 +142,8 @@ export class Admin {
     // Behind another server of ours the client is not known.
     const clientAddress = inbound.peer === undefined ? asked.get("address") : null;
     const request = { method, ...address, fields };
-    const plan = parts.handler.plan(
-      request,
-      clientAddress === null ? undefined : { peer: undefined, remoteAddress: clientAddress },
-    );
+    const from = clientAddress === null ? undefined : { peer: undefined, remoteAddress: clientAddress };
+    const plan = parts.handler.plan(request, from);
     if (plan === undefined)
       return json(200, { ...self, property: null, decision: { action: "refuse", reason: "unknown-host" } });
     const decision = await parts.handler.decide(plan);
@@ -157,11 +154,7 @@ export class Admin {
       ...self,
       property: plan.property.propertyId ?? null,
       ruleIndex: plan.policy.ruleIndex,
-      rules: ruleSetOf(plan.property).trace({
-        ...plan.head,
-        host: plan.keyHost,
-        clientAddress: clientAddress ?? undefined,
-      }),
+      rules: parts.handler.traceRules(request, plan, from),
       ruled: {
         deniedBy: plan.rules.deniedBy ?? null,
         redirect: plan.rules.redirect ?? null,

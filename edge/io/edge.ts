@@ -156,6 +156,7 @@ export class Edge {
       cacheName,
       siblings,
       accessKeys: parts.accessKeys,
+      countries: settings.countries,
     });
     this.codingQueue = new CodingQueue({ store, settings, metrics, clock });
     this.dictionaries = new DictionaryStore(dictionaryBytes);

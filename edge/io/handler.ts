@@ -12,8 +12,10 @@ import { fieldValue, hasField } from "../core/headers.ts";
 import { isLoop } from "../core/loops.ts";
 import type { RequestHead } from "../core/messages.ts";
 import type { PurgeIndex } from "../core/purge-index.ts";
+import type { CountryTable } from "../core/rules/countries.ts";
 import { editFields, locationOf } from "../core/rules/edits.ts";
-import { ruleSetOf } from "../core/rules/rule-set.ts";
+import type { RuleRequest } from "../core/rules/request-facts.ts";
+import { ruleSetOf, type RuleTrace } from "../core/rules/rule-set.ts";
 import { requestKeyOf } from "../core/slices.ts";
 import type { AccessKeys } from "./access-keys.ts";
 import { type Answers, faultOf } from "./answers.ts";
@@ -45,6 +47,7 @@ export interface HandlerOptions {
   readonly siblings: SiblingTier | undefined;
   /** Of tokens; undefined: no property has any. */
   readonly accessKeys: AccessKeys | undefined;
+  readonly countries: CountryTable | undefined;
 }
 
 /** What the answer to a request without a valid token says. */
@@ -62,6 +65,9 @@ const RESTARTS_MAX = 2;
 
 const NO_HOP: { readonly hop: HopFields } = { hop: { tier: undefined, isOwner: false } };
 
+/** Who sends a request. */
+type Sender = Pick<Inbound, "peer" | "remoteAddress">;
+
 type Decision = RequestDecision<StoredObject>;
 
 export class EdgeHandler {
@@ -72,19 +78,13 @@ export class EdgeHandler {
   }
 
   /** The plan for a request; undefined when no active property has its host. */
-  plan(sent: RequestHead, from?: Pick<Inbound, "peer" | "remoteAddress">): RequestPlan | undefined {
+  plan(sent: RequestHead, from?: Sender): RequestPlan | undefined {
     const found = this.#o.routing.propertyOf(sent.host);
     if (found === undefined) return undefined;
     const { property, keyHost } = found;
     const { access } = property;
     const head = access === undefined ? sent : withoutToken(sent, access.parameter);
-    const rules = ruleSetOf(property).outcome({
-      method: head.method,
-      host: keyHost,
-      target: head.target,
-      fields: head.fields,
-      clientAddress: from?.peer === undefined ? from?.remoteAddress : undefined,
-    });
+    const rules = ruleSetOf(property).outcome(this.#ruleRequest(head, keyHost, from));
     const { policy } = rules;
     const key = cacheKey({ scheme: head.scheme, host: keyHost, target: head.target }, policy);
     const keyed = withKeyHost(head, keyHost);
@@ -97,6 +97,24 @@ export class EdgeHandler {
       purgeScope: property.propertyId ?? "",
       rules,
     };
+  }
+
+  #ruleRequest(head: RequestHead, keyHost: string, from: Sender | undefined): RuleRequest {
+    return {
+      method: head.method,
+      host: keyHost,
+      target: head.target,
+      fields: head.fields,
+      clientAddress: from?.peer === undefined ? from?.remoteAddress : undefined,
+      countries: this.#o.countries,
+    };
+  }
+
+  /** Rule by rule, whether it holds for a request and why not; as {@link plan} judges it. */
+  traceRules(sent: RequestHead, { property, keyHost }: RequestPlan, from?: Sender): readonly RuleTrace[] {
+    const { access } = property;
+    const head = access === undefined ? sent : withoutToken(sent, access.parameter);
+    return ruleSetOf(property).trace(this.#ruleRequest(head, keyHost, from));
   }
 
   /** What would be done with a request now, and with which stored response. `inbound`: who asks; a client by default. */

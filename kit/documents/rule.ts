@@ -2,11 +2,12 @@
  * A property's rules: conditions on a request, and what is done with those that meet them. Data alone: the edge compiles them
  * (edge/core/rules/), so that a rule of a customer can cost no more than its length.
  */
-import { hostname } from "../ids.ts";
+import { hostname, hostnameOrBelow } from "../ids.ts";
 import { formatPrefix, type IpPrefix, parsePrefix } from "../ip.ts";
 import {
   array,
   boolean,
+  defaulted,
   either,
   integer,
   nullable,
@@ -66,6 +67,22 @@ const conditionFields = {
   /** Parameters as they are sent, not decoded. */
   query: optional(array(namedTest, { min: 1, max: 16 })),
   devices: optional(array(oneOf(deviceClasses), { min: 1, max: 4, uniqueBy: (name) => name })),
+  /** By the host of Referer (RFC 9110, section 10.1.3), without port. */
+  referrers: optional(
+    object({
+      hosts: array(hostnameOrBelow(), { min: 1, max: VALUES_MAX }),
+      /** Whether a request without Referer meets it too: many browsers and people send none. */
+      orMissing: defaulted(boolean(), false),
+    }),
+  ),
+  /** ISO 3166-1; ZZ for clients of whom the edge's table (`--countries`) tells none. */
+  countries: optional(
+    array(string({ min: 2, max: 2, pattern: /^[A-Z]{2}$/, expected: "two capital letters" }), {
+      min: 1,
+      max: 300,
+      uniqueBy: (country) => country,
+    }),
+  ),
   clientNetworks: optional(
     array(text<string>(canonicalPrefix, "an address block such as 192.0.2.0/24", 64), { min: 1, max: 256 }),
   ),
@@ -207,15 +224,15 @@ export function changesContent(one: Rule): boolean {
 /** Whether a rule asks for more than the URL. */
 export function readsRequest(one: RuleMatch): boolean {
   return conditionsOf(one).some(
-    ({ methods, headers, cookies, devices, clientNetworks }) =>
-      (methods ?? headers ?? cookies ?? devices ?? clientNetworks) !== undefined,
+    ({ methods, headers, cookies, devices, referrers, countries, clientNetworks }) =>
+      (methods ?? headers ?? cookies ?? devices ?? referrers ?? countries ?? clientNetworks) !== undefined,
   );
 }
 
 /** Whether it asks for what other servers of ours, which the request goes through, see differently. */
 function readsClient(one: RuleMatch): boolean {
   return conditionsOf(one).some(
-    ({ methods, clientNetworks }) => methods !== undefined || clientNetworks !== undefined,
+    ({ methods, countries, clientNetworks }) => (methods ?? countries ?? clientNetworks) !== undefined,
   );
 }
 
@@ -242,7 +259,7 @@ export function faultOfRule(one: Rule): Fault | undefined {
       at: ["match"],
       value: one.match,
       expected:
-        "no methods or clientNetworks in a rule that changes what is stored or asked of the origin: these are no part of the cache key",
+        "no methods, countries or clientNetworks in a rule that changes what is stored or asked of the origin: these are no part of the cache key",
     };
   if (one.key !== undefined && readsRequest(one.match))
     return {

@@ -74,6 +74,22 @@ export function compileCondition(condition: RuleCondition): CompiledCondition {
     request.push({ name: "cookies", holds: (facts) => oneHolds(cookies, facts.cookies) });
   if (devices !== undefined)
     request.push({ name: "devices", holds: (facts) => devices.includes(facts.device) });
+  if (condition.referrers !== undefined) {
+    const { hosts, orMissing } = condition.referrers;
+    const names = new Set<string>(hosts.filter((host) => !host.startsWith("*")));
+    const ends = hosts.filter((host) => host.startsWith("*")).map((host) => host.slice(1));
+    request.push({
+      name: "referrers",
+      holds: ({ referrer }) =>
+        referrer === undefined
+          ? orMissing
+          : names.has(referrer) || ends.some((end) => referrer.endsWith(end)),
+    });
+  }
+  if (condition.countries !== undefined) {
+    const known = new Set(condition.countries);
+    request.push({ name: "countries", holds: (facts) => known.has(facts.country) });
+  }
   if (condition.clientNetworks !== undefined) {
     const prefixes = condition.clientNetworks.flatMap((text) => parsePrefix(text) ?? []);
     request.push({

@@ -1,6 +1,8 @@
 /** What rules ask of a request: each thing read when it is first asked for, and once. */
 import { type DeviceClass, type IpAddress, parseAddress } from "#kit";
+import { parseAbsoluteUri } from "../cache-key.ts";
 import { endToEndFields, type Fields, fieldLines, fieldValue } from "../headers.ts";
+import { type CountryTable, countryOf, UNKNOWN_COUNTRY } from "./countries.ts";
 import { deviceClassOf } from "./device.ts";
 
 export interface RuleRequest {
@@ -11,6 +13,8 @@ export interface RuleRequest {
   readonly fields: Fields;
   /** Undefined: not known, as behind a server of ours. */
   readonly clientAddress?: string | undefined;
+  /** Undefined: of no client anything is known. */
+  readonly countries?: CountryTable | undefined;
 }
 
 /** The path of a target, without its query. */
@@ -107,6 +111,19 @@ export class RequestFacts {
 
   get device(): DeviceClass {
     return (this.#device ??= deviceClassOf(this.header("user-agent")));
+  }
+
+  /** Host of Referer, without port; "" for what names none. Undefined: there is no Referer. */
+  get referrer(): string | undefined {
+    const value = this.header("referer");
+    return value === undefined || value === ""
+      ? undefined
+      : (parseAbsoluteUri(value)?.host.replace(/:[0-9]+$/, "") ?? "");
+  }
+
+  get country(): string {
+    const { address } = this;
+    return address === null ? UNKNOWN_COUNTRY : countryOf(this.#request.countries, address);
   }
 
   /** Null: not known. */

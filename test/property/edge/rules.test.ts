@@ -9,6 +9,7 @@ import {
   type Rule,
   type RuleCondition,
 } from "#kit";
+import { parseCountries } from "../../../edge/core/rules/countries.ts";
 import { deviceClassOf } from "../../../edge/core/rules/device.ts";
 import { Glob } from "../../../edge/core/rules/glob.ts";
 import { RuleSet } from "../../../edge/core/rules/rule-set.ts";
@@ -57,7 +58,13 @@ const whole = fc.record({
   devices: few(some("mobile", "desktop")).map((each) => [...new Set(each)]),
   clientNetworks: few(some("192.0.2.0/24", "10.0.0.0/8")),
   methods: few(some("GET", "POST")),
+  referrers: fc.record({
+    hosts: few(some("a.example", "*.a.example", "b.example")),
+    orMissing: fc.boolean(),
+  }),
+  countries: few(some("DE", "AT", "ZZ")).map((each) => [...new Set(each)]),
 });
+const countries = parseCountries("192.0.2.0/24,DE\n10.0.0.0/8,AT\n", "table");
 const CONDITIONS = [
   "path",
   "pathPrefix",
@@ -70,6 +77,8 @@ const CONDITIONS = [
   "devices",
   "clientNetworks",
   "methods",
+  "referrers",
+  "countries",
 ] as const;
 /** One or two of them: more hardly ever hold together. */
 const condition = fc
@@ -100,6 +109,7 @@ const request = fc
       ["x-b", "two"],
       ["Cookie", "p=1; q"],
       ["cookie", "q=2"],
+      ["Referer", "http://x.a.example:8080/a.example"],
       ["User-Agent", "Mozilla/5.0 (iPhone) Mobile"],
       ["Connection", "x-a"],
     ] as const),
@@ -110,8 +120,11 @@ const request = fc
       ...more,
       target: at + query,
       fields: headers,
+      countries,
     }),
   );
+
+const COUNTRY = { "192.0.2.7": "DE", "10.1.1.1": "AT" };
 
 function holds(one: RuleCondition, asked: RuleRequest): boolean {
   const [at = "", query] = asked.target.split("?");
@@ -147,6 +160,12 @@ function holds(one: RuleCondition, asked: RuleRequest): boolean {
     one.cookies === undefined || one.cookies.some((each) => isNamed(cookies, each)),
     one.query === undefined || one.query.some((each) => isNamed(query?.split("&") ?? [], each)),
     one.devices === undefined || one.devices.includes(deviceClassOf(header("user-agent"))),
+    one.referrers === undefined ||
+      (header("referer") === undefined
+        ? one.referrers.orMissing
+        : one.referrers.hosts.includes("*.a.example")),
+    one.countries === undefined ||
+      one.countries.includes(COUNTRY[asked.clientAddress as keyof typeof COUNTRY] ?? "ZZ"),
     one.clientNetworks === undefined ||
       one.clientNetworks.some((text) => {
         const prefix = parsePrefix(text);
@@ -195,7 +214,7 @@ describe("compiled rules", () => {
   test("requests with equal keys are asked of the origin alike", () => {
     const content = fc
       .tuple(condition.filter(isStated), some("one", "two"))
-      .map(([{ methods: _m, clientNetworks: _c, ...match }, value]) => ({
+      .map(([{ methods: _m, clientNetworks: _n, countries: _c, ...match }, value]) => ({
         match,
         requestHeaders: { set: [{ name: "X-To-Origin", value }] },
       }))

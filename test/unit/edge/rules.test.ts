@@ -4,6 +4,7 @@ import { cacheKey, purgeKeys } from "../../../edge/core/cache-key.ts";
 import type { Fields } from "../../../edge/core/headers.ts";
 import { policyFor } from "../../../edge/core/rules/policy-for.ts";
 import { PurgeIndex } from "../../../edge/core/purge-index.ts";
+import { parseCountries } from "../../../edge/core/rules/countries.ts";
 import { deviceClassOf } from "../../../edge/core/rules/device.ts";
 import { editFields, locationOf, rewriteTarget } from "../../../edge/core/rules/edits.ts";
 import { normalPath } from "../../../edge/core/rules/request-facts.ts";
@@ -37,6 +38,7 @@ describe("a document's rules", () => {
       { match: { clientNetworks: ["10.0.0.0/8"] }, defaultTtlSeconds: 1 },
       "no part of the cache key",
     ],
+    ["a TTL by country", { match: { countries: ["DE"] }, defaultTtlSeconds: 1 }, "no part of the cache key"],
     [
       "an origin by method, nested",
       { match: { any: [{ methods: ["POST"] }] }, requestHeaders: { set } },
@@ -184,6 +186,67 @@ test("what each action makes of a request", () => {
     { index: 1, isMatched: false, failed: "pathGlob" },
     { index: 2, isMatched: true, failed: null },
   ]);
+});
+
+describe("who a request comes from", () => {
+  const table = parseCountries(
+    "# comment\r\n192.0.2.0/24,DE\n\n192.0.2.128/25,AT\n2001:db8::/32,CH",
+    "t.csv",
+  );
+  const rules = new RuleSet(
+    propertyOf(
+      { match: { pathPrefix: "/de", not: [{ countries: ["DE"] }] }, deny: true },
+      {
+        match: {
+          pathPrefix: "/img",
+          not: [{ referrers: { hosts: ["a.example", "*.b.example"], orMissing: true } }],
+        },
+        deny: true,
+      },
+      { match: { pathPrefix: "/strict", not: [{ referrers: { hosts: ["a.example"] } }] }, deny: true },
+    ),
+  );
+  const isDenied = (target: string, address: string | undefined, fields: Fields = []) =>
+    rules.outcome({ ...ask(target, fields, "GET", address), countries: table }).deniedBy !== undefined;
+
+  test.each([
+    ["192.0.2.1", false],
+    ["::ffff:192.0.2.1", false],
+    ["192.0.2.200", true],
+    ["2001:db8::1", true],
+    ["203.0.113.1", true],
+    [undefined, true],
+  ])("by country: %s", (address, denied) => expect(isDenied("/de", address)).toBe(denied));
+
+  test("without a table nobody's country is known", () => {
+    expect(rules.outcome(ask("/de", [], "GET", "192.0.2.1")).deniedBy).toBe(0);
+  });
+
+  test.each<[string, Fields, boolean]>([
+    ["/img", [], false],
+    ["/img", [["Referer", "https://a.example:8443/page?x"]], false],
+    ["/img", [["Referer", "https://A.EXAMPLE"]], false],
+    ["/img", [["Referer", "https://www.b.example/"]], false],
+    ["/img", [["Referer", "https://b.example/"]], true],
+    ["/img", [["Referer", "https://evil.example/a.example"]], true],
+    ["/img", [["Referer", "https://a.example@evil.example/"]], true],
+    ["/img", [["Referer", "https://a.example.evil.example/"]], true],
+    ["/img", [["Referer", "about:blank"]], true],
+    ["/strict", [], true],
+    ["/strict", [["Referer", "http://a.example/"]], false],
+  ])("by referrer: %s %j", (target, fields, denied) =>
+    expect(isDenied(target, undefined, fields)).toBe(denied),
+  );
+
+  test.each([
+    ["192.0.2.1/24,DE", "line 1"],
+    ["# x\n192.0.2.0/24", "line 2"],
+    ["192.0.2.0/24,de", "PREFIX,COUNTRY"],
+    ["192.0.2.0/24,DE,1", "PREFIX,COUNTRY"],
+    ["192.0.2.0/24,DE\n192.0.2.0/24,AT", "192.0.2.0/24 occurs more than once"],
+  ])("a table with %j is refused", (text, message) =>
+    expect(() => parseCountries(text, "t.csv")).toThrow(message),
+  );
 });
 
 test.each([
