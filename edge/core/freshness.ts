@@ -65,11 +65,8 @@ export function freshnessLifetime(
       return { seconds: Math.min(Math.max(0, seconds), DELTA_SECONDS_MAX), source: "expires" };
     }
   }
-  if (
-    policy.negativeTtlSeconds > 0 &&
-    (response.status === 404 || response.status === 410 || response.status >= 500)
-  )
-    return { seconds: policy.negativeTtlSeconds, source: "negative" };
+  const negativeSeconds = negativeTtlSeconds(response.status, policy);
+  if (negativeSeconds > 0) return { seconds: negativeSeconds, source: "negative" };
   // An answer that sets a cookie is likely one user's own: configuration does not make it everybody's.
   if (hasField(response.fields, "set-cookie") || directives.has("no-cache")) return NO_LIFETIME;
   if (
@@ -84,6 +81,14 @@ export function freshnessLifetime(
     if (seconds > 0) return { seconds, source: "heuristic" };
   }
   return NO_LIFETIME;
+}
+
+/** What the policy gives to errors that state no lifetime, seconds; 0: none. */
+function negativeTtlSeconds(status: number, policy: RequestPolicy): number {
+  const { notFoundTtlSeconds, goneTtlSeconds, serverErrorTtlSeconds } = policy;
+  if (status === 404) return notFoundTtlSeconds ?? policy.negativeTtlSeconds;
+  if (status === 410) return goneTtlSeconds ?? policy.negativeTtlSeconds;
+  return status >= 500 ? (serverErrorTtlSeconds ?? policy.negativeTtlSeconds) : 0;
 }
 
 const NO_LIFETIME: Lifetime = { seconds: 0, source: "none" };

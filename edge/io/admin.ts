@@ -154,7 +154,7 @@ export class Admin {
       ...self,
       property: plan.property.propertyId ?? null,
       ruleIndex: plan.policy.ruleIndex,
-      rules: parts.handler.traceRules(request, plan, from),
+      rules: parts.handler.traceRules(request, from),
       ruled: {
         deniedBy: plan.rules.deniedBy ?? null,
         redirect: plan.rules.redirect ?? null,

@@ -15,7 +15,7 @@ import type { PurgeIndex } from "../core/purge-index.ts";
 import type { CountryTable } from "../core/rules/countries.ts";
 import { editFields, locationOf } from "../core/rules/edits.ts";
 import type { RuleRequest } from "../core/rules/request-facts.ts";
-import { ruleSetOf, type RuleTrace } from "../core/rules/rule-set.ts";
+import { type RuleOutcome, ruleSetOf, type RuleTrace } from "../core/rules/rule-set.ts";
 import { requestKeyOf } from "../core/slices.ts";
 import type { AccessKeys } from "./access-keys.ts";
 import { type Answers, faultOf } from "./answers.ts";
@@ -27,7 +27,7 @@ import type { EdgeMetrics } from "./metrics.ts";
 import type { ObjectStore } from "./object-store.ts";
 import type { Passer } from "./passer.ts";
 import type { RequestPlan, RequestPlanner } from "./request-plan.ts";
-import { type Routing, withKeyHost } from "./routing.ts";
+import { type PropertyView, type Routing, withKeyHost } from "./routing.ts";
 import type { SiblingTier } from "./sibling-tier.ts";
 import { isOutOfDate } from "./slices.ts";
 
@@ -86,11 +86,12 @@ export class EdgeHandler {
     const head = access === undefined ? sent : withoutToken(sent, access.parameter);
     const rules = ruleSetOf(property).outcome(this.#ruleRequest(head, keyHost, from));
     const { policy } = rules;
+    const settled = settledBy(rules, property);
     const key = cacheKey({ scheme: head.scheme, host: keyHost, target: head.target }, policy);
     const keyed = withKeyHost(head, keyHost);
     return {
-      head: property.compression.isEnabled ? { ...keyed, fields: selectingFields(keyed.fields) } : keyed,
-      property,
+      head: settled.compression.isEnabled ? { ...keyed, fields: selectingFields(keyed.fields) } : keyed,
+      property: settled,
       keyHost,
       policy,
       key,
@@ -111,7 +112,10 @@ export class EdgeHandler {
   }
 
   /** Rule by rule, whether it holds for a request and why not; as {@link plan} judges it. */
-  traceRules(sent: RequestHead, { property, keyHost }: RequestPlan, from?: Sender): readonly RuleTrace[] {
+  traceRules(sent: RequestHead, from?: Sender): readonly RuleTrace[] {
+    const found = this.#o.routing.propertyOf(sent.host);
+    if (found === undefined) return [];
+    const { property, keyHost } = found;
     const { access } = property;
     const head = access === undefined ? sent : withoutToken(sent, access.parameter);
     return ruleSetOf(property).trace(this.#ruleRequest(head, keyHost, from));
@@ -359,6 +363,19 @@ export class EdgeHandler {
       return this.#o.purges.stateOf(scopeOf(key), key, object) === "hard";
     });
   }
+}
+
+/** The property with what its rules say of a request in place of its own. */
+function settledBy({ compression, prefetch }: RuleOutcome, property: PropertyView): PropertyView {
+  if ((compression ?? prefetch) === undefined) return property;
+  return {
+    ...property,
+    compression: {
+      ...property.compression,
+      isEnabled: compression ?? property.compression.isEnabled,
+    },
+    prefetch: { ...property.prefetch, isEnabled: prefetch ?? property.prefetch.isEnabled },
+  };
 }
 
 /** Whether the worker that owns the key may know better than this decision: what goes past every cache is no concern of it. */

@@ -229,7 +229,10 @@ export class EdgeMetrics {
   earlyHints(): void {
     this.#earlyHints.inc();
   }
-  prefetch(kind: PrefetchKind, result: "asked" | "stored-already" | "failed" | SuppressReason): void {
+  prefetch(
+    kind: PrefetchKind,
+    result: "asked" | "stored-already" | "failed" | "rule" | SuppressReason,
+  ): void {
     this.#prefetch.inc({ kind, result });
   }
 }

@@ -25,6 +25,7 @@ import {
   statedRange,
 } from "../core/prefetch/prefetch-fields.ts";
 import type { Reference, ReferenceReader, ReferenceScope } from "../core/prefetch/reference.ts";
+import { ruleSetOf } from "../core/rules/rule-set.ts";
 import { addressName, type MediaPlan } from "../core/prefetch/sequence.ts";
 import { type SequenceKind, SequenceTable } from "../core/prefetch/sequence-table.ts";
 import { countBounded } from "./count-bounded.ts";
@@ -128,7 +129,11 @@ export class Prefetcher {
     if (this.#ledger.size === 0 && this.#sequences.size === 0 && !isPlayer) return;
     const name = addressName({ ...head, bytes: statedRange(head.fields) });
     if (this.#ledger.use(name, this.#clock.monotonic()) === "elsewhere") this.#news?.tell("used", name);
-    const property = this.#routing.propertyOf(head.host)?.property;
+    const found = this.#routing.propertyOf(head.host)?.property;
+    const property =
+      found !== undefined && ruleSetOf(found).statesPrefetch
+        ? this.#handler.plan(head, inbound)?.property
+        : found;
     if (property?.prefetch.isEnabled !== true) return;
     const { kinds, segmentsAheadMax } = property.prefetch;
     const fields = carriedFields(head.fields);
@@ -299,11 +304,12 @@ export class Prefetcher {
   async #ask(
     finding: Finding,
     reference: Reference,
-  ): Promise<{ readonly result: "asked" | "stored-already" | "failed"; readonly bytes: number }> {
+  ): Promise<{ readonly result: "asked" | "stored-already" | "failed" | "rule"; readonly bytes: number }> {
     const { scheme, host, target } = reference;
     const fields = prefetchFields(finding.kind, reference, finding.fields);
     const plan = this.#handler.plan({ method: "GET", scheme, host, target, fields });
     if (plan === undefined || plan.policy.bypass) return { result: "failed", bytes: 0 };
+    if (plan.rules.prefetch === false) return { result: "rule", bytes: 0 };
     const decision = await this.#handler.decide(plan);
     if (decision.action !== "fetch" && decision.action !== "validate")
       return { result: "stored-already", bytes: 0 };

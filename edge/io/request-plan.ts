@@ -16,6 +16,7 @@ import { type Hop, originHop, type PropertyView, type Routing } from "./routing.
 
 export interface RequestPlan {
   readonly head: RequestHead;
+  /** With what rules say of this request in place of its own. */
   readonly property: PropertyView;
   readonly keyHost: string;
   readonly policy: RequestPolicy;

@@ -42,6 +42,10 @@ const cachingFields = {
   heuristicTtlSecondsMax: defaulted(ttlSeconds(), 0),
   /** Freshness of 404, 410 and of 5xx answers that state none. */
   negativeTtlSeconds: defaulted(ttlSeconds(), 0),
+  /** The same for one status alone: 404, 410, and 5xx. Null: as `negativeTtlSeconds` has it. */
+  notFoundTtlSeconds: defaulted(nullable(ttlSeconds()), null),
+  goneTtlSeconds: defaulted(nullable(ttlSeconds()), null),
+  serverErrorTtlSeconds: defaulted(nullable(ttlSeconds()), null),
   /**
    * Answers that set cookies, which are most often one user's own (RFC 9111 section 7.3): `if-shared` stores those that
    * speak to shared caches (public, s-maxage, a targeted field), `always` whatever is storable otherwise.

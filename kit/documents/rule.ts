@@ -163,6 +163,9 @@ export const rule = object({
   overrideTtlSeconds: optional(nullable(ttlSeconds())),
   defaultTtlSeconds: optional(nullable(ttlSeconds())),
   negativeTtlSeconds: optional(ttlSeconds()),
+  notFoundTtlSeconds: optional(nullable(ttlSeconds())),
+  goneTtlSeconds: optional(nullable(ttlSeconds())),
+  serverErrorTtlSeconds: optional(nullable(ttlSeconds())),
   staleWhileRevalidateSeconds: optional(ttlSeconds()),
   staleIfErrorSeconds: optional(ttlSeconds()),
   /** Replaces the property's choice of key parts. */
@@ -175,6 +178,10 @@ export const rule = object({
   requestHeaders: optional(fieldEdits),
   /** Of the answer, towards the client. */
   responseHeaders: optional(fieldEdits),
+  /** In place of the property's `compression.isEnabled` and `prefetch.isEnabled`. */
+  compression: optional(boolean()),
+  /** False also keeps what the rule is for from being asked for beforehand. */
+  prefetch: optional(boolean()),
   redirect: optional(redirect),
   /** 403. Before everything else. */
   deny: optional(boolean()),
@@ -212,8 +219,12 @@ export function changesContent(one: Rule): boolean {
     one.overrideTtlSeconds !== undefined ||
     one.defaultTtlSeconds !== undefined ||
     one.negativeTtlSeconds !== undefined ||
+    one.notFoundTtlSeconds !== undefined ||
+    one.goneTtlSeconds !== undefined ||
+    one.serverErrorTtlSeconds !== undefined ||
     one.staleWhileRevalidateSeconds !== undefined ||
     one.staleIfErrorSeconds !== undefined ||
+    one.compression !== undefined ||
     one.key !== undefined ||
     one.origins !== undefined ||
     one.rewrite !== undefined ||

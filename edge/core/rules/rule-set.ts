@@ -27,6 +27,8 @@ export interface RuleOutcome {
   readonly rewrite: Rule["rewrite"];
   readonly requestHeaders: FieldEdits | undefined;
   readonly responseHeaders: FieldEdits | undefined;
+  readonly compression: boolean | undefined;
+  readonly prefetch: boolean | undefined;
   readonly redirect: Rule["redirect"];
   /** Whoever comes without a valid token is refused. */
   readonly requiresToken: boolean;
@@ -58,6 +60,9 @@ const SETTINGS = [
   "overrideTtlSeconds",
   "defaultTtlSeconds",
   "negativeTtlSeconds",
+  "notFoundTtlSeconds",
+  "goneTtlSeconds",
+  "serverErrorTtlSeconds",
   "staleWhileRevalidateSeconds",
   "staleIfErrorSeconds",
 ] as const;
@@ -66,6 +71,8 @@ export class RuleSet {
   readonly #caching: PropertyDocument["caching"];
   readonly #rules: readonly CompiledRule[];
   readonly #index: RuleIndex;
+  /** Whether it depends on the request what is done about prefetching. */
+  readonly statesPrefetch: boolean;
   /** Of a request that no rule means. */
   readonly #plain: RuleOutcome;
 
@@ -73,6 +80,7 @@ export class RuleSet {
     this.#caching = property.caching;
     const rules = property.rules.map((one) => ({ ...one, match: normalMatch(one.match) }));
     this.#rules = rules.map(compileRule);
+    this.statesPrefetch = rules.some(({ prefetch }) => prefetch !== undefined);
     this.#index = new RuleIndex(rules);
     this.#plain = this.#outcome([], false, undefined);
   }
@@ -138,6 +146,8 @@ export class RuleSet {
       rewrite: first(rules, "rewrite"),
       requestHeaders: first(rules, "requestHeaders"),
       responseHeaders: first(rules, "responseHeaders"),
+      compression: first(rules, "compression"),
+      prefetch: first(rules, "prefetch"),
       redirect: first(rules, "redirect"),
       requiresToken,
       deniedBy: denied === -1 ? undefined : matched[denied],

@@ -174,6 +174,10 @@ describe("lifetime (RFC 9111, 4.2.1)", () => {
       "none",
     );
     expect(freshnessLifetime(ok([], 302), policy({ defaultTtlSeconds: 7 }), T0).source).toBe("none");
+    const errors = policy({ negativeTtlSeconds: 3, goneTtlSeconds: 9, serverErrorTtlSeconds: 0 });
+    expect(
+      [404, 410, 500, 503, 400].map((status) => freshnessLifetime(ok([], status), errors, T0).seconds),
+    ).toEqual([3, 9, 0, 0, 0]);
     expect(freshnessLifetime(ok([], 404), policy({ negativeTtlSeconds: 3 }), T0)).toEqual({
       seconds: 3,
       source: "negative",

@@ -206,6 +206,53 @@ test("rules: what the origin is asked, what the client gets, and which hits may 
   });
 });
 
+test("rules settle compression and prefetch of a path, and what is kept of which error", async () => {
+  const page = '<link rel=stylesheet href="/quiet.css"><img src="/image.png">'.padEnd(600);
+  const isPrefetched = Promise.withResolvers<void>();
+  const { edge, upstream, ask } = make(
+    [ORIGIN],
+    (_name, { path }) => {
+      if (path === "/image.png") isPrefetched.resolve();
+      return Promise.resolve(
+        path.startsWith("/gone")
+          ? response(path === "/gone-404" ? 404 : 410, [])
+          : response(200, [FRESH, ["Content-Type", "text/html"]], page),
+      );
+    },
+    true,
+    {},
+    {
+      prefetch: { ...NO_PREFETCH, isEnabled: true },
+      rules: [
+        { match: { pathPrefix: "/quiet" }, prefetch: false },
+        { match: { pathPrefix: "/plain" }, compression: false, prefetch: false },
+        { match: { pathPrefix: "/gone" }, negativeTtlSeconds: 60, goneTtlSeconds: 0 },
+      ],
+    },
+  );
+  const hop = { tier: undefined, isOwner: false };
+  const coding = async (target: string) =>
+    (await ask(target, hop, [["Accept-Encoding", "gzip"]])).answer.fields.find(
+      ([name]) => name === "Content-Encoding",
+    )?.[1];
+  expect(await coding("/plain")).toBeUndefined();
+  expect(await coding("/page")).toBe("gzip");
+  await isPrefetched.promise;
+  // Of the first page nothing; of what the second one names all but what a rule keeps from it.
+  expect(upstream.asked).toEqual(["origin GET /plain", "origin GET /page", "origin GET /image.png"]);
+  for (const target of ["/gone-404", "/gone-404", "/gone-410", "/gone-410"]) await ask(target);
+  expect(upstream.asked.slice(3)).toEqual([
+    "origin GET /gone-404",
+    "origin GET /gone-410",
+    "origin GET /gone-410",
+  ]);
+  const prefetched = await edge.metrics.registry.getSingleMetric("isochrone_edge_prefetch_total")?.get();
+  expect(prefetched?.values.map(({ labels, value }) => [labels["result"], value])).toContainEqual([
+    "rule",
+    1,
+  ]);
+});
+
 test("signed paths: judged before every hit, told from each other by reason, and without their tokens to the cache and the origin", async () => {
   const secret = "correct-horse-battery";
   const access = {

@@ -169,7 +169,12 @@ test("what each action makes of a request", () => {
         match: { pathGlob: "/old/**" },
         redirect: { status: 301, location: "https://{host}/new{path}{query}" },
       },
-      { match: { extensions: ["png"] }, negativeTtlSeconds: 7, staleIfErrorSeconds: 5 },
+      {
+        match: { extensions: ["png"] },
+        serverErrorTtlSeconds: 3,
+        negativeTtlSeconds: 7,
+        staleIfErrorSeconds: 5,
+      },
     ),
   );
   expect(rules.outcome(ask("/admin", [], "GET", "192.0.2.1")).deniedBy).toBe(0);
@@ -179,6 +184,8 @@ test("what each action makes of a request", () => {
   expect(rules.outcome(ask("/old/a/b")).redirect?.status).toBe(301);
   expect(rules.outcome(ask("/a.PNG")).policy).toMatchObject({
     negativeTtlSeconds: 7,
+    notFoundTtlSeconds: null,
+    serverErrorTtlSeconds: 3,
     staleIfErrorSeconds: 5,
   });
   expect(rules.trace(ask("/a.png"))).toEqual([
