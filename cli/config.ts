@@ -3,9 +3,8 @@ import { userInfo } from "node:os";
 import { basename } from "node:path";
 import { parseArgs } from "node:util";
 import { type ControlClient, ControlError, type DocumentChange, diffDocuments } from "#control";
-import { type PropertyDocument, propertyDocument, quoteValue } from "#kit";
-import { readFileIfThere } from "#kit/io";
-import { parseYaml } from "#kit/world";
+import { quoteValue } from "#kit";
+import { check, readPropertyFile, tryRequest } from "./config-file.ts";
 import { withControl } from "./resolve-control.ts";
 import { formatTable } from "./table.ts";
 import { UsageError } from "./usage.ts";
@@ -15,24 +14,28 @@ const help = `Usage: isochrone config ACTION [options]
   list                                   every property: newest and active version
   show PROPERTY [--version N]            a version as JSON; without --version the active one
   versions PROPERTY                      every version: when, by whom, why
-  validate FILE                          checks a YAML or JSON file, without control
+  check FILE                             checks a YAML or JSON file, without control, and warns of likely mistakes
+  try FILE URL [--method M] [--header LINE]... [--client ADDRESS] [--countries FILE]
+                                         what its rules make of a request, without control: rule by rule, refusal,
+                                         redirect, origins, fields, TTLs and key, as "isochrone explain" says it.
+                                         Tokens are judged where ISOCHRONE_PEER_KEY is set
   push FILE [--note TEXT] [--activate]   checks, shows what changes, appends a version
   diff PROPERTY --from N --to M          what differs between two versions
   activate PROPERTY --version N          puts a version in force, forward or back
   rollback PROPERTY [--version N]        back to N, or to the newest version before the active one
 
 Options: --control URL, or ISOCHRONE_CONTROL_URL (token by ISOCHRONE_CONTROL_TOKEN; without it the world that runs here), --state DIR, --json
-Exit code: 0 done, 1 control refused or is not there, 2 bad usage or bad file.
+Exit code: 0 done, 1 control refused or is not there (try: another property's URL), 2 bad usage or bad file.
 
 Examples:
+  isochrone config check shop-www.json
+  isochrone config try shop-www.json http://www.shop.example/a.jpg --header "Referer: http://evil.example/"
+  isochrone config try shop-www.json http://www.shop.example/tv/1 --client 198.51.100.7 --countries countries.csv --json
   isochrone config show shop-www > shop-www.json
   isochrone config push shop-www.json --note "cache images for a day"
   isochrone config diff shop-www --from 2 --to 3
   isochrone config activate shop-www --version 3
   isochrone config rollback shop-www`;
-
-/** What control takes of one property. */
-const FILE_BYTES_MAX = 1024 * 1024;
 
 interface Options {
   readonly json: boolean;
@@ -42,6 +45,9 @@ interface Options {
   readonly note: string | undefined;
   readonly activate: boolean;
 }
+
+/** Of a request that `try` tells about. */
+const TRY_FLAGS = ["method", "header", "client", "countries"];
 
 type Action = (client: ControlClient, subject: string, options: Options) => Promise<void>;
 
@@ -74,6 +80,10 @@ export async function main(argv: readonly string[]): Promise<number> {
       to: { type: "string" },
       note: { type: "string" },
       activate: { type: "boolean" },
+      method: { type: "string" },
+      header: { type: "string", multiple: true },
+      client: { type: "string" },
+      countries: { type: "string" },
       help: { type: "boolean", short: "h" },
     },
   });
@@ -82,26 +92,27 @@ export async function main(argv: readonly string[]): Promise<number> {
     return 0;
   }
   const [name = "", subject, ...more] = positionals;
-  if (name === "validate") {
+  if (name === "check") {
     requireSubject(name, "FILE", subject, more);
-    const property = readPropertyFile(subject ?? "");
-    console.log(
-      `${subject}: property ${property.propertyId} of ${property.customerId} is valid (${property.hostnames.join(", ")})`,
-    );
+    refuseFlags(name, values, []);
+    check(subject ?? "", values.json ?? false);
     return 0;
+  }
+  if (name === "try") {
+    const [url] = more;
+    if (subject === undefined || url === undefined || more.length > 1)
+      throw new UsageError("config try takes one FILE and one URL; see --help");
+    refuseFlags(name, values, TRY_FLAGS);
+    return tryRequest(subject, url, values);
   }
   const action = Object.hasOwn(actions, name) ? actions[name] : undefined;
   if (action === undefined) {
     throw new UsageError(
-      `${name === "" ? "an action is missing" : `no action ${JSON.stringify(name)}`}; there are ${Object.keys(actions).join(", ")}, validate (see --help)`,
+      `${name === "" ? "an action is missing" : `no action ${JSON.stringify(name)}`}; there are ${Object.keys(actions).join(", ")}, check, try (see --help)`,
     );
   }
   requireSubject(name, action.subject, subject, more);
-  for (const flag of ["version", "from", "to", "note", "activate"] as const) {
-    if (values[flag] !== undefined && !action.flags.includes(flag)) {
-      throw new UsageError(`config ${name} takes no --${flag}; see --help`);
-    }
-  }
+  refuseFlags(name, values, action.flags);
   const options: Options = {
     json: values.json ?? false,
     version: versionOf("--version", values.version),
@@ -117,6 +128,17 @@ export async function main(argv: readonly string[]): Promise<number> {
     if (error instanceof ControlError) throw new UsageError(error.message, 1);
     throw error;
   }
+}
+
+/** A flag that an action does not take was meant for something. */
+function refuseFlags(
+  name: string,
+  values: Readonly<Record<string, unknown>>,
+  taken: readonly string[],
+): void {
+  for (const flag of [...TRY_FLAGS, "version", "from", "to", "note", "activate"])
+    if (values[flag] !== undefined && !taken.includes(flag))
+      throw new UsageError(`config ${name} takes no --${flag}; see --help`);
 }
 
 function requireSubject(
@@ -143,13 +165,6 @@ function required(flag: string, version: number | undefined): number {
   if (version === undefined)
     throw new UsageError(`${flag} is missing; "isochrone config versions PROPERTY" lists the versions`);
   return version;
-}
-
-/** The property of a file; WorldError with file, line and column, or {@link UsageError}, when there is none. */
-function readPropertyFile(path: string): PropertyDocument {
-  const data = readFileIfThere(path, FILE_BYTES_MAX);
-  if (data === undefined) throw new UsageError(`No file ${JSON.stringify(path)}`);
-  return parseYaml(data.toString("utf8"), path, "a property", (value) => propertyDocument.parse(value));
 }
 
 async function list(client: ControlClient, _subject: string, options: Options): Promise<void> {

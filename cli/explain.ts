@@ -1,9 +1,10 @@
 /** `isochrone explain`: what each tier would do with a URL, and over which path it would ask the next. */
 import { parseArgs } from "node:util";
 import { formatAddress, parseAddress, parsePrefix } from "#kit";
-import { type FormExplanation, parseReference } from "#edge";
+import { type FormExplanation, parseReference, type RuleExplanation } from "#edge";
 import type { CandidateReport, PathExplanation } from "#transport";
 import { explainReference } from "./explain-reference.ts";
+import { row, rulingLines } from "./ruling.ts";
 import { requireRunningWorld } from "./runtime.ts";
 import { formatTable } from "./table.ts";
 import { askAdmin } from "./up/admin.ts";
@@ -31,23 +32,11 @@ Examples:
 const TIMEOUT_MS = 15_000;
 
 /** What one server answers (edge/io/admin.ts), as far as this command reads it. */
-interface TierExplanation {
+interface TierExplanation extends Partial<RuleExplanation> {
   readonly serverId: string;
   readonly tier: number;
   readonly property: string | null;
   readonly decision: { readonly action: string; readonly reason: string };
-  readonly ruleIndex?: number | null;
-  readonly rules?: readonly {
-    readonly index: number;
-    readonly isMatched: boolean;
-    readonly failed: string | null;
-  }[];
-  readonly ruled?: {
-    readonly deniedBy: number | null;
-    readonly redirect: { readonly location: string } | null;
-    readonly rewrite: { readonly prefix: string; readonly replacement: string } | null;
-  };
-  readonly key?: string;
   readonly stored?: {
     readonly state: string;
     readonly ageSeconds: number;
@@ -243,15 +232,10 @@ function describe(edge: TierExplanation): string {
     lines.push(
       `  property  ${property}${tier.ruleIndex === null || tier.ruleIndex === undefined ? "" : `, rule ${tier.ruleIndex}`}`,
     );
-    for (const { index, isMatched, failed } of tier.rules ?? [])
-      lines.push(
-        `  rule ${index}${" ".repeat(Math.max(1, 5 - String(index).length))}${isMatched ? "holds" : `no: ${failed}`}`,
-      );
-    const { deniedBy = null, redirect = null, rewrite = null } = tier.ruled ?? {};
-    if (deniedBy !== null) lines.push(`  denied    403 by rule ${deniedBy}`);
-    if (redirect !== null) lines.push(`  redirect  ${redirect.location}`);
-    if (rewrite !== null) lines.push(`  rewrite   ${rewrite.prefix} -> ${rewrite.replacement}`);
-    lines.push(`  key       ${tier.key ?? "-"}${owner ? `, owned by ${owner}` : ""}`);
+    const { ruleIndex, rules, ruled, policy, key } = tier;
+    if (ruleIndex !== undefined && rules && ruled && policy && key !== undefined)
+      lines.push(...rulingLines({ ruleIndex, rules, ruled, policy, key }));
+    if (owner) lines.push(row("owner", owner));
     lines.push(
       `  stored    ${stored ? `${stored.state}, age ${Math.round(stored.ageSeconds)} s of ${stored.lifetimeSeconds} s` : "nothing"}`,
     );

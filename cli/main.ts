@@ -58,7 +58,7 @@ const groups: readonly { readonly title: string; readonly commands: readonly Com
     commands: [
       {
         name: "config",
-        summary: "validate, diff, push, activate and roll back properties",
+        summary: "check, try, diff, push, activate and roll back properties",
         load: () => import("./config.ts"),
       },
       {

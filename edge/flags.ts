@@ -9,10 +9,9 @@ import {
   parseBytes,
   type PrefetchPolicy,
 } from "#kit";
-import { readFileIfThere } from "#kit/io";
 import { edgeDefaults, type EdgeSettings } from "./config.ts";
-import { type CountryTable, parseCountries } from "./core/rules/countries.ts";
 import { EVICTION_POLICIES, type EvictionPolicyName } from "./core/eviction/policies.ts";
+import { readCountries } from "./io/countries-file.ts";
 import type { TlsOptions } from "./io/tls/serve-tls.ts";
 import type { UnknownName } from "./io/tls/tls-front.ts";
 
@@ -115,7 +114,7 @@ export function settingsOf(flags: Flags): EdgeSettings {
   return {
     ...edgeDefaults,
     altSvc: altSvcOf(flags["alt-svc"]),
-    countries: countriesOf(flags.countries),
+    countries: flags.countries === undefined ? undefined : readCountries(flags.countries),
     trustedProxies: (flags["trusted-proxy"] ?? []).map(proxyAddressOf),
     memoryBytes: bytesOf("memory", flags.memory, edgeDefaults.memoryBytes, MEBIBYTE),
     evictionPolicy: evictionOf(flags.eviction),
@@ -259,16 +258,6 @@ function altSvcOf(value: string | undefined): string | undefined {
   // RFC 7838, section 3: at least one alternative, protocol="host:port".
   if (value === undefined || /^[a-z0-9%-]+="[^"\\]*:[0-9]{1,5}"[\x20-\x7e]*$/i.test(value)) return value;
   throw new UsageError(`--alt-svc: got ${JSON.stringify(value)}, expected such as 'h3=":443"; ma=86400'`);
-}
-
-/** About twice what a file of so many prefixes as are taken has. */
-const COUNTRIES_BYTES_MAX = 32 * MEBIBYTE;
-
-function countriesOf(path: string | undefined): CountryTable | undefined {
-  if (path === undefined) return undefined;
-  const data = readFileIfThere(path, COUNTRIES_BYTES_MAX);
-  if (data === undefined) throw new UsageError(`--countries: no file ${JSON.stringify(path)}`);
-  return parseCountries(data.toString("utf8"), path);
 }
 
 function proxyAddressOf(value: string): string {

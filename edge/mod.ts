@@ -1,6 +1,6 @@
 /** Edge: HTTP in, cache, tiers, prefetch, HTTP out. The face for cli, sim and tests; other rooms meet it on documents. */
 export { edgeDefaults, type EdgeSettings } from "./config.ts";
-export { type CacheKey, cacheKey, purgeKeys } from "./core/cache-key.ts";
+export { type CacheKey, cacheKey, parseAbsoluteUri, purgeKeys } from "./core/cache-key.ts";
 export {
   type CacheStatus,
   formatCacheStatus,
@@ -21,6 +21,7 @@ export type { Field, Fields } from "./core/headers.ts";
 export type { ExchangeTimes, RequestHead, ResponseHead, StoredHead } from "./core/messages.ts";
 export { type ClusterPeer, ownersOf } from "./core/owner.ts";
 export { PLAIN_POLICY, type RequestPolicy } from "./core/policy.ts";
+export { explainedFields, explainRules, type RuleExplanation } from "./core/rules/explanation.ts";
 export { policyFor } from "./core/rules/policy-for.ts";
 export { PurgeIndex, type PurgeState } from "./core/purge-index.ts";
 export type { HopFields } from "./core/tiers.ts";
@@ -29,6 +30,7 @@ export { AccessKeys, makeAccessKey, makeToken } from "./io/access-keys.ts";
 export { type AloneOptions, type RunningEdge, startAlone } from "./io/alone.ts";
 export { codedStream, codedWhole, decodedWhole } from "./io/compression/coders.ts";
 export { Diagnosis, type KnownFault, makeDebugToken } from "./io/diagnosis.ts";
+export { readCountries } from "./io/countries-file.ts";
 export { type DiskOptions, DiskStore } from "./io/disk-store.ts";
 export { Edge } from "./io/edge.ts";
 export type { Answer, HitMemo } from "./io/exchange.ts";

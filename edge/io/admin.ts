@@ -3,7 +3,8 @@ import { type Clock, IsochroneError, type ServerReport } from "#kit";
 import { BearerGate } from "#kit/io";
 import { parseAbsoluteUri } from "../core/cache-key.ts";
 import { freshness } from "../core/freshness.ts";
-import { type Field, type Fields, fieldLines, fieldValue, isFieldValue, isToken } from "../core/headers.ts";
+import { fieldLines, fieldValue, isToken } from "../core/headers.ts";
+import { explainedFields } from "../core/rules/explanation.ts";
 import { contentBytes } from "../core/slices.ts";
 import { parseReference } from "../core/diagnosis/reference.ts";
 import { sourceOf } from "./answers.ts";
@@ -21,7 +22,6 @@ import type { Upstream } from "./upstream.ts";
 const EXPLAIN_DEPTH_MAX = 5;
 const EXPLAIN_BYTES_MAX = 1_048_576;
 const EXPLAIN_TIMEOUT_MS = 5_000;
-const EXPLAIN_HEADERS_MAX = 32;
 
 /** What explain needs; undefined while the server starts. */
 export interface ExplainParts {
@@ -153,17 +153,7 @@ export class Admin {
     return json(200, {
       ...self,
       property: plan.property.propertyId ?? null,
-      ruleIndex: plan.policy.ruleIndex,
-      rules: parts.handler.traceRules(request, from),
-      ruled: {
-        deniedBy: plan.rules.deniedBy ?? null,
-        redirect: plan.rules.redirect ?? null,
-        rewrite: plan.rules.rewrite ?? null,
-        token: parts.handler.tokenRefusalOf(request, plan) ?? (plan.rules.requiresToken ? "valid" : null),
-        isRememberable: !plan.rules.dependsOnRequest,
-      },
-      policy: plan.policy,
-      key: plan.key,
+      ...parts.handler.explainRules(request, from),
       stored: stored === undefined ? null : this.#stored(parts, plan, stored),
       form:
         stored === undefined
@@ -264,17 +254,4 @@ export class Admin {
       return { error: error instanceof IsochroneError ? error.message : String(error) };
     }
   }
-}
-
-/** Header lines of a request that is only explained; undefined: one of them is none. */
-function explainedFields(lines: readonly string[]): Fields | undefined {
-  if (lines.length > EXPLAIN_HEADERS_MAX) return undefined;
-  const fields: Field[] = [];
-  for (const line of lines) {
-    const colon = line.indexOf(":");
-    const [name, value] = [line.slice(0, Math.max(0, colon)), line.slice(colon + 1).trim()];
-    if (!isToken(name) || !isFieldValue(value)) return undefined;
-    fields.push([name, value]);
-  }
-  return fields;
 }

@@ -14,8 +14,8 @@ import type { RequestHead } from "../core/messages.ts";
 import type { PurgeIndex } from "../core/purge-index.ts";
 import type { CountryTable } from "../core/rules/countries.ts";
 import { editFields, locationOf } from "../core/rules/edits.ts";
-import type { RuleRequest } from "../core/rules/request-facts.ts";
-import { type RuleOutcome, ruleSetOf, type RuleTrace } from "../core/rules/rule-set.ts";
+import { explainRules, type RuleExplanation } from "../core/rules/explanation.ts";
+import { type RuleOutcome, ruleSetOf } from "../core/rules/rule-set.ts";
 import { requestKeyOf } from "../core/slices.ts";
 import type { AccessKeys } from "./access-keys.ts";
 import { type Answers, faultOf } from "./answers.ts";
@@ -84,7 +84,14 @@ export class EdgeHandler {
     const { property, keyHost } = found;
     const { access } = property;
     const head = access === undefined ? sent : withoutToken(sent, access.parameter);
-    const rules = ruleSetOf(property).outcome(this.#ruleRequest(head, keyHost, from));
+    const rules = ruleSetOf(property).outcome({
+      method: head.method,
+      host: keyHost,
+      target: head.target,
+      fields: head.fields,
+      clientAddress: from?.peer === undefined ? from?.remoteAddress : undefined,
+      countries: this.#o.countries,
+    });
     const { policy } = rules;
     const settled = settledBy(rules, property);
     const key = cacheKey({ scheme: head.scheme, host: keyHost, target: head.target }, policy);
@@ -100,25 +107,19 @@ export class EdgeHandler {
     };
   }
 
-  #ruleRequest(head: RequestHead, keyHost: string, from: Sender | undefined): RuleRequest {
-    return {
-      method: head.method,
-      host: keyHost,
-      target: head.target,
-      fields: head.fields,
-      clientAddress: from?.peer === undefined ? from?.remoteAddress : undefined,
-      countries: this.#o.countries,
-    };
-  }
-
-  /** Rule by rule, whether it holds for a request and why not; as {@link plan} judges it. */
-  traceRules(sent: RequestHead, from?: Sender): readonly RuleTrace[] {
+  /** What rules make of a request, as {@link plan} judges it; undefined when that is. */
+  explainRules(sent: RequestHead, from?: Sender): RuleExplanation | undefined {
     const found = this.#o.routing.propertyOf(sent.host);
-    if (found === undefined) return [];
-    const { property, keyHost } = found;
-    const { access } = property;
-    const head = access === undefined ? sent : withoutToken(sent, access.parameter);
-    return ruleSetOf(property).trace(this.#ruleRequest(head, keyHost, from));
+    if (found === undefined) return undefined;
+    const { accessKeys, countries, clock } = this.#o;
+    return explainRules({
+      ...found,
+      sent,
+      clientAddress: from?.peer === undefined ? from?.remoteAddress : undefined,
+      countries,
+      checkOf: accessKeys && ((access) => accessKeys.checkOf(access)),
+      now: clock.epoch(),
+    });
   }
 
   /** What would be done with a request now, and with which stored response. `inbound`: who asks; a client by default. */
@@ -164,7 +165,7 @@ export class EdgeHandler {
   }
 
   /** Why a client that sends a request is refused by what its plan says of tokens; undefined: it is not. */
-  tokenRefusalOf(sent: RequestHead, { rules, property }: RequestPlan): TokenRefusal | undefined {
+  #tokenRefusalOf(sent: RequestHead, { rules, property }: RequestPlan): TokenRefusal | undefined {
     const { accessKeys, clock } = this.#o;
     if (!rules.requiresToken) return undefined;
     // Whatever the reason, nobody's token can be told from a false one then.
@@ -175,7 +176,7 @@ export class EdgeHandler {
   /** Whether rules answer a client's request, in place of what is asked for. */
   isRuled(inbound: Pick<Inbound, "head">, plan: RequestPlan): boolean {
     const { deniedBy, redirect } = plan.rules;
-    return (deniedBy ?? redirect ?? this.tokenRefusalOf(inbound.head, plan)) !== undefined;
+    return (deniedBy ?? redirect ?? this.#tokenRefusalOf(inbound.head, plan)) !== undefined;
   }
 
   /** Denied or sent elsewhere by a rule; undefined: neither. */
@@ -186,7 +187,7 @@ export class EdgeHandler {
       return this.#o.answers.refusal(403, `Rule ${deniedBy} of this site denies the request.\n`, plan);
     }
     // Nobody gets what is prefetched: whoever asks for it then is judged.
-    const refusal = inbound.isBackground === true ? undefined : this.tokenRefusalOf(inbound.head, plan);
+    const refusal = inbound.isBackground === true ? undefined : this.#tokenRefusalOf(inbound.head, plan);
     if (refusal !== undefined) {
       this.#o.metrics.refused(`token-${refusal}`);
       return this.#o.answers.refusal(403, `${TOKEN_REFUSALS[refusal]}\n`, plan);

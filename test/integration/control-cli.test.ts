@@ -45,7 +45,7 @@ afterAll(async () => {
 describe("isochrone config", () => {
   it("takes a property from file to force and back", async () => {
     writeFileSync(file, yaml(20));
-    expect(await isochrone("config", "validate", file)).toMatchObject({ code: 0, stderr: "" });
+    expect(await isochrone("config", "check", file)).toMatchObject({ code: 0, stderr: "" });
     const first = await config("push", file, "--note", "first", "--activate");
     expect(first).toMatchObject({ code: 0, stdout: "shop-www: version 1 stored, active\n" });
     writeFileSync(file, yaml(60));
@@ -71,26 +71,62 @@ describe("isochrone config", () => {
     expect(await config("rollback", "shop-www")).toMatchObject({ code: 1, stdout: "" });
   });
 
+  it("tells offline what a file's rules do, and warns of what is likely not meant", async () => {
+    const ruled = join(directory, "ruled.yaml");
+    writeFileSync(
+      ruled,
+      `${yaml(20)}rules:
+  - { match: { extensions: [css] }, overrideTtlSeconds: 60, key: { query: none } }
+  - { match: { pathPrefix: /tv/, not: [{ countries: [DE] }] }, deny: true }
+  - match: { pathPrefix: /api/ }
+    rewrite: { prefix: /api/, replacement: /v2/ }
+    requestHeaders: { set: [{ name: X-From, value: cdn }] }
+`,
+    );
+    const checked = await isochrone("config", "check", ruled);
+    expect(checked).toMatchObject({ code: 0, stderr: "" });
+    expect(checked.stdout).toContain("warning: rules[0] gives a TTL by extension alone");
+    const tried = await isochrone("config", "try", ruled, "http://www.shop.example/api/a.css?b=1");
+    expect(tried).toMatchObject({ code: 0, stderr: "" });
+    for (const line of [
+      "rule 1    no: pathPrefix",
+      "rule 2    holds",
+      "origins   http://127.0.0.1:9000",
+      "rewrite   /api/ -> /v2/: /v2/a.css?b=1",
+      "to origin X-From: cdn",
+      "ttl       60 s, whatever the origin states",
+      "key       http://www.shop.example/api/a.css",
+    ])
+      expect(tried.stdout).toContain(`  ${line}\n`);
+    const countries = join(directory, "countries.csv");
+    writeFileSync(countries, "192.0.2.0/24,DE\n");
+    const client = ["--countries", countries, "--client", "192.0.2.7", "--json"];
+    const inside = await isochrone("config", "try", ruled, "http://www.shop.example/tv/1", ...client);
+    expect(JSON.parse(inside.stdout)).toMatchObject({ property: "shop-www", ruled: { answer: null } });
+    expect(await isochrone("config", "try", ruled, "http://other.example/")).toMatchObject({
+      code: 1,
+      stdout: "421: other.example is no host name of shop-www\n",
+    });
+  });
+
   it("refuses a bad file with one line: file, line, column, path, value, expectation", async () => {
     const bad = join(directory, "bad.yaml");
     writeFileSync(bad, yaml(20, "99999"));
-    const refused = await isochrone("config", "validate", bad);
+    const refused = await isochrone("config", "check", bad);
     expect(refused).toMatchObject({ code: 2, stdout: "" });
     expect(refused.stderr).toBe(
       `isochrone config: ${bad}:7:11: origins[0].port: got 99999, expected a whole number from 1 to 65535\n`,
     );
     expect(await config("push", bad)).toMatchObject({ code: 2, stdout: "" });
     writeFileSync(bad, `${yaml(20)}colour: red\n`);
-    expect((await isochrone("config", "validate", bad)).stderr).toContain(
+    expect((await isochrone("config", "check", bad)).stderr).toContain(
       `${bad}:9:1: colour: got "red", expected no such key`,
     );
     writeFileSync(bad, "");
-    expect(await isochrone("config", "validate", bad)).toMatchObject({ code: 2 });
+    expect(await isochrone("config", "check", bad)).toMatchObject({ code: 2 });
     writeFileSync(bad, JSON.stringify({ propertyId: "shop-www" }));
-    expect((await isochrone("config", "validate", bad)).stderr).toContain(
-      `${bad}:1:1: customerId: got nothing`,
-    );
-    expect(await isochrone("config", "validate", join(directory, "none.yaml"))).toMatchObject({ code: 2 });
+    expect((await isochrone("config", "check", bad)).stderr).toContain(`${bad}:1:1: customerId: got nothing`);
+    expect(await isochrone("config", "check", join(directory, "none.yaml"))).toMatchObject({ code: 2 });
   });
 
   it("says what to do about bad usage, a wrong token and an absent control", async () => {

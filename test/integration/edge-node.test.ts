@@ -483,7 +483,12 @@ test("what a property's rules say holds on both edges, through the tiers, and is
       null,
       "pathPrefix",
     ]);
-    expect(explained.ruled).toMatchObject({ deniedBy: 0, isRememberable: false });
+    expect(explained.ruled).toMatchObject({
+      answer: { status: 403, location: null },
+      deniedBy: 0,
+      responseHeaders: { set: [{ name: "X-Ruled", value: "yes" }] },
+      isRememberable: false,
+    });
     expect(explained.key).toContain(`http://${host}/private/page.html#`);
   } finally {
     await other.stop();

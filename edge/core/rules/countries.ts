@@ -35,7 +35,7 @@ export function parseCountries(text: string, name: string): CountryTable {
       return refuse("PREFIX,COUNTRY such as 192.0.2.0/24,DE");
     if (entries.length >= PREFIXES_MAX) return refuse(`at most ${PREFIXES_MAX} prefixes`);
     let known = codes.get(code);
-    if (known === undefined) codes.set(code, (known = [...code].join("")));
+    if (known === undefined) codes.set(code, (known = code.charAt(0) + code.charAt(1)));
     entries.push([prefix, known]);
   }
   try {
