@@ -4,8 +4,10 @@ import type { Logger } from "#kit/io";
 import type { CacheStatus } from "../core/cache-status.ts";
 import { coversProperty } from "../core/diagnosis/debug-token.ts";
 import type { Fields } from "../core/headers.ts";
+import type { ResponseHead } from "../core/messages.ts";
 import { selectContent } from "../core/range.ts";
 import { isSliced, type SlicedHead } from "../core/slices.ts";
+import { nominatedFields } from "../core/vary.ts";
 import {
   type Answer,
   type AnswerRecord,
@@ -249,6 +251,14 @@ export function sourceOf(
   body: ObjectBody | undefined,
 ): AnswerSource {
   return { key, policy: property.compression, head, body };
+}
+
+/** The same of a response that another server stores; undefined: it is like no other (Vary: *). */
+export function sourceOfPassed(plan: RequestPlan, response: ResponseHead): AnswerSource | undefined {
+  const names = nominatedFields(response.fields);
+  return names === "any"
+    ? undefined
+    : sourceOf(plan, { ...response, nominatedFields: names, sliced: null }, undefined);
 }
 
 /** A hit that has to ask for some of its slices. */

@@ -3,8 +3,8 @@ import type { Clock, ForwardReason } from "#kit";
 import type { EdgeSettings } from "../config.ts";
 import type { RequestDecision } from "../core/decide.ts";
 import type { PurgeIndex } from "../core/purge-index.ts";
-import { matchesVariant, nominatedFields } from "../core/vary.ts";
-import { type Answers, sourceOf } from "./answers.ts";
+import { matchesVariant } from "../core/vary.ts";
+import { type Answers, sourceOfPassed } from "./answers.ts";
 import { type CollapseTable, type FillOutcome, staleOutcome, type StaleOutcome } from "./collapse.ts";
 import type { Copies } from "./copies.ts";
 import type { Answer, AnswerSource, Inbound } from "./exchange.ts";
@@ -235,10 +235,7 @@ function ownersSource(
   plan: RequestPlan,
   { reason, response }: Extract<FillOutcome, { kind: "private" }>,
 ): AnswerSource | undefined {
-  const names = nominatedFields(response.fields);
-  return reason !== "not-owner" || names === "any"
-    ? undefined
-    : sourceOf(plan, { ...response, nominatedFields: names, sliced: null }, undefined);
+  return reason === "not-owner" ? sourceOfPassed(plan, response) : undefined;
 }
 
 /** Whether a request that waited for an outcome may be answered with it. */

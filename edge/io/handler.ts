@@ -274,14 +274,14 @@ export class EdgeHandler {
           plan,
         );
       case "pass":
-        return passer.pass(inbound, plan, decision.reason, decision.detail, undefined);
+        return passer.pass(inbound, plan, decision.reason, decision.detail);
       case "validate":
         return isHead
-          ? passer.pass(inbound, plan, decision.reason, decision.detail, decision.stored)
+          ? passer.head(inbound, plan, decision.reason, decision.detail, decision.stored)
           : fetcher.fetch(inbound, plan, decision, tries);
       case "fetch":
         return isHead
-          ? passer.pass(inbound, plan, decision.reason, undefined, undefined)
+          ? passer.head(inbound, plan, decision.reason, undefined, undefined)
           : fetcher.fetch(inbound, plan, decision, tries);
       default:
         return decision satisfies never;

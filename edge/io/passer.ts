@@ -1,5 +1,5 @@
 /** Requests that go past the cache: forwarded as they are, content and all; the answer is not stored. */
-import type { Clock, ForwardReason } from "#kit";
+import type { Clock, EpochMs, ForwardReason } from "#kit";
 import { type CacheKey, cacheKey, urlKeyOf } from "../core/cache-key.ts";
 import { decideResponse } from "../core/decide.ts";
 import { ageValue } from "../core/freshness.ts";
@@ -9,10 +9,11 @@ import type { RequestHead, ResponseHead, StoredHead } from "../core/messages.ts"
 import type { PurgeIndex } from "../core/purge-index.ts";
 import { contentBytes } from "../core/slices.ts";
 import { postedHead } from "../core/posted.ts";
+import { storable } from "../core/storable.ts";
 import { freshen, headMatches } from "../core/validation.ts";
-import { type Answers, faultOf } from "./answers.ts";
+import { type Answers, faultOf, sourceOfPassed } from "./answers.ts";
 import { cacheStatusOf } from "./collapse.ts";
-import type { Answer, Inbound } from "./exchange.ts";
+import type { Answer, AnswerSource, Inbound } from "./exchange.ts";
 import type { Forwarded, Forwarder } from "./forwarder.ts";
 import type { StoredObject } from "./memory-store.ts";
 import { ObjectBody } from "./object-body.ts";
@@ -59,10 +60,34 @@ export class Passer {
     this.#siblings = options.siblings;
   }
 
-  /** Never rejects. `stored`: for a HEAD, what its answer may freshen or a failure be covered by. */
+  /**
+   * A HEAD that the store cannot answer: asked for as its GET would be, and told in the form that this would come in. `stored`: what the
+   * answer may freshen, or a failure be covered by. Never rejects.
+   */
+  async head(
+    inbound: Inbound,
+    plan: RequestPlan,
+    fwd: ForwardReason,
+    detail: string | undefined,
+    stored: StoredObject | undefined,
+  ): Promise<Answer> {
+    return await this.#pass(inbound, plan, plan.head, fwd, detail, stored);
+  }
+
+  /** A request that goes past the cache, in the client's own words. Never rejects. */
   async pass(
     inbound: Inbound,
     plan: RequestPlan,
+    fwd: ForwardReason,
+    detail: string | undefined,
+  ): Promise<Answer> {
+    return await this.#pass(inbound, plan, asSent(plan.head, inbound), fwd, detail, undefined);
+  }
+
+  async #pass(
+    inbound: Inbound,
+    plan: RequestPlan,
+    head: RequestHead,
     fwd: ForwardReason,
     detail: string | undefined,
     stored: StoredObject | undefined,
@@ -73,8 +98,7 @@ export class Passer {
     try {
       forwarded = await this.#forwarder.forward(
         {
-          // A HEAD that validates is about the stored form.
-          head: stored === undefined ? asSent(plan.head, inbound) : plan.head,
+          head,
           httpVersion: inbound.httpVersion,
           clientAddress: inbound.peer === undefined ? inbound.remoteAddress : undefined,
           requestId: inbound.requestId,
@@ -127,6 +151,7 @@ export class Passer {
       body: hasContent ? this.#content(inbound, plan, forwarded, generation) : undefined,
       bodyBytes: forwarded.contentLength,
       record: context.record,
+      source: head === plan.head ? sourceOfGet(plan, response, forwarded.times.responseTime) : undefined,
     };
   }
 
@@ -226,6 +251,17 @@ export class Passer {
     if (this.#siblings !== undefined) await this.#siblings.invalidate(keys);
     else for (const key of keys) this.#store.invalidate(key);
   }
+}
+
+/** What a GET would be answered from where the answer to its HEAD is this one; undefined: from nothing that is stored anywhere. */
+function sourceOfGet(
+  plan: RequestPlan,
+  response: ResponseHead,
+  responseTime: EpochMs,
+): AnswerSource | undefined {
+  return storable({ ...plan.head, method: "GET" }, response, plan.policy, responseTime).isStorable
+    ? sourceOfPassed(plan, response)
+    : undefined;
 }
 
 /** The head with the codings that the client takes: nothing here changes the answer's. */

@@ -123,8 +123,9 @@ beforeAll(async () => {
       "cache-control": "max-age=600",
       "surrogate-key": "all",
       "content-type": "text/plain",
+      ...(incoming.url?.startsWith(TEXT) === true && { etag: '"text"' }),
     });
-    if (incoming.url === TEXT) response.end("text ".repeat(1_000));
+    if (incoming.url?.startsWith(TEXT) === true) response.end("text ".repeat(1_000));
     else response.end(`${incoming.url} ${origin.seen.length}`);
   };
   for (const name of Object.keys(ports) as (keyof typeof ports)[]) ports[name] = await freePort();
@@ -207,6 +208,28 @@ test("the server that speaks with the client compresses, whoever owns the key; b
       expect(zstdDecompressSync(answer.body).toString()).toBe("text ".repeat(1_000));
     }
   expect(origin.seen.filter(({ url }) => url === TEXT)).toHaveLength(1);
+});
+
+test("HEAD is told as its GET would be, whoever owns the key and whether or not it is stored", async () => {
+  for (const path of [TEXT, `${TEXT}-new`])
+    for (const accept of ["br", "identity"])
+      for (const id of ["fra-1", "fra-2"] as const) {
+        const headers = { host: HOST, "accept-encoding": accept };
+        const told = [];
+        for (const method of ["HEAD", "GET", "HEAD"]) {
+          const { status, headers: fields } = await fetchFrom(ports[id], path, { method, headers });
+          told.push([status, fields["content-encoding"], fields.etag, fields.vary, fields["content-type"]]);
+          // Of the form that is sent, where it is known.
+          const length = fields["content-length"];
+          if (accept === "br") expect(length).not.toBe("5000");
+          else expect([undefined, "5000"]).toContain(length);
+        }
+        expect(told[0]?.slice(1, 4), id).toEqual(
+          accept === "br" ? ["br", 'W/"text"', "Accept-Encoding"] : [undefined, '"text"', "Accept-Encoding"],
+        );
+        expect(told[1]).toEqual(told[0]);
+        expect(told[2]).toEqual(told[0]);
+      }
 });
 
 test("a range goes through the tiers as whole slices, and each is asked of the origin once for all edges", async () => {
