@@ -158,7 +158,7 @@ export class Edge {
       accessKeys: parts.accessKeys,
       countries: settings.countries,
     });
-    this.codingQueue = new CodingQueue({ store, settings, metrics, clock });
+    this.codingQueue = new CodingQueue({ store, siblings, settings, metrics, clock });
     this.dictionaries = new DictionaryStore(dictionaryBytes);
     this.coder = new ContentCoder({
       settings,
@@ -306,7 +306,7 @@ export class Edge {
 
   /** What answers the other workers of this server. */
   get siblingParts(): SiblingParts {
-    const { handler, store, purges, diagnosis, copies } = this;
+    const { handler, store, purges, diagnosis, copies, codingQueue } = this;
     return {
       handle: async (inbound) => diagnosis.finish(inbound, await handler.handle(inbound)),
       // What is only a copy here is not copied again: it would outlive this one.
@@ -315,6 +315,7 @@ export class Edge {
         return plan === undefined || copies.has(plan.key) ? undefined : plan;
       },
       store,
+      makeForm: (job) => codingQueue.make(job),
       isPurged: (plan, head) => purges.stateOf(plan.purgeScope, plan.key, head) !== "none",
     };
   }

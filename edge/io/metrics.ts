@@ -11,6 +11,9 @@ import type { Outcome } from "./exchange.ts";
 
 type AnyCoding = Coding | DictionaryCoding | "identity";
 
+/** How the making of a form of a stored content ended. */
+type CodingResult = "done" | "copied" | "useless" | "gone" | "failed" | "queue-full";
+
 /** Why a request was refused before it reached the cache. */
 export type RefusedReason =
   | "malformed"
@@ -98,10 +101,11 @@ export class EdgeMetrics {
     "Content before and after compression: of answers as they went by, of stored contents once",
     ["how", "side"],
   );
-  readonly #codingJobs = this.#counter("coding_jobs_total", "Compressions of stored contents", [
-    "coding",
-    "result",
-  ]);
+  readonly #codingJobs = this.#counter(
+    "coding_jobs_total",
+    "Compressions of stored contents; copied: another worker has made it",
+    ["coding", "result"],
+  );
   readonly #decodingRefused = this.#counter(
     "decoding_refused_total",
     "Contents that were not decoded: too large for their length, or malformed",
@@ -220,7 +224,7 @@ export class EdgeMetrics {
     this.#codedBytes.inc({ how, side: "before" }, before);
     this.#codedBytes.inc({ how, side: "after" }, after);
   }
-  codingJob(coding: AnyCoding, result: "done" | "useless" | "gone" | "failed" | "queue-full"): void {
+  codingJob(coding: AnyCoding, result: CodingResult): void {
     this.#codingJobs.inc({ coding, result });
   }
   decodingRefused(reason: "too-large" | "malformed"): void {

@@ -1,6 +1,8 @@
 /** The workers that share the cache with this one, as far as a request needs them. */
 import type { CacheKey } from "../core/cache-key.ts";
+import type { Coding } from "../core/compression/accept-encoding.ts";
 import type { Answer, Inbound } from "./exchange.ts";
+import type { Coded, ObjectBody } from "./object-body.ts";
 import type { PrefetchNews } from "./prefetch-news.ts";
 import type { RequestPlan } from "./request-plan.ts";
 
@@ -13,6 +15,11 @@ export interface SiblingTier {
   copy(plan: RequestPlan): Promise<boolean>;
   /** The owner's answer; undefined when the request has to go on here. Never rejects. */
   ask(inbound: Inbound, plan: RequestPlan): Promise<Answer | undefined>;
+  /**
+   * The form of a copy's content that the owner of its key has or makes; undefined: to be made here. Undefined at once: no other worker
+   * owns the key. Never rejects.
+   */
+  form(key: CacheKey, coding: Coding, body: ObjectBody): Promise<Coded | undefined> | undefined;
   /** Renews a stale copy in the background. */
   refresh(inbound: Inbound, plan: RequestPlan): void;
   /** Marks keys as changed in every worker. Never rejects. */

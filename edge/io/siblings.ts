@@ -18,6 +18,7 @@ import { chmod, unlink } from "node:fs/promises";
 import type { Clock } from "#kit";
 import type { Logger } from "#kit/io";
 import type { CacheKey } from "../core/cache-key.ts";
+import type { Coding } from "../core/compression/accept-encoding.ts";
 import type { Fields } from "../core/headers.ts";
 import type { StoredHead } from "../core/messages.ts";
 import { ownerOf, shardOf } from "../core/worker-plan.ts";
@@ -28,10 +29,10 @@ import { CopyLine, CopyServer } from "./copy-line.ts";
 import type { Answer, AnswerRecord, Inbound, SourceHead } from "./exchange.ts";
 import type { StoredObject } from "./memory-store.ts";
 import type { EdgeMetrics } from "./metrics.ts";
-import { ObjectBody } from "./object-body.ts";
-import type { ObjectStore } from "./object-store.ts";
+import { type Coded, ObjectBody } from "./object-body.ts";
 import type { PrefetchNews } from "./prefetch-news.ts";
 import type { RequestPlan } from "./request-plan.ts";
+import { answerForm, askForForm, FORM, type FormParts } from "./sibling-forms.ts";
 import type { SiblingTier } from "./sibling-tier.ts";
 import type { WorkerPlace, WorkerView } from "./worker-methods.ts";
 
@@ -75,10 +76,9 @@ export interface SiblingsOptions {
 }
 
 /** What of this process answers other workers. */
-export interface SiblingParts {
+export interface SiblingParts extends FormParts {
   readonly handle: (inbound: Inbound) => Answer | Promise<Answer>;
   readonly plan: (inbound: Inbound) => RequestPlan | undefined;
-  readonly store: ObjectStore;
   readonly isPurged: (plan: RequestPlan, head: StoredHead) => boolean;
 }
 
@@ -139,6 +139,11 @@ export class Siblings implements SiblingTier {
   async listen(parts: SiblingParts): Promise<void> {
     this.#parts = parts;
     const server = createServer({ maxHeaderSize: HEAD_BYTES_MAX, keepAliveTimeout: 0 }, (asked, response) => {
+      const wantedForm = asked.headers[FORM];
+      if (wantedForm !== undefined) {
+        void answerForm(String(wantedForm), response, this.#parts);
+        return;
+      }
       const answered = this.#answer(asked, response).finally(() => this.#answering.delete(answered));
       this.#answering.add(answered);
     });
@@ -223,6 +228,11 @@ export class Siblings implements SiblingTier {
       this.#o.logger.debug("sibling-failed", { error });
       return undefined;
     }
+  }
+
+  form(key: CacheKey, coding: Coding, body: ObjectBody): Promise<Coded | undefined> | undefined {
+    const path = this.#ownerPath(key);
+    return path === undefined ? undefined : askForForm(this.#agent, path, key, coding, body);
   }
 
   /** Fetches the owner's present state of a stale copy in the background, once at a time for a key. */

@@ -2,6 +2,7 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { brotliDecompressSync } from "node:zlib";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import { rollingRestart } from "../lab/rolling-restart.ts";
 import { workerDeath } from "../lab/worker-death.ts";
@@ -12,6 +13,7 @@ import {
   startIsochrone,
   waitFor,
 } from "../tools/processes.ts";
+import { script } from "../tools/text-samples.ts";
 import { fetchFrom, TestOrigin, until } from "./edge-support.ts";
 
 const WORKERS = 2;
@@ -152,6 +154,31 @@ test("variants and contents of every size come right from every worker", async (
   for (let n = 0; n < 8; n++) await round();
   expect(origin.seen).toHaveLength(2 * sizes.length);
   expect(await metric("siblings_copied")).toBeGreaterThan(copied);
+});
+
+test("a form is made once, by the worker that owns the key, for all of them", async () => {
+  const text = script(20_000);
+  origin.answer = (_request, response) =>
+    response.writeHead(200, { "cache-control": "max-age=600", "content-type": "text/javascript" }).end(text);
+  const get = async (coding: string) =>
+    await fetchFrom(port, "/form.js", {
+      headers: { host: "www.shop.example", connection: "close", "accept-encoding": coding },
+    });
+  const jobs = (coding: string, result: string) =>
+    metric(`coding_jobs_total\\{coding="${coding}",result="${result}"\\}`);
+  for (const coding of ["br", "gzip"]) {
+    await until(async () => {
+      await get(coding);
+      return (await jobs(coding, "copied")) === WORKERS - 1;
+    }, `every worker has ${coding}`);
+    expect(await jobs(coding, "done")).toBe(1);
+  }
+  const kept = await Promise.all(Array.from({ length: 20 }, () => get("br")));
+  for (const { headers, body } of kept) {
+    expect(headers["content-length"]).toBe(String(body.byteLength));
+    expect(brotliDecompressSync(body).equals(text)).toBe(true);
+  }
+  expect(origin.seen).toHaveLength(1);
 });
 
 test("an unsafe request invalidates at every worker before it is answered (RFC 9111, 4.4)", async () => {
