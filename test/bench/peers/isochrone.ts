@@ -51,6 +51,8 @@ function form(name: string, note: string, wantsLog: boolean, more: readonly stri
       };
     },
     isHit: (headers) => /;\s*hit\b/.test(header(headers, "cache-status")),
+    // One that is compressed as it goes by has no length yet.
+    isSettled: (headers) => header(headers, "content-length") !== "",
   };
 }
 

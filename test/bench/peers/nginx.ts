@@ -18,6 +18,8 @@ interface Form {
   readonly usesSendfile: boolean;
   /** On, an answer of several packets waited tens of milliseconds on loopback and cost half as much CPU again. */
   readonly usesTcpNopush: boolean;
+  /** Level of gzip for all text, on the fly; undefined: as the form has it. */
+  readonly gzipLevel?: number;
 }
 
 /** What files take on their file system, as nginx counts them: in blocks. */
@@ -53,7 +55,14 @@ async function start(form: Form, setting: Setting, command: string) {
     form.log === "buffered"
       ? `  access_log ${directory}/access.log combined buffer=64k flush=1s;`
       : `  access_log ${directory}/access.log combined;`,
-    isTuned ? "  gzip off;" : "  gzip on;",
+    isTuned && form.gzipLevel === undefined ? "  gzip off;" : "  gzip on;",
+    ...(form.gzipLevel === undefined
+      ? []
+      : [
+          `  gzip_comp_level ${form.gzipLevel};`,
+          "  gzip_types text/css text/javascript application/json;",
+          "  gzip_vary on;",
+        ]),
     // By default a connection ends after 1,000 requests, which would measure connects, and h2load does not come back.
     (isTuned || setting.certificate !== undefined) && "  keepalive_requests 1000000000;",
     isTuned && "  keepalive_timeout 75s;",
@@ -113,34 +122,45 @@ async function start(form: Form, setting: Setting, command: string) {
   };
 }
 
-export const nginx: readonly Server[] = (
-  [
-    {
-      name: "default",
-      note: "Debian's nginx.conf, one worker, access log unbuffered",
-      isTuned: false,
-      log: "unbuffered",
-      usesSendfile: true,
-      usesTcpNopush: true,
-    },
-    {
-      name: "tuned",
-      note: "cache on tmpfs, open_file_cache, sendfile without tcp_nopush, keep-alive without limit, access log buffered",
-      isTuned: true,
-      log: "buffered",
-      usesSendfile: true,
-      usesTcpNopush: false,
-    },
-    {
-      name: "tuned-small",
-      note: "tuned, but sendfile off: the best for objects of a few KiB",
-      isTuned: true,
-      log: "buffered",
-      usesSendfile: false,
-      usesTcpNopush: false,
-    },
-  ] satisfies readonly Form[]
-).map((form) => {
+const FORMS: readonly Form[] = [
+  {
+    name: "default",
+    note: "Debian's nginx.conf, one worker, access log unbuffered",
+    isTuned: false,
+    log: "unbuffered",
+    usesSendfile: true,
+    usesTcpNopush: true,
+  },
+  {
+    name: "tuned",
+    note: "cache on tmpfs, open_file_cache, sendfile without tcp_nopush, keep-alive without limit, access log buffered",
+    isTuned: true,
+    log: "buffered",
+    usesSendfile: true,
+    usesTcpNopush: false,
+  },
+  {
+    name: "tuned-small",
+    note: "tuned, but sendfile off: the best for objects of a few KiB",
+    isTuned: true,
+    log: "buffered",
+    usesSendfile: false,
+    usesTcpNopush: false,
+  },
+];
+
+/** `tuned` with gzip on the fly: at the level that nginx has by default, and at the one that zlib has. */
+const GZIP_FORMS: readonly Form[] = [1, 6].map((gzipLevel) => ({
+  name: `gzip-${gzipLevel}`,
+  note: `tuned, gzip on for all text at level ${gzipLevel}${gzipLevel === 1 ? ", nginx's default" : ""}`,
+  isTuned: true,
+  log: "buffered",
+  usesSendfile: true,
+  usesTcpNopush: false,
+  gzipLevel,
+}));
+
+function serverOf(form: Form): Server {
   const program = findProgram("nginx");
   return {
     name: "nginx",
@@ -151,4 +171,7 @@ export const nginx: readonly Server[] = (
     start: (setting) => start(form, setting, program ?? "nginx"),
     isHit: (headers) => header(headers, "x-cache-status") === "HIT",
   };
-});
+}
+
+export const nginx: readonly Server[] = FORMS.map(serverOf);
+export const nginxGzip: readonly Server[] = GZIP_FORMS.map(serverOf);

@@ -50,6 +50,8 @@ export interface Server {
   start(setting: Setting): Promise<RunningServer>;
   /** Whether the head says that the answer came out of the cache. */
   isHit(headers: AnswerHeaders): boolean;
+  /** Whether a compressed answer is the one that this server sends from now on; absent: each is. */
+  isSettled?(headers: AnswerHeaders): boolean;
 }
 
 export function header(headers: AnswerHeaders, name: string): string {

@@ -8,6 +8,8 @@ export interface Answer {
   readonly status: number;
   readonly headers: AnswerHeaders;
   readonly bodyBytes: number;
+  /** The content; empty when quiet. HTTP/1.1 only. */
+  readonly content: Buffer;
 }
 
 export interface Question {
@@ -69,11 +71,16 @@ function http1Client(question: Question): Client {
         request.once("timeout", () => request.destroy(new Error(`No answer to ${path} in ${TIMEOUT_MS} ms`)));
         request.once("response", (response) => {
           let bodyBytes = 0;
-          response.on("data", (chunk: Buffer) => (bodyBytes += chunk.length));
+          const chunks: Buffer[] = [];
+          response.on("data", (chunk: Buffer) => {
+            bodyBytes += chunk.length;
+            if (!question.isQuiet) chunks.push(chunk);
+          });
           response.once("error", reject);
-          response.once("end", () =>
-            resolve({ status: response.statusCode ?? 0, headers: response.headers, bodyBytes }),
-          );
+          response.once("end", () => {
+            const { statusCode: status = 0, headers } = response;
+            resolve({ status, headers, bodyBytes, content: Buffer.concat(chunks) });
+          });
         });
         request.end();
       }),
@@ -104,7 +111,7 @@ function http2Client(question: Question): Client {
         stream.once("error", reject);
         stream.once("end", () => {
           session.off("error", reject);
-          resolve({ status, headers, bodyBytes });
+          resolve({ status, headers, bodyBytes, content: Buffer.alloc(0) });
         });
         stream.end();
       }),

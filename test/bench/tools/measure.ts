@@ -5,8 +5,9 @@
  */
 import { loadavg } from "node:os";
 import { messageOf } from "../../../cli/usage.ts";
-import type { RunningServer, Server, Setting } from "../peers/peer.ts";
-import { ask } from "./ask.ts";
+import { header, type RunningServer, type Server, type Setting } from "../peers/peer.ts";
+import { type Answer, ask, type Question } from "./ask.ts";
+import { decoded } from "./coding.ts";
 import { type Load, type LoadResult, runLoad } from "./load.ts";
 import { describeCommit, describeMachine, type Machine } from "./machine.ts";
 import type { Origin } from "./origin.ts";
@@ -20,7 +21,10 @@ export interface Workload {
   readonly load: Omit<Load, "port" | "seconds">;
   readonly expected: {
     readonly status: number;
+    /** Of the content, without its coding. */
     readonly bodyBytes: number;
+    /** Whether it must come compressed, in whatever coding. */
+    readonly isCoded?: boolean;
     /** Whether every answer must come out of the cache. */
     readonly isHit: boolean;
   };
@@ -102,6 +106,9 @@ export function labelOf(one: { readonly form: string } & ({ name: string } | { s
   return `${"name" in one ? one.name : one.server}/${one.form}`;
 }
 
+/** Longest time that a server may take to make a compressed form in the background; between two looks. */
+const SETTLE_TIMEOUT_MS = 30_000;
+const SETTLE_PAUSE_MS = 100;
 /** Share of requests that may reach the origin although all must be hits: one revalidation is no miss storm. */
 const ORIGIN_SHARE_MAX = 0.001;
 
@@ -168,17 +175,33 @@ async function check(server: Server, running: RunningServer, workload: Workload,
   if (isPriming)
     for (let time = 0; time < 2; time += 1) await ask({ ...request, headers: {}, paths, isQuiet: true });
   const first = paths.slice(0, 1);
-  const [answer] = await ask({ ...request, paths: first, isQuiet: false });
+  const [answer] = await (isPriming && expected.isCoded === true
+    ? settled(server, { ...request, paths: first, isQuiet: false })
+    : ask({ ...request, paths: first, isQuiet: false }));
   const fault = (what: string, head = answer?.headers): Error =>
     new Error(`${what}; head: ${JSON.stringify(head)}`);
   if (answer === undefined) throw fault("no answer");
   if (answer.status !== expected.status) throw fault(`status ${answer.status}, expected ${expected.status}`);
-  if (answer.bodyBytes !== expected.bodyBytes)
-    throw fault(`${answer.bodyBytes} body bytes, expected ${expected.bodyBytes}`);
+  const coding = header(answer.headers, "content-encoding");
+  if ((coding !== "") !== (expected.isCoded ?? false))
+    throw fault(`content coding ${JSON.stringify(coding)}`);
+  const bodyBytes = coding === "" ? answer.bodyBytes : decoded(answer.content, coding).byteLength;
+  if (bodyBytes !== expected.bodyBytes)
+    throw fault(`${bodyBytes} body bytes, expected ${expected.bodyBytes}`);
   if (!expected.isHit) return;
   // Without conditions, because some servers say less in a 304.
   const [whole] = await ask({ ...request, headers: {}, paths: first, isQuiet: false });
   if (!server.isHit(whole?.headers ?? {})) throw fault("the answer is not a hit", whole?.headers);
+}
+
+/** Asks until the answer is the one that the server stays with. */
+async function settled(server: Server, question: Question): Promise<Answer[]> {
+  for (const endMs = performance.now() + SETTLE_TIMEOUT_MS; ; ) {
+    const answers = await ask(question);
+    if (server.isSettled?.(answers[0]?.headers ?? {}) ?? true) return answers;
+    if (performance.now() > endMs) throw new Error(`no compressed form after ${SETTLE_TIMEOUT_MS} ms`);
+    await new Promise((resolve) => setTimeout(resolve, SETTLE_PAUSE_MS));
+  }
 }
 
 function portOf(running: RunningServer, load: Workload["load"]): number {

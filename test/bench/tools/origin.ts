@@ -3,6 +3,8 @@
  * server and never delays the one who measures. It answers by path and counts what it was asked.
  *
  * `/KIND/BYTES/anything`: a body of so many bytes. KIND `cached` may be stored for a day, `private` may not be stored.
+ * `/text/NAME`: a text of `texts.ts`, stored for a day. `/version/NAME/old` and `/next`: two versions of one script; browsers keep the one
+ * as a dictionary for the other (RFC 9842).
  * `/.count`: how many requests there were, as a number.
  */
 import { fork } from "node:child_process";
@@ -10,6 +12,7 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { dieWithUs } from "./program.ts";
+import { TEXTS, VERSIONS } from "./texts.ts";
 
 export const BYTES_MAX = 64 * 2 ** 20;
 
@@ -43,7 +46,21 @@ function serve(): void {
       return;
     }
     requests += 1;
-    const [, kind, size] = (request.url ?? "").split("/");
+    const [, kind, size = "", version] = (request.url ?? "").split("/");
+    const text = kind === "text" ? TEXTS[size] : undefined;
+    const pair = kind === "version" ? VERSIONS[size] : undefined;
+    const content = text?.read() ?? (pair && (version === "old" ? pair.read().old : pair.read().next));
+    if (content !== undefined) {
+      response.writeHead(200, {
+        "content-type": text?.type ?? "text/javascript",
+        "content-length": content.byteLength,
+        "cache-control": "public, max-age=86400",
+        etag: ENTITY_TAG,
+        ...(pair !== undefined && { "use-as-dictionary": `match="/version/${size}/*"` }),
+      });
+      response.end(content);
+      return;
+    }
     const bytes = Number(size);
     if ((kind !== "cached" && kind !== "private") || !(bytes >= 0 && bytes <= BYTES_MAX)) {
       response.writeHead(404, { "content-length": 0 }).end();
