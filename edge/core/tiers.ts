@@ -3,6 +3,7 @@
  * the order of the tier map, and in front of the origin the parent cluster that shields it.
  */
 import type { ClusterEntry, ClusterId, MapSnapshot, PropertyId, ServerId, TopologyDocument } from "#kit";
+import type { Fields } from "./headers.ts";
 import { type ClusterPeer, ownersOf, placeOf } from "./owner.ts";
 import { shieldOrder } from "./shield.ts";
 
@@ -27,6 +28,8 @@ export interface HopFields {
   readonly tier: number | undefined;
   /** Asked as the owner of the key: must not be handed to another owner. */
   readonly isOwner: boolean;
+  /** The codings that the sender's client takes, in its own fields: the key's owner may answer in a form that it keeps. */
+  readonly codings?: Fields;
 }
 
 /** A server to ask. */

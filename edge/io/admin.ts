@@ -158,12 +158,7 @@ export class Admin {
       form:
         stored === undefined
           ? null
-          : parts.coder.explain(
-              request,
-              sourceOf(plan, stored, stored.body),
-              contentBytes(stored),
-              inbound.peer !== undefined,
-            ),
+          : parts.coder.explain(request, sourceOf(plan, stored, stored.body), contentBytes(stored), inbound),
       decision: {
         action: decision.action,
         reason:

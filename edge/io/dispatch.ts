@@ -11,7 +11,8 @@ import type { Clock, MonotonicMs, ServerId } from "#kit";
 import type { Logger } from "#kit/io";
 import type { PeerVerifier } from "#transport";
 import type { EdgeSettings } from "../config.ts";
-import { fieldLines, type Fields } from "../core/headers.ts";
+import { CODING_FIELDS } from "../core/compression/accept-encoding.ts";
+import { type Field, fieldLines, type Fields } from "../core/headers.ts";
 import type { Diagnosis } from "./diagnosis.ts";
 import type { HopFields } from "../core/tiers.ts";
 import { type Answer, type AnswerRecord, type Inbound, type SendInterim, textAnswer } from "./exchange.ts";
@@ -216,6 +217,9 @@ function hopFieldsOf(fields: Fields): HopFields {
   return {
     tier: tier !== undefined && /^[0-9]$/.test(tier) ? Number(tier) : 0,
     isOwner: fieldLines(fields, "isochrone-owner")[0] === "1",
+    codings: CODING_FIELDS.flatMap((name) =>
+      fieldLines(fields, `isochrone-${name}`).map((value): Field => [name, value]),
+    ),
   };
 }
 

@@ -166,6 +166,7 @@ export class Edge {
       metrics,
       queue: this.codingQueue,
       dictionaries: this.dictionaries,
+      isBrief: (key) => copies.has(key),
     });
     this.prefetcher = new Prefetcher({ handler: this.handler, routing, settings, metrics, clock, siblings });
     this.hot = new HotTable({

@@ -13,7 +13,7 @@ import type { Filler } from "./filler.ts";
 import type { StoredObject } from "./memory-store.ts";
 import type { EdgeMetrics } from "./metrics.ts";
 import { passedAge } from "./passer.ts";
-import type { RequestPlan, RequestPlanner } from "./request-plan.ts";
+import { type RequestPlan, type RequestPlanner, tellingCodings } from "./request-plan.ts";
 import { downstreamFields, mayHaveContent } from "./stored-answer.ts";
 
 type FetchDecision = Extract<RequestDecision<StoredObject>, { action: "fetch" | "validate" }>;
@@ -77,7 +77,9 @@ export class Fetcher {
     const stored = decision.action === "validate" ? decision.stored : undefined;
     const planned = this.#planner.fillRequest(inbound, plan, stored, decision.opening);
     const isCopy = !planned.isOwner && this.#copies.handleRequest(plan.key);
-    const request = isCopy ? { ...planned, isOwner: true, isCopy } : planned;
+    const request = isCopy
+      ? { ...planned, isOwner: true, isCopy }
+      : { ...planned, hops: tellingCodings(planned.hops, inbound, plan) };
     const mayCollapse =
       tries < JOINS_MAX &&
       request.isOwner &&

@@ -18,7 +18,7 @@ import type { Forwarded, Forwarder } from "./forwarder.ts";
 import type { StoredObject } from "./memory-store.ts";
 import { ObjectBody } from "./object-body.ts";
 import type { ObjectStore } from "./object-store.ts";
-import { hopsOf, type RequestPlan } from "./request-plan.ts";
+import { hopsOf, type RequestPlan, tellingCodings } from "./request-plan.ts";
 import type { Routing } from "./routing.ts";
 import type { SiblingTier } from "./sibling-tier.ts";
 import { downstreamFields, mayHaveContent } from "./stored-answer.ts";
@@ -94,6 +94,7 @@ export class Passer {
   ): Promise<Answer> {
     const { generation } = this.#purges;
     const requestTime = this.#clock.epoch();
+    const hops = hopsOf(this.#routing, plan, inbound.hop, plan.policy.bypass);
     let forwarded: Forwarded;
     try {
       forwarded = await this.#forwarder.forward(
@@ -111,7 +112,7 @@ export class Passer {
           isBackground: inbound.isBackground ?? false,
           sendInterim: inbound.sendInterim,
         },
-        hopsOf(this.#routing, plan, inbound.hop, plan.policy.bypass),
+        head === plan.head ? tellingCodings(hops, inbound, plan) : hops,
       );
     } catch (error) {
       return await this.#covered(inbound, plan, fwd, stored, error, requestTime);

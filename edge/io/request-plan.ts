@@ -1,5 +1,6 @@
 /** What is known of a request once its property is. */
 import type { CacheKey } from "../core/cache-key.ts";
+import { codingFields } from "../core/compression/accept-encoding.ts";
 import { hasField } from "../core/headers.ts";
 import type { RequestHead } from "../core/messages.ts";
 import type { RequestPolicy } from "../core/policy.ts";
@@ -48,6 +49,21 @@ export function hopsOf(
   return chosen.map((one) =>
     one.kind === "origin" ? { ...one, edits: { target, fields: requestHeaders } } : one,
   );
+}
+
+/** The same hops, of which the key's owner is told what codings the client takes. */
+export function tellingCodings(
+  hops: readonly Hop[],
+  { head, peer }: Inbound,
+  plan: RequestPlan,
+): readonly Hop[] {
+  if (peer !== undefined || !plan.property.compression.isEnabled) return hops;
+  const codings = codingFields(head.fields);
+  return codings.length === 0
+    ? hops
+    : hops.map((hop) =>
+        hop.kind === "owner" && hop.told !== undefined ? { ...hop, told: { ...hop.told, codings } } : hop,
+      );
 }
 
 /** Makes of a planned request what is asked of the next hop. */

@@ -35,7 +35,8 @@ export interface Hop {
 export function toldFields({ told }: Hop): Fields {
   if (told === undefined) return [];
   const tier: Field[] = told.tier === undefined ? [] : [["Isochrone-Tier", String(told.tier)]];
-  return told.isOwner ? [...tier, ["Isochrone-Owner", "1"]] : tier;
+  const codings = (told.codings ?? []).map(([name, value]): Field => [`Isochrone-${name}`, value]);
+  return told.isOwner ? [...tier, ["Isochrone-Owner", "1"], ...codings] : tier;
 }
 
 export interface OriginEdits {

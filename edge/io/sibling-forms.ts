@@ -76,7 +76,15 @@ async function formFor(wanted: URLSearchParams, { store, makeForm }: FormParts):
   if (object === undefined || coding === undefined || sourceCoding === undefined || sourceCoding === "other")
     return undefined;
   const { body } = object;
-  return await makeForm({ key, body, name: coding, coding, sourceCoding, dictionary: undefined });
+  return await makeForm({
+    key,
+    body,
+    name: coding,
+    coding,
+    isBrief: false,
+    sourceCoding,
+    dictionary: undefined,
+  });
 }
 
 function hashOf({ chunks }: ObjectBody): string {

@@ -5,8 +5,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { zstdDecompressSync } from "node:zlib";
-import { gzipSync } from "node:zlib";
+import { brotliDecompressSync, gzipSync, zstdDecompressSync } from "node:zlib";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { makeAccessKey, makeToken } from "#edge";
 import type { EpochMs, PropertyId, ServerId, ServerReport } from "#kit";
@@ -200,7 +199,7 @@ test("a miss goes edge, owner, parent, origin, and each tier says so; both edges
   expect(Object.keys(seen?.headers ?? {}).filter((name) => name.startsWith("isochrone"))).toEqual([]);
 });
 
-test("the server that speaks with the client compresses, whoever owns the key; between servers it goes as it is stored", async () => {
+test("the server that speaks with the client compresses, until the key's owner has a form", async () => {
   for (let time = 0; time < 2; time++)
     for (const id of ["fra-1", "fra-2"] as const) {
       const answer = await fetchFrom(ports[id], TEXT, { headers: { host: HOST, "accept-encoding": "zstd" } });
@@ -208,6 +207,29 @@ test("the server that speaks with the client compresses, whoever owns the key; b
       expect(zstdDecompressSync(answer.body).toString()).toBe("text ".repeat(1_000));
     }
   expect(origin.seen.filter(({ url }) => url === TEXT)).toHaveLength(1);
+  const { owner } = await explain(TEXT);
+  const [other] = (["fra-1", "fra-2"] as const).filter((id) => id !== owner);
+  const get = async (id: string, coding: string) =>
+    await fetchFrom(ports[id as "fra-1"], TEXT, { headers: { host: HOST, "accept-encoding": coding } });
+  let made = "";
+  await until(async () => {
+    made = (await get(owner, "br")).headers["content-length"] ?? "";
+    return made !== "";
+  }, "the owner has a form");
+  const passed = await get(other ?? "", "br, gzip");
+  expect(passed.headers).toMatchObject({
+    "content-encoding": "br",
+    "content-length": made,
+    etag: 'W/"text"',
+    vary: "Accept-Encoding",
+  });
+  expect(brotliDecompressSync(passed.body).toString()).toBe("text ".repeat(1_000));
+  // Who takes none gets none, and no other server's word counts.
+  const plain = await fetchFrom(ports[other ?? "fra-1"], TEXT, {
+    headers: { host: HOST, "isochrone-accept-encoding": "br" },
+  });
+  expect(plain.headers["content-encoding"]).toBeUndefined();
+  expect(plain.headers.etag).toBe('"text"');
 });
 
 test("HEAD is told as its GET would be, whoever owns the key and whether or not it is stored", async () => {

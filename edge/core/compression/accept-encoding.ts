@@ -3,7 +3,7 @@
  * are endless, meanings are few: answers are told apart by the meaning, so that spellings do not split what is stored.
  */
 import { cacheControl } from "../cache-control.ts";
-import { type Fields, fieldLines, hasField } from "../headers.ts";
+import { type Field, type Fields, fieldLines, hasField } from "../headers.ts";
 import { nominatedValue } from "../vary.ts";
 
 /** Codings that this server makes, the smallest result first (RFC 7932, RFC 8878, RFC 1952). */
@@ -126,6 +126,22 @@ export function selectingFields(fields: Fields): Fields {
   const others = fields.filter(([name]) => name.toLowerCase() !== "accept-encoding");
   return isGzip ? [...others, ["Accept-Encoding", "gzip"]] : others;
 }
+
+/** Fields by which a client says what codings it takes. */
+export const CODING_FIELDS = ["accept-encoding", "available-dictionary"] as const;
+
+/** Of a request the fields that say what codings it takes; none when its answer goes out as it is stored. */
+export function codingFields(fields: Fields): Fields {
+  return asStoredWish(fields) === undefined ? fields.filter(isCodingField) : [];
+}
+
+/** The request with other words about codings. */
+export function withCodingFields(fields: Fields, codings: Fields): Fields {
+  return [...fields.filter((field) => !isCodingField(field)), ...codings];
+}
+
+const isCodingField = ([name]: Field): boolean =>
+  CODING_FIELDS.some((coding) => coding === name.toLowerCase());
 
 /** Stands for Accept-Encoding among the names that answers are selected by; no field has it. */
 export const BY_CODING = ":coding";

@@ -13,6 +13,7 @@ import {
   isWithDictionary,
   isWorthwhile,
   storedLevel,
+  streamLevel,
 } from "../../core/compression/levels.ts";
 import type { EdgeMetrics } from "../metrics.ts";
 import { type Coded, ObjectBody } from "../object-body.ts";
@@ -27,6 +28,8 @@ export interface CodingJob {
   /** What the form is called among those of the body. */
   readonly name: string;
   readonly coding: Coding | DictionaryCoding;
+  /** Whether the body is here for a second only, as copies of hot keys are: then as cheap as it goes by. */
+  readonly isBrief: boolean;
   /** What the body is coded in. */
   readonly sourceCoding: Coding | "identity";
   /** Looked up when the job's turn comes; undefined: it needs none. */
@@ -176,7 +179,7 @@ export class CodingQueue {
     this.#end(waiting, body, coded);
   }
 
-  async #coded({ body, coding, sourceCoding, dictionary: dictionaryOf }: CodingJob): Promise<Coded> {
+  async #coded({ body, coding, isBrief, sourceCoding, dictionary: dictionaryOf }: CodingJob): Promise<Coded> {
     const { decodedBytesMax: bytesMax, decodedRatioMax } = this.#settings;
     const dictionary = dictionaryOf?.();
     if (dictionaryOf !== undefined && dictionary === undefined) {
@@ -193,7 +196,8 @@ export class CodingQueue {
       }
       content = decoded.bytes;
     }
-    const level = storedLevel(formatOf(coding), content.byteLength);
+    const format = formatOf(coding);
+    const level = isBrief ? streamLevel(format) : storedLevel(format, content.byteLength);
     const coded = await codedWhole(content, coding, level, dictionary);
     if (!isWorthwhile(body.bytes, coded.byteLength)) {
       this.#metrics.codingJob(coding, "useless");

@@ -11,6 +11,7 @@ import {
   type Coding,
   type DictionaryCoding,
   withCoding,
+  withCodingFields,
 } from "../../core/compression/accept-encoding.ts";
 import {
   codingOf,
@@ -32,6 +33,7 @@ import {
   withDictionary,
 } from "../../core/compression/form-choice.ts";
 import { decodedBytesMax, formatOf, streamLevel } from "../../core/compression/levels.ts";
+import type { CacheKey } from "../../core/cache-key.ts";
 import { type Fields, hasField } from "../../core/headers.ts";
 import type { RequestHead } from "../../core/messages.ts";
 import { discard } from "../answer-writing.ts";
@@ -64,6 +66,7 @@ export class ContentCoder {
   readonly #metrics: EdgeMetrics;
   readonly #queue: CodingQueue;
   readonly #dictionaries: DictionaryStore;
+  readonly #isBrief: (key: CacheKey) => boolean;
   #streams = 0;
 
   constructor(options: {
@@ -72,12 +75,15 @@ export class ContentCoder {
     readonly metrics: EdgeMetrics;
     readonly queue: CodingQueue;
     readonly dictionaries: DictionaryStore;
+    /** Whether what is stored under a key is soon let go of: a copy of a hot key. */
+    readonly isBrief: (key: CacheKey) => boolean;
   }) {
     this.#settings = options.settings;
     this.#store = options.store;
     this.#metrics = options.metrics;
     this.#queue = options.queue;
     this.#dictionaries = options.dictionaries;
+    this.#isBrief = options.isBrief;
   }
 
   /** Answers that are being compressed as they go by. */
@@ -88,23 +94,26 @@ export class ContentCoder {
   /** The answer in the coding that it goes out in; at once unless it has to be decoded. */
   code(inbound: Inbound, answer: Answer): Answer | Promise<Answer> {
     const { source } = answer;
-    if (source === undefined || inbound.peer !== undefined || !source.policy.isEnabled) return answer;
+    const request = codedRequest(inbound);
+    if (source === undefined || request === undefined || !source.policy.isEnabled) return answer;
     const { head, body } = source;
     const bytes =
       head.sliced?.totalBytes ??
       (body?.isComplete === true ? body.bytes : answer.status === 200 ? answer.bodyBytes : undefined);
-    const negotiation = negotiate(inbound.head, source, bytes);
+    const negotiation = negotiate(request, source, bytes);
     const { sourceCoding } = negotiation;
     const reason = notCodedReason(head, bytes);
     if (reason !== "secret") this.#keepDictionary(negotiation);
     if (reason !== undefined || sourceCoding === "other")
-      return { ...answer, memo: memoByMeaning(answer.memo, inbound.head) };
+      return { ...answer, memo: memoByMeaning(answer.memo, request) };
     const dictionary = this.#dictionaryOf(negotiation);
     const context = this.#contextOf(negotiation, sourceCoding, dictionary);
-    const wish = asStoredWish(inbound.head.fields);
+    const wish = asStoredWish(request.fields);
     const choice = wish === undefined ? chooseForm(context) : asStored(wish);
     const isHit = answer.record.outcome === "hit" || answer.record.outcome === "hit-stale";
     if (wish === undefined && isHit) this.#improve(negotiation, context, dictionary);
+    // What is not kept the server that speaks with the client makes by itself: until then another hop can go on where this one ends.
+    if (inbound.peer !== undefined && choice.kind !== "kept") return answer;
     return this.#apply(answer, negotiation, choice, dictionary);
   }
 
@@ -113,19 +122,18 @@ export class ContentCoder {
     request: RequestHead,
     source: AnswerSource,
     bytes: number | undefined,
-    isForPeer: boolean,
+    { peer, hop }: Pick<Inbound, "peer" | "hop">,
   ): FormExplanation {
     const negotiation = negotiate(request, source, bytes);
     const { sourceCoding } = negotiation;
     const plainCoding = sourceCoding === "other" ? PLAIN : sourceCoding;
     const context = this.#contextOf(negotiation, plainCoding, this.#dictionaryOf(negotiation));
-    const reason = !source.policy.isEnabled
-      ? "off"
-      : isForPeer
-        ? "peer"
-        : (notCodedReason(source.head, bytes) ?? asStoredWish(request.fields));
+    const reason = source.policy.isEnabled
+      ? (notCodedReason(source.head, bytes) ?? asStoredWish(request.fields))
+      : "off";
     const choice = reason === undefined ? chooseForm(context) : asStored(reason);
-    return explainForm(choice, { ...context, sourceCoding });
+    const isNotForPeer = peer !== undefined && !(hop.isOwner && choice.kind === "kept");
+    return explainForm(isNotForPeer ? asStored("peer") : choice, { ...context, sourceCoding });
   }
 
   #contextOf(
@@ -160,7 +168,7 @@ export class ContentCoder {
   ): void {
     if (body === undefined || !body.isComplete) return;
     const { sourceCoding } = context;
-    const job = { key, body, sourceCoding };
+    const job = { key, body, sourceCoding, isBrief: this.#isBrief(key) };
     const [best] = context.accepted.ranked;
     if (best !== undefined && best !== sourceCoding)
       this.#queue.offer({ ...job, name: best, coding: best, dictionary: undefined });
@@ -332,6 +340,13 @@ export class ContentCoder {
       ? memoOf(memo, request, this.#told(fields, negotiation), undefined)
       : undefined;
   }
+}
+
+/** A request as far as the coding of its answer goes; undefined: of a server of ours, which gets what is stored. */
+function codedRequest({ head, peer, hop }: Inbound): RequestHead | undefined {
+  if (peer === undefined) return head;
+  const { codings = [] } = hop;
+  return codings.length === 0 ? undefined : { ...head, fields: withCodingFields(head.fields, codings) };
 }
 
 function negotiate(request: RequestHead, source: AnswerSource, bytes: number | undefined): Negotiation {
