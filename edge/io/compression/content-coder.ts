@@ -1,7 +1,7 @@
 /**
  * The last step of an answer to a client: in which coding it goes out. What the store holds stays as it came; other forms of it are kept
- * with it and made in the background, and until one is there the content is compressed as it goes by. Servers of ours and other workers
- * get what is stored: only who speaks with the client chooses.
+ * with it and made in the background, and until one is there the content is compressed as it goes by. Other workers get what is stored, and
+ * so do servers of ours, unless they ask for a client and there is a form for it.
  */
 import type { EdgeSettings } from "../../config.ts";
 import {
@@ -47,6 +47,7 @@ import type { DictionaryStore } from "./dictionary-store.ts";
 
 /** Forms with a dictionary that are kept with one body: the last versions that its clients have. */
 const DICTIONARY_FORMS_MAX = 4;
+
 /** An answer of a stored response, and all that its coding depends on. */
 interface Negotiation {
   readonly request: RequestHead;
@@ -201,22 +202,7 @@ export class ContentCoder {
     const { head, body } = source;
     if (body === undefined || sourceCoding === "other" || head.status !== 200) return;
     if (added === undefined && !isDictionary(head.fields)) return;
-    if (this.#dictionaries.has(origin, body)) return;
-    void this.#plainContent(body, sourceCoding).then((content) => {
-      if (content !== undefined) this.#dictionaries.keep(origin, body, content);
-      return undefined;
-    });
-  }
-
-  /** All of a body, without its coding, once it is complete; undefined: it cannot be had, or is too large. Never rejects. */
-  async #plainContent(body: ObjectBody, coding: Coding | "identity"): Promise<Uint8Array | undefined> {
-    if (!body.isComplete && !(await whenComplete(body))) return undefined;
-    const { bytesMax } = this.#dictionaries;
-    if (body.bytes > bytesMax) return undefined;
-    const content = Buffer.concat(body.chunks);
-    if (coding === "identity") return content;
-    const decoded = await decodedWhole(content, coding, bytesMax);
-    return "bytes" in decoded ? decoded.bytes : undefined;
+    void this.#dictionaries.keep(origin, body, sourceCoding);
   }
 
   #apply(
@@ -408,14 +394,3 @@ function refusedToDecode(answer: Answer, coding: Coding, fault: "too-large" | "m
 
 /** What stays of the fields of an answer whose content is replaced. */
 const OF_THE_ANSWER: ReadonlySet<string> = new Set(["date", "via", "cache-status", "alt-svc"]);
-
-/** Resolves when a body that is being filled has ended: whether it is whole and all of it here. */
-async function whenComplete(body: ObjectBody): Promise<boolean> {
-  if (!body.isRetained || !body.canJoin) return false;
-  try {
-    for await (const _chunk of body.read());
-  } catch {
-    return false;
-  }
-  return body.isRetained && body.isComplete;
-}
