@@ -294,7 +294,11 @@ export class Workers {
   /** Ends all disk use, so that a successor may have it; memory goes on serving. */
   async closeDisk(): Promise<void> {
     this.#mayOpenDisk = false;
-    await Promise.allSettled(this.#living().map(({ channel }) => channel.call("closeDisk", undefined)));
+    // Nobody may write there before it is closed, and a disk under load takes long to sync.
+    const forever = { timeoutMs: Number.POSITIVE_INFINITY };
+    await Promise.allSettled(
+      this.#living().map(({ channel }) => channel.call("closeDisk", undefined, forever)),
+    );
   }
 
   /** Drains all workers and ends them; then lets go of the sockets. `idleMs` as in `EdgeServer.drain`. */
