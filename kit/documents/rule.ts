@@ -213,6 +213,11 @@ const conditionsOf = (one: RuleMatch): readonly RuleCondition[] => [
   ...(one.not ?? []),
 ];
 
+/** Characters of its globs: what they cost a request is these times those of the path. */
+export function globCharacters(one: Rule): number {
+  return conditionsOf(one.match).reduce((sum, { pathGlob = "" }) => sum + pathGlob.length, 0);
+}
+
 /** Whether a rule changes what is stored or what the origin is asked for. */
 export function changesContent(one: Rule): boolean {
   return (

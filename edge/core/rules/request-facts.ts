@@ -73,6 +73,8 @@ export class RequestFacts {
   readonly #request: RuleRequest;
   #extension: string | undefined;
   #fields: Fields | undefined;
+  /** Null: there is none. */
+  readonly #values = new Map<string, string | null>();
   #cookies: Pairs | undefined;
   #query: Pairs | undefined;
   #device: DeviceClass | undefined;
@@ -91,8 +93,12 @@ export class RequestFacts {
 
   /** Values of a field as the next server will see it: what Connection takes off is not there. `name` in lower case. */
   header(name: string): string | undefined {
+    const known = this.#values.get(name);
+    if (known !== undefined) return known ?? undefined;
     this.#fields ??= endToEndFields(this.#request.fields);
-    return fieldValue(this.#fields, name);
+    const value = fieldValue(this.#fields, name);
+    this.#values.set(name, value ?? null);
+    return value;
   }
 
   get cookies(): Pairs {

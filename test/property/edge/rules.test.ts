@@ -230,14 +230,28 @@ describe("compiled rules", () => {
     );
   });
 
-  test("globs match as the expressions that they stand for", () => {
+  test("globs match as the expressions that they stand for, also across words of their state", () => {
+    const piece = some("*", "**", "a", "b/", "/");
+    const long = fc.array(fc.oneof(piece, fc.constant("ab".repeat(9))), { maxLength: 12 });
+    const either = fc.oneof(
+      fc.tuple(glob, path),
+      // A path that a pattern may well fit: each wildcard stood for something.
+      fc
+        .tuple(long, fc.array(some("", "a", "ba", "a/b", "/"), { minLength: 12, maxLength: 12 }))
+        .map(([parts, stood]): [string, string] => [
+          `/${parts.join("")}`,
+          `/${parts.map((part, index) => (part.startsWith("*") ? (stood[index] ?? "") : part)).join("")}`,
+        ]),
+    );
+    let longMatches = 0;
     fc.assert(
-      fc.property(glob, path, (pattern, at) => {
-        expect(new Glob(pattern).matches(at)).toBe(
-          globExpression(pattern.replaceAll(/\*{2,}/g, "**")).test(at),
-        );
+      fc.property(either, ([pattern, at]) => {
+        const isMatch = new Glob(pattern).matches(at);
+        expect(isMatch).toBe(globExpression(pattern.replaceAll(/\*{2,}/g, "**")).test(at));
+        if (isMatch && pattern.length > 64) longMatches++;
       }),
       { numRuns: 2_000 },
     );
+    expect(longMatches).toBeGreaterThan(50);
   });
 });

@@ -99,6 +99,15 @@ describe("a document's rules", () => {
   });
 });
 
+test("globs of more characters than a request may be compared with are refused", () => {
+  const rules = Array.from({ length: 17 }, () => ({
+    match: { pathGlob: `/${"*a".repeat(255)}b` },
+    deny: true,
+  }));
+  expect(() => propertyOf(...rules)).toThrow("rules[16].match");
+  expect(propertyOf(...rules.slice(1)).rules).toHaveLength(16);
+});
+
 describe("keys", () => {
   test.each<[unknown, string, string]>([
     [{ keep: ["a", "c"] }, "/x?c=2&b=1&a=0", "http://a.example/x?a=0&c=2"],
