@@ -1,5 +1,12 @@
 /** A property's file without control: `isochrone config check`, and what it would do with a request, `config try`. */
-import { AccessKeys, explainedFields, explainRules, parseAbsoluteUri, readCountries } from "#edge";
+import {
+  AccessKeys,
+  explainedFields,
+  explainRules,
+  parseAbsoluteUri,
+  readCountries,
+  isOfNoPage,
+} from "#edge";
 import { parseAddress, type PropertyDocument, propertyDocument } from "#kit";
 import { createLogger, readFileIfThere, systemClock } from "#kit/io";
 import { parseYaml } from "#kit/world";
@@ -35,11 +42,12 @@ export function check(path: string, isJson: boolean): void {
 /** Rules that mean more, or less, than whoever wrote them may think. */
 function warningsOf({ rules }: PropertyDocument): readonly string[] {
   return rules.flatMap(({ match, overrideTtlSeconds, defaultTtlSeconds }, index) => {
-    const { path, pathPrefix, pathGlob, extensions } = match;
-    const isByExtensionAlone = extensions !== undefined && (path ?? pathPrefix ?? pathGlob) === undefined;
-    return isByExtensionAlone && ((overrideTtlSeconds ?? 0) > 0 || (defaultTtlSeconds ?? 0) > 0)
+    const { path, pathPrefix, pathGlob, extensions = [] } = match;
+    const hasTtl = (overrideTtlSeconds ?? 0) > 0 || (defaultTtlSeconds ?? 0) > 0;
+    const page = extensions.find((extension) => !isOfNoPage(extension));
+    return hasTtl && page !== undefined && (path ?? pathPrefix ?? pathGlob) === undefined
       ? [
-          `rules[${index}] gives a TTL by extension alone: where the origin answers /account/x.${extensions[0]} as /account, one user's page is stored for all; name paths too`,
+          `rules[${index}] gives a TTL by extension alone: where the origin answers /account/x.${page} as /account, one user's page is stored for all; name paths too`,
         ]
       : [];
   });

@@ -22,6 +22,7 @@ export type { ExchangeTimes, RequestHead, ResponseHead, StoredHead } from "./cor
 export { type ClusterPeer, ownersOf } from "./core/owner.ts";
 export { PLAIN_POLICY, type RequestPolicy } from "./core/policy.ts";
 export { explainedFields, explainRules, type RuleExplanation } from "./core/rules/explanation.ts";
+export { isOfNoPage } from "./core/rules/extensions.ts";
 export { policyFor } from "./core/rules/policy-for.ts";
 export { PurgeIndex, type PurgeState } from "./core/purge-index.ts";
 export type { HopFields } from "./core/tiers.ts";

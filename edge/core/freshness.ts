@@ -45,6 +45,8 @@ export function freshnessLifetime(
   policy: RequestPolicy,
   responseTime: EpochMs,
 ): Lifetime {
+  // Stored before the rule was there.
+  if (isUnexpectedPage(response, policy)) return NO_LIFETIME;
   if (policy.overrideTtlSeconds !== null && response.status < 400)
     return { seconds: policy.overrideTtlSeconds, source: "override" };
   const { source, directives } = governingDirectives(response.fields);
@@ -81,6 +83,20 @@ export function freshnessLifetime(
     if (seconds > 0) return { seconds, source: "heuristic" };
   }
   return NO_LIFETIME;
+}
+
+const PAGE = /^\s*(?:text\/html|application\/(?:xhtml\+xml|json|[^;,\s]+\+json))\s*(?:;|$)/i;
+
+/**
+ * Whether a successful answer is a page or JSON where a rule expects something else: what web cache deception leads to
+ * (Gil, "Web Cache Deception Attack", 2017), `/account/x.css` answered like `/account`.
+ */
+export function isUnexpectedPage(response: ResponseHead, { refusesPages }: RequestPolicy): boolean {
+  return (
+    refusesPages &&
+    response.status < 400 &&
+    fieldLines(response.fields, "content-type").some((line) => PAGE.test(line))
+  );
 }
 
 /** What the policy gives to errors that state no lifetime, seconds; 0: none. */

@@ -9,6 +9,8 @@ export interface RequestPolicy extends Omit<CachingPolicy, "keyQuery"> {
   readonly keyParts: string;
   /** Never store and never answer from the cache. */
   readonly bypass: boolean;
+  /** Pages and JSON are not stored: a rule gives the path a lifetime, and it has the extension of something else. */
+  readonly refusesPages: boolean;
   /** Index of the first rule that matched, null when none did: what `explain` shows. */
   readonly ruleIndex: number | null;
 }
@@ -32,5 +34,6 @@ export const PLAIN_POLICY: RequestPolicy & CachingPolicy = {
   keyParts: "",
   honourRequestDirectives: false,
   bypass: false,
+  refusesPages: false,
   ruleIndex: null,
 };

@@ -1,7 +1,7 @@
 /** Whether a response may be stored, with the reason (RFC 9111, section 3). */
 import type { EpochMs } from "#kit";
 import { cacheControl, type Directives, governingDirectives, qualifiedFields } from "./cache-control.ts";
-import { type Freshness, freshnessLifetime, HEURISTICALLY_CACHEABLE } from "./freshness.ts";
+import { type Freshness, freshnessLifetime, HEURISTICALLY_CACHEABLE, isUnexpectedPage } from "./freshness.ts";
 import { type Fields, hasField, withoutFields } from "./headers.ts";
 import type { RequestHead, ResponseHead } from "./messages.ts";
 import type { RequestPolicy } from "./policy.ts";
@@ -20,6 +20,7 @@ export const NOT_STORED_REASONS = [
   "partial",
   "interim",
   "vary-any",
+  "unexpected-page",
   "no-freshness",
   "too-large",
   "purged-meanwhile",
@@ -112,6 +113,7 @@ export function storable(
   )
     return refused("set-cookie");
   if (nominatedFields(response.fields) === "any") return refused("vary-any");
+  if (isUnexpectedPage(response, policy)) return refused("unexpected-page");
   const lifetime = freshnessLifetime(response, policy, responseTime);
   const isExplicit = lifetime.source !== "none" || directives.has("public") || directives.has("no-cache");
   if (!isExplicit && !HEURISTICALLY_CACHEABLE.has(response.status)) return refused("no-freshness");

@@ -65,6 +65,9 @@ const REPLACED: ReadonlySet<string> = new Set([
   "x-original-host",
   "x-rewrite-url",
   "x-host",
+  "x-http-host-override",
+  // HTTP_PROXY of CGI programs (CVE-2016-5385).
+  "proxy",
   "x-url-scheme",
   "front-end-https",
   "x-http-method",

@@ -198,7 +198,7 @@ interface Fault {
 
 /** Fields that name the connection, its framing, this cache, or that no longer are what the client sent at the next server. */
 const NOT_OF_RULES =
-  /^(?:connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|http2-settings|content-length|host|via|cdn-loop|expect|forwarded|x-forwarded-.*|x-original-(?:url|host)|x-rewrite-url|x-host|x-url-scheme|front-end-https|x-http-method(?:-override)?|x-method-override|x-real-ip|x-client-ip|x-cluster-client-ip|true-client-ip|client-ip|max-forwards|surrogate-.*|isochrone-.*|range|if-.*|x-request-id)$/;
+  /^(?:connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|http2-settings|content-length|host|via|cdn-loop|expect|forwarded|x-forwarded-.*|x-original-(?:url|host)|x-rewrite-url|x-host|x-http-host-override|proxy|x-url-scheme|front-end-https|x-http-method(?:-override)?|x-method-override|x-real-ip|x-client-ip|x-cluster-client-ip|true-client-ip|client-ip|max-forwards|surrogate-.*|isochrone-.*|range|if-.*|x-request-id)$/;
 /** What an answer says of its content and of the caches it passed. */
 const NOT_OF_ANSWERS =
   /^(?:date|age|cache-status|alt-svc|content-(?:encoding|range|type)|etag|last-modified|vary)$/;

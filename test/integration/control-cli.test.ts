@@ -76,7 +76,7 @@ describe("isochrone config", () => {
     writeFileSync(
       ruled,
       `${yaml(20)}rules:
-  - { match: { extensions: [css] }, overrideTtlSeconds: 60, key: { query: none } }
+  - { match: { extensions: [css, php] }, overrideTtlSeconds: 60, key: { query: none } }
   - { match: { pathPrefix: /tv/, not: [{ countries: [DE] }] }, deny: true }
   - match: { pathPrefix: /api/ }
     rewrite: { prefix: /api/, replacement: /v2/ }

@@ -271,14 +271,21 @@ describe("what is stored for others", () => {
       const evil = /evil/i.test(head) ? "evil" : "good";
       socket.write(`${FRESH}Content-Length: 4\r\n\r\n${evil}`);
     };
-    const names = ["Host", "Server", "Scheme", "Port", "Prefix", "Proto"].map(
+    const names = ["Host", "Server", "Scheme", "Port", "Prefix", "Proto", "Path", "Ssl"].map(
       (name) => `X-Forwarded-${name}`,
     );
     for (const name of [
       ...names,
       "X-Host",
+      "X-HTTP-Host-Override",
+      "X-Original-Host",
       "X-Original-URL",
       "X-Rewrite-URL",
+      "X-Url-Scheme",
+      "X-HTTP-Method-Override",
+      "Front-End-Https",
+      // HTTP_PROXY of CGI programs (CVE-2016-5385).
+      "Proxy",
       "Forwarded",
       "X_Forwarded_Host",
     ]) {

@@ -9,7 +9,7 @@
  */
 import type { AccessPolicy, EpochMs } from "#kit";
 import { type Field, type Fields, fieldLines } from "../headers.ts";
-import { normalPath, pathOf } from "../rules/request-facts.ts";
+import { hidesParent, normalPath, pathOf } from "../rules/request-facts.ts";
 
 /** Why a request has no valid token; the same words stand in answer, metric and `explain`. */
 export type TokenRefusal = "missing" | "malformed" | "unknown-key" | "wrong" | "expired" | "path";
@@ -65,15 +65,9 @@ function judge(text: string, path: string, isRight: MacCheck, now: EpochMs): Tok
   return acl === undefined || covers(acl, path) ? undefined : "path";
 }
 
-/**
- * ".." between what only some servers take for separators: encoded slashes, backslashes, path parameters. The origin might see another
- * path in it than the prefix opens.
- */
-const HIDDEN_PARENT = /(?:\/|%2F|%5C|\\)\.\.(?:%2F|%5C|\\|;)|(?:%2F|%5C|\\)\.\.(?:\/|$)/i;
-
 function covers(acl: string, path: string): boolean {
   if (!acl.endsWith("*")) return path === acl;
-  return path.startsWith(acl.slice(0, -1)) && !HIDDEN_PARENT.test(path);
+  return path.startsWith(acl.slice(0, -1)) && !hidesParent(path);
 }
 
 /** As libraries encode values of queries and cookies; what does not decode is no token. */

@@ -51,6 +51,14 @@ export function normalPath(path: string): string {
   return `/${segments.join("/")}${endsInSlash ? "/" : ""}`;
 }
 
+const HIDDEN_PARENT = /(?:\/|%2F|%5C|\\)\.\.(?:%2F|%5C|\\|;)|(?:%2F|%5C|\\)\.\.(?:\/|$)/i;
+
+/**
+ * Whether a normal path has ".." between what only some servers take for separators: encoded slashes, backslashes, path parameters.
+ * The origin might see another path in it than rules do.
+ */
+export const hidesParent = (path: string): boolean => path.includes("..") && HIDDEN_PARENT.test(path);
+
 type Pairs = ReadonlyMap<string, readonly string[]>;
 
 function pairsOf(parts: readonly string[]): Pairs {

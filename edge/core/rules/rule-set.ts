@@ -12,7 +12,8 @@ import {
 import type { RequestPolicy } from "../policy.ts";
 import { type CompiledCondition, compileCondition, conditionHolds, type Test } from "./conditions.ts";
 import { keyParts } from "./key-parts.ts";
-import { normalPath, RequestFacts, type RuleRequest } from "./request-facts.ts";
+import { isOfNoPage } from "./extensions.ts";
+import { hidesParent, normalPath, RequestFacts, type RuleRequest } from "./request-facts.ts";
 import { RuleIndex } from "./rule-index.ts";
 
 /** What a property's rules say about one request. */
@@ -96,7 +97,7 @@ export class RuleSet {
       if (one.readsRequest) dependsOnRequest = true;
       if (failedOf(one, facts) === null) matched.push(index);
     }
-    return matched.length === 0 && !dependsOnRequest
+    return matched.length === 0 && !dependsOnRequest && !hidesParent(facts.path)
       ? this.#plain
       : this.#outcome(matched, dependsOnRequest, facts);
   }
@@ -130,7 +131,12 @@ export class RuleSet {
       ...this.#caching,
       bypass: false,
       ...stated,
-      ...(parts === undefined && { bypass: true }),
+      // Nobody knows what is asked for, or the key would be too long.
+      ...((parts === undefined || (facts !== undefined && hidesParent(facts.path))) && { bypass: true }),
+      refusesPages:
+        facts !== undefined &&
+        ((stated.overrideTtlSeconds ?? 0) > 0 || (stated.defaultTtlSeconds ?? 0) > 0) &&
+        isOfNoPage(facts.extension),
       keyQuery: key.query ?? this.#caching.keyQuery,
       keyParts: parts ?? "",
       ruleIndex: matched[0] ?? null,

@@ -253,6 +253,50 @@ test("rules settle compression and prefetch of a path, and what is kept of which
   ]);
 });
 
+test("web cache deception: a page under the extension of something else is not stored, however its path is spelt", async () => {
+  let type = "text/html; charset=utf-8";
+  const { edge, upstream, ask } = make(
+    [ORIGIN],
+    () => Promise.resolve(response(200, [["Content-Type", type]], "the account of 7")),
+    true,
+    {},
+    {
+      rules: [
+        { match: { extensions: ["css", "js", "png"] }, overrideTtlSeconds: 600 },
+        { match: { pathPrefix: "/static/" }, defaultTtlSeconds: 600 },
+      ],
+    },
+  );
+  const deceptions = [
+    "/account/x.css",
+    "/account;x.css",
+    "/account%2Fx.css",
+    "/account%3Fx.css",
+    "/account%23/x.png",
+    "/account%00.js",
+    "/account.css?x.js",
+    "/static/..%2faccount",
+    "/static/..%5Caccount",
+    "/static/..;/account",
+    "/static/x/../..%2Faccount",
+  ];
+  for (const target of deceptions) for (let times = 0; times < 2; times++) await ask(target);
+  type = "application/problem+json";
+  for (let times = 0; times < 2; times++) await ask("/api/me/x.js");
+  expect(upstream.asked).toHaveLength(2 * deceptions.length + 2);
+  expect(edge.store.memory.objects).toBe(0);
+  const counted = await edge.metrics.registry.getSingleMetric("isochrone_edge_not_stored_total")?.get();
+  expect(
+    counted?.values.find(({ labels }) => labels["reason"] === "unexpected-page")?.value,
+  ).toBeGreaterThanOrEqual(8);
+  // What the extension promises is stored, and so is a page where no extension promises another thing.
+  type = "text/css";
+  for (let times = 0; times < 2; times++) await ask("/site.css");
+  type = "text/html";
+  for (let times = 0; times < 2; times++) await ask("/static/page");
+  expect(upstream.asked.slice(-2)).toEqual(["origin GET /site.css", "origin GET /static/page"]);
+});
+
 test("signed paths: judged before every hit, told from each other by reason, and without their tokens to the cache and the origin", async () => {
   const secret = "correct-horse-battery";
   const access = {
