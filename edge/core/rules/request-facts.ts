@@ -59,6 +59,15 @@ const HIDDEN_PARENT = /(?:\/|%2F|%5C|\\)\.\.(?:%2F|%5C|\\|;)|(?:%2F|%5C|\\)\.\.(
  */
 export const hidesParent = (path: string): boolean => path.includes("..") && HIDDEN_PARENT.test(path);
 
+/**
+ * The path as the laxest of origins takes a normal one: encoded slashes and backslashes part segments, path parameters
+ * (RFC 3986, section 3.3) are no part of them.
+ */
+export function laxPath(path: string): string {
+  if (!/%2F|%5C|[\\;]/i.test(path)) return path;
+  return normalPath(path.replaceAll(/%2F|%5C|\\/gi, "/").replaceAll(/;[^/]*/g, ""));
+}
+
 type Pairs = ReadonlyMap<string, readonly string[]>;
 
 function pairsOf(parts: readonly string[]): Pairs {

@@ -13,7 +13,7 @@ import type { RequestPolicy } from "../policy.ts";
 import { type CompiledCondition, compileCondition, conditionHolds, type Test } from "./conditions.ts";
 import { keyParts } from "./key-parts.ts";
 import { isOfNoPage } from "./extensions.ts";
-import { hidesParent, normalPath, RequestFacts, type RuleRequest } from "./request-facts.ts";
+import { hidesParent, laxPath, normalPath, pathOf, RequestFacts, type RuleRequest } from "./request-facts.ts";
 import { RuleIndex } from "./rule-index.ts";
 
 /** What a property's rules say about one request. */
@@ -74,6 +74,8 @@ export class RuleSet {
   readonly #index: RuleIndex;
   /** Whether it depends on the request what is done about prefetching. */
   readonly statesPrefetch: boolean;
+  /** Whether some rule refuses requests. */
+  readonly #refuses: boolean;
   /** Of a request that no rule means. */
   readonly #plain: RuleOutcome;
 
@@ -81,6 +83,7 @@ export class RuleSet {
     this.#caching = property.caching;
     const rules = property.rules.map((one) => ({ ...one, match: normalMatch(one.match) }));
     this.#rules = rules.map(compileRule);
+    this.#refuses = rules.some(({ deny, requireToken }) => deny === true || requireToken === true);
     this.statesPrefetch = rules.some(({ prefetch }) => prefetch !== undefined);
     this.#index = new RuleIndex(rules);
     this.#plain = this.#outcome([], false, undefined);
@@ -89,6 +92,21 @@ export class RuleSet {
   outcome(request: RuleRequest): RuleOutcome {
     if (this.#rules.length === 0) return this.#plain;
     const facts = new RequestFacts(request);
+    const outcome = this.#outcomeFor(facts);
+    const lax = this.#refuses ? laxPath(facts.path) : facts.path;
+    if (lax === facts.path) return outcome;
+    // Whichever of the two the origin sees behind it: who may not have one of them gets neither.
+    const query = request.target.slice(pathOf(request.target).length);
+    const other = this.#outcomeFor(new RequestFacts({ ...request, target: lax + query }));
+    return {
+      ...outcome,
+      deniedBy: outcome.deniedBy ?? other.deniedBy,
+      requiresToken: outcome.requiresToken || other.requiresToken,
+      dependsOnRequest: outcome.dependsOnRequest || other.dependsOnRequest,
+    };
+  }
+
+  #outcomeFor(facts: RequestFacts): RuleOutcome {
     const matched: number[] = [];
     let dependsOnRequest = false;
     for (const index of this.#index.candidates(facts)) {

@@ -204,6 +204,30 @@ test("what each action makes of a request", () => {
   ]);
 });
 
+test("no spelling gets round a rule that refuses, however lax the origin is", () => {
+  const rules = new RuleSet(
+    propertyOf(
+      { match: { pathPrefix: "/admin/" }, deny: true },
+      { match: { path: ["/open"] }, bypass: true },
+    ),
+  );
+  for (const target of [
+    "/admin/x",
+    "/admin%2Fx?q",
+    "/admin%5cx",
+    "/admin\\x",
+    "/admin;v=1/x",
+    "/a/..%2fadmin/x",
+    "/a/..;b/admin/x",
+    "/%61dmin/./x",
+  ])
+    expect([target, rules.outcome(ask(target)).deniedBy]).toEqual([target, 0]);
+  for (const target of ["/", "/open", "/open;admin/", "/x?/admin/", "/x%2Fadmin/"])
+    expect([target, rules.outcome(ask(target)).deniedBy]).toEqual([target, undefined]);
+  // What is stored goes by the path as it is.
+  expect(rules.outcome(ask("/open;admin")).policy.bypass).toBe(false);
+});
+
 describe("who a request comes from", () => {
   const table = parseCountries(
     "# comment\r\n192.0.2.0/24,DE\n\n192.0.2.128/25,AT\n2001:db8::/32,CH",
