@@ -1,7 +1,7 @@
 /** Waiting for a place at the next hop: the clock, the timer and the promises of the overload machine. */
 import { type Clock, IsochroneError, type MonotonicMs } from "#kit";
 import type { EdgeSettings } from "../config.ts";
-import type { AnswerKind } from "../core/overload/concurrency-limit.ts";
+import type { AnswerKind } from "../core/overload/cohort.ts";
 import {
   type ForwardOffer,
   OverloadControl,

@@ -17,21 +17,16 @@
  * trip in which it holds requests back and answers come as soon as ever (slow start, RFC 5681, section 3.1). A cut that made answers come
  * sooner, or a rejection, ends that for a while; a probe that finds nothing waiting begins it again.
  *
- * Latencies are compared by their median over a cohort, requests that were sent one after the other, with those that are
- * still unanswered counted as slower than any: a mean would be ruled by the one slow page in ten, and the answers of one
- * moment alone miss whatever is slow.
+ * An origin that has too much goes on answering; one whose answers take longer than before, for whatever reason, is silent first.
+ * So silence alone is no ground for a cut (silent origins are the limiter's matter), and who waits meanwhile is given the time in which
+ * a first experiment ends. Envoy's gradient controller and BBR would ask less of it for a while to measure its latency anew; here
+ * the experiment does that, at the price of what one answer takes.
  *
  * Gradient2 of Netflix' concurrency-limits was considered: its baseline is a slow mean of what it sees, which under lasting
  * overload drifts up, and the limit with it.
  */
 import type { MonotonicMs } from "#kit";
-
-/**
- * What the end of a request says about the origin's load. `rejected`: the origin says that it has too much; `failed`: no answer, or
- * that of a gateway without one; `abandoned`: nobody waited any more, so it would have taken at least so long; `neutral`:
- * nothing, as a 500 that may come from a single broken page.
- */
-export type AnswerKind = "good" | "rejected" | "failed" | "abandoned" | "neutral";
+import { type AnswerKind, Cohort, type Finding, type Sample } from "./cohort.ts";
 
 export interface ConcurrencyLimitSettings {
   /** Before anything was measured, and what a limit that is not reached drifts back to. */
@@ -46,20 +41,10 @@ export interface ConcurrencyLimitSettings {
   readonly probeIntervalMs: number;
 }
 
-/** A cohort is complete when it lasted so long and has so many members, or, where few ask, so long and so many. */
-const COHORT_MS = 100;
-const COHORT_SIZE = 20;
-const COHORT_MS_MAX = 1_000;
-const COHORT_SIZE_MIN = 8;
-/** More members than this say no more. */
-const COHORT_SIZE_MAX = 256;
-/** Share of a cohort whose answers are waited for before it is looked at; its median is known by then. */
-const ANSWERED_SHARE = 0.75;
 /** When an origin has been silent for so long, ms, it is not waited for. */
 const SILENT_MS = 10_000;
-/** Answers are slow when two thirds of a cohort took longer than baseline + SLOW x allowance: one half could be chance. */
+/** Answers are slow when two thirds of a cohort took longer than baseline + SLOW x allowance. */
 const SLOW = 1.5;
-const SLOW_QUANTILE = 0.35;
 /** Share of rejections and failures from which a cohort is bad; the limit grows where there are fewer than the second. */
 const BAD_SHARE = 0.2;
 const BAD_SHARE_GROW = 0.02;
@@ -81,6 +66,8 @@ const PROBE_BASELINES = 40;
 const PROBE_BASELINE_MS_MAX = 10_000;
 /** Part of the way to what the model says that the limit grows at a time: the answers lag behind it. */
 const GROW_SHARE = 0.5;
+/** After a cut that was undone nothing doubles for so long, ms: by chance the wrong one may have been undone, once in twenty. */
+const DOUBLE_MS = 1_000;
 /** After an experiment that found nothing the next suspicion of its kind has to wait, ms, twice as long each time. */
 const REFUTED_MS_MIN = 4_000;
 const REFUTED_MS_MAX = 60_000;
@@ -105,46 +92,6 @@ const LATENCY_WEIGHT = 0.1;
 /** How fast the baseline follows answers that come sooner, and, while nothing is held back, later. */
 const FOLLOW_DOWN = 0.25;
 const FOLLOW_UP = 0.05;
-
-/** One request on its way to the origin. */
-export interface Sample {
-  readonly sentAt: MonotonicMs;
-  /** Cohort that it belongs to; 0: none. */
-  readonly cohort: number;
-  latencyMs: number | undefined;
-  kind: AnswerKind | undefined;
-}
-
-interface Cohort {
-  readonly number: number;
-  readonly startedAt: MonotonicMs;
-  readonly members: Sample[];
-  isComplete: boolean;
-  answered: number;
-  /** In flight when its members were sent, summed. */
-  inFlightSum: number;
-  /** Latencies of all good answers that came while it lasted, ms, summed. */
-  goodMsSum: number;
-  isBlocked: boolean;
-}
-
-/** What a cohort says. */
-interface Finding {
-  /** Good answers for each ms, by Little's law: counting them would depend on where in a wave of answers the cohort ends. */
-  readonly ratePerMs: number;
-  /** Mean number in flight when a member was sent. */
-  readonly inFlight: number;
-  /** Rejections and failures among the answers, 0..1. */
-  readonly badShare: number;
-  /** Members that have ended. */
-  readonly ended: number;
-  /** Latency of the good answers, ms; Infinity: by then less than half had come. Undefined: too few to say. */
-  readonly medianMs: number | undefined;
-  readonly slowMs: number | undefined;
-  /** Mean number of requests that were being answered well. */
-  readonly served: number;
-  readonly isBlocked: boolean;
-}
 
 interface Experiment {
   readonly kind: "slow" | "bad" | "probe";
@@ -187,7 +134,12 @@ export class ConcurrencyLimit {
   /** Least and, smoothed, newest latency of good answers, ms. */
   #leastMs: number | undefined;
   #latencyMs = 0;
+  /** Requests without an answer; when the last one came, or, if later, the first of these was sent. */
+  #unanswered = 0;
+  #heardAt = Number.NEGATIVE_INFINITY;
   #slowAt: number;
+  /** After a cut that was undone the limit may be doubled again from then on. */
+  #doubleAt = Number.NEGATIVE_INFINITY;
   #slowRefutedMs = REFUTED_MS_MIN;
   #badAt: number;
   #badRefutedMs = REFUTED_MS_MIN;
@@ -219,7 +171,7 @@ export class ConcurrencyLimit {
     this.#limit = this.#clamp(limitInitial);
     this.#slowAt = now;
     this.#badAt = now;
-    this.#cohort = cohortAt(1, now);
+    this.#cohort = new Cohort(now);
   }
 
   /** Requests that may be in flight, a whole number. */
@@ -233,6 +185,17 @@ export class ConcurrencyLimit {
   /** What an answer takes where nothing waits, ms, as far as is known; undefined before the first good one. */
   get serviceMs(): number | undefined {
     return this.#baselineMs ?? this.#leastMs;
+  }
+  /**
+   * For how long the origin owes answers and gives none, or did before the cut that is being tried, ms. One that has too much goes
+   * on answering; one whose answers take longer than before is silent first. 0 while it is known to have too much.
+   */
+  doubtMs(now: MonotonicMs): number {
+    if (now < this.#saturatedUntil) return 0;
+    return Math.max(this.#silentMs(now), this.#cohort.silentMs, this.#experiment?.cohort.silentMs ?? 0);
+  }
+  #silentMs(now: MonotonicMs): number {
+    return this.#unanswered === 0 ? 0 : now - this.#heardAt;
   }
   /** Whether the origin gives no sign that it has too much: answers come as soon as ever, and more of them did not make them slower. */
   isUnhurt(now: MonotonicMs): boolean {
@@ -253,18 +216,8 @@ export class ConcurrencyLimit {
   /** A request goes to the origin; `inFlight`: how many there are now, itself included. */
   handleSent(inFlight: number, now: MonotonicMs): Sample {
     this.#inFlight = inFlight;
-    const cohort = this.#cohort;
-    const isMember = !cohort.isComplete && cohort.members.length < COHORT_SIZE_MAX;
-    const sample: Sample = {
-      sentAt: now,
-      cohort: isMember ? cohort.number : 0,
-      latencyMs: undefined,
-      kind: undefined,
-    };
-    if (isMember) {
-      cohort.members.push(sample);
-      cohort.inFlightSum += inFlight;
-    }
+    if (this.#unanswered++ === 0) this.#heardAt = now;
+    const sample = this.#cohort.handleSent(inFlight, now);
     this.#look(now);
     return sample;
   }
@@ -275,11 +228,14 @@ export class ConcurrencyLimit {
     sample.kind = kind;
     sample.latencyMs = now - sample.sentAt;
     const cohort = this.#cohort;
+    cohort.silentMs = Math.max(cohort.silentMs, this.#silentMs(now));
+    this.#unanswered--;
+    if (kind !== "abandoned") this.#heardAt = now;
     if (kind === "good") {
       cohort.goodMsSum += sample.latencyMs;
       this.#hearGood(sample.sentAt, sample.latencyMs, now);
     } else if (kind === "rejected" || kind === "failed") this.#hearBad(sample.sentAt, kind, now);
-    if (sample.cohort === cohort.number) cohort.answered++;
+    sample.cohort?.handleEnd();
     this.#look(now);
   }
 
@@ -291,7 +247,7 @@ export class ConcurrencyLimit {
         : this.#latencyMs + LATENCY_WEIGHT * (latencyMs - this.#latencyMs);
     this.#leastMs = Math.min(this.#leastMs ?? latencyMs, latencyMs);
     if (sentAt > this.#blockedAt || this.#experiment !== undefined) return;
-    if (!this.isUnhurt(now) || this.#isLate(latencyMs)) return;
+    if (!this.isUnhurt(now) || this.#isLate(latencyMs) || now < this.#doubleAt) return;
     this.#limit = this.#clamp(this.#limit + 1);
     // It is still finding out by itself.
     if (this.#probeAt !== undefined) this.#probeAt = Math.max(this.#probeAt, now + FIRST_PROBE_MS);
@@ -323,25 +279,20 @@ export class ConcurrencyLimit {
   /** Acts when the cohort has told enough. */
   #look(now: MonotonicMs): void {
     const cohort = this.#cohort;
-    const size = cohort.members.length;
-    const elapsedMs = now - cohort.startedAt;
-    if (!cohort.isComplete) {
-      const isFull = size >= COHORT_SIZE && elapsedMs >= COHORT_MS;
-      if (!isFull && !(size >= COHORT_SIZE_MIN && elapsedMs >= COHORT_MS_MAX)) return;
-      cohort.isComplete = true;
-    }
+    if (!cohort.isComplete(now)) return;
     // Those who have not come yet are slow by then, whenever they come. What an experiment compares has to be known.
-    const newest = cohort.members[size - 1]?.sentAt ?? now;
-    const slowMs = this.#experiment === undefined ? this.#slowMs(this.#baselineMs ?? SILENT_MS) : SILENT_MS;
-    const isSlow = now - newest > slowMs;
-    if (cohort.answered < ANSWERED_SHARE * size && !isSlow) return;
-    const finding = findingOf(cohort, this.#baselineMs ?? 0, now);
-    this.#cohort = cohortAt(cohort.number + 1, now);
-    if (this.#experiment === undefined) this.#steer(cohort, finding, elapsedMs, now);
+    const slowMs = this.#slowMs(this.#baselineMs ?? SILENT_MS);
+    const isWaitedFor = this.#experiment !== undefined || this.#silentMs(now) > slowMs;
+    const isSlow = now - (cohort.newestAt ?? now) > (isWaitedFor ? SILENT_MS : slowMs);
+    if (!cohort.isAnswered && !isSlow) return;
+    if (cohort.silentMs > slowMs) cohort.setCompany(this.#inFlight);
+    const finding = cohort.find(this.#baselineMs ?? 0, now);
+    this.#cohort = new Cohort(now);
+    if (this.#experiment === undefined) this.#steer(cohort, finding, now);
     else this.#judge(this.#experiment, finding, now);
   }
 
-  #steer(cohort: Cohort, found: Finding, elapsedMs: number, now: MonotonicMs): void {
+  #steer(cohort: Cohort, found: Finding, now: MonotonicMs): void {
     const { medianMs, slowMs, inFlight, isBlocked } = found;
     this.#served = Math.max(SERVED_KEPT * this.#served, found.served);
     if (now >= this.#saturatedUntil) this.#rejecting = undefined;
@@ -371,10 +322,11 @@ export class ConcurrencyLimit {
       )
         return;
       this.#cuts++;
-      const isMuchTooSlow = isBlocked && slowMs > known + MUCH_TOO_SLOW * this.#allowanceMs(known);
-      // A cohort that saw only the beginning of a burst had few before it.
-      const most = cohort.members.length < COHORT_SIZE ? Math.max(inFlight, this.#inFlight) : inFlight;
-      this.#begin("slow", this.#clamp((isMuchTooSlow ? DEEPER_SHARE : CUT_SHARE) * most), cohort, found);
+      const isMuchTooSlow =
+        isBlocked &&
+        cohort.silentMs <= this.#slowMs(known) &&
+        slowMs > known + MUCH_TOO_SLOW * this.#allowanceMs(known);
+      this.#begin("slow", this.#clamp((isMuchTooSlow ? DEEPER_SHARE : CUT_SHARE) * inFlight), cohort, found);
       return;
     }
     this.#slowCohorts = 0;
@@ -394,7 +346,7 @@ export class ConcurrencyLimit {
     } else if (isBlocked) {
       if (found.badShare <= BAD_SHARE_GROW && now >= this.#growAt) this.#grow(found, waitMs, baselineMs, now);
     } else if (this.#limit < this.#settings.limitInitial) {
-      const share = Math.min(1, elapsedMs / FORGET_MS);
+      const share = Math.min(1, (now - cohort.startedAt) / FORGET_MS);
       this.#limit = this.#clamp(this.#limit + share * (this.#settings.limitInitial - this.#limit));
     }
   }
@@ -458,7 +410,7 @@ export class ConcurrencyLimit {
   #judgeLatency(experiment: Experiment, found: Finding, now: MonotonicMs): void {
     const { limitBefore } = experiment;
     // By now more of those are answered that gave rise to it.
-    const before = findingOf(experiment.cohort, 0, now);
+    const before = experiment.cohort.find(0, now);
     const { medianMs } = found;
     if (medianMs === undefined || !Number.isFinite(medianMs)) {
       // Too few asked, or nothing comes back any more: a cut stays, a probe has failed.
@@ -482,6 +434,7 @@ export class ConcurrencyLimit {
       this.#refuted++;
       this.#baselineMs = medianMs;
       this.#limit = limitBefore;
+      this.#doubleAt = now + DOUBLE_MS;
       this.#slowAt = now + this.#slowRefutedMs;
       this.#slowRefutedMs = Math.min(REFUTED_MS_MAX, 2 * this.#slowRefutedMs);
       return;
@@ -539,56 +492,4 @@ export class ConcurrencyLimit {
   #clamp(limit: number): number {
     return Math.min(this.#settings.limitMax, Math.max(this.#settings.limitMin, limit));
   }
-}
-
-function cohortAt(number: number, now: MonotonicMs): Cohort {
-  return {
-    number,
-    startedAt: now,
-    members: [],
-    isComplete: false,
-    answered: 0,
-    inFlightSum: 0,
-    goodMsSum: 0,
-    isBlocked: false,
-  };
-}
-
-function findingOf(cohort: Cohort, baselineMs: number, now: MonotonicMs): Finding {
-  const latencies: number[] = [];
-  let timedMsSum = 0;
-  let good = 0;
-  let bad = 0;
-  let ended = 0;
-  const inFlight = cohort.inFlightSum / Math.max(1, cohort.members.length);
-  for (const { sentAt, kind, latencyMs } of cohort.members) {
-    if (kind === undefined || latencyMs === undefined) {
-      latencies.push(Number.POSITIVE_INFINITY);
-      timedMsSum += now - sentAt;
-      continue;
-    }
-    ended++;
-    timedMsSum += latencyMs;
-    if (kind === "good") {
-      latencies.push(latencyMs);
-      good++;
-    } else if (kind === "abandoned") {
-      // Those who leave early say nothing; without those who leave late the rest would say that all is well.
-      if (latencyMs > baselineMs) latencies.push(Number.POSITIVE_INFINITY);
-    } else if (kind !== "neutral") bad++;
-  }
-  latencies.sort((a, b) => a - b);
-  const isEnough = latencies.length >= COHORT_SIZE_MIN / 2;
-  const quantile = (share: number): number | undefined =>
-    isEnough ? latencies[Math.floor(share * (latencies.length - 1))] : undefined;
-  return {
-    ratePerMs: good === 0 ? 0 : (inFlight * cohort.members.length * (good / ended)) / Math.max(1, timedMsSum),
-    inFlight,
-    badShare: ended === 0 ? 0 : bad / ended,
-    ended,
-    medianMs: quantile(0.5),
-    slowMs: quantile(SLOW_QUANTILE),
-    served: cohort.goodMsSum / Math.max(1, now - cohort.startedAt),
-    isBlocked: cohort.isBlocked,
-  };
 }

@@ -13,12 +13,8 @@
  * slower than others that came after it (a long poll, a lost packet) gives its place back and counts only for the maximum.
  */
 import { type MonotonicMs, monotonicMs, TimerHeap } from "#kit";
-import {
-  type AnswerKind,
-  ConcurrencyLimit,
-  type ConcurrencyLimitSettings,
-  type Sample,
-} from "./concurrency-limit.ts";
+import type { AnswerKind, Sample } from "./cohort.ts";
+import { ConcurrencyLimit, type ConcurrencyLimitSettings } from "./concurrency-limit.ts";
 import { FairQueue } from "./fair-queue.ts";
 import type { ShedReason } from "./reasons.ts";
 
@@ -47,6 +43,12 @@ export interface LimiterEvent {
 const PATIENCE_RATIO = 2;
 /** At an origin that does not have too much, waiting may take so many of its own service times: then it was as slow without. */
 const UNHURT_SERVICE_TIMES = 2;
+/**
+ * When an origin is silent its answers may take longer than before, up to so many ms. Who waits then is given the time that the
+ * first answers, those of an experiment, and half as much again take.
+ */
+const DOUBT_MS_MAX = 1_500;
+const DOUBT_RATIO = 2.5;
 /** Service time of an origin that has not answered yet, ms. */
 const UNKNOWN_SERVICE_MS = 500;
 /** After its head an answer keeps its place for so long at most, ms. */
@@ -363,7 +365,10 @@ export class OriginLimiter {
     const silentMs = this.#queue.size > 0 ? now - this.#waitingSince : 0;
     // The limit doubles with each service time, so that 2 x limit places come in the first, 4 x in the second.
     if (this.#limit?.isUnhurt(now) === true)
-      return Math.max(serviceMs * Math.log2(1 + ahead / (2 * this.limit)), silentMs - serviceMs);
+      return Math.max(
+        serviceMs * Math.log2(1 + ahead / (2 * this.limit)),
+        silentMs - Math.max(serviceMs, this.#doubtMs(now)),
+      );
     const gapMs =
       this.#queue.size > 0 && this.#gapMs !== undefined
         ? this.#gapMs
@@ -385,8 +390,17 @@ export class OriginLimiter {
       : queueDelayMs;
   }
 
+  /** How long an answer takes by now, as a silence says, ms. */
+  #doubtMs(now: MonotonicMs): number {
+    return Math.min(this.#limit?.doubtMs(now) ?? 0, DOUBT_MS_MAX);
+  }
+
   /** How long it does wait at most, ms. */
   #patienceMs(now: MonotonicMs): number {
-    return PATIENCE_RATIO * Math.max(this.#settings.queueDelayBurstMs, this.#delayMsMax(now));
+    const { queueDelayBurstMs } = this.#settings;
+    return Math.max(
+      PATIENCE_RATIO * Math.max(queueDelayBurstMs, this.#delayMsMax(now)),
+      DOUBT_RATIO * this.#doubtMs(now),
+    );
   }
 }

@@ -5,7 +5,7 @@
  * A machine without clock or randomness: `offer` decides at once or lets wait, `pollEvent` says what became of those.
  */
 import { type MonotonicMs, TimerHeap } from "#kit";
-import type { AnswerKind } from "./concurrency-limit.ts";
+import type { AnswerKind } from "./cohort.ts";
 import { OriginLimiter, type OriginLimiterSettings } from "./origin-limiter.ts";
 import type { ShedReason } from "./reasons.ts";
 

@@ -8,7 +8,7 @@ import { OverloadControl, type OverloadSettings } from "../../../edge/core/overl
 export interface OriginModel {
   readonly workers: number;
   /** How long a worker takes for a request, ms. */
-  readonly serviceMs: (random: Random) => number;
+  readonly serviceMs: (random: Random, nowMs: number) => number;
   /** Whether a request that is given up is dropped from the queue; else it is worked on like the others. */
   readonly seesAborts: boolean;
   /** Requests at once beyond which the origin answers 503 at once; undefined: it queues. */
@@ -140,7 +140,7 @@ export function run(options: ModelOptions): ModelRun {
       if (job === undefined) return;
       if (origin.seesAborts && job.state === "done") continue;
       busy++;
-      after(origin.serviceMs(services), () => {
+      after(origin.serviceMs(services, now), () => {
         busy--;
         finish(job, "good");
         work();

@@ -145,12 +145,11 @@ describe("one hop", () => {
       ["admitted", "queued", "queued", "queued", "queue-delay", "queue-delay"],
     );
     const silent = adaptive({ limitInitial: 1, limitMin: 1 });
-    expect(outcomes([0, 0, 900, 1_001].map((now, id) => silent.offer(id, "a", false, at(now))))).toEqual([
-      "admitted",
-      "queued",
-      "queued",
-      "queue-delay",
-    ]);
+    // It may take longer than before; but not for ever.
+    const outcomesOfSilent = [0, 0, 900, 1_499, 2_501].map((now, id) =>
+      silent.offer(id, "a", false, at(now)),
+    );
+    expect(outcomes(outcomesOfSilent)).toEqual(["admitted", "queued", "queued", "queued", "queue-delay"]);
   });
 
   test("a full queue sheds", () => {
@@ -357,25 +356,51 @@ describe("bursts to an origin that takes whatever comes", () => {
     },
   );
 
-  test("when it takes a second instead of 20 ms, that is learnt from the first two bursts", () => {
-    let calls = 0;
-    const calm = Array.from({ length: 10 }, (_, n) => ({ fromMs: n * 500, count: 10 }));
-    const bursts = Array.from({ length: 6 }, (_, n) => ({ fromMs: 6_000 + n * 1_500, count: 100 }));
-    const { tally } = run({
-      settings,
-      origin: {
-        workers: Number.POSITIVE_INFINITY,
-        serviceMs: () => (++calls > 100 ? 1_000 : 20),
-        seesAborts: true,
-      },
-      patienceMs: 5_000,
-      seed: 1,
-      isGivenUp: true,
-      bursts: [...calm, ...bursts],
-    });
-    const good = bursts.map(({ fromMs }) => tally(fromMs, fromMs + 100).good);
-    expect(good.slice(2)).toEqual([100, 100, 100, 100]);
-  });
+  const jumps = [5, 40].flatMap((calm) =>
+    (
+      [
+        [17, 1_000],
+        [17, 300],
+        [20, 2_000],
+      ] as const
+    ).flatMap(([wasMs, isMs]) =>
+      [true, false].map((hasForerunner) => ({ calm, wasMs, isMs, hasForerunner })),
+    ),
+  );
+  // As `npm run lab -- origin-protection` asks for uncacheable answers.
+  test.each(jumps)(
+    "answers that take $isMs ms instead of $wasMs (after bursts of $calm; one goes first: $hasForerunner) shed one in a hundred at most",
+    ({ calm, wasMs, isMs, hasForerunner }) => {
+      const bursts = Array.from({ length: 10 }, (_, n) => ({ fromMs: n * 500, count: calm }));
+      let fromMs = 6_000;
+      const add = (times: number, count: number, gapMs: number): void => {
+        for (let n = 0; n < times; n++) {
+          bursts.push({ fromMs, count });
+          fromMs = Math.ceil((fromMs + gapMs) / 100) * 100;
+        }
+      };
+      if (hasForerunner) add(1, 1, isMs + 1);
+      add(1, hasForerunner ? 99 : 100, 2.1 * isMs);
+      add(5, 100, 2.1 * isMs);
+      add(9, 1, 1.01 * isMs);
+      add(5, 100, 1.05 * isMs);
+      const { tally } = run({
+        settings,
+        origin: {
+          workers: Number.POSITIVE_INFINITY,
+          serviceMs: (random, now) => (now < 5_900 ? wasMs : isMs) * (1 + 0.05 * random.float()),
+          seesAborts: true,
+        },
+        patienceMs: 30_000,
+        seed: 1,
+        isGivenUp: true,
+        bursts,
+      });
+      const { offered, good } = tally(6_000, fromMs);
+      expect(offered).toBe(1_109);
+      expect(offered - good).toBeLessThanOrEqual(0.01 * offered);
+    },
+  );
 });
 
 describe("goodput of an origin of 200 requests a second whose clients wait for one second", () => {
@@ -396,6 +421,14 @@ describe("goodput of an origin of 200 requests a second whose clients wait for o
       }
     }
   });
+
+  // With these lots a first cut seems to change nothing, and is undone.
+  test.each([25, 28, 50, 71])(
+    "a cut that is undone by mistake is not followed by twice as many (lots %i)",
+    (seed) => {
+      expect(goodput(origins[3]!, 5, { seed }).share).toBeGreaterThan(0.9);
+    },
+  );
 
   test("without a limiter the same origin answers nobody in time, and does not recover", () => {
     const { share, after } = goodput(origins[1]!, 2, { isLimited: false });
@@ -434,9 +467,9 @@ describe("goodput of an origin of 200 requests a second whose clients wait for o
     let calls = 0;
     const counted: OriginModel = {
       ...origin,
-      serviceMs: (random) => {
+      serviceMs: (random, now) => {
         isSlow = ++calls > 1_000;
-        return origin.serviceMs(random);
+        return origin.serviceMs(random, now);
       },
     };
     const result = run({ settings, origin: counted, patienceMs: 2_000, seed: 5, isGivenUp: false, loads });
