@@ -76,6 +76,11 @@ export interface EdgeSettings {
   readonly originWaitMs: number;
   /** While an origin's requests are held back: from one measurement of what it can do to the next, ms. */
   readonly originProbeIntervalMs: number;
+  /**
+   * How late the event loop may be for all that it does, ms; while it is later a growing share of what is not in the store is shed. 1..:
+   * a miss needs several turns of the loop, a hit one.
+   */
+  readonly loopDelayTargetMs: number;
   /** Longest Retry-After before jitter doubles it at most, seconds. */
   readonly retryAfterSecondsMax: number;
   /** Next hop: until connected, until the head, longest pause in the content; ms. Without a head: 504. */
@@ -167,6 +172,7 @@ export const edgeDefaults: EdgeSettings = {
   queueDelayBurstMs: 250,
   originWaitMs: 50,
   originProbeIntervalMs: 10_000,
+  loopDelayTargetMs: 100,
   retryAfterSecondsMax: 30,
   connectTimeoutMs: 5_000,
   responseTimeoutMs: 30_000,

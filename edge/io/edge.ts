@@ -233,6 +233,11 @@ export class Edge {
       "Requests that wait for a place at their next hop",
       () => control.queued,
     );
+    metrics.gauge(
+      "loop_delay_ms",
+      "Least delay of the event loop over the last 0.5 s in which requests were forwarded",
+      () => control.loopDelay.standingMs,
+    );
     metrics.gauge("hops_shedding", "Next hops of which one request in a hundred or more is shed", () =>
       control.count((limiter) => limiter.shedShare >= 0.01),
     );

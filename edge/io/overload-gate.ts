@@ -33,6 +33,9 @@ export interface Place {
   fail(kind: AnswerKind, mayStillWork: boolean): void;
 }
 
+/** Time between two looks at how late the event loop is, ms. */
+const LOOK_MS = 20;
+
 interface Waiter {
   readonly resolve: (place: Place) => void;
   readonly reject: (error: IsochroneError) => void;
@@ -45,6 +48,8 @@ export class OverloadGate {
   readonly #waiters = new Map<number, Waiter>();
   #timer: NodeJS.Timeout | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
+  /** Whether somebody has asked since the last look at the loop; undefined: nobody looks. */
+  #wasAsked: boolean | undefined;
 
   readonly #metrics: EdgeMetrics;
 
@@ -66,10 +71,26 @@ export class OverloadGate {
    * IsochroneError when `signal` fires before.
    */
   admit(offer: ForwardOffer, hopName: string, signal: AbortSignal): Place | Promise<Place> {
+    if (this.#wasAsked === undefined) this.#look();
+    this.#wasAsked = true;
     const verdict = this.#control.offer(offer, this.#clock.monotonic());
     if (verdict.kind === "shed") throw this.#shed(hopName, verdict);
     this.#arm();
     return verdict.kind === "admitted" ? this.#placeOf(verdict.id) : this.#wait(verdict.id, hopName, signal);
+  }
+
+  /** Measures how late timers come, as long as requests are offered or on their way: an idle process is not woken. */
+  #look(): void {
+    const due = this.#clock.monotonic() + LOOK_MS;
+    const act = (): void => {
+      const now = this.#clock.monotonic();
+      this.#control.loopDelay.handleDelay(Math.max(0, now - due), now);
+      const isIdle =
+        this.#wasAsked === false && this.#control.active === 0 && this.#control.loopDelay.share === 0;
+      this.#wasAsked = isIdle ? undefined : false;
+      if (!isIdle) this.#look();
+    };
+    setTimeout(act, LOOK_MS).unref();
   }
 
   #wait(id: number, hopName: string, signal: AbortSignal): Promise<Place> {
@@ -169,6 +190,7 @@ function overloadSettings(settings: EdgeSettings): OverloadSettings {
       return settings.hopQueueMax;
     },
     limitMin: settings.hopForwardsMin,
+    loopDelayTargetMs: settings.loopDelayTargetMs,
     queueDelayMs: settings.queueDelayMs,
     queueDelayBurstMs: settings.queueDelayBurstMs,
     allowanceMs: settings.originWaitMs,

@@ -1,15 +1,17 @@
 /**
- * Bounded concurrency of everything that is forwarded: a maximum for the process, one for each property, and a limiter for
- * each next hop (origin-limiter.ts). Answers from the store never come here, so they are served to the last.
+ * Bounded concurrency of everything that is forwarded: a maximum for the process, one for each property, a share of what comes
+ * while the process itself is late (loop-delay.ts), and a limiter for each next hop (origin-limiter.ts). Answers from the store
+ * never come here, so they are served to the last.
  *
  * A machine without clock or randomness: `offer` decides at once or lets wait, `pollEvent` says what became of those.
  */
 import { type MonotonicMs, TimerHeap } from "#kit";
 import type { AnswerKind } from "./cohort.ts";
+import { LoopDelay, type LoopDelaySettings } from "./loop-delay.ts";
 import { OriginLimiter, type OriginLimiterSettings } from "./origin-limiter.ts";
 import type { ShedReason } from "./reasons.ts";
 
-export interface OverloadSettings extends OriginLimiterSettings {
+export interface OverloadSettings extends OriginLimiterSettings, LoopDelaySettings {
   /** Forwarded requests at once, those that wait included; in the process, and of one property. */
   readonly serverMax: number;
   readonly propertyMax: number;
@@ -63,6 +65,7 @@ export class OverloadControl {
   /** Deadlines of limiters, by hop. */
   readonly #timers = new TimerHeap();
   readonly #events: OverloadEvent[] = [];
+  readonly #loopDelay: LoopDelay;
   #shedShare = 0;
   #nextId = 1;
 
@@ -71,6 +74,7 @@ export class OverloadControl {
     this.#settings = settings;
     this.#random = random;
     this.#phaseMs = phaseMs;
+    this.#loopDelay = new LoopDelay(settings);
   }
 
   /** Requests that are forwarded or wait for it. */
@@ -86,6 +90,9 @@ export class OverloadControl {
     for (const limiter of this.#limiters.values()) sum += Number(of(limiter));
     return sum;
   }
+  get loopDelay(): LoopDelay {
+    return this.#loopDelay;
+  }
   get limiters(): ReadonlyMap<string, OriginLimiter> {
     return this.#limiters;
   }
@@ -98,7 +105,9 @@ export class OverloadControl {
         ? "server-limit"
         : ofProperty >= this.#settings.propertyMax
           ? "property-limit"
-          : undefined;
+          : this.#loopDelay.sheds(offer.isBackground)
+            ? "server-busy"
+            : undefined;
     this.#shedShare += SHED_WEIGHT * ((own === undefined ? 0 : 1) - this.#shedShare);
     if (own !== undefined) return { kind: "shed", ...this.#shedOf(limiter, own) };
     const id = this.#nextId++;

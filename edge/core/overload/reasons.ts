@@ -10,6 +10,8 @@ export const shedReasons = [
   "property-limit",
   /** As many forwarded requests in this process as there may be. */
   "server-limit",
+  /** The process itself is late for all that it does (loop-delay.ts). */
+  "server-busy",
 ] as const;
 
 export type ShedReason = (typeof shedReasons)[number];

@@ -18,6 +18,7 @@ const settings: OverloadSettings = {
   queueDelayBurstMs: edgeDefaults.queueDelayBurstMs,
   allowanceMs: edgeDefaults.originWaitMs,
   probeIntervalMs: edgeDefaults.originProbeIntervalMs,
+  loopDelayTargetMs: edgeDefaults.loopDelayTargetMs,
   retryAfterSecondsMax: edgeDefaults.retryAfterSecondsMax,
 };
 const at = monotonicMs;
@@ -271,6 +272,72 @@ describe("the whole process", () => {
     expect(after(1)).toBe(1);
     expect(after(35)).toBe(2);
     expect(after(1_000)).toBe(settings.retryAfterSecondsMax);
+  });
+});
+
+describe("a process that is late for all that it does", () => {
+  /** Samples every 20 ms and their delay, from one second to another; offers between them. */
+  const runLoop = (
+    control: OverloadControl,
+    delayMs: (now: number) => number,
+    fromMs: number,
+    toMs: number,
+    isBackground = false,
+  ): { readonly asked: number; readonly busy: number } => {
+    const count = { asked: 0, busy: 0 };
+    for (let now = fromMs; now < toMs; now += 20 + delayMs(now)) {
+      control.loopDelay.handleDelay(delayMs(now), at(now));
+      for (let n = 0; n < 10; n++) {
+        const verdict = control.offer(
+          { hop: "http://a:80", isAdaptive: true, property: "a", isBackground },
+          at(now),
+        );
+        count.asked++;
+        if (verdict.kind === "shed") {
+          expect(verdict.reason).toBe("server-busy");
+          expect(verdict.retryAfterSeconds).toBeGreaterThanOrEqual(1);
+          count.busy++;
+        } else {
+          control.handleHead(verdict.id, "good", at(now));
+          control.handleEnd(verdict.id, at(now));
+        }
+      }
+    }
+    return count;
+  };
+  const control = (): OverloadControl => new OverloadControl(settings, () => 0, 0);
+  const targetMs = settings.loopDelayTargetMs;
+
+  test("a growing share of what comes is shed while the delay stands, none once it is gone", () => {
+    const late = control();
+    expect(runLoop(late, () => targetMs, 0, 450).busy).toBe(0);
+    const growing = runLoop(late, () => targetMs, 450, 3_000);
+    expect(growing.busy / growing.asked).toBeGreaterThan(0.3);
+    const all = runLoop(late, () => targetMs, 3_000, 4_500);
+    expect(all.busy).toBe(all.asked);
+    expect([late.loopDelay.standingMs, late.loopDelay.share]).toEqual([targetMs, 1]);
+    const falling = runLoop(late, () => 0, 4_500, 9_400);
+    expect(falling.busy).toBeGreaterThan(0);
+    expect(falling.busy).toBeLessThan(falling.asked);
+    expect(runLoop(late, () => 0, 10_400, 12_000).busy).toBe(0);
+  });
+
+  test("a long turn now and then is nothing, however long: the least delay counts", () => {
+    const bursty = control();
+    let turn = 0;
+    const { asked, busy } = runLoop(bursty, () => (turn++ % 6 === 0 ? 10 * targetMs : 5), 0, 20_000);
+    expect([asked > 1_000, busy, bursty.loopDelay.share]).toEqual([true, 0, 0]);
+  });
+
+  test("the share holds for few requests too, and what is in the background goes first", () => {
+    const late = control();
+    runLoop(late, () => targetMs, 0, 1_300);
+    const { share } = late.loopDelay;
+    expect(share).toBeGreaterThan(0);
+    expect(share).toBeLessThan(1);
+    const shed = Array.from({ length: 20 }, () => late.loopDelay.sheds(false)).filter(Boolean).length;
+    expect(Math.abs(shed - 20 * share)).toBeLessThanOrEqual(1);
+    expect(late.loopDelay.sheds(true)).toBe(true);
   });
 });
 
