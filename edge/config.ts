@@ -54,8 +54,10 @@ export interface EdgeSettings {
   readonly fillsMax: number;
   /** Requests to next hops at once, those in a queue included. 1..: what a process can move without its hits noticing. */
   readonly forwardsMax: number;
-  /** Of one property: half, so that one customer's storm leaves room for the others'. */
+  /** Of one property, beside what its document states (`forwardsMax`): half, so that one customer's storm leaves room for the others'. */
   readonly propertyForwardsMax: number;
+  /** Part of what a document allows a server that this process may use, 0..1: workers divide it, rounded up. */
+  readonly serverShare: number;
   /** To one next hop, long answers included. The adaptive limit of an origin stays below. Under transport's own bound. */
   readonly hopForwardsMax: number;
   /** Places in the queue of one next hop; one property gets half of them at most. 0: nobody waits. */
@@ -164,6 +166,7 @@ export const edgeDefaults: EdgeSettings = {
   fillsMax: 2_000,
   forwardsMax: 4_000,
   propertyForwardsMax: 2_000,
+  serverShare: 1,
   hopForwardsMax: 1_000,
   hopQueueMax: 1_000,
   hopForwardsMin: 2,

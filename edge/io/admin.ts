@@ -6,6 +6,7 @@ import { freshness } from "../core/freshness.ts";
 import { fieldLines, fieldValue, isToken } from "../core/headers.ts";
 import { explainedFields } from "../core/rules/explanation.ts";
 import { contentBytes } from "../core/slices.ts";
+import type { OverloadControl } from "../core/overload/overload-control.ts";
 import { parseReference } from "../core/diagnosis/reference.ts";
 import { sourceOf } from "./answers.ts";
 import type { ContentCoder } from "./compression/content-coder.ts";
@@ -30,6 +31,7 @@ export interface ExplainParts {
   readonly routing: Routing;
   readonly upstream: Upstream;
   readonly purges: PurgeIndex;
+  readonly overload: OverloadControl;
   readonly tier: () => number;
   readonly clusterId: () => string | undefined;
   /** `address:port` of a server of ours. */
@@ -150,6 +152,7 @@ export class Admin {
     const stored = "stored" in decision ? decision.stored : undefined;
     const hops = hopsOf(parts.routing, plan, inbound.hop, plan.policy.bypass);
     const next = hops[0];
+    const forwards = parts.overload.forwardsOf(plan.purgeScope);
     return json(200, {
       ...self,
       property: plan.property.propertyId ?? null,
@@ -168,6 +171,12 @@ export class Admin {
               ? "fresh"
               : "stale-while-revalidate",
         ...("detail" in decision && decision.detail !== undefined && { detail: decision.detail }),
+      },
+      // Of the process that answers here; `shedReason`: why one more would not be forwarded now.
+      forwards: {
+        active: forwards.active,
+        activeMax: forwards.activeMax,
+        shedReason: forwards.reason ?? null,
       },
       owner: parts.routing.ownerOf(plan.key) ?? null,
       isOwner: parts.routing.isOwner(plan.key, inbound.hop),

@@ -168,6 +168,7 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
       routing: edge.routing,
       upstream: transport,
       purges: edge.purges,
+      overload: edge.gate.control,
       tier: () => 0,
       clusterId: () => undefined,
       hostOf: () => undefined,

@@ -40,6 +40,8 @@ export interface EdgeParts {
   readonly cacheName: string;
   readonly routing: Routing;
   readonly upstream: Upstream;
+  /** Most requests of a property that a server may have on their way, as its document states; null: nothing. */
+  readonly forwardsMaxOf?: ((propertyId: string) => number | null) | undefined;
   /** Undefined: no disk store. Opened by whoever made it. */
   readonly disk?: DiskShards | undefined;
   /** The other workers of this server; undefined when it is one process. */
@@ -92,7 +94,8 @@ export class Edge {
     // Beyond a quarter of the store's size what is being filled is handed on and not kept.
     this.budget = new FillBudget(settings.fillsMax, Math.floor(settings.memoryBytes / 4));
     const { store, purges, collapse, metrics, budget } = this;
-    this.gate = new OverloadGate(settings, clock, metrics, Math.random);
+    const forwardsMaxOf = parts.forwardsMaxOf ?? (() => null);
+    this.gate = new OverloadGate(settings, clock, metrics, Math.random, forwardsMaxOf);
     const forwarder = new Forwarder({
       gate: this.gate,
       upstream,

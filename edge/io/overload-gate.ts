@@ -53,12 +53,18 @@ export class OverloadGate {
 
   readonly #metrics: EdgeMetrics;
 
-  /** `random`: uniform in [0, 1), for the jitter of Retry-After. */
-  constructor(settings: EdgeSettings, clock: Clock, metrics: EdgeMetrics, random: () => number) {
+  /** `random`: uniform in [0, 1), for the jitter of Retry-After. `forwardsMaxOf`: what a property's document states, for a server. */
+  constructor(
+    settings: EdgeSettings,
+    clock: Clock,
+    metrics: EdgeMetrics,
+    random: () => number,
+    forwardsMaxOf: (property: string) => number | null,
+  ) {
     this.#clock = clock;
     this.#metrics = metrics;
     const phaseMs = clock.epoch() - clock.monotonic();
-    this.#control = new OverloadControl(overloadSettings(settings), random, phaseMs);
+    this.#control = new OverloadControl(overloadSettings(settings, forwardsMaxOf), random, phaseMs);
   }
 
   /** The machine, for gauges and explain. */
@@ -172,13 +178,17 @@ export class OverloadGate {
 }
 
 /** Reads each maximum when it is asked for: workers divide them among those that live. */
-function overloadSettings(settings: EdgeSettings): OverloadSettings {
+function overloadSettings(
+  settings: EdgeSettings,
+  forwardsMaxOf: (property: string) => number | null,
+): OverloadSettings {
   return {
     get serverMax() {
       return settings.forwardsMax;
     },
-    get propertyMax() {
-      return settings.propertyForwardsMax;
+    propertyMaxOf: (property) => {
+      const stated = forwardsMaxOf(property) ?? Number.POSITIVE_INFINITY;
+      return Math.min(settings.propertyForwardsMax, Math.ceil(stated * settings.serverShare));
     },
     get limitMax() {
       return Math.max(settings.hopForwardsMax, settings.hopForwardsMin);

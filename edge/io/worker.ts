@@ -75,6 +75,7 @@ async function serveWorker(
   const all = Array.from({ length: place.workers }, (_, number) => number);
   const divide = (living: readonly number[]): void => {
     for (const limit of SHARED_LIMITS) own[limit] = shareOf(settings[limit], place.number, living);
+    own.serverShare = settings.serverShare / Math.max(1, living.length);
   };
   divide(all);
   const metrics = new EdgeMetrics();

@@ -147,6 +147,11 @@ export const propertyDocument = refine(
     compression: defaulted(compression, compression.parse({})),
     /** Tokens that rules may require. */
     access: optional(access),
+    /**
+     * Requests that each server may have on their way to its origins or other servers at once, those that wait for a place included;
+     * what comes beyond is answered stale or by 503 (reason `property-limit`). Null: the server's own bound for a property alone.
+     */
+    forwardsMax: defaulted(nullable(integer({ min: 1, max: 100_000 })), null),
     /** TTL of address answers. */
     dnsTtlSeconds: defaulted(integer({ min: 1, max: 3_600, unit: "seconds" }), 20),
     /** False withdraws the property: edges answer 421 for its host names, name servers REFUSED or NODATA. */

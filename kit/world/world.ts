@@ -133,7 +133,7 @@ const worldProperty = object({
   ),
   /** What origin-sim serves for it. */
   content: optional(oneOf(contentKinds)),
-  /** Any further field of the property document (trafficClass, tiering, caching, rules, prefetch, dnsTtlSeconds). */
+  /** Any further field of the property document (trafficClass, tiering, caching, rules, prefetch, forwardsMax, dnsTtlSeconds). */
   settings: optional(passThrough()),
 });
 export type WorldProperty = Parsed<typeof worldProperty>;
@@ -141,8 +141,9 @@ export type WorldProperty = Parsed<typeof worldProperty>;
 /** Checked as part of the property document that is made of it, so that its errors carry that document's words. */
 function passThrough(): Schema<Readonly<Record<string, unknown>>> {
   const described = propertyDocument.jsonSchema() as { properties: Record<string, unknown> };
-  const { trafficClass, tiering, caching, rules, prefetch, dnsTtlSeconds } = described.properties;
-  const allowed = { trafficClass, tiering, caching, rules, prefetch, dnsTtlSeconds };
+  const { trafficClass, tiering, caching, rules, prefetch, forwardsMax, dnsTtlSeconds } =
+    described.properties;
+  const allowed = { trafficClass, tiering, caching, rules, prefetch, forwardsMax, dnsTtlSeconds };
   const known = Object.keys(allowed);
   return {
     parse(value, path = []) {

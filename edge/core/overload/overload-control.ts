@@ -12,9 +12,9 @@ import { OriginLimiter, type OriginLimiterSettings } from "./origin-limiter.ts";
 import type { ShedReason } from "./reasons.ts";
 
 export interface OverloadSettings extends OriginLimiterSettings, LoopDelaySettings {
-  /** Forwarded requests at once, those that wait included; in the process, and of one property. */
+  /** Forwarded requests at once, those that wait included; in the process, and of a property. */
   readonly serverMax: number;
-  readonly propertyMax: number;
+  propertyMaxOf(property: string): number;
   /** Longest Retry-After before jitter, seconds. */
   readonly retryAfterSecondsMax: number;
 }
@@ -42,6 +42,12 @@ export interface OverloadEvent {
   readonly id: number;
   /** Undefined: admitted. */
   readonly shed: Shed | undefined;
+}
+
+export interface PropertyForwards {
+  readonly active: number;
+  readonly activeMax: number;
+  readonly reason: ShedReason | undefined;
 }
 
 interface Entry {
@@ -97,24 +103,29 @@ export class OverloadControl {
     return this.#limiters;
   }
 
+  /** What a property has on its way, may have, and why one more would be shed for that now. */
+  forwardsOf(property: string): PropertyForwards {
+    const active = this.#countOf.get(property) ?? 0;
+    const activeMax = this.#settings.propertyMaxOf(property);
+    const isFull = this.#entries.size >= this.#settings.serverMax;
+    return {
+      active,
+      activeMax,
+      reason: isFull ? "server-limit" : active >= activeMax ? "property-limit" : undefined,
+    };
+  }
+
   offer(offer: ForwardOffer, now: MonotonicMs): Verdict {
     const limiter = this.#limiterOf(offer, now);
-    const ofProperty = this.#countOf.get(offer.property) ?? 0;
-    const own =
-      this.#entries.size >= this.#settings.serverMax
-        ? "server-limit"
-        : ofProperty >= this.#settings.propertyMax
-          ? "property-limit"
-          : this.#loopDelay.sheds(offer.isBackground)
-            ? "server-busy"
-            : undefined;
+    const { active, reason } = this.forwardsOf(offer.property);
+    const own = reason ?? (this.#loopDelay.sheds(offer.isBackground) ? "server-busy" : undefined);
     this.#shedShare += SHED_WEIGHT * ((own === undefined ? 0 : 1) - this.#shedShare);
     if (own !== undefined) return { kind: "shed", ...this.#shedOf(limiter, own) };
     const id = this.#nextId++;
     const answer = limiter.offer(id, offer.property, offer.isBackground, now);
     if (answer.kind === "shed") return { kind: "shed", ...this.#shedOf(limiter, answer.reason) };
     this.#entries.set(id, { property: offer.property, hop: offer.hop, limiter });
-    this.#countOf.set(offer.property, ofProperty + 1);
+    this.#countOf.set(offer.property, active + 1);
     this.#settle(offer.hop, limiter);
     return { kind: answer.kind, id };
   }

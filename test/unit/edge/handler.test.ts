@@ -92,6 +92,7 @@ function make(
   isOwner = true,
   settings: Partial<EdgeSettings> = {},
   more: Partial<PropertyView> = {},
+  forwardsMaxOf?: (propertyId: string) => number | null,
 ) {
   const property: PropertyView = {
     propertyId: "shop" as PropertyId,
@@ -121,6 +122,7 @@ function make(
     cacheName: "fra-1",
     routing,
     upstream,
+    forwardsMaxOf,
     purges: new PurgeIndex(),
     accessKeys,
   });
@@ -522,6 +524,33 @@ describe("hops", () => {
     await new Promise((resolve) => setImmediate(resolve));
     expect((await ask()).text).toBe("new");
     expect(edge.collapse.isSilent("http://origin.example:80")).toBe(false);
+  });
+
+  test("a property has no more requests on their way than its document allows; hits are served", async () => {
+    const hanging: ((answer: TransportResponse) => void)[] = [];
+    const say: Say = (_, { path }) =>
+      path === "/hanging"
+        ? new Promise((resolve) => hanging.push(resolve))
+        : Promise.resolve(response(200, [FRESH]));
+    const { ask, edge } = make([ORIGIN], say, true, {}, {}, (propertyId) =>
+      propertyId === "shop" ? 1 : null,
+    );
+    await ask("/hit");
+    const waiting = ask("/hanging");
+    while (hanging.length === 0) await new Promise((resolve) => setImmediate(resolve));
+    const shed = await ask("/other");
+    expect(shed.answer.status).toBe(503);
+    expect(shed.answer.fields.find(([name]) => name === "Retry-After")?.[1]).toMatch(/^[1-9][0-9]?$/);
+    expect(shed.cacheStatus).toBe("fra-1; fwd=uri-miss; detail=property-limit");
+    expect((await ask("/hit")).cacheStatus).toMatch(/^fra-1; hit/);
+    expect(edge.gate.control.forwardsOf("shop")).toEqual({
+      active: 1,
+      activeMax: 1,
+      reason: "property-limit",
+    });
+    hanging[0]?.(response(200, [FRESH], "late"));
+    expect((await waiting).text).toBe("late");
+    expect((await ask("/other")).answer.status).toBe(200);
   });
 
   test("no room for another fill: what is stale is served, the rest is shed", async () => {

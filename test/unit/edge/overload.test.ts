@@ -9,7 +9,7 @@ import { type ModelOptions, type OriginModel, run, type Tally } from "./overload
 
 const settings: OverloadSettings = {
   serverMax: edgeDefaults.forwardsMax,
-  propertyMax: edgeDefaults.propertyForwardsMax,
+  propertyMaxOf: () => edgeDefaults.propertyForwardsMax,
   limitMax: edgeDefaults.hopForwardsMax,
   limitMin: edgeDefaults.hopForwardsMin,
   limitInitial: edgeDefaults.hopForwardsInitial,
@@ -236,7 +236,7 @@ describe("the whole process", () => {
   test("maxima for the process and for a property, with the reason and a Retry-After spread by lot", () => {
     const lots = [0, 0.999];
     const control = new OverloadControl(
-      { ...settings, serverMax: 3, propertyMax: 2 },
+      { ...settings, serverMax: 3, propertyMaxOf: (property) => (property === "a" ? 2 : 3) },
       () => lots.shift() ?? 0,
       0,
     );
@@ -248,6 +248,8 @@ describe("the whole process", () => {
       reason: "property-limit",
       retryAfterSeconds: 1,
     });
+    expect(control.forwardsOf("a")).toEqual({ active: 2, activeMax: 2, reason: "property-limit" });
+    expect(control.forwardsOf("b")).toEqual({ active: 0, activeMax: 3, reason: undefined });
     expect(control.offer({ ...offer, property: "b" }, at(0)).kind).toBe("admitted");
     expect(control.offer({ ...offer, property: "c" }, at(0))).toEqual({
       kind: "shed",

@@ -29,7 +29,13 @@ describe("property", () => {
   test("a minimal one has no freshness of its own and asks a parent", () => {
     const parsed = propertyDocument.parse(property);
     expect(parsed.caching.defaultTtlSeconds).toBeNull();
-    expect(parsed).toMatchObject({ tiering: "parent", dnsTtlSeconds: 20, isActive: true, rules: [] });
+    expect(parsed).toMatchObject({
+      tiering: "parent",
+      forwardsMax: null,
+      dnsTtlSeconds: 20,
+      isActive: true,
+      rules: [],
+    });
   });
   test.each([
     ["no origin", { ...property, origins: [] }, "origins: got []"],
@@ -41,6 +47,7 @@ describe("property", () => {
       { ...property, caching: { defaultTtlSeconds: "60" } },
       'caching.defaultTtlSeconds: got "60"',
     ],
+    ["no requests at all", { ...property, forwardsMax: 0 }, "forwardsMax: got 0"],
     ["the same host name twice", { ...property, hostnames: ["a.example", "a.example"] }, "hostnames[1]"],
   ])("refuses %s", (_, value, words) => {
     expect(refusal(() => propertyDocument.parse(value))).toContain(words);
