@@ -280,12 +280,11 @@ export class ConcurrencyLimit {
   #look(now: MonotonicMs): void {
     const cohort = this.#cohort;
     if (!cohort.isComplete(now)) return;
-    // Those who have not come yet are slow by then, whenever they come. What an experiment compares has to be known.
-    const slowMs = this.#slowMs(this.#baselineMs ?? SILENT_MS);
-    const isWaitedFor = this.#experiment !== undefined || this.#silentMs(now) > slowMs;
-    const isSlow = now - (cohort.newestAt ?? now) > (isWaitedFor ? SILENT_MS : slowMs);
-    if (!cohort.isAnswered && !isSlow) return;
-    if (cohort.silentMs > slowMs) cohort.setCompany(this.#inFlight);
+    // Those who have not come yet are slow by then, whenever they come. What an experiment compares has to be known, and silence to end.
+    const isWaitedFor = this.#experiment !== undefined || this.#isLate(this.#silentMs(now));
+    const slowMs = isWaitedFor ? SILENT_MS : this.#slowMs(this.#baselineMs ?? SILENT_MS);
+    if (!cohort.isAnswered && now - (cohort.newestAt ?? now) <= slowMs) return;
+    if (this.#isLate(cohort.silentMs)) cohort.setCompany(this.#inFlight);
     const finding = cohort.find(this.#baselineMs ?? 0, now);
     this.#cohort = new Cohort(now);
     if (this.#experiment === undefined) this.#steer(cohort, finding, now);
@@ -324,7 +323,7 @@ export class ConcurrencyLimit {
       this.#cuts++;
       const isMuchTooSlow =
         isBlocked &&
-        cohort.silentMs <= this.#slowMs(known) &&
+        !this.#isLate(cohort.silentMs) &&
         slowMs > known + MUCH_TOO_SLOW * this.#allowanceMs(known);
       this.#begin("slow", this.#clamp((isMuchTooSlow ? DEEPER_SHARE : CUT_SHARE) * inFlight), cohort, found);
       return;
@@ -335,7 +334,9 @@ export class ConcurrencyLimit {
     else if (!isBlocked) this.#follow(medianMs, FOLLOW_UP);
     const baselineMs = this.#baselineMs ?? medianMs;
     const waitMs = Math.max(0, medianMs - baselineMs);
-    if (isBlocked && this.#probeAt !== undefined && now >= this.#probeAt) {
+    // The beginning of a burst says nothing of how many there are with it.
+    const isSteady = this.#inFlight <= GROWING * inFlight;
+    if (isBlocked && isSteady && this.#probeAt !== undefined && now >= this.#probeAt) {
       this.#probes++;
       const free = PROBE_SHARE * (inFlight - found.ratePerMs * waitMs);
       const level = this.#isProven
