@@ -31,6 +31,12 @@ Examples:
 
 const TIMEOUT_MS = 15_000;
 
+interface ForwardsExplanation {
+  readonly active: number;
+  readonly activeMax: number;
+  readonly shedReason: string | null;
+}
+
 /** What one server answers (edge/io/admin.ts), as far as this command reads it. */
 interface TierExplanation extends Partial<RuleExplanation> {
   readonly serverId: string;
@@ -43,6 +49,7 @@ interface TierExplanation extends Partial<RuleExplanation> {
     readonly lifetimeSeconds: number;
   } | null;
   readonly form?: FormExplanation | null;
+  readonly forwards?: ForwardsExplanation;
   readonly owner?: string | null;
   readonly nextHop?: { readonly kind: string; readonly name: string; readonly path: PathExplanation } | null;
   readonly next?: TierExplanation | { readonly error: string } | null;
@@ -240,6 +247,7 @@ function describe(edge: TierExplanation): string {
       `  stored    ${stored ? `${stored.state}, age ${Math.round(stored.ageSeconds)} s of ${stored.lifetimeSeconds} s` : "nothing"}`,
     );
     if (tier.form) lines.push(`  form      ${describeForm(tier.form)}`);
+    if (tier.forwards) lines.push(`  forwards  ${describeForwards(tier.forwards)}`);
     if (nextHop) {
       const { via, reason } = nextHop.path.chosen;
       lines.push(
@@ -252,6 +260,11 @@ function describe(edge: TierExplanation): string {
     tier = next && !("error" in next) ? next : undefined;
   }
   return lines.join("\n").trimEnd();
+}
+
+/** `3 of 50 under way`, and why one more would be shed. */
+function describeForwards({ active, activeMax, shedReason }: ForwardsExplanation): string {
+  return `${active} of ${activeMax} under way${shedReason === null ? "" : `, one more is shed: ${shedReason}`}`;
 }
 
 /** `br, kept` or `as stored: not-accepted`, then how each coding stands. */

@@ -433,6 +433,7 @@ test("what a property's rules say holds on both edges, through the tiers, and is
       {
         propertyId: "ruled",
         customerId: "acme",
+        forwardsMax: 7,
         hostnames: [host],
         origins: [{ scheme: "http", host: "127.0.0.1", port: origin.port }],
         rules: [
@@ -534,6 +535,7 @@ test("what a property's rules say holds on both edges, through the tiers, and is
       responseHeaders: { set: [{ name: "X-Ruled", value: "yes" }] },
       isRememberable: false,
     });
+    expect(explained.forwards).toEqual({ active: 0, activeMax: 7, shedReason: null });
     expect(explained.key).toContain(`http://${host}/private/page.html#`);
   } finally {
     await other.stop();

@@ -115,13 +115,16 @@ async function measure(
     const shed = all.filter((one) => one.ending === "shed");
     // The log is written a moment later.
     await new Promise((resolve) => setTimeout(resolve, 1_500));
+    const shedMs = (await subject.shedMs?.()) ?? [];
     return {
       goodputShare: round(over.good / (CAPACITY * seconds)),
       over,
       calmGoodShare: round(calm.good / calm.asked),
       recoverySeconds: secondsOf(recoveryMs(all, toMs, toMs + AFTER_SECONDS * 1_000)),
       shedAtClient: latencies(shed.map((one) => one.tookMs)),
-      shedInServer: latencies((await subject.shedMs?.()) ?? []),
+      shedInServer: latencies(shedMs),
+      /** The rest waited for a place that did not come. */
+      shedInServerWithin5MsShare: round(shedMs.filter((ms) => ms <= 5).length / Math.max(1, shedMs.length)),
       shedWithRetryAfter: round(shed.filter((one) => one.hasRetryAfter).length / Math.max(1, shed.length)),
       hits: {
         goodShare: round(hits.filter((one) => one.ending === "good").length / Math.max(1, hits.length)),
