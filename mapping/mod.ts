@@ -94,4 +94,16 @@ export {
   type PathSample,
   RTT_MS_MAX,
 } from "./core/measurements/sample.ts";
+export {
+  MeasurementStore,
+  type MeasurementStoreCounters,
+  type MeasurementStoreSettings,
+  measurementStoreDefaults,
+  type PathFigures,
+  type PathQuery,
+  type PathWindow,
+  type SeriesProvenance,
+  type StoredSample,
+  type StoreRefusal,
+} from "./core/measurements/store.ts";
 export { type ReadSummary, type SkippedRecord } from "./core/measurements/tally.ts";
