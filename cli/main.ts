@@ -103,6 +103,11 @@ const groups: readonly { readonly title: string; readonly commands: readonly Com
         summary: "mapping engine: measurements to snapshots",
         load: () => import("../mapping/main-mapper.ts"),
       },
+      {
+        name: "probe",
+        summary: "measures targets: ICMP, TCP, HTTP, traces; lines of JSON",
+        load: () => import("../mapping/main-probe.ts"),
+      },
       { name: "relay", summary: "forwards for its peers only", load: () => import("../transport/main.ts") },
       { name: "control", summary: "documents, watch, purge", load: () => import("../control/main.ts") },
       { name: "portal", summary: "customers' API and web page", load: () => import("../portal/main.ts") },

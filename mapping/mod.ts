@@ -54,6 +54,7 @@ export { tierMap } from "./core/tier-map.ts";
 export { TopologyIndex, topologyIndexOf } from "./core/topology-index.ts";
 export { DnsCounters } from "./core/dns/counters.ts";
 export { DnsServer, type DnsServerOptions } from "./io/dns-server.ts";
+export { type ProbeAgentOptions, probeRound } from "./io/probe/agent.ts";
 export { clientNetworksOf, type FeedSettings, feedDefaults, MeasurementFeed } from "./io/feed.ts";
 /** Measurements of others, brought to one shape; what cannot be read is skipped and counted with its reason. */
 export {
@@ -84,6 +85,15 @@ export {
   placeOf,
 } from "./core/measurements/mmdb.ts";
 export type { AutonomousSystem, Place } from "./core/measurements/places.ts";
+export { parsePing, parseTraceroute, type ProbeHop } from "./core/measurements/probe-output.ts";
+export {
+  ProbeReader,
+  type ProbeRecord,
+  type ProbeSkipReason,
+  probeRecord,
+  probeSample,
+} from "./core/measurements/probe-record.ts";
+export { parseProbeTargets, type ProbeTarget, ProbeTargetError } from "./core/measurements/probe-target.ts";
 export { RangeCsvReader, type RangeSkipReason } from "./core/measurements/range-csv.ts";
 export { AddressRangeTable, type RangeRefusal } from "./core/measurements/range-table.ts";
 export {
