@@ -87,6 +87,11 @@ const groups: readonly { readonly title: string; readonly commands: readonly Com
         summary: "mapping and overlay against measured matrices",
         load: () => import("./evaluate.ts"),
       },
+      {
+        name: "measurements",
+        summary: "read files of measurements, routes and places; import samples",
+        load: () => import("./measurements.ts"),
+      },
     ],
   },
   {
@@ -127,7 +132,7 @@ function help(): string {
   ];
   for (const group of groups) {
     lines.push(`${group.title}:`);
-    for (const command of group.commands) lines.push(`  ${command.name.padEnd(11)} ${command.summary}`);
+    for (const command of group.commands) lines.push(`  ${command.name.padEnd(12)} ${command.summary}`);
     lines.push("");
   }
   lines.push(

@@ -20,6 +20,7 @@ const runningWorld = object({
   portalUrl: string(),
   /** Admin surfaces of the name servers, in the order of the world file. */
   nameServerAdminUrls: array(string(), { max: 100 }),
+  mapperAdminUrl: string(),
   token: string(),
 });
 export type RunningWorld = Parsed<typeof runningWorld>;

@@ -64,7 +64,6 @@ export {
   type AtlasReply,
   type AtlasResult,
   atlasSamples,
-  type AtlasSkipReason,
   type AtlasTraceroute,
   parseAtlasResult,
 } from "./core/measurements/atlas.ts";
@@ -89,7 +88,6 @@ export { parsePing, parseTraceroute, type ProbeHop } from "./core/measurements/p
 export {
   ProbeReader,
   type ProbeRecord,
-  type ProbeSkipReason,
   probeRecord,
   probeSample,
 } from "./core/measurements/probe-record.ts";
@@ -102,7 +100,9 @@ export {
   measurementMethods,
   measurementSources,
   type PathSample,
+  pathSample,
   RTT_MS_MAX,
+  SampleReader,
 } from "./core/measurements/sample.ts";
 export {
   MeasurementStore,
@@ -116,4 +116,10 @@ export {
   type StoredSample,
   type StoreRefusal,
 } from "./core/measurements/store.ts";
+export {
+  type IntakeResult,
+  type IntakeSkipReason,
+  MeasurementIntake,
+} from "./core/measurements/intake.ts";
+export type { JsonSkipReason } from "./core/measurements/json-reader.ts";
 export { type ReadSummary, type SkippedRecord } from "./core/measurements/tally.ts";

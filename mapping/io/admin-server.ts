@@ -21,15 +21,21 @@ export interface AdminServerOptions {
   readonly registry: Registry;
   /** By path below `/.isochrone/`. What one throws is answered with 500 and its message. */
   readonly pages: Readonly<Record<string, (query: URLSearchParams) => AdminAnswer>>;
+  /** What takes a body by POST, by path below `/.isochrone/`; with the token only. */
+  readonly receivers?: Readonly<Record<string, (body: Uint8Array) => AdminAnswer>>;
 }
 
-/** A request line with its query is all that is read. */
+/** Of a request line with its query. */
 const TARGET_CHARACTERS_MAX = 2_048;
 const HEADER_BYTES_MAX = 8_192;
 /** Monitoring and a few people; more are closed at once. */
 const CONNECTIONS_MAX = 256;
-/** A request has no body: who needs longer only holds a connection. Also how long an idle one is kept. */
+/** A request has no body, or one of a few MiB from near by: who needs longer only holds a connection. Also how long an idle one is kept. */
 const REQUEST_TIMEOUT_MS = 5_000;
+/** A body is held whole; more is refused before it is read. */
+export const ADMIN_BODY_BYTES_MAX = 8 * 1024 * 1024;
+/** Bodies that are being received. */
+const RECEIVING_MAX = 4;
 /** Where pages lie; everything else is public. */
 const PAGES = "/.isochrone/";
 
@@ -37,6 +43,7 @@ export class AdminServer {
   readonly #server: Server;
   readonly #options: AdminServerOptions;
   readonly #gate: BearerGate;
+  #receiving = 0;
 
   private constructor(options: AdminServerOptions) {
     this.#options = options;
@@ -50,8 +57,6 @@ export class AdminServer {
         connectionsCheckingInterval: 1_000,
       },
       (request, response) => {
-        // Nothing here takes a body.
-        request.resume();
         this.#handle(request, response).catch((error: unknown) => {
           answer(response, 500, { error: error instanceof Error ? error.message : String(error) });
         });
@@ -91,6 +96,12 @@ export class AdminServer {
 
   async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const target = request.url ?? "/";
+    if (request.method === "POST") {
+      const receiver = this.#receiverOf(target);
+      if (receiver !== undefined) return this.#receive(receiver, request, response);
+    }
+    // Nothing else takes a body.
+    request.resume();
     if (request.method !== "GET" && request.method !== "HEAD") {
       response.setHeader("allow", "GET, HEAD");
       return answer(response, 405, { error: "only GET and HEAD" });
@@ -119,14 +130,61 @@ export class AdminServer {
     const name = pathname.startsWith(PAGES) ? pathname.slice(PAGES.length) : "";
     const page = Object.hasOwn(this.#options.pages, name) ? this.#options.pages[name] : undefined;
     if (page === undefined) return answer(response, 404, { error: "no such path" });
-    if (!this.#gate.opensFor(request.headers.authorization)) {
-      response.setHeader("www-authenticate", "Bearer");
-      return answer(response, 401, { error: "a bearer token is needed" });
-    }
+    if (!this.#isOpenFor(request, response)) return;
     const { status, body } = page(searchParams);
     answer(response, status, body);
   }
+
+  #receiverOf(target: string): ((body: Uint8Array) => AdminAnswer) | undefined {
+    const { receivers = {} } = this.#options;
+    const name = target.startsWith(PAGES) ? target.slice(PAGES.length) : "";
+    return Object.hasOwn(receivers, name) ? receivers[name] : undefined;
+  }
+
+  async #receive(
+    receiver: (body: Uint8Array) => AdminAnswer,
+    request: IncomingMessage,
+    response: ServerResponse,
+  ): Promise<void> {
+    // Refused before the body is read: the connection ends with the answer.
+    const refuse = (status: number, error: string): void => {
+      response.setHeader("connection", "close");
+      request.resume();
+      answer(response, status, { error });
+    };
+    if (!this.#gate.opensFor(request.headers.authorization)) {
+      response.setHeader("www-authenticate", "Bearer");
+      return refuse(401, TOKEN_NEEDED);
+    }
+    const tooLong = `a body of more than ${ADMIN_BODY_BYTES_MAX} bytes`;
+    if (Number(request.headers["content-length"] ?? 0) > ADMIN_BODY_BYTES_MAX) return refuse(413, tooLong);
+    if (this.#receiving >= RECEIVING_MAX) return refuse(503, "others are sending already; try again");
+    this.#receiving++;
+    try {
+      const chunks: Buffer[] = [];
+      let bytes = 0;
+      for await (const chunk of request as AsyncIterable<Buffer>) {
+        bytes += chunk.length;
+        if (bytes > ADMIN_BODY_BYTES_MAX) return refuse(413, tooLong);
+        chunks.push(chunk);
+      }
+      const { status, body } = receiver(Buffer.concat(chunks));
+      answer(response, status, body);
+    } finally {
+      this.#receiving--;
+    }
+  }
+
+  /** Answers with 401 itself when it is not. */
+  #isOpenFor(request: IncomingMessage, response: ServerResponse): boolean {
+    if (this.#gate.opensFor(request.headers.authorization)) return true;
+    response.setHeader("www-authenticate", "Bearer");
+    answer(response, 401, { error: TOKEN_NEEDED });
+    return false;
+  }
 }
+
+const TOKEN_NEEDED = "a bearer token is needed";
 
 function answer(response: ServerResponse, status: number, body: unknown): void {
   if (response.headersSent) {

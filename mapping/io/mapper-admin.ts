@@ -1,6 +1,7 @@
 /** The mapper's HTTP side: its metrics and, with the token, its state. */
 import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
-import { AdminServer } from "./admin-server.ts";
+import { type PathSample, SampleReader } from "../core/measurements/sample.ts";
+import { type AdminAnswer, AdminServer } from "./admin-server.ts";
 import type { Mapper } from "./mapper.ts";
 
 export interface MapperAdminOptions {
@@ -21,11 +22,30 @@ export function listenMapperAdmin(options: MapperAdminOptions): Promise<AdminSer
     notReady: () => (mapper.isReady ? undefined : "no map yet"),
     registry: mapperMetrics(mapper),
     pages: { status: () => ({ status: 200, body: statusOf(mapper) }) },
+    receivers: { measurements: (body) => takeMeasurements(mapper, body) },
   });
 }
 
+/** Samples, one JSON document a line; what is wrong or unknown is left out and counted, the rest is taken. */
+function takeMeasurements(mapper: Mapper, body: Uint8Array): AdminAnswer {
+  const samples: PathSample[] = [];
+  const reader = new SampleReader((sample) => samples.push(sample));
+  reader.read(body);
+  reader.end();
+  const read = reader.tally.summary();
+  const taken = mapper.handleSamples(samples);
+  return {
+    status: 200,
+    body: {
+      taken: taken.taken,
+      skipped: { ...read.skipped, ...taken.skipped },
+      examples: [...read.examples, ...taken.examples],
+    },
+  };
+}
+
 function statusOf(mapper: Mapper): unknown {
-  const { engine, publisher } = mapper;
+  const { engine, publisher, store } = mapper;
   return {
     role: "mapper",
     state: mapper.isReady ? "ready" : "starting",
@@ -39,6 +59,7 @@ function statusOf(mapper: Mapper): unknown {
     servers: mapper.prober.counts,
     engine: engine.counters,
     estimator: engine.estimator.counters,
+    measurements: { series: store.seriesCount, pairs: store.pairCount, ...store.counters },
     publisher: publisher.counters,
     applied: mapper.keeper.applied,
   };
@@ -50,12 +71,18 @@ function mapperMetrics(mapper: Mapper): Registry {
   const gauge = (name: string, help: string, read: () => number): void => {
     const one: Gauge = new Gauge({ name, help, registers: [registry], collect: () => one.set(read()) });
   };
-  const { engine, publisher, prober } = mapper;
+  const { engine, publisher, prober, store } = mapper;
   gauge("isochrone_map_version", "Version of the newest snapshot", () => engine.snapshot?.mapVersion ?? 0);
   gauge("isochrone_map_created_seconds", "When the newest snapshot was made, epoch seconds", () =>
     Math.round((engine.snapshot?.createdAtEpochMs ?? 0) / 1_000),
   );
   gauge("isochrone_mapper_pairs", "Pairs with measurements", () => engine.estimator.size);
+  gauge(
+    "isochrone_mapper_series",
+    "Pairs by who measures them and how, of which measurements are kept",
+    () => store.seriesCount,
+  );
+  gauge("isochrone_mapper_store_bytes", "What the kept measurements take", () => store.bytes);
   gauge("isochrone_mapper_links", "Links that servers report", () => engine.links.size);
   gauge("isochrone_mapper_servers_up", "Servers that answer probes", () => prober.counts.up);
   gauge("isochrone_mapper_servers_probed", "Servers that are probed", () => prober.counts.probed);
@@ -73,6 +100,7 @@ function mapperMetrics(mapper: Mapper): Registry {
         engine: engine.counters,
         estimator: engine.estimator.counters,
         links: engine.links.counters,
+        measurements: store.counters,
         publisher: publisher.counters,
       }))
         for (const [event, count] of Object.entries(counters)) events.inc({ part, event }, count);

@@ -18,13 +18,15 @@ export class MapperOptionError extends Error {}
 export const mapperHelp = `Usage: isochrone mapper --world WORLD --listen ADDRESS:PORT --control URL --state DIR
 
 The mapping engine: measurements, load reports and liveness in, snapshots of the map out, published through
-control every 10 s and at once when a server dies or comes back.
+control every 10 s and at once when a server dies or comes back. Measurements of others come by "isochrone
+measurements import" (POST /.isochrone/measurements with the token).
 
   --world FILE           client networks, and the links whose noisy samples are measured
   --listen ADDRESS:PORT  HTTP: /livez /readyz /metrics, and with the token /.isochrone/status
   --control URL          http://ADDRESS:PORT of control; may be away, then it is tried again
   --state DIR            where the last known good topology and map are kept
-  --samples-per-second N the measurement budget, 1..100000; 100 unless told
+  --samples-per-second N samples of the world's links, 0..100000; 100 unless told. 0: none, the map rests on
+                         what is imported, and on geography where nothing is
   --accept-change        the first map may differ from the one in force beyond what the check allows
                          (after more than half of the client networks or clusters were removed on purpose)
 
@@ -39,12 +41,9 @@ export function parseMapperOptions(argv: readonly string[]): MapperOptions | "he
   const values = parsed(argv);
   if (values.help === true) return "help";
   const samples = values["samples-per-second"];
-  if (
-    samples !== undefined &&
-    !(/^[0-9]{1,6}$/.test(samples) && Number(samples) >= 1 && Number(samples) <= 100_000)
-  )
+  if (samples !== undefined && !(/^[0-9]{1,6}$/.test(samples) && Number(samples) <= 100_000))
     throw new MapperOptionError(
-      `--samples-per-second: got ${JSON.stringify(samples)}, expected a whole number from 1 to 100000`,
+      `--samples-per-second: got ${JSON.stringify(samples)}, expected a whole number from 0 to 100000`,
     );
   const control = required("--control", values.control);
   if (!URL.canParse(control) || !/^https?:$/.test(new URL(control).protocol))

@@ -14,6 +14,10 @@ import { type Logger, systemClock } from "#kit/io";
 import { type World, WorldLinks } from "#kit/world";
 import { dial, installedWan } from "#transport";
 import { MapEngine } from "../core/engine.ts";
+import { MeasurementIntake } from "../core/measurements/intake.ts";
+import type { PathSample } from "../core/measurements/sample.ts";
+import { MeasurementStore } from "../core/measurements/store.ts";
+import type { ReadSummary } from "../core/measurements/tally.ts";
 import { type TopologyIndex, topologyIndexOf } from "../core/topology-index.ts";
 import { EdgeProber } from "./dns-liveness.ts";
 import { clientNetworksOf, MeasurementFeed } from "./feed.ts";
@@ -27,6 +31,7 @@ export interface MapperSettings {
   readonly controlUrl: string;
   readonly token: string;
   readonly stateDirectory: string;
+  /** 0: no emulated samples, only what is handed over. */
   readonly samplesPerSecond: number | undefined;
   readonly isForced: boolean;
   readonly logger: Logger;
@@ -35,13 +40,16 @@ export interface MapperSettings {
 
 export class Mapper {
   readonly engine: MapEngine;
+  /** What agents and operators hand over, for a week. */
+  readonly store = new MeasurementStore();
   readonly prober: EdgeProber;
   readonly publisher: MapPublisher;
   readonly client: ControlClient;
   readonly keeper: DocumentKeeper;
   readonly #settings: MapperSettings;
   readonly #clock: Clock;
-  readonly #feed: MeasurementFeed;
+  readonly #intake = new MeasurementIntake(this.store);
+  readonly #feed: MeasurementFeed | undefined;
   #topology: TopologyIndex | undefined;
   #hasOwnMap = false;
   #feedTimer: NodeJS.Timeout | undefined;
@@ -66,14 +74,14 @@ export class Mapper {
         this.#turn();
       },
     });
-    this.#feed = new MeasurementFeed({
-      world,
-      links: new WorldLinks(world),
-      ...(settings.samplesPerSecond !== undefined && {
-        settings: { samplesPerSecond: settings.samplesPerSecond },
-      }),
-      isLost: (from, to) => this.#isCut(from, to) || this.#isDead(to),
-    });
+    const { samplesPerSecond } = settings;
+    if (samplesPerSecond !== 0)
+      this.#feed = new MeasurementFeed({
+        world,
+        links: new WorldLinks(world),
+        ...(samplesPerSecond !== undefined && { settings: { samplesPerSecond } }),
+        isLost: (from, to) => this.#isCut(from, to) || this.#isDead(to),
+      });
     this.keeper = new DocumentKeeper({ client: this.client, stateDirectory, logger });
     this.keeper.keep(
       "topology",
@@ -93,7 +101,9 @@ export class Mapper {
   async start(): Promise<void> {
     await this.keeper.start();
     const now = this.#clock.monotonic();
-    this.engine.handleClientNetworks(clientNetworksOf(this.#settings.world), now);
+    const networks = clientNetworksOf(this.#settings.world);
+    this.engine.handleClientNetworks(networks, now);
+    this.#intake.handlePlaces(this.#topology, networks);
     this.#reports = this.client.watch(
       ["report"],
       (event) => {
@@ -108,6 +118,15 @@ export class Mapper {
     this.#measure(now);
     this.#feedTimer = setInterval(() => this.#measure(this.#clock.monotonic()), FEED_INTERVAL_MS);
     this.#turn();
+  }
+
+  /** Measurements of others, by address; those that are fresh count in the next map. */
+  handleSamples(samples: readonly PathSample[]): ReadSummary {
+    const epoch = this.#clock.epoch();
+    this.store.handleTimeout(epoch);
+    const { tally, fresh } = this.#intake.handleSamples(samples, epoch, this.#clock.monotonic());
+    for (const sample of fresh) this.engine.handleSample(sample);
+    return tally.summary();
   }
 
   /** Whether there is a map of this process's own making, or one that it took over. */
@@ -128,6 +147,7 @@ export class Mapper {
 
   #setTopology(topology: TopologyIndex): void {
     this.#topology = topology;
+    this.#intake.handlePlaces(topology, clientNetworksOf(this.#settings.world));
     this.engine.handleTopology(topology.topology, this.#clock.monotonic());
     // Origins are the customers': their liveness is the parents' business.
     this.prober.setServers(
@@ -148,7 +168,7 @@ export class Mapper {
   }
 
   #measure(now: MonotonicMs): void {
-    for (const sample of this.#feed.poll(now)) this.engine.handleSample(sample);
+    for (const sample of this.#feed?.poll(now) ?? []) this.engine.handleSample(sample);
   }
 
   /** Acts on what is due, publishes what was made, and sets the one timer. */

@@ -3,7 +3,7 @@
  * Method: `isochrone up small` on free ports; real dig, real HTTP; faults by `isochrone kill` and `cut` and by signals.
  */
 import { execFile } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -134,6 +134,40 @@ test("world --json names the client networks' prefixes and the properties' host 
     "app.shop.example",
   ]);
   expect(described.sites).toHaveLength(8);
+});
+
+test("measurements of agents come into the mapper by address; strangers are left out, and counted", async () => {
+  const edge = (await status()).processes.find(({ role }) => role === "edge");
+  const record = {
+    agent: "test",
+    method: "icmp",
+    target: "icmp x",
+    from: "198.18.0.1",
+    at: Date.now(),
+    rttMs: 12,
+  };
+  const records = [
+    { ...record, to: edge?.address },
+    { ...record, to: edge?.address, rttMs: null },
+    { ...record, to: "203.0.113.1" },
+    { ...record, to: edge?.address, from: "203.0.113.1" },
+    { ...record, to: "nowhere" },
+  ];
+  const file = join(state, "probe.ndjson");
+  writeFileSync(file, records.map((one) => JSON.stringify(one)).join("\n"));
+  const { code, stdout } = await cli("measurements", "import", file, "--json");
+  expect(code).toBe(0);
+  expect(JSON.parse(stdout)).toMatchObject({
+    format: "probe",
+    summary: { taken: 4, skipped: { refused: 1 } },
+    mapper: { taken: 2, skipped: { "unknown-to": 1, "unknown-from": 1 } },
+  });
+  const mapper = await processOf("mapper");
+  const url = `http://${mapper?.address}:${mapper?.port}/.isochrone/measurements`;
+  const post = (init: RequestInit) => fetch(url, { method: "POST", ...init }).then((answer) => answer.status);
+  expect(await post({ body: "{}" })).toBe(401);
+  const authorization = "Bearer wrong";
+  expect(await post({ body: "{}", headers: { authorization } })).toBe(401);
 });
 
 test("a second world on the same addresses is refused in one line that says what to do", async () => {

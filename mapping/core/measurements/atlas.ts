@@ -12,9 +12,8 @@ import {
   type Path,
   parseAddress,
 } from "#kit";
+import { JsonReader } from "./json-reader.ts";
 import { type MeasurementMethod, type PathSample, RTT_MS_MAX } from "./sample.ts";
-import { ReadTally } from "./tally.ts";
-import { JsonRecords } from "./text-records.ts";
 
 /** What became of one packet. `late`: answered after the agent had stopped waiting; `error`: it could not even be sent. */
 export type AtlasReply =
@@ -107,60 +106,18 @@ export function atlasSamples(result: AtlasResult): PathSample[] {
   });
 }
 
-export type AtlasSkipReason = "too-long" | "cut-off" | "not-json" | "other-type" | "refused";
-
 /** A traceroute of 255 hops with MPLS labels in every answer stays far below, characters. */
 const RESULT_CHARACTERS_MAX = 1_048_576;
 
-/** Reads results one a line, or as the JSON array that the Atlas API answers. Bounded memory: one result at a time. */
-export class AtlasReader {
-  readonly tally = new ReadTally<AtlasSkipReason>();
-  readonly #records: JsonRecords;
-
+/** Reads results one a line, or as the JSON array that the Atlas API answers; those of other measurements are `other-type`. */
+export class AtlasReader extends JsonReader<AtlasResult> {
   constructor(onResult: (result: AtlasResult) => void) {
-    this.#records = new JsonRecords(RESULT_CHARACTERS_MAX, {
-      record: (text, number) => {
-        const result = this.#parse(text, `record ${number}`);
-        if (result === undefined) return;
-        this.tally.take();
-        onResult(result);
-      },
-      unreadable: (reason, number) => {
-        this.tally.skip(
-          reason,
-          `record ${number}`,
-          reason === "too-long"
-            ? `more than ${RESULT_CHARACTERS_MAX} characters`
-            : "the input ends within it",
-        );
-      },
-    });
-  }
-
-  read(chunk: Uint8Array): void {
-    this.#records.read(chunk);
-  }
-
-  end(): void {
-    this.#records.end();
-  }
-
-  #parse(text: string, where: string): AtlasResult | undefined {
-    let value: unknown;
-    try {
-      value = JSON.parse(text);
-    } catch (error) {
-      this.tally.skip("not-json", where, error instanceof Error ? error.message : String(error));
-      return undefined;
-    }
-    try {
-      return parseAtlasResult(value);
-    } catch (error) {
-      if (!(error instanceof ParseError)) throw error;
-      const isOther = error.path[0] === "type" && typeof error.value === "string";
-      this.tally.skip(isOther ? "other-type" : "refused", where, error.message);
-      return undefined;
-    }
+    super(
+      parseAtlasResult,
+      RESULT_CHARACTERS_MAX,
+      onResult,
+      ({ path, value }) => path[0] === "type" && typeof value === "string",
+    );
   }
 }
 

@@ -1,5 +1,20 @@
 /** The one shape that every source of measurements is brought to before anything decides on it. */
-import type { EpochMs } from "#kit";
+import {
+  type EpochMs,
+  epochMs,
+  formatAddress,
+  integer,
+  map,
+  nullable,
+  number,
+  object,
+  oneOf,
+  parseAddress,
+  refine,
+  type Schema,
+  string,
+} from "#kit";
+import { JsonReader } from "./json-reader.ts";
 
 /** Who measured: a RIPE Atlas probe, our own probe agent, or a user's browser. */
 export const measurementSources = ["atlas", "probe", "beacon"] as const;
@@ -27,3 +42,40 @@ export interface PathSample {
 
 /** A round trip of more than a minute is a broken clock, ms. */
 export const RTT_MS_MAX = 60_000;
+
+const address: Schema<string> = refine(string({ max: 45, expected: "an IP address" }), (text) => {
+  const parsed = parseAddress(text);
+  return parsed !== undefined && formatAddress(parsed) === text
+    ? undefined
+    : { at: [], value: text, expected: "an IP address in canonical form" };
+});
+
+/** What documents about one round trip have in common. */
+export const sampleFields = {
+  method: oneOf(measurementMethods),
+  /** No blanks, so that names can be joined. */
+  agent: string({
+    max: 63,
+    pattern: /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/,
+    expected: "a name of at most 63 letters, digits, points, hyphens and underscores",
+  }),
+  from: nullable(address),
+  to: address,
+  at: map(integer({ max: 4_102_444_800_000, unit: "ms since 1970" }), (value): EpochMs => epochMs(value)),
+  rttMs: nullable(number({ min: 0, max: RTT_MS_MAX, unit: "ms" })),
+};
+
+/** A {@link PathSample} as it is handed to the mapper, one a line. */
+export const pathSample: Schema<PathSample> = object({
+  source: oneOf(measurementSources),
+  ...sampleFields,
+});
+
+/** Characters; a sample has about 200. */
+const SAMPLE_CHARACTERS_MAX = 1_024;
+
+export class SampleReader extends JsonReader<PathSample> {
+  constructor(onSample: (sample: PathSample) => void) {
+    super((value) => pathSample.parse(value), SAMPLE_CHARACTERS_MAX, onSample);
+  }
+}

@@ -354,14 +354,14 @@ describe("real collectors", () => {
   }
   const rib = dataFile("bgp/rib-2002-07-22.mrt.gz");
   test.skipIf(rib === undefined)("TABLE_DUMP of 2002", async () => {
-    const { routes, withoutPath, summary } = await readFile(MrtReader, rib!, 1_000_000);
+    const { routes, withoutPath, summary } = await readFile(MrtReader, rib!, 300_000);
     expect([summary.skipped, withoutPath]).toEqual([{}, 0]);
-    expect(routes).toBeGreaterThan(15_000);
+    expect(routes).toBeGreaterThan(4_000);
   });
   const table = dataFile("bgp/rib-2010-07-01.txt.gz");
   test.skipIf(table === undefined)("a full table of 2010 as text", async () => {
-    const { routes, peers, prefixes, summary } = await readFile(BgpTextReader, table!, 3_000_000);
+    const { routes, peers, prefixes, summary } = await readFile(BgpTextReader, table!, 1_000_000);
     expect(summary.skipped).toEqual({});
-    expect([routes > 20_000, prefixes > 10_000, peers > 1]).toEqual([true, true, true]);
+    expect([routes > 7_000, prefixes > 3_000, peers > 1]).toEqual([true, true, true]);
   });
 });

@@ -127,17 +127,17 @@ describe("the measurement store", () => {
     expect(() => new MeasurementStore(settings)).toThrow(`Store setting ${name} must be`);
   });
 
-  test("a thousand samples an hour are cut to eight, and quantiles stay: in order, out of order, and for a day", () => {
+  test("a thousand samples an hour are cut to eight, and quantiles stay: in order, out of order, and for half a day", () => {
     const random = new Random(5);
     const drawn: { agoMs: number; rttMs: number | null }[] = [];
-    for (let n = 0; n < 24_000; n++)
-      drawn.push({ agoMs: (24_000 - n) * 3_600, rttMs: noisySample(80, 0.01, random, noiseDefaults) });
+    for (let n = 0; n < 12_000; n++)
+      drawn.push({ agoMs: (12_000 - n) * 3_600, rttMs: noisySample(80, 0.01, random, noiseDefaults) });
     const answered = drawn.flatMap(({ rttMs }) => rttMs ?? []).sort((a, b) => a - b);
     for (const order of [drawn, [...drawn].reverse()]) {
       const store = new MeasurementStore();
       for (const { agoMs, rttMs } of order) store.handleSample(sample(rttMs, agoMs), now);
-      const figures = store.figures("net-a", "fra", { ...all, spanMs: 25 * HOUR }, now);
-      expect(figures).toMatchObject({ answered: answered.length, lost: 24_000 - answered.length });
+      const figures = store.figures("net-a", "fra", { ...all, spanMs: 13 * HOUR }, now);
+      expect(figures).toMatchObject({ answered: answered.length, lost: 12_000 - answered.length });
       for (const [n, q] of all.quantiles.entries())
         expect(Math.abs((figures?.rttMs[n] ?? NaN) / quantile(answered, q) - 1)).toBeLessThan(0.01);
     }
@@ -156,7 +156,7 @@ test.skipIf(series === undefined)(
     );
     expect(members.length).toBeGreaterThan(10);
     const errors: number[] = [];
-    for (const { name, body } of members.slice(0, 10)) {
+    for (const { name, body } of members.slice(0, 4)) {
       const store = new MeasurementStore();
       const rows = new TextDecoder()
         .decode(body)

@@ -1,0 +1,268 @@
+/** `isochrone measurements`: what is in files of measurements, routes and places; and measurements into the mapper. */
+import { createReadStream } from "node:fs";
+import { parseArgs } from "node:util";
+import { createGunzip } from "node:zlib";
+import { array, object, ParseError, type Parsed, quoteValue, record, string, integer } from "#kit";
+import type { PathSample } from "#mapping";
+import {
+  type FileReader,
+  formatOf,
+  type MeasurementFormat,
+  measurementFormats,
+  openReader,
+  SNIFF_BYTES,
+} from "./measurements/formats.ts";
+import { findRunningWorld } from "./runtime.ts";
+import { messageOf, UsageError } from "./usage.ts";
+
+const help = `Usage: isochrone measurements check FILE... [--format FORMAT] [--json]
+       isochrone measurements import FILE... [--format FORMAT] [--mapper URL] [--state DIR] [--json]
+
+check reads files and tells what is in them: how many records were read, how many were skipped and why. import hands
+the samples of RIPE Atlas and probe files to the mapper, which takes those between client networks and servers that it
+knows, up to a week old. Files may be gzipped; "-" is standard input. They are read as they come, in bounded memory.
+
+  --format FORMAT   ${measurementFormats.join(", ")};
+                    told from the file unless given:
+                    atlas      RIPE Atlas results (ping, traceroute), one a line or as the API answers
+                    probe      what "isochrone probe" writes
+                    bgp-text   what "bgpdump -m" prints
+                    mrt        BGP tables and updates (RFC 6396, add-path)
+                    as-csv     first,last,as,organisation: the npm package @ip-location-db/asn
+                    place-csv  first,last,country or with city and coordinates: @ip-location-db/*-country, *-city
+                    mmdb       MaxMind DB
+  --mapper URL      http://ADDRESS:PORT of the mapper's admin surface, with its token in ISOCHRONE_CONTROL_TOKEN;
+                    unless given, the mapper of the running world
+  --state DIR       which running world, when several run
+  --json            one line of JSON for each file
+
+Exit code 0 read; 1 nothing could be read of a file, or the mapper cannot be asked; 2 bad usage or no such file.
+
+Examples:
+  isochrone measurements check results.ndjson rib.20261126.0000.gz asn-ipv4.csv
+  isochrone probe --targets targets.txt --from 198.18.0.1 | isochrone measurements import -`;
+
+/** Samples in one request: a few MiB at most, and the mapper is not held up for long. */
+const BATCH_SAMPLES = 5_000;
+const TIMEOUT_MS = 30_000;
+const ANSWER_CHARACTERS_MAX = 1_048_576;
+
+const intakeAnswer = object({
+  taken: integer(),
+  skipped: record(string({ max: 40 }), integer()),
+  examples: array(
+    object({ reason: string({ max: 40 }), where: string({ max: 100 }), why: string({ max: 400 }) }),
+    { max: 100 },
+  ),
+});
+type IntakeAnswer = Parsed<typeof intakeAnswer>;
+
+interface Mapper {
+  readonly url: string;
+  readonly token: string;
+}
+
+export async function main(argv: readonly string[]): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args: [...argv],
+    allowPositionals: true,
+    options: {
+      format: { type: "string" },
+      mapper: { type: "string" },
+      state: { type: "string" },
+      json: { type: "boolean" },
+      help: { type: "boolean", short: "h" },
+    },
+  });
+  if (values.help === true) {
+    console.log(help);
+    return 0;
+  }
+  const [what, ...files] = positionals;
+  if (what !== "check" && what !== "import")
+    throw new UsageError(`got ${quoteValue(what ?? "")}, expected check or import; see --help`);
+  if (files.length === 0) throw new UsageError("no file is named; see --help");
+  const format = measurementFormats.find((one) => one === values.format);
+  if (values.format !== undefined && format === undefined)
+    throw new UsageError(
+      `--format: got ${quoteValue(values.format)}, expected one of ${measurementFormats.join(", ")}`,
+    );
+  const mapper = what === "import" ? mapperOf(values.mapper, values.state) : undefined;
+  let code = 0;
+  for (const file of files) {
+    const report = await readFile(file, format, mapper);
+    console.log(values.json === true ? JSON.stringify(report) : formatReport(report));
+    if (report.summary.taken === 0) code = 1;
+  }
+  return code;
+}
+
+function mapperOf(url: string | undefined, state: string | undefined): Mapper {
+  const running =
+    url === undefined || process.env["ISOCHRONE_CONTROL_TOKEN"] === undefined
+      ? findRunningWorld(state)
+      : undefined;
+  const token = process.env["ISOCHRONE_CONTROL_TOKEN"] ?? running?.token;
+  const found = url ?? running?.mapperAdminUrl;
+  if (found === undefined)
+    throw new UsageError(
+      "No running world; name the mapper with --mapper URL, or start a world with: isochrone up",
+      1,
+    );
+  if (token === undefined)
+    throw new UsageError("ISOCHRONE_CONTROL_TOKEN is not set; give it the mapper's token");
+  if (!URL.canParse(found) || !/^https?:$/.test(new URL(found).protocol))
+    throw new UsageError(`--mapper: got ${quoteValue(found)}, expected http://ADDRESS:PORT`);
+  return { url: found, token };
+}
+
+interface FileReport extends ReturnType<FileReader["end"]> {
+  readonly file: string;
+  readonly format: MeasurementFormat;
+  /** What the mapper made of the samples. */
+  readonly mapper?: IntakeAnswer;
+}
+
+async function readFile(
+  file: string,
+  given: MeasurementFormat | undefined,
+  mapper: Mapper | undefined,
+): Promise<FileReport> {
+  let reader: FileReader | undefined;
+  let format = given;
+  let batch: PathSample[] = [];
+  const answers: IntakeAnswer[] = [];
+  const open = (beginning: Uint8Array): FileReader => {
+    format ??= formatOf(beginning, file);
+    if (format === undefined)
+      throw new UsageError(`${quoteValue(file)} looks like no known format; name it with --format`);
+    if (mapper !== undefined && format !== "atlas" && format !== "probe")
+      throw new UsageError(
+        `${quoteValue(file)} is ${format}: only samples (atlas, probe) go to the mapper; "check" reads it`,
+      );
+    return openReader(format, beginning, (sample) => mapper !== undefined && batch.push(sample));
+  };
+  const send = async (): Promise<void> => {
+    if (mapper === undefined) return;
+    while (batch.length > 0) {
+      answers.push(await post(mapper, batch.slice(0, BATCH_SAMPLES)));
+      batch = batch.slice(BATCH_SAMPLES);
+    }
+  };
+  let beginning: Uint8Array = new Uint8Array(0);
+  for await (const chunk of unpacked(file)) {
+    if (reader !== undefined) reader.read(chunk);
+    else {
+      beginning = Buffer.concat([beginning, chunk]);
+      if (beginning.length < SNIFF_BYTES) continue;
+      reader = open(beginning);
+      reader.read(beginning);
+    }
+    if (batch.length >= BATCH_SAMPLES) await send();
+  }
+  if (reader === undefined) {
+    reader = open(beginning);
+    reader.read(beginning);
+  }
+  let read: ReturnType<FileReader["end"]>;
+  try {
+    read = reader.end();
+  } catch (error) {
+    if (!(error instanceof ParseError)) throw error;
+    throw new UsageError(`Cannot read ${quoteValue(file)}: ${error.message}`, 1);
+  }
+  await send();
+  return {
+    file,
+    format: format as MeasurementFormat,
+    ...read,
+    ...(mapper !== undefined && { mapper: sumOf(answers) }),
+  };
+}
+
+/** The bytes of a file, gunzipped where it is gzipped. Throws {@link UsageError}. */
+async function* unpacked(file: string): AsyncGenerator<Uint8Array> {
+  const source = file === "-" ? process.stdin : createReadStream(file);
+  try {
+    const chunks = (source as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
+    const first = await chunks.next();
+    if (first.done === true) return;
+    const rest = async function* (): AsyncGenerator<Buffer> {
+      yield first.value;
+      for (let next = await chunks.next(); next.done !== true; next = await chunks.next()) yield next.value;
+    };
+    // RFC 1952 section 2.3.1.
+    if (first.value[0] !== 0x1f || first.value[1] !== 0x8b) yield* rest();
+    else {
+      const gunzip = createGunzip();
+      const fed = (async () => {
+        for await (const chunk of rest())
+          if (!gunzip.write(chunk)) await new Promise((resolve) => gunzip.once("drain", resolve));
+        gunzip.end();
+      })();
+      fed.catch((error: unknown) => gunzip.destroy(error as Error));
+      yield* gunzip as AsyncIterable<Buffer>;
+    }
+  } catch (error) {
+    throw new UsageError(`Cannot read ${quoteValue(file)}: ${messageOf(error)}`);
+  }
+}
+
+async function post({ url, token }: Mapper, samples: readonly PathSample[]): Promise<IntakeAnswer> {
+  let status: number;
+  let text: string;
+  try {
+    const response = await fetch(new URL("/.isochrone/measurements", url), {
+      method: "POST",
+      headers: { authorization: `Bearer ${token}`, "content-type": "application/x-ndjson" },
+      body: samples.map((one) => JSON.stringify(one)).join("\n"),
+      redirect: "error",
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+    });
+    status = response.status;
+    text = await response.text();
+  } catch (error) {
+    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+    throw new UsageError(`Cannot hand samples to the mapper at ${url}: ${messageOf(cause)}; does it run?`, 1);
+  }
+  if (status === 401)
+    throw new UsageError(`The mapper at ${url} refuses the token; set ISOCHRONE_CONTROL_TOKEN`, 1);
+  try {
+    if (status !== 200) throw new Error(`status ${status}`);
+    return intakeAnswer.parse(JSON.parse(text.slice(0, ANSWER_CHARACTERS_MAX)));
+  } catch (error) {
+    throw new UsageError(
+      `Cannot read the answer of ${url}: ${messageOf(error)}; is it a mapper of this version?`,
+      1,
+    );
+  }
+}
+
+function sumOf(answers: readonly IntakeAnswer[]): IntakeAnswer {
+  const skipped: Record<string, number> = {};
+  let taken = 0;
+  for (const answer of answers) {
+    taken += answer.taken;
+    for (const [reason, count] of Object.entries(answer.skipped))
+      skipped[reason] = (skipped[reason] ?? 0) + count;
+  }
+  // Those of the first request stand for the others.
+  return { taken, skipped, examples: answers[0]?.examples ?? [] };
+}
+
+function formatReport({ file, format, summary, facts, mapper }: FileReport): string {
+  const factsText = Object.entries(facts).map(([name, value]) => `${name} ${value}`);
+  const lines = [
+    `${file}: ${format}, ${summary.taken} records read; ${factsText.join(", ")}`,
+    ...skippedLines(summary),
+  ];
+  if (mapper !== undefined) lines.push(`  mapper: ${mapper.taken} samples taken`, ...skippedLines(mapper));
+  return lines.join("\n");
+}
+
+function skippedLines({ skipped, examples }: Pick<IntakeAnswer, "skipped" | "examples">): string[] {
+  return Object.entries(skipped).map(([reason, count]) => {
+    const example = examples.find((one) => one.reason === reason);
+    return `  skipped: ${count} ${reason}${example === undefined ? "" : `; ${example.where}: ${example.why}`}`;
+  });
+}

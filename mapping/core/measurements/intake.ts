@@ -1,0 +1,135 @@
+/** Samples between addresses, brought to the names that the map has for them, and into the store. */
+import {
+  type ClientNetworkId,
+  type ClusterId,
+  type EpochMs,
+  formatAddress,
+  type IpPrefix,
+  type MonotonicMs,
+  parseAddress,
+  parsePrefix,
+  PrefixTable,
+  plusMs,
+} from "#kit";
+import type { ClientNetworkInput } from "../cluster-map.ts";
+import type { RttSample } from "../engine.ts";
+import type { TopologyIndex } from "../topology-index.ts";
+import type { PathSample } from "./sample.ts";
+import type { MeasurementStore, StoreRefusal } from "./store.ts";
+import { ReadTally } from "./tally.ts";
+
+/** `unknown-from`, `unknown-to`: no client network and no server has the address; the others as the store says. */
+export type IntakeSkipReason = "unknown-from" | "unknown-to" | StoreRefusal;
+
+/**
+ * Samples up to this age, ms, are also given to the engine's estimator, whose window is as long: it takes samples as they come, and an
+ * older one would stand for now.
+ */
+const FRESH_MS = 120_000;
+
+/** Who has which address. Servers that share one cannot be told apart by it, so it stands for none of them. */
+class AddressBook {
+  readonly #clusters = new Map<string, ClusterId | null>();
+  readonly #networks: PrefixTable<ClientNetworkId>;
+
+  constructor(topology: TopologyIndex | undefined, networks: readonly ClientNetworkInput[]) {
+    for (const { server, cluster } of topology?.servers.values() ?? []) {
+      const parsed = parseAddress(server.address);
+      if (parsed === undefined) continue;
+      const address = formatAddress(parsed);
+      const known = this.#clusters.get(address);
+      const isShared = known !== undefined && known !== cluster.clusterId;
+      this.#clusters.set(address, isShared ? null : cluster.clusterId);
+    }
+    this.#networks = new PrefixTable(
+      networks.flatMap(({ clientNetworkId, prefixes }) =>
+        prefixes.map((text): [IpPrefix, ClientNetworkId] => {
+          const prefix = parsePrefix(text);
+          if (prefix === undefined)
+            throw new RangeError(
+              `Client network "${clientNetworkId}" has the prefix ${JSON.stringify(text)}`,
+            );
+          return [prefix, clientNetworkId];
+        }),
+      ),
+    );
+  }
+
+  cluster(address: string): ClusterId | undefined {
+    return this.#clusters.get(address) ?? undefined;
+  }
+
+  clientNetwork(address: string): ClientNetworkId | undefined {
+    const parsed = parseAddress(address);
+    return parsed && this.#networks.lookup(parsed)?.value;
+  }
+}
+
+/** What a batch came to: for who sent it, and for the engine. */
+export interface IntakeResult {
+  readonly tally: ReadTally<IntakeSkipReason>;
+  /** Of client networks and fresh, oldest first. */
+  readonly fresh: readonly RttSample[];
+}
+
+export class MeasurementIntake {
+  readonly #store: MeasurementStore;
+  #book = new AddressBook(undefined, []);
+
+  constructor(store: MeasurementStore) {
+    this.#store = store;
+  }
+
+  /** Who has which address from now on. Throws RangeError for a prefix that is none or occurs twice. */
+  handlePlaces(topology: TopologyIndex | undefined, networks: readonly ClientNetworkInput[]): void {
+    this.#book = new AddressBook(topology, networks);
+  }
+
+  /**
+   * Puts what is known by name into the store.
+   *
+   * @param epoch the wall clock, as the samples have it
+   * @param now the same moment on the engine's clock
+   */
+  handleSamples(samples: readonly PathSample[], epoch: EpochMs, now: MonotonicMs): IntakeResult {
+    const tally = new ReadTally<IntakeSkipReason>();
+    const fresh: RttSample[] = [];
+    for (const [index, sample] of samples.entries()) {
+      const where = `sample ${index + 1}`;
+      const clientNetworkId = sample.from === null ? undefined : this.#book.clientNetwork(sample.from);
+      const from = clientNetworkId ?? (sample.from === null ? undefined : this.#book.cluster(sample.from));
+      if (from === undefined) {
+        tally.skip("unknown-from", where, `no client network and no server has the address ${sample.from}`);
+        continue;
+      }
+      const to = this.#book.cluster(sample.to);
+      if (to === undefined) {
+        tally.skip(
+          "unknown-to",
+          where,
+          `no server, or servers of several clusters, have the address ${sample.to}`,
+        );
+        continue;
+      }
+      const { source, method, agent, at, rttMs } = sample;
+      const refusal = this.#store.handleSample({ from, to, source, method, agent, at, rttMs }, epoch);
+      if (refusal !== undefined) {
+        tally.skip(refusal, where, REFUSED[refusal]);
+        continue;
+      }
+      tally.take();
+      const ageMs = Math.max(0, epoch - at);
+      // A request's time to first byte has the server's work in it: it is no round trip of the path.
+      if (clientNetworkId !== undefined && method !== "http" && ageMs <= FRESH_MS)
+        fresh.push({ from: clientNetworkId, to, rttMs, at: plusMs(now, -ageMs) });
+    }
+    fresh.sort((a, b) => a.at - b.at);
+    return { tally, fresh };
+  }
+}
+
+const REFUSED: Readonly<Record<StoreRefusal, string>> = {
+  future: "the agent's clock is ahead of this one by more than is allowed",
+  "too-old": "older than the windows that are kept",
+  rtt: "no round-trip time",
+};
