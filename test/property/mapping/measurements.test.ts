@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type IpAddress, ParseError, formatPrefix, parseAddress, parsePrefix } from "#kit";
+import { type IpAddress, ParseError, epochMs, formatPrefix, parseAddress, parsePrefix } from "#kit";
 import {
   AtlasReader,
   atlasSamples,
@@ -8,9 +8,14 @@ import {
   type BgpSink,
   BgpTextReader,
   MrtReader,
+  MeasurementStore,
   MmdbReader,
+  ProbeReader,
+  parsePing,
+  parseTraceroute,
   RangeCsvReader,
   RTT_MS_MAX,
+  SampleReader,
 } from "#mapping";
 import { encode, mmdbFile } from "../../tools/mmdb-file.ts";
 import { asPathAttribute, peerTable, ribRecord, updateRecord } from "../../tools/mrt-records.ts";
@@ -142,5 +147,118 @@ describe("mutated measurements never crash a reader; each record is taken or cou
       { numRuns: 300 },
     );
     expect(Math.min(refused, answered)).toBeGreaterThan(5);
+  });
+
+  test("records of probes and samples for the mapper", () => {
+    const common = { agent: "a", method: "icmp", from: "192.0.2.1", to: "192.0.2.9", at: 1.7e12, rttMs: 1.5 };
+    const hops = [{ hop: 1, address: null, rttMs: null }];
+    const http = { dnsMs: 0, connectMs: 1, tlsMs: null, status: 200 };
+    const records = [
+      { ...common, target: "icmp x", hops },
+      { ...common, method: "http", target: "http x", http },
+    ];
+    const text = (all: readonly object[]): Uint8Array =>
+      bytesOf(all.map((one) => JSON.stringify(one)).join("\n"));
+    let taken = 0;
+    let skipped = 0;
+    for (const [valid, open] of [
+      [text(records), (onOne: () => void) => new ProbeReader(onOne)],
+      [
+        text([1, 2, 3].map(() => ({ source: "atlas", ...common }))),
+        (onOne: () => void) => new SampleReader(onOne),
+      ],
+    ] as const)
+      fc.assert(
+        fc.property(mutated(valid), ({ bytes, chunkBytes }) => {
+          let found = 0;
+          const reader = open(() => found++);
+          inChunks(bytes, chunkBytes, (chunk) => reader.read(chunk));
+          reader.end();
+          expect(reader.tally.taken).toBe(found);
+          taken += found;
+          skipped += reader.tally.skipped();
+        }),
+        { numRuns: 200 },
+      );
+    expect(Math.min(taken, skipped)).toBeGreaterThan(50);
+  });
+
+  test("what ping and traceroute print: times and hops that can be, or nothing", () => {
+    const ping =
+      "64 bytes from 192.0.2.1: icmp_seq=1 ttl=64 time=0.323 ms\nFrom 192.0.2.9 icmp_seq=2 Time to live exceeded\n2 packets transmitted";
+    const traceroute = " 1  10.0.0.1  0.030 ms\n 2  *\n 3  2001:db8::1  12.3 ms !N\n";
+    let times = 0;
+    let hops = 0;
+    fc.assert(
+      fc.property(mutated(bytesOf(ping)), mutated(bytesOf(traceroute)), (one, other) => {
+        const decoder = new TextDecoder();
+        for (const rttMs of parsePing(decoder.decode(one.bytes)).rttMs) {
+          times++;
+          expect(rttMs >= 0 && rttMs <= RTT_MS_MAX).toBe(true);
+        }
+        let before = 0;
+        for (const { hop, address, rttMs } of parseTraceroute(decoder.decode(other.bytes))) {
+          hops++;
+          expect(hop > before && hop <= 255).toBe(true);
+          before = hop;
+          if (address !== null) expect(parseAddress(address)).toBeDefined();
+          expect(rttMs === null || (rttMs >= 0 && rttMs <= RTT_MS_MAX)).toBe(true);
+        }
+      }),
+      { numRuns: 300 },
+    );
+    expect(Math.min(times, hops)).toBeGreaterThan(50);
+  });
+});
+
+describe("the measurement store", () => {
+  const WINDOW_MS = 600_000;
+  const now = epochMs(1_700_000_000_000);
+  const drawn = fc.record({
+    agoMs: fc.integer({ min: 0, max: 40 * WINDOW_MS }),
+    rttMs: fc.option(fc.double({ min: 0, max: RTT_MS_MAX, noNaN: true })),
+    agent: fc.constantFrom("a", "b"),
+  });
+
+  test("in any order of time its counts are exact, its quantiles within what was measured, its memory a constant", () => {
+    const bytes = new Set<number>();
+    let cut = 0;
+    fc.assert(
+      fc.property(fc.array(drawn, { minLength: 100, maxLength: 300 }), (samples) => {
+        const store = new MeasurementStore();
+        const taken = samples.filter(({ agoMs, rttMs, agent }) => {
+          const at = epochMs(now - agoMs);
+          return (
+            store.handleSample(
+              { from: "x", to: "y", source: "probe", method: "tcp", agent, at, rttMs },
+              now,
+            ) === undefined
+          );
+        });
+        // None is older than the week of the coarse windows.
+        expect(taken).toHaveLength(samples.length);
+        bytes.add(store.bytes);
+        const query = { spanMs: 7 * 86_400_000, quantiles: [0, 0.25, 0.5, 1] };
+        const figures = store.figures("x", "y", query, now);
+        const answered = taken.flatMap(({ rttMs }) => rttMs ?? []).sort((a, b) => a - b);
+        expect([figures?.answered, figures?.lost]).toEqual([answered.length, taken.length - answered.length]);
+        expect(figures?.ageMs).toBe(Math.min(...taken.map(({ agoMs }) => agoMs)));
+        const windows = store.windows("x", "y", query, now);
+        expect(windows.reduce((sum, one) => sum + one.answered, 0)).toBe(answered.length);
+        if (windows.some((one) => one.answered > 16)) cut++;
+        if (answered.length === 0) return;
+        // Codes of 16 bits: within 0.011 % and a tenth of a microsecond.
+        const [least, most] = [answered[0] as number, answered.at(-1) as number];
+        let before = least * 0.9998 - 1e-4;
+        for (const rttMs of figures?.rttMs ?? []) {
+          expect(rttMs).toBeGreaterThanOrEqual(before);
+          expect(rttMs).toBeLessThanOrEqual(most * 1.0002 + 1e-4);
+          before = rttMs;
+        }
+      }),
+      { numRuns: 50 },
+    );
+    expect(bytes.size).toBe(1);
+    expect(cut).toBeGreaterThan(5);
   });
 });
