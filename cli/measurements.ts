@@ -44,6 +44,7 @@ Examples:
 
 /** Samples in one request: a few MiB at most, and the mapper is not held up for long. */
 const BATCH_SAMPLES = 5_000;
+const LINE_FEED = 0x0a;
 const TIMEOUT_MS = 30_000;
 const ANSWER_CHARACTERS_MAX = 1_048_576;
 
@@ -154,11 +155,13 @@ async function readFile(
     if (reader !== undefined) reader.read(chunk);
     else {
       beginning = Buffer.concat([beginning, chunk]);
-      if (beginning.length < SNIFF_BYTES) continue;
+      const isEnough = beginning.includes(LINE_FEED) && (given ?? formatOf(beginning, file)) !== undefined;
+      if (!isEnough && beginning.length < SNIFF_BYTES) continue;
       reader = open(beginning);
       reader.read(beginning);
     }
-    if (batch.length >= BATCH_SAMPLES) await send();
+    // What comes through a pipe comes from an agent that is at work: it counts now.
+    if (batch.length >= BATCH_SAMPLES || file === "-") await send();
   }
   if (reader === undefined) {
     reader = open(beginning);
@@ -205,6 +208,9 @@ async function* unpacked(file: string): AsyncGenerator<Uint8Array> {
     }
   } catch (error) {
     throw new UsageError(`Cannot read ${quoteValue(file)}: ${messageOf(error)}`);
+  } finally {
+    // Who stops early must not wait for the end of a pipe.
+    source.destroy();
   }
 }
 

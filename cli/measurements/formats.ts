@@ -12,6 +12,7 @@ import {
   RangeCsvReader,
   type ReadSummary,
 } from "#mapping";
+import { UsageError } from "../usage.ts";
 
 export const measurementFormats = [
   "atlas",
@@ -220,7 +221,7 @@ function mmdb(): FileReader {
   return {
     read: (chunk) => {
       length += chunk.length;
-      if (length > MMDB_BYTES_MAX) throw new RangeError(`an MMDB of more than ${MMDB_BYTES_MAX} bytes`);
+      if (length > MMDB_BYTES_MAX) throw new UsageError(`an MMDB of more than ${MMDB_BYTES_MAX} bytes`);
       chunks.push(chunk);
     },
     end: () => {

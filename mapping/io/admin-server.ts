@@ -163,7 +163,8 @@ export class AdminServer {
     try {
       const chunks: Buffer[] = [];
       let bytes = 0;
-      for await (const chunk of request as AsyncIterable<Buffer>) {
+      // Not destroyed by an early end, so that the refusal still goes out.
+      for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
         bytes += chunk.length;
         if (bytes > ADMIN_BODY_BYTES_MAX) return refuse(413, tooLong);
         chunks.push(chunk);

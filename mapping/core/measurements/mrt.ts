@@ -19,7 +19,7 @@ const RECORD_BYTES_MAX = 4_194_304;
 
 const TYPE = { tableDump: 12, tableDumpV2: 13, bgp4mp: 16, bgp4mpEt: 17 } as const;
 const V2 = { peerIndexTable: 1, ipv4: 2, ipv6: 4, ipv4AddPath: 8, ipv6AddPath: 10 } as const;
-/** Message subtypes of BGP4MP; those of RFC 8050 section 4.1 carry path identifiers. */
+/** Message subtypes of BGP4MP; those of RFC 8050 carry path identifiers. */
 const MESSAGES: Readonly<Record<number, { readonly asBytes: 2 | 4; readonly hasPathId: boolean }>> = {
   1: { asBytes: 2, hasPathId: false },
   4: { asBytes: 4, hasPathId: false },
@@ -208,7 +208,7 @@ function peerIndexTable(cursor: ByteCursor): Peer[] {
   return peers;
 }
 
-/** RFC 6396 section 4.3.2; with path identifiers RFC 8050 section 4. */
+/** RFC 6396 section 4.3.2; with path identifiers RFC 8050. */
 function rib(
   cursor: ByteCursor,
   family: IpFamily,

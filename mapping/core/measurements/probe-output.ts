@@ -1,4 +1,4 @@
-/** What the system's `ping` and `traceroute` print, in the forms of iputils, BusyBox, BSD and macOS, with numeric addresses. */
+/** What the system's `ping` (iputils, BusyBox, BSD) and `traceroute` print, with numeric addresses. */
 import { formatAddress, parseAddress } from "#kit";
 import { RTT_MS_MAX } from "./sample.ts";
 

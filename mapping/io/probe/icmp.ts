@@ -1,4 +1,7 @@
-/** ICMP echo and traces through the system's own programs: raw sockets would need privileges, and they have them. */
+/**
+ * ICMP echo and traces through the system's own programs: raw sockets would need privileges, and they have them. The options are
+ * those of Linux (iputils, BusyBox, traceroute of Dmitry Butskoy).
+ */
 import { isIPv6 } from "node:net";
 import { parsePing, parseTraceroute, type ProbeHop } from "../../core/measurements/probe-output.ts";
 import { runProgram } from "./program.ts";
