@@ -136,8 +136,12 @@ export class Answers {
     told: Told,
   ): Promise<Answer> {
     const { totalBytes } = stored.sliced;
-    const content = this.#slices.contentOf(plan.key, plan.purgeScope, stored, () =>
-      this.#planner.fillRequest(inbound, plan, undefined, undefined),
+    const content = this.#slices.contentOf(
+      plan.key,
+      plan.purgeScope,
+      stored,
+      () => this.#planner.fillRequest(inbound, plan, undefined, undefined),
+      inbound.peer,
     );
     const selection = selectContent(plan.head, stored, totalBytes, true, this.#clock.epoch());
     const spans =

@@ -14,6 +14,7 @@ import type { StoredObject } from "./memory-store.ts";
 import type { EdgeMetrics } from "./metrics.ts";
 import { passedAge } from "./passer.ts";
 import { type RequestPlan, type RequestPlanner, tellingCodings } from "./request-plan.ts";
+import { isCircle } from "./routing.ts";
 import { downstreamFields, mayHaveContent } from "./stored-answer.ts";
 
 type FetchDecision = Extract<RequestDecision<StoredObject>, { action: "fetch" | "validate" }>;
@@ -88,8 +89,7 @@ export class Fetcher {
     const present = mayCollapse ? this.#collapse.get(request.collapseKey) : undefined;
     if (
       present !== undefined &&
-      // While maps differ two servers may ask each other: then neither waits for the other's fill.
-      (inbound.peer === undefined || !present.servers.includes(inbound.peer)) &&
+      !isCircle(inbound.peer, present.servers) &&
       this.#purges.mayJoin(plan.purgeScope, plan.key, present.generation, present.tags) &&
       !this.#collapse.mayPassBy(present, plan.key)
     ) {

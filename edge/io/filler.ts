@@ -1,5 +1,5 @@
 /** One fill from beginning to end: ask the next hop, decide what its answer is, move its content. */
-import { type Clock, IsochroneError, type ServerId } from "#kit";
+import { type Clock, IsochroneError } from "#kit";
 import type { Logger } from "#kit/io";
 import type { CacheKey } from "../core/cache-key.ts";
 import { decideResponse, type UpstreamOutcome } from "../core/decide.ts";
@@ -20,7 +20,7 @@ import type { EdgeMetrics } from "./metrics.ts";
 import { ObjectBody } from "./object-body.ts";
 import { ShedError } from "./overload-gate.ts";
 import type { ObjectStore } from "./object-store.ts";
-import type { Hop } from "./routing.ts";
+import { type Hop, serversOf } from "./routing.ts";
 import type { Slices } from "./slices.ts";
 
 export interface FillRequest {
@@ -293,7 +293,15 @@ export class Filler {
           if (!isStored) this.#metrics.notStored("too-large");
           // From now on the head is found in the store, and each slice by itself.
           if (fill) this.#collapse.release(fill);
-          const taken = this.#slices.take(request.key, request.purgeScope, head, forwarded.content, span);
+          const servers = serversOf(request.hops);
+          const taken = this.#slices.take(
+            request.key,
+            request.purgeScope,
+            head,
+            forwarded.content,
+            span,
+            servers,
+          );
           resolve({
             kind: "stored",
             head: object,
@@ -384,10 +392,6 @@ function discard(forwarded: Forwarded): void {
   forwarded.content.on("error", () => {});
   if ((forwarded.contentLength ?? Number.POSITIVE_INFINITY) <= DISCARD_BYTES_MAX) forwarded.content.resume();
   else forwarded.content.destroy();
-}
-
-function serversOf(hops: readonly Hop[]): readonly ServerId[] {
-  return hops.flatMap(({ target }) => (target.kind === "server" ? [target.serverId] : []));
 }
 
 /** The response without fields that are not stored. */

@@ -39,6 +39,19 @@ export function toldFields({ told }: Hop): Fields {
   return told.isOwner ? [...tier, ["Isochrone-Owner", "1"], ...codings] : tier;
 }
 
+/** The servers of ours among them. */
+export function serversOf(hops: readonly Hop[]): readonly ServerId[] {
+  return hops.flatMap(({ target }) => (target.kind === "server" ? [target.serverId] : []));
+}
+
+/**
+ * Whether who asks would wait for itself, by waiting for what may come from `servers`: while the maps of two servers differ they
+ * may ask each other.
+ */
+export function isCircle(asker: ServerId | undefined, servers: readonly ServerId[]): boolean {
+  return asker !== undefined && servers.includes(asker);
+}
+
 export interface OriginEdits {
   readonly target: string;
   readonly fields: FieldEdits | undefined;

@@ -1,5 +1,6 @@
 /** One version of one object in slices while somebody reads or streams it: who reads where, and what is kept for them. */
 import type { Readable } from "node:stream";
+import type { ServerId } from "#kit";
 import type { CacheKey } from "../core/cache-key.ts";
 import type { SlicedHead } from "../core/slices.ts";
 import type { FillBudget } from "./fill-budget.ts";
@@ -27,6 +28,8 @@ export interface Stream {
   /** Wakes whoever waits for the stream to get on, and the stream when it waits for readers. */
   readonly wake: Set<() => void>;
   readonly content: Readable;
+  /** Servers of ours that it may come from. */
+  readonly servers: readonly ServerId[];
 }
 
 interface RecentSlice {

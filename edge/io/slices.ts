@@ -4,7 +4,7 @@
  * and a fetch belongs to no client. Which slices exist and what an answer means is decided in core/slices.ts.
  */
 import type { Readable } from "node:stream";
-import { IsochroneError } from "#kit";
+import { IsochroneError, type ServerId } from "#kit";
 import type { EdgeSettings } from "../config.ts";
 import type { CacheKey } from "../core/cache-key.ts";
 import type { Field } from "../core/headers.ts";
@@ -28,7 +28,7 @@ import type { EdgeMetrics } from "./metrics.ts";
 import { ObjectBody } from "./object-body.ts";
 import type { ObjectStore } from "./object-store.ts";
 import { ShedError } from "./overload-gate.ts";
-import type { Hop } from "./routing.ts";
+import { type Hop, isCircle, serversOf } from "./routing.ts";
 import {
   type ArrivingSlice,
   fastestIndex,
@@ -62,6 +62,8 @@ const STRAGGLER_MS = 250;
 interface Flight {
   readonly body: ObjectBody;
   readonly generation: number;
+  /** Servers of ours that it may come from. */
+  readonly servers: readonly ServerId[];
   /** Resolves when the answer's head was found good; rejects with the reason when it was not. */
   readonly ready: Promise<void>;
 }
@@ -120,12 +122,16 @@ export class Slices {
     return this.#sets.size;
   }
 
-  /** The content of a sliced object for one request. `request` is called when something has to be fetched. */
+  /**
+   * The content of a sliced object for one request. `request` is called when something has to be fetched. `asker`: the server of
+   * ours that asks.
+   */
   contentOf(
     key: CacheKey,
     purgeScope: string,
     head: SlicedHead,
     request: () => SliceRequest,
+    asker: ServerId | undefined,
   ): SlicedReadable {
     let set = this.#setOf(key, purgeScope, head);
     return new SlicedReadable(
@@ -140,7 +146,7 @@ export class Slices {
           this.#recent.letGo(set);
           wake(set.stream);
         },
-        bodyOf: (index) => this.#bodyOf(set, index, request),
+        bodyOf: (index) => this.#bodyOf(set, index, request, asker),
         fetchAhead: (index) => this.#fetchAhead(set, index, request),
       },
       this.#readAheadMax,
@@ -149,7 +155,8 @@ export class Slices {
 
   /**
    * Takes the content of an answer that is `span` of the object and cuts it into slices: all of a whole, or the part that an
-   * opening brought. Its first slice can be read from this call on. Resolves when it has ended; never rejects.
+   * opening brought. Its first slice can be read from this call on. Resolves when it has ended; never rejects. `servers`: those of
+   * ours that it may come from.
    */
   async take(
     key: CacheKey,
@@ -157,6 +164,7 @@ export class Slices {
     head: SlicedHead,
     content: Readable,
     { first, last }: ByteSpan,
+    servers: readonly ServerId[],
   ): Promise<void> {
     const set = this.#setOf(key, purgeScope, head);
     const { sliceBytes } = head.sliced;
@@ -170,13 +178,14 @@ export class Slices {
       piece: undefined,
       wake: new Set(),
       content,
+      servers,
     };
     if (set.stream === undefined) {
       set.stream = stream;
       this.#sets.set(set.setKey, set);
     }
     let at = first;
-    stream.piece = this.#arriving(set, firstIndex, head.generation);
+    stream.piece = this.#arriving(set, firstIndex, head.generation, servers);
     try {
       for await (const whole of content as AsyncIterable<Uint8Array>) {
         const skipped = Math.min(whole.byteLength, Math.max(0, firstIndex * sliceBytes - at));
@@ -197,7 +206,7 @@ export class Slices {
           if (at >= end) continue;
           stream.index++;
           if (!(await this.#mayGoOn(set, stream))) return;
-          stream.piece = this.#arriving(set, stream.index, head.generation);
+          stream.piece = this.#arriving(set, stream.index, head.generation, servers);
           wake(stream);
         }
       }
@@ -326,11 +335,20 @@ export class Slices {
   }
 
   /** The body of a slice: stored, arriving, or fetched now. Rejects when it cannot be had. */
-  async #bodyOf(set: SliceSet, index: number, request: () => SliceRequest): Promise<ObjectBody> {
+  async #bodyOf(
+    set: SliceSet,
+    index: number,
+    request: () => SliceRequest,
+    asker: ServerId | undefined,
+  ): Promise<ObjectBody> {
     const key = sliceKey(set.setKey, index);
     for (;;) {
       const flight = this.#flights.get(key);
-      if (flight?.body.canJoin === true && this.#mayJoin(set, flight.generation)) {
+      if (
+        flight?.body.canJoin === true &&
+        !isCircle(asker, flight.servers) &&
+        this.#mayJoin(set, flight.generation)
+      ) {
         await flight.ready;
         if (flight.body.canJoin) return flight.body;
         continue;
@@ -350,6 +368,7 @@ export class Slices {
         // Between two slices the next one is not entered yet.
         (index > stream.index || (index === stream.index && stream.piece === undefined)) &&
         index <= Math.min(stream.index + STREAM_AHEAD, stream.lastIndex) &&
+        !isCircle(asker, stream.servers) &&
         this.#mayJoin(set, stream.generation)
       ) {
         await new Promise<void>((resolve) => stream.wake.add(resolve));
@@ -380,13 +399,19 @@ export class Slices {
   }
 
   /** A slice's body, entered so that others find it; it goes to the store when it is whole. */
-  #arriving(set: SliceSet, index: number, generation: number, ready?: Promise<void>): ArrivingSlice {
+  #arriving(
+    set: SliceSet,
+    index: number,
+    generation: number,
+    servers: readonly ServerId[],
+    ready?: Promise<void>,
+  ): ArrivingSlice {
     const key = sliceKey(set.setKey, index);
     const span = sliceSpan(set.head.sliced, index);
     const bytes = span.last - span.first + 1;
     const isRetained = this.#budget.reserve(bytes);
     const body = new ObjectBody(isRetained);
-    const flight: Flight = { body, generation, ready: ready ?? Promise.resolve() };
+    const flight: Flight = { body, generation, servers, ready: ready ?? Promise.resolve() };
     this.#flights.set(key, flight);
     let isOpen = true;
     return {
@@ -443,7 +468,7 @@ export class Slices {
     const ready = Promise.withResolvers<void>();
     // Nobody may be waiting when it rejects.
     ready.promise.catch(() => {});
-    const arriving = this.#arriving(set, index, generation, ready.promise);
+    const arriving = this.#arriving(set, index, generation, serversOf(request.hops), ready.promise);
     void this.#run(set, index, request, arriving, ready);
     await ready.promise;
     return arriving.body;

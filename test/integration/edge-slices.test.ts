@@ -46,7 +46,7 @@ describe("one range", () => {
       "1",
     ]);
     expect(first.body).toEqual(contentOf(1, at, at));
-    expect(first.cacheStatus).toBe("fwd=uri-miss; fwd-status=206; ttl=600; stored");
+    expect(first.cacheStatus).toMatch(/^fwd=uri-miss; fwd-status=206; ttl=[0-9]+; stored$/);
     expect(first.headers.etag).toBe('"v1"');
     const second = await get("/a", `bytes=${at + 1_000}-${at + 2_000}`);
     expect(second.body).toEqual(contentOf(1, at + 1_000, at + 2_000));
@@ -61,7 +61,7 @@ describe("one range", () => {
     await get("/a", `bytes=${2 * SLICE}-${2 * SLICE}`);
     const part = await get("/a", `bytes=${SLICE - 5}-${4 * SLICE + 5}`);
     expect(part.body.equals(contentOf(1, SLICE - 5, 4 * SLICE + 5))).toBe(true);
-    expect(part.cacheStatus).toBe("fwd=partial; fwd-status=206; ttl=600; stored");
+    expect(part.cacheStatus).toMatch(/^fwd=partial; fwd-status=206; ttl=[0-9]+; stored$/);
     expect(asked().toSorted()).toEqual(
       [2, 0, 1, 3, 4].map((n) => `bytes=${n * SLICE}-${(n + 1) * SLICE - 1}`).toSorted(),
     );

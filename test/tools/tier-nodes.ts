@@ -60,8 +60,8 @@ export class TierNodes {
   }
 
   /** What an edge answers a client. */
-  ask(serverId: ServerId, path: string): Promise<Answer> {
-    return this.#handle(serverId, path, undefined, []);
+  ask(serverId: ServerId, path: string, headers: Headers = []): Promise<Answer> {
+    return this.#handle(serverId, path, undefined, headers);
   }
 
   /** Ends a server: what it sends breaks off half-way. */
