@@ -2,6 +2,7 @@
 import { describe, expect, test } from "vitest";
 import {
   type ClusterEntry,
+  type ClusterId,
   mapSnapshot,
   type MonotonicMs,
   propertyDocument,
@@ -118,7 +119,7 @@ const SNAPSHOT = mapSnapshot.parse({
   clientNetworks: [{ clientNetworkId: "all", prefixes: ["0.0.0.0/0"], clusters: classes }],
   fallback: classes,
   tiers: [tier("fra", ["par", "tok"]), tier("sin", ["tok", "par"])],
-  paths: [path("par", "shop", 80), path("tok", "shop", 20), path("ams", "shop", 90), path("fra", "shop", 1)],
+  paths: [path("par", "shop", 80), path("tok", "shop", 20), path("ams", "shop", 120), path("fra", "shop", 1)],
   suspended: {},
 });
 const PROPERTY = propertyDocument.parse({
@@ -218,5 +219,21 @@ describe("whom a miss asks", () => {
     expect(chosen.size).toBe(3);
     const id = "shop" as PropertyId;
     expect(shieldOrder(id, null, parents, [])).toEqual(shieldOrder(id, null, parents.toReversed(), []));
+  });
+
+  test("measurements that differ by little do not move a shield; properties share what is equally near", () => {
+    const parents = TOPOLOGY.clusters.filter(({ clusterId }) => clusterId === "par" || clusterId === "tok");
+    const firsts = (par: number, tok: number): readonly (string | undefined)[] => {
+      const paths = [path("par", "shop", par), path("tok", "shop", tok)];
+      const map = mapSnapshot.parse({ ...SNAPSHOT, paths });
+      return Array.from(
+        { length: 50 },
+        (_, n) => shieldOrder(`p-${n}`, "shop" as ClusterId, parents, map.paths)[0]?.clusterId,
+      );
+    };
+    expect(firsts(20, 21)).toEqual(firsts(21, 20));
+    expect(new Set(firsts(20, 21)).size).toBe(2);
+    expect(new Set(firsts(20, 40))).toEqual(new Set(["par"]));
+    expect(new Set(firsts(40, 20))).toEqual(new Set(["tok"]));
   });
 });
