@@ -64,6 +64,13 @@ describe.skipIf(wrk === undefined)("npm run bench", () => {
     expect(readFileSync(join(directory, "headline.md"), "utf8")).toContain("| 1 KiB, 32 connections |");
   });
 
+  test("rules tells every case, and that each request met the rules that it should", async () => {
+    const { code, stdout } = await bench("rules", "--ms=1", "--rounds=1");
+    expect(code).toBe(0);
+    const { cases, hostile } = JSON.parse(stdout) as Record<"cases" | "hostile", readonly unknown[]>;
+    expect([cases.length, hostile.length]).toEqual([16, 15]);
+  });
+
   test("options are refused with what was expected", async () => {
     const { code, stderr } = await bench("hit", "--only", "apache");
     expect(code).toBe(2);
