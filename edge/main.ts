@@ -22,6 +22,7 @@ import {
   wholeNumberOf,
 } from "./flags.ts";
 import { startAlone } from "./io/alone.ts";
+import { InvalidationChain } from "./io/invalidation-chain.ts";
 import { startNode } from "./io/node.ts";
 import { startNodeWorker, startNodeWorkers } from "./io/node-workers.ts";
 import { type RunningServer, startPrimary } from "./io/primary.ts";
@@ -175,11 +176,15 @@ async function serve(
   reloadAtHangUp(running.reload);
   // A successor inherits it, and whoever read the first one's ready line may have gone: no reason to end.
   process.stdout.on("error", () => {});
+  const invalidations = new InvalidationChain(running.invalidate, logger);
+  running.onInvalidated(async (keys) => await invalidations.fromHere(keys));
+  before?.link(invalidations);
   const replaceable = new Replaceable({
     ...options,
     server: running,
     port: running.port,
     readyWithinMs: settings.replaceReadyMs,
+    invalidations,
   });
   try {
     await replaceable.listen();

@@ -21,6 +21,7 @@ import { Admin } from "./admin.ts";
 import { DiskShards } from "./disk-shards.ts";
 import { Diagnosis } from "./diagnosis.ts";
 import { Edge } from "./edge.ts";
+import type { Invalidate } from "./invalidation-chain.ts";
 import { type EdgeSockets, portOf, type SocketKind } from "./listening.ts";
 import type { EdgeMetrics } from "./metrics.ts";
 import { AloneRouting } from "./routing.ts";
@@ -74,6 +75,9 @@ export interface RunningEdge {
   readonly openDisk: () => Promise<void>;
   /** Ends the use of the disk store, so that a successor may have it. */
   readonly closeDisk: () => Promise<void>;
+  /** As {@link RunningServer} has them. */
+  readonly invalidate: Invalidate;
+  readonly onInvalidated: (tell: Invalidate) => void;
   /** Takes leave of clients and goes on for the other workers; `idleMs` as in {@link EdgeServer.drain}. */
   readonly drain: (idleMs: number) => Promise<number>;
   readonly close: () => Promise<void>;
@@ -229,6 +233,10 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
       server,
       openDisk: async () => await disk?.open(),
       closeDisk: async () => await disk?.close(),
+      invalidate: async (keys) => edge.invalidate(keys),
+      onInvalidated: (tell) => {
+        edge.onInvalidated = tell;
+      },
       drain,
       close,
       stop: async (idleMs = 0) => {

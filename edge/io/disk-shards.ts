@@ -1,13 +1,14 @@
 /**
  * The disk store of one process: one directory, or the parts of the key space that a worker owns, each in a directory of
  * its own. It can be closed and opened again while the server goes on, since a successor may not write where its
- * predecessor still does: closed, it holds nothing and takes nothing.
+ * predecessor still does: closed, it holds nothing and takes nothing, and what is deleted then is deleted when it is opened.
  */
 import { readdir, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { IsochroneError, xxh32 } from "#kit";
 import { type Logger, makeDirectory } from "#kit/io";
 import type { CacheKey } from "../core/cache-key.ts";
+import { MissedKeys } from "../core/missed-keys.ts";
 import { requestKeyOf } from "../core/slices.ts";
 import { SecondHitFilter } from "../core/eviction/second-hit.ts";
 import { SHARDS, shardOf } from "../core/worker-plan.ts";
@@ -37,6 +38,8 @@ export class DiskShards {
   readonly #o: DiskShardsOptions;
   /** By part; empty while it is closed. */
   readonly #stores = new Map<number, DiskStore>();
+  /** Deleted while it was closed. */
+  readonly #missed = new MissedKeys();
   /** A full disk takes what was asked for twice: most objects never are, and would push out those that were. */
   readonly #seen: SecondHitFilter;
   /** Whether memory holds a key's objects; see DiskOptions. */
@@ -82,6 +85,11 @@ export class DiskShards {
       throw error;
     }
     for (const [shard, store] of stores) this.#stores.set(shard, store);
+    const missed = this.#missed.take();
+    if (missed === undefined) return;
+    if (missed === "all") this.clear();
+    else for (const key of missed) this.delete(key);
+    await this.flush();
   }
 
   /**
@@ -149,11 +157,13 @@ export class DiskShards {
   }
 
   delete(key: CacheKey): void {
+    if (this.#stores.size === 0) this.#missed.add([key]);
     this.#of(key)?.delete(key);
   }
 
   /** Forgets everything that this process owns. */
   clear(): void {
+    if (this.#stores.size === 0) this.#missed.add("all");
     for (const store of this.#stores.values()) store.clear();
   }
 

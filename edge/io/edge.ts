@@ -2,6 +2,7 @@
 import type { Clock } from "#kit";
 import type { Logger } from "#kit/io";
 import type { EdgeSettings } from "../config.ts";
+import type { CacheKey } from "../core/cache-key.ts";
 import { PurgeIndex } from "../core/purge-index.ts";
 import { sliceBytesFor } from "../core/slices.ts";
 import type { AccessKeys } from "./access-keys.ts";
@@ -20,6 +21,7 @@ import { Filler } from "./filler.ts";
 import { Forwarder } from "./forwarder.ts";
 import { EdgeHandler } from "./handler.ts";
 import { HotTable } from "./hot-table.ts";
+import type { Invalidate } from "./invalidation-chain.ts";
 import { MemoryStore } from "./memory-store.ts";
 import { EdgeMetrics } from "./metrics.ts";
 import { OverloadGate } from "./overload-gate.ts";
@@ -76,9 +78,13 @@ export class Edge {
   readonly gate: OverloadGate;
   readonly diagnosis: Diagnosis;
   readonly copies: Copies;
+  readonly #siblings: Siblings | undefined;
+  /** Tells processes of this server that are not its workers; never rejects. */
+  onInvalidated: Invalidate | undefined;
 
   constructor(parts: EdgeParts) {
     const { settings, clock, logger, routing, upstream, cacheName, siblings } = parts;
+    this.#siblings = siblings;
     this.metrics = parts.metrics ?? new EdgeMetrics();
     this.routing = routing;
     this.upstream = upstream;
@@ -150,7 +156,17 @@ export class Edge {
         metrics,
         settings,
       }),
-      passer: new Passer({ cacheName, answers, forwarder, routing, store, purges, clock, siblings }),
+      passer: new Passer({
+        cacheName,
+        answers,
+        forwarder,
+        routing,
+        store,
+        purges,
+        clock,
+        siblings,
+        invalidate: async (keys) => await this.#invalidateEverywhere(keys),
+      }),
       planner,
       store,
       purges,
@@ -311,6 +327,21 @@ export class Edge {
     return answer instanceof Promise
       ? answer.then((late) => diagnosis.finish(inbound, prefetcher.watch(inbound, late)))
       : diagnosis.finish(inbound, prefetcher.watch(inbound, answer));
+  }
+
+  /** Marks keys as changed by an unsafe request to another process (RFC 9111, section 4.4). */
+  invalidate(keys: readonly CacheKey[]): void {
+    for (const key of keys) this.store.invalidate(key);
+  }
+
+  /** Marks keys as changed, here at once and in the other processes of this server when this resolves. Never rejects. */
+  async #invalidateEverywhere(keys: readonly CacheKey[]): Promise<void> {
+    if (keys.length === 0) return;
+    if (this.#siblings !== undefined) await this.#siblings.invalidate(keys);
+    else {
+      this.invalidate(keys);
+      await this.onInvalidated?.(keys);
+    }
   }
 
   /** What answers the other workers of this server. */

@@ -213,17 +213,10 @@ export async function startNodeWorker(
   const edge = serving.begin(topology.body as Parameters<NodeServing["begin"]>[0]);
   const { purger } = serving;
   let logId = known.logId;
-  /** What lies on the disk may have been purged by what nobody knows any more. */
-  let isDiskSuspect = known.logId === null;
-  const forget = async (): Promise<void> => {
-    // A disk that a predecessor still holds is opened later.
-    isDiskSuspect = true;
-    await purger.forget();
-  };
   const apply = async (state: KnownState): Promise<void> => {
     for (const document of state.documents) serving.document(document);
     // Stored under other numbers, or by nobody knows what.
-    if (state.logId === null || state.logId !== logId) await forget();
+    if (state.logId === null || state.logId !== logId) await purger.forget();
     logId = state.logId;
     if (state.floor > 0) purger.lose(state.floor);
     for (const entry of state.entries) purger.replay(entry);
@@ -252,7 +245,7 @@ export async function startNodeWorker(
     return undefined;
   });
   channel.answer("forget", async () => {
-    await inOrder(forget);
+    await inOrder(async () => await purger.forget());
     return undefined;
   });
   channel.answer("trust", async () => {
@@ -264,11 +257,7 @@ export async function startNodeWorker(
   return {
     fronts: { main: serving.server, tls: serving.tls?.front },
     edge,
-    openDisk: async () => {
-      await disk?.open();
-      if (isDiskSuspect) await purger.forget();
-      isDiskSuspect = false;
-    },
+    openDisk: async () => await disk?.open(),
     closeDisk: async () => await disk?.close(),
     drain: async (idleMs) => await serving.drain(idleMs),
     close: async () => await serving.close(),

@@ -115,18 +115,13 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
   edge.purges.distrust(systemClock.epoch());
   for (const document of control.documents) serving.document(document);
   const { purger } = serving;
-  /** Also what lies on a disk that a predecessor still holds. */
-  let isForgotten = false;
   await control.serve(
     {
       document: (document) => serving.document(document),
       purge: (entry) => purger.apply(entry),
       replay: (entry) => purger.replay(entry),
       lose: (upTo) => purger.lose(upTo),
-      forget: async () => {
-        isForgotten = true;
-        await purger.forget();
-      },
+      forget: async () => await purger.forget(),
       trust: () => edge.purges.trust(),
       figures: () => serving.figures,
     },
@@ -146,12 +141,12 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
     get sockets() {
       return { main: server.sockets, admin: undefined, tls: tls?.front.sockets };
     },
-    openDisk: async () => {
-      await disk?.open();
-      // What it holds may have been purged by what nobody knows any more.
-      if (isForgotten) await purger.forget();
-    },
+    openDisk: async () => await disk?.open(),
     closeDisk: async () => await disk?.close(),
+    invalidate: async (keys) => edge.invalidate(keys),
+    onInvalidated: (tell) => {
+      edge.onInvalidated = tell;
+    },
     stop: async (idleMs = 0) => {
       await control.leave(idleMs > 0);
       await serving.drain(idleMs);

@@ -1,6 +1,6 @@
 /** Requests that go past the cache: forwarded as they are, content and all; the answer is not stored. */
 import type { Clock, EpochMs, ForwardReason } from "#kit";
-import { type CacheKey, cacheKey, urlKeyOf } from "../core/cache-key.ts";
+import { cacheKey, urlKeyOf } from "../core/cache-key.ts";
 import { decideResponse } from "../core/decide.ts";
 import { ageValue } from "../core/freshness.ts";
 import { type Field, fieldValue, withoutFields } from "../core/headers.ts";
@@ -15,6 +15,7 @@ import { type Answers, faultOf, sourceOfPassed } from "./answers.ts";
 import { cacheStatusOf } from "./collapse.ts";
 import type { Answer, AnswerSource, Inbound } from "./exchange.ts";
 import type { Forwarded, Forwarder } from "./forwarder.ts";
+import type { Invalidate } from "./invalidation-chain.ts";
 import type { StoredObject } from "./memory-store.ts";
 import { ObjectBody } from "./object-body.ts";
 import type { ObjectStore } from "./object-store.ts";
@@ -39,6 +40,7 @@ export class Passer {
   readonly #purges: PurgeIndex;
   readonly #clock: Clock;
   readonly #siblings: SiblingTier | undefined;
+  readonly #invalidate: Invalidate;
 
   constructor(options: {
     readonly cacheName: string;
@@ -49,6 +51,8 @@ export class Passer {
     readonly purges: PurgeIndex;
     readonly clock: Clock;
     readonly siblings: SiblingTier | undefined;
+    /** Marks keys as changed, here at once and in the other processes of this server when it resolves. Never rejects. */
+    readonly invalidate: Invalidate;
   }) {
     this.#cacheName = options.cacheName;
     this.#answers = options.answers;
@@ -58,6 +62,7 @@ export class Passer {
     this.#purges = options.purges;
     this.#clock = options.clock;
     this.#siblings = options.siblings;
+    this.#invalidate = options.invalidate;
   }
 
   /**
@@ -245,12 +250,6 @@ export class Passer {
         freshen(stored, { ...response, fields }, times, stored.generation),
       );
     } else void this.#invalidate([plan.key]);
-  }
-
-  /** Marks keys as changed, here at once and in every other worker when this resolves. Never rejects. */
-  async #invalidate(keys: readonly CacheKey[]): Promise<void> {
-    if (this.#siblings !== undefined) await this.#siblings.invalidate(keys);
-    else for (const key of keys) this.#store.invalidate(key);
   }
 }
 

@@ -3,6 +3,7 @@ import { rm } from "node:fs/promises";
 import { type Logger, systemClock } from "#kit/io";
 import type { EdgeSettings } from "../config.ts";
 import { Admin } from "./admin.ts";
+import type { Invalidate } from "./invalidation-chain.ts";
 import { bindListeners, bindMore, type EdgeSockets, type ListenHandle, portOf } from "./listening.ts";
 import { EdgeMetrics } from "./metrics.ts";
 import { workersDirectory } from "./run-directory.ts";
@@ -39,6 +40,10 @@ export interface RunningServer {
   readonly sockets: EdgeSockets;
   readonly openDisk: () => Promise<void>;
   readonly closeDisk: () => Promise<void>;
+  /** Marks keys as changed by an unsafe request to another process that serves this address (RFC 9111, section 4.4). */
+  readonly invalidate: Invalidate;
+  /** Says who is told what an unsafe request changes here, before it is answered. */
+  readonly onInvalidated: (tell: Invalidate) => void;
   /** `idleMs` as in {@link EdgeServer.drain}. */
   readonly stop: (idleMs?: number) => Promise<unknown>;
 }
@@ -96,6 +101,10 @@ export async function startPrimary(options: PrimaryOptions): Promise<RunningServ
       },
       openDisk: async () => await workers.openDisk(),
       closeDisk: async () => await workers.closeDisk(),
+      invalidate: async (keys) => await workers.invalidate(keys),
+      onInvalidated: (tell) => {
+        workers.onInvalidated = tell;
+      },
       stop: async (idleMs = 0) => {
         await Promise.all([workers.stop(idleMs), admin?.drain(idleMs)]);
         await rm(directory, { recursive: true, force: true });

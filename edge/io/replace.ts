@@ -10,8 +10,10 @@ import { connect, createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { array, IsochroneError, object, string, xxh64Hex } from "#kit";
 import type { Logger } from "#kit/io";
+import type { CacheKey } from "../core/cache-key.ts";
 import { Replacement, type ReplacementAction } from "../core/replacement.ts";
 import { Channel } from "./channel.ts";
+import type { InvalidationChain } from "./invalidation-chain.ts";
 import { type EdgeSockets, isListenHandle, type ListenHandle, portOf, type SocketKind } from "./listening.ts";
 import type { RunningServer } from "./primary.ts";
 import { withHeapFlags, withMallocEnvironment } from "./process-memory.ts";
@@ -37,12 +39,17 @@ type PredecessorMethods = {
   sockets: { argument: undefined; result: undefined };
   /** The successor serves. */
   ready: { argument: undefined; result: undefined };
+  invalidate: { argument: readonly CacheKey[]; result: undefined };
 };
 type SuccessorMethods = {
   socket: { argument: SocketKind | "admin"; result: undefined };
   /** The predecessor has closed the disk store. */
   diskIsFree: { argument: undefined; result: undefined };
+  invalidate: { argument: readonly CacheKey[]; result: undefined };
 };
+
+/** How long the other process is waited for before an unsafe request is answered all the same, ms. */
+const INVALIDATE_TIMEOUT_MS = 2_000;
 
 /** Where a server that listens on an address is asked: the address finds it, whatever its arguments are. */
 function controlPath(runDirectory: string, host: string, port: number): string {
@@ -54,6 +61,8 @@ export interface Predecessor {
   readonly sockets: EdgeSockets;
   /** Says that this process will not serve: it goes on. */
   readonly abandon: () => void;
+  /** What unsafe requests change is told both ways from now on, until it has ended. */
+  readonly link: (chain: InvalidationChain) => void;
   /** Tells it to go. `openDisk` is called when it has let go of the disk store. Rejects when it has gone on without us. */
   readonly succeed: (openDisk: () => Promise<void>) => Promise<void>;
 }
@@ -76,6 +85,12 @@ export async function predecessor(logger: Logger): Promise<Predecessor | undefin
     else admin = handle;
     return undefined;
   });
+  // Before this process serves it has nothing stored, and what lies on the disk is the other's to delete.
+  let chain: InvalidationChain | undefined;
+  channel.answer("invalidate", async (keys) => {
+    await chain?.fromPredecessor(keys);
+    return undefined;
+  });
   await channel.call("sockets", undefined);
   return {
     sockets: { main, admin, tls: tls.length === 0 ? undefined : tls },
@@ -83,15 +98,25 @@ export async function predecessor(logger: Logger): Promise<Predecessor | undefin
       channel.onClosed = undefined;
       process.disconnect();
     },
+    link: (to) => {
+      chain = to;
+      to.predecessor = async (keys) =>
+        await channel.call("invalidate", keys, { timeoutMs: INVALIDATE_TIMEOUT_MS });
+    },
     succeed: async (openDisk) => {
       const isDiskFree = new Promise<void>((resolve) => {
         channel.answer("diskIsFree", () => {
           resolve();
           return undefined;
         });
-        channel.onClosed = resolve;
+        channel.onClosed = () => {
+          if (chain !== undefined) chain.predecessor = undefined;
+          resolve();
+        };
       });
       await channel.call("ready", undefined);
+      // It drains for long: this process may end before.
+      process.channel?.unref();
       // Also when it has gone without a word: a process that is gone holds no disk.
       void isDiskFree.then(openDisk).catch((error: unknown) => logger.error("disk-not-opened", { error }));
     },
@@ -131,6 +156,7 @@ export interface ReplaceableOptions {
   readonly port: number;
   /** From the successor's start until it must serve, ms. */
   readonly readyWithinMs: number;
+  readonly invalidations: InvalidationChain;
   readonly logger: Logger;
 }
 
@@ -222,7 +248,7 @@ export class Replaceable {
   }
 
   #start({ execPath, execArgv, argv, cwd }: ReturnType<typeof requestSchema.parse>): void {
-    const { server, logger, readyWithinMs } = this.#o;
+    const { server, invalidations, logger, readyWithinMs } = this.#o;
     logger.info("replacement-starts", { argv });
     const child = spawn(execPath, [...withHeapFlags(execArgv), ...argv], {
       cwd,
@@ -233,6 +259,15 @@ export class Replaceable {
     });
     this.#successor = child;
     const channel = new Channel<PredecessorMethods, SuccessorMethods>(child);
+    invalidations.successor = async (keys) =>
+      await channel.call("invalidate", keys, { timeoutMs: INVALIDATE_TIMEOUT_MS });
+    channel.onClosed = () => {
+      invalidations.successor = undefined;
+    };
+    channel.answer("invalidate", async (keys) => {
+      await invalidations.fromSuccessor(keys);
+      return undefined;
+    });
     channel.answer("sockets", async () => {
       const { main, admin, tls = [] } = server.sockets;
       for (const handle of main) await channel.call("socket", "main", { handle });
@@ -249,9 +284,9 @@ export class Replaceable {
       void server
         .closeDisk()
         .then(() => channel.call("diskIsFree", undefined))
-        .catch((error: unknown) => logger.warn("disk-not-handed-over", { error }))
-        .finally(() => child.disconnect());
+        .catch((error: unknown) => logger.warn("disk-not-handed-over", { error }));
       child.unref();
+      child.channel?.unref();
       this.#replaced.resolve();
       return undefined;
     });

@@ -22,8 +22,6 @@ export interface SiblingTier {
   form(key: CacheKey, coding: Coding, body: ObjectBody): Promise<Coded | undefined> | undefined;
   /** Renews a stale copy in the background. */
   refresh(inbound: Inbound, plan: RequestPlan): void;
-  /** Marks keys as changed in every worker. Never rejects. */
-  invalidate(keys: readonly CacheKey[]): Promise<void>;
   /** Tells every other worker. Never rejects. */
   tellPrefetched(news: PrefetchNews): Promise<void>;
 }

@@ -21,6 +21,7 @@ import type { CacheKey } from "../core/cache-key.ts";
 import type { Coding } from "../core/compression/accept-encoding.ts";
 import type { Fields } from "../core/headers.ts";
 import type { StoredHead } from "../core/messages.ts";
+import type { ChangedKeys } from "../core/missed-keys.ts";
 import { ownerOf, shardOf } from "../core/worker-plan.ts";
 import { selectVariant } from "../core/vary.ts";
 import { sourceOf } from "./answers.ts";
@@ -255,7 +256,6 @@ export class Siblings implements SiblingTier {
 
   /** Marks keys as changed by an unsafe request here and at every other worker. Never rejects. */
   async invalidate(keys: readonly CacheKey[]): Promise<void> {
-    if (keys.length === 0) return;
     this.applyInvalidation(keys);
     try {
       await this.#o.invalidateElsewhere(keys);
@@ -274,9 +274,11 @@ export class Siblings implements SiblingTier {
   }
 
   /** Another worker's invalidation, or the own one. */
-  applyInvalidation(keys: readonly CacheKey[]): void {
+  applyInvalidation(keys: ChangedKeys): void {
     this.#invalidations++;
-    for (const key of keys) this.#parts?.store.invalidate(key);
+    const store = this.#parts?.store;
+    if (keys === "all") store?.clear();
+    else for (const key of keys) store?.invalidate(key);
   }
 
   /** Resolves when no other worker reads an answer of this one, which each of them bounds by its own drain. */

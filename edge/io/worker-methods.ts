@@ -1,6 +1,7 @@
 /** What the primary and its workers may ask of each other. Plain data: it crosses IPC as JSON. */
 import type { PurgeEntry, ServerReport } from "#kit";
 import type { CacheKey } from "../core/cache-key.ts";
+import type { ChangedKeys } from "../core/missed-keys.ts";
 import type { KnownFault } from "./diagnosis.ts";
 import type { SocketKind } from "./listening.ts";
 import type { KnownState, NodeDocument, NodeFigures } from "./node-control.ts";
@@ -39,7 +40,7 @@ export type WorkerMethods = {
   /** prom-client's metrics as JSON. */
   metrics: { argument: undefined; result: unknown };
   /** An unsafe request changed these (RFC 9111, section 4.4). */
-  invalidate: { argument: readonly CacheKey[]; result: undefined };
+  invalidate: { argument: ChangedKeys; result: undefined };
   prefetched: { argument: PrefetchNews; result: undefined };
   openDisk: { argument: undefined; result: undefined };
   closeDisk: { argument: undefined; result: undefined };
@@ -63,7 +64,7 @@ export type WorkerMethods = {
 export type PrimaryMethods = {
   /** The worker can serve and wants sockets. */
   up: { argument: undefined; result: undefined };
-  /** Resolves when every other worker has applied it. */
+  /** Resolves when every other process of the server has applied it. */
   invalidate: { argument: readonly CacheKey[]; result: undefined };
   /** Passes on to every other worker what is no loss when it does not arrive. */
   prefetched: { argument: PrefetchNews; result: undefined };

@@ -7,8 +7,11 @@ import { type ChildProcess, fork } from "node:child_process";
 import { AggregatorRegistry, type MetricObject } from "prom-client";
 import { IsochroneError } from "#kit";
 import type { Logger } from "#kit/io";
+import type { CacheKey } from "../core/cache-key.ts";
+import { MissedKeys } from "../core/missed-keys.ts";
 import { socketsOf } from "../core/worker-plan.ts";
 import { Channel } from "./channel.ts";
+import type { Invalidate } from "./invalidation-chain.ts";
 import type { ListenHandle, SocketKind } from "./listening.ts";
 import { withHeapFlags, withMallocEnvironment } from "./process-memory.ts";
 import {
@@ -72,14 +75,19 @@ export class Workers {
   readonly #o: WorkersOptions;
   readonly #workers = new Map<number, Worker>();
   readonly #backOffMs = new Map<number, number>();
+  /** What unsafe requests changed while a worker was away, by its number: it may lie on the disk that the next one opens. */
+  readonly #missed = new Map<number, MissedKeys>();
   readonly #started = Promise.withResolvers<void>();
   #incarnations = 0;
   #mayOpenDisk: boolean;
   #isStopping = false;
+  /** Tells processes of this server that are not its workers; never rejects. */
+  onInvalidated: Invalidate | undefined;
 
   constructor(options: WorkersOptions) {
     this.#o = options;
     this.#mayOpenDisk = options.mayOpenDisk;
+    for (let number = 0; number < options.count; number++) this.#missed.set(number, new MissedKeys());
   }
 
   get isStopping(): boolean {
@@ -141,15 +149,16 @@ export class Workers {
     this.#o.onFork?.(channel);
     channel.answer("up", async () => {
       const caughtUp = this.#o.onUp?.(channel);
+      const missedIsTold = this.#tellMissed(worker);
       worker.isHearing = true;
-      await caughtUp;
+      await Promise.all([caughtUp, missedIsTold]);
       worker.path = place.path;
       await this.#arrange();
       if (this.#living().length === this.#o.count) this.#started.resolve();
       return undefined;
     });
     channel.answer("invalidate", async (keys) => {
-      await this.#callAll("invalidate", keys, worker);
+      await Promise.all([this.invalidate(keys, worker), this.onInvalidated?.(keys)]);
       return undefined;
     });
     channel.answer("prefetched", (news) => {
@@ -178,6 +187,30 @@ export class Workers {
       setTimeout(() => {
         if (!this.#isStopping) this.#fork(number);
       }, delayMs);
+    });
+  }
+
+  /** Tells a worker that comes up what was changed while nobody had its number. */
+  async #tellMissed({ number, channel }: Worker): Promise<void> {
+    const missed = this.#missed.get(number);
+    const keys = missed?.take();
+    if (keys === undefined) return;
+    try {
+      await channel.call("invalidate", keys);
+    } catch (error) {
+      // For the one after it.
+      missed?.add(keys);
+      throw error;
+    }
+  }
+
+  /** Tells all workers, but one that knows, what an unsafe request changed; who is away is told before it serves again. */
+  async invalidate(keys: readonly CacheKey[], except?: Worker): Promise<void> {
+    for (const [number, missed] of this.#missed)
+      if (this.#workers.get(number)?.isHearing !== true) missed.add(keys);
+    await this.#callAll("invalidate", keys, {
+      except,
+      onFailed: ({ number }) => this.#missed.get(number)?.add(keys),
     });
   }
 
@@ -234,11 +267,13 @@ export class Workers {
     return await this.#callAll(method, argument);
   }
 
-  /** The same for all but one. */
   async #callAll<M extends keyof WorkerMethods>(
     method: M,
     argument: WorkerMethods[M]["argument"],
-    except?: Worker,
+    {
+      except,
+      onFailed,
+    }: { readonly except?: Worker | undefined; readonly onFailed?: (worker: Worker) => void } = {},
   ): Promise<readonly WorkerMethods[M]["result"][]> {
     const results = await Promise.all(
       [...this.#workers.values()]
@@ -247,6 +282,7 @@ export class Workers {
           try {
             return [await worker.channel.call(method, argument, { timeoutMs: APPLY_TIMEOUT_MS })];
           } catch (error) {
+            onFailed?.(worker);
             if (this.#workers.get(worker.number) === worker) {
               this.#o.logger.error("worker-does-not-answer", { worker: worker.number, method, error });
               worker.process.kill("SIGKILL");

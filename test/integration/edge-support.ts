@@ -137,6 +137,8 @@ export async function fetchFrom(
     readonly method?: string;
     readonly headers?: Record<string, string>;
     readonly body?: string | Buffer;
+    /** Whose connections are used; absent: all tests' together. */
+    readonly agent?: Agent;
   } = {},
 ): Promise<ClientResponse> {
   const outgoing = request({
@@ -145,7 +147,7 @@ export async function fetchFrom(
     path,
     method: options.method ?? "GET",
     headers: options.headers,
-    agent,
+    agent: options.agent ?? agent,
   });
   outgoing.end(options.body);
   const [response] = (await once(outgoing, "response")) as [IncomingMessage];

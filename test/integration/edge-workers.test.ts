@@ -1,5 +1,6 @@
 /** Several workers as one server, and one server after the other: what clients and the origin see of it. */
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { Agent } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { brotliDecompressSync } from "node:zlib";
@@ -41,6 +42,35 @@ const start = async (): Promise<void> => {
 /** A request on a connection of its own: any worker may get it. */
 const ask = async (path: string, method = "GET") =>
   await fetchFrom(port, path, { method, headers: { host: "www.shop.example", connection: "close" } });
+
+/** The same on a connection that stays open. */
+function connection() {
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  return async (path: string, method = "GET") =>
+    await fetchFrom(port, path, { method, headers: { host: "www.shop.example" }, agent });
+}
+
+/** Replaces the server; what drains and what serves hear of each other's unsafe requests (RFC 9111, 4.4). */
+async function replaceWithUnsafeRequests(flags: readonly string[] = []): Promise<number> {
+  const [first, second] = [connection(), connection()];
+  await first("/kept-0");
+  await second("/kept-1");
+  const { code, stdout, stderr } = await runIsochrone([...argv(...flags), "--replace"], { env });
+  expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+  successor = Number(/by process ([0-9]+)/.exec(stdout)?.[1]);
+  await waitFor(async () => (await metric("disk_objects")) >= 2, {
+    timeoutMs: 30_000,
+    what: "the disk to be handed over",
+  });
+  for (const path of ["/kept-0", "/kept-1"]) expect((await ask(path)).cacheStatus).toMatch(/^hit/);
+  const last = await first("/kept-0", "POST");
+  expect(last.headers.connection).toBe("close");
+  expect((await ask("/kept-0")).cacheStatus).toMatch(/^fwd=/);
+  await ask("/kept-1", "POST");
+  expect((await second("/kept-1")).cacheStatus).toMatch(/^fwd=/);
+  await ask("/kept-1");
+  return successor;
+}
 
 async function metric(name: string): Promise<number> {
   const { body } = await fetchFrom(adminPort, "/metrics", { headers: { connection: "close" } });
@@ -245,14 +275,8 @@ test("what was cached survives a replacement on disk; a successor that fails cha
   expect(failed.stderr).toMatch(/Not replaced, the running server goes on: ended-before-ready/);
   expect((await ask("/kept-0")).cacheStatus).toMatch(/^hit/);
   const stdout = edge.stdout();
-  const done = await runIsochrone([...argv(), "--replace"], { env });
-  expect(done).toMatchObject({ code: 0, stderr: "" });
-  const pid = Number(/by process ([0-9]+)/.exec(done.stdout)?.[1]);
-  successor = pid;
-  await waitFor(async () => (await metric("disk_objects")) >= 20, {
-    timeoutMs: 30_000,
-    what: "the disk to be handed over",
-  });
+  const pid = await replaceWithUnsafeRequests();
+  await until(async () => (await metric("disk_objects")) >= 20, "all are on disk again");
   origin.seen.length = 0;
   for (let n = 0; n < 20; n++) expect((await ask(`/kept-${n}`)).cacheStatus).toMatch(/^hit/);
   expect(origin.seen).toHaveLength(0);
@@ -262,6 +286,34 @@ test("what was cached survives a replacement on disk; a successor that fails cha
   expect((await edge.exit).code).toBe(0);
   successor = undefined;
   await start();
+});
+
+test("what was invalidated while the worker that owns it was dead does not come back from its disk", async () => {
+  let version = 1;
+  origin.answer = (_request, response) =>
+    response.writeHead(200, { "cache-control": "max-age=600" }).end(`version ${version}`);
+  const paths = Array.from({ length: 16 }, (_, n) => `/dead-${n}`);
+  const before = await metric("disk_objects");
+  for (const path of paths) await ask(path);
+  await until(async () => (await metric("disk_objects")) >= before + paths.length, "all are on disk");
+  version++;
+  const children = async () =>
+    (await readFile(`/proc/${edge.pid}/task/${edge.pid}/children`, "utf8")).trim().split(" ").map(Number);
+  const workers = await children();
+  const change = async (some: readonly string[]) =>
+    await Promise.all(some.map(async (path) => await ask(path, "POST")));
+  process.kill(workers[0] ?? 0, "SIGKILL");
+  // Some before its death is noticed, some before the next one serves.
+  await change(paths.slice(0, 8));
+  const next = await waitFor(async () => (await children()).find((pid) => !workers.includes(pid)), {
+    timeoutMs: 10_000,
+    what: "another worker",
+  });
+  process.kill(next, "SIGSTOP");
+  await change(paths.slice(8));
+  process.kill(next, "SIGCONT");
+  await until(async () => (await metric("workers_living")) === WORKERS, "the worker is replaced");
+  for (const path of paths) expect((await ask(path)).body.toString()).toBe("version 2");
 });
 
 test("what was invalidated while the server had another number of processes does not come back", async () => {
@@ -282,6 +334,11 @@ test("what was invalidated while the server had another number of processes does
     await until(async () => (await metric("disk_objects")) >= before + 5, "all are on disk");
     await edge.stop();
   }
+  edge = await startIsochrone([...argv(), "--workers", "1"], { env });
+  const pid = await replaceWithUnsafeRequests(["--workers", "1"]);
+  process.kill(pid, "SIGTERM");
+  expect((await edge.exit).code).toBe(0);
+  successor = undefined;
   await start();
 });
 
