@@ -269,7 +269,12 @@ export class Edge {
         control.count((limiter) => limiter.limitCounters?.[name] ?? 0),
       );
     prefetcher.gauges();
-    metrics.gauge("purge_marks", "Keys and tags whose purge is remembered", () => purges.counters.marks);
+    metrics.gauge(
+      "purge_marks",
+      "Keys and tags whose purge is remembered",
+      () => purges.counters.marks,
+      "max",
+    );
     const { disk } = store;
     if (disk === undefined) return;
     metrics.gauge("disk_bytes", "Bytes in the disk store", () => disk.bytes);

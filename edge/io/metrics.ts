@@ -164,12 +164,16 @@ export class EdgeMetrics {
     });
   }
 
-  /** A gauge that is read when metrics are asked for. */
-  gauge(name: string, help: string, read: () => number): void {
+  /**
+   * A gauge that is read when metrics are asked for. `ofWorkers`: what it is for a server of several, who each have a part (sum)
+   * or each the same.
+   */
+  gauge(name: string, help: string, read: () => number, ofWorkers: "sum" | "min" | "max" = "sum"): void {
     const gauge: Gauge = new Gauge({
       name: `isochrone_edge_${name}`,
       help,
       registers: [this.registry],
+      aggregator: ofWorkers,
       collect: () => {
         gauge.set(read());
       },

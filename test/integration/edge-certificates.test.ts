@@ -9,7 +9,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { ControlClient } from "#control";
 import { createLogger } from "#kit/io";
 import { makeCertificate, type TestCertificate } from "../tools/certificates.ts";
-import { TestOrigin, until } from "./edge-support.ts";
+import { fetchFrom, TestOrigin, until } from "./edge-support.ts";
 
 const root = join(import.meta.dirname, "..", "..");
 const token = "0123456789abcdef0123456789abcdef";
@@ -27,6 +27,11 @@ const children: ChildProcess[] = [];
 const origin = new TestOrigin();
 const servers = ["fra-1", "fra-2"] as const;
 const tlsPorts: number[] = [];
+/** The second one is a server of two processes. */
+const WORKERS = 2;
+let workersPort: number;
+/** Connections to each: the kernel gives them to the one worker or the other. */
+const CONNECTIONS = 8;
 let controlUrl: string;
 let client: ControlClient;
 
@@ -88,10 +93,11 @@ async function served(port: number, servername = HOST): Promise<string> {
 }
 
 const everywhere = async (expected: string | RegExp): Promise<boolean> => {
-  for (const port of tlsPorts) {
-    const found = await served(port);
-    if (typeof expected === "string" ? found !== expected : !expected.test(found)) return false;
-  }
+  for (const port of tlsPorts)
+    for (let n = 0; n < CONNECTIONS; n++) {
+      const found = await served(port);
+      if (typeof expected === "string" ? found !== expected : !expected.test(found)) return false;
+    }
   return true;
 };
 
@@ -133,12 +139,14 @@ beforeAll(async () => {
     },
     { expectedVersion: 0 },
   );
-  for (const serverId of servers) {
+  for (const [n, serverId] of servers.entries()) {
     const line = await start(
       `edge --node ${serverId} --listen 127.0.0.1:0 --tls-listen 127.0.0.1:0 --control ${controlUrl}`
         .split(" ")
-        .concat("--state", join(state, serverId)),
+        .concat("--state", join(state, serverId), "--workers", String(n === 0 ? 1 : WORKERS))
+        .concat("--run", join(state, "run")),
     );
+    workersPort = Number(/http:\/\/127\.0\.0\.1:(\d+)/.exec(line)?.[1]);
     tlsPorts.push(Number(/tls https:\/\/127\.0\.0\.1:(\d+)/.exec(line)?.[1]));
   }
 });
@@ -171,6 +179,9 @@ test("a deployment's certificate: pushed, swapped, kept sealed, refused without 
   expect(renewed.code).toBe(0);
   expect(renewed.error).toMatch(/^warning: the certificate is about to expire \(/);
   await until(() => everywhere(second.fingerprint), "both nodes serve the new one");
+  const { body } = await fetchFrom(workersPort, "/metrics", { headers: { host: "127.0.0.1:2" } });
+  expect(body.toString()).toMatch(/^isochrone_edge_workers_living 2$/m);
+  expect(body.toString()).toMatch(/^isochrone_edge_tls_certificates 1$/m);
   // The connection from before goes on, and its session is resumed at the other node.
   open.write(`GET / HTTP/1.1\r\nHost: ${HOST}\r\n\r\n`);
   const [answer] = (await once(open, "data")) as [Buffer];

@@ -76,7 +76,7 @@ export async function serveTls(options: TlsPortOptions): Promise<TlsPort> {
     onHttp2: (socket) => http2.accept(socket),
   });
   metrics.gauge("tls_handshakes_active", "TLS handshakes in flight", () => front.handshakes);
-  metrics.gauge("tls_certificates", "Certificates in force", () => certificates.size);
+  metrics.gauge("tls_certificates", "Certificates in force", () => certificates.size, "max");
   metrics.gauge(
     "tls_certificate_expiry_seconds",
     "When the first certificate ends, seconds since 1970",
@@ -85,6 +85,7 @@ export async function serveTls(options: TlsPortOptions): Promise<TlsPort> {
       for (const [, { notAfter }] of certificates.entries()) first = Math.min(first, notAfter / 1_000);
       return Number.isFinite(first) ? first : 0;
     },
+    "min",
   );
   try {
     const { sockets } = options;
