@@ -109,6 +109,7 @@ async function runAlone(flags: Flags, listen: Endpoint, settings: EdgeSettings):
       async (parts) => {
         const running = await startAlone({
           ...listen,
+          port: place.port,
           ...parts,
           origin,
           admin: undefined,
@@ -274,6 +275,7 @@ async function runNode(
         await startNodeWorker(
           {
             ...listen,
+            port: place.port,
             serverId,
             stateDirectory: state,
             diskDirectory: flags.disk,

@@ -22,7 +22,7 @@ import { DiskShards } from "./disk-shards.ts";
 import { Diagnosis } from "./diagnosis.ts";
 import { Edge } from "./edge.ts";
 import type { Invalidate } from "./invalidation-chain.ts";
-import { type EdgeSockets, portOf, type SocketKind } from "./listening.ts";
+import { bindListeners, type EdgeSockets, portOf, type SocketKind } from "./listening.ts";
 import type { EdgeMetrics } from "./metrics.ts";
 import { AloneRouting } from "./routing.ts";
 import { EdgeServer } from "./server.ts";
@@ -90,9 +90,15 @@ const COMPRESSED: CompressionPolicy = { isEnabled: true, dictionaries: [] };
 /** Starts it and resolves when it serves. Rejects with IsochroneError when an address or the disk cannot be used. */
 export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
   const { settings, logger, origin } = options;
+  // Where any port will do it is taken first, since the name holds it.
+  const given: EdgeSockets | undefined =
+    options.sockets ??
+    (options.port === 0
+      ? { main: await bindListeners(options.host, 0, 1), admin: undefined, tls: undefined }
+      : undefined);
+  const boundPort = given?.main[0] === undefined ? options.port : portOf(given.main[0]);
   // Two proxies in a row must not take each other for a loop: the name holds the machine and the address.
-  const serverId =
-    `edge-${xxh64Hex(`${hostname()} ${options.host}:${options.port}`).slice(0, 8)}` as ServerId;
+  const serverId = `edge-${xxh64Hex(`${hostname()} ${options.host}:${boundPort}`).slice(0, 8)}` as ServerId;
   const clusterId = "local" as ClusterId;
   const transport = new Transport({
     selfServerId: serverId,
@@ -200,9 +206,7 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
     disk?.prepare();
     if (options.mayOpenDisk !== false) await disk?.open();
     transport.start();
-    const given = options.sockets;
-    let { port } = options;
-    if (given === undefined) port = await server.listen(options.host, options.port);
+    if (given === undefined) await server.listen(options.host, options.port);
     else for (const socket of given.main) await server.listenOn(socket);
     let adminPort: number | undefined;
     if (adminServer !== undefined && options.admin !== undefined) {
@@ -221,7 +225,7 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
         sockets: given?.tls,
       }));
     return {
-      port: given?.main[0] === undefined ? port : portOf(given.main[0]),
+      port: boundPort,
       adminPort: given?.admin === undefined ? adminPort : portOf(given.admin),
       get sockets() {
         return { main: server.sockets, admin: adminServer?.sockets[0], tls: tls?.front.sockets };
@@ -248,6 +252,7 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
   } catch (error) {
     // What listens or waits already would keep the process, and the port.
     await drain(0);
+    if (options.sockets === undefined) for (const socket of given?.main ?? []) socket.close();
     await close();
     throw error;
   }

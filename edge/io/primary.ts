@@ -63,6 +63,7 @@ export async function startPrimary(options: PrimaryOptions): Promise<RunningServ
   const directory = workersDirectory(options.runDirectory);
   const workers = new Workers({
     count,
+    port,
     sockets: { main, tls },
     directory,
     mayOpenDisk: options.mayOpenDisk,

@@ -13,6 +13,8 @@ export const WORKER_VARIABLE = "ISOCHRONE_EDGE_WORKER";
 export interface WorkerPlace {
   readonly number: number;
   readonly workers: number;
+  /** That the server is bound to. */
+  readonly port: number;
   /** Unix socket on which the other workers ask it. */
   readonly path: string;
   /** False while the server's predecessor still holds the disk store. */

@@ -37,6 +37,8 @@ const END_TIMEOUT_MS = 5_000;
 
 export interface WorkersOptions {
   readonly count: number;
+  /** That the main sockets are bound to. */
+  readonly port: number;
   /** Belong to the primary from now on. */
   readonly sockets: Readonly<Record<SocketKind, readonly ListenHandle[]>>;
   /** Directory that only this user can enter: the workers' own sockets stand in it. */
@@ -122,6 +124,7 @@ export class Workers {
     const place: WorkerPlace = {
       number,
       workers: this.#o.count,
+      port: this.#o.port,
       // A new name for each, so that nobody reaches a new worker by a dead one's.
       path: `${this.#o.directory}/${number}-${++this.#incarnations}`,
       mayOpenDisk: this.#mayOpenDisk,
