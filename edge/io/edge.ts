@@ -22,6 +22,7 @@ import { Forwarder } from "./forwarder.ts";
 import { EdgeHandler } from "./handler.ts";
 import { HotTable } from "./hot-table.ts";
 import type { Invalidate } from "./invalidation-chain.ts";
+import { LateStale } from "./late-stale.ts";
 import { MemoryStore } from "./memory-store.ts";
 import { EdgeMetrics } from "./metrics.ts";
 import { OverloadGate } from "./overload-gate.ts";
@@ -126,6 +127,7 @@ export class Edge {
       (key) => routing.isOwner(key, { tier: undefined, isOwner: false }),
     );
     const { copies } = this;
+    const late = new LateStale({ collapse, clock, metrics, settings });
     const filler = new Filler({
       forwarder,
       store,
@@ -137,7 +139,7 @@ export class Edge {
       budget,
       slices,
       copies,
-      settings,
+      late,
     });
     const answers = new Answers({ cacheName, altSvc: settings.altSvc, clock, logger, slices, planner });
     this.handler = new EdgeHandler({
@@ -165,6 +167,7 @@ export class Edge {
         purges,
         clock,
         siblings,
+        late,
         invalidate: async (keys) => await this.#invalidateEverywhere(keys),
       }),
       planner,

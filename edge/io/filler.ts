@@ -9,12 +9,12 @@ import type { RequestPolicy } from "../core/policy.ts";
 import type { PurgeIndex } from "../core/purge-index.ts";
 import { contentBytes, openingRange, type SliceOpening } from "../core/slices.ts";
 import { UNCONDITIONAL, validatingFields } from "../core/validation.ts";
-import type { EdgeSettings } from "../config.ts";
-import { cacheStatusOf, type CollapseTable, type Fill, type FillOutcome, staleOutcome } from "./collapse.ts";
+import { cacheStatusOf, type CollapseTable, type Fill, type FillOutcome } from "./collapse.ts";
 import { COPY_BYTES_MAX, type Copies } from "./copies.ts";
 import type { HttpVersion, SendInterim } from "./exchange.ts";
 import type { FillBudget } from "./fill-budget.ts";
-import { type Forwarded, type Forwarder, hopKey } from "./forwarder.ts";
+import type { Forwarded, Forwarder } from "./forwarder.ts";
+import type { LateStale } from "./late-stale.ts";
 import type { StoredObject } from "./memory-store.ts";
 import type { EdgeMetrics } from "./metrics.ts";
 import { ObjectBody } from "./object-body.ts";
@@ -63,7 +63,7 @@ export class Filler {
   readonly #budget: FillBudget;
   readonly #slices: Slices;
   readonly #copies: Copies;
-  readonly #staleWaitMs: number;
+  readonly #late: LateStale;
 
   constructor(options: {
     readonly forwarder: Forwarder;
@@ -76,7 +76,7 @@ export class Filler {
     readonly budget: FillBudget;
     readonly slices: Slices;
     readonly copies: Copies;
-    readonly settings: Pick<EdgeSettings, "staleWaitMs">;
+    readonly late: LateStale;
   }) {
     this.#forwarder = options.forwarder;
     this.#store = options.store;
@@ -88,7 +88,7 @@ export class Filler {
     this.#budget = options.budget;
     this.#slices = options.slices;
     this.#copies = options.copies;
-    this.#staleWaitMs = options.settings.staleWaitMs;
+    this.#late = options.late;
   }
 
   /**
@@ -98,9 +98,10 @@ export class Filler {
   begin(request: FillRequest, isRegistered: boolean): Promise<FillOutcome> {
     const generation = this.#purges.generation;
     const { promise, resolve: settle } = Promise.withResolvers<FillOutcome>();
-    const waiting = this.#serveStaleLate(request, settle);
+    const { isBackground, stored, policy, hops } = request;
+    const waiting = this.#late.wait(isBackground ? undefined : stored, policy, hops, settle);
     const resolve = (outcome: FillOutcome): void => {
-      clearTimeout(waiting.timer);
+      waiting.end();
       // Nobody will read it; once the fill moves it, it is let go.
       if (waiting.isOver && outcome.kind === "private") queueMicrotask(() => outcome.body.abandon());
       settle(outcome);
@@ -120,31 +121,6 @@ export class Filler {
         if (fill) this.#collapse.release(fill);
       });
     return promise;
-  }
-
-  /** Settles a fill with what is stored once its next hop is too late; at once while that is known to be silent. */
-  #serveStaleLate(
-    request: FillRequest,
-    settle: (outcome: FillOutcome) => void,
-  ): { timer: NodeJS.Timeout | undefined; isOver: boolean } {
-    const waiting: { timer: NodeJS.Timeout | undefined; isOver: boolean } = {
-      timer: undefined,
-      isOver: false,
-    };
-    const { stored, policy, hops } = request;
-    const [hop] = hops;
-    if (stored === undefined || hop === undefined || request.isBackground) return waiting;
-    const serve = (): void => {
-      const outcome = staleOutcome(stored, policy, this.#clock.epoch(), "late");
-      if (outcome === undefined) return;
-      waiting.isOver = true;
-      this.#collapse.setSilent(hopKey(hop), true);
-      this.#metrics.servedLate();
-      settle(outcome);
-    };
-    if (this.#collapse.isSilent(hopKey(hop))) serve();
-    else waiting.timer = setTimeout(serve, this.#staleWaitMs);
-    return waiting;
   }
 
   async #run(
@@ -179,7 +155,7 @@ export class Filler {
           request.hops,
         );
         outcome = { kind: "response", response: forwarded.response };
-        this.#collapse.setSilent(hopKey(forwarded.hop), false);
+        this.#late.heard(forwarded.hop);
       } catch (error) {
         outcome = { kind: "failure", code: error instanceof IsochroneError ? error.code : "internal" };
         message = error instanceof Error ? error.message : String(error);

@@ -12,10 +12,11 @@ import { postedHead } from "../core/posted.ts";
 import { storable } from "../core/storable.ts";
 import { freshen, headMatches } from "../core/validation.ts";
 import { type Answers, faultOf, sourceOfPassed } from "./answers.ts";
-import { cacheStatusOf } from "./collapse.ts";
+import { cacheStatusOf, type StaleOutcome } from "./collapse.ts";
 import type { Answer, AnswerSource, Inbound } from "./exchange.ts";
 import type { Forwarded, Forwarder } from "./forwarder.ts";
 import type { Invalidate } from "./invalidation-chain.ts";
+import type { LateStale } from "./late-stale.ts";
 import type { StoredObject } from "./memory-store.ts";
 import { ObjectBody } from "./object-body.ts";
 import type { ObjectStore } from "./object-store.ts";
@@ -40,6 +41,7 @@ export class Passer {
   readonly #purges: PurgeIndex;
   readonly #clock: Clock;
   readonly #siblings: SiblingTier | undefined;
+  readonly #late: LateStale;
   readonly #invalidate: Invalidate;
 
   constructor(options: {
@@ -51,6 +53,7 @@ export class Passer {
     readonly purges: PurgeIndex;
     readonly clock: Clock;
     readonly siblings: SiblingTier | undefined;
+    readonly late: LateStale;
     /** Marks keys as changed, here at once and in the other processes of this server when it resolves. Never rejects. */
     readonly invalidate: Invalidate;
   }) {
@@ -62,12 +65,13 @@ export class Passer {
     this.#purges = options.purges;
     this.#clock = options.clock;
     this.#siblings = options.siblings;
+    this.#late = options.late;
     this.#invalidate = options.invalidate;
   }
 
   /**
    * A HEAD that the store cannot answer: asked for as its GET would be, and told in the form that this would come in. `stored`: what the
-   * answer may freshen, or a failure be covered by. Never rejects.
+   * answer may freshen, and a failure or a long wait be covered by. Never rejects.
    */
   async head(
     inbound: Inbound,
@@ -100,9 +104,13 @@ export class Passer {
     const { generation } = this.#purges;
     const requestTime = this.#clock.epoch();
     const hops = hopsOf(this.#routing, plan, inbound.hop, plan.policy.bypass);
+    const { promise: stale, resolve: serveStale } = Promise.withResolvers<StaleOutcome>();
+    const waiting = this.#late.wait(stored, plan.policy, hops, serveStale);
+    // Known to be silent: another request would only wait there too.
+    if (waiting.isOver) return await this.#fromStale(inbound, plan, await stale);
     let forwarded: Forwarded;
     try {
-      forwarded = await this.#forwarder.forward(
+      const forwarding = this.#forwarder.forward(
         {
           head,
           httpVersion: inbound.httpVersion,
@@ -119,10 +127,19 @@ export class Passer {
         },
         head === plan.head ? tellingCodings(hops, inbound, plan) : hops,
       );
+      const first = stored === undefined ? await forwarding : await Promise.race([forwarding, stale]);
+      if ("kind" in first) {
+        void this.#takeLate(plan, first.stored, forwarding);
+        return await this.#fromStale(inbound, plan, first);
+      }
+      forwarded = first;
     } catch (error) {
       return await this.#covered(inbound, plan, fwd, stored, error, requestTime);
+    } finally {
+      waiting.end();
     }
     const { response } = forwarded;
+    if (stored !== undefined) this.#late.heard(forwarded.hop);
     // Before the answer goes out: who has seen it must not get the old state from another worker.
     await this.#invalidate(
       invalidatedTargets(plan.head, response).flatMap((target) => {
@@ -220,18 +237,39 @@ export class Passer {
       isOwner: true,
       now,
     });
-    if (cover.action !== "serve-stale") return this.#answers.failure(plan, fault, fwd);
+    return cover.action === "serve-stale"
+      ? await this.#fromStale(inbound, plan, cover)
+      : this.#answers.failure(plan, fault, fwd);
+  }
+
+  async #fromStale(
+    inbound: Inbound,
+    plan: RequestPlan,
+    { stored, fresh, detail }: Pick<StaleOutcome, "stored" | "fresh" | "detail">,
+  ): Promise<Answer> {
     // A HEAD has no content, so that none of its slices can be missing.
-    return await this.#answers.fromStored(inbound, plan, cover.stored, cover.fresh.ageSeconds, {
+    return await this.#answers.fromStored(inbound, plan, stored, fresh.ageSeconds, {
       status: {
         cache: this.#cacheName,
         isHit: true,
-        ttlSeconds: cover.fresh.ttlSeconds,
-        detail: `stale-if-error-${cover.detail}`,
+        ttlSeconds: fresh.ttlSeconds,
+        detail: `stale-if-error-${detail}`,
       },
       outcome: "hit-stale",
-      generation: cover.stored.generation,
+      generation: stored.generation,
     });
+  }
+
+  /** An answer to a HEAD that nobody waited for: what it says of the stored response holds all the same. Never rejects. */
+  async #takeLate(plan: RequestPlan, stored: StoredObject, forwarding: Promise<Forwarded>): Promise<void> {
+    try {
+      const forwarded = await forwarding;
+      this.#late.heard(forwarded.hop);
+      this.#updateByHead(plan, stored, forwarded);
+      forwarded.content.resume();
+    } catch {
+      // Its client has been answered; the next request hears of the failure itself.
+    }
   }
 
   /** RFC 9111, section 4.3.5: a HEAD's answer freshens the stored GET response, or shows that it is out of date. */

@@ -26,6 +26,7 @@ import {
   type Routing,
   type Upstream,
 } from "#edge";
+import type { CacheKey } from "../../../edge/core/cache-key.ts";
 import { PurgeIndex } from "../../../edge/core/purge-index.ts";
 import { get, policy } from "./support.ts";
 
@@ -130,9 +131,10 @@ function make(
     target = "/x",
     hop: HopFields = { tier: undefined, isOwner: false },
     fields: Fields = [],
+    method = "GET",
   ): Promise<{ answer: Answer; text: string; cacheStatus: string }> => {
     const answer = await edge.handle({
-      head: get(fields, { target }),
+      head: get(fields, { target, method }),
       httpVersion: "1.1",
       remoteAddress: "192.0.2.1",
       body: undefined,
@@ -551,6 +553,36 @@ describe("hops", () => {
     hanging[0]?.(response(200, [FRESH], "late"));
     expect((await waiting).text).toBe("late");
     expect((await ask("/other")).answer.status).toBe(200);
+  });
+
+  test("a HEAD does not wait for a silent next hop either, whose late answer freshens what is stored", async () => {
+    let late: ((answer: TransportResponse) => void) | undefined;
+    const stale = ["Cache-Control", "max-age=600, stale-if-error=600"] as const;
+    const { edge, upstream, ask } = make(
+      [ORIGIN],
+      (_name, { method }) =>
+        method === "HEAD"
+          ? new Promise((resolve) => {
+              late = resolve;
+            })
+          : Promise.resolve(response(200, [stale])),
+      true,
+      { staleWaitMs: 5 },
+    );
+    const head = async () => await ask("/x", undefined, [], "HEAD");
+    await ask();
+    edge.purges.apply(1, "shop", { keys: ["http://a.example/x"], tags: [] }, "soft");
+    const waited = await head();
+    expect([waited.text, waited.answer.status]).toEqual(["", 200]);
+    expect(waited.cacheStatus).toMatch(/detail=stale-if-error-late$/);
+    // Known to be silent: it is not asked again.
+    expect((await head()).cacheStatus).toMatch(/detail=stale-if-error-late$/);
+    expect(upstream.asked).toEqual(["origin GET /x", "origin HEAD /x"]);
+    late?.(response(200, [["Cache-Control", "max-age=5"]]));
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(edge.collapse.isSilent("http://origin.example:80")).toBe(false);
+    const [freshened] = edge.store.memory.peek("http://a.example/x" as CacheKey);
+    expect(freshened?.fields).toContainEqual(["Cache-Control", "max-age=5"]);
   });
 
   test("no room for another fill: what is stale is served, the rest is shed", async () => {
