@@ -1,6 +1,7 @@
 /** `npm run lab -- disk-crash`: processes that write to a disk store are killed at random moments; what is left is looked at. */
 import { parseArgs } from "node:util";
 import { crash, type CrashReport } from "../tools/disk/crash.ts";
+import { wholeNumber } from "../tools/flags.ts";
 
 export const summary =
   "disk store: kill -9 during writes; corrupt bodies, readable objects, time to the index";
@@ -27,7 +28,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     process.stdout.write(HELP);
     return 0;
   }
-  const kills = Number(values.kills ?? 200);
+  const kills = wholeNumber("kills", values.kills ?? "200", 2, 1_000_000);
   const seed = values.seed ?? "1";
   const reports: Record<string, CrashReport & { readableRatio: number; reopenMsPer100k: number }> = {};
   const half = Math.ceil(kills / 2);

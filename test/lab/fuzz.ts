@@ -1,6 +1,7 @@
 /** `npm run lab -- fuzz`: millions of mutated requests into the HTTP/1.1 connection, in-process. */
 import { parseArgs } from "node:util";
 import { fuzzFlatPath, fuzzServer } from "../tools/hostile/fuzz.ts";
+import { wholeNumber } from "../tools/flags.ts";
 
 export const summary =
   "mutated requests in-process: no throw, no hang, nothing passed on that a strict reader refuses";
@@ -28,11 +29,17 @@ export async function main(argv: readonly string[]): Promise<number> {
     console.log(HELP);
     return 0;
   }
-  const count = Number(values.count);
-  const seed = Number(values.seed ?? Date.now() % 2 ** 31);
+  const count = wholeNumber("count", values.count, 1, 10_000_000_000);
+  const seed = wholeNumber("seed", values.seed ?? String(Date.now() % 2 ** 31), 0, 2 ** 31 - 1);
+  const serverCount = wholeNumber(
+    "server",
+    values.server ?? String(Math.ceil(count / 100)),
+    1,
+    10_000_000_000,
+  );
   console.error(`fuzz: seed ${seed}`);
   const flatPath = await fuzzFlatPath({ count, seed });
-  const server = await fuzzServer({ count: Number(values.server ?? Math.ceil(count / 100)), seed });
+  const server = await fuzzServer({ count: serverCount, seed });
   console.log(JSON.stringify({ seed, flatPath, server }, undefined, 2));
   return flatPath.findings.length + server.findings.length === 0 ? 0 : 1;
 }

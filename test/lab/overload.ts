@@ -10,6 +10,7 @@ import { describeMachine } from "../bench/tools/machine.ts";
 import { latencies, recoveryMs, runLoad, tally } from "../tools/overload/load.ts";
 import { ORIGIN_KINDS, type OriginKind, startLimitedOrigin } from "../tools/overload/origin.ts";
 import { startIsochrone } from "../tools/processes.ts";
+import { positiveNumber, wholeNumber } from "../tools/flags.ts";
 
 export const summary =
   "overload: goodput of an origin of 200 requests a second at 2 x and 5 x, and afterwards";
@@ -159,12 +160,15 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
   const servers = STARTERS.filter(([name]) => values.servers.split(",").includes(name));
   const kinds = ORIGIN_KINDS.filter((kind) => values.origins.split(",").includes(kind));
+  const timesOf = values.times.split(",").map((text) => positiveNumber("times", text, 1_000));
+  const seconds = wholeNumber("seconds", values.seconds, 1, 3_600);
+  const workers = wholeNumber("workers", values.workers, 1, 64);
   const results = [];
   for (const kind of kinds)
-    for (const times of values.times.split(",").map(Number))
+    for (const times of timesOf)
       for (const [server, start] of servers) {
         console.error(`${server}, origin that does ${kind}, ${times} x`);
-        const found = await measure(start, kind, times, Number(values.seconds), Number(values.workers));
+        const found = await measure(start, kind, times, seconds, workers);
         results.push({ server, origin: kind, times, ...found });
       }
   console.log(

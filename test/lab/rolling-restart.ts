@@ -11,6 +11,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { KeepAliveClient, LostError, type LostRequest } from "../tools/keep-alive-client.ts";
 import { freePort, runIsochrone, startIsochrone, waitFor } from "../tools/processes.ts";
+import { wholeNumber } from "../tools/flags.ts";
 
 export const summary = "the edge is replaced under load: requests and downloads that were lost (goal: none)";
 
@@ -229,14 +230,16 @@ export async function main(argv: readonly string[]): Promise<number> {
     process.stdout.write(HELP);
     return 0;
   }
+  const whole = (flag: Exclude<keyof typeof values, "help">, min: number, max: number): number =>
+    wholeNumber(flag, values[flag], min, max);
   const result = await rollingRestart({
-    requests: Number(values.requests),
-    restarts: Number(values.restarts),
-    workers: Number(values.workers),
-    clients: Number(values.clients),
-    idlers: Number(values.idlers),
-    downloads: Number(values.downloads),
-    downloadMs: Number(values["download-ms"]),
+    requests: whole("requests", 1, 1_000_000_000),
+    restarts: whole("restarts", 1, 10_000),
+    workers: whole("workers", 1, 64),
+    clients: whole("clients", 1, 10_000),
+    idlers: whole("idlers", 0, 10_000),
+    downloads: whole("downloads", 0, 1_000),
+    downloadMs: whole("download-ms", 0, 600_000),
     log: (line) => process.stderr.write(`${line}\n`),
   });
   process.stdout.write(`${JSON.stringify(result, undefined, 2)}\n`);

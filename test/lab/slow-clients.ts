@@ -8,6 +8,7 @@ import { startNginx } from "../tools/hostile/peers.ts";
 import { ask, hold } from "../tools/hostile/slow-clients.ts";
 import { startIsochrone } from "../tools/processes.ts";
 import { residentBytesOf } from "../tools/resident.ts";
+import { positiveNumber, wholeNumber } from "../tools/flags.ts";
 
 export const summary = "slow and greedy clients: closing times, memory, honest clients meanwhile";
 
@@ -71,7 +72,9 @@ export async function main(argv: readonly string[]): Promise<number> {
     console.log(HELP);
     return 0;
   }
-  const scale = Number(values.scale);
+  const scale = positiveNumber("scale", values.scale, 10);
+  const keys = wholeNumber("keys", values.keys, 1, 1_000_000_000);
+  const workers = wholeNumber("workers", values.workers, 1, 64);
   const wanted = values.only.split(",");
   const origin = new Worker(new URL("../tools/hostile/lab-origin.ts", import.meta.url));
   origin.unref();
@@ -153,7 +156,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       port,
       connections: 64,
       pipelined: 4,
-      count: Math.round(Number(values.keys) * scale),
+      count: Math.round(keys * scale),
       bytes: (index) => `GET /key/${index} HTTP/1.1\r\nHost: keys.test\r\n\r\n`,
     }),
   );
@@ -190,7 +193,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     JSON.stringify(
       {
         memoryStore: values.memory,
-        workers: Number(values.workers),
+        workers,
         baseMiB: mebibytes(baseBytes),
         atRest: rest.honest,
         phases: results,

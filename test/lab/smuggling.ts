@@ -5,6 +5,7 @@ import { type DirtyForward, RecordingOrigin } from "../tools/hostile/recording-o
 import { DELIVERIES, type Delivery, runSmuggling, type SmugglingReport } from "../tools/hostile/smuggling.ts";
 import { smugglingVectors, type Vector } from "../tools/hostile/vectors.ts";
 import { startIsochrone } from "../tools/processes.ts";
+import { wholeNumber } from "../tools/flags.ts";
 
 export const summary = "request smuggling: what a proxy forwards of thousands of malformed requests";
 
@@ -95,6 +96,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     console.log(HELP);
     return 0;
   }
+  const connections = wholeNumber("connections", values.connections, 1, 10_000);
+  const examples = wholeNumber("examples", values.examples, 0, 100_000);
   const wanted = values.delivery.split(",");
   const deliveries = DELIVERIES.filter((delivery: Delivery) => wanted.includes(delivery));
   const vectors = smugglingVectors().filter(
@@ -116,9 +119,9 @@ export async function main(argv: readonly string[]): Promise<number> {
         origin,
         vectors,
         deliveries: () => deliveries,
-        connections: Number(values.connections),
+        connections,
       });
-      results[subject.name] = shown(report, vectors, Number(values.examples));
+      results[subject.name] = shown(report, vectors, examples);
       await subject.stop();
     }
     await origin.stop();

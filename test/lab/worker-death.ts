@@ -13,6 +13,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { KeepAliveClient, LostError, type LostRequest } from "../tools/keep-alive-client.ts";
 import { freePort, startIsochrone, waitFor } from "../tools/processes.ts";
+import { wholeNumber } from "../tools/flags.ts";
 
 export const summary =
   "workers are killed under load: what is lost beyond their own connections, and the gap";
@@ -240,11 +241,13 @@ export async function main(argv: readonly string[]): Promise<number> {
     process.stdout.write(HELP);
     return 0;
   }
+  const whole = (flag: Exclude<keyof typeof values, "help">, min: number, max: number): number =>
+    wholeNumber(flag, values[flag], min, max);
   const result = await workerDeath({
-    workers: Number(values.workers),
-    kills: Number(values.kills),
-    clients: Number(values.clients),
-    objects: Number(values.objects),
+    workers: whole("workers", 2, 64),
+    kills: whole("kills", 1, 100_000),
+    clients: whole("clients", 1, 10_000),
+    objects: whole("objects", 1, 1_000_000),
     log: (line) => process.stderr.write(`${line}\n`),
   });
   process.stdout.write(`${JSON.stringify(result, undefined, 2)}\n`);
