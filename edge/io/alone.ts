@@ -18,7 +18,7 @@ import type { EdgeSettings } from "../config.ts";
 import { PLAIN_POLICY } from "../core/policy.ts";
 import { AccessRecorder } from "./access-recorder.ts";
 import { Admin } from "./admin.ts";
-import { DiskShards } from "./disk-shards.ts";
+import { diskOf } from "./disk-shards.ts";
 import { Diagnosis } from "./diagnosis.ts";
 import { Edge } from "./edge.ts";
 import type { Invalidate } from "./invalidation-chain.ts";
@@ -108,15 +108,12 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
     clock: systemClock,
     logger,
   });
-  const disk =
-    options.diskDirectory === undefined
-      ? undefined
-      : new DiskShards({
-          directory: options.diskDirectory,
-          shards: options.shards,
-          bytesMax: settings.diskBytes,
-          logger,
-        });
+  const disk = diskOf({
+    directory: options.diskDirectory,
+    shards: options.shards,
+    bytesMax: settings.diskBytes,
+    logger,
+  });
   const secret = process.env["ISOCHRONE_CONTROL_TOKEN"];
   const diagnosis = new Diagnosis({ serverName: serverId, clock: systemClock, secret });
   const edge = new Edge({

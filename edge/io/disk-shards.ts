@@ -26,6 +26,14 @@ export interface DiskShardsOptions {
   readonly logger: Logger;
 }
 
+/** The disk store of a process; undefined: it has memory alone. */
+export function diskOf(
+  options: Omit<DiskShardsOptions, "directory"> & { readonly directory: string | undefined },
+): DiskShards | undefined {
+  const { directory } = options;
+  return directory === undefined ? undefined : new DiskShards({ ...options, directory });
+}
+
 const WHOLE = 0;
 /** Bytes that may wait to be written in all parts of a server together: they are beside the memory store's. */
 const PENDING_BYTES_MAX = 64 * 1_024 * 1_024;

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import type { CertificateDocument, PropertyCounters, ServerId } from "#kit";
 import { type Logger, systemClock } from "#kit/io";
-import { DiskShards } from "./disk-shards.ts";
+import { diskOf } from "./disk-shards.ts";
 import type { RunningEdge } from "./alone.ts";
 import { controlOf, hostsOfSelf, type NodeOptions, nodeSecrets, type RunningNode } from "./node.ts";
 import type { KnownState, NodeFigures } from "./node-control.ts";
@@ -177,15 +177,12 @@ export async function startNodeWorker(
   const { serverId, logger, tls } = options;
   const { settings, metrics, channel } = parts;
   const { token, peerKey } = nodeSecrets();
-  const disk =
-    options.diskDirectory === undefined
-      ? undefined
-      : new DiskShards({
-          directory: options.diskDirectory,
-          shards: parts.shards,
-          bytesMax: settings.diskBytes,
-          logger,
-        });
+  const disk = diskOf({
+    directory: options.diskDirectory,
+    shards: parts.shards,
+    bytesMax: settings.diskBytes,
+    logger,
+  });
   const serving: NodeServing = new NodeServing({
     serverId,
     settings,

@@ -5,7 +5,7 @@ import type { Role, ServerId } from "#kit";
 import { type Logger, systemClock } from "#kit/io";
 import { peerKeyFromEnvironment } from "#transport";
 import type { EdgeSettings } from "../config.ts";
-import { DiskShards } from "./disk-shards.ts";
+import { diskOf } from "./disk-shards.ts";
 import { bindListeners, type EdgeSockets } from "./listening.ts";
 import { EdgeMetrics } from "./metrics.ts";
 import { NodeControl } from "./node-control.ts";
@@ -69,15 +69,12 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
   const { token, peerKey } = nodeSecrets();
   const control = controlOf(options, token);
   const metrics = new EdgeMetrics();
-  const disk =
-    options.diskDirectory === undefined
-      ? undefined
-      : new DiskShards({
-          directory: options.diskDirectory,
-          shards: undefined,
-          bytesMax: settings.diskBytes,
-          logger,
-        });
+  const disk = diskOf({
+    directory: options.diskDirectory,
+    shards: undefined,
+    bytesMax: settings.diskBytes,
+    logger,
+  });
   const selves = new Set(hostsOfSelf(options.host, options.port));
   const serving: NodeServing = new NodeServing({
     serverId,

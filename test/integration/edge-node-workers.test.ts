@@ -10,10 +10,10 @@ import type { PropertyId, PurgeRequest } from "#kit";
 import { createLogger } from "#kit/io";
 import { ControlClient } from "#control";
 import { freePort, type IsochroneProcess, startIsochrone, waitFor } from "../tools/processes.ts";
+import { HOST, tierWorld } from "../tools/tier-world.ts";
 import { fetchFrom, TestOrigin } from "./edge-support.ts";
 
 const TOKEN = "0123456789abcdef0123456789abcdef";
-const HOST = "www.shop.example";
 const OBJECTS = 24;
 const env = {
   ISOCHRONE_CONTROL_TOKEN: TOKEN,
@@ -36,7 +36,7 @@ const startControl = async (): Promise<void> => {
 };
 const startEdge = async (): Promise<void> => {
   const args = [
-    `edge --node fra-1 --workers 2 --memory 64MiB --listen 127.0.0.1:${port} --state ${join(directory, "fra-1")}`,
+    `edge --node e1-1 --workers 2 --memory 64MiB --listen 127.0.0.1:${port} --state ${join(directory, "e1-1")}`,
     `--control http://127.0.0.1:${controlPort} --disk ${join(directory, "disk")} --disk-size 64MiB`,
     `--run ${join(directory, "run")}`,
   ];
@@ -105,37 +105,15 @@ beforeAll(async () => {
     nodeId: "test",
     logger: createLogger({ role: "test", id: "test" }, { level: "silent" }),
   });
-  const servers = [{ serverId: "fra-1", address: "127.0.0.1", port }];
-  await client.put(
-    "topology",
-    "world",
-    {
-      name: "world",
-      clusters: [
-        {
-          clusterId: "fra",
-          regionId: "eu",
-          role: "edge",
-          city: "Frankfurt",
-          coordinates: { latitude: 50, longitude: 8 },
-          servers,
-        },
-      ],
-      nameService: { zones: [], nameServers: [] },
-    },
-    { expectedVersion: 0 },
-  );
-  await client.put(
-    "property",
-    "shop",
-    {
-      propertyId: "shop",
-      customerId: "acme",
-      hostnames: [HOST],
-      origins: [{ scheme: "http", host: "127.0.0.1", port: origin.port }],
-    },
-    { expectedVersion: 0, activate: true },
-  );
+  const { topology, property } = tierWorld({
+    edgeClusters: 1,
+    edgesPerCluster: 1,
+    parents: 0,
+    originPort: origin.port,
+    portOf: () => port,
+  });
+  await client.put("topology", "world", topology, { expectedVersion: 0 });
+  await client.put("property", "shop", property, { expectedVersion: 0, activate: true });
   await startEdge();
   await waitFor(async () => (await client.reports()).length === 1, { what: "a report", timeoutMs: 10_000 });
 });
@@ -163,12 +141,12 @@ test("is one server to control and operators: one report with all requests, docu
     },
     { what: "a report of all requests", timeoutMs: 10_000 },
   );
-  expect(report).toMatchObject({ serverId: "fra-1", state: "ready", applied: { "property/shop": 1 } });
+  expect(report).toMatchObject({ serverId: "e1-1", state: "ready", applied: { "property/shop": 1 } });
   expect(asked()).toBe(OBJECTS);
   const status = JSON.parse((await admin("/.isochrone/status")).body.toString());
   expect(status.properties.shop.requests).toBeGreaterThanOrEqual(before + 2 * OBJECTS);
   const explained = await admin(`/.isochrone/explain?url=${encodeURIComponent(`http://${HOST}/o-1`)}`);
-  expect(JSON.parse(explained.body.toString())).toMatchObject({ serverId: "fra-1", property: "shop" });
+  expect(JSON.parse(explained.body.toString())).toMatchObject({ serverId: "e1-1", property: "shop" });
 });
 
 test.each([
@@ -260,7 +238,7 @@ test("with control away and a damaged journal it forgets all", async () => {
   await store();
   await kill(control);
   await kill(edge);
-  const journal = join(directory, "fra-1", "purges.log");
+  const journal = join(directory, "e1-1", "purges.log");
   const text = await readFile(journal, "utf8");
   await writeFile(journal, text.replace("n-5", "n-6"));
   version++;
