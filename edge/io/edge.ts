@@ -207,23 +207,23 @@ export class Edge {
     const { metrics, store, hot, collapse, budget, slices, prefetcher, purges } = this;
     metrics.gauge("cache_bytes", "Bytes in the memory store", () => store.memory.bytes);
     metrics.gauge("cache_objects", "Stored responses in memory", () => store.memory.objects);
-    metrics.gauge(
-      "cache_evictions",
+    metrics.total(
+      "cache_evictions_total",
       "Stored responses pushed out of memory",
       () => store.memory.counters.evictions,
     );
     metrics.gauge("hot_bytes", "Bytes of rendered answers of hot objects", () => hot.bytes);
-    metrics.gauge("hot_hits", "Hits answered from rendered answers", () => hot.counters.hits);
+    metrics.total("hot_hits_total", "Hits answered from rendered answers", () => hot.counters.hits);
     const { hot: hotKeys } = this.copies;
     metrics.gauge("hot_keys", "Hot keys of other servers of which there is a copy", () => hotKeys.copies);
     metrics.gauge("hot_key_bytes", "Bytes of these copies", () => hotKeys.bytes);
-    metrics.gauge(
-      "hot_keys_copied",
+    metrics.total(
+      "hot_keys_copied_total",
       "Copies of other servers' hot keys that were kept",
       () => hotKeys.counters.copied,
     );
-    metrics.gauge(
-      "hot_keys_refused",
+    metrics.total(
+      "hot_keys_refused_total",
       "Copies of hot keys for which there was no room",
       () => hotKeys.counters.refused,
     );
@@ -236,15 +236,19 @@ export class Edge {
     metrics.gauge("fill_bytes", "Bytes that fills in flight hold", () => budget.bytes);
     metrics.gauge("slices_active", "Slices that are arriving", () => slices.active);
     metrics.gauge("sliced_objects_read", "Objects in slices that are being read", () => slices.objects);
-    metrics.gauge(
-      "failures_remembered",
+    metrics.total(
+      "failures_remembered_total",
       "Requests that a remembered failure answered",
       () => collapse.counters.failuresUsed,
     );
-    metrics.gauge("fills_begun", "Fills that others could join", () => collapse.counters.begun);
-    metrics.gauge("collapsed", "Requests that waited for another's fill", () => collapse.counters.joined);
-    metrics.gauge(
-      "collapse_passed_by",
+    metrics.total("fills_begun_total", "Fills that others could join", () => collapse.counters.begun);
+    metrics.total(
+      "collapsed_total",
+      "Requests that waited for another's fill",
+      () => collapse.counters.joined,
+    );
+    metrics.total(
+      "collapse_passed_by_total",
       "Requests that went by themselves since answers like theirs were not shareable",
       () => collapse.counters.passedBy,
     );
@@ -290,35 +294,41 @@ export class Edge {
       "Directories whose disk refuses: requests pass them by",
       () => disk.failing,
     );
-    metrics.gauge("disk_reads", "Stored responses read from disk", () => disk.count(({ reads }) => reads));
-    metrics.gauge("disk_reads_refused", "Reads not begun because too many were in flight", () =>
+    metrics.total("disk_reads_total", "Stored responses read from disk", () =>
+      disk.count(({ reads }) => reads),
+    );
+    metrics.total("disk_reads_refused_total", "Reads not begun because too many were in flight", () =>
       disk.count(({ readsRefused }) => readsRefused),
     );
-    metrics.gauge("disk_writes", "Stored responses written to disk", () =>
+    metrics.total("disk_writes_total", "Stored responses written to disk", () =>
       disk.count(({ writes }) => writes),
     );
-    metrics.gauge("disk_written_bytes", "Bytes written to disk", () =>
+    metrics.total("disk_written_bytes_total", "Bytes written to disk", () =>
       disk.count(({ writtenBytes }) => writtenBytes),
     );
-    metrics.gauge("disk_evictions", "Stored responses that went with their segment", () => disk.evictions);
-    metrics.gauge("disk_reinserted", "Stored responses written again because they were used", () =>
+    metrics.total(
+      "disk_evictions_total",
+      "Stored responses that went with their segment",
+      () => disk.evictions,
+    );
+    metrics.total("disk_reinserted_total", "Stored responses written again because they were used", () =>
       disk.count(({ reinserted }) => reinserted),
     );
-    metrics.gauge("disk_damaged", "Records and segments that were damaged and dropped", () =>
+    metrics.total("disk_damaged_total", "Records and segments that were damaged and dropped", () =>
       disk.count(({ damaged }) => damaged),
     );
-    metrics.gauge(
-      "disk_skipped",
+    metrics.total(
+      "disk_skipped_total",
       "Objects not written because the queue was full or they were too large",
       () => disk.count(({ skipped }) => skipped["queue-full"] + skipped["too-large"]),
     );
-    metrics.gauge("disk_skipped_admission", "Objects that admission kept off the disk", () =>
+    metrics.total("disk_skipped_admission_total", "Objects that admission kept off the disk", () =>
       disk.count(({ skipped }) => skipped.admission),
     );
-    metrics.gauge("disk_skipped_failing", "Objects not written because the disk refused", () =>
+    metrics.total("disk_skipped_failing_total", "Objects not written because the disk refused", () =>
       disk.count(({ skipped }) => skipped.failing),
     );
-    metrics.gauge("disk_errors", "Reads and writes that the system refused", () =>
+    metrics.total("disk_errors_total", "Reads and writes that the system refused", () =>
       disk.count(({ errors }) => errors),
     );
   }

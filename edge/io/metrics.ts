@@ -180,6 +180,13 @@ export class EdgeMetrics {
     });
   }
 
+  /** A counter whose value is kept elsewhere and read when metrics are asked for; `name` ends in `_total`. */
+  total(name: string, help: string, read: () => number): void {
+    this.registry.registerMetric(
+      readMetric(`isochrone_edge_${name}`, help, "counter", () => [{ labels: {}, value: read() }]),
+    );
+  }
+
   /** A request was answered. On the hit path: no allocation. */
   request(outcome: Outcome, status: number, seconds: number, bytesDown: number): void {
     let counts = this.#outcomes.get(outcome);

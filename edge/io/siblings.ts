@@ -109,28 +109,28 @@ export class Siblings implements SiblingTier {
   constructor(options: SiblingsOptions) {
     this.#o = options;
     const { counters } = this;
-    options.metrics.gauge(
-      "siblings_wanted",
+    options.metrics.total(
+      "siblings_wanted_total",
       "Keys whose stored responses the worker that owns them was asked for",
       () => counters.wanted,
     );
-    options.metrics.gauge(
-      "siblings_asked",
+    options.metrics.total(
+      "siblings_asked_total",
       "Requests passed to the worker that owns the key",
       () => counters.asked,
     );
-    options.metrics.gauge(
-      "siblings_answered",
+    options.metrics.total(
+      "siblings_answered_total",
       "Requests answered for other workers",
       () => counters.answered,
     );
-    options.metrics.gauge(
-      "siblings_copied",
+    options.metrics.total(
+      "siblings_copied_total",
       "Copies of other workers' objects that were kept",
       () => counters.copied,
     );
-    options.metrics.gauge(
-      "siblings_failed",
+    options.metrics.total(
+      "siblings_failed_total",
       "Requests that the owning worker did not answer",
       () => counters.failed,
     );

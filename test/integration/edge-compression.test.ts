@@ -142,7 +142,7 @@ describe("forms of what is stored", () => {
     expect(kept.cacheStatus).toMatch(/^hit; ttl=/);
 
     // The same for another spelling of the same codings, and then from the hot table.
-    const hot = await edge.metric("hot_hits");
+    const hot = await edge.metric("hot_hits_total");
     const again = await ask(path, { "accept-encoding": "zstd,br , GZIP" });
     expect(again.body).toEqual(kept.body);
     expect(again.headers).toMatchObject({
@@ -150,7 +150,7 @@ describe("forms of what is stored", () => {
       etag: 'W/"s1"',
       vary: "Accept-Encoding",
     });
-    expect(await edge.metric("hot_hits")).toBe(hot + 1);
+    expect(await edge.metric("hot_hits_total")).toBe(hot + 1);
     expect(await edge.metric("coding_jobs_total", { coding: "br", result: "done" })).toBe(1);
     expect(origin.seen).toHaveLength(1);
     expect(origin.seen[0]?.headers["accept-encoding"]).toBe("gzip");
@@ -438,10 +438,10 @@ describe("dictionaries (RFC 9842)", () => {
     expect(plainOf(kept, old)).toEqual(next);
     expect(kept.body.byteLength).toBeLessThan(1_000);
     // From the hot table too, and never to one who has another dictionary, or none.
-    const hot = await edge.metric("hot_hits");
+    const hot = await edge.metric("hot_hits_total");
     await until(async () => {
       expect((await ask("/app/2.js", has)).body).toEqual(kept.body);
-      return (await edge.metric("hot_hits")) > hot;
+      return (await edge.metric("hot_hits_total")) > hot;
     }, "remembered");
     const other = { ...takes, "available-dictionary": `:${hash("sha256", "other", "base64")}:` };
     for (const headers of [other, takes, { ...has, "accept-encoding": CHROME }]) {

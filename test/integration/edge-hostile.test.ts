@@ -374,7 +374,7 @@ test("many who ask for what is on disk only share one read", async () => {
     expect(
       answers.every(({ cacheStatus, body }) => cacheStatus.startsWith("hit") && body.length === 100_000),
     ).toBe(true);
-    expect(await second.metric("disk_reads")).toBe(1);
+    expect(await second.metric("disk_reads_total")).toBe(1);
     expect(content.seen).toHaveLength(1);
   } finally {
     await second.running.stop();
@@ -397,7 +397,7 @@ test("an object that could not be written takes its older form off the disk", as
     await until(async () => (await one.metric("disk_objects")) === 1, "the first form is on disk");
     size = 100_000;
     expect((await fetchFrom(one.port, "/")).body.length).toBe(100_000);
-    await until(async () => (await one.metric("disk_skipped")) === 1, "the second form was skipped");
+    await until(async () => (await one.metric("disk_skipped_total")) === 1, "the second form was skipped");
     expect(await one.metric("disk_objects")).toBe(0);
   } finally {
     await one.running.stop();

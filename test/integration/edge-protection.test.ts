@@ -29,7 +29,7 @@ describe("misses of one key", () => {
       return true;
     };
     const answers = burst(1_000, () => "/a");
-    await until(async () => (await edge.metric("collapsed")) === 999, "all but the first wait", 20_000);
+    await until(async () => (await edge.metric("collapsed_total")) === 999, "all but the first wait", 20_000);
     release();
     for (const answer of await answers) expect(answer.body.toString()).toBe("one");
     expect(origin.requests).toHaveLength(1);
@@ -46,7 +46,7 @@ describe("misses of one key", () => {
     leader.write(`GET /a HTTP/1.1\r\nHost: 127.0.0.1:${edge.port}\r\n\r\n`);
     await until(() => origin.requests.length === 1, "the leader's request is at the origin");
     const joined = burst(50, () => "/a");
-    await until(async () => (await edge.metric("collapsed")) === 50, "all wait");
+    await until(async () => (await edge.metric("collapsed_total")) === 50, "all wait");
     leader.destroy();
     await new Promise((resolve) => setImmediate(resolve));
     release();
@@ -76,7 +76,7 @@ describe("answers that cannot be shared", () => {
     expect(await together("/api/0")).toBe(40);
     await burst(10, (n) => `/api/${n}`);
     expect(await together("/api/never-seen")).toBe(40);
-    expect(await edge.metric("collapse_passed_by")).toBe(39);
+    expect(await edge.metric("collapse_passed_by_total")).toBe(39);
     // One that can be shared: from then on the family is asked with care again.
     origin.fields = {};
     await fetchFrom(edge.port, "/api/shared");
@@ -94,7 +94,7 @@ describe("errors", () => {
       expect([status, cacheStatus]).toEqual([502, "fwd=uri-miss; detail=connect-failed"]);
     for (let n = 0; n < 20; n++) await fetchFrom(edge.port, "/a");
     expect(await edge.metric("upstream_requests_total", { result: "failure" })).toBe(1);
-    expect(await edge.metric("failures_remembered")).toBeGreaterThanOrEqual(20);
+    expect(await edge.metric("failures_remembered_total")).toBeGreaterThanOrEqual(20);
     await origin.start();
     // Constant demand does not make the memory last.
     await until(async () => (await fetchFrom(edge.port, "/a")).status === 200, "the origin is asked again");

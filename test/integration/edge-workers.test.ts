@@ -106,13 +106,13 @@ test("2,000 concurrent misses at all workers are one request to the origin", asy
   const answers = await Promise.all(Array.from({ length: 2_000 }, () => ask("/flash")));
   expect(answers.every(({ status, body }) => status === 200 && body.length === 2_000)).toBe(true);
   expect(origin.seen).toHaveLength(1);
-  expect(await metric("siblings_asked")).toBeGreaterThan(0);
+  expect(await metric("siblings_asked_total")).toBeGreaterThan(0);
 });
 
 test("who answers cannot be told: one Via, one Cache-Status member, one Age, hits from copies", async () => {
   origin.answer = (_request, response) =>
     response.writeHead(200, { "cache-control": "max-age=600", age: "100", etag: '"1"' }).end("one");
-  const asked = await metric("siblings_asked");
+  const asked = await metric("siblings_asked_total");
   const answers: Awaited<ReturnType<typeof ask>>[] = [];
   for (let n = 0; n < 60; n++) answers.push(await ask(`/same-${n % 6}`));
   expect(origin.seen).toHaveLength(6);
@@ -127,10 +127,10 @@ test("who answers cannot be told: one Via, one Cache-Status member, one Age, hit
   }
   expect(answers.filter(({ cacheStatus }) => cacheStatus.startsWith("hit"))).toHaveLength(54);
   // Copies: most hits at the other worker did not ask the owner again.
-  expect(await metric("siblings_copied")).toBeGreaterThan(0);
-  expect(await metric("siblings_wanted")).toBeGreaterThan(0);
+  expect(await metric("siblings_copied_total")).toBeGreaterThan(0);
+  expect(await metric("siblings_wanted_total")).toBeGreaterThan(0);
   // The owner answers for another worker at most where nobody has the object yet: after that it gives it away.
-  expect((await metric("siblings_asked")) - asked).toBeLessThanOrEqual(6);
+  expect((await metric("siblings_asked_total")) - asked).toBeLessThanOrEqual(6);
   const range = await fetchFrom(port, "/same-1", {
     headers: { host: "www.shop.example", connection: "close", range: "bytes=1-1" },
   });
@@ -165,7 +165,7 @@ test("variants and contents of every size come right from every worker", async (
     response.writeHead(200, { "cache-control": "max-age=600", vary: "accept-language" });
     response.end(bodyOf(request.headers["accept-language"] ?? "", size));
   };
-  const copied = await metric("siblings_copied");
+  const copied = await metric("siblings_copied_total");
   // All at once: the owner is asked for several in one frame.
   const round = async (): Promise<void> => {
     await Promise.all(
@@ -183,7 +183,7 @@ test("variants and contents of every size come right from every worker", async (
   };
   for (let n = 0; n < 8; n++) await round();
   expect(origin.seen).toHaveLength(2 * sizes.length);
-  expect(await metric("siblings_copied")).toBeGreaterThan(copied);
+  expect(await metric("siblings_copied_total")).toBeGreaterThan(copied);
 });
 
 test("a form is made once, by the worker that owns the key, for all of them", async () => {

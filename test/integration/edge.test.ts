@@ -179,7 +179,7 @@ describe("collapse", () => {
     };
     const answers = Array.from({ length: 500 }, () => fetchFrom(edge.port, "/hot"));
     const go = await asked.promise;
-    await until(async () => (await edge.metric("collapsed")) === 499, "499 requests wait");
+    await until(async () => (await edge.metric("collapsed_total")) === 499, "499 requests wait");
     go();
     for (const answer of await Promise.all(answers)) expect(answer.body.equals(body)).toBe(true);
     expect(origin.seen).toHaveLength(1);
@@ -201,7 +201,7 @@ describe("collapse", () => {
     };
     const answers = Array.from({ length: 20 }, () => fetchFrom(edge.port, "/mine"));
     await until(() => waiting.length === 1, "the first asks");
-    await until(async () => (await edge.metric("collapsed")) === 19, "the others wait");
+    await until(async () => (await edge.metric("collapsed_total")) === 19, "the others wait");
     waiting.shift()?.();
     await until(() => waiting.length === 19, "the others ask by themselves, all at once");
     for (const finish of waiting) finish();
@@ -221,7 +221,7 @@ describe("collapse", () => {
     leaver.end();
     const go = await asked.promise;
     const waiter = fetchFrom(edge.port, "/a");
-    await until(async () => (await edge.metric("collapsed")) === 1, "one waits");
+    await until(async () => (await edge.metric("collapsed_total")) === 1, "one waits");
     leaver.destroy();
     go();
     expect((await waiter).body.toString()).toBe("late");
@@ -589,7 +589,7 @@ describe("disk", () => {
     expect(await edge.metric("disk_objects")).toBe(2);
     expect((await fetchFrom(edge.port, "/good", { headers })).cacheStatus).toMatch(/^hit/);
     expect((await fetchFrom(edge.port, "/bad", { headers })).cacheStatus).toMatch(/^fwd=uri-miss/);
-    expect(await edge.metric("disk_damaged")).toBe(1);
+    expect(await edge.metric("disk_damaged_total")).toBe(1);
     expect(await readdir(directory)).not.toContain("torn.object");
   });
 
@@ -607,12 +607,12 @@ describe("disk", () => {
     };
     await begin(settings, directory);
     cacheable(600, "x".repeat(20_000));
-    for (let number = 0; (await edge.metric("disk_skipped_admission")) === 0; number++) {
+    for (let number = 0; (await edge.metric("disk_skipped_admission_total")) === 0; number++) {
       expect(number).toBeLessThan(200);
       await fetchFrom(edge.port, `/fill/${number}`);
     }
     expect(await hits("once", 1)).toBe(0);
-    expect(await edge.metric("disk_skipped_admission")).toBeGreaterThan(8);
+    expect(await edge.metric("disk_skipped_admission_total")).toBeGreaterThan(8);
     expect(await hits("twice", 2)).toBe(10);
     await edge.running.stop();
     stops.splice(1);
@@ -639,7 +639,7 @@ describe("disk", () => {
     const damaged = await fetchFrom(edge.port, "/b", { headers });
     expect(damaged.cacheStatus).toMatch(/^fwd=uri-miss/);
     expect(damaged.body.toString()).toBe(body);
-    expect(await edge.metric("disk_damaged")).toBe(1);
+    expect(await edge.metric("disk_damaged_total")).toBe(1);
     expect(origin.seen).toHaveLength(3);
   });
 });

@@ -168,7 +168,7 @@ export async function workerDeath(options: WorkerDeathOptions): Promise<WorkerDe
       const { head } = await new KeepAliveClient(port).get(`/object-${n}`, { isLast: true });
       if (/\r\ncache-status: [^\r]*; hit/i.test(head)) readable++;
     }
-    const damaged = await metric("disk_damaged");
+    const damaged = await metric("disk_damaged_total");
     const lostBeyondBy: Record<string, number> = {};
     for (const { why } of lostBeyond) lostBeyondBy[why] = (lostBeyondBy[why] ?? 0) + 1;
     return {
