@@ -2,7 +2,7 @@
 import { createReadStream } from "node:fs";
 import { parseArgs } from "node:util";
 import { createGunzip } from "node:zlib";
-import { array, object, ParseError, type Parsed, quoteValue, record, string, integer } from "#kit";
+import { array, integer, object, ParseError, type Parsed, quoteValue, record, string } from "#kit";
 import type { PathSample } from "#mapping";
 import {
   type FileReader,
@@ -12,15 +12,18 @@ import {
   openReader,
   SNIFF_BYTES,
 } from "./measurements/formats.ts";
-import { findRunningWorld } from "./runtime.ts";
+import { askMapper, type Mapper, mapperOf, parseAnswer } from "./measurements/mapper.ts";
+import { show } from "./measurements/show.ts";
 import { messageOf, UsageError } from "./usage.ts";
 
 const help = `Usage: isochrone measurements check FILE... [--format FORMAT] [--json]
        isochrone measurements import FILE... [--format FORMAT] [--mapper URL] [--state DIR] [--json]
+       isochrone measurements show FROM TO [--span 7d] [--mapper URL] [--state DIR] [--json]
 
 check reads files and tells what is in them: how many records were read, how many were skipped and why. import hands
 the samples of RIPE Atlas and probe files to the mapper, which takes those between client networks and servers that it
 knows, up to a week old. Files may be gzipped; "-" is standard input. They are read as they come, in bounded memory.
+show asks the mapper what it keeps of a pair: FROM is a client network or a cluster, TO a cluster.
 
   --format FORMAT   ${measurementFormats.join(", ")};
                     told from the file unless given:
@@ -33,6 +36,7 @@ knows, up to a week old. Files may be gzipped; "-" is standard input. They are r
                     mmdb       MaxMind DB
   --mapper URL      http://ADDRESS:PORT of the mapper's admin surface, with its token in ISOCHRONE_CONTROL_TOKEN;
                     unless given, the mapper of the running world
+  --span TIME       how far back show looks, 1s..7d; up to 6h in windows of 10 minutes, else of an hour
   --state DIR       which running world, when several run
   --json            one line of JSON for each file
 
@@ -40,13 +44,12 @@ Exit code 0 read; 1 nothing could be read of a file, or the mapper cannot be ask
 
 Examples:
   isochrone measurements check results.ndjson rib.20261126.0000.gz asn-ipv4.csv
-  isochrone probe --targets targets.txt --from 198.18.0.1 | isochrone measurements import -`;
+  isochrone probe --targets targets.txt --from 198.18.0.1 | isochrone measurements import -
+  isochrone measurements show berlin fra --span 6h`;
 
 /** Samples in one request: a few MiB at most, and the mapper is not held up for long. */
 const BATCH_SAMPLES = 5_000;
 const LINE_FEED = 0x0a;
-const TIMEOUT_MS = 30_000;
-const ANSWER_CHARACTERS_MAX = 1_048_576;
 
 const intakeAnswer = object({
   taken: integer(),
@@ -58,11 +61,6 @@ const intakeAnswer = object({
 });
 type IntakeAnswer = Parsed<typeof intakeAnswer>;
 
-interface Mapper {
-  readonly url: string;
-  readonly token: string;
-}
-
 export async function main(argv: readonly string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args: [...argv],
@@ -71,6 +69,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       format: { type: "string" },
       mapper: { type: "string" },
       state: { type: "string" },
+      span: { type: "string" },
       json: { type: "boolean" },
       help: { type: "boolean", short: "h" },
     },
@@ -80,8 +79,9 @@ export async function main(argv: readonly string[]): Promise<number> {
     return 0;
   }
   const [what, ...files] = positionals;
+  if (what === "show") return show(files, values);
   if (what !== "check" && what !== "import")
-    throw new UsageError(`got ${quoteValue(what ?? "")}, expected check or import; see --help`);
+    throw new UsageError(`got ${quoteValue(what ?? "")}, expected check, import or show; see --help`);
   if (files.length === 0) throw new UsageError("no file is named; see --help");
   const format = measurementFormats.find((one) => one === values.format);
   if (values.format !== undefined && format === undefined)
@@ -96,25 +96,6 @@ export async function main(argv: readonly string[]): Promise<number> {
     if (report.summary.taken === 0) code = 1;
   }
   return code;
-}
-
-function mapperOf(url: string | undefined, state: string | undefined): Mapper {
-  const running =
-    url === undefined || process.env["ISOCHRONE_CONTROL_TOKEN"] === undefined
-      ? findRunningWorld(state)
-      : undefined;
-  const token = process.env["ISOCHRONE_CONTROL_TOKEN"] ?? running?.token;
-  const found = url ?? running?.mapperAdminUrl;
-  if (found === undefined)
-    throw new UsageError(
-      "No running world; name the mapper with --mapper URL, or start a world with: isochrone up",
-      1,
-    );
-  if (token === undefined)
-    throw new UsageError("ISOCHRONE_CONTROL_TOKEN is not set; give it the mapper's token");
-  if (!URL.canParse(found) || !/^https?:$/.test(new URL(found).protocol))
-    throw new UsageError(`--mapper: got ${quoteValue(found)}, expected http://ADDRESS:PORT`);
-  return { url: found, token };
 }
 
 interface FileReport extends ReturnType<FileReader["end"]> {
@@ -146,7 +127,7 @@ async function readFile(
   const send = async (): Promise<void> => {
     if (mapper === undefined) return;
     while (batch.length > 0) {
-      answers.push(await post(mapper, batch.slice(0, BATCH_SAMPLES)));
+      answers.push(await hand(mapper, batch.slice(0, BATCH_SAMPLES)));
       batch = batch.slice(BATCH_SAMPLES);
     }
   };
@@ -214,34 +195,13 @@ async function* unpacked(file: string): AsyncGenerator<Uint8Array> {
   }
 }
 
-async function post({ url, token }: Mapper, samples: readonly PathSample[]): Promise<IntakeAnswer> {
-  let status: number;
-  let text: string;
-  try {
-    const response = await fetch(new URL("/.isochrone/measurements", url), {
-      method: "POST",
-      headers: { authorization: `Bearer ${token}`, "content-type": "application/x-ndjson" },
-      body: samples.map((one) => JSON.stringify(one)).join("\n"),
-      redirect: "error",
-      signal: AbortSignal.timeout(TIMEOUT_MS),
-    });
-    status = response.status;
-    text = await response.text();
-  } catch (error) {
-    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-    throw new UsageError(`Cannot hand samples to the mapper at ${url}: ${messageOf(cause)}; does it run?`, 1);
-  }
-  if (status === 401)
-    throw new UsageError(`The mapper at ${url} refuses the token; set ISOCHRONE_CONTROL_TOKEN`, 1);
-  try {
-    if (status !== 200) throw new Error(`status ${status}`);
-    return intakeAnswer.parse(JSON.parse(text.slice(0, ANSWER_CHARACTERS_MAX)));
-  } catch (error) {
-    throw new UsageError(
-      `Cannot read the answer of ${url}: ${messageOf(error)}; is it a mapper of this version?`,
-      1,
-    );
-  }
+async function hand(mapper: Mapper, samples: readonly PathSample[]): Promise<IntakeAnswer> {
+  const { status, body } = await askMapper(mapper, "/.isochrone/measurements", {
+    method: "POST",
+    headers: { "content-type": "application/x-ndjson" },
+    body: samples.map((one) => JSON.stringify(one)).join("\n"),
+  });
+  return parseAnswer(mapper, status, () => intakeAnswer.parse(body));
 }
 
 function sumOf(answers: readonly IntakeAnswer[]): IntakeAnswer {

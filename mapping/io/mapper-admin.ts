@@ -1,4 +1,5 @@
 /** The mapper's HTTP side: its metrics and, with the token, its state. */
+import { parseDurationMs, quoteValue } from "#kit";
 import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
 import { type PathSample, SampleReader } from "../core/measurements/sample.ts";
 import { type AdminAnswer, AdminServer } from "./admin-server.ts";
@@ -21,7 +22,10 @@ export function listenMapperAdmin(options: MapperAdminOptions): Promise<AdminSer
     token,
     notReady: () => (mapper.isReady ? undefined : "no map yet"),
     registry: mapperMetrics(mapper),
-    pages: { status: () => ({ status: 200, body: statusOf(mapper) }) },
+    pages: {
+      status: () => ({ status: 200, body: statusOf(mapper) }),
+      measurements: (query) => showMeasurements(mapper, query),
+    },
     receivers: { measurements: (body) => takeMeasurements(mapper, body) },
   });
 }
@@ -41,6 +45,22 @@ function takeMeasurements(mapper: Mapper, body: Uint8Array): AdminAnswer {
       skipped: { ...read.skipped, ...taken.skipped },
       examples: [...read.examples, ...taken.examples],
     },
+  };
+}
+
+const WEEK_MS = 604_800_000;
+
+/** `?from=ID&to=ID&span=24h`: what is kept of a pair. */
+function showMeasurements(mapper: Mapper, query: URLSearchParams): AdminAnswer {
+  const [from, to, span] = [query.get("from") ?? "", query.get("to") ?? "", query.get("span") ?? "7d"];
+  const spanMs = parseDurationMs(span);
+  if (from === "" || to === "" || spanMs === undefined || !(spanMs >= 1_000 && spanMs <= WEEK_MS))
+    return { status: 400, body: { error: "expected ?from=ID&to=ID, and span= from 1s to 7d" } };
+  const found = mapper.measurementsOf(from, to, spanMs);
+  if (found !== undefined) return { status: 200, body: found };
+  return {
+    status: 404,
+    body: { error: `nothing was measured from ${quoteValue(from)} to ${quoteValue(to)} in ${span}` },
   };
 }
 

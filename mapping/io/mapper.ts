@@ -16,7 +16,13 @@ import { dial, installedWan } from "#transport";
 import { MapEngine } from "../core/engine.ts";
 import { MeasurementIntake } from "../core/measurements/intake.ts";
 import type { PathSample } from "../core/measurements/sample.ts";
-import { MeasurementStore } from "../core/measurements/store.ts";
+import {
+  MeasurementStore,
+  type PathFigures,
+  type PathQuery,
+  type PathWindow,
+  type SeriesProvenance,
+} from "../core/measurements/store.ts";
 import type { ReadSummary } from "../core/measurements/tally.ts";
 import { type TopologyIndex, topologyIndexOf } from "../core/topology-index.ts";
 import { EdgeProber } from "./dns-liveness.ts";
@@ -36,6 +42,21 @@ export interface MapperSettings {
   readonly isForced: boolean;
   readonly logger: Logger;
   readonly clock?: Clock;
+}
+
+/** What an operator is shown of a distribution. */
+const SHOWN_QUANTILES: readonly number[] = [0.25, 0.5, 0.75];
+
+/** What is kept of a pair, for operators; times in ms. */
+export interface PairMeasurements {
+  readonly from: string;
+  readonly to: string;
+  readonly spanMs: number;
+  /** Of which `rttMs` of figures and windows are the values. */
+  readonly quantiles: readonly number[];
+  readonly figures: PathFigures;
+  readonly provenance: readonly SeriesProvenance[];
+  readonly windows: readonly PathWindow[];
 }
 
 export class Mapper {
@@ -127,6 +148,24 @@ export class Mapper {
     const { tally, fresh } = this.#intake.handleSamples(samples, epoch, this.#clock.monotonic());
     for (const sample of fresh) this.engine.handleSample(sample);
     return tally.summary();
+  }
+
+  /** What is kept of a pair; undefined: nothing in that span. */
+  measurementsOf(from: string, to: string, spanMs: number): PairMeasurements | undefined {
+    const query: PathQuery = { spanMs, quantiles: SHOWN_QUANTILES };
+    const now = this.#clock.epoch();
+    const figures = this.store.figures(from, to, query, now);
+    if (figures === undefined) return undefined;
+    const provenance = this.store.provenance(from, to);
+    return {
+      from,
+      to,
+      spanMs,
+      quantiles: SHOWN_QUANTILES,
+      figures,
+      provenance,
+      windows: this.store.windows(from, to, query, now),
+    };
   }
 
   /** Whether there is a map of this process's own making, or one that it took over. */

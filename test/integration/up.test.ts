@@ -162,6 +162,11 @@ test("measurements of agents come into the mapper by address; strangers are left
     summary: { taken: 4, skipped: { refused: 1 } },
     mapper: { taken: 2, skipped: { "unknown-to": 1, "unknown-from": 1 } },
   });
+  const shown = await cli("measurements", "show", "berlin", edge?.cluster ?? "", "--span", "1h", "--json");
+  expect(JSON.parse(shown.stdout)).toMatchObject({
+    figures: { answered: 1, lost: 1, agents: 1 },
+    provenance: [{ source: "probe", method: "icmp", agent: "test", samples: 2 }],
+  });
   const mapper = await processOf("mapper");
   const url = `http://${mapper?.address}:${mapper?.port}/.isochrone/measurements`;
   const post = (init: RequestInit) => fetch(url, { method: "POST", ...init }).then((answer) => answer.status);

@@ -91,7 +91,7 @@ describe("isochrone measurements check", () => {
     [["check", "CUT"], "unexpected end of file"],
     [["check", "FILE", "--format", "mmdb"], "a MaxMind DB, whose metadata has a marker"],
     [["check"], "no file is named"],
-    [["look", "FILE"], 'got "look", expected check or import'],
+    [["look", "FILE"], 'got "look", expected check, import or show'],
     [
       ["import", "ROUTES", "--mapper", "http://127.0.0.1:1"],
       'only samples (atlas, probe) go to the mapper; "check" reads it',
@@ -156,6 +156,55 @@ test("import hands samples over in batches, and sums up what the mapper says", a
       at: 1_700_000_000_000,
       rttMs: 1.5,
     });
+  } finally {
+    vi.unstubAllEnvs();
+    server.close();
+  }
+});
+
+test("show asks for a pair, and says in one line what is not known of it", async () => {
+  const pair = {
+    from: "berlin",
+    to: "fra",
+    spanMs: 3_600_000,
+    quantiles: [0.25, 0.5, 0.75],
+    figures: { rttMs: [10, 12.345, 20], answered: 3, lost: 1, ageMs: 2_000, agents: 1 },
+    provenance: [{ source: "probe", method: "tcp", agent: "one", samples: 4, newestAt: 1_700_000_000_000 }],
+    windows: [{ at: 1_699_999_800_000, answered: 0, lost: 1, rttMs: [null, null, null] }],
+  };
+  const urls: (string | undefined)[] = [];
+  const answers = [
+    [200, pair],
+    [404, { error: 'nothing was measured from "berlin" to "fra" in 1h' }],
+    [400, { error: "expected ?from=ID" }],
+    [200, { ...pair, extra: 1 }],
+    [500, { error: "x" }],
+  ] as const;
+  const server = createServer((request, response) => {
+    const [status, body] = answers[urls.push(request.url) - 1]!;
+    response.writeHead(status).end(JSON.stringify(body));
+  }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  vi.stubEnv("ISOCHRONE_CONTROL_TOKEN", "secret");
+  const said: string[] = [];
+  vi.spyOn(console, "log").mockImplementation((text: string) => void said.push(text));
+  try {
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const show = () => main(["show", "berlin", "fra", "--span", "1h", "--mapper", url]);
+    expect(await show()).toBe(0);
+    expect(urls).toEqual(["/.isochrone/measurements?from=berlin&to=fra&span=1h"]);
+    expect(said[0]).toMatch(/^berlin to fra: newest sample 2 s old, by 1 agents\n/);
+    expect(said[0]).toMatch(/\nall +10\.00 +12\.35 +20\.00 +3 +1\n/);
+    expect(said[0]).toMatch(/\n2023-11-14T22:10 +- +- +- +0 +1\n/);
+    expect(said[0]).toMatch(/\nprobe +tcp +one +4 +\d+ s ago$/);
+    await expect(show()).rejects.toMatchObject({
+      exitCode: 1,
+      message: expect.stringContaining("nothing was measured"),
+    });
+    await expect(show()).rejects.toMatchObject({ exitCode: 2 });
+    await expect(show()).rejects.toThrow("extra: got 1, expected no such key");
+    await expect(show()).rejects.toThrow("status 500; is it a mapper of this version?");
+    await expect(main(["show", "berlin"])).rejects.toThrow("show takes FROM and TO");
   } finally {
     vi.unstubAllEnvs();
     server.close();

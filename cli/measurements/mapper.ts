@@ -1,0 +1,79 @@
+/** Asking the mapper: the one that is named, or that of the running world. */
+import { quoteValue } from "#kit";
+import { findRunningWorld } from "../runtime.ts";
+import { messageOf, UsageError } from "../usage.ts";
+
+const TIMEOUT_MS = 30_000;
+const ANSWER_CHARACTERS_MAX = 1_048_576;
+
+export interface Mapper {
+  readonly url: string;
+  readonly token: string;
+}
+
+/** Throws {@link UsageError} when there is none, or no token for it. */
+export function mapperOf(url: string | undefined, state: string | undefined): Mapper {
+  const running =
+    url === undefined || process.env["ISOCHRONE_CONTROL_TOKEN"] === undefined
+      ? findRunningWorld(state)
+      : undefined;
+  const token = process.env["ISOCHRONE_CONTROL_TOKEN"] ?? running?.token;
+  const found = url ?? running?.mapperAdminUrl;
+  if (found === undefined)
+    throw new UsageError(
+      "No running world; name the mapper with --mapper URL, or start a world with: isochrone up",
+      1,
+    );
+  if (token === undefined)
+    throw new UsageError("ISOCHRONE_CONTROL_TOKEN is not set; give it the mapper's token");
+  if (!URL.canParse(found) || !/^https?:$/.test(new URL(found).protocol))
+    throw new UsageError(`--mapper: got ${quoteValue(found)}, expected http://ADDRESS:PORT`);
+  return { url: found, token };
+}
+
+/** Undefined as body: what was answered is no JSON. Throws {@link UsageError}. */
+export async function askMapper(
+  { url, token }: Mapper,
+  path: string,
+  init: {
+    readonly method?: string;
+    readonly headers?: Readonly<Record<string, string>>;
+    readonly body?: string;
+  },
+): Promise<{ readonly status: number; readonly body: unknown }> {
+  let status: number;
+  let text: string;
+  try {
+    const response = await fetch(new URL(path, url), {
+      ...init,
+      headers: { ...init.headers, authorization: `Bearer ${token}` },
+      redirect: "error",
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+    });
+    status = response.status;
+    text = await response.text();
+  } catch (error) {
+    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+    throw new UsageError(`Cannot ask the mapper at ${url}: ${messageOf(cause)}; does it run?`, 1);
+  }
+  if (status === 401)
+    throw new UsageError(`The mapper at ${url} refuses the token; set ISOCHRONE_CONTROL_TOKEN`, 1);
+  try {
+    return { status, body: text.length > ANSWER_CHARACTERS_MAX ? undefined : JSON.parse(text) };
+  } catch {
+    return { status, body: undefined };
+  }
+}
+
+/** What `parse` makes of an answer of status 200; throws {@link UsageError} for every other. */
+export function parseAnswer<T>({ url }: Mapper, status: number, parse: () => T): T {
+  try {
+    if (status !== 200) throw new Error(`status ${status}`);
+    return parse();
+  } catch (error) {
+    throw new UsageError(
+      `Cannot read the answer of ${url}: ${messageOf(error)}; is it a mapper of this version?`,
+      1,
+    );
+  }
+}
