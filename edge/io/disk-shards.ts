@@ -54,6 +54,7 @@ export class DiskShards {
   isInMemory: ((key: CacheKey) => boolean) | undefined;
 
   readonly #directories: ReadonlyMap<number, string>;
+  #closing: Promise<unknown> = Promise.resolve();
 
   constructor(options: DiskShardsOptions) {
     this.#o = options;
@@ -134,11 +135,12 @@ export class DiskShards {
         });
   }
 
-  /** Writes what waits to be written and lets go of the directory. */
+  /** Writes what waits to be written and lets go of the directory. Resolves when that is done, whoever began it. */
   async close(): Promise<void> {
     const stores = [...this.#stores.values()];
     this.#stores.clear();
-    await Promise.all(stores.map(async (store) => await store.close()));
+    this.#closing = Promise.all([this.#closing, ...stores.map((store) => store.close())]);
+    await this.#closing;
   }
 
   #of(key: CacheKey): DiskStore | undefined {

@@ -14,7 +14,7 @@ import {
   SegmentFiles,
   type StoredObject,
 } from "#edge";
-import { until } from "./edge-support.ts";
+import { startEdge, until } from "./edge-support.ts";
 
 const MiB = 2 ** 20;
 const logger = createLogger({ role: "edge", id: "test" }, { level: "silent" });
@@ -182,6 +182,16 @@ test("a form for which there is no room leaves what is there", async () => {
   object.body.setCoded("br", ObjectBody.of([Buffer.alloc(64 * MiB)]));
   expect(store.put(keyOf(1), object)).toBeUndefined();
   expect((await again(store)).objects).toBe(1);
+});
+
+test("who closes a store that is being closed waits too: a process must not go on before it has let go", async () => {
+  const { running } = await startEdge({ port: 9 }, {}, directory);
+  let isClosed = false;
+  const first = running.closeDisk().then(() => (isClosed = true));
+  await running.closeDisk();
+  expect(isClosed).toBe(true);
+  await first;
+  await running.close();
 });
 
 test("a key that only shares the fingerprint gets nothing: the record names its own key", async () => {
