@@ -373,7 +373,7 @@ export class Edge {
         return plan === undefined || copies.has(plan.key) ? undefined : plan;
       },
       store,
-      makeForm: (job) => codingQueue.make(job),
+      makeForm: (job) => codingQueue.make({ ...job, isBrief: copies.has(job.key) }),
       isPurged: (plan, head) => purges.stateOf(plan.purgeScope, plan.key, head) !== "none",
     };
   }

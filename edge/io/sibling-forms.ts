@@ -20,7 +20,7 @@ export const FORM = "isochrone-form";
 export interface FormParts {
   readonly store: ObjectStore;
   /** The form when it is made; undefined: it is not to be had now. */
-  readonly makeForm: (job: CodingJob) => Promise<Coded | undefined>;
+  readonly makeForm: (job: Omit<CodingJob, "isBrief">) => Promise<Coded | undefined>;
 }
 
 /** The form of a content under a key that the worker behind `path` owns; undefined: it has another content, or no answer. Never rejects. */
@@ -81,7 +81,6 @@ async function formFor(wanted: URLSearchParams, { store, makeForm }: FormParts):
     body,
     name: coding,
     coding,
-    isBrief: false,
     sourceCoding,
     dictionary: undefined,
   });
