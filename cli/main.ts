@@ -72,6 +72,11 @@ const groups: readonly { readonly title: string; readonly commands: readonly Com
         load: () => import("./token.ts"),
       },
       { name: "purge", summary: "forget URLs or tags at every server", load: () => import("./purge.ts") },
+      {
+        name: "warm",
+        summary: "have every edge cluster fetch a list of URLs beforehand",
+        load: () => import("./warm.ts"),
+      },
     ],
   },
   {

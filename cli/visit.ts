@@ -3,6 +3,7 @@ import { Agent, request } from "node:http";
 import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { formatPrefix, Random, summary } from "#kit";
+import { clusterCacheStatus } from "./cache-status.ts";
 import { requireRunningWorld } from "./runtime.ts";
 import { formatTable } from "./table.ts";
 import { askAdmin } from "./up/admin.ts";
@@ -194,7 +195,7 @@ class Visitors {
             tally.durationsMs.push(performance.now() - startMs);
             const status = incoming.statusCode ?? 0;
             if (status >= 400) this.#note(tally, `status ${status} for http://${host}${path}`);
-            if (isClusterHit(String(incoming.headers["cache-status"] ?? ""))) tally.hits += 1;
+            if (clusterCacheStatus(String(incoming.headers["cache-status"] ?? "")).isHit) tally.hits += 1;
             resolve();
           });
         },
@@ -255,10 +256,4 @@ class Visitors {
     ]);
     return formatTable(["city", "visits", "requests", "failed", "hits", "p50 ms", "p95 ms", "edges"], rows);
   }
-}
-
-/** A hit at the edge that was asked, or at the server of its cluster that owns the key. Members stand nearest last (RFC 9211 section 2). */
-function isClusterHit(cacheStatus: string): boolean {
-  const [own = "", owner = ""] = cacheStatus.split(",").reverse();
-  return /;\s*hit\b/.test(/;\s*detail=not-owner\b/.test(own) ? owner : own);
 }

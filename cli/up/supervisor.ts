@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 import { RestartPolicy } from "./restart-policy.ts";
 
 const binary = fileURLToPath(new URL("../isochrone.js", import.meta.url));
-const warmer = fileURLToPath(new URL("./warm.ts", import.meta.url));
+const compileCache = fileURLToPath(new URL("./compile-cache.ts", import.meta.url));
 
 /** A line longer than this from a child is cut: a child's output is input like any other. */
 const LINE_CHARS_MAX = 16_384;
@@ -296,7 +296,7 @@ const childFlags = [
 
 /** Fills the compile cache with the flags that children run with; a failure costs only time, so it is not told. */
 export async function warmCompileCache(): Promise<void> {
-  const child = spawn(process.execPath, [...childFlags, warmer], { stdio: "ignore", detached: true });
+  const child = spawn(process.execPath, [...childFlags, compileCache], { stdio: "ignore", detached: true });
   await new Promise<void>((resolve) => {
     child.once("error", () => resolve());
     child.once("close", () => resolve());

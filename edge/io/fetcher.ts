@@ -108,7 +108,7 @@ export class Fetcher {
   /** RFC 5861, section 3: validates in the background, one at a time for a key. */
   revalidate(inbound: Inbound, plan: RequestPlan, stored: StoredObject): void {
     const asked = this.#planner.fillRequest(inbound, plan, stored, undefined);
-    const request = { ...asked, isBackground: true, sendInterim: undefined };
+    const request = { ...asked, isAwaited: false, isBackground: true, sendInterim: undefined };
     if (this.#collapse.get(request.collapseKey) !== undefined || this.#budget.isFull) return;
     void this.#filler.begin(request, true).then((outcome) => {
       if (outcome.kind === "private") outcome.body.abandon();

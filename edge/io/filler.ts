@@ -43,7 +43,9 @@ export interface FillRequest {
   readonly opening: SliceOpening | undefined;
   /** Length of slices, bytes; undefined: this object is not cut into any. */
   readonly sliceBytes: number | undefined;
-  /** Nobody waits for it: a revalidation, a prefetch. */
+  /** Somebody waits for it; nobody does for a revalidation or a prefetch. */
+  readonly isAwaited: boolean;
+  /** It takes spare room at next hops only: nobody waits, or whoever does has said so. */
   readonly isBackground: boolean;
   /** Where interim answers go: to whoever began it. */
   readonly sendInterim: SendInterim | undefined;
@@ -98,8 +100,8 @@ export class Filler {
   begin(request: FillRequest, isRegistered: boolean): Promise<FillOutcome> {
     const generation = this.#purges.generation;
     const { promise, resolve: settle } = Promise.withResolvers<FillOutcome>();
-    const { isBackground, stored, policy, hops } = request;
-    const waiting = this.#late.wait(isBackground ? undefined : stored, policy, hops, settle);
+    const { isAwaited, stored, policy, hops } = request;
+    const waiting = this.#late.wait(isAwaited ? stored : undefined, policy, hops, settle);
     const resolve = (outcome: FillOutcome): void => {
       waiting.end();
       // Nobody will read it; once the fill moves it, it is let go.

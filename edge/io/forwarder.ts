@@ -35,7 +35,7 @@ export interface ForwardRequest {
   readonly extra: Fields;
   /** Whose request it is: properties take turns where requests wait. */
   readonly purgeScope: string;
-  /** Nobody waits for the answer: it is sent only where there is room to spare. */
+  /** Sent only where there is room to spare: nobody waits for the answer, or whoever does has said so (core/priority.ts). */
   readonly isBackground: boolean;
   /** Where interim answers go; undefined: nowhere. */
   readonly sendInterim: SendInterim | undefined;

@@ -6,6 +6,7 @@ import { ageValue } from "../core/freshness.ts";
 import { type Field, fieldValue, withoutFields } from "../core/headers.ts";
 import { invalidatedTargets } from "../core/invalidation.ts";
 import type { RequestHead, ResponseHead, StoredHead } from "../core/messages.ts";
+import { isForBackground } from "../core/priority.ts";
 import type { PurgeIndex } from "../core/purge-index.ts";
 import { contentBytes } from "../core/slices.ts";
 import { postedHead } from "../core/posted.ts";
@@ -122,7 +123,7 @@ export class Passer {
           without: stored === undefined ? NO_NAMES : CONDITIONS_OF_HEAD,
           extra: [],
           purgeScope: plan.purgeScope,
-          isBackground: inbound.isBackground ?? false,
+          isBackground: inbound.isBackground === true || isForBackground(plan.head.fields),
           sendInterim: inbound.sendInterim,
         },
         head === plan.head ? tellingCodings(hops, inbound, plan) : hops,

@@ -4,6 +4,7 @@ import { codingFields } from "../core/compression/accept-encoding.ts";
 import { hasField } from "../core/headers.ts";
 import type { RequestHead } from "../core/messages.ts";
 import type { RequestPolicy } from "../core/policy.ts";
+import { isForBackground } from "../core/priority.ts";
 import { rewriteTarget } from "../core/rules/edits.ts";
 import type { RuleOutcome } from "../core/rules/rule-set.ts";
 import type { SliceOpening } from "../core/slices.ts";
@@ -115,7 +116,8 @@ export class RequestPlanner {
       stored,
       opening,
       sliceBytes: this.sliceBytes(plan, inbound),
-      isBackground: inbound.isBackground ?? false,
+      isAwaited: inbound.isBackground !== true,
+      isBackground: inbound.isBackground === true || isForBackground(plan.head.fields),
       sendInterim: inbound.sendInterim,
     };
   }

@@ -1,7 +1,7 @@
 /** Two edges and a parent under a real control process: owner, tier, explain, purge, reports, life without control. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,6 +11,7 @@ import { makeAccessKey, makeToken } from "#edge";
 import type { EpochMs, PropertyId, ServerId, ServerReport } from "#kit";
 import { createLogger } from "#kit/io";
 import { ControlClient } from "#control";
+import { runIsochrone } from "../tools/processes.ts";
 import { contentOf } from "../tools/range-origin.ts";
 import { fetchFrom, TestOrigin, until } from "./edge-support.ts";
 
@@ -347,6 +348,25 @@ test("what a page names is there before the browser asks", async () => {
   const metrics = (await admin("fra-1", "/metrics")).body.toString();
   expect(metrics).toContain('isochrone_edge_prefetch_total{kind="html",result="asked"} 1');
   origin.answer = usual;
+});
+
+test("warm: a list at each edge cluster of the topology, through the parent; --parents asks that itself", async () => {
+  const list = join(state, "list");
+  await writeFile(list, `http://${HOST}/object-warm-1\nhttp://${HOST}/object-warm-2\n`);
+  const run = async (...more: readonly string[]) =>
+    await runIsochrone(["warm", list, "--json", "--control", `http://127.0.0.1:${ports.control}`, ...more], {
+      env: environment,
+    });
+  const warmed = await run("--regions", "eu");
+  expect([warmed.code, JSON.parse(warmed.stdout).places]).toEqual([
+    0,
+    [{ name: "fra", warmed: 2, present: 0, failed: 0 }],
+  ]);
+  const parents = await run("--parents");
+  expect(JSON.parse(parents.stdout).places).toEqual([{ name: "par", warmed: 0, present: 2, failed: 0 }]);
+  expect(objectRequests().filter(({ url }) => url.startsWith("/object-warm"))).toHaveLength(2);
+  const hit = await ask("fra-2", "/object-warm-1");
+  expect(String(hit.headers["cache-status"])).toMatch(/^fra-[12]; hit/);
 });
 
 test("an unknown host is 421", async () => {

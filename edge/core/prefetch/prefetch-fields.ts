@@ -43,7 +43,10 @@ const ACCEPT: Readonly<Partial<Record<ReferenceRole, string>>> = {
   image: "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8",
 };
 
-/** What an object is asked for with; `carried`: {@link carriedFields} of who named it. */
+/**
+ * What an object is asked for with; `carried`: {@link carriedFields} of who named it. The tiers behind give it spare room only,
+ * as this one does (RFC 9218: urgency 7 is for background tasks).
+ */
 export function prefetchFields(
   kind: PrefetchKind,
   { role, bytes }: Pick<Reference, "role" | "bytes">,
@@ -53,7 +56,7 @@ export function prefetchFields(
   const isPages = kind === "html" || kind === "css" || kind === "link";
   const accept = (isPages ? ACCEPT[role] : undefined) ?? "*/*";
   const range: readonly Field[] = bytes === undefined ? [] : [["range", `bytes=${bytes.from}-${bytes.to}`]];
-  return [["accept", accept], ...carried, ...range];
+  return [["accept", accept], ["priority", "u=7"], ...carried, ...range];
 }
 
 /** The one range that a request states; undefined: none, or another form. */

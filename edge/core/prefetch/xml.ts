@@ -20,6 +20,7 @@ type State = "text" | "markup" | "declaration" | "cdata" | "comment" | "instruct
 
 export class XmlReader {
   readonly #handler: XmlHandler;
+  readonly #charactersMax: number;
   readonly #open: string[] = [];
   #state: State = "text";
   #characters = 0;
@@ -30,8 +31,10 @@ export class XmlReader {
   #tail = "";
   #isRefused = false;
 
-  constructor(handler: XmlHandler) {
+  /** `charactersMax`: of the whole document; a longer one is refused. */
+  constructor(handler: XmlHandler, charactersMax = DOCUMENT_CHARACTERS_MAX) {
     this.#handler = handler;
+    this.#charactersMax = charactersMax;
   }
 
   /** Not well-formed as far as it was read, beyond a bound, or with a document type. */
@@ -40,20 +43,30 @@ export class XmlReader {
   }
 
   write(text: string): void {
-    for (let index = 0; index < text.length && !this.#isRefused; index++) {
-      if (++this.#characters > DOCUMENT_CHARACTERS_MAX) this.#isRefused = true;
-      else this.#character(text[index] ?? "");
+    let index = 0;
+    while (index < text.length && !this.#isRefused) {
+      const from = index;
+      if (this.#state === "text") {
+        const end = text.indexOf("<", from);
+        index = end === -1 ? text.length : end;
+      }
+      // Text up to the next tag at once, all else by the character.
+      const isText = index > from;
+      if (!isText) index++;
+      this.#characters += index - from;
+      if (this.#characters > this.#charactersMax) this.#isRefused = true;
+      else if (isText) this.#keepText(text.slice(from, index));
+      else this.#character(text[from] ?? "");
     }
   }
 
   #character(char: string): void {
     switch (this.#state) {
       case "text":
-        if (char === "<") {
-          this.#flush();
-          this.#tag = "";
-          this.#state = "markup";
-        } else this.#keepText(char);
+        // A "<": what is before it was taken as text.
+        this.#flush();
+        this.#tag = "";
+        this.#state = "markup";
         return;
       case "markup":
         if (char === "!") this.#state = "declaration";
@@ -165,8 +178,8 @@ export class XmlReader {
     else if (text.trim() !== "") this.#handler.text(text);
   }
 
-  #keepText(char: string): void {
-    if (this.#text.length < VALUE_CHARACTERS_MAX) this.#text += char;
+  #keepText(piece: string): void {
+    this.#text += piece.slice(0, VALUE_CHARACTERS_MAX - this.#text.length);
   }
 }
 
