@@ -35,7 +35,7 @@ import type { EdgeMetrics } from "./metrics.ts";
 import { type PrefetchNews, PrefetchNewsLine } from "./prefetch-news.ts";
 import { tapped, type TapReader } from "./prefetch-tap.ts";
 import type { RequestPlan } from "./request-plan.ts";
-import type { PropertyView, Routing } from "./routing.ts";
+import { type PropertyView, type Routing, withKeyHost } from "./routing.ts";
 import type { SiblingTier } from "./sibling-tier.ts";
 
 /** An answer that was read is not read again for so long, ms: what it names was asked for. Playlists change sooner. */
@@ -123,17 +123,17 @@ export class Prefetcher {
 
   /** A request of a client, before it is answered: what it uses, and what follows it. */
   observe(inbound: Inbound): void {
-    const { head } = inbound;
-    if (inbound.peer !== undefined || head.method !== "GET") return;
-    const isPlayer = head.target.includes("CMCD=") || hasField(head.fields, "cmcd-request");
+    if (inbound.peer !== undefined || inbound.head.method !== "GET") return;
+    const isPlayer = inbound.head.target.includes("CMCD=") || hasField(inbound.head.fields, "cmcd-request");
     if (this.#ledger.size === 0 && this.#sequences.size === 0 && !isPlayer) return;
+    const found = this.#routing.propertyOf(inbound.head.host);
+    if (found === undefined) return;
+    const head = withKeyHost(inbound.head, found.keyHost);
     const name = addressName({ ...head, bytes: statedRange(head.fields) });
     if (this.#ledger.use(name, this.#clock.monotonic()) === "elsewhere") this.#news?.tell("used", name);
-    const found = this.#routing.propertyOf(head.host)?.property;
-    const property =
-      found !== undefined && ruleSetOf(found).statesPrefetch
-        ? this.#handler.plan(head, inbound)?.property
-        : found;
+    const property = ruleSetOf(found.property).statesPrefetch
+      ? this.#handler.plan(inbound.head, inbound)?.property
+      : found.property;
     if (property?.prefetch.isEnabled !== true) return;
     const { kinds, segmentsAheadMax } = property.prefetch;
     const fields = carriedFields(head.fields);
@@ -151,9 +151,9 @@ export class Prefetcher {
     const { head } = inbound;
     // As browsers do it: others take an interim answer for the answer.
     if (this.#hints.size === 0 || fieldValue(head.fields, "sec-fetch-mode") !== "navigate") return undefined;
-    const property = this.#routing.propertyOf(head.host)?.property;
-    if (property?.prefetch.hasEarlyHints !== true || head.method !== "GET") return undefined;
-    const links = this.#hints.linksOf(head);
+    const found = this.#routing.propertyOf(head.host);
+    if (found?.property.prefetch.hasEarlyHints !== true || head.method !== "GET") return undefined;
+    const links = this.#hints.linksOf(withKeyHost(head, found.keyHost));
     if (links === undefined) return undefined;
     // What a page names is for those who will get the page.
     const plan = this.#handler.plan(head, inbound);
@@ -273,7 +273,9 @@ export class Prefetcher {
     const { property, kind } = finding;
     const metrics = this.#metrics;
     const settings = this.#settings;
-    const name = addressName(reference);
+    // As observe() names it: pages may state the port that they were asked for at.
+    const { keyHost = reference.host } = this.#routing.propertyOf(reference.host) ?? {};
+    const name = addressName({ ...reference, host: keyHost });
     const propertyId = property.propertyId ?? "";
     const suppressed =
       this.#active >= settings.prefetchConcurrency
