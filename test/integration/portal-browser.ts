@@ -1,23 +1,13 @@
 /** A real browser on the portal: it must ask no other host, and its console must stay clean. */
-import { type Browser, chromium, type Page } from "playwright-core";
+import type { Browser, Page } from "playwright-core";
+import { CHROMIUM_NAMES, launchChromium } from "../tools/browser.ts";
 import { requireProgram } from "../tools/processes.ts";
 
-export const chromiumPath = requireProgram("chromium", "chromium-browser", "google-chrome");
-
-/** Flags that keep the browser from speaking to its maker. */
-const FLAGS = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
+export const chromiumPath = requireProgram(...CHROMIUM_NAMES);
 
 export function launch(): Promise<Browser> {
   if (chromiumPath === undefined) throw new Error("no chromium");
-  return chromium.launch({ executablePath: chromiumPath, headless: true, args: FLAGS });
+  return launchChromium(chromiumPath);
 }
 
 export interface Watched {
