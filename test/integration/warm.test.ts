@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { type Place, warm, type WarmOptions } from "../../cli/warm/job.ts";
+import { makeCertificate } from "../tools/certificates.ts";
 import { freePort, runIsochrone } from "../tools/processes.ts";
 import { fetchFrom, startEdge, type TestEdge, TestOrigin } from "./edge-support.ts";
 
@@ -20,7 +21,21 @@ beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), "isochrone-warm-"));
   await origin.start();
   // Of the places at the next hop half are for who waits.
-  edges = await Promise.all([startEdge(origin), startEdge(origin, { hopForwardsInitial: 2 })]);
+  const { certPem, keyPem } = makeCertificate({ names: ["www.shop.example"] });
+  const pair = { certificateFile: join(directory, "a.crt"), keyFile: join(directory, "a.key") };
+  await writeFile(pair.certificateFile, certPem);
+  await writeFile(pair.keyFile, keyPem);
+  const tls = {
+    host: "127.0.0.1",
+    port: 0,
+    pairs: [pair],
+    unknownName: "refuse",
+    ticketSecret: Buffer.alloc(32, 1),
+  } as const;
+  edges = await Promise.all([
+    startEdge(origin, {}, undefined, tls),
+    startEdge(origin, { hopForwardsInitial: 2 }),
+  ]);
   deadPort = await freePort();
 });
 beforeEach(() => {
@@ -105,14 +120,18 @@ test("no spare room: it is answered 503 and comes again; whoever waits is served
   expect((await warming).places.get("tight")).toEqual({ warmed: 1, present: 0, failed: 0 });
 });
 
-test("the command: summary as JSON, what is left as a list to go on with, exit codes", async () => {
+test("the command: https too, summary as JSON, what is left as a list to go on with, exit codes", async () => {
   const list = join(directory, "list");
   const left = join(directory, "left");
-  await writeFile(list, "http://www.shop.example/c1\nhttp://www.shop.example/none\n");
-  const at = ["--server", `127.0.0.1:${edges[0]?.port}`];
-  const done = await runIsochrone(["warm", list, "--json", "--left", left, ...at]);
+  const urls = ["http://www.shop.example/c1", "https://www.shop.example/c1", "http://www.shop.example/none"];
+  await writeFile(list, urls.join("\n"));
+  const { port, running } = edges[0] ?? {};
+  const at = ["--server", `127.0.0.1:${port}`, "--tls-port", String(running?.tlsPort)];
+  // The certificate is its own authority.
+  const env = { NODE_EXTRA_CA_CERTS: join(directory, "a.crt") };
+  const done = await runIsochrone(["warm", list, "--json", "--left", left, ...at], { env });
   expect(done.code).toBe(1);
-  expect(JSON.parse(done.stdout)).toMatchObject({ urls: 2, warmed: 1, present: 0, failed: 1, left: 1 });
+  expect(JSON.parse(done.stdout)).toMatchObject({ urls: 3, warmed: 2, present: 0, failed: 1, left: 1 });
   expect(await readFile(left, "utf8")).toBe("http://www.shop.example/none\n");
   const wrong = await runIsochrone(["warm", list, "--server", "nowhere"]);
   expect(wrong.code).toBe(2);
