@@ -317,8 +317,8 @@ export class Prefetcher {
       return { result: "stored-already", bytes: 0 };
     const answer = await this.#answer(plan);
     if (answer.body === undefined) return { result: answer.status < 400 ? "asked" : "failed", bytes: 0 };
-    // Another worker or the key's owner had it: its bytes are not moved within the cluster.
-    if (answer.record.status?.isHit === true || isOwnersHit(answer)) {
+    // Its bytes are not moved within the cluster, and it is not judged.
+    if (isThere(answer)) {
       await answer.body[Symbol.asyncIterator]().return?.();
       return { result: "stored-already", bytes: 0 };
     }
@@ -367,11 +367,14 @@ function isForEverybody(head: RequestHead, answer: Answer): boolean {
   return status?.isHit === true || status?.isStored === true || status?.detail === "not-owner";
 }
 
-/** Members stand nearest last (RFC 9211, section 2): this server's, and before it that of the owner it asked. */
-function isOwnersHit(answer: Answer): boolean {
-  if (answer.record.status?.detail !== "not-owner") return false;
+/** Whether somebody else has fetched an object, or is fetching it: a client that did not wait for its name, another worker, the key's owner. */
+function isThere(answer: Answer): boolean {
+  const { status } = answer.record;
+  if (status?.isHit === true || status?.isCollapsed === true) return true;
+  if (status?.detail !== "not-owner") return false;
+  // Members stand nearest last (RFC 9211, section 2): this server's, and before it that of the owner it asked.
   const owners = listMembers(fieldValue(answer.fields, "cache-status") ?? "").at(-2);
-  return owners !== undefined && /;\s*hit\b/.test(owners);
+  return owners !== undefined && /;\s*(?:hit|collapsed)\b/.test(owners);
 }
 
 function unique(references: readonly Reference[]): readonly Reference[] {

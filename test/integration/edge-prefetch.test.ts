@@ -106,6 +106,29 @@ test("CMCD: a player's own hint is followed, in the query and in a field, and is
   expect(await edge.metric("prefetch_total", { kind: "cmcd", result: "asked" })).toBe(2);
 });
 
+test("what a client has asked for already is no prefetch, used or wasted", async () => {
+  content.set("/own/", ["text/html", '<link rel=stylesheet href="/own.css">']);
+  const held = Promise.withResolvers<void>();
+  const answer = origin.answer;
+  origin.answer = (request, response, body) =>
+    void (request.url === "/own.css" ? held.promise : Promise.resolve()).then(() =>
+      answer(request, response, body),
+    );
+  const counts = async () => [
+    await edge.metric("prefetch_issued"),
+    await edge.metric("prefetch_total", { kind: "html", result: "stored-already" }),
+  ];
+  const [issued = 0, there = 0] = await counts();
+  const style = play("/own.css");
+  await until(() => asked().includes("/own.css"), "the style sheet is asked for");
+  await play("/own/");
+  await until(async () => (await edge.metric("prefetch_active")) === 1, "the page has named it");
+  held.resolve();
+  expect((await style).status).toBe(200);
+  await areAsked("/own.css", "/own/");
+  expect(await counts()).toEqual([issued, there + 1]);
+});
+
 test("103 (RFC 8297): a navigation over HTTP/2 that waits hears what its page needed; others do not", async () => {
   const page = "/shop/";
   content.set(page, [

@@ -139,6 +139,7 @@ export class PrefetchLedger {
     const issued = this.#issued.get(name);
     if (issued?.source === undefined) return;
     this.#issued.delete(name);
+    this.counters.issued--;
     const source = this.#sources.get(issued.source);
     if (source?.sample !== undefined) source.sample++;
   }
