@@ -1,7 +1,8 @@
 /**
  * `npm run lab -- prefetch`: a browser loads a page of 30 objects that no tier has, through a real edge and a real parent, over
- * links with the latencies of the demo world; with prefetch and without it in turn, over HTTP/1.1 and over HTTP/2. Each round
- * loads a page of its own, so every cache is cold for it; connections between servers are warm, as they are in production.
+ * links with the latencies of the demo world; with prefetch and without it in turn, over HTTP/1.1 and over HTTP/2, there also with
+ * early hints. Each round loads a page of its own, or one that was purged, so every cache is cold for it; connections between
+ * servers are warm, as they are in production.
  */
 import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
@@ -9,9 +10,10 @@ import { createServer, get } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import type { Browser } from "playwright-core";
-import { type EpochMs, summary as summaryOf } from "#kit";
+import { type EpochMs, type PropertyId, summary as summaryOf } from "#kit";
 import { createLogger, readWorldText } from "#kit/io";
 import { parseWorld, WorldLinks } from "#kit/world";
 import { makeCertificateDocument } from "#edge";
@@ -40,9 +42,9 @@ ${summary}
   --rounds N   page loads of each kind that count, after one that does not (default 5)
   --help
 
-JSON on stdout: of each protocol, off and on, medians of the time to the load event, of answers that
-waited for a whole miss, for the rest of one that was under way, and for none, of objects that were
-prefetched, of these used, and of requests to the origin. The browser's own way to the edge is not
+JSON on stdout: of each protocol, off and on, and with 103 Early Hints too, medians of the time to the load event, of answers that
+waited for a whole miss, for the rest of one that was under way, and for none, of objects asked for
+because of a 103, of prefetched ones, of these used, and of requests to the origin. The browser's own way to the edge is not
 emulated. Without chromium it says so and measures nothing.
 Exit code: 0 every page came whole and no object was asked of the origin twice, 1 not, 2 bad usage.
 `;
@@ -59,10 +61,12 @@ export interface PrefetchLabOptions {
 /** One page load. */
 interface Round {
   readonly loadMs: number;
-  /** Answers that began a miss and waited for all of it; that came while one was under way; from the store. */
+  /** Answers that began a miss and waited for all of it; that joined one under way; from the store. */
   readonly waited: number;
   readonly joined: number;
   readonly hits: number;
+  /** Objects that the browser asked for because a 103 named them. */
+  readonly hinted: number;
   readonly prefetched: number;
   readonly used: number;
   readonly originRequests: number;
@@ -77,7 +81,7 @@ export interface PrefetchLabResult {
   readonly objects: number;
   readonly rounds: number;
   readonly http1: { readonly off: Medians; readonly on: Medians };
-  readonly http2: { readonly off: Medians; readonly on: Medians };
+  readonly http2: { readonly off: Medians; readonly on: Medians; readonly hints: Medians };
   readonly faults: readonly string[];
   readonly isGood: boolean;
 }
@@ -88,9 +92,18 @@ const ENVIRONMENT = {
   ISOCHRONE_LOG: "error",
 };
 const DEMO_WORLD = join(import.meta.dirname, "..", "..", "deploy", "worlds", "demo.yaml");
-const VARIANTS = ["off", "on"] as const;
+/** `hints`: on, and the page was seen before. */
+const VARIANTS = ["off", "on", "hints"] as const;
 type Variant = (typeof VARIANTS)[number];
-const PROTOCOLS = ["http1", "http2"] as const;
+const RUNS = [
+  ["http1", "off"],
+  ["http1", "on"],
+  ["http2", "off"],
+  ["http2", "on"],
+  ["http2", "hints"],
+] as const;
+/** An object that was prefetched is not for 30 s (edge/core/prefetch/ledger.ts), a page that was read is not for 10 s. */
+const REMEMBERED_MS = 31_000;
 const hostOf = (variant: Variant): string => `${variant}.shop.example`;
 
 const SCRIPTS = 5;
@@ -176,11 +189,11 @@ export async function prefetchLab(options: PrefetchLabOptions): Promise<Prefetch
         ...world.property,
         propertyId: variant,
         hostnames: [hostOf(variant)],
-        prefetch: { isEnabled: variant === "on" },
+        prefetch: { isEnabled: variant !== "off", hasEarlyHints: variant === "hints" },
       };
       await client.put("property", variant, property, { expectedVersion: 0, activate: true });
     }
-    const { certPem, keyPem } = makeCertificate({ names: VARIANTS.map(hostOf) });
+    const { certPem, keyPem, spkiHash } = makeCertificate({ names: VARIANTS.map(hostOf) });
     const peerKey = Buffer.from(ENVIRONMENT.ISOCHRONE_PEER_KEY, "hex");
     const { document } = makeCertificateDocument("lab", certPem, keyPem, peerKey, Date.now() as EpochMs);
     await client.put("certificate", "lab", document, { expectedVersion: 0, activate: true });
@@ -193,48 +206,58 @@ export async function prefetchLab(options: PrefetchLabOptions): Promise<Prefetch
       },
       { what: "all documents at both servers", timeoutMs: 60_000 },
     );
-    browser = await launchChromium(options.chromiumPath, [
+    const started = await launchChromium(options.chromiumPath, [
       "--host-resolver-rules=MAP *.shop.example 127.0.0.1",
+      // Early hints are not taken from a server whose certificate is not trusted.
+      `--ignore-certificate-errors-spki-list=${spkiHash}`,
     ]);
-    const rounds = new Map<string, Round[]>();
-    const bases = { http1: [`http`, ports["e1-1"]], http2: ["https", tlsPort] } as const;
-    for (let n = 0; n <= options.rounds; n++)
-      for (const protocol of PROTOCOLS)
-        for (const variant of VARIANTS) {
-          const path = `/round-${protocol}-${variant}-${n}/`;
-          const [scheme, port] = bases[protocol];
-          const before = await figures(ports["e1-1"]);
-          seen.length = 0;
-          const loaded = await load(browser, `${scheme}://${hostOf(variant)}:${port}${path}`);
-          await waitFor(async () => (await figures(ports["e1-1"])).active === 0, {
-            what: "the last prefetch",
-            timeoutMs: 30_000,
-          });
-          const after = await figures(ports["e1-1"]);
-          const names = seen.map((one) => one.slice(path.length));
-          const round: Round = {
-            ...loaded,
-            prefetched: after.issued - before.issued,
-            used: after.used - before.used,
-            originRequests: names.length,
-            faults: [
-              ...loaded.faults,
-              ...names
-                .filter((name, at) => names.indexOf(name) < at)
-                .map((name) => `${path}${name} came twice`),
-            ],
-          };
-          options.log(`${protocol} ${variant}: ${JSON.stringify(round)}${n === 0 ? ", does not count" : ""}`);
-          // The first one of each opens connections.
-          if (n > 0)
-            rounds.set(`${protocol} ${variant}`, [...(rounds.get(`${protocol} ${variant}`) ?? []), round]);
-        }
-    const of = (protocol: string) => ({
-      off: mediansOf(rounds.get(`${protocol} off`) ?? []),
-      on: mediansOf(rounds.get(`${protocol} on`) ?? []),
+    browser = started;
+    const edge = ports["e1-1"];
+    const rounds = new Map<string, Round[]>(RUNS.map((run) => [run.join(" "), []]));
+    const bases = { http1: ["http", edge], http2: ["https", tlsPort] } as const;
+    const round = async ([protocol, variant]: (typeof RUNS)[number], n: number): Promise<Round> => {
+      const path = `/round-${protocol}-${variant}-${n}/`;
+      const [scheme, port] = bases[protocol];
+      const before = await figures(edge);
+      seen.length = 0;
+      const loaded = await load(started, `${scheme}://${hostOf(variant)}:${port}${path}`);
+      await waitFor(async () => (await figures(edge)).active === 0, {
+        what: "the last prefetch",
+        timeoutMs: 30_000,
+      });
+      const after = await figures(edge);
+      const names = seen.map((one) => one.slice(path.length));
+      const twice = names.filter((name, at) => names.indexOf(name) < at);
+      const result = {
+        ...loaded,
+        prefetched: after.issued - before.issued,
+        used: after.used - before.used,
+        originRequests: names.length,
+        faults: [...loaded.faults, ...twice.map((name) => `${path}${name} came twice from the origin`)],
+      };
+      options.log(`${path}: ${JSON.stringify(result)}`);
+      return result;
+    };
+    // What does not count opens connections, and shows the edge what the pages need that it will hint at.
+    for (const run of RUNS) if (run[1] !== "hints") await round(run, 0);
+    for (let n = 1; n <= options.rounds; n++) await round(["http2", "hints"], n);
+    await client.purge({
+      propertyId: "hints" as PropertyId,
+      urls: [],
+      tags: [],
+      isWholeProperty: true,
+      mode: "hard",
     });
+    options.log(
+      `the pages that were seen are purged; ${REMEMBERED_MS / 1_000} s until none of their objects is remembered`,
+    );
+    await delay(REMEMBERED_MS);
+    for (let n = 1; n <= options.rounds; n++)
+      for (const run of RUNS) rounds.get(run.join(" "))?.push(await round(run, n));
+    const of = (run: string): Medians => mediansOf(rounds.get(run) ?? []);
     const faults = [...rounds.values()].flat().flatMap((one) => one.faults);
-    const [http1, http2] = [of("http1"), of("http2")];
+    const http1 = { off: of("http1 off"), on: of("http1 on") };
+    const http2 = { off: of("http2 off"), on: of("http2 on"), hints: of("http2 hints") };
     return {
       links,
       objects: SITE.size - 1,
@@ -242,8 +265,8 @@ export async function prefetchLab(options: PrefetchLabOptions): Promise<Prefetch
       http1,
       http2,
       faults,
-      // A run in which nothing was prefetched shows nothing.
-      isGood: faults.length === 0 && http1.on.used > 0 && http2.on.used > 0,
+      // A run in which nothing was prefetched, or hinted at, shows nothing.
+      isGood: faults.length === 0 && http1.on.used > 0 && http2.on.used > 0 && http2.hints.hinted > 0,
     };
   } finally {
     await browser?.close();
@@ -268,7 +291,7 @@ function linksOf({ edge, parent, origin }: PrefetchLabOptions): Record<string, n
 
 /** Loads a page in a profile of its own. */
 async function load(browser: Browser, url: string) {
-  const context = await browser.newContext({ ignoreHTTPSErrors: true });
+  const context = await browser.newContext();
   try {
     const page = await context.newPage();
     const counts = { waited: 0, joined: 0, hits: 0 };
@@ -288,17 +311,18 @@ async function load(browser: Browser, url: string) {
       );
     });
     await page.goto(url, { waitUntil: "load", timeout: 60_000 });
-    const loadMs = await page.evaluate<number>(
-      "Math.round(performance.getEntriesByType('navigation')[0].loadEventStart)",
-    );
+    const [loadMs = 0, hinted = 0] = await page.evaluate<number[]>(`[
+      Math.round(performance.getEntriesByType("navigation")[0].loadEventStart),
+      performance.getEntriesByType("resource").filter((one) => one.initiatorType === "early-hints").length,
+    ]`);
     await Promise.all(judged);
-    return { loadMs, ...counts, faults: Array.from(missing, (name) => `${url}${name} did not come`) };
+    return { loadMs, ...counts, hinted, faults: Array.from(missing, (name) => `${url}${name} did not come`) };
   } finally {
     await context.close();
   }
 }
 
-/** What the edge counts of its prefetches. */
+/** What the edge counts. */
 async function figures(port: number): Promise<Record<"issued" | "used" | "active", number>> {
   const headers = { authorization: `Bearer ${ENVIRONMENT.ISOCHRONE_CONTROL_TOKEN}` };
   const text = await new Promise<string>((resolve, reject) => {
@@ -310,8 +334,12 @@ async function figures(port: number): Promise<Record<"issued" | "used" | "active
     }).once("error", reject);
   });
   const of = (name: string): number =>
-    Number(new RegExp(`^isochrone_edge_prefetch_${name} ([0-9]+)$`, "m").exec(text)?.[1]);
-  return { issued: of("issued"), used: of("used"), active: of("active") };
+    Number(new RegExp(`^isochrone_edge_${name} ([0-9]+)$`, "m").exec(text)?.[1]);
+  return {
+    issued: of("prefetch_issued"),
+    used: of("prefetch_used"),
+    active: of("prefetch_active"),
+  };
 }
 
 function mediansOf(rounds: readonly Round[]): Medians {
@@ -321,6 +349,7 @@ function mediansOf(rounds: readonly Round[]): Medians {
     waited: median(({ waited }) => waited),
     joined: median(({ joined }) => joined),
     hits: median(({ hits }) => hits),
+    hinted: median(({ hinted }) => hinted),
     prefetched: median(({ prefetched }) => prefetched),
     used: median(({ used }) => used),
     originRequests: median(({ originRequests }) => originRequests),
