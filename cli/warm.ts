@@ -29,7 +29,7 @@ servers give them spare room only and answer 503 when there is none, and they ar
   --concurrency N    requests at once (default 16, 1 to 256)
   --header LINE      a field of every request, such as "Accept-Language: de"; may be repeated
   --tls-port N       where https URLs are asked for (default 443); the certificate must be good
-  --left FILE        write the URLs that are not at every place yet, as a list to go on with
+  --left FILE        keep the URLs that are not at every place yet there, as a list to go on with
   --json             the summary as JSON; progress goes to standard error
 Options: --control URL, or ISOCHRONE_CONTROL_URL (token by ISOCHRONE_CONTROL_TOKEN; without it the world that runs here), --state DIR
 Exit code: 0 all are there, 1 some are not or it was interrupted, 2 bad usage.
@@ -84,6 +84,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     throw new UsageError("--server names the servers; --regions, --clusters and --parents do not go with it");
   const urls = await readLists(positionals);
   const places = chosen.length > 0 ? chosen : placesOf(await topologies(values), values);
+  // All of them to begin with: it can be written, and stands even when this process is killed.
+  writeLeft(values.left, urls);
   const interrupted = new AbortController();
   const interrupt = (): void => interrupted.abort();
   process.once("SIGINT", interrupt).once("SIGTERM", interrupt);
@@ -101,11 +103,15 @@ export async function main(argv: readonly string[]): Promise<number> {
     },
   });
   process.off("SIGINT", interrupt).off("SIGTERM", interrupt);
-  const left = Array.from(tally.left, (number) => urls[number]?.href ?? "");
-  if (values.left !== undefined) writeFileSync(values.left, left.map((url) => `${url}\n`).join(""));
+  const left = urls.filter((_, number) => tally.left.has(number));
+  writeLeft(values.left, left);
   const summary = summaryOf(tally, urls.length, performance.now() - startedMs);
   console.log(values.json ? JSON.stringify(summary, null, 2) : formatSummary(summary));
   return left.length === 0 ? 0 : 1;
+}
+
+function writeLeft(file: string | undefined, urls: readonly URL[]): void {
+  if (file !== undefined) writeFileSync(file, urls.map(({ href }) => `${href}\n`).join(""));
 }
 
 function wholeNumber(option: string, text: string | undefined, fallback: number, max: number): number {
