@@ -92,16 +92,18 @@ export class Prefetcher {
     const { counters } = this.#ledger;
     const gauge = (name: string, what: string, read: () => number): void =>
       this.#metrics.gauge(`prefetch_${name}`, what, read);
+    const total = (name: string, what: string, read: () => number): void =>
+      this.#metrics.total(`prefetch_${name}_total`, what, read);
     gauge("active", "Prefetches in flight", () => this.#active);
-    gauge("issued", "Objects that were asked for beforehand", () => counters.issued);
-    gauge("used", "Of these, those that a client asked for in time", () => counters.used);
-    gauge("wasted", "Of these, those that nobody asked for in time", () => counters.wasted);
-    gauge("wasted_bytes", "Bytes of objects that nobody asked for in time", () => counters.wastedBytes);
+    total("fetched", "Objects that were fetched beforehand", () => counters.fetched);
+    total("used", "Of these, those that a client asked for in time", () => counters.used);
+    total("wasted", "Of these, those that nobody asked for in time", () => counters.wasted);
+    total("wasted_bytes", "Bytes of objects that nobody asked for in time", () => counters.wastedBytes);
     gauge("sources_paused", "Kinds of properties that rest because too little was used", () =>
       this.#ledger.paused(this.#clock.monotonic()),
     );
     gauge("segments_known", "Segments whose successors are known", () => this.#sequences.size);
-    gauge(
+    total(
       "news_dropped",
       "Names of which other workers were not told, there being too many",
       () => this.#news?.dropped ?? 0,
@@ -296,8 +298,7 @@ export class Prefetcher {
       .catch(() => ({ result: "failed" as const, bytes: 0 }))
       .then(({ result, bytes }) => {
         this.#active--;
-        this.#ledger.end(propertyId, name, bytes);
-        if (result !== "asked") this.#ledger.forget(name);
+        this.#ledger.end(propertyId, name, result === "asked" ? bytes : undefined);
         metrics.prefetch(kind, result);
         return undefined;
       });

@@ -350,7 +350,7 @@ test("what a page names is there before the browser asks", async () => {
   expect(objectRequests().some(({ url }) => url === "/object-no")).toBe(false);
   const metrics = (await admin("fra-1", "/metrics")).body.toString();
   expect(metrics).toContain('isochrone_edge_prefetch_total{kind="html",result="asked"} 1');
-  expect(metrics).toMatch(/^isochrone_edge_prefetch_used 1$/m);
+  expect(metrics).toMatch(/^isochrone_edge_prefetch_used_total 1$/m);
   origin.answer = usual;
 });
 

@@ -76,7 +76,7 @@ test("HLS: a playlist brings its first segments, each segment the two behind it,
   expect((await play("/v/3.ts")).cacheStatus).toMatch(/^hit/);
   await areAsked("/v/5.ts");
   expect(await edge.metric("prefetch_total", { kind: "hls", result: "asked" })).toBe(5);
-  expect(await edge.metric("prefetch_used")).toBe(3);
+  expect(await edge.metric("prefetch_used_total")).toBe(3);
 });
 
 test("DASH counts as DASH, also for the segments behind the one that was asked for", async () => {
@@ -115,10 +115,10 @@ test("what a client has asked for already is no prefetch, used or wasted", async
       answer(request, response, body),
     );
   const counts = async () => [
-    await edge.metric("prefetch_issued"),
+    await edge.metric("prefetch_fetched_total"),
     await edge.metric("prefetch_total", { kind: "html", result: "stored-already" }),
   ];
-  const [issued = 0, there = 0] = await counts();
+  const [fetched = 0, there = 0] = await counts();
   const style = play("/own.css");
   await until(() => asked().includes("/own.css"), "the style sheet is asked for");
   await play("/own/");
@@ -126,7 +126,7 @@ test("what a client has asked for already is no prefetch, used or wasted", async
   held.resolve();
   expect((await style).status).toBe(200);
   await areAsked("/own.css", "/own/");
-  expect(await counts()).toEqual([issued, there + 1]);
+  expect(await counts()).toEqual([fetched, there + 1]);
 });
 
 test("103 (RFC 8297): a navigation over HTTP/2 that waits hears what its page needed; others do not", async () => {

@@ -152,8 +152,8 @@ test("what one worker prefetched and another one is asked for counts as used, an
   await until(() => origin.seen.length === 1 + images.length, "all images are asked for");
   await until(async () => (await metric("prefetch_active")) === 0, "they are there");
   for (const path of images) expect((await ask(path)).cacheStatus).toMatch(/^hit/);
-  await until(async () => (await metric("prefetch_used")) === images.length, "every use is known");
-  expect(await metric("prefetch_issued")).toBe(images.length);
+  await until(async () => (await metric("prefetch_used_total")) === images.length, "every use is known");
+  expect(await metric("prefetch_fetched_total")).toBe(images.length);
   expect(origin.seen).toHaveLength(1 + images.length);
 });
 

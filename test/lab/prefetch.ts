@@ -230,7 +230,7 @@ export async function prefetchLab(options: PrefetchLabOptions): Promise<Prefetch
       const twice = names.filter((name, at) => names.indexOf(name) < at);
       const result = {
         ...loaded,
-        prefetched: after.issued - before.issued,
+        prefetched: after.fetched - before.fetched,
         used: after.used - before.used,
         originRequests: names.length,
         faults: [...loaded.faults, ...twice.map((name) => `${path}${name} came twice from the origin`)],
@@ -323,7 +323,7 @@ async function load(browser: Browser, url: string) {
 }
 
 /** What the edge counts. */
-async function figures(port: number): Promise<Record<"issued" | "used" | "active", number>> {
+async function figures(port: number): Promise<Record<"fetched" | "used" | "active", number>> {
   const headers = { authorization: `Bearer ${ENVIRONMENT.ISOCHRONE_CONTROL_TOKEN}` };
   const text = await new Promise<string>((resolve, reject) => {
     get({ host: "127.0.0.1", port, path: "/metrics", headers }, (response) => {
@@ -336,8 +336,8 @@ async function figures(port: number): Promise<Record<"issued" | "used" | "active
   const of = (name: string): number =>
     Number(new RegExp(`^isochrone_edge_${name} ([0-9]+)$`, "m").exec(text)?.[1]);
   return {
-    issued: of("prefetch_issued"),
-    used: of("prefetch_used"),
+    fetched: of("prefetch_fetched_total"),
+    used: of("prefetch_used_total"),
     active: of("prefetch_active"),
   };
 }

@@ -58,7 +58,8 @@ interface Bucket {
 }
 
 export interface LedgerCounters {
-  issued: number;
+  /** Prefetches that brought their object. */
+  fetched: number;
   used: number;
   wasted: number;
   wastedBytes: number;
@@ -70,7 +71,7 @@ export class PrefetchLedger {
   readonly #issued = new Map<string, Issued>();
   readonly #sources = new Map<string, Source>();
   readonly #buckets = new Map<string, Bucket>();
-  readonly counters: LedgerCounters = { issued: 0, used: 0, wasted: 0, wastedBytes: 0 };
+  readonly counters: LedgerCounters = { fetched: 0, used: 0, wasted: 0, wastedBytes: 0 };
 
   constructor(limits: LedgerLimits = LEDGER_LIMITS) {
     this.#limits = limits;
@@ -109,7 +110,6 @@ export class PrefetchLedger {
     if (source.sample !== undefined) source.sample--;
     bucket.inFlight++;
     this.#issued.set(name, { source: sourceName, at: now, bytes: 0, isUsed: false });
-    this.counters.issued++;
     if (this.#issued.size > this.#limits.objectsMax) this.#leave(this.#oldest(), now);
     return undefined;
   }
@@ -122,24 +122,24 @@ export class PrefetchLedger {
     if (this.#issued.size > this.#limits.objectsMax) this.#leave(this.#oldest(), now);
   }
 
-  /** The prefetch has ended: `bytes` came from the next hop; 0 when it failed or was there already, which says nothing of its use. */
-  end(propertyId: string, name: string, bytes: number): void {
+  /** The prefetch has ended: `bytes` came from the next hop. Undefined: it came to nothing, and is not judged. */
+  end(propertyId: string, name: string, bytes: number | undefined): void {
     const bucket = this.#buckets.get(propertyId);
     if (bucket !== undefined) {
       bucket.inFlight = Math.max(0, bucket.inFlight - 1);
-      bucket.bytes -= bytes;
+      bucket.bytes -= bytes ?? 0;
     }
     const issued = this.#issued.get(name);
-    if (issued === undefined) return;
-    issued.bytes = bytes;
+    if (bytes === undefined) this.#forget(name, issued);
+    else {
+      this.counters.fetched++;
+      if (issued !== undefined) issued.bytes = bytes;
+    }
   }
 
-  /** A prefetch that came to nothing, and is not judged. */
-  forget(name: string): void {
-    const issued = this.#issued.get(name);
+  #forget(name: string, issued: Issued | undefined): void {
     if (issued?.source === undefined) return;
     this.#issued.delete(name);
-    this.counters.issued--;
     const source = this.#sources.get(issued.source);
     if (source?.sample !== undefined) source.sample++;
   }

@@ -254,7 +254,7 @@ describe("the ledger", () => {
     const later = useWithinMs + 1;
     expect(issue(100, 1, later)).toEqual(["unused"]);
     expect(ledger.counters).toEqual({
-      issued: judgedAfter,
+      fetched: judgedAfter,
       used: 0,
       wasted: judgedAfter,
       wastedBytes: 10 * judgedAfter,
@@ -290,7 +290,7 @@ describe("the ledger", () => {
     ledger.handleElsewhere("b", at(4));
     ledger.sweep(at(5 + LEDGER_LIMITS.useWithinMs));
     expect(ledger.size).toBe(0);
-    expect(ledger.counters).toEqual({ issued: 0, used: 0, wasted: 0, wastedBytes: 0 });
+    expect(ledger.counters).toEqual({ fetched: 0, used: 0, wasted: 0, wastedBytes: 0 });
     // Asked for by both at the same time: each judges its own.
     ledger.begin("p", "html", "c", at(50_000), budget);
     ledger.handleElsewhere("c", at(50_001));
