@@ -50,6 +50,8 @@ interface Burst {
   readonly failed: number;
   /** Of each the range, and the servers that it came through. */
   readonly originRequests: readonly string[];
+  /** Requests that servers gave up before the kill because their path was silent: beyond 0 the machine was too slow to tell anything. */
+  readonly givenUp: number;
 }
 
 export interface OneFetchResult {
@@ -170,6 +172,7 @@ export async function oneFetchLab(options: OneFetchOptions): Promise<OneFetchRes
     ): Promise<Burst> => {
       const path = `/burst-${number}`;
       const before = seen.length;
+      const givenUpBefore = await total(processes.keys(), portOf, "isochrone_transport_given_up_total");
       isHolding = true;
       const asked = edges().map((edge) => ({
         edge,
@@ -185,6 +188,7 @@ export async function oneFetchLab(options: OneFetchOptions): Promise<OneFetchRes
         what: "the first half at all clients",
         timeoutMs: 180_000,
       });
+      const givenUp = await total(processes.keys(), portOf, "isochrone_transport_given_up_total");
       const via = (seen.at(-1)?.via ?? "").split(", ").map((one) => one.replace("1.1 ", ""));
       const victim = victimOf?.(via);
       isHolding = false;
@@ -199,7 +203,7 @@ export async function oneFetchLab(options: OneFetchOptions): Promise<OneFetchRes
         failed += got.filter((one) => one?.body.equals(OBJECT) !== true).length;
       }
       const originRequests = seen.slice(before).map(({ range, via }) => `${range} ${via}`.trim());
-      const result = { killed: victim, clients, failed, originRequests };
+      const result = { killed: victim, clients, failed, originRequests, givenUp: givenUp - givenUpBefore };
       options.log(JSON.stringify(result));
       return result;
     };
@@ -302,6 +306,20 @@ async function lastServer(port: number, path: string): Promise<string | undefine
   let at = response.ok ? ((await response.json()) as Explanation) : undefined;
   while (at?.next) at = at.next;
   return at?.serverId;
+}
+
+/** Sum of a metric over servers. */
+async function total(
+  servers: Iterable<string>,
+  portOf: (id: string) => number,
+  metric: string,
+): Promise<number> {
+  const values = Array.from(servers, async (id) => {
+    if (id === "control") return 0;
+    const text = await (await fetch(`http://127.0.0.1:${portOf(id)}/metrics`)).text();
+    return Number(new RegExp(`^${metric} ([0-9]+)$`, "m").exec(text)?.[1] ?? 0);
+  });
+  return (await Promise.all(values)).reduce((sum, value) => sum + value, 0);
 }
 
 /** Clients that have the first bytes of a path's answer, or have failed. */
