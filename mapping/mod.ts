@@ -7,7 +7,7 @@ export {
   type AllocationUnit,
   allocate,
   allocationDefaults,
-  type Placement,
+  type Placed,
 } from "./core/allocation.ts";
 export {
   ANSWER_SERVERS_MAX,
@@ -38,6 +38,7 @@ export {
 export { type LinkEstimate, LinkTable } from "./core/link-table.ts";
 export { MapIndex, mapIndexOf } from "./core/map-index.ts";
 export { type NoiseModel, noiseDefaults, noisySample } from "./core/noise.ts";
+export { Placement, type PlacementLimit, type PlacementProblem } from "./core/placement.ts";
 export { type PathMapSettings, pathEntry, pathMap, pathMapDefaults } from "./core/path-map.ts";
 export { believableSites, nextProbe, type ProbePlanInput, type ProbeSite } from "./core/probe-plan.ts";
 export {

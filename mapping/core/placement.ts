@@ -1,0 +1,481 @@
+/**
+ * Demand to clusters under several capacities at once: a stable allocation, after Maggs and Sitaraman, "Algorithmic nuggets in
+ * content delivery", CCR 45(3), 2015, section 2 (Gale and Shapley's deferred acceptance with demands and capacities).
+ *
+ * Made for a million units and thousands of clusters: units and clusters are numbers, everything about them lies in typed
+ * arrays, and a cluster that has room for all who want it costs no more than a sum.
+ */
+
+/** What some clusters may take of one resource, all together: a cluster's own capacity, a region's uplink, a contract's share. */
+export interface PlacementLimit {
+  /** Index into `demands`. */
+  readonly resource: number;
+  /** In the unit of that resource, >= 0. */
+  readonly max: number;
+  /** Numbers of the clusters that share it. */
+  readonly clusters: readonly number[];
+}
+
+/** All that does not change while units are placed. Unit `u` ranks the places `offsets[u]` up to `offsets[u + 1]`. */
+export interface PlacementProblem {
+  readonly clusterCount: number;
+  /** For each resource what each unit takes of it wherever it is, >= 0. The first one is what "large" means. */
+  readonly demands: readonly (Float32Array | Float64Array)[];
+  readonly offsets: Uint32Array;
+  /** The cluster of each place, best first for its unit. */
+  readonly clusters: Uint16Array;
+  /** Of each place, ascending for each unit: the difference of two is what it loses by going on to the next. */
+  readonly costs: Float32Array | Float64Array;
+  readonly limits: readonly PlacementLimit[];
+  /**
+   * Where to look when all that a unit ranks is full: orders of clusters, nearest first, and the order of each unit. Without it
+   * such a unit stays among those it ranks, however full they are.
+   */
+  readonly fallback?: { readonly orders: readonly Uint16Array[]; readonly orderOf: Uint32Array };
+}
+
+/** Sums of fractions are not exact: a limit that is exactly met must not let anyone go. */
+const LIMIT_SLACK = 1 + 1e-9;
+/** Rounds in which those who were turned away look for room that came up behind them. Each round only improves. */
+const REPAIR_ROUNDS_MAX = 4;
+/** From here on nobody who comes from afar looks whether he fits into the rest. */
+const FULL_RATIO = 0.99;
+const NONE = -1;
+
+/**
+ * Who is where. `place()` puts everyone somewhere; after it, `handleDown` moves those of one cluster and whom they push out.
+ * Deterministic; of two that lose as much, the one with the larger number goes.
+ */
+export class Placement {
+  readonly #problem: PlacementProblem;
+  readonly #unitCount: number;
+  /** Of each unit: the place for which it competes; the end of its places: none is left. */
+  readonly #at: Uint32Array;
+  /** Of each unit: the cluster that holds it, or NONE. */
+  readonly #cluster: Int32Array;
+  /** Placed where there was no room. Such a unit competes for nothing. */
+  readonly #isOverflow: Uint8Array;
+  #overflowing: number[] = [];
+  readonly #isDown: Uint8Array;
+  /** Who holds a place at a cluster: doubly linked lists through the units. */
+  readonly #first: Int32Array;
+  readonly #after: Int32Array;
+  readonly #before: Int32Array;
+  /** The limits of cluster `c`: `#limitIds` from `#limitOffsets[c]` up to `#limitOffsets[c + 1]`. */
+  readonly #limitOffsets: Uint32Array;
+  readonly #limitIds: Uint32Array;
+  readonly #max: Float64Array;
+  readonly #used: Float64Array;
+  /** The largest loss with which a unit was let go: of those that stay nobody loses less. 0: nobody was. */
+  readonly #bar: Float64Array;
+  /** For limits that were once exceeded: who would lose least by leaving, on top. */
+  readonly #queues: (LeaverQueue | undefined)[];
+
+  /** @throws RangeError when the arrays do not fit each other or a number is out of its range */
+  constructor(problem: PlacementProblem) {
+    check(problem);
+    this.#problem = problem;
+    const { clusterCount, offsets, limits } = problem;
+    this.#unitCount = offsets.length - 1;
+    this.#at = offsets.slice(0, this.#unitCount);
+    this.#cluster = new Int32Array(this.#unitCount).fill(NONE);
+    this.#isOverflow = new Uint8Array(this.#unitCount);
+    this.#isDown = new Uint8Array(clusterCount);
+    this.#first = new Int32Array(clusterCount).fill(NONE);
+    this.#after = new Int32Array(this.#unitCount);
+    this.#before = new Int32Array(this.#unitCount);
+    this.#max = Float64Array.from(limits, ({ max }) => max * LIMIT_SLACK);
+    this.#used = new Float64Array(limits.length);
+    this.#bar = new Float64Array(limits.length);
+    this.#queues = limits.map(() => undefined);
+    const counts = new Uint32Array(clusterCount + 1);
+    for (const { clusters } of limits) for (const cluster of clusters) (counts[cluster + 1] as number)++;
+    for (let c = 0; c < clusterCount; c++) (counts[c + 1] as number) += counts[c] as number;
+    this.#limitOffsets = counts.slice();
+    this.#limitIds = new Uint32Array(counts[clusterCount] as number);
+    for (const [limit, { clusters }] of limits.entries())
+      for (const cluster of clusters) this.#limitIds[(counts[cluster] as number)++] = limit;
+  }
+
+  /** The cluster of a unit; undefined: it ranks none that is up. */
+  clusterOf(unit: number): number | undefined {
+    const cluster = this.#cluster[unit] as number;
+    return cluster === NONE ? undefined : cluster;
+  }
+
+  /** Whether it is there although there was no room. */
+  isOverflow(unit: number): boolean {
+    return this.#isOverflow[unit] === 1;
+  }
+
+  /** Whether it is at the first cluster of its ranking that is up. */
+  isBest(unit: number): boolean {
+    const { offsets, clusters } = this.#problem;
+    const end = offsets[unit + 1] as number;
+    for (let place = offsets[unit] as number; place < end; place++)
+      if (this.#isDown[clusters[place] as number] === 0) return clusters[place] === this.#cluster[unit];
+    return false;
+  }
+
+  /** What is taken of a limit, overflow included. */
+  used(limit: number): number {
+    return this.#used[limit] as number;
+  }
+
+  /** Places everyone who is not placed yet and ranks a cluster that is up. */
+  place(): void {
+    const waiting: number[] = [];
+    for (let unit = 0; unit < this.#unitCount; unit++) if (this.#cluster[unit] === NONE) waiting.push(unit);
+    this.#settle(waiting, []);
+  }
+
+  /** A cluster takes nobody any more: its units go on to their next choices. Returns how many units were there. */
+  handleDown(cluster: number): number {
+    if (this.#isDown[cluster] === 1) return 0;
+    this.#isDown[cluster] = 1;
+    // They must not stand in the way of those who compete; room is looked for anew once it is known who went where.
+    const homeless = this.#overflowing;
+    this.#overflowing = [];
+    let moved = 0;
+    for (const unit of homeless) {
+      if (this.clusterOf(unit) === cluster) moved++;
+      this.#leave(unit);
+      this.#isOverflow[unit] = 0;
+    }
+    const waiting: number[] = [];
+    for (let unit = this.#first[cluster] as number; unit !== NONE; unit = this.#first[cluster] as number) {
+      this.#leave(unit);
+      waiting.push(unit);
+    }
+    moved += waiting.length;
+    this.#settle(waiting, homeless);
+    return moved;
+  }
+
+  /** Proposals until nobody waits, then a roof for the homeless, then those that were turned away look again for room. */
+  #settle(waiting: readonly number[], homeless: number[]): void {
+    const { offsets, clusters } = this.#problem;
+    const wasTurnedAway = new Uint8Array(this.#unitCount);
+    // In rounds: who would be pushed out again by another of the same round is not put into a queue first.
+    for (let proposing = waiting; proposing.length > 0; ) {
+      const exceeded = new Set<number>();
+      for (const unit of proposing) {
+        const end = offsets[unit + 1] as number;
+        let at = Math.min(this.#at[unit] as number, end);
+        for (; at < end; at++) {
+          const cluster = clusters[at] as number;
+          if (this.#isDown[cluster] === 1) continue;
+          this.#at[unit] = at;
+          if (!this.#isHopeless(unit, cluster)) break;
+          wasTurnedAway[unit] = 1;
+        }
+        this.#at[unit] = at;
+        if (at === end) {
+          homeless.push(unit);
+          continue;
+        }
+        const cluster = clusters[at] as number;
+        this.#hold(unit, cluster);
+        const last = this.#limitOffsets[cluster + 1] as number;
+        for (let i = this.#limitOffsets[cluster] as number; i < last; i++) {
+          const limit = this.#limitIds[i] as number;
+          if ((this.#used[limit] as number) > (this.#max[limit] as number)) exceeded.add(limit);
+        }
+      }
+      const out: number[] = [];
+      for (const limit of exceeded) this.#letGo(limit, out);
+      for (const unit of out) wasTurnedAway[unit] = 1;
+      proposing = out;
+    }
+    this.#house(homeless);
+    this.#repair(wasTurnedAway);
+    // Room that came up by that is for those who had none.
+    const overflowing = homeless.filter((unit) => this.#isOverflow[unit] === 1);
+    for (const unit of overflowing) this.#leave(unit);
+    this.#house(overflowing);
+    this.#overflowing = overflowing.filter((unit) => this.#isOverflow[unit] === 1);
+  }
+
+  /** Whether it would be the first to go of a limit that it makes exceed: then it need not come. */
+  #isHopeless(unit: number, cluster: number): boolean {
+    const { demands, limits } = this.#problem;
+    let loss = Number.NaN;
+    const last = this.#limitOffsets[cluster + 1] as number;
+    for (let i = this.#limitOffsets[cluster] as number; i < last; i++) {
+      const limit = this.#limitIds[i] as number;
+      const bar = this.#bar[limit] as number;
+      if (bar === 0) continue;
+      const demand = demands[(limits[limit] as PlacementLimit).resource]?.[unit] as number;
+      if ((this.#used[limit] as number) + demand <= (this.#max[limit] as number)) continue;
+      if (Number.isNaN(loss)) loss = this.#loss(unit);
+      if (loss < bar) return true;
+    }
+    return false;
+  }
+
+  /** Lets those go from a limit that lose least, until the rest fits. A unit that alone is over it leaves as well. */
+  #letGo(limit: number, out: number[]): void {
+    let queue = this.#queues[limit];
+    if (queue === undefined) {
+      queue = new LeaverQueue();
+      this.#queues[limit] = queue;
+      for (const cluster of this.#problem.limits[limit]?.clusters ?? [])
+        for (let unit = this.#first[cluster] as number; unit !== NONE; unit = this.#after[unit] as number)
+          queue.push(unit, this.#at[unit] as number, this.#loss(unit));
+    }
+    while ((this.#used[limit] as number) > (this.#max[limit] as number)) {
+      const unit = queue.pop();
+      if (unit === undefined) return;
+      // It has left since by another limit, and holds another place or none.
+      if (this.#cluster[unit] === NONE || this.#at[unit] !== queue.poppedPlace) continue;
+      this.#leave(unit);
+      (this.#at[unit] as number)++;
+      this.#bar[limit] = Math.max(this.#bar[limit] as number, queue.poppedLoss);
+      out.push(unit);
+    }
+  }
+
+  /** What a unit loses by going on to its next choice that is up; nothing when it is where it never asked to be. */
+  #loss(unit: number): number {
+    const { offsets, costs, clusters } = this.#problem;
+    const at = this.#at[unit] as number;
+    const end = offsets[unit + 1] as number;
+    if (at === end) return 0;
+    for (let place = at + 1; place < end; place++)
+      if (this.#isDown[clusters[place] as number] === 0)
+        return (costs[place] as number) - (costs[at] as number);
+    return Number.POSITIVE_INFINITY;
+  }
+
+  /** Those that nobody took: where there is room by now, else where it is exceeded least. Larger ones first, they pack best so. */
+  #house(homeless: number[]): void {
+    const { demands, offsets, clusters, fallback } = this.#problem;
+    const size = demands[0] as Float64Array;
+    homeless.sort((a, b) => (size[b] as number) - (size[a] as number) || a - b);
+    /** Of each order: how many of its first clusters are full to the rim. */
+    const fullUpTo = new Map<number, number>();
+    for (const unit of homeless) {
+      let best = NONE;
+      let bestLoad = Number.POSITIVE_INFINITY;
+      const look = (cluster: number): boolean => {
+        if (this.#isDown[cluster] === 1) return false;
+        const load = this.#loadWith(unit, cluster);
+        if (best === NONE || load < bestLoad) {
+          best = cluster;
+          bestLoad = load;
+        }
+        return load <= 1;
+      };
+      const end = offsets[unit + 1] as number;
+      let place = offsets[unit] as number;
+      while (place < end && !look(clusters[place] as number)) place++;
+      this.#at[unit] = place;
+      if (bestLoad > 1 && fallback !== undefined) {
+        const orderNumber = fallback.orderOf[unit] as number;
+        const order = fallback.orders[orderNumber] as Uint16Array;
+        let from = fullUpTo.get(orderNumber) ?? 0;
+        while (from < order.length && this.#isFull(order[from] as number)) from++;
+        fullUpTo.set(orderNumber, from);
+        let n = from;
+        while (n < order.length && !look(order[n] as number)) n++;
+        // Nothing beyond has room: then what is left at the rims must do.
+        for (n = n < order.length ? from : 0; n < from && !look(order[n] as number); ) n++;
+      }
+      if (best === NONE) continue;
+      this.#isOverflow[unit] = bestLoad > 1 ? 1 : 0;
+      this.#hold(unit, best);
+    }
+  }
+
+  #isFull(cluster: number): boolean {
+    if (this.#isDown[cluster] === 1) return true;
+    const last = this.#limitOffsets[cluster + 1] as number;
+    for (let i = this.#limitOffsets[cluster] as number; i < last; i++) {
+      const limit = this.#limitIds[i] as number;
+      if ((this.#used[limit] as number) > (this.#max[limit] as number) * FULL_RATIO) return true;
+    }
+    return false;
+  }
+
+  /** The largest of used over max among a cluster's limits, were the unit there; at most 1: there is room. */
+  #loadWith(unit: number, cluster: number): number {
+    const { demands, limits } = this.#problem;
+    let load = 0;
+    const last = this.#limitOffsets[cluster + 1] as number;
+    for (let i = this.#limitOffsets[cluster] as number; i < last; i++) {
+      const limit = this.#limitIds[i] as number;
+      const demand = demands[(limits[limit] as PlacementLimit).resource]?.[unit] as number;
+      const used = (this.#used[limit] as number) + demand;
+      // What takes nothing of a resource is not kept out by its being exhausted.
+      if (demand > 0) load = Math.max(load, used === 0 ? 0 : used / (this.#max[limit] as number));
+    }
+    return load;
+  }
+
+  /**
+   * A place that turned a unit away may have room later: units go as a whole, and who holds back one limit may leave by another.
+   * So nobody stays behind a better place that would take it for nothing.
+   */
+  #repair(wasTurnedAway: Uint8Array): void {
+    const { offsets, clusters } = this.#problem;
+    let waiting: number[] = [];
+    for (let unit = 0; unit < this.#unitCount; unit++) if (wasTurnedAway[unit] === 1) waiting.push(unit);
+    for (let round = 0; round < REPAIR_ROUNDS_MAX && waiting.length > 0; round++) {
+      let moves = 0;
+      waiting = waiting.filter((unit) => {
+        const held = this.#cluster[unit] as number;
+        if (held === NONE) return false;
+        const end = this.#at[unit] as number;
+        for (let place = offsets[unit] as number; place < end; place++) {
+          const cluster = clusters[place] as number;
+          // Where it is it counts already.
+          if (this.#isDown[cluster] === 1 || cluster === held || this.#loadWith(unit, cluster) > 1) continue;
+          this.#leave(unit);
+          this.#at[unit] = place;
+          this.#isOverflow[unit] = 0;
+          this.#hold(unit, cluster);
+          moves++;
+          return place > (offsets[unit] as number);
+        }
+        return true;
+      });
+      if (moves === 0) return;
+    }
+  }
+
+  #hold(unit: number, cluster: number): void {
+    const { demands, limits } = this.#problem;
+    this.#cluster[unit] = cluster;
+    const first = this.#first[cluster] as number;
+    this.#after[unit] = first;
+    this.#before[unit] = NONE;
+    if (first !== NONE) this.#before[first] = unit;
+    this.#first[cluster] = unit;
+    const competes = this.#isOverflow[unit] === 0;
+    const last = this.#limitOffsets[cluster + 1] as number;
+    for (let i = this.#limitOffsets[cluster] as number; i < last; i++) {
+      const limit = this.#limitIds[i] as number;
+      (this.#used[limit] as number) += demands[(limits[limit] as PlacementLimit).resource]?.[unit] as number;
+      if (competes) this.#queues[limit]?.push(unit, this.#at[unit] as number, this.#loss(unit));
+    }
+  }
+
+  #leave(unit: number): void {
+    const { demands, limits } = this.#problem;
+    const cluster = this.#cluster[unit] as number;
+    this.#cluster[unit] = NONE;
+    const before = this.#before[unit] as number;
+    const after = this.#after[unit] as number;
+    if (before === NONE) this.#first[cluster] = after;
+    else this.#after[before] = after;
+    if (after !== NONE) this.#before[after] = before;
+    const last = this.#limitOffsets[cluster + 1] as number;
+    for (let i = this.#limitOffsets[cluster] as number; i < last; i++) {
+      const limit = this.#limitIds[i] as number;
+      const { resource, clusters } = limits[limit] as PlacementLimit;
+      (this.#used[limit] as number) -= demands[resource]?.[unit] as number;
+      // Rounding must not leave a trace of those who left.
+      if (this.#first[cluster] === NONE && clusters.length === 1) this.#used[limit] = 0;
+    }
+  }
+}
+
+function check({ clusterCount, demands, offsets, clusters, costs, limits }: PlacementProblem): void {
+  const refuse = (what: string): never => {
+    throw new RangeError(`Cannot place units: ${what}`);
+  };
+  const unitCount = offsets.length - 1;
+  if (unitCount < 0 || offsets[0] !== 0) refuse("offsets must begin with 0");
+  if (offsets[unitCount] !== clusters.length || costs.length !== clusters.length)
+    refuse(`${clusters.length} places, ${costs.length} costs and a last offset of ${offsets[unitCount]}`);
+  for (let unit = 0; unit < unitCount; unit++) {
+    const end = offsets[unit + 1] as number;
+    if (end < (offsets[unit] as number)) refuse(`the offsets of unit ${unit} go back`);
+    for (let place = offsets[unit] as number; place < end; place++) {
+      if ((clusters[place] as number) >= clusterCount) refuse(`unit ${unit} ranks a cluster that is none`);
+      const isAscending = place === offsets[unit] || (costs[place] as number) >= (costs[place - 1] as number);
+      // A NaN is not ascending either; the first one is compared with itself.
+      if (!isAscending || Number.isNaN(costs[place])) refuse(`the costs of unit ${unit} do not ascend`);
+    }
+  }
+  if (demands.length === 0) refuse("there is no resource");
+  for (const [resource, demand] of demands.entries()) {
+    if (demand.length !== unitCount)
+      refuse(`${demand.length} demands of resource ${resource} for ${unitCount} units`);
+    for (const value of demand)
+      if (!(value >= 0 && value < Number.POSITIVE_INFINITY)) refuse(`a demand of ${value}`);
+  }
+  for (const { resource, max, clusters: shared } of limits) {
+    if (demands[resource] === undefined) refuse(`a limit on resource ${resource}, which is none`);
+    if (!(max >= 0)) refuse(`a limit of ${max}`);
+    for (const cluster of shared)
+      if (!(Number.isInteger(cluster) && cluster >= 0 && cluster < clusterCount))
+        refuse(`a limit on cluster ${cluster}, which is none`);
+  }
+}
+
+/** A binary heap of held places: who loses least by leaving on top, of equals the largest number. Those who left stay in it. */
+class LeaverQueue {
+  readonly #units: number[] = [];
+  readonly #places: number[] = [];
+  readonly #losses: number[] = [];
+  /** The place that the last popped unit held when it came, and what it loses with it. */
+  poppedPlace = NONE;
+  poppedLoss = 0;
+
+  push(unit: number, place: number, loss: number): void {
+    let hole = this.#units.length;
+    this.#units.push(unit);
+    this.#places.push(place);
+    this.#losses.push(loss);
+    while (hole > 0) {
+      const above = (hole - 1) >> 1;
+      if (!this.#leavesBefore(unit, loss, above)) break;
+      this.#move(above, hole);
+      hole = above;
+    }
+    this.#put(hole, unit, place, loss);
+  }
+
+  pop(): number | undefined {
+    const top = this.#units[0];
+    if (top === undefined) return undefined;
+    this.poppedPlace = this.#places[0] as number;
+    this.poppedLoss = this.#losses[0] as number;
+    const unit = this.#units.pop() as number;
+    const place = this.#places.pop() as number;
+    const loss = this.#losses.pop() as number;
+    const size = this.#units.length;
+    if (size === 0) return top;
+    let hole = 0;
+    for (;;) {
+      let child = 2 * hole + 1;
+      if (child >= size) break;
+      if (
+        child + 1 < size &&
+        this.#leavesBefore(this.#units[child + 1] as number, this.#losses[child + 1] as number, child)
+      )
+        child++;
+      if (this.#leavesBefore(unit, loss, child)) break;
+      this.#move(child, hole);
+      hole = child;
+    }
+    this.#put(hole, unit, place, loss);
+    return top;
+  }
+
+  #leavesBefore(unit: number, loss: number, other: number): boolean {
+    const otherLoss = this.#losses[other] as number;
+    return loss !== otherLoss ? loss < otherLoss : unit > (this.#units[other] as number);
+  }
+
+  #move(from: number, to: number): void {
+    this.#put(to, this.#units[from] as number, this.#places[from] as number, this.#losses[from] as number);
+  }
+
+  #put(at: number, unit: number, place: number, loss: number): void {
+    this.#units[at] = unit;
+    this.#places[at] = place;
+    this.#losses[at] = loss;
+  }
+}

@@ -1,0 +1,206 @@
+import * as fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { Placement, type PlacementProblem } from "#mapping";
+
+const CLUSTERS = 6;
+
+interface Unit {
+  readonly demands: readonly [number, number];
+  readonly ranking: readonly number[];
+  readonly steps: readonly number[];
+}
+
+const unit: fc.Arbitrary<Unit> = fc.record({
+  demands: fc.tuple(fc.integer({ min: 0, max: 20 }), fc.integer({ min: 0, max: 20 })),
+  ranking: fc.shuffledSubarray([0, 1, 2, 3, 4, 5], { minLength: 1 }),
+  steps: fc.array(fc.integer({ min: 0, max: 50 }), { minLength: CLUSTERS, maxLength: CLUSTERS }),
+});
+const limit = fc.record({
+  resource: fc.integer({ min: 0, max: 1 }),
+  max: fc.integer({ min: 0, max: 120 }),
+  clusters: fc.subarray([0, 1, 2, 3, 4, 5], { minLength: 1 }),
+});
+const world = fc.record({
+  units: fc.array(unit, { maxLength: 25 }),
+  limits: fc.array(limit, { maxLength: 9 }),
+  hasFallback: fc.boolean(),
+  downs: fc.subarray([0, 1, 2, 3, 4, 5], { maxLength: 3 }),
+});
+type World = typeof world extends fc.Arbitrary<infer T> ? T : never;
+
+function problemOf({ units, limits, hasFallback }: World): PlacementProblem {
+  const offsets = new Uint32Array(units.length + 1);
+  const clusters: number[] = [];
+  const costs: number[] = [];
+  for (const [n, { ranking, steps }] of units.entries()) {
+    let cost = 0;
+    for (const [place, cluster] of ranking.entries()) {
+      clusters.push(cluster);
+      costs.push((cost += steps[place] as number));
+    }
+    offsets[n + 1] = clusters.length;
+  }
+  return {
+    clusterCount: CLUSTERS,
+    demands: [0, 1].map((resource) => Float64Array.from(units, ({ demands }) => demands[resource] as number)),
+    offsets,
+    clusters: Uint16Array.from(clusters),
+    costs: Float64Array.from(costs),
+    limits,
+    ...(hasFallback && {
+      fallback: { orders: [Uint16Array.from([5, 4, 3, 2, 1, 0])], orderOf: new Uint32Array(units.length) },
+    }),
+  };
+}
+
+/** What the laws say, by counting: whoever is where, what is used of each limit, and who could be elsewhere for nothing. */
+function inspect(given: World, placement: Placement, down: ReadonlySet<number>) {
+  const where = given.units.map((_, n) => placement.clusterOf(n));
+  const used = given.limits.map(({ resource, clusters }) =>
+    given.units.reduce(
+      (sum, { demands }, n) => sum + (clusters.includes(where[n] ?? -1) ? (demands[resource] ?? 0) : 0),
+      0,
+    ),
+  );
+  const hasRoom = (n: number, cluster: number): boolean =>
+    given.limits.every(({ resource, max, clusters }, l) => {
+      const demand = given.units[n]?.demands[resource] ?? 0;
+      if (!clusters.includes(cluster) || demand === 0) return true;
+      const own = clusters.includes(where[n] ?? -1) ? demand : 0;
+      return (used[l] ?? 0) - own + demand <= max;
+    });
+  for (const [n, { ranking }] of given.units.entries()) {
+    const may = given.hasFallback ? [0, 1, 2, 3, 4, 5] : ranking;
+    const up = may.filter((cluster) => !down.has(cluster));
+    if (up.length === 0) expect(where[n]).toBeUndefined();
+    else expect(up).toContain(where[n]);
+  }
+  return { where, used, hasRoom };
+}
+
+describe("placement under several limits", () => {
+  test("everyone is somewhere that is up; only what fits nowhere exceeds a limit", () => {
+    let overflows = 0;
+    let fits = 0;
+    fc.assert(
+      fc.property(world, (given) => {
+        const placement = new Placement(problemOf(given));
+        placement.place();
+        const down = new Set<number>();
+        for (const next of [undefined, ...given.downs]) {
+          if (next !== undefined) {
+            down.add(next);
+            placement.handleDown(next);
+          }
+          const { used, hasRoom, where } = inspect(given, placement, down);
+          for (const [l, sum] of used.entries()) expect(placement.used(l)).toBeCloseTo(sum, 6);
+          for (const [l, { resource, max, clusters }] of given.limits.entries()) {
+            const excused = given.units.reduce(
+              (sum, { demands }, n) =>
+                sum +
+                (placement.isOverflow(n) && clusters.includes(where[n] ?? -1) ? (demands[resource] ?? 0) : 0),
+              0,
+            );
+            expect((used[l] ?? 0) - excused).toBeLessThanOrEqual(max + 1e-6);
+          }
+          for (const [n, { ranking }] of given.units.entries()) {
+            if (!placement.isOverflow(n)) {
+              fits++;
+              continue;
+            }
+            overflows++;
+            const may = given.hasFallback ? [0, 1, 2, 3, 4, 5] : ranking;
+            for (const cluster of may)
+              if (!down.has(cluster) && cluster !== where[n]) expect(hasRoom(n, cluster)).toBe(false);
+          }
+        }
+      }),
+      { numRuns: 400 },
+    );
+    expect(overflows).toBeGreaterThan(100);
+    expect(fits).toBeGreaterThan(100);
+  });
+
+  test("nobody stays behind a better cluster that has room, and no cluster would rather have another than one it holds", () => {
+    let rivals = 0;
+    fc.assert(
+      fc.property(world, (drawn) => {
+        // The classical law is about capacities of one resource, one for each cluster, and units of one size.
+        const given: World = {
+          ...drawn,
+          hasFallback: false,
+          units: drawn.units.map((one) => ({ ...one, demands: [1, 0] as const })),
+          limits: [0, 1, 2, 3, 4, 5].map((cluster) => ({
+            resource: 0,
+            max: (drawn.limits[cluster]?.max ?? 3) % 6,
+            clusters: [cluster],
+          })),
+        };
+        const placement = new Placement(problemOf(given));
+        placement.place();
+        const { where, hasRoom } = inspect(given, placement, new Set());
+        const lossAt = (n: number, place: number): number => {
+          const { ranking, steps } = given.units[n] as Unit;
+          return place + 1 < ranking.length ? (steps[place + 1] as number) : Infinity;
+        };
+        for (const [n, { ranking }] of given.units.entries()) {
+          if (placement.isOverflow(n)) continue;
+          const held = ranking.indexOf(where[n] as number);
+          for (let place = 0; place < held; place++) {
+            const cluster = ranking[place] as number;
+            expect(hasRoom(n, cluster)).toBe(false);
+            for (const [other, rival] of given.units.entries()) {
+              if (where[other] !== cluster || placement.isOverflow(other)) continue;
+              rivals++;
+              expect(lossAt(other, rival.ranking.indexOf(cluster))).toBeGreaterThanOrEqual(lossAt(n, place));
+            }
+          }
+        }
+      }),
+      { numRuns: 400 },
+    );
+    expect(rivals).toBeGreaterThan(100);
+  });
+
+  test("a cluster's death moves its own units, and others only where room was short", () => {
+    fc.assert(
+      fc.property(world, (drawn) => {
+        const given = { ...drawn, limits: drawn.limits.map((one) => ({ ...one, max: 1e6 })) };
+        const placement = new Placement(problemOf(given));
+        placement.place();
+        const before = given.units.map((_, n) => placement.clusterOf(n));
+        for (const down of given.downs) {
+          const held = before.filter((cluster) => cluster === down).length;
+          expect(placement.handleDown(down)).toBe(held);
+          for (const [n, cluster] of before.entries()) {
+            if (cluster !== down) expect(placement.clusterOf(n)).toBe(cluster);
+            before[n] = placement.clusterOf(n);
+          }
+        }
+      }),
+      { numRuns: 100 },
+    );
+  });
+
+  test("refuses what cannot be", () => {
+    const problem = problemOf({
+      units: [{ demands: [1, 1], ranking: [0, 1], steps: [1, 1, 1, 1, 1, 1] }],
+      limits: [],
+      hasFallback: false,
+      downs: [],
+    });
+    const broken: readonly [Partial<PlacementProblem>, RegExp][] = [
+      [{ costs: Float64Array.of(2, 1) }, /do not ascend/],
+      [{ costs: Float64Array.of(Number.NaN, 1) }, /do not ascend/],
+      [{ clusters: Uint16Array.of(0, 6) }, /is none/],
+      [{ demands: [] }, /no resource/],
+      [{ demands: [Float64Array.of(-1)] }, /a demand of -1/],
+      [{ limits: [{ resource: 1, max: 1, clusters: [0] }], demands: [Float64Array.of(1)] }, /resource 1/],
+      [{ limits: [{ resource: 0, max: Number.NaN, clusters: [0] }] }, /a limit of NaN/],
+      [{ limits: [{ resource: 0, max: 1, clusters: [9] }] }, /cluster 9/],
+      [{ offsets: Uint32Array.of(0, 3) }, /last offset of 3/],
+    ];
+    for (const [change, message] of broken)
+      expect(() => new Placement({ ...problem, ...change })).toThrow(message);
+  });
+});
