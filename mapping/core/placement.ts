@@ -43,8 +43,7 @@ const FULL_RATIO = 0.99;
 const NONE = -1;
 
 /**
- * Who is where. `place()` puts everyone somewhere; after it, `handleDown` moves those of one cluster and whom they push out.
- * Deterministic; of two that lose as much, the one with the larger number goes.
+ * Who is where. `place()` puts everyone somewhere; after it, `handleDown` moves those of one cluster. Deterministic; of two that lose as much, the one with the larger number goes.
  */
 export class Placement {
   readonly #problem: PlacementProblem;
@@ -126,35 +125,34 @@ export class Placement {
   place(): void {
     const waiting: number[] = [];
     for (let unit = 0; unit < this.#unitCount; unit++) if (this.#cluster[unit] === NONE) waiting.push(unit);
-    this.#settle(waiting, []);
+    this.#settle(waiting);
   }
 
-  /** A cluster takes nobody any more: its units go on to their next choices. Returns how many units were there. */
+  /**
+   * A cluster takes nobody any more: each of its units goes where it likes best of what has room. Nobody else moves, except who
+   * was somewhere without room: a death must be answered at once, and not by a wave of moves; the next whole placement is the better one.
+   * Returns how many units were there.
+   */
   handleDown(cluster: number): number {
     if (this.#isDown[cluster] === 1) return 0;
     this.#isDown[cluster] = 1;
-    // They must not stand in the way of those who compete; room is looked for anew once it is known who went where.
     const homeless = this.#overflowing;
-    this.#overflowing = [];
-    let moved = 0;
-    for (const unit of homeless) {
-      if (this.clusterOf(unit) === cluster) moved++;
-      this.#leave(unit);
-      this.#isOverflow[unit] = 0;
-    }
-    const waiting: number[] = [];
+    let moved = homeless.filter((unit) => this.#cluster[unit] === cluster).length;
+    for (const unit of homeless) this.#leave(unit);
     for (let unit = this.#first[cluster] as number; unit !== NONE; unit = this.#first[cluster] as number) {
       this.#leave(unit);
-      waiting.push(unit);
+      homeless.push(unit);
+      moved++;
     }
-    moved += waiting.length;
-    this.#settle(waiting, homeless);
+    this.#house(homeless);
+    this.#overflowing = homeless.filter((unit) => this.#isOverflow[unit] === 1);
     return moved;
   }
 
   /** Proposals until nobody waits, then a roof for the homeless, then those that were turned away look again for room. */
-  #settle(waiting: readonly number[], homeless: number[]): void {
+  #settle(waiting: readonly number[]): void {
     const { offsets, clusters } = this.#problem;
+    const homeless: number[] = [];
     const wasTurnedAway = new Uint8Array(this.#unitCount);
     // In rounds: who would be pushed out again by another of the same round is not put into a queue first.
     for (let proposing = waiting; proposing.length > 0; ) {
@@ -281,8 +279,8 @@ export class Placement {
         // Nothing beyond has room: then what is left at the rims must do.
         for (n = n < order.length ? from : 0; n < from && !look(order[n] as number); ) n++;
       }
+      this.#isOverflow[unit] = best !== NONE && bestLoad > 1 ? 1 : 0;
       if (best === NONE) continue;
-      this.#isOverflow[unit] = bestLoad > 1 ? 1 : 0;
       this.#hold(unit, best);
     }
   }
