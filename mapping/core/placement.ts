@@ -227,7 +227,7 @@ export class Placement {
       // It has left since by another limit, and holds another place or none.
       if (this.#cluster[unit] === NONE || this.#at[unit] !== queue.poppedPlace) continue;
       this.#leave(unit);
-      (this.#at[unit] as number)++;
+      this.#at[unit]++;
       this.#bar[limit] = Math.max(this.#bar[limit] as number, queue.poppedLoss);
       out.push(unit);
     }
