@@ -19,6 +19,12 @@ export {
   answerAddresses,
   answerReasons,
 } from "./core/answer.ts";
+export {
+  ChangeDetector,
+  type ChangeDetectorSettings,
+  changeDetectorDefaults,
+  type PathChange,
+} from "./core/change-points.ts";
 export type { ClientNetworkInput } from "./core/cluster-map.ts";
 export {
   MapEngine,

@@ -2,6 +2,7 @@
  * What is known about the travel time of each measured pair (client network or cluster -> cluster), from samples that are
  * noisy, late and now and then missing. Bounded memory, no clock: time is an argument.
  */
+import { ChangeDetector } from "./change-points.ts";
 import { type Coordinates, fibreRttMsMin, greatCircleKm, type MonotonicMs, quantile } from "#kit";
 
 export interface EstimatorSettings {
@@ -58,6 +59,8 @@ export interface EstimatorCounters {
   /** Refused: not finite, negative or above a minute. */
   samplesRefused: number;
   pairsDropped: number;
+  /** Times that a pair's path was found to have changed. */
+  changes: number;
 }
 
 const RTT_MS_MAX = 60_000;
@@ -70,6 +73,7 @@ interface Pair {
   next: number;
   count: number;
   lostInARow: number;
+  readonly changes: ChangeDetector;
   /** The last quantile that was computed while there were answers: what stands when all of a window is lost. */
   lastRttMs: number | undefined;
 }
@@ -79,7 +83,13 @@ export class Estimator {
   readonly #settings: EstimatorSettings;
   /** Least recently updated first (insertion order). */
   readonly #pairs = new Map<string, Pair>();
-  readonly counters: EstimatorCounters = { samples: 0, lost: 0, samplesRefused: 0, pairsDropped: 0 };
+  readonly counters: EstimatorCounters = {
+    samples: 0,
+    lost: 0,
+    samplesRefused: 0,
+    pairsDropped: 0,
+    changes: 0,
+  };
 
   /** Throws RangeError if a setting is outside of its range. */
   constructor(settings: Partial<EstimatorSettings> = {}) {
@@ -144,6 +154,12 @@ export class Estimator {
     } else {
       pair.lostInARow = 0;
       pair.lastRttMs = rttMs;
+      const change = pair.changes.handleSample(rttMs);
+      if (change !== undefined) {
+        // What was measured before says nothing of the path that there is now.
+        pair.count = Math.min(pair.count, change.samples);
+        this.counters.changes++;
+      }
     }
     return true;
   }
@@ -215,6 +231,7 @@ export class Estimator {
       next: 0,
       count: 0,
       lostInARow: 0,
+      changes: new ChangeDetector(),
       lastRttMs: undefined,
     };
   }
