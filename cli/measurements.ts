@@ -11,6 +11,7 @@ import {
   measurementFormats,
   openReader,
   SNIFF_BYTES,
+  sumByReason,
 } from "./measurements/formats.ts";
 import { askMapper, type Mapper, mapperOf, parseAnswer } from "./measurements/mapper.ts";
 import { show } from "./measurements/show.ts";
@@ -28,6 +29,7 @@ show asks the mapper what it keeps of a pair: FROM is a client network or a clus
   --format FORMAT   ${measurementFormats.join(", ")};
                     told from the file unless given:
                     atlas      RIPE Atlas results (ping, traceroute), one a line or as the API answers
+                    anchors    pages of RIPE Atlas anchors, with their places
                     probe      what "isochrone probe" writes
                     bgp-text   what "bgpdump -m" prints
                     mrt        BGP tables and updates (RFC 6396, add-path)
@@ -205,15 +207,12 @@ async function hand(mapper: Mapper, samples: readonly PathSample[]): Promise<Int
 }
 
 function sumOf(answers: readonly IntakeAnswer[]): IntakeAnswer {
-  const skipped: Record<string, number> = {};
-  let taken = 0;
-  for (const answer of answers) {
-    taken += answer.taken;
-    for (const [reason, count] of Object.entries(answer.skipped))
-      skipped[reason] = (skipped[reason] ?? 0) + count;
-  }
-  // Those of the first request stand for the others.
-  return { taken, skipped, examples: answers[0]?.examples ?? [] };
+  return {
+    taken: answers.reduce((sum, { taken }) => sum + taken, 0),
+    skipped: sumByReason(...answers.map(({ skipped }) => skipped)),
+    // Those of the first request stand for the others.
+    examples: answers[0]?.examples ?? [],
+  };
 }
 
 function formatReport({ file, format, summary, facts, mapper }: FileReport): string {

@@ -74,6 +74,7 @@ export {
   type AtlasTraceroute,
   parseAtlasResult,
 } from "./core/measurements/atlas.ts";
+export { type AtlasAnchor, AtlasAnchorReader, parseAtlasAnchor } from "./core/measurements/atlas-anchors.ts";
 export {
   type BgpRoute,
   type BgpSink,

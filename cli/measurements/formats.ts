@@ -1,5 +1,6 @@
 /** The files that measurements, routes and places come in: which is which, and what is in one. */
 import {
+  AtlasAnchorReader,
   type AtlasResult,
   AtlasReader,
   atlasSamples,
@@ -16,6 +17,7 @@ import { UsageError } from "../usage.ts";
 
 export const measurementFormats = [
   "atlas",
+  "anchors",
   "probe",
   "bgp-text",
   "mrt",
@@ -44,6 +46,7 @@ export function formatOf(beginning: Uint8Array, name: string): MeasurementFormat
   const text = new TextDecoder("latin1").decode(beginning);
   if (/^\s*[[{]/.test(text)) {
     if (/"prb_id"\s*:/.test(text)) return "atlas";
+    if (/"results"\s*:.*"probe"\s*:/s.test(text)) return "anchors";
     return /"agent"\s*:/.test(text) ? "probe" : undefined;
   }
   if (/^(TABLE_DUMP2?|BGP4MP(_ET)?)\|/.test(text)) return "bgp-text";
@@ -67,6 +70,8 @@ export function openReader(
   switch (format) {
     case "atlas":
       return atlas(onSample);
+    case "anchors":
+      return anchors();
     case "probe":
       return probe(onSample);
     case "bgp-text":
@@ -78,6 +83,16 @@ export function openReader(
     case "mmdb":
       return mmdb();
   }
+}
+
+/** Counts of several readers, reason by reason. */
+export function sumByReason(
+  ...counts: readonly Readonly<Record<string, number>>[]
+): Readonly<Record<string, number>> {
+  const sum: Record<string, number> = {};
+  for (const one of counts)
+    for (const [reason, count] of Object.entries(one)) sum[reason] = (sum[reason] ?? 0) + count;
+  return sum;
 }
 
 /** What samples are about, for people. */
@@ -130,6 +145,31 @@ function atlas(onSample: (sample: PathSample) => void): FileReader {
       reader.end();
       const { ping: pings, traceroute: traceroutes } = types;
       return { summary: reader.tally.summary(), facts: { pings, traceroutes, ...facts.facts() } };
+    },
+  };
+}
+
+function anchors(): FileReader {
+  const counts = { disabled: 0, "with IPv6": 0, "without coordinates": 0 };
+  const reader = new AtlasAnchorReader(({ isDisabled, ipv6, coordinates }) => {
+    if (isDisabled) counts.disabled++;
+    if (ipv6 !== null) counts["with IPv6"]++;
+    if (coordinates === null) counts["without coordinates"]++;
+  });
+  return {
+    read: (chunk) => reader.read(chunk),
+    end: () => {
+      reader.end();
+      const pages = reader.tally.summary();
+      const { taken, skipped, examples } = reader.anchorTally.summary();
+      return {
+        summary: {
+          taken,
+          skipped: sumByReason(pages.skipped, skipped),
+          examples: [...pages.examples, ...examples],
+        },
+        facts: counts,
+      };
     },
   };
 }

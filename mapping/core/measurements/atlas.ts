@@ -3,15 +3,8 @@
  * Format", https://atlas.ripe.net/docs/apis/result-format/). Fields that are not used are not looked at, because each firmware adds
  * some; those that are used are checked, and a result with a wrong one is refused whole.
  */
-import {
-  type EpochMs,
-  epochMs,
-  formatAddress,
-  type IpFamily,
-  ParseError,
-  type Path,
-  parseAddress,
-} from "#kit";
+import { type EpochMs, epochMs, type IpFamily, ParseError, type Path } from "#kit";
+import { addressAt, listAt, objectAt, wholeAt } from "./json-fields.ts";
 import { JsonReader } from "./json-reader.ts";
 import { type MeasurementMethod, type PathSample, RTT_MS_MAX } from "./sample.ts";
 
@@ -164,44 +157,4 @@ function methodOf(proto: unknown): MeasurementMethod {
     default:
       throw new ParseError(["proto"], proto, '"ICMP", "UDP" or "TCP"');
   }
-}
-
-function objectAt(value: unknown, path: Path): Readonly<Record<string, unknown>> {
-  if (typeof value !== "object" || value === null || Array.isArray(value))
-    throw new ParseError(path, value, "a mapping");
-  return value as Readonly<Record<string, unknown>>;
-}
-
-function listAt(value: unknown, path: Path, max: number): readonly unknown[] {
-  if (!Array.isArray(value) || value.length > max)
-    throw new ParseError(path, value, `a list of at most ${max} elements`);
-  return value;
-}
-
-function wholeAt(
-  of: Readonly<Record<string, unknown>>,
-  name: string,
-  min: number,
-  max: number,
-  path: Path = [],
-): number {
-  const value = of[name];
-  if (!Number.isSafeInteger(value) || (value as number) < min || (value as number) > max)
-    throw new ParseError([...path, name], value, `a whole number from ${min} to ${max}`);
-  return value as number;
-}
-
-/** Canonical text; null when the field is left out or empty. */
-function addressAt(
-  of: Readonly<Record<string, unknown>>,
-  name: string,
-  path: Path,
-  family?: IpFamily,
-): string | null {
-  const value = of[name];
-  if (value === undefined || value === null || value === "") return null;
-  const address = typeof value === "string" ? parseAddress(value) : undefined;
-  if (address === undefined || (family !== undefined && address.family !== family))
-    throw new ParseError([...path, name], value, `an IP${family === undefined ? "" : `v${family}`} address`);
-  return formatAddress(address);
 }

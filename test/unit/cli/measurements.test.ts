@@ -41,6 +41,17 @@ const atlas = {
   dst_addr: "192.0.2.9",
   result: [{ rtt: 1.5 }, { x: "*" }],
 };
+const anchor = {
+  probe: 6771,
+  ip_v4: "192.0.2.1",
+  ip_v6: "2001:DB8::1",
+  as_v4: 64500,
+  as_v6: null,
+  city: "Abu Dhabi",
+  country: "AE",
+  geometry: { type: "Point", coordinates: [54.4, 24.5] },
+  is_disabled: false,
+};
 const probe = {
   agent: "a",
   method: "tcp",
@@ -58,6 +69,12 @@ describe("isochrone measurements check", () => {
     ["a.ndjson", `${JSON.stringify(atlas)}\n`, "atlas", { pings: 1, samples: 2, lost: 1, agents: 1 }],
     ["b.json", `[${JSON.stringify(atlas)}]`, "atlas", { pings: 1, traceroutes: 0 }],
     ["c.ndjson", JSON.stringify(probe), "probe", { samples: 1, unmeasured: 0 }],
+    [
+      "anchors.json",
+      JSON.stringify({ count: 1, results: [anchor] }),
+      "anchors",
+      { disabled: 0, "with IPv6": 1 },
+    ],
     ["d.txt", line, "bgp-text", { "IPv4 routes": 1, peers: 1, "origin AS": 1 }],
     ["e.mrt", Uint8Array.from(peerTable), "mrt", { "IPv4 routes": 0 }],
     ["f.csv", '1.0.0.0,1.0.0.255,13335,"Cloudflare, Inc."\n', "as-csv", { ranges: 1 }],
@@ -86,7 +103,7 @@ describe("isochrone measurements check", () => {
 
   test.each([
     [["check", "FILE"], "looks like no known format; name it with --format"],
-    [["check", "FILE", "--format", "x"], '--format: got "x", expected one of atlas, probe'],
+    [["check", "FILE", "--format", "x"], '--format: got "x", expected one of atlas, anchors, probe'],
     [["check", "/nonexistent/x"], 'Cannot read "/nonexistent/x": ENOENT'],
     [["check", "CUT"], "unexpected end of file"],
     [["check", "FILE", "--format", "mmdb"], "a MaxMind DB, whose metadata has a marker"],
