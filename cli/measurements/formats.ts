@@ -43,6 +43,12 @@ const MMDB_BYTES_MAX = 1_073_741_824;
 export function formatOf(beginning: Uint8Array, name: string): MeasurementFormat | undefined {
   // Its mark stands at the end of the file.
   if (/\.mmdb(\.gz)?$/.test(name)) return "mmdb";
+  // RFC 6396 section 4: types 11 to 17, 32, 33, 48 and 49; subtypes are small. Looked at before the texts, which have no zero
+  // bytes: the first byte of a record is part of its time and may be a bracket.
+  const [high, type = 0, subtypeHigh] = beginning.subarray(4, 7);
+  const isMrt =
+    high === 0 && subtypeHigh === 0 && ((type >= 11 && type <= 17) || [32, 33, 48, 49].includes(type));
+  if (isMrt) return "mrt";
   const text = new TextDecoder("latin1").decode(beginning);
   if (/^\s*[[{]/.test(text)) {
     if (/"prb_id"\s*:/.test(text)) return "atlas";
@@ -54,11 +60,7 @@ export function formatOf(beginning: Uint8Array, name: string): MeasurementFormat
   const isAddress = (field = ""): boolean => /^[0-9]+$|^[0-9a-fA-F]*[.:][0-9a-fA-F.:]*$/.test(field);
   if (fields.length >= 3 && isAddress(fields[0]) && isAddress(fields[1]))
     return /^[0-9]+$/.test(fields[2] ?? "") ? "as-csv" : "place-csv";
-  // RFC 6396 section 4: types 11 to 17, 32, 33, 48 and 49; subtypes are small.
-  const [high, type = 0, subtypeHigh] = beginning.subarray(4, 7);
-  const isMrt =
-    high === 0 && subtypeHigh === 0 && ((type >= 11 && type <= 17) || [32, 33, 48, 49].includes(type));
-  return isMrt ? "mrt" : undefined;
+  return undefined;
 }
 
 /** @param onSample is told of the samples of formats that have some */

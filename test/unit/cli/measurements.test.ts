@@ -77,6 +77,8 @@ describe("isochrone measurements check", () => {
     ],
     ["d.txt", line, "bgp-text", { "IPv4 routes": 1, peers: 1, "origin AS": 1 }],
     ["e.mrt", Uint8Array.from(peerTable), "mrt", { "IPv4 routes": 0 }],
+    // Of 2018: the first byte of the time is a bracket.
+    ["bracket.mrt", Uint8Array.from([0x5b, ...peerTable.slice(1)]), "mrt", { "IPv4 routes": 0 }],
     ["f.csv", '1.0.0.0,1.0.0.255,13335,"Cloudflare, Inc."\n', "as-csv", { ranges: 1 }],
     ["g.csv", "16777216,16777471,AU\n", "place-csv", { ranges: 1 }],
     [
