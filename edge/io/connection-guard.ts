@@ -26,7 +26,7 @@ interface Connection {
   isEnding: boolean;
   /** Whether the end is a refusal, which says all that there is to say. */
   isRefused: boolean;
-  /** Status of the refusal that follows when what is active is answered. */
+  /** Status, and fields if any, of the refusal that follows when what is active is answered. */
   lastWord: string | undefined;
 }
 
@@ -62,7 +62,7 @@ export class ConnectionGuard {
     if (connection.isEnding) return false;
     if (connection.active >= REQUESTS_MAX) {
       connection.isEnding = true;
-      connection.lastWord = "503 Service Unavailable";
+      connection.lastWord = "503 Service Unavailable\r\nRetry-After: 1";
       this.#onTooMany();
       return false;
     }

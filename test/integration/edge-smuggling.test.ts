@@ -181,6 +181,7 @@ test("node:http's parser begins one request of a connection at a time, in order,
       "",
     ]);
     expect(responses.at(-1)?.status).toBe(503);
+    expect(responses.at(-1)?.fields).toContainEqual(["Retry-After", "1"]);
     expect(origin.seen).toHaveLength(100);
     expect(most).toBe(1);
     expect(await edge.metric("refused_total", { reason: "pipeline" })).toBe(1);
