@@ -229,6 +229,9 @@ test("with control away it validates what may have been purged; its own journal 
     timeoutMs: 10_000,
   });
   origin.answer = answer;
+  // That nobody answered for them is remembered for a moment.
+  for (const path of ["/o-2", "/o-5"])
+    await waitFor(async () => (await ask(path)).status === 200, { what: path, timeoutMs: 10_000 });
   expect(await bodies()).toEqual(new Set([stored, `v${version}`]));
   expect((await ask("/o-2")).body.toString()).toMatch(`v${version}`);
   expect((await ask("/o-4")).body.toString()).toMatch(stored);
