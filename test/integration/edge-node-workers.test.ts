@@ -6,7 +6,8 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
-import type { PropertyId, PurgeRequest } from "#kit";
+import { makeAccessKey, makeToken } from "#edge";
+import type { EpochMs, PropertyId, PurgeRequest } from "#kit";
 import { createLogger } from "#kit/io";
 import { ControlClient } from "#control";
 import { freePort, type IsochroneProcess, startIsochrone, waitFor } from "../tools/processes.ts";
@@ -14,10 +15,12 @@ import { HOST, tierWorld } from "../tools/tier-world.ts";
 import { fetchFrom, TestOrigin } from "./edge-support.ts";
 
 const TOKEN = "0123456789abcdef0123456789abcdef";
+const peerKey = Buffer.from("00112233445566778899aabbccddeeff", "hex");
+const SECRET = "correct-horse-battery";
 const OBJECTS = 24;
 const env = {
   ISOCHRONE_CONTROL_TOKEN: TOKEN,
-  ISOCHRONE_PEER_KEY: "00112233445566778899aabbccddeeff",
+  ISOCHRONE_PEER_KEY: peerKey.toString("hex"),
   ISOCHRONE_LOG: "error",
 };
 const origin = new TestOrigin();
@@ -113,7 +116,12 @@ beforeAll(async () => {
     portOf: () => port,
   });
   await client.put("topology", "world", topology, { expectedVersion: 0 });
-  await client.put("property", "shop", property, { expectedVersion: 0, activate: true });
+  const signed = {
+    ...property,
+    access: { keys: [makeAccessKey("shop", "k1", SECRET, peerKey)] },
+    rules: [{ match: { pathPrefix: "/signed/" }, requireToken: true }],
+  };
+  await client.put("property", "shop", signed, { expectedVersion: 0, activate: true });
   await startEdge();
   await waitFor(async () => (await client.reports()).length === 1, { what: "a report", timeoutMs: 10_000 });
 });
@@ -158,6 +166,19 @@ test.each([
   version++;
   expect(await purge(selection())).toMatchObject({ acked: 1, expected: 1 });
   expect(await bodies()).toEqual(new Set([`v${version}`]));
+});
+
+test("signed paths are judged by whichever worker a client reaches, and stored once for all of them", async () => {
+  const token = makeToken(SECRET, "k1", (Date.now() + 60_000) as EpochMs, { acl: "/signed/*" });
+  for (let key = 0; key < 4; key++)
+    for (let times = 0; times < 6; times++) {
+      const answer = await ask(`/signed/${key}?isochrone-token=${token}`);
+      expect([answer.status, answer.body.toString()]).toEqual([200, `v${version} /signed/${key}`]);
+      expect((await ask(`/signed/${key}`)).status).toBe(403);
+    }
+  expect(origin.seen.filter(({ url }) => url?.startsWith("/signed/"))).toHaveLength(4);
+  // The tests that follow count what is on disk.
+  await purge({ urls: [0, 1, 2, 3].map((key) => `http://${HOST}/signed/${key}?isochrone-token=${token}`) });
 });
 
 test("a worker that was killed has all purges before it serves", async () => {
