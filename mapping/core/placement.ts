@@ -320,18 +320,21 @@ export class Placement {
     for (let unit = 0; unit < this.#unitCount; unit++) if (wasTurnedAway[unit] === 1) waiting.push(unit);
     for (let round = 0; round < REPAIR_ROUNDS_MAX && waiting.length > 0; round++) {
       let moves = 0;
+      const free = this.#freeByResource();
       waiting = waiting.filter((unit) => {
         const held = this.#cluster[unit] as number;
         if (held === NONE) return false;
         const end = this.#at[unit] as number;
         for (let place = offsets[unit] as number; place < end; place++) {
           const cluster = clusters[place] as number;
+          if (!this.#mayFit(unit, cluster, free)) continue;
           // Where it is it counts already.
           if (this.#isDown[cluster] === 1 || cluster === held || this.#loadWith(unit, cluster) > 1) continue;
           this.#leave(unit);
           this.#at[unit] = place;
           this.#isOverflow[unit] = 0;
           this.#hold(unit, cluster);
+          this.#setFree(held, free);
           moves++;
           return place > (offsets[unit] as number);
         }
@@ -341,6 +344,38 @@ export class Placement {
     }
   }
 
+  /** What each cluster can still take of each resource, by the scarcest of the limits that it has for itself. */
+  #freeByResource(): Float64Array[] {
+    const { clusterCount, demands } = this.#problem;
+    const free = demands.map(() => new Float64Array(clusterCount));
+    for (let cluster = 0; cluster < clusterCount; cluster++) this.#setFree(cluster, free);
+    return free;
+  }
+
+  #setFree(cluster: number, free: readonly Float64Array[]): void {
+    for (const own of free) own[cluster] = Number.POSITIVE_INFINITY;
+    const last = this.#limitOffsets[cluster + 1] as number;
+    for (let i = this.#limitOffsets[cluster] as number; i < last; i++) {
+      const limit = this.#limitIds[i] as number;
+      const { resource, clusters } = this.#problem.limits[limit] as PlacementLimit;
+      if (clusters.length > 1) continue;
+      const own = free[resource] as Float64Array;
+      const left = (this.#max[limit] as number) - (this.#used[limit] as number);
+      own[cluster] = Math.min(own[cluster] as number, left);
+    }
+  }
+
+  /** A first look, at what the cluster has for itself: most places are full, and a look at all limits is dear. */
+  #mayFit(unit: number, cluster: number, free: readonly Float64Array[]): boolean {
+    const { demands } = this.#problem;
+    for (let resource = 0; resource < free.length; resource++) {
+      const demand = demands[resource]?.[unit] as number;
+      if (demand > 0 && demand > ((free[resource] as Float64Array)[cluster] as number)) return false;
+    }
+    return true;
+  }
+
+  /** Gives a unit to a cluster, for the place that it competes for. */
   #hold(unit: number, cluster: number): void {
     const { demands, limits } = this.#problem;
     this.#cluster[unit] = cluster;
