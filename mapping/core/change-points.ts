@@ -32,7 +32,7 @@ export const changeDetectorDefaults: ChangeDetectorSettings = {
   samplesMin: 3,
   drift: 1.5,
   clip: 3,
-  clippedMin: 6,
+  clippedMin: 7,
   noiseMsMin: 0.4,
   noiseRatioMin: 0.002,
   shiftMsMin: 1,
