@@ -52,7 +52,7 @@ export class Placement {
   readonly #at: Uint32Array;
   /** Of each unit: the cluster that holds it, or NONE. */
   readonly #cluster: Int32Array;
-  /** Placed where there was no room. Such a unit competes for nothing. */
+  /** Placed where there was no room. */
   readonly #isOverflow: Uint8Array;
   #overflowing: number[] = [];
   readonly #isDown: Uint8Array;
@@ -121,13 +121,6 @@ export class Placement {
     return this.#used[limit] as number;
   }
 
-  /** Places everyone who is not placed yet and ranks a cluster that is up. */
-  place(): void {
-    const waiting: number[] = [];
-    for (let unit = 0; unit < this.#unitCount; unit++) if (this.#cluster[unit] === NONE) waiting.push(unit);
-    this.#settle(waiting);
-  }
-
   /**
    * A cluster takes nobody any more: each of its units goes where it likes best of what has room. Nobody else moves, except who
    * was somewhere without room: a death must be answered at once, and not by a wave of moves; the next whole placement is the better one.
@@ -149,17 +142,20 @@ export class Placement {
     return moved;
   }
 
-  /** Proposals until nobody waits, then a roof for the homeless, then those that were turned away look again for room. */
-  #settle(waiting: readonly number[]): void {
+  /**
+   * Places everyone who ranks a cluster that is up; to be called once. Proposals until nobody waits, then a roof for the homeless,
+   * then those that were turned away look again for room.
+   */
+  place(): void {
     const { offsets, clusters } = this.#problem;
     const homeless: number[] = [];
     const wasTurnedAway = new Uint8Array(this.#unitCount);
     // In rounds: who would be pushed out again by another of the same round is not put into a queue first.
-    for (let proposing = waiting; proposing.length > 0; ) {
+    for (let proposing = Array.from(this.#at.keys()); proposing.length > 0; ) {
       const exceeded = new Set<number>();
       for (const unit of proposing) {
         const end = offsets[unit + 1] as number;
-        let at = Math.min(this.#at[unit] as number, end);
+        let at = this.#at[unit] as number;
         for (; at < end; at++) {
           const cluster = clusters[at] as number;
           if (this.#isDown[cluster] === 1) continue;
@@ -177,6 +173,7 @@ export class Placement {
         const last = this.#limitOffsets[cluster + 1] as number;
         for (let i = this.#limitOffsets[cluster] as number; i < last; i++) {
           const limit = this.#limitIds[i] as number;
+          this.#queues[limit]?.push(unit, at, this.#loss(unit));
           if ((this.#used[limit] as number) > (this.#max[limit] as number)) exceeded.add(limit);
         }
       }
@@ -233,12 +230,11 @@ export class Placement {
     }
   }
 
-  /** What a unit loses by going on to its next choice that is up; nothing when it is where it never asked to be. */
+  /** What a unit loses by going on to its next choice that is up. */
   #loss(unit: number): number {
     const { offsets, costs, clusters } = this.#problem;
     const at = this.#at[unit] as number;
     const end = offsets[unit + 1] as number;
-    if (at === end) return 0;
     for (let place = at + 1; place < end; place++)
       if (this.#isDown[clusters[place] as number] === 0)
         return (costs[place] as number) - (costs[at] as number);
@@ -375,7 +371,6 @@ export class Placement {
     return true;
   }
 
-  /** Gives a unit to a cluster, for the place that it competes for. */
   #hold(unit: number, cluster: number): void {
     const { demands, limits } = this.#problem;
     this.#cluster[unit] = cluster;
@@ -384,12 +379,10 @@ export class Placement {
     this.#before[unit] = NONE;
     if (first !== NONE) this.#before[first] = unit;
     this.#first[cluster] = unit;
-    const competes = this.#isOverflow[unit] === 0;
     const last = this.#limitOffsets[cluster + 1] as number;
     for (let i = this.#limitOffsets[cluster] as number; i < last; i++) {
       const limit = this.#limitIds[i] as number;
       (this.#used[limit] as number) += demands[(limits[limit] as PlacementLimit).resource]?.[unit] as number;
-      if (competes) this.#queues[limit]?.push(unit, this.#at[unit] as number, this.#loss(unit));
     }
   }
 
