@@ -5,6 +5,7 @@ import { evaluateMapping } from "./evaluate/mapping.ts";
 import { type RttMatrix, readMatrix, type Statistic, statistics } from "./evaluate/matrix.ts";
 import { evaluateOverlay } from "./evaluate/overlay.ts";
 import type { Figures } from "./evaluate/sites.ts";
+import { UsageError, wholeNumber } from "./usage.ts";
 
 const HELP = `Usage: isochrone evaluate mapping --matrix FILE [--sites 30] [--probes 5] [--seed 1] [--json]
        isochrone evaluate overlay --matrix FILE [--sites 30] [--candidates 3] [--seed 1] [--json]
@@ -39,8 +40,6 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
-class UsageError extends Error {}
-
 function run(argv: readonly string[]): number {
   const { values, positionals } = parse(argv);
   if (values.help === true) {
@@ -61,7 +60,7 @@ function run(argv: readonly string[]): number {
     min: number,
     max: number,
     fallback: number,
-  ): number => wholeNumber(name, values[name], min, max, fallback);
+  ): number => wholeNumber(`--${name}`, values[name], min, max, fallback);
   const sites = count("sites", 2, 500, 30);
   const seed = count("seed", 0, Number.MAX_SAFE_INTEGER, 1);
   const probes = count("probes", 1, 500, 5);
@@ -95,22 +94,6 @@ function parse(argv: readonly string[]) {
   } catch (error) {
     throw new UsageError((error instanceof Error ? error.message : String(error)).replaceAll(/\s+/g, " "));
   }
-}
-
-function wholeNumber(
-  name: string,
-  text: string | undefined,
-  min: number,
-  max: number,
-  fallback: number,
-): number {
-  if (text === undefined) return fallback;
-  const value = /^[0-9]{1,16}$/.test(text) ? Number(text) : Number.NaN;
-  if (!(Number.isSafeInteger(value) && value >= min && value <= max))
-    throw new UsageError(
-      `--${name}: got ${JSON.stringify(text)}, expected a whole number from ${min} to ${max}`,
-    );
-  return value;
 }
 
 function statisticOf(text: string | undefined): Statistic | undefined {

@@ -42,3 +42,20 @@ function firstLine(text: string): string {
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
+
+/** The whole number of an option, `--rate` for one; `fallback` where it is absent. Throws {@link UsageError}. */
+export function wholeNumber(
+  option: string,
+  text: string | undefined,
+  min: number,
+  max: number,
+  fallback: number,
+): number {
+  if (text === undefined) return fallback;
+  const value = /^[0-9]{1,16}$/.test(text) ? Number(text) : Number.NaN;
+  if (!(Number.isSafeInteger(value) && value >= min && value <= max))
+    throw new UsageError(
+      `${option}: got ${JSON.stringify(text)}, expected a whole number from ${min} to ${max}`,
+    );
+  return value;
+}

@@ -7,7 +7,7 @@ import { LISTEN_ADDRESS_EXPECTED, parseListenAddress } from "#kit/io";
 import { ControlError } from "#control";
 import { withControl } from "./resolve-control.ts";
 import { formatTable } from "./table.ts";
-import { UsageError } from "./usage.ts";
+import { UsageError, wholeNumber } from "./usage.ts";
 import { type Place, warm, type WarmTally } from "./warm/job.ts";
 import { LIST_BYTES_MAX, readList, URLS_MAX } from "./warm/list.ts";
 
@@ -74,9 +74,9 @@ export async function main(argv: readonly string[]): Promise<number> {
     return 0;
   }
   const options = {
-    perSecond: wholeNumber("--rate", values.rate, 50, 10_000),
-    concurrency: wholeNumber("--concurrency", values.concurrency, 16, 256),
-    tlsPort: wholeNumber("--tls-port", values["tls-port"], 443, 65_535),
+    perSecond: wholeNumber("--rate", values.rate, 1, 10_000, 50),
+    concurrency: wholeNumber("--concurrency", values.concurrency, 1, 256, 16),
+    tlsPort: wholeNumber("--tls-port", values["tls-port"], 1, 65_535, 443),
     headers: { ...HEADERS, ...fieldsOf(values.header ?? []) },
   };
   const chosen = serversOf(values.server ?? []);
@@ -112,13 +112,6 @@ export async function main(argv: readonly string[]): Promise<number> {
 
 function writeLeft(file: string | undefined, urls: readonly URL[]): void {
   if (file !== undefined) writeFileSync(file, urls.map(({ href }) => `${href}\n`).join(""));
-}
-
-function wholeNumber(option: string, text: string | undefined, fallback: number, max: number): number {
-  if (text === undefined) return fallback;
-  const value = Number(text);
-  if (/^[0-9]+$/.test(text) && value >= 1 && value <= max) return value;
-  throw new UsageError(`${option}: got ${JSON.stringify(text)}, expected a whole number from 1 to ${max}`);
 }
 
 function fieldsOf(lines: readonly string[]): Record<string, string> {

@@ -11,6 +11,7 @@ import { nginxGzip } from "./peers/nginx.ts";
 import { header, type Server } from "./peers/peer.ts";
 import { type Answer, ask } from "./tools/ask.ts";
 import { decoded } from "./tools/coding.ts";
+import { cpuSecondsOf } from "./tools/cpu.ts";
 import { type BenchResult, labelOf, measure, type Workload } from "./tools/measure.ts";
 import { benchOptions, publish } from "./tools/options.ts";
 import { type Origin, startOrigin } from "./tools/origin.ts";
@@ -75,10 +76,9 @@ function formOf(content: Buffer, coding: Coding, level: number) {
   let cpuMs = Number.POSITIVE_INFINITY;
   let bytes = 0;
   for (let number = 0; number < TRIES; number++) {
-    const before = process.cpuUsage();
-    bytes = COMPRESS[coding](content, level).byteLength;
-    const { user, system } = process.cpuUsage(before);
-    cpuMs = Math.min(cpuMs, (user + system) / 1_000);
+    const { value, seconds } = cpuSecondsOf(() => COMPRESS[coding](content, level).byteLength);
+    bytes = value;
+    cpuMs = Math.min(cpuMs, seconds * 1_000);
   }
   return { coding, level, bytes, share: bytes / content.byteLength, cpuMs };
 }

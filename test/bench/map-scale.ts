@@ -8,6 +8,7 @@ import { parseArgs } from "node:util";
 import { Placement, type PlacementLimit } from "#mapping";
 import { Random } from "#kit";
 import { wholeNumber } from "../tools/flags.ts";
+import { cpuSecondsOf } from "./tools/cpu.ts";
 import { describeCommit, describeMachine } from "./tools/machine.ts";
 
 export const summary =
@@ -113,13 +114,6 @@ function draw(networks: number, clusterCount: number, seed: number): Drawn {
   return { placement, limits, units };
 }
 
-function cpuSeconds<T>(work: () => T): { readonly value: T; readonly seconds: number } {
-  const before = process.cpuUsage();
-  const value = work();
-  const { user, system } = process.cpuUsage(before);
-  return { value, seconds: (user + system) / 1e6 };
-}
-
 export async function main(argv: readonly string[]): Promise<number> {
   const { values } = parseArgs({
     args: [...argv],
@@ -144,7 +138,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     wholeNumber("seed", values.seed, 0, 2 ** 31),
   );
   console.error(`${units} units drawn`);
-  const placed = cpuSeconds(() => placement.place());
+  const placed = cpuSecondsOf(() => placement.place());
   let best = 0;
   let overflow = 0;
   for (let unit = 0; unit < units; unit++) {
@@ -154,7 +148,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   const exceeded = limits.filter(({ max }, limit) => placement.used(limit) > max * (1 + 1e-6)).length;
   console.error(`placed in ${placed.seconds.toFixed(2)} CPU-seconds`);
   const died = Array.from({ length: deaths }, (_, death) => {
-    const { value, seconds } = cpuSeconds(() =>
+    const { value, seconds } = cpuSecondsOf(() =>
       placement.handleDown(Math.floor((death * clusterCount) / deaths)),
     );
     return { units: value, milliseconds: seconds * 1e3 };

@@ -1,10 +1,11 @@
 /** What a property's rules cost a request that is decided: by their number and kind, and against patterns made to be slow. */
 import { parseArgs } from "node:util";
-import { UsageError } from "../../cli/usage.ts";
 import { propertyDocument, type Rule } from "../../kit/mod.ts";
 import { Glob } from "../../edge/core/rules/glob.ts";
 import { RuleSet } from "../../edge/core/rules/rule-set.ts";
+import { wholeNumber } from "../tools/flags.ts";
 import { publishJson } from "./policies/options.ts";
+import { cpuSecondsOf } from "./tools/cpu.ts";
 import { describeCommit, describeMachine } from "./tools/machine.ts";
 
 export const summary = "rules of a property: ns a decision by number and kind, and hostile patterns";
@@ -82,10 +83,10 @@ function nsOf(work: () => void, { rounds, ms }: { readonly rounds: number; reado
 }
 
 function cpuMsOf(work: () => void, calls: number): number {
-  const before = process.cpuUsage();
-  for (let call = 0; call < calls; call++) work();
-  const { user, system } = process.cpuUsage(before);
-  return (user + system) / 1_000;
+  const { seconds } = cpuSecondsOf(() => {
+    for (let call = 0; call < calls; call++) work();
+  });
+  return seconds * 1_000;
 }
 
 export async function main(argv: readonly string[]): Promise<number> {
@@ -102,8 +103,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     console.log(HELP);
     return 0;
   }
-  const rounds = numberOf("rounds", values.rounds, 100);
-  const ms = numberOf("ms", values.ms, 10_000);
+  const rounds = wholeNumber("rounds", values.rounds, 1, 100);
+  const ms = wholeNumber("ms", values.ms, 1, 10_000);
   const cases = [];
   let isWrong = false;
   for (const kind of KINDS)
@@ -147,10 +148,4 @@ export async function main(argv: readonly string[]): Promise<number> {
   );
   if (isWrong) console.error("wrong: a request met other rules than it should");
   return await Promise.resolve(isWrong ? 1 : 0);
-}
-
-function numberOf(flag: string, text: string, max: number): number {
-  const value = Number(text);
-  if (Number.isInteger(value) && value >= 1 && value <= max) return value;
-  throw new UsageError(`--${flag}: got ${JSON.stringify(text)}, expected a whole number from 1 to ${max}`);
 }
