@@ -5,9 +5,10 @@ import { evaluateMapping } from "./evaluate/mapping.ts";
 import { type RttMatrix, readMatrix, type Statistic, statistics } from "./evaluate/matrix.ts";
 import { evaluateOverlay } from "./evaluate/overlay.ts";
 import type { Figures } from "./evaluate/sites.ts";
-import { UsageError, wholeNumber } from "./usage.ts";
+import { ratio, UsageError, wholeNumber } from "./usage.ts";
 
 const HELP = `Usage: isochrone evaluate mapping --matrix FILE [--sites 30] [--probes 5] [--seed 1] [--json]
+                                 [--unmeasured-ratio 0] [--wrong-labels-ratio 0]
        isochrone evaluate overlay --matrix FILE [--sites 30] [--candidates 3] [--seed 1] [--json]
 
 mapping: sites are cities of the matrix, clients all others; each client is measured against --probes sites, with noise,
@@ -21,10 +22,13 @@ with FILE#MEMBER naming one of its files.
   --probes N           sites that each client is measured against, 1..500
   --candidates N       relays that are probed for each pair, 1..7
   --seed N             deployment and noise follow from it
+  --unmeasured-ratio R    share of the clients that are never measured, 0..1
+  --wrong-labels-ratio R  share of the clients that are said to be in another city, 0..1
   --json               one line of JSON instead of a table
 
 examples:
   isochrone evaluate mapping --matrix wondernetwork2018.json.gz --sites 30 --probes 5 --seed 1 --json
+  isochrone evaluate mapping --matrix wondernetwork2018.json.gz --unmeasured-ratio 0.5 --wrong-labels-ratio 0.1
   isochrone evaluate overlay --matrix planetlab490.tar.gz#PlanetLabData_1 --sites 30 --candidates 3
 `;
 
@@ -40,6 +44,9 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
+const MAPPING_OPTIONS = ["probes", "unmeasured-ratio", "wrong-labels-ratio"] as const;
+const OVERLAY_OPTIONS = ["candidates"] as const;
+
 function run(argv: readonly string[]): number {
   const { values, positionals } = parse(argv);
   if (values.help === true) {
@@ -51,8 +58,8 @@ function run(argv: readonly string[]): number {
     throw new UsageError(
       `got ${positionals.length === 0 ? "nothing" : JSON.stringify(positionals.join(" "))}, expected mapping or overlay; --help shows examples`,
     );
-  const unfit = what === "mapping" ? "candidates" : "probes";
-  if (values[unfit] !== undefined) throw new UsageError(`--${unfit} does not belong to "evaluate ${what}"`);
+  for (const unfit of what === "mapping" ? OVERLAY_OPTIONS : MAPPING_OPTIONS)
+    if (values[unfit] !== undefined) throw new UsageError(`--${unfit} does not belong to "evaluate ${what}"`);
   if (values.matrix === undefined)
     throw new UsageError("--matrix is missing: the file with the measured round-trip times");
   const count = (
@@ -64,11 +71,13 @@ function run(argv: readonly string[]): number {
   const sites = count("sites", 2, 500, 30);
   const seed = count("seed", 0, Number.MAX_SAFE_INTEGER, 1);
   const probes = count("probes", 1, 500, 5);
+  const unmeasuredRatio = ratio("--unmeasured-ratio", values["unmeasured-ratio"], 0);
+  const wrongLabelsRatio = ratio("--wrong-labels-ratio", values["wrong-labels-ratio"], 0);
   const candidates = count("candidates", 1, 7, 3);
   const matrix = readMatrix(values.matrix, statisticOf(values.statistic));
   const text =
     what === "mapping"
-      ? mappingText(matrix, { sites, probes, seed }, values.json === true)
+      ? mappingText(matrix, { sites, probes, seed, unmeasuredRatio, wrongLabelsRatio }, values.json === true)
       : overlayText(matrix, { sites, candidates, seed }, values.json === true);
   process.stdout.write(text);
   return 0;
@@ -87,6 +96,8 @@ function parse(argv: readonly string[]) {
         probes: { type: "string" },
         candidates: { type: "string" },
         seed: { type: "string" },
+        "unmeasured-ratio": { type: "string" },
+        "wrong-labels-ratio": { type: "string" },
         json: { type: "boolean" },
         help: { type: "boolean", short: "h" },
       },
@@ -113,8 +124,15 @@ function mappingText(
 ): string {
   const { figures, clients, skipped, samples } = evaluateMapping(matrix, options);
   if (isJson) return `${JSON.stringify(figures)}\n`;
-  const { optimal, nearest, random, worse10ms, ...chosen } = figures;
-  const ratio = (name: keyof Figures): string => (chosen[name] / optimal[name]).toFixed(3);
+  const { optimal, nearest, random, worse10ms, measured, unmeasured, ...chosen } = figures;
+  const over = (one: Figures, best: Figures): string =>
+    (["mean", "p50", "p95", "p99"] as const)
+      .map((name) => `${name} ${(one[name] / best[name]).toFixed(3)}`)
+      .join(", ");
+  const groups = [
+    ["measured", measured],
+    ["never measured", unmeasured],
+  ] as const;
   return [
     `${clients} clients, ${options.sites} sites, ${options.probes} sites probed by each (${samples} samples), seed ${options.seed}${skipped > 0 ? `, ${skipped} clients without any site` : ""}`,
     ...table([
@@ -123,7 +141,12 @@ function mappingText(
       [matrix.coordinates === null ? "nearest by landmarks" : "nearest by geography", nearest],
       ["random", random],
     ]),
-    `map / optimal: mean ${ratio("mean")}, p50 ${ratio("p50")}, p95 ${ratio("p95")}, p99 ${ratio("p99")}; ${(worse10ms * 100).toFixed(1)} % of clients more than 10 ms worse`,
+    ...groups.flatMap(([name, group]) =>
+      unmeasured === undefined || group === undefined
+        ? []
+        : [`${name}, ${group.clients} clients: map / optimal: ${over(group, group.optimal)}`],
+    ),
+    `map / optimal: ${over(chosen, optimal)}; ${(worse10ms * 100).toFixed(1)} % of clients more than 10 ms worse`,
     "",
   ].join("\n");
 }

@@ -59,3 +59,12 @@ export function wholeNumber(
     );
   return value;
 }
+
+/** The share of an option, `--wrong-labels-ratio` for one; `fallback` where it is absent. Throws {@link UsageError}. */
+export function ratio(option: string, text: string | undefined, fallback: number): number {
+  if (text === undefined) return fallback;
+  const value = /^(0|0?\.[0-9]{1,9}|1(\.0+)?)$/.test(text) ? Number(text) : Number.NaN;
+  if (!(value >= 0 && value <= 1))
+    throw new UsageError(`${option}: got ${JSON.stringify(text)}, expected a share from 0 to 1`);
+  return value;
+}

@@ -6,6 +6,7 @@
 import {
   type ClientNetworkId,
   type ClusterId,
+  type Coordinates,
   epochMs,
   greatCircleKm,
   type MonotonicMs,
@@ -46,6 +47,16 @@ export interface MappingOptions {
   /** Sites that each client network is measured against. */
   readonly probes: number;
   readonly seed: number;
+  /** Share of the client networks that nobody ever measures, 0..1; which ones follows from the seed. */
+  readonly unmeasuredRatio?: number;
+  /** Share of the client networks whose label is that of another city, 0..1; which ones follows from the seed. */
+  readonly wrongLabelsRatio?: number;
+}
+
+/** What a group of clients pays, and the least that it could. */
+export interface GroupFigures extends Figures {
+  readonly clients: number;
+  readonly optimal: Figures;
 }
 
 export interface MappingFigures extends Figures {
@@ -56,6 +67,9 @@ export interface MappingFigures extends Figures {
   readonly random: Figures;
   /** Share of clients that are sent to a site more than 10 ms slower than their best one, 0..1. */
   readonly worse10ms: number;
+  /** The same apart for client networks that were measured and that were not; each is absent when it has no client. */
+  readonly measured?: GroupFigures;
+  readonly unmeasured?: GroupFigures;
 }
 
 export interface MappingEvaluation {
@@ -80,7 +94,9 @@ export function evaluateMapping(matrix: RttMatrix, options: MappingOptions): Map
   const clients = cities.filter((city) => sites.some((site) => !Number.isNaN(matrix.rttMs(city, site))));
   if (clients.length === 0) throw new RangeError("the matrix has no time from any client to any site");
 
-  const chosen = decide(matrix, sites, clients, options);
+  const unmeasured = drawn(clients, options.unmeasuredRatio ?? 0, options.seed, "unmeasured");
+  const labels = labelsOf(matrix, clients, options);
+  const chosen = decide(matrix, sites, clients, labels, unmeasured, options);
   const random = new Random(options.seed).split("random-choice");
   const paid: Record<"chosen" | "optimal" | "nearest" | "random", number[]> = {
     chosen: [],
@@ -96,9 +112,17 @@ export function evaluateMapping(matrix: RttMatrix, options: MappingOptions): Map
     const worst = Math.max(...reachable.map(cost));
     const chosenCost = cost(chosen.get(client) as number);
     paid.chosen.push(Number.isNaN(chosenCost) ? worst : chosenCost);
-    paid.nearest.push(cost(nearestSite(matrix, client, sites, reachable)));
+    paid.nearest.push(cost(nearestSite({ ...matrix, coordinates: labels }, client, sites, reachable)));
     paid.random.push(cost(random.pick(reachable)));
   }
+  const group = (isIn: (client: number) => boolean): GroupFigures | undefined => {
+    const those = [...clients.keys()].filter((n) => isIn(clients[n] as number));
+    if (those.length === 0) return undefined;
+    const of = (values: readonly number[]): Figures => figures(those.map((n) => values[n] as number));
+    return { clients: those.length, ...of(paid.chosen), optimal: of(paid.optimal) };
+  };
+  const measuredFigures = group((client) => !unmeasured.has(client));
+  const unmeasuredFigures = group((client) => unmeasured.has(client));
   const worse = paid.chosen.filter((rtt, index) => rtt > (paid.optimal[index] as number) + WORSE_MS);
   return {
     figures: {
@@ -107,11 +131,40 @@ export function evaluateMapping(matrix: RttMatrix, options: MappingOptions): Map
       nearest: figures(paid.nearest),
       random: figures(paid.random),
       worse10ms: Math.round((worse.length / clients.length) * 1e5) / 1e5,
+      ...(measuredFigures && { measured: measuredFigures }),
+      ...(unmeasuredFigures && { unmeasured: unmeasuredFigures }),
     },
     clients: clients.length,
     skipped: cities.length - clients.length,
-    samples: clients.length * options.probes * PINGS,
+    samples: (clients.length - unmeasured.size) * options.probes * PINGS,
   };
+}
+
+/** A share of the clients, to the nearest whole number; another share of the same seed holds or is held by it. */
+function drawn(clients: readonly number[], ratio: number, seed: number, what: string): Set<number> {
+  return new Set(
+    new Random(seed)
+      .split(what)
+      .shuffle(clients)
+      .slice(0, Math.round(ratio * clients.length)),
+  );
+}
+
+/** Where the labels say that the cities are: some clients stand where another city of the matrix is. */
+function labelsOf(
+  matrix: RttMatrix,
+  clients: readonly number[],
+  { wrongLabelsRatio = 0, seed }: MappingOptions,
+): (Coordinates | null)[] | null {
+  if (matrix.coordinates === null) {
+    if (wrongLabelsRatio > 0) throw new RangeError("the matrix has no places that could be wrong");
+    return null;
+  }
+  const labels = [...matrix.coordinates];
+  const random = new Random(seed).split("wrong-places");
+  for (const client of drawn(clients, wrongLabelsRatio, seed, "wrong-labels"))
+    labels[client] = matrix.coordinates[(client + 1 + random.int(matrix.size - 1)) % matrix.size] ?? null;
+  return labels;
 }
 
 /** The production part: probe plan, estimates, scores, allocation, snapshot, answer. Client -> site, as matrix indexes. */
@@ -119,6 +172,8 @@ function decide(
   matrix: RttMatrix,
   sites: readonly number[],
   clients: readonly number[],
+  labels: readonly (Coordinates | null)[] | null,
+  unmeasured: ReadonlySet<number>,
   options: MappingOptions,
 ): Map<number, number> {
   const topology = topologyOfSites(
@@ -130,13 +185,14 @@ function decide(
     (client): ClientNetworkInput => ({
       clientNetworkId: clientNetworkIdOf(client),
       prefixes: [clientPrefix(client)],
-      coordinates: matrix.coordinates?.[client] ?? null,
+      coordinates: labels?.[client] ?? null,
       demandPerSecond: 1,
     }),
   );
   engine.handleTopology(topology, START);
   for (const { report, at } of linkReports(matrix, sites, options.seed)) engine.handleReport(report, at);
-  const endAt = probe(matrix, engine, sites, networks, options);
+  const probed = networks.filter((_, n) => !unmeasured.has(clients[n] as number));
+  const endAt = probe(matrix, engine, sites, probed, options);
   engine.handleClientNetworks(networks, endAt);
   engine.handleTimeout(endAt);
   const event = engine.pollEvent();

@@ -105,6 +105,11 @@ describe("the command", () => {
     [["mapping", "--matrix", "x", "--sites", "1"], /--sites: got "1", expected a whole number from 2/],
     [["mapping", "--matrix", "x", "--candidates", "3"], /--candidates does not belong/],
     [["mapping", "--matrix", "x", "--colour"], /--colour/],
+    [
+      ["mapping", "--matrix", "x", "--unmeasured-ratio", "1.5"],
+      /--unmeasured-ratio: got "1.5", expected a share/,
+    ],
+    [["overlay", "--matrix", "x", "--wrong-labels-ratio", "0.1"], /--wrong-labels-ratio does not belong/],
   ])("%j: exit code 2 and one line", async (argv, message) => {
     const write = vi.spyOn(process.stderr, "write").mockReturnValue(true);
     expect(await main(argv)).toBe(2);
@@ -138,6 +143,21 @@ describe.runIf(hasData || process.env["ISOCHRONE_DATA"] !== undefined)("on real 
     const { figures } = evaluateMapping(readMatrix(wonder), { sites: 10, probes: 10, seed: 2 });
     expect(figures.mean).toBeLessThanOrEqual(1.01 * figures.optimal.mean);
     expect(figures.worse10ms).toBeLessThanOrEqual(0.01);
+  });
+  test("who is never measured pays apart, and is not worse off than by geography", () => {
+    const { figures, samples } = evaluateMapping(readMatrix(wonder), {
+      sites: 10,
+      probes: 3,
+      seed: 1,
+      unmeasuredRatio: 0.5,
+      wrongLabelsRatio: 0.1,
+    });
+    expect(samples).toBe(116 * 3 * 5);
+    expect([figures.measured?.clients, figures.unmeasured?.clients]).toEqual([116, 116]);
+    const { measured, unmeasured } = figures as Required<typeof figures>;
+    expect(measured.mean).toBeLessThan(unmeasured.mean);
+    expect(unmeasured.mean).toBeLessThan(figures.nearest.mean);
+    expect((measured.mean + unmeasured.mean) / 2).toBeCloseTo(figures.mean, 2);
   });
   test.each([
     [wonder, 0.85],
