@@ -4,11 +4,13 @@ import { IsochroneError } from "#kit";
 import { evaluateMapping } from "./evaluate/mapping.ts";
 import { type RttMatrix, readMatrix, type Statistic, statistics } from "./evaluate/matrix.ts";
 import { evaluateOverlay } from "./evaluate/overlay.ts";
+import { evaluateSeeds, seedsSentence, seedsTable } from "./evaluate/seeds.ts";
 import type { Figures } from "./evaluate/sites.ts";
+import { fixed, textTable } from "./evaluate/table.ts";
 import { ratio, UsageError, wholeNumber } from "./usage.ts";
 
 const HELP = `Usage: isochrone evaluate mapping --matrix FILE [--sites 30] [--probes 5] [--seed 1] [--json]
-                                 [--unmeasured-ratio 0] [--wrong-labels-ratio 0]
+                                 [--unmeasured-ratio 0] [--wrong-labels-ratio 0] [--seeds N]
        isochrone evaluate overlay --matrix FILE [--sites 30] [--candidates 3] [--seed 1] [--json]
 
 mapping: sites are cities of the matrix, clients all others; each client is measured against --probes sites, with noise,
@@ -22,6 +24,7 @@ with FILE#MEMBER naming one of its files.
   --probes N           sites that each client is measured against, 1..500
   --candidates N       relays that are probed for each pair, 1..7
   --seed N             deployment and noise follow from it
+  --seeds N            mapping with N seeds, --seed and the next ones: spread, and which miss the goals, 1..1000
   --unmeasured-ratio R    share of the clients that are never measured, 0..1
   --wrong-labels-ratio R  share of the clients that are said to be in another city, 0..1
   --json               one line of JSON instead of a table
@@ -29,6 +32,7 @@ with FILE#MEMBER naming one of its files.
 examples:
   isochrone evaluate mapping --matrix wondernetwork2018.json.gz --sites 30 --probes 5 --seed 1 --json
   isochrone evaluate mapping --matrix wondernetwork2018.json.gz --unmeasured-ratio 0.5 --wrong-labels-ratio 0.1
+  isochrone evaluate mapping --matrix wondernetwork2018.json.gz --seeds 20
   isochrone evaluate overlay --matrix planetlab490.tar.gz#PlanetLabData_1 --sites 30 --candidates 3
 `;
 
@@ -44,7 +48,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
-const MAPPING_OPTIONS = ["probes", "unmeasured-ratio", "wrong-labels-ratio"] as const;
+const MAPPING_OPTIONS = ["probes", "seeds", "unmeasured-ratio", "wrong-labels-ratio"] as const;
 const OVERLAY_OPTIONS = ["candidates"] as const;
 
 function run(argv: readonly string[]): number {
@@ -63,7 +67,7 @@ function run(argv: readonly string[]): number {
   if (values.matrix === undefined)
     throw new UsageError("--matrix is missing: the file with the measured round-trip times");
   const count = (
-    name: "sites" | "probes" | "candidates" | "seed",
+    name: "sites" | "probes" | "candidates" | "seed" | "seeds",
     min: number,
     max: number,
     fallback: number,
@@ -75,9 +79,12 @@ function run(argv: readonly string[]): number {
   const wrongLabelsRatio = ratio("--wrong-labels-ratio", values["wrong-labels-ratio"], 0);
   const candidates = count("candidates", 1, 7, 3);
   const matrix = readMatrix(values.matrix, statisticOf(values.statistic));
+  const mapping = { sites, probes, seed, unmeasuredRatio, wrongLabelsRatio };
   const text =
     what === "mapping"
-      ? mappingText(matrix, { sites, probes, seed, unmeasuredRatio, wrongLabelsRatio }, values.json === true)
+      ? values.seeds === undefined
+        ? mappingText(matrix, mapping, values.json === true)
+        : seedsText(matrix, mapping, count("seeds", 1, 1_000, 20), values.json === true)
       : overlayText(matrix, { sites, candidates, seed }, values.json === true);
   process.stdout.write(text);
   return 0;
@@ -96,6 +103,7 @@ function parse(argv: readonly string[]) {
         probes: { type: "string" },
         candidates: { type: "string" },
         seed: { type: "string" },
+        seeds: { type: "string" },
         "unmeasured-ratio": { type: "string" },
         "wrong-labels-ratio": { type: "string" },
         json: { type: "boolean" },
@@ -149,6 +157,25 @@ function mappingText(
     `map / optimal: ${over(chosen, optimal)}; ${(worse10ms * 100).toFixed(1)} % of clients more than 10 ms worse`,
     "",
   ].join("\n");
+}
+
+function seedsText(
+  matrix: RttMatrix,
+  options: Parameters<typeof evaluateMapping>[1],
+  count: number,
+  isJson: boolean,
+): string {
+  const evaluation = evaluateSeeds(matrix, options, count, ({ seed, meanRatio, missed }) =>
+    process.stderr.write(
+      `seed ${seed}: mean ${fixed(meanRatio)} x the optimum${missed.length > 0 ? `, misses ${missed.join(", ")}` : ""}\n`,
+    ),
+  );
+  if (isJson) return `${JSON.stringify(evaluation)}\n`;
+  return `${[
+    `${options.sites} sites, ${options.probes} sites probed by each client, seeds ${options.seed} to ${options.seed + count - 1}; ratios are over the optimum`,
+    textTable(seedsTable(evaluation)),
+    seedsSentence(evaluation),
+  ].join("\n")}\n`;
 }
 
 function overlayText(

@@ -73,18 +73,19 @@ export const evaluationProperty: PropertyDocument = propertyDocument.parse({
 
 /**
  * What the server of each site reports about its links to the others, report after report, oldest first: transport's own
- * estimator over noisy probes.
+ * estimator over noisy probes. The last one comes a second before `startAt`.
  */
 export function linkReports(
   matrix: RttMatrix,
   sites: readonly number[],
   seed: number,
+  startAt: MonotonicMs = START,
 ): { readonly report: ServerReport; readonly at: MonotonicMs }[] {
   const random = new Random(seed).split("links");
   const reports: { report: ServerReport; at: MonotonicMs }[] = [];
   const estimators = new Map<string, LinkEstimator>();
   for (let round = 0; round < LINK_REPORTS; round++) {
-    const at = plusMs(START, (round - LINK_REPORTS) * REPORT_INTERVAL_MS);
+    const at = plusMs(startAt, (round - LINK_REPORTS) * REPORT_INTERVAL_MS);
     for (const from of sites) {
       const links: ServerReport["links"][number][] = [];
       for (const to of sites) {

@@ -3,42 +3,12 @@
  * against a few sites only, with noise; the production engine makes a map of it and the production answer decides. What a
  * decision costs is then read from the matrix, which nothing that decides has seen.
  */
-import {
-  type ClientNetworkId,
-  type ClusterId,
-  type Coordinates,
-  epochMs,
-  greatCircleKm,
-  type MonotonicMs,
-  parseAddress,
-  plusMs,
-  quantile,
-  Random,
-} from "#kit";
-import {
-  answerAddresses,
-  type ClientNetworkInput,
-  believableSites,
-  MapEngine,
-  nextProbe,
-  noisySample,
-  TopologyIndex,
-} from "#mapping";
-import {
-  clientNetworkIdOf,
-  clientPrefix,
-  clusterIdOf,
-  evaluationProperty,
-  linkReports,
-  START,
-  topologyOfSites,
-} from "./deployment.ts";
+import { type Coordinates, greatCircleKm, Random } from "#kit";
+import { START } from "./deployment.ts";
 import type { RttMatrix } from "./matrix.ts";
 import { chooseSites, type Figures, figures, round } from "./sites.ts";
+import { MappingTrial, PINGS } from "./trial.ts";
 
-/** Pings of one probe: what one run of `ping` sends. */
-const PINGS = 5;
-const PING_INTERVAL_MS = 1_000;
 /** A user notices a page that takes this much longer a round trip. */
 const WORSE_MS = 10;
 
@@ -96,7 +66,8 @@ export function evaluateMapping(matrix: RttMatrix, options: MappingOptions): Map
 
   const unmeasured = drawn(clients, options.unmeasuredRatio ?? 0, options.seed, "unmeasured");
   const labels = labelsOf(matrix, clients, options);
-  const chosen = decide(matrix, sites, clients, labels, unmeasured, options);
+  const trial = new MappingTrial({ matrix, sites, clients, labels, unmeasured });
+  const chosen = trial.decide(trial.measure(matrix, options, START));
   const random = new Random(options.seed).split("random-choice");
   const paid: Record<"chosen" | "optimal" | "nearest" | "random", number[]> = {
     chosen: [],
@@ -165,123 +136,6 @@ function labelsOf(
   for (const client of drawn(clients, wrongLabelsRatio, seed, "wrong-labels"))
     labels[client] = matrix.coordinates[(client + 1 + random.int(matrix.size - 1)) % matrix.size] ?? null;
   return labels;
-}
-
-/** The production part: probe plan, estimates, scores, allocation, snapshot, answer. Client -> site, as matrix indexes. */
-function decide(
-  matrix: RttMatrix,
-  sites: readonly number[],
-  clients: readonly number[],
-  labels: readonly (Coordinates | null)[] | null,
-  unmeasured: ReadonlySet<number>,
-  options: MappingOptions,
-): Map<number, number> {
-  const topology = topologyOfSites(
-    matrix,
-    sites.map((site) => [site, "edge"] as const),
-  );
-  const engine = new MapEngine({ epochOf: (now) => epochMs(now) });
-  const networks = clients.map(
-    (client): ClientNetworkInput => ({
-      clientNetworkId: clientNetworkIdOf(client),
-      prefixes: [clientPrefix(client)],
-      coordinates: labels?.[client] ?? null,
-      demandPerSecond: 1,
-    }),
-  );
-  engine.handleTopology(topology, START);
-  for (const { report, at } of linkReports(matrix, sites, options.seed)) engine.handleReport(report, at);
-  const probed = networks.filter((_, n) => !unmeasured.has(clients[n] as number));
-  const endAt = probe(matrix, engine, sites, probed, options);
-  engine.handleClientNetworks(networks, endAt);
-  engine.handleTimeout(endAt);
-  const event = engine.pollEvent();
-  if (event?.type !== "snapshot")
-    throw new RangeError(
-      `the engine made no map: ${event?.problems.map((problem) => problem.detail).join("; ") ?? "nothing was due"}`,
-    );
-  const index = new TopologyIndex(topology);
-  const siteOf = new Map(sites.map((site) => [clusterIdOf(site), site]));
-  return new Map(
-    clients.map((client) => {
-      const clientAddress = parseAddress(clientPrefix(client).replace("0/24", "1"));
-      if (clientAddress === undefined) throw new RangeError(`client ${client} has no address`);
-      const { clusterId } = answerAddresses({
-        snapshot: event.snapshot,
-        topology: index,
-        property: evaluationProperty,
-        family: 4,
-        clientAddress,
-        sourcePrefixLength: 24,
-        isUp: () => true,
-      });
-      return [client, siteOf.get(clusterId as ClusterId) as number];
-    }),
-  );
-}
-
-/**
- * Measures each client network against `probes` sites, in rounds: each probe is chosen in the light of what everyone has
- * measured in the rounds before, as a planner of a real deployment would.
- */
-function probe(
-  matrix: RttMatrix,
-  engine: MapEngine,
-  sites: readonly number[],
-  networks: readonly ClientNetworkInput[],
-  options: MappingOptions,
-): MonotonicMs {
-  const noise = new Random(options.seed).split("pings");
-  const clusterIds = sites.map(clusterIdOf);
-  const siteOf = new Map(sites.map((site) => [clusterIdOf(site), site]));
-  const siteRttMs = (a: ClusterId, b: ClusterId): number | undefined =>
-    a === b ? 0 : engine.links.measured(a, b, null, START)?.rttMs;
-  const probeSites = believableSites(
-    sites.map((site) => ({ clusterId: clusterIdOf(site), coordinates: matrix.coordinates?.[site] ?? null })),
-    siteRttMs,
-  );
-  const sitesAsPeers = clusterIds.map(
-    (from) => new Map(clusterIds.map((to) => [to, siteRttMs(from, to) ?? Infinity] as const)),
-  );
-  const measured = networks.map(() => new Map<ClusterId, number>());
-  let now = START;
-  for (let round = 0; round < options.probes; round++) {
-    const known = measured.map((one) => new Map(one));
-    for (const [n, network] of networks.entries()) {
-      const own = measured[n] as Map<ClusterId, number>;
-      const clusterId = nextProbe({
-        sites: probeSites,
-        coordinates: network.coordinates,
-        measured: own,
-        siteRttMs,
-        peers: [...sitesAsPeers, ...known.slice(0, n), ...known.slice(n + 1)],
-      });
-      if (clusterId === undefined) continue;
-      const trueRttMs = matrix.rttMs(clientIndex(network.clientNetworkId), siteOf.get(clusterId) as number);
-      const answered: number[] = [];
-      for (let ping = 0; ping < PINGS; ping++) {
-        const rttMs = noisySample(trueRttMs, 0, noise);
-        const at = plusMs(now, ping * PING_INTERVAL_MS);
-        engine.handleSample({ from: network.clientNetworkId, to: clusterId, rttMs, at });
-        if (rttMs !== null) answered.push(rttMs);
-      }
-      own.set(
-        clusterId,
-        answered.length === 0
-          ? Infinity
-          : quantile(
-              answered.sort((a, b) => a - b),
-              0.25,
-            ),
-      );
-    }
-    now = plusMs(now, PINGS * PING_INTERVAL_MS);
-  }
-  return now;
-}
-
-function clientIndex(clientNetworkId: ClientNetworkId): number {
-  return Number(clientNetworkId.slice("client-".length));
 }
 
 /** Landmarks of the baseline for data without coordinates (Ratnasamy et al., "Topologically-aware overlay construction", INFOCOM 2002). */

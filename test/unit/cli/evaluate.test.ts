@@ -7,6 +7,7 @@ import { main } from "../../../cli/evaluate.ts";
 import { evaluateMapping } from "../../../cli/evaluate/mapping.ts";
 import { readMatrix } from "../../../cli/evaluate/matrix.ts";
 import { evaluateOverlay } from "../../../cli/evaluate/overlay.ts";
+import { evaluateSeeds, seedsSentence } from "../../../cli/evaluate/seeds.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "isochrone-evaluate-"));
 let files = 0;
@@ -93,6 +94,35 @@ describe("reading a matrix", () => {
     const member = tarMember("a", square);
     member.write("b", 0);
     expect(() => readMatrix(file(Buffer.concat([member, END])))).toThrow(/does not match its checksum/);
+  });
+});
+
+/** Cities on a line, 10 ms apart, with an access of 1 ms each. */
+function lineOfCities(count: number) {
+  const rows = Array.from({ length: count }, (_, i) =>
+    Array.from({ length: count }, (_city, j) => (i === j ? 0 : Math.abs(i - j) * 10 + 2)).join("\t"),
+  );
+  return readMatrix(file(`${rows.join("\n")}\n`));
+}
+
+describe("many seeds", () => {
+  test("the spread is that of the seeds, and a seed that misses a goal is named with it", () => {
+    const seen: number[] = [];
+    // One probe of eight sites, and not even places: some seeds must miss.
+    const evaluation = evaluateSeeds(lineOfCities(40), { sites: 8, probes: 1, seed: 3 }, 4, ({ seed }) =>
+      seen.push(seed),
+    );
+    expect(seen).toEqual([3, 4, 5, 6]);
+    const means = evaluation.seeds.map(({ meanRatio }) => meanRatio).sort((a, b) => a - b);
+    expect(evaluation.spread.meanRatio).toMatchObject({ min: means[0], max: means[3] });
+    expect(evaluation.seedsMissed.length).toBeGreaterThan(0);
+    for (const { seed, meanRatio, missed } of evaluation.seeds) {
+      expect(missed.includes("meanRatio")).toBe(meanRatio > evaluation.goals.meanRatio);
+      expect(evaluation.seedsMissed.includes(seed)).toBe(missed.length > 0);
+    }
+    expect(seedsSentence(evaluation)).toMatch(
+      /^\d of 4 seeds reach every goal; missed: meanRatio by [3456 ]+;/,
+    );
   });
 });
 
