@@ -24,6 +24,9 @@ export {
   watchKinds,
 } from "./core/words.ts";
 export { diffDocuments } from "./core/diff.ts";
+export { compareFences, type Fence, fenceOf } from "./core/fence.ts";
+export { type LeaseName, type LeaseOutcome, type LeaseRequest } from "./core/lease.ts";
+export type { LeaseAnswer } from "./core/wire.ts";
 export {
   type ActivateOptions,
   ControlClient,

@@ -191,6 +191,7 @@ class RelayProcess {
       one.servers.some((server) => server.serverId === node),
     );
     if (cluster === undefined) return undefined;
+    const mapInForce = this.#keeper.fenceOf("map");
     return {
       serverId: node,
       clusterId: cluster.clusterId,
@@ -205,6 +206,7 @@ class RelayProcess {
       properties: {},
       links: this.#transport?.linkReports() ?? [],
       applied: this.#keeper.applied,
+      ...(mapInForce !== undefined && { mapInForce }),
     };
   }
 

@@ -19,6 +19,7 @@ import {
   serverReport,
   string,
 } from "#kit";
+import { leaseNames, leaseOutcomes } from "./lease.ts";
 import { ackOutcomeWords, documentKinds, type PurgeProgress, type WatchEvent } from "./words.ts";
 
 const anything: Schema<unknown> = {
@@ -66,6 +67,37 @@ export const documentChanges = array(
   { max: 100_000 },
 );
 export const serverReports = array(serverReport, { max: 10_000 });
+
+const term = () => integer({ max: 1e12 });
+/** A day: longer, and a holder that is gone for good would keep everyone else out for longer than an operator's holiday. */
+const LEASE_MS_MAX = 86_400_000;
+
+/** `POST /v1/leases/NAME`. */
+export const leaseRequest = object({
+  action: oneOf(["hold", "release"]),
+  holderId: string({ max: 63, pattern: /^[\w.@-]+$/, expected: "a name of letters, digits and -_.@" }),
+  term: term(),
+  seenTerm: term(),
+  durationMs: number({ min: 1_000, max: LEASE_MS_MAX, unit: "ms" }),
+  preempts: boolean(),
+  note: freeText(),
+});
+
+/** What became of the request, and who has the lease now. */
+export const leaseAnswer = object({
+  name: oneOf(leaseNames),
+  outcome: oneOf([...leaseOutcomes, "shown"]),
+  term: integer(),
+  /** Null: nobody, or nobody any more. */
+  holderId: nullable(string({ max: 63 })),
+  /** By control's clock; 0: it may be had. */
+  remainingMs: number({ min: 0 }),
+  note: freeText(),
+  /** The newest version of what the lease is for that control has stored. */
+  newest: nullable(object({ term: integer(), version: integer() })),
+});
+export type LeaseAnswer = Parsed<typeof leaseAnswer>;
+export const leaseAnswers = array(leaseAnswer, { max: 100 });
 
 /** What control answers a refused request with. */
 export const errorBody = object({

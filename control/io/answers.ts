@@ -9,6 +9,7 @@ const CODES: Readonly<Record<number, string>> = {
   403: "unauthorised",
   404: "not-found",
   409: "conflict",
+  412: "fenced",
   413: "too-large",
   422: "refused",
   429: "overloaded",

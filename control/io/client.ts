@@ -13,9 +13,13 @@ import {
   documentRecord,
   documentSummaries,
   documentSummary,
+  type LeaseAnswer,
+  leaseAnswer,
+  leaseAnswers,
   parsePurgeProgress,
   serverReports,
 } from "../core/wire.ts";
+import type { LeaseName, LeaseRequest } from "../core/lease.ts";
 import type {
   DocumentChange,
   DocumentKind,
@@ -212,6 +216,16 @@ export class ControlClient {
   async diff(kind: DocumentKind, id: string, from: number, to: number): Promise<readonly DocumentChange[]> {
     const path = `${documentPath(kind, id)}/diff?from=${from}&to=${to}`;
     return (await this.#json("GET", path, undefined, documentChanges)) as readonly DocumentChange[];
+  }
+
+  /** Asks for a lease, renews it or gives it back. Whoever has it now is in the answer. */
+  async lease(name: LeaseName, request: LeaseRequest): Promise<LeaseAnswer> {
+    return this.#json("POST", `/v1/leases/${name}`, request, leaseAnswer);
+  }
+
+  /** Who has which lease. */
+  async leases(): Promise<readonly LeaseAnswer[]> {
+    return this.#json("GET", "/v1/leases", undefined, leaseAnswers);
   }
 
   /** False when it did not arrive (the next one replaces it anyway); never rejects. */

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { id, integer, object, ParseError, quoteValue, type Schema, string } from "#kit";
 import { LastKnownGood, type Logger, makeDirectory } from "#kit/io";
 import { type AppliedState, decideApply } from "../core/apply.ts";
+import { compareFences, type Fence, fenceOf } from "../core/fence.ts";
 import type { ActivationEvent, DocumentKind, WatchEvent } from "../core/words.ts";
 import type { ControlClient, ControlState } from "./client.ts";
 
@@ -25,7 +26,7 @@ interface Kept {
 }
 
 /** What lies in a file: the document as control sent it and its place in control's log. */
-interface Stored extends AppliedState {
+interface Stored extends Omit<AppliedState, "fence"> {
   readonly id: string;
   readonly body: unknown;
 }
@@ -45,7 +46,7 @@ export class DocumentKeeper {
   readonly #logger: Logger;
   readonly #kept = new Map<DocumentKind, Kept>();
   readonly #states = new Map<string, AppliedState>();
-  readonly #counters = { applied: 0, ignored: 0, refused: 0, damaged: 0, saveFailures: 0 };
+  readonly #counters = { applied: 0, ignored: 0, fenced: 0, refused: 0, damaged: 0, saveFailures: 0 };
   /** Newest unsaved value of each file; written one after the other, so that a snapshot is no storm of syncs. */
   readonly #unsaved = new Map<string, { readonly kind: DocumentKind; readonly stored: Stored }>();
   #saving: Promise<void> | undefined;
@@ -110,8 +111,22 @@ export class DocumentKeeper {
     return this.#synced.promise;
   }
 
-  /** Since the start: documents applied, ignored (`same`, `older`), refused; files damaged; saves that failed. */
-  get counters(): Readonly<Record<"applied" | "ignored" | "refused" | "damaged" | "saveFailures", number>> {
+  /** Term and number of the newest publication in force; undefined: there is none, or the kind is not fenced. */
+  fenceOf(kind: DocumentKind): Fence | undefined {
+    let newest: Fence | undefined;
+    for (const [key, { fence }] of this.#states)
+      if (fence !== undefined && key.startsWith(`${kind}/`))
+        if (newest === undefined || compareFences(fence, newest) > 0) newest = fence;
+    return newest;
+  }
+
+  /**
+   * Since the start: documents applied, ignored (`same`, `older`), fenced (of a publisher whose term is over), refused; files
+   * damaged; saves that failed.
+   */
+  get counters(): Readonly<
+    Record<"applied" | "ignored" | "fenced" | "refused" | "damaged" | "saveFailures", number>
+  > {
     return this.#counters;
   }
 
@@ -154,10 +169,20 @@ export class DocumentKeeper {
     const kept = this.#kept.get(kind);
     if (kept === undefined) return;
     const key = `${kind}/${documentId}`;
-    const offered: AppliedState = { logId, seq, version };
-    const { mayApply, reason } = decideApply(this.#states.get(key), offered);
+    const offered: AppliedState = { logId, seq, version, fence: fenceOf(kind, body) };
+    const before = this.#states.get(key);
+    const { mayApply, reason } = decideApply(before, offered);
     if (!mayApply) {
-      this.#counters.ignored++;
+      if (reason === "fenced") {
+        this.#counters.fenced++;
+        this.#logger.warn("document-fenced", {
+          document: key,
+          version,
+          from,
+          offered: offered.fence,
+          inForce: before?.fence,
+        });
+      } else this.#counters.ignored++;
       return;
     }
     try {
@@ -179,7 +204,7 @@ export class DocumentKeeper {
     this.#counters.applied++;
     this.#logger.info("document-applied", { document: key, version, seq, from, reason });
     if (from === "control") {
-      this.#unsaved.set(key, { kind, stored: { ...offered, id: documentId, body } });
+      this.#unsaved.set(key, { kind, stored: { logId, seq, version, id: documentId, body } });
       this.#saving ??= this.#saveAll();
     }
   }

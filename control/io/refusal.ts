@@ -26,6 +26,11 @@ export function conflict(what: string, expected: number | null, presentVersion: 
   });
 }
 
+/** 412: a publication of a term that is over, or one that is not newer than what is there. Repeating it does not help. */
+export function fenced(error: string): Refusal {
+  return new Refusal(412, { error, code: "fenced" });
+}
+
 export function notFound(what: string): Refusal {
   return new Refusal(404, { error: `There is no ${what}`, code: "not-found" });
 }

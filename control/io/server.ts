@@ -22,7 +22,8 @@ import { controlSettings } from "../config.ts";
 import { kindRules } from "../core/kinds.ts";
 import type { PurgeLedgerSettings } from "../core/purge-ledger.ts";
 import type { Cut, WatchHubSettings } from "../core/watch-hub.ts";
-import { ackRequest, activateRequest, appendRequest } from "../core/wire.ts";
+import { leaseNames } from "../core/lease.ts";
+import { ackRequest, activateRequest, appendRequest, leaseRequest } from "../core/wire.ts";
 import { type DocumentKind, documentKinds, type WatchKind, watchKinds } from "../core/words.ts";
 import { BodyReader, parseQuery, parseTarget, requireToken, sendJson, type Target } from "./http.ts";
 import { metricsOf } from "./metrics.ts";
@@ -179,6 +180,8 @@ export class ControlServer {
         case "reports":
           if (rest.length > 0) break;
           return this.#routeReports(request, response, target);
+        case "leases":
+          return this.#routeLeases(request, response, rest, target);
         case "purges":
           return this.#routePurges(request, response, rest, target);
         case undefined:
@@ -279,6 +282,37 @@ export class ControlServer {
     if (method === "GET") return sendJson(response, 200, JSON.stringify(this.#service.reports()));
     this.#service.report(await this.#bodies.read(request, controlSettings.reportBytesMax, serverReport));
     sendJson(response, 200, "{}");
+  }
+
+  async #routeLeases(
+    request: IncomingMessage,
+    response: ServerResponse,
+    rest: readonly string[],
+    target: Target,
+  ): Promise<void> {
+    const [nameText, ...more] = rest;
+    parseQuery(target.query, noQuery);
+    if (nameText === undefined) {
+      allow(request, "GET");
+      return sendJson(response, 200, JSON.stringify(this.#service.leases()));
+    }
+    const name = leaseNames.find((one) => one === nameText);
+    if (name === undefined || more.length > 0)
+      throw notFound(`lease ${JSON.stringify(nameText.slice(0, 80))}; there are ${leaseNames.join(", ")}`);
+    allow(request, "POST");
+    const wanted = await this.#bodies.read(request, controlSettings.smallBodyBytesMax, leaseRequest);
+    const answer = this.#service.lease(name, wanted);
+    if (answer.outcome === "granted" || answer.outcome === "released") {
+      const { term, holderId, note } = answer;
+      this.#options.logger.info(`lease-${answer.outcome}`, {
+        lease: name,
+        term,
+        holderId,
+        note,
+        by: wanted.holderId,
+      });
+    }
+    sendJson(response, 200, JSON.stringify(answer));
   }
 
   async #routePurges(

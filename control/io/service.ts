@@ -4,6 +4,7 @@
  */
 import {
   type Clock,
+  type MonotonicMs,
   ParseError,
   type PropertyDocument,
   type PurgeAck,
@@ -13,7 +14,18 @@ import {
 } from "#kit";
 import { controlSettings } from "../config.ts";
 import { diffDocuments } from "../core/diff.ts";
+import { compareFences, type Fence, fenceOf } from "../core/fence.ts";
 import { checkHostnames, checkOwner, checkPurge, kindRules, parseDocument } from "../core/kinds.ts";
+import {
+  decideLease,
+  emptyLease,
+  isLeaseHeld,
+  type LeaseName,
+  leaseNames,
+  type LeaseRequest,
+  type LeaseState,
+  restoredLease,
+} from "../core/lease.ts";
 import { PurgeLedger, type PurgeLedgerSettings } from "../core/purge-ledger.ts";
 import { ReportBoard } from "../core/report-board.ts";
 import { type Cut, type HubLine, WatchHub, type WatchHubSettings } from "../core/watch-hub.ts";
@@ -25,7 +37,8 @@ import type {
   PurgeProgress,
   WatchEvent,
 } from "../core/words.ts";
-import { conflict, notFound, Refusal, refusalOf } from "./refusal.ts";
+import type { LeaseAnswer } from "../core/wire.ts";
+import { conflict, fenced, notFound, Refusal, refusalOf } from "./refusal.ts";
 import type { DocumentStore, StoredActivation, StoredDocument, StoredEvent } from "./store.ts";
 
 export interface AppendInput {
@@ -55,7 +68,11 @@ export class ControlService {
   readonly #onPublished: (cuts: readonly Cut[]) => void;
   readonly #purgeListeners = new Map<number, (progress: PurgeProgress) => void>();
   #purgeTimer: NodeJS.Timeout | undefined;
-  readonly #counters = { appended: 0, activated: 0, purges: 0, conflicts: 0, refused: 0 };
+  readonly #leases: Record<LeaseName, LeaseState>;
+  /** Of the newest version of each fenced document, by `kind/id`; null: there is none. */
+  readonly #newestFences = new Map<string, Fence | null>();
+  readonly #counters = { appended: 0, activated: 0, purges: 0, conflicts: 0, refused: 0, fenced: 0 };
+  readonly #leaseCounters = { granted: 0, renewed: 0, released: 0, held: 0, lost: 0 };
 
   constructor(options: ControlServiceOptions) {
     this.store = options.store;
@@ -63,10 +80,18 @@ export class ControlService {
     this.#onPublished = options.onPublished;
     this.hub = new WatchHub(options.hubSettings);
     this.ledger = new PurgeLedger(options.ledgerSettings);
+    const now = this.#clock.monotonic();
+    this.#leases = { map: emptyLease("map") };
+    for (const record of this.store.leases()) this.#leases[record.name] = restoredLease(record, now);
   }
 
-  get counters(): Readonly<Record<"appended" | "activated" | "purges" | "conflicts" | "refused", number>> {
+  get counters(): Readonly<
+    Record<"appended" | "activated" | "purges" | "conflicts" | "refused" | "fenced", number>
+  > {
     return this.#counters;
+  }
+  get leaseCounters(): Readonly<Record<"granted" | "renewed" | "released" | "held" | "lost", number>> {
+    return this.#leaseCounters;
   }
 
   append(kind: DocumentKind, id: string, input: AppendInput): DocumentSummary {
@@ -89,6 +114,7 @@ export class ControlService {
       }
       return parsed;
     });
+    const fence = this.#checkFence(kind, id, body);
     const result = this.store.append({
       kind,
       id,
@@ -104,6 +130,7 @@ export class ControlService {
       throw conflict(`The newest version of ${kind}/${id}`, input.expectedVersion, result.presentVersion);
     }
     this.#counters.appended++;
+    if (fence !== undefined) this.#newestFences.set(`${kind}/${id}`, fence);
     if (result.event !== undefined) this.#publishActivation(result.event);
     return result.summary;
   }
@@ -121,6 +148,7 @@ export class ControlService {
         const parsed = parseDocument(kind, id, JSON.parse(stored.bodyText));
         if (kind === "property") checkHostnames(parsed as PropertyDocument, this.store.activeProperties());
       });
+      this.#checkActivation(stored, expectedActiveVersion);
     }
     const result = this.store.activate({ kind, id, version, expectedActiveVersion });
     switch (result.outcome) {
@@ -160,6 +188,21 @@ export class ControlService {
       JSON.parse(this.document(kind, id, version).bodyText),
     );
     return diffDocuments(before, after);
+  }
+
+  /** Grants, renews, takes back. The answer says who has it now, whatever became of the request. */
+  lease(name: LeaseName, request: LeaseRequest): LeaseAnswer {
+    const now = this.#clock.monotonic();
+    const { outcome, state, mustSave } = decideLease(this.#leases[name], request, now);
+    if (mustSave) this.store.saveLease(state);
+    this.#leases[name] = state;
+    this.#leaseCounters[outcome]++;
+    return { ...this.#shownLease(name, now), outcome };
+  }
+
+  leases(): readonly LeaseAnswer[] {
+    const now = this.#clock.monotonic();
+    return leaseNames.map((name) => this.#shownLease(name, now));
   }
 
   report(report: ServerReport): void {
@@ -225,6 +268,72 @@ export class ControlService {
   close(): void {
     clearTimeout(this.#purgeTimer);
     this.#purgeListeners.clear();
+  }
+
+  #shownLease(name: LeaseName, now: MonotonicMs): LeaseAnswer {
+    const state = this.#leases[name];
+    const isHeld = isLeaseHeld(state, now);
+    const newest = this.store
+      .documents(name)
+      .flatMap((one) => this.#newestFence(name, one.id) ?? [])
+      .toSorted(compareFences)
+      .at(-1);
+    return {
+      name,
+      outcome: "shown",
+      term: state.term,
+      holderId: isHeld ? state.holderId : null,
+      remainingMs: isHeld ? state.expiresAt - now : 0,
+      note: isHeld ? state.note : "",
+      newest: newest ?? null,
+    };
+  }
+
+  /** A delayed publisher is refused by its term, a delayed message of the present one by its number. */
+  #checkFence(kind: DocumentKind, id: string, body: unknown): Fence | undefined {
+    const fence = fenceOf(kind, body);
+    if (fence === undefined) return undefined;
+    const name = leaseNames.find((one) => one === kind);
+    const present = name === undefined ? 0 : this.#leases[name].term;
+    const said = (one: Fence): string => `version ${one.version} of term ${one.term}`;
+    if (fence.term !== present) {
+      this.#counters.fenced++;
+      throw fenced(
+        `${kind}/${id}: ${said(fence)} is not of the present term ${present}; another publisher has been elected`,
+      );
+    }
+    const newest = this.#newestFence(kind, id);
+    if (newest !== undefined && compareFences(fence, newest) <= 0) {
+      this.#counters.fenced++;
+      throw fenced(`${kind}/${id}: ${said(fence)} is not newer than ${said(newest)}`);
+    }
+    return fence;
+  }
+
+  /** Nodes would refuse what is older than what they have; an operator is to learn it here. */
+  #checkActivation(stored: StoredDocument, activeVersion: number | null): void {
+    const { kind, id, version } = stored.summary;
+    if (!leaseNames.some((one) => one === kind)) return;
+    const wanted = fenceOf(kind, JSON.parse(stored.bodyText));
+    const active = activeVersion === null ? undefined : this.store.document(kind, id, activeVersion);
+    const inForce = active && fenceOf(kind, JSON.parse(active.bodyText));
+    if (wanted === undefined || inForce === undefined || compareFences(wanted, inForce) >= 0) return;
+    this.#counters.fenced++;
+    throw fenced(
+      `Version ${version} of ${kind}/${id} was published before the one in force and no node would take it; "isochrone map rollback ${version}" publishes its content anew`,
+    );
+  }
+
+  #newestFence(kind: DocumentKind, id: string): Fence | undefined {
+    const key = `${kind}/${id}`;
+    let found = this.#newestFences.get(key);
+    if (found === undefined) {
+      const newest = this.store.versions(kind, id).at(-1);
+      const stored = newest && this.store.document(kind, id, newest.version);
+      found = (stored && fenceOf(kind, JSON.parse(stored.bodyText))) ?? null;
+      this.#newestFences.set(key, found);
+    }
+    return found ?? undefined;
   }
 
   #lawful<T>(check: () => T): T {

@@ -10,6 +10,7 @@ import {
   type Retention,
   retentionDefaults,
 } from "../core/document-log.ts";
+import type { LeaseRecord } from "../core/lease.ts";
 import type { DocumentKind, DocumentSummary } from "../core/words.ts";
 import type {
   ActivateCommand,
@@ -42,6 +43,7 @@ export class MemoryStore implements DocumentStore {
   readonly #log = new Map<number, LogRow>();
   /** By purgeSeq. */
   readonly #purges = new Map<number, StoredPurge>();
+  readonly #leases = new Map<string, LeaseRecord>();
   #newestSeq = 0;
   #newestPurgeSeq = 0;
 
@@ -96,6 +98,14 @@ export class MemoryStore implements DocumentStore {
       this.#purges.delete(old);
     }
     return stored;
+  }
+
+  saveLease({ name, term, holderId, durationMs, note }: LeaseRecord): void {
+    this.#leases.set(name, { name, term, holderId, durationMs, note });
+  }
+
+  leases(): readonly LeaseRecord[] {
+    return [...this.#leases.values()];
   }
 
   document(kind: DocumentKind, id: string, version?: number): StoredDocument | undefined {

@@ -16,6 +16,7 @@ import {
   type Retention,
   retentionDefaults,
 } from "../core/document-log.ts";
+import { leaseNames, type LeaseRecord } from "../core/lease.ts";
 import type { DocumentKind, DocumentSummary } from "../core/words.ts";
 import type {
   ActivateCommand,
@@ -48,6 +49,13 @@ const TABLES = `
   CREATE TABLE log (seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT, id TEXT, version INTEGER, purge_seq INTEGER) STRICT;
   CREATE TABLE purges (
     purge_seq INTEGER PRIMARY KEY AUTOINCREMENT, seq INTEGER NOT NULL UNIQUE, at INTEGER NOT NULL, request TEXT NOT NULL
+  ) STRICT;
+`;
+
+/** Came later: made where it is missing; a version before it leaves it alone. */
+const LEASES = `
+  CREATE TABLE IF NOT EXISTS leases (
+    name TEXT PRIMARY KEY, term INTEGER NOT NULL, holder TEXT, duration_ms REAL NOT NULL, note TEXT NOT NULL
   ) STRICT;
 `;
 
@@ -158,6 +166,36 @@ export class SqliteStore implements DocumentStore {
       this.#run("DELETE FROM purges WHERE purge_seq <= ?", purgeSeq - this.#retention.purgesMax);
       return { type: "purge", seq, purge: { purgeSeq, atEpochMs, request } };
     });
+  }
+
+  saveLease({ name, term, holderId, durationMs, note }: LeaseRecord): void {
+    this.#transaction(() =>
+      this.#run(
+        "INSERT OR REPLACE INTO leases (name, term, holder, duration_ms, note) VALUES (?, ?, ?, ?, ?)",
+        name,
+        term,
+        holderId,
+        durationMs,
+        note,
+      ),
+    );
+  }
+
+  leases(): readonly LeaseRecord[] {
+    return this.#all("SELECT name, term, holder, duration_ms, note FROM leases ORDER BY name").flatMap(
+      (row) => {
+        const name = leaseNames.find((one) => one === row["name"]);
+        if (name === undefined) return [];
+        const holder = row["holder"];
+        return {
+          name,
+          term: Number(row["term"]),
+          holderId: holder === null ? null : String(holder),
+          durationMs: Number(row["duration_ms"]),
+          note: String(row["note"]),
+        };
+      },
+    );
   }
 
   document(kind: DocumentKind, id: string, version?: number): StoredDocument | undefined {
@@ -339,6 +377,7 @@ export class SqliteStore implements DocumentStore {
     const format = meta("format");
     if (format !== String(FORMAT))
       throw new Error(`it has format ${String(format)}, this version reads ${FORMAT}`);
+    this.#database.exec(LEASES);
     return String(meta("log_id"));
   }
 

@@ -4,6 +4,7 @@
  */
 import type { PropertyDocument, PurgeEntry, PurgeRequest } from "#kit";
 import type { LogBounds, VersionConflict } from "../core/document-log.ts";
+import type { LeaseRecord } from "../core/lease.ts";
 import type { DocumentKind, DocumentSummary } from "../core/words.ts";
 
 export interface AppendCommand {
@@ -69,7 +70,10 @@ export interface DocumentStore {
   append(command: AppendCommand): AppendResult;
   activate(command: ActivateCommand): ActivateResult;
   appendPurge(request: PurgeRequest, atEpochMs: number): StoredPurge;
+  /** Replaces what is kept of the lease of that name. */
+  saveLease(lease: LeaseRecord): void;
 
+  leases(): readonly LeaseRecord[];
   /** The version asked for, or the active one; undefined when there is none. */
   document(kind: DocumentKind, id: string, version?: number): StoredDocument | undefined;
   /** Kept versions, oldest first. */

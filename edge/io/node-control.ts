@@ -332,6 +332,7 @@ export class NodeControl {
       const perSecond = ((requests - this.#rate.requests) * 1_000) / (now - this.#rate.at);
       this.#rate = { requests, at: now, perSecond: Math.max(0, perSecond) };
     }
+    const mapInForce = this.#keeper.fenceOf("map");
     this.#report = {
       ...told,
       serverId,
@@ -342,6 +343,7 @@ export class NodeControl {
       state: this.state,
       requestsPerSecond: this.#rate.perSecond,
       applied: { ...this.#keeper.applied },
+      ...(mapInForce !== undefined && { mapInForce }),
     };
     return this.#report;
   }

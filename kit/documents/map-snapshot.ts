@@ -12,6 +12,7 @@ import {
   number,
   object,
   oneOf,
+  optional,
   type Parsed,
   record,
   refine,
@@ -81,8 +82,10 @@ export const mapSnapshot = refine(
     /** Grows by one with each snapshot; control numbers the document as well, this one is the engine's own. */
     mapVersion: integer({ min: 1 }),
     createdAtEpochMs: integer(),
-    /** Why it was made: the cycle, or a liveness change that bypassed it. */
-    reason: oneOf(["cycle", "liveness", "topology", "first"]),
+    /** Why it was made: the cycle, a change that bypassed it, a new publisher's first one, an operator's return to an older one. */
+    reason: oneOf(["cycle", "liveness", "topology", "first", "takeover", "rollback"]),
+    /** Who published it, in which term of control's lease; absent: without an election (evaluations, tests, older versions). */
+    publication: optional(object({ term: integer({ min: 1 }), publisherId: id() })),
     clientNetworks: array(clientNetwork, {
       min: 1,
       max: 500_000,

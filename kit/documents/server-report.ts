@@ -3,7 +3,18 @@
  * applied. Ephemeral: the newest one a server replaces the one before; nothing depends on each arriving.
  */
 import { type ClusterId, id, type PropertyId, type ServerId } from "../ids.ts";
-import { array, integer, nullable, number, object, oneOf, type Parsed, record, string } from "../schema.ts";
+import {
+  array,
+  integer,
+  nullable,
+  number,
+  object,
+  oneOf,
+  optional,
+  type Parsed,
+  record,
+  string,
+} from "../schema.ts";
 import { roles } from "./topology.ts";
 
 const count = () => number({ min: 0, max: 1e15 });
@@ -45,5 +56,7 @@ export const serverReport = object({
   links: array(linkReport, { max: 10_000 }),
   /** `kind/id` -> version that the server has applied. */
   applied: record(string({ max: 200 }), integer(), { max: 20_000 }),
+  /** The map that the server goes by: its publisher's term and the publisher's number. Absent: none, or a server of an older version. */
+  mapInForce: optional(object({ term: integer(), version: integer() })),
 });
 export type ServerReport = Parsed<typeof serverReport>;

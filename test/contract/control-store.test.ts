@@ -80,6 +80,16 @@ describe.each(makers)("%s store", (_name, make) => {
     store.close();
   });
 
+  it("keeps the newest record of each lease", () => {
+    const store = make();
+    expect(store.leases()).toEqual([]);
+    const lease = { name: "map", term: 3, holderId: "mapper", durationMs: 4_000, note: "" } as const;
+    store.saveLease(lease);
+    store.saveLease({ ...lease, term: 4, holderId: null });
+    expect(store.leases()).toEqual([{ ...lease, term: 4, holderId: null }]);
+    store.close();
+  });
+
   it("refuses an append that expected another version and changes nothing", () => {
     const store = make();
     append(store, 0);

@@ -92,6 +92,20 @@ const topology = {
   nameService: { zones: [], nameServers: [] },
 };
 
+const ranking = [{ clusterId: "fra", score: 1, terms: { rttMs: 1, lossRatio: 0, load: 0, confidence: 1 } }];
+const rankings = { interactive: ranking, bulk: ranking, live: ranking };
+const mapOf = (term: number, mapVersion: number) => ({
+  mapVersion,
+  createdAtEpochMs: 0,
+  reason: "cycle",
+  ...(term > 0 && { publication: { term, publisherId: "mapper-1" } }),
+  clientNetworks: [{ clientNetworkId: "berlin", prefixes: ["192.0.2.0/24"], clusters: rankings }],
+  fallback: rankings,
+  tiers: [],
+  paths: [],
+  suspended: {},
+});
+
 const report = (serverId: string) => idleReport(serverId);
 
 async function request(
@@ -198,6 +212,49 @@ describe("documents", () => {
       expect(lost.reason).toMatchObject({ code: "conflict", presentVersion: version + 1 });
     }
     expect(server.service.counters).toMatchObject({ appended: 20, conflicts: 20 });
+  });
+});
+
+describe("leases and fences", () => {
+  it("publishes for the elected one alone, through a restart of control", async () => {
+    const stateDirectory = newDirectory();
+    const first = await startControl(stateDirectory);
+    const ask = (client: ControlClient, holderId: string, changes = {}) =>
+      client.lease("map", {
+        action: "hold",
+        holderId,
+        term: 0,
+        seenTerm: 6,
+        durationMs: 60_000,
+        preempts: false,
+        note: "",
+        ...changes,
+      });
+    const put = (client: ControlClient, expectedVersion: number, term: number, mapVersion: number) =>
+      client.put("map", "current", mapOf(term, mapVersion), { expectedVersion });
+    let client = newClient(first.url);
+    expect(await ask(client, "mapper-1")).toMatchObject({ outcome: "granted", term: 7, newest: null });
+    expect(await ask(client, "mapper-2")).toMatchObject({ outcome: "held", term: 7, holderId: "mapper-1" });
+    expect(await rejected(put(client, 0, 0, 1))).toMatchObject({ code: "fenced", status: 412 });
+    await put(client, 0, 7, 1);
+    await first.process.stop();
+    const { url } = await startControl(stateDirectory);
+    client = newClient(url);
+    // Its whole time counts again: the holder may not know that control was away.
+    expect(await client.leases()).toMatchObject([
+      { name: "map", term: 7, holderId: "mapper-1", newest: { term: 7, version: 1 } },
+    ]);
+    expect(await ask(client, "mapper-1", { term: 7 })).toMatchObject({ outcome: "renewed" });
+    await put(client, 1, 7, 2);
+    // A message of the same publisher that took the long way.
+    expect(await rejected(put(client, 2, 7, 2))).toMatchObject({ code: "fenced" });
+    expect(await ask(client, "mapper-1", { action: "release", term: 7 })).toMatchObject({ holderId: null });
+    expect(await ask(client, "mapper-2")).toMatchObject({ outcome: "granted", term: 8 });
+    expect((await rejected(put(client, 2, 7, 3))).message).toMatch("not of the present term 8");
+    await put(client, 2, 8, 3);
+    const back = client.activate("map", "current", { version: 1, expectedActiveVersion: 3 });
+    expect((await rejected(back)).message).toMatch('"isochrone map rollback 1"');
+    expect(await rejected(ask(client, "mapper 2"))).toMatchObject({ code: "refused", path: "holderId" });
   });
 });
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { applyReasons, decideApply } from "#control";
+import { applyReasons, decideApply, fenceOf } from "#control";
 import { backoffDelayMs } from "../../../control/core/backoff.ts";
 import {
   decideActivate,
@@ -70,6 +70,18 @@ describe("pruneUpTo", () => {
   });
 });
 
+const fence = (term: number, version: number) => ({ term, version });
+
+describe("fenceOf", () => {
+  it.each([
+    ["map", { mapVersion: 7, publication: { term: 3, publisherId: "mapper" } }, fence(3, 7)],
+    ["map", { mapVersion: 7 }, fence(0, 7)],
+    ["map", { mapVersion: "7" }, undefined],
+    ["map", null, undefined],
+    ["property", { mapVersion: 7 }, undefined],
+  ] as const)("%s %j: %j", (kind, body, found) => expect(fenceOf(kind, body)).toEqual(found));
+});
+
 describe("decideApply", () => {
   const applied = { logId: "a", seq: 7, version: 3 };
   const cases = [
@@ -81,6 +93,40 @@ describe("decideApply", () => {
     // A delayed message, even with a higher version number: what is in force was decided after it.
     [applied, { logId: "a", seq: 6, version: 4 }, false, "older"],
     [applied, { logId: "b", seq: 1, version: 1 }, true, "new-log"],
+    ...[fence(2, 9), fence(3, 1)].flatMap((newer) => [
+      [
+        { ...applied, fence: fence(2, 8) },
+        { logId: "a", seq: 8, version: 4, fence: newer },
+        true,
+        "newer",
+      ] as const,
+    ]),
+    // A delayed publisher got it into the log, or the log is last night's copy: its place is newer, what it holds is not.
+    [
+      { ...applied, fence: fence(2, 8) },
+      { logId: "a", seq: 8, version: 4, fence: fence(1, 99) },
+      false,
+      "fenced",
+    ],
+    [
+      { ...applied, fence: fence(2, 8) },
+      { logId: "b", seq: 8, version: 4, fence: fence(2, 7) },
+      false,
+      "fenced",
+    ],
+    [
+      { ...applied, fence: fence(2, 8) },
+      { logId: "b", seq: 8, version: 4, fence: fence(2, 8) },
+      false,
+      "same",
+    ],
+    // What was published before there were terms gives way to the first term, and to nothing older.
+    [
+      { ...applied, fence: fence(0, 8) },
+      { logId: "a", seq: 8, version: 4, fence: fence(1, 1) },
+      true,
+      "newer",
+    ],
   ] as const;
   it.each(cases)("%j offered %j: %s, %s", (state, offered, mayApply, reason) => {
     expect(decideApply(state, offered)).toEqual({ mayApply, reason });
