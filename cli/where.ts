@@ -9,11 +9,13 @@ import { findRunningWorld } from "./runtime.ts";
 import { formatTable } from "./table.ts";
 import { UsageError } from "./usage.ts";
 
-const help = `Usage: isochrone where NAME ADDRESS [--json] [--server URL | --world FILE] [--state DIR]
+const help = `Usage: isochrone where NAME ADDRESS [--resolver] [--json] [--server URL | --world FILE] [--state DIR]
 
 Tells which servers a client at ADDRESS (or in a prefix, as a client subnet would say it) gets for
 NAME, and why: client network, every cluster that was considered with its score terms, the servers
-with their liveness, and for how wide a prefix the answer holds.
+with their liveness, and for how wide a prefix the answer holds. With --resolver the address is
+that of a resolver that tells no client subnet: if enough is known of the clients behind it, the answer is
+the one that is best for them.
 
 Asks a name server of the running world; with --server the one whose admin surface is at URL (token
 in ISOCHRONE_CONTROL_TOKEN); with --world nobody: the map is measured from the world file here.
@@ -33,19 +35,30 @@ export interface WhereQuery {
   readonly name: string;
   /** An address, or a prefix such as "198.18.0.0/24". */
   readonly address: string;
+  /** The address is a resolver's that tells no client subnet. */
+  readonly isResolver?: boolean;
   /** `http://ADDRESS:PORT` of a name server's admin surface. */
   readonly adminUrl: string;
   readonly token: string;
 }
 
+type Asked = Required<Pick<WhereQuery, "name" | "address" | "isResolver">>;
+
 /**
  * Asks one name server. Throws {@link UsageError}: exit code 2 when name or address are wrong, 1 when the server cannot be
  * reached, refuses the token, or has nothing to explain.
  */
-export async function where({ name, address, adminUrl, token }: WhereQuery): Promise<WhereReport> {
+export async function where({
+  name,
+  address,
+  isResolver,
+  adminUrl,
+  token,
+}: WhereQuery): Promise<WhereReport> {
   const url = new URL("/.isochrone/where", adminUrl);
   url.searchParams.set("name", name);
   url.searchParams.set("address", address);
+  if (isResolver === true) url.searchParams.set("resolver", "1");
   let status: number;
   let text: string;
   try {
@@ -99,6 +112,14 @@ export function formatWhere(report: WhereReport, nowEpochMs: number): string {
         ? "none holds this address"
         : `${report.clientNetworkId}, by ${report.matchedPrefix}`,
     ],
+    ...(report.resolver === null
+      ? []
+      : [
+          [
+            "resolver",
+            `for the ${report.resolver.clientNetworks} client networks behind it, by ${report.resolver.weight} requests seen`,
+          ] satisfies [string, string],
+        ]),
     [
       "map",
       report.mapVersion === null
@@ -156,6 +177,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     args: [...argv],
     allowPositionals: true,
     options: {
+      resolver: { type: "boolean" },
       json: { type: "boolean" },
       server: { type: "string" },
       world: { type: "string" },
@@ -174,18 +196,18 @@ export async function main(argv: readonly string[]): Promise<number> {
   if (values.server !== undefined && values.world !== undefined) {
     throw new UsageError("give --server or --world, not both");
   }
+  const asked: Asked = { name, address, isResolver: values.resolver ?? false };
   const report =
     values.world === undefined
-      ? await askOne(name, address, values.server, values.state)
-      : explainAlone(name, address, values.world);
+      ? await askOne(asked, values.server, values.state)
+      : explainAlone(asked, values.world);
   console.log(values.json ? JSON.stringify(report, null, 2) : formatWhere(report, systemClock.epoch()));
   return 0;
 }
 
 /** The first name server that answers; one of them may be dead. */
 async function askOne(
-  name: string,
-  address: string,
+  asked: Asked,
   server: string | undefined,
   state: string | undefined,
 ): Promise<WhereReport> {
@@ -197,7 +219,7 @@ async function askOne(
     if (token === undefined || token === "") {
       throw new UsageError("--server needs the token in the environment variable ISOCHRONE_CONTROL_TOKEN");
     }
-    return where({ name, address, adminUrl: server, token });
+    return where({ ...asked, adminUrl: server, token });
   }
   const world = findRunningWorld(state);
   if (world === undefined) {
@@ -209,7 +231,7 @@ async function askOne(
   let last: unknown = new UsageError(`World "${world.world}" has no name server`, 1);
   for (const adminUrl of world.nameServerAdminUrls) {
     try {
-      return await where({ name, address, adminUrl, token: world.token });
+      return await where({ ...asked, adminUrl, token: world.token });
     } catch (error) {
       if (!(error instanceof UsageError) || error.exitCode === 2) throw error;
       last = error;
@@ -218,9 +240,9 @@ async function askOne(
   throw last;
 }
 
-function explainAlone(name: string, address: string, worldFile: string): WhereReport {
+function explainAlone({ name, address, isResolver }: Asked, worldFile: string): WhereReport {
   const world = parseWorld(readWorldText(worldFile), worldFile);
-  const result = explainWhere(name, address, measuredContext(world));
+  const result = explainWhere(name, address, measuredContext(world), isResolver);
   if (result.ok) return result.report;
   throw new UsageError(
     result.message,

@@ -41,6 +41,7 @@ export {
   purgeEntry,
   purgeRequest,
   type RankedCluster,
+  type ResolverEntry,
   type Role,
   roles,
   type ServerEntry,

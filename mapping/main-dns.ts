@@ -119,7 +119,10 @@ export async function main(argv: readonly string[]): Promise<number> {
         notReady: () => (isReady && state.context() !== undefined ? undefined : "not ready"),
         registry: metrics,
         pages: {
-          where: (query) => wherePage(query, (name, address) => explainWhere(name, address, state.context())),
+          where: (query) =>
+            wherePage(query, (name, address, isResolver) =>
+              explainWhere(name, address, state.context(), isResolver),
+            ),
           status: () => ({
             status: 200,
             body: node?.report() ?? {

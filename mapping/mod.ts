@@ -48,6 +48,17 @@ export { Placement, type PlacementLimit, type PlacementProblem } from "./core/pl
 export { type PathMapSettings, pathEntry, pathMap, pathMapDefaults } from "./core/path-map.ts";
 export { believableSites, nextProbe, type ProbePlanInput, type ProbeSite } from "./core/probe-plan.ts";
 export {
+  type ResolverEvidence,
+  type ResolverPair,
+  ResolverPairReader,
+  resolverPair,
+  ResolverTable,
+  type ResolverTableCounters,
+  type ResolverTableSettings,
+  resolverTableDefaults,
+} from "./core/resolver-pairs.ts";
+export { clientAwareRanking, type ResolverClient, resolverEntries } from "./core/resolvers.ts";
+export {
   type Score,
   type ScoreInput,
   type ScoreParameters,

@@ -14,11 +14,13 @@ import {
   oneOf,
   optional,
   type Parsed,
+  type Path,
   record,
   refine,
   text,
 } from "../schema.ts";
 import { type TrafficClass, trafficClasses } from "./property.ts";
+import { addressText } from "./topology.ts";
 
 const rttMs = () => number({ min: 0, max: 60_000, unit: "ms" });
 const ratio = () => number({ min: 0, max: 1 });
@@ -58,6 +60,20 @@ const clientNetwork = object({
 });
 export type ClientNetworkEntry = Parsed<typeof clientNetwork>;
 
+/** A resolver whose queries tell nothing of its clients, with the order of clusters for the clients that are known to be behind it. */
+const resolver = object({
+  address: addressText(),
+  /** How many client networks the order was made for. */
+  clientNetworks: integer({ min: 1 }),
+  /** What that rests on: pairs of resolver and client that were seen, the older ones counting less. */
+  weight: number({ min: 0, max: 1e15 }),
+  clusters: object({ interactive: ranking(), bulk: ranking(), live: ranking() } satisfies Record<
+    TrafficClass,
+    unknown
+  >),
+});
+export type ResolverEntry = Parsed<typeof resolver>;
+
 /** For one edge cluster and one origin cluster (or "any"): parent clusters, best first. */
 const tierEntry = object({
   edgeClusterId: id<ClusterId>(),
@@ -96,6 +112,8 @@ export const mapSnapshot = refine(
       TrafficClass,
       unknown
     >),
+    /** For queries without ECS; a resolver that is not named is like any address of its client network. */
+    resolvers: optional(array(resolver, { max: 100_000, uniqueBy: (entry) => entry.address })),
     tiers: array(tierEntry, { max: 100_000 }),
     paths: array(pathEntry, { max: 1_000_000 }),
     /** Clusters that the engine holds to be dead or suspended; name servers apply their own liveness on top. */
@@ -114,20 +132,28 @@ export const mapSnapshot = refine(
         }
         owner.set(prefix, n);
       }
-      for (const trafficClass of trafficClasses) {
-        const ranks = network.clusters[trafficClass];
-        for (let i = 1; i < ranks.length; i++) {
-          if ((ranks[i]?.score ?? 0) < (ranks[i - 1]?.score ?? 0)) {
-            return {
-              at: ["clientNetworks", n, "clusters", trafficClass, i],
-              value: ranks[i]?.score,
-              expected: "scores in ascending order",
-            };
-          }
-        }
-      }
+      const wrong = unordered(network.clusters, ["clientNetworks", n, "clusters"]);
+      if (wrong !== undefined) return wrong;
+    }
+    for (const [n, entry] of (snapshot.resolvers ?? []).entries()) {
+      const wrong = unordered(entry.clusters, ["resolvers", n, "clusters"]);
+      if (wrong !== undefined) return wrong;
     }
     return undefined;
   },
 );
 export type MapSnapshot = Parsed<typeof mapSnapshot>;
+
+function unordered(clusters: ClientNetworkEntry["clusters"], path: Path) {
+  for (const trafficClass of trafficClasses) {
+    const ranks = clusters[trafficClass];
+    for (let i = 1; i < ranks.length; i++)
+      if ((ranks[i]?.score ?? 0) < (ranks[i - 1]?.score ?? 0))
+        return {
+          at: [...path, trafficClass, i],
+          value: ranks[i]?.score,
+          expected: "scores in ascending order",
+        };
+  }
+  return undefined;
+}

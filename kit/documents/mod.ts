@@ -4,6 +4,7 @@ export {
   type MapSnapshot,
   mapSnapshot,
   type RankedCluster,
+  type ResolverEntry,
   type ClientNetworkEntry,
   type TierEntry,
   type PathEntry,

@@ -12,6 +12,7 @@ import {
   type PropertyDocument,
   type RankedCluster,
   rendezvousOrder,
+  type ResolverEntry,
   type ServerEntry,
   type ServerId,
   type TopologyDocument,
@@ -27,6 +28,8 @@ export const ANSWER_SERVERS_MAX = 2;
 export const answerReasons = [
   /** The first cluster of the client network. */
   "mapped",
+  /** The first cluster for the clients that are known to be behind the resolver, which told nothing of them. */
+  "resolver-clients",
   /** No client network holds the address: the first cluster of the map's order for everyone else. */
   "fallback",
   /** Clusters before the chosen one have no live server, or are suspended by the mapping engine. */
@@ -51,6 +54,8 @@ export interface AnswerQuery {
   readonly clientAddress: IpAddress;
   /** Bits of `clientAddress` that are known (RFC 7871 SOURCE PREFIX-LENGTH); the full length for a resolver's address. */
   readonly sourcePrefixLength: number;
+  /** `clientAddress` is the resolver's own: nothing was told of its clients. False unless given. */
+  readonly isResolver?: boolean;
   /** The asker's own view of liveness, fresher than the snapshot's. Must not change during the call. */
   readonly isUp: (serverId: ServerId) => boolean;
   /** Splits a property's content over the servers of a large cluster; the property alone when absent. */
@@ -72,7 +77,10 @@ export interface AnswerCandidate {
 export interface AnswerExplanation {
   readonly mapVersion: number | null;
   readonly trafficClass: TrafficClass;
+  /** The client network that the address stands in, also where its resolver entry decided. */
   readonly clientNetworkId: ClientNetworkId | null;
+  /** What the map has for the resolver; null: nothing, or a client's address was asked about. */
+  readonly resolver: ResolverEntry | null;
   readonly candidates: readonly AnswerCandidate[];
 }
 
@@ -104,9 +112,14 @@ export function answerAddresses(query: AnswerQuery): Answer {
   const topology = topologyIndexOf(query.topology);
   const map = query.snapshot === null ? undefined : mapIndexOf(query.snapshot);
   const chooser = new Chooser(map, topology, query);
-  const scope = map?.lookupScope(query.clientAddress, chooser.isSame);
+  const resolver = query.isResolver === true ? map?.resolver(query.clientAddress) : undefined;
+  const scope =
+    resolver === undefined
+      ? map?.lookupScope(query.clientAddress, chooser.isSame)
+      : // Chosen for this one address.
+        { value: map?.lookup(query.clientAddress), scopePrefixLength: query.sourcePrefixLength };
   const network = scope?.value;
-  const choice = chooser.choose(network);
+  const choice = chooser.choose(resolver ?? network);
   return {
     servers: choice.clusterId === null ? [] : chooser.serversOf(choice.clusterId, choice.isLive),
     clusterId: choice.clusterId,
@@ -115,7 +128,7 @@ export function answerAddresses(query: AnswerQuery): Answer {
     scopePrefixLength: Math.min(scope?.scopePrefixLength ?? 0, query.sourcePrefixLength),
     reason: choice.reason,
     get explanation() {
-      return chooser.explain(network, choice.clusterId);
+      return chooser.explain(network, resolver, choice.clusterId);
     },
   };
 }
@@ -127,12 +140,15 @@ interface Choice {
   readonly reason: AnswerReason;
 }
 
+/** What has a ranking in the map. */
+type Ranked = ClientNetworkEntry | ResolverEntry;
+
 /** The decision for one query; a choice is kept for each client network that the scope asks about. */
 class Chooser {
   readonly #map: MapIndex | undefined;
   readonly #topology: TopologyIndex;
   readonly #query: AnswerQuery;
-  readonly #choices = new Map<ClientNetworkEntry | undefined, Choice>();
+  readonly #choices = new Map<Ranked | undefined, Choice>();
   readonly #liveCounts = new Map<ClusterId, number>();
 
   constructor(map: MapIndex | undefined, topology: TopologyIndex, query: AnswerQuery) {
@@ -148,7 +164,7 @@ class Chooser {
     return one.clusterId === other.clusterId && one.isLive === other.isLive;
   };
 
-  choose(network: ClientNetworkEntry | undefined): Choice {
+  choose(network: Ranked | undefined): Choice {
     let choice = this.#choices.get(network);
     if (choice === undefined) {
       choice = this.#choose(network);
@@ -157,9 +173,15 @@ class Chooser {
     return choice;
   }
 
-  #choose(network: ClientNetworkEntry | undefined): Choice {
+  #choose(network: Ranked | undefined): Choice {
     const best: AnswerReason =
-      this.#map === undefined ? "no-map" : network === undefined ? "fallback" : "mapped";
+      this.#map === undefined
+        ? "no-map"
+        : network === undefined
+          ? "fallback"
+          : "address" in network
+            ? "resolver-clients"
+            : "mapped";
     const ranking = this.#ranking(network);
     // Nearly every query ends here: the first of its ranking is an edge cluster, lives and is not suspended.
     const first = ranking[0]?.clusterId;
@@ -181,7 +203,7 @@ class Chooser {
       : { clusterId: any, isLive: false, reason: "all-down" };
   }
 
-  #ranking(network: ClientNetworkEntry | undefined): readonly RankedCluster[] {
+  #ranking(network: Ranked | undefined): readonly RankedCluster[] {
     if (this.#map === undefined) return [];
     return (network?.clusters ?? this.#map.snapshot.fallback)[this.#query.property.trafficClass];
   }
@@ -227,8 +249,12 @@ class Chooser {
       .map((node) => node.server);
   }
 
-  explain(network: ClientNetworkEntry | undefined, chosen: ClusterId | null): AnswerExplanation {
-    const ranking = this.#ranking(network);
+  explain(
+    network: ClientNetworkEntry | undefined,
+    resolver: ResolverEntry | undefined,
+    chosen: ClusterId | null,
+  ): AnswerExplanation {
+    const ranking = this.#ranking(resolver ?? network);
     const ranked = new Map(ranking.map((entry) => [entry.clusterId, entry]));
     const order = new Set([...ranked.keys(), ...this.#order(ranking)]);
     const candidates = [...order].map((clusterId): AnswerCandidate => {
@@ -258,6 +284,7 @@ class Chooser {
       mapVersion: this.#map?.snapshot.mapVersion ?? null,
       trafficClass: this.#query.property.trafficClass,
       clientNetworkId: network?.clientNetworkId ?? null,
+      resolver: resolver ?? null,
       candidates,
     };
   }

@@ -3,6 +3,7 @@
  * mapper process, in the simulator and in the evaluations.
  */
 import {
+  type ClientNetworkEntry,
   type ClientNetworkId,
   type ClusterId,
   type Coordinates,
@@ -27,6 +28,8 @@ import { type Estimate, Estimator, type EstimatorSettings, estimateByGeography }
 import { LinkTable, type LinkTableSettings } from "./link-table.ts";
 import { type PathMapSettings, pathMap, pathMapDefaults } from "./path-map.ts";
 import { believableSites } from "./probe-plan.ts";
+import { ResolverTable } from "./resolver-pairs.ts";
+import { resolverEntries } from "./resolvers.ts";
 import { scoreDefaults } from "./score.ts";
 import { type SnapshotProblem, snapshotProblems } from "./snapshot-check.ts";
 import { type Suspension, type SuspensionSettings, suspend, suspensionDefaults } from "./suspension.ts";
@@ -47,6 +50,8 @@ export interface MapEngineSettings extends ClusterMapSettings {
   readonly paths: PathMapSettings;
   readonly estimator: Partial<EstimatorSettings>;
   readonly links: Partial<LinkTableSettings>;
+  /** Resolvers that a map names at most, those with the heaviest clients: each costs a ranking for each class. */
+  readonly resolversMax: number;
 }
 
 export const mapEngineDefaults: MapEngineSettings = {
@@ -62,6 +67,7 @@ export const mapEngineDefaults: MapEngineSettings = {
   allocation: allocationDefaults,
   demandRatio: { interactive: 0.6, bulk: 0.25, live: 0.15 },
   rankingMax: 16,
+  resolversMax: 10_000,
 };
 
 /** A measurement between two sites. */
@@ -167,6 +173,9 @@ export class MapEngine {
     if (Math.abs(shares - 1) > 1e-6)
       throw new RangeError(`Engine setting demandRatio must sum to 1, got ${shares}`);
   }
+
+  /** Who asks through which resolver: filled from outside, read for each snapshot. */
+  readonly resolvers = new ResolverTable();
 
   /** Samples and pairs in numbers, for metrics. */
   get estimator(): Estimator {
@@ -365,6 +374,7 @@ export class MapEngine {
       reason,
       clientNetworks: map.clientNetworks,
       fallback: map.fallback,
+      ...this.#resolverEntries(map.clientNetworks, now),
       tiers: tierMap(topology.topology, this.#links, isUsable, now),
       paths: pathMap(topology.topology, this.#links, isUsable, now, this.#settings.paths),
       suspended,
@@ -381,6 +391,15 @@ export class MapEngine {
     this.counters.snapshots++;
     this.counters.moves += this.#remember(snapshot);
     this.#emit({ type: "snapshot", snapshot, reason });
+  }
+
+  /** Nothing where nothing is known: the field is absent then. */
+  #resolverEntries(clientNetworks: readonly ClientNetworkEntry[], now: MonotonicMs) {
+    const evidence = this.resolvers.size === 0 ? [] : this.resolvers.evidence(this.#epochOf(now));
+    if (evidence.length === 0) return undefined;
+    const byId = new Map(clientNetworks.map((entry) => [entry.clientNetworkId, entry]));
+    const { rankingMax, resolversMax } = this.#settings;
+    return { resolvers: resolverEntries(evidence, (id) => byId.get(id), rankingMax, resolversMax) };
   }
 
   /** Each server role is its own pool of capacity: dead relays say nothing about edges. */

@@ -1,11 +1,13 @@
 import {
   type ClientNetworkEntry,
   type ClientNetworkId,
+  formatAddress,
   type IpAddress,
   type IpPrefix,
   type MapSnapshot,
   PrefixTable,
   parsePrefix,
+  type ResolverEntry,
 } from "#kit";
 
 /**
@@ -16,6 +18,8 @@ export class MapIndex {
   readonly snapshot: MapSnapshot;
   readonly #networks: PrefixTable<ClientNetworkEntry>;
   readonly #byId = new Map<ClientNetworkId, ClientNetworkEntry>();
+  /** Apart from the prefixes: a resolver's address must not narrow the scopes of the clients around it. */
+  readonly #resolvers = new Map<string, ResolverEntry>();
 
   /** Throws RangeError if a prefix is not canonical or occurs twice: `mapSnapshot` refuses such a document before. */
   constructor(snapshot: MapSnapshot) {
@@ -33,6 +37,7 @@ export class MapIndex {
       }
     }
     this.#networks = new PrefixTable(entries);
+    for (const resolver of snapshot.resolvers ?? []) this.#resolvers.set(resolver.address, resolver);
   }
 
   /** The client network that holds `address`, undefined if none does. Never throws. */
@@ -49,6 +54,11 @@ export class MapIndex {
     same: (a: ClientNetworkEntry | undefined, b: ClientNetworkEntry | undefined) => boolean,
   ): { readonly value: ClientNetworkEntry | undefined; readonly scopePrefixLength: number } {
     return this.#networks.lookupScope(address, same);
+  }
+
+  /** What the map has for a resolver of this very address; undefined when it is like any address of its client network. */
+  resolver(address: IpAddress): ResolverEntry | undefined {
+    return this.#resolvers.size === 0 ? undefined : this.#resolvers.get(formatAddress(address));
   }
 
   /** The client network with this id. */

@@ -70,6 +70,8 @@ export const whereReport = object({
   clientNetworkId: nullable(id<ClientNetworkId>()),
   /** The prefix of that client network that matched. */
   matchedPrefix: nullable(string()),
+  /** What is known of the clients behind the address, when a resolver's was asked about and the map was made for them. */
+  resolver: nullable(object({ clientNetworks: integer(), weight: number() })),
   /** Null: there is no map yet. */
   mapVersion: nullable(integer()),
   mapCreatedAtEpochMs: nullable(integer()),
@@ -104,8 +106,15 @@ export type WhereResult =
 /**
  * Asks the same objects that a DNS query would. `client` is an address or a prefix such as "203.0.113.0/24" (what an ECS
  * option would carry). Never throws.
+ *
+ * @param isResolver the address is a resolver's that tells nothing of its clients
  */
-export function explainWhere(name: string, client: string, context: DnsContext | undefined): WhereResult {
+export function explainWhere(
+  name: string,
+  client: string,
+  context: DnsContext | undefined,
+  isResolver = false,
+): WhereResult {
   const refuse = (reason: WhereRefusal, message: string): WhereResult => ({ ok: false, reason, message });
   const domain = name.length <= 255 ? nameFromText(name) : undefined;
   if (domain === undefined)
@@ -146,6 +155,7 @@ export function explainWhere(name: string, client: string, context: DnsContext |
       family,
       clientAddress: prefix.address,
       sourcePrefixLength: prefix.prefixLength,
+      isResolver,
       isUp: context.isUp,
     });
   const ipv4 = ask(4);
@@ -167,6 +177,10 @@ export function explainWhere(name: string, client: string, context: DnsContext |
       trafficClass: explanation.trafficClass,
       clientNetworkId: explanation.clientNetworkId,
       matchedPrefix: matchedPrefix(context, explanation.clientNetworkId, prefix),
+      resolver:
+        explanation.resolver === null
+          ? null
+          : { clientNetworks: explanation.resolver.clientNetworks, weight: explanation.resolver.weight },
       mapVersion: explanation.mapVersion,
       mapCreatedAtEpochMs: map?.createdAtEpochMs ?? null,
       mapReason: map?.reason ?? null,

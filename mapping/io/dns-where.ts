@@ -2,18 +2,20 @@
 import type { WhereResult } from "../core/where.ts";
 import type { AdminAnswer } from "./admin-server.ts";
 
-/** Answers `?name=NAME&address=ADDRESS`: 200 with the report, 400 what was asked wrongly, 404 unknown, 503 no documents yet. */
+/** Answers `?name=NAME&address=ADDRESS`, with `&resolver=1` for a resolver that tells nothing of its clients: 200 with the report, 400 what was asked wrongly, 404 unknown, 503 no documents yet. */
 export function wherePage(
   query: URLSearchParams,
-  where: (name: string, address: string) => WhereResult,
+  where: (name: string, address: string, isResolver: boolean) => WhereResult,
 ): AdminAnswer {
   const name = query.get("name");
   const address = query.get("address");
-  if (name === null || address === null) {
-    const error = "name and address are needed: /.isochrone/where?name=NAME&address=ADDRESS";
+  const resolver = query.get("resolver") ?? "0";
+  if (name === null || address === null || (resolver !== "0" && resolver !== "1")) {
+    const error =
+      "name and address are needed: /.isochrone/where?name=NAME&address=ADDRESS, &resolver=0 or 1";
     return { status: 400, body: { error } };
   }
-  const result = where(name, address);
+  const result = where(name, address, resolver === "1");
   if (result.ok) return { status: 200, body: result.report };
   const { reason, message } = result;
   return { status: statusOfRefusal(reason), body: { error: message, reason } };

@@ -2,6 +2,8 @@
 import { parseDurationMs, quoteValue } from "#kit";
 import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
 import { type PathSample, SampleReader } from "../core/measurements/sample.ts";
+import type { ReadSummary } from "../core/measurements/tally.ts";
+import { type ResolverPair, ResolverPairReader } from "../core/resolver-pairs.ts";
 import { type AdminAnswer, AdminServer } from "./admin-server.ts";
 import type { Mapper } from "./mapper.ts";
 
@@ -26,18 +28,31 @@ export function listenMapperAdmin(options: MapperAdminOptions): Promise<AdminSer
       status: () => ({ status: 200, body: statusOf(mapper) }),
       measurements: (query) => showMeasurements(mapper, query),
     },
-    receivers: { measurements: (body) => takeMeasurements(mapper, body) },
+    receivers: {
+      measurements: (body) => {
+        const samples: PathSample[] = [];
+        const reader = new SampleReader((sample) => samples.push(sample));
+        return takeRecords(reader, body, () => mapper.handleSamples(samples));
+      },
+      resolvers: (body) => {
+        const pairs: ResolverPair[] = [];
+        const reader = new ResolverPairReader((pair) => pairs.push(pair));
+        return takeRecords(reader, body, () => mapper.handleResolverPairs(pairs));
+      },
+    },
   });
 }
 
-/** Samples, one JSON document a line; what is wrong or unknown is left out and counted, the rest is taken. */
-function takeMeasurements(mapper: Mapper, body: Uint8Array): AdminAnswer {
-  const samples: PathSample[] = [];
-  const reader = new SampleReader((sample) => samples.push(sample));
+/** One JSON document a line; what is wrong or unknown is left out and counted, the rest is taken. */
+function takeRecords(
+  reader: Pick<SampleReader, "read" | "end" | "tally">,
+  body: Uint8Array,
+  take: () => ReadSummary,
+): AdminAnswer {
   reader.read(body);
   reader.end();
   const read = reader.tally.summary();
-  const taken = mapper.handleSamples(samples);
+  const taken = take();
   return {
     status: 200,
     body: {
@@ -80,6 +95,7 @@ function statusOf(mapper: Mapper): unknown {
     engine: engine.counters,
     estimator: engine.estimator.counters,
     measurements: { series: store.seriesCount, pairs: store.pairCount, ...store.counters },
+    resolvers: { known: engine.resolvers.size, ...engine.resolvers.counters },
     publisher: publisher.counters,
     applied: mapper.keeper.applied,
   };
@@ -103,6 +119,7 @@ function mapperMetrics(mapper: Mapper): Registry {
     () => store.seriesCount,
   );
   gauge("isochrone_mapper_store_bytes", "What the kept measurements take", () => store.bytes);
+  gauge("isochrone_mapper_resolvers", "Resolvers of which clients are known", () => engine.resolvers.size);
   gauge("isochrone_mapper_links", "Links that servers report", () => engine.links.size);
   gauge("isochrone_mapper_servers_up", "Servers that answer probes", () => prober.counts.up);
   gauge("isochrone_mapper_servers_probed", "Servers that are probed", () => prober.counts.probed);
@@ -121,6 +138,7 @@ function mapperMetrics(mapper: Mapper): Registry {
         estimator: engine.estimator.counters,
         links: engine.links.counters,
         measurements: store.counters,
+        resolvers: engine.resolvers.counters,
         publisher: publisher.counters,
       }))
         for (const [event, count] of Object.entries(counters)) events.inc({ part, event }, count);

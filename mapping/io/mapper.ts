@@ -16,6 +16,7 @@ import { dial, installedWan } from "#transport";
 import { MapEngine } from "../core/engine.ts";
 import { MeasurementIntake } from "../core/measurements/intake.ts";
 import type { PathSample } from "../core/measurements/sample.ts";
+import type { ResolverPair } from "../core/resolver-pairs.ts";
 import {
   MeasurementStore,
   type PathFigures,
@@ -148,6 +149,11 @@ export class Mapper {
     const { tally, fresh } = this.#intake.handleSamples(samples, epoch, this.#clock.monotonic());
     for (const sample of fresh) this.engine.handleSample(sample);
     return tally.summary();
+  }
+
+  /** Who asks through which resolver, by address; counts in the next map. */
+  handleResolverPairs(pairs: readonly ResolverPair[]): ReadSummary {
+    return this.#intake.handlePairs(pairs, this.engine.resolvers, this.#clock.epoch()).summary();
   }
 
   /** What is kept of a pair; undefined: nothing in that span. */

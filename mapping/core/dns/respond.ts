@@ -286,6 +286,7 @@ function addressesAt(
     clientAddress,
     sourcePrefixLength:
       told === undefined || ecs === undefined ? addressBits(clientAddress.family) : ecs.sourcePrefixLength,
+    isResolver: told === undefined,
     isUp: context.isUp,
   });
   // The scope is about the address that was told; an answer made for the resolver's own holds for all it serves.

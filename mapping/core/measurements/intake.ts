@@ -14,12 +14,16 @@ import {
 import type { ClientNetworkInput } from "../cluster-map.ts";
 import type { RttSample } from "../engine.ts";
 import type { TopologyIndex } from "../topology-index.ts";
+import type { PairRefusal, ResolverPair, ResolverTable } from "../resolver-pairs.ts";
 import type { PathSample } from "./sample.ts";
 import type { MeasurementStore, StoreRefusal } from "./store.ts";
 import { ReadTally } from "./tally.ts";
 
 /** `unknown-from`, `unknown-to`: no client network and no server has the address; the others as the store says. */
 export type IntakeSkipReason = "unknown-from" | "unknown-to" | StoreRefusal;
+
+/** `unknown-client`: no client network has the address; the others as the table says. */
+export type PairSkipReason = "unknown-client" | PairRefusal;
 
 /**
  * Samples up to this age, ms, are also given to the engine's estimator, whose window is as long: it takes samples as they come, and an
@@ -126,10 +130,36 @@ export class MeasurementIntake {
     fresh.sort((a, b) => a.at - b.at);
     return { tally, fresh };
   }
+
+  /** Puts pairs of resolver and client into the table, the clients by the names of their networks. */
+  handlePairs(
+    pairs: readonly ResolverPair[],
+    table: ResolverTable,
+    epoch: EpochMs,
+  ): ReadTally<PairSkipReason> {
+    const tally = new ReadTally<PairSkipReason>();
+    for (const [index, { resolver, client, weight, at }] of pairs.entries()) {
+      const where = `pair ${index + 1}`;
+      const clientNetworkId = this.#book.clientNetwork(client);
+      if (clientNetworkId === undefined) {
+        tally.skip("unknown-client", where, `no client network has the address ${client}`);
+        continue;
+      }
+      const refusal = table.handlePair(resolver, clientNetworkId, weight, at, epoch);
+      if (refusal === undefined) tally.take();
+      else tally.skip(refusal, where, PAIR_REFUSED[refusal]);
+    }
+    return tally;
+  }
 }
 
+const CLOCK_AHEAD = "the sender's clock is ahead of this one by more than is allowed";
+const PAIR_REFUSED: Readonly<Record<PairRefusal, string>> = {
+  future: CLOCK_AHEAD,
+  "too-old": "it would count next to nothing",
+};
 const REFUSED: Readonly<Record<StoreRefusal, string>> = {
-  future: "the agent's clock is ahead of this one by more than is allowed",
+  future: CLOCK_AHEAD,
   "too-old": "older than the windows that are kept",
   rtt: "no round-trip time",
 };

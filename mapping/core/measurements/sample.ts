@@ -43,7 +43,8 @@ export interface PathSample {
 /** A round trip of more than a minute is a broken clock, ms. */
 export const RTT_MS_MAX = 60_000;
 
-const address: Schema<string> = refine(string({ max: 45, expected: "an IP address" }), (text) => {
+/** Canonical text. */
+export const addressField: Schema<string> = refine(string({ max: 45, expected: "an IP address" }), (text) => {
   const parsed = parseAddress(text);
   return parsed !== undefined && formatAddress(parsed) === text
     ? undefined
@@ -59,8 +60,8 @@ export const sampleFields = {
     pattern: /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/,
     expected: "a name of at most 63 letters, digits, points, hyphens and underscores",
   }),
-  from: nullable(address),
-  to: address,
+  from: nullable(addressField),
+  to: addressField,
   at: map(integer({ max: 4_102_444_800_000, unit: "ms since 1970" }), (value): EpochMs => epochMs(value)),
   rttMs: nullable(number({ min: 0, max: RTT_MS_MAX, unit: "ms" })),
 };

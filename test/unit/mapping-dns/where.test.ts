@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { DnsCounters } from "../../../mapping/core/dns/counters.ts";
 import { explainWhere, whereRefusals, whereReport } from "../../../mapping/core/where.ts";
-import { answerTo, context, decide, query } from "./fixture.ts";
+import { answerTo, context, decide, query, snapshot } from "./fixture.ts";
 
 const report = (name: string, client: string, state = context()) => {
   const result = explainWhere(name, client, state);
@@ -33,6 +33,32 @@ describe("where", () => {
       ["sin", "lower-rank", 30],
     ]);
     expect(said.candidates[0]?.terms).toEqual({ rttMs: 10, lossRatio: 0, load: 0.1, confidence: 1 });
+  });
+
+  it("explains a resolver by the clients behind it, as its queries without ECS are answered, and no client by them", () => {
+    const clusters = snapshot.clientNetworks[1]?.clusters;
+    if (clusters === undefined) throw new Error("the fixture has no Boston");
+    const resolvers = [{ address: "192.0.2.53", clientNetworks: 3, weight: 40, clusters }];
+    const state = context([], { ...snapshot, resolvers });
+    const result = explainWhere("www.shop.example", "192.0.2.53", state, true);
+    if (!result.ok) throw new Error(result.message);
+    expect(whereReport.parse(result.report)).toMatchObject({
+      reason: "resolver-clients",
+      clusterId: "nyc",
+      clientNetworkId: "berlin",
+      resolver: { clientNetworks: 3, weight: 40 },
+    });
+    const asked = (ecs?: string) =>
+      answerTo(query(ecs === undefined ? {} : { ecs }), { context: state, resolverAddress: "192.0.2.53" });
+    expect(asked().decision.answerReason).toBe("resolver-clients");
+    expect(asked("0001 18 00 c00002").decision).toMatchObject({
+      answerReason: "mapped",
+      scopePrefixLength: 24,
+    });
+    expect(report("www.shop.example", "192.0.2.53", state)).toMatchObject({
+      reason: "mapped",
+      resolver: null,
+    });
   });
 
   it("survives the wire: the schema reads what is sent", () => {

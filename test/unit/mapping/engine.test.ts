@@ -243,6 +243,19 @@ describe("tiers and paths from what servers report", () => {
   });
 });
 
+test("a resolver with enough known clients is named with the order for them, in the next map", () => {
+  const engine = engineWith();
+  measure(engine, "berlin", { fra: 9, iad: 95 });
+  measure(engine, "boston", { fra: 90, iad: 12 });
+  expect(snapshotAt(engine, 0).resolvers).toBeUndefined();
+  const now = epochMs(1_000_000);
+  engine.resolvers.handlePair("192.0.2.53", network("boston"), 90, now, now);
+  engine.resolvers.handlePair("192.0.2.53", network("berlin"), 10, now, now);
+  const { resolvers } = mapSnapshot.parse(snapshotAt(engine, 10_000));
+  expect(resolvers).toMatchObject([{ address: "192.0.2.53", clientNetworks: 2 }]);
+  expect(resolvers?.[0]?.clusters.interactive[0]?.clusterId).toBe("iad");
+});
+
 describe("restart", () => {
   test("goes on from the map in force: no map for a cycle, next version, nobody moves without a measurement", () => {
     const before = engineWith();

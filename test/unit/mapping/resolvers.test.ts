@@ -1,0 +1,228 @@
+import { describe, expect, test } from "vitest";
+import { type ClientNetworkEntry, epochMs, mapSnapshot, parseAddress, type RankedCluster } from "#kit";
+import {
+  answerAddresses,
+  clientAwareRanking,
+  MeasurementIntake,
+  MeasurementStore,
+  ResolverPairReader,
+  type ResolverPair,
+  ResolverTable,
+  resolverEntries,
+} from "#mapping";
+import { network, property, ranking, snapshotOf, topologyOf } from "./fixtures.ts";
+
+const DAY_MS = 86_400_000;
+const at = (days: number) => epochMs(1_700_000_000_000 + days * DAY_MS);
+const ids = (order: readonly RankedCluster[]) => order.map(({ clusterId }) => clusterId);
+
+describe("the order for the clients behind a resolver", () => {
+  const boston = ranking(["iad", 10], ["fra", 90], ["sin", 220]);
+  const berlin = ranking(["fra", 8], ["iad", 95], ["sin", 160]);
+
+  test("the heavier clients decide, and the terms are their means", () => {
+    const order = clientAwareRanking(
+      [
+        { weight: 3, ranking: boston },
+        { weight: 1, ranking: berlin },
+      ],
+      16,
+    );
+    expect(ids(order)).toEqual(["iad", "fra", "sin"]);
+    expect(order[0]).toMatchObject({ score: (3 * 10 + 95) / 4, terms: { rttMs: (3 * 10 + 95) / 4 } });
+    expect(
+      ids(
+        clientAwareRanking(
+          [
+            { weight: 1, ranking: boston },
+            { weight: 3, ranking: berlin },
+          ],
+          1,
+        ),
+      ),
+    ).toEqual(["fra"]);
+  });
+
+  test("a cluster in between wins where no client's first one is good for the others", () => {
+    const between = (first: string, last: string) => ranking([first, 10], ["lon", 50], [last, 100]);
+    const halves = [
+      { weight: 1, ranking: between("iad", "fra") },
+      { weight: 1, ranking: between("fra", "iad") },
+    ];
+    expect(ids(clientAwareRanking(halves, 16))).toEqual(["lon", "fra", "iad"]);
+  });
+
+  test("a ranking that does not name a cluster counts with its last score", () => {
+    const order = clientAwareRanking(
+      [
+        { weight: 1, ranking: ranking(["iad", 10], ["fra", 90]) },
+        { weight: 1, ranking: ranking(["sin", 20]) },
+      ],
+      16,
+    );
+    expect(order.map(({ clusterId, score }) => [clusterId, score])).toEqual([
+      ["iad", 15],
+      ["fra", 55],
+      ["sin", 55],
+    ]);
+  });
+
+  test("ties go by id, nobody gives nothing", () => {
+    expect(ids(clientAwareRanking([{ weight: 1, ranking: ranking(["b", 1], ["a", 1]) }], 16))).toEqual([
+      "a",
+      "b",
+    ]);
+    expect(clientAwareRanking([], 16)).toEqual([]);
+    expect(clientAwareRanking([{ weight: 1, ranking: [] }], 16)).toEqual([]);
+  });
+});
+
+describe("what is remembered of resolvers", () => {
+  test("enough evidence is needed, and it halves with time", () => {
+    const table = new ResolverTable({ weightMin: 10, halfLifeMs: 7 * DAY_MS });
+    for (let n = 0; n < 12; n++) table.handlePair("192.0.2.53", network("a"), 1, at(0), at(0));
+    table.handlePair("192.0.2.54", network("a"), 9.9, at(0), at(0));
+    expect(table.evidence(at(0))).toEqual([
+      { address: "192.0.2.53", weight: 12, clients: [{ clientNetworkId: "a", weight: 12 }] },
+    ]);
+    expect(table.of("192.0.2.53", at(7))?.weight).toBeCloseTo(6);
+    expect(table.evidence(at(7))).toEqual([]);
+    // A pair that comes late counts by its age.
+    table.handlePair("192.0.2.54", network("b"), 8, at(0), at(7));
+    expect(table.of("192.0.2.54", at(7))?.clients.map(({ weight }) => weight)).toEqual([4.95, 4]);
+  });
+
+  test("clients that are not told apart hold an answer back", () => {
+    const table = new ResolverTable({ weightMin: 1, clientsMax: 2, knownRatioMin: 0.5 });
+    for (const name of ["a", "b", "c", "d", "e"])
+      table.handlePair("192.0.2.53", network(name), 1, at(0), at(0));
+    expect(table.of("192.0.2.53", at(0))).toMatchObject({
+      weight: 5,
+      clients: [{ weight: 1 }, { weight: 1 }],
+    });
+    expect(table.evidence(at(0))).toEqual([]);
+    expect(table.counters.clientsEvicted).toBe(3);
+    table.handlePair("192.0.2.53", network("e"), 2, at(0), at(0));
+    expect(table.evidence(at(0))).toHaveLength(1);
+  });
+
+  test("a flood of new resolvers evicts itself, not one with many clients", () => {
+    const table = new ResolverTable({ resolversMax: 100 });
+    table.handlePair("192.0.2.53", network("a"), 50, at(0), at(0));
+    for (let n = 0; n < 5_000; n++)
+      table.handlePair(`10.0.${n >> 8}.${n & 255}`, network("a"), 1, at(0), at(0));
+    expect(table.size).toBe(100);
+    expect(table.counters.resolversEvicted).toBe(4_901);
+    expect(table.of("192.0.2.53", at(0))?.weight).toBe(50);
+  });
+
+  test("centuries of half-lives leave the figures right", () => {
+    const table = new ResolverTable({ weightMin: 1, halfLifeMs: DAY_MS });
+    table.handlePair("192.0.2.53", network("a"), 4, at(0), at(0));
+    table.handlePair("192.0.2.53", network("b"), 4, at(299), at(299));
+    table.handlePair("192.0.2.53", network("c"), 4, at(300), at(300));
+    table.handlePair("192.0.2.53", network("d"), 4, at(900), at(900));
+    expect(table.of("192.0.2.53", at(900))?.clients[0]).toEqual({ clientNetworkId: "d", weight: 4 });
+    expect(table.of("192.0.2.53", at(901))?.weight).toBeCloseTo(2);
+  });
+
+  test("what is ahead or too old is refused", () => {
+    const table = new ResolverTable({ halfLifeMs: DAY_MS });
+    expect(table.handlePair("192.0.2.53", network("a"), 1, at(1), at(0))).toBe("future");
+    expect(table.handlePair("192.0.2.53", network("a"), 1, at(0), at(11))).toBe("too-old");
+    expect(table.size).toBe(0);
+  });
+});
+
+test("pairs by address find their client networks; the rest is counted", () => {
+  const lines = [
+    { resolver: "192.0.2.53", client: "10.0.0.9", weight: 2, at: at(0) },
+    { resolver: "192.0.2.53", client: "198.51.100.1", weight: 1, at: at(0) },
+    { resolver: "192.0.2.053", client: "10.0.0.9", weight: 1, at: at(0) },
+    { resolver: "192.0.2.53", client: "10.0.0.9", weight: 0, at: at(0) },
+  ];
+  const pairs: ResolverPair[] = [];
+  const reader = new ResolverPairReader((pair) => pairs.push(pair));
+  reader.read(new TextEncoder().encode(lines.map((line) => JSON.stringify(line)).join("\n")));
+  reader.end();
+  expect(reader.tally.skipped("refused")).toBe(2);
+  const intake = new MeasurementIntake(new MeasurementStore());
+  intake.handlePlaces(undefined, [
+    { clientNetworkId: network("a"), prefixes: ["10.0.0.0/16"], coordinates: null, demandPerSecond: 1 },
+  ]);
+  const table = new ResolverTable();
+  const tally = intake.handlePairs(pairs, table, at(0));
+  expect(tally.summary()).toMatchObject({ taken: 1, skipped: { "unknown-client": 1 } });
+  expect(table.of("192.0.2.53", at(0))?.clients).toEqual([{ clientNetworkId: "a", weight: 2 }]);
+});
+
+describe("answers", () => {
+  const topology = topologyOf([{ id: "fra" }, { id: "iad" }, { id: "sin" }]);
+  const base = snapshotOf(
+    [
+      { id: "berlin", prefixes: ["10.0.0.0/16"], ranking: ranking(["fra", 8], ["iad", 95]) },
+      { id: "boston", prefixes: ["10.1.0.0/16"], ranking: ranking(["iad", 9], ["fra", 90]) },
+    ],
+    ranking(["sin", 50]),
+  );
+  const networks = new Map<string, ClientNetworkEntry>(
+    base.clientNetworks.map((one) => [one.clientNetworkId, one]),
+  );
+  const resolvers = resolverEntries(
+    [
+      {
+        address: "10.0.0.53",
+        weight: 40,
+        clients: [
+          { clientNetworkId: network("boston"), weight: 40 },
+          { clientNetworkId: network("gone"), weight: 9 },
+        ],
+      },
+      { address: "10.0.0.54", weight: 40, clients: [{ clientNetworkId: network("gone"), weight: 40 }] },
+    ],
+    (id) => networks.get(id),
+    16,
+    10,
+  );
+  const snapshot = mapSnapshot.parse({ ...base, resolvers });
+  const ask = (text: string, isResolver: boolean, down: readonly string[] = []) =>
+    answerAddresses({
+      snapshot,
+      topology,
+      property,
+      family: 4,
+      clientAddress: parseAddress(text) as NonNullable<ReturnType<typeof parseAddress>>,
+      sourcePrefixLength: 24,
+      isResolver,
+      isUp: (serverId) => !down.includes(serverId),
+    });
+
+  test("a resolver in Berlin with clients in Boston is sent where those are near", () => {
+    const answer = ask("10.0.0.53", true);
+    expect(answer).toMatchObject({ clusterId: "iad", reason: "resolver-clients", clientNetworkId: "berlin" });
+    expect(answer.explanation.resolver).toMatchObject({ clientNetworks: 1, weight: 40 });
+    expect(ask("10.0.0.53", true, ["iad-1", "iad-2"])).toMatchObject({
+      clusterId: "fra",
+      reason: "first-cluster-down",
+    });
+  });
+
+  test("a client with the same address is sent by its own network, in the same scope", () => {
+    const answer = ask("10.0.0.53", false);
+    expect(answer).toMatchObject({ clusterId: "fra", reason: "mapped", scopePrefixLength: 16 });
+    expect(answer.explanation.resolver).toBeNull();
+  });
+
+  test("a resolver of which nothing is known is like any address of its network", () => {
+    for (const text of ["10.0.0.1", "10.0.0.54"])
+      expect(ask(text, true)).toMatchObject({ clusterId: "fra", reason: "mapped" });
+    expect(resolvers).toHaveLength(1);
+  });
+
+  test("a map whose resolver's scores do not ascend is refused", () => {
+    const clusters = { ...resolvers[0]?.clusters, bulk: ranking(["fra", 2], ["iad", 1]) };
+    expect(() => mapSnapshot.parse({ ...base, resolvers: [{ ...resolvers[0], clusters }] })).toThrow(
+      "resolvers[0].clusters.bulk[1]: got 1, expected scores in ascending order",
+    );
+  });
+});
