@@ -1,20 +1,25 @@
 /** `isochrone evaluate`: how good the production cores decide on round-trip times that others measured. */
 import { parseArgs } from "node:util";
 import { IsochroneError } from "#kit";
+import { runSlices, runYears, slicesUsage, yearsUsage } from "./evaluate/command-slices.ts";
 import { evaluateMapping } from "./evaluate/mapping.ts";
 import { type RttMatrix, readMatrix, type Statistic, statistics } from "./evaluate/matrix.ts";
 import { evaluateOverlay } from "./evaluate/overlay.ts";
 import { evaluateSeeds, seedsSentence, seedsTable } from "./evaluate/seeds.ts";
 import type { Figures } from "./evaluate/sites.ts";
 import { fixed, textTable } from "./evaluate/table.ts";
-import { ratio, UsageError, wholeNumber } from "./usage.ts";
+import { commandLineError, ratio, UsageError, wholeNumber } from "./usage.ts";
 
 const HELP = `Usage: isochrone evaluate mapping --matrix FILE [--sites 30] [--probes 5] [--seed 1] [--json]
                                  [--unmeasured-ratio 0] [--wrong-labels-ratio 0] [--seeds N]
        isochrone evaluate overlay --matrix FILE [--sites 30] [--candidates 3] [--seed 1] [--json]
+       ${slicesUsage}
+       ${yearsUsage}
 
 mapping: sites are cities of the matrix, clients all others; each client is measured against --probes sites, with noise,
 and sent where the map says. overlay: between all pairs of sites, direct or through one of --candidates relays.
+slices: the map is made in each time slice of an archive and paid in the later ones. years: made of an older matrix, paid in a newer
+one, in the cities that both have.
 Times are ms. FILE is JSON ({names, coord, matrices}) or a plain square matrix, either gzipped, or a tar archive
 with FILE#MEMBER naming one of its files.
 
@@ -24,7 +29,8 @@ with FILE#MEMBER naming one of its files.
   --probes N           sites that each client is measured against, 1..500
   --candidates N       relays that are probed for each pair, 1..7
   --seed N             deployment and noise follow from it
-  --seeds N            mapping with N seeds, --seed and the next ones: spread, and which miss the goals, 1..1000
+  --seeds N            N deployments, with --seed and the next seeds, 1..1000 (slices, years 1..100); mapping tells the spread
+                       and which miss the goals, the others take the mean
   --unmeasured-ratio R    share of the clients that are never measured, 0..1
   --wrong-labels-ratio R  share of the clients that are said to be in another city, 0..1
   --json               one line of JSON instead of a table
@@ -34,6 +40,8 @@ examples:
   isochrone evaluate mapping --matrix wondernetwork2018.json.gz --unmeasured-ratio 0.5 --wrong-labels-ratio 0.1
   isochrone evaluate mapping --matrix wondernetwork2018.json.gz --seeds 20
   isochrone evaluate overlay --matrix planetlab490.tar.gz#PlanetLabData_1 --sites 30 --candidates 3
+  isochrone evaluate slices --matrix planetlab490.tar.gz --probes 30
+  isochrone evaluate years --before wondernetwork2018.json.gz --after aws32.json
 `;
 
 /** Exit code 0, or 2 for a bad option or file, with one line on standard error. */
@@ -41,17 +49,27 @@ export async function main(argv: readonly string[]): Promise<number> {
   try {
     return run(argv);
   } catch (error) {
-    if (!(error instanceof UsageError || error instanceof IsochroneError || error instanceof RangeError))
-      throw error;
-    process.stderr.write(`isochrone evaluate: ${error.message}\n`);
+    const isRange = error instanceof RangeError || error instanceof IsochroneError;
+    const line = isRange ? error.message : commandLineError(error);
+    if (line === undefined) throw error;
+    process.stderr.write(`isochrone evaluate: ${line}\n`);
     return 2;
   }
 }
 
+const COMMANDS: Readonly<Record<string, (argv: readonly string[]) => string>> = {
+  slices: runSlices,
+  years: runYears,
+};
 const MAPPING_OPTIONS = ["probes", "seeds", "unmeasured-ratio", "wrong-labels-ratio"] as const;
 const OVERLAY_OPTIONS = ["candidates"] as const;
 
 function run(argv: readonly string[]): number {
+  const [name = "", ...others] = argv;
+  if (Object.hasOwn(COMMANDS, name) && !others.some((one) => one === "--help" || one === "-h")) {
+    process.stdout.write(COMMANDS[name]?.(others) ?? "");
+    return 0;
+  }
   const { values, positionals } = parse(argv);
   if (values.help === true) {
     process.stdout.write(HELP);
@@ -60,7 +78,7 @@ function run(argv: readonly string[]): number {
   const [what, ...rest] = positionals;
   if ((what !== "mapping" && what !== "overlay") || rest.length > 0)
     throw new UsageError(
-      `got ${positionals.length === 0 ? "nothing" : JSON.stringify(positionals.join(" "))}, expected mapping or overlay; --help shows examples`,
+      `got ${positionals.length === 0 ? "nothing" : JSON.stringify(positionals.join(" "))}, expected mapping, overlay, ${Object.keys(COMMANDS).join(", ")}; --help shows examples`,
     );
   for (const unfit of what === "mapping" ? OVERLAY_OPTIONS : MAPPING_OPTIONS)
     if (values[unfit] !== undefined) throw new UsageError(`--${unfit} does not belong to "evaluate ${what}"`);

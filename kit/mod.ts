@@ -96,7 +96,7 @@ export {
 /** Longest match, and how far an answer is valid. */
 export { PrefixTable } from "./prefix-table.ts";
 /** Quantiles of type 7. */
-export { quantile, type Summary, summary } from "./quantile.ts";
+export { mean, quantile, type Summary, summary } from "./quantile.ts";
 /** Random numbers from a seed. */
 export { Random } from "./random.ts";
 /** Who serves a key, in which order; with bounded load `rendezvousPick`. */

@@ -16,7 +16,7 @@ import {
   string,
 } from "#kit";
 import { readFileIfThere } from "#kit/io";
-import { isTar, readTar } from "./tar.ts";
+import { isTar, readTar, type TarMember } from "./tar.ts";
 
 export interface RttMatrix {
   readonly names: readonly string[];
@@ -42,23 +42,47 @@ export const statistics: readonly Statistic[] = STATISTICS;
  */
 export function readMatrix(source: string, statistic?: Statistic): RttMatrix {
   const [path, member] = splitSource(source);
+  const bytes = unpacked(path);
+  if (!isTar(bytes)) {
+    if (member !== undefined)
+      throw refused(path, `it is no tar archive and has no member ${JSON.stringify(member)}`);
+    return parseMatrix(path, bytes, statistic);
+  }
+  const taken = takeMember(path, bytes, member);
+  return parseMatrix(`${path}#${taken.name}`, taken.body, statistic);
+}
+
+/** Every matrix of a tar archive, in natural order of their names; all of one size. Throws as `readMatrix` does. */
+export function readSlices(path: string): RttMatrix[] {
+  const bytes = unpacked(path);
+  if (!isTar(bytes)) throw refused(path, "it is no tar archive of time slices");
+  const slices = matrixMembers(path, bytes).map(({ name, body }) =>
+    parseMatrix(`${path}#${name}`, body, undefined),
+  );
+  const size = slices[0]?.size;
+  if (size === undefined) throw refused(path, "no file of the archive begins with a number");
+  for (const [n, slice] of slices.entries())
+    if (slice.size !== size)
+      throw refused(
+        path,
+        `slice ${n + 1} has ${slice.size} sites, expected ${size}, as many as the first one`,
+      );
+  return slices;
+}
+
+function unpacked(path: string): Uint8Array {
   const file = readFileIfThere(path, FILE_BYTES_MAX);
   if (file === undefined) throw refused(path, "there is no such file");
-  let bytes: Uint8Array = file;
   try {
-    if (bytes[0] === 0x1f && bytes[1] === 0x8b)
-      bytes = gunzipSync(bytes, { maxOutputLength: TEXT_BYTES_MAX });
+    return file[0] === 0x1f && file[1] === 0x8b
+      ? gunzipSync(file, { maxOutputLength: TEXT_BYTES_MAX })
+      : file;
   } catch (cause) {
     throw refused(path, `it cannot be unpacked: ${cause instanceof Error ? cause.message : String(cause)}`);
   }
-  let name = path;
-  if (isTar(bytes)) {
-    const taken = takeMember(path, bytes, member);
-    name = `${path}#${taken.name}`;
-    bytes = taken.body;
-  } else if (member !== undefined)
-    throw refused(path, `it is no tar archive and has no member ${JSON.stringify(member)}`);
+}
 
+function parseMatrix(name: string, bytes: Uint8Array, statistic: Statistic | undefined): RttMatrix {
   const text = new TextDecoder().decode(bytes);
   return /^\s*[{[]/.test(text) ? fromJson(name, text, statistic) : fromText(name, text);
 }
@@ -76,32 +100,36 @@ function refused(name: string, why: string): IsochroneError {
   });
 }
 
-function takeMember(
-  path: string,
-  archive: Uint8Array,
-  wanted: string | undefined,
-): { name: string; body: Uint8Array } {
-  let members: ReturnType<typeof readTar>;
+function members(path: string, archive: Uint8Array): TarMember[] {
   try {
-    members = readTar(archive);
+    return readTar(archive);
   } catch (cause) {
     throw refused(path, cause instanceof Error ? cause.message : String(cause));
   }
-  const found =
-    wanted === undefined
-      ? members
-          .filter(({ body }) => /^\s*[0-9]/.test(new TextDecoder("latin1").decode(body.subarray(0, 64))))
-          .sort((a, b) => naturalOrder(a.name, b.name))[0]
-      : members.find(({ name }) => name === wanted || name.endsWith(`/${wanted}`));
+}
+
+/** The files of an archive that begin with a number, in natural order. */
+function matrixMembers(path: string, archive: Uint8Array): TarMember[] {
+  return members(path, archive)
+    .filter(({ body }) => /^\s*[0-9]/.test(new TextDecoder("latin1").decode(body.subarray(0, 64))))
+    .sort((a, b) => naturalOrder(a.name, b.name));
+}
+
+function takeMember(path: string, archive: Uint8Array, wanted: string | undefined): TarMember {
+  if (wanted === undefined) {
+    const first = matrixMembers(path, archive)[0];
+    if (first === undefined) throw refused(path, "no file of the archive begins with a number");
+    return first;
+  }
+  const all = members(path, archive);
+  const found = all.find(({ name }) => name === wanted || name.endsWith(`/${wanted}`));
   if (found === undefined)
     throw refused(
       path,
-      wanted === undefined
-        ? "no file of the archive begins with a number"
-        : `the archive has no member ${JSON.stringify(wanted)}; it has ${members
-            .map(({ name }) => name)
-            .slice(0, 8)
-            .join(", ")}`,
+      `the archive has no member ${JSON.stringify(wanted)}; it has ${all
+        .map(({ name }) => name)
+        .slice(0, 8)
+        .join(", ")}`,
     );
   return found;
 }

@@ -50,6 +50,8 @@ export interface MeasureOptions {
   /** Sites that each client network is measured against. */
   readonly probes: number;
   readonly seed: number;
+  /** How many of the probes go to the nearest of the sites that were measured before, 0 (default): none. */
+  readonly again?: number;
 }
 
 /** One deployment with its engine, which may be measured and asked again and again as time goes by. */
@@ -60,6 +62,8 @@ export class MappingTrial {
   readonly #engine = new MapEngine({ epochOf: (now) => epochMs(now) });
   readonly #networks: readonly ClientNetworkInput[];
   readonly #siteOf: ReadonlyMap<ClusterId, number>;
+  /** The newest round-trip times of every pair that was ever measured; Infinity: no answer. What a plan rests on. */
+  readonly #known = new Map<ClientNetworkId, Map<ClusterId, number>>();
   #hasNetworks = false;
 
   constructor(input: TrialInput) {
@@ -109,22 +113,29 @@ export class MappingTrial {
     const sitesAsPeers = clusterIds.map(
       (from) => new Map(clusterIds.map((to) => [to, siteRttMs(from, to) ?? Infinity] as const)),
     );
-    const measured = networks.map(() => new Map<ClusterId, number>());
+    const again = this.#again(options.again ?? 0);
+    const isAll = options.probes >= sites.length;
     let now = startAt;
     for (let round = 0; round < options.probes; round++) {
-      const known = measured.map((one) => new Map(one));
+      const known = networks.map((network) => new Map(this.#known.get(network.clientNetworkId)));
       for (const [n, network] of networks.entries()) {
-        const own = measured[n] as Map<ClusterId, number>;
-        const clusterId = nextProbe({
-          sites: probeSites,
-          coordinates: network.coordinates,
-          measured: own,
-          siteRttMs,
-          peers: [...sitesAsPeers, ...known.slice(0, n), ...known.slice(n + 1)],
-        });
+        const own = this.#known.get(network.clientNetworkId) ?? new Map<ClusterId, number>();
+        this.#known.set(network.clientNetworkId, own);
+        const clusterId = isAll
+          ? clusterIds[round]
+          : (again.get(network.clientNetworkId)?.[round] ??
+            nextProbe({
+              sites: probeSites,
+              coordinates: network.coordinates,
+              measured: own,
+              siteRttMs,
+              peers: [...sitesAsPeers, ...known.slice(0, n), ...known.slice(n + 1)],
+            }));
         if (clusterId === undefined) continue;
-        const site = this.#siteOf.get(clusterId) as number;
-        const trueRttMs = matrix.rttMs(clientIndex(network.clientNetworkId), site);
+        const trueRttMs = matrix.rttMs(
+          clientIndex(network.clientNetworkId),
+          this.#siteOf.get(clusterId) as number,
+        );
         const answered: number[] = [];
         for (let ping = 0; ping < PINGS; ping++) {
           const rttMs = noisySample(trueRttMs, 0, noise);
@@ -132,19 +143,22 @@ export class MappingTrial {
           engine.handleSample({ from: network.clientNetworkId, to: clusterId, rttMs, at });
           if (rttMs !== null) answered.push(rttMs);
         }
-        own.set(
-          clusterId,
-          answered.length === 0
-            ? Infinity
-            : quantile(
-                answered.sort((a, b) => a - b),
-                0.25,
-              ),
-        );
+        answered.sort((a, b) => a - b);
+        own.set(clusterId, answered.length === 0 ? Infinity : quantile(answered, 0.25));
       }
       now = plusMs(now, PINGS * PING_INTERVAL_MS);
     }
     return now;
+  }
+
+  /** For each client network the sites that it is to be measured against again, the nearest by what is known first. */
+  #again(count: number): Map<ClientNetworkId, ClusterId[]> {
+    const nearest = (known: ReadonlyMap<ClusterId, number>): ClusterId[] =>
+      [...known]
+        .sort(([a, rttMs], [b, otherMs]) => rttMs - otherMs || (a < b ? -1 : 1))
+        .slice(0, count)
+        .map(([clusterId]) => clusterId);
+    return new Map([...this.#known].map(([id, known]) => [id, nearest(known)]));
   }
 
   /** Makes a map of all that was measured and asks it for each client. Client -> site, as matrix indexes. */

@@ -8,6 +8,8 @@ import { evaluateMapping } from "../../../cli/evaluate/mapping.ts";
 import { readMatrix } from "../../../cli/evaluate/matrix.ts";
 import { evaluateOverlay } from "../../../cli/evaluate/overlay.ts";
 import { evaluateSeeds, seedsSentence } from "../../../cli/evaluate/seeds.ts";
+import { evaluateSlices } from "../../../cli/evaluate/slices.ts";
+import { sameCities } from "../../../cli/evaluate/years.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "isochrone-evaluate-"));
 let files = 0;
@@ -126,15 +128,68 @@ describe("many seeds", () => {
   });
 });
 
+describe("maps that are used later than they were measured", () => {
+  const cities = lineOfCities(20);
+  /** Every other city is far from everyone. */
+  const after: typeof cities = {
+    ...cities,
+    rttMs: (from, to) => cities.rttMs(from, to) + (from !== to && (from % 2 === 0 || to % 2 === 0) ? 500 : 0),
+  };
+  test("what has not changed is paid as decided; who was sent to what has changed pays for it", () => {
+    const options = { sites: 10, probes: 10, seed: 2, seeds: 1 };
+    const still = evaluateSlices([cities, cities, cities], options);
+    expect(still.ages.map(({ perfect }) => perfect.meanRatio)).toEqual([1, 1, 1]);
+    expect(still.churn).toEqual({ map: 0, perfect: 0 });
+    expect(still.nearest).toBeNull();
+    const moved = evaluateSlices([cities, after, after], options);
+    const [fresh, later] = moved.ages;
+    expect(fresh?.perfect.meanRatio).toBe(1);
+    expect(later?.map.meanRatio).toBeGreaterThan(1);
+    expect(moved.churn.map).toBeGreaterThan(0);
+    expect(moved.bySlice.map(({ slice }) => slice)).toEqual([2, 3]);
+  });
+  test("cities of two matrices are matched by place, each once", () => {
+    const at = (names: string[], longitudes: number[]) => ({
+      ...cities,
+      names,
+      size: names.length,
+      coordinates: longitudes.map((longitude) => ({ latitude: 0, longitude })),
+    });
+    const letters = "abcdefghij".split("");
+    const before = at(letters, [0, 0.1, 10, 20, 30, 40, 50, 60, 70, 80]);
+    const [one, other] = sameCities(
+      before,
+      at(letters.toReversed(), [80, 70, 60, 50, 40, 30, 20.2, 10, 99, 0.01]),
+    );
+    // "b" is as near to the last one as "a", which has it already; nothing stands at 99.
+    expect(one.names.join("")).toBe("acdefghij");
+    expect(one.rttMs(0, 1)).toBe(cities.rttMs(0, 2));
+    expect(other.rttMs(0, 1)).toBe(cities.rttMs(9, 7));
+    expect(() => sameCities(before, at(["x"], [120]))).toThrow(/0 cities in common, expected at least 8/);
+  });
+});
+
 describe("the command", () => {
   afterEach(() => vi.restoreAllMocks());
   test.each([
     [["mapping"], /--matrix is missing/],
-    [["nothing", "--matrix", "x"], /expected mapping or overlay/],
+    [["nothing", "--matrix", "x"], /expected mapping, overlay, slices, years;/],
     [["mapping", "--matrix", "/nowhere/x"], /no such file|there is no/],
     [["mapping", "--matrix", "x", "--sites", "1"], /--sites: got "1", expected a whole number from 2/],
     [["mapping", "--matrix", "x", "--candidates", "3"], /--candidates does not belong/],
     [["mapping", "--matrix", "x", "--colour"], /--colour/],
+    [["slices", "--matrix", file(square)], /no tar archive of time slices/],
+    [
+      [
+        "slices",
+        "--matrix",
+        file(gzipSync(Buffer.concat([tarMember("a", square), tarMember("b", "0 1\n1 0\n"), END]))),
+      ],
+      /slice 2 has 2 sites, expected 3/,
+    ],
+    [["years", "--before", "x"], /no such file/],
+    [["years"], /--before is missing/],
+    [["years", "--hue"], /--hue/],
     [
       ["mapping", "--matrix", "x", "--unmeasured-ratio", "1.5"],
       /--unmeasured-ratio: got "1.5", expected a share/,
