@@ -14,7 +14,7 @@ export const controlSettings = {
   smallBodyBytesMax: 16 * 1024,
   /** All request bodies that are being received at once: one full map and much of everything else. */
   bodiesBytesMax: 512 * 1024 * 1024,
-  /** A node holds two or three streams and a few requests; 3,000 servers fit. */
+  /** A node holds three streams, two connections for reports and acknowledgements, and a few requests; 3,000 servers fit. */
   connectionsMax: 20_000,
   /** Time for the head of a request; slow heads only hold connections. */
   headersTimeoutMs: 10_000,

@@ -16,7 +16,7 @@ export interface AckSenderOptions {
 }
 
 /** Requests on their way at once. */
-const IN_FLIGHT_MAX = 4;
+const IN_FLIGHT_MAX = 16;
 /** Acknowledgements in one request. */
 export const ACKS_MAX = 1_000;
 /** Acknowledgements that wait; more are lost, which makes purges look unfinished, and is logged. */

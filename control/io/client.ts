@@ -4,7 +4,7 @@
  */
 import { IsochroneError, type PurgeAck, type PurgeRequest, type Schema, type ServerReport } from "#kit";
 import type { Logger } from "#kit/io";
-import { Agent } from "undici";
+import { Agent, Client, type Dispatcher } from "undici";
 import { backoffDelayMs } from "../core/backoff.ts";
 import { AckSender } from "./ack-sender.ts";
 import {
@@ -84,16 +84,20 @@ const PURGE_LINE_BYTES_MAX = 16 * 1024 * 1024;
 /** Idle connections are kept for so long, ms: less than control keeps them. */
 const KEEP_ALIVE_MS = 45_000;
 const CONNECTIONS_MAX = 16;
-/** Each so-manyth report takes the common connections, so that one of them is open when a purge comes. */
-const WARMING_REPORTS = 20;
+/**
+ * Connections for acknowledgements, of which each goes over all of them: a lost packet on one delays none. Reports take turns on
+ * them, so that they are open and warm when a purge comes.
+ */
+const LANES = 2;
+/** Requests on their way at once on a lane. Reports and acknowledgements may be repeated, so they need not wait for each other. */
+const PIPELINED_MAX = 32;
 
 /** Errors that leave it are {@link ControlError}. Safe to share by the whole process. */
 export class ControlClient {
   readonly #options: ControlClientOptions;
   readonly #origin: string;
   readonly #agent: Agent;
-  /** Reports are asked once a second and take a round trip: an acknowledgement would open a connection, one round trip more. */
-  readonly #reportAgent: Agent;
+  readonly #lanes: readonly Client[];
   readonly #acks: AckSender;
   #reports = 0;
   readonly #watches = new Set<Watch>();
@@ -113,21 +117,29 @@ export class ControlClient {
       );
     }
     this.#origin = url.origin;
-    const agent = (connections: number): Agent =>
-      new Agent({
-        connect: connectorOf(options.dial),
-        connections,
-        pipelining: 1,
-        keepAliveTimeout: KEEP_ALIVE_MS,
-        keepAliveMaxTimeout: KEEP_ALIVE_MS,
-        headersTimeout: 0,
-        bodyTimeout: 0,
-        maxHeaderSize: 16_384,
-      });
-    this.#agent = agent(CONNECTIONS_MAX);
-    this.#reportAgent = agent(1);
+    const common = {
+      connect: connectorOf(options.dial),
+      keepAliveTimeout: KEEP_ALIVE_MS,
+      keepAliveMaxTimeout: KEEP_ALIVE_MS,
+      headersTimeout: 0,
+      bodyTimeout: 0,
+      maxHeaderSize: 16_384,
+    };
+    this.#agent = new Agent({ ...common, connections: CONNECTIONS_MAX, pipelining: 1 });
+    this.#lanes = Array.from(
+      { length: LANES },
+      () => new Client(this.#origin, { ...common, pipelining: PIPELINED_MAX }),
+    );
     this.#acks = new AckSender({
-      send: async (acks) => (await this.#json("POST", "/v1/purges/acks", { acks }, ackOutcomes)).outcomes,
+      send: async (acks) =>
+        await Promise.any(
+          this.#lanes.map(
+            async (lane) =>
+              (await this.#json("POST", "/v1/purges/acks", { acks }, ackOutcomes, lane)).outcomes,
+          ),
+        ).catch((error: AggregateError) => {
+          throw error.errors[0];
+        }),
       delayMs: (failures) => backoffDelayMs(failures, this.#random()),
       logger: options.logger,
     });
@@ -231,8 +243,7 @@ export class ControlClient {
   /** False when it did not arrive (the next one replaces it anyway); never rejects. */
   async publishReport(report: ServerReport): Promise<boolean> {
     try {
-      const agent = this.#reports++ % WARMING_REPORTS === 0 ? this.#agent : this.#reportAgent;
-      await this.#json("POST", "/v1/reports", report, undefined, agent);
+      await this.#json("POST", "/v1/reports", report, undefined, this.#lanes[this.#reports++ % LANES]);
       return true;
     } catch (error) {
       this.#counters.reportsLost++;
@@ -291,7 +302,7 @@ export class ControlClient {
     for (const watch of this.#watches) watch.close();
     this.#watches.clear();
     this.#acks.close();
-    await Promise.all([this.#agent.destroy(), this.#reportAgent.destroy()]);
+    await Promise.all([this.#agent, ...this.#lanes].map(async (one) => await one.destroy()));
   }
 
   async #unlessMissing<T>(answer: Promise<T>): Promise<T | undefined> {
@@ -308,18 +319,24 @@ export class ControlClient {
     path: string,
     body: unknown,
     schema?: undefined,
-    agent?: Agent,
+    over?: Dispatcher,
   ): Promise<undefined>;
-  async #json<T>(method: "GET" | "POST", path: string, body: unknown, schema: Schema<T>): Promise<T>;
+  async #json<T>(
+    method: "GET" | "POST",
+    path: string,
+    body: unknown,
+    schema: Schema<T>,
+    over?: Dispatcher,
+  ): Promise<T>;
   async #json<T>(
     method: "GET" | "POST",
     path: string,
     body: unknown,
     schema?: Schema<T>,
-    agent?: Agent,
+    over?: Dispatcher,
   ): Promise<T | undefined> {
     const signal = AbortSignal.timeout(this.#options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS);
-    const answer = await this.#open(method, path, body, signal, agent);
+    const answer = await this.#open(method, path, body, signal, over);
     const chunks: Buffer[] = [];
     let bytes = 0;
     try {
@@ -349,15 +366,17 @@ export class ControlClient {
     path: string,
     body: unknown,
     signal: AbortSignal,
-    agent: Agent = this.#agent,
+    over: Dispatcher = this.#agent,
   ) {
     this.#counters.requests++;
     try {
-      const answer = await agent.request({
+      const answer = await over.request({
         origin: this.#origin,
         method,
         path,
         signal,
+        // On a lane none waits for the answer to the one before: see PIPELINED_MAX.
+        ...(over !== this.#agent && { idempotent: true, blocking: false }),
         headers: {
           authorization: `Bearer ${this.#options.token}`,
           "isochrone-node": this.#options.nodeId,

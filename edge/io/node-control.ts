@@ -19,6 +19,7 @@ import {
 import { type Logger, makeDirectory } from "#kit/io";
 import { ControlClient, DocumentKeeper, type WatchEvent } from "#control";
 import { dial } from "#transport";
+import { type FeedStep, PurgeFeed } from "../core/purge-feed.ts";
 import { clusterOf } from "../core/tiers.ts";
 import { PurgeJournal } from "./purge-journal.ts";
 
@@ -83,6 +84,10 @@ export interface NodeControlOptions {
 const REPORT_INTERVAL_MS = 1_000;
 /** Purges older than this have long been answered for: they are applied and not acknowledged, ms. */
 const ACKNOWLEDGE_WITHIN_MS = 60_000;
+/** Streams that bring the same purges: a lost packet costs a stream 200 ms and more, and what comes behind it waits as long. */
+const PURGE_STREAMS = 2;
+/** Acknowledged purges that are remembered, so that what another stream brings again is not told again. */
+const ACKNOWLEDGED_MAX = 4_096;
 /** How long control is waited for when the disk already holds what is needed, ms. */
 const SYNC_WAIT_MS = 1_500;
 
@@ -96,18 +101,18 @@ export class NodeControl {
   readonly #purgesSynced = Promise.withResolvers<void>();
   #topology: TopologyDocument | undefined;
   #target: NodeTarget | undefined;
-  #watch: { close(): void } | undefined;
-  #logId: string | undefined;
-  /** Newest purge that was applied. */
-  #purgeSeq = 0;
+  #watches: readonly { close(): void }[] = [];
+  readonly #feed = new PurgeFeed(PURGE_STREAMS);
   /** False: what is stored may have been purged by what is not known; it must be forgotten. */
   #isTrusted = false;
   /** As {@link KnownState} has it. */
   #distrustBefore: EpochMs | null;
   /** Events are taken one after the other. */
   #taking: Promise<void> = Promise.resolve();
-  /** Purges that do not hold everywhere yet. */
-  readonly #applying = new Set<Promise<void>>();
+  /** Purges that do not hold everywhere yet, by number. */
+  readonly #applying = new Map<number, Promise<void>>();
+  /** Numbers, in order. */
+  readonly #acknowledged = new Set<number>();
   #isPaused = false;
   #timer: NodeJS.Timeout | undefined;
   #isPublishing = false;
@@ -175,25 +180,15 @@ export class NodeControl {
       // Whatever lies on the disk may have been purged by what the journal does not tell.
       await target.forget();
     } else {
-      this.#logId = kept.logId;
-      this.#purgeSeq = kept.floor;
       if (kept.floor > 0) await target.lose(kept.floor);
-      for (const entry of kept.entries) {
-        target.replay(entry);
-        this.#purgeSeq = entry.purgeSeq;
-      }
+      for (const entry of kept.entries) target.replay(entry);
+      this.#feed.resume(kept.logId, kept.entries.at(-1)?.purgeSeq ?? kept.floor);
       await this.#journal.resume();
       this.#isTrusted = true;
     }
-    this.#watch = this.#client.watch(["purge"], (event) => {
-      this.#taking = this.#taking.then(async () => {
-        try {
-          await this.#take(event);
-        } catch (error) {
-          this.#o.logger.error("purge-failed", { error });
-        }
-      });
-    });
+    this.#watches = Array.from({ length: PURGE_STREAMS }, (_, stream) =>
+      this.#client.watch(["purge"], (event) => this.#enqueue(stream, event)),
+    );
     await Promise.race([
       Promise.all([this.#keeper.synced, this.#purgesSynced.promise]),
       new Promise((resolve) => setTimeout(resolve, SYNC_WAIT_MS)),
@@ -218,10 +213,21 @@ export class NodeControl {
     };
   }
 
+  /** Each event is taken when those before it are, of whichever stream: none overtakes a purge that begins the numbers anew. */
+  #enqueue(stream: number, event: WatchEvent): void {
+    this.#taking = this.#taking.then(async () => {
+      try {
+        await this.#take(stream, event);
+      } catch (error) {
+        this.#o.logger.error("purge-failed", { error });
+      }
+    });
+  }
+
   /** Control has told all purges: once they hold, what was stored before this process is as good as what it stores. */
   async #synced(): Promise<void> {
     if (this.#distrustBefore !== null && this.#isTrusted) {
-      await Promise.all(this.#applying);
+      await Promise.all(this.#applying.values());
       this.#distrustBefore = null;
       await this.#target?.trust();
     }
@@ -231,44 +237,25 @@ export class NodeControl {
   /** Resolves when what has come so far holds. */
   async #settled(): Promise<void> {
     await this.#taking;
-    await Promise.all(this.#applying);
+    await Promise.all(this.#applying.values());
   }
 
-  async #take(event: WatchEvent): Promise<void> {
+  async #take(stream: number, event: WatchEvent): Promise<void> {
     switch (event.type) {
       case "snapshot-begin": {
-        await Promise.all(this.#applying);
-        // Also when the journal could not be begun the last time.
-        if (this.#logId !== event.logId || !this.#isTrusted) {
-          // Who comes up meanwhile must not take what is about to be replaced for the truth.
-          this.#isTrusted = false;
-          if (this.#logId !== undefined && this.#logId !== event.logId) {
-            this.#o.logger.warn("purges-begin-anew", { logId: event.logId });
-            await this.#target?.forget();
-            this.#purgeSeq = 0;
-          }
-          this.#logId = event.logId;
-          await this.#journal.reset({ logId: event.logId, floor: this.#purgeSeq, entries: [] });
-          this.#isTrusted = true;
-        }
-        const missed = (event.oldestPurgeSeq ?? 0) - 1;
-        // Purges that control no longer keeps may have meant anything.
-        if (missed > this.#purgeSeq) {
-          this.#o.logger.warn("purges-missed", { applied: this.#purgeSeq, missed });
-          this.#isTrusted = false;
-          await this.#target?.lose(missed);
-          this.#purgeSeq = missed;
-          await this.#journal.reset({ logId: event.logId, floor: missed, entries: [] });
-          this.#isTrusted = true;
-        }
+        await Promise.all(this.#applying.values());
+        const { logId, oldestPurgeSeq } = event;
+        for (const step of this.#feed.handleSnapshot(stream, logId, oldestPurgeSeq, this.#isTrusted))
+          await this.#carryOut(step);
         break;
       }
       case "purge":
-        this.#purge(event.purge);
+        this.#purge(stream, event.purge);
         break;
       case "heartbeat":
       case "snapshot-end":
-        await this.#synced();
+        if (this.#feed.handleSynced(stream, event.type === "heartbeat" ? event.logId : undefined))
+          await this.#synced();
         break;
       case "document":
       case "report":
@@ -278,13 +265,49 @@ export class NodeControl {
     }
   }
 
-  #purge(entry: PurgeEntry): void {
-    const isNew = entry.purgeSeq > this.#purgeSeq;
-    if (isNew) this.#purgeSeq = entry.purgeSeq;
-    const applied = this.#apply(entry, isNew)
-      .catch((error: unknown) => this.#o.logger.error("purge-failed", { purgeSeq: entry.purgeSeq, error }))
-      .finally(() => this.#applying.delete(applied));
-    this.#applying.add(applied);
+  async #carryOut(step: FeedStep): Promise<void> {
+    // Who comes up meanwhile must not take what is about to be replaced for the truth.
+    this.#isTrusted = false;
+    const { logId } = step;
+    let floor = 0;
+    switch (step.do) {
+      case "begin":
+        ({ floor } = step);
+        break;
+      case "begin-anew":
+        this.#o.logger.warn("purges-begin-anew", { logId });
+        this.#acknowledged.clear();
+        await this.#target?.forget();
+        break;
+      case "lose":
+        floor = step.upTo;
+        this.#o.logger.warn("purges-missed", { applied: step.applied, missed: floor });
+        await this.#target?.lose(floor);
+        break;
+      default:
+        step satisfies never;
+    }
+    this.#feed.handleDone(step);
+    await this.#journal.reset({ logId, floor, entries: [] });
+    this.#isTrusted = true;
+  }
+
+  #purge(stream: number, entry: PurgeEntry): void {
+    const { purgeSeq } = entry;
+    const verdict = this.#feed.handlePurge(stream, entry);
+    this.#o.logger.debug("purge-heard", { purgeSeq, stream, verdict });
+    if (verdict === "ignore" || this.#acknowledged.has(purgeSeq)) return;
+    const before = this.#applying.get(purgeSeq);
+    const applied: Promise<void> = (async () => {
+      // Heard again while it is being applied: it is tried again only if that fails.
+      if (before !== undefined) await before;
+      if (!this.#acknowledged.has(purgeSeq)) await this.#apply(entry, verdict === "apply");
+    })()
+      .catch((error: unknown) => this.#o.logger.error("purge-failed", { purgeSeq, error }))
+      .finally(() => {
+        if (this.#applying.get(purgeSeq) === applied) this.#applying.delete(purgeSeq);
+      });
+    this.#applying.set(purgeSeq, applied);
   }
 
   async #apply(entry: PurgeEntry, isNew: boolean): Promise<void> {
@@ -296,6 +319,10 @@ export class NodeControl {
     if (count.status === "rejected") throw count.reason;
     if (durable.status === "rejected") throw durable.reason;
     const removed = count.value ?? 0;
+    this.#o.logger.debug("purge-applied", { purgeSeq });
+    this.#acknowledged.add(purgeSeq);
+    if (this.#acknowledged.size > ACKNOWLEDGED_MAX)
+      for (const oldest of this.#acknowledged.values().take(1)) this.#acknowledged.delete(oldest);
     if (this.#isPaused || this.#o.clock.epoch() - entry.atEpochMs > ACKNOWLEDGE_WITHIN_MS) return;
     void this.#client.acknowledgePurge({ purgeSeq, serverId: this.#o.serverId, removed });
   }
@@ -364,7 +391,7 @@ export class NodeControl {
 
   async close(): Promise<void> {
     clearInterval(this.#timer);
-    this.#watch?.close();
+    for (const watch of this.#watches) watch.close();
     await this.#settled();
     await this.#journal.close();
     await this.#keeper.close();

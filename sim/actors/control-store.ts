@@ -119,9 +119,10 @@ export class ControlStore implements Program {
     this.#broadcast(kind, event);
   }
 
-  /** A watcher has connected. A second connection of the same watcher replaces the first. */
+  /** A watcher has connected. A second connection of the same watcher for the same stream replaces the first. */
   watch(
     watcher: Host,
+    stream: string,
     kinds: readonly string[],
     since: { readonly logId: string; readonly seq: number } | undefined,
     onEvent: (event: WatchEvent) => void,
@@ -134,7 +135,7 @@ export class ControlStore implements Program {
       lastArrivalAt: 0,
       isBroken: false,
     };
-    this.#connections.set(watcher.id, connection);
+    this.#connections.set(`${watcher.id}/${stream}`, connection);
     this.counters.watches++;
     const oldestSeq = Math.max(1, this.newestSeq - EVENTS_KEPT + 1);
     const start = this.host.env.cores.decideWatchStart(
@@ -193,7 +194,7 @@ export class ControlStore implements Program {
 
   /** An old activation arrives at a node once more, behind newer ones, as from a stream that was given up. False: nothing older was there. */
   replayOld(nodeId: string, seqOfNode: (key: string) => number | undefined): boolean {
-    const connection = this.#connections.get(nodeId);
+    const connection = this.#connections.get(`${nodeId}/documents`);
     if (connection === undefined) return false;
     const old = this.#log.findLast(
       (entry) =>

@@ -21,6 +21,8 @@ interface Kept {
 export interface FollowerHandlers {
   readonly onDocument: (kind: DocumentKind, id: string, body: unknown, version: number) => void;
   readonly onPurge?: (event: PurgeEvent) => void;
+  /** Where the stream stands: it begins with a snapshot (then `oldestPurgeSeq` is told), or goes on in this log. */
+  readonly onPlace?: (logId: string, oldestPurgeSeq?: number | null) => void;
   readonly onReport?: (report: ServerReport) => void;
   /** Every decision to apply, for the invariants. */
   readonly onApplied: (key: string, before: AppliedState | undefined, after: AppliedState) => void;
@@ -28,6 +30,8 @@ export interface FollowerHandlers {
 
 export class DocumentFollower {
   readonly #host: Host;
+  /** Tells the streams of one host apart. */
+  readonly #name: string;
   readonly #control: ControlStore;
   readonly #kinds: readonly string[];
   readonly #handlers: FollowerHandlers;
@@ -43,12 +47,19 @@ export class DocumentFollower {
   #heardAt = 0;
   readonly counters = { applied: 0, ignored: 0, connects: 0, lost: 0 };
 
-  constructor(host: Host, control: ControlStore, kinds: readonly string[], handlers: FollowerHandlers) {
+  constructor(
+    host: Host,
+    control: ControlStore,
+    kinds: readonly string[],
+    handlers: FollowerHandlers,
+    name = "documents",
+  ) {
     this.#host = host;
+    this.#name = name;
     this.#control = control;
     this.#kinds = kinds;
     this.#handlers = handlers;
-    this.#random = host.env.random.split(`follower/${host.id}`);
+    this.#random = host.env.random.split(`follower/${name}/${host.id}`);
   }
 
   /** The process starts: what its disk holds is in force at once, control is asked for the rest. */
@@ -88,7 +99,9 @@ export class DocumentFollower {
       timeoutMs: this.#host.env.settings.watchSilenceMs,
       serve: (respond) => {
         respond(true);
-        this.#control.watch(this.#host, this.#kinds, this.#place, (event) => this.#take(event, stream));
+        this.#control.watch(this.#host, this.#name, this.#kinds, this.#place, (event) =>
+          this.#take(event, stream),
+        );
       },
       done: (outcome) => {
         if (stream === this.#stream && outcome.kind !== "answer") this.#lost();
@@ -126,9 +139,11 @@ export class DocumentFollower {
         this.#logId = event.logId;
         this.#isInSnapshot = true;
         this.#place = undefined;
+        this.#handlers.onPlace?.(event.logId, event.oldestPurgeSeq);
         break;
       case "heartbeat":
         this.#logId = event.logId;
+        this.#handlers.onPlace?.(event.logId);
         this.#moveOn(event.seq);
         break;
       case "snapshot-end":

@@ -9,6 +9,7 @@ import { endToEndFields, type Fields, withoutFields } from "../../edge/core/head
 import type { RequestHead, StoredHead } from "../../edge/core/messages.ts";
 import type { RequestPolicy } from "../../edge/core/policy.ts";
 import { policyFor } from "../../edge/core/rules/policy-for.ts";
+import { PurgeFeed } from "../../edge/core/purge-feed.ts";
 import type { PurgeIndex } from "../../edge/core/purge-index.ts";
 import type { HopFields, Tiers } from "../../edge/core/tiers.ts";
 import { isNotModified, notModifiedFields, validatingFields } from "../../edge/core/validation.ts";
@@ -50,6 +51,8 @@ interface Hop {
   readonly told: HopFields;
 }
 
+/** Streams that bring the same purges, as edge/io/node-control.ts has them. */
+const PURGE_STREAMS = ["purges-0", "purges-1"] as const;
 const OBJECT_BYTES_MAX = 1 << 30;
 /** Cached keys; far above what a catalog holds. */
 const KEYS_MAX = 10_000;
@@ -59,6 +62,9 @@ const SERVICE_MS = 0.3;
 export class Edge implements Program {
   readonly host: Host;
   readonly follower: DocumentFollower;
+  /** Two streams that bring the same purges, as a node has them. */
+  readonly #purgeFollowers: readonly DocumentFollower[];
+  #feed = new PurgeFeed(PURGE_STREAMS.length);
   readonly #stage: Stage;
   readonly #control: ControlStore;
   readonly #peers: ReadonlyMap<string, Edge>;
@@ -87,14 +93,14 @@ export class Edge implements Program {
     this.#peers = peers;
     this.#origins = origins;
     this.#purges = stage.cores.purgeIndex(host.id);
-    this.follower = new DocumentFollower(host, control, ["topology", "property", "map", "purge"], {
+    this.#purgeFollowers = PURGE_STREAMS.map((name, stream) => this.#followPurges(name, stream));
+    this.follower = new DocumentFollower(host, control, ["topology", "property", "map"], {
       onDocument: (kind, _id, body) => {
         if (kind === "property") {
           const property = body as PropertyDocument;
           this.#properties.set(property.propertyId, property);
         } else if (kind === "map") this.#setSnapshot(body as MapSnapshot);
       },
-      onPurge: ({ purge }) => this.#purge(purge),
       onApplied: (key, before, after) =>
         stage.judge.check(
           "document-went-back",
@@ -122,7 +128,9 @@ export class Edge implements Program {
     this.#tiers = cores.tiers(this.host.id as ServerId, topology, settings, (id) =>
       peers.includes(id) ? this.#probes.isUp(id) : this.#upstream.isServerUp(id),
     );
+    this.#feed = new PurgeFeed(PURGE_STREAMS.length);
     this.follower.start();
+    for (const one of this.#purgeFollowers) one.start();
     this.#report();
   }
 
@@ -398,6 +406,32 @@ export class Edge implements Program {
     this.#upstream.setSnapshot(snapshot);
   }
 
+  #followPurges(name: string, stream: number): DocumentFollower {
+    return new DocumentFollower(
+      this.host,
+      this.#control,
+      ["purge"],
+      {
+        onDocument: () => {},
+        onApplied: () => {},
+        onPlace: (logId, oldestPurgeSeq) => {
+          if (oldestPurgeSeq === undefined) this.#feed.handleSynced(stream, logId);
+          else
+            for (const step of this.#feed.handleSnapshot(stream, logId, oldestPurgeSeq, true)) {
+              // Memory was empty when this process began, so that nothing in it is older than what it has not heard.
+              this.#feed.handleDone(step);
+            }
+        },
+        onPurge: ({ purge }) => {
+          const verdict = this.#feed.handlePurge(stream, purge);
+          this.#stage.statistics.count("purge", verdict);
+          if (verdict === "apply") this.#purge(purge);
+        },
+      },
+      name,
+    );
+  }
+
   #purge({ purgeSeq, request }: PurgeEntry): void {
     const property = this.#properties.get(request.propertyId);
     const keys = request.urls.flatMap((url) => {
@@ -412,7 +446,6 @@ export class Edge implements Program {
       if (kept.length > 0) this.#cache.set(key, kept);
       else this.#cache.delete(key);
     }
-    this.#stage.statistics.count("purge", "applied");
     this.#acknowledge(purgeSeq, removed, 1);
   }
 

@@ -438,6 +438,11 @@ describe("purge", () => {
       [1, 2],
     ]);
     expect(server.service.ledger.counters).toMatchObject({ complete: 1, incomplete: 1, acks: 5 });
+    // Each goes over two connections, so that a lost packet on one delays none.
+    await waitFor(() => server.service.ledger.counters.acksIgnored === 5, {
+      timeoutMs: 5_000,
+      what: "all acknowledgements for the second time",
+    });
     expect(
       await servers[0]!.client.acknowledgePurge({ purgeSeq: 99, serverId: "fra-1" as ServerId, removed: 0 }),
     ).toBe(false);
