@@ -9,7 +9,7 @@ import { askAdmin } from "./up/admin.ts";
 
 const help = `Usage: isochrone world [FILE] [--json] [--state DIR]
 
-Lists sites (with their servers), client networks (with their prefixes) and properties (with their
+Lists sites (with their servers), limits that sites share, client networks (with their prefixes) and properties (with their
 host names) of the running world, or of a world FILE. A file that is wrong is refused with
 file:line:column, path, value and what was expected (exit code 2).
 
@@ -33,6 +33,8 @@ export function describeWorld(world: World, topology: ReturnType<typeof topology
         port: server.port,
       })),
     })),
+    shareMax: topology.shareMax,
+    limits: topology.limits,
     nameServers: topology.nameService.nameServers.map((one) => ({
       id: one.serverId,
       name: one.name,
@@ -88,6 +90,18 @@ export async function main(argv: readonly string[]): Promise<number> {
       ]),
     ),
   );
+  if (description.limits.length > 0)
+    console.log(
+      `\n${formatTable(
+        ["limit", "of", "requests/s", "bits/s"],
+        description.limits.map((limit) => [
+          limit.name,
+          limit.regionId ?? (limit.clusterIds ?? []).join(" "),
+          limit.requestsPerSecondMax ?? "-",
+          limit.bitsPerSecondMax ?? "-",
+        ]),
+      )}`,
+    );
   console.log(
     `\n${formatTable(
       ["client network", "city", "continent", "prefixes"],

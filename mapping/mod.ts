@@ -1,13 +1,11 @@
 /** The map: measurements in, snapshots out, and what a snapshot answers. */
 export { mappingSettings, type Setting } from "./config.ts";
 export {
-  type Allocation,
+  Allocation,
+  type AllocationProblem,
   type AllocationReason,
   type AllocationSettings,
-  type AllocationUnit,
-  allocate,
   allocationDefaults,
-  type Placed,
 } from "./core/allocation.ts";
 export {
   ANSWER_SERVERS_MAX,
@@ -44,7 +42,8 @@ export {
 export { type LinkEstimate, LinkTable } from "./core/link-table.ts";
 export { MapIndex, mapIndexOf } from "./core/map-index.ts";
 export { type NoiseModel, noiseDefaults, noisySample } from "./core/noise.ts";
-export { Placement, type PlacementLimit, type PlacementProblem } from "./core/placement.ts";
+export { Placement } from "./core/placement.ts";
+export type { PlacementLimit, PlacementProblem } from "./core/placement-problem.ts";
 export { type PathMapSettings, pathEntry, pathMap, pathMapDefaults } from "./core/path-map.ts";
 export { believableSites, nextProbe, type ProbePlanInput, type ProbeSite } from "./core/probe-plan.ts";
 export {

@@ -49,9 +49,13 @@ export { type LinkReport, type PropertyCounters, type ServerReport, serverReport
 export {
   type ClusterEntry,
   coordinates,
+  limitFields,
+  limitProblem,
+  ownLimitNames,
   type Role,
   roles,
   type ServerEntry,
   type TopologyDocument,
+  type TopologyLimit,
   topologyDocument,
 } from "./topology.ts";

@@ -12,7 +12,9 @@ import {
   number,
   object,
   oneOf,
+  optional,
   type Parsed,
+  type Path,
   refine,
   text,
 } from "../schema.ts";
@@ -34,6 +36,10 @@ export const coordinates = object({
   longitude: number({ min: -180, max: 180, unit: "degrees" }),
 });
 
+function bitsPerSecond() {
+  return number({ min: 1, max: 1e15, unit: "bits per second" });
+}
+
 const server = object({
   serverId: id<ServerId>(),
   address: addressText(),
@@ -41,6 +47,8 @@ const server = object({
   port: integer({ min: 1, max: 65_535 }),
   /** What the server can answer, for allocation and the suspension quota. */
   capacityPerSecond: defaulted(number({ min: 1, max: 1e9, unit: "requests per second" }), 1_000),
+  /** What its uplink carries. A cluster of which one server states none is bounded by requests alone. */
+  bitsPerSecondMax: optional(bitsPerSecond()),
 });
 export type ServerEntry = Parsed<typeof server>;
 
@@ -54,11 +62,37 @@ const cluster = object({
 });
 export type ClusterEntry = Parsed<typeof cluster>;
 
+/** What limits every cluster by itself: its servers' requests, their uplinks, its share of all demand. */
+export const ownLimitNames = ["capacity", "bandwidth", "share"] as const;
+
+/**
+ * What some clusters may take together, beside what each can take alone: the uplink of a region, the commitment of a contract.
+ * It holds as stated: no ceiling is taken off it. Counted is what clients are sent to edge clusters for.
+ */
+const limit = object({
+  /** What `isochrone where` calls it. */
+  name: id(),
+  /** Either the clusters by name or all of a region. */
+  clusterIds: optional(array(id<ClusterId>(), { min: 1, max: 5_000, uniqueBy: (clusterId) => clusterId })),
+  regionId: optional(id<RegionId>()),
+  requestsPerSecondMax: optional(number({ min: 1, max: 1e12, unit: "requests per second" })),
+  bitsPerSecondMax: optional(bitsPerSecond()),
+});
+export type TopologyLimit = Parsed<typeof limit>;
+
+/** `shareMax` and `limits` of a deployment, the same words in a topology and in a world file. */
+export const limitFields = {
+  /** No single cluster is sent more than this share of all demand, however near it is; 1: off. Never below an equal share. */
+  shareMax: defaulted(number({ min: 0.001, max: 1 }), 1),
+  limits: defaulted(array(limit, { max: 1_000, uniqueBy: (entry) => entry.name }), []),
+};
+
 export const topologyDocument = refine(
   object({
     /** World or deployment name. */
     name: id(),
     clusters: array(cluster, { min: 1, max: 5_000, uniqueBy: (entry) => entry.clusterId }),
+    ...limitFields,
     nameService: object({
       /** Zones that the name servers are authoritative for. */
       zones: array(hostname(), { max: 1_000, uniqueBy: (zone) => zone }),
@@ -89,7 +123,34 @@ export const topologyDocument = refine(
         seen.add(entry.serverId);
       }
     }
-    return undefined;
+    return limitProblem(topology.limits, topology.clusters);
   },
 );
 export type TopologyDocument = Parsed<typeof topologyDocument>;
+
+/** The first limit that names what is not there, both or neither of clusters and region, or bounds nothing. */
+export function limitProblem(
+  limits: readonly TopologyLimit[],
+  clusters: readonly Pick<ClusterEntry, "clusterId" | "regionId">[],
+): { readonly at: Path; readonly value: unknown; readonly expected: string } | undefined {
+  const clusterIds = new Set(clusters.map(({ clusterId }) => clusterId));
+  const regionIds = new Set(clusters.map(({ regionId }) => regionId));
+  for (const [
+    n,
+    { name, clusterIds: named, regionId, requestsPerSecondMax, bitsPerSecondMax },
+  ] of limits.entries()) {
+    const at = ["limits", n];
+    if (ownLimitNames.some((own) => own === name))
+      return { at: [...at, "name"], value: name, expected: "a name that is not a cluster's own limit's" };
+    if ((named === undefined) === (regionId === undefined))
+      return { at, value: limits[n], expected: "either clusterIds or regionId" };
+    if (requestsPerSecondMax === undefined && bitsPerSecondMax === undefined)
+      return { at, value: limits[n], expected: "requestsPerSecondMax, bitsPerSecondMax or both" };
+    if (regionId !== undefined && !regionIds.has(regionId))
+      return { at: [...at, "regionId"], value: regionId, expected: "a region that has a cluster" };
+    const unknown = named?.findIndex((clusterId) => !clusterIds.has(clusterId)) ?? -1;
+    if (unknown !== -1)
+      return { at: [...at, "clusterIds", unknown], value: named?.[unknown], expected: "a cluster's name" };
+  }
+  return undefined;
+}

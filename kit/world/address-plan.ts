@@ -119,8 +119,11 @@ export function topologyOf(world: World, plan: AddressPlan): TopologyDocument {
         address: server.address,
         port: server.port,
         capacityPerSecond: cluster.capacityPerSecond,
+        ...(cluster.bitsPerSecondMax !== undefined && { bitsPerSecondMax: cluster.bitsPerSecondMax }),
       })),
     })),
+    shareMax: world.shareMax,
+    limits: world.limits,
     nameService: {
       zones: [...customerZones, zone],
       hostmaster,

@@ -2,7 +2,7 @@
  * The laws of a world that span its parts: names that must differ, ends that must exist, origins that can serve. Shape is
  * checked before (world.ts). Each law throws {@link ParseError} at the second of two things that collide.
  */
-import { formatPath, ParseError, type Path, propertyDocument } from "#kit";
+import { formatPath, limitProblem, ParseError, type Path, propertyDocument } from "#kit";
 import { serverIdOf } from "./address-plan.ts";
 import { rawPropertyDocument } from "./property-of.ts";
 import type { World, WorldCluster } from "./world.ts";
@@ -18,6 +18,7 @@ export function checkLaws(world: World): void {
   const clusters = checkSites(world);
   checkPrefixes(world);
   checkLinks(world, clusters);
+  checkLimits(world);
   checkCustomers(world, clusters);
 }
 
@@ -122,6 +123,14 @@ function checkLinks(world: World, clusters: ReadonlyMap<string, WorldCluster>): 
     directions.take(`${link.from} to ${link.to}`, at);
     if (link.isOneWay !== true) directions.take(`${link.to} to ${link.from}`, at);
   }
+}
+
+function checkLimits(world: World): void {
+  const clusters = world.regions.flatMap((region) =>
+    region.clusters.map((cluster) => ({ clusterId: cluster.id, regionId: region.id })),
+  );
+  const wrong = limitProblem(world.limits, clusters);
+  if (wrong !== undefined) throw new ParseError(wrong.at, wrong.value, wrong.expected);
 }
 
 function checkCustomers(world: World, clusters: ReadonlyMap<string, WorldCluster>): void {

@@ -14,6 +14,7 @@ import {
   hostname,
   id,
   integer,
+  limitFields,
   line,
   number,
   object,
@@ -45,6 +46,8 @@ const cluster = object({
   servers: defaulted(integer({ min: 1, max: 250 }), 1),
   /** What one server of this cluster can answer. */
   capacityPerSecond: defaulted(number({ min: 1, max: 1e9 }), 1_000),
+  /** What the uplink of one server of this cluster carries. */
+  bitsPerSecondMax: optional(number({ min: 1, max: 1e15, unit: "bits per second" })),
   /** Time between the site and the nearest exchange, there and back; part of the generated round-trip times. */
   accessMs: optional(number({ min: 0, max: 1_000, unit: "ms" })),
 });
@@ -179,6 +182,7 @@ export const worldSchema = object({
   regions: array(region, { min: 1, max: 1_000 }),
   clients: array(clientNetwork, { min: 1, max: 100_000 }),
   links: defaulted(links, links.parse({})),
+  ...limitFields,
   nameService: defaulted(nameService, nameService.parse({})),
   customers: array(customer, { max: 1_000 }),
 });

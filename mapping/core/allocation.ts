@@ -1,14 +1,30 @@
-/** Demand to clusters by name: what a client network's class prefers, what it is worth to move, and why it is where it is. */
-import { Placement, type PlacementLimit } from "./placement.ts";
+/** Demand to clusters: what a unit (a client network's traffic of one class) prefers, what it is worth to move, and why it is where it is. */
+import type { NamedLimits } from "./limits.ts";
+import { NOWHERE } from "./network-rows.ts";
+import { Placement } from "./placement.ts";
+import type { PlacementProblem } from "./placement-problem.ts";
 
-/** One thing to place: a client network's traffic of one class. It goes to one cluster as a whole. */
-export interface AllocationUnit<C extends string> {
-  readonly id: string;
-  readonly demandPerSecond: number;
-  /** Best first, scores ascending, each cluster at most once; at least one. */
-  readonly ranking: readonly { readonly clusterId: C; readonly score: number }[];
-  /** Where it is now, if anywhere. */
-  readonly current: C | undefined;
+/** Units and clusters are numbers. */
+export interface AllocationProblem {
+  readonly clusterCount: number;
+  /** By resource what each unit takes of it wherever it is. */
+  readonly demands: readonly Float32Array[];
+  /** Orders of clusters, best first, scores ascending; unit `u` has the order `orderOf(u)`, of which there is at least one entry. */
+  readonly orders: {
+    readonly clusters: Uint16Array;
+    readonly scores: Float32Array;
+    begin(order: number): number;
+    end(order: number): number;
+  };
+  readonly orderOf: (unit: number) => number;
+  /** Where each unit is now, or NOWHERE. */
+  readonly current: Uint16Array;
+  /** By cluster: 1 for those that may take somebody. */
+  readonly isInService: Uint8Array;
+  readonly limits: NamedLimits;
+  /** Places for which a unit competes; beyond them it goes where the fallback says that there is room. */
+  readonly placesMax: number;
+  readonly fallback?: NonNullable<PlacementProblem["fallback"]>;
 }
 
 export interface AllocationSettings {
@@ -30,84 +46,75 @@ export const allocationDefaults: AllocationSettings = {
 };
 
 /** Why a unit is where it is. */
-export type AllocationReason =
+export const allocationReasons = [
   /** Its best cluster. */
-  | "best"
+  "best",
   /** A better one exists, but not by the margin. */
-  | "kept"
-  /** Better ones are full. */
-  | "spilled"
+  "kept",
+  /** Better ones are full: the limit says which one of the best was. */
+  "spilled",
   /** No cluster has room for it: placed where the load grows least. */
-  | "overflow";
+  "overflow",
+] as const;
+export type AllocationReason = (typeof allocationReasons)[number];
 
-export interface Placed<C extends string> {
-  readonly clusterId: C;
-  readonly reason: AllocationReason;
-}
+/** Who is where. After it was made, clusters may go down and limits shrink without a new one. */
+export class Allocation {
+  readonly #problem: AllocationProblem;
+  readonly #placement: Placement;
+  readonly #isInService: Uint8Array;
 
-export interface Allocation<C extends string> {
-  readonly placements: ReadonlyMap<string, Placed<C>>;
-  /** Demand over capacity (not over ceiling), for each cluster with capacity. */
-  readonly load: ReadonlyMap<C, number>;
-  readonly demandPerSecond: ReadonlyMap<C, number>;
-}
-
-/**
- * Places every unit that has a cluster with capacity in its ranking: see `placement.ts`. Stable: no unit and cluster both prefer
- * each other to what they have. Deterministic, whatever the order of the units.
- *
- * @param capacityOf capacity of each usable cluster, per second, > 0; clusters that are absent take nobody
- */
-export function allocate<C extends string>(
-  units: readonly AllocationUnit<C>[],
-  capacityOf: ReadonlyMap<C, number>,
-  settings: AllocationSettings = allocationDefaults,
-): Allocation<C> {
-  const clusterIds = [...capacityOf.keys()].sort();
-  const numberOf = new Map(clusterIds.map((clusterId, number) => [clusterId, number]));
-  const limits = clusterIds.map((clusterId, number): PlacementLimit => {
-    const capacity = capacityOf.get(clusterId) as number;
-    if (!(capacity > 0 && capacity < Infinity))
-      throw new RangeError(`The capacity of cluster "${clusterId}" must be finite and > 0, got ${capacity}`);
-    return { resource: 0, max: capacity * settings.ceilingRatio, clusters: [number] };
-  });
-  const sorted = [...units].sort((a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0));
-  const offsets = new Uint32Array(sorted.length + 1);
-  const clusters: number[] = [];
-  const costs: number[] = [];
-  for (const [n, unit] of sorted.entries()) {
-    for (const { number, cost } of preference(unit, numberOf, settings)) {
-      clusters.push(number);
-      costs.push(cost);
-    }
-    offsets[n + 1] = clusters.length;
+  /**
+   * Places every unit that ranks a cluster in service: see `placement.ts`. Stable: no unit and cluster both prefer each other to
+   * what they have. Deterministic; of two units that lose as much the one with the larger number goes.
+   */
+  constructor(problem: AllocationProblem, settings: AllocationSettings) {
+    this.#problem = problem;
+    this.#isInService = problem.isInService.slice();
+    this.#placement = new Placement(placementProblem(problem, settings));
+    this.#placement.place();
   }
-  const placement = new Placement({
-    clusterCount: clusterIds.length,
-    demands: [Float64Array.from(sorted, ({ demandPerSecond }) => demandPerSecond)],
-    offsets,
-    clusters: Uint16Array.from(clusters),
-    costs: Float64Array.from(costs),
-    limits,
-  });
-  placement.place();
 
-  const placements = new Map<string, Placed<C>>();
-  for (const [n, unit] of sorted.entries()) {
-    const number = placement.clusterOf(n);
-    if (number === undefined) continue;
-    const clusterId = clusterIds[number] as C;
-    const reason = placement.isOverflow(n) ? "overflow" : reasonOf(unit, clusterId, numberOf);
-    placements.set(unit.id, { clusterId, reason });
+  /** NOWHERE: it ranks no cluster that is in service. */
+  clusterOf(unit: number): number {
+    return this.#placement.clusterOf(unit) ?? NOWHERE;
   }
-  const demandPerSecond = new Map(clusterIds.map((clusterId, number) => [clusterId, placement.used(number)]));
-  const load = new Map(
-    [...demandPerSecond].map(([clusterId, demand]) => [
-      clusterId,
-      demand / (capacityOf.get(clusterId) as number),
-    ]),
-  );
-  return { placements, load, demandPerSecond };
+
+  reasonOf(unit: number): AllocationReason {
+    if (this.#placement.isOverflow(unit)) return "overflow";
+    const { orders, orderOf, current } = this.#problem;
+    const cluster = this.clusterOf(unit);
+    const order = orderOf(unit);
+    const end = orders.end(order);
+    let at = orders.begin(order);
+    while (at < end && this.#isInService[orders.clusters[at] as number] === 0) at++;
+    if (orders.clusters[at] === cluster) return "best";
+    return current[unit] === cluster && this.#placement.isBest(unit) ? "kept" : "spilled";
+  }
+
+  /** Number of the name of the limit that kept it from the best place that it asked for; -1: none did. */
+  limitNameOf(unit: number): number {
+    const limit = this.#placement.turnedAwayBy(unit);
+    return limit === undefined ? -1 : (this.#problem.limits.nameOf[limit] as number);
+  }
+
+  /** What is taken of a cluster's own capacity, requests per second; 0 for one that is out of service. */
+  demandPerSecond(cluster: number): number {
+    const limit = this.#problem.limits.capacityOf[cluster] ?? -1;
+    return limit === -1 ? 0 : this.#placement.used(limit);
+  }
+
+  /** The cluster's units go elsewhere; nobody else moves. Returns how many they were. */
+  handleDown(cluster: number): number {
+    this.#isInService[cluster] = 0;
+    return this.#placement.handleDown(cluster);
+  }
+
+  /** A cluster has less capacity: those who lose least leave. Returns how many they were. */
+  handleCapacity(cluster: number, requestsPerSecondMax: number): number {
+    const limit = this.#problem.limits.capacityOf[cluster] ?? -1;
+    return limit === -1 ? 0 : this.#placement.handleLimit(limit, requestsPerSecondMax);
+  }
 }
 
 /** The score below which another cluster is worth the move from one with score `current`. */
@@ -115,29 +122,52 @@ export function switchBelow(current: number, settings: AllocationSettings): numb
   return Math.min(current * (1 - settings.switchMarginRatio), current - settings.switchMargin);
 }
 
-function preference<C extends string>(
-  unit: AllocationUnit<C>,
-  numberOf: ReadonlyMap<C, number>,
-  settings: AllocationSettings,
-): { number: number; cost: number }[] {
-  const order: { number: number; cost: number }[] = [];
-  for (const { clusterId, score } of unit.ranking) {
-    const number = numberOf.get(clusterId);
-    if (number === undefined) continue;
-    order.push({ number, cost: clusterId === unit.current ? switchBelow(score, settings) : score });
+/** The order of each unit, with the cluster where it is drawn forward by what a move must be worth. */
+function placementProblem(problem: AllocationProblem, settings: AllocationSettings): PlacementProblem {
+  const { orders, orderOf, current, isInService, placesMax } = problem;
+  const units = current.length;
+  const offsets = new Uint32Array(units + 1);
+  let size = 0;
+  for (let unit = 0; unit < units; unit++) {
+    const order = orderOf(unit);
+    size += Math.min(placesMax + 1, orders.end(order) - orders.begin(order));
   }
-  return order.sort((a, b) => a.cost - b.cost || a.number - b.number);
-}
-
-function reasonOf<C extends string>(
-  unit: AllocationUnit<C>,
-  clusterId: C,
-  usable: ReadonlyMap<C, number>,
-): AllocationReason {
-  for (const entry of unit.ranking) {
-    if (!usable.has(entry.clusterId)) continue;
-    if (entry.clusterId === clusterId) return "best";
-    return clusterId === unit.current ? "kept" : "spilled";
+  const clusters = new Uint16Array(size);
+  const costs = new Float32Array(size);
+  let filled = 0;
+  for (let unit = 0; unit < units; unit++) {
+    const order = orderOf(unit);
+    const end = orders.end(order);
+    const first = filled;
+    const last = first + placesMax;
+    const now = current[unit] as number;
+    for (let at = orders.begin(order); at < end; at++) {
+      const cluster = orders.clusters[at] as number;
+      if (isInService[cluster] === 0) continue;
+      if (filled === last && cluster !== now) continue;
+      const score = orders.scores[at] as number;
+      let place = filled++;
+      let cost = score;
+      if (cluster === now) {
+        cost = Math.fround(switchBelow(score, settings));
+        for (; place > first && (costs[place - 1] as number) > cost; place--) {
+          clusters[place] = clusters[place - 1] as number;
+          costs[place] = costs[place - 1] as number;
+        }
+      }
+      clusters[place] = cluster;
+      costs[place] = cost;
+      if (filled > last || (filled === last && now === NOWHERE)) break;
+    }
+    offsets[unit + 1] = filled;
   }
-  return "best";
+  return {
+    clusterCount: problem.clusterCount,
+    demands: problem.demands,
+    offsets,
+    clusters: clusters.subarray(0, filled),
+    costs: costs.subarray(0, filled),
+    limits: problem.limits.limits,
+    ...(problem.fallback !== undefined && { fallback: problem.fallback }),
+  };
 }

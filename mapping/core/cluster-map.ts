@@ -1,23 +1,16 @@
-/** The cluster map: for each client network and traffic class the edge clusters in order, under capacity. */
+/** The cluster map: for each client network and traffic class the edge clusters in order, under every limit. */
 import {
-  type ClientNetworkEntry,
   type ClientNetworkId,
-  type ClusterId,
   type Coordinates,
-  type MapSnapshot,
-  type RankedCluster,
+  type TopologyLimit,
   type TrafficClass,
   trafficClasses,
 } from "#kit";
-import {
-  type AllocationReason,
-  type AllocationSettings,
-  type AllocationUnit,
-  allocate,
-} from "./allocation.ts";
-import type { Estimate } from "./estimator.ts";
-import { rounded } from "./link-table.ts";
-import { type ScoreParameters, scoreOf } from "./score.ts";
+import { Allocation, type AllocationReason, type AllocationSettings } from "./allocation.ts";
+import { type EdgeInput, namedLimits, type NamedLimits } from "./limits.ts";
+import { type NetworkRows, NOWHERE } from "./network-rows.ts";
+import type { ScoreParameters } from "./score.ts";
+import { ScoreOrders } from "./score-orders.ts";
 
 /** A client network as the engine is told of it: who it is and what it asks for, no travel times. */
 export interface ClientNetworkInput {
@@ -30,173 +23,143 @@ export interface ClientNetworkInput {
   readonly demandPerSecond: number;
 }
 
-/** An edge cluster as the allocation sees it. */
-export interface EdgeInput {
-  readonly clusterId: ClusterId;
-  /** Of the servers that are in service; 0: it can take nobody. */
-  readonly capacityPerSecond: number;
-  /** Observed requests over capacity, smoothed, >= 0. */
-  readonly observedLoad: number;
-}
-
 export interface ClusterMapSettings {
   readonly score: Readonly<Record<TrafficClass, ScoreParameters>>;
   readonly allocation: AllocationSettings;
   /** Share of a client network's demand that is of the class; sums to 1. */
   readonly demandRatio: Readonly<Record<TrafficClass, number>>;
+  /**
+   * What a request of the class brings down, bits, until reports tell: these then say how the classes compare, and the reports how much
+   * it is altogether. Pages of objects of 50 KB, downloads of 1.5 MB, segments of 2 s at 2 Mbit/s.
+   */
+  readonly bitsPerRequest: Readonly<Record<TrafficClass, number>>;
   /** Clusters named for each client network: what an answer can spill to before the fallback's order. 1..64. */
   readonly rankingMax: number;
+  /**
+   * Clusters that geography proposes for a client network; those that were measured, and where it is now, come on top. 1..512. Every
+   * cluster up to this number, the nearest beyond it: of 2,642 the 33rd nearest is not the answer.
+   */
+  readonly candidatesMax: number;
 }
 
-export interface ClusterMap {
-  readonly clientNetworks: readonly ClientNetworkEntry[];
-  readonly fallback: MapSnapshot["fallback"];
-  /** How many placements came about for which reason. */
-  readonly reasons: Readonly<Record<AllocationReason, number>>;
-  readonly load: ReadonlyMap<ClusterId, number>;
+export interface ClusterMapInput {
+  readonly networks: readonly ClientNetworkInput[];
+  /** Ascending by id: their place is their number. */
+  readonly edges: readonly EdgeInput[];
+  /** Up to date. */
+  readonly rows: NetworkRows;
+  /** Where each unit is now, or NOWHERE; unit `n * trafficClasses.length + k`. */
+  readonly current: Uint16Array;
+  readonly limits: readonly TopologyLimit[];
+  readonly shareMax: number;
+  /** Measured over assumed bits a request; 1: nothing was measured. */
+  readonly bitsRatio: number;
 }
 
-/** Added to clusters that can take nobody: they stay in the order, at its end, for when all others are gone. */
-const OUT_OF_SERVICE_PRICE = 1e6;
+/** Who is sent where, by number; `rankings.ts` makes a snapshot's part of it. */
+export class ClusterMap {
+  readonly input: ClusterMapInput;
+  readonly orders: ScoreOrders;
+  readonly allocation: Allocation;
+  readonly limitNames: readonly string[];
+  readonly #settings: ClusterMapSettings;
 
-interface Scored {
-  readonly clusterId: ClusterId;
-  readonly score: number;
-  readonly estimate: Estimate;
-}
+  /** Scores every candidate and places the demand. */
+  constructor(input: ClusterMapInput, settings: ClusterMapSettings) {
+    this.input = input;
+    this.#settings = settings;
+    const { edges, rows, current } = input;
+    // When nothing is in service, all is: an order by score is worth more than none.
+    const isAnyUp = edges.some((edge) => edge.capacityPerSecond > 0);
+    const usable = isAnyUp
+      ? edges
+      : edges.map((edge) => ({ ...edge, capacityPerSecond: 1, bitsPerSecondMax: undefined }));
+    this.orders = new ScoreOrders(
+      rows.rows,
+      usable.map((edge) => ({ load: edge.observedLoad, isInService: edge.capacityPerSecond > 0 })),
+      settings.score,
+    );
+    const limits = this.#limits(usable, isAnyUp);
+    this.limitNames = limits.names;
+    const { rowOf, nearest } = rows;
+    this.allocation = new Allocation(
+      {
+        clusterCount: edges.length,
+        demands: this.#demands(limits),
+        orders: this.orders,
+        orderOf: (unit) => this.orderOf(unit),
+        current,
+        isInService: Uint8Array.from(usable, (edge) => (edge.capacityPerSecond > 0 ? 1 : 0)),
+        limits,
+        placesMax: settings.rankingMax,
+        ...(edges.length > settings.rankingMax && {
+          fallback: {
+            orderOf: Uint32Array.from(current, (_, unit) => this.#fallbackOf(unit)),
+            orders: nearest.orders,
+          },
+        }),
+      },
+      settings.allocation,
+    );
+    for (let n = 0; n < rowOf.length; n++) this.#nameChosen(n);
+    this.orders.extend();
+  }
 
-/**
- * Scores every pair, places the demand, and ranks. The order of a ranking is the order of the scores, with one addition: a
- * cluster that would be better but is full, or not better by the switch margin, costs what the chosen one costs. So the first
- * of each ranking is where the allocation sends the client network, and the next ones are where it spills to.
- *
- * @param estimatesOf what is known or guessed of the network to every edge cluster
- * @param currentOf the cluster that the network's class is sent to now, if any
- */
-export function clusterMap(
-  networks: readonly ClientNetworkInput[],
-  edges: readonly EdgeInput[],
-  estimatesOf: (network: ClientNetworkInput) => ReadonlyMap<ClusterId, Estimate>,
-  currentOf: (clientNetworkId: ClientNetworkId, trafficClass: TrafficClass) => ClusterId | undefined,
-  settings: ClusterMapSettings,
-): ClusterMap {
-  // When nothing is in service, all is: an order by score is worth more than none.
-  const isAnyUp = edges.some((edge) => edge.capacityPerSecond > 0);
-  const inService = new Set(
-    edges.filter((edge) => !isAnyUp || edge.capacityPerSecond > 0).map((edge) => edge.clusterId),
-  );
-  const capacityOf = new Map(
-    edges
-      .filter((edge) => inService.has(edge.clusterId))
-      .map((edge) => [edge.clusterId, isAnyUp ? edge.capacityPerSecond : 1]),
-  );
+  /** Of a unit: the number of its order. */
+  orderOf(unit: number): number {
+    const n = Math.floor(unit / trafficClasses.length);
+    return (this.input.rows.rowOf[n] as number) * trafficClasses.length + (unit % trafficClasses.length);
+  }
 
-  const estimates = networks.map(estimatesOf);
-  const scored: Record<TrafficClass, Scored[][]> = { interactive: [], bulk: [], live: [] };
-  const units: AllocationUnit<ClusterId>[] = [];
-  for (const [n, network] of networks.entries()) {
-    for (const trafficClass of trafficClasses) {
-      const ranking = edges
-        .map((edge): Scored => {
-          const estimate = estimates[n]?.get(edge.clusterId) as Estimate;
-          const { score } = scoreOf({ ...estimate, load: edge.observedLoad }, settings.score[trafficClass]);
-          const price = inService.has(edge.clusterId) ? 0 : OUT_OF_SERVICE_PRICE;
-          return { clusterId: edge.clusterId, score: rounded(score + price), estimate };
-        })
-        .sort(byScore);
-      scored[trafficClass].push(ranking);
-      units.push({
-        id: unitId(network.clientNetworkId, trafficClass),
-        demandPerSecond: network.demandPerSecond * settings.demandRatio[trafficClass],
-        ranking,
-        current: currentOf(network.clientNetworkId, trafficClass),
-      });
+  /** Demand over capacity (not over ceiling) of a cluster. */
+  load(cluster: number): number {
+    const capacity = (this.input.edges[cluster] as EdgeInput).capacityPerSecond;
+    return capacity === 0 ? 0 : this.allocation.demandPerSecond(cluster) / capacity;
+  }
+
+  /** How many units came about for which reason. */
+  reasons(): Record<AllocationReason, number> {
+    const counts: Record<AllocationReason, number> = { best: 0, kept: 0, spilled: 0, overflow: 0 };
+    for (let unit = 0; unit < this.input.current.length; unit++)
+      if (this.allocation.clusterOf(unit) !== NOWHERE) counts[this.allocation.reasonOf(unit)]++;
+    return counts;
+  }
+
+  /** Who fell to a cluster that was no candidate needs its figures all the same. */
+  #nameChosen(n: number): void {
+    const { rows } = this.input;
+    for (let k = 0; k < trafficClasses.length; k++) {
+      const chosen = this.allocation.clusterOf(n * trafficClasses.length + k);
+      if (chosen === NOWHERE) continue;
+      if (rows.rows.entryOf(rows.rowOf[n] as number, chosen) === undefined) rows.widen(n, chosen);
     }
   }
-  const { placements, load } = allocate(units, capacityOf, settings.allocation);
-  const reasons: Record<AllocationReason, number> = { best: 0, kept: 0, spilled: 0, overflow: 0 };
-  for (const { reason } of placements.values()) reasons[reason]++;
 
-  const clientNetworks = networks.map((network, n): ClientNetworkEntry => {
-    const ranked = (trafficClass: TrafficClass): RankedCluster[] => {
-      const chosen = placements.get(unitId(network.clientNetworkId, trafficClass))?.clusterId;
-      return rankingOf(scored[trafficClass][n] as Scored[], chosen, load, settings.rankingMax);
-    };
-    return {
-      clientNetworkId: network.clientNetworkId,
-      prefixes: network.prefixes,
-      clusters: { interactive: ranked("interactive"), bulk: ranked("bulk"), live: ranked("live") },
-    };
-  });
-  const fallback = (trafficClass: TrafficClass): RankedCluster[] =>
-    rankingOf(averaged(networks, scored[trafficClass]), undefined, load, settings.rankingMax);
-  return {
-    clientNetworks,
-    fallback: { interactive: fallback("interactive"), bulk: fallback("bulk"), live: fallback("live") },
-    reasons,
-    load,
-  };
-}
-
-function unitId(clientNetworkId: ClientNetworkId, trafficClass: TrafficClass): string {
-  return `${clientNetworkId} ${trafficClass}`;
-}
-
-function byScore(a: Scored, b: Scored): number {
-  return a.score - b.score || (a.clusterId < b.clusterId ? -1 : 1);
-}
-
-function rankingOf(
-  scored: readonly Scored[],
-  chosen: ClusterId | undefined,
-  load: ReadonlyMap<ClusterId, number>,
-  rankingMax: number,
-): RankedCluster[] {
-  const first = scored.find((entry) => entry.clusterId === chosen);
-  const floor = first?.score ?? 0;
-  // `scored` is ascending, so with the floor it still is, and those raised to it keep their order among themselves.
-  const order = first === undefined ? scored : [first, ...scored.filter((entry) => entry !== first)];
-  return order.slice(0, rankingMax).map(({ clusterId, score, estimate }) => ({
-    clusterId,
-    score: Math.max(score, floor),
-    terms: {
-      rttMs: rounded(estimate.rttMs),
-      lossRatio: rounded(estimate.lossRatio, 1e5),
-      load: rounded(load.get(clusterId) ?? 0),
-      confidence: rounded(estimate.confidence),
-    },
-  }));
-}
-
-/** What a cluster costs the average request: the order for addresses of which nothing is known. */
-function averaged(
-  networks: readonly ClientNetworkInput[],
-  rankings: readonly (readonly Scored[])[],
-): Scored[] {
-  const sums = new Map<
-    ClusterId,
-    { weight: number; score: number; rttMs: number; lossRatio: number; estimate: Estimate }
-  >();
-  for (const [n, ranking] of rankings.entries()) {
-    // A network without demand still is somewhere.
-    const weight = Math.max(networks[n]?.demandPerSecond ?? 0, 1e-6);
-    for (const { clusterId, score, estimate } of ranking) {
-      const sum = sums.get(clusterId) ?? { weight: 0, score: 0, rttMs: 0, lossRatio: 0, estimate };
-      sum.weight += weight;
-      sum.score += weight * score;
-      sum.rttMs += weight * estimate.rttMs;
-      sum.lossRatio += weight * estimate.lossRatio;
-      sums.set(clusterId, sum);
-    }
+  #fallbackOf(unit: number): number {
+    const network = this.input.networks[Math.floor(unit / trafficClasses.length)] as ClientNetworkInput;
+    return this.input.rows.nearest.orderNumber(network.coordinates);
   }
-  return [...sums]
-    .map(
-      ([clusterId, { weight, score, rttMs, lossRatio, estimate }]): Scored => ({
-        clusterId,
-        score: rounded(score / weight),
-        // Nothing was measured for these addresses, whatever was for others.
-        estimate: { ...estimate, rttMs: rttMs / weight, lossRatio: lossRatio / weight, confidence: 0 },
-      }),
-    )
-    .sort(byScore);
+
+  #limits(edges: readonly EdgeInput[], isAnyUp: boolean): NamedLimits {
+    const { networks, limits, shareMax } = this.input;
+    const demandPerSecond = networks.reduce((sum, network) => sum + network.demandPerSecond, 0);
+    const { ceilingRatio } = this.#settings.allocation;
+    return isAnyUp
+      ? namedLimits(edges, limits, shareMax, demandPerSecond, ceilingRatio)
+      : namedLimits(edges, [], 1, demandPerSecond, ceilingRatio);
+  }
+
+  /** By resource what each unit takes; bits only where something limits them. */
+  #demands({ limits }: NamedLimits): Float32Array[] {
+    const { networks, bitsRatio } = this.input;
+    const { demandRatio, bitsPerRequest } = this.#settings;
+    const classes = trafficClasses.length;
+    const requests = new Float32Array(networks.length * classes);
+    const ratios = trafficClasses.map((trafficClass) => demandRatio[trafficClass]);
+    for (const [n, { demandPerSecond }] of networks.entries())
+      for (let k = 0; k < classes; k++) requests[n * classes + k] = demandPerSecond * (ratios[k] as number);
+    if (!limits.some(({ resource }) => resource > 0)) return [requests];
+    const weights = trafficClasses.map((trafficClass) => bitsPerRequest[trafficClass] * bitsRatio);
+    return [requests, requests.map((demand, unit) => demand * (weights[unit % classes] as number))];
+  }
 }

@@ -14,38 +14,31 @@ import {
   type ServerId,
   type ServerReport,
   type TopologyDocument,
-  type TrafficClass,
   trafficClasses,
 } from "#kit";
 import { allocationDefaults } from "./allocation.ts";
-import {
-  type ClientNetworkInput,
-  type ClusterMapSettings,
-  clusterMap,
-  type EdgeInput,
-} from "./cluster-map.ts";
-import { type Estimate, Estimator, type EstimatorSettings, estimateByGeography } from "./estimator.ts";
+import { type ClientNetworkInput, ClusterMap, type ClusterMapSettings } from "./cluster-map.ts";
+import { EdgeCapacity, type EdgeCapacitySettings } from "./edge-capacity.ts";
+import type { Estimator, EstimatorSettings } from "./estimator.ts";
 import { LinkTable, type LinkTableSettings } from "./link-table.ts";
+import { NetworkKnowledge } from "./network-knowledge.ts";
+import { NetworkRows, NOWHERE } from "./network-rows.ts";
 import { type PathMapSettings, pathMap, pathMapDefaults } from "./path-map.ts";
 import { believableSites } from "./probe-plan.ts";
 import { ResolverTable } from "./resolver-pairs.ts";
 import { resolverEntries } from "./resolvers.ts";
+import { fallbackRankings, networkEntry } from "./rankings.ts";
 import { scoreDefaults } from "./score.ts";
 import { type SnapshotProblem, snapshotProblems } from "./snapshot-check.ts";
 import { type Suspension, type SuspensionSettings, suspend, suspensionDefaults } from "./suspension.ts";
 import { tierMap } from "./tier-map.ts";
 import { TopologyIndex } from "./topology-index.ts";
-import { guessUnmeasured, type MeasuredSite } from "./unmeasured.ts";
 
-export interface MapEngineSettings extends ClusterMapSettings {
+export interface MapEngineSettings extends ClusterMapSettings, EdgeCapacitySettings {
   /** From one snapshot to the next when nothing happens, ms. */
   readonly cycleMs: number;
   /** A liveness or topology change is published at once, but snapshots are at least this far apart, ms. */
   readonly bypassIntervalMs: number;
-  /** A server's report counts for this long, ms. */
-  readonly reportAgeMsMax: number;
-  /** Weight of the newest observation in the smoothed load, 0..1. Small: reports come late, and a map that follows them swings. */
-  readonly loadSmoothing: number;
   readonly suspension: SuspensionSettings;
   readonly paths: PathMapSettings;
   readonly estimator: Partial<EstimatorSettings>;
@@ -66,7 +59,9 @@ export const mapEngineDefaults: MapEngineSettings = {
   score: scoreDefaults,
   allocation: allocationDefaults,
   demandRatio: { interactive: 0.6, bulk: 0.25, live: 0.15 },
+  bitsPerRequest: { interactive: 4e5, bulk: 12e6, live: 4e6 },
   rankingMax: 16,
+  candidatesMax: 32,
   resolversMax: 10_000,
 };
 
@@ -107,33 +102,27 @@ export interface MapEngineCounters {
 
 /** Events kept for `pollEvent`: only the newest snapshot matters to anyone. */
 const EVENTS_MAX = 16;
-/** How much of its confidence an estimate of the map before a restart keeps. */
-const INHERITED_CONFIDENCE_RATIO = 0.5;
 
 /** From one comparison of the labels with the links to the next, ms; it costs the square of the edge clusters. */
 const PLACES_INTERVAL_MS = 60_000;
 
-type Inherited = Pick<Estimate, "rttMs" | "lossRatio" | "confidence">;
-
 export class MapEngine {
   readonly #settings: MapEngineSettings;
   readonly #epochOf: (now: MonotonicMs) => EpochMs;
-  readonly #estimator: Estimator;
+  readonly #knowledge: NetworkKnowledge;
+  readonly #capacity: EdgeCapacity;
   readonly #links: LinkTable;
-  readonly #networks = new Map<ClientNetworkId, ClientNetworkInput>();
+  #networks: readonly ClientNetworkInput[] = [];
   readonly #downSince = new Map<ServerId, MonotonicMs>();
-  readonly #reports = new Map<ServerId, { readonly report: ServerReport; readonly at: MonotonicMs }>();
-  readonly #observedLoad = new Map<ClusterId, number>();
-  /** Measurements that only the map before a restart remembers. */
-  readonly #inherited = new Map<string, Inherited>();
-  readonly #current: Record<TrafficClass, Map<ClientNetworkId, ClusterId>> = {
-    interactive: new Map(),
-    bulk: new Map(),
-    live: new Map(),
-  };
+  /** Edge clusters ascending by id: their place is their number. */
+  #edgeIds: readonly ClusterId[] = [];
+  /** Where each unit is, by number; undefined: to be read out of the map in force. */
+  #current: Uint16Array | undefined;
   /** Where the edge clusters are believed to be; null for those whose label cannot be true. */
-  #places: ReadonlyMap<ClusterId, Coordinates | null> = new Map();
+  #places: readonly (Coordinates | null)[] = [];
   #placesAt: MonotonicMs | undefined;
+  /** Undefined: networks, clusters or their places have changed. */
+  #rows: NetworkRows | undefined;
   #topology: TopologyIndex | undefined;
   #previous: MapSnapshot | undefined;
   #isForced = false;
@@ -160,9 +149,10 @@ export class MapEngine {
   }) {
     this.#settings = { ...mapEngineDefaults, ...options.settings };
     this.#epochOf = options.epochOf;
-    this.#estimator = new Estimator(this.#settings.estimator);
+    this.#knowledge = new NetworkKnowledge(this.#settings.estimator);
+    this.#capacity = new EdgeCapacity(this.#settings);
     this.#links = new LinkTable(this.#settings.links);
-    const { cycleMs, bypassIntervalMs, rankingMax, demandRatio } = this.#settings;
+    const { cycleMs, bypassIntervalMs, rankingMax, candidatesMax, demandRatio } = this.#settings;
     const shares = trafficClasses.reduce((sum, trafficClass) => sum + demandRatio[trafficClass], 0);
     if (!(cycleMs > 0 && bypassIntervalMs >= 0 && bypassIntervalMs <= cycleMs))
       throw new RangeError(
@@ -170,6 +160,10 @@ export class MapEngine {
       );
     if (!(rankingMax >= 1 && rankingMax <= 64))
       throw new RangeError(`Engine setting rankingMax must be 1..64, got ${rankingMax}`);
+    if (!(Number.isInteger(candidatesMax) && candidatesMax >= rankingMax && candidatesMax <= 512))
+      throw new RangeError(
+        `Engine setting candidatesMax must be a whole number from rankingMax (${rankingMax}) to 512, got ${candidatesMax}`,
+      );
     if (Math.abs(shares - 1) > 1e-6)
       throw new RangeError(`Engine setting demandRatio must sum to 1, got ${shares}`);
   }
@@ -179,7 +173,7 @@ export class MapEngine {
 
   /** Samples and pairs in numbers, for metrics. */
   get estimator(): Estimator {
-    return this.#estimator;
+    return this.#knowledge.estimator;
   }
   get links(): LinkTable {
     return this.#links;
@@ -204,14 +198,8 @@ export class MapEngine {
     if (this.counters.snapshots > 0) return;
     this.#previous = snapshot;
     this.#isForced = isForced;
-    this.#remember(snapshot);
-    for (const { clientNetworkId, clusters } of snapshot.clientNetworks)
-      for (const { clusterId, terms } of clusters.interactive)
-        this.#inherited.set(`${clientNetworkId} ${clusterId}`, {
-          rttMs: terms.rttMs,
-          lossRatio: terms.lossRatio,
-          confidence: terms.confidence * INHERITED_CONFIDENCE_RATIO,
-        });
+    this.#current = undefined;
+    this.#knowledge.inherit(snapshot);
     if (this.#cycleAt !== undefined) this.#cycleAt = plusMs(now, this.#settings.cycleMs);
   }
 
@@ -221,17 +209,18 @@ export class MapEngine {
     this.#placesAt = undefined;
     for (const serverId of this.#downSince.keys())
       if (!this.#topology.servers.has(serverId)) this.#downSince.delete(serverId);
-    for (const serverId of this.#reports.keys())
-      if (!this.#topology.servers.has(serverId)) this.#reports.delete(serverId);
-    for (const clusterId of this.#observedLoad.keys())
-      if (!this.#topology.edgeClusters.has(clusterId)) this.#observedLoad.delete(clusterId);
+    this.#capacity.handleTopology(this.#topology);
+    this.#edgeIds = [...this.#topology.edgeClusters.keys()].sort();
+    this.#rows = undefined;
+    this.#current = undefined;
     this.#changed("topology", now);
   }
 
   /** All client networks; replaces the ones before. */
   handleClientNetworks(networks: readonly ClientNetworkInput[], now: MonotonicMs): void {
-    this.#networks.clear();
-    for (const network of networks) this.#networks.set(network.clientNetworkId, network);
+    this.#networks = [...new Map(networks.map((one) => [one.clientNetworkId, one])).values()];
+    this.#rows = undefined;
+    this.#current = undefined;
     this.#changed("topology", now);
   }
 
@@ -241,13 +230,13 @@ export class MapEngine {
       this.counters.samplesToDead++;
       return;
     }
-    this.#estimator.handleSample(sample.from, sample.to, sample.rttMs, sample.at);
+    this.#knowledge.handleSample(sample.from, sample.to, sample.rttMs, sample.at);
   }
 
   /** A server's own report. Ignored for servers that the topology does not know, or knows in another cluster. */
   handleReport(report: ServerReport, now: MonotonicMs): void {
     if (this.#topology?.servers.get(report.serverId)?.cluster.clusterId !== report.clusterId) return;
-    this.#reports.set(report.serverId, { report, at: now });
+    this.#capacity.handleReport(report, now);
     this.#links.handleReport(report, now);
   }
 
@@ -281,7 +270,7 @@ export class MapEngine {
     this.#bypass = undefined;
     this.#lastAt = now;
     this.#cycleAt = plusMs(now, this.#settings.cycleMs);
-    this.#estimator.handleTimeout(now);
+    this.estimator.handleTimeout(now);
     this.#links.handleTimeout(now);
     this.#make(reason, now);
   }
@@ -291,46 +280,23 @@ export class MapEngine {
     return this.#events.shift();
   }
 
-  /** What the engine holds of a pair: measured, else from the map before a restart, else guessed. */
-  #estimateOf(
-    network: ClientNetworkInput,
-    edges: readonly ClusterId[],
-    now: MonotonicMs,
-  ): Map<ClusterId, Estimate> {
-    const found = new Map<ClusterId, Estimate>();
-    const measured: MeasuredSite<ClusterId>[] = [];
-    const byGeography = (clusterId: ClusterId): Estimate =>
-      estimateByGeography(network.coordinates, this.#places.get(clusterId) ?? null);
-    for (const clusterId of edges) {
-      const own = this.#estimator.estimate(network.clientNetworkId, clusterId, now);
-      const inherited = this.#inherited.get(`${network.clientNetworkId} ${clusterId}`);
-      if (own !== undefined)
-        measured.push({ clusterId, rttMs: own.rttMs, guessMs: byGeography(clusterId).rttMs });
-      if (own !== undefined && own.confidence >= (inherited?.confidence ?? 0)) found.set(clusterId, own);
-      else if (inherited !== undefined)
-        found.set(clusterId, { ...inherited, spreadMs: 0, ageMs: Infinity, samples: 0 });
-    }
-    const siteRttMs = (a: ClusterId, b: ClusterId): number | undefined =>
-      this.#links.measured(a, b, null, now)?.rttMs;
-    for (const clusterId of edges) {
-      if (found.has(clusterId)) continue;
-      const guess = guessUnmeasured(byGeography(clusterId), clusterId, measured, siteRttMs);
-      // Asked often and never answered: that is not "unmeasured".
-      const lostInARow = this.#estimator.lostInARow(network.clientNetworkId, clusterId);
-      const lossRatio = lostInARow === 0 ? guess.lossRatio : Math.max(guess.lossRatio, 1 - 2 ** -lostInARow);
-      found.set(clusterId, { ...guess, lossRatio });
-    }
-    return found;
-  }
-
   /** Labels are compared with the links that were measured, now and then: they do not change, but evidence grows. */
   #placeEdges(topology: TopologyIndex, now: MonotonicMs): void {
     if (this.#placesAt !== undefined && now - this.#placesAt < PLACES_INTERVAL_MS) return;
     this.#placesAt = now;
-    const sites = [...topology.edgeClusters.values()].map(({ entry }) => entry);
+    const sites = this.#edgeIds.flatMap((clusterId) => topology.edgeClusters.get(clusterId)?.entry ?? []);
     const rttMs = (a: ClusterId, b: ClusterId): number | undefined =>
       this.#links.measured(a, b, null, now)?.rttMs;
-    this.#places = new Map(believableSites(sites, rttMs).map((site) => [site.clusterId, site.coordinates]));
+    const believed = new Map(believableSites(sites, rttMs).map((site) => [site.clusterId, site.coordinates]));
+    const places = this.#edgeIds.map((clusterId) => believed.get(clusterId) ?? null);
+    if (
+      places.some(
+        (place, c) =>
+          place?.latitude !== this.#places[c]?.latitude || place?.longitude !== this.#places[c]?.longitude,
+      )
+    )
+      this.#rows = undefined;
+    this.#places = places;
   }
 
   #isDead(clusterId: ClusterId): boolean {
@@ -344,7 +310,7 @@ export class MapEngine {
   }
 
   #changed(reason: SnapshotReason, now: MonotonicMs): void {
-    if (this.#topology === undefined || this.#topology.edgeClusters.size === 0 || this.#networks.size === 0)
+    if (this.#topology === undefined || this.#topology.edgeClusters.size === 0 || this.#networks.length === 0)
       return;
     this.#cycleAt ??= this.#previous === undefined ? now : plusMs(now, this.#settings.cycleMs);
     const earliest = this.#lastAt === undefined ? now : plusMs(this.#lastAt, this.#settings.bypassIntervalMs);
@@ -356,25 +322,43 @@ export class MapEngine {
     this.#placeEdges(topology, now);
     const suspension = this.#suspension(topology);
     this.counters.doubted += suspension.doubted.size;
-    const edgeIds = [...topology.edgeClusters.keys()];
-    const map = clusterMap(
-      [...this.#networks.values()],
-      this.#edges(topology, suspension, now),
-      (network) => this.#estimateOf(network, edgeIds, now),
-      (clientNetworkId, trafficClass) => this.#current[trafficClass].get(clientNetworkId),
+    const current = this.#current ?? this.#currentByName();
+    const rows = (this.#rows ??= new NetworkRows(
+      this.#networks.map((network) => network.coordinates),
+      this.#places,
+      this.#settings.candidatesMax,
+    ));
+    const networkIds = this.#networks.map((network) => network.clientNetworkId);
+    rows.update(
+      this.#knowledge.view(networkIds, this.#edgeIds, this.#links, now),
+      current,
+      trafficClasses.length,
+    );
+    const { score, rankingMax } = this.#settings;
+    const map = new ClusterMap(
+      {
+        networks: this.#networks,
+        edges: this.#capacity.edges(topology, (serverId) => suspension.out.has(serverId), now),
+        rows,
+        current,
+        limits: topology.topology.limits,
+        shareMax: topology.topology.shareMax,
+        bitsRatio: this.#capacity.bitsRatio(this.#assumedBitsPerRequest()),
+      },
       this.#settings,
     );
     const isUsable = (clusterId: ClusterId): boolean => !suspension.clusters.has(clusterId);
     const suspended = Object.create(null) as Record<ClusterId, boolean>;
     for (const clusterId of topology.edgeClusters.keys())
       if (!isUsable(clusterId)) suspended[clusterId] = true;
+    const clientNetworks = this.#networks.map((_, n) => networkEntry(map, n, rankingMax));
     const snapshot: MapSnapshot = {
       mapVersion: (this.#previous?.mapVersion ?? 0) + 1,
       createdAtEpochMs: Math.max(0, Math.round(this.#epochOf(now))),
       reason,
-      clientNetworks: map.clientNetworks,
-      fallback: map.fallback,
-      ...this.#resolverEntries(map.clientNetworks, now),
+      clientNetworks,
+      fallback: fallbackRankings(map, score, rankingMax),
+      ...this.#resolverEntries(clientNetworks, now),
       tiers: tierMap(topology.topology, this.#links, isUsable, now),
       paths: pathMap(topology.topology, this.#links, isUsable, now, this.#settings.paths),
       suspended,
@@ -386,10 +370,12 @@ export class MapEngine {
       return;
     }
     this.#isForced = false;
-    this.#load = map.load;
+    this.#load = new Map(this.#edgeIds.map((clusterId, c) => [clusterId, map.load(c)]));
     this.#previous = snapshot;
     this.counters.snapshots++;
-    this.counters.moves += this.#remember(snapshot);
+    this.#current = Uint16Array.from(current, (_, unit) => map.allocation.clusterOf(unit));
+    for (const [unit, before] of current.entries())
+      if (before !== NOWHERE && before !== this.#current[unit]) this.counters.moves++;
     this.#emit({ type: "snapshot", snapshot, reason });
   }
 
@@ -425,42 +411,29 @@ export class MapEngine {
     };
   }
 
-  #edges(topology: TopologyIndex, suspension: Suspension, now: MonotonicMs): EdgeInput[] {
-    return [...topology.edgeClusters.values()].map(({ entry }) => {
-      let capacityPerSecond = 0;
-      let requestsPerSecond = 0;
-      for (const { serverId, capacityPerSecond: capacity } of entry.servers) {
-        const known = this.#reports.get(serverId);
-        const fresh =
-          known !== undefined && now - known.at <= this.#settings.reportAgeMsMax ? known.report : undefined;
-        if (suspension.out.has(serverId) || fresh?.state === "draining") continue;
-        capacityPerSecond += capacity;
-        requestsPerSecond += fresh?.requestsPerSecond ?? 0;
-      }
-      const observed = capacityPerSecond === 0 ? 0 : requestsPerSecond / capacityPerSecond;
-      const before = this.#observedLoad.get(entry.clusterId) ?? observed;
-      const observedLoad = before + this.#settings.loadSmoothing * (observed - before);
-      this.#observedLoad.set(entry.clusterId, observedLoad);
-      return { clusterId: entry.clusterId, capacityPerSecond, observedLoad };
-    });
-  }
-
-  /** Notes where everyone is sent; returns how many were sent elsewhere before. */
-  #remember(snapshot: MapSnapshot): number {
-    let moves = 0;
-    for (const trafficClass of trafficClasses) {
-      const current = this.#current[trafficClass];
-      const before = new Map(current);
-      current.clear();
-      for (const { clientNetworkId, clusters } of snapshot.clientNetworks) {
+  /** Where the map in force sends everyone, for the networks and clusters that there are now. */
+  #currentByName(): Uint16Array {
+    const current = new Uint16Array(this.#networks.length * trafficClasses.length).fill(NOWHERE);
+    const clusterNumber = new Map(this.#edgeIds.map((clusterId, c) => [clusterId, c]));
+    const networkNumber = new Map(this.#networks.map(({ clientNetworkId }, n) => [clientNetworkId, n]));
+    for (const { clientNetworkId, clusters } of this.#previous?.clientNetworks ?? []) {
+      const n = networkNumber.get(clientNetworkId);
+      if (n === undefined) continue;
+      for (const [k, trafficClass] of trafficClasses.entries()) {
         const first = clusters[trafficClass][0]?.clusterId;
-        if (first === undefined) continue;
-        current.set(clientNetworkId, first);
-        const was = before.get(clientNetworkId);
-        if (was !== undefined && was !== first) moves++;
+        const c = first === undefined ? undefined : clusterNumber.get(first);
+        if (c !== undefined) current[n * trafficClasses.length + k] = c;
       }
     }
-    return moves;
+    return current;
+  }
+
+  #assumedBitsPerRequest(): number {
+    const { demandRatio, bitsPerRequest } = this.#settings;
+    return trafficClasses.reduce(
+      (sum, trafficClass) => sum + demandRatio[trafficClass] * bitsPerRequest[trafficClass],
+      0,
+    );
   }
 
   #emit(event: MapEngineEvent): void {

@@ -6,33 +6,8 @@
  * arrays, and a cluster that has room for all who want it costs no more than a sum.
  */
 
-/** What some clusters may take of one resource, all together: a cluster's own capacity, a region's uplink, a contract's share. */
-export interface PlacementLimit {
-  /** Index into `demands`. */
-  readonly resource: number;
-  /** In the unit of that resource, >= 0. */
-  readonly max: number;
-  /** Numbers of the clusters that share it. */
-  readonly clusters: readonly number[];
-}
-
-/** All that does not change while units are placed. Unit `u` ranks the places `offsets[u]` up to `offsets[u + 1]`. */
-export interface PlacementProblem {
-  readonly clusterCount: number;
-  /** For each resource what each unit takes of it wherever it is, >= 0. The first one is what "large" means. */
-  readonly demands: readonly (Float32Array | Float64Array)[];
-  readonly offsets: Uint32Array;
-  /** The cluster of each place, best first for its unit. */
-  readonly clusters: Uint16Array;
-  /** Of each place, ascending for each unit: the difference of two is what it loses by going on to the next. */
-  readonly costs: Float32Array | Float64Array;
-  readonly limits: readonly PlacementLimit[];
-  /**
-   * Where to look when all that a unit ranks is full: orders of clusters, nearest first, and the order of each unit. Without it
-   * such a unit stays among those it ranks, however full they are.
-   */
-  readonly fallback?: { readonly orders: readonly Uint16Array[]; readonly orderOf: Uint32Array };
-}
+import { LeaverQueue } from "./leaver-queue.ts";
+import { checkPlacement, type PlacementLimit, type PlacementProblem } from "./placement-problem.ts";
 
 /** Sums of fractions are not exact: a limit that is exactly met must not let anyone go. */
 const LIMIT_SLACK = 1 + 1e-9;
@@ -52,6 +27,8 @@ export class Placement {
   readonly #at: Uint32Array;
   /** Of each unit: the cluster that holds it, or NONE. */
   readonly #cluster: Int32Array;
+  /** The limit that turned each unit away from the best place that it asked for, or NONE. */
+  readonly #turnedBy: Int32Array;
   /** Placed where there was no room. */
   readonly #isOverflow: Uint8Array;
   #overflowing: number[] = [];
@@ -67,17 +44,19 @@ export class Placement {
   readonly #used: Float64Array;
   /** The largest loss with which a unit was let go: of those that stay nobody loses less. 0: nobody was. */
   readonly #bar: Float64Array;
+  #tightest = NONE;
   /** For limits that were once exceeded: who would lose least by leaving, on top. */
   readonly #queues: (LeaverQueue | undefined)[];
 
   /** @throws RangeError when the arrays do not fit each other or a number is out of its range */
   constructor(problem: PlacementProblem) {
-    check(problem);
+    checkPlacement(problem);
     this.#problem = problem;
     const { clusterCount, offsets, limits } = problem;
     this.#unitCount = offsets.length - 1;
     this.#at = offsets.slice(0, this.#unitCount);
     this.#cluster = new Int32Array(this.#unitCount).fill(NONE);
+    this.#turnedBy = new Int32Array(this.#unitCount).fill(NONE);
     this.#isOverflow = new Uint8Array(this.#unitCount);
     this.#isDown = new Uint8Array(clusterCount);
     this.#first = new Int32Array(clusterCount).fill(NONE);
@@ -116,6 +95,12 @@ export class Placement {
     return false;
   }
 
+  /** The limit that kept it from the best place that it asked for; undefined: it was turned away nowhere. */
+  turnedAwayBy(unit: number): number | undefined {
+    const limit = this.#turnedBy[unit] as number;
+    return limit === NONE ? undefined : limit;
+  }
+
   /** What is taken of a limit, overflow included. */
   used(limit: number): number {
     return this.#used[limit] as number;
@@ -143,6 +128,25 @@ export class Placement {
   }
 
   /**
+   * A limit becomes another: if it is exceeded now, those that lose least go, each where it likes best of what has room. Nobody
+   * else moves, as in `handleDown`, and nobody comes back to a limit that has grown. Returns how many left.
+   */
+  handleLimit(limit: number, max: number): number {
+    if (!(max >= 0)) throw new RangeError(`A limit must be >= 0, got ${max}`);
+    this.#max[limit] = max * LIMIT_SLACK;
+    // Who came after everyone was placed is in no queue.
+    this.#queues[limit] = undefined;
+    const left: number[] = [];
+    this.#letGo(limit, left);
+    const homeless = this.#overflowing.filter((unit) => this.#cluster[unit] !== NONE);
+    for (const unit of homeless) this.#leave(unit);
+    homeless.push(...left);
+    this.#house(homeless);
+    this.#overflowing = homeless.filter((unit) => this.#isOverflow[unit] === 1);
+    return left.length;
+  }
+
+  /**
    * Places everyone who ranks a cluster that is up; to be called once. Proposals until nobody waits, then a roof for the homeless,
    * then those that were turned away look again for room.
    */
@@ -160,7 +164,9 @@ export class Placement {
           const cluster = clusters[at] as number;
           if (this.#isDown[cluster] === 1) continue;
           this.#at[unit] = at;
-          if (!this.#isHopeless(unit, cluster)) break;
+          const limit = this.#hopelessAt(unit, cluster);
+          if (limit === NONE) break;
+          this.#turnAway(unit, limit);
           wasTurnedAway[unit] = 1;
         }
         this.#at[unit] = at;
@@ -191,8 +197,12 @@ export class Placement {
     this.#overflowing = overflowing.filter((unit) => this.#isOverflow[unit] === 1);
   }
 
-  /** Whether it would be the first to go of a limit that it makes exceed: then it need not come. */
-  #isHopeless(unit: number, cluster: number): boolean {
+  #turnAway(unit: number, limit: number): void {
+    if (this.#turnedBy[unit] === NONE) this.#turnedBy[unit] = limit;
+  }
+
+  /** The limit that it would make exceed and of which it would be the first to go, so that it need not come; NONE: it may come. */
+  #hopelessAt(unit: number, cluster: number): number {
     const { demands, limits } = this.#problem;
     let loss = Number.NaN;
     const last = this.#limitOffsets[cluster + 1] as number;
@@ -203,9 +213,9 @@ export class Placement {
       const demand = demands[(limits[limit] as PlacementLimit).resource]?.[unit] as number;
       if ((this.#used[limit] as number) + demand <= (this.#max[limit] as number)) continue;
       if (Number.isNaN(loss)) loss = this.#loss(unit);
-      if (loss < bar) return true;
+      if (loss < bar) return limit;
     }
-    return false;
+    return NONE;
   }
 
   /** Lets those go from a limit that lose least, until the rest fits. A unit that alone is over it leaves as well. */
@@ -224,6 +234,7 @@ export class Placement {
       // It has left since by another limit, and holds another place or none.
       if (this.#cluster[unit] === NONE || this.#at[unit] !== queue.poppedPlace) continue;
       this.#leave(unit);
+      this.#turnAway(unit, limit);
       this.#at[unit]++;
       this.#bar[limit] = Math.max(this.#bar[limit] as number, queue.poppedLoss);
       out.push(unit);
@@ -254,6 +265,7 @@ export class Placement {
       const look = (cluster: number): boolean => {
         if (this.#isDown[cluster] === 1) return false;
         const load = this.#loadWith(unit, cluster);
+        if (load > 1) this.#turnAway(unit, this.#tightest);
         if (best === NONE || load < bestLoad) {
           best = cluster;
           bestLoad = load;
@@ -291,7 +303,7 @@ export class Placement {
     return false;
   }
 
-  /** The largest of used over max among a cluster's limits, were the unit there; at most 1: there is room. */
+  /** The largest of used over max among a cluster's limits, were the unit there; at most 1: there is room. `#tightest` says which. */
   #loadWith(unit: number, cluster: number): number {
     const { demands, limits } = this.#problem;
     let load = 0;
@@ -301,7 +313,11 @@ export class Placement {
       const demand = demands[(limits[limit] as PlacementLimit).resource]?.[unit] as number;
       const used = (this.#used[limit] as number) + demand;
       // What takes nothing of a resource is not kept out by its being exhausted.
-      if (demand > 0) load = Math.max(load, used === 0 ? 0 : used / (this.#max[limit] as number));
+      if (demand === 0) continue;
+      const own = used / (this.#max[limit] as number);
+      if (own <= load) continue;
+      load = own;
+      this.#tightest = limit;
     }
     return load;
   }
@@ -403,105 +419,5 @@ export class Placement {
       // Rounding must not leave a trace of those who left.
       if (this.#first[cluster] === NONE && clusters.length === 1) this.#used[limit] = 0;
     }
-  }
-}
-
-function check({ clusterCount, demands, offsets, clusters, costs, limits }: PlacementProblem): void {
-  const refuse = (what: string): never => {
-    throw new RangeError(`Cannot place units: ${what}`);
-  };
-  const unitCount = offsets.length - 1;
-  if (unitCount < 0 || offsets[0] !== 0) refuse("offsets must begin with 0");
-  if (offsets[unitCount] !== clusters.length || costs.length !== clusters.length)
-    refuse(`${clusters.length} places, ${costs.length} costs and a last offset of ${offsets[unitCount]}`);
-  for (let unit = 0; unit < unitCount; unit++) {
-    const end = offsets[unit + 1] as number;
-    if (end < (offsets[unit] as number)) refuse(`the offsets of unit ${unit} go back`);
-    for (let place = offsets[unit] as number; place < end; place++) {
-      if ((clusters[place] as number) >= clusterCount) refuse(`unit ${unit} ranks a cluster that is none`);
-      const isAscending = place === offsets[unit] || (costs[place] as number) >= (costs[place - 1] as number);
-      // A NaN is not ascending either; the first one is compared with itself.
-      if (!isAscending || Number.isNaN(costs[place])) refuse(`the costs of unit ${unit} do not ascend`);
-    }
-  }
-  if (demands.length === 0) refuse("there is no resource");
-  for (const [resource, demand] of demands.entries()) {
-    if (demand.length !== unitCount)
-      refuse(`${demand.length} demands of resource ${resource} for ${unitCount} units`);
-    for (const value of demand)
-      if (!(value >= 0 && value < Number.POSITIVE_INFINITY)) refuse(`a demand of ${value}`);
-  }
-  for (const { resource, max, clusters: shared } of limits) {
-    if (demands[resource] === undefined) refuse(`a limit on resource ${resource}, which is none`);
-    if (!(max >= 0)) refuse(`a limit of ${max}`);
-    for (const cluster of shared)
-      if (!(Number.isInteger(cluster) && cluster >= 0 && cluster < clusterCount))
-        refuse(`a limit on cluster ${cluster}, which is none`);
-  }
-}
-
-/** A binary heap of held places: who loses least by leaving on top, of equals the largest number. Those who left stay in it. */
-class LeaverQueue {
-  readonly #units: number[] = [];
-  readonly #places: number[] = [];
-  readonly #losses: number[] = [];
-  /** The place that the last popped unit held when it came, and what it loses with it. */
-  poppedPlace = NONE;
-  poppedLoss = 0;
-
-  push(unit: number, place: number, loss: number): void {
-    let hole = this.#units.length;
-    this.#units.push(unit);
-    this.#places.push(place);
-    this.#losses.push(loss);
-    while (hole > 0) {
-      const above = (hole - 1) >> 1;
-      if (!this.#leavesBefore(unit, loss, above)) break;
-      this.#move(above, hole);
-      hole = above;
-    }
-    this.#put(hole, unit, place, loss);
-  }
-
-  pop(): number | undefined {
-    const top = this.#units[0];
-    if (top === undefined) return undefined;
-    this.poppedPlace = this.#places[0] as number;
-    this.poppedLoss = this.#losses[0] as number;
-    const unit = this.#units.pop() as number;
-    const place = this.#places.pop() as number;
-    const loss = this.#losses.pop() as number;
-    const size = this.#units.length;
-    if (size === 0) return top;
-    let hole = 0;
-    for (;;) {
-      let child = 2 * hole + 1;
-      if (child >= size) break;
-      if (
-        child + 1 < size &&
-        this.#leavesBefore(this.#units[child + 1] as number, this.#losses[child + 1] as number, child)
-      )
-        child++;
-      if (this.#leavesBefore(unit, loss, child)) break;
-      this.#move(child, hole);
-      hole = child;
-    }
-    this.#put(hole, unit, place, loss);
-    return top;
-  }
-
-  #leavesBefore(unit: number, loss: number, other: number): boolean {
-    const otherLoss = this.#losses[other] as number;
-    return loss !== otherLoss ? loss < otherLoss : unit > (this.#units[other] as number);
-  }
-
-  #move(from: number, to: number): void {
-    this.#put(to, this.#units[from] as number, this.#places[from] as number, this.#losses[from] as number);
-  }
-
-  #put(at: number, unit: number, place: number, loss: number): void {
-    this.#units[at] = unit;
-    this.#places[at] = place;
-    this.#losses[at] = loss;
   }
 }

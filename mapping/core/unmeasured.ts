@@ -3,7 +3,7 @@ import { quantile } from "#kit";
 import type { Estimate } from "./estimator.ts";
 
 /** A site that the client network was measured against. */
-export interface MeasuredSite<C extends string> {
+export interface MeasuredSite<C> {
   readonly clusterId: C;
   readonly rttMs: number;
   /** What geography alone would have said of it, ms. */
@@ -20,7 +20,7 @@ const SLOWER_RATIO_MAX = 10;
  *
  * @param siteRttMs measured round trip between two sites, ms; undefined: unmeasured
  */
-export function guessUnmeasured<C extends string>(
+export function guessUnmeasured<C>(
   guess: Estimate,
   clusterId: C,
   measured: readonly MeasuredSite<C>[],

@@ -74,6 +74,37 @@ describe("topology", () => {
       refusal(() => topologyDocument.parse(topology([cluster("a", "s-1"), cluster("b", "s-1")]))),
     ).toContain('clusters[1].servers[0].serverId: got "s-1", expected a name that no other server has');
   });
+  const withLimits = (...limits: unknown[]) => ({
+    ...topology([cluster("a", "s-1"), cluster("b", "s-2")]),
+    limits,
+  });
+  test("takes limits by cluster and by region", () => {
+    const limits = [
+      { name: "contract", clusterIds: ["a", "b"], requestsPerSecondMax: 100 },
+      { name: "transit", regionId: "eu", bitsPerSecondMax: 1e9 },
+    ];
+    expect(topologyDocument.parse(withLimits(...limits))).toMatchObject({ limits, shareMax: 1 });
+  });
+  test.each([
+    [
+      "an unknown cluster",
+      { clusterIds: ["a", "c"], requestsPerSecondMax: 1 },
+      "limits[0].clusterIds[1]: got",
+    ],
+    ["a cluster twice", { clusterIds: ["a", "a"], requestsPerSecondMax: 1 }, "limits[0].clusterIds[1]: got"],
+    ["an unknown region", { regionId: "us", requestsPerSecondMax: 1 }, "limits[0].regionId: got"],
+    ["both", { regionId: "eu", clusterIds: ["a"], requestsPerSecondMax: 1 }, "either clusterIds or regionId"],
+    ["neither", { requestsPerSecondMax: 1 }, "either clusterIds or regionId"],
+    ["no bound", { regionId: "eu" }, "requestsPerSecondMax, bitsPerSecondMax or both"],
+    ["a bound of nothing", { regionId: "eu", bitsPerSecondMax: 0 }, "limits[0].bitsPerSecondMax: got 0"],
+    ["a name of its own limits", { name: "capacity", regionId: "eu", bitsPerSecondMax: 1 }, "limits[0].name"],
+  ])("refuses a limit with %s", (_, limit, words) => {
+    expect(refusal(() => topologyDocument.parse(withLimits({ name: "l", ...limit })))).toContain(words);
+  });
+  test("refuses two limits of one name", () => {
+    const limit = { name: "l", regionId: "eu", bitsPerSecondMax: 1 };
+    expect(refusal(() => topologyDocument.parse(withLimits(limit, limit)))).toContain("limits[1]: got");
+  });
   test("refuses an impossible coordinate", () => {
     const bad = { ...cluster("a", "s-1"), coordinates: { latitude: 91, longitude: 0 } };
     expect(refusal(() => topologyDocument.parse(topology([bad])))).toContain(

@@ -1,5 +1,13 @@
 import { describe, expect, test } from "vitest";
-import { epochMs, type MapSnapshot, mapSnapshot, type ServerReport } from "#kit";
+import {
+  epochMs,
+  type MapSnapshot,
+  mapSnapshot,
+  type PropertyId,
+  type ServerReport,
+  topologyDocument,
+  trafficClasses,
+} from "#kit";
 import { MapEngine, type MapEngineEvent, type MapEngineSettings } from "#mapping";
 import { at, cluster, network, server, topologyOf } from "./fixtures.ts";
 import { idleReport } from "../../tools/server-report.ts";
@@ -179,6 +187,48 @@ describe("what it decides", () => {
     for (const load of engine.load.values()) expect(load).toBeLessThanOrEqual(0.85 + 1e-9);
     const used = new Set(snapshot.clientNetworks.map((one) => one.clusters.interactive[0]?.clusterId));
     expect(used.size).toBeGreaterThan(1);
+  });
+
+  test("a region's uplink turns away what its clusters would have room for, by bits as reports tell them", () => {
+    const limited = topologyDocument.parse({
+      ...topology,
+      limits: [{ name: "eu-uplink", regionId: "eu", bitsPerSecondMax: 100e6 }],
+    });
+    // Three in Europe, 10 requests a second each, of 3.84 Mbit by default: 115 Mbit/s.
+    const engine = engineWith({}, 10);
+    engine.handleTopology(limited, at(0));
+    for (const id of ["berlin", "madrid", "boston"])
+      measure(engine, id, { fra: 10, lon: 11, iad: 90, sin: 200 });
+    const sentTo = (snapshot: MapSnapshot) =>
+      snapshot.clientNetworks.flatMap(({ clusters }) =>
+        trafficClasses.map((trafficClass) => clusters[trafficClass][0]?.clusterId),
+      );
+    const isOutside = (id: string | undefined) => id === "iad" || id === "sin";
+    expect(sentTo(snapshotAt(engine, 1_000)).slice(0, 9).filter(isOutside)).not.toHaveLength(0);
+    // Reports say that a request weighs a tenth of that: everyone fits.
+    const bytes = (requests: number) => ({
+      requests,
+      hits: 0,
+      bytesDown: requests * 48_000,
+      bytesUp: 0,
+      errors5xx: 0,
+    });
+    for (const [n, requests] of [0, 10_000].entries())
+      engine.handleReport(
+        report("fra-1", { properties: { ["shop" as PropertyId]: bytes(requests) } }),
+        at(2_000 + n * 1_000),
+      );
+    expect(sentTo(snapshotAt(engine, 11_000)).slice(0, 9).filter(isOutside)).toHaveLength(0);
+  });
+
+  test("no cluster gets more than its share", () => {
+    const engine = engineWith({}, 10);
+    engine.handleTopology(topologyDocument.parse({ ...topology, shareMax: 0.5 }), at(0));
+    for (const [id] of places) measure(engine, id, { fra: 10, lon: 20, iad: 30, sin: 40 });
+    snapshotAt(engine, 1_000);
+    // Half of 40 requests a second, of the 200 that it could answer.
+    expect(engine.load.get(cluster("fra"))).toBeLessThanOrEqual(0.1 + 1e-6);
+    expect(engine.load.get(cluster("lon"))).toBeGreaterThan(0);
   });
 
   test("a draining cluster takes nobody new", () => {

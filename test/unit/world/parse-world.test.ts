@@ -99,6 +99,13 @@ const wrongWorlds: readonly (readonly [string, string, string, string, string])[
     "regions[0].clusters[1].city: got nothing, expected",
   ],
   ["a blank section", "clients:\n  - id: berlin", "clients:\nx:\n  - id: berlin", "x:", "x: got"],
+  [
+    "a limit on no cluster of the world",
+    "seed: 7",
+    "limits: [{ name: l, clusterIds: [fra, lon], requestsPerSecondMax: 9 }]",
+    "lon",
+    'limits[0].clusterIds[1]: got "lon", expected a cluster\'s name',
+  ],
   ["a blank value", "seed: 7", "seed:", "\nregions", "seed: got null, expected a whole number"],
   [
     "two regions of one name",

@@ -1,0 +1,89 @@
+/** What is known of client networks towards edge clusters, and towards which ones anything is: measured, or remembered from the map before a restart. */
+import type { ClientNetworkId, ClusterId, MapSnapshot, MonotonicMs } from "#kit";
+import { type Estimate, Estimator, type EstimatorSettings, GEOGRAPHY_CONFIDENCE } from "./estimator.ts";
+import type { LinkTable } from "./link-table.ts";
+import type { PairKnowledge } from "./network-rows.ts";
+
+/** How much of its confidence an estimate of the map before a restart keeps. */
+const INHERITED_CONFIDENCE_RATIO = 0.5;
+/** What a map guessed is guessed again: only what it had measured is remembered. */
+const INHERITED_CONFIDENCE_MIN = 2 * GEOGRAPHY_CONFIDENCE;
+const NUMBERS = 2 ** 16;
+const NOTHING: readonly number[] = [];
+
+export class NetworkKnowledge {
+  readonly estimator: Estimator;
+  /** By network: clusters that were asked for. As many pairs as the estimator holds, or fewer, after each `view`. */
+  readonly #asked = new Map<string, Set<ClusterId>>();
+  readonly #inherited = new Map<ClientNetworkId, Map<ClusterId, Estimate>>();
+
+  constructor(settings: Partial<EstimatorSettings>) {
+    this.estimator = new Estimator(settings);
+  }
+
+  handleSample(from: string, to: ClusterId, rttMs: number | null, at: MonotonicMs): void {
+    if (!this.estimator.handleSample(from, to, rttMs, at)) return;
+    const asked = this.#asked.get(from);
+    if (asked === undefined) this.#asked.set(from, new Set([to]));
+    else asked.add(to);
+  }
+
+  /** Measured figures of the map in force stand in until there are own ones. */
+  inherit(snapshot: MapSnapshot): void {
+    for (const { clientNetworkId, clusters } of snapshot.clientNetworks)
+      for (const { clusterId, terms } of clusters.interactive) {
+        if (terms.confidence < INHERITED_CONFIDENCE_MIN) continue;
+        let inherited = this.#inherited.get(clientNetworkId);
+        if (inherited === undefined) this.#inherited.set(clientNetworkId, (inherited = new Map()));
+        inherited.set(clusterId, {
+          rttMs: terms.rttMs,
+          lossRatio: terms.lossRatio,
+          confidence: terms.confidence * INHERITED_CONFIDENCE_RATIO,
+          spreadMs: 0,
+          ageMs: Infinity,
+          samples: 0,
+        });
+      }
+  }
+
+  /** All of it by number, as of `now`. What the estimator has forgotten is forgotten here as well. */
+  view(
+    networkIds: readonly ClientNetworkId[],
+    clusterIds: readonly ClusterId[],
+    links: LinkTable,
+    now: MonotonicMs,
+  ): PairKnowledge {
+    this.#prune(now);
+    const numberOf = new Map(clusterIds.map((clusterId, number) => [clusterId, number]));
+    const between = new Map<number, number | undefined>();
+    const network = (n: number): ClientNetworkId => networkIds[n] as ClientNetworkId;
+    const cluster = (c: number): ClusterId => clusterIds[c] as ClusterId;
+    return {
+      asked: (n) => {
+        const asked = this.#asked.get(network(n));
+        const inherited = this.#inherited.get(network(n));
+        if (asked === undefined && inherited === undefined) return NOTHING;
+        const ids = new Set([...(asked ?? []), ...(inherited?.keys() ?? [])]);
+        return [...ids].flatMap((clusterId) => numberOf.get(clusterId) ?? []).sort((a, b) => a - b);
+      },
+      measured: (n, c) => this.estimator.estimate(network(n), cluster(c), now),
+      inherited: (n, c) => this.#inherited.get(network(n))?.get(cluster(c)),
+      lostInARow: (n, c) => this.estimator.lostInARow(network(n), cluster(c)),
+      // The same few pairs of clusters are asked for by every network of a part of the world.
+      siteRttMs: (a, b) => {
+        const key = a * NUMBERS + b;
+        if (!between.has(key)) between.set(key, links.measured(cluster(a), cluster(b), null, now)?.rttMs);
+        return between.get(key);
+      },
+    };
+  }
+
+  #prune(now: MonotonicMs): void {
+    for (const [from, asked] of this.#asked) {
+      for (const to of asked)
+        if (this.estimator.lostInARow(from, to) === 0 && this.estimator.estimate(from, to, now) === undefined)
+          asked.delete(to);
+      if (asked.size === 0) this.#asked.delete(from);
+    }
+  }
+}

@@ -1,0 +1,144 @@
+/**
+ * Which clusters each client network is scored against, and what is known of each: measured, remembered from the map before a restart,
+ * or guessed. Networks of one place of which nothing was measured share a row: that is what keeps half a million of them cheap.
+ */
+import type { Coordinates } from "#kit";
+import { NearestClusters } from "./candidates.ts";
+import { EstimateRows } from "./estimate-rows.ts";
+import { type Estimate, estimateByGeography } from "./estimator.ts";
+import { guessUnmeasured, type MeasuredSite } from "./unmeasured.ts";
+
+/** Of a unit (a network's traffic of one class): it is nowhere. */
+export const NOWHERE = 0xffff;
+
+/** What was measured of client network `n` towards cluster `c`, both by number. */
+export interface PairKnowledge {
+  /** Clusters of which something is known or was asked for, ascending; empty: nothing but geography. */
+  readonly asked: (n: number) => readonly number[];
+  readonly measured: (n: number, c: number) => Estimate | undefined;
+  readonly inherited: (n: number, c: number) => Estimate | undefined;
+  readonly lostInARow: (n: number, c: number) => number;
+  /** Measured round trip between two clusters, ms. */
+  readonly siteRttMs: (a: number, b: number) => number | undefined;
+}
+
+export class NetworkRows {
+  readonly rows = new EstimateRows();
+  /** The row of each network. */
+  readonly rowOf: Uint32Array;
+  readonly nearest: NearestClusters;
+  readonly #networkPlaces: readonly (Coordinates | null)[];
+  readonly #clusterPlaces: readonly (Coordinates | null)[];
+  /** The shared row of each network: of its place, by geography alone. */
+  readonly #sharedRowOf: Uint32Array;
+  readonly #sharedRows: number;
+
+  /**
+   * @param networkPlaces where each client network is said to be
+   * @param clusterPlaces where each cluster is believed to be
+   * @param candidatesMax clusters that geography proposes, 1..65,535
+   */
+  constructor(
+    networkPlaces: readonly (Coordinates | null)[],
+    clusterPlaces: readonly (Coordinates | null)[],
+    candidatesMax: number,
+  ) {
+    this.#networkPlaces = networkPlaces;
+    this.#clusterPlaces = clusterPlaces;
+    this.nearest = new NearestClusters(clusterPlaces, candidatesMax);
+    this.#sharedRowOf = new Uint32Array(networkPlaces.length);
+    this.rowOf = new Uint32Array(networkPlaces.length);
+    const rowOfPlace = new Map<string, number>();
+    for (const [n, place] of networkPlaces.entries()) {
+      const key = place === null ? "" : `${place.latitude} ${place.longitude}`;
+      let row = rowOfPlace.get(key);
+      if (row === undefined) {
+        for (const c of this.nearest.near(place)) this.rows.push(c, this.#byGeography(place, c));
+        row = this.rows.end();
+        rowOfPlace.set(key, row);
+      }
+      this.#sharedRowOf[n] = row;
+    }
+    this.#sharedRows = this.rows.rows;
+  }
+
+  /**
+   * Makes the rows anew from what is known now; those of places stay.
+   *
+   * @param current the cluster of each unit, or NOWHERE; unit `n * classes + k` is class `k` of network `n`
+   */
+  update(knowledge: PairKnowledge, current: Uint16Array, classes: number): void {
+    this.rows.truncate(this.#sharedRows);
+    for (let n = 0; n < this.rowOf.length; n++) {
+      const shared = this.#sharedRowOf[n] as number;
+      const asked = knowledge.asked(n);
+      const far: number[] = [];
+      for (let unit = n * classes; unit < (n + 1) * classes; unit++) {
+        const c = current[unit] as number;
+        if (c !== NOWHERE && this.rows.entryOf(shared, c) === undefined) far.push(c);
+      }
+      this.rowOf[n] =
+        asked.length === 0 && far.length === 0 ? shared : this.#own(n, [...asked, ...far], knowledge);
+    }
+  }
+
+  /** What is known of any pair: guessed where the cluster is no candidate. */
+  estimate(n: number, cluster: number): Estimate {
+    const entry = this.rows.entryOf(this.rowOf[n] as number, cluster);
+    return entry === undefined
+      ? this.#byGeography(this.#networkPlaces[n] ?? null, cluster)
+      : this.rows.at(entry);
+  }
+
+  /** Gives a network a row of its own that has one more cluster; guessed, because it was no candidate. */
+  widen(n: number, cluster: number): void {
+    const row = this.rowOf[n] as number;
+    const estimate = this.#byGeography(this.#networkPlaces[n] ?? null, cluster);
+    let isPushed = false;
+    for (
+      let entry = this.rows.offsets[row] as number;
+      entry < (this.rows.offsets[row + 1] as number);
+      entry++
+    ) {
+      if (!isPushed && (this.rows.clusters[entry] as number) > cluster) {
+        this.rows.push(cluster, estimate);
+        isPushed = true;
+      }
+      this.rows.push(this.rows.clusters[entry] as number, this.rows.at(entry));
+    }
+    if (!isPushed) this.rows.push(cluster, estimate);
+    this.rowOf[n] = this.rows.end();
+  }
+
+  #own(n: number, more: readonly number[], knowledge: PairKnowledge): number {
+    const shared = this.#sharedRowOf[n] as number;
+    const place = this.#networkPlaces[n] ?? null;
+    const near = this.rows.clusters.subarray(this.rows.offsets[shared], this.rows.offsets[shared + 1]);
+    const candidates = [...new Set([...near, ...more])].sort((a, b) => a - b);
+    const found = new Map<number, Estimate>();
+    const measured: MeasuredSite<number>[] = [];
+    for (const c of knowledge.asked(n)) {
+      const own = knowledge.measured(n, c);
+      const inherited = knowledge.inherited(n, c);
+      if (own !== undefined)
+        measured.push({ clusterId: c, rttMs: own.rttMs, guessMs: this.#byGeography(place, c).rttMs });
+      if (own !== undefined && own.confidence >= (inherited?.confidence ?? 0)) found.set(c, own);
+      else if (inherited !== undefined) found.set(c, inherited);
+    }
+    for (const c of candidates) {
+      let estimate = found.get(c);
+      if (estimate === undefined) {
+        estimate = guessUnmeasured(this.#byGeography(place, c), c, measured, knowledge.siteRttMs);
+        // Asked often and never answered: that is not "unmeasured".
+        const lost = knowledge.lostInARow(n, c);
+        if (lost > 0) estimate = { ...estimate, lossRatio: Math.max(estimate.lossRatio, 1 - 2 ** -lost) };
+      }
+      this.rows.push(c, estimate);
+    }
+    return this.rows.end();
+  }
+
+  #byGeography(place: Coordinates | null, cluster: number): Estimate {
+    return estimateByGeography(place, this.#clusterPlaces[cluster] ?? null);
+  }
+}

@@ -1,0 +1,112 @@
+import { type TrafficClass, trafficClasses } from "#kit";
+import type { EstimateRows } from "./estimate-rows.ts";
+import { type ScoreParameters, scoreOf } from "./score.ts";
+
+/** What a score says of a cluster itself, by number. */
+export interface ScoredCluster {
+  /** Observed load, >= 0. */
+  readonly load: number;
+  readonly isInService: boolean;
+}
+
+/** Added to clusters that can take nobody: they stay in the order, at its end, for when all others are gone. */
+const OUT_OF_SERVICE_PRICE = 1e6;
+/** Scores are kept to a thousandth: a snapshot is shorter and its diffs are free of the last bits. */
+const STEPS = 1e3;
+const PLACES = 2 ** 16;
+
+/** For each row and class the row's clusters by score, best first, ties by number. Order `row * classes + k` is that of class `k`. */
+export class ScoreOrders {
+  readonly #rows: EstimateRows;
+  readonly #clusters: readonly ScoredCluster[];
+  readonly #parameters: readonly ScoreParameters[];
+  #scored = 0;
+  /** Clusters and scores of all orders, one after the other; as many for each row and class as the row has entries. */
+  clusters: Uint16Array;
+  scores: Float32Array;
+
+  constructor(
+    rows: EstimateRows,
+    clusters: readonly ScoredCluster[],
+    parameters: Readonly<Record<TrafficClass, ScoreParameters>>,
+  ) {
+    this.#rows = rows;
+    this.#clusters = clusters;
+    this.#parameters = trafficClasses.map((trafficClass) => parameters[trafficClass]);
+    const size = (rows.offsets[rows.rows] as number) * trafficClasses.length;
+    this.clusters = new Uint16Array(size);
+    this.scores = new Float32Array(size);
+    this.#scoreRows();
+  }
+
+  /** Scores the rows that have come since. */
+  extend(): void {
+    const { offsets, rows } = this.#rows;
+    const size = (offsets[rows] as number) * trafficClasses.length;
+    const { clusters, scores } = this;
+    this.clusters = new Uint16Array(size);
+    this.clusters.set(clusters);
+    this.scores = new Float32Array(size);
+    this.scores.set(scores);
+    this.#scoreRows();
+  }
+
+  /** What is added to every score of a cluster for being out of service. */
+  priceOf(cluster: number): number {
+    return this.#clusters[cluster]?.isInService === true ? 0 : OUT_OF_SERVICE_PRICE;
+  }
+
+  /** Where order `order` begins in `clusters` and `scores`. */
+  begin(order: number): number {
+    const row = Math.floor(order / trafficClasses.length);
+    const start = this.#rows.offsets[row] as number;
+    const length = (this.#rows.offsets[row + 1] as number) - start;
+    return start * trafficClasses.length + (order % trafficClasses.length) * length;
+  }
+
+  /** Where it ends. */
+  end(order: number): number {
+    const row = Math.floor(order / trafficClasses.length);
+    return this.begin(order) + (this.#rows.offsets[row + 1] as number) - (this.#rows.offsets[row] as number);
+  }
+
+  #scoreRows(): void {
+    while (this.#scored < this.#rows.rows) this.#score(this.#scored++);
+  }
+
+  #score(row: number): void {
+    const { offsets, clusters } = this.#rows;
+    const start = offsets[row] as number;
+    const length = (offsets[row + 1] as number) - start;
+    // Score and place in the row in one float, which sorts natively.
+    const keys = new Float64Array(length);
+    for (const [k, parameters] of this.#parameters.entries()) {
+      for (let n = 0; n < length; n++) keys[n] = this.#stepsOf(start + n, parameters) * PLACES + n;
+      keys.sort();
+      const begin = start * trafficClasses.length + k * length;
+      for (let n = 0; n < length; n++) {
+        const key = keys[n] as number;
+        const place = key % PLACES;
+        this.clusters[begin + n] = clusters[start + place] as number;
+        this.scores[begin + n] = (key - place) / PLACES / STEPS;
+      }
+    }
+  }
+
+  #stepsOf(entry: number, parameters: ScoreParameters): number {
+    const { rttMs, spreadMs, lossRatio, confidence, clusters } = this.#rows;
+    const cluster = clusters[entry] as number;
+    const { load } = this.#clusters[cluster] as ScoredCluster;
+    const { score } = scoreOf(
+      {
+        rttMs: rttMs[entry] as number,
+        spreadMs: spreadMs[entry] as number,
+        lossRatio: lossRatio[entry] as number,
+        confidence: confidence[entry] as number,
+        load,
+      },
+      parameters,
+    );
+    return Math.round((score + this.priceOf(cluster)) * STEPS);
+  }
+}
