@@ -1,0 +1,50 @@
+/** Our own name server, as a deployment runs it: documents on its disk, control away, its own probes of every edge server. */
+import { join } from "node:path";
+import { LastKnownGood, makeDirectory } from "#kit/io";
+import { freePort, startIsochrone } from "../../tools/processes.ts";
+import { dieWithUs, scratchDirectory } from "../tools/program.ts";
+import type { Deployment } from "./deployment.ts";
+import type { NameServer } from "./name-server.ts";
+
+/** Nobody listens there: the name server serves with what is on its disk. */
+const NO_CONTROL = "http://127.0.0.1:9";
+
+async function keep(directory: string, kind: string, id: string, body: unknown): Promise<void> {
+  const path = join(directory, "documents", `${kind}.${id}.lkg`);
+  await new LastKnownGood(path, (value) => value).save({ logId: "bench", seq: 1, version: 1, id, body });
+}
+
+async function stateOf(deployment: Deployment): Promise<string> {
+  const directory = scratchDirectory("isochrone-dns");
+  makeDirectory(join(directory, "documents"));
+  await keep(directory, "topology", "main", deployment.topology);
+  await keep(directory, "map", "main", deployment.snapshot);
+  for (const property of deployment.properties)
+    await keep(directory, "property", property.propertyId, property);
+  return directory;
+}
+
+function form(name: string, note: string, more: readonly string[]): NameServer {
+  return {
+    name: "isochrone",
+    form: name,
+    note,
+    isMapped: true,
+    program: process.execPath,
+    version: async () => `node ${process.versions.node}`,
+    start: async (deployment, port) => {
+      const state = await stateOf(deployment);
+      const args = ["dns", "--node", "ns-1", "--listen", `127.0.0.1:${port}`];
+      args.push("--admin", `127.0.0.1:${await freePort()}`, "--control", NO_CONTROL, "--state", state);
+      const server = await startIsochrone([...args, ...more], {
+        env: { ISOCHRONE_LOG: "error", ISOCHRONE_CONTROL_TOKEN: "bench" },
+      });
+      dieWithUs(server.pid);
+      return { port, pids: [server.pid], stop: async () => void (await server.stop()) };
+    },
+  };
+}
+
+export const isochrone: readonly NameServer[] = [
+  form("default", "as started by `isochrone dns --node`, probes of every edge server, metrics", []),
+];
