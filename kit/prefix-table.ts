@@ -1,4 +1,11 @@
-import { addressBits, comparePrefixes, formatPrefix, type IpAddress, type IpFamily, type IpPrefix } from "./ip.ts";
+import {
+  addressBits,
+  comparePrefixes,
+  formatPrefix,
+  type IpAddress,
+  type IpFamily,
+  type IpPrefix,
+} from "./ip.ts";
 import { PrefixRanges } from "./prefix-ranges.ts";
 
 /** What a look-up finds. */

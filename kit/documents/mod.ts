@@ -1,6 +1,27 @@
 /** The documents that rooms exchange; each has one schema, and what does not fit is refused whole. */
 export { type CertificateDocument, certificateDocument } from "./certificate.ts";
 export {
+  type CandidateRow,
+  checksumOf,
+  type ClassOrder,
+  ClientNetworkTable,
+  type ClientNetworkPrefixes,
+  ClusterMapBuilder,
+  type ClusterMapHead,
+  clusterMapOf,
+  ClusterMapTable,
+  decodeClusterMap,
+  encodeClusterMap,
+  isAbsurdQuality,
+  PackedClusterMap,
+  type PlacementReason,
+  placementReasons,
+  type Rankings,
+  RTT_ABSURD,
+  SCORE_ABSURD,
+  type WrittenClusterMap,
+} from "./cluster-map/mod.ts";
+export {
   type MapSnapshot,
   mapSnapshot,
   type RankedCluster,

@@ -1,0 +1,18 @@
+/** The cluster map: who is sent where, in typed arrays, in bytes, and within a document. */
+export type { CandidateRow, ClassOrder } from "./candidate-rows.ts";
+export { type ClientNetworkPrefixes, ClientNetworkTable } from "./client-network-table.ts";
+export {
+  ClusterMapBuilder,
+  type ClusterMapHead,
+  clusterMapOf,
+  type WrittenClusterMap,
+} from "./cluster-map-builder.ts";
+export {
+  ClusterMapTable,
+  type PlacementReason,
+  placementReasons,
+  type Rankings,
+} from "./cluster-map-table.ts";
+export { checksumOf, decodeClusterMap, encodeClusterMap } from "./codec.ts";
+export { isAbsurdQuality, RTT_ABSURD, SCORE_ABSURD } from "./codes.ts";
+export { PackedClusterMap } from "./packed.ts";

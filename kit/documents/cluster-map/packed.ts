@@ -1,0 +1,101 @@
+import { fromBase64, toBase64 } from "../../base64.ts";
+import { ParseError, type Path } from "../../schema.ts";
+import type { ClientNetworkTable } from "./client-network-table.ts";
+import type { ClusterMapTable } from "./cluster-map-table.ts";
+import {
+  CLUSTER_MAP_BYTES_MAX,
+  clusterMapVersionOf,
+  decodeClusterMap,
+  decodeInSteps,
+  encodeClusterMap,
+} from "./codec.ts";
+
+const TEXT_MAX = Math.ceil(CLUSTER_MAP_BYTES_MAX / 3) * 4;
+
+/**
+ * The cluster map within a snapshot: a table, its bytes, or one text of base64, each made of the others when it is first wanted. Whoever
+ * takes no decision from it (control, edges, the portal) carries the text on and never decodes it. Immutable.
+ */
+export class PackedClusterMap {
+  readonly #path: Path;
+  #text: string | undefined;
+  #bytes: Uint8Array | undefined;
+  #table: ClusterMapTable | undefined;
+
+  private constructor(path: Path, form: { text?: string; bytes?: Uint8Array; table?: ClusterMapTable }) {
+    this.#path = path;
+    this.#text = form.text;
+    this.#bytes = form.bytes;
+    this.#table = form.table;
+  }
+
+  static of(table: ClusterMapTable): PackedClusterMap {
+    return new PackedClusterMap([], { table });
+  }
+
+  /** Throws ParseError when the bytes do not begin as a map does; the rest is looked at by `table`. */
+  static ofBytes(bytes: Uint8Array, path: Path = []): PackedClusterMap {
+    clusterMapVersionOf(bytes, path);
+    return new PackedClusterMap(path, { bytes });
+  }
+
+  /** Throws ParseError when the text does not begin as a map does; the rest is looked at by `bytes` and `table`. */
+  static ofText(text: string, path: Path = []): PackedClusterMap {
+    if (text.length > TEXT_MAX)
+      throw new ParseError(path, `${text.length} characters`, `at most ${TEXT_MAX}`);
+    const head = fromBase64(text.length > HEAD_TEXT ? text.slice(0, HEAD_TEXT) : text);
+    if (head === undefined) throw new ParseError(path, text.slice(0, HEAD_TEXT), "base64");
+    clusterMapVersionOf(head, path);
+    return new PackedClusterMap(path, { text });
+  }
+
+  /** The version that it names, which is the snapshot's. */
+  get mapVersion(): number {
+    return this.#table?.mapVersion ?? clusterMapVersionOf(this.#bytes ?? this.#headBytes(), this.#path);
+  }
+
+  /** Whether `table` costs nothing any more. */
+  get isDecoded(): boolean {
+    return this.#table !== undefined;
+  }
+
+  /**
+   * The map, wholly checked. Throws ParseError with the place and what was expected there.
+   *
+   * @param known client networks of the map in force, to be used again if they are the same
+   */
+  table(known?: ClientNetworkTable): ClusterMapTable {
+    this.#table ??= decodeClusterMap(this.bytes(), this.#path, known);
+    return this.#table;
+  }
+
+  /** As `table`, in steps of a few milliseconds. */
+  *tableInSteps(known?: ClientNetworkTable): Generator<undefined, ClusterMapTable> {
+    this.#table ??= yield* decodeInSteps(this.bytes(), this.#path, known);
+    return this.#table;
+  }
+
+  /** Throws ParseError when the text is not base64. */
+  bytes(): Uint8Array {
+    if (this.#bytes === undefined && this.#table !== undefined) this.#bytes = encodeClusterMap(this.#table);
+    if (this.#bytes === undefined) {
+      const bytes = fromBase64(this.#text ?? "");
+      if (bytes === undefined) throw new ParseError(this.#path, "a text", "base64");
+      this.#bytes = bytes;
+    }
+    return this.#bytes;
+  }
+
+  /** What stands in the document. */
+  toJSON(): string {
+    this.#text ??= toBase64(this.bytes());
+    return this.#text;
+  }
+
+  #headBytes(): Uint8Array {
+    return fromBase64((this.#text ?? "").slice(0, HEAD_TEXT)) ?? new Uint8Array(0);
+  }
+}
+
+/** Characters of base64 that hold the head and more. */
+const HEAD_TEXT = 64;
