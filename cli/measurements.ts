@@ -13,7 +13,7 @@ import {
   SNIFF_BYTES,
   sumByReason,
 } from "./measurements/formats.ts";
-import { askMapper, type Mapper, mapperOf, parseAnswer } from "./measurements/mapper.ts";
+import { askMapper, type Mapper, mappersOf, parseAnswer } from "./measurements/mapper.ts";
 import { show } from "./measurements/show.ts";
 import { messageOf, UsageError } from "./usage.ts";
 
@@ -22,7 +22,7 @@ const help = `Usage: isochrone measurements check FILE... [--format FORMAT] [--j
        isochrone measurements show FROM TO [--span 7d] [--mapper URL] [--state DIR] [--json]
 
 check reads files and tells what is in them: how many records were read, how many were skipped and why. import hands
-the samples of RIPE Atlas and probe files to the mapper, which takes those between client networks and servers that it
+the samples of RIPE Atlas and probe files to every mapper, which take those between client networks and servers that it
 knows, up to a week old. Files may be gzipped; "-" is standard input. They are read as they come, in bounded memory.
 show asks the mapper what it keeps of a pair: FROM is a client network or a cluster, TO a cluster.
 
@@ -37,7 +37,7 @@ show asks the mapper what it keeps of a pair: FROM is a client network or a clus
                     place-csv  first,last,country or with city and coordinates: @ip-location-db/*-country, *-city
                     mmdb       MaxMind DB
   --mapper URL      http://ADDRESS:PORT of the mapper's admin surface, with its token in ISOCHRONE_CONTROL_TOKEN;
-                    unless given, the mapper of the running world
+                    unless given, all of the running world
   --span TIME       how far back show looks, 1s..7d; up to 6h in windows of 10 minutes, else of an hour
   --state DIR       which running world, when several run
   --json            one line of JSON for each file
@@ -90,10 +90,10 @@ export async function main(argv: readonly string[]): Promise<number> {
     throw new UsageError(
       `--format: got ${quoteValue(values.format)}, expected one of ${measurementFormats.join(", ")}`,
     );
-  const mapper = what === "import" ? mapperOf(values.mapper, values.state) : undefined;
+  const mappers = what === "import" ? mappersOf(values.mapper, values.state) : [];
   let code = 0;
   for (const file of files) {
-    const report = await readFile(file, format, mapper);
+    const report = await readFile(file, format, mappers);
     console.log(values.json === true ? JSON.stringify(report) : formatReport(report));
     if (report.summary.taken === 0) code = 1;
   }
@@ -110,7 +110,7 @@ interface FileReport extends ReturnType<FileReader["end"]> {
 async function readFile(
   file: string,
   given: MeasurementFormat | undefined,
-  mapper: Mapper | undefined,
+  mappers: readonly Mapper[],
 ): Promise<FileReport> {
   let reader: FileReader | undefined;
   let format = given;
@@ -120,16 +120,16 @@ async function readFile(
     format ??= formatOf(beginning, file);
     if (format === undefined)
       throw new UsageError(`${quoteValue(file)} looks like no known format; name it with --format`);
-    if (mapper !== undefined && format !== "atlas" && format !== "probe")
+    if (mappers.length > 0 && format !== "atlas" && format !== "probe")
       throw new UsageError(
         `${quoteValue(file)} is ${format}: only samples (atlas, probe) go to the mapper; "check" reads it`,
       );
-    return openReader(format, beginning, (sample) => mapper !== undefined && batch.push(sample));
+    return openReader(format, beginning, (sample) => mappers.length > 0 && batch.push(sample));
   };
   const send = async (): Promise<void> => {
-    if (mapper === undefined) return;
+    if (mappers.length === 0) return;
     while (batch.length > 0) {
-      answers.push(await hand(mapper, batch.slice(0, BATCH_SAMPLES)));
+      answers.push(await handToAll(mappers, batch.slice(0, BATCH_SAMPLES)));
       batch = batch.slice(BATCH_SAMPLES);
     }
   };
@@ -162,7 +162,7 @@ async function readFile(
     file,
     format: format as MeasurementFormat,
     ...read,
-    ...(mapper !== undefined && { mapper: sumOf(answers) }),
+    ...(mappers.length > 0 && { mapper: sumOf(answers) }),
   };
 }
 
@@ -195,6 +195,16 @@ async function* unpacked(file: string): AsyncGenerator<Uint8Array> {
     // Who stops early must not wait for the end of a pipe.
     source.destroy();
   }
+}
+
+/** Each mapper keeps its own: one that cannot be asked is told of, and the others have them. */
+async function handToAll(mappers: readonly Mapper[], samples: readonly PathSample[]): Promise<IntakeAnswer> {
+  const results = await Promise.allSettled(mappers.map((mapper) => hand(mapper, samples)));
+  const taken = results.find((one) => one.status === "fulfilled");
+  const failed = results.filter((one) => one.status === "rejected");
+  if (taken === undefined) throw failed[0]?.reason;
+  for (const { reason } of failed) console.error(`isochrone measurements: ${messageOf(reason)}`);
+  return taken.value;
 }
 
 async function hand(mapper: Mapper, samples: readonly PathSample[]): Promise<IntakeAnswer> {

@@ -20,7 +20,8 @@ const runningWorld = object({
   portalUrl: string(),
   /** Admin surfaces of the name servers, in the order of the world file. */
   nameServerAdminUrls: array(string(), { max: 100 }),
-  mapperAdminUrl: string(),
+  /** "mapper" first. */
+  mapperAdminUrls: array(string(), { min: 1, max: 8 }),
   token: string(),
 });
 export type RunningWorld = Parsed<typeof runningWorld>;

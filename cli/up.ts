@@ -157,7 +157,7 @@ export async function main(argv: readonly string[]): Promise<number> {
           nameServerAdminUrls: plan.servers
             .filter((one) => one.dnsPort !== null)
             .map((one) => `http://${one.address}:${one.port}`),
-          mapperAdminUrl: `http://${plan.mapper.address}:${plan.mapper.port}`,
+          mapperAdminUrls: plan.mappers.map((one) => `http://${one.address}:${one.port}`),
           token: secrets.controlToken,
         }),
       );

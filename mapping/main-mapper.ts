@@ -39,7 +39,7 @@ async function run(argv: readonly string[]): Promise<number> {
   installWanFromEnvironment();
   const stopped = stopSignal();
   const world = parseWorld(readWorldText(options.worldFile), options.worldFile);
-  const logger = createLogger({ role: "mapper", id: "mapper" });
+  const logger = createLogger({ role: "mapper", id: options.mapperId });
   const mapper = new Mapper({ ...options, world, token, logger });
   let admin: AdminServer | undefined;
   try {

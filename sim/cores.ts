@@ -5,12 +5,15 @@
 import type { EpochMs, LivenessMonitor, LivenessSettings, MonotonicMs } from "#kit";
 import { LivenessMonitor as KitLivenessMonitor } from "#kit";
 import { decideApply } from "../control/core/apply.ts";
+import { decidePublication } from "../control/core/fence.ts";
+import { decideLease } from "../control/core/lease.ts";
 import { decideActivate, decideAppend, decideWatchStart } from "../control/core/document-log.ts";
 import { decideRequest, decideResponse } from "../edge/core/decide.ts";
 import { PurgeIndex } from "../edge/core/purge-index.ts";
 import { Tiers } from "../edge/core/tiers.ts";
 import { answerAddresses } from "../mapping/core/answer.ts";
 import { MapEngine } from "../mapping/core/engine.ts";
+import { PublisherElection } from "../mapping/core/publisher-election.ts";
 import { PathChooser, type PathChooserSettings } from "../transport/core/path-chooser.ts";
 
 /** What of a monitor the actors use. */
@@ -50,11 +53,14 @@ export interface SimCores {
   readonly decideAppend: typeof decideAppend;
   readonly decideActivate: typeof decideActivate;
   readonly decideWatchStart: typeof decideWatchStart;
+  readonly decideLease: typeof decideLease;
+  readonly decidePublication: typeof decidePublication;
   readonly decideRequest: typeof decideRequest;
   readonly decideResponse: typeof decideResponse;
   readonly tiers: (...of: ConstructorParameters<typeof Tiers>) => Tiers;
   readonly purgeIndex: (nodeId: string) => PurgeIndex;
   readonly answerAddresses: typeof answerAddresses;
+  readonly publisherElection: (holderId: string) => PublisherElection;
   readonly mapEngine: (epochOf: (now: MonotonicMs) => EpochMs) => MapEngine;
   readonly pathChooser: (settings: Partial<PathChooserSettings>, now: MonotonicMs, nodeId: string) => Chooser;
 }
@@ -65,11 +71,14 @@ export const productionCores: SimCores = {
   decideAppend,
   decideActivate,
   decideWatchStart,
+  decideLease,
+  decidePublication,
   decideRequest,
   decideResponse,
   tiers: (...of) => new Tiers(...of),
   purgeIndex: () => new PurgeIndex(),
   answerAddresses,
+  publisherElection: (holderId) => new PublisherElection(holderId),
   mapEngine: (epochOf) => new MapEngine({ epochOf }),
   pathChooser: (settings, now) => new PathChooser(settings, now),
 };

@@ -62,6 +62,7 @@ export class Injector {
         this.#process(fault.target, isOn, (host) => host.stop("crashed"));
         break;
       case "server-hang":
+      case "mapper-hang":
         this.#process(fault.target, isOn, (host) => host.hang());
         break;
       case "cluster-loss":

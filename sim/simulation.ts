@@ -2,9 +2,17 @@
  * One run: a world on the stage, faults from the seed, then the heal, then the wait for everything to converge. The shape is
  * TigerBeetle's VOPR: seed -> swarm of faults -> safety phase -> heal -> liveness phase.
  */
-import type { ClusterEntry, ServerId, TopologyDocument } from "#kit";
+import type { ClusterEntry, MapSnapshot, ServerId, TopologyDocument } from "#kit";
 import { Random } from "#kit";
-import { planAddresses, propertiesOf, topologyOf, type World, WorldLinks } from "#kit/world";
+import {
+  type AddressPlan,
+  planAddresses,
+  propertiesOf,
+  topologyOf,
+  type World,
+  WorldLinks,
+} from "#kit/world";
+import { compareFences, type Fence, fenceOf } from "../control/core/fence.ts";
 import type { ClientNetworkInput } from "../mapping/core/cluster-map.ts";
 import { pathChooserDefaults } from "../transport/core/path-chooser.ts";
 import { Catalog } from "./actors/catalog.ts";
@@ -67,7 +75,7 @@ const AFTER_CONVERGENCE_MS = 5_000;
 
 interface Cast {
   readonly control: ControlStore;
-  readonly mapper: Mapper;
+  readonly mappers: readonly Mapper[];
   readonly nameServers: readonly NameServer[];
   readonly edges: ReadonlyMap<string, Edge>;
 }
@@ -86,7 +94,7 @@ export function simulate(options: SimOptions): SimReport {
   queue.runUntil(seconds * 1_000, observe, isStopped);
   trace.note(queue.now, "phase", "all faults are over; everything must converge");
   const healedAt = queue.now;
-  const mapAtHeal = cast.mapper.snapshot?.mapVersion ?? 0;
+  const mapAtHeal = cast.control.newestMap;
   let convergedMs: number | null = null;
   let missing = "";
   while (!isStopped() && queue.now - healedAt <= stage.bounds.convergeMs) {
@@ -178,7 +186,7 @@ function setUp(options: SimOptions): { readonly stage: Stage; readonly cast: Cas
     clusterOf,
     originOf,
   };
-  const cast = makeCast(stage, world, plan.control.clusterId, isReversed);
+  const cast = makeCast(stage, world, plan, isReversed);
   const faults =
     options.faults ??
     drawFaults(
@@ -189,6 +197,7 @@ function setUp(options: SimOptions): { readonly stage: Stage; readonly cast: Cas
         links,
         plan.control.clusterId,
         [...originOf.values()],
+        plan.mappers.map(({ mapperId }) => mapperId),
       ),
       {
         warmUpMs: settings.warmUpMs,
@@ -216,11 +225,12 @@ function checkWorld(topology: TopologyDocument, world: World, served: number): v
 function makeCast(
   stage: Stage,
   world: World,
-  controlSite: string,
+  plan: AddressPlan,
   isReversed: boolean,
 ): Cast & { readonly injector: Injector } {
   const { topology, settings } = stage;
   const ordered = <T>(items: readonly T[]): readonly T[] => (isReversed ? items.toReversed() : items);
+  const controlSite = plan.control.clusterId;
   const control = new ControlStore(new Host(stage, "control", controlSite));
   const programs: { readonly host: Host; readonly program: Program }[] = [
     { host: control.host, program: control },
@@ -257,8 +267,10 @@ function makeCast(
     coordinates: client.coordinates,
     demandPerSecond: client.demandPerSecond,
   }));
-  const mapper = new Mapper(stage, new Host(stage, "mapper", controlSite), control, networks);
-  programs.push({ host: mapper.host, program: mapper });
+  const mappers = plan.mappers.map(
+    ({ mapperId, clusterId }) => new Mapper(stage, new Host(stage, mapperId, clusterId), control, networks),
+  );
+  for (const mapper of mappers) programs.push({ host: mapper.host, program: mapper });
   const operator = new Operator(stage, new Host(stage, "operator", controlSite), control);
   programs.push({ host: operator.host, program: operator });
   const demand = world.clients.reduce((sum, client) => sum + client.demandPerSecond, 0);
@@ -281,28 +293,33 @@ function makeCast(
   control.put("topology", "world", topology, 0);
   for (const property of stage.properties) control.put("property", property.propertyId, property, 0);
   for (const { host, program } of ordered(programs)) host.run(program);
-  return { control, mapper, nameServers, edges, injector: new Injector(stage, control, origins, followers) };
+  return { control, mappers, nameServers, edges, injector: new Injector(stage, control, origins, followers) };
 }
 
 /** What keeps the system from having converged; undefined: nothing. */
 function lacking(
   stage: Stage,
-  { control, mapper, nameServers, edges }: Cast,
-  mapAtHeal: number,
+  { control, mappers, nameServers, edges }: Cast,
+  mapAtHeal: Fence | undefined,
 ): string | undefined {
   const edgeServers = stage.topology.clusters
     .filter((one) => one.role === "edge")
     .flatMap((one) => one.servers.map((server) => server.serverId));
   const down = [...stage.hosts.values()].find((host) => !host.isServing);
   if (down !== undefined) return `${down.id} does not run`;
-  if (Object.values(mapper.snapshot?.suspended ?? {}).some(Boolean)) return "the map suspends clusters";
-  if ((mapper.snapshot?.mapVersion ?? 0) <= mapAtHeal) return "no map has been made since";
   const active = control.active();
+  const inForce = active.find(({ kind }) => kind === "map")?.body as MapSnapshot | undefined;
+  if (Object.values(inForce?.suspended ?? {}).some(Boolean)) return "the map suspends clusters";
+  const isOld = (map: Fence | undefined): boolean =>
+    map === undefined || (mapAtHeal !== undefined && compareFences(map, mapAtHeal) <= 0);
+  if (isOld(fenceOf("map", inForce))) return "no map has been published since";
+  const publishers = mappers.filter(({ election }) => election.state === "publisher");
+  if (publishers.length !== 1 || publishers[0]?.host.id !== control.publisherId)
+    return `the publisher is ${control.publisherId}, and ${publishers.map(({ host }) => host.id).join(" and ")} take themselves for it`;
   for (const nameServer of nameServers) {
     const id = edgeServers.find((one: ServerId) => !nameServer.isUp(one));
     if (id !== undefined) return `${nameServer.host.id} takes ${id} for down`;
-    if (nameServer.mapVersion <= mapAtHeal)
-      return `${nameServer.host.id} has map ${nameServer.mapVersion} of before`;
+    if (isOld(nameServer.mapInForce)) return `${nameServer.host.id} has a map of before`;
   }
   const followers = [
     ...nameServers.map(({ host, follower }) => ({ id: host.id, follower })),

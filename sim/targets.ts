@@ -9,6 +9,7 @@ export function targetsOf(
   links: LinkTruth,
   controlSite: string,
   originIds: readonly string[],
+  mapperIds: readonly string[],
 ): Targets {
   const clusters = topology.clusters;
   const of = (...roles: readonly string[]) =>
@@ -40,6 +41,7 @@ export function targetsOf(
           .sort()
       : [],
     origins: [...new Set(originIds)].sort(),
+    mappers: [...mapperIds].sort(),
     nodes: serversOf("edge", "parent", "nameserver"),
   };
 }

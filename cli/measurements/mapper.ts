@@ -1,4 +1,4 @@
-/** Asking the mapper: the one that is named, or that of the running world. */
+/** Asking mappers: the one that is named, or those of the running world. */
 import { quoteValue } from "#kit";
 import { findRunningWorld } from "../runtime.ts";
 import { messageOf, UsageError } from "../usage.ts";
@@ -11,24 +11,42 @@ export interface Mapper {
   readonly token: string;
 }
 
-/** Throws {@link UsageError} when there is none, or no token for it. */
-export function mapperOf(url: string | undefined, state: string | undefined): Mapper {
+/** At least one. Throws {@link UsageError} when there is none, or no token for it. */
+export function mappersOf(url: string | undefined, state: string | undefined): readonly Mapper[] {
   const running =
     url === undefined || process.env["ISOCHRONE_CONTROL_TOKEN"] === undefined
       ? findRunningWorld(state)
       : undefined;
   const token = process.env["ISOCHRONE_CONTROL_TOKEN"] ?? running?.token;
-  const found = url ?? running?.mapperAdminUrl;
-  if (found === undefined)
+  const urls = url === undefined ? running?.mapperAdminUrls : [url];
+  if (urls === undefined)
     throw new UsageError(
       "No running world; name the mapper with --mapper URL, or start a world with: isochrone up",
       1,
     );
   if (token === undefined)
     throw new UsageError("ISOCHRONE_CONTROL_TOKEN is not set; give it the mapper's token");
-  if (!URL.canParse(found) || !/^https?:$/.test(new URL(found).protocol))
-    throw new UsageError(`--mapper: got ${quoteValue(found)}, expected http://ADDRESS:PORT`);
-  return { url: found, token };
+  return urls.map((one) => {
+    if (!URL.canParse(one) || !/^https?:$/.test(new URL(one).protocol))
+      throw new UsageError(`--mapper: got ${quoteValue(one)}, expected http://ADDRESS:PORT`);
+    return { url: one, token };
+  });
+}
+
+/** What the first of them says that can be asked: each keeps the same measurements. Throws what the last one failed with. */
+export async function askFirst<T>(
+  mappers: readonly Mapper[],
+  ask: (mapper: Mapper) => Promise<T>,
+): Promise<T> {
+  let failure: unknown = new UsageError("There is no mapper to ask", 1);
+  for (const mapper of mappers) {
+    try {
+      return await ask(mapper);
+    } catch (error) {
+      failure = error;
+    }
+  }
+  throw failure;
 }
 
 /** Undefined as body: what was answered is no JSON. Throws {@link UsageError}. */

@@ -2,7 +2,7 @@
 import { array, integer, nullable, number, object, type Parsed, string } from "#kit";
 import { formatTable } from "../table.ts";
 import { UsageError } from "../usage.ts";
-import { askMapper, mapperOf, parseAnswer } from "./mapper.ts";
+import { askFirst, askMapper, mappersOf, parseAnswer } from "./mapper.ts";
 
 /** `isochrone measurements show FROM TO`. Throws {@link UsageError}: exit code 1 when nothing is kept of the pair. */
 export async function show(
@@ -17,9 +17,11 @@ export async function show(
   const [from, to, ...more] = names;
   if (from === undefined || to === undefined || more.length > 0)
     throw new UsageError("show takes FROM and TO; see --help");
-  const mapper = mapperOf(values.mapper, values.state);
   const query = new URLSearchParams({ from, to, ...(values.span !== undefined && { span: values.span }) });
-  const { status, body } = await askMapper(mapper, `/.isochrone/measurements?${query}`, {});
+  const { mapper, status, body } = await askFirst(mappersOf(values.mapper, values.state), async (one) => ({
+    mapper: one,
+    ...(await askMapper(one, `/.isochrone/measurements?${query}`, {})),
+  }));
   if (status === 400 || status === 404) {
     const { error } = object({ error: string() }).parse(body);
     throw new UsageError(error, status === 400 ? 2 : 1);

@@ -31,7 +31,7 @@ export async function hasLoopbackRange(loopback: string): Promise<boolean> {
 
 /** Throws {@link UsageError} for the first address of the plan that cannot be had, with what to do. */
 export async function requireFreeAddresses(plan: AddressPlan): Promise<void> {
-  const endpoints = [plan.control, plan.mapper, plan.portal, ...plan.servers];
+  const endpoints = [plan.control, ...plan.mappers, plan.portal, ...plan.servers];
   for (const { address, port } of endpoints) {
     const error = await tryTcp(address, port);
     if (error !== undefined) {

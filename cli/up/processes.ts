@@ -91,22 +91,26 @@ export function processSpecs(input: ProcessPlanInput): {
     }
   }
   others.push(
-    spec(
-      "mapper",
-      "mapper",
-      plan.mapper,
-      [
+    ...plan.mappers.map((mapper) =>
+      spec(
         "mapper",
-        "--world",
-        worldFile,
-        "--listen",
-        at(plan.mapper),
-        "--control",
-        controlUrl,
-        "--state",
-        stateOf("mapper"),
-      ],
-      operatorEnv,
+        mapper.mapperId,
+        mapper,
+        [
+          "mapper",
+          "--world",
+          worldFile,
+          "--listen",
+          at(mapper),
+          "--control",
+          controlUrl,
+          "--id",
+          mapper.mapperId,
+          "--state",
+          stateOf(mapper.mapperId),
+        ],
+        operatorEnv,
+      ),
     ),
     spec(
       "portal",

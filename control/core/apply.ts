@@ -10,7 +10,7 @@ export interface AppliedState {
   readonly logId: string;
   readonly seq: number;
   readonly version: number;
-  /** Of a kind that is published under a lease; see {@link decideApply}. */
+  /** Of a kind that is published under a lease: it decides alone, also in a log that was put back to an older copy. */
   readonly fence?: Fence | undefined;
 }
 
@@ -31,11 +31,13 @@ export interface ApplyDecision {
 export function decideApply(applied: AppliedState | undefined, offered: AppliedState): ApplyDecision {
   if (applied === undefined) return { mayApply: true, reason: "first" };
   const isSameLog = applied.logId === offered.logId;
-  if (isSameLog && offered.seq <= applied.seq)
-    return { mayApply: false, reason: offered.seq === applied.seq ? "same" : "older" };
+  const isLater = !isSameLog || offered.seq > applied.seq;
   if (applied.fence !== undefined && offered.fence !== undefined) {
     const order = compareFences(offered.fence, applied.fence);
-    if (order <= 0) return { mayApply: false, reason: order === 0 ? "same" : "fenced" };
+    if (order > 0) return { mayApply: true, reason: isSameLog ? "newer" : "new-log" };
+    return { mayApply: false, reason: order === 0 ? "same" : isLater ? "fenced" : "older" };
   }
-  return { mayApply: true, reason: isSameLog ? "newer" : "new-log" };
+  if (!isSameLog) return { mayApply: true, reason: "new-log" };
+  if (isLater) return { mayApply: true, reason: "newer" };
+  return { mayApply: false, reason: offered.seq === applied.seq ? "same" : "older" };
 }

@@ -25,6 +25,23 @@ export function fenceOf(kind: DocumentKind, body: unknown): Fence | undefined {
   return { term: isCount(term) ? term : 0, version: mapVersion };
 }
 
+export type PublicationDecision = "newer" | "fenced" | "not-newer";
+
+/**
+ * Whether control takes a publication. `fenced`: of another term than the one that was granted last. `not-newer`: a delayed message of
+ * that term.
+ * @param term 0: no term was ever granted
+ * @param newest of what control has; undefined: it has nothing
+ */
+export function decidePublication(
+  term: number,
+  newest: Fence | undefined,
+  offered: Fence,
+): PublicationDecision {
+  if (offered.term !== term) return "fenced";
+  return newest !== undefined && compareFences(offered, newest) <= 0 ? "not-newer" : "newer";
+}
+
 function fieldsOf(value: unknown): Readonly<Record<string, unknown>> {
   return typeof value === "object" && value !== null ? (value as Readonly<Record<string, unknown>>) : {};
 }

@@ -28,7 +28,8 @@ export async function errorOfAnswer(
     status === 401 ? "; set ISOCHRONE_CONTROL_TOKEN to the token that control was started with" : "";
   const why = said?.error ?? `status ${status} without a reason`;
   return new ControlError(`Control ${origin} refused ${what}: ${why}${hint}`, {
-    code: CODES[status] ?? (status >= 500 ? "control-failed" : "bad-request"),
+    code:
+      (status === 412 && said?.code) || CODES[status] || (status >= 500 ? "control-failed" : "bad-request"),
     source: status >= 500 ? "upstream" : "configuration",
     retry: status === 429 || status === 503 ? "safe" : "never",
     status,

@@ -26,9 +26,9 @@ export function conflict(what: string, expected: number | null, presentVersion: 
   });
 }
 
-/** 412: a publication of a term that is over, or one that is not newer than what is there. Repeating it does not help. */
-export function fenced(error: string): Refusal {
-  return new Refusal(412, { error, code: "fenced" });
+/** 412: a publication of another term, or one that is not newer than what is there. Repeating it does not help. */
+export function fenced(error: string, code: "fenced" | "not-newer"): Refusal {
+  return new Refusal(412, { error, code });
 }
 
 export function notFound(what: string): Refusal {

@@ -14,7 +14,7 @@ import {
 } from "#kit";
 import { controlSettings } from "../config.ts";
 import { diffDocuments } from "../core/diff.ts";
-import { compareFences, type Fence, fenceOf } from "../core/fence.ts";
+import { compareFences, decidePublication, type Fence, fenceOf } from "../core/fence.ts";
 import { checkHostnames, checkOwner, checkPurge, kindRules, parseDocument } from "../core/kinds.ts";
 import {
   decideLease,
@@ -294,20 +294,18 @@ export class ControlService {
     const fence = fenceOf(kind, body);
     if (fence === undefined) return undefined;
     const name = leaseNames.find((one) => one === kind);
-    const present = name === undefined ? 0 : this.#leases[name].term;
-    const said = (one: Fence): string => `version ${one.version} of term ${one.term}`;
-    if (fence.term !== present) {
-      this.#counters.fenced++;
-      throw fenced(
-        `${kind}/${id}: ${said(fence)} is not of the present term ${present}; another publisher has been elected`,
-      );
-    }
+    const term = name === undefined ? 0 : this.#leases[name].term;
     const newest = this.#newestFence(kind, id);
-    if (newest !== undefined && compareFences(fence, newest) <= 0) {
-      this.#counters.fenced++;
-      throw fenced(`${kind}/${id}: ${said(fence)} is not newer than ${said(newest)}`);
-    }
-    return fence;
+    const decision = decidePublication(term, newest, fence);
+    if (decision === "newer") return fence;
+    this.#counters.fenced++;
+    const offered = `${kind}/${id}: version ${fence.version} of term ${fence.term}`;
+    throw fenced(
+      decision === "fenced"
+        ? `${offered} is not of the present term ${term}; another publisher has been elected`
+        : `${offered} is not newer than version ${newest?.version} of term ${newest?.term}`,
+      decision,
+    );
   }
 
   /** Nodes would refuse what is older than what they have; an operator is to learn it here. */
@@ -321,6 +319,7 @@ export class ControlService {
     this.#counters.fenced++;
     throw fenced(
       `Version ${version} of ${kind}/${id} was published before the one in force and no node would take it; "isochrone map rollback ${version}" publishes its content anew`,
+      "not-newer",
     );
   }
 

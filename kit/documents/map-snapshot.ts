@@ -17,6 +17,7 @@ import {
   type Path,
   record,
   refine,
+  string,
   text,
 } from "../schema.ts";
 import { type TrafficClass, trafficClasses } from "./property.ts";
@@ -101,7 +102,7 @@ export const mapSnapshot = refine(
     /** Why it was made: the cycle, a change that bypassed it, a new publisher's first one, an operator's return to an older one. */
     reason: oneOf(["cycle", "liveness", "topology", "first", "takeover", "rollback"]),
     /** Who published it, in which term of control's lease; absent: without an election (evaluations, tests, older versions). */
-    publication: optional(object({ term: integer({ min: 1 }), publisherId: id() })),
+    publication: optional(object({ term: integer({ min: 1, max: 1e12 }), publisherId: string({ max: 63 }) })),
     clientNetworks: array(clientNetwork, {
       min: 1,
       max: 500_000,

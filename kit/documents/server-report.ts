@@ -57,6 +57,6 @@ export const serverReport = object({
   /** `kind/id` -> version that the server has applied. */
   applied: record(string({ max: 200 }), integer(), { max: 20_000 }),
   /** The map that the server goes by: its publisher's term and the publisher's number. Absent: none, or a server of an older version. */
-  mapInForce: optional(object({ term: integer(), version: integer() })),
+  mapInForce: optional(object({ term: integer({ max: 1e9 }), version: integer() })),
 });
 export type ServerReport = Parsed<typeof serverReport>;

@@ -35,6 +35,11 @@ export interface PlannedProcess extends Endpoint {
   readonly clusterId: ClusterId;
 }
 
+export interface PlannedMapper extends PlannedProcess {
+  /** "mapper", "mapper-2" ... */
+  readonly mapperId: string;
+}
+
 export interface PlannedServer extends PlannedProcess {
   readonly serverId: ServerId;
   readonly regionId: RegionId;
@@ -45,9 +50,10 @@ export interface PlannedServer extends PlannedProcess {
 }
 
 export interface AddressPlan {
-  /** Control, mapper and portal stand at one site. */
+  /** Control and portal stand at one site, and the mapper unless the world says otherwise. */
   readonly control: PlannedProcess;
-  readonly mapper: PlannedProcess;
+  /** At least one. */
+  readonly mappers: readonly PlannedMapper[];
   readonly portal: PlannedProcess;
   /** In file order; `<cluster>-<n>`, n from 1. A site of role service has none: control, mapper and portal are its processes. */
   readonly servers: readonly PlannedServer[];
@@ -63,7 +69,7 @@ export function serverIdOf(clusterId: ClusterId, n: number): ServerId {
 /**
  * Cluster number c (from 1, in file order) and server n (from 1): 127.10.c.n; from the 256th cluster on the second octet
  * carries over. Control, mapper and portal are 127.10.0.1, .2 and .3 and stand at the first cluster of role service, else
- * of role parent, else at the first cluster.
+ * of role parent, else at the first cluster; further mappers are .4 and on, and stand where the world says.
  *
  * Throws RangeError when the world does not fit: addresses beyond 127.255.255.255, ports beyond 65535 or DNS ports that
  * overlap the HTTP ports.
@@ -73,8 +79,12 @@ export function planAddresses(world: World, options: AddressPlanOptions): Addres
   const next = allocator(world, options);
   const clusterId = serviceSite(sites.map((site) => site.cluster));
   const control = { clusterId, ...next.service(1) };
-  const mapper = { clusterId, ...next.service(2) };
+  const [mapperSite = clusterId, ...otherMapperSites] = world.mappers ?? [];
+  const mapper = { mapperId: "mapper", clusterId: mapperSite, ...next.service(2) };
   const portal = { clusterId, ...next.service(3) };
+  const mappers: PlannedMapper[] = [mapper];
+  for (const [n, site] of otherMapperSites.entries())
+    mappers.push({ mapperId: `mapper-${n + 2}`, clusterId: site, ...next.service(4 + n) });
   const servers: PlannedServer[] = [];
   for (const [c, { regionId, cluster }] of sites.entries()) {
     for (let n = 1; n <= serversIn(cluster); n++) {
@@ -91,14 +101,14 @@ export function planAddresses(world: World, options: AddressPlanOptions): Addres
   }
   const siteOfAddress = Object.create(null) as Record<string, ClusterId>;
   const key = (at: Endpoint) => (options.loopback === undefined ? `${at.address}:${at.port}` : at.address);
-  for (const one of [control, mapper, portal]) siteOfAddress[key(one)] = clusterId;
+  for (const one of [control, ...mappers, portal]) siteOfAddress[key(one)] = one.clusterId;
   for (const one of servers) {
     siteOfAddress[key(one)] = one.clusterId;
     if (one.dnsPort !== null && options.loopback === undefined) {
       siteOfAddress[`${one.address}:${one.dnsPort}`] = one.clusterId;
     }
   }
-  return { control, mapper, portal, servers, siteOfAddress };
+  return { control, mappers, portal, servers, siteOfAddress };
 }
 
 /** The topology document: names, places and addresses; no travel time. Its name is the world's. */
@@ -199,7 +209,10 @@ function allocator(world: World, options: AddressPlanOptions): Allocator {
     return { service: (n) => at(0, n), server: at, dnsPort: () => dnsPort };
   }
   const counts = { http: 0, dns: 0 };
-  const count = sitesOf(world).reduce((sum, { cluster }) => sum + serversIn(cluster), 3);
+  const count = sitesOf(world).reduce(
+    (sum, { cluster }) => sum + serversIn(cluster),
+    2 + Math.max(1, world.mappers?.length ?? 0),
+  );
   const dnsCount = sitesOf(world).reduce(
     (sum, { cluster }) => sum + (cluster.role === "nameserver" ? cluster.servers : 0),
     0,

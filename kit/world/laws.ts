@@ -16,6 +16,8 @@ const OPERATOR = "operator";
 /** Throws {@link ParseError} on the first law that the world breaks, in file order of the sections. */
 export function checkLaws(world: World): void {
   const clusters = checkSites(world);
+  for (const [n, site] of (world.mappers ?? []).entries())
+    if (!clusters.has(site)) throw new ParseError(["mappers", n], site, "the id of a cluster");
   checkPrefixes(world);
   checkLinks(world, clusters);
   checkLimits(world);

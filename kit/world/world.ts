@@ -180,6 +180,8 @@ export const worldSchema = object({
   /** Everything generated (links, noise) follows from it. */
   seed: defaulted(integer(), 1),
   regions: array(region, { min: 1, max: 1_000 }),
+  /** Sites at which a mapper stands, one process each; control elects which of them publishes. Unless told, one beside control. */
+  mappers: optional(array(siteId(), { min: 1, max: 8 })),
   clients: array(clientNetwork, { min: 1, max: 100_000 }),
   links: defaulted(links, links.parse({})),
   ...limitFields,

@@ -126,6 +126,7 @@ export class MapEngine {
   #topology: TopologyIndex | undefined;
   #previous: MapSnapshot | undefined;
   #isForced = false;
+  #versionFloor = 0;
   #lastAt: MonotonicMs | undefined;
   #cycleAt: MonotonicMs | undefined;
   /** The earliest reason to publish before the cycle is over. */
@@ -201,6 +202,21 @@ export class MapEngine {
     this.#current = undefined;
     this.#knowledge.inherit(snapshot);
     if (this.#cycleAt !== undefined) this.#cycleAt = plusMs(now, this.#settings.cycleMs);
+  }
+
+  /**
+   * A map that another engine published is in force: versions go on from it and client networks are where it sends them; what was
+   * measured here stays.
+   */
+  handleInForce(snapshot: MapSnapshot): void {
+    this.#previous = snapshot;
+    this.#current = undefined;
+  }
+
+  /** This engine publishes from now on: a snapshot is made at once, above every version that was published. */
+  handleElected(versionFloor: number, now: MonotonicMs): void {
+    this.#versionFloor = Math.max(this.#versionFloor, versionFloor);
+    this.#changed("takeover", now);
   }
 
   /** The deployment; servers and clusters that are gone are forgotten. */
@@ -353,7 +369,7 @@ export class MapEngine {
       if (!isUsable(clusterId)) suspended[clusterId] = true;
     const clientNetworks = this.#networks.map((_, n) => networkEntry(map, n, rankingMax));
     const snapshot: MapSnapshot = {
-      mapVersion: (this.#previous?.mapVersion ?? 0) + 1,
+      mapVersion: Math.max(this.#previous?.mapVersion ?? 0, this.#versionFloor) + 1,
       createdAtEpochMs: Math.max(0, Math.round(this.#epochOf(now))),
       reason,
       clientNetworks,

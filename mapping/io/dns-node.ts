@@ -108,6 +108,7 @@ export class DnsNode {
     const { queries, atMs: lastAtMs } = this.#lastReport;
     const seconds = (atMs - lastAtMs) / 1_000;
     const isReady = this.state.snapshot !== null;
+    const mapInForce = this.#keeper.fenceOf("map");
     return {
       serverId,
       clusterId: entry.cluster.clusterId,
@@ -122,6 +123,7 @@ export class DnsNode {
       properties: {},
       links: [],
       applied: this.#keeper.applied,
+      ...(mapInForce !== undefined && { mapInForce }),
     };
   }
 

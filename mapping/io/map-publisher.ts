@@ -9,22 +9,44 @@ export const MAP_ID = "current";
 const BACK_OFF_MS_MIN = 200;
 const BACK_OFF_MS_MAX = 5_000;
 
+export interface MapPublisherOptions {
+  readonly client: Pick<ControlClient, "put">;
+  readonly logger: Logger;
+  readonly publisherId: string;
+  /** Control refused a map of this term: another publisher has been elected. */
+  readonly onFenced: (term: number) => void;
+}
+
+interface Waiting {
+  readonly snapshot: MapSnapshot;
+  readonly term: number;
+}
+
 export class MapPublisher {
-  readonly #client: Pick<ControlClient, "put">;
-  readonly #logger: Logger;
+  readonly #options: MapPublisherOptions;
   /** Control's number of the newest version that is known here; 0: none. */
   #documentVersion = 0;
-  #waiting: MapSnapshot | undefined;
-  #isRunning = false;
+  #waiting: Waiting | undefined;
+  #running: Promise<void> | undefined;
   #isClosed = false;
   #backOffMs = BACK_OFF_MS_MIN;
   #wake: (() => void) | undefined;
-  /** All only grow. `superseded`: replaced by a newer one before control took it. */
-  readonly counters = { published: 0, conflicts: 0, failures: 0, superseded: 0 };
+  /**
+   * All only grow. `superseded`: replaced by a newer one before control took it. `fenced`: of a term that is over. `repeated`:
+   * control has had it. `withdrawn`: waited when the term ended.
+   */
+  readonly counters = {
+    published: 0,
+    conflicts: 0,
+    failures: 0,
+    superseded: 0,
+    fenced: 0,
+    repeated: 0,
+    withdrawn: 0,
+  };
 
-  constructor(client: Pick<ControlClient, "put">, logger: Logger) {
-    this.#client = client;
-    this.#logger = logger;
+  constructor(options: MapPublisherOptions) {
+    this.#options = options;
   }
 
   /** What control says is the newest version. */
@@ -32,11 +54,19 @@ export class MapPublisher {
     this.#documentVersion = version;
   }
 
-  /** Publishes it as soon as control can be reached, unless a newer one comes first. */
-  publish(snapshot: MapSnapshot): void {
+  /** Publishes it in this term as soon as control can be reached, unless a newer one comes first. */
+  publish(snapshot: MapSnapshot, term: number): void {
     if (this.#waiting !== undefined) this.counters.superseded++;
-    this.#waiting = snapshot;
-    if (!this.#isRunning) void this.#run();
+    this.#waiting = { snapshot, term };
+    this.#running ??= this.#run();
+  }
+
+  /** The term is over: what waits is another's to publish now. What is under way is refused by control. */
+  withdraw(): void {
+    if (this.#waiting === undefined) return;
+    this.#waiting = undefined;
+    this.counters.withdrawn++;
+    this.#wake?.();
   }
 
   /** Control can be reached again: no need to wait longer. */
@@ -45,54 +75,69 @@ export class MapPublisher {
     this.#wake?.();
   }
 
-  close(): void {
+  /** Takes nothing more; resolves when what is under way has been answered, at the latest after `timeoutMs`. */
+  async close(timeoutMs: number): Promise<void> {
     this.#isClosed = true;
     this.#waiting = undefined;
     this.#wake?.();
+    const given = Promise.withResolvers<void>();
+    const timer = setTimeout(given.resolve, timeoutMs);
+    await Promise.race([this.#running, given.promise]);
+    clearTimeout(timer);
   }
 
+  /** Never rejects. */
   async #run(): Promise<void> {
-    this.#isRunning = true;
     while (this.#waiting !== undefined && !this.#isClosed) {
-      const snapshot = this.#waiting;
-      const isPublished = await this.#put(snapshot);
-      if (isPublished) {
-        if (this.#waiting === snapshot) this.#waiting = undefined;
+      const waiting: Waiting = this.#waiting;
+      const isDone = await this.#put(waiting);
+      if (isDone) {
+        if (this.#waiting === waiting) this.#waiting = undefined;
         this.#backOffMs = BACK_OFF_MS_MIN;
       } else await this.#pause();
     }
-    this.#isRunning = false;
+    this.#running = undefined;
   }
 
-  async #put(snapshot: MapSnapshot): Promise<boolean> {
+  /** Whether nothing more is to be done about it. */
+  async #put({ snapshot, term }: Waiting): Promise<boolean> {
+    const { client, logger, publisherId, onFenced } = this.#options;
+    const { mapVersion, reason } = snapshot;
     try {
-      const { version } = await this.#client.put("map", MAP_ID, snapshot, {
+      const body: MapSnapshot = { ...snapshot, publication: { term, publisherId } };
+      const { version } = await client.put("map", MAP_ID, body, {
         expectedVersion: this.#documentVersion,
-        author: "mapper",
-        note: `map ${snapshot.mapVersion}, ${snapshot.reason}`,
+        author: publisherId,
+        note: `map ${mapVersion} of term ${term}, ${reason}`,
         activate: true,
       });
       this.#documentVersion = Math.max(this.#documentVersion, version);
       this.counters.published++;
       return true;
     } catch (error) {
-      if (
-        error instanceof ControlError &&
-        error.code === "conflict" &&
-        typeof error.presentVersion === "number"
-      ) {
-        // Compare-and-set lost: another mapper, or a control that was set up anew. Ours is newer by its measurements.
+      const code = error instanceof ControlError ? error.code : undefined;
+      if (code === "conflict" && error instanceof ControlError && typeof error.presentVersion === "number") {
+        // Compare-and-set lost to a version that was not known here. Whether ours may follow it is for the term to say.
         this.counters.conflicts++;
-        this.#logger.warn("map-conflict", { expected: this.#documentVersion, present: error.presentVersion });
+        logger.warn("map-conflict", { expected: this.#documentVersion, present: error.presentVersion });
         this.#documentVersion = error.presentVersion;
         return false;
       }
+      if (code === "not-newer") {
+        // It arrived the first time, and the answer did not.
+        this.counters.repeated++;
+        return true;
+      }
+      if (code === "fenced") {
+        this.counters.fenced++;
+        logger.warn("map-fenced", { mapVersion, term, error });
+        onFenced(term);
+        return true;
+      }
       this.counters.failures++;
-      if (error instanceof ControlError && error.code === "refused") {
-        this.#logger.error("map-refused", { mapVersion: snapshot.mapVersion, error });
-        this.#waiting = this.#waiting === snapshot ? undefined : this.#waiting;
-      } else this.#logger.debug("map-not-published", { mapVersion: snapshot.mapVersion, error });
-      return false;
+      if (code === "refused") logger.error("map-refused", { mapVersion, error });
+      else logger.debug("map-not-published", { mapVersion, error });
+      return code === "refused";
     }
   }
 

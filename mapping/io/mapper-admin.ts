@@ -80,7 +80,8 @@ function showMeasurements(mapper: Mapper, query: URLSearchParams): AdminAnswer {
 }
 
 function statusOf(mapper: Mapper): unknown {
-  const { engine, publisher, store } = mapper;
+  const { engine, publisher, store, lease } = mapper;
+  const { state, reason, term, seenTerm, publisherId, counters } = lease.election;
   return {
     role: "mapper",
     state: mapper.isReady ? "ready" : "starting",
@@ -96,6 +97,8 @@ function statusOf(mapper: Mapper): unknown {
     estimator: engine.estimator.counters,
     measurements: { series: store.seriesCount, pairs: store.pairCount, ...store.counters },
     resolvers: { known: engine.resolvers.size, ...engine.resolvers.counters },
+    election: { state, reason, term, seenTerm, publisherId, ...counters },
+    inForce: mapper.inForce ?? null,
     publisher: publisher.counters,
     applied: mapper.keeper.applied,
   };
@@ -107,7 +110,7 @@ function mapperMetrics(mapper: Mapper): Registry {
   const gauge = (name: string, help: string, read: () => number): void => {
     const one: Gauge = new Gauge({ name, help, registers: [registry], collect: () => one.set(read()) });
   };
-  const { engine, publisher, prober, store } = mapper;
+  const { engine, publisher, prober, store, lease } = mapper;
   gauge("isochrone_map_version", "Version of the newest snapshot", () => engine.snapshot?.mapVersion ?? 0);
   gauge("isochrone_map_created_seconds", "When the newest snapshot was made, epoch seconds", () =>
     Math.round((engine.snapshot?.createdAtEpochMs ?? 0) / 1_000),
@@ -140,6 +143,7 @@ function mapperMetrics(mapper: Mapper): Registry {
         measurements: store.counters,
         resolvers: engine.resolvers.counters,
         publisher: publisher.counters,
+        election: lease.election.counters,
       }))
         for (const [event, count] of Object.entries(counters)) events.inc({ part, event }, count);
     },

@@ -1,8 +1,10 @@
 /** The command line of `isochrone mapper`, parsed strictly. */
 import { parseArgs } from "node:util";
+import { OPERATOR_ID } from "../core/publisher-election.ts";
 import { LISTEN_ADDRESS_EXPECTED, type ListenAddress, parseListenAddress } from "#kit/io";
 
 export interface MapperOptions {
+  readonly mapperId: string;
   readonly worldFile: string;
   readonly listen: ListenAddress;
   readonly controlUrl: string;
@@ -18,12 +20,15 @@ export class MapperOptionError extends Error {}
 export const mapperHelp = `Usage: isochrone mapper --world WORLD --listen ADDRESS:PORT --control URL --state DIR
 
 The mapping engine: measurements, load reports and liveness in, snapshots of the map out, published through
-control every 10 s and at once when a server dies or comes back. Measurements of others come by "isochrone
+control every 10 s and at once when a server dies or comes back. Several may run: control elects one that
+publishes, the others stand by with maps of their own and take over within seconds (see /.isochrone/status).
+Measurements of others come by "isochrone
 measurements import" (POST /.isochrone/measurements with the token).
 
   --world FILE           client networks, and the links whose noisy samples are measured
   --listen ADDRESS:PORT  HTTP: /livez /readyz /metrics, and with the token /.isochrone/status
   --control URL          http://ADDRESS:PORT of control; may be away, then it is tried again
+  --id ID                its name among several mappers; "mapper" unless told
   --state DIR            where the last known good topology and map are kept
   --samples-per-second N samples of the world's links, 0..100000; 100 unless told. 0: none, the map rests on
                          what is imported, and on geography where nothing is
@@ -48,7 +53,14 @@ export function parseMapperOptions(argv: readonly string[]): MapperOptions | "he
   const control = required("--control", values.control);
   if (!URL.canParse(control) || !/^https?:$/.test(new URL(control).protocol))
     throw new MapperOptionError(`--control: got ${JSON.stringify(control)}, expected http://ADDRESS:PORT`);
+  const mapperId = values.id ?? "mapper";
+  // "operator" is who holds the place of the publisher while an older map is to stay in force.
+  if (!/^[a-z][a-z0-9-]{0,62}$/.test(mapperId) || mapperId === OPERATOR_ID)
+    throw new MapperOptionError(
+      `--id: got ${JSON.stringify(mapperId)}, expected a name such as "mapper-2", of a-z, 0-9 and -, and not "${OPERATOR_ID}"`,
+    );
   return {
+    mapperId,
     worldFile: required("--world", values.world),
     listen: listenOf(required("--listen", values.listen)),
     controlUrl: control,
@@ -69,6 +81,7 @@ function parsed(argv: readonly string[]) {
         listen: { type: "string" },
         control: { type: "string" },
         state: { type: "string" },
+        id: { type: "string" },
         "samples-per-second": { type: "string" },
         "accept-change": { type: "boolean" },
       },

@@ -29,11 +29,17 @@ import { type TopologyIndex, topologyIndexOf } from "../core/topology-index.ts";
 import { EdgeProber } from "./dns-liveness.ts";
 import { clientNetworksOf, MeasurementFeed } from "./feed.ts";
 import { MAP_ID, MapPublisher } from "./map-publisher.ts";
+import { PublisherLease } from "./publisher-lease.ts";
 
 /** Samples are handed over in small batches; nothing depends on their exact time. */
 const FEED_INTERVAL_MS = 100;
 
+/** How long a drain waits for control: what is under way, and the place that is given back, ms. */
+const DRAIN_MS = 1_000;
+
 export interface MapperSettings {
+  /** Among the mappers of the deployment. */
+  readonly mapperId: string;
   readonly world: World;
   readonly controlUrl: string;
   readonly token: string;
@@ -66,6 +72,7 @@ export class Mapper {
   readonly store = new MeasurementStore();
   readonly prober: EdgeProber;
   readonly publisher: MapPublisher;
+  readonly lease: PublisherLease;
   readonly client: ControlClient;
   readonly keeper: DocumentKeeper;
   readonly #settings: MapperSettings;
@@ -73,7 +80,9 @@ export class Mapper {
   readonly #intake = new MeasurementIntake(this.store);
   readonly #feed: MeasurementFeed | undefined;
   #topology: TopologyIndex | undefined;
-  #hasOwnMap = false;
+  /** The newest of this process's own making. */
+  #own: MapSnapshot | undefined;
+  #inForce: Pick<MapSnapshot, "mapVersion" | "createdAtEpochMs" | "publication"> | undefined;
   #feedTimer: NodeJS.Timeout | undefined;
   #engineTimer: NodeJS.Timeout | undefined;
   #reports: { close(): void } | undefined;
@@ -81,12 +90,27 @@ export class Mapper {
 
   constructor(settings: MapperSettings) {
     this.#settings = settings;
-    const { world, logger, controlUrl, token, stateDirectory } = settings;
+    const { world, logger, controlUrl, token, stateDirectory, mapperId } = settings;
     const clock = settings.clock ?? systemClock;
     this.#clock = clock;
     this.engine = new MapEngine({ epochOf: (now) => epochMs(clock.epoch() - clock.monotonic() + now) });
-    this.client = new ControlClient({ url: controlUrl, token, nodeId: "mapper", dial, logger });
-    this.publisher = new MapPublisher(this.client, logger);
+    this.client = new ControlClient({ url: controlUrl, token, nodeId: mapperId, dial, logger });
+    this.publisher = new MapPublisher({
+      client: this.client,
+      logger,
+      publisherId: mapperId,
+      onFenced: (term) => this.lease.handleFenced(term),
+    });
+    this.lease = new PublisherLease({
+      client: this.client,
+      clock,
+      logger,
+      holderId: mapperId,
+      onEvent: (event) => {
+        if (event.type === "deposed") this.publisher.withdraw();
+        else this.#lead(event.term, event.versionFloor);
+      },
+    });
     this.prober = new EdgeProber({
       clock,
       logger,
@@ -129,7 +153,9 @@ export class Mapper {
     this.#reports = this.client.watch(
       ["report"],
       (event) => {
-        if (event.type === "report") this.engine.handleReport(event.report, this.#clock.monotonic());
+        if (event.type !== "report") return;
+        this.engine.handleReport(event.report, this.#clock.monotonic());
+        this.lease.handleSeenTerm(event.report.mapInForce?.term ?? 0);
       },
       {
         onState: (state) => {
@@ -174,6 +200,11 @@ export class Mapper {
     };
   }
 
+  /** What is known of the map that nodes go by. */
+  get inForce(): Pick<MapSnapshot, "mapVersion" | "createdAtEpochMs" | "publication"> | undefined {
+    return this.#inForce;
+  }
+
   /** Whether there is a map of this process's own making, or one that it took over. */
   get isReady(): boolean {
     return this.engine.snapshot !== undefined;
@@ -183,7 +214,8 @@ export class Mapper {
     this.#isClosed = true;
     clearInterval(this.#feedTimer);
     clearTimeout(this.#engineTimer);
-    this.publisher.close();
+    await this.publisher.close(DRAIN_MS);
+    await this.lease.drain(DRAIN_MS);
     this.#reports?.close();
     await this.prober.close();
     await this.keeper.close();
@@ -205,11 +237,26 @@ export class Mapper {
     this.#turn();
   }
 
-  /** The map in force: where to go on from, as long as no own one has been made. */
+  /** The map in force: where to go on from, at the start and as long as another one publishes. */
   #takeMap(snapshot: MapSnapshot, version: number, isFromControl: boolean): void {
     if (isFromControl) this.publisher.handleVersion(version);
-    if (this.#hasOwnMap) return;
-    this.engine.handlePrevious(snapshot, this.#clock.monotonic(), this.#settings.isForced);
+    const { mapVersion, createdAtEpochMs, publication } = snapshot;
+    this.#inForce = { mapVersion, createdAtEpochMs, ...(publication !== undefined && { publication }) };
+    this.lease.handleSeenTerm(publication?.term ?? 0);
+    if (this.#own === undefined)
+      this.engine.handlePrevious(snapshot, this.#clock.monotonic(), this.#settings.isForced);
+    else if ((publication?.term ?? 0) !== this.lease.election.term) this.engine.handleInForce(snapshot);
+  }
+
+  /** What this engine has is published, unless a map of another one has come since; then it makes one that follows on it. */
+  #lead(term: number, versionFloor: number): void {
+    const { snapshot } = this.engine;
+    if (snapshot !== undefined && snapshot === this.#own && snapshot.mapVersion > versionFloor) {
+      this.publisher.publish(snapshot, term);
+      return;
+    }
+    this.engine.handleElected(versionFloor, this.#clock.monotonic());
+    this.#turn();
   }
 
   #measure(now: MonotonicMs): void {
@@ -223,8 +270,10 @@ export class Mapper {
     this.engine.handleTimeout(now);
     for (let event = this.engine.pollEvent(); event !== undefined; event = this.engine.pollEvent()) {
       if (event.type === "snapshot") {
-        this.#hasOwnMap = true;
-        this.publisher.publish(event.snapshot);
+        this.#own = event.snapshot;
+        const { term } = this.lease.election;
+        if (term > 0) this.publisher.publish(event.snapshot, term);
+        else this.lease.handleReady();
       } else
         this.#settings.logger.error("snapshot-refused", { reason: event.reason, problems: event.problems });
     }

@@ -3,6 +3,15 @@
  * own cores; this holds the log (its disk) and sends.
  */
 import type { PurgeAck, PurgeEntry, PurgeRequest, ServerReport, TopologyDocument } from "#kit";
+import { type Fence, fenceOf } from "../../control/core/fence.ts";
+import {
+  emptyLease,
+  isLeaseHeld,
+  type LeaseDecision,
+  type LeaseRequest,
+  type LeaseState,
+  restoredLease,
+} from "../../control/core/lease.ts";
 import { emptyHead, type DocumentHead } from "../../control/core/document-log.ts";
 import { PurgeLedger } from "../../control/core/purge-ledger.ts";
 import { ReportBoard } from "../../control/core/report-board.ts";
@@ -10,7 +19,7 @@ import type { ActivationEvent, DocumentKind, PurgeResult, WatchEvent } from "../
 import { epochOf, type Host, type Program } from "./host.ts";
 
 export interface PutResult {
-  readonly outcome: "appended" | "conflict";
+  readonly outcome: "appended" | "conflict" | "fenced" | "not-newer";
   /** The version appended, or the one that is there. */
   readonly version: number;
 }
@@ -41,12 +50,14 @@ export class ControlStore implements Program {
   readonly #bodies = new Map<string, unknown>();
   readonly #log: LogEntry[] = [];
   #purgeSeq = 0;
+  #leaseRecord: LeaseState = emptyLease("map");
   // Memory.
+  #lease: LeaseState = emptyLease("map");
   #connections = new Map<string, Connection>();
   #ledger = new PurgeLedger();
   #board = new ReportBoard();
   #onPurgeDone = new Map<number, (result: PurgeResult) => void>();
-  readonly counters = { appended: 0, conflicts: 0, purges: 0, reports: 0, watches: 0, resumed: 0 };
+  readonly counters = { appended: 0, conflicts: 0, fenced: 0, purges: 0, reports: 0, watches: 0, resumed: 0 };
 
   constructor(host: Host) {
     this.host = host;
@@ -57,6 +68,7 @@ export class ControlStore implements Program {
     this.#ledger = new PurgeLedger();
     this.#board = new ReportBoard();
     this.#onPurgeDone = new Map();
+    this.#lease = restoredLease(this.#leaseRecord, this.host.now);
     this.#beat();
   }
 
@@ -83,10 +95,41 @@ export class ControlStore implements Program {
     return [...newest.values()].sort((a, b) => a.seq - b.seq);
   }
 
+  get leaseTerm(): number {
+    return this.#lease.term;
+  }
+  /** Who may publish the map now; null: nobody. */
+  get publisherId(): string | null {
+    return isLeaseHeld(this.#lease, this.host.now) ? this.#lease.holderId : null;
+  }
+
+  /** Grants, renews, takes back; what has to outlive the process goes to the disk first. */
+  lease(request: LeaseRequest): LeaseDecision & { readonly newest: Fence | undefined } {
+    const decision = this.host.env.cores.decideLease(this.#lease, request, this.host.now);
+    if (decision.mustSave) this.#leaseRecord = decision.state;
+    this.#lease = decision.state;
+    if (decision.outcome === "granted")
+      this.host.note(`grants term ${decision.state.term} to ${request.holderId}`);
+    return { ...decision, newest: this.newestMap };
+  }
+
+  /** Of the newest version that was appended. */
+  get newestMap(): Fence | undefined {
+    return fenceOf("map", this.bodyOf("map", "world", this.headOf("map", "world").latestVersion));
+  }
+
   /** Appends a version and puts it in force. */
   put(kind: DocumentKind, id: string, body: unknown, expectedVersion: number): PutResult {
     const key = `${kind}/${id}`;
     const head = this.headOf(kind, id);
+    const fence = fenceOf(kind, body);
+    if (fence !== undefined) {
+      const said = this.host.env.cores.decidePublication(this.#lease.term, this.newestMap, fence);
+      if (said !== "newer") {
+        this.counters.fenced++;
+        return { outcome: said, version: head.latestVersion };
+      }
+    }
     const decision = this.host.env.cores.decideAppend(head, expectedVersion, true);
     if (decision.outcome === "conflict") {
       this.counters.conflicts++;

@@ -4,11 +4,25 @@
  */
 import type { Random } from "#kit";
 import type { AppliedState } from "../../control/core/apply.ts";
+import { compareFences, type Fence, fenceOf } from "../../control/core/fence.ts";
 import { backoffDelayMs } from "../../control/core/backoff.ts";
 import type { DocumentKind, PurgeEvent, WatchEvent } from "../../control/core/words.ts";
 import type { ServerReport } from "#kit";
 import type { ControlStore } from "./control-store.ts";
 import { exchange, type Host } from "./host.ts";
+
+/** Whether a node that applies it goes forward: by its place in the log, and for a map by its publisher's term and number. */
+export function isForward(before: AppliedState | undefined, after: AppliedState): boolean {
+  if (before === undefined) return true;
+  if (before.fence !== undefined && after.fence !== undefined)
+    return compareFences(after.fence, before.fence) > 0;
+  return before.logId !== after.logId || after.seq > before.seq;
+}
+
+/** `seq 7`, of a map with term and number. */
+export function placeOf({ seq, fence }: AppliedState): string {
+  return fence === undefined ? `seq ${seq}` : `seq ${seq} (version ${fence.version} of term ${fence.term})`;
+}
 
 /** What was applied, and its place in the log. Survives the process. */
 interface Kept {
@@ -45,7 +59,7 @@ export class DocumentFollower {
   /** Grows with each stream: what an old one still brings is told apart. */
   #stream = 0;
   #heardAt = 0;
-  readonly counters = { applied: 0, ignored: 0, connects: 0, lost: 0 };
+  readonly counters = { applied: 0, ignored: 0, fenced: 0, connects: 0, lost: 0 };
 
   constructor(
     host: Host,
@@ -82,6 +96,9 @@ export class DocumentFollower {
   }
   seqOf(key: string): number | undefined {
     return this.#applied.get(key)?.seq;
+  }
+  fenceOf(key: string): Fence | undefined {
+    return this.#applied.get(key)?.fence;
   }
   isOnDisk(key: string): boolean {
     return this.#disk.has(key);
@@ -173,10 +190,12 @@ export class DocumentFollower {
   #offer(kind: DocumentKind, id: string, body: unknown, version: number, seq: number): void {
     if (this.#logId === undefined) return;
     const key = `${kind}/${id}`;
-    const offered: AppliedState = { logId: this.#logId, seq, version };
+    const offered: AppliedState = { logId: this.#logId, seq, version, fence: fenceOf(kind, body) };
     const before = this.#applied.get(key);
-    if (!this.#host.env.cores.decideApply(before, offered).mayApply) {
+    const { mayApply, reason } = this.#host.env.cores.decideApply(before, offered);
+    if (!mayApply) {
       this.counters.ignored++;
+      if (reason === "fenced") this.counters.fenced++;
       return;
     }
     this.counters.applied++;

@@ -16,7 +16,7 @@ import { isNotModified, notModifiedFields, validatingFields } from "../../edge/c
 import { isSameVariant } from "../../edge/core/vary.ts";
 import type { Content } from "./catalog.ts";
 import type { ControlStore } from "./control-store.ts";
-import { DocumentFollower } from "./document-follower.ts";
+import { DocumentFollower, isForward, placeOf } from "./document-follower.ts";
 import { epochOf, exchange, type Host, type Program } from "./host.ts";
 import { errorAnswer, type HttpAnswer, type HttpRequest, NO_HOP, type Staleness } from "./messages.ts";
 import type { Origin } from "./origin.ts";
@@ -105,8 +105,9 @@ export class Edge implements Program {
         stage.judge.check(
           "document-went-back",
           host.now,
-          before === undefined || before.logId !== after.logId || after.seq > before.seq,
-          () => `${host.id} has ${key} of seq ${before?.seq} in force and applies seq ${after.seq}`,
+          isForward(before, after),
+          () =>
+            `${host.id} has ${key} of ${before && placeOf(before)} in force and applies ${placeOf(after)}`,
         ),
     });
   }
@@ -472,7 +473,7 @@ export class Edge implements Program {
       this.#stage,
       this.host,
       this.#upstream,
-      this.follower.applied,
+      { applied: this.follower.applied, fence: this.follower.fenceOf("map/world") },
       (this.#requests * 1_000) / reportMs,
     );
     this.#requests = 0;

@@ -1,7 +1,15 @@
-/** The mapping process: the engine with its feed, reports and probes; publishes through control by compare-and-set. */
+/**
+ * A mapping process: the engine with its feed, reports and probes, and the election; while it is the publisher its maps go to control
+ * by compare-and-set. The drivers of mapping/io (Mapper, PublisherLease, MapPublisher) over virtual messages.
+ */
 import type { MapSnapshot, MonotonicMs, ServerId } from "#kit";
 import type { ClientNetworkInput } from "../../mapping/core/cluster-map.ts";
 import type { MapEngine } from "../../mapping/core/engine.ts";
+import type {
+  ElectionAnswer,
+  ElectionRequest,
+  PublisherElection,
+} from "../../mapping/core/publisher-election.ts";
 import type { ControlStore, PutResult } from "./control-store.ts";
 import { DocumentFollower } from "./document-follower.ts";
 import { epochOf, exchange, type Host, type Program } from "./host.ts";
@@ -11,6 +19,8 @@ import type { Stage } from "./stage.ts";
 /** Wait before the newest map is offered again after control did not answer, ms. */
 const PUBLISH_AGAIN_MS = 1_000;
 const PUBLISH_TIMEOUT_MS = 2_000;
+/** Longer than the election waits: it gives a request up itself. */
+const LEASE_TIMEOUT_MS = 5_000;
 /** Noise of a ping beside the network's own: standard deviation as a share. */
 const FEED_NOISE_RATIO = 0.03;
 
@@ -21,13 +31,16 @@ export class Mapper implements Program {
   readonly #control: ControlStore;
   readonly #networks: readonly ClientNetworkInput[];
   #engine!: MapEngine;
+  #election!: PublisherElection;
   #probes!: Probes;
-  #waiting: MapSnapshot | undefined;
+  /** The newest of this process's own making. */
+  #own: MapSnapshot | undefined;
+  #waiting: { readonly snapshot: MapSnapshot; readonly term: number } | undefined;
   #isPublishing = false;
   /** Version of the map document that control holds, as far as is known. */
   #version = 0;
-  #previous: MapSnapshot | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
+  #electionAt = Number.POSITIVE_INFINITY;
 
   constructor(stage: Stage, host: Host, control: ControlStore, networks: readonly ClientNetworkInput[]) {
     this.#stage = stage;
@@ -37,27 +50,32 @@ export class Mapper implements Program {
     this.follower = new DocumentFollower(host, control, ["map", "report"], {
       onDocument: (_kind, _id, body, version) => {
         this.#version = Math.max(this.#version, version);
-        this.#previous ??= body as MapSnapshot;
+        this.#takeMap(body as MapSnapshot);
       },
-      onReport: (report) => this.#engine.handleReport(report, host.now),
+      onReport: (report) => {
+        this.#engine.handleReport(report, host.now);
+        this.#election.handleSeenTerm(report.mapInForce?.term ?? 0, host.now);
+        this.#elect();
+      },
       onApplied: () => {},
     });
   }
 
-  get snapshot(): MapSnapshot | undefined {
-    return this.#engine.snapshot;
+  get election(): PublisherElection {
+    return this.#election;
   }
 
   start(): void {
     const { now } = this.host;
+    this.#own = undefined;
     this.#waiting = undefined;
     this.#isPublishing = false;
     this.#version = 0;
-    this.#previous = undefined;
     this.#timerAt = Number.POSITIVE_INFINITY;
+    this.#electionAt = Number.POSITIVE_INFINITY;
     this.#engine = this.#stage.cores.mapEngine((at: MonotonicMs) => epochOf(at));
+    this.#election = this.#stage.cores.publisherElection(this.host.id);
     this.follower.start();
-    if (this.#previous !== undefined) this.#engine.handlePrevious(this.#previous, now);
     this.#engine.handleTopology(this.#stage.topology, now);
     this.#engine.handleClientNetworks(this.#networks, now);
     const watched = this.#stage.topology.clusters.filter(
@@ -109,9 +127,13 @@ export class Mapper implements Program {
       }
       this.#stage.statistics.count("map", event.reason);
       this.#judgeQuota(event.snapshot);
-      this.#waiting = event.snapshot;
+      this.#own = event.snapshot;
+      const { term } = this.#election;
+      if (term > 0) this.#waiting = { snapshot: event.snapshot, term };
+      else this.#election.handleReady(now);
     }
     this.#publish();
+    this.#elect();
     const next = this.#engine.pollTimeout();
     if (next === undefined || next >= this.#timerAt) return;
     this.#timerAt = next;
@@ -122,17 +144,85 @@ export class Mapper implements Program {
     });
   }
 
+  /** The map in force: where to go on from, at the start and as long as another one publishes. */
+  #takeMap(snapshot: MapSnapshot): void {
+    const { now } = this.host;
+    const term = snapshot.publication?.term ?? 0;
+    this.#election.handleSeenTerm(term, now);
+    if (this.#own === undefined) this.#engine.handlePrevious(snapshot, now);
+    else if (term !== this.#election.term) this.#engine.handleInForce(snapshot);
+  }
+
+  /** What the election wants: events, requests to control, its timer. */
+  #elect(): void {
+    const { now } = this.host;
+    this.#election.handleTimeout(now);
+    for (let event = this.#election.pollEvent(); event; event = this.#election.pollEvent()) {
+      this.#stage.statistics.count(
+        "election",
+        event.type === "elected" ? "elected" : `deposed-${event.reason}`,
+      );
+      this.host.note(`${event.type} in term ${event.term}`);
+      if (event.type === "deposed") this.#waiting = undefined;
+      else this.#lead(event.term, event.versionFloor);
+    }
+    for (let one = this.#election.pollTransmit(now); one; one = this.#election.pollTransmit(now))
+      this.#ask(one);
+    const next = this.#election.pollTimeout();
+    if (next === undefined || next >= this.#electionAt) return;
+    this.#electionAt = next;
+    this.host.after(next - now, "election", () => {
+      if (this.#electionAt !== next) return;
+      this.#electionAt = Number.POSITIVE_INFINITY;
+      this.#elect();
+    });
+  }
+
+  /** What this engine has is published, unless a map of another one has come since; then it makes one that follows on it. */
+  #lead(term: number, versionFloor: number): void {
+    const { snapshot } = this.#engine;
+    if (snapshot !== undefined && snapshot === this.#own && snapshot.mapVersion > versionFloor) {
+      this.#waiting = { snapshot, term };
+      this.#publish();
+      return;
+    }
+    this.#engine.handleElected(versionFloor, this.host.now);
+    this.#turn();
+  }
+
+  #ask({ number, ...request }: ElectionRequest): void {
+    exchange<ElectionAnswer>({
+      from: this.host,
+      to: this.#control.host,
+      label: "lease",
+      timeoutMs: LEASE_TIMEOUT_MS,
+      serve: (respond) => {
+        const { outcome, state, newest } = this.#control.lease({ ...request, preempts: false, note: "" });
+        const remainingMs = Math.max(0, state.expiresAt - this.#control.host.now);
+        const { term, holderId } = state;
+        respond({ outcome, term, holderId, remainingMs, newest: newest ?? null });
+      },
+      done: (outcome) => {
+        if (outcome.kind === "answer") this.#election.handleAnswer(number, outcome.value, this.host.now);
+        else this.#election.handleUnanswered(number, this.host.now);
+        this.#elect();
+      },
+    });
+  }
+
   #publish(): void {
-    const snapshot = this.#waiting;
-    if (snapshot === undefined || this.#isPublishing) return;
+    const waiting = this.#waiting;
+    if (waiting === undefined || this.#isPublishing) return;
     this.#isPublishing = true;
     const expected = this.#version;
+    const { term } = waiting;
+    const body: MapSnapshot = { ...waiting.snapshot, publication: { term, publisherId: this.host.id } };
     exchange<PutResult>({
       from: this.host,
       to: this.#control.host,
       label: "publish",
       timeoutMs: PUBLISH_TIMEOUT_MS,
-      serve: (respond) => respond(this.#control.put("map", "world", snapshot, expected)),
+      serve: (respond) => respond(this.#control.put("map", "world", body, expected)),
       done: (outcome) => {
         this.#isPublishing = false;
         if (outcome.kind !== "answer") {
@@ -142,7 +232,11 @@ export class Mapper implements Program {
         }
         this.#version = Math.max(this.#version, outcome.value.version);
         this.#stage.statistics.count("publish", outcome.value.outcome);
-        if (outcome.value.outcome === "appended" && this.#waiting === snapshot) this.#waiting = undefined;
+        if (outcome.value.outcome !== "conflict" && this.#waiting === waiting) this.#waiting = undefined;
+        if (outcome.value.outcome === "fenced") {
+          this.#election.handleFenced(term, this.host.now);
+          this.#elect();
+        }
         this.#publish();
       },
     });

@@ -4,7 +4,8 @@ import type { AnswerReason } from "../../mapping/core/answer.ts";
 import { MapIndex } from "../../mapping/core/map-index.ts";
 import { TopologyIndex } from "../../mapping/core/topology-index.ts";
 import type { ControlStore } from "./control-store.ts";
-import { DocumentFollower } from "./document-follower.ts";
+import type { Fence } from "../../control/core/fence.ts";
+import { DocumentFollower, isForward, placeOf } from "./document-follower.ts";
 import type { Host, Program } from "./host.ts";
 import { Probes } from "./probes.ts";
 import type { Stage } from "./stage.ts";
@@ -57,8 +58,9 @@ export class NameServer implements Program {
         stage.judge.check(
           "document-went-back",
           host.now,
-          before === undefined || before.logId !== after.logId || after.seq > before.seq,
-          () => `${host.id} has ${key} of seq ${before?.seq} in force and applies seq ${after.seq}`,
+          isForward(before, after),
+          () =>
+            `${host.id} has ${key} of ${before && placeOf(before)} in force and applies ${placeOf(after)}`,
         ),
     });
   }
@@ -78,8 +80,8 @@ export class NameServer implements Program {
     this.#check();
   }
 
-  get mapVersion(): number {
-    return this.#map?.snapshot.mapVersion ?? 0;
+  get mapInForce(): Fence | undefined {
+    return this.follower.fenceOf("map/world");
   }
   isUp(serverId: string): boolean {
     return this.#probes.monitor.isUp(serverId);

@@ -1,5 +1,6 @@
 /** The report that a server makes of itself each second (kit/documents/server-report.ts). */
 import type { LinkReport, ServerId, ServerReport } from "#kit";
+import type { Fence } from "../../control/core/fence.ts";
 import { epochOf, type Host } from "./host.ts";
 import type { Stage } from "./stage.ts";
 import type { Upstream } from "./upstream.ts";
@@ -8,7 +9,10 @@ export function serverReportOf(
   stage: Stage,
   host: Host,
   upstream: Upstream,
-  applied: Readonly<Record<string, number>>,
+  {
+    applied,
+    fence,
+  }: { readonly applied: Readonly<Record<string, number>>; readonly fence: Fence | undefined },
   requestsPerSecond: number,
 ): ServerReport {
   const cluster = stage.clusterOf.get(host.id);
@@ -27,6 +31,7 @@ export function serverReportOf(
     properties: {},
     links: linksOf(upstream),
     applied,
+    ...(fence !== undefined && { mapInForce: fence }),
   };
 }
 

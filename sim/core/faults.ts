@@ -10,6 +10,7 @@ export const faultKinds = [
   "control-loss",
   "control-partition",
   "mapper-crash",
+  "mapper-hang",
   "origin-outage",
   "document-replay",
 ] as const;
@@ -25,7 +26,8 @@ export const faultSentences: Readonly<Record<FaultKind, string>> = {
   "client-cut": "everything between a client network and the edge that it uses vanishes; probes see nothing",
   "control-loss": "the control process ends; its store is kept",
   "control-partition": "some sites reach everything but control and mapper",
-  "mapper-crash": "the mapping process ends; it starts again from its last map",
+  "mapper-crash": "a mapping process ends; it starts again from its last map",
+  "mapper-hang": "a mapping process stands still; then it goes on where it was, as the publisher or not",
   "origin-outage": "an origin answers 503, or is silent",
   "document-replay": "a message of an old watch stream arrives after newer ones",
 };
@@ -35,6 +37,7 @@ export const unnoticedKinds: ReadonlySet<FaultKind> = new Set([
   "control-loss",
   "control-partition",
   "mapper-crash",
+  "mapper-hang",
   "document-replay",
 ]);
 

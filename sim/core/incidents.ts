@@ -144,6 +144,7 @@ export class Incidents {
       case "control-loss":
       case "control-partition":
       case "mapper-crash":
+      case "mapper-hang":
       case "document-replay":
         return whole;
       default:
@@ -182,6 +183,7 @@ export class Incidents {
       case "control-loss":
       case "control-partition":
       case "mapper-crash":
+      case "mapper-hang":
       case "document-replay":
         return false;
       default:

@@ -7,7 +7,7 @@ export const invariantSentences = {
     "Once a server has been dead for longer than a name server needs to notice, it is in no answer of it.",
   "dns-drops-live": "A name server holds no server for down that has long been alive and reachable.",
   "client-asks-dead": "After detection and TTL no client asks a dead server.",
-  "document-went-back": "A node never applies what was activated before what it has in force.",
+  "document-went-back": "A node never applies what was activated, or published, before what it has in force.",
   "node-forgot": "A node that has once had its documents serves with them, whether control is there or not.",
   "quota-exceeded": "The map suspends no more capacity than the quota allows.",
   "stale-beyond-policy": "Nothing is served longer after its lifetime than the policy allows.",

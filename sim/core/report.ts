@@ -75,6 +75,7 @@ const reasonGroups = [
   "map",
   "map-refused",
   "publish",
+  "election",
   "purge",
   "operator",
   "origin",

@@ -18,6 +18,7 @@ export interface Targets {
   /** Sites that a partition may separate from control: those of edges, parents and name servers. */
   readonly sites: readonly string[];
   readonly origins: readonly string[];
+  readonly mappers: readonly string[];
   /** Nodes that follow documents. */
   readonly nodes: readonly string[];
 }
@@ -98,7 +99,8 @@ function drawTarget(random: Random, kind: FaultKind, targets: Targets): string |
     case "control-loss":
       return "control";
     case "mapper-crash":
-      return "mapper";
+    case "mapper-hang":
+      return one(targets.mappers);
     case "control-partition": {
       if (targets.sites.length === 0) return undefined;
       const count = 1 + random.int(targets.sites.length);
@@ -119,13 +121,20 @@ function drawDegree(random: Random, kind: FaultKind): number {
   return 0;
 }
 
+const OF_A_PROCESS: ReadonlySet<FaultKind> = new Set([
+  "server-crash",
+  "server-hang",
+  "cluster-loss",
+  "origin-outage",
+  "mapper-crash",
+  "mapper-hang",
+  "control-loss",
+]);
+
 /** A server cannot crash while it hangs: faults that hold the same process must not overlap. */
 function isSameThing(a: Fault, b: Fault): boolean {
   if (a.at + a.durationMs < b.at || b.at + b.durationMs < a.at) return false;
-  const isOfServer = (fault: Fault): boolean =>
-    ["server-crash", "server-hang", "cluster-loss", "origin-outage", "mapper-crash", "control-loss"].includes(
-      fault.kind,
-    );
+  const isOfServer = (fault: Fault): boolean => OF_A_PROCESS.has(fault.kind);
   if (!isOfServer(a) || !isOfServer(b)) return false;
   return a.target === b.target || a.target.startsWith(`${b.target}-`) || b.target.startsWith(`${a.target}-`);
 }

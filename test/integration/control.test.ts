@@ -247,7 +247,7 @@ describe("leases and fences", () => {
     expect(await ask(client, "mapper-1", { term: 7 })).toMatchObject({ outcome: "renewed" });
     await put(client, 1, 7, 2);
     // A message of the same publisher that took the long way.
-    expect(await rejected(put(client, 2, 7, 2))).toMatchObject({ code: "fenced" });
+    expect(await rejected(put(client, 2, 7, 2))).toMatchObject({ code: "not-newer", status: 412 });
     expect(await ask(client, "mapper-1", { action: "release", term: 7 })).toMatchObject({ holderId: null });
     expect(await ask(client, "mapper-2")).toMatchObject({ outcome: "granted", term: 8 });
     expect((await rejected(put(client, 2, 7, 3))).message).toMatch("not of the present term 8");

@@ -142,7 +142,7 @@ test("an entry of a dead world whose process number another program has is clear
       controlUrl: "http://127.0.0.1:1",
       portalUrl: "http://127.0.0.1:1/",
       nameServerAdminUrls: [],
-      mapperAdminUrl: "http://127.0.0.1:1",
+      mapperAdminUrls: ["http://127.0.0.1:1"],
       token: "t".repeat(32),
     }),
   );

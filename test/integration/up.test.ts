@@ -3,7 +3,7 @@
  * Method: `isochrone up small` on free ports; real dig, real HTTP; faults by `isochrone kill` and `cut` and by signals.
  */
 import { execFile } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -112,7 +112,19 @@ afterAll(async () => {
 test("status lists every process of the world, all ready", async () => {
   const { processes } = await status();
   expect(processes.map((one) => one.role).sort()).toEqual(
-    ["control", "edge", "edge", "edge", "mapper", "nameserver", "origin", "parent", "portal", "relay"].sort(),
+    [
+      "control",
+      "edge",
+      "edge",
+      "edge",
+      "mapper",
+      "mapper",
+      "nameserver",
+      "origin",
+      "parent",
+      "portal",
+      "relay",
+    ].sort(),
   );
   for (const one of processes) {
     expect(one).toMatchObject({ state: "ready", restarts: 0 });
@@ -241,6 +253,44 @@ test("a page goes edge, parent, origin once and is a hit afterwards, one Cache-S
   const second = await get(edge, "www.shop.example", "/");
   expect(String(second.headers["cache-status"])).toMatch(/"?fra-1"?;\s*hit/);
   expect(second.body).toBe(first.body);
+});
+
+test("of two mappers one publishes; when it is killed the other one takes over, in the next term", async () => {
+  const { controlToken } = JSON.parse(readFileSync(join(state, "secrets.json"), "utf8")) as Record<
+    string,
+    string
+  >;
+  const get = async (id: string, path: string): Promise<unknown> => {
+    const at = await processOf(id);
+    const headers = { authorization: `Bearer ${controlToken}` };
+    return (await fetch(`http://${at?.address}:${at?.port}${path}`, { headers })).json();
+  };
+  type Lease = { term: number; holderId: string | null; newest: { term: number; version: number } };
+  const lease = async () => ((await get("control", "/v1/leases")) as Lease[])[0];
+  const before = await waitFor(
+    async () => {
+      const found = await lease();
+      return found?.newest !== null && found?.holderId?.startsWith("mapper") ? found : undefined;
+    },
+    { timeoutMs: 20_000, what: "a published map" },
+  );
+  const [publisher, other] = before.holderId === "mapper" ? ["mapper", "mapper-2"] : ["mapper-2", "mapper"];
+  const electionOf = async (id: string) => await get(id, "/.isochrone/status");
+  expect(await electionOf(publisher)).toMatchObject({ election: { state: "publisher", term: before.term } });
+  expect(await electionOf(other)).toMatchObject({
+    election: { state: "standby", reason: "held-by-another", publisherId: publisher },
+  });
+  expect((await cli("kill", publisher)).code).toBe(0);
+  const after = await waitFor(
+    async () => {
+      const found = await lease();
+      return found?.newest.term === before.term + 1 ? found : undefined;
+    },
+    { timeoutMs: 20_000, what: `a map of ${other}` },
+  );
+  expect(after).toMatchObject({ holderId: other, term: before.term + 1 });
+  expect(after.newest.version).toBeGreaterThan(before.newest.version);
+  expect((await cli("heal", publisher)).code).toBe(0);
 });
 
 test("a child that dies is started again and said so", async () => {

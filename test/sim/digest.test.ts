@@ -27,6 +27,6 @@ test("a swarm of fifteen seeds on the small world holds, and between them every 
     for (const kind of Object.keys(report.fired)) kinds.add(kind);
     for (const [name, count] of Object.entries(report.checks)) if (count > 0) asked.add(name);
   }
-  expect(kinds.size).toBe(11);
+  expect(kinds.size).toBe(12);
   expect(asked.size).toBe(12);
 }, 60_000);

@@ -19,7 +19,11 @@ const plants: readonly Plant[] = [
     bug: "a name server that ignores liveness",
     cores: { answerAddresses: (query) => productionCores.answerAddresses({ ...query, isUp: () => true }) },
     // With the mapper there the map covers for it within its bound: the name server's own view is for when it is away.
-    faults: [fault("mapper-crash", "mapper", 18, 35), fault("cluster-loss", "fra", 20, 30)],
+    faults: [
+      fault("mapper-crash", "mapper", 18, 35),
+      fault("mapper-crash", "mapper-2", 18, 35),
+      fault("cluster-loss", "fra", 20, 30),
+    ],
     caught: ["dns-names-dead"],
   },
   {
@@ -58,6 +62,33 @@ const plants: readonly Plant[] = [
     bug: "a keeper that applies older versions",
     cores: { decideApply: () => ({ mayApply: true, reason: "newer" }) },
     faults: [fault("document-replay", "fra-1", 20, 30), fault("document-replay", "lon-dns-1", 20, 30)],
+    caught: ["document-went-back"],
+  },
+  {
+    // Compare-and-set and its own lease stop a publisher that has stood still, most times: here neither looks.
+    bug: "no fence, and a publisher that takes itself for elected for good",
+    cores: {
+      publisherElection: (holderId) => {
+        const election = productionCores.publisherElection(holderId);
+        let elected = 0;
+        Object.defineProperty(election, "term", { get: () => elected });
+        const pollEvent = election.pollEvent.bind(election);
+        election.pollEvent = () => {
+          const event = pollEvent();
+          if (event?.type === "elected") elected = event.term;
+          return event?.type === "elected" ? event : undefined;
+        };
+        return election;
+      },
+      decidePublication: () => "newer",
+      decideApply: (before, offered) =>
+        productionCores.decideApply(before && { ...before, fence: undefined }, {
+          ...offered,
+          fence: undefined,
+        }),
+    },
+    // The other one is elected meanwhile; this one goes on where it was and publishes what it was about to.
+    faults: [fault("mapper-hang", "mapper", 20, 20)],
     caught: ["document-went-back"],
   },
   {

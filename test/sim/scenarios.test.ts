@@ -59,6 +59,28 @@ test("control partitioned: every node serves on and none goes back a version", (
   expect(report.convergedMs).toBeLessThan(15_000);
 });
 
+test("a publisher stands still: another one takes over in seconds, and what the first one publishes late is refused", () => {
+  const report = run({ faults: [fault("mapper-hang", "mapper", 20, 12)] });
+  expect(broken(report)).toBe("ok");
+  expect(report.reasons["publish"]?.["fenced"]).toBe(1);
+  // Publisher at the start, the other one, and nobody else: who stood still stands by.
+  expect(report.reasons["election"]).toEqual({ elected: 2, "deposed-control-silent": 1 });
+  expect(report.requests.failed).toBe(0);
+});
+
+test("a publisher cut off from control gives way, and takes the place again when the next one ends", () => {
+  const report = run({
+    faults: [
+      fault("mapper-crash", "mapper", 16, 12),
+      fault("control-partition", "ams-parent", 35, 10),
+      fault("mapper-crash", "mapper", 50, 8),
+    ],
+    seconds: 75,
+  });
+  expect(broken(report)).toBe("ok");
+  expect(report.reasons["election"]).toMatchObject({ elected: 4 });
+});
+
 test("control lost and an edge restarted meanwhile: it serves from its disk", () => {
   const report = run({
     faults: [fault("control-loss", "control", 20, 35), fault("server-crash", "gru-1", 30, 6)],

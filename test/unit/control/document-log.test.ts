@@ -120,6 +120,19 @@ describe("decideApply", () => {
       false,
       "same",
     ],
+    // Control was put back to an older copy of its log and has gone on from there.
+    [
+      { ...applied, fence: fence(2, 8) },
+      { logId: "a", seq: 5, version: 4, fence: fence(3, 1) },
+      true,
+      "newer",
+    ],
+    [
+      { ...applied, fence: fence(2, 8) },
+      { logId: "a", seq: 5, version: 4, fence: fence(2, 7) },
+      false,
+      "older",
+    ],
     // What was published before there were terms gives way to the first term, and to nothing older.
     [
       { ...applied, fence: fence(0, 8) },

@@ -13,6 +13,7 @@ const targets: Targets = {
   clientLinks: ["berlin|fra"],
   sites: ["fra", "iad"],
   origins: ["dub-1"],
+  mappers: ["mapper", "mapper-2"],
   nodes: ["fra-1"],
 };
 const plan = (seed: number, kinds?: readonly FaultKind[]): Fault[] =>

@@ -10,7 +10,7 @@ describe("the address plan", () => {
   test("gives each server its own loopback address and the same port", () => {
     const plan = planAddresses(demo, range);
     expect(plan.control).toEqual({ clusterId: "zrh-service", address: "127.10.0.1", port: 8080 });
-    expect(plan.mapper.address).toBe("127.10.0.2");
+    expect(plan.mappers[0]?.address).toBe("127.10.0.2");
     expect(plan.portal.address).toBe("127.10.0.3");
     expect(plan.servers.slice(0, 3).map((server) => [server.serverId, server.address, server.port])).toEqual([
       ["fra-1", "127.10.1.1", 8080],
@@ -26,7 +26,7 @@ describe("the address plan", () => {
 
   test("without a range shares 127.0.0.1 and counts ports up", () => {
     const plan = planAddresses(demo, { ...range, loopback: undefined });
-    const ports = [plan.control, plan.mapper, plan.portal, ...plan.servers].map((one) => one.port);
+    const ports = [plan.control, ...plan.mappers, plan.portal, ...plan.servers].map((one) => one.port);
     expect(ports).toEqual(ports.map((_, index) => 8080 + index));
     const dns = plan.servers.flatMap((server) => (server.dnsPort === null ? [] : [server.dnsPort]));
     expect(dns).toEqual([5300, 5301]);

@@ -13,7 +13,7 @@ test.each([
   [
     "a customer with the name of the operator's account",
     small.replace("- id: shop\n", "- id: operator\n"),
-    /^w\.yaml:52:9: customers\[0\]\.id: got "operator", expected a customer name other than operator/,
+    /^w\.yaml:55:9: customers\[0\]\.id: got "operator", expected a customer name other than operator/,
   ],
   [
     "a terminal's escape sequence in a city",
