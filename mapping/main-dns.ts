@@ -172,8 +172,9 @@ function nodeSupply(options: NodeOptions, token: string, counters: DnsCounters, 
 
 function aloneSupply(options: AloneOptions, logger: Logger): Supply {
   const world = parseWorld(readWorldText(options.worldFile), options.worldFile);
-  const prober = options.mayProbe ? new EdgeProber({ clock: systemClock, logger, dial }) : undefined;
-  const state = new DnsState(prober?.isUp ?? (() => true));
+  const onEvent = (): void => state.handleLiveness();
+  const prober = options.mayProbe ? new EdgeProber({ clock: systemClock, logger, dial, onEvent }) : undefined;
+  const state: DnsState = new DnsState(prober?.isUp ?? (() => true));
   const map = new AloneMap(world, state, logger);
   map.start();
   prober?.setServers(edgeServersOf(state.topology));

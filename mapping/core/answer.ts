@@ -111,7 +111,7 @@ export interface Answer {
 export function answerAddresses(query: AnswerQuery): Answer {
   const topology = topologyIndexOf(query.topology);
   const map = query.snapshot === null ? undefined : mapIndexOf(query.snapshot);
-  const chooser = new Chooser(map, topology, query);
+  const chooser = new AnswerChooser(map, topology, query);
   const resolver = query.isResolver === true ? map?.resolver(query.clientAddress) : undefined;
   const scope =
     resolver === undefined
@@ -133,7 +133,9 @@ export function answerAddresses(query: AnswerQuery): Answer {
   };
 }
 
-interface Choice {
+/** Which cluster, and how it came to that. */
+export interface ClusterChoice {
+  /** Null only for reason `no-edge`. */
   readonly clusterId: ClusterId | null;
   /** Whether only live servers are to be named. */
   readonly isLive: boolean;
@@ -143,15 +145,20 @@ interface Choice {
 /** What has a ranking in the map. */
 type Ranked = ClientNetworkEntry | ResolverEntry;
 
-/** The decision for one query; a choice is kept for each client network that the scope asks about. */
-class Chooser {
+/** What of a query decides clusters and servers. */
+export type ChooserQuery = Pick<AnswerQuery, "family" | "isUp" | "contentKey"> & {
+  readonly property: Pick<PropertyDocument, "propertyId" | "trafficClass">;
+};
+
+/** The decision; a choice is kept for each client network that is asked about, so liveness must not change meanwhile. */
+export class AnswerChooser {
   readonly #map: MapIndex | undefined;
   readonly #topology: TopologyIndex;
-  readonly #query: AnswerQuery;
-  readonly #choices = new Map<Ranked | undefined, Choice>();
+  readonly #query: ChooserQuery;
+  readonly #choices = new Map<Ranked | undefined, ClusterChoice>();
   readonly #liveCounts = new Map<ClusterId, number>();
 
-  constructor(map: MapIndex | undefined, topology: TopologyIndex, query: AnswerQuery) {
+  constructor(map: MapIndex | undefined, topology: TopologyIndex, query: ChooserQuery) {
     this.#map = map;
     this.#topology = topology;
     this.#query = query;
@@ -164,7 +171,7 @@ class Chooser {
     return one.clusterId === other.clusterId && one.isLive === other.isLive;
   };
 
-  choose(network: Ranked | undefined): Choice {
+  choose(network: Ranked | undefined): ClusterChoice {
     let choice = this.#choices.get(network);
     if (choice === undefined) {
       choice = this.#choose(network);
@@ -173,7 +180,7 @@ class Chooser {
     return choice;
   }
 
-  #choose(network: Ranked | undefined): Choice {
+  #choose(network: Ranked | undefined): ClusterChoice {
     const best: AnswerReason =
       this.#map === undefined
         ? "no-map"

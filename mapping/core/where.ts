@@ -27,7 +27,7 @@ import {
 import { type AnswerCandidate, answerAddresses, answerReasons } from "./answer.ts";
 import { dnsTypes } from "./dns/constants.ts";
 import { nameFromText } from "./dns/name.ts";
-import type { DnsContext } from "./dns/respond.ts";
+import type { DnsContext } from "./dns/decision.ts";
 
 const candidateOutcomes = [
   "chosen",

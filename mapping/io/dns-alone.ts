@@ -6,7 +6,7 @@ import { type EpochMs, epochMs, type MapSnapshot, type MonotonicMs, monotonicMs,
 import { type Logger, systemClock } from "#kit/io";
 import { planAddresses, propertiesOf, topologyOf, type World, WorldLinks } from "#kit/world";
 import { MapEngine } from "../core/engine.ts";
-import type { DnsContext } from "../core/dns/respond.ts";
+import type { DnsContext } from "../core/dns/decision.ts";
 import { DnsState } from "./dns-state.ts";
 import { clientNetworksOf, MeasurementFeed } from "./feed.ts";
 

@@ -44,7 +44,12 @@ export class DnsNode {
   constructor(options: DnsNodeOptions) {
     const { serverId, controlUrl, token, stateDirectory, logger } = options;
     this.#options = options;
-    this.prober = new EdgeProber({ clock: systemClock, logger, dial });
+    this.prober = new EdgeProber({
+      clock: systemClock,
+      logger,
+      dial,
+      onEvent: () => this.state.handleLiveness(),
+    });
     this.state = new DnsState(this.prober.isUp);
     this.#client = new ControlClient({ url: controlUrl, token, nodeId: serverId, dial, logger });
     this.#keeper = new DocumentKeeper({ client: this.#client, stateDirectory, logger });
@@ -54,6 +59,7 @@ export class DnsNode {
       (_id, body, version) => {
         this.state.setTopology(body, version);
         this.prober.setServers(edgeServersOf(this.state.topology));
+        this.state.handleLiveness();
         this.#firstTopology.resolve();
       },
     );

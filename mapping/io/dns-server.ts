@@ -2,7 +2,8 @@
 import { type IpAddress, parseAddress } from "#kit";
 import { listenError, type Logger } from "#kit/io";
 import type { DnsCounters } from "../core/dns/counters.ts";
-import { type DnsContext, type DnsTransport, respond, respondInternalError } from "../core/dns/respond.ts";
+import { respond, respondInternalError } from "../core/dns/respond.ts";
+import type { DnsContext, DnsTransport } from "../core/dns/decision.ts";
 import { TcpListener, type TcpSettings } from "./dns-tcp.ts";
 import { UdpListener } from "./dns-udp.ts";
 

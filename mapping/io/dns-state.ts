@@ -1,6 +1,6 @@
 /** The documents that a name server has in force, as the core wants them. */
 import type { MapSnapshot, PropertyDocument, PropertyId, ServerId, TopologyDocument } from "#kit";
-import type { DnsContext } from "../core/dns/respond.ts";
+import type { DnsContext } from "../core/dns/decision.ts";
 import { ZoneTable } from "../core/dns/zone-table.ts";
 import { MapIndex } from "../core/map-index.ts";
 import { TopologyIndex } from "../core/topology-index.ts";
@@ -39,6 +39,11 @@ export class DnsState {
   setMap(snapshot: MapSnapshot): void {
     this.#map = new MapIndex(snapshot);
     if (this.#context !== undefined) this.#context = { ...this.#context, snapshot: this.#map };
+  }
+
+  /** A server that is probed went down or came back: what was computed of the old view is let go. */
+  handleLiveness(): void {
+    if (this.#context !== undefined) this.#context = { ...this.#context };
   }
 
   get topology(): TopologyIndex | undefined {

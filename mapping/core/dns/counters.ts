@@ -1,6 +1,6 @@
 /** What a name server has done, by closed lists only, so that no query can make the counters grow without bound. */
 import { dnsTypeLabel, rcodeText } from "./constants.ts";
-import type { DnsDecision, DnsTransport } from "./respond.ts";
+import type { DnsDecision, DnsTransport } from "./decision.ts";
 
 /** Labels of one counter. `type`, `rcode` and `map` are "none" where they do not apply. */
 export interface DnsCounterLabels {

@@ -2,10 +2,9 @@
  * One query in, one decision out: the authoritative name server without its sockets. Everything unusual gets the rcode
  * that its RFC names, or silence where an answer could be used against someone else; nothing throws on any bytes.
  */
-import { type IpAddress, type IpFamily, addressBits, parseAddress, type ServerId } from "#kit";
-import { type AnswerReason, answerAddresses } from "../answer.ts";
-import type { MapIndex } from "../map-index.ts";
-import type { TopologyIndex } from "../topology-index.ts";
+import { type IpFamily, parseAddress } from "#kit";
+import type { AnswerReason, ClusterChoice } from "../answer.ts";
+import { choiceOfLookup, choiceTableOf, scopeOfLookup, serversOfChoice } from "./choice-table.ts";
 import {
   dnsClasses,
   dnsOpcodes,
@@ -17,101 +16,11 @@ import {
   udpPayloadBytesMax,
   udpPayloadBytesMin,
 } from "./constants.ts";
+import type { DnsContext, DnsDecision, DnsQuery, ReplyReason } from "./decision.ts";
 import { type ClientSubnet, type EcsFault, echoEcs, ecsAddress, parseEcs } from "./ecs.ts";
 import type { DnsHeader, DnsMessage, DnsQuestion, DnsRecord, Edns, MessageFault } from "./message.ts";
 import { readHeader, readMessage, writeMessage } from "./wire.ts";
-import {
-  addressRecord,
-  infrastructureTtlSeconds,
-  type Zone,
-  type ZoneNode,
-  type ZoneTable,
-} from "./zone-table.ts";
-
-/** Why a query got no answer at all. */
-export const dropReasons = [
-  /** Not even a header: nobody to answer, and what is shorter than any query is no query. */
-  "too-short",
-  /** QR=1: answering answers is how two servers talk for ever (RFC 1035 section 4.1.1; never answered by anyone). */
-  "is-response",
-] as const;
-export type DropReason = (typeof dropReasons)[number];
-
-/** Why a query got the answer it got; log word and metric label. */
-export const replyReasons = [
-  /** A or AAAA by the map. */
-  "address",
-  /** A or AAAA of a name server itself. */
-  "name-server-address",
-  /** SOA or NS at the top of a zone. */
-  "apex",
-  /** RFC 8482: ANY gets one HINFO record. */
-  "any",
-  /** The name is there, the type is not (RFC 2308 section 2.2). */
-  "no-data",
-  /** NXDOMAIN (RFC 2308 section 2.1, RFC 8020). */
-  "no-such-name",
-  /** REFUSED: no zone of ours. */
-  "outside-zones",
-  /** REFUSED: only IN is served. */
-  "class",
-  /** REFUSED: AXFR and IXFR. */
-  "zone-transfer",
-  /** NOTIMP or FORMERR: a type that may not be asked for. */
-  "meta-type",
-  /** NOTIMP: an opcode other than QUERY. */
-  "opcode",
-  /** FORMERR: QDCOUNT other than 1 (RFC 9619). */
-  "question-count",
-  /** FORMERR: the bytes are no message. */
-  "malformed",
-  /** FORMERR: RFC 7871 section 6. */
-  "ecs-malformed",
-  /** BADVERS (RFC 6891 section 6.1.3). */
-  "edns-version",
-  /** SERVFAIL: no topology was ever received. */
-  "no-documents",
-  /** SERVFAIL: a fault of our own. */
-  "internal-error",
-] as const;
-export type ReplyReason = (typeof replyReasons)[number];
-
-export type DnsTransport = "udp" | "tcp";
-
-export interface DnsQuery {
-  readonly bytes: Uint8Array;
-  readonly transport: DnsTransport;
-  /** Who asked: whom the answer is made for when no ECS address is told. */
-  readonly resolverAddress: IpAddress;
-}
-
-/** The documents in force; replaced as a whole when one of them changes. */
-export interface DnsContext {
-  readonly zones: ZoneTable;
-  readonly topology: TopologyIndex;
-  /** Null: no map was ever received. */
-  readonly snapshot: MapIndex | null;
-  /** The name server's own view of liveness. Must not change during a call. */
-  readonly isUp: (serverId: ServerId) => boolean;
-}
-
-export type DnsDecision =
-  | { readonly action: "drop"; readonly reason: DropReason }
-  | {
-      readonly action: "reply";
-      readonly bytes: Uint8Array;
-      readonly reason: ReplyReason;
-      readonly rcode: Rcode;
-      /** What was asked; undefined when it could not be read. */
-      readonly question: DnsQuestion | undefined;
-      readonly isTruncated: boolean;
-      /** What was wrong, for `malformed` and `ecs-malformed`. */
-      readonly fault: MessageFault | EcsFault | undefined;
-      /** For `address`: which rule of the map decided. */
-      readonly answerReason: AnswerReason | undefined;
-      /** Whether an ECS option was echoed, and with which scope. */
-      readonly scopePrefixLength: number | undefined;
-    };
+import { addressRecord, infrastructureTtlSeconds, type Zone, type ZoneNode } from "./zone-table.ts";
 
 /** A query has one question and an OPT; a signed one a record more. Beyond this it is no query of a resolver. */
 const QUERY_RECORDS_MAX = 16;
@@ -277,27 +186,22 @@ function addressesAt(
   const { property } = node;
   if (property === undefined || !property.isActive) return noData(node.zone);
   const told = ecs === undefined ? undefined : ecsAddress(ecs);
-  const clientAddress = told ?? query.resolverAddress;
-  const answer = answerAddresses({
-    snapshot: context.snapshot,
-    topology: context.topology,
-    property,
-    family,
-    clientAddress,
-    sourcePrefixLength:
-      told === undefined || ecs === undefined ? addressBits(clientAddress.family) : ecs.sourcePrefixLength,
-    isResolver: told === undefined,
-    isUp: context.isUp,
-  });
+  const table = choiceTableOf(context, property, family);
+  const { resolverAddress } = query;
   // The scope is about the address that was told; an answer made for the resolver's own holds for all it serves.
-  const scopePrefixLength = told === undefined ? 0 : answer.scopePrefixLength;
+  const found =
+    told === undefined
+      ? table.lookupResolver(resolverAddress.family, resolverAddress.words)
+      : table.lookup(told.family, told.words);
+  const choice = table.choices[choiceOfLookup(found)] as ClusterChoice;
+  const scopePrefixLength = scopeOfLookup(found);
   const answers: DnsRecord[] = [];
-  for (const server of answer.servers) {
+  for (const server of serversOfChoice(context, property, family, choice)) {
     const address = parseAddress(server.address);
-    if (address !== undefined) answers.push(addressRecord(question.name, address, answer.ttlSeconds));
+    if (address !== undefined) answers.push(addressRecord(question.name, address, property.dnsTtlSeconds));
   }
   const verdict = answers.length === 0 ? noData(node.zone) : positive("address", answers);
-  return { ...verdict, scopePrefixLength, answerReason: answer.reason };
+  return { ...verdict, scopePrefixLength, answerReason: choice.reason };
 }
 
 function positive(reason: ReplyReason, answers: readonly DnsRecord[]): Verdict {

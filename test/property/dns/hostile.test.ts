@@ -4,7 +4,8 @@ import { describe, expect, it } from "vitest";
 import { ecsFaults } from "../../../mapping/core/dns/ecs.ts";
 import { messageFaults } from "../../../mapping/core/dns/message.ts";
 import { nameFaults } from "../../../mapping/core/dns/name.ts";
-import { dropReasons, replyReasons, respond } from "../../../mapping/core/dns/respond.ts";
+import { respond } from "../../../mapping/core/dns/respond.ts";
+import { dropReasons, replyReasons } from "../../../mapping/core/dns/decision.ts";
 import { readMessage, writeMessage } from "../../../mapping/core/dns/wire.ts";
 import { context, hex, query, resolver, wideContext } from "../../unit/mapping-dns/fixture.ts";
 

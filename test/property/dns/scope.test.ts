@@ -3,7 +3,7 @@ import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { addressFromBytes, addressToBytes, formatPrefix, type IpAddress, maskAddress } from "#kit";
 import { TopologyIndex } from "../../../mapping/core/topology-index.ts";
-import type { DnsContext } from "../../../mapping/core/dns/respond.ts";
+import type { DnsContext } from "../../../mapping/core/dns/decision.ts";
 import { encodeEcs } from "../../../mapping/core/dns/ecs.ts";
 import { MapIndex } from "../../../mapping/core/map-index.ts";
 import { answerTo, query, snapshot, topology, zones } from "../../unit/mapping-dns/fixture.ts";

@@ -14,12 +14,8 @@ import { TopologyIndex } from "../../../mapping/core/topology-index.ts";
 import { dnsClasses, dnsTypes, ednsOptionCodes } from "../../../mapping/core/dns/constants.ts";
 import type { DnsMessage, EdnsOption } from "../../../mapping/core/dns/message.ts";
 import { nameFromText } from "../../../mapping/core/dns/name.ts";
-import {
-  type DnsContext,
-  type DnsDecision,
-  type DnsTransport,
-  respond,
-} from "../../../mapping/core/dns/respond.ts";
+import { respond } from "../../../mapping/core/dns/respond.ts";
+import type { DnsContext, DnsDecision, DnsTransport } from "../../../mapping/core/dns/decision.ts";
 import { readMessage, writeMessage } from "../../../mapping/core/dns/wire.ts";
 import { ZoneTable } from "../../../mapping/core/dns/zone-table.ts";
 
@@ -71,7 +67,7 @@ export const properties: readonly PropertyDocument[] = [
   },
 ].map((body) => propertyDocument.parse(body));
 
-const ranking = (...order: string[]) => {
+export const ranking = (...order: string[]) => {
   const ranked = order.map((clusterId, index) => ({
     clusterId,
     score: 10 * (index + 1),

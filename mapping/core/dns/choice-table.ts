@@ -1,0 +1,235 @@
+/**
+ * Which cluster each address is sent to, and how far around it that holds: the answers of `answerAddresses` for all addresses
+ * at once, for one traffic class and one family of server addresses. A look-up is one binary search and allocates nothing, however wide
+ * the scope is; made anew when map, topology or liveness change.
+ */
+import type { IpFamily, PropertyDocument, ServerEntry } from "#kit";
+import { AnswerChooser, type ClusterChoice } from "../answer.ts";
+import { type FamilyResolvers, type FamilyRuns, rankingRunsOf } from "./ranking-runs.ts";
+import type { DnsContext } from "./decision.ts";
+
+/** Bits of a look-up's result that are the scope: 0 to 128. The rest is the choice. */
+const SCOPE_BITS = 8;
+const SCOPE_MASK = 0xff;
+
+export const choiceOfLookup = (result: number): number => result >>> SCOPE_BITS;
+export const scopeOfLookup = (result: number): number => result & SCOPE_MASK;
+
+/** Runs of one family with the choice for each, and the wider runs within which the same servers are named. */
+interface ChoiceRuns extends FamilyRuns {
+  readonly choiceOf: Uint16Array;
+  readonly resolvers: FamilyResolvers;
+  readonly choiceOfResolver: Uint16Array;
+  /** First addresses of the wider runs, and for each run the one that holds it. */
+  readonly outerStarts: Uint32Array;
+  readonly outerOf: Uint32Array;
+}
+
+export class ChoiceTable {
+  /** Distinct choices. */
+  readonly choices: readonly ClusterChoice[];
+  readonly #ipv4: ChoiceRuns;
+  readonly #ipv6: ChoiceRuns;
+
+  /** @param property any of the traffic class: all of them are sent alike */
+  constructor(context: DnsContext, property: PropertyDocument, family: IpFamily) {
+    const runs = rankingRunsOf(context.snapshot, property.trafficClass);
+    const chooser = chooserOf(context, property, family);
+    const choices: ClusterChoice[] = [];
+    const numbers = new Map<string, number>();
+    /** By choice; the same servers in the same order have the same number. */
+    const servers: string[] = [];
+    const choiceOfRanking = Uint16Array.from(runs.rankings, (network) => {
+      const choice = chooser.choose(network);
+      const named = `${choice.clusterId} ${choice.isLive}`;
+      const key = `${named} ${choice.reason}`;
+      let number = numbers.get(key);
+      if (number === undefined) {
+        number = choices.push(choice) - 1;
+        servers.push(named);
+        numbers.set(key, number);
+      }
+      return number;
+    });
+    this.choices = choices;
+    this.#ipv4 = withChoices(runs.runs(4), runs.resolvers(4), choiceOfRanking, servers);
+    this.#ipv6 = withChoices(runs.runs(6), runs.resolvers(6), choiceOfRanking, servers);
+  }
+
+  /**
+   * The choice for an address and the length of the widest prefix around it in which everyone gets the same servers, in one
+   * number: see {@link choiceOfLookup} and {@link scopeOfLookup}.
+   *
+   * @param words of the address, network order: 1 (family 4) or 4 (family 6), each 0..2^32-1
+   */
+  lookup(family: IpFamily, words: ArrayLike<number>): number {
+    return family === 4 ? lookupIpv4(this.#ipv4, words[0] as number) : lookupIpv6(this.#ipv6, words);
+  }
+
+  /** The same for a resolver that told nothing of its clients. The scope is 0: the answer is for all that it serves. */
+  lookupResolver(family: IpFamily, words: ArrayLike<number>): number {
+    const { resolvers, choiceOfResolver, wordCount } = family === 4 ? this.#ipv4 : this.#ipv6;
+    const known = choiceOfResolver.length === 0 ? -1 : findWords(resolvers.words, wordCount, words);
+    if (known >= 0) return (choiceOfResolver[known] as number) << SCOPE_BITS;
+    return this.lookup(family, words) & ~SCOPE_MASK;
+  }
+}
+
+function chooserOf(context: DnsContext, property: PropertyDocument, family: IpFamily): AnswerChooser {
+  const { snapshot, topology, isUp } = context;
+  return new AnswerChooser(snapshot ?? undefined, topology, { property, family, isUp });
+}
+
+/** The place of an address in ascending ones, -1 if it is not there. */
+function findWords(all: Uint32Array, wordCount: number, words: ArrayLike<number>): number {
+  let low = 0;
+  let high = all.length / wordCount - 1;
+  while (low <= high) {
+    const middle = (low + high) >>> 1;
+    let difference = 0;
+    for (let index = 0; index < wordCount && difference === 0; index++)
+      difference = (all[middle * wordCount + index] as number) - (words[index] as number);
+    if (difference === 0) return middle;
+    if (difference < 0) low = middle + 1;
+    else high = middle - 1;
+  }
+  return -1;
+}
+
+function withChoices(
+  runs: FamilyRuns,
+  resolvers: FamilyResolvers,
+  choiceOfRanking: Uint16Array,
+  servers: readonly string[],
+): ChoiceRuns {
+  const { wordCount, starts, rankingOf } = runs;
+  const choiceOf = new Uint16Array(rankingOf.length);
+  const outerOf = new Uint32Array(rankingOf.length);
+  const outerStarts: number[] = [];
+  let last: string | undefined;
+  for (let run = 0; run < rankingOf.length; run++) {
+    const choice = choiceOfRanking[rankingOf[run] as number] as number;
+    choiceOf[run] = choice;
+    if (servers[choice] !== last) {
+      for (let word = 0; word < wordCount; word++) outerStarts.push(starts[run * wordCount + word] as number);
+      last = servers[choice];
+    }
+    outerOf[run] = outerStarts.length / wordCount - 1;
+  }
+  const choiceOfResolver = Uint16Array.from(
+    resolvers.rankingOf,
+    (ranking) => choiceOfRanking[ranking] as number,
+  );
+  return {
+    ...runs,
+    choiceOf,
+    resolvers,
+    choiceOfResolver,
+    outerStarts: Uint32Array.from(outerStarts),
+    outerOf,
+  };
+}
+
+function lookupIpv4(runs: ChoiceRuns, word: number): number {
+  const { starts, outerStarts } = runs;
+  let low = 0;
+  let high = starts.length - 1;
+  while (low < high) {
+    const middle = (low + high + 1) >>> 1;
+    if ((starts[middle] as number) <= word) low = middle;
+    else high = middle - 1;
+  }
+  const outer = runs.outerOf[low] as number;
+  // One bit more than the address has in common with the nearest one on either side that gets another answer.
+  let scope = 0;
+  if (outer > 0) scope = Math.clz32(((outerStarts[outer] as number) - 1) ^ word) + 1;
+  if (outer + 1 < outerStarts.length)
+    scope = Math.max(scope, Math.clz32((outerStarts[outer + 1] as number) ^ word) + 1);
+  return ((runs.choiceOf[low] as number) << SCOPE_BITS) | scope;
+}
+
+function lookupIpv6(runs: ChoiceRuns, words: ArrayLike<number>): number {
+  const { starts, outerStarts } = runs;
+  let low = 0;
+  let high = starts.length / 4 - 1;
+  while (low < high) {
+    const middle = (low + high + 1) >>> 1;
+    const at = middle * 4;
+    const difference =
+      (starts[at] as number) - (words[0] as number) ||
+      (starts[at + 1] as number) - (words[1] as number) ||
+      (starts[at + 2] as number) - (words[2] as number) ||
+      (starts[at + 3] as number) - (words[3] as number);
+    if (difference <= 0) low = middle;
+    else high = middle - 1;
+  }
+  const outer = runs.outerOf[low] as number;
+  let scope = 0;
+  if (outer > 0) scope = bitsInCommon(outerStarts, outer * 4, words, 1) + 1;
+  if (outer + 1 < outerStarts.length / 4)
+    scope = Math.max(scope, bitsInCommon(outerStarts, (outer + 1) * 4, words, 0) + 1);
+  return ((runs.choiceOf[low] as number) << SCOPE_BITS) | scope;
+}
+
+/** Leading bits that `words` has in common with the address at `at`, less `one` (0 or 1); they differ somewhere. */
+function bitsInCommon(starts: Uint32Array, at: number, words: ArrayLike<number>, one: 0 | 1): number {
+  // Words of zeros at the address's end borrow from the word before them.
+  let borrowFrom = 3;
+  if (one === 1) while (starts[at + borrowFrom] === 0) borrowFrom--;
+  for (let index = 0; index < 4; index++) {
+    const word = (starts[at + index] as number) - (index >= borrowFrom ? one : 0);
+    const difference = word ^ (words[index] as number);
+    if (difference !== 0) return index * 32 + Math.clz32(difference);
+  }
+  return 127;
+}
+
+interface Kept {
+  readonly tables: Map<string, ChoiceTable>;
+  readonly servers: Map<string, readonly ServerEntry[]>;
+}
+
+/** A context is immutable, so what was computed of it belongs to it. */
+const kept = new WeakMap<DnsContext, Kept>();
+
+function keptOf(context: DnsContext): Kept {
+  let found = kept.get(context);
+  if (found === undefined) {
+    found = { tables: new Map(), servers: new Map() };
+    kept.set(context, found);
+  }
+  return found;
+}
+
+export function choiceTableOf(
+  context: DnsContext,
+  property: PropertyDocument,
+  family: IpFamily,
+): ChoiceTable {
+  const { tables } = keptOf(context);
+  const key = `${property.trafficClass} ${family}`;
+  let table = tables.get(key);
+  if (table === undefined) {
+    table = new ChoiceTable(context, property, family);
+    tables.set(key, table);
+  }
+  return table;
+}
+
+/** The servers to name for a choice, best first; empty only for `no-edge`. */
+export function serversOfChoice(
+  context: DnsContext,
+  property: PropertyDocument,
+  family: IpFamily,
+  choice: ClusterChoice,
+): readonly ServerEntry[] {
+  if (choice.clusterId === null) return [];
+  const { servers } = keptOf(context);
+  const key = `${property.propertyId} ${family} ${choice.clusterId} ${choice.isLive}`;
+  let named = servers.get(key);
+  if (named === undefined) {
+    named = chooserOf(context, property, family).serversOf(choice.clusterId, choice.isLive);
+    servers.set(key, named);
+  }
+  return named;
+}

@@ -1,0 +1,94 @@
+/** The words of a name server: what it is asked, what it answers from, what it decides and why. */
+import type { IpAddress, ServerId } from "#kit";
+import type { AnswerReason } from "../answer.ts";
+import type { MapIndex } from "../map-index.ts";
+import type { TopologyIndex } from "../topology-index.ts";
+import type { Rcode } from "./constants.ts";
+import type { EcsFault } from "./ecs.ts";
+import type { DnsQuestion, MessageFault } from "./message.ts";
+import type { ZoneTable } from "./zone-table.ts";
+
+/** Why a query got no answer at all. */
+export const dropReasons = [
+  /** Not even a header: nobody to answer, and what is shorter than any query is no query. */
+  "too-short",
+  /** QR=1: answering answers is how two servers talk for ever (RFC 1035 section 4.1.1; never answered by anyone). */
+  "is-response",
+] as const;
+export type DropReason = (typeof dropReasons)[number];
+
+/** Why a query got the answer it got; log word and metric label. */
+export const replyReasons = [
+  /** A or AAAA by the map. */
+  "address",
+  /** A or AAAA of a name server itself. */
+  "name-server-address",
+  /** SOA or NS at the top of a zone. */
+  "apex",
+  /** RFC 8482: ANY gets one HINFO record. */
+  "any",
+  /** The name is there, the type is not (RFC 2308 section 2.2). */
+  "no-data",
+  /** NXDOMAIN (RFC 2308 section 2.1, RFC 8020). */
+  "no-such-name",
+  /** REFUSED: no zone of ours. */
+  "outside-zones",
+  /** REFUSED: only IN is served. */
+  "class",
+  /** REFUSED: AXFR and IXFR. */
+  "zone-transfer",
+  /** NOTIMP or FORMERR: a type that may not be asked for. */
+  "meta-type",
+  /** NOTIMP: an opcode other than QUERY. */
+  "opcode",
+  /** FORMERR: QDCOUNT other than 1 (RFC 9619). */
+  "question-count",
+  /** FORMERR: the bytes are no message. */
+  "malformed",
+  /** FORMERR: RFC 7871 section 6. */
+  "ecs-malformed",
+  /** BADVERS (RFC 6891 section 6.1.3). */
+  "edns-version",
+  /** SERVFAIL: no topology was ever received. */
+  "no-documents",
+  /** SERVFAIL: a fault of our own. */
+  "internal-error",
+] as const;
+export type ReplyReason = (typeof replyReasons)[number];
+
+export type DnsTransport = "udp" | "tcp";
+
+export interface DnsQuery {
+  readonly bytes: Uint8Array;
+  readonly transport: DnsTransport;
+  /** Who asked: whom the answer is made for when no ECS address is told. */
+  readonly resolverAddress: IpAddress;
+}
+
+/** The documents in force; immutable, replaced as a whole when one of them or the liveness of a server changes. */
+export interface DnsContext {
+  readonly zones: ZoneTable;
+  readonly topology: TopologyIndex;
+  /** Null: no map was ever received. */
+  readonly snapshot: MapIndex | null;
+  /** The name server's own view of liveness; of another view there is another context. */
+  readonly isUp: (serverId: ServerId) => boolean;
+}
+
+export type DnsDecision =
+  | { readonly action: "drop"; readonly reason: DropReason }
+  | {
+      readonly action: "reply";
+      readonly bytes: Uint8Array;
+      readonly reason: ReplyReason;
+      readonly rcode: Rcode;
+      /** What was asked; undefined when it could not be read. */
+      readonly question: DnsQuestion | undefined;
+      readonly isTruncated: boolean;
+      /** What was wrong, for `malformed` and `ecs-malformed`. */
+      readonly fault: MessageFault | EcsFault | undefined;
+      /** For `address`: which rule of the map decided. */
+      readonly answerReason: AnswerReason | undefined;
+      /** Whether an ECS option was echoed, and with which scope. */
+      readonly scopePrefixLength: number | undefined;
+    };
