@@ -46,6 +46,37 @@ export { Placement } from "./core/placement.ts";
 export type { PlacementLimit, PlacementProblem } from "./core/placement-problem.ts";
 export { type PathMapSettings, pathEntry, pathMap, pathMapDefaults } from "./core/path-map.ts";
 export { believableSites, nextProbe, type ProbePlanInput, type ProbeSite } from "./core/probe-plan.ts";
+/** Client networks: address space cut into as few sets as decisions allow, under names that stay. */
+export {
+  BlockDemand,
+  BlockDemandReader,
+  type BlockSkipReason,
+  MeasuredBlockReader,
+  MeasuredBlocks,
+} from "./core/networks/block-figures.ts";
+export {
+  type CutInput,
+  type CutSettings,
+  cutClientNetworks,
+  cutDefaults,
+  type LabelledRuns,
+  type NetworkSets,
+} from "./core/networks/client-networks.ts";
+export {
+  type NetworkFile,
+  NetworkFileReader,
+  type NetworkRecord,
+  networkFileLines,
+  networkRecords,
+} from "./core/networks/network-file.ts";
+export {
+  diffNetworks,
+  type NamedNetwork,
+  nameNetworks,
+  type NetworksDiff,
+} from "./core/networks/network-names.ts";
+export { routesOfRanges, runsOfRanges } from "./core/networks/range-runs.ts";
+export { type RouteSkipReason, RouteTable } from "./core/networks/route-table.ts";
 export {
   type ResolverEvidence,
   type ResolverPair,

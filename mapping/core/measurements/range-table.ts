@@ -55,6 +55,22 @@ export class AddressRangeTable<T> {
     return undefined;
   }
 
+  /** The values by number. */
+  get values(): readonly T[] {
+    return this.#values;
+  }
+
+  /** Every range of a family, ascending, with the number of its value. */
+  forEach(family: IpFamily, visit: (first: IpAddress, last: IpAddress, value: number) => void): void {
+    const half = this.#halves[family];
+    for (let range = 0; range < half.count; range++)
+      visit(
+        { family, words: half.words(range * 2) },
+        { family, words: half.words(range * 2 + 1) },
+        half.valueOf(range),
+      );
+  }
+
   /** The value of the range that holds the address; undefined when none does. */
   lookup(address: IpAddress): T | undefined {
     const index = this.#halves[address.family].find(address.words);
@@ -80,6 +96,15 @@ class Half {
 
   get bytes(): number {
     return this.#ends.byteLength + this.#values.byteLength;
+  }
+
+  /** An end's address: ends are numbered first, last, first, last ... */
+  words(end: number): number[] {
+    return [...this.#ends.subarray(end * this.#wordCount, (end + 1) * this.#wordCount)];
+  }
+
+  valueOf(range: number): number {
+    return this.#values[range] as number;
   }
 
   refusal(first: readonly number[], last: readonly number[]): RangeRefusal | undefined {
