@@ -67,6 +67,11 @@ const groups: readonly { readonly title: string; readonly commands: readonly Com
         load: () => import("./certificate.ts"),
       },
       {
+        name: "steer",
+        summary: "drain, weigh and pin: what operators say against the map",
+        load: () => import("./steer.ts"),
+      },
+      {
         name: "token",
         summary: "keys and tokens of signed URLs",
         load: () => import("./token.ts"),

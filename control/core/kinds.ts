@@ -2,12 +2,16 @@
 import {
   certificateDocument,
   id,
+  type MapOverrides,
+  mapOverrides,
   mapSnapshot,
+  overridesProblem,
   ParseError,
   type PropertyDocument,
   type PurgeRequest,
   propertyDocument,
   type Schema,
+  type TopologyDocument,
   topologyDocument,
 } from "#kit";
 import type { DocumentKind } from "./words.ts";
@@ -35,6 +39,8 @@ export const kindRules: Readonly<Record<DocumentKind, KindRules>> = {
     bodyBytesMax: MIB,
     idField: "certificateId",
   },
+  // Written in haste, to be undone in haste.
+  overrides: { schema: mapOverrides, activatesByDefault: true, bodyBytesMax: 4 * MIB, idField: "name" },
 };
 
 const documentId = id();
@@ -92,6 +98,17 @@ export function checkHostnames(property: PropertyDocument, active: Iterable<Prop
       }
     }
   }
+}
+
+/**
+ * Overrides name clusters and servers that there are: checked when they come, since a topology may change under them.
+ * @param topology the one in force under the same name; undefined when there is none
+ */
+export function checkOverrides(overrides: MapOverrides, topology: TopologyDocument | undefined): void {
+  if (topology === undefined)
+    throw new ParseError(["name"], overrides.name, "the name of a topology that is in force");
+  const wrong = overridesProblem(overrides, topology);
+  if (wrong !== undefined) throw new ParseError(wrong.at, wrong.value, wrong.expected);
 }
 
 /**

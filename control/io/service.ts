@@ -10,12 +10,20 @@ import {
   type PurgeAck,
   type PurgeRequest,
   type ServerReport,
+  type MapOverrides,
   type TopologyDocument,
 } from "#kit";
 import { controlSettings } from "../config.ts";
 import { diffDocuments } from "../core/diff.ts";
 import { compareFences, decidePublication, type Fence, fenceOf } from "../core/fence.ts";
-import { checkHostnames, checkOwner, checkPurge, kindRules, parseDocument } from "../core/kinds.ts";
+import {
+  checkHostnames,
+  checkOverrides,
+  checkOwner,
+  checkPurge,
+  kindRules,
+  parseDocument,
+} from "../core/kinds.ts";
 import {
   decideLease,
   emptyLease,
@@ -103,6 +111,7 @@ export class ControlService {
         checkOwner(property, this.#ownerOf(id));
         if (activates) checkHostnames(property, this.store.activeProperties());
       }
+      if (kind === "overrides") checkOverrides(parsed as MapOverrides, this.#topology(id));
       const { documentsPerKindMax } = controlSettings;
       const isNew = input.expectedVersion === 0 && this.store.versions(kind, id).length === 0;
       if (isNew && this.store.documentCount(kind) >= documentsPerKindMax) {
@@ -351,9 +360,11 @@ export class ControlService {
     return stored && (JSON.parse(stored.bodyText) as PropertyDocument).customerId;
   }
 
-  #topology(): TopologyDocument | undefined {
+  /** Without a name the only one, or any. */
+  #topology(name?: string): TopologyDocument | undefined {
     const newest = this.store
       .documents("topology")
+      .filter((one) => name === undefined || one.id === name)
       .map((one) => this.store.document("topology", one.id))
       .find((one) => one !== undefined);
     return newest && (JSON.parse(newest.bodyText) as TopologyDocument);

@@ -2,7 +2,7 @@
  * The map: one immutable, versioned snapshot that name servers (cluster map), edges (tier map) and transport (path map)
  * read together, so that all three decide from the same measurements.
  */
-import { type ClientNetworkId, type ClusterId, id } from "../ids.ts";
+import { type ClientNetworkId, type ClusterId, id, type ServerId } from "../ids.ts";
 import { formatPrefix, parsePrefix } from "../ip.ts";
 import {
   array,
@@ -100,7 +100,7 @@ export const mapSnapshot = refine(
     mapVersion: integer({ min: 1 }),
     createdAtEpochMs: integer(),
     /** Why it was made: the cycle, a change that bypassed it, a new publisher's first one, an operator's return to an older one. */
-    reason: oneOf(["cycle", "liveness", "topology", "first", "takeover", "rollback"]),
+    reason: oneOf(["cycle", "liveness", "topology", "overrides", "first", "takeover", "rollback"]),
     /** Who published it, in which term of control's lease; absent: without an election (evaluations, tests, older versions). */
     publication: optional(object({ term: integer({ min: 1, max: 1e12 }), publisherId: string({ max: 63 }) })),
     clientNetworks: array(clientNetwork, {
@@ -119,6 +119,8 @@ export const mapSnapshot = refine(
     paths: array(pathEntry, { max: 1_000_000 }),
     /** Clusters that the engine holds to be dead or suspended; name servers apply their own liveness on top. */
     suspended: record(id<ClusterId>(), boolean(), { max: 5_000 }),
+    /** Servers that operators empty: no answer names them while another one of their cluster lives. */
+    drained: optional(array(id<ServerId>(), { max: 100_000 })),
   }),
   (snapshot) => {
     const owner = new Map<string, number>();

@@ -31,6 +31,7 @@ export {
   type PathEntry,
   prefixText,
 } from "./map-snapshot.ts";
+export { type MapOverrides, type MapPin, mapOverrides, overridesProblem } from "./map-overrides.ts";
 export { type OriginTarget } from "./origin.ts";
 export {
   type AccessPolicy,

@@ -2,6 +2,7 @@
 import type { NamedLimits } from "./limits.ts";
 import { NOWHERE } from "./network-rows.ts";
 import { Placement } from "./placement.ts";
+import { OUT_OF_SERVICE_PRICE } from "./score-orders.ts";
 import type { PlacementProblem } from "./placement-problem.ts";
 
 /** Units and clusters are numbers. */
@@ -19,8 +20,12 @@ export interface AllocationProblem {
   readonly orderOf: (unit: number) => number;
   /** Where each unit is now, or NOWHERE. */
   readonly current: Uint16Array;
+  /** What operators have pinned each unit to, or NOWHERE. It stays there as long as the cluster is in service and pins alone do not fill it. */
+  readonly pinned: Uint16Array;
   /** By cluster: 1 for those that may take somebody. */
   readonly isInService: Uint8Array;
+  /** By cluster: 1 for those that operators empty; not in service either. */
+  readonly isDrained: Uint8Array;
   readonly limits: NamedLimits;
   /** Places for which a unit competes; beyond them it goes where the fallback says that there is room. */
   readonly placesMax: number;
@@ -51,11 +56,18 @@ export const allocationReasons = [
   "best",
   /** A better one exists, but not by the margin. */
   "kept",
+  /** Operators want it there. */
+  "pinned",
+  /** Operators empty a better one. */
+  "drained",
   /** Better ones are full: the limit says which one of the best was. */
   "spilled",
   /** No cluster has room for it: placed where the load grows least. */
   "overflow",
 ] as const;
+export function noReasons(): Record<AllocationReason, number> {
+  return { best: 0, kept: 0, pinned: 0, drained: 0, spilled: 0, overflow: 0 };
+}
 export type AllocationReason = (typeof allocationReasons)[number];
 
 /** Who is where. After it was made, clusters may go down and limits shrink without a new one. */
@@ -63,6 +75,7 @@ export class Allocation {
   readonly #problem: AllocationProblem;
   readonly #placement: Placement;
   readonly #isInService: Uint8Array;
+  readonly #hasDrained: boolean;
 
   /**
    * Places every unit that ranks a cluster in service: see `placement.ts`. Stable: no unit and cluster both prefer each other to
@@ -71,6 +84,7 @@ export class Allocation {
   constructor(problem: AllocationProblem, settings: AllocationSettings) {
     this.#problem = problem;
     this.#isInService = problem.isInService.slice();
+    this.#hasDrained = problem.isDrained.includes(1);
     this.#placement = new Placement(placementProblem(problem, settings));
     this.#placement.place();
   }
@@ -81,15 +95,38 @@ export class Allocation {
   }
 
   reasonOf(unit: number): AllocationReason {
-    if (this.#placement.isOverflow(unit)) return "overflow";
-    const { orders, orderOf, current } = this.#problem;
+    const { current, pinned } = this.#problem;
     const cluster = this.clusterOf(unit);
+    if (this.#placement.isOverflow(unit)) return "overflow";
+    if (pinned[unit] === cluster) return "pinned";
+    const isBest = this.#isBest(unit, cluster);
+    if (!isBest && !(current[unit] === cluster && this.#placement.isBest(unit))) return "spilled";
+    return this.#isBestDrained(unit, cluster) ? "drained" : isBest ? "best" : "kept";
+  }
+
+  #isBest(unit: number, cluster: number): boolean {
+    const { orders, orderOf } = this.#problem;
     const order = orderOf(unit);
     const end = orders.end(order);
     let at = orders.begin(order);
     while (at < end && this.#isInService[orders.clusters[at] as number] === 0) at++;
-    if (orders.clusters[at] === cluster) return "best";
-    return current[unit] === cluster && this.#placement.isBest(unit) ? "kept" : "spilled";
+    return orders.clusters[at] === cluster;
+  }
+
+  /** Whether a cluster that is being emptied would score better than the one where the unit is. */
+  #isBestDrained(unit: number, cluster: number): boolean {
+    const { orders, orderOf, isDrained } = this.#problem;
+    if (!this.#hasDrained) return false;
+    const order = orderOf(unit);
+    let own = Infinity;
+    for (let at = orders.begin(order); at < orders.end(order); at++) {
+      const other = orders.clusters[at] as number;
+      const score = orders.scores[at] as number;
+      // Those out of service come last.
+      if (other === cluster) own = score;
+      else if (isDrained[other] === 1 && score - OUT_OF_SERVICE_PRICE < own) return true;
+    }
+    return false;
   }
 
   /** Number of the name of the limit that kept it from the best place that it asked for; -1: none did. */
@@ -122,15 +159,18 @@ export function switchBelow(current: number, settings: AllocationSettings): numb
   return Math.min(current * (1 - settings.switchMarginRatio), current - settings.switchMargin);
 }
 
+/** What a pinned unit loses by going elsewhere: more than any score, so that those go who are not pinned. */
+const PIN_LOSS = 1e9;
+
 /** The order of each unit, with the cluster where it is drawn forward by what a move must be worth. */
 function placementProblem(problem: AllocationProblem, settings: AllocationSettings): PlacementProblem {
-  const { orders, orderOf, current, isInService, placesMax } = problem;
+  const { orders, orderOf, current, pinned, isInService, placesMax } = problem;
   const units = current.length;
   const offsets = new Uint32Array(units + 1);
   let size = 0;
   for (let unit = 0; unit < units; unit++) {
     const order = orderOf(unit);
-    size += Math.min(placesMax + 1, orders.end(order) - orders.begin(order));
+    size += Math.min(placesMax + 2, orders.end(order) - orders.begin(order));
   }
   const clusters = new Uint16Array(size);
   const costs = new Float32Array(size);
@@ -141,23 +181,24 @@ function placementProblem(problem: AllocationProblem, settings: AllocationSettin
     const first = filled;
     const last = first + placesMax;
     const now = current[unit] as number;
+    const pin = pinned[unit] as number;
     for (let at = orders.begin(order); at < end; at++) {
       const cluster = orders.clusters[at] as number;
       if (isInService[cluster] === 0) continue;
-      if (filled === last && cluster !== now) continue;
+      const isNamed = cluster === now || cluster === pin;
+      if (filled >= last && !isNamed) continue;
       const score = orders.scores[at] as number;
+      const cost =
+        cluster === pin ? -PIN_LOSS : cluster === now ? Math.fround(switchBelow(score, settings)) : score;
       let place = filled++;
-      let cost = score;
-      if (cluster === now) {
-        cost = Math.fround(switchBelow(score, settings));
+      if (isNamed)
         for (; place > first && (costs[place - 1] as number) > cost; place--) {
           clusters[place] = clusters[place - 1] as number;
           costs[place] = costs[place - 1] as number;
         }
-      }
       clusters[place] = cluster;
       costs[place] = cost;
-      if (filled > last || (filled === last && now === NOWHERE)) break;
+      if (filled >= last && now === NOWHERE && pin === NOWHERE) break;
     }
     offsets[unit + 1] = filled;
   }

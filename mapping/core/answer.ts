@@ -142,6 +142,8 @@ export interface ClusterChoice {
   readonly reason: AnswerReason;
 }
 
+const NOBODY: ReadonlySet<ServerId> = new Set();
+
 /** What has a ranking in the map. */
 type Ranked = ClientNetworkEntry | ResolverEntry;
 
@@ -156,10 +158,12 @@ export class AnswerChooser {
   readonly #topology: TopologyIndex;
   readonly #query: ChooserQuery;
   readonly #choices = new Map<Ranked | undefined, ClusterChoice>();
+  readonly #drained: ReadonlySet<ServerId>;
   readonly #liveCounts = new Map<ClusterId, number>();
 
   constructor(map: MapIndex | undefined, topology: TopologyIndex, query: ChooserQuery) {
     this.#map = map;
+    this.#drained = map?.drained ?? NOBODY;
     this.#topology = topology;
     this.#query = query;
   }
@@ -192,7 +196,7 @@ export class AnswerChooser {
     const ranking = this.#ranking(network);
     // Nearly every query ends here: the first of its ranking is an edge cluster, lives and is not suspended.
     const first = ranking[0]?.clusterId;
-    if (first !== undefined && this.#live(first) > 0 && !this.#isSuspended(first))
+    if (first !== undefined && this.#isServing(first))
       return { clusterId: first, isLive: true, reason: best };
 
     const order = this.#order(ranking);
@@ -200,8 +204,7 @@ export class AnswerChooser {
       // Without a ranking there is no better one that could have been passed over, unless an earlier one is down.
       clusterId === order[0] ? best : "first-cluster-down";
     for (const clusterId of order)
-      if (this.#live(clusterId) > 0 && !this.#isSuspended(clusterId))
-        return { clusterId, isLive: true, reason: spilled(clusterId) };
+      if (this.#isServing(clusterId)) return { clusterId, isLive: true, reason: spilled(clusterId) };
     for (const clusterId of order)
       if (this.#live(clusterId) > 0) return { clusterId, isLive: true, reason: spilled(clusterId) };
     const any = order[0];
@@ -232,6 +235,22 @@ export class AnswerChooser {
     return this.#map?.snapshot.suspended[clusterId] === true;
   }
 
+  #isDrained(serverId: ServerId): boolean {
+    return this.#drained.has(serverId);
+  }
+
+  /** Whether it has a live server that operators do not empty. */
+  #isServing(clusterId: ClusterId): boolean {
+    return (
+      this.#live(clusterId) > 0 &&
+      !this.#isSuspended(clusterId) &&
+      (this.#drained.size === 0 ||
+        this.#servers(clusterId).some(
+          ({ serverId }) => this.#query.isUp(serverId) && !this.#isDrained(serverId),
+        ))
+    );
+  }
+
   #live(clusterId: ClusterId): number {
     let count = this.#liveCounts.get(clusterId);
     if (count === undefined) {
@@ -250,7 +269,9 @@ export class AnswerChooser {
   serversOf(clusterId: ClusterId, isLive: boolean): ServerEntry[] {
     const { property, contentKey, isUp } = this.#query;
     const key = contentKey === undefined ? property.propertyId : `${property.propertyId}/${contentKey}`;
-    const named = this.#servers(clusterId).filter((server) => !isLive || isUp(server.serverId));
+    const live = this.#servers(clusterId).filter((server) => !isLive || isUp(server.serverId));
+    const kept = live.filter((server) => !this.#isDrained(server.serverId));
+    const named = kept.length > 0 ? kept : live;
     return rendezvousOrder(key, named.map(nodeOf))
       .slice(0, ANSWER_SERVERS_MAX)
       .map((node) => node.server);

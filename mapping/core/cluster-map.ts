@@ -6,7 +6,7 @@ import {
   type TrafficClass,
   trafficClasses,
 } from "#kit";
-import { Allocation, type AllocationReason, type AllocationSettings } from "./allocation.ts";
+import { Allocation, type AllocationReason, type AllocationSettings, noReasons } from "./allocation.ts";
 import { type EdgeInput, namedLimits, type NamedLimits } from "./limits.ts";
 import { type NetworkRows, NOWHERE } from "./network-rows.ts";
 import type { ScoreParameters } from "./score.ts";
@@ -50,6 +50,8 @@ export interface ClusterMapInput {
   readonly rows: NetworkRows;
   /** Where each unit is now, or NOWHERE; unit `n * trafficClasses.length + k`. */
   readonly current: Uint16Array;
+  /** What operators say: see `Overrides`. */
+  readonly overrides: { readonly factors: Float64Array; readonly pinned: Uint16Array };
   readonly limits: readonly TopologyLimit[];
   readonly shareMax: number;
   /** Measured over assumed bits a request; 1: nothing was measured. */
@@ -68,7 +70,7 @@ export class ClusterMap {
   constructor(input: ClusterMapInput, settings: ClusterMapSettings) {
     this.input = input;
     this.#settings = settings;
-    const { edges, rows, current } = input;
+    const { edges, rows, current, overrides } = input;
     // When nothing is in service, all is: an order by score is worth more than none.
     const isAnyUp = edges.some((edge) => edge.capacityPerSecond > 0);
     const usable = isAnyUp
@@ -76,7 +78,11 @@ export class ClusterMap {
       : edges.map((edge) => ({ ...edge, capacityPerSecond: 1, bitsPerSecondMax: undefined }));
     this.orders = new ScoreOrders(
       rows.rows,
-      usable.map((edge) => ({ load: edge.observedLoad, isInService: edge.capacityPerSecond > 0 })),
+      usable.map((edge, c) => ({
+        load: edge.observedLoad,
+        factor: overrides.factors[c] as number,
+        isInService: edge.capacityPerSecond > 0,
+      })),
       settings.score,
     );
     const limits = this.#limits(usable, isAnyUp);
@@ -89,6 +95,8 @@ export class ClusterMap {
         orders: this.orders,
         orderOf: (unit) => this.orderOf(unit),
         current,
+        pinned: overrides.pinned,
+        isDrained: Uint8Array.from(edges, (edge) => (edge.isDrained ? 1 : 0)),
         isInService: Uint8Array.from(usable, (edge) => (edge.capacityPerSecond > 0 ? 1 : 0)),
         limits,
         placesMax: settings.rankingMax,
@@ -119,7 +127,7 @@ export class ClusterMap {
 
   /** How many units came about for which reason. */
   reasons(): Record<AllocationReason, number> {
-    const counts: Record<AllocationReason, number> = { best: 0, kept: 0, spilled: 0, overflow: 0 };
+    const counts = noReasons();
     for (let unit = 0; unit < this.input.current.length; unit++)
       if (this.allocation.clusterOf(unit) !== NOWHERE) counts[this.allocation.reasonOf(unit)]++;
     return counts;

@@ -84,13 +84,24 @@ export class EdgeCapacity {
   }
 
   /** The edge clusters ascending by id; each call smooths the observed load by one step. */
-  edges(topology: TopologyIndex, isOut: (serverId: ServerId) => boolean, now: MonotonicMs): EdgeInput[] {
+  edges(
+    topology: TopologyIndex,
+    isOut: (serverId: ServerId) => boolean,
+    drained: ReadonlySet<ServerId>,
+    now: MonotonicMs,
+  ): EdgeInput[] {
     return [...topology.edgeClusters.values()]
-      .map((cluster) => this.#edge(cluster, isOut, now))
+      .map((cluster) => this.#edge(cluster, isOut, drained, now))
       .sort((a, b) => (a.clusterId < b.clusterId ? -1 : 1));
   }
 
-  #edge({ entry }: EdgeCluster, isOut: (serverId: ServerId) => boolean, now: MonotonicMs): EdgeInput {
+  #edge(
+    { entry }: EdgeCluster,
+    isOut: (serverId: ServerId) => boolean,
+    drained: ReadonlySet<ServerId>,
+    now: MonotonicMs,
+  ): EdgeInput {
+    let isDrained = false;
     let capacityPerSecond = 0;
     let bitsPerSecondMax: number | undefined = 0;
     let requestsPerSecond = 0;
@@ -99,6 +110,10 @@ export class EdgeCapacity {
       const known = this.#reports.get(server.serverId);
       const fresh =
         known !== undefined && now - known.at <= this.#settings.reportAgeMsMax ? known : undefined;
+      if (drained.has(server.serverId)) {
+        isDrained = true;
+        continue;
+      }
       if (isOut(server.serverId) || fresh?.report.state === "draining") continue;
       capacityPerSecond += server.capacityPerSecond;
       bitsPerSecondMax =
@@ -116,6 +131,7 @@ export class EdgeCapacity {
     const observedLoad = before + this.#settings.loadSmoothing * (observed - before);
     this.#observedLoad.set(entry.clusterId, observedLoad);
     const { clusterId, regionId } = entry;
-    return { clusterId, regionId, capacityPerSecond, bitsPerSecondMax, observedLoad };
+    isDrained &&= capacityPerSecond === 0;
+    return { clusterId, regionId, isDrained, capacityPerSecond, bitsPerSecondMax, observedLoad };
   }
 }

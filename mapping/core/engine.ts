@@ -9,6 +9,7 @@ import {
   type Coordinates,
   type EpochMs,
   type MapSnapshot,
+  type MapOverrides,
   type MonotonicMs,
   plusMs,
   type ServerId,
@@ -16,13 +17,14 @@ import {
   type TopologyDocument,
   trafficClasses,
 } from "#kit";
-import { allocationDefaults } from "./allocation.ts";
+import { allocationDefaults, type AllocationReason, noReasons } from "./allocation.ts";
 import { type ClientNetworkInput, ClusterMap, type ClusterMapSettings } from "./cluster-map.ts";
 import { EdgeCapacity, type EdgeCapacitySettings } from "./edge-capacity.ts";
 import type { Estimator, EstimatorSettings } from "./estimator.ts";
 import { LinkTable, type LinkTableSettings } from "./link-table.ts";
 import { NetworkKnowledge } from "./network-knowledge.ts";
 import { NetworkRows, NOWHERE } from "./network-rows.ts";
+import { type Overrides, resolveOverrides } from "./overrides.ts";
 import { type PathMapSettings, pathMap, pathMapDefaults } from "./path-map.ts";
 import { believableSites } from "./probe-plan.ts";
 import { ResolverTable } from "./resolver-pairs.ts";
@@ -123,6 +125,9 @@ export class MapEngine {
   #placesAt: MonotonicMs | undefined;
   /** Undefined: networks, clusters or their places have changed. */
   #rows: NetworkRows | undefined;
+  #overridesDocument: MapOverrides | undefined;
+  /** Undefined: to be resolved anew. */
+  #overrides: Overrides | undefined;
   #topology: TopologyIndex | undefined;
   #previous: MapSnapshot | undefined;
   #isForced = false;
@@ -133,6 +138,7 @@ export class MapEngine {
   #bypass: { readonly reason: SnapshotReason; readonly at: MonotonicMs } | undefined;
   #events: MapEngineEvent[] = [];
   #load: ReadonlyMap<ClusterId, number> = new Map();
+  #reasons: Readonly<Record<AllocationReason, number>> = noReasons();
   readonly counters: MapEngineCounters = {
     snapshots: 0,
     snapshotsRefused: 0,
@@ -183,6 +189,14 @@ export class MapEngine {
   get load(): ReadonlyMap<ClusterId, number> {
     return this.#load;
   }
+  /** How many placements of the newest snapshot came about for which reason. */
+  get reasons(): Readonly<Record<AllocationReason, number>> {
+    return this.#reasons;
+  }
+  /** Pins in force that no client network or cluster fits. */
+  get pinsUnmatched(): number {
+    return this.#overrides?.pinsUnmatched ?? 0;
+  }
   /** The newest snapshot that passed the check, or the one that was handed over at the start. */
   get snapshot(): MapSnapshot | undefined {
     return this.#previous;
@@ -226,14 +240,23 @@ export class MapEngine {
     for (const serverId of this.#downSince.keys())
       if (!this.#topology.servers.has(serverId)) this.#downSince.delete(serverId);
     this.#capacity.handleTopology(this.#topology);
+    this.#overrides = undefined;
     this.#edgeIds = [...this.#topology.edgeClusters.keys()].sort();
     this.#rows = undefined;
     this.#current = undefined;
     this.#changed("topology", now);
   }
 
+  /** What operators say; replaces what they said before. Undefined: nothing. */
+  handleOverrides(overrides: MapOverrides | undefined, now: MonotonicMs): void {
+    this.#overridesDocument = overrides;
+    this.#overrides = undefined;
+    this.#changed("overrides", now);
+  }
+
   /** All client networks; replaces the ones before. */
   handleClientNetworks(networks: readonly ClientNetworkInput[], now: MonotonicMs): void {
+    this.#overrides = undefined;
     this.#networks = [...new Map(networks.map((one) => [one.clientNetworkId, one])).values()];
     this.#rows = undefined;
     this.#current = undefined;
@@ -296,6 +319,21 @@ export class MapEngine {
     return this.#events.shift();
   }
 
+  /** Entries end by themselves. */
+  #overridesAt(topology: TopologyIndex, now: MonotonicMs): Overrides {
+    const epoch = this.#epochOf(now);
+    const { endsAt } = this.#overrides ?? {};
+    if (this.#overrides === undefined || (endsAt !== undefined && epoch >= endsAt))
+      this.#overrides = resolveOverrides(
+        this.#overridesDocument,
+        this.#networks,
+        this.#edgeIds,
+        topology,
+        epoch,
+      );
+    return this.#overrides;
+  }
+
   /** Labels are compared with the links that were measured, now and then: they do not change, but evidence grows. */
   #placeEdges(topology: TopologyIndex, now: MonotonicMs): void {
     if (this.#placesAt !== undefined && now - this.#placesAt < PLACES_INTERVAL_MS) return;
@@ -345,25 +383,36 @@ export class MapEngine {
       this.#settings.candidatesMax,
     ));
     const networkIds = this.#networks.map((network) => network.clientNetworkId);
+    const overrides = this.#overridesAt(topology, now);
     rows.update(
       this.#knowledge.view(networkIds, this.#edgeIds, this.#links, now),
-      current,
+      [current, overrides.pinned],
       trafficClasses.length,
     );
     const { score, rankingMax } = this.#settings;
     const map = new ClusterMap(
       {
         networks: this.#networks,
-        edges: this.#capacity.edges(topology, (serverId) => suspension.out.has(serverId), now),
+        edges: this.#capacity.edges(
+          topology,
+          (serverId) => suspension.out.has(serverId),
+          overrides.drained,
+          now,
+        ),
         rows,
         current,
+        overrides,
         limits: topology.topology.limits,
         shareMax: topology.topology.shareMax,
         bitsRatio: this.#capacity.bitsRatio(this.#assumedBitsPerRequest()),
       },
       this.#settings,
     );
-    const isUsable = (clusterId: ClusterId): boolean => !suspension.clusters.has(clusterId);
+    const isUsable = (clusterId: ClusterId): boolean =>
+      !suspension.clusters.has(clusterId) && !isDrained(clusterId);
+    const isDrained = (clusterId: ClusterId): boolean =>
+      topology.clusters.get(clusterId)?.servers.every(({ serverId }) => overrides.drained.has(serverId)) ===
+      true;
     const suspended = Object.create(null) as Record<ClusterId, boolean>;
     for (const clusterId of topology.edgeClusters.keys())
       if (!isUsable(clusterId)) suspended[clusterId] = true;
@@ -378,6 +427,7 @@ export class MapEngine {
       tiers: tierMap(topology.topology, this.#links, isUsable, now),
       paths: pathMap(topology.topology, this.#links, isUsable, now, this.#settings.paths),
       suspended,
+      ...(overrides.drained.size > 0 && { drained: [...overrides.drained].sort(byName) }),
     };
     const problems = snapshotProblems(snapshot, this.#isForced ? undefined : this.#previous);
     if (problems.length > 0) {
@@ -387,6 +437,7 @@ export class MapEngine {
     }
     this.#isForced = false;
     this.#load = new Map(this.#edgeIds.map((clusterId, c) => [clusterId, map.load(c)]));
+    this.#reasons = map.reasons();
     this.#previous = snapshot;
     this.counters.snapshots++;
     this.#current = Uint16Array.from(current, (_, unit) => map.allocation.clusterOf(unit));
@@ -459,4 +510,8 @@ export class MapEngine {
     }
     this.#events.push(event);
   }
+}
+
+function byName(a: string, b: string): number {
+  return a < b ? -1 : 1;
 }

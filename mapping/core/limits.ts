@@ -12,6 +12,8 @@ export interface EdgeInput {
   readonly regionId: RegionId;
   /** Of the servers that are in service; 0: it can take nobody. */
   readonly capacityPerSecond: number;
+  /** It can take nobody because operators empty it. */
+  readonly isDrained: boolean;
   /** What the uplinks of those servers carry; undefined: one of them states nothing. */
   readonly bitsPerSecondMax: number | undefined;
   /** Observed over what it can take, of requests or bits, whichever is more; smoothed, >= 0. */

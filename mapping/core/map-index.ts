@@ -7,6 +7,7 @@ import {
   type MapSnapshot,
   PrefixTable,
   parsePrefix,
+  type ServerId,
   type ResolverEntry,
 } from "#kit";
 
@@ -16,6 +17,8 @@ import {
  */
 export class MapIndex {
   readonly snapshot: MapSnapshot;
+  /** Servers that operators empty. */
+  readonly drained: ReadonlySet<ServerId>;
   readonly #networks: PrefixTable<ClientNetworkEntry>;
   readonly #byId = new Map<ClientNetworkId, ClientNetworkEntry>();
   /** Apart from the prefixes: a resolver's address must not narrow the scopes of the clients around it. */
@@ -24,6 +27,7 @@ export class MapIndex {
   /** Throws RangeError if a prefix is not canonical or occurs twice: `mapSnapshot` refuses such a document before. */
   constructor(snapshot: MapSnapshot) {
     this.snapshot = snapshot;
+    this.drained = new Set(snapshot.drained);
     const entries: [IpPrefix, ClientNetworkEntry][] = [];
     for (const network of snapshot.clientNetworks) {
       this.#byId.set(network.clientNetworkId, network);

@@ -65,18 +65,20 @@ export class NetworkRows {
   /**
    * Makes the rows anew from what is known now; those of places stay.
    *
-   * @param current the cluster of each unit, or NOWHERE; unit `n * classes + k` is class `k` of network `n`
+   * @param needed clusters that are candidates in any case, by unit (where each is, what it is pinned to), or NOWHERE; unit
+   *   `n * classes + k` is class `k` of network `n`
    */
-  update(knowledge: PairKnowledge, current: Uint16Array, classes: number): void {
+  update(knowledge: PairKnowledge, needed: readonly Uint16Array[], classes: number): void {
     this.rows.truncate(this.#sharedRows);
     for (let n = 0; n < this.rowOf.length; n++) {
       const shared = this.#sharedRowOf[n] as number;
       const asked = knowledge.asked(n);
       const far: number[] = [];
-      for (let unit = n * classes; unit < (n + 1) * classes; unit++) {
-        const c = current[unit] as number;
-        if (c !== NOWHERE && this.rows.entryOf(shared, c) === undefined) far.push(c);
-      }
+      for (const clusters of needed)
+        for (let unit = n * classes; unit < (n + 1) * classes; unit++) {
+          const c = clusters[unit] as number;
+          if (c !== NOWHERE && this.rows.entryOf(shared, c) === undefined) far.push(c);
+        }
       this.rowOf[n] =
         asked.length === 0 && far.length === 0 ? shared : this.#own(n, [...asked, ...far], knowledge);
     }

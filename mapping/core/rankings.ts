@@ -111,7 +111,7 @@ function averageCost(
   }
   return {
     clusterId: edge.clusterId,
-    score: rounded(sum.score / sum.weight + map.orders.priceOf(c)),
+    score: rounded(map.orders.ranked(sum.score / sum.weight, c)),
     // Nothing was measured for these addresses, whatever was for others.
     terms: {
       rttMs: rounded(sum.rttMs / sum.weight),

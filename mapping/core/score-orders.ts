@@ -1,16 +1,18 @@
 import { type TrafficClass, trafficClasses } from "#kit";
 import type { EstimateRows } from "./estimate-rows.ts";
-import { type ScoreParameters, scoreOf } from "./score.ts";
+import { SCORE_MAX, type ScoreParameters, scoreOf } from "./score.ts";
 
 /** What a score says of a cluster itself, by number. */
 export interface ScoredCluster {
   /** Observed load, >= 0. */
   readonly load: number;
+  /** What operators multiply its scores with. */
+  readonly factor: number;
   readonly isInService: boolean;
 }
 
 /** Added to clusters that can take nobody: they stay in the order, at its end, for when all others are gone. */
-const OUT_OF_SERVICE_PRICE = 1e6;
+export const OUT_OF_SERVICE_PRICE = 1e6;
 /** Scores are kept to a thousandth: a snapshot is shorter and its diffs are free of the last bits. */
 const STEPS = 1e3;
 const PLACES = 2 ** 16;
@@ -51,9 +53,10 @@ export class ScoreOrders {
     this.#scoreRows();
   }
 
-  /** What is added to every score of a cluster for being out of service. */
-  priceOf(cluster: number): number {
-    return this.#clusters[cluster]?.isInService === true ? 0 : OUT_OF_SERVICE_PRICE;
+  /** The score by which a cluster is ranked: with what operators say of it, and behind all others when it is out of service. */
+  ranked(score: number, cluster: number): number {
+    const { factor, isInService } = this.#clusters[cluster] as ScoredCluster;
+    return Math.min(SCORE_MAX, score * factor) + (isInService ? 0 : OUT_OF_SERVICE_PRICE);
   }
 
   /** Where order `order` begins in `clusters` and `scores`. */
@@ -107,6 +110,6 @@ export class ScoreOrders {
       },
       parameters,
     );
-    return Math.round((score + this.priceOf(cluster)) * STEPS);
+    return Math.round(this.ranked(score, cluster) * STEPS);
   }
 }

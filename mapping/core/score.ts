@@ -70,7 +70,7 @@ const RTO_FLOOR_MS = 200;
 const UNUSABLE_LOSS_RATIO = 0.5;
 const UNUSABLE_COST = 10_000;
 /** No input may make a score that the snapshot's schema refuses. */
-const SCORE_MAX = 1e8;
+export const SCORE_MAX = 1e8;
 
 export interface ScoreInput {
   readonly rttMs: number;

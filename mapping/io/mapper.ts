@@ -5,6 +5,7 @@ import {
   type ClusterId,
   epochMs,
   type MapSnapshot,
+  mapOverrides,
   mapSnapshot,
   type MonotonicMs,
   type ServerId,
@@ -133,6 +134,14 @@ export class Mapper {
       "topology",
       (value) => topologyDocument.parse(value),
       (_id, body) => this.#setTopology(topologyIndexOf(body)),
+    );
+    this.keeper.keep(
+      "overrides",
+      (value) => mapOverrides.parse(value),
+      (_id, body) => {
+        this.engine.handleOverrides(body, this.#clock.monotonic());
+        this.#turn();
+      },
     );
     this.keeper.keep(
       "map",

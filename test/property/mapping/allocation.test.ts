@@ -11,6 +11,7 @@ const unit = fc.record({
   scores: fc.array(fc.integer({ min: 0, max: 200 }), { minLength: 5, maxLength: 5 }),
   named: fc.subarray(CLUSTERS, { minLength: 1 }),
   current: fc.constantFrom(...CLUSTERS, NOWHERE),
+  pinned: fc.constantFrom(NOWHERE, NOWHERE, NOWHERE, NOWHERE, NOWHERE, ...CLUSTERS),
 });
 const input = fc.record({
   units: fc.array(unit, { maxLength: 30 }),
@@ -53,7 +54,9 @@ function build({ units, capacities, together, usable }: Input, placesMax = 5) {
       },
       orderOf: (n) => n,
       current: Uint16Array.from(units, ({ current }) => current),
+      pinned: Uint16Array.from(units, ({ pinned }) => pinned),
       isInService: Uint8Array.from(CLUSTERS, (cluster) => (usable.includes(cluster) ? 1 : 0)),
+      isDrained: new Uint8Array(CLUSTERS.length),
       limits: {
         limits,
         nameOf,
@@ -108,7 +111,7 @@ describe("allocation", () => {
   });
 
   test("a limit is exceeded only by what found room nowhere, and who is turned away hears by which", () => {
-    const reasons = { best: 0, kept: 0, spilled: 0, overflow: 0 };
+    const reasons = { best: 0, kept: 0, pinned: 0, drained: 0, spilled: 0, overflow: 0 };
     const names = new Set<string | undefined>();
     fc.assert(
       fc.property(input, (given) => {
@@ -121,6 +124,7 @@ describe("allocation", () => {
           reasons[reason]++;
           const isFirst = ranking.find(({ cluster }) => given.usable.includes(cluster))?.cluster;
           if (reason === "best") expect(made.allocation.clusterOf(n)).toBe(isFirst);
+          if (reason === "pinned") expect(made.allocation.clusterOf(n)).toBe(given.units[n]?.pinned);
           if (reason !== "spilled" && reason !== "overflow") continue;
           names.add(RESOURCE_NAMES[made.allocation.limitNameOf(n)]);
         }
@@ -129,7 +133,9 @@ describe("allocation", () => {
       { numRuns: 2_000 },
     );
     // Vacuous otherwise: the laws are about clusters that are full.
-    expect(Math.min(...Object.values(reasons))).toBeGreaterThan(0);
+    const { drained, ...others } = reasons;
+    expect(drained).toBe(0);
+    expect(Math.min(...Object.values(others))).toBeGreaterThan(0);
     expect(names).toEqual(new Set(["capacity", "together"]));
   });
 
@@ -174,6 +180,11 @@ describe("allocation", () => {
         for (const [n, ranking] of rankings.entries()) {
           const cluster = allocation.clusterOf(n);
           const best = ranking[0]?.score as number;
+          const pin = given.units[n]?.pinned;
+          if (ranking.some((entry) => entry.cluster === pin)) {
+            expect([cluster, allocation.reasonOf(n)]).toEqual([pin, "pinned"]);
+            continue;
+          }
           const own = ranking.find((entry) => entry.cluster === cluster)?.score as number;
           if (allocation.reasonOf(n) === "best") expect(cluster).toBe(ranking[0]?.cluster);
           else {

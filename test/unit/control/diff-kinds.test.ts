@@ -1,8 +1,21 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { diffDocuments } from "#control";
-import { ParseError, propertyDocument, purgeRequest } from "#kit";
-import { checkHostnames, checkOwner, checkPurge, parseDocument } from "../../../control/core/kinds.ts";
+import {
+  mapOverrides,
+  ParseError,
+  propertyDocument,
+  purgeRequest,
+  type TopologyDocument,
+  topologyDocument,
+} from "#kit";
+import {
+  checkHostnames,
+  checkOverrides,
+  checkOwner,
+  checkPurge,
+  parseDocument,
+} from "../../../control/core/kinds.ts";
 import { parseStrictJson } from "../../../control/core/strict-json.ts";
 
 function refusal(check: () => unknown): {
@@ -189,4 +202,37 @@ describe("parseStrictJson", () => {
     parseStrictJson(`${"[".repeat(100)}${"]".repeat(100)}`);
     expect(() => parseStrictJson("{")).toThrow(SyntaxError);
   });
+});
+
+it("overrides name clusters and servers of the topology of their name", () => {
+  const topology = topologyDocument.parse({
+    name: "demo",
+    clusters: [
+      {
+        clusterId: "fra",
+        regionId: "eu",
+        role: "edge",
+        city: "Frankfurt",
+        coordinates: { latitude: 50, longitude: 8 },
+        servers: [{ serverId: "fra-1", address: "127.0.0.1", port: 80 }],
+      },
+    ],
+    nameService: { zones: [], nameServers: [] },
+  });
+  const check = (rest: object, known: TopologyDocument | undefined = topology) =>
+    refusal(() => checkOverrides(mapOverrides.parse({ name: "demo", ...rest }), known)).path.join(".");
+  checkOverrides(
+    mapOverrides.parse({
+      name: "demo",
+      drains: [{ serverId: "fra-1" }],
+      weights: [{ clusterId: "fra", factor: 2 }],
+    }),
+    topology,
+  );
+  expect(check({ weights: [{ clusterId: "lon", factor: 2 }] })).toContain("weights.0.clusterId");
+  expect(check({ drains: [{ clusterId: "lon" }] })).toContain("drains.0.clusterId");
+  expect(check({ drains: [{ serverId: "lon-1" }] })).toContain("drains.0.serverId");
+  expect(() => checkOverrides(mapOverrides.parse({ name: "demo" }), undefined)).toThrow(
+    /a topology that is in force/,
+  );
 });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { type IpAddress, mapSnapshot, parseAddress } from "#kit";
+import { type IpAddress, mapSnapshot, parseAddress, type ServerId } from "#kit";
 import { type AnswerQuery, answerAddresses } from "#mapping";
 import { property, ranking, snapshotOf, topologyOf } from "./fixtures.ts";
 
@@ -34,6 +34,16 @@ function ask(text: string, down: readonly string[] = [], rest: Partial<AnswerQue
 
 test("the fixture is a snapshot that the schema takes", () => {
   expect(() => mapSnapshot.parse(snapshot)).not.toThrow();
+});
+
+test("a server that operators empty is named only when its cluster has no other, and a cluster of such ones only when all else is down", () => {
+  const named = (drained: readonly string[], down: readonly string[] = []) =>
+    ask("10.0.0.7", down, { snapshot: { ...snapshot, drained: drained as ServerId[] } }).servers.map(
+      ({ serverId }) => serverId,
+    );
+  expect(named(["fra-1"]).sort()).toEqual(["fra-2", "fra-3"]);
+  expect(named(["fra-1"], ["fra-2", "fra-3"])[0]).toMatch(/^iad/);
+  expect(named(["fra-1"], ["fra-2", "fra-3", "iad-1", "iad-2", "sin-1", "sin-2"])).toEqual(["fra-1"]);
 });
 
 describe("which cluster and why", () => {

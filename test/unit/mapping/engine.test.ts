@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import {
   epochMs,
+  mapOverrides,
   type MapSnapshot,
   mapSnapshot,
   type PropertyId,
@@ -72,6 +73,8 @@ function measure(
     for (const [to, rttMs] of Object.entries(figures))
       engine.handleSample({ from: network(id), to: cluster(to), rttMs, at: at(from + n * 100) });
 }
+
+const overrides = (rest: Readonly<Record<string, unknown>>) => mapOverrides.parse({ name: "test", ...rest });
 
 const report = (serverId: string, rest: Partial<ServerReport> = {}): ServerReport =>
   idleReport(serverId, { clusterId: serverId.replace(/-\d+$/, ""), atEpochMs: 0, ...rest });
@@ -235,6 +238,62 @@ describe("what it decides", () => {
     const engine = engineWith();
     for (const id of ["fra-1", "fra-2"]) engine.handleReport(report(id, { state: "draining" }), at(0));
     expect(first(snapshotAt(engine, 0), "berlin")).toBe("lon");
+  });
+
+  test("a server that operators empty counts no more, a cluster of such ones is left and named", () => {
+    const engine = engineWith();
+    for (const [id] of places) measure(engine, id, { fra: 10, lon: 20, iad: 30, sin: 40 });
+    snapshotAt(engine, 1_000);
+    engine.handleOverrides(overrides({ drains: [{ serverId: "fra-1" }] }), at(2_000));
+    const half = snapshotAt(engine, 2_000);
+    expect(half).toMatchObject({ reason: "overrides", drained: ["fra-1"], suspended: {} });
+    expect(first(half, "berlin")).toBe("fra");
+    engine.handleOverrides(
+      overrides({ drains: [{ clusterId: "fra", untilEpochMs: 1_000_000 + 8_000 }] }),
+      at(5_000),
+    );
+    const emptied = snapshotAt(engine, 5_000);
+    expect(emptied).toMatchObject({ drained: ["fra-1", "fra-2"], suspended: { fra: true } });
+    expect(places.map(([id]) => first(emptied, id))).toEqual(["lon", "lon", "lon", "lon"]);
+    expect(engine.reasons).toMatchObject({ drained: 12 });
+    // It ends by itself.
+    expect(first(snapshotAt(engine, 15_000), "berlin")).toBe("fra");
+  });
+
+  test("pins hold against scores, the narrower one first, and end; weights draw and drive off", () => {
+    const engine = engineWith();
+    for (const [id] of places) measure(engine, id, { fra: 10, lon: 20, iad: 30, sin: 40 });
+    const untilEpochMs = 1_000_000 + 20_000;
+    engine.handleOverrides(
+      overrides({
+        pins: [
+          {
+            around: { coordinates: { latitude: 50, longitude: 10 }, radiusKm: 2_000 },
+            clusterId: "iad",
+            untilEpochMs,
+          },
+          { prefix: "10.0.0.0/16", clusterId: "sin", trafficClass: "bulk", untilEpochMs },
+          { clientNetworkId: "madrid", clusterId: "lon", untilEpochMs },
+          { clientNetworkId: "nobody", clusterId: "lon", untilEpochMs },
+        ],
+      }),
+      at(1_000),
+    );
+    const pinned = snapshotAt(engine, 1_000);
+    expect(() => mapSnapshot.parse(pinned)).not.toThrow();
+    expect(places.map(([id]) => first(pinned, id))).toEqual(["iad", "lon", "fra", "fra"]);
+    expect(pinned.clientNetworks.map((one) => one.clusters.bulk[0]?.clusterId)).toEqual([
+      "sin",
+      "lon",
+      "sin",
+      "sin",
+    ]);
+    expect(engine.reasons.pinned).toBe(3 + 3 + 2);
+    expect(engine.pinsUnmatched).toBe(1);
+    // Of equals (lon lies at 20 for everyone, fra at 10) the weight decides.
+    engine.handleOverrides(overrides({ weights: [{ clusterId: "iad", factor: 0.1 }] }), at(3_000));
+    const [event] = events(engine, 3_000);
+    expect(event?.type === "refused" && event.problems[0]?.detail).toMatch(/sent to "iad"/);
   });
 
   test("a report from a server in another cluster than the topology says is ignored", () => {
