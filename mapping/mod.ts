@@ -45,7 +45,8 @@ export { type NoiseModel, noiseDefaults, noisySample } from "./core/noise.ts";
 export { Placement } from "./core/placement.ts";
 export type { PlacementLimit, PlacementProblem } from "./core/placement-problem.ts";
 export { type PathMapSettings, pathEntry, pathMap, pathMapDefaults } from "./core/path-map.ts";
-export { believableSites, nextProbe, type ProbePlanInput, type ProbeSite } from "./core/probe-plan.ts";
+export { type ProbeChoice, type ProbePeer, ProbePlanner, type ProbeSubject } from "./core/probe-plan.ts";
+export { placedSites, type ProbeSite } from "./core/locate.ts";
 /** Client networks: address space cut into as few sets as decisions allow, under names that stay. */
 export {
   BlockDemand,

@@ -14,10 +14,10 @@ import {
 import {
   answerAddresses,
   type ClientNetworkInput,
-  believableSites,
   MapEngine,
-  nextProbe,
   noisySample,
+  ProbePlanner,
+  placedSites,
   TopologyIndex,
 } from "#mapping";
 import {
@@ -103,34 +103,32 @@ export class MappingTrial {
     const clusterIds = sites.map(clusterIdOf);
     const siteRttMs = (a: ClusterId, b: ClusterId): number | undefined =>
       a === b ? 0 : engine.links.measured(a, b, null, startAt)?.rttMs;
-    const probeSites = believableSites(
+    const probeSites = placedSites(
       sites.map((site) => ({
         clusterId: clusterIdOf(site),
         coordinates: this.#input.matrix.coordinates?.[site] ?? null,
       })),
       siteRttMs,
-    );
-    const sitesAsPeers = clusterIds.map(
-      (from) => new Map(clusterIds.map((to) => [to, siteRttMs(from, to) ?? Infinity] as const)),
+      [],
     );
     const again = this.#again(options.again ?? 0);
     const isAll = options.probes >= sites.length;
     let now = startAt;
     for (let round = 0; round < options.probes; round++) {
-      const known = networks.map((network) => new Map(this.#known.get(network.clientNetworkId)));
-      for (const [n, network] of networks.entries()) {
+      const peers = networks.map(({ clientNetworkId, coordinates }) => ({
+        id: clientNetworkId,
+        coordinates,
+        rttMs: new Map(this.#known.get(clientNetworkId)),
+      }));
+      const planner = new ProbePlanner(probeSites, siteRttMs, peers);
+      for (const network of networks) {
         const own = this.#known.get(network.clientNetworkId) ?? new Map<ClusterId, number>();
         this.#known.set(network.clientNetworkId, own);
         const clusterId = isAll
           ? clusterIds[round]
           : (again.get(network.clientNetworkId)?.[round] ??
-            nextProbe({
-              sites: probeSites,
-              coordinates: network.coordinates,
-              measured: own,
-              siteRttMs,
-              peers: [...sitesAsPeers, ...known.slice(0, n), ...known.slice(n + 1)],
-            }));
+            planner.next({ id: network.clientNetworkId, coordinates: network.coordinates, measured: own })
+              ?.clusterId);
         if (clusterId === undefined) continue;
         const trueRttMs = matrix.rttMs(
           clientIndex(network.clientNetworkId),

@@ -26,7 +26,7 @@ import { NetworkKnowledge } from "./network-knowledge.ts";
 import { NetworkRows, NOWHERE } from "./network-rows.ts";
 import { type Overrides, resolveOverrides } from "./overrides.ts";
 import { type PathMapSettings, pathMap, pathMapDefaults } from "./path-map.ts";
-import { believableSites } from "./probe-plan.ts";
+import { placedSites } from "./locate.ts";
 import { ResolverTable } from "./resolver-pairs.ts";
 import { resolverEntries } from "./resolvers.ts";
 import { fallbackRankings, networkEntry } from "./rankings.ts";
@@ -341,7 +341,7 @@ export class MapEngine {
     const sites = this.#edgeIds.flatMap((clusterId) => topology.edgeClusters.get(clusterId)?.entry ?? []);
     const rttMs = (a: ClusterId, b: ClusterId): number | undefined =>
       this.#links.measured(a, b, null, now)?.rttMs;
-    const believed = new Map(believableSites(sites, rttMs).map((site) => [site.clusterId, site.coordinates]));
+    const believed = new Map(placedSites(sites, rttMs, []).map((site) => [site.clusterId, site.coordinates]));
     const places = this.#edgeIds.map((clusterId) => believed.get(clusterId) ?? null);
     if (
       places.some(

@@ -261,6 +261,11 @@ const ACCESS_MS = 6;
 /** What a pair costs of which nothing is known, ms: a far continent. */
 const NOTHING_RTT_MS = 250;
 
+/** The travel time that is usual for the distance, ms. */
+export function geographyRttMs(from: Coordinates, to: Coordinates): number {
+  return ACCESS_MS + fibreRttMsMin(greatCircleKm(from, to)) * FIBRE_DETOUR;
+}
+
 /** A guess for a pair that was never measured; without coordinates of one end it is the worst ordinary case. */
 export function estimateByGeography(
   from: Coordinates | null,
@@ -268,7 +273,7 @@ export function estimateByGeography(
   lossPrior = 0.002,
 ): Estimate {
   const isKnown = from !== null && to !== null;
-  const rttMs = isKnown ? ACCESS_MS + fibreRttMsMin(greatCircleKm(from, to)) * FIBRE_DETOUR : NOTHING_RTT_MS;
+  const rttMs = isKnown ? geographyRttMs(from, to) : NOTHING_RTT_MS;
   return {
     rttMs,
     spreadMs: rttMs * 0.1,
