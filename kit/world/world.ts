@@ -118,6 +118,19 @@ const nameService = object({
 export const contentKinds = ["static", "page", "download", "hls"] as const;
 export type ContentKind = (typeof contentKinds)[number];
 
+/** Fields of the property document that a world may state: all but those that it says in its own way. */
+const SETTINGS = [
+  "trafficClass",
+  "tiering",
+  "caching",
+  "rules",
+  "prefetch",
+  "compression",
+  "access",
+  "forwardsMax",
+  "dnsTtlSeconds",
+] as const;
+
 /** A property as the world states it: the document, with the origin named by cluster or by URL parts. */
 const worldProperty = object({
   id: id<PropertyId>(),
@@ -136,7 +149,7 @@ const worldProperty = object({
   ),
   /** What origin-sim serves for it. */
   content: optional(oneOf(contentKinds)),
-  /** Any further field of the property document (trafficClass, tiering, caching, rules, prefetch, forwardsMax, dnsTtlSeconds). */
+  /** Any further field of the property document (trafficClass, tiering, caching, rules, prefetch, compression, access, ...). */
   settings: optional(passThrough()),
 });
 export type WorldProperty = Parsed<typeof worldProperty>;
@@ -144,9 +157,7 @@ export type WorldProperty = Parsed<typeof worldProperty>;
 /** Checked as part of the property document that is made of it, so that its errors carry that document's words. */
 function passThrough(): Schema<Readonly<Record<string, unknown>>> {
   const described = propertyDocument.jsonSchema() as { properties: Record<string, unknown> };
-  const { trafficClass, tiering, caching, rules, prefetch, forwardsMax, dnsTtlSeconds } =
-    described.properties;
-  const allowed = { trafficClass, tiering, caching, rules, prefetch, forwardsMax, dnsTtlSeconds };
+  const allowed = Object.fromEntries(SETTINGS.map((name) => [name, described.properties[name]]));
   const known = Object.keys(allowed);
   return {
     parse(value, path = []) {
