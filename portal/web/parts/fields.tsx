@@ -8,7 +8,14 @@ type Field = {
   readonly label: string;
   readonly help: string;
 } & (
-  | { readonly kind: "seconds"; readonly empty: "none" | "default"; readonly fallback: number | null }
+  | {
+      readonly kind: "number";
+      readonly unit: "s" | "requests";
+      readonly min: 0 | 1;
+      /** What an empty field states: null, or nothing, so that the default counts. */
+      readonly empty: "none" | "default";
+      readonly fallback: number | null;
+    }
   | { readonly kind: "choice"; readonly choices: readonly (readonly [string, string])[] }
   | { readonly kind: "switch"; readonly fallback: boolean }
 );
@@ -18,7 +25,9 @@ const groups: readonly { readonly title: string; readonly fields: readonly Field
     title: "Caching",
     fields: [
       {
-        kind: "seconds",
+        kind: "number",
+        unit: "s",
+        min: 0,
         empty: "none",
         fallback: null,
         path: ["caching", "defaultTtlSeconds"],
@@ -26,7 +35,9 @@ const groups: readonly { readonly title: string; readonly fields: readonly Field
         help: "When the origin states none. Empty: not stored as fresh",
       },
       {
-        kind: "seconds",
+        kind: "number",
+        unit: "s",
+        min: 0,
         empty: "none",
         fallback: null,
         path: ["caching", "overrideTtlSeconds"],
@@ -34,7 +45,9 @@ const groups: readonly { readonly title: string; readonly fields: readonly Field
         help: "In place of what the origin states. Empty: the origin decides",
       },
       {
-        kind: "seconds",
+        kind: "number",
+        unit: "s",
+        min: 0,
         empty: "default",
         fallback: 0,
         path: ["caching", "staleWhileRevalidateSeconds"],
@@ -42,7 +55,9 @@ const groups: readonly { readonly title: string; readonly fields: readonly Field
         help: "May be served stale while it is fetched anew",
       },
       {
-        kind: "seconds",
+        kind: "number",
+        unit: "s",
+        min: 0,
         empty: "default",
         fallback: 86_400,
         path: ["caching", "staleIfErrorSeconds"],
@@ -50,7 +65,9 @@ const groups: readonly { readonly title: string; readonly fields: readonly Field
         help: "May be served stale while the origin fails",
       },
       {
-        kind: "seconds",
+        kind: "number",
+        unit: "s",
+        min: 0,
         empty: "default",
         fallback: 0,
         path: ["caching", "negativeTtlSeconds"],
@@ -63,12 +80,24 @@ const groups: readonly { readonly title: string; readonly fields: readonly Field
     title: "Delivery",
     fields: [
       {
-        kind: "seconds",
+        kind: "number",
+        unit: "s",
+        min: 1,
         empty: "default",
         fallback: 20,
         path: ["dnsTtlSeconds"],
         label: "DNS TTL",
         help: "How long resolvers keep an answer",
+      },
+      {
+        kind: "number",
+        unit: "requests",
+        min: 1,
+        empty: "none",
+        fallback: null,
+        path: ["forwardsMax"],
+        label: "Requests under way",
+        help: "To your origins, from each server at once. Empty: the server's own bound",
       },
       {
         kind: "choice",
@@ -160,17 +189,17 @@ function OneField({
     <div class={fault === undefined ? "field" : "field wrong"}>
       <label htmlFor={id}>
         {field.label}
-        {field.kind === "seconds" && typeof value === "number" && value >= 60 ? (
+        {field.kind === "number" && field.unit === "s" && typeof value === "number" && value >= 60 ? (
           <small> {formatSeconds(value)}</small>
         ) : null}
       </label>
-      {field.kind === "seconds" ? (
+      {field.kind === "number" ? (
         <span class="with-unit">
           <input
             id={id}
             type="number"
             inputMode="numeric"
-            min={0}
+            min={field.min}
             step={1}
             {...described}
             value={typeof value === "number" ? value : ""}
@@ -180,7 +209,7 @@ function OneField({
               set(text === "" ? (field.empty === "none" ? null : undefined) : Number(text));
             }}
           />
-          <span class="unit">s</span>
+          <span class="unit">{field.unit}</span>
         </span>
       ) : field.kind === "choice" ? (
         <select
