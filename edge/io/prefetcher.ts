@@ -264,10 +264,17 @@ export class Prefetcher {
         const plan: MediaPlan | undefined =
           reader instanceof HlsReader ? reader.plan(segmentsAheadMax) : reader.plan();
         if (plan === undefined) return;
-        if (plan.sequences.length > 0) this.#sequences.set(name, kind, plan.sequences);
+        const sequences = plan.sequences.map((one) => one.map((reference) => this.#keyed(reference)));
+        if (sequences.length > 0) this.#sequences.set(name, kind, sequences);
         if (segmentsAheadMax > 0) for (const one of plan.first) this.#want(finding, one);
       },
     };
+  }
+
+  /** As observe() names it: content may state the port that it was asked for at. */
+  #keyed(reference: Reference): Reference {
+    const { keyHost = reference.host } = this.#routing.propertyOf(reference.host) ?? {};
+    return keyHost === reference.host ? reference : { ...reference, host: keyHost };
   }
 
   #want(finding: Finding, reference: Reference): void {
@@ -275,9 +282,7 @@ export class Prefetcher {
     const { property, kind } = finding;
     const metrics = this.#metrics;
     const settings = this.#settings;
-    // As observe() names it: pages may state the port that they were asked for at.
-    const { keyHost = reference.host } = this.#routing.propertyOf(reference.host) ?? {};
-    const name = addressName({ ...reference, host: keyHost });
+    const name = addressName(this.#keyed(reference));
     const propertyId = property.propertyId ?? "";
     const suppressed =
       this.#active >= settings.prefetchConcurrency

@@ -322,6 +322,12 @@ test("what a page names is there before the browser asks", async () => {
   );
   const usual = origin.answer;
   origin.answer = (incoming, response, body) => {
+    if (incoming.url === "/object-list.m3u8") {
+      response.writeHead(200, { "content-type": "application/vnd.apple.mpegurl" });
+      const segments = [1, 2, 3, 4, 5, 6].map((n) => `#EXTINF:2,\nhttp://${HOST}:8080/object-${n}.ts\n`);
+      response.end(`#EXTM3U\n#EXT-X-TARGETDURATION:2\n${segments.join("")}#EXT-X-ENDLIST\n`);
+      return undefined;
+    }
     if (incoming.url !== "/object-page") return usual(incoming, response, body);
     response.writeHead(200, { "content-type": "text/html", "content-encoding": "gzip" });
     response.end(
@@ -351,6 +357,12 @@ test("what a page names is there before the browser asks", async () => {
   const metrics = (await admin("fra-1", "/metrics")).body.toString();
   expect(metrics).toContain('isochrone_edge_prefetch_total{kind="html",result="asked"} 1');
   expect(metrics).toMatch(/^isochrone_edge_prefetch_used_total 1$/m);
+  // Nor in what a manifest names: the segment that is asked for brings the one after those that the manifest brought.
+  const isAsked = (n: number) => objectRequests().some(({ url }) => url === `/object-${n}.ts`);
+  await browse("/object-list.m3u8");
+  await until(() => isAsked(1), "the first segment is asked for");
+  await browse("/object-3.ts");
+  await until(() => isAsked(5), "what follows a segment is asked for");
   origin.answer = usual;
 });
 
