@@ -8,6 +8,7 @@ import type { ShedReason } from "../core/overload/reasons.ts";
 import type { NotSlicedReason } from "../core/slices.ts";
 import type { NotStoredReason } from "../core/storable.ts";
 import type { Outcome } from "./exchange.ts";
+import type { NodeDocument } from "./node-control.ts";
 
 type AnyCoding = Coding | DictionaryCoding | "identity";
 
@@ -90,6 +91,11 @@ export class EdgeMetrics {
     [],
   );
   readonly #earlyHints = this.#counter("early_hints_total", "Interim answers 103 that were sent", []);
+  readonly #documentsUnusable = this.#counter(
+    "documents_unusable_total",
+    "Documents kept from before that could not be put in force at the start",
+    ["kind"],
+  );
   readonly #purged = this.#counter("purges_total", "Purges applied", ["mode"]);
   readonly #coded = this.#counter(
     "coded_total",
@@ -240,6 +246,9 @@ export class EdgeMetrics {
   }
   decodingRefused(reason: "too-large" | "malformed"): void {
     this.#decodingRefused.inc({ reason });
+  }
+  documentUnusable(kind: NodeDocument["kind"]): void {
+    this.#documentsUnusable.inc({ kind });
   }
   earlyHints(): void {
     this.#earlyHints.inc();

@@ -188,6 +188,26 @@ export class NodeServing {
     return this.#parts.purger;
   }
 
+  /**
+   * Puts in force what was kept from before. What does not fit any more (sealed under another peer key, say) is left out, logged
+   * and counted: a server that starts with what it has serves more than one that does not start.
+   */
+  restore(documents: readonly NodeDocument[]): void {
+    for (const document of documents) {
+      try {
+        this.document(document);
+      } catch (error) {
+        const { kind, id } = document;
+        this.#o.metrics.documentUnusable(kind);
+        this.#o.logger.error("document-unusable", {
+          document: `${kind}/${id}`,
+          consequence: "this server serves without it until a version that fits is put in force",
+          error,
+        });
+      }
+    }
+  }
+
   /** Puts a document in force; a certificate that does not fit is refused by throwing. */
   document({ kind, body }: NodeDocument): void {
     const { peerKey, logger } = this.#o;

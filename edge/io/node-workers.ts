@@ -211,7 +211,7 @@ export async function startNodeWorker(
   const { purger } = serving;
   let logId = known.logId;
   const apply = async (state: KnownState): Promise<void> => {
-    for (const document of state.documents) serving.document(document);
+    serving.restore(state.documents);
     // Stored under other numbers, or by nobody knows what.
     if (state.logId === null || state.logId !== logId) await purger.forget();
     logId = state.logId;

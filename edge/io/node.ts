@@ -110,7 +110,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
   if (options.mayOpenDisk) await disk?.open();
   const edge = serving.begin(topology);
   edge.purges.distrust(systemClock.epoch());
-  for (const document of control.documents) serving.document(document);
+  serving.restore(control.documents);
   const { purger } = serving;
   await control.serve(
     {

@@ -42,8 +42,8 @@ function spawned(argv: readonly string[], more: NodeJS.ProcessEnv = {}): ChildPr
   });
 }
 
-async function start(argv: readonly string[]): Promise<string> {
-  const child = spawned(argv);
+async function start(argv: readonly string[], more: NodeJS.ProcessEnv = {}): Promise<string> {
+  const child = spawned(argv, more);
   children.push(child);
   child.stderr?.resume();
   let text = "";
@@ -53,6 +53,14 @@ async function start(argv: readonly string[]): Promise<string> {
     if (line !== undefined) return line;
   }
   throw new Error(`${argv.join(" ")} ended before it was ready: ${text}`);
+}
+
+function nodeArguments(n: number): readonly string[] {
+  const serverId = servers[n] ?? "";
+  return `edge --node ${serverId} --listen 127.0.0.1:0 --tls-listen 127.0.0.1:0 --control ${controlUrl}`
+    .split(" ")
+    .concat("--state", join(state, serverId), "--workers", String(n === 0 ? 1 : WORKERS))
+    .concat("--run", join(state, "run"));
 }
 
 /** Runs `isochrone certificate ...` to its end. */
@@ -126,13 +134,8 @@ beforeAll(async () => {
     portOf: (serverId) => 1 + servers.findIndex((one) => one === serverId),
   });
   await client.put("topology", "world", topology, { expectedVersion: 0 });
-  for (const [n, serverId] of servers.entries()) {
-    const line = await start(
-      `edge --node ${serverId} --listen 127.0.0.1:0 --tls-listen 127.0.0.1:0 --control ${controlUrl}`
-        .split(" ")
-        .concat("--state", join(state, serverId), "--workers", String(n === 0 ? 1 : WORKERS))
-        .concat("--run", join(state, "run")),
-    );
+  for (const n of servers.keys()) {
+    const line = await start(nodeArguments(n));
     workersPort = Number(/http:\/\/127\.0\.0\.1:(\d+)/.exec(line)?.[1]);
     tlsPorts.push(Number(/tls https:\/\/127\.0\.0\.1:(\d+)/.exec(line)?.[1]));
   }
@@ -215,6 +218,18 @@ test("a deployment's certificate: pushed, swapped, kept sealed, refused without 
   expect(listed.output).toMatch(/shop +3 +served +www\.shop\.example/);
   const again = await run(["push", "shop", ...files("fourth", second)]);
   expect(again.code).toBe(0);
+
+  // What a node kept does not open under its new key: it starts all the same, with the rest.
+  const [before] = children.splice(1, 1);
+  before?.kill("SIGKILL");
+  await once(before!, "exit");
+  const line = await start(nodeArguments(0), { ISOCHRONE_PEER_KEY: "ee".repeat(16) });
+  tlsPorts[0] = Number(/tls https:\/\/127\.0\.0\.1:(\d+)/.exec(line)?.[1]);
+  expect(await served(tlsPorts[0])).toMatch(/HANDSHAKE_FAILURE/);
+  const metrics = await fetchFrom(Number(/http:\/\/127\.0\.0\.1:(\d+)/.exec(line)?.[1]), "/metrics");
+  expect(metrics.body.toString()).toMatch(
+    /^isochrone_edge_documents_unusable_total\{kind="certificate"\} 1$/m,
+  );
   expect((await run(["withdraw", "shop"])).output).toBe("shop: version 5 withdraws it\n");
   await until(() => everywhere(/HANDSHAKE_FAILURE/), "nobody serves it");
 }, 60_000);
