@@ -46,6 +46,11 @@ const groups: readonly { readonly title: string; readonly commands: readonly Com
         load: () => import("./explain.ts"),
       },
       {
+        name: "map",
+        summary: "the map: what it says, its history, what two differ in, and back",
+        load: () => import("./map.ts"),
+      },
+      {
         name: "debug-token",
         summary: "a token with which answers tell how they came to be",
         load: () => import("./debug-token.ts"),

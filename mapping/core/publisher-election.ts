@@ -69,6 +69,8 @@ export type ElectionEvent =
   | { readonly type: "elected"; readonly term: number; readonly versionFloor: number }
   | { readonly type: "deposed"; readonly term: number; readonly reason: ElectionReason };
 
+/** The one document that everyone reads. */
+export const MAP_ID = "current";
 /** Holds the place of the publisher while an operator's own map is to stay in force. */
 export const OPERATOR_ID = "operator";
 

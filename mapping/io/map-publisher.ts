@@ -2,10 +2,10 @@
 import { type ControlClient, ControlError } from "#control";
 import type { MapSnapshot } from "#kit";
 import type { Logger } from "#kit/io";
+import { MAP_ID } from "../core/publisher-election.ts";
 
-/** The one document that everyone reads. */
-export const MAP_ID = "current";
-
+/** As much as control keeps. */
+const NOTE_LENGTH_MAX = 500;
 const BACK_OFF_MS_MIN = 200;
 const BACK_OFF_MS_MAX = 5_000;
 
@@ -20,6 +20,7 @@ export interface MapPublisherOptions {
 interface Waiting {
   readonly snapshot: MapSnapshot;
   readonly term: number;
+  readonly changes: string;
 }
 
 export class MapPublisher {
@@ -54,10 +55,13 @@ export class MapPublisher {
     this.#documentVersion = version;
   }
 
-  /** Publishes it in this term as soon as control can be reached, unless a newer one comes first. */
-  publish(snapshot: MapSnapshot, term: number): void {
+  /**
+   * Publishes it in this term as soon as control can be reached, unless a newer one comes first.
+   * @param changes what it changes, for the history
+   */
+  publish(snapshot: MapSnapshot, term: number, changes: string): void {
     if (this.#waiting !== undefined) this.counters.superseded++;
-    this.#waiting = { snapshot, term };
+    this.#waiting = { snapshot, term, changes };
     this.#running ??= this.#run();
   }
 
@@ -100,7 +104,7 @@ export class MapPublisher {
   }
 
   /** Whether nothing more is to be done about it. */
-  async #put({ snapshot, term }: Waiting): Promise<boolean> {
+  async #put({ snapshot, term, changes }: Waiting): Promise<boolean> {
     const { client, logger, publisherId, onFenced } = this.#options;
     const { mapVersion, reason } = snapshot;
     try {
@@ -108,7 +112,7 @@ export class MapPublisher {
       const { version } = await client.put("map", MAP_ID, body, {
         expectedVersion: this.#documentVersion,
         author: publisherId,
-        note: `map ${mapVersion} of term ${term}, ${reason}`,
+        note: `map ${mapVersion} of term ${term}, ${reason}: ${changes}`.slice(0, NOTE_LENGTH_MAX),
         activate: true,
       });
       this.#documentVersion = Math.max(this.#documentVersion, version);

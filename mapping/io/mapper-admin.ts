@@ -98,10 +98,16 @@ function statusOf(mapper: Mapper): unknown {
     measurements: { series: store.seriesCount, pairs: store.pairCount, ...store.counters },
     resolvers: { known: engine.resolvers.size, ...engine.resolvers.counters },
     election: { state, reason, term, seenTerm, publisherId, ...counters },
-    inForce: mapper.inForce ?? null,
+    inForce: inForceOf(mapper),
     publisher: publisher.counters,
     applied: mapper.keeper.applied,
   };
+}
+
+function inForceOf({ inForce }: Mapper): unknown {
+  if (inForce === undefined) return null;
+  const { mapVersion, createdAtEpochMs, publication = null, reason } = inForce;
+  return { mapVersion, createdAtEpochMs, publication, reason };
 }
 
 function mapperMetrics(mapper: Mapper): Registry {

@@ -26,10 +26,12 @@ import {
   type SeriesProvenance,
 } from "../core/measurements/store.ts";
 import type { ReadSummary } from "../core/measurements/tally.ts";
+import { changesText, mapChanges } from "../core/map-changes.ts";
+import { MAP_ID } from "../core/publisher-election.ts";
 import { type TopologyIndex, topologyIndexOf } from "../core/topology-index.ts";
 import { EdgeProber } from "./dns-liveness.ts";
 import { clientNetworksOf, MeasurementFeed } from "./feed.ts";
-import { MAP_ID, MapPublisher } from "./map-publisher.ts";
+import { MapPublisher } from "./map-publisher.ts";
 import { PublisherLease } from "./publisher-lease.ts";
 
 /** Samples are handed over in small batches; nothing depends on their exact time. */
@@ -83,7 +85,7 @@ export class Mapper {
   #topology: TopologyIndex | undefined;
   /** The newest of this process's own making. */
   #own: MapSnapshot | undefined;
-  #inForce: Pick<MapSnapshot, "mapVersion" | "createdAtEpochMs" | "publication"> | undefined;
+  #inForce: MapSnapshot | undefined;
   #feedTimer: NodeJS.Timeout | undefined;
   #engineTimer: NodeJS.Timeout | undefined;
   #reports: { close(): void } | undefined;
@@ -209,8 +211,8 @@ export class Mapper {
     };
   }
 
-  /** What is known of the map that nodes go by. */
-  get inForce(): Pick<MapSnapshot, "mapVersion" | "createdAtEpochMs" | "publication"> | undefined {
+  /** The map that nodes go by, as far as is known here. */
+  get inForce(): MapSnapshot | undefined {
     return this.#inForce;
   }
 
@@ -249,8 +251,8 @@ export class Mapper {
   /** The map in force: where to go on from, at the start and as long as another one publishes. */
   #takeMap(snapshot: MapSnapshot, version: number, isFromControl: boolean): void {
     if (isFromControl) this.publisher.handleVersion(version);
-    const { mapVersion, createdAtEpochMs, publication } = snapshot;
-    this.#inForce = { mapVersion, createdAtEpochMs, ...(publication !== undefined && { publication }) };
+    this.#inForce = snapshot;
+    const { publication } = snapshot;
     this.lease.handleSeenTerm(publication?.term ?? 0);
     if (this.#own === undefined)
       this.engine.handlePrevious(snapshot, this.#clock.monotonic(), this.#settings.isForced);
@@ -261,11 +263,20 @@ export class Mapper {
   #lead(term: number, versionFloor: number): void {
     const { snapshot } = this.engine;
     if (snapshot !== undefined && snapshot === this.#own && snapshot.mapVersion > versionFloor) {
-      this.publisher.publish(snapshot, term);
+      this.#publish(snapshot, term);
       return;
     }
     this.engine.handleElected(versionFloor, this.#clock.monotonic());
     this.#turn();
+  }
+
+  #publish(snapshot: MapSnapshot, term: number): void {
+    const before = this.#inForce;
+    this.publisher.publish(
+      snapshot,
+      term,
+      before === undefined ? "the first one" : changesText(mapChanges(before, snapshot)),
+    );
   }
 
   #measure(now: MonotonicMs): void {
@@ -281,7 +292,7 @@ export class Mapper {
       if (event.type === "snapshot") {
         this.#own = event.snapshot;
         const { term } = this.lease.election;
-        if (term > 0) this.publisher.publish(event.snapshot, term);
+        if (term > 0) this.#publish(event.snapshot, term);
         else this.lease.handleReady();
       } else
         this.#settings.logger.error("snapshot-refused", { reason: event.reason, problems: event.problems });

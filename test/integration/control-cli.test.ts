@@ -2,12 +2,15 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { ControlClient } from "#control";
 import { type PropertyId, type ServerId } from "#kit";
 import { createLogger } from "#kit/io";
+import { main as mapCommand } from "../../cli/map.ts";
+import { UsageError } from "../../cli/usage.ts";
 import { type IsochroneProcess, runIsochrone, startIsochrone } from "../tools/processes.ts";
 import { idleReport } from "../tools/server-report.ts";
+import { ranking, snapshotOf } from "../unit/mapping/fixtures.ts";
 
 const token = "test-token-0123456789";
 const directory = mkdtempSync(join(tmpdir(), "isochrone-cli-"));
@@ -40,6 +43,105 @@ beforeAll(async () => {
 afterAll(async () => {
   await control.stop();
   rmSync(directory, { recursive: true, force: true });
+});
+
+describe("isochrone map", () => {
+  /** In this process: a start costs more than all that it does. */
+  const map = async (...args: string[]) => {
+    vi.stubEnv("ISOCHRONE_CONTROL_TOKEN", token);
+    const lines: string[] = [];
+    const said = vi.spyOn(console, "log").mockImplementation((line: string) => void lines.push(`${line}\n`));
+    const talk = vi.spyOn(console, "error").mockImplementation(() => {});
+    try {
+      const code = await mapCommand([...args, "--control", url]);
+      return { code, stdout: lines.join(""), stderr: "" };
+    } catch (error) {
+      if (!(error instanceof UsageError)) throw error;
+      return { code: error.exitCode, stdout: lines.join(""), stderr: error.message };
+    } finally {
+      said.mockRestore();
+      talk.mockRestore();
+      vi.unstubAllEnvs();
+    }
+  };
+  const [near, far] = [ranking(["fra", 10], ["iad", 90]), ranking(["iad", 40], ["fra", 95])];
+  const version = (mapVersion: number, first: typeof near) =>
+    snapshotOf([{ id: "berlin", prefixes: ["192.0.2.0/24"], ranking: first }], near, { mapVersion });
+
+  it("shows, tells the history and what differs, and goes back to an older one that mappers leave in force", async () => {
+    expect(await map("show")).toMatchObject({ code: 1, stdout: "" });
+    const client = new ControlClient({
+      url,
+      token,
+      nodeId: "mapper",
+      logger: createLogger({ role: "t", id: "t" }, { level: "silent" }),
+    });
+    const lease = {
+      action: "hold",
+      holderId: "mapper",
+      term: 0,
+      seenTerm: 0,
+      durationMs: 60_000,
+      preempts: false,
+      note: "",
+    } as const;
+    expect(await client.lease("map", lease)).toMatchObject({ outcome: "granted", term: 1 });
+    const put = (mapVersion: number, first: typeof near, expectedVersion: number, note = "") =>
+      client.put(
+        "map",
+        "current",
+        { ...version(mapVersion, first), publication: { term: 1, publisherId: "mapper" } },
+        { expectedVersion, author: "mapper", note },
+      );
+    await put(7, near, 0, "map 7 of term 1, first: the first one");
+    await put(8, far, 1, "map 8 of term 1, cycle: moved 1 live of 1 networks");
+    const shown = await map("show");
+    expect(shown).toMatchObject({ code: 0, stderr: "" });
+    expect(shown.stdout).toMatch(/^version 2, in force: map 8 of term 1 by mapper, .* made for: cycle/);
+    expect(shown.stdout).toMatch(/^ +publisher +mapper: term 1, for .* unless renewed$/m);
+    expect(shown.stdout).toMatch(/^iad +1 +1 +1 +0\.00$/m);
+    const one = await map("show", "1", "--network", "berlin");
+    expect(one.stdout).toMatch(/^berlin: 192\.0\.2\.0\/24; map 7 of term 1 by mapper\n\ninteractive: /);
+    expect((await map("history")).stdout).toMatch(
+      /^version +state.*\n +2 +in force +\S+ +mapper +map 8 of term 1, cycle: moved 1 live of 1 networks\n +1 /,
+    );
+    const file = join(directory, "before.json");
+    writeFileSync(file, (await map("show", "1", "--json")).stdout);
+    const differs = await map("diff", file, "2", "--class", "live");
+    expect(differs.stdout).toContain("moved 1 interactive, 1 bulk, 1 live of 1 networks");
+    expect(differs.stdout).toMatch(/^berlin +live +fra +10\.\d > 95\.\d .* iad +\d\d\.\d > \d\d\.\d/m);
+
+    const back = await map("rollback", "1", "--hold", "1h", "--note", "too far", "--json");
+    expect(JSON.parse(back.stdout)).toMatchObject({ version: 3, term: 2, activeVersion: 3 });
+    await expect(put(9, far, 3)).rejects.toMatchObject({ code: "fenced" });
+    expect(await client.lease("map", { ...lease, term: 1 })).toMatchObject({ outcome: "lost" });
+    expect(await client.lease("map", lease)).toMatchObject({ outcome: "held", holderId: "operator" });
+    const inForce = await client.document("map", "current");
+    expect(inForce?.body).toMatchObject({ mapVersion: 9, reason: "rollback" });
+    expect((await map("diff", "1", "3")).stdout).toContain("nobody moved of 1 networks");
+    expect((await map("show")).stdout).toMatch(
+      /publisher +operator: term 2, .*\(rollback to version 1 by .*: too far\)$/m,
+    );
+    expect(await map("release")).toMatchObject({ code: 0 });
+    expect(await map("release")).toMatchObject({ code: 1 });
+    expect(await client.lease("map", lease)).toMatchObject({ outcome: "granted", term: 3 });
+    await client.close();
+  });
+
+  it("refuses bad usage, and says which versions there are", async () => {
+    expect((await map("rollback", "99")).stderr).toContain(
+      'no version 99 of the map; "isochrone map history"',
+    );
+    for (const args of [
+      ["explode"],
+      ["diff", "1"],
+      ["show", "x"],
+      ["diff", "1", "none.json"],
+      ["rollback", "1", "--hold", "2s"],
+      ["history", "--class", "live"],
+    ])
+      expect(await map(...args)).toMatchObject({ code: 2, stdout: "" });
+  });
 });
 
 describe("isochrone config", () => {
