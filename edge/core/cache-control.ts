@@ -31,11 +31,33 @@ function unquote(text: string): string | undefined {
 }
 
 /**
+ * What single lines said. One answer is judged by several decisions, and one site's answers say the same, so that most lines are
+ * found here; what is found is the same as what is read.
+ */
+const known = new Map<string, Directives>();
+const KNOWN_MAX = 256;
+const KNOWN_CHARACTERS_MAX = 256;
+
+/**
  * Reads Cache-Control lines. A member that is no directive (a blank before "=", a name that is no token) is skipped. An
  * argument may be a token or a quoted string, as RFC 9111, section 5.2 asks; a damaged one is kept as it stands, so
  * that `deltaSeconds` sees an invalid value instead of none. Never throws.
  */
 export function parseDirectives(lines: readonly string[]): Directives {
+  const [line] = lines;
+  if (line === undefined) return NO_DIRECTIVES;
+  if (lines.length > 1 || line.length > KNOWN_CHARACTERS_MAX) return readDirectives(lines);
+  let directives = known.get(line);
+  if (directives === undefined) {
+    directives = readDirectives(lines);
+    if (known.size >= KNOWN_MAX) known.clear();
+    known.set(line, directives);
+  }
+  return directives;
+}
+const NO_DIRECTIVES: Directives = new Map();
+
+function readDirectives(lines: readonly string[]): Directives {
   const directives = new Map<string, (string | null)[]>();
   let count = 0;
   for (const line of lines) {

@@ -9,16 +9,19 @@ const TAG_CHARACTERS_MAX = 256;
 
 /** Tags of a response: Surrogate-Key (separated by blanks) and Cache-Tag (by commas), unique, in order. */
 export function tagsOf(fields: Fields): readonly string[] {
-  const tags = new Set<string>();
-  for (const [name, separator] of [
-    ["surrogate-key", /\s+/],
-    ["cache-tag", /[\s,]+/],
-  ] as const) {
+  let tags: Set<string> | undefined;
+  for (const [name, separator] of TAG_FIELDS) {
     for (const line of fieldLines(fields, name)) {
+      tags ??= new Set();
       for (const tag of line.split(separator)) {
         if (tag !== "" && tag.length <= TAG_CHARACTERS_MAX && tags.size < TAGS_MAX) tags.add(tag);
       }
     }
   }
-  return [...tags];
+  return tags === undefined ? NO_TAGS : [...tags];
 }
+const NO_TAGS: readonly string[] = [];
+const TAG_FIELDS = [
+  ["surrogate-key", /\s+/],
+  ["cache-tag", /[\s,]+/],
+] as const;

@@ -6,6 +6,15 @@ import type { Readable } from "node:stream";
 import { IsochroneError } from "#kit";
 import type { ObjectBody } from "./object-body.ts";
 
+/** Content on its way. */
+export interface Pumped {
+  readonly content: Readable;
+  /** All of it lies in `content` already. */
+  readonly isWhole: boolean;
+  /** Length that it must have; undefined: any. */
+  readonly contentLength: number | undefined;
+}
+
 export class FillBudget {
   readonly #fillsMax: number;
   readonly #bytesMax: number;
@@ -54,17 +63,22 @@ export class FillBudget {
 
   /**
    * Moves the content with back-pressure. A retained body that grows beyond `retainedBytesMax`, or beyond what all fills may
-   * hold, is no longer retained: `onReleased` is then called first. Never rejects: the body fails.
-   *
-   * @param statedBytes length that the content must have; undefined: any
+   * hold, is no longer retained: `onReleased` is then called first. Never rejects: the body fails. What is whole is in the body
+   * when this returns.
    */
   async pump(
-    content: Readable,
+    { content, isWhole, contentLength: statedBytes }: Pumped,
     body: ObjectBody,
-    statedBytes: number | undefined,
     retainedBytesMax: number,
     onReleased: () => void,
   ): Promise<void> {
+    if (isWhole && statedBytes === content.readableLength && statedBytes <= retainedBytesMax) {
+      content.on("error", () => {});
+      const chunk = content.read() as Uint8Array | null;
+      if (chunk !== null) body.append(chunk);
+      body.finish();
+      return;
+    }
     body.onAbandoned = () => content.destroy();
     let heldBytes = 0;
     try {

@@ -133,7 +133,6 @@ export class Filler {
   ): Promise<void> {
     let { stored } = request;
     for (;;) {
-      const aborter = new AbortController();
       const begunAt = this.#clock.epoch();
       let forwarded: Forwarded | undefined;
       let outcome: UpstreamOutcome;
@@ -147,7 +146,7 @@ export class Filler {
             ...request,
             body: undefined,
             bodyBytes: undefined,
-            signal: aborter.signal,
+            signal: undefined,
             without: UNCONDITIONAL,
             extra: [
               ...(stored === undefined ? [] : validatingFields(stored)),
@@ -303,6 +302,10 @@ export class Filler {
           this.#remember(request, decision.head.status, decision.head, decision.isShareable);
           // Not to be shared: nobody may find it any more.
           if (fill && !decision.isShareable) this.#collapse.release(fill);
+          // Most small answers have come whole with their heads: then they are stored, and told as they will be from now on.
+          const pumped = this.#pump(request, forwarded, body, fill);
+          const isHere = body.isComplete;
+          if (isHere) this.#keep(request, decision.head, body);
           resolve({
             kind: "stored",
             head: decision.head,
@@ -316,8 +319,8 @@ export class Filler {
             hopName,
             via: forwarded?.via ?? null,
           });
-          await this.#pump(request, forwarded, body, fill);
-          this.#keep(request, decision.head, body);
+          await pumped;
+          if (!isHere) this.#keep(request, decision.head, body);
           return;
         }
         default:
@@ -344,8 +347,7 @@ export class Filler {
     body: ObjectBody,
     fill: Fill | undefined,
   ): Promise<void> {
-    const { content, contentLength } = forwarded;
-    await this.#budget.pump(content, body, contentLength, this.#bytesMax(request), () => {
+    await this.#budget.pump(forwarded, body, this.#bytesMax(request), () => {
       if (fill) this.#collapse.release(fill);
     });
   }

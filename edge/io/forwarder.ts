@@ -28,7 +28,8 @@ export interface ForwardRequest {
   readonly requestId: string;
   readonly body: Readable | undefined;
   readonly bodyBytes: number | undefined;
-  readonly signal: AbortSignal;
+  /** Undefined: nobody gives it up. */
+  readonly signal: AbortSignal | undefined;
   /** Lower-case names of fields that are left out. */
   readonly without: ReadonlySet<string>;
   /** Fields that are added: the conditions of a validation. */
@@ -45,6 +46,8 @@ export interface Forwarded {
   /** End-to-end fields only; framing is gone. */
   readonly response: ResponseHead;
   readonly content: Readable;
+  /** All of it lies in `content` already. */
+  readonly isWhole: boolean;
   /** Content-Length as stated; undefined when there is none. */
   readonly contentLength: number | undefined;
   readonly times: ExchangeTimes;
@@ -132,7 +135,8 @@ export class Forwarder {
     const { forwarded: first, index } = await this.#firstAnswer(request, hops);
     const { content, response, hop } = first;
     const rest = hops.slice(index + 1);
-    if (hop.kind === "origin" || rest.length === 0 || request.body !== undefined) return first;
+    if (first.isWhole || hop.kind === "origin" || rest.length === 0 || request.body !== undefined)
+      return first;
     const fields: Field[] = [...response.fields];
     if (first.contentLength !== undefined) fields.push(["Content-Length", String(first.contentLength)]);
     const sent = request.head.fields.filter(([name]) => !request.without.has(name.toLowerCase()));
@@ -147,7 +151,7 @@ export class Forwarder {
       resumable,
       resumesMax: rest.length,
       track: UNTRACKED,
-      mayResume: () => !request.signal.aborted && left.length > 0,
+      mayResume: () => request.signal?.aborted !== true && left.length > 0,
       resume: async (asked) => {
         const next = await this.#firstAnswer({ ...request, extra: asked }, left);
         this.#metrics.upstream(next.forwarded.hop.kind, "resumed");
@@ -166,7 +170,7 @@ export class Forwarder {
     let last: unknown;
     for (const [index, hop] of hops.entries()) {
       const isLast = index === hops.length - 1;
-      if (request.signal.aborted) break;
+      if (request.signal?.aborted === true) break;
       const admitted = this.#gate.admit(
         {
           hop: hopKey(hop),
@@ -316,6 +320,7 @@ function forwarded(
       }),
     },
     content: response.body,
+    isWhole: response.isWhole === true,
     contentLength: stated !== undefined && /^[0-9]{1,15}$/.test(stated) ? Number(stated) : undefined,
     times: { requestTime, responseTime },
     hop,

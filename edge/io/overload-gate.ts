@@ -76,7 +76,7 @@ export class OverloadGate {
    * A place, at once where there is one. Throws ShedError, or rejects with it after a short wait; rejects with an "aborted"
    * IsochroneError when `signal` fires before.
    */
-  admit(offer: ForwardOffer, hopName: string, signal: AbortSignal): Place | Promise<Place> {
+  admit(offer: ForwardOffer, hopName: string, signal: AbortSignal | undefined): Place | Promise<Place> {
     if (this.#wasAsked === undefined) this.#look();
     this.#wasAsked = true;
     const verdict = this.#control.offer(offer, this.#clock.monotonic());
@@ -99,7 +99,7 @@ export class OverloadGate {
     setTimeout(act, LOOK_MS).unref();
   }
 
-  #wait(id: number, hopName: string, signal: AbortSignal): Promise<Place> {
+  #wait(id: number, hopName: string, signal: AbortSignal | undefined): Promise<Place> {
     const { promise, resolve, reject } = Promise.withResolvers<Place>();
     const onAbort = (): void => {
       if (!this.#waiters.delete(id)) return;
@@ -116,15 +116,15 @@ export class OverloadGate {
     this.#waiters.set(id, {
       hopName,
       resolve: (place) => {
-        signal.removeEventListener("abort", onAbort);
+        signal?.removeEventListener("abort", onAbort);
         resolve(place);
       },
       reject: (error) => {
-        signal.removeEventListener("abort", onAbort);
+        signal?.removeEventListener("abort", onAbort);
         reject(error);
       },
     });
-    signal.addEventListener("abort", onAbort, { once: true });
+    signal?.addEventListener("abort", onAbort, { once: true });
     return promise;
   }
 

@@ -526,7 +526,7 @@ export class Slices {
           ...request,
           body: undefined,
           bodyBytes: undefined,
-          signal: new AbortController().signal,
+          signal: undefined,
           without: UNCONDITIONAL,
           extra: [["Range", `bytes=${span.first}-${span.last}`]],
           sendInterim: undefined,

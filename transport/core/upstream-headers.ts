@@ -25,15 +25,17 @@ export function upstreamHeaders(
   given: readonly (readonly [string, string])[],
   host: string,
 ): (readonly [string, string])[] {
-  const named = new Set<string>();
+  let named: Set<string> | undefined;
   for (const [name, value] of given) {
-    if (name.toLowerCase() !== "connection") continue;
+    if (name.length !== CONNECTION.length || name.toLowerCase() !== CONNECTION) continue;
+    named ??= new Set();
     for (const part of value.split(",")) named.add(part.trim().toLowerCase());
   }
   const headers: (readonly [string, string])[] = [["Host", host]];
-  for (const [name, value] of given) {
-    const lower = name.toLowerCase();
-    if (!DROPPED.has(lower) && !named.has(lower)) headers.push([name, value]);
+  for (const field of given) {
+    const lower = field[0].toLowerCase();
+    if (!DROPPED.has(lower) && named?.has(lower) !== true) headers.push(field);
   }
   return headers;
 }
+const CONNECTION = "connection";

@@ -6,6 +6,7 @@ import { Readable } from "node:stream";
 import type { Dispatcher } from "undici";
 import { IsochroneError } from "#kit";
 import type { HeaderList, TransportRequest } from "./face.ts";
+import type { StopSignal } from "./stop-signal.ts";
 
 /** One request on one path. */
 export type PoolRequest = {
@@ -13,7 +14,7 @@ export type PoolRequest = {
   readonly path: string;
   readonly headers: HeaderList;
   readonly body: Readable | Uint8Array | undefined;
-  readonly signal: AbortSignal;
+  readonly signal: StopSignal;
   /**
    * After HEAD undici closes the connection, because some origins send a body all the same and it would be read as the
    * next answer. True where nothing but probes goes over the connection.
@@ -30,6 +31,8 @@ export type ExchangeHead = {
   readonly status: number;
   readonly headers: HeaderList;
   readonly body: Readable;
+  /** Whether all of the body has come, to its end: it lies in `body`, and nothing can break off any more. */
+  readonly isWhole: () => boolean;
   readonly trailers: () => HeaderList;
   readonly connectMs: number;
   readonly ttfbMs: number;
@@ -75,6 +78,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #resolve: (head: ExchangeHead) => void = () => {};
   #reject: (error: unknown) => void = () => {};
   #stage: ExchangeStage = "waiting";
+  #isWhole = false;
   #controller: Controller | undefined;
   #body: Readable | undefined;
   #trailers: HeaderList = [];
@@ -147,6 +151,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
       status,
       headers: raw,
       body,
+      isWhole: () => this.#isWhole,
       trailers: () => this.#trailers,
       connectMs: this.#startedMs - this.#queuedMs,
       ttfbMs: performance.now() - this.#startedMs,
@@ -167,6 +172,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
       return;
     }
     this.#trailers = headerList(controller.rawTrailers);
+    this.#isWhole = true;
     this.#end();
     this.#body?.push(null);
   }

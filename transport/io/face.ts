@@ -54,6 +54,8 @@ export type TransportResponse = {
    * without the caller noticing; `resumes` counts it.
    */
   readonly body: Readable;
+  /** All of the body had come with the head: it lies in `body`, to be read at once. */
+  readonly isWhole?: boolean | undefined;
   readonly path: UsedPath;
   readonly timings: {
     /** Until the request was on an open connection: about 0 on a warm one. */

@@ -11,6 +11,7 @@ import { RetryBudget } from "../core/retry-budget.ts";
 import type { PathProbe, PathReason } from "../core/path-words.ts";
 import type { ExchangeHead, PoolRequest } from "./exchange.ts";
 import { PathPool } from "./path-pool.ts";
+import type { StopSignal } from "./stop-signal.ts";
 
 /** Where the target is. */
 export type Endpoint = {
@@ -51,7 +52,7 @@ export type Attempt = {
 
 /** A tracked attempt as its sender sees it, from the first byte to the end of its body. */
 export type Progress = {
-  readonly signal: AbortSignal;
+  readonly signal: StopSignal;
   /** Bytes came. */
   readonly handleBytes: () => void;
   /** The path's failure no longer ends it; the caller's signal still does. */

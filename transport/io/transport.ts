@@ -34,6 +34,7 @@ import { signPeer } from "./peer-proof.ts";
 import { Prober } from "./prober.ts";
 import { linkReportsOf } from "./reports.ts";
 import { ResumingBody, resumableFrom } from "./resuming-body.ts";
+import { Stop, type StopSignal } from "./stop-signal.ts";
 import {
   type Attempt,
   type Endpoint,
@@ -168,7 +169,8 @@ export class Transport {
     const sent = await this.#sendWithRetry(to, request, undefined);
     const { head, path, attempts } = sent;
     let lastVia = path.via;
-    const wanted = resumableFrom(request, head);
+    const isWhole = head.isWhole();
+    const wanted = isWhole ? undefined : resumableFrom(request, head);
     const body =
       wanted === undefined
         ? head.body
@@ -186,7 +188,8 @@ export class Transport {
               return again;
             },
           });
-    if (wanted === undefined) {
+    if (isWhole) sent.progress.end();
+    else if (wanted === undefined) {
       // It cannot go on elsewhere: better a late rest than none.
       sent.progress.settle();
       head.body.once("close", sent.progress.end);
@@ -195,6 +198,7 @@ export class Transport {
       status: head.status,
       headers: head.headers,
       body,
+      isWhole,
       path,
       timings: { connectMs: head.connectMs, ttfbMs: head.ttfbMs, attempts },
       trailers: head.trailers,
@@ -325,7 +329,7 @@ export class Transport {
     to: Target,
     via: ClusterId | null,
     request: TransportRequest,
-    signal: AbortSignal,
+    signal: StopSignal,
   ): Promise<ExchangeHead> {
     const { connectMs, headersMs, bodyMs } = request.timeouts ?? {};
     const host = request.headers.find(([name]) => name.toLowerCase() === "host")?.[1] ?? to.probeRequest.host;
@@ -369,7 +373,7 @@ export class Transport {
 
   /** Lets an attempt be given up by the caller's signal or by the failure of its path. */
   #track(to: Target, via: ClusterId | null, request: TransportRequest): Progress {
-    const stop = new AbortController();
+    const stop = new Stop();
     const onAbort = (): void => stop.abort(request.signal?.reason);
     if (request.signal?.aborted) onAbort();
     else request.signal?.addEventListener("abort", onAbort, { once: true });
@@ -384,7 +388,7 @@ export class Transport {
     };
     to.track(attempt);
     return {
-      signal: stop.signal,
+      signal: stop,
       handleBytes: () => {
         attempt.lastProgressMs = performance.now();
       },
