@@ -33,6 +33,7 @@ export {
   limitFields,
   limitProblem,
   ownLimitNames,
+  pricePerGb,
   type TopologyLimit,
   type LinkReport,
   type MapOverrides,

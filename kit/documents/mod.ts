@@ -74,6 +74,7 @@ export {
   limitFields,
   limitProblem,
   ownLimitNames,
+  pricePerGb,
   type Role,
   roles,
   type ServerEntry,

@@ -40,6 +40,11 @@ function bitsPerSecond() {
   return number({ min: 1, max: 1e15, unit: "bits per second" });
 }
 
+/** In any one currency: the mapper weighs it in milliseconds, by traffic class. */
+export function pricePerGb() {
+  return number({ min: 0, max: 1_000, unit: "money for a gigabyte to clients" });
+}
+
 const server = object({
   serverId: id<ServerId>(),
   address: addressText(),
@@ -58,6 +63,7 @@ const cluster = object({
   role: oneOf(roles),
   city: line(80),
   coordinates,
+  pricePerGb: optional(pricePerGb()),
   servers: array(server, { max: 1_000, uniqueBy: (entry) => entry.serverId }),
 });
 export type ClusterEntry = Parsed<typeof cluster>;
@@ -77,6 +83,8 @@ const limit = object({
   regionId: optional(id<RegionId>()),
   requestsPerSecondMax: optional(number({ min: 1, max: 1e12, unit: "requests per second" })),
   bitsPerSecondMax: optional(bitsPerSecond()),
+  /** Of a contract: on top of what each of its clusters costs by itself. */
+  pricePerGb: optional(pricePerGb()),
 });
 export type TopologyLimit = Parsed<typeof limit>;
 
@@ -137,15 +145,15 @@ export function limitProblem(
   const regionIds = new Set(clusters.map(({ regionId }) => regionId));
   for (const [
     n,
-    { name, clusterIds: named, regionId, requestsPerSecondMax, bitsPerSecondMax },
+    { name, clusterIds: named, regionId, requestsPerSecondMax, bitsPerSecondMax, pricePerGb: price },
   ] of limits.entries()) {
     const at = ["limits", n];
     if (ownLimitNames.some((own) => own === name))
       return { at: [...at, "name"], value: name, expected: "a name that is not a cluster's own limit's" };
     if ((named === undefined) === (regionId === undefined))
       return { at, value: limits[n], expected: "either clusterIds or regionId" };
-    if (requestsPerSecondMax === undefined && bitsPerSecondMax === undefined)
-      return { at, value: limits[n], expected: "requestsPerSecondMax, bitsPerSecondMax or both" };
+    if (requestsPerSecondMax === undefined && bitsPerSecondMax === undefined && price === undefined)
+      return { at, value: limits[n], expected: "requestsPerSecondMax, bitsPerSecondMax or pricePerGb" };
     if (regionId !== undefined && !regionIds.has(regionId))
       return { at: [...at, "regionId"], value: regionId, expected: "a region that has a cluster" };
     const unknown = named?.findIndex((clusterId) => !clusterIds.has(clusterId)) ?? -1;

@@ -124,6 +124,7 @@ export function topologyOf(world: World, plan: AddressPlan): TopologyDocument {
       role: cluster.role,
       city: cluster.city,
       coordinates: cluster.coordinates,
+      ...(cluster.pricePerGb !== undefined && { pricePerGb: cluster.pricePerGb }),
       servers: (byCluster.get(cluster.id) ?? []).map((server) => ({
         serverId: server.serverId,
         address: server.address,

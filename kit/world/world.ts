@@ -24,6 +24,7 @@ import {
   ParseError,
   type PropertyId,
   prefixText,
+  pricePerGb,
   propertyDocument,
   type RegionId,
   roles,
@@ -48,6 +49,8 @@ const cluster = object({
   capacityPerSecond: defaulted(number({ min: 1, max: 1e9 }), 1_000),
   /** What the uplink of one server of this cluster carries. */
   bitsPerSecondMax: optional(number({ min: 1, max: 1e15, unit: "bits per second" })),
+  /** What a gigabyte from here to clients costs. */
+  pricePerGb: optional(pricePerGb()),
   /** Time between the site and the nearest exchange, there and back; part of the generated round-trip times. */
   accessMs: optional(number({ min: 0, max: 1_000, unit: "ms" })),
 });

@@ -80,6 +80,7 @@ export class ClusterMap {
       rows.rows,
       usable.map((edge, c) => ({
         load: edge.observedLoad,
+        pricePerGb: edge.pricePerGb,
         factor: overrides.factors[c] as number,
         isInService: edge.capacityPerSecond > 0,
       })),

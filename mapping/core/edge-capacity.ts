@@ -1,5 +1,5 @@
 /** What edge clusters can take and what they are observed to carry, from the topology and the reports of servers. */
-import { type ClusterId, type MonotonicMs, type ServerId, type ServerReport } from "#kit";
+import type { ClusterEntry, ClusterId, MonotonicMs, ServerId, ServerReport, TopologyLimit } from "#kit";
 import type { EdgeInput } from "./limits.ts";
 import type { EdgeCluster, TopologyIndex } from "./topology-index.ts";
 
@@ -85,13 +85,17 @@ export class EdgeCapacity {
 
   /** The edge clusters ascending by id; each call smooths the observed load by one step. */
   edges(
-    topology: TopologyIndex,
+    index: TopologyIndex,
     isOut: (serverId: ServerId) => boolean,
     drained: ReadonlySet<ServerId>,
     now: MonotonicMs,
   ): EdgeInput[] {
-    return [...topology.edgeClusters.values()]
-      .map((cluster) => this.#edge(cluster, isOut, drained, now))
+    const { limits } = index.topology;
+    return [...index.edgeClusters.values()]
+      .map((cluster) => ({
+        ...this.#edge(cluster, isOut, drained, now),
+        pricePerGb: priceOf(cluster.entry, limits),
+      }))
       .sort((a, b) => (a.clusterId < b.clusterId ? -1 : 1));
   }
 
@@ -100,7 +104,7 @@ export class EdgeCapacity {
     isOut: (serverId: ServerId) => boolean,
     drained: ReadonlySet<ServerId>,
     now: MonotonicMs,
-  ): EdgeInput {
+  ): Omit<EdgeInput, "pricePerGb"> {
     let isDrained = false;
     let capacityPerSecond = 0;
     let bitsPerSecondMax: number | undefined = 0;
@@ -134,4 +138,13 @@ export class EdgeCapacity {
     isDrained &&= capacityPerSecond === 0;
     return { clusterId, regionId, isDrained, capacityPerSecond, bitsPerSecondMax, observedLoad };
   }
+}
+
+/** What a gigabyte from a cluster costs: its own price and those of the contracts that it falls under. */
+function priceOf(entry: ClusterEntry, limits: readonly TopologyLimit[]): number {
+  let price = entry.pricePerGb ?? 0;
+  for (const { clusterIds, regionId, pricePerGb = 0 } of limits)
+    if (pricePerGb > 0 && (regionId === entry.regionId || clusterIds?.includes(entry.clusterId) === true))
+      price += pricePerGb;
+  return price;
 }

@@ -14,8 +14,9 @@ export class EstimateRows {
   spreadMs = new Float32Array(FIRST_ENTRIES);
   lossRatio = new Float32Array(FIRST_ENTRIES);
   confidence = new Float32Array(FIRST_ENTRIES);
-  /** Infinity: never measured. */
-  ageMs = new Float32Array(FIRST_ENTRIES);
+  freshness = new Float32Array(FIRST_ENTRIES);
+  /** 0: never measured. */
+  throughputBps = new Float32Array(FIRST_ENTRIES);
   #size = 0;
 
   get rows(): number {
@@ -31,16 +32,19 @@ export class EstimateRows {
     this.spreadMs[at] = estimate.spreadMs;
     this.lossRatio[at] = Math.min(1, estimate.lossRatio);
     this.confidence[at] = Math.min(1, estimate.confidence);
-    this.ageMs[at] = estimate.ageMs;
+    this.freshness[at] = Math.min(1, estimate.freshness ?? 1);
+    this.throughputBps[at] = estimate.throughputBps ?? 0;
   }
 
-  /** What an entry holds. */
+  /** What an entry holds of an estimate; not its age. */
   at(entry: number): Estimate {
     return {
       rttMs: this.rttMs[entry] as number,
       spreadMs: this.spreadMs[entry] as number,
       lossRatio: this.lossRatio[entry] as number,
-      ageMs: this.ageMs[entry] as number,
+      ageMs: Infinity,
+      freshness: this.freshness[entry] as number,
+      throughputBps: this.throughputBps[entry] as number,
       confidence: this.confidence[entry] as number,
       samples: 0,
     };
@@ -85,6 +89,7 @@ export class EstimateRows {
     this.spreadMs = floats(this.spreadMs);
     this.lossRatio = floats(this.lossRatio);
     this.confidence = floats(this.confidence);
-    this.ageMs = floats(this.ageMs);
+    this.freshness = floats(this.freshness);
+    this.throughputBps = floats(this.throughputBps);
   }
 }

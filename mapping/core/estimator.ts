@@ -51,6 +51,10 @@ export interface Estimate {
   /** 1 - 2^-n for n samples of the window, halved with each half-life of age; a guess from geography has little. */
   readonly confidence: number;
   readonly samples: number;
+  /** What age has left of the confidence, 0..1; 1 unless given. */
+  readonly freshness?: number;
+  /** Measured; undefined: never. */
+  readonly throughputBps?: number;
 }
 
 export interface EstimatorCounters {
@@ -205,6 +209,7 @@ export class Estimator {
       lossRatio: Math.max(windowLoss, cutLoss),
       ageMs,
       confidence: (1 - 2 ** -count) * 2 ** (-ageMs / confidenceHalfLifeMs),
+      freshness: 2 ** (-ageMs / confidenceHalfLifeMs),
       samples: count,
     };
   }

@@ -18,6 +18,8 @@ export interface EdgeInput {
   readonly bitsPerSecondMax: number | undefined;
   /** Observed over what it can take, of requests or bits, whichever is more; smoothed, >= 0. */
   readonly observedLoad: number;
+  /** Its own and that of the limits (contracts) that it falls under. */
+  readonly pricePerGb: number;
 }
 
 export interface NamedLimits {

@@ -39,6 +39,7 @@ export class NetworkKnowledge {
           rttMs: terms.rttMs,
           lossRatio: terms.lossRatio,
           confidence: terms.confidence * INHERITED_CONFIDENCE_RATIO,
+          freshness: INHERITED_CONFIDENCE_RATIO,
           spreadMs: 0,
           ageMs: Infinity,
           samples: 0,

@@ -6,6 +6,7 @@ import { SCORE_MAX, type ScoreParameters, scoreOf } from "./score.ts";
 export interface ScoredCluster {
   /** Observed load, >= 0. */
   readonly load: number;
+  readonly pricePerGb: number;
   /** What operators multiply its scores with. */
   readonly factor: number;
   readonly isInService: boolean;
@@ -97,16 +98,19 @@ export class ScoreOrders {
   }
 
   #stepsOf(entry: number, parameters: ScoreParameters): number {
-    const { rttMs, spreadMs, lossRatio, confidence, clusters } = this.#rows;
+    const { rttMs, spreadMs, lossRatio, confidence, freshness, throughputBps, clusters } = this.#rows;
     const cluster = clusters[entry] as number;
-    const { load } = this.#clusters[cluster] as ScoredCluster;
+    const { load, pricePerGb } = this.#clusters[cluster] as ScoredCluster;
     const { score } = scoreOf(
       {
         rttMs: rttMs[entry] as number,
         spreadMs: spreadMs[entry] as number,
         lossRatio: lossRatio[entry] as number,
         confidence: confidence[entry] as number,
+        freshness: freshness[entry] as number,
+        throughputBps: throughputBps[entry],
         load,
+        pricePerGb,
       },
       parameters,
     );

@@ -95,7 +95,7 @@ describe("topology", () => {
     ["an unknown region", { regionId: "us", requestsPerSecondMax: 1 }, "limits[0].regionId: got"],
     ["both", { regionId: "eu", clusterIds: ["a"], requestsPerSecondMax: 1 }, "either clusterIds or regionId"],
     ["neither", { requestsPerSecondMax: 1 }, "either clusterIds or regionId"],
-    ["no bound", { regionId: "eu" }, "requestsPerSecondMax, bitsPerSecondMax or both"],
+    ["no bound", { regionId: "eu" }, "requestsPerSecondMax, bitsPerSecondMax or pricePerGb"],
     ["a bound of nothing", { regionId: "eu", bitsPerSecondMax: 0 }, "limits[0].bitsPerSecondMax: got 0"],
     ["a name of its own limits", { name: "capacity", regionId: "eu", bitsPerSecondMax: 1 }, "limits[0].name"],
   ])("refuses a limit with %s", (_, limit, words) => {

@@ -224,6 +224,20 @@ describe("what it decides", () => {
     expect(sentTo(snapshotAt(engine, 11_000)).slice(0, 9).filter(isOutside)).toHaveLength(0);
   });
 
+  test("bytes go where they are cheap as far as the way is worth it; a contract's price is its clusters'", () => {
+    const engine = engineWith();
+    engine.handleTopology(
+      topologyDocument.parse({
+        ...topology,
+        limits: [{ name: "dear", clusterIds: ["fra"], pricePerGb: 0.1 }],
+      }),
+      at(0),
+    );
+    measure(engine, "berlin", { fra: 10, lon: 40, iad: 90, sin: 200 });
+    const { clusters } = snapshotAt(engine, 1_000).clientNetworks[0] as MapSnapshot["clientNetworks"][number];
+    expect([clusters.interactive[0]?.clusterId, clusters.bulk[0]?.clusterId]).toEqual(["fra", "lon"]);
+  });
+
   test("no cluster gets more than its share", () => {
     const engine = engineWith({}, 10);
     engine.handleTopology(topologyDocument.parse({ ...topology, shareMax: 0.5 }), at(0));

@@ -1,5 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { Estimator, estimateByGeography, scoreDefaults, scoreOf } from "#mapping";
+import * as fc from "fast-check";
+import { trafficClasses } from "#kit";
+import { Estimator, estimateByGeography, scoreDefaults, scoreOf, scoreParameters } from "#mapping";
 import { guessUnmeasured } from "../../../mapping/core/unmeasured.ts";
 import { at } from "./fixtures.ts";
 
@@ -95,6 +97,67 @@ describe("unmeasured pairs", () => {
 
 describe("score", () => {
   const base = { rttMs: 50, spreadMs: 5, lossRatio: 0.002, load: 0.1, confidence: 1 };
+  test("never decreases in what is bad, never increases in what is good, whatever the rest", () => {
+    const ratio = fc.double({ min: 0, max: 1, noNaN: true });
+    // `worth`: confidence of the samples when they were new.
+    const input = fc.record({
+      rttMs: fc.double({ min: 0, max: 5_000, noNaN: true }),
+      spreadMs: fc.double({ min: 0, max: 500, noNaN: true }),
+      lossRatio: ratio,
+      load: fc.double({ min: 0, max: 3, noNaN: true }),
+      worth: ratio,
+      freshness: fc.double({ min: 0.01, max: 1, noNaN: true }),
+      throughputBps: fc.double({ min: 1e4, max: 1e10, noNaN: true }),
+      pricePerGb: fc.double({ min: 0, max: 10, noNaN: true }),
+    });
+    const names = [
+      "rttMs",
+      "spreadMs",
+      "lossRatio",
+      "load",
+      "pricePerGb",
+      "worth",
+      "freshness",
+      "throughputBps",
+    ] as const;
+    fc.assert(
+      fc.property(
+        input,
+        input,
+        fc.constantFrom(...names),
+        fc.constantFrom(...trafficClasses),
+        (a, b, name, trafficClass) => {
+          const other = { ...a, [name]: b[name] };
+          const [low, high] = a[name] <= b[name] ? [a, other] : [other, a];
+          const score = (one: typeof a) =>
+            scoreOf({ ...one, confidence: one.worth * one.freshness }, scoreDefaults[trafficClass]).score;
+          const isGood = name === "worth" || name === "freshness" || name === "throughputBps";
+          const slack = 1e-9 * Math.max(1, score(low), score(high));
+          if (isGood) expect(score(high)).toBeLessThanOrEqual(score(low) + slack);
+          else expect(score(low)).toBeLessThanOrEqual(score(high) + slack);
+        },
+      ),
+    );
+  });
+  test("age is paid once: with equal weights doubt and age are the doubt about the whole confidence", () => {
+    const parameters = scoreDefaults.interactive;
+    expect(parameters.ageWeight).toBe(parameters.doubtWeight);
+    const { terms } = scoreOf({ ...base, confidence: 0.45, freshness: 0.5 }, parameters);
+    expect(terms.doubt).toBeCloseTo(parameters.doubtWeight * 0.1 * base.rttMs);
+    expect(terms.doubt + terms.age).toBeCloseTo(parameters.doubtWeight * 0.55 * base.rttMs);
+    expect(() => scoreParameters.parse({ ...parameters, ageWeight: 3 })).toThrow(
+      /ageWeight: got 3, expected at most doubtWeight/,
+    );
+  });
+  test("a measured throughput stands in for the predicted one, in the same unit", () => {
+    // Mathis et al.: 1460 bytes * sqrt(3/2) / (50 ms * sqrt(0.002)) = 6.4 Mbit/s.
+    const predicted = scoreOf(base, scoreDefaults.bulk).terms.throughput;
+    const same = scoreOf({ ...base, throughputBps: 6.3976e6 }, scoreDefaults.bulk).terms.throughput;
+    expect(same).toBeCloseTo(predicted, 3);
+    expect(scoreOf({ ...base, throughputBps: 1e6 }, scoreDefaults.bulk).terms.throughput).toBeGreaterThan(
+      predicted,
+    );
+  });
   test("is the sum of its terms", () => {
     for (const parameters of Object.values(scoreDefaults)) {
       const { score, terms } = scoreOf(base, parameters);
