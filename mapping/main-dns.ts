@@ -88,6 +88,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       address: options.listen.host,
       port: options.listen.port,
       reusePort: options.reusePort,
+      isPlainUdp: options.isPlainUdp,
       context: () => state.context(),
       counters,
       logger,
@@ -96,6 +97,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     const metrics = dnsMetrics({
       counters,
       socketCounters: () => listening.socketCounters,
+      batches: () => listening.batches,
       tcpConnections: () => listening.tcpConnections,
       map: () => {
         const map = state.snapshot;

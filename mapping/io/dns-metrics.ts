@@ -6,6 +6,8 @@ export interface DnsMetricsSource {
   readonly counters: DnsCounters;
   /** Of the sockets, by event. */
   readonly socketCounters: () => Readonly<Record<string, number>>;
+  /** Batches of datagrams by size; undefined without batches. */
+  readonly batches: () => Readonly<Record<string, number>> | undefined;
   readonly tcpConnections: () => number;
   /** Null while there is no map. */
   readonly map: () => { readonly version: number; readonly ageSeconds: number } | null;
@@ -69,6 +71,14 @@ export function dnsMetrics(source: DnsMetricsSource): Registry {
   counter("isochrone_dns_socket_events_total", "What happened at the sockets", ["event"], (add) => {
     for (const [event, count] of Object.entries(source.socketCounters())) add({ event }, count);
   });
+  counter(
+    "isochrone_dns_batches_total",
+    "Batches of datagrams, by how many were received at once",
+    ["size"],
+    (add) => {
+      for (const [size, count] of Object.entries(source.batches() ?? {})) add({ size }, count);
+    },
+  );
   gauge("isochrone_dns_tcp_connections", "Open TCP connections", source.tcpConnections);
   gauge("isochrone_dns_map_version", "Version of the map in force", () => source.map()?.version ?? null);
   gauge("isochrone_dns_map_age_seconds", "Age of the map in force", () => source.map()?.ageSeconds ?? null);

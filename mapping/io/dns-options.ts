@@ -6,6 +6,7 @@ import { LISTEN_ADDRESS_EXPECTED, type ListenAddress, parseListenAddress } from 
 interface Common {
   readonly listen: ListenAddress;
   readonly reusePort: boolean;
+  readonly isPlainUdp: boolean;
 }
 /** One of a deployment's name servers: documents come from control. */
 export interface NodeOptions extends Common {
@@ -52,6 +53,7 @@ in DIR, so that it boots and serves with control dead; it probes every edge serv
   --control URL          http://ADDRESS:PORT of control
   --state DIR            where the last known good documents are kept
   --reuse-port           share the port with other processes of the same user
+  --plain-udp            one system call for each datagram instead of batches (Linux, package koffi)
 
 Environment: ISOCHRONE_CONTROL_TOKEN, the bearer token for control (--node) and for /.isochrone/.
 
@@ -76,6 +78,7 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
       control: { type: "string" },
       state: { type: "string" },
       "reuse-port": { type: "boolean" },
+      "plain-udp": { type: "boolean" },
     },
   });
   if (values.help === true) return "help";
@@ -86,6 +89,7 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
   const common = {
     listen: listenOf("--listen", required("--listen", values.listen)),
     reusePort: values["reuse-port"] ?? false,
+    isPlainUdp: values["plain-udp"] ?? false,
   };
   if (isNode) {
     if (values.probe !== undefined)

@@ -3,7 +3,9 @@
  * limited in number, in idle time and in what they may leave unread, so that a slow or greedy peer costs itself only.
  */
 import { createServer, type Server, type Socket } from "node:net";
-import type { DnsHandler } from "./dns-udp.ts";
+
+/** Takes one message and the sender's address as text; undefined: silence. Must not throw. */
+export type TcpHandler = (bytes: Uint8Array, address: string) => Uint8Array | undefined;
 
 export interface TcpSettings {
   /** Open connections in all (RFC 7766 section 6.2.2). */
@@ -43,12 +45,12 @@ export interface TcpCounters {
 export class TcpListener {
   readonly #server: Server;
   readonly #settings: TcpSettings;
-  readonly #handler: DnsHandler;
+  readonly #handler: TcpHandler;
   readonly #connections = new Set<Connection>();
   readonly #perAddress = new Map<string, number>();
   readonly counters: TcpCounters = { accepted: 0, refused: 0, timedOut: 0, exhausted: 0, violations: 0 };
 
-  private constructor(server: Server, handler: DnsHandler, settings: TcpSettings) {
+  private constructor(server: Server, handler: TcpHandler, settings: TcpSettings) {
     this.#server = server;
     this.#handler = handler;
     this.#settings = settings;
@@ -63,7 +65,7 @@ export class TcpListener {
   static async bind(
     address: string,
     port: number,
-    handler: DnsHandler,
+    handler: TcpHandler,
     options: { readonly reusePort?: boolean; readonly settings?: Partial<TcpSettings> } = {},
   ): Promise<TcpListener> {
     const settings = { ...tcpDefaults, ...options.settings };
@@ -133,7 +135,7 @@ export class TcpListener {
 class Connection {
   readonly #socket: Socket;
   readonly #address: string;
-  readonly #handler: DnsHandler;
+  readonly #handler: TcpHandler;
   readonly #settings: TcpSettings;
   readonly #counters: TcpCounters;
   /** What came and is not answered yet: less than one message, or what waits for the client to read. */
@@ -145,7 +147,7 @@ class Connection {
   constructor(
     socket: Socket,
     address: string,
-    handler: DnsHandler,
+    handler: TcpHandler,
     settings: TcpSettings,
     counters: TcpCounters,
   ) {

@@ -1,50 +1,64 @@
-/** DNS over UDP (RFC 1035 section 4.2.1): datagrams in, datagrams out, no policy. */
+/** DNS over UDP (RFC 1035 section 4.2.1): datagrams in, datagrams out, no policy. In batches where the system can do that. */
 import { createSocket, type RemoteInfo, type Socket } from "node:dgram";
 import { isIPv6 } from "node:net";
-
-/** Takes one message and the sender's address as text; undefined: silence. Must not throw. */
-export type DnsHandler = (bytes: Uint8Array, address: string) => Uint8Array | undefined;
+import { parseAddress } from "#kit";
+import { resolverAddressOf } from "./dns-handler.ts";
+import { type BatchHandler, type BatchSender, batchSizes, sockaddrOf, UdpBatch } from "./udp-batch.ts";
 
 export interface UdpCounters {
   /** Answers that the system refused to send. */
-  sendFailures: number;
+  readonly sendFailures: number;
   /** Queries from port 0, to which nothing can be sent. */
-  unanswerable: number;
+  readonly unanswerable: number;
+  readonly receiveFailures: number;
+  /** Batches by size; all 0 without batches. */
+  readonly batches: Readonly<Record<string, number>>;
+}
+
+export interface UdpOptions {
+  readonly reusePort?: boolean;
+  /** One system call for each datagram, as off Linux. */
+  readonly isPlain?: boolean;
 }
 
 /** What the kernel may hold while we are busy: about 20,000 queries. Linux caps it at net.core.rmem_max. */
 const RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024;
+/** Room for the longest answer over UDP. */
+const ANSWER_BYTES_MAX = 1_344;
 
 /** One UDP socket. With `reusePort` several processes or workers share the port and the kernel spreads the queries. */
 export class UdpListener {
   readonly #socket: Socket;
-  readonly counters: UdpCounters = { sendFailures: 0, unanswerable: 0 };
+  readonly #handler: BatchHandler;
+  readonly #batch: UdpBatch | undefined;
+  readonly #sender: BatchSender = { family: 4, words: new Uint32Array(4) };
+  #sendFailures = 0;
+  #unanswerable = 0;
 
-  private constructor(socket: Socket, handler: DnsHandler) {
+  private constructor(socket: Socket, handler: BatchHandler, batch: UdpBatch | undefined) {
     this.#socket = socket;
-    const onSent = (error: Error | null): void => {
-      if (error !== null) this.counters.sendFailures++;
-    };
-    socket.on("message", (bytes: Buffer, from: RemoteInfo) => {
-      if (from.port === 0) {
-        this.counters.unanswerable++;
-        return;
-      }
-      const answer = handler(bytes, from.address);
-      if (answer !== undefined) socket.send(answer, from.port, from.address, onSent);
-    });
+    this.#handler = handler;
+    this.#batch = batch;
     // After binding, errors are of single datagrams (an ICMP error that came back): the next one may do.
     socket.on("error", () => {
-      this.counters.sendFailures++;
+      this.#sendFailures++;
+    });
+    socket.on("message", (bytes: Buffer, from: RemoteInfo) => {
+      // One that came through the event loop tells that more may wait.
+      const address = batch === undefined || from.port === 0 ? undefined : parseAddress(from.address);
+      if (batch === undefined || address === undefined) {
+        this.#answerOne(bytes, from);
+        batch?.drain(handler);
+      } else batch.drain(handler, { bytes, sockaddr: sockaddrOf(address, from.port) });
     });
   }
 
-  /** Binds; rejects with the system's error. Port 0: any free one. */
+  /** Binds; rejects with the system's error. Port 0: any free one. `handler` must not throw. */
   static async bind(
     address: string,
     port: number,
-    handler: DnsHandler,
-    options: { readonly reusePort?: boolean } = {},
+    handler: BatchHandler,
+    options: UdpOptions = {},
   ): Promise<UdpListener> {
     const socket = createSocket({
       type: isIPv6(address) ? "udp6" : "udp4",
@@ -66,15 +80,65 @@ export class UdpListener {
     } catch {
       // A system with a smaller limit serves with what it has.
     }
-    return new UdpListener(socket, handler);
+    const fd = options.isPlain === true ? undefined : descriptorOf(socket);
+    return new UdpListener(socket, handler, fd === undefined ? undefined : await UdpBatch.open(fd));
   }
 
   get port(): number {
     return this.#socket.address().port;
   }
 
+  /** Whether datagrams are read and written in batches. */
+  get isBatched(): boolean {
+    return this.#batch !== undefined;
+  }
+
+  get counters(): UdpCounters {
+    const counters = this.#batch?.counters;
+    return {
+      sendFailures: this.#sendFailures + (counters?.sendFailures ?? 0),
+      unanswerable: this.#unanswerable + (counters?.unanswerable ?? 0),
+      receiveFailures: counters?.receiveFailures ?? 0,
+      batches: Object.fromEntries(batchSizes.map((size, n) => [size, counters?.received[n] ?? 0])),
+    };
+  }
+
   /** Stops receiving; resolves when the socket is closed. */
   close(): Promise<void> {
     return new Promise((resolve) => this.#socket.close(() => resolve()));
   }
+
+  #answerOne(bytes: Buffer, from: RemoteInfo): void {
+    if (from.port === 0) {
+      this.#unanswerable++;
+      return;
+    }
+    const { family, words } = resolverAddressOf(from.address);
+    const sender = this.#sender;
+    sender.family = family;
+    sender.words.set(words);
+    const answer = Buffer.allocUnsafe(ANSWER_BYTES_MAX);
+    const length = this.#handler(bytes, 0, bytes.length, sender, answer, 0);
+    if (length > 0) this.#socket.send(answer, 0, length, from.port, from.address, this.#onSent);
+  }
+
+  readonly #onSent = (error: Error | null): void => {
+    if (error !== null) this.#sendFailures++;
+  };
+}
+
+/**
+ * The descriptor of a bound socket; undefined where it is not to be had. `node:dgram` keeps its handle under a symbol, and the
+ * handle tells its descriptor: no documented way leads there.
+ */
+function descriptorOf(socket: Socket): number | undefined {
+  const symbol = Object.getOwnPropertySymbols(socket).find(
+    ({ description }) => description === "state symbol",
+  );
+  if (symbol === undefined) return undefined;
+  const state = (
+    socket as unknown as Record<symbol, { readonly handle?: { readonly fd?: unknown } } | undefined>
+  )[symbol];
+  const fd = state?.handle?.fd;
+  return typeof fd === "number" && Number.isInteger(fd) && fd > 2 ? fd : undefined;
 }

@@ -141,6 +141,8 @@ export async function main(argv: readonly string[]): Promise<number> {
           await waitFor(() => check(server, running.port, deployment, shape), {
             timeoutMs: CHECK_TIMEOUT_MS,
             what: `right answers of ${labelOf(server)}`,
+          }).catch((error: Error) => {
+            throw new Error(`${error.message}: ${messageOf(error.cause)}`, { cause: error });
           });
           if (round === 0) {
             if (warmUpSeconds > 0) await load(running.port, warmUpSeconds);

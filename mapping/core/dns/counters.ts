@@ -1,6 +1,7 @@
 /** What a name server has done, by closed lists only, so that no query can make the counters grow without bound. */
-import { dnsTypeLabel, rcodeText } from "./constants.ts";
-import type { DnsDecision, DnsTransport } from "./decision.ts";
+import { dnsTypeLabel, type Rcode, rcodeText } from "./constants.ts";
+import type { DnsDecision, DnsTransport, DropReason, ReplyReason } from "./decision.ts";
+import type { AnswerReason } from "../answer.ts";
 
 /** Labels of one counter. `type`, `rcode` and `map` are "none" where they do not apply. */
 export interface DnsCounterLabels {
@@ -12,9 +13,23 @@ export interface DnsCounterLabels {
   readonly map: string;
 }
 
+/** One counter. */
+export interface DnsTally {
+  readonly labels: DnsCounterLabels;
+  count: number;
+}
+
+/** What of a decision is counted. */
+export interface Counted {
+  readonly reason: ReplyReason | DropReason;
+  readonly rcode: Rcode | undefined;
+  readonly type: number | undefined;
+  readonly answerReason: AnswerReason | undefined;
+}
+
 /** Counts of decisions; they only grow. */
 export class DnsCounters {
-  readonly #counts = new Map<string, { readonly labels: DnsCounterLabels; count: number }>();
+  readonly #counts = new Map<string, DnsTally>();
   #queries = 0;
   #truncated = 0;
   #withEcs = 0;
@@ -33,23 +48,47 @@ export class DnsCounters {
   }
 
   count(decision: DnsDecision, transport: DnsTransport): void {
+    if (decision.action === "drop") {
+      const { reason } = decision;
+      this.add(
+        this.tallyOf({ reason, rcode: undefined, type: undefined, answerReason: undefined }, transport),
+        false,
+      );
+      return;
+    }
+    if (decision.isTruncated) this.#truncated++;
+    const tally = this.tallyOf({ ...decision, type: decision.question?.type }, transport);
+    this.add(tally, decision.scopePrefixLength !== undefined);
+  }
+
+  /** The counter of such decisions, to be kept by who makes many of them. */
+  tallyOf({ reason, rcode, type, answerReason }: Counted, transport: DnsTransport): DnsTally {
+    const labels: DnsCounterLabels = {
+      transport,
+      reason,
+      rcode: rcode === undefined ? "none" : rcodeText(rcode),
+      type: type === undefined ? "none" : dnsTypeLabel(type),
+      map: answerReason ?? "none",
+    };
+    const key = `${transport} ${reason} ${labels.rcode} ${labels.type} ${labels.map}`;
+    let tally = this.#counts.get(key);
+    if (tally === undefined) {
+      tally = { labels, count: 0 };
+      this.#counts.set(key, tally);
+    }
+    return tally;
+  }
+
+  /** One decision more of a counter that {@link tallyOf} gave. */
+  add(tally: DnsTally, hasEcs: boolean): void {
     this.#queries++;
-    const isReply = decision.action === "reply";
-    if (isReply && decision.isTruncated) this.#truncated++;
-    if (isReply && decision.scopePrefixLength !== undefined) this.#withEcs++;
-    const rcode = isReply ? rcodeText(decision.rcode) : "none";
-    const type = isReply && decision.question !== undefined ? dnsTypeLabel(decision.question.type) : "none";
-    const map = (isReply ? decision.answerReason : undefined) ?? "none";
-    const key = `${transport} ${decision.reason} ${rcode} ${type} ${map}`;
-    const entry = this.#counts.get(key);
-    if (entry === undefined) {
-      this.#counts.set(key, { labels: { transport, reason: decision.reason, rcode, type, map }, count: 1 });
-    } else entry.count++;
+    if (hasEcs) this.#withEcs++;
+    tally.count++;
   }
 
   /** Every combination that has occurred, in the order of its first occurrence. */
-  entries(): Iterable<{ readonly labels: DnsCounterLabels; readonly count: number }> {
-    return this.#counts.values();
+  *entries(): IterableIterator<Readonly<DnsTally>> {
+    for (const tally of this.#counts.values()) if (tally.count > 0) yield tally;
   }
 
   /** The sum over all combinations with this reason. */

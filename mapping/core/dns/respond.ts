@@ -2,7 +2,7 @@
  * One query in, one decision out: the authoritative name server without its sockets. Everything unusual gets the rcode
  * that its RFC names, or silence where an answer could be used against someone else; nothing throws on any bytes.
  */
-import { type IpFamily, parseAddress } from "#kit";
+import { type IpFamily, parseAddress, type PropertyDocument } from "#kit";
 import type { AnswerReason, ClusterChoice } from "../answer.ts";
 import { choiceOfLookup, choiceTableOf, scopeOfLookup, serversOfChoice } from "./choice-table.ts";
 import {
@@ -10,6 +10,7 @@ import {
   dnsOpcodes,
   dnsTypes,
   ednsOptionCodes,
+  headerBytes,
   type Rcode,
   rcodes,
   tcpMessageBytesMax,
@@ -19,6 +20,7 @@ import {
 import type { DnsContext, DnsDecision, DnsQuery, ReplyReason } from "./decision.ts";
 import { type ClientSubnet, type EcsFault, echoEcs, ecsAddress, parseEcs } from "./ecs.ts";
 import type { DnsHeader, DnsMessage, DnsQuestion, DnsRecord, Edns, MessageFault } from "./message.ts";
+import type { DomainName } from "./name.ts";
 import { readHeader, readMessage, writeMessage } from "./wire.ts";
 import { addressRecord, infrastructureTtlSeconds, type Zone, type ZoneNode } from "./zone-table.ts";
 
@@ -194,15 +196,90 @@ function addressesAt(
       ? table.lookupResolver(resolverAddress.family, resolverAddress.words)
       : table.lookup(told.family, told.words);
   const choice = table.choices[choiceOfLookup(found)] as ClusterChoice;
-  const scopePrefixLength = scopeOfLookup(found);
+  const verdict = verdictOfChoice(context, node.zone, property, question.name, family, choice);
+  return { ...verdict, scopePrefixLength: scopeOfLookup(found) };
+}
+
+function verdictOfChoice(
+  context: DnsContext,
+  zone: Zone,
+  property: PropertyDocument,
+  owner: DomainName,
+  family: IpFamily,
+  choice: ClusterChoice,
+): Verdict {
   const answers: DnsRecord[] = [];
   for (const server of serversOfChoice(context, property, family, choice)) {
     const address = parseAddress(server.address);
-    if (address !== undefined) answers.push(addressRecord(question.name, address, property.dnsTtlSeconds));
+    if (address !== undefined) answers.push(addressRecord(owner, address, property.dnsTtlSeconds));
   }
-  const verdict = answers.length === 0 ? noData(node.zone) : positive("address", answers);
-  return { ...verdict, scopePrefixLength, answerReason: choice.reason };
+  const verdict = answers.length === 0 ? noData(zone) : positive("address", answers);
+  return { ...verdict, answerReason: choice.reason };
 }
+
+/** What the answer to one choice is but for id, flags, question and OPT, which the query decides. */
+export interface ChoiceReply {
+  readonly reason: ReplyReason;
+  readonly rcode: Rcode;
+  readonly type: number;
+  readonly answerReason: AnswerReason | undefined;
+  /** The octets after the question; names point into a question of this owner's length. */
+  readonly body: Uint8Array;
+  readonly answers: number;
+  readonly authorities: number;
+}
+
+/**
+ * The reply to a question of `type` (A, AAAA or HTTPS) for a host name of an active property, in the octets that {@link respond} would
+ * write; undefined when it needs more sections than answers and authorities, or more than 255 records.
+ */
+export function replyOfChoice(
+  context: DnsContext,
+  owner: DomainName,
+  node: ZoneNode,
+  type: number,
+  choice: ClusterChoice | undefined,
+): ChoiceReply | undefined {
+  const { property, zone } = node;
+  if (property === undefined) return undefined;
+  const verdict =
+    choice === undefined
+      ? noData(zone)
+      : verdictOfChoice(context, zone, property, owner, type === dnsTypes.A ? 4 : 6, choice);
+  const { answers = [], authorities = [], additionals = [] } = verdict;
+  const bytes = writeMessage({
+    header: plainHeader,
+    questions: [{ name: owner, type, class: dnsClasses.IN }],
+    answers,
+    authorities,
+    additionals,
+    edns: undefined,
+  });
+  if (bytes === undefined || additionals.length > 0 || answers.length > 255 || authorities.length > 255)
+    return undefined;
+  return {
+    reason: verdict.reason,
+    rcode: verdict.rcode,
+    type,
+    answerReason: verdict.answerReason,
+    body: bytes.slice(headerBytes + owner.wire.length + 4),
+    answers: answers.length,
+    authorities: authorities.length,
+  };
+}
+
+const plainHeader: DnsHeader = {
+  id: 0,
+  isResponse: true,
+  opcode: dnsOpcodes.QUERY,
+  isAuthoritative: true,
+  isTruncated: false,
+  isRecursionDesired: false,
+  isRecursionAvailable: false,
+  isAuthenticData: false,
+  isCheckingDisabled: false,
+  rcode: rcodes.NOERROR,
+};
 
 function positive(reason: ReplyReason, answers: readonly DnsRecord[]): Verdict {
   return { reason, rcode: rcodes.NOERROR, isAuthoritative: true, answers };

@@ -123,6 +123,15 @@ export class ZoneTable {
     return zone === undefined ? { kind: "outside-zones" } : { kind: "no-such-name", zone };
   }
 
+  /** Names whose addresses the map decides, each with its node. */
+  *propertyNodes(): IterableIterator<{ readonly name: DomainName; readonly node: ZoneNode }> {
+    for (const [text, node] of this.#nodes) {
+      if (node.property?.isActive !== true || node.addresses.length > 0) continue;
+      const name = nameFromText(text);
+      if (name !== undefined) yield { name, node };
+    }
+  }
+
   /** Addresses of the name servers that a zone's NS records name, for the additional section. */
   glueOf(zone: Zone): readonly DnsRecord[] {
     const records: DnsRecord[] = [];

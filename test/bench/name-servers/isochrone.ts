@@ -47,4 +47,5 @@ function form(name: string, note: string, more: readonly string[]): NameServer {
 
 export const isochrone: readonly NameServer[] = [
   form("default", "as started by `isochrone dns --node`, probes of every edge server, metrics", []),
+  form("plain-udp", "the same with one system call for each datagram", ["--plain-udp"]),
 ];

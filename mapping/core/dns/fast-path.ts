@@ -1,0 +1,284 @@
+/**
+ * The common query, answered from the packet's octets into the answer's: a well-formed A, AAAA or HTTPS question in class IN for a
+ * property's host name, alone or with an OPT record that holds nothing but a client subnet. Strict: whatever is unusual is left to
+ * `respond`, which gives the same octets wherever both answer (a property test holds them to it). Nothing is allocated for a query once its
+ * template is there; templates go when the context is replaced.
+ */
+import type { IpFamily } from "#kit";
+import type { ClusterChoice } from "../answer.ts";
+import { type ChoiceTable, choiceOfLookup, choiceTableOf, scopeOfLookup } from "./choice-table.ts";
+import {
+  dnsTypes,
+  ednsOptionCodes,
+  headerBytes,
+  labelBytesMax,
+  nameBytesMax,
+  udpPayloadBytesMax,
+  udpPayloadBytesMin,
+} from "./constants.ts";
+import type { DnsCounters, DnsTally } from "./counters.ts";
+import type { DnsContext } from "./decision.ts";
+import { lowerCase, nameHashNext, nameHashStart, NameTable } from "./name-table.ts";
+import type { DomainName } from "./name.ts";
+import { type ChoiceReply, replyOfChoice } from "./respond.ts";
+import type { ZoneNode, ZoneTable } from "./zone-table.ts";
+
+/** Who asked, as words in network order; filled anew for each query. */
+export interface ResolverWords {
+  family: IpFamily;
+  readonly words: Uint32Array;
+}
+
+/** The least query: header, a name of one label with one octet, type and class. */
+const QUERY_BYTES_MIN = headerBytes + 3 + 4;
+/** Root, type, payload size, extended rcode and version, flags, RDATA length. */
+const OPT_BYTES = 11;
+const ECS_FIXED_BYTES = 4;
+
+/** An answer but for what the query decides: id, RD, the question as it came, OPT and scope. */
+interface Template extends ChoiceReply {
+  readonly tally: DnsTally;
+}
+
+/** The templates of one host name, by choice; HTTPS has one, whoever asks. */
+interface NameTemplates extends HostName {
+  readonly ipv4: Template[];
+  readonly ipv6: Template[];
+  readonly https: Template[];
+}
+
+interface HostName {
+  readonly name: DomainName;
+  readonly node: ZoneNode;
+}
+
+/** Host names that belong to the zones, whatever the map. */
+interface Names {
+  readonly table: NameTable;
+  readonly hosts: readonly HostName[];
+}
+const namesOfZones = new WeakMap<ZoneTable, Names>();
+
+function namesOf(zones: ZoneTable): Names {
+  let names = namesOfZones.get(zones);
+  if (names === undefined) {
+    const hosts = [...zones.propertyNodes()];
+    names = { table: new NameTable(hosts.map(({ name }) => name.wire)), hosts };
+    namesOfZones.set(zones, names);
+  }
+  return names;
+}
+
+export class FastPath {
+  readonly #counters: DnsCounters;
+  #context: DnsContext | undefined;
+  #names: NameTable = new NameTable([]);
+  #templates: NameTemplates[] = [];
+  /** Of the context, by property: `choiceTableOf` would make a key for each query. */
+  #tables: ({ readonly ipv4: ChoiceTable; readonly ipv6: ChoiceTable } | undefined)[] = [];
+  readonly #client = new Uint32Array(4);
+  /** Of the last answer, for who logs it: its scope, -1 without a client subnet. */
+  lastScope = -1;
+  lastReply: ChoiceReply | undefined;
+
+  constructor(counters: DnsCounters) {
+    this.#counters = counters;
+  }
+
+  #use(context: DnsContext): void {
+    this.#context = context;
+    const { table, hosts } = namesOf(context.zones);
+    this.#names = table;
+    this.#templates = hosts.map(({ name, node }) => ({ name, node, ipv4: [], ipv6: [], https: [] }));
+    this.#tables = hosts.map(() => undefined);
+  }
+
+  /**
+   * Answers the query at `query[at]` to `query[end]` (UDP) into `out` from `outAt` on, where there must be room for 1,232 octets.
+   *
+   * @returns octets of the answer; 0: nothing was written or counted, `respond` is to be asked
+   */
+  answer(
+    query: Uint8Array,
+    at: number,
+    end: number,
+    resolver: ResolverWords,
+    context: DnsContext | undefined,
+    out: Uint8Array,
+    outAt: number,
+  ): number {
+    if (context === undefined || end - at < QUERY_BYTES_MIN) return 0;
+    if (context !== this.#context) this.#use(context);
+    // A query (QR, opcode, AA, TC, RA, Z and rcode clear) with one question and at most an OPT record. RD, AD and CD may be set.
+    if (((query[at + 2] as number) & 0xfe) !== 0 || ((query[at + 3] as number) & 0xcf) !== 0) return 0;
+    if (query[at + 4] !== 0 || query[at + 5] !== 1) return 0;
+    if ((query[at + 6] as number) | (query[at + 7] as number) | (query[at + 8] as number)) return 0;
+    const additionals = query[at + 11] as number;
+    if ((query[at + 9] as number) | (query[at + 10] as number) || additionals > 1) return 0;
+
+    const nameAt = at + headerBytes;
+    let cursor = nameAt;
+    let hash = nameHashStart;
+    for (;;) {
+      const length = query[cursor] as number;
+      hash = nameHashNext(hash, length);
+      cursor++;
+      if (length === 0) break;
+      // Type and class must follow the root label at least.
+      if (length > labelBytesMax || cursor + length + 5 > end) return 0;
+      for (const stop = cursor + length; cursor < stop; cursor++)
+        hash = nameHashNext(hash, lowerCase[query[cursor] as number] as number);
+    }
+    const nameLength = cursor - nameAt;
+    if (nameLength > nameBytesMax || cursor + 4 > end) return 0;
+    const type = ((query[cursor] as number) << 8) | (query[cursor + 1] as number);
+    if (query[cursor + 2] !== 0 || query[cursor + 3] !== 1) return 0;
+    if (type !== dnsTypes.A && type !== dnsTypes.AAAA && type !== dnsTypes.HTTPS) return 0;
+    const questionEnd = cursor + 4;
+    const number = this.#names.find(query, nameAt, nameLength, hash);
+    if (number < 0) return 0;
+
+    let bytesMax: number = udpPayloadBytesMin;
+    let ecsAt = -1;
+    if (additionals === 0) {
+      if (questionEnd !== end) return 0;
+    } else {
+      ecsAt = this.#readOpt(query, questionEnd, end);
+      if (ecsAt < 0) return 0;
+      const told = ((query[questionEnd + 3] as number) << 8) | (query[questionEnd + 4] as number);
+      bytesMax = Math.min(Math.max(told, udpPayloadBytesMin), udpPayloadBytesMax);
+    }
+
+    const hasEcs = ecsAt > 0;
+    let scope = 0;
+    let template: Template | undefined;
+    if (type === dnsTypes.HTTPS) template = this.#templateOf(number, type, 0);
+    else {
+      const table = this.#tableOf(number, type);
+      const source = hasEcs ? (query[ecsAt + 2] as number) : 0;
+      let found: number;
+      if (source > 0) {
+        found = table.lookup(this.#readClient(query, ecsAt, source), this.#client);
+        scope = Math.min(scopeOfLookup(found), source);
+      } else found = table.lookupResolver(resolver.family, resolver.words);
+      template = this.#templateOf(number, type, choiceOfLookup(found));
+    }
+    if (template === undefined) return 0;
+
+    const { body } = template;
+    const ecsBytes = hasEcs ? 4 + ECS_FIXED_BYTES + (((query[ecsAt + 2] as number) + 7) >>> 3) : 0;
+    const optBytes = additionals === 0 ? 0 : OPT_BYTES + ecsBytes;
+    if (questionEnd - at + body.length + optBytes > bytesMax) return 0;
+
+    let to = outAt;
+    out[to] = query[at] as number;
+    out[to + 1] = query[at + 1] as number;
+    out[to + 2] = 0x84 | (query[at + 2] as number); // QR, AA, RD as asked.
+    out[to + 3] = 0;
+    out[to + 4] = 0;
+    out[to + 5] = 1;
+    out[to + 6] = 0;
+    out[to + 7] = template.answers;
+    out[to + 8] = 0;
+    out[to + 9] = template.authorities;
+    out[to + 10] = 0;
+    out[to + 11] = additionals;
+    to += headerBytes;
+    for (let from = nameAt; from < questionEnd; from++) out[to++] = query[from] as number;
+    for (let from = 0; from < body.length; from++) out[to++] = body[from] as number;
+    if (additionals === 1) {
+      out[to] = 0;
+      out[to + 1] = 0;
+      out[to + 2] = dnsTypes.OPT;
+      out[to + 3] = udpPayloadBytesMax >> 8;
+      out[to + 4] = udpPayloadBytesMax & 0xff;
+      out[to + 5] = 0;
+      out[to + 6] = 0;
+      out[to + 7] = (query[questionEnd + 7] as number) & 0x80; // DO
+      out[to + 8] = 0;
+      out[to + 9] = 0;
+      out[to + 10] = ecsBytes;
+      to += OPT_BYTES;
+      if (hasEcs) {
+        // The option as it came (RFC 7871 section 7.2.1), but for the scope.
+        for (let from = ecsAt - 4; from < ecsAt - 4 + ecsBytes; from++) out[to++] = query[from] as number;
+        out[to - ecsBytes + 7] = scope;
+      }
+    }
+    this.#counters.add(template.tally, hasEcs);
+    this.lastScope = hasEcs ? scope : -1;
+    this.lastReply = template;
+    return to - outAt;
+  }
+
+  /**
+   * Reads the OPT record between `at` and `end`, which it must fill.
+   *
+   * @returns where the data of its client subnet begins, 0 when there is none, -1: not for this path
+   */
+  #readOpt(query: Uint8Array, at: number, end: number): number {
+    if (at + OPT_BYTES > end) return -1;
+    if (query[at] !== 0 || query[at + 1] !== 0 || query[at + 2] !== dnsTypes.OPT) return -1;
+    // Extended rcode and version 0; of the flags only DO is known.
+    if ((query[at + 5] as number) | (query[at + 6] as number)) return -1;
+    if (((query[at + 7] as number) & 0x7f) | (query[at + 8] as number)) return -1;
+    const length = ((query[at + 9] as number) << 8) | (query[at + 10] as number);
+    if (at + OPT_BYTES + length !== end) return -1;
+    if (length === 0) return 0;
+    const option = at + OPT_BYTES;
+    // One option, which fills the rest, and whose length fits one octet.
+    if (length < 4 + ECS_FIXED_BYTES || query[option] !== 0 || query[option + 1] !== ednsOptionCodes.ECS)
+      return -1;
+    if (query[option + 2] !== 0 || (query[option + 3] as number) !== length - 4) return -1;
+    const data = option + 4;
+    const family = query[data + 1] as number;
+    const source = query[data + 2] as number;
+    if (query[data] !== 0 || query[data + 3] !== 0 || family > 2) return -1;
+    if (source > (family === 1 ? 32 : family === 2 ? 128 : 0)) return -1;
+    if (length - 4 !== ECS_FIXED_BYTES + ((source + 7) >>> 3)) return -1;
+    const tailBits = -source & 7;
+    if (tailBits > 0 && ((query[end - 1] as number) & ((1 << tailBits) - 1)) !== 0) return -1;
+    return data;
+  }
+
+  /** Puts the address of a client subnet into `#client`. */
+  #readClient(query: Uint8Array, ecsAt: number, source: number): IpFamily {
+    const client = this.#client;
+    client.fill(0);
+    const bytes = (source + 7) >>> 3;
+    for (let index = 0; index < bytes; index++)
+      (client[index >>> 2] as number) |=
+        (query[ecsAt + ECS_FIXED_BYTES + index] as number) << (24 - 8 * (index & 3));
+    return query[ecsAt + 1] === 1 ? 4 : 6;
+  }
+
+  #tableOf(number: number, type: number): ChoiceTable {
+    let tables = this.#tables[number];
+    if (tables === undefined) {
+      const context = this.#context as DnsContext;
+      const { property } = (this.#templates[number] as NameTemplates).node;
+      if (property === undefined) throw new Error("A host name without a property among those of properties");
+      tables = { ipv4: choiceTableOf(context, property, 4), ipv6: choiceTableOf(context, property, 6) };
+      this.#tables[number] = tables;
+    }
+    return type === dnsTypes.A ? tables.ipv4 : tables.ipv6;
+  }
+
+  #templateOf(number: number, type: number, choiceNumber: number): Template | undefined {
+    const templates = this.#templates[number] as NameTemplates;
+    const known =
+      type === dnsTypes.A ? templates.ipv4 : type === dnsTypes.AAAA ? templates.ipv6 : templates.https;
+    return known[choiceNumber] ?? this.#makeTemplate(number, type, choiceNumber, known);
+  }
+
+  #makeTemplate(number: number, type: number, choiceNumber: number, known: Template[]): Template | undefined {
+    const { name, node } = this.#templates[number] as NameTemplates;
+    const choice: ClusterChoice | undefined =
+      type === dnsTypes.HTTPS ? undefined : this.#tableOf(number, type).choices[choiceNumber];
+    const reply = replyOfChoice(this.#context as DnsContext, name, node, type, choice);
+    if (reply === undefined) return undefined;
+    const template: Template = { ...reply, tally: this.#counters.tallyOf(reply, "udp") };
+    known[choiceNumber] = template;
+    return template;
+  }
+}

@@ -1,0 +1,169 @@
+/** Two paths, one answer: wherever the fast path answers, `respond` gives the same octets and moves the same counters. */
+import * as fc from "fast-check";
+import { expect, test } from "vitest";
+import type { IpAddress } from "#kit";
+import { dnsTypes } from "../../../mapping/core/dns/constants.ts";
+import { DnsCounters } from "../../../mapping/core/dns/counters.ts";
+import type { DnsContext } from "../../../mapping/core/dns/decision.ts";
+import { FastPath } from "../../../mapping/core/dns/fast-path.ts";
+import { respond } from "../../../mapping/core/dns/respond.ts";
+import { context, query } from "../../unit/mapping-dns/fixture.ts";
+import { address, down, map } from "./arbitrary-maps.ts";
+
+const name = fc
+  .tuple(
+    fc.constantFrom(
+      "www.shop.example",
+      "deep.empty.shop.example",
+      "media.example",
+      "old.shop.example",
+      "ns1.shop.example",
+      "nope.shop.example",
+      "www.other.test",
+    ),
+    fc.nat(),
+  )
+  .map(([text, bits]) =>
+    text
+      .split("")
+      .map((one, n) => ((bits >> (n % 31)) & 1 ? one.toUpperCase() : one))
+      .join(""),
+  );
+
+const octets = (count: number) => fc.uint8Array({ minLength: count, maxLength: count });
+/** Data of an ECS option: mostly right, with the address, its tail or its length wrong now and then. */
+const ecs = fc
+  .record({
+    family: fc.constantFrom(0, 1, 1, 1, 2, 2, 3),
+    source: fc.oneof(fc.constantFrom(0, 24, 32, 48, 56), fc.nat({ max: 130 })),
+    scope: fc.constantFrom(0, 0, 0, 0, 24),
+    of: address,
+    noise: octets(16),
+    isClean: fc.constantFrom(true, true, true, false),
+    extra: fc.constantFrom(0, 0, 0, 0, 1, -1),
+  })
+  .map(({ family, source, scope, of, noise, isClean, extra }) => {
+    const bytes = Buffer.alloc(17);
+    for (const [index, word] of of.words.entries()) bytes.writeUInt32BE(word, index * 4);
+    if (!isClean) bytes.set(noise);
+    const length = Math.max(0, Math.min(17, Math.ceil(source / 8) + extra));
+    const told = bytes.subarray(0, length);
+    if (isClean && source % 8 > 0 && length > 0 && extra === 0)
+      told[length - 1]! &= 0xff << (8 - (source % 8));
+    return Buffer.concat([Buffer.from([0, family, source, scope]), told]).toString("hex");
+  });
+
+const packet = fc
+  .record({
+    name,
+    type: fc.constantFrom(dnsTypes.A, dnsTypes.A, dnsTypes.AAAA, dnsTypes.HTTPS, dnsTypes.TXT, dnsTypes.ANY),
+    class: fc.constantFrom(1, 1, 1, 1, 1, 1, 3),
+    id: fc.nat({ max: 0xffff }),
+    isRecursionDesired: fc.boolean(),
+    isDnssecOk: fc.boolean(),
+    udpPayloadBytes: fc.constantFrom(undefined, 0, 511, 512, 1232, 4096),
+    ecs: fc.option(ecs, { freq: 4, nil: undefined }),
+  })
+  .map(({ ecs: data, udpPayloadBytes, ...rest }) =>
+    query({
+      ...rest,
+      ...(udpPayloadBytes === undefined ? {} : { udpPayloadBytes }),
+      ...(data === undefined ? {} : { ecs: data }),
+    }),
+  );
+/** One octet changed, cut or added: mostly what the strict reader must leave alone. */
+const mutated = fc
+  .tuple(packet, fc.nat(), fc.nat({ max: 255 }), fc.constantFrom(0, 0, 1, 2))
+  .map(([bytes, at, octet, how]) => {
+    if (how === 1) return bytes.slice(0, at % bytes.length);
+    if (how === 2) return Uint8Array.of(...bytes, octet);
+    const changed = Uint8Array.from(bytes);
+    changed[at % bytes.length] = octet;
+    return changed;
+  });
+
+const counted = new Map<string, number>();
+
+class Pair {
+  readonly fastCounters = new DnsCounters();
+  readonly fullCounters = new DnsCounters();
+  readonly fast = new FastPath(this.fastCounters);
+  readonly #out = new Uint8Array(1_300).fill(0xee);
+
+  check(bytes: Uint8Array, resolverAddress: IpAddress, state: DnsContext): void {
+    const resolver = { family: resolverAddress.family, words: new Uint32Array(4) };
+    resolver.words.set(resolverAddress.words);
+    // In the middle of other octets, as in a batch.
+    const packed = Uint8Array.of(0xff, 0x03, ...bytes, 0x00, 0x41);
+    const length = this.fast.answer(packed, 2, 2 + bytes.length, resolver, state, this.#out, 3);
+    counted.set(length > 0 ? "fast" : "full", (counted.get(length > 0 ? "fast" : "full") ?? 0) + 1);
+    if (length === 0) return;
+    const decision = respond({ bytes, transport: "udp", resolverAddress }, state);
+    this.fullCounters.count(decision, "udp");
+    if (decision.action !== "reply") throw new Error(`the full path drops it: ${decision.reason}`);
+    expect(Buffer.from(this.#out.subarray(3, 3 + length)).toString("hex")).toBe(
+      Buffer.from(decision.bytes).toString("hex"),
+    );
+    expect(this.fast.lastScope).toBe(decision.scopePrefixLength ?? -1);
+    for (const key of [
+      decision.reason,
+      decision.answerReason ?? "none",
+      this.fast.lastScope > 0 ? "scoped" : "wide",
+    ])
+      counted.set(key, (counted.get(key) ?? 0) + 1);
+  }
+}
+
+test("the same octets, scope and counters, over maps, liveness, queries and client subnets", () => {
+  const pair = new Pair();
+  fc.assert(
+    fc.property(
+      fc.option(map, { freq: 9 }),
+      down,
+      fc.array(
+        fc.tuple(fc.oneof({ weight: 4, arbitrary: packet }, { weight: 1, arbitrary: mutated }), address),
+        {
+          minLength: 30,
+          maxLength: 30,
+        },
+      ),
+      (world, dead, asked) => {
+        const state = context(dead, world);
+        for (const [bytes, resolver] of asked) pair.check(bytes, resolver, state);
+      },
+    ),
+    { numRuns: 200 },
+  );
+  const figures = (counters: DnsCounters) => ({
+    entries: [...counters.entries()]
+      .map((one) => ({ ...one }))
+      .toSorted((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1)),
+    queries: counters.queries,
+    withEcs: counters.withEcs,
+    truncated: counters.truncated,
+  });
+  expect(figures(pair.fastCounters)).toEqual(figures(pair.fullCounters));
+  // A run in which the rare never happened proves nothing.
+  for (const word of [
+    "fast",
+    "full",
+    "address",
+    "no-data",
+    "mapped",
+    "fallback",
+    "first-cluster-down",
+    "all-down",
+    "no-map",
+    "scoped",
+  ])
+    expect(counted.get(word) ?? 0, word).toBeGreaterThan(5);
+});
+
+test("a query without an OPT record, in every case of letters, is answered by the fast path", () => {
+  const pair = new Pair();
+  const state = context();
+  counted.clear();
+  for (const text of ["www.shop.example", "WWW.SHOP.EXAMPLE", "wWw.Shop.eXample"])
+    pair.check(query({ name: text }), { family: 4, words: [0xc0000201] }, state);
+  expect(counted.get("fast")).toBe(3);
+});
