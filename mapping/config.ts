@@ -76,6 +76,22 @@ export const mappingSettings: readonly Setting[] = [
     why: "a client network moves only for a score that is lower by this share: warm caches, no flapping",
   },
   {
+    name: "yieldMargin",
+    unit: "score",
+    min: 0,
+    max: 1_000,
+    value: allocationDefaults.yieldMargin,
+    why: "at a full cluster who is there goes only for who would lose this much more: 1 % of noise moves 1 in 10,000 instead of 1 in 80",
+  },
+  {
+    name: "candidatesMax",
+    unit: "clusters",
+    min: 1,
+    max: 512,
+    value: mapEngineDefaults.candidatesMax,
+    why: "clusters that geography proposes for each client network beside the measured ones; more cost memory and time",
+  },
+  {
     name: "ceilingRatio",
     unit: "ratio",
     min: 0.1,

@@ -10,14 +10,14 @@ export interface AllocationProblem {
   readonly clusterCount: number;
   /** By resource what each unit takes of it wherever it is. */
   readonly demands: readonly Float32Array[];
-  /** Orders of clusters, best first, scores ascending; unit `u` has the order `orderOf(u)`, of which there is at least one entry. */
+  /** Orders of clusters, best first, scores ascending; unit `u` has the order `orderOf[u]`, of which there is at least one entry. */
   readonly orders: {
     readonly clusters: Uint16Array;
     readonly scores: Float32Array;
-    begin(order: number): number;
-    end(order: number): number;
+    /** Order `o` lies from `begins[o]` up to `begins[o + 1]`. */
+    readonly begins: Uint32Array;
   };
-  readonly orderOf: (unit: number) => number;
+  readonly orderOf: Uint32Array;
   /** Where each unit is now, or NOWHERE. */
   readonly current: Uint16Array;
   /** What operators have pinned each unit to, or NOWHERE. It stays there as long as the cluster is in service and pins alone do not fill it. */
@@ -40,6 +40,8 @@ export interface AllocationSettings {
   readonly switchMarginRatio: number;
   /** And by at least this much, for scores so small that a share of them is noise. */
   readonly switchMargin: number;
+  /** A unit that is at a full cluster goes only for one that would lose this much more, in units of the score: see `placement-problem.ts`. */
+  readonly yieldMargin: number;
   /** Share of a cluster's capacity that may be allocated, 0..1; the rest is for bursts and for the neighbours' deaths. */
   readonly ceilingRatio: number;
 }
@@ -47,6 +49,7 @@ export interface AllocationSettings {
 export const allocationDefaults: AllocationSettings = {
   switchMarginRatio: 0.1,
   switchMargin: 2,
+  yieldMargin: 10,
   ceilingRatio: 0.85,
 };
 
@@ -106,9 +109,9 @@ export class Allocation {
 
   #isBest(unit: number, cluster: number): boolean {
     const { orders, orderOf } = this.#problem;
-    const order = orderOf(unit);
-    const end = orders.end(order);
-    let at = orders.begin(order);
+    const order = orderOf[unit] as number;
+    const end = orders.begins[order + 1] as number;
+    let at = orders.begins[order] as number;
     while (at < end && this.#isInService[orders.clusters[at] as number] === 0) at++;
     return orders.clusters[at] === cluster;
   }
@@ -117,9 +120,9 @@ export class Allocation {
   #isBestDrained(unit: number, cluster: number): boolean {
     const { orders, orderOf, isDrained } = this.#problem;
     if (!this.#hasDrained) return false;
-    const order = orderOf(unit);
+    const order = orderOf[unit] as number;
     let own = Infinity;
-    for (let at = orders.begin(order); at < orders.end(order); at++) {
+    for (let at = orders.begins[order] as number; at < (orders.begins[order + 1] as number); at++) {
       const other = orders.clusters[at] as number;
       const score = orders.scores[at] as number;
       // Those out of service come last.
@@ -166,39 +169,42 @@ const PIN_LOSS = 1e9;
 function placementProblem(problem: AllocationProblem, settings: AllocationSettings): PlacementProblem {
   const { orders, orderOf, current, pinned, isInService, placesMax } = problem;
   const units = current.length;
+  const { begins } = orders;
   const offsets = new Uint32Array(units + 1);
   let size = 0;
   for (let unit = 0; unit < units; unit++) {
-    const order = orderOf(unit);
-    size += Math.min(placesMax + 2, orders.end(order) - orders.begin(order));
+    const order = orderOf[unit] as number;
+    size += Math.min(placesMax + 2, (begins[order + 1] as number) - (begins[order] as number));
   }
   const clusters = new Uint16Array(size);
   const costs = new Float32Array(size);
   let filled = 0;
   for (let unit = 0; unit < units; unit++) {
-    const order = orderOf(unit);
-    const end = orders.end(order);
+    const order = orderOf[unit] as number;
+    const end = begins[order + 1] as number;
     const first = filled;
     const last = first + placesMax;
     const now = current[unit] as number;
     const pin = pinned[unit] as number;
-    for (let at = orders.begin(order); at < end; at++) {
+    // Where it is and what it is pinned to get a place however far behind they are.
+    let named = (now === NOWHERE ? 0 : 1) + (pin === NOWHERE || pin === now ? 0 : 1);
+    for (let at = begins[order] as number; at < end && (named > 0 || filled < last); at++) {
       const cluster = orders.clusters[at] as number;
-      if (isInService[cluster] === 0) continue;
       const isNamed = cluster === now || cluster === pin;
-      if (filled >= last && !isNamed) continue;
+      if (isNamed) named--;
+      if (isInService[cluster] === 0 || (filled >= last && !isNamed)) continue;
       const score = orders.scores[at] as number;
-      const cost =
-        cluster === pin ? -PIN_LOSS : cluster === now ? Math.fround(switchBelow(score, settings)) : score;
       let place = filled++;
-      if (isNamed)
+      let cost = score;
+      if (isNamed) {
+        cost = cluster === pin ? -PIN_LOSS : Math.fround(switchBelow(score, settings));
         for (; place > first && (costs[place - 1] as number) > cost; place--) {
           clusters[place] = clusters[place - 1] as number;
           costs[place] = costs[place - 1] as number;
         }
+      }
       clusters[place] = cluster;
       costs[place] = cost;
-      if (filled >= last && now === NOWHERE && pin === NOWHERE) break;
     }
     offsets[unit + 1] = filled;
   }
@@ -209,6 +215,7 @@ function placementProblem(problem: AllocationProblem, settings: AllocationSettin
     clusters: clusters.subarray(0, filled),
     costs: costs.subarray(0, filled),
     limits: problem.limits.limits,
+    incumbents: { clusters: current, yieldMargin: settings.yieldMargin },
     ...(problem.fallback !== undefined && { fallback: problem.fallback }),
   };
 }

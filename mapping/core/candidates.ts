@@ -77,14 +77,20 @@ export class NearestClusters {
   }
 
   /** Distance and number in one float, which sorts natively. */
-  #sorted(from: Vector, clusters: Uint16Array): Uint16Array {
-    const keys = Float64Array.from(clusters, (cluster) => {
+  #sorted([x, y, z]: Vector, clusters: Uint16Array): Uint16Array {
+    const keys = new Float64Array(clusters.length);
+    for (let n = 0; n < keys.length; n++) {
+      const cluster = clusters[n] as number;
       const to = this.#vectors[cluster];
-      if (to === null || to === undefined) return UNKNOWN_STEPS * NUMBERS + cluster;
-      const chord = (from[0] - to[0]) ** 2 + (from[1] - to[1]) ** 2 + (from[2] - to[2]) ** 2;
-      return Math.round(chord * STEPS) * NUMBERS + cluster;
-    }).sort();
-    return Uint16Array.from(keys, (key) => key % NUMBERS);
+      let steps = UNKNOWN_STEPS;
+      if (to !== null && to !== undefined)
+        steps = Math.round(((x - to[0]) ** 2 + (y - to[1]) ** 2 + (z - to[2]) ** 2) * STEPS);
+      keys[n] = steps * NUMBERS + cluster;
+    }
+    keys.sort();
+    const sorted = new Uint16Array(keys.length);
+    for (let n = 0; n < keys.length; n++) sorted[n] = (keys[n] as number) % NUMBERS;
+    return sorted;
   }
 }
 

@@ -94,7 +94,7 @@ export class ClusterMap {
         clusterCount: edges.length,
         demands: this.#demands(limits),
         orders: this.orders,
-        orderOf: (unit) => this.orderOf(unit),
+        orderOf: this.#orders(),
         current,
         pinned: overrides.pinned,
         isDrained: Uint8Array.from(edges, (edge) => (edge.isDrained ? 1 : 0)),
@@ -103,7 +103,7 @@ export class ClusterMap {
         placesMax: settings.rankingMax,
         ...(edges.length > settings.rankingMax && {
           fallback: {
-            orderOf: Uint32Array.from(current, (_, unit) => this.#fallbackOf(unit)),
+            orderOf: this.#fallbackOrders(),
             orders: nearest.orders,
           },
         }),
@@ -118,6 +118,15 @@ export class ClusterMap {
   orderOf(unit: number): number {
     const n = Math.floor(unit / trafficClasses.length);
     return (this.input.rows.rowOf[n] as number) * trafficClasses.length + (unit % trafficClasses.length);
+  }
+
+  #orders(): Uint32Array {
+    const { rowOf } = this.input.rows;
+    const classes = trafficClasses.length;
+    const orders = new Uint32Array(rowOf.length * classes);
+    for (let n = 0, unit = 0; n < rowOf.length; n++)
+      for (let k = 0; k < classes; k++) orders[unit++] = (rowOf[n] as number) * classes + k;
+    return orders;
   }
 
   /** Demand over capacity (not over ceiling) of a cluster. */
@@ -144,9 +153,13 @@ export class ClusterMap {
     }
   }
 
-  #fallbackOf(unit: number): number {
-    const network = this.input.networks[Math.floor(unit / trafficClasses.length)] as ClientNetworkInput;
-    return this.input.rows.nearest.orderNumber(network.coordinates);
+  #fallbackOrders(): Uint32Array {
+    const { networks, rows } = this.input;
+    const classes = trafficClasses.length;
+    const orders = new Uint32Array(networks.length * classes);
+    for (let n = 0; n < networks.length; n++)
+      orders.fill(rows.orderNumber(n), n * classes, (n + 1) * classes);
+    return orders;
   }
 
   #limits(edges: readonly EdgeInput[], isAnyUp: boolean): NamedLimits {

@@ -32,6 +32,7 @@ export class NetworkRows {
   /** The shared row of each network: of its place, by geography alone. */
   readonly #sharedRowOf: Uint32Array;
   readonly #sharedRows: number;
+  readonly #orderNumbers: Uint32Array;
 
   /**
    * @param networkPlaces where each client network is said to be
@@ -47,17 +48,18 @@ export class NetworkRows {
     this.#clusterPlaces = clusterPlaces;
     this.nearest = new NearestClusters(clusterPlaces, candidatesMax);
     this.#sharedRowOf = new Uint32Array(networkPlaces.length);
+    this.#orderNumbers = new Uint32Array(networkPlaces.length);
     this.rowOf = new Uint32Array(networkPlaces.length);
-    const rowOfPlace = new Map<string, number>();
+    const made = new Places();
     for (const [n, place] of networkPlaces.entries()) {
-      const key = place === null ? "" : `${place.latitude} ${place.longitude}`;
-      let row = rowOfPlace.get(key);
-      if (row === undefined) {
+      let shared = made.get(place);
+      if (shared === undefined) {
         for (const c of this.nearest.near(place)) this.rows.push(c, this.#byGeography(place, c));
-        row = this.rows.end();
-        rowOfPlace.set(key, row);
+        shared = { row: this.rows.end(), orderNumber: this.nearest.orderNumber(place) };
+        made.set(place, shared);
       }
-      this.#sharedRowOf[n] = row;
+      this.#sharedRowOf[n] = shared.row;
+      this.#orderNumbers[n] = shared.orderNumber;
     }
     this.#sharedRows = this.rows.rows;
   }
@@ -82,6 +84,11 @@ export class NetworkRows {
       this.rowOf[n] =
         asked.length === 0 && far.length === 0 ? shared : this.#own(n, [...asked, ...far], knowledge);
     }
+  }
+
+  /** Of all clusters around a network: the number of their order in `nearest.orders`. */
+  orderNumber(n: number): number {
+    return this.#orderNumbers[n] as number;
   }
 
   /** What is known of any pair: guessed where the cluster is no candidate. */
@@ -142,5 +149,30 @@ export class NetworkRows {
 
   #byGeography(place: Coordinates | null, cluster: number): Estimate {
     return estimateByGeography(place, this.#clusterPlaces[cluster] ?? null);
+  }
+}
+
+interface SharedRow {
+  readonly row: number;
+  readonly orderNumber: number;
+}
+
+/** By place, without a text for each of half a million. */
+class Places {
+  readonly #byLatitude = new Map<number, Map<number, SharedRow>>();
+  #nowhere: SharedRow | undefined;
+
+  get(place: Coordinates | null): SharedRow | undefined {
+    return place === null ? this.#nowhere : this.#byLatitude.get(place.latitude)?.get(place.longitude);
+  }
+
+  set(place: Coordinates | null, shared: SharedRow): void {
+    if (place === null) {
+      this.#nowhere = shared;
+      return;
+    }
+    const byLongitude = this.#byLatitude.get(place.latitude);
+    if (byLongitude === undefined) this.#byLatitude.set(place.latitude, new Map([[place.longitude, shared]]));
+    else byLongitude.set(place.longitude, shared);
   }
 }

@@ -22,6 +22,11 @@ export interface PlacementProblem {
   readonly costs: Float32Array | Float64Array;
   readonly limits: readonly PlacementLimit[];
   /**
+   * Who was where before: a unit at its cluster goes only for one that loses this much more by not coming. Without it units that lose
+   * about as much change places for ever, because those who are let go to make room for a large one leave a gap behind that another one fills.
+   */
+  readonly incumbents?: { readonly clusters: Uint16Array; readonly yieldMargin: number };
+  /**
    * Where to look when all that a unit ranks is full: orders of clusters, nearest first, and the order of each unit. Without it
    * such a unit stays among those it ranks, however full they are.
    */

@@ -243,12 +243,14 @@ export class Placement {
 
   /** What a unit loses by going on to its next choice that is up. */
   #loss(unit: number): number {
-    const { offsets, costs, clusters } = this.#problem;
+    const { offsets, costs, clusters, incumbents } = this.#problem;
     const at = this.#at[unit] as number;
     const end = offsets[unit + 1] as number;
+    const isIncumbent = incumbents !== undefined && at < end && incumbents.clusters[unit] === clusters[at];
+    const margin = isIncumbent ? incumbents.yieldMargin : 0;
     for (let place = at + 1; place < end; place++)
       if (this.#isDown[clusters[place] as number] === 0)
-        return (costs[place] as number) - (costs[at] as number);
+        return (costs[place] as number) - (costs[at] as number) + margin;
     return Number.POSITIVE_INFINITY;
   }
 

@@ -27,6 +27,8 @@ export class ScoreOrders {
   /** Clusters and scores of all orders, one after the other; as many for each row and class as the row has entries. */
   clusters: Uint16Array;
   scores: Float32Array;
+  /** Order `o` lies from `begins[o]` up to `begins[o + 1]`. */
+  begins: Uint32Array;
 
   constructor(
     rows: EstimateRows,
@@ -39,18 +41,21 @@ export class ScoreOrders {
     const size = (rows.offsets[rows.rows] as number) * trafficClasses.length;
     this.clusters = new Uint16Array(size);
     this.scores = new Float32Array(size);
+    this.begins = this.#begins();
     this.#scoreRows();
   }
 
   /** Scores the rows that have come since. */
   extend(): void {
     const { offsets, rows } = this.#rows;
+    if (rows === this.#scored) return;
     const size = (offsets[rows] as number) * trafficClasses.length;
     const { clusters, scores } = this;
     this.clusters = new Uint16Array(size);
     this.clusters.set(clusters);
     this.scores = new Float32Array(size);
     this.scores.set(scores);
+    this.begins = this.#begins();
     this.#scoreRows();
   }
 
@@ -62,16 +67,25 @@ export class ScoreOrders {
 
   /** Where order `order` begins in `clusters` and `scores`. */
   begin(order: number): number {
-    const row = Math.floor(order / trafficClasses.length);
-    const start = this.#rows.offsets[row] as number;
-    const length = (this.#rows.offsets[row + 1] as number) - start;
-    return start * trafficClasses.length + (order % trafficClasses.length) * length;
+    return this.begins[order] as number;
   }
 
   /** Where it ends. */
   end(order: number): number {
-    const row = Math.floor(order / trafficClasses.length);
-    return this.begin(order) + (this.#rows.offsets[row + 1] as number) - (this.#rows.offsets[row] as number);
+    return this.begins[order + 1] as number;
+  }
+
+  #begins(): Uint32Array {
+    const { offsets, rows } = this.#rows;
+    const classes = trafficClasses.length;
+    const begins = new Uint32Array(rows * classes + 1);
+    for (let row = 0; row < rows; row++) {
+      const start = offsets[row] as number;
+      const length = (offsets[row + 1] as number) - start;
+      for (let k = 0; k < classes; k++) begins[row * classes + k] = start * classes + k * length;
+    }
+    begins[rows * classes] = (offsets[rows] as number) * classes;
+    return begins;
   }
 
   #scoreRows(): void {

@@ -49,10 +49,9 @@ function build({ units, capacities, together, usable }: Input, placesMax = 5) {
       orders: {
         clusters: Uint16Array.from(rankings.flat(), ({ cluster }) => cluster),
         scores: Float32Array.from(rankings.flat(), ({ score }) => score),
-        begin: (order) => offsets[order] as number,
-        end: (order) => offsets[order + 1] as number,
+        begins: Uint32Array.from(offsets),
       },
-      orderOf: (n) => n,
+      orderOf: Uint32Array.from(units.keys()),
       current: Uint16Array.from(units, ({ current }) => current),
       pinned: Uint16Array.from(units, ({ pinned }) => pinned),
       isInService: Uint8Array.from(CLUSTERS, (cluster) => (usable.includes(cluster) ? 1 : 0)),
