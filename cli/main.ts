@@ -107,6 +107,11 @@ const groups: readonly { readonly title: string; readonly commands: readonly Com
         summary: "read files of measurements, routes and places; import samples",
         load: () => import("./measurements.ts"),
       },
+      {
+        name: "networks",
+        summary: "client networks: cut from routes and places, shown, compared",
+        load: () => import("./networks.ts"),
+      },
     ],
   },
   {

@@ -1,7 +1,5 @@
 /** `isochrone measurements`: what is in files of measurements, routes and places; and measurements into the mapper. */
-import { createReadStream } from "node:fs";
 import { parseArgs } from "node:util";
-import { createGunzip } from "node:zlib";
 import { array, integer, object, ParseError, type Parsed, quoteValue, record, string } from "#kit";
 import type { PathSample } from "#mapping";
 import {
@@ -15,6 +13,7 @@ import {
 } from "./measurements/formats.ts";
 import { askMapper, type Mapper, mappersOf, parseAnswer } from "./measurements/mapper.ts";
 import { show } from "./measurements/show.ts";
+import { unpacked } from "./measurements/unpacked.ts";
 import { messageOf, UsageError } from "./usage.ts";
 
 const help = `Usage: isochrone measurements check FILE... [--format FORMAT] [--json]
@@ -164,37 +163,6 @@ async function readFile(
     ...read,
     ...(mappers.length > 0 && { mapper: sumOf(answers) }),
   };
-}
-
-/** The bytes of a file, gunzipped where it is gzipped. Throws {@link UsageError}. */
-async function* unpacked(file: string): AsyncGenerator<Uint8Array> {
-  const source = file === "-" ? process.stdin : createReadStream(file);
-  try {
-    const chunks = (source as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
-    const first = await chunks.next();
-    if (first.done === true) return;
-    const rest = async function* (): AsyncGenerator<Buffer> {
-      yield first.value;
-      for (let next = await chunks.next(); next.done !== true; next = await chunks.next()) yield next.value;
-    };
-    // RFC 1952 section 2.3.1.
-    if (first.value[0] !== 0x1f || first.value[1] !== 0x8b) yield* rest();
-    else {
-      const gunzip = createGunzip();
-      const fed = (async () => {
-        for await (const chunk of rest())
-          if (!gunzip.write(chunk)) await new Promise((resolve) => gunzip.once("drain", resolve));
-        gunzip.end();
-      })();
-      fed.catch((error: unknown) => gunzip.destroy(error as Error));
-      yield* gunzip as AsyncIterable<Buffer>;
-    }
-  } catch (error) {
-    throw new UsageError(`Cannot read ${quoteValue(file)}: ${messageOf(error)}`);
-  } finally {
-    // Who stops early must not wait for the end of a pipe.
-    source.destroy();
-  }
 }
 
 /** Each mapper keeps its own: one that cannot be asked is told of, and the others have them. */

@@ -45,7 +45,8 @@ async function run(argv: readonly string[]): Promise<number> {
   try {
     admin = await listenMapperAdmin({ ...options.listen, token, mapper });
     await mapper.start();
-    console.log(`ready mapper ${admin.url} clients=${world.clients.length}`);
+    process.on("SIGHUP", () => mapper.reloadClientNetworks());
+    console.log(`ready mapper ${admin.url} clients=${mapper.clientNetworks.networks}`);
     logger.info("stopping", { signal: await stopped });
     return 0;
   } finally {

@@ -70,13 +70,15 @@ export {
   networkFileLines,
   networkRecords,
 } from "./core/networks/network-file.ts";
+export { ClientNetworkSource, type NetworkSourceState } from "./io/client-network-source.ts";
+export { readNetworkFile, writeNetworkFile } from "./io/network-file.ts";
 export {
   diffNetworks,
   type NamedNetwork,
   nameNetworks,
   type NetworksDiff,
 } from "./core/networks/network-names.ts";
-export { routesOfRanges, runsOfRanges } from "./core/networks/range-runs.ts";
+export { joinLabelled, routesOfRanges, runsOfDatabase, runsOfRanges } from "./core/networks/range-runs.ts";
 export { type RouteSkipReason, RouteTable } from "./core/networks/route-table.ts";
 export {
   type ResolverEvidence,

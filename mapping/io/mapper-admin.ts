@@ -1,5 +1,5 @@
 /** The mapper's HTTP side: its metrics and, with the token, its state. */
-import { parseDurationMs, quoteValue } from "#kit";
+import { formatAddress, parseAddress, parseDurationMs, quoteValue } from "#kit";
 import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
 import { type PathSample, SampleReader } from "../core/measurements/sample.ts";
 import type { ReadSummary } from "../core/measurements/tally.ts";
@@ -27,6 +27,7 @@ export function listenMapperAdmin(options: MapperAdminOptions): Promise<AdminSer
     pages: {
       status: () => ({ status: 200, body: statusOf(mapper) }),
       measurements: (query) => showMeasurements(mapper, query),
+      network: (query) => showNetwork(mapper, query),
     },
     receivers: {
       measurements: (body) => {
@@ -34,6 +35,13 @@ export function listenMapperAdmin(options: MapperAdminOptions): Promise<AdminSer
         const reader = new SampleReader((sample) => samples.push(sample));
         return takeRecords(reader, body, () => mapper.handleSamples(samples));
       },
+      reload: () =>
+        mapper.reloadClientNetworks()
+          ? { status: 202, body: mapper.clientNetworks }
+          : {
+              status: 409,
+              body: { error: "no --client-networks file is given: there is nothing to read again" },
+            },
       resolvers: (body) => {
         const pairs: ResolverPair[] = [];
         const reader = new ResolverPairReader((pair) => pairs.push(pair));
@@ -61,6 +69,16 @@ function takeRecords(
       examples: [...read.examples, ...taken.examples],
     },
   };
+}
+
+/** `?address=ADDRESS`: the client network that has it. What only the file says of it is not kept. */
+function showNetwork(mapper: Mapper, query: URLSearchParams): AdminAnswer {
+  const address = parseAddress(query.get("address") ?? "");
+  if (address === undefined) return { status: 400, body: { error: "expected ?address=ADDRESS" } };
+  const found = mapper.clientNetworkOf(address);
+  if (found !== undefined)
+    return { status: 200, body: { ...found, asNumber: null, country: null, city: null } };
+  return { status: 404, body: { error: `no client network has ${formatAddress(address)}` } };
 }
 
 const WEEK_MS = 604_800_000;
@@ -96,6 +114,7 @@ function statusOf(mapper: Mapper): unknown {
     engine: engine.counters,
     estimator: engine.estimator.counters,
     measurements: { series: store.seriesCount, pairs: store.pairCount, ...store.counters },
+    clientNetworks: mapper.clientNetworks,
     resolvers: { known: engine.resolvers.size, ...engine.resolvers.counters },
     election: { state, reason, term, seenTerm, publisherId, ...counters },
     inForce: inForceOf(mapper),

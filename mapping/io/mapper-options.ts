@@ -10,6 +10,8 @@ export interface MapperOptions {
   readonly controlUrl: string;
   readonly stateDirectory: string;
   readonly samplesPerSecond: number | undefined;
+  /** Undefined: the world's client networks. */
+  readonly clientNetworksFile: string | undefined;
   /** The first map need not resemble the one in force. */
   readonly isForced: boolean;
 }
@@ -32,6 +34,9 @@ measurements import" (POST /.isochrone/measurements with the token).
   --state DIR            where the last known good topology and map are kept
   --samples-per-second N samples of the world's links, 0..100000; 100 unless told. 0: none, the map rests on
                          what is imported, and on geography where nothing is
+  --client-networks FILE client networks made by "isochrone networks build", instead of the world's. Read again on SIGHUP
+                         and on POST /.isochrone/reload; a file that is not whole and good never replaces the last good one,
+                         and what was measured of a network stays with its name
   --accept-change        the first map may differ from the one in force beyond what the check allows
                          (after more than half of the client networks or clusters were removed on purpose)
 
@@ -39,7 +44,8 @@ Environment: ISOCHRONE_CONTROL_TOKEN, the bearer token for control.
 
 Example:
   isochrone mapper --world deploy/worlds/demo.yaml --listen 127.10.0.2:8080 \\
-    --control http://127.10.0.1:8080 --state /var/lib/isochrone/mapper`;
+    --control http://127.10.0.1:8080 --state /var/lib/isochrone/mapper
+  isochrone mapper ... --client-networks /var/lib/isochrone/networks.ndjson.gz   # kill -HUP reads it again`;
 
 /** Throws {@link MapperOptionError}. "help": `--help` was given. */
 export function parseMapperOptions(argv: readonly string[]): MapperOptions | "help" {
@@ -66,6 +72,7 @@ export function parseMapperOptions(argv: readonly string[]): MapperOptions | "he
     controlUrl: control,
     stateDirectory: required("--state", values.state),
     samplesPerSecond: samples === undefined ? undefined : Number(samples),
+    clientNetworksFile: values["client-networks"],
     isForced: values["accept-change"] ?? false,
   };
 }
@@ -83,6 +90,7 @@ function parsed(argv: readonly string[]) {
         state: { type: "string" },
         id: { type: "string" },
         "samples-per-second": { type: "string" },
+        "client-networks": { type: "string" },
         "accept-change": { type: "boolean" },
       },
     }).values;

@@ -1,9 +1,12 @@
 /** What drives the mapping engine in a deployment: measurements, reports, liveness and documents in, snapshots out. */
 import { ControlClient, DocumentKeeper } from "#control";
 import {
+  type ClientNetworkId,
   type Clock,
   type ClusterId,
   epochMs,
+  formatPrefix,
+  type IpAddress,
   type MapSnapshot,
   mapOverrides,
   mapSnapshot,
@@ -14,6 +17,7 @@ import {
 import { type Logger, systemClock } from "#kit/io";
 import { type World, WorldLinks } from "#kit/world";
 import { dial, installedWan } from "#transport";
+import type { ClientNetworkInput } from "../core/cluster-map.ts";
 import { MapEngine } from "../core/engine.ts";
 import { MeasurementIntake } from "../core/measurements/intake.ts";
 import type { PathSample } from "../core/measurements/sample.ts";
@@ -30,6 +34,7 @@ import { changesText, mapChanges } from "../core/map-changes.ts";
 import { MAP_ID } from "../core/publisher-election.ts";
 import { type TopologyIndex, topologyIndexOf } from "../core/topology-index.ts";
 import { EdgeProber } from "./dns-liveness.ts";
+import { ClientNetworkSource, type NetworkSourceState } from "./client-network-source.ts";
 import { clientNetworksOf, MeasurementFeed } from "./feed.ts";
 import { MapPublisher } from "./map-publisher.ts";
 import { PublisherLease } from "./publisher-lease.ts";
@@ -49,6 +54,8 @@ export interface MapperSettings {
   readonly stateDirectory: string;
   /** 0: no emulated samples, only what is handed over. */
   readonly samplesPerSecond: number | undefined;
+  /** Undefined: the world's client networks. */
+  readonly clientNetworksFile?: string | undefined;
   readonly isForced: boolean;
   readonly logger: Logger;
   readonly clock?: Clock;
@@ -82,6 +89,9 @@ export class Mapper {
   readonly #clock: Clock;
   readonly #intake = new MeasurementIntake(this.store);
   readonly #feed: MeasurementFeed | undefined;
+  readonly #networks: ClientNetworkSource;
+  /** The client network in force that has the addresses of one of the world; only where a file has replaced the world's. */
+  #networkOfWorld: ReadonlyMap<string, ClientNetworkId> | undefined;
   #topology: TopologyIndex | undefined;
   /** The newest of this process's own making. */
   #own: MapSnapshot | undefined;
@@ -131,6 +141,13 @@ export class Mapper {
         ...(samplesPerSecond !== undefined && { settings: { samplesPerSecond } }),
         isLost: (from, to) => this.#isCut(from, to) || this.#isDead(to),
       });
+    this.#networks = new ClientNetworkSource({
+      file: settings.clientNetworksFile,
+      stateDirectory,
+      world: clientNetworksOf(world),
+      logger,
+      onNetworks: (networks) => this.#setNetworks(networks),
+    });
     this.keeper = new DocumentKeeper({ client: this.client, stateDirectory, logger });
     this.keeper.keep(
       "topology",
@@ -157,10 +174,7 @@ export class Mapper {
   /** Rejects when the state directory cannot be used. Does not wait for control. */
   async start(): Promise<void> {
     await this.keeper.start();
-    const now = this.#clock.monotonic();
-    const networks = clientNetworksOf(this.#settings.world);
-    this.engine.handleClientNetworks(networks, now);
-    this.#intake.handlePlaces(this.#topology, networks);
+    await this.#networks.start();
     this.#reports = this.client.watch(
       ["report"],
       (event) => {
@@ -174,7 +188,7 @@ export class Mapper {
         },
       },
     );
-    this.#measure(now);
+    this.#measure(this.#clock.monotonic());
     this.#feedTimer = setInterval(() => this.#measure(this.#clock.monotonic()), FEED_INTERVAL_MS);
     this.#turn();
   }
@@ -191,6 +205,22 @@ export class Mapper {
   /** Who asks through which resolver, by address; counts in the next map. */
   handleResolverPairs(pairs: readonly ResolverPair[]): ReadSummary {
     return this.#intake.handlePairs(pairs, this.engine.resolvers, this.#clock.epoch()).summary();
+  }
+
+  /** Reads the file of client networks again; false: there is none. */
+  reloadClientNetworks(): boolean {
+    return this.#networks.reload();
+  }
+
+  get clientNetworks(): NetworkSourceState {
+    return this.#networks.state;
+  }
+
+  /** The client network that has the address, and by which prefix. */
+  clientNetworkOf(address: IpAddress): (ClientNetworkInput & { readonly matchedPrefix: string }) | undefined {
+    const match = this.#intake.clientNetworkOf(address);
+    const network = this.#networks.networks.find((one) => one.clientNetworkId === match?.clientNetworkId);
+    return network && match && { ...network, matchedPrefix: formatPrefix(match.prefix) };
   }
 
   /** What is kept of a pair; undefined: nothing in that span. */
@@ -225,6 +255,7 @@ export class Mapper {
     this.#isClosed = true;
     clearInterval(this.#feedTimer);
     clearTimeout(this.#engineTimer);
+    await this.#networks.settled();
     await this.publisher.close(DRAIN_MS);
     await this.lease.drain(DRAIN_MS);
     this.#reports?.close();
@@ -235,7 +266,7 @@ export class Mapper {
 
   #setTopology(topology: TopologyIndex): void {
     this.#topology = topology;
-    this.#intake.handlePlaces(topology, clientNetworksOf(this.#settings.world));
+    this.#intake.handlePlaces(topology, this.#networks.networks);
     this.engine.handleTopology(topology.topology, this.#clock.monotonic());
     // Origins are the customers': their liveness is the parents' business.
     this.prober.setServers(
@@ -280,7 +311,22 @@ export class Mapper {
   }
 
   #measure(now: MonotonicMs): void {
-    for (const sample of this.#feed?.poll(now) ?? []) this.engine.handleSample(sample);
+    for (const sample of this.#feed?.poll(now) ?? []) {
+      const from = this.#networkOfWorld === undefined ? sample.from : this.#networkOfWorld.get(sample.from);
+      if (from !== undefined) this.engine.handleSample({ ...sample, from });
+    }
+  }
+
+  /** From now on, also while it runs: what was measured of a network that keeps its name counts on. */
+  #setNetworks(networks: readonly ClientNetworkInput[]): void {
+    const now = this.#clock.monotonic();
+    // First what may refuse them.
+    this.#intake.handlePlaces(this.#topology, networks);
+    this.engine.handleClientNetworks(networks, now);
+    if (this.#settings.clientNetworksFile !== undefined)
+      this.#networkOfWorld = this.#intake.networksOf(this.#settings.world.clients);
+    // At the start measurements come before the first map.
+    if (this.#feedTimer !== undefined) this.#turn();
   }
 
   /** Acts on what is due, publishes what was made, and sets the one timer. */

@@ -4,6 +4,7 @@ import {
   type ClusterId,
   type EpochMs,
   formatAddress,
+  type IpAddress,
   type IpPrefix,
   type MonotonicMs,
   parseAddress,
@@ -65,7 +66,11 @@ class AddressBook {
 
   clientNetwork(address: string): ClientNetworkId | undefined {
     const parsed = parseAddress(address);
-    return parsed && this.#networks.lookup(parsed)?.value;
+    return parsed && this.lookup(parsed)?.value;
+  }
+
+  lookup(address: IpAddress): { readonly prefix: IpPrefix; readonly value: ClientNetworkId } | undefined {
+    return this.#networks.lookup(address);
   }
 }
 
@@ -87,6 +92,29 @@ export class MeasurementIntake {
   /** Who has which address from now on. Throws RangeError for a prefix that is none or occurs twice. */
   handlePlaces(topology: TopologyIndex | undefined, networks: readonly ClientNetworkInput[]): void {
     this.#book = new AddressBook(topology, networks);
+  }
+
+  /** Who has the address, and by which prefix. */
+  clientNetworkOf(
+    address: IpAddress,
+  ): { readonly clientNetworkId: ClientNetworkId; readonly prefix: IpPrefix } | undefined {
+    const match = this.#book.lookup(address);
+    return match && { clientNetworkId: match.value, prefix: match.prefix };
+  }
+
+  /** For sets of prefixes with other names: the client network that has the first address of each. Those without one are left out. */
+  networksOf(
+    others: readonly { readonly id: string; readonly prefixes: readonly string[] }[],
+  ): Map<string, ClientNetworkId> {
+    const found = new Map<string, ClientNetworkId>();
+    for (const { id, prefixes } of others)
+      for (const text of prefixes) {
+        const address = parsePrefix(text)?.address;
+        const match = address && this.#book.lookup(address);
+        if (match === undefined || found.has(id)) continue;
+        found.set(id, match.value);
+      }
+    return found;
   }
 
   /**

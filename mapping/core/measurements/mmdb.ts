@@ -37,6 +37,9 @@ const DEPTH_MAX = 32;
 /** Values that one look-up decodes: a city with its names in all languages has about 100. */
 const VALUES_MAX = 4_096;
 
+/** Branches of a tree that are followed in one walk: the largest published database has some 20 million. */
+const WALK_VISITS_MAX = 2 ** 27;
+
 export class MmdbReader {
   readonly metadata: MmdbMetadata;
   readonly #bytes: Uint8Array;
@@ -84,6 +87,45 @@ export class MmdbReader {
     if (node < nodeCount)
       throw new ParseError(["tree"], depth, "an end of the search tree within the address");
     return { value: this.#data.value(node - nodeCount - SEPARATOR_BYTES), prefixLength: depth };
+  }
+
+  /**
+   * Visits what the database says, ascending, down to `prefixLengthMax` bits; of what is told apart further the first address stands for all. Trees
+   * of IPv6 that name IPv4 a second time (6to4) are visited once. Throws ParseError where the file is damaged.
+   *
+   * @param visit `record` is for {@link valueAt}; equal records are equal values
+   */
+  walk(
+    family: 4 | 6,
+    prefixLengthMax: number,
+    visit: (address: IpAddress, prefixLength: number, record: number) => void,
+  ): void {
+    const { nodeCount, ipVersion } = this.metadata;
+    if (family === 6 && ipVersion === 4) return;
+    const words = family === 4 ? [0] : [0, 0, 0, 0];
+    const bits = words.length * 32;
+    let visits = 0;
+    const enter = (from: number, depth: number): void => {
+      let node = from;
+      if (++visits > WALK_VISITS_MAX)
+        throw new ParseError(["tree"], visits, `a search tree of at most ${WALK_VISITS_MAX} branches`);
+      if (family === 6 && depth > 0 && node === this.#ipv4Node.node && node < nodeCount) return;
+      if (depth === prefixLengthMax)
+        for (let below = depth; node < nodeCount && below < bits; below++) node = this.#record(node, 0);
+      if (node > nodeCount) visit({ family, words: words.slice() }, depth, node);
+      if (node >= nodeCount || depth === prefixLengthMax) return;
+      const mask = 2 ** (31 - (depth & 31));
+      enter(this.#record(node, 0), depth + 1);
+      (words[depth >>> 5] as number) += mask;
+      enter(this.#record(node, 1), depth + 1);
+      (words[depth >>> 5] as number) -= mask;
+    };
+    enter(family === 4 ? this.#ipv4Node.node : 0, 0);
+  }
+
+  /** The value of a record that {@link walk} has visited. Throws ParseError where the file is damaged. */
+  valueAt(record: number): MmdbValue {
+    return this.#data.value(record - this.metadata.nodeCount - SEPARATOR_BYTES);
   }
 
   /** One of the two records of a node: a node, nothing (`nodeCount`), or beyond it a value. */
