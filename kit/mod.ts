@@ -25,6 +25,7 @@ export {
   type PlacementReason,
   placementReasons,
   type Rankings,
+  rowOfRankings,
   RTT_ABSURD,
   SCORE_ABSURD,
   type WrittenClusterMap,
@@ -122,6 +123,7 @@ export {
   type LivenessSettings,
 } from "./liveness.ts";
 /** Longest match, and how far an answer is valid. */
+export { NONE, PrefixRanges, type PrefixRuns } from "./prefix-ranges.ts";
 export { PrefixTable } from "./prefix-table.ts";
 /** Quantiles of type 7. */
 export { mean, quantile, type Summary, summary } from "./quantile.ts";

@@ -18,6 +18,13 @@ export interface PrefixColumns {
   readonly values: Uint32Array;
 }
 
+/** Disjoint runs of addresses that cover a family: run i reaches from its first address to the one before run i+1. */
+export interface PrefixRuns {
+  /** First addresses, 1 word each (IPv4) or 4 (IPv6), ascending; run 0 begins at the family's first address. */
+  readonly starts: Uint32Array;
+  readonly values: Uint32Array;
+}
+
 /**
  * Nested prefixes of one family, flattened once into disjoint ranges that cover it, sorted by their first address: a look-up
  * is a binary search in one flat Uint32Array, for IPv4 narrowed by an index of the first bits, and allocates nothing. Range i reaches
@@ -81,6 +88,22 @@ export class PrefixRanges {
   /** The value of the range; NONE: no prefix holds it. */
   valueOf(range: number): number {
     return this.#values[range] as number;
+  }
+
+  /** The whole family in runs of neighbouring ranges that `numberOf` gives the same number; it is asked for each value or NONE. */
+  joined(numberOf: (value: number) => number): PrefixRuns {
+    const count = this.#values.length;
+    const values = new Uint32Array(count);
+    const starts = new Uint32Array(count * this.#wordCount);
+    let runs = 0;
+    for (let range = 0; range < count; range++) {
+      const number = numberOf(this.#values[range] as number);
+      if (runs > 0 && values[runs - 1] === number) continue;
+      for (let word = 0; word < this.#wordCount; word++)
+        starts[runs * this.#wordCount + word] = this.#starts[range * this.#wordCount + word] as number;
+      values[runs++] = number;
+    }
+    return { starts: starts.slice(0, runs * this.#wordCount), values: values.slice(0, runs) };
   }
 
   /** The range that holds the address: the last one that does not begin after it. */

@@ -76,7 +76,9 @@ export async function readPair(choice: ControlChoice, a: string, b: string): Pro
 
 function parse(body: unknown, name: string): MapSnapshot {
   try {
-    return mapSnapshot.parse(body);
+    const snapshot = mapSnapshot.parse(body);
+    snapshot.clusterMap.table();
+    return snapshot;
   } catch (error) {
     if (!(error instanceof ParseError)) throw error;
     throw new UsageError(`Cannot read the map of ${name}: ${error.message}`);

@@ -43,9 +43,11 @@ export async function rollBack(
 }
 
 async function publish(client: ControlClient, content: MapSnapshot, lease: LeaseAnswer, note: string) {
+  const mapVersion = Math.max(lease.newest?.version ?? 0, content.mapVersion) + 1;
   const body: MapSnapshot = {
     ...content,
-    mapVersion: Math.max(lease.newest?.version ?? 0, content.mapVersion) + 1,
+    mapVersion,
+    clusterMap: content.clusterMap.withVersion(mapVersion),
     createdAtEpochMs: Date.now(),
     reason: "rollback",
     publication: { term: lease.term, publisherId: OPERATOR_ID },

@@ -1,6 +1,5 @@
 import type { ControlClient, LeaseAnswer } from "#control";
 import { type ClusterId, formatDurationMs, type MapSnapshot, quoteValue, trafficClasses } from "#kit";
-import { clusterTableOf } from "../../mapping/core/map-changes.ts";
 import { formatTable } from "../table.ts";
 import { UsageError } from "../usage.ts";
 import { publicationText, readVersion, versionOf } from "./read.ts";
@@ -40,7 +39,7 @@ export function formatMap(
   snapshot: MapSnapshot,
   about: { readonly title: string; readonly publisher: string; readonly nowEpochMs: number },
 ): string {
-  const table = clusterTableOf(snapshot);
+  const table = snapshot.clusterMap.table();
   const { networks } = table;
   const counts = table.clusterIds.map(() => [0, 0, 0]);
   for (let n = 0; n < networks.size; n++)
@@ -75,7 +74,7 @@ export function formatMap(
 }
 
 function showNetwork(snapshot: MapSnapshot, name: string, isJson: boolean): void {
-  const table = clusterTableOf(snapshot);
+  const table = snapshot.clusterMap.table();
   const n = table.networks.ids.findIndex((id) => id === name);
   if (n === -1) throw new UsageError(`The map has no client network ${quoteValue(name)}`, 1);
   const clusters = table.rankings(n);

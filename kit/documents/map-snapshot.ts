@@ -2,7 +2,7 @@
  * The map: one immutable, versioned snapshot that name servers (cluster map), edges (tier map) and transport (path map)
  * read together, so that all three decide from the same measurements.
  */
-import { type ClientNetworkId, type ClusterId, id, type ServerId } from "../ids.ts";
+import { type ClusterId, id, type ServerId } from "../ids.ts";
 import { formatPrefix, parsePrefix } from "../ip.ts";
 import {
   array,
@@ -20,6 +20,8 @@ import {
   string,
   text,
 } from "../schema.ts";
+import type { Rankings } from "./cluster-map/cluster-map-table.ts";
+import { packedClusterMap } from "./cluster-map/packed.ts";
 import { type TrafficClass, trafficClasses } from "./property.ts";
 import { addressText } from "./topology.ts";
 
@@ -33,33 +35,19 @@ export function prefixText() {
   }, 'an address prefix without host bits, such as "192.0.2.0/24"');
 }
 
-/** One cluster as seen from one client network; the terms are what `isochrone where` prints. Lower score is better. */
+/** One cluster as seen from the clients of a resolver. Lower score is better. */
 const rankedCluster = object({
   clusterId: id<ClusterId>(),
   score: number({ min: 0, max: 1e9 }),
   terms: object({
     rttMs: rttMs(),
     lossRatio: ratio(),
-    /** Demand over capacity of the cluster after allocation. */
     load: number({ min: 0, max: 1e6 }),
-    /** 0: guessed from geography, 1: measured often and lately. */
     confidence: ratio(),
   }),
 });
-export type RankedCluster = Parsed<typeof rankedCluster>;
 
 const ranking = () => array(rankedCluster, { min: 1, max: 64, uniqueBy: (entry) => entry.clusterId });
-
-const clientNetwork = object({
-  clientNetworkId: id<ClientNetworkId>(),
-  prefixes: array(prefixText(), { min: 1, max: 10_000 }),
-  /** Best first, for each traffic class. */
-  clusters: object({ interactive: ranking(), bulk: ranking(), live: ranking() } satisfies Record<
-    TrafficClass,
-    unknown
-  >),
-});
-export type ClientNetworkEntry = Parsed<typeof clientNetwork>;
 
 /** A resolver whose queries tell nothing of its clients, with the order of clusters for the clients that are known to be behind it. */
 const resolver = object({
@@ -103,16 +91,11 @@ export const mapSnapshot = refine(
     reason: oneOf(["cycle", "liveness", "topology", "overrides", "first", "takeover", "rollback"]),
     /** Who published it, in which term of control's lease; absent: without an election (evaluations, tests, older versions). */
     publication: optional(object({ term: integer({ min: 1, max: 1e12 }), publisherId: string({ max: 63 }) })),
-    clientNetworks: array(clientNetwork, {
-      min: 1,
-      max: 500_000,
-      uniqueBy: (entry) => entry.clientNetworkId,
-    }),
-    /** Order for addresses that no client network holds. */
-    fallback: object({ interactive: ranking(), bulk: ranking(), live: ranking() } satisfies Record<
-      TrafficClass,
-      unknown
-    >),
+    /**
+     * For each client network and traffic class the clusters in order: one text of base64, since half a million networks are too many
+     * for objects. Looked into only by those who answer clients; they must do so before they put the map in force.
+     */
+    clusterMap: packedClusterMap,
     /** For queries without ECS; a resolver that is not named is like any address of its client network. */
     resolvers: optional(array(resolver, { max: 100_000, uniqueBy: (entry) => entry.address })),
     tiers: array(tierEntry, { max: 100_000 }),
@@ -123,21 +106,12 @@ export const mapSnapshot = refine(
     drained: optional(array(id<ServerId>(), { max: 100_000 })),
   }),
   (snapshot) => {
-    const owner = new Map<string, number>();
-    for (const [n, network] of snapshot.clientNetworks.entries()) {
-      for (const [p, prefix] of network.prefixes.entries()) {
-        if (owner.has(prefix)) {
-          return {
-            at: ["clientNetworks", n, "prefixes", p],
-            value: prefix,
-            expected: "a prefix that no other client network has",
-          };
-        }
-        owner.set(prefix, n);
-      }
-      const wrong = unordered(network.clusters, ["clientNetworks", n, "clusters"]);
-      if (wrong !== undefined) return wrong;
-    }
+    if (snapshot.clusterMap.mapVersion !== snapshot.mapVersion)
+      return {
+        at: ["clusterMap"],
+        value: snapshot.clusterMap.mapVersion,
+        expected: `a cluster map of version ${snapshot.mapVersion}, as the snapshot's`,
+      };
     for (const [n, entry] of (snapshot.resolvers ?? []).entries()) {
       const wrong = unordered(entry.clusters, ["resolvers", n, "clusters"]);
       if (wrong !== undefined) return wrong;
@@ -147,7 +121,7 @@ export const mapSnapshot = refine(
 );
 export type MapSnapshot = Parsed<typeof mapSnapshot>;
 
-function unordered(clusters: ClientNetworkEntry["clusters"], path: Path) {
+function unordered(clusters: Rankings, path: Path) {
   for (const trafficClass of trafficClasses) {
     const ranks = clusters[trafficClass];
     for (let i = 1; i < ranks.length; i++)

@@ -3,9 +3,9 @@
  * why. Name servers, `isochrone where`, the simulator and the evaluation all ask here.
  */
 import {
-  type ClientNetworkEntry,
   type ClientNetworkId,
   type ClusterId,
+  type ClusterMapTable,
   type IpAddress,
   type IpFamily,
   type MapSnapshot,
@@ -17,8 +17,9 @@ import {
   type ServerId,
   type TopologyDocument,
   type TrafficClass,
+  trafficClasses,
 } from "#kit";
-import { type MapIndex, mapIndexOf } from "./map-index.ts";
+import { type MapIndex, mapIndexOf, NO_NETWORK } from "./map-index.ts";
 import { type TopologyIndex, topologyIndexOf } from "./topology-index.ts";
 
 /** Servers in one answer: two, so that a client whose first one dies within the TTL has a second without asking again. */
@@ -81,6 +82,8 @@ export interface AnswerExplanation {
   readonly clientNetworkId: ClientNetworkId | null;
   /** What the map has for the resolver; null: nothing, or a client's address was asked about. */
   readonly resolver: ResolverEntry | null;
+  /** Why the engine put the client network where it is; null: it did not (no map, no such network, a resolver's order). */
+  readonly placement: ReturnType<ClusterMapTable["reason"]> | null;
   readonly candidates: readonly AnswerCandidate[];
 }
 
@@ -118,12 +121,14 @@ export function answerAddresses(query: AnswerQuery): Answer {
       ? map?.lookupScope(query.clientAddress, chooser.isSame)
       : // Chosen for this one address.
         { value: map?.lookup(query.clientAddress), scopePrefixLength: query.sourcePrefixLength };
-  const network = scope?.value;
-  const choice = chooser.choose(resolver ?? network);
+  const network = scope?.value ?? NO_NETWORK;
+  const choice = resolver === undefined ? chooser.choose(network) : chooser.chooseFor(resolver);
   return {
     servers: choice.clusterId === null ? [] : chooser.serversOf(choice.clusterId, choice.isLive),
     clusterId: choice.clusterId,
-    clientNetworkId: network?.clientNetworkId ?? null,
+    get clientNetworkId() {
+      return map === undefined || network === NO_NETWORK ? null : map.table.networks.idOf(network);
+    },
     ttlSeconds: query.property.dnsTtlSeconds,
     scopePrefixLength: Math.min(scope?.scopePrefixLength ?? 0, query.sourcePrefixLength),
     reason: choice.reason,
@@ -144,20 +149,22 @@ export interface ClusterChoice {
 
 const NOBODY: ReadonlySet<ServerId> = new Set();
 
-/** What has a ranking in the map. */
-type Ranked = ClientNetworkEntry | ResolverEntry;
+/** Neither a client network nor the fallback: there is no map. */
+const NO_MAP = -2;
 
 /** What of a query decides clusters and servers. */
 export type ChooserQuery = Pick<AnswerQuery, "family" | "isUp" | "contentKey"> & {
   readonly property: Pick<PropertyDocument, "propertyId" | "trafficClass">;
 };
 
-/** The decision; a choice is kept for each client network that is asked about, so liveness must not change meanwhile. */
+/** The decision; choices are kept, so liveness must not change meanwhile. */
 export class AnswerChooser {
   readonly #map: MapIndex | undefined;
   readonly #topology: TopologyIndex;
   readonly #query: ChooserQuery;
-  readonly #choices = new Map<Ranked | undefined, ClusterChoice>();
+  readonly #classNumber: number;
+  /** By number of the cluster that comes first, where it serves; by 2^16 + number of the client network where it does not. */
+  readonly #choices = new Map<number, ClusterChoice>();
   readonly #drained: ReadonlySet<ServerId>;
   readonly #liveCounts = new Map<ClusterId, number>();
 
@@ -166,39 +173,50 @@ export class AnswerChooser {
     this.#drained = map?.drained ?? NOBODY;
     this.#topology = topology;
     this.#query = query;
+    this.#classNumber = trafficClasses.indexOf(query.property.trafficClass);
   }
 
   /** Same cluster and same belief in liveness: then the servers and their order are the same too. */
-  readonly isSame = (a: ClientNetworkEntry | undefined, b: ClientNetworkEntry | undefined): boolean => {
+  readonly isSame = (a: number, b: number): boolean => {
     const one = this.choose(a);
     const other = this.choose(b);
-    return one.clusterId === other.clusterId && one.isLive === other.isLive;
+    return one === other || (one.clusterId === other.clusterId && one.isLive === other.isLive);
   };
 
-  choose(network: Ranked | undefined): ClusterChoice {
-    let choice = this.#choices.get(network);
+  /** For a client network by number, or for addresses that none holds (NO_NETWORK). */
+  choose(network: number): ClusterChoice {
+    const map = this.#map;
+    if (map === undefined) return this.#kept(NO_MAP, () => this.#search([], "no-map"));
+    const best: AnswerReason = network === NO_NETWORK ? "fallback" : "mapped";
+    const subject = network === NO_NETWORK ? map.table.fallbackNumber : network;
+    const first = map.table.firstCluster(subject, this.#classNumber);
+    // Nearly every question ends here: the first of its ranking is an edge cluster that serves.
+    const key = network === NO_NETWORK ? NO_NETWORK : first;
+    const choice = this.#choices.get(key);
+    if (choice !== undefined) return choice;
+    const clusterId = map.table.clusterIds[first] as ClusterId;
+    if (this.#isServing(clusterId)) return this.#kept(key, () => ({ clusterId, isLive: true, reason: best }));
+    return this.#kept(2 ** 16 + subject, () => this.#search(this.#ranked(subject), best));
+  }
+
+  /** For a resolver that the map has an order for. */
+  chooseFor(resolver: ResolverEntry): ClusterChoice {
+    return this.#search(
+      resolver.clusters[this.#query.property.trafficClass].map(({ clusterId }) => clusterId),
+      "resolver-clients",
+    );
+  }
+
+  #kept(key: number, make: () => ClusterChoice): ClusterChoice {
+    let choice = this.#choices.get(key);
     if (choice === undefined) {
-      choice = this.#choose(network);
-      this.#choices.set(network, choice);
+      choice = make();
+      this.#choices.set(key, choice);
     }
     return choice;
   }
 
-  #choose(network: Ranked | undefined): ClusterChoice {
-    const best: AnswerReason =
-      this.#map === undefined
-        ? "no-map"
-        : network === undefined
-          ? "fallback"
-          : "address" in network
-            ? "resolver-clients"
-            : "mapped";
-    const ranking = this.#ranking(network);
-    // Nearly every query ends here: the first of its ranking is an edge cluster, lives and is not suspended.
-    const first = ranking[0]?.clusterId;
-    if (first !== undefined && this.#isServing(first))
-      return { clusterId: first, isLive: true, reason: best };
-
+  #search(ranking: readonly ClusterId[], best: AnswerReason): ClusterChoice {
     const order = this.#order(ranking);
     const spilled = (clusterId: ClusterId): AnswerReason =>
       // Without a ranking there is no better one that could have been passed over, unless an earlier one is down.
@@ -213,20 +231,26 @@ export class AnswerChooser {
       : { clusterId: any, isLive: false, reason: "all-down" };
   }
 
-  #ranking(network: Ranked | undefined): readonly RankedCluster[] {
-    if (this.#map === undefined) return [];
-    return (network?.clusters ?? this.#map.snapshot.fallback)[this.#query.property.trafficClass];
+  /** Names of the clusters that are ranked for a client network or the fallback, by number. */
+  #ranked(subject: number): ClusterId[] {
+    const table = this.#map?.table;
+    if (table === undefined) return [];
+    return Array.from(
+      { length: table.rankingLength(subject, this.#classNumber) },
+      (_, place) => table.clusterIds[table.clusterAt(subject, this.#classNumber, place)] as ClusterId,
+    );
   }
 
   /** Every edge cluster that has an address of the family, once, in the order in which it is to be tried. */
-  #order(ranking: readonly RankedCluster[]): ClusterId[] {
+  #order(ranking: readonly ClusterId[]): ClusterId[] {
     const order = new Set<ClusterId>();
     const add = (clusterId: ClusterId): void => {
       const edge = this.#topology.edgeClusters.get(clusterId);
       if (edge !== undefined && edge.servers[this.#query.family].length > 0) order.add(clusterId);
     };
-    for (const { clusterId } of ranking) add(clusterId);
-    for (const { clusterId } of this.#ranking(undefined)) add(clusterId);
+    for (const clusterId of ranking) add(clusterId);
+    if (this.#map !== undefined)
+      for (const clusterId of this.#ranked(this.#map.table.fallbackNumber)) add(clusterId);
     for (const clusterId of this.#topology.edgeClusters.keys()) add(clusterId);
     return [...order];
   }
@@ -277,14 +301,15 @@ export class AnswerChooser {
       .map((node) => node.server);
   }
 
-  explain(
-    network: ClientNetworkEntry | undefined,
-    resolver: ResolverEntry | undefined,
-    chosen: ClusterId | null,
-  ): AnswerExplanation {
-    const ranking = this.#ranking(resolver ?? network);
+  explain(network: number, resolver: ResolverEntry | undefined, chosen: ClusterId | null): AnswerExplanation {
+    const { trafficClass } = this.#query.property;
+    const table = this.#map?.table;
+    const subject = network === NO_NETWORK ? table?.fallbackNumber : network;
+    const ranking =
+      resolver?.clusters[trafficClass] ??
+      (table === undefined || subject === undefined ? [] : table.ranking(subject, trafficClass));
     const ranked = new Map(ranking.map((entry) => [entry.clusterId, entry]));
-    const order = new Set([...ranked.keys(), ...this.#order(ranking)]);
+    const order = new Set([...ranked.keys(), ...this.#order([...ranked.keys()])]);
     const candidates = [...order].map((clusterId): AnswerCandidate => {
       const servers = this.#servers(clusterId).length;
       const serversUp = this.#live(clusterId);
@@ -310,8 +335,12 @@ export class AnswerChooser {
     });
     return {
       mapVersion: this.#map?.snapshot.mapVersion ?? null,
-      trafficClass: this.#query.property.trafficClass,
-      clientNetworkId: network?.clientNetworkId ?? null,
+      trafficClass,
+      clientNetworkId: table === undefined || network === NO_NETWORK ? null : table.networks.idOf(network),
+      placement:
+        table === undefined || network === NO_NETWORK || resolver !== undefined
+          ? null
+          : table.reason(network, trafficClass),
       resolver: resolver ?? null,
       candidates,
     };

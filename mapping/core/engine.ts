@@ -3,14 +3,15 @@
  * mapper process, in the simulator and in the evaluations.
  */
 import {
-  type ClientNetworkEntry,
   type ClientNetworkId,
   type ClusterId,
+  type ClusterMapTable,
   type Coordinates,
   type EpochMs,
   type MapSnapshot,
   type MapOverrides,
   type MonotonicMs,
+  PackedClusterMap,
   plusMs,
   type ServerId,
   type ServerReport,
@@ -29,7 +30,7 @@ import { type PathMapSettings, pathMap, pathMapDefaults } from "./path-map.ts";
 import { placedSites } from "./locate.ts";
 import { ResolverTable } from "./resolver-pairs.ts";
 import { resolverEntries } from "./resolvers.ts";
-import { fallbackRankings, networkEntry } from "./rankings.ts";
+import { clusterMapTable, NumberedNetworks } from "./rankings.ts";
 import { scoreDefaults } from "./score.ts";
 import { type SnapshotProblem, snapshotProblems } from "./snapshot-check.ts";
 import { type Suspension, type SuspensionSettings, suspend, suspensionDefaults } from "./suspension.ts";
@@ -115,6 +116,8 @@ export class MapEngine {
   readonly #capacity: EdgeCapacity;
   readonly #links: LinkTable;
   #networks: readonly ClientNetworkInput[] = [];
+  /** The same as the map numbers them. */
+  #numbered = new NumberedNetworks([]);
   readonly #downSince = new Map<ServerId, MonotonicMs>();
   /** Edge clusters ascending by id: their place is their number. */
   #edgeIds: readonly ClusterId[] = [];
@@ -254,10 +257,12 @@ export class MapEngine {
     this.#changed("overrides", now);
   }
 
-  /** All client networks; replaces the ones before. */
+  /** All client networks; replaces the ones before. Throws RangeError when two of them share a prefix, or one has none. */
   handleClientNetworks(networks: readonly ClientNetworkInput[], now: MonotonicMs): void {
+    const unique = [...new Map(networks.map((one) => [one.clientNetworkId, one])).values()];
+    this.#numbered = new NumberedNetworks(unique);
     this.#overrides = undefined;
-    this.#networks = [...new Map(networks.map((one) => [one.clientNetworkId, one])).values()];
+    this.#networks = unique;
     this.#rows = undefined;
     this.#current = undefined;
     this.#changed("topology", now);
@@ -416,14 +421,14 @@ export class MapEngine {
     const suspended = Object.create(null) as Record<ClusterId, boolean>;
     for (const clusterId of topology.edgeClusters.keys())
       if (!isUsable(clusterId)) suspended[clusterId] = true;
-    const clientNetworks = this.#networks.map((_, n) => networkEntry(map, n, rankingMax));
+    const mapVersion = Math.max(this.#previous?.mapVersion ?? 0, this.#versionFloor) + 1;
+    const table = clusterMapTable(map, this.#numbered, score, rankingMax, mapVersion);
     const snapshot: MapSnapshot = {
-      mapVersion: Math.max(this.#previous?.mapVersion ?? 0, this.#versionFloor) + 1,
+      mapVersion,
       createdAtEpochMs: Math.max(0, Math.round(this.#epochOf(now))),
       reason,
-      clientNetworks,
-      fallback: fallbackRankings(map, score, rankingMax),
-      ...this.#resolverEntries(clientNetworks, now),
+      clusterMap: PackedClusterMap.of(table),
+      ...this.#resolverEntries(table, now),
       tiers: tierMap(topology.topology, this.#links, isUsable, now),
       paths: pathMap(topology.topology, this.#links, isUsable, now, this.#settings.paths),
       suspended,
@@ -447,12 +452,15 @@ export class MapEngine {
   }
 
   /** Nothing where nothing is known: the field is absent then. */
-  #resolverEntries(clientNetworks: readonly ClientNetworkEntry[], now: MonotonicMs) {
+  #resolverEntries(table: ClusterMapTable, now: MonotonicMs) {
     const evidence = this.resolvers.size === 0 ? [] : this.resolvers.evidence(this.#epochOf(now));
     if (evidence.length === 0) return undefined;
-    const byId = new Map(clientNetworks.map((entry) => [entry.clientNetworkId, entry]));
+    const entryOf = (id: ClientNetworkId) => {
+      const network = table.networks.indexOf(id);
+      return network === undefined ? undefined : { clusters: table.rankings(network) };
+    };
     const { rankingMax, resolversMax } = this.#settings;
-    return { resolvers: resolverEntries(evidence, (id) => byId.get(id), rankingMax, resolversMax) };
+    return { resolvers: resolverEntries(evidence, entryOf, rankingMax, resolversMax) };
   }
 
   /** Each server role is its own pool of capacity: dead relays say nothing about edges. */
@@ -483,12 +491,12 @@ export class MapEngine {
     const current = new Uint16Array(this.#networks.length * trafficClasses.length).fill(NOWHERE);
     const clusterNumber = new Map(this.#edgeIds.map((clusterId, c) => [clusterId, c]));
     const networkNumber = new Map(this.#networks.map(({ clientNetworkId }, n) => [clientNetworkId, n]));
-    for (const { clientNetworkId, clusters } of this.#previous?.clientNetworks ?? []) {
-      const n = networkNumber.get(clientNetworkId);
-      if (n === undefined) continue;
-      for (const [k, trafficClass] of trafficClasses.entries()) {
-        const first = clusters[trafficClass][0]?.clusterId;
-        const c = first === undefined ? undefined : clusterNumber.get(first);
+    const table = this.#previous?.clusterMap.table();
+    for (let network = 0; network < (table?.networks.size ?? 0); network++) {
+      const n = networkNumber.get(table?.networks.idOf(network) as ClientNetworkId);
+      if (table === undefined || n === undefined) continue;
+      for (let k = 0; k < trafficClasses.length; k++) {
+        const c = clusterNumber.get(table.clusterIds[table.firstCluster(network, k)] as ClusterId);
         if (c !== undefined) current[n * trafficClasses.length + k] = c;
       }
     }

@@ -3,7 +3,6 @@ import {
   type ClientNetworkId,
   type ClusterId,
   type ClusterMapTable,
-  clusterMapOf,
   type MapSnapshot,
   type PathEntry,
   type PlacementReason,
@@ -62,14 +61,9 @@ export interface PathChange {
   readonly now: PathEntry["candidates"][number] | undefined;
 }
 
-/** The cluster map of a snapshot, in typed arrays. */
-export function clusterTableOf(snapshot: MapSnapshot): ClusterMapTable {
-  return clusterMapOf(snapshot);
-}
-
-/** Linear in the client networks, without an object for any of them. */
+/** Linear in the client networks, without an object for any of them. Throws ParseError when a cluster map does not decode. */
 export function mapChanges(before: MapSnapshot, now: MapSnapshot): MapChanges {
-  const [a, b] = [clusterTableOf(before), clusterTableOf(now)];
+  const [a, b] = [before.clusterMap.table(), now.clusterMap.table()];
   const moved: Record<TrafficClass, number> = { interactive: 0, bulk: 0, live: 0 };
   let common = 0;
   for (const [numberBefore, numberNow] of commonNetworks(a, b)) {
@@ -97,7 +91,7 @@ export function* networkMoves(
   now: MapSnapshot,
   classes: readonly TrafficClass[] = trafficClasses,
 ): Generator<NetworkMove> {
-  const [a, b] = [clusterTableOf(before), clusterTableOf(now)];
+  const [a, b] = [before.clusterMap.table(), now.clusterMap.table()];
   for (const [numberBefore, numberNow] of commonNetworks(a, b))
     for (const trafficClass of classes) {
       const k = trafficClasses.indexOf(trafficClass);

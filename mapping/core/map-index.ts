@@ -1,63 +1,106 @@
 import {
-  type ClientNetworkEntry,
-  type ClientNetworkId,
+  type ClientNetworkTable,
+  type ClusterMapTable,
   formatAddress,
   type IpAddress,
-  type IpPrefix,
+  type IpFamily,
   type MapSnapshot,
-  PrefixTable,
-  parsePrefix,
+  maskAddress,
+  formatPrefix,
+  NONE,
+  PrefixRanges,
+  type PrefixRuns,
   type ServerId,
   type ResolverEntry,
 } from "#kit";
 
+/** An address that no client network holds, where a number of one is asked for. */
+export const NO_NETWORK = NONE;
+
 /**
- * A snapshot prepared for look-ups: client networks by longest prefix. Built once a snapshot (a sort of its prefixes);
- * a look-up is one binary search and allocates nothing.
+ * Neighbouring runs of addresses that a scope is widened over at most. A query must cost a bounded time however large a part of the
+ * world has the same answer; what is then told is narrower than it could be, and right.
+ */
+const SCOPE_RUNS_MAX = 4096;
+
+/** The prefixes of both families, flattened. They belong to the client networks, which seldom change from map to map. */
+interface Ranges {
+  readonly ipv4: PrefixRanges;
+  readonly ipv6: PrefixRanges;
+}
+const rangesOf = new WeakMap<ClientNetworkTable, Ranges>();
+
+function rangesOfNetworks(networks: ClientNetworkTable): Ranges {
+  let ranges = rangesOf.get(networks);
+  if (ranges === undefined) {
+    ranges = { ipv4: new PrefixRanges(4, networks.ipv4), ipv6: new PrefixRanges(6, networks.ipv6) };
+    rangesOf.set(networks, ranges);
+  }
+  return ranges;
+}
+
+/**
+ * A snapshot prepared for look-ups: client networks, by number, by longest prefix. The prefixes are flattened once for as long as the client
+ * networks are the same object; a look-up is one binary search and allocates nothing.
  */
 export class MapIndex {
   readonly snapshot: MapSnapshot;
+  readonly table: ClusterMapTable;
   /** Servers that operators empty. */
   readonly drained: ReadonlySet<ServerId>;
-  readonly #networks: PrefixTable<ClientNetworkEntry>;
-  readonly #byId = new Map<ClientNetworkId, ClientNetworkEntry>();
+  readonly #ranges: Ranges;
   /** Apart from the prefixes: a resolver's address must not narrow the scopes of the clients around it. */
   readonly #resolvers = new Map<string, ResolverEntry>();
 
-  /** Throws RangeError if a prefix is not canonical or occurs twice: `mapSnapshot` refuses such a document before. */
-  constructor(snapshot: MapSnapshot) {
+  /**
+   * @param previous the index that this one replaces: what has not changed is used again
+   *
+   * Throws ParseError when the cluster map does not decode.
+   */
+  constructor(snapshot: MapSnapshot, previous?: MapIndex) {
     this.snapshot = snapshot;
     this.drained = new Set(snapshot.drained);
-    const entries: [IpPrefix, ClientNetworkEntry][] = [];
-    for (const network of snapshot.clientNetworks) {
-      this.#byId.set(network.clientNetworkId, network);
-      for (const text of network.prefixes) {
-        const prefix = parsePrefix(text);
-        if (prefix === undefined)
-          throw new RangeError(
-            `Client network "${network.clientNetworkId}" has the prefix ${JSON.stringify(text)}, which is none`,
-          );
-        entries.push([prefix, network]);
-      }
-    }
-    this.#networks = new PrefixTable(entries);
+    this.table = snapshot.clusterMap.table(previous?.table.networks);
+    this.#ranges = rangesOfNetworks(this.table.networks);
     for (const resolver of snapshot.resolvers ?? []) this.#resolvers.set(resolver.address, resolver);
   }
 
-  /** The client network that holds `address`, undefined if none does. Never throws. */
-  lookup(address: IpAddress): ClientNetworkEntry | undefined {
-    return this.#networks.lookup(address)?.value;
+  /** The number of the client network that holds `address`, NO_NETWORK if none does. Never throws. */
+  lookup(address: IpAddress): number {
+    const ranges = this.#rangesFor(address);
+    return ranges.valueOf(ranges.find(address.words));
+  }
+
+  /** The longest prefix of a client network that holds `address`, as text; null if none does. */
+  matchedPrefix(address: IpAddress): string | null {
+    const ranges = this.#rangesFor(address);
+    const entry = ranges.entryOf(ranges.find(address.words));
+    if (entry === NONE) return null;
+    const { ipv4, ipv6 } = this.table.networks;
+    const prefixLength = (address.family === 4 ? ipv4 : ipv6).lengths[entry] as number;
+    return formatPrefix({ address: maskAddress(address, prefixLength), prefixLength });
   }
 
   /**
-   * The client network of `address`, and the length of the widest prefix around it in which every address belongs to
-   * a client network (or to none) that is `same` as this one. `same` must be an equivalence.
+   * The client network of `address`, and the length of a prefix around it in which every address belongs to a client network (or to
+   * none, NO_NETWORK) that is `same` as this one: the widest one, unless there are very many runs of networks in it. `same` must be an
+   * equivalence.
    */
   lookupScope(
     address: IpAddress,
-    same: (a: ClientNetworkEntry | undefined, b: ClientNetworkEntry | undefined) => boolean,
-  ): { readonly value: ClientNetworkEntry | undefined; readonly scopePrefixLength: number } {
-    return this.#networks.lookupScope(address, same);
+    same: (a: number, b: number) => boolean,
+  ): { readonly value: number; readonly scopePrefixLength: number } {
+    const ranges = this.#rangesFor(address);
+    const range = ranges.find(address.words);
+    return {
+      value: ranges.valueOf(range),
+      scopePrefixLength: ranges.scopeOf(address.words, range, same, SCOPE_RUNS_MAX),
+    };
+  }
+
+  /** The family's addresses in runs of neighbours for whose client network (or NO_NETWORK) `numberOf` has the same number. */
+  runs(family: IpFamily, numberOf: (network: number) => number): PrefixRuns {
+    return (family === 4 ? this.#ranges.ipv4 : this.#ranges.ipv6).joined(numberOf);
   }
 
   /** What the map has for a resolver of this very address; undefined when it is like any address of its client network. */
@@ -65,9 +108,8 @@ export class MapIndex {
     return this.#resolvers.size === 0 ? undefined : this.#resolvers.get(formatAddress(address));
   }
 
-  /** The client network with this id. */
-  clientNetwork(clientNetworkId: ClientNetworkId): ClientNetworkEntry | undefined {
-    return this.#byId.get(clientNetworkId);
+  #rangesFor(address: IpAddress): PrefixRanges {
+    return address.family === 4 ? this.#ranges.ipv4 : this.#ranges.ipv6;
   }
 }
 

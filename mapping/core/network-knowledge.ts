@@ -1,5 +1,5 @@
 /** What is known of client networks towards edge clusters, and towards which ones anything is: measured, or remembered from the map before a restart. */
-import type { ClientNetworkId, ClusterId, MapSnapshot, MonotonicMs } from "#kit";
+import type { ClientNetworkId, ClusterId, MapSnapshot, MonotonicMs, RankedCluster } from "#kit";
 import { type Estimate, Estimator, type EstimatorSettings, GEOGRAPHY_CONFIDENCE } from "./estimator.ts";
 import type { LinkTable } from "./link-table.ts";
 import type { PairKnowledge } from "./network-rows.ts";
@@ -15,7 +15,7 @@ export class NetworkKnowledge {
   readonly estimator: Estimator;
   /** By network: clusters that were asked for. As many pairs as the estimator holds, or fewer, after each `view`. */
   readonly #asked = new Map<string, Set<ClusterId>>();
-  readonly #inherited = new Map<ClientNetworkId, Map<ClusterId, Estimate>>();
+  readonly #inherited = new Map<ClientNetworkId, ReadonlyMap<ClusterId, Estimate>>();
 
   constructor(settings: Partial<EstimatorSettings>) {
     this.estimator = new Estimator(settings);
@@ -28,23 +28,18 @@ export class NetworkKnowledge {
     else asked.add(to);
   }
 
-  /** Measured figures of the map in force stand in until there are own ones. */
+  /** Measured figures of the map in force stand in until there are own ones. Throws ParseError when its cluster map does not decode. */
   inherit(snapshot: MapSnapshot): void {
-    for (const { clientNetworkId, clusters } of snapshot.clientNetworks)
-      for (const { clusterId, terms } of clusters.interactive) {
-        if (terms.confidence < INHERITED_CONFIDENCE_MIN) continue;
-        let inherited = this.#inherited.get(clientNetworkId);
-        if (inherited === undefined) this.#inherited.set(clientNetworkId, (inherited = new Map()));
-        inherited.set(clusterId, {
-          rttMs: terms.rttMs,
-          lossRatio: terms.lossRatio,
-          confidence: terms.confidence * INHERITED_CONFIDENCE_RATIO,
-          freshness: INHERITED_CONFIDENCE_RATIO,
-          spreadMs: 0,
-          ageMs: Infinity,
-          samples: 0,
-        });
-      }
+    const table = snapshot.clusterMap.table();
+    const { networks } = table;
+    const ofRow = new Map<number, Map<ClusterId, Estimate>>();
+    for (let network = 0; network < networks.size; network++) {
+      const row = table.rowOf(network);
+      let inherited = ofRow.get(row);
+      if (inherited === undefined)
+        ofRow.set(row, (inherited = inheritedOf(table.ranking(network, "interactive"))));
+      if (inherited.size > 0) this.#inherited.set(networks.idOf(network), inherited);
+    }
   }
 
   /** All of it by number, as of `now`. What the estimator has forgotten is forgotten here as well. */
@@ -87,4 +82,20 @@ export class NetworkKnowledge {
       if (asked.size === 0) this.#asked.delete(from);
     }
   }
+}
+
+function inheritedOf(ranking: readonly RankedCluster[]): Map<ClusterId, Estimate> {
+  const inherited = new Map<ClusterId, Estimate>();
+  for (const { clusterId, terms } of ranking)
+    if (terms.confidence >= INHERITED_CONFIDENCE_MIN)
+      inherited.set(clusterId, {
+        rttMs: terms.rttMs,
+        lossRatio: terms.lossRatio,
+        confidence: terms.confidence * INHERITED_CONFIDENCE_RATIO,
+        freshness: INHERITED_CONFIDENCE_RATIO,
+        spreadMs: 0,
+        ageMs: Infinity,
+        samples: 0,
+      });
+  return inherited;
 }

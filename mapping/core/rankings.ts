@@ -4,78 +4,192 @@
  * the allocation sends the client network, and the next ones are where it spills to.
  */
 import {
-  type ClientNetworkEntry,
-  type MapSnapshot,
+  type CandidateRow,
+  ClientNetworkTable,
+  ClusterMapBuilder,
+  type ClusterMapTable,
+  placementReasons,
   type RankedCluster,
+  type Rankings,
+  rowOfRankings,
   type TrafficClass,
   trafficClasses,
 } from "#kit";
 import type { ClientNetworkInput, ClusterMap } from "./cluster-map.ts";
-import type { Estimate } from "./estimator.ts";
 import type { EdgeInput } from "./limits.ts";
 import { rounded } from "./link-table.ts";
 import { NOWHERE } from "./network-rows.ts";
 import { type ScoreParameters, scoreOf } from "./score.ts";
 
+/** Candidates that a row of the table has at most; the orders of three classes may name different ones. */
+const ROW_CANDIDATES_MAX = 64;
+/** With more clusters than that, places that each class has for sure, one of them for where a unit has been put. */
+const PLACES_MAX = Math.floor(ROW_CANDIDATES_MAX / trafficClasses.length) - 1;
+
+/** The client networks of the engine as the map numbers them. */
+export class NumberedNetworks {
+  readonly table: ClientNetworkTable;
+  /** By the engine's number. */
+  readonly numbers: Uint32Array;
+
+  /** Throws RangeError: see {@link ClientNetworkTable.of}. */
+  constructor(networks: readonly ClientNetworkInput[]) {
+    this.table = ClientNetworkTable.of(networks);
+    this.numbers = Uint32Array.from(
+      networks,
+      ({ clientNetworkId }) => this.table.indexOf(clientNetworkId) as number,
+    );
+  }
+}
+
+/** Everybody's rankings. Networks that share a row of estimates share one of the table. */
+export function clusterMapTable(
+  map: ClusterMap,
+  networks: NumberedNetworks,
+  scores: Readonly<Record<TrafficClass, ScoreParameters>>,
+  rankingMax: number,
+  mapVersion: number,
+): ClusterMapTable {
+  const { edges, rows } = map.input;
+  const clusters = edges.map(({ clusterId }, c) => ({ clusterId, load: map.load(c) }));
+  const builder = new ClusterMapBuilder({
+    mapVersion,
+    networks: networks.table,
+    clusters,
+    limitNames: map.limitNames,
+  });
+  const writer = new RowWriter(
+    map,
+    edges.length <= ROW_CANDIDATES_MAX ? rankingMax : Math.min(rankingMax, PLACES_MAX),
+  );
+  const rowNumbers = new Int32Array(rows.rows.rows).fill(-1);
+  const [chosen, reasons, limits] = [
+    [0, 0, 0],
+    [0, 0, 0],
+    [0, 0, 0],
+  ];
+  for (let n = 0; n < rows.rowOf.length; n++) {
+    const estimates = rows.rowOf[n] as number;
+    const isShared = writer.places(n, chosen);
+    let row = isShared ? (rowNumbers[estimates] as number) : -1;
+    if (row < 0) {
+      row = builder.row(writer.write(n, chosen));
+      if (isShared) rowNumbers[estimates] = row;
+    }
+    for (let k = 0; k < trafficClasses.length; k++) {
+      const unit = n * trafficClasses.length + k;
+      const isSomewhere = map.allocation.clusterOf(unit) !== NOWHERE;
+      reasons[k] = isSomewhere ? placementReasons.indexOf(map.allocation.reasonOf(unit)) : 0;
+      limits[k] = isSomewhere ? map.allocation.limitNameOf(unit) : -1;
+    }
+    builder.place(networks.numbers[n] as number, row, chosen, reasons, limits);
+  }
+  const numberOf = new Map(edges.map(({ clusterId }, c) => [clusterId, c]));
+  builder.placeFallback(
+    builder.row(
+      rowOfRankings(
+        fallbackRankings(map, scores, rankingMax),
+        (clusterId) => numberOf.get(clusterId) as number,
+      ),
+    ),
+  );
+  return builder.build();
+}
+
+/** Makes rows out of the orders of estimates; its arrays are used again for each. */
+class RowWriter {
+  readonly #map: ClusterMap;
+  readonly #placesMax: number;
+  readonly #clusters = new Uint16Array(ROW_CANDIDATES_MAX);
+  readonly #rttMs = new Float64Array(ROW_CANDIDATES_MAX);
+  readonly #lossRatio = new Float64Array(ROW_CANDIDATES_MAX);
+  readonly #confidence = new Float64Array(ROW_CANDIDATES_MAX);
+  readonly #orders = trafficClasses.map(() => ({
+    length: 0,
+    positions: new Uint8Array(ROW_CANDIDATES_MAX),
+    scores: new Float64Array(ROW_CANDIDATES_MAX),
+  }));
+  /** Place of a cluster in the row + 1; 0: it is not in it. */
+  readonly #positionOf: Uint8Array;
+
+  constructor(map: ClusterMap, placesMax: number) {
+    this.#map = map;
+    this.#placesMax = placesMax;
+    this.#positionOf = new Uint8Array(map.input.edges.length);
+  }
+
+  /** Writes the places of a network's chosen clusters in their orders to `chosen`; false: one is beyond what is kept of an order. */
+  places(n: number, chosen: number[]): boolean {
+    const { orders, allocation } = this.#map;
+    let isWithin = true;
+    for (let k = 0; k < trafficClasses.length; k++) {
+      const unit = n * trafficClasses.length + k;
+      const cluster = allocation.clusterOf(unit);
+      chosen[k] = 0;
+      if (cluster === NOWHERE) continue;
+      const order = this.#map.orderOf(unit);
+      const begin = orders.begin(order);
+      const end = orders.end(order);
+      let place = begin;
+      while (place < end && orders.clusters[place] !== cluster) place++;
+      chosen[k] = place === end ? 0 : place - begin;
+      if ((chosen[k] as number) >= this.#placesMax) isWithin = false;
+    }
+    return isWithin;
+  }
+
+  /** The row of a network. A chosen cluster beyond what is kept of an order comes last in it, and `chosen` says so. */
+  write(n: number, chosen: number[]): CandidateRow {
+    const { orders } = this.#map;
+    let count = 0;
+    for (const [k, to] of this.#orders.entries()) {
+      const order = this.#map.orderOf(n * trafficClasses.length + k);
+      const begin = orders.begin(order);
+      const wanted = chosen[k] as number;
+      to.length = Math.min(this.#placesMax, orders.end(order) - begin);
+      if (wanted >= to.length) chosen[k] = to.length - 1;
+      for (let place = 0; place < to.length; place++) {
+        const from = begin + (place === chosen[k] ? wanted : place);
+        const cluster = orders.clusters[from] as number;
+        if (this.#positionOf[cluster] === 0) {
+          this.#candidate(n, cluster, count);
+          this.#positionOf[cluster] = ++count;
+        }
+        to.positions[place] = (this.#positionOf[cluster] as number) - 1;
+        to.scores[place] = orders.scores[from] as number;
+      }
+    }
+    for (let position = 0; position < count; position++)
+      this.#positionOf[this.#clusters[position] as number] = 0;
+    return {
+      count,
+      clusters: this.#clusters,
+      rttMs: this.#rttMs,
+      lossRatio: this.#lossRatio,
+      confidence: this.#confidence,
+      orders: this.#orders as unknown as CandidateRow["orders"],
+    };
+  }
+
+  #candidate(n: number, cluster: number, position: number): void {
+    const { rows } = this.#map.input;
+    const entry = rows.rows.entryOf(rows.rowOf[n] as number, cluster) as number;
+    this.#clusters[position] = cluster;
+    this.#rttMs[position] = rows.rows.rttMs[entry] as number;
+    this.#lossRatio[position] = rows.rows.lossRatio[entry] as number;
+    this.#confidence[position] = rows.rows.confidence[entry] as number;
+  }
+}
+
 /** Of all client networks so many with the largest demand stand for the rest where each is scored against every cluster. */
 const FALLBACK_NETWORKS_MAX = 256;
 
-/** The entry of client network `n`. */
-export function networkEntry(map: ClusterMap, n: number, rankingMax: number): ClientNetworkEntry {
-  const { clientNetworkId, prefixes } = map.input.networks[n] as ClientNetworkInput;
-  const ranked = (k: number): RankedCluster[] => ranking(map, n, k, rankingMax);
-  return {
-    clientNetworkId,
-    prefixes,
-    clusters: { interactive: ranked(0), bulk: ranked(1), live: ranked(2) } satisfies Record<
-      TrafficClass,
-      unknown
-    >,
-  };
-}
-
-function ranking(map: ClusterMap, n: number, k: number, rankingMax: number): RankedCluster[] {
-  const { orders, allocation } = map;
-  const unit = n * trafficClasses.length + k;
-  const order = map.orderOf(unit);
-  const begin = orders.begin(order);
-  const end = orders.end(order);
-  const chosen = allocation.clusterOf(unit);
-  const at = chosen === NOWHERE ? -1 : orders.clusters.subarray(begin, end).indexOf(chosen);
-  const ranked: RankedCluster[] = [];
-  const floor = at === -1 ? 0 : (orders.scores[begin + at] as number);
-  if (at !== -1) ranked.push(rankedCluster(map, n, begin + at, floor));
-  for (let place = begin; place < end && ranked.length < rankingMax; place++)
-    if (place !== begin + at) ranked.push(rankedCluster(map, n, place, floor));
-  return ranked;
-}
-
-function rankedCluster(map: ClusterMap, n: number, place: number, floor: number): RankedCluster {
-  const { edges, rows } = map.input;
-  const cluster = map.orders.clusters[place] as number;
-  const entry = rows.rows.entryOf(rows.rowOf[n] as number, cluster) as number;
-  return {
-    clusterId: (edges[cluster] as EdgeInput).clusterId,
-    score: rounded(Math.max(map.orders.scores[place] as number, floor)),
-    terms: termsOf(rows.rows.at(entry), map.load(cluster)),
-  };
-}
-
-function termsOf({ rttMs, lossRatio, confidence }: Estimate, load: number): RankedCluster["terms"] {
-  return {
-    rttMs: rounded(rttMs),
-    lossRatio: rounded(lossRatio, 1e5),
-    load: rounded(load),
-    confidence: rounded(confidence),
-  };
-}
-
 /** What a cluster costs the average request: the order for addresses of which nothing is known. */
-export function fallbackRankings(
+function fallbackRankings(
   map: ClusterMap,
   scores: Readonly<Record<TrafficClass, ScoreParameters>>,
   rankingMax: number,
-): MapSnapshot["fallback"] {
+): Rankings {
   const heaviest = [...map.input.networks.keys()]
     .sort((a, b) => demandOf(map, b) - demandOf(map, a) || a - b)
     .slice(0, FALLBACK_NETWORKS_MAX);

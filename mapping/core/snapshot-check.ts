@@ -1,8 +1,16 @@
 /**
- * The last question before a map is published: could this be? A map that has lost most of its client networks, or sends all
- * of them to one place, is more likely a fault of ours than the state of the world; the last good one stays in force.
+ * The last question before a map is published, and again before it is taken: could this be? A map that has lost most of its client
+ * networks, or sends all of them to one place, is more likely a fault of ours than the state of the world; the last good one stays in force.
  */
-import { type ClientNetworkEntry, type MapSnapshot, type RankedCluster, trafficClasses } from "#kit";
+import {
+  type ClusterId,
+  type ClusterMapTable,
+  isAbsurdQuality,
+  type MapSnapshot,
+  RTT_ABSURD,
+  SCORE_ABSURD,
+  trafficClasses,
+} from "#kit";
 
 export type SnapshotProblemReason =
   | "version-not-newer"
@@ -28,30 +36,20 @@ const FIRST_CHOICES_MIN = 3;
 
 /**
  * What speaks against `next`; empty: nothing. Without a previous snapshot only the laws that need none are asked.
- * The schema is another matter: this looks at parsed snapshots and at ones that the engine has just made.
+ * The form is another matter: this looks at maps that have been decoded and at ones that the engine has just made. Throws ParseError
+ * when a cluster map does not decode.
  */
 export function snapshotProblems(next: MapSnapshot, previous: MapSnapshot | undefined): SnapshotProblem[] {
   const problems: SnapshotProblem[] = [];
   const refuse = (reason: SnapshotProblemReason, detail: string): void =>
     void problems.push({ reason, detail });
+  const table = next.clusterMap.table();
+  const facts = factsOf(table);
 
-  if (next.clientNetworks.length === 0) refuse("emptied", "it has no client network");
-  let zeros = 0;
-  let entries = 0;
-  let bad: string | undefined;
-  for (const [where, ranking] of rankings(next)) {
-    for (const { clusterId, score, terms } of ranking) {
-      entries++;
-      if (terms.rttMs === 0 || score === 0) zeros++;
-      for (const value of [score, terms.rttMs, terms.lossRatio, terms.load, terms.confidence])
-        if (!(value >= 0 && value < Infinity))
-          bad ??= `cluster "${clusterId}" for ${where} has a metric of ${value}`;
-    }
-    if (ranking.length === 0) bad ??= `${where} has no cluster`;
-  }
-  if (bad !== undefined) refuse("metric-not-a-number", bad);
-  if (entries > 0 && zeros > entries * SHRINK_RATIO_MIN)
-    refuse("metric-all-zero", `${zeros} of ${entries} rankings have a travel time or score of 0`);
+  if (table.networks.size === 0) refuse("emptied", "it has no client network");
+  if (facts.absurd !== undefined) refuse("metric-not-a-number", facts.absurd);
+  if (facts.zeros > facts.figures * SHRINK_RATIO_MIN)
+    refuse("metric-all-zero", `${facts.zeros} of ${facts.figures} travel times and scores are 0`);
 
   const ranked = clusterCount(next);
   const suspended = Object.values(next.suspended).filter(Boolean).length;
@@ -68,19 +66,18 @@ export function snapshotProblems(next: MapSnapshot, previous: MapSnapshot | unde
     if (now < before * SHRINK_RATIO_MIN)
       refuse(reason, `it has ${now} ${what}, the one in force has ${before}`);
   };
-  shrunk("shrunk", "client networks", next.clientNetworks.length, previous.clientNetworks.length);
-  shrunk("prefixes-shrunk", "prefixes", prefixCount(next), prefixCount(previous));
+  const tableBefore = previous.clusterMap.table();
+  shrunk("shrunk", "client networks", table.networks.size, tableBefore.networks.size);
+  shrunk("prefixes-shrunk", "prefixes", table.networks.prefixCount, tableBefore.networks.prefixCount);
   shrunk("fewer-clusters", "clusters", ranked, clusterCount(previous));
 
-  for (const trafficClass of trafficClasses) {
-    const first = (network: ClientNetworkEntry): string | undefined =>
-      network.clusters[trafficClass][0]?.clusterId;
-    const before = new Set(previous.clientNetworks.map(first));
-    const now = new Set(next.clientNetworks.map(first));
-    if (before.size >= FIRST_CHOICES_MIN && now.size === 1 && ranked - suspended > 1) {
+  for (const [k, trafficClass] of trafficClasses.entries()) {
+    const before = factsOf(tableBefore).firsts[k] as readonly number[];
+    const now = facts.firsts[k] as readonly number[];
+    if (before.length >= FIRST_CHOICES_MIN && now.length === 1 && ranked - suspended > 1) {
       refuse(
         "one-cluster-for-all",
-        `every client network is sent to "${[...now][0]}" for ${trafficClass}, before they went to ${before.size} clusters`,
+        `every client network is sent to "${table.clusterIds[now[0] as number]}" for ${trafficClass}, before they went to ${before.length} clusters`,
       );
       break;
     }
@@ -90,19 +87,91 @@ export function snapshotProblems(next: MapSnapshot, previous: MapSnapshot | unde
 
 /** Clusters that some ranking names. A ranking alone may be cut short. */
 function clusterCount(snapshot: MapSnapshot): number {
-  const named = new Set(Object.keys(snapshot.suspended));
-  for (const [, ranking] of rankings(snapshot)) for (const { clusterId } of ranking) named.add(clusterId);
+  const table = snapshot.clusterMap.table();
+  const { isNamed } = factsOf(table);
+  const named = new Set<ClusterId | string>(Object.keys(snapshot.suspended));
+  for (const [cluster, clusterId] of table.clusterIds.entries())
+    if (isNamed[cluster] === 1) named.add(clusterId);
   return named.size;
 }
 
-function prefixCount(snapshot: MapSnapshot): number {
-  return snapshot.clientNetworks.reduce((sum, network) => sum + network.prefixes.length, 0);
+/** What is counted in one walk over a table. */
+interface Facts {
+  /** What has a figure that is none; undefined: nothing. */
+  readonly absurd: string | undefined;
+  /** Travel times and scores, and how many of them are 0. */
+  readonly figures: number;
+  readonly zeros: number;
+  /** Whether some row has the cluster, by number. */
+  readonly isNamed: Uint8Array;
+  /** By class, the clusters that some client network is sent to. */
+  readonly firsts: readonly (readonly number[])[];
 }
 
-function* rankings(snapshot: MapSnapshot): Generator<readonly [string, readonly RankedCluster[]]> {
-  for (const network of snapshot.clientNetworks)
-    for (const trafficClass of trafficClasses)
-      yield [`client network "${network.clientNetworkId}", ${trafficClass}`, network.clusters[trafficClass]];
-  for (const trafficClass of trafficClasses)
-    yield [`the fallback, ${trafficClass}`, snapshot.fallback[trafficClass]];
+/** Tables do not change: each is walked over once, the one in force not again for every successor. */
+const factsByTable = new WeakMap<ClusterMapTable, Facts>();
+
+function factsOf(table: ClusterMapTable): Facts {
+  let facts = factsByTable.get(table);
+  if (facts === undefined) {
+    facts = { ...rowFacts(table), firsts: trafficClasses.map((_, k) => firstsOf(table, k)) };
+    factsByTable.set(table, facts);
+  }
+  return facts;
+}
+
+function rowFacts(table: ClusterMapTable): Omit<Facts, "firsts"> {
+  const { rows, placements, clusterIds, loads } = table.parts;
+  const isNamed = new Uint8Array(clusterIds.length);
+  const zerosOf = new Uint16Array(rows.size);
+  const figuresOf = new Uint16Array(rows.size);
+  let absurd: number | undefined;
+  for (let row = 0; row < rows.size; row++) {
+    const at = rows.offsetOf(row);
+    const count = rows.countOf(row);
+    let zeros = 0;
+    let figures = count;
+    for (let candidate = at; candidate < at + count; candidate++) {
+      const cluster = rows.clusters[candidate] as number;
+      isNamed[cluster] = 1;
+      if (rows.rtts[candidate] === 0) zeros++;
+      if (rows.rtts[candidate] === RTT_ABSURD || isAbsurdQuality(rows.qualities[candidate] as number))
+        absurd ??= cluster;
+    }
+    for (let k = 0; k < trafficClasses.length; k++) {
+      const order = rows.orderOffsetOf(row, k);
+      const length = rows.lengthOf(row, k);
+      figures += length;
+      for (let place = order; place < order + length; place++) {
+        if (rows.scores[place] === 0) zeros++;
+        if (rows.scores[place] === SCORE_ABSURD)
+          absurd ??= rows.clusters[at + (rows.orders[place] as number)] as number;
+      }
+    }
+    zerosOf[row] = zeros;
+    figuresOf[row] = figures;
+  }
+  let zeros = 0;
+  let figures = 0;
+  for (const row of placements.rows) {
+    zeros += zerosOf[row] as number;
+    figures += figuresOf[row] as number;
+  }
+  for (const [cluster, load] of loads.entries()) if (!(load >= 0 && load < Infinity)) absurd ??= cluster;
+  return {
+    absurd:
+      absurd === undefined
+        ? undefined
+        : `cluster "${clusterIds[absurd]}" has a travel time, loss, load, confidence or score that is none`,
+    figures,
+    zeros,
+    isNamed,
+  };
+}
+
+function firstsOf(table: ClusterMapTable, trafficClass: number): number[] {
+  const isFirst = new Uint8Array(table.clusterIds.length);
+  for (let network = 0; network < table.networks.size; network++)
+    isFirst[table.firstCluster(network, trafficClass)] = 1;
+  return [...isFirst.keys()].filter((cluster) => isFirst[cluster] === 1);
 }

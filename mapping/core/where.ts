@@ -10,7 +10,6 @@ import {
   formatPrefix,
   id,
   type IpFamily,
-  type IpPrefix,
   integer,
   nullable,
   number,
@@ -19,7 +18,7 @@ import {
   type Parsed,
   type PropertyId,
   parsePrefix,
-  prefixContains,
+  placementReasons,
   type ServerId,
   string,
   trafficClasses,
@@ -85,6 +84,8 @@ export const whereReport = object({
   servers: array(whereServer),
   /** In the order in which they were considered. */
   candidates: array(whereCandidate),
+  /** Why the engine sends the client network where it does, and the limit that turned it away from a better place. */
+  placement: nullable(object({ reason: oneOf(placementReasons), limitName: nullable(string()) })),
 });
 export type WhereReport = Parsed<typeof whereReport>;
 
@@ -176,7 +177,7 @@ export function explainWhere(
       customerId: property.customerId,
       trafficClass: explanation.trafficClass,
       clientNetworkId: explanation.clientNetworkId,
-      matchedPrefix: matchedPrefix(context, explanation.clientNetworkId, prefix),
+      matchedPrefix: context.snapshot?.matchedPrefix(prefix.address) ?? null,
       resolver:
         explanation.resolver === null
           ? null
@@ -207,22 +208,7 @@ export function explainWhere(
         servers: candidate.servers,
         city: context.topology.clusters.get(candidate.clusterId)?.city ?? candidate.clusterId,
       })),
+      placement: explanation.placement,
     },
   };
-}
-
-/** The longest prefix of the client network that holds the address. */
-function matchedPrefix(
-  context: DnsContext,
-  clientNetworkId: ClientNetworkId | null,
-  client: IpPrefix,
-): string | null {
-  if (clientNetworkId === null) return null;
-  let best: IpPrefix | undefined;
-  for (const text of context.snapshot?.clientNetwork(clientNetworkId)?.prefixes ?? []) {
-    const prefix = parsePrefix(text);
-    if (prefix === undefined || !prefixContains(prefix, client.address)) continue;
-    if (best === undefined || prefix.prefixLength > best.prefixLength) best = prefix;
-  }
-  return best === undefined ? null : formatPrefix(best);
 }

@@ -37,7 +37,7 @@ export class DnsState {
   }
 
   setMap(snapshot: MapSnapshot): void {
-    this.#map = new MapIndex(snapshot);
+    this.#map = new MapIndex(snapshot, this.#map ?? undefined);
     if (this.#context !== undefined) this.#context = { ...this.#context, snapshot: this.#map };
   }
 

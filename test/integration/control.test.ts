@@ -19,6 +19,7 @@ import { dial } from "#transport";
 import { watchHubDefaults } from "../../control/core/watch-hub.ts";
 import { freePort, runIsochrone, startIsochrone, waitFor } from "../tools/processes.ts";
 import { idleReport } from "../tools/server-report.ts";
+import { snapshotFrom } from "../tools/map-snapshot.ts";
 
 const { ControlServer, MemoryStore } = await loadControlServer();
 
@@ -94,17 +95,13 @@ const topology = {
 
 const ranking = [{ clusterId: "fra", score: 1, terms: { rttMs: 1, lossRatio: 0, load: 0, confidence: 1 } }];
 const rankings = { interactive: ranking, bulk: ranking, live: ranking };
-const mapOf = (term: number, mapVersion: number) => ({
-  mapVersion,
-  createdAtEpochMs: 0,
-  reason: "cycle",
-  ...(term > 0 && { publication: { term, publisherId: "mapper-1" } }),
-  clientNetworks: [{ clientNetworkId: "berlin", prefixes: ["192.0.2.0/24"], clusters: rankings }],
-  fallback: rankings,
-  tiers: [],
-  paths: [],
-  suspended: {},
-});
+const mapOf = (term: number, mapVersion: number) =>
+  snapshotFrom({
+    mapVersion,
+    ...(term > 0 && { publication: { term, publisherId: "mapper-1" } }),
+    clientNetworks: [{ clientNetworkId: "berlin", prefixes: ["192.0.2.0/24"], clusters: rankings }],
+    fallback: rankings,
+  });
 
 const report = (serverId: string) => idleReport(serverId);
 

@@ -21,6 +21,7 @@ import {
   type WanState,
   wanState,
 } from "#transport";
+import { snapshotFrom } from "../tools/map-snapshot.ts";
 
 export const peerKey = Buffer.from("00112233445566778899aabbccddeeff", "hex");
 export const logger = createLogger({ role: "test", id: "t" }, { level: "silent" });
@@ -235,15 +236,8 @@ export class Lab {
 }
 
 export function snapshotPaths(paths: MapSnapshot["paths"]): MapSnapshot {
-  const network = { interactive: [], bulk: [], live: [] };
-  return {
-    mapVersion: 1,
-    createdAtEpochMs: 0,
-    reason: "first",
-    clientNetworks: [],
-    fallback: network,
-    tiers: [],
-    paths,
-    suspended: {},
-  };
+  const ranking = [{ clusterId: "any", score: 1, terms: { rttMs: 1, lossRatio: 0, load: 0, confidence: 1 } }];
+  const fallback = { interactive: ranking, bulk: ranking, live: ranking };
+  const everyone = { clientNetworkId: "all", prefixes: ["0.0.0.0/0"], clusters: fallback };
+  return snapshotFrom({ clientNetworks: [everyone], fallback, paths });
 }

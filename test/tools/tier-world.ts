@@ -1,3 +1,4 @@
+import { snapshotFrom } from "./map-snapshot.ts";
 /** Documents of a world of tiers: edge clusters whose first parents differ, parent clusters at their distances from an origin. */
 export const HOST = "www.shop.example";
 
@@ -53,10 +54,7 @@ export function tierWorld(options: {
       ],
       nameService: { zones: [], nameServers: [] },
     },
-    map: {
-      mapVersion: 1,
-      createdAtEpochMs: 1,
-      reason: "first",
+    map: snapshotFrom({
       clientNetworks: [{ clientNetworkId: "all", prefixes: ["0.0.0.0/0"], clusters: classes }],
       fallback: classes,
       tiers: edges.map((edgeClusterId, n) => ({
@@ -69,8 +67,7 @@ export function tierWorld(options: {
         toClusterId: "origin",
         candidates: [{ via: null, rttMs: 10 * (p + 1), lossRatio: 0 }],
       })),
-      suspended: {},
-    },
+    }),
     property: {
       propertyId: "shop",
       customerId: "acme",

@@ -195,15 +195,17 @@ export function clusterMapOf({ mapVersion, clientNetworks, fallback }: WrittenCl
     .map(([clusterId, load]) => ({ clusterId, load }))
     .sort((a, b) => (a.clusterId < b.clusterId ? -1 : 1));
   const numberOf = new Map(clusters.map(({ clusterId }, number) => [clusterId, number]));
+  const number = (clusterId: ClusterId): number => numberOf.get(clusterId) as number;
   const networks = ClientNetworkTable.of(clientNetworks);
   const builder = new ClusterMapBuilder({ mapVersion, networks, clusters });
   for (const { clientNetworkId, clusters: rankings } of clientNetworks)
-    builder.place(networks.indexOf(clientNetworkId) as number, builder.row(rowOf(rankings, numberOf)));
-  builder.placeFallback(builder.row(rowOf(fallback, numberOf)));
+    builder.place(networks.indexOf(clientNetworkId) as number, builder.row(rowOfRankings(rankings, number)));
+  builder.placeFallback(builder.row(rowOfRankings(fallback, number)));
   return builder.build();
 }
 
-function rowOf(rankings: Rankings, numberOf: ReadonlyMap<ClusterId, number>): CandidateRow {
+/** A row from objects; scores ascend in each ranking. */
+export function rowOfRankings(rankings: Rankings, numberOf: (clusterId: ClusterId) => number): CandidateRow {
   const positions = new Map<ClusterId, number>();
   const candidates: RankedCluster[] = [];
   for (const trafficClass of trafficClasses)
@@ -219,7 +221,7 @@ function rowOf(rankings: Rankings, numberOf: ReadonlyMap<ClusterId, number>): Ca
   });
   return {
     count: candidates.length,
-    clusters: candidates.map(({ clusterId }) => numberOf.get(clusterId) as number),
+    clusters: candidates.map(({ clusterId }) => numberOf(clusterId)),
     rttMs: candidates.map(({ terms }) => terms.rttMs),
     lossRatio: candidates.map(({ terms }) => terms.lossRatio),
     confidence: candidates.map(({ terms }) => terms.confidence),

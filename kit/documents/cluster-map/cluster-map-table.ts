@@ -118,13 +118,13 @@ export class ClusterMapTable {
 
   /** How many clusters are ranked for the network; at least one. */
   rankingLength(network: number, trafficClass: number): number {
-    return this.parts.rows.lengthOf(this.#rowOf(network), trafficClass);
+    return this.parts.rows.lengthOf(this.rowOf(network), trafficClass);
   }
 
   /** Number of the cluster at this place of the ranking; 0 is where the network is sent. Allocates nothing. */
   clusterAt(network: number, trafficClass: number, place: number): number {
     const { rows, placements } = this.parts;
-    const row = this.#rowOf(network);
+    const row = this.rowOf(network);
     const chosen = placements.chosen[network * CLASS_COUNT + trafficClass] as number;
     const rank = place === 0 ? chosen : place <= chosen ? place - 1 : place;
     const position = rows.orders[rows.orderOffsetOf(row, trafficClass) + rank] as number;
@@ -140,7 +140,7 @@ export class ClusterMapTable {
   ranking(network: number, trafficClass: TrafficClass): RankedCluster[] {
     const k = trafficClasses.indexOf(trafficClass);
     const { rows, placements, clusterIds, loads } = this.parts;
-    const row = this.#rowOf(network);
+    const row = this.rowOf(network);
     const at = rows.offsetOf(row);
     const order = rows.orderOffsetOf(row, k);
     const chosen = placements.chosen[network * CLASS_COUNT + k] as number;
@@ -196,7 +196,8 @@ export class ClusterMapTable {
       };
   }
 
-  #rowOf(network: number): number {
+  /** Networks of one row see the same clusters by the same figures. */
+  rowOf(network: number): number {
     const row = this.parts.placements.rows[network];
     if (row === undefined)
       throw new RangeError(`There is no client network ${network} of ${this.networks.size}`);

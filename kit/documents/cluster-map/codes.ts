@@ -32,48 +32,69 @@ function logCode(value: number, step: number, max: number, absurd: number): numb
   return value >= 0 && value <= max ? Math.round(Math.log1p(value / LINEAR) / step) : absurd;
 }
 
-function fromLogCode(code: number, step: number, absurd: number): number {
-  if (code >= absurd) return Number.NaN;
-  const value = Math.expm1(code * step) * LINEAR;
-  return Math.round(value * 1e3) / 1e3;
+/** The number with the fewest digits that has the code; what was written as 20 is read as 20. */
+function shortest(code: number, about: number, codeOf: (value: number) => number): number {
+  for (let digits = 1; digits < 8; digits++) {
+    const value = Number(about.toPrecision(digits));
+    if (codeOf(value) === code) return value;
+  }
+  return about;
+}
+
+/** Codes are few and read often: each is worked out once. */
+function decoder(count: number, valueOf: (code: number) => number): (code: number) => number {
+  const values: (number | undefined)[] = Array.from({ length: count });
+  return (code) => (values[code] ??= valueOf(code));
 }
 
 /** Order is kept. */
 export function rttCode(rttMs: number): number {
   return logCode(rttMs, RTT_STEP, RTT_MS_MAX, RTT_ABSURD);
 }
-export function rttOfCode(code: number): number {
-  return fromLogCode(code, RTT_STEP, RTT_ABSURD);
-}
+/** NaN for what is none. */
+export const rttOfCode = decoder(2 ** RTT_BITS, (code) =>
+  code === RTT_ABSURD ? Number.NaN : shortest(code, Math.expm1(code * RTT_STEP) * LINEAR, rttCode),
+);
 
 /** Order is kept. */
 export function scoreCode(score: number): number {
   return logCode(score, SCORE_STEP, SCORE_MAX, SCORE_ABSURD);
 }
-export function scoreOfCode(code: number): number {
-  return fromLogCode(code, SCORE_STEP, SCORE_ABSURD);
-}
+/** NaN for what is none. */
+export const scoreOfCode = decoder(2 ** SCORE_BITS, (code) =>
+  code === SCORE_ABSURD ? Number.NaN : shortest(code, Math.expm1(code * SCORE_STEP) * LINEAR, scoreCode),
+);
 
 export function qualityCode(lossRatio: number, confidence: number): number {
-  const loss =
-    lossRatio >= 0 && lossRatio <= 1
-      ? Math.max(0, Math.round(LOSS_ONE + LOSS_STEPS_AN_OCTAVE * Math.log2(lossRatio)))
-      : LOSS_ABSURD;
-  const sure =
-    confidence >= 0 && confidence <= 1 ? Math.round(confidence * CONFIDENCE_STEPS) : CONFIDENCE_ABSURD;
-  return loss * 2 ** CONFIDENCE_BITS + sure;
+  return lossCode(lossRatio) * 2 ** CONFIDENCE_BITS + confidenceCode(confidence);
 }
 
-export function lossOfCode(quality: number): number {
-  const code = quality >>> CONFIDENCE_BITS;
+function lossCode(lossRatio: number): number {
+  if (!(lossRatio >= 0 && lossRatio <= 1)) return LOSS_ABSURD;
+  return Math.max(0, Math.round(LOSS_ONE + LOSS_STEPS_AN_OCTAVE * Math.log2(lossRatio)));
+}
+
+function confidenceCode(confidence: number): number {
+  return confidence >= 0 && confidence <= 1 ? Math.round(confidence * CONFIDENCE_STEPS) : CONFIDENCE_ABSURD;
+}
+
+const lossOf = decoder(2 ** (QUALITY_BITS - CONFIDENCE_BITS), (code) => {
   if (code === 0) return 0;
-  if (code > LOSS_ONE) return Number.NaN;
-  return Math.round(2 ** ((code - LOSS_ONE) / LOSS_STEPS_AN_OCTAVE) * 1e5) / 1e5;
-}
+  return code > LOSS_ONE
+    ? Number.NaN
+    : shortest(code, 2 ** ((code - LOSS_ONE) / LOSS_STEPS_AN_OCTAVE), lossCode);
+});
+const confidenceOf = decoder(2 ** CONFIDENCE_BITS, (code) =>
+  code === CONFIDENCE_ABSURD ? Number.NaN : shortest(code, code / CONFIDENCE_STEPS, confidenceCode),
+);
 
+/** NaN for what is none. */
+export function lossOfCode(quality: number): number {
+  return lossOf(quality >>> CONFIDENCE_BITS);
+}
+/** NaN for what is none. */
 export function confidenceOfCode(quality: number): number {
-  const code = quality & CONFIDENCE_ABSURD;
-  return code === CONFIDENCE_ABSURD ? Number.NaN : Math.round((code / CONFIDENCE_STEPS) * 1e3) / 1e3;
+  return confidenceOf(quality & CONFIDENCE_ABSURD);
 }
 
 /** Whether loss or confidence is none. */

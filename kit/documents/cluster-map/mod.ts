@@ -5,12 +5,15 @@ export {
   ClusterMapBuilder,
   type ClusterMapHead,
   clusterMapOf,
+  rowOfRankings,
   type WrittenClusterMap,
 } from "./cluster-map-builder.ts";
 export {
+  type ClientNetworkEntry,
   ClusterMapTable,
   type PlacementReason,
   placementReasons,
+  type RankedCluster,
   type Rankings,
 } from "./cluster-map-table.ts";
 export { checksumOf, decodeClusterMap, encodeClusterMap } from "./codec.ts";

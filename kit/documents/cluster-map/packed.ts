@@ -1,5 +1,5 @@
 import { fromBase64, toBase64 } from "../../base64.ts";
-import { ParseError, type Path } from "../../schema.ts";
+import { ParseError, type Path, type Schema } from "../../schema.ts";
 import type { ClientNetworkTable } from "./client-network-table.ts";
 import type { ClusterMapTable } from "./cluster-map-table.ts";
 import {
@@ -69,6 +69,11 @@ export class PackedClusterMap {
     return this.#table;
   }
 
+  /** The same map under another version. Throws ParseError as `table` does. */
+  withVersion(mapVersion: number): PackedClusterMap {
+    return PackedClusterMap.of(this.table().withVersion(mapVersion));
+  }
+
   /** As `table`, in steps of a few milliseconds. */
   *tableInSteps(known?: ClientNetworkTable): Generator<undefined, ClusterMapTable> {
     this.#table ??= yield* decodeInSteps(this.bytes(), this.#path, known);
@@ -99,3 +104,13 @@ export class PackedClusterMap {
 
 /** Characters of base64 that hold the head and more. */
 const HEAD_TEXT = 64;
+
+/** Takes a text of base64, or a map that is packed already. */
+export const packedClusterMap: Schema<PackedClusterMap> = {
+  parse: (value, path = []) => {
+    if (value instanceof PackedClusterMap) return value;
+    if (typeof value !== "string") throw new ParseError(path, value, "a cluster map in base64");
+    return PackedClusterMap.ofText(value, path);
+  },
+  jsonSchema: () => ({ type: "string", contentEncoding: "base64", maxLength: TEXT_MAX }),
+};

@@ -39,8 +39,8 @@ export class ChoiceTable {
     const numbers = new Map<string, number>();
     /** By choice; the same servers in the same order have the same number. */
     const servers: string[] = [];
-    const choiceOfRanking = Uint16Array.from(runs.rankings, (network) => {
-      const choice = chooser.choose(network);
+    const choiceOfRanking = Uint16Array.from(runs.rankings, (subject) => {
+      const choice = typeof subject === "number" ? chooser.choose(subject) : chooser.chooseFor(subject);
       const named = `${choice.clusterId} ${choice.isLive}`;
       const key = `${named} ${choice.reason}`;
       let number = numbers.get(key);

@@ -3,16 +3,14 @@
  * once for a map and a traffic class; liveness does not enter, so a death costs no walk over the map.
  */
 import {
-  addressBits,
-  type ClientNetworkEntry,
-  type IpAddress,
+  type ClusterMapTable,
   type IpFamily,
   parseAddress,
-  type RankedCluster,
   type ResolverEntry,
   type TrafficClass,
+  trafficClasses,
 } from "#kit";
-import type { MapIndex } from "../map-index.ts";
+import { type MapIndex, NO_NETWORK } from "../map-index.ts";
 
 /** The runs of one family: run i reaches from its first address to the one before run i+1; run 0 begins the family. */
 export interface FamilyRuns {
@@ -31,40 +29,30 @@ export interface FamilyResolvers {
 }
 
 /** Number of the ranking of addresses that no client network holds. */
-const NO_NETWORK = 0;
+const FALLBACK = 0;
+const CLUSTERS = 2 ** 16;
 
 export class RankingRuns {
-  /** Distinct rankings, each by a client network or resolver that has it; undefined: no client network, the fallback's order. */
-  readonly rankings: readonly (ClientNetworkEntry | ResolverEntry | undefined)[];
+  /** Distinct rankings, each by a client network (its number in the map) or a resolver that has it; NO_NETWORK: the fallback's order. */
+  readonly rankings: readonly (number | ResolverEntry)[];
   readonly #runs: Readonly<Record<IpFamily, FamilyRuns>>;
   readonly #resolvers: Readonly<Record<IpFamily, FamilyResolvers>>;
 
   /** @param map null: there is none, one run without a client network */
   constructor(map: MapIndex | null, trafficClass: TrafficClass) {
-    const rankings: (ClientNetworkEntry | ResolverEntry | undefined)[] = [undefined];
-    const byOrder = new Map<string, number>();
-    const resolverOrders = new Map<string, number>();
-    const byNetwork = new Map<ClientNetworkEntry, number>();
-    const numberOf = (network: ClientNetworkEntry | undefined): number => {
-      if (network === undefined) return NO_NETWORK;
-      let number = byNetwork.get(network);
-      if (number === undefined) {
-        number = numbered(byOrder, network);
-        byNetwork.set(network, number);
-      }
-      return number;
-    };
-    const numbered = (orders: Map<string, number>, entry: ClientNetworkEntry | ResolverEntry): number => {
-      const order = orderText(entry.clusters[trafficClass]);
-      const known = orders.get(order);
-      if (known !== undefined) return known;
-      orders.set(order, rankings.length);
-      return rankings.push(entry) - 1;
-    };
+    const rankings: (number | ResolverEntry)[] = [NO_NETWORK];
+    const numberOf = map === null ? () => FALLBACK : rankingNumbers(map.table, trafficClass, rankings);
     this.#runs = { 4: runsOf(map, 4, numberOf), 6: runsOf(map, 6, numberOf) };
     const resolvers = map?.snapshot.resolvers ?? [];
+    const byOrder = new Map<string, number>();
     // Apart from client networks of the same order: the answer's reason is another.
-    const resolverNumber = (entry: ResolverEntry): number => numbered(resolverOrders, entry);
+    const resolverNumber = (entry: ResolverEntry): number => {
+      const order = entry.clusters[trafficClass].map(({ clusterId }) => clusterId).join(" ");
+      const known = byOrder.get(order);
+      if (known !== undefined) return known;
+      byOrder.set(order, rankings.length);
+      return rankings.push(entry) - 1;
+    };
     this.#resolvers = {
       4: resolversOf(resolvers, 4, resolverNumber),
       6: resolversOf(resolvers, 6, resolverNumber),
@@ -81,10 +69,41 @@ export class RankingRuns {
   }
 }
 
-/** Ids of clusters hold no space. */
-function orderText(ranking: readonly RankedCluster[]): string {
+/**
+ * Number of the ranking of a client network, or NO_NETWORK; new ones are added to `rankings`. Networks of one row that are sent to the same
+ * place rank alike, which settles most; others may have the same order by other figures.
+ */
+function rankingNumbers(
+  table: ClusterMapTable,
+  trafficClass: TrafficClass,
+  rankings: (number | ResolverEntry)[],
+): (network: number) => number {
+  const k = trafficClasses.indexOf(trafficClass);
+  const byOrder = new Map<string, number>();
+  const byRow = new Map<number, number>();
+  return (network) => {
+    if (network === NO_NETWORK) return FALLBACK;
+    const key = table.rowOf(network) * CLUSTERS + table.firstCluster(network, k);
+    let number = byRow.get(key);
+    if (number === undefined) {
+      const order = orderText(table, network, k);
+      number = byOrder.get(order);
+      if (number === undefined) {
+        number = rankings.push(network) - 1;
+        byOrder.set(order, number);
+      }
+      byRow.set(key, number);
+    }
+    return number;
+  };
+}
+
+/** A character a cluster: their numbers are below 2^16. */
+function orderText(table: ClusterMapTable, network: number, trafficClass: number): string {
   let text = "";
-  for (const { clusterId } of ranking) text += `${clusterId} `;
+  const length = table.rankingLength(network, trafficClass);
+  for (let place = 0; place < length; place++)
+    text += String.fromCharCode(table.clusterAt(network, trafficClass, place));
   return text;
 }
 
@@ -108,48 +127,12 @@ function resolversOf(
   };
 }
 
-/** Walks the family from block to block: each block is the widest prefix of one ranking around its first address. */
-function runsOf(
-  map: MapIndex | null,
-  family: IpFamily,
-  numberOf: (network: ClientNetworkEntry | undefined) => number,
-): FamilyRuns {
+function runsOf(map: MapIndex | null, family: IpFamily, numberOf: (network: number) => number): FamilyRuns {
   const wordCount = family === 4 ? 1 : 4;
-  const bits = addressBits(family);
-  if (map === null) {
-    return { wordCount, starts: new Uint32Array(wordCount), rankingOf: Uint32Array.of(NO_NETWORK) };
-  }
-  const starts: number[] = [];
-  const rankingOf: number[] = [];
-  const words: number[] = Array.from({ length: wordCount }, () => 0);
-  const address: IpAddress = { family, words };
-  const same = (a: ClientNetworkEntry | undefined, b: ClientNetworkEntry | undefined): boolean =>
-    numberOf(a) === numberOf(b);
-  for (;;) {
-    const { value, scopePrefixLength } = map.lookupScope(address, same);
-    const ranking = numberOf(value);
-    if (rankingOf.at(-1) !== ranking) {
-      for (const word of words) starts.push(word);
-      rankingOf.push(ranking);
-    }
-    if (!advance(words, scopePrefixLength, bits)) break;
-  }
-  return { wordCount, starts: Uint32Array.from(starts), rankingOf: Uint32Array.from(rankingOf) };
-}
-
-/** Moves `words` to the first address behind its block of this prefix length; false when the family ends there. */
-function advance(words: number[], prefixLength: number, bits: number): boolean {
-  if (prefixLength === 0) return false;
-  let index = (prefixLength - 1) >>> 5;
-  let step = 2 ** (31 - ((prefixLength - 1) & 31));
-  for (let after = index + 1; after < bits / 32; after++) words[after] = 0;
-  for (; index >= 0; index--) {
-    const sum = (words[index] as number) + step;
-    words[index] = sum >>> 0;
-    if (sum <= 0xffff_ffff) return true;
-    step = 1; // Carry into the word before.
-  }
-  return false;
+  if (map === null)
+    return { wordCount, starts: new Uint32Array(wordCount), rankingOf: Uint32Array.of(FALLBACK) };
+  const { starts, values } = map.runs(family, numberOf);
+  return { wordCount, starts, rankingOf: values };
 }
 
 /** One for each map and class, for as long as the map is referenced. */

@@ -4,13 +4,13 @@
  */
 import {
   type MapSnapshot,
-  mapSnapshot,
   type PropertyDocument,
   propertyDocument,
   Random,
   type TopologyDocument,
   topologyDocument,
 } from "#kit";
+import { snapshotFrom } from "../../tools/map-snapshot.ts";
 
 export const ZONE = "cdn.example";
 export const ANSWER_TTL_SECONDS = 20;
@@ -144,19 +144,14 @@ export function drawDeployment(options: {
         dnsTtlSeconds: ANSWER_TTL_SECONDS,
       }),
     ),
-    snapshot: mapSnapshot.parse({
-      mapVersion: 1,
+    snapshot: snapshotFrom({
       createdAtEpochMs: Date.now(),
-      reason: "cycle",
       clientNetworks: networks.map(({ prefix, clusters }, index) => ({
         clientNetworkId: `n${index + 1}`,
         prefixes: [prefix],
         clusters: ranked(clusters),
       })),
       fallback: ranked([0, 1, 2].filter((index) => index < options.clusters)),
-      tiers: [],
-      paths: [],
-      suspended: {},
     }),
   };
 }

@@ -8,7 +8,8 @@ import {
   type MapSnapshot,
   maskAddress,
 } from "#kit";
-import { ranking, snapshot } from "../../unit/mapping-dns/fixture.ts";
+import { snapshotFrom } from "../../tools/map-snapshot.ts";
+import { ranking } from "../../unit/mapping-dns/fixture.ts";
 
 const orders = [
   ["fra", "nyc", "sin"],
@@ -48,9 +49,8 @@ export const map = fc
     suspended: fc.constantFrom({}, { fra: true }, { nyc: true, sin: true }),
   })
   .map(
-    ({ networks, resolvers, fallback, suspended }) =>
-      ({
-        ...snapshot,
+    ({ networks, resolvers, fallback, suspended }): MapSnapshot =>
+      snapshotFrom({
         clientNetworks: networks.map(([text, clusters], n) => ({
           clientNetworkId: `n${n}`,
           prefixes: [text],
@@ -64,6 +64,6 @@ export const map = fc
         })),
         fallback,
         suspended,
-      }) as unknown as MapSnapshot,
+      }),
   );
 export const down = fc.subarray(["fra-1", "fra-2", "nyc-1", "nyc-2", "sin-1", "sin-2"]);

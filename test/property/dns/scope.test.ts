@@ -6,7 +6,8 @@ import { TopologyIndex } from "../../../mapping/core/topology-index.ts";
 import type { DnsContext } from "../../../mapping/core/dns/decision.ts";
 import { encodeEcs } from "../../../mapping/core/dns/ecs.ts";
 import { MapIndex } from "../../../mapping/core/map-index.ts";
-import { answerTo, query, snapshot, topology, zones } from "../../unit/mapping-dns/fixture.ts";
+import { answerTo, query, topology, zones } from "../../unit/mapping-dns/fixture.ts";
+import { entriesOf, snapshotFrom } from "../../tools/map-snapshot.ts";
 
 const clusterOrders = [
   ["fra", "nyc", "sin"],
@@ -31,15 +32,16 @@ const map = fc
   })
   .map(
     (entries) =>
-      new MapIndex({
-        ...snapshot,
-        clientNetworks: entries.map(([a, length, order], n) => ({
-          clientNetworkId: `n${n}`,
-          prefixes: [formatPrefix({ address: base(a, length), prefixLength: length })],
-          clusters: ranking(clusterOrders[order]!),
-        })) as never,
-        fallback: ranking(clusterOrders[0]!) as never,
-      }),
+      new MapIndex(
+        snapshotFrom({
+          clientNetworks: entries.map(([a, length, order], n) => ({
+            clientNetworkId: `n${n}`,
+            prefixes: [formatPrefix({ address: base(a, length), prefixLength: length })],
+            clusters: ranking(clusterOrders[order]!),
+          })),
+          fallback: ranking(clusterOrders[0]!),
+        }),
+      ),
   );
 function base(a: number, length: number): IpAddress {
   return maskAddress(addressFromBytes(4, Uint8Array.of(10, a & 3, (a >> 2) << 2, a & 0xf0)), length);
@@ -106,7 +108,7 @@ describe("scope", () => {
           for (const other of [...inside(scope), ...flips]) expect(ask(other, context).servers).toBe(servers);
           // Widest: somewhere in the other half of the next wider prefix the answer differs. The map's own edges are where.
           if (scope > 0) {
-            const wider = index.snapshot.clientNetworks
+            const wider = entriesOf(index.snapshot)
               .flatMap(({ prefixes }) => prefixes)
               .flatMap((text) => edges(text));
             const outer = formatPrefix({ address: maskAddress(address, scope - 1), prefixLength: scope - 1 });

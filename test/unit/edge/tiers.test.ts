@@ -14,6 +14,7 @@ import { type CacheKey, edgeDefaults, type HopFields, NodeRouting } from "#edge"
 import { HotKeys } from "../../../edge/core/hot-keys.ts";
 import { ownersOf, placeOf } from "../../../edge/core/owner.ts";
 import { shieldOrder } from "../../../edge/core/shield.ts";
+import { snapshotFrom } from "../../tools/map-snapshot.ts";
 
 const at = (ms: number): MonotonicMs => ms as MonotonicMs;
 const PEERS = ["a", "b", "c", "d"].map((id) => ({ id: id as ServerId }));
@@ -112,7 +113,7 @@ const tier = (edgeClusterId: string, parents: readonly string[]) => ({
   originClusterId: "shop",
   parents: parents.map((clusterId, n) => ({ clusterId, costMs: n })),
 });
-const SNAPSHOT = mapSnapshot.parse({
+const SNAPSHOT = snapshotFrom({
   mapVersion: 1,
   createdAtEpochMs: 1,
   reason: "first",

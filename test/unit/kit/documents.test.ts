@@ -7,6 +7,7 @@ import {
   purgeRequest,
   topologyDocument,
 } from "#kit";
+import { snapshotFrom } from "../../tools/map-snapshot.ts";
 
 const property = {
   propertyId: "shop-www",
@@ -114,49 +115,51 @@ describe("topology", () => {
 });
 
 describe("map snapshot", () => {
-  const ranked = (clusterId: string, score: number) => ({
-    clusterId,
-    score,
-    terms: { rttMs: score, lossRatio: 0, load: 0, confidence: 1 },
-  });
-  const ranking = { interactive: [ranked("a", 1)], bulk: [ranked("a", 1)], live: [ranked("a", 1)] };
-  const snapshot = (networks: unknown[]): unknown => ({
-    mapVersion: 1,
-    createdAtEpochMs: 1,
-    reason: "first",
-    clientNetworks: networks,
-    fallback: ranking,
-    tiers: [],
-    paths: [],
-    suspended: {},
-  });
-  const network = (id: string, prefix: string, clusters: unknown = ranking) => ({
-    clientNetworkId: id,
-    prefixes: [prefix],
-    clusters,
-  });
+  const ranking = [{ clusterId: "a", score: 1, terms: { rttMs: 1, lossRatio: 0, load: 0, confidence: 1 } }];
+  const rankings = { interactive: ranking, bulk: ranking, live: ranking };
+  const network = { clientNetworkId: "n", prefixes: ["2001:db8::/48"], clusters: rankings };
+  const snapshot = (rest: object = {}): unknown =>
+    JSON.parse(
+      JSON.stringify({ ...snapshotFrom({ clientNetworks: [network], fallback: rankings }), ...rest }),
+    );
+  const resolver = { address: "192.0.2.53", clientNetworks: 1, weight: 1, clusters: rankings };
 
-  test("keeps prefixes in canonical form", () => {
-    const parsed: MapSnapshot = mapSnapshot.parse(snapshot([network("n", "2001:DB8:0::/48")]));
-    expect(parsed.clientNetworks[0]?.prefixes).toEqual(["2001:db8::/48"]);
+  test("carries the cluster map as one text, and looks at its head alone", () => {
+    const parsed: MapSnapshot = mapSnapshot.parse(snapshot());
+    expect(parsed.clusterMap.isDecoded).toBe(false);
+    expect(JSON.parse(JSON.stringify(parsed))).toEqual(snapshot());
+    expect(parsed.clusterMap.table().networks.prefixesOf(0)).toEqual(["2001:db8::/48"]);
   });
   test.each([
-    ["an emptied map", snapshot([]), "clientNetworks"],
+    ["a map without its cluster map", snapshot({ clusterMap: undefined }), "clusterMap"],
     [
-      "a prefix of two networks",
-      snapshot([network("a", "10.0.0.0/8"), network("b", "10.0.0.0/8")]),
-      "clientNetworks[1].prefixes[0]",
+      "a cluster map that is none",
+      snapshot({ clusterMap: "AAAAAAAAAAAAAAAAAAAAAAAAAAA=" }),
+      "clusterMap: got",
     ],
-    ["host bits in a prefix", snapshot([network("a", "10.0.0.1/8")]), "clientNetworks[0].prefixes[0]"],
+    ["a cluster map that is no base64", snapshot({ clusterMap: "%" }), "expected base64"],
+    [
+      "a cluster map of another version",
+      snapshot({ mapVersion: 2 }),
+      "clusterMap: got 1, expected a cluster map of version 2, as the snapshot's",
+    ],
     [
       "scores out of order",
-      snapshot([network("a", "10.0.0.0/8", { ...ranking, live: [ranked("a", 2), ranked("b", 1)] })]),
-      "clientNetworks[0].clusters.live[1]: got 1, expected scores in ascending order",
-    ],
-    [
-      "a negative score",
-      snapshot([network("a", "10.0.0.0/8", { ...ranking, live: [ranked("a", -1)] })]),
-      "score: got -1",
+      snapshot({
+        resolvers: [
+          {
+            ...resolver,
+            clusters: {
+              ...rankings,
+              live: [
+                { ...ranking[0], score: 2 },
+                { ...ranking[0], clusterId: "b" },
+              ],
+            },
+          },
+        ],
+      }),
+      "resolvers[0].clusters.live[1]: got 1, expected scores in ascending order",
     ],
   ])("refuses %s", (_, value, words) => {
     expect(refusal(() => mapSnapshot.parse(value))).toContain(words);

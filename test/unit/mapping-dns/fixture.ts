@@ -1,7 +1,6 @@
 /** A small deployment and helpers to ask its name server in bytes. */
 import {
   type MapSnapshot,
-  mapSnapshot,
   type PropertyDocument,
   parseAddress,
   propertyDocument,
@@ -18,6 +17,7 @@ import { respond } from "../../../mapping/core/dns/respond.ts";
 import type { DnsContext, DnsDecision, DnsTransport } from "../../../mapping/core/dns/decision.ts";
 import { readMessage, writeMessage } from "../../../mapping/core/dns/wire.ts";
 import { ZoneTable } from "../../../mapping/core/dns/zone-table.ts";
+import { snapshotFrom, type WrittenSnapshot } from "../../tools/map-snapshot.ts";
 
 const cluster = (clusterId: string, n: number, role = "edge", servers = 2) => ({
   clusterId,
@@ -69,14 +69,14 @@ export const properties: readonly PropertyDocument[] = [
 
 export const ranking = (...order: string[]) => {
   const ranked = order.map((clusterId, index) => ({
-    clusterId,
+    clusterId: clusterId,
     score: 10 * (index + 1),
     terms: { rttMs: 10 * (index + 1), lossRatio: 0, load: 0.1, confidence: 1 },
   }));
   return { interactive: ranked, bulk: ranked, live: ranked };
 };
 
-export const snapshot: MapSnapshot = mapSnapshot.parse({
+export const written: WrittenSnapshot = {
   mapVersion: 7,
   createdAtEpochMs: 1_700_000_000_000,
   reason: "cycle",
@@ -98,10 +98,8 @@ export const snapshot: MapSnapshot = mapSnapshot.parse({
     },
   ],
   fallback: ranking("nyc", "fra", "sin"),
-  tiers: [],
-  paths: [],
-  suspended: {},
-});
+};
+export const snapshot: MapSnapshot = snapshotFrom(written);
 
 export const zones = new ZoneTable({ topology, properties, serial: 42 });
 

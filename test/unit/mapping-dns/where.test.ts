@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
+import type { ResolverEntry } from "#kit";
 import { DnsCounters } from "../../../mapping/core/dns/counters.ts";
 import { explainWhere, whereRefusals, whereReport } from "../../../mapping/core/where.ts";
-import { answerTo, context, decide, query, snapshot } from "./fixture.ts";
+import { answerTo, context, decide, query, snapshot, written } from "./fixture.ts";
 
 const report = (name: string, client: string, state = context()) => {
   const result = explainWhere(name, client, state);
@@ -36,8 +37,8 @@ describe("where", () => {
   });
 
   it("explains a resolver by the clients behind it, as its queries without ECS are answered, and no client by them", () => {
-    const clusters = snapshot.clientNetworks[1]?.clusters;
-    if (clusters === undefined) throw new Error("the fixture has no Boston");
+    const [, boston] = written.clientNetworks;
+    const clusters = boston!.clusters as ResolverEntry["clusters"];
     const resolvers = [{ address: "192.0.2.53", clientNetworks: 3, weight: 40, clusters }];
     const state = context([], { ...snapshot, resolvers });
     const result = explainWhere("www.shop.example", "192.0.2.53", state, true);

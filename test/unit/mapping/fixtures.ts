@@ -11,6 +11,7 @@ import {
   type TopologyDocument,
   topologyDocument,
 } from "#kit";
+import { snapshotFrom } from "../../tools/map-snapshot.ts";
 
 export const at = (ms: number) => monotonicMs(ms);
 export const cluster = (name: string) => name as ClusterId;
@@ -68,21 +69,15 @@ export function snapshotOf(
   rest: Partial<MapSnapshot> = {},
 ): MapSnapshot {
   const every = (one: RankedCluster[]) => ({ interactive: one, bulk: one, live: one });
-  return {
-    mapVersion: 1,
-    createdAtEpochMs: 0,
-    reason: "cycle",
+  return snapshotFrom({
     clientNetworks: networks.map(({ id, prefixes, ranking: one }) => ({
-      clientNetworkId: network(id),
+      clientNetworkId: id,
       prefixes,
       clusters: every(one),
     })),
     fallback: every(fallback),
-    tiers: [],
-    paths: [],
-    suspended: {},
     ...rest,
-  };
+  });
 }
 
 export const property = propertyDocument.parse({

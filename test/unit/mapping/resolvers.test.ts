@@ -11,6 +11,7 @@ import {
   resolverEntries,
 } from "#mapping";
 import { network, property, ranking, snapshotOf, topologyOf } from "./fixtures.ts";
+import { entriesOf } from "../../tools/map-snapshot.ts";
 
 const DAY_MS = 86_400_000;
 const at = (days: number) => epochMs(1_700_000_000_000 + days * DAY_MS);
@@ -166,7 +167,7 @@ describe("answers", () => {
     ranking(["sin", 50]),
   );
   const networks = new Map<string, ClientNetworkEntry>(
-    base.clientNetworks.map((one) => [one.clientNetworkId, one]),
+    entriesOf(base).map((one) => [one.clientNetworkId, one]),
   );
   const resolvers = resolverEntries(
     [

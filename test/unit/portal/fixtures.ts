@@ -1,7 +1,6 @@
 /** A small CDN for tests of the portal: documents, reports, and a control that keeps them in memory. */
 import {
   type MapSnapshot,
-  mapSnapshot,
   type PropertyDocument,
   propertyDocument,
   type ServerReport,
@@ -11,6 +10,7 @@ import {
 } from "#kit";
 import { ControlError, type DocumentRecord, type DocumentSummary, type PurgeProgress } from "#control";
 import type { ControlFeed, ControlPort, FeedHandlers } from "#portal";
+import { snapshotFrom } from "../../tools/map-snapshot.ts";
 
 const city = (
   clusterId: string,
@@ -70,7 +70,7 @@ export const news = property("news", "globex");
 const ranking = [{ clusterId: "ams", score: 1, terms: { rttMs: 1, lossRatio: 0, load: 0, confidence: 1 } }];
 const rankings = { interactive: ranking, bulk: ranking, live: ranking };
 
-export const map: MapSnapshot = mapSnapshot.parse({
+export const map: MapSnapshot = snapshotFrom({
   mapVersion: 7,
   createdAtEpochMs: 1,
   reason: "cycle",
