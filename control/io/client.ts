@@ -4,7 +4,10 @@
  */
 import { IsochroneError, type PurgeAck, type PurgeRequest, type Schema, type ServerReport } from "#kit";
 import type { Logger } from "#kit/io";
-import { Agent, Client, type Dispatcher } from "undici";
+import type { Dispatcher } from "undici";
+import send from "undici/lib/api/api-request.js";
+import Agent from "undici/lib/dispatcher/agent.js";
+import Client from "undici/lib/dispatcher/client.js";
 import { backoffDelayMs } from "../core/backoff.ts";
 import { AckSender } from "./ack-sender.ts";
 import {
@@ -370,7 +373,7 @@ export class ControlClient {
   ) {
     this.#counters.requests++;
     try {
-      const answer = await over.request({
+      const answer = await send.call(over, {
         origin: this.#origin,
         method,
         path,

@@ -1,6 +1,7 @@
 import type { Duplex } from "node:stream";
 import type { Socket } from "node:net";
-import { buildConnector } from "undici";
+import type { buildConnector } from "undici";
+import makeConnector from "undici/lib/core/connect.js";
 
 /** What is asked of a dialer: `dial` of #transport takes it as it is. */
 export interface DialTarget {
@@ -18,7 +19,7 @@ const CONNECT_TIMEOUT_MS = 2_000;
 
 /** undici's connector over a {@link Dial}; without one, plain sockets. */
 export function connectorOf(dial: Dial | undefined): buildConnector.connector {
-  if (dial === undefined) return buildConnector({ timeout: CONNECT_TIMEOUT_MS, keepAlive: true });
+  if (dial === undefined) return makeConnector({ timeout: CONNECT_TIMEOUT_MS, keepAlive: true });
   const connect = async (target: DialTarget, callback: buildConnector.Callback): Promise<void> => {
     let socket: Duplex;
     try {

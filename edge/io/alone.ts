@@ -27,7 +27,7 @@ import type { EdgeMetrics } from "./metrics.ts";
 import { AloneRouting } from "./routing.ts";
 import { EdgeServer } from "./server.ts";
 import type { Siblings } from "./siblings.ts";
-import { serveTls, type TlsOptions, type TlsPort } from "./tls/serve-tls.ts";
+import type { TlsOptions, TlsPort } from "./tls/serve-tls.ts";
 
 export interface AloneOptions {
   readonly host: string;
@@ -215,7 +215,9 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
     if (options.tls === undefined) for (const socket of given?.tls ?? []) socket.close();
     tls =
       options.tls &&
-      (await serveTls({
+      (await (
+        await import("./tls/serve-tls.ts")
+      ).serveTls({
         ...options.tls,
         ...common,
         server,

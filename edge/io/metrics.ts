@@ -1,5 +1,8 @@
 /** What the edge counts. No label ever holds a URL, a host or an address: each label's values are a closed list. */
-import { Counter, Gauge, type Metric, Registry } from "prom-client";
+import type { Metric } from "prom-client";
+import Counter from "prom-client/lib/counter.js";
+import Gauge from "prom-client/lib/gauge.js";
+import Registry from "prom-client/lib/registry.js";
 import type { PrefetchKind } from "#kit";
 import type { TokenRefusal } from "../core/access/token.ts";
 import type { SuppressReason } from "../core/prefetch/ledger.ts";

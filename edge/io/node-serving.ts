@@ -30,7 +30,7 @@ import { EdgeServer } from "./server.ts";
 import type { Siblings } from "./siblings.ts";
 import { applyCertificateDocument } from "./tls/certificate-documents.ts";
 import { CertificateStore } from "./tls/certificate-store.ts";
-import { serveTls, type TlsOptions, type TlsPort } from "./tls/serve-tls.ts";
+import type { TlsOptions, TlsPort } from "./tls/serve-tls.ts";
 
 /** Where a node speaks TLS, with the deployment's certificates. */
 export type NodeTls = Pick<TlsOptions, "host" | "port" | "unknownName">;
@@ -120,6 +120,8 @@ export class NodeServing {
   /** Speaks TLS. `sockets`: as {@link serveTls} has them. */
   async serveTls(tls: NodeTls, sockets: readonly [] | undefined): Promise<TlsPort> {
     const { peerKey, settings, metrics, logger } = this.#o;
+    // Loaded by who speaks it alone, with HTTP/2 (30 ms of CPU at each start).
+    const { serveTls } = await import("./tls/serve-tls.ts");
     this.#tls = await serveTls({
       ...tls,
       pairs: [],

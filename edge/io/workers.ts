@@ -4,7 +4,8 @@
  * must reach every one of them.
  */
 import { type ChildProcess, fork } from "node:child_process";
-import { AggregatorRegistry, type MetricObject } from "prom-client";
+import type { MetricObject } from "prom-client";
+import AggregatorRegistry from "prom-client/lib/cluster.js";
 import { IsochroneError } from "#kit";
 import type { Logger } from "#kit/io";
 import type { CacheKey } from "../core/cache-key.ts";

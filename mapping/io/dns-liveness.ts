@@ -14,7 +14,9 @@ import {
   type ServerId,
 } from "#kit";
 import type { Logger } from "#kit/io";
-import { Agent, buildConnector } from "undici";
+import type { buildConnector } from "undici";
+import send from "undici/lib/api/api-request.js";
+import Agent from "undici/lib/dispatcher/agent.js";
 
 /** Opens a connection; `dial` of #transport, so that the probes feel the links of an emulated world. */
 export type ProbeDial = (target: {
@@ -139,7 +141,7 @@ export class EdgeProber {
   async #ask({ address, port }: ServerEntry, timeoutMs: number): Promise<boolean> {
     const host = address.includes(":") ? `[${address}]` : address;
     try {
-      const { statusCode, body } = await this.#agent.request({
+      const { statusCode, body } = await send.call(this.#agent, {
         origin: `http://${host}:${port}`,
         method: "GET",
         path: "/livez",

@@ -4,7 +4,8 @@
  */
 import type { Socket } from "node:net";
 import type { Duplex, Readable } from "node:stream";
-import { type buildConnector, type Dispatcher, Pool } from "undici";
+import type { buildConnector, Dispatcher } from "undici";
+import Pool from "undici/lib/dispatcher/pool.js";
 import { IsochroneError } from "#kit";
 import type { TransportSettings } from "../config.ts";
 import { Exchange, type ExchangeHead, type PoolRequest } from "./exchange.ts";

@@ -1,5 +1,7 @@
 /** The relay's metrics (prom-client). Labels come from closed lists; never a host, address or peer. */
-import { Counter, Gauge, type Registry } from "prom-client";
+import type { Registry } from "prom-client";
+import Counter from "prom-client/lib/counter.js";
+import Gauge from "prom-client/lib/gauge.js";
 import type { RelayServer } from "./relay-server.ts";
 
 /** Registers what `server` counts; read at each scrape. */

@@ -1,5 +1,7 @@
 /** Transport's metrics (prom-client). Labels come from closed lists; never a host, address or URL. */
-import { Counter, Gauge, type Registry } from "prom-client";
+import type { Registry } from "prom-client";
+import Counter from "prom-client/lib/counter.js";
+import Gauge from "prom-client/lib/gauge.js";
 import type { OriginResolver } from "./origin-resolver.ts";
 import type { Prober } from "./prober.ts";
 import type { Target } from "./target.ts";

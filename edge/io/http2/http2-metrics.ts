@@ -1,5 +1,6 @@
 /** What HTTP/2 counts; reasons are closed lists. */
-import { Counter, type Registry } from "prom-client";
+import type { Registry } from "prom-client";
+import Counter from "prom-client/lib/counter.js";
 import type { Http2Fault } from "../../core/http2-budget.ts";
 
 /**

@@ -1,5 +1,6 @@
 /** What TLS connections count; reasons are closed lists. */
-import { Counter, type Registry } from "prom-client";
+import type { Registry } from "prom-client";
+import Counter from "prom-client/lib/counter.js";
 
 /**
  * Why a handshake came to nothing: `timeout`; `overload`: too many at once; `not-tls`: the first bytes are none of TLS;
