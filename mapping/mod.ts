@@ -90,7 +90,12 @@ export {
   type ResolverTableSettings,
   resolverTableDefaults,
 } from "./core/resolver-pairs.ts";
-export { clientAwareRanking, type ResolverClient, resolverEntries } from "./core/resolvers.ts";
+export {
+  clientAwareRanking,
+  type ResolverClient,
+  type ResolverKnowledge,
+  resolverEntries,
+} from "./core/resolvers.ts";
 export {
   type Score,
   type ScoreInput,

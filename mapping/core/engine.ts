@@ -21,7 +21,7 @@ import {
 import { allocationDefaults, type AllocationReason, noReasons } from "./allocation.ts";
 import { type ClientNetworkInput, ClusterMap, type ClusterMapSettings } from "./cluster-map.ts";
 import { EdgeCapacity, type EdgeCapacitySettings } from "./edge-capacity.ts";
-import type { Estimator, EstimatorSettings } from "./estimator.ts";
+import { type Estimator, type EstimatorSettings, estimateByGeography } from "./estimator.ts";
 import { LinkTable, type LinkTableSettings } from "./link-table.ts";
 import { NetworkKnowledge } from "./network-knowledge.ts";
 import { NetworkRows, NOWHERE } from "./network-rows.ts";
@@ -29,7 +29,7 @@ import { type Overrides, resolveOverrides } from "./overrides.ts";
 import { type PathMapSettings, pathMap, pathMapDefaults } from "./path-map.ts";
 import { placedSites } from "./locate.ts";
 import { ResolverTable } from "./resolver-pairs.ts";
-import { resolverEntries } from "./resolvers.ts";
+import { type ResolverKnowledge, resolverEntries } from "./resolvers.ts";
 import { clusterMapTable, NumberedNetworks } from "./rankings.ts";
 import { scoreDefaults } from "./score.ts";
 import { type SnapshotProblem, snapshotProblems } from "./snapshot-check.ts";
@@ -116,6 +116,8 @@ export class MapEngine {
   readonly #capacity: EdgeCapacity;
   readonly #links: LinkTable;
   #networks: readonly ClientNetworkInput[] = [];
+  /** By name; made when resolvers ask for it. */
+  #networkPlaces: Map<ClientNetworkId, Coordinates | null> | undefined;
   /** The same as the map numbers them. */
   #numbered = new NumberedNetworks([]);
   readonly #downSince = new Map<ServerId, MonotonicMs>();
@@ -263,6 +265,7 @@ export class MapEngine {
     this.#numbered = new NumberedNetworks(unique);
     this.#overrides = undefined;
     this.#networks = unique;
+    this.#networkPlaces = undefined;
     this.#rows = undefined;
     this.#current = undefined;
     this.#changed("topology", now);
@@ -455,12 +458,21 @@ export class MapEngine {
   #resolverEntries(table: ClusterMapTable, now: MonotonicMs) {
     const evidence = this.resolvers.size === 0 ? [] : this.resolvers.evidence(this.#epochOf(now));
     if (evidence.length === 0) return undefined;
-    const entryOf = (id: ClientNetworkId) => {
-      const network = table.networks.indexOf(id);
-      return network === undefined ? undefined : { clusters: table.rankings(network) };
+    this.#networkPlaces ??= new Map(
+      this.#networks.map(({ clientNetworkId, coordinates }) => [clientNetworkId, coordinates]),
+    );
+    const clientPlaces = this.#networkPlaces;
+    const clusterPlaces = new Map(this.#edgeIds.map((clusterId, c) => [clusterId, this.#places[c] ?? null]));
+    const knowledge: ResolverKnowledge = {
+      clustersOf: (id) => {
+        const network = table.networks.indexOf(id);
+        return network === undefined ? undefined : table.rankings(network);
+      },
+      expectedRttMs: (id, clusterId) =>
+        estimateByGeography(clientPlaces.get(id) ?? null, clusterPlaces.get(clusterId) ?? null).rttMs,
     };
     const { rankingMax, resolversMax } = this.#settings;
-    return { resolvers: resolverEntries(evidence, entryOf, rankingMax, resolversMax) };
+    return { resolvers: resolverEntries(evidence, knowledge, rankingMax, resolversMax) };
   }
 
   /** Each server role is its own pool of capacity: dead relays say nothing about edges. */

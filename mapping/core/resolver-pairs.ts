@@ -38,10 +38,12 @@ export class ResolverPairReader extends JsonReader<ResolverPair> {
 }
 
 export interface ResolverTableSettings {
-  /** Resolvers that are remembered: bounds memory, about 60 bytes a client network of each. */
+  /** Resolvers that are remembered. Memory: about 200 bytes each and 60 for each client network of one. */
   readonly resolversMax: number;
   /** Client networks of a resolver that are told apart; what is beyond them counts as unknown. */
   readonly clientsMax: number;
+  /** Pairs of resolver and client network in all. */
+  readonly pairsMax: number;
   /** After this time a pair counts half, ms: who uses which resolver changes over weeks. */
   readonly halfLifeMs: number;
   /** What must be known of a resolver, decayed, before its clients count more than where it stands itself. */
@@ -52,7 +54,9 @@ export interface ResolverTableSettings {
 
 export const resolverTableDefaults: ResolverTableSettings = {
   resolversMax: 50_000,
-  clientsMax: 32,
+  // A public resolver's site has clients from hundreds of networks.
+  clientsMax: 256,
+  pairsMax: 1_000_000,
   halfLifeMs: 7 * 86_400_000,
   weightMin: 30,
   knownRatioMin: 0.5,
@@ -99,16 +103,17 @@ const EVICTION_CANDIDATES = 8;
 export class ResolverTable {
   readonly #settings: ResolverTableSettings;
   readonly #resolvers = new Map<string, Resolver>();
+  #pairs = 0;
   /** When a weight of 1 is entered as 1. */
   #landmark: EpochMs | undefined;
   readonly counters: ResolverTableCounters = { pairs: 0, resolversEvicted: 0, clientsEvicted: 0 };
 
   constructor(settings: Partial<ResolverTableSettings> = {}) {
     this.#settings = { ...resolverTableDefaults, ...settings };
-    const { resolversMax, clientsMax, halfLifeMs, weightMin, knownRatioMin } = this.#settings;
-    if (!(resolversMax >= 1 && clientsMax >= 1 && halfLifeMs > 0))
+    const { resolversMax, clientsMax, pairsMax, halfLifeMs, weightMin, knownRatioMin } = this.#settings;
+    if (!(resolversMax >= 1 && clientsMax >= 1 && pairsMax >= clientsMax && halfLifeMs > 0))
       throw new RangeError(
-        `A resolver table needs resolversMax and clientsMax of 1 or more and a half-life, got ${resolversMax}, ${clientsMax}, ${halfLifeMs} ms`,
+        `A resolver table needs resolversMax and clientsMax of 1 or more, pairsMax of clientsMax or more and a half-life, got ${resolversMax}, ${clientsMax}, ${pairsMax}, ${halfLifeMs} ms`,
       );
     if (!(weightMin > 0 && knownRatioMin >= 0 && knownRatioMin <= 1))
       throw new RangeError(
@@ -142,11 +147,16 @@ export class ResolverTable {
     }
     known.weight += entered;
     const { clients } = known;
-    if (!clients.has(clientNetworkId) && clients.size >= clientsMax) {
-      clients.delete(lightest(clients.keys(), (id) => clients.get(id) ?? 0));
-      this.counters.clientsEvicted++;
+    if (!clients.has(clientNetworkId)) {
+      if (clients.size >= clientsMax) {
+        clients.delete(lightest(clients.keys(), (id) => clients.get(id) ?? 0));
+        this.counters.clientsEvicted++;
+        this.#pairs--;
+      }
+      this.#pairs++;
     }
     clients.set(clientNetworkId, (clients.get(clientNetworkId) ?? 0) + entered);
+    while (this.#pairs > this.#settings.pairsMax) this.#evict();
     return undefined;
   }
 
@@ -205,6 +215,7 @@ export class ResolverTable {
       if (oldest.length >= EVICTION_CANDIDATES) break;
     }
     const out = lightest(oldest, (resolver) => this.#resolvers.get(resolver)?.weight ?? 0);
+    this.#pairs -= this.#resolvers.get(out)?.clients.size ?? 0;
     for (const resolver of oldest) {
       const known = this.#resolvers.get(resolver);
       this.#resolvers.delete(resolver);

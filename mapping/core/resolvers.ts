@@ -21,62 +21,82 @@ export interface ResolverClient {
   readonly weight: number;
   /** Best first; at least one. */
   readonly ranking: readonly RankedCluster[];
+  /**
+   * The round trip that is to be expected to a cluster which the ranking does not name, ms; undefined: nothing is known. A ranking names
+   * a few clusters near one client, and what all clients of a resolver have in common may be far from some of them.
+   */
+  readonly expectedRttMs?: (clusterId: ClusterId) => number | undefined;
 }
 
-interface Sum {
-  score: number;
-  rttMs: number;
-  lossRatio: number;
-  confidence: number;
-  /** Of the rankings that name the cluster. */
-  weight: number;
-  load: number;
+/** What the order is made from. */
+export interface ResolverKnowledge {
+  /** Undefined: the map does not have the network. */
+  readonly clustersOf: (id: ClientNetworkId) => ClientNetworkEntry["clusters"] | undefined;
+  readonly expectedRttMs: (id: ClientNetworkId, clusterId: ClusterId) => number | undefined;
 }
+
+/** Clusters that are compared for one resolver, and the clients that they are compared for: bounds the work of one order. */
+const CANDIDATES_MAX = 64;
+const CLIENTS_MAX = 64;
+/** Of each client so many at least are candidates, heaviest client first. */
+const CANDIDATES_EACH_MIN = 2;
 
 /**
- * The order of clusters by the mean of their scores over the clients, weighted. A ranking that does not name a cluster says that it costs at least
- * what its last one costs: that is what it counts with. Terms are the means over the rankings that name the cluster. Ties by id. Empty without clients.
+ * The order of clusters by the mean of their scores over the clients, weighted; the heaviest 64 clients and what they rank first count. Where a ranking does not
+ * name a cluster, its last score stands, raised as the expected round trip is longer than that of its last cluster: a cluster that one client names is
+ * not near to the others for that. Terms are means too; confidence is of the rankings that name the cluster. Ties by id. Empty without clients.
  */
-export function clientAwareRanking(clients: readonly ResolverClient[], rankingMax: number): RankedCluster[] {
-  const sums = new Map<ClusterId, Sum>();
-  let weights = 0;
-  let lastScores = 0;
-  for (const { weight, ranking } of clients) {
-    const lastScore = ranking.at(-1)?.score;
-    if (lastScore === undefined) continue;
-    weights += weight;
-    lastScores += weight * lastScore;
-    for (const { clusterId, score, terms } of ranking) {
-      let sum = sums.get(clusterId);
-      if (sum === undefined) {
-        sum = { score: 0, rttMs: 0, lossRatio: 0, confidence: 0, weight: 0, load: 0 };
-        sums.set(clusterId, sum);
+export function clientAwareRanking(some: readonly ResolverClient[], rankingMax: number): RankedCluster[] {
+  const clients = some
+    .filter(({ ranking }) => ranking.length > 0)
+    .sort((a, b) => b.weight - a.weight)
+    .slice(0, CLIENTS_MAX)
+    .map((client) => ({
+      ...client,
+      named: new Map(client.ranking.map((entry) => [entry.clusterId, entry])),
+    }));
+  const weights = clients.reduce((sum, { weight }) => sum + weight, 0);
+  return candidatesOf(clients)
+    .map((clusterId): RankedCluster => {
+      const sum = { score: 0, rttMs: 0, lossRatio: 0, confidence: 0, load: 0 };
+      for (const { weight, ranking, named, expectedRttMs } of clients) {
+        const own = named.get(clusterId);
+        const last = ranking.at(-1) as RankedCluster;
+        const terms = own?.terms ?? last.terms;
+        const rttMs = own ? terms.rttMs : Math.max(terms.rttMs, expectedRttMs?.(clusterId) ?? 0);
+        // The score grows with the round trip; by how much is the class's business, and its last entry tells.
+        const score = own?.score ?? last.score * (rttMs / Math.max(1, terms.rttMs));
+        sum.score += weight * Math.max(score, own ? 0 : last.score);
+        sum.rttMs += weight * rttMs;
+        sum.lossRatio += weight * terms.lossRatio;
+        sum.confidence += own ? weight * terms.confidence : 0;
+        if (own) sum.load = Math.max(sum.load, terms.load);
       }
-      // What it is better by than the last one: so those that do not name it need not be visited.
-      sum.score += weight * (score - lastScore);
-      sum.rttMs += weight * terms.rttMs;
-      sum.lossRatio += weight * terms.lossRatio;
-      sum.confidence += weight * terms.confidence;
-      sum.weight += weight;
-      sum.load = Math.max(sum.load, terms.load);
-    }
-  }
-  return [...sums]
-    .map(
-      ([clusterId, sum]): RankedCluster => ({
+      return {
         clusterId,
-        score: rounded(Math.max(0, (sum.score + lastScores) / weights)),
+        score: rounded(sum.score / weights),
         terms: {
-          rttMs: rounded(sum.rttMs / sum.weight),
-          lossRatio: rounded(sum.lossRatio / sum.weight, 1e5),
+          rttMs: rounded(sum.rttMs / weights),
+          lossRatio: rounded(sum.lossRatio / weights, 1e5),
           load: sum.load,
-          // Of clients that do not name it nothing is known.
           confidence: rounded(sum.confidence / weights),
         },
-      }),
-    )
+      };
+    })
     .sort((a, b) => a.score - b.score || (a.clusterId < b.clusterId ? -1 : 1))
     .slice(0, rankingMax);
+}
+
+/** What the clients rank first, in turn by rank, so that each has a say before the bound is met. */
+function candidatesOf(clients: readonly Pick<ResolverClient, "ranking">[]): ClusterId[] {
+  const candidates = new Set<ClusterId>();
+  const each = Math.max(CANDIDATES_EACH_MIN, Math.ceil(CANDIDATES_MAX / Math.max(1, clients.length)));
+  for (let rank = 0; rank < each; rank++)
+    for (const { ranking } of clients) {
+      const clusterId = ranking[rank]?.clusterId;
+      if (clusterId !== undefined && candidates.size < CANDIDATES_MAX) candidates.add(clusterId);
+    }
+  return [...candidates];
 }
 
 /**
@@ -87,21 +107,31 @@ export function clientAwareRanking(clients: readonly ResolverClient[], rankingMa
  */
 export function resolverEntries(
   evidence: readonly ResolverEvidence[],
-  clientNetworkOf: (id: ClientNetworkId) => Pick<ClientNetworkEntry, "clusters"> | undefined,
+  { clustersOf, expectedRttMs }: ResolverKnowledge,
   rankingMax: number,
   entriesMax: number,
 ): ResolverEntry[] {
   const entries: ResolverEntry[] = [];
   for (const { address, weight, clients } of evidence) {
     if (entries.length >= entriesMax) break;
-    const known = clients.flatMap((client) => {
-      const network = clientNetworkOf(client.clientNetworkId);
-      return network === undefined ? [] : [{ weight: client.weight, clusters: network.clusters }];
+    const known = clients.slice(0, CLIENTS_MAX).flatMap(({ clientNetworkId, weight: own }) => {
+      const clusters = clustersOf(clientNetworkId);
+      // The classes ask for the same pairs.
+      const asked = new Map<ClusterId, number | undefined>();
+      const expected = (clusterId: ClusterId): number | undefined => {
+        if (!asked.has(clusterId)) asked.set(clusterId, expectedRttMs(clientNetworkId, clusterId));
+        return asked.get(clusterId);
+      };
+      return clusters === undefined ? [] : [{ weight: own, clusters, expected }];
     });
     if (known.length === 0) continue;
     const ranked = (trafficClass: TrafficClass): RankedCluster[] =>
       clientAwareRanking(
-        known.map((one) => ({ weight: one.weight, ranking: one.clusters[trafficClass] })),
+        known.map((one) => ({
+          weight: one.weight,
+          ranking: one.clusters[trafficClass],
+          expectedRttMs: one.expected,
+        })),
         rankingMax,
       );
     const clusters = { interactive: ranked("interactive"), bulk: ranked("bulk"), live: ranked("live") };

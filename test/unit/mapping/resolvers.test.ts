@@ -68,6 +68,39 @@ describe("the order for the clients behind a resolver", () => {
     ]);
   });
 
+  test("a cluster that one client names is not near to the others for that", () => {
+    // Half of the clients in Boston, the others in Singapore; neither ranking names a cluster of the other side.
+    const expected = (near: string, far: string) => (clusterId: string) =>
+      new Map([
+        [near, 10],
+        ["lon", 130],
+        ["hkg", near === "sin" ? 40 : 255],
+        [far, 260],
+      ]).get(clusterId);
+    const clients = [
+      {
+        weight: 1,
+        ranking: ranking(["iad", 10], ["lon", 70]),
+        expectedRttMs: expected("iad", "sin"),
+      },
+      { weight: 1, ranking: ranking(["sin", 10], ["hkg", 40]), expectedRttMs: expected("sin", "iad") },
+    ];
+    const [first] = clientAwareRanking(clients, 16);
+    expect(first).toMatchObject({
+      clusterId: "lon",
+      score: (70 + 130) / 2,
+      terms: { rttMs: (70 + 130) / 2 },
+    });
+    expect(
+      ids(
+        clientAwareRanking(
+          clients.map((one) => ({ ...one, expectedRttMs: () => undefined })),
+          16,
+        ),
+      )[0],
+    ).toBe("iad");
+  });
+
   test("ties go by id, nobody gives nothing", () => {
     expect(ids(clientAwareRanking([{ weight: 1, ranking: ranking(["b", 1], ["a", 1]) }], 16))).toEqual([
       "a",
@@ -115,6 +148,17 @@ describe("what is remembered of resolvers", () => {
     expect(table.size).toBe(100);
     expect(table.counters.resolversEvicted).toBe(4_901);
     expect(table.of("192.0.2.53", at(0))?.weight).toBe(50);
+  });
+
+  test("pairs are bounded in all, whatever each resolver may have", () => {
+    const table = new ResolverTable({ clientsMax: 10, pairsMax: 50, weightMin: 1 });
+    for (let n = 0; n < 30; n++)
+      for (let client = 0; client < 10; client++)
+        table.handlePair(`10.0.0.${n}`, network(`c-${client}`), 1 + n, at(0), at(0));
+    const pairs = table.evidence(at(0)).map(({ clients }) => clients.length);
+    expect(pairs.reduce((sum, count) => sum + count, 0)).toBeLessThanOrEqual(50);
+    expect(table.of("10.0.0.29", at(0))?.clients).toHaveLength(10);
+    expect(table.counters.resolversEvicted).toBeGreaterThan(20);
   });
 
   test("centuries of half-lives leave the figures right", () => {
@@ -181,7 +225,7 @@ describe("answers", () => {
       },
       { address: "10.0.0.54", weight: 40, clients: [{ clientNetworkId: network("gone"), weight: 40 }] },
     ],
-    (id) => networks.get(id),
+    { clustersOf: (id) => networks.get(id)?.clusters, expectedRttMs: () => undefined },
     16,
     10,
   );
