@@ -1,6 +1,7 @@
 /** `isochrone evaluate`: how good the production cores decide on round-trip times that others measured. */
 import { parseArgs } from "node:util";
 import { IsochroneError } from "#kit";
+import { resolversUsage, runResolvers } from "./evaluate/command-resolvers.ts";
 import { runSlices, runYears, slicesUsage, yearsUsage } from "./evaluate/command-slices.ts";
 import { evaluateMapping } from "./evaluate/mapping.ts";
 import { type RttMatrix, readMatrix, type Statistic, statistics } from "./evaluate/matrix.ts";
@@ -15,11 +16,12 @@ const HELP = `Usage: isochrone evaluate mapping --matrix FILE [--sites 30] [--pr
        isochrone evaluate overlay --matrix FILE [--sites 30] [--candidates 3] [--seed 1] [--json]
        ${slicesUsage}
        ${yearsUsage}
+       ${resolversUsage}
 
 mapping: sites are cities of the matrix, clients all others; each client is measured against --probes sites, with noise,
 and sent where the map says. overlay: between all pairs of sites, direct or through one of --candidates relays.
 slices: the map is made in each time slice of an archive and paid in the later ones. years: made of an older matrix, paid in a newer
-one, in the cities that both have.
+one, in the cities that both have. resolvers: users behind distant resolvers, decided for by resolver, by its clients and by the user.
 Times are ms. FILE is JSON ({names, coord, matrices}) or a plain square matrix, either gzipped, or a tar archive
 with FILE#MEMBER naming one of its files.
 
@@ -41,13 +43,14 @@ examples:
   isochrone evaluate mapping --matrix wondernetwork2018.json.gz --seeds 20
   isochrone evaluate overlay --matrix planetlab490.tar.gz#PlanetLabData_1 --sites 30 --candidates 3
   isochrone evaluate slices --matrix planetlab490.tar.gz --probes 30
+  isochrone evaluate resolvers --data ../data --sites 40,320
   isochrone evaluate years --before wondernetwork2018.json.gz --after aws32.json
 `;
 
 /** Exit code 0, or 2 for a bad option or file, with one line on standard error. */
 export async function main(argv: readonly string[]): Promise<number> {
   try {
-    return run(argv);
+    return await run(argv);
   } catch (error) {
     const isRange = error instanceof RangeError || error instanceof IsochroneError;
     const line = isRange ? error.message : commandLineError(error);
@@ -57,17 +60,18 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
-const COMMANDS: Readonly<Record<string, (argv: readonly string[]) => string>> = {
+const COMMANDS: Readonly<Record<string, (argv: readonly string[]) => string | Promise<string>>> = {
   slices: runSlices,
   years: runYears,
+  resolvers: runResolvers,
 };
 const MAPPING_OPTIONS = ["probes", "seeds", "unmeasured-ratio", "wrong-labels-ratio"] as const;
 const OVERLAY_OPTIONS = ["candidates"] as const;
 
-function run(argv: readonly string[]): number {
+async function run(argv: readonly string[]): Promise<number> {
   const [name = "", ...others] = argv;
   if (Object.hasOwn(COMMANDS, name) && !others.some((one) => one === "--help" || one === "-h")) {
-    process.stdout.write(COMMANDS[name]?.(others) ?? "");
+    process.stdout.write((await COMMANDS[name]?.(others)) ?? "");
     return 0;
   }
   const { values, positionals } = parse(argv);

@@ -173,7 +173,7 @@ describe("the command", () => {
   afterEach(() => vi.restoreAllMocks());
   test.each([
     [["mapping"], /--matrix is missing/],
-    [["nothing", "--matrix", "x"], /expected mapping, overlay, slices, years;/],
+    [["nothing", "--matrix", "x"], /expected mapping, overlay, slices, years/],
     [["mapping", "--matrix", "/nowhere/x"], /no such file|there is no/],
     [["mapping", "--matrix", "x", "--sites", "1"], /--sites: got "1", expected a whole number from 2/],
     [["mapping", "--matrix", "x", "--candidates", "3"], /--candidates does not belong/],
