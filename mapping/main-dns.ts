@@ -104,6 +104,7 @@ export async function main(argv: readonly string[]): Promise<number> {
         if (map === null) return null;
         return {
           version: map.mapVersion,
+          term: map.publication?.term ?? 0,
           ageSeconds: Math.max(0, systemClock.epoch() - map.createdAtEpochMs) / 1_000,
         };
       },
@@ -112,6 +113,7 @@ export async function main(argv: readonly string[]): Promise<number> {
         const zones = state.context()?.zones;
         return { zones: zones?.zoneCount ?? 0, names: zones?.size ?? 0 };
       },
+      documents: () => node?.documentCounters ?? null,
       control: () => node?.isControlConnected ?? null,
     });
     if (options.admin !== undefined) {

@@ -10,7 +10,9 @@ export interface DnsMetricsSource {
   readonly batches: () => Readonly<Record<string, number>> | undefined;
   readonly tcpConnections: () => number;
   /** Null while there is no map. */
-  readonly map: () => { readonly version: number; readonly ageSeconds: number } | null;
+  readonly map: () => { readonly version: number; readonly term: number; readonly ageSeconds: number } | null;
+  /** What became of documents that control sent, by outcome; null in alone mode. */
+  readonly documents: () => Readonly<Record<string, number>> | null;
   /** Null without own probes. */
   readonly servers: () => { readonly probed: number; readonly up: number } | null;
   readonly zones: () => { readonly zones: number; readonly names: number };
@@ -81,6 +83,15 @@ export function dnsMetrics(source: DnsMetricsSource): Registry {
   );
   gauge("isochrone_dns_tcp_connections", "Open TCP connections", source.tcpConnections);
   gauge("isochrone_dns_map_version", "Version of the map in force", () => source.map()?.version ?? null);
+  gauge("isochrone_dns_map_term", "Term of its publisher", () => source.map()?.term ?? null);
+  counter(
+    "isochrone_dns_documents_total",
+    "Documents of control by what became of them; fenced: of a publisher whose term is over",
+    ["outcome"],
+    (add) => {
+      for (const [outcome, count] of Object.entries(source.documents() ?? {})) add({ outcome }, count);
+    },
+  );
   gauge("isochrone_dns_map_age_seconds", "Age of the map in force", () => source.map()?.ageSeconds ?? null);
   gauge(
     "isochrone_dns_servers_probed",

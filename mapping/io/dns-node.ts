@@ -105,6 +105,10 @@ export class DnsNode {
     return this.#keeper.applied;
   }
 
+  get documentCounters(): Readonly<Record<string, number>> {
+    return this.#keeper.counters;
+  }
+
   /** The report that is published; undefined while the topology does not know this server. */
   report(): ServerReport | undefined {
     const { serverId, counters } = this.#options;

@@ -1,11 +1,11 @@
 /** The mapper's HTTP side: its metrics and, with the token, its state. */
 import { formatAddress, parseAddress, parseDurationMs, quoteValue } from "#kit";
-import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
 import { type PathSample, SampleReader } from "../core/measurements/sample.ts";
 import type { ReadSummary } from "../core/measurements/tally.ts";
 import { type ResolverPair, ResolverPairReader } from "../core/resolver-pairs.ts";
 import { type AdminAnswer, AdminServer } from "./admin-server.ts";
 import type { Mapper } from "./mapper.ts";
+import { mapperMetrics } from "./mapper-metrics.ts";
 
 export interface MapperAdminOptions {
   readonly host: string;
@@ -119,6 +119,11 @@ function statusOf(mapper: Mapper): unknown {
     election: { state, reason, term, seenTerm, publisherId, ...counters },
     inForce: inForceOf(mapper),
     publisher: publisher.counters,
+    refused: Object.fromEntries(mapper.refusedByReason),
+    samples: Object.fromEntries(mapper.samplesBySource),
+    mapsOfServers: mapper.mapsOfServers(),
+    solverCpuSeconds: mapper.solverCpuSeconds,
+    documents: mapper.keeper.counters,
     applied: mapper.keeper.applied,
   };
 }
@@ -127,61 +132,4 @@ function inForceOf({ inForce }: Mapper): unknown {
   if (inForce === undefined) return null;
   const { mapVersion, createdAtEpochMs, publication = null, reason } = inForce;
   return { mapVersion, createdAtEpochMs, publication, reason };
-}
-
-function mapperMetrics(mapper: Mapper): Registry {
-  const registry = new Registry();
-  collectDefaultMetrics({ register: registry });
-  const gauge = (name: string, help: string, read: () => number): void => {
-    const one: Gauge = new Gauge({ name, help, registers: [registry], collect: () => one.set(read()) });
-  };
-  const { engine, publisher, prober, store, lease } = mapper;
-  gauge("isochrone_map_version", "Version of the newest snapshot", () => engine.snapshot?.mapVersion ?? 0);
-  gauge("isochrone_map_created_seconds", "When the newest snapshot was made, epoch seconds", () =>
-    Math.round((engine.snapshot?.createdAtEpochMs ?? 0) / 1_000),
-  );
-  gauge("isochrone_mapper_pairs", "Pairs with measurements", () => engine.estimator.size);
-  gauge(
-    "isochrone_mapper_series",
-    "Pairs by who measures them and how, of which measurements are kept",
-    () => store.seriesCount,
-  );
-  gauge("isochrone_mapper_store_bytes", "What the kept measurements take", () => store.bytes);
-  gauge("isochrone_mapper_resolvers", "Resolvers of which clients are known", () => engine.resolvers.size);
-  gauge("isochrone_mapper_links", "Links that servers report", () => engine.links.size);
-  gauge("isochrone_mapper_servers_up", "Servers that answer probes", () => prober.counts.up);
-  gauge("isochrone_mapper_servers_probed", "Servers that are probed", () => prober.counts.probed);
-  gauge("isochrone_mapper_control_connected", "1 while control can be reached", () =>
-    mapper.client.state === "connected" ? 1 : 0,
-  );
-  const events = new Counter({
-    name: "isochrone_mapper_events_total",
-    help: "What the engine and the publisher counted, by part and event",
-    labelNames: ["part", "event"],
-    registers: [registry],
-    collect: () => {
-      events.reset();
-      for (const [part, counters] of Object.entries({
-        engine: engine.counters,
-        estimator: engine.estimator.counters,
-        links: engine.links.counters,
-        measurements: store.counters,
-        resolvers: engine.resolvers.counters,
-        publisher: publisher.counters,
-        election: lease.election.counters,
-      }))
-        for (const [event, count] of Object.entries(counters)) events.inc({ part, event }, count);
-    },
-  });
-  const load: Gauge<"cluster"> = new Gauge({
-    name: "isochrone_cluster_allocated_load",
-    help: "Demand over capacity in the newest snapshot",
-    labelNames: ["cluster"],
-    registers: [registry],
-    collect: () => {
-      load.reset();
-      for (const [cluster, value] of engine.load) load.set({ cluster }, value);
-    },
-  });
-  return registry;
 }

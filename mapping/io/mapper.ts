@@ -1,5 +1,5 @@
 /** What drives the mapping engine in a deployment: measurements, reports, liveness and documents in, snapshots out. */
-import { ControlClient, DocumentKeeper } from "#control";
+import { compareFences, ControlClient, DocumentKeeper, type Fence, fenceOf } from "#control";
 import {
   type ClientNetworkId,
   type Clock,
@@ -20,7 +20,7 @@ import { dial, installedWan } from "#transport";
 import type { ClientNetworkInput } from "../core/cluster-map.ts";
 import { MapEngine } from "../core/engine.ts";
 import { MeasurementIntake } from "../core/measurements/intake.ts";
-import type { PathSample } from "../core/measurements/sample.ts";
+import type { MeasurementSource, PathSample } from "../core/measurements/sample.ts";
 import type { ResolverPair } from "../core/resolver-pairs.ts";
 import {
   MeasurementStore,
@@ -32,6 +32,7 @@ import {
 import type { ReadSummary } from "../core/measurements/tally.ts";
 import { changesText, mapChanges } from "../core/map-changes.ts";
 import { MAP_ID } from "../core/publisher-election.ts";
+import type { SnapshotProblemReason } from "../core/snapshot-check.ts";
 import { type TopologyIndex, topologyIndexOf } from "../core/topology-index.ts";
 import { EdgeProber } from "./dns-liveness.ts";
 import { ClientNetworkSource, type NetworkSourceState } from "./client-network-source.ts";
@@ -60,6 +61,9 @@ export interface MapperSettings {
   readonly logger: Logger;
   readonly clock?: Clock;
 }
+
+/** Servers report each second, ms. */
+const REPORT_AGE_MS_MAX = 15_000;
 
 /** What an operator is shown of a distribution. */
 const SHOWN_QUANTILES: readonly number[] = [0.25, 0.5, 0.75];
@@ -96,6 +100,11 @@ export class Mapper {
   /** The newest of this process's own making. */
   #own: MapSnapshot | undefined;
   #inForce: MapSnapshot | undefined;
+  /** What servers say that they go by; as many as the topology has. */
+  readonly #serverMaps = new Map<ServerId, { readonly fence: Fence | undefined; readonly at: MonotonicMs }>();
+  readonly #refusedByReason = new Map<SnapshotProblemReason, number>();
+  readonly #samplesBySource = new Map<MeasurementSource | "feed", number>();
+  #solverCpuSeconds = 0;
   #feedTimer: NodeJS.Timeout | undefined;
   #engineTimer: NodeJS.Timeout | undefined;
   #reports: { close(): void } | undefined;
@@ -179,7 +188,11 @@ export class Mapper {
       ["report"],
       (event) => {
         if (event.type !== "report") return;
-        this.engine.handleReport(event.report, this.#clock.monotonic());
+        const now = this.#clock.monotonic();
+        this.engine.handleReport(event.report, now);
+        const { serverId, mapInForce } = event.report;
+        if (this.#topology?.servers.has(serverId) === true)
+          this.#serverMaps.set(serverId, { fence: mapInForce, at: now });
         this.lease.handleSeenTerm(event.report.mapInForce?.term ?? 0);
       },
       {
@@ -199,6 +212,7 @@ export class Mapper {
     this.store.handleTimeout(epoch);
     const { tally, fresh } = this.#intake.handleSamples(samples, epoch, this.#clock.monotonic());
     for (const sample of fresh) this.engine.handleSample(sample);
+    for (const { source } of samples) increment(this.#samplesBySource, source);
     return tally.summary();
   }
 
@@ -246,6 +260,35 @@ export class Mapper {
     return this.#inForce;
   }
 
+  inForceAgeSeconds(): number | undefined {
+    if (this.#inForce === undefined) return undefined;
+    return Math.max(0, this.#clock.epoch() - this.#inForce.createdAtEpochMs) / 1_000;
+  }
+
+  /** Servers that have reported of late, by the map that they go by. */
+  mapsOfServers(): Readonly<Record<"in-force" | "older" | "none", number>> {
+    const counts = { "in-force": 0, older: 0, none: 0 };
+    const inForce = fenceOf("map", this.#inForce);
+    for (const { fence, at } of this.#serverMaps.values()) {
+      if (this.#clock.monotonic() - at > REPORT_AGE_MS_MAX) continue;
+      if (fence === undefined) counts.none++;
+      else counts[inForce === undefined || compareFences(fence, inForce) >= 0 ? "in-force" : "older"]++;
+    }
+    return counts;
+  }
+
+  /** Snapshots that were not published, by what spoke against them first. */
+  get refusedByReason(): ReadonlyMap<SnapshotProblemReason, number> {
+    return this.#refusedByReason;
+  }
+  get samplesBySource(): ReadonlyMap<MeasurementSource | "feed", number> {
+    return this.#samplesBySource;
+  }
+  /** CPU time of the process while snapshots were made. */
+  get solverCpuSeconds(): number {
+    return this.#solverCpuSeconds;
+  }
+
   /** Whether there is a map of this process's own making, or one that it took over. */
   get isReady(): boolean {
     return this.engine.snapshot !== undefined;
@@ -268,6 +311,8 @@ export class Mapper {
     this.#topology = topology;
     this.#intake.handlePlaces(topology, this.#networks.networks);
     this.engine.handleTopology(topology.topology, this.#clock.monotonic());
+    for (const serverId of this.#serverMaps.keys())
+      if (!topology.servers.has(serverId)) this.#serverMaps.delete(serverId);
     // Origins are the customers': their liveness is the parents' business.
     this.prober.setServers(
       [...topology.servers.values()]
@@ -314,6 +359,7 @@ export class Mapper {
     for (const sample of this.#feed?.poll(now) ?? []) {
       const from = this.#networkOfWorld === undefined ? sample.from : this.#networkOfWorld.get(sample.from);
       if (from !== undefined) this.engine.handleSample({ ...sample, from });
+      increment(this.#samplesBySource, "feed");
     }
   }
 
@@ -333,15 +379,21 @@ export class Mapper {
   #turn(): void {
     if (this.#isClosed) return;
     const now = this.#clock.monotonic();
+    const before = process.cpuUsage();
     this.engine.handleTimeout(now);
+    const { user, system } = process.cpuUsage(before);
+    this.#solverCpuSeconds += (user + system) / 1e6;
     for (let event = this.engine.pollEvent(); event !== undefined; event = this.engine.pollEvent()) {
       if (event.type === "snapshot") {
         this.#own = event.snapshot;
         const { term } = this.lease.election;
         if (term > 0) this.#publish(event.snapshot, term);
         else this.lease.handleReady();
-      } else
+      } else {
+        const [problem] = event.problems;
+        if (problem !== undefined) increment(this.#refusedByReason, problem.reason);
         this.#settings.logger.error("snapshot-refused", { reason: event.reason, problems: event.problems });
+      }
     }
     clearTimeout(this.#engineTimer);
     const dueAt = this.engine.pollTimeout();
@@ -360,4 +412,8 @@ export class Mapper {
     const cuts: readonly (readonly [string, string])[] = installedWan()?.cuts ?? [];
     return cuts.some(([a, b]) => (a === from && b === to) || (a === to && b === from));
   }
+}
+
+function increment<K>(counts: Map<K, number>, key: K): void {
+  counts.set(key, (counts.get(key) ?? 0) + 1);
 }

@@ -280,6 +280,13 @@ test("of two mappers one publishes; when it is killed the other one takes over, 
   expect(await electionOf(other)).toMatchObject({
     election: { state: "standby", reason: "held-by-another", publisherId: publisher },
   });
+  const at = await processOf(publisher);
+  const metrics = await (await fetch(`http://${at?.address}:${at?.port}/metrics`)).text();
+  for (const line of [`isochrone_map_term ${before.term}`, 'isochrone_mapper_election{state="publisher"} 1'])
+    expect(metrics).toContain(`${line}\n`);
+  expect(metrics).toMatch(/^isochrone_map_servers\{map="in-force"\} \d+$/m);
+  expect(metrics).toMatch(/^isochrone_map_placements\{class="live",reason="\w+"\} [1-3]$/m);
+  expect(metrics).toMatch(/^isochrone_mapper_solver_cpu_seconds_total 0\.\d/m);
   expect((await cli("kill", publisher)).code).toBe(0);
   const after = await waitFor(
     async () => {
