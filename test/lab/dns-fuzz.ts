@@ -1,0 +1,153 @@
+/** `npm run lab -- dns-fuzz`: mutated datagrams, and streams over TCP, at a name server in a process of its own. */
+import { createSocket } from "node:dgram";
+import { once } from "node:events";
+import { connect } from "node:net";
+import { parseArgs } from "node:util";
+import { udpPayloadBytesMax } from "../../mapping/core/dns/constants.ts";
+import { readMessage } from "../../mapping/core/dns/wire.ts";
+import { usageOf } from "../bench/tools/process-tree.ts";
+import { wholeNumber } from "../tools/flags.ts";
+import { mutateDnsPacket, randomBelow } from "../tools/hostile/dns-packets.ts";
+import { startIsochrone } from "../tools/processes.ts";
+import { query } from "../unit/mapping-dns/fixture.ts";
+
+export const summary =
+  "a million mutated datagrams at a name server: it lives, every reply parses, memory stays flat";
+
+const HELP = `Usage: npm run lab -- dns-fuzz [options]
+
+${summary}. Exit code 1: it died, a reply was malformed or too long, or a good query went unanswered.
+
+  --packets N   datagrams (default 1000000)
+  --streams N   TCP connections with mutated streams (default 2000)
+  --seed N      the same seed gives the same packets (default 1)
+  --plain-udp   the server without batches
+  --help
+`;
+
+/** Datagrams sent before the server is asked whether it is still there: less than its receive buffer holds. */
+const BURST = 400;
+const ASK_TIMEOUT_MS = 5_000;
+const STREAM_TIMEOUT_MS = 5_000;
+const STREAMS_AT_ONCE = 20;
+const MEBIBYTE = 1024 * 1024;
+
+interface Findings {
+  replies: number;
+  malformed: number;
+  tooLong: number;
+  unanswered: number;
+}
+
+export async function main(argv: readonly string[]): Promise<number> {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: {
+      packets: { type: "string", default: "1000000" },
+      streams: { type: "string", default: "2000" },
+      seed: { type: "string", default: "1" },
+      "plain-udp": { type: "boolean", default: false },
+      help: { type: "boolean", default: false },
+    },
+  });
+  if (values.help) {
+    console.log(HELP);
+    return 0;
+  }
+  const packets = wholeNumber("packets", values.packets, BURST, 1_000_000_000);
+  const streams = wholeNumber("streams", values.streams, 0, 10_000_000);
+  const random = randomBelow(wholeNumber("seed", values.seed, 1, 2 ** 31 - 1));
+  const more = values["plain-udp"] ? ["--plain-udp"] : [];
+  const server = await startIsochrone(["dns", "--world", "demo", "--listen", "127.0.0.1:0", ...more]);
+  let isAlive = true;
+  void server.exit.then(() => {
+    isAlive = false;
+  });
+  const port = Number(/:(\d+)\b/.exec(server.readyLine)?.[1]);
+  const findings: Findings = { replies: 0, malformed: 0, tooLong: 0, unanswered: 0 };
+  const rssMebibytes: number[] = [];
+  let survived = false;
+  try {
+    const socket = createSocket({ type: "udp4", recvBufferSize: 4 * MEBIBYTE }).bind(0, "127.0.0.1");
+    await once(socket, "listening");
+    socket.on("message", (bytes) => judge(bytes, udpPayloadBytesMax, findings));
+    const steps = 10;
+    for (let step = 0, sent = 0; step < steps && isAlive; step++) {
+      for (const stop = Math.round((packets * (step + 1)) / steps); sent < stop && isAlive; sent += BURST) {
+        for (let one = 0; one < BURST; one++) socket.send(mutateDnsPacket(random), port, "127.0.0.1");
+        if (!(await isAnswering(port))) findings.unanswered++;
+      }
+      rssMebibytes.push(Math.round(usageOf([server.pid]).rssBytes / MEBIBYTE));
+      console.error(
+        `dns-fuzz: ${sent} datagrams, ${findings.replies} replies, RSS ${rssMebibytes.at(-1)} MiB`,
+      );
+    }
+    socket.close();
+    for (let done = 0; done < streams && isAlive; done += STREAMS_AT_ONCE)
+      await Promise.all(Array.from({ length: STREAMS_AT_ONCE }, () => stream(port, random, findings)));
+    if (isAlive && !(await isAnswering(port))) findings.unanswered++;
+    rssMebibytes.push(Math.round(usageOf([server.pid]).rssBytes / MEBIBYTE));
+    survived = isAlive;
+  } finally {
+    await server.stop();
+  }
+  const { malformed, tooLong, unanswered } = findings;
+  const isGood = survived && malformed + tooLong + unanswered === 0 && findings.replies > packets / 10;
+  const died = survived ? undefined : server.stderr().slice(-2_048);
+  console.log(JSON.stringify({ packets, streams, ...findings, survived, died, rssMebibytes }, undefined, 2));
+  return isGood ? 0 : 1;
+}
+
+function judge(bytes: Uint8Array, bytesMax: number, findings: Findings): void {
+  findings.replies++;
+  const read = readMessage(bytes);
+  if (!read.ok || !read.message.header.isResponse) findings.malformed++;
+  if (bytes.length > bytesMax) findings.tooLong++;
+}
+
+/** Whether a good query still gets its answer; asked again once, since a full buffer loses datagrams. */
+async function isAnswering(port: number): Promise<boolean> {
+  for (let attempt = 0; attempt < 2; attempt++) {
+    const socket = createSocket("udp4");
+    try {
+      const reply = once(socket, "message", { signal: AbortSignal.timeout(ASK_TIMEOUT_MS) });
+      socket.send(query(), port, "127.0.0.1");
+      const [bytes] = (await reply) as [Uint8Array];
+      const read = readMessage(bytes);
+      if (read.ok && read.message.answers.length > 0) return true;
+    } catch {
+      continue;
+    } finally {
+      socket.close();
+    }
+  }
+  return false;
+}
+
+/** Some messages with lengths that are mostly right, in pieces; whatever comes back must be framed messages. */
+async function stream(port: number, random: (below: number) => number, findings: Findings): Promise<void> {
+  const parts: Buffer[] = [];
+  for (let count = 1 + random(8); count > 0; count--) {
+    const bytes = mutateDnsPacket(random);
+    const length = random(20) === 0 ? random(65_536) : bytes.length;
+    parts.push(Buffer.from([length >> 8, length & 0xff]), Buffer.from(bytes));
+  }
+  const octets = Buffer.concat(parts);
+  const socket = connect({ port, host: "127.0.0.1" });
+  const received: Buffer[] = [];
+  socket.on("data", (chunk: Buffer) => received.push(chunk));
+  socket.on("error", () => socket.destroy());
+  const timer = setTimeout(() => socket.destroy(), STREAM_TIMEOUT_MS);
+  const cut = random(octets.length + 1);
+  socket.write(octets.subarray(0, cut));
+  socket.end(octets.subarray(cut));
+  await once(socket, "close");
+  clearTimeout(timer);
+  const all = Buffer.concat(received);
+  for (let at = 0; at + 2 <= all.length; ) {
+    const length = all.readUInt16BE(at);
+    if (at + 2 + length > all.length) break;
+    judge(all.subarray(at + 2, at + 2 + length), 65_535, findings);
+    at += 2 + length;
+  }
+}
