@@ -1,4 +1,5 @@
 /** The name-server process: `isochrone dns`. */
+import { createHmac, randomBytes } from "node:crypto";
 import { IsochroneError } from "#kit";
 import {
   createLogger,
@@ -10,6 +11,7 @@ import {
 } from "#kit/io";
 import { parseWorld } from "#kit/world";
 import { dial, installWanFromEnvironment } from "#transport";
+import { cookieSecretBytes } from "./core/dns/cookie.ts";
 import { DnsCounters } from "./core/dns/counters.ts";
 import { explainWhere } from "./core/where.ts";
 import { AdminServer } from "./io/admin-server.ts";
@@ -33,6 +35,9 @@ export { measuredContext } from "./io/dns-alone.ts";
 
 /** How long a node with an empty disk waits for control before it says `ready` and answers SERVFAIL meanwhile. */
 const FIRST_DOCUMENTS_TIMEOUT_MS = 10_000;
+
+/** Every second answer over the limit goes out cut to TC, so that an honest resolver comes over TCP at once (BIND's default). */
+const SLIP = 2;
 
 /** Where the answers come from, in either mode. */
 interface Supply {
@@ -89,6 +94,11 @@ export async function main(argv: readonly string[]): Promise<number> {
       port: options.listen.port,
       reusePort: options.reusePort,
       isPlainUdp: options.isPlainUdp,
+      service: {
+        nsid: options.mode === "node" ? Buffer.from(options.serverId) : undefined,
+        cookieSecret: cookieSecretOf(token),
+      },
+      rateLimit: { perSecond: options.rateLimitPerSecond, slip: SLIP, seed: randomBytes(4).readInt32LE() },
       context: () => state.context(),
       counters,
       logger,
@@ -166,6 +176,12 @@ export async function main(argv: readonly string[]): Promise<number> {
     await admin?.close();
     await supply.close();
   }
+}
+
+/** The same at all name servers of a deployment, so that a cookie of one is good at the other (RFC 9018 section 5). */
+function cookieSecretOf(token: string | undefined): Uint8Array {
+  if (token === undefined || token === "") return randomBytes(cookieSecretBytes);
+  return createHmac("sha256", token).update("isochrone dns cookie").digest().subarray(0, cookieSecretBytes);
 }
 
 function nodeSupply(options: NodeOptions, token: string, counters: DnsCounters, logger: Logger): Supply {

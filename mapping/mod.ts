@@ -109,6 +109,7 @@ export { type Suspension, type SuspensionSettings, suspend, suspensionDefaults }
 export { tierMap } from "./core/tier-map.ts";
 export { TopologyIndex, topologyIndexOf } from "./core/topology-index.ts";
 export { DnsCounters } from "./core/dns/counters.ts";
+export { DnsHandler, type DnsHandlerOptions } from "./io/dns-handler.ts";
 export { DnsServer, type DnsServerOptions } from "./io/dns-server.ts";
 export { type ProbeAgentOptions, probeRound } from "./io/probe/agent.ts";
 export { clientNetworksOf, type FeedSettings, feedDefaults, MeasurementFeed } from "./io/feed.ts";

@@ -7,6 +7,8 @@ interface Common {
   readonly listen: ListenAddress;
   readonly reusePort: boolean;
   readonly isPlainUdp: boolean;
+  /** Answers of one kind to one client network, a second, over UDP without a cookie; 0: no limit. */
+  readonly rateLimitPerSecond: number;
 }
 /** One of a deployment's name servers: documents come from control. */
 export interface NodeOptions extends Common {
@@ -53,6 +55,8 @@ in DIR, so that it boots and serves with control dead; it probes every edge serv
   --control URL          http://ADDRESS:PORT of control
   --state DIR            where the last known good documents are kept
   --reuse-port           share the port with other processes of the same user
+  --rate-limit N         answers of one kind a second to one client network (/24, /56) over UDP; who shows a
+                         cookie (RFC 7873) has no limit; 0: none for all (default 500)
   --plain-udp            one system call for each datagram instead of batches (Linux, package koffi)
 
 Environment: ISOCHRONE_CONTROL_TOKEN, the bearer token for control (--node) and for /.isochrone/.
@@ -79,6 +83,7 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
       state: { type: "string" },
       "reuse-port": { type: "boolean" },
       "plain-udp": { type: "boolean" },
+      "rate-limit": { type: "string" },
     },
   });
   if (values.help === true) return "help";
@@ -90,6 +95,7 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
     listen: listenOf("--listen", required("--listen", values.listen)),
     reusePort: values["reuse-port"] ?? false,
     isPlainUdp: values["plain-udp"] ?? false,
+    rateLimitPerSecond: rateLimitOf(values["rate-limit"]),
   };
   if (isNode) {
     if (values.probe !== undefined)
@@ -114,6 +120,20 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
     admin: values.admin === undefined ? undefined : listenOf("--admin", values.admin),
     mayProbe: values.probe ?? false,
   };
+}
+
+/** A public resolver asks for one name from one network this often at most without cookies; a forger gets no more of us. */
+const RATE_LIMIT_PER_SECOND = 500;
+const RATE_LIMIT_PER_SECOND_MAX = 1_000_000;
+
+function rateLimitOf(text: string | undefined): number {
+  if (text === undefined) return RATE_LIMIT_PER_SECOND;
+  const value = Number(text);
+  if (text !== "" && Number.isInteger(value) && value >= 0 && value <= RATE_LIMIT_PER_SECOND_MAX)
+    return value;
+  throw new OptionError(
+    `--rate-limit: got ${JSON.stringify(text)}, expected a whole number from 0 to ${RATE_LIMIT_PER_SECOND_MAX}`,
+  );
 }
 
 function required(name: string, value: string | undefined): string {

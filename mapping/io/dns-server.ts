@@ -1,7 +1,8 @@
 /** The name server's sockets: UDP and TCP on one address and port, both asking the same core. */
 import { listenError, type Logger } from "#kit/io";
 import type { DnsCounters } from "../core/dns/counters.ts";
-import type { DnsContext } from "../core/dns/decision.ts";
+import type { DnsContext, DnsService } from "../core/dns/decision.ts";
+import { type RateLimitSettings, ResponseRateLimit } from "../core/dns/rate-limit.ts";
 import { DnsHandler, resolverAddressOf } from "./dns-handler.ts";
 import { TcpListener, type TcpSettings } from "./dns-tcp.ts";
 import { UdpListener } from "./dns-udp.ts";
@@ -18,6 +19,10 @@ export interface DnsServerOptions {
   /** One system call for each datagram, also where batches could be had. */
   readonly isPlainUdp?: boolean;
   readonly tcp?: Partial<TcpSettings>;
+  /** What it calls itself, and the secret of its cookies; neither by default. */
+  readonly service?: DnsService;
+  /** No limit by default. */
+  readonly rateLimit?: RateLimitSettings;
 }
 
 /** How often a port that is free for UDP is tried for TCP, when any port will do. */
@@ -25,11 +30,18 @@ const ANY_PORT_TRIES = 20;
 
 export class DnsServer {
   readonly #options: DnsServerOptions;
+  readonly #rateLimit: ResponseRateLimit;
   readonly #udp: UdpListener;
   readonly #tcp: TcpListener;
 
-  private constructor(options: DnsServerOptions, udp: UdpListener, tcp: TcpListener) {
+  private constructor(
+    options: DnsServerOptions,
+    rateLimit: ResponseRateLimit,
+    udp: UdpListener,
+    tcp: TcpListener,
+  ) {
     this.#options = options;
+    this.#rateLimit = rateLimit;
     this.#udp = udp;
     this.#tcp = tcp;
   }
@@ -37,7 +49,8 @@ export class DnsServer {
   /** Binds both sockets; throws IsochroneError that says what to do when one cannot be had. */
   static async listen(options: DnsServerOptions): Promise<DnsServer> {
     const { address, port, reusePort = false, tcp: settings = {} } = options;
-    const handler = new DnsHandler(options);
+    const rateLimit = new ResponseRateLimit(options.rateLimit ?? { perSecond: 0, slip: 0, seed: 0 });
+    const handler = new DnsHandler({ ...options, service: options.service ?? {}, rateLimit });
     for (let tried = 1; ; tried++) {
       let udp: UdpListener | undefined;
       try {
@@ -50,10 +63,10 @@ export class DnsServer {
         const tcp = await TcpListener.bind(
           address,
           udp.port,
-          (bytes, from) => handler.answer(bytes, resolverAddressOf(from), "tcp"),
+          (bytes, from) => handler.answerTcp(bytes, resolverAddressOf(from)),
           { reusePort, settings },
         );
-        return new DnsServer(options, udp, tcp);
+        return new DnsServer(options, rateLimit, udp, tcp);
       } catch (error) {
         await udp?.close();
         if (port === 0 && udp !== undefined && tried < ANY_PORT_TRIES) continue;
@@ -80,6 +93,8 @@ export class DnsServer {
       "udp-send-failure": sendFailures,
       "udp-unanswerable": unanswerable,
       "udp-receive-failure": receiveFailures,
+      "udp-limited-slipped": this.#rateLimit.counters.slipped,
+      "udp-limited-dropped": this.#rateLimit.counters.dropped,
       "tcp-accepted": accepted,
       "tcp-refused": refused,
       "tcp-timed-out": timedOut,

@@ -58,7 +58,16 @@ export async function main(argv: readonly string[]): Promise<number> {
   const streams = wholeNumber("streams", values.streams, 0, 10_000_000);
   const random = randomBelow(wholeNumber("seed", values.seed, 1, 2 ** 31 - 1));
   const more = values["plain-udp"] ? ["--plain-udp"] : [];
-  const server = await startIsochrone(["dns", "--world", "demo", "--listen", "127.0.0.1:0", ...more]);
+  const server = await startIsochrone([
+    "dns",
+    "--world",
+    "demo",
+    "--listen",
+    "127.0.0.1:0",
+    "--rate-limit",
+    "0",
+    ...more,
+  ]);
   let isAlive = true;
   void server.exit.then(() => {
     isAlive = false;

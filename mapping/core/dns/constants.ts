@@ -61,7 +61,7 @@ export function rcodeText(rcode: number): string {
 }
 
 /** EDNS option codes. */
-export const ednsOptionCodes = { ECS: 8 } as const;
+export const ednsOptionCodes = { NSID: 3, ECS: 8, COOKIE: 10, EDE: 15 } as const;
 
 /** RFC 1035 section 4.1.1. */
 export const headerBytes = 12;

@@ -47,6 +47,8 @@ export const replyReasons = [
   "malformed",
   /** FORMERR: RFC 7871 section 6. */
   "ecs-malformed",
+  /** FORMERR: RFC 7873 section 5.2.2. */
+  "cookie-malformed",
   /** BADVERS (RFC 6891 section 6.1.3). */
   "edns-version",
   /** SERVFAIL: no topology was ever received. */
@@ -63,6 +65,18 @@ export interface DnsQuery {
   readonly transport: DnsTransport;
   /** Who asked: whom the answer is made for when no ECS address is told. */
   readonly resolverAddress: IpAddress;
+  /** The time, seconds since 1970; cookies have one. 0 when absent. */
+  readonly epochSeconds?: number;
+  /** The asker is to come over TCP: whatever the answer is, only its cut form is given. */
+  readonly isCut?: boolean;
+}
+
+/** What a server is, beside its documents. */
+export interface DnsService {
+  /** What it calls itself to who asks (RFC 5001); at most 64 octets. */
+  readonly nsid?: Uint8Array | undefined;
+  /** 16 octets that no client knows; without them cookies are ignored. */
+  readonly cookieSecret?: Uint8Array | undefined;
 }
 
 /** The documents in force; immutable, replaced as a whole when one of them or the liveness of a server changes. */
@@ -91,4 +105,6 @@ export type DnsDecision =
       readonly answerReason: AnswerReason | undefined;
       /** Whether an ECS option was echoed, and with which scope. */
       readonly scopePrefixLength: number | undefined;
+      /** The asker has shown a cookie of ours: it is where it says that it is. */
+      readonly isKnownClient: boolean;
     };

@@ -9,7 +9,6 @@ import {
   dnsClasses,
   dnsOpcodes,
   dnsTypes,
-  ednsOptionCodes,
   headerBytes,
   type Rcode,
   rcodes,
@@ -17,10 +16,11 @@ import {
   udpPayloadBytesMax,
   udpPayloadBytesMin,
 } from "./constants.ts";
-import type { DnsContext, DnsDecision, DnsQuery, ReplyReason } from "./decision.ts";
-import { type ClientSubnet, type EcsFault, echoEcs, ecsAddress, parseEcs } from "./ecs.ts";
+import type { DnsContext, DnsDecision, DnsQuery, DnsService, ReplyReason } from "./decision.ts";
+import { type ClientSubnet, type EcsFault, ecsAddress } from "./ecs.ts";
 import type { DnsHeader, DnsMessage, DnsQuestion, DnsRecord, Edns, MessageFault } from "./message.ts";
 import type { DomainName } from "./name.ts";
+import { type AskedOptions, readAskedOptions, replyOptions } from "./options.ts";
 import { readHeader, readMessage, writeMessage } from "./wire.ts";
 import { addressRecord, infrastructureTtlSeconds, type Zone, type ZoneNode } from "./zone-table.ts";
 
@@ -50,47 +50,56 @@ interface Asked {
   readonly header: DnsHeader;
   readonly question: DnsQuestion | undefined;
   readonly edns: Edns | undefined;
-  readonly ecs: ClientSubnet | undefined;
+  readonly options: AskedOptions | undefined;
 }
 
 /**
  * Decides one query. Never throws on any bytes. `context` undefined: no documents yet, every well-formed query gets
  * SERVFAIL, so that resolvers turn to another name server at once.
  */
-export function respond(query: DnsQuery, context: DnsContext | undefined): DnsDecision {
+export function respond(
+  query: DnsQuery,
+  context: DnsContext | undefined,
+  service: DnsService = {},
+): DnsDecision {
   const header = readHeader(query.bytes);
   if (header === undefined) return { action: "drop", reason: "too-short" };
   if (header.isResponse) return { action: "drop", reason: "is-response" };
-  const bare: Asked = { header, question: undefined, edns: undefined, ecs: undefined };
+  const bare: Asked = { header, question: undefined, edns: undefined, options: undefined };
   // The body of another opcode is not ours to read: only the header is answered.
   if (header.opcode !== dnsOpcodes.QUERY)
-    return reply(query, bare, { reason: "opcode", rcode: rcodes.NOTIMP });
+    return reply(query, bare, { reason: "opcode", rcode: rcodes.NOTIMP }, service);
   const questionCount = ((query.bytes[4] as number) << 8) | (query.bytes[5] as number);
-  if (questionCount !== 1) return reply(query, bare, { reason: "question-count", rcode: rcodes.FORMERR });
+  if (questionCount !== 1)
+    return reply(query, bare, { reason: "question-count", rcode: rcodes.FORMERR }, service);
 
   const read = readMessage(query.bytes, QUERY_RECORDS_MAX);
   if (!read.ok) {
     const asked = { ...bare, question: read.partial?.questions[0], edns: read.partial?.edns };
-    return reply(query, asked, { reason: "malformed", rcode: rcodes.FORMERR, fault: read.fault });
+    return reply(query, asked, { reason: "malformed", rcode: rcodes.FORMERR, fault: read.fault }, service);
   }
   const { questions, edns } = read.message;
   const question = questions[0] as DnsQuestion;
-  const plain: Asked = { header, question, edns, ecs: undefined };
+  const plain: Asked = { header, question, edns, options: undefined };
   if (edns !== undefined && edns.version !== 0) {
-    return reply(query, plain, { reason: "edns-version", rcode: rcodes.BADVERS });
+    return reply(query, plain, { reason: "edns-version", rcode: rcodes.BADVERS }, service);
   }
-  let ecs: ClientSubnet | undefined;
-  for (const option of edns?.options ?? []) {
-    if (option.code !== ednsOptionCodes.ECS) continue; // RFC 6891 section 6.1.2: unknown options are ignored.
-    const parsed = parseEcs(option.data, "query");
-    // Two client subnets have no common meaning and only one could be echoed.
-    const fault = !parsed.ok ? parsed.fault : ecs === undefined ? undefined : "ecs-duplicate";
-    if (!parsed.ok || fault !== undefined) {
-      return reply(query, plain, { reason: "ecs-malformed", rcode: rcodes.FORMERR, fault });
-    }
-    ecs = parsed.ecs;
+  const askedOptions = readAskedOptions(
+    edns?.options ?? [],
+    query.resolverAddress,
+    service,
+    query.epochSeconds ?? 0,
+  );
+  if (!askedOptions.ok) {
+    return reply(
+      query,
+      plain,
+      { reason: askedOptions.reason, rcode: rcodes.FORMERR, fault: askedOptions.fault },
+      service,
+    );
   }
-  return reply(query, { ...plain, ecs }, decide(question, ecs, query, context));
+  const { options } = askedOptions;
+  return reply(query, { ...plain, options }, decide(question, options.ecs, query, context), service);
 }
 
 /** SERVFAIL for a query that met a fault of our own; undefined when it must not be answered. */
@@ -98,8 +107,8 @@ export function respondInternalError(query: DnsQuery): DnsDecision {
   const header = readHeader(query.bytes);
   if (header === undefined) return { action: "drop", reason: "too-short" };
   if (header.isResponse) return { action: "drop", reason: "is-response" };
-  const asked: Asked = { header, question: undefined, edns: undefined, ecs: undefined };
-  return reply(query, asked, { reason: "internal-error", rcode: rcodes.SERVFAIL });
+  const asked: Asked = { header, question: undefined, edns: undefined, options: undefined };
+  return reply(query, asked, { reason: "internal-error", rcode: rcodes.SERVFAIL }, {});
 }
 
 function decide(
@@ -290,8 +299,9 @@ function noData(zone: Zone): Verdict {
 }
 
 /** Puts a verdict into as many bytes as the asker takes. */
-function reply(query: DnsQuery, asked: Asked, verdict: Verdict): DnsDecision {
-  const { header, question, edns, ecs } = asked;
+function reply(query: DnsQuery, asked: Asked, verdict: Verdict, service: DnsService): DnsDecision {
+  const { header, question, edns, options } = asked;
+  const ecs = options?.ecs;
   const scopePrefixLength =
     ecs === undefined ? undefined : Math.min(verdict.scopePrefixLength ?? 0, ecs.sourcePrefixLength);
   const full: DnsMessage = {
@@ -321,18 +331,17 @@ function reply(query: DnsQuery, asked: Asked, verdict: Verdict): DnsDecision {
             udpPayloadBytes: udpPayloadBytesMax,
             version: 0,
             isDnssecOk: edns.isDnssecOk, // RFC 3225 section 3: copied.
-            options:
-              ecs === undefined
-                ? []
-                : [{ code: ednsOptionCodes.ECS, data: echoEcs(ecs, scopePrefixLength ?? 0) }],
+            options: replyOptions(options, scopePrefixLength, verdict.reason, service),
           },
   };
   const bytesMax =
-    query.transport === "tcp"
-      ? tcpMessageBytesMax
-      : edns === undefined
-        ? udpPayloadBytesMin
-        : Math.min(Math.max(edns.udpPayloadBytes, udpPayloadBytesMin), udpPayloadBytesMax);
+    query.isCut === true
+      ? 0
+      : query.transport === "tcp"
+        ? tcpMessageBytesMax
+        : edns === undefined
+          ? udpPayloadBytesMin
+          : Math.min(Math.max(edns.udpPayloadBytes, udpPayloadBytesMin), udpPayloadBytesMax);
   let message = full;
   let bytes = writeMessage(message);
   // What is additional may be left out without a word (RFC 2181 section 9).
@@ -343,7 +352,7 @@ function reply(query: DnsQuery, asked: Asked, verdict: Verdict): DnsDecision {
   if (bytes === undefined || bytes.length > bytesMax) {
     // RFC 2181 section 9: half an RRset is worse than none; the asker comes back over TCP. The OPT stays (RFC 6891 section 7).
     message = { ...message, header: { ...message.header, isTruncated: true }, answers: [], authorities: [] };
-    bytes = writeMessage(message) as Uint8Array; // At most 12 + 259 + 11 + 24 octets.
+    bytes = writeMessage(message) as Uint8Array; // At most 12 + 259 + 11 + 24 + 28 + 68 + 6 octets.
   }
   return {
     action: "reply",
@@ -355,5 +364,6 @@ function reply(query: DnsQuery, asked: Asked, verdict: Verdict): DnsDecision {
     fault: verdict.fault,
     answerReason: verdict.answerReason,
     scopePrefixLength,
+    isKnownClient: options?.cookie?.state === "valid",
   };
 }

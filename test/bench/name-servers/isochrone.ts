@@ -35,6 +35,7 @@ function form(name: string, note: string, more: readonly string[]): NameServer {
     start: async (deployment, port) => {
       const state = await stateOf(deployment);
       const args = ["dns", "--node", "ns-1", "--listen", `127.0.0.1:${port}`];
+      args.push("--rate-limit", "0");
       args.push("--admin", `127.0.0.1:${await freePort()}`, "--control", NO_CONTROL, "--state", state);
       const server = await startIsochrone([...args, ...more], {
         env: { ISOCHRONE_LOG: "error", ISOCHRONE_CONTROL_TOKEN: "bench" },
@@ -46,6 +47,10 @@ function form(name: string, note: string, more: readonly string[]): NameServer {
 }
 
 export const isochrone: readonly NameServer[] = [
-  form("default", "as started by `isochrone dns --node`, probes of every edge server, metrics", []),
+  form(
+    "default",
+    "as started by `isochrone dns --node`, probes of every edge server, metrics, no rate limit",
+    [],
+  ),
   form("plain-udp", "the same with one system call for each datagram", ["--plain-udp"]),
 ];

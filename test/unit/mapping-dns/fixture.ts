@@ -14,7 +14,12 @@ import { dnsClasses, dnsTypes, ednsOptionCodes } from "../../../mapping/core/dns
 import type { DnsMessage, EdnsOption } from "../../../mapping/core/dns/message.ts";
 import { nameFromText } from "../../../mapping/core/dns/name.ts";
 import { respond } from "../../../mapping/core/dns/respond.ts";
-import type { DnsContext, DnsDecision, DnsTransport } from "../../../mapping/core/dns/decision.ts";
+import type {
+  DnsContext,
+  DnsDecision,
+  DnsService,
+  DnsTransport,
+} from "../../../mapping/core/dns/decision.ts";
 import { readMessage, writeMessage } from "../../../mapping/core/dns/wire.ts";
 import { ZoneTable } from "../../../mapping/core/dns/zone-table.ts";
 import { snapshotFrom, type WrittenSnapshot } from "../../tools/map-snapshot.ts";
@@ -176,13 +181,19 @@ export const resolver = parseAddress("198.51.100.53")!;
 
 export function decide(
   bytes: Uint8Array,
-  options: { transport?: DnsTransport; context?: DnsContext | undefined; resolverAddress?: string } = {},
+  options: {
+    transport?: DnsTransport;
+    context?: DnsContext | undefined;
+    resolverAddress?: string;
+    service?: DnsService;
+  } = {},
 ): DnsDecision {
   const resolverAddress =
     options.resolverAddress === undefined ? resolver : parseAddress(options.resolverAddress)!;
   return respond(
     { bytes, transport: options.transport ?? "udp", resolverAddress },
     "context" in options ? options.context : context(),
+    options.service,
   );
 }
 

@@ -1,0 +1,83 @@
+/**
+ * Response rate limiting (Vixie, Schryver, 2012; BIND, Knot): a bucket for each client network and kind of answer, so that a forged sender
+ * address gets no more than a trickle of answers. Who is limited wrongly comes back over TCP, to which every `slip`-th answer
+ * that is held back invites with TC; who shows a cookie of ours is never limited.
+ */
+import type { IpFamily } from "#kit";
+
+export interface RateLimitSettings {
+  /** Answers of one kind to one client network, a second; also what may come at once. 0: no limit. */
+  readonly perSecond: number;
+  /** Every n-th answer that is held back goes out cut to TC; 0: none. */
+  readonly slip: number;
+  /** Mixed into the places of buckets, so that nobody outside can tell which networks share one. */
+  readonly seed: number;
+}
+
+/** Networks of a forger: what one network can spoof within (BIND's and Knot's defaults). */
+const IPV4_PREFIX_MASK = 0xffff_ff00;
+const IPV6_SECOND_WORD_MASK = 0xffff_ff00;
+/** Buckets; networks that fall into one share it: the table never grows and cannot be emptied by forging many. */
+const BUCKETS = 65_536;
+
+export type RateVerdict = "send" | "slip" | "drop";
+
+export class ResponseRateLimit {
+  readonly #settings: RateLimitSettings;
+  readonly #credits: Float32Array;
+  readonly #atMs: Float64Array;
+  readonly #held: Uint8Array;
+  readonly counters = { slipped: 0, dropped: 0 };
+
+  constructor(settings: RateLimitSettings) {
+    this.#settings = settings;
+    const buckets = settings.perSecond > 0 ? BUCKETS : 0;
+    this.#credits = new Float32Array(buckets).fill(settings.perSecond);
+    this.#atMs = new Float64Array(buckets);
+    this.#held = new Uint8Array(buckets);
+  }
+
+  get isOn(): boolean {
+    return this.#settings.perSecond > 0;
+  }
+
+  /**
+   * What to do with an answer that is ready.
+   *
+   * @param words of the address that asked, network order
+   * @param kind equal for answers that are limited together: a name, or an rcode
+   * @param nowMs any clock that never runs back
+   */
+  check(family: IpFamily, words: ArrayLike<number>, kind: number, nowMs: number): RateVerdict {
+    const { perSecond, slip, seed } = this.#settings;
+    if (perSecond <= 0) return "send";
+    const first = family === 4 ? ((words[0] as number) & IPV4_PREFIX_MASK) | 0 : (words[0] as number) | 0;
+    const second = family === 4 ? 0 : (words[1] as number) & IPV6_SECOND_WORD_MASK;
+    const bucket = mix(mix(mix(seed, first), second), kind) & (BUCKETS - 1);
+    const elapsedMs = nowMs - (this.#atMs[bucket] as number);
+    this.#atMs[bucket] = nowMs;
+    const credit = Math.min(perSecond, (this.#credits[bucket] as number) + (elapsedMs * perSecond) / 1_000);
+    if (credit >= 1) {
+      this.#credits[bucket] = credit - 1;
+      return "send";
+    }
+    this.#credits[bucket] = credit;
+    if (slip > 0) {
+      const held = (this.#held[bucket] as number) + 1;
+      this.#held[bucket] = held >= slip ? 0 : held;
+      if (held >= slip) {
+        this.counters.slipped++;
+        return "slip";
+      }
+    }
+    this.counters.dropped++;
+    return "drop";
+  }
+}
+
+/** MurmurHash3's mixing of a word into a hash (A. Appleby, public domain). */
+function mix(hash: number, word: number): number {
+  let h = hash ^ Math.imul(Math.imul(word, 0xcc9e_2d51), 0x1b87_3593);
+  h = Math.imul(h ^ (h >>> 16), 0x85eb_ca6b);
+  return h ^ (h >>> 13);
+}
