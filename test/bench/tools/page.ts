@@ -1,5 +1,7 @@
 /** The report as one HTML page that needs nothing else: tables, bar charts as SVG, the machine. */
 import { type BenchResult, labelOf, type Run } from "./measure.ts";
+import { escapeHtml } from "./escape-html.ts";
+import { hitRatioCharts } from "./hit-ratio-charts.ts";
 import { figure, type Results, rowsOf } from "./results.ts";
 
 const BAR_HEIGHT = 20;
@@ -7,14 +9,6 @@ const BAR_GAP = 6;
 const LABEL_WIDTH = 170;
 const BAR_WIDTH = 420;
 const VALUE_WIDTH = 150;
-
-export function escapeHtml(text: string): string {
-  return text.replace(
-    /[&<>"']/g,
-    (character) =>
-      ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" })[character] ?? character,
-  );
-}
 
 /** Horizontal bars of CPU microseconds a request (shorter is better); whiskers reach from the best round to the worst. */
 export function barChart(title: string, medians: readonly Run[], runs: readonly Run[]): string {
@@ -131,6 +125,8 @@ th, td { padding: 0.15rem 0.6rem; border-bottom: 1px solid #8886; text-align: ri
 td { white-space: nowrap; } th { vertical-align: bottom; }
 th:first-child, td:first-child, .words th, .words td { text-align: left; } .words td { white-space: normal; }
 svg { max-width: 100%; height: auto; } svg text { font-size: 12px; fill: currentColor; } svg .label { text-anchor: end; }
+.grid { stroke: #8886; } svg .middle { text-anchor: middle; } .line { fill: none; stroke: #8a94a6; stroke-width: 1.5; }
+svg .line.default { stroke: #0a7d6c; stroke-width: 2.5; }
 .ours { fill: #0a7d6c; } .peer { fill: #8a94a6; } .spread { stroke: currentColor; stroke-width: 1.5; }
 pre { overflow-x: auto; background: #8881; padding: 0.6rem; }
 `;
@@ -138,6 +134,7 @@ pre { overflow-x: auto; background: #8881; padding: 0.6rem; }
 /** The whole page. */
 export function reportPage(results: Results): string {
   const [first] = results.comparisons;
+  const charts = hitRatioCharts(results.others);
   const versions = Object.assign({}, ...results.comparisons.map((result) => result.versions)) as Record<
     string,
     string
@@ -162,7 +159,8 @@ export function reportPage(results: Results): string {
     "time on one machine and took turns. Shorter bars are better; the line through a bar reaches from the best round to the worst.</p>",
     table(["machine", ""], machine, "words"),
     ...results.comparisons.map(comparisonSection),
-    ...results.others.map(
+    charts.html,
+    ...charts.rest.map(
       (other) =>
         `<h2>${escapeHtml(other.file.replace(/\.json$/, ""))}</h2><details><summary>what it printed</summary><pre>${escapeHtml(JSON.stringify(other.value, undefined, 2))}</pre></details>`,
     ),

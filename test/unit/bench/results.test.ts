@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { mediansOf, type BenchResult, ratiosOf, type Run } from "../../bench/tools/measure.ts";
+import { hitRatioCharts } from "../../bench/tools/hit-ratio-charts.ts";
 import { reportPage } from "../../bench/tools/page.ts";
 import { headlineMarkdown, readResults } from "../../bench/tools/results.ts";
 
@@ -72,6 +73,56 @@ describe("the report", () => {
     expect(results.comparisons.map((one) => one.name)).toEqual(["hit", "miss"]);
     expect(results.others.map((one) => one.file)).toEqual(["overload.json"]);
     expect(reportPage(results)).toContain("&quot;goodput&quot;: 0.97");
+  });
+
+  test("hit ratios are drawn, a section a trace, whichever of the files of one name it is in", () => {
+    const found = (cachePercent: number) => ({ cachePercent, objectHitPercent: 40, byteHitPercent: 30 });
+    const server = (name: string, more: object = {}) =>
+      [1, 10].map((size) => ({ server: name, ...found(size), ...more }));
+    const policies = {
+      name: "policies",
+      defaultPolicy: "lru",
+      traces: [
+        {
+          trace: "a",
+          origin: "made",
+          requests: 9,
+          policies: [{ policy: "lru", points: [found(1), found(10)] }],
+        },
+      ],
+    };
+    const peers = [
+      {
+        name: "policies-peers",
+        requests: 9,
+        trace: "a",
+        runs: [...server("isochrone/default"), ...server("nginx/tuned", { wrong: 3 })],
+      },
+      {
+        name: "policies-peers",
+        requests: 9,
+        trace: "b",
+        runs: [...server("varnish/tuned"), { server: "x", cachePercent: 1 }],
+      },
+    ];
+    const others = [policies, ...peers, { name: "more" }].map((value, n) => ({ file: `${n}.json`, value }));
+    const { html, rest } = hitRatioCharts(others);
+    expect(rest.map(({ file }) => file)).toEqual(["3.json"]);
+    const sections = html.split("<h2").slice(1);
+    expect(sections.map((text) => /id="([^"]*)"/.exec(text)?.[1])).toEqual(["hits-a", "hits-b"]);
+    const names = (text: string) =>
+      [...text.matchAll(/<polyline class="([^"]*)"[^>]*><text[^>]*>([^<]*)/g)].map(
+        ([, kind, name]) => `${kind} ${name}`,
+      );
+    const plain = html.replaceAll("/><text", "><text");
+    const [a = "", b = ""] = plain.split("<h2").slice(1);
+    // Objects and bytes, of the policy and of the server; who answered wrongly is not drawn.
+    expect(names(a)).toEqual([
+      ...Array(2).fill("line default lru"),
+      ...Array(2).fill("line default isochrone/default"),
+    ]);
+    expect(a).toContain("are left out");
+    expect(names(b)).toEqual(["line varnish/tuned", "line varnish/tuned"]);
   });
 
   test("a file that is no JSON is named", () => {

@@ -1,0 +1,165 @@
+/** Hit ratios over cache sizes as line charts: what `policies` and `policies-peers` kept, one section a trace. */
+import { escapeHtml } from "./escape-html.ts";
+import type { OtherResult } from "./results.ts";
+
+interface Point {
+  readonly cachePercent: number;
+  readonly objectHitPercent: number;
+  readonly byteHitPercent: number;
+}
+
+interface Series {
+  readonly label: string;
+  /** Of this project: a policy by itself, or the edge over HTTP. */
+  readonly isOurs: boolean;
+  readonly isWhole: boolean;
+  readonly points: readonly Point[];
+}
+
+interface TraceCharts {
+  readonly trace: string;
+  readonly note: string;
+  readonly policies: readonly Series[];
+  readonly servers: readonly Series[];
+}
+
+/** What `policies` prints, as far as charts need it. */
+interface PoliciesResult {
+  readonly defaultPolicy: string;
+  readonly traces: readonly {
+    readonly trace: string;
+    readonly origin: string;
+    readonly requests: number;
+    readonly policies: readonly { readonly policy: string; readonly points: readonly Point[] }[];
+  }[];
+}
+
+/** What `policies-peers` prints: a server that failed at a size has no figures there. */
+interface PeersResult {
+  readonly trace: string;
+  readonly requests: number;
+  readonly runs: readonly (Pick<Point, "cachePercent"> &
+    Partial<Point> & { readonly server: string; readonly wrong?: number })[];
+}
+
+/** The charts that a directory's other results hold, and what is left of these. */
+export function hitRatioCharts(others: readonly OtherResult[]): {
+  readonly html: string;
+  readonly rest: readonly OtherResult[];
+} {
+  const named = (name: string) => others.filter(({ value }) => nameOf(value) === name);
+  const policies = named("policies").flatMap(({ value }) => {
+    const { traces, defaultPolicy } = value as PoliciesResult;
+    return traces.map((one) => ({ ...one, defaultPolicy }));
+  });
+  // Two files of one name: which trace each is of stands in it.
+  const peers = named("policies-peers").map(({ value }) => value as PeersResult);
+  const traces = [...new Set([...policies, ...peers].map(({ trace }) => trace))];
+  const charts = traces.map((trace): TraceCharts => {
+    const replayed = policies.find((one) => one.trace === trace);
+    return {
+      trace,
+      note: replayed === undefined ? "" : `${replayed.requests} requests; ${replayed.origin}`,
+      policies: (replayed?.policies ?? []).map(({ policy, points }) => ({
+        label: policy,
+        isOurs: policy === replayed?.defaultPolicy,
+        isWhole: true,
+        points,
+      })),
+      servers: peers.filter((one) => one.trace === trace).flatMap(serverSeries),
+    };
+  });
+  const rest = others.filter(({ value }) => !["policies", "policies-peers"].includes(nameOf(value)));
+  return { html: charts.map(section).join("\n"), rest };
+}
+
+function nameOf(value: unknown): string {
+  return typeof value === "object" && value !== null && "name" in value ? String(value.name) : "";
+}
+
+/** Share of wrong answers (a server that restarted, say) beyond which a figure says nothing. */
+const WRONG_SHARE_MAX = 0.001;
+
+/** What has no figures, or too many wrong answers, is no point of a line. */
+function serverSeries({ runs, requests }: Pick<PeersResult, "runs" | "requests">): readonly Series[] {
+  const servers = [...new Set(runs.map(({ server }) => server))];
+  return servers.map((server) => {
+    const own = runs.filter((run) => run.server === server);
+    const points = own.flatMap(({ cachePercent, objectHitPercent, byteHitPercent, wrong = 0 }) =>
+      objectHitPercent === undefined || byteHitPercent === undefined || wrong > WRONG_SHARE_MAX * requests
+        ? []
+        : [{ cachePercent, objectHitPercent, byteHitPercent }],
+    );
+    const isWhole = points.length === own.length;
+    return { label: server, isOurs: server.startsWith("isochrone/"), isWhole, points };
+  });
+}
+
+function section({ trace, note, policies, servers }: TraceCharts): string {
+  const of = (title: string, series: readonly Series[]): string =>
+    series.every(({ points }) => points.length === 0)
+      ? ""
+      : [
+          `<h3>${escapeHtml(title)}</h3>`,
+          lineChart(`${trace}, ${title}: objects found`, series, (one) => one.objectHitPercent),
+          lineChart(`${trace}, ${title}: bytes found`, series, (one) => one.byteHitPercent),
+          series.every(({ isWhole }) => isWhole)
+            ? ""
+            : "<p>Sizes at which a server did not start, or gave wrong answers, are left out.</p>",
+        ].join("\n");
+  return [
+    `<h2 id="hits-${escapeHtml(trace)}">hit ratios: ${escapeHtml(trace)}</h2>`,
+    note === "" ? "" : `<p>${escapeHtml(note)}</p>`,
+    of("policies in process", policies),
+    of("servers over HTTP", servers),
+  ].join("\n");
+}
+
+const WIDTH = 560;
+const HEIGHT = 300;
+const MARGIN = { left: 48, right: 170, top: 28, bottom: 36 };
+const DASHES = ["", "6 3", "2 3", "8 3 2 3", "1 4"];
+
+/** Cache size in percent of the footprint (logarithmic) against percent found. */
+function lineChart(title: string, series: readonly Series[], y: (point: Point) => number): string {
+  const all = series.flatMap(({ points }) => points);
+  const sizes = [...new Set(all.map(({ cachePercent }) => cachePercent))].toSorted((a, b) => a - b);
+  const [least = 1, most = 100] = [sizes[0], sizes.at(-1)];
+  const low = Math.floor(Math.min(...all.map(y)) / 5) * 5;
+  const high = Math.max(low + 5, Math.ceil(Math.max(...all.map(y)) / 5) * 5);
+  const innerWidth = WIDTH - MARGIN.left - MARGIN.right;
+  const innerHeight = HEIGHT - MARGIN.top - MARGIN.bottom;
+  const atX = (size: number): string =>
+    (MARGIN.left + (Math.log(size / least) / Math.max(1e-9, Math.log(most / least))) * innerWidth).toFixed(1);
+  const atY = (value: number): string =>
+    (MARGIN.top + (1 - (value - low) / (high - low)) * innerHeight).toFixed(1);
+  const step = (high - low) / 5;
+  const grid = Array.from({ length: 6 }, (_, index) => {
+    const value = low + index * step;
+    return `<line class="grid" x1="${MARGIN.left}" x2="${MARGIN.left + innerWidth}" y1="${atY(value)}" y2="${atY(value)}"/><text class="label" x="${MARGIN.left - 6}" y="${Number(atY(value)) + 4}">${Number(value.toFixed(1))}</text>`;
+  });
+  const ticks = sizes.map(
+    (size) => `<text class="middle" x="${atX(size)}" y="${HEIGHT - MARGIN.bottom + 18}">${size} %</text>`,
+  );
+  const drawn = series.filter(({ points }) => points.length > 0);
+  const ends = apart(drawn.map(({ points }) => Number(atY(y(points.at(-1) as Point)))));
+  const lines = drawn.map(({ label, isOurs, points }, index) => {
+    const dash = DASHES[index % DASHES.length] ?? "";
+    const places = points.map((one) => `${atX(one.cachePercent)},${atY(y(one))}`).join(" ");
+    const name = `<text x="${MARGIN.left + innerWidth + 8}" y="${((ends[index] ?? 0) + 4).toFixed(1)}">${escapeHtml(label)}</text>`;
+    return `<polyline class="${isOurs ? "line default" : "line"}" stroke-dasharray="${isOurs ? "" : dash}" points="${places}"/>${name}`;
+  });
+  return `<svg viewBox="0 0 ${WIDTH} ${HEIGHT}" width="${WIDTH}" role="img" aria-label="${escapeHtml(title)}"><text x="${MARGIN.left}" y="16">${escapeHtml(title)}, %</text>${[...grid, ...ticks, ...lines].join("")}</svg>`;
+}
+
+/** Places of names, moved apart so that none lies upon another; in the order given. */
+function apart(wanted: readonly number[]): readonly number[] {
+  const order = wanted.map((_, index) => index).toSorted((a, b) => (wanted[a] ?? 0) - (wanted[b] ?? 0));
+  const placed: number[] = [];
+  let last = Number.NEGATIVE_INFINITY;
+  for (const index of order) {
+    last = Math.max(last + 14, wanted[index] ?? 0);
+    placed[index] = last;
+  }
+  return placed;
+}
