@@ -50,7 +50,7 @@ export { SegmentFiles } from "./io/segment-files.ts";
 export { certificateWarning, parseCertificate } from "./io/tls/certificate.ts";
 export { makeCertificateDocument } from "./io/tls/certificate-documents.ts";
 export { openPrivateKey, sealPrivateKey } from "./io/tls/sealed-key.ts";
-export { TICKET_PERIOD_MS, TicketKeys } from "./io/tls/ticket-keys.ts";
+export { TICKET_PERIOD_MS, TicketKeys, useTicketKeys } from "./io/tls/ticket-keys.ts";
 export type { TlsOptions } from "./io/tls/serve-tls.ts";
 export type { Upstream } from "./io/upstream.ts";
 export { EdgeServer } from "./io/server.ts";

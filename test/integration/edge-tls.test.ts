@@ -5,9 +5,10 @@ import { Agent, request } from "node:https";
 import { type AddressInfo, connect as connectTcp, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { connect, type ConnectionOptions, type TLSSocket } from "node:tls";
+import { connect, type ConnectionOptions, createServer as createTlsServer, type TLSSocket } from "node:tls";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import type { EdgeSettings } from "#edge";
+import { type EdgeSettings, TICKET_PERIOD_MS, TicketKeys, useTicketKeys } from "#edge";
+import type { EpochMs } from "#kit";
 import { makeCertificate, type TestCertificate } from "../tools/certificates.ts";
 import { startEdge, type TestEdge, TestOrigin, until } from "./edge-support.ts";
 
@@ -242,6 +243,54 @@ test.each(["TLSv1.2", "TLSv1.3"] as const)(
     keep("first", makeCertificate({ names: ["a.example"] }));
     two.running.reload?.();
     expect((await open(two.tlsPort, options)).isSessionReused()).toBe(true);
+  },
+);
+
+test.each(["TLSv1.2", "TLSv1.3"] as const)(
+  "a ticket of the period before is resumed and replaced, an older one is not (%s)",
+  async (maxVersion) => {
+    let now = (50 * TICKET_PERIOD_MS) as EpochMs;
+    const server = createTlsServer({ cert: first.certPem, key: first.keyPem, maxVersion }, (socket) => {
+      socket.on("error", () => {});
+      socket.end("hello");
+    });
+    const keys = new TicketKeys(Buffer.alloc(32, 7));
+    expect(useTicketKeys(server, keys, () => now)).toBe(true);
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const { port } = server.address() as AddressInfo;
+    const visit = async (session?: Buffer): Promise<{ isReused: boolean; ticket: Buffer | undefined }> => {
+      const socket = connect({ port, host: "127.0.0.1", rejectUnauthorized: false, session });
+      let ticket: Buffer | undefined;
+      socket.on("session", (told: Buffer) => (ticket = told));
+      socket.resume();
+      await once(socket, "secureConnect");
+      const isReused = socket.isSessionReused();
+      await once(socket, "close");
+      return { isReused, ticket };
+    };
+    try {
+      const { ticket } = await visit();
+      expect((await visit(ticket)).isReused).toBe(true);
+      now = (now + TICKET_PERIOD_MS) as EpochMs;
+      const renewed = await visit(ticket);
+      expect(renewed.isReused).toBe(true);
+      expect((await visit(renewed.ticket ?? ticket)).isReused).toBe(true);
+      // A server whose clock is behind reads what one that is ahead has made.
+      now = (now - TICKET_PERIOD_MS) as EpochMs;
+      expect((await visit(renewed.ticket ?? ticket)).isReused).toBe(true);
+      now = (now + 2 * TICKET_PERIOD_MS) as EpochMs;
+      expect((await visit(ticket)).isReused).toBe(false);
+      // Damaged ones are no reason to end, whatever of them is.
+      for (let at = 60; at < (ticket?.byteLength ?? 0); at += 17) {
+        const damaged = Buffer.from(ticket ?? []);
+        damaged[at] = (damaged[at] ?? 0) ^ 0xff;
+        await visit(damaged).catch(() => {});
+      }
+      expect((await visit()).isReused).toBe(false);
+    } finally {
+      server.close();
+    }
   },
 );
 

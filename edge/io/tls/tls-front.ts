@@ -10,7 +10,7 @@ import type { EdgeSettings } from "../../config.ts";
 import { type ListenHandle, Listeners } from "../listening.ts";
 import type { CertificateStore } from "./certificate-store.ts";
 import { ALPN_PROTOCOLS, SECURE_CONTEXT_OPTIONS } from "./parameters.ts";
-import type { TicketKeys } from "./ticket-keys.ts";
+import { type TicketKeys, useTicketKeys } from "./ticket-keys.ts";
 import { handshakeFailureOf, type TlsMetrics } from "./tls-metrics.ts";
 
 /** What a client gets that names no server, or one of which there is no certificate: the default one, or an alert. */
@@ -65,7 +65,6 @@ export class TlsFront {
     this.#tls.on("tlsClientError", (error, socket) => this.#failed(error, socket));
     options.certificates.onDefaultChanged = () => this.#applyDefault();
     this.#applyDefault();
-    this.#rotate();
   }
 
   /** Handshakes in flight. */
@@ -163,13 +162,15 @@ export class TlsFront {
       ...(certificate !== undefined && { cert: certificate.chainPem, key: certificate.keyPem }),
     });
     // Tickets are made and read by this context, whichever certificate the name asks for; a new one has random keys.
-    this.#tls.setTicketKeys(this.#o.ticketKeys.at(this.#o.clock.epoch()));
+    this.#useTicketKeys();
   }
 
-  #rotate(): void {
-    const now = this.#o.clock.epoch();
-    this.#tls.setTicketKeys(this.#o.ticketKeys.at(now));
-    this.#timer = setTimeout(() => this.#rotate(), Math.min(TIMER_MAX_MS, this.#o.ticketKeys.leftMs(now)));
+  #useTicketKeys(): void {
+    const { ticketKeys, clock } = this.#o;
+    clearTimeout(this.#timer);
+    if (useTicketKeys(this.#tls, ticketKeys, () => clock.epoch())) return;
+    const leftMs = Math.min(TIMER_MAX_MS, ticketKeys.leftMs(clock.epoch()));
+    this.#timer = setTimeout(() => this.#useTicketKeys(), leftMs);
     this.#timer.unref();
   }
 }
