@@ -79,6 +79,8 @@ export class Allocation {
   readonly #placement: Placement;
   readonly #isInService: Uint8Array;
   readonly #hasDrained: boolean;
+  /** Clusters have gone down or shrunk since it was made. */
+  #isTouched = false;
 
   /**
    * Places every unit that ranks a cluster in service: see `placement.ts`. Stable: no unit and cluster both prefer each other to
@@ -138,6 +140,33 @@ export class Allocation {
     return limit === undefined ? -1 : (this.#problem.limits.nameOf[limit] as number);
   }
 
+  /**
+   * Whether it answers this problem as well: the same but for where the units are, and they are where it has put them. A placement is no
+   * fixed point of itself in every last unit, since units go as a whole; what has not changed must move nobody.
+   */
+  answers(problem: AllocationProblem): boolean {
+    const own = this.#problem;
+    return (
+      !this.#isTouched &&
+      own.clusterCount === problem.clusterCount &&
+      own.placesMax === problem.placesMax &&
+      own.demands.length === problem.demands.length &&
+      own.demands.every((demand, resource) => isEqual(demand, problem.demands[resource] ?? [])) &&
+      isEqual(own.orders.scores, problem.orders.scores) &&
+      isEqual(own.orders.clusters, problem.orders.clusters) &&
+      isEqual(own.orderOf, problem.orderOf) &&
+      isEqual(own.pinned, problem.pinned) &&
+      isEqual(own.isInService, problem.isInService) &&
+      isEqual(own.isDrained, problem.isDrained) &&
+      isEqual(own.limits.nameOf, problem.limits.nameOf) &&
+      own.limits.limits.every(({ resource, max, clusters }, limit) => {
+        const other = problem.limits.limits[limit];
+        return other?.resource === resource && other.max === max && isEqual(clusters, other.clusters);
+      }) &&
+      problem.current.every((cluster, unit) => cluster === this.clusterOf(unit))
+    );
+  }
+
   /** What is taken of a cluster's own capacity, requests per second; 0 for one that is out of service. */
   demandPerSecond(cluster: number): number {
     const limit = this.#problem.limits.capacityOf[cluster] ?? -1;
@@ -147,14 +176,23 @@ export class Allocation {
   /** The cluster's units go elsewhere; nobody else moves. Returns how many they were. */
   handleDown(cluster: number): number {
     this.#isInService[cluster] = 0;
+    this.#isTouched = true;
     return this.#placement.handleDown(cluster);
   }
 
   /** A cluster has less capacity: those who lose least leave. Returns how many they were. */
   handleCapacity(cluster: number, requestsPerSecondMax: number): number {
     const limit = this.#problem.limits.capacityOf[cluster] ?? -1;
+    this.#isTouched = true;
     return limit === -1 ? 0 : this.#placement.handleLimit(limit, requestsPerSecondMax);
   }
+}
+
+function isEqual(a: ArrayLike<number>, b: ArrayLike<number>): boolean {
+  if (a === b) return true;
+  if (a.length !== b.length) return false;
+  for (let n = 0; n < a.length; n++) if (a[n] !== b[n]) return false;
+  return true;
 }
 
 /** The score below which another cluster is worth the move from one with score `current`. */

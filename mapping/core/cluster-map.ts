@@ -6,7 +6,13 @@ import {
   type TrafficClass,
   trafficClasses,
 } from "#kit";
-import { Allocation, type AllocationReason, type AllocationSettings, noReasons } from "./allocation.ts";
+import {
+  Allocation,
+  type AllocationProblem,
+  type AllocationReason,
+  type AllocationSettings,
+  noReasons,
+} from "./allocation.ts";
 import { type EdgeInput, namedLimits, type NamedLimits } from "./limits.ts";
 import { type NetworkRows, NOWHERE } from "./network-rows.ts";
 import type { ScoreParameters } from "./score.ts";
@@ -54,6 +60,8 @@ export interface ClusterMapInput {
   readonly overrides: { readonly factors: Float64Array; readonly pinned: Uint16Array };
   readonly limits: readonly TopologyLimit[];
   readonly shareMax: number;
+  /** By unit: what its stated demand is multiplied with. */
+  readonly demandFactors: Float32Array;
   /** Measured over assumed bits a request; 1: nothing was measured. */
   readonly bitsRatio: number;
 }
@@ -66,8 +74,8 @@ export class ClusterMap {
   readonly limitNames: readonly string[];
   readonly #settings: ClusterMapSettings;
 
-  /** Scores every candidate and places the demand. */
-  constructor(input: ClusterMapInput, settings: ClusterMapSettings) {
+  /** Scores every candidate and places the demand; where nothing has changed since the previous map, as there. */
+  constructor(input: ClusterMapInput, settings: ClusterMapSettings, previous?: ClusterMap) {
     this.input = input;
     this.#settings = settings;
     const { edges, rows, current, overrides } = input;
@@ -89,27 +97,28 @@ export class ClusterMap {
     const limits = this.#limits(usable, isAnyUp);
     this.limitNames = limits.names;
     const { rowOf, nearest } = rows;
-    this.allocation = new Allocation(
-      {
-        clusterCount: edges.length,
-        demands: this.#demands(limits),
-        orders: this.orders,
-        orderOf: this.#orders(),
-        current,
-        pinned: overrides.pinned,
-        isDrained: Uint8Array.from(edges, (edge) => (edge.isDrained ? 1 : 0)),
-        isInService: Uint8Array.from(usable, (edge) => (edge.capacityPerSecond > 0 ? 1 : 0)),
-        limits,
-        placesMax: settings.rankingMax,
-        ...(edges.length > settings.rankingMax && {
-          fallback: {
-            orderOf: this.#fallbackOrders(),
-            orders: nearest.orders,
-          },
-        }),
-      },
-      settings.allocation,
-    );
+    const problem: AllocationProblem = {
+      clusterCount: edges.length,
+      demands: this.#demands(limits),
+      orders: this.orders,
+      orderOf: this.#orders(),
+      current,
+      pinned: overrides.pinned,
+      isDrained: Uint8Array.from(edges, (edge) => (edge.isDrained ? 1 : 0)),
+      isInService: Uint8Array.from(usable, (edge) => (edge.capacityPerSecond > 0 ? 1 : 0)),
+      limits,
+      placesMax: settings.rankingMax,
+      ...(edges.length > settings.rankingMax && {
+        fallback: {
+          orderOf: this.#fallbackOrders(),
+          orders: nearest.orders,
+        },
+      }),
+    };
+    this.allocation =
+      previous?.allocation.answers(problem) === true
+        ? previous.allocation
+        : new Allocation(problem, settings.allocation);
     for (let n = 0; n < rowOf.length; n++) this.#nameChosen(n);
     this.orders.extend();
   }
@@ -173,13 +182,14 @@ export class ClusterMap {
 
   /** By resource what each unit takes; bits only where something limits them. */
   #demands({ limits }: NamedLimits): Float32Array[] {
-    const { networks, bitsRatio } = this.input;
+    const { networks, bitsRatio, demandFactors } = this.input;
     const { demandRatio, bitsPerRequest } = this.#settings;
     const classes = trafficClasses.length;
     const requests = new Float32Array(networks.length * classes);
     const ratios = trafficClasses.map((trafficClass) => demandRatio[trafficClass]);
     for (const [n, { demandPerSecond }] of networks.entries())
-      for (let k = 0; k < classes; k++) requests[n * classes + k] = demandPerSecond * (ratios[k] as number);
+      for (let k = 0, unit = n * classes; k < classes; k++, unit++)
+        requests[unit] = demandPerSecond * (ratios[k] as number) * (demandFactors[unit] as number);
     if (!limits.some(({ resource }) => resource > 0)) return [requests];
     const weights = trafficClasses.map((trafficClass) => bitsPerRequest[trafficClass] * bitsRatio);
     return [requests, requests.map((demand, unit) => demand * (weights[unit % classes] as number))];

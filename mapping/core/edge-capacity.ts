@@ -1,13 +1,11 @@
 /** What edge clusters can take and what they are observed to carry, from the topology and the reports of servers. */
-import type { ClusterEntry, ClusterId, MonotonicMs, ServerId, ServerReport, TopologyLimit } from "#kit";
+import type { ClusterEntry, MonotonicMs, ServerId, ServerReport, TopologyLimit } from "#kit";
 import type { EdgeInput } from "./limits.ts";
 import type { EdgeCluster, TopologyIndex } from "./topology-index.ts";
 
 export interface EdgeCapacitySettings {
   /** A server's report counts for this long, ms. */
   readonly reportAgeMsMax: number;
-  /** Weight of the newest observation in the smoothed load, 0..1. Small: reports come late, and a map that follows them swings. */
-  readonly loadSmoothing: number;
 }
 
 interface KnownReport {
@@ -16,9 +14,17 @@ interface KnownReport {
   /** Of all properties, since the server's process began. */
   readonly requests: number;
   readonly bytesDown: number;
-  /** Between the last two reports; 0 before there are two. */
-  readonly bitsPerSecond: number;
 }
+
+/** What a server reported since it was last looked at; the mean before that, while nothing newer has come. */
+interface Rate {
+  sum: number;
+  count: number;
+  mean: number | undefined;
+}
+
+/** Weight of the newest measurement in what a request is held to weigh, 0..1. */
+const BITS_SMOOTHING = 0.3;
 
 /** So many requests say what a request weighs. */
 const REQUESTS_MIN = 1_000;
@@ -28,7 +34,7 @@ const BITS_RATIO_MAX = 1_000;
 export class EdgeCapacity {
   readonly #settings: EdgeCapacitySettings;
   readonly #reports = new Map<ServerId, KnownReport>();
-  readonly #observedLoad = new Map<ClusterId, number>();
+  readonly #rates = new Map<ServerId, Rate>();
   /** Counted since a request's weight was last judged. */
   #requests = 0;
   #bytes = 0;
@@ -42,8 +48,8 @@ export class EdgeCapacity {
   handleTopology(topology: TopologyIndex): void {
     for (const serverId of this.#reports.keys())
       if (!topology.servers.has(serverId)) this.#reports.delete(serverId);
-    for (const clusterId of this.#observedLoad.keys())
-      if (!topology.edgeClusters.has(clusterId)) this.#observedLoad.delete(clusterId);
+    for (const serverId of this.#rates.keys())
+      if (!topology.servers.has(serverId)) this.#rates.delete(serverId);
   }
 
   /** A server's own report, of a server that the topology knows. */
@@ -66,8 +72,14 @@ export class EdgeCapacity {
       this.#requests += requests - before.requests;
       this.#bytes += bytesDown - before.bytesDown;
     }
-    const bitsPerSecond = isSame ? ((bytesDown - before.bytesDown) * 8_000) / (now - before.at) : 0;
-    this.#reports.set(report.serverId, { report, at: now, requests, bytesDown, bitsPerSecond });
+    this.#reports.set(report.serverId, { report, at: now, requests, bytesDown });
+    const rate = this.#rates.get(report.serverId);
+    if (rate === undefined)
+      this.#rates.set(report.serverId, { sum: report.requestsPerSecond, count: 1, mean: undefined });
+    else {
+      rate.sum += report.requestsPerSecond;
+      rate.count++;
+    }
   }
 
   /** Measured over assumed bits a request; 1 before there were enough requests. Smoothed like the load. */
@@ -75,7 +87,7 @@ export class EdgeCapacity {
     if (this.#requests >= REQUESTS_MIN) {
       const measured = (this.#bytes * 8) / this.#requests;
       const before = this.#bitsPerRequest ?? measured;
-      this.#bitsPerRequest = before + this.#settings.loadSmoothing * (measured - before);
+      this.#bitsPerRequest = before + BITS_SMOOTHING * (measured - before);
       this.#requests = 0;
       this.#bytes = 0;
     }
@@ -83,7 +95,7 @@ export class EdgeCapacity {
     return Math.min(BITS_RATIO_MAX, Math.max(1 / BITS_RATIO_MAX, ratio));
   }
 
-  /** The edge clusters ascending by id; each call smooths the observed load by one step. */
+  /** The edge clusters ascending by id; what was reported since the last call counts once. */
   edges(
     index: TopologyIndex,
     isOut: (serverId: ServerId) => boolean,
@@ -105,39 +117,43 @@ export class EdgeCapacity {
     drained: ReadonlySet<ServerId>,
     now: MonotonicMs,
   ): Omit<EdgeInput, "pricePerGb"> {
+    const { clusterId, regionId } = entry;
     let isDrained = false;
     let capacityPerSecond = 0;
     let bitsPerSecondMax: number | undefined = 0;
-    let requestsPerSecond = 0;
-    let bitsPerSecond = 0;
+    let observedPerSecond: number | undefined = 0;
     for (const server of entry.servers) {
-      const known = this.#reports.get(server.serverId);
+      const { serverId } = server;
+      const known = this.#reports.get(serverId);
       const fresh =
         known !== undefined && now - known.at <= this.#settings.reportAgeMsMax ? known : undefined;
-      if (drained.has(server.serverId)) {
+      if (drained.has(serverId)) {
         isDrained = true;
         continue;
       }
-      if (isOut(server.serverId) || fresh?.report.state === "draining") continue;
+      if (isOut(serverId) || fresh?.report.state === "draining") continue;
       capacityPerSecond += server.capacityPerSecond;
-      bitsPerSecondMax =
-        bitsPerSecondMax === undefined || server.bitsPerSecondMax === undefined
-          ? undefined
-          : bitsPerSecondMax + server.bitsPerSecondMax;
-      requestsPerSecond += fresh?.report.requestsPerSecond ?? 0;
-      bitsPerSecond += fresh?.bitsPerSecond ?? 0;
+      bitsPerSecondMax = sumOf(bitsPerSecondMax, server.bitsPerSecondMax);
+      observedPerSecond = sumOf(observedPerSecond, fresh && this.#observed(serverId));
     }
-    const observed =
-      capacityPerSecond === 0
-        ? 0
-        : Math.max(requestsPerSecond / capacityPerSecond, bitsPerSecond / (bitsPerSecondMax ?? Infinity));
-    const before = this.#observedLoad.get(entry.clusterId) ?? observed;
-    const observedLoad = before + this.#settings.loadSmoothing * (observed - before);
-    this.#observedLoad.set(entry.clusterId, observedLoad);
-    const { clusterId, regionId } = entry;
     isDrained &&= capacityPerSecond === 0;
-    return { clusterId, regionId, isDrained, capacityPerSecond, bitsPerSecondMax, observedLoad };
+    const what = { clusterId, regionId, isDrained, capacityPerSecond, bitsPerSecondMax };
+    return { ...what, observedPerSecond, observedLoad: 0 };
   }
+
+  #observed(serverId: ServerId): number | undefined {
+    const rate = this.#rates.get(serverId);
+    if (rate === undefined || rate.count === 0) return rate?.mean;
+    rate.mean = rate.sum / rate.count;
+    rate.sum = 0;
+    rate.count = 0;
+    return rate.mean;
+  }
+}
+
+/** Undefined: one part is unknown. */
+function sumOf(a: number | undefined, b: number | undefined): number | undefined {
+  return a === undefined || b === undefined ? undefined : a + b;
 }
 
 /** What a gigabyte from a cluster costs: its own price and those of the contracts that it falls under. */

@@ -20,8 +20,10 @@ import {
 } from "#kit";
 import { allocationDefaults, type AllocationReason, noReasons } from "./allocation.ts";
 import { type ClientNetworkInput, ClusterMap, type ClusterMapSettings } from "./cluster-map.ts";
+import { DemandFeedback, demandFeedbackDefaults, type DemandFeedbackSettings } from "./demand-feedback.ts";
 import { EdgeCapacity, type EdgeCapacitySettings } from "./edge-capacity.ts";
 import { type Estimator, type EstimatorSettings, estimateByGeography } from "./estimator.ts";
+import type { EdgeInput } from "./limits.ts";
 import { LinkTable, type LinkTableSettings } from "./link-table.ts";
 import { NetworkKnowledge } from "./network-knowledge.ts";
 import { NetworkRows, NOWHERE } from "./network-rows.ts";
@@ -43,6 +45,7 @@ export interface MapEngineSettings extends ClusterMapSettings, EdgeCapacitySetti
   /** A liveness or topology change is published at once, but snapshots are at least this far apart, ms. */
   readonly bypassIntervalMs: number;
   readonly suspension: SuspensionSettings;
+  readonly feedback: DemandFeedbackSettings;
   readonly paths: PathMapSettings;
   readonly estimator: Partial<EstimatorSettings>;
   readonly links: Partial<LinkTableSettings>;
@@ -54,8 +57,8 @@ export const mapEngineDefaults: MapEngineSettings = {
   cycleMs: 10_000,
   bypassIntervalMs: 200,
   reportAgeMsMax: 15_000,
-  loadSmoothing: 0.3,
   suspension: suspensionDefaults,
+  feedback: demandFeedbackDefaults,
   paths: pathMapDefaults,
   estimator: {},
   links: {},
@@ -98,6 +101,8 @@ export interface MapEngineCounters {
   moves: number;
   /** Servers that a detector reported down beyond the suspension quota, summed over snapshots. */
   doubted: number;
+  /** Demands of clusters that reports have shown to be other than stated. */
+  demandCorrections: number;
   /** Lost samples to clusters whose servers are all down. */
   samplesToDead: number;
   eventsDropped: number;
@@ -128,6 +133,10 @@ export class MapEngine {
   /** Where the edge clusters are believed to be; null for those whose label cannot be true. */
   #places: readonly (Coordinates | null)[] = [];
   #placesAt: MonotonicMs | undefined;
+  /** Of the newest snapshot; undefined: networks or clusters have changed since. */
+  #map: ClusterMap | undefined;
+  /** Undefined: networks or clusters have changed. */
+  #feedback: DemandFeedback | undefined;
   /** Undefined: networks, clusters or their places have changed. */
   #rows: NetworkRows | undefined;
   #overridesDocument: MapOverrides | undefined;
@@ -150,6 +159,7 @@ export class MapEngine {
     bypasses: 0,
     moves: 0,
     doubted: 0,
+    demandCorrections: 0,
     samplesToDead: 0,
     eventsDropped: 0,
   };
@@ -248,6 +258,8 @@ export class MapEngine {
     this.#overrides = undefined;
     this.#edgeIds = [...this.#topology.edgeClusters.keys()].sort();
     this.#rows = undefined;
+    this.#feedback = undefined;
+    this.#map = undefined;
     this.#current = undefined;
     this.#changed("topology", now);
   }
@@ -267,6 +279,8 @@ export class MapEngine {
     this.#networks = unique;
     this.#networkPlaces = undefined;
     this.#rows = undefined;
+    this.#feedback = undefined;
+    this.#map = undefined;
     this.#current = undefined;
     this.#changed("topology", now);
   }
@@ -401,12 +415,8 @@ export class MapEngine {
     const map = new ClusterMap(
       {
         networks: this.#networks,
-        edges: this.#capacity.edges(
-          topology,
-          (serverId) => suspension.out.has(serverId),
-          overrides.drained,
-          now,
-        ),
+        edges: this.#edges(topology, suspension, overrides, current, now),
+        demandFactors: (this.#feedback as DemandFeedback).factors,
         rows,
         current,
         overrides,
@@ -415,6 +425,7 @@ export class MapEngine {
         bitsRatio: this.#capacity.bitsRatio(this.#assumedBitsPerRequest()),
       },
       this.#settings,
+      this.#map,
     );
     const isUsable = (clusterId: ClusterId): boolean =>
       !suspension.clusters.has(clusterId) && !isDrained(clusterId);
@@ -445,7 +456,12 @@ export class MapEngine {
     }
     this.#isForced = false;
     this.#load = new Map(this.#edgeIds.map((clusterId, c) => [clusterId, map.load(c)]));
+    this.#map = map;
     this.#reasons = map.reasons();
+    this.#feedback?.handlePlaced(
+      this.#edgeIds.map((_, c) => map.allocation.demandPerSecond(c)),
+      now,
+    );
     this.#previous = snapshot;
     this.counters.snapshots++;
     this.#current = Uint16Array.from(current, (_, unit) => map.allocation.clusterOf(unit));
@@ -496,6 +512,30 @@ export class MapEngine {
       clusters: new Set(all.flatMap((one) => [...one.clusters])),
       quotaPerSecond: all.reduce((sum, one) => sum + one.quotaPerSecond, 0),
     };
+  }
+
+  /** The edge clusters by number; what reports say of them corrects the demand. */
+  #edges(
+    topology: TopologyIndex,
+    suspension: Suspension,
+    overrides: Overrides,
+    current: Uint16Array,
+    now: MonotonicMs,
+  ): EdgeInput[] {
+    const isOut = (serverId: ServerId): boolean => suspension.out.has(serverId);
+    const edges = this.#capacity.edges(topology, isOut, overrides.drained, now);
+    const feedback = (this.#feedback ??= new DemandFeedback(current.length, this.#settings.feedback));
+    const corrections = feedback.corrections;
+    feedback.handleObserved(edges, current, now);
+    this.counters.demandCorrections += feedback.corrections - corrections;
+    return edges.map((edge, c) => {
+      const { capacityPerSecond } = edge;
+      const foreign = feedback.foreign(c);
+      if (foreign === 0 || capacityPerSecond === 0) return edge;
+      // The last hundredth stays: a cluster that is full of others' clients is no dead one.
+      const left = Math.max(capacityPerSecond / 100, capacityPerSecond - foreign);
+      return { ...edge, capacityPerSecond: left, observedLoad: foreign / capacityPerSecond };
+    });
   }
 
   /** Where the map in force sends everyone, for the networks and clusters that there are now. */

@@ -16,7 +16,9 @@ export interface EdgeInput {
   readonly isDrained: boolean;
   /** What the uplinks of those servers carry; undefined: one of them states nothing. */
   readonly bitsPerSecondMax: number | undefined;
-  /** Observed over what it can take, of requests or bits, whichever is more; smoothed, >= 0. */
+  /** Requests that its servers in service report; undefined: one of them reports nothing. */
+  readonly observedPerSecond: number | undefined;
+  /** Load that the map does not send there, over capacity: what scores pay for. What the map sends is the allocation's business. */
   readonly observedLoad: number;
   /** Its own and that of the limits (contracts) that it falls under. */
   readonly pricePerGb: number;

@@ -15,6 +15,8 @@ const LIMIT_SLACK = 1 + 1e-9;
 const REPAIR_ROUNDS_MAX = 4;
 /** From here on nobody who comes from afar looks whether he fits into the rest. */
 const FULL_RATIO = 0.99;
+/** A limit of which so much was taken before has no room to count on. */
+const WAS_FULL_RATIO = 0.95;
 const NONE = -1;
 
 /**
@@ -33,6 +35,8 @@ export class Placement {
   readonly #isOverflow: Uint8Array;
   #overflowing: number[] = [];
   readonly #isDown: Uint8Array;
+  /** By cluster: 1 where those who were there before leave no room. Nobody finds a place there by being turned away elsewhere. */
+  readonly #wasFull: Uint8Array;
   /** Who holds a place at a cluster: doubly linked lists through the units. */
   readonly #first: Int32Array;
   readonly #after: Int32Array;
@@ -59,6 +63,7 @@ export class Placement {
     this.#turnedBy = new Int32Array(this.#unitCount).fill(NONE);
     this.#isOverflow = new Uint8Array(this.#unitCount);
     this.#isDown = new Uint8Array(clusterCount);
+    this.#wasFull = new Uint8Array(clusterCount);
     this.#first = new Int32Array(clusterCount).fill(NONE);
     this.#after = new Int32Array(this.#unitCount);
     this.#before = new Int32Array(this.#unitCount);
@@ -73,6 +78,25 @@ export class Placement {
     this.#limitIds = new Uint32Array(counts[clusterCount] as number);
     for (const [limit, { clusters }] of limits.entries())
       for (const cluster of clusters) this.#limitIds[(counts[cluster] as number)++] = limit;
+    this.#findFull();
+  }
+
+  #findFull(): void {
+    const { demands, limits, incumbents } = this.#problem;
+    if (incumbents === undefined) return;
+    const perCluster = demands.map(() => new Float64Array(this.#isDown.length));
+    for (const [resource, sums] of perCluster.entries()) {
+      const demand = demands[resource] as Float32Array;
+      for (let unit = 0; unit < this.#unitCount; unit++) {
+        const cluster = incumbents.clusters[unit] as number;
+        if (cluster < sums.length) (sums[cluster] as number) += demand[unit] as number;
+      }
+    }
+    for (const { resource, max, clusters } of limits) {
+      const sums = perCluster[resource] as Float64Array;
+      const used = clusters.reduce((sum, cluster) => sum + (sums[cluster] as number), 0);
+      if (used > max * WAS_FULL_RATIO) for (const cluster of clusters) this.#wasFull[cluster] = 1;
+    }
   }
 
   /** The cluster of a unit; undefined: it ranks none that is up. */
@@ -241,17 +265,21 @@ export class Placement {
     }
   }
 
-  /** What a unit loses by going on to its next choice that is up. */
+  /** What a unit loses by going on to its next choice that is up and was not full before; to its last one where all were. */
   #loss(unit: number): number {
     const { offsets, costs, clusters, incumbents } = this.#problem;
     const at = this.#at[unit] as number;
     const end = offsets[unit + 1] as number;
     const isIncumbent = incumbents !== undefined && at < end && incumbents.clusters[unit] === clusters[at];
     const margin = isIncumbent ? incumbents.yieldMargin : 0;
-    for (let place = at + 1; place < end; place++)
-      if (this.#isDown[clusters[place] as number] === 0)
-        return (costs[place] as number) - (costs[at] as number) + margin;
-    return Number.POSITIVE_INFINITY;
+    let last = Number.POSITIVE_INFINITY;
+    for (let place = at + 1; place < end; place++) {
+      const cluster = clusters[place] as number;
+      if (this.#isDown[cluster] === 1) continue;
+      last = (costs[place] as number) - (costs[at] as number) + margin;
+      if (this.#wasFull[cluster] === 0) return last;
+    }
+    return last;
   }
 
   /** Those that nobody took: where there is room by now, else where it is exceeded least. Larger ones first, they pack best so. */
