@@ -49,6 +49,32 @@ const WORKLOADS: readonly Workload[] = [
   ),
 ];
 
+/** A server and in front of it another one of its kind, which asks it: what a miss costs an edge and its parent together. */
+function twoInARow(server: Server): Server {
+  return {
+    ...server,
+    form: `${server.form}-two`,
+    note: `two in a row, an edge and its parent: ${server.note}`,
+    start: async (setting) => {
+      const parent = await server.start(setting);
+      try {
+        const edge = await server.start({ ...setting, originPort: parent.port });
+        return {
+          ...edge,
+          pids: [...edge.pids, ...parent.pids],
+          stop: async () => {
+            await edge.stop();
+            await parent.stop();
+          },
+        };
+      } catch (error) {
+        await parent.stop();
+        throw error;
+      }
+    },
+  };
+}
+
 /** The cheapest thing that nginx can do with a request: pass it on, nothing stored. */
 const PROXY_PASS = "proxy-pass";
 
@@ -65,7 +91,11 @@ export async function main(argv: readonly string[]): Promise<number> {
         note: "proxy_pass over kept connections, no cache, access log buffered",
       }),
     );
-  const servers = [...isochrone, ...proxies, ...tuned];
+  const pairs = [
+    ...isochrone.filter((server) => server.form === "default"),
+    ...tuned.filter((server) => server.name === "nginx"),
+  ].map(twoInARow);
+  const servers = [...isochrone, ...proxies, ...tuned, ...pairs];
   const options = benchOptions(argv, "miss", summary, servers, WORKLOADS);
   if (options === undefined) return 0;
   const origin = await startOrigin();

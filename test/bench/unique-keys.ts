@@ -9,6 +9,7 @@ import { ask } from "../tools/hostile/slow-clients.ts";
 import { startIsochrone } from "../tools/processes.ts";
 import { residentBytesOf } from "../tools/resident.ts";
 import { describeCommit, describeMachine } from "./tools/machine.ts";
+import { usageOf } from "./tools/process-tree.ts";
 
 export const summary = "resident memory of an edge process under unique keys, beside its cap";
 
@@ -29,6 +30,8 @@ The cap is --memory and what the process takes at rest: 500 answers that are not
 const BESIDE_BYTES = 1_500;
 const WARM_REQUESTS = 500;
 const SAMPLE_MS = 100;
+/** A million keys take minutes, all of them the edge's and the origin's CPU time: so often it is told how far they are. */
+const TOLD_KEYS = 100_000;
 
 async function measure(memoryBytes: number, bodyBytes: number, keys: number) {
   const origin = new Worker(new URL("../tools/hostile/lab-origin.ts", import.meta.url));
@@ -59,10 +62,18 @@ async function measure(memoryBytes: number, bodyBytes: number, keys: number) {
   };
   const sampler = setInterval(sample, SAMPLE_MS);
   const startedMs = performance.now();
-  const statuses = await load(keys, (index) => `/sized/${bodyBytes}/${index}`);
+  const startedCpu = usageOf([edge.pid]).cpuSeconds;
+  const statuses = await load(keys, (index) => {
+    if (index > 0 && index % TOLD_KEYS === 0)
+      console.error(
+        `${index} keys after ${Math.round((performance.now() - startedMs) / 1_000)} s: at most ${toMiB(mostBytes)} MiB`,
+      );
+    return `/sized/${bodyBytes}/${index}`;
+  });
   sample();
   clearInterval(sampler);
   const seconds = (performance.now() - startedMs) / 1_000;
+  const cpuSeconds = usageOf([edge.pid]).cpuSeconds - startedCpu;
   await edge.stop();
   await origin.terminate();
   return {
@@ -74,6 +85,8 @@ async function measure(memoryBytes: number, bodyBytes: number, keys: number) {
     mostBytes,
     ofCap: Math.round((mostBytes / (memoryBytes + restBytes)) * 1_000) / 1_000,
     seconds: Math.round(seconds * 10) / 10,
+    /** Of the edge, all threads. */
+    cpuMicrosecondsPerKey: Math.round((cpuSeconds / keys) * 1e6),
   };
 }
 
