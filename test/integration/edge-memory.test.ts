@@ -54,7 +54,7 @@ const fill = async (name: string, count: number): Promise<void> => {
 describe.skipIf(!existsSync("/proc/self/environ"))("an edge that was started plainly", () => {
   test("has become one with its own heap flags, in the same process, and the operator's variables stand", () => {
     const flags = readFileSync(`/proc/${edge.pid}/cmdline`, "latin1").split("\0");
-    expect(flags).toContain("--heap-growing-percent=20");
+    expect(flags).toContain("--heap-growing-percent=40");
     expect(flags).toContain("--max-semi-space-size=4");
     const environment = readFileSync(`/proc/${edge.pid}/environ`, "latin1").split("\0");
     expect(environment).toContain("MALLOC_ARENA_MAX=1");
