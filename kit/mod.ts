@@ -75,6 +75,7 @@ export {
   roles,
   type ServerEntry,
   type ServerReport,
+  type ServerTiming,
   serverReport,
   type TierEntry,
   type TopologyDocument,

@@ -1,6 +1,7 @@
 /** What a server says about itself: health, metrics, status, and why a URL is answered the way it is. */
 import { type Clock, IsochroneError, type ServerReport } from "#kit";
 import { BearerGate } from "#kit/io";
+import { BEACON_PROBE_PATH } from "../core/beacon.ts";
 import { parseAbsoluteUri } from "../core/cache-key.ts";
 import { freshness } from "../core/freshness.ts";
 import { fieldLines, fieldValue, isToken } from "../core/headers.ts";
@@ -93,6 +94,12 @@ export class Admin {
           [],
           "text/plain; version=0.0.4; charset=utf-8",
         );
+      // Of pages of any origin: an answer of nothing, whose timing they may see (W3C, Resource Timing, section 4.5.1).
+      case BEACON_PROBE_PATH:
+        return textAnswer(200, "", RECORD, [
+          ["Timing-Allow-Origin", "*"],
+          ["Access-Control-Allow-Origin", "*"],
+        ]);
       case "/.isochrone/status":
       case "/.isochrone/explain": {
         if (!this.#isAllowed(inbound))

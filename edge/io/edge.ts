@@ -6,6 +6,7 @@ import type { CacheKey } from "../core/cache-key.ts";
 import { PurgeIndex } from "../core/purge-index.ts";
 import { sliceBytesFor } from "../core/slices.ts";
 import type { AccessKeys } from "./access-keys.ts";
+import type { Beacon } from "./beacon.ts";
 import { Answers } from "./answers.ts";
 import { CollapseTable } from "./collapse.ts";
 import { Copies } from "./copies.ts";
@@ -55,6 +56,8 @@ export interface EdgeParts {
   readonly diagnosis?: Diagnosis | undefined;
   /** Undefined: no property has tokens. */
   readonly accessKeys?: AccessKeys | undefined;
+  /** Takes timings of users. */
+  readonly beacon?: Beacon | undefined;
 }
 
 /** Copies of other servers' hot keys at once: as many keys a second would each be asked for several times. */
@@ -178,6 +181,7 @@ export class Edge {
       cacheName,
       siblings,
       accessKeys: parts.accessKeys,
+      beacon: parts.beacon,
       countries: settings.countries,
     });
     this.codingQueue = new CodingQueue({ store, siblings, settings, metrics, clock });

@@ -4,6 +4,7 @@
  */
 import type { Clock } from "#kit";
 import { judgeToken, type TokenRefusal, withoutToken } from "../core/access/token.ts";
+import { BEACON_PATH } from "../core/beacon.ts";
 import { type CacheKey, cacheKey } from "../core/cache-key.ts";
 import { selectingFields } from "../core/compression/accept-encoding.ts";
 import { decideRequest, type RequestDecision } from "../core/decide.ts";
@@ -19,6 +20,7 @@ import { type RuleOutcome, ruleSetOf } from "../core/rules/rule-set.ts";
 import { requestKeyOf } from "../core/slices.ts";
 import type { AccessKeys } from "./access-keys.ts";
 import { type Answers, faultOf } from "./answers.ts";
+import type { Beacon } from "./beacon.ts";
 import type { HopFields } from "../core/tiers.ts";
 import type { Answer, AnswerRecord, HitMemo, Inbound, Outcome } from "./exchange.ts";
 import type { Fetcher } from "./fetcher.ts";
@@ -48,6 +50,8 @@ export interface HandlerOptions {
   /** Of tokens; undefined: no property has any. */
   readonly accessKeys: AccessKeys | undefined;
   readonly countries: CountryTable | undefined;
+  /** Takes timings of users; undefined: of a cache alone, which has nobody to tell. */
+  readonly beacon: Beacon | undefined;
 }
 
 /** What the answer to a request without a valid token says. */
@@ -157,6 +161,10 @@ export class EdgeHandler {
     if (inbound.peer !== undefined || inbound.isFromSibling === true) return this.#serve(inbound, plan);
     const ruled = this.#ruled(inbound, plan);
     if (ruled !== undefined) return ruled;
+    if (plan.property.beacon !== undefined && isBeacon(inbound.head.target)) {
+      const answer = this.#o.beacon?.answer(inbound, plan.property);
+      if (answer !== undefined) return answer;
+    }
     const { responseHeaders } = plan.rules;
     const answer = this.#serve(inbound, plan);
     if (responseHeaders === undefined) return answer;
@@ -398,4 +406,11 @@ function mayCopyHelp({ action, ...decision }: Decision): boolean {
 /** "*" means the server, and Max-Forwards: 0 the one that it has reached (RFC 9110, sections 9.3.7 and 7.6.2). */
 function isForThisServer(head: RequestHead): boolean {
   return head.target === "*" || /^\s*0+\s*$/.test(fieldValue(head.fields, "max-forwards") ?? "");
+}
+
+function isBeacon(target: string): boolean {
+  return (
+    target.startsWith(BEACON_PATH) &&
+    (target.length === BEACON_PATH.length || target[BEACON_PATH.length] === "?")
+  );
 }

@@ -164,6 +164,14 @@ export class EdgeMetrics {
     );
   }
 
+  readonly #beacons = this.#counter("beacon_total", "Beacons and timings of users, by what became of them", [
+    "outcome",
+  ]);
+
+  beacon(outcome: string, count: number): void {
+    this.#beacons.inc({ outcome }, count);
+  }
+
   #counter(name: string, help: string, labelNames: readonly string[]): Counter {
     return new Counter({
       name: `isochrone_edge_${name}`,

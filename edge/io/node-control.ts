@@ -13,6 +13,7 @@ import {
   type PurgeEntry,
   type ServerId,
   type ServerReport,
+  type ServerTiming,
   type TopologyDocument,
   topologyDocument,
 } from "#kit";
@@ -49,6 +50,8 @@ export interface NodeFigures {
   readonly cacheObjects: number;
   readonly properties: Readonly<Record<string, PropertyCounters>>;
   readonly links: ServerReport["links"];
+  /** Of users, since the last time that it was asked. */
+  readonly timings: readonly ServerTiming[];
 }
 
 /** Who serves: this process, or its workers. */
@@ -67,6 +70,9 @@ export interface NodeTarget {
   trust(): void | Promise<void>;
   figures(): NodeFigures | Promise<NodeFigures>;
 }
+
+/** As many as a report may hold. While control is away the newest wait. */
+const TIMINGS_MAX = 400;
 
 export interface NodeControlOptions {
   readonly serverId: ServerId;
@@ -118,6 +124,8 @@ export class NodeControl {
   #isPublishing = false;
   #rate = { requests: 0, at: 0, perSecond: 0 };
   #report: ServerReport | undefined;
+  /** Of users, until control has them. */
+  #timings: readonly ServerTiming[] = [];
   state: ServerReport["state"] = "starting";
 
   constructor(options: NodeControlOptions) {
@@ -339,7 +347,9 @@ export class NodeControl {
     this.#isPublishing = true;
     try {
       const report = await this.report();
-      if (report !== undefined) await this.#client.publishReport(report);
+      if (report === undefined || !(await this.#client.publishReport(report))) return;
+      const sent = new Set(report.timings);
+      this.#timings = this.#timings.filter((one) => !sent.has(one));
     } finally {
       this.#isPublishing = false;
     }
@@ -353,7 +363,8 @@ export class NodeControl {
     if (figures === undefined) return undefined;
     const { clusterId, role } = cluster ?? this.#report ?? {};
     if (clusterId === undefined || role === undefined) return undefined;
-    const { requests, ...told } = figures;
+    const { requests, timings, ...told } = figures;
+    this.#timings = [...this.#timings, ...timings].slice(-TIMINGS_MAX);
     const now = clock.monotonic();
     if (now - this.#rate.at >= REPORT_INTERVAL_MS / 2) {
       const perSecond = ((requests - this.#rate.requests) * 1_000) / (now - this.#rate.at);
@@ -371,6 +382,7 @@ export class NodeControl {
       requestsPerSecond: this.#rate.perSecond,
       applied: { ...this.#keeper.applied },
       ...(mapInForce !== undefined && { mapInForce }),
+      ...(this.#timings.length > 0 && { timings: this.#timings }),
     };
     return this.#report;
   }

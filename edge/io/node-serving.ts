@@ -16,12 +16,14 @@ import { PeerVerifier, Transport } from "#transport";
 import type { EdgeSettings } from "../config.ts";
 import { AccessKeys } from "./access-keys.ts";
 import { Admin, type AdminOptions } from "./admin.ts";
+import { Beacon } from "./beacon.ts";
 import { Diagnosis } from "./diagnosis.ts";
 import type { DiskShards } from "./disk-shards.ts";
 import { Edge } from "./edge.ts";
 import { type Answer, type Inbound, textAnswer } from "./exchange.ts";
 import type { EdgeMetrics } from "./metrics.ts";
 import type { NodeDocument, NodeFigures } from "./node-control.ts";
+import { clientRanking } from "../core/client-ranking.ts";
 import { clusterOf } from "../core/tiers.ts";
 import { NodeRouting } from "./node-routing.ts";
 import { NodeTraffic } from "./node-traffic.ts";
@@ -67,6 +69,8 @@ export class NodeServing {
   readonly #accessKeys: AccessKeys;
   readonly server: EdgeServer;
   readonly diagnosis: Diagnosis;
+  readonly #beacon: Beacon;
+  #snapshot: MapSnapshot | undefined;
   #tls: TlsPort | undefined;
   #topology: TopologyDocument | undefined;
   #parts: Parts | undefined;
@@ -75,6 +79,24 @@ export class NodeServing {
     this.#o = options;
     const { serverId, settings, metrics, logger, about, token, peerKey } = options;
     this.#accessKeys = new AccessKeys(peerKey, logger);
+    this.#beacon = new Beacon({
+      peerKey,
+      clock: systemClock,
+      metrics,
+      topology: () => this.#topology?.clusters ?? [],
+      clusterId: () => this.#parts?.clusterId(),
+      rankingOf: (address, { propertyId }) => {
+        const property = propertyId && this.#parts?.routing.property(propertyId);
+        if (this.#snapshot === undefined || !property) return [];
+        try {
+          return clientRanking(this.#snapshot, address, property.trafficClass);
+        } catch (error) {
+          // Edges go by parents and paths; that its cluster map does not decode is found out here first.
+          logger.warn("cluster-map-unusable", { mapVersion: this.#snapshot.mapVersion, error });
+          return [];
+        }
+      },
+    });
     this.diagnosis = new Diagnosis({ serverName: serverId, clock: systemClock, secret: token });
     const admin = new Admin({
       ...about,
@@ -170,6 +192,7 @@ export class NodeServing {
       metrics,
       diagnosis: this.diagnosis,
       accessKeys: this.#accessKeys,
+      beacon: this.#beacon,
     });
     const clusterId = (): ClusterId => routing.cluster?.clusterId ?? cluster.clusterId;
     const traffic = new NodeTraffic({ path: this.#o.accessLog, serverId, clusterId, logger });
@@ -222,6 +245,7 @@ export class NodeServing {
         break;
       }
       case "map":
+        this.#snapshot = body as MapSnapshot;
         this.#parts?.routing.setSnapshot(body as MapSnapshot);
         this.#parts?.transport.setSnapshot(body as MapSnapshot);
         return;
@@ -255,6 +279,7 @@ export class NodeServing {
       cacheBytes: edge?.store.memory.bytes ?? 0,
       cacheObjects: edge?.store.memory.objects ?? 0,
       links: transport === undefined ? [] : [...transport.linkReports()],
+      timings: this.#beacon.drain(),
     };
   }
 

@@ -135,6 +135,7 @@ class Totals {
       properties: Object.fromEntries(properties),
       // Each worker measures for itself; one speaks for the server.
       links: all[0]?.result.links ?? [],
+      timings: all.flatMap(({ result }) => result.timings),
     };
   }
 }

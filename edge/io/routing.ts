@@ -9,7 +9,7 @@ import type { HopFields } from "../core/tiers.ts";
 /** What the handler needs of a property. */
 export type PropertyView = Pick<
   PropertyDocument,
-  "caching" | "rules" | "prefetch" | "tiering" | "compression" | "access"
+  "caching" | "rules" | "prefetch" | "tiering" | "compression" | "access" | "beacon"
 > & {
   readonly propertyId: PropertyId | undefined;
   readonly hostnames: readonly string[];

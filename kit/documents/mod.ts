@@ -68,7 +68,13 @@ export {
   purgeEntry,
   purgeRequest,
 } from "./purge.ts";
-export { type LinkReport, type PropertyCounters, type ServerReport, serverReport } from "./server-report.ts";
+export {
+  type LinkReport,
+  type PropertyCounters,
+  type ServerReport,
+  type ServerTiming,
+  serverReport,
+} from "./server-report.ts";
 export {
   type ClusterEntry,
   coordinates,

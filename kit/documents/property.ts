@@ -9,6 +9,7 @@ import {
   defaulted,
   integer,
   nullable,
+  number,
   object,
   oneOf,
   optional,
@@ -128,6 +129,11 @@ const access = object({
 });
 export type AccessPolicy = Parsed<typeof access>;
 
+const beacon = object({
+  /** Share of the pages that are asked to time servers; 0: none. */
+  sampleRatio: number({ min: 0, max: 1 }),
+});
+
 /** Against the longest path that is taken (8,192 characters) these cost about ten milliseconds. */
 const GLOB_CHARACTERS_MAX = 8_192;
 
@@ -147,6 +153,11 @@ export const propertyDocument = refine(
     compression: defaulted(compression, compression.parse({})),
     /** Tokens that rules may require. */
     access: optional(access),
+    /**
+     * Real-user timings: servers answer /.isochrone/beacon on its host names, and a page that includes the script of edge/README.md
+     * times a few of them. Absent: the path is the origin's, like any other.
+     */
+    beacon: optional(beacon),
     /**
      * Requests that each server may have on their way to its origins or other servers at once, those that wait for a place included;
      * what comes beyond is answered stale or by 503 (reason `property-limit`). Null: the server's own bound for a property alone.

@@ -30,6 +30,17 @@ const linkReport = object({
 });
 export type LinkReport = Parsed<typeof linkReport>;
 
+/** What a user's browser timed; see edge/core/beacon.ts. */
+const serverTiming = object({
+  /** The client's network: its address with 24 bits of IPv4 or 48 of IPv6, the rest zero. */
+  from: string({ max: 45 }),
+  /** Of a server of the cluster that was timed. */
+  to: string({ max: 45 }),
+  method: oneOf(["tcp", "http"]),
+  rttMs: number({ min: 0, max: 60_000, unit: "ms" }),
+});
+export type ServerTiming = Parsed<typeof serverTiming>;
+
 /** Counters of one property since the process started; the reader takes differences. */
 const propertyCounters = object({
   requests: count(),
@@ -54,6 +65,8 @@ export const serverReport = object({
   cacheObjects: count(),
   properties: record(id<PropertyId>(), propertyCounters, { max: 10_000 }),
   links: array(linkReport, { max: 10_000 }),
+  /** Timings of users that came since the report before; the mapper bounds what one network can say. Absent: none. */
+  timings: optional(array(serverTiming, { max: 400 })),
   /** `kind/id` -> version that the server has applied. */
   applied: record(string({ max: 200 }), integer(), { max: 20_000 }),
   /** The map that the server goes by: its publisher's term and the publisher's number. Absent: none, or a server of an older version. */

@@ -129,6 +129,7 @@ const SETTINGS = [
   "rules",
   "prefetch",
   "compression",
+  "beacon",
   "access",
   "forwardsMax",
   "dnsTtlSeconds",

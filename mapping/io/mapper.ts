@@ -12,6 +12,7 @@ import {
   mapSnapshot,
   type MonotonicMs,
   type ServerId,
+  type ServerReport,
   topologyDocument,
 } from "#kit";
 import { type Logger, systemClock } from "#kit/io";
@@ -30,6 +31,7 @@ import {
   type SeriesProvenance,
 } from "../core/measurements/store.ts";
 import type { ReadSummary } from "../core/measurements/tally.ts";
+import { TimingQuota } from "../core/measurements/timing-quota.ts";
 import { changesText, mapChanges } from "../core/map-changes.ts";
 import { MAP_ID } from "../core/publisher-election.ts";
 import type { SnapshotProblemReason } from "../core/snapshot-check.ts";
@@ -109,6 +111,7 @@ export class Mapper {
   #engineTimer: NodeJS.Timeout | undefined;
   #reports: { close(): void } | undefined;
   #isClosed = false;
+  readonly timingQuota = new TimingQuota();
 
   constructor(settings: MapperSettings) {
     this.#settings = settings;
@@ -194,6 +197,7 @@ export class Mapper {
         if (this.#topology?.servers.has(serverId) === true)
           this.#serverMaps.set(serverId, { fence: mapInForce, at: now });
         this.lease.handleSeenTerm(event.report.mapInForce?.term ?? 0);
+        this.#takeTimings(event.report);
       },
       {
         onState: (state) => {
@@ -235,6 +239,18 @@ export class Mapper {
     const match = this.#intake.clientNetworkOf(address);
     const network = this.#networks.networks.find((one) => one.clientNetworkId === match?.clientNetworkId);
     return network && match && { ...network, matchedPrefix: formatPrefix(match.prefix) };
+  }
+
+  /** What users' browsers timed, as an edge tells it: bounded by network, and measured when the report came. */
+  #takeTimings({ serverId, timings = [] }: ServerReport): void {
+    const now = this.#clock.monotonic();
+    const at = epochMs(this.#clock.epoch());
+    const samples = timings.flatMap(({ from, to, method, rttMs }): PathSample[] =>
+      this.timingQuota.handleTiming(from, now)
+        ? [{ source: "beacon", method, agent: serverId, from, to, at, rttMs }]
+        : [],
+    );
+    if (samples.length > 0) this.handleSamples(samples);
   }
 
   /** What is kept of a pair; undefined: nothing in that span. */

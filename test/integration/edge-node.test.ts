@@ -285,6 +285,79 @@ test("a range goes through the tiers as whole slices, and each is asked of the o
   }
 });
 
+test("a beacon hands out whom to time, and takes what was timed from who was asked, into the report", async () => {
+  const BEACON = "/.isochrone/beacon";
+  // Off: the path is the origin's, like any other.
+  expect((await ask("fra-1", BEACON)).body.toString()).toMatch(/^\/\.isochrone\/beacon \d+$/);
+  const property = await client.document("property", "shop");
+  const on = (sampleRatio: number, expectedVersion: number) =>
+    client.put(
+      "property",
+      "shop",
+      { ...(property?.body as object), beacon: { sampleRatio } },
+      { expectedVersion, activate: true },
+    );
+  await on(1, property?.version ?? 0);
+  const handedOut = async () => JSON.parse((await ask("fra-1", BEACON)).body.toString());
+  let given:
+    | { candidates: { clusterId: string; url: string }[]; ticket: Record<string, unknown> }
+    | undefined;
+  await until(async () => {
+    given = await handedOut().catch(() => undefined);
+    return given?.ticket !== undefined;
+  }, "the beacon is on");
+  // Parents serve no user.
+  expect(given?.candidates).toEqual([
+    { clusterId: "fra", url: `http://127.0.0.1:${ports["fra-1"]}${BEACON}/probe` },
+  ]);
+  const probe = await fetchFrom(ports["fra-1"], `${BEACON}/probe`);
+  expect(probe).toMatchObject({
+    status: 200,
+    headers: { "timing-allow-origin": "*", "cache-control": "no-store" },
+  });
+  const send = async (body: unknown, port = ports["fra-1"]) =>
+    await fetchFrom(port, BEACON, {
+      method: "POST",
+      headers: { host: HOST },
+      body: typeof body === "string" ? body : JSON.stringify(body),
+    });
+  const timings = [{ clusterId: "fra", method: "tcp", rttMs: 12.5 }];
+  const ticket = given?.ticket;
+  // Another server of the deployment takes it as well; the client's address is that of the connection, whatever it claims.
+  expect((await send({ ticket, timings }, ports["fra-2"])).status).toBe(200);
+  for (const [status, body] of [
+    [400, "{"],
+    [400, { ticket, timings: [{ ...timings[0], rttMs: -1 }] }],
+    [400, { ticket, timings, address: "192.0.2.1" }],
+    [403, { ticket, timings: [{ ...timings[0], clusterId: "par" }] }],
+    [403, { ticket: { ...ticket, clusterIds: ["par"] }, timings: [{ ...timings[0], clusterId: "par" }] }],
+    [403, { ticket: { ...ticket, expiresAtEpochMs: 1e13 }, timings }],
+    [413, "x".repeat(3_000)],
+  ] as const)
+    expect((await send(body)).status, JSON.stringify(body)).toBe(status);
+  expect((await fetchFrom(ports["fra-1"], BEACON, { method: "PUT", headers: { host: HOST } })).status).toBe(
+    405,
+  );
+  let seen: unknown[] = [];
+  const watch = client.watch(["report"], (event) => {
+    if (event.type === "report") seen = [...seen, ...(event.report.timings ?? [])];
+  });
+  for (let time = 0; time < 6; time++) expect((await send({ ticket, timings })).status).toBe(200);
+  expect((await send({ ticket, timings })).status).toBe(429);
+  await until(() => Promise.resolve(seen.length >= 6), "reports with timings");
+  watch.close();
+  expect(seen[0]).toEqual({ from: "127.0.0.0", to: "127.0.0.1", method: "tcp", rttMs: 12.5 });
+  const metrics = (await fetchFrom(ports["fra-1"], "/metrics")).body.toString();
+  expect(metrics).toContain('isochrone_edge_beacon_total{outcome="address-rate"} 1');
+  await on(0, (property?.version ?? 0) + 1);
+  await until(async () => (await handedOut()).isSampled === false, "nobody is sampled");
+  // As it was before.
+  await client.put("property", "shop", property?.body, {
+    expectedVersion: (property?.version ?? 0) + 2,
+    activate: true,
+  });
+});
+
 test("explain nests what each next server says; it wants a token", async () => {
   const path = "/object-0";
   const top = await explain(path);
@@ -314,11 +387,11 @@ test("explain nests what each next server says; it wants a token", async () => {
 
 test("what a page names is there before the browser asks", async () => {
   const present = await client.document("property", "shop");
-  await client.put(
+  const put = await client.put(
     "property",
     "shop",
     { ...(present?.body as object), prefetch: { isEnabled: true } },
-    { expectedVersion: 1, activate: true },
+    { expectedVersion: present?.version ?? 0, activate: true },
   );
   const usual = origin.answer;
   origin.answer = (incoming, response, body) => {
@@ -336,7 +409,7 @@ test("what a page names is there before the browser asks", async () => {
   };
   await until(async () => {
     const text = (await admin("fra-1", "/.isochrone/status")).body.toString();
-    return JSON.parse(text).applied["property/shop"] === 2;
+    return JSON.parse(text).applied["property/shop"] === put.version;
   }, "the new version is applied");
   // A port in Host tells no two objects apart.
   const browse = async (path: string) =>

@@ -1,0 +1,186 @@
+/** The beacon of a node: hands out whom to time, takes the timings, keeps them for the next report. */
+import { createHmac, hkdfSync, timingSafeEqual } from "node:crypto";
+import {
+  type Clock,
+  type ClusterEntry,
+  type ClusterId,
+  type IpAddress,
+  ParseError,
+  parseAddress,
+  type ServerTiming,
+} from "#kit";
+import {
+  BEACON_PROBE_PATH,
+  beaconCandidates,
+  BeaconGate,
+  beaconReport,
+  type BeaconReport,
+  coarseAddress,
+  REPORT_BYTES_MAX,
+} from "../core/beacon.ts";
+import { type Answer, type AnswerRecord, type Inbound, textAnswer } from "./exchange.ts";
+import type { EdgeMetrics } from "./metrics.ts";
+import type { PropertyView } from "./routing.ts";
+
+/** A page that is left open may still answer, ms. */
+const TICKET_MS = 120_000;
+/** Timings that wait for the next report, a second away; further ones are dropped and counted. */
+const WAITING_MAX = 100;
+/** A body that comes slower is not one of a browser, ms. */
+const BODY_TIMEOUT_MS = 5_000;
+
+export interface BeaconOptions {
+  readonly peerKey: Buffer;
+  readonly clock: Clock;
+  readonly metrics: EdgeMetrics;
+  /** Of the topology in force. */
+  readonly topology: () => readonly ClusterEntry[];
+  readonly clusterId: () => ClusterId | undefined;
+  /** The clusters that the map ranks for a client, best first. */
+  readonly rankingOf: (address: IpAddress, property: PropertyView) => readonly ClusterId[];
+  /** Uniform in [0, 1). */
+  readonly random?: () => number;
+}
+
+export class Beacon {
+  readonly #o: BeaconOptions;
+  readonly #key: Buffer;
+  readonly #gate = new BeaconGate();
+  readonly #random: () => number;
+  #waiting: ServerTiming[] = [];
+
+  constructor(options: BeaconOptions) {
+    this.#o = options;
+    this.#random = options.random ?? Math.random;
+    // Every server and worker of the deployment takes every other one's tickets: a page may be answered by another one.
+    this.#key = Buffer.from(hkdfSync("sha256", options.peerKey, "", "isochrone beacon tickets v1", 32));
+  }
+
+  /** What was timed since the last call. */
+  drain(): readonly ServerTiming[] {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    return waiting;
+  }
+
+  /** Answers a request for the beacon's path of a property that has one. */
+  answer(inbound: Inbound, property: PropertyView): Answer | Promise<Answer> {
+    const record: AnswerRecord = {
+      outcome: "bypass",
+      status: undefined,
+      propertyId: property.propertyId,
+      upstream: undefined,
+    };
+    const { method } = inbound.head;
+    if (method === "GET" || method === "HEAD") return this.#handOut(inbound, property, record);
+    if (method !== "POST")
+      return textAnswer(405, "GET, HEAD and POST are served here.\n", record, [["Allow", "GET, HEAD, POST"]]);
+    return this.#take(inbound, record);
+  }
+
+  #handOut(inbound: Inbound, property: PropertyView, record: AnswerRecord): Answer {
+    const address = clientOf(inbound);
+    const sampleRatio = property.beacon?.sampleRatio ?? 0;
+    const isSampled = address !== undefined && this.#random() < sampleRatio;
+    this.#o.metrics.beacon(isSampled ? "handed-out" : "not-sampled", 1);
+    const json = (value: unknown): Answer =>
+      textAnswer(200, `${JSON.stringify(value)}\n`, record, [], "application/json");
+    if (!isSampled) return json({ isSampled: false });
+    const edges = this.#o.topology().filter((one) => one.role === "edge" && one.servers.length > 0);
+    const clusterIds = beaconCandidates(
+      this.#o.clusterId(),
+      this.#o.rankingOf(address, property),
+      edges.map((one) => one.clusterId),
+      this.#random(),
+    );
+    const expiresAtEpochMs = Math.round(this.#o.clock.epoch() + TICKET_MS);
+    const ticket = {
+      expiresAtEpochMs,
+      clusterIds,
+      proof: this.#proof(address, expiresAtEpochMs, clusterIds),
+    };
+    const candidates = edges
+      .filter((one) => clusterIds.includes(one.clusterId))
+      .map((one) => ({ clusterId: one.clusterId, url: probeUrl(one) }));
+    return json({ isSampled: true, candidates, ticket });
+  }
+
+  async #take(inbound: Inbound, record: AnswerRecord): Promise<Answer> {
+    const { metrics, clock } = this.#o;
+    const refuse = (status: number, outcome: string, text: string): Answer => {
+      metrics.beacon(outcome, 1);
+      return textAnswer(status, `${text}\n`, record);
+    };
+    const address = clientOf(inbound);
+    if (address === undefined) return refuse(400, "no-address", "Your address is not known.");
+    const body = await readBody(inbound);
+    if (body === undefined)
+      return refuse(413, "too-large", `At most ${REPORT_BYTES_MAX} bytes, within ${BODY_TIMEOUT_MS} ms.`);
+    let report: BeaconReport;
+    try {
+      report = beaconReport.parse(JSON.parse(body));
+    } catch (error) {
+      const why = error instanceof ParseError ? error.message : "it is no JSON";
+      return refuse(400, "malformed", `This is no report: ${why}`);
+    }
+    const { expiresAtEpochMs, clusterIds, proof } = report.ticket;
+    const expected = Buffer.from(this.#proof(address, expiresAtEpochMs, clusterIds));
+    const given = Buffer.from(proof);
+    if (given.length !== expected.length || !timingSafeEqual(given, expected))
+      return refuse(403, "wrong-ticket", "The ticket is not one of this address.");
+    if (clock.epoch() > expiresAtEpochMs) return refuse(403, "expired", "The ticket has expired.");
+    if (report.timings.some(({ clusterId }) => !clusterIds.includes(clusterId)))
+      return refuse(403, "not-asked", "A timing is of a cluster that the ticket does not name.");
+    const verdict = this.#gate.handleReport(address, clock.monotonic());
+    if (verdict !== "taken") return refuse(429, verdict, "Enough was reported from here for an hour.");
+    this.#keep(report, coarseAddress(address));
+    return textAnswer(200, "taken\n", record);
+  }
+
+  #keep({ timings }: BeaconReport, from: string): void {
+    const clusters = this.#o.topology();
+    for (const { clusterId, method, rttMs } of timings) {
+      const to = clusters.find((one) => one.clusterId === clusterId)?.servers[0]?.address;
+      const isTaken = to !== undefined && this.#waiting.length < WAITING_MAX;
+      this.#o.metrics.beacon(isTaken ? "taken" : "dropped", 1);
+      if (isTaken) this.#waiting.push({ from, to, method, rttMs });
+    }
+  }
+
+  /** Of this client's network: addresses of IPv6 change within it while a page is open. */
+  #proof(address: IpAddress, expiresAtEpochMs: number, clusterIds: readonly ClusterId[]): string {
+    const text = `${coarseAddress(address)} ${expiresAtEpochMs} ${clusterIds.join(" ")}`;
+    return createHmac("sha256", this.#key).update(text).digest("base64url");
+  }
+}
+
+function clientOf({ remoteAddress }: Inbound): IpAddress | undefined {
+  return parseAddress(remoteAddress.startsWith("::ffff:") ? remoteAddress.slice(7) : remoteAddress);
+}
+
+/** The first server stands for its cluster. */
+function probeUrl({ servers }: ClusterEntry): string {
+  const [server] = servers;
+  const address = server?.address ?? "";
+  return `http://${address.includes(":") ? `[${address}]` : address}:${server?.port ?? 80}${BEACON_PROBE_PATH}`;
+}
+
+/** Undefined: too long, too slow, or broken off. */
+async function readBody({ body, signal }: Inbound): Promise<string | undefined> {
+  if (body === undefined) return "";
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  const timer = setTimeout(() => body.destroy(new Error("too slow")), BODY_TIMEOUT_MS);
+  try {
+    for await (const chunk of body) {
+      bytes += (chunk as Buffer).length;
+      if (bytes > REPORT_BYTES_MAX || signal.aborted) return undefined;
+      chunks.push(chunk as Buffer);
+    }
+    return Buffer.concat(chunks).toString("utf8");
+  } catch {
+    return undefined;
+  } finally {
+    clearTimeout(timer);
+  }
+}
