@@ -41,6 +41,8 @@ interface ForwardsExplanation {
 interface TierExplanation extends Partial<RuleExplanation> {
   readonly serverId: string;
   readonly tier: number;
+  /** Of the map that it goes by; null: none. */
+  readonly mapVersion?: number | null;
   readonly property: string | null;
   readonly decision: { readonly action: string; readonly reason: string };
   readonly stored?: {
@@ -111,7 +113,9 @@ export async function main(argv: readonly string[]): Promise<number> {
     );
   else {
     if (client !== undefined)
-      console.log(`${client.city} (${client.address}) is sent to ${server.id}: ${answer?.reason}\n`);
+      console.log(
+        `${client.city} (${client.address}) is sent to ${server.id}: ${answer?.reason}, map ${answer?.mapVersion ?? "none"}\n`,
+      );
     console.log(describe(edge));
   }
   return 0;
@@ -231,7 +235,8 @@ function describe(edge: TierExplanation): string {
   let tier: TierExplanation | undefined = edge;
   while (tier !== undefined) {
     const { serverId, property, decision, stored, owner, nextHop, next }: TierExplanation = tier;
-    lines.push(`${serverId} (tier ${tier.tier}): ${decision.action}, ${decision.reason}`);
+    const map = typeof tier.mapVersion === "number" ? `, map ${tier.mapVersion}` : "";
+    lines.push(`${serverId} (tier ${tier.tier}${map}): ${decision.action}, ${decision.reason}`);
     if (property === null) {
       lines.push("  no property has this host name");
       break;

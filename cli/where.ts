@@ -17,6 +17,9 @@ with their liveness, and for how wide a prefix the answer holds. With --resolver
 that of a resolver that tells no client subnet: if enough is known of the clients behind it, the answer is
 the one that is best for them.
 
+Then how a request goes on by the same map: the parents of that cluster for the property, and the paths
+to its origin, each with its terms and the runners-up.
+
 Asks a name server of the running world; with --server the one whose admin surface is at URL (token
 in ISOCHRONE_CONTROL_TOKEN); with --world nobody: the map is measured from the world file here.
 
@@ -164,7 +167,46 @@ export function formatWhere(report: WhereReport, nowEpochMs: number): string {
       ["cluster", "city", "outcome", "score", "rtt ms", "loss %", "load", "confidence", "servers up"],
       candidates,
     ),
+    ...wayLines(report),
   ].join("\n");
+}
+
+/** Parents and paths that the same map names, with what each figure rests on. */
+function wayLines({ way, clusterId }: WhereReport): string[] {
+  if (way === null) return [];
+  const known = (isMeasured: boolean | null | undefined): string =>
+    isMeasured === null || isMeasured === undefined ? "-" : isMeasured ? "measured" : "guessed";
+  const parents = (way.tier?.parents ?? []).map(({ clusterId: parent, costMs, terms }) => [
+    parent,
+    costMs.toFixed(1),
+    terms === undefined ? "-" : terms.toParentMs.toFixed(1),
+    known(terms?.isToParentMeasured),
+    typeof terms?.toOriginMs === "number" ? terms.toOriginMs.toFixed(1) : "-",
+    known(terms?.isToOriginMeasured),
+  ]);
+  const paths = way.paths.flatMap(({ fromClusterId, toClusterId, candidates }) =>
+    candidates.map((one, place) => [
+      place === 0 ? fromClusterId : "",
+      place === 0 ? toClusterId : "",
+      one.via ?? "direct",
+      one.rttMs.toFixed(1),
+      (one.lossRatio * 100).toFixed(2),
+      one.basis ?? "-",
+    ]),
+  );
+  const origin = way.originClusterId ?? "an origin outside of the topology";
+  return [
+    "",
+    way.tiering === "direct"
+      ? `${clusterId} asks ${origin} itself`
+      : `${clusterId} asks a parent for what ${origin} has; by the same map:`,
+    ...(parents.length === 0
+      ? []
+      : [formatTable(["parent", "cost ms", "to parent", "", "to origin", ""], parents)]),
+    ...(paths.length === 0
+      ? []
+      : ["", formatTable(["from", "to", "path", "rtt ms", "loss %", "known"], paths)]),
+  ];
 }
 
 function ageText(ms: number): string {

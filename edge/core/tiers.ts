@@ -81,6 +81,10 @@ export class Tiers {
     this.#shields.clear();
   }
 
+  /** Of the map that parents and shields are taken from. */
+  get mapVersion(): number | undefined {
+    return this.#snapshot?.mapVersion;
+  }
   get topology(): TopologyDocument {
     return this.#topology;
   }

@@ -35,6 +35,8 @@ export interface ExplainParts {
   readonly overload: OverloadControl;
   readonly tier: () => number;
   readonly clusterId: () => string | undefined;
+  /** Of the map that next hops are taken from; absent: a cache alone, which has none. */
+  readonly mapVersion?: () => number | undefined;
   /** `address:port` of a server of ours. */
   readonly hostOf: (serverId: string) => string | undefined;
 }
@@ -142,6 +144,7 @@ export class Admin {
       serverId: this.#o.serverId,
       clusterId: parts.clusterId() ?? null,
       tier: parts.tier(),
+      mapVersion: parts.mapVersion?.() ?? null,
       url,
     };
     const fields = explainedFields(asked.getAll("header"));

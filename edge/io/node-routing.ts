@@ -59,6 +59,9 @@ export class NodeRouting implements Routing {
   get properties(): number {
     return this.#properties.size;
   }
+  get mapVersion(): number | undefined {
+    return this.#tiers.mapVersion;
+  }
   get cluster(): ClusterEntry | undefined {
     return this.#tiers.cluster;
   }

@@ -115,6 +115,7 @@ export class NodeServing {
             overload: parts.edge.gate.control,
             tier: () => parts.routing.tier,
             clusterId: parts.clusterId,
+            mapVersion: () => parts.routing.mapVersion,
             hostOf: (id) => this.#addressOf(id),
           }
         );

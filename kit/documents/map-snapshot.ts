@@ -64,21 +64,47 @@ const resolver = object({
 export type ResolverEntry = Parsed<typeof resolver>;
 
 /** For one edge cluster and one origin cluster (or "any"): parent clusters, best first. */
-const tierEntry = object({
+export const tierEntry = object({
   edgeClusterId: id<ClusterId>(),
   originClusterId: nullable(id<ClusterId>()),
-  parents: array(object({ clusterId: id<ClusterId>(), costMs: rttMs() }), { max: 16 }),
+  parents: array(
+    object({
+      clusterId: id<ClusterId>(),
+      costMs: rttMs(),
+      /** What the cost is the sum of; to the origin null where the entry is for any. Absent: of an older version. */
+      terms: optional(
+        object({
+          toParentMs: rttMs(),
+          /** False: guessed from geography. */
+          isToParentMeasured: boolean(),
+          toOriginMs: nullable(rttMs()),
+          isToOriginMeasured: nullable(boolean()),
+        }),
+      ),
+    }),
+    { max: 16 },
+  ),
 });
 export type TierEntry = Parsed<typeof tierEntry>;
 
+/** `measured`: end to end, by servers. `sum`: of two measured links. `guessed`: a link of it is geography's guess. */
+const pathBases = ["measured", "sum", "guessed"] as const;
+export type PathBasis = (typeof pathBases)[number];
+
 /** Candidate paths for an ordered pair of clusters, cheapest first; `via` null is the direct path. */
-const pathEntry = object({
+export const pathEntry = object({
   fromClusterId: id<ClusterId>(),
   toClusterId: id<ClusterId>(),
-  candidates: array(object({ via: nullable(id<ClusterId>()), rttMs: rttMs(), lossRatio: ratio() }), {
-    min: 1,
-    max: 8,
-  }),
+  candidates: array(
+    object({
+      via: nullable(id<ClusterId>()),
+      rttMs: rttMs(),
+      lossRatio: ratio(),
+      /** Absent: of an older version. */
+      basis: optional(oneOf(pathBases)),
+    }),
+    { min: 1, max: 8 },
+  ),
 });
 export type PathEntry = Parsed<typeof pathEntry>;
 

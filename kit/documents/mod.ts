@@ -26,6 +26,9 @@ export {
 } from "./cluster-map/mod.ts";
 export {
   type MapSnapshot,
+  type PathBasis,
+  pathEntry,
+  tierEntry,
   mapSnapshot,
   type ResolverEntry,
   type TierEntry,

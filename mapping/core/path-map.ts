@@ -2,7 +2,7 @@
  * The path map: for each pair of clusters that talk, the direct path and the relays that are worth a probe. It only ranks:
  * transport measures the candidates end to end and decides.
  */
-import type { ClusterEntry, ClusterId, MonotonicMs, PathEntry, TopologyDocument } from "#kit";
+import type { ClusterEntry, ClusterId, MonotonicMs, PathBasis, PathEntry, TopologyDocument } from "#kit";
 import { type LinkTable, rounded } from "./link-table.ts";
 
 export interface PathMapSettings {
@@ -59,23 +59,28 @@ export function pathEntry(
   settings: PathMapSettings = pathMapDefaults,
 ): PathEntry {
   const direct = links.link(from, to, now);
-  const found: { via: ClusterId; rttMs: number; lossRatio: number }[] = [];
+  const found: { via: ClusterId; rttMs: number; lossRatio: number; basis: PathBasis }[] = [];
   for (const relay of relays) {
     if (relay.clusterId === from.clusterId || relay.clusterId === to.clusterId) continue;
     const measured = links.measured(from.clusterId, to.clusterId, relay.clusterId, now);
-    const cost = measured ?? sum(from, relay, to, links, now, settings);
+    const cost =
+      measured === undefined
+        ? sum(from, relay, to, links, now, settings)
+        : { ...measured, basis: "measured" as const };
     found.push({
       via: relay.clusterId,
       rttMs: rounded(Math.min(RTT_MS_MAX, cost.rttMs)),
       lossRatio: rounded(cost.lossRatio, 1e5),
+      basis: cost.basis,
     });
   }
   found.sort((a, b) => a.rttMs - b.rttMs || (a.via < b.via ? -1 : 1));
-  const candidates: { via: ClusterId | null; rttMs: number; lossRatio: number }[] = [
+  const candidates: { via: ClusterId | null; rttMs: number; lossRatio: number; basis: PathBasis }[] = [
     {
       via: null,
       rttMs: rounded(Math.min(RTT_MS_MAX, direct.rttMs)),
       lossRatio: rounded(direct.lossRatio, 1e5),
+      basis: direct.isMeasured ? "measured" : "guessed",
     },
     ...found.slice(0, settings.relaysMax),
   ];
@@ -94,7 +99,7 @@ function sum(
   links: LinkTable,
   now: MonotonicMs,
   settings: PathMapSettings,
-): { rttMs: number; lossRatio: number } {
+): { rttMs: number; lossRatio: number; basis: PathBasis } {
   const near = links.link(from, relay, now);
   const far = links.link(relay, to, now);
   const counted = (link: typeof near): number =>
@@ -102,5 +107,6 @@ function sum(
   return {
     rttMs: counted(near) + counted(far) + settings.relayOverheadMs,
     lossRatio: 1 - (1 - near.lossRatio) * (1 - far.lossRatio),
+    basis: near.isMeasured && far.isMeasured ? "sum" : "guessed",
   };
 }

@@ -49,10 +49,18 @@ function rank(
 ): TierEntry["parents"] {
   return parents
     .map((parent) => {
-      const up = origin === null ? 0 : links.link(parent, origin, now).rttMs;
+      const down = links.link(edge, parent, now);
+      const up = origin === null ? undefined : links.link(parent, origin, now);
+      const bounded = (rttMs: number): number => Math.min(COST_MS_MAX, rounded(rttMs));
       return {
         clusterId: parent.clusterId,
-        costMs: Math.min(COST_MS_MAX, rounded(links.link(edge, parent, now).rttMs + up)),
+        costMs: bounded(down.rttMs + (up?.rttMs ?? 0)),
+        terms: {
+          toParentMs: bounded(down.rttMs),
+          isToParentMeasured: down.isMeasured,
+          toOriginMs: up === undefined ? null : bounded(up.rttMs),
+          isToOriginMeasured: up?.isMeasured ?? null,
+        },
       };
     })
     .sort((a, b) => a.costMs - b.costMs || (a.clusterId < b.clusterId ? -1 : 1))

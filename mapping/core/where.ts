@@ -27,6 +27,7 @@ import { type AnswerCandidate, answerAddresses, answerReasons } from "./answer.t
 import { dnsTypes } from "./dns/constants.ts";
 import { nameFromText } from "./dns/name.ts";
 import type { DnsContext } from "./dns/decision.ts";
+import { wayOf, wayReport } from "./way.ts";
 
 const candidateOutcomes = [
   "chosen",
@@ -86,6 +87,8 @@ export const whereReport = object({
   candidates: array(whereCandidate),
   /** Why the engine sends the client network where it does, and the limit that turned it away from a better place. */
   placement: nullable(object({ reason: oneOf(placementReasons), limitName: nullable(string()) })),
+  /** How it goes on from the chosen cluster, by the same map; null: there is no cluster, or no map. */
+  way: nullable(wayReport),
 });
 export type WhereReport = Parsed<typeof whereReport>;
 
@@ -209,6 +212,10 @@ export function explainWhere(
         city: context.topology.clusters.get(candidate.clusterId)?.city ?? candidate.clusterId,
       })),
       placement: explanation.placement,
+      way:
+        map === undefined || answer.clusterId === null
+          ? null
+          : wayOf(map, context.topology.topology, answer.clusterId, property),
     },
   };
 }

@@ -78,6 +78,7 @@ export function mapperMetrics(mapper: Mapper): Registry {
         resolvers: engine.resolvers.counters,
         publisher: publisher.counters,
         election: lease.election.counters,
+        timings: mapper.timingQuota.counters,
         documents: mapper.keeper.counters,
       }))
         for (const [event, count] of Object.entries(counters)) add({ part, event }, count);

@@ -335,11 +335,11 @@ describe("tiers and paths from what servers report", () => {
     const { tiers } = snapshotAt(engine, 0);
     const of = (origin: string | null) =>
       tiers.find((one) => one.edgeClusterId === "fra" && one.originClusterId === origin);
-    expect(of("org")?.parents).toEqual([
-      { clusterId: "chi", costMs: 150 },
-      { clusterId: "ams", costMs: 198 },
+    expect(of("org")?.parents).toMatchObject([
+      { clusterId: "chi", costMs: 150, terms: { toParentMs: 100, toOriginMs: 50, isToOriginMeasured: true } },
+      { clusterId: "ams", costMs: 198, terms: { toParentMs: 8, toOriginMs: 190, isToParentMeasured: true } },
     ]);
-    expect(of(null)?.parents[0]).toEqual({ clusterId: "ams", costMs: 8 });
+    expect(of(null)?.parents[0]).toMatchObject({ clusterId: "ams", costMs: 8, terms: { toOriginMs: null } });
   });
 
   test("a relay that is shorter comes before the direct path, which is always named", () => {
