@@ -29,6 +29,8 @@ import {
 } from "./io/dns-options.ts";
 import { DnsServer } from "./io/dns-server.ts";
 import { DnsState } from "./io/dns-state.ts";
+import { isWorker, runWorker, serviceOf } from "./io/dns-worker.ts";
+import { DnsWorkers } from "./io/dns-workers.ts";
 import { wherePage } from "./io/dns-where.ts";
 
 export { measuredContext } from "./io/dns-alone.ts";
@@ -52,6 +54,7 @@ interface Supply {
  * Errors of world files and of option parsing are thrown, for the command to print.
  */
 export async function main(argv: readonly string[]): Promise<number> {
+  if (isWorker()) return runWorker();
   let options: DnsOptions | "help";
   try {
     options = parseDnsOptions(argv);
@@ -86,29 +89,17 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
   const { state, prober, node } = supply;
   let isReady = false;
-  let server: DnsServer | undefined;
+  let server: DnsServer | DnsWorkers | undefined;
   let admin: AdminServer | undefined;
   try {
-    server = await DnsServer.listen({
-      address: options.listen.host,
-      port: options.listen.port,
-      reusePort: options.reusePort,
-      isPlainUdp: options.isPlainUdp,
-      service: {
-        nsid: options.mode === "node" ? Buffer.from(options.serverId) : undefined,
-        cookieSecret: cookieSecretOf(token),
-      },
-      rateLimit: { perSecond: options.rateLimitPerSecond, slip: SLIP, seed: randomBytes(4).readInt32LE() },
-      context: () => state.context(),
-      counters,
-      logger,
-    });
+    server = await listen(options, state, counters, token, logger);
     const listening = server;
     const metrics = dnsMetrics({
       counters,
       socketCounters: () => listening.socketCounters,
       batches: () => listening.batches,
       tcpConnections: () => listening.tcpConnections,
+      workers: () => listening.workers,
       map: () => {
         const map = state.snapshot;
         if (map === null) return null;
@@ -178,8 +169,43 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
+/** Serves in this process, or in workers. */
+async function listen(
+  options: DnsOptions,
+  state: DnsState,
+  counters: DnsCounters,
+  token: string | undefined,
+  logger: Logger,
+): Promise<DnsServer | DnsWorkers> {
+  const { listen: at, workers, isPlainUdp } = options;
+  const setting = {
+    host: at.host,
+    port: at.port,
+    isPlainUdp,
+    nsid: options.mode === "node" ? options.serverId : undefined,
+    cookieSecret: cookieSecretOf(token).toString("hex"),
+    // The kernel spreads a network's queries over all workers.
+    rateLimit: {
+      perSecond: Math.ceil(options.rateLimitPerSecond / workers),
+      slip: SLIP,
+      seed: randomBytes(4).readInt32LE(),
+    },
+  };
+  if (workers > 1) return DnsWorkers.start({ count: workers, setting, state, counters, logger });
+  const { host, nsid, cookieSecret, ...rest } = setting;
+  return DnsServer.listen({
+    ...rest,
+    address: host,
+    reusePort: options.reusePort,
+    service: serviceOf(nsid, cookieSecret),
+    context: () => state.context(),
+    counters,
+    logger,
+  });
+}
+
 /** The same at all name servers of a deployment, so that a cookie of one is good at the other (RFC 9018 section 5). */
-function cookieSecretOf(token: string | undefined): Uint8Array {
+function cookieSecretOf(token: string | undefined): Buffer {
   if (token === undefined || token === "") return randomBytes(cookieSecretBytes);
   return createHmac("sha256", token).update("isochrone dns cookie").digest().subarray(0, cookieSecretBytes);
 }

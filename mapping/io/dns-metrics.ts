@@ -9,6 +9,8 @@ export interface DnsMetricsSource {
   /** Batches of datagrams by size; undefined without batches. */
   readonly batches: () => Readonly<Record<string, number>> | undefined;
   readonly tcpConnections: () => number;
+  /** Processes that serve. */
+  readonly workers: () => number;
   /** Null while there is no map. */
   readonly map: () => { readonly version: number; readonly term: number; readonly ageSeconds: number } | null;
   /** What became of documents that control sent, by outcome; null in alone mode. */
@@ -82,6 +84,7 @@ export function dnsMetrics(source: DnsMetricsSource): Registry {
     },
   );
   gauge("isochrone_dns_tcp_connections", "Open TCP connections", source.tcpConnections);
+  gauge("isochrone_dns_workers", "Processes that serve", source.workers);
   gauge("isochrone_dns_map_version", "Version of the map in force", () => source.map()?.version ?? null);
   gauge("isochrone_dns_map_term", "Term of its publisher", () => source.map()?.term ?? null);
   counter(

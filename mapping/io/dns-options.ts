@@ -7,6 +7,8 @@ interface Common {
   readonly listen: ListenAddress;
   readonly reusePort: boolean;
   readonly isPlainUdp: boolean;
+  /** Processes that serve; 1: this one. */
+  readonly workers: number;
   /** Answers of one kind to one client network, a second, over UDP without a cookie; 0: no limit. */
   readonly rateLimitPerSecond: number;
 }
@@ -55,6 +57,7 @@ in DIR, so that it boots and serves with control dead; it probes every edge serv
   --control URL          http://ADDRESS:PORT of control
   --state DIR            where the last known good documents are kept
   --reuse-port           share the port with other processes of the same user
+  --workers N            processes that share the port; one that dies is started again (default 1)
   --rate-limit N         answers of one kind a second to one client network (/24, /56) over UDP; who shows a
                          cookie (RFC 7873) has no limit; 0: none for all (default 500)
   --plain-udp            one system call for each datagram instead of batches (Linux, package koffi)
@@ -84,6 +87,7 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
       "reuse-port": { type: "boolean" },
       "plain-udp": { type: "boolean" },
       "rate-limit": { type: "string" },
+      workers: { type: "string" },
     },
   });
   if (values.help === true) return "help";
@@ -95,7 +99,14 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
     listen: listenOf("--listen", required("--listen", values.listen)),
     reusePort: values["reuse-port"] ?? false,
     isPlainUdp: values["plain-udp"] ?? false,
-    rateLimitPerSecond: rateLimitOf(values["rate-limit"]),
+    rateLimitPerSecond: wholeNumber(
+      "--rate-limit",
+      values["rate-limit"],
+      0,
+      RATE_LIMIT_PER_SECOND_MAX,
+      RATE_LIMIT_PER_SECOND,
+    ),
+    workers: wholeNumber("--workers", values.workers, 1, WORKERS_MAX, 1),
   };
   if (isNode) {
     if (values.probe !== undefined)
@@ -126,13 +137,20 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
 const RATE_LIMIT_PER_SECOND = 500;
 const RATE_LIMIT_PER_SECOND_MAX = 1_000_000;
 
-function rateLimitOf(text: string | undefined): number {
-  if (text === undefined) return RATE_LIMIT_PER_SECOND;
+const WORKERS_MAX = 64;
+
+function wholeNumber(
+  name: string,
+  text: string | undefined,
+  min: number,
+  max: number,
+  whenAbsent: number,
+): number {
+  if (text === undefined) return whenAbsent;
   const value = Number(text);
-  if (text !== "" && Number.isInteger(value) && value >= 0 && value <= RATE_LIMIT_PER_SECOND_MAX)
-    return value;
+  if (text !== "" && Number.isInteger(value) && value >= min && value <= max) return value;
   throw new OptionError(
-    `--rate-limit: got ${JSON.stringify(text)}, expected a whole number from 0 to ${RATE_LIMIT_PER_SECOND_MAX}`,
+    `${name}: got ${JSON.stringify(text)}, expected a whole number from ${min} to ${max}`,
   );
 }
 

@@ -81,6 +81,8 @@ export class DnsServer {
   get port(): number {
     return this.#udp.port;
   }
+  /** Processes that serve: this one. */
+  readonly workers = 1;
   get tcpConnections(): number {
     return this.#tcp.connections;
   }

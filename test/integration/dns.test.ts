@@ -16,6 +16,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { createLogger } from "#kit/io";
 import { DnsCounters, DnsServer } from "#mapping";
 import { readMessage } from "../../mapping/core/dns/wire.ts";
+import { treeOf } from "../bench/tools/process-tree.ts";
 import { context, query, wideContext, snapshot, topology, properties } from "../unit/mapping-dns/fixture.ts";
 import {
   type IsochroneProcess,
@@ -588,5 +589,66 @@ describe.skipIf(dig === undefined)("isochrone dns --node", () => {
     });
     expect(await node.stop()).toEqual({ code: 0, signal: null });
     node = undefined;
+  });
+});
+
+describe("isochrone dns --workers", () => {
+  let server: IsochroneProcess | undefined;
+  afterAll(async () => void (await server?.stop()));
+
+  /** Asks from a socket of its own, so that the kernel may give it to either worker; whether it was answered. */
+  async function isAnswered(port: number): Promise<boolean> {
+    const socket = createSocket("udp4");
+    try {
+      const reply = once(socket, "message", { signal: AbortSignal.timeout(2_000) });
+      socket.send(query({ name: "www.shop.example" }), port, "127.0.0.1");
+      await reply;
+      return true;
+    } catch {
+      return false;
+    } finally {
+      socket.close();
+    }
+  }
+
+  it("a worker that is killed loses no query that comes after it, is replaced, and stays counted", async () => {
+    const args = [
+      "--world",
+      worldFile,
+      "--listen",
+      "127.0.0.1:0",
+      "--admin",
+      "127.0.0.1:0",
+      "--workers",
+      "2",
+    ];
+    server = await startIsochrone(["dns", ...args], { env });
+    const { dns, admin } = portsOf(server.readyLine);
+    const children = (): number[] => treeOf(server?.pid ?? 0).slice(1);
+    const workers = children();
+    expect(workers).toHaveLength(2);
+    const ask = async (count: number): Promise<number> => {
+      const asked = await Promise.all(Array.from({ length: count }, () => isAnswered(dns)));
+      return asked.filter(Boolean).length;
+    };
+    const counted = () => metric(admin, /^isochrone_dns_queries_total\{transport="udp"/);
+    expect(await ask(40)).toBe(40);
+    // Before one dies: what it had not handed over yet would go with it.
+    await waitFor(async () => (await counted()) === 40, {
+      timeoutMs: 10_000,
+      what: "counts of both workers",
+    });
+    process.kill(workers[0] as number, "SIGKILL");
+    await waitFor(() => !children().includes(workers[0] as number), { timeoutMs: 10_000, what: "its end" });
+    expect(await ask(40)).toBe(40);
+    await waitFor(async () => (await metric(admin, /^isochrone_dns_workers /)) === 2, {
+      timeoutMs: 20_000,
+      what: "another worker that listens",
+    });
+    expect(await metric(admin, /event="worker-died"/)).toBe(1);
+    await waitFor(async () => (await counted()) === 80, {
+      timeoutMs: 10_000,
+      what: "counts that none has lost",
+    });
   });
 });

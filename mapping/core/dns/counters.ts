@@ -27,6 +27,13 @@ export interface Counted {
   readonly answerReason: AnswerReason | undefined;
 }
 
+/** All counts, as they are told to another process. */
+export interface DnsFigures {
+  readonly truncated: number;
+  readonly withEcs: number;
+  readonly tallies: readonly Readonly<DnsTally>[];
+}
+
 /** Counts of decisions; they only grow. */
 export class DnsCounters {
   readonly #counts = new Map<string, DnsTally>();
@@ -70,13 +77,7 @@ export class DnsCounters {
       type: type === undefined ? "none" : dnsTypeLabel(type),
       map: answerReason ?? "none",
     };
-    const key = `${transport} ${reason} ${labels.rcode} ${labels.type} ${labels.map}`;
-    let tally = this.#counts.get(key);
-    if (tally === undefined) {
-      tally = { labels, count: 0 };
-      this.#counts.set(key, tally);
-    }
-    return tally;
+    return this.#tally(keyOf(labels), labels);
   }
 
   /** One decision more of a counter that {@link tallyOf} gave. */
@@ -84,6 +85,36 @@ export class DnsCounters {
     this.#queries++;
     if (hasEcs) this.#withEcs++;
     tally.count++;
+  }
+
+  figures(): DnsFigures {
+    return {
+      truncated: this.#truncated,
+      withEcs: this.#withEcs,
+      tallies: [...this.entries()].map((one) => ({ ...one })),
+    };
+  }
+
+  /** Adds what another one has counted between two of its {@link figures}; `before` undefined: since its start. */
+  absorb(now: DnsFigures, before: DnsFigures | undefined): void {
+    this.#truncated += now.truncated - (before?.truncated ?? 0);
+    this.#withEcs += now.withEcs - (before?.withEcs ?? 0);
+    const known = new Map(before?.tallies.map(({ labels, count }) => [keyOf(labels), count]));
+    for (const { labels, count } of now.tallies) {
+      const key = keyOf(labels);
+      const more = count - (known.get(key) ?? 0);
+      this.#tally(key, labels).count += more;
+      this.#queries += more;
+    }
+  }
+
+  #tally(key: string, labels: DnsCounterLabels): DnsTally {
+    let tally = this.#counts.get(key);
+    if (tally === undefined) {
+      tally = { labels, count: 0 };
+      this.#counts.set(key, tally);
+    }
+    return tally;
   }
 
   /** Every combination that has occurred, in the order of its first occurrence. */
@@ -97,4 +128,8 @@ export class DnsCounters {
     for (const { labels, count } of this.#counts.values()) if (labels.reason === reason) sum += count;
     return sum;
   }
+}
+
+function keyOf({ transport, reason, rcode, type, map }: DnsCounterLabels): string {
+  return `${transport} ${reason} ${rcode} ${type} ${map}`;
 }

@@ -1,0 +1,130 @@
+/** One of several processes that serve a port: it answers, and is told everything by the process that started it. */
+import { mapSnapshot, propertyDocument, type ServerId, topologyDocument } from "#kit";
+import { createLogger } from "#kit/io";
+import { DnsCounters, type DnsFigures } from "../core/dns/counters.ts";
+import type { DnsService } from "../core/dns/decision.ts";
+import type { RateLimitSettings } from "../core/dns/rate-limit.ts";
+import { DnsServer } from "./dns-server.ts";
+import { type DnsChange, DnsState } from "./dns-state.ts";
+
+/** Set for a worker; its value says nothing. */
+export const WORKER_VARIABLE = "ISOCHRONE_DNS_WORKER";
+/** How often counts are handed over: what a worker had counted since is lost with it. */
+const FIGURES_INTERVAL_MS = 200;
+
+/** How to serve; it travels as JSON. */
+export interface WorkerSetting {
+  readonly host: string;
+  readonly port: number;
+  readonly isPlainUdp: boolean;
+  readonly nsid: string | undefined;
+  /** In hex. */
+  readonly cookieSecret: string;
+  readonly rateLimit: RateLimitSettings;
+}
+
+/** What a worker has counted since its start, and what it holds now. */
+export interface WorkerFigures {
+  readonly queries: DnsFigures;
+  readonly sockets: Readonly<Record<string, number>>;
+  readonly batches: Readonly<Record<string, number>> | undefined;
+  readonly tcpConnections: number;
+}
+
+export type ToWorker =
+  | { readonly type: "start"; readonly setting: WorkerSetting; readonly changes: readonly DnsChange[] }
+  | { readonly type: "change"; readonly change: DnsChange }
+  | { readonly type: "stop" };
+
+export type FromWorker =
+  | { readonly type: "listening"; readonly port: number }
+  | { readonly type: "failed"; readonly message: string }
+  | { readonly type: "figures"; readonly figures: WorkerFigures };
+
+export function isWorker(): boolean {
+  return process.env[WORKER_VARIABLE] !== undefined && process.send !== undefined;
+}
+
+/** Serves until it is told to stop or whoever started it is gone. */
+export async function runWorker(): Promise<number> {
+  const logger = createLogger({ role: "nameserver", id: `worker-${process.pid}` });
+  const counters = new DnsCounters();
+  const down = new Set<ServerId>();
+  const state = new DnsState((serverId) => !down.has(serverId));
+  const stopped = Promise.withResolvers<void>();
+  let server: DnsServer | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  const tell = (message: FromWorker): void => {
+    if (process.connected) process.send?.(message);
+  };
+  const tellFigures = (): void => {
+    if (server === undefined) return;
+    const { socketCounters: sockets, batches, tcpConnections } = server;
+    tell({ type: "figures", figures: { queries: counters.figures(), sockets, batches, tcpConnections } });
+  };
+  const apply = (change: DnsChange): void => {
+    if (change.kind === "liveness") {
+      down.clear();
+      for (const serverId of change.down) down.add(serverId);
+    }
+    state.apply(documentsOf(change));
+  };
+  const start = async ({ host, port, nsid, cookieSecret, ...rest }: WorkerSetting): Promise<void> => {
+    try {
+      server = await DnsServer.listen({
+        ...rest,
+        address: host,
+        port,
+        reusePort: true,
+        service: serviceOf(nsid, cookieSecret),
+        context: () => state.context(),
+        counters,
+        logger,
+      });
+    } catch (error) {
+      tell({ type: "failed", message: error instanceof Error ? error.message : String(error) });
+      stopped.resolve();
+      return;
+    }
+    tell({ type: "listening", port: server.port });
+    timer = setInterval(tellFigures, FIGURES_INTERVAL_MS);
+  };
+  process.on("message", (message: ToWorker) => {
+    if (message.type === "start") {
+      for (const change of message.changes) apply(change);
+      void start(message.setting);
+    } else if (message.type === "change") apply(message.change);
+    else stopped.resolve();
+  });
+  process.once("disconnect", () => stopped.resolve());
+  // Whoever started us is told as well, and tells us when.
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => {});
+  await stopped.promise;
+  clearInterval(timer);
+  await server?.close();
+  tellFigures();
+  if (process.connected) process.disconnect();
+  return 0;
+}
+
+/** Documents travel as JSON, and are read again as strictly as anywhere. */
+function documentsOf(change: DnsChange): DnsChange {
+  switch (change.kind) {
+    case "topology":
+      return { ...change, body: topologyDocument.parse(change.body) };
+    case "property":
+      return { ...change, body: propertyDocument.parse(change.body) };
+    case "map":
+      return { ...change, body: mapSnapshot.parse(change.body) };
+    case "liveness":
+      return change;
+  }
+}
+
+/** What a server is, from the forms that travel. */
+export function serviceOf(nsid: string | undefined, cookieSecret: string): DnsService {
+  return {
+    nsid: nsid === undefined ? undefined : Buffer.from(nsid),
+    cookieSecret: Buffer.from(cookieSecret, "hex"),
+  };
+}

@@ -1,0 +1,218 @@
+/**
+ * Several processes that serve one address and port (SO_REUSEPORT: the kernel spreads the queries). This one keeps documents and
+ * liveness and tells them every change; a worker only answers. When one dies the kernel gives its share to the others at once, and
+ * another one is started; what it had counted stays counted.
+ */
+import { type ChildProcess, fork } from "node:child_process";
+import { IsochroneError } from "#kit";
+import type { Logger } from "#kit/io";
+import type { DnsCounters } from "../core/dns/counters.ts";
+import type { DnsState } from "./dns-state.ts";
+import {
+  type FromWorker,
+  type ToWorker,
+  WORKER_VARIABLE,
+  type WorkerFigures,
+  type WorkerSetting,
+} from "./dns-worker.ts";
+
+export interface DnsWorkersOptions {
+  readonly count: number;
+  /** Port 0: the first worker takes any, the others the same. */
+  readonly setting: WorkerSetting;
+  readonly state: DnsState;
+  /** Where the workers' counts are summed. */
+  readonly counters: DnsCounters;
+  readonly logger: Logger;
+}
+
+/** A worker that dies at once, time after time, is started ever more seldom. */
+const RESTART_MIN_MS = 50;
+const RESTART_MAX_MS = 5_000;
+const HEALTHY_AFTER_MS = 10_000;
+/** A worker that tells nothing for so long hangs: its share of the queries waits in vain. */
+const SILENT_MS_MAX = 5_000;
+const WATCH_INTERVAL_MS = 500;
+/** Past this a worker that was told to stop is killed. */
+const STOP_TIMEOUT_MS = 3_000;
+
+interface Worker {
+  readonly child: ChildProcess;
+  readonly startedMs: number;
+  heardMs: number;
+  isListening: boolean;
+  figures: WorkerFigures | undefined;
+}
+
+export class DnsWorkers {
+  readonly #options: DnsWorkersOptions;
+  readonly #workers = new Set<Worker>();
+  /** What ended workers had counted at their sockets. */
+  readonly #past = { sockets: new Map<string, number>(), batches: new Map<string, number>() };
+  #port: number;
+  #restartMs = RESTART_MIN_MS;
+  #died = 0;
+  #hung = 0;
+  #isStopping = false;
+  #watch: NodeJS.Timeout | undefined;
+
+  private constructor(options: DnsWorkersOptions) {
+    this.#options = options;
+    this.#port = options.setting.port;
+  }
+
+  /** Resolves when all workers listen; throws IsochroneError when one cannot. */
+  static async start(options: DnsWorkersOptions): Promise<DnsWorkers> {
+    const workers = new DnsWorkers(options);
+    try {
+      // The first one alone: it may choose the port, and says at once when the address is not to be had.
+      workers.#port = await workers.#fork();
+      await Promise.all(Array.from({ length: options.count - 1 }, () => workers.#fork()));
+    } catch (error) {
+      await workers.close();
+      throw error;
+    }
+    options.state.onChange((change) => {
+      for (const { child } of workers.#workers) send(child, { type: "change", change });
+    });
+    workers.#watch = setInterval(() => workers.#killSilent(), WATCH_INTERVAL_MS);
+    return workers;
+  }
+
+  get address(): string {
+    return this.#options.setting.host;
+  }
+  get port(): number {
+    return this.#port;
+  }
+  get tcpConnections(): number {
+    let sum = 0;
+    for (const { figures } of this.#workers) sum += figures?.tcpConnections ?? 0;
+    return sum;
+  }
+  get socketCounters(): Readonly<Record<string, number>> {
+    const own = { "worker-died": this.#died, "worker-hung": this.#hung };
+    return { ...own, ...this.#sum(this.#past.sockets, (figures) => figures.sockets) };
+  }
+  get batches(): Readonly<Record<string, number>> | undefined {
+    return this.#sum(this.#past.batches, (figures) => figures.batches ?? {});
+  }
+  /** Workers that serve now. */
+  get workers(): number {
+    return [...this.#workers].filter(({ isListening }) => isListening).length;
+  }
+
+  #sum(past: ReadonlyMap<string, number>, of: (figures: WorkerFigures) => Readonly<Record<string, number>>) {
+    const sums = new Map(past);
+    for (const { figures } of this.#workers)
+      for (const [name, count] of Object.entries(figures === undefined ? {} : of(figures)))
+        sums.set(name, (sums.get(name) ?? 0) + count);
+    return Object.fromEntries(sums);
+  }
+
+  /** Resolves with its port when it listens. */
+  #fork(): Promise<number> {
+    const child = fork(process.argv[1] ?? "", process.argv.slice(2), {
+      env: { ...process.env, [WORKER_VARIABLE]: "1" },
+      execArgv: process.execArgv,
+    });
+    const nowMs = performance.now();
+    const worker: Worker = {
+      child,
+      startedMs: nowMs,
+      heardMs: nowMs,
+      isListening: false,
+      figures: undefined,
+    };
+    this.#workers.add(worker);
+    const listening = Promise.withResolvers<number>();
+    let why = "it ended before it listened";
+    child.on("message", (message: FromWorker) => {
+      worker.heardMs = performance.now();
+      if (message.type === "listening") {
+        worker.isListening = true;
+        listening.resolve(message.port);
+      } else if (message.type === "failed") why = message.message;
+      else this.#take(worker, message.figures);
+    });
+    child.on("error", (error) => {
+      why = error.message;
+    });
+    child.once("exit", (code, signal) => {
+      this.#ended(worker, code, signal);
+      listening.reject(new IsochroneError(why, { code: "worker", source: "configuration", retry: "never" }));
+    });
+    const setting = { ...this.#options.setting, port: this.#port };
+    send(child, { type: "start", setting, changes: [...this.#options.state.changes()] });
+    return listening.promise;
+  }
+
+  #take(worker: Worker, figures: WorkerFigures): void {
+    this.#options.counters.absorb(figures.queries, worker.figures?.queries);
+    worker.figures = figures;
+  }
+
+  #ended(worker: Worker, code: number | null, signal: string | null): void {
+    this.#workers.delete(worker);
+    const keep = (past: Map<string, number>, counts: Readonly<Record<string, number>>): void => {
+      for (const [name, count] of Object.entries(counts)) past.set(name, (past.get(name) ?? 0) + count);
+    };
+    keep(this.#past.sockets, worker.figures?.sockets ?? {});
+    keep(this.#past.batches, worker.figures?.batches ?? {});
+    // One that never listened has told why to who started it.
+    if (this.#isStopping || !worker.isListening) return;
+    this.#died++;
+    const livedMs = performance.now() - worker.startedMs;
+    this.#restartMs =
+      livedMs > HEALTHY_AFTER_MS ? RESTART_MIN_MS : Math.min(this.#restartMs * 2, RESTART_MAX_MS);
+    this.#options.logger.warn("dns-worker-died", {
+      pid: worker.child.pid,
+      code,
+      signal,
+      restartInMs: this.#restartMs,
+    });
+    this.#restart(this.#restartMs);
+  }
+
+  #restart(delayMs: number): void {
+    setTimeout(() => {
+      if (this.#isStopping) return;
+      this.#fork().catch((error: unknown) => {
+        this.#options.logger.error("dns-worker-failed", { error });
+        this.#restart(RESTART_MAX_MS);
+      });
+    }, delayMs).unref();
+  }
+
+  #killSilent(): void {
+    const nowMs = performance.now();
+    for (const worker of this.#workers) {
+      if (!worker.isListening || nowMs - worker.heardMs < SILENT_MS_MAX) continue;
+      this.#hung++;
+      this.#options.logger.warn("dns-worker-hung", { pid: worker.child.pid });
+      worker.heardMs = nowMs;
+      worker.child.kill("SIGKILL");
+    }
+  }
+
+  /** Has every worker answer what it has received, then ends it. */
+  async close(): Promise<void> {
+    this.#isStopping = true;
+    clearInterval(this.#watch);
+    await Promise.all(
+      [...this.#workers].map(async ({ child }) => {
+        if (child.exitCode !== null || child.signalCode !== null) return;
+        const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+        send(child, { type: "stop" });
+        const timer = setTimeout(() => child.kill("SIGKILL"), STOP_TIMEOUT_MS);
+        await ended;
+        clearTimeout(timer);
+      }),
+    );
+  }
+}
+
+/** To one that has just died nothing can be told; its end is heard of by itself. */
+function send(child: ChildProcess, message: ToWorker): void {
+  if (child.connected) child.send(message, () => {});
+}
