@@ -6,11 +6,14 @@ import { join } from "node:path";
 import {
   certificateDocument,
   type Clock,
+  comparedWith,
   type EpochMs,
+  type MapSnapshot,
   mapSnapshot,
   propertyDocument,
   type PropertyCounters,
   type PurgeEntry,
+  routeProblems,
   type ServerId,
   type ServerReport,
   type ServerTiming,
@@ -103,6 +106,8 @@ export class NodeControl {
   readonly #keeper: DocumentKeeper;
   readonly #journal: PurgeJournal;
   readonly #documents = new Map<string, NodeDocument>();
+  /** The last good one. */
+  #map: MapSnapshot | undefined;
   readonly #hasTopology = Promise.withResolvers<TopologyDocument>();
   readonly #purgesSynced = Promise.withResolvers<void>();
   #topology: TopologyDocument | undefined;
@@ -143,10 +148,17 @@ export class NodeControl {
     this.#keeper = new DocumentKeeper({ client: this.#client, stateDirectory, logger });
     this.#journal = new PurgeJournal(join(stateDirectory, "purges.log"), logger);
     this.#keep("topology", topologyDocument.parse.bind(topologyDocument));
-    this.#keep("map", mapSnapshot.parse.bind(mapSnapshot));
+    this.#keep("map", (value) => this.#believable(mapSnapshot.parse(value)));
     this.#keep("property", propertyDocument.parse.bind(propertyDocument));
     if (options.takesCertificates)
       this.#keep("certificate", certificateDocument.parse.bind(certificateDocument));
+  }
+
+  /** A map that could not be true is refused; the last good one stays in force. Throws Error with the reason. */
+  #believable(map: MapSnapshot): MapSnapshot {
+    const [problem] = routeProblems(map, comparedWith(map, this.#map));
+    if (problem !== undefined) throw new Error(`map ${map.mapVersion} is refused: ${problem.detail}`);
+    return map;
   }
 
   #keep(kind: NodeDocument["kind"], parse: (value: unknown) => unknown): void {
@@ -154,6 +166,7 @@ export class NodeControl {
       const document: NodeDocument = { kind, id, body };
       this.#target?.document(document);
       this.#documents.set(`${kind}/${id}`, document);
+      if (kind === "map") this.#map = body as MapSnapshot;
       if (kind !== "topology") return;
       this.#topology = body as TopologyDocument;
       if (clusterOf(this.#topology, this.#o.serverId) !== undefined)

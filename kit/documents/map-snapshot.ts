@@ -130,6 +130,8 @@ export const mapSnapshot = refine(
     suspended: record(id<ClusterId>(), boolean(), { max: 5_000 }),
     /** Servers that operators empty: no answer names them while another one of their cluster lives. */
     drained: optional(array(id<ServerId>(), { max: 100_000 })),
+    /** An operator has said that it may differ from the one before by however much it does: receivers do not compare the two. */
+    isChangeAccepted: optional(boolean()),
   }),
   (snapshot) => {
     if (snapshot.clusterMap.mapVersion !== snapshot.mapVersion)

@@ -36,6 +36,7 @@ export {
   prefixText,
 } from "./map-snapshot.ts";
 export { type MapOverrides, type MapPin, mapOverrides, overridesProblem } from "./map-overrides.ts";
+export { comparedWith, type RouteProblem, type RouteProblemReason, routeProblems } from "./route-problems.ts";
 export { type OriginTarget } from "./origin.ts";
 export {
   type AccessPolicy,

@@ -443,6 +443,7 @@ export class MapEngine {
       reason,
       clusterMap: PackedClusterMap.of(table),
       ...this.#resolverEntries(table, now),
+      ...(this.#isForced && { isChangeAccepted: true }),
       tiers: tierMap(topology.topology, this.#links, isUsable, now),
       paths: pathMap(topology.topology, this.#links, isUsable, now, this.#settings.paths),
       suspended,

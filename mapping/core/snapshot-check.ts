@@ -5,8 +5,11 @@
 import {
   type ClusterId,
   type ClusterMapTable,
+  comparedWith,
   isAbsurdQuality,
   type MapSnapshot,
+  type RouteProblemReason,
+  routeProblems,
   RTT_ABSURD,
   SCORE_ABSURD,
   trafficClasses,
@@ -19,9 +22,9 @@ export type SnapshotProblemReason =
   | "prefixes-shrunk"
   | "fewer-clusters"
   | "one-cluster-for-all"
-  | "mostly-suspended"
   | "metric-not-a-number"
-  | "metric-all-zero";
+  | "metric-all-zero"
+  | RouteProblemReason;
 
 export interface SnapshotProblem {
   readonly reason: SnapshotProblemReason;
@@ -55,6 +58,8 @@ export function snapshotProblems(next: MapSnapshot, previous: MapSnapshot | unde
   const suspended = Object.values(next.suspended).filter(Boolean).length;
   if (ranked >= 2 && suspended > ranked * SHRINK_RATIO_MIN)
     refuse("mostly-suspended", `${suspended} of ${ranked} clusters are suspended`);
+  for (const { reason, detail } of routeProblems(next, previous))
+    if (!problems.some((one) => one.reason === reason)) refuse(reason, detail);
   if (previous === undefined) return problems;
 
   if (next.mapVersion <= previous.mapVersion)
@@ -83,6 +88,18 @@ export function snapshotProblems(next: MapSnapshot, previous: MapSnapshot | unde
     }
   }
   return problems;
+}
+
+/**
+ * What speaks against a map that has come, at who answers clients by it; undefined: nothing. Whether it is newer is not asked here:
+ * terms and versions are compared where documents are kept, and a map that was rolled back has its reasons.
+ *
+ * @param inForce the last good one; undefined: none was ever seen
+ */
+export function refusalOf(next: MapSnapshot, inForce: MapSnapshot | undefined): SnapshotProblem | undefined {
+  return snapshotProblems(next, comparedWith(next, inForce)).find(
+    ({ reason }) => reason !== "version-not-newer",
+  );
 }
 
 /** Clusters that some ranking names. A ranking alone may be cut short. */

@@ -11,7 +11,7 @@ import { type Logger, systemClock } from "#kit/io";
 import { ControlClient, DocumentKeeper } from "#control";
 import { dial } from "#transport";
 import type { DnsCounters } from "../core/dns/counters.ts";
-import { snapshotProblems } from "../core/snapshot-check.ts";
+import { refusalOf } from "../core/snapshot-check.ts";
 import type { TopologyIndex } from "../core/topology-index.ts";
 import { EdgeProber } from "./dns-liveness.ts";
 import { DnsState } from "./dns-state.ts";
@@ -73,7 +73,7 @@ export class DnsNode {
       (value) => mapSnapshot.parse(value),
       (_id, body) => {
         // The publisher checks too; a name server believes nobody blindly. The last good map stays in force.
-        const [problem] = snapshotProblems(body, undefined);
+        const problem = refusalOf(body, this.state.snapshot ?? undefined);
         if (problem !== undefined) throw new Error(`map ${body.mapVersion} is refused: ${problem.detail}`);
         this.state.setMap(body);
       },

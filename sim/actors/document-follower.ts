@@ -33,7 +33,8 @@ interface Kept {
 }
 
 export interface FollowerHandlers {
-  readonly onDocument: (kind: DocumentKind, id: string, body: unknown, version: number) => void;
+  /** False: the document is refused, and what was in force stays so, on the disk as well. */
+  readonly onDocument: (kind: DocumentKind, id: string, body: unknown, version: number) => boolean;
   readonly onPurge?: (event: PurgeEvent) => void;
   /** Where the stream stands: it begins with a snapshot (then `oldestPurgeSeq` is told), or goes on in this log. */
   readonly onPlace?: (logId: string, oldestPurgeSeq?: number | null) => void;
@@ -59,7 +60,7 @@ export class DocumentFollower {
   /** Grows with each stream: what an old one still brings is told apart. */
   #stream = 0;
   #heardAt = 0;
-  readonly counters = { applied: 0, ignored: 0, fenced: 0, connects: 0, lost: 0 };
+  readonly counters = { applied: 0, ignored: 0, refused: 0, fenced: 0, connects: 0, lost: 0 };
 
   constructor(
     host: Host,
@@ -198,10 +199,13 @@ export class DocumentFollower {
       if (reason === "fenced") this.counters.fenced++;
       return;
     }
+    if (!this.#handlers.onDocument(kind, id, body, version)) {
+      this.counters.refused++;
+      return;
+    }
     this.counters.applied++;
     this.#handlers.onApplied(key, before, offered);
     this.#applied.set(key, offered);
     this.#disk.set(key, { state: offered, kind, id, body });
-    this.#handlers.onDocument(kind, id, body, version);
   }
 }

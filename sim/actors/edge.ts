@@ -2,7 +2,16 @@
  * An edge or a parent: the cache in front of the next hop. What may be served, asked for, joined and stored is decided by
  * edge's cores; this keeps what they say to keep and sends what they say to send (edge/io/handler.ts and filler.ts).
  */
-import type { ClusterId, MapSnapshot, PropertyDocument, PurgeEntry, ServerId, ServerReport } from "#kit";
+import {
+  type ClusterId,
+  comparedWith,
+  type MapSnapshot,
+  type PropertyDocument,
+  type PurgeEntry,
+  routeProblems,
+  type ServerId,
+  type ServerReport,
+} from "#kit";
 import { type CacheKey, cacheKey, purgeKeys } from "../../edge/core/cache-key.ts";
 import type { UpstreamOutcome } from "../../edge/core/decide.ts";
 import { endToEndFields, type Fields, withoutFields } from "../../edge/core/headers.ts";
@@ -77,6 +86,7 @@ export class Edge implements Program {
   #probes!: Probes;
   #upstream!: Upstream;
   #tiers!: Tiers;
+  #snapshot: MapSnapshot | undefined;
   #requests = 0;
 
   /** @param peers every edge and parent by server id, filled by the time of the first request */
@@ -99,7 +109,8 @@ export class Edge implements Program {
         if (kind === "property") {
           const property = body as PropertyDocument;
           this.#properties.set(property.propertyId, property);
-        } else if (kind === "map") this.#setSnapshot(body as MapSnapshot);
+        } else if (kind === "map") return this.#takesSnapshot(body as MapSnapshot);
+        return true;
       },
       onApplied: (key, before, after) =>
         stage.judge.check(
@@ -116,6 +127,7 @@ export class Edge implements Program {
     this.#cache = new Map();
     this.#fills = new Map();
     this.#properties = new Map();
+    this.#snapshot = undefined;
     this.#purges = this.#stage.cores.purgeIndex(this.host.id);
     this.#upstream = new Upstream(this.#stage, this.host);
     this.#probes = new Probes(this.host, this.#stage.settings.peerLiveness, (event) =>
@@ -402,9 +414,18 @@ export class Edge implements Program {
     return [...servers.map(({ serverId, kind, told }) => ({ targetId: serverId, kind, told })), ...origin];
   }
 
-  #setSnapshot(snapshot: MapSnapshot): void {
+  /** As the process does: what could not be true is refused, and the last good map stays in force. */
+  #takesSnapshot(snapshot: MapSnapshot): boolean {
+    const [problem] = routeProblems(snapshot, comparedWith(snapshot, this.#snapshot));
+    if (problem !== undefined) {
+      this.#stage.statistics.count("map-refused-by-edge", problem.reason);
+      this.host.note(`refuses map ${snapshot.mapVersion}: ${problem.detail}`);
+      return false;
+    }
+    this.#snapshot = snapshot;
     this.#tiers.setSnapshot(snapshot);
     this.#upstream.setSnapshot(snapshot);
+    return true;
   }
 
   #followPurges(name: string, stream: number): DocumentFollower {
@@ -413,7 +434,7 @@ export class Edge implements Program {
       this.#control,
       ["purge"],
       {
-        onDocument: () => {},
+        onDocument: () => true,
         onApplied: () => {},
         onPlace: (logId, oldestPurgeSeq) => {
           if (oldestPurgeSeq === undefined) this.#feed.handleSynced(stream, logId);

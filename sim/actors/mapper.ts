@@ -51,6 +51,7 @@ export class Mapper implements Program {
       onDocument: (_kind, _id, body, version) => {
         this.#version = Math.max(this.#version, version);
         this.#takeMap(body as MapSnapshot);
+        return true;
       },
       onReport: (report) => {
         this.#engine.handleReport(report, host.now);

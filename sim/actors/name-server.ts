@@ -2,6 +2,7 @@
 import { type IpAddress, type MapSnapshot, type PropertyDocument, parsePrefix } from "#kit";
 import type { AnswerReason } from "../../mapping/core/answer.ts";
 import { MapIndex } from "../../mapping/core/map-index.ts";
+import { refusalOf } from "../../mapping/core/snapshot-check.ts";
 import { TopologyIndex } from "../../mapping/core/topology-index.ts";
 import type { ControlStore } from "./control-store.ts";
 import type { Fence } from "../../control/core/fence.ts";
@@ -52,7 +53,8 @@ export class NameServer implements Program {
         else if (kind === "property") {
           const property = body as PropertyDocument;
           this.#properties.set(property.propertyId, property);
-        } else this.#map = new MapIndex(body as MapSnapshot);
+        } else return this.#takesMap(body as MapSnapshot);
+        return true;
       },
       onApplied: (key, before, after) =>
         stage.judge.check(
@@ -85,6 +87,18 @@ export class NameServer implements Program {
   }
   isUp(serverId: string): boolean {
     return this.#probes.monitor.isUp(serverId);
+  }
+
+  /** As the process does: what could not be true is refused, and the last good map stays in force. */
+  #takesMap(snapshot: MapSnapshot): boolean {
+    const problem = refusalOf(snapshot, this.#map?.snapshot);
+    if (problem !== undefined) {
+      this.#stage.statistics.count("map-refused-by-name-server", problem.reason);
+      this.host.note(`refuses map ${snapshot.mapVersion}: ${problem.detail}`);
+      return false;
+    }
+    this.#map = new MapIndex(snapshot, this.#map ?? undefined);
+    return true;
   }
 
   query(hostname: string, clientAddress: IpAddress, respond: (answer: DnsAnswer) => void): void {

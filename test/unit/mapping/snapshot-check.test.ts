@@ -1,6 +1,7 @@
-import { expect, test } from "vitest";
-import type { MapSnapshot } from "#kit";
+import { describe, expect, test } from "vitest";
+import { type MapSnapshot, routeProblems } from "#kit";
 import { snapshotProblems } from "#mapping";
+import { refusalOf } from "../../../mapping/core/snapshot-check.ts";
 import { ranking, snapshotOf } from "./fixtures.ts";
 
 const networks = Array.from({ length: 12 }, (_, n) => ({
@@ -75,3 +76,57 @@ test("one of two clusters for everyone is no surprise", () => {
 test("the first snapshot is compared with nothing", () => {
   expect(snapshotProblems(make({}, networks.slice(0, 1)), undefined)).toEqual([]);
 });
+
+const path = (rttMs: number, fromClusterId = "fra") => ({
+  fromClusterId: fromClusterId as never,
+  toClusterId: "org" as never,
+  candidates: [{ via: null, rttMs, lossRatio: 0 }],
+});
+const paths = ["fra", "iad", "sin", "gru"].map((from) => path(10, from));
+
+describe("who receives a map", () => {
+  const good = make({ paths });
+  const few = make({ mapVersion: 3, paths }, networks.slice(0, 3));
+  const hourMs = 3_600_000;
+
+  test.each<[string, MapSnapshot, readonly string[]]>([
+    ["no path any more", make({ paths: [] }), ["paths-emptied"]],
+    [
+      "paths that take no time",
+      make({ paths: paths.map(({ fromClusterId }) => path(0, fromClusterId)) }),
+      ["paths-all-zero"],
+    ],
+    [
+      "most clusters suspended",
+      make({ paths, suspended: { fra: true, iad: true, sin: true } as never }),
+      ["mostly-suspended"],
+    ],
+    ["the next one", good, []],
+  ])("asks of its routes alone: %s", (_what, next, reasons) => {
+    expect(routeProblems(next, good).map(({ reason }) => reason)).toEqual(reasons);
+  });
+
+  test("refuses a shrunken map, unless an operator answers for it or the one in force is an hour old", () => {
+    expect(refusalOf(few, good)?.reason).toBe("shrunk");
+    expect(
+      refusalOf(make({ ...rest(few), isChangeAccepted: true }, networks.slice(0, 3)), good),
+    ).toBeUndefined();
+    expect(refusalOf(make({ ...rest(few), reason: "rollback" }, networks.slice(0, 3)), good)).toBeUndefined();
+    expect(
+      refusalOf(make({ ...rest(few), createdAtEpochMs: hourMs + 1 }, networks.slice(0, 3)), good),
+    ).toBeUndefined();
+    expect(refusalOf(few, undefined)).toBeUndefined();
+  });
+
+  test("leaves the order of versions to those who keep documents, and no absurd figure to anybody", () => {
+    expect(refusalOf(make({ mapVersion: 1, paths }), good)).toBeUndefined();
+    expect(
+      refusalOf(make({ ...rest(with1({ rttMs: -1 })), isChangeAccepted: true }, []), undefined)?.reason,
+    ).toBe("emptied");
+    expect(refusalOf(with1({ rttMs: -1 }), undefined)?.reason).toBe("metric-not-a-number");
+  });
+});
+
+function rest({ mapVersion, paths: own }: MapSnapshot): Partial<MapSnapshot> {
+  return { mapVersion, paths: own };
+}
