@@ -1,4 +1,4 @@
-import type { PathEntry, TierEntry, TrafficClass } from "#kit";
+import { diffClusterMaps, type PathEntry, type TierEntry, type TrafficClass } from "#kit";
 import {
   changesText,
   type ClusterThenAndNow,
@@ -44,6 +44,11 @@ function diffOf(before: ReadMap, now: ReadMap, { limit, trafficClass }: DiffOpti
     before: about(before),
     now: about(now),
     changes: mapChanges(before.snapshot, now.snapshot),
+    /** Of the cluster map: whole, and what differs. */
+    bytes: {
+      now: now.snapshot.clusterMap.bytes().length,
+      difference: diffClusterMaps(before.snapshot.clusterMap, now.snapshot.clusterMap).length,
+    },
     moves,
     tiers: tierChanges(before.snapshot, now.snapshot).slice(0, limit),
     paths: pathChanges(before.snapshot, now.snapshot).slice(0, limit),
@@ -51,10 +56,14 @@ function diffOf(before: ReadMap, now: ReadMap, { limit, trafficClass }: DiffOpti
 }
 
 function formatDiff(
-  { before, now, changes, moves, tiers, paths }: ReturnType<typeof diffOf>,
+  { before, now, changes, bytes, moves, tiers, paths }: ReturnType<typeof diffOf>,
   limit: number,
 ): string {
-  const lines = [`${before.name} (${before.text}) -> ${now.name} (${now.text})`, changesText(changes)];
+  const lines = [
+    `${before.name} (${before.text}) -> ${now.name} (${now.text})`,
+    changesText(changes),
+    `${bytes.difference} bytes differ; the cluster map has ${bytes.now}`,
+  ];
   const section = (title: string, shown: number, all: number, table: string): void => {
     if (shown === 0) return;
     lines.push("", shown < all ? `${title}, ${shown} of ${all} (--limit ${limit})` : title, table);

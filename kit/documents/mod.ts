@@ -1,6 +1,7 @@
 /** The documents that rooms exchange; each has one schema, and what does not fit is refused whole. */
 export { type CertificateDocument, certificateDocument } from "./certificate.ts";
 export {
+  applyClusterMapDiff,
   type CandidateRow,
   checksumOf,
   type ClassOrder,
@@ -12,6 +13,7 @@ export {
   clusterMapOf,
   ClusterMapTable,
   decodeClusterMap,
+  diffClusterMaps,
   encodeClusterMap,
   isAbsurdQuality,
   PackedClusterMap,
@@ -36,7 +38,7 @@ export {
   prefixText,
 } from "./map-snapshot.ts";
 export { type MapOverrides, type MapPin, mapOverrides, overridesProblem } from "./map-overrides.ts";
-export { comparedWith, type RouteProblem, type RouteProblemReason, routeProblems } from "./route-problems.ts";
+export { comparedWith, type RouteProblemReason, routeProblems } from "./route-problems.ts";
 export { type OriginTarget } from "./origin.ts";
 export {
   type AccessPolicy,

@@ -109,6 +109,7 @@ describe("isochrone map", () => {
     writeFileSync(file, (await map("show", "1", "--json")).stdout);
     const differs = await map("diff", file, "2", "--class", "live");
     expect(differs.stdout).toContain("moved 1 interactive, 1 bulk, 1 live of 1 networks");
+    expect(differs.stdout).toMatch(/^\d+ bytes differ; the cluster map has \d+$/m);
     expect(differs.stdout).toMatch(/^berlin +live +fra +10\.\d > 95\.\d .* iad +\d\d\.\d > \d\d\.\d/m);
 
     const back = await map("rollback", "1", "--hold", "1h", "--note", "too far", "--json");

@@ -137,22 +137,40 @@ export class CandidateRows {
     return copy;
   }
 
-  /** Copies a row of another table behind the last one, whether or not its content is here already. */
-  append(from: CandidateRows, row: number): number {
-    const count = from.countOf(row);
-    const source = from.offsetOf(row);
-    this.open(
-      count,
-      [0, 1, 2].map((k) => from.lengthOf(row, k)),
-    );
+  /** Copies neighbouring rows of another table behind the last one, whether or not their content is here already. */
+  appendRange(from: CandidateRows, first: number, count: number): void {
+    const source = from.offsetOf(first);
+    const entries = from.offsetOf(first + count) - source;
     const at = this.entryCount;
-    this.clusters.set(from.clusters.subarray(source, source + count), at);
-    this.rtts.set(from.rtts.subarray(source, source + count), at);
-    this.qualities.set(from.qualities.subarray(source, source + count), at);
-    const [begin, end] = [CLASS_COUNT * source, CLASS_COUNT * (source + count)];
+    this.#reserve(at + entries, count);
+    for (let n = 1; n <= count; n++) this.#offsets[this.#count + n] = at + from.offsetOf(first + n) - source;
+    this.#lengths.set(
+      from.#lengths.subarray(first * CLASS_COUNT, (first + count) * CLASS_COUNT),
+      this.#count * CLASS_COUNT,
+    );
+    this.clusters.set(from.clusters.subarray(source, source + entries), at);
+    this.rtts.set(from.rtts.subarray(source, source + entries), at);
+    this.qualities.set(from.qualities.subarray(source, source + entries), at);
+    const [begin, end] = [CLASS_COUNT * source, CLASS_COUNT * (source + entries)];
     this.orders.set(from.orders.subarray(begin, end), CLASS_COUNT * at);
     this.scores.set(from.scores.subarray(begin, end), CLASS_COUNT * at);
-    return this.commit();
+    this.#count += count;
+  }
+
+  /** Whether a row has the content of a row of another table. */
+  isSameAs(row: number, other: CandidateRows, otherRow: number): boolean {
+    const count = this.countOf(row);
+    if (count !== other.countOf(otherRow)) return false;
+    for (let k = 0; k < CLASS_COUNT; k++)
+      if (this.lengthOf(row, k) !== other.lengthOf(otherRow, k)) return false;
+    const [at, otherAt] = [this.offsetOf(row), other.offsetOf(otherRow)];
+    return (
+      isSame(this.clusters, at, other.clusters, otherAt, count) &&
+      isSame(this.rtts, at, other.rtts, otherAt, count) &&
+      isSame(this.qualities, at, other.qualities, otherAt, count) &&
+      isSame(this.orders, CLASS_COUNT * at, other.orders, CLASS_COUNT * otherAt, CLASS_COUNT * count) &&
+      isSame(this.scores, CLASS_COUNT * at, other.scores, CLASS_COUNT * otherAt, CLASS_COUNT * count)
+    );
   }
 
   /** Writes the row behind the last one, in canonical form, without making it the last one. */
@@ -212,7 +230,7 @@ export class CandidateRows {
     let slot = this.#hashOf(this.#count) & (table.length - 1);
     for (; table[slot] !== 0; slot = (slot + 1) & (table.length - 1)) {
       const row = (table[slot] as number) - 1;
-      if (this.#isEqual(row, this.#count)) return row;
+      if (this.isSameAs(row, this, this.#count)) return row;
     }
     table[slot] = this.#count + 1;
     return undefined;
@@ -246,23 +264,9 @@ export class CandidateRows {
     return (hash ^ (hash >>> 13)) >>> 0;
   }
 
-  #isEqual(a: number, b: number): boolean {
-    const count = this.countOf(a);
-    if (count !== this.countOf(b)) return false;
-    for (let k = 0; k < CLASS_COUNT; k++) if (this.lengthOf(a, k) !== this.lengthOf(b, k)) return false;
-    const [fromA, fromB] = [this.offsetOf(a), this.offsetOf(b)];
-    return (
-      isSame(this.clusters, fromA, fromB, count) &&
-      isSame(this.rtts, fromA, fromB, count) &&
-      isSame(this.qualities, fromA, fromB, count) &&
-      isSame(this.orders, CLASS_COUNT * fromA, CLASS_COUNT * fromB, CLASS_COUNT * count) &&
-      isSame(this.scores, CLASS_COUNT * fromA, CLASS_COUNT * fromB, CLASS_COUNT * count)
-    );
-  }
-
-  #reserve(entries: number): void {
-    if (this.#count + 2 > this.#offsets.length) {
-      this.#offsets = grown(this.#offsets, this.#offsets.length * 2);
+  #reserve(entries: number, rows = 1): void {
+    if (this.#count + rows + 1 > this.#offsets.length) {
+      this.#offsets = grown(this.#offsets, Math.max(this.#count + rows + 1, this.#offsets.length * 2));
       this.#lengths = grown(this.#lengths, this.#offsets.length * CLASS_COUNT);
     }
     if (entries <= this.clusters.length) return;
@@ -275,8 +279,14 @@ export class CandidateRows {
   }
 }
 
-function isSame(array: Uint8Array | Uint16Array, a: number, b: number, count: number): boolean {
-  for (let index = 0; index < count; index++) if (array[a + index] !== array[b + index]) return false;
+function isSame(
+  one: Uint8Array | Uint16Array,
+  at: number,
+  other: Uint8Array | Uint16Array,
+  otherAt: number,
+  count: number,
+): boolean {
+  for (let index = 0; index < count; index++) if (one[at + index] !== other[otherAt + index]) return false;
   return true;
 }
 

@@ -170,7 +170,7 @@ function inOrderOfUse(
   const used = new Uint32Array(next);
   for (const [row, number] of numbers.entries()) if (number !== NOT_PLACED) used[number] = row;
   const ordered = new CandidateRows();
-  for (const row of used) ordered.append(rows, row);
+  for (const row of used) ordered.appendRange(rows, row, 1);
   return {
     rows: ordered.closed(),
     placements: { rows: rowOf.map((row) => numbers[row] as number), chosen, reasons, limits },

@@ -118,7 +118,11 @@ export function decodeClusterMap(
   path: Path = [],
   known?: ClientNetworkTable,
 ): ClusterMapTable {
-  const steps = decodeInSteps(bytes, path, known);
+  return finished(decodeInSteps(bytes, path, known));
+}
+
+/** All steps at once. */
+export function finished<T>(steps: Generator<undefined, T>): T {
   for (;;) {
     const step = steps.next();
     if (step.done === true) return step.value;

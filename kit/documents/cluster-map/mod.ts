@@ -16,6 +16,7 @@ export {
   type RankedCluster,
   type Rankings,
 } from "./cluster-map-table.ts";
+export { applyClusterMapDiff, diffClusterMaps } from "./diff.ts";
 export { checksumOf, decodeClusterMap, encodeClusterMap } from "./codec.ts";
 export { isAbsurdQuality, RTT_ABSURD, SCORE_ABSURD } from "./codes.ts";
 export { PackedClusterMap } from "./packed.ts";

@@ -33,6 +33,11 @@ export class PackedClusterMap {
     return new PackedClusterMap([], { table });
   }
 
+  /** For who has just made the one of the other. */
+  static ofBoth(table: ClusterMapTable, bytes: Uint8Array, path: Path = []): PackedClusterMap {
+    return new PackedClusterMap(path, { table, bytes });
+  }
+
   /** Throws ParseError when the bytes do not begin as a map does; the rest is looked at by `table`. */
   static ofBytes(bytes: Uint8Array, path: Path = []): PackedClusterMap {
     clusterMapVersionOf(bytes, path);

@@ -2,14 +2,17 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
+  applyClusterMapDiff,
   ClientNetworkTable,
   ClusterMapBuilder,
   type ClusterMapTable,
   decodeClusterMap,
+  diffClusterMaps,
   encodeClusterMap,
   formatPrefix,
   maskAddress,
   type IpPrefix,
+  PackedClusterMap,
   ParseError,
   trafficClasses,
 } from "#kit";
@@ -194,5 +197,33 @@ describe("the cluster map in bytes", () => {
       { numRuns: 600 },
     );
     expect(Math.min(taken, refused)).toBeGreaterThan(50);
+  });
+
+  it("follows from another map by a difference, to the byte, and refuses any other base and any damage", () => {
+    let small = 0;
+    fc.assert(
+      fc.property(map, map, fc.nat(), fc.integer({ min: 1, max: 255 }), (a, other, where, mask) => {
+        // A map that shares much with its base, and one that shares nothing.
+        const near = a.withVersion(a.mapVersion === 1 ? 2 : a.mapVersion - 1);
+        const base = PackedClusterMap.of(a);
+        for (const next of [near, other].map((table) => PackedClusterMap.of(table))) {
+          const diff = diffClusterMaps(base, next);
+          const applied = applyClusterMapDiff(base, diff);
+          expect(applied.bytes()).toEqual(next.bytes());
+          expect(contentOf(applied.table())).toEqual(contentOf(next.table()));
+          const damaged = diff.slice();
+          damaged[where % diff.length]! ^= mask;
+          expect(() => applyClusterMapDiff(base, damaged)).toThrow(ParseError);
+          expect(() => applyClusterMapDiff(next, diff)).toThrow(ParseError);
+          // With a right checksum of its own it leads elsewhere, or nowhere.
+          const body = diff.slice(0, -8);
+          body[where % body.length]! ^= mask;
+          expect(() => applyClusterMapDiff(base, sealed(body))).toThrow(ParseError);
+        }
+        if (diffClusterMaps(base, PackedClusterMap.of(near)).length < base.bytes().length) small++;
+      }),
+      { numRuns: 60 },
+    );
+    expect(small).toBeGreaterThan(20);
   });
 });
