@@ -1,5 +1,5 @@
 /** Demand to clusters: what a unit (a client network's traffic of one class) prefers, what it is worth to move, and why it is where it is. */
-import type { NamedLimits } from "./limits.ts";
+import { BITS, type NamedLimits } from "./limits.ts";
 import { NOWHERE } from "./network-rows.ts";
 import { Placement } from "./placement.ts";
 import { OUT_OF_SERVICE_PRICE } from "./score-orders.ts";
@@ -173,18 +173,28 @@ export class Allocation {
     return limit === -1 ? 0 : this.#placement.used(limit);
   }
 
-  /** The cluster's units go elsewhere; nobody else moves. Returns how many they were. */
-  handleDown(cluster: number): number {
+  /** The cluster's units go elsewhere; nobody else moves. Returns who was placed anew. */
+  handleDown(cluster: number): readonly number[] {
     this.#isInService[cluster] = 0;
     this.#isTouched = true;
-    return this.#placement.handleDown(cluster);
+    this.#placement.handleDown(cluster);
+    return this.#placement.moved;
   }
 
-  /** A cluster has less capacity: those who lose least leave. Returns how many they were. */
-  handleCapacity(cluster: number, requestsPerSecondMax: number): number {
-    const limit = this.#problem.limits.capacityOf[cluster] ?? -1;
+  /** A cluster has less capacity: those who lose least leave. Returns who was placed anew. */
+  handleCapacity(cluster: number, requestsPerSecondMax: number, bitsPerSecondMax: number): readonly number[] {
+    const { limits } = this.#problem.limits;
+    const capacity = this.#problem.limits.capacityOf[cluster] ?? -1;
+    if (capacity === -1) return [];
     this.#isTouched = true;
-    return limit === -1 ? 0 : this.#placement.handleLimit(limit, requestsPerSecondMax);
+    this.#placement.handleLimit(capacity, requestsPerSecondMax);
+    const moved = this.#placement.moved;
+    // Its uplink, where it has one, stands right behind its capacity.
+    const uplink = limits[capacity + 1];
+    if (uplink?.resource !== BITS || uplink.clusters.length !== 1 || uplink.clusters[0] !== cluster)
+      return moved;
+    this.#placement.handleLimit(capacity + 1, bitsPerSecondMax);
+    return [...moved, ...this.#placement.moved];
   }
 }
 

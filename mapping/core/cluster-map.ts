@@ -73,10 +73,12 @@ export class ClusterMap {
   readonly allocation: Allocation;
   readonly limitNames: readonly string[];
   readonly #settings: ClusterMapSettings;
+  #edges: readonly EdgeInput[];
 
   /** Scores every candidate and places the demand; where nothing has changed since the previous map, as there. */
   constructor(input: ClusterMapInput, settings: ClusterMapSettings, previous?: ClusterMap) {
     this.input = input;
+    this.#edges = input.edges;
     this.#settings = settings;
     const { edges, rows, current, overrides } = input;
     // When nothing is in service, all is: an order by score is worth more than none.
@@ -140,8 +142,43 @@ export class ClusterMap {
 
   /** Demand over capacity (not over ceiling) of a cluster. */
   load(cluster: number): number {
-    const capacity = (this.input.edges[cluster] as EdgeInput).capacityPerSecond;
+    const capacity = (this.#edges[cluster] as EdgeInput).capacityPerSecond;
     return capacity === 0 ? 0 : this.allocation.demandPerSecond(cluster) / capacity;
+  }
+
+  /**
+   * Clusters have gone or have less than before: their units are placed anew, by the scores of before, and nobody else. Returns who, or
+   * undefined when that is not all that has happened, and everything is to be placed again.
+   */
+  handleShrunk(edges: readonly EdgeInput[]): readonly number[] | undefined {
+    const before = this.#edges;
+    const isGrown = edges.some(({ capacityPerSecond, bitsPerSecondMax = Infinity }, c) => {
+      const was = before[c] as EdgeInput;
+      return (
+        capacityPerSecond > was.capacityPerSecond || bitsPerSecondMax > (was.bitsPerSecondMax ?? Infinity)
+      );
+    });
+    // Where nothing is in service, all is.
+    if (edges.length !== before.length || isGrown || !edges.some((edge) => edge.capacityPerSecond > 0))
+      return undefined;
+    this.#edges = edges;
+    const { ceilingRatio } = this.#settings.allocation;
+    const moved = new Set<number>();
+    for (const [c, { capacityPerSecond, bitsPerSecondMax = Infinity }] of edges.entries()) {
+      if (capacityPerSecond === before[c]?.capacityPerSecond) continue;
+      const units =
+        capacityPerSecond === 0
+          ? this.allocation.handleDown(c)
+          : this.allocation.handleCapacity(
+              c,
+              capacityPerSecond * ceilingRatio,
+              bitsPerSecondMax * ceilingRatio,
+            );
+      for (const unit of units) moved.add(unit);
+    }
+    for (const unit of moved) this.#nameChosen(Math.floor(unit / trafficClasses.length));
+    this.orders.extend();
+    return [...moved];
   }
 
   /** How many units came about for which reason. */

@@ -32,7 +32,7 @@ import { type PathMapSettings, pathMap, pathMapDefaults } from "./path-map.ts";
 import { placedSites } from "./locate.ts";
 import { ResolverTable } from "./resolver-pairs.ts";
 import { type ResolverKnowledge, resolverEntries } from "./resolvers.ts";
-import { clusterMapTable, NumberedNetworks } from "./rankings.ts";
+import { clusterMapTable, movedClusterMapTable, NumberedNetworks } from "./rankings.ts";
 import { scoreDefaults } from "./score.ts";
 import { type SnapshotProblem, snapshotProblems } from "./snapshot-check.ts";
 import { type Suspension, type SuspensionSettings, suspend, suspensionDefaults } from "./suspension.ts";
@@ -135,6 +135,8 @@ export class MapEngine {
   #placesAt: MonotonicMs | undefined;
   /** Of the newest snapshot; undefined: networks or clusters have changed since. */
   #map: ClusterMap | undefined;
+  /** Clusters of other roles that were out of service when tiers and paths were made. */
+  #othersOut = "";
   /** Undefined: networks or clusters have changed. */
   #feedback: DemandFeedback | undefined;
   /** Undefined: networks, clusters or their places have changed. */
@@ -152,7 +154,6 @@ export class MapEngine {
   #bypass: { readonly reason: SnapshotReason; readonly at: MonotonicMs } | undefined;
   #events: MapEngineEvent[] = [];
   #load: ReadonlyMap<ClusterId, number> = new Map();
-  #reasons: Readonly<Record<AllocationReason, number>> = noReasons();
   readonly counters: MapEngineCounters = {
     snapshots: 0,
     snapshotsRefused: 0,
@@ -204,9 +205,9 @@ export class MapEngine {
   get load(): ReadonlyMap<ClusterId, number> {
     return this.#load;
   }
-  /** How many placements of the newest snapshot came about for which reason. */
+  /** Counted when it is asked for: how many placements of the newest snapshot came about for which reason. */
   get reasons(): Readonly<Record<AllocationReason, number>> {
-    return this.#reasons;
+    return this.#map?.reasons() ?? noReasons();
   }
   /** Pins in force that no client network or cluster fits. */
   get pinsUnmatched(): number {
@@ -395,9 +396,10 @@ export class MapEngine {
 
   #make(reason: SnapshotReason, now: MonotonicMs): void {
     const topology = this.#topology as TopologyIndex;
-    this.#placeEdges(topology, now);
     const suspension = this.#suspension(topology);
     this.counters.doubted += suspension.doubted.size;
+    if (reason === "liveness" && this.#makeShrunk(topology, suspension, now)) return;
+    this.#placeEdges(topology, now);
     const current = this.#current ?? this.#currentByName();
     const rows = (this.#rows ??= new NetworkRows(
       this.#networks.map((network) => network.coordinates),
@@ -427,48 +429,104 @@ export class MapEngine {
       this.#settings,
       this.#map,
     );
-    const isUsable = (clusterId: ClusterId): boolean =>
-      !suspension.clusters.has(clusterId) && !isDrained(clusterId);
-    const isDrained = (clusterId: ClusterId): boolean =>
-      topology.clusters.get(clusterId)?.servers.every(({ serverId }) => overrides.drained.has(serverId)) ===
-      true;
-    const suspended = Object.create(null) as Record<ClusterId, boolean>;
-    for (const clusterId of topology.edgeClusters.keys())
-      if (!isUsable(clusterId)) suspended[clusterId] = true;
-    const mapVersion = Math.max(this.#previous?.mapVersion ?? 0, this.#versionFloor) + 1;
+    const isUsable = usableOf(topology, suspension, overrides);
+    const mapVersion = this.#nextVersion();
     const table = clusterMapTable(map, this.#numbered, score, rankingMax, mapVersion);
-    const snapshot: MapSnapshot = {
+    const isAccepted = this.#publish(map, reason, now, {
       mapVersion,
-      createdAtEpochMs: Math.max(0, Math.round(this.#epochOf(now))),
-      reason,
       clusterMap: PackedClusterMap.of(table),
       ...this.#resolverEntries(table, now),
       ...(this.#isForced && { isChangeAccepted: true }),
       tiers: tierMap(topology.topology, this.#links, isUsable, now),
       paths: pathMap(topology.topology, this.#links, isUsable, now, this.#settings.paths),
-      suspended,
-      ...(overrides.drained.size > 0 && { drained: [...overrides.drained].sort(byName) }),
-    };
+      ...outOfService(topology, isUsable, overrides),
+    });
+    if (!isAccepted) return;
+    this.#othersOut = othersOut(topology, suspension);
+    this.#current = new Uint16Array(current.length);
+    for (const [unit, before] of current.entries()) {
+      const cluster = map.allocation.clusterOf(unit);
+      this.#current[unit] = cluster;
+      if (before !== NOWHERE && before !== cluster) this.counters.moves++;
+    }
+  }
+
+  /**
+   * A death: the units of clusters that have gone or have less are placed anew and nobody else; travel times, scores, tiers and
+   * paths are those of the snapshot before. The next cycle places everyone again. False: more than that has happened.
+   */
+  #makeShrunk(topology: TopologyIndex, suspension: Suspension, now: MonotonicMs): boolean {
+    const [map, before, current, overrides] = [this.#map, this.#previous, this.#current, this.#overrides];
+    if (map === undefined || before === undefined || current === undefined || overrides === undefined)
+      return false;
+    if (this.#rows !== map.input.rows || this.#othersOut !== othersOut(topology, suspension)) return false;
+    const { endsAt } = overrides;
+    if (endsAt !== undefined && this.#epochOf(now) >= endsAt) return false;
+    const isOut = (serverId: ServerId): boolean => suspension.out.has(serverId);
+    const edges = this.#withoutForeign(this.#capacity.edges(topology, isOut, overrides.drained, now));
+    const moved = map.handleShrunk(edges);
+    if (moved === undefined) return false;
+    const mapVersion = this.#nextVersion();
+    const { clusterMap, resolvers, tiers, paths } = before;
+    const table = movedClusterMapTable(
+      map,
+      this.#numbered,
+      clusterMap.table(),
+      moved,
+      this.#settings.rankingMax,
+      mapVersion,
+    );
+    const isAccepted = this.#publish(map, "liveness", now, {
+      mapVersion,
+      clusterMap: PackedClusterMap.of(table),
+      ...(resolvers !== undefined && { resolvers }),
+      tiers,
+      paths,
+      ...outOfService(topology, usableOf(topology, suspension, overrides), overrides),
+    });
+    if (!isAccepted) {
+      // It is no longer what the map in force was made of.
+      this.#map = undefined;
+      return true;
+    }
+    for (const unit of moved) {
+      const cluster = map.allocation.clusterOf(unit);
+      if (current[unit] !== cluster) this.counters.moves++;
+      current[unit] = cluster;
+    }
+    return true;
+  }
+
+  #nextVersion(): number {
+    return Math.max(this.#previous?.mapVersion ?? 0, this.#versionFloor) + 1;
+  }
+
+  /** Checks a snapshot and hands it out; false: it is refused, and the one before stays. */
+  #publish(
+    map: ClusterMap,
+    reason: SnapshotReason,
+    now: MonotonicMs,
+    rest: Omit<MapSnapshot, "createdAtEpochMs" | "reason">,
+  ): boolean {
+    const createdAtEpochMs = Math.max(0, Math.round(this.#epochOf(now)));
+    const snapshot: MapSnapshot = { ...rest, createdAtEpochMs, reason };
     const problems = snapshotProblems(snapshot, this.#isForced ? undefined : this.#previous);
     if (problems.length > 0) {
       this.counters.snapshotsRefused++;
       this.#emit({ type: "refused", problems, reason });
-      return;
+      return false;
     }
     this.#isForced = false;
     this.#load = new Map(this.#edgeIds.map((clusterId, c) => [clusterId, map.load(c)]));
     this.#map = map;
-    this.#reasons = map.reasons();
     this.#feedback?.handlePlaced(
       this.#edgeIds.map((_, c) => map.allocation.demandPerSecond(c)),
       now,
     );
     this.#previous = snapshot;
     this.counters.snapshots++;
-    this.#current = Uint16Array.from(current, (_, unit) => map.allocation.clusterOf(unit));
-    for (const [unit, before] of current.entries())
-      if (before !== NOWHERE && before !== this.#current[unit]) this.counters.moves++;
     this.#emit({ type: "snapshot", snapshot, reason });
+    return true;
   }
 
   /** Nothing where nothing is known: the field is absent then. */
@@ -529,9 +587,14 @@ export class MapEngine {
     const corrections = feedback.corrections;
     feedback.handleObserved(edges, current, now);
     this.counters.demandCorrections += feedback.corrections - corrections;
+    return this.#withoutForeign(edges);
+  }
+
+  /** What others' clients take is not there for ours. */
+  #withoutForeign(edges: readonly EdgeInput[]): EdgeInput[] {
     return edges.map((edge, c) => {
       const { capacityPerSecond } = edge;
-      const foreign = feedback.foreign(c);
+      const foreign = this.#feedback?.foreign(c) ?? 0;
       if (foreign === 0 || capacityPerSecond === 0) return edge;
       // The last hundredth stays: a cluster that is full of others' clients is no dead one.
       const left = Math.max(capacityPerSecond / 100, capacityPerSecond - foreign);
@@ -575,4 +638,33 @@ export class MapEngine {
 
 function byName(a: string, b: string): number {
   return a < b ? -1 : 1;
+}
+
+function usableOf(
+  topology: TopologyIndex,
+  suspension: Suspension,
+  { drained }: Overrides,
+): (clusterId: ClusterId) => boolean {
+  return (clusterId) =>
+    !suspension.clusters.has(clusterId) &&
+    (drained.size === 0 ||
+      topology.clusters.get(clusterId)?.servers.every(({ serverId }) => drained.has(serverId)) !== true);
+}
+
+/** What a snapshot says of edge clusters and servers that are not to be used. */
+function outOfService(
+  topology: TopologyIndex,
+  isUsable: (clusterId: ClusterId) => boolean,
+  { drained }: Overrides,
+): Pick<MapSnapshot, "suspended" | "drained"> {
+  const suspended = Object.create(null) as Record<ClusterId, boolean>;
+  for (const clusterId of topology.edgeClusters.keys()) if (!isUsable(clusterId)) suspended[clusterId] = true;
+  return { suspended, ...(drained.size > 0 && { drained: [...drained].sort(byName) }) };
+}
+
+function othersOut(topology: TopologyIndex, { clusters }: Suspension): string {
+  return [...clusters]
+    .filter((clusterId) => !topology.edgeClusters.has(clusterId))
+    .sort(byName)
+    .join(" ");
 }

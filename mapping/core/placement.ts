@@ -49,6 +49,7 @@ export class Placement {
   /** The largest loss with which a unit was let go: of those that stay nobody loses less. 0: nobody was. */
   readonly #bar: Float64Array;
   #tightest = NONE;
+  #moved: readonly number[] = [];
   /** For limits that were once exceeded: who would lose least by leaving, on top. */
   readonly #queues: (LeaverQueue | undefined)[];
 
@@ -125,6 +126,11 @@ export class Placement {
     return limit === NONE ? undefined : limit;
   }
 
+  /** Who was placed anew by the last `handleDown` or `handleLimit`. */
+  get moved(): readonly number[] {
+    return this.#moved;
+  }
+
   /** What is taken of a limit, overflow included. */
   used(limit: number): number {
     return this.#used[limit] as number;
@@ -147,6 +153,7 @@ export class Placement {
       moved++;
     }
     this.#house(homeless);
+    this.#moved = homeless;
     this.#overflowing = homeless.filter((unit) => this.#isOverflow[unit] === 1);
     return moved;
   }
@@ -166,6 +173,7 @@ export class Placement {
     for (const unit of homeless) this.#leave(unit);
     homeless.push(...left);
     this.#house(homeless);
+    this.#moved = homeless;
     this.#overflowing = homeless.filter((unit) => this.#isOverflow[unit] === 1);
     return left.length;
   }

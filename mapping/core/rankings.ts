@@ -58,16 +58,9 @@ export function clusterMapTable(
     clusters,
     limitNames: map.limitNames,
   });
-  const writer = new RowWriter(
-    map,
-    edges.length <= ROW_CANDIDATES_MAX ? rankingMax : Math.min(rankingMax, PLACES_MAX),
-  );
+  const writer = writerOf(map, rankingMax);
   const rowNumbers = new Int32Array(rows.rows.rows).fill(-1);
-  const [chosen, reasons, limits] = [
-    [0, 0, 0],
-    [0, 0, 0],
-    [0, 0, 0],
-  ];
+  const chosen = [0, 0, 0];
   for (let n = 0; n < rows.rowOf.length; n++) {
     const estimates = rows.rowOf[n] as number;
     const isShared = writer.places(n, chosen);
@@ -76,13 +69,7 @@ export function clusterMapTable(
       row = builder.row(writer.write(n, chosen));
       if (isShared) rowNumbers[estimates] = row;
     }
-    for (let k = 0; k < trafficClasses.length; k++) {
-      const unit = n * trafficClasses.length + k;
-      const isSomewhere = map.allocation.clusterOf(unit) !== NOWHERE;
-      reasons[k] = isSomewhere ? placementReasons.indexOf(map.allocation.reasonOf(unit)) : 0;
-      limits[k] = isSomewhere ? map.allocation.limitNameOf(unit) : -1;
-    }
-    builder.place(networks.numbers[n] as number, row, chosen, reasons, limits);
+    place(builder, map, networks, n, row, chosen);
   }
   const numberOf = new Map(edges.map(({ clusterId }, c) => [clusterId, c]));
   builder.placeFallback(
@@ -94,6 +81,52 @@ export function clusterMapTable(
     ),
   );
   return builder.build();
+}
+
+/** The table of before, with some units elsewhere: what has not moved costs a copy of arrays. */
+export function movedClusterMapTable(
+  map: ClusterMap,
+  networks: NumberedNetworks,
+  before: ClusterMapTable,
+  moved: readonly number[],
+  rankingMax: number,
+  mapVersion: number,
+): ClusterMapTable {
+  const clusters = map.input.edges.map(({ clusterId }, c) => ({ clusterId, load: map.load(c) }));
+  const head = { mapVersion, networks: networks.table, clusters, limitNames: map.limitNames };
+  const builder = new ClusterMapBuilder(head, before);
+  const writer = writerOf(map, rankingMax);
+  const chosen = [0, 0, 0];
+  for (const n of new Set(moved.map((unit) => Math.floor(unit / trafficClasses.length)))) {
+    writer.places(n, chosen);
+    place(builder, map, networks, n, builder.row(writer.write(n, chosen)), chosen);
+  }
+  return builder.build();
+}
+
+function writerOf(map: ClusterMap, rankingMax: number): RowWriter {
+  const isSmall = map.input.edges.length <= ROW_CANDIDATES_MAX;
+  return new RowWriter(map, isSmall ? rankingMax : Math.min(rankingMax, PLACES_MAX));
+}
+
+const reasons = [0, 0, 0];
+const limits = [0, 0, 0];
+/** With the reason of each class; the two arrays are scratch. */
+function place(
+  builder: ClusterMapBuilder,
+  map: ClusterMap,
+  networks: NumberedNetworks,
+  n: number,
+  row: number,
+  chosen: readonly number[],
+): void {
+  for (let k = 0; k < trafficClasses.length; k++) {
+    const unit = n * trafficClasses.length + k;
+    const isSomewhere = map.allocation.clusterOf(unit) !== NOWHERE;
+    reasons[k] = isSomewhere ? placementReasons.indexOf(map.allocation.reasonOf(unit)) : 0;
+    limits[k] = isSomewhere ? map.allocation.limitNameOf(unit) : -1;
+  }
+  builder.place(networks.numbers[n] as number, row, chosen, reasons, limits);
 }
 
 /** Makes rows out of the orders of estimates; its arrays are used again for each. */
@@ -182,7 +215,7 @@ class RowWriter {
 }
 
 /** Of all client networks so many with the largest demand stand for the rest where each is scored against every cluster. */
-const FALLBACK_NETWORKS_MAX = 256;
+const FALLBACK_NETWORKS_MAX = 64;
 
 /** What a cluster costs the average request: the order for addresses of which nothing is known. */
 function fallbackRankings(
@@ -190,15 +223,27 @@ function fallbackRankings(
   scores: Readonly<Record<TrafficClass, ScoreParameters>>,
   rankingMax: number,
 ): Rankings {
-  const heaviest = [...map.input.networks.keys()]
-    .sort((a, b) => demandOf(map, b) - demandOf(map, a) || a - b)
-    .slice(0, FALLBACK_NETWORKS_MAX);
+  const heaviest = heaviestNetworks(map);
   const ranked = (trafficClass: TrafficClass): RankedCluster[] =>
     map.input.edges
       .map((_, c) => averageCost(map, c, heaviest, scores[trafficClass]))
       .sort((a, b) => a.score - b.score || (a.clusterId < b.clusterId ? -1 : 1))
       .slice(0, rankingMax);
   return { interactive: ranked("interactive"), bulk: ranked("bulk"), live: ranked("live") };
+}
+
+/** Of equals those with the lower numbers. */
+function heaviestNetworks(map: ClusterMap): number[] {
+  const count = map.input.networks.length;
+  if (count <= FALLBACK_NETWORKS_MAX) return [...map.input.networks.keys()];
+  const demands = Float64Array.from(map.input.networks, (_, n) => demandOf(map, n));
+  const least = demands.slice().sort()[count - FALLBACK_NETWORKS_MAX] as number;
+  const above: number[] = [];
+  const equal: number[] = [];
+  for (const [n, demand] of demands.entries())
+    if (demand > least) above.push(n);
+    else if (demand === least && equal.length < FALLBACK_NETWORKS_MAX) equal.push(n);
+  return [...above, ...equal].slice(0, FALLBACK_NETWORKS_MAX);
 }
 
 /** A network without demand still is somewhere. */
@@ -219,7 +264,9 @@ function averageCost(
     const weight = demandOf(map, n);
     const estimate = rows.estimate(n, c);
     sum.weight += weight;
-    sum.score += weight * scoreOf({ ...estimate, load: edge.observedLoad }, parameters).score;
+    sum.score +=
+      weight *
+      scoreOf({ ...estimate, load: edge.observedLoad, pricePerGb: edge.pricePerGb }, parameters).score;
     sum.rttMs += weight * estimate.rttMs;
     sum.lossRatio += weight * estimate.lossRatio;
   }

@@ -147,7 +147,7 @@ describe("allocation", () => {
         const before = given.units.map((_, n) => allocation.clusterOf(n));
         const hadRoom = given.units.map((_, n) => allocation.reasonOf(n) !== "overflow");
         const load = allocation.demandPerSecond(small);
-        const isSmaller = allocation.handleCapacity(small, load / 2) > 0;
+        const isSmaller = allocation.handleCapacity(small, load / 2, Infinity).length > 0;
         if (isSmaller) shrunk++;
         allocation.handleDown(dead);
         for (const [n, cluster] of before.entries())
