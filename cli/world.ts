@@ -1,19 +1,23 @@
 /** `isochrone world`: what a world holds - the running one, or a file. */
 import { parseArgs } from "node:util";
 import { readWorldText } from "#kit/io";
-import { parseWorld, planAddresses, topologyOf, type World } from "#kit/world";
+import { generateWorld, parseWorld, planAddresses, topologyOf, type World } from "#kit/world";
 import { defaultAddresses } from "./up/addresses.ts";
 import { requireRunningWorld } from "./runtime.ts";
 import { formatTable } from "./table.ts";
 import { askAdmin } from "./up/admin.ts";
+import { UsageError, wholeNumber } from "./usage.ts";
 
 const help = `Usage: isochrone world [FILE] [--json] [--state DIR]
+       isochrone world generate [--clusters 200] [--seed 1]
 
 Lists sites (with their servers), limits that sites share, client networks (with their prefixes) and properties (with their
 host names) of the running world, or of a world FILE. A file that is wrong is refused with
 file:line:column, path, value and what was expected (exit code 2).
+generate prints a world file (JSON, which is YAML) with that many edge clusters, 4..240, and twice as many client networks where people are.
 
 Examples:
+  isochrone world generate --clusters 200 --seed 1 > large.yaml
   isochrone world --json | jq -r '.clientNetworks[] | "\\(.city) \\(.prefixes[0])"'
   isochrone world deploy/worlds/demo.yaml`;
 
@@ -66,10 +70,25 @@ export async function main(argv: readonly string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args: [...argv],
     allowPositionals: true,
-    options: { json: { type: "boolean" }, state: { type: "string" }, help: { type: "boolean", short: "h" } },
+    options: {
+      json: { type: "boolean" },
+      state: { type: "string" },
+      clusters: { type: "string" },
+      seed: { type: "string" },
+      help: { type: "boolean", short: "h" },
+    },
   });
   if (values.help) {
     console.log(help);
+    return 0;
+  }
+  const isGenerated = positionals[0] === "generate";
+  if (!isGenerated && (values.clusters ?? values.seed) !== undefined)
+    throw new UsageError('--clusters and --seed belong to "world generate"');
+  if (isGenerated) {
+    const clusters = wholeNumber("--clusters", values.clusters, 4, 240, 200);
+    const world = generateWorld({ clusters, seed: wholeNumber("--seed", values.seed, 0, 1e9, 1) });
+    console.log(JSON.stringify(world, null, 1));
     return 0;
   }
   const description =

@@ -5,10 +5,12 @@ import { IsochroneError, ParseError } from "#kit";
 import { readWorldText } from "#kit/io";
 import { parseWorld } from "#kit/world";
 import { type FaultKind, faultKinds, isFaultKind } from "./core/faults.ts";
+import { main as mainDay } from "./main-day.ts";
 import { faultHelp, formatReport } from "./core/report.ts";
 import { SECONDS_MIN, simulate, UnfitWorldError } from "./simulation.ts";
 
 const HELP = `Usage: isochrone sim [WORLD] --seed N [options]
+       isochrone sim day [options]     a day of the map over a large world; --help tells more
 
 Runs the production cores of mapping, liveness, cache policy, path choice and control under a virtual clock and network, with faults
 that follow from the seed, and checks what must always hold. WORLD is a path, or "demo" or "small" (default demo).
@@ -91,6 +93,7 @@ export function main(argv: readonly string[]): Promise<number> {
 }
 
 function run(argv: readonly string[]): number {
+  if (argv[0] === "day") return mainDay(argv.slice(1));
   const { values, positionals } = parseOptions(argv);
   if (values.help) {
     console.log(HELP);

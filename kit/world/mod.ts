@@ -9,6 +9,7 @@ export {
   propertiesOf,
   topologyOf,
 } from "./address-plan.ts";
+export { type GenerateOptions, generateWorld } from "./generate.ts";
 export { worldJsonSchema } from "./json-schema.ts";
 export { type LinkProperties, WorldLinks } from "./links.ts";
 export { parseWorld, parseYaml, WORLD_TEXT_LENGTH_MAX, WorldError } from "./parse-world.ts";
