@@ -1,6 +1,7 @@
 /** `isochrone evaluate`: how good the production cores decide on round-trip times that others measured. */
 import { parseArgs } from "node:util";
 import { IsochroneError } from "#kit";
+import { reportUsage, runReport } from "./evaluate/command-report.ts";
 import { resolversUsage, runResolvers } from "./evaluate/command-resolvers.ts";
 import { runSlices, runYears, slicesUsage, yearsUsage } from "./evaluate/command-slices.ts";
 import { evaluateMapping } from "./evaluate/mapping.ts";
@@ -17,11 +18,13 @@ const HELP = `Usage: isochrone evaluate mapping --matrix FILE [--sites 30] [--pr
        ${slicesUsage}
        ${yearsUsage}
        ${resolversUsage}
+       ${reportUsage}
 
 mapping: sites are cities of the matrix, clients all others; each client is measured against --probes sites, with noise,
 and sent where the map says. overlay: between all pairs of sites, direct or through one of --candidates relays.
 slices: the map is made in each time slice of an archive and paid in the later ones. years: made of an older matrix, paid in a newer
 one, in the cities that both have. resolvers: users behind distant resolvers, decided for by resolver, by its clients and by the user.
+report: all of them as one page of Markdown with plots.
 Times are ms. FILE is JSON ({names, coord, matrices}) or a plain square matrix, either gzipped, or a tar archive
 with FILE#MEMBER naming one of its files.
 
@@ -44,6 +47,7 @@ examples:
   isochrone evaluate overlay --matrix planetlab490.tar.gz#PlanetLabData_1 --sites 30 --candidates 3
   isochrone evaluate slices --matrix planetlab490.tar.gz --probes 30
   isochrone evaluate resolvers --data ../data --sites 40,320
+  isochrone evaluate report --data ../data --out report
   isochrone evaluate years --before wondernetwork2018.json.gz --after aws32.json
 `;
 
@@ -64,6 +68,7 @@ const COMMANDS: Readonly<Record<string, (argv: readonly string[]) => string | Pr
   slices: runSlices,
   years: runYears,
   resolvers: runResolvers,
+  report: runReport,
 };
 const MAPPING_OPTIONS = ["probes", "seeds", "unmeasured-ratio", "wrong-labels-ratio"] as const;
 const OVERLAY_OPTIONS = ["candidates"] as const;

@@ -1,4 +1,4 @@
-/** Tables of figures. */
+/** Tables of figures, for a terminal and for a page. */
 
 export interface FigureTable {
   readonly head: readonly string[];
@@ -22,6 +22,13 @@ export function textTable({ head, rows }: FigureTable): string {
         .trimEnd(),
     )
     .join("\n");
+}
+
+/** GitHub's tables; a bar in a cell is escaped. */
+export function markdownTable({ head, rows }: FigureTable): string {
+  const line = (cells: readonly string[]): string =>
+    `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
+  return [line(head), `|---|${"---:|".repeat(head.length - 1)}`, ...rows.map(line)].join("\n");
 }
 
 export const percent = (share: number, digits = 1): string => `${(share * 100).toFixed(digits)} %`;

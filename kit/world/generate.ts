@@ -55,8 +55,9 @@ const SERVERS_PER_CLUSTER = 2;
 /** Requests a second of all users together at the height of the day, for each cluster; and what one server can answer. */
 const DEMAND_PER_CLUSTER = 1_000;
 const CAPACITY_PER_SERVER = 1_000;
-/** Demand of networks: lognormal, this deviation of the logarithm. */
+/** Demand of networks: lognormal, this deviation of the logarithm, and none above so many times the median: a network goes to a cluster as a whole. */
 const DEMAND_SPREAD = 1;
+const DEMAND_RATIO_MAX = 3;
 
 export interface GenerateOptions {
   /** Edge clusters, 4..250. */
@@ -77,7 +78,9 @@ export function generateWorld({ clusters, seed }: GenerateOptions): World {
   });
   const networks = random.split("networks");
   const count = clusters * NETWORKS_PER_CLUSTER;
-  const weights = Array.from({ length: count }, () => Math.exp(networks.normal(0, DEMAND_SPREAD)));
+  const weights = Array.from({ length: count }, () =>
+    Math.min(DEMAND_RATIO_MAX, Math.exp(networks.normal(0, DEMAND_SPREAD))),
+  );
   const demand = (clusters * DEMAND_PER_CLUSTER) / weights.reduce((sum, weight) => sum + weight, 0);
   const clients = weights.map((weight, n) => {
     const metro = drawMetro(networks);

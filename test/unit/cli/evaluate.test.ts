@@ -7,8 +7,10 @@ import { main } from "../../../cli/evaluate.ts";
 import { evaluateMapping } from "../../../cli/evaluate/mapping.ts";
 import { readMatrix } from "../../../cli/evaluate/matrix.ts";
 import { evaluateOverlay } from "../../../cli/evaluate/overlay.ts";
+import { linePlot } from "../../../cli/evaluate/plot.ts";
 import { evaluateSeeds, seedsSentence } from "../../../cli/evaluate/seeds.ts";
 import { evaluateSlices } from "../../../cli/evaluate/slices.ts";
+import { markdownTable } from "../../../cli/evaluate/table.ts";
 import { sameCities } from "../../../cli/evaluate/years.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "isochrone-evaluate-"));
@@ -169,6 +171,43 @@ describe("maps that are used later than they were measured", () => {
   });
 });
 
+describe("plots and tables of the report", () => {
+  const plot = {
+    title: "a < b",
+    xLabel: "sites",
+    yLabel: "ms",
+    isLogX: true,
+    yMin: 0,
+    series: [
+      {
+        name: "map & more",
+        points: [
+          [40, 10],
+          [80, 5],
+          [160, 0],
+        ] as const,
+      },
+    ],
+  };
+  test("points are in proportion, by the logarithm where asked, and names are escaped", () => {
+    const svg = linePlot(plot);
+    const [, points] = /polyline points="([^"]+)"/.exec(svg) ?? [];
+    const places = points?.split(" ").map((one) => one.split(",").map(Number)) as [number, number][];
+    expect(places).toHaveLength(3);
+    const [[x0, y0], [x1, y1], [x2, y2]] = places as [[number, number], [number, number], [number, number]];
+    expect(x1 - x0).toBeCloseTo(x2 - x1, 0);
+    expect(y1 - y0).toBeCloseTo(y2 - y1, 0);
+    expect(svg).toContain("a &lt; b");
+    expect(svg).toContain("map &amp; more");
+    expect(() => linePlot({ ...plot, series: [] })).toThrow(/no points/);
+  });
+  test("a bar in a cell does not end it", () => {
+    expect(markdownTable({ head: ["", "x|y"], rows: [["a", "1"]] })).toBe(
+      "|  | x\\|y |\n|---|---:|\n| a | 1 |",
+    );
+  });
+});
+
 describe("the command", () => {
   afterEach(() => vi.restoreAllMocks());
   test.each([
@@ -189,6 +228,7 @@ describe("the command", () => {
     ],
     [["years", "--before", "x"], /no such file/],
     [["years"], /--before is missing/],
+    [["report", "--data", "x"], /--out is missing/],
     [["years", "--hue"], /--hue/],
     [
       ["mapping", "--matrix", "x", "--unmeasured-ratio", "1.5"],
