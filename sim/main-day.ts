@@ -37,7 +37,7 @@ export function main(argv: readonly string[]): number {
       error instanceof IsochroneError ||
       (error instanceof Error && (error.name === "WorldError" || "syscall" in error));
     if (!isTheirs) throw error;
-    console.error(`isochrone sim day: ${(error as Error).message}`);
+    console.error(`isochrone sim day: ${error.message}`);
     return 2;
   }
 }
@@ -104,6 +104,6 @@ function parse(argv: readonly string[]) {
       },
     });
   } catch (error) {
-    throw new BadUsage(`${(error as Error).message}; see isochrone sim day --help`);
+    throw new BadUsage(`${error.message}; see isochrone sim day --help`);
   }
 }

@@ -90,7 +90,7 @@ export class DayUsers {
         }
         const to = own[trafficClass]?.clusterId;
         if (to === undefined) continue;
-        const demand = (this.#demand[n] as number) * RATIO[trafficClass];
+        const demand = this.#demand[n] * RATIO[trafficClass];
         this.#load.set(to, (this.#load.get(to) ?? 0) + demand);
       }
     }
