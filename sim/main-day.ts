@@ -104,6 +104,6 @@ function parse(argv: readonly string[]) {
       },
     });
   } catch (error) {
-    throw new BadUsage(`${error.message}; see isochrone sim day --help`);
+    throw new BadUsage(`${(error as Error).message}; see isochrone sim day --help`);
   }
 }
