@@ -1,8 +1,6 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import { productionCores } from "#sim";
+import { type DayReport, productionCores, simulateDay } from "#sim";
 import { generateWorld, parseWorld } from "#kit/world";
-import { simulateDay } from "../../sim/day/day.ts";
-import type { DayReport } from "../../sim/day/figures.ts";
 
 /**
  * Goal: over a large world with demand that follows the sun, whatever dies, the map keeps users away from what is dead, stays within its quota, and
