@@ -160,6 +160,7 @@ export function queriesTable({ queries }: ResolversEvaluation): FigureTable {
       "look-ups/s",
       "TTL, s",
       "queries/s by resolver",
+      "by scope",
       ...sharings.slice(1).map((one) => `x by ${one}`),
       "x uncached",
     ],
