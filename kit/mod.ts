@@ -95,7 +95,7 @@ export {
 export { IsochroneError, type IsochroneErrorDetail } from "./errors.ts";
 /** Great circles, and the least time that light in fibre takes. */
 export { type ForwardReason, forwardReasons } from "./forward-reason.ts";
-export { type Coordinates, fibreRttMsMin, greatCircleKm } from "./geo.ts";
+export { type Coordinates, EARTH_RADIUS_KM, fibreRttMsMin, greatCircleKm } from "./geo.ts";
 /** xxHash; not for secrets. */
 export { xxh32, xxh64, xxh64Hex } from "./hash.ts";
 /** Branded names and what they are written with. */

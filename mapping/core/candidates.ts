@@ -3,9 +3,7 @@
  * where the network is now, is added by whoever asks.
  */
 import type { Coordinates } from "#kit";
-
-/** A place on the unit sphere. */
-type Vector = readonly [x: number, y: number, z: number];
+import { type Vector, vectorOf } from "./sphere.ts";
 
 /** Degrees of a cell: places in it share one order of all clusters, from which the nearest are taken by their true distance. */
 const CELL_DEGREES = 5;
@@ -92,14 +90,4 @@ export class NearestClusters {
     for (let n = 0; n < keys.length; n++) sorted[n] = (keys[n] as number) % NUMBERS;
     return sorted;
   }
-}
-
-function vectorOf({ latitude, longitude }: Coordinates): Vector {
-  const radians = Math.PI / 180;
-  const across = Math.cos(latitude * radians);
-  return [
-    across * Math.cos(longitude * radians),
-    across * Math.sin(longitude * radians),
-    Math.sin(latitude * radians),
-  ];
 }

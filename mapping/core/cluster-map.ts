@@ -1,11 +1,5 @@
 /** The cluster map: for each client network and traffic class the edge clusters in order, under every limit. */
-import {
-  type ClientNetworkId,
-  type Coordinates,
-  type TopologyLimit,
-  type TrafficClass,
-  trafficClasses,
-} from "#kit";
+import { type TopologyLimit, type TrafficClass, trafficClasses } from "#kit";
 import {
   Allocation,
   type AllocationProblem,
@@ -14,17 +8,15 @@ import {
   noReasons,
 } from "./allocation.ts";
 import { type EdgeInput, namedLimits, type NamedLimits } from "./limits.ts";
+import type { NetworkFeatures } from "./neighbours.ts";
 import { type NetworkRows, NOWHERE } from "./network-rows.ts";
 import type { ScoreParameters } from "./score.ts";
 import { ScoreOrders } from "./score-orders.ts";
 
 /** A client network as the engine is told of it: who it is and what it asks for, no travel times. */
-export interface ClientNetworkInput {
-  readonly clientNetworkId: ClientNetworkId;
+export interface ClientNetworkInput extends NetworkFeatures {
   /** Canonical prefixes; no two networks share one. */
   readonly prefixes: readonly string[];
-  /** Where a label says that it is; null when none does. Only a last resort: labels lie. */
-  readonly coordinates: Coordinates | null;
   /** All traffic classes together. */
   readonly demandPerSecond: number;
 }

@@ -23,10 +23,12 @@ import { type ClientNetworkInput, ClusterMap, type ClusterMapSettings } from "./
 import { DemandFeedback, demandFeedbackDefaults, type DemandFeedbackSettings } from "./demand-feedback.ts";
 import { EdgeCapacity, type EdgeCapacitySettings } from "./edge-capacity.ts";
 import { type Estimator, type EstimatorSettings, estimateByGeography } from "./estimator.ts";
+import { LastHopTable } from "./last-hops.ts";
 import type { EdgeInput } from "./limits.ts";
 import { LinkTable, type LinkTableSettings } from "./link-table.ts";
+import { Neighbours } from "./neighbours.ts";
 import { NetworkKnowledge } from "./network-knowledge.ts";
-import { NetworkRows, NOWHERE } from "./network-rows.ts";
+import { measuredRows, NetworkRows, NOWHERE, type PairKnowledge } from "./network-rows.ts";
 import { type Overrides, resolveOverrides } from "./overrides.ts";
 import { type PathMapSettings, pathMap, pathMapDefaults } from "./path-map.ts";
 import { placedSites } from "./locate.ts";
@@ -113,6 +115,13 @@ const EVENTS_MAX = 16;
 
 /** From one comparison of the labels with the links to the next, ms; it costs the square of the edge clusters. */
 const PLACES_INTERVAL_MS = 60_000;
+/**
+ * What networks borrow from each other is looked at this often, ms, and whenever the measured pairs have grown by so much; more
+ * networks than this make it rarer in proportion, since it costs a second of CPU time for some thousand places.
+ */
+const BORROW_INTERVAL_MS = 60_000;
+const BORROW_NETWORKS = 50_000;
+const BORROW_GROWTH = 1.25;
 
 export class MapEngine {
   readonly #settings: MapEngineSettings;
@@ -141,6 +150,9 @@ export class MapEngine {
   #feedback: DemandFeedback | undefined;
   /** Undefined: networks, clusters or their places have changed. */
   #rows: NetworkRows | undefined;
+  readonly #lastHops = new LastHopTable();
+  /** When, and over how many measured pairs, it was last looked who may speak for whom. */
+  #borrowed = { at: -Infinity, pairs: 0 };
   #overridesDocument: MapOverrides | undefined;
   /** Undefined: to be resolved anew. */
   #overrides: Overrides | undefined;
@@ -295,6 +307,11 @@ export class MapEngine {
     this.#knowledge.handleSample(sample.from, sample.to, sample.rttMs, sample.at);
   }
 
+  /** The routers that a trace towards the network saw last, the nearest to it first; it may not have arrived. */
+  handleLastHops(clientNetworkId: ClientNetworkId, addresses: readonly string[]): void {
+    this.#lastHops.handleTrace(clientNetworkId, addresses);
+  }
+
   /** A server's own report. Ignored for servers that the topology does not know, or knows in another cluster. */
   handleReport(report: ServerReport, now: MonotonicMs): void {
     if (this.#topology?.servers.get(report.serverId)?.cluster.clusterId !== report.clusterId) return;
@@ -376,6 +393,32 @@ export class MapEngine {
     this.#places = places;
   }
 
+  /** What is borrowed is made anew now and then, or when there is much more to borrow from. */
+  #rowsAt(knowledge: PairKnowledge, reason: SnapshotReason, now: MonotonicMs): NetworkRows {
+    const pairs = this.#knowledge.estimator.size;
+    const { at, pairs: before } = this.#borrowed;
+    const intervalMs = BORROW_INTERVAL_MS * Math.max(1, this.#networks.length / BORROW_NETWORKS);
+    const isDue = now - at >= intervalMs || pairs > before * BORROW_GROWTH;
+    // A death must not wait for it.
+    if (isDue && reason !== "liveness") this.#rows = undefined;
+    if (this.#rows !== undefined) return this.#rows;
+    this.#borrowed = { at: now, pairs };
+    const neighbours = new Neighbours({
+      networks: this.#networks,
+      clusters: this.#edgeIds.map((clusterId, c) => ({ clusterId, coordinates: this.#places[c] ?? null })),
+      rows: measuredRows(knowledge, this.#networks.length),
+      siteRttMs: knowledge.siteRttMs,
+      lastHopsOf: (clientNetworkId) => this.#lastHops.of(clientNetworkId),
+    });
+    this.#rows = new NetworkRows(
+      neighbours,
+      this.#networks.length,
+      this.#places,
+      this.#settings.candidatesMax,
+    );
+    return this.#rows;
+  }
+
   #isDead(clusterId: ClusterId): boolean {
     if (this.#downSince.size === 0) return false;
     const servers = this.#topology?.clusters.get(clusterId)?.servers ?? [];
@@ -401,18 +444,11 @@ export class MapEngine {
     if (reason === "liveness" && this.#makeShrunk(topology, suspension, now)) return;
     this.#placeEdges(topology, now);
     const current = this.#current ?? this.#currentByName();
-    const rows = (this.#rows ??= new NetworkRows(
-      this.#networks.map((network) => network.coordinates),
-      this.#places,
-      this.#settings.candidatesMax,
-    ));
     const networkIds = this.#networks.map((network) => network.clientNetworkId);
+    const knowledge = this.#knowledge.view(networkIds, this.#edgeIds, this.#links, now);
+    const rows = this.#rowsAt(knowledge, reason, now);
     const overrides = this.#overridesAt(topology, now);
-    rows.update(
-      this.#knowledge.view(networkIds, this.#edgeIds, this.#links, now),
-      [current, overrides.pinned],
-      trafficClasses.length,
-    );
+    rows.update(knowledge, [current, overrides.pinned], trafficClasses.length);
     const { score, rankingMax } = this.#settings;
     const map = new ClusterMap(
       {

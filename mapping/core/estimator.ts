@@ -268,7 +268,12 @@ const NOTHING_RTT_MS = 250;
 
 /** The travel time that is usual for the distance, ms. */
 export function geographyRttMs(from: Coordinates, to: Coordinates): number {
-  return ACCESS_MS + fibreRttMsMin(greatCircleKm(from, to)) * FIBRE_DETOUR;
+  return usualRttMs(greatCircleKm(from, to));
+}
+
+/** The same by the distance, km. */
+export function usualRttMs(km: number): number {
+  return ACCESS_MS + fibreRttMsMin(km) * FIBRE_DETOUR;
 }
 
 /** A guess for a pair that was never measured; without coordinates of one end it is the worst ordinary case. */

@@ -41,7 +41,7 @@ export interface ProbeSite<C extends string> {
 }
 
 /** The shortest time that can be true between two labels, ms. */
-export function leastRttMs(from: Coordinates, to: Coordinates): number {
+function leastRttMs(from: Coordinates, to: Coordinates): number {
   return Math.max(0, fibreRttMsMin(greatCircleKm(from, to)) - LIE_SLACK_MS);
 }
 

@@ -1,13 +1,14 @@
 /** What is known of client networks towards edge clusters, and towards which ones anything is: measured, or remembered from the map before a restart. */
 import type { ClientNetworkId, ClusterId, MapSnapshot, MonotonicMs, RankedCluster } from "#kit";
-import { type Estimate, Estimator, type EstimatorSettings, GEOGRAPHY_CONFIDENCE } from "./estimator.ts";
+import { type Estimate, Estimator, type EstimatorSettings } from "./estimator.ts";
 import type { LinkTable } from "./link-table.ts";
+import { BORROWED_CONFIDENCE_MAX } from "./neighbours.ts";
 import type { PairKnowledge } from "./network-rows.ts";
 
 /** How much of its confidence an estimate of the map before a restart keeps. */
 const INHERITED_CONFIDENCE_RATIO = 0.5;
 /** What a map guessed is guessed again: only what it had measured is remembered. */
-const INHERITED_CONFIDENCE_MIN = 2 * GEOGRAPHY_CONFIDENCE;
+const INHERITED_CONFIDENCE_MIN = BORROWED_CONFIDENCE_MAX;
 const NUMBERS = 2 ** 16;
 const NOTHING: readonly number[] = [];
 

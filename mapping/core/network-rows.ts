@@ -5,7 +5,8 @@
 import type { Coordinates } from "#kit";
 import { NearestClusters } from "./candidates.ts";
 import { EstimateRows } from "./estimate-rows.ts";
-import { type Estimate, estimateByGeography } from "./estimator.ts";
+import type { Estimate } from "./estimator.ts";
+import type { NeighbourGroup, Neighbours } from "./neighbours.ts";
 import { guessUnmeasured, type MeasuredSite } from "./unmeasured.ts";
 
 /** Of a unit (a network's traffic of one class): it is nowhere. */
@@ -27,36 +28,41 @@ export class NetworkRows {
   /** The row of each network. */
   readonly rowOf: Uint32Array;
   readonly nearest: NearestClusters;
-  readonly #networkPlaces: readonly (Coordinates | null)[];
-  readonly #clusterPlaces: readonly (Coordinates | null)[];
-  /** The shared row of each network: of its place, by geography alone. */
+  readonly #neighbours: Neighbours;
+  /** The shared row of each network: of all that have as much in common with others. */
   readonly #sharedRowOf: Uint32Array;
   readonly #sharedRows: number;
   readonly #orderNumbers: Uint32Array;
 
   /**
-   * @param networkPlaces where each client network is said to be
+   * @param neighbours who speaks for those that were not measured
    * @param clusterPlaces where each cluster is believed to be
    * @param candidatesMax clusters that geography proposes, 1..65,535
    */
   constructor(
-    networkPlaces: readonly (Coordinates | null)[],
+    neighbours: Neighbours,
+    networks: number,
     clusterPlaces: readonly (Coordinates | null)[],
     candidatesMax: number,
   ) {
-    this.#networkPlaces = networkPlaces;
-    this.#clusterPlaces = clusterPlaces;
+    this.#neighbours = neighbours;
     this.nearest = new NearestClusters(clusterPlaces, candidatesMax);
-    this.#sharedRowOf = new Uint32Array(networkPlaces.length);
-    this.#orderNumbers = new Uint32Array(networkPlaces.length);
-    this.rowOf = new Uint32Array(networkPlaces.length);
-    const made = new Places();
-    for (const [n, place] of networkPlaces.entries()) {
-      let shared = made.get(place);
+    this.#sharedRowOf = new Uint32Array(networks);
+    this.#orderNumbers = new Uint32Array(networks);
+    this.rowOf = new Uint32Array(networks);
+    const made = new Map<NeighbourGroup, SharedRow>();
+    for (let n = 0; n < networks; n++) {
+      const group = neighbours.groupOf(n);
+      let shared = made.get(group);
       if (shared === undefined) {
-        for (const c of this.nearest.near(place)) this.rows.push(c, this.#byGeography(place, c));
-        shared = { row: this.rows.end(), orderNumber: this.nearest.orderNumber(place) };
-        made.set(place, shared);
+        const near = this.nearest.near(group.place);
+        const candidates =
+          group.clusters.length === 0
+            ? near
+            : [...new Set([...near, ...group.clusters])].sort((a, b) => a - b);
+        for (const c of candidates) this.rows.push(c, neighbours.estimate(group, c));
+        shared = { row: this.rows.end(), orderNumber: this.nearest.orderNumber(group.place) };
+        made.set(group, shared);
       }
       this.#sharedRowOf[n] = shared.row;
       this.#orderNumbers[n] = shared.orderNumber;
@@ -95,14 +101,14 @@ export class NetworkRows {
   estimate(n: number, cluster: number): Estimate {
     const entry = this.rows.entryOf(this.rowOf[n] as number, cluster);
     return entry === undefined
-      ? this.#byGeography(this.#networkPlaces[n] ?? null, cluster)
+      ? this.#neighbours.estimate(this.#neighbours.groupOf(n), cluster)
       : this.rows.at(entry);
   }
 
   /** Gives a network a row of its own that has one more cluster; guessed, because it was no candidate. */
   widen(n: number, cluster: number): void {
     const row = this.rowOf[n] as number;
-    const estimate = this.#byGeography(this.#networkPlaces[n] ?? null, cluster);
+    const estimate = this.#neighbours.estimate(this.#neighbours.groupOf(n), cluster);
     let isPushed = false;
     for (
       let entry = this.rows.offsets[row] as number;
@@ -121,7 +127,7 @@ export class NetworkRows {
 
   #own(n: number, more: readonly number[], knowledge: PairKnowledge): number {
     const shared = this.#sharedRowOf[n] as number;
-    const place = this.#networkPlaces[n] ?? null;
+    const group = this.#neighbours.groupOf(n);
     const near = this.rows.clusters.subarray(this.rows.offsets[shared], this.rows.offsets[shared + 1]);
     const candidates = [...new Set([...near, ...more])].sort((a, b) => a - b);
     const found = new Map<number, Estimate>();
@@ -130,14 +136,14 @@ export class NetworkRows {
       const own = knowledge.measured(n, c);
       const inherited = knowledge.inherited(n, c);
       if (own !== undefined)
-        measured.push({ clusterId: c, rttMs: own.rttMs, guessMs: this.#byGeography(place, c).rttMs });
+        measured.push({ clusterId: c, rttMs: own.rttMs, guessMs: this.#neighbours.estimate(group, c).rttMs });
       if (own !== undefined && own.confidence >= (inherited?.confidence ?? 0)) found.set(c, own);
       else if (inherited !== undefined) found.set(c, inherited);
     }
     for (const c of candidates) {
       let estimate = found.get(c);
       if (estimate === undefined) {
-        estimate = guessUnmeasured(this.#byGeography(place, c), c, measured, knowledge.siteRttMs);
+        estimate = guessUnmeasured(this.#neighbours.estimate(group, c), c, measured, knowledge.siteRttMs);
         // Asked often and never answered: that is not "unmeasured".
         const lost = knowledge.lostInARow(n, c);
         if (lost > 0) estimate = { ...estimate, lossRatio: Math.max(estimate.lossRatio, 1 - 2 ** -lost) };
@@ -146,33 +152,23 @@ export class NetworkRows {
     }
     return this.rows.end();
   }
+}
 
-  #byGeography(place: Coordinates | null, cluster: number): Estimate {
-    return estimateByGeography(place, this.#clusterPlaces[cluster] ?? null);
+/** What was measured of each client network that was, ms: what others borrow from. */
+export function measuredRows(knowledge: PairKnowledge, networks: number): Map<number, Map<number, number>> {
+  const rows = new Map<number, Map<number, number>>();
+  for (let n = 0; n < networks; n++) {
+    const row = new Map<number, number>();
+    for (const c of knowledge.asked(n)) {
+      const estimate = knowledge.measured(n, c) ?? knowledge.inherited(n, c);
+      if (estimate !== undefined) row.set(c, estimate.rttMs);
+    }
+    if (row.size > 0) rows.set(n, row);
   }
+  return rows;
 }
 
 interface SharedRow {
   readonly row: number;
   readonly orderNumber: number;
-}
-
-/** By place, without a text for each of half a million. */
-class Places {
-  readonly #byLatitude = new Map<number, Map<number, SharedRow>>();
-  #nowhere: SharedRow | undefined;
-
-  get(place: Coordinates | null): SharedRow | undefined {
-    return place === null ? this.#nowhere : this.#byLatitude.get(place.latitude)?.get(place.longitude);
-  }
-
-  set(place: Coordinates | null, shared: SharedRow): void {
-    if (place === null) {
-      this.#nowhere = shared;
-      return;
-    }
-    const byLongitude = this.#byLatitude.get(place.latitude);
-    if (byLongitude === undefined) this.#byLatitude.set(place.latitude, new Map([[place.longitude, shared]]));
-    else byLongitude.set(place.longitude, shared);
-  }
 }

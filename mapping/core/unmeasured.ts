@@ -20,12 +20,12 @@ const SLOWER_RATIO_MAX = 10;
  *
  * @param siteRttMs measured round trip between two sites, ms; undefined: unmeasured
  */
-export function guessUnmeasured<C>(
-  guess: Estimate,
+export function guessUnmeasured<C, E extends Estimate>(
+  guess: E,
   clusterId: C,
   measured: readonly MeasuredSite<C>[],
   siteRttMs: (a: C, b: C) => number | undefined,
-): Estimate {
+): E {
   if (measured.length === 0) return guess;
   const ratios = measured.map(({ rttMs, guessMs }) => rttMs / Math.max(guessMs, 1)).sort((a, b) => a - b);
   let rttMs = guess.rttMs * Math.min(SLOWER_RATIO_MAX, Math.max(1, quantile(ratios, 0.5)));
