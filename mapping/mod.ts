@@ -64,6 +64,12 @@ export {
   type NetworkSets,
 } from "./core/networks/client-networks.ts";
 export {
+  DemandLearner,
+  type DemandLearnerSettings,
+  demandLearnerDefaults,
+  type LearntDemand,
+} from "./core/networks/demand-learner.ts";
+export {
   type NetworkFile,
   NetworkFileReader,
   type NetworkRecord,

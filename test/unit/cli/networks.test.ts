@@ -46,6 +46,24 @@ const demand = file(
   '{"prefix":"10.0.0.0/24","demandPerSecond":5}\n{"prefix":"192.0.2.0/24","demandPerSecond":2}\n',
 );
 
+const idleRecord = {
+  requestId: "r",
+  serverId: "fra-1",
+  clusterId: "fra",
+  propertyId: null,
+  method: "GET",
+  host: "www.shop.example",
+  path: "/",
+  status: 200,
+  cacheStatus: "hit",
+  via: null,
+  bytesDown: 1,
+  bytesUp: 0,
+  durationMs: 1,
+  ttfbMs: 1,
+  clientNetworkId: null,
+};
+
 describe("isochrone networks", () => {
   test("builds a file from routes, places and demand; shows and compares what is in it", async () => {
     const out = path("a.ndjson.gz");
@@ -95,6 +113,42 @@ describe("isochrone networks", () => {
       unchanged: 4,
       gone: [],
     });
+  });
+
+  test("learns from access records what each block asks, for the next build", async () => {
+    const record = (second: number, clientAddress: string | null, tier = 0): string => {
+      const served = { ...idleRecord, atEpochMs: 1_700_000_000_000 + second * 1_000, clientAddress, tier };
+      return `${JSON.stringify(served)}\n`;
+    };
+    const records = file(
+      "access.ndjson",
+      Array.from({ length: 101 }, (_, second) => record(second, "10.0.0.0")).join("") +
+        Array.from({ length: 51 }, (_, second) => record(second * 2, "2001:db8:7::")).join("") +
+        record(3, "10.0.0.0", 1) +
+        record(4, null) +
+        "no record\n",
+    );
+    const out = path("learnt.ndjson");
+    const { said } = await run("demand", records, "--out", out, "--json");
+    expect(json(said)).toMatchObject({
+      blocks: 2,
+      requests: 152,
+      spanMs: 100_000,
+      skipped: { "from a server of ours": 1, "client unknown": 1, "no record": 1 },
+    });
+    const built = await run(
+      "build",
+      "--routes",
+      yesterday,
+      "--demand",
+      out,
+      "--out",
+      path("l.ndjson"),
+      "--json",
+    );
+    const { demandPerSecond, unroutedDemandPerSecond } = json(built.said) as Record<string, number>;
+    expect(demandPerSecond).toBeCloseTo(1.52, 2);
+    expect(unroutedDemandPerSecond).toBeCloseTo(0, 9);
   });
 
   test("takes places from MMDB of both families, and AS numbers for routes where there are none", async () => {
@@ -158,10 +212,13 @@ describe("isochrone networks", () => {
       "Cannot take client networks from",
     ],
     [["build", "--routes", "/nonexistent/x", "--out", "OUT"], "ENOENT"],
+    [["demand", "--out", "OUT"], "no file of access records"],
+    [["demand", "ROUTES", "--out", "OUT"], "The files have no request of a client"],
+    [["demand", "ROUTES", "--out", "OUT", "--half-life", "1m"], "expected a time from 1h to 365d"],
     [["show", "10.0.0", "--file", "OUT"], "expected an IPv4 or IPv6 address"],
     [["show", "10.0.0.1", "--file", "ROUTES"], "line[1]"],
     [["diff", "ROUTES"], "diff takes OLD and NEW"],
-    [["cut"], "expected build, show or diff"],
+    [["cut"], "expected build, demand, show or diff"],
   ])("refuses %j", async (argv, why) => {
     const names: Record<string, string> = { ROUTES: today, PLACES: places, OUT: path("none.ndjson") };
     await expect(run(...argv.map((word) => names[word] ?? word))).rejects.toThrow(why);

@@ -13,6 +13,11 @@ describe("what is announced", () => {
     ]);
   });
 
+  test("of prefixes that begin alike the longest counts", () => {
+    const routes = [route("10.0.0.0/24", 2, 8), route("10.0.0.0/22", 1, 7), route("10.0.0.0/23", 3, 9)];
+    expect(prefixesOf(cut({ routes }))).toEqual([["10.0.0.0/24"], ["10.0.1.0/24"], ["10.0.2.0/23"]]);
+  });
+
   test("the path of every peer counts, in whatever order they come", () => {
     const routes: Route[] = [
       ["10.0.0.0/24", [1, 7], "192.0.2.1"],
@@ -144,6 +149,30 @@ describe("where places and measurements differ", () => {
     ]);
   });
 
+  test("what was measured of one AS says nothing of another", () => {
+    const two = [route("10.0.0.0/23", 1, 7), route("10.0.2.0/23", 1, 8)];
+    const measured = measuredOf({
+      "10.0.0.0/24": { fra: 10, ams: 200 },
+      "10.0.1.0/24": { fra: 10, ams: 200 },
+      "10.0.2.0/24": { fra: 12, ams: 11 },
+      "10.0.3.0/24": { fra: 11, ams: 40 },
+    });
+    // Apart from each other: for AS 8 alone the second block loses 14 ms by the best site of both, and the first 1 ms.
+    expect(prefixesOf(cut({ routes: two, measured }, { differenceMsMax: 0.5 }))).toEqual([
+      ["10.0.0.0/23"],
+      ["10.0.2.0/24"],
+      ["10.0.3.0/24"],
+    ]);
+  });
+
+  test("far north a degree of longitude is short", () => {
+    const places = placesOf([
+      ["10.0.0.0", "10.0.1.255", "north"],
+      ["10.0.2.0", "10.0.3.255", "norther"],
+    ]);
+    expect(prefixesOf(cut({ ...all, places }))).toEqual([["10.0.0.0/22"], ["10.0.4.0/22"]]);
+  });
+
   test("other paths and the same measurements are one set; unmeasured ones stay apart by path", () => {
     const more = [
       route("10.0.0.0/24", 1, 7),
@@ -181,6 +210,20 @@ describe("a bound on how many", () => {
     const sets = cut({ routes, places }, { countMax });
     expect(prefixesOf(sets)).toEqual(expected);
     expect(sets.countUnbounded).toBe(4);
+  });
+
+  test("a set that has become heavy by merging is not merged for the price of its light member", () => {
+    const chain = [
+      route("10.1.0.0/16", 1, 1),
+      route("10.2.0.0/16", 1, 2),
+      route("10.3.0.0/16", 9, 2),
+      route("10.4.0.0/16", 1, 3),
+    ];
+    const demand = demandOf({ "10.1.0.0/16": 100, "10.2.0.0/16": 1, "10.3.0.0/16": 50, "10.4.0.0/16": 30 });
+    expect(prefixesOf(cut({ routes: chain, demand }, { countMax: 2 }))).toEqual([
+      ["10.1.0.0/16"],
+      ["10.2.0.0/15", "10.4.0.0/16"],
+    ]);
   });
 
   test("light ones go first, and demand is conserved with what is announced by nobody told apart", () => {

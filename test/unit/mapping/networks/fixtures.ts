@@ -41,6 +41,8 @@ export const cities = {
   berlin: { country: "DE", city: "Berlin", coordinates: { latitude: 52.5, longitude: 13.4 } },
   potsdam: { country: "DE", city: "Potsdam", coordinates: { latitude: 52.4, longitude: 13.1 } },
   munich: { country: "DE", city: "Munich", coordinates: { latitude: 48.1, longitude: 11.6 } },
+  north: { country: "SE", city: "North", coordinates: { latitude: 64, longitude: 20 } },
+  norther: { country: "SE", city: "Norther", coordinates: { latitude: 64, longitude: 20.9 } },
   boston: { country: "US", city: "Boston", coordinates: { latitude: 42.4, longitude: -71 } },
 } satisfies Record<string, Place>;
 export type City = keyof typeof cities;
