@@ -214,8 +214,9 @@ export class Mapper {
   handleSamples(samples: readonly PathSample[]): ReadSummary {
     const epoch = this.#clock.epoch();
     this.store.handleTimeout(epoch);
-    const { tally, fresh } = this.#intake.handleSamples(samples, epoch, this.#clock.monotonic());
+    const { tally, fresh, traces } = this.#intake.handleSamples(samples, epoch, this.#clock.monotonic());
     for (const sample of fresh) this.engine.handleSample(sample);
+    for (const { clientNetworkId, lastHops } of traces) this.engine.handleLastHops(clientNetworkId, lastHops);
     for (const { source } of samples) increment(this.#samplesBySource, source);
     return tally.summary();
   }

@@ -79,6 +79,22 @@ export interface IntakeResult {
   readonly tally: ReadTally<IntakeSkipReason>;
   /** Of client networks and fresh, oldest first. */
   readonly fresh: readonly RttSample[];
+  /** Towards client networks. */
+  readonly traces: readonly IntakeTrace[];
+}
+
+/** The routers that a trace saw last before a client network, the nearest to it first. */
+export interface IntakeTrace {
+  readonly clientNetworkId: ClientNetworkId;
+  readonly lastHops: readonly string[];
+}
+
+interface Ends {
+  readonly from: string;
+  readonly to: ClusterId;
+  /** Which of the ends is a client network, if any. */
+  readonly clientNetworkId: ClientNetworkId | undefined;
+  readonly isTowardsNetwork: boolean;
 }
 
 export class MeasurementIntake {
@@ -126,24 +142,31 @@ export class MeasurementIntake {
   handleSamples(samples: readonly PathSample[], epoch: EpochMs, now: MonotonicMs): IntakeResult {
     const tally = new ReadTally<IntakeSkipReason>();
     const fresh: RttSample[] = [];
+    const traces: IntakeTrace[] = [];
     for (const [index, sample] of samples.entries()) {
       const where = `sample ${index + 1}`;
-      const clientNetworkId = sample.from === null ? undefined : this.#book.clientNetwork(sample.from);
-      const from = clientNetworkId ?? (sample.from === null ? undefined : this.#book.cluster(sample.from));
-      if (from === undefined) {
-        tally.skip("unknown-from", where, `no client network and no server has the address ${sample.from}`);
-        continue;
-      }
-      const to = this.#book.cluster(sample.to);
-      if (to === undefined) {
+      const ends = this.#ends(sample);
+      if (typeof ends === "string") {
+        const { from, to } = sample;
         tally.skip(
-          "unknown-to",
+          ends,
           where,
-          `no server, or servers of several clusters, have the address ${sample.to}`,
+          ends === "unknown-from"
+            ? `no client network and no server has the address ${from}`
+            : `no server, or servers of several clusters, have the address ${to}`,
         );
         continue;
       }
-      const { source, method, agent, at, rttMs } = sample;
+      const { from, to, clientNetworkId, isTowardsNetwork } = ends;
+      const { source, method, agent, at, rttMs, lastHops } = sample;
+      if (lastHops !== undefined) {
+        if (isTowardsNetwork && clientNetworkId !== undefined) traces.push({ clientNetworkId, lastHops });
+        // It ended at a firewall, as most traces do: no loss of the path.
+        if (rttMs === null) {
+          tally.take();
+          continue;
+        }
+      }
       const refusal = this.#store.handleSample({ from, to, source, method, agent, at, rttMs }, epoch);
       if (refusal !== undefined) {
         tally.skip(refusal, where, REFUSED[refusal]);
@@ -156,7 +179,23 @@ export class MeasurementIntake {
         fresh.push({ from: clientNetworkId, to, rttMs, at: plusMs(now, -ageMs) });
     }
     fresh.sort((a, b) => a.at - b.at);
-    return { tally, fresh };
+    return { tally, fresh, traces };
+  }
+
+  /** From a client network or a server to a server; or from a server to a client network, whose round trip is the same. */
+  #ends({ from, to }: PathSample): Ends | "unknown-from" | "unknown-to" {
+    if (from === null) return "unknown-from";
+    const fromNetwork = this.#book.clientNetwork(from);
+    const fromCluster = fromNetwork === undefined ? this.#book.cluster(from) : undefined;
+    if (fromNetwork === undefined && fromCluster === undefined) return "unknown-from";
+    const toCluster = this.#book.cluster(to);
+    if (toCluster !== undefined) {
+      const known = { to: toCluster, clientNetworkId: fromNetwork, isTowardsNetwork: false };
+      return { from: (fromNetwork ?? fromCluster) as string, ...known };
+    }
+    const toNetwork = fromCluster === undefined ? undefined : this.#book.clientNetwork(to);
+    if (toNetwork === undefined || fromCluster === undefined) return "unknown-to";
+    return { from: toNetwork, to: fromCluster, clientNetworkId: toNetwork, isTowardsNetwork: true };
   }
 
   /** Puts pairs of resolver and client into the table, the clients by the names of their networks. */

@@ -36,11 +36,21 @@ export const probeRecord = object({
 });
 export type ProbeRecord = Parsed<typeof probeRecord>;
 
-/** Undefined: it was not measured, or is a trace that did not arrive. */
+/** Routers of a trace that are handed on: one of them may be the target's own network device, the next one is shared. */
+const LAST_HOPS_MAX = 2;
+
+/** Undefined: it was not measured, or is a trace that did not arrive and on which no router answered. */
 export function probeSample(record: ProbeRecord): PathSample | undefined {
   const { agent, method, from, to, at, rttMs, error, hops } = record;
-  if (to === null || error !== undefined || (hops !== undefined && rttMs === null)) return undefined;
-  return { source: "probe", method, agent, from, to, at, rttMs };
+  if (to === null || error !== undefined) return undefined;
+  const sample: PathSample = { source: "probe", method, agent, from, to, at, rttMs };
+  if (hops === undefined) return sample;
+  const lastHops = hops
+    .flatMap(({ address }) => (address === null || address === to ? [] : [address]))
+    .slice(-LAST_HOPS_MAX)
+    .reverse();
+  if (lastHops.length > 0) return { ...sample, lastHops };
+  return rttMs === null ? undefined : sample;
 }
 
 /** 255 hops and a long target fit, characters. */

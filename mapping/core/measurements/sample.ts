@@ -1,5 +1,6 @@
 /** The one shape that every source of measurements is brought to before anything decides on it. */
 import {
+  array,
   type EpochMs,
   epochMs,
   formatAddress,
@@ -9,6 +10,7 @@ import {
   number,
   object,
   oneOf,
+  optional,
   parseAddress,
   refine,
   type Schema,
@@ -38,6 +40,11 @@ export interface PathSample {
   readonly at: EpochMs;
   /** 0..RTT_MS_MAX; null: no answer came in the time that the agent waits. */
   readonly rttMs: number | null;
+  /**
+   * Of a trace: routers that answered last before the target, canonical text, the nearest to it first. With `rttMs` null the trace did
+   * not arrive: that is no loss of the path.
+   */
+  readonly lastHops?: readonly string[] | undefined;
 }
 
 /** A round trip of more than a minute is a broken clock, ms. */
@@ -70,6 +77,7 @@ export const sampleFields = {
 export const pathSample: Schema<PathSample> = object({
   source: oneOf(measurementSources),
   ...sampleFields,
+  lastHops: optional(array(addressField, { min: 1, max: 4 })),
 });
 
 /** Characters; a sample has about 200. */

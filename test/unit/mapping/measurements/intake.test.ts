@@ -67,6 +67,26 @@ describe("samples by address", () => {
     expect(store.figures("par", "fra", query, epoch)).toMatchObject({ answered: 1 });
   });
 
+  test("a server's trace towards a client network counts from there, and tells the last routers even when it did not arrive", () => {
+    const { store, intake: made } = intake();
+    const trace = { from: "192.0.1.1", to: "198.18.1.2", lastHops: ["192.0.2.7", "192.0.2.6"] };
+    const { tally, fresh, traces } = made.handleSamples(
+      [
+        sample({ ...trace, rttMs: 12 }),
+        sample({ ...trace, rttMs: null }),
+        sample({ lastHops: ["192.0.2.9"] }),
+      ],
+      epoch,
+      now,
+    );
+    expect(tally.summary().taken).toBe(3);
+    const told = { clientNetworkId: "net-a", lastHops: trace.lastHops };
+    expect(traces).toEqual([told, told]);
+    expect(fresh).toContainEqual({ from: "net-a", to: "par", rttMs: 12, at: now });
+    const query = { spanMs: 3_600_000, quantiles: [0.5] };
+    expect(store.figures("net-a", "par", query, epoch)).toMatchObject({ answered: 1, lost: 0 });
+  });
+
   test.each([
     ["unknown-from", { from: "203.0.113.1" }, "no server has the address 203.0.113.1"],
     ["unknown-from", { from: null }, "the address null"],
