@@ -81,7 +81,7 @@ export const mappingSettings: readonly Setting[] = [
     min: 0,
     max: 1_000,
     value: allocationDefaults.yieldMargin,
-    why: "at a full cluster who is there goes only for who would lose this much more: 1 % of noise moves 1 in 10,000 instead of 1 in 80",
+    why: "at a full cluster who is there goes only for who would lose this much more: less churn where many want the same places",
   },
   {
     name: "candidatesMax",
