@@ -1,8 +1,8 @@
 /** `isochrone sim day`: a day of the map over a large world. */
 import { parseArgs } from "node:util";
-import { IsochroneError } from "#kit";
 import { readWorldText } from "#kit/io";
 import { generateWorld, parseWorld, type World } from "#kit/world";
+import { BadUsage, isUsers, readOptions, worldName } from "./command-line.ts";
 import { simulateDay } from "./day/day.ts";
 import { formatDay } from "./day/format.ts";
 
@@ -24,19 +24,12 @@ Examples:
   isochrone sim day --clusters 200 --seed 1
   isochrone sim day demo --hours 2 --json`;
 
-class BadUsage extends Error {}
-
 /** Returns the exit code; prints one line on stderr for bad input. */
 export function main(argv: readonly string[]): number {
   try {
     return run(argv);
   } catch (error) {
-    const isTheirs =
-      error instanceof BadUsage ||
-      error instanceof RangeError ||
-      error instanceof IsochroneError ||
-      (error instanceof Error && (error.name === "WorldError" || "syscall" in error));
-    if (!isTheirs) throw error;
+    if (!(error instanceof Error && (isUsers(error) || error instanceof RangeError))) throw error;
     console.error(`isochrone sim day: ${error.message}`);
     return 2;
   }
@@ -48,8 +41,7 @@ function run(argv: readonly string[]): number {
     console.log(HELP);
     return 0;
   }
-  if (positionals.length > 1)
-    throw new BadUsage(`One world, got ${positionals.length}: ${positionals.join(" ")}`);
+  const name = worldName(positionals);
   const whole = (
     name: "clusters" | "hours" | "minutes" | "seed" | "cycle-seconds",
     min: number,
@@ -63,7 +55,6 @@ function run(argv: readonly string[]): number {
     );
   };
   const seed = whole("seed", 0, 1e9);
-  const [name] = positionals;
   const world: World =
     name === undefined
       ? generateWorld({ clusters: whole("clusters", 4, 240), seed })
@@ -88,8 +79,8 @@ function run(argv: readonly string[]): number {
 }
 
 function parse(argv: readonly string[]) {
-  try {
-    return parseArgs({
+  return readOptions("isochrone sim day", () =>
+    parseArgs({
       args: [...argv],
       strict: true,
       allowPositionals: true,
@@ -102,8 +93,6 @@ function parse(argv: readonly string[]) {
         json: { type: "boolean", default: false },
         help: { type: "boolean", short: "h", default: false },
       },
-    });
-  } catch (error) {
-    throw new BadUsage(`${(error as Error).message}; see isochrone sim day --help`);
-  }
+    }),
+  );
 }

@@ -1,9 +1,9 @@
 /** `isochrone sim`: one run of the failover simulator. */
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { IsochroneError, ParseError } from "#kit";
 import { readWorldText } from "#kit/io";
 import { parseWorld } from "#kit/world";
+import { BadUsage, isUsers, readOptions, worldName } from "./command-line.ts";
 import { type FaultKind, faultKinds, isFaultKind } from "./core/faults.ts";
 import { main as mainDay } from "./main-day.ts";
 import { faultHelp, formatReport } from "./core/report.ts";
@@ -31,11 +31,9 @@ Examples:
   isochrone sim small --seed 7 --faults cluster-loss,control-partition
   isochrone sim my-world.yaml --seed 7 --json --trace trace.txt`;
 
-class BadUsage extends Error {}
-
 function parseOptions(argv: readonly string[]) {
-  try {
-    return parseArgs({
+  return readOptions("isochrone sim", () =>
+    parseArgs({
       args: [...argv],
       strict: true,
       allowPositionals: true,
@@ -47,10 +45,8 @@ function parseOptions(argv: readonly string[]) {
         trace: { type: "string" },
         help: { type: "boolean", short: "h", default: false },
       },
-    });
-  } catch (error) {
-    throw new BadUsage(`${(error as Error).message}; see isochrone sim --help`);
-  }
+    }),
+  );
 }
 
 function kindsOf(text: string | undefined): readonly FaultKind[] | undefined {
@@ -78,15 +74,7 @@ export function main(argv: readonly string[]): Promise<number> {
     return Promise.resolve(run(argv));
   } catch (error) {
     if (!(error instanceof Error)) throw error;
-    const isTheirs =
-      error instanceof BadUsage ||
-      error instanceof ParseError ||
-      error instanceof UnfitWorldError ||
-      error instanceof IsochroneError ||
-      error.name === "WorldError" ||
-      // The trace cannot be written.
-      "syscall" in error;
-    if (!isTheirs) return Promise.reject(error);
+    if (!(isUsers(error) || error instanceof UnfitWorldError)) return Promise.reject(error);
     console.error(`isochrone sim: ${error.message}`);
     return Promise.resolve(2);
   }
@@ -99,13 +87,11 @@ function run(argv: readonly string[]): number {
     console.log(HELP);
     return 0;
   }
-  if (positionals.length > 1)
-    throw new BadUsage(`One world, got ${positionals.length}: ${positionals.join(" ")}`);
+  const name = worldName(positionals) ?? "demo";
   if (values.seed === "" || values.seed.length > 100)
     throw new BadUsage("--seed: expected 1 to 100 characters");
   const kinds = kindsOf(values.faults);
   const seconds = secondsOf(values.seconds);
-  const name = positionals[0] ?? "demo";
   const world = parseWorld(readWorldText(name), name);
   const lines: string[] = [];
   const startedMs = process.cpuUsage();

@@ -1,10 +1,12 @@
 /** The mapper's metrics in Prometheus text; read when they are scraped. Labels come from closed lists, and clusters. */
 import { type PlacementReason, placementReasons, trafficClasses } from "#kit";
-import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
+import { Counter, type CounterConfiguration, collectDefaultMetrics, Gauge, Registry } from "prom-client";
 import { electionStates } from "../core/publisher-election.ts";
 import type { Mapper } from "./mapper.ts";
 
 type Add<L extends string> = (labels: Record<L, string>, value: number) => void;
+/** Both begin at 0 and count what they are told of at a scrape. */
+type MetricKind = new (configuration: CounterConfiguration<string>) => Counter | Gauge;
 
 export function mapperMetrics(mapper: Mapper): Registry {
   const registry = new Registry();
@@ -31,40 +33,27 @@ export function mapperMetrics(mapper: Mapper): Registry {
   gauge("isochrone_mapper_control_connected", "1 while control can be reached", () =>
     mapper.client.state === "connected" ? 1 : 0,
   );
-  const counter = <L extends string>(
-    name: string,
-    help: string,
-    labelNames: readonly L[],
-    read: (add: Add<L>) => void,
-  ): void => {
-    const one: Counter<L> = new Counter({
-      name,
-      help,
-      labelNames: [...labelNames],
-      registers: [registry],
-      collect: () => {
-        one.reset();
-        read((labels, value) => one.inc(labels as never, value));
-      },
-    });
-  };
-  const gauges = <L extends string>(
-    name: string,
-    help: string,
-    labelNames: readonly L[],
-    read: (add: Add<L>) => void,
-  ): void => {
-    const one: Gauge<L> = new Gauge({
-      name,
-      help,
-      labelNames: [...labelNames],
-      registers: [registry],
-      collect: () => {
-        one.reset();
-        read((labels, value) => one.set(labels as never, value));
-      },
-    });
-  };
+  const labelled =
+    (Kind: MetricKind) =>
+    <L extends string>(
+      name: string,
+      help: string,
+      labelNames: readonly L[],
+      read: (add: Add<L>) => void,
+    ): void => {
+      const one = new Kind({
+        name,
+        help,
+        labelNames: [...labelNames],
+        registers: [registry],
+        collect: () => {
+          one.reset();
+          read((labels, value) => one.inc(labels, value));
+        },
+      });
+    };
+  const counter = labelled(Counter);
+  const gauges = labelled(Gauge);
   counter(
     "isochrone_mapper_events_total",
     "What the engine and the publisher counted, by part and event",
