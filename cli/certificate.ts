@@ -9,6 +9,7 @@ import { peerKeyFromEnvironment } from "#transport";
 import { withControl } from "./resolve-control.ts";
 import { formatTable } from "./table.ts";
 import { UsageError } from "./usage.ts";
+import { controlOptions } from "./options.ts";
 
 const help = `Usage: isochrone certificate ACTION [options]
 
@@ -37,12 +38,9 @@ export async function main(argv: readonly string[]): Promise<number> {
     args: [...argv],
     allowPositionals: true,
     options: {
+      ...controlOptions,
       chain: { type: "string" },
       key: { type: "string" },
-      control: { type: "string" },
-      state: { type: "string" },
-      json: { type: "boolean" },
-      help: { type: "boolean", short: "h" },
     },
   });
   if (values.help) {

@@ -8,6 +8,7 @@ import { check, readPropertyFile, tryRequest } from "./config-file.ts";
 import { withControl } from "./resolve-control.ts";
 import { formatTable } from "./table.ts";
 import { UsageError } from "./usage.ts";
+import { controlOptions } from "./options.ts";
 
 const help = `Usage: isochrone config ACTION [options]
 
@@ -72,9 +73,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     args: [...argv],
     allowPositionals: true,
     options: {
-      control: { type: "string" },
-      state: { type: "string" },
-      json: { type: "boolean" },
+      ...controlOptions,
       version: { type: "string" },
       from: { type: "string" },
       to: { type: "string" },
@@ -84,7 +83,6 @@ export async function main(argv: readonly string[]): Promise<number> {
       header: { type: "string", multiple: true },
       client: { type: "string" },
       countries: { type: "string" },
-      help: { type: "boolean", short: "h" },
     },
   });
   if (values.help) {

@@ -8,6 +8,7 @@ import { release, rollBack } from "./map/rollback.ts";
 import { show } from "./map/show.ts";
 import { withControl } from "./resolve-control.ts";
 import { UsageError } from "./usage.ts";
+import { controlOptions } from "./options.ts";
 
 const help = `Usage: isochrone map show [VERSION] [--network NAME] [--json]
        isochrone map history [--limit N] [--json]
@@ -54,15 +55,12 @@ export async function main(argv: readonly string[]): Promise<number> {
     args: [...argv],
     allowPositionals: true,
     options: {
-      control: { type: "string" },
-      state: { type: "string" },
-      json: { type: "boolean" },
+      ...controlOptions,
       network: { type: "string" },
       class: { type: "string" },
       limit: { type: "string" },
       hold: { type: "string" },
       note: { type: "string" },
-      help: { type: "boolean", short: "h" },
     },
   });
   if (values.help === true) {

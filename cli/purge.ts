@@ -4,6 +4,7 @@ import { ControlError } from "#control";
 import { ParseError, purgeRequest } from "#kit";
 import { withControl } from "./resolve-control.ts";
 import { UsageError } from "./usage.ts";
+import { controlOptions } from "./options.ts";
 
 const help = `Usage: isochrone purge --property ID (--url URL | --tag TAG | --prefix URL | --host NAME)...
        isochrone purge --property ID --everything
@@ -26,6 +27,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   const { values } = parseArgs({
     args: [...argv],
     options: {
+      ...controlOptions,
       property: { type: "string" },
       url: { type: "string", multiple: true },
       tag: { type: "string", multiple: true },
@@ -33,10 +35,6 @@ export async function main(argv: readonly string[]): Promise<number> {
       host: { type: "string", multiple: true },
       everything: { type: "boolean" },
       soft: { type: "boolean" },
-      json: { type: "boolean" },
-      control: { type: "string" },
-      state: { type: "string" },
-      help: { type: "boolean", short: "h" },
     },
   });
   if (values.help) {

@@ -7,6 +7,7 @@ import { systemClock } from "#kit/io";
 import { withControl } from "./resolve-control.ts";
 import { formatTable } from "./table.ts";
 import { UsageError } from "./usage.ts";
+import { controlOptions } from "./options.ts";
 
 const help = `Usage: isochrone steer ACTION [options]
 
@@ -49,13 +50,10 @@ export async function main(argv: readonly string[]): Promise<number> {
     args: [...argv],
     allowPositionals: true,
     options: {
+      ...controlOptions,
       hours: { type: "string" },
       class: { type: "string" },
       note: { type: "string" },
-      control: { type: "string" },
-      state: { type: "string" },
-      json: { type: "boolean" },
-      help: { type: "boolean", short: "h" },
     },
   });
   if (values.help) {

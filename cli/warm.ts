@@ -10,6 +10,7 @@ import { formatTable } from "./table.ts";
 import { UsageError, wholeNumber } from "./usage.ts";
 import { type Place, warm, type WarmTally } from "./warm/job.ts";
 import { LIST_BYTES_MAX, readList, URLS_MAX } from "./warm/list.ts";
+import { controlOptions } from "./options.ts";
 
 const help = `Usage: isochrone warm [LIST]... [--regions ID,...] [--clusters ID,...] [--parents]
                       [--rate N] [--concurrency N] [--header LINE]... [--left FILE] [--json]
@@ -54,6 +55,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     args: [...argv],
     allowPositionals: true,
     options: {
+      ...controlOptions,
       regions: { type: "string" },
       clusters: { type: "string" },
       parents: { type: "boolean" },
@@ -63,10 +65,6 @@ export async function main(argv: readonly string[]): Promise<number> {
       header: { type: "string", multiple: true },
       "tls-port": { type: "string" },
       left: { type: "string" },
-      json: { type: "boolean" },
-      control: { type: "string" },
-      state: { type: "string" },
-      help: { type: "boolean", short: "h" },
     },
   });
   if (values.help) {
