@@ -144,6 +144,8 @@ export class DiskStore {
   #written = { segment: 0, bytes: 0 };
   #isWriting = false;
   #retry: NodeJS.Timeout | undefined;
+  /** The newest of the tries that `#retry` began; it never rejects. */
+  #trying: Promise<void> | undefined;
   readonly #owed = new Map<string, Owed>();
   /** Things queued, and things done or given up, since the start; who flushes waits for a number. */
   #queued = 0;
@@ -310,6 +312,8 @@ export class DiskStore {
     this.#isClosed = true;
     clearTimeout(this.#retry);
     this.#waitingForRoom?.();
+    // What it reads or writes would be in the way of whoever has the directory next.
+    await this.#trying;
     await this.#reclaiming;
     this.#log.seal();
     this.#pollSteps();
@@ -654,7 +658,9 @@ export class DiskStore {
     this.#done = this.#queued - kept.length;
     for (const { resolve } of this.#flushing.splice(0)) resolve(false);
     if (this.#isClosed) return;
-    this.#retry = setTimeout(() => void this.#tryAgain(), pauseMs).unref();
+    this.#retry = setTimeout(() => {
+      this.#trying = this.#tryAgain();
+    }, pauseMs).unref();
   }
 
   /** A full disk gets the oldest segment back, so that the next try finds room whoever filled it. */

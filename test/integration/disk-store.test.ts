@@ -3,7 +3,7 @@ import { mkdirSync } from "node:fs";
 import { mkdtemp, open, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type Clock, epochMs, type MonotonicMs, monotonicMs } from "#kit";
 import { createLogger } from "#kit/io";
 import {
@@ -532,6 +532,29 @@ describe("a disk that refuses", () => {
     clock.now = 10_000;
     await until(() => store.has(keyOf(1)), "it is read");
     expect((await store.load(keyOf(1)))[0]?.isInvalidated).toBe(true);
+  });
+
+  test("a close waits for a try that is under way: the directory is the next one's then", async () => {
+    let isListing = false;
+    const listed = Promise.withResolvers<void>();
+    class SlowAtLast extends SegmentFiles {
+      override async list(): ReturnType<SegmentFiles["list"]> {
+        if (isListing) await listed.promise;
+        else throw Object.assign(new Error("planted"), { code: "ENOSPC" });
+        return super.list();
+      }
+    }
+    const files = new SlowAtLast(directory);
+    const lists = vi.spyOn(files, "list");
+    const store = await begin({ files });
+    isListing = true;
+    await until(() => lists.mock.calls.length === 2, "it is tried again");
+    let isClosed = false;
+    const closing = store.close().then(() => (isClosed = true));
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(isClosed).toBe(false);
+    listed.resolve();
+    await closing;
   });
 });
 
