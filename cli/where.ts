@@ -3,13 +3,15 @@ import { parseArgs } from "node:util";
 import { ParseError } from "#kit";
 import { readWorldText, systemClock } from "#kit/io";
 import { parseWorld } from "#kit/world";
+import { type EstimateReport, estimateReport } from "../mapping/core/estimate-report.ts";
 import { explainWhere, type WhereReport, whereReport } from "../mapping/core/where.ts";
 import { measuredContext } from "../mapping/main-dns.ts";
+import { askFirst, askMapper, mappersOf, parseAnswer } from "./measurements/mapper.ts";
 import { findRunningWorld } from "./runtime.ts";
 import { formatTable } from "./table.ts";
 import { UsageError } from "./usage.ts";
 
-const help = `Usage: isochrone where NAME ADDRESS [--resolver] [--json] [--server URL | --world FILE] [--state DIR]
+const help = `Usage: isochrone where NAME ADDRESS [--resolver] [--json] [--server URL | --world FILE] [--mapper URL] [--state DIR]
 
 Tells which servers a client at ADDRESS (or in a prefix, as a client subnet would say it) gets for
 NAME, and why: client network, every cluster that was considered with its score terms, the servers
@@ -19,6 +21,9 @@ the one that is best for them.
 
 Then how a request goes on by the same map: the parents of that cluster for the property, and the paths
 to its origin, each with its terms and the runners-up.
+
+In a running world its mapper tells on what each travel time rests: measured of this network, remembered from the
+map before a restart, or borrowed, and from whom. With --mapper URL that mapper is asked.
 
 Asks a name server of the running world; with --server the one whose admin surface is at URL (token
 in ISOCHRONE_CONTROL_TOKEN); with --world nobody: the map is measured from the world file here.
@@ -30,6 +35,12 @@ Examples:
   isochrone where www.shop.example 198.18.0.0/24 --json | jq '.candidates[].terms'
   isochrone where www.shop.example 198.18.0.1 --world deploy/worlds/demo.yaml`;
 
+/** A report with what the mapper says of its figures; null: no mapper could be asked. */
+export interface ExplainedReport extends WhereReport {
+  readonly estimates: EstimateReport["estimates"] | null;
+}
+
+const LENDERS_SHOWN = 4;
 const TIMEOUT_MS = 5_000;
 /** A report lists every edge cluster; thousands fit. */
 const ANSWER_CHARS_MAX = 4 * 1024 * 1024;
@@ -106,7 +117,7 @@ function jsonOf(text: string): unknown {
 }
 
 /** The report for people. `nowEpochMs` is for the age of the map. */
-export function formatWhere(report: WhereReport, nowEpochMs: number): string {
+export function formatWhere(report: ExplainedReport, nowEpochMs: number): string {
   const facts: [string, string][] = [
     ["property", `${report.propertyId} of ${report.customerId}, ${report.trafficClass}`],
     [
@@ -167,8 +178,27 @@ export function formatWhere(report: WhereReport, nowEpochMs: number): string {
       ["cluster", "city", "outcome", "score", "rtt ms", "loss %", "load", "confidence", "servers up"],
       candidates,
     ),
+    ...basisLines(report.estimates),
     ...wayLines(report),
   ].join("\n");
+}
+
+/** On what the travel times of the map's maker rest now. */
+function basisLines(estimates: ExplainedReport["estimates"]): string[] {
+  if (estimates === null) return [];
+  const rows = estimates.map((one) => [
+    one.clusterId,
+    one.rttMs.toFixed(1),
+    one.source,
+    one.samples === 0 ? "-" : one.samples,
+    one.ageMs === null ? "-" : ageText(one.ageMs),
+    one.lenders.length === 0 ? "-" : one.lenders.slice(0, LENDERS_SHOWN).join(" "),
+    one.correctedBy === 0 ? "-" : one.correctedBy,
+  ]);
+  return [
+    "",
+    formatTable(["cluster", "rtt ms", "basis", "samples", "age", "borrowed from", "corrected by"], rows),
+  ];
 }
 
 /** Parents and paths that the same map names, with what each figure rests on. */
@@ -222,6 +252,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       resolver: { type: "boolean" },
       json: { type: "boolean" },
       server: { type: "string" },
+      mapper: { type: "string" },
       world: { type: "string" },
       state: { type: "string" },
       help: { type: "boolean", short: "h" },
@@ -239,12 +270,37 @@ export async function main(argv: readonly string[]): Promise<number> {
     throw new UsageError("give --server or --world, not both");
   }
   const asked: Asked = { name, address, isResolver: values.resolver ?? false };
-  const report =
+  const found =
     values.world === undefined
       ? await askOne(asked, values.server, values.state)
       : explainAlone(asked, values.world);
+  const estimates =
+    // The mapper of another world would tell of networks of the same names.
+    values.world !== undefined || (values.server !== undefined && values.mapper === undefined)
+      ? null
+      : await estimatesOf(found, values.mapper, values.state);
+  const report: ExplainedReport = { ...found, estimates };
   console.log(values.json ? JSON.stringify(report, null, 2) : formatWhere(report, systemClock.epoch()));
   return 0;
+}
+
+/** Null when there is no client network, or no mapper that knows it; a mapper that was named must answer. */
+async function estimatesOf(
+  { clientNetworkId }: WhereReport,
+  mapper: string | undefined,
+  state: string | undefined,
+): Promise<ExplainedReport["estimates"]> {
+  if (clientNetworkId === null) return null;
+  const query = new URLSearchParams({ network: clientNetworkId });
+  try {
+    return await askFirst(mappersOf(mapper, state), async (one) => {
+      const { status, body } = await askMapper(one, `/.isochrone/estimates?${query}`, {});
+      return parseAnswer(one, status, () => estimateReport.parse(body)).estimates;
+    });
+  } catch (error) {
+    if (mapper !== undefined || !(error instanceof UsageError)) throw error;
+    return null;
+  }
 }
 
 /** The first name server that answers; one of them may be dead. */

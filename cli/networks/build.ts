@@ -64,7 +64,7 @@ export async function build(options: BuildOptions): Promise<number> {
   progress("cutting");
   const sets = cutClientNetworks({ routes, places, autonomousSystems: systems, measured, demand }, settings);
   const names = nameNetworks(sets, before, demand);
-  const networks = [...networkRecords(sets, names)];
+  const networks = [...networkRecords(sets, names, (cell) => table?.prefixOf(cell))];
   progress(`${networks.length} client networks; writing`);
   await writeNetworkFile(out, networks, Math.round(systemClock.epoch()));
 

@@ -29,6 +29,7 @@ const shown = object({
   asNumber: nullable(integer()),
   country: nullable(string()),
   city: nullable(string()),
+  routedPrefix: nullable(string()),
 });
 type Shown = Parsed<typeof shown>;
 
@@ -74,11 +75,17 @@ function find(networks: readonly NetworkRecord[], text: string): Shown | undefin
       if (prefix === undefined || address === undefined || !prefixContains(prefix, address)) continue;
       if (best === undefined || prefix.prefixLength > best.prefix.prefixLength) best = { prefix, network };
     }
-  return best && { ...best.network, matchedPrefix: formatPrefix(best.prefix) };
+  return (
+    best && {
+      ...best.network,
+      routedPrefix: best.network.routedPrefix ?? null,
+      matchedPrefix: formatPrefix(best.prefix),
+    }
+  );
 }
 
 function format(text: string, found: Shown): string {
-  const { prefixes, asNumber, city, country, coordinates: at } = found;
+  const { prefixes, asNumber, city, country, coordinates: at, routedPrefix } = found;
   const place = [city, country, at === null ? null : `${at.latitude}, ${at.longitude}`].filter(
     (part) => part !== null,
   );
@@ -86,6 +93,7 @@ function format(text: string, found: Shown): string {
     `${text}: ${found.clientNetworkId}, by ${found.matchedPrefix}`,
     `  AS      ${asNumber ?? "unknown"}`,
     `  place   ${place.length === 0 ? "unknown" : place.join(", ")}`,
+    `  route   ${routedPrefix ?? "unknown"}`,
     `  demand  ${found.demandPerSecond} requests per second`,
     `  ${prefixes.length} prefixes: ${prefixes.slice(0, PREFIXES_SHOWN).join(" ")}${prefixes.length > PREFIXES_SHOWN ? " ..." : ""}`,
   ].join("\n");

@@ -28,7 +28,13 @@ import type { EdgeInput } from "./limits.ts";
 import { LinkTable, type LinkTableSettings } from "./link-table.ts";
 import { Neighbours } from "./neighbours.ts";
 import { NetworkKnowledge } from "./network-knowledge.ts";
-import { measuredRows, NetworkRows, NOWHERE, type PairKnowledge } from "./network-rows.ts";
+import {
+  type ExplainedEstimate,
+  measuredRows,
+  NetworkRows,
+  NOWHERE,
+  type PairKnowledge,
+} from "./network-rows.ts";
 import { type Overrides, resolveOverrides } from "./overrides.ts";
 import { type PathMapSettings, pathMap, pathMapDefaults } from "./path-map.ts";
 import { placedSites } from "./locate.ts";
@@ -92,6 +98,11 @@ export type MapEngineEvent =
       readonly problems: readonly SnapshotProblem[];
       readonly reason: SnapshotReason;
     };
+
+/** What is expected of a client network towards a cluster, and why. */
+export interface NetworkEstimate extends Omit<ExplainedEstimate, "cluster"> {
+  readonly clusterId: ClusterId;
+}
 
 /** All only grow. */
 export interface MapEngineCounters {
@@ -228,6 +239,21 @@ export class MapEngine {
   /** The newest snapshot that passed the check, or the one that was handed over at the start. */
   get snapshot(): MapSnapshot | undefined {
     return this.#previous;
+  }
+
+  /** What the scores of a client network rest on, ascending by cluster; undefined: there is no such network, or no map yet. */
+  estimatesOf(clientNetworkId: ClientNetworkId, now: MonotonicMs): NetworkEstimate[] | undefined {
+    const n = this.#networks.findIndex((one) => one.clientNetworkId === clientNetworkId);
+    if (n < 0 || this.#rows === undefined || this.counters.snapshots === 0) return undefined;
+    return this.#rows.explain(n, this.#pairKnowledge(now)).map(({ cluster, ...rest }) => ({
+      clusterId: this.#edgeIds[cluster] as ClusterId,
+      ...rest,
+    }));
+  }
+
+  #pairKnowledge(now: MonotonicMs): PairKnowledge {
+    const networkIds = this.#networks.map((network) => network.clientNetworkId);
+    return this.#knowledge.view(networkIds, this.#edgeIds, this.#links, now);
   }
 
   /**
@@ -444,8 +470,7 @@ export class MapEngine {
     if (reason === "liveness" && this.#makeShrunk(topology, suspension, now)) return;
     this.#placeEdges(topology, now);
     const current = this.#current ?? this.#currentByName();
-    const networkIds = this.#networks.map((network) => network.clientNetworkId);
-    const knowledge = this.#knowledge.view(networkIds, this.#edgeIds, this.#links, now);
+    const knowledge = this.#pairKnowledge(now);
     const rows = this.#rowsAt(knowledge, reason, now);
     const overrides = this.#overridesAt(topology, now);
     rows.update(knowledge, [current, overrides.pinned], trafficClasses.length);

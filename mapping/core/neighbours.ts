@@ -196,7 +196,7 @@ export class Neighbours {
   }
 
   /** Who speaks for the group, client networks and clusters by their ids, the ones that count most first. */
-  peersOf(group: Group, cluster: number): readonly string[] {
+  lendersOf(group: Group, cluster: number): readonly string[] {
     for (const { kind, members } of group.shared)
       if (sharedEstimate(kind, members, cluster) !== undefined)
         return members.filter((one) => one.rttMs(cluster) !== undefined).map(({ id }) => id);

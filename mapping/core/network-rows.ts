@@ -6,11 +6,24 @@ import type { Coordinates } from "#kit";
 import { NearestClusters } from "./candidates.ts";
 import { EstimateRows } from "./estimate-rows.ts";
 import type { Estimate } from "./estimator.ts";
-import type { NeighbourGroup, Neighbours } from "./neighbours.ts";
+import type { BorrowKind, NeighbourGroup, Neighbours } from "./neighbours.ts";
 import { guessUnmeasured, type MeasuredSite } from "./unmeasured.ts";
 
 /** Of a unit (a network's traffic of one class): it is nowhere. */
 export const NOWHERE = 0xffff;
+
+/** What an estimate rests on: own measurements, those of the map before a restart, or others'. */
+export type EstimateSource = "measured" | "inherited" | BorrowKind;
+
+export interface ExplainedEstimate {
+  readonly cluster: number;
+  readonly estimate: Estimate;
+  readonly source: EstimateSource;
+  /** Client networks and clusters from which it is borrowed, those that count most first; empty when it is not. */
+  readonly lenders: readonly string[];
+  /** What was borrowed is corrected by what was measured of the network towards so many other clusters. */
+  readonly correctedBy: number;
+}
 
 /** What was measured of client network `n` towards cluster `c`, both by number. */
 export interface PairKnowledge {
@@ -105,6 +118,34 @@ export class NetworkRows {
       : this.rows.at(entry);
   }
 
+  /** All candidates of a network with what each estimate rests on, ascending by cluster. For operators: it makes an object for each. */
+  explain(n: number, knowledge: PairKnowledge): ExplainedEstimate[] {
+    const row = this.rowOf[n] as number;
+    const group = this.#neighbours.groupOf(n);
+    const measured = knowledge.asked(n).filter((c) => knowledge.measured(n, c) !== undefined);
+    const explained: ExplainedEstimate[] = [];
+    for (
+      let entry = this.rows.offsets[row] as number;
+      entry < (this.rows.offsets[row + 1] as number);
+      entry++
+    ) {
+      const cluster = this.rows.clusters[entry] as number;
+      const found = foundOf(n, cluster, knowledge);
+      explained.push(
+        found === undefined
+          ? {
+              cluster,
+              estimate: this.rows.at(entry),
+              source: this.#neighbours.estimate(group, cluster).kind,
+              lenders: this.#neighbours.lendersOf(group, cluster),
+              correctedBy: measured.length,
+            }
+          : { cluster, estimate: found.estimate, source: found.source, lenders: [], correctedBy: 0 },
+      );
+    }
+    return explained;
+  }
+
   /** Gives a network a row of its own that has one more cluster; guessed, because it was no candidate. */
   widen(n: number, cluster: number): void {
     const row = this.rowOf[n] as number;
@@ -134,11 +175,10 @@ export class NetworkRows {
     const measured: MeasuredSite<number>[] = [];
     for (const c of knowledge.asked(n)) {
       const own = knowledge.measured(n, c);
-      const inherited = knowledge.inherited(n, c);
       if (own !== undefined)
         measured.push({ clusterId: c, rttMs: own.rttMs, guessMs: this.#neighbours.estimate(group, c).rttMs });
-      if (own !== undefined && own.confidence >= (inherited?.confidence ?? 0)) found.set(c, own);
-      else if (inherited !== undefined) found.set(c, inherited);
+      const best = foundOf(n, c, knowledge);
+      if (best !== undefined) found.set(c, best.estimate);
     }
     for (const c of candidates) {
       let estimate = found.get(c);
@@ -152,6 +192,19 @@ export class NetworkRows {
     }
     return this.rows.end();
   }
+}
+
+/** What there is of a pair without asking others: what is believed more. */
+function foundOf(
+  n: number,
+  c: number,
+  knowledge: PairKnowledge,
+): { readonly estimate: Estimate; readonly source: "measured" | "inherited" } | undefined {
+  const own = knowledge.measured(n, c);
+  const inherited = knowledge.inherited(n, c);
+  if (own !== undefined && own.confidence >= (inherited?.confidence ?? 0))
+    return { estimate: own, source: "measured" };
+  return inherited && { estimate: inherited, source: "inherited" };
 }
 
 /** What was measured of each client network that was, ms: what others borrow from. */

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import type { Logger } from "#kit/io";
 import type { ClientNetworkInput } from "../core/cluster-map.ts";
-import type { NetworkFile } from "../core/networks/network-file.ts";
+import { clientNetworkInputs, type NetworkFile } from "../core/networks/network-file.ts";
 import { readNetworkFile, writeNetworkFile } from "./network-file.ts";
 
 /** The last good file, beside the documents of the node. */
@@ -128,12 +128,7 @@ export class ClientNetworkSource {
   }
 
   #apply({ networks, createdAtEpochMs }: NetworkFile): void {
-    const taken = networks.map(({ clientNetworkId, prefixes, coordinates, demandPerSecond }) => ({
-      clientNetworkId,
-      prefixes,
-      coordinates,
-      demandPerSecond,
-    }));
+    const taken = clientNetworkInputs(networks);
     this.#onNetworks(taken);
     this.#networks = taken;
     this.#createdAtEpochMs = createdAtEpochMs;

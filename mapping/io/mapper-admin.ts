@@ -1,5 +1,6 @@
 /** The mapper's HTTP side: its metrics and, with the token, its state. */
-import { formatAddress, parseAddress, parseDurationMs, quoteValue } from "#kit";
+import { type ClientNetworkId, formatAddress, parseAddress, parseDurationMs, quoteValue } from "#kit";
+import { reportEstimates } from "../core/estimate-report.ts";
 import { type PathSample, SampleReader } from "../core/measurements/sample.ts";
 import type { ReadSummary } from "../core/measurements/tally.ts";
 import { type ResolverPair, ResolverPairReader } from "../core/resolver-pairs.ts";
@@ -28,6 +29,7 @@ export function listenMapperAdmin(options: MapperAdminOptions): Promise<AdminSer
       status: () => ({ status: 200, body: statusOf(mapper) }),
       measurements: (query) => showMeasurements(mapper, query),
       network: (query) => showNetwork(mapper, query),
+      estimates: (query) => showEstimates(mapper, query),
     },
     receivers: {
       measurements: (body) => {
@@ -71,14 +73,31 @@ function takeRecords(
   };
 }
 
-/** `?address=ADDRESS`: the client network that has it. What only the file says of it is not kept. */
+/** `?address=ADDRESS`: the client network that has it. */
 function showNetwork(mapper: Mapper, query: URLSearchParams): AdminAnswer {
   const address = parseAddress(query.get("address") ?? "");
   if (address === undefined) return { status: 400, body: { error: "expected ?address=ADDRESS" } };
   const found = mapper.clientNetworkOf(address);
-  if (found !== undefined)
-    return { status: 200, body: { ...found, asNumber: null, country: null, city: null } };
+  if (found !== undefined) {
+    const { asNumber = null, city: named = "/", routedPrefix = null, ...rest } = found;
+    const [country, city] = [named.slice(0, named.indexOf("/")), named.slice(named.indexOf("/") + 1)];
+    return {
+      status: 200,
+      body: { ...rest, asNumber, country: country || null, city: city || null, routedPrefix },
+    };
+  }
   return { status: 404, body: { error: `no client network has ${formatAddress(address)}` } };
+}
+
+/** `?network=ID`: what its scores rest on. */
+function showEstimates(mapper: Mapper, query: URLSearchParams): AdminAnswer {
+  const clientNetworkId = (query.get("network") ?? "") as ClientNetworkId;
+  const estimates = mapper.estimatesOf(clientNetworkId);
+  if (estimates !== undefined) return { status: 200, body: reportEstimates(clientNetworkId, estimates) };
+  return {
+    status: 404,
+    body: { error: `no client network ${quoteValue(clientNetworkId)}, or no map of it yet` },
+  };
 }
 
 const WEEK_MS = 604_800_000;

@@ -19,7 +19,7 @@ import { type Logger, systemClock } from "#kit/io";
 import { type World, WorldLinks } from "#kit/world";
 import { dial, installedWan } from "#transport";
 import type { ClientNetworkInput } from "../core/cluster-map.ts";
-import { MapEngine } from "../core/engine.ts";
+import { MapEngine, type NetworkEstimate } from "../core/engine.ts";
 import { MeasurementIntake } from "../core/measurements/intake.ts";
 import type { MeasurementSource, PathSample } from "../core/measurements/sample.ts";
 import type { ResolverPair } from "../core/resolver-pairs.ts";
@@ -240,6 +240,11 @@ export class Mapper {
     const match = this.#intake.clientNetworkOf(address);
     const network = this.#networks.networks.find((one) => one.clientNetworkId === match?.clientNetworkId);
     return network && match && { ...network, matchedPrefix: formatPrefix(match.prefix) };
+  }
+
+  /** What the scores of a client network rest on; undefined: there is none of that name, or no map yet. */
+  estimatesOf(clientNetworkId: ClientNetworkId): NetworkEstimate[] | undefined {
+    return this.engine.estimatesOf(clientNetworkId, this.#clock.monotonic());
   }
 
   /** What users' browsers timed, as an edge tells it: bounded by network, and measured when the report came. */

@@ -179,6 +179,10 @@ test("measurements of agents come into the mapper by address; strangers are left
     figures: { answered: 1, lost: 1, agents: 1 },
     provenance: [{ source: "probe", method: "icmp", agent: "test", samples: 2 }],
   });
+  const why = JSON.parse((await cli("where", "www.shop.example", "198.18.0.1", "--json")).stdout) as {
+    estimates: { source: string; samples: number; lenders: string[] }[];
+  };
+  expect(why.estimates[0]).toMatchObject({ source: "measured", samples: expect.any(Number), lenders: [] });
   const mapper = await processOf("mapper");
   const url = `http://${mapper?.address}:${mapper?.port}/.isochrone/measurements`;
   const post = (init: RequestInit) => fetch(url, { method: "POST", ...init }).then((answer) => answer.status);

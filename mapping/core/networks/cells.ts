@@ -53,7 +53,8 @@ function blockAt(at: number, end: number): number {
   return size;
 }
 
-function prefixTextOf(cell: number, size: number): string {
+/** The prefix of `size` cells, a power of two, that begins at `cell`. */
+export function prefixTextOf(cell: number, size: number): string {
   const bits = Math.round(Math.log2(size));
   if (cell < IPV6_CELL)
     return formatPrefix({

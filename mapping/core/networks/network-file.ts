@@ -13,6 +13,7 @@ import {
   number,
   object,
   oneOf,
+  optional,
   ParseError,
   type Parsed,
   type Path,
@@ -20,6 +21,7 @@ import {
   string,
   xxh64,
 } from "#kit";
+import type { ClientNetworkInput } from "../cluster-map.ts";
 import { nameOf } from "../measurements/places.ts";
 import { LineRecords } from "../measurements/text-records.ts";
 import { prefixesOfCells } from "./cells.ts";
@@ -41,6 +43,8 @@ const network = object({
   country: nullable(string({ max: 2, pattern: /^[A-Z]{2}$/, expected: "a country of two capital letters" })),
   city: nullable(line(200)),
   coordinates: nullable(coordinates),
+  /** The announced prefix that holds most of it, each run of it going by its beginning; absent where the file was not cut from a table of routes. */
+  routedPrefix: optional(prefixText()),
 });
 const foot = object({
   networks: integer({ min: 1, max: 500_000 }),
@@ -89,18 +93,30 @@ function hex(checksum: bigint): string {
   return checksum.toString(16).padStart(16, "0");
 }
 
-/** Sets with their names as records, in the order of the sets. */
+/**
+ * Sets with their names as records, in the order of the sets.
+ *
+ * @param routedPrefixOf the announced prefix that holds a cell
+ */
 export function* networkRecords(
   sets: NetworkSets,
   names: readonly ClientNetworkId[],
+  routedPrefixOf: (cell: number) => string | undefined = () => undefined,
 ): Generator<NetworkRecord> {
   const prefixes: string[][] = Array.from({ length: sets.count }, () => []);
-  for (let run = 0; run < sets.runs.count; run++)
-    prefixes[sets.runs.values[run] as number]?.push(
-      ...prefixesOfCells(sets.runs.firsts[run] as number, sets.runs.ends[run] as number),
-    );
+  const routed: (Map<string, number> | undefined)[] = [];
+  for (let run = 0; run < sets.runs.count; run++) {
+    const set = sets.runs.values[run] as number;
+    const [first, end] = [sets.runs.firsts[run] as number, sets.runs.ends[run] as number];
+    prefixes[set]?.push(...prefixesOfCells(first, end));
+    const route = routedPrefixOf(first);
+    if (route === undefined) continue;
+    const cells = (routed[set] ??= new Map<string, number>());
+    cells.set(route, (cells.get(route) ?? 0) + end - first);
+  }
   for (const [set, clientNetworkId] of names.entries()) {
     const place = sets.placeOf(set);
+    const routedPrefix = mostCells(routed[set]);
     yield {
       clientNetworkId,
       prefixes: prefixes[set] ?? [],
@@ -109,8 +125,42 @@ export function* networkRecords(
       country: place?.country ?? null,
       city: nameOf(place?.city),
       coordinates: place?.coordinates ?? null,
+      ...(routedPrefix !== undefined && { routedPrefix }),
     };
   }
+}
+
+/** Ties: the one that came first. */
+function mostCells(cells: ReadonlyMap<string, number> | undefined): string | undefined {
+  let best: string | undefined;
+  for (const [prefix, count] of cells ?? [])
+    if (best === undefined || count > (cells?.get(best) ?? 0)) best = prefix;
+  return best;
+}
+
+/** Records as the engine is told of them, with all that tells who their neighbours are. */
+export function clientNetworkInputs(records: readonly NetworkRecord[]): ClientNetworkInput[] {
+  // One text for each city, however many networks it has.
+  const cities = new Map<string, string>();
+  return records.map(
+    ({ clientNetworkId, prefixes, coordinates: place, demandPerSecond, asNumber, ...rest }) => {
+      const { country, city, routedPrefix } = rest;
+      // Cities of several countries have one name.
+      const named = city === null ? undefined : `${country ?? ""}/${city}`;
+      if (named !== undefined && !cities.has(named)) cities.set(named, named);
+      const key = named === undefined ? undefined : cities.get(named);
+      return {
+        clientNetworkId,
+        prefixes,
+        coordinates: place,
+        demandPerSecond,
+        // 0: announced by nobody in particular (RFC 7607).
+        ...(asNumber !== null && asNumber !== 0 && { asNumber }),
+        ...(key !== undefined && { city: key }),
+        ...(routedPrefix !== undefined && { routedPrefix }),
+      };
+    },
+  );
 }
 
 /** Reads a file as it comes. Everything that is wrong throws {@link ParseError}, whose path begins with the line. */

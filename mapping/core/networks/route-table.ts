@@ -6,7 +6,7 @@
 import { xxh32 } from "#kit";
 import type { BgpRoute, BgpSink } from "../measurements/bgp.ts";
 import { ReadTally } from "../measurements/tally.ts";
-import { CELL_PREFIX_LENGTH, cellCount, cellOf } from "./cells.ts";
+import { CELL_PREFIX_LENGTH, cellCount, cellOf, prefixTextOf } from "./cells.ts";
 import { type CellRuns, flattenPrefixes } from "./cell-runs.ts";
 import { grown } from "./columns.ts";
 
@@ -19,6 +19,8 @@ export type RouteSkipReason = "too-long" | "too-wide" | "full";
 /** Full tables had 1,000,000 prefixes of IPv4 and 220,000 of IPv6 in 2025. */
 const PREFIXES_MAX = 8_000_000;
 const PREFIX_LENGTH_MIN = { 4: 8, 6: 12 } as const;
+/** Of the widest prefix, in cells. */
+const CELLS_MAX = 2 ** (CELL_PREFIX_LENGTH[6] - PREFIX_LENGTH_MIN[6]);
 const FIRST_CAPACITY = 1_024;
 
 /** What a prefix's routes have in common. */
@@ -102,6 +104,15 @@ export class RouteTable implements BgpSink {
       runs: flattenPrefixes(this.#firsts.subarray(0, count), this.#sizes.subarray(0, count), values),
       classes,
     };
+  }
+
+  /** The longest announced prefix that holds the cell, canonical; undefined: none does. */
+  prefixOf(cell: number): string | undefined {
+    for (let size = 1; size <= CELLS_MAX; size *= 2) {
+      const first = cell - (cell % size);
+      if (this.#indexOf.has(2 * first + size)) return prefixTextOf(first, size);
+    }
+    return undefined;
   }
 
   #noteOrigin(index: number, origin: number): void {

@@ -43,7 +43,7 @@ const borrow = (from: Neighbours, cluster: number) => {
   const group = from.groupOf(0);
   const { kind, rttMs, confidence } = from.estimate(group, cluster);
   expect(confidence).toBeLessThan(BORROWED_CONFIDENCE_MAX);
-  return { kind, rttMs, peers: from.peersOf(group, cluster) };
+  return { kind, rttMs, peers: from.lendersOf(group, cluster) };
 };
 
 describe("a network that was never measured", () => {

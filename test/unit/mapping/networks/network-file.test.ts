@@ -1,6 +1,13 @@
 import { expect, test } from "vitest";
-import { nameNetworks, NetworkFileReader, networkFileLines, networkRecords } from "#mapping";
-import { cut, demandOf, placesOf } from "./fixtures.ts";
+import {
+  cutClientNetworks,
+  nameNetworks,
+  NetworkFileReader,
+  networkFileLines,
+  networkRecords,
+} from "#mapping";
+import { cellOf } from "../../../../mapping/core/networks/cells.ts";
+import { cut, demandOf, placesOf, routesOf } from "./fixtures.ts";
 
 const sets = cut({
   routes: [
@@ -59,4 +66,28 @@ test.each([
   ["a line that is too long", [lines[0], `"${"x".repeat(600_000)}"\n`].join(""), "524288 characters"],
 ])("%s is refused whole", (_title, text, why) => {
   expect(() => read(text, 65_536)).toThrow(why);
+});
+
+test("each network goes by the longest announced prefix that holds most of it", () => {
+  const table = routesOf([
+    ["10.0.0.0/22", [1, 7]],
+    ["10.0.3.0/24", [1, 7]],
+    ["10.9.0.0/24", [1, 7]],
+  ]);
+  const input = {
+    routes: table.build(),
+    places: null,
+    autonomousSystems: null,
+    measured: null,
+    demand: null,
+  };
+  const cutHere = cutClientNetworks(input);
+  const routed = [
+    ...networkRecords(cutHere, nameNetworks(cutHere, [], null), (cell) => table.prefixOf(cell)),
+  ];
+  expect(routed.map(({ prefixes, routedPrefix }) => [prefixes, routedPrefix])).toEqual([
+    [["10.0.0.0/22", "10.9.0.0/24"], "10.0.0.0/22"],
+  ]);
+  expect(table.prefixOf(cellOf({ family: 4, words: [0x0a000300] }))).toBe("10.0.3.0/24");
+  expect(table.prefixOf(cellOf({ family: 4, words: [0x0b000000] }))).toBeUndefined();
 });
