@@ -12,19 +12,21 @@
 import type { EpochMs, ForwardReason } from "#kit";
 import { cacheControl, deltaSeconds, type Directives } from "./cache-control.ts";
 import { type Freshness, freshness } from "./freshness.ts";
-import { fieldLines, hasField } from "./headers.ts";
+import { fieldLines, fieldValue, hasField } from "./headers.ts";
 import type { ExchangeTimes, RequestHead, ResponseHead, SlicedContent, StoredHead } from "./messages.ts";
 import type { RequestPolicy } from "./policy.ts";
 import type { PurgeState } from "./purge-index.ts";
-import { type ByteSpan, requestedRanges } from "./range.ts";
+import { answersFromPart, askedRange, isPart, judgePart, type PartHead, partOpening } from "./parts.ts";
+import { type ByteSpan, parseContentRange, requestedRanges } from "./range.ts";
 import {
   fieldsOfWhole,
   isSliced,
   judgeOpening,
+  isSliceOpening,
   type NotSlicedReason,
+  type Opening,
   openingFor,
   type SlicedHead,
-  type SliceOpening,
   strongValidator,
 } from "./slices.ts";
 import { isServerFailure, mayServeStaleIfError, mayServeStaleWhileRevalidate } from "./stale.ts";
@@ -65,15 +67,15 @@ export type RequestDecision<T extends StoredHead> =
       readonly fresh: Freshness;
       /** Whether requests that arrive meanwhile may wait for this one's answer. */
       readonly isCollapsible: boolean;
-      /** Ask for one slice, should the stored response hold no more; undefined: for the whole. */
-      readonly opening: SliceOpening | undefined;
+      /** Ask for one slice, or part, should the stored response hold no more; undefined: for the whole. */
+      readonly opening: Opening | undefined;
     }
   /** Ask the next hop for the object; the answer may be stored. */
   | {
       readonly action: "fetch";
       readonly reason: Extract<ForwardReason, "uri-miss" | "vary-miss">;
-      /** Ask for one slice, from which the rest is learned; undefined: for the whole. */
-      readonly opening: SliceOpening | undefined;
+      /** Ask for one slice, from which the rest is learned, or for what was asked; undefined: for the whole. */
+      readonly opening: Opening | undefined;
     }
   /** Forward as it is; the answer is not stored. */
   | {
@@ -93,6 +95,8 @@ export interface RequestContext<T extends StoredHead> {
   readonly purgeStateOf: (stored: T) => PurgeState;
   /** Length of slices, bytes; undefined: ranges of what is not stored are passed on (this server does not own the key, ...). */
   readonly sliceBytes?: number | undefined;
+  /** Without slices: whether a part is kept as it is. */
+  readonly keepsParts?: boolean;
   readonly now: EpochMs;
 }
 
@@ -121,7 +125,11 @@ export function decideRequest<T extends StoredHead>(context: RequestContext<T>):
   if (hasOriginOnlyCondition(request.fields))
     return { action: "pass", reason: "request", detail: "conditional" };
   const asked = requestDirectives(request, policy);
-  const variants = context.variants.filter((variant) => context.purgeStateOf(variant) !== "hard");
+  const variants = context.variants.filter(
+    (variant) =>
+      context.purgeStateOf(variant) !== "hard" &&
+      (!isPart(variant) || answersFromPart(request, variant, context.now)),
+  );
   const stored = selectVariant(variants, request.fields);
   if (stored === undefined) {
     // Section 5.2.1.7.
@@ -136,16 +144,18 @@ export function decideRequest<T extends StoredHead>(context: RequestContext<T>):
 
 /**
  * What a range of what is not stored asks for: one slice, so that one byte never costs the origin the whole object; where
- * there are no slices it goes through as it is, but "bytes=0-" is the whole object and fills the store.
+ * there are no slices the client's own range, and the answer is kept if it may be; but "bytes=0-" is the whole object and
+ * fills the store.
  */
-function openingOf<T extends StoredHead>(context: RequestContext<T>): SliceOpening | undefined | "pass" {
+function openingOf<T extends StoredHead>(context: RequestContext<T>): Opening | undefined | "pass" {
   const { request, sliceBytes } = context;
   const ranges = request.method === "GET" ? requestedRanges(request.fields) : undefined;
   if (ranges === undefined) return undefined;
   if (sliceBytes !== undefined) return openingFor(ranges, sliceBytes);
   const [range] = ranges;
   const isWhole = range?.kind === "from" && range.first === 0 && range.last === undefined;
-  return isWhole ? undefined : "pass";
+  if (isWhole) return undefined;
+  return (context.keepsParts === true ? askedRange(request, ranges) : undefined) ?? "pass";
 }
 
 /** Whether the selected stored response may be used (section 4, the list of conditions). */
@@ -158,7 +168,7 @@ function decideReuse<T extends StoredHead>(
   const fresh = freshness(stored, policy, now);
   const mustValidate = requiresValidation(stored, policy);
   // What is not in slices is asked for whole: it is small, or cannot be put together from parts.
-  const opening = isSliced(stored) ? openingOf(context) : undefined;
+  const opening = isSliced(stored) ? openingOf(context) : partOpening(stored);
   const validate = (reason: "stale" | "request", detail: ValidateDetail): RequestDecision<T> =>
     asked.has("only-if-cached")
       ? { action: "refuse", status: 504, reason: "only-if-cached" }
@@ -221,8 +231,8 @@ export interface ResponseContext<T extends StoredHead> {
   readonly contentLength: number | undefined;
   /** Largest object that is stored, bytes. */
   readonly objectBytesMax: number;
-  /** The slice that was asked for; undefined: the whole was. */
-  readonly opening?: SliceOpening | undefined;
+  /** The slice or part that was asked for; undefined: the whole was. */
+  readonly opening?: Opening | undefined;
   /** Length of slices, bytes; undefined: nothing is cut into slices. */
   readonly sliceBytes?: number | undefined;
   /** False at a server that forwards to the key's owner: then the owner stores. */
@@ -237,6 +247,8 @@ export type ResponseDecision<T extends StoredHead> =
       readonly head: StoredHead;
       readonly fresh: Freshness;
       readonly isShareable: boolean;
+      /** Content-Range of the answer, where what is kept is a part. */
+      readonly statedRange?: string | undefined;
     }
   /** Keep the head, and the content in slices as it arrives: `span` is the part of the object that it is. */
   | {
@@ -268,7 +280,7 @@ export type ResponseDecision<T extends StoredHead> =
       readonly detail: string;
     }
   /** Give the answer to this one request only. */
-  | { readonly action: "pass"; readonly reason: NotStoredReason }
+  | { readonly action: "pass"; readonly reason: NotStoredReason | NotSlicedReason }
   /** Nothing to answer with: 502 or 504. */
   | { readonly action: "fail"; readonly reason: "upstream-error"; readonly code: string };
 
@@ -355,33 +367,70 @@ function slicedWhole<T extends StoredHead>(
   return validator === undefined ? null : { totalBytes, sliceBytes, validator };
 }
 
-/** What a 206 to an opening becomes: a whole that fits in it, a head with its first slices, or nothing that could be kept. */
+/**
+ * What a 206 to an opening becomes: a whole that fits in it, a head with its first slices, a part that answers who asked, or nothing
+ * that could be kept. Then it is the answer to who asked for the very same; else each asks for its own range.
+ */
 function decidePart<T extends StoredHead>(
   context: ResponseContext<T>,
   response: ResponseHead,
-  opening: SliceOpening,
+  opening: Opening,
 ): ResponseDecision<T> {
   const { request, policy, times, now } = context;
+  const notKept = (reason: NotStoredReason | NotSlicedReason): ResponseDecision<T> =>
+    opening.kind === "asked" ? { action: "pass", reason } : { action: "unsliceable", reason };
   // Stored as the 200 that it is a part of; RFC 9110, section 15.3.7 has it carry the fields that a cache needs.
   const whole: ResponseHead = { status: 200, fields: fieldsOfWhole(response.fields) };
   const verdict = storable(request, whole, policy, times.responseTime);
-  if (!verdict.isStorable) return { action: "unsliceable", reason: verdict.reason };
-  if (!context.isOwner) return { action: "unsliceable", reason: "not-owner" };
-  const judged = judgeOpening(opening, response, context.contentLength, times.responseTime);
-  if (judged.kind === "refused") return { action: "unsliceable", reason: judged.reason };
+  if (!verdict.isStorable) return notKept(verdict.reason);
+  if (!context.isOwner) return notKept("not-owner");
   const head = storedHead(request, whole, times, context.generation);
-  if (context.isPurgedMeanwhile(head)) return { action: "unsliceable", reason: "purged-meanwhile" };
+  if (context.isPurgedMeanwhile(head)) return notKept("purged-meanwhile");
   const fresh = freshness(head, policy, now);
   const shareable = isShareable(head, policy, fresh);
-  return judged.kind === "whole"
-    ? { action: "store", head, fresh, isShareable: shareable }
+  const judged = isSliceOpening(opening)
+    ? judgeOpening(opening, response, context.contentLength, times.responseTime)
+    : judgeAsked(response, context.contentLength);
+  if (judged.kind === "sliced")
+    return {
+      action: "store-slices",
+      head: { ...head, sliced: judged.sliced },
+      span: judged.span,
+      fresh,
+      isShareable: shareable,
+    };
+  const kept = judged.kind === "whole" ? head : partOf(context, head, response);
+  return typeof kept === "string"
+    ? notKept(kept === "partial" && judged.kind === "refused" ? judged.reason : kept)
     : {
-        action: "store-slices",
-        head: { ...head, sliced: judged.sliced },
-        span: judged.span,
+        action: "store",
+        head: kept,
         fresh,
         isShareable: shareable,
+        ...(isPart(kept) && { statedRange: fieldValue(response.fields, "content-range") }),
       };
+}
+
+/** A 206 to another range than that of a slice: the whole all the same, or a part. */
+function judgeAsked(
+  response: ResponseHead,
+  contentLength: number | undefined,
+): { readonly kind: "whole" } | { readonly kind: "refused"; readonly reason: NotSlicedReason } {
+  const range = parseContentRange(fieldValue(response.fields, "content-range") ?? "");
+  return range !== undefined && range.first === 0 && contentLength === range.totalBytes
+    ? { kind: "whole" }
+    : { kind: "refused", reason: "other-range" };
+}
+
+/** The head of what is kept of a 206 as a part; else the reason why it is not. */
+function partOf<T extends StoredHead>(
+  { request, contentLength, objectBytesMax, now }: ResponseContext<T>,
+  head: StoredHead,
+  response: ResponseHead,
+): PartHead | "partial" | "too-large" {
+  const part = judgePart(response, contentLength);
+  if (part === undefined || !answersFromPart(request, { ...head, part }, now)) return "partial";
+  return part.last - part.first + 1 > objectBytesMax ? "too-large" : { ...head, part };
 }
 
 const CONDITIONS = ["if-none-match", "if-modified-since"] as const;

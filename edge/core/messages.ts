@@ -45,6 +45,15 @@ export interface SlicedContent {
   readonly validator: string;
 }
 
+/** One part of a representation, of which nothing else is kept (core/parts.ts): the stored content is that part. */
+export interface PartialContent {
+  /** First and last byte of the part, inclusive. */
+  readonly first: number;
+  readonly last: number;
+  /** Complete length of the representation, bytes. */
+  readonly totalBytes: number;
+}
+
 /** A stored response without its content (RFC 9111, section 3). Immutable: freshening makes a new one. */
 export interface StoredHead extends ResponseHead, ExchangeTimes {
   /** Field names that Vary nominates, lower case, sorted, unique (RFC 9111, section 4.1). */
@@ -57,6 +66,8 @@ export interface StoredHead extends ResponseHead, ExchangeTimes {
   readonly tags: readonly string[];
   /** Set by an unsafe request to the same URI (RFC 9111, section 4.4): must be validated before reuse. */
   readonly isInvalidated: boolean;
-  /** Null: the content is whole, with the stored response. */
+  /** Null: the content is with the stored response. */
   readonly sliced: SlicedContent | null;
+  /** Null: the content is whole. Never beside `sliced`. */
+  readonly part: PartialContent | null;
 }

@@ -93,7 +93,7 @@ export function resolveRanges(
 }
 
 /** Whether If-Range, if there is one, lets the range apply (section 13.1.5): strong tag or exact date. */
-function ifRangeHolds(fields: Fields, stored: ResponseHead, now: EpochMs): boolean {
+export function ifRangeHolds(fields: Fields, stored: ResponseHead, now: EpochMs): boolean {
   const lines = fieldLines(fields, "if-range");
   if (lines.length === 0) return true;
   const value = (lines[0] ?? "").trim();

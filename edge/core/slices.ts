@@ -9,6 +9,7 @@ import { dateValue } from "./freshness.ts";
 import { type Fields, fieldLines, fieldValue } from "./headers.ts";
 import { parseHttpDate } from "./http-date.ts";
 import type { ResponseHead, SlicedContent, StoredHead } from "./messages.ts";
+import { type PartOpening, partRange } from "./parts.ts";
 import { type ByteRange, type ByteSpan, parseContentRange } from "./range.ts";
 import { ENTITY_TAG } from "./validation.ts";
 
@@ -27,9 +28,9 @@ export function isSliced<T extends StoredHead>(head: T): head is T & { readonly 
   return head.sliced !== null;
 }
 
-/** Length of the content that a stored response stands for, whether it has it itself or in slices. */
+/** Length of the content that a stored response stands for, whether it has it itself, in slices or in part. */
 export function contentBytes(stored: StoredHead & { readonly body: { readonly bytes: number } }): number {
-  return stored.sliced?.totalBytes ?? stored.body.bytes;
+  return stored.sliced?.totalBytes ?? stored.part?.totalBytes ?? stored.body.bytes;
 }
 
 /** Smallest slice that is worth a request, bytes. */
@@ -55,8 +56,16 @@ export function openingFor(ranges: readonly ByteRange[], sliceBytes: number): Sl
   return { kind: "at", index: Math.floor(lowest / sliceBytes), sliceBytes };
 }
 
+/** What is asked for in place of the whole. */
+export type Opening = SliceOpening | PartOpening;
+
+export function isSliceOpening(opening: Opening): opening is SliceOpening {
+  return opening.kind === "at" || opening.kind === "last";
+}
+
 /** The Range that an opening asks for. `last` is a suffix of one slice's length: the last slice always lies within. */
-export function openingRange(opening: SliceOpening): string {
+export function openingRange(opening: Opening): string {
+  if (!isSliceOpening(opening)) return partRange(opening);
   if (opening.kind === "last") return `bytes=-${opening.sliceBytes}`;
   const first = opening.index * opening.sliceBytes;
   return `bytes=${first}-${first + opening.sliceBytes - 1}`;

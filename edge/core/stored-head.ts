@@ -24,5 +24,6 @@ export function storedHead(
     tags: tagsOf(response.fields),
     isInvalidated: false,
     sliced: null,
+    part: null,
   };
 }

@@ -9,7 +9,7 @@ import { explainedFields } from "../core/rules/explanation.ts";
 import { contentBytes } from "../core/slices.ts";
 import type { OverloadControl } from "../core/overload/overload-control.ts";
 import { parseReference } from "../core/diagnosis/reference.ts";
-import { sourceOf } from "./answers.ts";
+import { sourceOf, wholeBody } from "./answers.ts";
 import type { ContentCoder } from "./compression/content-coder.ts";
 import type { KnownFault } from "./diagnosis.ts";
 import { type Answer, type AnswerRecord, type Inbound, textAnswer } from "./exchange.ts";
@@ -171,7 +171,12 @@ export class Admin {
       form:
         stored === undefined
           ? null
-          : parts.coder.explain(request, sourceOf(plan, stored, stored.body), contentBytes(stored), inbound),
+          : parts.coder.explain(
+              request,
+              sourceOf(plan, stored, wholeBody(stored)),
+              contentBytes(stored),
+              inbound,
+            ),
       decision: {
         action: decision.action,
         reason:
@@ -226,6 +231,7 @@ export class Admin {
       lifetimeSource: fresh.lifetime.source,
       ttlSeconds: fresh.ttlSeconds,
       bodyBytes: contentBytes(stored),
+      ...(stored.part !== null && { part: stored.part }),
       tags: stored.tags,
       nominatedFields: stored.nominatedFields,
       isInvalidated: stored.isInvalidated,

@@ -6,7 +6,7 @@ import { coversProperty } from "../core/diagnosis/debug-token.ts";
 import type { Fields } from "../core/headers.ts";
 import type { ResponseHead } from "../core/messages.ts";
 import { selectContent } from "../core/range.ts";
-import { isSliced, type SlicedHead } from "../core/slices.ts";
+import { contentBytes, isSliced, type SlicedHead } from "../core/slices.ts";
 import { nominatedFields } from "../core/vary.ts";
 import {
   type Answer,
@@ -18,6 +18,7 @@ import {
   textAnswer,
 } from "./exchange.ts";
 import type { StoredObject } from "./memory-store.ts";
+import type { Readable } from "./multipart.ts";
 import type { ObjectBody } from "./object-body.ts";
 import { ShedError } from "./overload-gate.ts";
 import type { RequestPlan, RequestPlanner } from "./request-plan.ts";
@@ -105,8 +106,9 @@ export class Answers {
     told: Told,
   ): Answer {
     const context = this.context(inbound, plan, told);
-    const answer = storedAnswer(stored, stored.body, stored.body.bytes, true, ageSeconds, context);
-    return { ...answer, source: sourceOf(plan, stored, stored.body) };
+    const content = contentOf(stored);
+    const answer = storedAnswer(stored, content, contentBytes(stored), true, ageSeconds, context);
+    return { ...answer, source: sourceOf(plan, stored, wholeBody(stored)) };
   }
 
   /** From one whose content is still arriving, of a length that may be unknown. */
@@ -118,10 +120,11 @@ export class Answers {
     ageSeconds: number,
     told: Told,
   ): Answer {
-    const { body } = stored;
+    const { body, part } = stored;
     const context = this.context(inbound, plan, told);
-    const answer = storedAnswer(stored, body, totalBytes, body.isComplete, ageSeconds, context);
-    return { ...answer, source: sourceOf(plan, stored, body) };
+    const bytes = part?.totalBytes ?? totalBytes;
+    const answer = storedAnswer(stored, contentOf(stored), bytes, body.isComplete, ageSeconds, context);
+    return { ...answer, source: sourceOf(plan, stored, wholeBody(stored)) };
   }
 
   /**
@@ -246,6 +249,19 @@ export class Answers {
     };
     return { ...answer, fields: downstreamFields(answer.fields, context, undefined) };
   }
+}
+
+/** The content of a stored response by its places in the whole. */
+function contentOf({ part, body }: StoredObject): Readable {
+  if (part === null) return body;
+  return {
+    read: (first = part.first, last = part.last) => body.read(first - part.first, last - part.first),
+  };
+}
+
+/** The body of a stored response where that is its whole content. */
+export function wholeBody({ part, body }: StoredObject): ObjectBody | undefined {
+  return part === null ? body : undefined;
 }
 
 /** What an answer of a stored response is made of; `body` undefined: the content is not here, or in slices. */

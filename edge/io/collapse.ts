@@ -14,6 +14,7 @@ import type { ResponseHead, StoredHead } from "../core/messages.ts";
 import type { RequestPolicy } from "../core/policy.ts";
 import { Families } from "../core/shareability.ts";
 import { mayServeStaleIfError } from "../core/stale.ts";
+import type { NotSlicedReason } from "../core/slices.ts";
 import type { NotStoredReason } from "../core/storable.ts";
 import type { StoredObject } from "./memory-store.ts";
 import type { ObjectBody } from "./object-body.ts";
@@ -30,6 +31,8 @@ export type FillOutcome =
       readonly fresh: Freshness;
       readonly isShareable: boolean;
       readonly isStored: boolean;
+      /** Content-Range of the next hop's answer, where what is kept is a part. */
+      readonly statedRange?: string | undefined;
       /** Status of the next hop's answer: 304 when the stored one was freshened. */
       readonly fwdStatus: number;
       readonly upstreamCacheStatus: string | undefined;
@@ -42,7 +45,7 @@ export type FillOutcome =
       readonly response: ResponseHead;
       readonly body: ObjectBody;
       readonly totalBytes: number | undefined;
-      readonly reason: NotStoredReason;
+      readonly reason: NotStoredReason | NotSlicedReason;
       readonly upstreamCacheStatus: string | undefined;
       readonly generation: number;
       readonly hopName: string;

@@ -88,8 +88,8 @@ export class CopyServer {
   }
 }
 
-function isCopyable({ body, isInvalidated, sliced }: StoredObject): boolean {
-  return body.isComplete && body.bytes <= OBJECT_BYTES_MAX && !isInvalidated && sliced === null;
+function isCopyable({ body, isInvalidated, sliced, part }: StoredObject): boolean {
+  return (sliced ?? part) === null && body.isComplete && body.bytes <= OBJECT_BYTES_MAX && !isInvalidated;
 }
 
 interface Wanted {

@@ -1,10 +1,13 @@
 /** Fetches and validations: joins a fill that is in flight for the key, or begins one, and answers with its outcome. */
-import type { Clock, ForwardReason } from "#kit";
+import type { Clock, EpochMs, ForwardReason } from "#kit";
 import type { EdgeSettings } from "../config.ts";
 import type { RequestDecision } from "../core/decide.ts";
+import type { StoredHead } from "../core/messages.ts";
+import { answersFromPart, fieldsAsStated, isPart, type PartHead, partOpening } from "../core/parts.ts";
 import type { PurgeIndex } from "../core/purge-index.ts";
+import { requestedRanges } from "../core/range.ts";
 import { matchesVariant } from "../core/vary.ts";
-import { type Answers, sourceOfPassed } from "./answers.ts";
+import { type Answers, type Fault, sourceOfPassed, type Told } from "./answers.ts";
 import { type CollapseTable, type FillOutcome, staleOutcome, type StaleOutcome } from "./collapse.ts";
 import type { Copies } from "./copies.ts";
 import type { Answer, AnswerSource, Inbound } from "./exchange.ts";
@@ -18,6 +21,8 @@ import { isCircle } from "./routing.ts";
 import { downstreamFields, mayHaveContent } from "./stored-answer.ts";
 
 type FetchDecision = Extract<RequestDecision<StoredObject>, { action: "fetch" | "validate" }>;
+
+const SERVER_LIMIT: Fault = { code: "server-limit", message: "", retryAfterSeconds: 1 };
 
 /** Times that a request joins another's fill and comes away empty before it goes by itself. */
 const JOINS_MAX = 3;
@@ -98,7 +103,9 @@ export class Fetcher {
       this.#joinedNow++;
       const outcome = await present.outcome;
       this.#joinedNow--;
-      return isFor(outcome, plan) ? await this.#answer(inbound, plan, decision, outcome, true) : undefined;
+      return isFor(outcome, plan, this.#clock.epoch())
+        ? await this.#answer(inbound, plan, decision, outcome, true)
+        : undefined;
     }
     if (this.#budget.isFull) return await this.#shed(inbound, plan, decision);
     const outcome = await this.#filler.begin(request, mayCollapse && present === undefined);
@@ -107,7 +114,7 @@ export class Fetcher {
 
   /** RFC 5861, section 3: validates in the background, one at a time for a key. */
   revalidate(inbound: Inbound, plan: RequestPlan, stored: StoredObject): void {
-    const asked = this.#planner.fillRequest(inbound, plan, stored, undefined);
+    const asked = this.#planner.fillRequest(inbound, plan, stored, partOpening(stored));
     const request = { ...asked, isAwaited: false, isBackground: true, sendInterim: undefined };
     if (this.#collapse.get(request.collapseKey) !== undefined || this.#budget.isFull) return;
     void this.#filler.begin(request, true).then((outcome) => {
@@ -124,8 +131,7 @@ export class Fetcher {
         ? staleOutcome(decision.stored, plan.policy, this.#clock.epoch(), "server-limit")
         : undefined;
     if (stale !== undefined) return this.#stale(inbound, plan, stale, false);
-    const fault = { code: "server-limit", message: "", retryAfterSeconds: 1 };
-    return this.#answers.failure(plan, fault, decision.reason);
+    return this.#answers.failure(plan, SERVER_LIMIT, decision.reason);
   }
 
   #stale(
@@ -154,7 +160,7 @@ export class Fetcher {
     decision: FetchDecision,
     outcome: FillOutcome,
     isCollapsed: boolean,
-  ): Answer | Promise<Answer> | undefined {
+  ): Answer | Promise<Answer | undefined> | undefined {
     const cache = this.#cacheName;
     const detail = decision.action === "validate" ? decision.detail : undefined;
     const fwd: ForwardReason = decision.reason;
@@ -182,6 +188,10 @@ export class Fetcher {
         };
         const object: StoredObject = { ...outcome.head, body: outcome.body };
         const { ageSeconds } = outcome.fresh;
+        if (isPart(object)) {
+          const statedRange = isCollapsed ? undefined : outcome.statedRange;
+          return this.#fromPart(inbound, plan, object, statedRange, ageSeconds, told);
+        }
         if (object.sliced !== null || object.body.isComplete)
           return this.#answers.fromStored(inbound, plan, object, ageSeconds, told);
         return this.#answers.fromArriving(inbound, plan, object, outcome.totalBytes, ageSeconds, told);
@@ -197,6 +207,35 @@ export class Fetcher {
       default:
         return outcome satisfies never;
     }
+  }
+
+  /**
+   * From a part that may still be arriving; undefined: it is a newer one than it was decided on, and lacks what is asked for. Rejects
+   * when it breaks off before anything was answered.
+   */
+  async #fromPart(
+    inbound: Inbound,
+    plan: RequestPlan,
+    object: StoredObject & PartHead,
+    statedRange: string | undefined,
+    ageSeconds: number,
+    told: Told,
+  ): Promise<Answer | undefined> {
+    const { body, part } = object;
+    if (!isWithin(object, plan, this.#clock.epoch())) return undefined;
+    // They are read in any order, so that all of the part has to be here.
+    if (!body.isComplete && hasSeveralRanges(plan)) {
+      for await (const _ of body.read());
+      // All fills together held too much for it to be kept.
+      if (!body.canJoin) return this.#answers.failure(plan, SERVER_LIMIT, told.status.fwd ?? "uri-miss");
+    }
+    const answer = body.isComplete
+      ? this.#answers.fromWhole(inbound, plan, object, ageSeconds, told)
+      : this.#answers.fromArriving(inbound, plan, object, undefined, ageSeconds, told);
+    const isAll = answer.status === 206 && answer.bodyBytes === part.last - part.first + 1;
+    return statedRange !== undefined && isAll
+      ? { ...answer, fields: fieldsAsStated(answer.fields, statedRange) }
+      : answer;
   }
 
   #privateAnswer(
@@ -240,16 +279,30 @@ function ownersSource(
   return reason === "not-owner" ? sourceOfPassed(plan, response) : undefined;
 }
 
+function hasSeveralRanges({ head }: RequestPlan): boolean {
+  return (requestedRanges(head.fields)?.length ?? 0) > 1;
+}
+
+/** Whether a stored response has all that a request asks for. */
+function isWithin(head: StoredHead, plan: RequestPlan, now: EpochMs): boolean {
+  return !isPart(head) || answersFromPart(plan.head, head, now);
+}
+
 /** Whether a request that waited for an outcome may be answered with it. */
-function isFor(outcome: FillOutcome, plan: RequestPlan): boolean {
+function isFor(outcome: FillOutcome, plan: RequestPlan, now: EpochMs): boolean {
   switch (outcome.kind) {
     case "stored":
-      return outcome.isShareable && outcome.body.canJoin && matchesVariant(outcome.head, plan.head.fields);
+      return (
+        outcome.isShareable &&
+        outcome.body.canJoin &&
+        matchesVariant(outcome.head, plan.head.fields) &&
+        isWithin(outcome.head, plan, now)
+      );
     case "private":
     case "unsliceable":
       return false;
     case "stale":
-      return matchesVariant(outcome.stored, plan.head.fields);
+      return matchesVariant(outcome.stored, plan.head.fields) && isWithin(outcome.stored, plan, now);
     case "failed":
       return true;
     default:

@@ -7,8 +7,10 @@ import { type Fields, withoutFields } from "../core/headers.ts";
 import type { RequestHead, StoredHead } from "../core/messages.ts";
 import type { RequestPolicy } from "../core/policy.ts";
 import type { PurgeIndex } from "../core/purge-index.ts";
-import { contentBytes, openingRange, type SliceOpening } from "../core/slices.ts";
+import { isPart, outranksPart } from "../core/parts.ts";
+import { contentBytes, isSliceOpening, type Opening, openingRange } from "../core/slices.ts";
 import { UNCONDITIONAL, validatingFields } from "../core/validation.ts";
+import { isSameVariant } from "../core/vary.ts";
 import { cacheStatusOf, type CollapseTable, type Fill, type FillOutcome } from "./collapse.ts";
 import { COPY_BYTES_MAX, type Copies } from "./copies.ts";
 import type { HttpVersion, SendInterim } from "./exchange.ts";
@@ -39,8 +41,8 @@ export interface FillRequest {
   readonly isCopy: boolean;
   /** The stored response to validate; undefined for a plain fetch. */
   readonly stored: StoredObject | undefined;
-  /** The slice to ask for; undefined: the whole. */
-  readonly opening: SliceOpening | undefined;
+  /** The slice or part to ask for; undefined: the whole. */
+  readonly opening: Opening | undefined;
   /** Length of slices, bytes; undefined: this object is not cut into any. */
   readonly sliceBytes: number | undefined;
   /** Somebody waits for it; nobody does for a revalidation or a prefetch. */
@@ -300,6 +302,9 @@ export class Filler {
           const body = new ObjectBody(true);
           if (fill) fill.tags = decision.head.tags;
           this.#remember(request, decision.head.status, decision.head, decision.isShareable);
+          // Another range would cost the origin a slice each time: it is asked for as it is.
+          if (isPart(decision.head) && request.opening !== undefined && isSliceOpening(request.opening))
+            this.#collapse.setUnsliceable(request.key);
           // Not to be shared: nobody may find it any more.
           if (fill && !decision.isShareable) this.#collapse.release(fill);
           // Most small answers have come whole with their heads: then they are stored, and told as they will be from now on.
@@ -314,6 +319,7 @@ export class Filler {
             fresh: decision.fresh,
             isShareable: decision.isShareable,
             isStored: true,
+            statedRange: decision.statedRange,
             fwdStatus: forwarded.response.status,
             upstreamCacheStatus,
             hopName,
@@ -358,6 +364,11 @@ export class Filler {
     else if (this.#purges.stateOf(request.purgeScope, request.key, head) !== "none")
       // It began before a purge that means it: to store it would bring the purged state back as fresh.
       this.#metrics.notStored("purged-meanwhile");
+    else if (
+      isPart(head) &&
+      this.#store.memory.peek(request.key).some((one) => isSameVariant(one, head) && outranksPart(one, head))
+    )
+      this.#metrics.notStored("partial");
     else if (request.isCopy) this.#copies.put(request.key, { ...head, body: body.compact() });
     else if (!this.#store.put(request.key, { ...head, body: body.compact() }))
       this.#metrics.notStored("too-large");

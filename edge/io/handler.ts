@@ -12,6 +12,7 @@ import { freshWindow } from "../core/freshness.ts";
 import { fieldValue, hasField } from "../core/headers.ts";
 import { isLoop } from "../core/loops.ts";
 import type { RequestHead } from "../core/messages.ts";
+import { isPart } from "../core/parts.ts";
 import type { PurgeIndex } from "../core/purge-index.ts";
 import type { CountryTable } from "../core/rules/countries.ts";
 import { editFields, locationOf } from "../core/rules/edits.ts";
@@ -138,7 +139,10 @@ export class EdgeHandler {
       policy: plan.policy,
       variants,
       purgeStateOf: (stored) => this.#o.purges.stateOf(plan.purgeScope, plan.key, stored),
-      sliceBytes: hasField(plan.head.fields, "range") ? this.#o.planner.sliceBytes(plan, inbound) : undefined,
+      ...(hasField(plan.head.fields, "range") && {
+        sliceBytes: this.#o.planner.sliceBytes(plan, inbound),
+        keepsParts: this.#o.planner.keepsParts(plan, inbound),
+      }),
       now: this.#o.clock.epoch(),
     });
   }
@@ -318,8 +322,8 @@ export class EdgeHandler {
     });
     if (isStale || detail !== undefined || inbound.peer !== undefined || answer instanceof Promise)
       return answer;
-    // Another request for this target may meet other rules.
-    if (plan.rules.dependsOnRequest) return answer;
+    // Another request for this target may meet other rules, or ask for more than a part.
+    if (plan.rules.dependsOnRequest || isPart(stored)) return answer;
     const memo = this.#memo(plan, stored, answer.record);
     return memo === undefined ? answer : { ...answer, memo };
   }

@@ -7,7 +7,7 @@ import type { RequestPolicy } from "../core/policy.ts";
 import { isForBackground } from "../core/priority.ts";
 import { rewriteTarget } from "../core/rules/edits.ts";
 import type { RuleOutcome } from "../core/rules/rule-set.ts";
-import type { SliceOpening } from "../core/slices.ts";
+import { type Opening, openingRange } from "../core/slices.ts";
 import { nominatedValues } from "../core/vary.ts";
 import type { CollapseTable } from "./collapse.ts";
 import type { HopFields } from "../core/tiers.ts";
@@ -92,22 +92,29 @@ export class RequestPlanner {
       : undefined;
   }
 
+  /** Whether a part of what is not kept in slices here is kept as it is. */
+  keepsParts(plan: RequestPlan, inbound: Pick<Inbound, "hop">): boolean {
+    return this.#routing.isOwner(plan.key, inbound.hop) && !hasField(plan.head.fields, "authorization");
+  }
+
   fillRequest(
     inbound: Inbound,
     plan: RequestPlan,
     stored: StoredObject | undefined,
-    opening: SliceOpening | undefined,
+    opening: Opening | undefined,
   ): FillRequest {
     const names = stored?.nominatedFields ?? this.#collapse.nominatedOf(plan.key);
     // A fill is a GET, whatever began it; Authorization may change what is shareable, so it never shares a fill.
     const credentials = hasField(plan.head.fields, "authorization") ? "\nauthorization" : "";
+    // Who asks for another range could do nothing with this one.
+    const range = opening?.kind === "asked" ? `\n${openingRange(opening)}` : "";
     return {
       head: { ...plan.head, method: "GET" },
       httpVersion: inbound.httpVersion,
       clientAddress: inbound.peer === undefined ? inbound.remoteAddress : undefined,
       requestId: inbound.requestId,
       key: plan.key,
-      collapseKey: `${plan.key}${credentials}\n${JSON.stringify(nominatedValues(plan.head.fields, names))}`,
+      collapseKey: `${plan.key}${credentials}${range}\n${JSON.stringify(nominatedValues(plan.head.fields, names))}`,
       purgeScope: plan.purgeScope,
       policy: plan.policy,
       hops: hopsOf(this.#routing, plan, inbound.hop, false),

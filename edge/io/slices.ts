@@ -450,6 +450,7 @@ export class Slices {
       tags,
       isInvalidated: false,
       sliced: null,
+      part: null,
       body,
     };
     if (!this.#store.put(key, object)) this.#metrics.notStored("too-large");

@@ -5,6 +5,7 @@ import { type Field, type Fields, fieldValue, hasField, withoutFields } from "..
 import { formatHttpDate } from "../core/http-date.ts";
 import { appendVia } from "../core/loops.ts";
 import type { RequestHead, ResponseHead, StoredHead } from "../core/messages.ts";
+import { isPart } from "../core/parts.ts";
 import { contentRange, selectContent } from "../core/range.ts";
 import { notModifiedFields } from "../core/validation.ts";
 import type { Answer, AnswerRecord } from "./exchange.ts";
@@ -113,6 +114,7 @@ export function storedAnswer(
       record,
     };
   }
+  if (isPart(stored)) throw new Error("A part is no answer to a request for more than it has");
   return {
     status: stored.status,
     fields,

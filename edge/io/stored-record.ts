@@ -39,6 +39,10 @@ const headSchema = object({
       validator: text(1_024),
     }),
   ),
+  /** Stated of a part alone: records of before there were any are whole. */
+  part: optional(
+    object({ first: integer({ min: 0 }), last: integer({ min: 0 }), totalBytes: integer({ min: 1 }) }),
+  ),
   /** Other forms of the content, in their order behind it. */
   forms: optional(
     array(object({ coding: oneOf(CODINGS), bytes: integer({ min: 1 }) }), { max: CODINGS.length }),
@@ -81,6 +85,7 @@ export function encodeHead(key: CacheKey, stored: StoredHead, forms: readonly La
     tags: stored.tags,
     isInvalidated: stored.isInvalidated,
     sliced: stored.sliced,
+    ...(stored.part !== null && { part: stored.part }),
     ...(forms.length > 0 && { forms: forms.map(({ coding, body }) => ({ coding, bytes: body.bytes })) }),
   };
   return encoder.encode(JSON.stringify(head));
@@ -98,13 +103,15 @@ export function decodeObject(
   content: Uint8Array,
 ): { readonly key: CacheKey; readonly object: StoredObject } | undefined {
   try {
-    const { key, forms = [], ...head } = headSchema.parse(JSON.parse(decoder.decode(headBytes)));
+    const { key, forms = [], part = null, ...head } = headSchema.parse(JSON.parse(decoder.decode(headBytes)));
     const body = bodyOf(content, forms);
+    if (part !== null && body?.bytes !== part.last - part.first + 1) return undefined;
     return (
       body && {
         key: key as CacheKey,
         object: {
           ...head,
+          part,
           requestTime: head.requestTime as EpochMs,
           responseTime: head.responseTime as EpochMs,
           body,

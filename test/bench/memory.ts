@@ -82,6 +82,7 @@ async function fill({ capBytes, bodyBytes, objects }: Case) {
       tags: [],
       isInvalidated: false,
       sliced: null,
+      part: null,
       body: ObjectBody.of(chunks).compact(),
     });
     if (object % 64 > 0) continue;

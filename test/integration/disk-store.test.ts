@@ -56,6 +56,7 @@ function objectOf(body: Uint8Array | string, more: Partial<StoredObject> = {}): 
     tags: ["t"],
     isInvalidated: false,
     sliced: null,
+    part: null,
     body: ObjectBody.of([Buffer.from(body)]),
     ...more,
   };

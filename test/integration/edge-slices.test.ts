@@ -140,23 +140,98 @@ describe("one range", () => {
     expect(origin.requests).toHaveLength(1);
   });
 
-  test.each([
-    ["a weak validator", { ETag: 'W/"v1"' }],
-    ["no validator", { ETag: undefined }],
-    ["no leave to store", { "Cache-Control": "no-store" }],
-  ])("%s: the client's own range goes through, and from then on at once", async (_name, fields) => {
+  test("no leave to store: the client's own range goes through, and from then on at once", async () => {
     await begin();
-    origin.fields = fields;
+    origin.fields = { "Cache-Control": "no-store" };
     for (let n = 0; n < 3; n++) {
       const part = await get("/a", "bytes=100000-100004");
-      expect(part.status).toBe(206);
-      expect(part.body).toEqual(contentOf(1, 100_000, 100_004));
-      expect(part.cacheStatus).toBe("fwd=partial; fwd-status=206; detail=range");
+      expect([part.status, part.body]).toEqual([206, contentOf(1, 100_000, 100_004)]);
+      expect(part.cacheStatus).toBe("fwd=uri-miss; fwd-status=206; detail=no-store");
     }
     expect(asked()).toEqual([
       `bytes=${SLICE}-${2 * SLICE - 1}`,
       ...Array.from({ length: 3 }, () => "bytes=100000-100004"),
     ]);
+  });
+});
+
+describe("a part that nothing strong ties to another", () => {
+  const slice1 = `bytes=${SLICE}-${2 * SLICE - 1}`;
+
+  test.each([
+    ["a weak validator", { ETag: 'W/"v1"' }],
+    ["no validator", { ETag: undefined }],
+  ])(
+    "%s: the slice asked for answers what lies within; else the client's own range is asked for, and kept",
+    async (_name, fields) => {
+      await begin();
+      origin.fields = fields;
+      const first = await get("/a", "bytes=100000-100004");
+      expect([first.status, first.body]).toEqual([206, contentOf(1, 100_000, 100_004)]);
+      expect(first.cacheStatus).toMatch(/^fwd=uri-miss; fwd-status=206; ttl=[0-9]+; stored$/);
+      const within = await get("/a", `bytes=${SLICE}-${SLICE + 9},100000-100004`);
+      expect(within.cacheStatus).toMatch(/^hit; ttl=/);
+      expect(within.headers["content-type"]).toMatch(/^multipart/);
+      // Over its end: nothing is put together.
+      const over = await get("/a", `bytes=${2 * SLICE - 5}-${2 * SLICE + 4}`);
+      expect(over.body).toEqual(contentOf(1, 2 * SLICE - 5, 2 * SLICE + 4));
+      expect((await get("/a", `bytes=${2 * SLICE}-${2 * SLICE}`)).cacheStatus).toMatch(/^hit; ttl=/);
+      // One a key: the first has gone. All clients of the same range wait for one request.
+      const again = await Promise.all(Array.from({ length: 20 }, () => get("/a", "bytes=100000-100004")));
+      for (const { body } of again) expect(body).toEqual(contentOf(1, 100_000, 100_004));
+      expect(asked()).toEqual([slice1, `bytes=${2 * SLICE - 5}-${2 * SLICE + 4}`, "bytes=100000-100004"]);
+      // The whole takes its place.
+      expect((await get("/a")).body).toHaveLength(SIZE);
+      expect((await get("/a", "bytes=0-9,-9")).cacheStatus).toMatch(/^hit/);
+      expect(origin.requests).toHaveLength(4);
+    },
+  );
+
+  test("several ranges at once of what is arriving; a part that breaks off is not kept", async () => {
+    await begin();
+    origin.fields = { ETag: undefined };
+    const several = await get("/a", "bytes=0-9,1000-1009");
+    expect(several.headers["content-type"]).toMatch(/^multipart/);
+    expect(asked()).toEqual([`bytes=0-${SLICE - 1}`]);
+    origin.reset();
+    origin.cutAfterBytes = 80_000;
+    origin.cuts = 1;
+    await expect(get("/a", "bytes=100000-199999")).rejects.toThrow("aborted");
+    const anew = await get("/a", "bytes=100000-199999");
+    expect(anew.body.equals(contentOf(1, 100_000, 199_999))).toBe(true);
+    expect(anew.cacheStatus).toMatch(/^fwd=uri-miss/);
+    expect(origin.requests).toHaveLength(2);
+  });
+
+  test("stale it is validated by its own range, served while that happens and when nobody answers", async () => {
+    await begin({ failureMemoryMs: 0 });
+    origin.fields = {
+      ETag: undefined,
+      "Last-Modified": new Date().toUTCString(),
+      "Cache-Control": "max-age=0, stale-while-revalidate=60, stale-if-error=60",
+    };
+    await get("/a", "bytes=100000-100004");
+    expect((await get("/a", "bytes=100001-100002")).cacheStatus).toMatch(/^hit; .*stale-while-revalidate/);
+    await until(() => Promise.resolve(origin.requests.length === 2), "validated");
+    expect(asked()).toEqual([slice1, slice1]);
+    origin.fields = { "Cache-Control": "max-age=0, stale-if-error=60" };
+    await until(
+      async () =>
+        (await get("/a", "bytes=100001-100002")).cacheStatus.startsWith("fwd=stale; fwd-status=304"),
+      "validated by its tag",
+    );
+    await origin.stop();
+    const stale = await get("/a", "bytes=100001-100002");
+    expect(stale.cacheStatus).toMatch(/^hit; .*stale-if-error/);
+    expect(stale.body).toEqual(contentOf(1, 100_001, 100_002));
+    expect((await get("/a", "bytes=0-9")).status).toBe(502);
+    expect((await get("/a")).status).toBe(502);
+    await origin.start();
+    origin.version = 2;
+    await fetchFrom(edge.port, "/a", { method: "POST" });
+    const changed = await get("/a", "bytes=100001-100002");
+    expect(changed.cacheStatus).toMatch(/^fwd=stale; fwd-status=206; .*detail=invalidated/);
+    expect(changed.body).toEqual(contentOf(2, 100_001, 100_002));
   });
 });
 
@@ -287,13 +362,22 @@ test("on disk: larger than the memory, and after a restart, nothing is asked for
   expect((await at()).body.equals(contentOf(1, 0, size - 1))).toBe(true);
   origin.reset();
   expect((await at()).body.equals(contentOf(1, 0, size - 1))).toBe(true);
+  // A part without a validator, too.
+  const part = (range: string) => get("/part", range, { host: "a.example" });
+  origin.fields = { ETag: undefined };
+  await part("bytes=100000-100004");
+  await part("bytes=100000-100004");
+  origin.reset();
   await edge.running.stop();
   edge = await startEdge(origin, { sliceBytes: SLICE, memoryBytes: 2 * MEBIBYTE }, directory);
   const whole = await at();
   expect(whole.cacheStatus).toMatch(/^hit; ttl=/);
   expect(whole.body.equals(contentOf(1, 0, size - 1))).toBe(true);
   expect((await at(`bytes=0-9,${size - 9}-`)).cacheStatus).toMatch(/^hit/);
+  const within = await part("bytes=100001-100002");
+  expect([within.cacheStatus.slice(0, 4), within.body]).toEqual(["hit;", contentOf(1, 100_001, 100_002)]);
   expect(asked()).toEqual([]);
+  expect((await part("bytes=0-9")).cacheStatus).toMatch(/^fwd=uri-miss/);
 });
 
 describe("another version in mid-object", () => {

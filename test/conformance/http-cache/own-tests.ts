@@ -205,9 +205,114 @@ const stale: readonly CacheTest[] = [
   },
 ];
 
+/** A part of ten bytes, asked for by its own range, and requests after it. */
+function part(
+  id: string,
+  name: string,
+  then: readonly object[],
+  {
+    range = "bytes=0-4",
+    lines = [],
+    kind = "required",
+  }: { range?: string; lines?: Lines; kind?: CacheTest["kind"] } = {},
+): CacheTest {
+  const first = Number(/[0-9]+/.exec(range)?.[0]);
+  return {
+    id: `own-part-${id}`,
+    name,
+    kind,
+    requests: [
+      {
+        request_headers: [["Range", range]],
+        response_status: [206, "Partial Content"],
+        response_headers: [
+          ["Cache-Control", "max-age=3600"],
+          ["Content-Range", `bytes ${first}-${first + 4}/10`],
+          ...lines,
+        ],
+        response_body: "01234",
+        setup: true,
+      },
+      ...then,
+    ],
+  };
+}
+
+const ask = (range: string, ...more: readonly (readonly [string, string])[]) => ({
+  request_headers: [["Range", range], ...more],
+});
+/** The same of an answer of the origin to it. */
+const answered = (contentRange: string, body: string) => ({
+  response_status: [206, "Partial Content"],
+  response_headers: [
+    ["Cache-Control", "max-age=3600"],
+    ["Content-Range", contentRange],
+  ],
+  response_body: body,
+  expected_type: "not_cached",
+});
+const cached = (body: string, contentRange: string) => ({
+  expected_type: "cached",
+  expected_status: 206,
+  expected_response_text: body,
+  expected_response_headers: [["Content-Range", contentRange]],
+});
+const strong: Lines = [["ETag", '"a"']];
+
+const whole = {
+  response_headers: [["Cache-Control", "max-age=3600"]],
+  response_body: "abcdefghij",
+  expected_type: "not_cached",
+};
+
+/** RFC 9111, sections 3.3 and 3.4: one part that nothing ties to another. */
+const parts: readonly CacheTest[] = [
+  part("within", "3.3: a range within", [{ ...ask("bytes=1-3"), ...cached("123", "bytes 1-3/10") }], {
+    kind: "optimal",
+  }),
+  part("outside", "3.3: a range that is not all within", [
+    { ...ask("bytes=3-7"), ...answered("bytes 3-7/10", "34567") },
+  ]),
+  part("head", "3.3: not for HEAD", [{ request_method: "HEAD", expected_type: "not_cached" }]),
+  part("whole", "3.3: not for a request without a range, whose answer takes its place", [
+    whole,
+    { ...ask("bytes=1-3"), ...cached("bcd", "bytes 1-3/10") },
+    { ...ask("bytes=-1"), ...cached("j", "bytes 9-9/10") },
+  ]),
+  part(
+    "conditional",
+    "4.3.2: 304 for a range within",
+    [{ ...ask("bytes=1-3", ["If-None-Match", 'W/"a"']), expected_type: "cached", expected_status: 304 }],
+    { lines: [["ETag", 'W/"a"']], kind: "optimal" },
+  ),
+  part(
+    "if-range",
+    "RFC 9110, 13.1.5: If-Range holds",
+    [{ ...ask("bytes=3-4", ["If-Range", '"a"']), ...cached("12", "bytes 3-4/10") }],
+    { range: "bytes=2-6", lines: strong, kind: "optimal" },
+  ),
+  part(
+    "if-range-other",
+    "RFC 9110, 13.1.5: If-Range of another version",
+    [{ ...ask("bytes=3-4", ["If-Range", '"b"']), ...whole }],
+    { range: "bytes=2-6", lines: strong },
+  ),
+  part(
+    "vary",
+    "4.1: of another variant",
+    [{ ...ask("bytes=1-3", ["Foo", "2"]), ...answered("bytes 1-3/10", "123") }],
+    { lines: [unchecked("Vary", "Foo")] },
+  ),
+  part("not-combined", "3.4: two parts without a validator make no third", [
+    { ...ask("bytes=5-9"), ...answered("bytes 5-9/10", "56789") },
+    { ...ask("bytes=3-6"), ...answered("bytes 3-6/10", "3456") },
+  ]),
+];
+
 export const ownTests: readonly CacheTest[] = [
   ...targeted("CDN-Cache-Control"),
   ...targeted("Isochrone-Cache-Control"),
   ...connection,
   ...stale,
+  ...parts,
 ];

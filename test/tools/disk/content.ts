@@ -50,6 +50,7 @@ export function objectOf(
     tags: [],
     isInvalidated: false,
     sliced: null,
+    part: null,
     body,
   };
 }

@@ -16,6 +16,7 @@ function stored(bytes: number, language?: string): StoredObject {
     tags: [],
     isInvalidated: false,
     sliced: null,
+    part: null,
     body: ObjectBody.of([new Uint8Array(bytes)]),
   };
 }

@@ -43,6 +43,7 @@ export function stored(
     tags: [],
     isInvalidated: false,
     sliced: null,
+    part: null,
     ...more,
   };
 }
