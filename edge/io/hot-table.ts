@@ -4,7 +4,8 @@
  * a request that looks the same is then answered without the handler. Nothing is decided here: when anything that the
  * decision rested on has changed, the request takes the long way and the decision is made anew.
  *
- * Bounded by bytes, two generations: an entry that was not used while a whole generation came in is gone. Each scope is one
+ * Bounded by bytes, two generations: an entry that was not used while a whole generation came in is gone, and from then on a hit has to
+ * come twice to be remembered. Each scope is one
  * scheme and host, so that a look-up is one map by target.
  */
 import type { Clock, EpochMs } from "#kit";
@@ -40,27 +41,35 @@ interface RequestSection {
   compared: { readonly entry: HotEntry; readonly isNotModified: boolean } | undefined;
 }
 
-/** The head of an answer (and its content when that is small) with the places where Age and ttl stand. */
+/**
+ * The head of an answer (and its content when that is small) with the places where Age and ttl stand. The bytes are all that is held:
+ * for numbers of another length they are laid out again from themselves.
+ */
 class Rendered {
-  readonly #before: string;
-  readonly #between: string;
-  readonly #after: string;
-  readonly #content: readonly Uint8Array[];
-  #bytes = Buffer.alloc(0);
-  #headBytes = 0;
-  #age = -1;
-  #ttl = -1;
-  #ageWidth = 0;
-  #ttlWidth = 0;
+  #bytes: Buffer;
+  #headBytes: number;
+  #ageAt: number;
+  #ttlAt: number;
+  #age: number;
+  #ttl: number;
   #isInFlight = false;
 
-  private constructor(parts: readonly [string, string, string], content: readonly Uint8Array[]) {
-    [this.#before, this.#between, this.#after] = parts;
-    this.#content = content;
+  private constructor(
+    bytes: Buffer,
+    headBytes: number,
+    places: readonly [number, number],
+    age: number,
+    ttl: number,
+  ) {
+    this.#bytes = bytes;
+    this.#headBytes = headBytes;
+    [this.#ageAt, this.#ttlAt] = places;
+    this.#age = age;
+    this.#ttl = ttl;
   }
 
   /**
-   * Cuts the head of `answer` at its Age and at the ttl of its Cache-Status. Undefined when it has not the form of a plain
+   * Renders `answer` and finds its Age and the ttl of its Cache-Status. Undefined when it has not the form of a plain
    * hit, whose last two changing numbers these are.
    */
   static of(
@@ -69,25 +78,27 @@ class Rendered {
     ageSeconds: number,
     ttlSeconds: number,
   ): Rendered | undefined {
-    const text = headText(answer, "GET", false);
+    const head = headText(answer, "GET", false);
     const age = `\r\nAge: ${ageSeconds}\r\n`;
     const ttl = `; hit; ttl=${ttlSeconds}\r\n`;
-    const ageAt = text.lastIndexOf(age);
-    const ttlAt = text.lastIndexOf(ttl);
+    const ageAt = head.lastIndexOf(age);
+    const ttlAt = head.lastIndexOf(ttl);
     if (ageAt === -1 || ttlAt < ageAt) return undefined;
-    return new Rendered(
-      [
-        text.slice(0, ageAt + 7),
-        text.slice(ageAt + age.length - 2, ttlAt + 11),
-        text.slice(ttlAt + ttl.length - 2),
-      ],
-      content,
-    );
+    let bytesMax = head.length;
+    for (const chunk of content) bytesMax += chunk.byteLength;
+    // Not from the pool: a small piece would hold a whole slab for as long as it is hot.
+    const bytes = Buffer.allocUnsafeSlow(bytesMax);
+    let at = bytes.write(head, 0, "latin1");
+    for (const chunk of content) {
+      bytes.set(chunk, at);
+      at += chunk.byteLength;
+    }
+    return new Rendered(bytes, head.length, [ageAt + 7, ttlAt + 11], ageSeconds, ttlSeconds);
   }
 
   /** Bytes that rendering holds. */
   get heldBytes(): number {
-    return this.#before.length + this.#between.length + this.#after.length + this.#bytes.byteLength;
+    return this.#bytes.byteLength;
   }
   get headBytes(): number {
     return this.#headBytes;
@@ -98,27 +109,22 @@ class Rendered {
     if (ageSeconds === this.#age && ttlSeconds === this.#ttl) return this.#bytes;
     const age = String(ageSeconds);
     const ttl = String(ttlSeconds);
-    if (this.#isInFlight || age.length !== this.#ageWidth || ttl.length !== this.#ttlWidth) {
-      const head = this.#before + age + this.#between + ttl + this.#after;
-      let at = head.length;
-      let bytes = at;
-      for (const chunk of this.#content) bytes += chunk.byteLength;
-      // Not from the pool: a small piece would hold a whole slab for as long as it is hot.
-      this.#bytes = Buffer.allocUnsafeSlow(bytes);
-      this.#bytes.write(head, 0, "latin1");
-      for (const chunk of this.#content) {
-        this.#bytes.set(chunk, at);
-        at += chunk.byteLength;
-      }
-      this.#headBytes = head.length;
-      this.#ageWidth = age.length;
-      this.#ttlWidth = ttl.length;
+    const ageEnd = this.#ageAt + String(this.#age).length;
+    const ttlEnd = this.#ttlAt + String(this.#ttl).length;
+    const ttlAt = this.#ttlAt + this.#ageAt + age.length - ageEnd;
+    if (this.#isInFlight || ttlAt !== this.#ttlAt || ttlAt + ttl.length !== ttlEnd) {
+      const old = this.#bytes;
+      const grown = ttlAt + ttl.length - ttlEnd;
+      this.#bytes = Buffer.allocUnsafeSlow(old.byteLength + grown);
+      old.copy(this.#bytes, 0, 0, this.#ageAt);
+      old.copy(this.#bytes, this.#ageAt + age.length, ageEnd, this.#ttlAt);
+      old.copy(this.#bytes, ttlAt + ttl.length, ttlEnd);
+      this.#headBytes += grown;
+      this.#ttlAt = ttlAt;
       this.#isInFlight = false;
-    } else {
-      const ageAt = this.#before.length;
-      this.#bytes.write(age, ageAt, "latin1");
-      this.#bytes.write(ttl, ageAt + age.length + this.#between.length, "latin1");
     }
+    this.#bytes.write(age, this.#ageAt, "latin1");
+    this.#bytes.write(ttl, ttlAt, "latin1");
     this.#age = ageSeconds;
     this.#ttl = ttlSeconds;
     return this.#bytes;
@@ -288,7 +294,7 @@ export class HotTable {
   /** Remembers a hit that was just answered for `head`. */
   offer(head: RequestHead, memo: HitMemo): void {
     const { stored } = memo;
-    if (!stored.body.isComplete || this.#o.bytesMax === 0) return;
+    if (!stored.body.isComplete || this.#o.bytesMax === 0 || !this.#isWorthwhile(memo.cell)) return;
     const now = this.#o.clock.epoch();
     const age = Math.floor((now - memo.window.bornAt) / 1_000);
     const ttl = memo.window.lifetimeSeconds - age;
@@ -297,7 +303,6 @@ export class HotTable {
     const isWhole = stored.body.bytes <= WHOLE_BYTES_MAX;
     const rendered = Rendered.of(answer, isWhole ? stored.body.chunks : [], age, ttl);
     if (rendered === undefined) return;
-    rendered.at(age, ttl);
     const entry = new HotEntry(memo, rendered, isWhole ? NO_PIECES : stored.body.chunks);
     const name = `${head.scheme}://${head.host}`;
     let scope = this.#scopes.get(name);
@@ -321,6 +326,17 @@ export class HotTable {
     scope.young.set(head.target, entry);
     this.#youngBytes += bytesOf(entry) + head.target.length;
     this.#rotate();
+  }
+
+  /**
+   * Whether a hit is remembered. Once entries have had to go, one that nobody asks for again would only push out others, and making it
+   * costs more than the hit: so the second hit of a generation or the one before is the first to be remembered.
+   */
+  #isWorthwhile(cell: EntryCell): boolean {
+    if (this.#generation === 0) return true;
+    const isSeen = cell.offeredIn >= this.#generation - 1;
+    cell.offeredIn = this.#generation;
+    return isSeen;
   }
 
   /** The rendered 304 of an entry; undefined when it has none of the plain form. `block`: of a request that gets one. */

@@ -43,11 +43,14 @@ interface StoreCounters {
  */
 export interface EntryCell {
   readonly isLive: boolean;
+  /** The holder's: the generation of the hot table in which a hit of it was last offered, -1 for none. */
+  offeredIn: number;
 }
 
 /** The cell as the store writes it: it leads back to the entry without the key's hash. */
 class LiveCell implements EntryCell {
   isLive = true;
+  offeredIn = -1;
   readonly entry: Entry;
 
   constructor(entry: Entry) {

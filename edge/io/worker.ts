@@ -60,6 +60,9 @@ export async function serveAsWorker(...parameters: Parameters<typeof serveWorker
   }
 }
 
+/** Beyond this part of a worker's memory rendered answers would cost more hits than they make cheaper. */
+const HOT_SHARE_MAX = 1 / 4;
+
 async function serveWorker(
   place: WorkerPlace,
   settings: EdgeSettings,
@@ -71,6 +74,8 @@ async function serveWorker(
   const own = {
     ...settings,
     memoryBytes: Math.floor(settings.memoryBytes / place.workers),
+    // What is hot is hot at every worker: rendered answers are not divided as keys are.
+    hotShare: Math.min(HOT_SHARE_MAX, settings.hotShare * place.workers),
   };
   const all = Array.from({ length: place.workers }, (_, number) => number);
   const divide = (living: readonly number[]): void => {
