@@ -58,7 +58,7 @@ export class DnsHandler {
   ): number {
     const { context, rateLimit } = this.#options;
     const { family, words } = resolver;
-    const length = this.#fast.answer(query, at, end, resolver, context(), out, outAt);
+    const length = this.#fast.answer(query, at, end, resolver, context(), out, outAt, epochSeconds());
     if (length > 0) {
       if (!rateLimit.isOn) return length;
       const verdict = rateLimit.check(family, words, this.#fast.lastName, performance.now());

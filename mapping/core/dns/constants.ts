@@ -17,8 +17,12 @@ export const dnsTypes = {
   RRSIG: 46,
   NSEC: 47,
   DNSKEY: 48,
+  CDS: 59,
+  CDNSKEY: 60,
   SVCB: 64,
   HTTPS: 65,
+  /** In type bit maps only: the name does not exist (RFC 9824 section 3.1). */
+  NXNAME: 128,
   TKEY: 249,
   TSIG: 250,
   IXFR: 251,

@@ -4,6 +4,7 @@ import type { AnswerReason } from "../answer.ts";
 import type { MapIndex } from "../map-index.ts";
 import type { TopologyIndex } from "../topology-index.ts";
 import type { Rcode } from "./constants.ts";
+import type { ZoneSigners } from "./dnssec/secure.ts";
 import type { EcsFault } from "./ecs.ts";
 import type { DnsQuestion, MessageFault } from "./message.ts";
 import type { ZoneTable } from "./zone-table.ts";
@@ -23,8 +24,10 @@ export const replyReasons = [
   "address",
   /** A or AAAA of a name server itself. */
   "name-server-address",
-  /** SOA or NS at the top of a zone. */
+  /** SOA, NS, DNSKEY, CDS or CDNSKEY at the top of a zone. */
   "apex",
+  /** DS, NSEC or RRSIG of a name in a signed zone. */
+  "security",
   /** RFC 8482: ANY gets one HINFO record. */
   "any",
   /** The name is there, the type is not (RFC 2308 section 2.2). */
@@ -65,7 +68,7 @@ export interface DnsQuery {
   readonly transport: DnsTransport;
   /** Who asked: whom the answer is made for when no ECS address is told. */
   readonly resolverAddress: IpAddress;
-  /** The time, seconds since 1970; cookies have one. 0 when absent. */
+  /** The time, seconds since 1970; cookies and signatures have one. 0 when absent. */
   readonly epochSeconds?: number;
   /** The asker is to come over TCP: whatever the answer is, only its cut form is given. */
   readonly isCut?: boolean;
@@ -87,6 +90,8 @@ export interface DnsContext {
   readonly snapshot: MapIndex | null;
   /** The name server's own view of liveness; of another view there is another context. */
   readonly isUp: (serverId: ServerId) => boolean;
+  /** Of the zones that are signed; absent: none is. */
+  readonly signers?: ZoneSigners;
 }
 
 export type DnsDecision =

@@ -37,6 +37,7 @@ const ECS_FIXED_BYTES = 4;
 
 /** An answer but for what the query decides: id, RD, the question as it came, OPT and scope. */
 interface Template extends ChoiceReply {
+  readonly madeAtSeconds: number;
   readonly tally: DnsTally;
 }
 
@@ -45,7 +46,10 @@ interface NameTemplates extends HostName {
   readonly ipv4: Template[];
   readonly ipv6: Template[];
   readonly https: Template[];
+  /** The same for who set DO; undefined where the zone is not signed. */
+  readonly signed: SignedTemplates | undefined;
 }
+type SignedTemplates = Pick<NameTemplates, "ipv4" | "ipv6" | "https">;
 
 interface HostName {
   readonly name: DomainName;
@@ -92,13 +96,22 @@ export class FastPath {
     this.#context = context;
     const { table, hosts } = namesOf(context.zones);
     this.#names = table;
-    this.#templates = hosts.map(({ name, node }) => ({ name, node, ipv4: [], ipv6: [], https: [] }));
+    this.#templates = hosts.map(({ name, node }) => ({
+      name,
+      node,
+      ipv4: [],
+      ipv6: [],
+      https: [],
+      signed:
+        context.signers?.has(node.zone.origin.text) === true ? { ipv4: [], ipv6: [], https: [] } : undefined,
+    }));
     this.#tables = hosts.map(() => undefined);
   }
 
   /**
    * Answers the query at `query[at]` to `query[end]` (UDP) into `out` from `outAt` on, where there must be room for 1,232 octets.
    *
+   * @param epochSeconds the time, by which signatures are good
    * @returns octets of the answer; 0: nothing was written or counted, `respond` is to be asked
    */
   answer(
@@ -109,6 +122,7 @@ export class FastPath {
     context: DnsContext | undefined,
     out: Uint8Array,
     outAt: number,
+    epochSeconds: number,
   ): number {
     if (context === undefined || end - at < QUERY_BYTES_MIN) return 0;
     if (context !== this.#context) this.#use(context);
@@ -153,9 +167,14 @@ export class FastPath {
     }
 
     const hasEcs = ecsAt > 0;
+    // DO is the top bit of the flags' first octet.
+    const seconds =
+      additionals === 1 && (query[questionEnd + 7] as number) !== 0 && this.#isSigned(number)
+        ? epochSeconds
+        : -1;
     let scope = 0;
     let template: Template | undefined;
-    if (type === dnsTypes.HTTPS) template = this.#templateOf(number, type, 0);
+    if (type === dnsTypes.HTTPS) template = this.#templateOf(number, type, 0, seconds);
     else {
       const table = this.#tableOf(number, type);
       const source = hasEcs ? (query[ecsAt + 2] as number) : 0;
@@ -164,7 +183,7 @@ export class FastPath {
         found = table.lookup(this.#readClient(query, ecsAt, source), this.#client);
         scope = Math.min(scopeOfLookup(found), source);
       } else found = table.lookupResolver(resolver.family, resolver.words);
-      template = this.#templateOf(number, type, choiceOfLookup(found));
+      template = this.#templateOf(number, type, choiceOfLookup(found), seconds);
     }
     if (template === undefined) return 0;
 
@@ -280,21 +299,61 @@ export class FastPath {
     return type === dnsTypes.A ? tables.ipv4 : tables.ipv6;
   }
 
-  #templateOf(number: number, type: number, choiceNumber: number): Template | undefined {
-    const templates = this.#templates[number] as NameTemplates;
-    const known =
-      type === dnsTypes.A ? templates.ipv4 : type === dnsTypes.AAAA ? templates.ipv6 : templates.https;
-    return known[choiceNumber] ?? this.#makeTemplate(number, type, choiceNumber, known);
+  #isSigned(number: number): boolean {
+    return (this.#templates[number] as NameTemplates).signed !== undefined;
   }
 
-  #makeTemplate(number: number, type: number, choiceNumber: number, known: Template[]): Template | undefined {
+  /** @param seconds the time, for one with signatures; -1: without */
+  #templateOf(number: number, type: number, choiceNumber: number, seconds: number): Template | undefined {
+    const all = this.#templates[number] as NameTemplates;
+    const templates = seconds < 0 ? all : (all.signed as SignedTemplates);
+    const known =
+      type === dnsTypes.A ? templates.ipv4 : type === dnsTypes.AAAA ? templates.ipv6 : templates.https;
+    const template = known[choiceNumber];
+    // With a clock that jumped back the signatures may be of the future.
+    if (
+      template !== undefined &&
+      (seconds < 0 || (seconds < template.renewAtSeconds && seconds >= template.madeAtSeconds))
+    )
+      return template;
+    return this.#makeTemplate(number, type, choiceNumber, known, seconds);
+  }
+
+  #makeTemplate(
+    number: number,
+    type: number,
+    choiceNumber: number,
+    known: Template[],
+    seconds: number,
+  ): Template | undefined {
     const { name, node } = this.#templates[number] as NameTemplates;
     const choice: ClusterChoice | undefined =
       type === dnsTypes.HTTPS ? undefined : this.#tableOf(number, type).choices[choiceNumber];
-    const reply = replyOfChoice(this.#context as DnsContext, name, node, type, choice);
+    const reply = this.#replyOf(name, node, type, choice, seconds);
     if (reply === undefined) return undefined;
-    const template: Template = { ...reply, tally: this.#counters.tallyOf(reply, "udp") };
+    const template: Template = {
+      ...reply,
+      madeAtSeconds: seconds,
+      tally: this.#counters.tallyOf(reply, "udp"),
+    };
     known[choiceNumber] = template;
     return template;
+  }
+
+  #replyOf(
+    name: DomainName,
+    node: ZoneNode,
+    type: number,
+    choice: ClusterChoice | undefined,
+    seconds: number,
+  ): ChoiceReply | undefined {
+    const context = this.#context as DnsContext;
+    if (seconds < 0) return replyOfChoice(context, name, node, type, choice);
+    try {
+      return replyOfChoice(context, name, node, type, choice, seconds);
+    } catch {
+      // A key that cannot sign: `respond` meets the same, and there it is told and counted.
+      return undefined;
+    }
   }
 }

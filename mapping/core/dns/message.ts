@@ -64,6 +64,8 @@ export interface Edns {
   readonly version: number;
   /** DO (RFC 3225). */
   readonly isDnssecOk: boolean;
+  /** CO (RFC 9824 section 5.1): the asker takes NXDOMAIN with a compact denial. False when absent. */
+  readonly isCompactAnswersOk?: boolean;
   readonly options: readonly EdnsOption[];
 }
 

@@ -51,7 +51,7 @@ const extendedErrors: Partial<Record<ReplyReason, number>> = {
   "zone-transfer": 18, // Prohibited
   "outside-zones": 20, // Not Authoritative
   class: 21, // Not Supported
-  "meta-type": 21,
+  "meta-type": 30, // Invalid Query Type (RFC 9824 section 3.5)
 };
 
 export function replyOptions(

@@ -19,6 +19,7 @@ import {
 import type { DnsContext, DnsDecision, DnsQuery, DnsService, ReplyReason } from "./decision.ts";
 import { type ClientSubnet, type EcsFault, ecsAddress } from "./ecs.ts";
 import type { DnsHeader, DnsMessage, DnsQuestion, DnsRecord, Edns, MessageFault } from "./message.ts";
+import { type Denial, denialRecord, secure } from "./dnssec/secure.ts";
 import type { DomainName } from "./name.ts";
 import { type AskedOptions, readAskedOptions, replyOptions } from "./options.ts";
 import { readHeader, readMessage, writeMessage } from "./wire.ts";
@@ -41,6 +42,10 @@ interface Verdict {
   readonly additionals?: readonly DnsRecord[];
   readonly fault?: MessageFault | EcsFault | undefined;
   readonly answerReason?: AnswerReason;
+  /** What is denied, for a negative answer or a referral. */
+  readonly denial?: Denial;
+  /** When a signature in it is to be made anew. */
+  readonly renewAtSeconds?: number;
   /** Bits of the client's address on which the answer depends; 0 when absent. */
   readonly scopePrefixLength?: number;
 }
@@ -99,7 +104,35 @@ export function respond(
     );
   }
   const { options } = askedOptions;
-  return reply(query, { ...plain, options }, decide(question, options.ecs, query, context), service);
+  const verdict = decide(question, options.ecs, query, context);
+  const secured =
+    edns?.isDnssecOk === true && context !== undefined
+      ? securedVerdict(verdict, context, edns.isCompactAnswersOk === true, query.epochSeconds ?? 0)
+      : verdict;
+  return reply(query, { ...plain, options }, secured, service);
+}
+
+/** The verdict as who set DO is to see it. */
+function securedVerdict(
+  verdict: Verdict,
+  context: DnsContext,
+  isCompactAnswersOk: boolean,
+  epochSeconds: number,
+): Verdict {
+  const { signers, zones } = context;
+  if (signers === undefined || signers.size === 0) return verdict;
+  const { answers = [], authorities = [], additionals = [], denial } = verdict;
+  const secured = secure({ answers, authorities, additionals }, denial, zones, signers, epochSeconds);
+  if (!secured.isSigned) return verdict;
+  // RFC 9824 section 3.1 and 5.1: the NSEC record says that the name exists, for who does not know better.
+  const rcode =
+    verdict.rcode === rcodes.NXDOMAIN &&
+    !isCompactAnswersOk &&
+    denial !== undefined &&
+    signers.has(denial.zone.origin.text)
+      ? rcodes.NOERROR
+      : verdict.rcode;
+  return { ...verdict, ...secured, rcode };
 }
 
 /** SERVFAIL for a query that met a fault of our own; undefined when it must not be answered. */
@@ -118,8 +151,8 @@ function decide(
   context: DnsContext | undefined,
 ): Verdict {
   const { type } = question;
-  // OPT and TSIG are never asked for (RFC 6891 section 6.1.1, RFC 8945 section 4.2).
-  if (type === dnsTypes.OPT || type === dnsTypes.TSIG || type === 0) {
+  // OPT, TSIG and NXNAME are never asked for (RFC 6891 section 6.1.1, RFC 8945 section 4.2, RFC 9824 section 3.5).
+  if (type === dnsTypes.OPT || type === dnsTypes.TSIG || type === dnsTypes.NXNAME || type === 0) {
     return { reason: "meta-type", rcode: rcodes.FORMERR };
   }
   if (type === dnsTypes.MAILA || type === dnsTypes.MAILB || type === dnsTypes.TKEY) {
@@ -132,11 +165,15 @@ function decide(
   if (type === dnsTypes.AXFR || type === dnsTypes.IXFR)
     return { reason: "zone-transfer", rcode: rcodes.REFUSED };
   if (found.kind === "no-such-name") {
+    const denial: Denial = { zone: found.zone, name: question.name, types: "nothing" };
+    // RFC 9824 section 3.4: who asks for the record itself gets it.
+    if (type === dnsTypes.NSEC && isSigned(context, found.zone)) return denialItself(denial);
     return {
       reason: "no-such-name",
       rcode: rcodes.NXDOMAIN,
       isAuthoritative: true,
       authorities: [found.zone.negativeSoa],
+      denial,
     };
   }
   return answerAt(found.node, question, ecs, query, context);
@@ -150,19 +187,20 @@ function answerAt(
   context: DnsContext,
 ): Verdict {
   const { zone } = node;
+  const nothing = (): Verdict => noData(context, node, question.name);
   switch (question.type) {
     case dnsTypes.A:
       return addressesAt(node, question, 4, ecs, query, context);
     case dnsTypes.AAAA:
       return addressesAt(node, question, 6, ecs, query, context);
     case dnsTypes.SOA:
-      return node.isApex ? positive("apex", [zone.soa]) : noData(zone);
+      return node.isApex ? positive("apex", [zone.soa]) : nothing();
     case dnsTypes.NS:
-      if (!node.isApex || zone.ns.length === 0) return noData(zone);
+      if (!node.isApex || zone.ns.length === 0) return nothing();
       return { ...positive("apex", zone.ns), additionals: context.zones.glueOf(zone) };
     case dnsTypes.ANY: {
       const isEmpty = !node.isApex && node.property === undefined && node.addresses.length === 0;
-      if (isEmpty) return noData(zone);
+      if (isEmpty) return nothing();
       return positive("any", [
         {
           name: question.name,
@@ -174,8 +212,72 @@ function answerAt(
       ]);
     }
     default:
-      return noData(zone);
+      return securityRecords(node, question, query, context) ?? nothing();
   }
+}
+
+/** What only a signed zone has; undefined: nothing of the type. */
+function securityRecords(
+  node: ZoneNode,
+  question: DnsQuestion,
+  query: DnsQuery,
+  context: DnsContext,
+): Verdict | undefined {
+  const { name, type } = question;
+  if (type === dnsTypes.DS) {
+    const ds = node.isApex ? [] : (context.signers?.get(name.text)?.records.ds ?? []);
+    return ds.length === 0 ? undefined : positive("security", ds);
+  }
+  const signer = context.signers?.get(node.zone.origin.text);
+  if (signer === undefined) return undefined;
+  const { dnskey, cds, cdnskey } = signer.records;
+  const denial: Denial = { zone: node.zone, name, types: typesAt(context, node, name) };
+  switch (type) {
+    case dnsTypes.DNSKEY:
+      return node.isApex ? positive("apex", dnskey) : undefined;
+    case dnsTypes.CDS:
+      return node.isApex && cds.length > 0 ? positive("apex", cds) : undefined;
+    case dnsTypes.CDNSKEY:
+      return node.isApex && cdnskey.length > 0 ? positive("apex", cdnskey) : undefined;
+    case dnsTypes.NSEC:
+      return denialItself(denial);
+    case dnsTypes.RRSIG:
+      // Signatures by themselves are of no use: one of them answers, as of ANY (RFC 8482 section 4.1).
+      return positive("security", signer.sign([denialRecord(denial)], query.epochSeconds ?? 0).records);
+    default:
+      return undefined;
+  }
+}
+
+function denialItself(denial: Denial): Verdict {
+  return positive("security", [denialRecord(denial)]);
+}
+
+function isSigned(context: DnsContext, zone: Zone): boolean {
+  return context.signers?.has(zone.origin.text) ?? false;
+}
+
+/** The types that `name` has, but for RRSIG and NSEC: what its NSEC record says, which validators may answer from (RFC 8198). */
+function typesAt(context: DnsContext, node: ZoneNode, name: DomainName): readonly number[] {
+  const { signers, zones } = context;
+  // Seen from above a zone of ours is a cut.
+  if (!node.isApex && zones.isOrigin(name.text))
+    return (signers?.get(name.text)?.records.ds.length ?? 0) > 0 ? [dnsTypes.NS, dnsTypes.DS] : [dnsTypes.NS];
+  const types: number[] = [];
+  if (node.isApex) {
+    const records = signers?.get(node.zone.origin.text)?.records;
+    types.push(dnsTypes.SOA, dnsTypes.DNSKEY);
+    if (node.zone.ns.length > 0) types.push(dnsTypes.NS);
+    if ((records?.cds.length ?? 0) > 0) types.push(dnsTypes.CDS, dnsTypes.CDNSKEY);
+  }
+  if (node.addresses.length > 0) {
+    for (const { family } of node.addresses) types.push(family === 4 ? dnsTypes.A : dnsTypes.AAAA);
+  } else if (node.property?.isActive === true) {
+    const edges = [...context.topology.edgeClusters.values()];
+    if (edges.some(({ servers }) => servers[4].length > 0)) types.push(dnsTypes.A);
+    if (edges.some(({ servers }) => servers[6].length > 0)) types.push(dnsTypes.AAAA);
+  }
+  return types;
 }
 
 function addressesAt(
@@ -188,14 +290,14 @@ function addressesAt(
 ): Verdict {
   if (node.addresses.length > 0) {
     const own = node.addresses.filter((address) => address.family === family);
-    if (own.length === 0) return noData(node.zone);
+    if (own.length === 0) return noData(context, node, question.name);
     return positive(
       "name-server-address",
       own.map((address) => addressRecord(question.name, address, infrastructureTtlSeconds)),
     );
   }
   const { property } = node;
-  if (property === undefined || !property.isActive) return noData(node.zone);
+  if (property === undefined || !property.isActive) return noData(context, node, question.name);
   const told = ecs === undefined ? undefined : ecsAddress(ecs);
   const table = choiceTableOf(context, property, family);
   const { resolverAddress } = query;
@@ -205,13 +307,13 @@ function addressesAt(
       ? table.lookupResolver(resolverAddress.family, resolverAddress.words)
       : table.lookup(told.family, told.words);
   const choice = table.choices[choiceOfLookup(found)] as ClusterChoice;
-  const verdict = verdictOfChoice(context, node.zone, property, question.name, family, choice);
+  const verdict = verdictOfChoice(context, node, property, question.name, family, choice);
   return { ...verdict, scopePrefixLength: scopeOfLookup(found) };
 }
 
 function verdictOfChoice(
   context: DnsContext,
-  zone: Zone,
+  node: ZoneNode,
   property: PropertyDocument,
   owner: DomainName,
   family: IpFamily,
@@ -222,7 +324,7 @@ function verdictOfChoice(
     const address = parseAddress(server.address);
     if (address !== undefined) answers.push(addressRecord(owner, address, property.dnsTtlSeconds));
   }
-  const verdict = answers.length === 0 ? noData(zone) : positive("address", answers);
+  const verdict = answers.length === 0 ? noData(context, node, owner) : positive("address", answers);
   return { ...verdict, answerReason: choice.reason };
 }
 
@@ -236,11 +338,15 @@ export interface ChoiceReply {
   readonly body: Uint8Array;
   readonly answers: number;
   readonly authorities: number;
+  /** Seconds since 1970 from which on it is to be made anew, for its signatures' sake; infinity where it has none. */
+  readonly renewAtSeconds: number;
 }
 
 /**
  * The reply to a question of `type` (A, AAAA or HTTPS) for a host name of an active property, in the octets that {@link respond} would
  * write; undefined when it needs more sections than answers and authorities, or more than 255 records.
+ *
+ * @param signedAtSeconds the time, when it is for who set DO; undefined: without signatures
  */
 export function replyOfChoice(
   context: DnsContext,
@@ -248,13 +354,16 @@ export function replyOfChoice(
   node: ZoneNode,
   type: number,
   choice: ClusterChoice | undefined,
+  signedAtSeconds?: number,
 ): ChoiceReply | undefined {
-  const { property, zone } = node;
+  const { property } = node;
   if (property === undefined) return undefined;
-  const verdict =
+  const plain =
     choice === undefined
-      ? noData(zone)
-      : verdictOfChoice(context, zone, property, owner, type === dnsTypes.A ? 4 : 6, choice);
+      ? noData(context, node, owner)
+      : verdictOfChoice(context, node, property, owner, type === dnsTypes.A ? 4 : 6, choice);
+  const verdict =
+    signedAtSeconds === undefined ? plain : securedVerdict(plain, context, false, signedAtSeconds);
   const { answers = [], authorities = [], additionals = [] } = verdict;
   const bytes = writeMessage({
     header: plainHeader,
@@ -274,6 +383,7 @@ export function replyOfChoice(
     body: bytes.slice(headerBytes + owner.wire.length + 4),
     answers: answers.length,
     authorities: authorities.length,
+    renewAtSeconds: verdict.renewAtSeconds ?? Number.POSITIVE_INFINITY,
   };
 }
 
@@ -294,8 +404,15 @@ function positive(reason: ReplyReason, answers: readonly DnsRecord[]): Verdict {
   return { reason, rcode: rcodes.NOERROR, isAuthoritative: true, answers };
 }
 
-function noData(zone: Zone): Verdict {
-  return { reason: "no-data", rcode: rcodes.NOERROR, isAuthoritative: true, authorities: [zone.negativeSoa] };
+function noData(context: DnsContext, node: ZoneNode, name: DomainName): Verdict {
+  const { zone } = node;
+  return {
+    reason: "no-data",
+    rcode: rcodes.NOERROR,
+    isAuthoritative: true,
+    authorities: [zone.negativeSoa],
+    ...(isSigned(context, zone) && { denial: { zone, name, types: typesAt(context, node, name) } }),
+  };
 }
 
 /** Puts a verdict into as many bytes as the asker takes. */
@@ -331,6 +448,8 @@ function reply(query: DnsQuery, asked: Asked, verdict: Verdict, service: DnsServ
             udpPayloadBytes: udpPayloadBytesMax,
             version: 0,
             isDnssecOk: edns.isDnssecOk, // RFC 3225 section 3: copied.
+            // RFC 9824 section 5.1: so is CO, which means nothing without DO.
+            isCompactAnswersOk: edns.isDnssecOk && edns.isCompactAnswersOk === true,
             options: replyOptions(options, scopePrefixLength, verdict.reason, service),
           },
   };

@@ -105,6 +105,7 @@ export function readMessage(bytes: Uint8Array, recordsMax = tcpMessageBytesMax):
           udpPayloadBytes: read.record.class,
           version,
           isDnssecOk: (read.ttlField & 0x8000) !== 0,
+          ...((read.ttlField & 0x4000) !== 0 && { isCompactAnswersOk: true }),
           options,
         };
         header = { ...header, rcode: bare.rcode | ((read.ttlField >>> 24) << 4) };
@@ -261,7 +262,7 @@ export function writeMessage(message: DnsMessage): Uint8Array | undefined {
     writer.u16(dnsTypes.OPT);
     writer.u16(edns.udpPayloadBytes);
     writer.u16(((header.rcode >> 4) << 8) | edns.version);
-    writer.u16(edns.isDnssecOk ? 0x8000 : 0);
+    writer.u16((edns.isDnssecOk ? 0x8000 : 0) | (edns.isCompactAnswersOk === true ? 0x4000 : 0));
     writer.u16(options);
     for (const option of edns.options) {
       writer.u16(option.code);

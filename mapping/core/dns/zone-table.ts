@@ -75,6 +75,11 @@ export class ZoneTable {
     for (const zone of this.#zones.values()) {
       this.#nodes.set(zone.origin.text, { zone, isApex: true, property: undefined, addresses: [] });
     }
+    // A zone below another one of ours stands on names of that one: they are there, if empty.
+    for (const { origin } of this.#zones.values()) {
+      const above = parentText(origin.text);
+      if (above !== undefined) this.#makeNode(above);
+    }
     for (const { name, addresses } of this.#nameServers.values()) {
       const node = this.#makeNode(name.text);
       if (node !== undefined) node.addresses = addresses;
@@ -112,14 +117,14 @@ export class ZoneTable {
     if (node !== undefined) {
       if (type === dnsTypes.DS && node.isApex) {
         const above = parentText(name);
-        const zone = above === undefined ? undefined : this.#zoneOf(above);
+        const zone = above === undefined ? undefined : this.zoneOf(above);
         if (zone !== undefined) {
           return { kind: "node", node: { zone, isApex: false, property: undefined, addresses: [] } };
         }
       }
       return { kind: "node", node };
     }
-    const zone = this.#zoneOf(name);
+    const zone = this.zoneOf(name);
     return zone === undefined ? { kind: "outside-zones" } : { kind: "no-such-name", zone };
   }
 
@@ -139,7 +144,7 @@ export class ZoneTable {
       if (ns.data.kind !== "name") continue;
       const { name } = ns.data;
       // Only what we are authoritative for may be said (RFC 2181 section 5.4.1).
-      if (this.#zoneOf(name.text) === undefined) continue;
+      if (this.zoneOf(name.text) === undefined) continue;
       for (const address of this.#nameServers.get(name.text)?.addresses ?? []) {
         records.push(addressRecord(name, address, INFRASTRUCTURE_TTL_SECONDS));
       }
@@ -147,8 +152,13 @@ export class ZoneTable {
     return records;
   }
 
-  /** The zone whose origin is the longest suffix of `name`. */
-  #zoneOf(name: string): Zone | undefined {
+  /** Whether a zone of ours begins at `name` (lower-case text). */
+  isOrigin(name: string): boolean {
+    return this.#zones.has(name);
+  }
+
+  /** The zone whose origin is the longest suffix of `name` (lower-case text). */
+  zoneOf(name: string): Zone | undefined {
     for (let at: string | undefined = name; at !== undefined; at = parentText(at)) {
       const zone = this.#zones.get(at);
       if (zone !== undefined) return zone;
@@ -158,7 +168,7 @@ export class ZoneTable {
 
   /** The node of a name, made with all empty ones above it; undefined when no zone holds it. */
   #makeNode(name: string): MutableNode | undefined {
-    const zone = this.#zoneOf(name);
+    const zone = this.zoneOf(name);
     if (zone === undefined) return undefined;
     for (let at: string | undefined = name; at !== undefined && !this.#nodes.has(at); at = parentText(at)) {
       this.#nodes.set(at, { zone, isApex: false, property: undefined, addresses: [] });

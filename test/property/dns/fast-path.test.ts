@@ -4,10 +4,12 @@ import { expect, test } from "vitest";
 import type { IpAddress } from "#kit";
 import { dnsTypes } from "../../../mapping/core/dns/constants.ts";
 import { DnsCounters } from "../../../mapping/core/dns/counters.ts";
+import { SignatureCache } from "../../../mapping/core/dns/dnssec/signer.ts";
 import type { DnsContext } from "../../../mapping/core/dns/decision.ts";
 import { FastPath } from "../../../mapping/core/dns/fast-path.ts";
 import { respond } from "../../../mapping/core/dns/respond.ts";
 import { context, query } from "../../unit/mapping-dns/fixture.ts";
+import { keySet, newKey, signersOf } from "../../unit/mapping-dns/signed.ts";
 import { address, down, map } from "./arbitrary-maps.ts";
 
 const name = fc
@@ -90,15 +92,15 @@ class Pair {
   readonly fast = new FastPath(this.fastCounters);
   readonly #out = new Uint8Array(1_300).fill(0xee);
 
-  check(bytes: Uint8Array, resolverAddress: IpAddress, state: DnsContext): void {
+  check(bytes: Uint8Array, resolverAddress: IpAddress, state: DnsContext, now = 0): void {
     const resolver = { family: resolverAddress.family, words: new Uint32Array(4) };
     resolver.words.set(resolverAddress.words);
     // In the middle of other octets, as in a batch.
     const packed = Uint8Array.of(0xff, 0x03, ...bytes, 0x00, 0x41);
-    const length = this.fast.answer(packed, 2, 2 + bytes.length, resolver, state, this.#out, 3);
+    const length = this.fast.answer(packed, 2, 2 + bytes.length, resolver, state, this.#out, 3, now);
     counted.set(length > 0 ? "fast" : "full", (counted.get(length > 0 ? "fast" : "full") ?? 0) + 1);
     if (length === 0) return;
-    const decision = respond({ bytes, transport: "udp", resolverAddress }, state);
+    const decision = respond({ bytes, transport: "udp", resolverAddress, epochSeconds: now }, state);
     this.fullCounters.count(decision, "udp");
     if (decision.action !== "reply") throw new Error(`the full path drops it: ${decision.reason}`);
     expect(Buffer.from(this.#out.subarray(3, 3 + length)).toString("hex")).toBe(
@@ -157,6 +159,34 @@ test("the same octets, scope and counters, over maps, liveness, queries and clie
     "scoped",
   ])
     expect(counted.get(word) ?? 0, word).toBeGreaterThan(5);
+});
+
+test("the same octets where the zones are signed, while time passes and keys are changed", () => {
+  const pair = new Pair();
+  const signatures = new SignatureCache(10_000);
+  const keys = [newKey(), newKey()];
+  counted.clear();
+  fc.assert(
+    fc.property(
+      down,
+      fc.array(fc.tuple(packet, address, fc.nat({ max: 600_000 }), fc.nat({ max: 1 })), {
+        minLength: 30,
+        maxLength: 30,
+      }),
+      (dead, asked) => {
+        const states = keys.map((key) => ({
+          ...context(dead),
+          signers: signersOf([keySet("shop.example", key)], signatures),
+        }));
+        for (const [bytes, resolver, seconds, key] of asked)
+          pair.check(bytes, resolver, states[key]!, 1_800_000_000 + seconds);
+      },
+    ),
+    { numRuns: 50 },
+  );
+  expect(counted.get("fast")).toBeGreaterThan(100);
+  const { signed, reused, renewed } = signatures.figures;
+  expect(Math.min(signed, reused, renewed)).toBeGreaterThan(5);
 });
 
 test("a query without an OPT record, in every case of letters, is answered by the fast path", () => {

@@ -122,7 +122,7 @@ describe("other options", () => {
     ["REFUSED outside our zones", { name: "www.other.test", edns: true }, "0014"],
     ["REFUSED for another class", { class: 3, edns: true }, "0015"],
     ["REFUSED for a transfer", { name: "shop.example", type: 252, edns: true }, "0012"],
-    ["NOTIMP for MAILA", { type: 254, edns: true }, "0015"],
+    ["NOTIMP for MAILA", { type: 254, edns: true }, "001e"],
   ])("RFC 8914: %s says why", (_, ask, code) => {
     const [option] = answerTo(query(ask)).message.edns!.options;
     expect([option?.code, text(option?.data)]).toEqual([15, code]);
