@@ -95,8 +95,8 @@ export interface RequestContext<T extends StoredHead> {
   readonly purgeStateOf: (stored: T) => PurgeState;
   /** Length of slices, bytes; undefined: ranges of what is not stored are passed on (this server does not own the key, ...). */
   readonly sliceBytes?: number | undefined;
-  /** Without slices: whether a part is kept as it is. */
-  readonly keepsParts?: boolean;
+  /** Without slices: the longest part that is kept as it is, bytes; undefined: none. */
+  readonly partBytesMax?: number | undefined;
   readonly now: EpochMs;
 }
 
@@ -155,7 +155,7 @@ function openingOf<T extends StoredHead>(context: RequestContext<T>): Opening | 
   const [range] = ranges;
   const isWhole = range?.kind === "from" && range.first === 0 && range.last === undefined;
   if (isWhole) return undefined;
-  return (context.keepsParts === true ? askedRange(request, ranges) : undefined) ?? "pass";
+  return askedRange(request, ranges, context.partBytesMax ?? 0) ?? "pass";
 }
 
 /** Whether the selected stored response may be used (section 4, the list of conditions). */

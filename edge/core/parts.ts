@@ -46,11 +46,19 @@ export function partOpening(stored: StoredHead): PartOpening | undefined {
 
 /**
  * The range of a request whose answer may be kept as a part: a single one without conditions, since the answer to any other is not
- * the part that was asked for.
+ * the part that was asked for, and not longer than `bytesMax`. One of open end is: what is not in slices, and came not whole
+ * with its first slice, is long.
  */
-export function askedRange(request: RequestHead, ranges: readonly ByteRange[]): PartOpening | undefined {
+export function askedRange(
+  request: RequestHead,
+  ranges: readonly ByteRange[],
+  bytesMax: number,
+): PartOpening | undefined {
   const [range, ...more] = ranges;
   if (range === undefined || more.length > 0) return undefined;
+  const bytes =
+    range.kind === "suffix" ? range.length : (range.last ?? Number.POSITIVE_INFINITY) - range.first + 1;
+  if (bytes > bytesMax) return undefined;
   return request.fields.some(([name]) => CONDITIONAL_FIELDS.has(name.toLowerCase()))
     ? undefined
     : { kind: "asked", range };

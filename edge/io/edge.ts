@@ -115,7 +115,7 @@ export class Edge {
       cdnId: cacheName,
     });
     const sliceBytes = sliceBytesFor(settings.sliceBytes, store.memory.objectBytesMax);
-    const planner = new RequestPlanner(routing, collapse, sliceBytes);
+    const planner = new RequestPlanner(routing, collapse, sliceBytes, store.memory.objectBytesMax);
     this.slices = new Slices({ forwarder, store, purges, collapse, budget, metrics, settings });
     const { slices } = this;
     this.copies = new Copies(

@@ -302,9 +302,7 @@ export class Filler {
           const body = new ObjectBody(true);
           if (fill) fill.tags = decision.head.tags;
           this.#remember(request, decision.head.status, decision.head, decision.isShareable);
-          // Another range would cost the origin a slice each time: it is asked for as it is.
-          if (isPart(decision.head) && request.opening !== undefined && isSliceOpening(request.opening))
-            this.#collapse.setUnsliceable(request.key);
+          if (isPart(decision.head)) this.#handlePart(request, fill);
           // Not to be shared: nobody may find it any more.
           if (fill && !decision.isShareable) this.#collapse.release(fill);
           // Most small answers have come whole with their heads: then they are stored, and told as they will be from now on.
@@ -333,6 +331,13 @@ export class Filler {
           decision satisfies never;
       }
     }
+  }
+
+  /** What is kept is a part: others ask for what they want by themselves, and that costs the origin no slice each time. */
+  #handlePart({ opening, key }: FillRequest, fill: Fill | undefined): void {
+    if (opening === undefined || opening.kind === "asked") return;
+    if (isSliceOpening(opening)) this.#collapse.setUnsliceable(key);
+    if (fill) this.#collapse.release(fill);
   }
 
   /** What the next request for the key should know before its answer is here. */

@@ -141,7 +141,7 @@ export class EdgeHandler {
       purgeStateOf: (stored) => this.#o.purges.stateOf(plan.purgeScope, plan.key, stored),
       ...(hasField(plan.head.fields, "range") && {
         sliceBytes: this.#o.planner.sliceBytes(plan, inbound),
-        keepsParts: this.#o.planner.keepsParts(plan, inbound),
+        partBytesMax: this.#o.planner.partBytesMax(plan, inbound),
       }),
       now: this.#o.clock.epoch(),
     });

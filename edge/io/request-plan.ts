@@ -72,12 +72,14 @@ export class RequestPlanner {
   readonly #routing: Routing;
   readonly #collapse: CollapseTable;
   readonly #sliceBytes: number;
+  readonly #objectBytesMax: number;
 
-  /** `sliceBytes`: length of slices here. */
-  constructor(routing: Routing, collapse: CollapseTable, sliceBytes: number) {
+  /** `sliceBytes`: length of slices here; `objectBytesMax`: of the longest object that is stored. */
+  constructor(routing: Routing, collapse: CollapseTable, sliceBytes: number, objectBytesMax: number) {
     this.#routing = routing;
     this.#collapse = collapse;
     this.#sliceBytes = sliceBytes;
+    this.#objectBytesMax = objectBytesMax;
   }
 
   /**
@@ -92,9 +94,11 @@ export class RequestPlanner {
       : undefined;
   }
 
-  /** Whether a part of what is not kept in slices here is kept as it is. */
-  keepsParts(plan: RequestPlan, inbound: Pick<Inbound, "hop">): boolean {
-    return this.#routing.isOwner(plan.key, inbound.hop) && !hasField(plan.head.fields, "authorization");
+  /** The longest part of what is not kept in slices that is kept here as it is; undefined: none. */
+  partBytesMax(plan: RequestPlan, inbound: Pick<Inbound, "hop">): number | undefined {
+    return this.#routing.isOwner(plan.key, inbound.hop) && !hasField(plan.head.fields, "authorization")
+      ? this.#objectBytesMax
+      : undefined;
   }
 
   fillRequest(

@@ -22,6 +22,7 @@ import type { Coding } from "../core/compression/accept-encoding.ts";
 import type { Fields } from "../core/headers.ts";
 import type { StoredHead } from "../core/messages.ts";
 import type { ChangedKeys } from "../core/missed-keys.ts";
+import { isPart } from "../core/parts.ts";
 import { ownerOf, shardOf } from "../core/worker-plan.ts";
 import { selectVariant } from "../core/vary.ts";
 import { sourceOf } from "./answers.ts";
@@ -395,7 +396,8 @@ export class Siblings implements SiblingTier {
     )
       return undefined;
     const plan = parts.plan(inbound);
-    const stored = plan && selectVariant(parts.store.memory.peek(plan.key), plan.head.fields);
+    const wholes = plan && parts.store.memory.peek(plan.key).filter((one) => !isPart(one));
+    const stored = wholes && selectVariant(wholes, plan.head.fields);
     return stored !== undefined && stored.status === answer.status && stored.body.bytes === answer.bodyBytes
       ? stored
       : undefined;

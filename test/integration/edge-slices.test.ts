@@ -203,6 +203,26 @@ describe("a part that nothing strong ties to another", () => {
     expect(origin.requests).toHaveLength(2);
   });
 
+  test("while one arrives, those who ask for the whole wait for one request, not for the part", async () => {
+    await begin();
+    origin.fields = { ETag: undefined };
+    const [head, content] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    let pieces = 0;
+    origin.pace = () => (pieces++ === 0 ? head.promise : content.promise);
+    const first = get("/a", "bytes=100000-100004");
+    await until(() => origin.requests.length === 1, "the part is asked for");
+    const wholes = Array.from({ length: 50 }, () => get("/a"));
+    await until(async () => (await edge.metric("collapsed_total")) === 50, "all wait for it");
+    head.resolve();
+    await until(() => origin.requests.length > 1, "the whole is asked for");
+    content.resolve();
+    for (const { body } of await Promise.all(wholes)) expect(body).toHaveLength(SIZE);
+    expect((await first).body).toEqual(contentOf(1, 100_000, 100_004));
+    expect(asked()).toEqual([slice1, "whole"]);
+    // Whichever came last: the whole was answered after the part was asked for.
+    expect((await get("/a")).cacheStatus).toMatch(/^hit/);
+  });
+
   test("stale it is validated by its own range, served while that happens and when nobody answers", async () => {
     await begin({ failureMemoryMs: 0 });
     origin.fields = {

@@ -1,8 +1,9 @@
 /**
  * `npm run lab -- purge`: content changes at the origin, is purged, and is read all the time through a control process, two
  * edges of one cluster and a parent. A checker knows for each object which version was the newest when a purge of it was
- * acknowledged: an answer to a request that began later and has an older one is stale. Servers are killed meanwhile, and
- * come back from their disk.
+ * acknowledged: an answer to a request that began later and has an older one is stale. What was purged softly may still be served
+ * where a next hop fails or is silent, and says so: such an answer is held to the newest hard purge. Servers are killed
+ * meanwhile, and come back from their disk.
  */
 import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -59,6 +60,8 @@ export interface PurgeLabResult {
   readonly readsChecked: number;
   /** Of these, those with what the purge meant. */
   readonly stale: number;
+  /** Older answers of what was purged softly alone, since the next hop failed or was silent. */
+  readonly covered: number;
   readonly staleExamples: readonly string[];
   /** Reads without an answer: their server was being killed. */
   readonly readsFailed: number;
@@ -88,6 +91,8 @@ export async function purgeLab(options: PurgeLabOptions): Promise<PurgeLabResult
   /** Of each object: the version that the origin has, and the one that an acknowledged purge has made the least. */
   const current = Array.from({ length: options.objects }, () => 1);
   const least = Array.from({ length: options.objects }, () => 0);
+  /** The same of hard purges alone. */
+  const leastHard = Array.from({ length: options.objects }, () => 0);
   let originRequests = 0;
   const origin = createServer((asked, response) => {
     originRequests++;
@@ -155,11 +160,12 @@ export async function purgeLab(options: PurgeLabOptions): Promise<PurgeLabResult
     });
 
     let isDone = false;
-    const reads = { all: 0, hits: 0, checked: 0, stale: 0, failed: 0 };
+    const reads = { all: 0, hits: 0, checked: 0, stale: 0, covered: 0, failed: 0 };
     const staleExamples: string[] = [];
     const path = (object: number): string => `/f/${object}/x.txt`;
     const read = async (server: ServerName, object: number): Promise<void> => {
       const begins = least[object] ?? 0;
+      const beginsHard = leastHard[object] ?? 0;
       const answer = await fetchText(agent, ports[server], path(object)).catch(() => undefined);
       reads.all++;
       if (answer === undefined || answer.status !== 200) {
@@ -169,6 +175,10 @@ export async function purgeLab(options: PurgeLabOptions): Promise<PurgeLabResult
       if (answer.cacheStatus.includes("; hit")) reads.hits++;
       if (begins > 0) reads.checked++;
       if (Number(answer.text) >= begins) return;
+      if (answer.cacheStatus.includes("detail=stale-if-error") && Number(answer.text) >= beginsHard) {
+        reads.covered++;
+        return;
+      }
       reads.stale++;
       if (staleExamples.length < 10)
         staleExamples.push(`${server} ${path(object)}: ${answer.text} < ${begins}: ${answer.cacheStatus}`);
@@ -211,6 +221,7 @@ export async function purgeLab(options: PurgeLabOptions): Promise<PurgeLabResult
         if (result.acked < result.expected) unacknowledged++;
         else if (awayBefore + away === 0 && kills === killsBefore) times.push(performance.now() - startedAt);
         least[object] = version;
+        if (!way.endsWith("soft")) leastHard[object] = version;
         busy.delete(object);
         if (++ended % 1_000 === 0) options.log(`${ended} purges, ${reads.all} reads, ${reads.stale} stale`);
       }
@@ -246,6 +257,7 @@ export async function purgeLab(options: PurgeLabOptions): Promise<PurgeLabResult
       hits: reads.hits,
       readsChecked: reads.checked,
       stale: reads.stale,
+      covered: reads.covered,
       staleExamples,
       readsFailed: reads.failed,
       originRequests,

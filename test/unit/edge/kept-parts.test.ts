@@ -80,7 +80,7 @@ describe("a request", () => {
       policy: policy({ honourRequestDirectives: true }),
       variants: [kept()],
       purgeStateOf: () => "none",
-      keepsParts: true,
+      partBytesMax: 20,
       now: T0,
       ...more,
     });
@@ -128,14 +128,21 @@ describe("a request", () => {
     });
     expect(decide([range("80-89")], { now: at(61) })).toMatchObject({ action: "fetch" });
   });
-  test("what is asked for is kept of a single range without conditions, at the key's owner", () => {
+  test("what is asked for is kept of a single, short range without conditions, at the key's owner", () => {
     for (const fields of [
       [range("80-89,90-99")],
       [range("80-89"), ["If-Range", '"a"']],
       [range("80-89"), ["If-None-Match", '"a"']],
     ] as Fields[])
       expect(decide(fields)).toEqual({ action: "pass", reason: "partial", detail: "range" });
-    expect(decide([range("80-89")], { keepsParts: false })).toMatchObject({ action: "pass" });
+    for (const [value, partBytesMax] of [
+      ["80-89", undefined],
+      ["80-89", 9],
+      ["-10", 9],
+      ["80-", 20],
+    ] as const)
+      expect(decide([range(value)], { partBytesMax })).toMatchObject({ action: "pass" });
+    expect(decide([range("-10")])).toMatchObject({ opening: { range: { kind: "suffix", length: 10 } } });
     expect(decide([range("0-")])).toMatchObject({ action: "fetch", opening: undefined });
   });
 });
