@@ -6,6 +6,7 @@ import { allocationDefaults } from "./core/allocation.ts";
 import { mapEngineDefaults } from "./core/engine.ts";
 import { estimatorDefaults } from "./core/estimator.ts";
 import { pathMapDefaults } from "./core/path-map.ts";
+import { probeScheduleDefaults } from "./core/probe-schedule.ts";
 import { suspensionDefaults } from "./core/suspension.ts";
 import { feedDefaults } from "./io/feed.ts";
 
@@ -122,5 +123,37 @@ export const mappingSettings: readonly Setting[] = [
     max: 100_000,
     value: feedDefaults.samplesPerSecond,
     why: "measurement budget (--samples-per-second)",
+  },
+  {
+    name: "probesPerMinute",
+    unit: "probes per minute",
+    min: 0,
+    max: 10_000_000,
+    value: probeScheduleDefaults.probesPerMinute,
+    why: "what agents are told to measure in all (--probes-per-minute): each goes where it is expected to save most travel time",
+  },
+  {
+    name: "probeCycleMs",
+    unit: "ms",
+    min: 1_000,
+    max: 3_600_000,
+    value: probeScheduleDefaults.cycleMs,
+    why: "a plan this often: each rests on what the one before has brought",
+  },
+  {
+    name: "probesPerAgentMax",
+    unit: "probes a cycle",
+    min: 1,
+    max: 10_000,
+    value: probeScheduleDefaults.perAgentMax,
+    why: "20 a second, each of a few packets: what one small machine pings beside its work",
+  },
+  {
+    name: "probesPerNetworkMax",
+    unit: "probes a cycle",
+    min: 1,
+    max: 100,
+    value: probeScheduleDefaults.perNetworkMax,
+    why: "by all agents together: no network is to notice us",
   },
 ];

@@ -5,6 +5,7 @@ import { stopSignal, systemClock } from "#kit/io";
 import type { ProbeRecord } from "./core/measurements/probe-record.ts";
 import { probeRound } from "./io/probe/agent.ts";
 import { timeTcp } from "./io/probe/connect.ts";
+import { PlannedProbing, type PlannedProbingOptions } from "./io/probe/planned.ts";
 import { ProbeOptionError, parseProbeOptions, probeHelp } from "./io/probe/options.ts";
 
 /** Exit codes: 0 done, stopped, or nobody reads on; 2 bad option or list of targets. */
@@ -25,10 +26,21 @@ export async function main(argv: readonly string[]): Promise<number> {
   void stopSignal().then(() => stop.abort());
   // Who read the records is gone (EPIPE): there is nothing left to measure for.
   process.stdout.on("error", () => stop.abort());
-  const { rounds, intervalMs, ...round } = options;
+  const { rounds, intervalMs, plan, ...round } = options;
+  const token = process.env["ISOCHRONE_CONTROL_TOKEN"];
+  if (plan !== undefined && (token === undefined || token === "")) {
+    process.stderr.write(
+      "isochrone probe: the environment variable ISOCHRONE_CONTROL_TOKEN is not set; give it the mapper's token\n",
+    );
+    return 2;
+  }
   try {
     // Thrown away: the first handshake of a process pays for code that was never run.
     await timeTcp({ address: "127.0.0.1", port: 9 }, 1_000, systemClock, stop.signal);
+    if (plan !== undefined) {
+      await follow({ ...round, ...plan, rounds, intervalMs }, token ?? "", stop.signal);
+      return 0;
+    }
     for (let n = 0; n < rounds; n++) {
       const began = systemClock.monotonic();
       await probeRound({
@@ -45,6 +57,34 @@ export async function main(argv: readonly string[]): Promise<number> {
     if (!stop.signal.aborted) throw error;
   }
   return 0;
+}
+
+/** At the end one line tells what was done. */
+async function follow(
+  {
+    targets: standing,
+    ...options
+  }: Omit<PlannedProbingOptions, "standing" | "token" | "clock" | "signal" | "onRecord" | "onNote"> & {
+    readonly targets: PlannedProbingOptions["standing"];
+  },
+  token: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const say = (text: string): void => void process.stderr.write(`isochrone probe: ${text}\n`);
+  const probing = new PlannedProbing({
+    ...options,
+    standing,
+    token,
+    clock: systemClock,
+    signal,
+    onRecord: (one) => write(one, signal),
+    onNote: say,
+  });
+  try {
+    await probing.run();
+  } finally {
+    say(JSON.stringify(probing.counters));
+  }
 }
 
 async function write(record: ProbeRecord, signal: AbortSignal): Promise<void> {

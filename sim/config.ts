@@ -29,8 +29,9 @@ export interface SimSettings {
   readonly watchSilenceMs: number;
   /** Reports of servers, ms. */
   readonly reportMs: number;
-  /** Measurement feed: every pair once in so long, ms. */
+  /** A plan of probes this often, ms, and what agents are told to measure in all. */
   readonly feedMs: number;
+  readonly probesPerMinute: number;
   /** Clients: until connected; until the answer; resolver's wait for a name server; slow from here; ms. */
   readonly clientConnectMs: number;
   readonly clientResponseMs: number;
@@ -71,6 +72,7 @@ export const simDefaults: SimSettings = {
   watchSilenceMs: 3_000,
   reportMs: 1_000,
   feedMs: 2_000,
+  probesPerMinute: 1_200,
   clientConnectMs: 1_000,
   clientResponseMs: 5_000,
   resolverTimeoutMs: 1_000,

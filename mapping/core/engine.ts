@@ -36,6 +36,7 @@ import {
   type PairKnowledge,
 } from "./network-rows.ts";
 import { type Overrides, resolveOverrides } from "./overrides.ts";
+import type { ProbeView } from "./probe-schedule.ts";
 import { type PathMapSettings, pathMap, pathMapDefaults } from "./path-map.ts";
 import { placedSites } from "./locate.ts";
 import { ResolverTable } from "./resolver-pairs.ts";
@@ -249,6 +250,13 @@ export class MapEngine {
       clusterId: this.#edgeIds[cluster] as ClusterId,
       ...rest,
     }));
+  }
+
+  /** What a plan of probes rests on; undefined: there is no map yet. */
+  probeView(now: MonotonicMs): ProbeView | undefined {
+    if (this.#rows === undefined || this.counters.snapshots === 0) return undefined;
+    const sites = this.#edgeIds.map((clusterId, c) => ({ clusterId, coordinates: this.#places[c] ?? null }));
+    return { networks: this.#networks, sites, ...this.#pairKnowledge(now) };
   }
 
   #pairKnowledge(now: MonotonicMs): PairKnowledge {

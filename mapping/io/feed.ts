@@ -1,6 +1,6 @@
 /**
- * Measurements of client networks in a world: what probes near the users would send to the mapping engine. It replays noisy
- * samples of the world's links at a bounded rate; the engine never sees the links themselves.
+ * Measurements of client networks in a world: what probe agents at the clusters would hand to the mapper. It replays noisy samples of the world's
+ * links at a bounded rate: first what is planned, as an agent does, then a standing round. The engine never sees the links themselves.
  */
 import { type ClientNetworkId, type ClusterId, greatCircleKm, type MonotonicMs, plusMs, Random } from "#kit";
 import type { World, WorldLinks } from "#kit/world";
@@ -28,6 +28,9 @@ export const feedDefaults: FeedSettings = {
   noise: noiseDefaults,
 };
 
+/** Packets of a planned probe, as an agent sends. */
+const PLANNED_PACKETS = 3;
+
 /** After a pause (a suspended laptop) no more than this is made up for, ms. */
 const CATCH_UP_MS_MAX = 2_000;
 
@@ -47,7 +50,11 @@ export class MeasurementFeed {
   readonly #isLost: (from: ClientNetworkId, to: ClusterId) => boolean;
   readonly #random: Random;
   readonly #plans: Plan[];
+  /** Planned pairs, the next one last. */
+  #planned: { readonly plan: Plan; readonly to: ClusterId; packets: number }[] = [];
   #next = 0;
+  /** All only grow: planned pairs that were measured, those that a newer plan came before, and samples of the standing round. */
+  readonly counters = { planned: 0, overtaken: 0, standing: 0 };
   #startedAt: MonotonicMs | undefined;
   #sent = 0;
 
@@ -109,6 +116,15 @@ export class MeasurementFeed {
     }
     while (dueAt(this.#sent + 1) <= now) {
       this.#sent++;
+      const planned = this.#planned.at(-1);
+      if (planned !== undefined) {
+        samples.push(this.#sample(planned.plan, planned.to, now));
+        if (--planned.packets > 0) continue;
+        this.#planned.pop();
+        this.counters.planned++;
+        continue;
+      }
+      this.counters.standing++;
       const plan = this.#plans[this.#next];
       if (plan === undefined) break;
       this.#next = (this.#next + 1) % this.#plans.length;
@@ -116,6 +132,18 @@ export class MeasurementFeed {
       if (to !== undefined) samples.push(this.#sample(plan, to, now));
     }
     return samples;
+  }
+
+  /** What is to be measured next, in this order and before all else; what is left of the plan before is let go. Unknown names are left out. */
+  handlePlan(pairs: readonly { readonly from: string; readonly to: ClusterId }[]): void {
+    this.counters.overtaken += this.#planned.length;
+    const planOf = new Map<string, Plan>(this.#plans.map((plan) => [plan.clientNetworkId, plan]));
+    this.#planned = pairs
+      .flatMap(({ from, to }) => {
+        const plan = planOf.get(from);
+        return plan === undefined ? [] : [{ plan, to, packets: PLANNED_PACKETS }];
+      })
+      .reverse();
   }
 
   /** When the next sample is due; undefined before the first `poll` and without clients. */

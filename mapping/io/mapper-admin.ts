@@ -29,6 +29,7 @@ export function listenMapperAdmin(options: MapperAdminOptions): Promise<AdminSer
       status: () => ({ status: 200, body: statusOf(mapper) }),
       measurements: (query) => showMeasurements(mapper, query),
       network: (query) => showNetwork(mapper, query),
+      plan: (query) => showPlan(mapper, query),
       estimates: (query) => showEstimates(mapper, query),
     },
     receivers: {
@@ -89,6 +90,13 @@ function showNetwork(mapper: Mapper, query: URLSearchParams): AdminAnswer {
   return { status: 404, body: { error: `no client network has ${formatAddress(address)}` } };
 }
 
+/** `?cluster=ID`: what its probe agent is to measure. */
+function showPlan(mapper: Mapper, query: URLSearchParams): AdminAnswer {
+  const plan = mapper.agentPlan(query.get("cluster") ?? "");
+  if (plan !== undefined) return { status: 200, body: plan };
+  return { status: 404, body: { error: "expected ?cluster=ID of an edge cluster of the topology" } };
+}
+
 /** `?network=ID`: what its scores rest on. */
 function showEstimates(mapper: Mapper, query: URLSearchParams): AdminAnswer {
   const clientNetworkId = (query.get("network") ?? "") as ClientNetworkId;
@@ -133,6 +141,7 @@ function statusOf(mapper: Mapper): unknown {
     engine: engine.counters,
     estimator: engine.estimator.counters,
     measurements: { series: store.seriesCount, pairs: store.pairCount, ...store.counters },
+    probes: { agents: mapper.agentsAlive, ...mapper.schedule.settings, ...mapper.schedule.counters },
     clientNetworks: mapper.clientNetworks,
     resolvers: { known: engine.resolvers.size, ...engine.resolvers.counters },
     election: { state, reason, term, seenTerm, publisherId, ...counters },

@@ -67,6 +67,7 @@ export function mapperMetrics(mapper: Mapper): Registry {
         resolvers: engine.resolvers.counters,
         publisher: publisher.counters,
         election: lease.election.counters,
+        probes: mapper.schedule.counters,
         timings: mapper.timingQuota.counters,
         documents: mapper.keeper.counters,
       }))
@@ -89,6 +90,7 @@ export function mapperMetrics(mapper: Mapper): Registry {
     for (const state of electionStates) add({ state }, Number(state === lease.election.state));
   });
   gauge("isochrone_map_term", "Term of the map in force", () => mapper.inForce?.publication?.term ?? 0);
+  gauge("isochrone_probe_agents", "Clusters whose probe agent asks for its plan", () => mapper.agentsAlive);
   gauge(
     "isochrone_map_age_seconds",
     "Age of the map in force; NaN: there is none",

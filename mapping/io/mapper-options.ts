@@ -10,6 +10,7 @@ export interface MapperOptions {
   readonly controlUrl: string;
   readonly stateDirectory: string;
   readonly samplesPerSecond: number | undefined;
+  readonly probesPerMinute: number | undefined;
   /** Undefined: the world's client networks. */
   readonly clientNetworksFile: string | undefined;
   /** The first map need not resemble the one in force. */
@@ -34,6 +35,8 @@ measurements import" (POST /.isochrone/measurements with the token).
   --state DIR            where the last known good topology and map are kept
   --samples-per-second N samples of the world's links, 0..100000; 100 unless told. 0: none, the map rests on
                          what is imported, and on geography where nothing is
+  --probes-per-minute N  what the probe agents of all clusters ("isochrone probe --plan") are told to measure together,
+                         0..10000000; 600 unless told
   --client-networks FILE client networks made by "isochrone networks build", instead of the world's. Read again on SIGHUP
                          and on POST /.isochrone/reload; a file that is not whole and good never replaces the last good one,
                          and what was measured of a network stays with its name
@@ -56,6 +59,11 @@ export function parseMapperOptions(argv: readonly string[]): MapperOptions | "he
     throw new MapperOptionError(
       `--samples-per-second: got ${JSON.stringify(samples)}, expected a whole number from 0 to 100000`,
     );
+  const probes = values["probes-per-minute"];
+  if (probes !== undefined && !(/^[0-9]{1,8}$/.test(probes) && Number(probes) <= 10_000_000))
+    throw new MapperOptionError(
+      `--probes-per-minute: got ${JSON.stringify(probes)}, expected a whole number from 0 to 10000000`,
+    );
   const control = required("--control", values.control);
   if (!URL.canParse(control) || !/^https?:$/.test(new URL(control).protocol))
     throw new MapperOptionError(`--control: got ${JSON.stringify(control)}, expected http://ADDRESS:PORT`);
@@ -72,6 +80,7 @@ export function parseMapperOptions(argv: readonly string[]): MapperOptions | "he
     controlUrl: control,
     stateDirectory: required("--state", values.state),
     samplesPerSecond: samples === undefined ? undefined : Number(samples),
+    probesPerMinute: probes === undefined ? undefined : Number(probes),
     clientNetworksFile: values["client-networks"],
     isForced: values["accept-change"] ?? false,
   };
@@ -90,6 +99,7 @@ function parsed(argv: readonly string[]) {
         state: { type: "string" },
         id: { type: "string" },
         "samples-per-second": { type: "string" },
+        "probes-per-minute": { type: "string" },
         "client-networks": { type: "string" },
         "accept-change": { type: "boolean" },
       },

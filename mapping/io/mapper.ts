@@ -11,6 +11,7 @@ import {
   mapOverrides,
   mapSnapshot,
   type MonotonicMs,
+  parseAddress,
   type ServerId,
   type ServerReport,
   topologyDocument,
@@ -20,6 +21,7 @@ import { type World, WorldLinks } from "#kit/world";
 import { dial, installedWan } from "#transport";
 import type { ClientNetworkInput } from "../core/cluster-map.ts";
 import { MapEngine, type NetworkEstimate } from "../core/engine.ts";
+import { type AgentPlanDocument, NetworkTargets } from "../core/measurements/agent-plan.ts";
 import { MeasurementIntake } from "../core/measurements/intake.ts";
 import type { MeasurementSource, PathSample } from "../core/measurements/sample.ts";
 import type { ResolverPair } from "../core/resolver-pairs.ts";
@@ -33,6 +35,7 @@ import {
 import type { ReadSummary } from "../core/measurements/tally.ts";
 import { TimingQuota } from "../core/measurements/timing-quota.ts";
 import { changesText, mapChanges } from "../core/map-changes.ts";
+import { ProbeSchedule } from "../core/probe-schedule.ts";
 import { MAP_ID } from "../core/publisher-election.ts";
 import type { SnapshotProblemReason } from "../core/snapshot-check.ts";
 import { type TopologyIndex, topologyIndexOf } from "../core/topology-index.ts";
@@ -44,6 +47,9 @@ import { PublisherLease } from "./publisher-lease.ts";
 
 /** Samples are handed over in small batches; nothing depends on their exact time. */
 const FEED_INTERVAL_MS = 100;
+
+/** Of each batch so much time goes to planning probes, ms: the rest of the process goes on in between. */
+const PLAN_STEP_MS = 10;
 
 /** How long a drain waits for control: what is under way, and the place that is given back, ms. */
 const DRAIN_MS = 1_000;
@@ -57,6 +63,8 @@ export interface MapperSettings {
   readonly stateDirectory: string;
   /** 0: no emulated samples, only what is handed over. */
   readonly samplesPerSecond: number | undefined;
+  /** What agents are told to measure in all. */
+  readonly probesPerMinute?: number | undefined;
   /** Undefined: the world's client networks. */
   readonly clientNetworksFile?: string | undefined;
   readonly isForced: boolean;
@@ -112,12 +120,22 @@ export class Mapper {
   #reports: { close(): void } | undefined;
   #isClosed = false;
   readonly timingQuota = new TimingQuota();
+  /** Who measures what next. */
+  readonly schedule: ProbeSchedule;
+  readonly #targets = new NetworkTargets();
+  /** A plan that is being made. */
+  #planning: Generator<void> | undefined;
+  /** Made when an agent asks first. */
+  #networkById: ReadonlyMap<ClientNetworkId, ClientNetworkInput> | undefined;
 
   constructor(settings: MapperSettings) {
     this.#settings = settings;
     const { world, logger, controlUrl, token, stateDirectory, mapperId } = settings;
     const clock = settings.clock ?? systemClock;
     this.#clock = clock;
+    this.schedule = new ProbeSchedule(
+      settings.probesPerMinute === undefined ? {} : { probesPerMinute: settings.probesPerMinute },
+    );
     this.engine = new MapEngine({ epochOf: (now) => epochMs(clock.epoch() - clock.monotonic() + now) });
     this.client = new ControlClient({ url: controlUrl, token, nodeId: mapperId, dial, logger });
     this.publisher = new MapPublisher({
@@ -214,11 +232,49 @@ export class Mapper {
   handleSamples(samples: readonly PathSample[]): ReadSummary {
     const epoch = this.#clock.epoch();
     this.store.handleTimeout(epoch);
-    const { tally, fresh, traces } = this.#intake.handleSamples(samples, epoch, this.#clock.monotonic());
-    for (const sample of fresh) this.engine.handleSample(sample);
+    const { tally, fresh, traces, answers } = this.#intake.handleSamples(
+      samples,
+      epoch,
+      this.#clock.monotonic(),
+    );
+    for (const sample of fresh) {
+      this.engine.handleSample(sample);
+      this.schedule.handleResult(sample.from as ClientNetworkId, sample.to);
+    }
+    for (const { clientNetworkId, address } of answers) this.#targets.handleAnswer(clientNetworkId, address);
     for (const { clientNetworkId, lastHops } of traces) this.engine.handleLastHops(clientNetworkId, lastHops);
     for (const { source } of samples) increment(this.#samplesBySource, source);
     return tally.summary();
+  }
+
+  /** What the cluster's agent is to measure now; undefined: it is no edge cluster of the topology. Asking for it tells that the agent lives. */
+  agentPlan(clusterId: string): AgentPlanDocument | undefined {
+    const entry = this.#topology?.edgeClusters.get(clusterId as ClusterId)?.entry;
+    if (entry === undefined) return undefined;
+    const now = this.#clock.monotonic();
+    this.schedule.handleAgent(entry.clusterId, now);
+    const plan = this.schedule.planOf(entry.clusterId, now);
+    this.#networkById ??= new Map(this.#networks.networks.map((one) => [one.clientNetworkId, one]));
+    const { cycleMs } = this.schedule.settings;
+    const cycle = Math.max(1, plan?.cycle ?? 0);
+    const targets = new Set<string>();
+    for (const { clientNetworkId } of plan?.probes ?? []) {
+      const prefixes = this.#networkById.get(clientNetworkId)?.prefixes ?? [];
+      const target = this.#targets.targetOf(clientNetworkId, prefixes, cycle);
+      // Only what is a client network's now: the file may have been replaced since.
+      const address = target === undefined ? undefined : parseAddress(target);
+      if (target === undefined || address === undefined) continue;
+      if (this.#intake.clientNetworkOf(address)?.clientNetworkId === clientNetworkId) targets.add(target);
+    }
+    return {
+      format: "isochrone-probe-plan",
+      version: 1,
+      clusterId: entry.clusterId,
+      cycle,
+      cycleMs,
+      validForMs: plan === undefined ? 0 : Math.max(0, Math.round(plan.validUntil - now)),
+      targets: [...targets],
+    };
   }
 
   /** Who asks through which resolver, by address; counts in the next map. */
@@ -240,6 +296,10 @@ export class Mapper {
     const match = this.#intake.clientNetworkOf(address);
     const network = this.#networks.networks.find((one) => one.clientNetworkId === match?.clientNetworkId);
     return network && match && { ...network, matchedPrefix: formatPrefix(match.prefix) };
+  }
+
+  get agentsAlive(): number {
+    return this.schedule.agentsAlive(this.#clock.monotonic());
   }
 
   /** What the scores of a client network rest on; undefined: there is none of that name, or no map yet. */
@@ -378,11 +438,49 @@ export class Mapper {
   }
 
   #measure(now: MonotonicMs): void {
+    this.#plan(now);
     for (const sample of this.#feed?.poll(now) ?? []) {
       const from = this.#networkOfWorld === undefined ? sample.from : this.#networkOfWorld.get(sample.from);
-      if (from !== undefined) this.engine.handleSample({ ...sample, from });
+      if (from !== undefined) {
+        this.engine.handleSample({ ...sample, from });
+        this.schedule.handleResult(from as ClientNetworkId, sample.to);
+      }
       increment(this.#samplesBySource, "feed");
     }
+  }
+
+  /** A plan a cycle, made bit by bit. The emulated agents of a world's links live where a server does, and get theirs at once. */
+  #plan(now: MonotonicMs): void {
+    const { schedule } = this;
+    const edges = [...(this.#topology?.edgeClusters.keys() ?? [])];
+    if (this.#feed !== undefined)
+      for (const clusterId of edges) if (!this.#isDead(clusterId)) schedule.handleAgent(clusterId, now);
+    if (this.#planning === undefined) {
+      const view = schedule.isDue(now) ? this.engine.probeView(now) : undefined;
+      if (view === undefined) return;
+      this.#planning = schedule.planInSteps(view, now);
+    }
+    const until = now + PLAN_STEP_MS;
+    do
+      if (this.#planning.next().done === true) {
+        this.#planning = undefined;
+        this.#emulate(edges, now);
+        return;
+      }
+    while (this.#clock.monotonic() < until);
+  }
+
+  #emulate(edges: readonly ClusterId[], now: MonotonicMs): void {
+    if (this.#feed === undefined) return;
+    const worldNetworks = new Map([...(this.#networkOfWorld ?? [])].map(([world, id]) => [id, world]));
+    const planned = edges.flatMap((to) =>
+      (this.schedule.planOf(to, now)?.probes ?? []).map(({ clientNetworkId, value }) => ({
+        from: worldNetworks.get(clientNetworkId) ?? clientNetworkId,
+        to,
+        value,
+      })),
+    );
+    this.#feed.handlePlan(planned.sort((a, b) => b.value - a.value));
   }
 
   /** From now on, also while it runs: what was measured of a network that keeps its name counts on. */
@@ -390,6 +488,7 @@ export class Mapper {
     const now = this.#clock.monotonic();
     // First what may refuse them.
     this.#intake.handlePlaces(this.#topology, networks);
+    this.#networkById = undefined;
     this.engine.handleClientNetworks(networks, now);
     if (this.#settings.clientNetworksFile !== undefined)
       this.#networkOfWorld = this.#intake.networksOf(this.#settings.world.clients);

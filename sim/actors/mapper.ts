@@ -2,9 +2,10 @@
  * A mapping process: the engine with its feed, reports and probes, and the election; while it is the publisher its maps go to control
  * by compare-and-set. The drivers of mapping/io (Mapper, PublisherLease, MapPublisher) over virtual messages.
  */
-import type { MapSnapshot, MonotonicMs, ServerId } from "#kit";
+import type { ClientNetworkId, ClusterId, MapSnapshot, MonotonicMs, ServerId } from "#kit";
 import type { ClientNetworkInput } from "../../mapping/core/cluster-map.ts";
 import type { MapEngine } from "../../mapping/core/engine.ts";
+import { ProbeSchedule } from "../../mapping/core/probe-schedule.ts";
 import type {
   ElectionAnswer,
   ElectionRequest,
@@ -33,6 +34,7 @@ export class Mapper implements Program {
   #engine!: MapEngine;
   #election!: PublisherElection;
   #probes!: Probes;
+  #schedule!: ProbeSchedule;
   /** The newest of this process's own making. */
   #own: MapSnapshot | undefined;
   #waiting: { readonly snapshot: MapSnapshot; readonly term: number } | undefined;
@@ -76,6 +78,8 @@ export class Mapper implements Program {
     this.#electionAt = Number.POSITIVE_INFINITY;
     this.#engine = this.#stage.cores.mapEngine((at: MonotonicMs) => epochOf(at));
     this.#election = this.#stage.cores.publisherElection(this.host.id);
+    const { feedMs, probesPerMinute } = this.#stage.settings;
+    this.#schedule = new ProbeSchedule({ cycleMs: feedMs, probesPerMinute });
     this.follower.start();
     this.#engine.handleTopology(this.#stage.topology, now);
     this.#engine.handleClientNetworks(this.#networks, now);
@@ -93,28 +97,39 @@ export class Mapper implements Program {
     this.#turn();
   }
 
-  /** Each client network pings each edge cluster; what nobody answers is a lost sample. */
+  /**
+   * The agents of the living edge clusters measure what is planned for them; before the first plan all of them measure every client network, as
+   * a standing list would have it. What nobody answers is a lost sample.
+   */
   #feed(random: Stage["random"]): void {
-    const { topology, network, hosts, settings } = this.#stage;
+    const { topology, hosts, settings } = this.#stage;
     const { now } = this.host;
-    for (const { clientNetworkId } of this.#networks)
-      for (const cluster of topology.clusters) {
-        if (cluster.role !== "edge") continue;
-        const thereMs = network.datagram(clientNetworkId, cluster.clusterId);
-        const backMs = network.datagram(cluster.clusterId, clientNetworkId);
-        const isAnswered = cluster.servers.some((server) => hosts.get(server.serverId)?.state !== "gone");
-        const rttMs =
-          thereMs === undefined || backMs === undefined || !isAnswered
-            ? null
-            : Math.max(0.1, (thereMs + backMs) * (1 + Math.abs(random.normal(0, FEED_NOISE_RATIO))));
-        this.#engine.handleSample({
-          from: clientNetworkId,
-          to: cluster.clusterId,
-          rttMs,
-          at: now,
-        });
-      }
+    const edges = topology.clusters.filter(({ role }) => role === "edge");
+    const isAlive = ({ servers }: (typeof edges)[number]): boolean =>
+      servers.some((server) => hosts.get(server.serverId)?.state !== "gone");
+    for (const edge of edges) if (isAlive(edge)) this.#schedule.handleAgent(edge.clusterId, now);
+    const view = this.#schedule.isDue(now) ? this.#engine.probeView(now) : undefined;
+    if (view !== undefined) this.#schedule.plan(view, now);
+    const isPlanned = this.#schedule.counters.plans > 0;
+    for (const edge of edges) {
+      const planned = this.#schedule.planOf(edge.clusterId, now)?.probes;
+      const targets = planned ?? (isPlanned ? [] : this.#networks);
+      for (const { clientNetworkId } of targets)
+        this.#ping(clientNetworkId, edge.clusterId, isAlive(edge), random);
+    }
     this.host.after(settings.feedMs, "feed", () => this.#feed(random));
+  }
+
+  #ping(from: ClientNetworkId, to: ClusterId, isAnswered: boolean, random: Stage["random"]): void {
+    const { network } = this.#stage;
+    const thereMs = network.datagram(from, to);
+    const backMs = network.datagram(to, from);
+    const rttMs =
+      thereMs === undefined || backMs === undefined || !isAnswered
+        ? null
+        : Math.max(0.1, (thereMs + backMs) * (1 + Math.abs(random.normal(0, FEED_NOISE_RATIO))));
+    this.#engine.handleSample({ from, to, rttMs, at: this.host.now });
+    this.#schedule.handleResult(from, to);
   }
 
   #turn(): void {

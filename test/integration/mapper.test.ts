@@ -1,12 +1,12 @@
 /** A mapper by itself: no control, its documents from its disk. */
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { ClientNetworkId, TopologyDocument } from "#kit";
 import { LastKnownGood } from "#kit/io";
 import { type NetworkRecord, writeNetworkFile } from "#mapping";
-import { type IsochroneProcess, startIsochrone, waitFor } from "../tools/processes.ts";
+import { type IsochroneProcess, runIsochrone, startIsochrone, waitFor } from "../tools/processes.ts";
 import { topologyOf } from "../unit/mapping/fixtures.ts";
 
 const TOKEN = "token-of-a-test";
@@ -53,9 +53,10 @@ async function start(): Promise<IsochroneProcess> {
   );
 }
 
+const urlOf = () => /^ready mapper (\S+)/.exec(mapper?.readyLine ?? "")?.[1] ?? "";
+
 async function ask<T>(path: string, init: RequestInit = {}): Promise<T> {
-  const [, url] = /^ready mapper (\S+)/.exec(mapper?.readyLine ?? "") ?? [];
-  const response = await fetch(new URL(`/.isochrone/${path}`, url), {
+  const response = await fetch(new URL(`/.isochrone/${path}`, urlOf()), {
     ...init,
     headers: { authorization: `Bearer ${TOKEN}` },
   });
@@ -82,6 +83,12 @@ beforeAll(async () => {
   const kept = new LastKnownGood(join(state, "documents", "topology.main.lkg"), (value) => value);
   await kept.save({ logId: "log", seq: 1, id: "main", version: 1, body: topology });
   await writeNetworkFile(networksFile, networks, 1_000);
+  // The system's ping as a test can know it.
+  writeFileSync(
+    join(directory, "ping"),
+    '#!/bin/sh\nfor one; do :; done\necho "64 bytes from $one: icmp_seq=1 ttl=64 time=12.5 ms"\n',
+  );
+  chmodSync(join(directory, "ping"), 0o755);
   mapper = await start();
 });
 afterAll(async () => {
@@ -119,4 +126,49 @@ test("a network of a file that was never measured borrows from those of its AS a
     country: "BR",
     city: "Recife",
   });
+});
+
+test("agents measure what the mapper plans and hand it back; private addresses only where that is allowed", async () => {
+  const agent = (clusterId: string, from: string, ...more: string[]) =>
+    runIsochrone(
+      ["probe", `--plan=${urlOf()}`, `--cluster=${clusterId}`, `--from=${from}`, "--count=1", ...more],
+      { env: { ISOCHRONE_CONTROL_TOKEN: TOKEN, PATH: `${directory}:${process.env["PATH"]}` } },
+    );
+  // Who asks lives, and gets a share of the next plan.
+  const validForMs = async (clusterId: string) =>
+    (await ask<{ validForMs: number }>(`plan?cluster=${clusterId}`)).validForMs;
+  expect([await validForMs("east"), await validForMs("west")]).toEqual([0, 0]);
+  await waitFor(async () => (await validForMs("east")) > 0, { timeoutMs: 5_000, what: "a plan" });
+  const [east, west] = await Promise.all([
+    agent("east", "192.0.1.1", "--allow-private"),
+    agent("west", "192.0.0.1"),
+  ]);
+  const counters = (text: string) => JSON.parse(/^isochrone probe: (\{.*\})$/m.exec(text)?.[1] ?? "null");
+  const records = east.stdout
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as { to: string; rttMs: number });
+  for (const { to, rttMs } of records) {
+    expect(to).toMatch(/^198\.18\.[0-2]\.1$/);
+    expect(rttMs).toBe(12.5);
+  }
+  expect(counters(east.stderr)).toMatchObject({
+    rounds: { plan: 1 },
+    targets: records.length,
+    targetsRefused: 0,
+    samplesHandedOver: records.length,
+  });
+  const refused = counters(west.stderr) as { targetsRefused: number };
+  expect(west.stdout).toBe("");
+  expect(refused).toMatchObject({ rounds: { plan: 1 }, targets: 0, samplesHandedOver: 0 });
+  expect(refused.targetsRefused + records.length).toBeGreaterThanOrEqual(3);
+  const { probes } = await ask<{ probes: Record<string, number> }>("status");
+  expect(probes).toMatchObject({ agents: 2, results: records.length });
+  expect((probes["explorations"] ?? 0) + (probes["refreshments"] ?? 0)).toBe(
+    records.length + refused.targetsRefused,
+  );
+  await expect(ask("plan?cluster=nowhere")).rejects.toThrow("404");
+  expect((await ask<{ targets: string[] }>("plan?cluster=east")).targets).toEqual(
+    expect.arrayContaining(records.map(({ to }) => to)),
+  );
 });

@@ -81,6 +81,8 @@ export interface IntakeResult {
   readonly fresh: readonly RttSample[];
   /** Towards client networks. */
   readonly traces: readonly IntakeTrace[];
+  /** Addresses of client networks that have answered to servers of ours. */
+  readonly answers: readonly { readonly clientNetworkId: ClientNetworkId; readonly address: string }[];
 }
 
 /** The routers that a trace saw last before a client network, the nearest to it first. */
@@ -143,6 +145,7 @@ export class MeasurementIntake {
     const tally = new ReadTally<IntakeSkipReason>();
     const fresh: RttSample[] = [];
     const traces: IntakeTrace[] = [];
+    const answers: { clientNetworkId: ClientNetworkId; address: string }[] = [];
     for (const [index, sample] of samples.entries()) {
       const where = `sample ${index + 1}`;
       const ends = this.#ends(sample);
@@ -173,13 +176,15 @@ export class MeasurementIntake {
         continue;
       }
       tally.take();
+      if (isTowardsNetwork && clientNetworkId !== undefined && rttMs !== null)
+        answers.push({ clientNetworkId, address: sample.to });
       const ageMs = Math.max(0, epoch - at);
       // A request's time to first byte has the server's work in it: it is no round trip of the path.
       if (clientNetworkId !== undefined && method !== "http" && ageMs <= FRESH_MS)
         fresh.push({ from: clientNetworkId, to, rttMs, at: plusMs(now, -ageMs) });
     }
     fresh.sort((a, b) => a.at - b.at);
-    return { tally, fresh, traces };
+    return { tally, fresh, traces, answers };
   }
 
   /** From a client network or a server to a server; or from a server to a client network, whose round trip is the same. */

@@ -21,6 +21,8 @@ export interface ProbeAgentOptions {
   readonly signal: AbortSignal;
   /** Awaited, so that a slow reader slows the agent down. */
   readonly onRecord: (record: ProbeRecord) => Promise<void>;
+  /** Resolves when the next target may be begun with; at once unless given. */
+  readonly pace?: (() => Promise<void>) | undefined;
   /** Trusted in place of the system's certification authorities (PEM). */
   readonly ca?: string | undefined;
 }
@@ -45,6 +47,7 @@ async function probeAll(targets: readonly ProbeTarget[], options: ProbeAgentOpti
   const work = async (): Promise<void> => {
     for (let target = targets[next++]; target !== undefined; target = targets[next++]) {
       signal.throwIfAborted();
+      await options.pace?.();
       await probeTarget(target, options);
     }
   };
