@@ -33,4 +33,5 @@ export {
   type TrafficSummary,
 } from "./core/summary.ts";
 export { type BadLines, readRecords } from "./io/record-reader.ts";
+export { type Line, writeAscii } from "./core/text-batches.ts";
 export { AccessLog, type AccessLogCounters, type AccessLogOptions } from "./io/record-writer.ts";

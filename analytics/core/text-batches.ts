@@ -6,6 +6,11 @@ export interface TextBatch {
   readonly records: number;
 }
 
+/** Writes itself, ASCII without a line break, from `at` on; returns where it ends. */
+export interface Line {
+  write(bytes: Uint8Array, at: number): number;
+}
+
 interface Open {
   readonly buffer: Uint8Array;
   bytes: number;
@@ -37,9 +42,19 @@ export class TextBatches {
     return this.#dropped;
   }
 
-  /** Whether the line was taken. `text`: ASCII; the line break is added. */
-  push(text: string): boolean {
-    const bytes = text.length + 1;
+  /** Whether the line was taken. It has at most `bytesMax` bytes; the line break is added. */
+  push(line: Line, bytesMax: number): boolean {
+    const open = this.#room(bytesMax + 1);
+    if (open === undefined) return false;
+    const end = line.write(open.buffer, open.bytes);
+    open.buffer[end] = 0x0a;
+    open.bytes = end + 1;
+    open.records++;
+    this.#records++;
+    return true;
+  }
+
+  #room(bytes: number): Open | undefined {
     let open = this.#open;
     if (open !== undefined && open.bytes + bytes > this.#batchBytes) {
       this.#full.push(open);
@@ -49,18 +64,13 @@ export class TextBatches {
     if (open === undefined) {
       if (bytes > this.#batchBytes || this.#full.length >= this.#batchesMax) {
         this.#dropped++;
-        return false;
+        return undefined;
       }
       open = { buffer: this.#spare ?? new Uint8Array(this.#batchBytes), bytes: 0, records: 0 };
       this.#spare = undefined;
       this.#open = open;
     }
-    encoder.encodeInto(text, open.buffer.subarray(open.bytes));
-    open.buffer[open.bytes + bytes - 1] = 0x0a;
-    open.bytes += bytes;
-    open.records++;
-    this.#records++;
-    return true;
+    return open;
   }
 
   /** The oldest batch, which is empty when nothing waits. Its bytes are the caller's until {@link giveBack}. */
@@ -79,4 +89,16 @@ export class TextBatches {
 }
 
 const encoder = new TextEncoder();
+
+/** Characters of a text that are written one by one: below, the call costs more. */
+const SHORT_CHARACTERS_MAX = 32;
+
+/** Writes ASCII text; how many bytes. */
+export function writeAscii(text: string, bytes: Uint8Array, at: number): number {
+  const { length } = text;
+  if (length > SHORT_CHARACTERS_MAX) return encoder.encodeInto(text, bytes.subarray(at)).written;
+  for (let index = 0; index < length; index++) bytes[at + index] = text.charCodeAt(index);
+  return length;
+}
+
 const NOTHING: TextBatch = { bytes: new Uint8Array(0), records: 0 };

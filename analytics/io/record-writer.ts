@@ -5,7 +5,7 @@ import type { Logger } from "#kit/io";
 import { analyticsSettings } from "../config.ts";
 import type { AccessRecord } from "../core/access-record.ts";
 import { Ring } from "../core/ring.ts";
-import { TextBatches } from "../core/text-batches.ts";
+import { type Line, TextBatches } from "../core/text-batches.ts";
 
 export interface AccessLogOptions {
   /** The current file; rotated ones are `<path>.1` (newest) to `<path>.<filesKept>`. Its directory is made if need be. */
@@ -87,13 +87,13 @@ export class AccessLog {
   }
 
   /**
-   * Takes a record as the JSON text that it would become: ASCII, without a line break. For callers that answer so many
-   * requests alike that they keep most of the text. It becomes bytes at once: strings that wait for the disk survive the
-   * young generation, which cost 3 us a record under load.
+   * Takes a record as the JSON that it would become, written by its maker: ASCII, without a line break, at most `bytesMax`
+   * long. For callers that answer so many requests alike that they keep most of it. It becomes bytes at once: strings that
+   * wait for the disk survive the young generation, which cost 3 us a record under load, and making them 0.8 us.
    */
-  writeText(text: string): void {
+  writeLine(line: Line, bytesMax: number): void {
     if (this.#isClosed) this.#counts.recordsDroppedClosed++;
-    else if (this.#texts.push(text)) this.#arm();
+    else if (this.#texts.push(line, bytesMax)) this.#arm();
   }
 
   /** Has a batch written when it is full, or has waited for long enough. */

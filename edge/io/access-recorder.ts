@@ -2,9 +2,11 @@
 import {
   type AccessLog,
   type CacheStatusWord,
+  type Line,
   recordedPath,
   toAccessRecord,
   truncatedAddress,
+  writeAscii,
 } from "#analytics";
 import type { ClusterId, ServerId } from "#kit";
 import { traceIdOf } from "../core/diagnosis/trace-context.ts";
@@ -39,8 +41,9 @@ const ADDRESSES_MAX = 4_096;
 
 export class AccessRecorder {
   readonly #o: AccessRecorderOptions;
-  /** JSON text by address. */
-  readonly #addresses = new Map<string, string>();
+  /** JSON by address. */
+  readonly #addresses = new Map<string, Uint8Array>();
+  readonly #line = new HotLine();
 
   constructor(options: AccessRecorderOptions) {
     this.#o = options;
@@ -74,20 +77,23 @@ export class AccessRecorder {
     );
   }
 
-  /** The same record for a hot entry. What is the same for each of its plain hits is kept as text with the entry. */
+  /** The same record for a hot entry. What is the same for each of its plain hits is kept as bytes with the entry. */
   hot(hit: HotServed): void {
     const { entry } = hit;
-    let text: string;
-    if (hit.method === "GET" && hit.status === entry.status) text = entry.recordText ??= this.#textOf(hit);
+    let record: Uint8Array;
+    if (hit.method === "GET" && hit.status === entry.status) record = entry.record ??= this.#recordOf(hit);
     else if (hit.method === "GET" && hit.status === 304)
-      text = entry.recordTextNotModified ??= this.#textOf(hit);
-    else text = this.#textOf(hit);
-    const duration = durationText(hit.durationMs);
-    const trace = hit.traceId === undefined ? "" : `,"traceId":"${hit.traceId}"`;
-    // Hosts and targets that were checked are ASCII, and so is all else.
-    this.#o.log.writeText(
-      `{"atEpochMs":${hit.atEpochMs},"requestId":"${hit.requestId}",${text},"durationMs":${duration},"ttfbMs":${duration},"clientAddress":${this.#addressText(hit.remoteAddress)}${trace}}`,
-    );
+      record = entry.recordNotModified ??= this.#recordOf(hit);
+    else record = this.#recordOf(hit);
+    const line = this.#line;
+    line.hit = hit;
+    line.record = record;
+    line.address = this.#addressOf(hit.remoteAddress);
+    this.#o.log.writeLine(line, line.bytesMax);
+  }
+
+  #recordOf(hit: HotServed): Uint8Array {
+    return Buffer.from(`",${this.#textOf(hit)},"durationMs":`, "latin1");
   }
 
   #textOf(hit: HotServed): string {
@@ -108,16 +114,57 @@ export class AccessRecorder {
     }).slice(1, -1);
   }
 
-  #addressText(address: string): string {
-    let text = this.#addresses.get(address);
-    if (text === undefined) {
-      text = JSON.stringify(truncatedAddress(address));
+  #addressOf(address: string): Uint8Array {
+    let bytes = this.#addresses.get(address);
+    if (bytes === undefined) {
+      bytes = Buffer.from(`,"clientAddress":${JSON.stringify(truncatedAddress(address))}`, "latin1");
       if (this.#addresses.size >= ADDRESSES_MAX) this.#addresses.clear();
-      this.#addresses.set(address, text);
+      this.#addresses.set(address, bytes);
     }
-    return text;
+    return bytes;
   }
 }
+
+/** The line of a hot entry's record. Hosts and targets that were checked are ASCII, and so is all else. */
+class HotLine implements Line {
+  hit!: HotServed;
+  record!: Uint8Array;
+  address!: Uint8Array;
+  /** The beginning, which is the same for all of a millisecond. */
+  #atEpochMs = -1;
+  #begin: Uint8Array = new Uint8Array(0);
+
+  /** Numbers, names and braces have 120 characters at the most. */
+  get bytesMax(): number {
+    const { requestId, traceId = "" } = this.hit;
+    return 160 + this.record.byteLength + this.address.byteLength + requestId.length + traceId.length;
+  }
+
+  write(bytes: Uint8Array, from: number): number {
+    const { hit, record, address } = this;
+    if (hit.atEpochMs !== this.#atEpochMs) {
+      this.#atEpochMs = hit.atEpochMs;
+      this.#begin = Buffer.from(`{"atEpochMs":${hit.atEpochMs},"requestId":"`, "latin1");
+    }
+    bytes.set(this.#begin, from);
+    let at = from + this.#begin.byteLength;
+    at += writeAscii(hit.requestId, bytes, at);
+    bytes.set(record, at);
+    at += record.byteLength;
+    const duration = durationText(hit.durationMs);
+    at += writeAscii(duration, bytes, at);
+    bytes.set(TTFB, at);
+    at += TTFB.byteLength;
+    at += writeAscii(duration, bytes, at);
+    bytes.set(address, at);
+    at += address.byteLength;
+    if (hit.traceId !== undefined) at += writeAscii(`,"traceId":"${hit.traceId}"`, bytes, at);
+    bytes[at] = 0x7d;
+    return at + 1;
+  }
+}
+
+const TTFB = Buffer.from(',"ttfbMs":', "latin1");
 
 /** The record's word for an outcome: an answer from the store is a hit, fresh or not. */
 function wordOf(outcome: Outcome): CacheStatusWord {

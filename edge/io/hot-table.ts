@@ -150,10 +150,10 @@ export class HotEntry {
   next: HotEntry | undefined = undefined;
   /** The head for HTTP/2 that was made last: names and values in turn, for one age and ttl. */
   http2: { readonly age: number; readonly ttl: number; readonly raw: string[] } | undefined = undefined;
-  /** Text that a recorder keeps with the entry. */
-  recordText: string | undefined = undefined;
+  /** What a recorder keeps with the entry. */
+  record: Uint8Array | undefined = undefined;
   /** The same for its 304. */
-  recordTextNotModified: string | undefined = undefined;
+  recordNotModified: Uint8Array | undefined = undefined;
   // What each hit looks at lies here, not three objects away: with 10,000 entries each of them is a cache miss.
   readonly #cell: EntryCell;
   readonly #freshUntil: number;
