@@ -24,6 +24,8 @@ export interface EdgeSettings {
   /** What is decoded may grow to so many bytes, and to so many times its length (1 MiB is always allowed): decompression bombs. */
   readonly decodedBytesMax: number;
   readonly decodedRatioMax: number;
+  /** Whether clear HTTP/1.1 is read and answered through io_uring where the system has it: flag --io-uring. Off: it is young. */
+  readonly ioUring: boolean;
   /** Bytes of the disk store, when there is one. 1 MiB..: flag --disk-size. */
   readonly diskBytes: number;
   /** Request line and header section, bytes; larger is 431. Node's own default; CDNs allow 16..32 KiB. */
@@ -187,6 +189,7 @@ export const edgeDefaults: EdgeSettings = {
   sliceBytes: 2 ** 20,
   sliceReadAheadMax: 2,
   failureMemoryMs: 1_000,
+  ioUring: false,
   prefetchConcurrency: 128,
   prefetchPropertyMax: 64,
   drainTimeoutMs: 60_000,

@@ -13,6 +13,8 @@ import net, { createServer, isIP, type Server, type Socket } from "node:net";
 import { getSystemErrorName } from "node:util";
 import { IsochroneError } from "#kit";
 import { listenError } from "#kit/io";
+import { SocketReads } from "./socket-reads.ts";
+import type { RingSockets } from "./uring/ring-sockets.ts";
 
 declare const handleBrand: unique symbol;
 /** A bound TCP socket that this process holds. */
@@ -138,21 +140,20 @@ function failed(errno: number, host: string, port: number): IsochroneError {
   return listenError(Object.assign(new Error(`bind failed with ${code}`), { code }), host, port);
 }
 
-/**
- * Where the bytes of an accepted connection go. They lie in one buffer that all connections of the process read into: they
- * are valid during the call only. Until somebody takes them, and after `push`, they come as the stream's "data".
- */
-export class SocketReads {
-  sink: ((bytes: Buffer) => void) | undefined = undefined;
-}
-
 /** What the kernel holds for a socket is read in pieces of so many bytes; as Node's own. */
 const READ_BYTES = 64 * 1_024;
 const readBuffer = Buffer.allocUnsafeSlow(READ_BYTES);
 
-/** A socket for an accepted connection that reads into the shared buffer: no allocation and no stream event a read. */
-function socketOf(client: unknown): { readonly socket: Socket; readonly reads: SocketReads } {
-  const reads = new SocketReads();
+/**
+ * A socket for an accepted connection that reads into the shared buffer: no allocation and no stream event a read. With a
+ * ring, its bytes come by that.
+ */
+function socketOf(
+  client: unknown,
+  ring: RingSockets | undefined,
+): { readonly socket: Socket; readonly reads: SocketReads } {
+  const taken = ring?.take(client);
+  const reads = taken ?? new SocketReads();
   const options = {
     handle: client,
     allowHalfOpen: true,
@@ -168,6 +169,7 @@ function socketOf(client: unknown): { readonly socket: Socket; readonly reads: S
   };
   // `handle` is what net.Server makes its sockets with; the types know `fd` only.
   const socket = new net.Socket(options as unknown as net.SocketConstructorOpts);
+  taken?.attach(socket);
   socket.setNoDelay(true);
   return { socket, reads };
 }
@@ -179,10 +181,20 @@ export class Listeners {
 
   readonly #isForTls: boolean;
 
-  /** `isForTls`: connections are given to a handshake, which wants plain sockets of Node's own making. */
-  constructor(onConnection: (socket: Socket, reads: SocketReads | undefined) => void, isForTls = false) {
+  readonly #openRing: (() => Promise<RingSockets | undefined>) | undefined;
+
+  /**
+   * `isForTls`: connections are given to a handshake, which wants plain sockets of Node's own making. `openRing`: what accepted
+   * connections read through; without one, or where there is none, they read through libuv.
+   */
+  constructor(
+    onConnection: (socket: Socket, reads: SocketReads | undefined) => void,
+    isForTls = false,
+    openRing?: () => Promise<RingSockets | undefined>,
+  ) {
     this.#onConnection = onConnection;
     this.#isForTls = isForTls;
+    this.#openRing = openRing;
   }
 
   get handles(): readonly ListenHandle[] {
@@ -207,13 +219,14 @@ export class Listeners {
       this.#onConnection(socket, undefined),
     );
     this.#servers.set(handle, server);
+    const ring = await this.#openRing?.();
     await new Promise<void>((done, reject) => {
       server.once("error", reject);
       server.listen(handle as unknown as { _handle: unknown }, BACKLOG, () => {
         server.off("error", reject);
         // Accepting fails for want of descriptors and recovers by itself: it must not end the process.
         server.on("error", () => {});
-        if (!this.#isForTls) this.#takeOver(handle as unknown as AcceptingHandle);
+        if (!this.#isForTls) this.#takeOver(handle as unknown as AcceptingHandle, ring);
         done();
       });
     });
@@ -223,7 +236,7 @@ export class Listeners {
    * Makes the sockets of accepted connections here, since net.Server cannot be told to have them read into a buffer of ours
    * (measured on the hit path: 2 us of 9 in user mode). Where a handle is not what Node's is today, net.Server's are taken.
    */
-  #takeOver(handle: AcceptingHandle): void {
+  #takeOver(handle: AcceptingHandle, ring: RingSockets | undefined): void {
     const byServer = handle.onconnection;
     if (typeof byServer !== "function") return;
     handle.onconnection = (status, client) => {
@@ -231,7 +244,7 @@ export class Listeners {
         byServer.call(handle, status, client);
         return;
       }
-      const { socket, reads } = socketOf(client);
+      const { socket, reads } = socketOf(client, ring);
       this.#onConnection(socket, reads);
     };
   }

@@ -8,7 +8,9 @@ import { Dispatcher, type DispatcherOptions } from "./dispatch.ts";
 import type { HotTable } from "./hot-table.ts";
 import { Http1Connection, type Http1Context } from "./http1/connection.ts";
 import { NodeFront } from "./http1/node-front.ts";
-import { type ListenHandle, Listeners, type SocketReads } from "./listening.ts";
+import { type ListenHandle, Listeners } from "./listening.ts";
+import type { SocketReads } from "./socket-reads.ts";
+import { sharedRing } from "./uring/shared-ring.ts";
 
 export interface EdgeServerOptions extends DispatcherOptions {
   /** Host of HTTP/1.0 requests that state none; undefined: they are refused. */
@@ -28,7 +30,7 @@ const DRAIN_HEAD_MS = 1_000;
 
 export class EdgeServer {
   readonly #options: EdgeServerOptions;
-  readonly #listeners = new Listeners((socket, reads) => this.#accepted(socket, reads));
+  readonly #listeners: Listeners;
   readonly #dispatcher: Dispatcher;
   readonly #nodeFront: NodeFront;
   readonly #connections = new Set<Http1Connection>();
@@ -42,6 +44,11 @@ export class EdgeServer {
     this.#options = options;
     this.#dispatcher = new Dispatcher(options);
     const { settings, clock, metrics, logger } = options;
+    this.#listeners = new Listeners(
+      (socket, reads) => this.#accepted(socket, reads),
+      false,
+      settings.ioUring && options.isFlatPathOff !== true ? () => sharedRing(metrics, logger) : undefined,
+    );
     const dispatcher = this.#dispatcher;
     const isDraining = (): boolean => this.#isDraining;
     this.#nodeFront = new NodeFront({

@@ -12,10 +12,10 @@ import type { HotServed } from "../access-recorder.ts";
 import { type Dispatcher, ownAnswer, type WriteResult } from "../dispatch.ts";
 import type { Answer } from "../exchange.ts";
 import type { HotTable } from "../hot-table.ts";
-import type { SocketReads } from "../listening.ts";
 import type { EdgeMetrics } from "../metrics.ts";
 import { checkRequest } from "../request-check.ts";
 import { reset } from "../reset.ts";
+import type { SocketReads } from "../socket-reads.ts";
 import { headText, interimText, writeToSocket } from "./answer-writer.ts";
 import { type HeadBlock, isProtocolOpen, mayBecomeCanonical, readHeadBlock } from "./head-block.ts";
 
@@ -23,6 +23,8 @@ import { type HeadBlock, isProtocolOpen, mayBecomeCanonical, readHeadBlock } fro
 const PIPELINED_BYTES_MAX = 64 * 1_024;
 /** Longest header section that a connection remembers: it costs about three times its bytes for as long as the connection lives. */
 const KEPT_BLOCK_BYTES_MAX = 4 * 1_024;
+/** From one look to the next whether the last answer has left, ms. */
+const SENT_LOOK_MS = 10;
 /** How long a client may take to close after we did, ms. */
 const LINGER_MS = 2_000;
 
@@ -82,7 +84,9 @@ export class Http1Connection {
 
   /** Closes, in order, what is between requests. */
   closeIfIdle(): void {
-    if (this.#phase === "idle") this.#end();
+    if (this.#phase !== "idle") return;
+    if (this.#reads?.isSending === true) setTimeout(() => this.closeIfIdle(), SENT_LOOK_MS).unref();
+    else this.#end();
   }
 
   /** Cuts what has no request in hand: half a head, or a client that does not close. */
@@ -100,7 +104,8 @@ export class Http1Connection {
     const elapsedMs = now - this.#since;
     switch (this.#phase) {
       case "idle":
-        if (elapsedMs > settings.keepAliveTimeoutMs) this.#end();
+        if (this.#reads?.isSending === true) this.#sweepUnread(elapsedMs);
+        else if (elapsedMs > settings.keepAliveTimeoutMs) this.#end();
         return;
       case "head":
         if (elapsedMs <= settings.headersTimeoutMs) return;
@@ -108,9 +113,7 @@ export class Http1Connection {
         this.#refuse("408 Request Timeout");
         return;
       case "blocked":
-        if (elapsedMs <= settings.writeStallMs) return;
-        metrics.refused("slow-reader");
-        reset(this.#socket);
+        this.#sweepUnread(elapsedMs);
         return;
       case "ending":
         if (elapsedMs > LINGER_MS) this.#socket.destroy();
@@ -121,6 +124,13 @@ export class Http1Connection {
       default:
         this.#phase satisfies never;
     }
+  }
+
+  #sweepUnread(elapsedMs: number): void {
+    const { settings, metrics } = this.#context;
+    if (elapsedMs <= settings.writeStallMs) return;
+    metrics.refused("slow-reader");
+    reset(this.#socket);
   }
 
   /** `chunk` is valid during the call only. */
@@ -284,7 +294,7 @@ export class Http1Connection {
       if (rendered === undefined) return false;
       status = 304;
       bytesDown = 0;
-      hasRoom = socket.write(rendered.at(age, ttl));
+      hasRoom = this.#writeAlone(rendered.at(age, ttl), isCorked);
       if (isCorked || socket.writableLength > 0) rendered.keep();
     } else if (block.hasRange && !isHead) {
       const part = hot.part(entry, block, age, ttl);
@@ -298,8 +308,8 @@ export class Http1Connection {
     } else {
       const { whole, pieces } = entry;
       const bytes = whole.at(age, ttl);
-      if (isHead) hasRoom = socket.write(bytes.subarray(0, whole.headBytes));
-      else if (pieces.length === 0) hasRoom = socket.write(bytes);
+      if (isHead) hasRoom = this.#writeAlone(bytes.subarray(0, whole.headBytes), isCorked);
+      else if (pieces.length === 0) hasRoom = this.#writeAlone(bytes, isCorked);
       else {
         socket.cork();
         hasRoom = socket.write(bytes);
@@ -328,6 +338,11 @@ export class Http1Connection {
         durationMs,
       });
     return true;
+  }
+
+  /** Writes the whole of an answer. False as `Socket.write` says it. */
+  #writeAlone(bytes: Buffer, isCorked: boolean): boolean {
+    return (!isCorked && this.#reads?.send(bytes) === true) || this.#socket.write(bytes);
   }
 
   async #serveLong(
@@ -410,7 +425,12 @@ export class Http1Connection {
     const pending = this.#pending;
     if (this.#socket.isPaused()) this.#socket.resume();
     if (pending !== undefined) this.#consume(pending);
-    else if (this.#hasEnded) this.#end();
+    // The end came before this was reached: nothing will say so again.
+    if (this.#hasEnded && (this.#isIn("idle") || this.#isIn("head"))) this.#onEnd();
+  }
+
+  #isIn(phase: Phase): boolean {
+    return this.#phase === phase;
   }
 
   /** Keeps the beginning of a head until more of it comes. */
@@ -437,9 +457,15 @@ export class Http1Connection {
     socket.off("end", this.#onEnd);
     socket.off("close", this.#onClose);
     this.#phase = "gone";
-    // In this order: in between, a drain would see the last connection gone and cut the request that it has just brought.
-    this.#context.handOver(socket, Buffer.from(bytes.subarray(at)));
-    this.#context.onGone(this);
+    const rest = Buffer.from(bytes.subarray(at));
+    const left = (more: Buffer): void => {
+      // In this order: in between, a drain would see the last connection gone and cut the request that it has just brought.
+      if (!socket.destroyed)
+        this.#context.handOver(socket, more.byteLength === 0 ? rest : Buffer.concat([rest, more]));
+      this.#context.onGone(this);
+    };
+    if (this.#reads === undefined) left(NOTHING);
+    else this.#reads.leave(left);
   }
 
   /** A last word on a connection whose requests cannot be told apart any more. */
@@ -481,5 +507,7 @@ function isCanonicalStart(bytes: Buffer, at: number, isHead: boolean): boolean {
 export function isTls(socket: Socket): boolean {
   return (socket as Partial<TLSSocket>).encrypted === true;
 }
+
+const NOTHING = Buffer.alloc(0);
 
 function ignore(): void {}

@@ -60,3 +60,6 @@ export const isochrone: readonly Server[] = [
   form("default", "as started by `isochrone edge --origin`, with --access-log", true),
   form("no-log", "the same without --access-log", false),
 ];
+
+/** Only for what it changes: hits over clear HTTP/1.1. */
+export const isochroneRing: Server = form("io-uring", "as default, with --io-uring", true, ["--io-uring"]);

@@ -18,7 +18,7 @@ import {
   EdgeServer,
   Http1Connection,
   type Http1Context,
-  type SocketReads,
+  SocketReads,
 } from "#edge";
 import { uriTarget } from "../../../edge/core/cache-key.ts";
 import { Dice, Mutator } from "./mutate.ts";
@@ -195,7 +195,7 @@ export async function fuzzFlatPath(options: {
     rest = undefined;
     failure = undefined;
     const socket = new PlainSocket();
-    const reads: SocketReads = { sink: undefined };
+    const reads = new SocketReads();
     const connection = new Http1Connection(context, socket as unknown as Socket, reads);
     const pieces = cut === 0 ? [input] : [input.subarray(0, cut), input.subarray(cut)];
     for (const piece of pieces) {
