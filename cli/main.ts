@@ -72,6 +72,11 @@ const groups: readonly { readonly title: string; readonly commands: readonly Com
         load: () => import("./certificate.ts"),
       },
       {
+        name: "dnssec",
+        summary: "signed zones: their keys, what the parent is to have, rolls",
+        load: () => import("./dnssec.ts"),
+      },
+      {
         name: "steer",
         summary: "drain, weigh and pin: what operators say against the map",
         load: () => import("./steer.ts"),

@@ -1,6 +1,6 @@
 /** The name-server process: `isochrone dns`. */
 import { createHmac, randomBytes } from "node:crypto";
-import { IsochroneError } from "#kit";
+import { dnssecDocument, IsochroneError } from "#kit";
 import {
   createLogger,
   formatListenAddress,
@@ -32,6 +32,7 @@ import { DnsState } from "./io/dns-state.ts";
 import { isWorker, runWorker, serviceOf } from "./io/dns-worker.ts";
 import { DnsWorkers } from "./io/dns-workers.ts";
 import { wherePage } from "./io/dns-where.ts";
+import { dsTextOf, newSignedZone, peerKeyIfSet } from "./io/zone-key.ts";
 
 export { measuredContext } from "./io/dns-alone.ts";
 
@@ -114,6 +115,12 @@ export async function main(argv: readonly string[]): Promise<number> {
         const zones = state.context()?.zones;
         return { zones: zones?.zoneCount ?? 0, names: zones?.size ?? 0 };
       },
+      signatures: () => {
+        if (listening instanceof DnsWorkers) return listening.signatures;
+        const { signed, reused, renewed, evicted } = state.signing;
+        return { signed, reused, renewed, evicted };
+      },
+      zonesSigned: () => state.signing.zones,
       documents: () => node?.documentCounters ?? null,
       control: () => node?.isControlConnected ?? null,
     });
@@ -212,16 +219,21 @@ function cookieSecretOf(token: string | undefined): Buffer {
 
 function nodeSupply(options: NodeOptions, token: string, counters: DnsCounters, logger: Logger): Supply {
   const { serverId, controlUrl, stateDirectory } = options;
-  const node = new DnsNode({ serverId, controlUrl, token, stateDirectory, counters, logger });
+  const peerKey = peerKeyIfSet();
+  const node = new DnsNode({ serverId, controlUrl, token, stateDirectory, counters, logger, peerKey });
   return { state: node.state, prober: node.prober, node, close: () => node.close() };
 }
 
 function aloneSupply(options: AloneOptions, logger: Logger): Supply {
   const world = parseWorld(readWorldText(options.worldFile), options.worldFile);
+  // Workers open the same keys: they are given this environment.
+  if (options.isSigned) process.env["ISOCHRONE_PEER_KEY"] ||= randomBytes(32).toString("hex");
+  const peerKey = peerKeyIfSet();
   const onEvent = (): void => state.handleLiveness();
   const prober = options.mayProbe ? new EdgeProber({ clock: systemClock, logger, dial, onEvent }) : undefined;
-  const state: DnsState = new DnsState(prober?.isUp ?? (() => true));
+  const state: DnsState = new DnsState(prober?.isUp ?? (() => true), peerKey);
   const map = new AloneMap(world, state, logger);
+  if (options.isSigned) signAlone(state, peerKey);
   map.start();
   prober?.setServers(edgeServersOf(state.topology));
   return {
@@ -233,6 +245,15 @@ function aloneSupply(options: AloneOptions, logger: Logger): Supply {
       await prober?.close();
     },
   };
+}
+
+/** Keys for this run alone; what a validator is to trust is said on stderr, as trust anchors are written. */
+function signAlone(state: DnsState, peerKey: Uint8Array | undefined): void {
+  const topology = state.topology?.topology;
+  if (topology === undefined || peerKey === undefined) return;
+  const zones = topology.nameService.zones.map((zone) => newSignedZone(zone, peerKey));
+  state.setKeys(dnssecDocument.parse({ name: topology.name, zones }), 1);
+  for (const zone of zones) console.error(dsTextOf(zone.zone, zone.keys[0].publicKey));
 }
 
 /** A property that cannot be reached is a mistake in the configuration, and nothing else would tell. */

@@ -116,7 +116,16 @@ export { tierMap } from "./core/tier-map.ts";
 export { TopologyIndex, topologyIndexOf } from "./core/topology-index.ts";
 export { DnsCounters } from "./core/dns/counters.ts";
 export { DnsHandler, type DnsHandlerOptions } from "./io/dns-handler.ts";
-export { makeZoneKey, sha256, zoneKeyOf } from "./io/zone-key.ts";
+export {
+  dsTextOf,
+  makeSealedKey,
+  makeZoneKey,
+  newSignedZone,
+  openZone,
+  sha256,
+  zoneKeyOf,
+} from "./io/zone-key.ts";
+export { DnsState } from "./io/dns-state.ts";
 export { DnsServer, type DnsServerOptions } from "./io/dns-server.ts";
 export { type ProbeAgentOptions, probeRound } from "./io/probe/agent.ts";
 export { clientNetworksOf, type FeedSettings, feedDefaults, MeasurementFeed } from "./io/feed.ts";

@@ -1,6 +1,7 @@
 /** What each kind of document must be: its schema, and the laws that it obeys among the others. */
 import {
   certificateDocument,
+  dnssecDocument,
   id,
   type MapOverrides,
   mapOverrides,
@@ -41,6 +42,7 @@ export const kindRules: Readonly<Record<DocumentKind, KindRules>> = {
   },
   // Written in haste, to be undone in haste.
   overrides: { schema: mapOverrides, activatesByDefault: true, bodyBytesMax: 4 * MIB, idField: "name" },
+  dnssec: { schema: dnssecDocument, activatesByDefault: true, bodyBytesMax: 4 * MIB, idField: "name" },
 };
 
 const documentId = id();

@@ -3,6 +3,7 @@ import {
   array,
   boolean,
   defaulted,
+  hostname,
   id,
   integer,
   nullable,
@@ -19,6 +20,8 @@ import {
   serverReport,
   string,
 } from "#kit";
+import { rollSteps } from "./key-roll.ts";
+import type { ZoneRoll } from "./key-rolls.ts";
 import { leaseNames, leaseOutcomes } from "./lease.ts";
 import { ackOutcomeWords, documentKinds, type PurgeProgress, type WatchEvent } from "./words.ts";
 
@@ -110,6 +113,26 @@ export const errorBody = object({
   presentVersion: optional(nullable(integer())),
 });
 export type ErrorBody = Parsed<typeof errorBody>;
+
+const rollStep = () => object({ step: oneOf(rollSteps), keyId: string({ max: 63 }) });
+/** Where the rolls of signed zones stand. */
+export const zoneRolls = array(
+  object({
+    zone: hostname(),
+    taken: array(rollStep(), { max: 10 }),
+    waits: array(
+      object({
+        step: oneOf(rollSteps),
+        keyId: string({ max: 63 }),
+        for: oneOf(["time", "ds-at-parent", "ds-gone-at-parent", "name-servers"]),
+        untilEpochMs: optional(integer()),
+      }),
+      { max: 10 },
+    ),
+    missing: array(id<ServerId>(), { max: 1_000 }),
+  }),
+  { max: 1_000 },
+) satisfies Schema<readonly ZoneRoll[]>;
 
 const watchEvents = {
   "snapshot-begin": object({

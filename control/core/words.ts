@@ -1,8 +1,8 @@
 /** The words of control's documents: kinds, versions, activations and what a watcher is sent. */
 import type { PurgeAck, PurgeEntry, ServerReport, ServerId } from "#kit";
 
-/** Who is who; a customer's property; the mapping engine's snapshot; a server certificate with its key sealed; what operators say against the map. */
-export const documentKinds = ["topology", "property", "map", "certificate", "overrides"] as const;
+/** Who is who; a customer's property; the mapping engine's snapshot; a server certificate with its key sealed; what operators say against the map; keys of signed zones, sealed. */
+export const documentKinds = ["topology", "property", "map", "certificate", "overrides", "dnssec"] as const;
 export type DocumentKind = (typeof documentKinds)[number];
 
 /** What can be watched: activations of a kind, purges, and servers' reports (ephemeral). */

@@ -21,7 +21,9 @@ import {
   leaseAnswers,
   parsePurgeProgress,
   serverReports,
+  zoneRolls,
 } from "../core/wire.ts";
+import type { ZoneRoll } from "../core/key-rolls.ts";
 import type { LeaseName, LeaseRequest } from "../core/lease.ts";
 import type {
   DocumentChange,
@@ -241,6 +243,11 @@ export class ControlClient {
   /** Who has which lease. */
   async leases(): Promise<readonly LeaseAnswer[]> {
     return this.#json("GET", "/v1/leases", undefined, leaseAnswers);
+  }
+
+  /** Where the keys of a deployment's signed zones stand, as control saw it a second ago at most. */
+  async keyRolls(name: string): Promise<readonly ZoneRoll[]> {
+    return this.#json("GET", `/v1/key-rolls/${encodeURIComponent(name)}`, undefined, zoneRolls);
   }
 
   /** False when it did not arrive (the next one replaces it anyway); never rejects. */

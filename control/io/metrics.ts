@@ -36,6 +36,7 @@ export function metricsOf(service: ControlService): Registry {
   gauge("log_seq", "Newest place in the log", () => service.store.bounds().newestSeq);
   counter("changes", "Changes by outcome", "outcome", () => service.counters);
   counter("leases", "Requests for the publisher's lease by outcome", "outcome", () => service.leaseCounters);
+  counter("key_rolls", "Steps that keys of signed zones took", "step", () => service.rollCounters);
   gauge("map_term", "Newest term of the map's publisher", () => service.leases()[0]?.term ?? 0);
   gauge("map_lease_held", "1 while a publisher of the map is elected", () =>
     typeof service.leases()[0]?.holderId === "string" ? 1 : 0,

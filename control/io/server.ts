@@ -81,6 +81,7 @@ export class ControlServer {
   readonly #responses = new Map<number, ServerResponse>();
   readonly #metrics;
   #heartbeat: NodeJS.Timeout | undefined;
+  #rolls: NodeJS.Timeout | undefined;
   #isDraining = false;
 
   constructor(options: ControlServerOptions) {
@@ -120,6 +121,7 @@ export class ControlServer {
       this.#server.listen({ host, port, backlog: 1_024 }, resolve);
     });
     this.#heartbeat = setInterval(() => this.#service.heartbeat(), controlSettings.heartbeatMs);
+    this.#rolls = setInterval(() => this.#rollKeys(), controlSettings.keyRollIntervalMs);
     const bound = this.#server.address() as AddressInfo;
     return `http://${formatListenAddress({ host: bound.address, port: bound.port })}`;
   }
@@ -128,6 +130,7 @@ export class ControlServer {
   async close(): Promise<void> {
     this.#isDraining = true;
     clearInterval(this.#heartbeat);
+    clearInterval(this.#rolls);
     this.#service.close();
     for (const response of this.#responses.values()) response.end();
     const closed = new Promise<void>((resolve) => {
@@ -161,6 +164,16 @@ export class ControlServer {
     }
   }
 
+  #rollKeys(): void {
+    try {
+      for (const { zone, taken } of this.#service.rollKeys())
+        for (const { step, keyId } of taken) this.#options.logger.info("key-roll", { zone, step, keyId });
+    } catch (error) {
+      // A document of a day with other laws, or a disk that does not write: tried again, and told each time.
+      this.#options.logger.error("key-roll-failed", { error });
+    }
+  }
+
   async #route(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const target = parseTarget(request.url ?? "");
     const [first, collection, ...rest] = target.segments;
@@ -180,6 +193,11 @@ export class ControlServer {
         case "reports":
           if (rest.length > 0) break;
           return this.#routeReports(request, response, target);
+        case "key-rolls":
+          allow(request, "GET");
+          parseQuery(target.query, noQuery);
+          if (rest.length !== 1) break;
+          return sendJson(response, 200, JSON.stringify(this.#service.keyRolls(rest[0] ?? "")));
         case "leases":
           return this.#routeLeases(request, response, rest, target);
         case "purges":

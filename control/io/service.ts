@@ -4,6 +4,8 @@
  */
 import {
   type Clock,
+  type DnssecDocument,
+  dnssecDocument,
   type MonotonicMs,
   ParseError,
   type PropertyDocument,
@@ -24,6 +26,7 @@ import {
   kindRules,
   parseDocument,
 } from "../core/kinds.ts";
+import { KeyRolls, type ZoneRoll } from "../core/key-rolls.ts";
 import {
   decideLease,
   emptyLease,
@@ -57,6 +60,17 @@ export interface AppendInput {
   readonly activate?: boolean;
 }
 
+/** A longer one is cut: with many zones, many steps are due at once. */
+const ROLL_NOTE_MAX = 200;
+
+/** Keys of one deployment in the version in force. */
+interface FollowedKeys {
+  readonly rolls: KeyRolls;
+  readonly version: number;
+  readonly document: DnssecDocument;
+  zones: readonly ZoneRoll[];
+}
+
 export interface ControlServiceOptions {
   readonly store: DocumentStore;
   readonly clock: Clock;
@@ -80,6 +94,8 @@ export class ControlService {
   /** Of the newest version of each fenced document, by `kind/id`; null: there is none. */
   readonly #newestFences = new Map<string, Fence | null>();
   readonly #counters = { appended: 0, activated: 0, purges: 0, conflicts: 0, refused: 0, fenced: 0 };
+  readonly #rollCounters = { delegate: 0, activate: 0, undelegate: 0, remove: 0 };
+  readonly #rolls = new Map<string, FollowedKeys>();
   readonly #leaseCounters = { granted: 0, renewed: 0, released: 0, held: 0, lost: 0 };
 
   constructor(options: ControlServiceOptions) {
@@ -97,6 +113,10 @@ export class ControlService {
     Record<"appended" | "activated" | "purges" | "conflicts" | "refused" | "fenced", number>
   > {
     return this.#counters;
+  }
+  /** Steps that zones' keys have taken. */
+  get rollCounters(): Readonly<Record<"delegate" | "activate" | "undelegate" | "remove", number>> {
+    return this.#rollCounters;
   }
   get leaseCounters(): Readonly<Record<"granted" | "renewed" | "released" | "held" | "lost", number>> {
     return this.#leaseCounters;
@@ -212,6 +232,59 @@ export class ControlService {
   leases(): readonly LeaseAnswer[] {
     const now = this.#clock.monotonic();
     return leaseNames.map((name) => this.#shownLease(name, now));
+  }
+
+  /**
+   * Has the keys of signed zones take the steps that are due, each as a new version; to be called now and then.
+   *
+   * @returns the steps taken now, for the log
+   */
+  rollKeys(): readonly ZoneRoll[] {
+    const moved: ZoneRoll[] = [];
+    const ids = this.store.documents("dnssec").map(({ id }) => id);
+    for (const id of this.#rolls.keys()) if (!ids.includes(id)) this.#rolls.delete(id);
+    for (const id of ids) moved.push(...this.#rollKeysOf(id));
+    return moved;
+  }
+
+  /** Where the rolls of a deployment stand, as of the last {@link rollKeys}; empty before it. */
+  keyRolls(id: string): readonly ZoneRoll[] {
+    return this.#rolls.get(id)?.zones ?? [];
+  }
+
+  #rollKeysOf(id: string): readonly ZoneRoll[] {
+    const stored = this.store.document("dnssec", id);
+    if (stored === undefined) return [];
+    const { version } = stored.summary;
+    let followed = this.#rolls.get(id);
+    if (followed?.version !== version) {
+      const document = dnssecDocument.parse(JSON.parse(stored.bodyText));
+      followed = { rolls: followed?.rolls ?? new KeyRolls(), version, document, zones: [] };
+      this.#rolls.set(id, followed);
+    }
+    const { document, zones } = followed.rolls.handle({
+      document: followed.document,
+      version,
+      topology: this.#topology(id),
+      reports: this.reports(),
+      nowEpochMs: Math.floor(this.#clock.epoch()),
+    });
+    followed.zones = zones;
+    if (document === followed.document) return [];
+    const newest = this.store.versions("dnssec", id).at(-1);
+    const taken = zones.filter((zone) => zone.taken.length > 0);
+    const steps = taken.flatMap((zone) =>
+      zone.taken.map(({ step, keyId }) => `${zone.zone} ${step} ${keyId}`),
+    );
+    this.append("dnssec", id, {
+      body: document,
+      expectedVersion: newest?.version ?? 0,
+      note: steps.join(", ").slice(0, ROLL_NOTE_MAX),
+      author: "control",
+      activate: true,
+    });
+    for (const zone of taken) for (const { step } of zone.taken) this.#rollCounters[step]++;
+    return taken;
   }
 
   report(report: ServerReport): void {

@@ -1,9 +1,8 @@
 /** The keys that properties' tokens are signed with (core/access/token.ts): sealed in the document, opened here. */
 import { createHmac, createSecretKey, type KeyObject, timingSafeEqual } from "node:crypto";
 import { type AccessPolicy, type EpochMs, id } from "#kit";
-import type { Logger } from "#kit/io";
+import { type Logger, seal, type SealPurpose, unseal } from "#kit/io";
 import { type MacCheck, tokenText } from "../core/access/token.ts";
-import { seal, type SealPurpose, unseal } from "./sealing.ts";
 
 /** Shorter ones can be guessed: 128 bits need as many characters at least. */
 const SECRET_CHARACTERS_MIN = 16;

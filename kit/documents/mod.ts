@@ -95,3 +95,4 @@ export {
   type TopologyLimit,
   topologyDocument,
 } from "./topology.ts";
+export { type DnssecDocument, dnssecDocument, type DnssecKey, type DnssecZone } from "./dnssec.ts";

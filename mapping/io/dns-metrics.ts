@@ -18,6 +18,9 @@ export interface DnsMetricsSource {
   /** Null without own probes. */
   readonly servers: () => { readonly probed: number; readonly up: number } | null;
   readonly zones: () => { readonly zones: number; readonly names: number };
+  /** Signatures by what became of them. */
+  readonly signatures: () => Readonly<Record<string, number>>;
+  readonly zonesSigned: () => number;
   /** Null in alone mode. */
   readonly control: () => boolean | null;
 }
@@ -103,6 +106,15 @@ export function dnsMetrics(source: DnsMetricsSource): Registry {
   );
   gauge("isochrone_dns_servers_up", "Edge servers that may be named", () => source.servers()?.up ?? null);
   gauge("isochrone_dns_zones", "Zones that are served", () => source.zones().zones);
+  gauge("isochrone_dns_zones_signed", "Zones that have keys", source.zonesSigned);
+  counter(
+    "isochrone_dns_signatures_total",
+    "Signatures of answers: made, taken from those that were kept, made anew in time, dropped for want of room",
+    ["event"],
+    (add) => {
+      for (const [event, count] of Object.entries(source.signatures())) add({ event }, count);
+    },
+  );
   gauge("isochrone_dns_names", "Names in those zones", () => source.zones().names);
   gauge("isochrone_dns_control_connected", "Whether control's stream stands", () => {
     const isConnected = source.control();

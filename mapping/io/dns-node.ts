@@ -1,5 +1,6 @@
 /** What keeps a name server of a deployment supplied: documents from control or disk, own probes, reports. */
 import {
+  dnssecDocument,
   mapSnapshot,
   propertyDocument,
   type ServerEntry,
@@ -25,6 +26,8 @@ export interface DnsNodeOptions {
   readonly stateDirectory: string;
   readonly counters: DnsCounters;
   readonly logger: Logger;
+  /** Opens the keys of signed zones. */
+  readonly peerKey: Uint8Array | undefined;
 }
 
 /** Starts with what lies on the disk; follows control in the background. */
@@ -50,7 +53,7 @@ export class DnsNode {
       dial,
       onEvent: () => this.state.handleLiveness(),
     });
-    this.state = new DnsState(this.prober.isUp);
+    this.state = new DnsState(this.prober.isUp, options.peerKey);
     this.#client = new ControlClient({ url: controlUrl, token, nodeId: serverId, dial, logger });
     this.#keeper = new DocumentKeeper({ client: this.#client, stateDirectory, logger });
     this.#keeper.keep(
@@ -67,6 +70,13 @@ export class DnsNode {
       "property",
       (value) => propertyDocument.parse(value),
       (_id, body, version) => this.state.setProperty(body, version),
+    );
+    this.#keeper.keep(
+      "dnssec",
+      (value) => dnssecDocument.parse(value),
+      (_id, body, version) => {
+        for (const problem of this.state.setKeys(body, version)) logger.error("dnssec-key", { problem });
+      },
     );
     this.#keeper.keep(
       "map",

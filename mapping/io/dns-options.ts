@@ -27,6 +27,8 @@ export interface AloneOptions extends Common {
   readonly admin: ListenAddress | undefined;
   /** Ask the edge servers' /livez; without it all are taken to be up. */
   readonly mayProbe: boolean;
+  /** Its zones are signed with keys made for this run. */
+  readonly isSigned: boolean;
 }
 export type DnsOptions = NodeOptions | AloneOptions;
 
@@ -53,6 +55,7 @@ in DIR, so that it boots and serves with control dead; it probes every edge serv
   --admin ADDRESS:PORT   HTTP: /livez /readyz /metrics, and with the token /.isochrone/where and status
   --world FILE           a world file, or "demo" or "small"
   --probe                with --world: ask every edge server's /livez
+  --sign                 with --world: sign its zones (DNSSEC) with keys made for this run; their DS go to stderr
   --node SERVER          the name server's id in the topology
   --control URL          http://ADDRESS:PORT of control
   --state DIR            where the last known good documents are kept
@@ -62,7 +65,8 @@ in DIR, so that it boots and serves with control dead; it probes every edge serv
                          cookie (RFC 7873) has no limit; 0: none for all (default 500)
   --plain-udp            one system call for each datagram instead of batches (Linux, package koffi)
 
-Environment: ISOCHRONE_CONTROL_TOKEN, the bearer token for control (--node) and for /.isochrone/.
+Environment: ISOCHRONE_CONTROL_TOKEN, the bearer token for control (--node) and for /.isochrone/;
+ISOCHRONE_PEER_KEY, which opens the keys of signed zones (--node).
 
 Examples:
   isochrone dns --world demo --listen 127.0.0.1:5300
@@ -81,6 +85,7 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
       admin: { type: "string" },
       world: { type: "string" },
       probe: { type: "boolean" },
+      sign: { type: "boolean" },
       node: { type: "string" },
       control: { type: "string" },
       state: { type: "string" },
@@ -111,6 +116,10 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
   if (isNode) {
     if (values.probe !== undefined)
       throw new OptionError("--probe belongs to --world: a node always probes; leave it out");
+    if (values.sign !== undefined)
+      throw new OptionError(
+        '--sign belongs to --world: a node has its keys from control, see "isochrone dnssec"',
+      );
     return {
       mode: "node",
       ...common,
@@ -130,6 +139,7 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
     worldFile: required("--world", values.world),
     admin: values.admin === undefined ? undefined : listenOf("--admin", values.admin),
     mayProbe: values.probe ?? false,
+    isSigned: values.sign ?? false,
   };
 }
 

@@ -1,10 +1,11 @@
 /** One of several processes that serve a port: it answers, and is told everything by the process that started it. */
-import { mapSnapshot, propertyDocument, type ServerId, topologyDocument } from "#kit";
+import { dnssecDocument, mapSnapshot, propertyDocument, type ServerId, topologyDocument } from "#kit";
 import { createLogger } from "#kit/io";
 import { DnsCounters, type DnsFigures } from "../core/dns/counters.ts";
 import type { DnsService } from "../core/dns/decision.ts";
 import type { RateLimitSettings } from "../core/dns/rate-limit.ts";
 import { DnsServer } from "./dns-server.ts";
+import { peerKeyIfSet } from "./zone-key.ts";
 import { type DnsChange, DnsState } from "./dns-state.ts";
 
 /** Set for a worker; its value says nothing. */
@@ -29,6 +30,8 @@ export interface WorkerFigures {
   readonly sockets: Readonly<Record<string, number>>;
   readonly batches: Readonly<Record<string, number>> | undefined;
   readonly tcpConnections: number;
+  /** Of signed zones, by what became of them. */
+  readonly signatures: Readonly<Record<string, number>>;
 }
 
 export type ToWorker =
@@ -50,7 +53,7 @@ export async function runWorker(): Promise<number> {
   const logger = createLogger({ role: "nameserver", id: `worker-${process.pid}` });
   const counters = new DnsCounters();
   const down = new Set<ServerId>();
-  const state = new DnsState((serverId) => !down.has(serverId));
+  const state = new DnsState((serverId) => !down.has(serverId), peerKeyIfSet());
   const stopped = Promise.withResolvers<void>();
   let server: DnsServer | undefined;
   let timer: NodeJS.Timeout | undefined;
@@ -60,7 +63,9 @@ export async function runWorker(): Promise<number> {
   const tellFigures = (): void => {
     if (server === undefined) return;
     const { socketCounters: sockets, batches, tcpConnections } = server;
-    tell({ type: "figures", figures: { queries: counters.figures(), sockets, batches, tcpConnections } });
+    const { zones: _, entries: __, ...signatures } = state.signing;
+    const figures = { queries: counters.figures(), sockets, batches, tcpConnections, signatures };
+    tell({ type: "figures", figures });
   };
   const apply = (change: DnsChange): void => {
     if (change.kind === "liveness") {
@@ -116,6 +121,8 @@ function documentsOf(change: DnsChange): DnsChange {
       return { ...change, body: propertyDocument.parse(change.body) };
     case "map":
       return { ...change, body: mapSnapshot.parse(change.body) };
+    case "dnssec":
+      return { ...change, body: dnssecDocument.parse(change.body) };
     case "liveness":
       return change;
   }

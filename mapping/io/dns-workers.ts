@@ -48,7 +48,11 @@ export class DnsWorkers {
   readonly #options: DnsWorkersOptions;
   readonly #workers = new Set<Worker>();
   /** What ended workers had counted at their sockets. */
-  readonly #past = { sockets: new Map<string, number>(), batches: new Map<string, number>() };
+  readonly #past = {
+    sockets: new Map<string, number>(),
+    batches: new Map<string, number>(),
+    signatures: new Map<string, number>(),
+  };
   #port: number;
   #restartMs = RESTART_MIN_MS;
   #died = 0;
@@ -96,6 +100,10 @@ export class DnsWorkers {
   }
   get batches(): Readonly<Record<string, number>> | undefined {
     return this.#sum(this.#past.batches, (figures) => figures.batches ?? {});
+  }
+  /** Signatures of all workers by what became of them. */
+  get signatures(): Readonly<Record<string, number>> {
+    return this.#sum(this.#past.signatures, (figures) => figures.signatures);
   }
   /** Workers that serve now. */
   get workers(): number {
@@ -159,6 +167,7 @@ export class DnsWorkers {
     };
     keep(this.#past.sockets, worker.figures?.sockets ?? {});
     keep(this.#past.batches, worker.figures?.batches ?? {});
+    keep(this.#past.signatures, worker.figures?.signatures ?? {});
     // One that never listened has told why to who started it.
     if (this.#isStopping || !worker.isListening) return;
     this.#died++;

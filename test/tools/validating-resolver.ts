@@ -24,6 +24,8 @@ export interface Resolved {
   readonly text: string;
 }
 
+const PORT_TRIES = 10;
+
 async function freePort(): Promise<number> {
   const socket = createSocket("udp4").bind(0, "127.0.0.1");
   await once(socket, "listening");
@@ -45,7 +47,20 @@ export class ValidatingResolver {
   }
 
   /** Resolves when it answers; rejects with what it wrote when it does not start. */
-  static async start({ program, server, more }: ResolverSetting, dig: string): Promise<ValidatingResolver> {
+  static async start(setting: ResolverSetting, dig: string): Promise<ValidatingResolver> {
+    for (let tried = 1; ; tried++)
+      try {
+        return await ValidatingResolver.#startOnce(setting, dig);
+      } catch (error) {
+        // A port that is free for UDP may be taken for TCP, or taken meanwhile.
+        if (tried === PORT_TRIES || !String(error).includes("already in use")) throw error;
+      }
+  }
+
+  static async #startOnce(
+    { program, server, more }: ResolverSetting,
+    dig: string,
+  ): Promise<ValidatingResolver> {
     const directory = mkdtempSync(join(tmpdir(), "isochrone-unbound-"));
     const port = await freePort();
     const file = join(directory, "unbound.conf");
