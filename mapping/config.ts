@@ -9,6 +9,7 @@ import { pathMapDefaults } from "./core/path-map.ts";
 import { probeScheduleDefaults } from "./core/probe-schedule.ts";
 import { suspensionDefaults } from "./core/suspension.ts";
 import { feedDefaults } from "./io/feed.ts";
+import { measurementSaveMsDefault } from "./io/measurement-keeper.ts";
 
 export interface Setting {
   readonly name: string;
@@ -123,6 +124,14 @@ export const mappingSettings: readonly Setting[] = [
     max: 100_000,
     value: feedDefaults.samplesPerSecond,
     why: "measurement budget (--samples-per-second)",
+  },
+  {
+    name: "measurementSaveMs",
+    unit: "ms",
+    min: 1_000,
+    max: 3_600_000,
+    value: measurementSaveMsDefault,
+    why: "what a killed mapper loses at most (--measurements-save); a file of 20,000 pairs with a whole week has 110 MB",
   },
   {
     name: "probesPerMinute",

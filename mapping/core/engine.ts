@@ -27,7 +27,7 @@ import { LastHopTable } from "./last-hops.ts";
 import type { EdgeInput } from "./limits.ts";
 import { LinkTable, type LinkTableSettings } from "./link-table.ts";
 import { Neighbours } from "./neighbours.ts";
-import { NetworkKnowledge } from "./network-knowledge.ts";
+import { NetworkKnowledge, type PairHistory } from "./network-knowledge.ts";
 import {
   type ExplainedEstimate,
   measuredRows,
@@ -193,10 +193,12 @@ export class MapEngine {
   constructor(options: {
     readonly settings?: Partial<MapEngineSettings>;
     readonly epochOf: (now: MonotonicMs) => EpochMs;
+    /** Measurements that outlive the estimator's; none unless given. */
+    readonly history?: PairHistory;
   }) {
     this.#settings = { ...mapEngineDefaults, ...options.settings };
     this.#epochOf = options.epochOf;
-    this.#knowledge = new NetworkKnowledge(this.#settings.estimator);
+    this.#knowledge = new NetworkKnowledge(this.#settings.estimator, options.history);
     this.#capacity = new EdgeCapacity(this.#settings);
     this.#links = new LinkTable(this.#settings.links);
     const { cycleMs, bypassIntervalMs, rankingMax, candidatesMax, demandRatio } = this.#settings;

@@ -12,14 +12,26 @@ const INHERITED_CONFIDENCE_MIN = BORROWED_CONFIDENCE_MAX;
 const NUMBERS = 2 ** 16;
 const NOTHING: readonly number[] = [];
 
+/** Samples of the estimator's window that stand by themselves; with fewer the windows of a week say more. */
+const RECENT_ENOUGH = 8;
+
+/** What was measured before, for as long as it is kept: `MeasuredHistory`. */
+export interface PairHistory {
+  /** Undefined: nothing is kept. */
+  targetsOf(from: string): Iterable<string> | undefined;
+  estimate(from: string, to: string, now: MonotonicMs): Estimate | undefined;
+}
+
 export class NetworkKnowledge {
   readonly estimator: Estimator;
+  readonly #history: PairHistory | undefined;
   /** By network: clusters that were asked for. As many pairs as the estimator holds, or fewer, after each `view`. */
   readonly #asked = new Map<string, Set<ClusterId>>();
   readonly #inherited = new Map<ClientNetworkId, ReadonlyMap<ClusterId, Estimate>>();
 
-  constructor(settings: Partial<EstimatorSettings>) {
+  constructor(settings: Partial<EstimatorSettings>, history?: PairHistory) {
     this.estimator = new Estimator(settings);
+    this.#history = history;
   }
 
   handleSample(from: string, to: ClusterId, rttMs: number | null, at: MonotonicMs): void {
@@ -59,11 +71,12 @@ export class NetworkKnowledge {
       asked: (n) => {
         const asked = this.#asked.get(network(n));
         const inherited = this.#inherited.get(network(n));
-        if (asked === undefined && inherited === undefined) return NOTHING;
-        const ids = new Set([...(asked ?? []), ...(inherited?.keys() ?? [])]);
+        const before = this.#history?.targetsOf(network(n)) as Iterable<ClusterId> | undefined;
+        if (asked === undefined && inherited === undefined && before === undefined) return NOTHING;
+        const ids = new Set([...(asked ?? []), ...(inherited?.keys() ?? []), ...(before ?? [])]);
         return [...ids].flatMap((clusterId) => numberOf.get(clusterId) ?? []).sort((a, b) => a - b);
       },
-      measured: (n, c) => this.estimator.estimate(network(n), cluster(c), now),
+      measured: (n, c) => this.#measured(network(n), cluster(c), now),
       inherited: (n, c) => this.#inherited.get(network(n))?.get(cluster(c)),
       lostInARow: (n, c) => this.estimator.lostInARow(network(n), cluster(c)),
       // The same few pairs of clusters are asked for by every network of a part of the world.
@@ -73,6 +86,16 @@ export class NetworkKnowledge {
         return between.get(key);
       },
     };
+  }
+
+  /** The last minutes where they have enough samples; else what the windows say, with the losses of the last minutes. */
+  #measured(from: ClientNetworkId, to: ClusterId, now: MonotonicMs): Estimate | undefined {
+    const recent = this.estimator.estimate(from, to, now);
+    if (this.#history === undefined || (recent !== undefined && recent.samples >= RECENT_ENOUGH))
+      return recent;
+    const before = this.#history.estimate(from, to, now);
+    if (before === undefined || recent === undefined) return before ?? recent;
+    return { ...before, lossRatio: Math.max(before.lossRatio, recent.lossRatio) };
   }
 
   #prune(now: MonotonicMs): void {

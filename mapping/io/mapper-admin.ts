@@ -92,7 +92,7 @@ function showNetwork(mapper: Mapper, query: URLSearchParams): AdminAnswer {
 
 /** `?cluster=ID`: what its probe agent is to measure. */
 function showPlan(mapper: Mapper, query: URLSearchParams): AdminAnswer {
-  const plan = mapper.agentPlan(query.get("cluster") ?? "");
+  const plan = mapper.planning.planOf(query.get("cluster") ?? "");
   if (plan !== undefined) return { status: 200, body: plan };
   return { status: 404, body: { error: "expected ?cluster=ID of an edge cluster of the topology" } };
 }
@@ -125,7 +125,7 @@ function showMeasurements(mapper: Mapper, query: URLSearchParams): AdminAnswer {
 }
 
 function statusOf(mapper: Mapper): unknown {
-  const { engine, publisher, store, lease } = mapper;
+  const { engine, publisher, store, lease, planning } = mapper;
   const { state, reason, term, seenTerm, publisherId, counters } = lease.election;
   return {
     role: "mapper",
@@ -140,8 +140,18 @@ function statusOf(mapper: Mapper): unknown {
     servers: mapper.prober.counts,
     engine: engine.counters,
     estimator: engine.estimator.counters,
-    measurements: { series: store.seriesCount, pairs: store.pairCount, ...store.counters },
-    probes: { agents: mapper.agentsAlive, ...mapper.schedule.settings, ...mapper.schedule.counters },
+    measurements: {
+      series: store.seriesCount,
+      pairs: store.pairCount,
+      ...store.counters,
+      file: {
+        ...mapper.measurements.counters,
+        bytes: mapper.measurements.bytes,
+        unsaved: mapper.measurements.unsaved,
+        problem: mapper.measurements.problem ?? null,
+      },
+    },
+    probes: { agents: planning.agentsAlive, ...planning.schedule.settings, ...planning.schedule.counters },
     clientNetworks: mapper.clientNetworks,
     resolvers: { known: engine.resolvers.size, ...engine.resolvers.counters },
     election: { state, reason, term, seenTerm, publisherId, ...counters },

@@ -64,10 +64,11 @@ export function mapperMetrics(mapper: Mapper): Registry {
         estimator: engine.estimator.counters,
         links: engine.links.counters,
         measurements: store.counters,
+        "measurements-file": mapper.measurements.counters,
         resolvers: engine.resolvers.counters,
         publisher: publisher.counters,
         election: lease.election.counters,
-        probes: mapper.schedule.counters,
+        probes: mapper.planning.schedule.counters,
         timings: mapper.timingQuota.counters,
         documents: mapper.keeper.counters,
       }))
@@ -90,7 +91,16 @@ export function mapperMetrics(mapper: Mapper): Registry {
     for (const state of electionStates) add({ state }, Number(state === lease.election.state));
   });
   gauge("isochrone_map_term", "Term of the map in force", () => mapper.inForce?.publication?.term ?? 0);
-  gauge("isochrone_probe_agents", "Clusters whose probe agent asks for its plan", () => mapper.agentsAlive);
+  gauge(
+    "isochrone_mapper_unsaved_samples",
+    "Measurements that are not on the disk yet",
+    () => mapper.measurements.unsaved,
+  );
+  gauge(
+    "isochrone_probe_agents",
+    "Clusters whose probe agent asks for its plan",
+    () => mapper.planning.agentsAlive,
+  );
   gauge(
     "isochrone_map_age_seconds",
     "Age of the map in force; NaN: there is none",

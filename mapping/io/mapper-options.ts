@@ -1,5 +1,6 @@
 /** The command line of `isochrone mapper`, parsed strictly. */
 import { parseArgs } from "node:util";
+import { parseDurationMs } from "#kit";
 import { OPERATOR_ID } from "../core/publisher-election.ts";
 import { LISTEN_ADDRESS_EXPECTED, type ListenAddress, parseListenAddress } from "#kit/io";
 
@@ -10,6 +11,7 @@ export interface MapperOptions {
   readonly controlUrl: string;
   readonly stateDirectory: string;
   readonly samplesPerSecond: number | undefined;
+  readonly measurementSaveMs: number | undefined;
   readonly probesPerMinute: number | undefined;
   /** Undefined: the world's client networks. */
   readonly clientNetworksFile: string | undefined;
@@ -37,6 +39,8 @@ measurements import" (POST /.isochrone/measurements with the token).
                          what is imported, and on geography where nothing is
   --probes-per-minute N  what the probe agents of all clusters ("isochrone probe --plan") are told to measure together,
                          0..10000000; 600 unless told
+  --measurements-save TIME  from one file of the measurements to the next (DIR/measurements.bin), 1s..1h; 30s unless told: what a
+                         mapper that is killed loses at most
   --client-networks FILE client networks made by "isochrone networks build", instead of the world's. Read again on SIGHUP
                          and on POST /.isochrone/reload; a file that is not whole and good never replaces the last good one,
                          and what was measured of a network stays with its name
@@ -64,6 +68,15 @@ export function parseMapperOptions(argv: readonly string[]): MapperOptions | "he
     throw new MapperOptionError(
       `--probes-per-minute: got ${JSON.stringify(probes)}, expected a whole number from 0 to 10000000`,
     );
+  const save = values["measurements-save"];
+  const measurementSaveMs = save === undefined ? undefined : parseDurationMs(save);
+  if (
+    save !== undefined &&
+    !(measurementSaveMs !== undefined && measurementSaveMs >= 1_000 && measurementSaveMs <= 3_600_000)
+  )
+    throw new MapperOptionError(
+      `--measurements-save: got ${JSON.stringify(save)}, expected a time from 1s to 1h such as 30s`,
+    );
   const control = required("--control", values.control);
   if (!URL.canParse(control) || !/^https?:$/.test(new URL(control).protocol))
     throw new MapperOptionError(`--control: got ${JSON.stringify(control)}, expected http://ADDRESS:PORT`);
@@ -80,6 +93,7 @@ export function parseMapperOptions(argv: readonly string[]): MapperOptions | "he
     controlUrl: control,
     stateDirectory: required("--state", values.state),
     samplesPerSecond: samples === undefined ? undefined : Number(samples),
+    measurementSaveMs,
     probesPerMinute: probes === undefined ? undefined : Number(probes),
     clientNetworksFile: values["client-networks"],
     isForced: values["accept-change"] ?? false,
@@ -99,6 +113,7 @@ function parsed(argv: readonly string[]) {
         state: { type: "string" },
         id: { type: "string" },
         "samples-per-second": { type: "string" },
+        "measurements-save": { type: "string" },
         "probes-per-minute": { type: "string" },
         "client-networks": { type: "string" },
         "accept-change": { type: "boolean" },

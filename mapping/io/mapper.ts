@@ -4,6 +4,7 @@ import {
   type ClientNetworkId,
   type Clock,
   type ClusterId,
+  type EpochMs,
   epochMs,
   formatPrefix,
   type IpAddress,
@@ -11,7 +12,6 @@ import {
   mapOverrides,
   mapSnapshot,
   type MonotonicMs,
-  parseAddress,
   type ServerId,
   type ServerReport,
   topologyDocument,
@@ -21,7 +21,7 @@ import { type World, WorldLinks } from "#kit/world";
 import { dial, installedWan } from "#transport";
 import type { ClientNetworkInput } from "../core/cluster-map.ts";
 import { MapEngine, type NetworkEstimate } from "../core/engine.ts";
-import { type AgentPlanDocument, NetworkTargets } from "../core/measurements/agent-plan.ts";
+import { MeasuredHistory } from "../core/measurements/history.ts";
 import { MeasurementIntake } from "../core/measurements/intake.ts";
 import type { MeasurementSource, PathSample } from "../core/measurements/sample.ts";
 import type { ResolverPair } from "../core/resolver-pairs.ts";
@@ -35,21 +35,22 @@ import {
 import type { ReadSummary } from "../core/measurements/tally.ts";
 import { TimingQuota } from "../core/measurements/timing-quota.ts";
 import { changesText, mapChanges } from "../core/map-changes.ts";
-import { ProbeSchedule } from "../core/probe-schedule.ts";
 import { MAP_ID } from "../core/publisher-election.ts";
 import type { SnapshotProblemReason } from "../core/snapshot-check.ts";
 import { type TopologyIndex, topologyIndexOf } from "../core/topology-index.ts";
 import { EdgeProber } from "./dns-liveness.ts";
 import { ClientNetworkSource, type NetworkSourceState } from "./client-network-source.ts";
 import { clientNetworksOf, MeasurementFeed } from "./feed.ts";
+import { MeasurementKeeper } from "./measurement-keeper.ts";
+import { ProbePlanning } from "./probe-planning.ts";
 import { MapPublisher } from "./map-publisher.ts";
 import { PublisherLease } from "./publisher-lease.ts";
 
 /** Samples are handed over in small batches; nothing depends on their exact time. */
 const FEED_INTERVAL_MS = 100;
 
-/** Of each batch so much time goes to planning probes, ms: the rest of the process goes on in between. */
-const PLAN_STEP_MS = 10;
+/** Who measures the links of an emulated world. */
+const EMULATED = { source: "probe", method: "icmp", agent: "emulated" } as const;
 
 /** How long a drain waits for control: what is under way, and the place that is given back, ms. */
 const DRAIN_MS = 1_000;
@@ -63,6 +64,8 @@ export interface MapperSettings {
   readonly stateDirectory: string;
   /** 0: no emulated samples, only what is handed over. */
   readonly samplesPerSecond: number | undefined;
+  /** From one file of the measurements to the next, ms. */
+  readonly measurementSaveMs?: number | undefined;
   /** What agents are told to measure in all. */
   readonly probesPerMinute?: number | undefined;
   /** Undefined: the world's client networks. */
@@ -99,6 +102,7 @@ export class Mapper {
   readonly lease: PublisherLease;
   readonly client: ControlClient;
   readonly keeper: DocumentKeeper;
+  readonly measurements: MeasurementKeeper;
   readonly #settings: MapperSettings;
   readonly #clock: Clock;
   readonly #intake = new MeasurementIntake(this.store);
@@ -121,22 +125,21 @@ export class Mapper {
   #isClosed = false;
   readonly timingQuota = new TimingQuota();
   /** Who measures what next. */
-  readonly schedule: ProbeSchedule;
-  readonly #targets = new NetworkTargets();
-  /** A plan that is being made. */
-  #planning: Generator<void> | undefined;
-  /** Made when an agent asks first. */
-  #networkById: ReadonlyMap<ClientNetworkId, ClientNetworkInput> | undefined;
+  readonly planning: ProbePlanning;
 
   constructor(settings: MapperSettings) {
     this.#settings = settings;
     const { world, logger, controlUrl, token, stateDirectory, mapperId } = settings;
     const clock = settings.clock ?? systemClock;
     this.#clock = clock;
-    this.schedule = new ProbeSchedule(
-      settings.probesPerMinute === undefined ? {} : { probesPerMinute: settings.probesPerMinute },
-    );
-    this.engine = new MapEngine({ epochOf: (now) => epochMs(clock.epoch() - clock.monotonic() + now) });
+    const epochOf = (now: MonotonicMs): EpochMs => epochMs(clock.epoch() - clock.monotonic() + now);
+    this.engine = new MapEngine({ epochOf, history: new MeasuredHistory(this.store, epochOf) });
+    const { probesPerMinute } = settings;
+    this.planning = new ProbePlanning({
+      engine: this.engine,
+      clock,
+      settings: probesPerMinute === undefined ? {} : { probesPerMinute },
+    });
     this.client = new ControlClient({ url: controlUrl, token, nodeId: mapperId, dial, logger });
     this.publisher = new MapPublisher({
       client: this.client,
@@ -178,6 +181,13 @@ export class Mapper {
       logger,
       onNetworks: (networks) => this.#setNetworks(networks),
     });
+    this.measurements = new MeasurementKeeper({
+      store: this.store,
+      stateDirectory,
+      saveMs: settings.measurementSaveMs,
+      clock,
+      logger,
+    });
     this.keeper = new DocumentKeeper({ client: this.client, stateDirectory, logger });
     this.keeper.keep(
       "topology",
@@ -204,6 +214,7 @@ export class Mapper {
   /** Rejects when the state directory cannot be used. Does not wait for control. */
   async start(): Promise<void> {
     await this.keeper.start();
+    await this.measurements.start();
     await this.#networks.start();
     this.#reports = this.client.watch(
       ["report"],
@@ -239,42 +250,13 @@ export class Mapper {
     );
     for (const sample of fresh) {
       this.engine.handleSample(sample);
-      this.schedule.handleResult(sample.from as ClientNetworkId, sample.to);
+      this.planning.schedule.handleResult(sample.from as ClientNetworkId, sample.to);
     }
-    for (const { clientNetworkId, address } of answers) this.#targets.handleAnswer(clientNetworkId, address);
+    for (const { clientNetworkId, address } of answers)
+      this.planning.targets.handleAnswer(clientNetworkId, address);
     for (const { clientNetworkId, lastHops } of traces) this.engine.handleLastHops(clientNetworkId, lastHops);
     for (const { source } of samples) increment(this.#samplesBySource, source);
     return tally.summary();
-  }
-
-  /** What the cluster's agent is to measure now; undefined: it is no edge cluster of the topology. Asking for it tells that the agent lives. */
-  agentPlan(clusterId: string): AgentPlanDocument | undefined {
-    const entry = this.#topology?.edgeClusters.get(clusterId as ClusterId)?.entry;
-    if (entry === undefined) return undefined;
-    const now = this.#clock.monotonic();
-    this.schedule.handleAgent(entry.clusterId, now);
-    const plan = this.schedule.planOf(entry.clusterId, now);
-    this.#networkById ??= new Map(this.#networks.networks.map((one) => [one.clientNetworkId, one]));
-    const { cycleMs } = this.schedule.settings;
-    const cycle = Math.max(1, plan?.cycle ?? 0);
-    const targets = new Set<string>();
-    for (const { clientNetworkId } of plan?.probes ?? []) {
-      const prefixes = this.#networkById.get(clientNetworkId)?.prefixes ?? [];
-      const target = this.#targets.targetOf(clientNetworkId, prefixes, cycle);
-      // Only what is a client network's now: the file may have been replaced since.
-      const address = target === undefined ? undefined : parseAddress(target);
-      if (target === undefined || address === undefined) continue;
-      if (this.#intake.clientNetworkOf(address)?.clientNetworkId === clientNetworkId) targets.add(target);
-    }
-    return {
-      format: "isochrone-probe-plan",
-      version: 1,
-      clusterId: entry.clusterId,
-      cycle,
-      cycleMs,
-      validForMs: plan === undefined ? 0 : Math.max(0, Math.round(plan.validUntil - now)),
-      targets: [...targets],
-    };
   }
 
   /** Who asks through which resolver, by address; counts in the next map. */
@@ -296,10 +278,6 @@ export class Mapper {
     const match = this.#intake.clientNetworkOf(address);
     const network = this.#networks.networks.find((one) => one.clientNetworkId === match?.clientNetworkId);
     return network && match && { ...network, matchedPrefix: formatPrefix(match.prefix) };
-  }
-
-  get agentsAlive(): number {
-    return this.schedule.agentsAlive(this.#clock.monotonic());
   }
 
   /** What the scores of a client network rest on; undefined: there is none of that name, or no map yet. */
@@ -384,6 +362,7 @@ export class Mapper {
     await this.publisher.close(DRAIN_MS);
     await this.lease.drain(DRAIN_MS);
     this.#reports?.close();
+    await this.measurements.close();
     await this.prober.close();
     await this.keeper.close();
     await this.client.close();
@@ -392,6 +371,7 @@ export class Mapper {
   #setTopology(topology: TopologyIndex): void {
     this.#topology = topology;
     this.#intake.handlePlaces(topology, this.#networks.networks);
+    this.planning.handleClusters(topology.edgeClusters);
     this.engine.handleTopology(topology.topology, this.#clock.monotonic());
     for (const serverId of this.#serverMaps.keys())
       if (!topology.servers.has(serverId)) this.#serverMaps.delete(serverId);
@@ -439,42 +419,29 @@ export class Mapper {
 
   #measure(now: MonotonicMs): void {
     this.#plan(now);
+    const epoch = epochMs(Math.round(this.#clock.epoch()));
     for (const sample of this.#feed?.poll(now) ?? []) {
       const from = this.#networkOfWorld === undefined ? sample.from : this.#networkOfWorld.get(sample.from);
       if (from !== undefined) {
         this.engine.handleSample({ ...sample, from });
-        this.schedule.handleResult(from as ClientNetworkId, sample.to);
+        const { to, rttMs } = sample;
+        this.store.handleSample({ ...EMULATED, from, to, rttMs, at: epoch }, epoch);
+        this.planning.schedule.handleResult(from as ClientNetworkId, sample.to);
       }
       increment(this.#samplesBySource, "feed");
     }
   }
 
-  /** A plan a cycle, made bit by bit. The emulated agents of a world's links live where a server does, and get theirs at once. */
+  /** The emulated agents of a world's links live where a server does, and get their plans at once. */
   #plan(now: MonotonicMs): void {
-    const { schedule } = this;
     const edges = [...(this.#topology?.edgeClusters.keys() ?? [])];
     if (this.#feed !== undefined)
-      for (const clusterId of edges) if (!this.#isDead(clusterId)) schedule.handleAgent(clusterId, now);
-    if (this.#planning === undefined) {
-      const view = schedule.isDue(now) ? this.engine.probeView(now) : undefined;
-      if (view === undefined) return;
-      this.#planning = schedule.planInSteps(view, now);
-    }
-    const until = now + PLAN_STEP_MS;
-    do
-      if (this.#planning.next().done === true) {
-        this.#planning = undefined;
-        this.#emulate(edges, now);
-        return;
-      }
-    while (this.#clock.monotonic() < until);
-  }
-
-  #emulate(edges: readonly ClusterId[], now: MonotonicMs): void {
-    if (this.#feed === undefined) return;
+      for (const clusterId of edges)
+        if (!this.#isDead(clusterId)) this.planning.schedule.handleAgent(clusterId, now);
+    if (!this.planning.handleTimeout(now) || this.#feed === undefined) return;
     const worldNetworks = new Map([...(this.#networkOfWorld ?? [])].map(([world, id]) => [id, world]));
     const planned = edges.flatMap((to) =>
-      (this.schedule.planOf(to, now)?.probes ?? []).map(({ clientNetworkId, value }) => ({
+      (this.planning.schedule.planOf(to, now)?.probes ?? []).map(({ clientNetworkId, value }) => ({
         from: worldNetworks.get(clientNetworkId) ?? clientNetworkId,
         to,
         value,
@@ -488,7 +455,7 @@ export class Mapper {
     const now = this.#clock.monotonic();
     // First what may refuse them.
     this.#intake.handlePlaces(this.#topology, networks);
-    this.#networkById = undefined;
+    this.planning.handleNetworks(networks);
     this.engine.handleClientNetworks(networks, now);
     if (this.#settings.clientNetworksFile !== undefined)
       this.#networkOfWorld = this.#intake.networksOf(this.#settings.world.clients);

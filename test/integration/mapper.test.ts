@@ -1,5 +1,5 @@
 /** A mapper by itself: no control, its documents from its disk. */
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -47,6 +47,7 @@ async function start(): Promise<IsochroneProcess> {
       "--control=http://127.0.0.1:1",
       `--state=${state}`,
       "--samples-per-second=0",
+      "--measurements-save=1s",
       `--client-networks=${networksFile}`,
     ],
     { env: { ISOCHRONE_CONTROL_TOKEN: TOKEN } },
@@ -118,7 +119,8 @@ test("a network of a file that was never measured borrows from those of its AS a
   );
   const own = await towardsEast("measured");
   expect(own).toMatchObject({ source: "measured", lenders: [] });
-  expect(silent).toMatchObject({ rttMs: own?.rttMs, lenders: ["measured"] });
+  expect(silent?.lenders).toEqual(["measured"]);
+  expect(silent?.rttMs).toBeCloseTo(own?.rttMs ?? Number.NaN, 3);
   expect((await towardsEast("stranger"))?.source).not.toBe("as-and-city");
   expect(await ask("network?address=198.18.1.7")).toMatchObject({
     clientNetworkId: "silent",
@@ -171,4 +173,54 @@ test("agents measure what the mapper plans and hand it back; private addresses o
   expect((await ask<{ targets: string[] }>("plan?cluster=east")).targets).toEqual(
     expect.arrayContaining(records.map(({ to }) => to)),
   );
+});
+
+interface Status {
+  readonly measurements: {
+    readonly series: number;
+    readonly samples: number;
+    readonly file: {
+      readonly unsaved: number;
+      readonly refused: number;
+      readonly seriesRestored: number;
+      readonly problem: string | null;
+    };
+  };
+}
+
+test("measurements outlive a mapper that is killed; a file that is cut is refused, put aside and told of", async () => {
+  const status = () => ask<Status>("status");
+  const { measurements: before } = await waitFor(
+    async () => {
+      const found = await status();
+      return found.measurements.file.unsaved === 0 ? found : undefined;
+    },
+    { timeoutMs: 5_000, what: "a file of the measurements" },
+  );
+  const own = await towardsEast("measured");
+  mapper?.signal("SIGKILL");
+  await mapper?.exit;
+  mapper = await start();
+  const { measurements: after } = await status();
+  expect(after).toMatchObject({ series: before.series, file: { seriesRestored: before.series, refused: 0 } });
+  const again = await waitFor(
+    async () => {
+      const found = await towardsEast("measured");
+      return found?.source === "measured" ? found : undefined;
+    },
+    { timeoutMs: 5_000, what: "a map that rests on what was kept" },
+  );
+  expect(again.rttMs).toBeCloseTo(own?.rttMs ?? Number.NaN, 6);
+  expect(again.lenders).toEqual([]);
+
+  await mapper.stop();
+  const file = join(state, "measurements.bin");
+  const whole = readFileSync(file);
+  writeFileSync(file, whole.subarray(0, whole.length - 9));
+  mapper = await start();
+  expect((await status()).measurements).toMatchObject({
+    series: 0,
+    file: { seriesRestored: 0, refused: 1, problem: expect.stringContaining("too early") },
+  });
+  expect(readFileSync(`${file}.refused`)).toHaveLength(whole.length - 9);
 });

@@ -3,9 +3,17 @@
  * the minutes do not matter). Bounded memory; time is an argument and is that of the wall clock, since samples come from
  * other machines and from files. The same calls give the same answers.
  */
-import type { EpochMs } from "#kit";
+import { array, type EpochMs, oneOf, string } from "#kit";
+import { ByteReader, ByteWriter } from "./bytes.ts";
 import { type WeightedCodes, weightedQuantilesMs } from "./rtt-code.ts";
-import { type MeasurementMethod, type MeasurementSource, type PathSample, RTT_MS_MAX } from "./sample.ts";
+import {
+  type MeasurementMethod,
+  measurementMethods,
+  type MeasurementSource,
+  measurementSources,
+  type PathSample,
+  RTT_MS_MAX,
+} from "./sample.ts";
 import { type WindowCounts, WindowRing, type WindowRingSettings } from "./window-ring.ts";
 
 export interface MeasurementStoreSettings {
@@ -85,7 +93,8 @@ export interface PathWindow extends WindowCounts {
 
 interface Series {
   readonly key: string;
-  readonly pairKey: string;
+  readonly from: string;
+  readonly to: string;
   readonly source: MeasurementSource;
   readonly method: MeasurementMethod;
   readonly agent: string;
@@ -97,12 +106,14 @@ interface Series {
 
 export class MeasurementStore {
   readonly #settings: MeasurementStoreSettings;
-  readonly #fine: WindowRing;
-  readonly #coarse: WindowRing;
+  #fine: WindowRing;
+  #coarse: WindowRing;
   /** Updated the longest ago first (insertion order). */
-  readonly #series = new Map<string, Series>();
-  readonly #pairs = new Map<string, Series[]>();
-  readonly #freeRows: number[] = [];
+  #series = new Map<string, Series>();
+  /** By where from, then where to. */
+  #pairs = new Map<string, Map<string, Series[]>>();
+  #pairCount = 0;
+  #freeRows: number[] = [];
   readonly counters: MeasurementStoreCounters = {
     samples: 0,
     lost: 0,
@@ -137,7 +148,10 @@ export class MeasurementStore {
     return this.#series.size;
   }
   get pairCount(): number {
-    return this.#pairs.size;
+    return this.#pairCount;
+  }
+  get settings(): MeasurementStoreSettings {
+    return this.#settings;
   }
   /** What the windows take; besides, each series has a few hundred bytes of names. */
   get bytes(): number {
@@ -224,7 +238,7 @@ export class MeasurementStore {
 
   /** Who measures the pair, in the order in which they began. */
   provenance(from: string, to: string): SeriesProvenance[] {
-    return (this.#pairs.get(pairKey(from, to)) ?? []).map(({ source, method, agent, samples, newestAt }) => ({
+    return this.#ofPair(from, to).map(({ source, method, agent, samples, newestAt }) => ({
       source,
       method,
       agent,
@@ -239,19 +253,91 @@ export class MeasurementStore {
       if (series.newestAt <= now - this.#coarse.spanMs) this.#drop(series);
   }
 
+  /** Taken of a pair since its series began, by all who measure it; 0: nothing is kept. */
+  samplesOf(from: string, to: string): number {
+    let sum = 0;
+    for (const { samples } of this.#ofPair(from, to)) sum += samples;
+    return sum;
+  }
+
+  /** Where to there is anything kept from there, in the order in which it began; undefined: nothing. */
+  targetsOf(from: string): Iterable<string> | undefined {
+    return this.#pairs.get(from)?.keys();
+  }
+
+  /** All series, those that were updated the longest ago first, each by itself: others may be updated or dropped in between. */
+  *seriesOctets(): Generator<Uint8Array> {
+    const to = new ByteWriter();
+    // As of now: an update puts a series at the end.
+    const all = Array.from(this.#series.values());
+    for (const series of all) {
+      if (this.#series.get(series.key) !== series) continue;
+      const { from, to: target, source, method, agent, samples, newestAt, row } = series;
+      const name = new TextEncoder().encode(JSON.stringify([from, target, source, method, agent]));
+      to.u16(name.length);
+      to.bytes(name);
+      to.f64(samples);
+      to.f64(newestAt);
+      this.#fine.write(row, to);
+      this.#coarse.write(row, to);
+      yield to.take();
+    }
+  }
+
+  /**
+   * Puts a series of {@link seriesOctets} back as the one that was updated last. False: all of it is too old by now. Throws RangeError for what is none, or is
+   * there already; the store is of no use then.
+   */
+  restoreSeries(octets: Uint8Array, now: EpochMs): boolean {
+    const from = new ByteReader(octets);
+    const name = storedName.parse(JSON.parse(new TextDecoder().decode(from.bytes(from.u16()))));
+    const [samples, newestAt] = [from.f64(), from.f64()];
+    const latest = now + this.#settings.clockSkewMsMax;
+    if (!(Number.isSafeInteger(samples) && samples >= 1))
+      throw new RangeError(`a series has ${samples} samples`);
+    if (!(newestAt >= 0 && newestAt <= latest))
+      throw new RangeError("a series has a sample that is still to come");
+    if (newestAt <= now - this.#coarse.spanMs) return false;
+    const [start, target, source, method, agent] = name;
+    const before = this.#series.size + this.counters.seriesDropped;
+    const series = this.#seriesOf({ from: start, to: target, source, method, agent });
+    if (this.#series.size + this.counters.seriesDropped === before)
+      throw new RangeError(`the series ${JSON.stringify(name)} stands twice`);
+    this.#fine.read(series.row, from, latest as EpochMs);
+    this.#coarse.read(series.row, from, latest as EpochMs);
+    if (from.left > 0) throw new RangeError(`${from.left} octets stand behind a series`);
+    series.samples = samples;
+    series.newestAt = newestAt as EpochMs;
+    return true;
+  }
+
+  /** Has what the other one has, which must have the same settings and is of no use any more; counters stay. */
+  handleRestored(other: MeasurementStore): void {
+    this.#fine = other.#fine;
+    this.#coarse = other.#coarse;
+    this.#series = other.#series;
+    this.#pairs = other.#pairs;
+    this.#pairCount = other.#pairCount;
+    this.#freeRows = other.#freeRows;
+  }
+
+  #ofPair(from: string, to: string): readonly Series[] {
+    return this.#pairs.get(from)?.get(to) ?? NO_SERIES;
+  }
+
   #ringFor(spanMs: number): WindowRing {
     return spanMs <= this.#fine.spanMs ? this.#fine : this.#coarse;
   }
 
   *#matching(from: string, to: string, { sources, methods }: PathQuery): Generator<Series> {
-    for (const series of this.#pairs.get(pairKey(from, to)) ?? [])
+    for (const series of this.#ofPair(from, to))
       if ((sources?.includes(series.source) ?? true) && (methods?.includes(series.method) ?? true))
         yield series;
   }
 
-  #seriesOf({ from, to, source, method, agent }: StoredSample): Series {
-    const pair = pairKey(from, to);
-    const key = `${pair} ${source} ${method} ${agent}`;
+  #seriesOf(named: Pick<StoredSample, "from" | "to" | "source" | "method" | "agent">): Series {
+    const { from, to, source, method, agent } = named;
+    const key = `${from} ${to} ${source} ${method} ${agent}`;
     let series = this.#series.get(key);
     if (series !== undefined) {
       this.#series.delete(key);
@@ -266,24 +352,49 @@ export class MeasurementStore {
     const row = this.#freeRows.pop() ?? this.#series.size;
     this.#fine.clear(row);
     this.#coarse.clear(row);
-    series = { key, pairKey: pair, source, method, agent, row, samples: 0, newestAt: 0 as EpochMs };
+    series = { key, from, to, source, method, agent, row, samples: 0, newestAt: 0 as EpochMs };
     this.#series.set(key, series);
-    const others = this.#pairs.get(pair);
-    if (others === undefined) this.#pairs.set(pair, [series]);
-    else others.push(series);
+    const targets = this.#pairs.get(from) ?? new Map<string, Series[]>();
+    this.#pairs.set(from, targets);
+    const others = targets.get(to);
+    if (others !== undefined) others.push(series);
+    else {
+      targets.set(to, [series]);
+      this.#pairCount++;
+    }
     return series;
   }
 
   #drop(series: Series): void {
-    this.#series.delete(series.key);
-    this.#freeRows.push(series.row);
-    const others = (this.#pairs.get(series.pairKey) ?? []).filter((one) => one !== series);
-    if (others.length === 0) this.#pairs.delete(series.pairKey);
-    else this.#pairs.set(series.pairKey, others);
+    const { key, from, to, row } = series;
+    this.#series.delete(key);
+    this.#freeRows.push(row);
+    const targets = this.#pairs.get(from);
+    const others = this.#ofPair(from, to).filter((one) => one !== series);
+    if (others.length > 0) {
+      targets?.set(to, others);
+      return;
+    }
+    this.#pairCount--;
+    targets?.delete(to);
+    if (targets?.size === 0) this.#pairs.delete(from);
   }
 }
 
+const NO_SERIES: readonly Series[] = [];
+
 /** Ids of the map hold no blank. */
-function pairKey(from: string, to: string): string {
-  return `${from} ${to}`;
-}
+const placeName = string({ max: 200, pattern: /^[^\s]+$/, expected: "a name without blanks" });
+/** From, to, source, method, agent. */
+const storedName = {
+  parse(value: unknown): readonly [string, string, MeasurementSource, MeasurementMethod, string] {
+    const [from, to, source, method, agent] = array(string({ max: 200 }), { min: 5, max: 5 }).parse(value);
+    return [
+      placeName.parse(from),
+      placeName.parse(to),
+      oneOf(measurementSources).parse(source),
+      oneOf(measurementMethods).parse(method),
+      placeName.parse(agent),
+    ];
+  },
+};

@@ -4,6 +4,7 @@
  * are held, every second one let go when there are too many. Rows come in slabs, so that memory follows the series.
  */
 import type { EpochMs } from "#kit";
+import type { ByteReader, ByteWriter } from "./bytes.ts";
 import { encodeRtt, middleRanks, type WeightedCodes } from "./rtt-code.ts";
 
 export interface WindowRingSettings {
@@ -161,6 +162,76 @@ export class WindowRing {
       }
     }
     return counts;
+  }
+
+  /** All that is held of a row. */
+  write(row: number, to: ByteWriter): void {
+    const { codesMax } = this.#settings;
+    const slab = this.#slab(row);
+    const r = row % SLAB_ROWS;
+    const openCount = slab.openCount[r] as number;
+    to.u32(slab.openNumber[r] as number);
+    to.u8(slab.openStride[r] as number);
+    to.u8(openCount);
+    for (let n = 0; n < openCount; n++) to.u16(slab.open[r * OPEN_MAX + n] as number);
+    const places = this.#places(row, 0, Infinity);
+    to.u16(places.length);
+    for (const place of places) {
+      const number = slab.numbers[place] as number;
+      const answered = slab.answered[place] as number;
+      to.u32(number);
+      to.u16(answered);
+      to.u16(slab.lost[place] as number);
+      const held = number === slab.openNumber[r] ? 0 : Math.min(answered, codesMax);
+      for (let n = 0; n < held; n++) to.u16(slab.codes[place * codesMax + n] as number);
+    }
+  }
+
+  /**
+   * Puts what was written into a row that was made ready. Throws RangeError for what no ring of these settings holds.
+   *
+   * @param latest no window begins later than this
+   */
+  read(row: number, from: ByteReader, latest: EpochMs): void {
+    const { windowMs, windows, codesMax } = this.#settings;
+    const slab = this.#slab(row);
+    const r = row % SLAB_ROWS;
+    const check = (holds: boolean, what: string): void => {
+      if (!holds) throw new RangeError(`a series has ${what}`);
+    };
+    const newest = from.u32();
+    check(newest * windowMs <= latest, "a window that is still to come");
+    const stride = from.u8();
+    const openCount = from.u8();
+    check(stride < 17 && openCount <= OPEN_MAX, "an open window of more samples than are held");
+    for (let n = 0; n < openCount; n++) slab.open[r * OPEN_MAX + n] = from.u16();
+    const count = from.u16();
+    check(count <= windows, `${count} windows of at most ${windows}`);
+    let before = Math.max(EMPTY, newest - windows);
+    for (let window = 0; window < count; window++) {
+      const number = from.u32();
+      check(number > before && number <= newest, "windows out of their order");
+      before = number;
+      const place = r * windows + (number % windows);
+      const answered = from.u16();
+      slab.numbers[place] = number;
+      slab.answered[place] = answered;
+      slab.lost[place] = from.u16();
+      if (number === newest) {
+        check(openCount <= answered, "more samples than it counts");
+        continue;
+      }
+      let least = 0;
+      for (let n = 0; n < Math.min(answered, codesMax); n++) {
+        const code = from.u16();
+        check(code >= least, "codes out of their order");
+        slab.codes[place * codesMax + n] = least = code;
+      }
+    }
+    check(count === 0 ? newest === EMPTY : before === newest, "an open window that it does not count");
+    slab.openNumber[r] = newest;
+    slab.openStride[r] = stride;
+    slab.openCount[r] = openCount;
   }
 
   #slab(row: number): Slab {
