@@ -6,7 +6,7 @@ import { lowerCase } from "../name-table.ts";
 
 /** Octets of a growing message. */
 export class Octets {
-  #bytes = new Uint8Array(512);
+  #bytes = new Uint8Array(256);
   #length = 0;
 
   get length(): number {

@@ -61,11 +61,16 @@ function shareOf(bytes: Uint8Array): number {
   return (hash >>> 0) / 2 ** 32;
 }
 
+/** Octets as a flat string: one put together by `+=` is flattened, slowly, when it becomes a key. */
 function textOf(bytes: Uint8Array): string {
+  if (bytes.length <= TEXT_BYTES_AT_ONCE)
+    return String.fromCharCode.apply(undefined, bytes as unknown as number[]);
   let text = "";
-  for (let at = 0; at < bytes.length; at++) text += String.fromCharCode(bytes[at] as number);
+  for (let at = 0; at < bytes.length; at += TEXT_BYTES_AT_ONCE)
+    text += textOf(bytes.subarray(at, at + TEXT_BYTES_AT_ONCE));
   return text;
 }
+const TEXT_BYTES_AT_ONCE = 4_096;
 
 /**
  * What is least recently used goes, in halves: the older half is dropped when the younger one is full. Answers and denials are kept
@@ -114,10 +119,24 @@ export class SignatureCache {
   reused = 0;
   renewed = 0;
 
+  /** By public key: a key's number, which stands for it in the entries' keys. */
+  readonly #numbers = new Map<string, string>();
+
   /** @param entriesMax of answers and as many of denials; 0.4 to 0.6 KB each */
   constructor(entriesMax: number) {
     this.#answers = new Generations(entriesMax);
     this.#denials = new Generations(entriesMax);
+  }
+
+  /** A short text that is one key's alone; key tags may be shared by several. */
+  numberOf(publicKey: Uint8Array): string {
+    const text = textOf(publicKey);
+    let number = this.#numbers.get(text);
+    if (number === undefined) {
+      number = `${this.#numbers.size} `;
+      this.#numbers.set(text, number);
+    }
+    return number;
   }
 
   of(type: number): Generations {
@@ -143,6 +162,7 @@ export interface Signatures {
 
 interface Signer extends ZoneKey {
   readonly keyTag: number;
+  readonly number: string;
 }
 
 /** Signs for one zone with the keys that are in force; made anew when they change. */
@@ -154,6 +174,8 @@ export class ZoneSigner {
   readonly #signers: readonly Signer[];
   readonly #cache: SignatureCache;
   readonly #timing: SignatureTiming;
+  /** Of records that are signed again and again as the same object: a zone's SOA stands in every denial. */
+  readonly #ofRecord = new WeakMap<DnsRecord, Signatures & { readonly madeAtSeconds: number }>();
 
   constructor(
     keys: ZoneKeySet,
@@ -164,7 +186,12 @@ export class ZoneSigner {
     this.origin = keys.origin;
     this.records = keyRecords(keys, sha256);
     this.#lowerOrigin = lowerName(keys.origin.wire);
-    const tagged = (key: ZoneKey): Signer => ({ ...key, keyTag: keyTagOf(key.publicKey) });
+    const tagged = (key: ZoneKey): Signer => ({
+      publicKey: key.publicKey,
+      sign: key.sign,
+      keyTag: keyTagOf(key.publicKey),
+      number: cache.numberOf(key.publicKey),
+    });
     this.#apexSigners = keys.apexSigners.map(tagged);
     this.#signers = keys.signers.map(tagged);
     this.#cache = cache;
@@ -177,6 +204,19 @@ export class ZoneSigner {
    * @param records not empty, all with one TTL
    */
   sign(records: readonly DnsRecord[], nowSeconds: number): Signatures {
+    const [record] = records as readonly [DnsRecord];
+    const isAlone = records.length === 1 && record.type === dnsTypes.SOA;
+    const kept = isAlone ? this.#ofRecord.get(record) : undefined;
+    if (kept !== undefined && nowSeconds >= kept.madeAtSeconds && nowSeconds < kept.renewAtSeconds) {
+      this.#cache.reused++;
+      return kept;
+    }
+    const made = this.#sign(records, nowSeconds);
+    if (isAlone) this.#ofRecord.set(record, { ...made, madeAtSeconds: nowSeconds });
+    return made;
+  }
+
+  #sign(records: readonly DnsRecord[], nowSeconds: number): Signatures {
     const { type, name, ttlSeconds } = records[0] as DnsRecord;
     const set = canonicalSet(records);
     const text = textOf(set);
@@ -210,8 +250,7 @@ export class ZoneSigner {
   ): Kept {
     const cache = this.#cache;
     const entries = cache.of(type);
-    // The whole key, not its tag: two keys may share one.
-    const key = `${textOf(signer.publicKey)}${text}`;
+    const key = signer.number + text;
     const kept = entries.find(key);
     if (kept !== undefined && nowSeconds >= kept.inceptionSeconds && nowSeconds < kept.renewAtSeconds) {
       cache.reused++;
