@@ -128,6 +128,36 @@ export {
   parsePrefix,
   prefixContains,
 } from "./ip.ts";
+/** Names, records and zones as text and as octets. */
+export {
+  compareCanonically,
+  type DomainName,
+  expandRdata,
+  isAtOrBelow,
+  labelBytesMax,
+  labelsOf,
+  nameBytesMax,
+  type NameFault,
+  nameFaults,
+  nameFromLabels,
+  nameFromText,
+  nameToText,
+  parentText,
+  rdataText,
+  readName,
+  readZoneFile,
+  recordText,
+  recordTypes,
+  rootName,
+  type RrSet,
+  typeFromText,
+  typeText,
+  type ZoneData,
+  zoneDataOf,
+  type ZoneProblem,
+  type ZoneRecord,
+  ZoneTextError,
+} from "./dns/mod.ts";
 /** The one failure detector. */
 export {
   type LivenessEvent,

@@ -114,6 +114,7 @@ export { type SnapshotProblem, type SnapshotProblemReason, snapshotProblems } fr
 export { type Suspension, type SuspensionSettings, suspend, suspensionDefaults } from "./core/suspension.ts";
 export { tierMap } from "./core/tier-map.ts";
 export { TopologyIndex, topologyIndexOf } from "./core/topology-index.ts";
+export { checkZone } from "./core/zone/zone-check.ts";
 export { DnsCounters } from "./core/dns/counters.ts";
 export { DnsHandler, type DnsHandlerOptions } from "./io/dns-handler.ts";
 export {

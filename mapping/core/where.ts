@@ -144,7 +144,8 @@ export function explainWhere(
       `${domain.text} does not exist in zone ${found.zone.origin.text} (NXDOMAIN)`,
     );
   }
-  const { property, addresses } = found.node;
+  const { property, addresses } =
+    found.kind === "hosted" ? { property: undefined, addresses: [] } : found.node;
   if (property === undefined || !property.isActive || addresses.length > 0) {
     return refuse(
       "no-property",

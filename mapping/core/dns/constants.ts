@@ -53,6 +53,8 @@ export const rcodes = {
   NXDOMAIN: 3,
   NOTIMP: 4,
   REFUSED: 5,
+  /** RFC 6672 section 2.2: what a DNAME makes of the name is too long. */
+  YXDOMAIN: 6,
   BADVERS: 16,
 } as const;
 export type Rcode = (typeof rcodes)[keyof typeof rcodes];
@@ -69,10 +71,6 @@ export const ednsOptionCodes = { NSID: 3, ECS: 8, COOKIE: 10, EDE: 15 } as const
 
 /** RFC 1035 section 4.1.1. */
 export const headerBytes = 12;
-/** RFC 1035 section 2.3.4: a name on the wire, with its length octets and the root label. */
-export const nameBytesMax = 255;
-/** RFC 1035 section 2.3.4. */
-export const labelBytesMax = 63;
 /** RFC 1035 section 4.2.1: what every UDP client takes; also the floor for a stated EDNS size (RFC 6891 section 6.2.3). */
 export const udpPayloadBytesMin = 512;
 /** What we send and say at most over UDP: 1280 (the least IPv6 MTU) less 48 of headers, so that nothing is fragmented. */

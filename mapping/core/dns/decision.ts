@@ -34,6 +34,18 @@ export const replyReasons = [
   "no-data",
   /** NXDOMAIN (RFC 2308 section 2.1, RFC 8020). */
   "no-such-name",
+  /** Records of a customer's zone. */
+  "zone-records",
+  /** The same, made for the name by a wildcard (RFC 4592). */
+  "zone-wildcard",
+  /** At the end of a CNAME or DNAME (RFC 1034 section 3.6.2, RFC 6672). */
+  "zone-alias",
+  /** Aliases in a loop, or too many: those that were followed. */
+  "alias-chain",
+  /** YXDOMAIN: what a DNAME makes of the name is too long (RFC 6672 section 2.2). */
+  "name-too-long",
+  /** A referral: name servers of a zone below (RFC 1034 section 4.2.1). */
+  "delegation",
   /** REFUSED: no zone of ours. */
   "outside-zones",
   /** REFUSED: only IN is served. */

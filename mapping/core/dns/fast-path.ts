@@ -11,15 +11,13 @@ import {
   dnsTypes,
   ednsOptionCodes,
   headerBytes,
-  labelBytesMax,
-  nameBytesMax,
   udpPayloadBytesMax,
   udpPayloadBytesMin,
 } from "./constants.ts";
 import type { DnsCounters, DnsTally } from "./counters.ts";
 import type { DnsContext } from "./decision.ts";
 import { lowerCase, nameHashNext, nameHashStart, NameTable } from "./name-table.ts";
-import type { DomainName } from "./name.ts";
+import { type DomainName, labelBytesMax, nameBytesMax } from "./name.ts";
 import { type ChoiceReply, replyOfChoice } from "./respond.ts";
 import type { ZoneNode, ZoneTable } from "./zone-table.ts";
 

@@ -22,6 +22,8 @@ import type { DnsHeader, DnsMessage, DnsQuestion, DnsRecord, Edns, MessageFault 
 import { type Denial, denialRecord, secure } from "./dnssec/secure.ts";
 import type { DomainName } from "./name.ts";
 import { type AskedOptions, readAskedOptions, replyOptions } from "./options.ts";
+import { HostedZone } from "../zone/hosted-zone.ts";
+import { resolve, type ZoneAnswer } from "../zone/resolve.ts";
 import { readHeader, readMessage, writeMessage } from "./wire.ts";
 import { addressRecord, infrastructureTtlSeconds, type Zone, type ZoneNode } from "./zone-table.ts";
 
@@ -40,6 +42,10 @@ interface Verdict {
   readonly answers?: readonly DnsRecord[];
   readonly authorities?: readonly DnsRecord[];
   readonly additionals?: readonly DnsRecord[];
+  /** DS records of a referral, for who asks with DO. */
+  readonly delegationSigners?: readonly DnsRecord[];
+  /** So many of the additionals, from the first, are not left out (RFC 9471). */
+  readonly additionalsNeeded?: number;
   readonly fault?: MessageFault | EcsFault | undefined;
   readonly answerReason?: AnswerReason;
   /** What is denied, for a negative answer or a referral. */
@@ -120,10 +126,11 @@ function securedVerdict(
   epochSeconds: number,
 ): Verdict {
   const { signers, zones } = context;
-  if (signers === undefined || signers.size === 0) return verdict;
-  const { answers = [], authorities = [], additionals = [], denial } = verdict;
+  const { answers = [], additionals = [], denial, delegationSigners = [] } = verdict;
+  const authorities = [...(verdict.authorities ?? []), ...delegationSigners];
+  if (signers === undefined || signers.size === 0) return { ...verdict, authorities };
   const secured = secure({ answers, authorities, additionals }, denial, zones, signers, epochSeconds);
-  if (!secured.isSigned) return verdict;
+  if (!secured.isSigned) return { ...verdict, authorities };
   // RFC 9824 section 3.1 and 5.1: the NSEC record says that the name exists, for who does not know better.
   const rcode =
     verdict.rcode === rcodes.NXDOMAIN &&
@@ -164,6 +171,7 @@ function decide(
   if (found.kind === "outside-zones") return { reason: "outside-zones", rcode: rcodes.REFUSED };
   if (type === dnsTypes.AXFR || type === dnsTypes.IXFR)
     return { reason: "zone-transfer", rcode: rcodes.REFUSED };
+  if (found.kind === "hosted") return hostedVerdict(question, ecs, query, context);
   if (found.kind === "no-such-name") {
     const denial: Denial = { zone: found.zone, name: question.name, types: "nothing" };
     // RFC 9824 section 3.4: who asks for the record itself gets it.
@@ -177,6 +185,47 @@ function decide(
     };
   }
   return answerAt(found.node, question, ecs, query, context);
+}
+
+/** Of a customer's zone; where an alias leads to a host name of the map's, its answer follows the aliases. */
+function hostedVerdict(
+  question: DnsQuestion,
+  ecs: ClientSubnet | undefined,
+  query: DnsQuery,
+  context: DnsContext,
+): Verdict {
+  const { name, type } = question;
+  const apex = context.zones.zoneFor(name.text, type);
+  // What is only signed zones' is the signer's to say; such records in a zone that is signed here are not served.
+  const signer = apex?.origin.text === name.text ? context.signers?.get(name.text) : undefined;
+  if (signer !== undefined) {
+    const { dnskey, cds, cdnskey } = signer.records;
+    const own = type === dnsTypes.DNSKEY ? dnskey : type === dnsTypes.CDS ? cds : cdnskey;
+    const isOwnType = type === dnsTypes.DNSKEY || type === dnsTypes.CDS || type === dnsTypes.CDNSKEY;
+    if (isOwnType && own.length > 0) return positive("apex", own);
+  }
+  const answer = resolve(context.zones, name, type);
+  if (answer === undefined) return { reason: "outside-zones", rcode: rcodes.REFUSED };
+  if (answer.tail === undefined) return withSignersTypes(answer, context);
+  const rest = decide({ ...question, name: answer.tail }, ecs, query, context);
+  return { ...rest, isAuthoritative: true, answers: [...answer.answers, ...(rest.answers ?? [])] };
+}
+
+/** A denial at a name that has more types than its zone holds: keys at the top, addresses by the map. */
+function withSignersTypes(answer: ZoneAnswer, context: DnsContext): Verdict {
+  const { denial } = answer;
+  if (denial === undefined || denial.types === "nothing" || !isSigned(context, denial.zone)) return answer;
+  const types = new Set(denial.types);
+  const { name, zone } = denial;
+  if (name.text === zone.origin.text) {
+    const { cds, cdnskey } = context.signers?.get(name.text)?.records ?? { cds: [], cdnskey: [] };
+    types.add(dnsTypes.DNSKEY);
+    if (cds.length > 0) types.add(dnsTypes.CDS);
+    if (cdnskey.length > 0) types.add(dnsTypes.CDNSKEY);
+  }
+  const mapped = context.zones.lookup(name.text, dnsTypes.A);
+  if (mapped.kind === "node") for (const type of typesAt(context, mapped.node, name)) types.add(type);
+  return { ...answer, denial: { ...denial, types: [...types].sort((a, b) => a - b) } };
 }
 
 function answerAt(
@@ -264,6 +313,7 @@ function typesAt(context: DnsContext, node: ZoneNode, name: DomainName): readonl
   if (!node.isApex && zones.isOrigin(name.text))
     return (signers?.get(name.text)?.records.ds.length ?? 0) > 0 ? [dnsTypes.NS, dnsTypes.DS] : [dnsTypes.NS];
   const types: number[] = [];
+  if (node.zone instanceof HostedZone) types.push(...(node.zone.at(name.text)?.sets.keys() ?? []));
   if (node.isApex) {
     const records = signers?.get(node.zone.origin.text)?.records;
     types.push(dnsTypes.SOA, dnsTypes.DNSKEY);
@@ -463,14 +513,21 @@ function reply(query: DnsQuery, asked: Asked, verdict: Verdict, service: DnsServ
           : Math.min(Math.max(edns.udpPayloadBytes, udpPayloadBytesMin), udpPayloadBytesMax);
   let message = full;
   let bytes = writeMessage(message);
-  // What is additional may be left out without a word (RFC 2181 section 9).
-  if ((bytes === undefined || bytes.length > bytesMax) && message.additionals.length > 0) {
-    message = { ...message, additionals: [] };
+  // What is additional may be left out without a word (RFC 2181 section 9), but not the glue of a referral (RFC 9471).
+  const needed = verdict.additionalsNeeded ?? 0;
+  if ((bytes === undefined || bytes.length > bytesMax) && message.additionals.length > needed) {
+    message = { ...message, additionals: full.additionals.slice(0, needed) };
     bytes = writeMessage(message);
   }
   if (bytes === undefined || bytes.length > bytesMax) {
     // RFC 2181 section 9: half an RRset is worse than none; the asker comes back over TCP. The OPT stays (RFC 6891 section 7).
-    message = { ...message, header: { ...message.header, isTruncated: true }, answers: [], authorities: [] };
+    message = {
+      ...message,
+      header: { ...message.header, isTruncated: true },
+      answers: [],
+      authorities: [],
+      additionals: [],
+    };
     bytes = writeMessage(message) as Uint8Array; // At most 12 + 259 + 11 + 24 + 28 + 68 + 6 octets.
   }
   return {

@@ -3,7 +3,7 @@
  * its work is bounded by the number of records it is told to accept. The writer compresses names where RFC 3597 section 4
  * lets it.
  */
-import { addressFromBytes, addressToBytes } from "#kit";
+import { addressFromBytes, addressToBytes, expandRdata } from "#kit";
 import { dnsClasses, dnsTypes, headerBytes, rcodes, tcpMessageBytesMax } from "./constants.ts";
 import type {
   DnsHeader,
@@ -147,7 +147,7 @@ function readRecord(bytes: Uint8Array, at: number): Fault | RecordRead {
 }
 
 /** RDATA between `at` and `end`, which must be filled exactly; undefined when it is not. */
-function readData(
+export function readData(
   bytes: Uint8Array,
   type: number,
   recordClass: number,
@@ -186,8 +186,10 @@ function readData(
       const isWhole = type === dnsTypes.TXT ? strings.length >= 1 : strings.length === 2;
       return isWhole ? { kind: "strings", strings } : undefined;
     }
-    default:
-      return opaque();
+    default: {
+      const octets = expandRdata(type, bytes, at, end);
+      return octets === undefined ? undefined : { kind: "opaque", bytes: octets };
+    }
   }
 }
 

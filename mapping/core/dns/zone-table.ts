@@ -4,6 +4,8 @@
  */
 import { type IpAddress, type PropertyDocument, parseAddress, type TopologyDocument } from "#kit";
 import { dnsClasses, dnsTypes } from "./constants.ts";
+import { HostedZone } from "../zone/hosted-zone.ts";
+import type { ZoneSet } from "../zone/resolve.ts";
 import type { DnsRecord } from "./message.ts";
 import { type DomainName, nameFromText, parentText, rootName } from "./name.ts";
 
@@ -35,11 +37,15 @@ export interface ZoneNode {
 export type ZoneLookup =
   | { readonly kind: "node"; readonly node: ZoneNode }
   | { readonly kind: "no-such-name"; readonly zone: Zone }
+  /** In a customer's zone, which says what stands there (`resolve`). */
+  | { readonly kind: "hosted" }
   | { readonly kind: "outside-zones" };
 
 export interface ZoneTableInput {
   readonly topology: TopologyDocument;
   readonly properties: readonly PropertyDocument[];
+  /** Zones of customers; one that the topology names too is the deployment's. */
+  readonly hostedZones?: readonly HostedZone[];
   /** SOA serial: grows when one of the documents does; the same on every name server with the same documents. */
   readonly serial: number;
 }
@@ -47,8 +53,8 @@ export interface ZoneTableInput {
 type MutableNode = { -readonly [K in keyof ZoneNode]: ZoneNode[K] };
 
 /** Immutable. Properties are taken in the order of their ids, so that every name server builds the same table. */
-export class ZoneTable {
-  readonly #zones = new Map<string, Zone>();
+export class ZoneTable implements ZoneSet {
+  readonly #zones = new Map<string, Zone | HostedZone>();
   readonly #nodes = new Map<string, MutableNode>();
   /** Addresses of name servers by name, whether or not the name lies in a zone of ours. */
   readonly #nameServers = new Map<string, { readonly name: DomainName; readonly addresses: IpAddress[] }>();
@@ -57,7 +63,7 @@ export class ZoneTable {
   /** Host names that an earlier property has already. */
   readonly hostnamesTaken: readonly string[];
 
-  constructor({ topology, properties, serial }: ZoneTableInput) {
+  constructor({ topology, properties, hostedZones = [], serial }: ZoneTableInput) {
     const { nameService } = topology;
     for (const server of nameService.nameServers) {
       const name = nameFromText(server.name);
@@ -72,15 +78,24 @@ export class ZoneTable {
       const origin = nameFromText(text);
       if (origin !== undefined) this.#zones.set(origin.text, this.#makeZone(origin, hostmasterName, serial));
     }
+    for (const zone of hostedZones)
+      if (!this.#zones.has(zone.origin.text)) this.#zones.set(zone.origin.text, zone);
     for (const zone of this.#zones.values()) {
+      if (zone instanceof HostedZone) continue;
       this.#nodes.set(zone.origin.text, { zone, isApex: true, property: undefined, addresses: [] });
     }
     // A zone below another one of ours stands on names of that one: they are there, if empty.
+    const below = new Map<HostedZone, string[]>();
     for (const { origin } of this.#zones.values()) {
       const above = parentText(origin.text);
-      if (above !== undefined) this.#makeNode(above);
+      if (above === undefined) continue;
+      const zone = this.zoneOf(above);
+      if (zone instanceof HostedZone) below.set(zone, [...(below.get(zone) ?? []), above]);
+      else this.#makeNode(above);
     }
     for (const { name, addresses } of this.#nameServers.values()) {
+      // In a customer's zone the customer says what stands at the name.
+      if (this.zoneOf(name.text) instanceof HostedZone) continue;
       const node = this.#makeNode(name.text);
       if (node !== undefined) node.addresses = addresses;
     }
@@ -95,6 +110,7 @@ export class ZoneTable {
         else node.property = property;
       }
     }
+    this.#addHostNames(below);
     this.hostnamesOutside = outside;
     this.hostnamesTaken = taken;
   }
@@ -114,7 +130,7 @@ export class ZoneTable {
    */
   lookup(name: string, type: number): ZoneLookup {
     const node = this.#nodes.get(name);
-    if (node !== undefined) {
+    if (node !== undefined && (!(node.zone instanceof HostedZone) || isMapType(type))) {
       if (type === dnsTypes.DS && node.isApex) {
         const above = parentText(name);
         const zone = above === undefined ? undefined : this.zoneOf(above);
@@ -125,7 +141,22 @@ export class ZoneTable {
       return { kind: "node", node };
     }
     const zone = this.zoneOf(name);
+    if (zone instanceof HostedZone) return { kind: "hosted" };
     return zone === undefined ? { kind: "outside-zones" } : { kind: "no-such-name", zone };
+  }
+
+  zoneFor(name: string, type: number): HostedZone | undefined {
+    const zone = this.zoneOf(name);
+    const above = type === dnsTypes.DS && zone?.origin.text === name ? parentText(name) : undefined;
+    const parent = above === undefined ? undefined : this.zoneOf(above);
+    const asked = parent ?? zone;
+    return asked instanceof HostedZone ? asked : undefined;
+  }
+
+  isMapped(name: string, type: number): boolean {
+    const zone = this.zoneOf(name);
+    if (zone === undefined) return false;
+    return !(zone instanceof HostedZone) || (isMapType(type) && this.#nodes.has(name));
   }
 
   /** Names whose addresses the map decides, each with its node. */
@@ -158,7 +189,7 @@ export class ZoneTable {
   }
 
   /** The zone whose origin is the longest suffix of `name` (lower-case text). */
-  zoneOf(name: string): Zone | undefined {
+  zoneOf(name: string): Zone | HostedZone | undefined {
     for (let at: string | undefined = name; at !== undefined; at = parentText(at)) {
       const zone = this.#zones.get(at);
       if (zone !== undefined) return zone;
@@ -170,10 +201,27 @@ export class ZoneTable {
   #makeNode(name: string): MutableNode | undefined {
     const zone = this.zoneOf(name);
     if (zone === undefined) return undefined;
+    if (zone instanceof HostedZone) {
+      // Below a cut the name is another server's.
+      if (zone.cutAbove(name) !== undefined) return undefined;
+      const isApex = zone.origin.text === name;
+      if (!this.#nodes.has(name)) this.#nodes.set(name, { zone, isApex, property: undefined, addresses: [] });
+      return this.#nodes.get(name);
+    }
     for (let at: string | undefined = name; at !== undefined && !this.#nodes.has(at); at = parentText(at)) {
       this.#nodes.set(at, { zone, isApex: false, property: undefined, addresses: [] });
     }
     return this.#nodes.get(name);
+  }
+
+  /** Host names, and what other zones stand on, exist in customers' zones, whatever else stands there. */
+  #addHostNames(added: Map<HostedZone, string[]>): void {
+    for (const [text, { zone }] of this.#nodes)
+      if (zone instanceof HostedZone) added.set(zone, [...(added.get(zone) ?? []), text]);
+    for (const [zone, texts] of added) {
+      const names = texts.map(nameFromText).filter((name) => name !== undefined);
+      this.#zones.set(zone.origin.text, zone.withNames(names));
+    }
   }
 
   #makeZone(origin: DomainName, hostmasterName: DomainName, serial: number): Zone {
@@ -208,6 +256,11 @@ export class ZoneTable {
       })),
     };
   }
+}
+
+/** What the map says of a host name; all other types are its zone's. */
+function isMapType(type: number): boolean {
+  return type === dnsTypes.A || type === dnsTypes.AAAA || type === dnsTypes.HTTPS;
 }
 
 /** An A or AAAA record, as the address is. */

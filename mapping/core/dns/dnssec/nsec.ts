@@ -1,7 +1,7 @@
 /** NSEC records made for one question (RFC 9824): the least name that follows, and the types that a name has. */
-import { dnsClasses, dnsTypes, labelBytesMax, nameBytesMax } from "../constants.ts";
+import { dnsClasses, dnsTypes } from "../constants.ts";
 import type { DnsRecord } from "../message.ts";
-import type { DomainName } from "../name.ts";
+import { type DomainName, labelBytesMax, nameBytesMax } from "../name.ts";
 import { lowerName, Octets } from "./canonical.ts";
 
 /** Octets of letters in upper case are no octets of a canonical name. */

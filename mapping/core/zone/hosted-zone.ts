@@ -1,0 +1,146 @@
+/** A customer's zone as it is answered from: every name that exists in it, empty ones included, with its RRsets. Immutable. */
+import {
+  compareCanonically,
+  type DomainName,
+  nameFromLabels,
+  labelsOf,
+  parentText,
+  readName,
+  recordTypes,
+  type ZoneData,
+} from "#kit";
+import { dnsClasses } from "../dns/constants.ts";
+import type { DnsRecord, RecordData } from "../dns/message.ts";
+import { readData } from "../dns/wire.ts";
+
+/** An RRset as the writer of messages takes it. */
+export interface HostedSet {
+  readonly name: DomainName;
+  readonly type: number;
+  readonly ttlSeconds: number;
+  readonly data: readonly RecordData[];
+}
+
+/** Without any set: an empty non-terminal (RFC 4592 section 2.2.2, RFC 8020 section 2). */
+export interface HostedName {
+  readonly name: DomainName;
+  readonly sets: ReadonlyMap<number, HostedSet>;
+}
+
+const NO_SETS: ReadonlyMap<number, HostedSet> = new Map();
+
+export class HostedZone {
+  readonly origin: DomainName;
+  readonly serial: number;
+  readonly soa: DnsRecord;
+  /** The SOA as it stands in a negative answer: TTL is the lesser of its own and the minimum (RFC 2308 section 3). */
+  readonly negativeSoa: DnsRecord;
+  readonly ns: readonly DnsRecord[];
+  readonly #names: ReadonlyMap<string, HostedName>;
+
+  private constructor(origin: DomainName, serial: number, names: ReadonlyMap<string, HostedName>) {
+    const apex = (names.get(origin.text) as HostedName).sets;
+    this.origin = origin;
+    this.serial = serial;
+    this.#names = names;
+    this.soa = recordsOf(apex.get(recordTypes.SOA) as HostedSet)[0] as DnsRecord;
+    const { data } = this.soa;
+    const minimumSeconds = data.kind === "soa" ? data.soa.minimumSeconds : 0;
+    this.negativeSoa = { ...this.soa, ttlSeconds: Math.min(this.soa.ttlSeconds, minimumSeconds) };
+    this.ns = recordsOf(apex.get(recordTypes.NS) as HostedSet);
+  }
+
+  static of(zone: ZoneData): HostedZone {
+    const names = new Map<string, HostedName>();
+    for (const [text, sets] of zone.sets) {
+      const hosted = new Map<number, HostedSet>();
+      let name = zone.origin;
+      for (const set of sets.values()) {
+        name = set.name;
+        hosted.set(set.type, {
+          name,
+          type: set.type,
+          ttlSeconds: set.ttlSeconds,
+          data: set.rdata.map((rdata) => dataOf(set.type, rdata)),
+        });
+      }
+      names.set(text, { name, sets: hosted });
+    }
+    for (const { name } of zone.sets.values().map((sets) => [...sets.values()][0] as { name: DomainName }))
+      addEmptyAbove(names, name, zone.origin.text);
+    return new HostedZone(zone.origin, zone.serial, names);
+  }
+
+  /** The zone with names that exist for another reason than a record: host names of properties. */
+  withNames(added: Iterable<DomainName>): HostedZone {
+    const names = new Map(this.#names);
+    for (const name of added) {
+      if (!names.has(name.text)) names.set(name.text, { name, sets: NO_SETS });
+      addEmptyAbove(names, name, this.origin.text);
+    }
+    return names.size === this.#names.size ? this : new HostedZone(this.origin, this.serial, names);
+  }
+
+  get size(): number {
+    return this.#names.size;
+  }
+
+  /** What stands at a lower-case text, occluded or not. */
+  at(text: string): HostedName | undefined {
+    return this.#names.get(text);
+  }
+
+  /**
+   * The cut at or above `text` (which lies in this zone), highest first; undefined when the zone itself is authoritative for it.
+   * Everything at a cut but DS, and all below it, belongs to another zone (RFC 2181 section 6).
+   */
+  cutAbove(text: string): HostedName | undefined {
+    let cut: HostedName | undefined;
+    for (
+      let at: string | undefined = text;
+      at !== undefined && at !== this.origin.text;
+      at = parentText(at)
+    ) {
+      const name = this.#names.get(at);
+      if (name?.sets.has(recordTypes.NS) === true) cut = name;
+    }
+    return cut;
+  }
+
+  /** Names in the order of RFC 4034 section 6.1. */
+  inCanonicalOrder(): readonly HostedName[] {
+    return [...this.#names.values()].sort((a, b) => compareCanonically(a.name, b.name));
+  }
+
+  /** Every record, the SOA first. */
+  *records(): Generator<DnsRecord> {
+    yield this.soa;
+    for (const { sets } of this.#names.values())
+      for (const set of sets.values()) if (set.type !== recordTypes.SOA) yield* recordsOf(set);
+  }
+}
+
+/** The records of a set; under another owner where a wildcard was expanded. */
+export function recordsOf(set: HostedSet, owner: DomainName = set.name): DnsRecord[] {
+  const { type, ttlSeconds } = set;
+  return set.data.map((data) => ({ name: owner, type, class: dnsClasses.IN, ttlSeconds, data }));
+}
+
+function dataOf(type: number, rdata: Uint8Array): RecordData {
+  if (type === recordTypes.DNAME) {
+    const read = readName(rdata, 0);
+    if (read.ok) return { kind: "name", name: read.name };
+  }
+  return readData(rdata, type, dnsClasses.IN, 0, rdata.length) ?? { kind: "opaque", bytes: rdata };
+}
+
+function addEmptyAbove(names: Map<string, HostedName>, name: DomainName, origin: string): void {
+  const labels = labelsOf(name);
+  let text = name.text;
+  for (let n = 1; text !== origin; n++) {
+    text = parentText(text) ?? "";
+    if (names.has(text)) return;
+    const above = nameFromLabels(labels.slice(n));
+    if (above !== undefined) names.set(text, { name: above, sets: NO_SETS });
+  }
+}
