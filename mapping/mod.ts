@@ -111,6 +111,7 @@ export {
   scoreParameters,
 } from "./core/score.ts";
 export { type SnapshotProblem, type SnapshotProblemReason, snapshotProblems } from "./core/snapshot-check.ts";
+export { Spill, type SpillCluster } from "./core/spill.ts";
 export { type Suspension, type SuspensionSettings, suspend, suspensionDefaults } from "./core/suspension.ts";
 export { tierMap } from "./core/tier-map.ts";
 export { TopologyIndex, topologyIndexOf } from "./core/topology-index.ts";

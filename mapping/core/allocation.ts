@@ -263,6 +263,8 @@ function placementProblem(problem: AllocationProblem, settings: AllocationSettin
     clusters: clusters.subarray(0, filled),
     costs: costs.subarray(0, filled),
     limits: problem.limits.limits,
+    // The fallback's orders name them as well, and no limit keeps anybody out of what has no capacity.
+    isClosed: isInService.map((isIn) => 1 - isIn),
     incumbents: { clusters: current, yieldMargin: settings.yieldMargin },
     ...(problem.fallback !== undefined && { fallback: problem.fallback }),
   };

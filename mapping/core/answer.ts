@@ -20,6 +20,7 @@ import {
   trafficClasses,
 } from "#kit";
 import { type MapIndex, mapIndexOf, NO_NETWORK } from "./map-index.ts";
+import { Spill, type SpillCluster } from "./spill.ts";
 import { type TopologyIndex, topologyIndexOf } from "./topology-index.ts";
 
 /** Servers in one answer: two, so that a client whose first one dies within the TTL has a second without asking again. */
@@ -108,8 +109,8 @@ export interface Answer {
  * Decides one answer. Never throws for a parsed snapshot and topology; deterministic: ties in the ranking are the map's,
  * servers of a cluster are ordered by rendezvous hashing on property and content key.
  *
- * Order of clusters: those of the client network (or the fallback), then the fallback's others, then all other edge
- * clusters in the order of the topology. Passes over that order: live and not suspended; live; any (all down).
+ * The first cluster of the client network (or the fallback), if it serves (a live server, not suspended); else where `Spill` says that there is
+ * room; else, in the order of the client network, the fallback and the topology, one that lives; else the first one (all down).
  */
 export function answerAddresses(query: AnswerQuery): Answer {
   const topology = topologyIndexOf(query.topology);
@@ -167,6 +168,8 @@ export class AnswerChooser {
   readonly #choices = new Map<number, ClusterChoice>();
   readonly #drained: ReadonlySet<ServerId>;
   readonly #liveCounts = new Map<ClusterId, number>();
+  /** Made when a first cluster has gone. */
+  #spill: Spill | undefined;
 
   constructor(map: MapIndex | undefined, topology: TopologyIndex, query: ChooserQuery) {
     this.#map = map;
@@ -196,7 +199,11 @@ export class AnswerChooser {
     if (choice !== undefined) return choice;
     const clusterId = map.table.clusterIds[first] as ClusterId;
     if (this.#isServing(clusterId)) return this.#kept(key, () => ({ clusterId, isLive: true, reason: best }));
-    return this.#kept(2 ** 16 + subject, () => this.#search(this.#ranked(subject), best));
+    return this.#kept(2 ** 16 + subject, () => {
+      const ranking = this.#ranked(subject);
+      const hasBackups = network !== NO_NETWORK && ranking.length < map.table.clusterIds.length;
+      return this.#search(ranking, best, hasBackups);
+    });
   }
 
   /** For a resolver that the map has an order for. */
@@ -216,13 +223,18 @@ export class AnswerChooser {
     return choice;
   }
 
-  #search(ranking: readonly ClusterId[], best: AnswerReason): ClusterChoice {
+  /** @param hasBackups the last places of the ranking are backups, as those of a client network in a large map are */
+  #search(ranking: readonly ClusterId[], best: AnswerReason, hasBackups = false): ClusterChoice {
     const order = this.#order(ranking);
     const spilled = (clusterId: ClusterId): AnswerReason =>
       // Without a ranking there is no better one that could have been passed over, unless an earlier one is down.
       clusterId === order[0] ? best : "first-cluster-down";
-    for (const clusterId of order)
-      if (this.#isServing(clusterId)) return { clusterId, isLive: true, reason: spilled(clusterId) };
+    const first = order[0];
+    if (first !== undefined && this.#isServing(first))
+      return { clusterId: first, isLive: true, reason: spilled(first) };
+    const next =
+      ranking.length === 0 ? order.find((one) => this.#isServing(one)) : this.#spilled(ranking, hasBackups);
+    if (next !== undefined) return { clusterId: next, isLive: true, reason: "first-cluster-down" };
     for (const clusterId of order)
       if (this.#live(clusterId) > 0) return { clusterId, isLive: true, reason: spilled(clusterId) };
     const any = order[0];
@@ -253,6 +265,28 @@ export class AnswerChooser {
       for (const clusterId of this.#ranked(this.#map.table.fallbackNumber)) add(clusterId);
     for (const clusterId of this.#topology.edgeClusters.keys()) add(clusterId);
     return [...order];
+  }
+
+  #spilled(ranking: readonly ClusterId[], hasBackups: boolean): ClusterId | undefined {
+    this.#spill ??= new Spill(this.#spillClusters());
+    return this.#spill.next(ranking, hasBackups);
+  }
+
+  *#spillClusters(): Generator<SpillCluster> {
+    const { family, isUp } = this.#query;
+    for (const [clusterId, { entry, servers }] of this.#topology.edgeClusters) {
+      let capacityPerSecond = 0;
+      let livePerSecond = 0;
+      for (const server of servers[family]) {
+        capacityPerSecond += server.capacityPerSecond;
+        if (isUp(server.serverId) && !this.#isDrained(server.serverId))
+          livePerSecond += server.capacityPerSecond;
+      }
+      if (servers[family].length === 0) continue;
+      const load = this.#map?.loadOf(clusterId) ?? 0;
+      const isServing = this.#isServing(clusterId);
+      yield { clusterId, regionId: entry.regionId, capacityPerSecond, livePerSecond, load, isServing };
+    }
   }
 
   #isSuspended(clusterId: ClusterId): boolean {

@@ -7,6 +7,8 @@ import {
   type AllocationSettings,
   noReasons,
 } from "./allocation.ts";
+import { BackupPlan } from "./backup-plan.ts";
+import { placesOf } from "./backup-places.ts";
 import { type EdgeInput, namedLimits, type NamedLimits } from "./limits.ts";
 import type { NetworkFeatures } from "./neighbours.ts";
 import { type NetworkRows, NOWHERE } from "./network-rows.ts";
@@ -64,6 +66,8 @@ export class ClusterMap {
   readonly orders: ScoreOrders;
   readonly allocation: Allocation;
   readonly limitNames: readonly string[];
+  /** Where everybody goes when a region is lost; as of when everyone was placed. */
+  readonly backups: BackupPlan;
   readonly #settings: ClusterMapSettings;
   #edges: readonly EdgeInput[];
 
@@ -115,6 +119,7 @@ export class ClusterMap {
         : new Allocation(problem, settings.allocation);
     for (let n = 0; n < rowOf.length; n++) this.#nameChosen(n);
     this.orders.extend();
+    this.backups = new BackupPlan(this, placesOf(edges.length, settings.rankingMax), previous?.backups);
   }
 
   /** Of a unit: the number of its order. */

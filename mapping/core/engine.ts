@@ -539,14 +539,7 @@ export class MapEngine {
     if (moved === undefined) return false;
     const mapVersion = this.#nextVersion();
     const { clusterMap, resolvers, tiers, paths } = before;
-    const table = movedClusterMapTable(
-      map,
-      this.#numbered,
-      clusterMap.table(),
-      moved,
-      this.#settings.rankingMax,
-      mapVersion,
-    );
+    const table = movedClusterMapTable(map, this.#numbered, clusterMap.table(), moved, mapVersion);
     const isAccepted = this.#publish(map, "liveness", now, {
       mapVersion,
       clusterMap: PackedClusterMap.of(table),

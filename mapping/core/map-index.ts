@@ -1,5 +1,6 @@
 import {
   type ClientNetworkTable,
+  type ClusterId,
   type ClusterMapTable,
   formatAddress,
   type IpAddress,
@@ -49,6 +50,7 @@ export class MapIndex {
   /** Servers that operators empty. */
   readonly drained: ReadonlySet<ServerId>;
   readonly #ranges: Ranges;
+  #clusterNumbers: ReadonlyMap<ClusterId, number> | undefined;
   /** Apart from the prefixes: a resolver's address must not narrow the scopes of the clients around it. */
   readonly #resolvers = new Map<string, ResolverEntry>();
 
@@ -101,6 +103,13 @@ export class MapIndex {
   /** The family's addresses in runs of neighbours for whose client network (or NO_NETWORK) `numberOf` has the same number. */
   runs(family: IpFamily, numberOf: (network: number) => number): PrefixRuns {
     return (family === 4 ? this.#ranges.ipv4 : this.#ranges.ipv6).joined(numberOf);
+  }
+
+  /** Demand over capacity of a cluster, as allocated; undefined: the map does not know it. */
+  loadOf(clusterId: ClusterId): number | undefined {
+    this.#clusterNumbers ??= new Map(this.table.clusterIds.map((id, number) => [id, number]));
+    const number = this.#clusterNumbers.get(clusterId);
+    return number === undefined ? undefined : this.table.parts.loads[number];
   }
 
   /** What the map has for a resolver of this very address; undefined when it is like any address of its client network. */

@@ -105,6 +105,14 @@ export class NetworkRows {
     }
   }
 
+  /** The number of the row that it shares with those of whom others tell the same, whether or not it has one of its own. */
+  sharedRowOf(n: number): number {
+    return this.#sharedRowOf[n] as number;
+  }
+  get sharedRows(): number {
+    return this.#sharedRows;
+  }
+
   /** Of all clusters around a network: the number of their order in `nearest.orders`. */
   orderNumber(n: number): number {
     return this.#orderNumbers[n] as number;

@@ -21,6 +21,8 @@ export interface PlacementProblem {
   /** Of each place, ascending for each unit: the difference of two is what it loses by going on to the next. */
   readonly costs: Float32Array | Float64Array;
   readonly limits: readonly PlacementLimit[];
+  /** By cluster: 1 for those that take nobody, whoever ranks them; without it all take somebody. */
+  readonly isClosed?: Uint8Array;
   /**
    * Who was where before: a unit at its cluster goes only for one that loses this much more by not coming. Without it units that lose
    * about as much change places for ever, because those who are let go to make room for a large one leave a gap behind that another one fills.

@@ -63,7 +63,7 @@ export class Placement {
     this.#cluster = new Int32Array(this.#unitCount).fill(NONE);
     this.#turnedBy = new Int32Array(this.#unitCount).fill(NONE);
     this.#isOverflow = new Uint8Array(this.#unitCount);
-    this.#isDown = new Uint8Array(clusterCount);
+    this.#isDown = problem.isClosed?.slice() ?? new Uint8Array(clusterCount);
     this.#wasFull = new Uint8Array(clusterCount);
     this.#first = new Int32Array(clusterCount).fill(NONE);
     this.#after = new Int32Array(this.#unitCount);

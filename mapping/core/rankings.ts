@@ -15,16 +15,12 @@ import {
   type TrafficClass,
   trafficClasses,
 } from "#kit";
+import { ROW_CANDIDATES_MAX } from "./backup-places.ts";
 import type { ClientNetworkInput, ClusterMap } from "./cluster-map.ts";
 import type { EdgeInput } from "./limits.ts";
 import { rounded } from "./link-table.ts";
 import { NOWHERE } from "./network-rows.ts";
 import { type ScoreParameters, scoreOf } from "./score.ts";
-
-/** Candidates that a row of the table has at most; the orders of three classes may name different ones. */
-const ROW_CANDIDATES_MAX = 64;
-/** With more clusters than that, places that each class has for sure, one of them for where a unit has been put. */
-const PLACES_MAX = Math.floor(ROW_CANDIDATES_MAX / trafficClasses.length) - 1;
 
 /** The client networks of the engine as the map numbers them. */
 export class NumberedNetworks {
@@ -58,16 +54,20 @@ export function clusterMapTable(
     clusters,
     limitNames: map.limitNames,
   });
-  const writer = writerOf(map, rankingMax);
-  const rowNumbers = new Int32Array(rows.rows.rows).fill(-1);
+  const writer = new RowWriter(map);
+  const ownRows = rows.rows.rows;
+  const rowNumbers = new Int32Array(ownRows + map.backups.groups).fill(-1);
   const chosen = [0, 0, 0];
   for (let n = 0; n < rows.rowOf.length; n++) {
     const estimates = rows.rowOf[n] as number;
+    // Of a shared row there is one for each group, which have different backups.
+    const isDivided = map.backups.groups > 0 && estimates < rows.sharedRows;
+    const key = isDivided ? ownRows + (map.backups.groupOf[n] as number) : estimates;
     const isShared = writer.places(n, chosen);
-    let row = isShared ? (rowNumbers[estimates] as number) : -1;
+    let row = isShared ? (rowNumbers[key] as number) : -1;
     if (row < 0) {
       row = builder.row(writer.write(n, chosen));
-      if (isShared) rowNumbers[estimates] = row;
+      if (isShared) rowNumbers[key] = row;
     }
     place(builder, map, networks, n, row, chosen);
   }
@@ -89,24 +89,18 @@ export function movedClusterMapTable(
   networks: NumberedNetworks,
   before: ClusterMapTable,
   moved: readonly number[],
-  rankingMax: number,
   mapVersion: number,
 ): ClusterMapTable {
   const clusters = map.input.edges.map(({ clusterId }, c) => ({ clusterId, load: map.load(c) }));
   const head = { mapVersion, networks: networks.table, clusters, limitNames: map.limitNames };
   const builder = new ClusterMapBuilder(head, before);
-  const writer = writerOf(map, rankingMax);
+  const writer = new RowWriter(map);
   const chosen = [0, 0, 0];
   for (const n of new Set(moved.map((unit) => Math.floor(unit / trafficClasses.length)))) {
     writer.places(n, chosen);
     place(builder, map, networks, n, builder.row(writer.write(n, chosen)), chosen);
   }
   return builder.build();
-}
-
-function writerOf(map: ClusterMap, rankingMax: number): RowWriter {
-  const isSmall = map.input.edges.length <= ROW_CANDIDATES_MAX;
-  return new RowWriter(map, isSmall ? rankingMax : Math.min(rankingMax, PLACES_MAX));
 }
 
 const reasons = [0, 0, 0];
@@ -129,73 +123,71 @@ function place(
   builder.place(networks.numbers[n] as number, row, chosen, reasons, limits);
 }
 
-/** Makes rows out of the orders of estimates; its arrays are used again for each. */
+interface WrittenOrder {
+  length: number;
+  readonly positions: Uint8Array;
+  readonly scores: Float64Array;
+}
+
+/**
+ * Makes rows out of the orders of estimates: the best of each order, and behind them the backups, which cost at least what the last of these does.
+ * Its arrays are used again for each.
+ */
 class RowWriter {
   readonly #map: ClusterMap;
-  readonly #placesMax: number;
   readonly #clusters = new Uint16Array(ROW_CANDIDATES_MAX);
   readonly #rttMs = new Float64Array(ROW_CANDIDATES_MAX);
   readonly #lossRatio = new Float64Array(ROW_CANDIDATES_MAX);
   readonly #confidence = new Float64Array(ROW_CANDIDATES_MAX);
-  readonly #orders = trafficClasses.map(() => ({
-    length: 0,
-    positions: new Uint8Array(ROW_CANDIDATES_MAX),
-    scores: new Float64Array(ROW_CANDIDATES_MAX),
-  }));
+  readonly #orders = trafficClasses.map(
+    (): WrittenOrder => ({
+      length: 0,
+      positions: new Uint8Array(ROW_CANDIDATES_MAX),
+      scores: new Float64Array(ROW_CANDIDATES_MAX),
+    }),
+  );
   /** Place of a cluster in the row + 1; 0: it is not in it. */
   readonly #positionOf: Uint8Array;
+  #count = 0;
 
-  constructor(map: ClusterMap, placesMax: number) {
+  constructor(map: ClusterMap) {
     this.#map = map;
-    this.#placesMax = placesMax;
     this.#positionOf = new Uint8Array(map.input.edges.length);
   }
 
   /** Writes the places of a network's chosen clusters in their orders to `chosen`; false: one is beyond what is kept of an order. */
   places(n: number, chosen: number[]): boolean {
-    const { orders, allocation } = this.#map;
+    const { orders, allocation, backups } = this.#map;
+    const planned = backups.of(n);
+    const natural = backups.places.places - planned.length;
     let isWithin = true;
     for (let k = 0; k < trafficClasses.length; k++) {
       const unit = n * trafficClasses.length + k;
       const cluster = allocation.clusterOf(unit);
       chosen[k] = 0;
       if (cluster === NOWHERE) continue;
+      if (planned.includes(cluster)) isWithin = false;
       const order = this.#map.orderOf(unit);
-      const begin = orders.begin(order);
       const end = orders.end(order);
-      let place = begin;
-      while (place < end && orders.clusters[place] !== cluster) place++;
-      chosen[k] = place === end ? 0 : place - begin;
-      if ((chosen[k] as number) >= this.#placesMax) isWithin = false;
+      let rank = 0;
+      let at = orders.begin(order);
+      for (; at < end && orders.clusters[at] !== cluster; at++)
+        if (!planned.includes(orders.clusters[at] as number)) rank++;
+      chosen[k] = at === end ? 0 : rank;
+      if (rank >= natural) isWithin = false;
     }
     return isWithin;
   }
 
-  /** The row of a network. A chosen cluster beyond what is kept of an order comes last in it, and `chosen` says so. */
+  /** The row of a network. A chosen cluster beyond what is kept of an order comes last in it, before the backups, and `chosen` says so. */
   write(n: number, chosen: number[]): CandidateRow {
-    const { orders } = this.#map;
-    let count = 0;
-    for (const [k, to] of this.#orders.entries()) {
-      const order = this.#map.orderOf(n * trafficClasses.length + k);
-      const begin = orders.begin(order);
-      const wanted = chosen[k] as number;
-      to.length = Math.min(this.#placesMax, orders.end(order) - begin);
-      if (wanted >= to.length) chosen[k] = to.length - 1;
-      for (let place = 0; place < to.length; place++) {
-        const from = begin + (place === chosen[k] ? wanted : place);
-        const cluster = orders.clusters[from] as number;
-        if (this.#positionOf[cluster] === 0) {
-          this.#candidate(n, cluster, count);
-          this.#positionOf[cluster] = ++count;
-        }
-        to.positions[place] = (this.#positionOf[cluster] as number) - 1;
-        to.scores[place] = orders.scores[from] as number;
-      }
-    }
-    for (let position = 0; position < count; position++)
+    const planned = this.#map.backups.of(n);
+    this.#count = 0;
+    for (let k = 0; k < trafficClasses.length; k++) this.#writeOrder(n, k, planned, chosen);
+    for (let position = 0; position < this.#count; position++)
       this.#positionOf[this.#clusters[position] as number] = 0;
     return {
-      count,
+      count: this.#count,
       clusters: this.#clusters,
       rttMs: this.#rttMs,
       lossRatio: this.#lossRatio,
@@ -204,10 +196,58 @@ class RowWriter {
     };
   }
 
+  #writeOrder(n: number, k: number, planned: readonly number[], chosen: number[]): void {
+    const { orders, allocation, backups } = this.#map;
+    const unit = n * trafficClasses.length + k;
+    const order = this.#map.orderOf(unit);
+    const own = allocation.clusterOf(unit);
+    const isBackup = (cluster: number): boolean => cluster !== own && planned.includes(cluster);
+    let spares = 0;
+    for (const cluster of planned) if (isBackup(cluster)) spares++;
+    const natural = backups.places.places - spares;
+    const to = this.#orders[k] as WrittenOrder;
+    const end = orders.end(order);
+    const wanted = chosen[k] as number;
+    to.length = 0;
+    let rank = 0;
+    let score = 0;
+    for (let at = orders.begin(order); at < end && to.length < natural; at++) {
+      const cluster = orders.clusters[at] as number;
+      if (isBackup(cluster)) continue;
+      const isLast = to.length === natural - 1;
+      if (rank++ < wanted && isLast) continue;
+      if (rank - 1 === wanted) chosen[k] = to.length;
+      score = orders.scores[at] as number;
+      this.#push(to, n, cluster, score);
+    }
+    for (const cluster of planned) {
+      if (!isBackup(cluster)) continue;
+      const estimate = this.#map.input.rows.estimate(n, cluster);
+      score = Math.max(score, orders.scoreOf(estimate, cluster, k));
+      this.#push(to, n, cluster, score);
+    }
+  }
+
+  #push(to: WrittenOrder, n: number, cluster: number, score: number): void {
+    if (this.#positionOf[cluster] === 0) {
+      this.#candidate(n, cluster, this.#count);
+      this.#positionOf[cluster] = ++this.#count;
+    }
+    to.positions[to.length] = (this.#positionOf[cluster] as number) - 1;
+    to.scores[to.length++] = score;
+  }
+
   #candidate(n: number, cluster: number, position: number): void {
     const { rows } = this.#map.input;
-    const entry = rows.rows.entryOf(rows.rowOf[n] as number, cluster) as number;
+    const entry = rows.rows.entryOf(rows.rowOf[n] as number, cluster);
     this.#clusters[position] = cluster;
+    if (entry === undefined) {
+      const { rttMs, lossRatio, confidence } = rows.estimate(n, cluster);
+      this.#rttMs[position] = rttMs;
+      this.#lossRatio[position] = lossRatio;
+      this.#confidence[position] = confidence;
+      return;
+    }
     this.#rttMs[position] = rows.rows.rttMs[entry] as number;
     this.#lossRatio[position] = rows.rows.lossRatio[entry] as number;
     this.#confidence[position] = rows.rows.confidence[entry] as number;

@@ -1,5 +1,6 @@
 import { type TrafficClass, trafficClasses } from "#kit";
 import type { EstimateRows } from "./estimate-rows.ts";
+import type { Estimate } from "./estimator.ts";
 import { SCORE_MAX, type ScoreParameters, scoreOf } from "./score.ts";
 
 /** What a score says of a cluster itself, by number. */
@@ -63,6 +64,14 @@ export class ScoreOrders {
   ranked(score: number, cluster: number): number {
     const { factor, isInService } = this.#clusters[cluster] as ScoredCluster;
     return Math.min(SCORE_MAX, score * factor) + (isInService ? 0 : OUT_OF_SERVICE_PRICE);
+  }
+
+  /** The score of a cluster that an order may not have. */
+  scoreOf(estimate: Estimate, cluster: number, trafficClass: number): number {
+    const { load, pricePerGb } = this.#clusters[cluster] as ScoredCluster;
+    const input = { ...estimate, load, pricePerGb };
+    const { score } = scoreOf(input, this.#parameters[trafficClass] as ScoreParameters);
+    return Math.round(this.ranked(score, cluster) * STEPS) / STEPS;
   }
 
   /** Where order `order` begins in `clusters` and `scores`. */

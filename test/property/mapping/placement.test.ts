@@ -24,11 +24,12 @@ const world = fc.record({
   units: fc.array(unit, { maxLength: 25 }),
   limits: fc.array(limit, { maxLength: 9 }),
   hasFallback: fc.boolean(),
+  closed: fc.subarray([0, 1, 2, 3, 4, 5], { maxLength: 2 }),
   downs: fc.subarray([0, 1, 2, 3, 4, 5], { maxLength: 3 }),
 });
 type World = typeof world extends fc.Arbitrary<infer T> ? T : never;
 
-function problemOf({ units, limits, hasFallback }: World): PlacementProblem {
+function problemOf({ units, limits, hasFallback, closed }: World): PlacementProblem {
   const offsets = new Uint32Array(units.length + 1);
   const clusters: number[] = [];
   const costs: number[] = [];
@@ -47,6 +48,7 @@ function problemOf({ units, limits, hasFallback }: World): PlacementProblem {
     clusters: Uint16Array.from(clusters),
     costs: Float64Array.from(costs),
     limits,
+    isClosed: Uint8Array.from([0, 1, 2, 3, 4, 5], (cluster) => (closed.includes(cluster) ? 1 : 0)),
     ...(hasFallback && {
       fallback: { orders: [Uint16Array.from([5, 4, 3, 2, 1, 0])], orderOf: new Uint32Array(units.length) },
     }),
@@ -86,7 +88,7 @@ describe("placement under several limits", () => {
       fc.property(world, (given) => {
         const placement = new Placement(problemOf(given));
         placement.place();
-        const down = new Set<number>();
+        const down = new Set<number>(given.closed);
         for (const next of [undefined, ...given.downs]) {
           if (next !== undefined) {
             down.add(next);
@@ -129,6 +131,7 @@ describe("placement under several limits", () => {
         const given: World = {
           ...drawn,
           hasFallback: false,
+          closed: [],
           units: drawn.units.map((one) => ({ ...one, demands: [1, 0] as const })),
           limits: [0, 1, 2, 3, 4, 5].map((cluster) => ({
             resource: 0,
@@ -184,6 +187,7 @@ describe("placement under several limits", () => {
       units: [{ demands: [1, 1], ranking: [0, 1], steps: [1, 1, 1, 1, 1, 1] }],
       limits: [],
       hasFallback: false,
+      closed: [],
       downs: [],
     });
     const broken: readonly [Partial<PlacementProblem>, RegExp][] = [
