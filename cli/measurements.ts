@@ -31,6 +31,7 @@ show asks the mapper what it keeps of a pair: FROM is a client network or a clus
                     anchors    pages of RIPE Atlas anchors, with their places
                     probe      what "isochrone probe" writes
                     bgp-text   what "bgpdump -m" prints
+                    bgp-table  what a router prints for "show ip bgp" (Cisco, Quagga, FRRouting)
                     mrt        BGP tables and updates (RFC 6396, add-path)
                     as-csv     first,last,as,organisation: the npm package @ip-location-db/asn
                     place-csv  first,last,country or with city and coordinates: @ip-location-db/*-country, *-city

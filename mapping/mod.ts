@@ -149,6 +149,7 @@ export {
   type BgpSkipReason,
   type BgpWithdrawal,
 } from "./core/measurements/bgp.ts";
+export { BgpTableTextReader } from "./core/measurements/bgp-table-text.ts";
 export { BgpTextReader } from "./core/measurements/bgp-text.ts";
 export { MrtReader } from "./core/measurements/mrt.ts";
 export {

@@ -4,6 +4,7 @@ import {
   type AtlasResult,
   AtlasReader,
   atlasSamples,
+  BgpTableTextReader,
   BgpTextReader,
   MmdbReader,
   MrtReader,
@@ -20,6 +21,7 @@ export const measurementFormats = [
   "anchors",
   "probe",
   "bgp-text",
+  "bgp-table",
   "mrt",
   "as-csv",
   "place-csv",
@@ -55,6 +57,7 @@ export function formatOf(beginning: Uint8Array, name: string): MeasurementFormat
     if (/"results"\s*:.*"probe"\s*:/s.test(text)) return "anchors";
     return /"agent"\s*:/.test(text) ? "probe" : undefined;
   }
+  if (/^ {1,8}Network +Next Hop +.*Path *\r?$/m.test(text)) return "bgp-table";
   if (/^(TABLE_DUMP2?|BGP4MP(_ET)?)\|/.test(text)) return "bgp-text";
   const fields = (text.split("\n", 1)[0] ?? "").split(",");
   const isAddress = (field = ""): boolean => /^[0-9]+$|^[0-9a-fA-F]*[.:][0-9a-fA-F.:]*$/.test(field);
@@ -77,6 +80,7 @@ export function openReader(
     case "probe":
       return probe(onSample);
     case "bgp-text":
+    case "bgp-table":
     case "mrt":
       return routes(format);
     case "as-csv":
@@ -197,7 +201,7 @@ function probe(onSample: (sample: PathSample) => void): FileReader {
   };
 }
 
-function routes(format: "bgp-text" | "mrt"): FileReader {
+function routes(format: "bgp-text" | "bgp-table" | "mrt"): FileReader {
   const peers = new Set<string>();
   const origins = new Set<number>();
   const counts = { ipv4: 0, ipv6: 0, withdrawn: 0, withPathId: 0 };
@@ -217,7 +221,8 @@ function routes(format: "bgp-text" | "mrt"): FileReader {
       counts.withdrawn++;
     },
   };
-  const reader = format === "mrt" ? new MrtReader(sink) : new BgpTextReader(sink);
+  const Reader = { mrt: MrtReader, "bgp-text": BgpTextReader, "bgp-table": BgpTableTextReader }[format];
+  const reader = new Reader(sink);
   return {
     read: (chunk) => reader.read(chunk),
     end: () => {

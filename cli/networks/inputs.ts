@@ -3,6 +3,7 @@ import { ParseError, quoteValue } from "#kit";
 import {
   type AutonomousSystem,
   autonomousSystemOf,
+  BgpTableTextReader,
   BgpTextReader,
   BlockDemand,
   BlockDemandReader,
@@ -45,7 +46,8 @@ export async function readRoutes(files: readonly string[], progress: Progress): 
       const format = formatOf(beginning, file);
       if (format === "mrt") return new MrtReader(table);
       if (format === "bgp-text") return new BgpTextReader(table);
-      throw wrongFormat("--routes", file, format, "a BGP table as MRT or as bgpdump -m prints it");
+      if (format === "bgp-table") return new BgpTableTextReader(table);
+      throw wrongFormat("--routes", file, format, "a BGP table as MRT, of bgpdump -m or of show ip bgp");
     });
   const { skipped } = table.tally.summary();
   progress(`routes: ${table.prefixCount} prefixes${skippedText(skipped)}`);

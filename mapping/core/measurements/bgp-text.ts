@@ -67,7 +67,7 @@ function readLine(line: string, sink: BgpSink): void {
 }
 
 /** bgpdump masks nothing: bits behind the prefix are left to whoever reads. */
-function prefixOf(text: string): IpPrefix {
+export function prefixOf(text: string): IpPrefix {
   const slash = text.indexOf("/");
   const address = slash < 0 ? undefined : parseAddress(text.slice(0, slash));
   const lengthText = text.slice(slash + 1);
@@ -78,7 +78,7 @@ function prefixOf(text: string): IpPrefix {
 }
 
 /** `2497 2914 {4788,9930}`: numbers in order, an AS_SET in braces; confederations in parentheses or brackets. */
-function asPathOf(text: string): { asPath: number[]; originAs: number[] } {
+export function asPathOf(text: string): { asPath: number[]; originAs: number[] } {
   const asPath: number[] = [];
   let originAs: number[] = [];
   let isInConfederation = false;
@@ -101,7 +101,7 @@ function asPathOf(text: string): { asPath: number[]; originAs: number[] } {
 }
 
 /** asplain or asdot (RFC 5396). */
-function asNumber(text: string): number {
+export function asNumber(text: string): number {
   const dotted = /^([0-9]{1,5})\.([0-9]{1,5})$/.exec(text);
   const high = Number(dotted?.[1] ?? 0);
   const low = Number(dotted?.[2] ?? 0);
@@ -111,7 +111,7 @@ function asNumber(text: string): number {
   return value;
 }
 
-function wrong(what: string, found: string, expected: string): BgpRecordError {
+export function wrong(what: string, found: string, expected: string): BgpRecordError {
   return new BgpRecordError(
     "malformed",
     `${what}: got ${JSON.stringify(found.slice(0, 80))}, expected ${expected}`,

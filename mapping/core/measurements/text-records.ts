@@ -12,15 +12,20 @@ export interface RecordSink {
 export class LineRecords {
   readonly #charactersMax: number;
   readonly #sink: RecordSink;
+  readonly #isIndented: boolean;
   readonly #decoder = new TextDecoder();
   #rest = "";
   #number = 0;
   #isTooLong = false;
 
-  /** @param charactersMax of a line, in UTF-16 units */
-  constructor(charactersMax: number, sink: RecordSink) {
+  /**
+   * @param charactersMax of a line, in UTF-16 units
+   * @param isIndented the blanks that a line begins with mean something, and stay
+   */
+  constructor(charactersMax: number, sink: RecordSink, isIndented = false) {
     this.#charactersMax = charactersMax;
     this.#sink = sink;
+    this.#isIndented = isIndented;
   }
 
   read(chunk: Uint8Array): void {
@@ -54,7 +59,7 @@ export class LineRecords {
       this.#sink.unreadable("too-long", this.#number);
       return;
     }
-    const text = line.trim();
+    const text = this.#isIndented ? line.trimEnd() : line.trim();
     if (text !== "") this.#sink.record(text, this.#number);
   }
 }

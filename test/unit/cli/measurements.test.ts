@@ -76,6 +76,12 @@ describe("isochrone measurements check", () => {
       { disabled: 0, "with IPv6": 1 },
     ],
     ["d.txt", line, "bgp-text", { "IPv4 routes": 1, peers: 1, "origin AS": 1 }],
+    [
+      "table.txt",
+      "BGP table version is 0\n   Network          Next Hop            Metric LocPrf Weight Path\n*> 3.0.0.0          192.0.2.11             165             0 1673 80 i\n",
+      "bgp-table",
+      { "IPv4 routes": 1, peers: 1, "origin AS": 1 },
+    ],
     ["e.mrt", Uint8Array.from(peerTable), "mrt", { "IPv4 routes": 0 }],
     // Of 2018: the first byte of the time is a bracket.
     ["bracket.mrt", Uint8Array.from([0x5b, ...peerTable.slice(1)]), "mrt", { "IPv4 routes": 0 }],
