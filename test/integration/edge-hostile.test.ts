@@ -294,6 +294,36 @@ describe("what is stored for others", () => {
     }
   });
 
+  test("markup of edge side includes is content like any other: as it came, and nothing that it names is asked for", async () => {
+    const page =
+      '<html><esi:include src="http://inner.example/secret"/><esi:vars>$(HTTP_COOKIE)</esi:vars></html>';
+    origin.says(
+      `${FRESH}Content-Type: text/html\r\nSurrogate-Control: content="ESI/1.0", max-age=60\r\nContent-Length: ${page.length}\r\n\r\n${page}`,
+    );
+    const claims = { cookie: "session=1", "surrogate-capability": 'x="ESI/1.0"' };
+    for (const expected of [/^fwd=uri-miss/, /^hit/]) {
+      const answer = await fetchFrom(edge.port, "/esi", { headers: claims });
+      expect(answer.body.toString()).toBe(page);
+      expect(answer.cacheStatus).toMatch(expected);
+    }
+    expect(origin.seen).toHaveLength(1);
+    // What this server can do is its own to say.
+    expect(origin.seen[0]).toMatch(/^surrogate-capability: isochrone="Surrogate\/1\.0"\r$/im);
+    expect(origin.seen[0]).not.toContain("ESI");
+  });
+
+  test("a name whose origin is another name here: 508 for who asks, nothing stored (RFC 8586)", async () => {
+    origin.answer = (socket, head) => {
+      const onward = connect(edge.port, "127.0.0.1");
+      onward.on("error", () => socket.destroy());
+      onward.pipe(socket);
+      onward.write(Buffer.from(head.replace(/^Host: .*$/im, "Host: other.example"), "latin1"));
+    };
+    expect((await fetchFrom(edge.port, "/loop", { headers: { host: "a.example" } })).status).toBe(508);
+    expect(await edge.metric("refused_total", { reason: "loop" })).toBe(1);
+    expect([origin.seen.length, await edge.metric("cache_objects")]).toEqual([1, 0]);
+  });
+
   test("two caches that are each other's origin: 508 for who asks, nothing stored (RFC 8586)", async () => {
     // Another address, since the name of a server alone is made of it.
     const second = await startEdge({ port: edge.port }, {}, undefined, undefined, { host: "0.0.0.0" });

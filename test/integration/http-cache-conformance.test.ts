@@ -1,12 +1,13 @@
 /**
  * Goal: the edge is a correct HTTP cache, whatever else it does at the same time. Method: the public suite (http-cache-tests) and
- * what it lacks, all tests under way at once in an order that a seed settles, against `isochrone edge --origin` as a process. Each
+ * what it lacks, all tests under way at once in an order that a seed settles, beside 400 requests that wait, against `isochrone edge --origin` as a process. Each
  * required and optimal test passes or stands below with the reason; `check` tests ask what a cache does and have no wrong answer.
  */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { ownTests } from "../conformance/http-cache/own-tests.ts";
 import {
   type CacheTest,
+  holdRequests,
   packagedTests,
   runSuite,
   SuiteOrigin,
@@ -33,6 +34,8 @@ const EXCEPTIONS: Readonly<Record<string, string>> = {
 
 /** Another order each day, and any one again. */
 const seed = Number(process.env["ISOCHRONE_SEED"] ?? Math.floor(Date.now() / 86_400_000));
+
+const IN_FLIGHT = 400;
 
 let origin: SuiteOrigin;
 let edge: IsochroneProcess;
@@ -66,7 +69,11 @@ function wrong(
 test("every required and optimal test passes, or is a known exception", async () => {
   const edgeUrl = /http:\/\/[\d.]+:\d+/.exec(edge.readyLine)?.[0] ?? "";
   const run = (asked: readonly CacheTest[]) => runSuite(asked, { edgeUrl, originUrl: origin.url, seed });
+  // Meanwhile, from before the first test until after the last one, this many requests of others wait for their answers.
+  const others = holdRequests(IN_FLIGHT, { edgeUrl, originUrl: origin.url });
   const all = await run(tests);
+  const { statuses, atOrigin } = await others.release();
+  expect([statuses.filter((status) => status === 200).length, atOrigin]).toEqual([IN_FLIGHT, 4]);
   const failed = wrong(tests, all);
   const count = (kind: string, passed: boolean) =>
     tests.filter(

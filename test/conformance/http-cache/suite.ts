@@ -64,12 +64,40 @@ export class SuiteOrigin {
   }
 }
 
+/** Objects that {@link holdRequests} asks for. */
+const HELD_OBJECTS = 4;
+
+/**
+ * Has `count` requests under way at the edge until `release` is called, which resolves with the statuses of their answers and with
+ * how many the origin has seen of them.
+ */
+export function holdRequests(
+  count: number,
+  { edgeUrl, originUrl }: { readonly edgeUrl: string; readonly originUrl: string },
+): { readonly release: () => Promise<{ readonly statuses: readonly number[]; readonly atOrigin: number }> } {
+  const agent = new Agent({ maxSockets: Number.POSITIVE_INFINITY });
+  const answers = Array.from(
+    { length: count },
+    async (_, index) => await exchange(agent, `${edgeUrl}/hold/${index % HELD_OBJECTS}`, {}),
+  );
+  return {
+    release: async () => {
+      const atOrigin = Number(await (await exchange(agent, `${originUrl}/release`, {})).text());
+      const statuses = (await Promise.all(answers)).map(({ status }) => status);
+      agent.destroy();
+      return { statuses, atOrigin };
+    },
+  };
+}
+
 interface FetchInit {
   readonly method?: string;
   readonly headers?: readonly (readonly [string, string])[];
   readonly body?: string;
 }
 
+/** What the edge says of a request that it shed, or would have, had it not had something stale for it. */
+const SHED = /; detail=(?:stale-if-error-)?(?:queue-\w+|\w+-limit|server-busy)$/;
 /** Times that a request is sent again which the edge shed. */
 const SHED_MAX = 20;
 
@@ -84,7 +112,7 @@ function plainFetch(agent: Agent, originUrl: string): (url: string, init?: Fetch
     const url = pathname.startsWith("/test/") ? asked : `${originUrl}${pathname}${search}`;
     for (let tries = 0; ; tries++) {
       const response = await exchange(agent, url, init);
-      const isShed = /; detail=(?:queue-\w+|\w+-limit)$/.test(response.headers.get("cache-status") ?? "");
+      const isShed = SHED.test(response.headers.get("cache-status") ?? "");
       if (!isShed || tries === SHED_MAX) return response;
       await delay(100);
     }
