@@ -1,6 +1,6 @@
 /** The handler with a next hop that is played by the test: purges in flight, tiers, failing hops. No socket. */
 import { Readable } from "node:stream";
-import type { Fields } from "../../../edge/core/headers.ts";
+import type { Field, Fields } from "../../../edge/core/headers.ts";
 import { describe, expect, test } from "vitest";
 import {
   type ClusterId,
@@ -8,6 +8,7 @@ import {
   type LinkReport,
   NO_PREFETCH,
   type PropertyId,
+  Random,
   type ServerId,
 } from "#kit";
 import { createLogger, systemClock } from "#kit/io";
@@ -775,4 +776,104 @@ describe("purges of an object in slices", () => {
     await range(2 * SLICE);
     expect(upstream.asked.length).toBeGreaterThan(length);
   });
+});
+
+/** An honest origin of 5,000 bytes which tell version and place, in the ways that origins have of naming a version. */
+function rangeOrigin(draw: Random) {
+  const size = 5_000;
+  const byteOf = (version: number, at: number): number => (version * 101 + at * 7 + (at >> 8)) & 0x7f;
+  const state = { version: 1, validator: "strong" as "strong" | "weak" | "none", isDown: false, lies: 0 };
+  const say: Say = async (_name, { headers }) => {
+    // Others get in between.
+    for (let turns = draw.int(4); turns > 0; turns--) await new Promise((resolve) => setImmediate(resolve));
+    if (state.isDown) return await refused();
+    const { version, validator, lies } = state;
+    const asked = new Map(headers.map(([name, value]) => [name.toLowerCase(), value]));
+    const tag = validator === "none" ? undefined : `${validator === "weak" ? "W/" : ""}"v${version}"`;
+    const fields: [string, string][] = [
+      ["Cache-Control", "max-age=600, stale-if-error=600"],
+      ...(tag === undefined ? [] : [["ETag", tag] as [string, string]]),
+    ];
+    if (tag !== undefined && asked.get("if-none-match") === tag) return response(304, fields, "");
+    const match = /^bytes=([0-9]*)-([0-9]*)$/.exec(asked.get("range") ?? "");
+    let [status, first, last] = [200, 0, size - 1];
+    if (match !== null) {
+      const [, from = "", to = ""] = match;
+      [status, first, last] =
+        from === ""
+          ? [206, Math.max(0, size - Number(to)), size - 1]
+          : [206, Number(from), Math.min(size - 1, to === "" ? size - 1 : Number(to))];
+    }
+    const bytes = Array.from({ length: last - first + 1 }, (_, n) =>
+      String.fromCharCode(byteOf(version, first + n)),
+    );
+    if (status === 206) fields.push(["Content-Range", `bytes ${first}-${last}/${size}`]);
+    // It states one byte more than it sends, in the middle or at the end.
+    const sent = status === 206 && lies > draw.float() ? bytes.slice(0, -1) : bytes;
+    return response(status, fields, sent.join(""));
+  };
+  /** Which version a content is of from `first` on; undefined: of none, or of several. */
+  const versionOf = (text: string, first: number): number | undefined => {
+    for (let version = 1; version <= state.version; version++)
+      if (Array.from(text).every((char, n) => char.charCodeAt(0) === byteOf(version, first + n)))
+        return version;
+    return undefined;
+  };
+  return { size, state, say, versionOf };
+}
+
+test("ranges, wholes and conditions at once, while versions, validators and lengths change: each answer is bytes of one version, where it says", async () => {
+  const seen = { parts: 0, hits: 0, wholes: 0, notModified: 0, failed: 0 };
+  for (let seed = 1; seed <= 60; seed++) {
+    const draw = new Random(seed);
+    const { size, state, say, versionOf } = rangeOrigin(draw);
+    if (seed % 3 === 0) state.lies = 0.3;
+    const { edge, ask } = make([ORIGIN], say, true, { sliceBytes: 1_000, failureMemoryMs: 0 });
+    const one = async (): Promise<void> => {
+      const from = draw.int(size);
+      const to = Math.min(size - 1, from + draw.int(1_500));
+      const fields: Field[] = [];
+      if (draw.float() < 0.8)
+        fields.push([
+          "Range",
+          draw.float() < 0.2
+            ? `bytes=-${1 + draw.int(900)}`
+            : `bytes=${from}-${draw.float() < 0.1 ? "" : to}`,
+        ]);
+      if (draw.float() < 0.15) fields.push(["If-Range", `"v${state.version}"`]);
+      if (draw.float() < 0.1) fields.push(["If-None-Match", `W/"v${state.version}"`]);
+      // A content that breaks off is no answer.
+      const got = await ask("/o", undefined, fields, draw.float() < 0.05 ? "HEAD" : "GET").catch(
+        () => undefined,
+      );
+      if (got === undefined || got.answer.status >= 500) {
+        seen.failed++;
+        return;
+      }
+      const { answer, text, cacheStatus } = got;
+      if (cacheStatus.includes("; hit")) seen.hits++;
+      if (answer.status === 304) seen.notModified++;
+      if (answer.status === 304 || text === "") return;
+      const stated = answer.fields.find(([name]) => name.toLowerCase() === "content-range")?.[1];
+      const range = /^bytes ([0-9]+)-([0-9]+)\/([0-9]+)$/.exec(stated ?? "");
+      expect([answer.status, range === null]).toEqual(answer.status === 206 ? [206, false] : [200, true]);
+      if (range === null) seen.wholes++;
+      else seen.parts++;
+      const first = Number(range?.[1] ?? 0);
+      if (state.lies === 0) {
+        expect(text).toHaveLength(Number(range?.[2] ?? size - 1) - first + 1);
+        expect(range?.[3] ?? String(size)).toBe(String(size));
+      }
+      expect([seed, stated, versionOf(text, first) !== undefined]).toEqual([seed, stated, true]);
+    };
+    for (let round = 0; round < 12; round++) {
+      await Promise.all(Array.from({ length: 1 + draw.int(6) }, one));
+      const event = draw.float();
+      if (event < 0.2) state.version++;
+      else if (event < 0.35) state.validator = (["strong", "weak", "none"] as const)[draw.int(3)] ?? "none";
+      else if (event < 0.45) edge.store.invalidate("http://a.example/o" as CacheKey);
+      else if (event < 0.5) state.isDown = !state.isDown;
+    }
+  }
+  for (const count of Object.values(seen)) expect(count).toBeGreaterThan(20);
 });
