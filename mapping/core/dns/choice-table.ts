@@ -25,10 +25,31 @@ interface ChoiceRuns extends FamilyRuns {
   readonly outerOf: Uint32Array;
 }
 
+/**
+ * The same for IPv4, laid out for the processor's caches: a look-up of a large map waits for memory and for nothing else (one search
+ * over all runs 2.6 to 3.9 million a CPU-second at 444,000 networks).
+ */
+interface Ipv4Runs {
+  readonly starts: Uint32Array;
+  /** By the first 16 bits of an address: the last run that begins at or before the first address with them. */
+  readonly firstRuns: Uint32Array;
+  /**
+   * All else of a run side by side: the last address before its wider run, the first one behind it, and the choice, with whether
+   * there are such addresses.
+   */
+  readonly records: Uint32Array;
+}
+const RECORD_WORDS = 4;
+const INDEX_SHIFT = 16;
+const CHOICE_MASK = 0xffff;
+const HAS_BEFORE = 1 << 16;
+const HAS_BEHIND = 1 << 17;
+
 export class ChoiceTable {
   /** Distinct choices. */
   readonly choices: readonly ClusterChoice[];
   readonly #ipv4: ChoiceRuns;
+  readonly #ipv4Runs: Ipv4Runs;
   readonly #ipv6: ChoiceRuns;
 
   /** @param property any of the traffic class: all of them are sent alike */
@@ -53,6 +74,7 @@ export class ChoiceTable {
     });
     this.choices = choices;
     this.#ipv4 = withChoices(runs.runs(4), runs.resolvers(4), choiceOfRanking, servers);
+    this.#ipv4Runs = ipv4RunsOf(this.#ipv4);
     this.#ipv6 = withChoices(runs.runs(6), runs.resolvers(6), choiceOfRanking, servers);
   }
 
@@ -63,7 +85,7 @@ export class ChoiceTable {
    * @param words of the address, network order: 1 (family 4) or 4 (family 6), each 0..2^32-1
    */
   lookup(family: IpFamily, words: ArrayLike<number>): number {
-    return family === 4 ? lookupIpv4(this.#ipv4, words[0] as number) : lookupIpv6(this.#ipv6, words);
+    return family === 4 ? lookupIpv4(this.#ipv4Runs, words[0] as number) : lookupIpv6(this.#ipv6, words);
   }
 
   /** The same for a resolver that told nothing of its clients. The scope is 0: the answer is for all that it serves. */
@@ -130,22 +152,46 @@ function withChoices(
   };
 }
 
-function lookupIpv4(runs: ChoiceRuns, word: number): number {
-  const { starts, outerStarts } = runs;
-  let low = 0;
-  let high = starts.length - 1;
+function ipv4RunsOf({ starts, choiceOf, outerOf, outerStarts }: ChoiceRuns): Ipv4Runs {
+  const records = new Uint32Array(choiceOf.length * RECORD_WORDS);
+  const firstRuns = new Uint32Array(2 ** (32 - INDEX_SHIFT) + 1);
+  let prefix = 0;
+  for (let run = 0; run < choiceOf.length; run++) {
+    const start = starts[run] as number;
+    for (; prefix * 2 ** INDEX_SHIFT < start; prefix++) firstRuns[prefix] = run - 1;
+    const outer = outerOf[run] as number;
+    const at = run * RECORD_WORDS;
+    let choice = choiceOf[run] as number;
+    if (outer > 0) {
+      records[at] = (outerStarts[outer] as number) - 1;
+      choice |= HAS_BEFORE;
+    }
+    if (outer + 1 < outerStarts.length) {
+      records[at + 1] = outerStarts[outer + 1] as number;
+      choice |= HAS_BEHIND;
+    }
+    records[at + 2] = choice;
+  }
+  firstRuns.fill(choiceOf.length - 1, prefix);
+  return { starts, firstRuns, records };
+}
+
+function lookupIpv4({ starts, firstRuns, records }: Ipv4Runs, word: number): number {
+  let low = firstRuns[word >>> INDEX_SHIFT] as number;
+  let high = firstRuns[(word >>> INDEX_SHIFT) + 1] as number;
   while (low < high) {
     const middle = (low + high + 1) >>> 1;
     if ((starts[middle] as number) <= word) low = middle;
     else high = middle - 1;
   }
-  const outer = runs.outerOf[low] as number;
+  const at = low * RECORD_WORDS;
+  const choice = records[at + 2] as number;
   // One bit more than the address has in common with the nearest one on either side that gets another answer.
   let scope = 0;
-  if (outer > 0) scope = Math.clz32(((outerStarts[outer] as number) - 1) ^ word) + 1;
-  if (outer + 1 < outerStarts.length)
-    scope = Math.max(scope, Math.clz32((outerStarts[outer + 1] as number) ^ word) + 1);
-  return ((runs.choiceOf[low] as number) << SCOPE_BITS) | scope;
+  if ((choice & HAS_BEFORE) !== 0) scope = Math.clz32((records[at] as number) ^ word) + 1;
+  if ((choice & HAS_BEHIND) !== 0)
+    scope = Math.max(scope, Math.clz32((records[at + 1] as number) ^ word) + 1);
+  return ((choice & CHOICE_MASK) << SCOPE_BITS) | scope;
 }
 
 function lookupIpv6(runs: ChoiceRuns, words: ArrayLike<number>): number {
