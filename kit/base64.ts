@@ -1,4 +1,5 @@
 /** Base64 (RFC 4648, section 4) for cores, which have no Buffer: strict, canonical, of any length. */
+import { allSteps, type Steps } from "./steps.ts";
 
 const ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const PAD = "=".charCodeAt(0);
@@ -29,6 +30,14 @@ export function toBase64(bytes: Uint8Array): string {
  * padding, bits set behind the last byte (RFC 4648, 3.5). Never throws.
  */
 export function fromBase64(text: string): Uint8Array | undefined {
+  return allSteps(fromBase64InSteps(text));
+}
+
+/** Characters between two pauses: a millisecond or two. */
+const STEP_CHARACTERS = 2 ** 18;
+
+/** As {@link fromBase64}, in steps. */
+export function* fromBase64InSteps(text: string): Steps<Uint8Array | undefined> {
   if (text.length % 4 !== 0) return undefined;
   const padding = text.endsWith("==") ? 2 : text.endsWith("=") ? 1 : 0;
   const bytes = new Uint8Array((text.length / 4) * 3 - padding);
@@ -37,6 +46,7 @@ export function fromBase64(text: string): Uint8Array | undefined {
   let bits = 0;
   let bitCount = 0;
   for (let at = 0; at < digitCount; at++) {
+    if (at % STEP_CHARACTERS === STEP_CHARACTERS - 1) yield;
     const code = text.charCodeAt(at);
     const value = code < 128 ? (valueOf[code] as number) : NO_DIGIT;
     if (value === NO_DIGIT) return undefined;

@@ -1,4 +1,5 @@
 import xxhash from "xxhash-wasm";
+import type { Steps } from "./steps.ts";
 
 /**
  * xxHash, the one hash of the kit for placement, sharding, checksums and seeds: fast, well mixed, the same on every
@@ -18,6 +19,19 @@ export function xxh32(input: string | Uint8Array, seed = 0): number {
 export function xxh64(input: string | Uint8Array, seed = 0n): bigint {
   const seed64 = BigInt.asUintN(64, seed);
   return typeof input === "string" ? wasm.h64(input, seed64) : wasm.h64Raw(input, seed64);
+}
+
+/** Bytes between two pauses: a millisecond at most. */
+const STEP_BYTES = 2 ** 20;
+
+/** As {@link xxh64} with seed 0, in steps. */
+export function* xxh64InSteps(input: Uint8Array): Steps<bigint> {
+  const state = wasm.create64();
+  for (let at = 0; at < input.length; at += STEP_BYTES) {
+    if (at > 0) yield;
+    state.update(input.subarray(at, at + STEP_BYTES));
+  }
+  return state.digest();
 }
 
 /** The 64-bit xxHash of `input` with seed 0 as 16 lower-case hexadecimal digits, high digit first. */

@@ -167,6 +167,7 @@ export {
 } from "./liveness.ts";
 /** Longest match, and how far an answer is valid. */
 export { NONE, PrefixRanges, type PrefixRuns } from "./prefix-ranges.ts";
+export { allSteps, type Steps } from "./steps.ts";
 export { PrefixTable } from "./prefix-table.ts";
 /** Quantiles of type 7. */
 export { mean, quantile, type Summary, summary } from "./quantile.ts";

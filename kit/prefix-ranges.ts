@@ -1,7 +1,10 @@
 import { addressBits, type IpFamily } from "./ip.ts";
+import { allSteps, type Steps } from "./steps.ts";
 
 /** No prefix covers the range. */
 export const NONE = -1;
+/** Prefixes or ranges between two pauses: a millisecond or two, more where they are asked about for the first time. */
+const STEP = 1_024;
 /** With fewer ranges than this an index of the first bits costs more than the search it saves. */
 const INDEXED_RANGES_MIN = 1024;
 /** Bits that the index of IPv4 goes by, and from how many ranges on it has the finer of the two (4 MiB). */
@@ -48,10 +51,9 @@ export class PrefixRanges {
   readonly #index: Uint32Array | undefined;
   readonly #indexShift: number;
 
-  constructor(family: IpFamily, columns: PrefixColumns) {
+  constructor(family: IpFamily, columns: PrefixColumns, flat = allSteps(flatten(family, columns))) {
     this.#bits = addressBits(family);
     this.#wordCount = this.#bits / 32;
-    const flat = flatten(columns, this.#wordCount);
     const count = flat.entries.length;
     this.#starts = flat.starts;
     this.#entries = flat.entries;
@@ -74,6 +76,11 @@ export class PrefixRanges {
       family === 4 && count >= INDEXED_RANGES_MIN ? indexFirstBits(this.#starts, indexBits) : undefined;
   }
 
+  /** As the constructor, in steps; the last one is some 10 ms for half a million ranges. */
+  static *inSteps(family: IpFamily, columns: PrefixColumns): Steps<PrefixRanges> {
+    return new PrefixRanges(family, columns, yield* flatten(family, columns));
+  }
+
   /** Bytes of the arrays. */
   get byteLength(): number {
     const arrays = [this.#starts, this.#entries, this.#values, this.#runStarts, this.#runOf];
@@ -92,11 +99,17 @@ export class PrefixRanges {
 
   /** The whole family in runs of neighbouring ranges that `numberOf` gives the same number; it is asked for each value or NONE. */
   joined(numberOf: (value: number) => number): PrefixRuns {
+    return allSteps(this.joinedInSteps(numberOf));
+  }
+
+  /** As {@link joined}, in steps. */
+  *joinedInSteps(numberOf: (value: number) => number): Steps<PrefixRuns> {
     const count = this.#values.length;
     const values = new Uint32Array(count);
     const starts = new Uint32Array(count * this.#wordCount);
     let runs = 0;
     for (let range = 0; range < count; range++) {
+      if (range % STEP === STEP - 1) yield;
       const number = numberOf(this.#values[range] as number);
       if (runs > 0 && values[runs - 1] === number) continue;
       for (let word = 0; word < this.#wordCount; word++)
@@ -244,13 +257,15 @@ class RangeList {
  * Nested prefixes to disjoint ranges, by one sweep with a stack of the prefixes that are open. Prefixes either nest
  * or are disjoint, so the top of the stack is always the longest that covers the current address.
  */
-function flatten({ words, lengths }: PrefixColumns, wordCount: number): RangeList["ranges"] {
+function* flatten(family: IpFamily, { words, lengths }: PrefixColumns): Steps<RangeList["ranges"]> {
+  const wordCount = addressBits(family) / 32;
   const list = new RangeList(lengths.length, wordCount);
   /** The open prefixes, and for each the first address after it; those that end with the family are never closed. */
   const open: number[] = [];
   const after = new Uint32Array((wordCount * 32 + 1) * wordCount);
   const openEntry = (depth: number): number => open[depth] ?? NONE;
   for (let entry = 0; entry < lengths.length; entry++) {
+    if (entry % STEP === STEP - 1) yield;
     const at = entry * wordCount;
     while (open.length > 0) {
       const top = (open.length - 1) * wordCount;

@@ -4,8 +4,8 @@
  */
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
-import { id, integer, object, ParseError, quoteValue, type Schema, string } from "#kit";
-import { LastKnownGood, type Logger, makeDirectory } from "#kit/io";
+import { id, integer, object, ParseError, quoteValue, type Schema, type Steps, string } from "#kit";
+import { inSteps, LastKnownGood, type Logger, makeDirectory } from "#kit/io";
 import { type AppliedState, decideApply } from "../core/apply.ts";
 import { compareFences, type Fence, fenceOf } from "../core/fence.ts";
 import type { ActivationEvent, DocumentKind, WatchEvent } from "../core/words.ts";
@@ -23,6 +23,14 @@ export interface DocumentKeeperOptions {
 interface Kept {
   readonly parse: (value: unknown) => unknown;
   readonly onApply: (id: string, body: unknown, version: number, from: DocumentSource) => void;
+  readonly prepare: ((body: unknown) => Steps<void>) | undefined;
+}
+
+/** A document that may be applied, and from where. */
+interface Offer {
+  readonly event: Omit<ActivationEvent, "type">;
+  readonly state: AppliedState;
+  readonly from: DocumentSource;
 }
 
 /** What lies in a file: the document as control sent it and its place in control's log. */
@@ -46,7 +54,18 @@ export class DocumentKeeper {
   readonly #logger: Logger;
   readonly #kept = new Map<DocumentKind, Kept>();
   readonly #states = new Map<string, AppliedState>();
-  readonly #counters = { applied: 0, ignored: 0, fenced: 0, refused: 0, damaged: 0, saveFailures: 0 };
+  readonly #counters = {
+    applied: 0,
+    ignored: 0,
+    fenced: 0,
+    refused: 0,
+    damaged: 0,
+    saveFailures: 0,
+    overtaken: 0,
+  };
+  /** What is being prepared, by key, and the newest that waits behind it. */
+  readonly #preparing = new Map<string, { readonly running: Offer; waiting: Offer | undefined }>();
+  #isClosed = false;
   /** Newest unsaved value of each file; written one after the other, so that a snapshot is no storm of syncs. */
   readonly #unsaved = new Map<string, { readonly kind: DocumentKind; readonly stored: Stored }>();
   #saving: Promise<void> | undefined;
@@ -65,16 +84,23 @@ export class DocumentKeeper {
 
   /**
    * Before {@link start}: follow a kind. `parse` makes a T or throws; `onApply` puts it in force (synchronously) or throws
-   * to refuse it. Throws RangeError when the kind is kept already or the keeper has started.
+   * to refuse it. `prepare` is for what is large: it is driven in steps between `parse` and `onApply` for what comes from control,
+   * may refuse as well, and meanwhile the document before stays in force; of those that come in between only the newest is
+   * taken. Throws RangeError when the kind is kept already or the keeper has started.
    */
   keep<T>(
     kind: DocumentKind,
     parse: (value: unknown) => T,
     onApply: (id: string, body: T, version: number, from: DocumentSource) => void,
+    prepare?: (body: T) => Steps<void>,
   ): void {
     if (this.#watch !== undefined) throw new RangeError("DocumentKeeper.keep must come before start");
     if (this.#kept.has(kind)) throw new RangeError(`DocumentKeeper keeps "${kind}" already`);
-    this.#kept.set(kind, { parse, onApply: onApply as Kept["onApply"] });
+    this.#kept.set(kind, {
+      parse,
+      onApply: onApply as Kept["onApply"],
+      prepare: prepare as Kept["prepare"],
+    });
   }
 
   /**
@@ -121,11 +147,11 @@ export class DocumentKeeper {
   }
 
   /**
-   * Since the start: documents applied, ignored (`same`, `older`), fenced (of a publisher whose term is over), refused; files
-   * damaged; saves that failed.
+   * Since the start: documents applied, ignored (`same`, `older`), fenced (of a publisher whose term is over), refused, overtaken by a
+   * newer one while they waited to be prepared; files damaged; saves that failed.
    */
   get counters(): Readonly<
-    Record<"applied" | "ignored" | "fenced" | "refused" | "damaged" | "saveFailures", number>
+    Record<"applied" | "ignored" | "fenced" | "refused" | "damaged" | "saveFailures" | "overtaken", number>
   > {
     return this.#counters;
   }
@@ -137,6 +163,7 @@ export class DocumentKeeper {
 
   /** Stops following control; resolves when what was applied is on the disk. */
   async close(): Promise<void> {
+    this.#isClosed = true;
     this.#watch?.close();
     await this.flushed();
   }
@@ -170,7 +197,8 @@ export class DocumentKeeper {
     if (kept === undefined) return;
     const key = `${kind}/${documentId}`;
     const offered: AppliedState = { logId, seq, version, fence: fenceOf(kind, body) };
-    const before = this.#states.get(key);
+    const preparing = this.#preparing.get(key);
+    const before = (preparing?.waiting ?? preparing?.running)?.state ?? this.#states.get(key);
     const { mayApply, reason } = decideApply(before, offered);
     if (!mayApply) {
       if (reason === "fenced") {
@@ -185,22 +213,60 @@ export class DocumentKeeper {
       } else this.#counters.ignored++;
       return;
     }
-    try {
-      kept.onApply(documentId, kept.parse(body), version, from);
-    } catch (error) {
-      this.#counters.refused++;
-      this.#logger.error("document-refused", {
-        document: key,
-        version,
-        from,
-        inForce: this.#states.get(key)?.version ?? null,
-        ...(error instanceof ParseError
-          ? { path: error.path, value: quoteValue(error.value), expected: error.expected }
-          : { error }),
-      });
-      return;
+    const offer: Offer = { event, state: offered, from };
+    if (preparing !== undefined) {
+      if (preparing.waiting !== undefined) this.#counters.overtaken++;
+      preparing.waiting = offer;
+    } else if (kept.prepare !== undefined && from === "control") void this.#prepare(key, kept, offer);
+    else {
+      try {
+        this.#apply(key, kept, offer, kept.parse(body));
+      } catch (error) {
+        this.#refuse(key, offer, error);
+      }
     }
-    this.#states.set(key, offered);
+  }
+
+  /** Prepares one after the other, the newest of those that wait. Never rejects. */
+  async #prepare(key: string, kept: Kept, first: Offer): Promise<void> {
+    for (let offer: Offer | undefined = first; offer !== undefined && !this.#isClosed; ) {
+      const place: { readonly running: Offer; waiting: Offer | undefined } = {
+        running: offer,
+        waiting: undefined,
+      };
+      this.#preparing.set(key, place);
+      try {
+        const body = kept.parse(offer.event.body);
+        const prepared = await inSteps(kept.prepare?.(body) ?? nothing(), () => !this.#isClosed);
+        if (prepared !== undefined) this.#apply(key, kept, offer, body);
+      } catch (error) {
+        this.#refuse(key, offer, error);
+      }
+      offer = place.waiting;
+    }
+    this.#preparing.delete(key);
+  }
+
+  #refuse(key: string, { event, from }: Offer, error: unknown): void {
+    this.#counters.refused++;
+    this.#logger.error("document-refused", {
+      document: key,
+      version: event.version,
+      from,
+      inForce: this.#states.get(key)?.version ?? null,
+      ...(error instanceof ParseError
+        ? { path: error.path, value: quoteValue(error.value), expected: error.expected }
+        : { error }),
+    });
+  }
+
+  /** Throws what `onApply` refuses it with. */
+  #apply(key: string, kept: Kept, { event, state, from }: Offer, parsed: unknown): void {
+    const { kind, id: documentId, seq, version, body } = event;
+    const { logId } = state;
+    const { reason } = decideApply(this.#states.get(key), state);
+    kept.onApply(documentId, parsed, version, from);
+    this.#states.set(key, state);
     this.#counters.applied++;
     this.#logger.info("document-applied", { document: key, version, seq, from, reason });
     if (from === "control") {
@@ -257,6 +323,8 @@ export class DocumentKeeper {
     );
   }
 }
+
+function* nothing(): Steps<void> {}
 
 const anyBody: Schema<unknown> = { parse: (value) => value, jsonSchema: () => ({}) };
 /** The body is left to the schema of its kind, which `#offer` asks. */

@@ -2,6 +2,7 @@
 export { BearerGate, type BearerVerdict } from "./bearer-gate.ts";
 export { systemClock } from "./clock.ts";
 export { makeDirectory, readFileIfThere, writeFileDurable } from "./files.ts";
+export { inSteps } from "./in-steps.ts";
 export type { LastKnownGoodDamage, LastKnownGoodOptions } from "./last-known-good.ts";
 export { LastKnownGood } from "./last-known-good.ts";
 export {

@@ -1,4 +1,5 @@
 import {
+  allSteps,
   type ClientNetworkTable,
   type ClusterId,
   type ClusterMapTable,
@@ -13,6 +14,7 @@ import {
   type PrefixRuns,
   type ServerId,
   type ResolverEntry,
+  type Steps,
 } from "#kit";
 
 /** An address that no client network holds, where a number of one is asked for. */
@@ -31,10 +33,13 @@ interface Ranges {
 }
 const rangesOf = new WeakMap<ClientNetworkTable, Ranges>();
 
-function rangesOfNetworks(networks: ClientNetworkTable): Ranges {
+function* rangesOfNetworks(networks: ClientNetworkTable): Steps<Ranges> {
   let ranges = rangesOf.get(networks);
   if (ranges === undefined) {
-    ranges = { ipv4: new PrefixRanges(4, networks.ipv4), ipv6: new PrefixRanges(6, networks.ipv6) };
+    ranges = {
+      ipv4: yield* PrefixRanges.inSteps(4, networks.ipv4),
+      ipv6: yield* PrefixRanges.inSteps(6, networks.ipv6),
+    };
     rangesOf.set(networks, ranges);
   }
   return ranges;
@@ -63,8 +68,15 @@ export class MapIndex {
     this.snapshot = snapshot;
     this.drained = new Set(snapshot.drained);
     this.table = snapshot.clusterMap.table(previous?.table.networks);
-    this.#ranges = rangesOfNetworks(this.table.networks);
+    this.#ranges = allSteps(rangesOfNetworks(this.table.networks));
     for (const resolver of snapshot.resolvers ?? []) this.#resolvers.set(resolver.address, resolver);
+  }
+
+  /** As the constructor, in steps of a few milliseconds. Throws as it does, and nothing has changed then. */
+  static *inSteps(snapshot: MapSnapshot, previous?: MapIndex): Steps<MapIndex> {
+    const table = yield* snapshot.clusterMap.tableInSteps(previous?.table.networks);
+    yield* rangesOfNetworks(table.networks);
+    return new MapIndex(snapshot, previous);
   }
 
   /** The number of the client network that holds `address`, NO_NETWORK if none does. Never throws. */
@@ -100,9 +112,9 @@ export class MapIndex {
     };
   }
 
-  /** The family's addresses in runs of neighbours for whose client network (or NO_NETWORK) `numberOf` has the same number. */
-  runs(family: IpFamily, numberOf: (network: number) => number): PrefixRuns {
-    return (family === 4 ? this.#ranges.ipv4 : this.#ranges.ipv6).joined(numberOf);
+  /** In steps: the family's addresses in runs of neighbours for whose client network (or NO_NETWORK) `numberOf` has the same number. */
+  runs(family: IpFamily, numberOf: (network: number) => number): Steps<PrefixRuns> {
+    return (family === 4 ? this.#ranges.ipv4 : this.#ranges.ipv6).joinedInSteps(numberOf);
   }
 
   /** Demand over capacity of a cluster, as allocated; undefined: the map does not know it. */

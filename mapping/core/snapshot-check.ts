@@ -3,6 +3,7 @@
  * networks, or sends all of them to one place, is more likely a fault of ours than the state of the world; the last good one stays in force.
  */
 import {
+  allSteps,
   type ClusterId,
   type ClusterMapTable,
   comparedWith,
@@ -12,6 +13,7 @@ import {
   routeProblems,
   RTT_ABSURD,
   SCORE_ABSURD,
+  type Steps,
   trafficClasses,
 } from "#kit";
 
@@ -129,21 +131,33 @@ interface Facts {
 const factsByTable = new WeakMap<ClusterMapTable, Facts>();
 
 function factsOf(table: ClusterMapTable): Facts {
+  return allSteps(factsInSteps(table));
+}
+
+/** Looks at all of a table, in steps of a few milliseconds: questions about it are cheap afterwards. */
+export function* factsInSteps(table: ClusterMapTable): Steps<Facts> {
   let facts = factsByTable.get(table);
   if (facts === undefined) {
-    facts = { ...rowFacts(table), firsts: trafficClasses.map((_, k) => firstsOf(table, k)) };
+    const rows = yield* rowFacts(table);
+    const firsts: number[][] = [];
+    for (const k of trafficClasses.keys()) firsts.push(yield* firstsOf(table, k));
+    facts = { ...rows, firsts };
     factsByTable.set(table, facts);
   }
   return facts;
 }
 
-function rowFacts(table: ClusterMapTable): Omit<Facts, "firsts"> {
+/** Rows or networks between two pauses. */
+const STEP = 8_192;
+
+function* rowFacts(table: ClusterMapTable): Steps<Omit<Facts, "firsts">> {
   const { rows, placements, clusterIds, loads } = table.parts;
   const isNamed = new Uint8Array(clusterIds.length);
   const zerosOf = new Uint16Array(rows.size);
   const figuresOf = new Uint16Array(rows.size);
   let absurd: number | undefined;
   for (let row = 0; row < rows.size; row++) {
+    if (row % STEP === STEP - 1) yield;
     const at = rows.offsetOf(row);
     const count = rows.countOf(row);
     let zeros = 0;
@@ -186,9 +200,11 @@ function rowFacts(table: ClusterMapTable): Omit<Facts, "firsts"> {
   };
 }
 
-function firstsOf(table: ClusterMapTable, trafficClass: number): number[] {
+function* firstsOf(table: ClusterMapTable, trafficClass: number): Steps<number[]> {
   const isFirst = new Uint8Array(table.clusterIds.length);
-  for (let network = 0; network < table.networks.size; network++)
+  for (let network = 0; network < table.networks.size; network++) {
+    if (network % STEP === STEP - 1) yield;
     isFirst[table.firstCluster(network, trafficClass)] = 1;
+  }
   return [...isFirst.keys()].filter((cluster) => isFirst[cluster] === 1);
 }

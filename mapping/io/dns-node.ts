@@ -87,6 +87,7 @@ export class DnsNode {
         if (problem !== undefined) throw new Error(`map ${body.mapVersion} is refused: ${problem.detail}`);
         this.state.setMap(body);
       },
+      (body) => this.state.prepareMap(body),
     );
   }
 

@@ -5,11 +5,13 @@ import type {
   PropertyDocument,
   PropertyId,
   ServerId,
+  Steps,
   TopologyDocument,
 } from "#kit";
 import type { DnsContext } from "../core/dns/decision.ts";
 import type { ZoneSigners } from "../core/dns/dnssec/secure.ts";
 import { SignatureCache, type SignatureFigures, ZoneSigner } from "../core/dns/dnssec/signer.ts";
+import { contextWith, type PreparedMap, prepareMap } from "../core/dns/prepared-map.ts";
 import { ZoneTable } from "../core/dns/zone-table.ts";
 import { MapIndex } from "../core/map-index.ts";
 import { TopologyIndex } from "../core/topology-index.ts";
@@ -45,6 +47,7 @@ export class DnsState {
   #dnssec: Versioned<DnssecDocument> | undefined;
   #signers: ZoneSigners = new Map();
   readonly #signatures = new SignatureCache(SIGNATURES_MAX);
+  #prepared: PreparedMap | undefined;
   #context: DnsContext | undefined;
   #listener: (change: DnsChange) => void = () => {};
 
@@ -100,9 +103,26 @@ export class DnsState {
     this.#listener({ kind: "property", body: property, version });
   }
 
+  /**
+   * Does in steps all that is long about a map, while the one before goes on answering; `setMap` of the same object is quick
+   * afterwards. Throws ParseError when it does not decode.
+   */
+  *prepareMap(snapshot: MapSnapshot): Steps<void> {
+    this.#prepared = yield* prepareMap(snapshot, this.#map ?? undefined, () => this.#context);
+  }
+
   setMap(snapshot: MapSnapshot): void {
-    this.#map = new MapIndex(snapshot, this.#map ?? undefined);
-    if (this.#context !== undefined) this.#context = { ...this.#context, snapshot: this.#map };
+    const prepared =
+      this.#prepared?.index.snapshot === snapshot
+        ? this.#prepared
+        : {
+            index: new MapIndex(snapshot, this.#map ?? undefined),
+            inForce: undefined,
+            next: undefined,
+          };
+    this.#prepared = undefined;
+    this.#map = prepared.index;
+    if (this.#context !== undefined) this.#context = contextWith(prepared, this.#context);
     this.#listener({ kind: "map", body: snapshot });
   }
 

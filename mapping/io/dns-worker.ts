@@ -1,6 +1,13 @@
 /** One of several processes that serve a port: it answers, and is told everything by the process that started it. */
-import { dnssecDocument, mapSnapshot, propertyDocument, type ServerId, topologyDocument } from "#kit";
-import { createLogger } from "#kit/io";
+import {
+  dnssecDocument,
+  type MapSnapshot,
+  mapSnapshot,
+  propertyDocument,
+  type ServerId,
+  topologyDocument,
+} from "#kit";
+import { createLogger, inSteps } from "#kit/io";
 import { DnsCounters, type DnsFigures } from "../core/dns/counters.ts";
 import type { DnsService } from "../core/dns/decision.ts";
 import type { RateLimitSettings } from "../core/dns/rate-limit.ts";
@@ -74,6 +81,25 @@ export async function runWorker(): Promise<number> {
     }
     state.apply(documentsOf(change));
   };
+  let waiting: MapSnapshot | undefined;
+  let isPreparing = false;
+  /** As the keeper does in the process that tells us: beside the answers, and the newest of those that wait. */
+  const takeMap = async (body: MapSnapshot): Promise<void> => {
+    waiting = body;
+    if (isPreparing) return;
+    isPreparing = true;
+    while (waiting !== undefined) {
+      const next: MapSnapshot = waiting;
+      waiting = undefined;
+      try {
+        await inSteps(state.prepareMap(next));
+        state.setMap(next);
+      } catch (error) {
+        logger.error("map-refused", { mapVersion: next.mapVersion, error });
+      }
+    }
+    isPreparing = false;
+  };
   const start = async ({ host, port, nsid, cookieSecret, ...rest }: WorkerSetting): Promise<void> => {
     try {
       server = await DnsServer.listen({
@@ -98,8 +124,10 @@ export async function runWorker(): Promise<number> {
     if (message.type === "start") {
       for (const change of message.changes) apply(change);
       void start(message.setting);
-    } else if (message.type === "change") apply(message.change);
-    else stopped.resolve();
+    } else if (message.type === "change") {
+      if (message.change.kind === "map") void takeMap(mapSnapshot.parse(message.change.body));
+      else apply(message.change);
+    } else stopped.resolve();
   });
   process.once("disconnect", () => stopped.resolve());
   // Whoever started us is told as well, and tells us when.

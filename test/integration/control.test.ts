@@ -532,6 +532,46 @@ describe("keeper", () => {
     expect(dead.keeper).toMatchObject({ state: "disconnected", isSynced: false });
   });
 
+  it("prepares what is large while the one before stays in force, and of those that come in between takes the newest", async () => {
+    const { url } = await serve();
+    const writer = newClient(url);
+    const keeper = new DocumentKeeper({ client: newClient(url), stateDirectory: newDirectory(), logger });
+    cleanups.push(() => keeper.close());
+    const applied: number[] = [];
+    let isOpen = false;
+    keeper.keep(
+      "property",
+      (value) => propertyDocument.parse(value),
+      (_id, _body, version) => applied.push(version),
+      function* (body) {
+        while (!isOpen) yield;
+        if (body.dnsTtlSeconds === 666) throw new Error("this node cannot");
+      },
+    );
+    await keeper.start();
+    const put = (ttl: number, expectedVersion: number) =>
+      writer.put("property", "shop-www", property({ dnsTtlSeconds: ttl }), {
+        expectedVersion,
+        activate: true,
+      });
+    for (const [before, ttl] of [20, 30, 40, 50].entries()) {
+      await put(ttl, before);
+      // Not all in one snapshot, in which control sends the newest alone.
+      if (before === 0) await keeper.synced;
+    }
+    await waitFor(() => keeper.counters.overtaken === 2, {
+      timeoutMs: 5_000,
+      what: "two that are overtaken",
+    });
+    expect(keeper.applied).toEqual({});
+    isOpen = true;
+    await waitFor(() => applied.length === 2, { timeoutMs: 5_000, what: "the first and the last" });
+    expect(applied).toEqual([1, 4]);
+    await put(666, 4);
+    await waitFor(() => keeper.counters.refused === 1, { timeoutMs: 5_000, what: "the refusal" });
+    expect(keeper.applied).toEqual({ "property/shop-www": 4 });
+  });
+
   it("ignores a damaged file, says so, and is healed by control", async () => {
     const stateDirectory = newDirectory();
     const { url } = await serve();

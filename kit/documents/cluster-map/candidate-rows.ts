@@ -1,3 +1,4 @@
+import { allSteps, type Steps } from "../../steps.ts";
 import { qualityCode, rttCode, SCORE_ABSURD, scoreCode } from "./codes.ts";
 
 /** Traffic classes in the order of `trafficClasses`. */
@@ -101,24 +102,39 @@ export class CandidateRows {
     this.scores.fill(0, CLASS_COUNT * at, CLASS_COUNT * (at + count));
   }
 
+  /** Makes room for so many candidates and rows in all. */
+  expect(entries: number, rows: number): void {
+    this.#reserve(entries, Math.max(rows - this.#count, 1));
+  }
+
   commit(): number {
     return this.#count++;
   }
 
   /** No more rows will be added: gives back the memory that only adding needs. */
   closed(): this {
-    if (this.#isClosed) return this;
+    allSteps(this.close());
+    return this;
+  }
+
+  /** As {@link closed}, in steps. */
+  *close(): Steps<void> {
+    if (this.#isClosed) return;
     this.#isClosed = true;
     this.#table = undefined;
     const entries = this.entryCount;
     this.#offsets = this.#offsets.slice(0, this.#count + 1);
     this.#lengths = this.#lengths.slice(0, this.#count * CLASS_COUNT);
+    yield;
     this.clusters = this.clusters.slice(0, entries);
+    yield;
     this.rtts = this.rtts.slice(0, entries);
+    yield;
     this.qualities = this.qualities.slice(0, entries);
+    yield;
     this.orders = this.orders.slice(0, CLASS_COUNT * entries);
+    yield;
     this.scores = this.scores.slice(0, CLASS_COUNT * entries);
-    return this;
   }
 
   /** The same rows, to which more can be added; `this` stays as it is. */

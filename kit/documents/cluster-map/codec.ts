@@ -7,9 +7,10 @@
  * who may publish a map is decided where it is published.
  */
 import { BitReader, BitsError, BitWriter, bitsBelow } from "../../bits.ts";
-import { xxh64 } from "../../hash.ts";
+import { xxh64, xxh64InSteps } from "../../hash.ts";
 import type { ClusterId } from "../../ids.ts";
 import { ParseError, type Path } from "../../schema.ts";
+import { allSteps, type Steps } from "../../steps.ts";
 import { CandidateRows, CLASS_COUNT } from "./candidate-rows.ts";
 import type { ClientNetworkTable } from "./client-network-table.ts";
 import { LIMIT_NAMES_MAX, MAP_CLUSTERS_MAX } from "./cluster-map-builder.ts";
@@ -58,6 +59,10 @@ export function sealed(bytes: Uint8Array): Uint8Array {
 
 /** Throws ParseError at `path` unless the bytes are as long as may be and end with their checksum; returns what stands before it. */
 export function unsealed(bytes: Uint8Array, path: Path): Uint8Array {
+  return allSteps(unsealedInSteps(bytes, path));
+}
+
+function* unsealedInSteps(bytes: Uint8Array, path: Path): Steps<Uint8Array> {
   if (bytes.length < HEAD_BYTES + CHECKSUM_BYTES || bytes.length > CLUSTER_MAP_BYTES_MAX)
     throw new ParseError(
       path,
@@ -66,7 +71,7 @@ export function unsealed(bytes: Uint8Array, path: Path): Uint8Array {
     );
   const body = bytes.subarray(0, bytes.length - CHECKSUM_BYTES);
   const view = new DataView(bytes.buffer, bytes.byteOffset + body.length, CHECKSUM_BYTES);
-  const [found, wanted] = [view.getBigUint64(0), xxh64(body)];
+  const [found, wanted] = [view.getBigUint64(0), yield* xxh64InSteps(body)];
   if (found !== wanted)
     throw new ParseError(
       path,
@@ -118,15 +123,7 @@ export function decodeClusterMap(
   path: Path = [],
   known?: ClientNetworkTable,
 ): ClusterMapTable {
-  return finished(decodeInSteps(bytes, path, known));
-}
-
-/** All steps at once. */
-export function finished<T>(steps: Generator<undefined, T>): T {
-  for (;;) {
-    const step = steps.next();
-    if (step.done === true) return step.value;
-  }
+  return allSteps(decodeInSteps(bytes, path, known));
 }
 
 /** As {@link decodeClusterMap}, in steps of a few milliseconds, for those who have something else to do in between. */
@@ -134,8 +131,8 @@ export function* decodeInSteps(
   bytes: Uint8Array,
   path: Path = [],
   known?: ClientNetworkTable,
-): Generator<undefined, ClusterMapTable> {
-  const from = new BitReader(unsealed(bytes, path));
+): Steps<ClusterMapTable> {
+  const from = new BitReader(yield* unsealedInSteps(bytes, path));
   try {
     const mapVersion = headVersion(from.read32(), from.read32(), from.read32(), path);
     const { clusterIds, loads } = readClusters(from);
@@ -146,7 +143,7 @@ export function* decodeInSteps(
     from.end();
     return new ClusterMapTable({
       mapVersion,
-      networks: known !== undefined && isSameNetworks(known, networks) ? known : networks,
+      networks: known !== undefined && (yield* isSameNetworksInSteps(known, networks)) ? known : networks,
       clusterIds,
       loads,
       limitNames,
@@ -221,20 +218,27 @@ export function readLimitNames(from: BitReader): string[] {
   });
 }
 
-function* readRows(
-  from: BitReader,
-  clusterCount: number,
-  subjects: number,
-): Generator<undefined, CandidateRows> {
+/** Room that is made for all rows by the length of the first ones. */
+const ROOM_RATIO = 1.05;
+
+function* readRows(from: BitReader, clusterCount: number, subjects: number): Steps<CandidateRows> {
   const count = from.readNumber();
   if (count < 1 || count > subjects || count > from.bitsLeft) from.fail("the number of rows");
   const rows = new CandidateRows();
   const coder = new RowCoder(clusterCount);
+  const bitsBefore = from.bitsLeft;
   for (let row = 0; row < count; row++) {
     if (row % STEP === STEP - 1) yield;
+    // Growing step by step would copy all that there is, at once, each time that it doubles.
+    if (row === STEP) {
+      // No more than the bytes can hold at the density of those rows, whatever the count says.
+      const most = Math.min(count / STEP, bitsBefore / (bitsBefore - from.bitsLeft));
+      rows.expect(Math.ceil(rows.entryCount * most * ROOM_RATIO), Math.ceil(STEP * most));
+    }
     coder.read(from, rows);
   }
-  return rows.closed();
+  yield* rows.close();
+  return rows;
 }
 
 /**
@@ -269,7 +273,7 @@ function* readPlacements(
   rows: CandidateRows,
   subjects: number,
   limitCount: number,
-): Generator<undefined, Placements> {
+): Steps<Placements> {
   const placements = emptyPlacements(subjects);
   let used = 0;
   let before = -1;
@@ -347,18 +351,23 @@ function isPlainChoice(chosen: Uint8Array, reasons: Uint8Array, limits: Uint16Ar
 
 /** Whether both name the same networks with the same prefixes. */
 export function isSameNetworks(a: ClientNetworkTable, b: ClientNetworkTable): boolean {
+  return allSteps(isSameNetworksInSteps(a, b));
+}
+
+function* isSameNetworksInSteps(a: ClientNetworkTable, b: ClientNetworkTable): Steps<boolean> {
   if (a === b) return true;
-  return (
-    a.size === b.size &&
-    a.prefixCount === b.prefixCount &&
-    isSameArray(a.ipv4.words, b.ipv4.words) &&
-    isSameArray(a.ipv4.lengths, b.ipv4.lengths) &&
-    isSameArray(a.ipv4.values, b.ipv4.values) &&
-    isSameArray(a.ipv6.words, b.ipv6.words) &&
-    isSameArray(a.ipv6.lengths, b.ipv6.lengths) &&
-    isSameArray(a.ipv6.values, b.ipv6.values) &&
-    isSameArray(a.ids, b.ids)
-  );
+  if (a.size !== b.size || a.prefixCount !== b.prefixCount) return false;
+  const columns = [a.ipv4.words, a.ipv4.lengths, a.ipv4.values, a.ipv6.words, a.ipv6.lengths, a.ipv6.values];
+  const others = [b.ipv4.words, b.ipv4.lengths, b.ipv4.values, b.ipv6.words, b.ipv6.lengths, b.ipv6.values];
+  for (const [index, column] of columns.entries()) {
+    yield;
+    if (!isSameArray(column, others[index] as typeof column)) return false;
+  }
+  for (let at = 0; at < a.size; at++) {
+    if (at % STEP === STEP - 1) yield;
+    if (a.ids[at] !== b.ids[at]) return false;
+  }
+  return true;
 }
 
 function isSameArray<T>(a: ArrayLike<T>, b: ArrayLike<T>): boolean {

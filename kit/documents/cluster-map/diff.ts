@@ -8,6 +8,7 @@
  */
 import { BitReader, BitsError, BitWriter } from "../../bits.ts";
 import { ParseError, type Path } from "../../schema.ts";
+import { allSteps } from "../../steps.ts";
 import { CandidateRows, CLASS_COUNT } from "./candidate-rows.ts";
 import type { ClientNetworkTable } from "./client-network-table.ts";
 import { ClusterMapTable, type Placements } from "./cluster-map-table.ts";
@@ -15,7 +16,6 @@ import {
   checksumOf,
   emptyPlacements,
   encodeClusterMap,
-  finished,
   isSameNetworks,
   readChoice,
   readClusters,
@@ -78,7 +78,7 @@ export function applyClusterMapDiff(
     const { clusterIds, loads } = readClusters(from);
     const limitNames = readLimitNames(from);
     const areSame = from.read(1) === 1;
-    const networks = areSame ? a.networks : finished(readNetworks(from));
+    const networks = areSame ? a.networks : allSteps(readNetworks(from));
     const numbers = baseNumbers(a.networks, networks, areSame);
     const { rows, placements } = readPlaces(
       from,

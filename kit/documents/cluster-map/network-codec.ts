@@ -3,6 +3,7 @@ import { bitsBelow } from "../../bits.ts";
 import type { ClientNetworkId } from "../../ids.ts";
 import { addressBits, type IpFamily } from "../../ip.ts";
 import type { PrefixColumns } from "../../prefix-ranges.ts";
+import type { Steps } from "../../steps.ts";
 import { CLIENT_NETWORKS_MAX, CLIENT_PREFIXES_MAX, ClientNetworkTable } from "./client-network-table.ts";
 
 /** Letters of a name (ids.ts) in 6 bits. */
@@ -75,7 +76,7 @@ export function writeNetworks(out: BitWriter, networks: ClientNetworkTable): voi
 }
 
 /** Yields now and then, so that a long section can be read in steps. */
-export function* readNetworks(from: BitReader): Generator<undefined, ClientNetworkTable> {
+export function* readNetworks(from: BitReader): Steps<ClientNetworkTable> {
   const size = from.readNumber();
   const ipv4Count = from.readNumber();
   const ipv6Count = from.readNumber();
@@ -101,8 +102,8 @@ export function* readNetworks(from: BitReader): Generator<undefined, ClientNetwo
   return new ClientNetworkTable(ids, ipv4, ipv6);
 }
 
-/** Elements between two pauses of a long reading: a few milliseconds. */
-export const STEP = 8_192;
+/** Elements between two pauses of a long reading: a millisecond or two. */
+export const STEP = 1_024;
 
 function columnsOf(family: IpFamily, count: number): PrefixColumns {
   return {
@@ -153,7 +154,7 @@ function* readPrefixes(
   { words, lengths, values }: PrefixColumns,
   namedBefore: number,
   size: number,
-): Generator<undefined, number> {
+): Steps<number> {
   const bits = addressBits(family);
   const lengthBits = bitsBelow(bits + 1);
   const wordCount = bits / 32;

@@ -1,5 +1,6 @@
-import { fromBase64, toBase64 } from "../../base64.ts";
+import { fromBase64, fromBase64InSteps, toBase64 } from "../../base64.ts";
 import { ParseError, type Path, type Schema } from "../../schema.ts";
+import { allSteps, type Steps } from "../../steps.ts";
 import type { ClientNetworkTable } from "./client-network-table.ts";
 import type { ClusterMapTable } from "./cluster-map-table.ts";
 import {
@@ -80,16 +81,20 @@ export class PackedClusterMap {
   }
 
   /** As `table`, in steps of a few milliseconds. */
-  *tableInSteps(known?: ClientNetworkTable): Generator<undefined, ClusterMapTable> {
-    this.#table ??= yield* decodeInSteps(this.bytes(), this.#path, known);
+  *tableInSteps(known?: ClientNetworkTable): Steps<ClusterMapTable> {
+    this.#table ??= yield* decodeInSteps(yield* this.#bytesInSteps(), this.#path, known);
     return this.#table;
   }
 
   /** Throws ParseError when the text is not base64. */
   bytes(): Uint8Array {
+    return allSteps(this.#bytesInSteps());
+  }
+
+  *#bytesInSteps(): Steps<Uint8Array> {
     if (this.#bytes === undefined && this.#table !== undefined) this.#bytes = encodeClusterMap(this.#table);
     if (this.#bytes === undefined) {
-      const bytes = fromBase64(this.#text ?? "");
+      const bytes = yield* fromBase64InSteps(this.#text ?? "");
       if (bytes === undefined) throw new ParseError(this.#path, "a text", "base64");
       this.#bytes = bytes;
     }

@@ -3,9 +3,9 @@
  * at once, for one traffic class and one family of server addresses. A look-up is one binary search and allocates nothing, however wide
  * the scope is; made anew when map, topology or liveness change.
  */
-import type { IpFamily, PropertyDocument, ServerEntry } from "#kit";
+import { allSteps, type IpFamily, type PropertyDocument, type ServerEntry, type Steps } from "#kit";
 import { AnswerChooser, type ClusterChoice } from "../answer.ts";
-import { type FamilyResolvers, type FamilyRuns, rankingRunsOf } from "./ranking-runs.ts";
+import { type FamilyResolvers, type FamilyRuns, rankingRunsInSteps } from "./ranking-runs.ts";
 import type { DnsContext } from "./decision.ts";
 
 /** Bits of a look-up's result that are the scope: 0 to 128. The rest is the choice. */
@@ -52,15 +52,29 @@ export class ChoiceTable {
   readonly #ipv4Runs: Ipv4Runs;
   readonly #ipv6: ChoiceRuns;
 
+  private constructor(
+    choices: readonly ClusterChoice[],
+    ipv4: ChoiceRuns,
+    ipv4Runs: Ipv4Runs,
+    ipv6: ChoiceRuns,
+  ) {
+    this.choices = choices;
+    this.#ipv4 = ipv4;
+    this.#ipv4Runs = ipv4Runs;
+    this.#ipv6 = ipv6;
+  }
+
   /** @param property any of the traffic class: all of them are sent alike */
-  constructor(context: DnsContext, property: PropertyDocument, family: IpFamily) {
-    const runs = rankingRunsOf(context.snapshot, property.trafficClass);
+  static *inSteps(context: DnsContext, property: PropertyDocument, family: IpFamily): Steps<ChoiceTable> {
+    const runs = yield* rankingRunsInSteps(context.snapshot, property.trafficClass);
     const chooser = chooserOf(context, property, family);
     const choices: ClusterChoice[] = [];
     const numbers = new Map<string, number>();
     /** By choice; the same servers in the same order have the same number. */
     const servers: string[] = [];
-    const choiceOfRanking = Uint16Array.from(runs.rankings, (subject) => {
+    const choiceOfRanking = new Uint16Array(runs.rankings.length);
+    for (const [ranking, subject] of runs.rankings.entries()) {
+      if (ranking % STEP === STEP - 1) yield;
       const choice = typeof subject === "number" ? chooser.choose(subject) : chooser.chooseFor(subject);
       const named = `${choice.clusterId} ${choice.isLive}`;
       const key = `${named} ${choice.reason}`;
@@ -70,12 +84,12 @@ export class ChoiceTable {
         servers.push(named);
         numbers.set(key, number);
       }
-      return number;
-    });
-    this.choices = choices;
-    this.#ipv4 = withChoices(runs.runs(4), runs.resolvers(4), choiceOfRanking, servers);
-    this.#ipv4Runs = ipv4RunsOf(this.#ipv4);
-    this.#ipv6 = withChoices(runs.runs(6), runs.resolvers(6), choiceOfRanking, servers);
+      choiceOfRanking[ranking] = number;
+    }
+    const ipv4 = yield* withChoices(runs.runs(4), runs.resolvers(4), choiceOfRanking, servers);
+    const ipv4Runs = yield* ipv4RunsOf(ipv4);
+    const ipv6 = yield* withChoices(runs.runs(6), runs.resolvers(6), choiceOfRanking, servers);
+    return new ChoiceTable(choices, ipv4, ipv4Runs, ipv6);
   }
 
   /**
@@ -118,18 +132,22 @@ function findWords(all: Uint32Array, wordCount: number, words: ArrayLike<number>
   return -1;
 }
 
-function withChoices(
+/** Rankings or runs between two pauses. */
+const STEP = 2_048;
+
+function* withChoices(
   runs: FamilyRuns,
   resolvers: FamilyResolvers,
   choiceOfRanking: Uint16Array,
   servers: readonly string[],
-): ChoiceRuns {
+): Steps<ChoiceRuns> {
   const { wordCount, starts, rankingOf } = runs;
   const choiceOf = new Uint16Array(rankingOf.length);
   const outerOf = new Uint32Array(rankingOf.length);
   const outerStarts: number[] = [];
   let last: string | undefined;
   for (let run = 0; run < rankingOf.length; run++) {
+    if (run % STEP === STEP - 1) yield;
     const choice = choiceOfRanking[rankingOf[run] as number] as number;
     choiceOf[run] = choice;
     if (servers[choice] !== last) {
@@ -152,11 +170,12 @@ function withChoices(
   };
 }
 
-function ipv4RunsOf({ starts, choiceOf, outerOf, outerStarts }: ChoiceRuns): Ipv4Runs {
+function* ipv4RunsOf({ starts, choiceOf, outerOf, outerStarts }: ChoiceRuns): Steps<Ipv4Runs> {
   const records = new Uint32Array(choiceOf.length * RECORD_WORDS);
   const firstRuns = new Uint32Array(2 ** (32 - INDEX_SHIFT) + 1);
   let prefix = 0;
   for (let run = 0; run < choiceOf.length; run++) {
+    if (run % STEP === STEP - 1) yield;
     const start = starts[run] as number;
     for (; prefix * 2 ** INDEX_SHIFT < start; prefix++) firstRuns[prefix] = run - 1;
     const outer = outerOf[run] as number;
@@ -231,7 +250,11 @@ function bitsInCommon(starts: Uint32Array, at: number, words: ArrayLike<number>,
 }
 
 interface Kept {
-  readonly tables: Map<string, ChoiceTable>;
+  /** With what each was made for. */
+  readonly tables: Map<
+    string,
+    { readonly table: ChoiceTable; readonly property: PropertyDocument; readonly family: IpFamily }
+  >;
   readonly servers: Map<string, readonly ServerEntry[]>;
 }
 
@@ -252,14 +275,24 @@ export function choiceTableOf(
   property: PropertyDocument,
   family: IpFamily,
 ): ChoiceTable {
-  const { tables } = keptOf(context);
-  const key = `${property.trafficClass} ${family}`;
-  let table = tables.get(key);
-  if (table === undefined) {
-    table = new ChoiceTable(context, property, family);
-    tables.set(key, table);
-  }
+  const known = keptOf(context).tables.get(`${property.trafficClass} ${family}`);
+  return known?.table ?? allSteps(choiceTableInSteps(context, property, family));
+}
+
+function* choiceTableInSteps(
+  context: DnsContext,
+  property: PropertyDocument,
+  family: IpFamily,
+): Steps<ChoiceTable> {
+  const table = yield* ChoiceTable.inSteps(context, property, family);
+  keptOf(context).tables.set(`${property.trafficClass} ${family}`, { table, property, family });
   return table;
+}
+
+/** Makes for `next`, in steps, what was made for `inForce`: then its first answers cost no more than the others. */
+export function* prepareChoices(next: DnsContext, inForce: DnsContext): Steps<void> {
+  for (const [key, { property, family }] of keptOf(inForce).tables)
+    if (!keptOf(next).tables.has(key)) yield* choiceTableInSteps(next, property, family);
 }
 
 /** The servers to name for a choice, best first; empty only for `no-edge`. */

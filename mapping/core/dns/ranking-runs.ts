@@ -3,10 +3,12 @@
  * once for a map and a traffic class; liveness does not enter, so a death costs no walk over the map.
  */
 import {
+  allSteps,
   type ClusterMapTable,
   type IpFamily,
   parseAddress,
   type ResolverEntry,
+  type Steps,
   type TrafficClass,
   trafficClasses,
 } from "#kit";
@@ -38,11 +40,13 @@ export class RankingRuns {
   readonly #runs: Readonly<Record<IpFamily, FamilyRuns>>;
   readonly #resolvers: Readonly<Record<IpFamily, FamilyResolvers>>;
 
-  /** @param map null: there is none, one run without a client network */
-  constructor(map: MapIndex | null, trafficClass: TrafficClass) {
-    const rankings: (number | ResolverEntry)[] = [NO_NETWORK];
-    const numberOf = map === null ? () => FALLBACK : rankingNumbers(map.table, trafficClass, rankings);
-    this.#runs = { 4: runsOf(map, 4, numberOf), 6: runsOf(map, 6, numberOf) };
+  private constructor(
+    map: MapIndex | null,
+    trafficClass: TrafficClass,
+    rankings: (number | ResolverEntry)[],
+    runs: Readonly<Record<IpFamily, FamilyRuns>>,
+  ) {
+    this.#runs = runs;
     const resolvers = map?.snapshot.resolvers ?? [];
     const byOrder = new Map<string, number>();
     // Apart from client networks of the same order: the answer's reason is another.
@@ -58,6 +62,14 @@ export class RankingRuns {
       6: resolversOf(resolvers, 6, resolverNumber),
     };
     this.rankings = rankings;
+  }
+
+  /** @param map null: there is none, one run without a client network */
+  static *inSteps(map: MapIndex | null, trafficClass: TrafficClass): Steps<RankingRuns> {
+    const rankings: (number | ResolverEntry)[] = [NO_NETWORK];
+    const numberOf = map === null ? () => FALLBACK : rankingNumbers(map.table, trafficClass, rankings);
+    const runs = { 4: yield* runsOf(map, 4, numberOf), 6: yield* runsOf(map, 6, numberOf) };
+    return new RankingRuns(map, trafficClass, rankings, runs);
   }
 
   runs(family: IpFamily): FamilyRuns {
@@ -127,19 +139,24 @@ function resolversOf(
   };
 }
 
-function runsOf(map: MapIndex | null, family: IpFamily, numberOf: (network: number) => number): FamilyRuns {
+function* runsOf(
+  map: MapIndex | null,
+  family: IpFamily,
+  numberOf: (network: number) => number,
+): Steps<FamilyRuns> {
   const wordCount = family === 4 ? 1 : 4;
   if (map === null)
     return { wordCount, starts: new Uint32Array(wordCount), rankingOf: Uint32Array.of(FALLBACK) };
-  const { starts, values } = map.runs(family, numberOf);
+  const { starts, values } = yield* map.runs(family, numberOf);
   return { wordCount, starts, rankingOf: values };
 }
 
 /** One for each map and class, for as long as the map is referenced. */
 const kept = new WeakMap<MapIndex, Map<TrafficClass, RankingRuns>>();
-const withoutMap = new RankingRuns(null, "interactive");
+const withoutMap = allSteps(RankingRuns.inSteps(null, "interactive"));
 
-export function rankingRunsOf(map: MapIndex | null, trafficClass: TrafficClass): RankingRuns {
+/** In steps; the same ones cost nothing afterwards. */
+export function* rankingRunsInSteps(map: MapIndex | null, trafficClass: TrafficClass): Steps<RankingRuns> {
   if (map === null) return withoutMap;
   let byClass = kept.get(map);
   if (byClass === undefined) {
@@ -148,7 +165,7 @@ export function rankingRunsOf(map: MapIndex | null, trafficClass: TrafficClass):
   }
   let runs = byClass.get(trafficClass);
   if (runs === undefined) {
-    runs = new RankingRuns(map, trafficClass);
+    runs = yield* RankingRuns.inSteps(map, trafficClass);
     byClass.set(trafficClass, runs);
   }
   return runs;
