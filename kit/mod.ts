@@ -40,6 +40,7 @@ export {
   type WrittenClusterMap,
   type ClusterEntry,
   coordinates,
+  delegationSchema,
   limitFields,
   limitProblem,
   ownLimitNames,

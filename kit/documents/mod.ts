@@ -84,6 +84,7 @@ export {
 export {
   type ClusterEntry,
   coordinates,
+  delegationSchema,
   limitFields,
   limitProblem,
   ownLimitNames,

@@ -95,27 +95,43 @@ export const limitFields = {
   limits: defaulted(array(limit, { max: 1_000, uniqueBy: (entry) => entry.name }), []),
 };
 
+/** A zone that name servers near the resolvers answer for; the same words in a topology and in a world file. */
+export const delegationSchema = object({
+  zone: hostname(),
+  /** Of the NS set and the name servers' addresses: how long a resolver does not ask at the top. */
+  ttlSeconds: defaulted(integer({ min: 1, max: 604_800, unit: "seconds" }), 3_600),
+  /** Name servers that a resolver is told of. */
+  nameServersMax: defaulted(integer({ min: 2, max: 8 }), 4),
+});
+
+const nameService = object({
+  /** Zones that the name servers are authoritative for. */
+  zones: array(hostname(), { max: 1_000, uniqueBy: (zone) => zone }),
+  /** Contact in the SOA record, as a domain name. */
+  hostmaster: defaulted(hostname(), "hostmaster.invalid"),
+  nameServers: array(
+    object({
+      serverId: id<ServerId>(),
+      name: hostname(),
+      address: addressText(),
+      dnsPort: integer({ min: 1, max: 65_535 }),
+      /** It stands with this edge cluster and answers for the delegated zone alone; without it, it is one of those at the top. */
+      edgeClusterId: optional(id<ClusterId>()),
+    }),
+    { max: 10_000, uniqueBy: (entry) => entry.serverId },
+  ),
+  /** A zone below one of `zones` that name servers near the resolvers answer for: each property has a name there, its id. */
+  delegation: optional(delegationSchema),
+});
+type NameService = Parsed<typeof nameService>;
+
 export const topologyDocument = refine(
   object({
     /** World or deployment name. */
     name: id(),
     clusters: array(cluster, { min: 1, max: 5_000, uniqueBy: (entry) => entry.clusterId }),
     ...limitFields,
-    nameService: object({
-      /** Zones that the name servers are authoritative for. */
-      zones: array(hostname(), { max: 1_000, uniqueBy: (zone) => zone }),
-      /** Contact in the SOA record, as a domain name. */
-      hostmaster: defaulted(hostname(), "hostmaster.invalid"),
-      nameServers: array(
-        object({
-          serverId: id<ServerId>(),
-          name: hostname(),
-          address: addressText(),
-          dnsPort: integer({ min: 1, max: 65_535 }),
-        }),
-        { max: 100, uniqueBy: (entry) => entry.serverId },
-      ),
-    }),
+    nameService,
   }),
   (topology) => {
     const seen = new Set<string>();
@@ -131,10 +147,37 @@ export const topologyDocument = refine(
         seen.add(entry.serverId);
       }
     }
-    return limitProblem(topology.limits, topology.clusters);
+    return limitProblem(topology.limits, topology.clusters) ?? delegationProblem(topology);
   },
 );
 export type TopologyDocument = Parsed<typeof topologyDocument>;
+
+function delegationProblem({
+  clusters,
+  nameService: { zones, nameServers, delegation },
+}: {
+  readonly clusters: readonly ClusterEntry[];
+  readonly nameService: NameService;
+}): { readonly at: Path; readonly value: unknown; readonly expected: string } | undefined {
+  const edges = new Set(clusters.filter(({ role }) => role === "edge").map(({ clusterId }) => clusterId));
+  for (const [n, { edgeClusterId }] of nameServers.entries()) {
+    const at = ["nameService", "nameServers", n, "edgeClusterId"];
+    if (edgeClusterId !== undefined && !edges.has(edgeClusterId))
+      return { at, value: edgeClusterId, expected: "the name of an edge cluster" };
+    if (edgeClusterId !== undefined && delegation === undefined)
+      return { at, value: edgeClusterId, expected: "nothing: no zone is delegated" };
+  }
+  if (delegation === undefined) return undefined;
+  const at = ["nameService", "delegation", "zone"];
+  const { zone } = delegation;
+  if (zones.includes(zone) || !zones.some((one) => zone.endsWith(`.${one}`)))
+    return { at, value: zone, expected: "a name below one of the zones, and not one of them" };
+  const inside = zones.find((one) => one.endsWith(`.${zone}`));
+  if (inside !== undefined) return { at, value: zone, expected: `a name that "${inside}" is not below` };
+  if (nameServers.every(({ edgeClusterId }) => edgeClusterId === undefined))
+    return { at, value: zone, expected: "name servers with an edgeClusterId, to delegate it to" };
+  return undefined;
+}
 
 /** The first limit that names what is not there, both or neither of clusters and region, or bounds nothing. */
 export function limitProblem(

@@ -114,7 +114,9 @@ export function planAddresses(world: World, options: AddressPlanOptions): Addres
 /** The topology document: names, places and addresses; no travel time. Its name is the world's. */
 export function topologyOf(world: World, plan: AddressPlan): TopologyDocument {
   const byCluster = Map.groupBy(plan.servers, (server) => server.clusterId);
-  const { zone, hostmaster } = world.nameService;
+  const { zone, hostmaster, delegation } = world.nameService;
+  const edgeClusters = new Map(sitesOf(world).map(({ cluster }) => [cluster.id, cluster.edgeCluster]));
+  const withEdge = (edgeClusterId: ClusterId | undefined) => edgeClusterId !== undefined && { edgeClusterId };
   const customerZones = world.customers.flatMap((customer) => customer.zones);
   return topologyDocument.parse({
     name: world.name,
@@ -145,7 +147,9 @@ export function topologyOf(world: World, plan: AddressPlan): TopologyDocument {
           name: `ns${index + 1}.${zone}`,
           address: server.address,
           dnsPort: server.dnsPort,
+          ...withEdge(edgeClusters.get(server.clusterId)),
         })),
+      ...(delegation !== undefined && { delegation }),
     },
   });
 }

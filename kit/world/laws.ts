@@ -21,6 +21,7 @@ export function checkLaws(world: World): void {
   checkPrefixes(world);
   checkLinks(world, clusters);
   checkLimits(world);
+  checkNameServers(world, clusters);
   checkCustomers(world, clusters);
 }
 
@@ -133,6 +134,32 @@ function checkLimits(world: World): void {
   );
   const wrong = limitProblem(world.limits, clusters);
   if (wrong !== undefined) throw new ParseError(wrong.at, wrong.value, wrong.expected);
+}
+
+/** Two levels of name servers: who stands with an edge has a zone to answer for, and somebody is at the top. */
+function checkNameServers(world: World, clusters: ReadonlyMap<string, WorldCluster>): void {
+  const { delegation, zone } = world.nameService;
+  for (const [r, region] of world.regions.entries())
+    for (const [c, { role, edgeCluster }] of region.clusters.entries()) {
+      if (edgeCluster === undefined) continue;
+      const at = ["regions", r, "clusters", c, "edgeCluster"];
+      if (role !== "nameserver") throw new ParseError(at, edgeCluster, "nothing: it is for role nameserver");
+      if (clusters.get(edgeCluster)?.role !== "edge")
+        throw new ParseError(at, edgeCluster, "the id of a cluster of role edge");
+      if (delegation === undefined)
+        throw new ParseError(at, edgeCluster, "nothing, or nameService.delegation with a zone");
+    }
+  if (delegation === undefined) return;
+  const at = ["nameService", "delegation", "zone"];
+  if (!delegation.zone.endsWith(`.${zone}`))
+    throw new ParseError(at, delegation.zone, `a name below ${zone}, the zone of the name servers`);
+  const nameServers = [...clusters.values()].filter(({ role }) => role === "nameserver");
+  for (const [isTop, what] of [
+    [false, 'a cluster of role nameserver with an "edgeCluster", to delegate it to'],
+    [true, 'a cluster of role nameserver without "edgeCluster", to delegate it'],
+  ] as const)
+    if (!nameServers.some(({ edgeCluster }) => (edgeCluster === undefined) === isTop))
+      throw new ParseError(at, delegation.zone, what);
 }
 
 function checkCustomers(world: World, clusters: ReadonlyMap<string, WorldCluster>): void {

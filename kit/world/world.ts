@@ -9,6 +9,7 @@ import {
   type ClusterId,
   type CustomerId,
   coordinates,
+  delegationSchema,
   defaulted,
   either,
   hostname,
@@ -45,6 +46,8 @@ const cluster = object({
   role: oneOf(roles),
   /** Of no meaning for role `service`, where control, mapper and portal stand. At most 250, so that a cluster fits one last octet of the loopback range (address-plan.ts). */
   servers: defaulted(integer({ min: 1, max: 250 }), 1),
+  /** Of a name server: the edge cluster with which it stands. It answers for the delegated zone alone. */
+  edgeCluster: optional(siteId()),
   /** What one server of this cluster can answer. */
   capacityPerSecond: defaulted(number({ min: 1, max: 1e9 }), 1_000),
   /** What the uplink of one server of this cluster carries. */
@@ -115,6 +118,8 @@ const nameService = object({
   zone: defaulted(hostname(), "isochrone.invalid"),
   /** Contact in the SOA record, as a domain name (RFC 1035 section 3.3.13). */
   hostmaster: defaulted(hostname(), "hostmaster.invalid"),
+  /** Below `zone`; for name servers with an `edgeCluster`. */
+  delegation: optional(delegationSchema),
 });
 
 /** What origin-sim can serve; see origin-sim/README.md. */

@@ -25,6 +25,7 @@ import {
 } from "#kit";
 import { type AnswerCandidate, answerAddresses, answerReasons } from "./answer.ts";
 import { dnsTypes } from "./dns/constants.ts";
+import { nameServersFor } from "./dns/delegation.ts";
 import { nameFromText } from "./dns/name.ts";
 import type { DnsContext } from "./dns/decision.ts";
 import { wayOf, wayReport } from "./way.ts";
@@ -142,6 +143,13 @@ export function explainWhere(
     return refuse(
       "no-such-name",
       `${domain.text} does not exist in zone ${found.zone.origin.text} (NXDOMAIN)`,
+    );
+  }
+  if (found.kind === "delegation") {
+    const near = nameServersFor(context, found.delegation, prefix.address, prefix.address.family);
+    return refuse(
+      "no-property",
+      `${domain.text} is answered by the name servers of ${found.delegation.origin.text} near the resolver: one at this address is sent to ${[...new Set(near.map(formatAddress))].join(", ") || "none"}`,
     );
   }
   const { property, addresses } =

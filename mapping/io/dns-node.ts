@@ -53,7 +53,7 @@ export class DnsNode {
       dial,
       onEvent: () => this.state.handleLiveness(),
     });
-    this.state = new DnsState(this.prober.isUp, options.peerKey);
+    this.state = new DnsState(this.prober.isUp, options.peerKey, serverId);
     this.#client = new ControlClient({ url: controlUrl, token, nodeId: serverId, dial, logger });
     this.#keeper = new DocumentKeeper({ client: this.#client, stateDirectory, logger });
     this.#keeper.keep(
@@ -168,7 +168,15 @@ export class DnsNode {
   }
 }
 
-/** Every server that an answer may name. */
+/** Every server that an answer may name: edges, and name servers that stand with them. */
 export function edgeServersOf(topology: TopologyIndex | undefined): readonly ServerEntry[] {
-  return [...(topology?.edgeClusters.values() ?? [])].flatMap(({ entry }) => entry.servers);
+  if (topology === undefined) return [];
+  const { nameServers } = topology.topology.nameService;
+  return [
+    ...[...topology.edgeClusters.values()].flatMap(({ entry }) => entry.servers),
+    ...nameServers.flatMap(({ serverId, edgeClusterId }) => {
+      const server = topology.servers.get(serverId)?.server;
+      return edgeClusterId === undefined || server === undefined ? [] : [server];
+    }),
+  ];
 }

@@ -27,7 +27,13 @@ interface Versioned<T> {
 
 /** One change of what is in force, as it is told to another process. */
 export type DnsChange =
-  | { readonly kind: "topology"; readonly body: TopologyDocument; readonly version: number }
+  | {
+      readonly kind: "topology";
+      readonly body: TopologyDocument;
+      readonly version: number;
+      /** Which of its name servers they are. */
+      readonly serverId: ServerId | undefined;
+    }
   | { readonly kind: "property"; readonly body: PropertyDocument; readonly version: number }
   | { readonly kind: "map"; readonly body: MapSnapshot }
   /** Private keys are sealed; whoever is told opens them itself. */
@@ -41,6 +47,7 @@ export type DnsChange =
 export class DnsState {
   readonly #isUp: (serverId: ServerId) => boolean;
   readonly #peerKey: Uint8Array | undefined;
+  #serverId: ServerId | undefined;
   #topology: Versioned<TopologyIndex> | undefined;
   readonly #properties = new Map<PropertyId, Versioned<PropertyDocument>>();
   #map: MapIndex | null = null;
@@ -54,10 +61,12 @@ export class DnsState {
   /**
    * @param isUp the name server's own view of liveness
    * @param peerKey opens the keys of signed zones
+   * @param serverId which of the topology's name servers this is; without one of those at the top
    */
-  constructor(isUp: (serverId: ServerId) => boolean, peerKey?: Uint8Array) {
+  constructor(isUp: (serverId: ServerId) => boolean, peerKey?: Uint8Array, serverId?: ServerId) {
     this.#isUp = isUp;
     this.#peerKey = peerKey;
+    this.#serverId = serverId;
   }
 
   /** Told of each change once it is in force; one listener. */
@@ -69,7 +78,8 @@ export class DnsState {
   *changes(): IterableIterator<DnsChange> {
     const topology = this.#topology;
     if (topology !== undefined) {
-      yield { kind: "topology", body: topology.body.topology, version: topology.version };
+      const { body, version } = topology;
+      yield { kind: "topology", body: body.topology, version, serverId: this.#serverId };
       yield this.#liveness();
     }
     for (const { body, version } of this.#properties.values()) yield { kind: "property", body, version };
@@ -79,8 +89,10 @@ export class DnsState {
 
   /** A change that another one has told. */
   apply(change: DnsChange): void {
-    if (change.kind === "topology") this.setTopology(change.body, change.version);
-    else if (change.kind === "property") this.setProperty(change.body, change.version);
+    if (change.kind === "topology") {
+      this.#serverId = change.serverId;
+      this.setTopology(change.body, change.version);
+    } else if (change.kind === "property") this.setProperty(change.body, change.version);
     else if (change.kind === "map") this.setMap(change.body);
     else if (change.kind === "dnssec") this.setKeys(change.body, change.version);
     else this.handleLiveness();
@@ -94,7 +106,7 @@ export class DnsState {
   setTopology(topology: TopologyDocument, version: number): void {
     this.#topology = { body: new TopologyIndex(topology), version };
     this.#context = undefined;
-    this.#listener({ kind: "topology", body: topology, version });
+    this.#listener({ kind: "topology", body: topology, version, serverId: this.#serverId });
   }
 
   setProperty(property: PropertyDocument, version: number): void {
@@ -169,6 +181,7 @@ export class DnsState {
       const zones = new ZoneTable({
         topology: this.#topology.body.topology,
         properties: this.properties,
+        serverId: this.#serverId,
         serial: this.#serial(),
       });
       this.#context = {

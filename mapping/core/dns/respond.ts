@@ -19,13 +19,20 @@ import {
 import type { DnsContext, DnsDecision, DnsQuery, DnsService, ReplyReason } from "./decision.ts";
 import { type ClientSubnet, type EcsFault, ecsAddress } from "./ecs.ts";
 import type { DnsHeader, DnsMessage, DnsQuestion, DnsRecord, Edns, MessageFault } from "./message.ts";
+import { nameServersFor } from "./delegation.ts";
 import { type Denial, denialRecord, secure } from "./dnssec/secure.ts";
 import type { DomainName } from "./name.ts";
 import { type AskedOptions, readAskedOptions, replyOptions } from "./options.ts";
 import { HostedZone } from "../zone/hosted-zone.ts";
 import { resolve, type ZoneAnswer } from "../zone/resolve.ts";
 import { readHeader, readMessage, writeMessage } from "./wire.ts";
-import { addressRecord, infrastructureTtlSeconds, type Zone, type ZoneNode } from "./zone-table.ts";
+import {
+  addressRecord,
+  infrastructureTtlSeconds,
+  type Zone,
+  type ZoneLookup,
+  type ZoneNode,
+} from "./zone-table.ts";
 
 /** A query has one question and an OPT; a signed one a record more. Beyond this it is no query of a resolver. */
 const QUERY_RECORDS_MAX = 16;
@@ -171,6 +178,7 @@ function decide(
   if (found.kind === "outside-zones") return { reason: "outside-zones", rcode: rcodes.REFUSED };
   if (type === dnsTypes.AXFR || type === dnsTypes.IXFR)
     return { reason: "zone-transfer", rcode: rcodes.REFUSED };
+  if (found.kind === "delegation") return referral(found, query, context);
   if (found.kind === "hosted") return hostedVerdict(question, ecs, query, context);
   if (found.kind === "no-such-name") {
     const denial: Denial = { zone: found.zone, name: question.name, types: "nothing" };
@@ -228,6 +236,31 @@ function withSignersTypes(answer: ZoneAnswer, context: DnsContext): Verdict {
   return { ...answer, denial: { ...denial, types: [...types].sort((a, b) => a - b) } };
 }
 
+/** To the name servers of the delegated zone that are near the resolver, with their addresses (RFC 1034 section 4.2.1, RFC 9471). */
+function referral(
+  { zone, delegation }: Extract<ZoneLookup, { kind: "delegation" }>,
+  query: DnsQuery,
+  context: DnsContext,
+): Verdict {
+  const { origin, ns, names, ttlSeconds } = delegation;
+  const delegationSigners = context.signers?.get(origin.text)?.records.ds ?? [];
+  const glue = ([4, 6] as const).flatMap((family) =>
+    nameServersFor(context, delegation, query.resolverAddress, family).map((address, n) =>
+      addressRecord(names[n] as DomainName, address, ttlSeconds),
+    ),
+  );
+  return {
+    reason: "delegation",
+    rcode: rcodes.NOERROR,
+    isAuthoritative: false,
+    authorities: ns,
+    additionals: glue,
+    additionalsNeeded: glue.length,
+    delegationSigners,
+    ...(delegationSigners.length === 0 && { denial: { zone, name: origin, types: [dnsTypes.NS] } }),
+  };
+}
+
 function answerAt(
   node: ZoneNode,
   question: DnsQuestion,
@@ -246,9 +279,13 @@ function answerAt(
       return node.isApex ? positive("apex", [zone.soa]) : nothing();
     case dnsTypes.NS:
       if (!node.isApex || zone.ns.length === 0) return nothing();
-      return { ...positive("apex", zone.ns), additionals: context.zones.glueOf(zone) };
+      return { ...positive("apex", zone.ns), additionals: glueOf(zone, query, context) };
     case dnsTypes.ANY: {
-      const isEmpty = !node.isApex && node.property === undefined && node.addresses.length === 0;
+      const isEmpty =
+        !node.isApex &&
+        node.property === undefined &&
+        node.addresses.length === 0 &&
+        node.delegatedNumber === undefined;
       if (isEmpty) return nothing();
       return positive("any", [
         {
@@ -263,6 +300,18 @@ function answerAt(
     default:
       return securityRecords(node, question, query, context) ?? nothing();
   }
+}
+
+/** Addresses of the name servers that an NS set of ours names. */
+function glueOf(zone: Zone, query: DnsQuery, context: DnsContext): readonly DnsRecord[] {
+  const { delegation } = context.zones;
+  if (delegation === undefined || zone.origin.text !== delegation.origin.text)
+    return context.zones.glueOf(zone);
+  return ([4, 6] as const).flatMap((family) =>
+    nameServersFor(context, delegation, query.resolverAddress, family).map((address, n) =>
+      addressRecord(delegation.names[n] as DomainName, address, delegation.ttlSeconds),
+    ),
+  );
 }
 
 /** What only a signed zone has; undefined: nothing of the type. */
@@ -320,7 +369,10 @@ function typesAt(context: DnsContext, node: ZoneNode, name: DomainName): readonl
     if (node.zone.ns.length > 0) types.push(dnsTypes.NS);
     if ((records?.cds.length ?? 0) > 0) types.push(dnsTypes.CDS, dnsTypes.CDNSKEY);
   }
-  if (node.addresses.length > 0) {
+  if (node.delegatedNumber !== undefined) {
+    for (const { address } of zones.delegation?.servers ?? [])
+      types.push(address.family === 4 ? dnsTypes.A : dnsTypes.AAAA);
+  } else if (node.addresses.length > 0) {
     for (const { family } of node.addresses) types.push(family === 4 ? dnsTypes.A : dnsTypes.AAAA);
   } else if (node.property?.isActive === true) {
     const edges = [...context.topology.edgeClusters.values()];
@@ -346,6 +398,7 @@ function addressesAt(
       own.map((address) => addressRecord(question.name, address, infrastructureTtlSeconds)),
     );
   }
+  if (node.delegatedNumber !== undefined) return delegatedServerAt(node, question, family, query, context);
   const { property } = node;
   if (property === undefined || !property.isActive) return noData(context, node, question.name);
   const told = ecs === undefined ? undefined : ecsAddress(ecs);
@@ -359,6 +412,23 @@ function addressesAt(
   const choice = table.choices[choiceOfLookup(found)] as ClusterChoice;
   const verdict = verdictOfChoice(context, node, property, question.name, family, choice);
   return { ...verdict, scopePrefixLength: scopeOfLookup(found) };
+}
+
+/** A name server of the delegated zone: by the resolver's own address, as in the referral. */
+function delegatedServerAt(
+  node: ZoneNode,
+  question: DnsQuestion,
+  family: IpFamily,
+  query: DnsQuery,
+  context: DnsContext,
+): Verdict {
+  const { delegation } = context.zones;
+  const addresses =
+    delegation === undefined ? [] : nameServersFor(context, delegation, query.resolverAddress, family);
+  const address = addresses[node.delegatedNumber ?? 0];
+  if (delegation === undefined || address === undefined) return noData(context, node, question.name);
+  const record = addressRecord(question.name, address, delegation.ttlSeconds);
+  return positive("name-server-address", [record]);
 }
 
 function verdictOfChoice(

@@ -2,7 +2,15 @@
  * What the name service is authoritative for, by name: the zones of the topology, the properties' host names in them, the
  * name servers' own names, and the empty names between. Built once for a set of documents; a look-up is one hash.
  */
-import { type IpAddress, type PropertyDocument, parseAddress, type TopologyDocument } from "#kit";
+import {
+  type IpAddress,
+  isAtOrBelow,
+  type PropertyDocument,
+  parseAddress,
+  type ServerId,
+  type TopologyDocument,
+} from "#kit";
+import { type Delegation, delegationOf } from "./delegation.ts";
 import { dnsClasses, dnsTypes } from "./constants.ts";
 import { HostedZone } from "../zone/hosted-zone.ts";
 import type { ZoneSet } from "../zone/resolve.ts";
@@ -32,11 +40,15 @@ export interface ZoneNode {
   readonly property: PropertyDocument | undefined;
   /** The name is a name server's: its own addresses, which win over a property. */
   readonly addresses: readonly IpAddress[];
+  /** The name is one of the delegated zone's name servers: its place among them; addresses depend on who asks. */
+  readonly delegatedNumber?: number;
 }
 
 export type ZoneLookup =
   | { readonly kind: "node"; readonly node: ZoneNode }
   | { readonly kind: "no-such-name"; readonly zone: Zone }
+  /** At or below the cut to name servers near the resolvers; `zone` is the one above. */
+  | { readonly kind: "delegation"; readonly zone: Zone; readonly delegation: Delegation }
   /** In a customer's zone, which says what stands there (`resolve`). */
   | { readonly kind: "hosted" }
   | { readonly kind: "outside-zones" };
@@ -46,6 +58,8 @@ export interface ZoneTableInput {
   readonly properties: readonly PropertyDocument[];
   /** Zones of customers; one that the topology names too is the deployment's. */
   readonly hostedZones?: readonly HostedZone[];
+  /** Which of the topology's name servers this is: one that stands with an edge cluster has the delegated zone alone. */
+  readonly serverId?: ServerId | undefined;
   /** SOA serial: grows when one of the documents does; the same on every name server with the same documents. */
   readonly serial: number;
 }
@@ -57,20 +71,40 @@ export class ZoneTable implements ZoneSet {
   readonly #zones = new Map<string, Zone | HostedZone>();
   readonly #nodes = new Map<string, MutableNode>();
   /** Addresses of name servers by name, whether or not the name lies in a zone of ours. */
-  readonly #nameServers = new Map<string, { readonly name: DomainName; readonly addresses: IpAddress[] }>();
+  readonly #nameServers = new Map<
+    string,
+    { readonly name: DomainName; readonly addresses: IpAddress[]; readonly isTopLevel: boolean }
+  >();
+  /** The zone that is delegated to name servers near the resolvers; undefined where there is none. */
+  readonly delegation: Delegation | undefined;
+  /** The delegated zone is below a cut: other name servers answer for it. */
+  readonly #cut: Delegation | undefined;
   /** Host names of active properties that lie in no zone: the customer must point them here by CNAME. */
   readonly hostnamesOutside: readonly string[];
   /** Host names that an earlier property has already. */
   readonly hostnamesTaken: readonly string[];
 
-  constructor({ topology, properties, hostedZones = [], serial }: ZoneTableInput) {
+  constructor({ topology, properties, hostedZones = [], serverId, serial }: ZoneTableInput) {
     const { nameService } = topology;
+    this.delegation = delegationOf(topology);
+    const isLowLevel = nameService.nameServers.some(
+      (one) => one.serverId === serverId && one.edgeClusterId !== undefined,
+    );
+    if (isLowLevel && this.delegation !== undefined) {
+      this.#cut = undefined;
+      this.hostnamesOutside = [];
+      this.hostnamesTaken = [];
+      this.#serveDelegated(this.delegation, topology, properties, serial);
+      return;
+    }
+    this.#cut = this.delegation;
     for (const server of nameService.nameServers) {
       const name = nameFromText(server.name);
       const address = parseAddress(server.address);
       if (name === undefined || address === undefined) continue; // The schema has refused such a document.
       const known = this.#nameServers.get(name.text);
-      if (known === undefined) this.#nameServers.set(name.text, { name, addresses: [address] });
+      const isTopLevel = server.edgeClusterId === undefined;
+      if (known === undefined) this.#nameServers.set(name.text, { name, addresses: [address], isTopLevel });
       else known.addresses.push(address);
     }
     const hostmasterName = nameFromText(nameService.hostmaster) ?? rootName;
@@ -103,7 +137,8 @@ export class ZoneTable implements ZoneSet {
     const taken: string[] = [];
     for (const property of [...properties].sort((a, b) => (a.propertyId < b.propertyId ? -1 : 1))) {
       for (const hostname of property.hostnames) {
-        const node = this.#makeNode(hostname);
+        const isBelowCut = this.#cut !== undefined && isAtOrBelow(hostname, this.#cut.origin.text);
+        const node = isBelowCut ? undefined : this.#makeNode(hostname);
         if (node === undefined) outside.push(hostname);
         else if (node.property !== undefined) taken.push(hostname);
         // A withdrawn property keeps its name: NODATA, which comes back faster than "no such name" when it returns.
@@ -113,6 +148,11 @@ export class ZoneTable implements ZoneSet {
     this.#addHostNames(below);
     this.hostnamesOutside = outside;
     this.hostnamesTaken = taken;
+  }
+
+  /** Name servers that stand in the zones' NS sets. */
+  #topLevel() {
+    return [...this.#nameServers.values()].filter(({ isTopLevel }) => isTopLevel);
   }
 
   /** Names, empty ones included. */
@@ -129,6 +169,7 @@ export class ZoneTable implements ZoneSet {
    * when that one is ours (RFC 4035 section 3.1.4.1).
    */
   lookup(name: string, type: number): ZoneLookup {
+    if (this.#cut !== undefined && isAtOrBelow(name, this.#cut.origin.text)) return this.#atCut(name, type);
     const node = this.#nodes.get(name);
     if (node !== undefined && (!(node.zone instanceof HostedZone) || isMapType(type))) {
       if (type === dnsTypes.DS && node.isApex) {
@@ -143,6 +184,37 @@ export class ZoneTable implements ZoneSet {
     const zone = this.zoneOf(name);
     if (zone instanceof HostedZone) return { kind: "hosted" };
     return zone === undefined ? { kind: "outside-zones" } : { kind: "no-such-name", zone };
+  }
+
+  /** A referral; but the DS of the delegated zone is the zone's above (RFC 4035 section 3.1.4.1). */
+  #atCut(name: string, type: number): ZoneLookup {
+    const delegation = this.#cut as Delegation;
+    const zone = this.zoneOf(name);
+    if (zone === undefined || zone instanceof HostedZone) return { kind: "outside-zones" };
+    if (type === dnsTypes.DS && name === delegation.origin.text)
+      return { kind: "node", node: { zone, isApex: false, property: undefined, addresses: [] } };
+    return { kind: "delegation", zone, delegation };
+  }
+
+  /** The delegated zone and nothing else: its name servers' names, and one for each property. */
+  #serveDelegated(
+    delegation: Delegation,
+    { nameService }: TopologyDocument,
+    properties: readonly PropertyDocument[],
+    serial: number,
+  ): void {
+    const { origin, ns, names } = delegation;
+    const hostmasterName = nameFromText(nameService.hostmaster) ?? rootName;
+    const zone = { ...this.#makeZone(origin, hostmasterName, serial, names[0]), ns };
+    this.#zones.set(origin.text, zone);
+    this.#nodes.set(origin.text, { zone, isApex: true, property: undefined, addresses: [] });
+    for (const [delegatedNumber, { text }] of names.entries())
+      this.#nodes.set(text, { zone, isApex: false, property: undefined, addresses: [], delegatedNumber });
+    for (const property of properties) {
+      const node = this.#makeNode(`${property.propertyId}.${origin.text}`);
+      // A name server's name is its own.
+      if (node !== undefined && node.delegatedNumber === undefined) node.property = property;
+    }
   }
 
   zoneFor(name: string, type: number): HostedZone | undefined {
@@ -183,9 +255,9 @@ export class ZoneTable implements ZoneSet {
     return records;
   }
 
-  /** Whether a zone of ours begins at `name` (lower-case text). */
+  /** Whether a zone of ours begins at `name` (lower-case text), here or below the cut. */
   isOrigin(name: string): boolean {
-    return this.#zones.has(name);
+    return this.#zones.has(name) || this.#cut?.origin.text === name;
   }
 
   /** The zone whose origin is the longest suffix of `name` (lower-case text). */
@@ -224,8 +296,13 @@ export class ZoneTable implements ZoneSet {
     }
   }
 
-  #makeZone(origin: DomainName, hostmasterName: DomainName, serial: number): Zone {
-    const servers = [...this.#nameServers.values()];
+  #makeZone(
+    origin: DomainName,
+    hostmasterName: DomainName,
+    serial: number,
+    primaryName: DomainName | undefined = this.#topLevel()[0]?.name,
+  ): Zone {
+    const servers = this.#topLevel();
     const soa: DnsRecord = {
       name: origin,
       type: dnsTypes.SOA,
@@ -234,7 +311,7 @@ export class ZoneTable implements ZoneSet {
       data: {
         kind: "soa",
         soa: {
-          primaryName: servers[0]?.name ?? origin,
+          primaryName: primaryName ?? origin,
           hostmasterName,
           // RFC 1982: 32 bits; 0 is allowed but some secondaries take it for "none".
           serial: serial >>> 0 || 1,
