@@ -24,13 +24,14 @@ export function xxh64(input: string | Uint8Array, seed = 0n): bigint {
 /** Bytes between two pauses: a millisecond at most. */
 const STEP_BYTES = 2 ** 20;
 
-/** As {@link xxh64} with seed 0, in steps. */
-export function* xxh64InSteps(input: Uint8Array): Steps<bigint> {
+/** As {@link xxh64} with seed 0, in steps, of all pieces one after the other. */
+export function* xxh64InSteps(...pieces: readonly Uint8Array[]): Steps<bigint> {
   const state = wasm.create64();
-  for (let at = 0; at < input.length; at += STEP_BYTES) {
-    if (at > 0) yield;
-    state.update(input.subarray(at, at + STEP_BYTES));
-  }
+  for (const piece of pieces)
+    for (let at = 0; at < piece.length; at += STEP_BYTES) {
+      yield;
+      state.update(piece.subarray(at, at + STEP_BYTES));
+    }
   return state.digest();
 }
 

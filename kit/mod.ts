@@ -28,6 +28,7 @@ export {
   diffClusterMaps,
   encodeClusterMap,
   isAbsurdQuality,
+  networkNameOf,
   PackedClusterMap,
   type PlacementReason,
   placementReasons,

@@ -16,6 +16,7 @@ export {
   diffClusterMaps,
   encodeClusterMap,
   isAbsurdQuality,
+  networkNameOf,
   PackedClusterMap,
   type PlacementReason,
   placementReasons,

@@ -46,7 +46,10 @@ function makeOne(at: string, wanted: string): boolean {
  * Rejects with IsochroneError; the temporary file is then removed and the old file is untouched, unless it was the
  * last step, the directory's, that failed.
  */
-export async function writeFileDurable(path: string, data: string | Uint8Array): Promise<void> {
+export async function writeFileDurable(
+  path: string,
+  data: string | Uint8Array | readonly Uint8Array[],
+): Promise<void> {
   const temporary = `${path}.${process.pid}.${++lastTemporary}.tmp`;
   try {
     const file = await open(temporary, "wx");

@@ -1,6 +1,9 @@
 import { IsochroneError } from "../errors.ts";
-import { xxh64Hex } from "../hash.ts";
+import { xxh64Hex, xxh64InSteps } from "../hash.ts";
+import { jsonPieces } from "../json-pieces.ts";
+import type { Steps } from "../steps.ts";
 import { readFileIfThere, writeFileDurable } from "./files.ts";
+import { inSteps } from "./in-steps.ts";
 
 /** A file that was there but could not be used. */
 export type LastKnownGoodDamage = {
@@ -102,13 +105,35 @@ export class LastKnownGood<T> {
   }
 
   async #write(value: T): Promise<void> {
-    const body = Buffer.from(JSON.stringify(value));
-    const header = Buffer.from(`${FORMAT} ${xxh64Hex(body)} ${body.length}\n`);
-    if (header.length + body.length > this.#bytesMax)
+    const made = await inSteps(jsonBytes(value));
+    if (made === undefined) return;
+    const { pieces, checksum } = made.value;
+    const bytes = pieces.reduce((sum, piece) => sum + piece.length, 0);
+    const header = Buffer.from(`${FORMAT} ${checksum} ${bytes}\n`);
+    if (header.length + bytes > this.#bytesMax)
       throw new IsochroneError(
-        `Cannot save ${JSON.stringify(this.#path)}: ${body.length} bytes, at most ${this.#bytesMax} are allowed`,
+        `Cannot save ${JSON.stringify(this.#path)}: ${bytes} bytes, at most ${this.#bytesMax} are allowed`,
         { code: "file-too-large", source: "internal", retry: "never" },
       );
-    await writeFileDurable(this.#path, Buffer.concat([header, body]));
+    await writeFileDurable(this.#path, [header, ...pieces]);
   }
+}
+
+/** Characters that are gathered before they become bytes. */
+const PIECE_CHARACTERS = 2 ** 18;
+
+/** A value as JSON in bytes, and their checksum as sixteen hexadecimal digits. */
+function* jsonBytes(value: unknown): Steps<{ readonly pieces: Uint8Array[]; readonly checksum: string }> {
+  const pieces: Uint8Array[] = [];
+  let text = "";
+  for (const piece of jsonPieces(value)) {
+    text += piece;
+    if (text.length < PIECE_CHARACTERS) continue;
+    pieces.push(Buffer.from(text));
+    text = "";
+    yield;
+  }
+  pieces.push(Buffer.from(text));
+  const checksum = yield* xxh64InSteps(...pieces);
+  return { pieces, checksum: checksum.toString(16).padStart(16, "0") };
 }

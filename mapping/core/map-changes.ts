@@ -64,13 +64,10 @@ export interface PathChange {
 /** Linear in the client networks, without an object for any of them. Throws ParseError when a cluster map does not decode. */
 export function mapChanges(before: MapSnapshot, now: MapSnapshot): MapChanges {
   const [a, b] = [before.clusterMap.table(), now.clusterMap.table()];
-  const moved: Record<TrafficClass, number> = { interactive: 0, bulk: 0, live: 0 };
-  let common = 0;
-  for (const [numberBefore, numberNow] of commonNetworks(a, b)) {
-    common++;
-    for (const [k, trafficClass] of trafficClasses.entries())
-      if (firstOf(a, numberBefore, k) !== firstOf(b, numberNow, k)) moved[trafficClass]++;
-  }
+  const { common, movedOf } = movesBetween(a, b);
+  const moved = Object.fromEntries(
+    trafficClasses.map((trafficClass, k) => [trafficClass, movedOf[k] as number]),
+  ) as Record<TrafficClass, number>;
   const [suspendedBefore, suspended] = [before, now].map(suspendedOf) as [ClusterId[], ClusterId[]];
   return {
     networks: b.networks.size,
@@ -83,6 +80,25 @@ export function mapChanges(before: MapSnapshot, now: MapSnapshot): MapChanges {
     tiers: tierChanges(before, now).length,
     paths: pathChanges(before, now).length,
   };
+}
+
+/** How many networks both have, and how many of them are sent elsewhere, by class. In plain numbers: a publisher asks at each map. */
+function movesBetween(a: ClusterMapTable, b: ClusterMapTable): { common: number; movedOf: Uint32Array } {
+  const movedOf = new Uint32Array(trafficClasses.length);
+  const numbers = new Map(b.clusterIds.map((clusterId, number) => [clusterId, number]));
+  const inNewer = Int32Array.from(a.clusterIds, (clusterId) => numbers.get(clusterId) ?? -1);
+  const areSame = a.networks === b.networks;
+  const { ids } = a.networks;
+  let common = 0;
+  for (let now = 0; now < b.networks.size; now++) {
+    const before =
+      areSame || ids[now] === b.networks.ids[now] ? now : a.networks.indexOf(b.networks.idOf(now));
+    if (before === undefined) continue;
+    common++;
+    for (let k = 0; k < movedOf.length; k++)
+      if (inNewer[a.firstCluster(before, k)] !== b.firstCluster(now, k)) (movedOf[k] as number)++;
+  }
+  return { common, movedOf };
 }
 
 /** Networks of both maps that are sent elsewhere, in the newer map's order; made as they are read. */

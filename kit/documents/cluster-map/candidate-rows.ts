@@ -123,18 +123,18 @@ export class CandidateRows {
     this.#isClosed = true;
     this.#table = undefined;
     const entries = this.entryCount;
-    this.#offsets = this.#offsets.slice(0, this.#count + 1);
-    this.#lengths = this.#lengths.slice(0, this.#count * CLASS_COUNT);
+    this.#offsets = cut(this.#offsets, this.#count + 1);
+    this.#lengths = cut(this.#lengths, this.#count * CLASS_COUNT);
     yield;
-    this.clusters = this.clusters.slice(0, entries);
+    this.clusters = cut(this.clusters, entries);
     yield;
-    this.rtts = this.rtts.slice(0, entries);
+    this.rtts = cut(this.rtts, entries);
     yield;
-    this.qualities = this.qualities.slice(0, entries);
+    this.qualities = cut(this.qualities, entries);
     yield;
-    this.orders = this.orders.slice(0, CLASS_COUNT * entries);
+    this.orders = cut(this.orders, CLASS_COUNT * entries);
     yield;
-    this.scores = this.scores.slice(0, CLASS_COUNT * entries);
+    this.scores = cut(this.scores, CLASS_COUNT * entries);
   }
 
   /** The same rows, to which more can be added; `this` stays as it is. */
@@ -312,6 +312,13 @@ function hasTwice(values: Uint8Array | Uint16Array, at: number, count: number): 
     for (let before = 0; before < index; before++)
       if (values[at + before] === values[at + index]) return true;
   return false;
+}
+
+/** Room that is left as it is when nothing more will be added: copying tens of megabytes for it would stop everything else. */
+const SPARE_RATIO = 1.125;
+
+function cut<A extends Uint8Array | Uint16Array | Uint32Array>(array: A, length: number): A {
+  return (array.length <= length * SPARE_RATIO ? array.subarray(0, length) : array.slice(0, length)) as A;
 }
 
 function grown<A extends Uint8Array | Uint16Array | Uint32Array>(array: A, length: number): A {

@@ -1,10 +1,10 @@
 /**
  * The cluster map in bytes: one form for each map, so equal maps are equal bytes, and a reader refuses whatever a writer would not write.
  *
- *     "ICM1"  version (64 bits)  clusters  limits  client networks  rows  places  zeros to the byte  checksum (64 bits)
+ *     "ICM2"  version (64 bits)  clusters  limits  client networks  rows  places  zeros to the byte  checksum (64 bits)
  *
  * Sections are rows of bits without gaps (`bits.ts`). The checksum is xxHash-64 of all that stands before it: it tells damage, not forgery;
- * who may publish a map is decided where it is published.
+ * who may publish a map is decided where it is published. "ICM1", which had all names of client networks written out, is still read.
  */
 import { BitReader, BitsError, BitWriter, bitsBelow } from "../../bits.ts";
 import { xxh64, xxh64InSteps } from "../../hash.ts";
@@ -18,7 +18,8 @@ import { ClusterMapTable, placementReasons, type Placements } from "./cluster-ma
 import { NameCoder, readNetworks, STEP, writeNetworks } from "./network-codec.ts";
 import { RowCoder } from "./row-codec.ts";
 
-const MAGIC = 0x49434d31;
+const MAGIC = 0x49434d32;
+const MAGIC_OLD = 0x49434d31;
 const HEAD_BYTES = 12;
 export const CHECKSUM_BYTES = 8;
 /** Longest encoding that is read or written; 444,000 networks of eight candidates each of its own take 25 MB. */
@@ -99,7 +100,7 @@ export function clusterMapVersionOf(bytes: Uint8Array, path: Path = []): number 
 }
 
 function headVersion(magic: number, high: number, low: number, path: Path): number {
-  if (magic !== MAGIC)
+  if (magic !== MAGIC && magic !== MAGIC_OLD)
     throw new ParseError(
       path,
       `0x${magic.toString(16)}`,
@@ -134,10 +135,11 @@ export function* decodeInSteps(
 ): Steps<ClusterMapTable> {
   const from = new BitReader(yield* unsealedInSteps(bytes, path));
   try {
-    const mapVersion = headVersion(from.read32(), from.read32(), from.read32(), path);
+    const magic = from.read32();
+    const mapVersion = headVersion(magic, from.read32(), from.read32(), path);
     const { clusterIds, loads } = readClusters(from);
     const limitNames = readLimitNames(from);
-    const networks = yield* readNetworks(from);
+    const networks = yield* readNetworks(from, magic === MAGIC_OLD);
     const rows = yield* readRows(from, clusterIds.length, networks.size + 1);
     const placements = yield* readPlacements(from, rows, networks.size + 1, limitNames.length);
     from.end();

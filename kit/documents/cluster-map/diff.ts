@@ -2,7 +2,7 @@
  * What turns one cluster map into another one, in bytes. Most of two maps in a row is the same: of each place that differs (a client network or
  * the fallback) it tells the row, if that is another one, and the choice.
  *
- *     "ICD1"  checksums of base and result (64 bits each)  version (64)  clusters  limits  client networks (1: the base's)  places  checksum (64)
+ *     "ICD2"  checksums of base and result (64 bits each)  version (64)  clusters  limits  client networks (1: the base's)  places  checksum (64)
  *
  * Client networks that are others are told whole: they change when address space is cut anew, not from cycle to cycle.
  */
@@ -30,7 +30,7 @@ import { readNetworks, writeNetworks } from "./network-codec.ts";
 import { PackedClusterMap } from "./packed.ts";
 import { RowCoder } from "./row-codec.ts";
 
-const MAGIC = 0x49434431;
+const MAGIC = 0x49434432;
 /** What is told of a place that differs: its choice alone, or another row: one of the base, one that the diff had before, or a new one. */
 const SAME_ROW = 0;
 const BASE_ROW = 1;

@@ -19,4 +19,5 @@ export {
 export { applyClusterMapDiff, diffClusterMaps } from "./diff.ts";
 export { checksumOf, decodeClusterMap, encodeClusterMap } from "./codec.ts";
 export { isAbsurdQuality, RTT_ABSURD, SCORE_ABSURD } from "./codes.ts";
+export { networkNameOf } from "./network-names.ts";
 export { PackedClusterMap } from "./packed.ts";

@@ -5,6 +5,7 @@ import { addressBits, type IpFamily } from "../../ip.ts";
 import type { PrefixColumns } from "../../prefix-ranges.ts";
 import type { Steps } from "../../steps.ts";
 import { CLIENT_NETWORKS_MAX, CLIENT_PREFIXES_MAX, ClientNetworkTable } from "./client-network-table.ts";
+import { givenNames, lowestPrefixes, nameAtPlace, rememberGivenNames } from "./network-names.ts";
 
 /** Letters of a name (ids.ts) in 6 bits. */
 const LETTERS = "-0123456789abcdefghijklmnopqrstuvwxyz";
@@ -64,7 +65,10 @@ export class NameCoder {
   }
 }
 
-/** Section of the client networks: counts, prefixes of both families with their owners, names. */
+/**
+ * Section of the client networks: counts, prefixes of both families with their owners, names. A name is one bit where it is the one that the
+ * lowest prefix gives, which is so for all that were cut since they were last named anew (was 15 % of a map).
+ */
 export function writeNetworks(out: BitWriter, networks: ClientNetworkTable): void {
   out.writeNumber(networks.size);
   out.writeNumber(networks.ipv4.lengths.length);
@@ -72,11 +76,19 @@ export function writeNetworks(out: BitWriter, networks: ClientNetworkTable): voi
   let named = writePrefixes(out, 4, networks.ipv4, 0);
   named = writePrefixes(out, 6, networks.ipv6, named);
   const names = new NameCoder();
-  for (const name of networks.ids) names.write(out, name);
+  const given = givenNames(networks);
+  for (const [network, name] of networks.ids.entries()) {
+    out.write(given[network] as number, 1);
+    if (given[network] === 0) names.write(out, name);
+  }
 }
 
-/** Yields now and then, so that a long section can be read in steps. */
-export function* readNetworks(from: BitReader): Steps<ClientNetworkTable> {
+/**
+ * Yields now and then, so that a long section can be read in steps.
+ *
+ * @param isOld a section of the first form, with every name written out
+ */
+export function* readNetworks(from: BitReader, isOld = false): Steps<ClientNetworkTable> {
   const size = from.readNumber();
   const ipv4Count = from.readNumber();
   const ipv6Count = from.readNumber();
@@ -90,16 +102,27 @@ export function* readNetworks(from: BitReader): Steps<ClientNetworkTable> {
   named = yield* readPrefixes(from, 6, ipv6, named, size);
   if (named !== size) from.fail(`prefixes of ${size} client networks, got those of ${named}`);
   const coder = new NameCoder();
+  const lowest = lowestPrefixes(size, ipv4, ipv6);
+  const given = new Uint8Array(size);
   const ids: ClientNetworkId[] = [];
   const seen = new Set<string>();
   for (let network = 0; network < size; network++) {
     if (network % STEP === STEP - 1) yield;
-    const name = coder.read(from, "the name of a client network");
+    if (isOld || from.read(1) === 0) {
+      ids.push(coder.read(from, "the name of a client network") as ClientNetworkId);
+      if (!isOld && ids[network] === nameAtPlace(lowest[network] as number, ipv4, ipv6))
+        from.fail(`another name than the one that its lowest prefix gives, "${ids[network]}"`);
+    } else {
+      given[network] = 1;
+      ids.push(nameAtPlace(lowest[network] as number, ipv4, ipv6));
+    }
+    const name = ids[network] as string;
     seen.add(name);
     if (seen.size === network) from.fail(`a name that no other client network has, got "${name}" again`);
-    ids.push(name as ClientNetworkId);
   }
-  return new ClientNetworkTable(ids, ipv4, ipv6);
+  const networks = new ClientNetworkTable(ids, ipv4, ipv6);
+  if (!isOld) rememberGivenNames(networks, given);
+  return networks;
 }
 
 /** Elements between two pauses of a long reading: a millisecond or two. */

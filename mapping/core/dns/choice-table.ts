@@ -144,17 +144,21 @@ function* withChoices(
   const { wordCount, starts, rankingOf } = runs;
   const choiceOf = new Uint16Array(rankingOf.length);
   const outerOf = new Uint32Array(rankingOf.length);
-  const outerStarts: number[] = [];
+  // Not a list that is copied at the end: that was the longest step.
+  const outerStarts = new Uint32Array(rankingOf.length * wordCount);
+  let outers = 0;
   let last: string | undefined;
   for (let run = 0; run < rankingOf.length; run++) {
     if (run % STEP === STEP - 1) yield;
     const choice = choiceOfRanking[rankingOf[run] as number] as number;
     choiceOf[run] = choice;
     if (servers[choice] !== last) {
-      for (let word = 0; word < wordCount; word++) outerStarts.push(starts[run * wordCount + word] as number);
+      for (let word = 0; word < wordCount; word++)
+        outerStarts[outers * wordCount + word] = starts[run * wordCount + word] as number;
+      outers++;
       last = servers[choice];
     }
-    outerOf[run] = outerStarts.length / wordCount - 1;
+    outerOf[run] = outers - 1;
   }
   const choiceOfResolver = Uint16Array.from(
     resolvers.rankingOf,
@@ -165,7 +169,7 @@ function* withChoices(
     choiceOf,
     resolvers,
     choiceOfResolver,
-    outerStarts: Uint32Array.from(outerStarts),
+    outerStarts: outerStarts.slice(0, outers * wordCount),
     outerOf,
   };
 }

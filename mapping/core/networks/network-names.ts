@@ -2,7 +2,7 @@
  * Names that stay. What was measured of a network is kept under its name, and a client network that has another name is another one to the map; so a
  * set that is cut anew from a table of today keeps the name that most of it had yesterday.
  */
-import { type ClientNetworkId, type IpPrefix, parsePrefix, xxh64 } from "#kit";
+import { type ClientNetworkId, type IpPrefix, networkNameOf, parsePrefix } from "#kit";
 import { cellCount, cellOf, isOneFamily, prefixesOfCells } from "./cells.ts";
 import type { BlockDemand } from "./block-figures.ts";
 import { type CellRuns, flattenPrefixes, layRuns } from "./cell-runs.ts";
@@ -39,17 +39,12 @@ export function nameNetworks(
     // Runs ascend: the first one of a set has its lowest prefix.
     const first = sets.runs.firsts[run] as number;
     const [lowest = ""] = prefixesOfCells(first, sets.runs.ends[run] as number);
-    let name = nameOf(lowest, 0);
-    for (let salt = 1; taken.has(name); salt++) name = nameOf(lowest, salt);
+    let name = networkNameOf(lowest);
+    for (let salt = 1; taken.has(name); salt++) name = networkNameOf(lowest, salt);
     taken.add(name);
     names[set] = name;
   }
   return names as ClientNetworkId[];
-}
-
-/** `n` and the hash of the prefix in base 36, at most 14 characters. */
-function nameOf(prefix: string, salt: number): ClientNetworkId {
-  return `n${xxh64(prefix, BigInt(salt)).toString(36)}` as ClientNetworkId;
 }
 
 /** Old names and new sets that have cells in common, those with most demand first. */

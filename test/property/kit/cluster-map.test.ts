@@ -12,6 +12,7 @@ import {
   formatPrefix,
   maskAddress,
   type IpPrefix,
+  networkNameOf,
   PackedClusterMap,
   ParseError,
   trafficClasses,
@@ -99,8 +100,9 @@ const map = fc
   .map((seed): ClusterMapTable => {
     const owned = Map.groupBy(seed.prefixes, (_, n) => seed.names[seed.owners[n]!]!);
     const networks = ClientNetworkTable.of(
-      [...owned].map(([clientNetworkId, list]) => ({
-        clientNetworkId: clientNetworkId as never,
+      [...owned].map(([clientNetworkId, list], n) => ({
+        // Every other one has the name that a prefix of it gives; of its lowest one that is written as a bit.
+        clientNetworkId: n % 2 === 0 ? networkNameOf(list[0]!) : (clientNetworkId as never),
         prefixes: list,
       })),
     );

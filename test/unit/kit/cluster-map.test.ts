@@ -4,6 +4,8 @@ import {
   ClientNetworkTable,
   ClusterMapBuilder,
   clusterMapOf,
+  decodeClusterMap,
+  networkNameOf,
   PackedClusterMap,
   ParseError,
 } from "#kit";
@@ -150,4 +152,16 @@ test("equal maps are equal bytes, whatever order they were written in", () => {
   expect([carried.mapVersion, carried.isDecoded]).toEqual([3, false]);
   expect(carried.table().networks.ids).toEqual(["b", "a"]);
   expect(() => PackedClusterMap.ofText("Zm9v", ["clusterMap"])).toThrow(ParseError);
+});
+
+test("a map of the first form, with every name written out, is still read", () => {
+  // Encoded by the code that wrote that form: two networks, the second one with the name of its prefix.
+  const text =
+    "SUNNMQAAAAAAAAADFAA0HCz3MzM2xGae5mZmgFCgGAIAABYsZskAOyscAyweANYVfRfXPkjXYcFFg8VjRqAeljAsYFjAH8saNQD0sYFjAsYAeWMB4sSxLGAAEAAIAADZ22wQeZKm1A==";
+  const table = PackedClusterMap.ofText(text).table();
+  expect(table.networks.ids).toEqual(["old-one", networkNameOf("198.51.100.0/24")]);
+  const again = PackedClusterMap.of(table);
+  expect(again.toJSON()).not.toBe(text);
+  expect(again.table().networks.ids).toEqual(table.networks.ids);
+  expect(decodeClusterMap(again.bytes()).networks.ids).toEqual(table.networks.ids);
 });

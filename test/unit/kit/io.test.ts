@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { IsochroneError } from "../../../kit/errors.ts";
+import { jsonPieces } from "../../../kit/json-pieces.ts";
 import {
   createLogger,
   LastKnownGood,
@@ -263,4 +264,27 @@ describe("systemClock and what cannot be listened on", () => {
     expect(error.message).toBe(listenErrorHint(cause, "::1", 53));
     expect(listenError("odd", "::1", 53).code).toBe("listen-failed");
   });
+});
+
+it("pieces of JSON are together what JSON.stringify makes", () => {
+  const long = `${"a".repeat(2 ** 18 - 1)}😀"\\\n\ud800${"b".repeat(2 ** 18)}`;
+  for (const value of [
+    {
+      a: 1,
+      b: undefined,
+      c: [1, { d: null }],
+      e: {},
+      f: new Date(0),
+      g: { h: { i: { j: { k: { l: 1 } } } } },
+    },
+    { body: { clusterMap: long, tiers: [] } },
+    [1],
+    "x",
+    null,
+  ]) {
+    const pieces = [...jsonPieces(value)];
+    expect(JSON.parse(pieces.join(""))).toEqual(JSON.parse(JSON.stringify(value)));
+    expect(Math.max(...pieces.map((piece) => piece.length))).toBeLessThan(2 ** 19);
+  }
+  expect([...jsonPieces({ a: 1, b: undefined, c: {} })].join("")).toBe('{"a":1,"c":{}}');
 });
