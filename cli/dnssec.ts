@@ -113,7 +113,9 @@ async function inForce(client: ControlClient) {
   const newest = stored === undefined ? undefined : (await client.versions("dnssec", name)).at(-1);
   const document: DnssecDocument =
     stored === undefined ? { name, zones: [] } : dnssecDocument.parse(stored.body);
-  return { document, version: newest?.version ?? 0, served: topology.nameService.zones };
+  const { zones, delegation } = topology.nameService;
+  const served = delegation === undefined ? zones : [...zones, delegation.zone];
+  return { document, version: newest?.version ?? 0, served };
 }
 
 async function put(client: ControlClient, document: DnssecDocument, version: number, note: string) {
