@@ -58,7 +58,7 @@ interface Calls {
   readonly enter: (fd: number, submissions: number, flags: number) => number;
   readonly eventDescriptor: () => number;
   readonly socketPair: () => readonly [number, number];
-  readonly duplicate: (from: number, to: number) => number;
+  readonly duplicate: (from: number, to: number, flags: number) => number;
   readonly close: (fd: number) => number;
   readonly errno: () => number;
 }
@@ -67,6 +67,7 @@ const PROTECTION_READ_WRITE = 3;
 const MAP_SHARED_POPULATE = 0x8001;
 const MAP_PRIVATE_ANONYMOUS = 0x22;
 const EFD_CLOEXEC_NONBLOCK = 0x8_0800;
+const O_CLOEXEC = 0x8_0000;
 const AF_UNIX = 1;
 const SOCK_STREAM_CLOEXEC = 0x8_0001;
 
@@ -112,7 +113,7 @@ async function loadCalls(): Promise<Calls> {
       if (socketpair(AF_UNIX, SOCK_STREAM_CLOEXEC, 0, pair) !== 0) throw failed("socketpair", koffi.errno());
       return [pair.readInt32LE(0), pair.readInt32LE(4)];
     },
-    duplicate: libc.func("int dup2(int from, int to)"),
+    duplicate: libc.func("int dup3(int from, int to, int flags)"),
     close: libc.func("int close(int fd)"),
     errno: () => koffi.errno(),
   };
@@ -212,7 +213,7 @@ export class Ring {
         },
       },
     });
-    if (this.#calls.duplicate(event, mine) !== mine) throw failed("dup2", this.#calls.errno());
+    if (this.#calls.duplicate(event, mine, O_CLOEXEC) !== mine) throw failed("dup3", this.#calls.errno());
     this.#calls.close(other);
     this.#calls.close(event);
     wake.resume();
