@@ -71,6 +71,11 @@ export interface EdgeSettings {
   readonly hopForwardsMin: number;
   readonly hopForwardsInitial: number;
   /**
+   * As many as may go to an origin of which nothing is known when they come in one instant, as those do who waited for one answer that
+   * turned out to be for one client only.
+   */
+  readonly hopFirstBurst: number;
+  /**
    * How long a request may have to wait for its turn as it looks when it comes, ms: in a queue that stands, and in a burst. At an
    * origin that gives no sign of having too much, longer: twice what its answers take.
    */
@@ -173,6 +178,7 @@ export const edgeDefaults: EdgeSettings = {
   hopQueueMax: 1_000,
   hopForwardsMin: 2,
   hopForwardsInitial: 64,
+  hopFirstBurst: 128,
   queueDelayMs: 100,
   queueDelayBurstMs: 250,
   originWaitMs: 50,

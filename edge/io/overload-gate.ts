@@ -196,6 +196,9 @@ function overloadSettings(
     get limitInitial() {
       return settings.hopForwardsInitial;
     },
+    get firstBurstMax() {
+      return settings.hopFirstBurst;
+    },
     get queueMax() {
       return settings.hopQueueMax;
     },

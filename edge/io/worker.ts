@@ -25,6 +25,7 @@ const SHARED_LIMITS = [
   "propertyForwardsMax",
   "hopForwardsMax",
   "hopForwardsInitial",
+  "hopFirstBurst",
   "hopQueueMax",
   "prefetchConcurrency",
   "prefetchPropertyMax",

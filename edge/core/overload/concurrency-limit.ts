@@ -201,6 +201,10 @@ export class ConcurrencyLimit {
   isUnhurt(now: MonotonicMs): boolean {
     return now >= this.#saturatedUntil && !this.#isLate(this.#latencyMs);
   }
+  /** Whether nothing is known of how many it takes: too few were asked at a time, and none was rejected. */
+  isUnmeasured(now: MonotonicMs): boolean {
+    return this.#baselineMs === undefined && now >= this.#saturatedUntil;
+  }
   get counters(): LimitCounters {
     return { cuts: this.#cuts, probes: this.#probes, refuted: this.#refuted };
   }

@@ -19,6 +19,8 @@ import { FairQueue } from "./fair-queue.ts";
 import type { ShedReason } from "./reasons.ts";
 
 export interface OriginLimiterSettings extends ConcurrencyLimitSettings {
+  /** Requests that an origin of which nothing was measured may be asked in one burst, whatever its limit. */
+  readonly firstBurstMax: number;
   /** Places in the queue. */
   readonly queueMax: number;
   /** How long a request may wait in a queue that stands, ms. */
@@ -67,6 +69,8 @@ const GAP_WEIGHT = 0.05;
 /** Places come at random: only one that takes longer than so many mean gaps says that they come more slowly. */
 const OVERDUE_GAPS = 4;
 const SHED_WEIGHT = 0.02;
+/** What comes within such a share of what an answer takes is one burst. */
+const FIRST_BURST_SHARE = 0.25;
 /** What requests in the background may use of the limit. */
 const BACKGROUND_SHARE = 0.5;
 
@@ -74,6 +78,8 @@ interface Sent {
   readonly sentAt: MonotonicMs;
   /** For the adaptive limit. */
   sample: Sample | undefined;
+  /** Whether it was the only one when it was sent. */
+  readonly isAlone: boolean;
   hasHead: boolean;
   isAbandoned: boolean;
 }
@@ -93,6 +99,8 @@ export class OriginLimiter {
   readonly #events: LimiterEvent[] = [];
   /** Mean time that a place is taken, ms. */
   #serviceMs: number | undefined;
+  /** What the last good answer to a request took that was the only one when it was sent, ms. */
+  #aloneMs: number | undefined;
   /** Mean time between two places that become free while requests wait, ms, and when the last one did. */
   #gapMs: number | undefined;
   #freedAt: MonotonicMs | undefined;
@@ -170,7 +178,12 @@ export class OriginLimiter {
         return "admitted";
       }
     }
+    // Told in either case: what is answered beyond the limit says that it may grow.
     this.#limit?.handleBlocked(now);
+    if (this.#queue.size === 0 && this.#isFirstBurst(now)) {
+      this.#send(id, now);
+      return "admitted";
+    }
     if (!this.#queue.mayEnter(property)) return "queue-full";
     if (this.#delayOf(property, now) > this.#delayMsMax(now)) return "queue-delay";
     if (this.#queue.size === 0) this.#waitingSince = now;
@@ -273,7 +286,8 @@ export class OriginLimiter {
   #send(id: number, now: MonotonicMs): void {
     // Silence before the first of them was nobody's fault.
     if (this.#placed.size === 0) this.#answeredAt = now;
-    const sent: Sent = { sentAt: now, sample: undefined, hasHead: false, isAbandoned: false };
+    const isAlone = this.#placed.size === 0;
+    const sent: Sent = { sentAt: now, sample: undefined, isAlone, hasHead: false, isAbandoned: false };
     this.#sent.set(id, sent);
     this.#placed.set(id, sent);
     sent.sample = this.#limit?.handleSent(this.#placed.size, now);
@@ -309,6 +323,7 @@ export class OriginLimiter {
         this.#serviceMs === undefined
           ? latencyMs
           : this.#serviceMs + SERVICE_WEIGHT * (latencyMs - this.#serviceMs);
+      if (sent.isAlone) this.#aloneMs = latencyMs;
       this.#newestAnsweredSentAt = Math.max(this.#newestAnsweredSentAt, sent.sentAt);
       if (this.#abandoned.size > 0) this.#freeAbandoned(now);
     }
@@ -335,6 +350,19 @@ export class OriginLimiter {
       this.#gapMs = this.#gapMs === undefined ? gapMs : this.#gapMs + GAP_WEIGHT * (gapMs - this.#gapMs);
     }
     this.#freedAt = now;
+  }
+
+  /**
+   * Whether an origin whose limit was not measured yet is asked so many in one instant, by what an answer to one alone takes, that none of
+   * them can have waited for the others or have said anything: they are let go together, in place of a part of them an answer later.
+   * A load that merely comes too fast reaches the limit over a longer time, and is held to it.
+   */
+  #isFirstBurst(now: MonotonicMs): boolean {
+    if (this.#aloneMs === undefined || this.#limit?.isUnmeasured(now) !== true) return false;
+    if (this.#placed.size >= Math.min(this.#settings.firstBurstMax, this.#settings.limitMax)) return false;
+    for (const { sentAt, hasHead } of this.#placed.values())
+      if (!hasHead) return now - sentAt <= FIRST_BURST_SHARE * this.#aloneMs;
+    return false;
   }
 
   /** Takes the places of requests that others, sent later, have overtaken by far. */

@@ -13,6 +13,7 @@ const settings: OverloadSettings = {
   limitMax: edgeDefaults.hopForwardsMax,
   limitMin: edgeDefaults.hopForwardsMin,
   limitInitial: edgeDefaults.hopForwardsInitial,
+  firstBurstMax: edgeDefaults.hopFirstBurst,
   queueMax: edgeDefaults.hopQueueMax,
   queueDelayMs: edgeDefaults.queueDelayMs,
   queueDelayBurstMs: edgeDefaults.queueDelayBurstMs,
@@ -51,7 +52,7 @@ describe("one hop", () => {
   const fixed = (more: Partial<OverloadSettings> = {}): OriginLimiter =>
     new OriginLimiter({ ...settings, limitMax: 2, ...more }, false, at(0), 0);
   const adaptive = (more: Partial<OverloadSettings> = {}): OriginLimiter =>
-    new OriginLimiter({ ...settings, limitInitial: 2, ...more }, true, at(0), 0);
+    new OriginLimiter({ ...settings, limitInitial: 2, firstBurstMax: 0, ...more }, true, at(0), 0);
 
   test("a fixed limit sheds what is beyond it at once", () => {
     const hop = fixed();
@@ -151,6 +152,46 @@ describe("one hop", () => {
       silent.offer(id, "a", false, at(now)),
     );
     expect(outcomes(outcomesOfSilent)).toEqual(["admitted", "queued", "queued", "queued", "queue-delay"]);
+  });
+
+  test("the first burst goes out together: those who waited for one answer do not wait for another one", () => {
+    const hop = new OriginLimiter(settings, true, at(0), 0);
+    const burst = (firstId: number, ms: number): number => {
+      const offers = Array.from({ length: 99 }, (_, n) => hop.offer(firstId + n, "a", false, at(ms + n)));
+      return offers.filter(({ kind }) => kind === "admitted").length;
+    };
+    const answer = (firstId: number, ms: number): void => {
+      for (let id = firstId; id < firstId + 99; id++) {
+        hop.handleHead(id, "good", at(ms + id - firstId));
+        hop.handleEnd(id, at(ms + id - firstId));
+      }
+    };
+    hop.offer(0, "a", false, at(0));
+    // Its content is still on its way.
+    hop.handleHead(0, "good", at(1_000));
+    expect(burst(1, 1_000)).toBe(99);
+    answer(1, 2_000);
+    // What was answered well beyond the limit has raised it.
+    expect(hop.limit).toBeGreaterThanOrEqual(99);
+    expect(burst(100, 3_000)).toBe(99);
+
+    // A load that comes too fast, and is not answered, meets the limit as before; and a burst has an end.
+    const paced = new OriginLimiter(settings, true, at(0), 0);
+    const sent = Array.from({ length: 200 }, (_, n) => paced.offer(n, "a", false, at(2 * n)).kind);
+    expect(sent.filter((kind) => kind === "admitted")).toHaveLength(64);
+    const huge = new OriginLimiter(settings, true, at(0), 0);
+    const atOnce = (ms: number): number => {
+      const offers = Array.from({ length: 300 }, (_, n) => huge.offer(ms + n, "a", false, at(ms)));
+      return offers.filter(({ kind }) => kind === "admitted").length;
+    };
+    huge.offer(0, "a", false, at(0));
+    huge.handleHead(0, "good", at(1_000));
+    huge.handleEnd(0, at(1_000));
+    expect(atOnce(1_000)).toBe(128);
+    // Nothing has answered yet: what it can take is not known at all.
+    const unheard = new OriginLimiter(settings, true, at(0), 0);
+    const first = Array.from({ length: 300 }, (_, n) => unheard.offer(n, "a", false, at(0)).kind);
+    expect(first.filter((kind) => kind === "admitted")).toHaveLength(64);
   });
 
   test("a full queue sheds", () => {
