@@ -55,6 +55,11 @@ const groups: readonly { readonly title: string; readonly commands: readonly Com
         summary: "a token with which answers tell how they came to be",
         load: () => import("./debug-token.ts"),
       },
+      {
+        name: "queries",
+        summary: "who asks the name servers most, and for what",
+        load: () => import("./queries.ts"),
+      },
       { name: "traffic", summary: "roll up access records", load: () => import("../analytics/main.ts") },
     ],
   },

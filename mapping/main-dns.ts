@@ -27,7 +27,7 @@ import {
   OptionError,
   parseDnsOptions,
 } from "./io/dns-options.ts";
-import { DnsServer } from "./io/dns-server.ts";
+import { DnsServer, openQueryLog } from "./io/dns-server.ts";
 import { DnsState } from "./io/dns-state.ts";
 import { isWorker, runWorker, serviceOf } from "./io/dns-worker.ts";
 import { DnsWorkers } from "./io/dns-workers.ts";
@@ -135,6 +135,12 @@ export async function main(argv: readonly string[]): Promise<number> {
             wherePage(query, (name, address, isResolver) =>
               explainWhere(name, address, state.context(), isResolver),
             ),
+          queries: () => {
+            const { top } = listening;
+            return top === undefined
+              ? { status: 404, body: { error: "no query is looked at: --query-sample is 0" } }
+              : { status: 200, body: top };
+          },
           status: () => ({
             status: 200,
             body: node?.report() ?? {
@@ -185,6 +191,8 @@ async function listen(
   logger: Logger,
 ): Promise<DnsServer | DnsWorkers> {
   const { listen: at, workers, isPlainUdp } = options;
+  const serverId = options.mode === "node" ? options.serverId : "alone";
+  const queryLog = { ...options.queryLog, serverId, seed: randomBytes(4).readInt32LE() };
   const setting = {
     host: at.host,
     port: at.port,
@@ -198,7 +206,9 @@ async function listen(
       seed: randomBytes(4).readInt32LE(),
     },
   };
-  if (workers > 1) return DnsWorkers.start({ count: workers, setting, state, counters, logger });
+  if (workers > 1)
+    return DnsWorkers.start({ count: workers, setting: { ...setting, queryLog }, state, counters, logger });
+  const log = await openQueryLog(queryLog, logger);
   const { host, nsid, cookieSecret, ...rest } = setting;
   return DnsServer.listen({
     ...rest,
@@ -207,6 +217,7 @@ async function listen(
     service: serviceOf(nsid, cookieSecret),
     context: () => state.context(),
     counters,
+    queryLog: log,
     logger,
   });
 }

@@ -1,6 +1,7 @@
 /** What the name server's sockets ask: the fast path where it applies, else the full one; a fault of ours is answered and logged. */
-import { type IpAddress, parseAddress } from "#kit";
+import { addressFromBytes, type IpAddress, type IpFamily, parseAddress } from "#kit";
 import { type Logger, systemClock } from "#kit/io";
+import { dnsClasses, headerBytes } from "../core/dns/constants.ts";
 import type { DnsCounters } from "../core/dns/counters.ts";
 import {
   type DnsContext,
@@ -9,8 +10,9 @@ import {
   type DnsTransport,
   replyReasons,
 } from "../core/dns/decision.ts";
-import { FastPath, type ResolverWords } from "../core/dns/fast-path.ts";
+import { FastPath } from "../core/dns/fast-path.ts";
 import type { ResponseRateLimit } from "../core/dns/rate-limit.ts";
+import type { SampledQuery, Sampler } from "../core/dns/query-log/query-ring.ts";
 import { respond, respondInternalError } from "../core/dns/respond.ts";
 
 export interface DnsHandlerOptions {
@@ -21,6 +23,14 @@ export interface DnsHandlerOptions {
   readonly service: DnsService;
   /** Limits answers over UDP to who has shown no cookie. */
   readonly rateLimit: ResponseRateLimit;
+  /** Takes the queries that are looked at; none by default. */
+  readonly queryLog?: QuerySink | undefined;
+}
+
+/** Where sampled queries go. */
+export interface QuerySink {
+  readonly sampler: Sampler;
+  take(query: SampledQuery): void;
 }
 
 /** A fault of ours that every query meets must not fill the disk. */
@@ -33,9 +43,24 @@ function epochSeconds(): number {
   return Math.floor(systemClock.epoch() / 1_000);
 }
 
+interface Sender {
+  readonly family: IpFamily;
+  readonly words: ArrayLike<number>;
+  readonly port: number;
+}
+
+/** Who sent a datagram; filled anew for each. */
+interface DatagramSender {
+  family: IpFamily;
+  readonly words: Uint32Array;
+  port: number;
+}
+
 export class DnsHandler {
   readonly #options: DnsHandlerOptions;
   readonly #fast: FastPath;
+  /** Of the last query; undefined when the fast path answered it. */
+  #decision: DnsDecision | undefined;
   #loggedAtMs = -ERROR_LOG_INTERVAL_MS;
 
   constructor(options: DnsHandlerOptions) {
@@ -52,12 +77,33 @@ export class DnsHandler {
     query: Uint8Array,
     at: number,
     end: number,
-    resolver: ResolverWords,
+    sender: DatagramSender,
+    out: Uint8Array,
+    outAt: number,
+  ): number {
+    const { queryLog } = this.#options;
+    if (queryLog === undefined || !queryLog.sampler.next())
+      return this.#answerUdp(query, at, end, sender, out, outAt);
+    const beganMs = performance.now();
+    const bytes = this.#answerUdp(query, at, end, sender, out, outAt);
+    const asked = query.subarray(at, end);
+    if (this.#decision !== undefined)
+      queryLog.take(this.#sampleOf(asked, this.#decision, sender, "udp", beganMs, bytes));
+    else queryLog.take(this.#fastSampleOf(asked, at, sender, beganMs, bytes));
+    return bytes;
+  }
+
+  #answerUdp(
+    query: Uint8Array,
+    at: number,
+    end: number,
+    resolver: DatagramSender,
     out: Uint8Array,
     outAt: number,
   ): number {
     const { context, rateLimit } = this.#options;
     const { family, words } = resolver;
+    this.#decision = undefined;
     const length = this.#fast.answer(query, at, end, resolver, context(), out, outAt, epochSeconds());
     if (length > 0) {
       if (!rateLimit.isOn) return length;
@@ -68,8 +114,9 @@ export class DnsHandler {
     const address = { family, words: family === 4 ? [words[0] as number] : [...words] };
     const bytes = query.subarray(at, end);
     const decision = this.#decide(bytes, address, "udp");
+    this.#decision = decision;
     if (decision.action === "drop") return 0;
-    if (rateLimit.isOn && !decision.isKnownClient) {
+    if (rateLimit.isOn && decision.cookie !== "valid") {
       const kind = KINDS_OF_NAMES + replyReasons.indexOf(decision.reason);
       const verdict = rateLimit.check(family, words, kind, performance.now());
       if (verdict === "drop") return 0;
@@ -78,10 +125,113 @@ export class DnsHandler {
     return this.#write(decision.bytes, out, outAt);
   }
 
-  /** Over TCP; undefined: silence. Never throws. */
-  answerTcp(bytes: Uint8Array, resolverAddress: IpAddress): Uint8Array | undefined {
-    const decision = this.#decide(bytes, resolverAddress, "tcp");
-    return decision.action === "reply" ? decision.bytes : undefined;
+  /** Over TCP or TLS; undefined: silence. Never throws. */
+  answerTcp(
+    bytes: Uint8Array,
+    resolverAddress: IpAddress,
+    port: number,
+    transport: "tcp" | "tls",
+  ): Uint8Array | undefined {
+    const { queryLog } = this.#options;
+    const isSampled = queryLog?.sampler.next() === true;
+    const beganMs = isSampled ? performance.now() : 0;
+    const decision = this.#decide(bytes, resolverAddress, transport);
+    const answer = decision.action === "reply" ? decision.bytes : undefined;
+    if (isSampled)
+      queryLog.take(
+        this.#sampleOf(
+          bytes,
+          decision,
+          { ...resolverAddress, port },
+          transport,
+          beganMs,
+          answer?.length ?? 0,
+        ),
+      );
+    return answer;
+  }
+
+  /** A query that the full path has decided, for the log. */
+  #sampleOf(
+    query: Uint8Array,
+    decision: DnsDecision,
+    { family, words, port }: Sender,
+    transport: DnsTransport,
+    beganMs: number,
+    answerBytes: number,
+  ): SampledQuery {
+    const reply = decision.action === "reply" ? decision : undefined;
+    const subnet = reply?.clientSubnet;
+    return {
+      ...this.#commonOf(query, beganMs, answerBytes),
+      transport,
+      family,
+      words,
+      port,
+      name: reply?.question?.name.wire,
+      type: reply?.question?.type ?? 0,
+      class: reply?.question?.class ?? 0,
+      clientSubnet: subnet && {
+        family: subnet.family,
+        sourcePrefixLength: subnet.sourcePrefixLength,
+        scopePrefixLength: reply?.scopePrefixLength ?? 0,
+        words: addressFromBytes(subnet.family === 1 ? 4 : 6, subnet.address).words,
+      },
+      reason: decision.reason,
+      rcode: answerBytes === 0 ? -1 : (reply?.rcode ?? -1),
+      cookie: reply?.cookie ?? "none",
+      clusterId: reply?.clusterId ?? null,
+    };
+  }
+
+  /** The query that the fast path has just answered, for the log: well-formed, so it is read by its places. */
+  #fastSampleOf(
+    query: Uint8Array,
+    at: number,
+    { family, words, port }: Sender,
+    beganMs: number,
+    answerBytes: number,
+  ): SampledQuery {
+    const { lastEcsAt, lastQuestionBytes, lastScope, lastReply } = this.#fast;
+    const ecs = lastEcsAt - at;
+    const ecsFamily = query[ecs + 1] as 0 | 1 | 2;
+    return {
+      ...this.#commonOf(query, beganMs, answerBytes),
+      transport: "udp",
+      family,
+      words,
+      port,
+      name: query.subarray(headerBytes, headerBytes + lastQuestionBytes - 4),
+      type: lastReply?.type ?? 0,
+      class: dnsClasses.IN,
+      clientSubnet:
+        lastEcsAt === 0
+          ? undefined
+          : {
+              family: ecsFamily,
+              sourcePrefixLength: query[ecs + 2] as number,
+              scopePrefixLength: lastScope,
+              words: addressFromBytes(
+                ecsFamily === 1 ? 4 : 6,
+                query.subarray(ecs + 4, ecs + 4 + (((query[ecs + 2] as number) + 7) >>> 3)),
+              ).words,
+            },
+      reason: lastReply?.reason ?? "internal-error",
+      rcode: answerBytes === 0 ? -1 : (lastReply?.rcode ?? -1),
+      cookie: "none",
+      clusterId: lastReply?.clusterId ?? null,
+    };
+  }
+
+  #commonOf(query: Uint8Array, beganMs: number, answerBytes: number) {
+    return {
+      atEpochMs: Math.floor(systemClock.epoch()),
+      latencyUs: Math.max(0, Math.round((performance.now() - beganMs) * 1_000)),
+      flags: ((query[2] ?? 0) << 8) | (query[3] ?? 0),
+      mapVersion: this.#options.context()?.snapshot?.snapshot.mapVersion ?? 0,
+      queryBytes: query.length,
+      answerBytes,
+    };
   }
 
   #write(bytes: Uint8Array | undefined, out: Uint8Array, outAt: number): number {

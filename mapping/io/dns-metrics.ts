@@ -75,9 +75,14 @@ export function dnsMetrics(source: DnsMetricsSource): Registry {
   counter("isochrone_dns_ecs_total", "Answers that echoed a client subnet", [], (add) => {
     add({}, source.counters.withEcs);
   });
-  counter("isochrone_dns_socket_events_total", "What happened at the sockets", ["event"], (add) => {
-    for (const [event, count] of Object.entries(source.socketCounters())) add({ event }, count);
-  });
+  counter(
+    "isochrone_dns_socket_events_total",
+    "What happened at the sockets and to the query log",
+    ["event"],
+    (add) => {
+      for (const [event, count] of Object.entries(source.socketCounters())) add({ event }, count);
+    },
+  );
   counter(
     "isochrone_dns_batches_total",
     "Batches of datagrams, by how many were received at once",

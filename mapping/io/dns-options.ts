@@ -1,6 +1,7 @@
 /** The command line of `isochrone dns`, parsed strictly. */
 import { parseArgs } from "node:util";
 import { id, type ServerId } from "#kit";
+import { type AddressCut, addressCutDefault } from "../core/dns/query-log/query-record.ts";
 import { LISTEN_ADDRESS_EXPECTED, type ListenAddress, parseListenAddress } from "#kit/io";
 
 interface Common {
@@ -11,6 +12,12 @@ interface Common {
   readonly workers: number;
   /** Answers of one kind to one client network, a second, over UDP without a cookie; 0: no limit. */
   readonly rateLimitPerSecond: number;
+  readonly queryLog: {
+    readonly path: string | undefined;
+    /** One query in so many; 0: none. */
+    readonly oneIn: number;
+    readonly cut: AddressCut;
+  };
 }
 /** One of a deployment's name servers: documents come from control. */
 export interface NodeOptions extends Common {
@@ -63,6 +70,10 @@ in DIR, so that it boots and serves with control dead; it probes every edge serv
   --workers N            processes that share the port; one that dies is started again (default 1)
   --rate-limit N         answers of one kind a second to one client network (/24, /56) over UDP; who shows a
                          cookie (RFC 7873) has no limit; 0: none for all (default 500)
+  --query-log FILE       one JSON object for each query that is looked at; each of several workers writes
+                         FILE.worker-0, FILE.worker-1, ...
+  --query-sample N       look at one query in N, for the log and for \`isochrone queries\`; 0: at none (default 100)
+  --query-prefix A,B     bits of IPv4 and IPv6 addresses that are kept of them (default 24,56)
   --plain-udp            one system call for each datagram instead of batches (Linux, package koffi)
 
 Environment: ISOCHRONE_CONTROL_TOKEN, the bearer token for control (--node) and for /.isochrone/;
@@ -92,6 +103,9 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
       "reuse-port": { type: "boolean" },
       "plain-udp": { type: "boolean" },
       "rate-limit": { type: "string" },
+      "query-log": { type: "string" },
+      "query-sample": { type: "string" },
+      "query-prefix": { type: "string" },
       workers: { type: "string" },
     },
   });
@@ -112,7 +126,16 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
       RATE_LIMIT_PER_SECOND,
     ),
     workers: wholeNumber("--workers", values.workers, 1, WORKERS_MAX, 1),
+    queryLog: {
+      path: values["query-log"],
+      oneIn: wholeNumber("--query-sample", values["query-sample"], 0, QUERY_SAMPLE_MAX, QUERY_SAMPLE),
+      cut: cutOf(values["query-prefix"]),
+    },
   };
+  if (common.queryLog.path !== undefined && common.queryLog.oneIn === 0)
+    throw new OptionError(
+      "--query-log with --query-sample 0 would stay empty; give 1 for all queries, or leave one out",
+    );
   if (isNode) {
     if (values.probe !== undefined)
       throw new OptionError("--probe belongs to --world: a node always probes; leave it out");
@@ -148,6 +171,19 @@ const RATE_LIMIT_PER_SECOND = 500;
 const RATE_LIMIT_PER_SECOND_MAX = 1_000_000;
 
 const WORKERS_MAX = 64;
+/** Of 400,000 queries a second 4,000 are looked at, which costs a hundredth of the time. */
+const QUERY_SAMPLE = 100;
+const QUERY_SAMPLE_MAX = 1_000_000;
+
+function cutOf(text: string | undefined): AddressCut {
+  if (text === undefined) return addressCutDefault;
+  const [, ipv4, ipv6] = /^(\d{1,2}),(\d{1,3})$/.exec(text) ?? [];
+  if (ipv4 === undefined || ipv6 === undefined || Number(ipv4) > 32 || Number(ipv6) > 128)
+    throw new OptionError(
+      `--query-prefix: got ${JSON.stringify(text)}, expected bits of IPv4 and of IPv6 such as 24,56`,
+    );
+  return { ipv4: Number(ipv4), ipv6: Number(ipv6) };
+}
 
 function wholeNumber(
   name: string,

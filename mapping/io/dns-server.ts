@@ -1,9 +1,12 @@
 /** The name server's sockets: UDP and TCP on one address and port, both asking the same core. */
+import { IsochroneError } from "#kit";
 import { listenError, type Logger } from "#kit/io";
 import type { DnsCounters } from "../core/dns/counters.ts";
 import type { DnsContext, DnsService } from "../core/dns/decision.ts";
+import type { TopFigures } from "../core/dns/query-log/top-queries.ts";
 import { type RateLimitSettings, ResponseRateLimit } from "../core/dns/rate-limit.ts";
 import { DnsHandler, resolverAddressOf } from "./dns-handler.ts";
+import { DnsQueryLog, type QueryLogSettings } from "./dns-query-log.ts";
 import { TcpListener, type TcpSettings } from "./dns-tcp.ts";
 import { UdpListener } from "./dns-udp.ts";
 
@@ -23,6 +26,8 @@ export interface DnsServerOptions {
   readonly service?: DnsService;
   /** No limit by default. */
   readonly rateLimit?: RateLimitSettings;
+  /** Closed with the server. */
+  readonly queryLog?: DnsQueryLog | undefined;
 }
 
 /** How often a port that is free for UDP is tried for TCP, when any port will do. */
@@ -63,7 +68,7 @@ export class DnsServer {
         const tcp = await TcpListener.bind(
           address,
           udp.port,
-          (bytes, from) => handler.answerTcp(bytes, resolverAddressOf(from)),
+          (bytes, from, fromPort) => handler.answerTcp(bytes, resolverAddressOf(from), fromPort, "tcp"),
           { reusePort, settings },
         );
         return new DnsServer(options, rateLimit, udp, tcp);
@@ -102,6 +107,7 @@ export class DnsServer {
       "tcp-timed-out": timedOut,
       "tcp-exhausted": exhausted,
       "tcp-violation": violations,
+      ...this.#options.queryLog?.counters,
     };
   }
 
@@ -110,7 +116,34 @@ export class DnsServer {
     return this.#udp.isBatched ? this.#udp.counters.batches : undefined;
   }
 
+  /** Who asks most; undefined: no query is looked at. */
+  get top(): TopFigures | undefined {
+    return this.#options.queryLog?.top;
+  }
+
   async close(): Promise<void> {
     await Promise.all([this.#udp.close(), this.#tcp.close()]);
+    await this.#options.queryLog?.close();
+  }
+}
+
+/** Throws IsochroneError that names the file when it cannot be written. */
+export async function openQueryLog(
+  settings: QueryLogSettings,
+  logger: Logger,
+): Promise<DnsQueryLog | undefined> {
+  try {
+    return await DnsQueryLog.open(settings, logger);
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new IsochroneError(
+      `Cannot write the query log "${settings.path}": ${why}; give another --query-log`,
+      {
+        code: "query-log",
+        source: "configuration",
+        retry: "never",
+        cause,
+      },
+    );
   }
 }

@@ -4,8 +4,8 @@
  */
 import { createServer, type Server, type Socket } from "node:net";
 
-/** Takes one message and the sender's address as text; undefined: silence. Must not throw. */
-export type TcpHandler = (bytes: Uint8Array, address: string) => Uint8Array | undefined;
+/** Takes one message and the sender's address as text, with its port; undefined: silence. Must not throw. */
+export type TcpHandler = (bytes: Uint8Array, address: string, port: number) => Uint8Array | undefined;
 
 export interface TcpSettings {
   /** Open connections in all (RFC 7766 section 6.2.2). */
@@ -135,6 +135,7 @@ export class TcpListener {
 class Connection {
   readonly #socket: Socket;
   readonly #address: string;
+  readonly #port: number;
   readonly #handler: TcpHandler;
   readonly #settings: TcpSettings;
   readonly #counters: TcpCounters;
@@ -153,6 +154,7 @@ class Connection {
   ) {
     this.#socket = socket;
     this.#address = address;
+    this.#port = socket.remotePort ?? 0;
     this.#handler = handler;
     this.#settings = settings;
     this.#counters = counters;
@@ -202,7 +204,11 @@ class Connection {
         break;
       }
       if (this.#received.length - at < 2 + length) break;
-      const answer = this.#handler(this.#received.subarray(at + 2, at + 2 + length), this.#address);
+      const answer = this.#handler(
+        this.#received.subarray(at + 2, at + 2 + length),
+        this.#address,
+        this.#port,
+      );
       at += 2 + length;
       answered = true;
       // What gets silence over UDP is no query; over TCP there is no reason to go on with such a peer.

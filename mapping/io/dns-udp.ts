@@ -31,7 +31,7 @@ export class UdpListener {
   readonly #socket: Socket;
   readonly #handler: BatchHandler;
   readonly #batch: UdpBatch | undefined;
-  readonly #sender: BatchSender = { family: 4, words: new Uint32Array(4) };
+  readonly #sender: BatchSender = { family: 4, words: new Uint32Array(4), port: 0 };
   #sendFailures = 0;
   #unanswerable = 0;
 
@@ -117,6 +117,7 @@ export class UdpListener {
     const sender = this.#sender;
     sender.family = family;
     sender.words.set(words);
+    sender.port = from.port;
     const answer = Buffer.allocUnsafe(ANSWER_BYTES_MAX);
     const length = this.#handler(bytes, 0, bytes.length, sender, answer, 0);
     if (length > 0) this.#socket.send(answer, 0, length, from.port, from.address, this.#onSent);

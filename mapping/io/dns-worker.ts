@@ -11,14 +11,18 @@ import { createLogger, inSteps } from "#kit/io";
 import { DnsCounters, type DnsFigures } from "../core/dns/counters.ts";
 import type { DnsService } from "../core/dns/decision.ts";
 import type { RateLimitSettings } from "../core/dns/rate-limit.ts";
-import { DnsServer } from "./dns-server.ts";
 import { peerKeyIfSet } from "./zone-key.ts";
+import type { TopFigures } from "../core/dns/query-log/top-queries.ts";
+import type { QueryLogSettings } from "./dns-query-log.ts";
+import { DnsServer, openQueryLog } from "./dns-server.ts";
 import { type DnsChange, DnsState } from "./dns-state.ts";
 
 /** Set for a worker; its value says nothing. */
 export const WORKER_VARIABLE = "ISOCHRONE_DNS_WORKER";
 /** How often counts are handed over: what a worker had counted since is lost with it. */
 const FIGURES_INTERVAL_MS = 200;
+/** Every so manieth time the top lists are told too: they are longer. */
+const TOP_EVERY = 10;
 
 /** How to serve; it travels as JSON. */
 export interface WorkerSetting {
@@ -29,6 +33,7 @@ export interface WorkerSetting {
   /** In hex. */
   readonly cookieSecret: string;
   readonly rateLimit: RateLimitSettings;
+  readonly queryLog: QueryLogSettings;
 }
 
 /** What a worker has counted since its start, and what it holds now. */
@@ -39,6 +44,8 @@ export interface WorkerFigures {
   readonly tcpConnections: number;
   /** Of signed zones, by what became of them. */
   readonly signatures: Readonly<Record<string, number>>;
+  /** Told now and then. */
+  readonly top: TopFigures | undefined;
 }
 
 export type ToWorker =
@@ -63,6 +70,8 @@ export async function runWorker(): Promise<number> {
   const state = new DnsState((serverId) => !down.has(serverId), peerKeyIfSet());
   const stopped = Promise.withResolvers<void>();
   let server: DnsServer | undefined;
+  let top: TopFigures | undefined;
+  let told = 0;
   let timer: NodeJS.Timeout | undefined;
   const tell = (message: FromWorker): void => {
     if (process.connected) process.send?.(message);
@@ -71,7 +80,8 @@ export async function runWorker(): Promise<number> {
     if (server === undefined) return;
     const { socketCounters: sockets, batches, tcpConnections } = server;
     const { zones: _, entries: __, ...signatures } = state.signing;
-    const figures = { queries: counters.figures(), sockets, batches, tcpConnections, signatures };
+    if (told++ % TOP_EVERY === 0) top = server.top;
+    const figures = { queries: counters.figures(), sockets, batches, tcpConnections, signatures, top };
     tell({ type: "figures", figures });
   };
   const apply = (change: DnsChange): void => {
@@ -100,8 +110,16 @@ export async function runWorker(): Promise<number> {
     }
     isPreparing = false;
   };
-  const start = async ({ host, port, nsid, cookieSecret, ...rest }: WorkerSetting): Promise<void> => {
+  const start = async ({
+    host,
+    port,
+    nsid,
+    cookieSecret,
+    queryLog: log,
+    ...rest
+  }: WorkerSetting): Promise<void> => {
     try {
+      const queryLog = await openQueryLog(log, logger);
       server = await DnsServer.listen({
         ...rest,
         address: host,
@@ -110,6 +128,7 @@ export async function runWorker(): Promise<number> {
         service: serviceOf(nsid, cookieSecret),
         context: () => state.context(),
         counters,
+        queryLog,
         logger,
       });
     } catch (error) {

@@ -7,6 +7,7 @@ import { type ChildProcess, fork } from "node:child_process";
 import { IsochroneError } from "#kit";
 import type { Logger } from "#kit/io";
 import type { DnsCounters } from "../core/dns/counters.ts";
+import { sumOfTop, type TopFigures } from "../core/dns/query-log/top-queries.ts";
 import type { DnsState } from "./dns-state.ts";
 import {
   type FromWorker,
@@ -37,6 +38,7 @@ const WATCH_INTERVAL_MS = 500;
 const STOP_TIMEOUT_MS = 3_000;
 
 interface Worker {
+  readonly place: number;
   readonly child: ChildProcess;
   readonly startedMs: number;
   heardMs: number;
@@ -105,6 +107,10 @@ export class DnsWorkers {
   get signatures(): Readonly<Record<string, number>> {
     return this.#sum(this.#past.signatures, (figures) => figures.signatures);
   }
+  /** Of all workers; undefined: nothing is looked at. */
+  get top(): TopFigures | undefined {
+    return sumOfTop([...this.#workers].flatMap(({ figures }) => figures?.top ?? []));
+  }
   /** Workers that serve now. */
   get workers(): number {
     return [...this.#workers].filter(({ isListening }) => isListening).length;
@@ -120,12 +126,16 @@ export class DnsWorkers {
 
   /** Resolves with its port when it listens. */
   #fork(): Promise<number> {
+    // A worker that is started for a dead one goes on with its file.
+    let place = 0;
+    while ([...this.#workers].some((other) => other.place === place)) place++;
     const child = fork(process.argv[1] ?? "", process.argv.slice(2), {
       env: { ...process.env, [WORKER_VARIABLE]: "1" },
       execArgv: process.execArgv,
     });
     const nowMs = performance.now();
     const worker: Worker = {
+      place,
       child,
       startedMs: nowMs,
       heardMs: nowMs,
@@ -150,7 +160,14 @@ export class DnsWorkers {
       this.#ended(worker, code, signal);
       listening.reject(new IsochroneError(why, { code: "worker", source: "configuration", retry: "never" }));
     });
-    const setting = { ...this.#options.setting, port: this.#port };
+    const { setting: common } = this.#options;
+    const { queryLog } = common;
+    const path = queryLog.path === undefined ? undefined : `${queryLog.path}.worker-${place}`;
+    const setting = {
+      ...common,
+      port: this.#port,
+      queryLog: { ...queryLog, path, seed: queryLog.seed + place },
+    };
     send(child, { type: "start", setting, changes: [...this.#options.state.changes()] });
     return listening.promise;
   }

@@ -48,6 +48,7 @@ export interface BatchSender {
   family: 4 | 6;
   /** Network order; IPv4 in the first one. */
   readonly words: Uint32Array;
+  port: number;
 }
 
 export interface BatchCounters {
@@ -124,7 +125,7 @@ export class UdpBatch {
   readonly #sendVectors: Uint32Array;
   /** Address of each slot's sockaddr: low and high word. */
   readonly #nameAddresses: Uint32Array;
-  readonly #sender: BatchSender = { family: 4, words: new Uint32Array(4) };
+  readonly #sender: BatchSender = { family: 4, words: new Uint32Array(4), port: 0 };
 
   private constructor(calls: Calls, fd: number) {
     this.#calls = calls;
@@ -230,9 +231,11 @@ export class UdpBatch {
   #readSender(slot: number, nameBytes: number): boolean {
     const names = this.#names;
     const at = slot * NAME_STRIDE;
-    if (names[at + 2] === 0 && names[at + 3] === 0) return false;
+    const port = ((names[at + 2] as number) << 8) | (names[at + 3] as number);
+    if (port === 0) return false;
     const family = (names[at] as number) | ((names[at + 1] as number) << 8);
     const sender = this.#sender;
+    sender.port = port;
     const word = (offset: number): number =>
       (((names[offset] as number) << 24) |
         ((names[offset + 1] as number) << 16) |

@@ -1,11 +1,12 @@
 /** The words of a name server: what it is asked, what it answers from, what it decides and why. */
-import type { IpAddress, ServerId } from "#kit";
+import type { ClusterId, IpAddress, ServerId } from "#kit";
 import type { AnswerReason } from "../answer.ts";
 import type { MapIndex } from "../map-index.ts";
 import type { TopologyIndex } from "../topology-index.ts";
 import type { Rcode } from "./constants.ts";
 import type { ZoneSigners } from "./dnssec/secure.ts";
-import type { EcsFault } from "./ecs.ts";
+import type { CookieState } from "./cookie.ts";
+import type { ClientSubnet, EcsFault } from "./ecs.ts";
 import type { DnsQuestion, MessageFault } from "./message.ts";
 import type { ZoneTable } from "./zone-table.ts";
 
@@ -73,7 +74,9 @@ export const replyReasons = [
 ] as const;
 export type ReplyReason = (typeof replyReasons)[number];
 
-export type DnsTransport = "udp" | "tcp";
+export const dnsTransports = ["udp", "tcp", "tls"] as const;
+/** `tls`: over TCP (RFC 7858). */
+export type DnsTransport = (typeof dnsTransports)[number];
 
 export interface DnsQuery {
   readonly bytes: Uint8Array;
@@ -120,8 +123,12 @@ export type DnsDecision =
       readonly fault: MessageFault | EcsFault | undefined;
       /** For `address`: which rule of the map decided. */
       readonly answerReason: AnswerReason | undefined;
+      /** For `address`: the cluster whose servers are named. */
+      readonly clusterId: ClusterId | null;
+      /** As told; undefined without one, or when it was malformed. */
+      readonly clientSubnet: ClientSubnet | undefined;
       /** Whether an ECS option was echoed, and with which scope. */
       readonly scopePrefixLength: number | undefined;
-      /** The asker has shown a cookie of ours: it is where it says that it is. */
-      readonly isKnownClient: boolean;
+      /** `valid`: the asker has shown a cookie of ours, it is where it says that it is. Undefined: it has shown none. */
+      readonly cookie: CookieState | undefined;
     };

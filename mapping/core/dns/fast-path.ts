@@ -82,10 +82,13 @@ export class FastPath {
   readonly #client = new Uint32Array(4);
   /** Of the last answer, for who logs it: its scope, -1 without a client subnet. */
   lastScope = -1;
+  /** Where the data of its client subnet begins in the query; 0 without one. */
+  lastEcsAt = 0;
   lastReply: ChoiceReply | undefined;
   /** Number of the host name in the last answer. */
   lastName = -1;
-  #lastQuestionBytes = 0;
+  /** Octets of its question. */
+  lastQuestionBytes = 0;
 
   constructor(counters: DnsCounters) {
     this.#counters = counters;
@@ -232,16 +235,17 @@ export class FastPath {
     }
     this.#counters.add(template.tally, hasEcs);
     this.lastScope = hasEcs ? scope : -1;
+    this.lastEcsAt = ecsAt > 0 ? ecsAt : 0;
     this.lastReply = template;
     this.lastName = number;
-    this.#lastQuestionBytes = questionEnd - nameAt;
+    this.lastQuestionBytes = questionEnd - nameAt;
     return to - outAt;
   }
 
   /** Cuts the answer that {@link answer} has just written to its TC form (RFC 2181 section 9); the OPT record stays. */
   truncate(out: Uint8Array, outAt: number, length: number): number {
     const bodyBytes = this.lastReply?.body.length ?? 0;
-    const bodyAt = outAt + headerBytes + this.#lastQuestionBytes;
+    const bodyAt = outAt + headerBytes + this.lastQuestionBytes;
     out.copyWithin(bodyAt, bodyAt + bodyBytes, outAt + length);
     (out[outAt + 2] as number) |= 0x02;
     out[outAt + 7] = 0;

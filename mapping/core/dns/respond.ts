@@ -2,7 +2,7 @@
  * One query in, one decision out: the authoritative name server without its sockets. Everything unusual gets the rcode
  * that its RFC names, or silence where an answer could be used against someone else; nothing throws on any bytes.
  */
-import { type IpFamily, parseAddress, type PropertyDocument } from "#kit";
+import { type ClusterId, type IpFamily, parseAddress, type PropertyDocument } from "#kit";
 import type { AnswerReason, ClusterChoice } from "../answer.ts";
 import { choiceOfLookup, choiceTableOf, scopeOfLookup, serversOfChoice } from "./choice-table.ts";
 import {
@@ -55,6 +55,7 @@ interface Verdict {
   readonly additionalsNeeded?: number;
   readonly fault?: MessageFault | EcsFault | undefined;
   readonly answerReason?: AnswerReason;
+  readonly clusterId?: ClusterId | null;
   /** What is denied, for a negative answer or a referral. */
   readonly denial?: Denial;
   /** When a signature in it is to be made anew. */
@@ -445,7 +446,7 @@ function verdictOfChoice(
     if (address !== undefined) answers.push(addressRecord(owner, address, property.dnsTtlSeconds));
   }
   const verdict = answers.length === 0 ? noData(context, node, owner) : positive("address", answers);
-  return { ...verdict, answerReason: choice.reason };
+  return { ...verdict, answerReason: choice.reason, clusterId: choice.clusterId };
 }
 
 /** What the answer to one choice is but for id, flags, question and OPT, which the query decides. */
@@ -454,6 +455,7 @@ export interface ChoiceReply {
   readonly rcode: Rcode;
   readonly type: number;
   readonly answerReason: AnswerReason | undefined;
+  readonly clusterId: ClusterId | null;
   /** The octets after the question; names point into a question of this owner's length. */
   readonly body: Uint8Array;
   readonly answers: number;
@@ -500,6 +502,7 @@ export function replyOfChoice(
     rcode: verdict.rcode,
     type,
     answerReason: verdict.answerReason,
+    clusterId: verdict.clusterId ?? null,
     body: bytes.slice(headerBytes + owner.wire.length + 4),
     answers: answers.length,
     authorities: authorities.length,
@@ -576,7 +579,7 @@ function reply(query: DnsQuery, asked: Asked, verdict: Verdict, service: DnsServ
   const bytesMax =
     query.isCut === true
       ? 0
-      : query.transport === "tcp"
+      : query.transport !== "udp"
         ? tcpMessageBytesMax
         : edns === undefined
           ? udpPayloadBytesMin
@@ -610,6 +613,8 @@ function reply(query: DnsQuery, asked: Asked, verdict: Verdict, service: DnsServ
     fault: verdict.fault,
     answerReason: verdict.answerReason,
     scopePrefixLength,
-    isKnownClient: options?.cookie?.state === "valid",
+    clusterId: verdict.clusterId ?? null,
+    clientSubnet: ecs,
+    cookie: verdict.reason === "cookie-malformed" ? "malformed" : options?.cookie?.state,
   };
 }

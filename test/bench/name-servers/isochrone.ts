@@ -24,7 +24,7 @@ async function stateOf(deployment: Deployment): Promise<string> {
   return directory;
 }
 
-function form(name: string, note: string, more: readonly string[]): NameServer {
+function form(name: string, note: string, more: readonly string[], hasLog = true): NameServer {
   return {
     name: "isochrone",
     form: name,
@@ -36,6 +36,7 @@ function form(name: string, note: string, more: readonly string[]): NameServer {
       const state = await stateOf(deployment);
       const args = ["dns", "--node", "ns-1", "--listen", `127.0.0.1:${port}`];
       args.push("--rate-limit", "0");
+      if (hasLog) args.push("--query-log", join(state, "queries.ndjson"));
       args.push("--admin", `127.0.0.1:${await freePort()}`, "--control", NO_CONTROL, "--state", state);
       const server = await startIsochrone([...args, ...more], {
         env: { ISOCHRONE_LOG: "error", ISOCHRONE_CONTROL_TOKEN: "bench" },
@@ -49,8 +50,10 @@ function form(name: string, note: string, more: readonly string[]): NameServer {
 export const isochrone: readonly NameServer[] = [
   form(
     "default",
-    "as started by `isochrone dns --node`, probes of every edge server, metrics, no rate limit",
+    "as started by `isochrone dns --node`, probes of every edge server, metrics, one query in 100 logged, no rate limit",
     [],
   ),
+  form("no-log", "the same without the query log", ["--query-sample", "0"], false),
+  form("all-logged", "the same with every query logged", ["--query-sample", "1"]),
   form("plain-udp", "the same with one system call for each datagram", ["--plain-udp"]),
 ];

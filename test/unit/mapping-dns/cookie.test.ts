@@ -92,12 +92,12 @@ describe("server cookies", () => {
         service,
       },
     );
-    expect(first.decision.isKnownClient).toBe(false);
+    expect(first.decision.cookie).toBe("client");
     expect(first.message.edns?.options.map(({ code }) => code)).toEqual([8, 10]);
     const data = first.message.edns!.options[1]!.data;
     expect(data.length).toBe(24);
     const second = answerTo(query({ options: [{ code: 10, data }] }), { service });
-    expect(second.decision.isKnownClient).toBe(true);
+    expect(second.decision.cookie).toBe("valid");
     expect(second.message.edns?.options).toEqual([{ code: 10, data }]);
   });
 

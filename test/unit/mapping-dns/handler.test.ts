@@ -20,7 +20,7 @@ function flood(bytes: (n: number) => Uint8Array) {
     rateLimit,
   });
   const out = new Uint8Array(1_300);
-  const sender = { family: 4 as const, words: Uint32Array.of(0xc0000201, 0, 0, 0) };
+  const sender = { family: 4 as const, words: Uint32Array.of(0xc0000201, 0, 0, 0), port: 5353 };
   const sums = { bytesIn: 0, bytesOut: 0, full: 0, cut: 0, silent: 0 };
   for (let n = 0; n < FLOOD; n++) {
     const asked = bytes(n);
@@ -64,7 +64,7 @@ describe("a flood from one network", () => {
     const { handler } = flood(() => query());
     const out = new Uint8Array(1_300);
     // Another network has room yet: it gets its cookie, and shows it from then on.
-    const other = { family: 4 as const, words: Uint32Array.of(0xcb007101, 0, 0, 0) };
+    const other = { family: 4 as const, words: Uint32Array.of(0xcb007101, 0, 0, 0), port: 5353 };
     const asked = query({ options });
     const length = handler.answerUdp(asked, 0, asked.length, other, out, 0);
     const read = readMessage(out.slice(0, length));
