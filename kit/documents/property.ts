@@ -137,6 +137,16 @@ const beacon = object({
 /** Against the longest path that is taken (8,192 characters) these cost about ten milliseconds. */
 const GLOB_CHARACTERS_MAX = 8_192;
 
+const httpsRecord = object({
+  /** Protocols over TLS, most wanted first. */
+  alpn: defaulted(array(oneOf(["h3", "h2", "http/1.1"]), { min: 1, max: 3, uniqueBy: (name) => name }), [
+    "h2",
+    "http/1.1",
+  ]),
+  /** Where the servers speak TLS. */
+  port: defaulted(integer({ min: 1, max: 65_535 }), 443),
+});
+
 export const propertyDocument = refine(
   object({
     propertyId: id<PropertyId>(),
@@ -163,6 +173,11 @@ export const propertyDocument = refine(
      * what comes beyond is answered stale or by 503 (reason `property-limit`). Null: the server's own bound for a property alone.
      */
     forwardsMax: defaulted(nullable(integer({ min: 1, max: 100_000 })), null),
+    /**
+     * What its HTTPS records say (RFC 9460), beside addresses by the map. Absent: there is none. A browser that sees one speaks TLS at once,
+     * whatever the page's address says (section 9.5), so only a property whose host names have certificates may have one.
+     */
+    httpsRecord: optional(httpsRecord),
     /** TTL of address answers. */
     dnsTtlSeconds: defaulted(integer({ min: 1, max: 3_600, unit: "seconds" }), 20),
     /** False withdraws the property: edges answer 421 for its host names, name servers REFUSED or NODATA. */

@@ -65,7 +65,7 @@ export class DnsHandler {
 
   constructor(options: DnsHandlerOptions) {
     this.#options = options;
-    this.#fast = new FastPath(options.counters);
+    this.#fast = new FastPath(options.counters, options.service);
   }
 
   /**
@@ -106,7 +106,7 @@ export class DnsHandler {
     this.#decision = undefined;
     const length = this.#fast.answer(query, at, end, resolver, context(), out, outAt, epochSeconds());
     if (length > 0) {
-      if (!rateLimit.isOn) return length;
+      if (!rateLimit.isOn || this.#fast.lastCookie === "valid") return length;
       const verdict = rateLimit.check(family, words, this.#fast.lastName, performance.now());
       if (verdict === "send") return length;
       return verdict === "drop" ? 0 : this.#fast.truncate(out, outAt, length);
@@ -192,7 +192,7 @@ export class DnsHandler {
     beganMs: number,
     answerBytes: number,
   ): SampledQuery {
-    const { lastEcsAt, lastQuestionBytes, lastScope, lastReply } = this.#fast;
+    const { lastEcsAt, lastQuestionBytes, lastScope, lastReply, lastCookie } = this.#fast;
     const ecs = lastEcsAt - at;
     const ecsFamily = query[ecs + 1] as 0 | 1 | 2;
     return {
@@ -218,7 +218,7 @@ export class DnsHandler {
             },
       reason: lastReply?.reason ?? "internal-error",
       rcode: answerBytes === 0 ? -1 : (lastReply?.rcode ?? -1),
-      cookie: "none",
+      cookie: lastCookie ?? "none",
       clusterId: lastReply?.clusterId ?? null,
     };
   }

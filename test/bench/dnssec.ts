@@ -52,7 +52,7 @@ function propertiesOf(count: number): PropertyDocument[] {
 
 class Bench {
   readonly #out = new Uint8Array(ANSWER_BYTES_MAX);
-  readonly #sender = { family: 4 as const, words: Uint32Array.of(0x0b000001, 0, 0, 0) };
+  readonly #sender = { family: 4 as const, words: Uint32Array.of(0x0b000001, 0, 0, 0), port: 5_353 };
 
   /** A server with empty stores. */
   start(

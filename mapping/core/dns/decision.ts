@@ -21,7 +21,7 @@ export type DropReason = (typeof dropReasons)[number];
 
 /** Why a query got the answer it got; log word and metric label. */
 export const replyReasons = [
-  /** A or AAAA by the map. */
+  /** A, AAAA or HTTPS by the map. */
   "address",
   /** A or AAAA of a name server itself. */
   "name-server-address",
@@ -57,6 +57,8 @@ export const replyReasons = [
   "meta-type",
   /** NOTIMP: an opcode other than QUERY. */
   "opcode",
+  /** NOERROR with a cookie and nothing else: QDCOUNT 0 (RFC 7873 section 5.4). */
+  "cookie-only",
   /** FORMERR: QDCOUNT other than 1 (RFC 9619). */
   "question-count",
   /** FORMERR: the bytes are no message. */

@@ -1,6 +1,6 @@
 /**
  * The common query, answered from the packet's octets into the answer's: a well-formed A, AAAA or HTTPS question in class IN for a
- * property's host name, alone or with an OPT record that holds nothing but a client subnet. Strict: whatever is unusual is left to
+ * property's host name, alone or with an OPT record that holds nothing but a client subnet and a cookie. Strict: whatever is unusual is left to
  * `respond`, which gives the same octets wherever both answer (a property test holds them to it). Nothing is allocated for a query once its
  * template is there; templates go when the context is replaced.
  */
@@ -15,7 +15,8 @@ import {
   udpPayloadBytesMin,
 } from "./constants.ts";
 import type { DnsCounters, DnsTally } from "./counters.ts";
-import type { DnsContext } from "./decision.ts";
+import { checkCookie, type CookieCheck, type CookieState } from "./cookie.ts";
+import type { DnsContext, DnsService } from "./decision.ts";
 import { lowerCase, nameHashNext, nameHashStart, NameTable } from "./name-table.ts";
 import { type DomainName, labelBytesMax, nameBytesMax } from "./name.ts";
 import { type ChoiceReply, replyOfChoice } from "./respond.ts";
@@ -40,15 +41,18 @@ interface Template extends ChoiceReply {
   readonly tally: DnsTally;
 }
 
-/** The templates of one host name, by choice; HTTPS has one, whoever asks. */
+/** The templates of one host name, by choice; of HTTPS by that of A and that of AAAA in one number. */
 interface NameTemplates extends HostName {
   readonly ipv4: Template[];
   readonly ipv6: Template[];
-  readonly https: Template[];
+  readonly https: Map<number, Template>;
   /** The same for who set DO; undefined where the zone is not signed. */
   readonly signed: SignedTemplates | undefined;
 }
 type SignedTemplates = Pick<NameTemplates, "ipv4" | "ipv6" | "https">;
+
+/** Choices are numbered by 16 bits. */
+const CHOICES = 65_536;
 
 interface HostName {
   readonly name: DomainName;
@@ -74,10 +78,13 @@ function namesOf(zones: ZoneTable): Names {
 
 export class FastPath {
   readonly #counters: DnsCounters;
+  readonly #cookieSecret: Uint8Array | undefined;
   #context: DnsContext | undefined;
   #names: NameTable = new NameTable([]);
   #templates: NameTemplates[] = [];
   /** Of the context, by property: `choiceTableOf` would make a key for each query. */
+  #cookieAt = 0;
+  #cookieEnd = 0;
   #tables: ({ readonly ipv4: ChoiceTable; readonly ipv6: ChoiceTable } | undefined)[] = [];
   readonly #client = new Uint32Array(4);
   /** Of the last answer, for who logs it: its scope, -1 without a client subnet. */
@@ -85,13 +92,16 @@ export class FastPath {
   /** Where the data of its client subnet begins in the query; 0 without one. */
   lastEcsAt = 0;
   lastReply: ChoiceReply | undefined;
+  /** Undefined: the query carried none. */
+  lastCookie: CookieState | undefined;
   /** Number of the host name in the last answer. */
   lastName = -1;
   /** Octets of its question. */
   lastQuestionBytes = 0;
 
-  constructor(counters: DnsCounters) {
+  constructor(counters: DnsCounters, service: DnsService = {}) {
     this.#counters = counters;
+    this.#cookieSecret = service.cookieSecret;
   }
 
   #use(context: DnsContext): void {
@@ -103,9 +113,11 @@ export class FastPath {
       node,
       ipv4: [],
       ipv6: [],
-      https: [],
+      https: new Map(),
       signed:
-        context.signers?.has(node.zone.origin.text) === true ? { ipv4: [], ipv6: [], https: [] } : undefined,
+        context.signers?.has(node.zone.origin.text) === true
+          ? { ipv4: [], ipv6: [], https: new Map() }
+          : undefined,
     }));
     this.#tables = hosts.map(() => undefined);
   }
@@ -159,11 +171,17 @@ export class FastPath {
 
     let bytesMax: number = udpPayloadBytesMin;
     let ecsAt = -1;
+    let cookie: CookieCheck | undefined;
+    this.#cookieAt = 0;
     if (additionals === 0) {
       if (questionEnd !== end) return 0;
     } else {
       ecsAt = this.#readOpt(query, questionEnd, end);
       if (ecsAt < 0) return 0;
+      if (this.#cookieAt > 0) {
+        cookie = this.#checkCookie(query, resolver, epochSeconds);
+        if (cookie.answer === undefined) return 0;
+      }
       const told = ((query[questionEnd + 3] as number) << 8) | (query[questionEnd + 4] as number);
       bytesMax = Math.min(Math.max(told, udpPayloadBytesMin), udpPayloadBytesMax);
     }
@@ -174,24 +192,29 @@ export class FastPath {
       additionals === 1 && (query[questionEnd + 7] as number) !== 0 && this.#isSigned(number)
         ? epochSeconds
         : -1;
+    const source = hasEcs ? (query[ecsAt + 2] as number) : 0;
+    const client = source > 0 ? this.#readClient(query, ecsAt, source) : 0;
     let scope = 0;
-    let template: Template | undefined;
-    if (type === dnsTypes.HTTPS) template = this.#templateOf(number, type, 0, seconds);
-    else {
-      const table = this.#tableOf(number, type);
-      const source = hasEcs ? (query[ecsAt + 2] as number) : 0;
-      let found: number;
-      if (source > 0) {
-        found = table.lookup(this.#readClient(query, ecsAt, source), this.#client);
-        scope = Math.min(scopeOfLookup(found), source);
-      } else found = table.lookupResolver(resolver.family, resolver.words);
-      template = this.#templateOf(number, type, choiceOfLookup(found), seconds);
+    let choice = 0;
+    if (type !== dnsTypes.HTTPS) {
+      const found = this.#lookup(this.#tableOf(number, type), client, resolver);
+      choice = choiceOfLookup(found);
+      scope = scopeOfLookup(found);
+    } else if (this.#hasHttps(number)) {
+      const ipv4 = this.#lookup(this.#tableOf(number, dnsTypes.A), client, resolver);
+      const ipv6 = this.#lookup(this.#tableOf(number, dnsTypes.AAAA), client, resolver);
+      choice = choiceOfLookup(ipv4) * CHOICES + choiceOfLookup(ipv6);
+      scope = Math.max(scopeOfLookup(ipv4), scopeOfLookup(ipv6));
     }
+    scope = Math.min(scope, source);
+    const template = this.#templateOf(number, type, choice, seconds);
     if (template === undefined) return 0;
 
     const { body } = template;
     const ecsBytes = hasEcs ? 4 + ECS_FIXED_BYTES + (((query[ecsAt + 2] as number) + 7) >>> 3) : 0;
-    const optBytes = additionals === 0 ? 0 : OPT_BYTES + ecsBytes;
+    const answerCookie = cookie?.answer;
+    const cookieBytes = answerCookie === undefined ? 0 : 4 + answerCookie.length;
+    const optBytes = additionals === 0 ? 0 : OPT_BYTES + ecsBytes + cookieBytes;
     if (questionEnd - at + body.length + optBytes > bytesMax) return 0;
 
     let to = outAt;
@@ -225,18 +248,27 @@ export class FastPath {
       out[to + 7] = (query[questionEnd + 7] as number) & 0x80; // DO
       out[to + 8] = 0;
       out[to + 9] = 0;
-      out[to + 10] = ecsBytes;
+      out[to + 10] = ecsBytes + cookieBytes;
       to += OPT_BYTES;
       if (hasEcs) {
         // The option as it came (RFC 7871 section 7.2.1), but for the scope.
         for (let from = ecsAt - 4; from < ecsAt - 4 + ecsBytes; from++) out[to++] = query[from] as number;
         out[to - ecsBytes + 7] = scope;
       }
+      if (answerCookie !== undefined) {
+        out[to] = 0;
+        out[to + 1] = ednsOptionCodes.COOKIE;
+        out[to + 2] = 0;
+        out[to + 3] = answerCookie.length;
+        to += 4;
+        for (let from = 0; from < answerCookie.length; from++) out[to++] = answerCookie[from] as number;
+      }
     }
     this.#counters.add(template.tally, hasEcs);
     this.lastScope = hasEcs ? scope : -1;
     this.lastEcsAt = ecsAt > 0 ? ecsAt : 0;
     this.lastReply = template;
+    this.lastCookie = cookie?.state;
     this.lastName = number;
     this.lastQuestionBytes = questionEnd - nameAt;
     return to - outAt;
@@ -267,20 +299,40 @@ export class FastPath {
     const length = ((query[at + 9] as number) << 8) | (query[at + 10] as number);
     if (at + OPT_BYTES + length !== end) return -1;
     if (length === 0) return 0;
-    const option = at + OPT_BYTES;
-    // One option, which fills the rest, and whose length fits one octet.
-    if (length < 4 + ECS_FIXED_BYTES || query[option] !== 0 || query[option + 1] !== ednsOptionCodes.ECS)
-      return -1;
-    if (query[option + 2] !== 0 || (query[option + 3] as number) !== length - 4) return -1;
-    const data = option + 4;
+    // Its options fill it: at most one client subnet, at most one cookie, each of a length that fits one octet.
+    let ecsAt = 0;
+    for (let option = at + OPT_BYTES; option < end; ) {
+      if (option + 4 > end || query[option] !== 0 || query[option + 2] !== 0) return -1;
+      const data = option + 4;
+      const next = data + (query[option + 3] as number);
+      if (next > end) return -1;
+      const code = query[option + 1];
+      if (code === ednsOptionCodes.ECS && ecsAt === 0 && this.#isClientSubnet(query, data, next))
+        ecsAt = data;
+      else if (code === ednsOptionCodes.COOKIE && this.#cookieAt === 0 && this.#cookieSecret !== undefined) {
+        this.#cookieAt = data;
+        this.#cookieEnd = next;
+      } else return -1;
+      option = next;
+    }
+    return ecsAt;
+  }
+
+  #isClientSubnet(query: Uint8Array, data: number, end: number): boolean {
+    if (end - data < ECS_FIXED_BYTES) return false;
     const family = query[data + 1] as number;
     const source = query[data + 2] as number;
-    if (query[data] !== 0 || query[data + 3] !== 0 || family > 2) return -1;
-    if (source > (family === 1 ? 32 : family === 2 ? 128 : 0)) return -1;
-    if (length - 4 !== ECS_FIXED_BYTES + ((source + 7) >>> 3)) return -1;
+    if (query[data] !== 0 || query[data + 3] !== 0 || family > 2) return false;
+    if (source > (family === 1 ? 32 : family === 2 ? 128 : 0)) return false;
+    if (end - data !== ECS_FIXED_BYTES + ((source + 7) >>> 3)) return false;
     const tailBits = -source & 7;
-    if (tailBits > 0 && ((query[end - 1] as number) & ((1 << tailBits) - 1)) !== 0) return -1;
-    return data;
+    return tailBits === 0 || ((query[end - 1] as number) & ((1 << tailBits) - 1)) === 0;
+  }
+
+  #checkCookie(query: Uint8Array, { family, words }: ResolverWords, epochSeconds: number): CookieCheck {
+    const client = { family, words: family === 4 ? [words[0] as number] : [...words] };
+    const data = query.subarray(this.#cookieAt, this.#cookieEnd);
+    return checkCookie(data, client, this.#cookieSecret as Uint8Array, epochSeconds);
   }
 
   /** Puts the address of a client subnet into `#client`. */
@@ -292,6 +344,17 @@ export class FastPath {
       (client[index >>> 2] as number) |=
         (query[ecsAt + ECS_FIXED_BYTES + index] as number) << (24 - 8 * (index & 3));
     return query[ecsAt + 1] === 1 ? 4 : 6;
+  }
+
+  /** @param client family of the client subnet that was told, 0: none */
+  #lookup(table: ChoiceTable, client: IpFamily | 0, resolver: ResolverWords): number {
+    return client === 0
+      ? table.lookupResolver(resolver.family, resolver.words)
+      : table.lookup(client, this.#client);
+  }
+
+  #hasHttps(number: number): boolean {
+    return (this.#templates[number] as NameTemplates).node.property?.httpsRecord !== undefined;
   }
 
   #tableOf(number: number, type: number): ChoiceTable {
@@ -316,7 +379,7 @@ export class FastPath {
     const templates = seconds < 0 ? all : (all.signed as SignedTemplates);
     const known =
       type === dnsTypes.A ? templates.ipv4 : type === dnsTypes.AAAA ? templates.ipv6 : templates.https;
-    const template = known[choiceNumber];
+    const template = Array.isArray(known) ? known[choiceNumber] : known.get(choiceNumber);
     // With a clock that jumped back the signatures may be of the future.
     if (
       template !== undefined &&
@@ -330,20 +393,28 @@ export class FastPath {
     number: number,
     type: number,
     choiceNumber: number,
-    known: Template[],
+    known: Template[] | Map<number, Template>,
     seconds: number,
   ): Template | undefined {
     const { name, node } = this.#templates[number] as NameTemplates;
-    const choice: ClusterChoice | undefined =
-      type === dnsTypes.HTTPS ? undefined : this.#tableOf(number, type).choices[choiceNumber];
-    const reply = this.#replyOf(name, node, type, choice, seconds);
+    const choiceOf = (of: number, place: number): ClusterChoice | undefined =>
+      this.#tableOf(number, of).choices[place];
+    let choice: ClusterChoice | undefined;
+    let other: ClusterChoice | undefined;
+    if (type !== dnsTypes.HTTPS) choice = choiceOf(type, choiceNumber);
+    else if (this.#hasHttps(number)) {
+      choice = choiceOf(dnsTypes.A, Math.floor(choiceNumber / CHOICES));
+      other = choiceOf(dnsTypes.AAAA, choiceNumber % CHOICES);
+    }
+    const reply = this.#replyOf(name, node, type, choice, other, seconds);
     if (reply === undefined) return undefined;
     const template: Template = {
       ...reply,
       madeAtSeconds: seconds,
       tally: this.#counters.tallyOf(reply, "udp"),
     };
-    known[choiceNumber] = template;
+    if (Array.isArray(known)) known[choiceNumber] = template;
+    else known.set(choiceNumber, template);
     return template;
   }
 
@@ -352,12 +423,13 @@ export class FastPath {
     node: ZoneNode,
     type: number,
     choice: ClusterChoice | undefined,
+    other: ClusterChoice | undefined,
     seconds: number,
   ): ChoiceReply | undefined {
     const context = this.#context as DnsContext;
-    if (seconds < 0) return replyOfChoice(context, name, node, type, choice);
+    if (seconds < 0) return replyOfChoice(context, name, node, type, choice, other);
     try {
-      return replyOfChoice(context, name, node, type, choice, seconds);
+      return replyOfChoice(context, name, node, type, choice, other, seconds);
     } catch {
       // A key that cannot sign: `respond` meets the same, and there it is told and counted.
       return undefined;

@@ -25,6 +25,7 @@ import type { DomainName } from "./name.ts";
 import { type AskedOptions, readAskedOptions, replyOptions } from "./options.ts";
 import { HostedZone } from "../zone/hosted-zone.ts";
 import { resolve, type ZoneAnswer } from "../zone/resolve.ts";
+import { httpsRecordOf } from "./service-binding.ts";
 import { readHeader, readMessage, writeMessage } from "./wire.ts";
 import {
   addressRecord,
@@ -89,6 +90,10 @@ export function respond(
   if (header.opcode !== dnsOpcodes.QUERY)
     return reply(query, bare, { reason: "opcode", rcode: rcodes.NOTIMP }, service);
   const questionCount = ((query.bytes[4] as number) << 8) | (query.bytes[5] as number);
+  if (questionCount === 0) {
+    const verdict = cookieOnly(query, bare, service);
+    if (verdict !== undefined) return verdict;
+  }
   if (questionCount !== 1)
     return reply(query, bare, { reason: "question-count", rcode: rcodes.FORMERR }, service);
 
@@ -124,6 +129,20 @@ export function respond(
       ? securedVerdict(verdict, context, edns.isCompactAnswersOk === true, query.epochSeconds ?? 0)
       : verdict;
   return reply(query, { ...plain, options }, secured, service);
+}
+
+/** RFC 7873 section 5.4: who asks nothing but shows a cookie gets one, with the rest empty; undefined: it is no such query. */
+function cookieOnly(query: DnsQuery, bare: Asked, service: DnsService): DnsDecision | undefined {
+  const read = readMessage(query.bytes, QUERY_RECORDS_MAX);
+  if (!read.ok || read.message.edns?.version !== 0) return undefined;
+  const { edns, answers, authorities, additionals } = read.message;
+  if (answers.length + authorities.length + additionals.length > 0) return undefined;
+  const asked = readAskedOptions(edns.options, query.resolverAddress, service, query.epochSeconds ?? 0);
+  if (!asked.ok || asked.options.cookie === undefined) return undefined;
+  const { cookie, isNsidAsked } = asked.options;
+  // A client subnet of no question has no answer whose scope could be told.
+  const options: AskedOptions = { cookie, isNsidAsked, ecs: undefined };
+  return reply(query, { ...bare, edns, options }, { reason: "cookie-only", rcode: rcodes.NOERROR }, service);
 }
 
 /** The verdict as who set DO is to see it. */
@@ -276,6 +295,8 @@ function answerAt(
       return addressesAt(node, question, 4, ecs, query, context);
     case dnsTypes.AAAA:
       return addressesAt(node, question, 6, ecs, query, context);
+    case dnsTypes.HTTPS:
+      return serviceBindingAt(node, question, ecs, query, context);
     case dnsTypes.SOA:
       return node.isApex ? positive("apex", [zone.soa]) : nothing();
     case dnsTypes.NS:
@@ -379,6 +400,7 @@ function typesAt(context: DnsContext, node: ZoneNode, name: DomainName): readonl
     const edges = [...context.topology.edgeClusters.values()];
     if (edges.some(({ servers }) => servers[4].length > 0)) types.push(dnsTypes.A);
     if (edges.some(({ servers }) => servers[6].length > 0)) types.push(dnsTypes.AAAA);
+    if (types.length > 0 && node.property.httpsRecord !== undefined) types.push(dnsTypes.HTTPS);
   }
   return types;
 }
@@ -402,17 +424,66 @@ function addressesAt(
   if (node.delegatedNumber !== undefined) return delegatedServerAt(node, question, family, query, context);
   const { property } = node;
   if (property === undefined || !property.isActive) return noData(context, node, question.name);
+  const { choice, scopePrefixLength } = chosenFor(context, property, family, ecs, query);
+  const verdict = verdictOfChoice(context, node, property, question.name, family, choice);
+  return { ...verdict, scopePrefixLength };
+}
+
+/** HTTPS: what A and AAAA would say to the same asker, in one record. */
+function serviceBindingAt(
+  node: ZoneNode,
+  question: DnsQuestion,
+  ecs: ClientSubnet | undefined,
+  query: DnsQuery,
+  context: DnsContext,
+): Verdict {
+  const { property } = node;
+  if (node.addresses.length > 0 || property?.isActive !== true || property.httpsRecord === undefined)
+    return noData(context, node, question.name);
+  const ipv4 = chosenFor(context, property, 4, ecs, query);
+  const ipv6 = chosenFor(context, property, 6, ecs, query);
+  const verdict = verdictOfBinding(context, node, property, question.name, ipv4.choice, ipv6.choice);
+  return { ...verdict, scopePrefixLength: Math.max(ipv4.scopePrefixLength, ipv6.scopePrefixLength) };
+}
+
+function chosenFor(
+  context: DnsContext,
+  property: PropertyDocument,
+  family: IpFamily,
+  ecs: ClientSubnet | undefined,
+  { resolverAddress }: DnsQuery,
+): { readonly choice: ClusterChoice; readonly scopePrefixLength: number } {
   const told = ecs === undefined ? undefined : ecsAddress(ecs);
   const table = choiceTableOf(context, property, family);
-  const { resolverAddress } = query;
   // The scope is about the address that was told; an answer made for the resolver's own holds for all it serves.
   const found =
     told === undefined
       ? table.lookupResolver(resolverAddress.family, resolverAddress.words)
       : table.lookup(told.family, told.words);
-  const choice = table.choices[choiceOfLookup(found)] as ClusterChoice;
-  const verdict = verdictOfChoice(context, node, property, question.name, family, choice);
-  return { ...verdict, scopePrefixLength: scopeOfLookup(found) };
+  return {
+    choice: table.choices[choiceOfLookup(found)] as ClusterChoice,
+    scopePrefixLength: scopeOfLookup(found),
+  };
+}
+
+function verdictOfBinding(
+  context: DnsContext,
+  node: ZoneNode,
+  property: PropertyDocument,
+  owner: DomainName,
+  ipv4: ClusterChoice,
+  ipv6: ClusterChoice,
+): Verdict {
+  const named = [
+    ...serversOfChoice(context, property, 4, ipv4),
+    ...serversOfChoice(context, property, 6, ipv6),
+  ];
+  const addresses = named.flatMap(({ address }) => parseAddress(address) ?? []);
+  const record = addresses.length === 0 ? undefined : httpsRecordOf(owner, property, addresses);
+  const verdict = record === undefined ? noData(context, node, owner) : positive("address", [record]);
+  // Where both families have servers the first one is told; it is the one that most clients use.
+  const { reason, clusterId } = ipv4.clusterId === null ? ipv6 : ipv4;
+  return { ...verdict, answerReason: reason, clusterId };
 }
 
 /** A name server of the delegated zone: by the resolver's own address, as in the referral. */
@@ -468,6 +539,7 @@ export interface ChoiceReply {
  * The reply to a question of `type` (A, AAAA or HTTPS) for a host name of an active property, in the octets that {@link respond} would
  * write; undefined when it needs more sections than answers and authorities, or more than 255 records.
  *
+ * @param choice for A and AAAA; for HTTPS the one of A, with `other` the one of AAAA; undefined: there is no record
  * @param signedAtSeconds the time, when it is for who set DO; undefined: without signatures
  */
 export function replyOfChoice(
@@ -476,6 +548,7 @@ export function replyOfChoice(
   node: ZoneNode,
   type: number,
   choice: ClusterChoice | undefined,
+  other: ClusterChoice | undefined,
   signedAtSeconds?: number,
 ): ChoiceReply | undefined {
   const { property } = node;
@@ -483,7 +556,9 @@ export function replyOfChoice(
   const plain =
     choice === undefined
       ? noData(context, node, owner)
-      : verdictOfChoice(context, node, property, owner, type === dnsTypes.A ? 4 : 6, choice);
+      : other !== undefined
+        ? verdictOfBinding(context, node, property, owner, choice, other)
+        : verdictOfChoice(context, node, property, owner, type === dnsTypes.A ? 4 : 6, choice);
   const verdict =
     signedAtSeconds === undefined ? plain : securedVerdict(plain, context, false, signedAtSeconds);
   const { answers = [], authorities = [], additionals = [] } = verdict;

@@ -66,6 +66,12 @@ const vectors: readonly Vector[] = [
     reply: "1234 8001 0000 0000 0000 0000",
   },
   {
+    says: "RFC 7873 5.4: QDCOUNT 0 with a cookie, where cookies are not ours to give",
+    bytes: `${headerOf("0000", "0000 0000 0000 0001")} ${OPT("04d0", "00000000", "000a 0008 0102030405060708")}`,
+    rcode: rcodes.FORMERR,
+    reason: "question-count",
+  },
+  {
     says: "RFC 9619: QDCOUNT 2",
     bytes: `${headerOf("0100", "0002 0000 0000 0000")} ${WWW} 0001 0001 c00c 001c 0001`,
     rcode: rcodes.FORMERR,

@@ -2,6 +2,7 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import type { IpAddress } from "#kit";
+import { checkCookie } from "../../../mapping/core/dns/cookie.ts";
 import { dnsTypes } from "../../../mapping/core/dns/constants.ts";
 import { DnsCounters } from "../../../mapping/core/dns/counters.ts";
 import { SignatureCache } from "../../../mapping/core/dns/dnssec/signer.ts";
@@ -18,6 +19,7 @@ const name = fc
       "www.shop.example",
       "deep.empty.shop.example",
       "media.example",
+      "tls.shop.example",
       "old.shop.example",
       "ns1.shop.example",
       "nope.shop.example",
@@ -33,6 +35,18 @@ const name = fc
   );
 
 const octets = (count: number) => fc.uint8Array({ minLength: count, maxLength: count });
+const SERVICE = { cookieSecret: new Uint8Array(16).fill(9) };
+/** A COOKIE option: a client's, one with a server's part of another one, one of a wrong length; alone, twice, before or after a client subnet. */
+const cookies = fc.constantFrom<readonly [before: boolean, ...octets: number[]]>(
+  [false],
+  [false],
+  [true, 8],
+  [false, 8],
+  [false, 24],
+  [false, 7],
+  [false, 8, 8],
+  [true, 41],
+);
 /** Data of an ECS option: mostly right, with the address, its tail or its length wrong now and then. */
 const ecs = fc
   .record({
@@ -65,14 +79,18 @@ const packet = fc
     isDnssecOk: fc.boolean(),
     udpPayloadBytes: fc.constantFrom(undefined, 0, 511, 512, 1232, 4096),
     ecs: fc.option(ecs, { freq: 4, nil: undefined }),
+    cookies,
   })
-  .map(({ ecs: data, udpPayloadBytes, ...rest }) =>
-    query({
+  .map(({ ecs: data, udpPayloadBytes, cookies: [isBefore, ...lengths], ...rest }) => {
+    const subnet = data === undefined ? [] : [{ code: 8, data: Uint8Array.from(Buffer.from(data, "hex")) }];
+    const shown = lengths.map((length) => ({ code: 10, data: new Uint8Array(length).fill(1) }));
+    const options = isBefore ? [...shown, ...subnet] : [...subnet, ...shown];
+    return query({
       ...rest,
       ...(udpPayloadBytes === undefined ? {} : { udpPayloadBytes }),
-      ...(data === undefined ? {} : { ecs: data }),
-    }),
-  );
+      ...(options.length === 0 ? {} : { options }),
+    });
+  });
 /** One octet changed, cut or added: mostly what the strict reader must leave alone. */
 const mutated = fc
   .tuple(packet, fc.nat(), fc.nat({ max: 255 }), fc.constantFrom(0, 0, 1, 2))
@@ -89,7 +107,7 @@ const counted = new Map<string, number>();
 class Pair {
   readonly fastCounters = new DnsCounters();
   readonly fullCounters = new DnsCounters();
-  readonly fast = new FastPath(this.fastCounters);
+  readonly fast = new FastPath(this.fastCounters, SERVICE);
   readonly #out = new Uint8Array(1_300).fill(0xee);
 
   check(bytes: Uint8Array, resolverAddress: IpAddress, state: DnsContext, now = 0): void {
@@ -100,17 +118,21 @@ class Pair {
     const length = this.fast.answer(packed, 2, 2 + bytes.length, resolver, state, this.#out, 3, now);
     counted.set(length > 0 ? "fast" : "full", (counted.get(length > 0 ? "fast" : "full") ?? 0) + 1);
     if (length === 0) return;
-    const decision = respond({ bytes, transport: "udp", resolverAddress, epochSeconds: now }, state);
+    const decision = respond({ bytes, transport: "udp", resolverAddress, epochSeconds: now }, state, SERVICE);
     this.fullCounters.count(decision, "udp");
     if (decision.action !== "reply") throw new Error(`the full path drops it: ${decision.reason}`);
     expect(Buffer.from(this.#out.subarray(3, 3 + length)).toString("hex")).toBe(
       Buffer.from(decision.bytes).toString("hex"),
     );
     expect(this.fast.lastScope).toBe(decision.scopePrefixLength ?? -1);
+    expect(this.fast.lastCookie).toBe(decision.cookie);
+    expect(this.fast.lastReply?.clusterId).toBe(decision.clusterId);
     for (const key of [
       decision.reason,
       decision.answerReason ?? "none",
       this.fast.lastScope > 0 ? "scoped" : "wide",
+      `${decision.cookie ?? "no"}-cookie`,
+      `type-${decision.question?.type}-${decision.reason}`,
     ])
       counted.set(key, (counted.get(key) ?? 0) + 1);
   }
@@ -157,6 +179,9 @@ test("the same octets, scope and counters, over maps, liveness, queries and clie
     "all-down",
     "no-map",
     "scoped",
+    "client-cookie",
+    `type-${dnsTypes.HTTPS}-address`,
+    `type-${dnsTypes.HTTPS}-no-data`,
   ])
     expect(counted.get(word) ?? 0, word).toBeGreaterThan(5);
 });
@@ -187,6 +212,19 @@ test("the same octets where the zones are signed, while time passes and keys are
   expect(counted.get("fast")).toBeGreaterThan(100);
   const { signed, reused, renewed } = signatures.figures;
   expect(Math.min(signed, reused, renewed)).toBeGreaterThan(5);
+});
+
+test("a cookie of ours is known by the fast path, with a client subnet before or after it", () => {
+  const pair = new Pair();
+  const from: IpAddress = { family: 4, words: [0xc0000201] };
+  const data = checkCookie(new Uint8Array(8).fill(1), from, SERVICE.cookieSecret, 1_000).answer!;
+  const cookie = { code: 10, data };
+  const subnet = { code: 8, data: Uint8Array.of(0, 1, 24, 0, 192, 0, 2) };
+  counted.clear();
+  for (const options of [[cookie], [subnet, cookie], [cookie, subnet]])
+    for (const now of [1_000, 1_000 + 3_599, 1_000 + 3_601])
+      pair.check(query({ options }), from, context(), now);
+  expect([counted.get("fast"), counted.get("valid-cookie"), counted.get("client-cookie")]).toEqual([9, 6, 3]);
 });
 
 test("a query without an OPT record, in every case of letters, is answered by the fast path", () => {

@@ -70,6 +70,13 @@ export const properties: readonly PropertyDocument[] = [
     origins: [{ scheme: "http", host: "127.10.9.1", port: 80 }],
     isActive: false,
   },
+  {
+    propertyId: "tls",
+    customerId: "acme",
+    hostnames: ["tls.shop.example"],
+    origins: [{ scheme: "http", host: "127.10.9.1", port: 80 }],
+    httpsRecord: { port: 8_443 },
+  },
 ].map((body) => propertyDocument.parse(body));
 
 export const ranking = (...order: string[]) => {
