@@ -202,6 +202,7 @@ async function listen(
     // The kernel spreads a network's queries over all workers.
     rateLimit: {
       perSecond: Math.ceil(options.rateLimitPerSecond / workers),
+      surplusBytesPerSecond: Math.ceil(options.surplusBytesPerSecond / workers),
       slip: SLIP,
       seed: randomBytes(4).readInt32LE(),
     },

@@ -54,7 +54,11 @@ interface DatagramSender {
   family: IpFamily;
   readonly words: Uint32Array;
   port: number;
+  /** More wait than can be answered. */
+  isBusy?: boolean;
 }
+
+const SHED: DnsDecision = { action: "drop", reason: "shed" };
 
 export class DnsHandler {
   readonly #options: DnsHandlerOptions;
@@ -105,24 +109,45 @@ export class DnsHandler {
     const { family, words } = resolver;
     this.#decision = undefined;
     const length = this.#fast.answer(query, at, end, resolver, context(), out, outAt, epochSeconds());
+    const asked = end - at;
     if (length > 0) {
-      if (!rateLimit.isOn || this.#fast.lastCookie === "valid") return length;
-      const verdict = rateLimit.check(family, words, this.#fast.lastName, performance.now());
+      if (!rateLimit.isOn) return length;
+      const nowMs = performance.now();
+      if (this.#fast.lastCookie === "valid") {
+        rateLimit.handleProof(family, words, nowMs);
+        return length;
+      }
+      const verdict = rateLimit.judge(family, words, this.#fast.lastName, asked, length, nowMs);
       if (verdict === "send") return length;
-      return verdict === "drop" ? 0 : this.#fast.truncate(out, outAt, length);
+      const cut = verdict === "drop" ? 0 : this.#fast.truncate(out, outAt, length);
+      return cut > 0 && rateLimit.mayCut(asked, cut, nowMs) ? cut : 0;
     }
+    // What is not common costs ten times as much: under a flood it is for who is known to be there.
+    if (resolver.isBusy === true && rateLimit.isOn && !rateLimit.mayAsk(family, words, performance.now())) {
+      this.#decision = SHED;
+      return 0;
+    }
+    return this.#answerFull(query.subarray(at, end), resolver, out, outAt);
+  }
+
+  #answerFull(bytes: Uint8Array, { family, words }: DatagramSender, out: Uint8Array, outAt: number): number {
+    const { rateLimit } = this.#options;
     const address = { family, words: family === 4 ? [words[0] as number] : [...words] };
-    const bytes = query.subarray(at, end);
     const decision = this.#decide(bytes, address, "udp");
     this.#decision = decision;
     if (decision.action === "drop") return 0;
-    if (rateLimit.isOn && decision.cookie !== "valid") {
-      const kind = KINDS_OF_NAMES + replyReasons.indexOf(decision.reason);
-      const verdict = rateLimit.check(family, words, kind, performance.now());
-      if (verdict === "drop") return 0;
-      if (verdict === "slip") return this.#write(this.#cut(bytes, address), out, outAt);
+    if (!rateLimit.isOn) return this.#write(decision.bytes, out, outAt);
+    const nowMs = performance.now();
+    if (decision.cookie === "valid") {
+      rateLimit.handleProof(family, words, nowMs);
+      return this.#write(decision.bytes, out, outAt);
     }
-    return this.#write(decision.bytes, out, outAt);
+    const kind = KINDS_OF_NAMES + replyReasons.indexOf(decision.reason);
+    const verdict = rateLimit.judge(family, words, kind, bytes.length, decision.bytes.length, nowMs);
+    if (verdict === "send") return this.#write(decision.bytes, out, outAt);
+    const cut = verdict === "drop" ? undefined : this.#cut(bytes, address);
+    if (cut === undefined || !rateLimit.mayCut(bytes.length, cut.length, nowMs)) return 0;
+    return this.#write(cut, out, outAt);
   }
 
   /** Over TCP or TLS; undefined: silence. Never throws. */
@@ -132,7 +157,10 @@ export class DnsHandler {
     port: number,
     transport: "tcp" | "tls",
   ): Uint8Array | undefined {
-    const { queryLog } = this.#options;
+    const { queryLog, rateLimit } = this.#options;
+    // Whoever has shaken hands is where it says that it is.
+    if (rateLimit.isOn)
+      rateLimit.handleProof(resolverAddress.family, resolverAddress.words, performance.now());
     const isSampled = queryLog?.sampler.next() === true;
     const beganMs = isSampled ? performance.now() : 0;
     const decision = this.#decide(bytes, resolverAddress, transport);

@@ -12,6 +12,8 @@ interface Common {
   readonly workers: number;
   /** Answers of one kind to one client network, a second, over UDP without a cookie; 0: no limit. */
   readonly rateLimitPerSecond: number;
+  /** Octets a second beyond those received, for all UDP clients without cookie together; 0: no limit. */
+  readonly surplusBytesPerSecond: number;
   readonly queryLog: {
     readonly path: string | undefined;
     /** One query in so many; 0: none. */
@@ -70,6 +72,8 @@ in DIR, so that it boots and serves with control dead; it probes every edge serv
   --workers N            processes that share the port; one that dies is started again (default 1)
   --rate-limit N         answers of one kind a second to one client network (/24, /56) over UDP; who shows a
                          cookie (RFC 7873) has no limit; 0: none for all (default 500)
+  --surplus-limit N      octets a second that all who have shown neither a cookie nor a TCP handshake for an hour get beyond
+                         what they send; then answers over UDP are cut to TC; 0: none (default 8000000)
   --query-log FILE       one JSON object for each query that is looked at; each of several workers writes
                          FILE.worker-0, FILE.worker-1, ...
   --query-sample N       look at one query in N, for the log and for \`isochrone queries\`; 0: at none (default 100)
@@ -103,6 +107,7 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
       "reuse-port": { type: "boolean" },
       "plain-udp": { type: "boolean" },
       "rate-limit": { type: "string" },
+      "surplus-limit": { type: "string" },
       "query-log": { type: "string" },
       "query-sample": { type: "string" },
       "query-prefix": { type: "string" },
@@ -124,6 +129,13 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
       0,
       RATE_LIMIT_PER_SECOND_MAX,
       RATE_LIMIT_PER_SECOND,
+    ),
+    surplusBytesPerSecond: wholeNumber(
+      "--surplus-limit",
+      values["surplus-limit"],
+      0,
+      SURPLUS_BYTES_MAX,
+      SURPLUS_BYTES,
     ),
     workers: wholeNumber("--workers", values.workers, 1, WORKERS_MAX, 1),
     queryLog: {
@@ -169,6 +181,10 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
 /** A public resolver asks for one name from one network this often at most without cookies; a forger gets no more of us. */
 const RATE_LIMIT_PER_SECOND = 500;
 const RATE_LIMIT_PER_SECOND_MAX = 1_000_000;
+
+/** 64 Mbit/s: some 100,000 answers of two addresses a second, before who has no cookie is asked to come over TCP once an hour. */
+const SURPLUS_BYTES = 8_000_000;
+const SURPLUS_BYTES_MAX = 1_000_000_000;
 
 const WORKERS_MAX = 64;
 /** Of 400,000 queries a second 4,000 are looked at, which costs a hundredth of the time. */

@@ -102,6 +102,8 @@ export class DnsServer {
       "udp-receive-failure": receiveFailures,
       "udp-limited-slipped": this.#rateLimit.counters.slipped,
       "udp-limited-dropped": this.#rateLimit.counters.dropped,
+      "udp-limited-cut": this.#rateLimit.counters.cut,
+      "udp-limited-shed": this.#rateLimit.counters.shed,
       "tcp-accepted": accepted,
       "tcp-refused": refused,
       "tcp-timed-out": timedOut,

@@ -31,7 +31,7 @@ export class UdpListener {
   readonly #socket: Socket;
   readonly #handler: BatchHandler;
   readonly #batch: UdpBatch | undefined;
-  readonly #sender: BatchSender = { family: 4, words: new Uint32Array(4), port: 0 };
+  readonly #sender: BatchSender = { family: 4, words: new Uint32Array(4), port: 0, isBusy: false };
   #sendFailures = 0;
   #unanswerable = 0;
 

@@ -32,6 +32,8 @@ const MSG_DONTWAIT = 0x40;
 const errnos = { EINTR: 4, EAGAIN: 11, ENOBUFS: 105 } as const;
 /** Batches in one turn of the event loop: then TCP, probes and timers have theirs. */
 const BATCHES_A_TURN_MAX = 4;
+/** Whole batches in a row that say that more come than are answered. */
+const BUSY_BATCHES = 8;
 
 /** Answers `query[at..end]` from the sender into `out[outAt..]`; octets written, 0: silence. */
 export type BatchHandler = (
@@ -49,6 +51,8 @@ export interface BatchSender {
   /** Network order; IPv4 in the first one. */
   readonly words: Uint32Array;
   port: number;
+  /** Several whole batches in a row were waiting: more come than are answered. */
+  isBusy: boolean;
 }
 
 export interface BatchCounters {
@@ -125,7 +129,9 @@ export class UdpBatch {
   readonly #sendVectors: Uint32Array;
   /** Address of each slot's sockaddr: low and high word. */
   readonly #nameAddresses: Uint32Array;
-  readonly #sender: BatchSender = { family: 4, words: new Uint32Array(4), port: 0 };
+  readonly #sender: BatchSender = { family: 4, words: new Uint32Array(4), port: 0, isBusy: false };
+
+  #fullInARow = 0;
 
   private constructor(calls: Calls, fd: number) {
     this.#calls = calls;
@@ -198,6 +204,8 @@ export class UdpBatch {
       count = Math.min(count, room) + from;
       if (count === 0) return;
       (this.counters.received[sizeClass(count)] as number)++;
+      this.#fullInARow = count === BATCH_MAX ? this.#fullInARow + 1 : 0;
+      this.#sender.isBusy = this.#fullInARow >= BUSY_BATCHES;
       this.#answer(handler, count);
       if (count < BATCH_MAX) return;
       from = 0;

@@ -4,6 +4,7 @@
  * that is held back invites with TC; who shows a cookie of ours is never limited.
  */
 import type { IpFamily } from "#kit";
+import { KnownClients, OctetBudget } from "./octet-budget.ts";
 
 export interface RateLimitSettings {
   /** Answers of one kind to one client network, a second; also what may come at once. 0: no limit. */
@@ -12,6 +13,8 @@ export interface RateLimitSettings {
   readonly slip: number;
   /** Mixed into the places of buckets, so that nobody outside can tell which networks share one. */
   readonly seed: number;
+  /** Octets a second that all clients who have not shown that their address is theirs get beyond what they send; 0 or absent: no limit. */
+  readonly surplusBytesPerSecond?: number;
 }
 
 /** Networks of a forger: what one network can spoof within (BIND's and Knot's defaults). */
@@ -27,7 +30,11 @@ export class ResponseRateLimit {
   readonly #credits: Float32Array;
   readonly #atMs: Float64Array;
   readonly #held: Uint8Array;
-  readonly counters = { slipped: 0, dropped: 0 };
+  readonly #budget: OctetBudget;
+  /** Who has shown a cookie, or come over TCP. */
+  readonly #known: KnownClients;
+  /** `cut`: over the budget of octets; `shed`: not looked at, under more than can be answered. */
+  readonly counters = { slipped: 0, dropped: 0, cut: 0, shed: 0 };
 
   constructor(settings: RateLimitSettings) {
     this.#settings = settings;
@@ -35,10 +42,46 @@ export class ResponseRateLimit {
     this.#credits = new Float32Array(buckets).fill(settings.perSecond);
     this.#atMs = new Float64Array(buckets);
     this.#held = new Uint8Array(buckets);
+    this.#budget = new OctetBudget(settings.surplusBytesPerSecond ?? 0);
+    this.#known = new KnownClients(settings.seed);
   }
 
   get isOn(): boolean {
-    return this.#settings.perSecond > 0;
+    return this.#settings.perSecond > 0 || this.#budget.isOn;
+  }
+
+  /** The address is the sender's own: a cookie or a handshake has shown it. */
+  handleProof(family: IpFamily, words: ArrayLike<number>, nowMs: number): void {
+    this.#known.remember(family, words, nowMs / 1_000);
+  }
+
+  /** Whether a query that costs much is looked at while more come than can be answered: only of who is known. */
+  mayAsk(family: IpFamily, words: ArrayLike<number>, nowMs: number): boolean {
+    if (this.#known.has(family, words, nowMs / 1_000)) return true;
+    this.counters.shed++;
+    return false;
+  }
+
+  /** What to do with an answer that is ready, by both limits; see {@link check}. "slip": only its TC form may go out. */
+  judge(
+    family: IpFamily,
+    words: ArrayLike<number>,
+    kind: number,
+    queryBytes: number,
+    answerBytes: number,
+    nowMs: number,
+  ): RateVerdict {
+    const verdict = this.check(family, words, kind, nowMs);
+    if (verdict !== "send" || !this.#budget.isOn) return verdict;
+    if (this.#known.has(family, words, nowMs / 1_000)) return "send";
+    if (this.#budget.take(queryBytes, answerBytes, nowMs)) return "send";
+    this.counters.cut++;
+    return "slip";
+  }
+
+  /** Whether the TC form may go out: with a server's cookie in it, it is longer than its query. */
+  mayCut(queryBytes: number, answerBytes: number, nowMs: number): boolean {
+    return !this.#budget.isOn || this.#budget.take(queryBytes, answerBytes, nowMs);
   }
 
   /**

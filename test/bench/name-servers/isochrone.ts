@@ -35,7 +35,7 @@ function form(name: string, note: string, more: readonly string[], hasLog = true
     start: async (deployment, port) => {
       const state = await stateOf(deployment);
       const args = ["dns", "--node", "ns-1", "--listen", `127.0.0.1:${port}`];
-      args.push("--rate-limit", "0");
+      args.push("--rate-limit", "0", "--surplus-limit", "0");
       if (hasLog) args.push("--query-log", join(state, "queries.ndjson"));
       args.push("--admin", `127.0.0.1:${await freePort()}`, "--control", NO_CONTROL, "--state", state);
       const server = await startIsochrone([...args, ...more], {

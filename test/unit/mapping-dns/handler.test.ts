@@ -56,7 +56,7 @@ describe("a flood from one network", () => {
     expect(full).toBeGreaterThanOrEqual(20);
     expect(full).toBeLessThan(FLOOD / 4);
     expect(Math.abs(cut - silent)).toBeLessThanOrEqual(1);
-    expect(rateLimit.counters).toEqual({ slipped: cut, dropped: silent });
+    expect(rateLimit.counters).toEqual({ slipped: cut, dropped: silent, cut: 0, shed: 0 });
   });
 
   it("who shows a cookie of ours gets every answer", () => {
@@ -76,5 +76,81 @@ describe("a flood from one network", () => {
       expect((out[2] as number) & 0x02).toBe(0);
       expect(bytes).toBe(length);
     }
+  });
+});
+
+describe("forged senders in many networks", () => {
+  const SURPLUS = 3_000;
+  function forged(isBusy: boolean, bytes: (n: number) => Uint8Array, surplusBytesPerSecond = SURPLUS) {
+    const rateLimit = new ResponseRateLimit({
+      perSecond: 500,
+      slip: 2,
+      seed: 1,
+      surplusBytesPerSecond,
+    });
+    const counters = new DnsCounters();
+    const handler = new DnsHandler({
+      context: () => state,
+      counters,
+      logger: createLogger({ role: "nameserver", id: "test" }),
+      service: { cookieSecret: new Uint8Array(16).fill(3) },
+      rateLimit,
+    });
+    const out = new Uint8Array(1_300);
+    const ask = (word: number, asked: Uint8Array) => {
+      const sender = { family: 4 as const, words: Uint32Array.of(word, 0, 0, 0), port: 53, isBusy };
+      return handler.answerUdp(asked, 0, asked.length, sender, out, 0);
+    };
+    let surplus = 0;
+    let longest = 0;
+    const beganMs = performance.now();
+    for (let n = 0; n < FLOOD; n++) {
+      const asked = bytes(n);
+      surplus += ask(n * 0x1_0001, asked) - asked.length;
+      longest = Math.max(longest, surplus);
+    }
+    return {
+      ask,
+      handler,
+      rateLimit,
+      counters,
+      longest,
+      seconds: (performance.now() - beganMs) / 1_000,
+      out,
+    };
+  }
+
+  it.each([
+    ["a name with a client subnet (fast path)", () => query({ ecs: "0001 18 00 c00002" })],
+    [
+      "a name with a client cookie, whose TC form is longer than it",
+      () => query({ options: [{ code: 10, data: new Uint8Array(8) }] }),
+    ],
+    ["names that do not exist (full path)", (n: number) => query({ name: `x${n}.shop.example`, edns: true })],
+  ])("%s: never more goes out than comes in and the budget has", (_, bytes) => {
+    const { longest, rateLimit, seconds } = forged(false, bytes);
+    expect(rateLimit.counters.cut).toBeGreaterThan(FLOOD / 4);
+    expect(rateLimit.counters.dropped).toBe(0);
+    expect(longest).toBeLessThanOrEqual(SURPLUS * (1 + seconds) + 1);
+  });
+
+  it("who has come over TCP, or shown a cookie, gets whole answers all the same", () => {
+    const { ask, handler, out } = forged(false, () => query(), 10);
+    const isWhole = (word: number, asked = query()) =>
+      ask(word, asked) > 0 && ((out[2] as number) & 0x02) === 0;
+    expect(isWhole(0xcb00_7101)).toBe(false);
+    handler.answerTcp(query(), { family: 4, words: [0xcb00_7101] }, 53, "tcp");
+    expect(isWhole(0xcb00_7101)).toBe(true);
+    expect(isWhole(0xcb00_7102)).toBe(false);
+  });
+
+  it("while more come than can be answered, names that cost much are for who is known; common ones are for all", () => {
+    const missing = query({ name: "none.shop.example" });
+    const { ask, handler, rateLimit, counters } = forged(true, () => missing);
+    expect(rateLimit.counters.shed).toBe(FLOOD);
+    expect(counters.queries).toBe(0);
+    expect(ask(1, query())).toBeGreaterThan(0);
+    handler.answerTcp(query(), { family: 4, words: [0xcb00_7101] }, 53, "tcp");
+    expect(ask(0xcb00_7101, missing)).toBeGreaterThan(0);
   });
 });

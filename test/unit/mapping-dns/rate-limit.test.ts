@@ -17,7 +17,7 @@ describe("response rate limiting", () => {
       slip: 10,
       drop: 10,
     });
-    expect(one.counters).toEqual({ slipped: 10, dropped: 10 });
+    expect(one.counters).toMatchObject({ slipped: 10, dropped: 10 });
   });
 
   it("gives back with time, never more than a second's worth", () => {
