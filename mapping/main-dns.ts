@@ -95,6 +95,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   try {
     server = await listen(options, state, counters, token, logger);
     const listening = server;
+    process.on("SIGHUP", () => void replaceWorkers(listening, logger));
     const metrics = dnsMetrics({
       counters,
       socketCounters: () => listening.socketCounters,
@@ -180,6 +181,12 @@ export async function main(argv: readonly string[]): Promise<number> {
     await admin?.close();
     await supply.close();
   }
+}
+
+/** At SIGHUP. One process by itself has nobody to go on meanwhile: the signal ends nothing, and says so. */
+async function replaceWorkers(server: DnsServer | DnsWorkers, logger: Logger): Promise<void> {
+  if (server instanceof DnsServer) logger.warn("dns-not-replaced", { why: "started without --workers" });
+  else logger.info("dns-workers-replaced", { count: await server.replace() });
 }
 
 /** Serves in this process, or in workers. */

@@ -69,7 +69,8 @@ in DIR, so that it boots and serves with control dead; it probes every edge serv
   --control URL          http://ADDRESS:PORT of control
   --state DIR            where the last known good documents are kept
   --reuse-port           share the port with other processes of the same user
-  --workers N            processes that share the port; one that dies is started again (default 1)
+  --workers N            processes that share the port; one that dies is started again (default 1). With 2 or
+                         more, SIGHUP replaces each by a new one that goes on with its sockets
   --rate-limit N         answers of one kind a second to one client network (/24, /56) over UDP; who shows a
                          cookie (RFC 7873) has no limit; 0: none for all (default 500)
   --surplus-limit N      octets a second that all who have shown neither a cookie nor a TCP handshake for an hour get beyond

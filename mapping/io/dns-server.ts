@@ -22,12 +22,20 @@ export interface DnsServerOptions {
   /** One system call for each datagram, also where batches could be had. */
   readonly isPlainUdp?: boolean;
   readonly tcp?: Partial<TcpSettings>;
+  /** Sockets of another process, which goes on when this one has them, in place of own ones. */
+  readonly lent?: LentSockets | undefined;
   /** What it calls itself, and the secret of its cookies; neither by default. */
   readonly service?: DnsService;
   /** No limit by default. */
   readonly rateLimit?: RateLimitSettings;
   /** Closed with the server. */
   readonly queryLog?: DnsQueryLog | undefined;
+}
+
+/** Handles of bound sockets. */
+export interface LentSockets {
+  readonly udp: unknown;
+  readonly tcp: unknown;
 }
 
 /** How often a port that is free for UDP is tried for TCP, when any port will do. */
@@ -63,13 +71,13 @@ export class DnsServer {
           address,
           port,
           (query, at, end, sender, out, outAt) => handler.answerUdp(query, at, end, sender, out, outAt),
-          { reusePort, isPlain: options.isPlainUdp ?? false },
+          { reusePort, isPlain: options.isPlainUdp ?? false, lent: options.lent?.udp },
         );
         const tcp = await TcpListener.bind(
           address,
           udp.port,
           (bytes, from, fromPort) => handler.answerTcp(bytes, resolverAddressOf(from), fromPort, "tcp"),
-          { reusePort, settings },
+          { reusePort, settings, lent: options.lent?.tcp },
         );
         return new DnsServer(options, rateLimit, udp, tcp);
       } catch (error) {
@@ -78,6 +86,11 @@ export class DnsServer {
         throw listenError(error, address, port);
       }
     }
+  }
+
+  /** Its sockets, to be lent to another process. */
+  get handles(): LentSockets {
+    return { udp: this.#udp.handle, tcp: this.#tcp.handle };
   }
 
   get address(): string {

@@ -66,7 +66,12 @@ export class TcpListener {
     address: string,
     port: number,
     handler: TcpHandler,
-    options: { readonly reusePort?: boolean; readonly settings?: Partial<TcpSettings> } = {},
+    options: {
+      readonly reusePort?: boolean;
+      readonly settings?: Partial<TcpSettings>;
+      /** A {@link TcpListener.handle} of another process, in place of a socket of our own. */
+      readonly lent?: unknown;
+    } = {},
   ): Promise<TcpListener> {
     const settings = { ...tcpDefaults, ...options.settings };
     const server = createServer({
@@ -75,14 +80,27 @@ export class TcpListener {
       noDelay: true,
       highWaterMark: settings.unreadBytesMax,
     });
+    // Before the first connection is accepted there is somebody who takes it.
+    const listener = new TcpListener(server, handler, settings);
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject);
-      server.listen({ host: address, port, reusePort: options.reusePort ?? false, backlog: 511 }, () => {
+      const onListening = (): void => {
         server.off("error", reject);
         resolve();
-      });
+      };
+      if (options.lent !== undefined) server.listen(options.lent, onListening);
+      else
+        server.listen(
+          { host: address, port, reusePort: options.reusePort ?? false, backlog: 511 },
+          onListening,
+        );
     });
-    return new TcpListener(server, handler, settings);
+    return listener;
+  }
+
+  /** What another process can accept by, and go on when this one has closed it. */
+  get handle(): unknown {
+    return (this.#server as unknown as { readonly _handle?: unknown })._handle;
   }
 
   get port(): number {

@@ -1,5 +1,5 @@
 /** DNS over UDP (RFC 1035 section 4.2.1): datagrams in, datagrams out, no policy. In batches where the system can do that. */
-import { createSocket, type RemoteInfo, type Socket } from "node:dgram";
+import { type BindOptions, createSocket, type RemoteInfo, type Socket } from "node:dgram";
 import { isIPv6 } from "node:net";
 import { parseAddress } from "#kit";
 import { resolverAddressOf } from "./dns-handler.ts";
@@ -19,6 +19,8 @@ export interface UdpOptions {
   readonly reusePort?: boolean;
   /** One system call for each datagram, as off Linux. */
   readonly isPlain?: boolean;
+  /** A {@link UdpListener.handle} of another process, in place of a socket of our own. */
+  readonly lent?: unknown;
 }
 
 /** What the kernel may hold while we are busy: about 20,000 queries. Linux caps it at net.core.rmem_max. */
@@ -60,28 +62,39 @@ export class UdpListener {
     handler: BatchHandler,
     options: UdpOptions = {},
   ): Promise<UdpListener> {
+    if (options.isPlain !== true) await UdpBatch.load();
     const socket = createSocket({
       type: isIPv6(address) ? "udp6" : "udp4",
       reusePort: options.reusePort ?? false,
     });
-    await new Promise<void>((resolve, reject) => {
-      const onError = (error: Error): void => {
-        socket.close();
-        reject(error);
-      };
-      socket.once("error", onError);
-      socket.bind({ address, port, exclusive: true }, () => {
-        socket.off("error", onError);
-        resolve();
-      });
-    });
+    const bound = Promise.withResolvers<UdpListener>();
+    const onError = (error: Error): void => {
+      socket.close();
+      bound.reject(error);
+    };
+    socket.once("error", onError);
+    // The listener is there before the first datagram is.
+    const onBound = (): void => {
+      socket.off("error", onError);
+      const fd = options.isPlain === true ? undefined : handleOf(socket)?.fd;
+      const batch = typeof fd === "number" && Number.isInteger(fd) && fd > 2 ? UdpBatch.open(fd) : undefined;
+      bound.resolve(new UdpListener(socket, handler, batch));
+    };
+    if (options.lent === undefined) socket.bind({ address, port, exclusive: true }, onBound);
+    // A handle that another process has bound: `bind` takes one, its types do not say so.
+    else socket.bind(options.lent as unknown as BindOptions, onBound);
+    const listener = await bound.promise;
     try {
       socket.setRecvBufferSize(RECEIVE_BUFFER_BYTES);
     } catch {
       // A system with a smaller limit serves with what it has.
     }
-    const fd = options.isPlain === true ? undefined : descriptorOf(socket);
-    return new UdpListener(socket, handler, fd === undefined ? undefined : await UdpBatch.open(fd));
+    return listener;
+  }
+
+  /** What another process can read the socket by, and go on when this one has closed it; undefined where it is not to be had. */
+  get handle(): unknown {
+    return handleOf(this.#socket);
   }
 
   get port(): number {
@@ -129,17 +142,15 @@ export class UdpListener {
 }
 
 /**
- * The descriptor of a bound socket; undefined where it is not to be had. `node:dgram` keeps its handle under a symbol, and the
- * handle tells its descriptor: no documented way leads there.
+ * The handle of a bound socket, which tells its descriptor; undefined where it is not to be had. `node:dgram` keeps it under a symbol: no
+ * documented way leads there.
  */
-function descriptorOf(socket: Socket): number | undefined {
+function handleOf(socket: Socket): { readonly fd?: unknown } | undefined {
   const symbol = Object.getOwnPropertySymbols(socket).find(
     ({ description }) => description === "state symbol",
   );
   if (symbol === undefined) return undefined;
-  const state = (
-    socket as unknown as Record<symbol, { readonly handle?: { readonly fd?: unknown } } | undefined>
-  )[symbol];
-  const fd = state?.handle?.fd;
-  return typeof fd === "number" && Number.isInteger(fd) && fd > 2 ? fd : undefined;
+  return (socket as unknown as Record<symbol, { readonly handle?: { readonly fd?: unknown } } | undefined>)[
+    symbol
+  ]?.handle;
 }

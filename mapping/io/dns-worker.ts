@@ -1,4 +1,5 @@
 /** One of several processes that serve a port: it answers, and is told everything by the process that started it. */
+import type { SendHandle } from "node:child_process";
 import {
   dnssecDocument,
   type MapSnapshot,
@@ -14,7 +15,7 @@ import type { RateLimitSettings } from "../core/dns/rate-limit.ts";
 import { peerKeyIfSet } from "./zone-key.ts";
 import type { TopFigures } from "../core/dns/query-log/top-queries.ts";
 import type { QueryLogSettings } from "./dns-query-log.ts";
-import { DnsServer, openQueryLog } from "./dns-server.ts";
+import { DnsServer, type LentSockets, openQueryLog } from "./dns-server.ts";
 import { type DnsChange, DnsState } from "./dns-state.ts";
 
 /** Set for a worker; its value says nothing. */
@@ -49,11 +50,23 @@ export interface WorkerFigures {
 }
 
 export type ToWorker =
-  | { readonly type: "start"; readonly setting: WorkerSetting; readonly changes: readonly DnsChange[] }
+  /** `isLent`: both sockets come from another worker, each with a message of its own. */
+  | {
+      readonly type: "start";
+      readonly setting: WorkerSetting;
+      readonly changes: readonly DnsChange[];
+      readonly isLent: boolean;
+    }
+  | { readonly type: "lend" }
+  | { readonly type: "lent"; readonly socket: LentSocket }
   | { readonly type: "change"; readonly change: DnsChange }
   | { readonly type: "stop" };
 
+export type LentSocket = keyof LentSockets;
+
 export type FromWorker =
+  /** With the handle. */
+  | { readonly type: "lent"; readonly socket: LentSocket }
   | { readonly type: "listening"; readonly port: number }
   | { readonly type: "failed"; readonly message: string }
   | { readonly type: "figures"; readonly figures: WorkerFigures };
@@ -110,14 +123,11 @@ export async function runWorker(): Promise<number> {
     }
     isPreparing = false;
   };
-  const start = async ({
-    host,
-    port,
-    nsid,
-    cookieSecret,
-    queryLog: log,
-    ...rest
-  }: WorkerSetting): Promise<void> => {
+  const lent = { udp: Promise.withResolvers<unknown>(), tcp: Promise.withResolvers<unknown>() };
+  const start = async (
+    { host, port, nsid, cookieSecret, queryLog: log, ...rest }: WorkerSetting,
+    isLent: boolean,
+  ): Promise<void> => {
     try {
       const queryLog = await openQueryLog(log, logger);
       server = await DnsServer.listen({
@@ -125,6 +135,7 @@ export async function runWorker(): Promise<number> {
         address: host,
         port,
         reusePort: true,
+        lent: isLent ? { udp: await lent.udp.promise, tcp: await lent.tcp.promise } : undefined,
         service: serviceOf(nsid, cookieSecret),
         context: () => state.context(),
         counters,
@@ -139,11 +150,17 @@ export async function runWorker(): Promise<number> {
     tell({ type: "listening", port: server.port });
     timer = setInterval(tellFigures, FIGURES_INTERVAL_MS);
   };
-  process.on("message", (message: ToWorker) => {
+  const lend = (): void => {
+    for (const [socket, handle] of Object.entries(server?.handles ?? {}))
+      process.send?.({ type: "lent", socket }, handle as SendHandle);
+  };
+  process.on("message", (message: ToWorker, handle: unknown) => {
     if (message.type === "start") {
       for (const change of message.changes) apply(change);
-      void start(message.setting);
-    } else if (message.type === "change") {
+      void start(message.setting, message.isLent);
+    } else if (message.type === "lend") lend();
+    else if (message.type === "lent") lent[message.socket].resolve(handle);
+    else if (message.type === "change") {
       if (message.change.kind === "map") void takeMap(mapSnapshot.parse(message.change.body));
       else apply(message.change);
     } else stopped.resolve();

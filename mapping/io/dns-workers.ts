@@ -3,7 +3,7 @@
  * liveness and tells them every change; a worker only answers. When one dies the kernel gives its share to the others at once, and
  * another one is started; what it had counted stays counted.
  */
-import { type ChildProcess, fork } from "node:child_process";
+import { type ChildProcess, fork, type SendHandle } from "node:child_process";
 import { IsochroneError } from "#kit";
 import type { Logger } from "#kit/io";
 import type { DnsCounters } from "../core/dns/counters.ts";
@@ -36,6 +36,8 @@ const SILENT_MS_MAX = 5_000;
 const WATCH_INTERVAL_MS = 500;
 /** Past this a worker that was told to stop is killed. */
 const STOP_TIMEOUT_MS = 3_000;
+/** A successor that says nothing for so long is given up. */
+const REPLACE_TIMEOUT_MS = 30_000;
 
 interface Worker {
   readonly place: number;
@@ -44,6 +46,8 @@ interface Worker {
   heardMs: number;
   isListening: boolean;
   figures: WorkerFigures | undefined;
+  /** Another one goes on with its sockets: its end is no death. */
+  isReplaced: boolean;
 }
 
 export class DnsWorkers {
@@ -55,6 +59,10 @@ export class DnsWorkers {
     batches: new Map<string, number>(),
     signatures: new Map<string, number>(),
   };
+  /** Who is to get the sockets of whom. */
+  readonly #borrowers = new WeakMap<Worker, ChildProcess>();
+  #replacing: Promise<number> | undefined;
+  #replaced = 0;
   #port: number;
   #restartMs = RESTART_MIN_MS;
   #died = 0;
@@ -97,7 +105,7 @@ export class DnsWorkers {
     return sum;
   }
   get socketCounters(): Readonly<Record<string, number>> {
-    const own = { "worker-died": this.#died, "worker-hung": this.#hung };
+    const own = { "worker-died": this.#died, "worker-hung": this.#hung, "worker-replaced": this.#replaced };
     return { ...own, ...this.#sum(this.#past.sockets, (figures) => figures.sockets) };
   }
   get batches(): Readonly<Record<string, number>> | undefined {
@@ -124,11 +132,47 @@ export class DnsWorkers {
     return Object.fromEntries(sums);
   }
 
-  /** Resolves with its port when it listens. */
-  #fork(): Promise<number> {
-    // A worker that is started for a dead one goes on with its file.
+  /**
+   * Starts another worker for each one, with whatever code and settings stand on the disk by now. The successor is lent the sockets, so that
+   * what waits in them is answered by either; the old one ends once the new one answers. A successor that fails changes nothing.
+   *
+   * @returns how many were replaced
+   */
+  async replace(): Promise<number> {
+    // One at a time: two would start a successor for the same worker.
+    const before = this.#replacing;
+    const replaced = (async () => {
+      await before;
+      let count = 0;
+      // Those that are there now; successors are not replaced by the same call.
+      const listening = [...this.#workers].filter((worker) => worker.isListening && !worker.isReplaced);
+      for (const worker of listening) if (!this.#isStopping && (await this.#replaceOne(worker))) count++;
+      return count;
+    })();
+    this.#replacing = replaced;
+    return replaced;
+  }
+
+  async #replaceOne(old: Worker): Promise<boolean> {
+    try {
+      await this.#fork(old);
+    } catch (error) {
+      this.#options.logger.error("dns-worker-not-replaced", { pid: old.child.pid, error });
+      return false;
+    }
+    old.isReplaced = true;
+    this.#replaced++;
+    // It drains while the next one is replaced.
+    void stop(old.child);
+    return true;
+  }
+
+  /** Resolves with its port when it listens. @param lender whose sockets it goes on with */
+  #fork(lender?: Worker): Promise<number> {
+    // A worker that is started for another one goes on with its file.
     let place = 0;
     while ([...this.#workers].some((other) => other.place === place)) place++;
+    place = lender?.place ?? place;
     const child = fork(process.argv[1] ?? "", process.argv.slice(2), {
       env: { ...process.env, [WORKER_VARIABLE]: "1" },
       execArgv: process.execArgv,
@@ -141,17 +185,24 @@ export class DnsWorkers {
       heardMs: nowMs,
       isListening: false,
       figures: undefined,
+      isReplaced: false,
     };
     this.#workers.add(worker);
     const listening = Promise.withResolvers<number>();
     let why = "it ended before it listened";
-    child.on("message", (message: FromWorker) => {
+    child.on("message", (message: FromWorker, sent: unknown) => {
       worker.heardMs = performance.now();
       if (message.type === "listening") {
         worker.isListening = true;
         listening.resolve(message.port);
       } else if (message.type === "failed") why = message.message;
-      else this.#take(worker, message.figures);
+      else if (message.type === "lent") {
+        const to = this.#borrowers.get(worker);
+        const handle = sent as SendHandle & { close(): void };
+        // Our own copy of the descriptor goes once it has left.
+        if (to?.connected === true) to.send(message, handle, () => handle.close());
+        else handle.close();
+      } else this.#take(worker, message.figures);
     });
     child.on("error", (error) => {
       why = error.message;
@@ -168,7 +219,16 @@ export class DnsWorkers {
       port: this.#port,
       queryLog: { ...queryLog, path, seed: queryLog.seed + place },
     };
-    send(child, { type: "start", setting, changes: [...this.#options.state.changes()] });
+    const isLent = lender !== undefined;
+    send(child, { type: "start", setting, changes: [...this.#options.state.changes()], isLent });
+    if (isLent) {
+      this.#borrowers.set(lender, child);
+      send(lender.child, { type: "lend" });
+      // A lender that dies now has lent nothing; and what does not come up must not keep it for ever.
+      const timer = setTimeout(() => child.kill("SIGKILL"), REPLACE_TIMEOUT_MS);
+      child.once("message", () => clearTimeout(timer));
+      child.once("exit", () => clearTimeout(timer));
+    }
     return listening.promise;
   }
 
@@ -186,7 +246,7 @@ export class DnsWorkers {
     keep(this.#past.batches, worker.figures?.batches ?? {});
     keep(this.#past.signatures, worker.figures?.signatures ?? {});
     // One that never listened has told why to who started it.
-    if (this.#isStopping || !worker.isListening) return;
+    if (this.#isStopping || !worker.isListening || worker.isReplaced) return;
     this.#died++;
     const livedMs = performance.now() - worker.startedMs;
     this.#restartMs =
@@ -225,17 +285,18 @@ export class DnsWorkers {
   async close(): Promise<void> {
     this.#isStopping = true;
     clearInterval(this.#watch);
-    await Promise.all(
-      [...this.#workers].map(async ({ child }) => {
-        if (child.exitCode !== null || child.signalCode !== null) return;
-        const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()));
-        send(child, { type: "stop" });
-        const timer = setTimeout(() => child.kill("SIGKILL"), STOP_TIMEOUT_MS);
-        await ended;
-        clearTimeout(timer);
-      }),
-    );
+    await Promise.all([...this.#workers].map(({ child }) => stop(child)));
   }
+}
+
+/** Has it answer what it has received; killed where it does not end. */
+async function stop(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+  send(child, { type: "stop" });
+  const timer = setTimeout(() => child.kill("SIGKILL"), STOP_TIMEOUT_MS);
+  await ended;
+  clearTimeout(timer);
 }
 
 /** To one that has just died nothing can be told; its end is heard of by itself. */

@@ -75,6 +75,7 @@ interface Calls {
 }
 
 let loading: Promise<Calls | undefined> | undefined;
+let loaded: Calls | undefined;
 
 /** The system calls; undefined off 64-bit little-endian Linux, or where the package or its binary is missing. */
 async function loadCalls(): Promise<Calls | undefined> {
@@ -164,10 +165,15 @@ export class UdpBatch {
     this.#sendVectors = wordsOf(send.vectors);
   }
 
-  /** @param fd of a bound UDP socket; undefined where batches are not to be had */
-  static async open(fd: number): Promise<UdpBatch | undefined> {
+  /** Loads what {@link open} needs: between a socket's first datagram and its listener nothing may wait. */
+  static async load(): Promise<void> {
     loading ??= loadCalls();
-    const calls = await loading;
+    loaded = await loading;
+  }
+
+  /** @param fd of a bound UDP socket; undefined where batches are not to be had */
+  static open(fd: number): UdpBatch | undefined {
+    const calls = loaded;
     if (calls === undefined) return undefined;
     const batch = new UdpBatch(calls, fd);
     // No slot: nothing can be lost, and a kernel or sandbox without the call says so.
