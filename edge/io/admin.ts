@@ -10,6 +10,7 @@ import { contentBytes } from "../core/slices.ts";
 import type { OverloadControl } from "../core/overload/overload-control.ts";
 import { parseReference } from "../core/diagnosis/reference.ts";
 import { sourceOf, wholeBody } from "./answers.ts";
+import { probeAnswer } from "./beacon.ts";
 import type { ContentCoder } from "./compression/content-coder.ts";
 import type { KnownFault } from "./diagnosis.ts";
 import { type Answer, type AnswerRecord, type Inbound, textAnswer } from "./exchange.ts";
@@ -96,12 +97,8 @@ export class Admin {
           [],
           "text/plain; version=0.0.4; charset=utf-8",
         );
-      // Of pages of any origin: an answer of nothing, whose timing they may see (W3C, Resource Timing, section 4.5.1).
       case BEACON_PROBE_PATH:
-        return textAnswer(200, "", RECORD, [
-          ["Timing-Allow-Origin", "*"],
-          ["Access-Control-Allow-Origin", "*"],
-        ]);
+        return probeAnswer();
       case "/.isochrone/status":
       case "/.isochrone/explain": {
         if (!this.#isAllowed(inbound))

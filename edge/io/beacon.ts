@@ -36,6 +36,8 @@ export interface BeaconOptions {
   /** Of the topology in force. */
   readonly topology: () => readonly ClusterEntry[];
   readonly clusterId: () => ClusterId | undefined;
+  /** Whether the host is a name that a cluster has for beacons. */
+  readonly isProbeHost: (host: string) => boolean;
   /** The clusters that the map ranks for a client, best first. */
   readonly rankingOf: (address: IpAddress, property: PropertyView) => readonly ClusterId[];
   /** Uniform in [0, 1). */
@@ -78,11 +80,22 @@ export class Beacon {
     return this.#take(inbound, record);
   }
 
+  /** Answers what a page times, when it comes by a cluster's own name; undefined: it is something else. */
+  answerProbe({ head }: Inbound): Answer | undefined {
+    const isProbe =
+      (head.method === "GET" || head.method === "HEAD") &&
+      head.target.split("?", 1)[0] === BEACON_PROBE_PATH &&
+      this.#o.isProbeHost(head.host);
+    return isProbe ? probeAnswer() : undefined;
+  }
+
   #handOut(inbound: Inbound, property: PropertyView, record: AnswerRecord): Answer {
     const address = clientOf(inbound);
     const sampleRatio = property.beacon?.sampleRatio ?? 0;
-    const isSampled = address !== undefined && this.#random() < sampleRatio;
-    this.#o.metrics.beacon(isSampled ? "handed-out" : "not-sampled", 1);
+    const isDrawn = address !== undefined && this.#random() < sampleRatio;
+    const urlOf = probeUrls(inbound, property);
+    const isSampled = isDrawn && urlOf !== undefined;
+    this.#o.metrics.beacon(isSampled ? "handed-out" : isDrawn ? "no-names" : "not-sampled", 1);
     const json = (value: unknown): Answer =>
       textAnswer(200, `${JSON.stringify(value)}\n`, record, [], "application/json");
     if (!isSampled) return json({ isSampled: false });
@@ -101,7 +114,7 @@ export class Beacon {
     };
     const candidates = edges
       .filter((one) => clusterIds.includes(one.clusterId))
-      .map((one) => ({ clusterId: one.clusterId, url: probeUrl(one) }));
+      .map((one) => ({ clusterId: one.clusterId, url: urlOf(one) }));
     return json({ isSampled: true, candidates, ticket });
   }
 
@@ -158,11 +171,39 @@ function clientOf({ remoteAddress }: Inbound): IpAddress | undefined {
   return parseAddress(remoteAddress.startsWith("::ffff:") ? remoteAddress.slice(7) : remoteAddress);
 }
 
-/** The first server stands for its cluster. */
-function probeUrl({ servers }: ClusterEntry): string {
-  const [server] = servers;
-  const address = server?.address ?? "";
-  return `http://${address.includes(":") ? `[${address}]` : address}:${server?.port ?? 80}${BEACON_PROBE_PATH}`;
+/** Of pages of any origin: an answer of nothing, whose timing they may see (W3C, Resource Timing, section 4.5.1). */
+export function probeAnswer(): Answer {
+  const record: AnswerRecord = {
+    outcome: "admin",
+    status: undefined,
+    propertyId: undefined,
+    upstream: undefined,
+  };
+  return textAnswer(200, "", record, [
+    ["Timing-Allow-Origin", "*"],
+    ["Access-Control-Allow-Origin", "*"],
+  ]);
+}
+
+/**
+ * What a page times: under http the address of a cluster's first server, under https the cluster's name, on the port by which the page
+ * came: all edges of a deployment have the same one. Undefined: there are no names that a certificate could cover.
+ */
+function probeUrls(
+  { head }: Inbound,
+  { beacon }: PropertyView,
+): ((cluster: ClusterEntry) => string) | undefined {
+  if (head.scheme !== "https")
+    return ({ servers }) => {
+      const [server] = servers;
+      const address = server?.address ?? "";
+      return `http://${address.includes(":") ? `[${address}]` : address}:${server?.port ?? 80}${BEACON_PROBE_PATH}`;
+    };
+  const domain = beacon?.probeDomain;
+  const port = /:[0-9]{1,5}$/.exec(head.host)?.[0] ?? "";
+  return domain === undefined
+    ? undefined
+    : ({ clusterId }) => `https://${clusterId}.${domain}${port}${BEACON_PROBE_PATH}`;
 }
 
 /** Undefined: too long, too slow, or broken off. */

@@ -151,6 +151,8 @@ export class EdgeHandler {
   handle(inbound: Inbound): Answer | Promise<Answer> {
     const plan = this.plan(inbound.head, inbound);
     if (plan === undefined) {
+      const probe = this.#o.beacon?.answerProbe(inbound);
+      if (probe !== undefined) return probe;
       this.#o.metrics.refused("unknown-host");
       const text = `No property has the host "${inbound.head.host}" here.\n`;
       return this.#o.answers.refusal(421, text, undefined);

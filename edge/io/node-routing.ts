@@ -18,6 +18,7 @@ export class NodeRouting implements Routing {
   readonly #self: ServerId;
   readonly #tiers: Tiers;
   readonly #properties = new Map<string, PropertyDocument>();
+  readonly #probeDomains = new Set<string>();
   readonly #byHost = new Map<string, PropertyDocument>();
   #propertyVersion = 0;
 
@@ -44,9 +45,11 @@ export class NodeRouting implements Routing {
     this.#propertyVersion++;
     this.#properties.set(property.propertyId, property);
     this.#byHost.clear();
+    this.#probeDomains.clear();
     for (const one of this.#properties.values()) {
       if (!one.isActive) continue;
       for (const host of one.hostnames) if (!this.#byHost.has(host)) this.#byHost.set(host, one);
+      if (one.beacon?.probeDomain !== undefined) this.#probeDomains.add(one.beacon.probeDomain);
     }
   }
 
@@ -80,6 +83,12 @@ export class NodeRouting implements Routing {
           clusterId: this.#clusterOfAddress(origin.host, origin.port),
         })),
       );
+  }
+
+  /** Whether it is a name that a cluster has for beacons: one label before the domain of a property. */
+  isProbeHost(host: string): boolean {
+    const name = withoutPort(host);
+    return this.#probeDomains.has(name.slice(name.indexOf(".") + 1));
   }
 
   propertyOf(host: string): { readonly property: PropertyView; readonly keyHost: string } | undefined {

@@ -85,6 +85,7 @@ export class NodeServing {
       metrics,
       topology: () => this.#topology?.clusters ?? [],
       clusterId: () => this.#parts?.clusterId(),
+      isProbeHost: (host) => this.#parts?.routing.isProbeHost(host) ?? false,
       rankingOf: (address, { propertyId }) => {
         const property = propertyId && this.#parts?.routing.property(propertyId);
         if (this.#snapshot === undefined || !property) return [];

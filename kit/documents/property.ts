@@ -132,6 +132,12 @@ export type AccessPolicy = Parsed<typeof access>;
 const beacon = object({
   /** Share of the pages that are asked to time servers; 0: none. */
   sampleRatio: number({ min: 0, max: 1 }),
+  /**
+   * Below it each edge cluster has a name of its own, `CLUSTER.probeDomain`, which name servers of ours answer with the cluster's addresses: what
+   * pages under https time, by a certificate for `*.probeDomain` (mixed content is blocked, and addresses have no certificate). It lies below
+   * one of the property's host names, so that nobody has names in another one's domain. Absent: pages under https time nothing.
+   */
+  probeDomain: optional(hostname()),
 });
 
 /** Against the longest path that is taken (8,192 characters) these cost about ten milliseconds. */
@@ -184,6 +190,14 @@ export const propertyDocument = refine(
     isActive: defaulted(boolean(), true),
   }),
   (property) => {
+    const domain = property.beacon?.probeDomain;
+    const isBelow = (host: string): boolean => domain?.endsWith(`.${host}`) === true;
+    if (domain !== undefined && !property.hostnames.some(isBelow))
+      return {
+        at: ["beacon", "probeDomain"],
+        value: domain,
+        expected: `a name below one of the property's host names, such as "t.${property.hostnames[0]}"`,
+      };
     let globs = 0;
     for (const [index, one] of property.rules.entries()) {
       globs += globCharacters(one);

@@ -2,8 +2,11 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import type { IncomingMessage } from "node:http";
+import { get } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import { connect, type TLSSocket } from "node:tls";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { ControlClient } from "#control";
@@ -232,6 +235,62 @@ test("a deployment's certificate: pushed, swapped, kept sealed, refused without 
   );
   expect((await run(["withdraw", "shop"])).output).toBe("shop: version 5 withdraws it\n");
   await until(() => everywhere(/HANDSHAKE_FAILURE/), "nobody serves it");
+}, 60_000);
+
+test("pages under https time clusters by names of their own, which one certificate covers; those names have nothing else", async () => {
+  const domain = `t.${HOST}`;
+  const certificate = makeCertificate({ names: [HOST, `*.${domain}`] });
+  expect((await run(["push", "beacon", ...files("beacon", certificate)])).code).toBe(0);
+  const { property } = tierWorld({
+    edgeClusters: 1,
+    edgesPerCluster: servers.length,
+    parents: 0,
+    originPort: origin.port,
+    portOf: () => 1,
+  });
+  const withBeacon = (beacon: object) => ({ ...property, beacon });
+  const refused = withBeacon({ sampleRatio: 1, probeDomain: "t.other.example" });
+  await expect(client.put("property", "shop", refused, { expectedVersion: 0 })).rejects.toThrow(
+    /probeDomain/,
+  );
+  await client.put("property", "shop", withBeacon({ sampleRatio: 1 }), {
+    expectedVersion: 0,
+    activate: true,
+  });
+  const port = tlsPorts[1] ?? 0;
+  const ask = async (host: string, path: string) => {
+    const request = get({
+      host: "127.0.0.1",
+      port,
+      path,
+      servername: host,
+      ca: certificate.certPem,
+      headers: { host: `${host}:${port}` },
+      agent: false,
+    });
+    const [response] = (await once(request, "response")) as [IncomingMessage];
+    return { status: response.statusCode, headers: response.headers, body: await text(response) };
+  };
+  const handedOut = async () => JSON.parse((await ask(HOST, "/.isochrone/beacon")).body) as unknown;
+  await until(
+    async () => JSON.stringify(await handedOut().catch(() => undefined)) === '{"isSampled":false}',
+    "the beacon is on, and has no names to hand out",
+  );
+  const named = withBeacon({ sampleRatio: 1, probeDomain: domain });
+  await client.put("property", "shop", named, { expectedVersion: 1, activate: true });
+  const url = `https://e1.${domain}:${port}/.isochrone/beacon/probe`;
+  await until(async () => {
+    const given = (await handedOut()) as { candidates?: unknown };
+    return JSON.stringify(given.candidates) === JSON.stringify([{ clusterId: "e1", url }]);
+  }, "names are handed out");
+  expect(await ask(`e1.${domain}`, "/.isochrone/beacon/probe?1")).toMatchObject({
+    status: 200,
+    headers: { "timing-allow-origin": "*", "access-control-allow-origin": "*" },
+    body: "",
+  });
+  for (const path of ["/", "/.isochrone/beacon", "/.isochrone/status", "/metrics"])
+    expect((await ask(`e1.${domain}`, path)).status, path).toBe(421);
+  expect((await ask(HOST, "/")).status).toBe(200);
 }, 60_000);
 
 test("what does not fit is refused before control is asked", async () => {

@@ -21,6 +21,10 @@ import { type DomainName, nameFromText, parentText, rootName } from "./name.ts";
 const INFRASTRUCTURE_TTL_SECONDS = 3_600;
 /** How long "no such name" may be believed (RFC 2308 section 5): a new host name works after this at the latest. */
 const NEGATIVE_TTL_SECONDS = 60;
+/** Clusters' names for beacons, all properties together: 40 properties of 2,500 clusters. */
+const PROBE_NAMES_MAX = 100_000;
+/** One server stands for its cluster, another one for that one. */
+const PROBE_ADDRESSES_MAX = 2;
 /** For secondaries, of which there are none yet; RIPE-203 values, so that zone checkers are content. */
 const SOA_TIMERS = { refreshSeconds: 7_200, retrySeconds: 1_800, expireSeconds: 1_209_600 } as const;
 
@@ -38,7 +42,7 @@ export interface ZoneNode {
   readonly isApex: boolean;
   /** Address answers come from the map. */
   readonly property: PropertyDocument | undefined;
-  /** The name is a name server's: its own addresses, which win over a property. */
+  /** The name is a name server's or, for beacons, a cluster's: its own addresses, which win over a property. */
   readonly addresses: readonly IpAddress[];
   /** The name is one of the delegated zone's name servers: its place among them; addresses depend on who asks. */
   readonly delegatedNumber?: number;
@@ -145,6 +149,7 @@ export class ZoneTable implements ZoneSet {
         else node.property = property;
       }
     }
+    this.#addProbeNames(topology, properties);
     this.#addHostNames(below);
     this.hostnamesOutside = outside;
     this.hostnamesTaken = taken;
@@ -153,6 +158,25 @@ export class ZoneTable implements ZoneSet {
   /** Name servers that stand in the zones' NS sets. */
   #topLevel() {
     return [...this.#nameServers.values()].filter(({ isTopLevel }) => isTopLevel);
+  }
+
+  /** Each edge cluster's name below the probe domains of properties; names that are there already stay what they are. */
+  #addProbeNames({ clusters }: TopologyDocument, properties: readonly PropertyDocument[]): void {
+    const domains = new Set(
+      properties.flatMap(({ isActive, beacon }) => (isActive ? (beacon?.probeDomain ?? []) : [])),
+    );
+    let left = PROBE_NAMES_MAX;
+    for (const domain of [...domains].sort())
+      for (const { clusterId, role, servers } of clusters) {
+        if (role !== "edge" || left === 0) continue;
+        const addresses = servers
+          .flatMap(({ address }) => parseAddress(address) ?? [])
+          .slice(0, PROBE_ADDRESSES_MAX);
+        const node = addresses.length === 0 ? undefined : this.#makeNode(`${clusterId}.${domain}`);
+        if (node === undefined || node.property !== undefined || node.addresses.length > 0) continue;
+        node.addresses = addresses;
+        left--;
+      }
   }
 
   /** Names, empty ones included. */
@@ -288,8 +312,12 @@ export class ZoneTable implements ZoneSet {
 
   /** Host names, and what other zones stand on, exist in customers' zones, whatever else stands there. */
   #addHostNames(added: Map<HostedZone, string[]>): void {
-    for (const [text, { zone }] of this.#nodes)
-      if (zone instanceof HostedZone) added.set(zone, [...(added.get(zone) ?? []), text]);
+    for (const [text, { zone }] of this.#nodes) {
+      if (!(zone instanceof HostedZone)) continue;
+      const texts = added.get(zone);
+      if (texts === undefined) added.set(zone, [text]);
+      else texts.push(text);
+    }
     for (const [zone, texts] of added) {
       const names = texts.map(nameFromText).filter((name) => name !== undefined);
       this.#zones.set(zone.origin.text, zone.withNames(names));

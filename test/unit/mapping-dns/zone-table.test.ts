@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { formatAddress } from "#kit";
 import { dnsTypes } from "../../../mapping/core/dns/constants.ts";
 import { ZoneTable } from "../../../mapping/core/dns/zone-table.ts";
 import { properties, topology, zones } from "./fixture.ts";
@@ -38,6 +39,33 @@ describe("zone table", () => {
   it("an odd name cannot pass for a host name", () => {
     // "www\.shop.example": one label "www.shop", which the text shows with \046.
     expect(kindOf("www\\046shop.example")).toBe("outside-zones");
+  });
+
+  it("gives each edge cluster a name for beacons, below a property's host name; what is there already stays", () => {
+    const [first] = properties;
+    const probed = (probeDomain: string) =>
+      new ZoneTable({
+        topology,
+        properties: [
+          ...properties,
+          { ...first!, propertyId: "beacons" as never, beacon: { sampleRatio: 1, probeDomain } },
+        ],
+        serial: 42,
+      });
+    const edges = topology.clusters.filter(({ role }) => role === "edge");
+    const found = probed("t.shop.example");
+    for (const { clusterId, servers } of edges) {
+      const looked = found.lookup(`${clusterId}.t.shop.example`, dnsTypes.A);
+      if (looked.kind !== "node") throw new Error(`no name for ${clusterId}`);
+      expect(looked.node.addresses.map(formatAddress)).toEqual(
+        servers.slice(0, 2).map(({ address }) => address),
+      );
+      expect(looked.node.property).toBeUndefined();
+    }
+    expect(found.size - zones.size).toBe(edges.length + 1);
+    expect(kindOf(`${edges[0]?.clusterId}.t.shop.example`)).toBe("no-such-name");
+    // Outside of our zones there is nobody to answer them.
+    expect(probed("t.other.test").size).toBe(zones.size);
   });
 
   it("a deployment without name servers still has a well-formed SOA", () => {
