@@ -8,10 +8,11 @@ import type {
   Steps,
   TopologyDocument,
 } from "#kit";
+import { inSteps } from "#kit/io";
 import type { DnsContext } from "../core/dns/decision.ts";
 import type { ZoneSigners } from "../core/dns/dnssec/secure.ts";
 import { SignatureCache, type SignatureFigures, ZoneSigner } from "../core/dns/dnssec/signer.ts";
-import { contextWith, type PreparedMap, prepareMap } from "../core/dns/prepared-map.ts";
+import { contextWith, type PreparedMap, prepareMap, renewContext } from "../core/dns/prepared-map.ts";
 import { ZoneTable } from "../core/dns/zone-table.ts";
 import { MapIndex } from "../core/map-index.ts";
 import { TopologyIndex } from "../core/topology-index.ts";
@@ -55,6 +56,8 @@ export class DnsState {
   #signers: ZoneSigners = new Map();
   readonly #signatures = new SignatureCache(SIGNATURES_MAX);
   #prepared: PreparedMap | undefined;
+  #isViewOld = false;
+  #isRenewing = false;
   #context: DnsContext | undefined;
   #listener: (change: DnsChange) => void = () => {};
 
@@ -159,10 +162,31 @@ export class DnsState {
     return { zones: this.#signers.size, ...this.#signatures.figures };
   }
 
-  /** A server that is probed went down or came back: what was computed of the old view is let go. */
+  /** A server that is probed went down or came back: what was computed of the old view is replaced soon. */
   handleLiveness(): void {
-    if (this.#context !== undefined) this.#context = { ...this.#context };
     this.#listener(this.#liveness());
+    this.#isViewOld = true;
+    if (!this.#isRenewing) void this.#renew();
+  }
+
+  /** All events that come while one is worked on are one. */
+  async #renew(): Promise<void> {
+    this.#isRenewing = true;
+    try {
+      while (this.#isViewOld) {
+        this.#isViewOld = false;
+        await inSteps(
+          renewContext(
+            () => this.#context,
+            (next) => {
+              this.#context = next;
+            },
+          ),
+        );
+      }
+    } finally {
+      this.#isRenewing = false;
+    }
   }
 
   get topology(): TopologyIndex | undefined {

@@ -39,6 +39,27 @@ export function* prepareMap(
   }
 }
 
+/**
+ * After a death or a return: makes the choices anew in steps, and puts the context that has them in force. Until then the one before answers,
+ * for a fraction of a second at 444,000 networks and less than a turn of the event loop at a thousand.
+ *
+ * @param context what is in force when it is asked; when it has changed meanwhile, the work begins anew
+ */
+export function* renewContext(
+  context: () => DnsContext | undefined,
+  put: (next: DnsContext) => void,
+): Steps<void> {
+  for (;;) {
+    const inForce = context();
+    if (inForce === undefined) return;
+    const next = { ...inForce };
+    yield* prepareChoices(next, inForce);
+    if (context() !== inForce) continue;
+    put(next);
+    return;
+  }
+}
+
 /** The context with the map in force. */
 export function contextWith(prepared: PreparedMap, inForce: DnsContext): DnsContext {
   return prepared.next !== undefined && prepared.inForce === inForce

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { allSteps, type MapSnapshot, PackedClusterMap, parseAddress, ParseError, type ServerId } from "#kit";
 import { choiceOfLookup, choiceTableOf } from "../../../mapping/core/dns/choice-table.ts";
 import type { DnsContext } from "../../../mapping/core/dns/decision.ts";
-import { contextWith, prepareMap } from "../../../mapping/core/dns/prepared-map.ts";
+import { contextWith, prepareMap, renewContext } from "../../../mapping/core/dns/prepared-map.ts";
 import { snapshotFrom } from "../../tools/map-snapshot.ts";
 import { context, properties, ranking, snapshot, written } from "./fixture.ts";
 
@@ -86,5 +86,30 @@ describe("a map in steps", () => {
     }
     expect(inForce.snapshot?.snapshot).toBe(snapshot);
     expect(clusterFor(inForce)).toBe("fra");
+  });
+});
+
+describe("a death", () => {
+  test("is answered by when the choices stand, in whatever context is in force then", () => {
+    const down = new Set<string>();
+    const before: DnsContext = { ...context(), isUp: (serverId: ServerId) => !down.has(serverId) };
+    expect(clusterFor(before)).toBe("fra");
+    down.add("fra-1").add("fra-2");
+    let inForce = before;
+    const put = (renewed: DnsContext): void => {
+      inForce = renewed;
+    };
+    allSteps(renewContext(() => inForce, put));
+    expect(clusterFor(before)).toBe("fra");
+    expect(clusterFor(inForce)).toBe("nyc");
+    // Another map comes in between: what was made for the one before is left.
+    const other = contextWith(allSteps(prepareMap(carried(next), undefined, () => before)), before);
+    down.clear();
+    down.add("sin-1").add("sin-2");
+    let asked = 0;
+    allSteps(renewContext(() => (asked++ === 0 ? before : other), put));
+    expect(inForce.snapshot).toBe(other.snapshot);
+    expect(clusterFor(other)).toBe("sin");
+    expect(clusterFor(inForce)).toBe("nyc");
   });
 });
