@@ -399,6 +399,40 @@ describe("purges and fills in flight", () => {
     expect(edge.store.memory.objects).toBe(0);
   });
 
+  test("a part that is purged before or while it arrives is not kept", async () => {
+    const PART: Fields = [FRESH, ["Content-Range", "bytes 0-3/9000"]];
+    const range: Fields = [["Range", "bytes=1-2"]];
+    const purge = (edge: Edge, number: number) =>
+      edge.purges.apply(number, "shop", { keys: ["http://a.example/x"], tags: [] }, "hard");
+    const heads: ((answer: TransportResponse) => void)[] = [];
+    const content = new Readable({ read: () => {} });
+    const { edge, upstream, ask } = make([ORIGIN], () => new Promise((resolve) => heads.push(resolve)));
+    const until = async (count: number): Promise<void> => {
+      while (heads.length < count) await new Promise((resolve) => setImmediate(resolve));
+    };
+    const asked = ask("/x", undefined, range);
+    await until(1);
+    purge(edge, 1);
+    heads[0]?.(response(206, PART, "old!"));
+    // It is asked for anew, and this answer is purged while its content arrives.
+    await until(2);
+    heads[1]?.({ ...response(206, PART, "0123"), body: content });
+    content.push("01");
+    await new Promise((resolve) => setImmediate(resolve));
+    purge(edge, 2);
+    content.push("23");
+    content.push(null);
+    expect((await asked).text).toBe("12");
+    await new Promise((resolve) => setImmediate(resolve));
+    expect([edge.store.memory.objects, upstream.asked.length]).toEqual([0, 2]);
+    const again = ask("/x", undefined, range);
+    await until(3);
+    heads[2]?.(response(206, PART, "4567"));
+    expect((await again).text).toBe("56");
+    await new Promise((resolve) => setImmediate(resolve));
+    expect((await ask("/x", undefined, range)).cacheStatus).toContain("; hit");
+  });
+
   test("what a parent sends that has not heard of the purge is served and not stored", async () => {
     let generation = 3;
     const { edge, ask } = make([server("par-1", "parent"), ORIGIN], () =>
