@@ -26,7 +26,11 @@ export interface ChangeDetectorSettings {
   readonly shiftMsMin: number;
 }
 
-/** From a search over every second of the labelled series; the figures that count are those of the others. */
+/**
+ * From a search over every second of the labelled series; the figures that count are those of the others: F1 0.59 within 10 samples. What sees a whole
+ * series at once, the nonparametric PELT of the labels' own paper, has 0.60 on the same half with the penalty that is best there; on the
+ * lower envelope 0.60, by Poisson 0.52, and with its finds sorted out by a regression on both sides' quantiles 0.60. What people marked is no sharper.
+ */
 export const changeDetectorDefaults: ChangeDetectorSettings = {
   samplesMax: 60,
   samplesMin: 3,

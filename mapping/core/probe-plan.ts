@@ -34,7 +34,9 @@ export interface ProbeChoice<C extends string> {
 }
 
 /** Peers beyond it are not asked: bounds the work of one choice. */
-const PEERS_MAX = 1_000;
+export const PEERS_MAX = 1_000;
+/** Of more sites so many are peers, spread over them: the rest is for networks. */
+export const SITE_PEERS_MAX = 300;
 /** And of those only the most alike speak about the sites that are not measured. */
 const LIKELY_MAX = 128;
 /**
@@ -80,7 +82,7 @@ export class ProbePlanner<C extends string> {
   /**
    * @param sites with the places that are believed (`placedSites`); order decides ties
    * @param siteRttMs measured round trip between two sites, ms; undefined: unmeasured
-   * @param peers client networks; the sites are peers by themselves. The first `PEERS_MAX` of all count
+   * @param peers client networks; the sites, at most `SITE_PEERS_MAX` of them, are peers by themselves. The first `PEERS_MAX` of all count
    */
   constructor(
     sites: readonly ProbeSite<C>[],
@@ -90,7 +92,12 @@ export class ProbePlanner<C extends string> {
     this.#sites = sites;
     this.#indexOf = new Map(sites.map(({ clusterId }, index) => [clusterId, index]));
     this.#siteRttMs = siteRttMs;
-    const asPeers = sites.map(({ clusterId, coordinates }): ProbePeer<C> => {
+    const step = Math.max(1, sites.length / SITE_PEERS_MAX);
+    const spread = Array.from(
+      { length: Math.min(sites.length, SITE_PEERS_MAX) },
+      (_, n) => sites[Math.floor(n * step)] as ProbeSite<C>,
+    );
+    const asPeers = spread.map(({ clusterId, coordinates }): ProbePeer<C> => {
       const rttMs = new Map<C, number>();
       for (const other of sites) {
         const time = other.clusterId === clusterId ? SITE_ACCESS_MS : siteRttMs(clusterId, other.clusterId);

@@ -7,7 +7,7 @@
 import { type ClientNetworkId, type ClusterId, type Coordinates, type MonotonicMs, plusMs } from "#kit";
 import type { Estimate } from "./estimator.ts";
 import type { ProbeSite } from "./locate.ts";
-import { type ProbePeer, ProbePlanner } from "./probe-plan.ts";
+import { PEERS_MAX, type ProbePeer, ProbePlanner, SITE_PEERS_MAX } from "./probe-plan.ts";
 
 export interface ProbeScheduleSettings {
   /** The budget: pairs measured a minute, all agents together. */
@@ -20,7 +20,7 @@ export interface ProbeScheduleSettings {
   readonly perNetworkMax: number;
   /** An agent that has not asked for so many cycles is taken for dead. */
   readonly agentCyclesMax: number;
-  /** Networks whose next site is looked for in a cycle; each costs about a millisecond with some hundred sites. */
+  /** Networks whose next site is looked for in a cycle; fewer where there are more than 400 sites. */
   readonly examinedMax: number;
 }
 
@@ -94,16 +94,22 @@ const GAIN_MS_MIN = 0.1;
 const UNKNOWN_GAIN_MS = 300;
 /** Share of `examinedMax` that takes its turn whatever it is worth: peers have learnt since. */
 const TURN_RATIO = 0.25;
-/** Networks that speak for others in the planner; it takes as many peers in all. */
-const PEERS_MAX = 1_000;
+/** Networks that speak for others in the planner: what sites leave of its peers. */
+const NETWORK_PEERS_MAX = PEERS_MAX - SITE_PEERS_MAX;
 /** A plan is followed for so many cycles when no newer one comes. */
 const VALID_CYCLES = 3;
 /** After the first agent has asked: those that start together share the first plan, ms. */
 const SETTLE_MS = 500;
 /** Of networks of which no demand is known, requests per second. */
 const DEMAND_MIN = 0.001;
-/** Examined between two moments at which somebody else may run. */
-const STEP = 16;
+/**
+ * Sites that are looked at for networks that are examined, in a cycle and between two moments at which somebody else may run: at 444,000
+ * networks a cycle costs 1.7 CPU-seconds with 200 sites, and with 2,642, which would be 9.7 for `examinedMax`, about as much.
+ */
+const LOOKS_MAX = 400_000;
+const LOOKS_STEP = 3_200;
+/** Networks whose age is looked at in between. */
+const AGES_STEP = 4_096;
 
 interface Task extends PlannedProbe {
   readonly n: number;
@@ -114,8 +120,8 @@ export class ProbeSchedule {
   readonly #settings: ProbeScheduleSettings;
   readonly #agents = new Map<ClusterId, MonotonicMs>();
   #plans = new Map<ClusterId, AgentPlan>();
-  /** Planned pairs without a result, by the cycle they are in; those of the last `VALID_CYCLES`. */
-  readonly #pending = new Map<string, number>();
+  /** Planned pairs without a result, with the cycle they are in; those of the last `VALID_CYCLES`. */
+  readonly #pending = new Map<ClientNetworkId, Map<ClusterId, number>>();
   #cycle = 0;
   #dueAt: MonotonicMs | undefined;
   #names: readonly ClientNetworkId[] = [];
@@ -165,7 +171,7 @@ export class ProbeSchedule {
   handleResult(clientNetworkId: ClientNetworkId, clusterId: ClusterId): void {
     const n = this.#numberOf.get(clientNetworkId);
     if (n !== undefined) this.#gains[n] = -1;
-    if (this.#pending.delete(`${clientNetworkId} ${clusterId}`)) this.counters.results++;
+    if (this.#forget(clientNetworkId, clusterId)) this.counters.results++;
   }
 
   /** Clusters whose agent is alive. */
@@ -202,8 +208,8 @@ export class ProbeSchedule {
     const alive = view.sites.map(({ clusterId }) => this.#agents.has(clusterId));
     const tasks: Task[] = [];
     if (budget > 0 && alive.includes(true)) {
-      this.#addRefreshing(view, alive, tasks);
-      yield* this.#addExploring(view, alive, budget, tasks);
+      const measured = yield* this.#addRefreshing(view, alive, tasks);
+      yield* this.#addExploring(view, alive, measured, budget, tasks);
     }
     tasks.sort((a, b) => b.value - a.value || a.n - b.n || a.c - b.c);
     this.#assign(view, tasks, budget, now);
@@ -217,11 +223,19 @@ export class ProbeSchedule {
 
   /** What nobody has answered by now may be planned again. */
   #giveUp(): void {
-    for (const [key, cycle] of this.#pending) {
-      if (this.#cycle - cycle <= VALID_CYCLES) continue;
-      this.#pending.delete(key);
-      this.counters.unanswered++;
-    }
+    for (const [clientNetworkId, pending] of this.#pending)
+      for (const [clusterId, cycle] of pending) {
+        if (this.#cycle - cycle <= VALID_CYCLES) continue;
+        this.#forget(clientNetworkId, clusterId);
+        this.counters.unanswered++;
+      }
+  }
+
+  #forget(clientNetworkId: ClientNetworkId, clusterId: ClusterId): boolean {
+    const pending = this.#pending.get(clientNetworkId);
+    const isThere = pending?.delete(clusterId) ?? false;
+    if (pending?.size === 0) this.#pending.delete(clientNetworkId);
+    return isThere;
   }
 
   /** What was promised of a network that keeps its name stays with it. */
@@ -240,10 +254,19 @@ export class ProbeSchedule {
     this.#numberOf = new Map(this.#names.map((id, n) => [id, n]));
   }
 
-  /** The best and the second best of what is known decide. */
-  #addRefreshing(view: ProbeView, alive: readonly boolean[], tasks: Task[]): void {
+  /** The best and the second best of what is known decide. Returns the networks of which anything was asked. */
+  *#addRefreshing(
+    view: ProbeView,
+    alive: readonly boolean[],
+    tasks: Task[],
+  ): Generator<void, readonly number[]> {
+    const looked: number[] = [];
     for (const [n, { clientNetworkId, demandPerSecond }] of view.networks.entries()) {
-      const known = view.asked(n).flatMap((c) => {
+      if (n % AGES_STEP === AGES_STEP - 1) yield;
+      const asked = view.asked(n);
+      if (asked.length === 0) continue;
+      looked.push(n);
+      const known = asked.flatMap((c) => {
         const estimate = view.measured(n, c);
         return estimate === undefined ? [] : [{ c, estimate }];
       });
@@ -254,28 +277,38 @@ export class ProbeSchedule {
         const weight = place === 0 ? 1 : RUNNER_UP_WEIGHT;
         const value =
           Math.max(demandPerSecond, DEMAND_MIN) * weight * CHANGE_MS_PER_SECOND * Math.max(1, ageSeconds);
-        if (alive[c] === true && !this.#isPending(clientNetworkId, view, c))
-          tasks.push({ n, c, clientNetworkId, reason: "refresh", value });
+        const { clusterId } = view.sites[c] as ProbeSite<ClusterId>;
+        const isPending = this.#pending.get(clientNetworkId)?.has(clusterId) ?? false;
+        if (alive[c] === true && !isPending) tasks.push({ n, c, clientNetworkId, reason: "refresh", value });
       }
     }
+    return looked;
   }
 
-  *#addExploring(view: ProbeView, alive: readonly boolean[], budget: number, tasks: Task[]): Generator<void> {
+  *#addExploring(
+    view: ProbeView,
+    alive: readonly boolean[],
+    measured: readonly number[],
+    budget: number,
+    tasks: Task[],
+  ): Generator<void> {
     const numberOf = new Map(view.sites.map(({ clusterId }, c) => [clusterId, c]));
     const planner = new ProbePlanner<ClusterId>(
       view.sites.filter((_, c) => alive[c]),
       (a, b) => view.siteRttMs(numberOf.get(a) as number, numberOf.get(b) as number),
-      peersOf(view),
+      peersOf(view, measured),
     );
-    let examined = 0;
-    for (const n of this.#worthExamining(view, Math.min(this.#settings.examinedMax, 2 * budget))) {
+    yield;
+    const sites = alive.filter(Boolean).length;
+    const count = Math.min(this.#settings.examinedMax, 2 * budget, Math.ceil(LOOKS_MAX / sites));
+    let looks = 0;
+    for (const n of this.#worthExamining(view, count)) {
       const { clientNetworkId, coordinates, demandPerSecond } = view.networks[n] as ProbeView["networks"][0];
-      const measured = measuredOf(view, n);
+      const own = measuredOf(view, n);
       // On its way already: not twice.
-      for (const { clusterId } of view.sites)
-        if (!measured.has(clusterId) && this.#pending.has(`${clientNetworkId} ${clusterId}`))
-          measured.set(clusterId, Infinity);
-      const choice = planner.next({ id: clientNetworkId, coordinates, measured });
+      for (const clusterId of this.#pending.get(clientNetworkId)?.keys() ?? [])
+        if (!own.has(clusterId)) own.set(clusterId, Infinity);
+      const choice = planner.next({ id: clientNetworkId, coordinates, measured: own });
       this.counters.examined++;
       this.#gains[n] = choice?.gainMs ?? 0;
       if (choice !== undefined && choice.gainMs >= GAIN_MS_MIN)
@@ -286,7 +319,10 @@ export class ProbeSchedule {
           reason: "explore",
           value: choice.gainMs * Math.max(demandPerSecond, DEMAND_MIN),
         });
-      if (++examined % STEP === 0) yield;
+      looks += sites;
+      if (looks < LOOKS_STEP) continue;
+      looks = 0;
+      yield;
     }
   }
 
@@ -311,10 +347,6 @@ export class ProbeSchedule {
     return chosen;
   }
 
-  #isPending(clientNetworkId: ClientNetworkId, view: ProbeView, c: number): boolean {
-    return this.#pending.has(`${clientNetworkId} ${view.sites[c]?.clusterId}`);
-  }
-
   #assign(view: ProbeView, tasks: readonly Task[], budget: number, now: MonotonicMs): void {
     const { perAgentMax, perNetworkMax, cycleMs } = this.#settings;
     const ofAgent = new Map<ClusterId, PlannedProbe[]>();
@@ -327,11 +359,11 @@ export class ProbeSchedule {
       const probes = ofAgent.get(clusterId);
       const count = ofNetwork.get(n) ?? 0;
       if (probes === undefined || probes.length >= perAgentMax || count >= perNetworkMax) continue;
-      const key = `${clientNetworkId} ${clusterId}`;
-      if (this.#pending.get(key) === this.#cycle) continue;
+      const pending = this.#pending.get(clientNetworkId) ?? new Map<ClusterId, number>();
+      if (pending.get(clusterId) === this.#cycle) continue;
       probes.push({ clientNetworkId, reason, value });
       ofNetwork.set(n, count + 1);
-      this.#pending.set(key, this.#cycle);
+      this.#pending.set(clientNetworkId, pending.set(clusterId, this.#cycle));
       if (reason === "explore") this.counters.explorations++;
       else this.counters.refreshments++;
       left--;
@@ -355,9 +387,8 @@ function measuredOf(view: ProbeView, n: number): Map<ClusterId, number> {
 }
 
 /** Networks that were measured, spread over all of them. */
-function peersOf(view: ProbeView): ProbePeer<ClusterId>[] {
-  const measured = [...view.networks.keys()].filter((n) => view.asked(n).length > 0);
-  const step = Math.max(1, measured.length / Math.max(1, PEERS_MAX - view.sites.length));
+function peersOf(view: ProbeView, measured: readonly number[]): ProbePeer<ClusterId>[] {
+  const step = Math.max(1, measured.length / NETWORK_PEERS_MAX);
   const peers: ProbePeer<ClusterId>[] = [];
   for (let at = 0; at < measured.length; at += step) {
     const n = measured[Math.floor(at)] as number;
