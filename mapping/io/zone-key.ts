@@ -124,6 +124,7 @@ export function openZone(zone: DnssecZone, peerKey: Uint8Array | undefined): Ope
         (one) => one.delegatedAtEpochMs !== undefined && one.undelegatedAtEpochMs === undefined,
       ),
       dnskeyTtlSeconds: zone.dnskeyTtlSeconds,
+      dsTtlSeconds: zone.dsTtlSeconds,
     },
     problems,
   };

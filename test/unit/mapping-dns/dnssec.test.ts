@@ -185,6 +185,7 @@ describe("a signed zone", () => {
     const both = { ...context(), signers: signersOf([...keySets, keySet("sub.shop.example", mediaKey)]) };
     const ds = ask({ name: "sub.shop.example", type: dnsTypes.DS, of: both });
     expect(types(ds.answers)).toEqual([43, 46]);
+    expect(ds.answers.map(({ ttlSeconds }) => ttlSeconds)).toEqual([7_200, 7_200]);
     expect(isGood(ds.answers[1], [ds.answers[0]!], shopKey.publicKey)).toBe(true);
     const nsec = ask({ name: "sub.shop.example", type: dnsTypes.MX, of: both }).authorities;
     expect(isGood(nsec[3], [nsec[2]!], mediaKey.publicKey)).toBe(true);

@@ -15,6 +15,7 @@ export function keySet(origin: string, key: ZoneKey, more: Partial<ZoneKeySet> =
     signers: [key],
     delegated: [key],
     dnskeyTtlSeconds: 3_600,
+    dsTtlSeconds: 7_200,
     ...more,
   };
 }

@@ -74,6 +74,8 @@ export interface ZoneKeySet {
   /** Those that the parent is to have a DS of. */
   readonly delegated: readonly ZoneKey[];
   readonly dnskeyTtlSeconds: number;
+  /** Of the DS set in the zone above, where that one is ours. */
+  readonly dsTtlSeconds: number;
 }
 
 export interface KeyRecords {
@@ -95,6 +97,6 @@ export function keyRecords(keys: ZoneKeySet, sha256: (bytes: Uint8Array) => Uint
     cdnskey: keys.delegated.map(({ publicKey }) =>
       opaqueRecord(origin, dnsTypes.CDNSKEY, ttl, dnskeyData(publicKey)),
     ),
-    ds: ds.map((data) => opaqueRecord(origin, dnsTypes.DS, ttl, data)),
+    ds: ds.map((data) => opaqueRecord(origin, dnsTypes.DS, keys.dsTtlSeconds, data)),
   };
 }
