@@ -118,8 +118,8 @@ export async function main(argv: readonly string[]): Promise<number> {
       },
       signatures: () => {
         if (listening instanceof DnsWorkers) return listening.signatures;
-        const { signed, reused, renewed, evicted } = state.signing;
-        return { signed, reused, renewed, evicted };
+        const { zones: _zones, entries: _entries, ...events } = state.signing;
+        return events;
       },
       zonesSigned: () => state.signing.zones,
       documents: () => node?.documentCounters ?? null,

@@ -114,7 +114,7 @@ export function dnsMetrics(source: DnsMetricsSource): Registry {
   gauge("isochrone_dns_zones_signed", "Zones that have keys", source.zonesSigned);
   counter(
     "isochrone_dns_signatures_total",
-    "Signatures of answers: made, taken from those that were kept, made anew in time, dropped for want of room",
+    "Signatures of answers: made, taken from those that were kept, made anew in time, dropped for want of room; limited: denials that were cut to TC instead",
     ["event"],
     (add) => {
       for (const [event, count] of Object.entries(source.signatures())) add({ event }, count);

@@ -21,6 +21,7 @@ import { type ClientSubnet, type EcsFault, ecsAddress } from "./ecs.ts";
 import type { DnsHeader, DnsMessage, DnsQuestion, DnsRecord, Edns, MessageFault } from "./message.ts";
 import { nameServersFor } from "./delegation.ts";
 import { type Denial, denialRecord, secure } from "./dnssec/secure.ts";
+import { SigningLimit } from "./dnssec/signer.ts";
 import type { DomainName } from "./name.ts";
 import { type AskedOptions, readAskedOptions, replyOptions } from "./options.ts";
 import { HostedZone } from "../zone/hosted-zone.ts";
@@ -124,11 +125,19 @@ export function respond(
   }
   const { options } = askedOptions;
   const verdict = decide(question, options.ecs, query, context);
-  const secured =
-    edns?.isDnssecOk === true && context !== undefined
-      ? securedVerdict(verdict, context, edns.isCompactAnswersOk === true, query.epochSeconds ?? 0)
-      : verdict;
-  return reply(query, { ...plain, options }, secured, service);
+  const asked: Asked = { ...plain, options };
+  if (edns?.isDnssecOk !== true || context === undefined || query.isCut === true)
+    return reply(query, asked, verdict, service);
+  const isCompactAnswersOk = edns.isCompactAnswersOk === true;
+  const isLimited = query.transport === "udp" && options.cookie?.state !== "valid";
+  try {
+    const secured = securedVerdict(verdict, context, isCompactAnswersOk, query.epochSeconds ?? 0, isLimited);
+    return reply(query, asked, secured, service);
+  } catch (error) {
+    if (!(error instanceof SigningLimit)) throw error;
+    // Who is not forged comes back over TCP, and has its denial.
+    return reply({ ...query, isCut: true }, asked, { ...verdict, rcode: rcodes.NOERROR }, service);
+  }
 }
 
 /** RFC 7873 section 5.4: who asks nothing but shows a cookie gets one, with the rest empty; undefined: it is no such query. */
@@ -151,12 +160,14 @@ function securedVerdict(
   context: DnsContext,
   isCompactAnswersOk: boolean,
   epochSeconds: number,
+  isLimited: boolean,
 ): Verdict {
   const { signers, zones } = context;
   const { answers = [], additionals = [], denial, delegationSigners = [] } = verdict;
   const authorities = [...(verdict.authorities ?? []), ...delegationSigners];
   if (signers === undefined || signers.size === 0) return { ...verdict, authorities };
-  const secured = secure({ answers, authorities, additionals }, denial, zones, signers, epochSeconds);
+  const sections = { answers, authorities, additionals };
+  const secured = secure(sections, denial, zones, signers, epochSeconds, isLimited);
   if (!secured.isSigned) return { ...verdict, authorities };
   // RFC 9824 section 3.1 and 5.1: the NSEC record says that the name exists, for who does not know better.
   const rcode =
@@ -560,7 +571,7 @@ export function replyOfChoice(
         ? verdictOfBinding(context, node, property, owner, choice, other)
         : verdictOfChoice(context, node, property, owner, type === dnsTypes.A ? 4 : 6, choice);
   const verdict =
-    signedAtSeconds === undefined ? plain : securedVerdict(plain, context, false, signedAtSeconds);
+    signedAtSeconds === undefined ? plain : securedVerdict(plain, context, false, signedAtSeconds, false);
   const { answers = [], authorities = [], additionals = [] } = verdict;
   const bytes = writeMessage({
     header: plainHeader,

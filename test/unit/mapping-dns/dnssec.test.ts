@@ -268,6 +268,21 @@ describe("signatures", () => {
     expect(cache.figures.signed).toBe(before);
   });
 
+  it("of new denials are so many a second for who may be forged; over TCP and for what is kept there is no limit", () => {
+    const cache = new SignatureCache(1_000, 5);
+    const of = { ...context(), signers: signersOf([keySet("shop.example", shopKey)], cache) };
+    const cut = (n: number, now: number, more: Ask & { tcp?: boolean } = {}): boolean =>
+      ask({ name: `f${n}.shop.example`, of, now, ...more }).header.isTruncated;
+    const flood = Array.from({ length: 8 }, (_, n) => cut(n, NOW));
+    expect(flood).toEqual([false, false, false, false, false, true, true, true]);
+    expect(cut(0, NOW)).toBe(false);
+    expect(cut(20, NOW, { type: dnsTypes.NSEC })).toBe(true);
+    expect(cut(7, NOW, { tcp: true })).toBe(false);
+    expect(ask({ of, now: NOW }).answers).toHaveLength(3);
+    expect(cut(8, NOW + 1)).toBe(false);
+    expect(cache.figures.limited).toBe(4);
+  });
+
   it("by a key that fails: nothing of the fast path, and the full one throws for its caller to say SERVFAIL", () => {
     const broken = {
       publicKey: shopKey.publicKey,

@@ -34,13 +34,18 @@ export function denialRecord({ zone, name, types }: Denial): DnsRecord {
   return nsecRecord(name, types, zone.negativeSoa.ttlSeconds, zone.origin);
 }
 
-/** Adds signatures, and the NSEC record of a denial, where the zones are signed. Throws what signing throws. */
+/**
+ * Adds signatures, and the NSEC record of a denial, where the zones are signed. Throws what signing throws.
+ *
+ * @param isLimited the asker may be forged: `SigningLimit` is thrown when too much would have to be signed for such ones
+ */
 export function secure(
   sections: Sections,
   denial: Denial | undefined,
   zones: ZoneTable,
   signers: ZoneSigners,
   nowSeconds: number,
+  isLimited = false,
 ): SecureSections {
   let renewAtSeconds = Number.POSITIVE_INFINITY;
   const add = (out: DnsRecord[], set: readonly DnsRecord[], signatures: Signatures | undefined): void => {
@@ -51,7 +56,8 @@ export function secure(
   };
   const signed = (records: readonly DnsRecord[]): DnsRecord[] => {
     const out: DnsRecord[] = [];
-    for (const set of setsOf(records)) add(out, set, signaturesOf(set, zones, signers, nowSeconds));
+    for (const set of setsOf(records))
+      add(out, set, signaturesOf(set, zones, signers, nowSeconds, isLimited));
     return out;
   };
   const answers = signed(sections.answers);
@@ -59,7 +65,7 @@ export function secure(
   const denier = denial === undefined ? undefined : signers.get(denial.zone.origin.text);
   if (denial !== undefined && denier !== undefined) {
     const set = [denialRecord(denial)];
-    add(authorities, set, denier.sign(set, nowSeconds));
+    add(authorities, set, denier.sign(set, nowSeconds, isLimited));
   }
   // Glue of a referral is not ours to sign (RFC 4035 section 2.2).
   const additionals = isReferral(sections.authorities, zones)
@@ -81,6 +87,7 @@ function signaturesOf(
   zones: ZoneTable,
   signers: ZoneSigners,
   nowSeconds: number,
+  isLimited: boolean,
 ): Signatures | undefined {
   const { name, type } = set[0] as DnsRecord;
   if (type === dnsTypes.RRSIG) return undefined;
@@ -90,7 +97,7 @@ function signaturesOf(
   if (zone === undefined) return undefined;
   // RFC 4035 section 2.2: the NS set at a cut and what lies below it are not signed.
   if (type === dnsTypes.NS && name.text !== zone.origin.text) return undefined;
-  return signers.get(zone.origin.text)?.sign(set, nowSeconds);
+  return signers.get(zone.origin.text)?.sign(set, nowSeconds, isLimited);
 }
 
 /** Records of one owner and type that stand together. */

@@ -43,6 +43,8 @@ export interface SignatureFigures {
   readonly renewed: number;
   /** Let go for want of room. */
   readonly evicted: number;
+  /** Denials that were not signed: too many new ones in one second. */
+  readonly limited: number;
   readonly entries: number;
 }
 
@@ -111,6 +113,20 @@ class Generations {
   }
 }
 
+/** Too many denials were asked for that had to be signed anew. */
+export class SigningLimit extends Error {
+  constructor() {
+    super("more new denials in a second than are signed for who may be forged");
+    this.name = "SigningLimit";
+  }
+}
+
+/**
+ * New denials a second, in one process, for askers that have shown neither a cookie nor a connection: a signature is 30 us of CPU, a
+ * forged question for a random name costs nothing. 2,000 take less than a tenth of a core; resolvers ask for each name once a minute.
+ */
+const DENIALS_PER_SECOND_MAX = 2_000;
+
 /** Signatures of all zones of a server; outlives zone tables and maps. */
 export class SignatureCache {
   readonly #answers: Generations;
@@ -118,12 +134,17 @@ export class SignatureCache {
   signed = 0;
   reused = 0;
   renewed = 0;
+  limited = 0;
+  readonly #denialsPerSecondMax: number;
+  #second = 0;
+  #denialsInSecond = 0;
 
   /** By public key: a key's number, which stands for it in the entries' keys. */
   readonly #numbers = new Map<string, string>();
 
   /** @param entriesMax of answers and as many of denials; 0.4 to 0.6 KB each */
-  constructor(entriesMax: number) {
+  constructor(entriesMax: number, denialsPerSecondMax = DENIALS_PER_SECOND_MAX) {
+    this.#denialsPerSecondMax = denialsPerSecondMax;
     this.#answers = new Generations(entriesMax);
     this.#denials = new Generations(entriesMax);
   }
@@ -139,6 +160,17 @@ export class SignatureCache {
     return number;
   }
 
+  /** Throws {@link SigningLimit} when the second has had its share. */
+  takeDenial(nowSeconds: number): void {
+    if (nowSeconds !== this.#second) {
+      this.#second = nowSeconds;
+      this.#denialsInSecond = 0;
+    }
+    if (++this.#denialsInSecond <= this.#denialsPerSecondMax) return;
+    this.limited++;
+    throw new SigningLimit();
+  }
+
   of(type: number): Generations {
     return type === dnsTypes.NSEC ? this.#denials : this.#answers;
   }
@@ -149,6 +181,7 @@ export class SignatureCache {
       reused: this.reused,
       renewed: this.renewed,
       evicted: this.#answers.evicted + this.#denials.evicted,
+      limited: this.limited,
       entries: this.#answers.size + this.#denials.size,
     };
   }
@@ -202,8 +235,9 @@ export class ZoneSigner {
    * Signatures over a set of one owner, type and class, which lies in this zone. Throws what `sign` throws.
    *
    * @param records not empty, all with one TTL
+   * @param isLimited the asker may be forged: a denial that is new counts against the limit, {@link SigningLimit}
    */
-  sign(records: readonly DnsRecord[], nowSeconds: number): Signatures {
+  sign(records: readonly DnsRecord[], nowSeconds: number, isLimited = false): Signatures {
     const [record] = records as readonly [DnsRecord];
     const isAlone = records.length === 1 && record.type === dnsTypes.SOA;
     const kept = isAlone ? this.#ofRecord.get(record) : undefined;
@@ -211,12 +245,12 @@ export class ZoneSigner {
       this.#cache.reused++;
       return kept;
     }
-    const made = this.#sign(records, nowSeconds);
+    const made = this.#sign(records, nowSeconds, isLimited);
     if (isAlone) this.#ofRecord.set(record, { ...made, madeAtSeconds: nowSeconds });
     return made;
   }
 
-  #sign(records: readonly DnsRecord[], nowSeconds: number): Signatures {
+  #sign(records: readonly DnsRecord[], nowSeconds: number, isLimited: boolean): Signatures {
     const { type, name, ttlSeconds } = records[0] as DnsRecord;
     const set = canonicalSet(records);
     const text = textOf(set);
@@ -226,7 +260,7 @@ export class ZoneSigner {
         : this.#signers;
     let renewAtSeconds = Number.POSITIVE_INFINITY;
     const signatures = signers.map((signer): DnsRecord => {
-      const kept = this.#signature(signer, type, name, ttlSeconds, set, text, nowSeconds);
+      const kept = this.#signature(signer, type, name, ttlSeconds, set, text, nowSeconds, isLimited);
       renewAtSeconds = Math.min(renewAtSeconds, kept.renewAtSeconds);
       return {
         name,
@@ -247,6 +281,7 @@ export class ZoneSigner {
     set: Uint8Array,
     text: string,
     nowSeconds: number,
+    isLimited: boolean,
   ): Kept {
     const cache = this.#cache;
     const entries = cache.of(type);
@@ -256,6 +291,7 @@ export class ZoneSigner {
       cache.reused++;
       return kept;
     }
+    if (isLimited && type === dnsTypes.NSEC) cache.takeDenial(nowSeconds);
     const { skewSeconds, lifeSeconds, jitterRatio, renewRatio } = this.#timing;
     const life = Math.floor(lifeSeconds * (1 - jitterRatio * shareOf(set)));
     const inceptionSeconds = nowSeconds - skewSeconds;
