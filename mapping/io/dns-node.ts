@@ -6,6 +6,7 @@ import {
   type ServerEntry,
   type ServerId,
   type ServerReport,
+  type TopologyDocument,
   topologyDocument,
 } from "#kit";
 import { type Logger, systemClock } from "#kit/io";
@@ -41,6 +42,12 @@ export class DnsNode {
   readonly #firstTopology = Promise.withResolvers<void>();
   #reportTimer: NodeJS.Timeout | undefined;
   #lastReport = { queries: 0, atMs: 0 };
+  /**
+   * The topology is put in force last of what the disk has, or of what control has when the disk has none: a zone must not be answered
+   * without its keys, or without its properties, for a moment.
+   */
+  #held: (() => void) | undefined;
+  #isComplete = false;
   #isReporting = false;
   #isDraining = false;
 
@@ -60,10 +67,8 @@ export class DnsNode {
       "topology",
       (value) => topologyDocument.parse(value),
       (_id, body, version) => {
-        this.state.setTopology(body, version);
-        this.prober.setServers(edgeServersOf(this.state.topology));
-        this.state.handleLiveness();
-        this.#firstTopology.resolve();
+        if (this.#isComplete) this.#setTopology(body, version);
+        else this.#held = () => this.#setTopology(body, version);
       },
     );
     this.#keeper.keep(
@@ -94,8 +99,24 @@ export class DnsNode {
   /** Resolves when the disk has been read; rejects when the state directory cannot be used. */
   async start(): Promise<void> {
     await this.#keeper.start();
+    if (this.#held === undefined) void this.#keeper.synced.then(() => this.#complete());
+    else this.#complete();
     this.#lastReport = { queries: this.#options.counters.queries, atMs: performance.now() };
     this.#reportTimer = setInterval(() => void this.#report(), REPORT_INTERVAL_MS);
+  }
+
+  /** From now on there are answers. */
+  #complete(): void {
+    this.#isComplete = true;
+    this.#held?.();
+    this.#held = undefined;
+  }
+
+  #setTopology(body: TopologyDocument, version: number): void {
+    this.state.setTopology(body, version);
+    this.prober.setServers(edgeServersOf(this.state.topology));
+    this.state.handleLiveness();
+    this.#firstTopology.resolve();
   }
 
   /** Resolves with whether there is a topology, at the latest after `timeoutMs`. */
