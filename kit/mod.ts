@@ -120,6 +120,8 @@ export {
   addressBits,
   addressFromBytes,
   addressToBytes,
+  compareAddresses,
+  comparePrefixes,
   formatAddress,
   formatPrefix,
   type IpAddress,

@@ -7,6 +7,7 @@ import { mapEngineDefaults } from "./core/engine.ts";
 import { estimatorDefaults } from "./core/estimator.ts";
 import { pathMapDefaults } from "./core/path-map.ts";
 import { probeScheduleDefaults } from "./core/probe-schedule.ts";
+import { scopeDefaults } from "./core/resolver-scopes.ts";
 import { suspensionDefaults } from "./core/suspension.ts";
 import { feedDefaults } from "./io/feed.ts";
 import { measurementSaveMsDefault } from "./io/measurement-keeper.ts";
@@ -116,6 +117,14 @@ export const mappingSettings: readonly Setting[] = [
     max: 7,
     value: pathMapDefaults.relaysMax,
     why: "relay candidates for each pair; each costs transport a probe an interval",
+  },
+  {
+    name: "queryPriceMs",
+    unit: "ms x look-ups",
+    min: 0,
+    max: 10_000,
+    value: scopeDefaults.queryPriceMs,
+    why: "what one query more of a resolver that tells its clients' subnets must spare them; more of it: wider scopes, fewer queries (--query-price)",
   },
   {
     name: "samplesPerSecond",

@@ -102,6 +102,7 @@ export {
   type ResolverKnowledge,
   resolverEntries,
 } from "./core/resolvers.ts";
+export { scopeDefaults } from "./core/resolver-scopes.ts";
 export {
   type Score,
   type ScoreInput,

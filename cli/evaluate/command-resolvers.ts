@@ -3,7 +3,15 @@ import { parseArgs } from "node:util";
 import { UsageError, wholeNumber } from "../usage.ts";
 import { required } from "./options.ts";
 import { textTable } from "./table.ts";
-import { evaluateResolvers, policiesTable, queriesTable, siteCounts } from "./users/resolvers.ts";
+import {
+  distancesTable,
+  evaluateResolvers,
+  policiesTable,
+  pricesSentences,
+  pricesTable,
+  queriesTable,
+  siteCounts,
+} from "./users/resolvers.ts";
 
 export const resolversUsage =
   "isochrone evaluate resolvers --data DIR [--sites 40,80,160,320,640,1280] [--seed 1] [--json]";
@@ -34,7 +42,7 @@ export async function runResolvers(argv: readonly string[]): Promise<string> {
   const { world } = evaluation;
   return `${[
     `${world.prefixes} prefixes of ${world.providers} providers, users in ${world.places} networks of ${world.cities} cities (${world.citiesMeasured} measured), ${world.resolvers} resolvers`,
-    `median distance to the resolver: ${world.medianKm} km (published: ${world.published.medianKm}), to the public one ${world.publicMedianKm} km (${world.published.publicMedianKm})`,
+    textTable(distancesTable(evaluation)),
     "",
     "round trips of all users, ms",
     textTable(policiesTable(evaluation, "all")),
@@ -44,6 +52,10 @@ export async function runResolvers(argv: readonly string[]): Promise<string> {
     "",
     "queries of the public resolver when entries are shared by cluster (the least that is possible), by the map's scope, by /24, over those by resolver",
     textTable(queriesTable(evaluation)),
+    "",
+    "users behind the public resolver, where a query has a price: what one more must spare, ms of round trips summed over its look-ups",
+    textTable(pricesTable(evaluation)),
+    ...pricesSentences(evaluation),
   ].join("\n")}\n`;
 }
 

@@ -9,8 +9,12 @@ import { evaluateSlices, type SlicesEvaluation, slicesTable } from "./slices.ts"
 import { fixed, markdownTable, percent } from "./table.ts";
 import { policies } from "./users/policies.ts";
 import {
+  distancesTable,
   evaluateResolvers,
   policiesTable,
+  priceCurve,
+  pricesSentences,
+  pricesTable,
   queriesTable,
   resolverData,
   siteCounts,
@@ -225,11 +229,25 @@ async function resolvers(data: string, plots: Map<string, string>): Promise<Sect
       })),
     }),
   );
+  plots.set(
+    "queries.svg",
+    linePlot({
+      title: "Behind the public resolver: what queries buy",
+      xLabel: "queries over those by resolver",
+      yLabel: "mean, ms",
+      yMin: 0,
+      series: [...new Set(evaluation.prices.map(({ sites }) => sites))].map((sites) => ({
+        name: `${sites} sites`,
+        points: priceCurve(evaluation, sites),
+      })),
+    }),
+  );
   return {
     title: "Users behind distant resolvers",
     command: "isochrone evaluate resolvers --data DIR",
     parts: [
-      `A modelled world on measured ground: ${world.prefixes} prefixes of ${world.providers} providers from seven /8 of a BGP table, users in ${world.places} networks of ${world.cities} cities, of which ${world.citiesMeasured} have measured delays and the others fitted ones. Median distance to the resolver ${world.medianKm} km (published: ${world.published.medianKm}), to the public one ${world.publicMedianKm} km (${world.published.publicMedianKm}); ${percent(world.published.publicRatio, 0)} of the demand behind the public one. What is assumed stands in \`cli/evaluate/users\`.`,
+      `A modelled world on measured ground: ${world.prefixes} prefixes of ${world.providers} providers from seven /8 of a BGP table, users in ${world.places} networks of ${world.cities} cities, of which ${world.citiesMeasured} have measured delays and the others fitted ones. ${percent(world.published.publicRatio, 0)} of the demand is behind the public resolver. What is assumed stands in \`cli/evaluate/users\`. How far users are from their resolvers, by demand:`,
+      markdownTable(distancesTable(evaluation)),
       "All users, ms (`rolled-out`: by the user where the resolver is the public one, else client-aware):",
       markdownTable(policiesTable(evaluation, "all")),
       "Behind the public resolver, ms:",
@@ -237,6 +255,10 @@ async function resolvers(data: string, plots: Map<string, string>): Promise<Sect
       image("resolvers"),
       "Queries of the public resolver over those that one answer for everyone behind it costs, by who shares an answer: a cluster's clients (the least that end-user mapping needs, whatever the addresses), the map's scopes (RFC 7871), a /24:",
       markdownTable(queriesTable(evaluation)),
+      "Where a query has a price (`queryPriceMs`): one more is asked where it spares so many ms of round trips, summed over the look-ups that it serves; neighbouring prefixes whose best sites differ by less are answered alike, for each resolver by the clients that are known to be behind it. Users behind the public resolver:",
+      markdownTable(pricesTable(evaluation)),
+      pricesSentences(evaluation).join(" "),
+      image("queries"),
     ],
   };
 }

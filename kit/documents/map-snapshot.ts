@@ -2,7 +2,7 @@
  * The map: one immutable, versioned snapshot that name servers (cluster map), edges (tier map) and transport (path map)
  * read together, so that all three decide from the same measurements.
  */
-import { type ClusterId, id, type ServerId } from "../ids.ts";
+import { type ClientNetworkId, type ClusterId, id, type ServerId } from "../ids.ts";
 import { formatPrefix, parsePrefix } from "../ip.ts";
 import {
   array,
@@ -49,7 +49,7 @@ const rankedCluster = object({
 
 const ranking = () => array(rankedCluster, { min: 1, max: 64, uniqueBy: (entry) => entry.clusterId });
 
-/** A resolver whose queries tell nothing of its clients, with the order of clusters for the clients that are known to be behind it. */
+/** A resolver: the order of clusters for the clients that are known to be behind it, for queries that tell nothing of them; and how widely answers hold where they do. */
 const resolver = object({
   address: addressText(),
   /** How many client networks the order was made for. */
@@ -60,6 +60,16 @@ const resolver = object({
     TrafficClass,
     unknown
   >),
+  /**
+   * For its queries with a client subnet: who is in the prefix is answered like that client network, so that one answer serves all of it. The
+   * longest prefix counts; whom none holds is answered as to any other resolver, and so is a network that the map does not have.
+   */
+  scopes: optional(
+    array(object({ prefix: prefixText(), clientNetworkId: id<ClientNetworkId>() }), {
+      max: 4_096,
+      uniqueBy: (entry) => entry.prefix,
+    }),
+  ),
 });
 export type ResolverEntry = Parsed<typeof resolver>;
 

@@ -58,6 +58,8 @@ export interface AnswerQuery {
   readonly sourcePrefixLength: number;
   /** `clientAddress` is the resolver's own: nothing was told of its clients. False unless given. */
   readonly isResolver?: boolean;
+  /** Who asked for the client: its answers may hold more widely than those of others. */
+  readonly resolverAddress?: IpAddress;
   /** The asker's own view of liveness, fresher than the snapshot's. Must not change during the call. */
   readonly isUp: (serverId: ServerId) => boolean;
   /** Splits a property's content over the servers of a large cluster; the property alone when absent. */
@@ -79,7 +81,7 @@ export interface AnswerCandidate {
 export interface AnswerExplanation {
   readonly mapVersion: number | null;
   readonly trafficClass: TrafficClass;
-  /** The client network that the address stands in, also where its resolver entry decided. */
+  /** The client network that the address stands in, also where its resolver entry decided; or that it is answered like (a resolver's scopes). */
   readonly clientNetworkId: ClientNetworkId | null;
   /** What the map has for the resolver; null: nothing, or a client's address was asked about. */
   readonly resolver: ResolverEntry | null;
@@ -119,7 +121,7 @@ export function answerAddresses(query: AnswerQuery): Answer {
   const resolver = query.isResolver === true ? map?.resolver(query.clientAddress) : undefined;
   const scope =
     resolver === undefined
-      ? map?.lookupScope(query.clientAddress, chooser.isSame)
+      ? scopeOf(query, map, chooser)
       : // Chosen for this one address.
         { value: map?.lookup(query.clientAddress), scopePrefixLength: query.sourcePrefixLength };
   const network = scope?.value ?? NO_NETWORK;
@@ -137,6 +139,19 @@ export function answerAddresses(query: AnswerQuery): Answer {
       return chooser.explain(network, resolver, choice.clusterId);
     },
   };
+}
+
+/** The client network that decides, and how widely. */
+function scopeOf(
+  { clientAddress, resolverAddress, isResolver }: AnswerQuery,
+  map: MapIndex | undefined,
+  { isSame }: AnswerChooser,
+) {
+  const asker =
+    resolverAddress === undefined || isResolver === true ? undefined : map?.resolver(resolverAddress);
+  return asker?.scopes === undefined
+    ? map?.lookupScope(clientAddress, isSame)
+    : map?.lookupScopeBehind(asker, clientAddress, isSame);
 }
 
 /** Which cluster, and how it came to that. */

@@ -13,6 +13,7 @@ import {
   type MonotonicMs,
   PackedClusterMap,
   plusMs,
+  type Rankings,
   type ServerId,
   type ServerReport,
   type TopologyDocument,
@@ -22,7 +23,8 @@ import { allocationDefaults, type AllocationReason, noReasons } from "./allocati
 import { type ClientNetworkInput, ClusterMap, type ClusterMapSettings } from "./cluster-map.ts";
 import { DemandFeedback, demandFeedbackDefaults, type DemandFeedbackSettings } from "./demand-feedback.ts";
 import { EdgeCapacity, type EdgeCapacitySettings } from "./edge-capacity.ts";
-import { type Estimator, type EstimatorSettings, estimateByGeography } from "./estimator.ts";
+import type { Estimator, EstimatorSettings } from "./estimator.ts";
+import { ExpectedTimes } from "./expected-times.ts";
 import { LastHopTable } from "./last-hops.ts";
 import type { EdgeInput } from "./limits.ts";
 import { LinkTable, type LinkTableSettings } from "./link-table.ts";
@@ -40,7 +42,8 @@ import type { ProbeView } from "./probe-schedule.ts";
 import { type PathMapSettings, pathMap, pathMapDefaults } from "./path-map.ts";
 import { placedSites } from "./locate.ts";
 import { ResolverTable } from "./resolver-pairs.ts";
-import { type ResolverKnowledge, resolverEntries } from "./resolvers.ts";
+import { ResolverScopes, type ScopeKnowledge, type ScopeSettings } from "./resolver-scopes.ts";
+import { resolverEntries } from "./resolvers.ts";
 import { clusterMapTable, movedClusterMapTable, NumberedNetworks } from "./rankings.ts";
 import { scoreDefaults } from "./score.ts";
 import { type SnapshotProblem, snapshotProblems } from "./snapshot-check.ts";
@@ -60,6 +63,8 @@ export interface MapEngineSettings extends ClusterMapSettings, EdgeCapacitySetti
   readonly links: Partial<LinkTableSettings>;
   /** Resolvers that a map names at most, those with the heaviest clients: each costs a ranking for each class. */
   readonly resolversMax: number;
+  /** How widely the answers to one resolver's queries with a client subnet may hold. */
+  readonly scopes: Partial<ScopeSettings>;
 }
 
 export const mapEngineDefaults: MapEngineSettings = {
@@ -78,6 +83,7 @@ export const mapEngineDefaults: MapEngineSettings = {
   rankingMax: 16,
   candidatesMax: 32,
   resolversMax: 10_000,
+  scopes: {},
 };
 
 /** A measurement between two sites. */
@@ -163,6 +169,7 @@ export class MapEngine {
   /** Undefined: networks, clusters or their places have changed. */
   #rows: NetworkRows | undefined;
   readonly #lastHops = new LastHopTable();
+  readonly #scopes: ResolverScopes;
   /** When, and over how many measured pairs, it was last looked who may speak for whom. */
   #borrowed = { at: -Infinity, pairs: 0 };
   #overridesDocument: MapOverrides | undefined;
@@ -201,6 +208,7 @@ export class MapEngine {
     this.#knowledge = new NetworkKnowledge(this.#settings.estimator, options.history);
     this.#capacity = new EdgeCapacity(this.#settings);
     this.#links = new LinkTable(this.#settings.links);
+    this.#scopes = new ResolverScopes(this.#settings.scopes);
     const { cycleMs, bypassIntervalMs, rankingMax, candidatesMax, demandRatio } = this.#settings;
     const shares = trafficClasses.reduce((sum, trafficClass) => sum + demandRatio[trafficClass], 0);
     if (!(cycleMs > 0 && bypassIntervalMs >= 0 && bypassIntervalMs <= cycleMs))
@@ -306,6 +314,7 @@ export class MapEngine {
     this.#capacity.handleTopology(this.#topology);
     this.#overrides = undefined;
     this.#edgeIds = [...this.#topology.edgeClusters.keys()].sort();
+    this.#scopes.handleChanged();
     this.#rows = undefined;
     this.#feedback = undefined;
     this.#map = undefined;
@@ -320,6 +329,11 @@ export class MapEngine {
     this.#changed("overrides", now);
   }
 
+  /** What one query more must spare from the next map on, ms (`ScopeSettings.queryPriceMs`). Throws RangeError below 0. */
+  handleQueryPrice(queryPriceMs: number): void {
+    this.#scopes.handlePrice(queryPriceMs);
+  }
+
   /** All client networks; replaces the ones before. Throws RangeError when two of them share a prefix, or one has none. */
   handleClientNetworks(networks: readonly ClientNetworkInput[], now: MonotonicMs): void {
     const unique = [...new Map(networks.map((one) => [one.clientNetworkId, one])).values()];
@@ -327,6 +341,7 @@ export class MapEngine {
     this.#overrides = undefined;
     this.#networks = unique;
     this.#networkPlaces = undefined;
+    this.#scopes.handleChanged();
     this.#rows = undefined;
     this.#feedback = undefined;
     this.#map = undefined;
@@ -601,17 +616,37 @@ export class MapEngine {
       this.#networks.map(({ clientNetworkId, coordinates }) => [clientNetworkId, coordinates]),
     );
     const clientPlaces = this.#networkPlaces;
-    const clusterPlaces = new Map(this.#edgeIds.map((clusterId, c) => [clusterId, this.#places[c] ?? null]));
-    const knowledge: ResolverKnowledge = {
-      clustersOf: (id) => {
+    const times = new ExpectedTimes(
+      this.#edgeIds,
+      this.#places,
+      (from, to) => this.#links.measured(from, to, null, now)?.rttMs,
+    );
+    const rankings = new Map<ClientNetworkId, Rankings | undefined>();
+    const clustersOf = (id: ClientNetworkId): Rankings | undefined => {
+      if (!rankings.has(id)) {
         const network = table.networks.indexOf(id);
-        return network === undefined ? undefined : table.rankings(network);
-      },
+        rankings.set(id, network === undefined ? undefined : table.rankings(network));
+      }
+      return rankings.get(id);
+    };
+    const knowledge: ScopeKnowledge = {
+      clustersOf,
       expectedRttMs: (id, clusterId) =>
-        estimateByGeography(clientPlaces.get(id) ?? null, clusterPlaces.get(clusterId) ?? null).rttMs,
+        times.rttMs(clientPlaces.get(id) ?? null, clustersOf(id)?.interactive ?? [], clusterId),
+      prefixesOf: (id) => {
+        const network = table.networks.indexOf(id);
+        return network === undefined ? [] : table.networks.prefixesOf(network);
+      },
+      requestsPerSecond: this.#networks.reduce((sum, one) => sum + one.demandPerSecond, 0),
     };
     const { rankingMax, resolversMax } = this.#settings;
-    return { resolvers: resolverEntries(evidence, knowledge, rankingMax, resolversMax) };
+    const scopes = this.#scopes.update(evidence, knowledge, now);
+    return {
+      resolvers: resolverEntries(evidence, knowledge, rankingMax, resolversMax).map((entry) => {
+        const own = scopes.get(entry.address);
+        return own === undefined ? entry : { ...entry, scopes: own };
+      }),
+    };
   }
 
   /** Each server role is its own pool of capacity: dead relays say nothing about edges. */

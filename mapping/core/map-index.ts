@@ -3,6 +3,7 @@ import {
   type ClientNetworkTable,
   type ClusterId,
   type ClusterMapTable,
+  comparePrefixes,
   formatAddress,
   type IpAddress,
   type IpFamily,
@@ -10,6 +11,7 @@ import {
   maskAddress,
   formatPrefix,
   NONE,
+  parsePrefix,
   PrefixRanges,
   type PrefixRuns,
   type ServerId,
@@ -58,6 +60,7 @@ export class MapIndex {
   #clusterNumbers: ReadonlyMap<ClusterId, number> | undefined;
   /** Apart from the prefixes: a resolver's address must not narrow the scopes of the clients around it. */
   readonly #resolvers = new Map<string, ResolverEntry>();
+  readonly #scopes = new Map<ResolverEntry, Readonly<Record<IpFamily, PrefixRanges>>>();
 
   /**
    * @param previous the index that this one replaces: what has not changed is used again
@@ -127,6 +130,53 @@ export class MapIndex {
   /** What the map has for a resolver of this very address; undefined when it is like any address of its client network. */
   resolver(address: IpAddress): ResolverEntry | undefined {
     return this.#resolvers.size === 0 ? undefined : this.#resolvers.get(formatAddress(address));
+  }
+
+  /**
+   * The scopes that a resolver has of its own, with the numbers of the client networks that their addresses are answered like; NONE where
+   * the map's own hold. Made when it is first asked for.
+   */
+  scopesOf(resolver: ResolverEntry): Readonly<Record<IpFamily, PrefixRanges>> {
+    let scopes = this.#scopes.get(resolver);
+    if (scopes === undefined) {
+      const { networks } = this.table;
+      const known = (resolver.scopes ?? []).flatMap(({ prefix: text, clientNetworkId }) => {
+        const prefix = parsePrefix(text);
+        const network = networks.indexOf(clientNetworkId);
+        return prefix === undefined || network === undefined ? [] : [{ prefix, network }];
+      });
+      known.sort((a, b) => comparePrefixes(a.prefix, b.prefix));
+      const of = (family: IpFamily): PrefixRanges => {
+        const some = known.filter(({ prefix }) => prefix.address.family === family);
+        return new PrefixRanges(family, {
+          words: Uint32Array.from(some.flatMap(({ prefix }) => prefix.address.words)),
+          lengths: Uint8Array.from(some, ({ prefix }) => prefix.prefixLength),
+          values: Uint32Array.from(some, ({ network }) => network),
+        });
+      };
+      scopes = { 4: of(4), 6: of(6) };
+      this.#scopes.set(resolver, scopes);
+    }
+    return scopes;
+  }
+
+  /**
+   * {@link lookupScope} for a query of a resolver that told its client's address: in a scope of its own the network that it goes by, else
+   * no wider than where one begins, since scopes must not overlap (RFC 7871 section 7.2.1).
+   */
+  lookupScopeBehind(
+    resolver: ResolverEntry,
+    address: IpAddress,
+    same: (a: number, b: number) => boolean,
+  ): { readonly value: number; readonly scopePrefixLength: number } {
+    const own = this.scopesOf(resolver)[address.family];
+    const range = own.find(address.words);
+    const value = own.valueOf(range);
+    const isSame = (a: number, b: number): boolean => (a === NONE || b === NONE ? a === b : same(a, b));
+    const ownLength = own.scopeOf(address.words, range, isSame, SCOPE_RUNS_MAX);
+    if (value !== NONE) return { value, scopePrefixLength: ownLength };
+    const general = this.lookupScope(address, same);
+    return { ...general, scopePrefixLength: Math.max(ownLength, general.scopePrefixLength) };
   }
 
   #rangesFor(address: IpAddress): PrefixRanges {

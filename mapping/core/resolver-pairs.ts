@@ -54,8 +54,8 @@ export interface ResolverTableSettings {
 
 export const resolverTableDefaults: ResolverTableSettings = {
   resolversMax: 50_000,
-  // A public resolver's site has clients from hundreds of networks.
-  clientsMax: 256,
+  // A public resolver's site has clients from hundreds of networks, and what it is answered is right for those that are told apart.
+  clientsMax: 1_024,
   pairsMax: 1_000_000,
   halfLifeMs: 7 * 86_400_000,
   weightMin: 30,

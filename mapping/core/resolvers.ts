@@ -64,9 +64,7 @@ export function clientAwareRanking(some: readonly ResolverClient[], rankingMax: 
         const last = ranking.at(-1) as RankedCluster;
         const terms = own?.terms ?? last.terms;
         const rttMs = own ? terms.rttMs : Math.max(terms.rttMs, expectedRttMs?.(clusterId) ?? 0);
-        // The score grows with the round trip; by how much is the class's business, and its last entry tells.
-        const score = own?.score ?? last.score * (rttMs / Math.max(1, terms.rttMs));
-        sum.score += weight * Math.max(score, own ? 0 : last.score);
+        sum.score += weight * (own?.score ?? unnamedScore(last, rttMs));
         sum.rttMs += weight * rttMs;
         sum.lossRatio += weight * terms.lossRatio;
         sum.confidence += own ? weight * terms.confidence : 0;
@@ -85,6 +83,12 @@ export function clientAwareRanking(some: readonly ResolverClient[], rankingMax: 
     })
     .sort((a, b) => a.score - b.score || (a.clusterId < b.clusterId ? -1 : 1))
     .slice(0, rankingMax);
+}
+
+/** What a cluster costs that a ranking does not name: no less than its last one. */
+export function unnamedScore({ score, terms }: RankedCluster, rttMs: number): number {
+  // The score grows with the round trip; by how much is the class's business, and the last entry tells.
+  return score * Math.max(1, rttMs / Math.max(1, terms.rttMs));
 }
 
 /** What the clients rank first, in turn by rank, so that each has a say before the bound is met. */

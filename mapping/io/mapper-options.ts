@@ -1,6 +1,7 @@
 /** The command line of `isochrone mapper`, parsed strictly. */
 import { parseArgs } from "node:util";
 import { parseDurationMs } from "#kit";
+import { scopeDefaults } from "../core/resolver-scopes.ts";
 import { OPERATOR_ID } from "../core/publisher-election.ts";
 import { LISTEN_ADDRESS_EXPECTED, type ListenAddress, parseListenAddress } from "#kit/io";
 
@@ -13,6 +14,8 @@ export interface MapperOptions {
   readonly samplesPerSecond: number | undefined;
   readonly measurementSaveMs: number | undefined;
   readonly probesPerMinute: number | undefined;
+  /** Undefined: the default of `ScopeSettings.queryPriceMs`. */
+  readonly queryPriceMs: number | undefined;
   /** Undefined: the world's client networks. */
   readonly clientNetworksFile: string | undefined;
   /** The first map need not resemble the one in force. */
@@ -41,6 +44,8 @@ measurements import" (POST /.isochrone/measurements with the token).
                          0..10000000; 600 unless told
   --measurements-save TIME  from one file of the measurements to the next (DIR/measurements.bin), 1s..1h; 30s unless told: what a
                          mapper that is killed loses at most
+  --query-price MS       what one query more of a resolver with ECS must spare its users, ms of round trips summed over
+                         look-ups, 0..10000; ${scopeDefaults.queryPriceMs} unless told. 0: scopes are as wide as answers are the same
   --client-networks FILE client networks made by "isochrone networks build", instead of the world's. Read again on SIGHUP
                          and on POST /.isochrone/reload; a file that is not whole and good never replaces the last good one,
                          and what was measured of a network stays with its name
@@ -77,6 +82,11 @@ export function parseMapperOptions(argv: readonly string[]): MapperOptions | "he
     throw new MapperOptionError(
       `--measurements-save: got ${JSON.stringify(save)}, expected a time from 1s to 1h such as 30s`,
     );
+  const price = values["query-price"];
+  if (price !== undefined && !(/^[0-9]{1,5}$/.test(price) && Number(price) <= 10_000))
+    throw new MapperOptionError(
+      `--query-price: got ${JSON.stringify(price)}, expected a whole number from 0 to 10000, ms`,
+    );
   const control = required("--control", values.control);
   if (!URL.canParse(control) || !/^https?:$/.test(new URL(control).protocol))
     throw new MapperOptionError(`--control: got ${JSON.stringify(control)}, expected http://ADDRESS:PORT`);
@@ -95,6 +105,7 @@ export function parseMapperOptions(argv: readonly string[]): MapperOptions | "he
     samplesPerSecond: samples === undefined ? undefined : Number(samples),
     measurementSaveMs,
     probesPerMinute: probes === undefined ? undefined : Number(probes),
+    queryPriceMs: price === undefined ? undefined : Number(price),
     clientNetworksFile: values["client-networks"],
     isForced: values["accept-change"] ?? false,
   };
@@ -115,6 +126,7 @@ function parsed(argv: readonly string[]) {
         "samples-per-second": { type: "string" },
         "measurements-save": { type: "string" },
         "probes-per-minute": { type: "string" },
+        "query-price": { type: "string" },
         "client-networks": { type: "string" },
         "accept-change": { type: "boolean" },
       },

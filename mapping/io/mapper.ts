@@ -68,6 +68,8 @@ export interface MapperSettings {
   readonly measurementSaveMs?: number | undefined;
   /** What agents are told to measure in all. */
   readonly probesPerMinute?: number | undefined;
+  /** Undefined: the engine's default. */
+  readonly queryPriceMs?: number | undefined;
   /** Undefined: the world's client networks. */
   readonly clientNetworksFile?: string | undefined;
   readonly isForced: boolean;
@@ -140,6 +142,8 @@ export class Mapper {
       clock,
       settings: probesPerMinute === undefined ? {} : { probesPerMinute },
     });
+    this.engine = new MapEngine({ epochOf: (now) => epochMs(clock.epoch() - clock.monotonic() + now) });
+    if (settings.queryPriceMs !== undefined) this.engine.handleQueryPrice(settings.queryPriceMs);
     this.client = new ControlClient({ url: controlUrl, token, nodeId: mapperId, dial, logger });
     this.publisher = new MapPublisher({
       client: this.client,

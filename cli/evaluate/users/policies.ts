@@ -31,20 +31,17 @@ export interface PolicyFigures {
   readonly behindPublic: Readonly<Record<Policy, WeightedFigures>>;
 }
 
-/** Sources are 24 bits long, as resolvers send them (RFC 7871 section 11.1). */
-export const SOURCE_LENGTH = 24;
-
 export function evaluatePolicies(world: UserWorld, delays: DelayModel, map: UserMap): PolicyFigures {
   const placeOf = (clusterId: ClusterId | null): number => map.placeOf.get(clusterId as ClusterId) as number;
   const byResolver = world.resolvers.map(({ address }) => ({
-    resolver: placeOf(map.answer(address, 32).clusterId),
-    "client-aware": placeOf(map.answer(address, 32, true).clusterId),
+    resolver: placeOf(map.answer(address).clusterId),
+    "client-aware": placeOf(map.answerResolver(address).clusterId),
   }));
   const best = bestPlaces(world, delays, [...map.placeOf.values()]);
   const all = record();
   const behindPublic = record();
   for (const piece of world.pieces) {
-    const own = placeOf(map.answer(piece.prefix.address, SOURCE_LENGTH).clusterId);
+    const own = placeOf(map.answer(piece.prefix.address).clusterId);
     for (const [kind, ratio] of [
       ["resolver", 1 - world.publicRatio],
       ["publicResolver", world.publicRatio],

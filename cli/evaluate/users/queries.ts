@@ -6,9 +6,8 @@
 import { formatPrefix, maskAddress } from "#kit";
 import type { Answer } from "#mapping";
 import { round } from "../sites.ts";
-import { SOURCE_LENGTH } from "./policies.ts";
-import type { UserMap } from "./user-map.ts";
-import type { Piece, UserWorld } from "./world.ts";
+import { SOURCE_LENGTH, type UserMap } from "./user-map.ts";
+import type { Piece, Resolver, UserWorld } from "./world.ts";
 
 export interface QuerySettings {
   readonly ttlSeconds: number;
@@ -101,13 +100,30 @@ export interface QueryFigures {
 
 const RANKS = [1, 3, 10, 30, 100, 300, 1_000] as const;
 
-export function evaluateQueries(world: UserWorld, map: UserMap, settings: QuerySettings): QueryFigures {
-  const answers = new Map(
-    world.pieces.map((piece) => {
-      const { scopePrefixLength, clusterId } = map.answer(piece.prefix.address, SOURCE_LENGTH);
+/** What the public resolver is answered for each prefix. */
+export function publicAnswers(
+  { pieces, resolvers }: UserWorld,
+  map: UserMap,
+): Map<Piece, Pick<Answer, "scopePrefixLength" | "clusterId">> {
+  return new Map(
+    pieces.map((piece) => {
+      const { address } = resolvers[piece.publicResolver] as Resolver;
+      const { scopePrefixLength, clusterId } = map.answer(piece.prefix.address, address);
       return [piece, { scopePrefixLength, clusterId }];
     }),
   );
+}
+
+/** Queries a second of the public resolver for all names. */
+export function queriesOf(groups: Float64Array, settings: QuerySettings): number {
+  return nameShares(settings).reduce(
+    (sum, share) => sum + queriesOfName(groups, share, settings.ttlSeconds),
+    0,
+  );
+}
+
+export function evaluateQueries(world: UserWorld, map: UserMap, settings: QuerySettings): QueryFigures {
+  const answers = publicAnswers(world, map);
   const shares = nameShares(settings);
   const { ttlSeconds, lookupsPerSecond } = settings;
   const groups = Object.fromEntries(
@@ -116,8 +132,7 @@ export function evaluateQueries(world: UserWorld, map: UserMap, settings: QueryS
       groupsOf(world, sharing, (piece) => answers.get(piece) as Answer, lookupsPerSecond),
     ]),
   ) as Record<Sharing, Float64Array>;
-  const queries = (sharing: Sharing): number =>
-    shares.reduce((sum, share) => sum + queriesOfName(groups[sharing], share, ttlSeconds), 0);
+  const queries = (sharing: Sharing): number => queriesOf(groups[sharing], settings);
   const base = queries("resolver");
   return {
     lookupsPerSecond,

@@ -3,10 +3,11 @@ import { join } from "node:path";
 import { type ClusterId, greatCircleKm, Random } from "#kit";
 import { placedSites } from "#mapping";
 import { readMatrix, type RttMatrix } from "../matrix.ts";
-import { type FigureTable, fixed } from "../table.ts";
+import { type FigureTable, fixed, percent } from "../table.ts";
 import { DelayModel } from "./delay-model.ts";
 import { type City, readCities } from "./places.ts";
-import { evaluatePolicies, type PolicyFigures, policies, weighted } from "./policies.ts";
+import { evaluatePolicies, type PolicyFigures, policies } from "./policies.ts";
+import { evaluatePrices, type PriceFigures } from "./prices.ts";
 import {
   evaluateQueries,
   type QueryFigures,
@@ -39,14 +40,18 @@ export interface ResolversEvaluation {
     readonly prefixes: number;
     readonly providers: number;
     readonly resolvers: number;
-    /** Demand-weighted medians of the distance from users to their resolvers, km; and what was published of Akamai's. */
-    readonly medianKm: number;
-    readonly publicMedianKm: number;
+    /** Demand-weighted quantiles of the distance from users to their resolvers, km; and what was published of Akamai's. */
+    readonly distanceKm: Readonly<Record<"resolver" | "publicResolver", Readonly<Record<Quantile, number>>>>;
     readonly published: typeof published;
   };
   readonly policies: readonly PolicyFigures[];
+  /** For three of the numbers of sites: what a price of a query spares and costs. */
+  readonly prices: readonly PriceFigures[];
   readonly queries: readonly (QueryFigures & { readonly sites: number })[];
 }
+
+const QUANTILES = { p25: 0.25, p50: 0.5, p75: 0.75, p90: 0.9 } as const;
+type Quantile = keyof typeof QUANTILES;
 
 /** Levels of demand and lifetimes beside the default ones, for one number of sites: what the factor hangs on. */
 const VARIATIONS: readonly Partial<QuerySettings>[] = [
@@ -55,6 +60,9 @@ const VARIATIONS: readonly Partial<QuerySettings>[] = [
   { ttlSeconds: 60 },
   { ttlSeconds: 300 },
 ];
+
+/** Times the queries that answers by the resolver cost: the goal for answers by the user. */
+const QUERIES_GOAL = 3;
 
 export const siteCounts = [40, 80, 160, 320, 640, 1_280] as const;
 
@@ -78,6 +86,10 @@ export async function evaluateResolvers(
   const settings = { ...queryDefaults, ...options.queries };
   const found: PolicyFigures[] = [];
   const queries: (QueryFigures & { sites: number })[] = [];
+  const prices: PriceFigures[] = [];
+  const priced = [0, Math.floor(options.sites.length / 2), options.sites.length - 1].map(
+    (n) => options.sites[n],
+  );
   for (const sites of options.sites) {
     if (sites > order.length)
       throw new RangeError(`${sites} sites are more than the world's ${order.length} places`);
@@ -87,6 +99,7 @@ export async function evaluateResolvers(
     if (sites === options.sites[Math.floor((options.sites.length - 1) / 2)])
       for (const variation of VARIATIONS)
         queries.push({ sites, ...evaluateQueries(world, map, { ...settings, ...variation }) });
+    if (priced.includes(sites)) prices.push(...evaluatePrices(world, delays, map, settings));
     onStep(`${sites} sites`);
   }
   return {
@@ -97,11 +110,14 @@ export async function evaluateResolvers(
       prefixes: world.pieces.length,
       providers: world.providers,
       resolvers: world.resolvers.length,
-      medianKm: medianKm(world, cities, "resolver", 1),
-      publicMedianKm: medianKm(world, cities, "publicResolver", 1),
+      distanceKm: {
+        resolver: distanceKm(world, cities, "resolver"),
+        publicResolver: distanceKm(world, cities, "publicResolver"),
+      },
       published,
     },
     policies: found,
+    prices,
     queries,
   };
 }
@@ -122,23 +138,96 @@ function believed(matrix: RttMatrix): RttMatrix {
   return { ...matrix, coordinates: sites.map(({ coordinates }) => coordinates) };
 }
 
-function medianKm(
+function distanceKm(
   { pieces, places, resolvers }: UserWorld,
   cities: readonly City[],
   kind: "resolver" | "publicResolver",
-  digits: number,
-): number {
+): Record<Quantile, number> {
   const at = (place: number) => (cities[(places[place] as Place).city] as City).coordinates;
-  const { p50 } = weighted(
-    pieces.map((piece) => ({
-      rttMs: greatCircleKm(
+  const sorted = pieces
+    .map((piece) => ({
+      km: greatCircleKm(
         at(piece.place),
         at((resolvers[piece[kind]] as UserWorld["resolvers"][number]).place),
       ),
       demand: piece.demand,
-    })),
+    }))
+    .sort((a, b) => a.km - b.km);
+  // Demand sums to 1.
+  const quantile = (q: number): number => {
+    let below = 0;
+    return Math.round(sorted.find(({ demand }) => (below += demand) >= q)?.km ?? Number.NaN);
+  };
+  return { p25: quantile(0.25), p50: quantile(0.5), p75: quantile(0.75), p90: quantile(0.9) };
+}
+
+/** How far users are from their resolvers, beside what was published. */
+export function distancesTable({ world }: ResolversEvaluation): FigureTable {
+  const row = (name: string, kind: "resolver" | "publicResolver", median: number): string[] => [
+    name,
+    ...Object.keys(QUANTILES).map((q) => String(world.distanceKm[kind][q as Quantile])),
+    String(median),
+  ];
+  return {
+    head: ["km to", ...Object.keys(QUANTILES), "median published"],
+    rows: [
+      row("their provider's resolver", "resolver", world.published.medianKm),
+      row("the public one", "publicResolver", world.published.publicMedianKm),
+    ],
+  };
+}
+
+export function pricesTable({ prices }: ResolversEvaluation): FigureTable {
+  return {
+    head: ["sites", "price of a query, ms", "x queries", "scopes", "mean, ms", "p50", "p95", "p99"],
+    rows: prices.map(({ sites, queryPriceMs, factor, scopes, behindPublic: { mean, p50, p95, p99 } }) => [
+      String(sites),
+      String(queryPriceMs),
+      fixed(factor, 2),
+      String(scopes),
+      ...[mean, p50, p95, p99].map((value) => fixed(value, 1)),
+    ]),
+  };
+}
+
+/** Mean over the factor of queries, the coarsest answers first: by resolver alone, then by falling price. */
+export function priceCurve(
+  { policies: all, prices }: ResolversEvaluation,
+  sites: number,
+): (readonly [factor: number, meanMs: number])[] {
+  const byResolver = all.find((one) => one.sites === sites)?.behindPublic;
+  const coarsest = Math.min(
+    byResolver?.resolver.mean ?? Infinity,
+    byResolver?.["client-aware"].mean ?? Infinity,
   );
-  return Number(p50.toFixed(digits));
+  return [
+    [1, coarsest] as const,
+    ...prices
+      .filter((one) => one.sites === sites)
+      .map(({ factor, behindPublic }) => [factor, behindPublic.mean] as const),
+  ].sort(([a], [b]) => a - b);
+}
+
+/** What so many times the queries buy, between the points of the curve, ms. */
+export function meanAtFactor(curve: readonly (readonly [number, number])[], factor: number): number {
+  const above = curve.findIndex(([x]) => x >= factor);
+  const [x1, y1] = curve[Math.max(0, above)] ?? [Number.NaN, Number.NaN];
+  if (above <= 0) return y1;
+  const [x0, y0] = curve[above - 1] as readonly [number, number];
+  return x1 === x0 ? y1 : y0 + ((y1 - y0) * (factor - x0)) / (x1 - x0);
+}
+
+/** One sentence for each number of sites that prices were tried for. */
+export function pricesSentences(evaluation: ResolversEvaluation): string[] {
+  return [...new Set(evaluation.prices.map(({ sites }) => sites))].map((sites) => {
+    const curve = priceCurve(evaluation, sites);
+    const [coarse, fine] = [curve[0], curve.at(-1)] as [readonly [number, number], readonly [number, number]];
+    const at = [QUERIES_GOAL, 5].map((factor) => {
+      const mean = meanAtFactor(curve, factor);
+      return `${fixed(mean, 1)} ms at ${factor} x (${percent((coarse[1] - mean) / (coarse[1] - fine[1]), 0)} of the gain)`;
+    });
+    return `${sites} sites: ${fixed(coarse[1], 1)} ms by the resolver alone, ${at.join(", ")}, ${fixed(fine[1], 1)} ms at ${fixed(fine[0], 1)} x.`;
+  });
 }
 
 export function policiesTable(evaluation: ResolversEvaluation, who: "all" | "behindPublic"): FigureTable {

@@ -48,11 +48,11 @@ export const published = { publicRatio: 0.08, medianKm: 261, publicMedianKm: 1_6
  * their users ask the nearest. Assumed, so that the published median comes out.
  */
 const CENTRAL_RATIO = 0.25;
-const CITIES_PER_RESOLVER = 2.5;
+const CITIES_PER_RESOLVER = 3;
 /** Places of the public resolver; a client is routed to the nearest one with this chance, else to one of the next ones. */
 const PUBLIC_SITES = 24;
-const PUBLIC_NEAREST_RATIO = 0.5;
-const PUBLIC_NEXT = 4;
+const PUBLIC_NEAREST_RATIO = 0.35;
+const PUBLIC_NEXT = 5;
 /** Access of the users of a network, round trip, ms: median, and deviation of the logarithm. The same wherever they are sent. */
 const ACCESS_MS = 5;
 const ACCESS_SPREAD = 0.5;
@@ -68,6 +68,8 @@ export interface Place {
 export interface Piece {
   readonly prefix: IpPrefix;
   readonly place: number;
+  /** AS number. */
+  readonly provider: number;
   readonly demand: number;
   /** The provider's resolver, and the public one, as indexes into `resolvers`. */
   readonly resolver: number;
@@ -225,6 +227,7 @@ export function peopleWorld(
       pieces.push({
         prefix,
         place: homes[home] as number,
+        provider: as,
         demand: 2 ** (SOURCE_LENGTH - prefix.prefixLength) * Math.exp(provider.normal(0, DEMAND_SPREAD)),
         resolver: resolverOf.get(hubOf[home] as number) ?? (resolverOf.get(0) as number),
         publicResolver: publicOf[home] as number,

@@ -5,7 +5,13 @@
  */
 import { allSteps, type IpFamily, type PropertyDocument, type ServerEntry, type Steps } from "#kit";
 import { AnswerChooser, type ClusterChoice } from "../answer.ts";
-import { type FamilyResolvers, type FamilyRuns, rankingRunsInSteps } from "./ranking-runs.ts";
+import {
+  type FamilyResolvers,
+  type FamilyRuns,
+  rankingRunsInSteps,
+  type ScopedResolvers,
+  UNSCOPED,
+} from "./ranking-runs.ts";
 import type { DnsContext } from "./decision.ts";
 
 /** Bits of a look-up's result that are the scope: 0 to 128. The rest is the choice. */
@@ -18,8 +24,6 @@ export const scopeOfLookup = (result: number): number => result & SCOPE_MASK;
 /** Runs of one family with the choice for each, and the wider runs within which the same servers are named. */
 interface ChoiceRuns extends FamilyRuns {
   readonly choiceOf: Uint16Array;
-  readonly resolvers: FamilyResolvers;
-  readonly choiceOfResolver: Uint16Array;
   /** First addresses of the wider runs, and for each run the one that holds it. */
   readonly outerStarts: Uint32Array;
   readonly outerOf: Uint32Array;
@@ -45,23 +49,36 @@ const CHOICE_MASK = 0xffff;
 const HAS_BEFORE = 1 << 16;
 const HAS_BEHIND = 1 << 17;
 
+/** What is known of askers of one family. */
+interface ResolverChoices {
+  /** Without a client's subnet. */
+  readonly resolvers: FamilyResolvers;
+  readonly choiceOf: Uint16Array;
+  /** With one, whose answers hold more widely than those of others. */
+  readonly scopedWords: Uint32Array;
+  readonly scoped: readonly Readonly<Record<IpFamily, ChoiceRuns>>[];
+}
+
+/** Stands for a choice where a resolver's own scopes do not decide; choices are far fewer. */
+const NO_CHOICE = 0xffff;
+
 export class ChoiceTable {
   /** Distinct choices. */
   readonly choices: readonly ClusterChoice[];
-  readonly #ipv4: ChoiceRuns;
-  readonly #ipv4Runs: Ipv4Runs;
+  readonly #ipv4: Ipv4Runs;
   readonly #ipv6: ChoiceRuns;
+  readonly #askers: Readonly<Record<IpFamily, ResolverChoices>>;
 
   private constructor(
     choices: readonly ClusterChoice[],
-    ipv4: ChoiceRuns,
-    ipv4Runs: Ipv4Runs,
+    ipv4: Ipv4Runs,
     ipv6: ChoiceRuns,
+    askers: Readonly<Record<IpFamily, ResolverChoices>>,
   ) {
     this.choices = choices;
     this.#ipv4 = ipv4;
-    this.#ipv4Runs = ipv4Runs;
     this.#ipv6 = ipv6;
+    this.#askers = askers;
   }
 
   /** @param property any of the traffic class: all of them are sent alike */
@@ -86,10 +103,12 @@ export class ChoiceTable {
       }
       choiceOfRanking[ranking] = number;
     }
-    const ipv4 = yield* withChoices(runs.runs(4), runs.resolvers(4), choiceOfRanking, servers);
-    const ipv4Runs = yield* ipv4RunsOf(ipv4);
-    const ipv6 = yield* withChoices(runs.runs(6), runs.resolvers(6), choiceOfRanking, servers);
-    return new ChoiceTable(choices, ipv4, ipv4Runs, ipv6);
+    const of = (some: FamilyRuns) => withChoices(some, choiceOfRanking, servers);
+    const ipv4 = yield* ipv4RunsOf(yield* of(runs.runs(4)));
+    const ipv6 = yield* of(runs.runs(6));
+    const askers = (one: IpFamily) =>
+      askersOf(runs.resolvers(one), runs.scopedResolvers(one), choiceOfRanking, of);
+    return new ChoiceTable(choices, ipv4, ipv6, { 4: yield* askers(4), 6: yield* askers(6) });
   }
 
   /**
@@ -99,15 +118,35 @@ export class ChoiceTable {
    * @param words of the address, network order: 1 (family 4) or 4 (family 6), each 0..2^32-1
    */
   lookup(family: IpFamily, words: ArrayLike<number>): number {
-    return family === 4 ? lookupIpv4(this.#ipv4Runs, words[0] as number) : lookupIpv6(this.#ipv6, words);
+    return family === 4 ? lookupIpv4(this.#ipv4, words[0] as number) : lookupIpv6(this.#ipv6, words);
   }
 
   /** The same for a resolver that told nothing of its clients. The scope is 0: the answer is for all that it serves. */
   lookupResolver(family: IpFamily, words: ArrayLike<number>): number {
-    const { resolvers, choiceOfResolver, wordCount } = family === 4 ? this.#ipv4 : this.#ipv6;
-    const known = choiceOfResolver.length === 0 ? -1 : findWords(resolvers.words, wordCount, words);
-    if (known >= 0) return (choiceOfResolver[known] as number) << SCOPE_BITS;
+    const { resolvers, choiceOf } = this.#askers[family];
+    const known = choiceOf.length === 0 ? -1 : findWords(resolvers.words, family === 4 ? 1 : 4, words);
+    if (known >= 0) return (choiceOf[known] as number) << SCOPE_BITS;
     return this.lookup(family, words) & ~SCOPE_MASK;
+  }
+
+  /**
+   * {@link lookup} of a client's address for the resolver that told it: where the map has scopes for that resolver, those hold, and others
+   * are no wider than where one of them begins (RFC 7871 section 7.2.1: scopes must not overlap).
+   */
+  lookupBehind(
+    resolverFamily: IpFamily,
+    resolverWords: ArrayLike<number>,
+    family: IpFamily,
+    words: ArrayLike<number>,
+  ): number {
+    const { scoped, scopedWords } = this.#askers[resolverFamily];
+    if (scoped.length === 0) return this.lookup(family, words);
+    const known = scoped[findWords(scopedWords, resolverFamily === 4 ? 1 : 4, resolverWords)];
+    if (known === undefined) return this.lookup(family, words);
+    const own = family === 4 ? lookupFew(known[4], words[0] as number) : lookupIpv6(known[6], words);
+    if (choiceOfLookup(own) !== NO_CHOICE) return own;
+    const general = this.lookup(family, words);
+    return (general & ~SCOPE_MASK) | Math.max(scopeOfLookup(general), scopeOfLookup(own));
   }
 }
 
@@ -135,9 +174,27 @@ function findWords(all: Uint32Array, wordCount: number, words: ArrayLike<number>
 /** Rankings or runs between two pauses. */
 const STEP = 2_048;
 
+function* askersOf(
+  resolvers: FamilyResolvers,
+  { words, runs }: ScopedResolvers,
+  choiceOfRanking: Uint16Array,
+  withChoicesOf: (runs: FamilyRuns) => Steps<ChoiceRuns>,
+): Steps<ResolverChoices> {
+  const scoped: Record<IpFamily, ChoiceRuns>[] = [];
+  for (const own of runs) {
+    yield;
+    scoped.push({ 4: yield* withChoicesOf(own[4]), 6: yield* withChoicesOf(own[6]) });
+  }
+  return {
+    resolvers,
+    choiceOf: Uint16Array.from(resolvers.rankingOf, (ranking) => choiceOfRanking[ranking] as number),
+    scopedWords: words,
+    scoped,
+  };
+}
+
 function* withChoices(
   runs: FamilyRuns,
-  resolvers: FamilyResolvers,
   choiceOfRanking: Uint16Array,
   servers: readonly string[],
 ): Steps<ChoiceRuns> {
@@ -150,28 +207,19 @@ function* withChoices(
   let last: string | undefined;
   for (let run = 0; run < rankingOf.length; run++) {
     if (run % STEP === STEP - 1) yield;
-    const choice = choiceOfRanking[rankingOf[run] as number] as number;
+    const ranking = rankingOf[run] as number;
+    const choice = ranking === UNSCOPED ? NO_CHOICE : (choiceOfRanking[ranking] as number);
     choiceOf[run] = choice;
-    if (servers[choice] !== last) {
+    const named = servers[choice] ?? "";
+    if (named !== last) {
       for (let word = 0; word < wordCount; word++)
         outerStarts[outers * wordCount + word] = starts[run * wordCount + word] as number;
       outers++;
-      last = servers[choice];
+      last = named;
     }
     outerOf[run] = outers - 1;
   }
-  const choiceOfResolver = Uint16Array.from(
-    resolvers.rankingOf,
-    (ranking) => choiceOfRanking[ranking] as number,
-  );
-  return {
-    ...runs,
-    choiceOf,
-    resolvers,
-    choiceOfResolver,
-    outerStarts: outerStarts.slice(0, outers * wordCount),
-    outerOf,
-  };
+  return { ...runs, choiceOf, outerStarts: outerStarts.slice(0, outers * wordCount), outerOf };
 }
 
 function* ipv4RunsOf({ starts, choiceOf, outerOf, outerStarts }: ChoiceRuns): Steps<Ipv4Runs> {
@@ -215,6 +263,23 @@ function lookupIpv4({ starts, firstRuns, records }: Ipv4Runs, word: number): num
   if ((choice & HAS_BEHIND) !== 0)
     scope = Math.max(scope, Math.clz32((records[at + 1] as number) ^ word) + 1);
   return ((choice & CHOICE_MASK) << SCOPE_BITS) | scope;
+}
+
+/** The same over the few runs of one resolver, which need no index. */
+function lookupFew({ starts, choiceOf, outerOf, outerStarts }: ChoiceRuns, word: number): number {
+  let low = 0;
+  let high = starts.length - 1;
+  while (low < high) {
+    const middle = (low + high + 1) >>> 1;
+    if ((starts[middle] as number) <= word) low = middle;
+    else high = middle - 1;
+  }
+  const outer = outerOf[low] as number;
+  let scope = 0;
+  if (outer > 0) scope = Math.clz32(((outerStarts[outer] as number) - 1) ^ word) + 1;
+  if (outer + 1 < outerStarts.length)
+    scope = Math.max(scope, Math.clz32((outerStarts[outer + 1] as number) ^ word) + 1);
+  return ((choiceOf[low] as number) << SCOPE_BITS) | scope;
 }
 
 function lookupIpv6(runs: ChoiceRuns, words: ArrayLike<number>): number {

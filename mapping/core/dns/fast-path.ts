@@ -350,7 +350,7 @@ export class FastPath {
   #lookup(table: ChoiceTable, client: IpFamily | 0, resolver: ResolverWords): number {
     return client === 0
       ? table.lookupResolver(resolver.family, resolver.words)
-      : table.lookup(client, this.#client);
+      : table.lookupBehind(resolver.family, resolver.words, client, this.#client);
   }
 
   #hasHttps(number: number): boolean {

@@ -5,6 +5,7 @@
 import {
   allSteps,
   type ClusterMapTable,
+  compareAddresses,
   type IpFamily,
   parseAddress,
   type ResolverEntry,
@@ -30,6 +31,16 @@ export interface FamilyResolvers {
   readonly rankingOf: Uint32Array;
 }
 
+/** Resolvers that have scopes of their own, by their address, ascending. */
+export interface ScopedResolvers {
+  readonly words: Uint32Array;
+  /** For each of them the runs of either family; {@link UNSCOPED} where none of its scopes holds. */
+  readonly runs: readonly Readonly<Record<IpFamily, FamilyRuns>>[];
+}
+
+/** Stands for a ranking where the map's own runs decide. */
+export const UNSCOPED = 2 ** 32 - 1;
+
 /** Number of the ranking of addresses that no client network holds. */
 const FALLBACK = 0;
 const CLUSTERS = 2 ** 16;
@@ -39,14 +50,17 @@ export class RankingRuns {
   readonly rankings: readonly (number | ResolverEntry)[];
   readonly #runs: Readonly<Record<IpFamily, FamilyRuns>>;
   readonly #resolvers: Readonly<Record<IpFamily, FamilyResolvers>>;
+  readonly #scoped: Readonly<Record<IpFamily, ScopedResolvers>>;
 
   private constructor(
     map: MapIndex | null,
     trafficClass: TrafficClass,
     rankings: (number | ResolverEntry)[],
     runs: Readonly<Record<IpFamily, FamilyRuns>>,
+    scoped: Readonly<Record<IpFamily, ScopedResolvers>>,
   ) {
     this.#runs = runs;
+    this.#scoped = scoped;
     const resolvers = map?.snapshot.resolvers ?? [];
     const byOrder = new Map<string, number>();
     // Apart from client networks of the same order: the answer's reason is another.
@@ -69,7 +83,8 @@ export class RankingRuns {
     const rankings: (number | ResolverEntry)[] = [NO_NETWORK];
     const numberOf = map === null ? () => FALLBACK : rankingNumbers(map.table, trafficClass, rankings);
     const runs = { 4: yield* runsOf(map, 4, numberOf), 6: yield* runsOf(map, 6, numberOf) };
-    return new RankingRuns(map, trafficClass, rankings, runs);
+    const scoped = { 4: yield* scopedOf(map, 4, numberOf), 6: yield* scopedOf(map, 6, numberOf) };
+    return new RankingRuns(map, trafficClass, rankings, runs, scoped);
   }
 
   runs(family: IpFamily): FamilyRuns {
@@ -78,6 +93,11 @@ export class RankingRuns {
 
   resolvers(family: IpFamily): FamilyResolvers {
     return this.#resolvers[family];
+  }
+
+  /** By the family of the resolver's address. */
+  scopedResolvers(family: IpFamily): ScopedResolvers {
+    return this.#scoped[family];
   }
 }
 
@@ -124,19 +144,49 @@ function resolversOf(
   family: IpFamily,
   numberOf: (resolver: ResolverEntry) => number,
 ): FamilyResolvers {
-  const entries = resolvers.flatMap((resolver) => {
-    const address = parseAddress(resolver.address);
-    return address?.family === family ? [{ address, number: numberOf(resolver) }] : [];
-  });
-  const difference = (a: readonly number[], b: readonly number[]): number => {
-    const index = a.findIndex((word, n) => word !== b[n]);
-    return index < 0 ? 0 : (a[index] as number) - (b[index] as number);
-  };
-  entries.sort((a, b) => difference(a.address.words, b.address.words));
+  const entries = byAddress(resolvers, family).map(({ address, resolver }) => ({
+    address,
+    number: numberOf(resolver),
+  }));
   return {
     words: Uint32Array.from(entries.flatMap(({ address }) => address.words)),
     rankingOf: Uint32Array.from(entries, ({ number }) => number),
   };
+}
+
+/** Those with an address of the family, ascending. */
+function byAddress(resolvers: readonly ResolverEntry[], family: IpFamily) {
+  return resolvers
+    .flatMap((resolver) => {
+      const address = parseAddress(resolver.address);
+      return address?.family === family ? [{ address, resolver }] : [];
+    })
+    .sort((a, b) => compareAddresses(a.address, b.address));
+}
+
+function* scopedOf(
+  map: MapIndex | null,
+  family: IpFamily,
+  numberOf: (network: number) => number,
+): Steps<ScopedResolvers> {
+  if (map === null) return { words: new Uint32Array(0), runs: [] };
+  const scoped = byAddress(
+    (map.snapshot.resolvers ?? []).filter(({ scopes }) => scopes !== undefined),
+    family,
+  );
+  const runs: Record<IpFamily, FamilyRuns>[] = [];
+  for (const { resolver } of scoped) {
+    yield;
+    const scopes = map.scopesOf(resolver);
+    const of = function* (clients: IpFamily): Steps<FamilyRuns> {
+      const { starts, values } = yield* scopes[clients].joinedInSteps((network) =>
+        network === NO_NETWORK ? UNSCOPED : numberOf(network),
+      );
+      return { wordCount: clients === 4 ? 1 : 4, starts, rankingOf: values };
+    };
+    runs.push({ 4: yield* of(4), 6: yield* of(6) });
+  }
+  return { words: Uint32Array.from(scoped.flatMap(({ address }) => address.words)), runs };
 }
 
 function* runsOf(

@@ -470,7 +470,7 @@ function chosenFor(
   const found =
     told === undefined
       ? table.lookupResolver(resolverAddress.family, resolverAddress.words)
-      : table.lookup(told.family, told.words);
+      : table.lookupBehind(resolverAddress.family, resolverAddress.words, told.family, told.words);
   return {
     choice: table.choices[choiceOfLookup(found)] as ClusterChoice,
     scopePrefixLength: scopeOfLookup(found),

@@ -34,6 +34,12 @@ const prefix = fc
   .map(([of, length]) => ({ of, length: Math.min(length, addressBits(of.family)) }))
   .map(({ of, length }) => formatPrefix({ address: maskAddress(of, length), prefixLength: length }));
 
+/** Of one resolver; of the networks some are not in the map. */
+const scopes = fc.uniqueArray(
+  fc.tuple(prefix, fc.nat({ max: 12 })).map(([text, n]) => ({ prefix: text, clientNetworkId: `n${n}` })),
+  { maxLength: 6, selector: (one) => one.prefix },
+);
+
 export const map = fc
   .record({
     networks: fc.uniqueArray(fc.tuple(prefix, order), {
@@ -41,7 +47,7 @@ export const map = fc
       maxLength: 14,
       selector: ([text]) => text,
     }),
-    resolvers: fc.uniqueArray(fc.tuple(address, order), {
+    resolvers: fc.uniqueArray(fc.tuple(address, order, scopes), {
       maxLength: 4,
       selector: ([of]) => formatAddress(of),
     }),
@@ -56,9 +62,10 @@ export const map = fc
           prefixes: [text],
           clusters,
         })),
-        resolvers: resolvers.map(([of, clusters]) => ({
+        resolvers: resolvers.map(([of, clusters, own]) => ({
           address: formatAddress(of),
           clusters,
+          ...(own.length > 0 && { scopes: own }),
           weight: 1,
           clientNetworks: 1,
         })),

@@ -1,8 +1,17 @@
 import { describe, expect, test } from "vitest";
-import { type ClientNetworkEntry, epochMs, mapSnapshot, parseAddress, type RankedCluster } from "#kit";
+import {
+  type ClientNetworkEntry,
+  epochMs,
+  mapSnapshot,
+  monotonicMs,
+  parseAddress,
+  type RankedCluster,
+} from "#kit";
 import {
   answerAddresses,
   clientAwareRanking,
+  estimateByGeography,
+  MapEngine,
   MeasurementIntake,
   MeasurementStore,
   ResolverPairReader,
@@ -10,7 +19,9 @@ import {
   ResolverTable,
   resolverEntries,
 } from "#mapping";
-import { network, property, ranking, snapshotOf, topologyOf } from "./fixtures.ts";
+import { ExpectedTimes } from "../../../mapping/core/expected-times.ts";
+import { queriesPerSecondOf } from "../../../mapping/core/query-model.ts";
+import { cluster, network, property, ranking, snapshotOf, topologyOf } from "./fixtures.ts";
 import { entriesOf } from "../../tools/map-snapshot.ts";
 
 const DAY_MS = 86_400_000;
@@ -268,6 +279,108 @@ describe("answers", () => {
     const clusters = { ...resolvers[0]?.clusters, bulk: ranking(["fra", 2], ["iad", 1]) };
     expect(() => mapSnapshot.parse({ ...base, resolvers: [{ ...resolvers[0], clusters }] })).toThrow(
       "resolvers[0].clusters.bulk[1]: got 1, expected scores in ascending order",
+    );
+  });
+});
+
+describe("what one answer to a resolver may hold for", () => {
+  const epoch = epochMs(1_700_000_000_000);
+  const clientNetwork = (id: string, prefix: string, longitude: number) => ({
+    clientNetworkId: network(id),
+    prefixes: [prefix],
+    coordinates: { latitude: 0, longitude },
+    demandPerSecond: 100,
+  });
+  const engineAt = (queryPriceMs: number): MapEngine => {
+    const engine = new MapEngine({ settings: { scopes: { queryPriceMs } }, epochOf: () => epoch });
+    engine.handleTopology(topology, monotonicMs(0));
+    // Half way between two clusters: one is hardly better than the other for either.
+    engine.handleClientNetworks(
+      [clientNetwork("west", "10.0.0.0/20", 4.9), clientNetwork("east", "10.0.16.0/20", 5.1)],
+      monotonicMs(0),
+    );
+    for (const id of ["west", "east"])
+      engine.resolvers.handlePair("192.0.2.53", network(id), 50, epoch, epoch);
+    return engine;
+  };
+  const topology = topologyOf([{ id: "fra" }, { id: "iad" }]);
+  const ask = (engine: MapEngine, text: string, resolver: string) =>
+    answerAddresses({
+      snapshot: mapSnapshot.parse(engine.snapshot),
+      topology,
+      property,
+      family: 4,
+      clientAddress: parseAddress(text)!,
+      sourcePrefixLength: 24,
+      resolverAddress: parseAddress(resolver)!,
+      isUp: () => true,
+    });
+  const made = (engine: MapEngine, ms: number): MapEngine => {
+    engine.handleTimeout(monotonicMs(ms));
+    return engine;
+  };
+
+  test("neighbours whose sites differ by less than a query is worth share an answer, for that resolver alone", () => {
+    const engine = made(engineAt(50), 0);
+    const [west, east] = ["10.0.1.1", "10.0.17.1"].map((text) => ask(engine, text, "192.0.2.53"));
+    expect(west).toMatchObject({ scopePrefixLength: 19, clusterId: east!.clusterId });
+    expect(ask(engine, "10.0.1.1", "192.0.2.54").clusterId).not.toBe(
+      ask(engine, "10.0.17.1", "192.0.2.54").clusterId,
+    );
+    expect(ask(engine, "10.0.1.1", "192.0.2.54").scopePrefixLength).toBe(20);
+    // Outside of its clients' prefixes a scope may not reach into theirs (RFC 7871 section 7.2.1).
+    expect(ask(engine, "10.0.32.1", "192.0.2.53").scopePrefixLength).toBe(19);
+  });
+
+  test("without a price scopes are as wide as answers are the same; a new price counts from the next map on", () => {
+    const engine = made(engineAt(0), 0);
+    expect(engine.snapshot?.resolvers?.[0]?.scopes).toBeUndefined();
+    engine.handleQueryPrice(50);
+    made(engine, 10_000);
+    expect(engine.snapshot?.resolvers?.[0]?.scopes).toHaveLength(1);
+    // Kept from map to map: what it rests on changes over hours.
+    engine.resolvers.handlePair("192.0.2.55", network("west"), 50, epoch, epoch);
+    engine.resolvers.handlePair("192.0.2.55", network("east"), 50, epoch, epoch);
+    expect(made(engine, 20_000).snapshot?.resolvers?.map(({ scopes }) => scopes?.length)).toEqual([
+      1,
+      undefined,
+    ]);
+    expect(made(engine, 620_000).snapshot?.resolvers?.map(({ scopes }) => scopes?.length)).toEqual([1, 1]);
+    expect(() => engine.handleQueryPrice(-1)).toThrow("Scopes need queryPriceMs >= 0");
+  });
+
+  test("the queries of a scope follow the sum over its names, and are concave", () => {
+    const queries = queriesPerSecondOf({ names: 100, zipfExponent: 0.9, ttlSeconds: 20 });
+    const weights = Array.from({ length: 100 }, (_, n) => (n + 1) ** -0.9);
+    const sum = weights.reduce((a, b) => a + b, 0);
+    for (const lookups of [1e-6, 0.003, 0.7, 40, 3_000]) {
+      const rates = weights.map((weight) => (lookups * weight) / sum);
+      const exact = rates.reduce((total, rate) => total + rate / (1 + rate * 20), 0);
+      expect(queries(lookups) / exact).toBeGreaterThan(0.99);
+      expect(queries(lookups) / exact).toBeLessThan(1.01);
+      expect(queries(2 * lookups)).toBeLessThanOrEqual(2 * queries(lookups));
+    }
+    expect(queries(0)).toBe(0);
+    expect(() => queriesPerSecondOf({ names: 0, zipfExponent: 1, ttlSeconds: 20 })).toThrow(RangeError);
+  });
+});
+
+describe("what is to be expected of a cluster that nobody measured", () => {
+  const places = [0, 20, 21, 90].map((longitude) => ({ latitude: 0, longitude }));
+  const ids = ["a", "b", "c", "d"].map(cluster);
+  const links = new Map([["a b", 80]]);
+  const times = new ExpectedTimes(ids, places, (from, to) => links.get(`${from} ${to}`));
+  const near = ranking(["a", 5]);
+  test("the way to the nearest cluster and its link", () => {
+    expect(times.rttMs(places[0]!, near, ids[1]!)).toBe(85);
+  });
+  test("a cluster without a link is as far as one beside it that has one, and the way between the two", () => {
+    expect(times.rttMs(places[0]!, near, ids[2]!)).toBeGreaterThan(85);
+    expect(times.rttMs(places[0]!, near, ids[2]!)).toBeLessThan(100);
+  });
+  test("geography where no link tells", () => {
+    expect(times.rttMs(places[0]!, ranking(["d", 5]), ids[1]!)).toBeCloseTo(
+      estimateByGeography(places[0]!, places[1]!).rttMs,
     );
   });
 });
