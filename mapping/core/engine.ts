@@ -28,6 +28,7 @@ import { ExpectedTimes } from "./expected-times.ts";
 import { LastHopTable } from "./last-hops.ts";
 import type { EdgeInput } from "./limits.ts";
 import { LinkTable, type LinkTableSettings } from "./link-table.ts";
+import { networkFinder } from "./map-index.ts";
 import { Neighbours } from "./neighbours.ts";
 import { NetworkKnowledge, type PairHistory } from "./network-knowledge.ts";
 import {
@@ -629,7 +630,12 @@ export class MapEngine {
       }
       return rankings.get(id);
     };
+    const numberAt = networkFinder(table.networks);
     const knowledge: ScopeKnowledge = {
+      ownOf: (address) => {
+        const network = numberAt(address);
+        return network === undefined ? undefined : table.rankings(network);
+      },
       clustersOf,
       expectedRttMs: (id, clusterId) =>
         times.rttMs(clientPlaces.get(id) ?? null, clustersOf(id)?.interactive ?? [], clusterId),

@@ -11,6 +11,7 @@ import {
   maskAddress,
   formatPrefix,
   NONE,
+  parseAddress,
   parsePrefix,
   PrefixRanges,
   type PrefixRuns,
@@ -45,6 +46,18 @@ function* rangesOfNetworks(networks: ClientNetworkTable): Steps<Ranges> {
     rangesOf.set(networks, ranges);
   }
   return ranges;
+}
+
+/** The number of the network that holds an address, given as text; undefined: none does. Prefixes are flattened once for the same table. */
+export function networkFinder(networks: ClientNetworkTable): (address: string) => number | undefined {
+  const { ipv4, ipv6 } = allSteps(rangesOfNetworks(networks));
+  return (text) => {
+    const address = parseAddress(text);
+    if (address === undefined) return undefined;
+    const ranges = address.family === 4 ? ipv4 : ipv6;
+    const network = ranges.valueOf(ranges.find(address.words));
+    return network === NONE ? undefined : network;
+  };
 }
 
 /**

@@ -112,6 +112,18 @@ describe("the order for the clients behind a resolver", () => {
     ).toBe("iad");
   });
 
+  test("where the resolver itself would be sent goes before what is hardly better, and not before what is", () => {
+    const clients = [{ weight: 1, ranking: ranking(["iad", 100], ["fra", 105], ["sin", 120]) }];
+    expect(ids(clientAwareRanking(clients, 16, cluster("fra")))).toEqual(["fra", "iad", "sin"]);
+    expect(clientAwareRanking(clients, 16, cluster("fra")).map(({ score }) => score)).toEqual([
+      100, 100, 120,
+    ]);
+    expect(ids(clientAwareRanking(clients, 16, cluster("sin")))[0]).toBe("iad");
+    // A cluster that no client names is compared all the same.
+    expect(ids(clientAwareRanking(clients, 16, cluster("gru")))).toEqual(["iad", "fra", "gru", "sin"]);
+    expect(clientAwareRanking([], 16, cluster("fra"))).toEqual([]);
+  });
+
   test("ties go by id, nobody gives nothing", () => {
     expect(ids(clientAwareRanking([{ weight: 1, ranking: ranking(["b", 1], ["a", 1]) }], 16))).toEqual([
       "a",
