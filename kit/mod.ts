@@ -2,6 +2,7 @@
 
 /** The documents that rooms exchange; each has one schema, and what does not fit is refused whole. */
 export {
+  CANDIDATES_MAX,
   type AccessPolicy,
   type CachingPolicy,
   type CompressionPolicy,

@@ -1,6 +1,7 @@
 /** The documents that rooms exchange; each has one schema, and what does not fit is refused whole. */
 export { type CertificateDocument, certificateDocument } from "./certificate.ts";
 export {
+  CANDIDATES_MAX,
   applyClusterMapDiff,
   type CandidateRow,
   checksumOf,

@@ -42,6 +42,11 @@ export interface AllocationSettings {
   readonly switchMargin: number;
   /** A unit that is at a full cluster goes only for one that would lose this much more, in units of the score: see `placement-problem.ts`. */
   readonly yieldMargin: number;
+  /**
+   * Everyone is placed again only for so much gain, in units of the score, for each request that then goes elsewhere. Without it a tenth of
+   * the demand of full clusters changes places each cycle, for nothing.
+   */
+  readonly moveGainMin: number;
   /** Share of a cluster's capacity that may be allocated, 0..1; the rest is for bursts and for the neighbours' deaths. */
   readonly ceilingRatio: number;
 }
@@ -50,6 +55,7 @@ export const allocationDefaults: AllocationSettings = {
   switchMarginRatio: 0.1,
   switchMargin: 2,
   yieldMargin: 10,
+  moveGainMin: 2,
   ceilingRatio: 0.85,
 };
 
@@ -79,19 +85,24 @@ export class Allocation {
   readonly #placement: Placement;
   readonly #isInService: Uint8Array;
   readonly #hasDrained: boolean;
+  /** Entries of the orders when it was made; others came behind them. */
+  readonly #ranked: number;
   /** Clusters have gone down or shrunk since it was made. */
   #isTouched = false;
 
   /**
    * Places every unit that ranks a cluster in service: see `placement.ts`. Stable: no unit and cluster both prefer each other to
    * what they have. Deterministic; of two units that lose as much the one with the larger number goes.
+   *
+   * @param isWhole false: who is somewhere stays there, unless a limit does not hold it or a better place has room, and nobody changes places
    */
-  constructor(problem: AllocationProblem, settings: AllocationSettings) {
+  constructor(problem: AllocationProblem, settings: AllocationSettings, isWhole = true) {
     this.#problem = problem;
+    this.#ranked = rankedOf(problem);
     this.#isInService = problem.isInService.slice();
     this.#hasDrained = problem.isDrained.includes(1);
-    this.#placement = new Placement(placementProblem(problem, settings));
-    this.#placement.place();
+    const places = placementProblem(problem, settings);
+    this.#placement = isWhole ? whole(places, settings) : settled(places, settings);
   }
 
   /** NOWHERE: it ranks no cluster that is in service. */
@@ -152,9 +163,15 @@ export class Allocation {
       own.placesMax === problem.placesMax &&
       own.demands.length === problem.demands.length &&
       own.demands.every((demand, resource) => isEqual(demand, problem.demands[resource] ?? [])) &&
-      isEqual(own.orders.scores, problem.orders.scores) &&
-      isEqual(own.orders.clusters, problem.orders.clusters) &&
       isEqual(own.orderOf, problem.orderOf) &&
+      isEqual(
+        own.orders.scores.subarray(0, this.#ranked),
+        problem.orders.scores.subarray(0, rankedOf(problem)),
+      ) &&
+      isEqual(
+        own.orders.clusters.subarray(0, this.#ranked),
+        problem.orders.clusters.subarray(0, rankedOf(problem)),
+      ) &&
       isEqual(own.pinned, problem.pinned) &&
       isEqual(own.isInService, problem.isInService) &&
       isEqual(own.isDrained, problem.isDrained) &&
@@ -196,6 +213,35 @@ export class Allocation {
     this.#placement.handleLimit(capacity + 1, bitsPerSecondMax);
     return [...moved, ...this.#placement.moved];
   }
+}
+
+/**
+ * Everyone placed again, if that is worth the moves: stable allocation has many answers for units that go as a whole, and a little noise is
+ * enough for another one in which thousands have changed places for nothing.
+ */
+function whole(places: PlacementProblem, settings: AllocationSettings): Placement {
+  const anew = new Placement(places);
+  anew.place();
+  if (places.incumbents?.clusters.every((cluster) => cluster === NOWHERE) !== false) return anew;
+  const stay = new Placement(places);
+  stay.settle();
+  const { loss, moved } = stay.lossAgainst(anew);
+  return stay.overflows > anew.overflows || loss > moved * settings.moveGainMin ? anew : stay;
+}
+
+/** Everyone where he was as far as that goes; placed again where somebody then has no room. */
+function settled(places: PlacementProblem, settings: AllocationSettings): Placement {
+  const stay = new Placement(places);
+  stay.settle();
+  return stay.overflows > 0 ? whole(places, settings) : stay;
+}
+
+/** Up to where the orders are used. */
+function rankedOf({ orders, orderOf }: AllocationProblem): number {
+  let end = 0;
+  for (let unit = 0; unit < orderOf.length; unit++)
+    end = Math.max(end, orders.begins[(orderOf[unit] as number) + 1] as number);
+  return end;
 }
 
 function isEqual(a: ArrayLike<number>, b: ArrayLike<number>): boolean {

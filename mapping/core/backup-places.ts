@@ -1,7 +1,5 @@
-import { trafficClasses } from "#kit";
+import { CANDIDATES_MAX, trafficClasses } from "#kit";
 
-/** Candidates that a row of the table has at most; the orders of three classes may name different ones. */
-export const ROW_CANDIDATES_MAX = 64;
 /** Of a ranking that does not name every cluster so many of the last places are backups: see `backups.ts`. */
 const BACKUPS_MAX = 4;
 /** And at most every so many-th place. */
@@ -25,7 +23,7 @@ export interface RankingPlaces {
 export function placesOf(clusters: number, rankingMax: number): RankingPlaces {
   if (clusters <= rankingMax) return { places: clusters, backups: 0 };
   // Where clusters are many, so many places each class has for sure, one of them for where a unit has been put.
-  const sure = Math.floor((ROW_CANDIDATES_MAX - BACKUPS_MAX) / trafficClasses.length) - 1;
-  const places = clusters <= ROW_CANDIDATES_MAX ? rankingMax : Math.min(rankingMax, sure);
+  const sure = Math.floor((CANDIDATES_MAX - BACKUPS_MAX) / trafficClasses.length) - 1;
+  const places = clusters <= CANDIDATES_MAX ? rankingMax : Math.min(rankingMax, sure);
   return { places, backups: backupPlaces(places) };
 }

@@ -58,6 +58,8 @@ export interface ClusterMapInput {
   readonly demandFactors: Float32Array;
   /** Measured over assumed bits a request; 1: nothing was measured. */
   readonly bitsRatio: number;
+  /** Whether everyone is placed again, if that is worth the moves; else who is somewhere stays as far as that goes. */
+  readonly isWhole: boolean;
 }
 
 /** Who is sent where, by number; `rankings.ts` makes a snapshot's part of it. */
@@ -116,7 +118,7 @@ export class ClusterMap {
     this.allocation =
       previous?.allocation.answers(problem) === true
         ? previous.allocation
-        : new Allocation(problem, settings.allocation);
+        : new Allocation(problem, settings.allocation, input.isWhole);
     for (let n = 0; n < rowOf.length; n++) this.#nameChosen(n);
     this.orders.extend();
     this.backups = new BackupPlan(this, placesOf(edges.length, settings.rankingMax), previous?.backups);

@@ -142,6 +142,9 @@ const BORROW_INTERVAL_MS = 60_000;
 const BORROW_NETWORKS = 50_000;
 const BORROW_GROWTH = 1.25;
 
+/** Everyone is placed again this often, ms, and whenever more has changed than measurements, liveness and load; it is most of a turn's cost. */
+const WHOLE_INTERVAL_MS = 60_000;
+
 export class MapEngine {
   readonly #settings: MapEngineSettings;
   readonly #epochOf: (now: MonotonicMs) => EpochMs;
@@ -163,6 +166,8 @@ export class MapEngine {
   #placesAt: MonotonicMs | undefined;
   /** Of the newest snapshot; undefined: networks or clusters have changed since. */
   #map: ClusterMap | undefined;
+  /** When everyone was last placed again. */
+  #wholeAt = -Infinity;
   /** Clusters of other roles that were out of service when tiers and paths were made. */
   #othersOut = "";
   /** Undefined: networks or clusters have changed. */
@@ -501,6 +506,9 @@ export class MapEngine {
     const overrides = this.#overridesAt(topology, now);
     rows.update(knowledge, [current, overrides.pinned], trafficClasses.length);
     const { score, rankingMax } = this.#settings;
+    const isSteady = this.#map !== undefined && (reason === "cycle" || reason === "liveness");
+    const isWhole = !isSteady || now - this.#wholeAt >= WHOLE_INTERVAL_MS;
+    if (isWhole) this.#wholeAt = now;
     const map = new ClusterMap(
       {
         networks: this.#networks,
@@ -512,6 +520,7 @@ export class MapEngine {
         limits: topology.topology.limits,
         shareMax: topology.topology.shareMax,
         bitsRatio: this.#capacity.bitsRatio(this.#assumedBitsPerRequest()),
+        isWhole,
       },
       this.#settings,
       this.#map,
@@ -555,15 +564,22 @@ export class MapEngine {
     if (moved === undefined) return false;
     const mapVersion = this.#nextVersion();
     const { clusterMap, resolvers, tiers, paths } = before;
-    const table = movedClusterMapTable(map, this.#numbered, clusterMap.table(), moved, mapVersion);
-    const isAccepted = this.#publish(map, "liveness", now, {
+    const { table, changed } = movedClusterMapTable(
+      map,
+      this.#numbered,
+      clusterMap.table(),
+      moved,
+      mapVersion,
+    );
+    const rest = {
       mapVersion,
       clusterMap: PackedClusterMap.of(table),
       ...(resolvers !== undefined && { resolvers }),
       tiers,
       paths,
       ...outOfService(topology, usableOf(topology, suspension, overrides), overrides),
-    });
+    };
+    const isAccepted = this.#publish(map, "liveness", now, rest, changed);
     if (!isAccepted) {
       // It is no longer what the map in force was made of.
       this.#map = undefined;
@@ -581,16 +597,17 @@ export class MapEngine {
     return Math.max(this.#previous?.mapVersion ?? 0, this.#versionFloor) + 1;
   }
 
-  /** Checks a snapshot and hands it out; false: it is refused, and the one before stays. */
+  /** Checks a snapshot and hands it out; false: it is refused, and the one before stays. `changed`: see `snapshotProblems`. */
   #publish(
     map: ClusterMap,
     reason: SnapshotReason,
     now: MonotonicMs,
     rest: Omit<MapSnapshot, "createdAtEpochMs" | "reason">,
+    changed?: readonly number[],
   ): boolean {
     const createdAtEpochMs = Math.max(0, Math.round(this.#epochOf(now)));
     const snapshot: MapSnapshot = { ...rest, createdAtEpochMs, reason };
-    const problems = snapshotProblems(snapshot, this.#isForced ? undefined : this.#previous);
+    const problems = snapshotProblems(snapshot, this.#isForced ? undefined : this.#previous, changed);
     if (problems.length > 0) {
       this.counters.snapshotsRefused++;
       this.#emit({ type: "refused", problems, reason });

@@ -26,6 +26,9 @@ interface Observation {
   readonly at: MonotonicMs;
 }
 
+/** By relay (null: direct), then by the server that reported it. */
+type Ways = Map<ClusterId | null, Map<ServerId, Observation>>;
+
 /** Reports of a server that are kept for each link: some seconds, so that a queue that has passed is forgotten soon. */
 const REPORTS_KEPT = 8;
 /** A smoothed time still holds the spikes that went into it; queues only add, so the lower quarter is the path. */
@@ -41,8 +44,9 @@ export const linkTableDefaults: LinkTableSettings = { ageMsMax: 60_000, linksMax
 
 export class LinkTable {
   readonly #settings: LinkTableSettings;
-  /** By `from to via`, then by the server that reported it. */
-  readonly #links = new Map<string, Map<ServerId, Observation>>();
+  /** By where it begins and where it ends. No joined key: maps of tiers and paths ask for each pair of clusters. */
+  readonly #links = new Map<ClusterId, Map<ClusterId, Ways>>();
+  #size = 0;
   readonly counters = { reports: 0, linksRefused: 0 };
 
   constructor(settings: Partial<LinkTableSettings> = {}) {
@@ -50,7 +54,7 @@ export class LinkTable {
   }
 
   get size(): number {
-    return this.#links.size;
+    return this.#size;
   }
 
   /** Takes what one server says of its links. */
@@ -58,15 +62,10 @@ export class LinkTable {
     this.counters.reports++;
     for (const link of report.links) {
       if (link.samples === 0 || link.toClusterId === report.clusterId) continue;
-      const key = linkKey(report.clusterId, link.toClusterId, link.via);
-      let byServer = this.#links.get(key);
+      const byServer = this.#observations(report.clusterId, link.toClusterId, link.via);
       if (byServer === undefined) {
-        if (this.#links.size >= this.#settings.linksMax) {
-          this.counters.linksRefused++;
-          continue;
-        }
-        byServer = new Map();
-        this.#links.set(key, byServer);
+        this.counters.linksRefused++;
+        continue;
       }
       const before = byServer.get(report.serverId)?.srttsMs ?? [];
       byServer.set(report.serverId, {
@@ -77,13 +76,46 @@ export class LinkTable {
     }
   }
 
+  /** Made when it is first told of; undefined: there are too many. */
+  #observations(
+    from: ClusterId,
+    to: ClusterId,
+    via: ClusterId | null,
+  ): Map<ServerId, Observation> | undefined {
+    const known = this.#links.get(from)?.get(to)?.get(via);
+    if (known !== undefined) return known;
+    if (this.#size >= this.#settings.linksMax) return undefined;
+    const byEnd = this.#links.get(from) ?? new Map<ClusterId, Ways>();
+    this.#links.set(from, byEnd);
+    const ways = byEnd.get(to) ?? new Map<ClusterId | null, Map<ServerId, Observation>>();
+    byEnd.set(to, ways);
+    const made = new Map<ServerId, Observation>();
+    ways.set(via, made);
+    this.#size++;
+    return made;
+  }
+
   /** Forgets what is too old. */
   handleTimeout(now: MonotonicMs): void {
-    for (const [key, byServer] of this.#links) {
-      for (const [serverId, { at }] of byServer)
-        if (now - at > this.#settings.ageMsMax) byServer.delete(serverId);
-      if (byServer.size === 0) this.#links.delete(key);
+    for (const [from, byEnd] of this.#links) {
+      for (const [to, ways] of byEnd) {
+        for (const [via, byServer] of ways) {
+          for (const [serverId, { at }] of byServer)
+            if (now - at > this.#settings.ageMsMax) byServer.delete(serverId);
+          if (byServer.size > 0) continue;
+          ways.delete(via);
+          this.#size--;
+        }
+        if (ways.size === 0) byEnd.delete(to);
+      }
+      if (byEnd.size === 0) this.#links.delete(from);
     }
+  }
+
+  /** Pairs of clusters of whose direct link something was reported, as it was reported. */
+  *pairs(): Generator<readonly [from: ClusterId, to: ClusterId]> {
+    for (const [from, byEnd] of this.#links)
+      for (const [to, ways] of byEnd) if (ways.has(null)) yield [from, to];
   }
 
   /**
@@ -96,7 +128,7 @@ export class LinkTable {
     via: ClusterId | null,
     now: MonotonicMs,
   ): LinkEstimate | undefined {
-    return this.#median(linkKey(from, to, via), now) ?? this.#median(linkKey(to, from, via), now);
+    return this.#median(from, to, via, now) ?? this.#median(to, from, via, now);
   }
 
   /** The direct link between two clusters; a guess when it is unmeasured. */
@@ -108,8 +140,8 @@ export class LinkTable {
     return { rttMs, lossRatio, isMeasured: false };
   }
 
-  #median(key: string, now: MonotonicMs): LinkEstimate | undefined {
-    const byServer = this.#links.get(key);
+  #median(from: ClusterId, to: ClusterId, via: ClusterId | null, now: MonotonicMs): LinkEstimate | undefined {
+    const byServer = this.#links.get(from)?.get(to)?.get(via);
     if (byServer === undefined) return undefined;
     const fresh = [...byServer.values()].filter(({ at }) => now - at <= this.#settings.ageMsMax);
     if (fresh.length === 0) return undefined;
@@ -131,10 +163,6 @@ export class LinkTable {
       isMeasured: true,
     };
   }
-}
-
-function linkKey(from: ClusterId, to: ClusterId, via: ClusterId | null): string {
-  return `${from} ${to} ${via ?? ""}`;
 }
 
 /** To a thousandth unless told: keeps a snapshot short and its diffs free of the last bits. Monotone, so orders survive. */

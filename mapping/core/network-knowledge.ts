@@ -9,7 +9,6 @@ import type { PairKnowledge } from "./network-rows.ts";
 const INHERITED_CONFIDENCE_RATIO = 0.5;
 /** What a map guessed is guessed again: only what it had measured is remembered. */
 const INHERITED_CONFIDENCE_MIN = BORROWED_CONFIDENCE_MAX;
-const NUMBERS = 2 ** 16;
 const NOTHING: readonly number[] = [];
 
 /** Samples of the estimator's window that stand by themselves; with fewer the windows of a week say more. */
@@ -64,7 +63,7 @@ export class NetworkKnowledge {
   ): PairKnowledge {
     this.#prune(now);
     const numberOf = new Map(clusterIds.map((clusterId, number) => [clusterId, number]));
-    const between = new Map<number, number | undefined>();
+    const between = linkedClusters(links, numberOf);
     const network = (n: number): ClientNetworkId => networkIds[n] as ClientNetworkId;
     const cluster = (c: number): ClusterId => clusterIds[c] as ClusterId;
     return {
@@ -79,11 +78,13 @@ export class NetworkKnowledge {
       measured: (n, c) => this.#measured(network(n), cluster(c), now),
       inherited: (n, c) => this.#inherited.get(network(n))?.get(cluster(c)),
       lostInARow: (n, c) => this.estimator.lostInARow(network(n), cluster(c)),
-      // The same few pairs of clusters are asked for by every network of a part of the world.
+      // Asked for millions of pairs, of which few are linked, and those again by every network of a part of the world.
       siteRttMs: (a, b) => {
-        const key = a * NUMBERS + b;
-        if (!between.has(key)) between.set(key, links.measured(cluster(a), cluster(b), null, now)?.rttMs);
-        return between.get(key);
+        const known = between[a]?.get(b);
+        if (known !== ASK) return known;
+        const rttMs = links.measured(cluster(a), cluster(b), null, now)?.rttMs;
+        between[a]?.set(b, rttMs);
+        return rttMs;
       },
     };
   }
@@ -106,6 +107,28 @@ export class NetworkKnowledge {
       if (asked.size === 0) this.#asked.delete(from);
     }
   }
+}
+
+/** A link of which something was reported and nobody has looked what. */
+const ASK = -1;
+
+/** By number, for each cluster the ones that it has a link with. */
+function linkedClusters(
+  links: LinkTable,
+  numberOf: ReadonlyMap<ClusterId, number>,
+): (Map<number, number | undefined> | undefined)[] {
+  const linked: (Map<number, number | undefined> | undefined)[] = Array.from(
+    { length: numberOf.size },
+    () => undefined,
+  );
+  for (const [from, to] of links.pairs()) {
+    const a = numberOf.get(from);
+    const b = numberOf.get(to);
+    if (a === undefined || b === undefined) continue;
+    (linked[a] ??= new Map()).set(b, ASK);
+    (linked[b] ??= new Map()).set(a, ASK);
+  }
+  return linked;
 }
 
 function inheritedOf(ranking: readonly RankedCluster[]): Map<ClusterId, Estimate> {

@@ -49,6 +49,8 @@ export class Placement {
   /** The largest loss with which a unit was let go: of those that stay nobody loses less. 0: nobody was. */
   readonly #bar: Float64Array;
   #tightest = NONE;
+  /** Who stays where he is loses what the next place but his own would cost: he has that one. */
+  #isSettling = false;
   #moved: readonly number[] = [];
   /** For limits that were once exceeded: who would lose least by leaving, on top. */
   readonly #queues: (LeaverQueue | undefined)[];
@@ -179,15 +181,51 @@ export class Placement {
   }
 
   /**
-   * Places everyone who ranks a cluster that is up; to be called once. Proposals until nobody waits, then a roof for the homeless,
-   * then those that were turned away look again for room.
+   * Places everyone who ranks a cluster that is up; to be called once, and not after `settle`. Proposals until nobody waits, then a roof for the
+   * homeless, then those that were turned away look again for room.
    */
   place(): void {
-    const { offsets, clusters } = this.#problem;
-    const homeless: number[] = [];
     const wasTurnedAway = new Uint8Array(this.#unitCount);
+    const homeless: number[] = [];
+    this.#propose(Array.from(this.#at.keys()), homeless, wasTurnedAway);
+    this.#roof(homeless, wasTurnedAway);
+  }
+
+  /**
+   * Everyone stays where the incumbents are, and only those propose who are nowhere or whom a limit does not hold any more; then whoever has a
+   * better place with room takes it. Instead of `place`: moves follow from what has changed, but who could change places stays.
+   */
+  settle(): void {
+    this.#isSettling = true;
+    const { offsets, clusters, incumbents, limits } = this.#problem;
+    const proposing: number[] = [];
+    const isBehind = new Uint8Array(this.#unitCount);
+    for (let unit = 0; unit < this.#unitCount; unit++) {
+      const own = incumbents?.clusters[unit];
+      const begin = offsets[unit] as number;
+      const end = offsets[unit + 1] as number;
+      let at = begin;
+      while (at < end && clusters[at] !== own) at++;
+      if (at === end || this.#isDown[own as number] === 1) {
+        proposing.push(unit);
+        continue;
+      }
+      this.#at[unit] = at;
+      if (at > begin) isBehind[unit] = 1;
+      this.#hold(unit, own as number);
+    }
+    for (let limit = 0; limit < limits.length; limit++)
+      if ((this.#used[limit] as number) > (this.#max[limit] as number)) this.#letGo(limit, proposing);
+    const homeless: number[] = [];
+    this.#propose(proposing, homeless, isBehind);
+    this.#roof(homeless, isBehind);
+  }
+
+  /** Those without a place look for one from where they are in their order on; who finds none is added to `homeless`. */
+  #propose(first: number[], homeless: number[], wasTurnedAway: Uint8Array): void {
+    const { offsets, clusters } = this.#problem;
     // In rounds: who would be pushed out again by another of the same round is not put into a queue first.
-    for (let proposing = Array.from(this.#at.keys()); proposing.length > 0; ) {
+    for (let proposing = first; proposing.length > 0; ) {
       const exceeded = new Set<number>();
       for (const unit of proposing) {
         const end = offsets[unit + 1] as number;
@@ -220,6 +258,9 @@ export class Placement {
       for (const unit of out) wasTurnedAway[unit] = 1;
       proposing = out;
     }
+  }
+
+  #roof(homeless: number[], wasTurnedAway: Uint8Array): void {
     this.#house(homeless);
     this.#repair(wasTurnedAway);
     // Room that came up by that is for those who had none.
@@ -227,6 +268,34 @@ export class Placement {
     for (const unit of overflowing) this.#leave(unit);
     this.#house(overflowing);
     this.#overflowing = overflowing.filter((unit) => this.#isOverflow[unit] === 1);
+  }
+
+  /** Units that are where there was no room. */
+  get overflows(): number {
+    return this.#overflowing.length;
+  }
+
+  /**
+   * What is lost by being here instead of where `other` has everyone, cost times demand of the first resource; and the demand that is elsewhere
+   * there. Beyond its places a unit pays as at the last one.
+   */
+  lossAgainst(other: Placement): { readonly loss: number; readonly moved: number } {
+    const size = this.#problem.demands[0] as Float64Array;
+    let loss = 0;
+    let moved = 0;
+    for (let unit = 0; unit < this.#unitCount; unit++) {
+      if (this.#cluster[unit] === other.#cluster[unit]) continue;
+      moved += size[unit] as number;
+      loss += (size[unit] as number) * (this.#cost(unit) - other.#cost(unit));
+    }
+    return { loss, moved };
+  }
+
+  #cost(unit: number): number {
+    const { offsets, costs } = this.#problem;
+    const begin = offsets[unit] as number;
+    const last = (offsets[unit + 1] as number) - 1;
+    return last < begin ? 0 : (costs[Math.min(this.#at[unit] as number, last)] as number);
   }
 
   #turnAway(unit: number, limit: number): void {
@@ -285,7 +354,8 @@ export class Placement {
       const cluster = clusters[place] as number;
       if (this.#isDown[cluster] === 1) continue;
       last = (costs[place] as number) - (costs[at] as number) + margin;
-      if (this.#wasFull[cluster] === 0) return last;
+      if (this.#wasFull[cluster] === 0 || (this.#isSettling && incumbents?.clusters[unit] === cluster))
+        return last;
     }
     return last;
   }
@@ -377,6 +447,13 @@ export class Placement {
         const end = this.#at[unit] as number;
         for (let place = offsets[unit] as number; place < end; place++) {
           const cluster = clusters[place] as number;
+          // Who has stayed where it was has not asked yet who would turn it away.
+          if (
+            this.#turnedBy[unit] === NONE &&
+            this.#isDown[cluster] === 0 &&
+            this.#loadWith(unit, cluster) > 1
+          )
+            this.#turnAway(unit, this.#tightest);
           if (!this.#mayFit(unit, cluster, free)) continue;
           // Where it is it counts already.
           if (this.#isDown[cluster] === 1 || cluster === held || this.#loadWith(unit, cluster) > 1) continue;

@@ -5,6 +5,7 @@
  */
 import {
   type CandidateRow,
+  CANDIDATES_MAX,
   ClientNetworkTable,
   ClusterMapBuilder,
   type ClusterMapTable,
@@ -15,7 +16,6 @@ import {
   type TrafficClass,
   trafficClasses,
 } from "#kit";
-import { ROW_CANDIDATES_MAX } from "./backup-places.ts";
 import type { ClientNetworkInput, ClusterMap } from "./cluster-map.ts";
 import type { EdgeInput } from "./limits.ts";
 import { rounded } from "./link-table.ts";
@@ -83,24 +83,26 @@ export function clusterMapTable(
   return builder.build();
 }
 
-/** The table of before, with some units elsewhere: what has not moved costs a copy of arrays. */
+/** The table of before, with some units elsewhere: what has not moved costs a copy of arrays. `changed`: the networks that were placed anew, as the map numbers them. */
 export function movedClusterMapTable(
   map: ClusterMap,
   networks: NumberedNetworks,
   before: ClusterMapTable,
   moved: readonly number[],
   mapVersion: number,
-): ClusterMapTable {
+): { readonly table: ClusterMapTable; readonly changed: readonly number[] } {
   const clusters = map.input.edges.map(({ clusterId }, c) => ({ clusterId, load: map.load(c) }));
   const head = { mapVersion, networks: networks.table, clusters, limitNames: map.limitNames };
   const builder = new ClusterMapBuilder(head, before);
   const writer = new RowWriter(map);
   const chosen = [0, 0, 0];
+  const changed: number[] = [];
   for (const n of new Set(moved.map((unit) => Math.floor(unit / trafficClasses.length)))) {
     writer.places(n, chosen);
     place(builder, map, networks, n, builder.row(writer.write(n, chosen)), chosen);
+    changed.push(networks.numbers[n] as number);
   }
-  return builder.build();
+  return { table: builder.build(), changed };
 }
 
 const reasons = [0, 0, 0];
@@ -135,15 +137,15 @@ interface WrittenOrder {
  */
 class RowWriter {
   readonly #map: ClusterMap;
-  readonly #clusters = new Uint16Array(ROW_CANDIDATES_MAX);
-  readonly #rttMs = new Float64Array(ROW_CANDIDATES_MAX);
-  readonly #lossRatio = new Float64Array(ROW_CANDIDATES_MAX);
-  readonly #confidence = new Float64Array(ROW_CANDIDATES_MAX);
+  readonly #clusters = new Uint16Array(CANDIDATES_MAX);
+  readonly #rttMs = new Float64Array(CANDIDATES_MAX);
+  readonly #lossRatio = new Float64Array(CANDIDATES_MAX);
+  readonly #confidence = new Float64Array(CANDIDATES_MAX);
   readonly #orders = trafficClasses.map(
     (): WrittenOrder => ({
       length: 0,
-      positions: new Uint8Array(ROW_CANDIDATES_MAX),
-      scores: new Float64Array(ROW_CANDIDATES_MAX),
+      positions: new Uint8Array(CANDIDATES_MAX),
+      scores: new Float64Array(CANDIDATES_MAX),
     }),
   );
   /** Place of a cluster in the row + 1; 0: it is not in it. */
@@ -264,12 +266,13 @@ function fallbackRankings(
   rankingMax: number,
 ): Rankings {
   const heaviest = heaviestNetworks(map);
-  const ranked = (trafficClass: TrafficClass): RankedCluster[] =>
-    map.input.edges
-      .map((_, c) => averageCost(map, c, heaviest, scores[trafficClass]))
+  const costs = map.input.edges.map((_, c) => averageCosts(map, c, heaviest, scores));
+  const ranked = (k: number): RankedCluster[] =>
+    costs
+      .map((ofCluster) => ofCluster[k] as RankedCluster)
       .sort((a, b) => a.score - b.score || (a.clusterId < b.clusterId ? -1 : 1))
       .slice(0, rankingMax);
-  return { interactive: ranked("interactive"), bulk: ranked("bulk"), live: ranked("live") };
+  return { interactive: ranked(0), bulk: ranked(1), live: ranked(2) };
 }
 
 /** Of equals those with the lower numbers. */
@@ -291,34 +294,37 @@ function demandOf(map: ClusterMap, n: number): number {
   return Math.max((map.input.networks[n] as ClientNetworkInput).demandPerSecond, 1e-6);
 }
 
-function averageCost(
+/** By class. */
+function averageCosts(
   map: ClusterMap,
   c: number,
   networks: readonly number[],
-  parameters: ScoreParameters,
-): RankedCluster {
+  parameters: Readonly<Record<TrafficClass, ScoreParameters>>,
+): RankedCluster[] {
   const { edges, rows } = map.input;
-  const edge = edges[c] as EdgeInput;
-  const sum = { weight: 0, score: 0, rttMs: 0, lossRatio: 0 };
+  const { clusterId, observedLoad, pricePerGb } = edges[c] as EdgeInput;
+  const scores = trafficClasses.map(() => 0);
+  const sum = { weight: 0, rttMs: 0, lossRatio: 0 };
   for (const n of networks) {
     const weight = demandOf(map, n);
     const estimate = rows.estimate(n, c);
     sum.weight += weight;
-    sum.score +=
-      weight *
-      scoreOf({ ...estimate, load: edge.observedLoad, pricePerGb: edge.pricePerGb }, parameters).score;
     sum.rttMs += weight * estimate.rttMs;
     sum.lossRatio += weight * estimate.lossRatio;
+    const input = { ...estimate, load: observedLoad, pricePerGb };
+    for (const [k, trafficClass] of trafficClasses.entries())
+      (scores[k] as number) += weight * scoreOf(input, parameters[trafficClass]).score;
   }
-  return {
-    clusterId: edge.clusterId,
-    score: rounded(map.orders.ranked(sum.score / sum.weight, c)),
-    // Nothing was measured for these addresses, whatever was for others.
-    terms: {
-      rttMs: rounded(sum.rttMs / sum.weight),
-      lossRatio: rounded(sum.lossRatio / sum.weight, 1e5),
-      load: rounded(map.load(c)),
-      confidence: 0,
-    },
+  // Nothing was measured for these addresses, whatever was for others.
+  const terms = {
+    rttMs: rounded(sum.rttMs / sum.weight),
+    lossRatio: rounded(sum.lossRatio / sum.weight, 1e5),
+    load: rounded(map.load(c)),
+    confidence: 0,
   };
+  return scores.map((score) => ({
+    clusterId,
+    score: rounded(map.orders.ranked(score / sum.weight, c)),
+    terms,
+  }));
 }

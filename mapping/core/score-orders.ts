@@ -18,6 +18,8 @@ export const OUT_OF_SERVICE_PRICE = 1e6;
 /** Scores are kept to a thousandth: a snapshot is shorter and its diffs are free of the last bits. */
 const STEPS = 1e3;
 const PLACES = 2 ** 16;
+/** What is made larger gets so many times what it needs. */
+const GROWTH = 1.1;
 
 /** For each row and class the row's clusters by score, best first, ties by number. Order `row * classes + k` is that of class `k`. */
 export class ScoreOrders {
@@ -25,7 +27,7 @@ export class ScoreOrders {
   readonly #clusters: readonly ScoredCluster[];
   readonly #parameters: readonly ScoreParameters[];
   #scored = 0;
-  /** Clusters and scores of all orders, one after the other; as many for each row and class as the row has entries. */
+  /** Clusters and scores of all orders, one after the other; as many for each row and class as the row has entries. Behind them may be room. */
   clusters: Uint16Array;
   scores: Float32Array;
   /** Order `o` lies from `begins[o]` up to `begins[o + 1]`. */
@@ -42,21 +44,29 @@ export class ScoreOrders {
     const size = (rows.offsets[rows.rows] as number) * trafficClasses.length;
     this.clusters = new Uint16Array(size);
     this.scores = new Float32Array(size);
-    this.begins = this.#begins();
+    this.begins = new Uint32Array(rows.rows * trafficClasses.length + 1);
+    this.#setBegins(0);
     this.#scoreRows();
   }
 
-  /** Scores the rows that have come since. */
+  /** Scores the rows that have come since. There is room for some more, so that a death copies nothing. */
   extend(): void {
     const { offsets, rows } = this.#rows;
     if (rows === this.#scored) return;
     const size = (offsets[rows] as number) * trafficClasses.length;
-    const { clusters, scores } = this;
-    this.clusters = new Uint16Array(size);
-    this.clusters.set(clusters);
-    this.scores = new Float32Array(size);
-    this.scores.set(scores);
-    this.begins = this.#begins();
+    if (size > this.clusters.length) {
+      const { clusters, scores } = this;
+      this.clusters = new Uint16Array(Math.ceil(size * GROWTH));
+      this.clusters.set(clusters);
+      this.scores = new Float32Array(Math.ceil(size * GROWTH));
+      this.scores.set(scores);
+    }
+    if (rows * trafficClasses.length >= this.begins.length) {
+      const { begins } = this;
+      this.begins = new Uint32Array(Math.ceil(rows * trafficClasses.length * GROWTH) + 1);
+      this.begins.set(begins);
+    }
+    this.#setBegins(this.#scored);
     this.#scoreRows();
   }
 
@@ -84,17 +94,17 @@ export class ScoreOrders {
     return this.begins[order + 1] as number;
   }
 
-  #begins(): Uint32Array {
+  /** Of the rows from `from` on. */
+  #setBegins(from: number): void {
     const { offsets, rows } = this.#rows;
+    const { begins } = this;
     const classes = trafficClasses.length;
-    const begins = new Uint32Array(rows * classes + 1);
-    for (let row = 0; row < rows; row++) {
+    for (let row = from; row < rows; row++) {
       const start = offsets[row] as number;
       const length = (offsets[row + 1] as number) - start;
       for (let k = 0; k < classes; k++) begins[row * classes + k] = start * classes + k * length;
     }
     begins[rows * classes] = (offsets[rows] as number) * classes;
-    return begins;
   }
 
   #scoreRows(): void {

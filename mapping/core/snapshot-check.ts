@@ -43,13 +43,23 @@ const FIRST_CHOICES_MIN = 3;
  * What speaks against `next`; empty: nothing. Without a previous snapshot only the laws that need none are asked.
  * The form is another matter: this looks at maps that have been decoded and at ones that the engine has just made. Throws ParseError
  * when a cluster map does not decode.
+ *
+ * @param changed client networks, by number, that are placed otherwise than in `previous`, where all the others are by the same rows; undefined:
+ *   not known, and everybody is looked at. Of clusters that are named no more only a whole look hears
  */
-export function snapshotProblems(next: MapSnapshot, previous: MapSnapshot | undefined): SnapshotProblem[] {
+export function snapshotProblems(
+  next: MapSnapshot,
+  previous: MapSnapshot | undefined,
+  changed?: readonly number[],
+): SnapshotProblem[] {
   const problems: SnapshotProblem[] = [];
   const refuse = (reason: SnapshotProblemReason, detail: string): void =>
     void problems.push({ reason, detail });
   const table = next.clusterMap.table();
-  const facts = factsOf(table);
+  const facts =
+    changed === undefined || previous === undefined
+      ? factsOf(table)
+      : changedFacts(table, previous.clusterMap.table(), changed);
 
   if (table.networks.size === 0) refuse("emptied", "it has no client network");
   if (facts.absurd !== undefined) refuse("metric-not-a-number", facts.absurd);
@@ -79,8 +89,8 @@ export function snapshotProblems(next: MapSnapshot, previous: MapSnapshot | unde
   shrunk("fewer-clusters", "clusters", ranked, clusterCount(previous));
 
   for (const [k, trafficClass] of trafficClasses.entries()) {
-    const before = factsOf(tableBefore).firsts[k] as readonly number[];
-    const now = facts.firsts[k] as readonly number[];
+    const before = usedOf(factsOf(tableBefore).firsts[k] as Uint32Array);
+    const now = usedOf(facts.firsts[k] as Uint32Array);
     if (before.length >= FIRST_CHOICES_MIN && now.length === 1 && ranked - suspended > 1) {
       refuse(
         "one-cluster-for-all",
@@ -123,8 +133,13 @@ interface Facts {
   readonly zeros: number;
   /** Whether some row has the cluster, by number. */
   readonly isNamed: Uint8Array;
-  /** By class, the clusters that some client network is sent to. */
-  readonly firsts: readonly (readonly number[])[];
+  /** By class and cluster, how many client networks are sent there. */
+  readonly firsts: readonly Uint32Array[];
+}
+
+/** Numbers of the clusters that somebody is sent to. */
+function usedOf(counts: Uint32Array): number[] {
+  return [...counts.keys()].filter((cluster) => counts[cluster] !== 0);
 }
 
 /** Tables do not change: each is walked over once, the one in force not again for every successor. */
@@ -139,7 +154,7 @@ export function* factsInSteps(table: ClusterMapTable): Steps<Facts> {
   let facts = factsByTable.get(table);
   if (facts === undefined) {
     const rows = yield* rowFacts(table);
-    const firsts: number[][] = [];
+    const firsts: Uint32Array[] = [];
     for (const k of trafficClasses.keys()) firsts.push(yield* firstsOf(table, k));
     facts = { ...rows, firsts };
     factsByTable.set(table, facts);
@@ -150,61 +165,102 @@ export function* factsInSteps(table: ClusterMapTable): Steps<Facts> {
 /** Rows or networks between two pauses. */
 const STEP = 8_192;
 
+/** Those of the map before, with what has changed since. */
+function changedFacts(table: ClusterMapTable, before: ClusterMapTable, changed: readonly number[]): Facts {
+  const known = factsOf(before);
+  const firsts = known.firsts.map((counts) => counts.slice());
+  const isNamed = known.isNamed.slice();
+  let { figures, zeros } = known;
+  let absurd = known.absurd ?? absurdLoad(table);
+  for (const network of changed) {
+    const gone = rowFigures(before, before.rowOf(network), isNamed);
+    const come = rowFigures(table, table.rowOf(network), isNamed);
+    figures += come.figures - gone.figures;
+    zeros += come.zeros - gone.zeros;
+    absurd ??= come.absurd === undefined ? undefined : absurdity(table, come.absurd);
+    for (const [k, counts] of firsts.entries()) {
+      (counts[before.firstCluster(network, k)] as number)--;
+      (counts[table.firstCluster(network, k)] as number)++;
+    }
+  }
+  const facts = { absurd, figures, zeros, isNamed, firsts };
+  factsByTable.set(table, facts);
+  return facts;
+}
+
 function* rowFacts(table: ClusterMapTable): Steps<Omit<Facts, "firsts">> {
-  const { rows, placements, clusterIds, loads } = table.parts;
+  const { rows, placements, clusterIds } = table.parts;
   const isNamed = new Uint8Array(clusterIds.length);
   const zerosOf = new Uint16Array(rows.size);
   const figuresOf = new Uint16Array(rows.size);
   let absurd: number | undefined;
   for (let row = 0; row < rows.size; row++) {
     if (row % STEP === STEP - 1) yield;
-    const at = rows.offsetOf(row);
-    const count = rows.countOf(row);
-    let zeros = 0;
-    let figures = count;
-    for (let candidate = at; candidate < at + count; candidate++) {
-      const cluster = rows.clusters[candidate] as number;
-      isNamed[cluster] = 1;
-      if (rows.rtts[candidate] === 0) zeros++;
-      if (rows.rtts[candidate] === RTT_ABSURD || isAbsurdQuality(rows.qualities[candidate] as number))
-        absurd ??= cluster;
-    }
-    for (let k = 0; k < trafficClasses.length; k++) {
-      const order = rows.orderOffsetOf(row, k);
-      const length = rows.lengthOf(row, k);
-      figures += length;
-      for (let place = order; place < order + length; place++) {
-        if (rows.scores[place] === 0) zeros++;
-        if (rows.scores[place] === SCORE_ABSURD)
-          absurd ??= rows.clusters[at + (rows.orders[place] as number)] as number;
-      }
-    }
-    zerosOf[row] = zeros;
-    figuresOf[row] = figures;
+    const found = rowFigures(table, row, isNamed);
+    zerosOf[row] = found.zeros;
+    figuresOf[row] = found.figures;
+    absurd ??= found.absurd;
   }
   let zeros = 0;
   let figures = 0;
-  for (const row of placements.rows) {
-    zeros += zerosOf[row] as number;
-    figures += figuresOf[row] as number;
+  const rowOf = placements.rows;
+  for (let network = 0; network < rowOf.length; network++) {
+    zeros += zerosOf[rowOf[network] as number] as number;
+    figures += figuresOf[rowOf[network] as number] as number;
   }
-  for (const [cluster, load] of loads.entries()) if (!(load >= 0 && load < Infinity)) absurd ??= cluster;
   return {
-    absurd:
-      absurd === undefined
-        ? undefined
-        : `cluster "${clusterIds[absurd]}" has a travel time, loss, load, confidence or score that is none`,
+    absurd: absurd === undefined ? absurdLoad(table) : absurdity(table, absurd),
     figures,
     zeros,
     isNamed,
   };
 }
 
-function* firstsOf(table: ClusterMapTable, trafficClass: number): Steps<number[]> {
-  const isFirst = new Uint8Array(table.clusterIds.length);
+/** What one row has, and marks the clusters that it names; `absurd`: a cluster of which it has a figure that is none. */
+function rowFigures(
+  table: ClusterMapTable,
+  row: number,
+  isNamed: Uint8Array,
+): { readonly figures: number; readonly zeros: number; readonly absurd: number | undefined } {
+  const { rows } = table.parts;
+  const { clusters, rtts, qualities, scores } = rows;
+  const at = rows.offsetOf(row);
+  const count = rows.countOf(row);
+  let absurd: number | undefined;
+  let zeros = 0;
+  let figures = count;
+  for (let candidate = at; candidate < at + count; candidate++) {
+    isNamed[clusters[candidate] as number] = 1;
+    if (rtts[candidate] === 0) zeros++;
+    if (rtts[candidate] === RTT_ABSURD || isAbsurdQuality(qualities[candidate] as number))
+      absurd ??= clusters[candidate] as number;
+  }
+  for (let k = 0; k < trafficClasses.length; k++) {
+    const order = rows.orderOffsetOf(row, k);
+    const length = rows.lengthOf(row, k);
+    figures += length;
+    for (let place = order; place < order + length; place++) {
+      if (scores[place] === 0) zeros++;
+      if (scores[place] === SCORE_ABSURD) absurd ??= clusters[at + (rows.orders[place] as number)] as number;
+    }
+  }
+  return { figures, zeros, absurd };
+}
+
+function absurdLoad(table: ClusterMapTable): string | undefined {
+  const cluster = table.parts.loads.findIndex((load) => !(load >= 0 && load < Infinity));
+  return cluster === -1 ? undefined : absurdity(table, cluster);
+}
+
+function absurdity({ clusterIds }: ClusterMapTable, cluster: number): string {
+  return `cluster "${clusterIds[cluster]}" has a travel time, loss, load, confidence or score that is none`;
+}
+
+function* firstsOf(table: ClusterMapTable, trafficClass: number): Steps<Uint32Array> {
+  const counts = new Uint32Array(table.clusterIds.length);
   for (let network = 0; network < table.networks.size; network++) {
     if (network % STEP === STEP - 1) yield;
-    isFirst[table.firstCluster(network, trafficClass)] = 1;
+    (counts[table.firstCluster(network, trafficClass)] as number)++;
   }
-  return [...isFirst.keys()].filter((cluster) => isFirst[cluster] === 1);
+  return counts;
 }

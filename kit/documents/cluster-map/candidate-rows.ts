@@ -48,6 +48,8 @@ export class CandidateRows {
   orders = new Uint8Array(CLASS_COUNT * ENTRIES_START);
   /** Beside `orders`. */
   scores = new Uint16Array(CLASS_COUNT * ENTRIES_START);
+  /** Of each row's content; 0: not computed yet. Kept, so that a map that differs in few rows need not hash all of them again. */
+  #hashes = new Uint32Array(257);
   /** Row numbers + 1 by hash, open addressing; undefined: contents are not looked up. */
   #table: Uint32Array | undefined = new Uint32Array(1024);
 
@@ -59,7 +61,15 @@ export class CandidateRows {
     return this.#offsets[this.#count] as number;
   }
   get byteLength(): number {
-    const arrays = [this.#offsets, this.clusters, this.rtts, this.qualities, this.#lengths, this.orders];
+    const arrays = [
+      this.#offsets,
+      this.#hashes,
+      this.clusters,
+      this.rtts,
+      this.qualities,
+      this.#lengths,
+      this.orders,
+    ];
     return arrays.reduce(
       (sum, one) => sum + one.byteLength,
       this.scores.byteLength + (this.#table?.byteLength ?? 0),
@@ -97,6 +107,7 @@ export class CandidateRows {
     const at = this.entryCount;
     this.#reserve(at + count);
     this.#offsets[this.#count + 1] = at + count;
+    this.#hashes[this.#count] = 0;
     this.#lengths.set(lengths, this.#count * CLASS_COUNT);
     this.orders.fill(0, CLASS_COUNT * at, CLASS_COUNT * (at + count));
     this.scores.fill(0, CLASS_COUNT * at, CLASS_COUNT * (at + count));
@@ -124,6 +135,7 @@ export class CandidateRows {
     this.#table = undefined;
     const entries = this.entryCount;
     this.#offsets = cut(this.#offsets, this.#count + 1);
+    this.#hashes = cut(this.#hashes, this.#count);
     this.#lengths = cut(this.#lengths, this.#count * CLASS_COUNT);
     yield;
     this.clusters = cut(this.clusters, entries);
@@ -142,6 +154,7 @@ export class CandidateRows {
     const copy = new CandidateRows();
     copy.#count = this.#count;
     copy.#offsets = grown(this.#offsets, this.#count + 257);
+    copy.#hashes = grown(this.#hashes, this.#count + 257);
     copy.#lengths = grown(this.#lengths, CLASS_COUNT * (this.#count + 257));
     const entries = this.entryCount + ENTRIES_START;
     copy.clusters = grown(this.clusters, entries);
@@ -160,6 +173,7 @@ export class CandidateRows {
     const at = this.entryCount;
     this.#reserve(at + entries, count);
     for (let n = 1; n <= count; n++) this.#offsets[this.#count + n] = at + from.offsetOf(first + n) - source;
+    this.#hashes.set(from.#hashes.subarray(first, first + count), this.#count);
     this.#lengths.set(
       from.#lengths.subarray(first * CLASS_COUNT, (first + count) * CLASS_COUNT),
       this.#count * CLASS_COUNT,
@@ -243,7 +257,9 @@ export class CandidateRows {
     if (this.#table === undefined) throw new RangeError("Rows are closed");
     if ((this.#count + 1) * 2 > this.#table.length) this.#rehash(this.#table.length * 2);
     const table = this.#table;
-    let slot = this.#hashOf(this.#count) & (table.length - 1);
+    const hash = this.#hashOf(this.#count);
+    this.#hashes[this.#count] = hash;
+    let slot = hash & (table.length - 1);
     for (; table[slot] !== 0; slot = (slot + 1) & (table.length - 1)) {
       const row = (table[slot] as number) - 1;
       if (this.isSameAs(row, this, this.#count)) return row;
@@ -255,7 +271,8 @@ export class CandidateRows {
   #rehash(length: number): void {
     const table = new Uint32Array(length);
     for (let row = 0; row < this.#count; row++) {
-      let slot = this.#hashOf(row) & (length - 1);
+      const hash = this.#hashes[row] || (this.#hashes[row] = this.#hashOf(row));
+      let slot = hash & (length - 1);
       while (table[slot] !== 0) slot = (slot + 1) & (length - 1);
       table[slot] = row + 1;
     }
@@ -283,6 +300,7 @@ export class CandidateRows {
   #reserve(entries: number, rows = 1): void {
     if (this.#count + rows + 1 > this.#offsets.length) {
       this.#offsets = grown(this.#offsets, Math.max(this.#count + rows + 1, this.#offsets.length * 2));
+      this.#hashes = grown(this.#hashes, this.#offsets.length);
       this.#lengths = grown(this.#lengths, this.#offsets.length * CLASS_COUNT);
     }
     if (entries <= this.clusters.length) return;

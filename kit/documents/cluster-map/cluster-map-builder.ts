@@ -158,23 +158,32 @@ function inOrderOfUse(
   limits: Uint16Array,
 ): Pick<ClusterMapTable["parts"], "rows" | "placements"> {
   const numbers = new Uint32Array(rows.size).fill(NOT_PLACED);
+  const used = new Uint32Array(rows.size);
   let next = 0;
+  let entries = 0;
   let isInOrder = true;
-  for (const row of rowOf)
-    if (numbers[row] === NOT_PLACED) {
-      if (row !== next) isInOrder = false;
-      numbers[row] = next++;
-    }
+  for (let network = 0; network < rowOf.length; network++) {
+    const row = rowOf[network] as number;
+    if (numbers[row] !== NOT_PLACED) continue;
+    if (row !== next) isInOrder = false;
+    used[next] = row;
+    numbers[row] = next++;
+    entries += rows.countOf(row);
+  }
   if (isInOrder && next === rows.size)
     return { rows: rows.closed(), placements: { rows: rowOf, chosen, reasons, limits } };
-  const used = new Uint32Array(next);
-  for (const [row, number] of numbers.entries()) if (number !== NOT_PLACED) used[number] = row;
   const ordered = new CandidateRows();
-  for (const row of used) ordered.appendRange(rows, row, 1);
-  return {
-    rows: ordered.closed(),
-    placements: { rows: rowOf.map((row) => numbers[row] as number), chosen, reasons, limits },
-  };
+  ordered.expect(entries, next);
+  // Neighbours stay neighbours in most places: they are copied as one.
+  for (let first = 0; first < next; ) {
+    let end = first + 1;
+    while (end < next && used[end] === (used[end - 1] as number) + 1) end++;
+    ordered.appendRange(rows, used[first] as number, end - first);
+    first = end;
+  }
+  for (let network = 0; network < rowOf.length; network++)
+    rowOf[network] = numbers[rowOf[network] as number] as number;
+  return { rows: ordered.closed(), placements: { rows: rowOf, chosen, reasons, limits } };
 }
 
 /** A map as a person writes it: the first of each ranking is where the network is sent, scores ascend. */

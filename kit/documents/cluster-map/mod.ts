@@ -1,5 +1,5 @@
 /** The cluster map: who is sent where, in typed arrays, in bytes, and within a document. */
-export type { CandidateRow, ClassOrder } from "./candidate-rows.ts";
+export { type CandidateRow, CANDIDATES_MAX, type ClassOrder } from "./candidate-rows.ts";
 export { type ClientNetworkPrefixes, ClientNetworkTable } from "./client-network-table.ts";
 export {
   ClusterMapBuilder,

@@ -182,6 +182,45 @@ describe("placement under several limits", () => {
     );
   });
 
+  test("who settles where everyone was placed stays, and what changes moves no more than it must", () => {
+    let shrunk = 0;
+    fc.assert(
+      fc.property(world, fc.integer({ min: 0, max: 8 }), (drawn, which) => {
+        // Whoever uses this gives each unit a place where it is, so that none has to be found again by the fallback.
+        const given: World = { ...drawn, hasFallback: false };
+        const problem = problemOf(given);
+        const placed = new Placement(problem);
+        placed.place();
+        fc.pre(placed.overflows === 0);
+        const clusters = Uint16Array.from(given.units, (_, n) => placed.clusterOf(n) ?? 0xffff);
+        const again = { ...problem, incumbents: { clusters, yieldMargin: 5 } };
+        const same = new Placement(again);
+        same.settle();
+        expect(given.units.map((_, n) => same.clusterOf(n))).toEqual(
+          given.units.map((_, n) => placed.clusterOf(n)),
+        );
+        const limits = given.limits.map((one, l) => (l === which ? { ...one, max: one.max / 2 } : one));
+        const less = new Placement({ ...again, limits });
+        less.settle();
+        const { used, hasRoom, where } = inspect({ ...given, limits }, less, new Set(given.closed));
+        // Who has moved was where it is less now, or found a better place by that, or had to make room for one of those.
+        const changed = limits[which];
+        if (changed !== undefined && placed.used(which) > changed.max) shrunk++;
+        if (less.overflows > 0) return;
+        for (const [l, { max }] of limits.entries()) expect(used[l]).toBeLessThanOrEqual(max + 1e-6);
+        if (changed === undefined || placed.used(which) <= changed.max)
+          expect(where).toEqual(given.units.map((_, n) => placed.clusterOf(n)));
+        // Who moves within a limit of several clusters counts twice in it.
+        if (limits.some((one) => one.clusters.length > 1)) return;
+        for (const [n, { ranking }] of given.units.entries())
+          for (const cluster of ranking.slice(0, Math.max(0, ranking.indexOf(where[n] as number))))
+            if (!given.closed.includes(cluster)) expect(hasRoom(n, cluster)).toBe(false);
+      }),
+      { numRuns: 1500 },
+    );
+    expect(shrunk).toBeGreaterThan(20);
+  });
+
   test("refuses what cannot be", () => {
     const problem = problemOf({
       units: [{ demands: [1, 1], ranking: [0, 1], steps: [1, 1, 1, 1, 1, 1] }],

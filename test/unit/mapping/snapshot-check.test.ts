@@ -65,6 +65,42 @@ test("all travel times zero", () => {
   expect(snapshotProblems(next, undefined).map((problem) => problem.reason)).toEqual(["metric-all-zero"]);
 });
 
+test.each<[string, MapSnapshot, readonly number[]]>([
+  ["nothing", make({}), []],
+  ["one that has an absurd figure", with1({ rttMs: Number.NaN }), [0]],
+  [
+    "all, to one place",
+    make(
+      {},
+      networks.map((one) => ({ ...one, ranking: ranking(["fra", 1], ["iad", 2], ["sin", 3], ["gru", 4]) })),
+    ),
+    [...networks.keys()],
+  ],
+  [
+    "all, to travel times of zero",
+    make(
+      {},
+      networks.map((one) => ({
+        ...one,
+        ranking: ranking(["fra", 0]).map((entry) => ({ ...entry, terms: { ...entry.terms, rttMs: 0 } })),
+      })),
+    ),
+    [...networks.keys()],
+  ],
+])("who is told what has changed, %s, says what a look at everybody says", (_, next, changed) => {
+  const { networks: table } = next.clusterMap.table();
+  const numbers = changed.map((n) => table.indexOf(`net-${n}` as never) as number);
+  const told = snapshotProblems(next, inForce, numbers);
+  // Another object, so that nothing is remembered of the first look.
+  const again = { ...next, clusterMap: next.clusterMap.withVersion(next.mapVersion) };
+  expect(told).toEqual(snapshotProblems(again, inForce));
+  // And the next one counts on from it.
+  const third = { ...next, mapVersion: 3, clusterMap: next.clusterMap.withVersion(3) };
+  expect(snapshotProblems(third, next, [])).toEqual(
+    snapshotProblems({ ...third, clusterMap: next.clusterMap.withVersion(3) }, next),
+  );
+});
+
 test("one of two clusters for everyone is no surprise", () => {
   const two = networks.map((one, n) => ({ ...one, ranking: ranking([n % 2 === 0 ? "fra" : "iad", 1]) }));
   const next = networks.map((one) => ({ ...one, ranking: ranking(["fra", 1]) }));

@@ -4,7 +4,8 @@
  */
 import { describe, expect, test } from "vitest";
 import { epochMs, type MapSnapshot, Random, type ServerReport, trafficClasses } from "#kit";
-import { MapEngine, mapEngineDefaults } from "#mapping";
+import { generateWorld, planAddresses, topologyOf as worldTopology, WorldLinks } from "#kit/world";
+import { MapEngine, mapEngineDefaults, noisySample } from "#mapping";
 import { at, cluster, network, topologyOf } from "./fixtures.ts";
 import { entriesOf } from "../../tools/map-snapshot.ts";
 import { idleReport } from "../../tools/server-report.ts";
@@ -150,5 +151,48 @@ describe("churn", () => {
     }
     expect(engine.counters.snapshots).toBe(cycles + 1);
     expect(engine.counters.moves / (cycles * NETWORKS * trafficClasses.length)).toBeLessThan(0.01);
+  });
+
+  test("where a fifth is turned away, noise on every travel time moves about one unit in a hundred a cycle", () => {
+    const world = generateWorld({ clusters: 60, seed: 5 });
+    const topology = worldTopology(world, planAddresses(world, { loopback: "127.10", port: 1, dnsPort: 2 }));
+    const links = new WorldLinks(world);
+    const near = world.clients.map(({ id }) =>
+      topology.clusters
+        .filter(({ role }) => role === "edge")
+        .map(({ clusterId }) => ({ clusterId, rttMs: links.between(id, clusterId).rttMs }))
+        .sort((a, b) => a.rttMs - b.rttMs)
+        .slice(0, 6),
+    );
+    const engine = new MapEngine({ epochOf: (now) => epochMs(now) });
+    engine.handleTopology(topology, at(0));
+    const networks = world.clients.map(({ id, prefixes, coordinates, demandPerSecond }) => ({
+      clientNetworkId: network(id),
+      prefixes,
+      coordinates,
+      demandPerSecond,
+    }));
+    engine.handleClientNetworks(networks, at(0));
+    const random = new Random(5);
+    const cycles = 14;
+    const settled = 3;
+    let before = 0;
+    for (let cycle = 0; cycle < cycles; cycle++) {
+      for (const [n, own] of near.entries())
+        if ((n + cycle) % 2 === 0)
+          for (const { clusterId, rttMs } of own)
+            engine.handleSample({
+              from: networks[n]!.clientNetworkId,
+              to: clusterId,
+              rttMs: noisySample(rttMs, 0, random),
+              at: at(cycle * 30_000),
+            });
+      expect(snapshotOf(engine, cycle * 30_000)).toBeDefined();
+      if (cycle === settled) before = engine.counters.moves;
+    }
+    const units = networks.length * trafficClasses.length;
+    expect(engine.reasons.spilled).toBeGreaterThan(units / 6);
+    expect(Math.max(...engine.load.values())).toBeLessThanOrEqual(0.85 + 1e-6);
+    expect((engine.counters.moves - before) / ((cycles - 1 - settled) * units)).toBeLessThan(0.02);
   });
 });
