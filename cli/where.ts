@@ -23,7 +23,8 @@ Then how a request goes on by the same map: the parents of that cluster for the 
 to its origin, each with its terms and the runners-up.
 
 In a running world its mapper tells on what each travel time rests: measured of this network, remembered from the
-map before a restart, or borrowed, and from whom. With --mapper URL that mapper is asked.
+map before a restart, or borrowed, and from whom; and each addend of the score for the winner and the runners-up. A
+cluster that was passed over costs in the map at least what the chosen one does. With --mapper URL that mapper is asked.
 
 Asks a name server of the running world; with --server the one whose admin surface is at URL (token
 in ISOCHRONE_CONTROL_TOKEN); with --world nobody: the map is measured from the world file here.
@@ -41,6 +42,7 @@ export interface ExplainedReport extends WhereReport {
 }
 
 const LENDERS_SHOWN = 4;
+const SCORES_SHOWN = 8;
 const TIMEOUT_MS = 5_000;
 /** A report lists every edge cluster; thousands fit. */
 const ANSWER_CHARS_MAX = 4 * 1024 * 1024;
@@ -178,9 +180,39 @@ export function formatWhere(report: ExplainedReport, nowEpochMs: number): string
       ["cluster", "city", "outcome", "score", "rtt ms", "loss %", "load", "confidence", "servers up"],
       candidates,
     ),
+    ...scoreLines(report),
     ...basisLines(report.estimates),
     ...wayLines(report),
   ].join("\n");
+}
+
+/** What the scores of the first candidates are the sum of, as the map's maker has it now. */
+function scoreLines({ estimates, candidates, trafficClass }: ExplainedReport): string[] {
+  const known = new Map((estimates ?? []).map((one) => [one.clusterId, one.scores?.[trafficClass]]));
+  const rows = candidates.slice(0, SCORES_SHOWN).flatMap(({ clusterId }) => {
+    const found = known.get(clusterId);
+    if (found === undefined) return [];
+    const { terms, factor, isInService, score } = found;
+    const { rtt, spread, loss, throughput, load, doubt, age, price } = terms;
+    const addends = [rtt, spread, loss, throughput, load, doubt, age, price];
+    return [
+      [
+        clusterId,
+        ...addends.map((one) => one.toFixed(2)),
+        `x ${factor}`,
+        isInService ? score.toFixed(2) : `${score.toFixed(2)}, out of service`,
+      ],
+    ];
+  });
+  if (rows.length === 0) return [];
+  const titles = ["rtt", "spread", "loss", "throughput", "load", "doubt", "age", "price"];
+  return [
+    "",
+    formatTable(
+      ["cluster", ...titles.map((title, n) => (n === 0 ? title : `+ ${title}`)), "weight", "= score"],
+      rows,
+    ),
+  ];
 }
 
 /** On what the travel times of the map's maker rest now. */

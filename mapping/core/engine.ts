@@ -47,6 +47,7 @@ import { ResolverScopes, type ScopeKnowledge, type ScopeSettings } from "./resol
 import { resolverEntries } from "./resolvers.ts";
 import { clusterMapTable, movedClusterMapTable, NumberedNetworks } from "./rankings.ts";
 import { scoreDefaults } from "./score.ts";
+import type { ExplainedScore } from "./score-orders.ts";
 import { type SnapshotProblem, snapshotProblems } from "./snapshot-check.ts";
 import { type Suspension, type SuspensionSettings, suspend, suspensionDefaults } from "./suspension.ts";
 import { tierMap } from "./tier-map.ts";
@@ -110,6 +111,8 @@ export type MapEngineEvent =
 /** What is expected of a client network towards a cluster, and why. */
 export interface NetworkEstimate extends Omit<ExplainedEstimate, "cluster"> {
   readonly clusterId: ClusterId;
+  /** In the order of the traffic classes; as of the newest map of this engine. Empty: there is none since networks or clusters have changed. */
+  readonly scores: readonly ExplainedScore[];
 }
 
 /** All only grow. */
@@ -265,6 +268,7 @@ export class MapEngine {
     return this.#rows.explain(n, this.#pairKnowledge(now)).map(({ cluster, ...rest }) => ({
       clusterId: this.#edgeIds[cluster] as ClusterId,
       ...rest,
+      scores: this.#map?.orders.explain(rest.estimate, cluster) ?? [],
     }));
   }
 

@@ -1,6 +1,7 @@
 /** What the scores of one client network rest on, as a mapper answers and `isochrone where` prints: measured, remembered or borrowed, and from whom. */
 import {
   array,
+  boolean,
   type ClientNetworkId,
   type ClusterId,
   id,
@@ -25,6 +26,24 @@ const sources = [
   "geography",
 ] as const satisfies readonly EstimateSource[];
 
+/** What a score is the sum of, in units of the score, and what operators multiply the sum with. */
+const reportedScore = object({
+  terms: object({
+    rtt: number(),
+    spread: number(),
+    loss: number(),
+    throughput: number(),
+    load: number(),
+    doubt: number(),
+    age: number(),
+    price: number(),
+  }),
+  factor: number(),
+  /** False: it stands behind all that are, whatever its score. */
+  isInService: boolean(),
+  score: number(),
+});
+
 const reportedEstimate = object({
   clusterId: id<ClusterId>(),
   rttMs: number(),
@@ -40,6 +59,8 @@ const reportedEstimate = object({
   lenders: array(string()),
   /** Other clusters whose own measurements have corrected what was borrowed. */
   correctedBy: integer(),
+  /** Null: the mapper has made no map since networks or clusters have changed. */
+  scores: nullable(object({ interactive: reportedScore, bulk: reportedScore, live: reportedScore })),
 });
 
 /** `/.isochrone/estimates` of a mapper. */
@@ -57,7 +78,7 @@ export function reportEstimates(
 ): EstimateReport {
   return {
     clientNetworkId,
-    estimates: estimates.map(({ clusterId, estimate, source, lenders, correctedBy }) => ({
+    estimates: estimates.map(({ clusterId, estimate, source, lenders, correctedBy, scores }) => ({
       clusterId,
       rttMs: estimate.rttMs,
       spreadMs: estimate.spreadMs,
@@ -68,6 +89,17 @@ export function reportEstimates(
       source,
       lenders: lenders.slice(0, LENDERS_MAX),
       correctedBy,
+      scores: scoresOf(scores),
     })),
   };
+}
+
+function scoresOf([
+  interactive,
+  bulk,
+  live,
+]: NetworkEstimate["scores"]): EstimateReport["estimates"][number]["scores"] {
+  return interactive === undefined || bulk === undefined || live === undefined
+    ? null
+    : { interactive, bulk, live };
 }

@@ -1,7 +1,7 @@
 import { type TrafficClass, trafficClasses } from "#kit";
 import type { EstimateRows } from "./estimate-rows.ts";
 import type { Estimate } from "./estimator.ts";
-import { SCORE_MAX, type ScoreParameters, scoreOf } from "./score.ts";
+import { type Score, SCORE_MAX, type ScoreParameters, scoreOf } from "./score.ts";
 
 /** What a score says of a cluster itself, by number. */
 export interface ScoredCluster {
@@ -10,6 +10,13 @@ export interface ScoredCluster {
   readonly pricePerGb: number;
   /** What operators multiply its scores with. */
   readonly factor: number;
+  readonly isInService: boolean;
+}
+
+/** `score` is `factor` (what operators say) times the sum of the terms. */
+export interface ExplainedScore extends Score {
+  readonly factor: number;
+  /** False: it stands behind all that are, whatever its score. */
   readonly isInService: boolean;
 }
 
@@ -74,6 +81,15 @@ export class ScoreOrders {
   ranked(score: number, cluster: number): number {
     const { factor, isInService } = this.#clusters[cluster] as ScoredCluster;
     return Math.min(SCORE_MAX, score * factor) + (isInService ? 0 : OUT_OF_SERVICE_PRICE);
+  }
+
+  /** By class, what the score of a cluster is the sum of; for people. */
+  explain(estimate: Estimate, cluster: number): ExplainedScore[] {
+    const { load, pricePerGb, factor, isInService } = this.#clusters[cluster] as ScoredCluster;
+    return this.#parameters.map((parameters): ExplainedScore => {
+      const { score, terms } = scoreOf({ ...estimate, load, pricePerGb }, parameters);
+      return { terms, factor, isInService, score: Math.min(SCORE_MAX, score * factor) };
+    });
   }
 
   /** The score of a cluster that an order may not have. */

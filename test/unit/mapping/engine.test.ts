@@ -79,6 +79,28 @@ const overrides = (rest: Readonly<Record<string, unknown>>) => mapOverrides.pars
 const report = (serverId: string, rest: Partial<ServerReport> = {}): ServerReport =>
   idleReport(serverId, { clusterId: serverId.replace(/-\d+$/, ""), atEpochMs: 0, ...rest });
 
+test("the addends of each score, times what operators say, are the score of the map", () => {
+  const engine = engineWith();
+  measure(engine, "berlin", { fra: 9, lon: 20, iad: 95 });
+  const entry = { clusterId: cluster("lon"), factor: 1.5, note: "test" };
+  engine.handleOverrides(overrides({ weights: [entry] }), at(0));
+  const snapshot = snapshotAt(engine, 1_000);
+  const ranked = entriesOf(snapshot).find((one) => one.clientNetworkId === "berlin")!.clusters;
+  const estimates = engine.estimatesOf(network("berlin"), at(1_000))!;
+  expect(estimates).toHaveLength(4);
+  for (const { clusterId, scores } of estimates)
+    for (const [k, trafficClass] of trafficClasses.entries()) {
+      const { terms, factor, score, isInService } = scores[k]!;
+      const sum = Object.values(terms).reduce((all, one) => all + one, 0);
+      expect(isInService).toBe(true);
+      expect(factor).toBe(clusterId === "lon" ? 1.5 : 1);
+      expect(sum * factor).toBeCloseTo(score, 6);
+      const shown = ranked[trafficClass].find((one) => one.clusterId === clusterId)!.score;
+      // Scores of a map are rounded to 2.6 %, and nothing costs less there than the chosen one.
+      expect(Math.abs(Math.max(score, ranked[trafficClass][0]!.score) / shown - 1)).toBeLessThan(0.03);
+    }
+});
+
 describe("when a snapshot is made", () => {
   test("nothing is due before there is a topology and a client network", () => {
     const engine = new MapEngine({ epochOf: (now) => epochMs(now) });
