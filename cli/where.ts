@@ -245,6 +245,7 @@ function wayLines({ way, clusterId }: WhereReport): string[] {
     known(terms?.isToParentMeasured),
     typeof terms?.toOriginMs === "number" ? terms.toOriginMs.toFixed(1) : "-",
     known(terms?.isToOriginMeasured),
+    ...[terms?.lossMs, terms?.ageMs, terms?.loadMs].map((ms) => (ms === undefined ? "-" : ms.toFixed(2))),
   ]);
   const paths = way.paths.flatMap(({ fromClusterId, toClusterId, candidates }) =>
     candidates.map((one, place) => [
@@ -253,6 +254,7 @@ function wayLines({ way, clusterId }: WhereReport): string[] {
       one.via ?? "direct",
       one.rttMs.toFixed(1),
       (one.lossRatio * 100).toFixed(2),
+      one.costMs === undefined ? "-" : one.costMs.toFixed(1),
       one.basis ?? "-",
     ]),
   );
@@ -264,10 +266,15 @@ function wayLines({ way, clusterId }: WhereReport): string[] {
       : `${clusterId} asks a parent for what ${origin} has; by the same map:`,
     ...(parents.length === 0
       ? []
-      : [formatTable(["parent", "cost ms", "to parent", "", "to origin", ""], parents)]),
+      : [
+          formatTable(
+            ["parent", "cost ms", "= to parent", "", "+ to origin", "", "+ loss", "+ age", "+ load"],
+            parents,
+          ),
+        ]),
     ...(paths.length === 0
       ? []
-      : ["", formatTable(["from", "to", "path", "rtt ms", "loss %", "known"], paths)]),
+      : ["", formatTable(["from", "to", "path", "rtt ms", "loss %", "cost ms", "known"], paths)]),
   ];
 }
 

@@ -89,6 +89,10 @@ export const tierEntry = object({
           isToParentMeasured: boolean(),
           toOriginMs: nullable(rttMs()),
           isToOriginMeasured: nullable(boolean()),
+          /** What loss and age of both links and the load of the parent add to the cost. Absent: of an older version. */
+          lossMs: optional(rttMs()),
+          ageMs: optional(rttMs()),
+          loadMs: optional(rttMs()),
         }),
       ),
     }),
@@ -112,6 +116,8 @@ export const pathEntry = object({
       lossRatio: ratio(),
       /** Absent: of an older version. */
       basis: optional(oneOf(pathBases)),
+      /** Round trip with what loss and age add: by it they are ordered. Absent: of an older version. */
+      costMs: optional(rttMs()),
     }),
     { min: 1, max: 8 },
   ),

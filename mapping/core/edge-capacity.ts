@@ -111,6 +111,19 @@ export class EdgeCapacity {
       .sort((a, b) => (a.clusterId < b.clusterId ? -1 : 1));
   }
 
+  /** What the servers of a cluster of any role report, over their capacity; 0 where none does. */
+  loadOf({ servers }: ClusterEntry, now: MonotonicMs): number {
+    let requests = 0;
+    let capacity = 0;
+    for (const { serverId, capacityPerSecond } of servers) {
+      const known = this.#reports.get(serverId);
+      if (known === undefined || now - known.at > this.#settings.reportAgeMsMax) continue;
+      requests += known.report.requestsPerSecond;
+      capacity += capacityPerSecond;
+    }
+    return capacity === 0 ? 0 : requests / capacity;
+  }
+
   #edge(
     { entry }: EdgeCluster,
     isOut: (serverId: ServerId) => boolean,

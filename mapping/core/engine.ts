@@ -537,7 +537,9 @@ export class MapEngine {
       clusterMap: PackedClusterMap.of(table),
       ...this.#resolverEntries(table, now),
       ...(this.#isForced && { isChangeAccepted: true }),
-      tiers: tierMap(topology.topology, this.#links, isUsable, now),
+      tiers: tierMap(topology.topology, this.#links, isUsable, now, (parent) =>
+        this.#capacity.loadOf(parent, now),
+      ),
       paths: pathMap(topology.topology, this.#links, isUsable, now, this.#settings.paths),
       ...outOfService(topology, isUsable, overrides),
     });

@@ -15,6 +15,8 @@ import { estimateByGeography } from "./estimator.ts";
 export interface LinkEstimate {
   readonly rttMs: number;
   readonly lossRatio: number;
+  /** What age has left of it, 0..1: 1 while reports come; a guess has no age. */
+  readonly freshness: number;
   /** False: a guess from geography, or worse. */
   readonly isMeasured: boolean;
 }
@@ -33,6 +35,9 @@ type Ways = Map<ClusterId | null, Map<ServerId, Observation>>;
 const REPORTS_KEPT = 8;
 /** A smoothed time still holds the spikes that went into it; queues only add, so the lower quarter is the path. */
 const SRTT_QUANTILE = 0.25;
+
+/** Servers report each second: up to this age, ms, some reports were lost and no more. */
+const FRESH_MS = 10_000;
 
 export interface LinkTableSettings {
   /** A report older than this no longer counts, ms: servers report each second, so it is gone or cannot measure. */
@@ -133,11 +138,16 @@ export class LinkTable {
 
   /** The direct link between two clusters; a guess when it is unmeasured. */
   link(from: ClusterEntry, to: ClusterEntry, now: MonotonicMs): LinkEstimate {
-    if (from.clusterId === to.clusterId) return { rttMs: 0, lossRatio: 0, isMeasured: true };
+    if (from.clusterId === to.clusterId) return { rttMs: 0, lossRatio: 0, freshness: 1, isMeasured: true };
     const measured = this.measured(from.clusterId, to.clusterId, null, now);
     if (measured !== undefined) return measured;
     const { rttMs, lossRatio } = estimateByGeography(from.coordinates, to.coordinates);
-    return { rttMs, lossRatio, isMeasured: false };
+    return { rttMs, lossRatio, freshness: 1, isMeasured: false };
+  }
+
+  #freshness(ageMs: number): number {
+    const left = (this.#settings.ageMsMax - ageMs) / (this.#settings.ageMsMax - FRESH_MS);
+    return Math.min(1, Math.max(0, left));
   }
 
   #median(from: ClusterId, to: ClusterId, via: ClusterId | null, now: MonotonicMs): LinkEstimate | undefined {
@@ -160,6 +170,7 @@ export class LinkTable {
         ),
       ),
       lossRatio: middle(fresh.map(({ lossRatio }) => lossRatio)),
+      freshness: this.#freshness(now - Math.max(...fresh.map(({ at }) => at))),
       isMeasured: true,
     };
   }

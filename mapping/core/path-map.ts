@@ -3,7 +3,8 @@
  * transport measures the candidates end to end and decides.
  */
 import type { ClusterEntry, ClusterId, MonotonicMs, PathBasis, PathEntry, TopologyDocument } from "#kit";
-import { type LinkTable, rounded } from "./link-table.ts";
+import { linkCost, sumOfCost } from "./link-cost.ts";
+import { type LinkEstimate, type LinkTable, rounded } from "./link-table.ts";
 
 export interface PathMapSettings {
   /** Relays named for a pair; each costs transport a probe an interval. */
@@ -26,8 +27,8 @@ const RTT_MS_MAX = 60_000;
 
 /**
  * Candidates for every ordered pair (edge or parent) -> (parent or origin), cheapest first, the direct path always among
- * them, ties by id with direct first. A relay's cost is what a server measured over it end to end, if one did, else the
- * sum of its two links. Relays that promise nothing are named too: they are what is left when the direct path is cut.
+ * them, ties by id with direct first. A path's cost is round trip, loss and age (`link-cost.ts`): of a relay by what a server measured over it
+ * end to end, if one did, else the sum of its two links. Relays that promise nothing are named too: they are what is left when the direct path is cut.
  */
 export function pathMap(
   topology: TopologyDocument,
@@ -59,36 +60,56 @@ export function pathEntry(
   settings: PathMapSettings = pathMapDefaults,
 ): PathEntry {
   const direct = links.link(from, to, now);
-  const found: { via: ClusterId; rttMs: number; lossRatio: number; basis: PathBasis }[] = [];
+  const found: Candidate[] = [];
   for (const relay of relays) {
     if (relay.clusterId === from.clusterId || relay.clusterId === to.clusterId) continue;
     const measured = links.measured(from.clusterId, to.clusterId, relay.clusterId, now);
-    const cost =
+    found.push(
       measured === undefined
         ? sum(from, relay, to, links, now, settings)
-        : { ...measured, basis: "measured" as const };
-    found.push({
-      via: relay.clusterId,
-      rttMs: rounded(Math.min(RTT_MS_MAX, cost.rttMs)),
-      lossRatio: rounded(cost.lossRatio, 1e5),
-      basis: cost.basis,
-    });
+        : candidate(
+            relay.clusterId,
+            measured.rttMs,
+            measured.lossRatio,
+            sumOfCost(linkCost(measured)),
+            "measured",
+          ),
+    );
   }
-  found.sort((a, b) => a.rttMs - b.rttMs || (a.via < b.via ? -1 : 1));
-  const candidates: { via: ClusterId | null; rttMs: number; lossRatio: number; basis: PathBasis }[] = [
-    {
-      via: null,
-      rttMs: rounded(Math.min(RTT_MS_MAX, direct.rttMs)),
-      lossRatio: rounded(direct.lossRatio, 1e5),
-      basis: direct.isMeasured ? "measured" : "guessed",
-    },
+  found.sort((a, b) => a.costMs - b.costMs || ((a.via ?? "") < (b.via ?? "") ? -1 : 1));
+  const candidates = [
+    candidate(
+      null,
+      direct.rttMs,
+      direct.lossRatio,
+      sumOfCost(linkCost(direct)),
+      direct.isMeasured ? "measured" : "guessed",
+    ),
     ...found.slice(0, settings.relaysMax),
   ];
   // A stable sort: at equal cost the direct path, which stands first, stays first.
   return {
     fromClusterId: from.clusterId,
     toClusterId: to.clusterId,
-    candidates: candidates.sort((a, b) => a.rttMs - b.rttMs),
+    candidates: candidates.sort((a, b) => a.costMs - b.costMs),
+  };
+}
+
+type Candidate = PathEntry["candidates"][number] & { readonly costMs: number };
+
+function candidate(
+  via: ClusterId | null,
+  rttMs: number,
+  lossRatio: number,
+  costMs: number,
+  basis: PathBasis,
+): Candidate & { readonly via: typeof via } {
+  return {
+    via,
+    rttMs: rounded(Math.min(RTT_MS_MAX, rttMs)),
+    lossRatio: rounded(lossRatio, 1e5),
+    basis,
+    costMs: rounded(Math.min(RTT_MS_MAX, costMs)),
   };
 }
 
@@ -99,14 +120,20 @@ function sum(
   links: LinkTable,
   now: MonotonicMs,
   settings: PathMapSettings,
-): { rttMs: number; lossRatio: number; basis: PathBasis } {
+): Candidate {
   const near = links.link(from, relay, now);
   const far = links.link(relay, to, now);
-  const counted = (link: typeof near): number =>
-    link.isMeasured ? link.rttMs : link.rttMs * (1 + settings.guessSurchargeRatio);
-  return {
-    rttMs: counted(near) + counted(far) + settings.relayOverheadMs,
-    lossRatio: 1 - (1 - near.lossRatio) * (1 - far.lossRatio),
-    basis: near.isMeasured && far.isMeasured ? "sum" : "guessed",
-  };
+  const counted = (link: LinkEstimate): LinkEstimate =>
+    link.isMeasured ? link : { ...link, rttMs: link.rttMs * (1 + settings.guessSurchargeRatio) };
+  const rttMs = counted(near).rttMs + counted(far).rttMs + settings.relayOverheadMs;
+  const costMs =
+    sumOfCost(linkCost(counted(near))) + sumOfCost(linkCost(counted(far))) + settings.relayOverheadMs;
+  const lossRatio = 1 - (1 - near.lossRatio) * (1 - far.lossRatio);
+  return candidate(
+    relay.clusterId,
+    rttMs,
+    lossRatio,
+    costMs,
+    near.isMeasured && far.isMeasured ? "sum" : "guessed",
+  );
 }

@@ -106,7 +106,14 @@ test("where, tiers and paths of an edge go on from the answer by one version, ea
     terms: { toParentMs: 1, isToParentMeasured: true, isToOriginMeasured: false },
   });
   for (const { costMs, terms } of second.way?.tier?.parents ?? [])
-    expect(costMs).toBeCloseTo((terms?.toParentMs ?? 0) + (terms?.toOriginMs ?? 0), 2);
+    expect(costMs).toBeCloseTo(
+      (terms?.toParentMs ?? 0) +
+        (terms?.toOriginMs ?? 0) +
+        (terms?.lossMs ?? 0) +
+        (terms?.ageMs ?? 0) +
+        (terms?.loadMs ?? 0),
+      2,
+    );
   expect(second.way?.paths[0]).toMatchObject({
     toClusterId: "lon",
     candidates: [{ via: null, rttMs: 1, basis: "measured" }, { basis: "guessed" }],
