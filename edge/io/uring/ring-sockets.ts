@@ -6,7 +6,8 @@
  *
  * Order: while a send is under way its connection hears nothing, so that nothing can be written past it. Memory: what is
  * received lies in a ring's buffer during the call only; what is sent is copied into a slot that stays until the kernel is done.
- * A slot of the table of connections is used again only when the kernel has answered for all that was asked for it.
+ * A slot of the table of connections is used again only when the kernel has answered for all that was asked for it. And nothing that was
+ * written for a connection is left to be submitted when its descriptor closes: the next connection may get the number.
  */
 import type { Socket } from "node:net";
 import { getSystemErrorName } from "node:util";
@@ -45,6 +46,9 @@ interface Handle {
   reading?: boolean;
   readStart?: () => number;
   readStop?: () => number;
+  close?: (callback?: () => void) => void;
+  /** Closes with a reset. */
+  reset?: (callback?: () => void) => number;
 }
 
 export interface RingCounters {
@@ -168,6 +172,12 @@ export class RingSockets {
     this.#freeSends.push(send);
   }
 
+  /** @internal To be called before the descriptor is closed. */
+  settle(slot: number): void {
+    this.#ring.settle(slot);
+    this.#schedule();
+  }
+
   /** @internal Nothing is under way for it any more. */
   free(slot: number): void {
     this.#connections[slot] = undefined;
@@ -274,12 +284,20 @@ export class RingReads extends SocketReads {
       this.#stop();
       return 0;
     };
+    const { close, reset } = handle;
+    handle.close = (callback) => {
+      this.#closing();
+      close?.call(handle, callback);
+    };
+    handle.reset = (callback) => {
+      this.#closing();
+      return reset?.call(handle, callback) ?? 0;
+    };
   }
 
   /** The socket that was made of the handle. */
   attach(socket: Socket): void {
     this.#socket = socket;
-    socket.once("close", () => this.#closed());
   }
 
   override get isSending(): boolean {
@@ -389,12 +407,15 @@ export class RingReads extends SocketReads {
     }
   }
 
-  #closed(): void {
+  /** The descriptor is closed next. */
+  #closing(): void {
+    if (this.#isClosed) return;
     this.#isClosed = true;
     this.#held = [];
     // The kernel keeps the connection open for what is under way.
     if (this.#isArmed) this.#sockets.cancel(this.#slot, "receive");
     if (this.#send >= 0) this.#sockets.cancel(this.#slot, "send");
+    this.#sockets.settle(this.#slot);
     if (this.#onLeft !== undefined) this.#left();
     this.#freeIfDone();
   }
@@ -416,6 +437,8 @@ export class RingReads extends SocketReads {
       this.#isClosed = true;
       delete this.#handle.readStart;
       delete this.#handle.readStop;
+      delete this.#handle.close;
+      delete this.#handle.reset;
       this.#handle.reading = false;
     }
     this.#freeIfDone();

@@ -13,6 +13,7 @@ import { getSystemErrorName } from "node:util";
 export const RECEIVE = 27;
 export const SEND = 26;
 export const CANCEL = 14;
+const NOTHING_TO_DO = 0;
 /** Flags of a submission: its buffer is chosen from the group; its completion: a buffer was chosen; more will come. */
 export const BUFFER_SELECT = 1 << 5;
 export const HAS_BUFFER = 1 << 0;
@@ -272,6 +273,18 @@ export class Ring {
       const errno = this.#calls.errno();
       if (errno === EAGAIN || errno === EBUSY) return;
       if (errno !== EINTR || attempt === 8) throw failed("io_uring_enter", errno);
+    }
+  }
+
+  /**
+   * Hands over what was written, so that no later submission names a descriptor that is about to be closed: its number may be another
+   * connection's by then. What of `low` the kernel does not take now does nothing when it is taken, and ends.
+   */
+  settle(low: number): void {
+    if (this.#pending > 0) this.submit();
+    for (let back = this.#pending; back > 0; back--) {
+      const at = ((this.#tail - back) & this.#submissionMask) * SUBMISSION_WORDS;
+      if (this.entries[at + 8] === low) this.entries[at] = NOTHING_TO_DO;
     }
   }
 
