@@ -41,6 +41,7 @@ export { MemoryStore, type StoredObject } from "./io/memory-store.ts";
 export { Http1Connection, type Http1Context } from "./io/http1/connection.ts";
 export { SocketReads } from "./io/socket-reads.ts";
 export { sharedRing } from "./io/uring/shared-ring.ts";
+export { RingSockets } from "./io/uring/ring-sockets.ts";
 export { EdgeMetrics } from "./io/metrics.ts";
 export { NodeRouting } from "./io/node-routing.ts";
 export { ObjectBody } from "./io/object-body.ts";

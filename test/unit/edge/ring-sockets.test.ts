@@ -2,7 +2,7 @@
 import { once } from "node:events";
 import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 import { expect, test } from "vitest";
-import { RingSockets } from "../../../edge/io/uring/ring-sockets.ts";
+import { RingSockets } from "#edge";
 
 const ring = await RingSockets.open().catch(() => undefined);
 if (ring === undefined) console.log("io_uring is not to be had here, its test is skipped");
