@@ -50,3 +50,33 @@ test("a site whose label cannot be true is put where its links fit", () => {
   expect(found.find((site) => site.clusterId === "l")?.coordinates).toEqual(london);
   expect(found.filter((site) => site.clusterId !== "l")).toEqual(sites.filter((s) => s.clusterId !== "l"));
 });
+
+test("two liars on one coast do not take an honest site beyond the sea with them", () => {
+  // Where they are, and what their labels say: two that stand in the west of America, as Portland and San Jose of WonderNetwork.
+  const truly = {
+    osaka: { latitude: 34.7, longitude: 135.5 },
+    taipei: { latitude: 25, longitude: 121.5 },
+    portland: { latitude: 45.5, longitude: -122.7 },
+    sanJose: { latitude: 37.3, longitude: -121.9 },
+    chicago: { latitude: 41.9, longitude: -87.7 },
+    miami: { latitude: 25.8, longitude: -80.2 },
+  };
+  const labels: typeof truly = {
+    ...truly,
+    portland: { latitude: 18.1, longitude: -76.5 },
+    sanJose: { latitude: 9.9, longitude: -84.1 },
+  };
+  type Name = keyof typeof truly;
+  const names = Object.keys(truly) as Name[];
+  // A straight cable, so that the labels are too far for light.
+  const rttMs = (a: Name, b: Name) => (a === b ? 0 : geographyRttMs(truly[a], truly[b]) * 0.75);
+  const found = placedSites(
+    names.map((clusterId) => ({ clusterId, coordinates: labels[clusterId] })),
+    rttMs,
+    [],
+  );
+  const placeOf = (name: Name) => found.find(({ clusterId }) => clusterId === name)?.coordinates;
+  for (const honest of ["osaka", "taipei", "chicago", "miami"] as const)
+    expect(placeOf(honest), honest).toEqual(truly[honest]);
+  for (const liar of ["portland", "sanJose"] as const) expect(placeOf(liar), liar).toEqual(truly.chicago);
+});
