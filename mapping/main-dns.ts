@@ -183,10 +183,16 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
-/** At SIGHUP. One process by itself has nobody to go on meanwhile: the signal ends nothing, and says so. */
+/** At SIGHUP. One process by itself has nobody to go on meanwhile: it reads its certificate again, if it has one. */
 async function replaceWorkers(server: DnsServer | DnsWorkers, logger: Logger): Promise<void> {
-  if (server instanceof DnsServer) logger.warn("dns-not-replaced", { why: "started without --workers" });
-  else logger.info("dns-workers-replaced", { count: await server.replace() });
+  if (server instanceof DnsServer) {
+    try {
+      if (server.reloadTls()) logger.info("dns-certificate-reloaded", {});
+      else logger.warn("dns-not-replaced", { why: "started without --workers" });
+    } catch (error) {
+      logger.error("dns-certificate-refused", { error });
+    }
+  } else logger.info("dns-workers-replaced", { count: await server.replace() });
 }
 
 /** Serves in this process, or in workers. */
@@ -204,6 +210,7 @@ async function listen(
     host: at.host,
     port: at.port,
     isPlainUdp,
+    tls: options.tls,
     nsid: options.mode === "node" ? options.serverId : undefined,
     cookieSecret: cookieSecretOf(token).toString("hex"),
     // The kernel spreads a network's queries over all workers.

@@ -2,6 +2,7 @@
 import { parseArgs } from "node:util";
 import { id, type ServerId } from "#kit";
 import { type AddressCut, addressCutDefault } from "../core/dns/query-log/query-record.ts";
+import type { TlsSetting } from "./dns-server.ts";
 import { LISTEN_ADDRESS_EXPECTED, type ListenAddress, parseListenAddress } from "#kit/io";
 
 interface Common {
@@ -14,6 +15,8 @@ interface Common {
   readonly rateLimitPerSecond: number;
   /** Octets a second beyond those received, for all UDP clients without cookie together; 0: no limit. */
   readonly surplusBytesPerSecond: number;
+  /** DNS over TLS (RFC 7858); undefined: none. */
+  readonly tls: TlsSetting | undefined;
   readonly queryLog: {
     readonly path: string | undefined;
     /** One query in so many; 0: none. */
@@ -75,6 +78,9 @@ in DIR, so that it boots and serves with control dead; it probes every edge serv
                          cookie (RFC 7873) has no limit; 0: none for all (default 500)
   --surplus-limit N      octets a second that all who have shown neither a cookie nor a TCP handshake for an hour get beyond
                          what they send; then answers over UDP are cut to TC; 0: none (default 8000000)
+  --tls-listen ADDRESS:PORT  DNS over TLS too (RFC 7858; its port is 853), with
+  --tls-certificate FILE     the chain in PEM, the server's own certificate first, and
+  --tls-key FILE             its private key; both are read again at SIGHUP
   --query-log FILE       one JSON object for each query that is looked at; each of several workers writes
                          FILE.worker-0, FILE.worker-1, ...
   --query-sample N       look at one query in N, for the log and for \`isochrone queries\`; 0: at none (default 100)
@@ -109,6 +115,9 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
       "plain-udp": { type: "boolean" },
       "rate-limit": { type: "string" },
       "surplus-limit": { type: "string" },
+      "tls-listen": { type: "string" },
+      "tls-certificate": { type: "string" },
+      "tls-key": { type: "string" },
       "query-log": { type: "string" },
       "query-sample": { type: "string" },
       "query-prefix": { type: "string" },
@@ -139,6 +148,7 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
       SURPLUS_BYTES,
     ),
     workers: wholeNumber("--workers", values.workers, 1, WORKERS_MAX, 1),
+    tls: tlsOf(values["tls-listen"], values["tls-certificate"], values["tls-key"]),
     queryLog: {
       path: values["query-log"],
       oneIn: wholeNumber("--query-sample", values["query-sample"], 0, QUERY_SAMPLE_MAX, QUERY_SAMPLE),
@@ -191,6 +201,19 @@ const WORKERS_MAX = 64;
 /** Of 400,000 queries a second 4,000 are looked at, which costs a hundredth of the time. */
 const QUERY_SAMPLE = 100;
 const QUERY_SAMPLE_MAX = 1_000_000;
+
+function tlsOf(
+  listen: string | undefined,
+  certificateFile: string | undefined,
+  keyFile: string | undefined,
+): TlsSetting | undefined {
+  if (listen === undefined && certificateFile === undefined && keyFile === undefined) return undefined;
+  return {
+    ...listenOf("--tls-listen", required("--tls-listen", listen)),
+    certificateFile: required("--tls-certificate", certificateFile),
+    keyFile: required("--tls-key", keyFile),
+  };
+}
 
 function cutOf(text: string | undefined): AddressCut {
   if (text === undefined) return addressCutDefault;

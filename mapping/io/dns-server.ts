@@ -1,4 +1,5 @@
 /** The name server's sockets: UDP and TCP on one address and port, both asking the same core. */
+import { readFileSync } from "node:fs";
 import { IsochroneError } from "#kit";
 import { listenError, type Logger } from "#kit/io";
 import type { DnsCounters } from "../core/dns/counters.ts";
@@ -7,7 +8,7 @@ import type { TopFigures } from "../core/dns/query-log/top-queries.ts";
 import { type RateLimitSettings, ResponseRateLimit } from "../core/dns/rate-limit.ts";
 import { DnsHandler, resolverAddressOf } from "./dns-handler.ts";
 import { DnsQueryLog, type QueryLogSettings } from "./dns-query-log.ts";
-import { TcpListener, type TcpSettings } from "./dns-tcp.ts";
+import { TcpListener, type TcpSettings, type TlsIdentity } from "./dns-tcp.ts";
 import { UdpListener } from "./dns-udp.ts";
 
 export interface DnsServerOptions {
@@ -22,6 +23,8 @@ export interface DnsServerOptions {
   /** One system call for each datagram, also where batches could be had. */
   readonly isPlainUdp?: boolean;
   readonly tcp?: Partial<TcpSettings>;
+  /** DNS over TLS too (RFC 7858). */
+  readonly tls?: TlsSetting | undefined;
   /** Sockets of another process, which goes on when this one has them, in place of own ones. */
   readonly lent?: LentSockets | undefined;
   /** What it calls itself, and the secret of its cookies; neither by default. */
@@ -36,6 +39,15 @@ export interface DnsServerOptions {
 export interface LentSockets {
   readonly udp: unknown;
   readonly tcp: unknown;
+  readonly tls?: unknown;
+}
+
+/** Where to speak TLS, and the files of certificate and key; it travels as JSON. */
+export interface TlsSetting {
+  readonly host: string;
+  readonly port: number;
+  readonly certificateFile: string;
+  readonly keyFile: string;
 }
 
 /** How often a port that is free for UDP is tried for TCP, when any port will do. */
@@ -46,13 +58,16 @@ export class DnsServer {
   readonly #rateLimit: ResponseRateLimit;
   readonly #udp: UdpListener;
   readonly #tcp: TcpListener;
+  readonly #tls: TcpListener | undefined;
 
   private constructor(
     options: DnsServerOptions,
     rateLimit: ResponseRateLimit,
     udp: UdpListener,
     tcp: TcpListener,
+    tls: TcpListener | undefined,
   ) {
+    this.#tls = tls;
     this.#options = options;
     this.#rateLimit = rateLimit;
     this.#udp = udp;
@@ -66,6 +81,7 @@ export class DnsServer {
     const handler = new DnsHandler({ ...options, service: options.service ?? {}, rateLimit });
     for (let tried = 1; ; tried++) {
       let udp: UdpListener | undefined;
+      let tcp: TcpListener | undefined;
       try {
         udp = await UdpListener.bind(
           address,
@@ -73,15 +89,16 @@ export class DnsServer {
           (query, at, end, sender, out, outAt) => handler.answerUdp(query, at, end, sender, out, outAt),
           { reusePort, isPlain: options.isPlainUdp ?? false, lent: options.lent?.udp },
         );
-        const tcp = await TcpListener.bind(
+        tcp = await TcpListener.bind(
           address,
           udp.port,
           (bytes, from, fromPort) => handler.answerTcp(bytes, resolverAddressOf(from), fromPort, "tcp"),
           { reusePort, settings, lent: options.lent?.tcp },
         );
-        return new DnsServer(options, rateLimit, udp, tcp);
+        return new DnsServer(options, rateLimit, udp, tcp, await listenTls(options, handler));
       } catch (error) {
-        await udp?.close();
+        await Promise.all([udp?.close(), tcp?.close()]);
+        if (error instanceof IsochroneError) throw error;
         if (port === 0 && udp !== undefined && tried < ANY_PORT_TRIES) continue;
         throw listenError(error, address, port);
       }
@@ -90,7 +107,8 @@ export class DnsServer {
 
   /** Its sockets, to be lent to another process. */
   get handles(): LentSockets {
-    return { udp: this.#udp.handle, tcp: this.#tcp.handle };
+    const tls = this.#tls?.handle;
+    return { udp: this.#udp.handle, tcp: this.#tcp.handle, ...(tls !== undefined && { tls }) };
   }
 
   get address(): string {
@@ -102,13 +120,14 @@ export class DnsServer {
   /** Processes that serve: this one. */
   readonly workers = 1;
   get tcpConnections(): number {
-    return this.#tcp.connections;
+    return this.#tcp.connections + (this.#tls?.connections ?? 0);
   }
 
   /** What happened at the sockets, beside what {@link DnsCounters} say about queries. */
   get socketCounters(): Readonly<Record<string, number>> {
     const { sendFailures, unanswerable, receiveFailures } = this.#udp.counters;
     const { accepted, refused, timedOut, exhausted, violations } = this.#tcp.counters;
+    const tls = this.#tls?.counters;
     return {
       "udp-send-failure": sendFailures,
       "udp-unanswerable": unanswerable,
@@ -122,6 +141,13 @@ export class DnsServer {
       "tcp-timed-out": timedOut,
       "tcp-exhausted": exhausted,
       "tcp-violation": violations,
+      ...(tls !== undefined && {
+        "tls-accepted": tls.accepted,
+        "tls-refused": tls.refused,
+        "tls-timed-out": tls.timedOut,
+        "tls-exhausted": tls.exhausted,
+        "tls-violation": tls.violations,
+      }),
       ...this.#options.queryLog?.counters,
     };
   }
@@ -131,15 +157,72 @@ export class DnsServer {
     return this.#udp.isBatched ? this.#udp.counters.batches : undefined;
   }
 
+  /** Reads certificate and key again; false: there is no TLS. Throws IsochroneError; the ones before stay in use. */
+  reloadTls(): boolean {
+    const { tls } = this.#options;
+    if (tls === undefined || this.#tls === undefined) return false;
+    const identity = readIdentity(tls);
+    try {
+      this.#tls.setIdentity(identity);
+    } catch (cause) {
+      throw identityError(tls, cause);
+    }
+    return true;
+  }
+
+  /** Port of DNS over TLS; undefined without it. */
+  get tlsPort(): number | undefined {
+    return this.#tls?.port;
+  }
+
   /** Who asks most; undefined: no query is looked at. */
   get top(): TopFigures | undefined {
     return this.#options.queryLog?.top;
   }
 
   async close(): Promise<void> {
-    await Promise.all([this.#udp.close(), this.#tcp.close()]);
+    await Promise.all([this.#udp.close(), this.#tcp.close(), this.#tls?.close()]);
     await this.#options.queryLog?.close();
   }
+}
+
+async function listenTls(
+  { tls, lent, reusePort = false, tcp: settings = {} }: DnsServerOptions,
+  handler: DnsHandler,
+): Promise<TcpListener | undefined> {
+  if (tls === undefined) return undefined;
+  const identity = readIdentity(tls);
+  try {
+    return await TcpListener.bind(
+      tls.host,
+      tls.port,
+      (bytes, from, fromPort) => handler.answerTcp(bytes, resolverAddressOf(from), fromPort, "tls"),
+      { reusePort, settings, tls: identity, lent: lent?.tls },
+    );
+  } catch (error) {
+    // A certificate that cannot be used is told by OpenSSL's words, an address by the system's.
+    const isOfSystem = error instanceof Error && "syscall" in error;
+    throw isOfSystem ? listenError(error, tls.host, tls.port) : identityError(tls, error);
+  }
+}
+
+function readIdentity(tls: TlsSetting): TlsIdentity {
+  try {
+    return {
+      certificate: readFileSync(tls.certificateFile, "utf8"),
+      key: readFileSync(tls.keyFile, "utf8"),
+    };
+  } catch (cause) {
+    throw identityError(tls, cause);
+  }
+}
+
+function identityError({ certificateFile, keyFile }: TlsSetting, cause: unknown): IsochroneError {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  return new IsochroneError(
+    `Cannot use certificate "${certificateFile}" with key "${keyFile}": ${why}; give PEM files that fit each other`,
+    { code: "certificate", source: "configuration", retry: "never", cause },
+  );
 }
 
 /** Throws IsochroneError that names the file when it cannot be written. */

@@ -3,6 +3,7 @@
  * limited in number, in idle time and in what they may leave unread, so that a slow or greedy peer costs itself only.
  */
 import { createServer, type Server, type Socket } from "node:net";
+import type { Server as TlsServer } from "node:tls";
 
 /** Takes one message and the sender's address as text, with its port; undefined: silence. Must not throw. */
 export type TcpHandler = (bytes: Uint8Array, address: string, port: number) => Uint8Array | undefined;
@@ -41,9 +42,38 @@ export interface TcpCounters {
   violations: number;
 }
 
+/** In PEM: the chain, the server's own certificate first, and its key. */
+export interface TlsIdentity {
+  readonly certificate: string;
+  readonly key: string;
+}
+
+/** RFC 7858 section 3.1: a client that offers protocols offers this one. */
+const DOT_PROTOCOL = "dot";
+const HANDSHAKE_TIMEOUT_MS = 5_000;
+
+async function createTlsServer({ certificate, key }: TlsIdentity, settings: TcpSettings): Promise<Server> {
+  const tls = await import("node:tls");
+  const server = tls.createServer({
+    cert: certificate,
+    key,
+    ALPNProtocols: [DOT_PROTOCOL],
+    minVersion: "TLSv1.2",
+    handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+    noDelay: true,
+  });
+  server.maxConnections = settings.connectionsMax;
+  return server;
+}
+
+function isTls(server: Server): server is TlsServer {
+  return "setSecureContext" in server;
+}
+
 /** One listening socket. */
 export class TcpListener {
   readonly #server: Server;
+  readonly #tls: TlsServer | undefined;
   readonly #settings: TcpSettings;
   readonly #handler: TcpHandler;
   readonly #connections = new Set<Connection>();
@@ -54,7 +84,13 @@ export class TcpListener {
     this.#server = server;
     this.#handler = handler;
     this.#settings = settings;
-    server.on("connection", (socket) => this.#accept(socket));
+    this.#tls = isTls(server) ? server : undefined;
+    // Over TLS only whoever has shaken hands counts for its address; before that there is a time and a number for all.
+    server.on(this.#tls === undefined ? "connection" : "secureConnection", (socket) => this.#accept(socket));
+    server.on("tlsClientError", (_error: Error, socket: Socket) => {
+      this.counters.violations++;
+      socket.destroy();
+    });
     server.on("error", () => {
       // Accepting failed for want of descriptors; the next attempt may do.
       this.counters.refused++;
@@ -69,17 +105,22 @@ export class TcpListener {
     options: {
       readonly reusePort?: boolean;
       readonly settings?: Partial<TcpSettings>;
+      /** Speak TLS (RFC 7858). */
+      readonly tls?: TlsIdentity | undefined;
       /** A {@link TcpListener.handle} of another process, in place of a socket of our own. */
       readonly lent?: unknown;
     } = {},
   ): Promise<TcpListener> {
     const settings = { ...tcpDefaults, ...options.settings };
-    const server = createServer({
-      // A client that sends its query and its FIN still gets the answer.
-      allowHalfOpen: true,
-      noDelay: true,
-      highWaterMark: settings.unreadBytesMax,
-    });
+    const server =
+      options.tls === undefined
+        ? createServer({
+            // A client that sends its query and its FIN still gets the answer.
+            allowHalfOpen: true,
+            noDelay: true,
+            highWaterMark: settings.unreadBytesMax,
+          })
+        : await createTlsServer(options.tls, settings);
     // Before the first connection is accepted there is somebody who takes it.
     const listener = new TcpListener(server, handler, settings);
     await new Promise<void>((resolve, reject) => {
@@ -101,6 +142,11 @@ export class TcpListener {
   /** What another process can accept by, and go on when this one has closed it. */
   get handle(): unknown {
     return (this.#server as unknown as { readonly _handle?: unknown })._handle;
+  }
+
+  /** Connections from now on get this certificate. Throws when it does not fit its key. */
+  setIdentity({ certificate, key }: TlsIdentity): void {
+    this.#tls?.setSecureContext({ cert: certificate, key });
   }
 
   get port(): number {

@@ -15,7 +15,7 @@ import type { RateLimitSettings } from "../core/dns/rate-limit.ts";
 import { peerKeyIfSet } from "./zone-key.ts";
 import type { TopFigures } from "../core/dns/query-log/top-queries.ts";
 import type { QueryLogSettings } from "./dns-query-log.ts";
-import { DnsServer, type LentSockets, openQueryLog } from "./dns-server.ts";
+import { DnsServer, type LentSockets, openQueryLog, type TlsSetting } from "./dns-server.ts";
 import { type DnsChange, DnsState } from "./dns-state.ts";
 
 /** Set for a worker; its value says nothing. */
@@ -35,6 +35,7 @@ export interface WorkerSetting {
   readonly cookieSecret: string;
   readonly rateLimit: RateLimitSettings;
   readonly queryLog: QueryLogSettings;
+  readonly tls: TlsSetting | undefined;
 }
 
 /** What a worker has counted since its start, and what it holds now. */
@@ -123,7 +124,16 @@ export async function runWorker(): Promise<number> {
     }
     isPreparing = false;
   };
-  const lent = { udp: Promise.withResolvers<unknown>(), tcp: Promise.withResolvers<unknown>() };
+  const lent = {
+    udp: Promise.withResolvers<unknown>(),
+    tcp: Promise.withResolvers<unknown>(),
+    tls: Promise.withResolvers<unknown>(),
+  };
+  const lentSockets = async (hasTls: boolean): Promise<LentSockets> => {
+    const { udp, tcp, tls } = lent;
+    const sockets = { udp: await udp.promise, tcp: await tcp.promise };
+    return hasTls ? { ...sockets, tls: await tls.promise } : sockets;
+  };
   const start = async (
     { host, port, nsid, cookieSecret, queryLog: log, ...rest }: WorkerSetting,
     isLent: boolean,
@@ -135,7 +145,7 @@ export async function runWorker(): Promise<number> {
         address: host,
         port,
         reusePort: true,
-        lent: isLent ? { udp: await lent.udp.promise, tcp: await lent.tcp.promise } : undefined,
+        lent: isLent ? await lentSockets(rest.tls !== undefined) : undefined,
         service: serviceOf(nsid, cookieSecret),
         context: () => state.context(),
         counters,

@@ -10,6 +10,7 @@ import { createServer, type Server } from "node:http";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { connect as connectTls } from "node:tls";
 import { promisify } from "node:util";
 import Dns2 from "dns2";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
@@ -17,6 +18,7 @@ import { createLogger } from "#kit/io";
 import { DnsCounters, DnsServer } from "#mapping";
 import { readMessage } from "../../mapping/core/dns/wire.ts";
 import { treeOf } from "../bench/tools/process-tree.ts";
+import { makeCertificate } from "../tools/certificates.ts";
 import { context, query, wideContext, snapshot, topology, properties } from "../unit/mapping-dns/fixture.ts";
 import {
   type IsochroneProcess,
@@ -592,6 +594,66 @@ describe.skipIf(dig === undefined)("isochrone dns --node", () => {
   });
 });
 
+describe("DNS over TLS (RFC 7858)", () => {
+  it("answers what TCP answers under the protocol dot; a new certificate is used at once, one without its key never", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "isochrone-dot-"));
+    const files = { certificateFile: join(directory, "c.pem"), keyFile: join(directory, "k.pem") };
+    const write = (name: string) => {
+      const { certPem, keyPem } = makeCertificate({ names: [name] });
+      writeFileSync(files.certificateFile, certPem);
+      writeFileSync(files.keyFile, keyPem);
+      return certPem;
+    };
+    let trusted = write("ns.test");
+    const state = context();
+    const server = await DnsServer.listen({
+      address: "127.0.0.1",
+      port: 0,
+      context: () => state,
+      counters: new DnsCounters(),
+      logger: createLogger({ role: "nameserver", id: "test" }),
+      tls: { host: "127.0.0.1", port: 0, ...files },
+    });
+    const ask = async (servername: string) => {
+      const port = server.tlsPort ?? 0;
+      const socket = connectTls({ port, host: "127.0.0.1", ca: trusted, servername, ALPNProtocols: ["dot"] });
+      try {
+        await once(socket, "secureConnect", { signal: AbortSignal.timeout(5_000) });
+        const asked = query({ name: "www.shop.example" });
+        socket.write(
+          Buffer.concat([Buffer.from([0, asked.length]), asked, Buffer.from([0, asked.length]), asked]),
+        );
+        let got = Buffer.alloc(0);
+        while (got.length < 2 || got.length < 2 * (2 + got.readUInt16BE(0)))
+          got = Buffer.concat([
+            got,
+            (await once(socket, "data", { signal: AbortSignal.timeout(5_000) }))[0] as Buffer,
+          ]);
+        const read = readMessage(got.subarray(2, 2 + got.readUInt16BE(0)));
+        return { protocol: socket.alpnProtocol, answers: read.ok ? read.message.answers.length : -1 };
+      } finally {
+        socket.destroy();
+      }
+    };
+    try {
+      expect(await ask("ns.test")).toEqual({ protocol: "dot", answers: 2 });
+      trusted = write("new.test");
+      expect(server.reloadTls()).toBe(true);
+      expect(await ask("new.test")).toEqual({ protocol: "dot", answers: 2 });
+      writeFileSync(files.keyFile, "no key");
+      expect(() => server.reloadTls()).toThrow(/give PEM files that fit each other/);
+      expect(await ask("new.test")).toEqual({ protocol: "dot", answers: 2 });
+      const plain = connect(server.tlsPort ?? 0, "127.0.0.1").on("error", () => {});
+      plain.end(Buffer.from("0011", "hex"));
+      await once(plain, "close");
+      expect(server.socketCounters).toMatchObject({ "tls-accepted": 3, "tls-violation": 1 });
+    } finally {
+      await server.close();
+      rmSync(directory, { recursive: true });
+    }
+  });
+});
+
 describe("isochrone dns --workers", () => {
   let server: IsochroneProcess | undefined;
   afterAll(async () => void (await server?.stop()));
@@ -650,5 +712,27 @@ describe("isochrone dns --workers", () => {
       timeoutMs: 10_000,
       what: "counts that none has lost",
     });
+  });
+
+  it("SIGHUP replaces each worker by one that goes on with its sockets, while queries are answered", async () => {
+    const { dns, admin } = portsOf(server?.readyLine ?? "");
+    const before = new Set(treeOf(server?.pid ?? 0).slice(1));
+    process.kill(server?.pid ?? 0, "SIGHUP");
+    let asked = 0;
+    let answered = 0;
+    const isReplaced = async () => {
+      asked++;
+      if (await isAnswered(dns)) answered++;
+      return (await metric(admin, /event="worker-replaced"/)) === 2;
+    };
+    await waitFor(isReplaced, { timeoutMs: 30_000, what: "two replacements" });
+    await waitFor(() => !treeOf(server?.pid ?? 0).some((pid) => before.has(pid)), {
+      timeoutMs: 10_000,
+      what: "the end of those that were replaced",
+    });
+    expect(answered).toBe(asked);
+    expect(await isAnswered(dns)).toBe(true);
+    expect(await metric(admin, /event="worker-died"/)).toBe(1);
+    expect(await metric(admin, /^isochrone_dns_workers /)).toBe(2);
   });
 });

@@ -53,6 +53,7 @@ export const isochrone: readonly NameServer[] = [
     "as started by `isochrone dns --node`, probes of every edge server, metrics, one query in 100 logged, no rate limit",
     [],
   ),
+  form("two-workers", "the same with two processes that share the port", ["--workers", "2"]),
   form("no-log", "the same without the query log", ["--query-sample", "0"], false),
   form("all-logged", "the same with every query logged", ["--query-sample", "1"]),
   form("plain-udp", "the same with one system call for each datagram", ["--plain-udp"]),
