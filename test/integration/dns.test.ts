@@ -594,6 +594,37 @@ describe.skipIf(dig === undefined)("isochrone dns --node", () => {
   });
 });
 
+describe.skipIf(dig === undefined)("clients of others", () => {
+  it("dig reads an HTTPS record as it is meant (RFC 9460), and shows a cookie of ours again (RFC 7873)", async () => {
+    const state = context();
+    const counters = new DnsCounters();
+    const server = await DnsServer.listen({
+      address: "127.0.0.1",
+      port: 0,
+      context: () => state,
+      counters,
+      logger: createLogger({ role: "nameserver", id: "test" }),
+      service: { cookieSecret: new Uint8Array(16).fill(5) },
+    });
+    try {
+      const https = await digAt(server.port, "tls.shop.example", "HTTPS", "+subnet=192.0.2.0/24");
+      expect(https).toMatchObject({ status: "NOERROR", subnet: "192.0.2.0/24/24" });
+      expect(https.answers).toEqual(['1 . alpn="h2,http/1.1" port=8443 ipv4hint=127.10.1.2,127.10.1.1']);
+      const first = await digAt(server.port, "www.shop.example", "+cookie=0102030405060708");
+      const cookie = /COOKIE: ([0-9a-f]{48}) \(good\)/.exec(first.text)?.[1];
+      expect(cookie).toBeDefined();
+      const again = await digAt(server.port, "www.shop.example", `+cookie=${cookie}`);
+      expect(again.text).toContain(`COOKIE: ${cookie} (good)`);
+      expect((await digAt(server.port, "www.shop.example", "+cookie", "+header-only")).status).toBe(
+        "NOERROR",
+      );
+      expect(counters.withReason("cookie-only")).toBe(1);
+    } finally {
+      await server.close();
+    }
+  });
+});
+
 describe("DNS over TLS (RFC 7858)", () => {
   it("answers what TCP answers under the protocol dot; a new certificate is used at once, one without its key never", async () => {
     const directory = mkdtempSync(join(tmpdir(), "isochrone-dot-"));

@@ -12,11 +12,12 @@ import { startIsochrone } from "../tools/processes.ts";
 import { query } from "../unit/mapping-dns/fixture.ts";
 
 export const summary =
-  "a million mutated datagrams at a name server: it lives, every reply parses, memory stays flat";
+  "a million mutated datagrams at a name server: it lives, every reply parses, no more goes out than comes in, memory stays flat";
 
 const HELP = `Usage: npm run lab -- dns-fuzz [options]
 
-${summary}. Exit code 1: it died, a reply was malformed or too long, or a good query went unanswered.
+${summary}. Exit code 1: it died, a reply was malformed or too long, a good query went unanswered,
+or more octets came back than were sent and --surplus-limit has (the sender shows no cookie).
 
   --packets N   datagrams (default 1000000)
   --streams N   TCP connections with mutated streams (default 2000)
@@ -30,6 +31,10 @@ const BURST = 400;
 const ASK_TIMEOUT_MS = 5_000;
 const STREAM_TIMEOUT_MS = 5_000;
 const STREAMS_AT_ONCE = 20;
+/** Octets a second beyond those sent: hardly any. */
+const SURPLUS_BYTES_PER_SECOND = 1_000;
+/** Who asks whether the server is still there, and is known to it by a handshake. */
+const KNOWN_ADDRESS = "127.0.0.2";
 const MEBIBYTE = 1024 * 1024;
 
 interface Findings {
@@ -37,6 +42,9 @@ interface Findings {
   malformed: number;
   tooLong: number;
   unanswered: number;
+  /** Over UDP, of the sender of what is mutated. */
+  bytesSent: number;
+  bytesReceived: number;
 }
 
 export async function main(argv: readonly string[]): Promise<number> {
@@ -66,6 +74,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     "127.0.0.1:0",
     "--rate-limit",
     "0",
+    "--surplus-limit",
+    String(SURPLUS_BYTES_PER_SECOND),
     ...more,
   ]);
   let isAlive = true;
@@ -73,17 +83,34 @@ export async function main(argv: readonly string[]): Promise<number> {
     isAlive = false;
   });
   const port = Number(/:(\d+)\b/.exec(server.readyLine)?.[1]);
-  const findings: Findings = { replies: 0, malformed: 0, tooLong: 0, unanswered: 0 };
+  const findings: Findings = {
+    replies: 0,
+    malformed: 0,
+    tooLong: 0,
+    unanswered: 0,
+    bytesSent: 0,
+    bytesReceived: 0,
+  };
   const rssMebibytes: number[] = [];
   let survived = false;
+  let surplusMax = 0;
   try {
     const socket = createSocket({ type: "udp4", recvBufferSize: 4 * MEBIBYTE }).bind(0, "127.0.0.1");
     await once(socket, "listening");
-    socket.on("message", (bytes) => judge(bytes, udpPayloadBytesMax, findings));
+    socket.on("message", (bytes) => {
+      findings.bytesReceived += bytes.length;
+      judge(bytes, udpPayloadBytesMax, findings);
+    });
+    await shakeHands(port);
+    const beganMs = performance.now();
     const steps = 10;
     for (let step = 0, sent = 0; step < steps && isAlive; step++) {
       for (const stop = Math.round((packets * (step + 1)) / steps); sent < stop && isAlive; sent += BURST) {
-        for (let one = 0; one < BURST; one++) socket.send(mutateDnsPacket(random), port, "127.0.0.1");
+        for (let one = 0; one < BURST; one++) {
+          const bytes = mutateDnsPacket(random);
+          findings.bytesSent += bytes.length;
+          socket.send(bytes, port, "127.0.0.1");
+        }
         if (!(await isAnswering(port))) findings.unanswered++;
       }
       rssMebibytes.push(Math.round(usageOf([server.pid]).rssBytes / MEBIBYTE));
@@ -92,6 +119,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       );
     }
     socket.close();
+    surplusMax = SURPLUS_BYTES_PER_SECOND * (1 + (performance.now() - beganMs) / 1_000);
     for (let done = 0; done < streams && isAlive; done += STREAMS_AT_ONCE)
       await Promise.all(Array.from({ length: STREAMS_AT_ONCE }, () => stream(port, random, findings)));
     if (isAlive && !(await isAnswering(port))) findings.unanswered++;
@@ -101,7 +129,9 @@ export async function main(argv: readonly string[]): Promise<number> {
     await server.stop();
   }
   const { malformed, tooLong, unanswered } = findings;
-  const isGood = survived && malformed + tooLong + unanswered === 0 && findings.replies > packets / 10;
+  const isWithin = findings.bytesReceived <= findings.bytesSent + surplusMax;
+  const isGood =
+    isWithin && survived && malformed + tooLong + unanswered === 0 && findings.replies > packets / 10;
   const died = survived ? undefined : server.stderr().slice(-2_048);
   console.log(JSON.stringify({ packets, streams, ...findings, survived, died, rssMebibytes }, undefined, 2));
   return isGood ? 0 : 1;
@@ -114,12 +144,22 @@ function judge(bytes: Uint8Array, bytesMax: number, findings: Findings): void {
   if (bytes.length > bytesMax) findings.tooLong++;
 }
 
+/** One query over TCP, so that the address is known. */
+async function shakeHands(port: number): Promise<void> {
+  const socket = connect({ port, host: "127.0.0.1", localAddress: KNOWN_ADDRESS });
+  const asked = query();
+  socket.end(Buffer.concat([Buffer.from([0, asked.length]), asked]));
+  socket.resume();
+  await once(socket, "close");
+}
+
 /** Whether a good query still gets its answer; asked again once, since a full buffer loses datagrams. */
 async function isAnswering(port: number): Promise<boolean> {
   for (let attempt = 0; attempt < 2; attempt++) {
     const socket = createSocket("udp4");
     try {
       const reply = once(socket, "message", { signal: AbortSignal.timeout(ASK_TIMEOUT_MS) });
+      socket.bind(0, KNOWN_ADDRESS);
       socket.send(query(), port, "127.0.0.1");
       const [bytes] = (await reply) as [Uint8Array];
       const read = readMessage(bytes);
