@@ -3,7 +3,7 @@
  * themselves stand beside the code that uses them.
  */
 import { allocationDefaults } from "./core/allocation.ts";
-import { mapEngineDefaults } from "./core/engine.ts";
+import { mapEngineDefaults } from "./core/engine-settings.ts";
 import { estimatorDefaults } from "./core/estimator.ts";
 import { pathMapDefaults } from "./core/path-map.ts";
 import { probeScheduleDefaults } from "./core/probe-schedule.ts";

@@ -24,12 +24,11 @@ export {
   type PathChange,
 } from "./core/change-points.ts";
 export type { ClientNetworkInput } from "./core/cluster-map.ts";
+export { type MapEngineSettings, mapEngineDefaults } from "./core/engine-settings.ts";
 export {
   MapEngine,
   type MapEngineCounters,
   type MapEngineEvent,
-  type MapEngineSettings,
-  mapEngineDefaults,
   type RttSample,
 } from "./core/engine.ts";
 export {

@@ -19,15 +19,16 @@ import {
   type TopologyDocument,
   trafficClasses,
 } from "#kit";
-import { allocationDefaults, type AllocationReason, noReasons } from "./allocation.ts";
-import { type ClientNetworkInput, ClusterMap, type ClusterMapSettings } from "./cluster-map.ts";
-import { DemandFeedback, demandFeedbackDefaults, type DemandFeedbackSettings } from "./demand-feedback.ts";
-import { EdgeCapacity, type EdgeCapacitySettings } from "./edge-capacity.ts";
-import type { Estimator, EstimatorSettings } from "./estimator.ts";
+import { type AllocationReason, noReasons } from "./allocation.ts";
+import { type ClientNetworkInput, ClusterMap } from "./cluster-map.ts";
+import { DemandFeedback } from "./demand-feedback.ts";
+import { EdgeCapacity } from "./edge-capacity.ts";
+import { checkSettings, type MapEngineSettings, mapEngineDefaults } from "./engine-settings.ts";
+import type { Estimator } from "./estimator.ts";
 import { ExpectedTimes } from "./expected-times.ts";
 import { LastHopTable } from "./last-hops.ts";
 import type { EdgeInput } from "./limits.ts";
-import { LinkTable, type LinkTableSettings } from "./link-table.ts";
+import { LinkTable } from "./link-table.ts";
 import { networkFinder } from "./map-index.ts";
 import { Neighbours } from "./neighbours.ts";
 import { NetworkKnowledge, type PairHistory } from "./network-knowledge.ts";
@@ -40,53 +41,18 @@ import {
 } from "./network-rows.ts";
 import { type Overrides, resolveOverrides } from "./overrides.ts";
 import type { ProbeView } from "./probe-schedule.ts";
-import { type PathMapSettings, pathMap, pathMapDefaults } from "./path-map.ts";
+import { othersOut, outOfService, suspensionOf, usableOf } from "./out-of-service.ts";
+import { pathMap } from "./path-map.ts";
 import { placedSites } from "./locate.ts";
 import { ResolverTable } from "./resolver-pairs.ts";
-import { ResolverScopes, type ScopeKnowledge, type ScopeSettings } from "./resolver-scopes.ts";
+import { ResolverScopes, type ScopeKnowledge } from "./resolver-scopes.ts";
 import { resolverEntries } from "./resolvers.ts";
 import { clusterMapTable, movedClusterMapTable, NumberedNetworks } from "./rankings.ts";
-import { scoreDefaults } from "./score.ts";
 import type { ExplainedScore } from "./score-orders.ts";
 import { type SnapshotProblem, snapshotProblems } from "./snapshot-check.ts";
-import { type Suspension, type SuspensionSettings, suspend, suspensionDefaults } from "./suspension.ts";
+import type { Suspension } from "./suspension.ts";
 import { tierMap } from "./tier-map.ts";
 import { TopologyIndex } from "./topology-index.ts";
-
-export interface MapEngineSettings extends ClusterMapSettings, EdgeCapacitySettings {
-  /** From one snapshot to the next when nothing happens, ms. */
-  readonly cycleMs: number;
-  /** A liveness or topology change is published at once, but snapshots are at least this far apart, ms. */
-  readonly bypassIntervalMs: number;
-  readonly suspension: SuspensionSettings;
-  readonly feedback: DemandFeedbackSettings;
-  readonly paths: PathMapSettings;
-  readonly estimator: Partial<EstimatorSettings>;
-  readonly links: Partial<LinkTableSettings>;
-  /** Resolvers that a map names at most, those with the heaviest clients: each costs a ranking for each class. */
-  readonly resolversMax: number;
-  /** How widely the answers to one resolver's queries with a client subnet may hold. */
-  readonly scopes: Partial<ScopeSettings>;
-}
-
-export const mapEngineDefaults: MapEngineSettings = {
-  cycleMs: 10_000,
-  bypassIntervalMs: 200,
-  reportAgeMsMax: 15_000,
-  suspension: suspensionDefaults,
-  feedback: demandFeedbackDefaults,
-  paths: pathMapDefaults,
-  estimator: {},
-  links: {},
-  score: scoreDefaults,
-  allocation: allocationDefaults,
-  demandRatio: { interactive: 0.6, bulk: 0.25, live: 0.15 },
-  bitsPerRequest: { interactive: 4e5, bulk: 12e6, live: 4e6 },
-  rankingMax: 16,
-  candidatesMax: 32,
-  resolversMax: 10_000,
-  scopes: {},
-};
 
 /** A measurement between two sites. */
 export interface RttSample {
@@ -218,20 +184,7 @@ export class MapEngine {
     this.#capacity = new EdgeCapacity(this.#settings);
     this.#links = new LinkTable(this.#settings.links);
     this.#scopes = new ResolverScopes(this.#settings.scopes);
-    const { cycleMs, bypassIntervalMs, rankingMax, candidatesMax, demandRatio } = this.#settings;
-    const shares = trafficClasses.reduce((sum, trafficClass) => sum + demandRatio[trafficClass], 0);
-    if (!(cycleMs > 0 && bypassIntervalMs >= 0 && bypassIntervalMs <= cycleMs))
-      throw new RangeError(
-        `Engine settings need 0 <= bypassIntervalMs <= cycleMs, got ${bypassIntervalMs}, ${cycleMs}`,
-      );
-    if (!(rankingMax >= 1 && rankingMax <= 64))
-      throw new RangeError(`Engine setting rankingMax must be 1..64, got ${rankingMax}`);
-    if (!(Number.isInteger(candidatesMax) && candidatesMax >= rankingMax && candidatesMax <= 512))
-      throw new RangeError(
-        `Engine setting candidatesMax must be a whole number from rankingMax (${rankingMax}) to 512, got ${candidatesMax}`,
-      );
-    if (Math.abs(shares - 1) > 1e-6)
-      throw new RangeError(`Engine setting demandRatio must sum to 1, got ${shares}`);
+    checkSettings(this.#settings);
   }
 
   /** Who asks through which resolver: filled from outside, read for each snapshot. */
@@ -500,7 +453,7 @@ export class MapEngine {
 
   #make(reason: SnapshotReason, now: MonotonicMs): void {
     const topology = this.#topology as TopologyIndex;
-    const suspension = this.#suspension(topology);
+    const suspension = suspensionOf(topology, this.#downSince, this.#settings.suspension);
     this.counters.doubted += suspension.doubted.size;
     if (reason === "liveness" && this.#makeShrunk(topology, suspension, now)) return;
     this.#placeEdges(topology, now);
@@ -678,29 +631,6 @@ export class MapEngine {
     };
   }
 
-  /** Each server role is its own pool of capacity: dead relays say nothing about edges. */
-  #suspension(topology: TopologyIndex): Suspension {
-    const pools = Map.groupBy(topology.servers.values(), ({ cluster }) => cluster.role);
-    const all = [...pools.values()].map((pool) =>
-      suspend(
-        pool.map(({ server, cluster }) => ({
-          serverId: server.serverId,
-          clusterId: cluster.clusterId,
-          regionId: cluster.regionId,
-          capacityPerSecond: server.capacityPerSecond,
-          downSince: this.#downSince.get(server.serverId),
-        })),
-        this.#settings.suspension,
-      ),
-    );
-    return {
-      out: new Set(all.flatMap((one) => [...one.out])),
-      doubted: new Set(all.flatMap((one) => [...one.doubted])),
-      clusters: new Set(all.flatMap((one) => [...one.clusters])),
-      quotaPerSecond: all.reduce((sum, one) => sum + one.quotaPerSecond, 0),
-    };
-  }
-
   /** The edge clusters by number; what reports say of them corrects the demand. */
   #edges(
     topology: TopologyIndex,
@@ -762,37 +692,4 @@ export class MapEngine {
     }
     this.#events.push(event);
   }
-}
-
-function byName(a: string, b: string): number {
-  return a < b ? -1 : 1;
-}
-
-function usableOf(
-  topology: TopologyIndex,
-  suspension: Suspension,
-  { drained }: Overrides,
-): (clusterId: ClusterId) => boolean {
-  return (clusterId) =>
-    !suspension.clusters.has(clusterId) &&
-    (drained.size === 0 ||
-      topology.clusters.get(clusterId)?.servers.every(({ serverId }) => drained.has(serverId)) !== true);
-}
-
-/** What a snapshot says of edge clusters and servers that are not to be used. */
-function outOfService(
-  topology: TopologyIndex,
-  isUsable: (clusterId: ClusterId) => boolean,
-  { drained }: Overrides,
-): Pick<MapSnapshot, "suspended" | "drained"> {
-  const suspended = Object.create(null) as Record<ClusterId, boolean>;
-  for (const clusterId of topology.edgeClusters.keys()) if (!isUsable(clusterId)) suspended[clusterId] = true;
-  return { suspended, ...(drained.size > 0 && { drained: [...drained].sort(byName) }) };
-}
-
-function othersOut(topology: TopologyIndex, { clusters }: Suspension): string {
-  return [...clusters]
-    .filter((clusterId) => !topology.edgeClusters.has(clusterId))
-    .sort(byName)
-    .join(" ");
 }
