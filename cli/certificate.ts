@@ -1,11 +1,11 @@
 /** `isochrone certificate`: server certificates of a deployment, from files to every edge. */
-import { userInfo } from "node:os";
 import { parseArgs } from "node:util";
 import { type ControlClient, ControlError } from "#control";
 import { makeCertificateDocument } from "#edge";
 import { type CertificateDocument, certificateDocument, id } from "#kit";
 import { readFileIfThere, systemClock } from "#kit/io";
 import { peerKeyFromEnvironment } from "#transport";
+import { authorName } from "./author.ts";
 import { withControl } from "./resolve-control.ts";
 import { formatTable } from "./table.ts";
 import { UsageError } from "./usage.ts";
@@ -155,13 +155,4 @@ async function list(client: ControlClient, isJson: boolean): Promise<void> {
   }
   if (isJson) console.log(JSON.stringify(found, null, 2));
   else console.log(formatTable(["certificate", "version", "state", "names", "sha-256"], rows));
-}
-
-function authorName(): string {
-  try {
-    return userInfo().username.slice(0, 100);
-  } catch {
-    // A container may run under a user id without a name.
-    return "cli";
-  }
 }

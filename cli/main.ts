@@ -71,7 +71,11 @@ const groups: readonly { readonly title: string; readonly commands: readonly Com
         summary: "check, try, diff, push, activate and roll back properties",
         load: () => import("./config.ts"),
       },
-      { name: "zone", summary: "check zone files", load: () => import("./zone.ts") },
+      {
+        name: "zone",
+        summary: "zones of customers: check, push, set, delete",
+        load: () => import("./zone.ts"),
+      },
       {
         name: "certificate",
         summary: "push, list and withdraw server certificates",

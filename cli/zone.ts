@@ -1,50 +1,132 @@
-/** `isochrone zone`: zone files, before anything of them is in force. */
+/** `isochrone zone`: zones of customers: files looked over, put in force, changed RRset by RRset. */
 import { parseArgs } from "node:util";
-import { quoteValue } from "#kit";
-import { check } from "./zone/check.ts";
+import { type ControlClient, ControlError } from "#control";
+import { id, quoteValue } from "#kit";
+import type { ZoneEdit } from "#mapping";
+import { controlOptions } from "./options.ts";
+import { withControl } from "./resolve-control.ts";
 import { UsageError, wholeNumber } from "./usage.ts";
+import { check } from "./zone/check.ts";
+import { edit, list, push, show, withdraw, type ZoneFlags } from "./zone/documents.ts";
 
 const help = `Usage: isochrone zone check FILE [--origin NAME] [--serial N] [--json]
+       isochrone zone push ID FILE [--customer ID] [--origin NAME]
+       isochrone zone set|add ID NAME TYPE DATA... [--ttl SECONDS] [--serial N]
+       isochrone zone delete ID NAME TYPE [--serial N]
+       isochrone zone show ID | list | withdraw ID
 
 check reads a zone file (RFC 1035, section 5.1) as the name servers would and says what is wrong with it, with line:
 what makes it unfit to be served (it would be refused whole), what will not be found by who asks (missing glue, name
 servers and mail hosts without address or behind an alias, loops), and what is likely to be a slip (serial, timers,
 TTLs, records that a delegation hides). "-" reads stdin. $INCLUDE is refused; $GENERATE is taken.
 
-  --origin NAME   what the file's names are below, where it does not begin with $ORIGIN
-  --serial N      the serial that is in force: the file's must come after it (RFC 1982)
-  --json          one document: origin, serial, records, findings
+push puts a file in force at every name server. set replaces one RRset, add adds records to it, delete takes it away;
+the serial grows by itself. DATA is one record's RDATA as in a zone file. With --serial N nothing is changed
+when the zone's serial is another one by now. withdraw answers for the zone no more; push brings it back.
 
-Exit code 0 fit and nothing worse than warnings; 1 findings that are errors; 2 refused, or bad usage.
+  --origin NAME   what the file's names are below, where it does not begin with $ORIGIN
+  --serial N      check: the serial that is in force, which the file's must come after (RFC 1982);
+                  set, add, delete: the serial that the change was thought of for
+  --customer ID   whose zone it is; told when it is new
+  --ttl SECONDS   of the RRset; 300 unless told
+  --note TEXT     why, for the history
+  --control URL   control, or ISOCHRONE_CONTROL_URL (token by ISOCHRONE_CONTROL_TOKEN; without it the world that runs here)
+  --state DIR     which running world, when several run
+  --json          what was found or done, as one document
+
+Exit code 0 fit, or done; 1 findings that are errors, or control refused or is not there; 2 refused, or bad usage.
 
 Examples:
   isochrone zone check example.com.zone
   isochrone zone check db.example --origin example.com --serial 2026112601
-  named-compilezone -o - example.com in.zone | isochrone zone check - --json | jq '.findings[].rule'`;
+  isochrone zone push example-com example.com.zone --customer acme
+  isochrone zone set example-com www A 192.0.2.1 192.0.2.2 --ttl 60 --serial 2026112601
+  isochrone zone add example-com @ TXT '"v=spf1 -all"'; isochrone zone delete example-com old CNAME`;
+
+const TTL_SECONDS = 300;
+const UINT32_MAX = 0xffff_ffff;
+
+const flagsOf = {
+  check: ["origin", "serial"],
+  push: ["origin", "customer", "note"],
+  set: ["ttl", "serial", "note"],
+  add: ["ttl", "serial", "note"],
+  delete: ["serial", "note"],
+  show: [],
+  list: [],
+  withdraw: ["note"],
+} as const;
+type Action = keyof typeof flagsOf;
 
 export async function main(argv: readonly string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args: [...argv],
     allowPositionals: true,
     options: {
+      ...controlOptions,
       origin: { type: "string" },
       serial: { type: "string" },
-      json: { type: "boolean" },
-      help: { type: "boolean", short: "h" },
+      customer: { type: "string" },
+      ttl: { type: "string" },
+      note: { type: "string" },
     },
   });
   if (values.help === true) {
     console.log(help);
     return 0;
   }
-  const [action = "", file, ...rest] = positionals;
-  if (action !== "check")
+  const [action = "", ...subjects] = positionals;
+  if (!Object.hasOwn(flagsOf, action))
     throw new UsageError(
-      `${action === "" ? "an action is missing" : `no action ${quoteValue(action)}`}; there is check (see --help)`,
+      `${action === "" ? "an action is missing" : `no action ${quoteValue(action)}`}; there are ${Object.keys(flagsOf).join(", ")} (see --help)`,
     );
-  if (file === undefined || rest.length > 0)
-    throw new UsageError("zone check takes one file, or - for stdin; see --help");
-  const serial =
-    values.serial === undefined ? undefined : wholeNumber("--serial", values.serial, 0, 0xffff_ffff, 0);
-  return await check(file, { origin: values.origin, serial, isJson: values.json ?? false });
+  const taken: readonly string[] = flagsOf[action as Action];
+  for (const flag of ["origin", "serial", "customer", "ttl", "note"] as const)
+    if (values[flag] !== undefined && !taken.includes(flag))
+      throw new UsageError(`zone ${action} takes no --${flag}; see --help`);
+  const flags: ZoneFlags = {
+    isJson: values.json ?? false,
+    origin: values.origin,
+    customer: values.customer,
+    serial:
+      values.serial === undefined ? undefined : wholeNumber("--serial", values.serial, 0, UINT32_MAX, 0),
+    ttlSeconds: wholeNumber("--ttl", values.ttl, 0, 2 ** 31 - 1, TTL_SECONDS),
+    note: values.note,
+  };
+  if (action === "check") {
+    const [file, ...more] = subjects;
+    if (file === undefined || more.length > 0)
+      throw new UsageError("zone check takes one file, or - for stdin; see --help");
+    return await check(file, flags);
+  }
+  try {
+    await withControl(values, workOf(action as Action, subjects, flags));
+    return 0;
+  } catch (error) {
+    if (error instanceof ControlError) throw new UsageError(error.message, 1);
+    throw error;
+  }
+}
+
+function workOf(
+  action: Action,
+  subjects: readonly string[],
+  flags: ZoneFlags,
+): (client: ControlClient) => Promise<void> {
+  const count = { check: 1, push: 2, set: 4, add: 4, delete: 3, show: 1, list: 0, withdraw: 1 }[action];
+  const mayBeMore = action === "set" || action === "add";
+  if (subjects.length < count || (subjects.length > count && !mayBeMore))
+    throw new UsageError(`zone ${action} takes ${count} words${mayBeMore ? " or more" : ""}; see --help`);
+  if (action === "list") return (client) => list(client, flags.isJson);
+  const [zone = "", name = "", type = "", ...data] = subjects;
+  const zoneId = id().parse(zone, ["ID"]);
+  if (action === "push") return (client) => push(client, zoneId, name, flags);
+  if (action === "show") return (client) => show(client, zoneId, flags.isJson);
+  if (action === "withdraw") return (client) => withdraw(client, zoneId, flags);
+  const { ttlSeconds } = flags;
+  const change: ZoneEdit =
+    action === "delete"
+      ? { action, name, type }
+      : { action: action === "add" ? "add" : "set", name, type, ttlSeconds, data };
+  return (client) => edit(client, zoneId, [change], flags);
 }

@@ -97,6 +97,11 @@ export {
   topologyDocument,
   type TrafficClass,
   trafficClasses,
+  setsOfZone,
+  type ZoneDocument,
+  zoneDocument,
+  zoneOfDocument,
+  type ZoneSetText,
 } from "./documents/mod.ts";
 /** The one error class that leaves an `io/` directory. */
 export { IsochroneError, type IsochroneErrorDetail } from "./errors.ts";

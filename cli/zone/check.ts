@@ -1,6 +1,6 @@
 /** `isochrone zone check`: a zone file, read and looked over. */
 import { readFile } from "node:fs/promises";
-import { text as textOf } from "node:stream/consumers";
+import { text as textOfStream } from "node:stream/consumers";
 import {
   type DomainName,
   nameFromText,
@@ -21,8 +21,7 @@ export interface CheckOptions {
 
 /** @returns the exit code */
 export async function check(file: string, { origin, serial, isJson }: CheckOptions): Promise<number> {
-  const text = file === "-" ? await textOf(process.stdin) : await readFile(file, "utf8");
-  const read = readWhole(file, text, originOf(origin));
+  const read = readWhole(file, await textOf(file), originOf(origin));
   const findings = checkZone(read.zone, read.records, serial);
   const errors = findings.filter(({ severity }) => severity === "error").length;
   const head = {
@@ -42,14 +41,21 @@ export async function check(file: string, { origin, serial, isJson }: CheckOptio
   return errors > 0 ? 1 : 0;
 }
 
-function originOf(text: string | undefined): DomainName | undefined {
+/** Of a file, or of stdin for "-". */
+export async function textOf(file: string): Promise<string> {
+  return file === "-" ? await textOfStream(process.stdin) : await readFile(file, "utf8");
+}
+
+/** Throws {@link UsageError}. */
+export function originOf(text: string | undefined): DomainName | undefined {
   const origin = text === undefined ? undefined : nameFromText(text);
   if (text !== undefined && origin === undefined)
     throw new UsageError(`--origin: got ${quoteValue(text)}, expected a domain name such as example.com`);
   return origin;
 }
 
-function readWhole(file: string, text: string, origin: DomainName | undefined) {
+/** A zone that could be served. Throws {@link UsageError} with file and line. */
+export function readWhole(file: string, text: string, origin: DomainName | undefined) {
   try {
     const { records, origin: apex } = readZoneFile(text, { origin });
     const read = zoneDataOf(apex, records);

@@ -14,6 +14,8 @@ import {
   type Schema,
   type TopologyDocument,
   topologyDocument,
+  type ZoneDocument,
+  zoneDocument,
 } from "#kit";
 import type { DocumentKind } from "./words.ts";
 
@@ -43,6 +45,7 @@ export const kindRules: Readonly<Record<DocumentKind, KindRules>> = {
   // Written in haste, to be undone in haste.
   overrides: { schema: mapOverrides, activatesByDefault: true, bodyBytesMax: 4 * MIB, idField: "name" },
   dnssec: { schema: dnssecDocument, activatesByDefault: true, bodyBytesMax: 4 * MIB, idField: "name" },
+  zone: { schema: zoneDocument, activatesByDefault: true, bodyBytesMax: 16 * MIB, idField: "zoneId" },
 };
 
 const documentId = id();
@@ -66,17 +69,41 @@ export function parseDocument(kind: DocumentKind, documentIdText: string, body: 
 }
 
 /**
- * A property id belongs to the customer whose first version made it.
+ * A property's id, or a zone's, belongs to the customer whose first version made it.
  * @param owner `customerId` of any earlier version; undefined when there is none
  */
-export function checkOwner(property: PropertyDocument, owner: string | undefined): void {
-  if (owner !== undefined && property.customerId !== owner) {
+export function checkOwner(
+  document: Pick<PropertyDocument, "customerId">,
+  what: string,
+  owner: string | undefined,
+): void {
+  if (owner !== undefined && document.customerId !== owner) {
     throw new ParseError(
       ["customerId"],
-      property.customerId,
-      `${JSON.stringify(owner)}, the customer that owns the property "${property.propertyId}"`,
+      document.customerId,
+      `${JSON.stringify(owner)}, the customer that owns the ${what}`,
     );
   }
+}
+
+/**
+ * A name is the top of one active zone, and of none of the deployment's own: checked before a version comes into force.
+ * @param active the versions in force, the zone's own among them or not
+ * @param topology the one in force; undefined when there is none
+ */
+export function checkOrigin(
+  zone: ZoneDocument,
+  active: Iterable<ZoneDocument>,
+  topology: TopologyDocument | undefined,
+): void {
+  if (!zone.isActive) return;
+  const refuse = (whose: string): never => {
+    throw new ParseError(["origin"], zone.origin, `a name at which no other zone begins (${whose} has it)`);
+  };
+  if (topology?.nameService.zones.includes(zone.origin) === true) refuse("the topology");
+  for (const other of active)
+    if (other.zoneId !== zone.zoneId && other.isActive && other.origin === zone.origin)
+      refuse(JSON.stringify(other.zoneId));
 }
 
 /**

@@ -1,8 +1,16 @@
 /** The words of control's documents: kinds, versions, activations and what a watcher is sent. */
 import type { PurgeAck, PurgeEntry, ServerReport, ServerId } from "#kit";
 
-/** Who is who; a customer's property; the mapping engine's snapshot; a server certificate with its key sealed; what operators say against the map; keys of signed zones, sealed. */
-export const documentKinds = ["topology", "property", "map", "certificate", "overrides", "dnssec"] as const;
+/** Who is who; a customer's property; the mapping engine's snapshot; a server certificate with its key sealed; what operators say against the map; keys of signed zones, sealed; a customer's zone. */
+export const documentKinds = [
+  "topology",
+  "property",
+  "map",
+  "certificate",
+  "overrides",
+  "dnssec",
+  "zone",
+] as const;
 export type DocumentKind = (typeof documentKinds)[number];
 
 /** What can be watched: activations of a kind, purges, and servers' reports (ephemeral). */

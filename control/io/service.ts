@@ -14,6 +14,7 @@ import {
   type ServerReport,
   type MapOverrides,
   type TopologyDocument,
+  type ZoneDocument,
 } from "#kit";
 import { controlSettings } from "../config.ts";
 import { diffDocuments } from "../core/diff.ts";
@@ -21,6 +22,7 @@ import { compareFences, decidePublication, type Fence, fenceOf } from "../core/f
 import {
   checkHostnames,
   checkOverrides,
+  checkOrigin,
   checkOwner,
   checkPurge,
   kindRules,
@@ -128,8 +130,13 @@ export class ControlService {
       const parsed = parseDocument(kind, id, input.body);
       if (kind === "property") {
         const property = parsed as PropertyDocument;
-        checkOwner(property, this.#ownerOf(id));
+        checkOwner(property, `property "${id}"`, this.#ownerOf(kind, id));
         if (activates) checkHostnames(property, this.store.activeProperties());
+      }
+      if (kind === "zone") {
+        const zone = parsed as ZoneDocument;
+        checkOwner(zone, `zone "${id}"`, this.#ownerOf(kind, id));
+        if (activates) checkOrigin(zone, this.store.activeZones(), this.#topology());
       }
       if (kind === "overrides") checkOverrides(parsed as MapOverrides, this.#topology(id));
       const { documentsPerKindMax } = controlSettings;
@@ -176,6 +183,7 @@ export class ControlService {
         // Stored under the schema of its day; what comes into force must fit today's.
         const parsed = parseDocument(kind, id, JSON.parse(stored.bodyText));
         if (kind === "property") checkHostnames(parsed as PropertyDocument, this.store.activeProperties());
+        if (kind === "zone") checkOrigin(parsed as ZoneDocument, this.store.activeZones(), this.#topology());
       });
       this.#checkActivation(stored, expectedActiveVersion);
     }
@@ -427,10 +435,10 @@ export class ControlService {
     }
   }
 
-  #ownerOf(id: string): string | undefined {
-    const newest = this.store.versions("property", id).at(-1);
-    const stored = newest && this.store.document("property", id, newest.version);
-    return stored && (JSON.parse(stored.bodyText) as PropertyDocument).customerId;
+  #ownerOf(kind: "property" | "zone", id: string): string | undefined {
+    const newest = this.store.versions(kind, id).at(-1);
+    const stored = newest && this.store.document(kind, id, newest.version);
+    return stored && (JSON.parse(stored.bodyText) as PropertyDocument | ZoneDocument).customerId;
   }
 
   /** Without a name the only one, or any. */

@@ -1,5 +1,5 @@
 /** The store without a disk, for tests and the simulator. Keeps every law of the one on SQLite but durability. */
-import type { PropertyDocument, PurgeRequest } from "#kit";
+import type { PropertyDocument, PurgeRequest, ZoneDocument } from "#kit";
 import {
   decideActivate,
   decideAppend,
@@ -130,9 +130,17 @@ export class MemoryStore implements DocumentStore {
   }
 
   activeProperties(): readonly PropertyDocument[] {
-    return this.#rows("property").flatMap((row) => {
+    return this.#active("property");
+  }
+
+  activeZones(): readonly ZoneDocument[] {
+    return this.#active("zone");
+  }
+
+  #active<T>(kind: DocumentKind): readonly T[] {
+    return this.#rows(kind).flatMap((row) => {
       const active = row.versions.get(row.head.activeVersion ?? 0);
-      return active === undefined ? [] : [JSON.parse(active.bodyText) as PropertyDocument];
+      return active === undefined ? [] : [JSON.parse(active.bodyText) as T];
     });
   }
 

@@ -4,7 +4,7 @@
  */
 import { join } from "node:path";
 import { DatabaseSync, type StatementSync, type SQLOutputValue } from "node:sqlite";
-import { IsochroneError, type PropertyDocument, type PurgeRequest } from "#kit";
+import { IsochroneError, type PropertyDocument, type PurgeRequest, type ZoneDocument } from "#kit";
 import { makeDirectory } from "#kit/io";
 import {
   decideActivate,
@@ -229,9 +229,18 @@ export class SqliteStore implements DocumentStore {
   }
 
   activeProperties(): readonly PropertyDocument[] {
+    return this.#active("property");
+  }
+
+  activeZones(): readonly ZoneDocument[] {
+    return this.#active("zone");
+  }
+
+  #active<T>(kind: DocumentKind): readonly T[] {
     return this.#all(
-      `SELECT v.body FROM ${JOINED} WHERE v.kind = 'property' AND v.version = d.active ORDER BY v.id`,
-    ).map((row) => JSON.parse(String(row["body"])) as PropertyDocument);
+      `SELECT v.body FROM ${JOINED} WHERE v.kind = ? AND v.version = d.active ORDER BY v.id`,
+      kind,
+    ).map((row) => JSON.parse(String(row["body"])) as T);
   }
 
   bounds(): LogBounds {

@@ -2,7 +2,7 @@
  * What a store of control must do; one contract test holds every implementation to it. Synchronous on purpose: a change is
  * decided, written and synchronised in one turn, so that no two requests interleave and "acknowledged" means "on the disk".
  */
-import type { PropertyDocument, PurgeEntry, PurgeRequest } from "#kit";
+import type { PropertyDocument, PurgeEntry, PurgeRequest, ZoneDocument } from "#kit";
 import type { LogBounds, VersionConflict } from "../core/document-log.ts";
 import type { LeaseRecord } from "../core/lease.ts";
 import type { DocumentKind, DocumentSummary } from "../core/words.ts";
@@ -84,6 +84,8 @@ export interface DocumentStore {
   documentCount(kind: DocumentKind): number;
   /** Properties in force, by id. */
   activeProperties(): readonly PropertyDocument[];
+  /** Zones in force, by id. */
+  activeZones(): readonly ZoneDocument[];
 
   bounds(): LogBounds;
   /**

@@ -99,3 +99,10 @@ export {
   topologyDocument,
 } from "./topology.ts";
 export { type DnssecDocument, dnssecDocument, type DnssecKey, type DnssecZone } from "./dnssec.ts";
+export {
+  setsOfZone,
+  type ZoneDocument,
+  zoneDocument,
+  zoneOfDocument,
+  type ZoneSetText,
+} from "./zone.ts";

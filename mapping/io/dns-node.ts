@@ -8,6 +8,7 @@ import {
   type ServerReport,
   type TopologyDocument,
   topologyDocument,
+  zoneDocument,
 } from "#kit";
 import { type Logger, systemClock } from "#kit/io";
 import { ControlClient, DocumentKeeper } from "#control";
@@ -82,6 +83,11 @@ export class DnsNode {
       (_id, body, version) => {
         for (const problem of this.state.setKeys(body, version)) logger.error("dnssec-key", { problem });
       },
+    );
+    this.#keeper.keep(
+      "zone",
+      (value) => zoneDocument.parse(value),
+      (_id, body, version) => this.state.setZone(body, version),
     );
     this.#keeper.keep(
       "map",

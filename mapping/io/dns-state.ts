@@ -7,12 +7,15 @@ import type {
   ServerId,
   Steps,
   TopologyDocument,
+  ZoneDocument,
 } from "#kit";
+import { zoneOfDocument } from "#kit";
 import { inSteps } from "#kit/io";
 import type { DnsContext } from "../core/dns/decision.ts";
 import type { ZoneSigners } from "../core/dns/dnssec/secure.ts";
 import { SignatureCache, type SignatureFigures, ZoneSigner } from "../core/dns/dnssec/signer.ts";
 import { contextWith, type PreparedMap, prepareMap, renewContext } from "../core/dns/prepared-map.ts";
+import { HostedZone } from "../core/zone/hosted-zone.ts";
 import { ZoneTable } from "../core/dns/zone-table.ts";
 import { MapIndex } from "../core/map-index.ts";
 import { TopologyIndex } from "../core/topology-index.ts";
@@ -36,6 +39,7 @@ export type DnsChange =
       readonly serverId: ServerId | undefined;
     }
   | { readonly kind: "property"; readonly body: PropertyDocument; readonly version: number }
+  | { readonly kind: "zone"; readonly body: ZoneDocument; readonly version: number }
   | { readonly kind: "map"; readonly body: MapSnapshot }
   /** Private keys are sealed; whoever is told opens them itself. */
   | { readonly kind: "dnssec"; readonly body: DnssecDocument; readonly version: number }
@@ -51,6 +55,10 @@ export class DnsState {
   #serverId: ServerId | undefined;
   #topology: Versioned<TopologyIndex> | undefined;
   readonly #properties = new Map<PropertyId, Versioned<PropertyDocument>>();
+  readonly #zones = new Map<
+    string,
+    Versioned<{ readonly document: ZoneDocument; readonly zone: HostedZone }>
+  >();
   #map: MapIndex | null = null;
   #dnssec: Versioned<DnssecDocument> | undefined;
   #signers: ZoneSigners = new Map();
@@ -86,6 +94,8 @@ export class DnsState {
       yield this.#liveness();
     }
     for (const { body, version } of this.#properties.values()) yield { kind: "property", body, version };
+    for (const { body, version } of this.#zones.values())
+      yield { kind: "zone", body: body.document, version };
     if (this.#dnssec !== undefined) yield { kind: "dnssec", ...this.#dnssec };
     if (this.#map !== null) yield { kind: "map", body: this.#map.snapshot };
   }
@@ -96,6 +106,7 @@ export class DnsState {
       this.#serverId = change.serverId;
       this.setTopology(change.body, change.version);
     } else if (change.kind === "property") this.setProperty(change.body, change.version);
+    else if (change.kind === "zone") this.setZone(change.body, change.version);
     else if (change.kind === "map") this.setMap(change.body);
     else if (change.kind === "dnssec") this.setKeys(change.body, change.version);
     else this.handleLiveness();
@@ -124,6 +135,13 @@ export class DnsState {
    */
   *prepareMap(snapshot: MapSnapshot): Steps<void> {
     this.#prepared = yield* prepareMap(snapshot, this.#map ?? undefined, () => this.#context);
+  }
+
+  setZone(document: ZoneDocument, version: number): void {
+    const zone = HostedZone.of(zoneOfDocument(document));
+    this.#zones.set(document.zoneId, { body: { document, zone }, version });
+    this.#context = undefined;
+    this.#listener({ kind: "zone", body: document, version });
   }
 
   setMap(snapshot: MapSnapshot): void {
@@ -206,6 +224,9 @@ export class DnsState {
         topology: this.#topology.body.topology,
         properties: this.properties,
         serverId: this.#serverId,
+        hostedZones: [...this.#zones.values()].flatMap(({ body }) =>
+          body.document.isActive ? [body.zone] : [],
+        ),
         serial: this.#serial(),
       });
       this.#context = {

@@ -7,6 +7,7 @@ import {
   propertyDocument,
   type ServerId,
   topologyDocument,
+  zoneDocument,
 } from "#kit";
 import { createLogger, inSteps } from "#kit/io";
 import { DnsCounters, type DnsFigures } from "../core/dns/counters.ts";
@@ -193,6 +194,8 @@ function documentsOf(change: DnsChange): DnsChange {
       return { ...change, body: topologyDocument.parse(change.body) };
     case "property":
       return { ...change, body: propertyDocument.parse(change.body) };
+    case "zone":
+      return { ...change, body: zoneDocument.parse(change.body) };
     case "map":
       return { ...change, body: mapSnapshot.parse(change.body) };
     case "dnssec":

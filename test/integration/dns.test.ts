@@ -536,6 +536,27 @@ describe.skipIf(dig === undefined)("isochrone dns --node", () => {
       applied: { "map/map": 1, "topology/test": 1, "property/shop": 1 },
     });
 
+    // A customer's zone: pushed from a file, changed RRset by RRset, refused where the serial is another one by now.
+    const zoneFile = join(directory, "example.com.zone");
+    writeFileSync(
+      zoneFile,
+      "$ORIGIN example.com.\n$TTL 60\n@ SOA ns h 7 7200 1800 1209600 60\n@ NS ns\nns A 192.0.2.1\n*.w TXT hi\n",
+    );
+    const zone = async (...args: readonly string[]) =>
+      await runIsochrone(["zone", ...args, "--control", controlUrl], { env });
+    expect(await zone("push", "example-com", zoneFile, "--customer", "acme")).toMatchObject({ code: 0 });
+    expect(await zone("set", "example-com", "a", "A", "192.0.2.7", "--serial", "7")).toMatchObject({
+      code: 0,
+    });
+    expect(await zone("set", "example-com", "a", "A", "192.0.2.8", "--serial", "7")).toMatchObject({
+      code: 2,
+    });
+    await waitFor(async () => (await digAt(dns, "a.example.com")).answers.join() === "192.0.2.7", {
+      timeoutMs: 5_000,
+      what: "the customer's zone with its edit",
+    });
+    expect((await digAt(dns, "x.w.example.com", "TXT")).answers).toEqual(['"hi"']);
+
     // Control dies: the name server goes on, and its own probes take a killed server out.
     control.signal("SIGKILL");
     await control.exit;
@@ -579,7 +600,8 @@ describe.skipIf(dig === undefined)("isochrone dns --node", () => {
     node = await startNode();
     expect(performance.now() - startedAtMs).toBeLessThan(8_000);
     ({ dns, admin } = portsOf(node.readyLine));
-    expect(node.readyLine).toMatch(/zones 3 names \d+ map 7/);
+    expect(node.readyLine).toMatch(/zones 4 names \d+ map 7/);
+    expect((await digAt(dns, "a.example.com")).answers).toEqual(["192.0.2.7"]);
     expect((await berlin(dns)).length).toBeGreaterThan(0);
     expect(await metric(admin, /^isochrone_dns_control_connected /)).toBe(0);
 

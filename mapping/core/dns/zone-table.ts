@@ -128,7 +128,7 @@ export class ZoneTable implements ZoneSet {
       const above = parentText(origin.text);
       if (above === undefined) continue;
       const zone = this.zoneOf(above);
-      if (zone instanceof HostedZone) below.set(zone, [...(below.get(zone) ?? []), above]);
+      if (zone instanceof HostedZone) listAt(below, zone).push(above);
       else this.#makeNode(above);
     }
     for (const { name, addresses } of this.#nameServers.values()) {
@@ -312,12 +312,8 @@ export class ZoneTable implements ZoneSet {
 
   /** Host names, and what other zones stand on, exist in customers' zones, whatever else stands there. */
   #addHostNames(added: Map<HostedZone, string[]>): void {
-    for (const [text, { zone }] of this.#nodes) {
-      if (!(zone instanceof HostedZone)) continue;
-      const texts = added.get(zone);
-      if (texts === undefined) added.set(zone, [text]);
-      else texts.push(text);
-    }
+    for (const [text, { zone }] of this.#nodes)
+      if (zone instanceof HostedZone) listAt(added, zone).push(text);
     for (const [zone, texts] of added) {
       const names = texts.map(nameFromText).filter((name) => name !== undefined);
       this.#zones.set(zone.origin.text, zone.withNames(names));
@@ -361,6 +357,15 @@ export class ZoneTable implements ZoneSet {
       })),
     };
   }
+}
+
+/** The list that is kept under a key, made where there is none. */
+function listAt<K, V>(lists: Map<K, V[]>, key: K): V[] {
+  const known = lists.get(key);
+  if (known !== undefined) return known;
+  const made: V[] = [];
+  lists.set(key, made);
+  return made;
 }
 
 /** What the map says of a host name; all other types are its zone's. */

@@ -61,6 +61,8 @@ describe("zone check", () => {
     );
     await expect(check(SOUND, "--origin", "a..b")).rejects.toThrow(/--origin: got "a\.\.b"/);
     await expect(main(["check"])).rejects.toThrow(/takes one file/);
+    await expect(main(["set", "x", "www", "A"])).rejects.toThrow(/zone set takes 4 words or more/);
+    await expect(main(["list", "--ttl", "5"])).rejects.toThrow(/zone list takes no --ttl/);
     await expect(main(["mend"])).rejects.toThrow(/no action "mend"/);
   });
 });

@@ -119,9 +119,9 @@ describe("laws of kinds", () => {
   });
 
   it("keeps a property with its customer", () => {
-    checkOwner(property(), undefined);
-    checkOwner(property(), "shop");
-    expect(refusal(() => checkOwner(property(), "bank"))).toMatchObject({
+    checkOwner(property(), 'property "shop"', undefined);
+    checkOwner(property(), 'property "shop"', "shop");
+    expect(refusal(() => checkOwner(property(), 'property "shop"', "bank"))).toMatchObject({
       path: ["customerId"],
       value: "shop",
     });
