@@ -7,12 +7,13 @@ import { controlOptions } from "./options.ts";
 import { withControl } from "./resolve-control.ts";
 import { UsageError, wholeNumber } from "./usage.ts";
 import { check } from "./zone/check.ts";
-import { edit, list, push, show, withdraw, type ZoneFlags } from "./zone/documents.ts";
+import { edit, list, push, show, transfer, withdraw, type ZoneFlags } from "./zone/documents.ts";
 
 const help = `Usage: isochrone zone check FILE [--origin NAME] [--serial N] [--json]
        isochrone zone push ID FILE [--customer ID] [--origin NAME]
        isochrone zone set|add ID NAME TYPE DATA... [--ttl SECONDS] [--serial N]
        isochrone zone delete ID NAME TYPE [--serial N]
+       isochrone zone transfer ID KEY [ADDRESS[:PORT]...] | transfer ID off
        isochrone zone show ID | list | withdraw ID
 
 check reads a zone file (RFC 1035, section 5.1) as the name servers would and says what is wrong with it, with line:
@@ -23,6 +24,9 @@ TTLs, records that a delegation hides). "-" reads stdin. $INCLUDE is refused; $G
 push puts a file in force at every name server. set replaces one RRset, add adds records to it, delete takes it away;
 the serial grows by itself. DATA is one record's RDATA as in a zone file. With --serial N nothing is changed
 when the zone's serial is another one by now. withdraw answers for the zone no more; push brings it back.
+
+transfer says by which TSIG key others may fetch the zone (AXFR, IXFR), and whom to tell of changes (NOTIFY). Name
+servers have the key's secret from their --tsig-keys file. off: nobody may.
 
   --origin NAME   what the file's names are below, where it does not begin with $ORIGIN
   --serial N      check: the serial that is in force, which the file's must come after (RFC 1982);
@@ -55,6 +59,7 @@ const flagsOf = {
   show: [],
   list: [],
   withdraw: ["note"],
+  transfer: ["note"],
 } as const;
 type Action = keyof typeof flagsOf;
 
@@ -113,8 +118,10 @@ function workOf(
   subjects: readonly string[],
   flags: ZoneFlags,
 ): (client: ControlClient) => Promise<void> {
-  const count = { check: 1, push: 2, set: 4, add: 4, delete: 3, show: 1, list: 0, withdraw: 1 }[action];
-  const mayBeMore = action === "set" || action === "add";
+  const count = { check: 1, push: 2, set: 4, add: 4, delete: 3, show: 1, list: 0, withdraw: 1, transfer: 2 }[
+    action
+  ];
+  const mayBeMore = action === "set" || action === "add" || action === "transfer";
   if (subjects.length < count || (subjects.length > count && !mayBeMore))
     throw new UsageError(`zone ${action} takes ${count} words${mayBeMore ? " or more" : ""}; see --help`);
   if (action === "list") return (client) => list(client, flags.isJson);
@@ -123,6 +130,10 @@ function workOf(
   if (action === "push") return (client) => push(client, zoneId, name, flags);
   if (action === "show") return (client) => show(client, zoneId, flags.isJson);
   if (action === "withdraw") return (client) => withdraw(client, zoneId, flags);
+  if (action === "transfer") {
+    const peers = [type, ...data].filter((peer) => peer !== "");
+    return (client) => transfer(client, zoneId, name, peers, flags);
+  }
   const { ttlSeconds } = flags;
   const change: ZoneEdit =
     action === "delete"

@@ -1,6 +1,6 @@
 /** The name-server process: `isochrone dns`. */
 import { createHmac, randomBytes } from "node:crypto";
-import { dnssecDocument, IsochroneError } from "#kit";
+import { dnssecDocument, IsochroneError, ParseError } from "#kit";
 import {
   createLogger,
   formatListenAddress,
@@ -31,6 +31,7 @@ import { DnsServer, openQueryLog } from "./io/dns-server.ts";
 import { DnsState } from "./io/dns-state.ts";
 import { isWorker, runWorker, serviceOf } from "./io/dns-worker.ts";
 import { DnsWorkers } from "./io/dns-workers.ts";
+import { readTsigKeys, type TsigKeyTexts } from "./io/tsig-keys.ts";
 import { wherePage } from "./io/dns-where.ts";
 import { dsTextOf, newSignedZone, peerKeyIfSet } from "./io/zone-key.ts";
 
@@ -79,13 +80,17 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
   const stopped = stopSignal();
   let supply: Supply;
+  let tsigKeys: TsigKeyTexts | undefined;
   try {
+    if (options.mode === "node" && options.tsigKeysFile !== undefined)
+      tsigKeys = readTsigKeys(options.tsigKeysFile);
     supply =
       options.mode === "node"
-        ? nodeSupply(options, token ?? "", counters, logger)
+        ? nodeSupply(options, token ?? "", counters, logger, tsigKeys)
         : aloneSupply(options, logger);
   } catch (error) {
-    if (error instanceof OptionError || error instanceof IsochroneError) return refuse(error.message);
+    if (error instanceof OptionError || error instanceof IsochroneError || error instanceof ParseError)
+      return refuse(error.message);
     throw error;
   }
   const { state, prober, node } = supply;
@@ -93,7 +98,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   let server: DnsServer | DnsWorkers | undefined;
   let admin: AdminServer | undefined;
   try {
-    server = await listen(options, state, counters, token, logger);
+    server = await listen(options, state, counters, token, logger, tsigKeys);
     const listening = server;
     process.on("SIGHUP", () => void replaceWorkers(listening, logger));
     const metrics = dnsMetrics({
@@ -202,6 +207,7 @@ async function listen(
   counters: DnsCounters,
   token: string | undefined,
   logger: Logger,
+  tsigKeys: TsigKeyTexts | undefined,
 ): Promise<DnsServer | DnsWorkers> {
   const { listen: at, workers, isPlainUdp } = options;
   const serverId = options.mode === "node" ? options.serverId : "alone";
@@ -213,6 +219,7 @@ async function listen(
     tls: options.tls,
     nsid: options.mode === "node" ? options.serverId : undefined,
     cookieSecret: cookieSecretOf(token).toString("hex"),
+    tsigKeys,
     // The kernel spreads a network's queries over all workers.
     rateLimit: {
       perSecond: Math.ceil(options.rateLimitPerSecond / workers),
@@ -229,7 +236,7 @@ async function listen(
     ...rest,
     address: host,
     reusePort: options.reusePort,
-    service: serviceOf(nsid, cookieSecret),
+    service: serviceOf(nsid, cookieSecret, tsigKeys),
     context: () => state.context(),
     counters,
     queryLog: log,
@@ -243,10 +250,25 @@ function cookieSecretOf(token: string | undefined): Buffer {
   return createHmac("sha256", token).update("isochrone dns cookie").digest().subarray(0, cookieSecretBytes);
 }
 
-function nodeSupply(options: NodeOptions, token: string, counters: DnsCounters, logger: Logger): Supply {
+function nodeSupply(
+  options: NodeOptions,
+  token: string,
+  counters: DnsCounters,
+  logger: Logger,
+  tsigKeys: TsigKeyTexts | undefined,
+): Supply {
   const { serverId, controlUrl, stateDirectory } = options;
   const peerKey = peerKeyIfSet();
-  const node = new DnsNode({ serverId, controlUrl, token, stateDirectory, counters, logger, peerKey });
+  const node = new DnsNode({
+    serverId,
+    controlUrl,
+    token,
+    stateDirectory,
+    counters,
+    logger,
+    peerKey,
+    tsigKeys,
+  });
   return { state: node.state, prober: node.prober, node, close: () => node.close() };
 }
 

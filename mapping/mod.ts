@@ -129,6 +129,8 @@ export {
   zoneKeyOf,
 } from "./io/zone-key.ts";
 export { DnsState } from "./io/dns-state.ts";
+export { hmac, tsigKeysOf } from "./io/tsig-keys.ts";
+export { ZoneNotifier } from "./io/zone-notify.ts";
 export { DnsServer, type DnsServerOptions } from "./io/dns-server.ts";
 export { type ProbeAgentOptions, probeRound } from "./io/probe/agent.ts";
 export { clientNetworksOf, type FeedSettings, feedDefaults, MeasurementFeed } from "./io/feed.ts";

@@ -1,7 +1,16 @@
-/** `isochrone zone push|list|show|set|add|delete|withdraw`: zones in control, in force at every name server. */
+/** `isochrone zone push|list|show|set|add|delete|transfer|withdraw`: zones in control, in force at every name server. */
 import type { ControlClient } from "#control";
-import { nameToText, setsOfZone, type ZoneDocument, zoneDocument, zoneOfDocument } from "#kit";
+import {
+  nameToText,
+  parseAddress,
+  quoteValue,
+  setsOfZone,
+  type ZoneDocument,
+  zoneDocument,
+  zoneOfDocument,
+} from "#kit";
 import { editZone, type ZoneEdit } from "#mapping";
+import { parseListenAddress } from "#kit/io";
 import { authorName } from "../author.ts";
 import { formatTable } from "../table.ts";
 import { UsageError } from "../usage.ts";
@@ -52,6 +61,29 @@ export async function edit(
 export async function withdraw(client: ControlClient, zoneId: string, flags: ZoneFlags): Promise<void> {
   const { document, version } = await there(client, zoneId);
   await put(client, { ...document, isActive: false }, version, flags);
+}
+
+/** Who may fetch the zone, by the name of a TSIG key, and who is told of changes; `off`: nobody. */
+export async function transfer(
+  client: ControlClient,
+  zoneId: string,
+  keyName: string,
+  peers: readonly string[],
+  flags: ZoneFlags,
+): Promise<void> {
+  const { document, version } = await there(client, zoneId);
+  const { transfer: _before, ...rest } = document;
+  const notify = peers.map((peer) => {
+    if (parseAddress(peer) !== undefined) return { address: peer };
+    const at = parseListenAddress(peer);
+    if (at === undefined)
+      throw new UsageError(
+        `zone transfer: got ${quoteValue(peer)}, expected ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT`,
+      );
+    return { address: at.host, port: at.port };
+  });
+  const next = keyName === "off" ? rest : { ...rest, transfer: { keyName, notify } };
+  await put(client, zoneDocument.parse(next), version, flags);
 }
 
 export async function show(client: ControlClient, zoneId: string, isJson: boolean): Promise<void> {

@@ -8,6 +8,7 @@ import { recordTypes, typeText } from "../dns/record-types.ts";
 import { type RrSet, type ZoneData, zoneDataOf } from "../dns/zone-data.ts";
 import { readZoneFile, type ZoneRecord } from "../dns/zone-file.ts";
 import { ttlSecondsMax, ZoneTextError } from "../dns/zone-text.ts";
+import { addressText } from "./topology.ts";
 import { type CustomerId, hostname, id } from "../ids.ts";
 import {
   array,
@@ -15,6 +16,7 @@ import {
   defaulted,
   integer,
   object,
+  optional,
   type Parsed,
   ParseError,
   type Path,
@@ -51,6 +53,24 @@ const fields = object({
   /** A withdrawn zone is answered for no more. */
   isActive: defaulted(boolean(), true),
   sets: array(rrSet, { min: 1, max: SETS_MAX }),
+  /** Name servers that may fetch the zone, and are told when it changes. Without it nobody may. */
+  transfer: optional(
+    object({
+      /** Name of a TSIG key that requests must be signed with; the name servers have its secret from `--tsig-keys`. */
+      keyName: hostname(),
+      /** Addresses and ports that NOTIFY is sent to (RFC 1996). */
+      notify: defaulted(
+        array(
+          object({
+            address: addressText(),
+            port: defaulted(integer({ min: 1, max: 65_535 }), 53),
+          }),
+          { max: 32 },
+        ),
+        [],
+      ),
+    }),
+  ),
 });
 
 export type ZoneDocument = Parsed<typeof fields>;

@@ -1,7 +1,7 @@
 /** What the name server's sockets ask: the fast path where it applies, else the full one; a fault of ours is answered and logged. */
-import { addressFromBytes, type IpAddress, type IpFamily, parseAddress } from "#kit";
+import { addressFromBytes, formatAddress, type IpAddress, type IpFamily, parseAddress } from "#kit";
 import { type Logger, systemClock } from "#kit/io";
-import { dnsClasses, headerBytes } from "../core/dns/constants.ts";
+import { dnsClasses, headerBytes, udpPayloadBytesMax } from "../core/dns/constants.ts";
 import type { DnsCounters } from "../core/dns/counters.ts";
 import {
   type DnsContext,
@@ -14,6 +14,7 @@ import { FastPath } from "../core/dns/fast-path.ts";
 import type { ResponseRateLimit } from "../core/dns/rate-limit.ts";
 import type { SampledQuery, Sampler } from "../core/dns/query-log/query-ring.ts";
 import { respond, respondInternalError } from "../core/dns/respond.ts";
+import { answerSigned, answerTransfer, type Transfer } from "../core/zone/transfer.ts";
 
 export interface DnsHandlerOptions {
   /** The documents in force; undefined while there are none. Asked for each query. */
@@ -133,6 +134,11 @@ export class DnsHandler {
   #answerFull(bytes: Uint8Array, { family, words }: DatagramSender, out: Uint8Array, outAt: number): number {
     const { rateLimit } = this.#options;
     const address = { family, words: family === 4 ? [words[0] as number] : [...words] };
+    const signed = this.#signed(bytes, address, "udp");
+    if (signed !== undefined) {
+      const isFit = (signed.bytes?.length ?? 0) <= udpPayloadBytesMax;
+      return this.#write(isFit ? signed.bytes : this.#cut(bytes, address), out, outAt);
+    }
     const decision = this.#decide(bytes, address, "udp");
     this.#decision = decision;
     if (decision.action === "drop") return 0;
@@ -156,7 +162,9 @@ export class DnsHandler {
     resolverAddress: IpAddress,
     port: number,
     transport: "tcp" | "tls",
-  ): Uint8Array | undefined {
+  ): Uint8Array | Iterable<Uint8Array> | undefined {
+    const signed = this.#transfer(bytes, resolverAddress) ?? this.#signed(bytes, resolverAddress, transport);
+    if (signed !== undefined) return "messages" in signed ? signed.messages : signed.bytes;
     const { queryLog, rateLimit } = this.#options;
     // Whoever has shaken hands is where it says that it is.
     if (rateLimit.isOn)
@@ -177,6 +185,27 @@ export class DnsHandler {
         ),
       );
     return answer;
+  }
+
+  /** A query with a signature; undefined: it has none, or nobody has a key here. */
+  #signed(bytes: Uint8Array, from: IpAddress, transport: DnsTransport) {
+    const { tsig } = this.#options.service;
+    if (tsig === undefined) return undefined;
+    return answerSigned(bytes, tsig, epochSeconds(), (query) => {
+      const decision = this.#decide(query, from, transport);
+      return decision.action === "reply" ? decision.bytes : undefined;
+    });
+  }
+
+  /** A request for a zone; undefined: it is none, or no zone may be fetched. */
+  #transfer(bytes: Uint8Array, from: IpAddress): Transfer | undefined {
+    const { context, service, logger } = this.#options;
+    const zones = context()?.transfers;
+    if (service.tsig === undefined || zones === undefined || zones.size === 0) return undefined;
+    const transfer = answerTransfer(bytes, { zones, ...service.tsig }, epochSeconds());
+    if (transfer !== undefined)
+      logger.info("zone-transfer", { reason: transfer.reason, to: formatAddress(from) });
+    return transfer;
   }
 
   /** A query that the full path has decided, for the log. */

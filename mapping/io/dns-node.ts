@@ -18,6 +18,8 @@ import { refusalOf } from "../core/snapshot-check.ts";
 import type { TopologyIndex } from "../core/topology-index.ts";
 import { EdgeProber } from "./dns-liveness.ts";
 import { DnsState } from "./dns-state.ts";
+import { type TsigKeyTexts, tsigKeysOf } from "./tsig-keys.ts";
+import { ZoneNotifier } from "./zone-notify.ts";
 
 const REPORT_INTERVAL_MS = 1_000;
 
@@ -30,6 +32,8 @@ export interface DnsNodeOptions {
   readonly logger: Logger;
   /** Opens the keys of signed zones. */
   readonly peerKey: Uint8Array | undefined;
+  /** Of who may fetch zones and is told of changes. */
+  readonly tsigKeys?: TsigKeyTexts | undefined;
 }
 
 /** Starts with what lies on the disk; follows control in the background. */
@@ -39,6 +43,7 @@ export class DnsNode {
   readonly #options: DnsNodeOptions;
   readonly #client: ControlClient;
   readonly #keeper: DocumentKeeper;
+  readonly #notifier: ZoneNotifier;
   readonly #incarnation = `${process.pid}-${systemClock.epoch().toString(36)}`;
   readonly #firstTopology = Promise.withResolvers<void>();
   #reportTimer: NodeJS.Timeout | undefined;
@@ -63,6 +68,7 @@ export class DnsNode {
     });
     this.state = new DnsState(this.prober.isUp, options.peerKey, serverId);
     this.#client = new ControlClient({ url: controlUrl, token, nodeId: serverId, dial, logger });
+    this.#notifier = new ZoneNotifier(tsigKeysOf(options.tsigKeys ?? []), logger);
     this.#keeper = new DocumentKeeper({ client: this.#client, stateDirectory, logger });
     this.#keeper.keep(
       "topology",
@@ -87,7 +93,10 @@ export class DnsNode {
     this.#keeper.keep(
       "zone",
       (value) => zoneDocument.parse(value),
-      (_id, body, version) => this.state.setZone(body, version),
+      (_id, body, version) => {
+        const changed = this.state.setZone(body, version);
+        if (changed !== undefined && body.isActive) this.#notifier.notify(body, changed);
+      },
     );
     this.#keeper.keep(
       "map",
@@ -189,6 +198,7 @@ export class DnsNode {
   async close(): Promise<void> {
     this.#isDraining = true;
     clearInterval(this.#reportTimer);
+    this.#notifier.close();
     await this.prober.close();
     await this.#keeper.close();
     await this.#client.close();

@@ -31,6 +31,8 @@ export interface NodeOptions extends Common {
   readonly admin: ListenAddress;
   readonly controlUrl: string;
   readonly stateDirectory: string;
+  /** File with the keys of who may fetch zones. */
+  readonly tsigKeysFile: string | undefined;
 }
 /** A name server by itself: everything comes from a world file. */
 export interface AloneOptions extends Common {
@@ -71,6 +73,8 @@ in DIR, so that it boots and serves with control dead; it probes every edge serv
   --node SERVER          the name server's id in the topology
   --control URL          http://ADDRESS:PORT of control
   --state DIR            where the last known good documents are kept
+  --tsig-keys FILE       with --node: who may fetch zones and is told of changes (TSIG), a JSON file of
+                         [{"name": "key.example", "algorithm": "hmac-sha256", "secret": "BASE64"}]
   --reuse-port           share the port with other processes of the same user
   --workers N            processes that share the port; one that dies is started again (default 1). With 2 or
                          more, SIGHUP replaces each by a new one that goes on with its sockets
@@ -122,6 +126,7 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
       "query-sample": { type: "string" },
       "query-prefix": { type: "string" },
       workers: { type: "string" },
+      "tsig-keys": { type: "string" },
     },
   });
   if (values.help === true) return "help";
@@ -173,9 +178,10 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
       admin: listenOf("--admin", required("--admin", values.admin)),
       controlUrl: urlOf(required("--control", values.control)),
       stateDirectory: required("--state", values.state),
+      tsigKeysFile: values["tsig-keys"],
     };
   }
-  for (const name of ["control", "state"] as const) {
+  for (const name of ["control", "state", "tsig-keys"] as const) {
     if (values[name] !== undefined)
       throw new OptionError(`--${name} belongs to --node: a name server alone needs none; leave it out`);
   }

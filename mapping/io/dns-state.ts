@@ -16,6 +16,8 @@ import type { ZoneSigners } from "../core/dns/dnssec/secure.ts";
 import { SignatureCache, type SignatureFigures, ZoneSigner } from "../core/dns/dnssec/signer.ts";
 import { contextWith, type PreparedMap, prepareMap, renewContext } from "../core/dns/prepared-map.ts";
 import { HostedZone } from "../core/zone/hosted-zone.ts";
+import type { TransferZone } from "../core/zone/transfer.ts";
+import { compareSerials } from "../core/zone/serial.ts";
 import { ZoneTable } from "../core/dns/zone-table.ts";
 import { MapIndex } from "../core/map-index.ts";
 import { TopologyIndex } from "../core/topology-index.ts";
@@ -23,6 +25,15 @@ import { openZone, sha256 } from "./zone-key.ts";
 
 /** Signatures of answers that are kept, and as many of denials: 20,000 sets of a large map, 30 MB with both full. */
 const SIGNATURES_MAX = 32_768;
+
+/** Earlier states of a zone that are kept for incremental transfers (RFC 1995). */
+const ZONE_HISTORY_MAX = 16;
+
+interface KeptZone {
+  readonly document: ZoneDocument;
+  readonly zone: HostedZone;
+  readonly history: readonly HostedZone[];
+}
 
 interface Versioned<T> {
   readonly body: T;
@@ -55,10 +66,7 @@ export class DnsState {
   #serverId: ServerId | undefined;
   #topology: Versioned<TopologyIndex> | undefined;
   readonly #properties = new Map<PropertyId, Versioned<PropertyDocument>>();
-  readonly #zones = new Map<
-    string,
-    Versioned<{ readonly document: ZoneDocument; readonly zone: HostedZone }>
-  >();
+  readonly #zones = new Map<string, Versioned<KeptZone>>();
   #map: MapIndex | null = null;
   #dnssec: Versioned<DnssecDocument> | undefined;
   #signers: ZoneSigners = new Map();
@@ -137,11 +145,23 @@ export class DnsState {
     this.#prepared = yield* prepareMap(snapshot, this.#map ?? undefined, () => this.#context);
   }
 
-  setZone(document: ZoneDocument, version: number): void {
+  /** @returns the zone when it is new or has a later serial than before: others are to be told */
+  setZone(document: ZoneDocument, version: number): HostedZone | undefined {
     const zone = HostedZone.of(zoneOfDocument(document));
-    this.#zones.set(document.zoneId, { body: { document, zone }, version });
+    const before = this.#zones.get(document.zoneId)?.body;
+    const isSame = before !== undefined && before.document.origin === document.origin;
+    const order = isSame ? (compareSerials(zone.serial, before.zone.serial) ?? -1) : 1;
+    // A zone that went back has no way from there to here.
+    const history =
+      !isSame || order < 0
+        ? []
+        : order > 0
+          ? [...before.history, before.zone].slice(-ZONE_HISTORY_MAX)
+          : before.history;
+    this.#zones.set(document.zoneId, { body: { document, zone, history }, version });
     this.#context = undefined;
     this.#listener({ kind: "zone", body: document, version });
+    return order === 0 ? undefined : zone;
   }
 
   setMap(snapshot: MapSnapshot): void {
@@ -235,9 +255,20 @@ export class DnsState {
         snapshot: this.#map,
         isUp: this.#isUp,
         signers: this.#signers,
+        transfers: this.#transfers(),
       };
     }
     return this.#context;
+  }
+
+  #transfers(): NonNullable<DnsContext["transfers"]> {
+    const transfers = new Map<string, TransferZone>();
+    for (const { body } of this.#zones.values()) {
+      const { document, zone, history } = body;
+      if (document.isActive && document.transfer !== undefined)
+        transfers.set(zone.origin.text, { zone, history, keyName: document.transfer.keyName });
+    }
+    return transfers;
   }
 
   /** Sum of the versions in force: the same on every name server with the same documents, greater with a newer one. */

@@ -5,8 +5,12 @@
 import { createServer, type Server, type Socket } from "node:net";
 import type { Server as TlsServer } from "node:tls";
 
-/** Takes one message and the sender's address as text, with its port; undefined: silence. Must not throw. */
-export type TcpHandler = (bytes: Uint8Array, address: string, port: number) => Uint8Array | undefined;
+/** Takes one message and the sender's address as text, with its port; several answers: a transfer; undefined: silence. Must not throw. */
+export type TcpHandler = (
+  bytes: Uint8Array,
+  address: string,
+  port: number,
+) => Uint8Array | Iterable<Uint8Array> | undefined;
 
 export interface TcpSettings {
   /** Open connections in all (RFC 7766 section 6.2.2). */
@@ -280,10 +284,12 @@ class Connection {
         this.#violate();
         break;
       }
-      const framed = Buffer.allocUnsafe(2 + answer.length);
-      framed.writeUInt16BE(answer.length, 0);
-      framed.set(answer, 2);
-      socket.write(framed);
+      for (const message of answer instanceof Uint8Array ? [answer] : answer) {
+        const framed = Buffer.allocUnsafe(2 + message.length);
+        framed.writeUInt16BE(message.length, 0);
+        framed.set(message, 2);
+        socket.write(framed);
+      }
       this.#queries++;
       if (this.#queries >= this.#settings.queriesMax) {
         this.#counters.exhausted++;

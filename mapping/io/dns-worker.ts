@@ -18,6 +18,7 @@ import type { TopFigures } from "../core/dns/query-log/top-queries.ts";
 import type { QueryLogSettings } from "./dns-query-log.ts";
 import { DnsServer, type LentSockets, openQueryLog, type TlsSetting } from "./dns-server.ts";
 import { type DnsChange, DnsState } from "./dns-state.ts";
+import { hmac, type TsigKeyTexts, tsigKeysOf } from "./tsig-keys.ts";
 
 /** Set for a worker; its value says nothing. */
 export const WORKER_VARIABLE = "ISOCHRONE_DNS_WORKER";
@@ -35,6 +36,8 @@ export interface WorkerSetting {
   /** In hex. */
   readonly cookieSecret: string;
   readonly rateLimit: RateLimitSettings;
+  /** Of who may fetch zones. */
+  readonly tsigKeys?: TsigKeyTexts | undefined;
   readonly queryLog: QueryLogSettings;
   readonly tls: TlsSetting | undefined;
 }
@@ -136,7 +139,7 @@ export async function runWorker(): Promise<number> {
     return hasTls ? { ...sockets, tls: await tls.promise } : sockets;
   };
   const start = async (
-    { host, port, nsid, cookieSecret, queryLog: log, ...rest }: WorkerSetting,
+    { host, port, nsid, cookieSecret, tsigKeys, queryLog: log, ...rest }: WorkerSetting,
     isLent: boolean,
   ): Promise<void> => {
     try {
@@ -147,7 +150,7 @@ export async function runWorker(): Promise<number> {
         port,
         reusePort: true,
         lent: isLent ? await lentSockets(rest.tls !== undefined) : undefined,
-        service: serviceOf(nsid, cookieSecret),
+        service: serviceOf(nsid, cookieSecret, tsigKeys),
         context: () => state.context(),
         counters,
         queryLog,
@@ -206,8 +209,13 @@ function documentsOf(change: DnsChange): DnsChange {
 }
 
 /** What a server is, from the forms that travel. */
-export function serviceOf(nsid: string | undefined, cookieSecret: string): DnsService {
+export function serviceOf(
+  nsid: string | undefined,
+  cookieSecret: string,
+  tsigKeys: TsigKeyTexts | undefined,
+): DnsService {
   return {
+    tsig: tsigKeys === undefined ? undefined : { keys: tsigKeysOf(tsigKeys), hmac },
     nsid: nsid === undefined ? undefined : Buffer.from(nsid),
     cookieSecret: Buffer.from(cookieSecret, "hex"),
   };

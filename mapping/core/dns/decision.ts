@@ -3,6 +3,7 @@ import type { ClusterId, IpAddress, ServerId } from "#kit";
 import type { AnswerReason } from "../answer.ts";
 import type { MapIndex } from "../map-index.ts";
 import type { TopologyIndex } from "../topology-index.ts";
+import type { TransferContext } from "../zone/transfer.ts";
 import type { Rcode } from "./constants.ts";
 import type { ZoneSigners } from "./dnssec/secure.ts";
 import type { CookieState } from "./cookie.ts";
@@ -99,6 +100,8 @@ export interface DnsService {
   readonly nsid?: Uint8Array | undefined;
   /** 16 octets that no client knows; without them cookies are ignored. */
   readonly cookieSecret?: Uint8Array | undefined;
+  /** Keys of who may fetch zones; without them nobody may. */
+  readonly tsig?: Pick<TransferContext, "keys" | "hmac"> | undefined;
 }
 
 /** The documents in force; immutable, replaced as a whole when one of them or the liveness of a server changes. */
@@ -111,6 +114,8 @@ export interface DnsContext {
   readonly isUp: (serverId: ServerId) => boolean;
   /** Of the zones that are signed; absent: none is. */
   readonly signers?: ZoneSigners;
+  /** Zones that may be fetched, by lower-case origin. */
+  readonly transfers?: TransferContext["zones"];
 }
 
 export type DnsDecision =

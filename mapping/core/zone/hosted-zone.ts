@@ -112,11 +112,12 @@ export class HostedZone {
     return [...this.#names.values()].sort((a, b) => compareCanonically(a.name, b.name));
   }
 
-  /** Every record, the SOA first. */
-  *records(): Generator<DnsRecord> {
+  /** Every record between two copies of the SOA (RFC 5936 section 2.2). */
+  *recordsWithSoaTwice(): Generator<DnsRecord> {
     yield this.soa;
     for (const { sets } of this.#names.values())
       for (const set of sets.values()) if (set.type !== recordTypes.SOA) yield* recordsOf(set);
+    yield this.soa;
   }
 }
 

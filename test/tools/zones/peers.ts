@@ -38,28 +38,20 @@ function writeZones(directory: string, zones: readonly PeerZone[]): void {
   for (const { origin, text } of zones) writeFileSync(join(directory, `${origin}.zone`), text);
 }
 
-/**
- * @param program path of `named`
- * @param more options for each zone block, such as `allow-transfer { any; };`
- */
-export async function startNamed(
-  program: string,
-  zones: readonly PeerZone[],
-  more = "",
-  head = "",
-): Promise<Peer> {
+/** @param sections of named.conf, beside its options and the zones */
+export async function startNamed(program: string, zones: readonly PeerZone[], sections = ""): Promise<Peer> {
   const directory = mkdtempSync(join(tmpdir(), "isochrone-named-"));
   chmodSync(directory, 0o777);
   writeZones(directory, zones);
   const port = await freePort();
-  const config = `${head}
-options {
+  const config = `options {
   directory "${directory}"; pid-file none; session-keyfile none; listen-on port ${port} { 127.0.0.1; }; listen-on-v6 { none; };
   recursion no; minimal-responses yes; dnssec-validation no; notify explicit; max-records-per-type 0; max-types-per-name 0;
   querylog no; zero-no-soa-ttl no; check-names primary ignore; rate-limit { responses-per-second 0; };
 };
 controls { };
-${zones.map(({ origin }) => `zone "${origin}" { type primary; file "${origin}.zone"; ${more} };`).join("\n")}
+${zones.map(({ origin }) => `zone "${origin}" { type primary; file "${origin}.zone"; };`).join("\n")}
+${sections}
 `;
   writeFileSync(join(directory, "named.conf"), config);
   const child = spawn(program, ["-g", "-4", "-c", join(directory, "named.conf")], {
@@ -68,12 +60,12 @@ ${zones.map(({ origin }) => `zone "${origin}" { type primary; file "${origin}.zo
   return await started("named", child, directory, port, /\brunning$/m);
 }
 
-/** @param program path of `knotd` */
+/** @param sections of knot.conf before its zones; `moreZones`: list items after them */
 export async function startKnot(
   program: string,
   zones: readonly PeerZone[],
-  more = "",
-  head = "",
+  sections = "",
+  moreZones = "",
 ): Promise<Peer> {
   const directory = mkdtempSync(join(tmpdir(), "isochrone-knot-"));
   writeZones(directory, zones);
@@ -89,16 +81,16 @@ log:
     any: info
 database:
     storage: "${directory}"
-${head}template:
+${sections}template:
   - id: default
     storage: "${directory}"
     semantic-checks: false
     zonefile-sync: -1
     zonefile-load: whole
     journal-content: none
-${more}
 zone:
 ${zones.map(({ origin }) => `  - domain: ${origin}\n    file: ${origin}.zone`).join("\n")}
+${moreZones}
 `;
   writeFileSync(join(directory, "knot.conf"), config);
   const child = spawn(program, ["-c", join(directory, "knot.conf")], { stdio: ["ignore", "pipe", "pipe"] });

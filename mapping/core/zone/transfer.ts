@@ -1,0 +1,265 @@
+/**
+ * Zones handed to other name servers: whole (AXFR, RFC 5936) or as what has changed since a serial (IXFR, RFC 1995). Only to who signs with
+ * the key that the zone names. Messages are made as they are sent, so that a large zone is never there twice.
+ */
+import { type DomainName, nameToText, recordTypes } from "#kit";
+import { dnsClasses, dnsOpcodes, dnsTypes, headerBytes, rcodes } from "../dns/constants.ts";
+import type { DnsHeader, DnsQuestion, DnsRecord } from "../dns/message.ts";
+import { readMessage, writeMessage } from "../dns/wire.ts";
+import { type HostedZone, recordsOf } from "./hosted-zone.ts";
+import { compareSerials } from "./serial.ts";
+import {
+  type Hmac,
+  tsigErrors,
+  type TsigKeys,
+  TsigSigner,
+  type TsigVerdict,
+  unsignedTsig,
+  verifyTsig,
+} from "./tsig.ts";
+
+/** A zone that may be fetched. */
+export interface TransferZone {
+  readonly zone: HostedZone;
+  /** Earlier states, oldest first, each with a serial before the next one's. */
+  readonly history: readonly HostedZone[];
+  /** Lower-case name of the key that requests must be signed with. */
+  readonly keyName: string;
+}
+
+export interface TransferContext {
+  /** By lower-case origin. */
+  readonly zones: ReadonlyMap<string, TransferZone>;
+  readonly keys: TsigKeys;
+  readonly hmac: Hmac;
+}
+
+export type TransferReason = "axfr" | "ixfr" | "up-to-date" | "refused" | "bad-signature" | "malformed";
+
+export interface Transfer {
+  readonly reason: TransferReason;
+  /** Each a message; to be sent in turn. */
+  readonly messages: Iterable<Uint8Array>;
+}
+
+/** RFC 5936 section 2.2: as many records a message as fit; this leaves room for names that do not compress. */
+const MESSAGE_BYTES = 16_384;
+const QUERY_RECORDS_MAX = 8;
+/** Fixed part of a record: type, class, TTL, RDATA length. */
+const RECORD_BYTES = 10;
+
+/** Undefined: no request for a transfer. Never throws. */
+export function answerTransfer(
+  bytes: Uint8Array,
+  context: TransferContext | undefined,
+  nowSeconds: number,
+): Transfer | undefined {
+  const read = readMessage(bytes, QUERY_RECORDS_MAX);
+  if (!read.ok || context === undefined) return undefined;
+  const { header, questions, authorities } = read.message;
+  const question = questions[0];
+  const isTransfer = question?.type === dnsTypes.AXFR || question?.type === dnsTypes.IXFR;
+  if (header.opcode !== dnsOpcodes.QUERY || header.isResponse || !isTransfer || questions.length !== 1)
+    return undefined;
+  const verdict = verifyTsig(bytes, context.keys, context.hmac, nowSeconds);
+  const unfit = answerToUnfit(verdict, header.id, question, context.hmac, nowSeconds);
+  if (unfit !== undefined)
+    return { reason: verdict.kind === "bad" ? "bad-signature" : "malformed", messages: [unfit] };
+  const bare = (rcode: number): Uint8Array => message(header.id, question, [], rcode, false) as Uint8Array;
+  const found = context.zones.get(question.name.text);
+  // Without a key, or with another zone's: nobody is told even whether the zone is here.
+  if (verdict.kind !== "good") return { reason: "refused", messages: [bare(rcodes.REFUSED)] };
+  const signer = new TsigSigner(verdict.key, context.hmac, verdict.mac);
+  const signed = (messages: Iterable<Uint8Array>): Iterable<Uint8Array> =>
+    eachSigned(messages, signer, nowSeconds);
+  if (found === undefined || found.keyName !== verdict.key.name.text || question.class !== dnsClasses.IN)
+    return { reason: "refused", messages: signed([bare(rcodes.REFUSED)]) };
+  const { zone } = found;
+  if (question.type === dnsTypes.AXFR)
+    return { reason: "axfr", messages: signed(messagesOf(header.id, question, zone.recordsWithSoaTwice())) };
+  const known = authorities[0]?.data;
+  if (known?.kind !== "soa") return { reason: "malformed", messages: signed([bare(rcodes.FORMERR)]) };
+  const { serial } = known.soa;
+  const order = compareSerials(zone.serial, serial);
+  // RFC 1995 section 4: who has this serial, or a later one, gets the SOA alone.
+  if (order !== undefined && order <= 0)
+    return { reason: "up-to-date", messages: signed(messagesOf(header.id, question, [zone.soa])) };
+  const changes = changesSince(found, serial);
+  if (changes === undefined)
+    return { reason: "axfr", messages: signed(messagesOf(header.id, question, zone.recordsWithSoaTwice())) };
+  return { reason: "ixfr", messages: signed(messagesOf(header.id, question, changes)) };
+}
+
+/** RFC 8945 section 5.2: what is said of a signature that does not hold; undefined: it holds, or there is none. */
+function answerToUnfit(
+  verdict: TsigVerdict,
+  id: number,
+  question: DnsQuestion | undefined,
+  hmac: Hmac,
+  nowSeconds: number,
+): Uint8Array | undefined {
+  const bare = (rcode: number): Uint8Array => message(id, question, [], rcode, false) as Uint8Array;
+  if (verdict.kind === "malformed") return bare(rcodes.FORMERR);
+  if (verdict.kind !== "bad") return undefined;
+  const answer = bare(NOTAUTH);
+  // RFC 8945 section 5.2.3: only who has the key is told what the time is here.
+  if (verdict.error !== tsigErrors.BADTIME || verdict.key === undefined)
+    return unsignedTsig(answer, verdict, nowSeconds);
+  const own = [0, 0, nowSeconds >>> 24, nowSeconds >>> 16, nowSeconds >>> 8, nowSeconds];
+  const signer = new TsigSigner(verdict.key, hmac, verdict.mac);
+  return signer.sign(answer, verdict.timeSeconds, verdict.error, Uint8Array.from(own));
+}
+
+/**
+ * Any other query that is signed is answered with a signature (RFC 8945 section 5.3): secondaries ask for the SOA so. Undefined: it is not
+ * signed. Never throws but what `answer` throws.
+ *
+ * @param answer of the query as if it were not signed; undefined: silence
+ */
+export function answerSigned(
+  bytes: Uint8Array,
+  { keys, hmac }: Pick<TransferContext, "keys" | "hmac">,
+  nowSeconds: number,
+  answer: (bytes: Uint8Array) => Uint8Array | undefined,
+): { readonly bytes: Uint8Array | undefined } | undefined {
+  // The count of additional records; a message without one has no signature.
+  if (bytes.length < headerBytes || ((bytes[10] as number) | (bytes[11] as number)) === 0) return undefined;
+  const verdict = verifyTsig(bytes, keys, hmac, nowSeconds);
+  if (verdict.kind === "none" || verdict.kind === "malformed") return undefined;
+  const read = readMessage(bytes, QUERY_RECORDS_MAX);
+  if (!read.ok || read.message.header.isResponse) return undefined;
+  const { header, questions } = read.message;
+  const unfit = answerToUnfit(verdict, header.id, questions[0], hmac, nowSeconds);
+  if (unfit !== undefined || verdict.kind !== "good") return { bytes: unfit };
+  const plain = answer(bytes);
+  const signer = new TsigSigner(verdict.key, hmac, verdict.mac);
+  return { bytes: plain === undefined ? undefined : signer.sign(plain, nowSeconds) };
+}
+
+const NOTAUTH = 9;
+
+function* eachSigned(
+  messages: Iterable<Uint8Array>,
+  signer: TsigSigner,
+  nowSeconds: number,
+): Generator<Uint8Array> {
+  for (const one of messages) yield signer.sign(one, nowSeconds);
+}
+
+/** RFC 1995 section 4: the SOA now; for each step the SOA before and what went, the SOA after and what came; the SOA now. */
+function changesSince({ zone, history }: TransferZone, serial: number): Iterable<DnsRecord> | undefined {
+  const from = history.findIndex((one) => one.serial === serial);
+  if (from < 0) return undefined;
+  const steps = [...history.slice(from), zone];
+  return (function* () {
+    yield zone.soa;
+    for (let n = 1; n < steps.length; n++) {
+      const [before, after] = [steps[n - 1] as HostedZone, steps[n] as HostedZone];
+      const [old, fresh] = [keyed(before), keyed(after)];
+      yield before.soa;
+      for (const [key, record] of old) if (!fresh.has(key)) yield record;
+      yield after.soa;
+      for (const [key, record] of fresh) if (!old.has(key)) yield record;
+    }
+    yield zone.soa;
+  })();
+}
+
+/** Records but the SOA, by what makes them one. */
+function keyed(zone: HostedZone): ReadonlyMap<string, DnsRecord> {
+  const records = new Map<string, DnsRecord>();
+  for (const name of zone.inCanonicalOrder())
+    for (const set of name.sets.values())
+      if (set.type !== recordTypes.SOA)
+        for (const record of recordsOf(set)) records.set(keyOf(record), record);
+  return records;
+}
+
+function keyOf(record: DnsRecord): string {
+  const { name, type, ttlSeconds, data } = record;
+  const head = `${nameToText(name)} ${type} ${ttlSeconds}`;
+  switch (data.kind) {
+    case "address":
+      return `${head} ${data.address.words.join()}`;
+    case "name":
+      return `${head} ${nameToText(data.name)}`;
+    case "soa":
+      return head;
+    case "strings":
+      return `${head} ${data.strings.map((string) => string.join()).join("/")}`;
+    case "opaque":
+      return `${head} ${data.bytes.join()}`;
+  }
+}
+
+/** RFC 5936 section 2.2: the question stands in the first message. */
+function* messagesOf(id: number, question: DnsQuestion, records: Iterable<DnsRecord>): Generator<Uint8Array> {
+  let batch: DnsRecord[] = [];
+  let size = 0;
+  let asked: DnsQuestion | undefined = question;
+  for (const record of records) {
+    const length = bytesOf(record);
+    if (batch.length > 0 && size + length > MESSAGE_BYTES) {
+      yield message(id, asked, batch, rcodes.NOERROR, true) ?? new Uint8Array();
+      asked = undefined;
+      batch = [];
+      size = 0;
+    }
+    batch.push(record);
+    size += length;
+  }
+  yield message(id, asked, batch, rcodes.NOERROR, true) ?? new Uint8Array();
+}
+
+function bytesOf({ name, data }: DnsRecord): number {
+  const fixed = name.wire.length + RECORD_BYTES;
+  switch (data.kind) {
+    case "address":
+      return fixed + 16;
+    case "name":
+      return fixed + data.name.wire.length;
+    case "soa":
+      return fixed + data.soa.primaryName.wire.length + data.soa.hostmasterName.wire.length + 20;
+    case "strings":
+      return fixed + data.strings.reduce((sum, string) => sum + 1 + string.length, 0);
+    case "opaque":
+      return fixed + data.bytes.length;
+  }
+}
+
+function message(
+  id: number,
+  question: DnsQuestion | undefined,
+  answers: readonly DnsRecord[],
+  rcode: number,
+  isAuthoritative: boolean,
+): Uint8Array | undefined {
+  const header: DnsHeader = { ...replyHeader, id, rcode, isAuthoritative };
+  const questions = question === undefined ? [] : [question];
+  return writeMessage({ header, questions, answers, authorities: [], additionals: [], edns: undefined });
+}
+
+const replyHeader: DnsHeader = {
+  id: 0,
+  isResponse: true,
+  opcode: dnsOpcodes.QUERY,
+  isAuthoritative: true,
+  isTruncated: false,
+  isRecursionDesired: false,
+  isRecursionAvailable: false,
+  isAuthenticData: false,
+  isCheckingDisabled: false,
+  rcode: rcodes.NOERROR,
+};
+
+/** NOTIFY (RFC 1996 section 3): the zone has changed; its SOA says to which serial. */
+export function notifyMessage(id: number, origin: DomainName, soa: DnsRecord): Uint8Array {
+  return writeMessage({
+    header: { ...replyHeader, id, isResponse: false, opcode: dnsOpcodes.NOTIFY },
+    questions: [{ name: origin, type: recordTypes.SOA, class: dnsClasses.IN }],
+    answers: [soa],
+    authorities: [],
+    additionals: [],
+    edns: undefined,
+  }) as Uint8Array;
+}

@@ -1,0 +1,256 @@
+/** Transaction signatures (RFC 8945): who holds the key has sent this, now, for this request. Time and HMAC are arguments. */
+import { type DomainName, nameFromText, readName } from "#kit";
+import { headerBytes } from "../dns/constants.ts";
+import { lowerName, Octets } from "../dns/dnssec/canonical.ts";
+
+export const tsigAlgorithms = ["hmac-sha256", "hmac-sha384", "hmac-sha512"] as const;
+export type TsigAlgorithm = (typeof tsigAlgorithms)[number];
+
+export interface TsigKey {
+  readonly name: DomainName;
+  readonly algorithm: TsigAlgorithm;
+  readonly secret: Uint8Array;
+}
+/** Keys by lower-case name. */
+export type TsigKeys = ReadonlyMap<string, TsigKey>;
+export type Hmac = (algorithm: TsigAlgorithm, secret: Uint8Array, bytes: Uint8Array) => Uint8Array;
+
+/** RFC 8945 section 3 and 5.2. */
+export const tsigErrors = { BADSIG: 16, BADKEY: 17, BADTIME: 18 } as const;
+type TsigError = (typeof tsigErrors)[keyof typeof tsigErrors];
+
+/** RFC 8945 section 10: recommended. */
+const FUDGE_SECONDS = 300;
+const TSIG = 250;
+const CLASS_ANY = 255;
+
+export type TsigVerdict =
+  | { readonly kind: "none" }
+  | { readonly kind: "malformed" }
+  | { readonly kind: "good"; readonly key: TsigKey; readonly mac: Uint8Array }
+  /** Answer NOTAUTH with this error; signed for BADTIME alone, by the key that is there then. */
+  | {
+      readonly kind: "bad";
+      readonly error: TsigError;
+      readonly keyName: DomainName;
+      readonly algorithmName: DomainName;
+      readonly key?: TsigKey;
+      readonly mac: Uint8Array;
+      readonly timeSeconds: number;
+    };
+
+interface TsigRecord {
+  readonly at: number;
+  readonly keyName: DomainName;
+  readonly algorithmName: DomainName;
+  readonly timeSeconds: number;
+  readonly fudgeSeconds: number;
+  readonly mac: Uint8Array;
+  readonly originalId: number;
+  readonly error: number;
+  readonly other: Uint8Array;
+}
+
+function u16(bytes: Uint8Array, at: number): number {
+  return ((bytes[at] as number) << 8) | (bytes[at + 1] as number);
+}
+
+/** A request's signature, if it has one (RFC 8945 section 5.2). Never throws. */
+export function verifyTsig(bytes: Uint8Array, keys: TsigKeys, hmac: Hmac, nowSeconds: number): TsigVerdict {
+  const read = findTsig(bytes);
+  if (read === "none" || read === "malformed") return { kind: read };
+  const { keyName, algorithmName, timeSeconds, mac } = read;
+  const bad = (error: TsigError, key?: TsigKey): TsigVerdict => ({
+    kind: "bad",
+    error,
+    keyName,
+    algorithmName,
+    mac,
+    timeSeconds,
+    ...(key !== undefined && { key }),
+  });
+  const key = keys.get(keyName.text);
+  if (key === undefined || algorithmName.text !== key.algorithm) return bad(tsigErrors.BADKEY);
+  const message = Uint8Array.from(bytes.subarray(0, read.at));
+  message.set([read.originalId >> 8, read.originalId & 255]);
+  const additionals = u16(bytes, 10) - 1;
+  message.set([additionals >> 8, additionals & 255], 10);
+  const expected = hmac(key.algorithm, key.secret, signedOctets([message], read));
+  if (!isEqual(expected, mac)) return bad(tsigErrors.BADSIG);
+  if (Math.abs(nowSeconds - timeSeconds) > read.fudgeSeconds) return bad(tsigErrors.BADTIME, key);
+  return { kind: "good", key, mac };
+}
+
+/** In time that does not tell how much of it was right. */
+function isEqual(a: Uint8Array, b: Uint8Array): boolean {
+  if (a.length !== b.length) return false;
+  let difference = 0;
+  for (let at = 0; at < a.length; at++) difference |= (a[at] as number) ^ (b[at] as number);
+  return difference === 0;
+}
+
+/** The TSIG record, which is the last one of the additional section and the only one (RFC 8945 section 5.1). */
+function findTsig(bytes: Uint8Array): TsigRecord | "none" | "malformed" {
+  if (bytes.length < headerBytes) return "malformed";
+  let at = headerBytes;
+  for (let n = u16(bytes, 4); n > 0; n--) {
+    const read = readName(bytes, at);
+    if (!read.ok) return "malformed";
+    at = read.next + 4;
+  }
+  const records = u16(bytes, 6) + u16(bytes, 8) + u16(bytes, 10);
+  for (let n = 1; n <= records; n++) {
+    const owner = readName(bytes, at);
+    if (!owner.ok || owner.next + 10 > bytes.length) return "malformed";
+    const next = owner.next + 10 + u16(bytes, owner.next + 8);
+    if (next > bytes.length) return "malformed";
+    if (u16(bytes, owner.next) === TSIG) {
+      const isLast = n === records && u16(bytes, 10) > 0 && next === bytes.length;
+      return (isLast ? readTsig(bytes, at, owner.name, owner.next, next) : undefined) ?? "malformed";
+    }
+    at = next;
+  }
+  return "none";
+}
+
+function readTsig(
+  bytes: Uint8Array,
+  at: number,
+  keyName: DomainName,
+  fixed: number,
+  end: number,
+): TsigRecord | undefined {
+  // RFC 8945 section 4.2: class ANY, TTL 0.
+  if (u16(bytes, fixed + 2) !== CLASS_ANY || u16(bytes, fixed + 4) + u16(bytes, fixed + 6) !== 0)
+    return undefined;
+  const algorithm = readName(bytes, fixed + 10);
+  if (!algorithm.ok || algorithm.next + 10 > end) return undefined;
+  const times = algorithm.next;
+  const macLength = u16(bytes, times + 8);
+  const after = times + 10 + macLength;
+  if (after + 6 > end || after + 6 + u16(bytes, after + 4) !== end) return undefined;
+  return {
+    at,
+    keyName,
+    algorithmName: algorithm.name,
+    timeSeconds: u16(bytes, times) * 2 ** 32 + u16(bytes, times + 2) * 65_536 + u16(bytes, times + 4),
+    fudgeSeconds: u16(bytes, times + 6),
+    mac: bytes.slice(times + 10, after),
+    originalId: u16(bytes, after),
+    error: u16(bytes, after + 2),
+    other: bytes.slice(after + 6, end),
+  };
+}
+
+type Variables = Pick<
+  TsigRecord,
+  "keyName" | "algorithmName" | "timeSeconds" | "fudgeSeconds" | "error" | "other"
+>;
+
+/** RFC 8945 section 4.3.3. */
+function signedOctets(
+  before: readonly Uint8Array[],
+  variables: Variables,
+  areTimersOnly = false,
+): Uint8Array {
+  const octets = new Octets();
+  for (const part of before) octets.put(part);
+  const { keyName, algorithmName, timeSeconds, fudgeSeconds, error, other } = variables;
+  if (!areTimersOnly) {
+    octets.put(lowerName(keyName.wire));
+    octets.u16(CLASS_ANY);
+    octets.u32(0);
+    octets.put(lowerName(algorithmName.wire));
+  }
+  octets.u16(Math.floor(timeSeconds / 2 ** 32));
+  octets.u32(timeSeconds % 2 ** 32);
+  octets.u16(fudgeSeconds);
+  if (!areTimersOnly) {
+    octets.u16(error);
+    octets.u16(other.length);
+    octets.put(other);
+  }
+  return octets.bytes();
+}
+
+/** Signs the messages of one exchange, each in turn (RFC 8945 section 5.3.1 where there are several). */
+export class TsigSigner {
+  readonly #key: TsigKey;
+  readonly #hmac: Hmac;
+  #before: Uint8Array;
+  #isFirst = true;
+
+  /** @param requestMac of the request that is answered; empty for a request of our own */
+  constructor(key: TsigKey, hmac: Hmac, requestMac: Uint8Array) {
+    this.#key = key;
+    this.#hmac = hmac;
+    this.#before = requestMac;
+  }
+
+  /** The message with its signature. */
+  sign(message: Uint8Array, nowSeconds: number, error = 0, other: Uint8Array = new Uint8Array()): Uint8Array {
+    const { name: keyName, algorithm, secret } = this.#key;
+    const algorithmName = nameFromText(algorithm) as DomainName;
+    const variables = {
+      keyName,
+      algorithmName,
+      timeSeconds: nowSeconds,
+      fudgeSeconds: FUDGE_SECONDS,
+      error,
+      other,
+    };
+    const before = this.#before.length === 0 ? [] : [lengthPrefixed(this.#before)];
+    const mac = this.#hmac(algorithm, secret, signedOctets([...before, message], variables, !this.#isFirst));
+    this.#before = mac;
+    this.#isFirst = false;
+    return withTsig(message, variables, mac);
+  }
+}
+
+/** An answer to a signature that is none: its MAC is empty (RFC 8945 section 5.3.2). */
+export function unsignedTsig(
+  message: Uint8Array,
+  verdict: Extract<TsigVerdict, { kind: "bad" }>,
+  nowSeconds: number,
+): Uint8Array {
+  const { keyName, algorithmName, error } = verdict;
+  const other = new Uint8Array();
+  const variables = {
+    keyName,
+    algorithmName,
+    timeSeconds: nowSeconds,
+    fudgeSeconds: FUDGE_SECONDS,
+    error,
+    other,
+  };
+  return withTsig(message, variables, new Uint8Array());
+}
+
+function lengthPrefixed(mac: Uint8Array): Uint8Array {
+  return Uint8Array.of(mac.length >> 8, mac.length, ...mac);
+}
+
+function withTsig(message: Uint8Array, variables: Variables, mac: Uint8Array): Uint8Array {
+  const { keyName, algorithmName, timeSeconds, fudgeSeconds, error, other } = variables;
+  const octets = new Octets();
+  octets.put(message);
+  octets.put(keyName.wire);
+  octets.u16(TSIG);
+  octets.u16(CLASS_ANY);
+  octets.u32(0);
+  octets.u16(algorithmName.wire.length + 16 + mac.length + other.length);
+  octets.put(algorithmName.wire);
+  octets.u16(Math.floor(timeSeconds / 2 ** 32));
+  octets.u32(timeSeconds % 2 ** 32);
+  octets.u16(fudgeSeconds);
+  octets.u16(mac.length);
+  octets.put(mac);
+  octets.u16(u16(message, 0));
+  octets.u16(error);
+  octets.u16(other.length);
+  octets.put(other);
+  const whole = octets.bytes();
+  const additionals = u16(message, 10) + 1;
+  whole.set([additionals >> 8, additionals & 255], 10);
+  return whole;
+}
