@@ -300,6 +300,13 @@ export class MapEngine {
   /** All client networks; replaces the ones before. Throws RangeError when two of them share a prefix, or one has none. */
   handleClientNetworks(networks: readonly ClientNetworkInput[], now: MonotonicMs): void {
     const unique = [...new Map(networks.map((one) => [one.clientNetworkId, one])).values()];
+    if (areSameNetworks(unique, this.#networks)) {
+      // They ask for more or less, and that is all: who is where, what is borrowed and the backups stay.
+      this.#networks = unique;
+      this.#feedback = undefined;
+      this.#changed("topology", now);
+      return;
+    }
     this.#numbered = new NumberedNetworks(unique);
     this.#overrides = undefined;
     this.#networks = unique;
@@ -692,4 +699,25 @@ export class MapEngine {
     }
     this.#events.push(event);
   }
+}
+
+/** The same networks in the same order, whatever they ask for. */
+function areSameNetworks(a: readonly ClientNetworkInput[], b: readonly ClientNetworkInput[]): boolean {
+  return (
+    a.length > 0 &&
+    a.length === b.length &&
+    a.every((one, n) => {
+      const other = b[n] as ClientNetworkInput;
+      return (
+        one.clientNetworkId === other.clientNetworkId &&
+        one.coordinates?.latitude === other.coordinates?.latitude &&
+        one.coordinates?.longitude === other.coordinates?.longitude &&
+        one.asNumber === other.asNumber &&
+        one.city === other.city &&
+        one.routedPrefix === other.routedPrefix &&
+        one.prefixes.length === other.prefixes.length &&
+        one.prefixes.every((prefix, p) => prefix === other.prefixes[p])
+      );
+    })
+  );
 }

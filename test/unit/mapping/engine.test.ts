@@ -79,6 +79,33 @@ const overrides = (rest: Readonly<Record<string, unknown>>) => mapOverrides.pars
 const report = (serverId: string, rest: Partial<ServerReport> = {}): ServerReport =>
   idleReport(serverId, { clusterId: serverId.replace(/-\d+$/, ""), atEpochMs: 0, ...rest });
 
+test("networks that only ask for more stay what and where they are, as far as there is room", () => {
+  const engine = engineWith({}, 100);
+  const before = snapshotAt(engine, 0).clusterMap.table();
+  const ask = (demandPerSecond: number, prefix = "10.0") =>
+    engine.handleClientNetworks(
+      places.map(([id, latitude, longitude], n) => ({
+        clientNetworkId: network(id),
+        prefixes: [`${prefix}.${n}.0/24`],
+        coordinates: { latitude, longitude },
+        demandPerSecond,
+      })),
+      at(500),
+    );
+  ask(110);
+  const after = snapshotAt(engine, 1_000);
+  expect(after).toMatchObject({ mapVersion: 2, reason: "topology" });
+  expect(after.clusterMap.table().networks).toBe(before.networks);
+  expect(engine.counters.moves).toBe(0);
+  expect(engine.load.get(cluster("iad"))).toBeCloseTo(0.55, 6);
+  // A cluster takes 170.
+  ask(180);
+  snapshotAt(engine, 2_000);
+  expect(engine.counters.moves).toBeGreaterThan(0);
+  ask(180, "10.1");
+  expect(snapshotAt(engine, 3_000).clusterMap.table().networks).not.toBe(before.networks);
+});
+
 test("the addends of each score, times what operators say, are the score of the map", () => {
   const engine = engineWith();
   measure(engine, "berlin", { fra: 9, lon: 20, iad: 95 });
