@@ -204,7 +204,7 @@ export class DnsHandler {
     if (service.tsig === undefined || zones === undefined || zones.size === 0) return undefined;
     const transfer = answerTransfer(bytes, { zones, ...service.tsig }, epochSeconds());
     if (transfer !== undefined)
-      logger.info("zone-transfer", { reason: transfer.reason, to: formatAddress(from) });
+      logger.info("zone-transfer", { zone: transfer.zone, reason: transfer.reason, to: formatAddress(from) });
     return transfer;
   }
 

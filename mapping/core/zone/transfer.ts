@@ -37,6 +37,8 @@ export interface TransferContext {
 export type TransferReason = "axfr" | "ixfr" | "up-to-date" | "refused" | "bad-signature" | "malformed";
 
 export interface Transfer {
+  /** Lower-case name that was asked for. */
+  readonly zone: string;
   readonly reason: TransferReason;
   /** Each a message; to be sent in turn. */
   readonly messages: Iterable<Uint8Array>;
@@ -57,15 +59,32 @@ export function answerTransfer(
   const read = readMessage(bytes, QUERY_RECORDS_MAX);
   if (!read.ok || context === undefined) return undefined;
   const { header, questions, authorities } = read.message;
-  const question = questions[0];
+  const [question, ...more] = questions;
   const isTransfer = question?.type === dnsTypes.AXFR || question?.type === dnsTypes.IXFR;
-  if (header.opcode !== dnsOpcodes.QUERY || header.isResponse || !isTransfer || questions.length !== 1)
+  if (header.opcode !== dnsOpcodes.QUERY || header.isResponse || !isTransfer || more.length > 0)
     return undefined;
   const verdict = verifyTsig(bytes, context.keys, context.hmac, nowSeconds);
-  const unfit = answerToUnfit(verdict, header.id, question, context.hmac, nowSeconds);
+  const asked = { id: header.id, question, held: authorities[0] };
+  return { zone: question.name.text, ...decide(asked, verdict, context, nowSeconds) };
+}
+
+interface Asked {
+  readonly id: number;
+  readonly question: DnsQuestion;
+  /** The SOA that the asker has, for IXFR. */
+  readonly held: DnsRecord | undefined;
+}
+
+function decide(
+  { id, question, held }: Asked,
+  verdict: TsigVerdict,
+  context: TransferContext,
+  nowSeconds: number,
+): Omit<Transfer, "zone"> {
+  const unfit = answerToUnfit(verdict, id, question, context.hmac, nowSeconds);
   if (unfit !== undefined)
     return { reason: verdict.kind === "bad" ? "bad-signature" : "malformed", messages: [unfit] };
-  const bare = (rcode: number): Uint8Array => message(header.id, question, [], rcode, false) as Uint8Array;
+  const bare = (rcode: number): Uint8Array => message(id, question, [], rcode, false) as Uint8Array;
   const found = context.zones.get(question.name.text);
   // Without a key, or with another zone's: nobody is told even whether the zone is here.
   if (verdict.kind !== "good") return { reason: "refused", messages: [bare(rcodes.REFUSED)] };
@@ -76,18 +95,18 @@ export function answerTransfer(
     return { reason: "refused", messages: signed([bare(rcodes.REFUSED)]) };
   const { zone } = found;
   if (question.type === dnsTypes.AXFR)
-    return { reason: "axfr", messages: signed(messagesOf(header.id, question, zone.recordsWithSoaTwice())) };
-  const known = authorities[0]?.data;
+    return { reason: "axfr", messages: signed(messagesOf(id, question, zone.recordsWithSoaTwice())) };
+  const known = held?.data;
   if (known?.kind !== "soa") return { reason: "malformed", messages: signed([bare(rcodes.FORMERR)]) };
   const { serial } = known.soa;
   const order = compareSerials(zone.serial, serial);
   // RFC 1995 section 4: who has this serial, or a later one, gets the SOA alone.
   if (order !== undefined && order <= 0)
-    return { reason: "up-to-date", messages: signed(messagesOf(header.id, question, [zone.soa])) };
+    return { reason: "up-to-date", messages: signed(messagesOf(id, question, [zone.soa])) };
   const changes = changesSince(found, serial);
   if (changes === undefined)
-    return { reason: "axfr", messages: signed(messagesOf(header.id, question, zone.recordsWithSoaTwice())) };
-  return { reason: "ixfr", messages: signed(messagesOf(header.id, question, changes)) };
+    return { reason: "axfr", messages: signed(messagesOf(id, question, zone.recordsWithSoaTwice())) };
+  return { reason: "ixfr", messages: signed(messagesOf(id, question, changes)) };
 }
 
 /** RFC 8945 section 5.2: what is said of a signature that does not hold; undefined: it holds, or there is none. */
