@@ -19,8 +19,8 @@ import { cutScopes, type ScopeCutCosts, type ScopeLeaf } from "./scope-cut.ts";
 export interface ScopeSettings {
   /**
    * What one query more must spare to be asked, ms: the round trips of the look-ups that it serves, summed over them. 0: scopes are as wide as
-   * answers are the same, whoever asks. In the world of `isochrone evaluate resolvers` with 1,280 sites 16 spares a twelfth of the queries for
-   * 0.1 ms on the mean; what more of it spares and costs stands in test/bench/results/mapping/report.md.
+   * answers are the same, whoever asks. In the world of `isochrone evaluate resolvers` with 1,280 sites 16 spares 7 % of the queries for
+   * less than 0.1 ms on the mean; what more of it spares and costs stands in test/bench/results/mapping/report.md.
    */
   readonly queryPriceMs: number;
   /** Look-ups of names that a client network's requests bring about: connections are kept, stubs cache. */

@@ -18,8 +18,8 @@ export interface PriceFigures {
   readonly behindPublic: WeightedFigures;
 }
 
-/** 0: scopes as wide as answers are the same; then the default; the rest draws the curve. */
-export const queryPricesMs = [0, scopeDefaults.queryPriceMs, 48, 96, 144, 192].toSorted((a, b) => a - b);
+/** 0: scopes as wide as answers are the same; then the default; the rest draws the curve, down to about one entry a resolver. */
+export const queryPricesMs = [0, scopeDefaults.queryPriceMs, 96, 256, 512, 1_024, 4_096];
 
 export function evaluatePrices(
   world: UserWorld,
