@@ -1,8 +1,7 @@
 /** `isochrone portal`: the customers' API and web page as a process. */
-import { mkdirSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { ControlClient } from "#control";
-import { createLogger, listenErrorHint, stopSignal, systemClock } from "#kit/io";
+import { createLogger, listenErrorHint, makeDirectory, stopSignal, systemClock } from "#kit/io";
 import { dial, installWanFromEnvironment } from "#transport";
 import { settings } from "./config.ts";
 import { parseAccounts } from "./core/accounts.ts";
@@ -90,7 +89,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   installWanFromEnvironment();
   const logger = createLogger({ role: "portal", id: "portal" });
   try {
-    mkdirSync(values.state, { recursive: true });
+    makeDirectory(values.state);
   } catch (error) {
     return refuse(`--state: cannot make ${JSON.stringify(values.state)}: ${messageOf(error)}`);
   }

@@ -1,7 +1,7 @@
 /** Access records to a file, off the request's way: a bounded ring, batches, rotation by size; what is lost is counted. */
-import { type FileHandle, mkdir, open, rename, rm } from "node:fs/promises";
+import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
-import type { Logger } from "#kit/io";
+import { type Logger, makeDirectory } from "#kit/io";
 import { analyticsSettings } from "../config.ts";
 import type { AccessRecord } from "../core/access-record.ts";
 import { Ring } from "../core/ring.ts";
@@ -189,7 +189,7 @@ export class AccessLog {
 
   async #openFile(): Promise<FileHandle> {
     if (this.#file !== undefined) return this.#file;
-    await mkdir(dirname(this.#path), { recursive: true });
+    makeDirectory(dirname(this.#path));
     const file = await open(this.#path, "a");
     this.#file = file;
     this.#fileBytes = (await file.stat()).size;

@@ -1,8 +1,9 @@
 /** The directory of the sockets by which the processes of one user find each other. */
-import { lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { lstatSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { IsochroneError } from "#kit";
+import { makeDirectory } from "#kit/io";
 
 /** Where it is when no flag says otherwise: one for each user, since a common one would be anybody's to fill first. */
 export function defaultRunDirectory(): string {
@@ -15,7 +16,7 @@ export function defaultRunDirectory(): string {
  */
 export function openRunDirectory(path: string): void {
   try {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
+    makeDirectory(path);
     const stat = lstatSync(path);
     const uid = process.getuid?.();
     if (!stat.isDirectory()) throw new Error("it is no directory");
