@@ -142,7 +142,6 @@ export class Mapper {
       clock,
       settings: probesPerMinute === undefined ? {} : { probesPerMinute },
     });
-    this.engine = new MapEngine({ epochOf: (now) => epochMs(clock.epoch() - clock.monotonic() + now) });
     if (settings.queryPriceMs !== undefined) this.engine.handleQueryPrice(settings.queryPriceMs);
     this.client = new ControlClient({ url: controlUrl, token, nodeId: mapperId, dial, logger });
     this.publisher = new MapPublisher({

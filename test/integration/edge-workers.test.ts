@@ -361,7 +361,7 @@ test.each([1, 2])("what cannot be used is said in one line at the start, %s work
   };
   await writeFile(join(directory, "file"), "");
   expect(await tell("--access-log", join(directory, "file", "access.log"))).toMatch(
-    /^isochrone edge: Cannot use the access log ".+": EEXIST.+; name a file that this process may write\n/,
+    /^isochrone edge: Cannot use the access log ".+": .+a part of the path is a file.+\(EEXIST\); name a file that this process may write\n/,
   );
   // Of the addresses for documentation (RFC 5737): no machine's own.
   expect(await tell("--listen", "192.0.2.1:80")).toMatch(
