@@ -1,9 +1,9 @@
 /** `isochrone config`: a customer's property from file to force and back, from the command line. */
-import { userInfo } from "node:os";
 import { basename } from "node:path";
 import { parseArgs } from "node:util";
 import { type ControlClient, ControlError, type DocumentChange, diffDocuments } from "#control";
 import { quoteValue } from "#kit";
+import { authorName } from "./author.ts";
 import { check, readPropertyFile, tryRequest } from "./config-file.ts";
 import { withControl } from "./resolve-control.ts";
 import { formatTable } from "./table.ts";
@@ -297,13 +297,4 @@ function printChanges(changes: readonly DocumentChange[]): void {
 
 function dateOf(epochMs: number): string {
   return new Date(epochMs).toISOString().replace(/\.\d+Z$/, "Z");
-}
-
-function authorName(): string {
-  try {
-    return userInfo().username.slice(0, 100);
-  } catch {
-    // A container may run under a user id without a name.
-    return "cli";
-  }
 }

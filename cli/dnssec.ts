@@ -1,5 +1,4 @@
 /** `isochrone dnssec`: zones that are signed, their keys, what the parent is to have, and rolls. */
-import { userInfo } from "node:os";
 import { parseArgs } from "node:util";
 import { type ControlClient, ControlError, enteringKey, mayRoll, type ZoneRoll } from "#control";
 import {
@@ -13,6 +12,7 @@ import {
 import { systemClock } from "#kit/io";
 import { dsTextOf, makeSealedKey } from "#mapping";
 import { peerKeyFromEnvironment } from "#transport";
+import { authorName } from "./author.ts";
 import { askDs } from "./dnssec-parent.ts";
 import { controlOptions } from "./options.ts";
 import { withControl } from "./resolve-control.ts";
@@ -306,13 +306,4 @@ function waitText(keyId: string, { waits, missing }: Pick<ZoneRoll, "waits" | "m
 
 function say({ json }: Flags, document: unknown, lines: readonly string[]): void {
   console.log(json === true ? JSON.stringify(document, null, 2) : lines.join("\n"));
-}
-
-function authorName(): string {
-  try {
-    return userInfo().username.slice(0, 100);
-  } catch {
-    // A container may run under a user id without a name.
-    return "cli";
-  }
 }

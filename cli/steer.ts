@@ -1,9 +1,9 @@
 /** `isochrone steer`: what operators say against the map - empty a cluster, weigh it, pin clients to it - from the command line. */
-import { userInfo } from "node:os";
 import { parseArgs } from "node:util";
 import { type ControlClient, ControlError } from "#control";
 import { type MapOverrides, mapOverrides, ParseError, parsePrefix, trafficClasses } from "#kit";
 import { systemClock } from "#kit/io";
+import { authorName } from "./author.ts";
 import { withControl } from "./resolve-control.ts";
 import { formatTable } from "./table.ts";
 import { UsageError } from "./usage.ts";
@@ -259,13 +259,4 @@ export function formatOverrides({ weights, pins, drains }: MapOverrides, nowEpoc
     ["what", "of", "how", "until", "note"],
     rows.map((row) => row.map((cell) => cell ?? "")),
   );
-}
-
-function authorName(): string {
-  try {
-    return userInfo().username.slice(0, 100);
-  } catch {
-    // A container may run under a user id without a name.
-    return "cli";
-  }
 }

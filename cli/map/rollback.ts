@@ -1,10 +1,13 @@
 /** Back to the content of an older map, as a new version in a term of the operator's own. */
-import { userInfo } from "node:os";
 import { type ControlClient, ControlError, type LeaseAnswer } from "#control";
 import { formatDurationMs, type MapSnapshot } from "#kit";
+import { authorName } from "../author.ts";
 import { MAP_ID, OPERATOR_ID } from "../../mapping/core/publisher-election.ts";
 import { UsageError } from "../usage.ts";
 import { publicationText, readVersion, versionOf } from "./read.ts";
+
+/** An operator is told in reasons and as an author. */
+const OPERATOR_NAME_MAX = 63;
 
 export interface RollBackOptions {
   readonly isJson: boolean;
@@ -23,7 +26,7 @@ export async function rollBack(
 ): Promise<void> {
   const wanted = await readVersion(client, versionOf(subject));
   const inForce = await readVersion(client, undefined);
-  const why = `rollback to version ${subject} by ${operatorName()}${options.note === undefined ? "" : `: ${options.note}`}`;
+  const why = `rollback to version ${subject} by ${authorName(OPERATOR_NAME_MAX)}${options.note === undefined ? "" : `: ${options.note}`}`;
   const lease = await client.lease("map", {
     action: "hold",
     holderId: OPERATOR_ID,
@@ -55,7 +58,7 @@ async function publish(client: ControlClient, content: MapSnapshot, lease: Lease
   let expectedVersion = (await client.versions("map", MAP_ID)).at(-1)?.version ?? 0;
   for (let tries = 1; ; tries++) {
     try {
-      const author = operatorName();
+      const author = authorName(OPERATOR_NAME_MAX);
       return await client.put("map", MAP_ID, body, { expectedVersion, author, note: note.slice(0, 500) });
     } catch (error) {
       const present =
@@ -91,13 +94,4 @@ export async function release(client: ControlClient, isJson: boolean): Promise<v
       ? JSON.stringify(answer, null, 2)
       : `term ${term} is given back; a mapper publishes within seconds`,
   );
-}
-
-function operatorName(): string {
-  try {
-    return userInfo().username.slice(0, 63);
-  } catch {
-    // A container may run under a user id without a name.
-    return "cli";
-  }
 }

@@ -1,5 +1,6 @@
 /** DNS messages as values (RFC 1035 section 4, RFC 6891 section 6): what the parser yields and the writer takes. */
 import type { IpAddress } from "#kit";
+import { dnsOpcodes, rcodes } from "./constants.ts";
 import type { DomainName, NameFault } from "./name.ts";
 
 export interface DnsHeader {
@@ -16,6 +17,20 @@ export interface DnsHeader {
   /** All 12 bits: the header's four, and above them the eight of an OPT record when there is one. */
   readonly rcode: number;
 }
+
+/** Of an authoritative answer without error (RFC 1035 section 4.1.1), before it has an ID. */
+export const replyHeader: DnsHeader = {
+  id: 0,
+  isResponse: true,
+  opcode: dnsOpcodes.QUERY,
+  isAuthoritative: true,
+  isTruncated: false,
+  isRecursionDesired: false,
+  isRecursionAvailable: false,
+  isAuthenticData: false,
+  isCheckingDisabled: false,
+  rcode: rcodes.NOERROR,
+};
 
 export interface DnsQuestion {
   readonly name: DomainName;

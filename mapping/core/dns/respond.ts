@@ -18,7 +18,15 @@ import {
 } from "./constants.ts";
 import type { DnsContext, DnsDecision, DnsQuery, DnsService, ReplyReason } from "./decision.ts";
 import { type ClientSubnet, type EcsFault, ecsAddress } from "./ecs.ts";
-import type { DnsHeader, DnsMessage, DnsQuestion, DnsRecord, Edns, MessageFault } from "./message.ts";
+import {
+  type DnsHeader,
+  type DnsMessage,
+  type DnsQuestion,
+  type DnsRecord,
+  type Edns,
+  type MessageFault,
+  replyHeader,
+} from "./message.ts";
 import { nameServersFor } from "./delegation.ts";
 import { type Denial, denialRecord, secure } from "./dnssec/secure.ts";
 import { SigningLimit } from "./dnssec/signer.ts";
@@ -574,7 +582,7 @@ export function replyOfChoice(
     signedAtSeconds === undefined ? plain : securedVerdict(plain, context, false, signedAtSeconds, false);
   const { answers = [], authorities = [], additionals = [] } = verdict;
   const bytes = writeMessage({
-    header: plainHeader,
+    header: replyHeader,
     questions: [{ name: owner, type, class: dnsClasses.IN }],
     answers,
     authorities,
@@ -595,19 +603,6 @@ export function replyOfChoice(
     renewAtSeconds: verdict.renewAtSeconds ?? Number.POSITIVE_INFINITY,
   };
 }
-
-const plainHeader: DnsHeader = {
-  id: 0,
-  isResponse: true,
-  opcode: dnsOpcodes.QUERY,
-  isAuthoritative: true,
-  isTruncated: false,
-  isRecursionDesired: false,
-  isRecursionAvailable: false,
-  isAuthenticData: false,
-  isCheckingDisabled: false,
-  rcode: rcodes.NOERROR,
-};
 
 function positive(reason: ReplyReason, answers: readonly DnsRecord[]): Verdict {
   return { reason, rcode: rcodes.NOERROR, isAuthoritative: true, answers };

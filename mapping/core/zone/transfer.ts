@@ -4,7 +4,7 @@
  */
 import { type DomainName, nameToText, recordTypes } from "#kit";
 import { dnsClasses, dnsOpcodes, dnsTypes, headerBytes, rcodes } from "../dns/constants.ts";
-import type { DnsHeader, DnsQuestion, DnsRecord } from "../dns/message.ts";
+import { type DnsHeader, type DnsQuestion, type DnsRecord, replyHeader } from "../dns/message.ts";
 import { readMessage, writeMessage } from "../dns/wire.ts";
 import { type HostedZone, recordsOf } from "./hosted-zone.ts";
 import { compareSerials } from "./serial.ts";
@@ -257,19 +257,6 @@ function message(
   const questions = question === undefined ? [] : [question];
   return writeMessage({ header, questions, answers, authorities: [], additionals: [], edns: undefined });
 }
-
-const replyHeader: DnsHeader = {
-  id: 0,
-  isResponse: true,
-  opcode: dnsOpcodes.QUERY,
-  isAuthoritative: true,
-  isTruncated: false,
-  isRecursionDesired: false,
-  isRecursionAvailable: false,
-  isAuthenticData: false,
-  isCheckingDisabled: false,
-  rcode: rcodes.NOERROR,
-};
 
 /** NOTIFY (RFC 1996 section 3): the zone has changed; its SOA says to which serial. */
 export function notifyMessage(id: number, origin: DomainName, soa: DnsRecord): Uint8Array {
