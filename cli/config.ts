@@ -7,7 +7,7 @@ import { authorName } from "./author.ts";
 import { check, readPropertyFile, tryRequest } from "./config-file.ts";
 import { withControl } from "./resolve-control.ts";
 import { formatTable } from "./table.ts";
-import { UsageError } from "./usage.ts";
+import { refuseFlags, UsageError } from "./usage.ts";
 import { controlOptions } from "./options.ts";
 
 const help = `Usage: isochrone config ACTION [options]
@@ -49,6 +49,7 @@ interface Options {
 
 /** Of a request that `try` tells about. */
 const TRY_FLAGS = ["method", "header", "client", "countries"];
+const FLAGS = [...TRY_FLAGS, "version", "from", "to", "note", "activate"];
 
 type Action = (client: ControlClient, subject: string, options: Options) => Promise<void>;
 
@@ -92,7 +93,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   const [name = "", subject, ...more] = positionals;
   if (name === "check") {
     requireSubject(name, "FILE", subject, more);
-    refuseFlags(name, values, []);
+    refuseFlags(`config ${name}`, values, FLAGS, []);
     check(subject ?? "", values.json ?? false);
     return 0;
   }
@@ -100,7 +101,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     const [url] = more;
     if (subject === undefined || url === undefined || more.length > 1)
       throw new UsageError("config try takes one FILE and one URL; see --help");
-    refuseFlags(name, values, TRY_FLAGS);
+    refuseFlags(`config ${name}`, values, FLAGS, TRY_FLAGS);
     return tryRequest(subject, url, values);
   }
   const action = Object.hasOwn(actions, name) ? actions[name] : undefined;
@@ -110,7 +111,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     );
   }
   requireSubject(name, action.subject, subject, more);
-  refuseFlags(name, values, action.flags);
+  refuseFlags(`config ${name}`, values, FLAGS, action.flags);
   const options: Options = {
     json: values.json ?? false,
     version: versionOf("--version", values.version),
@@ -126,17 +127,6 @@ export async function main(argv: readonly string[]): Promise<number> {
     if (error instanceof ControlError) throw new UsageError(error.message, 1);
     throw error;
   }
-}
-
-/** A flag that an action does not take was meant for something. */
-function refuseFlags(
-  name: string,
-  values: Readonly<Record<string, unknown>>,
-  taken: readonly string[],
-): void {
-  for (const flag of [...TRY_FLAGS, "version", "from", "to", "note", "activate"])
-    if (values[flag] !== undefined && !taken.includes(flag))
-      throw new UsageError(`config ${name} takes no --${flag}; see --help`);
 }
 
 function requireSubject(

@@ -7,7 +7,7 @@ import { history } from "./map/history.ts";
 import { release, rollBack } from "./map/rollback.ts";
 import { show } from "./map/show.ts";
 import { withControl } from "./resolve-control.ts";
-import { UsageError } from "./usage.ts";
+import { refuseFlags, UsageError } from "./usage.ts";
 import { controlOptions } from "./options.ts";
 
 const help = `Usage: isochrone map show [VERSION] [--network NAME] [--json]
@@ -70,9 +70,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   const [action = "", ...subjects] = positionals;
   const isJson = values.json ?? false;
   const take = (flags: readonly string[], from: number, to: number): void => {
-    for (const flag of ["json", "network", "class", "limit", "hold", "note"] as const)
-      if (values[flag] !== undefined && !flags.includes(flag))
-        throw new UsageError(`map ${action} takes no --${flag}; see --help`);
+    refuseFlags(`map ${action}`, values, ["json", "network", "class", "limit", "hold", "note"], flags);
     if (subjects.length < from || subjects.length > to)
       throw new UsageError(
         `map ${action} takes ${from === to ? from : `${from} or ${to}`} arguments; see --help`,

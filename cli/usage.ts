@@ -43,6 +43,18 @@ export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
+/** Throws {@link UsageError} for a flag of `all` that is stated and that `what` does not take: it was meant for something. */
+export function refuseFlags(
+  what: string,
+  values: Readonly<Record<string, unknown>>,
+  all: readonly string[],
+  taken: readonly string[],
+): void {
+  for (const flag of all)
+    if (values[flag] !== undefined && !taken.includes(flag))
+      throw new UsageError(`${what} takes no --${flag}; see --help`);
+}
+
 /** The whole number of an option, `--rate` for one; `fallback` where it is absent. Throws {@link UsageError}. */
 export function wholeNumber(
   option: string,

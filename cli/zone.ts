@@ -5,7 +5,7 @@ import { id, quoteValue } from "#kit";
 import type { ZoneEdit } from "#mapping";
 import { controlOptions } from "./options.ts";
 import { withControl } from "./resolve-control.ts";
-import { UsageError, wholeNumber } from "./usage.ts";
+import { refuseFlags, UsageError, wholeNumber } from "./usage.ts";
 import { check } from "./zone/check.ts";
 import { edit, list, push, show, transfer, withdraw, type ZoneFlags } from "./zone/documents.ts";
 
@@ -85,10 +85,12 @@ export async function main(argv: readonly string[]): Promise<number> {
     throw new UsageError(
       `${action === "" ? "an action is missing" : `no action ${quoteValue(action)}`}; there are ${Object.keys(flagsOf).join(", ")} (see --help)`,
     );
-  const taken: readonly string[] = flagsOf[action as Action];
-  for (const flag of ["origin", "serial", "customer", "ttl", "note"] as const)
-    if (values[flag] !== undefined && !taken.includes(flag))
-      throw new UsageError(`zone ${action} takes no --${flag}; see --help`);
+  refuseFlags(
+    `zone ${action}`,
+    values,
+    ["origin", "serial", "customer", "ttl", "note"],
+    flagsOf[action as Action],
+  );
   const flags: ZoneFlags = {
     isJson: values.json ?? false,
     origin: values.origin,
