@@ -1,0 +1,45 @@
+/** Round trips between two hosts as the system's ping sees them: the kernel stamps them, so they are those of the network alone. */
+import type { WideAreaNetwork } from "./network.ts";
+
+export interface Pings {
+  readonly sent: number;
+  readonly received: number;
+  readonly rttMsMin: number;
+  readonly rttMsMean: number;
+  readonly rttMsMax: number;
+}
+
+/** Resolves also when nothing comes back: then the times are NaN. */
+export async function ping(
+  network: WideAreaNetwork,
+  from: string,
+  to: string,
+  { count = 20, intervalMs = 20 }: { readonly count?: number; readonly intervalMs?: number } = {},
+): Promise<Pings> {
+  const argv = [
+    "-n",
+    "-q",
+    "-c",
+    String(count),
+    "-i",
+    String(intervalMs / 1000),
+    "-W",
+    "1",
+    network.addressOf(to),
+  ];
+  const text = await network.run(from, "ping", argv).catch((error: unknown) => {
+    // Exit code 1: fewer came back than were sent. It prints its figures all the same.
+    const { code, stdout } = error as { code?: number; stdout?: string };
+    if (code === 1 && stdout !== undefined) return stdout;
+    throw error;
+  });
+  const counts = /(\d+) packets transmitted, (\d+) received/.exec(text);
+  const times = /= ([\d.]+)\/([\d.]+)\/([\d.]+)\//.exec(text);
+  return {
+    sent: Number(counts?.[1]),
+    received: Number(counts?.[2]),
+    rttMsMin: Number(times?.[1]),
+    rttMsMean: Number(times?.[2]),
+    rttMsMax: Number(times?.[3]),
+  };
+}
