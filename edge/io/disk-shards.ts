@@ -10,10 +10,10 @@ import { type Logger, makeDirectory } from "#kit/io";
 import type { CacheKey } from "../core/cache-key.ts";
 import { MissedKeys } from "../core/missed-keys.ts";
 import { requestKeyOf } from "../core/slices.ts";
-import { SecondHitFilter } from "../core/eviction/second-hit.ts";
+import { WriteAdmission, type WriteOccasion } from "../core/disk/write-admission.ts";
 import { SHARDS, shardOf } from "../core/worker-plan.ts";
 import { DirectoryLock } from "./directory-lock.ts";
-import { type DiskCounters, DiskStore } from "./disk-store.ts";
+import { type DiskCounters, DiskStore, type PutOccasion } from "./disk-store.ts";
 import type { StoredObject } from "./memory-store.ts";
 import { isSegmentName } from "./segment-files.ts";
 
@@ -48,10 +48,12 @@ export class DiskShards {
   readonly #stores = new Map<number, DiskStore>();
   /** Deleted while it was closed. */
   readonly #missed = new MissedKeys();
-  /** A full disk takes what was asked for twice: most objects never are, and would push out those that were. */
-  readonly #seen: SecondHitFilter;
+  /** A full disk takes what is likely to be read from it: most objects never are, and would push out those that were. */
+  readonly #admission: WriteAdmission;
   /** Whether memory holds a key's objects; see DiskOptions. */
   isInMemory: ((key: CacheKey) => boolean) | undefined;
+  /** Told before an orderly end: the last moment to put something. */
+  onClosing: (() => void) | undefined;
 
   readonly #directories: ReadonlyMap<number, string>;
   #closing: Promise<unknown> = Promise.resolve();
@@ -59,8 +61,11 @@ export class DiskShards {
   constructor(options: DiskShardsOptions) {
     this.#o = options;
     const keys = Math.max(REMEMBERED_KEYS_MIN, options.bytesMax / BYTES_A_REMEMBERED_KEY);
-    this.#seen = new SecondHitFilter(Math.min(REMEMBERED_KEYS_MAX, keys));
     const { directory, shards } = options;
+    this.#admission = new WriteAdmission({
+      diskBytes: (options.bytesMax * (shards?.length ?? SHARDS)) / SHARDS,
+      keys: Math.min(REMEMBERED_KEYS_MAX, keys),
+    });
     this.#directories = new Map(
       shards?.map((shard) => [shard, directoryOf(directory, shard)]) ?? [[WHOLE, directory]],
     );
@@ -122,7 +127,12 @@ export class DiskShards {
     const { shards, bytesMax, logger } = this.#o;
     const common = {
       logger,
-      admit: (key: CacheKey) => this.#seen.isSecond(xxh32(key)),
+      admit: (key: CacheKey, bodyBytes: number, occasion: WriteOccasion, isFull: boolean) => {
+        const hash = xxh32(key);
+        const { writtenBytes } = this;
+        if (occasion === "fetched") this.#admission.returned(hash, writtenBytes);
+        return this.#admission.admits(hash, bodyBytes, occasion, writtenBytes, isFull);
+      },
       isInMemory: (key: CacheKey) => this.isInMemory?.(key) === true,
     };
     return shards === undefined
@@ -137,6 +147,7 @@ export class DiskShards {
 
   /** Writes what waits to be written and lets go of the directory. Resolves when that is done, whoever began it. */
   async close(): Promise<void> {
+    if (this.#stores.size > 0) this.onClosing?.();
     const stores = [...this.#stores.values()];
     this.#stores.clear();
     this.#closing = Promise.all([this.#closing, ...stores.map((store) => store.close())]);
@@ -152,13 +163,16 @@ export class DiskShards {
   }
 
   async load(key: CacheKey): Promise<readonly StoredObject[]> {
-    return (await this.#of(key)?.load(key)) ?? [];
+    const store = this.#of(key);
+    if (store === undefined) return [];
+    this.#admission.returned(xxh32(key), this.writtenBytes);
+    return await store.load(key);
   }
 
-  /** Whether it is written. Another worker's keys are not taken: its directory holds them. `isAdmitted`: see DiskStore. */
-  put(key: CacheKey, object: StoredObject, isAdmitted = false): boolean {
+  /** Whether it is written. Another worker's keys are not taken: its directory holds them. `occasion`: see DiskStore. */
+  put(key: CacheKey, object: StoredObject, occasion: PutOccasion): boolean {
     const store = this.#of(key);
-    return store !== undefined && store.put(key, object, isAdmitted) === undefined;
+    return store !== undefined && store.put(key, object, occasion) === undefined;
   }
 
   /** See {@link DiskStore.supplement}. */
@@ -185,6 +199,10 @@ export class DiskShards {
 
   get bytes(): number {
     return this.#sum((store) => store.bytes);
+  }
+  /** Written since it was opened. */
+  get writtenBytes(): number {
+    return this.#sum((store) => store.counters.writtenBytes);
   }
   get objects(): number {
     return this.#sum((store) => store.objects);

@@ -17,6 +17,7 @@ import { type Clock, IsochroneError, xxh64 } from "#kit";
 import { type Logger, makeDirectory, systemClock } from "#kit/io";
 import type { CacheKey } from "../core/cache-key.ts";
 import { DiskHealth } from "../core/disk/disk-health.ts";
+import type { WriteOccasion } from "../core/disk/write-admission.ts";
 import { HEAD_BYTES_MAX, type Location } from "../core/disk/location-index.ts";
 import {
   alignUp,
@@ -82,13 +83,18 @@ export interface DiskOptions {
   readonly pendingBytesMax?: number;
   readonly logger: Logger;
   readonly clock?: Clock;
-  /** Asked, once the store is full, for each object that is not on disk yet: false keeps it off. */
-  readonly admit?: ((key: CacheKey, bodyBytes: number) => boolean) | undefined;
+  /** Asked for each object that is not on disk yet, also while the store is not full and takes everything: false keeps it off. */
+  readonly admit?:
+    | ((key: CacheKey, bodyBytes: number, occasion: WriteOccasion, isFull: boolean) => boolean)
+    | undefined;
   /** Whether memory holds a key's objects, whose uses the disk does not see: they are not let go of with their segment. */
   readonly isInMemory?: ((key: CacheKey) => boolean) | undefined;
   /** For tests: a disk that fails. */
   readonly files?: SegmentFiles;
 }
+
+/** When an object is put: `closing`, the store is about to end and memory with it. */
+export type PutOccasion = WriteOccasion | "closing";
 
 /** A record on its way to the disk. */
 interface PendingRecord {
@@ -254,19 +260,18 @@ export class DiskStore {
 
   /**
    * Writes an object in the background; one of the same variant is replaced. Returns why it is not written: then an older form
-   * of it is forgotten too, since it is no longer the present state. `isAdmitted`: admission is not asked.
+   * of it is forgotten too, since it is no longer the present state. On `closing` admission is not asked.
    */
-  put(key: CacheKey, stored: StoredObject, isAdmitted = false): SkipReason | undefined {
+  put(key: CacheKey, stored: StoredObject, occasion: PutOccasion = "fetched"): SkipReason | undefined {
     const [hi, lo] = this.#fingerprint(key);
     const variant = variantOf(stored);
     const bodyBytes = stored.body.bytes;
-    // A store that is not full has nothing to protect. What is there has been admitted: its newer form takes its place.
+    // What is there has been admitted: its newer form takes its place.
     const isRefused =
       this.#admit !== undefined &&
-      !isAdmitted &&
-      this.#log.isFull &&
+      occasion !== "closing" &&
       !this.#log.find(hi, lo).some((location) => location.variant === variant) &&
-      !this.#admit(key, bodyBytes);
+      !this.#admit(key, bodyBytes, occasion, this.#log.isFull);
     const reason = isRefused ? "admission" : this.#appendObject(hi, lo, variant, key, stored);
     if (reason === undefined) return undefined;
     this.counters.skipped[reason]++;

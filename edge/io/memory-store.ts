@@ -94,10 +94,8 @@ export class MemoryStore {
   readonly #garbageBytes: number;
   readonly counters: StoreCounters = { puts: 0, evictions: 0, refused: 0 };
   #objects = 0;
-  /** Told of the first use of what was put. */
-  onFirstUse: ((key: CacheKey, objects: readonly StoredObject[]) => void) | undefined;
-  /** Told of each object that leaves by itself. */
-  onEvicted: ((key: CacheKey, objects: readonly StoredObject[]) => void) | undefined;
+  /** Told of all objects that leave by the policy's decision; `isUsed`: some were used while they were here. */
+  onEvicted: ((key: CacheKey, objects: readonly StoredObject[], isUsed: boolean) => void) | undefined;
 
   constructor(bytesMax: number, eviction: EvictionPolicyName = EVICTION_POLICIES[0]) {
     this.#bytesMax = bytesMax;
@@ -149,10 +147,8 @@ export class MemoryStore {
   }
 
   #use(entry: Entry): void {
-    this.#policy.hit(entry);
-    if (entry.isUsed) return;
     entry.isUsed = true;
-    this.onFirstUse?.(entry.key, entry.objects);
+    this.#policy.hit(entry);
   }
 
   /** Keeps an object; one of the same variant is replaced, and beyond VARIANTS_MAX the oldest goes. False: it is not kept. */
@@ -198,6 +194,12 @@ export class MemoryStore {
         present.flatMap((object) => change(object) ?? []),
       );
     return present.length;
+  }
+
+  /** What was used since it was put, the newest keys first. */
+  used(): readonly (readonly [key: CacheKey, objects: readonly StoredObject[]])[] {
+    const used = [...this.#entries.values()].filter(({ isUsed }) => isUsed);
+    return used.reverse().map(({ key, objects }) => [key, objects]);
   }
 
   /** Drops the variants that `isGone` names, whatever their key. Returns how many. Costs a walk over all keys. */
@@ -278,7 +280,7 @@ export class MemoryStore {
     this.#entries.delete(entry.key);
     this.#objects -= entry.objects.length;
     this.counters.evictions += entry.objects.length;
-    this.onEvicted?.(entry.key, entry.objects);
+    this.onEvicted?.(entry.key, entry.objects, entry.isUsed);
   }
 }
 

@@ -17,9 +17,15 @@ export class ObjectStore {
     this.disk = disk;
     if (disk === undefined) return;
     disk.isInMemory = (key) => memory.peek(key).length > 0;
-    // Admission kept it off when it came; now it is asked for a second time.
-    memory.onFirstUse = (key, objects) => {
-      if (!disk.has(key)) for (const object of objects) disk.put(key, object, true);
+    // Admission may have kept off what was used since. What it is worth shows when memory has it no more: its uses up to then were no
+    // reads from disk.
+    memory.onEvicted = (key, objects, isUsed) => {
+      if (isUsed && !disk.has(key)) for (const object of objects) disk.put(key, object, "leaving-memory");
+    };
+    // As much as may wait to be written: what is in use is found after the next start without asking the origin.
+    disk.onClosing = () => {
+      for (const [key, objects] of memory.used())
+        if (!disk.has(key)) for (const object of objects) disk.put(key, object, "closing");
     };
   }
 
@@ -57,7 +63,7 @@ export class ObjectStore {
     const isInMemory = this.memory.put(key, object);
     // An older form of what memory does not take is no longer the present state.
     if (!isInMemory) this.memory.update(key, (other) => (isSameVariant(other, object) ? undefined : other));
-    const isOnDisk = this.disk?.put(key, object) === true;
+    const isOnDisk = this.disk?.put(key, object, "fetched") === true;
     return isInMemory || isOnDisk;
   }
 
@@ -74,7 +80,9 @@ export class ObjectStore {
   /** The freshened form of a stored response: same content, new head. */
   freshen(key: CacheKey, old: StoredObject, head: StoredHead): StoredObject {
     const replacement: StoredObject = { ...head, body: old.body };
-    if (this.memory.replace(key, old, replacement)) this.disk?.put(key, replacement);
+    // What admission has kept off is no new candidate for it.
+    if (this.memory.replace(key, old, replacement) && this.disk?.has(key) === true)
+      this.disk.put(key, replacement, "fetched");
     return replacement;
   }
 

@@ -322,34 +322,41 @@ test("what all was deleted takes no space", async () => {
   expect(await bodyOf(store, "one")).toBeUndefined();
 });
 
-test("once it is full admission is asked for what is new; a form that is kept off takes the older one with it", async () => {
-  const asked: string[] = [];
+test("admission is asked for what is new, but at the end; a form that is kept off takes the older one with it", async () => {
+  let asked: string[] = [];
   let isAdmitted = false;
   const store = await begin({
     bytesMax: 4 * MiB,
-    admit: (key, bytes) => {
-      asked.push(`${key} ${bytes}`);
-      return isAdmitted;
+    admit: (key, bytes, occasion, isFull) => {
+      asked.push(`${key} ${bytes} ${occasion}`);
+      return !isFull || isAdmitted;
     },
   });
-  // Room for everything: nobody is asked.
-  for (let number = 0; number < 15; number++) store.put(keyOf(number), objectOf("x".repeat(100_000)));
-  expect(asked).toEqual([]);
-  for (let number = 0; asked.length === 0; number++) {
+  for (let number = 0; number < 15; number++)
+    expect(store.put(keyOf(number), objectOf("x".repeat(100_000)))).toBeUndefined();
+  expect(asked).toHaveLength(15);
+  let isRefused = false;
+  for (let number = 0; !isRefused; number++) {
     expect(number).toBeLessThan(100);
-    store.put(keyOf(`more ${number}`), objectOf("x".repeat(100_000)));
+    isRefused = store.put(keyOf(`more ${number}`), objectOf("x".repeat(100_000))) === "admission";
     await store.flush();
   }
+  asked = [];
   expect(store.put(keyOf("new"), objectOf("one"))).toBe("admission");
   expect(store.has(keyOf("new"))).toBe(false);
-  expect(store.put(keyOf("new"), objectOf("one"), true)).toBeUndefined();
+  expect(store.put(keyOf("new"), objectOf("one"), "leaving-memory")).toBe("admission");
+  expect(store.put(keyOf("new"), objectOf("one"), "closing")).toBeUndefined();
   expect(store.put(keyOf("new"), objectOf("newer"))).toBeUndefined();
   const other = { nominatedFields: ["accept"], nominatedValues: ["a"] };
   expect(store.put(keyOf("new"), objectOf("another variant", other))).toBe("admission");
-  expect(asked.slice(1)).toEqual(["http://a.example/new 3", "http://a.example/new 15"]);
+  expect(asked).toEqual([
+    "http://a.example/new 3 fetched",
+    "http://a.example/new 3 leaving-memory",
+    "http://a.example/new 15 fetched",
+  ]);
   isAdmitted = true;
   expect(store.put(keyOf("new"), objectOf("another variant", other))).toBeUndefined();
-  expect(store.counters.skipped.admission).toBe(3);
+  expect(store.counters.skipped.admission).toBe(4);
 });
 
 test("more than may wait is not written, counted, and leaves no older form", async () => {

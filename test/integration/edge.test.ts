@@ -593,7 +593,7 @@ describe("disk", () => {
     expect(await readdir(directory)).not.toContain("torn.object");
   });
 
-  test("a full disk takes an object with its second request, which memory answers", async () => {
+  test("a full disk takes what was used in memory when it leaves it, or at an orderly end", async () => {
     const settings = { diskBytes: 2 ** 20, memoryBytes: 2 ** 20 };
     const headers = { host: "www.example" };
     const hits = async (kind: string, times: number): Promise<number> => {
@@ -613,6 +613,12 @@ describe("disk", () => {
     }
     expect(await hits("once", 1)).toBe(0);
     expect(await edge.metric("disk_skipped_admission_total")).toBeGreaterThan(8);
+    expect(await hits("left", 2)).toBe(10);
+    // Used more, so memory keeps them instead.
+    for (let request = 0; request < 240; request++)
+      await fetchFrom(edge.port, `/others/${Math.floor(request / 4)}`, { headers });
+    expect(await hits("left", 1)).toBeGreaterThan(4);
+    expect(await edge.metric("disk_reads_total")).toBeGreaterThan(4);
     expect(await hits("twice", 2)).toBe(10);
     await edge.running.stop();
     stops.splice(1);
