@@ -14,6 +14,7 @@ import { percent, publishJson, TRACE_HELP, TRACE_OPTIONS, traceOf } from "./poli
 import { resized, type Trace, TRACES } from "./policies/traces.ts";
 import { labelOf } from "./tools/measure.ts";
 import { describeCommit, describeMachine } from "./tools/machine.ts";
+import { usageOf } from "./tools/process-tree.ts";
 
 export const summary =
   "a trace replayed through nginx, Varnish, Traffic Server and the edge with equal cache bytes";
@@ -120,6 +121,7 @@ async function replay(
     const running = await server.start({ originPort: origin.port, role: "cache", workers: 1, cacheBytes });
     try {
       const before = await origin.count();
+      const restBytes = usageOf(running.pids).pssBytes;
       const began = performance.now();
       const { hits, wrong } = await ask(running, trace, connections, cacheBytes * SHRINK_SHARE);
       const seconds = (performance.now() - began) / 1_000;
@@ -132,6 +134,8 @@ async function replay(
         byteHitPercent: percent(1 - (after.bytes - before.bytes) / trace.requestedBytes),
         originRequests: after.requests - before.requests,
         wrong,
+        // Bytes by a server's own count leave out what it takes for them: some count content alone.
+        grownBytes: usageOf(running.pids).pssBytes - restBytes,
         seconds: Math.round(seconds * 10) / 10,
       };
     } finally {
@@ -182,7 +186,7 @@ export async function main(argv: readonly string[]): Promise<number> {
         console.error(
           "fault" in run
             ? `${size} % ${run.server.padEnd(22)} ${run.fault}`
-            : `${size} % (${(run.cacheBytes / 1e6).toFixed(1)} MB) ${run.server.padEnd(22)} objects ${run.objectHitPercent.toFixed(2)} %, bytes ${run.byteHitPercent.toFixed(2)} %, wrong ${run.wrong}, ${run.seconds} s`,
+            : `${size} % (${(run.cacheBytes / 1e6).toFixed(1)} MB) ${run.server.padEnd(22)} objects ${run.objectHitPercent.toFixed(2)} %, bytes ${run.byteHitPercent.toFixed(2)} %, wrong ${run.wrong}, grown by ${(run.grownBytes / 1e6).toFixed(1)} MB, ${run.seconds} s`,
         );
       }
     }

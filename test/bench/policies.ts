@@ -6,8 +6,10 @@ import {
   evictionPolicy,
 } from "../../edge/core/eviction/policies.ts";
 import { percent, publishJson, TRACE_HELP, TRACE_OPTIONS, traceOf } from "./policies/options.ts";
-import { type MakePolicy, replayer, SLICE_BYTES } from "./policies/replay.ts";
-import { TRACES, type Trace } from "./policies/traces.ts";
+import { boundsOf } from "./policies/bounds.ts";
+import type { DiskAdmission } from "./policies/model-disk.ts";
+import { type MakePolicy, type Ratios, replayer, SLICE_BYTES, type TierRatios } from "./policies/replay.ts";
+import { resized, TRACES, type Trace } from "./policies/traces.ts";
 import { describeCommit, describeMachine } from "./tools/machine.ts";
 
 export const summary =
@@ -17,6 +19,10 @@ const SIZES_PERCENT = [1, 2, 5, 10, 20, 50] as const;
 /** Disk tiers, in percent of the footprint, each behind a memory of a tenth of it. */
 const DISKS_PERCENT = [5, 10, 20, 50] as const;
 const MEMORY_OF_DISK = 0.1;
+/** 64 of the smallest segments. */
+const DISK_BYTES_MIN = 2 ** 28;
+/** The edge's own is worth-0.2; those beside it show what its bound costs and saves. */
+const ADMISSIONS: readonly DiskAdmission[] = ["all", "second-request", "second-fetch", 0.05, 0.1, 0.2, 0.3];
 
 const HELP = `Usage: npm run bench -- policies [options]
 
@@ -29,6 +35,45 @@ const byName =
   (name: EvictionPolicyName): MakePolicy =>
   (bytesMax, onEvicted) =>
     evictionPolicy(name, bytesMax, onEvicted);
+
+const percents = ({ objectHitRatio, byteHitRatio }: Ratios) => ({
+  objectHitPercent: percent(objectHitRatio),
+  byteHitPercent: percent(byteHitRatio),
+});
+const textOf = (point: ReturnType<typeof percents>): string =>
+  `${point.objectHitPercent.toFixed(1)}/${point.byteHitPercent.toFixed(1)}`;
+
+/** What an admission saves beside one that takes all. Of a small trace sizes are multiplied, so that a disk has 64 segments as real ones have. */
+function evaluateDisks(whole: Trace) {
+  const least = (whole.footprintBytes * Math.min(...DISKS_PERCENT)) / 100;
+  const sizeFactor = Math.max(1, Math.ceil(DISK_BYTES_MIN / least));
+  const trace = resized(whole, 1 / sizeFactor, whole.requests);
+  const replay = replayer(trace);
+  return DISKS_PERCENT.map((size) => {
+    const diskBytes = (trace.footprintBytes * size) / 100;
+    const runOf = (admission: DiskAdmission): TierRatios =>
+      replay.tiers(byName(EVICTION_POLICIES[0]), diskBytes * MEMORY_OF_DISK, diskBytes, admission);
+    const all = runOf("all");
+    const rows = ADMISSIONS.map((admission) => {
+      const run = admission === "all" ? all : runOf(admission);
+      const row = {
+        admission: typeof admission === "number" ? `worth-${admission}` : admission,
+        writes: run.writes,
+        writtenBytes: run.writtenBytes,
+        objectHitPercent: percent(run.objectHitRatio),
+        byteHitPercent: percent(run.byteHitRatio),
+        unreadWritesPercent: percent(run.unreadWrites / run.writes),
+        savedWritesPercent: percent(1 - run.writes / all.writes),
+        savedBytesPercent: percent(1 - run.writtenBytes / all.writtenBytes),
+      };
+      console.error(
+        `${trace.name.padEnd(10)} disk ${String(size).padStart(2)} % ${row.admission.padEnd(15)} writes -${row.savedWritesPercent.toFixed(1)} %, bytes -${row.savedBytesPercent.toFixed(1)} %, hits ${row.objectHitPercent.toFixed(2)}/${row.byteHitPercent.toFixed(2)}, never read ${row.unreadWritesPercent.toFixed(1)} %`,
+      );
+      return row;
+    });
+    return { diskPercent: size, memoryPercent: size * MEMORY_OF_DISK, sizeFactor, admissions: rows };
+  });
+}
 
 function evaluate(trace: Trace) {
   const replay = replayer(trace);
@@ -49,41 +94,9 @@ function evaluate(trace: Trace) {
     );
     return { policy, points };
   });
-  const disks = DISKS_PERCENT.map((size) => {
-    const diskBytes = (trace.footprintBytes * size) / 100;
-    // As many keys as the disk would hold objects of the mean size: older ones would have left the disk as well.
-    const filterKeys = (replay.pieces * size) / 100;
-    const runs = ([undefined, "request", "fetch"] as const).map((second) => {
-      const run = replay.tiers(
-        byName(EVICTION_POLICIES[0]),
-        diskBytes * MEMORY_OF_DISK,
-        byName("lru"),
-        diskBytes,
-        second && filterKeys,
-        second,
-      );
-      return {
-        admission: second === undefined ? "all" : (`second-${second}` as const),
-        writes: run.writes,
-        writtenBytes: run.writtenBytes,
-        objectHitPercent: percent(run.objectHitRatio),
-        byteHitPercent: percent(run.byteHitRatio),
-        filterBytes: run.filterBytes,
-      };
-    });
-    const all = runs[0];
-    const rows = runs.map((run) => ({
-      ...run,
-      savedWritesPercent: percent(1 - run.writes / (all?.writes ?? 1)),
-      savedBytesPercent: percent(1 - run.writtenBytes / (all?.writtenBytes ?? 1)),
-    }));
-    for (const row of rows)
-      console.error(
-        `${trace.name.padEnd(10)} disk ${String(size).padStart(2)} % ${row.admission.padEnd(15)} writes -${row.savedWritesPercent.toFixed(1)} %, bytes -${row.savedBytesPercent.toFixed(1)} %, hits ${row.objectHitPercent.toFixed(1)}/${row.byteHitPercent.toFixed(1)}`,
-      );
-    return { diskPercent: size, memoryPercent: size * MEMORY_OF_DISK, admissions: rows };
-  });
+  const disks = evaluateDisks(trace);
   const { name, origin, requests, footprintBytes, requestedBytes } = trace;
+  const bounds = boundsOf(trace);
   return {
     trace: name,
     origin,
@@ -91,11 +104,19 @@ function evaluate(trace: Trace) {
     objects: trace.bytesOf.length,
     footprintBytes,
     requestedBytes,
-    // What a store without bounds would have: all but the first request for each object.
-    bound: {
-      objectHitPercent: percent(1 - trace.bytesOf.length / requests),
-      byteHitPercent: percent(1 - footprintBytes / requestedBytes),
-    },
+    bound: percents(bounds.infinite),
+    bounds: SIZES_PERCENT.map((size) => {
+      const storeBytes = (footprintBytes * size) / 100;
+      const point = {
+        cachePercent: size,
+        atMost: percents(bounds.atMost(storeBytes)),
+        clairvoyant: percents(bounds.clairvoyant(storeBytes)),
+      };
+      console.error(
+        `${name.padEnd(10)} bound ${size} % at most ${textOf(point.atMost)}, clairvoyant ${textOf(point.clairvoyant)}`,
+      );
+      return point;
+    }),
     policies,
     disks,
   };

@@ -1,7 +1,7 @@
 /** A trace through an eviction policy, as the stores of the edge see it: content beyond a slice comes in slices. */
 import { xxh32 } from "#kit";
 import { EvictionNode, type EvictionPolicy } from "../../../edge/core/eviction/policy.ts";
-import { SecondHitFilter } from "../../../edge/core/eviction/second-hit.ts";
+import { type DiskAdmission, type DiskCount, ModelDisk } from "./model-disk.ts";
 import type { Trace } from "./traces.ts";
 
 /** The edge's slice: objects beyond it are kept in slices of it. */
@@ -12,6 +12,8 @@ export interface Ratios {
   readonly objectHitRatio: number;
   readonly byteHitRatio: number;
 }
+
+export type TierRatios = Ratios & DiskCount;
 
 interface Pieces {
   /** Number of an object's first piece; pieces of one object follow each other. */
@@ -33,23 +35,30 @@ function piecesOf(trace: Trace): Pieces {
 
 class PieceNode extends EvictionNode {
   readonly piece: number;
+  isUsed = false;
   constructor(piece: number, hash: number, bytes: number) {
     super(hash, bytes);
     this.piece = piece;
   }
 }
 
-/** A store as the policies need it: what is kept, by number of the piece. */
+/** A store as the policies need it: what is kept, by number of the piece. `onEvicted` is told after the change. */
 class ModelStore {
   readonly #nodes: (PieceNode | undefined)[];
   readonly #policy: EvictionPolicy<PieceNode>;
   readonly #bytesMax: number;
 
-  constructor(pieces: number, bytesMax: number, makePolicy: MakePolicy) {
+  constructor(
+    pieces: number,
+    bytesMax: number,
+    makePolicy: MakePolicy,
+    onEvicted?: (piece: number, isUsed: boolean) => void,
+  ) {
     this.#nodes = Array.from<PieceNode | undefined>({ length: pieces }).fill(undefined);
     this.#bytesMax = bytesMax;
     this.#policy = makePolicy(bytesMax, (node) => {
       this.#nodes[node.piece] = undefined;
+      onEvicted?.(node.piece, node.isUsed);
     });
   }
 
@@ -57,6 +66,7 @@ class ModelStore {
   hit(piece: number): boolean {
     const node = this.#nodes[piece];
     if (node === undefined) return false;
+    node.isUsed = true;
     this.#policy.hit(node);
     return true;
   }
@@ -122,37 +132,29 @@ export function replayer(trace: Trace) {
       });
     },
 
-    /**
-     * A memory store in front of a disk. `filterKeys` undefined: everything that is fetched is written. Else it is written at
-     * the second one within the filter's memory: second request (from memory, where it is still there), or second fetch (what
-     * memory serves until then is not written).
-     */
+    /** A memory store in front of a disk that takes what `admission` says. */
     tiers(
       memoryPolicy: MakePolicy,
       memoryBytes: number,
-      diskPolicy: MakePolicy,
       diskBytes: number,
-      filterKeys: number | undefined,
-      second: "request" | "fetch" = "request",
-    ): Ratios & { readonly writes: number; readonly writtenBytes: number; readonly filterBytes: number } {
-      const memory = new ModelStore(pieces.count, memoryBytes, memoryPolicy);
-      const disk = new ModelStore(pieces.count, diskBytes, diskPolicy);
-      const filter = filterKeys === undefined ? undefined : new SecondHitFilter(filterKeys);
-      let writes = 0;
-      let writtenBytes = 0;
-      const ratios = walk(trace, pieces, hashes, (piece, hash, bytes) => {
-        const isInMemory = memory.hit(piece);
-        const isOnDisk = isInMemory ? disk.has(piece) : disk.hit(piece);
-        if (!isInMemory) memory.put(piece, hash, bytes);
-        const isAsked = filter === undefined ? !isInMemory : !isInMemory || second === "request";
-        if (!isOnDisk && isAsked && (filter === undefined || filter.isSecond(hash))) {
-          writes++;
-          writtenBytes += bytes;
-          disk.put(piece, hash, bytes);
-        }
-        return isInMemory || isOnDisk;
+      admission: DiskAdmission,
+    ): TierRatios {
+      const disk = new ModelDisk(pieces.count, hashes, diskBytes, admission);
+      const memory = new ModelStore(pieces.count, memoryBytes, memoryPolicy, (piece, isUsed) => {
+        if (isUsed) disk.leavesMemory(piece);
       });
-      return { ...ratios, writes, writtenBytes, filterBytes: filter?.bytes ?? 0 };
+      disk.isInMemory = (piece) => memory.has(piece);
+      const ratios = walk(trace, pieces, hashes, (piece, hash, bytes) => {
+        if (memory.hit(piece)) {
+          disk.usedInMemory(piece);
+          return true;
+        }
+        const isOnDisk = disk.read(piece);
+        memory.put(piece, hash, bytes);
+        if (!isOnDisk) disk.fetched(piece, bytes);
+        return isOnDisk;
+      });
+      return { ...ratios, ...disk.count() };
     },
 
     pieces: pieces.count,
