@@ -9,6 +9,7 @@ import { nginx } from "./peers/nginx.ts";
 import type { RunningServer, Server } from "./peers/peer.ts";
 import { trafficServer } from "./peers/traffic-server.ts";
 import { varnish } from "./peers/varnish.ts";
+import { boundPoints } from "./policies/bounds.ts";
 import { startTraceOrigin, type TraceOrigin } from "./policies/origin.ts";
 import { percent, publishJson, TRACE_HELP, TRACE_OPTIONS, traceOf } from "./policies/options.ts";
 import { resized, type Trace, TRACES } from "./policies/traces.ts";
@@ -177,9 +178,10 @@ export async function main(argv: readonly string[]): Promise<number> {
       (only === undefined || only.includes(server.name)),
   );
   const origin = await startTraceOrigin();
+  const sizes = values.sizes.split(",").map(Number);
   const runs = [];
   try {
-    for (const size of values.sizes.split(",").map(Number)) {
+    for (const size of sizes) {
       for (const server of servers) {
         const run = await replay(server, origin, trace, size, Number(values.connections));
         runs.push(run);
@@ -208,6 +210,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       objects: trace.bytesOf.length,
       footprintBytes,
       requestedBytes,
+      bounds: boundPoints(trace, sizes),
       runs,
     },
     values.out,

@@ -6,9 +6,9 @@ import {
   evictionPolicy,
 } from "../../edge/core/eviction/policies.ts";
 import { percent, publishJson, TRACE_HELP, TRACE_OPTIONS, traceOf } from "./policies/options.ts";
-import { boundsOf } from "./policies/bounds.ts";
+import { boundPoints } from "./policies/bounds.ts";
 import type { DiskAdmission } from "./policies/model-disk.ts";
-import { type MakePolicy, type Ratios, replayer, SLICE_BYTES, type TierRatios } from "./policies/replay.ts";
+import { type MakePolicy, replayer, SLICE_BYTES, type TierRatios } from "./policies/replay.ts";
 import { resized, TRACES, type Trace } from "./policies/traces.ts";
 import { describeCommit, describeMachine } from "./tools/machine.ts";
 
@@ -35,13 +35,6 @@ const byName =
   (name: EvictionPolicyName): MakePolicy =>
   (bytesMax, onEvicted) =>
     evictionPolicy(name, bytesMax, onEvicted);
-
-const percents = ({ objectHitRatio, byteHitRatio }: Ratios) => ({
-  objectHitPercent: percent(objectHitRatio),
-  byteHitPercent: percent(byteHitRatio),
-});
-const textOf = (point: ReturnType<typeof percents>): string =>
-  `${point.objectHitPercent.toFixed(1)}/${point.byteHitPercent.toFixed(1)}`;
 
 /** What an admission saves beside one that takes all. Of a small trace sizes are multiplied, so that a disk has 64 segments as real ones have. */
 function evaluateDisks(whole: Trace) {
@@ -96,7 +89,6 @@ function evaluate(trace: Trace) {
   });
   const disks = evaluateDisks(trace);
   const { name, origin, requests, footprintBytes, requestedBytes } = trace;
-  const bounds = boundsOf(trace);
   return {
     trace: name,
     origin,
@@ -104,19 +96,12 @@ function evaluate(trace: Trace) {
     objects: trace.bytesOf.length,
     footprintBytes,
     requestedBytes,
-    bound: percents(bounds.infinite),
-    bounds: SIZES_PERCENT.map((size) => {
-      const storeBytes = (footprintBytes * size) / 100;
-      const point = {
-        cachePercent: size,
-        atMost: percents(bounds.atMost(storeBytes)),
-        clairvoyant: percents(bounds.clairvoyant(storeBytes)),
-      };
-      console.error(
-        `${name.padEnd(10)} bound ${size} % at most ${textOf(point.atMost)}, clairvoyant ${textOf(point.clairvoyant)}`,
-      );
-      return point;
-    }),
+    // What a store without bounds would have: all but the first request for each object.
+    bound: {
+      objectHitPercent: percent(1 - trace.bytesOf.length / requests),
+      byteHitPercent: percent(1 - footprintBytes / requestedBytes),
+    },
+    bounds: boundPoints(trace, SIZES_PERCENT),
     policies,
     disks,
   };

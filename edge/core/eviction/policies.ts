@@ -2,6 +2,7 @@
 import { LruPolicy } from "./lru.ts";
 import type { EvictionNode, EvictionPolicy } from "./policy.ts";
 import { S3FifoPolicy } from "./s3-fifo.ts";
+import { ScaledLfuPolicy } from "./scaled-lfu.ts";
 import { WTinyLfuPolicy } from "./w-tinylfu.ts";
 
 /** What a store may be told to use; `w-tinylfu` is the paper's, `w-tinylfu-scaled` ours. */
@@ -23,9 +24,9 @@ export function evictionPolicy<Node extends EvictionNode>(
     case "s3-fifo":
       return new S3FifoPolicy(bytesMax, onEvicted);
     case "w-tinylfu":
-      return new WTinyLfuPolicy(bytesMax, onEvicted, "aggregated-victims");
+      return new WTinyLfuPolicy(bytesMax, onEvicted);
     case "w-tinylfu-scaled":
-      return new WTinyLfuPolicy(bytesMax, onEvicted, "scaled-victim");
+      return new ScaledLfuPolicy(bytesMax, onEvicted);
     default:
       return name satisfies never;
   }

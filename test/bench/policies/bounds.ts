@@ -2,26 +2,38 @@
  * What any store could have found in a trace, whatever its policy knows: measures for those that know the past only. Objects are whole
  * here, which holds for slices too: a request whose every slice was found has had them all kept since the last request for it.
  *
- * - {@link Bounds.infinite}: all but the first request for each object.
  * - {@link Bounds.atMost}: no store of so many bytes finds more. To be found, an object has to be kept since its last request; that takes bytes
  *   x requests of the store's bytes x the trace's requests. The intervals that take the least for what they give, until all is taken: PFOO-L
  *   of Berger, Beckmann, Harchol-Balter, "Practical Bounds on Optimal Caching with Variable Object Sizes", POMACS 2(2), 2018, section 4.
  * - {@link Bounds.clairvoyant}: one that can be had when the future is known: what is asked for again last goes first (Belady, IBM Systems
  *   Journal 5(2), 1966), its distance weighed by bytes, or, for bytes found, as it is.
  */
+import { percents } from "./options.ts";
 import type { Ratios } from "./replay.ts";
 import type { Trace } from "./traces.ts";
 
-export interface Bounds {
-  readonly infinite: Ratios;
+interface Bounds {
   atMost(storeBytes: number): Ratios;
   clairvoyant(storeBytes: number): Ratios;
 }
 
 const NEVER = 0xffff_ffff;
 
+/** The bounds of stores of so many percent of the footprint, as results have them. */
+export function boundPoints(trace: Trace, sizesPercent: readonly number[]) {
+  const bounds = boundsOf(trace);
+  return sizesPercent.map((cachePercent) => {
+    const storeBytes = (trace.footprintBytes * cachePercent) / 100;
+    return {
+      cachePercent,
+      atMost: percents(bounds.atMost(storeBytes)),
+      clairvoyant: percents(bounds.clairvoyant(storeBytes)),
+    };
+  });
+}
+
 export function boundsOf(trace: Trace): Bounds {
-  const { requests, requestedBytes, footprintBytes } = trace;
+  const { requests, requestedBytes } = trace;
   const nextOf = nextRequests(trace);
   const bytesAt = Float64Array.from(trace.objectOf, (object) => trace.bytesOf[object] ?? 0);
   const lengthAt = Float64Array.from(nextOf, (next, request) => next - request);
@@ -78,10 +90,6 @@ export function boundsOf(trace: Trace): Bounds {
   };
 
   return {
-    infinite: {
-      objectHitRatio: 1 - trace.bytesOf.length / requests,
-      byteHitRatio: 1 - footprintBytes / requestedBytes,
-    },
     atMost: (storeBytes) => ({
       objectHitRatio: fill(byCost, storeBytes * requests, () => 1) / requests,
       byteHitRatio:

@@ -2,6 +2,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { UsageError } from "../../../cli/usage.ts";
+import type { Ratios } from "./replay.ts";
 import { type Trace, traceByName } from "./traces.ts";
 
 /** For `parseArgs`. */
@@ -45,3 +46,8 @@ export function publishJson(result: object, out: string | undefined): void {
 
 /** A ratio in percent with two decimals. */
 export const percent = (ratio: number): number => Math.round(ratio * 10_000) / 100;
+
+export const percents = ({ objectHitRatio, byteHitRatio }: Ratios) => ({
+  objectHitPercent: percent(objectHitRatio),
+  byteHitPercent: percent(byteHitRatio),
+});

@@ -1,4 +1,4 @@
-/** Hit ratios over cache sizes as line charts: what `policies` and `policies-peers` kept, one section a trace. */
+/** Hit ratios over cache sizes as line charts and tables, with what no store can exceed: what `policies` and `policies-peers` kept. */
 import { escapeHtml } from "./escape-html.ts";
 import type { OtherResult } from "./results.ts";
 
@@ -13,6 +13,8 @@ interface Series {
   /** Of this project: a policy by itself, or the edge over HTTP. */
   readonly isOurs: boolean;
   readonly isWhole: boolean;
+  /** No server or policy: what none of them can exceed. */
+  readonly isBound?: boolean;
   readonly points: readonly Point[];
 }
 
@@ -23,6 +25,12 @@ interface TraceCharts {
   readonly servers: readonly Series[];
 }
 
+/** What no store of a size finds more than (policies/bounds.ts); results of before have none. */
+type BoundPoints = readonly {
+  readonly cachePercent: number;
+  readonly atMost: Omit<Point, "cachePercent">;
+}[];
+
 /** What `policies` prints, as far as charts need it. */
 interface PoliciesResult {
   readonly defaultPolicy: string;
@@ -30,6 +38,7 @@ interface PoliciesResult {
     readonly trace: string;
     readonly origin: string;
     readonly requests: number;
+    readonly bounds?: BoundPoints;
     readonly policies: readonly { readonly policy: string; readonly points: readonly Point[] }[];
   }[];
 }
@@ -38,6 +47,7 @@ interface PoliciesResult {
 interface PeersResult {
   readonly trace: string;
   readonly requests: number;
+  readonly bounds?: BoundPoints;
   readonly runs: readonly (Pick<Point, "cachePercent"> &
     Partial<Point> & { readonly server: string; readonly wrong?: number })[];
 }
@@ -60,17 +70,28 @@ export function hitRatioCharts(others: readonly OtherResult[]): {
     return {
       trace,
       note: replayed === undefined ? "" : `${replayed.requests} requests; ${replayed.origin}`,
-      policies: (replayed?.policies ?? []).map(({ policy, points }) => ({
-        label: policy,
-        isOurs: policy === replayed?.defaultPolicy,
-        isWhole: true,
-        points,
-      })),
-      servers: peers.filter((one) => one.trace === trace).flatMap(serverSeries),
+      policies: [
+        ...(replayed?.policies ?? []).map(({ policy, points }) => ({
+          label: policy,
+          isOurs: policy === replayed?.defaultPolicy,
+          isWhole: true,
+          points,
+        })),
+        ...boundSeries(replayed?.bounds),
+      ],
+      servers: peers
+        .filter((one) => one.trace === trace)
+        .flatMap((one) => [...serverSeries(one), ...boundSeries(one.bounds)]),
     };
   });
   const rest = others.filter(({ value }) => !["policies", "policies-peers"].includes(nameOf(value)));
   return { html: charts.map(section).join("\n"), rest };
+}
+
+function boundSeries(bounds: BoundPoints | undefined): readonly Series[] {
+  if (bounds === undefined) return [];
+  const points = bounds.map(({ cachePercent, atMost }) => ({ cachePercent, ...atMost }));
+  return [{ label: "no store more", isOurs: false, isWhole: true, isBound: true, points }];
 }
 
 function nameOf(value: unknown): string {
@@ -103,6 +124,7 @@ function section({ trace, note, policies, servers }: TraceCharts): string {
           `<h3>${escapeHtml(title)}</h3>`,
           lineChart(`${trace}, ${title}: objects found`, series, (one) => one.objectHitPercent),
           lineChart(`${trace}, ${title}: bytes found`, series, (one) => one.byteHitPercent),
+          table(series),
           series.every(({ isWhole }) => isWhole)
             ? ""
             : "<p>Sizes at which a server did not start, or gave wrong answers, are left out.</p>",
@@ -115,6 +137,33 @@ function section({ trace, note, policies, servers }: TraceCharts): string {
   ].join("\n");
 }
 
+/** Objects / bytes found, %, one column a size; the best of a size in bold, the bound beneath. */
+function table(series: readonly Series[]): string {
+  const drawn = series.filter(({ points }) => points.length > 0);
+  const sizes = sizesOf(drawn);
+  const at = ({ points }: Series, size: number): Point | undefined =>
+    points.find(({ cachePercent }) => cachePercent === size);
+  const cell = (one: Series, size: number): string => {
+    const point = at(one, size);
+    if (point === undefined) return "<td></td>";
+    const rivals = drawn.filter(({ isBound }) => isBound !== true).flatMap((other) => at(other, size) ?? []);
+    const text = (value: number, of: (point: Point) => number): string =>
+      one.isBound !== true && value >= Math.max(...rivals.map(of))
+        ? `<b>${value.toFixed(2)}</b>`
+        : value.toFixed(2);
+    return `<td>${text(point.objectHitPercent, (other) => other.objectHitPercent)} / ${text(point.byteHitPercent, (other) => other.byteHitPercent)}</td>`;
+  };
+  const rows = drawn.map(
+    (one) => `<tr><th>${escapeHtml(one.label)}</th>${sizes.map((size) => cell(one, size)).join("")}</tr>`,
+  );
+  return `<table><tr><th>objects / bytes found, %</th>${sizes.map((size) => `<th>${size} %</th>`).join("")}</tr>${rows.join("")}</table>`;
+}
+
+function sizesOf(series: readonly Series[]): readonly number[] {
+  const sizes = series.flatMap(({ points }) => points.map(({ cachePercent }) => cachePercent));
+  return [...new Set(sizes)].toSorted((a, b) => a - b);
+}
+
 const WIDTH = 560;
 const HEIGHT = 300;
 const MARGIN = { left: 48, right: 170, top: 28, bottom: 36 };
@@ -123,7 +172,7 @@ const DASHES = ["", "6 3", "2 3", "8 3 2 3", "1 4"];
 /** Cache size in percent of the footprint (logarithmic) against percent found. */
 function lineChart(title: string, series: readonly Series[], y: (point: Point) => number): string {
   const all = series.flatMap(({ points }) => points);
-  const sizes = [...new Set(all.map(({ cachePercent }) => cachePercent))].toSorted((a, b) => a - b);
+  const sizes = sizesOf(series);
   const [least = 1, most = 100] = [sizes[0], sizes.at(-1)];
   const low = Math.floor(Math.min(...all.map(y)) / 5) * 5;
   const high = Math.max(low + 5, Math.ceil(Math.max(...all.map(y)) / 5) * 5);
@@ -143,11 +192,11 @@ function lineChart(title: string, series: readonly Series[], y: (point: Point) =
   );
   const drawn = series.filter(({ points }) => points.length > 0);
   const ends = apart(drawn.map(({ points }) => Number(atY(y(points.at(-1) as Point)))));
-  const lines = drawn.map(({ label, isOurs, points }, index) => {
+  const lines = drawn.map(({ label, isOurs, isBound, points }, index) => {
     const dash = DASHES[index % DASHES.length] ?? "";
     const places = points.map((one) => `${atX(one.cachePercent)},${atY(y(one))}`).join(" ");
     const name = `<text x="${MARGIN.left + innerWidth + 8}" y="${((ends[index] ?? 0) + 4).toFixed(1)}">${escapeHtml(label)}</text>`;
-    return `<polyline class="${isOurs ? "line default" : "line"}" stroke-dasharray="${isOurs ? "" : dash}" points="${places}"/>${name}`;
+    return `<polyline class="line${isOurs ? " default" : isBound === true ? " bound" : ""}" stroke-dasharray="${isOurs ? "" : dash}" points="${places}"/>${name}`;
   });
   return `<svg viewBox="0 0 ${WIDTH} ${HEIGHT}" width="${WIDTH}" role="img" aria-label="${escapeHtml(title)}"><text x="${MARGIN.left}" y="16">${escapeHtml(title)}, %</text>${[...grid, ...ticks, ...lines].join("")}</svg>`;
 }

@@ -126,7 +126,7 @@ td { white-space: nowrap; } th { vertical-align: bottom; }
 th:first-child, td:first-child, .words th, .words td { text-align: left; } .words td { white-space: normal; }
 svg { max-width: 100%; height: auto; } svg text { font-size: 12px; fill: currentColor; } svg .label { text-anchor: end; }
 .grid { stroke: #8886; } svg .middle { text-anchor: middle; } .line { fill: none; stroke: #8a94a6; stroke-width: 1.5; }
-svg .line.default { stroke: #0a7d6c; stroke-width: 2.5; }
+svg .line.default { stroke: #0a7d6c; stroke-width: 2.5; } svg .line.bound { stroke: #b3541e; stroke-dasharray: 1 3; }
 .ours { fill: #0a7d6c; } .peer { fill: #8a94a6; } .spread { stroke: currentColor; stroke-width: 1.5; }
 pre { overflow-x: auto; background: #8881; padding: 0.6rem; }
 `;

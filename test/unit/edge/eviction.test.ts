@@ -2,9 +2,7 @@ import { describe, expect, test } from "vitest";
 import { xxh32 } from "#kit";
 import { FrequencySketch } from "../../../edge/core/eviction/frequency-sketch.ts";
 import { GhostTable } from "../../../edge/core/eviction/ghost-table.ts";
-import { EvictionNode } from "../../../edge/core/eviction/policy.ts";
 import { SecondHitFilter } from "../../../edge/core/eviction/second-hit.ts";
-import { WTinyLfuPolicy } from "../../../edge/core/eviction/w-tinylfu.ts";
 
 const hash = (n: number): number => xxh32(`key ${n}`);
 
@@ -78,35 +76,5 @@ describe("second-hit filter", () => {
     for (let n = 1_000; n < 4_000; n++) filter.isSecond(hash(n));
     for (let n = 0; n < 500; n++) if (filter.isSecond(hash(n))) known++;
     expect(known).toBeLessThan(25);
-  });
-});
-
-describe("the moving window", () => {
-  // Each key twice, the second time after so many others: only a store that keeps what is new finds it.
-  function secondUsesFound(weighing: "scaled-victim" | "aggregated-victims", distance: number): number {
-    const kept = new Map<number, EvictionNode>();
-    const policy = new WTinyLfuPolicy<EvictionNode>(2 ** 22, (node) => kept.delete(node.hash), weighing);
-    let found = 0;
-    const use = (key: number): void => {
-      const present = kept.get(hash(key));
-      if (present !== undefined) {
-        found++;
-        policy.hit(present);
-        return;
-      }
-      const node = new EvictionNode(hash(key), 4_096);
-      kept.set(node.hash, node);
-      policy.admit(node);
-    };
-    for (let key = 0; key < 20_000; key++) {
-      use(key);
-      if (key >= distance) use(key - distance);
-    }
-    return found;
-  }
-
-  test("grows until what comes back after most of the store's bytes is found", () => {
-    expect(secondUsesFound("scaled-victim", 450)).toBeGreaterThan(15_000);
-    expect(secondUsesFound("aggregated-victims", 450)).toBeLessThan(5_000);
   });
 });
