@@ -127,6 +127,59 @@ test("the scheme is https: for the key, for the origin", async () => {
   expect(origin.seen.at(-1)?.headers["x-forwarded-proto"]).toBe("http");
 });
 
+test("hits go past the stream, in order, also to a client that reads late or has closed its side", async () => {
+  const edge = await start();
+  const body = "x".repeat(15_000);
+  origin.answer = (_request, response) =>
+    response.writeHead(200, { "cache-control": "max-age=60", "content-length": body.length }).end(body);
+  const socket = await open(edge.tlsPort, { servername: "a.example" });
+  const request = "GET /late HTTP/1.1\r\nHost: a.example\r\n\r\n";
+  let text = "";
+  let answers = 0;
+  socket.on("data", (chunk: Buffer) => {
+    text += chunk.toString("latin1");
+    for (let end = text.indexOf(body); end !== -1; end = text.indexOf(body)) {
+      text = text.slice(end + body.length);
+      answers++;
+    }
+  });
+  for (let n = 1; n <= 5; n++) {
+    socket.write(request);
+    await until(() => answers === n, `answer ${n}`);
+  }
+  // One request at a time and no byte read, until the system takes no more.
+  socket.pause();
+  for (let n = 0; n < 600; n++) {
+    socket.write(request);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  socket.write(request.repeat(3));
+  socket.resume();
+  await until(() => answers === 608, "all answers");
+  // A request whose client then closes its side is answered, and the connection ends in order.
+  socket.allowHalfOpen = true;
+  socket.end(request);
+  await once(socket, "end");
+  expect(answers).toBe(609);
+  expect(text).toBe("");
+  expect(await edge.metric("requests_total", { outcome: "hit" })).toBe(608);
+  expect(await edge.metric("tls_direct_connections_total")).toBe(1);
+});
+
+test("a connection whose hits went past the stream is handed to node:http with its bytes intact", async () => {
+  const edge = await start();
+  const socket = await open(edge.tlsPort, { servername: "a.example" });
+  await get(socket, "a.example", "/over");
+  expect(await get(socket, "a.example", "/over")).toMatch(/; hit/);
+  socket.write("POST /over HTTP/1.1\r\nHost: a.example\r\nContent-Length: 4\r\n\r\nab");
+  await new Promise((resolve) => setImmediate(resolve));
+  socket.write("cd");
+  let text = "";
+  while (!text.endsWith("0\r\n\r\n")) text += String((await once(socket, "data"))[0]);
+  expect(text).toMatch(/^HTTP\/1\.1 200 /);
+  expect(origin.seen.at(-1)).toMatchObject({ method: "POST", body: "abcd" });
+});
+
 test.each(["TLSv1.1", "TLSv1"] as const)("%s is refused and counted", async (version) => {
   const edge = await start();
   const code = await refusal(edge.tlsPort, {

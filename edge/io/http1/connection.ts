@@ -176,6 +176,8 @@ export class Http1Connection {
       case "gone":
         return;
       case "idle":
+        this.closeIfIdle();
+        return;
       case "ending":
         this.#end();
         return;

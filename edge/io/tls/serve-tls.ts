@@ -10,6 +10,7 @@ import { CertificateFiles, type CertificatePair } from "./certificate-files.ts";
 import { CertificateStore } from "./certificate-store.ts";
 import { TicketKeys } from "./ticket-keys.ts";
 import { TlsFront, type UnknownName } from "./tls-front.ts";
+import { TlsReads } from "./tls-reads.ts";
 import { TlsMetrics } from "./tls-metrics.ts";
 
 /** What the operator says about TLS. */
@@ -64,6 +65,7 @@ export async function serveTls(options: TlsPortOptions): Promise<TlsPort> {
     metrics,
     logger,
   });
+  const tlsMetrics = new TlsMetrics(metrics.registry);
   const front = new TlsFront({
     certificates,
     unknownName: options.unknownName,
@@ -71,8 +73,12 @@ export async function serveTls(options: TlsPortOptions): Promise<TlsPort> {
     settings,
     clock,
     logger,
-    metrics: new TlsMetrics(metrics.registry),
-    onHttp1: (socket) => server.accept(socket),
+    metrics: tlsMetrics,
+    onHttp1: (socket) => {
+      const reads = TlsReads.of(socket);
+      if (reads !== undefined) tlsMetrics.direct();
+      server.accept(socket, reads);
+    },
     onHttp2: (socket) => http2.accept(socket),
   });
   metrics.gauge("tls_handshakes_active", "TLS handshakes in flight", () => front.handshakes);

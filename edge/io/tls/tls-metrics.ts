@@ -24,6 +24,7 @@ export type HandshakeFailure = (typeof HANDSHAKE_FAILURES)[number];
 
 export class TlsMetrics {
   readonly #handshakes: Counter;
+  readonly #direct: Counter;
   readonly #failures: Counter;
 
   constructor(registry: Registry) {
@@ -39,9 +40,18 @@ export class TlsMetrics {
       labelNames: ["reason"],
       registers: [registry],
     });
+    this.#direct = new Counter({
+      name: "isochrone_edge_tls_direct_connections_total",
+      help: "HTTP/1.1 connections over TLS that are read and written without Node's streams",
+      registers: [registry],
+    });
     for (const reason of HANDSHAKE_FAILURES) this.#failures.inc({ reason }, 0);
   }
 
+  /** A connection of HTTP/1.1 whose hits go past the stream. */
+  direct(): void {
+    this.#direct.inc();
+  }
   handshake(version: "1.2" | "1.3", alpn: "h2" | "http/1.1", isResumed: boolean): void {
     this.#handshakes.inc({ version, alpn, resumed: isResumed ? "yes" : "no" });
   }
