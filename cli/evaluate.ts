@@ -1,27 +1,35 @@
 /** `isochrone evaluate`: how good the production cores decide on round-trip times that others measured. */
 import { parseArgs } from "node:util";
 import { IsochroneError } from "#kit";
+import {
+  overlaySlicesUsage,
+  overlayUsage,
+  runOverlay,
+  runOverlaySlices,
+} from "./evaluate/command-overlay.ts";
 import { reportUsage, runReport } from "./evaluate/command-report.ts";
 import { resolversUsage, runResolvers } from "./evaluate/command-resolvers.ts";
 import { runSlices, runYears, slicesUsage, yearsUsage } from "./evaluate/command-slices.ts";
 import { evaluateMapping } from "./evaluate/mapping.ts";
-import { type RttMatrix, readMatrix, type Statistic, statistics } from "./evaluate/matrix.ts";
-import { evaluateOverlay } from "./evaluate/overlay.ts";
+import { type RttMatrix, readMatrix, statistics } from "./evaluate/matrix.ts";
+import { statisticOf } from "./evaluate/options.ts";
 import { evaluateSeeds, seedsSentence, seedsTable } from "./evaluate/seeds.ts";
-import type { Figures } from "./evaluate/sites.ts";
+import { type Figures, figuresTable } from "./evaluate/sites.ts";
 import { fixed, textTable } from "./evaluate/table.ts";
 import { commandLineError, ratio, UsageError, wholeNumber } from "./usage.ts";
 
 const HELP = `Usage: isochrone evaluate mapping --matrix FILE [--sites 30] [--probes 5] [--seed 1] [--json]
                                  [--unmeasured-ratio 0] [--wrong-labels-ratio 0] [--seeds N]
-       isochrone evaluate overlay --matrix FILE [--sites 30] [--candidates 3] [--seed 1] [--json]
+       ${overlayUsage}
+       ${overlaySlicesUsage}
        ${slicesUsage}
        ${yearsUsage}
        ${resolversUsage}
        ${reportUsage}
 
 mapping: sites are cities of the matrix, clients all others; each client is measured against --probes sites, with noise,
-and sent where the map says. overlay: between all pairs of sites, direct or through one of --candidates relays.
+and sent where the map says. overlay: between all pairs of sites, direct or through one of --candidates relays; overlay-slices: the same
+choices through all slices of an archive, each begun with what the slice before knew.
 slices: the map is made in each time slice of an archive and paid in the later ones. years: made of an older matrix, paid in a newer
 one, in the cities that both have. resolvers: users behind distant resolvers, decided for by resolver, by its clients and by the user.
 report: all of them as one page of Markdown with plots.
@@ -45,6 +53,7 @@ examples:
   isochrone evaluate mapping --matrix wondernetwork2018.json.gz --unmeasured-ratio 0.5 --wrong-labels-ratio 0.1
   isochrone evaluate mapping --matrix wondernetwork2018.json.gz --seeds 20
   isochrone evaluate overlay --matrix planetlab490.tar.gz#PlanetLabData_1 --sites 30 --candidates 3
+  isochrone evaluate overlay-slices --matrix planetlab490.tar.gz
   isochrone evaluate slices --matrix planetlab490.tar.gz --probes 30
   isochrone evaluate resolvers --data ../data --sites 40,320
   isochrone evaluate report --data ../data --out report
@@ -65,13 +74,13 @@ export async function main(argv: readonly string[]): Promise<number> {
 }
 
 const COMMANDS: Readonly<Record<string, (argv: readonly string[]) => string | Promise<string>>> = {
+  overlay: runOverlay,
+  "overlay-slices": runOverlaySlices,
   slices: runSlices,
   years: runYears,
   resolvers: runResolvers,
   report: runReport,
 };
-const MAPPING_OPTIONS = ["probes", "seeds", "unmeasured-ratio", "wrong-labels-ratio"] as const;
-const OVERLAY_OPTIONS = ["candidates"] as const;
 
 async function run(argv: readonly string[]): Promise<number> {
   const [name = "", ...others] = argv;
@@ -85,16 +94,14 @@ async function run(argv: readonly string[]): Promise<number> {
     return 0;
   }
   const [what, ...rest] = positionals;
-  if ((what !== "mapping" && what !== "overlay") || rest.length > 0)
+  if (what !== "mapping" || rest.length > 0)
     throw new UsageError(
-      `got ${positionals.length === 0 ? "nothing" : JSON.stringify(positionals.join(" "))}, expected mapping, overlay, ${Object.keys(COMMANDS).join(", ")}; --help shows examples`,
+      `got ${positionals.length === 0 ? "nothing" : JSON.stringify(positionals.join(" "))}, expected mapping, ${Object.keys(COMMANDS).join(", ")}; --help shows examples`,
     );
-  for (const unfit of what === "mapping" ? OVERLAY_OPTIONS : MAPPING_OPTIONS)
-    if (values[unfit] !== undefined) throw new UsageError(`--${unfit} does not belong to "evaluate ${what}"`);
   if (values.matrix === undefined)
     throw new UsageError("--matrix is missing: the file with the measured round-trip times");
   const count = (
-    name: "sites" | "probes" | "candidates" | "seed" | "seeds",
+    name: "sites" | "probes" | "seed" | "seeds",
     min: number,
     max: number,
     fallback: number,
@@ -104,15 +111,12 @@ async function run(argv: readonly string[]): Promise<number> {
   const probes = count("probes", 1, 500, 5);
   const unmeasuredRatio = ratio("--unmeasured-ratio", values["unmeasured-ratio"], 0);
   const wrongLabelsRatio = ratio("--wrong-labels-ratio", values["wrong-labels-ratio"], 0);
-  const candidates = count("candidates", 1, 7, 3);
   const matrix = readMatrix(values.matrix, statisticOf(values.statistic));
   const mapping = { sites, probes, seed, unmeasuredRatio, wrongLabelsRatio };
   const text =
-    what === "mapping"
-      ? values.seeds === undefined
-        ? mappingText(matrix, mapping, values.json === true)
-        : seedsText(matrix, mapping, count("seeds", 1, 1_000, 20), values.json === true)
-      : overlayText(matrix, { sites, candidates, seed }, values.json === true);
+    values.seeds === undefined
+      ? mappingText(matrix, mapping, values.json === true)
+      : seedsText(matrix, mapping, count("seeds", 1, 1_000, 20), values.json === true);
   process.stdout.write(text);
   return 0;
 }
@@ -128,7 +132,6 @@ function parse(argv: readonly string[]) {
         statistic: { type: "string" },
         sites: { type: "string" },
         probes: { type: "string" },
-        candidates: { type: "string" },
         seed: { type: "string" },
         seeds: { type: "string" },
         "unmeasured-ratio": { type: "string" },
@@ -140,16 +143,6 @@ function parse(argv: readonly string[]) {
   } catch (error) {
     throw new UsageError((error instanceof Error ? error.message : String(error)).replaceAll(/\s+/g, " "));
   }
-}
-
-function statisticOf(text: string | undefined): Statistic | undefined {
-  if (text === undefined) return undefined;
-  const found = statistics.find((one) => one === text);
-  if (found === undefined)
-    throw new UsageError(
-      `--statistic: got ${JSON.stringify(text)}, expected one of ${statistics.join(", ")}`,
-    );
-  return found;
 }
 
 function mappingText(
@@ -170,7 +163,7 @@ function mappingText(
   ] as const;
   return [
     `${clients} clients, ${options.sites} sites, ${options.probes} sites probed by each (${samples} samples), seed ${options.seed}${skipped > 0 ? `, ${skipped} clients without any site` : ""}`,
-    ...table([
+    ...figuresTable([
       ["map", chosen],
       ["optimal", optimal],
       [matrix.coordinates === null ? "nearest by landmarks" : "nearest by geography", nearest],
@@ -203,38 +196,4 @@ function seedsText(
     textTable(seedsTable(evaluation)),
     seedsSentence(evaluation),
   ].join("\n")}\n`;
-}
-
-function overlayText(
-  matrix: RttMatrix,
-  options: Parameters<typeof evaluateOverlay>[1],
-  isJson: boolean,
-): string {
-  const { figures, pairs, skipped, relayed } = evaluateOverlay(matrix, options);
-  if (isJson) return `${JSON.stringify(figures)}\n`;
-  const { direct, chosen, optimal } = figures;
-  const possible = direct.mean - optimal.mean;
-  const share =
-    possible > 0 ? ` (${(((direct.mean - chosen.mean) / possible) * 100).toFixed(1)} % of the possible)` : "";
-  return [
-    `${pairs} pairs of ${options.sites} sites, at most ${options.candidates} relays probed for each, seed ${options.seed}; ${relayed} pairs go through a relay${skipped > 0 ? `, ${skipped} pairs without a measured time` : ""}`,
-    ...table([
-      ["direct", direct],
-      ["chosen", chosen],
-      ["optimal, one relay", optimal],
-    ]),
-    `gain on the mean: ${(direct.mean - chosen.mean).toFixed(2)} ms of ${possible.toFixed(2)} ms${share}`,
-    "",
-  ].join("\n");
-}
-
-function table(rows: readonly (readonly [string, Figures])[]): string[] {
-  const cells = (name: string, ...columns: readonly string[]): string =>
-    `${name.padEnd(22)}${columns.map((text) => text.padStart(10)).join("")}`;
-  return [
-    cells("ms", "mean", "p50", "p95", "p99"),
-    ...rows.map(([name, { mean, p50, p95, p99 }]) =>
-      cells(name, ...[mean, p50, p95, p99].map((value) => value.toFixed(2))),
-    ),
-  ];
 }

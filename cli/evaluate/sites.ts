@@ -61,3 +61,15 @@ export function figures(values: readonly number[]): Figures {
 export function round(value: number): number {
   return Math.round(value * 1e3) / 1e3;
 }
+
+/** Lines of a table for a terminal. */
+export function figuresTable(rows: readonly (readonly [string, Figures])[]): string[] {
+  const cells = (name: string, ...columns: readonly string[]): string =>
+    `${name.padEnd(22)}${columns.map((text) => text.padStart(10)).join("")}`;
+  return [
+    cells("ms", "mean", "p50", "p95", "p99"),
+    ...rows.map(([name, { mean, p50, p95, p99 }]) =>
+      cells(name, ...[mean, p50, p95, p99].map((value) => value.toFixed(2))),
+    ),
+  ];
+}

@@ -24,11 +24,25 @@ export const linkEstimatorDefaults: LinkEstimatorSettings = {
   rtoMinMs: 200,
   rtoMaxMs: 60_000,
   rtoInitialMs: 1_000,
-  lossWindow: 64,
+  lossWindow: 256,
 };
 
-/** Samples a retransmission late in a row after which the path is believed to have become longer, not lossy. */
-const LATE_IN_A_ROW_MAX = 4;
+/** Samples in a row that are a retransmission late, or far off on one side: the path has become another one, it is not lossy. */
+const SHIFT_SAMPLES = 3;
+/** Far off is beyond K deviations, and beyond this much, ms: below it the average follows soon enough. */
+const SHIFT_MS_MIN = 5;
+/** Samples that the typical round trip looks back on: half a minute at the usual pace. */
+const RECENT_SAMPLES = 32;
+/** Wilson's score interval, one standard deviation. */
+const WILSON_Z = 1;
+
+/** Samples in a row on one side of what was known before the first of them. */
+interface Run {
+  readonly side: 1 | -1;
+  readonly fromMs: number;
+  readonly rttvarMs: number;
+  readonly rttsMs: number[];
+}
 
 /** How a sample was taken: as a time, or as evidence of a retransmission (Karn: such a time is no round trip). */
 export type SampleVerdict = "sample" | "retransmission" | "level-shift";
@@ -40,6 +54,11 @@ export class LinkEstimator {
   #samples = 0;
   #lastAt: MonotonicMs | undefined;
   #lateInARow = 0;
+  #run: Run | undefined;
+  /** The newest samples since the last change of level; a ring. */
+  readonly #recent: number[] = [];
+  #recentNext = 0;
+  #typical: { readonly medianMs: number; readonly deviationMs: number } | undefined;
   /** Ring of the last outcomes, 1 = lost. */
   readonly #outcomes: Uint8Array;
   #outcomeCount = 0;
@@ -58,8 +77,8 @@ export class LinkEstimator {
 
   /**
    * A measured round trip. One that is later than a retransmission would make it counts as a loss and leaves srtt alone
-   * (RFC 6298 section 3, Karn's algorithm), unless that happens four times in a row: then the path has become longer and the
-   * estimate starts anew. Throws RangeError unless rttMs is finite and >= 0.
+   * (RFC 6298 section 3, Karn's algorithm), unless that happens three times in a row: then the path has become longer and the
+   * estimate starts anew, as it does after three samples in a row far above or far below what was known. Throws RangeError unless rttMs is finite and >= 0.
    */
   handleSample(rttMs: number, now: MonotonicMs): SampleVerdict {
     if (!Number.isFinite(rttMs) || rttMs < 0)
@@ -68,7 +87,7 @@ export class LinkEstimator {
     this.#samples++;
     if (this.isLate(rttMs)) {
       this.#lateInARow++;
-      if (this.#lateInARow < LATE_IN_A_ROW_MAX) {
+      if (this.#lateInARow < SHIFT_SAMPLES) {
         this.#outcome(1);
         return "retransmission";
       }
@@ -79,11 +98,13 @@ export class LinkEstimator {
     }
     this.#lateInARow = 0;
     this.#outcome(0);
+    if (this.#isShifted(rttMs)) return "level-shift";
     if (this.#srttMs === undefined) this.#first(rttMs);
     else {
       // (2.3): rttvar first, with the old srtt.
       this.#rttvarMs = (1 - BETA) * this.#rttvarMs + BETA * Math.abs(this.#srttMs - rttMs);
       this.#srttMs = (1 - ALPHA) * this.#srttMs + ALPHA * rttMs;
+      this.#remember(rttMs);
     }
     return "sample";
   }
@@ -124,6 +145,8 @@ export class LinkEstimator {
     this.#samples = 0;
     this.#lastAt = undefined;
     this.#lateInARow = 0;
+    this.#run = undefined;
+    this.#forgetRecent();
     this.#outcomes.fill(0);
     this.#outcomeCount = 0;
     this.#outcomeNext = 0;
@@ -138,6 +161,15 @@ export class LinkEstimator {
   get rttvarMs(): number {
     return this.#rttvarMs;
   }
+  /**
+   * Median of the newest samples and their mean deviation from it, ms; undefined before the first. Steadier than srtt, which a
+   * single slow answer moves by an eighth of it: for comparing paths, not for timers.
+   */
+  get typical(): { readonly medianMs: number; readonly deviationMs: number } | undefined {
+    if (this.#recent.length === 0) return undefined;
+    this.#typical ??= typicalOf(this.#recent);
+    return this.#typical;
+  }
   /** Samples ever taken, late ones included. */
   get samples(): number {
     return this.#samples;
@@ -145,6 +177,17 @@ export class LinkEstimator {
   /** Share of the last `lossWindow` outcomes that were lost or a retransmission late, 0..1. */
   get lossRatio(): number {
     return this.#outcomeCount === 0 ? 0 : this.#lostInWindow / this.#outcomeCount;
+  }
+  /**
+   * Upper end of the loss ratio's interval (Wilson, one standard deviation), 0..1: a path of which little is known is not taken for
+   * a clean one. 1 before any outcome.
+   */
+  get lossRatioUpper(): number {
+    const n = this.#outcomeCount;
+    const z2 = WILSON_Z * WILSON_Z;
+    const p = this.lossRatio;
+    if (n === 0) return 1;
+    return (p + z2 / (2 * n) + WILSON_Z * Math.sqrt((p * (1 - p)) / n + z2 / (4 * n * n))) / (1 + z2 / n);
   }
   /** Retransmission timeout, ms (RFC 6298 (2.1) to (2.5)). */
   get rtoMs(): number {
@@ -163,11 +206,48 @@ export class LinkEstimator {
     return srtt + Math.max(this.#settings.rtoMinMs * 0.9, K * this.#rttvarMs);
   }
 
+  /** Whether `SHIFT_SAMPLES` in a row lie far off on the same side: then their median is the new level, as steady as the old one. */
+  #isShifted(rttMs: number): boolean {
+    if (this.#srttMs === undefined) return false;
+    const run = this.#run ?? {
+      side: rttMs > this.#srttMs ? 1 : -1,
+      fromMs: this.#srttMs,
+      rttvarMs: this.#rttvarMs,
+      rttsMs: [],
+    };
+    if ((rttMs - run.fromMs) * run.side <= Math.max(SHIFT_MS_MIN, K * run.rttvarMs)) {
+      this.#run = undefined;
+      return false;
+    }
+    this.#run = run;
+    run.rttsMs.push(rttMs);
+    const levelMs = run.rttsMs.toSorted((a, b) => a - b)[SHIFT_SAMPLES >> 1];
+    if (run.rttsMs.length < SHIFT_SAMPLES || levelMs === undefined) return false;
+    this.#first(levelMs);
+    this.#rttvarMs = run.rttvarMs;
+    return true;
+  }
+
   /** (2.2) */
   #first(rttMs: number): void {
     this.#srttMs = rttMs;
     this.#rttvarMs = rttMs / 2;
     this.#lateInARow = 0;
+    this.#run = undefined;
+    this.#forgetRecent();
+    this.#remember(rttMs);
+  }
+
+  #remember(rttMs: number): void {
+    this.#recent[this.#recentNext] = rttMs;
+    this.#recentNext = (this.#recentNext + 1) % RECENT_SAMPLES;
+    this.#typical = undefined;
+  }
+
+  #forgetRecent(): void {
+    this.#recent.length = 0;
+    this.#recentNext = 0;
+    this.#typical = undefined;
   }
 
   #outcome(lost: 0 | 1): void {
@@ -187,4 +267,14 @@ export class LinkEstimator {
       this.#outcomes[at] = 0;
     }
   }
+}
+
+function typicalOf(rttsMs: readonly number[]): { readonly medianMs: number; readonly deviationMs: number } {
+  const sorted = rttsMs.toSorted((a, b) => a - b);
+  const half = sorted.length >> 1;
+  const upper = sorted[half] ?? 0;
+  const medianMs = sorted.length % 2 === 1 ? upper : ((sorted[half - 1] ?? upper) + upper) / 2;
+  let deviations = 0;
+  for (const rttMs of rttsMs) deviations += Math.abs(rttMs - medianMs);
+  return { medianMs, deviationMs: deviations / rttsMs.length };
 }

@@ -2,15 +2,17 @@
  * Path choice for one target: direct or through one relay. Sans-IO: a driver (or the simulator) sends the probes that
  * `pollTransmit` says, reports what became of them, and asks `choose` for each request.
  *
- * The direct path is always measured and is the answer whenever nothing better is known. Another path is taken when it
- * has been cheaper by a margin for a while (so noise does not move traffic); a path that fails is left at once.
+ * The direct path is always measured. Here is what becomes of the probes: estimates, failure, recovery. Which of the paths a request
+ * takes is decided by a `PathSelection` for each class of requests, from the same measurements.
  */
 import { type ClusterId, type MonotonicMs, plusMs } from "#kit";
 import { LinkEstimator } from "./link-estimator.ts";
+import { type PathCandidate, pathCostMs } from "./path-candidate.ts";
+import { PathSelection } from "./path-selection.ts";
 import { type PathChooserSettings, pathChooserDefaults } from "./path-settings.ts";
 import type {
-  PathReason,
   RelayCandidate,
+  RequestClass,
   PathChoice,
   PathProbe,
   PathState,
@@ -30,36 +32,16 @@ const COLD_ROUND_TRIPS = 4.5;
 /** Events kept for `pollEvent`; the oldest is dropped (and counted) beyond it. */
 const EVENTS_MAX = 256;
 
-type Candidate = {
-  readonly via: ClusterId | null;
-  readonly link: LinkEstimator;
-  mapRttMs: number | undefined;
-  /** The probe in flight, at most one a path. `isDisturbed`: our own process paused meanwhile, so its time says little. */
-  probe: { readonly id: number; readonly deadline: MonotonicMs; readonly isDisturbed: boolean } | undefined;
-  dueAt: MonotonicMs;
-  lossesInARow: number;
-  /** Those of them that stand in the estimator. */
-  lossesCharged: number;
-  okInARow: number;
-  /** While set the path is failed; it cannot recover before this time. */
-  failedUntil: MonotonicMs | undefined;
-  holdMs: number;
-  lastFailedAt: MonotonicMs | undefined;
-};
-
 export class PathChooser {
   readonly #settings: PathChooserSettings;
-  /** Direct first, then relays in the order they were given. */
-  #candidates: Candidate[];
-  #current: Candidate;
-  #reason: PathReason = "only-path";
-  #currentSince: MonotonicMs;
-  /** Who has been cheaper by the margin, and since when. */
-  #challenger: { candidate: Candidate; since: MonotonicMs } | undefined;
-  /** The path that the last fallback left. */
-  #leftBehind: Candidate | undefined;
+  readonly #around: {
+    readonly settings: PathChooserSettings;
+    candidates: PathCandidate[];
+    intervalFactor: number;
+  };
+  /** One for each class of requests that was asked for; small ones always. */
+  readonly #selections: { readonly requestClass: RequestClass; readonly selection: PathSelection }[] = [];
   #lastProbeId = 0;
-  #intervalFactor = 1;
   readonly #counters: PathChooserCounters = {
     probesSent: 0,
     probesOk: 0,
@@ -76,10 +58,12 @@ export class PathChooser {
 
   constructor(settings: Partial<PathChooserSettings>, now: MonotonicMs) {
     this.#settings = { ...pathChooserDefaults, ...settings };
-    const direct = this.#make(null, now);
-    this.#candidates = [direct];
-    this.#current = direct;
-    this.#currentSince = now;
+    this.#around = { settings: this.#settings, candidates: [this.#make(null, now)], intervalFactor: 1 };
+    this.#selectionOf("small", now);
+  }
+
+  get #candidates(): readonly PathCandidate[] {
+    return this.#around.candidates;
   }
 
   get counters(): Readonly<PathChooserCounters> {
@@ -92,9 +76,9 @@ export class PathChooser {
   get pathCount(): number {
     return this.#candidates.length;
   }
-  /** When the path in use was taken. */
-  get currentSince(): MonotonicMs {
-    return this.#currentSince;
+  /** When the path in use for a class of requests was taken. */
+  currentSince(now: MonotonicMs, requestClass: RequestClass = "small"): MonotonicMs {
+    return this.#selectionOf(requestClass, now).currentSince;
   }
 
   /**
@@ -102,7 +86,7 @@ export class PathChooser {
    * goes away while in use is left at once, for the cheapest of the rest.
    */
   setRelays(relays: readonly RelayCandidate[], now: MonotonicMs): void {
-    const next: Candidate[] = [this.#candidates[0] as Candidate];
+    const next: PathCandidate[] = [this.#candidates[0] as PathCandidate];
     for (const relay of relays) {
       if (next.length > this.#settings.relaysMax) break;
       if (next.some((one) => one.via === relay.via)) continue;
@@ -110,9 +94,8 @@ export class PathChooser {
       kept.mapRttMs = relay.mapRttMs;
       next.push(kept);
     }
-    this.#candidates = next;
-    if (this.#challenger && !next.includes(this.#challenger.candidate)) this.#challenger = undefined;
-    if (!next.includes(this.#current)) this.#fallBack(now, "cheapest");
+    this.#around.candidates = next;
+    for (const { selection } of this.#selections) selection.handleCandidates(now);
   }
 
   /** What the map estimates for the direct path, ms; shown beside the measurement, not used. */
@@ -123,23 +106,28 @@ export class PathChooser {
 
   /** Stretches every probe interval, >= 1: how a driver with many targets stays within its budget. */
   setIntervalFactor(factor: number): void {
-    this.#intervalFactor = Math.max(1, factor);
+    this.#around.intervalFactor = Math.max(1, factor);
   }
 
   /** The path for a request at `now`. */
-  choose(now: MonotonicMs): PathChoice {
-    this.#review(now);
-    return { via: this.#current.via, reason: this.#reason };
+  choose(now: MonotonicMs, requestClass: RequestClass = "small"): PathChoice {
+    const selection = this.#selectionOf(requestClass, now);
+    selection.review(now);
+    return { via: selection.via, reason: selection.reason };
   }
 
   /**
    * The cheapest usable path other than the ones named, for a repeat of a request that failed on them; undefined when
    * none is left. Failed paths are not offered.
    */
-  alternative(tried: readonly (ClusterId | null)[], now: MonotonicMs): PathChoice | undefined {
+  alternative(
+    tried: readonly (ClusterId | null)[],
+    now: MonotonicMs,
+    requestClass: RequestClass = "small",
+  ): PathChoice | undefined {
     this.#review(now);
     const rest = this.#candidates.filter((one) => !tried.includes(one.via) && one.failedUntil === undefined);
-    const best = this.#cheapest(rest, now);
+    const best = this.#selectionOf(requestClass, now).cheapest(rest, now);
     return best && { via: best.via, reason: "fallback-path-failed" };
   }
 
@@ -160,7 +148,9 @@ export class PathChooser {
   /** Whether a path is in use, or is the cheapest and so may be soon: worth an open connection. */
   isLeading(via: ClusterId | null, now: MonotonicMs): boolean {
     this.#review(now);
-    return this.#current.via === via || this.#cheapest(this.#candidates, now)?.via === via;
+    return this.#selections.some(
+      ({ selection }) => selection.via === via || selection.cheapest(this.#candidates, now)?.via === via,
+    );
   }
 
   /** The end of a probe: its round trip, or undefined when nothing came back. */
@@ -284,20 +274,20 @@ export class PathChooser {
       rttvarMs: one.link.rttvarMs,
       lossRatio: one.link.lossRatio,
       samples: one.link.samples,
-      costMs: this.#cost(one),
+      costMs: pathCostMs(one, "small", this.#settings),
       isFailed: one.failedUntil !== undefined,
       mapRttMs: one.mapRttMs,
       ageMs: one.link.ageMs(now),
     }));
   }
 
-  #warmTimeoutMs(candidate: Candidate): number {
+  #warmTimeoutMs(candidate: PathCandidate): number {
     const { probeTimeoutMs, probeConnectMsMax } = this.#settings;
     if (candidate.link.srttMs === undefined) return probeConnectMsMax;
     return Math.max(probeTimeoutMs, candidate.link.rtoMs + PROBE_SLACK_MS);
   }
 
-  #make(via: ClusterId | null, now: MonotonicMs): Candidate {
+  #make(via: ClusterId | null, now: MonotonicMs): PathCandidate {
     return {
       via,
       link: new LinkEstimator(this.#settings.estimator),
@@ -313,129 +303,34 @@ export class PathChooser {
     };
   }
 
-  #find(via: ClusterId | null): Candidate | undefined {
+  #find(via: ClusterId | null): PathCandidate | undefined {
     return this.#candidates.find((one) => one.via === via);
   }
 
-  #cost(candidate: Candidate): number | undefined {
-    const { srttMs, rttvarMs, lossRatio } = candidate.link;
-    if (srttMs === undefined) return undefined;
-    const { rttvarWeight, lossWeight } = this.#settings;
-    return srttMs + rttvarWeight * rttvarMs + lossWeight * lossRatio * Math.max(200, 1.5 * srttMs);
-  }
-
-  /** Whether its estimate may carry a choice. Direct may always be used; a relay has to be known. */
-  #isUsable(candidate: Candidate, now: MonotonicMs): boolean {
-    if (candidate.failedUntil !== undefined) return false;
-    if (candidate.via === null) return true;
-    const ageMs = candidate.link.ageMs(now);
-    const ageMaxMs = Math.max(
-      this.#settings.ageMaxMs,
-      3 * this.#settings.probeIntervalMs * this.#intervalFactor,
+  /** The selection of a class; one that nobody asked for yet begins with the direct path. */
+  #selectionOf(requestClass: RequestClass, now: MonotonicMs): PathSelection {
+    const known = this.#selections.find((one) => one.requestClass === requestClass);
+    if (known) return known.selection;
+    const selection = new PathSelection(
+      requestClass,
+      this.#around.candidates[0] as PathCandidate,
+      this.#around,
+      ({ cause, ...change }) => {
+        if (cause === "cheaper") this.#counters.switches++;
+        else this.#counters.fallbacks++;
+        this.#emit({ type: "switched", ...change });
+      },
+      now,
     );
-    return (
-      candidate.link.samples >= this.#settings.samplesMin &&
-      candidate.link.srttMs !== undefined &&
-      ageMs !== undefined &&
-      ageMs <= ageMaxMs
-    );
+    this.#selections.push({ requestClass, selection });
+    return selection;
   }
 
-  /** Lowest cost of the usable ones; unmeasured direct last; ties go to the earlier candidate (direct first). */
-  #cheapest(candidates: readonly Candidate[], now: MonotonicMs): Candidate | undefined {
-    let best: Candidate | undefined;
-    let bestCost = Number.POSITIVE_INFINITY;
-    for (const one of candidates) {
-      if (!this.#isUsable(one, now)) continue;
-      const cost = this.#cost(one) ?? Number.MAX_VALUE;
-      if (cost < bestCost) {
-        best = one;
-        bestCost = cost;
-      }
-    }
-    return best;
-  }
-
-  /** Brings the choice up to date: failure first, then the challenger. */
   #review(now: MonotonicMs): void {
-    const direct = this.#candidates[0] as Candidate;
-    if (!this.#isUsable(this.#current, now)) {
-      this.#fallBack(now, "fallback-path-failed");
-      return;
-    }
-    if (this.#candidates.length === 1) {
-      this.#reason = "only-path";
-      this.#challenger = undefined;
-      return;
-    }
-    const isRelayKnown = this.#candidates.some((one) => one.via !== null && one.link.samples > 0);
-    if (this.#current === direct && (!isRelayKnown || direct.link.srttMs === undefined)) {
-      this.#reason = "unmeasured-direct";
-      // Without a measurement of our own a cheaper relay cannot be told; a failed direct path is handled above.
-      if (direct.link.srttMs === undefined) this.#challenger = undefined;
-      return;
-    }
-    const best = this.#cheapest(this.#candidates, now) ?? this.#current;
-    if (best === this.#current) {
-      this.#challenger = undefined;
-      this.#reason = this.#isFallback ? "fallback-path-failed" : "cheapest";
-      return;
-    }
-    const bestCost = this.#cost(best) ?? Number.MAX_VALUE;
-    const currentCost = this.#cost(this.#current) ?? Number.MAX_VALUE;
-    const { switchMarginMs, switchMarginRatio, holdDownMs } = this.#settings;
-    const isClear = bestCost + Math.max(switchMarginMs, switchMarginRatio * currentCost) <= currentCost;
-    if (!isClear) {
-      this.#challenger = undefined;
-      this.#reason = this.#isFallback ? "fallback-path-failed" : "hysteresis";
-      return;
-    }
-    if (this.#challenger === undefined) this.#challenger = { candidate: best, since: now };
-    // Another challenger may overtake the first one; what counts is how long the path in use has been the wrong one.
-    this.#challenger.candidate = best;
-    const heldMs = now - Math.max(this.#challenger.since, this.#currentSince);
-    if (heldMs < holdDownMs) {
-      this.#reason = this.#isFallback ? "fallback-path-failed" : "hysteresis";
-      return;
-    }
-    this.#counters.switches++;
-    this.#use(best, "cheapest", now);
+    for (const { selection } of this.#selections) selection.review(now);
   }
 
-  /** Whether the path in use stands in for one that is still failed. */
-  get #isFallback(): boolean {
-    return this.#leftBehind?.failedUntil !== undefined && this.#candidates.includes(this.#leftBehind);
-  }
-
-  /** Leaves a path that cannot be used any more. */
-  #fallBack(now: MonotonicMs, reason: "fallback-path-failed" | "cheapest"): void {
-    this.#leftBehind = this.#current;
-    const best = this.#cheapest(this.#candidates, now);
-    if (best !== undefined) {
-      this.#counters.fallbacks++;
-      this.#use(best, this.#candidates.length === 1 ? "only-path" : reason, now);
-      return;
-    }
-    // Nothing measured and unfailed is left. A relay that has not failed but is unmeasured still beats what has failed.
-    const untried = this.#candidates.find((one) => one.failedUntil === undefined);
-    const next = untried ?? this.#candidates[0];
-    if (next === undefined) return;
-    const nextReason = untried ? "fallback-path-failed" : "all-paths-failed";
-    if (next !== this.#current) this.#counters.fallbacks++;
-    if (next !== this.#current || this.#reason !== nextReason) this.#use(next, nextReason, now);
-  }
-
-  #use(candidate: Candidate, reason: PathReason, now: MonotonicMs): void {
-    if (candidate !== this.#current) {
-      this.#emit({ type: "switched", from: this.#current.via, to: candidate.via, reason, at: now });
-      this.#currentSince = now;
-    }
-    this.#current = candidate;
-    this.#reason = reason;
-    this.#challenger = undefined;
-  }
-
-  #lost(candidate: Candidate, cause: "silence" | "refusal", now: MonotonicMs): void {
+  #lost(candidate: PathCandidate, cause: "silence" | "refusal", now: MonotonicMs): void {
     this.#counters.probesLost++;
     // A path that is out is not lossy: an outage must not be charged to the link for a minute after it has ended.
     if (cause === "silence" && candidate.failedUntil === undefined) {
@@ -452,7 +347,7 @@ export class PathChooser {
     this.#review(now);
   }
 
-  #fail(candidate: Candidate, cause: "probes" | "traffic", now: MonotonicMs): void {
+  #fail(candidate: PathCandidate, cause: "probes" | "traffic", now: MonotonicMs): void {
     const { failedHoldMs, failedHoldMsMax } = this.#settings;
     candidate.okInARow = 0;
     // Traffic may have seen it first; that probes confirm it is news of its own.
@@ -480,12 +375,12 @@ export class PathChooser {
     this.#events.push(event);
   }
 
-  #scheduleNext(candidate: Candidate, now: MonotonicMs): void {
+  #scheduleNext(candidate: PathCandidate, now: MonotonicMs): void {
     const { probeIntervalMs, warmUpIntervalMs, samplesMin } = this.#settings;
     // A first loss is looked into at once; what stays silent is asked at the usual pace.
     const isWarm =
       candidate.lossesInARow === 0 ? candidate.link.samples >= samplesMin : candidate.lossesInARow > 1;
-    candidate.dueAt = plusMs(now, isWarm ? probeIntervalMs * this.#intervalFactor : warmUpIntervalMs);
+    candidate.dueAt = plusMs(now, isWarm ? probeIntervalMs * this.#around.intervalFactor : warmUpIntervalMs);
     // A failed path that answers again is looked at as soon as it may recover, however slow the pace is.
     if (candidate.failedUntil !== undefined && candidate.okInARow > 0) {
       const soonest = Math.max(plusMs(now, warmUpIntervalMs), candidate.failedUntil);

@@ -2,15 +2,24 @@
 import type { LinkEstimatorSettings } from "./link-estimator.ts";
 
 export type PathChooserSettings = {
-  /** A challenger must be cheaper than the path in use by this share of its cost, 0..1... */
+  /** A path that is cheaper than the one in use by this share of its cost, 0..1... */
   readonly switchMarginRatio: number;
-  /** ...and by this much, ms: below it the user feels nothing. */
+  /** ...and by this much, ms, takes over... */
   readonly switchMarginMs: number;
-  /** ...without a break for this long, ms. Also the least time between two switches that no failure forced. */
+  /**
+   * ...when it has been so for this long, ms. A smaller gain takes longer, by the square of its share of the margin: noise may not move
+   * traffic, and a small gain that lasts is a gain. Also the least time between two switches that no failure forced.
+   */
   readonly holdDownMs: number;
-  /** Weight of rttvar in the cost: what variation adds to a typical wait. RFC 6298's 4 bounds a tail; 1 prices a mean. */
-  readonly rttvarWeight: number;
-  /** Weight of the expected retransmission delay, lossRatio * max(200 ms, 1.5 srtt). A response crosses in several trips. */
+  /** What is cheaper by less than this share, 0..1, or this much, ms, never takes over: the user feels nothing of it. */
+  readonly indifferenceRatio: number;
+  readonly indifferenceMs: number;
+  /** Weight of the mean deviation from the median in the cost of a small answer: 1 prices a mean wait, more the tail. */
+  readonly deviationWeight: number;
+  /**
+   * Weight of the expected retransmission delay, lossRatio * max(200 ms, 1.5 median), of a small answer, which crosses in several trips.
+   * The ratio is the upper end of its interval: what was hardly measured does not pass for clean.
+   */
   readonly lossWeight: number;
   /** Samples before a relay path may be chosen, >= 1. */
   readonly samplesMin: number;
@@ -36,10 +45,12 @@ export type PathChooserSettings = {
 };
 
 export const pathChooserDefaults: PathChooserSettings = {
-  switchMarginRatio: 0.05,
-  switchMarginMs: 2,
+  switchMarginRatio: 0.1,
+  switchMarginMs: 5,
   holdDownMs: 2_000,
-  rttvarWeight: 1,
+  indifferenceRatio: 0.01,
+  indifferenceMs: 1,
+  deviationWeight: 1,
   lossWeight: 2,
   samplesMin: 3,
   probeIntervalMs: 1_000,
@@ -47,7 +58,7 @@ export const pathChooserDefaults: PathChooserSettings = {
   probeTimeoutMs: 500,
   probeConnectMsMax: 3_000,
   probeLossesMax: 2,
-  recoverSamples: 2,
+  recoverSamples: 5,
   failedHoldMs: 3_000,
   failedHoldMsMax: 60_000,
   ageMaxMs: 15_000,

@@ -9,7 +9,7 @@ export const pathReasons = [
   "unmeasured-direct",
   /** Lowest cost of all usable candidates. */
   "cheapest",
-  /** Another is cheaper, but not by the margin or not for long enough. */
+  /** Another is cheaper, but not for long enough yet, by as little as it is. */
   "hysteresis",
   /** The path in use failed; this is the cheapest that has not. */
   "fallback-path-failed",
@@ -17,6 +17,10 @@ export const pathReasons = [
   "all-paths-failed",
 ] as const;
 export type PathReason = (typeof pathReasons)[number];
+
+/** What a request wants of its path: a small answer soon, in the tail too, or the bytes of a large one at a high rate. */
+export const requestClasses = ["small", "large"] as const;
+export type RequestClass = (typeof requestClasses)[number];
 
 /** A candidate relay with what the map estimates for the whole path, if it says anything. */
 export type RelayCandidate = {
@@ -33,7 +37,7 @@ export type PathProbe = {
   readonly timeoutMs: number;
 };
 
-/** A candidate as it stands; `costMs` is undefined while it has no sample. */
+/** A candidate as it stands; `costMs`, that of a small answer, is undefined while it has no sample. */
 export type PathState = {
   readonly via: ClusterId | null;
   readonly srttMs: number | undefined;
@@ -58,6 +62,7 @@ export type PathEvent =
   | { readonly type: "recovered"; readonly via: ClusterId | null; readonly at: MonotonicMs }
   | {
       readonly type: "switched";
+      readonly requestClass: RequestClass;
       readonly from: ClusterId | null;
       readonly to: ClusterId | null;
       readonly reason: PathReason;
@@ -75,9 +80,9 @@ export type PathChooserCounters = {
   samplesDisturbed: number;
   failures: number;
   recoveries: number;
-  /** Switches because another path was cheaper. */
+  /** Switches of a request class because another path was cheaper. */
   switches: number;
-  /** Switches because the path in use failed. */
+  /** Switches of a request class because its path failed. */
   fallbacks: number;
   /** Oldest events thrown away because nobody took them. */
   eventsDropped: number;

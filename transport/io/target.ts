@@ -8,7 +8,7 @@ import type { TransportSettings } from "../config.ts";
 import { PathChooser } from "../core/path-chooser.ts";
 import type { PathChooserSettings } from "../core/path-settings.ts";
 import { RetryBudget } from "../core/retry-budget.ts";
-import type { PathProbe, PathReason } from "../core/path-words.ts";
+import type { PathProbe, PathReason, RequestClass } from "../core/path-words.ts";
 import type { ExchangeHead, PoolRequest } from "./exchange.ts";
 import { PathPool } from "./path-pool.ts";
 import type { StopSignal } from "./stop-signal.ts";
@@ -122,8 +122,11 @@ export class Target {
     this.chooser = options.paths && new PathChooser(options.paths, options.context.now());
   }
 
-  choose(): { readonly via: ClusterId | null; readonly reason: PathReason } {
-    return this.chooser?.choose(this.#context.now()) ?? { via: null, reason: "only-path" };
+  choose(requestClass: RequestClass = "small"): {
+    readonly via: ClusterId | null;
+    readonly reason: PathReason;
+  } {
+    return this.chooser?.choose(this.#context.now(), requestClass) ?? { via: null, reason: "only-path" };
   }
 
   /** Time for a connection over a path, ms: several of its round trips, at most the setting. */

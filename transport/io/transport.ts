@@ -46,6 +46,7 @@ import {
 import { TargetTable } from "./target-table.ts";
 import { registerTransportMetrics, type TransportCounters } from "./transport-metrics.ts";
 import { openTunnel } from "./tunnel.ts";
+import { requestClassOf } from "../core/request-class.ts";
 import { upstreamHeaders } from "../core/upstream-headers.ts";
 
 export type TransportOptions = {
@@ -220,7 +221,7 @@ export class Transport {
       target: to.key,
       toClusterId: to.clusterId,
       chosen,
-      chosenSince: to.chooser?.currentSince ?? null,
+      chosenSince: to.chooser?.currentSince(now) ?? null,
       candidates: (to.chooser?.states(now) ?? []).map((state) => ({
         via: state.via,
         srttMs: state.srttMs ?? null,
@@ -279,8 +280,10 @@ export class Transport {
     const { clock } = this.#options;
     const isStream = request.body !== undefined && !(request.body instanceof Uint8Array);
     const tried: (ClusterId | null)[] = avoid === undefined ? [] : [avoid];
+    const requestClass = requestClassOf(request.headers);
     let choice: { via: ClusterId | null; reason: PathReason } =
-      (avoid !== undefined && to.chooser?.alternative(tried, clock.monotonic())) || to.choose();
+      (avoid !== undefined && to.chooser?.alternative(tried, clock.monotonic(), requestClass)) ||
+      to.choose(requestClass);
     for (let attempts = 1; ; attempts++) {
       const progress = this.#track(to, choice.via, request);
       try {
@@ -308,9 +311,9 @@ export class Transport {
         if (!to.budget.take(clock.monotonic())) throw error;
         this.#counters.retries++;
         tried.push(choice.via);
-        const next = to.chooser?.alternative(tried, clock.monotonic());
+        const next = to.chooser?.alternative(tried, clock.monotonic(), requestClass);
         // Where every path was tried a fresh connection on the best may still do: the old one had been closed by the peer.
-        choice = next ?? to.choose();
+        choice = next ?? to.choose(requestClass);
         this.#options.logger.debug("request-retried", {
           target: to.key,
           via: choice.via,

@@ -65,12 +65,74 @@ describe("loss", () => {
     expect(link.handleSample(150, at(21))).toBe("sample");
   });
 
-  test("four late ones in a row are a longer path, not losses", () => {
+  test("three late ones in a row are a longer path, not losses", () => {
     const link = settled();
-    const verdicts = [310, 305, 312, 308].map((rtt, n) => link.handleSample(rtt, at(20 + n)));
-    expect(verdicts).toEqual(["retransmission", "retransmission", "retransmission", "level-shift"]);
-    expect(link).toMatchObject({ srttMs: 308, lossRatio: 0 });
+    const verdicts = [310, 305, 312].map((rtt, n) => link.handleSample(rtt, at(20 + n)));
+    expect(verdicts).toEqual(["retransmission", "retransmission", "level-shift"]);
+    expect(link).toMatchObject({ srttMs: 312, lossRatio: 0 });
   });
+
+  test("its upper end shrinks with what was seen: everything before, Wilson's interval then", () => {
+    const link = new LinkEstimator();
+    expect(link.lossRatioUpper).toBe(1);
+    link.handleSample(100, at(0));
+    // No loss in n samples: z2 / (n + z2).
+    expect(link.lossRatioUpper).toBeCloseTo(1 / 2, 12);
+    for (let n = 1; n < 99; n++) link.handleSample(100, at(n));
+    expect(link.lossRatioUpper).toBeCloseTo(1 / 100, 12);
+    link.handleLoss(at(100));
+    // One of 100: (p + 1/2n + sqrt(p(1-p)/n + 1/4n2)) / (1 + 1/n).
+    expect(link.lossRatioUpper).toBeCloseTo((0.01 + 0.005 + Math.sqrt(0.0099 / 100 + 0.25 / 1e4)) / 1.01, 12);
+  });
+});
+
+describe("a change of level", () => {
+  const settled = (): LinkEstimator => {
+    const link = new LinkEstimator();
+    for (let n = 0; n < 100; n++) link.handleSample(100 + (n % 3), at(n));
+    return link;
+  };
+
+  test.each([
+    { name: "up, less than a retransmission", rtts: [140, 143, 141], level: 141 },
+    { name: "down", rtts: [60, 64, 62], level: 62 },
+  ])("$name is known after three samples, as steady as before", ({ rtts, level }) => {
+    const link = settled();
+    const { rttvarMs } = link;
+    expect(rtts.map((rtt, n) => link.handleSample(rtt, at(100 + n)))).toEqual([
+      "sample",
+      "sample",
+      "level-shift",
+    ]);
+    expect(link).toMatchObject({ srttMs: level, rttvarMs });
+    expect(link.typical).toEqual({ medianMs: level, deviationMs: 0 });
+  });
+
+  test("two far ones and one as before are none, nor are three on different sides", () => {
+    for (const rtts of [
+      [140, 143, 101],
+      [140, 60, 140],
+    ]) {
+      const link = settled();
+      expect(rtts.map((rtt, n) => link.handleSample(rtt, at(100 + n)))).not.toContain("level-shift");
+      expect(link.typical?.medianMs).toBe(101);
+    }
+  });
+
+  test("less than 5 ms is left to the averages, however steady the path was", () => {
+    const link = new LinkEstimator();
+    for (let n = 0; n < 100; n++) link.handleSample(20, at(n));
+    for (let n = 0; n < 20; n++) expect(link.handleSample(24, at(100 + n))).toBe("sample");
+    expect(link.typical?.medianMs).toBe(24);
+  });
+});
+
+test("one slow answer moves the average, not the typical time", () => {
+  const link = new LinkEstimator();
+  for (let n = 0; n < 31; n++) link.handleSample(100, at(n));
+  link.handleSample(180, at(31));
+  expect(link.srttMs).toBe(110);
+  expect(link.typical).toEqual({ medianMs: 100, deviationMs: 80 / 32 });
 });
 
 test("an upper bound lowers the estimate only when it is clearly below it", () => {

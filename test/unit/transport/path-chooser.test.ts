@@ -77,13 +77,48 @@ describe("choice", () => {
   });
 
   test.each([
-    { name: "within the share", direct: 100, relay: 97 },
-    { name: "within the floor", direct: 10, relay: 9 },
+    { name: "within a hundredth", direct: 200, relay: 198.2 },
+    { name: "within a millisecond", direct: 10, relay: 9.1 },
     { name: "equal", direct: 100, relay: 100 },
-  ])("hysteresis: a gain $name does not move traffic", ({ direct, relay }) => {
-    const drive = new Drive({ direct, nyc: relay }).run(60_000);
+  ])("a gain $name never moves traffic", ({ direct, relay }) => {
+    const drive = new Drive({ direct, nyc: relay }).run(3_600_000);
     expect(drive.choose().via).toBeNull();
     expect(drive.chooser.counters.switches).toBe(0);
+  });
+
+  test("the smaller the gain, the longer it takes, and in the end it is taken", () => {
+    const afterMs = [140, 180, 190, 195].map((relay) => {
+      const drive = new Drive({ direct: 200, nyc: relay });
+      while (drive.choose().via === null && drive.now < 3_600_000) drive.run(500);
+      expect(drive.choose()).toEqual({ via: nyc, reason: "cheapest" });
+      return drive.now;
+    });
+    expect(afterMs).toEqual(afterMs.toSorted((a, b) => a - b));
+    expect(new Set(afterMs).size).toBeGreaterThanOrEqual(3);
+    expect(afterMs[0]).toBeLessThan(10_000);
+    expect(afterMs.at(-1)).toBeGreaterThan(60_000);
+  });
+
+  test("a relay that is no better than direct any more is left for it", () => {
+    const drive = new Drive({ direct: 200, nyc: 150 }).run(20_000);
+    expect(drive.choose().via).toBe(nyc);
+    drive.truth = { direct: 200, nyc: 200 };
+    expect(drive.run(600_000).choose()).toEqual({ via: null, reason: "cheapest" });
+  });
+
+  test("a small answer goes where the round trip is short, a large one where little is lost", () => {
+    const drive = new Drive({ direct: 100, nyc: 70 }, { probeLossesMax: 100 });
+    for (let n = 0; n < 300; n++) {
+      // One probe in 40 is lost on the relay: 100 segments at a tenth of the loss take a third of the rounds.
+      drive.truth = { direct: 100, nyc: n % 40 === 0 ? undefined : 70 };
+      drive.run(1_000);
+      drive.chooser.choose(drive.now, "large");
+    }
+    expect(drive.choose().via).toBe(nyc);
+    expect(drive.chooser.choose(drive.now, "large").via).toBeNull();
+    expect(drive.events.filter((one) => one.type === "switched")).toMatchObject([
+      { requestClass: "small", to: nyc },
+    ]);
   });
 
   test("of two relays the better; the one that becomes worse is left", () => {
