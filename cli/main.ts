@@ -56,6 +56,11 @@ const groups: readonly { readonly title: string; readonly commands: readonly Com
         load: () => import("./debug-token.ts"),
       },
       {
+        name: "doctor",
+        summary: "whether this machine's kernel is set as a server wants it",
+        load: () => import("./doctor.ts"),
+      },
+      {
         name: "queries",
         summary: "who asks the name servers most, and for what",
         load: () => import("./queries.ts"),

@@ -4,6 +4,13 @@
  */
 export { type TransportSettings, transportDefaults } from "./config.ts";
 export {
+  checkKernel,
+  type KernelCheck,
+  type KernelFacts,
+  overlaySysctls,
+  undoSteps,
+} from "./core/kernel-settings.ts";
+export {
   LinkEstimator,
   type LinkEstimatorSettings,
   linkEstimatorDefaults,
@@ -36,6 +43,7 @@ export type {
   TransportTarget,
   UsedPath,
 } from "./io/face.ts";
+export { readKernel, runKernelStep } from "./io/kernel.ts";
 export { OriginResolver, type ResolverSettings } from "./io/origin-resolver.ts";
 export { PeerVerifier, type PeerVerdict, peerKeyFromEnvironment, signPeer } from "./io/peer-proof.ts";
 export { type RelayCounters, RelayServer, type RelaySettings, relayDefaults } from "./io/relay-server.ts";
