@@ -103,7 +103,7 @@ export class OverloadGate {
     const { promise, resolve, reject } = Promise.withResolvers<Place>();
     const onAbort = (): void => {
       if (!this.#waiters.delete(id)) return;
-      this.#control.handleCancel(id);
+      this.#control.handleCancel(id, this.#clock.monotonic());
       this.#settle();
       reject(
         new IsochroneError(`Did not ask ${JSON.stringify(hopName)}: the client has gone while it waited`, {

@@ -16,6 +16,8 @@ export type AnswerKind = "good" | "rejected" | "failed" | "abandoned" | "neutral
 /** One request on its way to the origin. */
 export interface Sample {
   readonly sentAt: MonotonicMs;
+  /** Requests at the origin when it was sent, itself included. */
+  readonly inFlight: number;
   /** Cohort that it belongs to; undefined: none. */
   readonly cohort: Cohort | undefined;
   latencyMs: number | undefined;
@@ -83,7 +85,7 @@ export class Cohort {
   handleSent(inFlight: number, now: MonotonicMs): Sample {
     const isMember = !this.#isComplete && this.#members.length < COHORT_SIZE_MAX;
     const cohort = isMember ? this : undefined;
-    const sample: Sample = { sentAt: now, cohort, latencyMs: undefined, kind: undefined };
+    const sample: Sample = { sentAt: now, inFlight, cohort, latencyMs: undefined, kind: undefined };
     if (isMember) {
       this.#members.push(sample);
       this.#inFlightSum += inFlight;
@@ -121,7 +123,7 @@ export class Cohort {
     const inFlight = this.#inFlightSum / Math.max(1, this.#members.length);
     for (const { sentAt, kind, latencyMs } of this.#members) {
       if (kind === undefined || latencyMs === undefined) {
-        latencies.push(Number.POSITIVE_INFINITY);
+        if (now - sentAt > baselineMs) latencies.push(Number.POSITIVE_INFINITY);
         timedMsSum += now - sentAt;
         continue;
       }

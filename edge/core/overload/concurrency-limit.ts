@@ -19,14 +19,19 @@
  *
  * An origin that has too much goes on answering; one whose answers take longer than before, for whatever reason, is silent first.
  * So silence alone is no ground for a cut (silent origins are the limiter's matter), and who waits meanwhile is given the time in which
- * a first experiment ends. Envoy's gradient controller and BBR would ask less of it for a while to measure its latency anew; here
+ * a first experiment ends. If the answers that follow a silence took about as long as it, and those that were sent when few were on their way
+ * as long as those that were sent when there were many, no experiment is needed: that is what they take (load-response.ts). Envoy's gradient controller and BBR would ask less of it for a while to measure its latency anew; here
  * the experiment does that, at the price of what one answer takes.
  *
  * Gradient2 of Netflix' concurrency-limits was considered: its baseline is a slow mean of what it sees, which under lasting
  * overload drifts up, and the limit with it.
  */
 import type { MonotonicMs } from "#kit";
+import { Baseline } from "./baseline.ts";
 import { type AnswerKind, Cohort, type Finding, type Sample } from "./cohort.ts";
+import { LoadResponse } from "./load-response.ts";
+import { Rejections } from "./rejections.ts";
+import { Silence } from "./silence.ts";
 
 export interface ConcurrencyLimitSettings {
   /** Before anything was measured, and what a limit that is not reached drifts back to. */
@@ -43,11 +48,6 @@ export interface ConcurrencyLimitSettings {
 
 /** When an origin has been silent for so long, ms, it is not waited for. */
 const SILENT_MS = 10_000;
-/** Answers are slow when two thirds of a cohort took longer than baseline + SLOW x allowance. */
-const SLOW = 1.5;
-/** Share of rejections and failures from which a cohort is bad; the limit grows where there are fewer than the second. */
-const BAD_SHARE = 0.2;
-const BAD_SHARE_GROW = 0.02;
 /** Where nothing is held back, answers that are slow for two cohorts matter if requests have become so many more meanwhile. */
 const GROWING = 1.3;
 /** An experiment goes down to this share of what is in flight: less could not be told from chance, more would cost too much. */
@@ -68,19 +68,11 @@ const PROBE_BASELINE_MS_MAX = 10_000;
 const GROW_SHARE = 0.5;
 /** After a cut that was undone nothing doubles for so long, ms: by chance the wrong one may have been undone, once in twenty. */
 const DOUBLE_MS = 1_000;
-/** After an experiment that found nothing the next suspicion of its kind has to wait, ms, twice as long each time. */
+/** After a cut that found nothing the next one for slow answers has to wait, ms, twice as long each time. */
 const REFUTED_MS_MIN = 4_000;
 const REFUTED_MS_MAX = 60_000;
-/** Where rejections go on below this share of the limit at which there were none, they do not come from too many requests. */
-const GIVE_UP_SHARE = 0.5;
-/** A cut has stopped rejections when this share of them is left, and so many were to be expected that it is no chance. */
-const LEFT_BAD_SHARE = 0.25;
-const EXPECTED_BAD_MIN = 4;
-/** So many times the share of bad answers with which an experiment found nothing is another matter. */
-const WORSE = 2;
-/** After rejections stopped the limit stays for so long, ms, twice as long when growing brings them back. */
-const REJECTED_MS_MIN = 1_000;
-const REJECTED_MS_MAX = 4_000;
+/** A rejection shows for so long, ms, that the origin has too much. */
+const REJECTED_MS = 1_000;
 /** From the first request that is held back until the first probe, ms: a new origin gets a moment to show what it can do. */
 const FIRST_PROBE_MS = 1_000;
 /** What has shown that requests wait for each other holds for so long, ms: until the next probe or the one after it. */
@@ -115,9 +107,10 @@ export class ConcurrencyLimit {
   readonly #settings: ConcurrencyLimitSettings;
   readonly #phaseMs: number;
   #limit: number;
-  #baselineMs: number | undefined;
-  /** Whether a probe has shown the baseline; else it is only the least that was seen. */
-  #isProven = false;
+  readonly #baseline: Baseline;
+  readonly #silence = new Silence();
+  readonly #rejections: Rejections;
+  readonly #response = new LoadResponse();
   #cohort: Cohort;
   #experiment: Experiment | undefined;
   #probeAt: number | undefined;
@@ -131,27 +124,13 @@ export class ConcurrencyLimit {
   #blockedAt = Number.NEGATIVE_INFINITY;
   /** Until then the origin counts as one that is slower, or rejects, when it is asked more. */
   #saturatedUntil = Number.NEGATIVE_INFINITY;
-  /** Least and, smoothed, newest latency of good answers, ms. */
-  #leastMs: number | undefined;
-  #latencyMs = 0;
-  /** Requests without an answer; when the last one came, or, if later, the first of these was sent. */
-  #unanswered = 0;
-  #heardAt = Number.NEGATIVE_INFINITY;
+  /** Newest latency of good answers, smoothed, ms; undefined before the first. */
+  #latencyMs: number | undefined;
+  /** When answers may be suspected again to be slow because of too many requests. */
   #slowAt: number;
   /** After a cut that was undone the limit may be doubled again from then on. */
   #doubleAt = Number.NEGATIVE_INFINITY;
   #slowRefutedMs = REFUTED_MS_MIN;
-  #badAt: number;
-  #badRefutedMs = REFUTED_MS_MIN;
-  #badShareRefuted = 0;
-  /** A cut has stopped rejections: the limit and their share before it, and the most that the limit has been since. */
-  #rejecting:
-    | { readonly limitBefore: number; readonly badShare: number; readonly limitMost: number }
-    | undefined;
-  /** When the limit was last changed for rejections, and may grow again. */
-  #steppedAt = Number.NEGATIVE_INFINITY;
-  #growAt = Number.NEGATIVE_INFINITY;
-  #rejectedMs = REJECTED_MS_MIN;
   #cuts = 0;
   #probes = 0;
   #refuted = 0;
@@ -170,7 +149,8 @@ export class ConcurrencyLimit {
     this.#phaseMs = phaseMs;
     this.#limit = this.#clamp(limitInitial);
     this.#slowAt = now;
-    this.#badAt = now;
+    this.#baseline = new Baseline(settings);
+    this.#rejections = new Rejections(now);
     this.#cohort = new Cohort(now);
   }
 
@@ -180,11 +160,11 @@ export class ConcurrencyLimit {
   }
   /** Median latency without waiting, ms, as it is believed now; undefined before the first cohort. */
   get baselineMs(): number | undefined {
-    return this.#baselineMs;
+    return this.#baseline.ms;
   }
   /** What an answer takes where nothing waits, ms, as far as is known; undefined before the first good one. */
   get serviceMs(): number | undefined {
-    return this.#baselineMs ?? this.#leastMs;
+    return this.#baseline.serviceMs;
   }
   /**
    * For how long the origin owes answers and gives none, or did before the cut that is being tried, ms. One that has too much goes
@@ -192,18 +172,22 @@ export class ConcurrencyLimit {
    */
   doubtMs(now: MonotonicMs): number {
     if (now < this.#saturatedUntil) return 0;
-    return Math.max(this.#silentMs(now), this.#cohort.silentMs, this.#experiment?.cohort.silentMs ?? 0);
-  }
-  #silentMs(now: MonotonicMs): number {
-    return this.#unanswered === 0 ? 0 : now - this.#heardAt;
+    return Math.max(this.#silence.ms(now), this.#cohort.silentMs, this.#experiment?.cohort.silentMs ?? 0);
   }
   /** Whether the origin gives no sign that it has too much: answers come as soon as ever, and more of them did not make them slower. */
   isUnhurt(now: MonotonicMs): boolean {
-    return now >= this.#saturatedUntil && !this.#isLate(this.#latencyMs);
+    return now >= this.#saturatedUntil && !this.#baseline.isLate(this.#latencyMs ?? 0);
   }
   /** Whether nothing is known of how many it takes: too few were asked at a time, and none was rejected. */
   isUnmeasured(now: MonotonicMs): boolean {
-    return this.#baselineMs === undefined && now >= this.#saturatedUntil;
+    return this.#baseline.ms === undefined && now >= this.#saturatedUntil;
+  }
+  /** Whether what is known of it is over: an answer that had nothing to wait for took much longer. */
+  isOutdatedBy(aloneMs: number, now: MonotonicMs): boolean {
+    const baselineMs = this.#baseline.ms;
+    return (
+      baselineMs !== undefined && aloneMs > this.#baseline.slowMs(baselineMs) && now >= this.#saturatedUntil
+    );
   }
   get counters(): LimitCounters {
     return { cuts: this.#cuts, probes: this.#probes, refuted: this.#refuted };
@@ -220,7 +204,7 @@ export class ConcurrencyLimit {
   /** A request goes to the origin; `inFlight`: how many there are now, itself included. */
   handleSent(inFlight: number, now: MonotonicMs): Sample {
     this.#inFlight = inFlight;
-    if (this.#unanswered++ === 0) this.#heardAt = now;
+    this.#silence.handleSent(now);
     const sample = this.#cohort.handleSent(inFlight, now);
     this.#look(now);
     return sample;
@@ -232,11 +216,12 @@ export class ConcurrencyLimit {
     sample.kind = kind;
     sample.latencyMs = now - sample.sentAt;
     const cohort = this.#cohort;
-    cohort.silentMs = Math.max(cohort.silentMs, this.#silentMs(now));
-    this.#unanswered--;
-    if (kind !== "abandoned") this.#heardAt = now;
+    const silentMs = this.#silence.ms(now);
+    cohort.silentMs = Math.max(cohort.silentMs, silentMs);
+    this.#silence.handleEnd(kind !== "abandoned", this.#baseline.isLate(silentMs), now);
     if (kind === "good") {
       cohort.goodMsSum += sample.latencyMs;
+      this.#response.handleGood(sample.inFlight, sample.latencyMs);
       this.#hearGood(sample.sentAt, sample.latencyMs, now);
     } else if (kind === "rejected" || kind === "failed") this.#hearBad(sample.sentAt, kind, now);
     sample.cohort?.handleEnd();
@@ -245,39 +230,42 @@ export class ConcurrencyLimit {
 
   /** Slow start: a place more for each answer that came soon while others were held back. */
   #hearGood(sentAt: MonotonicMs, latencyMs: number, now: MonotonicMs): void {
-    this.#latencyMs =
-      this.#leastMs === undefined
-        ? latencyMs
-        : this.#latencyMs + LATENCY_WEIGHT * (latencyMs - this.#latencyMs);
-    this.#leastMs = Math.min(this.#leastMs ?? latencyMs, latencyMs);
+    this.#latencyMs ??= latencyMs;
+    this.#latencyMs += LATENCY_WEIGHT * (latencyMs - this.#latencyMs);
+    this.#baseline.handleGood(latencyMs);
+    const isLate = this.#baseline.isLate(latencyMs);
+    if (isLate && now >= this.#saturatedUntil) this.#lookFlat(now);
     if (sentAt > this.#blockedAt || this.#experiment !== undefined) return;
-    if (!this.isUnhurt(now) || this.#isLate(latencyMs) || now < this.#doubleAt) return;
+    if (isLate || !this.isUnhurt(now) || now < this.#doubleAt) return;
     this.#limit = this.#clamp(this.#limit + 1);
     // It is still finding out by itself.
     if (this.#probeAt !== undefined) this.#probeAt = Math.max(this.#probeAt, now + FIRST_PROBE_MS);
   }
 
-  /** Where a cut has stopped rejections before, one more is one place too many. Those sent before the last step say nothing new. */
-  #hearBad(sentAt: MonotonicMs, kind: AnswerKind, now: MonotonicMs): void {
-    if (kind === "rejected") this.#saturatedUntil = Math.max(this.#saturatedUntil, now + REJECTED_MS_MIN);
-    const rejecting = this.#rejecting;
-    if (rejecting === undefined || this.#experiment !== undefined || sentAt < this.#steppedAt) return;
-    this.#steppedAt = now;
-    this.#growAt = now + this.#rejectedMs;
-    this.#rejectedMs = Math.min(REJECTED_MS_MAX, 2 * this.#rejectedMs);
-    const next = Math.floor(this.#limit) - 1;
-    if (next > GIVE_UP_SHARE * rejecting.limitMost) {
-      this.#limit = this.#clamp(next);
+  /** They came late after a silence, and no later where there were more: it just takes so long. */
+  #lookFlat(now: MonotonicMs): void {
+    if (!this.#silence.explains(this.#latencyMs ?? 0, now)) return;
+    const flatMs = this.#response.flatMs();
+    if (flatMs === undefined || !this.#baseline.isLate(flatMs) || !this.#silence.explains(flatMs, now))
       return;
-    }
-    // It rejects however little it is asked: the cut had been lucky.
-    this.#rejecting = undefined;
-    this.#refuteBad(rejecting.limitBefore, rejecting.badShare, now);
+    this.#baseline.set(flatMs);
+    this.#latencyMs = flatMs;
+    this.#slowCohorts = 0;
+    const experiment = this.#experiment;
+    if (experiment?.kind !== "slow") return;
+    this.#refuted++;
+    this.#experiment = undefined;
+    this.#limit = experiment.limitBefore;
+    this.#cohort = new Cohort(now);
   }
 
-  #isLate(latencyMs: number): boolean {
-    const serviceMs = this.serviceMs;
-    return serviceMs !== undefined && latencyMs > serviceMs + this.#allowanceMs(serviceMs);
+  #hearBad(sentAt: MonotonicMs, kind: AnswerKind, now: MonotonicMs): void {
+    if (kind === "rejected") this.#saturatedUntil = Math.max(this.#saturatedUntil, now + REJECTED_MS);
+    const next =
+      this.#experiment === undefined ? this.#rejections.handleBad(this.#limit, sentAt, now) : undefined;
+    if (next === undefined) return;
+    if (next.isRefuted) this.#refuted++;
+    this.#limit = this.#clamp(next.limit);
   }
 
   /** Acts when the cohort has told enough. */
@@ -285,11 +273,11 @@ export class ConcurrencyLimit {
     const cohort = this.#cohort;
     if (!cohort.isComplete(now)) return;
     // Those who have not come yet are slow by then, whenever they come. What an experiment compares has to be known, and silence to end.
-    const isWaitedFor = this.#experiment !== undefined || this.#isLate(this.#silentMs(now));
-    const slowMs = isWaitedFor ? SILENT_MS : this.#slowMs(this.#baselineMs ?? SILENT_MS);
+    const isWaitedFor = this.#experiment !== undefined || this.#baseline.isLate(this.#silence.ms(now));
+    const slowMs = isWaitedFor ? SILENT_MS : this.#baseline.slowMs(this.#baseline.ms ?? SILENT_MS);
     if (!cohort.isAnswered && now - (cohort.newestAt ?? now) <= slowMs) return;
-    if (this.#isLate(cohort.silentMs)) cohort.setCompany(this.#inFlight);
-    const finding = cohort.find(this.#baselineMs ?? 0, now);
+    if (this.#baseline.isLate(cohort.silentMs)) cohort.setCompany(this.#inFlight);
+    const finding = cohort.find(this.#baseline.ms ?? 0, now);
     this.#cohort = new Cohort(now);
     if (this.#experiment === undefined) this.#steer(cohort, finding, now);
     else this.#judge(this.#experiment, finding, now);
@@ -298,24 +286,19 @@ export class ConcurrencyLimit {
   #steer(cohort: Cohort, found: Finding, now: MonotonicMs): void {
     const { medianMs, slowMs, inFlight, isBlocked } = found;
     this.#served = Math.max(SERVED_KEPT * this.#served, found.served);
-    if (now >= this.#saturatedUntil) this.#rejecting = undefined;
-    if (
-      found.badShare >= BAD_SHARE &&
-      this.#rejecting === undefined &&
-      (now >= this.#badAt || found.badShare > WORSE * this.#badShareRefuted) &&
-      Math.min(this.#served, inFlight) < this.#limit
-    ) {
+    if (now >= this.#saturatedUntil) this.#rejections.forget();
+    if (this.#rejections.areSuspect(found.badShare, now) && Math.min(this.#served, inFlight) < this.#limit) {
       this.#cuts++;
       this.#begin("bad", this.#clamp(Math.floor(this.#served)), cohort, found);
       return;
     }
     if (medianMs === undefined || slowMs === undefined) return;
-    const known = this.#baselineMs;
-    if (known !== undefined && slowMs > this.#slowMs(known)) {
+    const known = this.#baseline.ms;
+    if (known !== undefined && slowMs > this.#baseline.slowMs(known)) {
       this.#slowCohorts++;
       if (!isBlocked) {
         // Slow, but no more of them than before: it just takes so long.
-        if (this.#inFlight <= GROWING * inFlight) this.#follow(medianMs, FOLLOW_DOWN);
+        if (this.#inFlight <= GROWING * inFlight) this.#baseline.follow(medianMs, FOLLOW_DOWN);
         else if (this.#slowCohorts < 2) return;
       }
       if (
@@ -327,29 +310,29 @@ export class ConcurrencyLimit {
       this.#cuts++;
       const isMuchTooSlow =
         isBlocked &&
-        !this.#isLate(cohort.silentMs) &&
-        slowMs > known + MUCH_TOO_SLOW * this.#allowanceMs(known);
+        !this.#baseline.isLate(cohort.silentMs) &&
+        slowMs > known + MUCH_TOO_SLOW * this.#baseline.allowanceMs(known);
       this.#begin("slow", this.#clamp((isMuchTooSlow ? DEEPER_SHARE : CUT_SHARE) * inFlight), cohort, found);
       return;
     }
     this.#slowCohorts = 0;
     if (!Number.isFinite(medianMs)) return;
-    if (known === undefined || medianMs < known) this.#follow(medianMs, FOLLOW_DOWN);
-    else if (!isBlocked) this.#follow(medianMs, FOLLOW_UP);
-    const baselineMs = this.#baselineMs ?? medianMs;
+    if (known === undefined || medianMs < known) this.#baseline.follow(medianMs, FOLLOW_DOWN);
+    else if (!isBlocked) this.#baseline.follow(medianMs, FOLLOW_UP);
+    const baselineMs = this.#baseline.ms ?? medianMs;
     const waitMs = Math.max(0, medianMs - baselineMs);
     // The beginning of a burst says nothing of how many there are with it.
     const isSteady = this.#inFlight <= GROWING * inFlight;
     if (isBlocked && isSteady && this.#probeAt !== undefined && now >= this.#probeAt) {
       this.#probes++;
       const free = PROBE_SHARE * (inFlight - found.ratePerMs * waitMs);
-      const level = this.#isProven
+      const level = this.#baseline.isProven
         ? Math.min(PROBE_SHARE * inFlight, Math.max(free, DEEPER_SHARE ** 2 * inFlight))
         : CUT_SHARE * inFlight;
       // A probe may go below the least limit: it lasts for a few answers only.
       this.#begin("probe", Math.max(1, level), cohort, found);
     } else if (isBlocked) {
-      if (found.badShare <= BAD_SHARE_GROW && now >= this.#growAt) this.#grow(found, waitMs, baselineMs, now);
+      if (this.#rejections.mayGrow(found.badShare, now)) this.#grow(found, waitMs, baselineMs, now);
     } else if (this.#limit < this.#settings.limitInitial) {
       const share = Math.min(1, (now - cohort.startedAt) / FORGET_MS);
       this.#limit = this.#clamp(this.#limit + share * (this.#settings.limitInitial - this.#limit));
@@ -357,24 +340,14 @@ export class ConcurrencyLimit {
   }
 
   #grow(found: Finding, waitMs: number, baselineMs: number, now: MonotonicMs): void {
-    const allowanceMs = this.#allowanceMs(baselineMs);
+    const allowanceMs = this.#baseline.allowanceMs(baselineMs);
     const room = found.inFlight - found.ratePerMs * (waitMs - allowanceMs) - this.#limit;
     if (room <= 0) return;
     // With something waiting already only part of the way: the answers lag behind the limit.
     const step = Math.min(waitMs < allowanceMs / 4 ? room : GROW_SHARE * room, 0.5 * this.#limit) + 1;
-    const rejecting = this.#rejecting;
-    this.#limit = this.#clamp(this.#limit + (rejecting === undefined ? Math.min(room, step) : 1));
-    if (rejecting === undefined) return;
-    this.#steppedAt = now;
-    this.#badRefutedMs = REFUTED_MS_MIN;
-    this.#rejecting = { ...rejecting, limitMost: Math.max(rejecting.limitMost, this.#limit) };
-  }
-
-  /** Moves the baseline part of the way. */
-  #follow(medianMs: number, share: number): void {
-    if (!Number.isFinite(medianMs)) return;
-    const known = this.#baselineMs ?? medianMs;
-    this.#baselineMs = known + share * (medianMs - known);
+    const isCareful = this.#rejections.areStopped;
+    this.#limit = this.#clamp(this.#limit + (isCareful ? 1 : Math.min(room, step)));
+    if (isCareful) this.#rejections.handleGrown(this.#limit, now);
   }
 
   /** Lowers the limit to see what changes. */
@@ -390,25 +363,13 @@ export class ConcurrencyLimit {
     else this.#judgeLatency(experiment, found, now);
   }
 
-  /** Fewer requests should have been rejected. */
   #judgeBad({ before, limitBefore }: Experiment, found: Finding, now: MonotonicMs): void {
-    const expected = before.badShare * found.ended;
-    if (expected >= EXPECTED_BAD_MIN && found.badShare <= before.badShare * LEFT_BAD_SHARE) {
-      this.#rejecting = { limitBefore, badShare: before.badShare, limitMost: this.#limit };
-      this.#rejectedMs = REJECTED_MS_MIN;
+    if (this.#rejections.judge(before, found, limitBefore, this.#limit, now)) {
       this.#saturatedUntil = now + SATURATED_MS;
       return;
     }
-    this.#refuteBad(limitBefore, before.badShare, now);
-  }
-
-  /** Fewer requests, as many failures: one broken page must not starve the rest of its site. */
-  #refuteBad(limitBefore: number, badShare: number, now: MonotonicMs): void {
     this.#refuted++;
-    this.#badShareRefuted = badShare;
     this.#limit = limitBefore;
-    this.#badAt = now + this.#badRefutedMs;
-    this.#badRefutedMs = Math.min(REFUTED_MS_MAX, 2 * this.#badRefutedMs);
   }
 
   /** Answers should have come sooner. */
@@ -423,7 +384,7 @@ export class ConcurrencyLimit {
       this.#schedule(now);
       return;
     }
-    const known = this.#baselineMs ?? medianMs;
+    const known = this.#baseline.ms ?? medianMs;
     const above = experiment.above ?? { inFlight: before.inFlight, medianMs: before.medianMs ?? medianMs };
     // What the model says: each one fewer that waits saves 1 / rate. Without any good answer before, anything is an improvement.
     const modelMs = before.ratePerMs > 0 ? (above.inFlight - this.#limit) / before.ratePerMs : 0;
@@ -432,12 +393,12 @@ export class ConcurrencyLimit {
       if (modelMs >= 0 && fellMs >= 0.5 * Math.min(modelMs, above.medianMs)) {
         this.#slowRefutedMs = REFUTED_MS_MIN;
         this.#saturatedUntil = now + SATURATED_MS;
-        this.#baselineMs = Math.min(known, medianMs);
+        this.#baseline.set(Math.min(known, medianMs));
         this.#settle(before, this.#limit);
         return;
       }
       this.#refuted++;
-      this.#baselineMs = medianMs;
+      this.#baseline.set(medianMs);
       this.#limit = limitBefore;
       this.#doubleAt = now + DOUBLE_MS;
       this.#slowAt = now + this.#slowRefutedMs;
@@ -445,19 +406,19 @@ export class ConcurrencyLimit {
       return;
     }
     // They came sooner by all that the model says: even these still waited for each other.
-    const isStillWaiting = fellMs >= 0.7 * modelMs && (!this.#isProven || medianMs > 1.2 * known);
+    const isStillWaiting = fellMs >= 0.7 * modelMs && (!this.#baseline.isProven || medianMs > 1.2 * known);
     if (isStillWaiting && this.#limit > 1) {
       this.#experiment = { ...experiment, above: { inFlight: this.#limit, medianMs } };
       this.#limit = Math.max(1, DEEPER_SHARE * this.#limit);
       return;
     }
-    this.#isProven = true;
-    this.#baselineMs = medianMs;
+    this.#baseline.isProven = true;
+    this.#baseline.set(medianMs);
     this.#schedule(now);
     if (fellMs < 0.3 * modelMs) {
       this.#refuted++;
       this.#limit = limitBefore;
-      if (this.#rejecting === undefined) this.#saturatedUntil = now;
+      if (!this.#rejections.areStopped) this.#saturatedUntil = now;
       return;
     }
     this.#saturatedUntil = now + SATURATED_MS;
@@ -467,9 +428,9 @@ export class ConcurrencyLimit {
   /** The limit that the model gives by what was found, at most `limitMax`. */
   #settle(found: Finding, limitMax: number): void {
     const { medianMs, inFlight, ratePerMs } = found;
-    const baselineMs = this.#baselineMs ?? 0;
+    const baselineMs = this.#baseline.ms ?? 0;
     const waitMs = (medianMs ?? baselineMs) - baselineMs;
-    const target = inFlight - ratePerMs * (waitMs - this.#allowanceMs(baselineMs));
+    const target = inFlight - ratePerMs * (waitMs - this.#baseline.allowanceMs(baselineMs));
     // Not by much at a time: where few slow pages rule the latency, the rate is known badly.
     this.#limit = this.#clamp(
       Math.min(limitMax, Number.isFinite(target) ? Math.max(target, SETTLE_SHARE * limitMax) : limitMax),
@@ -480,18 +441,10 @@ export class ConcurrencyLimit {
   #schedule(now: MonotonicMs): void {
     // Doubled as often as need be, so that those who ask an origin from near and far still meet at every second probe.
     let intervalMs = this.#settings.probeIntervalMs;
-    while (intervalMs < PROBE_BASELINES * Math.min(this.#baselineMs ?? 0, PROBE_BASELINE_MS_MAX))
+    while (intervalMs < PROBE_BASELINES * Math.min(this.#baseline.ms ?? 0, PROBE_BASELINE_MS_MAX))
       intervalMs *= 2;
     const next = (Math.floor((now + this.#phaseMs) / intervalMs) + 1) * intervalMs - this.#phaseMs;
     this.#probeAt = next - now < intervalMs / 4 ? next + intervalMs : next;
-  }
-
-  #allowanceMs(baselineMs: number): number {
-    return this.#settings.allowanceMs + baselineMs / 4;
-  }
-
-  #slowMs(baselineMs: number): number {
-    return baselineMs + SLOW * this.#allowanceMs(baselineMs);
   }
 
   #clamp(limit: number): number {

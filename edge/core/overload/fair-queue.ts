@@ -51,12 +51,12 @@ export class FairQueue {
     this.#propertyOf.set(id, property);
   }
 
-  /** Takes out the next one; undefined when nobody waits. */
-  shift(): number | undefined {
+  /** Takes out the next one, of the property whose turn it is the one that came first, or last; undefined when nobody waits. */
+  shift(isNewest: boolean): number | undefined {
     for (const [property, line] of this.#lines) {
       this.#lines.delete(property);
       while (line.head < line.ids.length) {
-        const id = line.ids[line.head++];
+        const id = isNewest ? line.ids.pop() : line.ids[line.head++];
         // Gone in the meantime.
         if (id === undefined || !this.#propertyOf.delete(id)) continue;
         if (line.head < line.ids.length) this.#lines.set(property, compacted(line));

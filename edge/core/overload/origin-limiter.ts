@@ -8,9 +8,13 @@
  * the limit grows with each answer, and both the wait that is foreseen and the one that is allowed are measured by what an answer takes.
  *
  * A request takes its place until the answer has ended, or for a second after its head: then the origin's work is done and what
- * is left depends on the reader. One that is given up keeps its place for as long as the origin would have needed and until a
- * later one is answered, since many origins do not notice; so nobody can drive load into an origin by asking and leaving. One that is far
+ * is left depends on the reader. One that is given up keeps its place for as long as the origin would have needed, since many
+ * origins do not notice; if its client left sooner than an answer takes, also until a later one is answered, so that nobody can drive
+ * load into an origin by asking and leaving. Where all clients wait for as long and leave no later answer may ever come. One that is far
  * slower than others that came after it (a long poll, a lost packet) gives its place back and counts only for the maximum.
+ *
+ * While clients leave that had to wait for a place here the newest one goes next: who came first has the least time left, and an origin
+ * that is asked for those alone works for nobody (adaptive LIFO: Maurer, "Fail at Scale", ACM Queue 13(8), 2015).
  */
 import { type MonotonicMs, monotonicMs, TimerHeap } from "#kit";
 import type { AnswerKind, Sample } from "./cohort.ts";
@@ -57,6 +61,11 @@ const UNKNOWN_SERVICE_MS = 500;
 const STREAM_MS = 1_000;
 /** A request that is given up keeps its place for no longer than this from then on, ms: then nothing says that it will end. */
 const ABANDONED_MS_MAX = 10_000;
+/** It keeps it for so many times what an answer takes, counted from when it was sent, and for so many more from when it is given up. */
+const ABANDONED_SERVICE_TIMES = 1.5;
+const ABANDONED_SERVICE_TIMES_MORE = 0.5;
+/** Since a client left that had waited for a place, ms: for so long the newest one goes next. */
+const NEWEST_FIRST_MS = 5_000;
 /** A request is slow, when others came and went meanwhile, beyond this and beyond so many service times, ms. */
 const SLOW_MS_MIN = 2_000;
 const SLOW_SERVICE_TIMES = 8;
@@ -76,6 +85,8 @@ const BACKGROUND_SHARE = 0.5;
 
 interface Sent {
   readonly sentAt: MonotonicMs;
+  /** When its client began to wait. */
+  readonly offeredAt: MonotonicMs;
   /** For the adaptive limit. */
   sample: Sample | undefined;
   /** Whether it was the only one when it was sent. */
@@ -111,6 +122,8 @@ export class OriginLimiter {
   /** When the queue was last short, or not there. */
   #shortAt: MonotonicMs;
   #shedShare = 0;
+  /** When a client last left that had to wait for a place. */
+  #leftAt = Number.NEGATIVE_INFINITY;
 
   /** `isAdaptive`: whether the limit is found by measuring; else it is `limitMax`. For `phaseMs` see ConcurrencyLimit. */
   constructor(settings: OriginLimiterSettings, isAdaptive: boolean, now: MonotonicMs, phaseMs: number) {
@@ -224,9 +237,16 @@ export class OriginLimiter {
       return;
     }
     sent.isAbandoned = true;
-    const untilMs = Math.max(sent.sentAt + 1.5 * this.#serviceMs, now + 0.5 * this.#serviceMs);
-    this.#abandoned.set(id, monotonicMs(Math.min(untilMs, now + ABANDONED_MS_MAX)));
-    this.#timers.set(String(id), monotonicMs(now + ABANDONED_MS_MAX));
+    if (sent.sentAt > sent.offeredAt) this.#leftAt = now;
+    const untilMs = Math.max(
+      sent.sentAt + ABANDONED_SERVICE_TIMES * this.#serviceMs,
+      now + ABANDONED_SERVICE_TIMES_MORE * this.#serviceMs,
+    );
+    const untilMsMax = now + ABANDONED_MS_MAX;
+    const until = monotonicMs(Math.min(untilMs, untilMsMax));
+    this.#abandoned.set(id, until);
+    const hadTime = now - sent.offeredAt >= this.#serviceMs;
+    this.#timers.set(String(id), hadTime ? until : monotonicMs(untilMsMax));
   }
 
   /** Frees the places of those given up whose service time is over, once one that was sent after them has its answer. */
@@ -239,8 +259,9 @@ export class OriginLimiter {
   }
 
   /** Somebody who waited has gone. */
-  handleCancel(id: number): void {
+  handleCancel(id: number, now: MonotonicMs): void {
     if (!this.#queue.delete(id)) return;
+    this.#leftAt = now;
     this.#queuedAt.delete(id);
     this.#timers.delete(String(id));
   }
@@ -283,24 +304,31 @@ export class OriginLimiter {
     return this.#events.shift();
   }
 
-  #send(id: number, now: MonotonicMs): void {
+  #send(id: number, now: MonotonicMs, offeredAt: MonotonicMs = now): void {
     // Silence before the first of them was nobody's fault.
     if (this.#placed.size === 0) this.#answeredAt = now;
     const isAlone = this.#placed.size === 0;
-    const sent: Sent = { sentAt: now, sample: undefined, isAlone, hasHead: false, isAbandoned: false };
+    const sent: Sent = {
+      sentAt: now,
+      offeredAt,
+      sample: undefined,
+      isAlone,
+      hasHead: false,
+      isAbandoned: false,
+    };
     this.#sent.set(id, sent);
     this.#placed.set(id, sent);
     sent.sample = this.#limit?.handleSent(this.#placed.size, now);
   }
 
   #sendNext(now: MonotonicMs): void {
-    const id = this.#queue.shift();
+    const id = this.#queue.shift(now - this.#leftAt < NEWEST_FIRST_MS);
     if (id === undefined) return;
     const queuedAt = this.#queuedAt.get(id);
     this.#queuedAt.delete(id);
     this.#timers.delete(String(id));
     if (queuedAt !== undefined && now - queuedAt <= this.#settings.queueDelayMs) this.#shortAt = now;
-    this.#send(id, now);
+    this.#send(id, now, queuedAt ?? now);
     this.#events.push({ id, shed: undefined });
   }
 
@@ -353,12 +381,13 @@ export class OriginLimiter {
   }
 
   /**
-   * Whether an origin whose limit was not measured yet is asked so many in one instant, by what an answer to one alone takes, that none of
-   * them can have waited for the others or have said anything: they are let go together, in place of a part of them an answer later.
+   * Whether an origin whose limit was not measured yet, or was when its answers came much sooner, is asked so many in one instant, by what
+   * an answer to one alone takes, that none of them can have waited for the others or have said anything: they are let go together, in place of a part of them an answer later.
    * A load that merely comes too fast reaches the limit over a longer time, and is held to it.
    */
   #isFirstBurst(now: MonotonicMs): boolean {
-    if (this.#aloneMs === undefined || this.#limit?.isUnmeasured(now) !== true) return false;
+    if (this.#aloneMs === undefined || this.#limit === undefined) return false;
+    if (!this.#limit.isUnmeasured(now) && !this.#limit.isOutdatedBy(this.#aloneMs, now)) return false;
     if (this.#placed.size >= Math.min(this.#settings.firstBurstMax, this.#settings.limitMax)) return false;
     for (const { sentAt, hasHead } of this.#placed.values())
       if (!hasHead) return now - sentAt <= FIRST_BURST_SHARE * this.#aloneMs;

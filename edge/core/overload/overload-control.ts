@@ -155,10 +155,10 @@ export class OverloadControl {
   }
 
   /** Whoever waited in the queue has gone. */
-  handleCancel(id: number): void {
+  handleCancel(id: number, now: MonotonicMs): void {
     const entry = this.#leave(id);
     if (entry === undefined) return;
-    entry.limiter.handleCancel(id);
+    entry.limiter.handleCancel(id, now);
     this.#settle(entry.hop, entry.limiter);
   }
 

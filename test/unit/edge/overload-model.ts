@@ -37,6 +37,8 @@ export interface Tally {
   rejected: number;
   shedAtOnce: number;
   shedLater: number;
+  /** The longest that a good answer took from its request's arrival on, ms. */
+  longestMs: number;
 }
 
 export interface ModelOptions {
@@ -44,7 +46,8 @@ export interface ModelOptions {
   readonly origin: OriginModel;
   readonly loads?: readonly Load[];
   readonly bursts?: readonly Burst[];
-  readonly patienceMs: number;
+  /** After which a client leaves; several: each by lot. */
+  readonly patienceMs: number | readonly number[];
   readonly seed: number;
   /** Whether the request ends when its client leaves, as one that is passed on does; a fill goes on. */
   readonly isGivenUp: boolean;
@@ -68,16 +71,28 @@ export interface ModelRun {
   tally(fromMs: number, toMs: number, property?: string): Tally;
 }
 
+const emptyTally = (): Tally => ({
+  offered: 0,
+  good: 0,
+  late: 0,
+  rejected: 0,
+  shedAtOnce: 0,
+  shedLater: 0,
+  longestMs: 0,
+});
+
 const BUCKET_MS = 100;
 const BURST_MS = 20;
 
 /** Runs until the last load has ended and everything has been answered. */
 export function run(options: ModelOptions): ModelRun {
-  const { origin, patienceMs } = options;
+  const { origin } = options;
+  const patiencesMs = [options.patienceMs].flat();
   const random = new Random(options.seed);
   const arrivals = random.split("arrivals");
   const services = random.split("services");
   const jitter = random.split("jitter");
+  const clients = random.split("clients");
   const control = new OverloadControl(options.settings, () => jitter.float(), 0);
   const isLimited = options.isLimited ?? true;
   const buckets: Tallies = [];
@@ -108,7 +123,7 @@ export function run(options: ModelOptions): ModelRun {
     const key = `${at} ${job.property}`;
     const known = byKey.get(key);
     if (known) return known;
-    const tally = { offered: 0, good: 0, late: 0, rejected: 0, shedAtOnce: 0, shedLater: 0 };
+    const tally = emptyTally();
     byKey.set(key, tally);
     buckets.push({ at, property: job.property, tally });
     return tally;
@@ -157,7 +172,10 @@ export function run(options: ModelOptions): ModelRun {
     const tally = tallyOf(job);
     if (kind === "rejected") tally.rejected++;
     else if (job.isGone) tally.late++;
-    else tally.good++;
+    else {
+      tally.good++;
+      tally.longestMs = Math.max(tally.longestMs, now - job.arrivedAt);
+    }
     settle();
   };
   const leave = (job: Job): void => {
@@ -165,7 +183,7 @@ export function run(options: ModelOptions): ModelRun {
     job.isGone = true;
     if (!options.isGivenUp) return;
     if (isLimited) {
-      if (job.state === "waiting") control.handleCancel(job.id);
+      if (job.state === "waiting") control.handleCancel(job.id, ms());
       else control.handleFailure(job.id, "abandoned", true, ms());
     }
     job.state = "done";
@@ -175,7 +193,7 @@ export function run(options: ModelOptions): ModelRun {
   const arrive = (property: string): void => {
     const job: Job = { property, arrivedAt: now, id: 0, isGone: false, state: "waiting" };
     tallyOf(job).offered++;
-    after(patienceMs, () => leave(job));
+    after(patiencesMs[Math.floor(clients.float() * patiencesMs.length)] ?? 0, () => leave(job));
     if (!isLimited) {
       send(job);
       return;
@@ -218,11 +236,13 @@ export function run(options: ModelOptions): ModelRun {
   return {
     control,
     tally: (fromMs, toMs, property) => {
-      const sum = { offered: 0, good: 0, late: 0, rejected: 0, shedAtOnce: 0, shedLater: 0 };
+      const sum = emptyTally();
       for (const one of buckets) {
         if (one.at < fromMs || one.at >= toMs) continue;
         if (property !== undefined && one.property !== property) continue;
+        const { longestMs } = sum;
         for (const key of Object.keys(sum) as (keyof Tally)[]) sum[key] += one.tally[key];
+        sum.longestMs = Math.max(longestMs, one.tally.longestMs);
       }
       return sum;
     },

@@ -30,10 +30,19 @@ describe("fair queue", () => {
     for (const id of [1, 2, 3, 4]) queue.push(id, "storm");
     queue.push(5, "calm");
     expect([queue.aheadOf("storm"), queue.aheadOf("calm"), queue.aheadOf("new")]).toEqual([5, 3, 2]);
-    expect([queue.shift(), queue.shift(), queue.shift()]).toEqual([1, 5, 2]);
+    expect([queue.shift(false), queue.shift(false), queue.shift(false)]).toEqual([1, 5, 2]);
     expect(queue.delete(3)).toBe(true);
     expect(queue.delete(3)).toBe(false);
-    expect([queue.shift(), queue.shift(), queue.size]).toEqual([4, undefined, 0]);
+    expect([queue.shift(false), queue.shift(false), queue.size]).toEqual([4, undefined, 0]);
+  });
+
+  test("the newest one goes first within a property where that is asked for, and those that left are passed over", () => {
+    const queue = new FairQueue({ queueMax: 100 });
+    for (const id of [1, 2, 3, 4]) queue.push(id, "storm");
+    queue.push(5, "calm");
+    queue.delete(4);
+    const order = [true, true, true, false].map((isNewest) => queue.shift(isNewest));
+    expect([...order, queue.shift(true)]).toEqual([3, 5, 2, 1, undefined]);
   });
 
   test("one property fills half of the places, a second one finds room", () => {
@@ -239,6 +248,25 @@ describe("one hop", () => {
     expect(hop.inFlight).toBe(0);
   });
 
+  test("a place of one who waited for as long as an answer takes is free after the origin's time, though none is answered", () => {
+    const hop = adaptive();
+    hop.offer(1, "a", false, at(0));
+    hop.handleHead(1, "good", at(100));
+    hop.handleEnd(1, at(100));
+    hop.offer(2, "a", false, at(200));
+    hop.offer(3, "a", false, at(200));
+    // One waits for a place, and leaves; then the newest goes first.
+    for (const id of [4, 5, 6]) expect(hop.offer(id, "a", false, at(210)).kind).toBe("queued");
+    hop.handleCancel(5, at(290));
+    hop.handleFailure(2, "abandoned", true, at(301));
+    hop.handleFailure(3, "abandoned", true, at(302));
+    expect([hop.inFlight, hop.pollTimeout()]).toEqual([2, 351]);
+    hop.handleTimeout(at(351));
+    expect([hop.pollEvent(), hop.pollEvent()]).toEqual([{ id: 6, shed: undefined }, undefined]);
+    hop.handleTimeout(at(352));
+    expect(hop.pollEvent()).toEqual({ id: 4, shed: undefined });
+  });
+
   test("content that goes on for long gives its place back after a second, and still counts for the maximum", () => {
     const hop = adaptive({ limitMax: 3 });
     hop.offer(1, "a", false, at(0));
@@ -260,7 +288,7 @@ describe("one hop", () => {
     hop.handleTimeout(at(1_000));
     expect(hop.pollEvent()).toEqual({ id: 3, shed: undefined });
     expect(hop.offer(4, "a", false, at(1_001)).kind).toBe("queued");
-    hop.handleCancel(4);
+    hop.handleCancel(4, at(1_002));
     expect(hop.offer(5, "a", false, at(2_500)).kind).toBe("admitted");
     hop.handleHead(5, "good", at(2_510));
     hop.handleEnd(5, at(2_510));
@@ -508,6 +536,9 @@ describe("bursts to an origin that takes whatever comes", () => {
       });
       const { offered, good } = tally(6_000, fromMs);
       expect(offered).toBe(1_109);
+      // Whoever comes after the first burst waits for hardly more than an answer takes.
+      const firstMs = hasForerunner ? Math.ceil((isMs + 1) / 100) * 100 : Math.ceil((2.1 * isMs) / 100) * 100;
+      expect(tally(6_000 + firstMs, fromMs).longestMs / isMs).toBeLessThan(1.2);
       expect(offered - good).toBeLessThanOrEqual(0.01 * offered);
     },
   );
@@ -565,6 +596,84 @@ describe("goodput of an origin of 200 requests a second whose clients wait for o
     "a cut that is undone by mistake is not followed by twice as many (lots %i)",
     (seed) => {
       expect(goodput(origins[3]!, 5, { seed }).share).toBeGreaterThan(0.9);
+    },
+  );
+
+  // What each takes is near to what its clients wait for: they leave, and no answer tells anything.
+  const impatient = [
+    { workers: 4, takesMs: 20, patienceMs: 500, least: 0.9 },
+    { workers: 20, takesMs: 100, patienceMs: 500, least: 0.9 },
+    // A round of experiments takes seconds there.
+    { workers: 100, takesMs: 500, patienceMs: 1_000, least: 0.5 },
+    { workers: 100, takesMs: 500, patienceMs: 2_000, least: 0.7 },
+  ].flatMap((one) => [true, false].map((isKnown) => ({ ...one, isKnown })));
+  test.each(impatient)(
+    "$workers workers of $takesMs ms, clients that leave after $patienceMs ms (known before: $isKnown): 2 x, 5 x and back",
+    ({ workers, takesMs, patienceMs, least, isKnown }) => {
+      for (const seesAborts of [true, false])
+        for (const times of [2, 5]) {
+          const fromMs = isKnown ? 5_000 : 0;
+          const { tally } = run({
+            settings,
+            origin: {
+              workers,
+              serviceMs: (random) => takesMs * (0.9 + 0.2 * random.float()),
+              seesAborts,
+            },
+            patienceMs,
+            seed: 1,
+            isGivenUp: true,
+            loads: [
+              { fromMs: 0, toMs: fromMs, perSecond: CAPACITY / 2 },
+              { fromMs, toMs: fromMs + 13_000, perSecond: CAPACITY * times },
+              { fromMs: fromMs + 13_000, toMs: fromMs + 19_000, perSecond: CAPACITY / 2 },
+            ],
+          });
+          const what = `${times} x, ${seesAborts ? "sees" : "ignores"} aborts`;
+          expect(tally(fromMs, fromMs + 13_000).good / (CAPACITY * 13), what).toBeGreaterThan(least);
+          const after = tally(fromMs + 15_000, fromMs + 19_000);
+          expect(after.good / after.offered, what).toBeGreaterThan(0.97);
+        }
+    },
+  );
+
+  test("clients of all kinds of patience at once", () => {
+    for (const { workers, takesMs } of [
+      { workers: 4, takesMs: 20 },
+      { workers: 20, takesMs: 100 },
+    ]) {
+      const origin: OriginModel = { workers, serviceMs: () => takesMs, seesAborts: false };
+      for (const times of [2, 5]) {
+        const { share } = goodput(origin, times, { patienceMs: [500, 1_000, 2_000, 10_000] });
+        expect(share, `${workers} workers, ${times} x`).toBeGreaterThan(times === 2 ? 0.95 : 0.9);
+      }
+    }
+  });
+
+  const steady = [
+    { wasMs: 17, isMs: 300, perSecond: 200 },
+    { wasMs: 17, isMs: 1_000, perSecond: 60 },
+    { wasMs: 17, isMs: 1_000, perSecond: 100 },
+    { wasMs: 17, isMs: 1_000, perSecond: 200 },
+    { wasMs: 100, isMs: 1_000, perSecond: 200 },
+  ];
+  test.each(steady)(
+    "$perSecond a second whose answers take $isMs ms in place of $wasMs all at once: hardly any is shed",
+    ({ wasMs, isMs, perSecond }) => {
+      const { tally } = run({
+        settings,
+        origin: {
+          workers: Number.POSITIVE_INFINITY,
+          serviceMs: (random, now) => (now < 5_000 ? wasMs : isMs) * (1 + 0.05 * random.float()),
+          seesAborts: true,
+        },
+        patienceMs: 10_000,
+        seed: 1,
+        isGivenUp: true,
+        loads: [{ fromMs: 0, toMs: 15_000, perSecond }],
+      });
+      const { offered, good } = tally(4_900, 15_000);
+      expect(offered - good).toBeLessThanOrEqual(0.03 * offered);
     },
   );
 
