@@ -36,7 +36,7 @@ export { type DiskOptions, DiskStore } from "./io/disk-store.ts";
 export { Edge } from "./io/edge.ts";
 export type { Answer, HitMemo } from "./io/exchange.ts";
 export { HotTable } from "./io/hot-table.ts";
-export { type HeadBlock, mayBecomeCanonical, readHeadBlock } from "./io/http1/head-block.ts";
+export { type HeadBlock, isBeyondReading, mayBecomeCanonical, readHeadBlock } from "./io/http1/head-block.ts";
 export { MemoryStore, type StoredObject } from "./io/memory-store.ts";
 export { Http1Connection, type Http1Context } from "./io/http1/connection.ts";
 export { SocketReads } from "./io/socket-reads.ts";

@@ -17,7 +17,7 @@ import { checkRequest } from "../request-check.ts";
 import { reset } from "../reset.ts";
 import type { SocketReads } from "../socket-reads.ts";
 import { headText, interimText, writeToSocket } from "./answer-writer.ts";
-import { type HeadBlock, isProtocolOpen, mayBecomeCanonical, readHeadBlock } from "./head-block.ts";
+import { type HeadBlock, isBeyondReading, isProtocolOpen, mayBecomeCanonical, readHeadBlock } from "./head-block.ts";
 
 /** Bytes of further requests that are taken in while one is answered; then the client has to wait. */
 const PIPELINED_BYTES_MAX = 64 * 1_024;
@@ -235,7 +235,8 @@ export class Http1Connection {
             ? readHeadBlock(bytes, space, end, settings, this.#scheme)
             : undefined;
         if (block === undefined) {
-          this.#handOver(bytes, at, isCorked);
+          if (isBeyondReading(bytes.subarray(at, end), settings)) this.#tooLarge(isCorked);
+          else this.#handOver(bytes, at, isCorked);
           return;
         }
         this.#block = block.bytes.byteLength <= KEPT_BLOCK_BYTES_MAX ? block : undefined;
@@ -438,6 +439,10 @@ export class Http1Connection {
   /** Keeps the beginning of a head until more of it comes. */
   #incomplete(bytes: Buffer, at: number, now: MonotonicMs, isCorked: boolean): void {
     const rest = bytes.subarray(at);
+    if (isBeyondReading(rest, this.#context.settings)) {
+      this.#tooLarge(isCorked);
+      return;
+    }
     const isOurs = mayBecomeCanonical(rest) || isProtocolOpen(rest);
     if (rest.byteLength > this.#context.settings.headerBytesMax || !isOurs) {
       this.#handOver(bytes, at, isCorked);
@@ -468,6 +473,12 @@ export class Http1Connection {
     };
     if (this.#reads === undefined) left(NOTHING);
     else this.#reads.leave(left);
+  }
+
+  #tooLarge(isCorked: boolean): void {
+    if (isCorked) this.#socket.uncork();
+    this.#context.metrics.refused("malformed");
+    this.#refuse("431 Request Header Fields Too Large");
   }
 
   /** A last word on a connection whose requests cannot be told apart any more. */

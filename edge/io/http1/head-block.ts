@@ -147,6 +147,22 @@ export function mayBecomeCanonical(bytes: Buffer): boolean {
   return true;
 }
 
+/** ": " and CRLF. */
+const BETWEEN_BYTES = 4;
+
+/**
+ * Whether a head, or the beginning of one, is so long that node:http's parser refuses it too. That one counts what stands in the lines and
+ * not what stands between: from so many bytes on there are too many of them or too many fields. Such a head is refused without
+ * the parser, whose copy and strings take many times the head.
+ */
+export function isBeyondReading(
+  bytes: Buffer,
+  settings: { readonly headerBytesMax: number; readonly headerFieldsMax: number },
+): boolean {
+  const bytesMax = settings.headerBytesMax + BETWEEN_BYTES * settings.headerFieldsMax;
+  return bytes.byteLength > bytesMax && mayBecomeCanonical(bytes);
+}
+
 /**
  * Whether the request line of `bytes` names another protocol than HTTP. Node's parser takes RTSP/1.0 and ICE/1.0 for HTTP/1.0
  * and does not say so.

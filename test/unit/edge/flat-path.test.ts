@@ -6,6 +6,7 @@ import {
   type HeadBlock,
   type HitMemo,
   HotTable,
+  isBeyondReading,
   mayBecomeCanonical,
   MemoryStore,
   ObjectBody,
@@ -126,6 +127,19 @@ describe("header sections", () => {
     ["GET / HTTP/1.1\nHost: a", false],
   ] as const)("the beginning %j may still become canonical: %s", ([begins, expected]) => {
     expect(mayBecomeCanonical(Buffer.from(begins))).toBe(expected);
+  });
+
+  test.for([
+    // 200 fields of all the bytes that there may be stay under it, with all that stands between.
+    [`GET / HTTP/1.1\r\n${`X: ${"y".repeat(70)}\r\n`.repeat(200)}`, false],
+    [`GET / HTTP/1.1\r\n${"a: b\r\n".repeat(10_000)}`, true],
+    [`GET / HTTP/1.1\r\n${"a: b\r\n".repeat(10_000)}\r\n`, true],
+    [`HEAD /${"y".repeat(20_000)}`, true],
+    // What else begins with them is node:http's to judge.
+    [`GET / HTTP/1.1\n${"a: b\n".repeat(10_000)}`, false],
+    [`POST / HTTP/1.1\r\n${"a: b\r\n".repeat(10_000)}`, false],
+  ] as const)("case %# of long heads", ([begins, expected]) => {
+    expect(isBeyondReading(Buffer.from(begins), edgeDefaults)).toBe(expected);
   });
 });
 
