@@ -42,6 +42,8 @@ export interface RollingRestartResult {
   readonly lost: number;
   readonly lostBy: Readonly<Record<string, number>>;
   readonly failedStatuses: number;
+  /** The same by status and Cache-Status. */
+  readonly failedBy: Readonly<Record<string, number>>;
   readonly restarts: number;
   readonly restartMs: readonly number[];
   readonly downloadsFinished: number;
@@ -96,12 +98,17 @@ export async function rollingRestart(options: RollingRestartOptions): Promise<Ro
   const lost: LostRequest[] = [];
   let answered = 0;
   let failedStatuses = 0;
+  const failedBy: Record<string, number> = {};
   let isOver = false;
   const ask = async (client: KeepAliveClient, path: string): Promise<void> => {
     try {
-      const { status } = await client.get(path);
+      const { status, head } = await client.get(path);
       answered++;
-      if (status !== 200) failedStatuses++;
+      if (status === 200) return;
+      failedStatuses++;
+      const cacheStatus = /^cache-status: [^;\r]*;?([^\r]*)/im.exec(head)?.[1] ?? "";
+      const why = `${status}${cacheStatus}`;
+      failedBy[why] = (failedBy[why] ?? 0) + 1;
     } catch (error) {
       if (!(error instanceof LostError)) throw error;
       lost.push(error.lost);
@@ -192,6 +199,7 @@ export async function rollingRestart(options: RollingRestartOptions): Promise<Ro
     lost: lost.length,
     lostBy,
     failedStatuses,
+    failedBy,
     restarts,
     restartMs,
     downloadsFinished,

@@ -17,7 +17,13 @@ import { checkRequest } from "../request-check.ts";
 import { reset } from "../reset.ts";
 import type { SocketReads } from "../socket-reads.ts";
 import { headText, interimText, writeToSocket } from "./answer-writer.ts";
-import { type HeadBlock, isBeyondReading, isProtocolOpen, mayBecomeCanonical, readHeadBlock } from "./head-block.ts";
+import {
+  type HeadBlock,
+  isBeyondReading,
+  isProtocolOpen,
+  mayBecomeCanonical,
+  readHeadBlock,
+} from "./head-block.ts";
 
 /** Bytes of further requests that are taken in while one is answered; then the client has to wait. */
 const PIPELINED_BYTES_MAX = 64 * 1_024;
