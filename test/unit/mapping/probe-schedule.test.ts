@@ -1,11 +1,12 @@
 import { describe, expect, test } from "vitest";
 import { type ClusterId, Random } from "#kit";
-import { type Estimate, geographyRttMs } from "../../../mapping/core/estimator.ts";
+import { type Estimate, estimateByGeography, geographyRttMs } from "../../../mapping/core/estimator.ts";
 import {
   ProbeSchedule,
   type ProbeScheduleSettings,
   type ProbeView,
 } from "../../../mapping/core/probe-schedule.ts";
+import { guessUnmeasured } from "../../../mapping/core/unmeasured.ts";
 import { at, cluster, network } from "./fixtures.ts";
 
 const CYCLE_MS = 20_000;
@@ -67,12 +68,17 @@ function run(
   }
   return { schedule, counts };
 }
+/** The site of least time is taken, by the map's own guess where it was not measured. */
 function lossRatio({ view, where, truth }: ReturnType<typeof world>): number {
   let [paid, best] = [0, 0];
   for (const [n, { coordinates, demandPerSecond }] of view.networks.entries()) {
-    const expected = where.map(
-      ({ coordinates: site }, c) =>
-        view.measured(n, c)?.rttMs ?? geographyRttMs(coordinates ?? site, site) * 1.5,
+    const guesses = where.map(({ coordinates: site }) => estimateByGeography(coordinates, site));
+    const known = guesses.flatMap(({ rttMs: guessMs }, c) => {
+      const measured = view.measured(n, c);
+      return measured === undefined ? [] : [{ clusterId: c, rttMs: measured.rttMs, guessMs }];
+    });
+    const expected = guesses.map(
+      (guess, c) => (view.measured(n, c) ?? guessUnmeasured(guess, c, known, view.siteRttMs)).rttMs,
     );
     const times = truth[n] ?? [];
     paid += demandPerSecond * (times[expected.indexOf(Math.min(...expected))] ?? Number.NaN);
