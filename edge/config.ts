@@ -2,6 +2,9 @@
 import type { CountryTable } from "./core/rules/countries.ts";
 import { EVICTION_POLICIES, type EvictionPolicyName } from "./core/eviction/policies.ts";
 
+export const IO_URING = ["off", "auto", "on"] as const;
+export type IoUring = (typeof IO_URING)[number];
+
 export interface EdgeSettings {
   /** Bytes of the memory store. 1 MiB..: flag --memory. A quarter of a GiB serves a small site and starts anywhere. */
   readonly memoryBytes: number;
@@ -24,8 +27,11 @@ export interface EdgeSettings {
   /** What is decoded may grow to so many bytes, and to so many times its length (1 MiB is always allowed): decompression bombs. */
   readonly decodedBytesMax: number;
   readonly decodedRatioMax: number;
-  /** Whether clear HTTP/1.1 is read and answered through io_uring where the system has it: flag --io-uring. Off: it is young. */
-  readonly ioUring: boolean;
+  /**
+   * Whether clear HTTP/1.1 is read and answered through io_uring: flag --io-uring. `auto`: where a try at the start succeeds, else through
+   * libuv; `on`: a server does not start without it.
+   */
+  readonly ioUring: IoUring;
   /** Bytes of the disk store, when there is one. 1 MiB..: flag --disk-size. */
   readonly diskBytes: number;
   /** Request line and header section, bytes; larger is 431. Node's own default; CDNs allow 16..32 KiB. */
@@ -195,7 +201,7 @@ export const edgeDefaults: EdgeSettings = {
   sliceBytes: 2 ** 20,
   sliceReadAheadMax: 2,
   failureMemoryMs: 1_000,
-  ioUring: false,
+  ioUring: "auto",
   prefetchConcurrency: 128,
   prefetchPropertyMax: 64,
   drainTimeoutMs: 60_000,

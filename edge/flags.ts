@@ -9,7 +9,7 @@ import {
   parseBytes,
   type PrefetchPolicy,
 } from "#kit";
-import { edgeDefaults, type EdgeSettings } from "./config.ts";
+import { edgeDefaults, type EdgeSettings, IO_URING, type IoUring } from "./config.ts";
 import { EVICTION_POLICIES, type EvictionPolicyName } from "./core/eviction/policies.ts";
 import { readCountries } from "./io/countries-file.ts";
 import type { TlsOptions } from "./io/tls/serve-tls.ts";
@@ -46,8 +46,9 @@ Both:
   --memory SIZE        memory store, such as 256MiB (default)
   --disk DIR           keep objects on disk too; they survive a restart
   --disk-size SIZE     disk store, such as 10GiB (default)
-  --io-uring           read and answer clear HTTP/1.1 through io_uring (Linux 6.1 and newer, package koffi): fewer system
-                       calls a hit. Where it is not to be had, a warning says why and nothing else changes
+  --io-uring WORD      read and answer clear HTTP/1.1 through io_uring (Linux 6.1 and newer, package koffi), a third less CPU
+                       a hit: auto (default) where a try at the start succeeds, else a warning says why and nothing else
+                       changes; on: without it the server does not start; off. ISOCHRONE_IO_URING says it where no flag does
   --workers N          processes that share the port, 1..64 (default 1)
   --eviction POLICY    what leaves memory first: w-tinylfu-scaled (default), w-tinylfu, s3-fifo or lru
   --tls-listen ADDRESS:PORT  speak TLS there too, HTTP/2 and HTTP/1.1; a node with the certificates of its deployment
@@ -86,7 +87,7 @@ export function parseFlags(argv: readonly string[]) {
         compression: { type: "string" },
         dictionary: { type: "string", multiple: true },
         prefetch: { type: "string" },
-        "io-uring": { type: "boolean" },
+        "io-uring": { type: "string" },
         workers: { type: "string" },
         admin: { type: "string" },
         "access-log": { type: "string" },
@@ -121,9 +122,17 @@ export function settingsOf(flags: Flags): EdgeSettings {
     trustedProxies: (flags["trusted-proxy"] ?? []).map(proxyAddressOf),
     memoryBytes: bytesOf("memory", flags.memory, edgeDefaults.memoryBytes, MEBIBYTE),
     evictionPolicy: evictionOf(flags.eviction),
-    ioUring: flags["io-uring"] === true,
+    ioUring: ioUringOf(flags["io-uring"]),
     diskBytes: bytesOf("disk-size", flags["disk-size"], edgeDefaults.diskBytes, MEBIBYTE),
   };
+}
+
+function ioUringOf(flag: string | undefined): IoUring {
+  const word = flag ?? process.env["ISOCHRONE_IO_URING"] ?? edgeDefaults.ioUring;
+  const known = IO_URING.find((name) => name === word);
+  if (known !== undefined) return known;
+  const where = flag === undefined ? "ISOCHRONE_IO_URING" : "--io-uring";
+  throw new UsageError(`${where}: got ${JSON.stringify(word)}, expected ${IO_URING.join(", ")}`);
 }
 
 /** `min` and `max` belong to it. */

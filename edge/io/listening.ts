@@ -152,7 +152,7 @@ function socketOf(
   client: unknown,
   ring: RingSockets | undefined,
 ): { readonly socket: Socket; readonly reads: SocketReads } {
-  const taken = ring?.take(client);
+  const taken = ring?.isWhole === true ? ring.take(client) : undefined;
   const reads = taken ?? new SocketReads();
   const options = {
     handle: client,

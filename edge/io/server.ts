@@ -47,7 +47,9 @@ export class EdgeServer {
     this.#listeners = new Listeners(
       (socket, reads) => this.#accepted(socket, reads),
       false,
-      settings.ioUring && options.isFlatPathOff !== true ? () => sharedRing(metrics, logger) : undefined,
+      settings.ioUring !== "off" && options.isFlatPathOff !== true
+        ? () => sharedRing(metrics, logger)
+        : undefined,
     );
     const dispatcher = this.#dispatcher;
     const isDraining = (): boolean => this.#isDraining;

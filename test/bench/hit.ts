@@ -1,6 +1,6 @@
 /** Cache hits over clear HTTP/1.1 with keep-alive, one worker, access record and metrics included. */
 import { haproxy } from "./peers/haproxy.ts";
-import { isochrone, isochroneRing } from "./peers/isochrone.ts";
+import { isochrone, isochroneWithoutRing } from "./peers/isochrone.ts";
 import { nginx } from "./peers/nginx.ts";
 import { trafficServer } from "./peers/traffic-server.ts";
 import { varnish } from "./peers/varnish.ts";
@@ -22,7 +22,7 @@ const WORKLOADS: readonly Workload[] = [
 ];
 
 export async function main(argv: readonly string[]): Promise<number> {
-  const servers = [...isochrone, isochroneRing, ...nginx, ...varnish, ...trafficServer, ...haproxy];
+  const servers = [...isochrone, isochroneWithoutRing, ...nginx, ...varnish, ...trafficServer, ...haproxy];
   const options = benchOptions(argv, "hit", summary, servers, WORKLOADS);
   if (options === undefined) return 0;
   const origin = await startOrigin();

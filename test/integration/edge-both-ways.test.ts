@@ -52,8 +52,8 @@ beforeAll(async () => {
     response.writeHead(status, fields).end(request.method === "HEAD" ? "" : content);
   };
   await origin.start();
-  flat = await startEdge(origin);
-  ring = await startEdge(origin, { ioUring: true });
+  flat = await startEdge(origin, { ioUring: "off" });
+  ring = await startEdge(origin, { ioUring: "auto" });
   node = await startEdge(origin, {}, undefined, undefined, { isFlatPathOff: true });
 });
 afterAll(async () => {

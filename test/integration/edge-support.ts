@@ -86,6 +86,9 @@ export interface TestEdge {
   metric(name: string, labels?: Readonly<Record<string, string>>): Promise<number>;
 }
 
+/** The suites run through libuv too: `ISOCHRONE_IO_URING=off vitest run test/integration/edge*`; started processes heed it by themselves. */
+const IO_URING_HERE = process.env["ISOCHRONE_IO_URING"] === "off" ? "off" : edgeDefaults.ioUring;
+
 export async function startEdge(
   origin: { readonly port: number },
   settings: Partial<EdgeSettings> = {},
@@ -98,7 +101,7 @@ export async function startEdge(
     host: "127.0.0.1",
     port: 0,
     origin: { scheme: "http", host: "127.0.0.1", port: origin.port },
-    settings: { ...edgeDefaults, ...settings },
+    settings: { ...edgeDefaults, ioUring: IO_URING_HERE, ...settings },
     diskDirectory,
     admin: undefined,
     logger: createLogger({ role: "edge", id: "test" }, { level: "silent" }),

@@ -97,6 +97,7 @@ export class Http1Connection {
 
   /** Cuts what has no request in hand: half a head, or a client that does not close. */
   destroyIfUnbegun(): void {
+    if (this.#phase === "idle" && this.#reads?.isSending === true) return;
     if (this.#phase !== "answering" && this.#phase !== "blocked") this.#socket.destroy();
   }
 

@@ -34,15 +34,16 @@ const setup = {
 const GET_EVENTS = 1;
 const REGISTER_EVENTFD = 4;
 const REGISTER_BUFFER_RING = 22;
+/** In the word of flags: completions wait in the kernel for room in the ring; work of ours waits to be run. */
+const SQ_CQ_OVERFLOW = 1 << 1;
 const SQ_TASKRUN = 1 << 2;
 const CQ_EVENTFD_DISABLED = 1;
 const OFFSET_RINGS = 0;
 const OFFSET_ENTRIES = 0x1000_0000;
 const SUBMISSION_WORDS = 16;
 const COMPLETION_WORDS = 4;
-const SUBMISSIONS = 1_024;
-const COMPLETIONS = 8_192;
 const PAGE_BYTES = 4_096;
+const INTERRUPTIONS_MAX = 8;
 const EINTR = 4;
 const EAGAIN = 11;
 const EBUSY = 16;
@@ -53,8 +54,23 @@ export interface Mapping {
   readonly address: bigint;
 }
 
+/** How many submissions and completions the rings hold: powers of two. */
+export interface RingSizes {
+  readonly submissions: number;
+  readonly completions: number;
+}
+
+export interface RingEvents {
+  /** Completions wait: {@link Ring.submit} runs them. */
+  readonly onWake: () => void;
+  /** The kernel takes no more. The ring is released, nothing that was asked of it will be answered. */
+  readonly onFailure: (error: Error) => void;
+}
+
 interface Calls {
   readonly map: (bytes: number, fd: number, offset: number) => Mapping;
+  /** Puts memory of nobody's in the place of a mapping: views of it stay valid, what was mapped is let go. */
+  readonly unmap: (mapping: Mapping) => void;
   readonly system: (number: number, a: number, b: number, c: number, d: number) => number;
   readonly enter: (fd: number, submissions: number, flags: number) => number;
   readonly eventDescriptor: () => number;
@@ -67,6 +83,7 @@ interface Calls {
 const PROTECTION_READ_WRITE = 3;
 const MAP_SHARED_POPULATE = 0x8001;
 const MAP_PRIVATE_ANONYMOUS = 0x22;
+const MAP_FIXED = 0x10;
 const EFD_CLOEXEC_NONBLOCK = 0x8_0800;
 const O_CLOEXEC = 0x8_0000;
 const AF_UNIX = 1;
@@ -78,6 +95,7 @@ async function loadCalls(): Promise<Calls> {
   const { default: koffi } = await import("koffi");
   const libc = koffi.load(null);
   const mmap = libc.func("void *mmap(void *a, size_t n, int protection, int flags, int fd, int64_t offset)");
+  const remap = libc.func("mmap", "uintptr_t", ["uintptr_t", "size_t", "int", "int", "int", "int64_t"]);
   const syscall = libc.func("syscall", "long", [
     "long",
     "uintptr_t",
@@ -106,6 +124,10 @@ async function loadCalls(): Promise<Calls> {
       if (address === 0xffff_ffff_ffff_ffffn || address === 0n) throw failed("mmap", koffi.errno());
       return { bytes: Buffer.from(koffi.view(pointer, bytes)), address };
     },
+    unmap: ({ bytes, address }) => {
+      const flags = MAP_PRIVATE_ANONYMOUS | MAP_FIXED;
+      remap(address, bytes.byteLength, PROTECTION_READ_WRITE, flags, -1, 0);
+    },
     system: (number, a, b, c, d) => Number(syscall(number, a, b, c, d, 0, 0)),
     enter: (fd, submissions, flags) => enter(syscalls.enter, fd, submissions, 0, flags, 0, 0) as number,
     eventDescriptor: () => eventfd(0, EFD_CLOEXEC_NONBLOCK) as number,
@@ -127,6 +149,8 @@ function failed(what: string, errno: number): Error {
 export class Ring {
   readonly #calls: Calls;
   readonly #fd: number;
+  readonly #events: RingEvents;
+  readonly #mappings: readonly Mapping[];
   readonly #wake: Socket;
   /** The shared words: heads, tails and completions. */
   readonly #words: Int32Array;
@@ -144,17 +168,22 @@ export class Ring {
   #head: number;
   /** Submissions that were written and not taken yet. */
   #pending = 0;
+  #isReleased = false;
 
-  private constructor(calls: Calls, fd: number, parameters: DataView, onWake: () => void) {
+  private constructor(calls: Calls, fd: number, parameters: DataView, events: RingEvents) {
     this.#calls = calls;
     this.#fd = fd;
+    this.#events = events;
     // struct io_uring_params: entries 0 and 4; offsets of the submission ring from 40 on, of the completion ring from 80 on.
     const field = (at: number): number => parameters.getUint32(at, true);
     const submissions = field(0);
     const completions = field(4);
     const bytes = Math.max(field(64) + submissions * 4, field(100) + completions * COMPLETION_WORDS * 4);
-    const rings = calls.map(bytes, fd, OFFSET_RINGS).bytes;
-    const entries = calls.map(submissions * SUBMISSION_WORDS * 4, fd, OFFSET_ENTRIES).bytes;
+    this.#mappings = [
+      calls.map(bytes, fd, OFFSET_RINGS),
+      calls.map(submissions * SUBMISSION_WORDS * 4, fd, OFFSET_ENTRIES),
+    ];
+    const [rings, entries] = this.#mappings.map((mapping) => mapping.bytes) as [Buffer, Buffer];
     this.#words = new Int32Array(rings.buffer, rings.byteOffset, bytes >> 2);
     this.entries = new Int32Array(entries.buffer, entries.byteOffset, submissions * SUBMISSION_WORDS);
     this.#submissionTail = field(44) >> 2;
@@ -168,24 +197,29 @@ export class Ring {
     for (let index = 0; index < submissions; index++) this.#words[(field(64) >> 2) + index] = index;
     this.#tail = this.#words[this.#submissionTail] as number;
     this.#head = this.#words[this.#completionHead] as number;
-    this.#wake = this.#listen(onWake);
+    try {
+      this.#wake = this.#listen();
+    } catch (error) {
+      for (const mapping of this.#mappings) calls.unmap(mapping);
+      throw error;
+    }
   }
 
-  /** Opens one. Rejects with an Error that says what the system refused. `onWake`: completions wait, {@link submit} runs them. */
-  static async open(onWake: () => void): Promise<Ring> {
+  /** Opens one. Rejects with an Error that says what the system refused. */
+  static async open({ submissions, completions }: RingSizes, events: RingEvents): Promise<Ring> {
     const calls = await loadCalls();
     const memory = calls.map(PAGE_BYTES, -1, 0);
     const parameters = new DataView(memory.bytes.buffer, memory.bytes.byteOffset, 120);
-    parameters.setUint32(4, COMPLETIONS, true);
+    parameters.setUint32(4, completions, true);
     parameters.setUint32(
       8,
       setup.CQSIZE | setup.CLAMP | setup.TASKRUN_FLAG | setup.SINGLE_ISSUER | setup.DEFER_TASKRUN,
       true,
     );
-    const fd = calls.system(syscalls.setup, SUBMISSIONS, Number(memory.address), 0, 0);
+    const fd = calls.system(syscalls.setup, submissions, Number(memory.address), 0, 0);
     if (fd < 0) throw failed("io_uring_setup", calls.errno());
     try {
-      return new Ring(calls, fd, parameters, onWake);
+      return new Ring(calls, fd, parameters, events);
     } catch (error) {
       calls.close(fd);
       throw error;
@@ -196,12 +230,20 @@ export class Ring {
    * Has the kernel tell the event loop. libuv polls no descriptor that it has not opened itself: a socket of a pair is opened, and
    * the event descriptor put in its place before the loop looks at it. Reading it gives eight bytes that tell nothing.
    */
-  #listen(onWake: () => void): Socket {
+  #listen(): Socket {
     const event = this.#calls.eventDescriptor();
     if (event < 0) throw failed("eventfd", this.#calls.errno());
-    const argument = this.map(PAGE_BYTES);
-    argument.bytes.writeInt32LE(event, 0);
-    this.#register(REGISTER_EVENTFD, argument, 1);
+    try {
+      const argument = this.map(PAGE_BYTES);
+      argument.bytes.writeInt32LE(event, 0);
+      this.#register(REGISTER_EVENTFD, argument, 1);
+      return this.#listenTo(event);
+    } finally {
+      this.#calls.close(event);
+    }
+  }
+
+  #listenTo(event: number): Socket {
     const [mine, other] = this.#calls.socketPair();
     const wake = new Socket({
       fd: mine,
@@ -209,14 +251,17 @@ export class Ring {
       onread: {
         buffer: Buffer.allocUnsafeSlow(64),
         callback: () => {
-          onWake();
+          this.#events.onWake();
           return true;
         },
       },
     });
-    if (this.#calls.duplicate(event, mine, O_CLOEXEC) !== mine) throw failed("dup3", this.#calls.errno());
+    const duplicated = this.#calls.duplicate(event, mine, O_CLOEXEC);
     this.#calls.close(other);
-    this.#calls.close(event);
+    if (duplicated !== mine) {
+      wake.destroy();
+      throw failed("dup3", this.#calls.errno());
+    }
     wake.resume();
     wake.unref();
     return wake;
@@ -231,6 +276,31 @@ export class Ring {
   /** Memory for operations; it is never given back. */
   map(bytes: number): Mapping {
     return this.#calls.map(bytes, -1, 0);
+  }
+
+  /** Two connected stream sockets, as descriptors. Throws. */
+  socketPair(): readonly [number, number] {
+    return this.#calls.socketPair();
+  }
+
+  /**
+   * Ends it: the kernel cancels what is under way. What was mapped holds the ring as its descriptor does, so both are let go. From
+   * then on submissions go nowhere and nothing completes.
+   */
+  release(): void {
+    if (this.#isReleased) return;
+    this.#isReleased = true;
+    this.#wake.destroy();
+    for (const mapping of this.#mappings) this.#calls.unmap(mapping);
+    this.#calls.close(this.#fd);
+    this.#pending = 0;
+    this.#tail = 0;
+    this.#head = 0;
+  }
+
+  #fail(error: Error): void {
+    this.release();
+    this.#events.onFailure(error);
   }
 
   #register(operation: number, argument: Mapping, count: number): void {
@@ -251,8 +321,10 @@ export class Ring {
   /** The first word of a new submission, all zero, in {@link entries}. It is the kernel's from the next {@link submit} on. */
   submission(): number {
     if (this.#pending > this.#submissionMask) this.submit();
-    // The kernel takes none while completions overflow: then the caller's is lost, which must not be silent.
-    if (this.#pending > this.#submissionMask) throw new Error("io_uring takes no submissions");
+    // What was asked for a connection cannot be left out, so none of them can go on.
+    if (this.#pending > this.#submissionMask && !this.#isReleased)
+      this.#fail(new Error("io_uring takes no submissions"));
+    if (this.#isReleased) this.#pending = 0;
     const at = (this.#tail & this.#submissionMask) * SUBMISSION_WORDS;
     // A loop: `fill` of sixteen words costs as much as the rest of this.
     for (let word = at; word < at + SUBMISSION_WORDS; word++) this.entries[word] = 0;
@@ -261,8 +333,9 @@ export class Ring {
     return at;
   }
 
-  /** Submits what was written and runs what is ready; completions of it can be read afterwards. Throws when the ring is broken. */
+  /** Submits what was written and runs what is ready; completions of it can be read afterwards. */
   submit(): void {
+    if (this.#isReleased) return;
     Atomics.store(this.#words, this.#submissionTail, this.#tail);
     for (let attempt = 0; ; attempt++) {
       const taken = this.#calls.enter(this.#fd, this.#pending, GET_EVENTS);
@@ -272,28 +345,31 @@ export class Ring {
       }
       const errno = this.#calls.errno();
       if (errno === EAGAIN || errno === EBUSY) return;
-      if (errno !== EINTR || attempt === 8) throw failed("io_uring_enter", errno);
+      if (errno === EINTR && attempt < INTERRUPTIONS_MAX) continue;
+      this.#fail(failed("io_uring_enter", errno));
+      return;
     }
   }
 
   /**
    * Hands over what was written, so that no later submission names a descriptor that is about to be closed: its number may be another
-   * connection's by then. What of `low` the kernel does not take now does nothing when it is taken, and ends.
+   * connection's by then. What of it the kernel does not take now does nothing when it is taken, and ends.
    */
-  settle(low: number): void {
+  settle(fd: number): void {
     if (this.#pending > 0) this.submit();
     for (let back = this.#pending; back > 0; back--) {
       const at = ((this.#tail - back) & this.#submissionMask) * SUBMISSION_WORDS;
-      if (this.entries[at + 8] === low) this.entries[at] = NOTHING_TO_DO;
+      if (this.entries[at] !== CANCEL && this.entries[at + 1] === fd) this.entries[at] = NOTHING_TO_DO;
     }
   }
 
   /** Whether submissions wait, or the kernel has something to run or to be read. */
   get isBusy(): boolean {
+    if (this.#isReleased) return false;
     return (
       this.#pending > 0 ||
       Atomics.load(this.#words, this.#completionTail) !== this.#head ||
-      (Atomics.load(this.#words, this.#submissionFlags) & SQ_TASKRUN) !== 0
+      (Atomics.load(this.#words, this.#submissionFlags) & (SQ_TASKRUN | SQ_CQ_OVERFLOW)) !== 0
     );
   }
 
@@ -306,7 +382,7 @@ export class Ring {
   reap(handle: (low: number, high: number, result: number, flags: number) => void): void {
     const end = Atomics.load(this.#words, this.#completionTail);
     const words = this.#words;
-    while (this.#head !== end) {
+    while (this.#head !== end && !this.#isReleased) {
       const at = this.#completions + (this.#head & this.#completionMask) * COMPLETION_WORDS;
       const low = words[at] as number;
       const high = words[at + 1] as number;

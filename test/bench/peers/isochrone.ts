@@ -62,4 +62,7 @@ export const isochrone: readonly Server[] = [
 ];
 
 /** Only for what it changes: hits over clear HTTP/1.1. */
-export const isochroneRing: Server = form("io-uring", "as default, with --io-uring", true, ["--io-uring"]);
+export const isochroneWithoutRing: Server = form("libuv", "as default, with --io-uring off", true, [
+  "--io-uring",
+  "off",
+]);

@@ -1,8 +1,50 @@
 /** What connections through io_uring must not get wrong whatever the moment: bytes of one client never reach another. */
 import { once } from "node:events";
-import { connect, createServer, type AddressInfo, type Socket } from "node:net";
+import { closeSync, openSync, readdirSync, readlinkSync } from "node:fs";
+import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { expect, test } from "vitest";
 import { RingSockets } from "#edge";
+
+/** A look at what takes a few turns of the event loop. */
+async function until(what: () => boolean): Promise<void> {
+  const endsAt = performance.now() + 20_000;
+  while (!what()) {
+    if (performance.now() > endsAt) throw new Error("waited in vain");
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+}
+
+/** Connections of a server of its own, whose sides are both here. */
+async function listening(): Promise<{ server: Server; pair: () => Promise<[Socket, Socket]> }> {
+  const server = createServer({ allowHalfOpen: true });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  return {
+    server,
+    pair: async () => {
+      const client = connect({ port, host: "127.0.0.1", noDelay: true, allowHalfOpen: true });
+      const [[served]] = await Promise.all([
+        once(server, "connection") as Promise<[Socket]>,
+        once(client, "connect"),
+      ]);
+      client.on("error", () => {});
+      served.on("error", () => {});
+      return [client, served];
+    },
+  };
+}
+
+/** The ring reads it from here on. */
+function takenBy(sockets: RingSockets, served: Socket, sink?: (bytes: Buffer) => void) {
+  const handle = (served as unknown as { readonly _handle: { readStop(): void; readStart(): void } })._handle;
+  handle.readStop();
+  const reads = sockets.take(handle);
+  reads.attach(served);
+  reads.sink = sink;
+  handle.readStart();
+  return reads;
+}
 
 const ring = await RingSockets.open().catch(() => undefined);
 if (ring === undefined) console.log("io_uring is not to be had here, its test is skipped");
@@ -15,20 +57,8 @@ test.skipIf(ring === undefined).for(["destroy", "resetAndDestroy"] as const)(
   "an answer that was written before its connection went by %s goes to nobody else, though the descriptor is used again",
   async (close) => {
     if (ring === undefined) return;
-    const server = createServer();
-    server.listen(0, "127.0.0.1");
-    await once(server, "listening");
-    const { port } = server.address() as AddressInfo;
-    const accepted = async (): Promise<[Socket, Socket]> => {
-      const client = connect(port, "127.0.0.1");
-      const [[served]] = await Promise.all([
-        once(server, "connection") as Promise<[Socket]>,
-        once(client, "connect"),
-      ]);
-      return [client, served];
-    };
+    const { server, pair: accepted } = await listening();
     const [client, served] = await accepted();
-    client.on("error", () => {});
     const [bystander, other] = await accepted();
     const handle = (served as unknown as WithHandle)._handle;
     const { fd } = handle;
@@ -56,3 +86,127 @@ test.skipIf(ring === undefined).for(["destroy", "resetAndDestroy"] as const)(
     late.close();
   },
 );
+
+const ANSWER = Buffer.alloc(16_000, "a whole answer. ");
+
+/** Sends until the system takes no more: what is then under way waits for the client to read. */
+async function fill(reads: {
+  readonly isSending: boolean;
+  send(bytes: Uint8Array): boolean;
+}): Promise<number> {
+  let sent = 0;
+  for (;;) {
+    if (!reads.send(ANSWER)) throw new Error("not sent");
+    sent += ANSWER.byteLength;
+    for (let turn = 0; turn < 20 && reads.isSending; turn++)
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    if (reads.isSending) return sent;
+  }
+}
+
+test.skipIf(ring === undefined)(
+  "the end of a connection waits for the answer that is under way, and single bytes that come meanwhile stop its reading soon",
+  async () => {
+    if (ring === undefined) return;
+    const { server, pair } = await listening();
+    const [client, served] = await pair();
+    client.pause();
+    const heard: Buffer[] = [];
+    const reads = takenBy(ring, served, (bytes) => heard.push(Buffer.from(bytes)));
+    const sent = await fill(reads);
+    const before = ring.counters.receives;
+    const BYTES = 2_000;
+    for (let byte = 0; byte < BYTES; byte++) {
+      client.write("x");
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    // Each piece that is kept costs some hundred bytes, which are counted.
+    expect(ring.counters.receives - before).toBeLessThan(400);
+    served.end();
+    const got: Buffer[] = [];
+    client.on("data", (bytes: Buffer) => got.push(bytes));
+    client.resume();
+    await once(client, "end");
+    const all = Buffer.concat(got);
+    expect(all.byteLength).toBe(sent);
+    expect(all.equals(Buffer.alloc(sent, ANSWER))).toBe(true);
+    await until(() => Buffer.concat(heard).byteLength === BYTES);
+    client.destroy();
+    served.destroy();
+    server.close();
+    await until(() => ring.connections === 0);
+  },
+);
+
+test.skipIf(ring === undefined)(
+  "a ring that is much too small for its connections loses nothing: buffers, slots and completions run out",
+  async () => {
+    const small = await RingSockets.open({ submissions: 8, completions: 16, buffers: 4, sends: 2 });
+    const { server, pair } = await listening();
+    const CONNECTIONS = 60;
+    const pairs: [Socket, Socket][] = [];
+    while (pairs.length < CONNECTIONS) pairs.push(await pair());
+    const echoed = pairs.map(([client], index) => {
+      const texts: string[] = [];
+      client.on("data", (bytes: Buffer) => texts.push(bytes.toString()));
+      return { texts, client, asked: `${index};`.repeat(3_000) };
+    });
+    for (const [, served] of pairs) {
+      const reads = takenBy(small, served, (bytes) => {
+        if (!reads.send(bytes)) served.write(Buffer.from(bytes));
+      });
+    }
+    for (const { client, asked } of echoed) client.write(asked);
+    await until(() => echoed.every(({ texts, asked }) => texts.join("").length >= asked.length));
+    for (const { texts, asked } of echoed) expect(texts.join("")).toBe(asked);
+    expect(small.counters.buffersExhausted).toBeGreaterThan(0);
+    expect(small.counters.sendsElsewhere).toBeGreaterThan(0);
+    for (const sockets of pairs) for (const socket of sockets) socket.destroy();
+    server.close();
+    await until(() => small.connections === 0);
+  },
+);
+
+test.skipIf(ring === undefined)(
+  "a ring that breaks cuts its connections, says so, and takes no more",
+  async () => {
+    const ringsBefore = ringDescriptors();
+    const broken = await RingSockets.open();
+    const [descriptor] = ringDescriptors().filter((fd) => !ringsBefore.includes(fd));
+    if (descriptor === undefined) throw new Error("no ring");
+    const { server, pair } = await listening();
+    const [[idle, idleServed], [asking, served]] = [await pair(), await pair()];
+    const told: Error[] = [];
+    broken.onFailure = (error) => told.push(error);
+    for (const one of [idleServed, served]) takenBy(broken, one);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(broken.isWhole).toBe(true);
+    closeSync(descriptor);
+    // The number must not be another's when it is closed once more.
+    expect(openSync("/dev/null", "r")).toBe(descriptor);
+    asking.write("anyone?");
+    for (const client of [idle, asking]) client.resume().on("end", () => client.end());
+    const third = await pair();
+    const late = broken.take((third[1] as unknown as { readonly _handle: unknown })._handle);
+    late.attach(third[1]);
+    third[1].destroy();
+    await until(() => idle.destroyed && asking.destroyed);
+    expect(broken.isWhole).toBe(false);
+    expect(told.map(({ message }) => message)).toEqual([expect.stringContaining("io_uring_enter failed")]);
+    await until(() => broken.connections === 0);
+    third[0].destroy();
+    server.close();
+  },
+);
+
+function ringDescriptors(): number[] {
+  return readdirSync("/proc/self/fd")
+    .map(Number)
+    .filter((fd) => {
+      try {
+        return readlinkSync(`/proc/self/fd/${fd}`).includes("io_uring");
+      } catch {
+        return false;
+      }
+    });
+}

@@ -1,0 +1,167 @@
+/**
+ * A connection whose every byte is checked: for each request that it sends it knows head and content of the answer, and compares what
+ * comes with that at the place where it comes. A byte of another's answer, one lost or one doubled is found where it stands.
+ */
+import { once } from "node:events";
+import { connect, type Socket } from "node:net";
+import { connect as connectTls } from "node:tls";
+
+/** What is asked, and what has to come. */
+export interface Expected {
+  /** The request's bytes. */
+  readonly request: Buffer;
+  readonly statuses: readonly number[];
+  /** Stands in the answer's head and in no other's. */
+  readonly mark: string;
+  readonly content: Buffer;
+}
+
+const HEAD_BYTES_MAX = 16 * 1_024;
+const HEAD_END = Buffer.from("\r\n\r\n");
+
+export class CheckedConnection {
+  readonly socket: Socket;
+  readonly #waiting: Expected[] = [];
+  #head: Buffer = Buffer.alloc(0);
+  /** Of the content that comes: how much has, and how much is stated; -1: a head is to come. */
+  #at = 0;
+  #length = -1;
+  /** The answer is the server's own: only its length is known. */
+  #isOwn = false;
+  /** The server said that no answer comes after this one. */
+  isClosing = false;
+  hasEnded = false;
+  answered = 0;
+  bytes = 0;
+  /** Answers of the server's own: 5xx. */
+  refused = 0;
+  /** What was wrong with the bytes. */
+  wrong: string | undefined;
+  #onProgress: (() => void) | undefined;
+
+  constructor(port: number, isTls = false) {
+    this.socket = isTls
+      ? connectTls({ port, host: "127.0.0.1", rejectUnauthorized: false, servername: "localhost" })
+      : connect({ port, host: "127.0.0.1", noDelay: true });
+    // Half open: what is asked before the end is answered after it.
+    this.socket.allowHalfOpen = true;
+    this.socket.on("data", (bytes: Buffer) => this.#take(bytes));
+    this.socket.on("error", () => {});
+    this.socket.on("end", () => {
+      this.hasEnded = true;
+      this.socket.end();
+      this.#onProgress?.();
+    });
+    this.socket.on("close", () => {
+      this.hasEnded = true;
+      this.#onProgress?.();
+    });
+  }
+
+  /** Answers that were asked for and have not come. */
+  get outstanding(): number {
+    return this.#waiting.length;
+  }
+
+  async opened(): Promise<boolean> {
+    const isTls = "encrypted" in this.socket;
+    return await new Promise((resolve) => {
+      this.socket.once(isTls ? "secureConnect" : "connect", () => resolve(true));
+      this.socket.once("close", () => resolve(false));
+    });
+  }
+
+  expect(...answers: readonly Expected[]): void {
+    this.#waiting.push(...answers);
+  }
+
+  /** Writes and waits until the system has it, or the connection is gone. */
+  async write(bytes: Buffer): Promise<void> {
+    if (!this.socket.writable || this.socket.write(bytes)) return;
+    await Promise.race([once(this.socket, "drain"), once(this.socket, "close")]).catch(() => {});
+  }
+
+  /** Until at most `outstanding` answers are to come, or none will. False: not within `withinMs`. */
+  async settled(outstanding: number, withinMs: number): Promise<boolean> {
+    return await new Promise((resolve) => {
+      const isDone = (): boolean =>
+        this.#waiting.length <= outstanding || this.hasEnded || this.wrong !== undefined;
+      const done = (isInTime: boolean): void => {
+        clearTimeout(timer);
+        this.#onProgress = undefined;
+        resolve(isInTime);
+      };
+      const timer = setTimeout(() => done(false), withinMs);
+      this.#onProgress = () => {
+        if (isDone()) done(true);
+      };
+      this.#onProgress();
+    });
+  }
+
+  #take(bytes: Buffer): void {
+    this.bytes += bytes.byteLength;
+    let rest = bytes;
+    while (rest.byteLength > 0 && this.wrong === undefined)
+      rest = this.#length < 0 ? this.#takeHead(rest) : this.#takeContent(rest);
+    this.#onProgress?.();
+  }
+
+  #fail(what: string): Buffer {
+    this.wrong ??= what;
+    this.socket.destroy();
+    return Buffer.alloc(0);
+  }
+
+  #takeHead(bytes: Buffer): Buffer {
+    const expected = this.#waiting[0];
+    if (expected === undefined)
+      return this.#fail(`bytes that nobody asked for: ${JSON.stringify(bytes.toString("latin1", 0, 80))}`);
+    const before = this.#head.byteLength;
+    const head = before === 0 ? bytes : Buffer.concat([this.#head, bytes]);
+    const end = head.indexOf(HEAD_END, Math.max(0, before - 3));
+    if (end < 0) {
+      this.#head = Buffer.from(head);
+      return head.byteLength > HEAD_BYTES_MAX ? this.#fail("a head without end") : Buffer.alloc(0);
+    }
+    const text = head.toString("latin1", 0, end);
+    this.#head = Buffer.alloc(0);
+    const rest = head.subarray(end + HEAD_END.byteLength);
+    const status = Number(/^HTTP\/1\.1 ([0-9]{3}) /.exec(text)?.[1]);
+    if (status === 100) return rest;
+    this.#isOwn = status >= 500;
+    if (!this.#isOwn && (!expected.statuses.includes(status) || !text.includes(expected.mark)))
+      return this.#fail(`expected ${expected.statuses.join()} ${expected.mark}, got ${JSON.stringify(text)}`);
+    if (/\r\nconnection: close(?:\r|$)/i.test(text)) this.isClosing = true;
+    const stated = Number(/\r\ncontent-length: ([0-9]+)/i.exec(text)?.[1] ?? Number.NaN);
+    this.#length = this.#isOwn ? stated || 0 : expected.content.byteLength;
+    this.#at = 0;
+    const isBodiless = status === 304 || expected.request.subarray(0, 5).equals(HEAD);
+    if (this.#isOwn && isBodiless) this.#length = 0;
+    if (!this.#isOwn && !isBodiless && stated !== expected.content.byteLength)
+      return this.#fail(`expected ${expected.content.byteLength} bytes of ${expected.mark}, got ${stated}`);
+    if (this.#length === 0) this.#answerEnded();
+    return rest;
+  }
+
+  #takeContent(bytes: Buffer): Buffer {
+    const piece = bytes.subarray(0, this.#length - this.#at);
+    const expected = this.#waiting[0] as Expected;
+    if (!this.#isOwn && piece.compare(expected.content, this.#at, this.#at + piece.byteLength) !== 0)
+      return this.#fail(
+        `wrong bytes of ${expected.mark} from ${this.#at}: ${JSON.stringify(piece.toString("latin1", 0, 80))}`,
+      );
+    this.#at += piece.byteLength;
+    if (this.#at === this.#length) this.#answerEnded();
+    return bytes.subarray(piece.byteLength);
+  }
+
+  #answerEnded(): void {
+    this.#length = -1;
+    this.#waiting.shift();
+    this.answered++;
+    if (this.#isOwn) this.refused++;
+  }
+}
+
+const HEAD = Buffer.from("HEAD ");
