@@ -27,7 +27,8 @@ import {
   OptionError,
   parseDnsOptions,
 } from "./io/dns-options.ts";
-import { DnsServer, openQueryLog } from "./io/dns-server.ts";
+import { CrashRecord } from "./io/crash-record.ts";
+import { DnsServer, type DnsServerOptions, openQueryLog } from "./io/dns-server.ts";
 import { DnsState } from "./io/dns-state.ts";
 import { isWorker, runWorker, serviceOf } from "./io/dns-worker.ts";
 import { DnsWorkers } from "./io/dns-workers.ts";
@@ -54,9 +55,11 @@ interface Supply {
 /**
  * Serves until SIGTERM or SIGINT. Exit codes: 0 drained; 2 bad option, bad world, address not to be had.
  * Errors of world files and of option parsing are thrown, for the command to print.
+ *
+ * @param onQuery for tests of what happens when a query ends a worker; the command has no way to give one
  */
-export async function main(argv: readonly string[]): Promise<number> {
-  if (isWorker()) return runWorker();
+export async function main(argv: readonly string[], onQuery?: DnsServerOptions["onQuery"]): Promise<number> {
+  if (isWorker()) return runWorker(onQuery);
   let options: DnsOptions | "help";
   try {
     options = parseDnsOptions(argv);
@@ -229,7 +232,14 @@ async function listen(
     },
   };
   if (workers > 1)
-    return DnsWorkers.start({ count: workers, setting: { ...setting, queryLog }, state, counters, logger });
+    return DnsWorkers.start({
+      count: workers,
+      setting: { ...setting, queryLog },
+      state,
+      counters,
+      logger,
+      crashes: new CrashRecord(options.crashFile, logger),
+    });
   const log = await openQueryLog(queryLog, logger);
   const { host, nsid, cookieSecret, ...rest } = setting;
   return DnsServer.listen({

@@ -11,10 +11,12 @@ import {
   replyReasons,
 } from "../core/dns/decision.ts";
 import { FastPath } from "../core/dns/fast-path.ts";
+import type { Quarantine } from "../core/dns/quarantine.ts";
 import type { ResponseRateLimit } from "../core/dns/rate-limit.ts";
 import type { SampledQuery, Sampler } from "../core/dns/query-log/query-ring.ts";
 import { respond, respondInternalError } from "../core/dns/respond.ts";
 import { answerSigned, answerTransfer, type Transfer } from "../core/zone/transfer.ts";
+import { WAIT, WAIT_FIRST } from "./waiting-queries.ts";
 
 export interface DnsHandlerOptions {
   /** The documents in force; undefined while there are none. Asked for each query. */
@@ -26,6 +28,10 @@ export interface DnsHandlerOptions {
   readonly rateLimit: ResponseRateLimit;
   /** Takes the queries that are looked at; none by default. */
   readonly queryLog?: QuerySink | undefined;
+  /** What is dropped because it ended a worker. */
+  readonly quarantine?: Quarantine | undefined;
+  /** For tests, which pass it to the process's `main`: told of each query first; may do what no query should. */
+  readonly onQuery?: ((query: Uint8Array) => void) | undefined;
 }
 
 /** Where sampled queries go. */
@@ -55,11 +61,11 @@ interface DatagramSender {
   family: IpFamily;
   readonly words: Uint32Array;
   port: number;
-  /** More wait than can be answered. */
-  isBusy?: boolean;
+  /** What is not common may be put off; no by default. */
+  mayWait?: boolean;
 }
 
-const SHED: DnsDecision = { action: "drop", reason: "shed" };
+const QUARANTINED: DnsDecision = { action: "drop", reason: "quarantined" };
 
 export class DnsHandler {
   readonly #options: DnsHandlerOptions;
@@ -67,6 +73,8 @@ export class DnsHandler {
   /** Of the last query; undefined when the fast path answered it. */
   #decision: DnsDecision | undefined;
   #loggedAtMs = -ERROR_LOG_INTERVAL_MS;
+  /** Queries that were to be logged and were put off: the next ones are logged in their place. */
+  #owedSamples = 0;
 
   constructor(options: DnsHandlerOptions) {
     this.#options = options;
@@ -76,7 +84,7 @@ export class DnsHandler {
   /**
    * Answers the datagram `query[at]` to `query[end]` into `out` from `outAt` on, where 1,232 octets have room. Never throws.
    *
-   * @returns octets of the answer; 0: silence
+   * @returns octets of the answer; 0: silence; WAIT_FIRST, WAIT: it is to be put off, where it may be
    */
   answerUdp(
     query: Uint8Array,
@@ -87,10 +95,15 @@ export class DnsHandler {
     outAt: number,
   ): number {
     const { queryLog } = this.#options;
-    if (queryLog === undefined || !queryLog.sampler.next())
+    if (queryLog === undefined || !(queryLog.sampler.next() || this.#owedSamples > 0))
       return this.#answerUdp(query, at, end, sender, out, outAt);
     const beganMs = performance.now();
     const bytes = this.#answerUdp(query, at, end, sender, out, outAt);
+    if (bytes < 0) {
+      this.#owedSamples = 1;
+      return bytes;
+    }
+    this.#owedSamples = 0;
     const asked = query.subarray(at, end);
     if (this.#decision !== undefined)
       queryLog.take(this.#sampleOf(asked, this.#decision, sender, "udp", beganMs, bytes));
@@ -109,6 +122,8 @@ export class DnsHandler {
     const { context, rateLimit } = this.#options;
     const { family, words } = resolver;
     this.#decision = undefined;
+    if (this.#isQuarantined(query, at, end, "udp")) return 0;
+    this.#options.onQuery?.(query.subarray(at, end));
     const length = this.#fast.answer(query, at, end, resolver, context(), out, outAt, epochSeconds());
     const asked = end - at;
     if (length > 0) {
@@ -118,16 +133,15 @@ export class DnsHandler {
         rateLimit.handleProof(family, words, nowMs);
         return length;
       }
+      rateLimit.handleCommon(family, words, nowMs);
       const verdict = rateLimit.judge(family, words, this.#fast.lastName, asked, length, nowMs);
       if (verdict === "send") return length;
       const cut = verdict === "drop" ? 0 : this.#fast.truncate(out, outAt, length);
       return cut > 0 && rateLimit.mayCut(asked, cut, nowMs) ? cut : 0;
     }
-    // What is not common costs ten times as much: under a flood it is for who is known to be there.
-    if (resolver.isBusy === true && rateLimit.isOn && !rateLimit.mayAsk(family, words, performance.now())) {
-      this.#decision = SHED;
-      return 0;
-    }
+    // What is not common costs ten times as much: it has its turn after what is.
+    if (resolver.mayWait === true)
+      return rateLimit.isOn && rateLimit.isFirst(family, words, performance.now()) ? WAIT_FIRST : WAIT;
     return this.#answerFull(query.subarray(at, end), resolver, out, outAt);
   }
 
@@ -163,6 +177,8 @@ export class DnsHandler {
     port: number,
     transport: "tcp" | "tls",
   ): Uint8Array | Iterable<Uint8Array> | undefined {
+    if (this.#isQuarantined(bytes, 0, bytes.length, transport)) return undefined;
+    this.#options.onQuery?.(bytes);
     const signed = this.#transfer(bytes, resolverAddress) ?? this.#signed(bytes, resolverAddress, transport);
     if (signed !== undefined) return "messages" in signed ? signed.messages : signed.bytes;
     const { queryLog, rateLimit } = this.#options;
@@ -185,6 +201,14 @@ export class DnsHandler {
         ),
       );
     return answer;
+  }
+
+  #isQuarantined(query: Uint8Array, at: number, end: number, transport: DnsTransport): boolean {
+    const { quarantine, counters } = this.#options;
+    if (quarantine?.isOn !== true || !quarantine.holds(query, at, end, performance.now())) return false;
+    this.#decision = QUARANTINED;
+    counters.count(QUARANTINED, transport);
+    return true;
   }
 
   /** A query with a signature; undefined: it has none, or nobody has a key here. */

@@ -1,4 +1,5 @@
 /** The command line of `isochrone dns`, parsed strictly. */
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { id, type ServerId } from "#kit";
 import { type AddressCut, addressCutDefault } from "../core/dns/query-log/query-record.ts";
@@ -11,6 +12,8 @@ interface Common {
   readonly isPlainUdp: boolean;
   /** Processes that serve; 1: this one. */
   readonly workers: number;
+  /** Where queries that end a worker are kept; undefined: in the log alone. */
+  readonly crashFile: string | undefined;
   /** Answers of one kind to one client network, a second, over UDP without a cookie; 0: no limit. */
   readonly rateLimitPerSecond: number;
   /** Octets a second beyond those received, for all UDP clients without cookie together; 0: no limit. */
@@ -78,6 +81,8 @@ in DIR, so that it boots and serves with control dead; it probes every edge serv
   --reuse-port           share the port with other processes of the same user
   --workers N            processes that share the port; one that dies is started again (default 1). With 2 or
                          more, SIGHUP replaces each by a new one that goes on with its sockets
+  --crash-file FILE      with --workers: queries that ended a worker, one JSON object each with the packet in hex;
+                         the other workers drop them for ten minutes (with --node: DIR/crash-queries.ndjson)
   --rate-limit N         answers of one kind a second to one client network (/24, /56) over UDP; who shows a
                          cookie (RFC 7873) has no limit; 0: none for all (default 500)
   --surplus-limit N      octets a second that all who have shown neither a cookie nor a TCP handshake for an hour get beyond
@@ -127,6 +132,7 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
       "query-prefix": { type: "string" },
       workers: { type: "string" },
       "tsig-keys": { type: "string" },
+      "crash-file": { type: "string" },
     },
   });
   if (values.help === true) return "help";
@@ -153,6 +159,9 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
       SURPLUS_BYTES,
     ),
     workers: wholeNumber("--workers", values.workers, 1, WORKERS_MAX, 1),
+    crashFile:
+      values["crash-file"] ??
+      (values.state === undefined ? undefined : join(values.state, "crash-queries.ndjson")),
     tls: tlsOf(values["tls-listen"], values["tls-certificate"], values["tls-key"]),
     queryLog: {
       path: values["query-log"],

@@ -5,10 +5,12 @@ import { listenError, type Logger } from "#kit/io";
 import type { DnsCounters } from "../core/dns/counters.ts";
 import type { DnsContext, DnsService } from "../core/dns/decision.ts";
 import type { TopFigures } from "../core/dns/query-log/top-queries.ts";
+import type { Quarantine } from "../core/dns/quarantine.ts";
 import { type RateLimitSettings, ResponseRateLimit } from "../core/dns/rate-limit.ts";
-import { DnsHandler, resolverAddressOf } from "./dns-handler.ts";
+import type { BlackBox } from "./black-box.ts";
+import { DnsHandler, type DnsHandlerOptions, resolverAddressOf } from "./dns-handler.ts";
 import { DnsQueryLog, type QueryLogSettings } from "./dns-query-log.ts";
-import { TcpListener, type TcpSettings, type TlsIdentity } from "./dns-tcp.ts";
+import { type TcpHandler, TcpListener, type TcpSettings, type TlsIdentity } from "./dns-tcp.ts";
 import { UdpListener } from "./dns-udp.ts";
 
 export interface DnsServerOptions {
@@ -33,6 +35,10 @@ export interface DnsServerOptions {
   readonly rateLimit?: RateLimitSettings;
   /** Closed with the server. */
   readonly queryLog?: DnsQueryLog | undefined;
+  readonly quarantine?: Quarantine | undefined;
+  /** Told what is worked on. */
+  readonly box?: BlackBox | undefined;
+  readonly onQuery?: DnsHandlerOptions["onQuery"];
 }
 
 /** Handles of bound sockets. */
@@ -87,14 +93,13 @@ export class DnsServer {
           address,
           port,
           (query, at, end, sender, out, outAt) => handler.answerUdp(query, at, end, sender, out, outAt),
-          { reusePort, isPlain: options.isPlainUdp ?? false, lent: options.lent?.udp },
+          { reusePort, isPlain: options.isPlainUdp ?? false, lent: options.lent?.udp, box: options.box },
         );
-        tcp = await TcpListener.bind(
-          address,
-          udp.port,
-          (bytes, from, fromPort) => handler.answerTcp(bytes, resolverAddressOf(from), fromPort, "tcp"),
-          { reusePort, settings, lent: options.lent?.tcp },
-        );
+        tcp = await TcpListener.bind(address, udp.port, streamHandler(handler, "tcp", options.box), {
+          reusePort,
+          settings,
+          lent: options.lent?.tcp,
+        });
         return new DnsServer(options, rateLimit, udp, tcp, await listenTls(options, handler));
       } catch (error) {
         await Promise.all([udp?.close(), tcp?.close()]);
@@ -125,7 +130,7 @@ export class DnsServer {
 
   /** What happened at the sockets, beside what {@link DnsCounters} say about queries. */
   get socketCounters(): Readonly<Record<string, number>> {
-    const { sendFailures, unanswerable, receiveFailures } = this.#udp.counters;
+    const { sendFailures, unanswerable, receiveFailures, shed } = this.#udp.counters;
     const { accepted, refused, timedOut, exhausted, violations } = this.#tcp.counters;
     const tls = this.#tls?.counters;
     return {
@@ -135,7 +140,8 @@ export class DnsServer {
       "udp-limited-slipped": this.#rateLimit.counters.slipped,
       "udp-limited-dropped": this.#rateLimit.counters.dropped,
       "udp-limited-cut": this.#rateLimit.counters.cut,
-      "udp-limited-shed": this.#rateLimit.counters.shed,
+      "udp-shed-known": shed.known,
+      "udp-shed-unknown": shed.unknown,
       "tcp-accepted": accepted,
       "tcp-refused": refused,
       "tcp-timed-out": timedOut,
@@ -187,23 +193,33 @@ export class DnsServer {
 }
 
 async function listenTls(
-  { tls, lent, reusePort = false, tcp: settings = {} }: DnsServerOptions,
+  { tls, lent, box, reusePort = false, tcp: settings = {} }: DnsServerOptions,
   handler: DnsHandler,
 ): Promise<TcpListener | undefined> {
   if (tls === undefined) return undefined;
   const identity = readIdentity(tls);
   try {
-    return await TcpListener.bind(
-      tls.host,
-      tls.port,
-      (bytes, from, fromPort) => handler.answerTcp(bytes, resolverAddressOf(from), fromPort, "tls"),
-      { reusePort, settings, tls: identity, lent: lent?.tls },
-    );
+    return await TcpListener.bind(tls.host, tls.port, streamHandler(handler, "tls", box), {
+      reusePort,
+      settings,
+      tls: identity,
+      lent: lent?.tls,
+    });
   } catch (error) {
     // A certificate that cannot be used is told by OpenSSL's words, an address by the system's.
     const isOfSystem = error instanceof Error && "syscall" in error;
     throw isOfSystem ? listenError(error, tls.host, tls.port) : identityError(tls, error);
   }
+}
+
+function streamHandler(handler: DnsHandler, transport: "tcp" | "tls", box: BlackBox | undefined): TcpHandler {
+  return (bytes, from, port) => {
+    const address = resolverAddressOf(from);
+    box?.beginMessage(bytes, address.family, address.words, port);
+    const answer = handler.answerTcp(bytes, address, port, transport);
+    box?.end();
+    return answer;
+  };
 }
 
 function readIdentity(tls: TlsSetting): TlsIdentity {

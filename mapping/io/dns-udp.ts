@@ -2,6 +2,7 @@
 import { type BindOptions, createSocket, type RemoteInfo, type Socket } from "node:dgram";
 import { isIPv6 } from "node:net";
 import { parseAddress } from "#kit";
+import type { BlackBox } from "./black-box.ts";
 import { resolverAddressOf } from "./dns-handler.ts";
 import { type BatchHandler, type BatchSender, batchSizes, sockaddrOf, UdpBatch } from "./udp-batch.ts";
 
@@ -13,6 +14,8 @@ export interface UdpCounters {
   readonly receiveFailures: number;
   /** Batches by size; all 0 without batches. */
   readonly batches: Readonly<Record<string, number>>;
+  /** Dropped because too many waited; none without batches. */
+  readonly shed: Readonly<Record<"known" | "unknown", number>>;
 }
 
 export interface UdpOptions {
@@ -21,6 +24,8 @@ export interface UdpOptions {
   readonly isPlain?: boolean;
   /** A {@link UdpListener.handle} of another process, in place of a socket of our own. */
   readonly lent?: unknown;
+  /** Told what is worked on. */
+  readonly box?: BlackBox | undefined;
 }
 
 /** What the kernel may hold while we are busy: about 20,000 queries. Linux caps it at net.core.rmem_max. */
@@ -33,12 +38,19 @@ export class UdpListener {
   readonly #socket: Socket;
   readonly #handler: BatchHandler;
   readonly #batch: UdpBatch | undefined;
-  readonly #sender: BatchSender = { family: 4, words: new Uint32Array(4), port: 0, isBusy: false };
+  readonly #box: BlackBox | undefined;
+  readonly #sender: BatchSender = { family: 4, words: new Uint32Array(4), port: 0, mayWait: false };
   #sendFailures = 0;
   #unanswerable = 0;
 
-  private constructor(socket: Socket, handler: BatchHandler, batch: UdpBatch | undefined) {
+  private constructor(
+    socket: Socket,
+    handler: BatchHandler,
+    batch: UdpBatch | undefined,
+    box: BlackBox | undefined,
+  ) {
     this.#socket = socket;
+    this.#box = box;
     this.#handler = handler;
     this.#batch = batch;
     // After binding, errors are of single datagrams (an ICMP error that came back): the next one may do.
@@ -77,8 +89,9 @@ export class UdpListener {
     const onBound = (): void => {
       socket.off("error", onError);
       const fd = options.isPlain === true ? undefined : handleOf(socket)?.fd;
-      const batch = typeof fd === "number" && Number.isInteger(fd) && fd > 2 ? UdpBatch.open(fd) : undefined;
-      bound.resolve(new UdpListener(socket, handler, batch));
+      const batch =
+        typeof fd === "number" && Number.isInteger(fd) && fd > 2 ? UdpBatch.open(fd, options.box) : undefined;
+      bound.resolve(new UdpListener(socket, handler, batch, options.box));
     };
     if (options.lent === undefined) socket.bind({ address, port, exclusive: true }, onBound);
     // A handle that another process has bound: `bind` takes one, its types do not say so.
@@ -112,12 +125,14 @@ export class UdpListener {
       sendFailures: this.#sendFailures + (counters?.sendFailures ?? 0),
       unanswerable: this.#unanswerable + (counters?.unanswerable ?? 0),
       receiveFailures: counters?.receiveFailures ?? 0,
+      shed: this.#batch?.shed ?? { known: 0, unknown: 0 },
       batches: Object.fromEntries(batchSizes.map((size, n) => [size, counters?.received[n] ?? 0])),
     };
   }
 
   /** Stops receiving; resolves when the socket is closed. */
   close(): Promise<void> {
+    this.#batch?.close(this.#handler);
     return new Promise((resolve) => this.#socket.close(() => resolve()));
   }
 
@@ -132,7 +147,9 @@ export class UdpListener {
     sender.words.set(words);
     sender.port = from.port;
     const answer = Buffer.allocUnsafe(ANSWER_BYTES_MAX);
+    this.#box?.beginMessage(bytes, family, words, from.port);
     const length = this.#handler(bytes, 0, bytes.length, sender, answer, 0);
+    this.#box?.end();
     if (length > 0) this.#socket.send(answer, 0, length, from.port, from.address, this.#onSent);
   }
 

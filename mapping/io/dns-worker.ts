@@ -12,11 +12,19 @@ import {
 import { createLogger, inSteps } from "#kit/io";
 import { DnsCounters, type DnsFigures } from "../core/dns/counters.ts";
 import type { DnsService } from "../core/dns/decision.ts";
+import { Quarantine } from "../core/dns/quarantine.ts";
 import type { RateLimitSettings } from "../core/dns/rate-limit.ts";
 import { peerKeyIfSet } from "./zone-key.ts";
 import type { TopFigures } from "../core/dns/query-log/top-queries.ts";
 import type { QueryLogSettings } from "./dns-query-log.ts";
-import { DnsServer, type LentSockets, openQueryLog, type TlsSetting } from "./dns-server.ts";
+import { BlackBox } from "./black-box.ts";
+import {
+  DnsServer,
+  type DnsServerOptions,
+  type LentSockets,
+  openQueryLog,
+  type TlsSetting,
+} from "./dns-server.ts";
 import { type DnsChange, DnsState } from "./dns-state.ts";
 import { hmac, type TsigKeyTexts, tsigKeysOf } from "./tsig-keys.ts";
 
@@ -65,6 +73,8 @@ export type ToWorker =
   | { readonly type: "lend" }
   | { readonly type: "lent"; readonly socket: LentSocket }
   | { readonly type: "change"; readonly change: DnsChange }
+  /** In hex: what ended a worker. */
+  | { readonly type: "quarantine"; readonly packetHex: string }
   | { readonly type: "stop" };
 
 export type LentSocket = keyof LentSockets;
@@ -80,13 +90,14 @@ export function isWorker(): boolean {
   return process.env[WORKER_VARIABLE] !== undefined && process.send !== undefined;
 }
 
-/** Serves until it is told to stop or whoever started it is gone. */
-export async function runWorker(): Promise<number> {
+/** Serves until it is told to stop or whoever started it is gone. @param onQuery for tests */
+export async function runWorker(onQuery?: DnsServerOptions["onQuery"]): Promise<number> {
   const logger = createLogger({ role: "nameserver", id: `worker-${process.pid}` });
   const counters = new DnsCounters();
   const down = new Set<ServerId>();
   const state = new DnsState((serverId) => !down.has(serverId), peerKeyIfSet());
   const stopped = Promise.withResolvers<void>();
+  const quarantine = new Quarantine();
   let server: DnsServer | undefined;
   let top: TopFigures | undefined;
   let told = 0;
@@ -146,6 +157,9 @@ export async function runWorker(): Promise<number> {
       const queryLog = await openQueryLog(log, logger);
       server = await DnsServer.listen({
         ...rest,
+        quarantine,
+        box: await BlackBox.open(),
+        onQuery,
         address: host,
         port,
         reusePort: true,
@@ -174,6 +188,8 @@ export async function runWorker(): Promise<number> {
       void start(message.setting, message.isLent);
     } else if (message.type === "lend") lend();
     else if (message.type === "lent") lent[message.socket].resolve(handle);
+    else if (message.type === "quarantine")
+      quarantine.add(Buffer.from(message.packetHex, "hex"), performance.now());
     else if (message.type === "change") {
       if (message.change.kind === "map") void takeMap(mapSnapshot.parse(message.change.body));
       else apply(message.change);

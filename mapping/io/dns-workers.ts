@@ -4,10 +4,13 @@
  * another one is started; what it had counted stays counted.
  */
 import { type ChildProcess, fork, type SendHandle } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { IsochroneError } from "#kit";
 import type { Logger } from "#kit/io";
 import type { DnsCounters } from "../core/dns/counters.ts";
 import { sumOfTop, type TopFigures } from "../core/dns/query-log/top-queries.ts";
+import { BlackBoxFile, type QueryInWork } from "./black-box.ts";
+import type { CrashRecord } from "./crash-record.ts";
 import type { DnsState } from "./dns-state.ts";
 import {
   type FromWorker,
@@ -25,6 +28,8 @@ export interface DnsWorkersOptions {
   /** Where the workers' counts are summed. */
   readonly counters: DnsCounters;
   readonly logger: Logger;
+  /** Where queries that end a worker are kept. */
+  readonly crashes: CrashRecord;
 }
 
 /** A worker that dies at once, time after time, is started ever more seldom. */
@@ -33,7 +38,11 @@ const RESTART_MAX_MS = 5_000;
 const HEALTHY_AFTER_MS = 10_000;
 /** A worker that tells nothing for so long hangs: its share of the queries waits in vain. */
 const SILENT_MS_MAX = 5_000;
-const WATCH_INTERVAL_MS = 500;
+const WATCH_INTERVAL_MS = 250;
+/** One query takes microseconds; a worker that computes for so long on the same one will not come back. */
+const STUCK_LOOKS = 3;
+/** Queries that ended a worker, told to those that start later. */
+const CRASHES_TOLD_MAX = 64;
 /** Past this a worker that was told to stop is killed. */
 const STOP_TIMEOUT_MS = 3_000;
 /** A successor that says nothing for so long is given up. */
@@ -48,6 +57,10 @@ interface Worker {
   figures: WorkerFigures | undefined;
   /** Another one goes on with its sockets: its end is no death. */
   isReplaced: boolean;
+  /** What it works on; undefined where that cannot be known. */
+  readonly box: BlackBoxFile | undefined;
+  /** The query that it worked on when it was looked at last, and how many looks ago it was the same. */
+  stuck: { readonly sequence: number; looks: number } | undefined;
 }
 
 export class DnsWorkers {
@@ -67,6 +80,9 @@ export class DnsWorkers {
   #restartMs = RESTART_MIN_MS;
   #died = 0;
   #hung = 0;
+  #crashed = 0;
+  /** In hex, oldest first. */
+  readonly #crashes: string[] = [];
   #isStopping = false;
   #watch: NodeJS.Timeout | undefined;
 
@@ -105,7 +121,12 @@ export class DnsWorkers {
     return sum;
   }
   get socketCounters(): Readonly<Record<string, number>> {
-    const own = { "worker-died": this.#died, "worker-hung": this.#hung, "worker-replaced": this.#replaced };
+    const own = {
+      "worker-died": this.#died,
+      "worker-hung": this.#hung,
+      "worker-replaced": this.#replaced,
+      "query-ended-worker": this.#crashed,
+    };
     return { ...own, ...this.#sum(this.#past.sockets, (figures) => figures.sockets) };
   }
   get batches(): Readonly<Record<string, number>> | undefined {
@@ -173,9 +194,12 @@ export class DnsWorkers {
     let place = 0;
     while ([...this.#workers].some((other) => other.place === place)) place++;
     place = lender?.place ?? place;
+    const box = BlackBoxFile.create();
     const child = fork(process.argv[1] ?? "", process.argv.slice(2), {
       env: { ...process.env, [WORKER_VARIABLE]: "1" },
       execArgv: process.execArgv,
+      // The last one is BLACK_BOX_FD.
+      stdio: ["inherit", "inherit", "inherit", "ipc", box?.fd ?? "ignore"],
     });
     const nowMs = performance.now();
     const worker: Worker = {
@@ -186,6 +210,8 @@ export class DnsWorkers {
       isListening: false,
       figures: undefined,
       isReplaced: false,
+      box,
+      stuck: undefined,
     };
     this.#workers.add(worker);
     const listening = Promise.withResolvers<number>();
@@ -209,6 +235,7 @@ export class DnsWorkers {
     });
     child.once("exit", (code, signal) => {
       this.#ended(worker, code, signal);
+      box?.close();
       listening.reject(new IsochroneError(why, { code: "worker", source: "configuration", retry: "never" }));
     });
     const { setting: common } = this.#options;
@@ -220,6 +247,7 @@ export class DnsWorkers {
       queryLog: { ...queryLog, path, seed: queryLog.seed + place },
     };
     const isLent = lender !== undefined;
+    for (const packetHex of this.#crashes) send(child, { type: "quarantine", packetHex });
     send(child, { type: "start", setting, changes: [...this.#options.state.changes()], isLent });
     if (isLent) {
       this.#borrowers.set(lender, child);
@@ -248,6 +276,10 @@ export class DnsWorkers {
     // One that never listened has told why to who started it.
     if (this.#isStopping || !worker.isListening || worker.isReplaced) return;
     this.#died++;
+    // SIGKILL comes from outside: what was worked on then is not to blame, unless it was us for its sake.
+    const isByQuery = signal !== "SIGKILL" || isStuck(worker);
+    const query = isByQuery ? worker.box?.read() : undefined;
+    if (query !== undefined) this.#quarantine(query, worker, signal ?? `code ${code}`);
     const livedMs = performance.now() - worker.startedMs;
     this.#restartMs =
       livedMs > HEALTHY_AFTER_MS ? RESTART_MIN_MS : Math.min(this.#restartMs * 2, RESTART_MAX_MS);
@@ -258,6 +290,17 @@ export class DnsWorkers {
       restartInMs: this.#restartMs,
     });
     this.#restart(this.#restartMs);
+  }
+
+  /** Its query is kept for the operator, and dropped by all others from now on. */
+  #quarantine(query: QueryInWork, { child }: Worker, why: string): void {
+    const packetHex = query.bytes.toString("hex");
+    if (this.#crashes.at(-1) === packetHex) return;
+    this.#crashed++;
+    this.#crashes.push(packetHex);
+    if (this.#crashes.length > CRASHES_TOLD_MAX) this.#crashes.shift();
+    for (const other of this.#workers) send(other.child, { type: "quarantine", packetHex });
+    this.#options.crashes.write(query, { pid: child.pid, why });
   }
 
   #restart(delayMs: number): void {
@@ -273,7 +316,9 @@ export class DnsWorkers {
   #killSilent(): void {
     const nowMs = performance.now();
     for (const worker of this.#workers) {
-      if (!worker.isListening || nowMs - worker.heardMs < SILENT_MS_MAX) continue;
+      if (!worker.isListening) continue;
+      lookAt(worker);
+      if (!isStuck(worker) && nowMs - worker.heardMs < SILENT_MS_MAX) continue;
       this.#hung++;
       this.#options.logger.warn("dns-worker-hung", { pid: worker.child.pid });
       worker.heardMs = nowMs;
@@ -286,6 +331,28 @@ export class DnsWorkers {
     this.#isStopping = true;
     clearInterval(this.#watch);
     await Promise.all([...this.#workers].map(({ child }) => stop(child)));
+  }
+}
+
+/** Sees whether it still computes on the query of the look before. */
+function lookAt(worker: Worker): void {
+  const query = worker.box?.read();
+  if (query === undefined) worker.stuck = undefined;
+  else if (worker.stuck?.sequence !== query.sequence) worker.stuck = { sequence: query.sequence, looks: 1 };
+  // One that stands still because somebody stopped it, or the machine is short of time, has done nothing wrong.
+  else if (isComputing(worker.child.pid)) worker.stuck.looks++;
+}
+
+function isStuck({ stuck }: Worker): boolean {
+  return (stuck?.looks ?? 0) > STUCK_LOOKS;
+}
+
+/** Whether it runs at this moment, by the system's word (Linux). */
+function isComputing(pid: number | undefined): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/stat`, "latin1").split(") ").at(-1)?.startsWith("R") === true;
+  } catch {
+    return false;
   }
 }
 

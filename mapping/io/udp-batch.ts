@@ -7,6 +7,8 @@
  * checked against what it was given before anything is read by them.
  */
 import { endianness } from "node:os";
+import type { BlackBox } from "./black-box.ts";
+import { WAIT_FIRST, WaitingQueries } from "./waiting-queries.ts";
 
 /** Datagrams a call. Under load 30 to 45 wait. */
 export const BATCH_MAX = 64;
@@ -30,12 +32,17 @@ const AF_INET = 2;
 const AF_INET6 = 10;
 const MSG_DONTWAIT = 0x40;
 const errnos = { EINTR: 4, EAGAIN: 11, ENOBUFS: 105 } as const;
-/** Batches in one turn of the event loop: then TCP, probes and timers have theirs. */
-const BATCHES_A_TURN_MAX = 4;
-/** Whole batches in a row that say that more come than are answered. */
-const BUSY_BATCHES = 8;
+/** Batches that are looked at before what waits has its turn. */
+const BATCHES_A_ROUND_MAX = 16;
+/** What waits is answered for so long before the socket is looked at again: less than its buffer holds under a flood. */
+const ROUND_MS = 1;
+/** Then TCP, probes and timers have their turn of the event loop. */
+const TURN_MS = 4;
 
-/** Answers `query[at..end]` from the sender into `out[outAt..]`; octets written, 0: silence. */
+/**
+ * Answers `query[at..end]` from the sender into `out[outAt..]`; octets written, 0: silence, `WAIT_FIRST` or `WAIT`, where the sender may wait:
+ * it is handed over again once what came with it is looked at.
+ */
 export type BatchHandler = (
   query: Uint8Array,
   at: number,
@@ -51,8 +58,8 @@ export interface BatchSender {
   /** Network order; IPv4 in the first one. */
   readonly words: Uint32Array;
   port: number;
-  /** Several whole batches in a row were waiting: more come than are answered. */
-  isBusy: boolean;
+  /** Whether the query may be put off. */
+  mayWait: boolean;
 }
 
 export interface BatchCounters {
@@ -118,8 +125,10 @@ export class UdpBatch {
   };
   readonly #calls: Calls;
   readonly #fd: number;
+  readonly #box: BlackBox | undefined;
   readonly #names = forever(BATCH_MAX * NAME_STRIDE);
-  readonly #received = forever(BATCH_MAX * RECEIVE_STRIDE);
+  readonly #received: Buffer;
+  readonly #waiting: WaitingQueries;
   readonly #sent = forever(BATCH_MAX * SEND_STRIDE);
   /** Headers to receive with, from each slot on: a first datagram that came otherwise has slot 0. */
   readonly #receiveHeaders: Buffer;
@@ -130,13 +139,20 @@ export class UdpBatch {
   readonly #sendVectors: Uint32Array;
   /** Address of each slot's sockaddr: low and high word. */
   readonly #nameAddresses: Uint32Array;
-  readonly #sender: BatchSender = { family: 4, words: new Uint32Array(4), port: 0, isBusy: false };
+  /** Where the memory of those that wait begins. */
+  readonly #waitingAddress: bigint;
+  readonly #sender: BatchSender = { family: 4, words: new Uint32Array(4), port: 0, mayWait: true };
+  #isClosed = false;
+  #isResuming = false;
 
-  #fullInARow = 0;
-
-  private constructor(calls: Calls, fd: number) {
+  private constructor(calls: Calls, fd: number, box: BlackBox | undefined) {
     this.#calls = calls;
     this.#fd = fd;
+    this.#box = box;
+    const memoryOf = (bytes: number): Buffer => box?.memory(bytes) ?? forever(bytes);
+    this.#received = memoryOf(BATCH_MAX * RECEIVE_STRIDE);
+    this.#waiting = new WaitingQueries(memoryOf);
+    this.#waitingAddress = calls.addressOf(this.#waiting.memory);
     const slots = Array.from({ length: BATCH_MAX }, (_, slot) => slot);
     const names = calls.addressOf(this.#names);
     const addresses = BigUint64Array.from(slots, (slot) => names + BigInt(slot * NAME_STRIDE));
@@ -172,10 +188,10 @@ export class UdpBatch {
   }
 
   /** @param fd of a bound UDP socket; undefined where batches are not to be had */
-  static open(fd: number): UdpBatch | undefined {
+  static open(fd: number, box?: BlackBox): UdpBatch | undefined {
     const calls = loaded;
     if (calls === undefined) return undefined;
-    const batch = new UdpBatch(calls, fd);
+    const batch = new UdpBatch(calls, fd, box);
     // No slot: nothing can be lost, and a kernel or sandbox without the call says so.
     return calls.receive(fd, batch.#receiveHeaders, 0, MSG_DONTWAIT, null) < 0 &&
       calls.errno() !== errnos.EAGAIN
@@ -183,8 +199,14 @@ export class UdpBatch {
       : batch;
   }
 
+  /** Queries that were dropped because too many waited. */
+  get shed(): Readonly<Record<"known" | "unknown", number>> {
+    return this.#waiting.shed;
+  }
+
   /**
-   * Answers what waits at the socket, at most a few batches.
+   * Answers what waits at the socket: what is common at once, the rest by who asks, in slices between which the socket is emptied. Goes on in
+   * the next turn of the event loop where it does not come to the end.
    *
    * @param handler must not throw
    * @param first a datagram that was received already, and its sender; it is answered with the first batch
@@ -198,7 +220,33 @@ export class UdpBatch {
       this.#receiveWords[LENGTH_WORD] = first.bytes.length;
       from = 1;
     }
-    for (let turn = 0; turn < BATCHES_A_TURN_MAX; turn++) {
+    let beganMs = 0;
+    for (;;) {
+      const isEmpty = this.#receiveRound(handler, from);
+      from = 0;
+      if (isEmpty && this.#waiting.length === 0) return;
+      const nowMs = performance.now();
+      if (beganMs === 0) beganMs = nowMs;
+      this.#answerWaiting(handler, nowMs + ROUND_MS);
+      if (performance.now() - beganMs >= TURN_MS) break;
+    }
+    if (this.#isResuming) return;
+    this.#isResuming = true;
+    setImmediate(() => {
+      this.#isResuming = false;
+      if (!this.#isClosed) this.drain(handler);
+    });
+  }
+
+  /** Answers what was put off; nothing is received from now on. */
+  close(handler: BatchHandler): void {
+    this.#isClosed = true;
+    while (this.#waiting.length > 0) this.#answerWaiting(handler, Number.POSITIVE_INFINITY);
+  }
+
+  /** Whether nothing more waits at the socket. @param from slots that are filled already */
+  #receiveRound(handler: BatchHandler, from: number): boolean {
+    for (let round = 0; round < BATCHES_A_ROUND_MAX; round++) {
       const room = BATCH_MAX - from;
       for (let slot = from; slot < BATCH_MAX; slot++)
         this.#receiveWords[(slot * HEADER_STRIDE) / 4 + NAME_BYTES_WORD] = NAME_STRIDE;
@@ -208,43 +256,86 @@ export class UdpBatch {
         count = 0;
       }
       count = Math.min(count, room) + from;
-      if (count === 0) return;
-      (this.counters.received[sizeClass(count)] as number)++;
-      this.#fullInARow = count === BATCH_MAX ? this.#fullInARow + 1 : 0;
-      this.#sender.isBusy = this.#fullInARow >= BUSY_BATCHES;
-      this.#answer(handler, count);
-      if (count < BATCH_MAX) return;
       from = 0;
+      if (count === 0) return true;
+      (this.counters.received[sizeClass(count)] as number)++;
+      this.#answerReceived(handler, count);
+      if (count < BATCH_MAX) return true;
     }
+    return false;
   }
 
-  #answer(handler: BatchHandler, count: number): void {
+  #answerReceived(handler: BatchHandler, count: number): void {
     let answers = 0;
+    const received = this.#received;
+    const sender = this.#sender;
     for (let slot = 0; slot < count; slot++) {
       const header = (slot * HEADER_STRIDE) / 4;
       const length = this.#receiveWords[header + LENGTH_WORD] as number;
       const nameBytes = this.#receiveWords[header + NAME_BYTES_WORD] as number;
-      if (length > RECEIVE_BYTES || !this.#readSender(slot, nameBytes)) {
+      if (length > RECEIVE_BYTES || !this.#readSender(this.#names, slot * NAME_STRIDE, nameBytes)) {
         this.counters.unanswerable++;
         continue;
       }
       const at = slot * RECEIVE_STRIDE;
-      const bytes = handler(this.#received, at, at + length, this.#sender, this.#sent, answers * SEND_STRIDE);
+      sender.mayWait = true;
+      const bytes = this.#ask(handler, received, at, at + length, answers);
+      if (bytes < 0)
+        this.#waiting.push(
+          bytes === WAIT_FIRST,
+          received,
+          at,
+          at + length,
+          this.#names,
+          slot * NAME_STRIDE,
+          nameBytes,
+        );
       if (bytes <= 0 || bytes > SEND_STRIDE) continue;
-      const to = (answers * HEADER_STRIDE) / 4;
-      this.#sendWords[to] = this.#nameAddresses[slot * 2] as number;
-      this.#sendWords[to + 1] = this.#nameAddresses[slot * 2 + 1] as number;
-      this.#sendWords[to + NAME_BYTES_WORD] = nameBytes;
-      this.#sendVectors[(answers * IOVEC_STRIDE) / 4 + 2] = bytes;
-      answers++;
+      const [low, high] = [this.#nameAddresses[slot * 2], this.#nameAddresses[slot * 2 + 1]];
+      this.#address(answers++, low as number, high as number, nameBytes, bytes);
     }
     this.#send(answers);
   }
 
+  #answerWaiting(handler: BatchHandler, untilMs: number): void {
+    const waiting = this.#waiting;
+    let answers = 0;
+    this.#sender.mayWait = false;
+    while (waiting.length > 0 && answers < BATCH_MAX && performance.now() < untilMs) {
+      const slot = waiting.shift();
+      const nameBytes = waiting.nameBytes(slot);
+      this.#readSender(waiting.memory, waiting.nameAt(slot), nameBytes);
+      const [at, end] = [waiting.queryAt(slot), waiting.queryEnd(slot)];
+      const bytes = this.#ask(handler, waiting.memory, at, end, answers);
+      if (bytes <= 0 || bytes > SEND_STRIDE) continue;
+      const address = this.#waitingAddress + BigInt(waiting.nameAt(slot));
+      const [low, high] = [Number(address & 0xffff_ffffn), Number(address >> 32n)];
+      this.#address(answers++, low, high, nameBytes, bytes);
+    }
+    // The slots are others' from the next round on.
+    this.#send(answers);
+  }
+
+  #ask(handler: BatchHandler, memory: Buffer, at: number, end: number, answers: number): number {
+    const sender = this.#sender;
+    const box = this.#box;
+    box?.begin(memory, at, end, sender.family, sender.words, sender.port);
+    const bytes = handler(memory, at, end, sender, this.#sent, answers * SEND_STRIDE);
+    box?.end();
+    return bytes;
+  }
+
+  /** Makes the n-th answer ready to go to the sockaddr at that address. */
+  #address(n: number, low: number, high: number, nameBytes: number, bytes: number): void {
+    const to = (n * HEADER_STRIDE) / 4;
+    this.#sendWords[to] = low;
+    this.#sendWords[to + 1] = high;
+    this.#sendWords[to + NAME_BYTES_WORD] = nameBytes;
+    this.#sendVectors[(n * IOVEC_STRIDE) / 4 + 2] = bytes;
+  }
+
   /** False when nothing can be sent there: port 0, or no address of a family that is known. */
-  #readSender(slot: number, nameBytes: number): boolean {
-    const names = this.#names;
-    const at = slot * NAME_STRIDE;
+  #readSender(names: Buffer, at: number, nameBytes: number): boolean {
     const port = ((names[at + 2] as number) << 8) | (names[at + 3] as number);
     if (port === 0) return false;
     const family = (names[at] as number) | ((names[at + 1] as number) << 8);

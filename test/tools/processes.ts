@@ -25,6 +25,8 @@ export interface StartOptions {
   readonly env?: Readonly<Record<string, string | undefined>>;
   /** Default: the root of the checkout. */
   readonly cwd?: string;
+  /** A script in place of the command, by its path from the root: what is started may have what the command has no flag for. */
+  readonly script?: string;
   /** Default 30,000. For `runIsochrone`, the time until the end. */
   readonly timeoutMs?: number;
 }
@@ -58,7 +60,8 @@ function cleanEnvironment(extra: StartOptions["env"] = {}): NodeJS.ProcessEnv {
 
 /** A child with bounded output that does not outlive the test runner. */
 function launch(args: readonly string[], options: StartOptions) {
-  const child = spawn(process.execPath, [join(root, "cli", "isochrone.js"), ...args], {
+  const script = join(root, options.script ?? join("cli", "isochrone.js"));
+  const child = spawn(process.execPath, [script, ...args], {
     cwd: options.cwd ?? root,
     env: cleanEnvironment(options.env),
     stdio: ["ignore", "pipe", "pipe"],

@@ -17,8 +17,8 @@ export const dropReasons = [
   "too-short",
   /** QR=1: answering answers is how two servers talk for ever (RFC 1035 section 4.1.1; never answered by anyone). */
   "is-response",
-  /** Under more than can be answered, of somebody who has never shown that its address is its own. */
-  "shed",
+  /** Like a query that ended a worker a while ago. */
+  "quarantined",
 ] as const;
 export type DropReason = (typeof dropReasons)[number];
 

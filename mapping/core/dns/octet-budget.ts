@@ -54,26 +54,27 @@ export class KnownClients {
   }
 
   remember(family: IpFamily, words: ArrayLike<number>, nowSeconds: number): void {
-    const hash = this.#hash(family, words);
+    const hash = addressHash(this.#seed, family, words);
     this.#marks[hash & (PLACES - 1)] = hash;
     this.#untilSeconds[hash & (PLACES - 1)] = nowSeconds + REMEMBERED_SECONDS;
   }
 
   has(family: IpFamily, words: ArrayLike<number>, nowSeconds: number): boolean {
-    const hash = this.#hash(family, words);
+    const hash = addressHash(this.#seed, family, words);
     const place = hash & (PLACES - 1);
     return this.#marks[place] === hash && nowSeconds < (this.#untilSeconds[place] as number);
   }
+}
 
-  #hash(family: IpFamily, words: ArrayLike<number>): number {
-    const second = family === 4 ? 0x9e37_79b9 : (words[1] as number);
-    let hash = this.#seed;
-    for (const word of [words[0] as number, second]) {
-      hash = Math.imul(hash ^ Math.imul(word, 0xcc9e_2d51), 0x1b87_3593);
-      hash ^= hash >>> 15;
-      hash = Math.imul(hash, 0x85eb_ca6b);
-      hash ^= hash >>> 13;
-    }
-    return hash >>> 0;
-  }
+/** Of an address, IPv6 by its /64. */
+export function addressHash(seed: number, family: IpFamily, words: ArrayLike<number>): number {
+  const second = family === 4 ? 0x9e37_79b9 : (words[1] as number);
+  return mixed(mixed(seed, words[0] as number), second) >>> 0;
+}
+
+function mixed(before: number, word: number): number {
+  let hash = Math.imul(before ^ Math.imul(word, 0xcc9e_2d51), 0x1b87_3593);
+  hash ^= hash >>> 15;
+  hash = Math.imul(hash, 0x85eb_ca6b);
+  return hash ^ (hash >>> 13);
 }

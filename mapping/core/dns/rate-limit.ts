@@ -5,6 +5,7 @@
  */
 import type { IpFamily } from "#kit";
 import { KnownClients, OctetBudget } from "./octet-budget.ts";
+import { ResolverHistory } from "./resolver-history.ts";
 
 export interface RateLimitSettings {
   /** Answers of one kind to one client network, a second; also what may come at once. 0: no limit. */
@@ -33,8 +34,9 @@ export class ResponseRateLimit {
   readonly #budget: OctetBudget;
   /** Who has shown a cookie, or come over TCP. */
   readonly #known: KnownClients;
-  /** `cut`: over the budget of octets; `shed`: not looked at, under more than can be answered. */
-  readonly counters = { slipped: 0, dropped: 0, cut: 0, shed: 0 };
+  readonly #history: ResolverHistory;
+  /** `cut`: over the budget of octets. */
+  readonly counters = { slipped: 0, dropped: 0, cut: 0 };
 
   constructor(settings: RateLimitSettings) {
     this.#settings = settings;
@@ -44,6 +46,7 @@ export class ResponseRateLimit {
     this.#held = new Uint8Array(buckets);
     this.#budget = new OctetBudget(settings.surplusBytesPerSecond ?? 0);
     this.#known = new KnownClients(settings.seed);
+    this.#history = new ResolverHistory(settings.seed);
   }
 
   get isOn(): boolean {
@@ -55,11 +58,16 @@ export class ResponseRateLimit {
     this.#known.remember(family, words, nowMs / 1_000);
   }
 
-  /** Whether a query that costs much is looked at while more come than can be answered: only of who is known. */
-  mayAsk(family: IpFamily, words: ArrayLike<number>, nowMs: number): boolean {
-    if (this.#known.has(family, words, nowMs / 1_000)) return true;
-    this.counters.shed++;
-    return false;
+  /** A common query came from there: it may become somebody who was there before. */
+  handleCommon(family: IpFamily, words: ArrayLike<number>, nowMs: number): void {
+    this.#history.handleCommon(family, words, nowMs);
+  }
+
+  /** Whether a query that costs much goes before those of strangers: of who is known, up to a rate for each. */
+  isFirst(family: IpFamily, words: ArrayLike<number>, nowMs: number): boolean {
+    const isKnown =
+      this.#known.has(family, words, nowMs / 1_000) || this.#history.isSteady(family, words, nowMs);
+    return isKnown && this.#history.takeFirst(family, words, nowMs);
   }
 
   /** What to do with an answer that is ready, by both limits; see {@link check}. "slip": only its TC form may go out. */
