@@ -11,7 +11,7 @@ import { addressFromBytes, formatAddress } from "#kit";
 /** Descriptor of the file in a worker: after its streams and the channel to who started it. */
 export const BLACK_BOX_FD = 4;
 /** Received datagrams, those that wait, one message over TCP. */
-const BOX_BYTES = 6 * 1024 * 1024;
+const BOX_BYTES = 8 * 1024 * 1024;
 const HEADER_BYTES = 64;
 const ALIGNMENT = 64;
 const MESSAGE_BYTES_MAX = 65_536;
