@@ -33,7 +33,7 @@ const AF_INET6 = 10;
 const MSG_DONTWAIT = 0x40;
 const errnos = { EINTR: 4, EAGAIN: 11, ENOBUFS: 105 } as const;
 /** Batches that are looked at before what waits has its turn. */
-const BATCHES_A_ROUND_MAX = 16;
+const BATCHES_A_ROUND_MAX = 64;
 /** What waits is answered for so long before the socket is looked at again: less than its buffer holds under a flood. */
 const ROUND_MS = 1;
 /** Then TCP, probes and timers have their turn of the event loop. */
@@ -301,7 +301,11 @@ export class UdpBatch {
     const waiting = this.#waiting;
     let answers = 0;
     this.#sender.mayWait = false;
-    while (waiting.length > 0 && answers < BATCH_MAX && performance.now() < untilMs) {
+    while (waiting.length > 0 && performance.now() < untilMs) {
+      if (answers === BATCH_MAX) {
+        this.#send(answers);
+        answers = 0;
+      }
       const slot = waiting.shift();
       const nameBytes = waiting.nameBytes(slot);
       this.#readSender(waiting.memory, waiting.nameAt(slot), nameBytes);

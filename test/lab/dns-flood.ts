@@ -113,12 +113,16 @@ export async function main(argv: readonly string[]): Promise<number> {
     const admin = /admin (\S+)/.exec(server.readyLine)?.[1] ?? "";
     const known = await knownResolvers(resolvers, port);
     const order = { port, zone: ZONE, addresses: STRANGERS };
-    const capacityPerSecond = await capacityOf(generator, order);
+    const capacityPerSecond = await capacityOf(admin, (ratePerSecond) =>
+      floodBy(generator, { ...order, seconds: STEP_SECONDS, ratePerSecond }),
+    );
     console.error(`dns-flood: ${Math.round(capacityPerSecond)} random names a second are answered`);
     const alone = await askBy(known, rate, pause(seconds * 500));
+    const before = await countsAt(admin);
     const flood = floodBy(generator, { ...order, seconds, ratePerSecond: capacityPerSecond * times });
     const beside = await askBy(known, rate, flood);
     const sent = await flood;
+    const after = await countsAt(admin);
     const floodTimes = sent.sent / sent.seconds / capacityPerSecond;
     for (const { socket } of known) socket.close();
     const result = {
@@ -129,10 +133,15 @@ export async function main(argv: readonly string[]): Promise<number> {
       loadAverage: loadavg()[0],
       options: { times, seconds, resolvers, rate },
       capacityPerSecond: Math.round(capacityPerSecond),
-      flood: { sent: sent.sent, answered: sent.answered, timesCapacity: Math.round(floodTimes * 100) / 100 },
+      flood: {
+        sent: sent.sent,
+        /** Of both the flood and the known. */
+        namesAnswered: after.answered - before.answered,
+        timesCapacity: Math.round(floodTimes * 100) / 100,
+      },
       alone,
       beside,
-      shed: await shedAt(admin),
+      shed: { known: after.shedKnown - before.shedKnown, unknown: after.shedUnknown - before.shedUnknown },
     };
     console.log(JSON.stringify(result, undefined, 1));
     const isFlood = floodTimes >= times * 0.98;
@@ -144,19 +153,14 @@ export async function main(argv: readonly string[]): Promise<number> {
 }
 
 /** The most answers a second that any rate brings: what is offered grows until it does not help. */
-async function capacityOf(
-  generator: ChildProcess,
-  order: Omit<FloodOrder, "seconds" | "ratePerSecond">,
-): Promise<number> {
+async function capacityOf(admin: string, flood: (rate: number) => Promise<FloodFigures>): Promise<number> {
   let most = 0;
-  for (let ratePerSecond = FIRST_RATE; ; ratePerSecond *= 2) {
-    const { answered, seconds } = await floodBy(generator, {
-      ...order,
-      seconds: STEP_SECONDS,
-      ratePerSecond,
-    });
-    const isMore = answered / seconds > most * MORE_RATIO;
-    most = Math.max(most, answered / seconds);
+  for (let rate = FIRST_RATE; ; rate *= 2) {
+    const before = (await countsAt(admin)).answered;
+    const { seconds } = await flood(rate);
+    const perSecond = ((await countsAt(admin)).answered - before) / seconds;
+    const isMore = perSecond > most * MORE_RATIO;
+    most = Math.max(most, perSecond);
     if (!isMore) return most;
   }
 }
@@ -222,9 +226,14 @@ async function askBy(known: readonly Resolver[], rate: number, end: Promise<unkn
   };
 }
 
-async function shedAt(admin: string): Promise<Readonly<Record<string, number>>> {
+/** What the server has counted: names that do not exist, and what found no room to wait. */
+async function countsAt(admin: string) {
   const text = await (await fetch(`${admin}/metrics`)).text();
-  const count = (event: string): number =>
-    Number(new RegExp(`event="${event}"\\} (\\d+)`).exec(text)?.[1] ?? 0);
-  return { known: count("udp-shed-known"), unknown: count("udp-shed-unknown") };
+  const sum = (pattern: RegExp): number =>
+    [...text.matchAll(pattern)].reduce((total, [, count]) => total + Number(count), 0);
+  return {
+    answered: sum(/reason="no-such-name".*\} (\d+)/g),
+    shedKnown: sum(/event="udp-shed-known"\} (\d+)/g),
+    shedUnknown: sum(/event="udp-shed-unknown"\} (\d+)/g),
+  };
 }
