@@ -131,13 +131,19 @@ export async function main(argv: readonly string[], onQuery?: DnsServerOptions["
       },
       zonesSigned: () => state.signing.zones,
       documents: () => node?.documentCounters ?? null,
+      documentsHeld: () => node?.documentsHeld ?? null,
+      isStandingBy: () => state.isStandingBy,
       control: () => node?.isControlConnected ?? null,
     });
     if (options.admin !== undefined) {
       admin = await AdminServer.listen({
         ...options.admin,
         token: token === "" ? undefined : token,
-        notReady: () => (isReady && state.context() !== undefined ? undefined : "not ready"),
+        // Who announces an address by this asks whether it answers at all.
+        notReady: () => {
+          if (!isReady || state.context() === undefined) return "not ready";
+          return state.isStandingBy ? "standing by" : undefined;
+        },
         registry: metrics,
         pages: {
           where: (query) =>
@@ -267,7 +273,7 @@ function nodeSupply(
   logger: Logger,
   tsigKeys: TsigKeyTexts | undefined,
 ): Supply {
-  const { serverId, controlUrl, stateDirectory } = options;
+  const { serverId, controlUrl, stateDirectory, inputDelaySeconds } = options;
   const peerKey = peerKeyIfSet();
   const node = new DnsNode({
     serverId,
@@ -278,6 +284,7 @@ function nodeSupply(
     logger,
     peerKey,
     tsigKeys,
+    inputDelaySeconds,
   });
   return { state: node.state, prober: node.prober, node, close: () => node.close() };
 }

@@ -119,6 +119,9 @@ export { checkZone } from "./core/zone/zone-check.ts";
 export { editZone, type ZoneEdit } from "./core/zone/zone-edit.ts";
 export { DnsCounters } from "./core/dns/counters.ts";
 export { DnsHandler, type DnsHandlerOptions } from "./io/dns-handler.ts";
+export { probeDefaults } from "./io/dns-liveness.ts";
+export { WAIT, WAIT_FIRST } from "./io/waiting-queries.ts";
+export { main as runNameServer } from "./main-dns.ts";
 export {
   dsTextOf,
   makeSealedKey,

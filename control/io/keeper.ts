@@ -8,6 +8,7 @@ import { id, integer, object, ParseError, quoteValue, type Schema, type Steps, s
 import { inSteps, LastKnownGood, type Logger, makeDirectory } from "#kit/io";
 import { type AppliedState, decideApply } from "../core/apply.ts";
 import { compareFences, type Fence, fenceOf } from "../core/fence.ts";
+import { HoldBack } from "../core/hold-back.ts";
 import type { ActivationEvent, DocumentKind, WatchEvent } from "../core/words.ts";
 import type { ControlClient, ControlState } from "./client.ts";
 
@@ -18,6 +19,8 @@ export interface DocumentKeeperOptions {
   /** The process's own `--state` directory; documents lie in `documents/` below it. Made if missing. */
   readonly stateDirectory: string;
   readonly logger: Logger;
+  /** What control sends comes into force so much later; 0, the default: at once. What is first for an empty disk does not wait. */
+  readonly delayMs?: number;
 }
 
 interface Kept {
@@ -50,6 +53,10 @@ const FILES_MAX = 20_000;
  */
 export class DocumentKeeper {
   readonly #client: ControlClient;
+  readonly #held: HoldBack<{ readonly event: ActivationEvent; readonly logId: string }> | undefined;
+  #heldTimer: NodeJS.Timeout | undefined;
+  /** Nothing lay on the disk, and control has not told everything yet. */
+  #isFirst = false;
   readonly #directory: string;
   readonly #logger: Logger;
   readonly #kept = new Map<DocumentKind, Kept>();
@@ -80,6 +87,8 @@ export class DocumentKeeper {
     this.#client = options.client;
     this.#directory = join(options.stateDirectory, "documents");
     this.#logger = options.logger;
+    const { delayMs = 0 } = options;
+    this.#held = delayMs > 0 ? new HoldBack(delayMs) : undefined;
   }
 
   /**
@@ -110,6 +119,7 @@ export class DocumentKeeper {
   async start(): Promise<void> {
     makeDirectory(this.#directory);
     this.#load();
+    this.#isFirst = this.#states.size === 0;
     this.#watch = this.#client.watch([...this.#kept.keys()], (event) => this.#take(event), {
       onState: (state) => {
         this.#state = state;
@@ -164,6 +174,7 @@ export class DocumentKeeper {
   /** Stops following control; resolves when what was applied is on the disk. */
   async close(): Promise<void> {
     this.#isClosed = true;
+    clearTimeout(this.#heldTimer);
     this.#watch?.close();
     await this.flushed();
   }
@@ -174,9 +185,10 @@ export class DocumentKeeper {
         this.#logId = event.logId;
         break;
       case "document":
-        if (this.#logId !== undefined) this.#offer(event, this.#logId, "control");
+        if (this.#logId !== undefined) this.#handleDocument(event, this.#logId);
         break;
       case "snapshot-end":
+        this.#isFirst = false;
         this.#isSynced = true;
         this.#synced.resolve();
         break;
@@ -189,6 +201,42 @@ export class DocumentKeeper {
       default:
         event satisfies never;
     }
+  }
+
+  #handleDocument(event: ActivationEvent, logId: string): void {
+    if (this.#held === undefined || this.#isFirst) return this.#offer(event, logId, "control");
+    // What is in force already would only push aside what waits.
+    const { kind, id: documentId, seq, version, body } = event;
+    const key = `${kind}/${documentId}`;
+    const state: AppliedState = { logId, seq, version, fence: fenceOf(kind, body) };
+    if (!decideApply(this.#states.get(key), state).mayApply) return void this.#counters.ignored++;
+    this.#held.handleOffer(key, { event, logId }, performance.now());
+    this.#waitForHeld();
+  }
+
+  #waitForHeld(): void {
+    clearTimeout(this.#heldTimer);
+    const dueMs = this.#held?.pollTimeout();
+    if (dueMs === undefined || this.#isClosed) return;
+    this.#heldTimer = setTimeout(
+      () => {
+        for (const { event, logId } of this.#held?.pollDue(performance.now()) ?? [])
+          this.#offer(event, logId, "control");
+        this.#waitForHeld();
+      },
+      Math.max(1, Math.ceil(dueMs - performance.now())),
+    );
+  }
+
+  /** Documents that wait for their time. */
+  get heldBack(): number {
+    return this.#held?.size ?? 0;
+  }
+
+  /** While frozen nothing that is held back comes into force. */
+  freeze(isFrozen: boolean): void {
+    this.#held?.freeze(isFrozen);
+    this.#waitForHeld();
   }
 
   #offer(event: Omit<ActivationEvent, "type">, logId: string, from: DocumentSource): void {

@@ -15,6 +15,9 @@ export interface DnsMetricsSource {
   readonly map: () => { readonly version: number; readonly term: number; readonly ageSeconds: number } | null;
   /** What became of documents that control sent, by outcome; null in alone mode. */
   readonly documents: () => Readonly<Record<string, number>> | null;
+  /** Documents that wait for their time; null in alone mode. */
+  readonly documentsHeld: () => number | null;
+  readonly isStandingBy: () => boolean;
   /** Null without own probes. */
   readonly servers: () => { readonly probed: number; readonly up: number } | null;
   readonly zones: () => { readonly zones: number; readonly names: number };
@@ -110,6 +113,10 @@ export function dnsMetrics(source: DnsMetricsSource): Registry {
     () => source.servers()?.probed ?? null,
   );
   gauge("isochrone_dns_servers_up", "Edge servers that may be named", () => source.servers()?.up ?? null);
+  gauge("isochrone_dns_documents_held", "Documents that wait for --input-delay", source.documentsHeld);
+  gauge("isochrone_dns_standing_by", "1: it refuses, since others answer", () =>
+    Number(source.isStandingBy()),
+  );
   gauge("isochrone_dns_zones", "Zones that are served", () => source.zones().zones);
   gauge("isochrone_dns_zones_signed", "Zones that have keys", source.zonesSigned);
   counter(

@@ -17,6 +17,7 @@ import type { DnsCounters } from "../core/dns/counters.ts";
 import { refusalOf } from "../core/snapshot-check.ts";
 import type { TopologyIndex } from "../core/topology-index.ts";
 import { EdgeProber } from "./dns-liveness.ts";
+import { StandInProber } from "./dns-stand-in.ts";
 import { DnsState } from "./dns-state.ts";
 import { type TsigKeyTexts, tsigKeysOf } from "./tsig-keys.ts";
 import { ZoneNotifier } from "./zone-notify.ts";
@@ -34,6 +35,8 @@ export interface DnsNodeOptions {
   readonly peerKey: Uint8Array | undefined;
   /** Of who may fetch zones and is told of changes. */
   readonly tsigKeys?: TsigKeyTexts | undefined;
+  /** Documents come into force so much later, and it answers only while the other name servers do not; 0: neither. */
+  readonly inputDelaySeconds: number;
 }
 
 /** Starts with what lies on the disk; follows control in the background. */
@@ -44,6 +47,7 @@ export class DnsNode {
   readonly #client: ControlClient;
   readonly #keeper: DocumentKeeper;
   readonly #notifier: ZoneNotifier;
+  readonly #standIn: StandInProber | undefined;
   readonly #incarnation = `${process.pid}-${systemClock.epoch().toString(36)}`;
   readonly #firstTopology = Promise.withResolvers<void>();
   #reportTimer: NodeJS.Timeout | undefined;
@@ -69,7 +73,21 @@ export class DnsNode {
     this.state = new DnsState(this.prober.isUp, options.peerKey, serverId);
     this.#client = new ControlClient({ url: controlUrl, token, nodeId: serverId, dial, logger });
     this.#notifier = new ZoneNotifier(tsigKeysOf(options.tsigKeys ?? []), logger);
-    this.#keeper = new DocumentKeeper({ client: this.#client, stateDirectory, logger });
+    const delayMs = options.inputDelaySeconds * 1_000;
+    this.#keeper = new DocumentKeeper({ client: this.#client, stateDirectory, logger, delayMs });
+    this.#standIn =
+      delayMs === 0
+        ? undefined
+        : new StandInProber({
+            clock: systemClock,
+            logger,
+            names: () => hostnamesOf(this.state),
+            onChange: (isStandingBy) => {
+              this.state.setStandingBy(isStandingBy);
+              // Whatever has befallen the others is on its way here.
+              this.#keeper.freeze(!isStandingBy);
+            },
+          });
     this.#keeper.keep(
       "topology",
       (value) => topologyDocument.parse(value),
@@ -130,6 +148,8 @@ export class DnsNode {
   #setTopology(body: TopologyDocument, version: number): void {
     this.state.setTopology(body, version);
     this.prober.setServers(edgeServersOf(this.state.topology));
+    const { nameServers } = body.nameService;
+    this.#standIn?.setOthers(nameServers.filter(({ serverId }) => serverId !== this.#options.serverId));
     this.state.handleLiveness();
     this.#firstTopology.resolve();
   }
@@ -154,6 +174,9 @@ export class DnsNode {
 
   get documentCounters(): Readonly<Record<string, number>> {
     return this.#keeper.counters;
+  }
+  get documentsHeld(): number {
+    return this.#keeper.heldBack;
   }
 
   /** The report that is published; undefined while the topology does not know this server. */
@@ -199,10 +222,17 @@ export class DnsNode {
     this.#isDraining = true;
     clearInterval(this.#reportTimer);
     this.#notifier.close();
+    this.#standIn?.close();
     await this.prober.close();
     await this.#keeper.close();
     await this.#client.close();
   }
+}
+
+/** Names that this server has an address for, of all zones. */
+function hostnamesOf(state: DnsState): readonly string[] {
+  const nodes = state.context()?.zones.propertyNodes() ?? [];
+  return [...nodes].map(({ name }) => name.text);
 }
 
 /** Every server that an answer may name: edges, and name servers that stand with them. */

@@ -34,6 +34,8 @@ export interface NodeOptions extends Common {
   readonly admin: ListenAddress;
   readonly controlUrl: string;
   readonly stateDirectory: string;
+  /** How much later documents come into force; 0: at once. */
+  readonly inputDelaySeconds: number;
   /** File with the keys of who may fetch zones. */
   readonly tsigKeysFile: string | undefined;
 }
@@ -78,6 +80,8 @@ in DIR, so that it boots and serves with control dead; it probes every edge serv
   --state DIR            where the last known good documents are kept
   --tsig-keys FILE       with --node: who may fetch zones and is told of changes (TSIG), a JSON file of
                          [{"name": "key.example", "algorithm": "hmac-sha256", "secret": "BASE64"}]
+  --input-delay SECONDS  with --node: documents come into force so much later (at most twice as much), and queries are
+                         REFUSED while any other name server of the topology answers; 3600 for an hour
   --reuse-port           share the port with other processes of the same user
   --workers N            processes that share the port; one that dies is started again (default 1). With 2 or
                          more, SIGHUP replaces each by a new one that goes on with its sockets
@@ -102,6 +106,8 @@ ISOCHRONE_PEER_KEY, which opens the keys of signed zones (--node).
 Examples:
   isochrone dns --world demo --listen 127.0.0.1:5300
   dig @127.0.0.1 -p 5300 www.shop.example +subnet=198.18.0.0/24
+  isochrone dns --node lon-dns-2 --input-delay 3600 --listen 192.0.2.2:53 --admin 192.0.2.2:8080 \\
+    --control http://192.0.2.9:8080 --state /var/lib/isochrone/dns
   isochrone dns --node lon-dns-1 --listen 192.0.2.1:53 --admin 192.0.2.1:8080 \\
     --control http://192.0.2.9:8080 --state /var/lib/isochrone/dns`;
 
@@ -133,6 +139,7 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
       workers: { type: "string" },
       "tsig-keys": { type: "string" },
       "crash-file": { type: "string" },
+      "input-delay": { type: "string" },
     },
   });
   if (values.help === true) return "help";
@@ -188,9 +195,10 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
       controlUrl: urlOf(required("--control", values.control)),
       stateDirectory: required("--state", values.state),
       tsigKeysFile: values["tsig-keys"],
+      inputDelaySeconds: wholeNumber("--input-delay", values["input-delay"], 0, INPUT_DELAY_SECONDS_MAX, 0),
     };
   }
-  for (const name of ["control", "state", "tsig-keys"] as const) {
+  for (const name of ["control", "state", "tsig-keys", "input-delay"] as const) {
     if (values[name] !== undefined)
       throw new OptionError(`--${name} belongs to --node: a name server alone needs none; leave it out`);
   }
@@ -213,6 +221,7 @@ const SURPLUS_BYTES = 8_000_000;
 const SURPLUS_BYTES_MAX = 1_000_000_000;
 
 const WORKERS_MAX = 64;
+const INPUT_DELAY_SECONDS_MAX = 86_400;
 /** Of 400,000 queries a second 4,000 are looked at, which costs a hundredth of the time. */
 const QUERY_SAMPLE = 100;
 const QUERY_SAMPLE_MAX = 1_000_000;

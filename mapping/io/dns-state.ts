@@ -54,7 +54,8 @@ export type DnsChange =
   | { readonly kind: "map"; readonly body: MapSnapshot }
   /** Private keys are sealed; whoever is told opens them itself. */
   | { readonly kind: "dnssec"; readonly body: DnssecDocument; readonly version: number }
-  | { readonly kind: "liveness"; readonly down: readonly ServerId[] };
+  | { readonly kind: "liveness"; readonly down: readonly ServerId[] }
+  | { readonly kind: "standing-by"; readonly isStandingBy: boolean };
 
 /**
  * Each setter prepares what it can and throws before anything has changed; the zone table is built anew at the next
@@ -73,6 +74,7 @@ export class DnsState {
   readonly #signatures = new SignatureCache(SIGNATURES_MAX);
   #prepared: PreparedMap | undefined;
   #isViewOld = false;
+  #isStandingBy = false;
   #isRenewing = false;
   #context: DnsContext | undefined;
   #listener: (change: DnsChange) => void = () => {};
@@ -106,6 +108,7 @@ export class DnsState {
       yield { kind: "zone", body: body.document, version };
     if (this.#dnssec !== undefined) yield { kind: "dnssec", ...this.#dnssec };
     if (this.#map !== null) yield { kind: "map", body: this.#map.snapshot };
+    if (this.#isStandingBy) yield { kind: "standing-by", isStandingBy: true };
   }
 
   /** A change that another one has told. */
@@ -117,6 +120,7 @@ export class DnsState {
     else if (change.kind === "zone") this.setZone(change.body, change.version);
     else if (change.kind === "map") this.setMap(change.body);
     else if (change.kind === "dnssec") this.setKeys(change.body, change.version);
+    else if (change.kind === "standing-by") this.setStandingBy(change.isStandingBy);
     else this.handleLiveness();
   }
 
@@ -195,6 +199,16 @@ export class DnsState {
     return opened.flatMap(({ problems }) => problems);
   }
 
+  /** Whether others answer, and this server refuses. */
+  setStandingBy(isStandingBy: boolean): void {
+    this.#isStandingBy = isStandingBy;
+    if (this.#context !== undefined) this.#context = { ...this.#context, isStandingBy };
+    this.#listener({ kind: "standing-by", isStandingBy });
+  }
+  get isStandingBy(): boolean {
+    return this.#isStandingBy;
+  }
+
   /** Zones that are signed, and what became of signatures in this process. */
   get signing(): SignatureFigures & { readonly zones: number } {
     return { zones: this.#signers.size, ...this.#signatures.figures };
@@ -256,6 +270,7 @@ export class DnsState {
         isUp: this.#isUp,
         signers: this.#signers,
         transfers: this.#transfers(),
+        isStandingBy: this.#isStandingBy,
       };
     }
     return this.#context;

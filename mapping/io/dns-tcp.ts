@@ -188,10 +188,10 @@ export class TcpListener {
     });
   }
 
-  /** Accepts no more, ends every connection after the answers under way, kills those that do not read them in time. */
+  /** Accepts no more, ends every connection after the answers under way, or its first one, kills those that do not read them in time. */
   async close(graceMs = 1_000): Promise<void> {
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
-    for (const connection of this.#connections) connection.end();
+    for (const connection of this.#connections) connection.drain();
     const timer = setTimeout(() => {
       for (const connection of this.#connections) connection.destroy();
     }, graceMs);
@@ -211,6 +211,8 @@ class Connection {
   #received: Buffer = Buffer.alloc(0);
   #queries = 0;
   #isEnded = false;
+  /** What is asked next is the last. */
+  #isLast = false;
   #timer: NodeJS.Timeout;
 
   constructor(
@@ -244,6 +246,12 @@ class Connection {
   end(): void {
     this.#isEnded = true;
     if (!this.#isChoked()) this.#socket.end();
+  }
+
+  /** The same, but who has not asked yet, or has not finished asking, gets that answer: its query may be on its way. */
+  drain(): void {
+    if (this.#queries > 0 && this.#received.length === 0) this.end();
+    else this.#isLast = true;
   }
 
   destroy(): void {
@@ -300,6 +308,7 @@ class Connection {
     this.#received = at === 0 ? this.#received : Buffer.from(this.#received.subarray(at));
     socket.uncork();
     if (answered) this.#timer.refresh();
+    if (answered && this.#isLast && this.#received.length === 0) this.#isEnded = true;
     if (this.#isChoked()) socket.pause();
     else if (this.#isEnded && !socket.writableEnded) socket.end();
   }

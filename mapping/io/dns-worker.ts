@@ -220,6 +220,7 @@ function documentsOf(change: DnsChange): DnsChange {
     case "dnssec":
       return { ...change, body: dnssecDocument.parse(change.body) };
     case "liveness":
+    case "standing-by":
       return change;
   }
 }

@@ -342,6 +342,26 @@ describe("DNS over TCP (RFC 7766) and truncation", () => {
     expect(await answers).toEqual(Array.from({ length: 200 }, (_, id) => id));
   });
 
+  it("when it closes, who has not asked yet or has half asked gets that answer; who has its answers is ended at once", async () => {
+    await start();
+    const [fresh, half, done] = [await open(), await open(), await open()];
+    const answered = collect(done, 1);
+    done.write(framed(query({ id: 1 })));
+    expect(await answered).toEqual([1]);
+    const asked = framed(query({ id: 2 }));
+    half.write(asked.subarray(0, 9));
+    await waitFor(() => server.tcpConnections === 3, { timeoutMs: 5_000, what: "three connections" });
+    const ended = once(done, "end");
+    const closed = server.close();
+    await ended;
+    const answers = [collect(fresh, 2), collect(half, 2)];
+    fresh.write(asked);
+    half.write(asked.subarray(9));
+    expect(await Promise.all(answers)).toEqual([[2], [2]]);
+    await closed;
+    await start();
+  });
+
   it("takes a query octet by octet, and answers after the client's FIN", async () => {
     await start();
     const socket = await open(true);

@@ -2,10 +2,10 @@
 import module from "node:module";
 
 module.enableCompileCache();
-const { main } = await import("../../mapping/main-dns.ts");
+const { runNameServer } = await import("#mapping");
 const headerBytes = 12;
 
-process.exitCode = await main(process.argv.slice(2), (query) => {
+process.exitCode = await runNameServer(process.argv.slice(2), (query) => {
   const label = Buffer.from(query.subarray(headerBytes + 1, headerBytes + 1 + (query[headerBytes] ?? 0)))
     .toString("latin1")
     .toLowerCase();

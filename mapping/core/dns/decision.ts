@@ -50,6 +50,8 @@ export const replyReasons = [
   "name-too-long",
   /** A referral: name servers of a zone below (RFC 1034 section 4.2.1). */
   "delegation",
+  /** REFUSED: this server answers only while the others do not. */
+  "standing-by",
   /** REFUSED: no zone of ours. */
   "outside-zones",
   /** REFUSED: only IN is served. */
@@ -114,6 +116,8 @@ export interface DnsContext {
   readonly isUp: (serverId: ServerId) => boolean;
   /** Of the zones that are signed; absent: none is. */
   readonly signers?: ZoneSigners;
+  /** Others answer, this server does not. */
+  readonly isStandingBy?: boolean;
   /** Zones that may be fetched, by lower-case origin. */
   readonly transfers?: TransferContext["zones"];
 }

@@ -139,6 +139,7 @@ export class FastPath {
     epochSeconds: number,
   ): number {
     if (context === undefined || end - at < QUERY_BYTES_MIN) return 0;
+    if (context.isStandingBy === true) return 0;
     if (context !== this.#context) this.#use(context);
     // A query (QR, opcode, AA, TC, RA, Z and rcode clear) with one question and at most an OPT record. RD, AD and CD may be set.
     if (((query[at + 2] as number) & 0xfe) !== 0 || ((query[at + 3] as number) & 0xcf) !== 0) return 0;

@@ -48,6 +48,7 @@ export function readAskedOptions(
 /** RFC 8914 section 4, by our reasons; a resolver's operator reads there why. */
 const extendedErrors: Partial<Record<ReplyReason, number>> = {
   "no-documents": 14, // Not Ready
+  "standing-by": 14,
   "zone-transfer": 18, // Prohibited
   "outside-zones": 20, // Not Authoritative
   class: 21, // Not Supported

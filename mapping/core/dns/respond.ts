@@ -132,8 +132,10 @@ export function respond(
     );
   }
   const { options } = askedOptions;
-  const verdict = decide(question, options.ecs, query, context);
   const asked: Asked = { ...plain, options };
+  if (context?.isStandingBy === true)
+    return reply(query, asked, { reason: "standing-by", rcode: rcodes.REFUSED }, service);
+  const verdict = decide(question, options.ecs, query, context);
   if (edns?.isDnssecOk !== true || context === undefined || query.isCut === true)
     return reply(query, asked, verdict, service);
   const isCompactAnswersOk = edns.isCompactAnswersOk === true;

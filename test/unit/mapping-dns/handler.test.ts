@@ -1,11 +1,10 @@
 /** What the sockets ask, under a flood from one network: rate limit, slip, cookies, and what goes out against what comes in. */
 import { describe, expect, it } from "vitest";
 import { createLogger } from "#kit/io";
-import { DnsHandler } from "#mapping";
+import { DnsHandler, WAIT, WAIT_FIRST } from "#mapping";
 import { DnsCounters } from "../../../mapping/core/dns/counters.ts";
 import { ResponseRateLimit } from "../../../mapping/core/dns/rate-limit.ts";
 import { readMessage } from "../../../mapping/core/dns/wire.ts";
-import { WAIT, WAIT_FIRST } from "../../../mapping/io/waiting-queries.ts";
 import { context, hex, query } from "./fixture.ts";
 
 const state = context();

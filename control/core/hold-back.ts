@@ -1,0 +1,61 @@
+/**
+ * Documents held back for a time before they come into force: what a node that takes its inputs late has instead of the newest ("Akamai DNS:
+ * Providing Authoritative Answers to the World's Queries", SIGCOMM 2020, section 4.2.3). Of each document one waits for its time and behind it the
+ * newest of those that came since: two a document, however often it changes, and each in force between one delay and two after it came.
+ */
+
+interface Waiting<T> {
+  readonly offer: T;
+  readonly cameMs: number;
+}
+
+export class HoldBack<T> {
+  readonly #delayMs: number;
+  readonly #next = new Map<string, Waiting<T>>();
+  readonly #newest = new Map<string, Waiting<T>>();
+  #isFrozen = false;
+
+  /** @param delayMs above 0 */
+  constructor(delayMs: number) {
+    this.#delayMs = delayMs;
+  }
+
+  /** Documents that wait. */
+  get size(): number {
+    return this.#next.size + this.#newest.size;
+  }
+
+  handleOffer(key: string, offer: T, nowMs: number): void {
+    const waiting = { offer, cameMs: nowMs };
+    if (this.#next.has(key)) this.#newest.set(key, waiting);
+    else this.#next.set(key, waiting);
+  }
+
+  /** While frozen nothing comes into force: whoever takes over from servers that were poisoned must not follow them an hour later. */
+  freeze(isFrozen: boolean): void {
+    this.#isFrozen = isFrozen;
+  }
+
+  /** What comes into force now, in the order in which it came. */
+  pollDue(nowMs: number): readonly T[] {
+    if (this.#isFrozen) return [];
+    const due: Waiting<T>[] = [];
+    for (const [key, waiting] of this.#next) {
+      if (nowMs - waiting.cameMs < this.#delayMs) continue;
+      due.push(waiting);
+      this.#next.delete(key);
+      const newest = this.#newest.get(key);
+      this.#newest.delete(key);
+      if (newest !== undefined) this.#next.set(key, newest);
+    }
+    return due.sort((a, b) => a.cameMs - b.cameMs).map(({ offer }) => offer);
+  }
+
+  /** When {@link pollDue} is to be asked next; undefined: nothing waits, or all is frozen. */
+  pollTimeout(): number | undefined {
+    if (this.#isFrozen || this.#next.size === 0) return undefined;
+    let firstMs = Number.POSITIVE_INFINITY;
+    for (const { cameMs } of this.#next.values()) firstMs = Math.min(firstMs, cameMs);
+    return firstMs + this.#delayMs;
+  }
+}

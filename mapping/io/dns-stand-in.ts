@@ -1,0 +1,125 @@
+/** Asks the other name servers of the deployment what they answer, for the one that stands in for them. */
+import { createSocket, type Socket } from "node:dgram";
+import { randomInt } from "node:crypto";
+import { isIPv6 } from "node:net";
+import { type Clock, type LivenessProbe, nameFromText } from "#kit";
+import type { Logger } from "#kit/io";
+import { dnsClasses, dnsTypes, rcodes } from "../core/dns/constants.ts";
+import { replyHeader } from "../core/dns/message.ts";
+import { canariesOf, StandIn } from "../core/dns/stand-in.ts";
+import { readMessage, writeMessage } from "../core/dns/wire.ts";
+
+export interface OtherNameServer {
+  readonly serverId: string;
+  readonly address: string;
+  readonly dnsPort: number;
+}
+
+export class StandInProber {
+  readonly #standIn = new StandIn();
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #onChange: (isStandingBy: boolean) => void;
+  readonly #names: () => readonly string[];
+  #others = new Map<string, OtherNameServer>();
+  #timer: NodeJS.Timeout | undefined;
+  #turn = 0;
+  #isStandingBy = false;
+  #isClosed = false;
+
+  /** @param options.names host names that this server has an address for */
+  constructor(options: {
+    readonly clock: Clock;
+    readonly logger: Logger;
+    readonly names: () => readonly string[];
+    readonly onChange: (isStandingBy: boolean) => void;
+  }) {
+    this.#clock = options.clock;
+    this.#logger = options.logger;
+    this.#names = options.names;
+    this.#onChange = options.onChange;
+  }
+
+  setOthers(others: readonly OtherNameServer[]): void {
+    this.#others = new Map(others.map((one) => [one.serverId, one]));
+    this.#standIn.setOthers([...this.#others.keys()], this.#clock.monotonic());
+    this.#next();
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
+  }
+
+  #next(): void {
+    if (this.#isClosed) return;
+    const now = this.#clock.monotonic();
+    for (let probe = this.#standIn.pollTransmit(now); probe; probe = this.#standIn.pollTransmit(now))
+      void this.#probe(probe);
+    const { isStandingBy } = this.#standIn;
+    if (isStandingBy !== this.#isStandingBy) {
+      this.#isStandingBy = isStandingBy;
+      this.#logger.warn(isStandingBy ? "dns-stands-by" : "dns-stands-in", {
+        others: [...this.#others.keys()],
+      });
+      this.#onChange(isStandingBy);
+    }
+    clearTimeout(this.#timer);
+    const dueAt = this.#standIn.pollTimeout(now);
+    if (dueAt === undefined) return;
+    this.#timer = setTimeout(
+      () => {
+        this.#standIn.handleTimeout(this.#clock.monotonic());
+        this.#next();
+      },
+      Math.max(1, Math.ceil(dueAt - now)),
+    );
+  }
+
+  async #probe({ id, probeId, timeoutMs }: LivenessProbe): Promise<void> {
+    const other = this.#others.get(id);
+    const names = canariesOf(this.#names(), this.#turn++);
+    const answered = other === undefined ? 0 : await askFor(names, other, timeoutMs);
+    this.#standIn.handleAnswers(probeId, names.length, answered, this.#clock.monotonic());
+    this.#next();
+  }
+}
+
+/** How many of the names got an address. Never rejects. */
+async function askFor(names: readonly string[], other: OtherNameServer, timeoutMs: number): Promise<number> {
+  const socket = createSocket(isIPv6(other.address) ? "udp6" : "udp4");
+  const good = new Set<number>();
+  const firstId = randomInt(0x8000);
+  const done = Promise.withResolvers<void>();
+  const timer = setTimeout(done.resolve, timeoutMs);
+  let heard = 0;
+  socket.on("error", () => done.resolve());
+  socket.on("message", (bytes, from) => {
+    const read = readMessage(bytes);
+    if (!read.ok || from.port !== other.dnsPort || !read.message.header.isResponse) return;
+    const { header, answers } = read.message;
+    if (header.rcode === rcodes.NOERROR && answers.some(({ data }) => data.kind === "address"))
+      good.add(header.id - firstId);
+    if (++heard >= names.length) done.resolve();
+  });
+  for (const [n, name] of names.entries()) send(socket, firstId + n, name, other);
+  await done.promise;
+  clearTimeout(timer);
+  socket.close();
+  return [...good].filter((n) => n >= 0 && n < names.length).length;
+}
+
+function send(socket: Socket, id: number, text: string, { address, dnsPort }: OtherNameServer): void {
+  const name = nameFromText(text);
+  const bytes =
+    name &&
+    writeMessage({
+      header: { ...replyHeader, id, isResponse: false, isAuthoritative: false },
+      questions: [{ name, type: dnsTypes.A, class: dnsClasses.IN }],
+      answers: [],
+      authorities: [],
+      additionals: [],
+      edns: undefined,
+    });
+  if (bytes !== undefined) socket.send(bytes, dnsPort, address, () => {});
+}

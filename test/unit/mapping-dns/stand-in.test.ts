@@ -1,0 +1,124 @@
+/** The name server that takes its documents late: what it has in force, and when it answers, over hours of a virtual clock. */
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { monotonicMs, plusMs } from "#kit";
+import { HoldBack } from "../../../control/core/hold-back.ts";
+import { canariesOf, StandIn } from "../../../mapping/core/dns/stand-in.ts";
+import { context, decide, query } from "./fixture.ts";
+
+const HOUR = 3_600_000;
+
+describe("documents held back", () => {
+  it("each is in force between one delay and two after it came, and two of a document wait at most", () => {
+    const changes = fc.array(
+      fc.tuple(fc.constantFrom("map", "shop", "topology"), fc.integer({ min: 1, max: HOUR })),
+      {
+        minLength: 1,
+        maxLength: 60,
+      },
+    );
+    fc.assert(
+      fc.property(changes, (steps) => {
+        const held = new HoldBack<{ key: string; cameMs: number }>(HOUR);
+        const inForce = new Map<string, number>();
+        const came: { key: string; atMs: number }[] = [];
+        let nowMs = 0;
+        const run = (untilMs: number): void => {
+          for (
+            let dueMs = held.pollTimeout();
+            dueMs !== undefined && dueMs <= untilMs;
+            dueMs = held.pollTimeout()
+          )
+            for (const { key, cameMs } of held.pollDue(dueMs)) {
+              expect(dueMs - cameMs).toBeGreaterThanOrEqual(HOUR);
+              expect(cameMs).toBeGreaterThan(inForce.get(key) ?? -1);
+              inForce.set(key, cameMs);
+            }
+          nowMs = untilMs;
+          expect(held.size).toBeLessThanOrEqual(6);
+        };
+        for (const [key, waitMs] of steps) {
+          run(nowMs + waitMs);
+          held.handleOffer(key, { key, cameMs: nowMs }, nowMs);
+          came.push({ key, atMs: nowMs });
+          // Whatever came two delays ago, it or a later one is in force.
+          for (const { key: old, atMs } of came)
+            if (nowMs - atMs > 2 * HOUR) expect(inForce.get(old) ?? -1).toBeGreaterThanOrEqual(atMs);
+        }
+        run(nowMs + 2 * HOUR);
+        expect(held.size).toBe(0);
+        for (const { key, atMs } of came) expect(inForce.get(key)).toBeGreaterThanOrEqual(atMs);
+      }),
+    );
+  });
+
+  it("frozen, nothing comes into force; afterwards what is due does", () => {
+    const held = new HoldBack<string>(HOUR);
+    held.handleOffer("map", "a", 0);
+    held.freeze(true);
+    expect([held.pollDue(9 * HOUR), held.pollTimeout()]).toEqual([[], undefined]);
+    held.freeze(false);
+    expect(held.pollDue(9 * HOUR)).toEqual(["a"]);
+  });
+});
+
+describe("standing in", () => {
+  /** Runs for a while; each other answers so many of five names, undefined: it is silent. */
+  function run(
+    standIn: StandIn,
+    fromMs: number,
+    seconds: number,
+    answers: Readonly<Record<string, number | undefined>>,
+  ) {
+    let now = monotonicMs(fromMs);
+    for (let step = 0; step < seconds * 10; step++) {
+      now = plusMs(now, 100);
+      standIn.handleTimeout(now);
+      for (let probe = standIn.pollTransmit(now); probe; probe = standIn.pollTransmit(now)) {
+        const answered = answers[probe.id];
+        if (answered !== undefined) standIn.handleAnswers(probe.probeId, 5, answered, now);
+      }
+    }
+    return now;
+  }
+
+  it("begins when all others are gone or poisoned, not before, and ends when one is back for a while", () => {
+    const standIn = new StandIn();
+    expect(standIn.isStandingBy).toBe(false);
+    standIn.setOthers(["a", "b"], monotonicMs(0));
+    expect(standIn.isStandingBy).toBe(true);
+    let now = run(standIn, 0, 60, { a: 5, b: 5 });
+    now = run(standIn, now, 3_600, { a: undefined, b: 5 });
+    expect(standIn.isStandingBy).toBe(true);
+    // Three names of five is what a customer may have withdrawn; two are left of a poisoned one.
+    now = run(standIn, now, 60, { a: undefined, b: 3 });
+    expect(standIn.isStandingBy).toBe(true);
+    now = run(standIn, now, 8, { a: undefined, b: 2 });
+    expect(standIn.isStandingBy).toBe(false);
+    now = run(standIn, now, 3, { a: undefined, b: 5 });
+    expect(standIn.isStandingBy).toBe(false);
+    now = run(standIn, now, 10, { a: undefined, b: 5 });
+    expect(standIn.isStandingBy).toBe(true);
+    run(standIn, now, 10, { a: 0, b: undefined });
+    expect(standIn.isStandingBy).toBe(false);
+  });
+
+  it("asks for names from all over, others each time", () => {
+    const names = Array.from({ length: 100 }, (_, n) => `n${n}`);
+    expect(canariesOf(names, 0)).toEqual(["n0", "n20", "n40", "n60", "n80"]);
+    expect(canariesOf(names, 99)).toEqual(["n99", "n19", "n39", "n59", "n79"]);
+    expect(canariesOf(["a", "b"], 7)).toEqual(["b", "a"]);
+    expect(canariesOf([], 7)).toEqual([]);
+  });
+
+  it("while others answer every query is refused, and says why", () => {
+    const standingBy = { ...context(), isStandingBy: true };
+    for (const name of ["www.shop.example", "none.shop.example", "example.org"]) {
+      const decision = decide(query({ name, edns: true }), { context: standingBy });
+      expect(decision).toMatchObject({ action: "reply", reason: "standing-by", rcode: 5 });
+      const bytes = decision.action === "reply" ? Buffer.from(decision.bytes).toString("hex") : "";
+      // Extended error 14, Not Ready (RFC 8914).
+      expect(bytes).toMatch(/000f0002000e$/);
+    }
+  });
+});
