@@ -103,7 +103,8 @@ export async function runWorker(onQuery?: DnsServerOptions["onQuery"]): Promise<
   let told = 0;
   let timer: NodeJS.Timeout | undefined;
   const tell = (message: FromWorker): void => {
-    if (process.connected) process.send?.(message);
+    // Whoever started us may be gone by now.
+    if (process.connected) process.send?.(message, () => {});
   };
   const tellFigures = (): void => {
     if (server === undefined) return;

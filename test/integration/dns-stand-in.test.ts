@@ -64,8 +64,18 @@ describe("isochrone dns --input-delay", () => {
     await put("map", "map", snapshot);
     const run = (id: string, port: number, ...more: readonly string[]) =>
       start(
-        ...["dns", "--node", id, "--listen", `127.0.0.1:${port}`, "--admin", "127.0.0.1:0"],
-        ...["--control", controlUrl, "--state", join(directory, id), ...more],
+        "dns",
+        "--node",
+        id,
+        "--listen",
+        `127.0.0.1:${port}`,
+        "--admin",
+        "127.0.0.1:0",
+        "--control",
+        controlUrl,
+        "--state",
+        join(directory, id),
+        ...more,
       );
     const normal = await run("ns-1", normalPort);
     const late = await run("ns-2", latePort, "--input-delay", String(DELAY_SECONDS), "--workers", "2");

@@ -31,6 +31,7 @@ import {
 const token = "integration-token-0123456789";
 const env = { ISOCHRONE_CONTROL_TOKEN: token, ISOCHRONE_LOG: "warn" };
 const dig = requireProgram("dig");
+const kdig = requireProgram("kdig");
 const worldFile = "deploy/worlds/small.yaml";
 
 interface Dug {
@@ -663,6 +664,58 @@ describe.skipIf(dig === undefined)("clients of others", () => {
       expect(counters.withReason("cookie-only")).toBe(1);
     } finally {
       await server.close();
+    }
+  });
+});
+
+describe.skipIf(kdig === undefined)("kdig", () => {
+  it("kdig asks over UDP, TCP and TLS, with a client subnet, a cookie and NSID, and reads what dig reads", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "isochrone-kdig-"));
+    const files = { certificateFile: join(directory, "c.pem"), keyFile: join(directory, "k.pem") };
+    const { certPem, keyPem } = makeCertificate({ names: ["ns.test"] });
+    writeFileSync(files.certificateFile, certPem);
+    writeFileSync(files.keyFile, keyPem);
+    const state = context();
+    const server = await DnsServer.listen({
+      address: "127.0.0.1",
+      port: 0,
+      context: () => state,
+      counters: new DnsCounters(),
+      logger: createLogger({ role: "nameserver", id: "test" }),
+      service: { cookieSecret: new Uint8Array(16).fill(5), nsid: Buffer.from("ns-test") },
+      tls: { host: "127.0.0.1", port: 0, ...files },
+    });
+    const ask = async (port: number, ...args: readonly string[]): Promise<string> => {
+      const target = ["@127.0.0.1", "-p", String(port), "+timeout=5", "+retry=0"];
+      return (await promisify(execFile)(kdig ?? "kdig", [...target, ...args])).stdout;
+    };
+    const addressesIn = (text: string) =>
+      [...text.matchAll(/\sIN\s+A\s+([\d.]+)\s/g)].map(([, address]) => address);
+    try {
+      const asked = ["www.shop.example", "+subnet=192.0.2.0/24", "+cookie=0102030405060708", "+nsid"];
+      const udp = await ask(server.port, ...asked);
+      expect(udp).toMatch(/status: NOERROR/);
+      expect(udp).toMatch(/CLIENT-SUBNET: 192\.0\.2\.0\/24\/24/);
+      expect(udp).toMatch(/NSID:.*ns-test/);
+      expect(udp).toMatch(/COOKIE: [0-9A-Fa-f]{48}/);
+      const addresses = addressesIn(udp);
+      expect(addresses).toEqual(
+        (await digAt(server.port, "www.shop.example", "+subnet=192.0.2.0/24")).answers,
+      );
+      expect(addressesIn(await ask(server.port, ...asked, "+tcp"))).toEqual(addresses);
+      const tls = await ask(
+        server.tlsPort ?? 0,
+        ...asked,
+        `+tls-ca=${files.certificateFile}`,
+        "+tls-host=ns.test",
+      );
+      expect(addressesIn(tls)).toEqual(addresses);
+      expect(await ask(server.port, "none.shop.example")).toMatch(/status: NXDOMAIN/);
+      expect(await ask(server.port, "www.shop.example", "ANY")).toMatch(/HINFO\s+"RFC8482"/);
+      await expect(ask(server.port, "www.shop.example", "AXFR")).rejects.toThrow(/REFUSED/);
+    } finally {
+      await server.close();
+      rmSync(directory, { recursive: true });
     }
   });
 });

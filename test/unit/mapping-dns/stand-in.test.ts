@@ -1,5 +1,5 @@
 /** The name server that takes its documents late: what it has in force, and when it answers, over hours of a virtual clock. */
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { monotonicMs, plusMs } from "#kit";
 import { HoldBack } from "../../../control/core/hold-back.ts";
