@@ -9,6 +9,7 @@ import {
   policiesTable,
   pricesSentences,
   pricesTable,
+  queriesSentence,
   queriesTable,
   siteCounts,
 } from "./users/resolvers.ts";
@@ -52,6 +53,7 @@ export async function runResolvers(argv: readonly string[]): Promise<string> {
     "",
     "queries of the public resolver when entries are shared by cluster (the least that is possible), by the map's scope, by /24, over those by resolver",
     textTable(queriesTable(evaluation)),
+    queriesSentence(evaluation),
     "",
     "users behind the public resolver, where a query has a price: what one more must spare, ms of round trips summed over its look-ups",
     textTable(pricesTable(evaluation)),

@@ -112,7 +112,7 @@ export function evaluateMapping(matrix: RttMatrix, options: MappingOptions): Map
 }
 
 /** A share of the clients, to the nearest whole number; another share of the same seed holds or is held by it. */
-function drawn(clients: readonly number[], ratio: number, seed: number, what: string): Set<number> {
+export function drawn(clients: readonly number[], ratio: number, seed: number, what: string): Set<number> {
   return new Set(
     new Random(seed)
       .split(what)

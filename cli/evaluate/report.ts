@@ -1,5 +1,6 @@
 /** All evaluations on one page: Markdown with plots beside it, and how to get each figure again. */
 import { join } from "node:path";
+import { evaluatePlaceOracle } from "./place-oracle.ts";
 import { evaluateMapping } from "./mapping.ts";
 import { readMatrix, readSlices, type RttMatrix } from "./matrix.ts";
 import { evaluateOverlay } from "./overlay.ts";
@@ -15,6 +16,7 @@ import {
   priceCurve,
   pricesSentences,
   pricesTable,
+  queriesSentence,
   queriesTable,
   resolverData,
   siteCounts,
@@ -112,11 +114,22 @@ function unknowns(matrix: RttMatrix, count: number): Section {
         return [`${name}: ${who}`, ...[min, median, max].map((value) => fixed(value))];
       });
   });
+  const oracles = Array.from({ length: count }, (_, n) =>
+    evaluatePlaceOracle(matrix, { sites: SITES, seed: 1 + n, unmeasuredRatio: cases[0][1].unmeasuredRatio }),
+  );
+  for (const [name, which] of [
+    ["never measured, others known: labels as they are", "labels"],
+    ["never measured, others known: their labels mended", "othersMended"],
+    ["never measured, others known: all labels mended", "allMended"],
+  ] as const) {
+    const { min, median, max } = spread(oracles.map((one) => one[which]));
+    rows.push([name, ...[min, median, max].map((value) => fixed(value))]);
+  }
   return {
     title: "Clients that nobody measures, and labels that lie",
     command: `isochrone evaluate mapping --matrix ${FILES.wonder} --unmeasured-ratio 0.5 (or --wrong-labels-ratio 0.1) --seed 1`,
     parts: [
-      `Mean over the optimum, seeds 1 to ${count}.`,
+      `Mean over the optimum, seeds 1 to ${count}. The last rows are no map: a choice by the nearest who are known, with the true times of all of them to all sites (\`cli/evaluate/place-oracle.ts\`); mended: a label that light contradicts is put where the times fit.`,
       markdownTable({ head: ["", "min", "median", "max"], rows }),
     ],
   };
@@ -255,6 +268,7 @@ async function resolvers(data: string, plots: Map<string, string>): Promise<Sect
       image("resolvers"),
       "Queries of the public resolver over those that one answer for everyone behind it costs, by who shares an answer: a cluster's clients (the least that end-user mapping needs, whatever the addresses), the map's scopes (RFC 7871), a /24:",
       markdownTable(queriesTable(evaluation)),
+      queriesSentence(evaluation),
       "Where a query has a price (`queryPriceMs`): one more is asked where it spares so many ms of round trips, summed over the look-ups that it serves; neighbouring prefixes whose best sites differ by less are answered alike, for each resolver by the clients that are known to be behind it. Users behind the public resolver:",
       markdownTable(pricesTable(evaluation)),
       pricesSentences(evaluation).join(" "),

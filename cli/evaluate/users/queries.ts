@@ -92,12 +92,18 @@ export interface QueryFigures {
   readonly queriesPerSecond: number;
   /** Over that; `none`: every look-up is asked. */
   readonly factor: Readonly<Record<Sharing | "none", number>>;
+  /** Queries of everybody's resolvers, those of providers included (which tell no client's subnet): the public resolver's share, and all over all as it tells subnets. */
+  readonly ofAll: { readonly publicRatio: number; readonly factor: number };
+  /** Share of the public resolver's queries, without subnets, by names of which a place asks at least `POPULAR_RATIO` of one query each TTL. */
+  readonly popularRatio: number;
   /** Groups of clients that share entries. */
   readonly groups: Readonly<Record<Sharing, number>>;
   /** The factor of the map's scopes for single names, by rank of popularity. */
   readonly byName: readonly { readonly rank: number; readonly factor: number }[];
 }
 
+/** Of one query each TTL, which is the most: the top bucket of figure 24 of Chen et al., whose bounds are not given. */
+const POPULAR_RATIO = 0.9;
 const RANKS = [1, 3, 10, 30, 100, 300, 1_000] as const;
 
 /** What the public resolver is answered for each prefix. */
@@ -134,6 +140,7 @@ export function evaluateQueries(world: UserWorld, map: UserMap, settings: QueryS
   ) as Record<Sharing, Float64Array>;
   const queries = (sharing: Sharing): number => queriesOf(groups[sharing], settings);
   const base = queries("resolver");
+  const ofProviders = queriesOf(providerGroups(world, lookupsPerSecond), settings);
   return {
     lookupsPerSecond,
     ttlSeconds,
@@ -145,6 +152,11 @@ export function evaluateQueries(world: UserWorld, map: UserMap, settings: QueryS
       source: round(queries("source") / base),
       none: round((lookupsPerSecond * world.publicRatio) / base),
     },
+    ofAll: {
+      publicRatio: ratio(base, base + ofProviders),
+      factor: round((queries("scope") + ofProviders) / (base + ofProviders)),
+    },
+    popularRatio: ratio(popularQueries(groups.resolver, shares, ttlSeconds), base),
     groups: {
       resolver: groups.resolver.length,
       cluster: groups.cluster.length,
@@ -157,4 +169,26 @@ export function evaluateQueries(world: UserWorld, map: UserMap, settings: QueryS
       return { rank, factor: round(queriesOfName(groups.scope, share, ttlSeconds) / without) };
     }),
   };
+}
+
+/** Look-ups a second of each provider's resolver. */
+function providerGroups({ pieces, publicRatio }: UserWorld, lookupsPerSecond: number): Float64Array {
+  const groups = new Map<number, number>();
+  for (const { resolver, demand } of pieces)
+    groups.set(resolver, (groups.get(resolver) ?? 0) + lookupsPerSecond * (1 - publicRatio) * demand);
+  return Float64Array.from(groups.values());
+}
+
+function popularQueries(groups: Float64Array, shares: Float64Array, ttlSeconds: number): number {
+  let sum = 0;
+  for (const share of shares)
+    for (const lookups of groups) {
+      const queries = queriesOfName(Float64Array.of(lookups), share, ttlSeconds);
+      if (queries * ttlSeconds >= POPULAR_RATIO) sum += queries;
+    }
+  return sum;
+}
+
+function ratio(part: number, all: number): number {
+  return Math.round((part / all) * 1e4) / 1e4;
 }

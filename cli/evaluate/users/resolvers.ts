@@ -1,8 +1,8 @@
 /** Users behind distant resolvers: what each way to decide for them costs them, and how many queries it costs us. */
 import { join } from "node:path";
-import { type ClusterId, greatCircleKm, Random } from "#kit";
-import { placedSites } from "#mapping";
-import { readMatrix, type RttMatrix } from "../matrix.ts";
+import { greatCircleKm, Random } from "#kit";
+import { mendedPlaces } from "../place-oracle.ts";
+import { readMatrix } from "../matrix.ts";
 import { type FigureTable, fixed, percent } from "../table.ts";
 import { DelayModel } from "./delay-model.ts";
 import { type City, readCities } from "./places.ts";
@@ -16,7 +16,7 @@ import {
   sharings,
 } from "./queries.ts";
 import { mapUsers } from "./user-map.ts";
-import { peopleWorld, type Place, published, readBlocks, type UserWorld } from "./world.ts";
+import { peopleWorld, type Place, published, publishedQueries, readBlocks, type UserWorld } from "./world.ts";
 
 /** Files of the data directory that are read. */
 export const resolverData = {
@@ -72,7 +72,8 @@ export async function evaluateResolvers(
   options: ResolversOptions,
   onStep: (what: string) => void = () => {},
 ): Promise<ResolversEvaluation> {
-  const matrix = believed(readMatrix(join(directory, resolverData.matrix)));
+  const measured = readMatrix(join(directory, resolverData.matrix));
+  const matrix = { ...measured, coordinates: mendedPlaces(measured) };
   const cities = readCities(directory, matrix);
   const delays = new DelayModel(cities, matrix, options.seed);
   const world = peopleWorld(
@@ -120,22 +121,6 @@ export async function evaluateResolvers(
     prices,
     queries,
   };
-}
-
-/** The matrix with places that light does not contradict: whose label cannot be true stands where its times fit, or nowhere. */
-function believed(matrix: RttMatrix): RttMatrix {
-  const sites = placedSites(
-    matrix.names.map((_, index) => ({
-      clusterId: `city-${index}` as ClusterId,
-      coordinates: matrix.coordinates?.[index] ?? null,
-    })),
-    (a, b) => {
-      const rttMs = matrix.rttMs(Number(a.slice("city-".length)), Number(b.slice("city-".length)));
-      return Number.isNaN(rttMs) ? undefined : rttMs;
-    },
-    [],
-  );
-  return { ...matrix, coordinates: sites.map(({ coordinates }) => coordinates) };
 }
 
 function distanceKm(
@@ -262,4 +247,12 @@ export function queriesTable({ queries }: ResolversEvaluation): FigureTable {
       ...[factor.cluster, factor.scope, factor.source, factor.none].map((one) => fixed(one, 2)),
     ]),
   };
+}
+
+/** Two denominators: the public resolver's own queries, and everybody's. Beside what was published, for the last number of sites. */
+export function queriesSentence({ queries }: ResolversEvaluation): string {
+  const last = queries.at(-1);
+  if (last === undefined) return "";
+  const { before, after, popularRatio } = publishedQueries;
+  return `${last.sites} sites: as the public resolver tells its clients' subnets, its own queries grow ${fixed(last.factor.scope, 2)} x (published ${fixed(after.public / before.public, 2)}), those of all resolvers together ${fixed(last.ofAll.factor, 2)} x (published ${fixed(after.all / before.all, 2)}, ordinary growth included). Before, ${percent(last.ofAll.publicRatio)} of all queries are the public resolver's (published ${percent(before.public / before.all)}), ${percent(last.popularRatio, 0)} of these for names that a place of it asks for about once each TTL (published ${percent(popularRatio, 0)}).`;
 }

@@ -100,7 +100,7 @@ describe("users behind distant resolvers", () => {
     expect(behindPublic["rolled-out"]).toEqual(behindPublic["end-user"]);
   });
   test("the narrower entries are shared, the more is asked, and nobody asks more often than there are look-ups", () => {
-    const { factor, groups } = evaluateQueries(world, map, {
+    const { factor, groups, ofAll, popularRatio } = evaluateQueries(world, map, {
       ttlSeconds: 20,
       names: 50,
       zipfExponent: 0.9,
@@ -111,5 +111,10 @@ describe("users behind distant resolvers", () => {
     expect(factor.source).toBeGreaterThanOrEqual(factor.scope);
     expect(factor.none).toBeGreaterThan(factor.source);
     expect(groups.source).toBe(world.pieces.length * 4);
+    // All queries: those of providers' resolvers stay as they are.
+    expect(ofAll.publicRatio).toBeGreaterThan(0);
+    expect(ofAll.factor).toBeCloseTo(1 + ofAll.publicRatio * (factor.scope - 1), 2);
+    expect(popularRatio).toBeGreaterThan(0);
+    expect(popularRatio).toBeLessThan(1);
   });
 });
