@@ -47,7 +47,8 @@ export class EdgeServer {
     this.#listeners = new Listeners(
       (socket, reads) => this.#accepted(socket, reads),
       false,
-      settings.ioUring !== "off" && options.isFlatPathOff !== true
+      // Only hits leave through the ring: one for admin addresses would be memory for nothing.
+      settings.ioUring !== "off" && options.hot !== undefined && options.isFlatPathOff !== true
         ? () => sharedRing(metrics, logger)
         : undefined,
     );

@@ -251,9 +251,7 @@ async function soak(options: Options, log: (line: string) => void) {
     }
     await Promise.all(load);
     // What clients have cut is noticed at once, and nothing of it stays.
-    // A server of one process tells its figures on such a connection, too.
-    const own = options.workers === 1 ? 1 : 0;
-    await waitFor(async () => !((await metric("ring_connections")) > own), {
+    await waitFor(async () => !((await metric("ring_connections")) > 0), {
       timeoutMs: 20_000,
       what: "the end of all connections",
     });
