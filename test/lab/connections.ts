@@ -212,7 +212,11 @@ async function soak(options: Options, log: (line: string) => void) {
   const replace = async (): Promise<void> => {
     await count();
     const command = await runIsochrone([...argv, "--replace"], { env, timeoutMs: 120_000 });
-    if (command.code !== 0) throw new Error(`The edge was not replaced: ${command.stderr}`);
+    if (command.code !== 0) {
+      // As on a machine that is too busy for a start within its time: the old one must go on.
+      told(`not replaced: ${command.stderr.trim()}`);
+      return;
+    }
     pid = Number(/by process ([0-9]+)/.exec(command.stdout)?.[1]);
     told(`replaced by ${pid}`);
   };
