@@ -4,7 +4,10 @@
  * ({@link whyNoNetwork} tells what is missing).
  */
 import { execFile, spawn, type ChildProcess, type SpawnOptions } from "node:child_process";
+import { once } from "node:events";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { promisify } from "node:util";
 import { Forwarder } from "./forwarder.ts";
 
@@ -267,4 +270,28 @@ export class WideAreaNetwork {
   async stop(): Promise<void> {
     await this.#forwarder.end();
   }
+}
+
+/** A program of this folder that serves on a host: resolves when it has said "ready". */
+export async function startProgram(
+  network: WideAreaNetwork,
+  host: string,
+  file: string,
+  argv: readonly string[],
+): Promise<{ stop(): Promise<void> }> {
+  const child = network.spawn(host, process.execPath, [join(import.meta.dirname, file), ...argv], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const exited = once(child, "exit");
+  const [line] = await Promise.race([
+    once(createInterface({ input: child.stdout! }), "line") as Promise<[string]>,
+    exited.then(() => ["ended"]),
+  ]);
+  if (line !== "ready") throw new Error(`${file} did not start on ${host}: ${argv.join(" ")}`);
+  return {
+    stop: async () => {
+      child.kill("SIGKILL");
+      await exited;
+    },
+  };
 }

@@ -1,8 +1,6 @@
 /** Bulk transfers between hosts of a network (see bulk.ts). */
-import { once } from "node:events";
-import { createInterface } from "node:readline";
 import { join } from "node:path";
-import type { WideAreaNetwork } from "./network.ts";
+import { startProgram, type WideAreaNetwork } from "./network.ts";
 
 const PROGRAM = join(import.meta.dirname, "bulk.ts");
 
@@ -23,23 +21,8 @@ export interface Sender {
 
 /** Resolves when it listens. */
 export async function startSender(network: WideAreaNetwork, host: string, port = 5001): Promise<Sender> {
-  const child = network.spawn(host, process.execPath, [PROGRAM, "serve", String(port)], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  const exited = once(child, "exit");
-  const [line] = await Promise.race([
-    once(createInterface({ input: child.stdout! }), "line") as Promise<[string]>,
-    exited.then(() => ["ended"]),
-  ]);
-  if (line !== "ready") throw new Error(`The sender on ${host} did not start (port ${port})`);
-  return {
-    address: network.addressOf(host),
-    port,
-    stop: async () => {
-      child.kill("SIGKILL");
-      await exited;
-    },
-  };
+  const { stop } = await startProgram(network, host, "bulk.ts", ["serve", String(port)]);
+  return { address: network.addressOf(host), port, stop };
 }
 
 /** What one connection carries to a host in some seconds, connection set-up and slow start included. */
