@@ -186,6 +186,7 @@ async function serve(
     port: running.port,
     readyWithinMs: settings.replaceReadyMs,
     invalidations,
+    claim: async () => await notifyManager(logger),
   });
   try {
     await replaceable.listen();

@@ -158,6 +158,8 @@ export interface ReplaceableOptions {
   readonly readyWithinMs: number;
   readonly invalidations: InvalidationChain;
   readonly logger: Logger;
+  /** Tells the service manager that this process is the one to watch, after all: a successor may have said so of itself. Never rejects. */
+  readonly claim: () => Promise<void>;
 }
 
 /** A running server that can be replaced. */
@@ -276,8 +278,8 @@ export class Replaceable {
       return undefined;
     });
     channel.answer("ready", () => {
-      const action = this.#machine.handleReady();
-      if (action.action !== "drain") throw new Error("it is too late");
+      const action = this.#successor === child ? this.#machine.handleReady() : undefined;
+      if (action?.action !== "drain") throw new Error("it is too late");
       clearTimeout(this.#timer);
       this.#answer?.({ isReplaced: true, pid: child.pid });
       this.#server?.close();
@@ -290,11 +292,14 @@ export class Replaceable {
       this.#replaced.resolve();
       return undefined;
     });
+    const onEnd = (): void => {
+      if (this.#successor === child) this.#act(this.#machine.handleSuccessorEnd());
+    };
     child.once("error", (error) => {
       logger.error("replacement-not-started", { error });
-      this.#act(this.#machine.handleSuccessorEnd());
+      onEnd();
     });
-    child.once("exit", () => this.#act(this.#machine.handleSuccessorEnd()));
+    child.once("exit", onEnd);
     this.#timer = setTimeout(
       () => this.#act(this.#machine.handleTimeout(performance.now())),
       // One more, so that a timer that fires a fraction early does not find that it is not time yet.
@@ -306,9 +311,17 @@ export class Replaceable {
     if (action.action !== "roll-back") return;
     clearTimeout(this.#timer);
     this.#o.logger.warn("replacement-rolled-back", { reason: action.reason });
-    this.#successor?.kill("SIGKILL");
-    this.#answer?.({ isReplaced: false, reason: action.reason });
+    const successor = this.#successor;
+    this.#successor = undefined;
+    const answer = this.#answer;
     this.#answer = undefined;
+    const end = (): void => {
+      successor?.kill("SIGKILL");
+      answer?.({ isReplaced: false, reason: action.reason });
+    };
+    // Before its end: the manager takes a server for ended when the process that it knows ends, and kills the rest.
+    if (action.reason === "stopped-meanwhile") end();
+    else void this.#o.claim().then(end);
   }
 }
 

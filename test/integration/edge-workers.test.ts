@@ -1,5 +1,5 @@
 /** Several workers as one server, and one server after the other: what clients and the origin see of it. */
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { Agent } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -18,7 +18,7 @@ import { script } from "../tools/text-samples.ts";
 import { fetchFrom, TestOrigin, until } from "./edge-support.ts";
 
 const WORKERS = 2;
-const env = { ISOCHRONE_LOG: "error" };
+const env: Record<string, string> = { ISOCHRONE_LOG: "error" };
 const origin = new TestOrigin();
 let directory: string;
 let edge: IsochroneProcess;
@@ -82,8 +82,17 @@ beforeAll(async () => {
   await origin.start();
   port = await freePort();
   adminPort = await freePort();
+  // A service manager that keeps what it is told.
+  const programs = join(directory, "bin");
+  await mkdir(programs);
+  const told = `#!/bin/sh\necho "$@" >> "${join(directory, "told")}"\n`;
+  await writeFile(join(programs, "systemd-notify"), told, { mode: 0o755 });
+  env["NOTIFY_SOCKET"] = join(directory, "notify");
+  env["PATH"] = `${programs}:${process.env["PATH"] ?? ""}`;
   await start();
 });
+const toldLines = async (): Promise<readonly string[]> =>
+  (await readFile(join(directory, "told"), "utf8")).trimEnd().split("\n");
 beforeEach(() => {
   origin.seen.length = 0;
 });
@@ -273,9 +282,13 @@ test("what was cached survives a replacement on disk; a successor that fails cha
   const failed = await runIsochrone([...argv("--disk", "/proc/nope"), "--replace"], { env });
   expect(failed.code).toBe(1);
   expect(failed.stderr).toMatch(/Not replaced, the running server goes on: ended-before-ready/);
+  // The successor may have said that it is the one to watch.
+  const isMain = `--ready --pid=${edge.pid}`;
+  expect((await toldLines()).slice(-2)).toEqual([isMain, isMain]);
   expect((await ask("/kept-0")).cacheStatus).toMatch(/^hit/);
   const stdout = edge.stdout();
   const pid = await replaceWithUnsafeRequests();
+  expect((await toldLines()).at(-1)).toBe(`--ready --pid=${pid}`);
   await until(async () => (await metric("disk_objects")) >= 20, "all are on disk again");
   origin.seen.length = 0;
   for (let n = 0; n < 20; n++) expect((await ask(`/kept-${n}`)).cacheStatus).toMatch(/^hit/);
