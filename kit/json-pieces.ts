@@ -16,13 +16,16 @@ export function* jsonPieces(value: unknown, depth = 0): Generator<string, undefi
     yield '"';
     return;
   }
-  if (
-    typeof value !== "object" ||
-    value === null ||
-    Array.isArray(value) ||
-    depth === DEPTH_MAX ||
-    "toJSON" in value
-  ) {
+  if (isInPieces(value)) {
+    yield* value.jsonPieces();
+    return;
+  }
+  if (typeof value === "object" && value !== null && !("toJSON" in value) && depth < DEPTH_MAX) {
+    if (Array.isArray(value)) {
+      yield* listPieces(value);
+      return;
+    }
+  } else {
     yield JSON.stringify(value);
     return;
   }
@@ -34,4 +37,22 @@ export function* jsonPieces(value: unknown, depth = 0): Generator<string, undefi
     before = ",";
   }
   yield before === "{" ? "{}" : "}";
+}
+
+/** What writes itself piece by piece; it has a toJSON that says the same. */
+function isInPieces(value: unknown): value is { jsonPieces(): Iterable<string> } {
+  return typeof value === "object" && value !== null && "jsonPieces" in value;
+}
+
+/** Elements of a list that are written at once. */
+const LIST_STEP = 256;
+
+function* listPieces(list: readonly unknown[]): Generator<string, undefined> {
+  if (list.length <= LIST_STEP) {
+    yield JSON.stringify(list);
+    return;
+  }
+  for (let at = 0; at < list.length; at += LIST_STEP)
+    yield `${at === 0 ? "[" : ","}${JSON.stringify(list.slice(at, at + LIST_STEP)).slice(1, -1)}`;
+  yield "]";
 }

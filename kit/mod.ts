@@ -14,6 +14,7 @@ export {
   type DnssecZone,
   certificateDocument,
   applyClusterMapDiff,
+  applyDifferences,
   type CandidateRow,
   checksumOf,
   type ClassOrder,
@@ -26,6 +27,7 @@ export {
   ClusterMapTable,
   comparedWith,
   decodeClusterMap,
+  differenceOf,
   diffClusterMaps,
   encodeClusterMap,
   isAbsurdQuality,
@@ -49,6 +51,11 @@ export {
   pricePerGb,
   type TopologyLimit,
   type LinkReport,
+  type MapDifference,
+  mapDifference,
+  mapName,
+  named,
+  type NamedMap,
   type MapOverrides,
   type MapPin,
   mapOverrides,
@@ -178,6 +185,8 @@ export {
 /** Longest match, and how far an answer is valid. */
 export { NONE, PrefixRanges, type PrefixRuns } from "./prefix-ranges.ts";
 export { allSteps, type Steps } from "./steps.ts";
+export { jsonPieces } from "./json-pieces.ts";
+export { TextPieces } from "./text-pieces.ts";
 export { PrefixTable } from "./prefix-table.ts";
 /** Quantiles of type 7. */
 export { mean, quantile, type Summary, summary } from "./quantile.ts";

@@ -1,6 +1,6 @@
 /** Back to the content of an older map, as a new version in a term of the operator's own. */
 import { type ControlClient, ControlError, type LeaseAnswer } from "#control";
-import { formatDurationMs, type MapSnapshot } from "#kit";
+import { allSteps, differenceOf, formatDurationMs, type MapSnapshot, mapSnapshot, named } from "#kit";
 import { authorName } from "../author.ts";
 import { MAP_ID, OPERATOR_ID } from "../../mapping/core/publisher-election.ts";
 import { UsageError } from "../usage.ts";
@@ -37,7 +37,7 @@ export async function rollBack(
     note: why.slice(0, 500),
   });
   // The mappers' term is over from here on: nothing of theirs is taken any more.
-  const summary = await publish(client, wanted.snapshot, lease, why);
+  const summary = await publish(client, wanted.snapshot, inForce.snapshot, lease, why);
   if (options.isJson) return console.log(JSON.stringify({ ...summary, term: lease.term }, null, 2));
   console.log(
     `version ${summary.version} is in force with the content of version ${subject} (${publicationText(wanted.snapshot)}), in term ${lease.term}`,
@@ -45,21 +45,33 @@ export async function rollBack(
   console.error(`Mappers stand by for ${formatDurationMs(options.holdMs)}, or until: isochrone map release`);
 }
 
-async function publish(client: ControlClient, content: MapSnapshot, lease: LeaseAnswer, note: string) {
+async function publish(
+  client: ControlClient,
+  content: MapSnapshot,
+  inForce: MapSnapshot,
+  lease: LeaseAnswer,
+  note: string,
+) {
   const mapVersion = Math.max(lease.newest?.version ?? 0, content.mapVersion) + 1;
-  const body: MapSnapshot = {
+  const body = mapSnapshot.parse({
     ...content,
     mapVersion,
     clusterMap: content.clusterMap.withVersion(mapVersion),
     createdAtEpochMs: Date.now(),
     reason: "rollback",
     publication: { term: lease.term, publisherId: OPERATOR_ID },
-  };
+  });
+  const difference = allSteps(differenceOf(allSteps(named(inForce)), allSteps(named(body))));
   let expectedVersion = (await client.versions("map", MAP_ID)).at(-1)?.version ?? 0;
   for (let tries = 1; ; tries++) {
     try {
       const author = authorName(OPERATOR_NAME_MAX);
-      return await client.put("map", MAP_ID, body, { expectedVersion, author, note: note.slice(0, 500) });
+      return await client.put("map", MAP_ID, body, {
+        expectedVersion,
+        author,
+        note: note.slice(0, 500),
+        difference,
+      });
     } catch (error) {
       const present =
         error instanceof ControlError && error.code === "conflict" ? error.presentVersion : undefined;

@@ -27,6 +27,8 @@ export const watchHubDefaults: WatchHubSettings = {
 export interface HubLine {
   readonly kind: WatchKind | "heartbeat";
   readonly bytes: Uint8Array;
+  /** For watchers that take references: sent to them instead of `bytes`. */
+  readonly reference?: Uint8Array;
   /** Newest copy of what is soon repeated: an older one with the same key that still waits is replaced. */
   readonly replaces?: string;
 }
@@ -42,6 +44,7 @@ export interface Cut {
 
 interface Watcher {
   readonly kinds: ReadonlySet<string>;
+  readonly takesReferences: boolean;
   readonly queue: Map<string | number, HubLine>;
   queuedBytes: number;
   nextKey: number;
@@ -71,7 +74,7 @@ export class WatchHub {
   }
 
   /** Its id, or undefined when there is no room for another watcher. */
-  subscribe(kinds: readonly WatchKind[], now: MonotonicMs): number | undefined {
+  subscribe(kinds: readonly WatchKind[], now: MonotonicMs, takesReferences = false): number | undefined {
     if (this.#watchers.size >= this.#settings.watchersMax) {
       this.#counters.refused++;
       return undefined;
@@ -80,6 +83,7 @@ export class WatchHub {
     const watcherId = this.#nextId++;
     this.#watchers.set(watcherId, {
       kinds: new Set<string>([...kinds, "heartbeat"]),
+      takesReferences,
       queue: new Map(),
       queuedBytes: 0,
       nextKey: 0,
@@ -98,7 +102,9 @@ export class WatchHub {
     const cuts: Cut[] = [];
     for (const [watcherId, watcher] of this.#watchers) {
       if (!watcher.kinds.has(line.kind)) continue;
-      if (this.#enqueue(watcher, line, now)) continue;
+      const { reference } = line;
+      const own = watcher.takesReferences && reference !== undefined ? { ...line, bytes: reference } : line;
+      if (this.#enqueue(watcher, own, now)) continue;
       if (line.replaces !== undefined) this.#counters.dropped++;
       else {
         this.#watchers.delete(watcherId);

@@ -3,9 +3,12 @@ import {
   array,
   boolean,
   defaulted,
+  either,
   hostname,
   id,
   integer,
+  mapDifference,
+  mapName,
   nullable,
   number,
   object,
@@ -13,6 +16,7 @@ import {
   optional,
   type Parsed,
   ParseError,
+  type Path,
   purgeAck,
   purgeEntry,
   type Schema,
@@ -44,7 +48,22 @@ export const appendRequest = object({
   note: defaulted(freeText(), ""),
   author: defaulted(string({ min: 0, max: 100 }), ""),
   activate: optional(boolean()),
+  /** Of a map: what leads to it from another one (`mapDifference` of the kit). Receivers prove it; here it is only kept. */
+  difference: optional(anything),
 });
+
+/** Of a difference what control looks at. */
+export const differenceNames = (
+  value: unknown,
+  path: Path,
+): { readonly base: string; readonly result: string } => {
+  const fields =
+    typeof value === "object" && value !== null ? (value as Readonly<Record<string, unknown>>) : {};
+  return {
+    base: mapName.parse(fields["base"], [...path, "base"]),
+    result: mapName.parse(fields["result"], [...path, "result"]),
+  };
+};
 
 /** `POST /v1/documents/KIND/ID/activate`. */
 export const activateRequest = object({ version: version(), expectedActiveVersion: nullable(version()) });
@@ -65,6 +84,12 @@ const summaryFields = {
 export const documentSummary = object(summaryFields);
 export const documentSummaries = array(documentSummary, { max: 1_000_000 });
 export const documentRecord = object({ ...summaryFields, body: anything });
+/** A version, for one who has said what he has: whole, or what leads to it from there, in the order in which it is to be applied. */
+export const documentDelivery = either(
+  documentRecord,
+  object({ ...summaryFields, differences: array(mapDifference, { max: 100 }) }),
+  "a version of a document, whole (body) or as differences",
+);
 export const documentChanges = array(
   object({ path: string({ max: 100_000 }), from: optional(anything), to: optional(anything) }),
   { max: 100_000 },
@@ -147,6 +172,14 @@ const watchEvents = {
     id: documentId(),
     version: version(),
     body: anything,
+  }),
+  reference: object({
+    type: oneOf(["reference"]),
+    seq: integer({ min: 1 }),
+    kind: oneOf(documentKinds),
+    id: documentId(),
+    version: version(),
+    fence: object({ term: term(), version: version() }),
   }),
   purge: object({ type: oneOf(["purge"]), seq: integer({ min: 1 }), purge: purgeEntry }),
   report: object({ type: oneOf(["report"]), report: serverReport }),

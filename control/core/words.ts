@@ -17,6 +17,10 @@ export type DocumentKind = (typeof documentKinds)[number];
 export const watchKinds = [...documentKinds, "purge", "report"] as const;
 export type WatchKind = (typeof watchKinds)[number];
 
+/** Header with which a watcher says that it takes references ({@link ReferenceEvent}); a control of before sends bodies all the same. */
+export const TAKES_HEADER = "isochrone-takes";
+export const TAKES_REFERENCES = "references";
+
 /** One immutable version without its body. */
 export interface DocumentSummary {
   readonly kind: DocumentKind;
@@ -54,6 +58,16 @@ export interface ActivationEvent {
   readonly body: unknown;
 }
 
+/**
+ * As {@link ActivationEvent}, without the body: sent instead of it to those who asked for references to what is large. They fetch it, and say
+ * what they have, so that a difference will do.
+ */
+export interface ReferenceEvent extends Omit<ActivationEvent, "type" | "body"> {
+  readonly type: "reference";
+  /** Of the publication, as fence.ts compares them. */
+  readonly fence: { readonly term: number; readonly version: number };
+}
+
 /** A purge was accepted. */
 export interface PurgeEvent {
   readonly type: "purge";
@@ -77,6 +91,7 @@ export type WatchEvent =
       readonly oldestPurgeSeq: number | null;
     }
   | ActivationEvent
+  | ReferenceEvent
   | PurgeEvent
   | { readonly type: "report"; readonly report: ServerReport }
   | { readonly type: "snapshot-end"; readonly seq: number }

@@ -2,7 +2,16 @@
  * The one way to speak to control: requests with a deadline each, and watches that come back by themselves and lose
  * nothing. Knows nothing of what the documents mean; {@link DocumentKeeper} puts them in force.
  */
-import { IsochroneError, type PurgeAck, type PurgeRequest, type Schema, type ServerReport } from "#kit";
+import { setImmediate } from "node:timers/promises";
+import {
+  IsochroneError,
+  jsonPieces,
+  type MapDifference,
+  type PurgeAck,
+  type PurgeRequest,
+  type Schema,
+  type ServerReport,
+} from "#kit";
 import type { Logger } from "#kit/io";
 import type { Dispatcher } from "undici";
 import send from "undici/lib/api/api-request.js";
@@ -13,6 +22,7 @@ import { AckSender } from "./ack-sender.ts";
 import {
   ackOutcomes,
   documentChanges,
+  documentDelivery,
   documentRecord,
   documentSummaries,
   documentSummary,
@@ -25,6 +35,7 @@ import {
 } from "../core/wire.ts";
 import type { ZoneRoll } from "../core/key-rolls.ts";
 import type { LeaseName, LeaseRequest } from "../core/lease.ts";
+import { TAKES_HEADER, TAKES_REFERENCES } from "../core/words.ts";
 import type {
   DocumentChange,
   DocumentKind,
@@ -66,7 +77,14 @@ export interface PutOptions {
   readonly author?: string;
   /** Put it in force as well. Default: true for topology and map, false for property. */
   readonly activate?: boolean;
+  /** Of a map: what leads to it from another one. A control of before, which takes none, is given the map alone. */
+  readonly difference?: MapDifference | undefined;
 }
+
+/** A version as control hands it out to one who said what he has. */
+export type Delivery =
+  | { readonly form: "whole"; readonly body: unknown; readonly bytes: number }
+  | { readonly form: "differences"; readonly differences: readonly MapDifference[]; readonly bytes: number };
 
 export interface ActivateOptions {
   readonly version: number;
@@ -79,12 +97,21 @@ export interface WatchOptions {
   readonly since?: { readonly logId: string; readonly seq: number };
   /** Told when this watch's stream stands and when it is gone. */
   readonly onState?: (state: ControlState) => void;
+  /** Maps are named (`reference` events) and not sent; see {@link ControlClient.delivery}. Control may send them all the same. */
+  readonly takesReferences?: boolean;
 }
 
 const REQUEST_TIMEOUT_MS = 10_000;
 const PURGE_TIMEOUT_MS = 15_000;
+/** A full map over a slow link; control gives whoever sends it one as long. */
+const MAP_TIMEOUT_MS = 60_000;
+/** After control refused a difference it is asked again so much later, ms: it may have been replaced by a newer version. */
+const DIFFERENCES_REFUSED_MS = 600_000;
 /** Answers are bounded by what control stores; a map of a full deployment is the largest. */
 const ANSWER_BYTES_MAX = 512 * 1024 * 1024;
+/** The event loop is given back after so long, ms. */
+const TURN_MS = 3;
+const PIECE_CHARACTERS = 2 ** 18;
 const PURGE_LINE_BYTES_MAX = 16 * 1024 * 1024;
 /** Idle connections are kept for so long, ms: less than control keeps them. */
 const KEEP_ALIVE_MS = 45_000;
@@ -109,6 +136,8 @@ export class ControlClient {
   readonly #random: () => number;
   readonly #counters = { requests: 0, failures: 0, reconnects: 0, reportsLost: 0 };
   #lastRequestSucceeded = false;
+  /** Until then no differences are sent along: this control does not know them. */
+  #differencesFrom = 0;
 
   /** Connects at the first use. Throws ControlError (source "configuration") when `url` is not an http or https URL. */
   constructor(options: ControlClientOptions) {
@@ -177,7 +206,10 @@ export class ControlClient {
       onEvent,
       since: options.since,
       logger: this.#options.logger,
-      open: (path, signal) => this.#open("GET", path, undefined, signal),
+      open: (path, signal) =>
+        this.#open("GET", path, undefined, signal, this.#agent, {
+          ...(options.takesReferences === true && { [TAKES_HEADER]: TAKES_REFERENCES }),
+        }),
       delayMs: (failures) => backoffDelayMs(failures, this.#random()),
       onState: (state: WatchState) => {
         if (state === "disconnected") this.#counters.reconnects++;
@@ -202,6 +234,41 @@ export class ControlClient {
     );
   }
 
+  /**
+   * A version of a map, read in pieces; undefined: control does not keep it any more.
+   * @param have name of the map that is there already: differences from it will do
+   */
+  async delivery(
+    kind: DocumentKind,
+    id: string,
+    version: number,
+    have: string | undefined,
+  ): Promise<Delivery | undefined> {
+    const path = `${documentPath(kind, id)}?version=${version}${have === undefined ? "" : `&have=${have}`}`;
+    return this.#unlessMissing(this.#delivery(path));
+  }
+
+  async #delivery(path: string): Promise<Delivery> {
+    const signal = AbortSignal.timeout(MAP_TIMEOUT_MS);
+    const answer = await this.#open("GET", path, undefined, signal);
+    const reader = new NdjsonReader(ANSWER_BYTES_MAX);
+    let bytes = 0;
+    const values: unknown[] = [];
+    try {
+      for await (const chunk of answer.body) {
+        bytes += (chunk as Buffer).length;
+        values.push(...reader.read(chunk as Buffer));
+      }
+      values.push(reader.end());
+    } catch (cause) {
+      throw unreachable(this.#origin, `GET ${path}`, cause);
+    }
+    const delivery = this.#read(`GET ${path}`, () => documentDelivery.parse(values[0]));
+    return "body" in delivery
+      ? { form: "whole", body: delivery.body, bytes }
+      : { form: "differences", differences: delivery.differences, bytes };
+  }
+
   /** The newest version of each document of a kind, by id. */
   async documents(kind: DocumentKind): Promise<readonly DocumentSummary[]> {
     return this.#json("GET", `/v1/documents?kind=${kind}`, undefined, documentSummaries);
@@ -217,9 +284,21 @@ export class ControlClient {
 
   /** Appends a version. Fails with "conflict" (see `presentVersion`) or "refused" (see `path`, `value`, `expected`). */
   async put(kind: DocumentKind, id: string, body: unknown, options: PutOptions): Promise<DocumentSummary> {
-    const { expectedVersion, note, author, activate } = options;
+    const { expectedVersion, note, author, activate, difference } = options;
     const request = { body, expectedVersion, note, author, activate };
-    return this.#json("POST", documentPath(kind, id), request, documentSummary);
+    const send = async (whole: unknown) => this.#json("POST", documentPath(kind, id), whole, documentSummary);
+    if (difference === undefined || performance.now() < this.#differencesFrom) return send(request);
+    try {
+      return await send({ ...request, difference });
+    } catch (error) {
+      if (!(error instanceof ControlError && error.code === "refused" && error.path === "difference"))
+        throw error;
+      this.#differencesFrom = performance.now() + DIFFERENCES_REFUSED_MS;
+      this.#options.logger.warn("differences-refused", {
+        consequence: "this control hands out whole maps; it is of an older version",
+      });
+      return await send(request);
+    }
   }
 
   /** Puts a version in force, forward or back. Fails with "conflict", "not-found" or "refused". */
@@ -360,11 +439,17 @@ export class ControlClient {
       throw unreachable(this.#origin, `${method} ${path}`, cause);
     }
     if (schema === undefined) return undefined;
+    return this.#read(`${method} ${path}`, () =>
+      schema.parse(JSON.parse(Buffer.concat(chunks).toString("utf8"))),
+    );
+  }
+
+  #read<T>(what: string, read: () => T): T {
     try {
-      return schema.parse(JSON.parse(Buffer.concat(chunks).toString("utf8")));
+      return read();
     } catch (cause) {
       throw new ControlError(
-        `Cannot read control's answer to ${method} ${path}: ${(cause as Error).message}; is another version running at ${this.#origin}?`,
+        `Cannot read control's answer to ${what}: ${(cause as Error).message}; is another version running at ${this.#origin}?`,
         { code: "bad-answer", source: "upstream", retry: "never", cause },
       );
     }
@@ -377,6 +462,7 @@ export class ControlClient {
     body: unknown,
     signal: AbortSignal,
     over: Dispatcher = this.#agent,
+    headers: Readonly<Record<string, string>> = {},
   ) {
     this.#counters.requests++;
     try {
@@ -391,8 +477,9 @@ export class ControlClient {
           authorization: `Bearer ${this.#options.token}`,
           "isochrone-node": this.#options.nodeId,
           ...(body !== undefined && { "content-type": "application/json" }),
+          ...headers,
         },
-        ...(body !== undefined && { body: JSON.stringify(body) }),
+        ...(body !== undefined && { body: over === this.#agent ? await bodyOf(body) : JSON.stringify(body) }),
       });
       this.#lastRequestSucceeded = true;
       if (answer.statusCode >= 200 && answer.statusCode < 300) return answer;
@@ -404,6 +491,24 @@ export class ControlClient {
       throw unreachable(this.#origin, `${method} ${path}`, cause);
     }
   }
+}
+
+/** A document may have tens of megabytes: written in pieces, with other work in between. */
+async function bodyOf(value: unknown): Promise<string | Buffer> {
+  const chunks: Buffer[] = [];
+  let text = "";
+  let until = performance.now() + TURN_MS;
+  for (const piece of jsonPieces(value)) {
+    text += piece;
+    if (text.length >= PIECE_CHARACTERS) {
+      chunks.push(Buffer.from(text));
+      text = "";
+    }
+    if (performance.now() < until) continue;
+    await setImmediate();
+    until = performance.now() + TURN_MS;
+  }
+  return chunks.length === 0 ? text : Buffer.concat([...chunks, Buffer.from(text)]);
 }
 
 function documentPath(kind: DocumentKind, id: string): string {

@@ -132,11 +132,11 @@ export class BodyReader {
 export function sendJson(
   response: ServerResponse,
   status: number,
-  text: string,
+  text: string | Uint8Array,
   headers: Readonly<Record<string, string>> = {},
 ): void {
   if (response.headersSent || response.destroyed) return;
-  const bytes = Buffer.from(text);
+  const bytes = typeof text === "string" ? Buffer.from(text) : text;
   response.writeHead(status, {
     "content-type": "application/json",
     "content-length": bytes.length,

@@ -4,13 +4,24 @@
  */
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
-import { id, integer, object, ParseError, quoteValue, type Schema, type Steps, string } from "#kit";
+import {
+  id,
+  integer,
+  type MapSnapshot,
+  object,
+  ParseError,
+  quoteValue,
+  type Schema,
+  type Steps,
+  string,
+} from "#kit";
 import { inSteps, LastKnownGood, type Logger, makeDirectory } from "#kit/io";
 import { type AppliedState, decideApply } from "../core/apply.ts";
 import { compareFences, type Fence, fenceOf } from "../core/fence.ts";
 import { HoldBack } from "../core/hold-back.ts";
 import type { ActivationEvent, DocumentKind, WatchEvent } from "../core/words.ts";
 import type { ControlClient, ControlState } from "./client.ts";
+import { type FetchedMap, MapFetch, nameOf } from "./map-fetch.ts";
 
 export type DocumentSource = "control" | "disk";
 
@@ -31,9 +42,17 @@ interface Kept {
 
 /** A document that may be applied, and from where. */
 interface Offer {
-  readonly event: Omit<ActivationEvent, "type">;
+  /** Without a body: it is still to be fetched. */
+  readonly event: Omit<ActivationEvent, "type" | "body"> & { readonly body?: unknown };
   readonly state: AppliedState;
   readonly from: DocumentSource;
+}
+
+interface Preparing {
+  readonly running: Offer;
+  waiting: Offer | undefined;
+  /** Resolves when nothing waits any more. */
+  readonly isDone: Promise<void>;
 }
 
 /** What lies in a file: the document as control sent it and its place in control's log. */
@@ -70,8 +89,11 @@ export class DocumentKeeper {
     saveFailures: 0,
     overtaken: 0,
   };
-  /** What is being prepared, by key, and the newest that waits behind it. */
-  readonly #preparing = new Map<string, { readonly running: Offer; waiting: Offer | undefined }>();
+  readonly #fetch: MapFetch;
+  /** Maps in force, by key: what differences are applied to. */
+  readonly #maps = new Map<string, { readonly map: MapSnapshot; name: string | undefined }>();
+  /** What is being fetched or prepared, by key, and the newest that waits behind it. */
+  readonly #preparing = new Map<string, Preparing>();
   #isClosed = false;
   /** Newest unsaved value of each file; written one after the other, so that a snapshot is no storm of syncs. */
   readonly #unsaved = new Map<string, { readonly kind: DocumentKind; readonly stored: Stored }>();
@@ -89,6 +111,7 @@ export class DocumentKeeper {
     this.#logger = options.logger;
     const { delayMs = 0 } = options;
     this.#held = delayMs > 0 ? new HoldBack(delayMs) : undefined;
+    this.#fetch = new MapFetch({ client: options.client, logger: options.logger, random: Math.random });
   }
 
   /**
@@ -124,6 +147,8 @@ export class DocumentKeeper {
       onState: (state) => {
         this.#state = state;
       },
+      // What is held back must be there when its time comes: control may have forgotten it by then.
+      takesReferences: this.#held === undefined,
     });
   }
 
@@ -166,6 +191,11 @@ export class DocumentKeeper {
     return this.#counters;
   }
 
+  /** Maps that control only named: how they were fetched, and the bytes of that. */
+  get fetches(): MapFetch["counters"] {
+    return this.#fetch.counters;
+  }
+
   /** Resolves when everything applied so far is durable or its saving has failed (counted). */
   async flushed(): Promise<void> {
     await this.#saving;
@@ -187,10 +217,12 @@ export class DocumentKeeper {
       case "document":
         if (this.#logId !== undefined) this.#handleDocument(event, this.#logId);
         break;
+      case "reference":
+        if (this.#logId !== undefined) this.#offer(event, this.#logId, "control");
+        break;
       case "snapshot-end":
         this.#isFirst = false;
-        this.#isSynced = true;
-        this.#synced.resolve();
+        void this.#becomeSynced();
         break;
       case "heartbeat":
         this.#logId = event.logId;
@@ -239,12 +271,23 @@ export class DocumentKeeper {
     this.#waitForHeld();
   }
 
-  #offer(event: Omit<ActivationEvent, "type">, logId: string, from: DocumentSource): void {
+  /** Once what the snapshot only named is in force as well; what has to be prepared is not waited for, as if it had been sent. */
+  async #becomeSynced(): Promise<void> {
+    const named = [...this.#preparing.values()].filter(
+      ({ running: { event } }) =>
+        event.body === undefined && this.#kept.get(event.kind)?.prepare === undefined,
+    );
+    if (named.length > 0) await Promise.all(named.map(async ({ isDone }) => await isDone));
+    this.#isSynced = true;
+    this.#synced.resolve();
+  }
+
+  #offer(event: Offer["event"] & { readonly fence?: Fence }, logId: string, from: DocumentSource): void {
     const { kind, id: documentId, seq, version, body } = event;
     const kept = this.#kept.get(kind);
     if (kept === undefined) return;
     const key = `${kind}/${documentId}`;
-    const offered: AppliedState = { logId, seq, version, fence: fenceOf(kind, body) };
+    const offered: AppliedState = { logId, seq, version, fence: event.fence ?? fenceOf(kind, body) };
     const preparing = this.#preparing.get(key);
     const before = (preparing?.waiting ?? preparing?.running)?.state ?? this.#states.get(key);
     const { mayApply, reason } = decideApply(before, offered);
@@ -265,34 +308,49 @@ export class DocumentKeeper {
     if (preparing !== undefined) {
       if (preparing.waiting !== undefined) this.#counters.overtaken++;
       preparing.waiting = offer;
-    } else if (kept.prepare !== undefined && from === "control") void this.#prepare(key, kept, offer);
-    else {
+    } else if (body === undefined || (kept.prepare !== undefined && from === "control")) {
+      void this.#prepare(key, kept, offer);
+    } else {
       try {
-        this.#apply(key, kept, offer, kept.parse(body));
+        this.#apply(key, kept, offer, kept.parse(body), { body, name: undefined });
       } catch (error) {
         this.#refuse(key, offer, error);
       }
     }
   }
 
-  /** Prepares one after the other, the newest of those that wait. Never rejects. */
+  /** Fetches and prepares one after the other, the newest of those that wait. Never rejects. */
   async #prepare(key: string, kept: Kept, first: Offer): Promise<void> {
+    const { promise: isDone, resolve } = Promise.withResolvers<void>();
     for (let offer: Offer | undefined = first; offer !== undefined && !this.#isClosed; ) {
-      const place: { readonly running: Offer; waiting: Offer | undefined } = {
-        running: offer,
-        waiting: undefined,
-      };
+      const place: Preparing = { running: offer, waiting: undefined, isDone };
       this.#preparing.set(key, place);
       try {
-        const body = kept.parse(offer.event.body);
-        const prepared = await inSteps(kept.prepare?.(body) ?? nothing(), () => !this.#isClosed);
-        if (prepared !== undefined) this.#apply(key, kept, offer, body);
+        const { body } = offer.event;
+        const got = body === undefined ? await this.#fetchBody(key, offer, place) : { body, name: undefined };
+        if (got !== undefined) {
+          const parsed = kept.parse(got.body);
+          const prepared = await inSteps(kept.prepare?.(parsed) ?? nothing(), () => !this.#isClosed);
+          if (prepared !== undefined) this.#apply(key, kept, offer, parsed, got);
+        }
       } catch (error) {
         this.#refuse(key, offer, error);
       }
       offer = place.waiting;
     }
     this.#preparing.delete(key);
+    resolve();
+  }
+
+  /** Undefined: a newer one waits, or control does not keep it any more. */
+  async #fetchBody(key: string, { event, state }: Offer, place: Preparing): Promise<FetchedMap | undefined> {
+    const isWanted = (): boolean => !this.#isClosed && place.waiting === undefined;
+    const inForce = this.#maps.get(key);
+    if (inForce !== undefined) inForce.name ??= (await nameOf(inForce.map, isWanted))?.name;
+    const { map, name } = inForce ?? {};
+    const base = map === undefined || name === undefined ? undefined : { map, name };
+    const fence = state.fence as Fence;
+    return await this.#fetch.fetch({ ...event, fence }, base, isWanted);
   }
 
   #refuse(key: string, { event, from }: Offer, error: unknown): void {
@@ -309,12 +367,14 @@ export class DocumentKeeper {
   }
 
   /** Throws what `onApply` refuses it with. */
-  #apply(key: string, kept: Kept, { event, state, from }: Offer, parsed: unknown): void {
-    const { kind, id: documentId, seq, version, body } = event;
+  #apply(key: string, kept: Kept, offer: Offer, parsed: unknown, { body, name }: FetchedMap): void {
+    const { event, state, from } = offer;
+    const { kind, id: documentId, seq, version } = event;
     const { logId } = state;
     const { reason } = decideApply(this.#states.get(key), state);
     kept.onApply(documentId, parsed, version, from);
     this.#states.set(key, state);
+    if (kind === "map") this.#maps.set(key, { map: parsed as MapSnapshot, name });
     this.#counters.applied++;
     this.#logger.info("document-applied", { document: key, version, seq, from, reason });
     if (from === "control") {

@@ -37,6 +37,12 @@ export function metricsOf(service: ControlService): Registry {
   counter("changes", "Changes by outcome", "outcome", () => service.counters);
   counter("leases", "Requests for the publisher's lease by outcome", "outcome", () => service.leaseCounters);
   counter("key_rolls", "Steps that keys of signed zones took", "step", () => service.rollCounters);
+  counter(
+    "map_deliveries",
+    "Maps fetched by reference, and their bytes",
+    "what",
+    () => service.deliveryCounters,
+  );
   gauge("map_term", "Newest term of the map's publisher", () => service.leases()[0]?.term ?? 0);
   gauge("map_lease_held", "1 while a publisher of the map is elected", () =>
     typeof service.leases()[0]?.holderId === "string" ? 1 : 0,

@@ -7,6 +7,7 @@ import type { AddressInfo } from "node:net";
 import {
   type Clock,
   integer,
+  mapName,
   object,
   oneOf,
   optional,
@@ -23,6 +24,7 @@ import { kindRules } from "../core/kinds.ts";
 import type { PurgeLedgerSettings } from "../core/purge-ledger.ts";
 import type { Cut, WatchHubSettings } from "../core/watch-hub.ts";
 import { leaseNames } from "../core/lease.ts";
+import { TAKES_HEADER, TAKES_REFERENCES } from "../core/words.ts";
 import { ackRequest, activateRequest, appendRequest, leaseRequest } from "../core/wire.ts";
 import { type DocumentKind, documentKinds, type WatchKind, watchKinds } from "../core/words.ts";
 import { BodyReader, parseQuery, parseTarget, requireToken, sendJson, type Target } from "./http.ts";
@@ -61,7 +63,11 @@ const watchKindList: Schema<readonly WatchKind[]> = {
 
 const noQuery = object({});
 const listQuery = object({ kind: optional(oneOf(documentKinds)) });
-const documentQuery = object({ version: optional(queryInteger(1)) });
+const documentQuery = object({
+  version: optional(queryInteger(1)),
+  /** Of a map: the content that the receiver has; differences that lead from there will do. */
+  have: optional(mapName),
+});
 const diffQuery = object({ from: queryInteger(1), to: queryInteger(1) });
 const watchQuery = object({
   kinds: watchKindList,
@@ -189,7 +195,7 @@ export class ControlServer {
         case "watch":
           if (rest.length > 0) break;
           allow(request, "GET");
-          return this.#watch(response, target, nodeOf(request));
+          return this.#watch(response, target, request);
         case "reports":
           if (rest.length > 0) break;
           return this.#routeReports(request, response, target);
@@ -248,7 +254,9 @@ export class ControlServer {
       case undefined: {
         if (allow(request, "GET", "POST") === "POST")
           return this.#append(request, response, kind, id, target);
-        const { version } = parseQuery(target.query, documentQuery);
+        const { version, have } = parseQuery(target.query, documentQuery);
+        if (version !== undefined && kind === "map")
+          return sendJson(response, 200, this.#service.delivery(kind, id, version, have));
         const { summary, bodyText } = this.#service.document(kind, id, version);
         return sendJson(response, 200, `${JSON.stringify(summary).slice(0, -1)},"body":${bodyText}}`);
       }
@@ -371,20 +379,29 @@ export class ControlServer {
     });
   }
 
-  #watch(response: ServerResponse, target: Target, node: string): void {
+  #watch(response: ServerResponse, target: Target, request: IncomingMessage): void {
+    const node = nodeOf(request);
+    const takesReferences = request.headers[TAKES_HEADER] === TAKES_REFERENCES;
     const { kinds, since, log } = parseQuery(target.query, watchQuery);
     if (this.#isDraining) throw new Refusal(503, { error: "Control is stopping", code: "overloaded" });
     const { hub, store } = this.#service;
     const { clock, logger } = this.#options;
-    const watcherId = hub.subscribe(kinds, clock.monotonic());
+    const watcherId = hub.subscribe(kinds, clock.monotonic(), takesReferences);
     if (watcherId === undefined) {
       const error = `Control serves ${hub.watcherCount} watchers and has no room for one more`;
       throw new Refusal(503, { error, code: "overloaded" }, { "retry-after": "1" });
     }
     const place = since === undefined ? undefined : { seq: since, logId: log ?? store.bounds().logId };
     startStream(response);
-    const options = { service: this.#service, clock, response, watcherId, kinds, since: place };
-    const stream = new WatchStream(options);
+    const stream = new WatchStream({
+      service: this.#service,
+      clock,
+      response,
+      watcherId,
+      kinds,
+      takesReferences,
+      since: place,
+    });
     this.#streams.set(watcherId, stream);
     this.#responses.set(watcherId, response);
     response.once("close", () => {

@@ -18,7 +18,8 @@ import {
 } from "#kit";
 import { controlSettings } from "../config.ts";
 import { diffDocuments } from "../core/diff.ts";
-import { compareFences, decidePublication, type Fence, fenceOf } from "../core/fence.ts";
+import { BYTES_RATIO_MAX, differenceChain } from "../core/difference-chain.ts";
+import { compareFences, decidePublication, type Fence, fenceOf, fenceOfText } from "../core/fence.ts";
 import {
   checkHostnames,
   checkOverrides,
@@ -50,7 +51,7 @@ import type {
   PurgeProgress,
   WatchEvent,
 } from "../core/words.ts";
-import type { LeaseAnswer } from "../core/wire.ts";
+import { differenceNames, type LeaseAnswer } from "../core/wire.ts";
 import { conflict, fenced, notFound, Refusal, refusalOf } from "./refusal.ts";
 import type { DocumentStore, StoredActivation, StoredDocument, StoredEvent } from "./store.ts";
 
@@ -60,7 +61,12 @@ export interface AppendInput {
   readonly note: string;
   readonly author: string;
   readonly activate?: boolean;
+  /** What leads to it from another version, as it came. */
+  readonly difference?: unknown;
 }
+
+/** What is kept ready of answers that every receiver of a new map asks for, bytes; the newest one is kept however large it is. */
+const DELIVERIES_BYTES_MAX = 64 * 1024 * 1024;
 
 /** A longer one is cut: with many zones, many steps are due at once. */
 const ROLL_NOTE_MAX = 200;
@@ -98,6 +104,12 @@ export class ControlService {
   readonly #counters = { appended: 0, activated: 0, purges: 0, conflicts: 0, refused: 0, fenced: 0 };
   readonly #rollCounters = { delegate: 0, activate: 0, undelegate: 0, remove: 0 };
   readonly #rolls = new Map<string, FollowedKeys>();
+  /** Answers of `delivery`, by what was asked; forgotten when another version comes into force. */
+  readonly #deliveries = new Map<
+    string,
+    { readonly form: "whole" | "differences"; readonly bytes: Uint8Array }
+  >();
+  readonly #deliveryCounters = { whole: 0, wholeBytes: 0, differences: 0, differencesBytes: 0 };
   readonly #leaseCounters = { granted: 0, renewed: 0, released: 0, held: 0, lost: 0 };
 
   constructor(options: ControlServiceOptions) {
@@ -119,6 +131,12 @@ export class ControlService {
   /** Steps that zones' keys have taken. */
   get rollCounters(): Readonly<Record<"delegate" | "activate" | "undelegate" | "remove", number>> {
     return this.#rollCounters;
+  }
+  /** Maps that were fetched by reference, whole and as differences, and their bytes. */
+  get deliveryCounters(): Readonly<
+    Record<"whole" | "wholeBytes" | "differences" | "differencesBytes", number>
+  > {
+    return this.#deliveryCounters;
   }
   get leaseCounters(): Readonly<Record<"granted" | "renewed" | "released" | "held" | "lost", number>> {
     return this.#leaseCounters;
@@ -151,10 +169,12 @@ export class ControlService {
       return parsed;
     });
     const fence = this.#checkFence(kind, id, body);
+    const bodyText = JSON.stringify(body);
     const result = this.store.append({
       kind,
       id,
-      bodyText: JSON.stringify(body),
+      bodyText,
+      difference: this.#differenceOf(kind, input.difference, bodyText),
       expectedVersion: input.expectedVersion,
       activates,
       author: input.author,
@@ -169,6 +189,48 @@ export class ControlService {
     if (fence !== undefined) this.#newestFences.set(`${kind}/${id}`, fence);
     if (result.event !== undefined) this.#publishActivation(result.event);
     return result.summary;
+  }
+
+  #differenceOf(kind: DocumentKind, difference: unknown, bodyText: string) {
+    if (difference === undefined) return undefined;
+    if (kind !== "map")
+      throw refusalOf(
+        new ParseError(["difference"], kind, "a document of kind map: no other one has differences"),
+      );
+    const names = this.#lawful(() => differenceNames(difference, ["difference"]));
+    const text = JSON.stringify(difference);
+    return text.length > bodyText.length * BYTES_RATIO_MAX ? undefined : { ...names, text };
+  }
+
+  /**
+   * A version for one who says what he has: the whole record, or the record with differences instead of the body; bytes of JSON. Throws
+   * {@link Refusal} when there is no such version.
+   * @param have the name of the map that the receiver has; undefined: it wants the whole
+   */
+  delivery(kind: DocumentKind, id: string, version: number, have: string | undefined): Uint8Array {
+    const key = `${kind}/${id}@${version} ${have ?? ""}`;
+    const ready = this.#deliveries.get(key);
+    if (ready !== undefined) return this.#delivered(ready.form, ready.bytes);
+    const { summary, bodyText } = this.document(kind, id, version);
+    const chain =
+      have === undefined
+        ? undefined
+        : differenceChain(this.store.differences(kind, id), version, have, bodyText.length * BYTES_RATIO_MAX);
+    const texts = chain?.map((one) => this.store.differenceText(kind, id, one));
+    const rest = texts === undefined ? `"body":${bodyText}` : `"differences":[${texts.join(",")}]`;
+    const form = texts === undefined ? "whole" : "differences";
+    const bytes = Buffer.from(`${JSON.stringify(summary).slice(0, -1)},${rest}}`);
+    let total = bytes.length;
+    for (const kept of this.#deliveries.values()) total += kept.bytes.length;
+    if (total > DELIVERIES_BYTES_MAX) this.#deliveries.clear();
+    this.#deliveries.set(key, { form, bytes });
+    return this.#delivered(form, bytes);
+  }
+
+  #delivered(form: "whole" | "differences", bytes: Uint8Array): Uint8Array {
+    this.#deliveryCounters[form]++;
+    this.#deliveryCounters[`${form}Bytes`] += bytes.length;
+    return bytes;
   }
 
   activate(
@@ -402,9 +464,9 @@ export class ControlService {
   #checkActivation(stored: StoredDocument, activeVersion: number | null): void {
     const { kind, id, version } = stored.summary;
     if (!leaseNames.some((one) => one === kind)) return;
-    const wanted = fenceOf(kind, JSON.parse(stored.bodyText));
+    const wanted = fenceOfText(kind, stored.bodyText);
     const active = activeVersion === null ? undefined : this.store.document(kind, id, activeVersion);
-    const inForce = active && fenceOf(kind, JSON.parse(active.bodyText));
+    const inForce = active && fenceOfText(kind, active.bodyText);
     if (wanted === undefined || inForce === undefined || compareFences(wanted, inForce) >= 0) return;
     this.#counters.fenced++;
     throw fenced(
@@ -419,7 +481,7 @@ export class ControlService {
     if (found === undefined) {
       const newest = this.store.versions(kind, id).at(-1);
       const stored = newest && this.store.document(kind, id, newest.version);
-      found = (stored && fenceOf(kind, JSON.parse(stored.bodyText))) ?? null;
+      found = (stored && fenceOfText(kind, stored.bodyText)) ?? null;
       this.#newestFences.set(key, found);
     }
     return found ?? undefined;
@@ -453,7 +515,13 @@ export class ControlService {
 
   #publishActivation(event: StoredActivation): void {
     this.#counters.activated++;
-    this.#publish({ kind: event.kind, bytes: lineOfStored(event) });
+    this.#deliveries.clear();
+    const reference = referenceOfStored(event);
+    this.#publish({
+      kind: event.kind,
+      bytes: lineOfStored(event),
+      ...(reference !== undefined && { reference }),
+    });
   }
 
   #publish(line: HubLine): void {
@@ -480,6 +548,14 @@ export class ControlService {
 /** One line of NDJSON. */
 export function lineOf(value: WatchEvent | PurgeProgress): Uint8Array {
   return Buffer.from(`${JSON.stringify(value)}\n`);
+}
+
+/** An activation without its body, for those who fetch it; undefined: of a kind that is sent as it is. */
+export function referenceOfStored(event: StoredEvent): Uint8Array | undefined {
+  if (event.type === "purge" || event.kind !== "map") return undefined;
+  const { seq, kind, id, version, bodyText } = event;
+  const fence = fenceOfText(kind, bodyText);
+  return fence && lineOf({ type: "reference", seq, kind, id, version, fence });
 }
 
 /** As {@link lineOf}, with the body put in as the text that it is stored as. */

@@ -1,5 +1,6 @@
 /** The store without a disk, for tests and the simulator. Keeps every law of the one on SQLite but durability. */
 import type { PropertyDocument, PurgeRequest, ZoneDocument } from "#kit";
+import { DIFFERENCES_MAX, type KeptDifference } from "../core/difference-chain.ts";
 import {
   decideActivate,
   decideAppend,
@@ -25,12 +26,14 @@ import type {
 } from "./store.ts";
 
 type VersionRow = Omit<DocumentSummary, "activeVersion"> & { readonly bodyText: string };
+type DifferenceRow = KeptDifference & { readonly text: string };
 interface DocumentRow {
   readonly kind: DocumentKind;
   readonly id: string;
   head: DocumentHead;
   activeSeq: number;
   readonly versions: Map<number, VersionRow>;
+  readonly differences: DifferenceRow[];
 }
 type LogRow =
   | { readonly type: "document"; readonly kind: DocumentKind; readonly id: string; readonly version: number }
@@ -59,10 +62,21 @@ export class MemoryStore implements DocumentStore {
     const decision = decideAppend(present?.head ?? emptyHead, command.expectedVersion, command.activates);
     if (decision.outcome === "conflict") return decision;
     const { version } = decision;
-    const row: DocumentRow = present ?? { kind, id, head: emptyHead, activeSeq: 0, versions: new Map() };
+    const row: DocumentRow = present ?? {
+      kind,
+      id,
+      head: emptyHead,
+      activeSeq: 0,
+      versions: new Map(),
+      differences: [],
+    };
     this.#documents.set(key, row);
     row.versions.set(version, { kind, id, version, createdAtEpochMs: atEpochMs, author, note, bodyText });
     row.head = { ...row.head, latestVersion: version };
+    const { difference } = command;
+    if (difference !== undefined)
+      row.differences.push({ version, ...difference, bytes: Buffer.byteLength(difference.text) });
+    while ((row.differences[0]?.version ?? version) <= version - DIFFERENCES_MAX) row.differences.shift();
     const event = decision.activates ? this.#activateRow(row, version) : undefined;
     const last = pruneUpTo(kind, version, this.#retention);
     for (const old of row.versions.keys()) {
@@ -114,6 +128,14 @@ export class MemoryStore implements DocumentStore {
     const found = wanted === undefined ? undefined : row?.versions.get(wanted);
     if (row === undefined || found === undefined) return undefined;
     return { summary: this.#summary(row, found.version), bodyText: found.bodyText };
+  }
+
+  differences(kind: DocumentKind, id: string): readonly KeptDifference[] {
+    return (this.#documents.get(`${kind}/${id}`)?.differences ?? []).map(({ text: _text, ...kept }) => kept);
+  }
+
+  differenceText(kind: DocumentKind, id: string, version: number): string | undefined {
+    return this.#documents.get(`${kind}/${id}`)?.differences.find((one) => one.version === version)?.text;
   }
 
   versions(kind: DocumentKind, id: string): readonly DocumentSummary[] {

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { DatabaseSync, type StatementSync, type SQLOutputValue } from "node:sqlite";
 import { IsochroneError, type PropertyDocument, type PurgeRequest, type ZoneDocument } from "#kit";
 import { makeDirectory } from "#kit/io";
+import { DIFFERENCES_MAX, type KeptDifference } from "../core/difference-chain.ts";
 import {
   decideActivate,
   decideAppend,
@@ -52,10 +53,15 @@ const TABLES = `
   ) STRICT;
 `;
 
-/** Came later: made where it is missing; a version before it leaves it alone. */
-const LEASES = `
+/** Came later: made where they are missing; a version before them leaves them alone. */
+const LATER = `
   CREATE TABLE IF NOT EXISTS leases (
     name TEXT PRIMARY KEY, term INTEGER NOT NULL, holder TEXT, duration_ms REAL NOT NULL, note TEXT NOT NULL
+  ) STRICT;
+  CREATE TABLE IF NOT EXISTS differences (
+    kind TEXT NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL,
+    base TEXT NOT NULL, result TEXT NOT NULL, bytes INTEGER NOT NULL, body TEXT NOT NULL,
+    PRIMARY KEY (kind, id, version)
   ) STRICT;
 `;
 
@@ -119,6 +125,7 @@ export class SqliteStore implements DocumentStore {
         note,
         bodyText,
       );
+      this.#keepDifference(kind, id, version, command.difference);
       const event = decision.activates ? this.#activate(kind, id, version, bodyText) : undefined;
       const last = pruneUpTo(kind, version, this.#retention);
       if (last > 0) {
@@ -131,6 +138,34 @@ export class SqliteStore implements DocumentStore {
       }
       return { outcome: "appended", summary: this.#summary(kind, id, version), event };
     });
+  }
+
+  #keepDifference(
+    kind: DocumentKind,
+    id: string,
+    version: number,
+    difference: AppendCommand["difference"],
+  ): void {
+    // A control of before this table may have put another version under the same number meanwhile.
+    this.#run(
+      "DELETE FROM differences WHERE kind = ? AND id = ? AND (version <= ? OR version >= ?)",
+      kind,
+      id,
+      version - DIFFERENCES_MAX,
+      version,
+    );
+    if (difference === undefined) return;
+    const { base, result, text } = difference;
+    this.#run(
+      "INSERT INTO differences (kind, id, version, base, result, bytes, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
+      kind,
+      id,
+      version,
+      base,
+      result,
+      Buffer.byteLength(text),
+      text,
+    );
   }
 
   activate(command: ActivateCommand): ActivateResult {
@@ -215,6 +250,29 @@ export class SqliteStore implements DocumentStore {
       kind,
       id,
     ).map(summaryOf);
+  }
+
+  differences(kind: DocumentKind, id: string): readonly KeptDifference[] {
+    return this.#all(
+      "SELECT version, base, result, bytes FROM differences WHERE kind = ? AND id = ? ORDER BY version",
+      kind,
+      id,
+    ).map((row) => ({
+      version: Number(row["version"]),
+      base: String(row["base"]),
+      result: String(row["result"]),
+      bytes: Number(row["bytes"]),
+    }));
+  }
+
+  differenceText(kind: DocumentKind, id: string, version: number): string | undefined {
+    const row = this.#one(
+      "SELECT body FROM differences WHERE kind = ? AND id = ? AND version = ?",
+      kind,
+      id,
+      version,
+    );
+    return row && String(row["body"]);
   }
 
   documents(kind: DocumentKind): readonly DocumentSummary[] {
@@ -386,7 +444,7 @@ export class SqliteStore implements DocumentStore {
     const format = meta("format");
     if (format !== String(FORMAT))
       throw new Error(`it has format ${String(format)}, this version reads ${FORMAT}`);
-    this.#database.exec(LEASES);
+    this.#database.exec(LATER);
     return String(meta("log_id"));
   }
 

@@ -3,6 +3,7 @@
  * decided, written and synchronised in one turn, so that no two requests interleave and "acknowledged" means "on the disk".
  */
 import type { PropertyDocument, PurgeEntry, PurgeRequest, ZoneDocument } from "#kit";
+import type { KeptDifference } from "../core/difference-chain.ts";
 import type { LogBounds, VersionConflict } from "../core/document-log.ts";
 import type { LeaseRecord } from "../core/lease.ts";
 import type { DocumentKind, DocumentSummary } from "../core/words.ts";
@@ -17,6 +18,8 @@ export interface AppendCommand {
   readonly author: string;
   readonly note: string;
   readonly atEpochMs: number;
+  /** What leads to this version from another one; kept for the newest versions. */
+  readonly difference?: { readonly base: string; readonly result: string; readonly text: string } | undefined;
 }
 
 export interface ActivateCommand {
@@ -78,6 +81,10 @@ export interface DocumentStore {
   document(kind: DocumentKind, id: string, version?: number): StoredDocument | undefined;
   /** Kept versions, oldest first. */
   versions(kind: DocumentKind, id: string): readonly DocumentSummary[];
+  /** Differences of the newest versions, ascending by version. */
+  differences(kind: DocumentKind, id: string): readonly KeptDifference[];
+  /** The text of one of them; undefined: it is not kept. */
+  differenceText(kind: DocumentKind, id: string, version: number): string | undefined;
   /** The newest version of each document of a kind, by id. */
   documents(kind: DocumentKind): readonly DocumentSummary[];
   /** Documents of a kind. */

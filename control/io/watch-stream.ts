@@ -4,7 +4,8 @@ import type { Clock } from "#kit";
 import { controlSettings } from "../config.ts";
 import { decideWatchStart, type WatchStart } from "../core/document-log.ts";
 import type { WatchKind } from "../core/words.ts";
-import { type ControlService, lineOf, lineOfStored } from "./service.ts";
+import { type ControlService, lineOf, lineOfStored, referenceOfStored } from "./service.ts";
+import type { StoredEvent } from "./store.ts";
 
 export class WatchStream {
   readonly watcherId: number;
@@ -23,9 +24,12 @@ export class WatchStream {
     readonly response: ServerResponse;
     readonly watcherId: number;
     readonly kinds: readonly WatchKind[];
+    /** What is large is named instead of sent. */
+    readonly takesReferences: boolean;
     readonly since: { readonly logId: string; readonly seq: number } | undefined;
   }) {
-    const { service, clock, response, watcherId, kinds, since } = options;
+    const { service, clock, response, watcherId, since, takesReferences } = options;
+    const kinds = new Set<string>(options.kinds);
     this.#service = service;
     this.#clock = clock;
     this.#response = response;
@@ -35,8 +39,8 @@ export class WatchStream {
     const upTo = bounds.newestSeq;
     this.#backlog =
       since !== undefined && this.start === "resume"
-        ? resumed(service, new Set<string>(kinds), bounds.logId, since.seq, upTo)
-        : snapshot(service, new Set<string>(kinds), bounds.logId, upTo);
+        ? resumed(service, { kinds, takesReferences }, bounds.logId, since.seq, upTo)
+        : snapshot(service, { kinds, takesReferences }, bounds.logId, upTo);
     response.on("drain", () => {
       service.hub.handleProgress(watcherId, clock.monotonic());
       this.pump();
@@ -61,9 +65,19 @@ export class WatchStream {
   }
 }
 
+/** What a watcher wants. */
+interface Wish {
+  readonly kinds: ReadonlySet<string>;
+  readonly takesReferences: boolean;
+}
+
+function lineFor(event: StoredEvent, { takesReferences }: Wish): Uint8Array {
+  return (takesReferences ? referenceOfStored(event) : undefined) ?? lineOfStored(event);
+}
+
 function* resumed(
   service: ControlService,
-  kinds: ReadonlySet<string>,
+  wish: Wish,
   logId: string,
   since: number,
   upTo: number,
@@ -73,29 +87,30 @@ function* resumed(
   for (let after = since; after < upTo; ) {
     const events = service.store.events(after, upTo, controlSettings.backlogBatch);
     for (const event of events) {
-      if (kinds.has(event.type === "purge" ? "purge" : event.kind)) yield lineOfStored(event);
+      if (wish.kinds.has(event.type === "purge" ? "purge" : event.kind)) yield lineFor(event, wish);
     }
     const last = events.at(-1);
     if (last === undefined || events.length < controlSettings.backlogBatch) break;
     after = last.seq;
   }
   yield lineOf({ type: "heartbeat", logId, seq: upTo });
-  yield* reportLines(service, kinds);
+  yield* reportLines(service, wish.kinds);
 }
 
 function* snapshot(
   service: ControlService,
-  kinds: ReadonlySet<string>,
+  wish: Wish,
   logId: string,
   upTo: number,
 ): Generator<Uint8Array, undefined> {
   const { store } = service;
+  const { kinds } = wish;
   const { documents, purges } = store.snapshotSeqs();
   yield lineOf({ type: "snapshot-begin", logId, oldestPurgeSeq: store.oldestPurgeSeq() });
   for (const seq of [...documents, ...(kinds.has("purge") ? purges : [])]) {
     // Gone since: a newer activation waits in the queue, or the purge is too old to be kept.
     const event = store.event(seq);
-    if (event !== undefined && (event.type === "purge" || kinds.has(event.kind))) yield lineOfStored(event);
+    if (event !== undefined && (event.type === "purge" || kinds.has(event.kind))) yield lineFor(event, wish);
   }
   yield lineOf({ type: "snapshot-end", seq: upTo });
   yield* reportLines(service, kinds);

@@ -279,6 +279,7 @@ export class NodeControl {
           await this.#synced();
         break;
       case "document":
+      case "reference":
       case "report":
         break;
       default:

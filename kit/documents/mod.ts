@@ -39,6 +39,15 @@ export {
   type PathEntry,
   prefixText,
 } from "./map-snapshot.ts";
+export {
+  applyDifferences,
+  differenceOf,
+  type MapDifference,
+  mapDifference,
+  mapName,
+  named,
+  type NamedMap,
+} from "./map-difference.ts";
 export { type MapOverrides, type MapPin, mapOverrides, overridesProblem } from "./map-overrides.ts";
 export { comparedWith, type RouteProblemReason, routeProblems } from "./route-problems.ts";
 export { type OriginTarget } from "./origin.ts";

@@ -128,6 +128,7 @@ function* jsonBytes(value: unknown): Steps<{ readonly pieces: Uint8Array[]; read
   let text = "";
   for (const piece of jsonPieces(value)) {
     text += piece;
+    if (piece === "") yield;
     if (text.length < PIECE_CHARACTERS) continue;
     pieces.push(Buffer.from(text));
     text = "";

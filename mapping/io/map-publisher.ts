@@ -1,7 +1,15 @@
 /** Hands snapshots to control, newest first: while control is away only the newest waits. */
-import { type ControlClient, ControlError } from "#control";
-import type { MapSnapshot } from "#kit";
-import type { Logger } from "#kit/io";
+import { compareFences, type ControlClient, ControlError, fenceOf } from "#control";
+import {
+  differenceOf,
+  type MapDifference,
+  type MapSnapshot,
+  mapSnapshot,
+  named,
+  type NamedMap,
+  type Steps,
+} from "#kit";
+import { inSteps, type Logger } from "#kit/io";
 import { MAP_ID } from "../core/publisher-election.ts";
 
 /** As much as control keeps. */
@@ -27,6 +35,8 @@ export class MapPublisher {
   readonly #options: MapPublisherOptions;
   /** Control's number of the newest version that is known here; 0: none. */
   #documentVersion = 0;
+  /** The newest map that is known to be in force: of the next one the difference from it is sent along. */
+  #base: { readonly map: MapSnapshot; readonly name: string | undefined } | undefined;
   #waiting: Waiting | undefined;
   #running: Promise<void> | undefined;
   #isClosed = false;
@@ -44,6 +54,8 @@ export class MapPublisher {
     fenced: 0,
     repeated: 0,
     withdrawn: 0,
+    /** Sent with the difference from the one before. */
+    differences: 0,
   };
 
   constructor(options: MapPublisherOptions) {
@@ -53,6 +65,13 @@ export class MapPublisher {
   /** What control says is the newest version. */
   handleVersion(version: number): void {
     this.#documentVersion = version;
+  }
+
+  /** A map in force, of whoever published it; those that are not newer than what is known here change nothing. */
+  handleInForce(map: MapSnapshot): void {
+    const [known, offered] = [fenceOf("map", this.#base?.map), fenceOf("map", map)];
+    if (known === undefined || offered === undefined || compareFences(offered, known) > 0)
+      this.#base = { map, name: undefined };
   }
 
   /**
@@ -108,15 +127,22 @@ export class MapPublisher {
     const { client, logger, publisherId, onFenced } = this.#options;
     const { mapVersion, reason } = snapshot;
     try {
-      const body: MapSnapshot = { ...snapshot, publication: { term, publisherId } };
+      const body = mapSnapshot.parse({ ...snapshot, publication: { term, publisherId } });
+      const prepared = await this.#prepare(body);
+      // A newer one has come meanwhile, or the term is over.
+      if (prepared === undefined) return true;
+      const { named: own, difference } = prepared;
       const { version } = await client.put("map", MAP_ID, body, {
         expectedVersion: this.#documentVersion,
         author: publisherId,
         note: `map ${mapVersion} of term ${term}, ${reason}: ${changes}`.slice(0, NOTE_LENGTH_MAX),
         activate: true,
+        difference,
       });
       this.#documentVersion = Math.max(this.#documentVersion, version);
+      this.#base = own;
       this.counters.published++;
+      if (difference !== undefined) this.counters.differences++;
       return true;
     } catch (error) {
       const code = error instanceof ControlError ? error.code : undefined;
@@ -145,6 +171,14 @@ export class MapPublisher {
     }
   }
 
+  /** Its name and what leads to it, made in steps: the process answers meanwhile. Undefined: it is not to be published any more. */
+  async #prepare(body: MapSnapshot) {
+    const waiting = this.#waiting;
+    const isWanted = (): boolean => this.#waiting === waiting && !this.#isClosed;
+    const made = await inSteps(prepared(body, this.#base), isWanted);
+    return made?.value;
+  }
+
   async #pause(): Promise<void> {
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, this.#backOffMs);
@@ -156,4 +190,14 @@ export class MapPublisher {
     this.#wake = undefined;
     this.#backOffMs = Math.min(BACK_OFF_MS_MAX, this.#backOffMs * 2);
   }
+}
+
+function* prepared(
+  body: MapSnapshot,
+  base: { readonly map: MapSnapshot; readonly name: string | undefined } | undefined,
+): Steps<{ readonly named: NamedMap; readonly difference: MapDifference | undefined }> {
+  const own = yield* named(body);
+  if (base === undefined) return { named: own, difference: undefined };
+  const name = base.name ?? (yield* named(base.map)).name;
+  return { named: own, difference: yield* differenceOf({ map: base.map, name }, own) };
 }

@@ -393,6 +393,7 @@ export class Mapper {
   #takeMap(snapshot: MapSnapshot, version: number, isFromControl: boolean): void {
     if (isFromControl) this.publisher.handleVersion(version);
     this.#inForce = snapshot;
+    this.publisher.handleInForce(snapshot);
     const { publication } = snapshot;
     this.lease.handleSeenTerm(publication?.term ?? 0);
     if (this.#own === undefined)

@@ -2,7 +2,12 @@
  * Control: the log of versions and activations, the stream to its watchers, purges under way, reports. The laws are control's
  * own cores; this holds the log (its disk) and sends.
  */
-import type { PurgeAck, PurgeEntry, PurgeRequest, ServerReport, TopologyDocument } from "#kit";
+import type { MapDifference, PurgeAck, PurgeEntry, PurgeRequest, ServerReport, TopologyDocument } from "#kit";
+import {
+  differenceChain,
+  DIFFERENCES_MAX,
+  type KeptDifference,
+} from "../../control/core/difference-chain.ts";
 import { type Fence, fenceOf } from "../../control/core/fence.ts";
 import {
   emptyLease,
@@ -17,6 +22,10 @@ import { PurgeLedger } from "../../control/core/purge-ledger.ts";
 import { ReportBoard } from "../../control/core/report-board.ts";
 import type { ActivationEvent, DocumentKind, PurgeResult, WatchEvent } from "../../control/core/words.ts";
 import { epochOf, type Host, type Program } from "./host.ts";
+
+export type MapDelivery =
+  | { readonly form: "whole"; readonly body: unknown }
+  | { readonly form: "differences"; readonly differences: readonly MapDifference[] };
 
 export interface PutResult {
   readonly outcome: "appended" | "conflict" | "fenced" | "not-newer";
@@ -33,6 +42,8 @@ interface Connection {
   readonly incarnation: number;
   readonly kinds: ReadonlySet<string>;
   readonly onEvent: (event: WatchEvent) => void;
+  /** Maps are named to it, and it fetches them. */
+  readonly takesReferences: boolean;
   /** Streams keep order: nothing overtakes. */
   lastArrivalAt: number;
   /** A message vanished: what comes behind it on the stream never arrives either. */
@@ -49,6 +60,7 @@ export class ControlStore implements Program {
   readonly #heads = new Map<string, DocumentHead>();
   readonly #bodies = new Map<string, unknown>();
   readonly #log: LogEntry[] = [];
+  readonly #differences: (KeptDifference & { readonly difference: MapDifference })[] = [];
   #purgeSeq = 0;
   #leaseRecord: LeaseState = emptyLease("map");
   // Memory.
@@ -57,7 +69,17 @@ export class ControlStore implements Program {
   #ledger = new PurgeLedger();
   #board = new ReportBoard();
   #onPurgeDone = new Map<number, (result: PurgeResult) => void>();
-  readonly counters = { appended: 0, conflicts: 0, fenced: 0, purges: 0, reports: 0, watches: 0, resumed: 0 };
+  readonly counters = {
+    appended: 0,
+    conflicts: 0,
+    fenced: 0,
+    purges: 0,
+    reports: 0,
+    watches: 0,
+    resumed: 0,
+    whole: 0,
+    differences: 0,
+  };
 
   constructor(host: Host) {
     this.host = host;
@@ -118,8 +140,14 @@ export class ControlStore implements Program {
     return fenceOf("map", this.bodyOf("map", "world", this.headOf("map", "world").latestVersion));
   }
 
-  /** Appends a version and puts it in force. */
-  put(kind: DocumentKind, id: string, body: unknown, expectedVersion: number): PutResult {
+  /** Appends a version and puts it in force; of a map, if there is one, with the difference that leads to it. */
+  put(
+    kind: DocumentKind,
+    id: string,
+    body: unknown,
+    expectedVersion: number,
+    difference?: MapDifference,
+  ): PutResult {
     const key = `${kind}/${id}`;
     const head = this.headOf(kind, id);
     const fence = fenceOf(kind, body);
@@ -138,8 +166,29 @@ export class ControlStore implements Program {
     this.counters.appended++;
     this.#heads.set(key, { latestVersion: decision.version, activeVersion: head.activeVersion });
     this.#bodies.set(`${key}@${decision.version}`, body);
+    if (difference !== undefined) {
+      const { base, result } = difference;
+      this.#differences.push({ version: decision.version, base, result, bytes: 1, difference });
+      if (this.#differences.length > DIFFERENCES_MAX) this.#differences.shift();
+    }
     this.#activate(kind, id, decision.version);
     return { outcome: "appended", version: decision.version };
+  }
+
+  /** A version of a map for one who has the map of that name; undefined: it was never there. */
+  delivery(id: string, version: number, have: string | undefined): MapDelivery | undefined {
+    const body = this.bodyOf("map", id, version);
+    if (body === undefined) return undefined;
+    const chain =
+      have === undefined ? undefined : differenceChain(this.#differences, version, have, Infinity);
+    this.counters[chain === undefined ? "whole" : "differences"]++;
+    if (chain === undefined) return { form: "whole", body };
+    return {
+      form: "differences",
+      differences: chain.map(
+        (one) => this.#differences.find((kept) => kept.version === one)?.difference as MapDifference,
+      ),
+    };
   }
 
   /** Rolls forward or back to a version that is kept. */
@@ -168,6 +217,7 @@ export class ControlStore implements Program {
     stream: string,
     kinds: readonly string[],
     since: { readonly logId: string; readonly seq: number } | undefined,
+    takesReferences: boolean,
     onEvent: (event: WatchEvent) => void,
   ): void {
     const connection: Connection = {
@@ -175,6 +225,7 @@ export class ControlStore implements Program {
       incarnation: watcher.incarnation,
       kinds: new Set(kinds),
       onEvent,
+      takesReferences,
       lastArrivalAt: 0,
       isBroken: false,
     };
@@ -282,9 +333,10 @@ export class ControlStore implements Program {
     if (connection.kinds.has(entry.type === "purge" ? "purge" : entry.kind)) this.#send(connection, entry);
   }
 
-  #send(connection: Connection, event: WatchEvent): void {
+  #send(connection: Connection, whole: WatchEvent): void {
     if (connection.isBroken) return;
     const { watcher, incarnation } = connection;
+    const event = connection.takesReferences ? namedOnly(whole) : whole;
     const { env, now, site } = this.host;
     const delayMs = env.network.stream(site, watcher.site);
     if (delayMs === undefined || watcher.incarnation !== incarnation) {
@@ -300,4 +352,12 @@ export class ControlStore implements Program {
       );
     });
   }
+}
+
+/** A map by its name, as those are sent it who fetch it. */
+function namedOnly(event: WatchEvent): WatchEvent {
+  if (event.type !== "document" || event.kind !== "map") return event;
+  const { seq, kind, id, version, body } = event;
+  const fence = fenceOf(kind, body);
+  return fence === undefined ? event : { type: "reference", seq, kind, id, version, fence };
 }

@@ -2,13 +2,23 @@
  * What each node does with control's stream: comes back after silence, applies what control's core lets it, keeps it on its
  * disk. The driver of control/io (Watch and DocumentKeeper) over virtual messages; every decision is control's core.
  */
-import type { Random } from "#kit";
+import {
+  allSteps,
+  applyDifferences,
+  type MapSnapshot,
+  mapSnapshot,
+  named,
+  type NamedMap,
+  ParseError,
+  type Random,
+  type ServerReport,
+} from "#kit";
 import type { AppliedState } from "../../control/core/apply.ts";
 import { compareFences, type Fence, fenceOf } from "../../control/core/fence.ts";
 import { backoffDelayMs } from "../../control/core/backoff.ts";
-import type { DocumentKind, PurgeEvent, WatchEvent } from "../../control/core/words.ts";
-import type { ServerReport } from "#kit";
-import type { ControlStore } from "./control-store.ts";
+import { type FetchOutcome, FetchPlan } from "../../control/core/fetch-plan.ts";
+import type { DocumentKind, PurgeEvent, ReferenceEvent, WatchEvent } from "../../control/core/words.ts";
+import type { ControlStore, MapDelivery } from "./control-store.ts";
 import { exchange, type Host } from "./host.ts";
 
 /** Whether a node that applies it goes forward: by its place in the log, and for a map by its publisher's term and number. */
@@ -30,7 +40,22 @@ interface Kept {
   readonly kind: DocumentKind;
   readonly id: string;
   readonly body: unknown;
+  /** Of a map, once somebody has asked for it. */
+  name?: string;
 }
+
+interface Wanted {
+  readonly reference: ReferenceEvent;
+  readonly state: AppliedState;
+}
+
+interface Fetching {
+  readonly running: Wanted;
+  waiting: Wanted | undefined;
+}
+
+/** Wait for an answer to a fetch, ms. */
+const FETCH_TIMEOUT_MS = 5_000;
 
 export interface FollowerHandlers {
   /** False: the document is refused, and what was in force stays so, on the disk as well. */
@@ -53,6 +78,7 @@ export class DocumentFollower {
   readonly #random: Random;
   readonly #disk = new Map<string, Kept>();
   #applied = new Map<string, AppliedState>();
+  #fetching = new Map<string, Fetching>();
   #place: { logId: string; seq: number } | undefined;
   #logId: string | undefined;
   #isInSnapshot = false;
@@ -60,7 +86,16 @@ export class DocumentFollower {
   /** Grows with each stream: what an old one still brings is told apart. */
   #stream = 0;
   #heardAt = 0;
-  readonly counters = { applied: 0, ignored: 0, refused: 0, fenced: 0, connects: 0, lost: 0 };
+  readonly counters = {
+    applied: 0,
+    ignored: 0,
+    refused: 0,
+    fenced: 0,
+    connects: 0,
+    lost: 0,
+    whole: 0,
+    differences: 0,
+  };
 
   constructor(
     host: Host,
@@ -80,6 +115,7 @@ export class DocumentFollower {
   /** The process starts: what its disk holds is in force at once, control is asked for the rest. */
   start(): void {
     this.#applied = new Map();
+    this.#fetching = new Map();
     this.#place = undefined;
     this.#logId = undefined;
     this.#isInSnapshot = false;
@@ -117,7 +153,7 @@ export class DocumentFollower {
       timeoutMs: this.#host.env.settings.watchSilenceMs,
       serve: (respond) => {
         respond(true);
-        this.#control.watch(this.#host, this.#name, this.#kinds, this.#place, (event) =>
+        this.#control.watch(this.#host, this.#name, this.#kinds, this.#place, true, (event) =>
           this.#take(event, stream),
         );
       },
@@ -147,7 +183,7 @@ export class DocumentFollower {
 
   #take(event: WatchEvent, stream: number): void {
     // A stream that was given up is closed, but documents of it that are under way may still come in: the core decides.
-    if (stream !== this.#stream && event.type !== "document") return;
+    if (stream !== this.#stream && event.type !== "document" && event.type !== "reference") return;
     if (stream === this.#stream) {
       this.#heardAt = this.#host.now;
       this.#failures = 0;
@@ -172,6 +208,10 @@ export class DocumentFollower {
         this.#offer(event.kind, event.id, event.body, event.version, event.seq);
         if (stream === this.#stream) this.#moveOn(event.seq);
         break;
+      case "reference":
+        this.#offerReference(event);
+        if (stream === this.#stream) this.#moveOn(event.seq);
+        break;
       case "purge":
         this.#handlers.onPurge?.(event);
         this.#moveOn(event.seq);
@@ -193,12 +233,7 @@ export class DocumentFollower {
     const key = `${kind}/${id}`;
     const offered: AppliedState = { logId: this.#logId, seq, version, fence: fenceOf(kind, body) };
     const before = this.#applied.get(key);
-    const { mayApply, reason } = this.#host.env.cores.decideApply(before, offered);
-    if (!mayApply) {
-      this.counters.ignored++;
-      if (reason === "fenced") this.counters.fenced++;
-      return;
-    }
+    if (!this.#mayApply(before, offered)) return;
     if (!this.#handlers.onDocument(kind, id, body, version)) {
       this.counters.refused++;
       return;
@@ -208,4 +243,90 @@ export class DocumentFollower {
     this.#applied.set(key, offered);
     this.#disk.set(key, { state: offered, kind, id, body });
   }
+
+  #mayApply(before: AppliedState | undefined, offered: AppliedState): boolean {
+    const { mayApply, reason } = this.#host.env.cores.decideApply(before, offered);
+    if (mayApply) return true;
+    this.counters.ignored++;
+    if (reason === "fenced") this.counters.fenced++;
+    return false;
+  }
+
+  /** A map that was only named: fetched, the newest of those that wait behind each other. */
+  #offerReference(reference: ReferenceEvent): void {
+    if (this.#logId === undefined) return;
+    const key = `${reference.kind}/${reference.id}`;
+    const { seq, version, fence } = reference;
+    const wanted = { reference, state: { logId: this.#logId, seq, version, fence } };
+    const fetching = this.#fetching.get(key);
+    const before = fetching?.waiting?.state ?? fetching?.running.state ?? this.#applied.get(key);
+    if (!this.#mayApply(before, wanted.state)) return;
+    if (fetching !== undefined) fetching.waiting = wanted;
+    else this.#fetch(key, wanted);
+  }
+
+  #fetch(key: string, running: Wanted): void {
+    const fetching: Fetching = { running, waiting: undefined };
+    this.#fetching.set(key, fetching);
+    const plan = new FetchPlan();
+    const done = (outcome: FetchOutcome): void => {
+      const step = plan.next(fetching.waiting === undefined ? outcome : "superseded", this.#random.float());
+      if (step.type === "ask") {
+        const again = (): void => this.#ask(key, fetching, step.wantsDifferences, done);
+        if (step.delayMs === 0) again();
+        else this.#host.after(step.delayMs, "map-fetch-again", again);
+        return;
+      }
+      this.#fetching.delete(key);
+      if (fetching.waiting !== undefined) this.#fetch(key, fetching.waiting);
+    };
+    this.#ask(key, fetching, true, done);
+  }
+
+  #ask(
+    key: string,
+    { running: { reference } }: Fetching,
+    wantsDifferences: boolean,
+    done: (outcome: FetchOutcome) => void,
+  ): void {
+    const inForce = wantsDifferences ? this.#disk.get(key) : undefined;
+    const base = inForce && { map: inForce.body as MapSnapshot, name: nameOf(inForce) };
+    const { kind, id, version, seq } = reference;
+    exchange<MapDelivery | undefined>({
+      from: this.#host,
+      to: this.#control.host,
+      label: "map-fetch",
+      timeoutMs: FETCH_TIMEOUT_MS,
+      serve: (respond) => respond(this.#control.delivery(id, version, base?.name)),
+      done: (outcome) => {
+        if (outcome.kind !== "answer") return done("unreachable");
+        if (outcome.value === undefined) return done("missing");
+        try {
+          const body = bodyOf(outcome.value, base);
+          this.counters[outcome.value.form]++;
+          this.#offer(kind, id, body, version, seq);
+          const kept = this.#disk.get(key);
+          const name =
+            outcome.value.form === "differences" ? outcome.value.differences.at(-1)?.result : undefined;
+          if (kept !== undefined && kept.body === body && name !== undefined) kept.name = name;
+        } catch (error) {
+          if (!(error instanceof ParseError)) throw error;
+          return done("unusable-differences");
+        }
+        done("fetched");
+      },
+    });
+  }
+}
+
+/** Throws ParseError when the differences do not fit. */
+function bodyOf(delivery: MapDelivery, base: NamedMap | undefined): unknown {
+  if (delivery.form === "whole") return delivery.body;
+  if (base === undefined) throw new ParseError([], "differences", "a whole map");
+  return mapSnapshot.parse(allSteps(applyDifferences(base, delivery.differences)));
+}
+
+function nameOf(kept: Kept): string {
+  kept.name ??= allSteps(named(kept.body as MapSnapshot)).name;
+  return kept.name;
 }

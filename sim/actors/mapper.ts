@@ -2,7 +2,18 @@
  * A mapping process: the engine with its feed, reports and probes, and the election; while it is the publisher its maps go to control
  * by compare-and-set. The drivers of mapping/io (Mapper, PublisherLease, MapPublisher) over virtual messages.
  */
-import type { ClientNetworkId, ClusterId, MapSnapshot, MonotonicMs, ServerId } from "#kit";
+import {
+  allSteps,
+  type ClientNetworkId,
+  type ClusterId,
+  differenceOf,
+  type MapSnapshot,
+  mapSnapshot,
+  type MonotonicMs,
+  named,
+  type NamedMap,
+  type ServerId,
+} from "#kit";
 import type { ClientNetworkInput } from "../../mapping/core/cluster-map.ts";
 import type { MapEngine } from "../../mapping/core/engine.ts";
 import { ProbeSchedule } from "../../mapping/core/probe-schedule.ts";
@@ -39,6 +50,8 @@ export class Mapper implements Program {
   #own: MapSnapshot | undefined;
   #waiting: { readonly snapshot: MapSnapshot; readonly term: number } | undefined;
   #isPublishing = false;
+  /** The last one that control took from here: the next one is told as the difference from it. */
+  #published: NamedMap | undefined;
   /** Version of the map document that control holds, as far as is known. */
   #version = 0;
   #timerAt = Number.POSITIVE_INFINITY;
@@ -73,6 +86,7 @@ export class Mapper implements Program {
     this.#own = undefined;
     this.#waiting = undefined;
     this.#isPublishing = false;
+    this.#published = undefined;
     this.#version = 0;
     this.#timerAt = Number.POSITIVE_INFINITY;
     this.#electionAt = Number.POSITIVE_INFINITY;
@@ -232,13 +246,15 @@ export class Mapper implements Program {
     this.#isPublishing = true;
     const expected = this.#version;
     const { term } = waiting;
-    const body: MapSnapshot = { ...waiting.snapshot, publication: { term, publisherId: this.host.id } };
+    const body = mapSnapshot.parse({ ...waiting.snapshot, publication: { term, publisherId: this.host.id } });
+    const next = allSteps(named(body));
+    const difference = this.#published && allSteps(differenceOf(this.#published, next));
     exchange<PutResult>({
       from: this.host,
       to: this.#control.host,
       label: "publish",
       timeoutMs: PUBLISH_TIMEOUT_MS,
-      serve: (respond) => respond(this.#control.put("map", "world", body, expected)),
+      serve: (respond) => respond(this.#control.put("map", "world", body, expected, difference)),
       done: (outcome) => {
         this.#isPublishing = false;
         if (outcome.kind !== "answer") {
@@ -248,6 +264,7 @@ export class Mapper implements Program {
         }
         this.#version = Math.max(this.#version, outcome.value.version);
         this.#stage.statistics.count("publish", outcome.value.outcome);
+        if (outcome.value.outcome === "appended") this.#published = next;
         if (outcome.value.outcome !== "conflict" && this.#waiting === waiting) this.#waiting = undefined;
         if (outcome.value.outcome === "fenced") {
           this.#election.handleFenced(term, this.host.now);

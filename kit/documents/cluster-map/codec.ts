@@ -7,7 +7,7 @@
  * who may publish a map is decided where it is published. "ICM1", which had all names of client networks written out, is still read.
  */
 import { BitReader, BitsError, BitWriter, bitsBelow } from "../../bits.ts";
-import { xxh64, xxh64InSteps } from "../../hash.ts";
+import { xxh64InSteps } from "../../hash.ts";
 import type { ClusterId } from "../../ids.ts";
 import { ParseError, type Path } from "../../schema.ts";
 import { allSteps, type Steps } from "../../steps.ts";
@@ -33,6 +33,11 @@ const textDecoder = new TextDecoder("utf-8", { fatal: true });
 
 /** Throws RangeError if the map is larger than what a reader takes. */
 export function encodeClusterMap(map: ClusterMapTable): Uint8Array {
+  return allSteps(encodeInSteps(map));
+}
+
+/** As {@link encodeClusterMap}, in steps of a few milliseconds. */
+export function* encodeInSteps(map: ClusterMapTable): Steps<Uint8Array> {
   const { parts } = map;
   const out = new BitWriter(1024 + 24 * parts.networks.size);
   out.write32(MAGIC);
@@ -40,30 +45,29 @@ export function encodeClusterMap(map: ClusterMapTable): Uint8Array {
   out.write32(parts.mapVersion >>> 0);
   writeClusters(out, parts.clusterIds, parts.loads);
   writeLimitNames(out, parts.limitNames);
-  writeNetworks(out, parts.networks);
+  yield* writeNetworks(out, parts.networks);
   out.writeNumber(parts.rows.size);
   const coder = new RowCoder(parts.clusterIds.length);
-  for (let row = 0; row < parts.rows.size; row++) coder.write(out, parts.rows, row);
-  writePlacements(out, parts.placements, parts.rows, parts.limitNames.length);
-  return sealed(out.bytes());
+  for (let row = 0; row < parts.rows.size; row++) {
+    if (row % STEP === STEP - 1) yield;
+    coder.write(out, parts.rows, row);
+  }
+  yield* writePlacements(out, parts.placements, parts.rows, parts.limitNames.length);
+  return yield* sealed(out.bytes());
 }
 
 /** The bytes with their checksum behind them. */
-export function sealed(bytes: Uint8Array): Uint8Array {
+export function* sealed(bytes: Uint8Array): Steps<Uint8Array> {
   if (bytes.length + CHECKSUM_BYTES > CLUSTER_MAP_BYTES_MAX)
     throw new RangeError(`A cluster map of ${bytes.length} bytes is more than ${CLUSTER_MAP_BYTES_MAX}`);
   const whole = new Uint8Array(bytes.length + CHECKSUM_BYTES);
   whole.set(bytes);
-  new DataView(whole.buffer).setBigUint64(bytes.length, xxh64(bytes));
+  new DataView(whole.buffer).setBigUint64(bytes.length, yield* xxh64InSteps(bytes));
   return whole;
 }
 
 /** Throws ParseError at `path` unless the bytes are as long as may be and end with their checksum; returns what stands before it. */
-export function unsealed(bytes: Uint8Array, path: Path): Uint8Array {
-  return allSteps(unsealedInSteps(bytes, path));
-}
-
-function* unsealedInSteps(bytes: Uint8Array, path: Path): Steps<Uint8Array> {
+export function* unsealed(bytes: Uint8Array, path: Path): Steps<Uint8Array> {
   if (bytes.length < HEAD_BYTES + CHECKSUM_BYTES || bytes.length > CLUSTER_MAP_BYTES_MAX)
     throw new ParseError(
       path,
@@ -133,7 +137,7 @@ export function* decodeInSteps(
   path: Path = [],
   known?: ClientNetworkTable,
 ): Steps<ClusterMapTable> {
-  const from = new BitReader(yield* unsealedInSteps(bytes, path));
+  const from = new BitReader(yield* unsealed(bytes, path));
   try {
     const magic = from.read32();
     const mapVersion = headVersion(magic, from.read32(), from.read32(), path);
@@ -145,7 +149,7 @@ export function* decodeInSteps(
     from.end();
     return new ClusterMapTable({
       mapVersion,
-      networks: known !== undefined && (yield* isSameNetworksInSteps(known, networks)) ? known : networks,
+      networks: known !== undefined && (yield* isSameNetworks(known, networks)) ? known : networks,
       clusterIds,
       loads,
       limitNames,
@@ -247,15 +251,16 @@ function* readRows(from: BitReader, clusterCount: number, subjects: number): Ste
  * For each client network and the fallback: its row (1: the next one that nobody had yet; 01: that of the network before; 00: which), and one
  * bit if every class has the best of it for no other reason; else for each class the place, the reason and the limit.
  */
-function writePlacements(
+function* writePlacements(
   out: BitWriter,
   placements: Placements,
   rows: CandidateRows,
   limitCount: number,
-): void {
+): Steps<void> {
   let used = 0;
   let before = -1;
   for (let subject = 0; subject < placements.rows.length; subject++) {
+    if (subject % STEP === STEP - 1) yield;
     const row = placements.rows[subject] as number;
     if (row === used) {
       out.write(1, 1);
@@ -352,11 +357,7 @@ function isPlainChoice(chosen: Uint8Array, reasons: Uint8Array, limits: Uint16Ar
 }
 
 /** Whether both name the same networks with the same prefixes. */
-export function isSameNetworks(a: ClientNetworkTable, b: ClientNetworkTable): boolean {
-  return allSteps(isSameNetworksInSteps(a, b));
-}
-
-function* isSameNetworksInSteps(a: ClientNetworkTable, b: ClientNetworkTable): Steps<boolean> {
+export function* isSameNetworks(a: ClientNetworkTable, b: ClientNetworkTable): Steps<boolean> {
   if (a === b) return true;
   if (a.size !== b.size || a.prefixCount !== b.prefixCount) return false;
   const columns = [a.ipv4.words, a.ipv4.lengths, a.ipv4.values, a.ipv6.words, a.ipv6.lengths, a.ipv6.values];

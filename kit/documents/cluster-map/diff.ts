@@ -8,14 +8,14 @@
  */
 import { BitReader, BitsError, BitWriter } from "../../bits.ts";
 import { ParseError, type Path } from "../../schema.ts";
-import { allSteps } from "../../steps.ts";
+import { allSteps, type Steps } from "../../steps.ts";
 import { CandidateRows, CLASS_COUNT } from "./candidate-rows.ts";
 import type { ClientNetworkTable } from "./client-network-table.ts";
 import { ClusterMapTable, type Placements } from "./cluster-map-table.ts";
 import {
   checksumOf,
   emptyPlacements,
-  encodeClusterMap,
+  encodeInSteps,
   isSameNetworks,
   readChoice,
   readClusters,
@@ -26,7 +26,7 @@ import {
   writeClusters,
   writeLimitNames,
 } from "./codec.ts";
-import { readNetworks, writeNetworks } from "./network-codec.ts";
+import { readNetworks, STEP, writeNetworks } from "./network-codec.ts";
 import { PackedClusterMap } from "./packed.ts";
 import { RowCoder } from "./row-codec.ts";
 
@@ -41,20 +41,26 @@ const NOWHERE = -1;
 
 /** Throws ParseError when one of the two does not decode. */
 export function diffClusterMaps(base: PackedClusterMap, next: PackedClusterMap): Uint8Array {
-  const [a, b] = [base.table(), next.table()];
+  return allSteps(diffInSteps(base, next));
+}
+
+/** As {@link diffClusterMaps}, in steps of a few milliseconds. */
+export function* diffInSteps(base: PackedClusterMap, next: PackedClusterMap): Steps<Uint8Array> {
+  const a = yield* base.tableInSteps();
+  const b = yield* next.tableInSteps();
   const out = new BitWriter();
   out.write32(MAGIC);
-  writeChecksum(out, checksumOf(base.bytes()));
-  writeChecksum(out, checksumOf(next.bytes()));
+  writeChecksum(out, checksumOf(yield* base.bytesInSteps()));
+  writeChecksum(out, checksumOf(yield* next.bytesInSteps()));
   out.write32(Math.floor(b.mapVersion / 2 ** 32));
   out.write32(b.mapVersion >>> 0);
   writeClusters(out, b.clusterIds, b.parts.loads);
   writeLimitNames(out, b.parts.limitNames);
-  const areSame = isSameNetworks(a.networks, b.networks);
+  const areSame = yield* isSameNetworks(a.networks, b.networks);
   out.write(areSame ? 1 : 0, 1);
-  if (!areSame) writeNetworks(out, b.networks);
-  writePlaces(out, a, b, baseNumbers(a.networks, b.networks, areSame));
-  return sealed(out.bytes());
+  if (!areSame) yield* writeNetworks(out, b.networks);
+  yield* writePlaces(out, a, b, yield* baseNumbers(a.networks, b.networks, areSame));
+  return yield* sealed(out.bytes());
 }
 
 /**
@@ -66,21 +72,51 @@ export function applyClusterMapDiff(
   diff: Uint8Array,
   path: Path = [],
 ): PackedClusterMap {
-  const from = new BitReader(unsealed(diff, path));
-  const a = base.table();
+  return allSteps(applyDiffsInSteps(base, [diff], path));
+}
+
+/**
+ * As {@link applyClusterMapDiff}, in steps of a few milliseconds, and several that follow on each other at once: only the last map is
+ * written out to be compared with what it has to be, since that costs most.
+ */
+export function* applyDiffsInSteps(
+  base: PackedClusterMap,
+  diffs: readonly Uint8Array[],
+  path: Path = [],
+): Steps<PackedClusterMap> {
+  let table = yield* base.tableInSteps();
+  let checksum = checksumOf(yield* base.bytesInSteps());
+  for (const diff of diffs) {
+    const next = yield* applied(table, checksum, diff, path);
+    table = next.table;
+    checksum = next.checksum;
+  }
+  const bytes = yield* encodeInSteps(table);
+  if (checksumOf(bytes) !== checksum)
+    throw new ParseError(path, checksumOf(bytes), `a result with the checksum ${checksum}`);
+  return PackedClusterMap.ofBoth(table, bytes, path);
+}
+
+/** The map that one diff leads to, and the checksum that it must have. */
+function* applied(
+  a: ClusterMapTable,
+  own: string,
+  diff: Uint8Array,
+  path: Path,
+): Steps<{ readonly table: ClusterMapTable; readonly checksum: string }> {
+  const from = new BitReader(yield* unsealed(diff, path));
   try {
     if (from.read32() !== MAGIC) from.fail("a difference of cluster maps");
-    const [baseChecksum, wanted] = [readChecksum(from), readChecksum(from)];
-    const own = checksumOf(base.bytes());
+    const [baseChecksum, checksum] = [readChecksum(from), readChecksum(from)];
     if (baseChecksum !== own)
       throw new ParseError(path, `one for ${baseChecksum}`, `a difference for the map ${own}`);
     const mapVersion = from.read32() * 2 ** 32 + from.read32();
     const { clusterIds, loads } = readClusters(from);
     const limitNames = readLimitNames(from);
     const areSame = from.read(1) === 1;
-    const networks = areSame ? a.networks : allSteps(readNetworks(from));
-    const numbers = baseNumbers(a.networks, networks, areSame);
-    const { rows, placements } = readPlaces(
+    const networks = areSame ? a.networks : yield* readNetworks(from);
+    const numbers = yield* baseNumbers(a.networks, networks, areSame);
+    const { rows, placements } = yield* readPlaces(
       from,
       a,
       numbers,
@@ -98,10 +134,7 @@ export function applyClusterMapDiff(
       rows,
       placements,
     });
-    const bytes = encodeClusterMap(table);
-    if (checksumOf(bytes) !== wanted)
-      throw new ParseError(path, checksumOf(bytes), `a result with the checksum ${wanted}`);
-    return PackedClusterMap.ofBoth(table, bytes, path);
+    return { table, checksum };
   } catch (error) {
     if (!(error instanceof BitsError)) throw error;
     throw new ParseError(path, `bit ${error.bitOffset} of ${diff.length} bytes`, error.message);
@@ -109,22 +142,30 @@ export function applyClusterMapDiff(
 }
 
 /** Numbers in the base of the places of the next map: client networks by name, the fallback; NOWHERE: the base has none. */
-function baseNumbers(a: ClientNetworkTable, b: ClientNetworkTable, areSame: boolean): Int32Array {
+function* baseNumbers(a: ClientNetworkTable, b: ClientNetworkTable, areSame: boolean): Steps<Int32Array> {
   const numbers = new Int32Array(b.size + 1);
-  for (let place = 0; place < b.size; place++)
+  for (let place = 0; place < b.size; place++) {
+    if (place % STEP === STEP - 1) yield;
     numbers[place] = areSame ? place : (a.indexOf(b.idOf(place)) ?? NOWHERE);
+  }
   numbers[b.size] = a.size;
   return numbers;
 }
 
 /** Places that differ, each behind the number of those before it that do not. */
-function writePlaces(out: BitWriter, a: ClusterMapTable, b: ClusterMapTable, numbers: Int32Array): void {
-  const rowsInBase = commonRows(a, b, numbers);
+function* writePlaces(
+  out: BitWriter,
+  a: ClusterMapTable,
+  b: ClusterMapTable,
+  numbers: Int32Array,
+): Steps<void> {
+  const rowsInBase = yield* commonRows(a, b, numbers);
   const toldAs = new Int32Array(b.parts.rows.size).fill(NOWHERE);
   const coder = new RowCoder(b.clusterIds.length);
   let told = 0;
   let alike = 0;
   for (const [place, number] of numbers.entries()) {
+    if (place % STEP === STEP - 1) yield;
     const row = b.rowOf(place);
     const rowInBase = rowsInBase[row] as number;
     const isSameRow = number !== NOWHERE && rowInBase === a.rowOf(number);
@@ -152,9 +193,10 @@ function writePlaces(out: BitWriter, a: ClusterMapTable, b: ClusterMapTable, num
 }
 
 /** By row of the next map the row of the base with the same content, where a place that has the one had the other. */
-function commonRows(a: ClusterMapTable, b: ClusterMapTable, numbers: Int32Array): Int32Array {
+function* commonRows(a: ClusterMapTable, b: ClusterMapTable, numbers: Int32Array): Steps<Int32Array> {
   const found = new Int32Array(b.parts.rows.size).fill(NOWHERE);
   for (const [place, number] of numbers.entries()) {
+    if (place % STEP === STEP - 1) yield;
     const row = b.rowOf(place);
     if (number === NOWHERE || found[row] !== NOWHERE) continue;
     const before = a.rowOf(number);
@@ -176,14 +218,14 @@ function isSameChoice(a: Placements, number: number, b: Placements, place: numbe
   return true;
 }
 
-function readPlaces(
+function* readPlaces(
   from: BitReader,
   a: ClusterMapTable,
   numbers: Int32Array,
   places: number,
   clusterCount: number,
   limitCount: number,
-): { readonly rows: CandidateRows; readonly placements: Placements } {
+): Steps<{ readonly rows: CandidateRows; readonly placements: Placements }> {
   const placements = emptyPlacements(places);
   const rows = new RowCopies(a.parts.rows, clusterCount);
   const coder = new RowCoder(clusterCount);
@@ -197,10 +239,12 @@ function readPlaces(
     const end = place + from.readNumber();
     if (end > places) from.fail(`no more than ${places} places`);
     for (; place < end; place++) {
+      if (place % STEP === STEP - 1) yield;
       placements.rows[place] = rows.ofBase(baseRow(place), from);
       copyChoice(a.parts.placements, numbers[place] as number, placements, place);
     }
     if (place === places) break;
+    if (place % STEP === STEP - 1) yield;
     const kind = from.read(KIND_BITS);
     let row: number;
     if (kind === SAME_ROW) row = rows.ofBase(baseRow(place), from);
@@ -220,7 +264,8 @@ function readPlaces(
     placements.rows[place] = row;
     readChoice(from, placements, rows.flushed(), row, place, limitCount);
   }
-  return { rows: rows.flushed().closed(), placements };
+  yield* rows.flushed().close();
+  return { rows: rows.flushed(), placements };
 }
 
 function copyChoice(a: Placements, number: number, to: Placements, place: number): void {
@@ -231,6 +276,9 @@ function copyChoice(a: Placements, number: number, to: Placements, place: number
     to.limits[target] = a.limits[source] as number;
   }
 }
+
+/** Rows that are copied at once: a millisecond or two. */
+const COPIED_MAX = 8_192;
 
 /** Rows of the base behind each other in the order of their first use; neighbours are copied together. */
 class RowCopies {
@@ -245,6 +293,8 @@ class RowCopies {
   constructor(base: CandidateRows, clusterCount: number) {
     this.#base = base;
     this.#numbers = new Int32Array(base.size).fill(NOWHERE);
+    // Most of the base comes: growing step by step would copy all that there is, at once, each time that it doubles.
+    this.#rows.expect(base.entryCount, base.size);
     this.#mayBeCopied = base.clusters.every((cluster) => cluster < clusterCount);
   }
 
@@ -252,7 +302,7 @@ class RowCopies {
     const known = this.#numbers[row] as number;
     if (known !== NOWHERE) return known;
     if (!this.#mayBeCopied) from.fail("rows of the base whose clusters are still there");
-    if (this.#count > 0 && row !== this.#first + this.#count) this.flushed();
+    if (this.#count === COPIED_MAX || (this.#count > 0 && row !== this.#first + this.#count)) this.flushed();
     if (this.#count === 0) this.#first = row;
     const number = this.#rows.size + this.#count++;
     this.#numbers[row] = number;

@@ -69,15 +69,16 @@ export class NameCoder {
  * Section of the client networks: counts, prefixes of both families with their owners, names. A name is one bit where it is the one that the
  * lowest prefix gives, which is so for all that were cut since they were last named anew (was 15 % of a map).
  */
-export function writeNetworks(out: BitWriter, networks: ClientNetworkTable): void {
+export function* writeNetworks(out: BitWriter, networks: ClientNetworkTable): Steps<void> {
   out.writeNumber(networks.size);
   out.writeNumber(networks.ipv4.lengths.length);
   out.writeNumber(networks.ipv6.lengths.length);
-  let named = writePrefixes(out, 4, networks.ipv4, 0);
-  named = writePrefixes(out, 6, networks.ipv6, named);
+  let named = yield* writePrefixes(out, 4, networks.ipv4, 0);
+  named = yield* writePrefixes(out, 6, networks.ipv6, named);
   const names = new NameCoder();
-  const given = givenNames(networks);
+  const given = yield* givenNames(networks);
   for (const [network, name] of networks.ids.entries()) {
+    if (network % STEP === STEP - 1) yield;
     out.write(given[network] as number, 1);
     if (given[network] === 0) names.write(out, name);
   }
@@ -141,12 +142,12 @@ function columnsOf(family: IpFamily, count: number): PrefixColumns {
  * first one that differs (which is a 1, since addresses ascend), and its network (1 bit: the next one that was not named yet).
  * Returns how many networks have been named.
  */
-function writePrefixes(
+function* writePrefixes(
   out: BitWriter,
   family: IpFamily,
   columns: PrefixColumns,
   namedBefore: number,
-): number {
+): Steps<number> {
   const bits = addressBits(family);
   const lengthBits = bitsBelow(bits + 1);
   const wordCount = bits / 32;
@@ -154,6 +155,7 @@ function writePrefixes(
   let lengthBefore = 0;
   let named = namedBefore;
   for (let index = 0; index < columns.lengths.length; index++) {
+    if (index % STEP === STEP - 1) yield;
     const length = columns.lengths[index] as number;
     const words = columns.words.subarray(index * wordCount, (index + 1) * wordCount);
     out.write(length === lengthBefore ? 1 : 0, 1);

@@ -2,6 +2,7 @@ import { xxh64 } from "../../hash.ts";
 import type { ClientNetworkId } from "../../ids.ts";
 import { formatPrefix, type IpFamily } from "../../ip.ts";
 import type { PrefixColumns } from "../../prefix-ranges.ts";
+import type { Steps } from "../../steps.ts";
 import type { ClientNetworkTable } from "./client-network-table.ts";
 
 /**
@@ -36,17 +37,22 @@ function nameIn(family: IpFamily, { words, lengths }: PrefixColumns, at: number)
   return networkNameOf(formatPrefix({ address, prefixLength: lengths[at] as number }));
 }
 
+/** Names that are made between two pauses: a millisecond or two. */
+const NAMES_STEP = 512;
+
 /** Whether a network has the name of its lowest prefix, by number. Tables do not change: each is asked once. */
 const givenByTable = new WeakMap<ClientNetworkTable, Uint8Array>();
 
-export function givenNames(networks: ClientNetworkTable): Uint8Array {
+export function* givenNames(networks: ClientNetworkTable): Steps<Uint8Array> {
   let given = givenByTable.get(networks);
   if (given === undefined) {
     const { ids, ipv4, ipv6 } = networks;
     const lowest = lowestPrefixes(networks.size, ipv4, ipv6);
-    given = Uint8Array.from(ids, (name, n) =>
-      name === nameAtPlace(lowest[n] as number, ipv4, ipv6) ? 1 : 0,
-    );
+    given = new Uint8Array(networks.size);
+    for (const [n, name] of ids.entries()) {
+      if (n % NAMES_STEP === NAMES_STEP - 1) yield;
+      given[n] = name === nameAtPlace(lowest[n] as number, ipv4, ipv6) ? 1 : 0;
+    }
     givenByTable.set(networks, given);
   }
   return given;

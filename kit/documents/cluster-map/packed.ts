@@ -1,6 +1,7 @@
-import { fromBase64, fromBase64InSteps, toBase64 } from "../../base64.ts";
+import { base64Pieces, fromBase64, fromBase64InSteps } from "../../base64.ts";
 import { ParseError, type Path, type Schema } from "../../schema.ts";
 import { allSteps, type Steps } from "../../steps.ts";
+import { TextPieces } from "../../text-pieces.ts";
 import type { ClientNetworkTable } from "./client-network-table.ts";
 import type { ClusterMapTable } from "./cluster-map-table.ts";
 import {
@@ -8,7 +9,7 @@ import {
   clusterMapVersionOf,
   decodeClusterMap,
   decodeInSteps,
-  encodeClusterMap,
+  encodeInSteps,
 } from "./codec.ts";
 
 const TEXT_MAX = Math.ceil(CLUSTER_MAP_BYTES_MAX / 3) * 4;
@@ -19,11 +20,14 @@ const TEXT_MAX = Math.ceil(CLUSTER_MAP_BYTES_MAX / 3) * 4;
  */
 export class PackedClusterMap {
   readonly #path: Path;
-  #text: string | undefined;
+  #text: string | TextPieces | undefined;
   #bytes: Uint8Array | undefined;
   #table: ClusterMapTable | undefined;
 
-  private constructor(path: Path, form: { text?: string; bytes?: Uint8Array; table?: ClusterMapTable }) {
+  private constructor(
+    path: Path,
+    form: { text?: string | TextPieces; bytes?: Uint8Array; table?: ClusterMapTable },
+  ) {
     this.#path = path;
     this.#text = form.text;
     this.#bytes = form.bytes;
@@ -46,11 +50,12 @@ export class PackedClusterMap {
   }
 
   /** Throws ParseError when the text does not begin as a map does; the rest is looked at by `bytes` and `table`. */
-  static ofText(text: string, path: Path = []): PackedClusterMap {
+  static ofText(text: string | TextPieces, path: Path = []): PackedClusterMap {
     if (text.length > TEXT_MAX)
       throw new ParseError(path, `${text.length} characters`, `at most ${TEXT_MAX}`);
-    const head = fromBase64(text.length > HEAD_TEXT ? text.slice(0, HEAD_TEXT) : text);
-    if (head === undefined) throw new ParseError(path, text.slice(0, HEAD_TEXT), "base64");
+    const first = headOf(text);
+    const head = fromBase64(first);
+    if (head === undefined) throw new ParseError(path, first, "base64");
     clusterMapVersionOf(head, path);
     return new PackedClusterMap(path, { text });
   }
@@ -82,17 +87,19 @@ export class PackedClusterMap {
 
   /** As `table`, in steps of a few milliseconds. */
   *tableInSteps(known?: ClientNetworkTable): Steps<ClusterMapTable> {
-    this.#table ??= yield* decodeInSteps(yield* this.#bytesInSteps(), this.#path, known);
+    this.#table ??= yield* decodeInSteps(yield* this.bytesInSteps(), this.#path, known);
     return this.#table;
   }
 
   /** Throws ParseError when the text is not base64. */
   bytes(): Uint8Array {
-    return allSteps(this.#bytesInSteps());
+    return allSteps(this.bytesInSteps());
   }
 
-  *#bytesInSteps(): Steps<Uint8Array> {
-    if (this.#bytes === undefined && this.#table !== undefined) this.#bytes = encodeClusterMap(this.#table);
+  /** As `bytes`, in steps of a few milliseconds. */
+  *bytesInSteps(): Steps<Uint8Array> {
+    if (this.#bytes === undefined && this.#table !== undefined)
+      this.#bytes = yield* encodeInSteps(this.#table);
     if (this.#bytes === undefined) {
       const bytes = yield* fromBase64InSteps(this.#text ?? "");
       if (bytes === undefined) throw new ParseError(this.#path, "a text", "base64");
@@ -103,13 +110,31 @@ export class PackedClusterMap {
 
   /** What stands in the document. */
   toJSON(): string {
-    this.#text ??= toBase64(this.bytes());
-    return this.#text;
+    this.#text ??= [...base64Pieces(this.bytes())].join("");
+    return typeof this.#text === "string" ? this.#text : this.#text.toJSON();
+  }
+
+  /** As JSON has it, piece by piece; an empty piece is a pause. */
+  *jsonPieces(): Generator<string, undefined> {
+    if (this.#text instanceof TextPieces) {
+      yield* this.#text.jsonPieces();
+      return;
+    }
+    const steps = this.bytesInSteps();
+    let step = steps.next();
+    for (; step.done !== true; step = steps.next()) yield "";
+    yield '"';
+    yield* base64Pieces(step.value);
+    yield '"';
   }
 
   #headBytes(): Uint8Array {
-    return fromBase64((this.#text ?? "").slice(0, HEAD_TEXT)) ?? new Uint8Array(0);
+    return fromBase64(headOf(this.#text ?? "")) ?? new Uint8Array(0);
   }
+}
+
+function headOf(text: string | TextPieces): string {
+  return typeof text === "string" ? text.slice(0, HEAD_TEXT) : text.head(HEAD_TEXT);
 }
 
 /** Characters of base64 that hold the head and more. */
@@ -119,7 +144,8 @@ const HEAD_TEXT = 64;
 export const packedClusterMap: Schema<PackedClusterMap> = {
   parse: (value, path = []) => {
     if (value instanceof PackedClusterMap) return value;
-    if (typeof value !== "string") throw new ParseError(path, value, "a cluster map in base64");
+    if (typeof value !== "string" && !(value instanceof TextPieces))
+      throw new ParseError(path, value, "a cluster map in base64");
     return PackedClusterMap.ofText(value, path);
   },
   jsonSchema: () => ({ type: "string", contentEncoding: "base64", maxLength: TEXT_MAX }),

@@ -17,6 +17,7 @@ import {
   ParseError,
   trafficClasses,
 } from "#kit";
+import { allSteps } from "../../../kit/steps.ts";
 import { sealed } from "../../../kit/documents/cluster-map/codec.ts";
 import type { CandidateRow } from "../../../kit/documents/cluster-map/candidate-rows.ts";
 
@@ -183,7 +184,7 @@ describe("the cluster map in bytes", () => {
           const whole = encodeClusterMap(table);
           const body = whole.slice(0, Math.max(12, whole.length - 8 - (cut > 30 ? cut - 30 : 0)));
           for (const [where, mask] of flips) body[4 + (where % (body.length - 4))]! ^= mask;
-          const forged = sealed(body);
+          const forged = allSteps(sealed(body));
           let back: ClusterMapTable;
           try {
             back = decodeClusterMap(forged);
@@ -220,7 +221,7 @@ describe("the cluster map in bytes", () => {
           // With a right checksum of its own it leads elsewhere, or nowhere.
           const body = diff.slice(0, -8);
           body[where % body.length]! ^= mask;
-          expect(() => applyClusterMapDiff(base, sealed(body))).toThrow(ParseError);
+          expect(() => applyClusterMapDiff(base, allSteps(sealed(body)))).toThrow(ParseError);
         }
         if (diffClusterMaps(base, PackedClusterMap.of(near)).length < base.bytes().length) small++;
       }),
