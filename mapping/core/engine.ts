@@ -16,11 +16,13 @@ import {
   type Rankings,
   type ServerId,
   type ServerReport,
+  type Steps,
   type TopologyDocument,
   trafficClasses,
 } from "#kit";
 import { type AllocationReason, noReasons } from "./allocation.ts";
 import { type ClientNetworkInput, ClusterMap } from "./cluster-map.ts";
+import { Borrowing } from "./borrowing.ts";
 import { DemandFeedback } from "./demand-feedback.ts";
 import { EdgeCapacity } from "./edge-capacity.ts";
 import { checkSettings, type MapEngineSettings, mapEngineDefaults } from "./engine-settings.ts";
@@ -103,14 +105,6 @@ const EVENTS_MAX = 16;
 
 /** From one comparison of the labels with the links to the next, ms; it costs the square of the edge clusters. */
 const PLACES_INTERVAL_MS = 60_000;
-/**
- * What networks borrow from each other is looked at this often, ms, and whenever the measured pairs have grown by so much; more
- * networks than this make it rarer in proportion, since it costs a second of CPU time for some thousand places.
- */
-const BORROW_INTERVAL_MS = 60_000;
-const BORROW_NETWORKS = 50_000;
-const BORROW_GROWTH = 1.25;
-
 /** Everyone is placed again this often, ms, and whenever more has changed than measurements, liveness and load; it is most of a turn's cost. */
 const WHOLE_INTERVAL_MS = 60_000;
 
@@ -141,12 +135,9 @@ export class MapEngine {
   #othersOut = "";
   /** Undefined: networks or clusters have changed. */
   #feedback: DemandFeedback | undefined;
-  /** Undefined: networks, clusters or their places have changed. */
-  #rows: NetworkRows | undefined;
+  readonly #borrowing: Borrowing;
   readonly #lastHops = new LastHopTable();
   readonly #scopes: ResolverScopes;
-  /** When, and over how many measured pairs, it was last looked who may speak for whom. */
-  #borrowed = { at: -Infinity, pairs: 0 };
   #overridesDocument: MapOverrides | undefined;
   /** Undefined: to be resolved anew. */
   #overrides: Overrides | undefined;
@@ -177,7 +168,10 @@ export class MapEngine {
     readonly epochOf: (now: MonotonicMs) => EpochMs;
     /** Measurements that outlive the estimator's; none unless given. */
     readonly history?: PairHistory;
+    /** Whether somebody drives what `pollWork` gives; else all work is done when it is due. */
+    readonly isWorkDriven?: boolean;
   }) {
+    this.#borrowing = new Borrowing(options.isWorkDriven === true);
     this.#settings = { ...mapEngineDefaults, ...options.settings };
     this.#epochOf = options.epochOf;
     this.#knowledge = new NetworkKnowledge(this.#settings.estimator, options.history);
@@ -217,8 +211,8 @@ export class MapEngine {
   /** What the scores of a client network rest on, ascending by cluster; undefined: there is no such network, or no map yet. */
   estimatesOf(clientNetworkId: ClientNetworkId, now: MonotonicMs): NetworkEstimate[] | undefined {
     const n = this.#networks.findIndex((one) => one.clientNetworkId === clientNetworkId);
-    if (n < 0 || this.#rows === undefined || this.counters.snapshots === 0) return undefined;
-    return this.#rows.explain(n, this.#pairKnowledge(now)).map(({ cluster, ...rest }) => ({
+    if (n < 0 || this.#borrowing.rows === undefined || this.counters.snapshots === 0) return undefined;
+    return this.#borrowing.rows.explain(n, this.#pairKnowledge(now)).map(({ cluster, ...rest }) => ({
       clusterId: this.#edgeIds[cluster] as ClusterId,
       ...rest,
       scores: this.#map?.orders.explain(rest.estimate, cluster) ?? [],
@@ -227,7 +221,7 @@ export class MapEngine {
 
   /** What a plan of probes rests on; undefined: there is no map yet. */
   probeView(now: MonotonicMs): ProbeView | undefined {
-    if (this.#rows === undefined || this.counters.snapshots === 0) return undefined;
+    if (this.#borrowing.rows === undefined || this.counters.snapshots === 0) return undefined;
     const sites = this.#edgeIds.map((clusterId, c) => ({ clusterId, coordinates: this.#places[c] ?? null }));
     return { networks: this.#networks, sites, ...this.#pairKnowledge(now) };
   }
@@ -278,7 +272,7 @@ export class MapEngine {
     this.#overrides = undefined;
     this.#edgeIds = [...this.#topology.edgeClusters.keys()].sort();
     this.#scopes.handleChanged();
-    this.#rows = undefined;
+    this.#borrowing.forget();
     this.#feedback = undefined;
     this.#map = undefined;
     this.#current = undefined;
@@ -312,7 +306,7 @@ export class MapEngine {
     this.#networks = unique;
     this.#networkPlaces = undefined;
     this.#scopes.handleChanged();
-    this.#rows = undefined;
+    this.#borrowing.forget();
     this.#feedback = undefined;
     this.#map = undefined;
     this.#current = undefined;
@@ -375,6 +369,11 @@ export class MapEngine {
     this.#make(reason, now);
   }
 
+  /** Long work that may be driven in steps beside everything else; what comes of it counts in the next map. Undefined: there is none. */
+  pollWork(): Steps<void> | undefined {
+    return this.#borrowing.pollWork();
+  }
+
   /** The oldest event that was not taken yet. Call until undefined. */
   pollEvent(): MapEngineEvent | undefined {
     return this.#events.shift();
@@ -410,34 +409,33 @@ export class MapEngine {
           place?.latitude !== this.#places[c]?.latitude || place?.longitude !== this.#places[c]?.longitude,
       )
     )
-      this.#rows = undefined;
+      this.#borrowing.forget();
     this.#places = places;
   }
 
   /** What is borrowed is made anew now and then, or when there is much more to borrow from. */
   #rowsAt(knowledge: PairKnowledge, reason: SnapshotReason, now: MonotonicMs): NetworkRows {
-    const pairs = this.#knowledge.estimator.size;
-    const { at, pairs: before } = this.#borrowed;
-    const intervalMs = BORROW_INTERVAL_MS * Math.max(1, this.#networks.length / BORROW_NETWORKS);
-    const isDue = now - at >= intervalMs || pairs > before * BORROW_GROWTH;
-    // A death must not wait for it.
-    if (isDue && reason !== "liveness") this.#rows = undefined;
-    if (this.#rows !== undefined) return this.#rows;
-    this.#borrowed = { at: now, pairs };
-    const neighbours = new Neighbours({
-      networks: this.#networks,
-      clusters: this.#edgeIds.map((clusterId, c) => ({ clusterId, coordinates: this.#places[c] ?? null })),
-      rows: measuredRows(knowledge, this.#networks.length),
+    return this.#borrowing.rowsAt(
+      {
+        networks: this.#networks.length,
+        pairs: this.#knowledge.estimator.size,
+        isUrgent: reason === "liveness",
+        make: () => this.#madeRows(knowledge),
+      },
+      now,
+    );
+  }
+
+  *#madeRows(knowledge: PairKnowledge): Steps<NetworkRows> {
+    const [networks, places] = [this.#networks, this.#places];
+    const neighbours = yield* Neighbours.inSteps({
+      networks,
+      clusters: this.#edgeIds.map((clusterId, c) => ({ clusterId, coordinates: places[c] ?? null })),
+      rows: yield* measuredRows(knowledge, networks.length),
       siteRttMs: knowledge.siteRttMs,
       lastHopsOf: (clientNetworkId) => this.#lastHops.of(clientNetworkId),
     });
-    this.#rows = new NetworkRows(
-      neighbours,
-      this.#networks.length,
-      this.#places,
-      this.#settings.candidatesMax,
-    );
-    return this.#rows;
+    return yield* NetworkRows.inSteps(neighbours, networks.length, places, this.#settings.candidatesMax);
   }
 
   #isDead(clusterId: ClusterId): boolean {
@@ -521,7 +519,8 @@ export class MapEngine {
     const [map, before, current, overrides] = [this.#map, this.#previous, this.#current, this.#overrides];
     if (map === undefined || before === undefined || current === undefined || overrides === undefined)
       return false;
-    if (this.#rows !== map.input.rows || this.#othersOut !== othersOut(topology, suspension)) return false;
+    if (this.#borrowing.rows !== map.input.rows || this.#othersOut !== othersOut(topology, suspension))
+      return false;
     const { endsAt } = overrides;
     if (endsAt !== undefined && this.#epochOf(now) >= endsAt) return false;
     const isOut = (serverId: ServerId): boolean => suspension.out.has(serverId);

@@ -49,27 +49,23 @@ const ROWS = 180 / CELL_DEGREES;
 
 export class NearbySpots {
   readonly #cells = new Map<number, Spot[]>();
-  readonly #count: number;
+  readonly #spots = new Map<string, Spot>();
 
-  /** Those without coordinates are left out. */
-  constructor(anchors: readonly Anchor[]) {
-    const spots = new Map<string, Spot>();
-    for (const anchor of anchors) {
-      if (anchor.coordinates === null) continue;
-      const { latitude, longitude } = anchor.coordinates;
-      const key = `${Math.floor(latitude / SPOT_DEGREES)} ${Math.floor(longitude / SPOT_DEGREES)}`;
-      let spot = spots.get(key);
-      if (spot === undefined) {
-        spot = new Spot(anchor.coordinates);
-        spots.set(key, spot);
-        const cell = cellOf(rowOf(latitude), columnOf(longitude));
-        const others = this.#cells.get(cell);
-        if (others === undefined) this.#cells.set(cell, [spot]);
-        else others.push(spot);
-      }
-      if (spot.anchors.length < ANCHORS_MAX) spot.anchors.push(anchor);
+  /** One without coordinates is left out. All are added before the first is looked for. */
+  add(anchor: Anchor): void {
+    if (anchor.coordinates === null) return;
+    const { latitude, longitude } = anchor.coordinates;
+    const key = `${Math.floor(latitude / SPOT_DEGREES)} ${Math.floor(longitude / SPOT_DEGREES)}`;
+    let spot = this.#spots.get(key);
+    if (spot === undefined) {
+      spot = new Spot(anchor.coordinates);
+      this.#spots.set(key, spot);
+      const cell = cellOf(rowOf(latitude), columnOf(longitude));
+      const others = this.#cells.get(cell);
+      if (others === undefined) this.#cells.set(cell, [spot]);
+      else others.push(spot);
     }
-    this.#count = spots.size;
+    if (spot.anchors.length < ANCHORS_MAX) spot.anchors.push(anchor);
   }
 
   /**
@@ -83,7 +79,7 @@ export class NearbySpots {
     let last = Infinity;
     for (let ring = 0; ring <= Math.min(last, COLUMNS / 2); ring++) {
       for (const cell of ringOf(row, column, ring)) found.push(...(this.#cells.get(cell) ?? []));
-      if (last === Infinity && found.length >= Math.min(count, this.#count)) last = ring + 1;
+      if (last === Infinity && found.length >= Math.min(count, this.#spots.size)) last = ring + 1;
     }
     const vector = vectorOf(place);
     return found

@@ -5,7 +5,14 @@
  *
  * Client networks and clusters go by their numbers in the engine.
  */
-import { type ClientNetworkId, type Coordinates, fibreRttMsMin, greatCircleKm, quantile } from "#kit";
+import {
+  type ClientNetworkId,
+  type Coordinates,
+  fibreRttMsMin,
+  greatCircleKm,
+  quantile,
+  type Steps,
+} from "#kit";
 import { type Estimate, estimateByGeography, GEOGRAPHY_CONFIDENCE, usualRttMs } from "./estimator.ts";
 import { type BelievedPlace, believedPlace, type Sighting } from "./locate.ts";
 import { type Anchor, NearbySpots, type NearSpot } from "./nearby.ts";
@@ -119,7 +126,7 @@ export class Neighbours {
   readonly #byPrefix = new Map<string, Anchor[]>();
   /** Of the measured networks. */
   readonly #places = new Map<number, BelievedPlace>();
-  readonly #nearby: NearbySpots;
+  readonly #nearby = new NearbySpots();
   readonly #vectors: readonly (Vector | null)[];
   /** Those that share nothing but their place, by it; the others by all that they share. */
   readonly #bareGroups = new Map<number, Group>();
@@ -127,23 +134,35 @@ export class Neighbours {
   readonly #times = new Float64Array(NEARBY_MAX);
   readonly #weights = new Float64Array(NEARBY_MAX);
 
-  constructor(input: NeighboursInput) {
+  private constructor(input: NeighboursInput) {
     this.#input = input;
-    const { networks, clusters, rows, siteRttMs } = input;
-    this.#vectors = clusters.map(({ coordinates }) => (coordinates === null ? null : vectorOf(coordinates)));
+    this.#vectors = input.clusters.map(({ coordinates }) =>
+      coordinates === null ? null : vectorOf(coordinates),
+    );
+  }
+
+  /** In steps of a few milliseconds: the place of everyone who was measured is looked for. */
+  static *inSteps(input: NeighboursInput): Steps<Neighbours> {
+    const neighbours = new Neighbours(input);
+    yield* neighbours.#fill();
+    return neighbours;
+  }
+
+  *#fill(): Steps<void> {
+    const { networks, clusters, rows, siteRttMs } = this.#input;
     const inQuestion = distinctPlaces([
       ...clusters.map(({ coordinates }) => coordinates),
       ...rows.keys().map((n) => networks[n]?.coordinates ?? null),
     ]);
-    const anchors = clusters.map(
-      ({ clusterId, coordinates }, own): Anchor => ({
+    for (const [own, { clusterId, coordinates }] of clusters.entries())
+      this.#nearby.add({
         id: clusterId,
         coordinates,
         rttMs: (other) => (other === own ? SITE_ACCESS_MS : siteRttMs(own, other)),
         measured: [],
-      }),
-    );
+      });
     for (const [n, row] of rows) {
+      yield;
       const network = networks[n];
       if (network === undefined || row.size === 0) continue;
       const place = believedPlace(network.coordinates, this.#sightings(row), inQuestion);
@@ -154,10 +173,9 @@ export class Neighbours {
         rttMs: (cluster) => row.get(cluster),
         measured: [...row.keys()],
       };
-      anchors.push(anchor);
+      this.#nearby.add(anchor);
       this.#join(network, anchor);
     }
-    this.#nearby = new NearbySpots(anchors);
   }
 
   /**

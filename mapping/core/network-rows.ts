@@ -2,12 +2,15 @@
  * Which clusters each client network is scored against, and what is known of each: measured, remembered from the map before a restart,
  * or guessed. Networks of one place of which nothing was measured share a row: that is what keeps half a million of them cheap.
  */
-import type { Coordinates } from "#kit";
+import type { Coordinates, Steps } from "#kit";
 import { NearestClusters } from "./candidates.ts";
 import { EstimateRows } from "./estimate-rows.ts";
 import type { Estimate } from "./estimator.ts";
 import type { BorrowKind, NeighbourGroup, Neighbours } from "./neighbours.ts";
 import { guessUnmeasured, type MeasuredSite } from "./unmeasured.ts";
+
+/** Networks between two pauses: a millisecond or two. */
+const STEP = 256;
 
 /** Of a unit (a network's traffic of one class): it is nowhere. */
 export const NOWHERE = 0xffff;
@@ -44,15 +47,10 @@ export class NetworkRows {
   readonly #neighbours: Neighbours;
   /** The shared row of each network: of all that have as much in common with others. */
   readonly #sharedRowOf: Uint32Array;
-  readonly #sharedRows: number;
+  #sharedRows = 0;
   readonly #orderNumbers: Uint32Array;
 
-  /**
-   * @param neighbours who speaks for those that were not measured
-   * @param clusterPlaces where each cluster is believed to be
-   * @param candidatesMax clusters that geography proposes, 1..65,535
-   */
-  constructor(
+  private constructor(
     neighbours: Neighbours,
     networks: number,
     clusterPlaces: readonly (Coordinates | null)[],
@@ -63,11 +61,35 @@ export class NetworkRows {
     this.#sharedRowOf = new Uint32Array(networks);
     this.#orderNumbers = new Uint32Array(networks);
     this.rowOf = new Uint32Array(networks);
+  }
+
+  /**
+   * In steps of a few milliseconds: what everyone has to expect of the clusters around him.
+   *
+   * @param neighbours who speaks for those that were not measured
+   * @param clusterPlaces where each cluster is believed to be
+   * @param candidatesMax clusters that geography proposes, 1..65,535
+   */
+  static *inSteps(
+    neighbours: Neighbours,
+    networks: number,
+    clusterPlaces: readonly (Coordinates | null)[],
+    candidatesMax: number,
+  ): Steps<NetworkRows> {
+    const rows = new NetworkRows(neighbours, networks, clusterPlaces, candidatesMax);
+    yield* rows.#fill();
+    return rows;
+  }
+
+  *#fill(): Steps<void> {
+    const neighbours = this.#neighbours;
     const made = new Map<NeighbourGroup, SharedRow>();
-    for (let n = 0; n < networks; n++) {
+    for (let n = 0; n < this.rowOf.length; n++) {
+      if (n % STEP === STEP - 1) yield;
       const group = neighbours.groupOf(n);
       let shared = made.get(group);
       if (shared === undefined) {
+        yield;
         const near = this.nearest.near(group.place);
         const candidates =
           group.clusters.length === 0
@@ -216,9 +238,13 @@ function foundOf(
 }
 
 /** What was measured of each client network that was, ms: what others borrow from. */
-export function measuredRows(knowledge: PairKnowledge, networks: number): Map<number, Map<number, number>> {
+export function* measuredRows(
+  knowledge: PairKnowledge,
+  networks: number,
+): Steps<Map<number, Map<number, number>>> {
   const rows = new Map<number, Map<number, number>>();
   for (let n = 0; n < networks; n++) {
+    if (n % STEP === STEP - 1) yield;
     const row = new Map<number, number>();
     for (const c of knowledge.asked(n)) {
       const estimate = knowledge.measured(n, c) ?? knowledge.inherited(n, c);

@@ -14,9 +14,10 @@ import {
   type MonotonicMs,
   type ServerId,
   type ServerReport,
+  type Steps,
   topologyDocument,
 } from "#kit";
-import { type Logger, systemClock } from "#kit/io";
+import { inSteps, type Logger, systemClock } from "#kit/io";
 import { type World, WorldLinks } from "#kit/world";
 import { dial, installedWan } from "#transport";
 import type { ClientNetworkInput } from "../core/cluster-map.ts";
@@ -135,7 +136,11 @@ export class Mapper {
     const clock = settings.clock ?? systemClock;
     this.#clock = clock;
     const epochOf = (now: MonotonicMs): EpochMs => epochMs(clock.epoch() - clock.monotonic() + now);
-    this.engine = new MapEngine({ epochOf, history: new MeasuredHistory(this.store, epochOf) });
+    this.engine = new MapEngine({
+      epochOf,
+      history: new MeasuredHistory(this.store, epochOf),
+      isWorkDriven: true,
+    });
     const { probesPerMinute } = settings;
     this.planning = new ProbePlanning({
       engine: this.engine,
@@ -487,10 +492,21 @@ export class Mapper {
         this.#settings.logger.error("snapshot-refused", { reason: event.reason, problems: event.problems });
       }
     }
+    const work = this.engine.pollWork();
+    if (work !== undefined) void this.#drive(work);
     clearTimeout(this.#engineTimer);
     const dueAt = this.engine.pollTimeout();
     if (dueAt === undefined) return;
     this.#engineTimer = setTimeout(() => this.#turn(), Math.max(1, Math.ceil(dueAt - now)));
+  }
+
+  /** Never rejects. */
+  async #drive(work: Steps<void>): Promise<void> {
+    try {
+      await inSteps(work, () => !this.#isClosed);
+    } catch (error) {
+      this.#settings.logger.error("mapper-work-failed", { error });
+    }
   }
 
   /** Every server of the cluster is down: nothing there would answer a user's probe either. */

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { allSteps } from "#kit";
 import { geographyRttMs } from "../../../mapping/core/estimator.ts";
 import { LastHopTable } from "../../../mapping/core/last-hops.ts";
 import {
@@ -23,21 +24,23 @@ function neighbours(
     hops?: readonly string[];
   })[],
 ): Neighbours {
-  return new Neighbours({
-    networks: features.map((one, n) => ({
-      coordinates: null,
-      ...one,
-      clientNetworkId: network(`n${n}`),
-    })),
-    clusters,
-    rows: new Map(
-      features.flatMap(({ rtts }, n) =>
-        rtts ? [[n, new Map(Object.entries(rtts).map(([c, ms]) => [Number(c), ms]))] as const] : [],
+  return allSteps(
+    Neighbours.inSteps({
+      networks: features.map((one, n) => ({
+        coordinates: null,
+        ...one,
+        clientNetworkId: network(`n${n}`),
+      })),
+      clusters,
+      rows: new Map(
+        features.flatMap(({ rtts }, n) =>
+          rtts ? [[n, new Map(Object.entries(rtts).map(([c, ms]) => [Number(c), ms]))] as const] : [],
+        ),
       ),
-    ),
-    siteRttMs: (a, b) => geographyRttMs(places[a] ?? paris, places[b] ?? paris),
-    lastHopsOf: (id) => features[Number(id.slice(1))]?.hops ?? [],
-  });
+      siteRttMs: (a, b) => geographyRttMs(places[a] ?? paris, places[b] ?? paris),
+      lastHopsOf: (id) => features[Number(id.slice(1))]?.hops ?? [],
+    }),
+  );
 }
 const borrow = (from: Neighbours, cluster: number) => {
   const group = from.groupOf(0);
