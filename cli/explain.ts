@@ -8,7 +8,8 @@ import { row, rulingLines } from "./ruling.ts";
 import { requireRunningWorld } from "./runtime.ts";
 import { formatTable } from "./table.ts";
 import { askAdmin } from "./up/admin.ts";
-import { messageOf, UsageError } from "./usage.ts";
+import { askServer } from "./ask-server.ts";
+import { UsageError } from "./usage.ts";
 import { where } from "./where.ts";
 import type { WorldDescription } from "./world.ts";
 
@@ -177,23 +178,10 @@ async function askEdge(
   query: string[][],
 ): Promise<TierExplanation> {
   const at = `http://${server.address}:${server.port}/.isochrone/explain?${new URLSearchParams(query)}`;
-  let response: Response;
-  try {
-    response = await fetch(at, {
-      headers: { authorization: `Bearer ${token}` },
-      signal: AbortSignal.timeout(TIMEOUT_MS),
-    });
-  } catch (error) {
-    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-    throw new UsageError(`Cannot ask ${server.id}: ${messageOf(cause)}; does it run?`, 1);
-  }
-  const text = await response.text();
-  if (!response.ok)
-    throw new UsageError(
-      `${server.id} does not explain: status ${response.status}: ${text.trim().slice(0, 200)}`,
-      1,
-    );
-  return JSON.parse(text) as TierExplanation;
+  const { status, text, body } = await askServer({ who: server.id, url: at, token, timeoutMs: TIMEOUT_MS });
+  if (status !== 200 || body === undefined)
+    throw new UsageError(`${server.id} does not explain: status ${status}: ${text.trim().slice(0, 200)}`, 1);
+  return body as TierExplanation;
 }
 
 const candidateOf = (path: PathExplanation, via: string | null): CandidateReport | undefined =>

@@ -9,6 +9,7 @@ import {
 } from "../mapping/core/dns/query-log/top-queries.ts";
 import { findRunningWorld } from "./runtime.ts";
 import { formatTable } from "./table.ts";
+import { askServer } from "./ask-server.ts";
 import { messageOf, UsageError } from "./usage.ts";
 
 const help = `Usage: isochrone queries [--count N] [--json] [--server URL]... [--state DIR]
@@ -31,39 +32,26 @@ Examples:
   isochrone queries --json | jq '.lists.resolvers.entries[0]'`;
 
 const TIMEOUT_MS = 5_000;
-const ANSWER_CHARS_MAX = 1024 * 1024;
 const COUNT_MAX = 100;
 const TITLES = { names: "name", missing: "no such name", resolvers: "resolver" } as const;
 
 /** What one name server tells. Throws {@link UsageError}. */
 async function ask(adminUrl: string, token: string): Promise<TopFigures> {
-  let status: number;
-  let text: string;
-  try {
-    const response = await fetch(new URL("/.isochrone/queries", adminUrl), {
-      headers: { authorization: `Bearer ${token}` },
-      redirect: "error",
-      signal: AbortSignal.timeout(TIMEOUT_MS),
-    });
-    status = response.status;
-    text = await response.text();
-  } catch (error) {
-    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-    throw new UsageError(`Cannot ask the name server at ${adminUrl}: ${messageOf(cause)}; does it run?`, 1);
-  }
-  if (status === 401)
-    throw new UsageError(`The name server at ${adminUrl} refuses the token; set ISOCHRONE_CONTROL_TOKEN`, 1);
+  const { status, body } = await askServer({
+    who: `the name server at ${adminUrl}`,
+    url: new URL("/.isochrone/queries", adminUrl),
+    token,
+    timeoutMs: TIMEOUT_MS,
+  });
   if (status !== 200)
     throw new UsageError(
       `The name server at ${adminUrl} tells nothing (status ${status}); is it started with --query-sample 0?`,
       1,
     );
   try {
-    if (text.length > ANSWER_CHARS_MAX)
-      throw new SyntaxError(`it is longer than ${ANSWER_CHARS_MAX} characters`);
-    return topFigures.parse(JSON.parse(text));
+    return topFigures.parse(body);
   } catch (error) {
-    if (!(error instanceof ParseError) && !(error instanceof SyntaxError)) throw error;
+    if (!(error instanceof ParseError)) throw error;
     throw new UsageError(
       `Cannot read the answer of ${adminUrl}: ${error.message}; is it a name server of this version?`,
       1,

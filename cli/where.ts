@@ -9,6 +9,7 @@ import { measuredContext } from "../mapping/main-dns.ts";
 import { askFirst, askMapper, mappersOf, parseAnswer } from "./measurements/mapper.ts";
 import { findRunningWorld } from "./runtime.ts";
 import { formatTable } from "./table.ts";
+import { askServer } from "./ask-server.ts";
 import { UsageError } from "./usage.ts";
 
 const help = `Usage: isochrone where NAME ADDRESS [--resolver] [--json] [--server URL | --world FILE] [--mapper URL] [--state DIR]
@@ -45,7 +46,6 @@ const LENDERS_SHOWN = 4;
 const SCORES_SHOWN = 8;
 const TIMEOUT_MS = 5_000;
 /** A report lists every edge cluster; thousands fit. */
-const ANSWER_CHARS_MAX = 4 * 1024 * 1024;
 
 export interface WhereQuery {
   readonly name: string;
@@ -75,25 +75,8 @@ export async function where({
   url.searchParams.set("name", name);
   url.searchParams.set("address", address);
   if (isResolver === true) url.searchParams.set("resolver", "1");
-  let status: number;
-  let text: string;
-  try {
-    const response = await fetch(url, {
-      headers: { authorization: `Bearer ${token}` },
-      redirect: "error",
-      signal: AbortSignal.timeout(TIMEOUT_MS),
-    });
-    status = response.status;
-    text = await response.text();
-  } catch (error) {
-    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-    const why = cause instanceof Error ? cause.message : String(cause);
-    throw new UsageError(`Cannot ask the name server at ${adminUrl}: ${why}; does it run?`, 1);
-  }
-  if (status === 401) {
-    throw new UsageError(`The name server at ${adminUrl} refuses the token; set ISOCHRONE_CONTROL_TOKEN`, 1);
-  }
-  const body = text.length > ANSWER_CHARS_MAX ? undefined : jsonOf(text);
+  const who = `the name server at ${adminUrl}`;
+  const { status, body } = await askServer({ who, url, token, timeoutMs: TIMEOUT_MS });
   if (status !== 200) {
     const said =
       typeof body === "object" && body !== null && "error" in body ? String(body.error) : `status ${status}`;
@@ -107,14 +90,6 @@ export async function where({
       `Cannot read the answer of ${adminUrl}: ${error.message}; is it a name server of this version?`,
       1,
     );
-  }
-}
-
-function jsonOf(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
   }
 }
 

@@ -1,10 +1,10 @@
 /** Asking mappers: the one that is named, or those of the running world. */
 import { quoteValue } from "#kit";
 import { findRunningWorld } from "../runtime.ts";
+import { askServer } from "../ask-server.ts";
 import { messageOf, UsageError } from "../usage.ts";
 
 const TIMEOUT_MS = 30_000;
-const ANSWER_CHARACTERS_MAX = 1_048_576;
 
 export interface Mapper {
   readonly url: string;
@@ -59,28 +59,8 @@ export async function askMapper(
     readonly body?: string;
   },
 ): Promise<{ readonly status: number; readonly body: unknown }> {
-  let status: number;
-  let text: string;
-  try {
-    const response = await fetch(new URL(path, url), {
-      ...init,
-      headers: { ...init.headers, authorization: `Bearer ${token}` },
-      redirect: "error",
-      signal: AbortSignal.timeout(TIMEOUT_MS),
-    });
-    status = response.status;
-    text = await response.text();
-  } catch (error) {
-    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-    throw new UsageError(`Cannot ask the mapper at ${url}: ${messageOf(cause)}; does it run?`, 1);
-  }
-  if (status === 401)
-    throw new UsageError(`The mapper at ${url} refuses the token; set ISOCHRONE_CONTROL_TOKEN`, 1);
-  try {
-    return { status, body: text.length > ANSWER_CHARACTERS_MAX ? undefined : JSON.parse(text) };
-  } catch {
-    return { status, body: undefined };
-  }
+  const who = `the mapper at ${url}`;
+  return await askServer({ who, url: new URL(path, url), token, timeoutMs: TIMEOUT_MS, ...init });
 }
 
 /** What `parse` makes of an answer of status 200; throws {@link UsageError} for every other. */
