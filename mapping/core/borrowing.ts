@@ -12,6 +12,8 @@ import type { NetworkRows } from "./network-rows.ts";
 const INTERVAL_MS = 60_000;
 const INTERVAL_NETWORKS = 50_000;
 const GROWTH = 1.25;
+/** Fewer networks take some tens of milliseconds: done at once, so that what was measured counts in the map that is made now. */
+const STEPPED_NETWORKS = 1_000;
 
 export interface BorrowingInput {
   readonly networks: number;
@@ -66,7 +68,7 @@ export class Borrowing {
     }
     this.#at = now;
     this.#pairs = pairs;
-    if (this.#rows === undefined || !this.#isInSteps) {
+    if (this.#rows === undefined || !this.#isInSteps || networks < STEPPED_NETWORKS) {
       this.#renewal = undefined;
       this.#rows = allSteps(make());
     } else this.#renewal = { steps: make(), isTaken: false, rows: undefined };

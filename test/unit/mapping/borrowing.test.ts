@@ -19,10 +19,13 @@ function fixture(isInSteps: boolean) {
     }
     return { number } as unknown as NetworkRows;
   }
-  const at = (minutes: number, changes: { pairs?: number; isUrgent?: boolean } = {}): number =>
+  const at = (
+    minutes: number,
+    changes: { pairs?: number; isUrgent?: boolean; networks?: number } = {},
+  ): number =>
     (
       borrowing.rowsAt(
-        { networks: 100, pairs: 10, isUrgent: false, make, ...changes },
+        { networks: 10_000, pairs: 10, isUrgent: false, make, ...changes },
         monotonicMs(minutes * MINUTE),
       ) as unknown as { number: number }
     ).number;
@@ -53,6 +56,13 @@ describe("the work is driven", () => {
     expect(at(1.3, { isUrgent: true })).toBe(1);
     expect(at(1.4)).toBe(2);
     expect(at(1.9)).toBe(2);
+    expect(borrowing.pollWork()).toBeUndefined();
+  });
+
+  test("few networks are done at once, so that what was measured counts in this map", () => {
+    const { at, borrowing } = fixture(true);
+    const few = { networks: 100 };
+    expect([at(0, few), at(0.5, few), at(0.6, { ...few, pairs: 13 })]).toEqual([1, 1, 2]);
     expect(borrowing.pollWork()).toBeUndefined();
   });
 
