@@ -87,6 +87,10 @@ describe("the report", () => {
           trace: "a",
           origin: "made",
           requests: 9,
+          bounds: [1, 10].map((cachePercent) => ({
+            cachePercent,
+            atMost: { objectHitPercent: 50, byteHitPercent: 45.5 },
+          })),
           policies: [{ policy: "lru", points: [found(1), found(10)] }],
         },
       ],
@@ -118,10 +122,15 @@ describe("the report", () => {
     const [a = "", b = ""] = plain.split("<h2").slice(1);
     // Objects and bytes, of the policy and of the server; who answered wrongly is not drawn.
     expect(names(a)).toEqual([
-      ...Array(2).fill("line default lru"),
+      "line default lru",
+      "line bound no store more",
+      "line default lru",
+      "line bound no store more",
       ...Array(2).fill("line default isochrone/default"),
     ]);
     expect(a).toContain("are left out");
+    expect(a).toContain("<tr><th>lru</th><td><b>40.00</b> / <b>30.00</b></td>");
+    expect(a).toContain("<tr><th>no store more</th><td>50.00 / 45.50</td>");
     expect(names(b)).toEqual(["line varnish/tuned", "line varnish/tuned"]);
   });
 
