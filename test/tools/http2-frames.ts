@@ -16,7 +16,7 @@ export const FRAME = {
 } as const;
 export const FLAG = { endStream: 1, ack: 1, endHeaders: 4 } as const;
 
-const PREFACE = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+export const PREFACE = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
 
 export function frame(
   type: number,
