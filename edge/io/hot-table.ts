@@ -150,6 +150,9 @@ export class HotEntry {
   next: HotEntry | undefined = undefined;
   /** The head for HTTP/2 that was made last: names and values in turn, for one age and ttl. */
   http2: { readonly age: number; readonly ttl: number; readonly raw: string[] } | undefined = undefined;
+  /** The same as a header block of our own HTTP/2. */
+  http2Block: { readonly age: number; readonly ttl: number; readonly bytes: Uint8Array } | undefined =
+    undefined;
   /** What a recorder keeps with the entry. */
   record: Uint8Array | undefined = undefined;
   /** The same for its 304. */

@@ -1,9 +1,10 @@
 /** Writes an answer to an HTTP/2 stream: back-pressure kept, stalled readers given up, a broken answer seen as one. */
-import { constants, type OutgoingHttpHeaders, type ServerHttp2Stream } from "node:http2";
+import { constants, type OutgoingHttpHeaders } from "node:http2";
 import type { Fields } from "../../core/headers.ts";
 import { discard, PIECE_BYTES_MAX, statedLength, whenDrained } from "../answer-writing.ts";
 import type { WriteResult } from "../dispatch.ts";
 import type { Answer } from "../exchange.ts";
+import type { Http2Stream } from "./http2-stream.ts";
 
 /** Of one connection, so never sent (RFC 9113, section 8.2.2); upstream's own are gone already. */
 const CONNECTION_SPECIFIC: ReadonlySet<string> = new Set([
@@ -42,7 +43,7 @@ export function interimHeaders(status: number, fields: Fields): OutgoingHttpHead
 
 /** Writes all of an answer. Never rejects. */
 export async function writeToStream(
-  stream: ServerHttp2Stream,
+  stream: Http2Stream,
   answer: Answer,
   method: string,
   stallMs: number,

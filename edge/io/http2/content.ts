@@ -1,9 +1,9 @@
 /** The content of an HTTP/2 request as a stream of its own: giving it up must not end the stream that the answer goes out on. */
-import type { ServerHttp2Stream } from "node:http2";
 import { Readable } from "node:stream";
+import type { Http2Stream } from "./http2-stream.ts";
 
 /** @param onBytes hears of each piece, also of what nobody wants */
-export function contentOf(stream: ServerHttp2Stream, onBytes: (bytes: number) => void): Readable {
+export function contentOf(stream: Http2Stream, onBytes: (bytes: number) => void): Readable {
   const content = new Readable({
     read: () => stream.resume(),
     destroy: (error, done) => {

@@ -1,7 +1,10 @@
 /** The HTTP/2 sessions of one process: their watch over time, their end, their counters. */
 import type { TLSSocket } from "node:tls";
 import type { EdgeSettings } from "../../config.ts";
-import { type Http2Context, Http2Connection } from "./http2-session.ts";
+import { TlsReads } from "../tls/tls-reads.ts";
+import { DirectHttp2Session } from "./direct-session.ts";
+import type { Http2Context, Http2Session } from "./exchanges.ts";
+import { NodeHttp2Session } from "./http2-session.ts";
 import { Http2Metrics } from "./http2-metrics.ts";
 
 export type Http2FrontOptions = Omit<Http2Context, "http2Metrics" | "onGone">;
@@ -13,7 +16,7 @@ const NOTICE_MS = 500;
 
 export class Http2Front {
   readonly #context: Http2Context;
-  readonly #sessions = new Set<Http2Connection>();
+  readonly #sessions = new Set<Http2Session>();
   readonly #settings: EdgeSettings;
   #timer: NodeJS.Timeout | undefined;
   #isDraining = false;
@@ -31,7 +34,11 @@ export class Http2Front {
 
   /** Takes a connection on which HTTP/2 was agreed. */
   accept(socket: TLSSocket): void {
-    const session = new Http2Connection(this.#context, socket);
+    const reads = this.#settings.http2Direct ? TlsReads.of(socket, false) : undefined;
+    const session =
+      reads === undefined
+        ? new NodeHttp2Session(this.#context, socket)
+        : new DirectHttp2Session(this.#context, socket, reads);
     this.#sessions.add(session);
     // Its handshake began before the drain.
     if (this.#isDraining) session.announceEnd();
@@ -69,7 +76,7 @@ export class Http2Front {
     for (const session of this.#sessions) session.sweep(now);
   }
 
-  #gone(session: Http2Connection): void {
+  #gone(session: Http2Session): void {
     this.#sessions.delete(session);
     if (this.#sessions.size > 0) return;
     clearInterval(this.#timer);

@@ -75,7 +75,7 @@ export async function serveTls(options: TlsPortOptions): Promise<TlsPort> {
     logger,
     metrics: tlsMetrics,
     onHttp1: (socket) => {
-      const reads = TlsReads.of(socket);
+      const reads = TlsReads.of(socket, true);
       if (reads !== undefined) tlsMetrics.direct();
       server.accept(socket, reads);
     },

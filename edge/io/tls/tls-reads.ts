@@ -44,12 +44,18 @@ export class TlsReads extends SocketReads {
   readonly #socket: TLSSocket;
   readonly #handle: Handle;
   #request: WriteRequest | undefined;
+  readonly #isHolding: boolean;
+  /** A {@link send} has ended; only for who hears all the same meanwhile. */
+  onSent: (() => void) | undefined = undefined;
   /** What came during a send, in order. */
   #held: Buffer[] = [];
   #heldBytes = 0;
 
-  /** Takes over the reading of a socket whose handshake is done. Undefined: it stays a stream. */
-  static of(socket: TLSSocket): TlsReads | undefined {
+  /**
+   * Takes over the reading of a socket whose handshake is done. Undefined: it stays a stream. `isHolding`: what comes during a send
+   * is held until its end; without it, the sink itself sees to it that nothing is written then.
+   */
+  static of(socket: TLSSocket, isHolding: boolean): TlsReads | undefined {
     const handle = (socket as unknown as { readonly _handle: Handle | null })._handle;
     if (typeof handle?.useUserBuffer !== "function" || typeof handle.writeBuffer !== "function")
       return undefined;
@@ -60,7 +66,7 @@ export class TlsReads extends SocketReads {
       return undefined;
     // What came with the end of the handshake lies in the stream already, or somebody reads it.
     if (socket.readableLength > 0 || socket.readableFlowing !== null) return undefined;
-    const reads = new TlsReads(socket, handle);
+    const reads = new TlsReads(socket, handle, isHolding);
     Object.assign(socket, {
       [buffer]: readBuffer,
       [callback]: (bytes: number): boolean => reads.#received(readBuffer.subarray(0, bytes)),
@@ -69,10 +75,11 @@ export class TlsReads extends SocketReads {
     return reads;
   }
 
-  private constructor(socket: TLSSocket, handle: Handle) {
+  private constructor(socket: TLSSocket, handle: Handle, isHolding: boolean) {
     super();
     this.#socket = socket;
     this.#handle = handle;
+    this.#isHolding = isHolding;
     if (requestClass === undefined) learnRequestClass(handle);
   }
 
@@ -107,7 +114,7 @@ export class TlsReads extends SocketReads {
   }
 
   #received(bytes: Buffer): boolean {
-    if (this.#request === undefined && this.#heldBytes === 0) this.#deliver(bytes);
+    if (!this.#isHolding || (this.#request === undefined && this.#heldBytes === 0)) this.#deliver(bytes);
     else {
       this.#held.push(Buffer.from(bytes));
       this.#heldBytes += bytes.byteLength;
@@ -123,6 +130,7 @@ export class TlsReads extends SocketReads {
 
   #sent(): void {
     this.#request = undefined;
+    this.onSent?.();
     if (this.#heldBytes === 0) return;
     const bytes = Buffer.concat(this.#held);
     const wasFull = this.#heldBytes > HELD_BYTES_MAX;
