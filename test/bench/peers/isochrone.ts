@@ -66,3 +66,8 @@ export const isochroneWithoutRing: Server = form("libuv", "as default, with --io
   "--io-uring",
   "off",
 ]);
+
+/** Only for what it changes: HTTP/2. */
+export const isochroneDirect: Server = form("http2-direct", "as default, with --http2-direct", true, [
+  "--http2-direct",
+]);

@@ -48,6 +48,8 @@ export interface Server {
   readonly program: string | undefined;
   version(): Promise<string>;
   start(setting: Setting): Promise<RunningServer>;
+  /** The only protocol that it speaks; absent: all of them. */
+  readonly protocol?: "h2";
   /** Whether the head says that the answer came out of the cache. */
   isHit(headers: AnswerHeaders): boolean;
   /** Whether a compressed answer is the one that this server sends from now on; absent: each is. */

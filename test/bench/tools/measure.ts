@@ -235,6 +235,11 @@ export async function measure(options: MeasureOptions): Promise<BenchResult> {
     for (const workload of workloads) {
       const able = new Set<(typeof started)[number]>();
       for (const one of started) {
+        const { protocol } = one.server;
+        if (protocol !== undefined && protocol !== workload.load.protocol) {
+          leaveOut(one.server, workload, `it speaks ${protocol} only`, false);
+          continue;
+        }
         try {
           await check(one.server, one.running, workload, true);
           if (options.warmUpSeconds > 0)
