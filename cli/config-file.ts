@@ -1,14 +1,7 @@
 /** A property's file without control: `isochrone config check`, and what it would do with a request, `config try`. */
-import {
-  AccessKeys,
-  explainedFields,
-  explainRules,
-  parseAbsoluteUri,
-  readCountries,
-  isOfNoPage,
-} from "#edge";
+import { AccessKeys, explainedFields, explainRules, parseAbsoluteUri, isOfNoPage } from "#edge";
 import { parseAddress, type PropertyDocument, propertyDocument } from "#kit";
-import { createLogger, readFileIfThere, systemClock } from "#kit/io";
+import { createLogger, readCountries, readFileIfThere, systemClock } from "#kit/io";
 import { parseYaml } from "#kit/world";
 import { peerKeyFromEnvironment } from "#transport";
 import { row, rulingLines } from "./ruling.ts";

@@ -1,5 +1,5 @@
 /** The one table of the edge's settings: value, unit, range and why. Flags set the few that users turn. */
-import type { CountryTable } from "./core/rules/countries.ts";
+import type { CountryTable } from "#kit";
 import { EVICTION_POLICIES, type EvictionPolicyName } from "./core/eviction/policies.ts";
 
 export const IO_URING = ["off", "auto", "on"] as const;

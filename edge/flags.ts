@@ -9,9 +9,9 @@ import {
   parseBytes,
   type PrefetchPolicy,
 } from "#kit";
+import { readCountries } from "#kit/io";
 import { edgeDefaults, type EdgeSettings, IO_URING, type IoUring } from "./config.ts";
 import { EVICTION_POLICIES, type EvictionPolicyName } from "./core/eviction/policies.ts";
-import { readCountries } from "./io/countries-file.ts";
 import type { TlsOptions } from "./io/tls/serve-tls.ts";
 import type { UnknownName } from "./io/tls/tls-front.ts";
 

@@ -31,7 +31,6 @@ export { AccessKeys, makeAccessKey, makeToken } from "./io/access-keys.ts";
 export { type AloneOptions, type RunningEdge, startAlone } from "./io/alone.ts";
 export { codedStream, codedWhole, decodedWhole } from "./io/compression/coders.ts";
 export { Diagnosis, type KnownFault, makeDebugToken } from "./io/diagnosis.ts";
-export { readCountries } from "./io/countries-file.ts";
 export { type DiskOptions, DiskStore } from "./io/disk-store.ts";
 export { Edge } from "./io/edge.ts";
 export type { Answer, HitMemo } from "./io/exchange.ts";

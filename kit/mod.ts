@@ -104,6 +104,15 @@ export {
   topologyDocument,
   type TrafficClass,
   trafficClasses,
+  entriesOf,
+  type LivenessTest,
+  type LoadFeedback,
+  type PolicyDocument,
+  policyDocument,
+  type PolicyMethod,
+  type PolicyRule,
+  type TrafficTarget,
+  type WeightedRule,
   setsOfZone,
   type ZoneDocument,
   zoneDocument,
@@ -175,6 +184,16 @@ export {
   type ZoneRecord,
   ZoneTextError,
 } from "./dns/mod.ts";
+/** Countries and continents of addresses, by the operator's table. */
+export {
+  type Continent,
+  continentOf,
+  continents,
+  countryOf,
+  type CountryTable,
+  parseCountries,
+  UNKNOWN_COUNTRY,
+} from "./countries.ts";
 /** The one failure detector. */
 export {
   type LivenessEvent,

@@ -45,17 +45,19 @@ export class PrefixTable<T> {
    * This is the SCOPE PREFIX-LENGTH of a DNS answer that depends on the value only (RFC 7871, 7.2.1).
    *
    * `same` must be an equivalence. It is asked once for each run of neighbouring ranges whose values are identical
-   * (as a Map has it), so sharing equal values makes this cheap; the cost is proportional to the runs within the scope.
+   * (as a Map has it), so sharing equal values makes this cheap; the cost is proportional to the runs within the scope. After `runsMax` of them
+   * the scope is what holds so far: narrower than it could be, and right.
    */
   lookupScope(
     address: IpAddress,
     same: (a: T | undefined, b: T | undefined) => boolean,
+    runsMax?: number,
   ): { value: T | undefined; scopePrefixLength: number } {
     const { ranges, values } = address.family === 4 ? this.#ipv4 : this.#ipv6;
     const range = ranges.find(address.words);
     return {
       value: values[ranges.valueOf(range)],
-      scopePrefixLength: ranges.scopeOf(address.words, range, (a, b) => same(values[a], values[b])),
+      scopePrefixLength: ranges.scopeOf(address.words, range, (a, b) => same(values[a], values[b]), runsMax),
     };
   }
 }

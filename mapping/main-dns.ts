@@ -5,6 +5,7 @@ import {
   createLogger,
   formatListenAddress,
   type Logger,
+  readCountries,
   readWorldText,
   stopSignal,
   systemClock,
@@ -97,6 +98,13 @@ export async function main(argv: readonly string[], onQuery?: DnsServerOptions["
     throw error;
   }
   const { state, prober, node } = supply;
+  try {
+    if (options.countriesFile !== undefined) state.setCountries(readCountries(options.countriesFile));
+  } catch (error) {
+    await supply.close();
+    if (error instanceof IsochroneError || error instanceof ParseError) return refuse(error.message);
+    throw error;
+  }
   let isReady = false;
   let server: DnsServer | DnsWorkers | undefined;
   let admin: AdminServer | undefined;
@@ -225,6 +233,7 @@ async function listen(
     host: at.host,
     port: at.port,
     isPlainUdp,
+    countriesFile: options.countriesFile,
     tls: options.tls,
     nsid: options.mode === "node" ? options.serverId : undefined,
     cookieSecret: cookieSecretOf(token).toString("hex"),
@@ -247,7 +256,7 @@ async function listen(
       crashes: new CrashRecord(options.crashFile, logger),
     });
   const log = await openQueryLog(queryLog, logger);
-  const { host, nsid, cookieSecret, ...rest } = setting;
+  const { host, nsid, cookieSecret, countriesFile: _file, ...rest } = setting;
   return DnsServer.listen({
     ...rest,
     address: host,

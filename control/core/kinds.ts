@@ -8,6 +8,8 @@ import {
   mapSnapshot,
   overridesProblem,
   ParseError,
+  type PolicyDocument,
+  policyDocument,
   type PropertyDocument,
   type PurgeRequest,
   propertyDocument,
@@ -45,6 +47,7 @@ export const kindRules: Readonly<Record<DocumentKind, KindRules>> = {
   // Written in haste, to be undone in haste.
   overrides: { schema: mapOverrides, activatesByDefault: true, bodyBytesMax: 4 * MIB, idField: "name" },
   dnssec: { schema: dnssecDocument, activatesByDefault: true, bodyBytesMax: 4 * MIB, idField: "name" },
+  policy: { schema: policyDocument, activatesByDefault: true, bodyBytesMax: MIB, idField: "policyId" },
   zone: { schema: zoneDocument, activatesByDefault: true, bodyBytesMax: 16 * MIB, idField: "zoneId" },
 };
 
@@ -104,6 +107,83 @@ export function checkOrigin(
   for (const other of active)
     if (other.zoneId !== zone.zoneId && other.isActive && other.origin === zone.origin)
       refuse(JSON.stringify(other.zoneId));
+}
+
+/** What is in force beside a document, its own earlier version among it or not. */
+export interface ActiveDocuments {
+  readonly properties: Iterable<PropertyDocument>;
+  readonly zones: Iterable<ZoneDocument>;
+  readonly policies: Iterable<PolicyDocument>;
+}
+
+/**
+ * A policy decides names of its own customer alone, and no two decide one: checked before a version comes into force. The edges that a target
+ * names are those of the customer's property.
+ */
+export function checkPolicy(policy: PolicyDocument, { properties, zones, policies }: ActiveDocuments): void {
+  if (!policy.isActive) return;
+  const { customerId, policyId, names, targets } = policy;
+  const takenBy = new Map<string, string>();
+  for (const other of policies)
+    if (other.policyId !== policyId && other.isActive)
+      for (const name of other.names) takenBy.set(name, `policy "${other.policyId}" has it`);
+  const own = new Set<string>();
+  for (const property of properties) {
+    if (!property.isActive) continue;
+    if (property.customerId === customerId) own.add(property.propertyId);
+    else for (const name of property.hostnames) takenBy.set(name, `property "${property.propertyId}" has it`);
+  }
+  const origins = new Map<string, ZoneDocument>();
+  for (const zone of zones) if (zone.isActive) origins.set(zone.origin, zone);
+  for (const [n, name] of names.entries()) {
+    const zone = zoneAbove(origins, name);
+    const whose =
+      takenBy.get(name) ??
+      (zone !== undefined && zone.customerId !== customerId ? `it lies in zone "${zone.zoneId}"` : undefined);
+    if (whose !== undefined)
+      throw new ParseError(["names", n], name, `a name that is no other customer's or policy's (${whose})`);
+  }
+  for (const [n, { propertyId }] of targets.entries())
+    if (propertyId !== undefined && !own.has(propertyId))
+      throw new ParseError(
+        ["targets", n, "propertyId"],
+        propertyId,
+        `an active property of customer "${customerId}"`,
+      );
+}
+
+/** A name that another customer's policy decides cannot become a host name, and no zone begins above one. */
+export function checkAgainstPolicies(
+  document: PropertyDocument | ZoneDocument,
+  policies: Iterable<PolicyDocument>,
+): void {
+  if (!document.isActive) return;
+  for (const { customerId, policyId, isActive, names } of policies) {
+    if (!isActive || customerId === document.customerId) continue;
+    for (const name of names) {
+      const whose = `policy "${policyId}" has it`;
+      if ("origin" in document && (name === document.origin || name.endsWith(`.${document.origin}`)))
+        throw new ParseError(
+          ["origin"],
+          document.origin,
+          `a name above no other customer's ${name} (${whose})`,
+        );
+      const index = "hostnames" in document ? document.hostnames.indexOf(name) : -1;
+      if (index >= 0)
+        throw new ParseError(["hostnames", index], name, `a name that is no other customer's (${whose})`);
+    }
+  }
+}
+
+/** The zone whose origin is the longest suffix of a name. */
+function zoneAbove(origins: ReadonlyMap<string, ZoneDocument>, name: string): ZoneDocument | undefined {
+  for (let at: string | undefined = name; at !== undefined; ) {
+    const zone = origins.get(at);
+    if (zone !== undefined) return zone;
+    const dot: number = at.indexOf(".");
+    at = dot < 0 ? undefined : at.slice(dot + 1);
+  }
+  return undefined;
 }
 
 /**

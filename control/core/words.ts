@@ -1,7 +1,7 @@
 /** The words of control's documents: kinds, versions, activations and what a watcher is sent. */
 import type { PurgeAck, PurgeEntry, ServerReport, ServerId } from "#kit";
 
-/** Who is who; a customer's property; the mapping engine's snapshot; a server certificate with its key sealed; what operators say against the map; keys of signed zones, sealed; a customer's zone. */
+/** Who is who; a customer's property; the mapping engine's snapshot; a server certificate with its key sealed; what operators say against the map; keys of signed zones, sealed; a customer's zone; a customer's traffic management. */
 export const documentKinds = [
   "topology",
   "property",
@@ -10,6 +10,7 @@ export const documentKinds = [
   "overrides",
   "dnssec",
   "zone",
+  "policy",
 ] as const;
 export type DocumentKind = (typeof documentKinds)[number];
 

@@ -14,6 +14,7 @@ import {
   type ServerReport,
   type MapOverrides,
   type TopologyDocument,
+  type PolicyDocument,
   type ZoneDocument,
 } from "#kit";
 import { controlSettings } from "../config.ts";
@@ -21,10 +22,13 @@ import { diffDocuments } from "../core/diff.ts";
 import { BYTES_RATIO_MAX, differenceChain } from "../core/difference-chain.ts";
 import { compareFences, decidePublication, type Fence, fenceOf, fenceOfText } from "../core/fence.ts";
 import {
+  type ActiveDocuments,
+  checkAgainstPolicies,
   checkHostnames,
   checkOverrides,
   checkOrigin,
   checkOwner,
+  checkPolicy,
   checkPurge,
   kindRules,
   parseDocument,
@@ -149,12 +153,17 @@ export class ControlService {
       if (kind === "property") {
         const property = parsed as PropertyDocument;
         checkOwner(property, `property "${id}"`, this.#ownerOf(kind, id));
-        if (activates) checkHostnames(property, this.store.activeProperties());
+        if (activates) this.#checkProperty(property);
       }
       if (kind === "zone") {
         const zone = parsed as ZoneDocument;
         checkOwner(zone, `zone "${id}"`, this.#ownerOf(kind, id));
-        if (activates) checkOrigin(zone, this.store.activeZones(), this.#topology());
+        if (activates) this.#checkZone(zone);
+      }
+      if (kind === "policy") {
+        const policy = parsed as PolicyDocument;
+        checkOwner(policy, `policy "${id}"`, this.#ownerOf(kind, id));
+        if (activates) checkPolicy(policy, this.#active());
       }
       if (kind === "overrides") checkOverrides(parsed as MapOverrides, this.#topology(id));
       const { documentsPerKindMax } = controlSettings;
@@ -244,8 +253,9 @@ export class ControlService {
       this.#lawful(() => {
         // Stored under the schema of its day; what comes into force must fit today's.
         const parsed = parseDocument(kind, id, JSON.parse(stored.bodyText));
-        if (kind === "property") checkHostnames(parsed as PropertyDocument, this.store.activeProperties());
-        if (kind === "zone") checkOrigin(parsed as ZoneDocument, this.store.activeZones(), this.#topology());
+        if (kind === "property") this.#checkProperty(parsed as PropertyDocument);
+        if (kind === "zone") this.#checkZone(parsed as ZoneDocument);
+        if (kind === "policy") checkPolicy(parsed as PolicyDocument, this.#active());
       });
       this.#checkActivation(stored, expectedActiveVersion);
     }
@@ -264,6 +274,24 @@ export class ControlService {
       default:
         return result satisfies never;
     }
+  }
+
+  #checkProperty(property: PropertyDocument): void {
+    checkHostnames(property, this.store.activeProperties());
+    checkAgainstPolicies(property, this.store.activePolicies());
+  }
+
+  #checkZone(zone: ZoneDocument): void {
+    checkOrigin(zone, this.store.activeZones(), this.#topology());
+    checkAgainstPolicies(zone, this.store.activePolicies());
+  }
+
+  #active(): ActiveDocuments {
+    return {
+      properties: this.store.activeProperties(),
+      zones: this.store.activeZones(),
+      policies: this.store.activePolicies(),
+    };
   }
 
   document(kind: DocumentKind, id: string, version: number | undefined): StoredDocument {
@@ -497,10 +525,10 @@ export class ControlService {
     }
   }
 
-  #ownerOf(kind: "property" | "zone", id: string): string | undefined {
+  #ownerOf(kind: "property" | "zone" | "policy", id: string): string | undefined {
     const newest = this.store.versions(kind, id).at(-1);
     const stored = newest && this.store.document(kind, id, newest.version);
-    return stored && (JSON.parse(stored.bodyText) as PropertyDocument | ZoneDocument).customerId;
+    return stored && (JSON.parse(stored.bodyText) as Pick<PropertyDocument, "customerId">).customerId;
   }
 
   /** Without a name the only one, or any. */

@@ -13,6 +13,7 @@ import {
 } from "../core/document-log.ts";
 import type { LeaseRecord } from "../core/lease.ts";
 import type { DocumentKind, DocumentSummary } from "../core/words.ts";
+import type { ActiveDocuments } from "../core/kinds.ts";
 import type {
   ActivateCommand,
   ActivateResult,
@@ -153,6 +154,10 @@ export class MemoryStore implements DocumentStore {
 
   activeProperties(): readonly PropertyDocument[] {
     return this.#active("property");
+  }
+
+  activePolicies(): ActiveDocuments["policies"] {
+    return this.#active("policy");
   }
 
   activeZones(): readonly ZoneDocument[] {

@@ -4,7 +4,13 @@
  */
 import { join } from "node:path";
 import { DatabaseSync, type StatementSync, type SQLOutputValue } from "node:sqlite";
-import { IsochroneError, type PropertyDocument, type PurgeRequest, type ZoneDocument } from "#kit";
+import {
+  IsochroneError,
+  type PolicyDocument,
+  type PropertyDocument,
+  type PurgeRequest,
+  type ZoneDocument,
+} from "#kit";
 import { makeDirectory } from "#kit/io";
 import { DIFFERENCES_MAX, type KeptDifference } from "../core/difference-chain.ts";
 import {
@@ -288,6 +294,10 @@ export class SqliteStore implements DocumentStore {
 
   activeProperties(): readonly PropertyDocument[] {
     return this.#active("property");
+  }
+
+  activePolicies(): readonly PolicyDocument[] {
+    return this.#active("policy");
   }
 
   activeZones(): readonly ZoneDocument[] {

@@ -7,6 +7,7 @@ import type { KeptDifference } from "../core/difference-chain.ts";
 import type { LogBounds, VersionConflict } from "../core/document-log.ts";
 import type { LeaseRecord } from "../core/lease.ts";
 import type { DocumentKind, DocumentSummary } from "../core/words.ts";
+import type { ActiveDocuments } from "../core/kinds.ts";
 
 export interface AppendCommand {
   readonly kind: DocumentKind;
@@ -91,6 +92,8 @@ export interface DocumentStore {
   documentCount(kind: DocumentKind): number;
   /** Properties in force, by id. */
   activeProperties(): readonly PropertyDocument[];
+  /** Policies in force, by id. */
+  activePolicies(): ActiveDocuments["policies"];
   /** Zones in force, by id. */
   activeZones(): readonly ZoneDocument[];
 

@@ -2,7 +2,7 @@
  * One request through the edge: property, loop check, policy, key, look-up, decision, and then the way the decision names.
  * Policy is in the core; here are the waiting and the bytes.
  */
-import type { Clock } from "#kit";
+import type { Clock, CountryTable } from "#kit";
 import { judgeToken, type TokenRefusal, withoutToken } from "../core/access/token.ts";
 import { BEACON_PATH } from "../core/beacon.ts";
 import { type CacheKey, cacheKey } from "../core/cache-key.ts";
@@ -14,7 +14,6 @@ import { isLoop } from "../core/loops.ts";
 import type { RequestHead } from "../core/messages.ts";
 import { isPart } from "../core/parts.ts";
 import type { PurgeIndex } from "../core/purge-index.ts";
-import type { CountryTable } from "../core/rules/countries.ts";
 import { editFields, locationOf } from "../core/rules/edits.ts";
 import { explainRules, type RuleExplanation } from "../core/rules/explanation.ts";
 import { type RuleOutcome, ruleSetOf } from "../core/rules/rule-set.ts";

@@ -109,6 +109,14 @@ export {
 } from "./topology.ts";
 export { type DnssecDocument, dnssecDocument, type DnssecKey, type DnssecZone } from "./dnssec.ts";
 export {
+  type LivenessTest,
+  type LoadFeedback,
+  type PolicyDocument,
+  policyDocument,
+  type TrafficTarget,
+} from "./policy.ts";
+export { entriesOf, type PolicyMethod, type PolicyRule, type WeightedRule } from "./policy-rule.ts";
+export {
   setsOfZone,
   type ZoneDocument,
   zoneDocument,

@@ -1,6 +1,7 @@
 /** `#kit/io`: what every driver needs from the machine - time, logs, durable files. Cores must not import it. */
 export { BearerGate, type BearerVerdict } from "./bearer-gate.ts";
 export { systemClock } from "./clock.ts";
+export { readCountries } from "./countries-file.ts";
 export { makeDirectory, readFileIfThere, writeFileDurable } from "./files.ts";
 export { inSteps } from "./in-steps.ts";
 export type { LastKnownGoodDamage, LastKnownGoodOptions } from "./last-known-good.ts";

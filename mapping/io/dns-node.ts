@@ -2,6 +2,7 @@
 import {
   dnssecDocument,
   mapSnapshot,
+  policyDocument,
   propertyDocument,
   type ServerEntry,
   type ServerId,
@@ -115,6 +116,11 @@ export class DnsNode {
         const changed = this.state.setZone(body, version);
         if (changed !== undefined && body.isActive) this.#notifier.notify(body, changed);
       },
+    );
+    this.#keeper.keep(
+      "policy",
+      (value) => policyDocument.parse(value),
+      (_id, body, version) => this.state.setPolicy(body, version),
     );
     this.#keeper.keep(
       "map",

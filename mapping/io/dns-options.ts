@@ -20,6 +20,8 @@ interface Common {
   readonly surplusBytesPerSecond: number;
   /** DNS over TLS (RFC 7858); undefined: none. */
   readonly tls: TlsSetting | undefined;
+  /** Countries of client addresses, for policies. */
+  readonly countriesFile: string | undefined;
   readonly queryLog: {
     readonly path: string | undefined;
     /** One query in so many; 0: none. */
@@ -82,6 +84,7 @@ in DIR, so that it boots and serves with control dead; it probes every edge serv
                          [{"name": "key.example", "algorithm": "hmac-sha256", "secret": "BASE64"}]
   --input-delay SECONDS  with --node: documents come into force so much later (at most twice as much), and queries are
                          REFUSED while any other name server of the topology answers; 3600 for an hour
+  --countries FILE       lines PREFIX,COUNTRY such as 192.0.2.0/24,DE: what geographic policies go by, as edges' rules do
   --reuse-port           share the port with other processes of the same user
   --workers N            processes that share the port; one that dies is started again (default 1). With 2 or
                          more, SIGHUP replaces each by a new one that goes on with its sockets
@@ -140,6 +143,7 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
       "tsig-keys": { type: "string" },
       "crash-file": { type: "string" },
       "input-delay": { type: "string" },
+      countries: { type: "string" },
     },
   });
   if (values.help === true) return "help";
@@ -170,6 +174,7 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
       values["crash-file"] ??
       (values.state === undefined ? undefined : join(values.state, "crash-queries.ndjson")),
     tls: tlsOf(values["tls-listen"], values["tls-certificate"], values["tls-key"]),
+    countriesFile: values.countries,
     queryLog: {
       path: values["query-log"],
       oneIn: wholeNumber("--query-sample", values["query-sample"], 0, QUERY_SAMPLE_MAX, QUERY_SAMPLE),

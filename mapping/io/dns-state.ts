@@ -1,7 +1,9 @@
 /** The documents that a name server has in force, as the core wants them. */
 import type {
+  CountryTable,
   DnssecDocument,
   MapSnapshot,
+  PolicyDocument,
   PropertyDocument,
   PropertyId,
   ServerId,
@@ -15,6 +17,8 @@ import type { DnsContext } from "../core/dns/decision.ts";
 import type { ZoneSigners } from "../core/dns/dnssec/secure.ts";
 import { SignatureCache, type SignatureFigures, ZoneSigner } from "../core/dns/dnssec/signer.ts";
 import { contextWith, type PreparedMap, prepareMap, renewContext } from "../core/dns/prepared-map.ts";
+import { compilePolicy, type CompiledPolicy } from "../core/policy/compile.ts";
+import { type PolicyView, type TargetBeliefs, viewOf } from "../core/policy/view.ts";
 import { HostedZone } from "../core/zone/hosted-zone.ts";
 import type { TransferZone } from "../core/zone/transfer.ts";
 import { compareSerials } from "../core/zone/serial.ts";
@@ -51,6 +55,9 @@ export type DnsChange =
     }
   | { readonly kind: "property"; readonly body: PropertyDocument; readonly version: number }
   | { readonly kind: "zone"; readonly body: ZoneDocument; readonly version: number }
+  | { readonly kind: "policy"; readonly body: PolicyDocument; readonly version: number }
+  /** Of all policies; what is not named lives and takes everything. */
+  | { readonly kind: "targets"; readonly beliefs: TargetBeliefs }
   | { readonly kind: "map"; readonly body: MapSnapshot }
   /** Private keys are sealed; whoever is told opens them itself. */
   | { readonly kind: "dnssec"; readonly body: DnssecDocument; readonly version: number }
@@ -68,6 +75,9 @@ export class DnsState {
   #topology: Versioned<TopologyIndex> | undefined;
   readonly #properties = new Map<PropertyId, Versioned<PropertyDocument>>();
   readonly #zones = new Map<string, Versioned<KeptZone>>();
+  readonly #policies = new Map<string, Versioned<CompiledPolicy>>();
+  #beliefs: TargetBeliefs = {};
+  #countries: CountryTable | undefined;
   #map: MapIndex | null = null;
   #dnssec: Versioned<DnssecDocument> | undefined;
   #signers: ZoneSigners = new Map();
@@ -106,6 +116,9 @@ export class DnsState {
     for (const { body, version } of this.#properties.values()) yield { kind: "property", body, version };
     for (const { body, version } of this.#zones.values())
       yield { kind: "zone", body: body.document, version };
+    for (const { body, version } of this.#policies.values())
+      yield { kind: "policy", body: body.document, version };
+    yield { kind: "targets", beliefs: this.#beliefs };
     if (this.#dnssec !== undefined) yield { kind: "dnssec", ...this.#dnssec };
     if (this.#map !== null) yield { kind: "map", body: this.#map.snapshot };
     if (this.#isStandingBy) yield { kind: "standing-by", isStandingBy: true };
@@ -118,6 +131,8 @@ export class DnsState {
       this.setTopology(change.body, change.version);
     } else if (change.kind === "property") this.setProperty(change.body, change.version);
     else if (change.kind === "zone") this.setZone(change.body, change.version);
+    else if (change.kind === "policy") this.setPolicy(change.body, change.version);
+    else if (change.kind === "targets") this.handleTargets(change.beliefs);
     else if (change.kind === "map") this.setMap(change.body);
     else if (change.kind === "dnssec") this.setKeys(change.body, change.version);
     else if (change.kind === "standing-by") this.setStandingBy(change.isStandingBy);
@@ -166,6 +181,35 @@ export class DnsState {
     this.#context = undefined;
     this.#listener({ kind: "zone", body: document, version });
     return order === 0 ? undefined : zone;
+  }
+
+  setPolicy(document: PolicyDocument, version: number): void {
+    this.#policies.set(document.policyId, { body: compilePolicy(document), version });
+    this.#context = undefined;
+    this.#listener({ kind: "policy", body: document, version });
+  }
+
+  /** Of client addresses: what geographic policies go by. */
+  setCountries(countries: CountryTable | undefined): void {
+    this.#countries = countries;
+    if (this.#context !== undefined) this.#context = { ...this.#context, countries };
+  }
+
+  /** Targets of policies went down, came back, or turn another part of what they are sent away. */
+  handleTargets(beliefs: TargetBeliefs): void {
+    this.#beliefs = beliefs;
+    this.#listener({ kind: "targets", beliefs });
+    this.#renewSoon();
+  }
+
+  #views(): ReadonlyMap<CompiledPolicy, PolicyView> {
+    const views = new Map<CompiledPolicy, PolicyView>();
+    for (const { body } of this.#policies.values()) {
+      const { policyId } = body.document;
+      const beliefs = Object.hasOwn(this.#beliefs, policyId) ? this.#beliefs[policyId] : undefined;
+      if (beliefs !== undefined && body.document.isActive) views.set(body, viewOf(body, beliefs));
+    }
+    return views;
   }
 
   setMap(snapshot: MapSnapshot): void {
@@ -217,6 +261,10 @@ export class DnsState {
   /** A server that is probed went down or came back: what was computed of the old view is replaced soon. */
   handleLiveness(): void {
     this.#listener(this.#liveness());
+    this.#renewSoon();
+  }
+
+  #renewSoon(): void {
     this.#isViewOld = true;
     if (!this.#isRenewing) void this.#renew();
   }
@@ -233,6 +281,7 @@ export class DnsState {
             (next) => {
               this.#context = next;
             },
+            () => ({ policyViews: this.#views() }),
           ),
         );
       }
@@ -246,6 +295,10 @@ export class DnsState {
   }
   get snapshot(): MapSnapshot | null {
     return this.#map?.snapshot ?? null;
+  }
+  /** Those that decide. */
+  get policies(): readonly CompiledPolicy[] {
+    return [...this.#policies.values()].flatMap(({ body }) => (body.document.isActive ? [body] : []));
   }
   get properties(): readonly PropertyDocument[] {
     return [...this.#properties.values()].map(({ body }) => body);
@@ -261,6 +314,7 @@ export class DnsState {
         hostedZones: [...this.#zones.values()].flatMap(({ body }) =>
           body.document.isActive ? [body.zone] : [],
         ),
+        policies: this.policies,
         serial: this.#serial(),
       });
       this.#context = {
@@ -271,6 +325,8 @@ export class DnsState {
         signers: this.#signers,
         transfers: this.#transfers(),
         isStandingBy: this.#isStandingBy,
+        countries: this.#countries,
+        policyViews: this.#views(),
       };
     }
     return this.#context;
@@ -290,6 +346,7 @@ export class DnsState {
   #serial(): number {
     let serial = this.#topology?.version ?? 0;
     for (const { version } of this.#properties.values()) serial += version;
+    for (const { version } of this.#policies.values()) serial += version;
     return serial;
   }
 }

@@ -4,12 +4,13 @@ import {
   dnssecDocument,
   type MapSnapshot,
   mapSnapshot,
+  policyDocument,
   propertyDocument,
   type ServerId,
   topologyDocument,
   zoneDocument,
 } from "#kit";
-import { createLogger, inSteps } from "#kit/io";
+import { createLogger, inSteps, readCountries } from "#kit/io";
 import { DnsCounters, type DnsFigures } from "../core/dns/counters.ts";
 import type { DnsService } from "../core/dns/decision.ts";
 import { Quarantine } from "../core/dns/quarantine.ts";
@@ -47,6 +48,8 @@ export interface WorkerSetting {
   /** Of who may fetch zones. */
   readonly tsigKeys?: TsigKeyTexts | undefined;
   readonly queryLog: QueryLogSettings;
+  /** File of the countries of client addresses. */
+  readonly countriesFile?: string | undefined;
   readonly tls: TlsSetting | undefined;
 }
 
@@ -151,10 +154,11 @@ export async function runWorker(onQuery?: DnsServerOptions["onQuery"]): Promise<
     return hasTls ? { ...sockets, tls: await tls.promise } : sockets;
   };
   const start = async (
-    { host, port, nsid, cookieSecret, tsigKeys, queryLog: log, ...rest }: WorkerSetting,
+    { host, port, nsid, cookieSecret, tsigKeys, queryLog: log, countriesFile, ...rest }: WorkerSetting,
     isLent: boolean,
   ): Promise<void> => {
     try {
+      if (countriesFile !== undefined) state.setCountries(readCountries(countriesFile));
       const queryLog = await openQueryLog(log, logger);
       server = await DnsServer.listen({
         ...rest,
@@ -214,6 +218,8 @@ function documentsOf(change: DnsChange): DnsChange {
       return { ...change, body: topologyDocument.parse(change.body) };
     case "property":
       return { ...change, body: propertyDocument.parse(change.body) };
+    case "policy":
+      return { ...change, body: policyDocument.parse(change.body) };
     case "zone":
       return { ...change, body: zoneDocument.parse(change.body) };
     case "map":
@@ -222,6 +228,7 @@ function documentsOf(change: DnsChange): DnsChange {
       return { ...change, body: dnssecDocument.parse(change.body) };
     case "liveness":
     case "standing-by":
+    case "targets":
       return change;
   }
 }

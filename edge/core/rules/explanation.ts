@@ -1,11 +1,18 @@
 /** What a property's rules make of one request, told: for a running server and for a document that nobody serves yet. */
-import type { AccessPolicy, EpochMs, FieldEdits, OriginTarget, PropertyDocument, Rule } from "#kit";
+import type {
+  AccessPolicy,
+  CountryTable,
+  EpochMs,
+  FieldEdits,
+  OriginTarget,
+  PropertyDocument,
+  Rule,
+} from "#kit";
 import { judgeToken, type MacCheck, type TokenRefusal, withoutToken } from "../access/token.ts";
 import { type CacheKey, cacheKey } from "../cache-key.ts";
 import { type Field, type Fields, isFieldValue, isToken } from "../headers.ts";
 import type { RequestHead } from "../messages.ts";
 import type { RequestPolicy } from "../policy.ts";
-import type { CountryTable } from "./countries.ts";
 import { locationOf, rewriteTarget } from "./edits.ts";
 import { type RuleTrace, ruleSetOf } from "./rule-set.ts";
 

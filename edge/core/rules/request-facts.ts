@@ -1,8 +1,14 @@
 /** What rules ask of a request: each thing read when it is first asked for, and once. */
-import { type DeviceClass, type IpAddress, parseAddress } from "#kit";
+import {
+  countryOf,
+  type CountryTable,
+  type DeviceClass,
+  type IpAddress,
+  parseAddress,
+  UNKNOWN_COUNTRY,
+} from "#kit";
 import { parseAbsoluteUri } from "../cache-key.ts";
 import { endToEndFields, type Fields, fieldLines, fieldValue } from "../headers.ts";
-import { type CountryTable, countryOf, UNKNOWN_COUNTRY } from "./countries.ts";
 import { deviceClassOf } from "./device.ts";
 
 export interface RuleRequest {

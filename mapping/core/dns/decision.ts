@@ -1,7 +1,10 @@
 /** The words of a name server: what it is asked, what it answers from, what it decides and why. */
-import type { ClusterId, IpAddress, ServerId } from "#kit";
+import type { ClusterId, CountryTable, IpAddress, ServerId } from "#kit";
 import type { AnswerReason } from "../answer.ts";
 import type { MapIndex } from "../map-index.ts";
+import type { CompiledPolicy } from "../policy/compile.ts";
+import { policyReasons } from "../policy/decide.ts";
+import type { PolicyView } from "../policy/view.ts";
 import type { TopologyIndex } from "../topology-index.ts";
 import type { TransferContext } from "../zone/transfer.ts";
 import type { Rcode } from "./constants.ts";
@@ -26,6 +29,8 @@ export type DropReason = (typeof dropReasons)[number];
 export const replyReasons = [
   /** A, AAAA or HTTPS by the map. */
   "address",
+  /** A or AAAA by a customer's policy: see `policyReasons`. */
+  ...policyReasons,
   /** A or AAAA of a name server itself. */
   "name-server-address",
   /** SOA, NS, DNSKEY, CDS or CDNSKEY at the top of a zone. */
@@ -118,6 +123,10 @@ export interface DnsContext {
   readonly signers?: ZoneSigners;
   /** Others answer, this server does not. */
   readonly isStandingBy?: boolean;
+  /** Of client addresses, for policies; absent: none is known. */
+  readonly countries?: CountryTable | undefined;
+  /** What targets of policies are held for; of a policy that is not there all live. */
+  readonly policyViews?: ReadonlyMap<CompiledPolicy, PolicyView>;
   /** Zones that may be fetched, by lower-case origin. */
   readonly transfers?: TransferContext["zones"];
 }

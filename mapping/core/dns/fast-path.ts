@@ -1,10 +1,10 @@
 /**
  * The common query, answered from the packet's octets into the answer's: a well-formed A, AAAA or HTTPS question in class IN for a
- * property's host name, alone or with an OPT record that holds nothing but a client subnet and a cookie. Strict: whatever is unusual is left to
+ * host name of a property or a policy, alone or with an OPT record that holds nothing but a client subnet and a cookie. Strict: whatever is unusual is left to
  * `respond`, which gives the same octets wherever both answer (a property test holds them to it). Nothing is allocated for a query once its
  * template is there; templates go when the context is replaced.
  */
-import type { IpFamily } from "#kit";
+import { addressBits, type IpFamily } from "#kit";
 import type { ClusterChoice } from "../answer.ts";
 import { type ChoiceTable, choiceOfLookup, choiceTableOf, scopeOfLookup } from "./choice-table.ts";
 import {
@@ -19,7 +19,11 @@ import { checkCookie, type CookieCheck, type CookieState } from "./cookie.ts";
 import type { DnsContext, DnsService } from "./decision.ts";
 import { lowerCase, nameHashNext, nameHashStart, NameTable } from "./name-table.ts";
 import { type DomainName, labelBytesMax, nameBytesMax } from "./name.ts";
-import { type ChoiceReply, replyOfChoice } from "./respond.ts";
+import type { CompiledPolicy } from "../policy/compile.ts";
+import type { PolicyChoice } from "../policy/decide.ts";
+import { drawOf } from "../policy/draw.ts";
+import { choosePolicy } from "./policy-answer.ts";
+import { type ChoiceReply, replyOfChoice, replyOfPolicy } from "./respond.ts";
 import type { ZoneNode, ZoneTable } from "./zone-table.ts";
 
 /** Who asked, as words in network order; filled anew for each query. */
@@ -46,10 +50,15 @@ interface NameTemplates extends HostName {
   readonly ipv4: Template[];
   readonly ipv6: Template[];
   readonly https: Map<number, Template>;
+  /** Of a policy's answers, by what they hand out. */
+  readonly policies: Map<string, Template>;
   /** The same for who set DO; undefined where the zone is not signed. */
   readonly signed: SignedTemplates | undefined;
 }
 type SignedTemplates = Pick<NameTemplates, "ipv4" | "ipv6" | "https">;
+
+/** Answers of one policy that are kept; a list of addresses has many orders. */
+const POLICY_TEMPLATES_MAX = 1_024;
 
 /** Choices are numbered by 16 bits. */
 const CHOICES = 65_536;
@@ -69,7 +78,7 @@ const namesOfZones = new WeakMap<ZoneTable, Names>();
 function namesOf(zones: ZoneTable): Names {
   let names = namesOfZones.get(zones);
   if (names === undefined) {
-    const hosts = [...zones.propertyNodes()];
+    const hosts = [...zones.mappedNodes()];
     names = { table: new NameTable(hosts.map(({ name }) => name.wire)), hosts };
     namesOfZones.set(zones, names);
   }
@@ -114,6 +123,7 @@ export class FastPath {
       ipv4: [],
       ipv6: [],
       https: new Map(),
+      policies: new Map(),
       signed:
         context.signers?.has(node.zone.origin.text) === true
           ? { ipv4: [], ipv6: [], https: new Map() }
@@ -197,7 +207,15 @@ export class FastPath {
     const client = source > 0 ? this.#readClient(query, ecsAt, source) : 0;
     let scope = 0;
     let choice = 0;
-    if (type !== dnsTypes.HTTPS) {
+    let chosen: PolicyChoice | undefined;
+    const { policy } = (this.#templates[number] as NameTemplates).node;
+    if (policy !== undefined) {
+      if (type === dnsTypes.HTTPS) return 0;
+      chosen = this.#askPolicy(policy, type, query, at, client, source, resolver, epochSeconds);
+      // The edges, by the map as well as by the policy.
+      if (chosen.propertyId !== undefined) return 0;
+      scope = chosen.scopePrefixLength;
+    } else if (type !== dnsTypes.HTTPS) {
       const found = this.#lookup(this.#tableOf(number, type), client, resolver);
       choice = choiceOfLookup(found);
       scope = scopeOfLookup(found);
@@ -208,7 +226,10 @@ export class FastPath {
       scope = Math.max(scopeOfLookup(ipv4), scopeOfLookup(ipv6));
     }
     scope = Math.min(scope, source);
-    const template = this.#templateOf(number, type, choice, seconds);
+    const template =
+      chosen === undefined
+        ? this.#templateOf(number, type, choice, seconds)
+        : this.#policyTemplateOf(number, type, chosen, seconds);
     if (template === undefined) return 0;
 
     const { body } = template;
@@ -374,6 +395,52 @@ export class FastPath {
     return (this.#templates[number] as NameTemplates).signed !== undefined;
   }
 
+  #askPolicy(
+    policy: CompiledPolicy,
+    type: number,
+    query: Uint8Array,
+    at: number,
+    client: IpFamily | 0,
+    source: number,
+    resolver: ResolverWords,
+    epochSeconds: number,
+  ): PolicyChoice {
+    const words = resolver.family === 4 ? resolver.words.subarray(0, 1) : resolver.words;
+    const told = client === 0 ? undefined : this.#client.subarray(0, client === 4 ? 1 : 4);
+    return choosePolicy(this.#context as DnsContext, policy, {
+      family: type === dnsTypes.A ? 4 : 6,
+      client:
+        told === undefined ? { family: resolver.family, words } : { family: client as IpFamily, words: told },
+      sourcePrefixLength: told === undefined ? addressBits(resolver.family) : source,
+      isResolver: told === undefined,
+      draw: drawOf(((query[at] as number) << 8) | (query[at + 1] as number), words, epochSeconds),
+    });
+  }
+
+  /** By what is handed out, in its order. */
+  #policyTemplateOf(
+    number: number,
+    type: number,
+    choice: PolicyChoice,
+    seconds: number,
+  ): Template | undefined {
+    const { name, node, policies } = this.#templates[number] as NameTemplates;
+    const key = `${type} ${seconds < 0 ? "" : "signed "}${choice.reason} ${choice.addresses.join(" ")}`;
+    const known = policies.get(key);
+    if (known !== undefined && isGood(known, seconds)) return known;
+    const context = this.#context as DnsContext;
+    const reply = this.#unlessItThrows(seconds, (at) => replyOfPolicy(context, name, node, type, choice, at));
+    if (reply === undefined) return undefined;
+    if (policies.size >= POLICY_TEMPLATES_MAX) policies.clear();
+    const template: Template = {
+      ...reply,
+      madeAtSeconds: seconds,
+      tally: this.#counters.tallyOf(reply, "udp"),
+    };
+    policies.set(key, template);
+    return template;
+  }
+
   /** @param seconds the time, for one with signatures; -1: without */
   #templateOf(number: number, type: number, choiceNumber: number, seconds: number): Template | undefined {
     const all = this.#templates[number] as NameTemplates;
@@ -381,12 +448,7 @@ export class FastPath {
     const known =
       type === dnsTypes.A ? templates.ipv4 : type === dnsTypes.AAAA ? templates.ipv6 : templates.https;
     const template = Array.isArray(known) ? known[choiceNumber] : known.get(choiceNumber);
-    // With a clock that jumped back the signatures may be of the future.
-    if (
-      template !== undefined &&
-      (seconds < 0 || (seconds < template.renewAtSeconds && seconds >= template.madeAtSeconds))
-    )
-      return template;
+    if (template !== undefined && isGood(template, seconds)) return template;
     return this.#makeTemplate(number, type, choiceNumber, known, seconds);
   }
 
@@ -428,12 +490,25 @@ export class FastPath {
     seconds: number,
   ): ChoiceReply | undefined {
     const context = this.#context as DnsContext;
-    if (seconds < 0) return replyOfChoice(context, name, node, type, choice, other);
+    return this.#unlessItThrows(seconds, (at) => replyOfChoice(context, name, node, type, choice, other, at));
+  }
+
+  /** @param make is given the time of signatures; undefined: without */
+  #unlessItThrows(
+    seconds: number,
+    make: (signedAtSeconds?: number) => ChoiceReply | undefined,
+  ): ChoiceReply | undefined {
+    if (seconds < 0) return make();
     try {
-      return replyOfChoice(context, name, node, type, choice, other, seconds);
+      return make(seconds);
     } catch {
       // A key that cannot sign: `respond` meets the same, and there it is told and counted.
       return undefined;
     }
   }
+}
+
+/** With a clock that jumped back the signatures may be of the future. */
+function isGood({ renewAtSeconds, madeAtSeconds }: Template, seconds: number): boolean {
+  return seconds < 0 || (seconds < renewAtSeconds && seconds >= madeAtSeconds);
 }

@@ -5,6 +5,7 @@
 import type { MapSnapshot, Steps } from "#kit";
 import { MapIndex } from "../map-index.ts";
 import { factsInSteps } from "../snapshot-check.ts";
+import { prepareNearest } from "../policy/nearest.ts";
 import { prepareChoices } from "./choice-table.ts";
 import type { DnsContext } from "./decision.ts";
 
@@ -34,25 +35,31 @@ export function* prepareMap(
   for (let attempt = 1; ; attempt++) {
     const inForce = context();
     const next = inForce && { ...inForce, snapshot: index };
-    if (inForce !== undefined && next !== undefined) yield* prepareChoices(next, inForce);
+    if (inForce !== undefined && next !== undefined) {
+      yield* prepareChoices(next, inForce);
+      if (inForce.snapshot !== null)
+        yield* prepareNearest(next.zones.policies, index, inForce.snapshot, next.topology);
+    }
     if (context() === inForce || attempt === ATTEMPTS_MAX) return { index, inForce, next };
   }
 }
 
 /**
- * After a death or a return: makes the choices anew in steps, and puts the context that has them in force. Until then the one before answers,
+ * After a death or a return of servers or of policies' targets: makes the choices anew in steps, and puts the context that has them in force. Until then the one before answers,
  * for a fraction of a second at 444,000 networks and less than a turn of the event loop at a thousand.
  *
  * @param context what is in force when it is asked; when it has changed meanwhile, the work begins anew
+ * @param changed what of it is another one from now on
  */
 export function* renewContext(
   context: () => DnsContext | undefined,
   put: (next: DnsContext) => void,
+  changed: () => Partial<DnsContext> = () => ({}),
 ): Steps<void> {
   for (;;) {
     const inForce = context();
     if (inForce === undefined) return;
-    const next = { ...inForce };
+    const next = { ...inForce, ...changed() };
     yield* prepareChoices(next, inForce);
     if (context() !== inForce) continue;
     put(next);

@@ -2,7 +2,14 @@
  * One query in, one decision out: the authoritative name server without its sockets. Everything unusual gets the rcode
  * that its RFC names, or silence where an answer could be used against someone else; nothing throws on any bytes.
  */
-import { type ClusterId, type IpFamily, parseAddress, type PropertyDocument } from "#kit";
+import {
+  addressBits,
+  type ClusterId,
+  type IpAddress,
+  type IpFamily,
+  parseAddress,
+  type PropertyDocument,
+} from "#kit";
 import type { AnswerReason, ClusterChoice } from "../answer.ts";
 import { choiceOfLookup, choiceTableOf, scopeOfLookup, serversOfChoice } from "./choice-table.ts";
 import {
@@ -32,6 +39,10 @@ import { type Denial, denialRecord, secure } from "./dnssec/secure.ts";
 import { SigningLimit } from "./dnssec/signer.ts";
 import type { DomainName } from "./name.ts";
 import { type AskedOptions, readAskedOptions, replyOptions } from "./options.ts";
+import type { CompiledPolicy } from "../policy/compile.ts";
+import type { PolicyChoice } from "../policy/decide.ts";
+import { drawOf } from "../policy/draw.ts";
+import { choosePolicy, policyFacts } from "./policy-answer.ts";
 import { HostedZone } from "../zone/hosted-zone.ts";
 import { resolve, type ZoneAnswer } from "../zone/resolve.ts";
 import { httpsRecordOf } from "./service-binding.ts";
@@ -327,6 +338,7 @@ function answerAt(
       const isEmpty =
         !node.isApex &&
         node.property === undefined &&
+        node.policy === undefined &&
         node.addresses.length === 0 &&
         node.delegatedNumber === undefined;
       if (isEmpty) return nothing();
@@ -417,6 +429,24 @@ function typesAt(context: DnsContext, node: ZoneNode, name: DomainName): readonl
       types.push(address.family === 4 ? dnsTypes.A : dnsTypes.AAAA);
   } else if (node.addresses.length > 0) {
     for (const { family } of node.addresses) types.push(family === 4 ? dnsTypes.A : dnsTypes.AAAA);
+  } else if (node.policy !== undefined) {
+    const { targets } = node.policy;
+    const facts = policyFacts(context, node.policy);
+    for (const [family, type] of [
+      [4, dnsTypes.A],
+      [6, dnsTypes.AAAA],
+    ] as const) {
+      const has = targets.some(
+        ({ isEnabled, addressNumbers, propertyId }) =>
+          isEnabled &&
+          (addressNumbers[family].length > 0 ||
+            (propertyId !== undefined && facts.isServed(propertyId, family))),
+      );
+      const at = types.indexOf(type);
+      // What the customer's zone has of the type is not answered.
+      if (at >= 0) types.splice(at, 1);
+      if (has) types.push(type);
+    }
   } else if (node.property?.isActive === true) {
     const edges = [...context.topology.edgeClusters.values()];
     if (edges.some(({ servers }) => servers[4].length > 0)) types.push(dnsTypes.A);
@@ -443,11 +473,73 @@ function addressesAt(
     );
   }
   if (node.delegatedNumber !== undefined) return delegatedServerAt(node, question, family, query, context);
+  if (node.policy !== undefined) return policyAt(node, node.policy, question, family, ecs, query, context);
   const { property } = node;
   if (property === undefined || !property.isActive) return noData(context, node, question.name);
   const { choice, scopePrefixLength } = chosenFor(context, property, family, ecs, query);
   const verdict = verdictOfChoice(context, node, property, question.name, family, choice);
   return { ...verdict, scopePrefixLength };
+}
+
+/** By a customer's policy; where it chooses the edges, as the map has it for the property. */
+function policyAt(
+  node: ZoneNode,
+  policy: CompiledPolicy,
+  question: DnsQuestion,
+  family: IpFamily,
+  ecs: ClientSubnet | undefined,
+  query: DnsQuery,
+  context: DnsContext,
+): Verdict {
+  const told = ecs === undefined ? undefined : ecsAddress(ecs);
+  const { bytes, resolverAddress, epochSeconds = 0 } = query;
+  const choice = choosePolicy(context, policy, {
+    family,
+    client: told ?? resolverAddress,
+    sourcePrefixLength:
+      told === undefined ? addressBits(resolverAddress.family) : (ecs?.sourcePrefixLength ?? 0),
+    isResolver: told === undefined,
+    draw: drawOf(((bytes[0] as number) << 8) | (bytes[1] as number), resolverAddress.words, epochSeconds),
+  });
+  const { scopePrefixLength } = choice;
+  const property = choice.propertyId === undefined ? undefined : context.zones.property(choice.propertyId);
+  if (property === undefined)
+    return { ...verdictOfPolicy(context, node, policy, question, family, choice), scopePrefixLength };
+  const found = chosenFor(context, property, family, ecs, query);
+  const dnsTtlSeconds = Math.min(property.dnsTtlSeconds, policy.document.ttlSeconds);
+  const verdict = verdictOfChoice(
+    context,
+    node,
+    { ...property, dnsTtlSeconds },
+    question.name,
+    family,
+    found.choice,
+  );
+  return { ...verdict, scopePrefixLength: Math.max(scopePrefixLength, found.scopePrefixLength) };
+}
+
+function verdictOfPolicy(
+  context: DnsContext,
+  node: ZoneNode,
+  { document, addresses }: CompiledPolicy,
+  { name, type }: Pick<DnsQuestion, "name" | "type">,
+  family: IpFamily,
+  { addresses: numbers, reason }: PolicyChoice,
+): Verdict {
+  const { ttlSeconds } = document;
+  if (numbers.length > 0)
+    return positive(
+      reason,
+      numbers.map((number) => addressRecord(name, addresses[family][number] as IpAddress, ttlSeconds)),
+    );
+  const { denial, ...verdict } = noData(context, node, name);
+  // It may be believed no longer than an address.
+  const soa = node.zone.negativeSoa;
+  const authorities = [{ ...soa, ttlSeconds: Math.min(soa.ttlSeconds, ttlSeconds) }];
+  // Nothing lives of a family that there is: its type is not there now.
+  const types =
+    denial === undefined || denial.types === "nothing" ? [] : denial.types.filter((one) => one !== type);
+  return { ...verdict, reason, authorities, ...(denial && { denial: { ...denial, types } }) };
 }
 
 /** HTTPS: what A and AAAA would say to the same asker, in one record. */
@@ -459,8 +551,9 @@ function serviceBindingAt(
   context: DnsContext,
 ): Verdict {
   const { property } = node;
-  if (node.addresses.length > 0 || property?.isActive !== true || property.httpsRecord === undefined)
+  if (node.addresses.length > 0 || node.policy !== undefined || property?.isActive !== true)
     return noData(context, node, question.name);
+  if (property.httpsRecord === undefined) return noData(context, node, question.name);
   const ipv4 = chosenFor(context, property, 4, ecs, query);
   const ipv6 = chosenFor(context, property, 6, ecs, query);
   const verdict = verdictOfBinding(context, node, property, question.name, ipv4.choice, ipv6.choice);
@@ -580,6 +673,32 @@ export function replyOfChoice(
       : other !== undefined
         ? verdictOfBinding(context, node, property, owner, choice, other)
         : verdictOfChoice(context, node, property, owner, type === dnsTypes.A ? 4 : 6, choice);
+  return replyOfVerdict(context, owner, type, plain, signedAtSeconds);
+}
+
+/** As {@link replyOfChoice}, for what a policy has chosen: addresses of its targets, or nothing. */
+export function replyOfPolicy(
+  context: DnsContext,
+  owner: DomainName,
+  node: ZoneNode,
+  type: number,
+  choice: PolicyChoice,
+  signedAtSeconds?: number,
+): ChoiceReply | undefined {
+  const { policy } = node;
+  if (policy === undefined) return undefined;
+  const family = type === dnsTypes.A ? 4 : 6;
+  const plain = verdictOfPolicy(context, node, policy, { name: owner, type }, family, choice);
+  return replyOfVerdict(context, owner, type, plain, signedAtSeconds);
+}
+
+function replyOfVerdict(
+  context: DnsContext,
+  owner: DomainName,
+  type: number,
+  plain: Verdict,
+  signedAtSeconds: number | undefined,
+): ChoiceReply | undefined {
   const verdict =
     signedAtSeconds === undefined ? plain : securedVerdict(plain, context, false, signedAtSeconds, false);
   const { answers = [], authorities = [], additionals = [] } = verdict;

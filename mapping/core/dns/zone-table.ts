@@ -7,12 +7,14 @@ import {
   isAtOrBelow,
   type PropertyDocument,
   parseAddress,
+  type PropertyId,
   type ServerId,
   type TopologyDocument,
 } from "#kit";
 import { type Delegation, delegationOf } from "./delegation.ts";
 import { dnsClasses, dnsTypes } from "./constants.ts";
 import { HostedZone } from "../zone/hosted-zone.ts";
+import type { CompiledPolicy } from "../policy/compile.ts";
 import type { ZoneSet } from "../zone/resolve.ts";
 import type { DnsRecord } from "./message.ts";
 import { type DomainName, nameFromText, parentText, rootName } from "./name.ts";
@@ -44,6 +46,8 @@ export interface ZoneNode {
   readonly property: PropertyDocument | undefined;
   /** The name is a name server's or, for beacons, a cluster's: its own addresses, which win over a property. */
   readonly addresses: readonly IpAddress[];
+  /** A and AAAA are the policy's to decide, whatever else stands at the name; but a name server's addresses win. */
+  readonly policy?: CompiledPolicy;
   /** The name is one of the delegated zone's name servers: its place among them; addresses depend on who asks. */
   readonly delegatedNumber?: number;
 }
@@ -62,6 +66,8 @@ export interface ZoneTableInput {
   readonly properties: readonly PropertyDocument[];
   /** Zones of customers; one that the topology names too is the deployment's. */
   readonly hostedZones?: readonly HostedZone[];
+  /** Traffic management of customers; only what is active. */
+  readonly policies?: readonly CompiledPolicy[];
   /** Which of the topology's name servers this is: one that stands with an edge cluster has the delegated zone alone. */
   readonly serverId?: ServerId | undefined;
   /** SOA serial: grows when one of the documents does; the same on every name server with the same documents. */
@@ -85,11 +91,15 @@ export class ZoneTable implements ZoneSet {
   readonly #cut: Delegation | undefined;
   /** Host names of active properties that lie in no zone: the customer must point them here by CNAME. */
   readonly hostnamesOutside: readonly string[];
-  /** Host names that an earlier property has already. */
+  /** Host names that an earlier property, or policy, has already. */
   readonly hostnamesTaken: readonly string[];
+  readonly policies: readonly CompiledPolicy[];
+  readonly #properties: ReadonlyMap<PropertyId, PropertyDocument>;
 
-  constructor({ topology, properties, hostedZones = [], serverId, serial }: ZoneTableInput) {
+  constructor({ topology, properties, hostedZones = [], policies = [], serverId, serial }: ZoneTableInput) {
     const { nameService } = topology;
+    this.policies = policies;
+    this.#properties = new Map(properties.map((property) => [property.propertyId, property]));
     this.delegation = delegationOf(topology);
     const isLowLevel = nameService.nameServers.some(
       (one) => one.serverId === serverId && one.edgeClusterId !== undefined,
@@ -149,10 +159,30 @@ export class ZoneTable implements ZoneSet {
         else node.property = property;
       }
     }
+    this.#addPolicies(outside, taken);
     this.#addProbeNames(topology, properties);
     this.#addHostNames(below);
     this.hostnamesOutside = outside;
     this.hostnamesTaken = taken;
+  }
+
+  /** In the order of their ids; a name that is below the cut is asked of other name servers, by property. */
+  #addPolicies(outside: string[], taken: string[]): void {
+    const { policies } = this;
+    for (const policy of [...policies].sort((a, b) => (a.document.policyId < b.document.policyId ? -1 : 1)))
+      for (const name of policy.document.names) {
+        const isBelowCut = this.#cut !== undefined && isAtOrBelow(name, this.#cut.origin.text);
+        const node = isBelowCut ? undefined : this.#makeNode(name);
+        if (node === undefined) outside.push(name);
+        else if (node.policy !== undefined) taken.push(name);
+        else node.policy = policy;
+      }
+  }
+
+  /** Undefined: there is no such property, or it is withdrawn. */
+  property(propertyId: PropertyId): PropertyDocument | undefined {
+    const property = this.#properties.get(propertyId);
+    return property?.isActive === true ? property : undefined;
   }
 
   /** Name servers that stand in the zones' NS sets. */
@@ -174,6 +204,7 @@ export class ZoneTable implements ZoneSet {
           .slice(0, PROBE_ADDRESSES_MAX);
         const node = addresses.length === 0 ? undefined : this.#makeNode(`${clusterId}.${domain}`);
         if (node === undefined || node.property !== undefined || node.addresses.length > 0) continue;
+        if (node.policy !== undefined) continue;
         node.addresses = addresses;
         left--;
       }
@@ -195,7 +226,7 @@ export class ZoneTable implements ZoneSet {
   lookup(name: string, type: number): ZoneLookup {
     if (this.#cut !== undefined && isAtOrBelow(name, this.#cut.origin.text)) return this.#atCut(name, type);
     const node = this.#nodes.get(name);
-    if (node !== undefined && (!(node.zone instanceof HostedZone) || isMapType(type))) {
+    if (node !== undefined && (!(node.zone instanceof HostedZone) || isMapType(node, type))) {
       if (type === dnsTypes.DS && node.isApex) {
         const above = parentText(name);
         const zone = above === undefined ? undefined : this.zoneOf(above);
@@ -252,13 +283,16 @@ export class ZoneTable implements ZoneSet {
   isMapped(name: string, type: number): boolean {
     const zone = this.zoneOf(name);
     if (zone === undefined) return false;
-    return !(zone instanceof HostedZone) || (isMapType(type) && this.#nodes.has(name));
+    if (!(zone instanceof HostedZone)) return true;
+    const node = this.#nodes.get(name);
+    return node !== undefined && isMapType(node, type);
   }
 
-  /** Names whose addresses the map decides, each with its node. */
-  *propertyNodes(): IterableIterator<{ readonly name: DomainName; readonly node: ZoneNode }> {
+  /** Names whose addresses the map or a policy decides, each with its node. */
+  *mappedNodes(): IterableIterator<{ readonly name: DomainName; readonly node: ZoneNode }> {
     for (const [text, node] of this.#nodes) {
-      if (node.property?.isActive !== true || node.addresses.length > 0) continue;
+      if (node.addresses.length > 0 || (node.property?.isActive !== true && node.policy === undefined))
+        continue;
       const name = nameFromText(text);
       if (name !== undefined) yield { name, node };
     }
@@ -368,9 +402,9 @@ function listAt<K, V>(lists: Map<K, V[]>, key: K): V[] {
   return made;
 }
 
-/** What the map says of a host name; all other types are its zone's. */
-function isMapType(type: number): boolean {
-  return type === dnsTypes.A || type === dnsTypes.AAAA || type === dnsTypes.HTTPS;
+/** What the map, or a policy, says of a host name; all other types are its zone's. A policy's HTTPS record is the customer's to write. */
+function isMapType({ policy }: ZoneNode, type: number): boolean {
+  return type === dnsTypes.A || type === dnsTypes.AAAA || (type === dnsTypes.HTTPS && policy === undefined);
 }
 
 /** An A or AAAA record, as the address is. */

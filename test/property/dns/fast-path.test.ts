@@ -1,7 +1,7 @@
 /** Two paths, one answer: wherever the fast path answers, `respond` gives the same octets and moves the same counters. */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { type IpAddress, parseAddress } from "#kit";
+import { type IpAddress, type MapSnapshot, parseAddress, parseCountries, policyDocument } from "#kit";
 import { checkCookie } from "../../../mapping/core/dns/cookie.ts";
 import { dnsTypes } from "../../../mapping/core/dns/constants.ts";
 import { DnsCounters } from "../../../mapping/core/dns/counters.ts";
@@ -9,7 +9,10 @@ import { SignatureCache } from "../../../mapping/core/dns/dnssec/signer.ts";
 import type { DnsContext } from "../../../mapping/core/dns/decision.ts";
 import { FastPath } from "../../../mapping/core/dns/fast-path.ts";
 import { respond } from "../../../mapping/core/dns/respond.ts";
-import { context, query } from "../../unit/mapping-dns/fixture.ts";
+import { compilePolicy } from "../../../mapping/core/policy/compile.ts";
+import { viewOf } from "../../../mapping/core/policy/view.ts";
+import { ZoneTable } from "../../../mapping/core/dns/zone-table.ts";
+import { context, properties, query, topology } from "../../unit/mapping-dns/fixture.ts";
 import { keySet, newKey, signersOf } from "../../unit/mapping-dns/signed.ts";
 import { address, down, map } from "./arbitrary-maps.ts";
 
@@ -23,6 +26,9 @@ const name = fc
       "old.shop.example",
       "ns1.shop.example",
       "nope.shop.example",
+      "near.shop.example",
+      "lot.shop.example",
+      "tls.gtm.shop.example",
       "www.other.test",
     ),
     fc.nat(),
@@ -102,6 +108,60 @@ const mutated = fc
     return changed;
   });
 
+/** Policies of every kind, the last one over a property's own host name. */
+const policies = [
+  {
+    policyId: "near",
+    names: ["near.shop.example"],
+    rule: { method: "performance", among: ["a", "b", "edges"] },
+  },
+  {
+    policyId: "lot",
+    names: ["lot.shop.example"],
+    handoutLimit: 2,
+    rule: {
+      method: "geographic",
+      cases: [{ countries: ["DE"], to: { method: "sticky", among: [{ to: "a" }, { to: "b", weight: 2 }] } }],
+      otherwise: { method: "weighted", among: [{ to: "a" }, { to: "b" }, { to: "edges", weight: 0.2 }] },
+    },
+  },
+  {
+    policyId: "own",
+    names: ["tls.gtm.shop.example", "media.example"],
+    isFailClosed: true,
+    rule: {
+      method: "cidr",
+      cases: [{ prefixes: ["192.0.2.0/25", "2001:db8:1::/48"], to: "b" }],
+      otherwise: { method: "failover", among: ["a", "b", "edges"] },
+    },
+  },
+].map((one) =>
+  compilePolicy(
+    policyDocument.parse({
+      ...one,
+      customerId: "acme",
+      targets: [
+        { targetId: "a", addresses: ["203.0.113.1", "203.0.113.2", "203.0.113.3", "2001:db8:3::1"] },
+        { targetId: "b", addresses: ["192.0.2.9"], coordinates: { latitude: 50, longitude: 8 } },
+        { targetId: "edges", propertyId: "shop" },
+      ],
+    }),
+  ),
+);
+const countries = parseCountries("192.0.2.0/24,DE\n2001:db8:1::/48,DE\n198.51.100.0/24,US\n", "countries");
+const table = new ZoneTable({ topology, properties, policies, serial: 42 });
+
+/** @param dead what of the policies is down, in bits */
+function stateOf(servers: readonly string[], dead: number, world?: MapSnapshot | null): DnsContext {
+  const belief = (bit: number) =>
+    (dead >> bit) & 1 ? { downSinceEpochMs: bit, accepted: 1 } : { accepted: (dead >> 4) & 1 ? 0.5 : 1 };
+  const policyViews = new Map(
+    policies.map((policy, n) => [policy, viewOf(policy, { a: belief(n % 2), b: belief(n % 3) })]),
+  );
+  const base = world === undefined ? context(servers) : context(servers, world);
+  return { ...base, zones: table, countries, policyViews };
+}
+
 const counted = new Map<string, number>();
 
 class Pair {
@@ -144,6 +204,7 @@ test("the same octets, scope and counters, over maps, liveness, queries and clie
     fc.property(
       fc.option(map, { freq: 9 }),
       down,
+      fc.nat({ max: 31 }),
       fc.array(
         fc.tuple(fc.oneof({ weight: 4, arbitrary: packet }, { weight: 1, arbitrary: mutated }), address),
         {
@@ -151,8 +212,8 @@ test("the same octets, scope and counters, over maps, liveness, queries and clie
           maxLength: 30,
         },
       ),
-      (world, dead, asked) => {
-        const state = context(dead, world);
+      (world, dead, targets, asked) => {
+        const state = stateOf(dead, targets, world);
         const named = (world?.resolvers ?? []).map((one) => parseAddress(one.address) as IpAddress);
         // Half of the queries come from resolvers that the map knows.
         for (const [n, [bytes, other]] of asked.entries())
@@ -183,6 +244,10 @@ test("the same octets, scope and counters, over maps, liveness, queries and clie
     "no-map",
     "scoped",
     "client-cookie",
+    "policy",
+    "policy-all-down",
+    "policy-closed",
+    `type-${dnsTypes.AAAA}-policy`,
     `type-${dnsTypes.HTTPS}-address`,
     `type-${dnsTypes.HTTPS}-no-data`,
   ])
@@ -197,13 +262,14 @@ test("the same octets where the zones are signed, while time passes and keys are
   fc.assert(
     fc.property(
       down,
+      fc.nat({ max: 31 }),
       fc.array(fc.tuple(packet, address, fc.nat({ max: 600_000 }), fc.nat({ max: 1 })), {
         minLength: 30,
         maxLength: 30,
       }),
-      (dead, asked) => {
+      (dead, targets, asked) => {
         const states = keys.map((key) => ({
-          ...context(dead),
+          ...stateOf(dead, targets),
           signers: signersOf([keySet("shop.example", key)], signatures),
         }));
         for (const [bytes, resolver, seconds, key] of asked)

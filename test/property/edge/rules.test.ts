@@ -2,6 +2,7 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
+  parseCountries,
   parsePrefix,
   parseAddress,
   prefixContains,
@@ -9,7 +10,6 @@ import {
   type Rule,
   type RuleCondition,
 } from "#kit";
-import { parseCountries } from "../../../edge/core/rules/countries.ts";
 import { deviceClassOf } from "../../../edge/core/rules/device.ts";
 import { Glob } from "../../../edge/core/rules/glob.ts";
 import { RuleSet } from "../../../edge/core/rules/rule-set.ts";

@@ -1,10 +1,9 @@
 import { describe, expect, test } from "vitest";
-import { propertyDocument } from "#kit";
+import { parseCountries, propertyDocument } from "#kit";
 import { cacheKey, purgeKeys } from "../../../edge/core/cache-key.ts";
 import type { Fields } from "../../../edge/core/headers.ts";
 import { policyFor } from "../../../edge/core/rules/policy-for.ts";
 import { PurgeIndex } from "../../../edge/core/purge-index.ts";
-import { parseCountries } from "../../../edge/core/rules/countries.ts";
 import { deviceClassOf } from "../../../edge/core/rules/device.ts";
 import { editFields, locationOf, rewriteTarget } from "../../../edge/core/rules/edits.ts";
 import { normalPath } from "../../../edge/core/rules/request-facts.ts";

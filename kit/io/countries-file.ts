@@ -1,7 +1,7 @@
 /** The operator's table of countries, from its file. */
-import { IsochroneError } from "#kit";
-import { readFileIfThere } from "#kit/io";
-import { type CountryTable, parseCountries } from "../core/rules/countries.ts";
+import { IsochroneError } from "../errors.ts";
+import { readFileIfThere } from "./files.ts";
+import { type CountryTable, parseCountries } from "../countries.ts";
 
 /** About twice what so many prefixes as are taken need. */
 const BYTES_MAX = 32 * 2 ** 20;

@@ -1,5 +1,7 @@
-/** Which country a client's address is in, by a table that the operator supplies. */
-import { type IpAddress, type IpPrefix, ParseError, parsePrefix, PrefixTable } from "#kit";
+/** Which country, and which continent, a client's address is in, by a table that the operator supplies. */
+import { type IpAddress, type IpPrefix, parsePrefix } from "./ip.ts";
+import { PrefixTable } from "./prefix-table.ts";
+import { ParseError } from "./schema.ts";
 
 /** Of addresses that no table has: what ISO 3166 leaves to users, and CLDR means by "unknown". */
 export const UNKNOWN_COUNTRY = "ZZ";
@@ -49,4 +51,28 @@ export function parseCountries(text: string, name: string): CountryTable {
 /** The country of an address; {@link UNKNOWN_COUNTRY} where the table has none. */
 export function countryOf(table: CountryTable | undefined, address: IpAddress): string {
   return table?.lookup(address)?.value ?? UNKNOWN_COUNTRY;
+}
+
+export const continents = ["AF", "AN", "AS", "EU", "NA", "OC", "SA"] as const;
+export type Continent = (typeof continents)[number];
+
+/** ISO 3166-1 codes by continent, as GeoNames counts them: Turkey and Cyprus are in Asia, Russia is in Europe. XK: Kosovo. */
+const countriesOfContinents: Readonly<Record<Continent, string>> = {
+  AF: "AO BF BI BJ BW CD CF CG CI CM CV DJ DZ EG EH ER ET GA GH GM GN GQ GW KE KM LR LS LY MA MG ML MR MU MW MZ NA NE NG RE RW SC SD SH SL SN SO SS ST SZ TD TG TN TZ UG YT ZA ZM ZW",
+  AN: "AQ BV GS HM TF",
+  AS: "AE AF AM AZ BD BH BN BT CC CN CX CY GE HK ID IL IN IO IQ IR JO JP KG KH KP KR KW KZ LA LB LK MM MN MO MV MY NP OM PH PK PS QA SA SG SY TH TJ TL TM TR TW UZ VN YE",
+  EU: "AD AL AT AX BA BE BG BY CH CZ DE DK EE ES FI FO FR GB GG GI GR HR HU IE IM IS IT JE LI LT LU LV MC MD ME MK MT NL NO PL PT RO RS RU SE SI SJ SK SM UA VA XK",
+  NA: "AG AI AW BB BL BM BQ BS BZ CA CR CU CW DM DO GD GL GP GT HN HT JM KN KY LC MF MQ MS MX NI PA PM PR SV SX TC TT US VC VG VI",
+  OC: "AS AU CK FJ FM GU KI MH MP NC NF NR NU NZ PF PG PN PW SB TK TO TV UM VU WF WS",
+  SA: "AR BO BR CL CO EC FK GF GY PE PY SR UY VE",
+};
+const continentOfCountry: ReadonlyMap<string, Continent> = new Map(
+  continents.flatMap((continent) =>
+    countriesOfContinents[continent].split(" ").map((country) => [country, continent] as const),
+  ),
+);
+
+/** Undefined: no country that has one, as {@link UNKNOWN_COUNTRY}. */
+export function continentOf(country: string): Continent | undefined {
+  return continentOfCountry.get(country);
 }

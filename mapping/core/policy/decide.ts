@@ -1,0 +1,322 @@
+/**
+ * One query to a policy: which addresses are handed out, for how wide a neighbourhood that holds, and why. Name servers, `isochrone where` and
+ * the simulator ask here. Pure: the lot comes in with the query.
+ */
+import {
+  countryOf,
+  type CountryTable,
+  type IpFamily,
+  maskAddress,
+  type PropertyId,
+  UNKNOWN_COUNTRY,
+} from "#kit";
+import type { CompiledPolicy, PerformanceNode, PolicyNode } from "./compile.ts";
+import { mix, unitOf } from "./draw.ts";
+import type { Address, NearestFound } from "./nearest.ts";
+import type { PolicyView } from "./view.ts";
+
+/** Why an answer is what it is; log word and metric label. */
+export const policyReasons = [
+  /** By the rule, among those that live. */
+  "policy",
+  /** By the rule among those that live, all of which have more load than they want. */
+  "policy-all-loaded",
+  /** Nothing lives: by the rule, among all. */
+  "policy-all-down",
+  /** Nothing lives and the policy is to hand out nothing then. */
+  "policy-closed",
+  /** No target that is enabled has an address of the family. */
+  "policy-no-target",
+] as const;
+export type PolicyReason = (typeof policyReasons)[number];
+
+export interface PolicyQuery {
+  /** Of the addresses that are asked for. */
+  readonly family: IpFamily;
+  /** The ECS address, else the resolver's. */
+  readonly client: Address;
+  /** Bits of it that are known. */
+  readonly sourcePrefixLength: number;
+  /** It is the resolver's own: the answer is for all that it serves, and has scope 0. */
+  readonly isResolver: boolean;
+  /** 32 bits; see `drawOf`. */
+  readonly draw: number;
+}
+
+export interface PolicyFacts {
+  readonly view: PolicyView;
+  readonly countries: CountryTable | undefined;
+  /**
+   * Entries of a node by distance, those of `targets` alone, at least `depth` of them; undefined: there is no map.
+   */
+  readonly nearest: (
+    node: PerformanceNode,
+    targets: readonly number[],
+    depth: number,
+    query: PolicyQuery,
+  ) => NearestFound | undefined;
+  /** Whether the edges serve this property over the family; a property that is not there is served by nobody. */
+  readonly isServed: (propertyId: PropertyId, family: IpFamily) => boolean;
+}
+
+export interface PolicyChoice {
+  /** Handed out in this order, by number in the policy; empty for a property's edges and where there is nothing. */
+  readonly addresses: readonly number[];
+  /** What was chosen, by number, first the best. */
+  readonly targets: readonly number[];
+  /** The first target is the edges: they are answered with as for this property. */
+  readonly propertyId: PropertyId | undefined;
+  /** Length of a prefix around the client in which the same lot gets the same answer; never longer than the source. */
+  readonly scopePrefixLength: number;
+  readonly reason: PolicyReason;
+}
+
+/** Whom a walk may pick. */
+type Level = "unloaded" | "live" | "enabled";
+
+/** Entries that are told apart beyond those that are taken, while some turn away a part of what they would be sent. */
+const DEPTH_WHILE_SHEDDING = 2;
+/** Runs of the country table that a scope is widened over; beyond it the scope is narrower than it could be, and right. */
+const SCOPE_RUNS_MAX = 4_096;
+/** Sets the lot of who is turned away apart from the lot of who is chosen. */
+const SHED_SEED = 0x5eed;
+
+class Walk {
+  readonly #policy: CompiledPolicy;
+  readonly #query: PolicyQuery;
+  readonly #facts: PolicyFacts;
+  readonly #level: Level;
+  readonly targets: number[] = [];
+  /** By which each target's addresses are turned. */
+  readonly draws: number[] = [];
+  scope = 0;
+
+  constructor(policy: CompiledPolicy, query: PolicyQuery, facts: PolicyFacts, level: Level) {
+    this.#policy = policy;
+    this.#query = query;
+    this.#facts = facts;
+    this.#level = level;
+  }
+
+  /** Adds what the node chooses. @returns how many targets that is */
+  visit(number: number, draw: number): number {
+    const node = this.#policy.nodes[number] as PolicyNode;
+    switch (node.method) {
+      case "target":
+        return this.#target(node.target, node.identity, draw);
+      case "ranked":
+        return this.#several(node.entries, draw, node.entries.length);
+      case "all": {
+        const first = node.entries.length === 0 ? 0 : mix(draw, node.number) % node.entries.length;
+        return this.#several(
+          [...node.entries.slice(first), ...node.entries.slice(0, first)],
+          draw,
+          node.entries.length,
+        );
+      }
+      case "failover":
+        return this.#failover(node, draw);
+      case "performance":
+        return this.#performance(node, draw);
+      case "weighted":
+        return this.#byKey(node, mix(mix(draw, this.#policy.seed), node.number), draw);
+      case "sticky":
+        return this.#sticky(node);
+      case "geographic":
+        return this.#geographic(node, draw);
+      case "cidr":
+        return this.#cidr(node, draw);
+      default:
+        return node satisfies never;
+    }
+  }
+
+  #target(target: number, identity: number, draw: number): number {
+    if (this.targets.includes(target)) return 1;
+    if (!this.#mayPick(target)) return 0;
+    if (this.#level === "unloaded") {
+      const accepted = this.#facts.view.accepted[target] as number;
+      if (accepted < 1 && unitOf(mix(mix(draw, identity), SHED_SEED)) >= accepted) return 0;
+    }
+    this.targets.push(target);
+    this.draws.push(draw);
+    return 1;
+  }
+
+  /** Whatever the load. */
+  #mayPick(target: number): boolean {
+    const { isEnabled, addressNumbers, propertyId } = this.#policy.targets[
+      target
+    ] as CompiledPolicy["targets"][number];
+    const { family } = this.#query;
+    if (!isEnabled) return false;
+    if (propertyId !== undefined) return this.#facts.isServed(propertyId, family);
+    return (
+      addressNumbers[family].length > 0 &&
+      (this.#level === "enabled" || this.#facts.view.isLive[target] === 1)
+    );
+  }
+
+  /** The first `take` entries that choose anything. */
+  #several(entries: readonly number[], draw: number, take: number): number {
+    let taken = 0;
+    let added = 0;
+    for (const entry of entries) {
+      const some = this.visit(entry, draw);
+      added += some;
+      if (some > 0 && ++taken === take) break;
+    }
+    return added;
+  }
+
+  #failover({ entries, liveTargetsMin }: Extract<PolicyNode, { method: "failover" }>, draw: number): number {
+    let added = 0;
+    for (const entry of entries) {
+      const node = this.#policy.nodes[entry] as PolicyNode;
+      let live = 0;
+      for (const target of node.targets) if (this.#mayPick(target)) live++;
+      if (live < Math.min(liveTargetsMin, node.targets.length)) continue;
+      added = this.visit(entry, draw);
+      if (added > 0) return added;
+    }
+    // None has enough: the first one that has any.
+    return this.#several(entries, draw, 1);
+  }
+
+  #performance(node: PerformanceNode, draw: number): number {
+    const { accepted } = this.#facts.view;
+    const targets = node.targets.filter((target) => this.#mayPick(target));
+    const isShedding =
+      this.#level === "unloaded" && targets.some((target) => (accepted[target] as number) < 1);
+    const found =
+      targets.length === 0
+        ? undefined
+        : this.#facts.nearest(
+            node,
+            targets,
+            node.take + (isShedding ? DEPTH_WHILE_SHEDDING : 0),
+            this.#query,
+          );
+    if (found === undefined) return this.#several(node.entries, draw, node.take);
+    this.#widen(found.scopePrefixLength);
+    const first = found.order.map((place) => node.entries[place] as number);
+    const rest = node.entries.filter((entry) => !first.includes(entry));
+    return this.#several([...first, ...rest], draw, node.take);
+  }
+
+  #sticky(node: Extract<PolicyNode, { method: "weighted" | "sticky" }>): number {
+    const { client, sourcePrefixLength } = this.#query;
+    const length = Math.min(node.prefixLengths[client.family], sourcePrefixLength);
+    let candidates = 0;
+    for (const target of node.targets) if (this.#mayPick(target)) candidates++;
+    // Whom there is no choice for gets the same as everybody.
+    if (candidates > 1) this.#widen(length);
+    const { words } = maskAddress({ family: client.family, words: Array.from(client.words) }, length);
+    let key = mix(this.#policy.seed, client.family);
+    for (const word of words) key = mix(key, word);
+    return this.#byKey(node, key, key);
+  }
+
+  /**
+   * Rendezvous hashing with weights (Schindelhauer and Schomaker, SPAA 2005): shares by weight, and whom an entry that goes had served is spread over
+   * the others, nobody else moves.
+   */
+  #byKey(
+    { entries, weights, take }: Extract<PolicyNode, { method: "weighted" | "sticky" }>,
+    key: number,
+    draw: number,
+  ): number {
+    const scored = entries.map((entry, place) => {
+      const { identity } = this.#policy.nodes[entry] as PolicyNode;
+      const weight = weights[place] as number;
+      return { entry, weight, place, score: -weight / Math.log(unitOf(mix(key, identity))) };
+    });
+    scored.sort((a, b) => b.score - a.score || a.place - b.place);
+    // Weight 0 is for when nobody else is left.
+    return this.#several(
+      scored.map(({ entry }) => entry),
+      draw,
+      take,
+    );
+  }
+
+  #geographic(node: Extract<PolicyNode, { method: "geographic" }>, draw: number): number {
+    const { countries } = this.#facts;
+    const address = this.#client();
+    const nodeOf = (country = UNKNOWN_COUNTRY): number => node.nodeOf(country) ?? node.otherwise;
+    let entry: number;
+    if (countries === undefined || this.#query.isResolver) entry = nodeOf(countryOf(countries, address));
+    else {
+      const found = countries.lookupScope(address, (a, b) => nodeOf(a) === nodeOf(b), SCOPE_RUNS_MAX);
+      this.#widen(found.scopePrefixLength);
+      entry = nodeOf(found.value);
+    }
+    const added = this.visit(entry, draw);
+    return added > 0 || entry === node.otherwise ? added : this.visit(node.otherwise, draw);
+  }
+
+  #cidr(node: Extract<PolicyNode, { method: "cidr" }>, draw: number): number {
+    const { value, scopePrefixLength } = node.table.lookupScope(this.#client(), (a, b) => a === b);
+    this.#widen(scopePrefixLength);
+    const entry = value ?? node.otherwise;
+    const added = this.visit(entry, draw);
+    return added > 0 || entry === node.otherwise ? added : this.visit(node.otherwise, draw);
+  }
+
+  #client() {
+    const { family, words } = this.#query.client;
+    return { family, words: Array.from(words) };
+  }
+
+  #widen(scopePrefixLength: number): void {
+    if (scopePrefixLength > this.scope) this.scope = scopePrefixLength;
+  }
+}
+
+const LEVELS: readonly { readonly level: Level; readonly reason: PolicyReason }[] = [
+  { level: "unloaded", reason: "policy" },
+  { level: "live", reason: "policy-all-loaded" },
+  { level: "enabled", reason: "policy-all-down" },
+];
+
+/** Never throws for a policy that was compiled from a document. The same arguments give the same answer. */
+export function decidePolicy(policy: CompiledPolicy, query: PolicyQuery, facts: PolicyFacts): PolicyChoice {
+  let scope = 0;
+  const scopeNow = (): number => (query.isResolver ? 0 : Math.min(scope, query.sourcePrefixLength));
+  const nothing = (reason: PolicyReason): PolicyChoice => ({
+    addresses: [],
+    targets: [],
+    propertyId: undefined,
+    scopePrefixLength: scopeNow(),
+    reason,
+  });
+  for (const { level, reason } of LEVELS) {
+    if (level === "enabled" && policy.document.isFailClosed) return nothing("policy-closed");
+    const walk = new Walk(policy, query, facts, level);
+    walk.visit(policy.root, query.draw);
+    scope = Math.max(scope, walk.scope);
+    if (walk.targets.length === 0) continue;
+    const first = policy.targets[walk.targets[0] as number] as CompiledPolicy["targets"][number];
+    return {
+      addresses: first.propertyId === undefined ? handedOut(policy, query.family, walk) : [],
+      targets: walk.targets,
+      propertyId: first.propertyId,
+      scopePrefixLength: scopeNow(),
+      reason,
+    };
+  }
+  return nothing("policy-no-target");
+}
+
+/** Addresses of the targets in their order, each target's from another one on by lot, as many as are handed out. */
+function handedOut(policy: CompiledPolicy, family: IpFamily, { targets, draws }: Walk): readonly number[] {
+  const { handoutLimit } = policy.document;
+  const addresses: number[] = [];
+  for (const [place, target] of targets.entries()) {
+    const own = policy.targets[target]?.addressNumbers[family] ?? [];
+    const first = own.length < 2 ? 0 : mix(draws[place] as number, target) % own.length;
+    for (let n = 0; n < own.length && addresses.length < handoutLimit; n++)
+      addresses.push(own[(first + n) % own.length] as number);
+  }
+  return addresses;
+}
