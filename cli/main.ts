@@ -82,6 +82,11 @@ const groups: readonly { readonly title: string; readonly commands: readonly Com
         load: () => import("./zone.ts"),
       },
       {
+        name: "policy",
+        summary: "traffic management of customers: check, push, explain",
+        load: () => import("./policy.ts"),
+      },
+      {
         name: "certificate",
         summary: "push, list and withdraw server certificates",
         load: () => import("./certificate.ts"),

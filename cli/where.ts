@@ -6,7 +6,9 @@ import { parseWorld } from "#kit/world";
 import { type EstimateReport, estimateReport } from "../mapping/core/estimate-report.ts";
 import { explainWhere, type WhereReport, whereReport } from "../mapping/core/where.ts";
 import { measuredContext } from "../mapping/main-dns.ts";
+import { type PolicyReport, policyReport } from "../mapping/core/policy/explain.ts";
 import { askFirst, askMapper, mappersOf, parseAnswer } from "./measurements/mapper.ts";
+import { formatPolicy } from "./policy/format.ts";
 import { findRunningWorld } from "./runtime.ts";
 import { formatTable } from "./table.ts";
 import { askServer } from "./ask-server.ts";
@@ -19,6 +21,9 @@ NAME, and why: client network, every cluster that was considered with its score 
 with their liveness, and for how wide a prefix the answer holds. With --resolver the address is
 that of a resolver that tells no client subnet: if enough is known of the clients behind it, the answer is
 the one that is best for them.
+
+Of a name that a customer's policy decides: the steps of its rule, and each target with its state and how often
+it comes first.
 
 Then how a request goes on by the same map: the parents of that cluster for the property, and the paths
 to its origin, each with its terms and the runners-up.
@@ -61,16 +66,27 @@ export interface WhereQuery {
 type Asked = Required<Pick<WhereQuery, "name" | "address" | "isResolver">>;
 
 /**
- * Asks one name server. Throws {@link UsageError}: exit code 2 when name or address are wrong, 1 when the server cannot be
- * reached, refuses the token, or has nothing to explain.
+ * Asks one name server about a property's name. Throws {@link UsageError}: exit code 2 when name or address are wrong, 1 when the server
+ * cannot be reached, refuses the token, or has nothing to explain.
  */
-export async function where({
+export async function where(query: WhereQuery): Promise<WhereReport> {
+  const report = await ask(query);
+  if ("policyId" in report)
+    throw new UsageError(
+      `${query.name} is decided by policy ${report.policyId}: isochrone where ${query.name} ${query.address}`,
+      1,
+    );
+  return report;
+}
+
+/** The same, also about a name that a policy decides. */
+async function ask({
   name,
   address,
   isResolver,
   adminUrl,
   token,
-}: WhereQuery): Promise<WhereReport> {
+}: WhereQuery): Promise<WhereReport | PolicyReport> {
   const url = new URL("/.isochrone/where", adminUrl);
   url.searchParams.set("name", name);
   url.searchParams.set("address", address);
@@ -83,7 +99,8 @@ export async function where({
     throw new UsageError(said, status === 400 ? 2 : 1);
   }
   try {
-    return whereReport.parse(body);
+    const isOfPolicy = typeof body === "object" && body !== null && "policyId" in body;
+    return isOfPolicy ? policyReport.parse(body) : whereReport.parse(body);
   } catch (error) {
     if (!(error instanceof ParseError)) throw error;
     throw new UsageError(
@@ -288,6 +305,10 @@ export async function main(argv: readonly string[]): Promise<number> {
     values.world === undefined
       ? await askOne(asked, values.server, values.state)
       : explainAlone(asked, values.world);
+  if ("policyId" in found) {
+    console.log(values.json ? JSON.stringify(found, null, 2) : formatPolicy(found));
+    return 0;
+  }
   const estimates =
     // The mapper of another world would tell of networks of the same names.
     values.world !== undefined || (values.server !== undefined && values.mapper === undefined)
@@ -322,7 +343,7 @@ async function askOne(
   asked: Asked,
   server: string | undefined,
   state: string | undefined,
-): Promise<WhereReport> {
+): Promise<WhereReport | PolicyReport> {
   if (server !== undefined) {
     if (!URL.canParse(server) || !/^https?:/.test(server)) {
       throw new UsageError(`--server: got ${JSON.stringify(server)}, expected http://ADDRESS:PORT`);
@@ -331,7 +352,7 @@ async function askOne(
     if (token === undefined || token === "") {
       throw new UsageError("--server needs the token in the environment variable ISOCHRONE_CONTROL_TOKEN");
     }
-    return where({ ...asked, adminUrl: server, token });
+    return ask({ ...asked, adminUrl: server, token });
   }
   const world = findRunningWorld(state);
   if (world === undefined) {
@@ -343,7 +364,7 @@ async function askOne(
   let last: unknown = new UsageError(`World "${world.world}" has no name server`, 1);
   for (const adminUrl of world.nameServerAdminUrls) {
     try {
-      return await where({ ...asked, adminUrl, token: world.token });
+      return await ask({ ...asked, adminUrl, token: world.token });
     } catch (error) {
       if (!(error instanceof UsageError) || error.exitCode === 2) throw error;
       last = error;
@@ -352,10 +373,11 @@ async function askOne(
   throw last;
 }
 
-function explainAlone({ name, address, isResolver }: Asked, worldFile: string): WhereReport {
+function explainAlone({ name, address, isResolver }: Asked, worldFile: string): WhereReport | PolicyReport {
   const world = parseWorld(readWorldText(worldFile), worldFile);
   const result = explainWhere(name, address, measuredContext(world), isResolver);
   if (result.ok) return result.report;
+  if (result.reason === "policy") return result.policy;
   throw new UsageError(
     result.message,
     result.reason === "bad-name" || result.reason === "bad-address" ? 2 : 1,

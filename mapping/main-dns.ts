@@ -141,6 +141,8 @@ export async function main(argv: readonly string[], onQuery?: DnsServerOptions["
       documents: () => node?.documentCounters ?? null,
       documentsHeld: () => node?.documentsHeld ?? null,
       isStandingBy: () => state.isStandingBy,
+      tests: () => node?.testFigures ?? null,
+      aliases: () => node?.aliasFigures ?? null,
       control: () => node?.isControlConnected ?? null,
     });
     if (options.admin !== undefined) {
@@ -294,6 +296,8 @@ function nodeSupply(
     peerKey,
     tsigKeys,
     inputDelaySeconds,
+    testPermissions: options.testPermissions,
+    resolvers: options.resolvers,
   });
   return { state: node.state, prober: node.prober, node, close: () => node.close() };
 }

@@ -14,8 +14,8 @@ export const documentKinds = [
 ] as const;
 export type DocumentKind = (typeof documentKinds)[number];
 
-/** What can be watched: activations of a kind, purges, and servers' reports (ephemeral). */
-export const watchKinds = [...documentKinds, "purge", "report"] as const;
+/** What can be watched: activations of a kind, purges, servers' reports (ephemeral), and of these the ones with opinions on policies' targets. */
+export const watchKinds = [...documentKinds, "purge", "report", "opinion"] as const;
 export type WatchKind = (typeof watchKinds)[number];
 
 /** Header with which a watcher says that it takes references ({@link ReferenceEvent}); a control of before sends bodies all the same. */

@@ -394,6 +394,8 @@ export class ControlService {
     }
     const bytes = lineOf({ type: "report", report });
     this.#publish({ kind: "report", bytes, replaces: `report/${report.serverId}` });
+    if (report.opinions !== undefined)
+      this.#publish({ kind: "opinion", bytes, replaces: `opinion/${report.serverId}` });
   }
 
   reports(): readonly ServerReport[] {

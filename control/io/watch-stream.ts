@@ -117,5 +117,7 @@ function* snapshot(
 }
 
 function* reportLines(service: ControlService, kinds: ReadonlySet<string>): Generator<Uint8Array, undefined> {
-  if (kinds.has("report")) for (const report of service.reports()) yield lineOf({ type: "report", report });
+  for (const report of service.reports())
+    if (kinds.has("report") || (kinds.has("opinion") && report.opinions !== undefined))
+      yield lineOf({ type: "report", report });
 }

@@ -71,6 +71,8 @@ const table: readonly RecordType[] = [
   { name: "EUI64", code: 109, fields: ["eui64"] },
   { name: "URI", code: 256, fields: ["u16", "u16", "text"] },
   { name: "CAA", code: 257, fields: ["u8", "tag", "text"] },
+  // Of nobody's registry, from the range for private use (RFC 6895 section 3.1); PowerDNS has the same number.
+  { name: "ALIAS", code: 65_401, fields: ["name"] },
 ];
 
 /** Numbers of the types that rules are about. */
@@ -94,6 +96,8 @@ export const recordTypes = {
   SVCB: 64,
   HTTPS: 65,
   CAA: 257,
+  /** A name whose addresses are answered as this one's own. */
+  ALIAS: 65_401,
 } as const;
 
 const byName = new Map(table.map((entry) => [entry.name, entry.code]));

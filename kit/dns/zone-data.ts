@@ -69,6 +69,14 @@ export function zoneDataOf(
           line,
           "a CNAME alone: no second one and no record of another type at its name",
         );
+      const hasAddress = atName.has(recordTypes.A) || atName.has(recordTypes.AAAA);
+      if (type === recordTypes.ALIAS && (rdata.length > 1 || hasAddress))
+        return refused(
+          name,
+          type,
+          line,
+          "one ALIAS and no A or AAAA beside it, which are those of its target",
+        );
       if (type === recordTypes.DNAME && rdata.length > 1)
         return refused(name, type, line, "one DNAME at a name");
       if (type === recordTypes.DS && name.text === origin.text)

@@ -51,6 +51,13 @@ const propertyCounters = object({
 });
 export type PropertyCounters = Parsed<typeof propertyCounters>;
 
+/** What an agent of policies' tests holds of a target; a target that is not named it holds for up. */
+const targetOpinion = object({
+  state: oneOf(["up", "down", "unknown"]),
+  sinceEpochMs: integer(),
+  load: optional(number({ min: 0, max: 1e15 })),
+});
+
 export const serverReport = object({
   serverId: id<ServerId>(),
   clusterId: id<ClusterId>(),
@@ -67,6 +74,8 @@ export const serverReport = object({
   links: array(linkReport, { max: 10_000 }),
   /** Timings of users that came since the report before; the mapper bounds what one network can say. Absent: none. */
   timings: optional(array(serverTiming, { max: 400 })),
+  /** By policy that the server tests, and target. Absent: it tests none. */
+  opinions: optional(record(id(), record(id(), targetOpinion, { max: 64 }), { max: 10_000 })),
   /** `kind/id` -> version that the server has applied. */
   applied: record(string({ max: 200 }), integer(), { max: 20_000 }),
   /** The map that the server goes by: its publisher's term and the publisher's number. Absent: none, or a server of an older version. */

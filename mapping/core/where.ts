@@ -28,6 +28,7 @@ import { dnsTypes } from "./dns/constants.ts";
 import { nameServersFor } from "./dns/delegation.ts";
 import { nameFromText } from "./dns/name.ts";
 import type { DnsContext } from "./dns/decision.ts";
+import { explainPolicy, type PolicyReport } from "./policy/explain.ts";
 import { wayOf, wayReport } from "./way.ts";
 
 const candidateOutcomes = [
@@ -106,6 +107,13 @@ export type WhereRefusal = (typeof whereRefusals)[number];
 
 export type WhereResult =
   | { readonly ok: true; readonly report: WhereReport }
+  /** A customer's policy decides, and explains itself. */
+  | {
+      readonly ok: false;
+      readonly reason: "policy";
+      readonly message: string;
+      readonly policy: PolicyReport;
+    }
   | { readonly ok: false; readonly reason: WhereRefusal; readonly message: string };
 
 /**
@@ -151,6 +159,11 @@ export function explainWhere(
       "no-property",
       `${domain.text} is answered by the name servers of ${found.delegation.origin.text} near the resolver: one at this address is sent to ${[...new Set(near.map(formatAddress))].join(", ") || "none"}`,
     );
+  }
+  if (found.kind === "node" && found.node.policy !== undefined && found.node.addresses.length === 0) {
+    const policy = explainPolicy(domain.text, prefix, context, found.node.policy, isResolver);
+    const message = `${domain.text} is decided by policy ${policy.policyId}`;
+    return { ok: false, reason: "policy", message, policy };
   }
   const { property, addresses } =
     found.kind === "hosted" ? { property: undefined, addresses: [] } : found.node;

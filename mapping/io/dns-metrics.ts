@@ -18,6 +18,10 @@ export interface DnsMetricsSource {
   /** Documents that wait for their time; null in alone mode. */
   readonly documentsHeld: () => number | null;
   readonly isStandingBy: () => boolean;
+  /** Tests of policies' targets by outcome, and who takes part; null in alone mode. */
+  readonly tests: () => Readonly<Record<string, number>> | null;
+  /** Questions for the targets of ALIAS records by what became of them; null in alone mode. */
+  readonly aliases: () => Readonly<Record<string, number>> | null;
   /** Null without own probes. */
   readonly servers: () => { readonly probed: number; readonly up: number } | null;
   readonly zones: () => { readonly zones: number; readonly names: number };
@@ -105,6 +109,35 @@ export function dnsMetrics(source: DnsMetricsSource): Registry {
     (add) => {
       for (const [outcome, count] of Object.entries(source.documents() ?? {})) add({ outcome }, count);
     },
+  );
+  counter(
+    "isochrone_dns_policy_tests_total",
+    "Tests of policies' targets by outcome; refused: of special addresses or by scripts that are not permitted",
+    ["outcome"],
+    (add) => {
+      const { ok, failed, refused, loads, loadsFailed } = source.tests() ?? {};
+      for (const [outcome, count] of Object.entries({ ok, failed, refused, loads, loadsFailed }))
+        if (count !== undefined) add({ outcome }, count);
+    },
+  );
+  counter(
+    "isochrone_dns_alias_questions_total",
+    "Questions for names outside that ALIAS records lead to; loops: answers that led back to an ALIAS; expired: not answered for a day",
+    ["outcome"],
+    (add) => {
+      const { names: _names, dropped: _dropped, ...outcomes } = source.aliases() ?? {};
+      for (const [outcome, count] of Object.entries(outcomes)) add({ outcome }, count);
+    },
+  );
+  gauge(
+    "isochrone_dns_policy_agents",
+    "Agents whose opinions on policies' targets are heard, this one among them",
+    () => source.tests()?.["agents"] ?? null,
+  );
+  gauge(
+    "isochrone_dns_policy_agents_suspected",
+    "Of these, agents that see nothing live while others do",
+    () => source.tests()?.["suspected"] ?? null,
   );
   gauge("isochrone_dns_map_age_seconds", "Age of the map in force", () => source.map()?.ageSeconds ?? null);
   gauge(

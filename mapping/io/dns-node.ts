@@ -11,7 +11,7 @@ import {
   topologyDocument,
   zoneDocument,
 } from "#kit";
-import { type Logger, systemClock } from "#kit/io";
+import { type ListenAddress, type Logger, systemClock } from "#kit/io";
 import { ControlClient, DocumentKeeper } from "#control";
 import { dial } from "#transport";
 import type { DnsCounters } from "../core/dns/counters.ts";
@@ -19,7 +19,10 @@ import { refusalOf } from "../core/snapshot-check.ts";
 import type { TopologyIndex } from "../core/topology-index.ts";
 import { EdgeProber } from "./dns-liveness.ts";
 import { StandInProber } from "./dns-stand-in.ts";
+import { AliasResolver } from "./alias-resolver.ts";
 import { DnsState } from "./dns-state.ts";
+import { PolicyAgent } from "./policy-tests/agent.ts";
+import type { TestPermissions } from "./policy-tests/runner.ts";
 import { type TsigKeyTexts, tsigKeysOf } from "./tsig-keys.ts";
 import { ZoneNotifier } from "./zone-notify.ts";
 
@@ -34,6 +37,10 @@ export interface DnsNodeOptions {
   readonly logger: Logger;
   /** Opens the keys of signed zones. */
   readonly peerKey: Uint8Array | undefined;
+  /** Who resolves names outside, for ALIAS records. */
+  readonly resolvers: readonly ListenAddress[];
+  /** What tests of policies may ask. */
+  readonly testPermissions: TestPermissions;
   /** Of who may fetch zones and is told of changes. */
   readonly tsigKeys?: TsigKeyTexts | undefined;
   /** Documents come into force so much later, and it answers only while the other name servers do not; 0: neither. */
@@ -49,6 +56,9 @@ export class DnsNode {
   readonly #keeper: DocumentKeeper;
   readonly #notifier: ZoneNotifier;
   readonly #standIn: StandInProber | undefined;
+  readonly #agent: PolicyAgent;
+  readonly #aliases: AliasResolver;
+  #areAliasesOld = false;
   readonly #incarnation = `${process.pid}-${systemClock.epoch().toString(36)}`;
   readonly #firstTopology = Promise.withResolvers<void>();
   #reportTimer: NodeJS.Timeout | undefined;
@@ -73,6 +83,19 @@ export class DnsNode {
     });
     this.state = new DnsState(this.prober.isUp, options.peerKey, serverId);
     this.#client = new ControlClient({ url: controlUrl, token, nodeId: serverId, dial, logger });
+    this.#agent = new PolicyAgent({
+      serverId,
+      client: this.#client,
+      clock: systemClock,
+      logger,
+      permissions: options.testPermissions,
+      onBeliefs: (beliefs) => this.state.handleTargets(beliefs),
+    });
+    this.#aliases = new AliasResolver({
+      clock: systemClock,
+      servers: options.resolvers,
+      onAnswers: (answers) => this.state.setAliases(answers),
+    });
     this.#notifier = new ZoneNotifier(tsigKeysOf(options.tsigKeys ?? []), logger);
     const delayMs = options.inputDelaySeconds * 1_000;
     this.#keeper = new DocumentKeeper({ client: this.#client, stateDirectory, logger, delayMs });
@@ -114,13 +137,17 @@ export class DnsNode {
       (value) => zoneDocument.parse(value),
       (_id, body, version) => {
         const changed = this.state.setZone(body, version);
+        this.#lookForAliases();
         if (changed !== undefined && body.isActive) this.#notifier.notify(body, changed);
       },
     );
     this.#keeper.keep(
       "policy",
       (value) => policyDocument.parse(value),
-      (_id, body, version) => this.state.setPolicy(body, version),
+      (_id, body, version) => {
+        this.state.setPolicy(body, version);
+        this.#agent.setPolicy(body);
+      },
     );
     this.#keeper.keep(
       "map",
@@ -151,8 +178,20 @@ export class DnsNode {
     this.#held = undefined;
   }
 
+  /** What ALIAS records lead to may be another one; all changes that come together are looked at together. */
+  #lookForAliases(): void {
+    if (this.#areAliasesOld) return;
+    this.#areAliasesOld = true;
+    setImmediate(() => {
+      this.#areAliasesOld = false;
+      const { targets, owners } = this.state.aliasTargets();
+      if (!this.#isDraining) this.#aliases.setTargets(targets, owners);
+    });
+  }
+
   #setTopology(body: TopologyDocument, version: number): void {
     this.state.setTopology(body, version);
+    this.#lookForAliases();
     this.prober.setServers(edgeServersOf(this.state.topology));
     const { nameServers } = body.nameService;
     this.#standIn?.setOthers(nameServers.filter(({ serverId }) => serverId !== this.#options.serverId));
@@ -178,6 +217,16 @@ export class DnsNode {
     return this.#keeper.applied;
   }
 
+  /** What became of questions for ALIAS records' targets, and how many there are. */
+  get aliasFigures(): Readonly<Record<string, number>> {
+    return this.#aliases.counters;
+  }
+
+  /** Tests of policies' targets: what became of them, and who takes part. */
+  get testFigures(): Readonly<Record<string, number>> {
+    return { ...this.#agent.figures, ...this.#agent.counters };
+  }
+
   get documentCounters(): Readonly<Record<string, number>> {
     return this.#keeper.counters;
   }
@@ -195,6 +244,7 @@ export class DnsNode {
     const seconds = (atMs - lastAtMs) / 1_000;
     const isReady = this.state.snapshot !== null;
     const mapInForce = this.#keeper.fenceOf("map");
+    const opinions = this.#agent.opinions();
     return {
       serverId,
       clusterId: entry.cluster.clusterId,
@@ -209,6 +259,7 @@ export class DnsNode {
       properties: {},
       links: [],
       applied: this.#keeper.applied,
+      ...(opinions !== undefined && { opinions }),
       ...(mapInForce !== undefined && { mapInForce }),
     };
   }
@@ -229,6 +280,8 @@ export class DnsNode {
     clearInterval(this.#reportTimer);
     this.#notifier.close();
     this.#standIn?.close();
+    this.#aliases.close();
+    this.#agent.close();
     await this.prober.close();
     await this.#keeper.close();
     await this.#client.close();
@@ -237,7 +290,7 @@ export class DnsNode {
 
 /** Names that this server has an address for, of all zones. */
 function hostnamesOf(state: DnsState): readonly string[] {
-  const nodes = state.context()?.zones.propertyNodes() ?? [];
+  const nodes = state.context()?.zones.mappedNodes() ?? [];
   return [...nodes].map(({ name }) => name.text);
 }
 

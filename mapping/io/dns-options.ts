@@ -1,8 +1,10 @@
 /** The command line of `isochrone dns`, parsed strictly. */
 import { join } from "node:path";
+import { getServers } from "node:dns";
 import { parseArgs } from "node:util";
 import { id, type ServerId } from "#kit";
 import { type AddressCut, addressCutDefault } from "../core/dns/query-log/query-record.ts";
+import type { TestPermissions } from "./policy-tests/runner.ts";
 import type { TlsSetting } from "./dns-server.ts";
 import { LISTEN_ADDRESS_EXPECTED, type ListenAddress, parseListenAddress } from "#kit/io";
 
@@ -40,6 +42,9 @@ export interface NodeOptions extends Common {
   readonly inputDelaySeconds: number;
   /** File with the keys of who may fetch zones. */
   readonly tsigKeysFile: string | undefined;
+  readonly testPermissions: TestPermissions;
+  /** Who resolves names outside. */
+  readonly resolvers: readonly ListenAddress[];
 }
 /** A name server by itself: everything comes from a world file. */
 export interface AloneOptions extends Common {
@@ -85,6 +90,10 @@ in DIR, so that it boots and serves with control dead; it probes every edge serv
   --input-delay SECONDS  with --node: documents come into force so much later (at most twice as much), and queries are
                          REFUSED while any other name server of the topology answers; 3600 for an hour
   --countries FILE       lines PREFIX,COUNTRY such as 192.0.2.0/24,DE: what geographic policies go by, as edges' rules do
+  --resolver ADDRESS:PORT  with --node: who resolves the names outside that ALIAS records lead to; may be repeated
+                         (default: the system's resolvers)
+  --test-private         with --node: tests of policies may ask private and other special addresses
+  --test-scripts DIR     with --node: script tests of policies may run the programs in DIR
   --reuse-port           share the port with other processes of the same user
   --workers N            processes that share the port; one that dies is started again (default 1). With 2 or
                          more, SIGHUP replaces each by a new one that goes on with its sockets
@@ -144,6 +153,9 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
       "crash-file": { type: "string" },
       "input-delay": { type: "string" },
       countries: { type: "string" },
+      resolver: { type: "string", multiple: true },
+      "test-private": { type: "boolean" },
+      "test-scripts": { type: "string" },
     },
   });
   if (values.help === true) return "help";
@@ -201,9 +213,25 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
       stateDirectory: required("--state", values.state),
       tsigKeysFile: values["tsig-keys"],
       inputDelaySeconds: wholeNumber("--input-delay", values["input-delay"], 0, INPUT_DELAY_SECONDS_MAX, 0),
+      resolvers:
+        values.resolver === undefined
+          ? systemResolvers()
+          : values.resolver.map((one) => listenOf("--resolver", one)),
+      testPermissions: {
+        mayAskPrivate: values["test-private"] ?? false,
+        scriptsDirectory: values["test-scripts"],
+      },
     };
   }
-  for (const name of ["control", "state", "tsig-keys", "input-delay"] as const) {
+  for (const name of [
+    "control",
+    "state",
+    "tsig-keys",
+    "input-delay",
+    "resolver",
+    "test-private",
+    "test-scripts",
+  ] as const) {
     if (values[name] !== undefined)
       throw new OptionError(`--${name} belongs to --node: a name server alone needs none; leave it out`);
   }
@@ -224,6 +252,11 @@ const RATE_LIMIT_PER_SECOND_MAX = 1_000_000;
 /** 64 Mbit/s: some 100,000 answers of two addresses a second, before who has no cookie is asked to come over TCP once an hour. */
 const SURPLUS_BYTES = 8_000_000;
 const SURPLUS_BYTES_MAX = 1_000_000_000;
+
+/** As the system's own look-ups ask them. */
+function systemResolvers(): readonly ListenAddress[] {
+  return getServers().map((text) => parseListenAddress(text) ?? { host: text, port: 53 });
+}
 
 const WORKERS_MAX = 64;
 const INPUT_DELAY_SECONDS_MAX = 86_400;

@@ -20,6 +20,9 @@ import { contextWith, type PreparedMap, prepareMap, renewContext } from "../core
 import { compilePolicy, type CompiledPolicy } from "../core/policy/compile.ts";
 import { type PolicyView, type TargetBeliefs, viewOf } from "../core/policy/view.ts";
 import { HostedZone } from "../core/zone/hosted-zone.ts";
+import type { AliasAnswers } from "../core/zone/alias-table.ts";
+import { resolve } from "../core/zone/resolve.ts";
+import { dnsTypes } from "../core/dns/constants.ts";
 import type { TransferZone } from "../core/zone/transfer.ts";
 import { compareSerials } from "../core/zone/serial.ts";
 import { ZoneTable } from "../core/dns/zone-table.ts";
@@ -56,6 +59,8 @@ export type DnsChange =
   | { readonly kind: "property"; readonly body: PropertyDocument; readonly version: number }
   | { readonly kind: "zone"; readonly body: ZoneDocument; readonly version: number }
   | { readonly kind: "policy"; readonly body: PolicyDocument; readonly version: number }
+  /** Addresses of names outside that ALIAS records lead to. */
+  | { readonly kind: "aliases"; readonly answers: AliasAnswers }
   /** Of all policies; what is not named lives and takes everything. */
   | { readonly kind: "targets"; readonly beliefs: TargetBeliefs }
   | { readonly kind: "map"; readonly body: MapSnapshot }
@@ -77,6 +82,7 @@ export class DnsState {
   readonly #zones = new Map<string, Versioned<KeptZone>>();
   readonly #policies = new Map<string, Versioned<CompiledPolicy>>();
   #beliefs: TargetBeliefs = {};
+  #aliases: AliasAnswers = {};
   #countries: CountryTable | undefined;
   #map: MapIndex | null = null;
   #dnssec: Versioned<DnssecDocument> | undefined;
@@ -119,6 +125,7 @@ export class DnsState {
     for (const { body, version } of this.#policies.values())
       yield { kind: "policy", body: body.document, version };
     yield { kind: "targets", beliefs: this.#beliefs };
+    yield { kind: "aliases", answers: this.#aliases };
     if (this.#dnssec !== undefined) yield { kind: "dnssec", ...this.#dnssec };
     if (this.#map !== null) yield { kind: "map", body: this.#map.snapshot };
     if (this.#isStandingBy) yield { kind: "standing-by", isStandingBy: true };
@@ -132,6 +139,7 @@ export class DnsState {
     } else if (change.kind === "property") this.setProperty(change.body, change.version);
     else if (change.kind === "zone") this.setZone(change.body, change.version);
     else if (change.kind === "policy") this.setPolicy(change.body, change.version);
+    else if (change.kind === "aliases") this.setAliases(change.answers);
     else if (change.kind === "targets") this.handleTargets(change.beliefs);
     else if (change.kind === "map") this.setMap(change.body);
     else if (change.kind === "dnssec") this.setKeys(change.body, change.version);
@@ -200,6 +208,30 @@ export class DnsState {
     this.#beliefs = beliefs;
     this.#listener({ kind: "targets", beliefs });
     this.#renewSoon();
+  }
+
+  setAliases(answers: AliasAnswers): void {
+    this.#aliases = answers;
+    this.#listener({ kind: "aliases", answers });
+    this.#renewSoon();
+  }
+
+  /** Names outside of all zones that ALIAS records lead to, and the names where such records stand. */
+  aliasTargets(): { readonly targets: ReadonlySet<string>; readonly owners: ReadonlySet<string> } {
+    const targets = new Set<string>();
+    const owners = new Set<string>();
+    const zones = this.context()?.zones;
+    for (const { body } of this.#zones.values()) {
+      if (!body.document.isActive || zones === undefined) continue;
+      for (const { owner, target } of body.zone.aliases()) {
+        owners.add(owner.text);
+        // Aliases within our zones may lead out of them.
+        const last = resolve(zones, target, dnsTypes.A)?.answers.at(-1)?.data;
+        for (const name of [target, ...(last?.kind === "name" ? [last.name] : [])])
+          if (zones.zoneOf(name.text) === undefined) targets.add(name.text);
+      }
+    }
+    return { targets, owners };
   }
 
   #views(): ReadonlyMap<CompiledPolicy, PolicyView> {
@@ -281,7 +313,7 @@ export class DnsState {
             (next) => {
               this.#context = next;
             },
-            () => ({ policyViews: this.#views() }),
+            () => ({ policyViews: this.#views(), aliases: this.#aliases }),
           ),
         );
       }
@@ -327,6 +359,7 @@ export class DnsState {
         isStandingBy: this.#isStandingBy,
         countries: this.#countries,
         policyViews: this.#views(),
+        aliases: this.#aliases,
       };
     }
     return this.#context;

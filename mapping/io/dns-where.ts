@@ -1,8 +1,8 @@
 /** `/.isochrone/where` of a name server's admin surface: why a client gets the answer that it gets. */
-import type { WhereResult } from "../core/where.ts";
+import type { WhereRefusal, WhereResult } from "../core/where.ts";
 import type { AdminAnswer } from "./admin-server.ts";
 
-/** Answers `?name=NAME&address=ADDRESS`, with `&resolver=1` for a resolver that tells nothing of its clients: 200 with the report, 400 what was asked wrongly, 404 unknown, 503 no documents yet. */
+/** Answers `?name=NAME&address=ADDRESS`, with `&resolver=1` for a resolver that tells nothing of its clients: 200 with the report, of the map's or of a policy's answer, 400 what was asked wrongly, 404 unknown, 503 no documents yet. */
 export function wherePage(
   query: URLSearchParams,
   where: (name: string, address: string, isResolver: boolean) => WhereResult,
@@ -17,11 +17,12 @@ export function wherePage(
   }
   const result = where(name, address, resolver === "1");
   if (result.ok) return { status: 200, body: result.report };
+  if (result.reason === "policy") return { status: 200, body: result.policy };
   const { reason, message } = result;
   return { status: statusOfRefusal(reason), body: { error: message, reason } };
 }
 
-function statusOfRefusal(reason: Extract<WhereResult, { ok: false }>["reason"]): number {
+function statusOfRefusal(reason: WhereRefusal): number {
   if (reason === "bad-name" || reason === "bad-address") return 400;
   return reason === "no-documents" ? 503 : 404;
 }

@@ -229,6 +229,7 @@ function documentsOf(change: DnsChange): DnsChange {
     case "liveness":
     case "standing-by":
     case "targets":
+    case "aliases":
       return change;
   }
 }

@@ -6,6 +6,7 @@ import type { CompiledPolicy } from "../policy/compile.ts";
 import { policyReasons } from "../policy/decide.ts";
 import type { PolicyView } from "../policy/view.ts";
 import type { TopologyIndex } from "../topology-index.ts";
+import type { AliasAnswers } from "../zone/alias-table.ts";
 import type { TransferContext } from "../zone/transfer.ts";
 import type { Rcode } from "./constants.ts";
 import type { ZoneSigners } from "./dnssec/secure.ts";
@@ -49,6 +50,10 @@ export const replyReasons = [
   "zone-wildcard",
   /** At the end of a CNAME or DNAME (RFC 1034 section 3.6.2, RFC 6672). */
   "zone-alias",
+  /** A or AAAA of an ALIAS: addresses of another name. */
+  "alias",
+  /** SERVFAIL: those of an ALIAS are not known yet, or it leads in a circle. */
+  "alias-unresolved",
   /** Aliases in a loop, or too many: those that were followed. */
   "alias-chain",
   /** YXDOMAIN: what a DNAME makes of the name is too long (RFC 6672 section 2.2). */
@@ -97,6 +102,8 @@ export interface DnsQuery {
   readonly resolverAddress: IpAddress;
   /** The time, seconds since 1970; cookies and signatures have one. 0 when absent. */
   readonly epochSeconds?: number;
+  /** ALIAS records that were followed to get here; 0 when absent. */
+  readonly aliasDepth?: number;
   /** The asker is to come over TCP: whatever the answer is, only its cut form is given. */
   readonly isCut?: boolean;
 }
@@ -127,6 +134,8 @@ export interface DnsContext {
   readonly countries?: CountryTable | undefined;
   /** What targets of policies are held for; of a policy that is not there all live. */
   readonly policyViews?: ReadonlyMap<CompiledPolicy, PolicyView>;
+  /** Addresses of names outside that ALIAS records lead to. */
+  readonly aliases?: AliasAnswers;
   /** Zones that may be fetched, by lower-case origin. */
   readonly transfers?: TransferContext["zones"];
 }

@@ -44,6 +44,7 @@ import type { PolicyChoice } from "../policy/decide.ts";
 import { drawOf } from "../policy/draw.ts";
 import { choosePolicy, policyFacts } from "./policy-answer.ts";
 import { HostedZone } from "../zone/hosted-zone.ts";
+import { aliasKey } from "../zone/alias-table.ts";
 import { resolve, type ZoneAnswer } from "../zone/resolve.ts";
 import { httpsRecordOf } from "./service-binding.ts";
 import { readHeader, readMessage, writeMessage } from "./wire.ts";
@@ -266,10 +267,77 @@ function hostedVerdict(
   }
   const answer = resolve(context.zones, name, type);
   if (answer === undefined) return { reason: "outside-zones", rcode: rcodes.REFUSED };
+  if (answer.alias !== undefined) {
+    const flat = flattened(answer.alias, question, ecs, query, context);
+    return { ...flat, answers: [...answer.answers, ...(flat.answers ?? [])] };
+  }
   if (answer.tail === undefined) return withSignersTypes(answer, context);
   const rest = decide({ ...question, name: answer.tail }, ecs, query, context);
   return { ...rest, isAuthoritative: true, answers: [...answer.answers, ...(rest.answers ?? [])] };
 }
+
+/** The addresses of an ALIAS's target under the name where it stands: ours by map, policy or zone, others' as they were resolved. */
+function flattened(
+  { zone, owner, target, ttlSeconds, types }: NonNullable<ZoneAnswer["alias"]>,
+  question: DnsQuestion,
+  ecs: ClientSubnet | undefined,
+  query: DnsQuery,
+  context: DnsContext,
+): Verdict {
+  const { type } = question;
+  const unresolved: Verdict = { reason: "alias-unresolved", rcode: rcodes.SERVFAIL };
+  const noAddress: ZoneAnswer = {
+    reason: "no-data",
+    rcode: rcodes.NOERROR,
+    isAuthoritative: true,
+    answers: [],
+    authorities: [zone.negativeSoa],
+    additionals: [],
+    additionalsNeeded: 0,
+    // What there is of the other family is not denied.
+    denial: { zone, name: owner, types: types.filter((one) => one !== type) },
+  };
+  const nothing = withSignersTypes(noAddress, context);
+  const depth = query.aliasDepth ?? 0;
+  if (depth >= ALIAS_DEPTH_MAX) return unresolved;
+  let name = target;
+  let found: Verdict | undefined;
+  let ttlMax = ttlSeconds;
+  if (context.zones.zoneOf(target.text) !== undefined) {
+    found = decide({ ...question, name: target }, ecs, { ...query, aliasDepth: depth + 1 }, context);
+    const { answers = [] } = found;
+    ttlMax = Math.min(ttlMax, ...answers.map((one) => one.ttlSeconds));
+    const own = answers.filter((one) => one.type === type);
+    if (own.length > 0) {
+      const records = own.map((one) => ({ ...one, name: owner, ttlSeconds: ttlMax }));
+      const { answerReason, clusterId, scopePrefixLength = 0 } = found;
+      return {
+        ...positive("alias", records),
+        scopePrefixLength,
+        ...(answerReason !== undefined && { answerReason }),
+        ...(clusterId !== undefined && { clusterId }),
+      };
+    }
+    if (found.reason === "alias-unresolved" || found.reason === "alias-chain") return unresolved;
+    const last = answers.at(-1)?.data;
+    // A chain within our zones that leads out of them is followed by whoever resolves names outside.
+    if (last?.kind !== "name" || context.zones.zoneOf(last.name.text) !== undefined) return nothing;
+    name = last.name;
+  }
+  const resolved = context.aliases?.[aliasKey(name.text, type)];
+  if (resolved === undefined) return unresolved;
+  if (resolved.addresses.length === 0) return nothing;
+  const seconds = Math.min(ttlMax, resolved.ttlSeconds);
+  return positive(
+    "alias",
+    resolved.addresses.flatMap((text) => {
+      const address = parseAddress(text);
+      return address === undefined ? [] : [addressRecord(owner, address, seconds)];
+    }),
+  );
+}
+/** An ALIAS that leads to another one of ours, and so on. */
+const ALIAS_DEPTH_MAX = 4;
 
 /** A denial at a name that has more types than its zone holds: keys at the top, addresses by the map. */
 function withSignersTypes(answer: ZoneAnswer, context: DnsContext): Verdict {

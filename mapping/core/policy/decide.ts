@@ -81,7 +81,17 @@ const SCOPE_RUNS_MAX = 4_096;
 /** Sets the lot of who is turned away apart from the lot of who is chosen. */
 const SHED_SEED = 0x5eed;
 
+/** What one rule chose, for people; a rule comes before those below it. */
+export interface PolicyStep {
+  readonly depth: number;
+  readonly method: PolicyNode["method"];
+  /** By number. */
+  targets: readonly number[];
+}
+
 class Walk {
+  readonly #steps: PolicyStep[] | undefined;
+  #depth = 0;
   readonly #policy: CompiledPolicy;
   readonly #query: PolicyQuery;
   readonly #facts: PolicyFacts;
@@ -91,7 +101,14 @@ class Walk {
   readonly draws: number[] = [];
   scope = 0;
 
-  constructor(policy: CompiledPolicy, query: PolicyQuery, facts: PolicyFacts, level: Level) {
+  constructor(
+    policy: CompiledPolicy,
+    query: PolicyQuery,
+    facts: PolicyFacts,
+    level: Level,
+    steps?: PolicyStep[],
+  ) {
+    this.#steps = steps;
     this.#policy = policy;
     this.#query = query;
     this.#facts = facts;
@@ -101,6 +118,17 @@ class Walk {
   /** Adds what the node chooses. @returns how many targets that is */
   visit(number: number, draw: number): number {
     const node = this.#policy.nodes[number] as PolicyNode;
+    if (this.#steps === undefined) return this.#visit(node, draw);
+    const step: PolicyStep = { depth: this.#depth++, method: node.method, targets: [] };
+    this.#steps.push(step);
+    const before = this.targets.length;
+    const added = this.#visit(node, draw);
+    step.targets = this.targets.slice(before);
+    this.#depth--;
+    return added;
+  }
+
+  #visit(node: PolicyNode, draw: number): number {
     switch (node.method) {
       case "target":
         return this.#target(node.target, node.identity, draw);
@@ -279,8 +307,17 @@ const LEVELS: readonly { readonly level: Level; readonly reason: PolicyReason }[
   { level: "enabled", reason: "policy-all-down" },
 ];
 
-/** Never throws for a policy that was compiled from a document. The same arguments give the same answer. */
-export function decidePolicy(policy: CompiledPolicy, query: PolicyQuery, facts: PolicyFacts): PolicyChoice {
+/**
+ * Never throws for a policy that was compiled from a document. The same arguments give the same answer.
+ *
+ * @param steps filled with what each rule chose in the walk that decided
+ */
+export function decidePolicy(
+  policy: CompiledPolicy,
+  query: PolicyQuery,
+  facts: PolicyFacts,
+  steps?: PolicyStep[],
+): PolicyChoice {
   let scope = 0;
   const scopeNow = (): number => (query.isResolver ? 0 : Math.min(scope, query.sourcePrefixLength));
   const nothing = (reason: PolicyReason): PolicyChoice => ({
@@ -292,7 +329,8 @@ export function decidePolicy(policy: CompiledPolicy, query: PolicyQuery, facts: 
   });
   for (const { level, reason } of LEVELS) {
     if (level === "enabled" && policy.document.isFailClosed) return nothing("policy-closed");
-    const walk = new Walk(policy, query, facts, level);
+    steps?.splice(0);
+    const walk = new Walk(policy, query, facts, level, steps);
     walk.visit(policy.root, query.draw);
     scope = Math.max(scope, walk.scope);
     if (walk.targets.length === 0) continue;

@@ -7,6 +7,8 @@ export interface PolicyView {
   readonly isLive: Uint8Array;
   /** Part of what it would be sent that it takes, 0..1. */
   readonly accepted: Float64Array;
+  /** Since when it is found down; undefined: it is not. */
+  readonly downSinceEpochMs: readonly (number | undefined)[];
   /** Found down, and handed out all the same: so many may be left out and no more. */
   readonly spared: readonly number[];
 }
@@ -29,7 +31,12 @@ export function viewOfNothing(policy: CompiledPolicy): PolicyView {
   let view = everythingLives.get(policy);
   if (view === undefined) {
     const { length } = policy.targets;
-    view = { isLive: new Uint8Array(length).fill(1), accepted: new Float64Array(length).fill(1), spared: [] };
+    view = {
+      isLive: new Uint8Array(length).fill(1),
+      accepted: new Float64Array(length).fill(1),
+      spared: [],
+      downSinceEpochMs: [],
+    };
     everythingLives.set(policy, view);
   }
   return view;
@@ -54,5 +61,6 @@ export function viewOf(policy: CompiledPolicy, beliefs: Readonly<Record<string, 
   down.sort((a, b) => a.since - b.since || (a.targetId < b.targetId ? -1 : 1));
   const leftOutMax = Math.floor(targets.length * (1 - document.liveRatioMin) + 1e-9);
   for (const { number } of down.slice(0, leftOutMax)) isLive[number] = 0;
-  return { isLive, accepted, spared: down.slice(leftOutMax).map(({ number }) => number) };
+  const downSinceEpochMs = targets.map((_, number) => down.find((one) => one.number === number)?.since);
+  return { isLive, accepted, downSinceEpochMs, spared: down.slice(leftOutMax).map(({ number }) => number) };
 }

@@ -112,6 +112,15 @@ export class HostedZone {
     return [...this.#names.values()].sort((a, b) => compareCanonically(a.name, b.name));
   }
 
+  /** ALIAS records: where they stand, and the name whose addresses they take. */
+  *aliases(): Generator<{ readonly owner: DomainName; readonly target: DomainName }> {
+    for (const { name, sets } of this.#names.values()) {
+      const data = sets.get(recordTypes.ALIAS)?.data[0];
+      const read = data?.kind === "opaque" ? readName(data.bytes, 0) : undefined;
+      if (read?.ok === true) yield { owner: name, target: read.name };
+    }
+  }
+
   /** Every record between two copies of the SOA (RFC 5936 section 2.2). */
   *recordsWithSoaTwice(): Generator<DnsRecord> {
     yield this.soa;

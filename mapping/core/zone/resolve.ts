@@ -30,6 +30,7 @@ export type ZoneReason =
   | "zone-records"
   | "zone-wildcard"
   | "zone-alias"
+  | "alias"
   | "delegation"
   | "any"
   | "no-data"
@@ -53,6 +54,15 @@ export interface ZoneAnswer {
     readonly zone: HostedZone;
     readonly name: DomainName;
     readonly types: readonly number[] | "nothing";
+  };
+  /** An ALIAS stands at the last name of the chain: the addresses of its target follow, as that name's own. */
+  readonly alias?: {
+    readonly zone: HostedZone;
+    readonly owner: DomainName;
+    readonly target: DomainName;
+    readonly ttlSeconds: number;
+    /** Types that the name has, with A and AAAA. */
+    readonly types: readonly number[];
   };
   /** The chain leads to a name whose records another part makes: they follow the answers here. */
   readonly tail?: DomainName;
@@ -104,6 +114,15 @@ export function resolve(zones: ZoneSet, question: DomainName, type: number): Zon
         name = found.target;
         break;
       }
+      case "flattened": {
+        const { target, ttlSeconds, types } = found;
+        return {
+          ...sofar,
+          reason: "alias",
+          rcode: rcodes.NOERROR,
+          alias: { zone, owner: name, target, ttlSeconds, types },
+        };
+      }
       case "delegation":
         return { ...referral(zone, found.cut), answers, isAuthoritative: !isFirst };
       case "no-data":
@@ -122,6 +141,12 @@ export function resolve(zones: ZoneSet, question: DomainName, type: number): Zon
 type Found =
   | { readonly kind: "records"; readonly records: DnsRecord[]; readonly isWildcard: boolean }
   | { readonly kind: "alias"; readonly records: DnsRecord[]; readonly target: DomainName | undefined }
+  | {
+      readonly kind: "flattened";
+      readonly target: DomainName;
+      readonly ttlSeconds: number;
+      readonly types: readonly number[];
+    }
   | { readonly kind: "any"; readonly ttlSeconds: number }
   | { readonly kind: "delegation"; readonly cut: HostedName }
   | { readonly kind: "no-data"; readonly types: readonly number[] }
@@ -180,7 +205,15 @@ function matched(
   }
   const set = isMapped && type === recordTypes.CNAME ? undefined : sets.get(type);
   if (set !== undefined) return { kind: "records", records: recordsOf(set, owner), isWildcard };
-  return { kind: "no-data", types: [...sets.keys()].sort((a, b) => a - b) };
+  const flat = isMapped ? undefined : sets.get(recordTypes.ALIAS);
+  const types = [...sets.keys(), ...(flat === undefined ? [] : [recordTypes.A, recordTypes.AAAA])];
+  types.sort((a, b) => a - b);
+  if (flat !== undefined && (type === recordTypes.A || type === recordTypes.AAAA)) {
+    const data = flat.data[0];
+    const target = data?.kind === "opaque" ? nameIn(data.bytes, 0) : undefined;
+    if (target !== undefined) return { kind: "flattened", target, ttlSeconds: flat.ttlSeconds, types };
+  }
+  return { kind: "no-data", types };
 }
 
 /** RFC 8482 section 4.2 leaves it open; as long as other records of the deployment. */

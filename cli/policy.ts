@@ -1,0 +1,199 @@
+/** `isochrone policy`: traffic management of customers: documents looked over, put in force, and their answers explained. */
+import { readFile } from "node:fs/promises";
+import { text as textOfStream } from "node:stream/consumers";
+import { parseArgs } from "node:util";
+import { type ControlClient, ControlError } from "#control";
+import { entriesOf, id, type PolicyDocument, policyDocument, type PolicyRule, quoteValue } from "#kit";
+import { parseYaml } from "#kit/world";
+import { authorName } from "./author.ts";
+import { controlOptions } from "./options.ts";
+import { withControl } from "./resolve-control.ts";
+import { formatTable } from "./table.ts";
+import { refuseFlags, UsageError } from "./usage.ts";
+
+const help = `Usage: isochrone policy check FILE [--json]
+       isochrone policy push FILE [--note TEXT]
+       isochrone policy show ID | list | withdraw ID
+       isochrone policy explain NAME ADDRESS [--json] [--state DIR]
+
+A policy decides the A and AAAA records of a customer's names among targets of the customer: data centres with addresses, or the
+edges as for a property. FILE is YAML or JSON; "-" reads stdin. A rule is a target's name, or a method over further rules, four
+levels at most:
+
+  performance  the nearest by the measured map      weighted  by lot, by weight
+  sticky       the same for a client network        failover  the first that lives
+  ranked, all  those that live, in order or in turn geographic, cidr  by country, continent or prefix
+
+check says what is wrong with a file. push puts it in force at every name server; withdraw decides by it no more, push brings it
+back. explain asks a name server why a client gets what it gets, as "isochrone where" does.
+
+  --note TEXT     why, for the history
+  --control URL   control, or ISOCHRONE_CONTROL_URL (token by ISOCHRONE_CONTROL_TOKEN; without it the world that runs here)
+  --state DIR     which running world, when several run
+  --json          what was found or done, as one document
+
+Exit code 0 fit, or done; 1 control refused or is not there; 2 refused, or bad usage.
+
+Examples:
+  isochrone policy check shop.yaml && isochrone policy push shop.yaml --note "third site"
+  isochrone policy explain www.shop.example 203.0.113.0/24
+
+  # shop.yaml
+  policyId: shop
+  customerId: acme
+  names: [www.shop.example]
+  targets:
+    - {targetId: fra, addresses: [198.51.100.1]}
+    - {targetId: iad, addresses: [203.0.113.1], coordinates: {latitude: 39, longitude: -77}}
+  rule: {method: failover, among: [fra, iad]}
+  tests: [{testId: web, kind: https, host: www.shop.example, path: /health}]`;
+
+const flagsOf = { check: [], push: ["note"], show: [], list: [], withdraw: ["note"], explain: [] } as const;
+type Action = keyof typeof flagsOf;
+
+export async function main(argv: readonly string[]): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args: [...argv],
+    allowPositionals: true,
+    options: { ...controlOptions, note: { type: "string" } },
+  });
+  if (values.help === true) {
+    console.log(help);
+    return 0;
+  }
+  const [action = "", ...subjects] = positionals;
+  if (!Object.hasOwn(flagsOf, action))
+    throw new UsageError(
+      `${action === "" ? "an action is missing" : `no action ${quoteValue(action)}`}; there are ${Object.keys(flagsOf).join(", ")} (see --help)`,
+    );
+  refuseFlags(`policy ${action}`, values, ["note"], flagsOf[action as Action]);
+  const count = { check: 1, push: 1, show: 1, list: 0, withdraw: 1, explain: 2 }[action as Action];
+  if (subjects.length !== count)
+    throw new UsageError(`policy ${action} takes ${count} ${count === 1 ? "word" : "words"}; see --help`);
+  const [subject = "", address = ""] = subjects;
+  const isJson = values.json ?? false;
+  if (action === "explain") {
+    const { main: where } = await import("./where.ts");
+    const state = values.state === undefined ? [] : ["--state", values.state];
+    return where([subject, address, ...state, ...(isJson ? ["--json"] : [])]);
+  }
+  if (action === "check") return check(subject, isJson);
+  try {
+    await withControl(values, (client) => work(client, action as Action, subject, values.note, isJson));
+    return 0;
+  } catch (error) {
+    if (error instanceof ControlError) throw new UsageError(error.message, 1);
+    throw error;
+  }
+}
+
+async function work(
+  client: ControlClient,
+  action: Action,
+  subject: string,
+  note: string | undefined,
+  isJson: boolean,
+): Promise<void> {
+  if (action === "list") return list(client, isJson);
+  if (action === "push") {
+    const document = await read(subject);
+    const before = await newest(client, document.policyId);
+    return put(client, document, before?.version ?? 0, note ?? "", isJson);
+  }
+  const policyId = id().parse(subject, ["ID"]);
+  const found = await newest(client, policyId);
+  if (found === undefined)
+    throw new UsageError(
+      `There is no policy ${JSON.stringify(policyId)}; "isochrone policy list" lists them`,
+      1,
+    );
+  if (action === "show") console.log(JSON.stringify(found.document, undefined, 2));
+  else await put(client, { ...found.document, isActive: false }, found.version, note ?? "withdrawn", isJson);
+}
+
+async function read(file: string): Promise<PolicyDocument> {
+  const text = file === "-" ? await textOfStream(process.stdin) : await readFile(file, "utf8");
+  return parseYaml(text, file, "a policy", (value) => policyDocument.parse(value));
+}
+
+async function check(file: string, isJson: boolean): Promise<number> {
+  const document = await read(file);
+  const methods = methodsOf(document.rule);
+  const { policyId, customerId, names, targets, tests } = document;
+  if (isJson) console.log(JSON.stringify({ isValid: true, policy: document }, undefined, 2));
+  else
+    console.log(
+      `${file}: policy ${policyId} of ${customerId} is valid (${names.join(", ")}; ${targets.length} targets; ${methods.join(", ") || "one target"}; ${tests.length} tests)`,
+    );
+  if (!isJson && tests.length === 0) console.log("warning: without tests every target is taken to live");
+  return 0;
+}
+
+function methodsOf(rule: PolicyRule): readonly string[] {
+  if (typeof rule === "string") return [];
+  return [...new Set([rule.method, ...entriesOf(rule).flatMap((entry) => methodsOf(entry.rule))])];
+}
+
+async function newest(client: ControlClient, policyId: string) {
+  const last = (await client.versions("policy", policyId)).at(-1);
+  const found = last && (await client.document("policy", policyId, last.version));
+  return found && { document: policyDocument.parse(found.body), version: found.version };
+}
+
+async function put(
+  client: ControlClient,
+  document: PolicyDocument,
+  expectedVersion: number,
+  note: string,
+  isJson: boolean,
+): Promise<void> {
+  const { policyId, names, isActive } = document;
+  const summary = await client.put("policy", policyId, document, {
+    expectedVersion,
+    note,
+    author: authorName(),
+    activate: true,
+  });
+  if (isJson) console.log(JSON.stringify(summary, undefined, 2));
+  else if (isActive) console.log(`${policyId}: version ${summary.version} decides ${names.join(", ")}`);
+  else console.log(`${policyId}: version ${summary.version} withdraws it: ${names.join(", ")}`);
+}
+
+async function list(client: ControlClient, isJson: boolean): Promise<void> {
+  const rows: (Pick<PolicyDocument, "policyId" | "customerId" | "names" | "isActive"> & {
+    targets: number;
+    tests: number;
+    version: number;
+  })[] = [];
+  for (const { id: policyId, activeVersion } of await client.documents("policy")) {
+    const found =
+      activeVersion === null ? undefined : await client.document("policy", policyId, activeVersion);
+    if (found === undefined) continue;
+    const { customerId, names, isActive, targets, tests } = policyDocument.parse(found.body);
+    rows.push({
+      policyId: id().parse(policyId),
+      customerId,
+      names,
+      isActive,
+      targets: targets.length,
+      tests: tests.length,
+      version: found.version,
+    });
+  }
+  if (isJson) console.log(JSON.stringify(rows, undefined, 2));
+  else
+    console.log(
+      formatTable(
+        ["policy", "customer", "names", "targets", "tests", "version", "state"],
+        rows.map((row) => [
+          row.policyId,
+          row.customerId,
+          row.names.join(" "),
+          row.targets,
+          row.tests,
+          row.version,
+          row.isActive ? "decides" : "withdrawn",
+        ]),
+      ),
+    );
+}
