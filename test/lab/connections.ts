@@ -59,7 +59,7 @@ interface Kind {
   connections: number;
   answered: number;
   bytes: number;
-  /** Answers 5xx: where descriptors run out, misses cannot be fetched. */
+  /** Answers 5xx and 408: where descriptors run out, misses cannot be fetched. */
   refused: number;
   /** Asked for, not answered, and the server had not said that it closes. */
   lost: number;

@@ -33,7 +33,7 @@ export class CheckedConnection {
   hasEnded = false;
   answered = 0;
   bytes = 0;
-  /** Answers of the server's own: 5xx. */
+  /** Answers of the server's own: 5xx and 408. */
   refused = 0;
   /** What was wrong with the bytes. */
   wrong: string | undefined;
@@ -129,7 +129,8 @@ export class CheckedConnection {
     const rest = head.subarray(end + HEAD_END.byteLength);
     const status = Number(/^HTTP\/1\.1 ([0-9]{3}) /.exec(text)?.[1]);
     if (status === 100) return rest;
-    this.#isOwn = status >= 500;
+    // A machine too busy to send a head within its time is told so.
+    this.#isOwn = status >= 500 || status === 408;
     if (!this.#isOwn && (!expected.statuses.includes(status) || !text.includes(expected.mark)))
       return this.#fail(`expected ${expected.statuses.join()} ${expected.mark}, got ${JSON.stringify(text)}`);
     if (/\r\nconnection: close(?:\r|$)/i.test(text)) this.isClosing = true;
