@@ -79,8 +79,11 @@ interface Stream {
 /** Blocks of four times the limit of a list, in so many frames (CVE-2024-27316). */
 const BLOCK_FACTOR = 4;
 const CONTINUATIONS_MAX = 16;
-/** Frames that wait to be sent before no more content is put to them, and before the connection is given up. */
-const OUTPUT_BYTES_FULL = 64 * 1_024;
+/**
+ * Frames that wait to be sent before no more content is put to them (with one frame more they still leave in one write of 64 KiB), and
+ * before the connection is given up.
+ */
+const OUTPUT_BYTES_FULL = 44 * 1_024;
 const OUTPUT_BYTES_MAX = 2 * 2 ** 20;
 const NOTHING = new Uint8Array(0);
 
