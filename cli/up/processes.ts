@@ -12,7 +12,7 @@ export interface ProcessPlanInput {
   readonly worldFile: string;
   readonly stateDirectory: string;
   /** Where a child finds the link emulation of its site. */
-  /** What edges know of clients' countries; undefined: nothing. */
+  /** What edges and name servers know of clients' countries; undefined: nothing. */
   readonly countriesFile: string | undefined;
   readonly wanFileOf: (clusterId: string) => string;
 }
@@ -81,7 +81,17 @@ export function processSpecs(input: ProcessPlanInput): {
           break;
         case "nameserver": {
           const dnsPort = topology.nameService.nameServers.find((one) => one.serverId === id)?.dnsPort ?? 53;
-          const dns = ["dns", "--listen", `${place.address}:${dnsPort}`, "--admin", at(place), ...node];
+          // Everything here has an address of this machine, policies' targets too.
+          const policies = ["--test-private", ...countries];
+          const dns = [
+            "dns",
+            "--listen",
+            `${place.address}:${dnsPort}`,
+            "--admin",
+            at(place),
+            ...node,
+            ...policies,
+          ];
           others.push(spec("nameserver", id, place, dns, serverEnv, dnsPort));
           break;
         }
