@@ -39,7 +39,8 @@ export function encodeClusterMap(map: ClusterMapTable): Uint8Array {
 /** As {@link encodeClusterMap}, in steps of a few milliseconds. */
 export function* encodeInSteps(map: ClusterMapTable): Steps<Uint8Array> {
   const { parts } = map;
-  const out = new BitWriter(1024 + 24 * parts.networks.size);
+  // More than most maps take: growing later would copy all that there is, at once.
+  const out = new BitWriter(1024 + 8 * parts.networks.size + 5 * parts.rows.entryCount);
   out.write32(MAGIC);
   out.write32(Math.floor(parts.mapVersion / 2 ** 32));
   out.write32(parts.mapVersion >>> 0);
@@ -56,12 +57,17 @@ export function* encodeInSteps(map: ClusterMapTable): Steps<Uint8Array> {
   return yield* sealed(out.bytes());
 }
 
-/** The bytes with their checksum behind them. */
+/** The bytes with their checksum behind them; what stands behind them in their buffer is overwritten. */
 export function* sealed(bytes: Uint8Array): Steps<Uint8Array> {
   if (bytes.length + CHECKSUM_BYTES > CLUSTER_MAP_BYTES_MAX)
     throw new RangeError(`A cluster map of ${bytes.length} bytes is more than ${CLUSTER_MAP_BYTES_MAX}`);
-  const whole = new Uint8Array(bytes.length + CHECKSUM_BYTES);
-  whole.set(bytes);
+  const { buffer, byteOffset, length } = bytes;
+  // Behind what was just written there mostly is room: 18 MB need not be copied.
+  const hasRoom = byteOffset + length + CHECKSUM_BYTES <= buffer.byteLength;
+  const whole = hasRoom
+    ? new Uint8Array(buffer, byteOffset, length + CHECKSUM_BYTES)
+    : new Uint8Array(length + CHECKSUM_BYTES);
+  if (!hasRoom) whole.set(bytes);
   new DataView(whole.buffer).setBigUint64(bytes.length, yield* xxh64InSteps(bytes));
   return whole;
 }
