@@ -25,6 +25,8 @@ export default defineConfig({
         extends: true,
         test: {
           name: "fast",
+          // These files own nothing of the process, so they may share its modules: reading them anew for each took as long as the tests.
+          isolate: false,
           include: ["test/{unit,property,contract,conformance,rules}/**/*.test.ts"],
           setupFiles: ["./test/tools/fast-check.ts"],
           testTimeout: 20_000,
