@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 
 /**
@@ -12,8 +13,7 @@ const ALONE = [
 
 /**
  * Three projects, because they differ in what they may touch: `fast` holds everything that needs no process of its own (unit,
- * property, contract, conformance, layer rules); `sockets` starts processes and sockets, a file a core at a time, since such a
- * suite waits more than it works; `world` runs one file at a time.
+ * property, contract, conformance, layer rules); `sockets` starts processes and sockets, some files at a time; `world` runs one file at a time.
  */
 export default defineConfig({
   test: {
@@ -40,6 +40,8 @@ export default defineConfig({
           exclude: ALONE,
           testTimeout: 90_000,
           hookTimeout: 90_000,
+          // These wait for processes a quarter of their time: half as many files again as cores.
+          maxWorkers: Math.ceil(availableParallelism() * 1.5),
           sequence: { groupOrder: 1 },
         },
       },

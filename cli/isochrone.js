@@ -63,6 +63,7 @@ function runPinned() {
 
 if (isNewEnough(process.versions.node)) {
   module.enableCompileCache();
+  if (process.argv[2] === "edge") (await import("../edge/main-process.ts")).restartForMemory();
   const { run } = await import("./main.ts");
   process.exitCode = await run(process.argv.slice(2));
 } else {
