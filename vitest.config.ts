@@ -7,8 +7,8 @@ import { defineConfig } from "vitest/config";
  */
 const ALONE = [
   "test/integration/{up,up-refusals,portal-world}.test.ts",
-  "test/integration/transport*.test.ts",
-  "test/integration/{dns,overload,edge-slow-clients,edge-protection,http-cache-conformance}.test.ts",
+  "test/integration/transport.test.ts",
+  "test/integration/{overload,edge-slow-clients,edge-protection,http-cache-conformance}.test.ts",
 ];
 
 /**
