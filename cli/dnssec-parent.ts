@@ -4,8 +4,8 @@ import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { connect } from "node:net";
 import { parseAddress } from "#kit";
-import { dnsClasses, dnsTypes, rcodes, rcodeText } from "../mapping/core/dns/constants.ts";
-import type { DnsMessage } from "../mapping/core/dns/message.ts";
+import { dnsTypes, rcodes, rcodeText } from "../mapping/core/dns/constants.ts";
+import { type DnsMessage, queryMessage } from "../mapping/core/dns/message.ts";
 import { nameFromText } from "../mapping/core/dns/name.ts";
 import { readMessage, writeMessage } from "../mapping/core/dns/wire.ts";
 import { UsageError } from "./usage.ts";
@@ -60,27 +60,9 @@ function resolverOf(text: string): At {
 
 function dsQuery(zone: string, id: number): Uint8Array {
   const name = nameFromText(zone);
+  const edns = { udpPayloadBytes: UDP_PAYLOAD_BYTES, version: 0, isDnssecOk: false, options: [] };
   const bytes =
-    name &&
-    writeMessage({
-      header: {
-        id,
-        isResponse: false,
-        opcode: 0,
-        isAuthoritative: false,
-        isTruncated: false,
-        isRecursionDesired: true,
-        isRecursionAvailable: false,
-        isAuthenticData: false,
-        isCheckingDisabled: false,
-        rcode: 0,
-      },
-      questions: [{ name, type: dnsTypes.DS, class: dnsClasses.IN }],
-      answers: [],
-      authorities: [],
-      additionals: [],
-      edns: { udpPayloadBytes: UDP_PAYLOAD_BYTES, version: 0, isDnssecOk: false, options: [] },
-    });
+    name && writeMessage(queryMessage({ id, name, type: dnsTypes.DS, isRecursionDesired: true, edns }));
   if (bytes === undefined) throw new UsageError(`"${zone}" is no domain name`);
   return bytes;
 }

@@ -1,14 +1,9 @@
 /** A stub resolver that says for whom it asks (RFC 7871): one UDP query, one answer, a deadline. */
 import { createSocket } from "node:dgram";
 import { addressToBytes, formatAddress, type IpPrefix, maskAddress } from "#kit";
-import {
-  dnsClasses,
-  dnsOpcodes,
-  dnsTypes,
-  ednsOptionCodes,
-  rcodeText,
-} from "../../mapping/core/dns/constants.ts";
+import { dnsTypes, ednsOptionCodes, rcodeText } from "../../mapping/core/dns/constants.ts";
 import { type ClientSubnet, ecsFamilies, encodeEcs } from "../../mapping/core/dns/ecs.ts";
+import { queryMessage } from "../../mapping/core/dns/message.ts";
 import { nameFromText } from "../../mapping/core/dns/name.ts";
 import { readMessage, writeMessage } from "../../mapping/core/dns/wire.ts";
 
@@ -27,30 +22,9 @@ export function resolveFor(
 ): Promise<ResolvedAddresses> {
   const name = nameFromText(host);
   if (name === undefined) return Promise.reject(new Error(`${JSON.stringify(host)} is no host name`));
-  const query = writeMessage({
-    header: {
-      id,
-      isResponse: false,
-      opcode: dnsOpcodes.QUERY,
-      isAuthoritative: false,
-      isTruncated: false,
-      isRecursionDesired: false,
-      isRecursionAvailable: false,
-      isAuthenticData: false,
-      isCheckingDisabled: false,
-      rcode: 0,
-    },
-    questions: [{ name, type: dnsTypes.A, class: dnsClasses.IN }],
-    answers: [],
-    authorities: [],
-    additionals: [],
-    edns: {
-      udpPayloadBytes: 1_232,
-      version: 0,
-      isDnssecOk: false,
-      options: [{ code: ednsOptionCodes.ECS, data: encodeEcs(ecsOf(subnet)) }],
-    },
-  });
+  const options = [{ code: ednsOptionCodes.ECS, data: encodeEcs(ecsOf(subnet)) }];
+  const edns = { udpPayloadBytes: 1_232, version: 0, isDnssecOk: false, options };
+  const query = writeMessage(queryMessage({ id, name, type: dnsTypes.A, isRecursionDesired: false, edns }));
   if (query === undefined) return Promise.reject(new Error(`Cannot write a query for ${host}`));
   return new Promise((resolve, reject) => {
     const socket = createSocket("udp4");

@@ -1,11 +1,9 @@
 /** Asks resolvers for what `AliasTable` wants to know: by UDP, by TCP where an answer is cut; never for a query that waits. */
 import { randomInt } from "node:crypto";
-import { createSocket } from "node:dgram";
-import { connect, isIPv6 } from "node:net";
 import { type Clock, formatAddress, nameFromText } from "#kit";
 import type { ListenAddress } from "#kit/io";
-import { dnsClasses, dnsOpcodes, rcodes } from "../core/dns/constants.ts";
-import type { DnsMessage } from "../core/dns/message.ts";
+import { rcodes } from "../core/dns/constants.ts";
+import { type DnsMessage, queryMessage } from "../core/dns/message.ts";
 import { readMessage, writeMessage } from "../core/dns/wire.ts";
 import {
   type AliasAnswers,
@@ -13,6 +11,7 @@ import {
   type AliasQuestion,
   AliasTable,
 } from "../core/zone/alias-table.ts";
+import { askOverTcp, askOverUdp } from "./dns-exchange.ts";
 
 const TIMEOUT_MS = 2_000;
 const UNDER_WAY_MAX = 32;
@@ -88,27 +87,9 @@ export class AliasResolver {
 async function askResolver(server: ListenAddress, { name, type }: AliasQuestion): Promise<AliasHeard> {
   const domain = nameFromText(name);
   const id = randomInt(65_536);
+  const edns = { udpPayloadBytes: 1_232, version: 0, isDnssecOk: false, options: [] };
   const query =
-    domain &&
-    writeMessage({
-      header: {
-        id,
-        isResponse: false,
-        opcode: dnsOpcodes.QUERY,
-        isAuthoritative: false,
-        isTruncated: false,
-        isRecursionDesired: true,
-        isRecursionAvailable: false,
-        isAuthenticData: false,
-        isCheckingDisabled: false,
-        rcode: rcodes.NOERROR,
-      },
-      questions: [{ name: domain, type, class: dnsClasses.IN }],
-      answers: [],
-      authorities: [],
-      additionals: [],
-      edns: { udpPayloadBytes: 1_232, version: 0, isDnssecOk: false, options: [] },
-    });
+    domain && writeMessage(queryMessage({ id, name: domain, type, isRecursionDesired: true, edns }));
   if (query === undefined) return { kind: "failed" };
   const read = (bytes: Uint8Array): DnsMessage | undefined => {
     const message = readMessage(bytes);
@@ -117,8 +98,10 @@ async function askResolver(server: ListenAddress, { name, type }: AliasQuestion)
     const [asked] = message.message.questions;
     return asked?.name.text === domain?.text && asked?.type === type ? message.message : undefined;
   };
-  const answer = await overUdp(server, query, read);
-  const whole = answer?.header.isTruncated === true ? await overTcp(server, query, read) : answer;
+  const { host, port } = server;
+  const exchange = { host, port, query, read, timeoutMs: TIMEOUT_MS };
+  const answer = await askOverUdp(exchange);
+  const whole = answer?.header.isTruncated === true ? await askOverTcp(exchange) : answer;
   return whole === undefined ? { kind: "failed" } : heardOf(whole, type);
 }
 
@@ -136,57 +119,4 @@ function heardOf({ header, answers, authorities }: DnsMessage, type: number): Al
     data.kind === "soa" ? [Math.min(ttlSeconds, data.soa.minimumSeconds)] : [],
   );
   return { kind: "nothing", ttlSeconds: ttls[0] ?? NEGATIVE_TTL_SECONDS };
-}
-
-/** From a port of its own, which nobody else hears; what is not the answer is not listened to. */
-function overUdp<T>(
-  { host, port }: ListenAddress,
-  query: Uint8Array,
-  read: (bytes: Uint8Array) => T | undefined,
-): Promise<T | undefined> {
-  return new Promise((resolve) => {
-    const socket = createSocket(isIPv6(host) ? "udp6" : "udp4");
-    const end = (result: T | undefined): void => {
-      clearTimeout(timer);
-      socket.close();
-      resolve(result);
-    };
-    const timer = setTimeout(end, TIMEOUT_MS, undefined);
-    socket.once("error", () => end(undefined));
-    socket.on("message", (bytes) => {
-      const result = read(bytes);
-      if (result !== undefined) end(result);
-    });
-    socket.connect(port, host, () => socket.send(query));
-  });
-}
-
-function overTcp<T>(
-  { host, port }: ListenAddress,
-  query: Uint8Array,
-  read: (bytes: Uint8Array) => T | undefined,
-): Promise<T | undefined> {
-  return new Promise((resolve) => {
-    const socket = connect({ host, port });
-    let bytes = Buffer.alloc(0);
-    const end = (result: T | undefined): void => {
-      clearTimeout(timer);
-      socket.destroy();
-      resolve(result);
-    };
-    const timer = setTimeout(end, TIMEOUT_MS, undefined);
-    socket.once("error", () => end(undefined));
-    socket.once("close", () => end(undefined));
-    socket.on("data", (piece: Buffer) => {
-      // A message has at most 65,535 octets.
-      bytes = Buffer.concat([bytes, piece]);
-      const length = bytes.length < 2 ? Infinity : bytes.readUInt16BE(0);
-      if (bytes.length >= length + 2) end(read(bytes.subarray(2, length + 2)));
-    });
-    socket.once("connect", () => {
-      const length = Buffer.alloc(2);
-      length.writeUInt16BE(query.length);
-      socket.write(Buffer.concat([length, query]));
-    });
-  });
 }

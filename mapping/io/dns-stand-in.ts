@@ -4,8 +4,8 @@ import { randomInt } from "node:crypto";
 import { isIPv6 } from "node:net";
 import { type Clock, type LivenessProbe, nameFromText } from "#kit";
 import type { Logger } from "#kit/io";
-import { dnsClasses, dnsTypes, rcodes } from "../core/dns/constants.ts";
-import { replyHeader } from "../core/dns/message.ts";
+import { dnsTypes, rcodes } from "../core/dns/constants.ts";
+import { queryMessage } from "../core/dns/message.ts";
 import { canariesOf, StandIn } from "../core/dns/stand-in.ts";
 import { readMessage, writeMessage } from "../core/dns/wire.ts";
 
@@ -113,13 +113,6 @@ function send(socket: Socket, id: number, text: string, { address, dnsPort }: Ot
   const name = nameFromText(text);
   const bytes =
     name &&
-    writeMessage({
-      header: { ...replyHeader, id, isResponse: false, isAuthoritative: false },
-      questions: [{ name, type: dnsTypes.A, class: dnsClasses.IN }],
-      answers: [],
-      authorities: [],
-      additionals: [],
-      edns: undefined,
-    });
+    writeMessage(queryMessage({ id, name, type: dnsTypes.A, isRecursionDesired: false, edns: undefined }));
   if (bytes !== undefined) socket.send(bytes, dnsPort, address, () => {});
 }

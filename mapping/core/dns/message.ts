@@ -1,6 +1,6 @@
 /** DNS messages as values (RFC 1035 section 4, RFC 6891 section 6): what the parser yields and the writer takes. */
 import type { IpAddress } from "#kit";
-import { dnsOpcodes, rcodes } from "./constants.ts";
+import { dnsClasses, dnsOpcodes, rcodes } from "./constants.ts";
 import type { DomainName, NameFault } from "./name.ts";
 
 export interface DnsHeader {
@@ -92,6 +92,25 @@ export interface DnsMessage {
   /** Without the OPT record. */
   readonly additionals: readonly DnsRecord[];
   readonly edns: Edns | undefined;
+}
+
+/** What a client asks: one question of class IN, without records. */
+export function queryMessage(query: {
+  readonly id: number;
+  readonly name: DomainName;
+  readonly type: number;
+  readonly isRecursionDesired: boolean;
+  readonly edns: Edns | undefined;
+}): DnsMessage {
+  const { id, name, type, isRecursionDesired, edns } = query;
+  return {
+    header: { ...replyHeader, id, isResponse: false, isAuthoritative: false, isRecursionDesired },
+    questions: [{ name, type, class: dnsClasses.IN }],
+    answers: [],
+    authorities: [],
+    additionals: [],
+    edns,
+  };
 }
 
 /** Why bytes are no message. */

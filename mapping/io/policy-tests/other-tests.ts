@@ -1,12 +1,13 @@
 /** TCP, DNS and script tests. None of them rejects. */
 import { execFile } from "node:child_process";
 import { randomInt } from "node:crypto";
-import { createSocket } from "node:dgram";
-import { connect, isIPv6 } from "node:net";
+import { connect } from "node:net";
 import { join } from "node:path";
-import { dnsClasses, dnsOpcodes, rcodes } from "../../core/dns/constants.ts";
 import { nameFromText, typeFromText } from "#kit";
+import { rcodes } from "../../core/dns/constants.ts";
+import { queryMessage } from "../../core/dns/message.ts";
 import { readMessage, writeMessage } from "../../core/dns/wire.ts";
+import { askOverUdp } from "../dns-exchange.ts";
 
 /** Whether somebody takes the connection. */
 export function askTcp(host: string, port: number, timeoutMs: number): Promise<boolean> {
@@ -24,59 +25,30 @@ export function askTcp(host: string, port: number, timeoutMs: number): Promise<b
 }
 
 /** Whether it answers NOERROR with a record of the type. */
-export function askDns(
+export async function askDns(
   address: string,
   port: number,
-  name: string,
-  type: string,
+  text: string,
+  typeName: string,
   timeoutMs: number,
 ): Promise<boolean> {
-  const domain = nameFromText(name);
-  const number = typeFromText(type);
+  const name = nameFromText(text);
+  const type = typeFromText(typeName);
+  if (name === undefined || type === undefined) return false;
   const id = randomInt(65_536);
-  const query =
-    domain === undefined || number === undefined
-      ? undefined
-      : writeMessage({
-          header: {
-            id,
-            isResponse: false,
-            opcode: dnsOpcodes.QUERY,
-            isAuthoritative: false,
-            isTruncated: false,
-            isRecursionDesired: true,
-            isRecursionAvailable: false,
-            isAuthenticData: false,
-            isCheckingDisabled: false,
-            rcode: rcodes.NOERROR,
-          },
-          questions: [{ name: domain, type: number, class: dnsClasses.IN }],
-          answers: [],
-          authorities: [],
-          additionals: [],
-          edns: undefined,
-        });
-  if (query === undefined) return Promise.resolve(false);
-  return new Promise((resolve) => {
-    const socket = createSocket(isIPv6(address) ? "udp6" : "udp4");
-    const end = (isOk: boolean): void => {
-      clearTimeout(timer);
-      socket.close();
-      resolve(isOk);
-    };
-    const timer = setTimeout(end, timeoutMs, false);
-    socket.once("error", () => end(false));
-    socket.on("message", (bytes) => {
-      const read = readMessage(bytes);
-      if (!read.ok || read.message.header.id !== id || !read.message.header.isResponse) return;
-      const { header, answers } = read.message;
-      // A cut answer says that the records are there.
-      end(
-        header.rcode === rcodes.NOERROR && (header.isTruncated || answers.some((one) => one.type === number)),
-      );
-    });
-    socket.connect(port, address, () => socket.send(query));
-  });
+  const query = writeMessage(queryMessage({ id, name, type, isRecursionDesired: true, edns: undefined }));
+  if (query === undefined) return false;
+  const read = (bytes: Uint8Array): boolean | undefined => {
+    const message = readMessage(bytes);
+    if (!message.ok || message.message.header.id !== id || !message.message.header.isResponse)
+      return undefined;
+    const { header, answers } = message.message;
+    // A cut answer says that the records are there.
+    return (
+      header.rcode === rcodes.NOERROR && (header.isTruncated || answers.some((one) => one.type === type))
+    );
+  };
+  return (await askOverUdp({ host: address, port, query, read, timeoutMs })) ?? false;
 }
 
 /** Exit status 0 of a program in the operator's directory, called with the target's address and nothing of our environment. */
