@@ -40,7 +40,7 @@ export class PathChooser {
     intervalFactor: number;
   };
   /** One for each class of requests that was asked for; small ones always. */
-  readonly #selections: { readonly requestClass: RequestClass; readonly selection: PathSelection }[] = [];
+  readonly #selections = new Map<RequestClass, PathSelection>();
   #lastProbeId = 0;
   readonly #counters: PathChooserCounters = {
     probesSent: 0,
@@ -95,7 +95,7 @@ export class PathChooser {
       next.push(kept);
     }
     this.#around.candidates = next;
-    for (const { selection } of this.#selections) selection.handleCandidates(now);
+    for (const selection of this.#selections.values()) selection.handleCandidates(now);
   }
 
   /** What the map estimates for the direct path, ms; shown beside the measurement, not used. */
@@ -148,9 +148,9 @@ export class PathChooser {
   /** Whether a path is in use, or is the cheapest and so may be soon: worth an open connection. */
   isLeading(via: ClusterId | null, now: MonotonicMs): boolean {
     this.#review(now);
-    return this.#selections.some(
-      ({ selection }) => selection.via === via || selection.cheapest(this.#candidates, now)?.via === via,
-    );
+    for (const selection of this.#selections.values())
+      if (selection.via === via || selection.cheapest(this.#candidates, now)?.via === via) return true;
+    return false;
   }
 
   /** The end of a probe: its round trip, or undefined when nothing came back. */
@@ -309,8 +309,8 @@ export class PathChooser {
 
   /** The selection of a class; one that nobody asked for yet begins with the direct path. */
   #selectionOf(requestClass: RequestClass, now: MonotonicMs): PathSelection {
-    const known = this.#selections.find((one) => one.requestClass === requestClass);
-    if (known) return known.selection;
+    const known = this.#selections.get(requestClass);
+    if (known) return known;
     const selection = new PathSelection(
       requestClass,
       this.#around.candidates[0] as PathCandidate,
@@ -322,12 +322,12 @@ export class PathChooser {
       },
       now,
     );
-    this.#selections.push({ requestClass, selection });
+    this.#selections.set(requestClass, selection);
     return selection;
   }
 
   #review(now: MonotonicMs): void {
-    for (const { selection } of this.#selections) selection.review(now);
+    for (const selection of this.#selections.values()) selection.review(now);
   }
 
   #lost(candidate: PathCandidate, cause: "silence" | "refusal", now: MonotonicMs): void {

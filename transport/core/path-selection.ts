@@ -111,16 +111,17 @@ export class PathSelection {
       candidates.filter((one) => one !== this.#current),
       now,
     );
-    const clarity = rival === undefined ? -1 : this.#clarityOf(rival);
+    const gain =
+      rival === undefined ? Number.NEGATIVE_INFINITY : this.#cost(this.#current) - this.#cost(rival);
+    const clarity = rival === undefined ? -1 : this.#clarityOf(rival, gain);
     this.#weigh(clarity, now);
-    const isRivalCheaper = rival !== undefined && this.#cost(rival) < this.#cost(this.#current);
     if (
       rival === undefined ||
       clarity <= 0 ||
       this.#evidenceMs < settings.holdDownMs ||
       now - this.#currentSince < settings.holdDownMs
     ) {
-      this.#reason = this.#isFallback ? "fallback-path-failed" : isRivalCheaper ? "hysteresis" : "cheapest";
+      this.#reason = this.#isFallback ? "fallback-path-failed" : gain > 0 ? "hysteresis" : "cheapest";
       return;
     }
     this.#use(rival, "cheapest", "cheaper", now);
@@ -131,13 +132,13 @@ export class PathSelection {
    * what nobody feels. Squared, because the time that tells a gain from noise grows with the square of their ratio. By what nobody feels
    * the direct path is preferred, which depends on the fewest parts.
    */
-  #clarityOf(rival: PathCandidate): number {
+  #clarityOf(rival: PathCandidate, gain: number): number {
     const { switchMarginMs, switchMarginRatio, indifferenceMs, indifferenceRatio } = this.#around.settings;
     const currentCost = this.#cost(this.#current);
     const indifference = Math.max(indifferenceMs, indifferenceRatio * currentCost);
     const span = Math.max(switchMarginMs, switchMarginRatio * currentCost) - indifference;
-    const gain = currentCost - this.#cost(rival) + (rival.via === null ? indifference : -indifference);
-    const share = span > 0 ? Math.max(-1, Math.min(1, gain / span)) : Math.sign(gain);
+    const clearGain = gain + (rival.via === null ? indifference : -indifference);
+    const share = span > 0 ? Math.max(-1, Math.min(1, clearGain / span)) : Math.sign(clearGain);
     return share * Math.abs(share);
   }
 
