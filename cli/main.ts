@@ -142,7 +142,7 @@ const groups: readonly { readonly title: string; readonly commands: readonly Com
   {
     title: "One process each (what `up` starts; each works alone)",
     commands: [
-      { name: "edge", summary: "caching reverse proxy", load: () => import("../edge/main-process.ts") },
+      { name: "edge", summary: "caching reverse proxy", load: () => import("../edge/main.ts") },
       {
         name: "dns",
         summary: "authoritative name server that knows the map",
