@@ -7,7 +7,7 @@ import { history } from "./map/history.ts";
 import { release, rollBack } from "./map/rollback.ts";
 import { show } from "./map/show.ts";
 import { withControl } from "./resolve-control.ts";
-import { refuseFlags, UsageError } from "./usage.ts";
+import { noSuchAction, refuseFlags, UsageError } from "./usage.ts";
 import { controlOptions } from "./options.ts";
 
 const help = `Usage: isochrone map show [VERSION] [--network NAME] [--json]
@@ -110,9 +110,7 @@ export async function main(argv: readonly string[]): Promise<number> {
         await withControl(values, (client) => release(client, isJson));
         return 0;
       default:
-        throw new UsageError(
-          `${action === "" ? "an action is missing" : `no action ${quoteValue(action)}`}; there are show, history, diff, rollback, release (see --help)`,
-        );
+        throw noSuchAction(action, ["show", "history", "diff", "rollback", "release"]);
     }
   } catch (error) {
     if (error instanceof ControlError) throw new UsageError(error.message, 1);

@@ -3,13 +3,13 @@ import { readFile } from "node:fs/promises";
 import { text as textOfStream } from "node:stream/consumers";
 import { parseArgs } from "node:util";
 import { type ControlClient, ControlError } from "#control";
-import { entriesOf, id, type PolicyDocument, policyDocument, type PolicyRule, quoteValue } from "#kit";
+import { entriesOf, id, type PolicyDocument, policyDocument, type PolicyRule } from "#kit";
 import { parseYaml } from "#kit/world";
 import { authorName } from "./author.ts";
 import { controlOptions } from "./options.ts";
 import { withControl } from "./resolve-control.ts";
 import { formatTable } from "./table.ts";
-import { refuseFlags, UsageError } from "./usage.ts";
+import { noSuchAction, refuseFlags, UsageError } from "./usage.ts";
 
 const help = `Usage: isochrone policy check FILE [--json]
        isochrone policy push FILE [--note TEXT]
@@ -62,10 +62,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     return 0;
   }
   const [action = "", ...subjects] = positionals;
-  if (!Object.hasOwn(flagsOf, action))
-    throw new UsageError(
-      `${action === "" ? "an action is missing" : `no action ${quoteValue(action)}`}; there are ${Object.keys(flagsOf).join(", ")} (see --help)`,
-    );
+  if (!Object.hasOwn(flagsOf, action)) throw noSuchAction(action, Object.keys(flagsOf));
   refuseFlags(`policy ${action}`, values, ["note"], flagsOf[action as Action]);
   const count = { check: 1, push: 1, show: 1, list: 0, withdraw: 1, explain: 2 }[action as Action];
   if (subjects.length !== count)

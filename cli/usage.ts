@@ -1,5 +1,5 @@
 /** Errors that are the caller's to mend: one line on stderr and an exit code, never a stack. */
-import { IsochroneError, ParseError } from "#kit";
+import { IsochroneError, ParseError, quoteValue } from "#kit";
 
 export class UsageError extends Error {
   readonly exitCode: number;
@@ -53,6 +53,12 @@ export function refuseFlags(
   for (const flag of all)
     if (values[flag] !== undefined && !taken.includes(flag))
       throw new UsageError(`${what} takes no --${flag}; see --help`);
+}
+
+/** For an action that a command does not have, or none at all. */
+export function noSuchAction(action: string, known: readonly string[]): UsageError {
+  const what = action === "" ? "an action is missing" : `no action ${quoteValue(action)}`;
+  return new UsageError(`${what}; there are ${known.join(", ")} (see --help)`);
 }
 
 /** The whole number of an option, `--rate` for one; `fallback` where it is absent. Throws {@link UsageError}. */

@@ -1,11 +1,11 @@
 /** `isochrone zone`: zones of customers: files looked over, put in force, changed RRset by RRset. */
 import { parseArgs } from "node:util";
 import { type ControlClient, ControlError } from "#control";
-import { id, quoteValue } from "#kit";
+import { id } from "#kit";
 import type { ZoneEdit } from "#mapping";
 import { controlOptions } from "./options.ts";
 import { withControl } from "./resolve-control.ts";
-import { refuseFlags, UsageError, wholeNumber } from "./usage.ts";
+import { noSuchAction, refuseFlags, UsageError, wholeNumber } from "./usage.ts";
 import { check } from "./zone/check.ts";
 import { edit, list, push, show, transfer, withdraw, type ZoneFlags } from "./zone/documents.ts";
 
@@ -81,10 +81,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     return 0;
   }
   const [action = "", ...subjects] = positionals;
-  if (!Object.hasOwn(flagsOf, action))
-    throw new UsageError(
-      `${action === "" ? "an action is missing" : `no action ${quoteValue(action)}`}; there are ${Object.keys(flagsOf).join(", ")} (see --help)`,
-    );
+  if (!Object.hasOwn(flagsOf, action)) throw noSuchAction(action, Object.keys(flagsOf));
   refuseFlags(
     `zone ${action}`,
     values,
