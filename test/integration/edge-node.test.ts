@@ -11,7 +11,7 @@ import { makeAccessKey, makeToken } from "#edge";
 import type { EpochMs, PropertyId, ServerId, ServerReport } from "#kit";
 import { createLogger } from "#kit/io";
 import { ControlClient } from "#control";
-import { runIsochrone } from "../tools/processes.ts";
+import { runIsochrone, isAlive } from "../tools/processes.ts";
 import { contentOf } from "../tools/range-origin.ts";
 import { fetchFrom, TestOrigin, until } from "./edge-support.ts";
 
@@ -80,15 +80,6 @@ const argumentsOf = (id: "fra-1" | "fra-2" | "par-1") => [
   join(state, id),
 ];
 const startNode = (id: "fra-1" | "fra-2" | "par-1") => start(id, ["edge", "--node", id, ...argumentsOf(id)]);
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 const ask = (id: "fra-1" | "fra-2", path: string) => fetchFrom(ports[id], path, { headers: { host: HOST } });
 /** What the origin was asked for by clients; transport's own probes of it are left out. */

@@ -27,7 +27,7 @@ import {
   WAIT_MS,
 } from "../tools/connection-behaviours.ts";
 import { wholeNumber } from "../tools/flags.ts";
-import { freePort, runIsochrone, startIsochrone, waitFor } from "../tools/processes.ts";
+import { freePort, runIsochrone, startIsochrone, waitFor, isAlive } from "../tools/processes.ts";
 import { residentBytesOf } from "../tools/resident.ts";
 
 export const summary = "all that clients do to connections at once: every byte is its asker's";
@@ -275,15 +275,6 @@ async function soak(options: Options, log: (line: string) => void) {
     origin.close();
     origin.closeAllConnections();
     await rm(directory, { recursive: true, force: true });
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
   }
 }
 

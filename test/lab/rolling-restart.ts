@@ -10,7 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { KeepAliveClient, LostError, type LostRequest } from "../tools/keep-alive-client.ts";
-import { freePort, runIsochrone, startIsochrone, waitFor } from "../tools/processes.ts";
+import { freePort, runIsochrone, startIsochrone, waitFor, isAlive } from "../tools/processes.ts";
 import { wholeNumber } from "../tools/flags.ts";
 
 export const summary = "the edge is replaced under load: requests and downloads that were lost (goal: none)";
@@ -209,15 +209,6 @@ export async function rollingRestart(options: RollingRestartOptions): Promise<Ro
     seconds: Math.round(seconds * 10) / 10,
     requestsPerSecond: Math.round(answered / seconds),
   };
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 export async function main(argv: readonly string[]): Promise<number> {

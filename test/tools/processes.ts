@@ -251,3 +251,13 @@ export function requireProgram(...names: readonly string[]): string | undefined 
   console.warn(`skipped: ${missing}: install it to run this suite`);
   return undefined;
 }
+
+/** Whether a process of ours still runs. */
+export function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -9,6 +9,7 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { promisify } from "node:util";
+import { isAlive } from "../tools/processes.ts";
 import { Forwarder } from "./forwarder.ts";
 
 export { whyNoNetwork } from "./forwarder.ts";
@@ -125,15 +126,6 @@ function accessWords(access: AccessOptions): string {
     ppm("lossDownRatio", access.lossDownRatio),
     runs(access),
   ].join(" ");
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
 }
 
 /** Deletes what forwarders left that were killed: a namespace names the process that asked for it. */
