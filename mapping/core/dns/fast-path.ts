@@ -23,7 +23,7 @@ import type { CompiledPolicy } from "../policy/compile.ts";
 import type { PolicyChoice } from "../policy/decide.ts";
 import { drawOf } from "../policy/draw.ts";
 import { choosePolicy } from "./policy-answer.ts";
-import { type ChoiceReply, replyOfChoice, replyOfPolicy } from "./respond.ts";
+import { type ChoiceReply, replyOfChoice, replyOfPolicy } from "./choice-reply.ts";
 import type { ZoneNode, ZoneTable } from "./zone-table.ts";
 
 /** Who asked, as words in network order; filled anew for each query. */
