@@ -21,18 +21,8 @@ import { controlSettings } from "../config.ts";
 import { diffDocuments } from "../core/diff.ts";
 import { BYTES_RATIO_MAX, differenceChain } from "../core/difference-chain.ts";
 import { compareFences, decidePublication, type Fence, fenceOf, fenceOfText } from "../core/fence.ts";
-import {
-  type ActiveDocuments,
-  checkAgainstPolicies,
-  checkHostnames,
-  checkOverrides,
-  checkOrigin,
-  checkOwner,
-  checkPolicy,
-  checkPurge,
-  kindRules,
-  parseDocument,
-} from "../core/kinds.ts";
+import { type ActiveDocuments, checkPolicy, checkProperty, checkZone } from "../core/claims.ts";
+import { checkOverrides, checkOwner, checkPurge, kindRules, parseDocument } from "../core/kinds.ts";
 import { KeyRolls, type ZoneRoll } from "../core/key-rolls.ts";
 import {
   decideLease,
@@ -153,12 +143,12 @@ export class ControlService {
       if (kind === "property") {
         const property = parsed as PropertyDocument;
         checkOwner(property, `property "${id}"`, this.#ownerOf(kind, id));
-        if (activates) this.#checkProperty(property);
+        if (activates) checkProperty(property, this.#active());
       }
       if (kind === "zone") {
         const zone = parsed as ZoneDocument;
         checkOwner(zone, `zone "${id}"`, this.#ownerOf(kind, id));
-        if (activates) this.#checkZone(zone);
+        if (activates) checkZone(zone, this.#active(), this.#topology());
       }
       if (kind === "policy") {
         const policy = parsed as PolicyDocument;
@@ -253,8 +243,8 @@ export class ControlService {
       this.#lawful(() => {
         // Stored under the schema of its day; what comes into force must fit today's.
         const parsed = parseDocument(kind, id, JSON.parse(stored.bodyText));
-        if (kind === "property") this.#checkProperty(parsed as PropertyDocument);
-        if (kind === "zone") this.#checkZone(parsed as ZoneDocument);
+        if (kind === "property") checkProperty(parsed as PropertyDocument, this.#active());
+        if (kind === "zone") checkZone(parsed as ZoneDocument, this.#active(), this.#topology());
         if (kind === "policy") checkPolicy(parsed as PolicyDocument, this.#active());
       });
       this.#checkActivation(stored, expectedActiveVersion);
@@ -274,16 +264,6 @@ export class ControlService {
       default:
         return result satisfies never;
     }
-  }
-
-  #checkProperty(property: PropertyDocument): void {
-    checkHostnames(property, this.store.activeProperties());
-    checkAgainstPolicies(property, this.store.activePolicies());
-  }
-
-  #checkZone(zone: ZoneDocument): void {
-    checkOrigin(zone, this.store.activeZones(), this.#topology());
-    checkAgainstPolicies(zone, this.store.activePolicies());
   }
 
   #active(): ActiveDocuments {

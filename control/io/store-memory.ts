@@ -1,5 +1,5 @@
 /** The store without a disk, for tests and the simulator. Keeps every law of the one on SQLite but durability. */
-import type { PropertyDocument, PurgeRequest, ZoneDocument } from "#kit";
+import type { PropertyDocument, PurgeRequest } from "#kit";
 import { DIFFERENCES_MAX, type KeptDifference } from "../core/difference-chain.ts";
 import {
   decideActivate,
@@ -13,7 +13,7 @@ import {
 } from "../core/document-log.ts";
 import type { LeaseRecord } from "../core/lease.ts";
 import type { DocumentKind, DocumentSummary } from "../core/words.ts";
-import type { ActiveDocuments } from "../core/kinds.ts";
+import type { ActiveDocuments, ZoneClaim } from "../core/claims.ts";
 import type {
   ActivateCommand,
   ActivateResult,
@@ -160,7 +160,7 @@ export class MemoryStore implements DocumentStore {
     return this.#active("policy");
   }
 
-  activeZones(): readonly ZoneDocument[] {
+  activeZones(): readonly ZoneClaim[] {
     return this.#active("zone");
   }
 

@@ -5,14 +5,15 @@
 import { join } from "node:path";
 import { DatabaseSync, type StatementSync, type SQLOutputValue } from "node:sqlite";
 import {
+  type CustomerId,
   IsochroneError,
   type PolicyDocument,
   type PropertyDocument,
   type PurgeRequest,
-  type ZoneDocument,
 } from "#kit";
 import { makeDirectory } from "#kit/io";
 import { DIFFERENCES_MAX, type KeptDifference } from "../core/difference-chain.ts";
+import type { ZoneClaim } from "../core/claims.ts";
 import {
   decideActivate,
   decideAppend,
@@ -300,8 +301,16 @@ export class SqliteStore implements DocumentStore {
     return this.#active("policy");
   }
 
-  activeZones(): readonly ZoneDocument[] {
-    return this.#active("zone");
+  activeZones(): readonly ZoneClaim[] {
+    return this.#all(
+      `SELECT v.id, v.body ->> '$.customerId' AS customerId, v.body ->> '$.origin' AS origin, v.body ->> '$.isActive' AS isActive
+       FROM ${JOINED} WHERE v.kind = 'zone' AND v.version = d.active ORDER BY v.id`,
+    ).map(({ id, customerId, origin, isActive }) => ({
+      zoneId: String(id) as ZoneClaim["zoneId"],
+      customerId: String(customerId) as CustomerId,
+      origin: String(origin),
+      isActive: isActive === 1,
+    }));
   }
 
   #active<T>(kind: DocumentKind): readonly T[] {

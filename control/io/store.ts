@@ -2,12 +2,12 @@
  * What a store of control must do; one contract test holds every implementation to it. Synchronous on purpose: a change is
  * decided, written and synchronised in one turn, so that no two requests interleave and "acknowledged" means "on the disk".
  */
-import type { PropertyDocument, PurgeEntry, PurgeRequest, ZoneDocument } from "#kit";
+import type { PropertyDocument, PurgeEntry, PurgeRequest } from "#kit";
 import type { KeptDifference } from "../core/difference-chain.ts";
 import type { LogBounds, VersionConflict } from "../core/document-log.ts";
 import type { LeaseRecord } from "../core/lease.ts";
 import type { DocumentKind, DocumentSummary } from "../core/words.ts";
-import type { ActiveDocuments } from "../core/kinds.ts";
+import type { ActiveDocuments, ZoneClaim } from "../core/claims.ts";
 
 export interface AppendCommand {
   readonly kind: DocumentKind;
@@ -94,8 +94,8 @@ export interface DocumentStore {
   activeProperties(): readonly PropertyDocument[];
   /** Policies in force, by id. */
   activePolicies(): ActiveDocuments["policies"];
-  /** Zones in force, by id. */
-  activeZones(): readonly ZoneDocument[];
+  /** Zones in force, by id; without their records. */
+  activeZones(): readonly ZoneClaim[];
 
   bounds(): LogBounds;
   /**

@@ -186,6 +186,30 @@ describe.each(makers)("%s store", (_name, make) => {
     ] as unknown as PropertyId[]);
     store.close();
   });
+
+  it("tells whose the zones in force are", () => {
+    const store = make();
+    const zone = { zoneId: "a", customerId: "acme", origin: "a.test" };
+    for (const [id, isActive] of [
+      ["a", true],
+      ["b", false],
+    ] as const)
+      store.append({
+        kind: "zone",
+        id,
+        bodyText: JSON.stringify({ ...zone, zoneId: id, isActive, sets: [] }),
+        expectedVersion: 0,
+        activates: true,
+        author: "ann",
+        note: "",
+        atEpochMs: 1_000,
+      });
+    expect(store.activeZones()).toMatchObject([
+      { ...zone, isActive: true },
+      { ...zone, zoneId: "b", isActive: false },
+    ]);
+    store.close();
+  });
 });
 
 describe("every store alike", () => {

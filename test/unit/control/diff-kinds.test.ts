@@ -9,13 +9,8 @@ import {
   type TopologyDocument,
   topologyDocument,
 } from "#kit";
-import {
-  checkHostnames,
-  checkOverrides,
-  checkOwner,
-  checkPurge,
-  parseDocument,
-} from "../../../control/core/kinds.ts";
+import { checkProperty } from "../../../control/core/claims.ts";
+import { checkOverrides, checkOwner, checkPurge, parseDocument } from "../../../control/core/kinds.ts";
 import { parseStrictJson } from "../../../control/core/strict-json.ts";
 
 function refusal(check: () => unknown): {
@@ -129,13 +124,15 @@ describe("laws of kinds", () => {
 
   it("gives a host name to one active property", () => {
     const other = property({ propertyId: "b-www", hostnames: ["x.example", "www.shop.example"] });
-    const wrong = refusal(() => checkHostnames(property(), [property(), other]));
+    const check = (one: ReturnType<typeof property>, properties: readonly ReturnType<typeof property>[]) =>
+      checkProperty(one, { properties, zones: [], policies: [] });
+    const wrong = refusal(() => check(property(), [property(), other]));
     expect(wrong).toMatchObject({ path: ["hostnames", 0], value: "www.shop.example" });
     expect(wrong.expected).toContain('"b-www"');
     // Its own former version, a withdrawn one, and being withdrawn are no conflict.
-    checkHostnames(property(), [property({ dnsTtlSeconds: 5 })]);
-    checkHostnames(property(), [property({ propertyId: "b-www", isActive: false })]);
-    checkHostnames(property({ isActive: false }), [other]);
+    check(property(), [property({ dnsTtlSeconds: 5 })]);
+    check(property(), [property({ propertyId: "b-www", isActive: false })]);
+    check(property({ isActive: false }), [other]);
   });
 
   it.each([

@@ -1,7 +1,7 @@
-/** Whose names a policy may decide, and whom it keeps out: control's laws among policies, properties and zones. */
+/** Whose a name is: control's laws among policies, properties and zones, each seen from both sides. */
 import { describe, expect, it } from "vitest";
 import { policyDocument, propertyDocument, zoneDocument } from "#kit";
-import { type ActiveDocuments, checkAgainstPolicies, checkPolicy } from "../../../control/core/kinds.ts";
+import { type ActiveDocuments, checkPolicy, checkProperty, checkZone } from "../../../control/core/claims.ts";
 
 const policy = (rest: object = {}) =>
   policyDocument.parse({
@@ -12,16 +12,17 @@ const policy = (rest: object = {}) =>
     rule: "a",
     ...rest,
   });
-const property = (customerId: string, hostname: string) =>
+const property = (customerId: string, hostname: string, rest: object = {}) =>
   propertyDocument.parse({
     propertyId: "site",
     customerId,
     hostnames: [hostname],
     origins: [{ scheme: "http", host: "127.0.0.1", port: 80 }],
+    ...rest,
   });
-const zone = (customerId: string, origin = "example.com") =>
+const zone = (customerId: string, origin = "example.com", zoneId = "zone") =>
   zoneDocument.parse({
-    zoneId: "zone",
+    zoneId,
     customerId,
     origin,
     sets: [
@@ -65,21 +66,103 @@ describe("a policy", () => {
   ])("may not decide %s", (_says, active, expected, rest) => {
     expect(() => checkPolicy(policy(rest), { ...nothing, ...active })).toThrow(expected);
   });
+});
 
-  it("keeps other customers' properties and zones from its names", () => {
-    const check =
-      (one: Parameters<typeof checkAgainstPolicies>[0], policies = [policy()]) =>
-      () =>
-        checkAgainstPolicies(one, policies);
-    expect(check(property("other", "app.example.com"))).toThrow(/hostnames\[0\].*policy "gtm" has it/);
-    expect(check(zone("other"))).toThrow(/origin.*app.example.com/);
-    for (const one of [
-      property("acme", "app.example.com"),
-      property("other", "www.example.com"),
-      zone("acme"),
-      zone("other", "ample.com"),
-    ])
-      expect(check(one)).not.toThrow();
-    expect(check(zone("other"), [policy({ isActive: false })])).not.toThrow();
+describe("a property", () => {
+  it.each<[says: string, active: Partial<ActiveDocuments>, rest?: object]>([
+    ["in a zone of its customer", { zones: [zone("acme")] }],
+    [
+      "in a zone of its customer below another one's",
+      { zones: [zone("other", "com", "above"), zone("acme")] },
+    ],
+    ["in a withdrawn zone", { zones: [{ ...zone("other"), isActive: false }] }],
+    ["beside another customer's zone", { zones: [zone("other", "ample.com")] }],
+    ["that a policy of its customer decides", { policies: [policy()] }],
+    ["that a withdrawn policy had", { policies: [policy({ customerId: "other", isActive: false })] }],
+    ["of any zone while it is withdrawn", { zones: [zone("other")] }, { isActive: false }],
+  ])("may have a host name %s", (_says, active, rest) => {
+    expect(() =>
+      checkProperty(property("acme", "app.example.com", rest), { ...nothing, ...active }),
+    ).not.toThrow();
+  });
+
+  it.each<[says: string, active: Partial<ActiveDocuments>, expected: RegExp, rest?: object]>([
+    ["in another customer's zone", { zones: [zone("other")] }, /hostnames\[0\].*lies in zone "zone"/],
+    ["at its top", { zones: [zone("other", "app.example.com")] }, /hostnames\[0\].*lies in zone "zone"/],
+    [
+      "in another customer's zone below its own",
+      { zones: [zone("acme"), zone("other", "app.example.com", "below")] },
+      /hostnames\[0\].*lies in zone "below"/,
+    ],
+    [
+      "that another customer's policy decides",
+      { policies: [policy({ customerId: "other" })] },
+      /hostnames\[0\].*policy "gtm" has it/,
+    ],
+    [
+      "with a probe domain in another customer's zone",
+      { zones: [zone("other", "t.app.example.com")] },
+      /beacon\.probeDomain.*lies in zone "zone"/,
+      { beacon: { sampleRatio: 1, probeDomain: "t.app.example.com" } },
+    ],
+  ])("may not have a host name %s", (_says, active, expected, rest) => {
+    expect(() => checkProperty(property("acme", "app.example.com", rest), { ...nothing, ...active })).toThrow(
+      expected,
+    );
+  });
+});
+
+describe("a zone", () => {
+  it.each<[says: string, active: Partial<ActiveDocuments>]>([
+    [
+      "above its customer's names",
+      { properties: [property("acme", "app.example.com")], policies: [policy()] },
+    ],
+    [
+      "beside all that others have",
+      { properties: [property("other", "ample.com")], zones: [zone("other", "ample.com", "x")] },
+    ],
+    ["within its customer's zone", { zones: [zone("acme", "com", "above")] }],
+    [
+      "above what is withdrawn",
+      {
+        properties: [property("other", "app.example.com", { isActive: false })],
+        policies: [policy({ customerId: "other", isActive: false })],
+        zones: [{ ...zone("other", "app.example.com", "x"), isActive: false }],
+      },
+    ],
+  ])("may begin %s", (_says, active) => {
+    expect(() => checkZone(zone("acme"), { ...nothing, ...active }, undefined)).not.toThrow();
+  });
+
+  it.each<[says: string, active: Partial<ActiveDocuments>, expected: RegExp]>([
+    [
+      "above another customer's host name",
+      { properties: [property("other", "app.example.com")] },
+      /origin.*above no other customer's app.example.com \(property "site" has it\)/,
+    ],
+    [
+      "at another customer's host name",
+      { properties: [property("other", "example.com")] },
+      /property "site" has it/,
+    ],
+    [
+      "above another customer's policy's name",
+      { policies: [policy({ customerId: "other" })] },
+      /origin.*above no other customer's app.example.com \(policy "gtm" has it\)/,
+    ],
+    [
+      "within another customer's zone",
+      { zones: [zone("other", "com", "above")] },
+      /in no other.*"above" has com/,
+    ],
+    [
+      "above another customer's zone",
+      { zones: [zone("other", "a.example.com", "x")] },
+      /above no other.*"x" has a/,
+    ],
+    ["where another zone begins", { zones: [zone("acme", "example.com", "x")] }, /no other zone begins.*"x"/],
+  ])("may not begin %s", (_says, active, expected) => {
+    expect(() => checkZone(zone("acme"), { ...nothing, ...active }, undefined)).toThrow(expected);
   });
 });

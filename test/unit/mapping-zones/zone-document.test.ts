@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { ParseError, zoneDocument, type ZoneDocument, zoneOfDocument } from "#kit";
 import { DnsState, editZone, type ZoneEdit } from "#mapping";
-import { checkOrigin } from "../../../control/core/kinds.ts";
+import { checkZone } from "../../../control/core/claims.ts";
 import { topology } from "../mapping-dns/fixture.ts";
 
 const soa = { name: "@", type: "SOA", ttlSeconds: 300, data: ["ns hostmaster 7 7200 1800 1209600 60"] };
@@ -117,13 +117,13 @@ describe("edits", () => {
 describe("zones among others", () => {
   it("control gives a name to one active zone", () => {
     const other = zoneDocument.parse({ ...body, zoneId: "other" });
-    checkOrigin(document, [document], topology);
-    checkOrigin(document, [{ ...other, isActive: false }], topology);
-    checkOrigin({ ...document, isActive: false }, [other], topology);
-    expect(refusal(() => checkOrigin(document, [other], topology))).toMatch(/"other" has it/);
-    expect(refusal(() => checkOrigin({ ...document, origin: "shop.example" }, [], topology))).toMatch(
-      /the topology has it/,
-    );
+    const check = (zone: ZoneDocument, zones: readonly ZoneDocument[]) =>
+      checkZone(zone, { zones, properties: [], policies: [] }, topology);
+    check(document, [document]);
+    check(document, [{ ...other, isActive: false }]);
+    check({ ...document, isActive: false }, [other]);
+    expect(refusal(() => check(document, [other]))).toMatch(/"other" has example.com/);
+    expect(refusal(() => check({ ...document, origin: "shop.example" }, []))).toMatch(/the topology has it/);
   });
 
   it("a name server answers for the active ones, and tells its workers of all", () => {
