@@ -1,5 +1,6 @@
 /** Transport's settings: one table with unit, range and reason; `io/transport.ts` takes a partial of it. */
 import { type PathChooserSettings, pathChooserDefaults } from "./core/path-settings.ts";
+import { type HedgeSettings, hedgeDefaults } from "./core/hedge-policy.ts";
 import { type RetryBudgetSettings, retryBudgetDefaults } from "./core/retry-budget.ts";
 
 export type TransportSettings = {
@@ -37,6 +38,8 @@ export type TransportSettings = {
   readonly ca: string | readonly string[] | undefined;
   readonly paths: Partial<PathChooserSettings>;
   readonly retry: Partial<RetryBudgetSettings>;
+  /** Second attempts of late small requests. */
+  readonly hedging: Partial<HedgeSettings>;
 };
 
 export const transportDefaults: TransportSettings = {
@@ -58,4 +61,5 @@ export const transportDefaults: TransportSettings = {
   ca: undefined,
   paths: pathChooserDefaults,
   retry: retryBudgetDefaults,
+  hedging: hedgeDefaults,
 };

@@ -32,6 +32,7 @@ export { peerProofHeader, type PeerProofRefusal, type PeerProofRequest } from ".
 export { RetryBudget, type RetryBudgetSettings, retryBudgetDefaults } from "./core/retry-budget.ts";
 export { type WanLink, type WanState, wanState } from "./core/wan-state.ts";
 export { DIAL_TIMEOUT_MS, type DialOptions, dial, type TlsOptions } from "./io/dial.ts";
+export { ExchangeError, type ExchangeHead } from "./io/exchange.ts";
 export type {
   CandidateReport,
   HeaderList,
@@ -46,8 +47,11 @@ export type {
 export { readKernel, runKernelStep } from "./io/kernel.ts";
 export { OriginResolver, type ResolverSettings } from "./io/origin-resolver.ts";
 export { PeerVerifier, type PeerVerdict, peerKeyFromEnvironment, signPeer } from "./io/peer-proof.ts";
+export { race, type RaceParts } from "./io/race.ts";
 export { type RelayCounters, RelayServer, type RelaySettings, relayDefaults } from "./io/relay-server.ts";
 export { ResumingBody, resumableFrom } from "./io/resuming-body.ts";
 export { ShapedSocket } from "./io/shaped-socket.ts";
+export type { StopSignal } from "./io/stop-signal.ts";
+export { Target } from "./io/target.ts";
 export { Transport, type TransportOptions } from "./io/transport.ts";
 export { installedWan, installWan, installWanFromEnvironment, wanSelf } from "./io/wan.ts";

@@ -19,6 +19,8 @@ export type PathCandidate = {
   failedUntil: MonotonicMs | undefined;
   holdMs: number;
   lastFailedAt: MonotonicMs | undefined;
+  /** It lost its races and nothing was heard over it since: not used until a probe says what it is. */
+  isSuspect: boolean;
 };
 
 /** What a large answer is taken to be, in segments of 1,448 bytes: a slice of 1 MiB. */
@@ -53,7 +55,7 @@ export function isPathUsable(
   intervalFactor: number,
   now: MonotonicMs,
 ): boolean {
-  if (candidate.failedUntil !== undefined) return false;
+  if (candidate.failedUntil !== undefined || candidate.isSuspect) return false;
   if (candidate.via === null) return true;
   const ageMs = candidate.link.ageMs(now);
   const ageMaxMs = Math.max(settings.ageMaxMs, 3 * settings.probeIntervalMs * intervalFactor);

@@ -29,6 +29,9 @@ const PROBE_SLACK_MS = 300;
 /** Round trips until a cold connection has answered: connect, tunnel, two for TLS 1.2, the probe itself, half to spare. */
 const COLD_ROUND_TRIPS = 4.5;
 
+/** Direct and one-hop paths over different relays share no relay: two others are enough to tell a dead path from a dead target. */
+const RACERS_MAX = 2;
+
 /** Events kept for `pollEvent`; the oldest is dropped (and counted) beyond it. */
 const EVENTS_MAX = 256;
 
@@ -126,7 +129,7 @@ export class PathChooser {
     requestClass: RequestClass = "small",
   ): PathChoice | undefined {
     this.#review(now);
-    const rest = this.#candidates.filter((one) => !tried.includes(one.via) && one.failedUntil === undefined);
+    const rest = this.#candidates.filter((one) => !tried.includes(one.via));
     const best = this.#selectionOf(requestClass, now).cheapest(rest, now);
     return best && { via: best.via, reason: "fallback-path-failed" };
   }
@@ -145,11 +148,14 @@ export class PathChooser {
     candidate.probe = { ...candidate.probe, deadline };
   }
 
-  /** Whether a path is in use, or is the cheapest and so may be soon: worth an open connection. */
+  /** Whether a path is in use, or the cheapest of the others, which gets second attempts and may be used soon: worth open connections. */
   isLeading(via: ClusterId | null, now: MonotonicMs): boolean {
     this.#review(now);
-    for (const selection of this.#selections.values())
-      if (selection.via === via || selection.cheapest(this.#candidates, now)?.via === via) return true;
+    for (const selection of this.#selections.values()) {
+      if (selection.via === via) return true;
+      const others = this.#candidates.filter((one) => one.via !== selection.via);
+      if (selection.cheapest(others, now)?.via === via) return true;
+    }
     return false;
   }
 
@@ -167,6 +173,7 @@ export class PathChooser {
       return;
     }
     this.#counters.probesOk++;
+    candidate.isSuspect = false;
     // It crossed, but how long that took was measured by a process that stood still: no retransmission, no longer path.
     if (isDisturbed && candidate.link.isLate(rttMs)) this.#counters.samplesDisturbed++;
     else candidate.link.handleSample(rttMs, now);
@@ -229,6 +236,38 @@ export class PathChooser {
     if (!candidate) return;
     this.#fail(candidate, "traffic", now);
     this.#review(now);
+  }
+
+  /**
+   * Races were lost on it and nothing was heard over it: it is left at once, and probed at once. It is a path like any other again
+   * when a probe comes back, and a failed one when they do not. Without another path that is usable nothing changes.
+   */
+  handleRacesLost(via: ClusterId | null, now: MonotonicMs): void {
+    const candidate = this.#find(via);
+    if (!candidate || candidate.failedUntil !== undefined || !this.alternative([via], now)) return;
+    candidate.isSuspect = true;
+    candidate.dueAt = Math.min(candidate.dueAt, now) as MonotonicMs;
+    this.#review(now);
+  }
+
+  /**
+   * Paths to try at once beside the one in use, because nobody knows whether that one is well: every path has failed, or the last that
+   * was heard of it is older than several probes. At most two, cheapest as last known first; none while the path in use is sure, or
+   * before anything was measured, when direct needs no proof.
+   */
+  racers(now: MonotonicMs, requestClass: RequestClass = "small"): readonly (ClusterId | null)[] {
+    const { via, reason } = this.choose(now, requestClass);
+    const ageMs = this.#find(via)?.link.ageMs(now);
+    const freshMs = 3 * this.#settings.probeIntervalMs * this.#around.intervalFactor;
+    const isSure = reason !== "all-paths-failed" && (ageMs === undefined || ageMs <= freshMs);
+    if (isSure) return [];
+    const costOf = (one: PathCandidate): number =>
+      pathCostMs(one, requestClass, this.#settings) ?? Number.MAX_VALUE;
+    return this.#candidates
+      .filter((one) => one.via !== via)
+      .sort((a, b) => costOf(a) - costOf(b))
+      .slice(0, RACERS_MAX)
+      .map((one) => one.via);
   }
 
   /** Expires probes whose time is over. */
@@ -300,6 +339,7 @@ export class PathChooser {
       failedUntil: undefined,
       holdMs: this.#settings.failedHoldMs,
       lastFailedAt: undefined,
+      isSuspect: false,
     };
   }
 
@@ -364,6 +404,7 @@ export class PathChooser {
       candidate.dueAt = Math.min(candidate.dueAt, now + this.#settings.warmUpIntervalMs) as MonotonicMs;
     }
     candidate.lastFailedAt = now;
+    candidate.isSuspect = false;
     candidate.failedUntil = plusMs(now, candidate.holdMs);
   }
 

@@ -92,7 +92,7 @@ export class PathSelection {
     const { settings, candidates, intervalFactor } = this.#around;
     const direct = candidates[0];
     if (!isPathUsable(this.#current, settings, intervalFactor, now)) {
-      this.#fallBack(now, "fallback-path-failed");
+      this.#fallBack(now, this.#current.isSuspect ? "fallback-races-lost" : "fallback-path-failed");
       return;
     }
     if (candidates.length === 1) {
@@ -121,7 +121,7 @@ export class PathSelection {
       this.#evidenceMs < settings.holdDownMs ||
       now - this.#currentSince < settings.holdDownMs
     ) {
-      this.#reason = this.#isFallback ? "fallback-path-failed" : gain > 0 ? "hysteresis" : "cheapest";
+      this.#reason = this.#fallbackReason ?? (gain > 0 ? "hysteresis" : "cheapest");
       return;
     }
     this.#use(rival, "cheapest", "cheaper", now);
@@ -164,13 +164,16 @@ export class PathSelection {
     return pathCostMs(candidate, this.#requestClass, this.#around.settings) ?? Number.MAX_VALUE;
   }
 
-  /** Whether the path in use stands in for one that is still failed. */
-  get #isFallback(): boolean {
-    return this.#leftBehind?.failedUntil !== undefined && this.#around.candidates.includes(this.#leftBehind);
+  /** Why another path was left that is still out, if the path in use stands in for one. */
+  get #fallbackReason(): PathReason | undefined {
+    const left = this.#leftBehind;
+    if (left === undefined || !this.#around.candidates.includes(left)) return undefined;
+    if (left.isSuspect) return "fallback-races-lost";
+    return left.failedUntil === undefined ? undefined : "fallback-path-failed";
   }
 
   /** Leaves a path that cannot be used any more. */
-  #fallBack(now: MonotonicMs, reason: "fallback-path-failed" | "cheapest"): void {
+  #fallBack(now: MonotonicMs, reason: PathReason): void {
     const { candidates } = this.#around;
     this.#leftBehind = this.#current;
     const best = this.cheapest(candidates, now);
@@ -179,10 +182,12 @@ export class PathSelection {
       return;
     }
     // Nothing measured and unfailed is left. A relay that has not failed but is unmeasured still beats what has failed.
-    const untried = candidates.find((one) => one.failedUntil === undefined);
+    const untried =
+      candidates.find((one) => one.failedUntil === undefined && !one.isSuspect) ??
+      candidates.find((one) => one.failedUntil === undefined);
     const next = untried ?? candidates[0];
     if (next === undefined) return;
-    this.#use(next, untried ? "fallback-path-failed" : "all-paths-failed", "failed", now);
+    this.#use(next, untried ? reason : "all-paths-failed", "failed", now);
   }
 
   #use(candidate: PathCandidate, reason: PathReason, cause: "cheaper" | "failed", now: MonotonicMs): void {

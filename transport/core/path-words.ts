@@ -13,6 +13,10 @@ export const pathReasons = [
   "hysteresis",
   /** The path in use failed; this is the cheapest that has not. */
   "fallback-path-failed",
+  /** Second attempts over other paths were answered first, and the path in use was silent; this is the cheapest of the others. */
+  "fallback-races-lost",
+  /** A second attempt beside one that was late, or one of several where nobody knew which path is well. */
+  "race",
   /** Every candidate has failed: direct, because it depends on the fewest parts. */
   "all-paths-failed",
 ] as const;
@@ -82,7 +86,7 @@ export type PathChooserCounters = {
   recoveries: number;
   /** Switches of a request class because another path was cheaper. */
   switches: number;
-  /** Switches of a request class because its path failed. */
+  /** Switches of a request class because its path failed or lost its races. */
   fallbacks: number;
   /** Oldest events thrown away because nobody took them. */
   eventsDropped: number;

@@ -51,11 +51,11 @@ export class RetryBudget {
     this.#tokens = Math.min(this.#settings.max, this.#tokens + this.#settings.ratio);
   }
 
-  /** Takes a repeat out of the budget; false: do not repeat. */
-  take(now: MonotonicMs): boolean {
+  /** Takes a repeat out of the budget, of which `least` have to be left; false: do not repeat. */
+  take(now: MonotonicMs, least = 0): boolean {
     this.#refill(now);
     // Ten first tries of 0.1 must pay for one repeat in spite of binary fractions.
-    if (this.#tokens < 1 - 1e-9) {
+    if (this.#tokens < 1 + least - 1e-9) {
       this.#refused++;
       return false;
     }

@@ -33,6 +33,8 @@ export type ExchangeHead = {
   readonly body: Readable;
   /** Whether all of the body has come, to its end: it lies in `body`, and nothing can break off any more. */
   readonly isWhole: () => boolean;
+  /** Calls `listener` once when all of the body has come, which has not yet; one listener. */
+  readonly onWhole: (listener: () => void) => void;
   readonly trailers: () => HeaderList;
   readonly connectMs: number;
   readonly ttfbMs: number;
@@ -79,6 +81,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #reject: (error: unknown) => void = () => {};
   #stage: ExchangeStage = "waiting";
   #isWhole = false;
+  #onWhole: (() => void) | undefined;
   #controller: Controller | undefined;
   #body: Readable | undefined;
   #trailers: HeaderList = [];
@@ -152,6 +155,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
       headers: raw,
       body,
       isWhole: () => this.#isWhole,
+      onWhole: (listener) => {
+        this.#onWhole = listener;
+      },
       trailers: () => this.#trailers,
       connectMs: this.#startedMs - this.#queuedMs,
       ttfbMs: performance.now() - this.#startedMs,
@@ -175,6 +181,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#isWhole = true;
     this.#end();
     this.#body?.push(null);
+    this.#onWhole?.();
   }
 
   onResponseError(_controller: Controller | undefined, error: Error): void {

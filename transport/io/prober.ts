@@ -2,7 +2,7 @@
  * Keeps paths measured and servers watched: one timer over the choosers of all targets and the liveness monitor. No
  * policy; what to send and when is theirs.
  */
-import { type Clock, LivenessMonitor, type MonotonicMs, type ServerId } from "#kit";
+import { type Clock, type ClusterId, LivenessMonitor, type MonotonicMs, type ServerId } from "#kit";
 import type { Logger } from "#kit/io";
 import type { TransportSettings } from "../config.ts";
 import { pathChooserDefaults } from "../core/path-settings.ts";
@@ -80,6 +80,14 @@ export class Prober {
     clearTimeout(this.#timer);
     this.#plannedMs = performance.now();
     this.#timer = setTimeout(() => this.#tick(), 0);
+  }
+
+  /** The path is left; what is under way on it in silence goes elsewhere. */
+  handleRacesLost(target: Target, via: ClusterId | null): void {
+    this.#logger.info("path-races-lost", { target: target.key, via });
+    this.#events(target);
+    this.counters.gaveUp += target.giveUpSilent(via, false);
+    this.wake();
   }
 
   #tick(): void {

@@ -6,12 +6,12 @@ import type { Duplex } from "node:stream";
 import { type ClusterId, IsochroneError, type MonotonicMs, type ServerEntry } from "#kit";
 import type { TransportSettings } from "../config.ts";
 import { PathChooser } from "../core/path-chooser.ts";
+import { HedgePolicy } from "../core/hedge-policy.ts";
 import type { PathChooserSettings } from "../core/path-settings.ts";
 import { RetryBudget } from "../core/retry-budget.ts";
 import type { PathProbe, PathReason, RequestClass } from "../core/path-words.ts";
 import type { ExchangeHead, PoolRequest } from "./exchange.ts";
 import { PathPool } from "./path-pool.ts";
-import type { StopSignal } from "./stop-signal.ts";
 
 /** Where the target is. */
 export type Endpoint = {
@@ -44,6 +44,8 @@ export type TargetContext = {
 /** Something under way on a path that can be given up for another path. */
 export type Attempt = {
   readonly via: ClusterId | null;
+  /** performance.now() */
+  readonly sentMs: number;
   /** Last byte from the peer, performance.now(); undefined: none yet. */
   lastProgressMs: number | undefined;
   /** Ends it: over another path it may be asked again, of a server that is down it may not. */
@@ -52,7 +54,6 @@ export type Attempt = {
 
 /** A tracked attempt as its sender sees it, from the first byte to the end of its body. */
 export type Progress = {
-  readonly signal: StopSignal;
   /** Bytes came. */
   readonly handleBytes: () => void;
   /** The path's failure no longer ends it; the caller's signal still does. */
@@ -94,6 +95,8 @@ export class Target {
   usedAtMs = performance.now();
   /** What may be asked again after this target failed it: its own, so that one that fails does not use up the others'. */
   readonly budget: RetryBudget;
+  /** When an answer is late, and whether a second attempt may be sent. */
+  readonly hedges: HedgePolicy;
   /** The server of ours that it is, if it is one. */
   readonly server: ServerEntry | undefined;
   /** Whether the configuration says under which name it answers; else each request's Host does. */
@@ -119,6 +122,7 @@ export class Target {
     this.isNamedByConfiguration = options.isNamedByConfiguration ?? false;
     this.#context = options.context;
     this.budget = new RetryBudget(options.context.settings.retry, options.context.now());
+    this.hedges = new HedgePolicy(options.context.settings.hedging, options.context.now());
     this.chooser = options.paths && new PathChooser(options.paths, options.context.now());
   }
 
@@ -159,19 +163,24 @@ export class Target {
    */
   giveUpOnDeadPaths(): number {
     let count = 0;
-    for (const via of this.#dead) {
-      if (!this.chooser?.alternative([via], this.#context.now())) continue;
-      const nowMs = performance.now();
-      for (const attempt of this.#attempts) {
-        // A body that still moves may do so to its end.
-        const silentMs = attempt.lastProgressMs === undefined ? Infinity : nowMs - attempt.lastProgressMs;
-        if (attempt.via !== via || silentMs < SILENCE_MS) continue;
-        attempt.giveUp(
-          `path ${via === null ? "direct" : `via ${JSON.stringify(via)}`} to ${this.label} failed`,
-          "path-failed",
-        );
-        count++;
-      }
+    for (const via of this.#dead) count += this.giveUpSilent(via, true);
+    return count;
+  }
+
+  /** Gives up what is silent on one path, on a dead one whatever has no answer yet, if there is another path. Returns how many. */
+  giveUpSilent(via: ClusterId | null, isDead: boolean): number {
+    if (!this.chooser?.alternative([via], this.#context.now())) return 0;
+    let count = 0;
+    const nowMs = performance.now();
+    for (const attempt of this.#attempts) {
+      // A body that still moves may do so to its end.
+      const silentMs = nowMs - (attempt.lastProgressMs ?? (isDead ? -Infinity : attempt.sentMs));
+      if (attempt.via !== via || silentMs < SILENCE_MS) continue;
+      attempt.giveUp(
+        `path ${via === null ? "direct" : `via ${JSON.stringify(via)}`} to ${this.label} failed`,
+        "path-failed",
+      );
+      count++;
     }
     return count;
   }
@@ -207,6 +216,7 @@ export class Target {
     try {
       const head = await this.sendProbe(probe.via, stop.signal);
       rttMs = head.ttfbMs;
+      this.hedges.handleHeard(probe.via, this.#context.now());
       // The path in use, its likely successor, and the one to fall back to are kept open.
       if (probe.via === null || chooser.isLeading(probe.via, this.#context.now()))
         void this.#poolOf(probe.via, hostOf(this.probeRequest.host)).warm();

@@ -50,6 +50,23 @@ export function registerTransportMetrics(
     () => counters.requests,
   );
   total("isochrone_transport_retries_total", "Requests sent again after a failure.", () => counters.retries);
+  const hedging = ["hedges", "won", "refused", "pathsLeft"] as const;
+  let lastHedging: Record<string, number> = {};
+  // oxlint-disable-next-line no-new -- registers itself
+  new Counter({
+    name: "isochrone_transport_hedging_total",
+    help: "Second attempts of late requests: sent, answered first, refused by the budget; and paths left because of lost races.",
+    labelNames: ["event"],
+    registers,
+    collect() {
+      const now: Record<string, number> = {};
+      for (const target of targets())
+        for (const name of hedging) now[name] = (now[name] ?? 0) + target.hedges.counters[name];
+      for (const name of hedging)
+        this.inc({ event: name }, Math.max(0, (now[name] ?? 0) - (lastHedging[name] ?? 0)));
+      lastHedging = now;
+    },
+  });
   total("isochrone_transport_resumes_total", "Bodies resumed by Range.", () => counters.resumes);
   total("isochrone_transport_retries_refused_total", "Repeats that a target's budget refused.", () => {
     // A target that left takes its count with it: never step back.

@@ -19,7 +19,7 @@ import type { PathReason } from "../core/path-words.ts";
 import { refusedAddress } from "../core/address-guard.ts";
 import { peerProofHeader } from "../core/peer-proof.ts";
 import { dial, secure, TlsFailure } from "./dial.ts";
-import { ExchangeError, type ExchangeHead, isSafeMethod } from "./exchange.ts";
+import type { ExchangeError, ExchangeHead } from "./exchange.ts";
 import type {
   HeaderList,
   KnownOrigin,
@@ -32,21 +32,14 @@ import type {
 import { OriginResolver } from "./origin-resolver.ts";
 import { signPeer } from "./peer-proof.ts";
 import { Prober } from "./prober.ts";
+import { race, type RaceParts, type RaceResult } from "./race.ts";
 import { linkReportsOf } from "./reports.ts";
 import { ResumingBody, resumableFrom } from "./resuming-body.ts";
-import { Stop, type StopSignal } from "./stop-signal.ts";
-import {
-  type Attempt,
-  type Endpoint,
-  hostOf,
-  type Progress,
-  type Target,
-  type TargetContext,
-} from "./target.ts";
+import type { StopSignal } from "./stop-signal.ts";
+import { type Endpoint, hostOf, type Target, type TargetContext } from "./target.ts";
 import { TargetTable } from "./target-table.ts";
 import { registerTransportMetrics, type TransportCounters } from "./transport-metrics.ts";
 import { openTunnel } from "./tunnel.ts";
-import { requestClassOf } from "../core/request-class.ts";
 import { upstreamHeaders } from "../core/upstream-headers.ts";
 
 export type TransportOptions = {
@@ -78,6 +71,7 @@ export class Transport {
   readonly #resolver: OriginResolver;
   readonly #table: TargetTable;
   readonly #prober: Prober;
+  readonly #raceParts: RaceParts;
   readonly #counters: TransportCounters = {
     requests: 0,
     retries: 0,
@@ -97,6 +91,21 @@ export class Transport {
       now: () => options.clock.monotonic(),
       connect: (...args) => this.#connect(...args),
       onWanted: () => this.#prober.wake(),
+    };
+    this.#raceParts = {
+      settings: this.#settings,
+      logger: options.logger,
+      now: () => options.clock.monotonic(),
+      send: (...args) => this.#sendOnce(...args),
+      onFailure: (to, via, error) => {
+        this.#counters.failures.set(error.code, (this.#counters.failures.get(error.code) ?? 0) + 1);
+        this.#learn(to, via, error);
+      },
+      onRacesLost: (to, via) => {
+        to.chooser?.handleRacesLost(via, options.clock.monotonic());
+        this.#prober.handleRacesLost(to, via);
+      },
+      counters: this.#counters,
     };
     this.#table = new TargetTable({
       selfServerId: options.selfServerId,
@@ -167,7 +176,7 @@ export class Transport {
     this.#counters.requests++;
     const now = this.#options.clock.monotonic();
     to.budget.handleFirstTry(now);
-    const sent = await this.#sendWithRetry(to, request, undefined);
+    const sent = await this.#race(to, request, undefined);
     const { head, path, attempts } = sent;
     let lastVia = path.via;
     const isWhole = head.isWhole();
@@ -184,7 +193,7 @@ export class Transport {
             resume: async (headers) => {
               this.#counters.resumes++;
               const more = { ...request, headers: [...request.headers, ...headers], body: undefined };
-              const again = await this.#sendWithRetry(to, more, lastVia);
+              const again = await this.#race(to, more, lastVia);
               lastVia = again.path.via;
               return again;
             },
@@ -271,60 +280,20 @@ export class Transport {
     );
   }
 
-  /** One request, tried over as many paths as it may. `avoid`: a path that just failed it. */
-  async #sendWithRetry(
+  /** One request, sent over as many paths as it may. `avoid`: a path that just failed it. */
+  async #race(
     to: Target,
     request: TransportRequest,
     avoid: ClusterId | null | undefined,
-  ): Promise<{ head: ExchangeHead; path: UsedPath; attempts: number; progress: Progress }> {
-    const { clock } = this.#options;
-    const isStream = request.body !== undefined && !(request.body instanceof Uint8Array);
-    const tried: (ClusterId | null)[] = avoid === undefined ? [] : [avoid];
-    const requestClass = requestClassOf(request.headers);
-    let choice: { via: ClusterId | null; reason: PathReason } =
-      (avoid !== undefined && to.chooser?.alternative(tried, clock.monotonic(), requestClass)) ||
-      to.choose(requestClass);
-    for (let attempts = 1; ; attempts++) {
-      const progress = this.#track(to, choice.via, request);
-      try {
-        const head = await this.#sendOnce(to, choice.via, request, progress.signal);
-        progress.handleBytes();
-        this.#counters.byPath.set(pathKey(choice.via, choice.reason), this.#pathCount(choice) + 1);
-        if (to.server) this.#prober.liveness.handlePassive(to.server.serverId, true, clock.monotonic());
-        return { head, path: choice, attempts, progress };
-      } catch (error) {
-        progress.end();
-        if (!(error instanceof ExchangeError)) throw error;
-        this.#counters.failures.set(error.code, (this.#counters.failures.get(error.code) ?? 0) + 1);
-        this.#learn(to, choice.via, error);
-        const isRepeatable =
-          error.retry === "safe" &&
-          !isStream &&
-          // A silent server is slow, not gone: asking again would double its load.
-          error.code !== "headers-timeout" &&
-          error.code !== "pool-full" &&
-          error.code !== "address-not-permitted" &&
-          // Every path leads to the same silent server; the caller knows other servers.
-          error.code !== "server-down" &&
-          !request.signal?.aborted;
-        if (!isRepeatable || attempts >= this.#settings.attemptsMax) throw error;
-        if (!to.budget.take(clock.monotonic())) throw error;
-        this.#counters.retries++;
-        tried.push(choice.via);
-        const next = to.chooser?.alternative(tried, clock.monotonic(), requestClass);
-        // Where every path was tried a fresh connection on the best may still do: the old one had been closed by the peer.
-        choice = next ?? to.choose(requestClass);
-        this.#options.logger.debug("request-retried", {
-          target: to.key,
-          via: choice.via,
-          code: error.code,
-          attempts,
-        });
-      }
-    }
+  ): Promise<RaceResult> {
+    const result = await race(this.#raceParts, to, request, avoid);
+    this.#counters.byPath.set(pathKey(result.path.via, result.path.reason), this.#pathCount(result.path) + 1);
+    if (to.server)
+      this.#prober.liveness.handlePassive(to.server.serverId, true, this.#options.clock.monotonic());
+    return result;
   }
 
-  #pathCount(choice: { via: ClusterId | null; reason: PathReason }): number {
+  #pathCount(choice: UsedPath): number {
     return this.#counters.byPath.get(pathKey(choice.via, choice.reason)) ?? 0;
   }
 
@@ -372,35 +341,6 @@ export class Transport {
     if (error.stage === "waiting") to.chooser?.handleFailure(via, now);
     if (to.server && via === null) this.#prober.liveness.handlePassive(to.server.serverId, false, now);
     this.#prober.wake();
-  }
-
-  /** Lets an attempt be given up by the caller's signal or by the failure of its path. */
-  #track(to: Target, via: ClusterId | null, request: TransportRequest): Progress {
-    const stop = new Stop();
-    const onAbort = (): void => stop.abort(request.signal?.reason);
-    if (request.signal?.aborted) onAbort();
-    else request.signal?.addEventListener("abort", onAbort, { once: true });
-    const attempt: Attempt = {
-      via,
-      lastProgressMs: undefined,
-      giveUp: (why, code) => {
-        // What cannot be asked again keeps its chance: the path may come back.
-        if (!isSafeMethod(request.method)) return;
-        stop.abort(new IsochroneError(`Given up: ${why}`, { code, source: "upstream", retry: "safe" }));
-      },
-    };
-    to.track(attempt);
-    return {
-      signal: stop,
-      handleBytes: () => {
-        attempt.lastProgressMs = performance.now();
-      },
-      settle: () => to.untrack(attempt),
-      end: () => {
-        to.untrack(attempt);
-        request.signal?.removeEventListener("abort", onAbort);
-      },
-    };
   }
 
   /** Opens a connection over a path, TLS on top where the target has it. */

@@ -352,3 +352,46 @@ describe("a slow pace", () => {
     expect(drive.chooser.states(drive.now)[0]?.isFailed).toBe(false);
   });
 });
+
+describe("lost races", () => {
+  test("the path is left at once, probed at once, and is one like any other when the probe comes back", () => {
+    const drive = new Drive({ direct: 100, nyc: 110, lon: 120 }).run(5_000);
+    drive.chooser.handleRacesLost(null, drive.now);
+    expect(drive.choose()).toEqual({ via: nyc, reason: "fallback-races-lost" });
+    expect(drive.chooser.alternative([nyc], drive.now)).toMatchObject({ via: lon });
+    expect(drive.run(200).chooser.alternative([nyc], drive.now)).toMatchObject({ via: null });
+    expect(drive.chooser.counters).toMatchObject({ fallbacks: 1, failures: 0 });
+    // Cheaper by a tenth and well: it is taken again in its time.
+    expect(drive.run(5_000).choose()).toMatchObject({ via: null, reason: "cheapest" });
+  });
+
+  test("a path that is silent fails of its probes; without another one nothing is left", () => {
+    const drive = new Drive({ direct: 100, nyc: 110 }).run(5_000);
+    drive.truth = { direct: undefined, nyc: 110 };
+    drive.chooser.handleRacesLost(null, drive.now);
+    drive.chooser.handleRacesLost(nyc, drive.now);
+    expect(drive.choose()).toMatchObject({ via: nyc });
+    drive.run(2_000);
+    expect(drive.chooser.states(drive.now)[0]).toMatchObject({ isFailed: true });
+    expect(drive.events).toContainEqual(
+      expect.objectContaining({ type: "failed", via: null, cause: "probes" }),
+    );
+  });
+});
+
+describe("racers", () => {
+  test("none while the path in use is heard of, nor before anything is known", () => {
+    expect(new Drive({ direct: 100, nyc: 90 }).chooser.racers(monotonicMs(0))).toEqual([]);
+    const drive = new Drive({ direct: 100, nyc: 90 }).run(5_000);
+    expect(drive.chooser.racers(drive.now)).toEqual([]);
+  });
+
+  test("with every path failed, and with old news, the others: cheapest as last known first", () => {
+    const drive = new Drive({ direct: 100, nyc: 140, lon: 130 }).run(5_000);
+    expect(drive.chooser.racers(monotonicMs(drive.now + 60_000))).toEqual([lon, nyc]);
+    drive.truth = { direct: undefined };
+    drive.run(10_000);
+    expect(drive.choose()).toMatchObject({ via: null, reason: "all-paths-failed" });
+    expect(drive.chooser.racers(drive.now)).toHaveLength(2);
+  });
+});

@@ -1,0 +1,243 @@
+/** One request until its answer: which attempts are sent, which one wins, what becomes of the others. No sockets; timers are driven by hand. */
+import { Readable } from "node:stream";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { type ClusterId, type MonotonicMs, monotonicMs } from "#kit";
+import { createLogger } from "#kit/io";
+import {
+  ExchangeError,
+  type ExchangeHead,
+  race,
+  type RaceParts,
+  type StopSignal,
+  Target,
+  transportDefaults,
+  type TransportRequest,
+  type TransportSettings,
+} from "#transport";
+
+const ams = "ams" as ClusterId;
+const get: TransportRequest = { method: "GET", path: "/", headers: [] };
+
+/** One attempt as the test's own network sees it. */
+class Asked {
+  readonly via: ClusterId | null;
+  readonly signal: StopSignal;
+  readonly answer: Promise<ExchangeHead>;
+  readonly body = new Readable({ read: () => {} });
+  #onWhole: (() => void) | undefined;
+  #isWhole = false;
+  #resolve!: (head: ExchangeHead) => void;
+  reject!: (error: unknown) => void;
+
+  constructor(via: ClusterId | null, signal: StopSignal) {
+    this.via = via;
+    this.signal = signal;
+    this.answer = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.reject = reject;
+    });
+    signal.addEventListener("abort", () => this.reject(failure("aborted", "sent")), { once: true });
+  }
+
+  head(status = 200): void {
+    this.#resolve({
+      status,
+      headers: [["Content-Length", "3"]],
+      body: this.body,
+      isWhole: () => this.#isWhole,
+      onWhole: (listener) => {
+        this.#onWhole = listener;
+      },
+      trailers: () => [],
+      connectMs: 0,
+      ttfbMs: 0,
+    });
+  }
+  rest(): void {
+    this.#isWhole = true;
+    this.#onWhole?.();
+  }
+  whole(status = 200): void {
+    this.#isWhole = true;
+    this.head(status);
+  }
+}
+
+function failure(code: string, stage: "waiting" | "sent" | "body"): ExchangeError {
+  return new ExchangeError(code, code, stage, "GET", undefined);
+}
+
+/** A target with a direct path and one through ams, both measured at 100 ms, over which 32 answers came in 100 ms each. */
+function setUp(settings: Partial<TransportSettings> = {}) {
+  const asked: Asked[] = [];
+  const left: (ClusterId | null)[] = [];
+  const now = (): MonotonicMs => monotonicMs(Date.now());
+  const all = { ...transportDefaults, ...settings };
+  const parts: RaceParts = {
+    settings: all,
+    logger: createLogger({ role: "test", id: "t" }, { level: "silent" }),
+    now,
+    send: async (_to, via, _request, signal) => {
+      const one = new Asked(via, signal);
+      asked.push(one);
+      return await one.answer;
+    },
+    onFailure: () => {},
+    onRacesLost: (_to, via) => left.push(via),
+    counters: { retries: 0 },
+  };
+  const to = new Target({
+    key: "origin",
+    label: "origin",
+    endpoint: { host: "192.0.2.1", port: 80, isTls: false, isOrigin: true },
+    clusterId: null,
+    probe: { method: "HEAD", path: "/", host: "example.com" },
+    paths: {},
+    context: {
+      settings: all,
+      now,
+      connect: () => Promise.reject(new Error("no network")),
+      onWanted: () => {},
+    },
+  });
+  to.chooser?.setRelays([{ via: ams }], now());
+  for (let sample = 0; sample < 16; sample++)
+    for (const via of [null, ams]) {
+      to.chooser?.handleSample(via, 100, now());
+      for (let twice = 0; twice < 2; twice++) {
+        to.hedges.handleFirstTry(now());
+        to.hedges.handleAnswer(via, 100);
+      }
+    }
+  const ask = (request: TransportRequest = get) => race(parts, to, request, undefined);
+  return { to, asked, left, ask, parts };
+}
+
+beforeEach(() => vi.useFakeTimers({ now: 1_000_000 }));
+afterEach(() => vi.useRealTimers());
+const pass = (ms: number): Promise<unknown> => vi.advanceTimersByTimeAsync(ms);
+
+describe("a late small request", () => {
+  test("is asked for over the other path, and the first whole answer wins", async () => {
+    const { to, asked, ask } = setUp();
+    const answer = ask();
+    await pass(103);
+    expect(asked).toHaveLength(1);
+    await pass(2);
+    expect(asked.map(({ via }) => via)).toEqual([null, ams]);
+    asked[1]?.whole();
+    expect(await answer).toMatchObject({ path: { via: ams, reason: "race" }, attempts: 2 });
+    expect(asked[0]?.signal.aborted).toBe(true);
+    expect(to.hedges.counters).toMatchObject({ hedges: 1, won: 1 });
+  });
+
+  test("keeps the first attempt's answer when that comes first after all", async () => {
+    const { to, asked, ask } = setUp();
+    const answer = ask();
+    await pass(110);
+    asked[0]?.whole();
+    expect(await answer).toMatchObject({ path: { via: null } });
+    expect(asked[1]?.signal.aborted).toBe(true);
+    expect(to.hedges.counters).toMatchObject({ hedges: 1, won: 0 });
+  });
+
+  test("is late too when its head is here and the rest is not", async () => {
+    const { asked, ask } = setUp();
+    const answer = ask();
+    await pass(100);
+    asked[0]?.head();
+    await pass(10);
+    expect(asked).toHaveLength(2);
+    asked[0]?.rest();
+    expect(await answer).toMatchObject({ path: { via: null } });
+  });
+
+  test("is handed on as it comes when the budget pays for no second attempt", async () => {
+    const { asked, ask } = setUp({ hedging: { savedMax: 1, reserve: 1 } });
+    const answer = ask();
+    asked[0]?.head();
+    await pass(110);
+    expect(await answer).toMatchObject({ attempts: 1 });
+    expect(asked).toHaveLength(1);
+  });
+
+  test("a server's failure is no answer while another attempt is open", async () => {
+    const { asked, ask } = setUp();
+    const answer = ask();
+    await pass(110);
+    asked[1]?.whole(503);
+    await pass(1);
+    asked[0]?.whole(200);
+    expect((await answer).head.status).toBe(200);
+  });
+
+  test("a failed second attempt leaves the first one alone", async () => {
+    const { asked, ask, parts } = setUp();
+    const answer = ask();
+    await pass(110);
+    asked[1]?.reject(failure("connect-failed", "waiting"));
+    await pass(5);
+    asked[0]?.whole();
+    expect(await answer).toMatchObject({ path: { via: null } });
+    expect(parts.counters.retries).toBe(0);
+  });
+
+  test("that breaks off within a held body is asked for again as a whole", async () => {
+    const { asked, ask, parts } = setUp();
+    const answer = ask();
+    asked[0]?.head();
+    await pass(50);
+    asked[0]?.body.destroy(failure("connection-lost", "body"));
+    await pass(1);
+    expect(asked.map(({ via }) => via)).toEqual([null, ams]);
+    asked[1]?.whole();
+    expect(await answer).toMatchObject({ path: { via: ams } });
+    expect(parts.counters.retries).toBe(1);
+  });
+});
+
+test.each<[string, TransportRequest]>([
+  ["with a body", { ...get, method: "POST", body: Buffer.from("x") }],
+  ["that is not idempotent", { ...get, method: "POST" }],
+  ["for a large range", { ...get, headers: [["Range", "bytes=0-1048575"]] }],
+])("a late request %s is left alone", async (_what, request) => {
+  const { asked, ask } = setUp();
+  const answer = ask(request);
+  await pass(5_000);
+  expect(asked).toHaveLength(1);
+  asked[0]?.whole();
+  await answer;
+});
+
+test("two races lost on a silent path, and it is left", async () => {
+  const { asked, left, ask } = setUp();
+  for (let round = 0; round < 2; round++) {
+    const answer = ask();
+    await pass(110);
+    asked.at(-1)?.whole();
+    await answer;
+  }
+  expect(left).toEqual([null]);
+});
+
+test("an abort of the caller ends every attempt", async () => {
+  const { asked, ask } = setUp();
+  const stop = new AbortController();
+  const answer = ask({ ...get, signal: stop.signal });
+  await pass(110);
+  stop.abort();
+  await expect(answer).rejects.toMatchObject({ code: "aborted" });
+  expect(asked.map(({ signal }) => signal.aborted)).toEqual([true, true]);
+  await pass(5_000);
+  expect(asked).toHaveLength(2);
+});
+
+test("a path that nobody heard of for long is raced against the others at once", async () => {
+  const { asked, ask } = setUp();
+  await pass(60_000);
+  const answer = ask();
+  await pass(0);
+  expect(asked.map(({ via }) => via)).toEqual([null, ams]);
+  asked[1]?.whole();
+  expect(await answer).toMatchObject({ path: { via: ams, reason: "race" } });
+});

@@ -1,0 +1,188 @@
+/**
+ * When a second attempt at a small request pays: later than the first is answered as a rule, and within a budget of extra
+ * requests (Dean, Barroso, "The Tail at Scale", 2013). Tells too when a path has lost so many of its races that it is to be left.
+ * One for each target. No clock: time is an argument.
+ */
+import type { ClusterId, MonotonicMs } from "#kit";
+import { RetryBudget } from "./retry-budget.ts";
+
+export type HedgeSettings = {
+  /** Second attempts for each first one, 0..1; 0 switches them off. */
+  readonly ratio: number;
+  /** Most second attempts that can be saved up, >= 1. */
+  readonly savedMax: number;
+  /** Of them, those that are kept for a path that has fallen silent, 0..savedMax. */
+  readonly reserve: number;
+  /** Answer times that have to be known of a path, 1..128. */
+  readonly samplesMin: number;
+  /** No second attempt sooner than this, ms: within a site it costs more than it saves. */
+  readonly delayMsMin: number;
+  /** Lost races in a row, nothing heard over the path meanwhile, after which it is left, >= 1. */
+  readonly lostMax: number;
+};
+
+/** A tenth more requests at the most, and none where answers come within ordinary scheduling. */
+export const hedgeDefaults: HedgeSettings = {
+  ratio: 0.1,
+  savedMax: 10,
+  reserve: 2,
+  samplesMin: 16,
+  delayMsMin: 20,
+  lostMax: 2,
+};
+
+/** Answer times that the delay looks back on, and how many of them are new before it is computed again. */
+const WINDOW = 128;
+const RENEW_EVERY = 8;
+/**
+ * The delay aims at somewhat more late ones than the budget pays for, and the budget cuts off the rest: where losses are about as
+ * frequent as the budget is large, the quantile of just that share would already be the time of a retransmission.
+ */
+const AIM = 1.5;
+/** Beyond that quantile by this much: on a path without a tail there is nothing to gain. */
+const MARGIN_RATIO = 0.04;
+const MARGIN_MS_MIN = 2;
+
+/** All only grow. */
+export type HedgeCounters = {
+  /** Second attempts that were sent, and of them those that were answered first. */
+  hedges: number;
+  won: number;
+  /** Late first attempts that the budget left alone. */
+  refused: number;
+  /** Paths that were left because of lost races. */
+  pathsLeft: number;
+};
+
+type PathTimes = {
+  readonly recentMs: Float64Array;
+  count: number;
+  next: number;
+  sinceRenewed: number;
+  delayMs: number | undefined;
+  /** When something last came over it. */
+  heardAt: MonotonicMs;
+  /** Since then. */
+  lateInARow: number;
+  lostInARow: number;
+};
+
+export class HedgePolicy {
+  readonly #settings: HedgeSettings;
+  readonly #budget: RetryBudget;
+  readonly #paths = new Map<ClusterId | null, PathTimes>();
+  readonly counters: HedgeCounters = { hedges: 0, won: 0, refused: 0, pathsLeft: 0 };
+
+  /** Throws RangeError for settings outside of their ranges. */
+  constructor(settings: Partial<HedgeSettings>, now: MonotonicMs) {
+    this.#settings = { ...hedgeDefaults, ...settings };
+    const { ratio, savedMax, reserve, samplesMin, delayMsMin, lostMax } = this.#settings;
+    if (
+      !(reserve >= 0 && reserve <= savedMax) ||
+      !(samplesMin >= 1 && samplesMin <= WINDOW) ||
+      !(delayMsMin >= 0) ||
+      !(lostMax >= 1)
+    )
+      throw new RangeError(
+        `Hedging needs reserve 0..savedMax, samplesMin 1..${WINDOW}, delayMsMin >= 0, lostMax >= 1, got ${reserve}, ${samplesMin}, ${delayMsMin}, ${lostMax}`,
+      );
+    this.#budget = new RetryBudget({ ratio, minPerSecond: 0, max: savedMax, initial: 0 }, now);
+  }
+
+  /** A request was sent for the first time, whether it may be hedged or not. */
+  handleFirstTry(now: MonotonicMs): void {
+    this.#budget.handleFirstTry(now);
+  }
+
+  /** How long to wait for an answer over `via`, ms, before a second attempt; undefined: send none. */
+  delayMs(via: ClusterId | null): number | undefined {
+    if (this.#settings.ratio === 0) return undefined;
+    return this.#paths.get(via)?.delayMs;
+  }
+
+  /**
+   * How long a small answer took over `via`, ms, from the request on the wire to its last byte; or how long an attempt had waited
+   * that lost its race, which would have taken longer.
+   */
+  handleAnswer(via: ClusterId | null, answerMs: number): void {
+    const path = this.#pathOf(via);
+    path.recentMs[path.next] = answerMs;
+    path.next = (path.next + 1) % WINDOW;
+    path.count = Math.min(WINDOW, path.count + 1);
+    path.sinceRenewed++;
+    const { samplesMin, ratio, delayMsMin } = this.#settings;
+    if (path.count < samplesMin || (path.delayMs !== undefined && path.sinceRenewed < RENEW_EVERY)) return;
+    path.sinceRenewed = 0;
+    const sorted = path.recentMs.slice(0, path.count).sort();
+    const rank = Math.ceil(Math.max(0.5, 1 - AIM * ratio) * path.count) - 1;
+    const usualMs = sorted[Math.max(0, rank)] ?? 0;
+    path.delayMs = Math.max(delayMsMin, usualMs + Math.max(MARGIN_MS_MIN, MARGIN_RATIO * usualMs));
+  }
+
+  /** Something came over `via`: it is no dead path. */
+  handleHeard(via: ClusterId | null, now: MonotonicMs): void {
+    const path = this.#paths.get(via);
+    if (path === undefined) return;
+    path.heardAt = now;
+    path.lateInARow = 0;
+    path.lostInARow = 0;
+  }
+
+  /**
+   * An attempt over `via`, sent at `sentAt`, is late. Whether a second one may be sent; it is counted then. The second late one in a
+   * row on a path that has been silent since it was sent draws on the reserve: a path full of losses uses up the rest before it dies.
+   */
+  take(via: ClusterId | null, sentAt: MonotonicMs, now: MonotonicMs): boolean {
+    const path = this.#pathOf(via);
+    const isSilent = path.heardAt <= sentAt;
+    const least = isSilent && path.lateInARow > 0 ? 0 : this.#settings.reserve;
+    if (isSilent) path.lateInARow++;
+    if (!this.#budget.take(now, least)) {
+      this.counters.refused++;
+      return false;
+    }
+    this.counters.hedges++;
+    return true;
+  }
+
+  /** Whether nothing came over `via` since `sentAt`. */
+  isSilentSince(via: ClusterId | null, sentAt: MonotonicMs): boolean {
+    return this.#pathOf(via).heardAt <= sentAt;
+  }
+
+  /** The second attempt was answered first. */
+  handleWon(): void {
+    this.counters.won++;
+  }
+
+  /**
+   * An attempt over `via`, sent at `sentAt`, lost its race to one over another path. True: it is one too many with nothing heard over
+   * `via` meanwhile, and the path is to be left; the count begins anew.
+   */
+  handleLost(via: ClusterId | null, sentAt: MonotonicMs): boolean {
+    const path = this.#pathOf(via);
+    if (path.heardAt > sentAt) return false;
+    path.lostInARow++;
+    if (path.lostInARow < this.#settings.lostMax) return false;
+    path.lostInARow = 0;
+    this.counters.pathsLeft++;
+    return true;
+  }
+
+  #pathOf(via: ClusterId | null): PathTimes {
+    const known = this.#paths.get(via);
+    if (known) return known;
+    const path: PathTimes = {
+      recentMs: new Float64Array(WINDOW),
+      count: 0,
+      next: 0,
+      sinceRenewed: 0,
+      delayMs: undefined,
+      heardAt: Number.NEGATIVE_INFINITY as MonotonicMs,
+      lateInARow: 0,
+      lostInARow: 0,
+    };
+    this.#paths.set(via, path);
+    return path;
+  }
+}

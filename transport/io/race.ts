@@ -1,0 +1,330 @@
+/**
+ * One request until its answer: sent over the path in use, once more over another when it is late and a second attempt pays
+ * (core/hedge-policy.ts), over several at once when nobody knows which path is well, again when an attempt failed and asking again is
+ * safe. The first usable answer wins, and the others are given up together with their connections.
+ */
+import { type ClusterId, IsochroneError, type MonotonicMs } from "#kit";
+import type { Logger } from "#kit/io";
+import type { TransportSettings } from "../config.ts";
+import type { PathChoice } from "../core/path-words.ts";
+import { requestClassOf } from "../core/request-class.ts";
+import { ExchangeError, type ExchangeHead, isSafeMethod } from "./exchange.ts";
+import type { TransportRequest, UsedPath } from "./face.ts";
+import { Stop, type StopSignal } from "./stop-signal.ts";
+import type { Attempt, Progress, Target } from "./target.ts";
+
+export type RaceParts = {
+  readonly settings: TransportSettings;
+  readonly logger: Logger;
+  readonly now: () => MonotonicMs;
+  readonly send: (
+    to: Target,
+    via: ClusterId | null,
+    request: TransportRequest,
+    signal: StopSignal,
+  ) => Promise<ExchangeHead>;
+  /** Learns from a failed attempt. */
+  readonly onFailure: (to: Target, via: ClusterId | null, error: ExchangeError) => void;
+  /** A path lost so many races that it is left. */
+  readonly onRacesLost: (to: Target, via: ClusterId | null) => void;
+  /** All only grow. */
+  readonly counters: { retries: number };
+};
+
+export type RaceResult = {
+  readonly head: ExchangeHead;
+  readonly path: UsedPath;
+  readonly attempts: number;
+  readonly progress: Progress;
+};
+
+type Try = {
+  readonly choice: PathChoice;
+  /** When it was sent, as far as the caller's wait is concerned. */
+  readonly sentAt: MonotonicMs;
+  readonly stop: Stop;
+  readonly progress: Progress;
+  /** Has come, and is held back. */
+  head: ExchangeHead | undefined;
+};
+
+/** A body of at most so many bytes counts when all of it has come: it fits into the stream's buffer with room to spare. */
+const WHOLE_BYTES_MAX = 48 * 1024;
+/** How often a late attempt is looked at again, one delay apart. */
+const LOOKS_MAX = 6;
+/** From this look on a silent path is worth a repeat out of the budget of repeats, when that of second attempts is used up. */
+const RESCUE_LOOK = 3;
+
+/** `avoid`: a path that just failed it. Throws what the last attempt failed with. */
+export function race(
+  parts: RaceParts,
+  to: Target,
+  request: TransportRequest,
+  avoid: ClusterId | null | undefined,
+): Promise<RaceResult> {
+  return new Promise((resolve, reject) => new Race(parts, to, request, resolve, reject).start(avoid));
+}
+
+class Race {
+  readonly #parts: RaceParts;
+  readonly #to: Target;
+  readonly #request: TransportRequest;
+  readonly #resolve: (result: RaceResult) => void;
+  readonly #reject: (error: unknown) => void;
+  readonly #requestClass;
+  /** Small and idempotent: RFC 9110 section 9.2.2. */
+  readonly #mayHedge: boolean;
+  readonly #open: Try[] = [];
+  readonly #tried: (ClusterId | null)[] = [];
+  #attempts = 0;
+  #looks = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #isDone = false;
+
+  constructor(
+    parts: RaceParts,
+    to: Target,
+    request: TransportRequest,
+    resolve: (result: RaceResult) => void,
+    reject: (error: unknown) => void,
+  ) {
+    this.#parts = parts;
+    this.#to = to;
+    this.#request = request;
+    this.#resolve = resolve;
+    this.#reject = reject;
+    this.#requestClass = requestClassOf(request.headers);
+    this.#mayHedge =
+      this.#requestClass === "small" && request.body === undefined && isSafeMethod(request.method);
+  }
+
+  start(avoid: ClusterId | null | undefined): void {
+    const to = this.#to;
+    const now = this.#parts.now();
+    if (avoid !== undefined) this.#tried.push(avoid);
+    const choice =
+      (avoid !== undefined && to.chooser?.alternative(this.#tried, now, this.#requestClass)) ||
+      to.choose(this.#requestClass);
+    this.#send(choice);
+    if (!this.#mayHedge) return;
+    for (const via of to.chooser?.racers(now) ?? [])
+      if (!this.#tried.includes(via) && to.hedges.take(choice.via, now, now))
+        this.#send({ via, reason: "race" });
+    this.#look(choice.via);
+  }
+
+  #send(choice: PathChoice): void {
+    const { via } = choice;
+    const stop = new Stop();
+    const one: Try = {
+      choice,
+      sentAt: this.#parts.now(),
+      stop,
+      progress: track(this.#parts, this.#to, via, this.#request, stop),
+      head: undefined,
+    };
+    this.#attempts++;
+    this.#tried.push(via);
+    this.#open.push(one);
+    this.#parts.send(this.#to, via, this.#request, stop).then(
+      (head) => this.#handleHead(one, head),
+      (error: unknown) => this.#handleError(one, error),
+    );
+  }
+
+  #handleHead(one: Try, head: ExchangeHead): void {
+    if (this.#isDone) {
+      discard(head);
+      return;
+    }
+    one.progress.handleBytes();
+    one.head = head;
+    // What a failing server says is an answer only when nobody has a better one.
+    if (head.status >= 500 && this.#open.length > 1) {
+      if (this.#open.every((other) => other.head !== undefined)) this.#finish(one);
+      return;
+    }
+    if (!this.#mayHedge || this.#timer === undefined || head.isWhole() || !isShort(head)) {
+      this.#finish(one);
+      return;
+    }
+    head.onWhole(() => this.#finish(one));
+    head.body.on("error", (error) => this.#handleError(one, error));
+  }
+
+  #handleError(one: Try, error: unknown): void {
+    const { settings, logger, counters, now } = this.#parts;
+    const at = this.#open.indexOf(one);
+    if (at < 0) return;
+    one.progress.end();
+    this.#open.splice(at, 1);
+    if (this.#isDone) return;
+    const to = this.#to;
+    if (error instanceof ExchangeError) this.#parts.onFailure(to, one.choice.via, error);
+    if (this.#open.length > 0) {
+      const kept = this.#open.find((other) => other.head !== undefined);
+      if (kept && this.#open.every((other) => other.head !== undefined)) this.#finish(kept);
+      return;
+    }
+    if (!this.#isRepeatable(error) || this.#attempts >= settings.attemptsMax || !to.budget.take(now())) {
+      this.#isDone = true;
+      clearTimeout(this.#timer);
+      this.#reject(error);
+      return;
+    }
+    counters.retries++;
+    // Where every path was tried a fresh connection on the best may still do: the old one had been closed by the peer.
+    const choice =
+      to.chooser?.alternative(this.#tried, now(), this.#requestClass) ?? to.choose(this.#requestClass);
+    logger.debug("request-retried", {
+      target: to.key,
+      via: choice.via,
+      code: error instanceof ExchangeError ? error.code : "",
+      attempts: this.#attempts,
+    });
+    this.#send(choice);
+  }
+
+  #isRepeatable(error: unknown): boolean {
+    const { body, signal } = this.#request;
+    return (
+      error instanceof ExchangeError &&
+      error.retry === "safe" &&
+      // A stream is sent once.
+      (body === undefined || body instanceof Uint8Array) &&
+      // A silent server is slow, not gone: asking again would double its load.
+      error.code !== "headers-timeout" &&
+      error.code !== "pool-full" &&
+      error.code !== "address-not-permitted" &&
+      // Every path leads to the same silent server; the caller knows other servers.
+      error.code !== "server-down" &&
+      !signal?.aborted
+    );
+  }
+
+  /** Looks again when an answer over `via` would be late. */
+  #look(via: ClusterId | null): void {
+    const delayMs = this.#to.hedges.delayMs(via);
+    if (delayMs === undefined || this.#isDone || this.#looks >= LOOKS_MAX) return;
+    this.#timer = setTimeout(() => this.#handleLate(via), Math.round(delayMs));
+  }
+
+  #handleLate(via: ClusterId | null): void {
+    if (this.#isDone) return;
+    this.#looks++;
+    const first = this.#open[0];
+    if (first !== undefined && this.#mayAsk(first)) {
+      const other = this.#to.chooser?.alternative(this.#tried, this.#parts.now());
+      this.#send({ via: other?.via ?? first.choice.via, reason: "race" });
+    } else {
+      // It goes on coming, and nobody else is asked for it: better an early head.
+      const begun = this.#open.find(({ head }) => head !== undefined && head.status < 500);
+      if (begun) {
+        this.#finish(begun);
+        return;
+      }
+    }
+    this.#look(via);
+  }
+
+  #mayAsk(first: Try): boolean {
+    const { now, settings, counters } = this.#parts;
+    const { hedges, budget, chooser } = this.#to;
+    if (this.#attempts >= settings.attemptsMax) return false;
+    // A third attempt needs a path that was not asked yet, and nothing that came so far.
+    if (this.#open.length > 1) {
+      if (this.#open.some(({ head }) => head !== undefined) || this.#looks < RESCUE_LOOK) return false;
+      if (!chooser?.alternative(this.#tried, now())) return false;
+    }
+    const { sentAt, head, choice } = first;
+    if (hedges.take(choice.via, sentAt, now())) return true;
+    const isRescue =
+      this.#looks >= RESCUE_LOOK &&
+      head === undefined &&
+      hedges.isSilentSince(choice.via, sentAt) &&
+      chooser?.alternative(this.#tried, now()) !== undefined &&
+      budget.take(now());
+    if (isRescue) counters.retries++;
+    return isRescue;
+  }
+
+  #finish(one: Try): void {
+    if (this.#isDone || one.head === undefined) return;
+    this.#isDone = true;
+    clearTimeout(this.#timer);
+    const { hedges } = this.#to;
+    const { now, onRacesLost } = this.#parts;
+    const { head, progress, choice } = one;
+    if (this.#mayHedge && head.status < 500) {
+      const answered = (): void =>
+        hedges.handleAnswer(choice.via, Math.max(0, now() - one.sentAt - head.connectMs));
+      if (head.isWhole() || !isShort(head)) answered();
+      else head.onWhole(answered);
+    }
+    if (choice.reason === "race") hedges.handleWon();
+    const losers = this.#open.filter((other) => other !== one);
+    this.#open.length = 0;
+    for (const other of losers) {
+      other.progress.end();
+      const isFirst = other.sentAt < one.sentAt;
+      if (isFirst) hedges.handleAnswer(other.choice.via, now() - other.sentAt);
+      if (isFirst && other.choice.via !== choice.via && hedges.handleLost(other.choice.via, other.sentAt))
+        onRacesLost(this.#to, other.choice.via);
+      if (other.head) discard(other.head);
+      other.stop.abort(
+        new IsochroneError("Given up: another attempt was answered first", {
+          code: "race-lost",
+          source: "internal",
+          retry: "never",
+        }),
+      );
+    }
+    this.#resolve({ head, path: choice, attempts: this.#attempts, progress });
+  }
+}
+
+/** A body whose length is stated and so short that it is better waited for than handed on. */
+function isShort({ headers }: ExchangeHead): boolean {
+  const length = headers.find(([name]) => name.toLowerCase() === "content-length")?.[1];
+  return length !== undefined && /^[0-9]{1,6}$/.test(length) && Number(length) <= WHOLE_BYTES_MAX;
+}
+
+function discard(head: ExchangeHead): void {
+  head.body.on("error", () => {});
+  head.body.destroy();
+}
+
+/** Lets an attempt be given up by the caller's signal or by the failure of its path. */
+function track(
+  parts: Pick<RaceParts, "now">,
+  to: Target,
+  via: ClusterId | null,
+  request: TransportRequest,
+  stop: Stop,
+): Progress {
+  const onAbort = (): void => stop.abort(request.signal?.reason);
+  if (request.signal?.aborted) onAbort();
+  else request.signal?.addEventListener("abort", onAbort, { once: true });
+  const attempt: Attempt = {
+    via,
+    sentMs: performance.now(),
+    lastProgressMs: undefined,
+    giveUp: (why, code) => {
+      // What cannot be asked again keeps its chance: the path may come back.
+      if (!isSafeMethod(request.method)) return;
+      stop.abort(new IsochroneError(`Given up: ${why}`, { code, source: "upstream", retry: "safe" }));
+    },
+  };
+  to.track(attempt);
+  return {
+    handleBytes: () => {
+      attempt.lastProgressMs = performance.now();
+      to.hedges.handleHeard(via, parts.now());
+    },
+    settle: () => to.untrack(attempt),
+    end: () => {
+      to.untrack(attempt);
+      request.signal?.removeEventListener("abort", onAbort);
+    },
+  };
+}
