@@ -63,6 +63,8 @@ interface DatagramSender {
   port: number;
   /** What is not common may be put off; no by default. */
   mayWait?: boolean;
+  /** When it came, by `performance.now()`: datagrams of one batch came together. Absent: now. */
+  nowMs?: number;
 }
 
 const QUARANTINED: DnsDecision = { action: "drop", reason: "quarantined" };
@@ -73,6 +75,9 @@ export class DnsHandler {
   /** Of the last query; undefined when the fast path answered it. */
   #decision: DnsDecision | undefined;
   #loggedAtMs = -ERROR_LOG_INTERVAL_MS;
+  /** The time of day, read anew when the time of the queries moves. */
+  #epochSeconds = 0;
+  #epochReadAtMs = -1;
   /** Queries that were to be logged and were put off: the next ones are logged in their place. */
   #owedSamples = 0;
 
@@ -120,28 +125,30 @@ export class DnsHandler {
     outAt: number,
   ): number {
     const { context, rateLimit } = this.#options;
-    const { family, words } = resolver;
+    const { family, words, nowMs = performance.now() } = resolver;
     this.#decision = undefined;
-    if (this.#isQuarantined(query, at, end, "udp")) return 0;
+    if (this.#isQuarantined(query, at, end, "udp", nowMs)) return 0;
     this.#options.onQuery?.(query.subarray(at, end));
-    const length = this.#fast.answer(query, at, end, resolver, context(), out, outAt, epochSeconds());
+    if (nowMs !== this.#epochReadAtMs) {
+      this.#epochReadAtMs = nowMs;
+      this.#epochSeconds = epochSeconds();
+    }
+    const length = this.#fast.answer(query, at, end, resolver, context(), out, outAt, this.#epochSeconds);
     const asked = end - at;
     if (length > 0) {
       if (!rateLimit.isOn) return length;
-      const nowMs = performance.now();
       if (this.#fast.lastCookie === "valid") {
         rateLimit.handleProof(family, words, nowMs);
         return length;
       }
-      rateLimit.handleCommon(family, words, nowMs);
-      const verdict = rateLimit.judge(family, words, this.#fast.lastName, asked, length, nowMs);
+      const verdict = rateLimit.judgeCommon(family, words, this.#fast.lastName, asked, length, nowMs);
       if (verdict === "send") return length;
       const cut = verdict === "drop" ? 0 : this.#fast.truncate(out, outAt, length);
       return cut > 0 && rateLimit.mayCut(asked, cut, nowMs) ? cut : 0;
     }
     // What is not common costs ten times as much: it has its turn after what is.
     if (resolver.mayWait === true)
-      return rateLimit.isOn && rateLimit.isFirst(family, words, performance.now()) ? WAIT_FIRST : WAIT;
+      return rateLimit.isOn && rateLimit.isFirst(family, words, nowMs) ? WAIT_FIRST : WAIT;
     return this.#answerFull(query.subarray(at, end), resolver, out, outAt);
   }
 
@@ -177,7 +184,7 @@ export class DnsHandler {
     port: number,
     transport: "tcp" | "tls",
   ): Uint8Array | Iterable<Uint8Array> | undefined {
-    if (this.#isQuarantined(bytes, 0, bytes.length, transport)) return undefined;
+    if (this.#isQuarantined(bytes, 0, bytes.length, transport, performance.now())) return undefined;
     this.#options.onQuery?.(bytes);
     const signed = this.#transfer(bytes, resolverAddress) ?? this.#signed(bytes, resolverAddress, transport);
     if (signed !== undefined) return "messages" in signed ? signed.messages : signed.bytes;
@@ -203,9 +210,15 @@ export class DnsHandler {
     return answer;
   }
 
-  #isQuarantined(query: Uint8Array, at: number, end: number, transport: DnsTransport): boolean {
+  #isQuarantined(
+    query: Uint8Array,
+    at: number,
+    end: number,
+    transport: DnsTransport,
+    nowMs: number,
+  ): boolean {
     const { quarantine, counters } = this.#options;
-    if (quarantine?.isOn !== true || !quarantine.holds(query, at, end, performance.now())) return false;
+    if (quarantine?.isOn !== true || !quarantine.holds(query, at, end, nowMs)) return false;
     this.#decision = QUARANTINED;
     counters.count(QUARANTINED, transport);
     return true;

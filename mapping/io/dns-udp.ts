@@ -39,7 +39,13 @@ export class UdpListener {
   readonly #handler: BatchHandler;
   readonly #batch: UdpBatch | undefined;
   readonly #box: BlackBox | undefined;
-  readonly #sender: BatchSender = { family: 4, words: new Uint32Array(4), port: 0, mayWait: false };
+  readonly #sender: BatchSender = {
+    family: 4,
+    words: new Uint32Array(4),
+    port: 0,
+    mayWait: false,
+    nowMs: 0,
+  };
   #sendFailures = 0;
   #unanswerable = 0;
 
@@ -146,6 +152,7 @@ export class UdpListener {
     sender.family = family;
     sender.words.set(words);
     sender.port = from.port;
+    sender.nowMs = performance.now();
     const answer = Buffer.allocUnsafe(ANSWER_BYTES_MAX);
     this.#box?.beginMessage(bytes, family, words, from.port);
     const length = this.#handler(bytes, 0, bytes.length, sender, answer, 0);

@@ -60,6 +60,8 @@ export interface BatchSender {
   port: number;
   /** Whether the query may be put off. */
   mayWait: boolean;
+  /** When it came, by `performance.now()`: the clock is read once for a batch. */
+  nowMs: number;
 }
 
 export interface BatchCounters {
@@ -141,7 +143,13 @@ export class UdpBatch {
   readonly #nameAddresses: Uint32Array;
   /** Where the memory of those that wait begins. */
   readonly #waitingAddress: bigint;
-  readonly #sender: BatchSender = { family: 4, words: new Uint32Array(4), port: 0, mayWait: true };
+  readonly #sender: BatchSender = {
+    family: 4,
+    words: new Uint32Array(4),
+    port: 0,
+    mayWait: true,
+    nowMs: 0,
+  };
   #isClosed = false;
   #isResuming = false;
 
@@ -269,6 +277,7 @@ export class UdpBatch {
     let answers = 0;
     const received = this.#received;
     const sender = this.#sender;
+    sender.nowMs = performance.now();
     for (let slot = 0; slot < count; slot++) {
       const header = (slot * HEADER_STRIDE) / 4;
       const length = this.#receiveWords[header + LENGTH_WORD] as number;
@@ -300,8 +309,11 @@ export class UdpBatch {
   #answerWaiting(handler: BatchHandler, untilMs: number): void {
     const waiting = this.#waiting;
     let answers = 0;
-    this.#sender.mayWait = false;
-    while (waiting.length > 0 && performance.now() < untilMs) {
+    const sender = this.#sender;
+    sender.mayWait = false;
+    while (waiting.length > 0) {
+      sender.nowMs = performance.now();
+      if (sender.nowMs >= untilMs) break;
       if (answers === BATCH_MAX) {
         this.#send(answers);
         answers = 0;

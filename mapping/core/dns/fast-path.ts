@@ -15,7 +15,7 @@ import {
   udpPayloadBytesMin,
 } from "./constants.ts";
 import type { DnsCounters, DnsTally } from "./counters.ts";
-import { checkCookie, type CookieCheck, type CookieState } from "./cookie.ts";
+import { type CookieState, ServerCookies } from "./cookie.ts";
 import type { DnsContext, DnsService } from "./decision.ts";
 import { lowerCase, nameHashNext, nameHashStart, NameTable } from "./name-table.ts";
 import { type DomainName, labelBytesMax, nameBytesMax } from "./name.ts";
@@ -87,7 +87,8 @@ function namesOf(zones: ZoneTable): Names {
 
 export class FastPath {
   readonly #counters: DnsCounters;
-  readonly #cookieSecret: Uint8Array | undefined;
+  /** Undefined: none are given out. */
+  readonly #cookies: ServerCookies | undefined;
   #context: DnsContext | undefined;
   #names: NameTable = new NameTable([]);
   #templates: NameTemplates[] = [];
@@ -110,7 +111,8 @@ export class FastPath {
 
   constructor(counters: DnsCounters, service: DnsService = {}) {
     this.#counters = counters;
-    this.#cookieSecret = service.cookieSecret;
+    const { cookieSecret } = service;
+    this.#cookies = cookieSecret === undefined ? undefined : new ServerCookies(cookieSecret);
   }
 
   #use(context: DnsContext): void {
@@ -182,7 +184,7 @@ export class FastPath {
 
     let bytesMax: number = udpPayloadBytesMin;
     let ecsAt = -1;
-    let cookie: CookieCheck | undefined;
+    let cookie: CookieState | undefined;
     this.#cookieAt = 0;
     if (additionals === 0) {
       if (questionEnd !== end) return 0;
@@ -190,8 +192,9 @@ export class FastPath {
       ecsAt = this.#readOpt(query, questionEnd, end);
       if (ecsAt < 0) return 0;
       if (this.#cookieAt > 0) {
-        cookie = this.#checkCookie(query, resolver, epochSeconds);
-        if (cookie.answer === undefined) return 0;
+        const { family, words } = resolver;
+        cookie = this.#cookies?.check(query, this.#cookieAt, this.#cookieEnd, family, words, epochSeconds);
+        if (cookie === "malformed") return 0;
       }
       const told = ((query[questionEnd + 3] as number) << 8) | (query[questionEnd + 4] as number);
       bytesMax = Math.min(Math.max(told, udpPayloadBytesMin), udpPayloadBytesMax);
@@ -234,7 +237,7 @@ export class FastPath {
 
     const { body } = template;
     const ecsBytes = hasEcs ? 4 + ECS_FIXED_BYTES + (((query[ecsAt + 2] as number) + 7) >>> 3) : 0;
-    const answerCookie = cookie?.answer;
+    const answerCookie = cookie === undefined ? undefined : this.#cookies?.answer;
     const cookieBytes = answerCookie === undefined ? 0 : 4 + answerCookie.length;
     const optBytes = additionals === 0 ? 0 : OPT_BYTES + ecsBytes + cookieBytes;
     if (questionEnd - at + body.length + optBytes > bytesMax) return 0;
@@ -290,7 +293,7 @@ export class FastPath {
     this.lastScope = hasEcs ? scope : -1;
     this.lastEcsAt = ecsAt > 0 ? ecsAt : 0;
     this.lastReply = template;
-    this.lastCookie = cookie?.state;
+    this.lastCookie = cookie;
     this.lastName = number;
     this.lastQuestionBytes = questionEnd - nameAt;
     return to - outAt;
@@ -331,7 +334,7 @@ export class FastPath {
       const code = query[option + 1];
       if (code === ednsOptionCodes.ECS && ecsAt === 0 && this.#isClientSubnet(query, data, next))
         ecsAt = data;
-      else if (code === ednsOptionCodes.COOKIE && this.#cookieAt === 0 && this.#cookieSecret !== undefined) {
+      else if (code === ednsOptionCodes.COOKIE && this.#cookieAt === 0 && this.#cookies !== undefined) {
         this.#cookieAt = data;
         this.#cookieEnd = next;
       } else return -1;
@@ -349,12 +352,6 @@ export class FastPath {
     if (end - data !== ECS_FIXED_BYTES + ((source + 7) >>> 3)) return false;
     const tailBits = -source & 7;
     return tailBits === 0 || ((query[end - 1] as number) & ((1 << tailBits) - 1)) === 0;
-  }
-
-  #checkCookie(query: Uint8Array, { family, words }: ResolverWords, epochSeconds: number): CookieCheck {
-    const client = { family, words: family === 4 ? [words[0] as number] : [...words] };
-    const data = query.subarray(this.#cookieAt, this.#cookieEnd);
-    return checkCookie(data, client, this.#cookieSecret as Uint8Array, epochSeconds);
   }
 
   /** Puts the address of a client subnet into `#client`. */

@@ -42,31 +42,30 @@ export class OctetBudget {
 const PLACES = 65_536;
 const REMEMBERED_SECONDS = 3_600;
 
-/** Who has lately shown that its address is its own: by a cookie (RFC 7873) or a handshake of TCP. IPv6 by its /64. Bounded, never grows. */
+/**
+ * Who has lately shown that its address is its own: by a cookie (RFC 7873) or a handshake of TCP. Addresses are told by their
+ * {@link addressHash}. Bounded, never grows.
+ */
 export class KnownClients {
-  readonly #seed: number;
   readonly #marks = new Uint32Array(PLACES);
   readonly #untilSeconds = new Float64Array(PLACES);
 
-  /** @param seed mixed into places, so that nobody outside can tell which addresses share one */
-  constructor(seed: number) {
-    this.#seed = seed;
-  }
-
-  remember(family: IpFamily, words: ArrayLike<number>, nowSeconds: number): void {
-    const hash = addressHash(this.#seed, family, words);
+  remember(hash: number, nowSeconds: number): void {
     this.#marks[hash & (PLACES - 1)] = hash;
     this.#untilSeconds[hash & (PLACES - 1)] = nowSeconds + REMEMBERED_SECONDS;
   }
 
-  has(family: IpFamily, words: ArrayLike<number>, nowSeconds: number): boolean {
-    const hash = addressHash(this.#seed, family, words);
+  has(hash: number, nowSeconds: number): boolean {
     const place = hash & (PLACES - 1);
     return this.#marks[place] === hash && nowSeconds < (this.#untilSeconds[place] as number);
   }
 }
 
-/** Of an address, IPv6 by its /64. */
+/**
+ * Of an address, IPv6 by its /64.
+ *
+ * @param seed mixed in, so that nobody outside can tell which addresses share a place
+ */
 export function addressHash(seed: number, family: IpFamily, words: ArrayLike<number>): number {
   const second = family === 4 ? 0x9e37_79b9 : (words[1] as number);
   return mixed(mixed(seed, words[0] as number), second) >>> 0;

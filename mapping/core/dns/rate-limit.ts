@@ -4,7 +4,7 @@
  * that is held back invites with TC; who shows a cookie of ours is never limited.
  */
 import type { IpFamily } from "#kit";
-import { KnownClients, OctetBudget } from "./octet-budget.ts";
+import { addressHash, KnownClients, OctetBudget } from "./octet-budget.ts";
 import { ResolverHistory } from "./resolver-history.ts";
 
 export interface RateLimitSettings {
@@ -33,8 +33,8 @@ export class ResponseRateLimit {
   readonly #held: Uint8Array;
   readonly #budget: OctetBudget;
   /** Who has shown a cookie, or come over TCP. */
-  readonly #known: KnownClients;
-  readonly #history: ResolverHistory;
+  readonly #known = new KnownClients();
+  readonly #history = new ResolverHistory();
   /** `cut`: over the budget of octets. */
   readonly counters = { slipped: 0, dropped: 0, cut: 0 };
 
@@ -45,8 +45,6 @@ export class ResponseRateLimit {
     this.#atMs = new Float64Array(buckets);
     this.#held = new Uint8Array(buckets);
     this.#budget = new OctetBudget(settings.surplusBytesPerSecond ?? 0);
-    this.#known = new KnownClients(settings.seed);
-    this.#history = new ResolverHistory(settings.seed);
   }
 
   get isOn(): boolean {
@@ -55,19 +53,33 @@ export class ResponseRateLimit {
 
   /** The address is the sender's own: a cookie or a handshake has shown it. */
   handleProof(family: IpFamily, words: ArrayLike<number>, nowMs: number): void {
-    this.#known.remember(family, words, nowMs / 1_000);
+    this.#known.remember(this.#hashOf(family, words), nowMs / 1_000);
   }
 
-  /** A common query came from there: it may become somebody who was there before. */
-  handleCommon(family: IpFamily, words: ArrayLike<number>, nowMs: number): void {
-    this.#history.handleCommon(family, words, nowMs);
+  #hashOf(family: IpFamily, words: ArrayLike<number>): number {
+    return addressHash(this.#settings.seed, family, words);
   }
 
   /** Whether a query that costs much goes before those of strangers: of who is known, up to a rate for each. */
   isFirst(family: IpFamily, words: ArrayLike<number>, nowMs: number): boolean {
-    const isKnown =
-      this.#known.has(family, words, nowMs / 1_000) || this.#history.isSteady(family, words, nowMs);
-    return isKnown && this.#history.takeFirst(family, words, nowMs);
+    const hash = this.#hashOf(family, words);
+    const isKnown = this.#known.has(hash, nowMs / 1_000) || this.#history.isSteady(hash, nowMs);
+    return isKnown && this.#history.takeFirst(hash, nowMs);
+  }
+
+  /** As {@link judge}, of the answer to a common query: who asks may become somebody who was there before. */
+  judgeCommon(
+    family: IpFamily,
+    words: ArrayLike<number>,
+    kind: number,
+    queryBytes: number,
+    answerBytes: number,
+    nowMs: number,
+  ): RateVerdict {
+    const hash = this.#hashOf(family, words);
+    this.#history.handleCommon(hash, nowMs);
+    const verdict = this.check(family, words, kind, nowMs);
+    return verdict === "send" ? this.#judgeOctets(hash, queryBytes, answerBytes, nowMs) : verdict;
   }
 
   /** What to do with an answer that is ready, by both limits; see {@link check}. "slip": only its TC form may go out. */
@@ -80,8 +92,12 @@ export class ResponseRateLimit {
     nowMs: number,
   ): RateVerdict {
     const verdict = this.check(family, words, kind, nowMs);
-    if (verdict !== "send" || !this.#budget.isOn) return verdict;
-    if (this.#known.has(family, words, nowMs / 1_000)) return "send";
+    if (verdict !== "send") return verdict;
+    return this.#judgeOctets(this.#hashOf(family, words), queryBytes, answerBytes, nowMs);
+  }
+
+  #judgeOctets(hash: number, queryBytes: number, answerBytes: number, nowMs: number): RateVerdict {
+    if (!this.#budget.isOn || this.#known.has(hash, nowMs / 1_000)) return "send";
     if (this.#budget.take(queryBytes, answerBytes, nowMs)) return "send";
     this.counters.cut++;
     return "slip";

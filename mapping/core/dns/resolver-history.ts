@@ -1,9 +1,8 @@
 /**
  * Who has asked for what there is, minute after minute: a resolver that was there before an attack is told from the attack by that, also
- * without cookies. It is a reason to be looked at first under more than can be answered, and no proof of an address. Bounded, never grows.
+ * without cookies. It is a reason to be looked at first under more than can be answered, and no proof of an address. Addresses are told
+ * by their `addressHash`. Bounded, never grows.
  */
-import type { IpFamily } from "#kit";
-import { addressHash } from "./octet-budget.ts";
 
 /** Addresses remembered (IPv6 by its /64). */
 const PLACES = 65_536;
@@ -15,21 +14,14 @@ const FORGOTTEN_MINUTES = 60;
 const FIRST_PER_SECOND = 100;
 
 export class ResolverHistory {
-  readonly #seed: number;
   readonly #marks = new Uint32Array(PLACES);
   readonly #minutes = new Uint8Array(PLACES);
   readonly #lastMinute = new Uint32Array(PLACES);
   readonly #credits = new Float32Array(PLACES).fill(FIRST_PER_SECOND);
   readonly #atMs = new Float64Array(PLACES);
 
-  /** @param seed mixed into places, so that nobody outside can tell which addresses share one */
-  constructor(seed: number) {
-    this.#seed = seed;
-  }
-
   /** A common query came. @param nowMs any clock that never runs back */
-  handleCommon(family: IpFamily, words: ArrayLike<number>, nowMs: number): void {
-    const hash = addressHash(this.#seed, family, words);
+  handleCommon(hash: number, nowMs: number): void {
     const place = hash & (PLACES - 1);
     const minute = 1 + Math.floor(nowMs / 60_000);
     const last = this.#lastMinute[place] as number;
@@ -43,8 +35,7 @@ export class ResolverHistory {
     this.#lastMinute[place] = minute;
   }
 
-  isSteady(family: IpFamily, words: ArrayLike<number>, nowMs: number): boolean {
-    const hash = addressHash(this.#seed, family, words);
+  isSteady(hash: number, nowMs: number): boolean {
     const place = hash & (PLACES - 1);
     return (
       this.#marks[place] === hash &&
@@ -54,8 +45,8 @@ export class ResolverHistory {
   }
 
   /** Whether an address that is known has room among the first for one query more; then it is counted. */
-  takeFirst(family: IpFamily, words: ArrayLike<number>, nowMs: number): boolean {
-    const place = addressHash(this.#seed, family, words) & (PLACES - 1);
+  takeFirst(hash: number, nowMs: number): boolean {
+    const place = hash & (PLACES - 1);
     const earned = ((nowMs - (this.#atMs[place] as number)) * FIRST_PER_SECOND) / 1_000;
     const credit = Math.min(FIRST_PER_SECOND, (this.#credits[place] as number) + earned);
     this.#atMs[place] = nowMs;

@@ -1,40 +1,42 @@
 /** Who was there before an attack, and what ended a worker: what is looked at first, and what is not looked at. */
 import { describe, expect, it } from "vitest";
+import { addressHash } from "../../../mapping/core/dns/octet-budget.ts";
 import { Quarantine } from "../../../mapping/core/dns/quarantine.ts";
 import { ResolverHistory } from "../../../mapping/core/dns/resolver-history.ts";
 import { query } from "./fixture.ts";
 
 const MINUTE = 60_000;
-const steady = [0xc000_0235];
+const placeOf = (word: number) => addressHash(7, 4, [word]);
+const steady = placeOf(0xc000_0235);
 
 describe("resolvers with a history", () => {
-  function asked(history: ResolverHistory, words: readonly number[], minutes: number, fromMinute = 0): void {
+  function asked(history: ResolverHistory, hash: number, minutes: number, fromMinute = 0): void {
     for (let minute = 0; minute < minutes; minute++)
-      for (let n = 0; n < 20; n++) history.handleCommon(4, words, (fromMinute + minute) * MINUTE + n);
+      for (let n = 0; n < 20; n++) history.handleCommon(hash, (fromMinute + minute) * MINUTE + n);
   }
 
   it("five different minutes make one, many queries in one minute do not, an hour of silence ends it", () => {
-    const history = new ResolverHistory(7);
+    const history = new ResolverHistory();
     asked(history, steady, 4);
-    expect(history.isSteady(4, steady, 4 * MINUTE)).toBe(false);
+    expect(history.isSteady(steady, 4 * MINUTE)).toBe(false);
     asked(history, steady, 1, 4);
-    expect(history.isSteady(4, steady, 4 * MINUTE + 1)).toBe(true);
-    expect(history.isSteady(4, [0xc000_0236], 4 * MINUTE + 1)).toBe(false);
-    expect(history.isSteady(4, steady, 64 * MINUTE)).toBe(true);
-    expect(history.isSteady(4, steady, 65 * MINUTE)).toBe(false);
+    expect(history.isSteady(steady, 4 * MINUTE + 1)).toBe(true);
+    expect(history.isSteady(placeOf(0xc000_0236), 4 * MINUTE + 1)).toBe(false);
+    expect(history.isSteady(steady, 64 * MINUTE)).toBe(true);
+    expect(history.isSteady(steady, 65 * MINUTE)).toBe(false);
     asked(history, steady, 1, 66);
-    expect(history.isSteady(4, steady, 66 * MINUTE)).toBe(false);
+    expect(history.isSteady(steady, 66 * MINUTE)).toBe(false);
   });
 
   it("a million forged senders do not take the place of one that is there", () => {
-    const history = new ResolverHistory(7);
-    const resolvers = Array.from({ length: 500 }, (_, n) => [0xc600_0000 + n * 7_919]);
-    for (const words of resolvers) asked(history, words, 5);
-    const before = resolvers.filter((words) => history.isSteady(4, words, 5 * MINUTE));
+    const history = new ResolverHistory();
+    const resolvers = Array.from({ length: 500 }, (_, n) => placeOf(0xc600_0000 + n * 7_919));
+    for (const hash of resolvers) asked(history, hash, 5);
+    const before = resolvers.filter((hash) => history.isSteady(hash, 5 * MINUTE));
     expect(before.length).toBeGreaterThan(490);
     for (let n = 0; n < 1_000_000; n++)
-      history.handleCommon(4, [Math.imul(n, 0x9e37_79b1)], 5 * MINUTE + n / 100);
-    expect(before.filter((words) => !history.isSteady(4, words, 15 * MINUTE))).toEqual([]);
+      history.handleCommon(placeOf(Math.imul(n, 0x9e37_79b1)), 5 * MINUTE + n / 100);
+    expect(before.filter((hash) => !history.isSteady(hash, 15 * MINUTE))).toEqual([]);
   });
 });
 
