@@ -96,6 +96,8 @@ export {
   roles,
   type ServerEntry,
   type ServerReport,
+  type NameAsked,
+  type NameUsed,
   type ServerTiming,
   serverReport,
   type TierEntry,
@@ -211,6 +213,16 @@ export { PrefixTable } from "./prefix-table.ts";
 export { mean, quantile, type Summary, summary } from "./quantile.ts";
 /** Random numbers from a seed. */
 export { Random } from "./random.ts";
+/** Names that are asked for once: who asks through which resolver. */
+export {
+  isOneTimeLabel,
+  type LabelMac,
+  makeOneTimeLabel,
+  type OneTimeLabel,
+  oneTimeNonceBytes,
+  readOneTimeLabel,
+} from "./one-time-name.ts";
+export { RecentCounts } from "./recent-counts.ts";
 /** Who serves a key, in which order; with bounded load `rendezvousPick`. */
 export { type RendezvousNode, rendezvousOrder, rendezvousPick } from "./rendezvous.ts";
 /** Parsing of untrusted values: path, value and expectation in every refusal. */

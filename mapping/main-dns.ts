@@ -14,6 +14,7 @@ import { parseWorld } from "#kit/world";
 import { dial, installWanFromEnvironment } from "#transport";
 import { cookieSecretBytes } from "./core/dns/cookie.ts";
 import { DnsCounters } from "./core/dns/counters.ts";
+import { NamesAsked } from "./core/dns/names-asked.ts";
 import { explainWhere } from "./core/where.ts";
 import { AdminServer } from "./io/admin-server.ts";
 import { AloneMap } from "./io/dns-alone.ts";
@@ -78,6 +79,8 @@ export async function main(argv: readonly string[], onQuery?: DnsServerOptions["
     id: options.mode === "node" ? options.serverId : "alone",
   });
   const counters = new DnsCounters();
+  // Whoever serves alone has nobody to tell.
+  const namesAsked = options.mode === "node" ? new NamesAsked() : undefined;
   const token = process.env["ISOCHRONE_CONTROL_TOKEN"];
   if (options.mode === "node" && (token === undefined || token === "")) {
     return refuse("the environment variable ISOCHRONE_CONTROL_TOKEN is not set; give it control's token");
@@ -90,7 +93,7 @@ export async function main(argv: readonly string[], onQuery?: DnsServerOptions["
       tsigKeys = readTsigKeys(options.tsigKeysFile);
     supply =
       options.mode === "node"
-        ? nodeSupply(options, token ?? "", counters, logger, tsigKeys)
+        ? nodeSupply(options, token ?? "", counters, logger, tsigKeys, namesAsked)
         : aloneSupply(options, logger);
   } catch (error) {
     if (error instanceof OptionError || error instanceof IsochroneError || error instanceof ParseError)
@@ -109,7 +112,7 @@ export async function main(argv: readonly string[], onQuery?: DnsServerOptions["
   let server: DnsServer | DnsWorkers | undefined;
   let admin: AdminServer | undefined;
   try {
-    server = await listen(options, state, counters, token, logger, tsigKeys);
+    server = await listen(options, state, counters, token, logger, tsigKeys, namesAsked);
     const listening = server;
     process.on("SIGHUP", () => void replaceWorkers(listening, logger));
     const metrics = dnsMetrics({
@@ -227,6 +230,7 @@ async function listen(
   token: string | undefined,
   logger: Logger,
   tsigKeys: TsigKeyTexts | undefined,
+  namesAsked: NamesAsked | undefined,
 ): Promise<DnsServer | DnsWorkers> {
   const { listen: at, workers, isPlainUdp } = options;
   const serverId = options.mode === "node" ? options.serverId : "alone";
@@ -256,6 +260,7 @@ async function listen(
       counters,
       logger,
       crashes: new CrashRecord(options.crashFile, logger),
+      namesAsked,
     });
   const log = await openQueryLog(queryLog, logger);
   const { host, nsid, cookieSecret, countriesFile: _file, ...rest } = setting;
@@ -267,6 +272,7 @@ async function listen(
     context: () => state.context(),
     counters,
     queryLog: log,
+    namesAsked,
     logger,
   });
 }
@@ -283,6 +289,7 @@ function nodeSupply(
   counters: DnsCounters,
   logger: Logger,
   tsigKeys: TsigKeyTexts | undefined,
+  namesAsked: NamesAsked | undefined,
 ): Supply {
   const { serverId, controlUrl, stateDirectory, inputDelaySeconds } = options;
   const peerKey = peerKeyIfSet();
@@ -295,6 +302,7 @@ function nodeSupply(
     logger,
     peerKey,
     tsigKeys,
+    namesAsked,
     inputDelaySeconds,
     testPermissions: options.testPermissions,
     resolvers: options.resolvers,

@@ -105,7 +105,7 @@ export const beaconLimits: BeaconLimits = {
 export const beaconVerdicts = ["taken", "address-rate", "network-rate", "table-full"] as const;
 export type BeaconVerdict = (typeof beaconVerdicts)[number];
 
-/** How many reports of an address and of its network count in an hour. Fixed windows: at most twice as much in any hour. */
+/** How many reports, or names, of an address and of its network count in an hour. Fixed windows: at most twice as much in any hour. */
 export class BeaconGate {
   readonly #limits: BeaconLimits;
   #counts = new Map<string, number>();

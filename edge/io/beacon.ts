@@ -1,14 +1,22 @@
 /** The beacon of a node: hands out whom to time, takes the timings, keeps them for the next report. */
-import { createHmac, hkdfSync, timingSafeEqual } from "node:crypto";
+import { createHmac, hkdfSync, randomBytes, timingSafeEqual } from "node:crypto";
 import {
   type Clock,
   type ClusterEntry,
   type ClusterId,
   type IpAddress,
+  isOneTimeLabel,
+  type LabelMac,
+  makeOneTimeLabel,
+  type NameUsed,
+  oneTimeNonceBytes,
   ParseError,
   parseAddress,
+  readOneTimeLabel,
+  RecentCounts,
   type ServerTiming,
 } from "#kit";
+import { labelMac } from "#kit/io";
 import {
   BEACON_PROBE_PATH,
   beaconCandidates,
@@ -26,6 +34,8 @@ import type { PropertyView } from "./routing.ts";
 const TICKET_MS = 120_000;
 /** Timings that wait for the next report, a second away; further ones are dropped and counted. */
 const WAITING_MAX = 100;
+/** Names that are known for used; a label is good for {@link TICKET_MS}. */
+const USED_MAX = 8_192;
 /** A body that comes slower is not one of a browser, ms. */
 const BODY_TIMEOUT_MS = 5_000;
 
@@ -49,19 +59,32 @@ export class Beacon {
   readonly #key: Buffer;
   readonly #gate = new BeaconGate();
   readonly #random: () => number;
+  readonly #labelMac: LabelMac;
+  /** Names that are handed out, and so what a network can say of resolvers. */
+  readonly #namesGate = new BeaconGate();
+  readonly #used = new RecentCounts(USED_MAX);
   #waiting: ServerTiming[] = [];
+  #namesWaiting: NameUsed[] = [];
 
   constructor(options: BeaconOptions) {
     this.#o = options;
     this.#random = options.random ?? Math.random;
     // Every server and worker of the deployment takes every other one's tickets: a page may be answered by another one.
     this.#key = Buffer.from(hkdfSync("sha256", options.peerKey, "", "isochrone beacon tickets v1", 32));
+    this.#labelMac = labelMac(options.peerKey);
   }
 
   /** What was timed since the last call. */
   drain(): readonly ServerTiming[] {
     const waiting = this.#waiting;
     this.#waiting = [];
+    return waiting;
+  }
+
+  /** Which names that are asked for once were used since the last call, and by whom. */
+  drainNames(): readonly NameUsed[] {
+    const waiting = this.#namesWaiting;
+    this.#namesWaiting = [];
     return waiting;
   }
 
@@ -81,12 +104,44 @@ export class Beacon {
   }
 
   /** Answers what a page times, when it comes by a cluster's own name; undefined: it is something else. */
-  answerProbe({ head }: Inbound): Answer | undefined {
+  answerProbe(inbound: Inbound): Answer | undefined {
+    const { head } = inbound;
     const isProbe =
       (head.method === "GET" || head.method === "HEAD") &&
       head.target.split("?", 1)[0] === BEACON_PROBE_PATH &&
       this.#o.isProbeHost(head.host);
-    return isProbe ? probeAnswer() : undefined;
+    if (!isProbe) return undefined;
+    const label = head.host.slice(0, head.host.indexOf(".")).toLowerCase();
+    if (isOneTimeLabel(label)) this.#use(label, inbound);
+    return probeAnswer();
+  }
+
+  /** A name that only its resolver and who was given it know has brought a client here. */
+  #use(text: string, inbound: Inbound): void {
+    const { metrics, clock } = this.#o;
+    const label = readOneTimeLabel(this.#labelMac, text, clock.epoch() / 1_000);
+    const address = clientOf(inbound);
+    const client = address && coarseAddress(address);
+    if (label === undefined || client === undefined || !label.isOf(client)) metrics.beacon("name-refused", 1);
+    else if (this.#used.count(label.id) > 1) metrics.beacon("name-repeated", 1);
+    else if (this.#namesWaiting.length >= WAITING_MAX) metrics.beacon("name-dropped", 1);
+    else {
+      metrics.beacon("name-used", 1);
+      this.#namesWaiting.push({ id: label.id, client });
+    }
+  }
+
+  /** Undefined: there is no domain for names, or this client has had enough of them. */
+  #nameUrl({ head }: Inbound, { beacon }: PropertyView, address: IpAddress): string | undefined {
+    if (beacon?.probeDomain === undefined) return undefined;
+    const { clock, metrics } = this.#o;
+    const verdict = this.#namesGate.handleReport(address, clock.monotonic());
+    metrics.beacon(verdict === "taken" ? "name-handed-out" : "name-limited", 1);
+    if (verdict !== "taken") return undefined;
+    const endsAtSeconds = Math.ceil((clock.epoch() + TICKET_MS) / 1_000);
+    const nonce = randomBytes(oneTimeNonceBytes);
+    const label = makeOneTimeLabel(this.#labelMac, coarseAddress(address), endsAtSeconds, nonce);
+    return `${head.scheme}://${label}.${beacon.probeDomain}${portOf(head.host)}${BEACON_PROBE_PATH}`;
   }
 
   #handOut(inbound: Inbound, property: PropertyView, record: AnswerRecord): Answer {
@@ -115,7 +170,8 @@ export class Beacon {
     const candidates = edges
       .filter((one) => clusterIds.includes(one.clusterId))
       .map((one) => ({ clusterId: one.clusterId, url: urlOf(one) }));
-    return json({ isSampled: true, candidates, ticket });
+    const nameUrl = this.#nameUrl(inbound, property, address);
+    return json({ isSampled: true, candidates, ticket, ...(nameUrl !== undefined && { nameUrl }) });
   }
 
   async #take(inbound: Inbound, record: AnswerRecord): Promise<Answer> {
@@ -200,10 +256,15 @@ function probeUrls(
       return `http://${address.includes(":") ? `[${address}]` : address}:${server?.port ?? 80}${BEACON_PROBE_PATH}`;
     };
   const domain = beacon?.probeDomain;
-  const port = /:[0-9]{1,5}$/.exec(head.host)?.[0] ?? "";
+  const port = portOf(head.host);
   return domain === undefined
     ? undefined
     : ({ clusterId }) => `https://${clusterId}.${domain}${port}${BEACON_PROBE_PATH}`;
+}
+
+/** With its colon; empty where the scheme's own is meant. */
+function portOf(host: string): string {
+  return /:[0-9]{1,5}$/.exec(host)?.[0] ?? "";
 }
 
 /** Undefined: too long, too slow, or broken off. */

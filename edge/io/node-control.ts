@@ -16,6 +16,7 @@ import {
   routeProblems,
   type ServerId,
   type ServerReport,
+  type NameUsed,
   type ServerTiming,
   type TopologyDocument,
   topologyDocument,
@@ -55,6 +56,7 @@ export interface NodeFigures {
   readonly links: ServerReport["links"];
   /** Of users, since the last time that it was asked. */
   readonly timings: readonly ServerTiming[];
+  readonly namesUsed: readonly NameUsed[];
 }
 
 /** Who serves: this process, or its workers. */
@@ -131,6 +133,7 @@ export class NodeControl {
   #report: ServerReport | undefined;
   /** Of users, until control has them. */
   #timings: readonly ServerTiming[] = [];
+  #namesUsed: readonly NameUsed[] = [];
   state: ServerReport["state"] = "starting";
 
   constructor(options: NodeControlOptions) {
@@ -361,7 +364,12 @@ export class NodeControl {
     this.#isPublishing = true;
     try {
       const report = await this.report();
-      if (report === undefined || !(await this.#client.publishReport(report))) return;
+      if (report === undefined) return;
+      const isPublished = await this.#client.publishReport(report);
+      // Told of once: a control of before, which refuses what it does not know, must not lose every report for it.
+      const told = new Set(report.namesUsed);
+      this.#namesUsed = this.#namesUsed.filter((one) => !told.has(one));
+      if (!isPublished) return;
       const sent = new Set(report.timings);
       this.#timings = this.#timings.filter((one) => !sent.has(one));
     } finally {
@@ -377,8 +385,9 @@ export class NodeControl {
     if (figures === undefined) return undefined;
     const { clusterId, role } = cluster ?? this.#report ?? {};
     if (clusterId === undefined || role === undefined) return undefined;
-    const { requests, timings, ...told } = figures;
+    const { requests, timings, namesUsed, ...told } = figures;
     this.#timings = [...this.#timings, ...timings].slice(-TIMINGS_MAX);
+    this.#namesUsed = [...this.#namesUsed, ...namesUsed].slice(-TIMINGS_MAX);
     const now = clock.monotonic();
     if (now - this.#rate.at >= REPORT_INTERVAL_MS / 2) {
       const perSecond = ((requests - this.#rate.requests) * 1_000) / (now - this.#rate.at);
@@ -397,6 +406,7 @@ export class NodeControl {
       applied: { ...this.#keeper.applied },
       ...(mapInForce !== undefined && { mapInForce }),
       ...(this.#timings.length > 0 && { timings: this.#timings }),
+      ...(this.#namesUsed.length > 0 && { namesUsed: this.#namesUsed }),
     };
     return this.#report;
   }

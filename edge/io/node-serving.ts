@@ -282,6 +282,7 @@ export class NodeServing {
       cacheObjects: edge?.store.memory.objects ?? 0,
       links: transport === undefined ? [] : [...transport.linkReports()],
       timings: this.#beacon.drain(),
+      namesUsed: this.#beacon.drainNames(),
     };
   }
 

@@ -136,6 +136,7 @@ class Totals {
       // Each worker measures for itself; one speaks for the server.
       links: all[0]?.result.links ?? [],
       timings: all.flatMap(({ result }) => result.timings),
+      namesUsed: all.flatMap(({ result }) => result.namesUsed),
     };
   }
 }

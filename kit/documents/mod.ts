@@ -89,6 +89,8 @@ export {
   type LinkReport,
   type PropertyCounters,
   type ServerReport,
+  type NameAsked,
+  type NameUsed,
   type ServerTiming,
   serverReport,
 } from "./server-report.ts";

@@ -30,16 +30,41 @@ const linkReport = object({
 });
 export type LinkReport = Parsed<typeof linkReport>;
 
+/** Characters of an address in text, of a prefix with its length. */
+const ADDRESS_CHARACTERS_MAX = 45;
+const PREFIX_CHARACTERS_MAX = 49;
+
 /** What a user's browser timed; see edge/core/beacon.ts. */
 const serverTiming = object({
   /** The client's network: its address with 24 bits of IPv4 or 48 of IPv6, the rest zero. */
-  from: string({ max: 45 }),
+  from: string({ max: ADDRESS_CHARACTERS_MAX }),
   /** Of a server of the cluster that was timed. */
-  to: string({ max: 45 }),
+  to: string({ max: ADDRESS_CHARACTERS_MAX }),
   method: oneOf(["tcp", "http"]),
   rttMs: number({ min: 0, max: 60_000, unit: "ms" }),
 });
 export type ServerTiming = Parsed<typeof serverTiming>;
+
+/** Which name it was, of those that are asked for once; see kit/one-time-name.ts. */
+const oneTimeId = () => string({ max: 20, pattern: /^[0-9a-f]{20}$/, expected: "20 hexadecimal digits" });
+
+/** A name server was asked for a name that a page was given. */
+const nameAsked = object({
+  id: oneTimeId(),
+  /** Who asked, and has shown that it is there. */
+  resolver: string({ max: ADDRESS_CHARACTERS_MAX }),
+  /** For whom, where the resolver says so (RFC 7871); absent: it does not. */
+  clientSubnet: optional(string({ max: PREFIX_CHARACTERS_MAX })),
+});
+export type NameAsked = Parsed<typeof nameAsked>;
+
+/** An edge was asked for something under such a name. */
+const nameUsed = object({
+  id: oneTimeId(),
+  /** The client's network, as in timings. */
+  client: string({ max: ADDRESS_CHARACTERS_MAX }),
+});
+export type NameUsed = Parsed<typeof nameUsed>;
 
 /** Counters of one property since the process started; the reader takes differences. */
 const propertyCounters = object({
@@ -74,6 +99,9 @@ export const serverReport = object({
   links: array(linkReport, { max: 10_000 }),
   /** Timings of users that came since the report before; the mapper bounds what one network can say. Absent: none. */
   timings: optional(array(serverTiming, { max: 400 })),
+  /** Of a name server, and of an edge, since the report before: put together they tell who asks through which resolver. Absent: none. */
+  namesAsked: optional(array(nameAsked, { max: 400 })),
+  namesUsed: optional(array(nameUsed, { max: 400 })),
   /** By policy that the server tests, and target. Absent: it tests none. */
   opinions: optional(record(id(), record(id(), targetOpinion, { max: 64 }), { max: 10_000 })),
   /** `kind/id` -> version that the server has applied. */

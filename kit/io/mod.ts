@@ -4,6 +4,7 @@ export { systemClock } from "./clock.ts";
 export { readCountries } from "./countries-file.ts";
 export { makeDirectory, readFileIfThere, writeFileDurable } from "./files.ts";
 export { inSteps } from "./in-steps.ts";
+export { labelMac } from "./label-mac.ts";
 export type { LastKnownGoodDamage, LastKnownGoodOptions } from "./last-known-good.ts";
 export { LastKnownGood } from "./last-known-good.ts";
 export {

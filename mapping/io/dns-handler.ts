@@ -11,6 +11,7 @@ import {
   replyReasons,
 } from "../core/dns/decision.ts";
 import { FastPath } from "../core/dns/fast-path.ts";
+import type { NamesAsked } from "../core/dns/names-asked.ts";
 import type { Quarantine } from "../core/dns/quarantine.ts";
 import type { ResponseRateLimit } from "../core/dns/rate-limit.ts";
 import type { SampledQuery, Sampler } from "../core/dns/query-log/query-ring.ts";
@@ -30,6 +31,8 @@ export interface DnsHandlerOptions {
   readonly queryLog?: QuerySink | undefined;
   /** What is dropped because it ended a worker. */
   readonly quarantine?: Quarantine | undefined;
+  /** Told who asks for names that are asked for once. */
+  readonly namesAsked?: NamesAsked | undefined;
   /** For tests, which pass it to the process's `main`: told of each query first; may do what no query should. */
   readonly onQuery?: ((query: Uint8Array) => void) | undefined;
 }
@@ -366,6 +369,8 @@ export class DnsHandler {
       }
     }
     counters.count(decision, transport);
+    if (decision.action === "reply" && decision.oneTimeId !== undefined)
+      this.#options.namesAsked?.handleQuery(decision.oneTimeId, resolverAddress, decision.clientSubnet);
     return decision;
   }
 }

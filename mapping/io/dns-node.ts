@@ -15,6 +15,7 @@ import { type ListenAddress, type Logger, systemClock } from "#kit/io";
 import { ControlClient, DocumentKeeper } from "#control";
 import { dial } from "#transport";
 import type { DnsCounters } from "../core/dns/counters.ts";
+import type { NamesAsked } from "../core/dns/names-asked.ts";
 import { refusalOf } from "../core/snapshot-check.ts";
 import type { TopologyIndex } from "../core/topology-index.ts";
 import { EdgeProber } from "./dns-liveness.ts";
@@ -35,7 +36,7 @@ export interface DnsNodeOptions {
   readonly stateDirectory: string;
   readonly counters: DnsCounters;
   readonly logger: Logger;
-  /** Opens the keys of signed zones. */
+  /** Opens the keys of signed zones, and knows names that are asked for once. */
   readonly peerKey: Uint8Array | undefined;
   /** Who resolves names outside, for ALIAS records. */
   readonly resolvers: readonly ListenAddress[];
@@ -43,6 +44,8 @@ export interface DnsNodeOptions {
   readonly testPermissions: TestPermissions;
   /** Of who may fetch zones and is told of changes. */
   readonly tsigKeys?: TsigKeyTexts | undefined;
+  /** Who asks for names that are asked for once; told of with the reports. */
+  readonly namesAsked?: NamesAsked | undefined;
   /** Documents come into force so much later, and it answers only while the other name servers do not; 0: neither. */
   readonly inputDelaySeconds: number;
 }
@@ -271,7 +274,8 @@ export class DnsNode {
     if (report === undefined) return;
     this.#lastReport = { queries: this.#options.counters.queries, atMs: performance.now() };
     this.#isReporting = true;
-    await this.#client.publishReport(report);
+    const namesAsked = this.#options.namesAsked?.drain() ?? [];
+    await this.#client.publishReport({ ...report, ...(namesAsked.length > 0 && { namesAsked }) });
     this.#isReporting = false;
   }
 

@@ -39,6 +39,7 @@ export interface DnsServerOptions {
   /** Told what is worked on. */
   readonly box?: BlackBox | undefined;
   readonly onQuery?: DnsHandlerOptions["onQuery"];
+  readonly namesAsked?: DnsHandlerOptions["namesAsked"];
 }
 
 /** Handles of bound sockets. */
@@ -155,6 +156,7 @@ export class DnsServer {
         "tls-violation": tls.violations,
       }),
       ...this.#options.queryLog?.counters,
+      ...this.#options.namesAsked?.counters,
     };
   }
 

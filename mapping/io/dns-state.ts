@@ -2,6 +2,7 @@
 import type {
   CountryTable,
   DnssecDocument,
+  LabelMac,
   MapSnapshot,
   PolicyDocument,
   PropertyDocument,
@@ -12,7 +13,7 @@ import type {
   ZoneDocument,
 } from "#kit";
 import { zoneOfDocument } from "#kit";
-import { inSteps } from "#kit/io";
+import { inSteps, labelMac } from "#kit/io";
 import type { DnsContext } from "../core/dns/decision.ts";
 import type { ZoneSigners } from "../core/dns/dnssec/secure.ts";
 import { SignatureCache, type SignatureFigures, ZoneSigner } from "../core/dns/dnssec/signer.ts";
@@ -76,6 +77,7 @@ export type DnsChange =
 export class DnsState {
   readonly #isUp: (serverId: ServerId) => boolean;
   readonly #peerKey: Uint8Array | undefined;
+  readonly #labelMac: LabelMac | undefined;
   #serverId: ServerId | undefined;
   #topology: Versioned<TopologyIndex> | undefined;
   readonly #properties = new Map<PropertyId, Versioned<PropertyDocument>>();
@@ -97,12 +99,13 @@ export class DnsState {
 
   /**
    * @param isUp the name server's own view of liveness
-   * @param peerKey opens the keys of signed zones
+   * @param peerKey opens the keys of signed zones, and knows names that are asked for once
    * @param serverId which of the topology's name servers this is; without one of those at the top
    */
   constructor(isUp: (serverId: ServerId) => boolean, peerKey?: Uint8Array, serverId?: ServerId) {
     this.#isUp = isUp;
     this.#peerKey = peerKey;
+    this.#labelMac = peerKey && labelMac(peerKey);
     this.#serverId = serverId;
   }
 
@@ -360,6 +363,7 @@ export class DnsState {
         countries: this.#countries,
         policyViews: this.#views(),
         aliases: this.#aliases,
+        labelMac: this.#labelMac,
       };
     }
     return this.#context;

@@ -4,6 +4,7 @@ import {
   dnssecDocument,
   type MapSnapshot,
   mapSnapshot,
+  type NameAsked,
   policyDocument,
   propertyDocument,
   type ServerId,
@@ -13,6 +14,7 @@ import {
 import { createLogger, inSteps, readCountries } from "#kit/io";
 import { DnsCounters, type DnsFigures } from "../core/dns/counters.ts";
 import type { DnsService } from "../core/dns/decision.ts";
+import { NamesAsked } from "../core/dns/names-asked.ts";
 import { Quarantine } from "../core/dns/quarantine.ts";
 import type { RateLimitSettings } from "../core/dns/rate-limit.ts";
 import { peerKeyIfSet } from "./zone-key.ts";
@@ -87,6 +89,7 @@ export type FromWorker =
   | { readonly type: "lent"; readonly socket: LentSocket }
   | { readonly type: "listening"; readonly port: number }
   | { readonly type: "failed"; readonly message: string }
+  | { readonly type: "names-asked"; readonly names: readonly NameAsked[] }
   | { readonly type: "figures"; readonly figures: WorkerFigures };
 
 export function isWorker(): boolean {
@@ -101,6 +104,7 @@ export async function runWorker(onQuery?: DnsServerOptions["onQuery"]): Promise<
   const state = new DnsState((serverId) => !down.has(serverId), peerKeyIfSet());
   const stopped = Promise.withResolvers<void>();
   const quarantine = new Quarantine();
+  const namesAsked = new NamesAsked();
   let server: DnsServer | undefined;
   let top: TopFigures | undefined;
   let told = 0;
@@ -116,6 +120,8 @@ export async function runWorker(onQuery?: DnsServerOptions["onQuery"]): Promise<
     if (told++ % TOP_EVERY === 0) top = server.top;
     const figures = { queries: counters.figures(), sockets, batches, tcpConnections, signatures, top };
     tell({ type: "figures", figures });
+    const names = namesAsked.drain();
+    if (names.length > 0) tell({ type: "names-asked", names });
   };
   const apply = (change: DnsChange): void => {
     if (change.kind === "liveness") {
@@ -163,6 +169,7 @@ export async function runWorker(onQuery?: DnsServerOptions["onQuery"]): Promise<
       server = await DnsServer.listen({
         ...rest,
         quarantine,
+        namesAsked,
         box: await BlackBox.open(),
         onQuery,
         address: host,

@@ -8,6 +8,7 @@ import { readFileSync } from "node:fs";
 import { IsochroneError } from "#kit";
 import type { Logger } from "#kit/io";
 import type { DnsCounters } from "../core/dns/counters.ts";
+import type { NamesAsked } from "../core/dns/names-asked.ts";
 import { sumOfTop, type TopFigures } from "../core/dns/query-log/top-queries.ts";
 import { BlackBoxFile, type QueryInWork } from "./black-box.ts";
 import type { CrashRecord } from "./crash-record.ts";
@@ -30,6 +31,8 @@ export interface DnsWorkersOptions {
   readonly logger: Logger;
   /** Where queries that end a worker are kept. */
   readonly crashes: CrashRecord;
+  /** Where what the workers were asked goes; undefined: nobody tells it on. */
+  readonly namesAsked: NamesAsked | undefined;
 }
 
 /** A worker that dies at once, time after time, is started ever more seldom. */
@@ -228,7 +231,8 @@ export class DnsWorkers {
         // Our own copy of the descriptor goes once it has left.
         if (to?.connected === true) to.send(message, handle, () => handle.close());
         else handle.close();
-      } else this.#take(worker, message.figures);
+      } else if (message.type === "names-asked") this.#options.namesAsked?.take(message.names);
+      else this.#take(worker, message.figures);
     });
     child.on("error", (error) => {
       why = error.message;

@@ -70,6 +70,7 @@ export function mapperMetrics(mapper: Mapper): Registry {
         election: lease.election.counters,
         probes: mapper.planning.schedule.counters,
         timings: mapper.timingQuota.counters,
+        names: mapper.namePairs.counters,
         documents: mapper.keeper.counters,
       }))
         for (const [event, count] of Object.entries(counters)) add({ part, event }, count);

@@ -35,6 +35,7 @@ import {
 } from "../core/measurements/store.ts";
 import type { ReadSummary } from "../core/measurements/tally.ts";
 import { TimingQuota } from "../core/measurements/timing-quota.ts";
+import { NamePairs } from "../core/name-pairs.ts";
 import { changesText, mapChanges } from "../core/map-changes.ts";
 import { MAP_ID } from "../core/publisher-election.ts";
 import type { SnapshotProblemReason } from "../core/snapshot-check.ts";
@@ -127,6 +128,8 @@ export class Mapper {
   #reports: { close(): void } | undefined;
   #isClosed = false;
   readonly timingQuota = new TimingQuota();
+  /** Who asks through which resolver, as name servers and edges see it together. */
+  readonly namePairs = new NamePairs();
   /** Who measures what next. */
   readonly planning: ProbePlanning;
 
@@ -235,6 +238,7 @@ export class Mapper {
           this.#serverMaps.set(serverId, { fence: mapInForce, at: now });
         this.lease.handleSeenTerm(event.report.mapInForce?.term ?? 0);
         this.#takeTimings(event.report);
+        this.#takeNames(event.report);
       },
       {
         onState: (state) => {
@@ -303,6 +307,13 @@ export class Mapper {
         : [],
     );
     if (samples.length > 0) this.handleSamples(samples);
+  }
+
+  /** Each says what it alone can have seen, whatever else stands in its report. */
+  #takeNames({ role, namesAsked = [], namesUsed = [] }: ServerReport): void {
+    const now = this.#clock.monotonic();
+    if (role === "nameserver") for (const asked of namesAsked) this.namePairs.handleAsked(asked, now);
+    else for (const used of namesUsed) this.namePairs.handleUsed(used, now);
   }
 
   /** What is kept of a pair; undefined: nothing in that span. */
@@ -429,6 +440,8 @@ export class Mapper {
   #measure(now: MonotonicMs): void {
     this.#plan(now);
     const epoch = epochMs(Math.round(this.#clock.epoch()));
+    const pairs = this.namePairs.handleTimeout(now);
+    if (pairs.length > 0) this.handleResolverPairs(pairs.map((pair) => ({ ...pair, at: epoch })));
     for (const sample of this.#feed?.poll(now) ?? []) {
       const from = this.#networkOfWorld === undefined ? sample.from : this.#networkOfWorld.get(sample.from);
       if (from !== undefined) {

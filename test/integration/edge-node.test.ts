@@ -285,13 +285,17 @@ test("a beacon hands out whom to time, and takes what was timed from who was ask
     client.put(
       "property",
       "shop",
-      { ...(property?.body as object), beacon: { sampleRatio } },
+      { ...(property?.body as object), beacon: { sampleRatio, probeDomain: `t.${HOST}` } },
       { expectedVersion, activate: true },
     );
   await on(1, property?.version ?? 0);
   const handedOut = async () => JSON.parse((await ask("fra-1", BEACON)).body.toString());
   let given:
-    | { candidates: { clusterId: string; url: string }[]; ticket: Record<string, unknown> }
+    | {
+        candidates: { clusterId: string; url: string }[];
+        ticket: Record<string, unknown>;
+        nameUrl: string;
+      }
     | undefined;
   await until(async () => {
     given = await handedOut().catch(() => undefined);
@@ -301,6 +305,22 @@ test("a beacon hands out whom to time, and takes what was timed from who was ask
   expect(given?.candidates).toEqual([
     { clusterId: "fra", url: `http://127.0.0.1:${ports["fra-1"]}${BEACON}/probe` },
   ]);
+  // Under a name that is asked for once it is told who came; the name of another one, or used again, tells nothing.
+  const { hostname, pathname } = new URL(given?.nameUrl ?? "");
+  expect([hostname, pathname]).toEqual([
+    expect.stringMatching(new RegExp(`^once-[0-9a-f]{52}\\.t\\.${HOST}$`)),
+    `${BEACON}/probe`,
+  ]);
+  const told: unknown[] = [];
+  const names = client.watch(["report"], (event) => {
+    if (event.type === "report") told.push(...(event.report.namesUsed ?? []));
+  });
+  const altered = hostname.replace(/[0-9a-f]\.t\./, (end) => (end[0] === "0" ? "1.t." : "0.t."));
+  for (const host of [hostname, hostname, altered])
+    expect((await fetchFrom(ports["fra-1"], pathname, { headers: { host } })).status).toBe(200);
+  await until(() => Promise.resolve(told.length > 0), "a report of the name");
+  names.close();
+  expect(told).toEqual([{ id: hostname.slice(5, 25), client: "127.0.0.0" }]);
   const probe = await fetchFrom(ports["fra-1"], `${BEACON}/probe`);
   expect(probe).toMatchObject({
     status: 200,
@@ -339,7 +359,8 @@ test("a beacon hands out whom to time, and takes what was timed from who was ask
   watch.close();
   expect(seen[0]).toEqual({ from: "127.0.0.0", to: "127.0.0.1", method: "tcp", rttMs: 12.5 });
   const metrics = (await fetchFrom(ports["fra-1"], "/metrics")).body.toString();
-  expect(metrics).toContain('isochrone_edge_beacon_total{outcome="address-rate"} 1');
+  for (const outcome of ["address-rate", "name-used", "name-repeated", "name-refused"])
+    expect(metrics).toContain(`isochrone_edge_beacon_total{outcome="${outcome}"} 1`);
   await on(0, (property?.version ?? 0) + 1);
   await until(async () => (await handedOut()).isSampled === false, "nobody is sampled");
   // As it was before.

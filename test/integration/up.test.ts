@@ -49,10 +49,18 @@ interface Answer {
   readonly body: string;
 }
 
-function get(address: string, host: string, path: string): Promise<Answer> {
+function get(address: string, host: string, path: string, localAddress?: string): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const outgoing = request(
-      { host: address, port, path, headers: { host }, agent: false, timeout: 20_000 },
+      {
+        host: address,
+        port,
+        path,
+        headers: { host },
+        agent: false,
+        timeout: 20_000,
+        ...(localAddress && { localAddress }),
+      },
       (incoming) => {
         let body = "";
         incoming.setEncoding("latin1");
@@ -92,12 +100,27 @@ async function resolveWith(subnet: string, name = "www.shop.example"): Promise<s
     .filter((line) => line !== "");
 }
 
+/** The smallest world, in which a network of this machine is one of Berlin, and a property wants to know its users' resolvers. */
+function writeWorld(): string {
+  const text = readFileSync("deploy/worlds/small.yaml", "utf8")
+    .replace("prefixes: [198.18.0.0/20", `prefixes: [${NETWORK}.0/24, 198.18.0.0/20`)
+    .replace(
+      "tiering: direct",
+      `tiering: direct\n          beacon: { sampleRatio: 1, probeDomain: t.${APP} }`,
+    );
+  const file = join(state, "world.yaml");
+  writeFileSync(file, text);
+  return file;
+}
+const NETWORK = "127.77.0";
+const APP = "app.shop.example";
+
 beforeAll(async () => {
   state = mkdtempSync(join(tmpdir(), "isochrone-test-"));
   port = await freePort("127.10.0.1");
   dnsPort = await freePort("127.10.0.1");
   world = await startIsochrone(
-    ["up", "small", "--port", String(port), "--dns-port", String(dnsPort), "--state", state],
+    ["up", writeWorld(), "--port", String(port), "--dns-port", String(dnsPort), "--state", state],
     {
       timeoutMs: 60_000,
     },
@@ -219,6 +242,45 @@ describe.skipIf(dig === undefined)("with the name server", () => {
       (await processOf("gru-1"))?.address,
       (await processOf("nrt-1"))?.address,
     ]);
+  });
+
+  test("a page's beacon tells the mappers through which resolver its client asks", async () => {
+    const { processes } = await status();
+    const at = (id: string) => processes.find((one) => one.id === id);
+    const edge = at("fra-1")?.address ?? "";
+    const client = `${NETWORK}.9`;
+    const given = JSON.parse((await get(edge, APP, "/.isochrone/beacon", client)).body) as {
+      nameUrl: string;
+    };
+    const { hostname, pathname } = new URL(given.nameUrl);
+    const { stdout } = await run(dig as string, [
+      `@${at("lon-dns-1")?.address}`,
+      "-p",
+      String(dnsPort),
+      "-b",
+      "127.88.0.53",
+      hostname,
+      "+short",
+      "+time=2",
+    ]);
+    const [answered = ""] = stdout.trim().split("\n").slice(-1);
+    expect((await get(answered, hostname, pathname, client)).status).toBe(200);
+    const { controlToken } = JSON.parse(readFileSync(join(state, "secrets.json"), "utf8")) as {
+      controlToken: string;
+    };
+    for (const id of ["mapper", "mapper-2"]) {
+      const { address, port: own } = at(id) ?? {};
+      await waitFor(
+        async () => {
+          const answer = await fetch(`http://${address}:${own}/.isochrone/status`, {
+            headers: { authorization: `Bearer ${controlToken}` },
+          });
+          const { resolvers } = (await answer.json()) as { resolvers: { known: number } };
+          return resolvers.known === 1 ? true : undefined;
+        },
+        { timeoutMs: 20_000, what: `${id} to know the resolver` },
+      );
+    }
   });
 
   test("a killed server leaves the answers within 2 s and comes back when healed", async () => {

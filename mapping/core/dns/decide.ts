@@ -1,5 +1,5 @@
 /** Whose a name is, and what is said of it: refused, referred, denied, answered by the map or from a customer's zone. */
-import { parseAddress } from "#kit";
+import { parseAddress, readOneTimeLabel } from "#kit";
 import { aliasKey } from "../zone/alias-table.ts";
 import { resolve, type ZoneAnswer } from "../zone/resolve.ts";
 import { dnsClasses, dnsTypes, rcodes } from "./constants.ts";
@@ -9,7 +9,7 @@ import type { ClientSubnet } from "./ecs.ts";
 import type { DnsQuestion } from "./message.ts";
 import { answerAt, referral } from "./node-answer.ts";
 import { denialItself, isSigned, positive, typesAt, type Verdict } from "./verdict.ts";
-import { addressRecord } from "./zone-table.ts";
+import { addressRecord, type Zone } from "./zone-table.ts";
 
 /** An ALIAS that leads to another one of ours, and so on. */
 const ALIAS_DEPTH_MAX = 4;
@@ -36,19 +36,26 @@ export function decide(
     return { reason: "zone-transfer", rcode: rcodes.REFUSED };
   if (found.kind === "delegation") return referral(found, query, context);
   if (found.kind === "hosted") return hostedVerdict(question, ecs, query, context);
-  if (found.kind === "no-such-name") {
-    const denial: Denial = { zone: found.zone, name: question.name, types: "nothing" };
-    // RFC 9824 section 3.4: who asks for the record itself gets it.
-    if (type === dnsTypes.NSEC && isSigned(context, found.zone)) return denialItself(denial);
-    return {
-      reason: "no-such-name",
-      rcode: rcodes.NXDOMAIN,
-      isAuthoritative: true,
-      authorities: [found.zone.negativeSoa],
-      denial,
-    };
-  }
-  return answerAt(found.node, question, ecs, query, context);
+  if (found.kind === "no-such-name") return noSuchName(found.zone, question, context);
+  const { node } = found;
+  if (node.oneTimeLabel === undefined) return answerAt(node, question, ecs, query, context);
+  const { labelMac } = context;
+  const label = labelMac && readOneTimeLabel(labelMac, node.oneTimeLabel, query.epochSeconds ?? 0);
+  if (label === undefined) return noSuchName(node.zone, question, context);
+  return { ...answerAt(node, question, ecs, query, context), oneTimeId: label.id };
+}
+
+function noSuchName(zone: Zone, { name, type }: DnsQuestion, context: DnsContext): Verdict {
+  const denial: Denial = { zone, name, types: "nothing" };
+  // RFC 9824 section 3.4: who asks for the record itself gets it.
+  if (type === dnsTypes.NSEC && isSigned(context, zone)) return denialItself(denial);
+  return {
+    reason: "no-such-name",
+    rcode: rcodes.NXDOMAIN,
+    isAuthoritative: true,
+    authorities: [zone.negativeSoa],
+    denial,
+  };
 }
 
 /** Of a customer's zone; where an alias leads to a host name of the map's, its answer follows the aliases. */

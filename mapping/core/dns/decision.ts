@@ -1,5 +1,5 @@
 /** The words of a name server: what it is asked, what it answers from, what it decides and why. */
-import type { ClusterId, CountryTable, IpAddress, ServerId } from "#kit";
+import type { ClusterId, CountryTable, IpAddress, LabelMac, ServerId } from "#kit";
 import type { AnswerReason } from "../answer.ts";
 import type { MapIndex } from "../map-index.ts";
 import type { CompiledPolicy } from "../policy/compile.ts";
@@ -136,6 +136,8 @@ export interface DnsContext {
   readonly policyViews?: ReadonlyMap<CompiledPolicy, PolicyView>;
   /** Addresses of names outside that ALIAS records lead to. */
   readonly aliases?: AliasAnswers;
+  /** By which names that are asked for once are known for ours; absent: there are none. */
+  readonly labelMac?: LabelMac | undefined;
   /** Zones that may be fetched, by lower-case origin. */
   readonly transfers?: TransferContext["zones"];
 }
@@ -162,4 +164,6 @@ export type DnsDecision =
       readonly scopePrefixLength: number | undefined;
       /** `valid`: the asker has shown a cookie of ours, it is where it says that it is. Undefined: it has shown none. */
       readonly cookie: CookieState | undefined;
+      /** The name is one of ours that is asked for once, and the asker is where it says that it is: `OneTimeLabel.id`. */
+      readonly oneTimeId?: string | undefined;
     };

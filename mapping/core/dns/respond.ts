@@ -82,6 +82,9 @@ export function respond(
   if (context?.isStandingBy === true)
     return reply(query, asked, { reason: "standing-by", rcode: rcodes.REFUSED }, service);
   const verdict = decide(question, options.ecs, query, context);
+  // Who asks for such a name is told on: an address that anybody can forge would be put beside clients that are not its own.
+  if (verdict.oneTimeId !== undefined && query.transport === "udp" && options.cookie?.state !== "valid")
+    return reply({ ...query, isCut: true }, asked, verdict, service);
   if (edns?.isDnssecOk !== true || context === undefined || query.isCut === true)
     return reply(query, asked, verdict, service);
   const isCompactAnswersOk = edns.isCompactAnswersOk === true;
@@ -196,6 +199,7 @@ function reply(query: DnsQuery, asked: Asked, verdict: Verdict, service: DnsServ
     scopePrefixLength,
     clusterId: verdict.clusterId ?? null,
     clientSubnet: ecs,
+    oneTimeId: query.isCut === true ? undefined : verdict.oneTimeId,
     cookie: verdict.reason === "cookie-malformed" ? "malformed" : options?.cookie?.state,
   };
 }

@@ -32,6 +32,8 @@ export interface Verdict {
   readonly renewAtSeconds?: number;
   /** Bits of the client's address on which the answer depends; 0 when absent. */
   readonly scopePrefixLength?: number;
+  /** The name is one of ours that is asked for once. */
+  readonly oneTimeId?: string;
 }
 
 export function positive(reason: ReplyReason, answers: readonly DnsRecord[]): Verdict {

@@ -5,6 +5,7 @@
 import {
   type IpAddress,
   isAtOrBelow,
+  isOneTimeLabel,
   type PropertyDocument,
   parseAddress,
   type PropertyId,
@@ -50,6 +51,8 @@ export interface ZoneNode {
   readonly policy?: CompiledPolicy;
   /** The name is one of the delegated zone's name servers: its place among them; addresses depend on who asks. */
   readonly delegatedNumber?: number;
+  /** The name has the form of one that is asked for once (kit/one-time-name.ts); whether we made it is to be looked at. */
+  readonly oneTimeLabel?: string;
 }
 
 export type ZoneLookup =
@@ -87,6 +90,8 @@ export class ZoneTable implements ZoneSet {
   >();
   /** The zone that is delegated to name servers near the resolvers; undefined where there is none. */
   readonly delegation: Delegation | undefined;
+  /** Below which names stand that are asked for once, each with the property by which they are answered. */
+  readonly #oneTimeDomains = new Map<string, { readonly zone: Zone; readonly property: PropertyDocument }>();
   /** The delegated zone is below a cut: other name servers answer for it. */
   readonly #cut: Delegation | undefined;
   /** Host names of active properties that lie in no zone: the customer must point them here by CNAME. */
@@ -161,6 +166,7 @@ export class ZoneTable implements ZoneSet {
     }
     this.#addPolicies(outside, taken);
     this.#addProbeNames(topology, properties);
+    this.#addOneTimeDomains(properties);
     this.#addHostNames(below);
     this.hostnamesOutside = outside;
     this.hostnamesTaken = taken;
@@ -210,6 +216,24 @@ export class ZoneTable implements ZoneSet {
       }
   }
 
+  /** In the order of their ids: where two properties have one domain, all name servers take the same one. */
+  #addOneTimeDomains(properties: readonly PropertyDocument[]): void {
+    for (const property of [...properties].sort((a, b) => (a.propertyId < b.propertyId ? -1 : 1))) {
+      const domain = property.isActive ? property.beacon?.probeDomain : undefined;
+      if (domain === undefined || this.#oneTimeDomains.has(domain)) continue;
+      const node = this.#makeNode(domain);
+      if (node !== undefined) this.#oneTimeDomains.set(domain, { zone: node.zone, property });
+    }
+  }
+
+  #oneTimeNode(name: string): ZoneNode | undefined {
+    if (this.#oneTimeDomains.size === 0) return undefined;
+    const dot = name.indexOf(".");
+    const oneTimeLabel = name.slice(0, Math.max(0, dot));
+    const domain = isOneTimeLabel(oneTimeLabel) ? this.#oneTimeDomains.get(name.slice(dot + 1)) : undefined;
+    return domain && { ...domain, isApex: false, addresses: [], oneTimeLabel };
+  }
+
   /** Names, empty ones included. */
   get size(): number {
     return this.#nodes.size;
@@ -236,6 +260,8 @@ export class ZoneTable implements ZoneSet {
       }
       return { kind: "node", node };
     }
+    const oneTime = this.#oneTimeNode(name);
+    if (oneTime !== undefined) return { kind: "node", node: oneTime };
     const zone = this.zoneOf(name);
     if (zone instanceof HostedZone) return { kind: "hosted" };
     return zone === undefined ? { kind: "outside-zones" } : { kind: "no-such-name", zone };

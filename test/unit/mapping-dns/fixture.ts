@@ -193,12 +193,18 @@ export function decide(
     context?: DnsContext | undefined;
     resolverAddress?: string;
     service?: DnsService;
+    epochSeconds?: number;
   } = {},
 ): DnsDecision {
   const resolverAddress =
     options.resolverAddress === undefined ? resolver : parseAddress(options.resolverAddress)!;
   return respond(
-    { bytes, transport: options.transport ?? "udp", resolverAddress },
+    {
+      bytes,
+      transport: options.transport ?? "udp",
+      resolverAddress,
+      epochSeconds: options.epochSeconds ?? 0,
+    },
     "context" in options ? options.context : context(),
     options.service,
   );
