@@ -11,6 +11,7 @@ import type {
   OriginBar,
   OriginEvent,
   OriginGroupSettings,
+  OriginOrder,
   OriginOutcome,
   OriginServerSettings,
   OriginServerState,
@@ -50,15 +51,6 @@ export type OriginUse = {
   isJudged: boolean;
   isEnded: boolean;
 };
-
-/** Whom to ask, best first, or why nobody. `isLastResort`: health says no of all, and the least bad are asked all the same. */
-export type OriginOrder =
-  | { readonly indexes: readonly number[]; readonly isLastResort: boolean; readonly bars?: undefined }
-  | {
-      readonly indexes: readonly [];
-      readonly bars: readonly OriginBar[] | "group-requests-max";
-      readonly retryAt: MonotonicMs | undefined;
-    };
 
 export class OriginGroup {
   readonly #settings: OriginGroupSettings;
@@ -124,7 +116,7 @@ export class OriginGroup {
     this.#settle(now);
     const order =
       this.#active >= this.#settings.requestsMax
-        ? ({ indexes: [], bars: "group-requests-max", retryAt: undefined } as const)
+        ? REFUSED_WHOLE
         : (this.#ranked(now, isRepeatable) ??
           (isRepeatable ? undefined : this.#ranked(now, true)) ??
           this.#refusal(now));
@@ -151,13 +143,15 @@ export class OriginGroup {
       this.counters.failedOver++;
     const ranked = tiers.flatMap((level, at) => (at === turn ? this.#turn(level, now) : byCredit(level)));
     const rest = isLastResort ? [] : unhealthy.flat();
-    return { indexes: [...ranked, ...rest].map(({ index }) => index), isLastResort };
+    const indexes = [...ranked, ...rest].map(({ index }) => index);
+    return { indexes, isLastResort, bars: [], retryAt: undefined };
   }
 
   #refusal(now: MonotonicMs): OriginOrder {
     const bars = this.#servers.flatMap((server) => this.#barOf(server, now, true) ?? []);
     const ends = this.#servers.flatMap(({ breaker }) => breaker?.openUntil(now) ?? []);
-    return { indexes: [], bars, retryAt: ends.length === 0 ? undefined : (Math.min(...ends) as MonotonicMs) };
+    const retryAt = ends.length === 0 ? undefined : (Math.min(...ends) as MonotonicMs);
+    return { indexes: [], isLastResort: false, bars, retryAt };
   }
 
   /** A request goes to a server. Throws RangeError for an index that it does not have. */
@@ -195,6 +189,16 @@ export class OriginGroup {
     server.failures = isFailure ? server.failures + 1 : 0;
     server.unanswered = isUnanswered ? server.unanswered + 1 : 0;
     if (isFailure) this.#judge(server, now);
+  }
+
+  /** An answer broke off after its head had come. */
+  handleBroken(use: OriginUse, outcome: OriginOutcome, now: MonotonicMs): void {
+    if (use.isEnded || (outcome !== "unreachable" && outcome !== "silent")) return;
+    const server = this.#at(use.index);
+    server.window.add(true, now);
+    server.failures++;
+    server.unanswered++;
+    this.#judge(server, now);
   }
 
   /** Its answer has ended, or it never had one: nothing is learnt then. Further calls do nothing. */
@@ -409,6 +413,9 @@ export class OriginGroup {
       const server = this.#at(Number(event.id));
       if (event.state === "up") {
         server.backAt = event.at;
+        // It was seen to be away and is back: what its requests had said is over too. A check that never failed ends no ejection.
+        server.ejectedUntil = undefined;
+        server.ejection = undefined;
         this.counters.wentUp++;
       } else this.counters.wentDown++;
       this.#emit(event.state, server, event.reason);
@@ -420,6 +427,13 @@ export class OriginGroup {
     this.#events.push({ type, server: server.settings.name, reason });
   }
 }
+
+const REFUSED_WHOLE: OriginOrder = {
+  indexes: [],
+  isLastResort: false,
+  bars: "group-requests-max",
+  retryAt: undefined,
+};
 
 /** Most credit first; ties by place in the document. */
 function byCredit(level: readonly Server[]): readonly Server[] {

@@ -144,3 +144,15 @@ export type OriginEvent = {
   readonly server: string;
   readonly reason: string;
 };
+
+/** Whom to ask, best first, or why nobody. */
+export type OriginOrder = {
+  /** Places in the document; empty: nobody can be asked. */
+  readonly indexes: readonly number[];
+  /** Health says no of all of them, and the least bad are asked all the same. */
+  readonly isLastResort: boolean;
+  /** Where nobody can be asked: what keeps each server from it, or that the origin as a whole is full. */
+  readonly bars: readonly OriginBar[] | "group-requests-max";
+  /** When the first of them may be tried again; undefined: that hangs on requests that are under way. */
+  readonly retryAt: MonotonicMs | undefined;
+};

@@ -261,7 +261,7 @@ describe("breaker", () => {
   test("a group says until when nobody can be asked, and requests that cannot be repeated try it too when there is none else", () => {
     const group = groupOf([{}]);
     for (let n = 0; n < 10; n++) ask(group, at(0), () => "silent");
-    expect(group.order(at(10), true)).toEqual({ indexes: [], bars: ["breaker-open"], retryAt: 1_000 });
+    expect(group.order(at(10), true)).toMatchObject({ indexes: [], bars: ["breaker-open"], retryAt: 1_000 });
     expect(group.describe(at(500))).toBe("http://o0.example:80 breaker-open for 0.5 s");
     expect(group.order(at(1_000), false).indexes).toEqual([0]);
     expect([ask(group, at(1_000)), ask(group, at(1_000))]).toEqual([0, 0]);
@@ -311,6 +311,19 @@ describe("checks", () => {
       "down http://o0.example:80 probe-timeout",
       "up http://o0.example:80 recovered",
     ]);
+  });
+
+  test("coming back by its checks ends an ejection, and being well by them all the time does not", () => {
+    const group = groupOf([{ priority: 0 }, { priority: 0 }], { breaker: null }, { check });
+    group.startChecks(at(0));
+    run(group, 0, 2_000, () => true);
+    for (let n = 0; n < 20; n++) ask(group, at(2_000), (index) => (index === 0 ? "unreachable" : "ok"));
+    run(group, 2_001, 5_000, () => true);
+    expect(group.states(at(5_000))[0]).toMatchObject({ check: "up", bar: "ejected" });
+    run(group, 5_001, 8_000, (index) => index === 1);
+    expect(group.states(at(8_000))[0]?.bar).toBe("check-failed");
+    run(group, 8_001, 11_000, () => true);
+    expect(group.states(at(11_000))[0]).toMatchObject({ check: "up", bar: undefined, ejection: undefined });
   });
 
   test("with every server down all are asked, since checks may be what is wrong", () => {
