@@ -47,6 +47,7 @@ export type {
 } from "./io/face.ts";
 export { readKernel, runKernelStep } from "./io/kernel.ts";
 export { type OriginGroupStated, OriginUnavailableError } from "./io/origin-groups.ts";
+export { type NameSources, nameLookup } from "./io/name-lookup.ts";
 export { OriginResolver, type ResolverSettings } from "./io/origin-resolver.ts";
 export { PeerVerifier, type PeerVerdict, peerKeyFromEnvironment, signPeer } from "./io/peer-proof.ts";
 export { race, type RaceParts } from "./io/race.ts";

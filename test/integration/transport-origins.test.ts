@@ -1,6 +1,6 @@
 /** Servers of an origin behind an edge of the product, over real connections: shares, failover, checks, breaker, limits. */
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import type { AddressInfo, Server } from "node:net";
+import type { AddressInfo, Server, Socket } from "node:net";
 import { afterEach, expect, test } from "vitest";
 import {
   type ClusterId,
@@ -11,7 +11,7 @@ import {
 } from "#kit";
 import { systemClock } from "#kit/io";
 import { type Answer, Diagnosis, Edge, edgeDefaults, NodeRouting } from "#edge";
-import { Transport, type TransportSettings } from "#transport";
+import { dial, OriginResolver, Transport, type TransportSettings } from "#transport";
 import { logger, peerKey, until } from "./transport-support.ts";
 
 const self = "fra-1" as ServerId;
@@ -235,4 +235,23 @@ test("a full server's requests go to the next one, and with both full they are r
   await until(() => held.length === 1);
   held[0]?.end("ok");
   expect((await third).status).toBe(200);
+});
+
+test("a name of several addresses leads to the one that listens, and refused ones are passed by next time", async () => {
+  const server = await new OriginServer().start();
+  const addresses = ["127.0.0.9", "127.0.0.8", "127.0.0.1"];
+  const resolver = new OriginResolver({
+    clock: systemClock,
+    lookup: () => Promise.resolve({ addresses, ttlMs: 60_000 }),
+  });
+  for (let n = 0; n < 3; n++) {
+    const connection = await dial({ host: "origin.example", port: server.port, resolver });
+    expect((connection as Socket).remoteAddress).toBe("127.0.0.1");
+    connection.destroy();
+  }
+  await server.stop();
+  await expect(dial({ host: "origin.example", port: server.port, resolver })).rejects.toMatchObject({
+    code: "connect-failed",
+    retry: "safe",
+  });
 });

@@ -2,6 +2,7 @@
 import type { Registry } from "prom-client";
 import Counter from "prom-client/lib/counter.js";
 import Gauge from "prom-client/lib/gauge.js";
+import { dialCounters } from "./dial.ts";
 import type { OriginGroups } from "./origin-groups.ts";
 import type { OriginResolver } from "./origin-resolver.ts";
 import type { Prober } from "./prober.ts";
@@ -93,6 +94,16 @@ export function registerTransportMetrics(
     "isochrone_transport_dns_stale_total",
     "Uses of an expired address.",
     () => resolver.counters.staleUses,
+  );
+  labelled(
+    registers,
+    "isochrone_transport_connection_attempts_total",
+    "Addresses that were connected to, by what came of it.",
+    ["outcome"],
+    () => {
+      const { connected, failed, overtaken } = dialCounters;
+      return new Map(Object.entries({ connected, failed, overtaken }));
+    },
   );
   labelled(
     registers,
