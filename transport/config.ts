@@ -11,6 +11,9 @@ export type TransportSettings = {
   readonly connectionsPerPath: number;
   /** Requests that may wait for one of them; more fail at once with "pool-full". */
   readonly waitingPerPath: number;
+  /** Free connections that are kept open to a target in use over its path and the next best: at least, and at most however busy it was. */
+  readonly connectionsWarmMin: number;
+  readonly connectionsWarmMax: number;
   /** Idle time after which a connection is closed, ms. Long: a warm connection saves several round trips. */
   readonly keepAliveMs: number;
   /** Until a connection is open, ms. With a measured path the time is derived from its srtt and this is the limit. */
@@ -29,10 +32,6 @@ export type TransportSettings = {
   readonly probesPerSecondMax: number;
   /** A target that no request asked for this long is probed at a tenth of the pace, ms. */
   readonly idleTargetMs: number;
-  /** Health checks of origins a second, of all properties together. */
-  readonly originChecksPerSecondMax: number;
-  /** An origin that nobody asked for this long is not checked, ms. */
-  readonly originCheckIdleMs: number;
   /** Liveness of parents and relays: interval and timeout (without travel time), ms; losses until down, answers until up. */
   readonly livenessIntervalMs: number;
   readonly livenessTimeoutMs: number;
@@ -49,6 +48,8 @@ export type TransportSettings = {
 export const transportDefaults: TransportSettings = {
   connectionsPerPath: 1_024,
   waitingPerPath: 1_024,
+  connectionsWarmMin: 2,
+  connectionsWarmMax: 16,
   keepAliveMs: 300_000,
   connectTimeoutMs: 5_000,
   headersTimeoutMs: 30_000,
@@ -58,8 +59,6 @@ export const transportDefaults: TransportSettings = {
   resumesMax: 3,
   probesPerSecondMax: 25,
   idleTargetMs: 60_000,
-  originChecksPerSecondMax: 50,
-  originCheckIdleMs: 600_000,
   livenessIntervalMs: 1_000,
   livenessTimeoutMs: 1_000,
   livenessDownThreshold: 2,

@@ -28,7 +28,6 @@ export {
   pathReasons,
   type RelayCandidate,
 } from "./core/path-words.ts";
-export type { OriginServerState } from "./core/origin-words.ts";
 export { peerProofHeader, type PeerProofRefusal, type PeerProofRequest } from "./core/peer-proof.ts";
 export { RetryBudget, type RetryBudgetSettings, retryBudgetDefaults } from "./core/retry-budget.ts";
 export { type WanLink, type WanState, wanState } from "./core/wan-state.ts";
@@ -46,15 +45,14 @@ export type {
   UsedPath,
 } from "./io/face.ts";
 export { readKernel, runKernelStep } from "./io/kernel.ts";
-export { type OriginGroupStated, OriginUnavailableError } from "./io/origin-groups.ts";
-export { type NameSources, nameLookup } from "./io/name-lookup.ts";
 export { OriginResolver, type ResolverSettings } from "./io/origin-resolver.ts";
+export { PathPool } from "./io/path-pool.ts";
 export { PeerVerifier, type PeerVerdict, peerKeyFromEnvironment, signPeer } from "./io/peer-proof.ts";
 export { race, type RaceParts } from "./io/race.ts";
 export { type RelayCounters, RelayServer, type RelaySettings, relayDefaults } from "./io/relay-server.ts";
 export { ResumingBody, resumableFrom } from "./io/resuming-body.ts";
 export { ShapedSocket } from "./io/shaped-socket.ts";
-export type { StopSignal } from "./io/stop-signal.ts";
+export { Stop, type StopSignal } from "./io/stop-signal.ts";
 export { Target } from "./io/target.ts";
 export { Transport, type TransportOptions } from "./io/transport.ts";
 export { installedWan, installWan, installWanFromEnvironment, wanSelf } from "./io/wan.ts";

@@ -200,8 +200,7 @@ export class NodeServing {
     const traffic = new NodeTraffic({ path: this.#o.accessLog, serverId, clusterId, logger });
     const purger = new Purger(edge, routing, metrics);
     this.#parts = { transport, routing, edge, purger, traffic, clusterId };
-    this.#setOrigins();
-    transport.registerMetrics(metrics.registry);
+    transport.setOrigins(routing.knownOrigins());
     transport.start();
     return edge;
   }
@@ -268,14 +267,7 @@ export class NodeServing {
       default:
         kind satisfies never;
     }
-    this.#setOrigins();
-  }
-
-  #setOrigins(): void {
-    if (this.#parts === undefined) return;
-    const { transport, routing } = this.#parts;
-    transport.setOrigins(routing.knownOrigins());
-    transport.setOriginGroups(routing.originGroups(), this.#o.settings.serverShare);
+    if (this.#parts !== undefined) this.#parts.transport.setOrigins(this.#parts.routing.knownOrigins());
   }
 
   /** Of this process. */

@@ -14,7 +14,7 @@ import type { HopFields } from "../core/tiers.ts";
 import type { Inbound } from "./exchange.ts";
 import type { FillRequest } from "./filler.ts";
 import type { StoredObject } from "./memory-store.ts";
-import { type Hop, originHops, type PropertyView, type Routing } from "./routing.ts";
+import { type Hop, originHop, type PropertyView, type Routing } from "./routing.ts";
 
 export interface RequestPlan {
   readonly head: RequestHead;
@@ -44,7 +44,7 @@ export function hopsOf(
       ? hops
       : [
           ...hops.filter(({ kind }) => kind !== "origin"),
-          ...originHops(origins, plan.keyHost, routing.groupOf(origins)),
+          ...origins.map((origin) => originHop(origin, plan.keyHost)),
         ];
   const target = rewrite === undefined ? head.target : rewriteTarget(head.target, rewrite);
   return chosen.map((one) =>

@@ -70,8 +70,6 @@ export interface Routing {
     hop: HopFields,
     isBypass: boolean,
   ): readonly Hop[];
-  /** The group that servers of a property or of one of its rules make; undefined: none. */
-  groupOf(origins: readonly OriginTarget[]): string | undefined;
   /** Whether this server stores the key; others forward to the owner. */
   isOwner(key: CacheKey, hop: HopFields): boolean;
   /** The server that answers for the key now; undefined alone. */
@@ -100,11 +98,7 @@ export class AloneRouting implements Routing {
   }
 
   hopsFor(_property: PropertyView, _key: CacheKey, keyHost: string): readonly Hop[] {
-    return originHops([this.#origin], keyHost, undefined);
-  }
-
-  groupOf(): undefined {
-    return undefined;
+    return [originHop(this.#origin, keyHost)];
   }
 
   isOwner(): boolean {
@@ -116,23 +110,13 @@ export class AloneRouting implements Routing {
   }
 }
 
-/** `group`: whose servers they are, of which one is chosen when a request goes to them; undefined: they are asked in their order. */
-export function originHops(
-  origins: readonly OriginTarget[],
-  keyHost: string,
-  group: string | undefined,
-): readonly Hop[] {
-  return origins.map((origin, index) => ({
+export function originHop(origin: OriginTarget, keyHost: string): Hop {
+  return {
     kind: "origin",
-    target: { kind: "origin", origin, ...(group !== undefined && { at: { group, index } }) },
+    target: { kind: "origin", origin },
     name: "origin",
     host: origin.hostHeader ?? keyHost,
-  }));
-}
-
-/** The group whose servers the hop is one of. */
-export function groupOf({ target }: Hop): string | undefined {
-  return target.kind === "origin" ? target.at?.group : undefined;
+  };
 }
 
 /** The target of a request with the host that keys name. */

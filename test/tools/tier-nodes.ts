@@ -129,7 +129,6 @@ export class TierNodes {
       linkReports: () => [],
       isServerUp: () => true,
       takeRetry: () => true,
-      origins: { order: () => undefined, states: () => undefined },
     };
   }
 }

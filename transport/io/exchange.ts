@@ -36,6 +36,8 @@ export type ExchangeHead = {
   /** Calls `listener` once when all of the body has come, which has not yet; one listener. */
   readonly onWhole: (listener: () => void) => void;
   readonly trailers: () => HeaderList;
+  /** Whether the answer was late for its path: a connection on which they are is given up. */
+  readonly handleTiming: (isLate: boolean) => void;
   readonly connectMs: number;
   readonly ttfbMs: number;
 };
@@ -75,8 +77,12 @@ export class Exchange implements Dispatcher.DispatchHandler {
   readonly head: Promise<ExchangeHead>;
   readonly #label: string;
   readonly #request: PoolRequest;
-  readonly #onEnd: () => void;
-  readonly #isBreaking: () => boolean;
+  /** Told once of its end, and whether the connection may carry another: not after an end that leaves anything in doubt. */
+  onEnd: (mayReuse: boolean) => void = () => {};
+  /** Told whether the answer was late for its path. */
+  onTiming: (isLate: boolean) => void = () => {};
+  /** Whether what is heard now is heard because its connection broke. */
+  isBreaking: () => boolean = () => false;
   #resolve: (head: ExchangeHead) => void = () => {};
   #reject: (error: unknown) => void = () => {};
   #stage: ExchangeStage = "waiting";
@@ -92,17 +98,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
   readonly #timer: NodeJS.Timeout;
   readonly #onAbort: () => void;
 
-  /** `isBreaking`: whether what is heard now is heard because a connection broke. */
-  constructor(
-    label: string,
-    request: PoolRequest,
-    onEnd: () => void,
-    isBreaking: () => boolean = () => false,
-  ) {
-    this.#isBreaking = isBreaking;
+  constructor(label: string, request: PoolRequest) {
     this.#label = label;
     this.#request = request;
-    this.#onEnd = onEnd;
     this.head = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
@@ -118,6 +116,10 @@ export class Exchange implements Dispatcher.DispatchHandler {
     };
     if (request.signal.aborted) this.#onAbort();
     else request.signal.addEventListener("abort", this.#onAbort, { once: true });
+  }
+
+  get isEnded(): boolean {
+    return this.#stage === "ended";
   }
 
   onRequestStart(controller: Controller): void {
@@ -159,6 +161,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
         this.#onWhole = listener;
       },
       trailers: () => this.#trailers,
+      handleTiming: (isLate) => this.onTiming(isLate),
       connectMs: this.#startedMs - this.#queuedMs,
       ttfbMs: performance.now() - this.#startedMs,
     });
@@ -171,15 +174,15 @@ export class Exchange implements Dispatcher.DispatchHandler {
   onResponseEnd(controller: Controller): void {
     if (this.#stage === "ended") return;
     // RFC 9112 section 8: a body that ends with the connection is incomplete when the connection ended by an error.
-    if (this.#isBreaking()) {
+    if (this.isBreaking()) {
       const failure = this.#wrap("connection-lost", "connection reset within the body", "body", undefined);
-      this.#end();
+      this.#end(false);
       this.#body?.destroy(failure);
       return;
     }
     this.#trailers = headerList(controller.rawTrailers);
     this.#isWhole = true;
-    this.#end();
+    this.#end(true);
     this.#body?.push(null);
     this.#onWhole?.();
   }
@@ -188,7 +191,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     if (this.#stage === "ended") return;
     const stage = this.#stage;
     const failure = error instanceof ExchangeError ? error : this.#failure(error, stage);
-    this.#end();
+    this.#end(false);
     this.#reject(failure);
     this.#body?.destroy(failure);
   }
@@ -199,17 +202,18 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#stopped = new ExchangeError(this.#message(why), code, this.#stage, this.#request.method, cause);
     const controller = this.#controller;
     const body = this.#body;
-    this.#end();
+    // Nothing of one that waited was sent.
+    this.#end(this.#stage === "waiting");
     this.#reject(this.#stopped);
     if (body && !body.destroyed) body.destroy(this.#stopped);
     controller?.abort(this.#stopped);
   }
 
-  #end(): void {
+  #end(mayReuse: boolean): void {
     this.#stage = "ended";
     clearTimeout(this.#timer);
     this.#request.signal.removeEventListener("abort", this.#onAbort);
-    this.#onEnd();
+    this.onEnd(mayReuse);
   }
 
   #failure(error: Error, stage: ExchangeStage): ExchangeError {

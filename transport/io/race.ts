@@ -55,7 +55,7 @@ const LOOKS_MAX = 6;
 /** From this look on a silent path is worth a repeat out of the budget of repeats, when that of second attempts is used up. */
 const RESCUE_LOOK = 3;
 
-/** `avoid`: a path that just failed it. Throws what the last attempt failed with. */
+/** `avoid`: a path that just failed it, which makes it a repeat. Throws what the last attempt failed with. */
 export function race(
   parts: RaceParts,
   to: Target,
@@ -101,7 +101,10 @@ class Race {
   start(avoid: ClusterId | null | undefined): void {
     const to = this.#to;
     const now = this.#parts.now();
-    if (avoid !== undefined) this.#tried.push(avoid);
+    if (avoid === undefined) {
+      to.budget.handleFirstTry(now);
+      to.hedges.handleFirstTry(now);
+    } else this.#tried.push(avoid);
     const choice =
       (avoid !== undefined && to.chooser?.alternative(this.#tried, now, this.#requestClass)) ||
       to.choose(this.#requestClass);
@@ -256,8 +259,11 @@ class Race {
     const { now, onRacesLost } = this.#parts;
     const { head, progress, choice } = one;
     if (this.#mayHedge && head.status < 500) {
-      const answered = (): void =>
-        hedges.handleAnswer(choice.via, Math.max(0, now() - one.sentAt - head.connectMs));
+      const answered = (): void => {
+        const answerMs = Math.max(0, now() - one.sentAt - head.connectMs);
+        head.handleTiming(answerMs > (hedges.delayMs(choice.via) ?? Infinity));
+        hedges.handleAnswer(choice.via, answerMs);
+      };
       if (head.isWhole() || !isShort(head)) answered();
       else head.onWhole(answered);
     }

@@ -2,8 +2,6 @@
 import type { Registry } from "prom-client";
 import Counter from "prom-client/lib/counter.js";
 import Gauge from "prom-client/lib/gauge.js";
-import { dialCounters } from "./dial.ts";
-import type { OriginGroups } from "./origin-groups.ts";
 import type { OriginResolver } from "./origin-resolver.ts";
 import type { Prober } from "./prober.ts";
 import type { Target } from "./target.ts";
@@ -25,11 +23,10 @@ export function registerTransportMetrics(
     readonly counters: TransportCounters;
     readonly resolver: OriginResolver;
     readonly prober: Prober;
-    readonly origins: OriginGroups;
     readonly targets: () => readonly Target[];
   },
 ): void {
-  const { counters, resolver, prober, origins, targets } = sources;
+  const { counters, resolver, prober, targets } = sources;
   const registers = [registry];
   let refused = 0;
   /** prom-client's counters add up; ours are totals already, so the difference is added at each scrape. */
@@ -53,23 +50,35 @@ export function registerTransportMetrics(
     () => counters.requests,
   );
   total("isochrone_transport_retries_total", "Requests sent again after a failure.", () => counters.retries);
-  const hedging = ["hedges", "won", "refused", "pathsLeft"] as const;
-  let lastHedging: Record<string, number> = {};
-  // oxlint-disable-next-line no-new -- registers itself
-  new Counter({
-    name: "isochrone_transport_hedging_total",
-    help: "Second attempts of late requests: sent, answered first, refused by the budget; and paths left because of lost races.",
-    labelNames: ["event"],
-    registers,
-    collect() {
-      const now: Record<string, number> = {};
-      for (const target of targets())
-        for (const name of hedging) now[name] = (now[name] ?? 0) + target.hedges.counters[name];
-      for (const name of hedging)
-        this.inc({ event: name }, Math.max(0, (now[name] ?? 0) - (lastHedging[name] ?? 0)));
-      lastHedging = now;
-    },
-  });
+  /** Totals by event of what comes and goes; who left took its counts with it: never step back. */
+  const eventsOf = <T extends string>(
+    name: string,
+    help: string,
+    events: readonly T[],
+    read: (event: T) => number,
+  ): void => {
+    const last = new Map<T, number>();
+    // oxlint-disable-next-line no-new -- registers itself
+    new Counter({
+      name,
+      help,
+      labelNames: ["event"],
+      registers,
+      collect() {
+        for (const event of events) {
+          const now = read(event);
+          this.inc({ event }, Math.max(0, now - (last.get(event) ?? 0)));
+          last.set(event, now);
+        }
+      },
+    });
+  };
+  eventsOf(
+    "isochrone_transport_hedging_total",
+    "Second attempts of late requests: sent, answered first, refused by the budget; and paths left because of lost races.",
+    ["hedges", "won", "refused", "pathsLeft"],
+    (event) => targets().reduce((sum, target) => sum + target.hedges.counters[event], 0),
+  );
   total("isochrone_transport_resumes_total", "Bodies resumed by Range.", () => counters.resumes);
   total("isochrone_transport_retries_refused_total", "Repeats that a target's budget refused.", () => {
     // A target that left takes its count with it: never step back.
@@ -97,49 +106,17 @@ export function registerTransportMetrics(
   );
   labelled(
     registers,
-    "isochrone_transport_connection_attempts_total",
-    "Addresses that were connected to, by what came of it.",
-    ["outcome"],
-    () => {
-      const { connected, failed, overtaken } = dialCounters;
-      return new Map(Object.entries({ connected, failed, overtaken }));
-    },
-  );
-  labelled(
-    registers,
     "isochrone_transport_failures_total",
     "Failed tries by error code.",
     ["code"],
-    () => counters.failures,
+    counters.failures,
   );
-  total(
-    "isochrone_transport_origin_checks_total",
-    "Health checks of origins' servers.",
-    () => origins.counters.checks,
-  );
-  labelled(
-    registers,
-    "isochrone_transport_origin_events_total",
-    "Choices among origins' servers, and what happened to them: ejections, breakers, checks.",
-    ["event"],
-    () => origins.totals(),
-  );
-  // oxlint-disable-next-line no-new -- registers itself
-  new Gauge({
-    name: "isochrone_transport_origin_servers",
-    help: "Servers of origins by what keeps them from being asked.",
-    labelNames: ["bar"],
-    registers,
-    collect() {
-      for (const [bar, count] of origins.counts()) this.set({ bar }, count);
-    },
-  });
   labelled(
     registers,
     "isochrone_transport_responses_total",
     "Response heads by kind of path and reason of its choice.",
     ["path", "reason"],
-    () => counters.byPath,
+    counters.byPath,
   );
   const pathTotals = [
     "probesSent",
@@ -150,23 +127,23 @@ export function registerTransportMetrics(
     "switches",
     "fallbacks",
   ] as const;
-  let lastTotals: Record<string, number> = {};
-  // oxlint-disable-next-line no-new -- registers itself
-  new Counter({
-    name: "isochrone_transport_path_events_total",
-    help: "What happened to paths: probes, failures, switches.",
-    labelNames: ["event"],
-    registers,
-    collect() {
-      const now: Record<string, number> = {};
-      for (const target of targets())
-        for (const name of pathTotals) now[name] = (now[name] ?? 0) + (target.chooser?.counters[name] ?? 0);
-      // A target that left takes its counts with it: never step back.
-      for (const name of pathTotals)
-        this.inc({ event: name }, Math.max(0, (now[name] ?? 0) - (lastTotals[name] ?? 0)));
-      lastTotals = now;
-    },
-  });
+  eventsOf(
+    "isochrone_transport_path_events_total",
+    "What happened to paths: probes, failures, switches.",
+    pathTotals,
+    (event) => targets().reduce((sum, target) => sum + (target.chooser?.counters[event] ?? 0), 0),
+  );
+  const opening = ["connects", "connectFailures", "warmed", "retired", "refusedFull"] as const;
+  eventsOf(
+    "isochrone_transport_pool_total",
+    "Connections: opened, failed, ahead of need, given up as slow; requests refused as too many.",
+    opening,
+    (name) =>
+      targets().reduce(
+        (sum, target) => sum + target.pools.reduce((all, pool) => all + pool.counters[name], 0),
+        0,
+      ),
+  );
   // oxlint-disable-next-line no-new -- registers itself
   new Gauge({
     name: "isochrone_transport_connections",
@@ -185,7 +162,7 @@ function labelled(
   name: string,
   help: string,
   labelNames: readonly string[],
-  read: () => ReadonlyMap<string, number>,
+  source: ReadonlyMap<string, number>,
 ): void {
   const last = new Map<string, number>();
   // oxlint-disable-next-line no-new -- registers itself
@@ -195,7 +172,7 @@ function labelled(
     labelNames: [...labelNames],
     registers,
     collect() {
-      for (const [key, value] of read()) {
+      for (const [key, value] of source) {
         const parts = key.split("|");
         const labels = Object.fromEntries(labelNames.map((label, index) => [label, parts[index] ?? ""]));
         this.inc(labels, value - (last.get(key) ?? 0));

@@ -69,7 +69,6 @@ class PlayedUpstream implements Upstream {
   isServerUp(): boolean {
     return true;
   }
-  readonly origins = { order: () => undefined, states: () => undefined };
   takeRetry(): boolean {
     return true;
   }
@@ -116,7 +115,6 @@ function make(
     hopsFor: () => hops,
     isOwner: () => isOwner,
     ownerOf: () => undefined,
-    groupOf: () => undefined,
   };
   const upstream = new PlayedUpstream(say);
   const edge = new Edge({

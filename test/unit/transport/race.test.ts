@@ -49,6 +49,7 @@ class Asked {
         this.#onWhole = listener;
       },
       trailers: () => [],
+      handleTiming: () => {},
       connectMs: 0,
       ttfbMs: 0,
     });
@@ -194,6 +195,21 @@ describe("a late small request", () => {
     expect(await answer).toMatchObject({ path: { via: ams } });
     expect(parts.counters.retries).toBe(1);
   });
+});
+
+test("requests earn the second attempts of later ones", async () => {
+  const { to, asked, ask } = setUp({ hedging: { reserve: 0, savedMax: 1 } });
+  expect(to.hedges.take(null, monotonicMs(0), monotonicMs(Date.now()))).toBe(true);
+  for (let earlier = 0; earlier < 9; earlier++) {
+    const answer = ask();
+    asked.at(-1)?.whole();
+    await answer;
+  }
+  const answer = ask();
+  await pass(110);
+  expect(asked).toHaveLength(11);
+  asked.at(-1)?.whole();
+  await answer;
 });
 
 test.each<[string, TransportRequest]>([

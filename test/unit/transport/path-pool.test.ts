@@ -1,0 +1,190 @@
+/** The connections of one path: which one a request gets, and when one is used no more. In memory, no sockets. */
+import { duplexPair, type Duplex } from "node:stream";
+import { afterEach, describe, expect, test } from "vitest";
+import { IsochroneError } from "#kit";
+import { type ExchangeHead, PathPool, Stop, type TransportSettings, transportDefaults } from "#transport";
+
+/** The other end of a connection; answers are written by the test. */
+class Peer {
+  readonly end: Duplex;
+  heads = 0;
+  #onHead: (() => void) | undefined;
+
+  constructor(end: Duplex) {
+    this.end = end;
+    end.on("data", (chunk: Buffer) => {
+      this.heads += chunk.toString("latin1").split("\r\n\r\n").length - 1;
+      this.#onHead?.();
+    });
+    end.on("error", () => {});
+  }
+  async asked(count: number): Promise<void> {
+    while (this.heads < count) await new Promise<void>((resolve) => (this.#onHead = resolve));
+  }
+  answer(fields = ""): void {
+    this.end.write(`HTTP/1.1 200 OK\r\nContent-Length: 2\r\n${fields}\r\nok`);
+  }
+}
+
+let pool: PathPool;
+afterEach(() => pool.close());
+
+function setUp(settings: Partial<TransportSettings> = {}) {
+  const peers: Peer[] = [];
+  const reach = { isUp: true };
+  pool = new PathPool({
+    label: "origin",
+    settings: { ...transportDefaults, ...settings },
+    connect: () => {
+      if (!reach.isUp)
+        return Promise.reject(
+          new IsochroneError("no", { code: "connect-failed", source: "upstream", retry: "safe" }),
+        );
+      const [near, far] = duplexPair();
+      peers.push(new Peer(far));
+      return Promise.resolve(near);
+    },
+    onConnecting: () => {},
+    onConnected: () => {},
+  });
+  return { peers, reach };
+}
+
+function ask(signal = new Stop()): Promise<ExchangeHead> {
+  return pool.request({
+    method: "GET",
+    path: "/",
+    headers: [["Host", "example.com"]],
+    body: undefined,
+    signal,
+    connectMs: 5_000,
+    headersMs: 5_000,
+    bodyMs: 5_000,
+  });
+}
+async function read(head: ExchangeHead): Promise<string> {
+  let text = "";
+  for await (const chunk of head.body) text += String(chunk);
+  return text;
+}
+/** A whole exchange, over whichever connection; its head. */
+async function exchange(peers: readonly Peer[]): Promise<ExchangeHead> {
+  const before = peers.map(({ heads }) => heads);
+  const asked = ask();
+  await expect.poll(() => peers.some((peer, index) => peer.heads > (before[index] ?? 0))).toBe(true);
+  peers.find((peer, index) => peer.heads > (before[index] ?? 0))?.answer();
+  const head = await asked;
+  await read(head);
+  return head;
+}
+
+describe("a request gets", () => {
+  test("the connection that was used last", async () => {
+    const { peers } = setUp();
+    const both = [ask(), ask()];
+    await expect.poll(() => peers.length).toBe(2);
+    await Promise.all(peers.map((peer) => peer.asked(1)));
+    peers[0]?.answer();
+    await read(await both[0]!);
+    peers[1]?.answer();
+    await read(await both[1]!);
+    for (let n = 2; n < 5; n++) {
+      const next = ask();
+      await peers[1]?.asked(n);
+      peers[1]?.answer();
+      await read(await next);
+    }
+    expect(peers.map(({ heads }) => heads)).toEqual([1, 4]);
+    expect(pool.counters).toMatchObject({ requests: 5, connects: 2 });
+  });
+
+  test("one that was opened ahead of need, of which no more are opened than wanted", async () => {
+    const { peers } = setUp();
+    pool.warm(2);
+    pool.warm(2);
+    await expect.poll(() => pool.connections).toBe(2);
+    await exchange(peers);
+    expect(pool.counters).toMatchObject({ connects: 2, warmed: 2 });
+    pool.warm(2);
+    expect(pool.counters.connects).toBe(2);
+  });
+
+  test("the first that is free when all that may be open are busy", async () => {
+    const { peers } = setUp({ connectionsPerPath: 1, waitingPerPath: 1 });
+    const first = ask();
+    const second = ask();
+    await expect(ask()).rejects.toMatchObject({ code: "pool-full" });
+    await expect.poll(() => peers[0]?.heads).toBe(1);
+    peers[0]?.answer();
+    await read(await first);
+    await peers[0]?.asked(2);
+    peers[0]?.answer();
+    expect(await read(await second)).toBe("ok");
+    expect(pool.counters).toMatchObject({ connects: 1, refusedFull: 1 });
+  });
+});
+
+describe("a connection is used no more", () => {
+  test("after an exchange that was given up", async () => {
+    const { peers } = setUp();
+    const stop = new Stop();
+    const given = ask(stop);
+    await expect.poll(() => peers[0]?.heads).toBe(1);
+    stop.abort(new Error("enough"));
+    await expect(given).rejects.toMatchObject({ code: "aborted" });
+    await exchange(peers);
+    expect(peers.map(({ heads }) => heads)).toEqual([1, 1]);
+    expect(pool.active).toBe(0);
+  });
+
+  test("after an answer that says so, or that breaks off", async () => {
+    const { peers } = setUp();
+    const first = ask();
+    await expect.poll(() => peers[0]?.heads).toBe(1);
+    peers[0]?.answer("Connection: close\r\n");
+    await read(await first);
+    const second = ask();
+    await expect.poll(() => peers[1]?.heads).toBe(1);
+    peers[1]?.end.write("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nok");
+    const head = await second;
+    peers[1]?.end.end();
+    await expect(read(head)).rejects.toMatchObject({ code: "connection-lost" });
+    await exchange(peers);
+    expect(peers.map(({ heads }) => heads)).toEqual([1, 1, 1]);
+  });
+
+  test("after two late answers in a row, where there is another", async () => {
+    const { peers } = setUp();
+    (await exchange(peers)).handleTiming(true);
+    (await exchange(peers)).handleTiming(true);
+    expect(pool.counters.retired).toBe(0);
+    pool.warm(2);
+    await expect.poll(() => pool.connections).toBe(2);
+    (await exchange(peers)).handleTiming(true);
+    expect(pool.counters.retired).toBe(1);
+    await exchange(peers);
+    expect(peers.map(({ heads }) => heads)).toEqual([3, 1]);
+  });
+});
+
+test("an origin that cannot be reached ahead of need is left alone for a while", async () => {
+  const { peers, reach } = setUp();
+  reach.isUp = false;
+  pool.warm(1);
+  await expect.poll(() => pool.counters.connectFailures).toBe(1);
+  reach.isUp = true;
+  pool.warm(1);
+  expect(pool.counters.connects).toBe(1);
+  // A request goes all the same.
+  await exchange(peers);
+  expect(pool.counters.connects).toBe(2);
+});
+
+test("closing ends those that wait as well", async () => {
+  const { peers } = setUp({ connectionsPerPath: 1 });
+  const both = [ask(), ask()];
+  await expect.poll(() => peers[0]?.heads).toBe(1);
+  const ended = Promise.allSettled(both);
+  await pool.close();
+  expect((await ended).map(({ status }) => status)).toEqual(["rejected", "rejected"]);
+});
