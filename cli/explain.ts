@@ -38,6 +38,25 @@ interface ForwardsExplanation {
   readonly shedReason: string | null;
 }
 
+interface OriginsExplanation {
+  readonly group: string;
+  readonly servers: readonly {
+    readonly name: string;
+    readonly priority: number;
+    readonly weight: number;
+    readonly rampRatio: number;
+    readonly bar: string | null;
+    readonly barredForMs: number | null;
+    readonly check: string;
+    readonly breaker: string;
+    readonly ejection: string | null;
+    readonly active: number;
+    readonly requestsMax: number | null;
+    readonly recentRequests: number;
+    readonly recentFailures: number;
+  }[];
+}
+
 /** What one server answers (edge/io/admin.ts), as far as this command reads it. */
 interface TierExplanation extends Partial<RuleExplanation> {
   readonly serverId: string;
@@ -54,6 +73,7 @@ interface TierExplanation extends Partial<RuleExplanation> {
   readonly form?: FormExplanation | null;
   readonly forwards?: ForwardsExplanation;
   readonly owner?: string | null;
+  readonly origins?: OriginsExplanation | null;
   readonly nextHop?: { readonly kind: string; readonly name: string; readonly path: PathExplanation } | null;
   readonly next?: TierExplanation | { readonly error: string } | null;
 }
@@ -248,6 +268,7 @@ function describe(edge: TierExplanation): string {
       );
       if (nextHop.path.candidates.length > 0) lines.push(indent(candidateTable(nextHop.path)));
     }
+    if (tier.origins) lines.push(...originLines(tier.origins));
     lines.push("");
     if (next && "error" in next) lines.push(`The next tier does not explain: ${next.error}`);
     tier = next && !("error" in next) ? next : undefined;
@@ -267,6 +288,25 @@ function describeForm({ coding, from, reason, forms }: FormExplanation): string 
       `${form.coding} ${form.state}${form.bytes === null ? "" : ` ${form.bytes} bytes`}${form.isAccepted ? "" : " (not accepted)"}`,
   );
   return `${from === "as-stored" ? `as stored: ${reason}` : `${coding}, ${from}`}; ${states.join(", ")}`;
+}
+
+/** Nothing of an origin of one server that is well: there is nothing to choose. */
+function originLines({ group, servers }: OriginsExplanation): string[] {
+  if (servers.length === 1 && servers[0]?.bar === null) return [];
+  const rows = servers.map((one) => [
+    one.name,
+    one.priority,
+    one.rampRatio === 1 ? String(one.weight) : `${one.weight} x ${one.rampRatio.toFixed(2)}`,
+    one.requestsMax === null ? one.active : `${one.active} of ${one.requestsMax}`,
+    `${one.recentFailures} of ${one.recentRequests}`,
+    one.check,
+    one.breaker,
+    one.bar === null
+      ? "may be asked"
+      : `${one.bar}${one.ejection === null ? "" : `: ${one.ejection}`}${one.barredForMs === null ? "" : `, for ${(one.barredForMs / 1_000).toFixed(1)} s`}`,
+  ]);
+  const head = ["server", "priority", "weight", "under way", "failed lately", "check", "breaker", ""];
+  return [row("origins", `of ${group}`), indent(formatTable(head, rows))];
 }
 
 function candidateTable(path: PathExplanation): string {

@@ -32,6 +32,10 @@ export type TransportSettings = {
   readonly probesPerSecondMax: number;
   /** A target that no request asked for this long is probed at a tenth of the pace, ms. */
   readonly idleTargetMs: number;
+  /** Health checks of origins a second, of all properties together. */
+  readonly originChecksPerSecondMax: number;
+  /** An origin that nobody asked for this long is not checked, ms. */
+  readonly originCheckIdleMs: number;
   /** Liveness of parents and relays: interval and timeout (without travel time), ms; losses until down, answers until up. */
   readonly livenessIntervalMs: number;
   readonly livenessTimeoutMs: number;
@@ -59,6 +63,8 @@ export const transportDefaults: TransportSettings = {
   resumesMax: 3,
   probesPerSecondMax: 25,
   idleTargetMs: 60_000,
+  originChecksPerSecondMax: 50,
+  originCheckIdleMs: 600_000,
   livenessIntervalMs: 1_000,
   livenessTimeoutMs: 1_000,
   livenessDownThreshold: 2,

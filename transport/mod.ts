@@ -28,6 +28,7 @@ export {
   pathReasons,
   type RelayCandidate,
 } from "./core/path-words.ts";
+export type { OriginServerState } from "./core/origin-words.ts";
 export { peerProofHeader, type PeerProofRefusal, type PeerProofRequest } from "./core/peer-proof.ts";
 export { RetryBudget, type RetryBudgetSettings, retryBudgetDefaults } from "./core/retry-budget.ts";
 export { type WanLink, type WanState, wanState } from "./core/wan-state.ts";
@@ -45,6 +46,8 @@ export type {
   UsedPath,
 } from "./io/face.ts";
 export { readKernel, runKernelStep } from "./io/kernel.ts";
+export { type OriginGroupStated, OriginUnavailableError } from "./io/origin-groups.ts";
+export { type NameSources, nameLookup } from "./io/name-lookup.ts";
 export { OriginResolver, type ResolverSettings } from "./io/origin-resolver.ts";
 export { PathPool } from "./io/path-pool.ts";
 export { PeerVerifier, type PeerVerdict, peerKeyFromEnvironment, signPeer } from "./io/peer-proof.ts";

@@ -18,7 +18,7 @@ import type { EdgeHandler } from "./handler.ts";
 import type { StoredObject } from "./memory-store.ts";
 import type { PurgeIndex } from "../core/purge-index.ts";
 import { hopsOf } from "./request-plan.ts";
-import { type Hop, type Routing, toldFields } from "./routing.ts";
+import { groupOf, type Hop, type Routing, toldFields } from "./routing.ts";
 import type { Upstream } from "./upstream.ts";
 
 /** Servers that one explanation may pass: edge, owner, parent, its owner. */
@@ -192,6 +192,8 @@ export class Admin {
       },
       owner: parts.routing.ownerOf(plan.key) ?? null,
       isOwner: parts.routing.isOwner(plan.key, inbound.hop),
+      // The servers of the origin that its hops name, as seen from here; null: they are of no property.
+      origins: this.#originsOf(parts, hops),
       alternatives: hops.slice(1).map(({ kind, name }) => ({ kind, name })),
       nextHop:
         next === undefined
@@ -199,6 +201,23 @@ export class Admin {
           : { kind: next.kind, name: next.name, path: parts.upstream.explainPath(next.target) },
       next: next === undefined ? null : await this.#explainNext(parts, inbound, next, asked),
     });
+  }
+
+  #originsOf(parts: ExplainParts, hops: readonly Hop[]): unknown {
+    const hop = hops.find(({ kind }) => kind === "origin");
+    const group = hop && groupOf(hop);
+    if (group === undefined) return null;
+    const now = this.#o.clock.monotonic();
+    const servers = parts.upstream.origins
+      .states(group)
+      ?.map(({ barredUntil, bar, ejection, requestsMax, ...one }) => ({
+        ...one,
+        bar: bar ?? null,
+        barredForMs: barredUntil === undefined ? null : Math.max(0, Math.round(barredUntil - now)),
+        ejection: ejection ?? null,
+        requestsMax: requestsMax === Infinity ? null : requestsMax,
+      }));
+    return servers === undefined ? null : { group, servers };
   }
 
   /** What this server knows of the request that a reference names. */

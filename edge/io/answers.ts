@@ -20,7 +20,7 @@ import {
 import type { StoredObject } from "./memory-store.ts";
 import type { Readable } from "./multipart.ts";
 import type { ObjectBody } from "./object-body.ts";
-import { ShedError } from "./overload-gate.ts";
+import { retryAfterOf } from "./overload-gate.ts";
 import type { RequestPlan, RequestPlanner } from "./request-plan.ts";
 import type { Slices } from "./slices.ts";
 import { type AnswerContext, downstreamFields, storedAnswer } from "./stored-answer.ts";
@@ -191,10 +191,12 @@ export class Answers {
       upstream: undefined,
     };
     // Shed requests are counted; a line for each would be one more load.
-    if (retryAfterSeconds !== undefined)
-      return this.#fault(503, `Too many requests at the moment (${code}).`, record, fault, [
+    if (retryAfterSeconds !== undefined) {
+      const why = code.startsWith("origin-un") ? "The origin cannot be asked" : "Too many requests";
+      return this.#fault(503, `${why} at the moment (${code}).`, record, fault, [
         ["Retry-After", String(retryAfterSeconds)],
       ]);
+    }
     // The message names addresses of origins: it belongs into the log, not to clients.
     this.#logger.info("next-hop-failed", { code, message, propertyId: plan.property.propertyId });
     return this.#fault(isTimeout ? 504 : 502, `The next hop did not answer (${code}).`, record, fault);
@@ -304,6 +306,6 @@ export function faultOf(error: unknown): Fault {
   return {
     code: error instanceof IsochroneError ? error.code : "internal",
     message: error instanceof Error ? error.message : String(error),
-    retryAfterSeconds: error instanceof ShedError ? error.retryAfterSeconds : undefined,
+    retryAfterSeconds: retryAfterOf(error),
   };
 }

@@ -20,7 +20,7 @@ import type { LateStale } from "./late-stale.ts";
 import type { StoredObject } from "./memory-store.ts";
 import type { EdgeMetrics } from "./metrics.ts";
 import { ObjectBody } from "./object-body.ts";
-import { ShedError } from "./overload-gate.ts";
+import { retryAfterOf } from "./overload-gate.ts";
 import type { ObjectStore } from "./object-store.ts";
 import { type Hop, serversOf } from "./routing.ts";
 import type { Slices } from "./slices.ts";
@@ -164,7 +164,7 @@ export class Filler {
         message = error instanceof Error ? error.message : String(error);
         // Used again it does not grow older: else constant demand would keep a hop that is back unheard.
         if (error !== known) this.#collapse.setFailure(request.key, error);
-        if (error instanceof ShedError) ({ retryAfterSeconds } = error);
+        retryAfterSeconds = retryAfterOf(error);
       }
       const upstreamCacheStatus = forwarded && cacheStatusOf(forwarded.response.fields);
       if (forwarded && outcome.kind === "response")

@@ -17,7 +17,7 @@ import type { ExchangeTimes, RequestHead, ResponseHead } from "../core/messages.
 import type { HttpVersion, SendInterim } from "./exchange.ts";
 import type { EdgeMetrics } from "./metrics.ts";
 import { kindOfFailure, kindOfStatus, type OverloadGate } from "./overload-gate.ts";
-import { type Hop, toldFields } from "./routing.ts";
+import { groupOf, type Hop, toldFields } from "./routing.ts";
 import type { Upstream } from "./upstream.ts";
 
 export interface ForwardRequest {
@@ -168,9 +168,18 @@ export class Forwarder {
     hops: readonly Hop[],
   ): Promise<{ readonly forwarded: Forwarded; readonly index: number }> {
     let last: unknown;
-    for (const [index, hop] of hops.entries()) {
-      const isLast = index === hops.length - 1;
+    let asked = hops;
+    let isChosen = false;
+    for (let index = 0; index < asked.length; index++) {
       if (request.signal?.aborted === true) break;
+      // Which server of the origin is decided when it is the origin's turn, by what is known then.
+      if (asked[index]?.kind === "origin" && !isChosen) {
+        isChosen = true;
+        asked = [...asked.slice(0, index), ...this.#chosen(asked.slice(index), request)];
+      }
+      const hop = asked[index];
+      if (hop === undefined) break;
+      const isLast = index === asked.length - 1;
       const admitted = this.#gate.admit(
         {
           hop: hopKey(hop),
@@ -229,6 +238,16 @@ export class Forwarder {
     throw last instanceof Error ? last : aborted();
   }
 
+  /** The servers of an origin in the order in which they are asked. Throws OriginUnavailableError when none can be. */
+  #chosen(hops: readonly Hop[], { head, body }: ForwardRequest): readonly Hop[] {
+    const [first] = hops;
+    const group = first && groupOf(first);
+    if (group === undefined) return hops;
+    const isRepeatable = body === undefined && SAFE.has(head.method);
+    const order = this.#upstream.origins.order(group, isRepeatable);
+    return order === undefined ? hops : order.flatMap((at) => hops[at] ?? []);
+  }
+
   #fieldsFor(request: ForwardRequest, hop: Hop): Fields {
     const { head } = request;
     const fields: Field[] = [["Host", hop.host]];
@@ -268,6 +287,9 @@ export class Forwarder {
 
 /** Ends of a request to a server of ours that say that nobody is there to answer it. */
 const GONE: ReadonlySet<string> = new Set(["connect-failed", "connection-lost", "server-down"]);
+
+/** RFC 9110, section 9.2.1. */
+const SAFE: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "TRACE"]);
 
 const UNTRACKED = { handleBytes: () => {}, end: () => {} };
 

@@ -7,12 +7,12 @@ import type {
   ServerId,
   TopologyDocument,
 } from "#kit";
-import { originsOf } from "#kit";
-import type { KnownOrigin } from "#transport";
+import { ORIGIN_POLICY, originSetsOf, originsOf, type OriginTarget } from "#kit";
+import type { KnownOrigin, OriginGroupStated } from "#transport";
 import type { CacheKey } from "../core/cache-key.ts";
 import { type TierSettings, Tiers } from "../core/tiers.ts";
 import type { HopFields } from "../core/tiers.ts";
-import { type Hop, originHop, type PropertyView, type Routing } from "./routing.ts";
+import { type Hop, originHops, type PropertyView, type Routing } from "./routing.ts";
 
 export class NodeRouting implements Routing {
   readonly #self: ServerId;
@@ -20,6 +20,8 @@ export class NodeRouting implements Routing {
   readonly #properties = new Map<string, PropertyDocument>();
   readonly #probeDomains = new Set<string>();
   readonly #byHost = new Map<string, PropertyDocument>();
+  /** Names of groups, by the list of a document that they are. */
+  readonly #groups = new WeakMap<readonly OriginTarget[], string>();
   #propertyVersion = 0;
 
   constructor(
@@ -44,6 +46,7 @@ export class NodeRouting implements Routing {
   setProperty(property: PropertyDocument): void {
     this.#propertyVersion++;
     this.#properties.set(property.propertyId, property);
+    for (const { name, origins } of originSetsOf(property)) this.#groups.set(origins, name);
     this.#byHost.clear();
     this.#probeDomains.clear();
     for (const one of this.#properties.values()) {
@@ -83,6 +86,23 @@ export class NodeRouting implements Routing {
           clusterId: this.#clusterOfAddress(origin.host, origin.port),
         })),
       );
+  }
+
+  /** The same origins as the groups that stand in for each other. */
+  originGroups(): readonly OriginGroupStated[] {
+    return [...this.#properties.values()]
+      .filter((property) => property.isActive)
+      .flatMap((property) =>
+        originSetsOf(property).map(({ name, origins }) => ({
+          name,
+          origins,
+          policy: property.originPolicy ?? ORIGIN_POLICY,
+        })),
+      );
+  }
+
+  groupOf(origins: readonly OriginTarget[]): string | undefined {
+    return this.#groups.get(origins);
   }
 
   /** Whether it is a name that a cluster has for beacons: one label before the domain of a property. */
@@ -132,7 +152,7 @@ export class NodeRouting implements Routing {
           ...(kind === "owner" && { handleLoad: (change) => this.#tiers.handleLoad(serverId, change) }),
         }),
       ),
-      ...document.origins.map((one) => originHop(one, keyHost)),
+      ...originHops(document.origins, keyHost, this.#groups.get(document.origins)),
     ];
   }
 

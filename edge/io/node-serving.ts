@@ -200,7 +200,8 @@ export class NodeServing {
     const traffic = new NodeTraffic({ path: this.#o.accessLog, serverId, clusterId, logger });
     const purger = new Purger(edge, routing, metrics);
     this.#parts = { transport, routing, edge, purger, traffic, clusterId };
-    transport.setOrigins(routing.knownOrigins());
+    this.#setOrigins();
+    transport.registerMetrics(metrics.registry);
     transport.start();
     return edge;
   }
@@ -267,7 +268,14 @@ export class NodeServing {
       default:
         kind satisfies never;
     }
-    if (this.#parts !== undefined) this.#parts.transport.setOrigins(this.#parts.routing.knownOrigins());
+    this.#setOrigins();
+  }
+
+  #setOrigins(): void {
+    if (this.#parts === undefined) return;
+    const { transport, routing } = this.#parts;
+    transport.setOrigins(routing.knownOrigins());
+    transport.setOriginGroups(routing.originGroups(), this.#o.settings.serverShare);
   }
 
   /** Of this process. */

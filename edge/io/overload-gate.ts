@@ -1,5 +1,6 @@
 /** Waiting for a place at the next hop: the clock, the timer and the promises of the overload machine. */
 import { type Clock, IsochroneError, type MonotonicMs } from "#kit";
+import { OriginUnavailableError } from "#transport";
 import type { EdgeSettings } from "../config.ts";
 import type { AnswerKind } from "../core/overload/cohort.ts";
 import {
@@ -21,6 +22,12 @@ export class ShedError extends IsochroneError {
     });
     this.retryAfterSeconds = retryAfterSeconds;
   }
+}
+
+/** When to come again, where nobody was asked; undefined: somebody was. */
+export function retryAfterOf(error: unknown): number | undefined {
+  const isRefusal = error instanceof ShedError || error instanceof OriginUnavailableError;
+  return isRefusal ? error.retryAfterSeconds : undefined;
 }
 
 /** A request's place at the next hop. Each must end by `end` or `fail`; what comes after that is ignored. */

@@ -14,7 +14,7 @@ import type { HopFields } from "../core/tiers.ts";
 import type { Inbound } from "./exchange.ts";
 import type { FillRequest } from "./filler.ts";
 import type { StoredObject } from "./memory-store.ts";
-import { type Hop, originHop, type PropertyView, type Routing } from "./routing.ts";
+import { type Hop, originHops, type PropertyView, type Routing } from "./routing.ts";
 
 export interface RequestPlan {
   readonly head: RequestHead;
@@ -44,7 +44,7 @@ export function hopsOf(
       ? hops
       : [
           ...hops.filter(({ kind }) => kind !== "origin"),
-          ...origins.map((origin) => originHop(origin, plan.keyHost)),
+          ...originHops(origins, plan.keyHost, routing.groupOf(origins)),
         ];
   const target = rewrite === undefined ? head.target : rewriteTarget(head.target, rewrite);
   return chosen.map((one) =>

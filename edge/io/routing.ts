@@ -70,6 +70,8 @@ export interface Routing {
     hop: HopFields,
     isBypass: boolean,
   ): readonly Hop[];
+  /** The group that servers of a property or of one of its rules make; undefined: none. */
+  groupOf(origins: readonly OriginTarget[]): string | undefined;
   /** Whether this server stores the key; others forward to the owner. */
   isOwner(key: CacheKey, hop: HopFields): boolean;
   /** The server that answers for the key now; undefined alone. */
@@ -98,7 +100,11 @@ export class AloneRouting implements Routing {
   }
 
   hopsFor(_property: PropertyView, _key: CacheKey, keyHost: string): readonly Hop[] {
-    return [originHop(this.#origin, keyHost)];
+    return originHops([this.#origin], keyHost, undefined);
+  }
+
+  groupOf(): undefined {
+    return undefined;
   }
 
   isOwner(): boolean {
@@ -110,13 +116,23 @@ export class AloneRouting implements Routing {
   }
 }
 
-export function originHop(origin: OriginTarget, keyHost: string): Hop {
-  return {
+/** `group`: whose servers they are, of which one is chosen when a request goes to them; undefined: they are asked in their order. */
+export function originHops(
+  origins: readonly OriginTarget[],
+  keyHost: string,
+  group: string | undefined,
+): readonly Hop[] {
+  return origins.map((origin, index) => ({
     kind: "origin",
-    target: { kind: "origin", origin },
+    target: { kind: "origin", origin, ...(group !== undefined && { at: { group, index } }) },
     name: "origin",
     host: origin.hostHeader ?? keyHost,
-  };
+  }));
+}
+
+/** The group whose servers the hop is one of. */
+export function groupOf({ target }: Hop): string | undefined {
+  return target.kind === "origin" ? target.at?.group : undefined;
 }
 
 /** The target of a request with the host that keys name. */

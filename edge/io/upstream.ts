@@ -1,6 +1,12 @@
 /** What the edge needs of transport: the face that #transport's Transport has, small enough to stand in for in a test. */
 import type { LinkReport, ServerId } from "#kit";
-import type { PathExplanation, TransportRequest, TransportResponse, TransportTarget } from "#transport";
+import type {
+  OriginServerState,
+  PathExplanation,
+  TransportRequest,
+  TransportResponse,
+  TransportTarget,
+} from "#transport";
 
 export interface Upstream {
   /** Rejects with IsochroneError when no answer came; resolves with any final status. */
@@ -9,6 +15,16 @@ export interface Upstream {
   takeRetry(target: TransportTarget): boolean;
   /** Why a request to `target` goes the way it goes now. */
   explainPath(target: TransportTarget): PathExplanation;
+  /** The servers of origins, by the group that a hop names. */
+  readonly origins: {
+    /**
+     * Places of the servers to ask, best first; throws OriginUnavailableError when none can be asked now. Undefined: no such
+     * group. `isRepeatable`: it could be asked of another one if the first fails.
+     */
+    order(group: string, isRepeatable: boolean): readonly number[] | undefined;
+    /** How each is seen now; undefined: no such group. */
+    states(group: string): readonly OriginServerState[] | undefined;
+  };
   linkReports(): readonly LinkReport[];
   /** Liveness as seen from here; a server without evidence counts as up. */
   isServerUp(serverId: ServerId): boolean;

@@ -17,7 +17,7 @@ import {
   refine,
   string,
 } from "../schema.ts";
-import { type OriginTarget, originTarget } from "./origin.ts";
+import { faultOfOrigins, originPolicy, type OriginTarget, originTarget } from "./origin.ts";
 import { faultOfRule, globCharacters, rule, ttlSeconds } from "./rule.ts";
 
 /** Traffic classes weigh the terms of the score differently: interactive by latency, bulk by throughput, live by both. */
@@ -158,8 +158,10 @@ export const propertyDocument = refine(
     propertyId: id<PropertyId>(),
     customerId: id<CustomerId>(),
     hostnames: array(hostname(), { min: 1, max: 100, uniqueBy: (name) => name }),
-    /** In order of preference: the next is asked when one cannot be reached. */
+    /** In order of preference where none states a `priority`: the next is asked when one cannot be. */
     origins: array(originTarget, { min: 1, max: 8 }),
+    /** How its servers are chosen among, watched and spared. Absent: the defaults of `originPolicy`. */
+    originPolicy: optional(originPolicy),
     trafficClass: defaulted(oneOf(trafficClasses), "interactive"),
     /** `parent`: edges ask a parent cluster that the map names. `direct`: edges ask the origin. */
     tiering: defaulted(oneOf(["parent", "direct"]), "parent"),
@@ -198,6 +200,8 @@ export const propertyDocument = refine(
         value: domain,
         expected: `a name below one of the property's host names, such as "t.${property.hostnames[0]}"`,
       };
+    const wrong = faultOfOrigins(property.origins);
+    if (wrong !== undefined) return { ...wrong, at: ["origins", ...wrong.at] };
     let globs = 0;
     for (const [index, one] of property.rules.entries()) {
       globs += globCharacters(one);
@@ -220,6 +224,26 @@ export const propertyDocument = refine(
   },
 );
 export type PropertyDocument = Parsed<typeof propertyDocument>;
+
+/** Servers that stand in for each other: a property's own, or those of one of its rules. */
+export type OriginSet = {
+  /** `shop`, and `shop rule 3` for its rule at index 3: the same at every server. */
+  readonly name: string;
+  readonly origins: readonly OriginTarget[];
+};
+
+/** A property's own origins first, then those of its rules, in their order. */
+export function originSetsOf(
+  property: Pick<PropertyDocument, "propertyId" | "origins" | "rules">,
+): readonly OriginSet[] {
+  const { propertyId, origins, rules } = property;
+  return [
+    { name: propertyId, origins },
+    ...rules.flatMap((one, index) =>
+      one.origins === undefined ? [] : [{ name: `${propertyId} rule ${index}`, origins: one.origins }],
+    ),
+  ];
+}
 
 /** Every origin that a property may ask, its own first, then those of its rules. */
 export function originsOf(property: Pick<PropertyDocument, "origins" | "rules">): readonly OriginTarget[] {

@@ -19,7 +19,7 @@ import {
   string,
   text,
 } from "../schema.ts";
-import { originTarget } from "./origin.ts";
+import { faultOfOrigins, originTarget } from "./origin.ts";
 
 /** Longest freshness and stale window: a year. */
 export const ttlSeconds = () => integer({ max: 31_536_000, unit: "seconds" });
@@ -170,7 +170,7 @@ export const rule = object({
   staleIfErrorSeconds: optional(ttlSeconds()),
   /** Replaces the property's choice of key parts. */
   key: optional(key),
-  /** Instead of the property's origins, in order of preference. */
+  /** Instead of the property's origins, chosen among as those are. */
   origins: optional(array(originTarget, { min: 1, max: 4 })),
   /** What the origin is asked for: a path that begins with `prefix` begins with `replacement` instead. */
   rewrite: optional(object({ prefix: path(), replacement: path() })),
@@ -270,6 +270,8 @@ export function faultOfRule(one: Rule): Fault | undefined {
     if (Object.keys(each).length === 0)
       return { at, value: each, expected: "a condition, such as pathPrefix or extensions" };
   }
+  const wrong = one.origins && faultOfOrigins(one.origins);
+  if (wrong !== undefined) return { ...wrong, at: ["origins", ...wrong.at] };
   if (readsClient(one.match) && changesContent(one))
     return {
       at: ["match"],

@@ -5,9 +5,10 @@
 import { connect as connectTcp, isIP, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { connect as connectTls } from "node:tls";
-import { IsochroneError } from "#kit";
+import { IsochroneError, type MonotonicMs } from "#kit";
 import { systemClock } from "#kit/io";
 import type { AddressRefusal } from "../core/address-guard.ts";
+import { AddressHistory, attemptOrder, ConnectionRace } from "../core/connection-race.ts";
 import { OriginResolver } from "./origin-resolver.ts";
 import { ShapedSocket } from "./shaped-socket.ts";
 import { type WanView, wanViewOf } from "./wan.ts";
@@ -40,6 +41,11 @@ export const DIAL_TIMEOUT_MS = 10_000;
 const SYN_RETRANSMISSION_MS = 1_000;
 /** Idle connections are kept for minutes; middleboxes forget sooner. */
 const KEEP_ALIVE_DELAY_MS = 30_000;
+
+/** Of all connections of this process. */
+const history = new AddressHistory();
+/** All only grow. `overtaken`: another address of the name was connected first. */
+export const dialCounters = { attempts: 0, connected: 0, failed: 0, overtaken: 0 };
 
 const processResolver = new OriginResolver({ clock: systemClock });
 
@@ -187,43 +193,69 @@ async function crossing(view: WanView, signal: AbortSignal): Promise<void> {
   }
 }
 
+/** The first connection that opens to any of the addresses, tried as RFC 8305 has it; rejects with the first failure. */
 function open(addresses: readonly string[], port: number, signal: AbortSignal): Promise<Socket> {
+  const now = (): MonotonicMs => systemClock.monotonic();
+  const order = attemptOrder(addresses, history.nextTurn(), (one) => history.isAvoided(one, port, now()));
+  const race = new ConnectionRace(order, now());
+  const running = new Map<Socket, string>();
   return new Promise((resolve, reject) => {
-    const known = addresses.map((address) => ({ address, family: isIP(address) }));
-    const first = known[0];
-    if (first === undefined) {
-      reject(new Error("no address"));
-      return;
-    }
-    const socket =
-      known.length === 1
-        ? connectTcp({ host: first.address, port, noDelay: true })
-        : connectTcp({
-            host: "several.invalid",
-            port,
-            noDelay: true,
-            // RFC 8305 over the addresses that we resolved ourselves.
-            autoSelectFamily: true,
-            lookup: (_host, _options, callback) => callback(null, known),
-          });
-    const done = (): void => {
+    let timer: NodeJS.Timeout | undefined;
+    let failure: Error | undefined;
+    const done = (winner: Socket | undefined): void => {
+      clearTimeout(timer);
       signal.removeEventListener("abort", onAbort);
-      socket.off("connect", onConnect);
-      socket.off("error", onError);
+      for (const socket of running.keys()) {
+        if (socket === winner) continue;
+        socket.removeAllListeners("connect");
+        socket.on("error", () => {});
+        socket.destroy();
+      }
+      running.clear();
     };
-    const onConnect = (): void => {
-      done();
-      socket.setKeepAlive(true, KEEP_ALIVE_DELAY_MS);
-      resolve(socket);
+    const begin = (address: string): void => {
+      const socket = connectTcp({ host: address, port, noDelay: true });
+      running.set(socket, address);
+      dialCounters.attempts++;
+      const onConnect = (): void => {
+        socket.off("error", onError);
+        socket.setKeepAlive(true, KEEP_ALIVE_DELAY_MS);
+        // Those that began before it had a whole delay more, and did not make it.
+        for (const [other, slower] of running) {
+          if (other === socket) break;
+          history.handleBad(slower, port, now());
+        }
+        history.handleGood(address, port);
+        dialCounters.connected++;
+        dialCounters.overtaken += running.size - 1;
+        done(socket);
+        resolve(socket);
+      };
+      const onError = (error: Error): void => {
+        running.delete(socket);
+        socket.destroy();
+        failure ??= error;
+        dialCounters.failed++;
+        history.handleBad(address, port, now());
+        race.handleFailure(now());
+        step();
+      };
+      socket.once("connect", onConnect);
+      socket.once("error", onError);
     };
-    const onError = (error: Error): void => {
-      done();
-      reject(error);
+    const step = (): void => {
+      clearTimeout(timer);
+      for (let next = race.pollStart(now()); next !== undefined; next = race.pollStart(now())) begin(next);
+      if (race.isLost) {
+        done(undefined);
+        reject(failure ?? new Error("no address"));
+        return;
+      }
+      const at = race.pollTimeout();
+      if (at !== undefined) timer = setTimeout(step, Math.max(1, Math.ceil(at - now())));
     };
     const onAbort = (): void => {
-      done();
-      socket.on("error", () => {});
-      socket.destroy();
+      done(undefined);
       reject(new Error("stopped"));
     };
     if (signal.aborted) {
@@ -231,8 +263,7 @@ function open(addresses: readonly string[], port: number, signal: AbortSignal): 
       return;
     }
     signal.addEventListener("abort", onAbort, { once: true });
-    socket.once("connect", onConnect);
-    socket.once("error", onError);
+    step();
   });
 }
 

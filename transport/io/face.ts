@@ -2,11 +2,17 @@
 import type { Readable } from "node:stream";
 import type { ClusterId, MonotonicMs, OriginTarget, ServerId } from "#kit";
 import type { PathReason } from "../core/path-words.ts";
+import type { OriginServerAt } from "./origin-groups.ts";
 
 /** Where a request goes: a server of ours (parent, relay, peer in the cluster) or a customer's origin. */
 export type TransportTarget =
   | { readonly kind: "server"; readonly serverId: ServerId }
-  | { readonly kind: "origin"; readonly origin: OriginTarget };
+  | {
+      readonly kind: "origin";
+      readonly origin: OriginTarget;
+      /** Which server of which group it is; absent: of none, and nothing is learnt of it. */
+      readonly at?: OriginServerAt | undefined;
+    };
 
 /** An origin to keep measured. `clusterId` when it stands in a cluster of the topology (world origins). */
 export type KnownOrigin = { readonly origin: OriginTarget; readonly clusterId: ClusterId | null };

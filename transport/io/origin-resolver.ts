@@ -1,14 +1,22 @@
 /**
- * Addresses of host names, kept. An expired entry is used at once while it is resolved again behind the request, and stays
- * in use while resolution fails (in the spirit of RFC 8767): a broken resolver must not take an origin down.
+ * Addresses of host names, kept for as long as their TTL says. An entry that has just expired is used at once while it is
+ * resolved again behind the request; an older one waits for that a moment, and stays in use while resolution fails (RFC 8767): a
+ * broken resolver must not take an origin down. That there is no such name any more is an answer too, and ends its use.
  */
-import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
-import { type Clock, IsochroneError, type MonotonicMs } from "#kit";
+import { type Clock, IsochroneError, type MonotonicMs, plusMs } from "#kit";
+import { isUnknown, type Lookup, nameLookup } from "./name-lookup.ts";
 
 export type ResolverSettings = {
-  /** How long an answer is fresh, ms. The system's look-up does not tell the TTL; this is what most origins use at least. */
+  /** How long an answer is fresh whose source states no TTL, ms. */
   readonly freshMs: number;
+  /** Bounds of stated TTLs, ms: nobody is made to ask for each connection, and no answer outlives a move by days. */
+  readonly ttlMsMin: number;
+  readonly ttlMsMax: number;
+  /** How long after its time an answer is used without waiting for the next one, ms. */
+  readonly staleAtOnceMs: number;
+  /** How long an older one waits for the next, ms (RFC 8767 section 5: the client response timer). */
+  readonly staleWaitMs: number;
   /** How long an answer may be used while resolution fails, ms. RFC 8767 section 5 suggests one to three days. */
   readonly staleMsMax: number;
   /** A failure is not repeated for this long, ms (RFC 2308 section 7.1: at most five minutes). */
@@ -21,18 +29,21 @@ export type ResolverSettings = {
 
 export const resolverDefaults: ResolverSettings = {
   freshMs: 30_000,
+  ttlMsMin: 1_000,
+  ttlMsMax: 3_600_000,
+  staleAtOnceMs: 30_000,
+  staleWaitMs: 1_800,
   staleMsMax: 86_400_000,
   negativeMs: 2_000,
   timeoutMs: 5_000,
   namesMax: 10_000,
 };
 
-/** Resolves a name to addresses, in order of preference; rejects when it cannot. */
-export type Lookup = (host: string) => Promise<readonly string[]>;
-
 type Entry = {
   addresses: readonly string[];
+  /** When its addresses were fetched, and how long they are fresh; undefined: it has none. */
   resolvedAt: MonotonicMs | undefined;
+  freshMs: number;
   failedAt: MonotonicMs | undefined;
   failure: unknown;
   pending: Promise<void> | undefined;
@@ -53,7 +64,7 @@ export class OriginResolver {
   }) {
     this.#clock = options.clock;
     this.#settings = { ...resolverDefaults, ...options.settings };
-    this.#lookup = options.lookup ?? systemLookup;
+    this.#lookup = options.lookup ?? nameLookup();
   }
 
   /** At least one address. An address resolves to itself. Throws IsochroneError "dns-failed" (retry "safe"). */
@@ -61,14 +72,20 @@ export class OriginResolver {
     if (isIP(host) !== 0) return [host];
     const now = this.#clock.monotonic();
     const entry = this.#entryOf(host);
-    const isFresh = entry.resolvedAt !== undefined && now - entry.resolvedAt < this.#settings.freshMs;
-    if (isFresh) return entry.addresses;
-    const isQuiet = entry.failedAt !== undefined && now - entry.failedAt < this.#settings.negativeMs;
+    const { resolvedAt, freshMs } = entry;
+    if (resolvedAt !== undefined && now - resolvedAt < freshMs) return entry.addresses;
+    const { negativeMs, staleMsMax, staleAtOnceMs, staleWaitMs } = this.#settings;
+    const isQuiet = entry.failedAt !== undefined && now - entry.failedAt < negativeMs;
     if (!isQuiet) entry.pending ??= this.#refresh(host, entry);
-    const mayUseStale = entry.resolvedAt !== undefined && now - entry.resolvedAt < this.#settings.staleMsMax;
-    if (mayUseStale) {
-      this.counters.staleUses++;
-      return entry.addresses;
+    if (resolvedAt !== undefined && now - resolvedAt < staleMsMax) {
+      // Whoever is asked in vain does not make everybody wait: the failure that is remembered is waited for once.
+      const isJustOver = now < plusMs(resolvedAt, freshMs + staleAtOnceMs);
+      if (!isJustOver && entry.pending !== undefined) await within(entry.pending, staleWaitMs);
+      // Resolved anew meanwhile, or found to be no name any more.
+      if (entry.resolvedAt !== undefined) {
+        if (entry.resolvedAt === resolvedAt) this.counters.staleUses++;
+        return entry.addresses;
+      }
     }
     await entry.pending;
     if (entry.resolvedAt !== undefined && entry.failedAt === undefined) return entry.addresses;
@@ -86,6 +103,7 @@ export class OriginResolver {
     const entry = known ?? {
       addresses: [],
       resolvedAt: undefined,
+      freshMs: 0,
       failedAt: undefined,
       failure: undefined,
       pending: undefined,
@@ -113,15 +131,23 @@ export class OriginResolver {
           timeoutMs,
         );
       });
-      const addresses = await Promise.race([this.#lookup(host), late]);
+      const { addresses, ttlMs, late: other } = await Promise.race([this.#lookup(host), late]);
       if (addresses.length === 0) throw new Error("the resolver knows no address of it");
+      const { freshMs, ttlMsMin, ttlMsMax } = this.#settings;
+      const at = this.#clock.monotonic();
       entry.addresses = addresses;
-      entry.resolvedAt = this.#clock.monotonic();
+      entry.resolvedAt = at;
+      entry.freshMs = ttlMs === undefined ? freshMs : Math.min(ttlMsMax, Math.max(ttlMsMin, ttlMs));
       entry.failedAt = undefined;
+      void other?.then((more) => {
+        if (entry.resolvedAt === at) entry.addresses = [...addresses, ...more];
+      });
     } catch (error) {
       this.counters.failures++;
       entry.failedAt = this.#clock.monotonic();
       entry.failure = error;
+      // RFC 8767 section 4: an authoritative answer, be it that there is nothing, takes the place of what was known.
+      if (isUnknown(error)) entry.resolvedAt = undefined;
     } finally {
       clearTimeout(timer);
       entry.pending = undefined;
@@ -129,7 +155,12 @@ export class OriginResolver {
   }
 }
 
-async function systemLookup(host: string): Promise<readonly string[]> {
-  const found = await lookup(host, { all: true, order: "verbatim" });
-  return found.map((one) => one.address);
+/** Resolves when `promise`, which never rejects, has, or after `ms`. */
+async function within(promise: Promise<void>, ms: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, ms);
+  });
+  await Promise.race([promise, late]);
+  clearTimeout(timer);
 }

@@ -202,7 +202,7 @@ export class TargetTable {
   }
 
   #makeOrigin(origin: OriginTarget, clusterId: ClusterId | null, isMeasured: boolean): Target {
-    const { scheme, host, port, hostHeader } = origin;
+    const { scheme, host, port, hostHeader, connectionsMax } = origin;
     const isDefaultPort = port === (scheme === "https" ? 443 : 80);
     return new Target({
       key: `origin ${keyOfOrigin(origin)}`,
@@ -215,6 +215,7 @@ export class TargetTable {
         host: hostHeader ?? (isDefaultPort ? host : formatAuthority(host, port)),
       },
       isNamedByConfiguration: hostHeader !== undefined,
+      connectionsMax,
       paths: isMeasured ? this.#options.paths : undefined,
       context: this.#options.context,
     });
@@ -259,8 +260,10 @@ export class TargetTable {
   }
 }
 
-/** Two properties with the same origin share its connections, unless they ask for it by different names. */
+/** Two properties with the same origin share its connections, unless they ask for it by different names or state other bounds. */
 function keyOfOrigin(origin: OriginTarget): string {
-  const { scheme, host, port, hostHeader } = origin;
-  return `${scheme}://${formatAuthority(host, port)}${hostHeader === undefined ? "" : `#${hostHeader}`}`;
+  const { scheme, host, port, hostHeader, connectionsMax } = origin;
+  const name = hostHeader === undefined ? "" : `#${hostHeader}`;
+  const bound = connectionsMax === undefined ? "" : ` connectionsMax ${connectionsMax}`;
+  return `${scheme}://${formatAuthority(host, port)}${name}${bound}`;
 }

@@ -64,6 +64,11 @@ export type Progress = {
 /** Silence after which an attempt on a failed path is given up, ms; shorter is within ordinary service times. */
 const SILENCE_MS = 400;
 
+/** Content of a health check's answer that is read; of more the connection is given up. */
+const CHECK_BYTES_MAX = 65_536;
+
+/** Properties may check one server under different names, over each path. */
+const CHECK_POOLS_MAX = 16;
 /** What is left of the peak of requests at once at the next probe of any path: it is forgotten within a minute. */
 const PEAK_DECAY = 0.95;
 
@@ -90,6 +95,9 @@ export class Target {
   #recentPeak = 0;
   /** Paths whose probes are lost. */
   readonly #dead = new Set<ClusterId | null>();
+  readonly #connectionsMax: number;
+  /** For health checks, by path and host: one connection each. */
+  readonly #checkPools = new Map<string, PathPool>();
   /** Probes under way, by path: at most one each. */
   readonly #probes = new Map<
     ClusterId | null,
@@ -116,6 +124,8 @@ export class Target {
     readonly server?: ServerEntry | undefined;
     readonly isNamedByConfiguration?: boolean;
     readonly paths: Partial<PathChooserSettings> | undefined;
+    /** Connections over one path, those of probes and checks not counted; default: the settings'. */
+    readonly connectionsMax?: number | undefined;
     readonly context: TargetContext;
   }) {
     this.key = options.key;
@@ -126,6 +136,7 @@ export class Target {
     this.server = options.server;
     this.isNamedByConfiguration = options.isNamedByConfiguration ?? false;
     this.#context = options.context;
+    this.#connectionsMax = options.connectionsMax ?? options.context.settings.connectionsPerPath;
     this.budget = new RetryBudget(options.context.settings.retry, options.context.now());
     this.hedges = new HedgePolicy(options.context.settings.hedging, options.context.now());
     this.chooser = options.paths && new PathChooser(options.paths, options.context.now());
@@ -295,12 +306,55 @@ export class Target {
     return head;
   }
 
+  /**
+   * The status that a health check is answered with, over the path that a request would take. Rejects with IsochroneError when
+   * none comes by `signal`.
+   */
+  async check(request: ProbeRequest, signal: AbortSignal): Promise<number> {
+    const { via } = this.choose();
+    const pool = this.#checkPoolOf(via, hostOf(request.host));
+    const { connectTimeoutMs, headersTimeoutMs, bodyTimeoutMs } = this.#context.settings;
+    const head = await pool.request({
+      method: request.method,
+      path: request.path,
+      headers: [
+        ["Host", request.host],
+        ["User-Agent", "isochrone-check"],
+      ],
+      body: undefined,
+      signal,
+      mayReuseAfterHead: true,
+      connectMs: connectTimeoutMs,
+      headersMs: headersTimeoutMs,
+      bodyMs: bodyTimeoutMs,
+    });
+    const { body } = head;
+    let bytes = 0;
+    body.on("error", () => {});
+    body.on("data", (chunk: Buffer) => {
+      bytes += chunk.length;
+      if (bytes > CHECK_BYTES_MAX) body.destroy();
+    });
+    return head.status;
+  }
+
+  /** Opens a connection over the path that a request would take, and closes it. Rejects with IsochroneError. */
+  async checkConnection(signal: AbortSignal): Promise<void> {
+    const { connect, settings } = this.#context;
+    const { via } = this.choose();
+    const servername = hostOf(this.probeRequest.host);
+    const connection = await connect(this.endpoint, servername, via, settings.connectTimeoutMs, signal);
+    connection.on("error", () => {});
+    connection.destroy();
+  }
+
   /** Drops the pools of relays that are gone, and, when nothing uses the target any more, all. */
   async close(): Promise<void> {
     for (const { stop } of this.#probes.values()) stop.abort();
-    const pools = [...this.#pools.values(), ...this.#probePools.values()];
+    const pools = [...this.#pools.values(), ...this.#probePools.values(), ...this.#checkPools.values()];
     this.#pools.clear();
     this.#probePools.clear();
+    this.#checkPools.clear();
     await Promise.all(pools.map((pool) => pool.close()));
   }
 
@@ -322,8 +376,22 @@ export class Target {
     const key = this.endpoint.isTls ? `${via ?? ""}|${servername}` : (via ?? "");
     const known = this.#pools.get(key);
     if (known) return known;
-    const pool = this.#makePool(via, servername, this.#context.settings.connectionsPerPath);
+    const pool = this.#makePool(via, servername, this.#connectionsMax);
     this.#pools.set(key, pool);
+    return pool;
+  }
+
+  #checkPoolOf(via: ClusterId | null, servername: string): PathPool {
+    const key = `${via ?? ""}|${servername}`;
+    const known = this.#checkPools.get(key);
+    if (known !== undefined) return known;
+    const [oldest] = this.#checkPools;
+    if (this.#checkPools.size >= CHECK_POOLS_MAX && oldest !== undefined) {
+      this.#checkPools.delete(oldest[0]);
+      void oldest[1].close();
+    }
+    const pool = this.#makePool(via, servername, 1);
+    this.#checkPools.set(key, pool);
     return pool;
   }
 

@@ -2,6 +2,8 @@
 import type { Registry } from "prom-client";
 import Counter from "prom-client/lib/counter.js";
 import Gauge from "prom-client/lib/gauge.js";
+import { dialCounters } from "./dial.ts";
+import type { OriginGroups } from "./origin-groups.ts";
 import type { OriginResolver } from "./origin-resolver.ts";
 import type { Prober } from "./prober.ts";
 import type { Target } from "./target.ts";
@@ -23,10 +25,11 @@ export function registerTransportMetrics(
     readonly counters: TransportCounters;
     readonly resolver: OriginResolver;
     readonly prober: Prober;
+    readonly origins: OriginGroups;
     readonly targets: () => readonly Target[];
   },
 ): void {
-  const { counters, resolver, prober, targets } = sources;
+  const { counters, resolver, prober, origins, targets } = sources;
   const registers = [registry];
   let refused = 0;
   /** prom-client's counters add up; ours are totals already, so the difference is added at each scrape. */
@@ -106,17 +109,49 @@ export function registerTransportMetrics(
   );
   labelled(
     registers,
+    "isochrone_transport_connection_attempts_total",
+    "Addresses that were connected to, by what came of it.",
+    ["outcome"],
+    () => {
+      const { connected, failed, overtaken } = dialCounters;
+      return new Map(Object.entries({ connected, failed, overtaken }));
+    },
+  );
+  labelled(
+    registers,
     "isochrone_transport_failures_total",
     "Failed tries by error code.",
     ["code"],
-    counters.failures,
+    () => counters.failures,
   );
+  total(
+    "isochrone_transport_origin_checks_total",
+    "Health checks of origins' servers.",
+    () => origins.counters.checks,
+  );
+  labelled(
+    registers,
+    "isochrone_transport_origin_events_total",
+    "Choices among origins' servers, and what happened to them: ejections, breakers, checks.",
+    ["event"],
+    () => origins.totals(),
+  );
+  // oxlint-disable-next-line no-new -- registers itself
+  new Gauge({
+    name: "isochrone_transport_origin_servers",
+    help: "Servers of origins by what keeps them from being asked.",
+    labelNames: ["bar"],
+    registers,
+    collect() {
+      for (const [bar, count] of origins.counts()) this.set({ bar }, count);
+    },
+  });
   labelled(
     registers,
     "isochrone_transport_responses_total",
     "Response heads by kind of path and reason of its choice.",
     ["path", "reason"],
-    counters.byPath,
+    () => counters.byPath,
   );
   const pathTotals = [
     "probesSent",
@@ -162,7 +197,7 @@ function labelled(
   name: string,
   help: string,
   labelNames: readonly string[],
-  source: ReadonlyMap<string, number>,
+  read: () => ReadonlyMap<string, number>,
 ): void {
   const last = new Map<string, number>();
   // oxlint-disable-next-line no-new -- registers itself
@@ -172,7 +207,7 @@ function labelled(
     labelNames: [...labelNames],
     registers,
     collect() {
-      for (const [key, value] of source) {
+      for (const [key, value] of read()) {
         const parts = key.split("|");
         const labels = Object.fromEntries(labelNames.map((label, index) => [label, parts[index] ?? ""]));
         this.inc(labels, value - (last.get(key) ?? 0));

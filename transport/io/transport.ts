@@ -10,8 +10,11 @@ import {
   IsochroneError,
   type LinkReport,
   type MapSnapshot,
+  type OriginHealthCheck,
+  type OriginTarget,
   type ServerId,
   type TopologyDocument,
+  xxh32,
 } from "#kit";
 import type { Logger } from "#kit/io";
 import { type TransportSettings, transportDefaults } from "../config.ts";
@@ -29,6 +32,7 @@ import type {
   TransportTarget,
   UsedPath,
 } from "./face.ts";
+import { OriginGroups, type OriginGroupStated } from "./origin-groups.ts";
 import { OriginResolver } from "./origin-resolver.ts";
 import { signPeer } from "./peer-proof.ts";
 import { Prober } from "./prober.ts";
@@ -72,6 +76,8 @@ export class Transport {
   readonly #table: TargetTable;
   readonly #prober: Prober;
   readonly #raceParts: RaceParts;
+  /** Which server of an origin is asked. */
+  readonly origins: OriginGroups;
   readonly #counters: TransportCounters = {
     requests: 0,
     retries: 0,
@@ -122,6 +128,17 @@ export class Transport {
       targets: () => this.#table.measured,
     });
     this.#prober.watch(this.#table.watched);
+    this.origins = new OriginGroups({
+      clock: options.clock,
+      logger: options.logger,
+      settings: {
+        checksPerSecondMax: this.#settings.originChecksPerSecondMax,
+        idleMs: this.#settings.originCheckIdleMs,
+      },
+      // Servers, and processes of one, begin their turns with different origin servers.
+      offset: xxh32(options.selfServerId) + process.pid,
+      check: (...args) => this.#checkOrigin(...args),
+    });
   }
 
   /** Servers and relays as they are now. Targets that stay keep their measurements. */
@@ -142,9 +159,15 @@ export class Transport {
     this.#prober.wake();
   }
 
+  /** What each property says of its origins; `share`: this process's part of the limits of its server, 0..1. */
+  setOriginGroups(groups: readonly OriginGroupStated[], share = 1): void {
+    this.origins.set(groups, share);
+  }
+
   /** Begins to measure. */
   start(): void {
     this.#prober.start();
+    this.origins.start();
     // Where no map says better, relays are ranked by the own links to them.
     this.#rankTimer = setTimeout(() => this.#table.refreshRelays(), RANK_AFTER_MS);
     this.#rankTimer.unref();
@@ -154,6 +177,7 @@ export class Transport {
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#prober.stop();
+    this.origins.stop();
     clearTimeout(this.#rankTimer);
     await this.#table.close();
   }
@@ -166,6 +190,21 @@ export class Transport {
    * Requests to servers of ours are signed with a peer proof, a fresh one for each try.
    */
   async request(target: TransportTarget, request: TransportRequest): Promise<TransportResponse> {
+    const usage = target.kind === "origin" && target.at ? this.origins.begin(target.at) : undefined;
+    if (usage === undefined) return await this.#request(target, request);
+    try {
+      const response = await this.#request(target, request);
+      usage.handleHead(response.status);
+      response.body.once("error", usage.handleBroken);
+      response.body.once("close", usage.handleEnd);
+      return response;
+    } catch (error) {
+      usage.handleFailure(error);
+      throw error;
+    }
+  }
+
+  async #request(target: TransportTarget, request: TransportRequest): Promise<TransportResponse> {
     if (this.#isClosed)
       throw new IsochroneError("Cannot send a request: transport is closed", {
         code: "closed",
@@ -259,8 +298,29 @@ export class Transport {
       counters: this.#counters,
       resolver: this.#resolver,
       prober: this.#prober,
+      origins: this.origins,
       targets: () => this.#table.all,
     });
+  }
+
+  /** Whether an origin's server is well, by a check of its property. Never rejects. */
+  async #checkOrigin(
+    origin: OriginTarget,
+    { kind, method, path, hostHeader, statusMin, statusMax }: OriginHealthCheck,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const target = this.#table.origin(origin);
+    try {
+      if (kind === "tcp") {
+        await target.checkConnection(signal);
+        return true;
+      }
+      const host = hostHeader ?? target.probeRequest.host;
+      const status = await target.check({ method, path, host }, signal);
+      return status >= statusMin && status <= statusMax;
+    } catch {
+      return false;
+    }
   }
 
   #targetOf(target: TransportTarget): Target {

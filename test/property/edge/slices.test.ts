@@ -85,6 +85,7 @@ class PlayedOrigin implements Upstream {
     this.bytes = content(size, this.version);
   }
 
+  readonly origins = { order: () => undefined, states: () => undefined };
   takeRetry(): boolean {
     return true;
   }
@@ -179,6 +180,7 @@ function edgeFor(upstream: Upstream, memoryBytes: number): Edge {
       ],
       isOwner: () => true,
       ownerOf: () => undefined,
+      groupOf: () => undefined,
       propertyVersion: 0,
     },
     upstream,

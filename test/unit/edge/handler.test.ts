@@ -69,6 +69,7 @@ class PlayedUpstream implements Upstream {
   isServerUp(): boolean {
     return true;
   }
+  readonly origins = { order: () => undefined, states: () => undefined };
   takeRetry(): boolean {
     return true;
   }
@@ -115,6 +116,7 @@ function make(
     hopsFor: () => hops,
     isOwner: () => isOwner,
     ownerOf: () => undefined,
+    groupOf: () => undefined,
   };
   const upstream = new PlayedUpstream(say);
   const edge = new Edge({

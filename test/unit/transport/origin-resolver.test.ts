@@ -11,6 +11,7 @@ class FakeClock implements Clock {
 function lab(settings = {}) {
   const clock = new FakeClock();
   let answer: readonly string[] | Error = ["192.0.2.1"];
+  let ttlMs: number | undefined;
   const asked: string[] = [];
   const resolver = new OriginResolver({
     clock,
@@ -18,10 +19,18 @@ function lab(settings = {}) {
     lookup: async (host) => {
       asked.push(host);
       if (answer instanceof Error) throw answer;
-      return answer;
+      return { addresses: answer, ttlMs };
     },
   });
-  return { clock, resolver, asked, answers: (next: readonly string[] | Error) => (answer = next) };
+  return {
+    clock,
+    resolver,
+    asked,
+    answers(next: readonly string[] | Error, ttl?: number): void {
+      answer = next;
+      ttlMs = ttl;
+    },
+  };
 }
 
 /** Lets a refresh behind a request come to its end. */
@@ -86,6 +95,73 @@ describe("addresses of origins", () => {
       lookup: () => new Promise(() => {}),
     });
     await expect(hung.resolve("d.example")).rejects.toThrow(/no answer from the resolver in 20 ms/);
+  });
+
+  test("an answer is fresh for its TTL, within bounds", async () => {
+    const { clock, resolver, answers, asked } = lab({ ttlMsMin: 100, ttlMsMax: 5_000 });
+    for (const [ttlMs, freshMs] of [
+      [2_000, 2_000],
+      [0, 100],
+      [86_400_000, 5_000],
+    ] as const) {
+      clock.now += 100_000;
+      answers(["192.0.2.1"], ttlMs);
+      await resolver.resolve("a.example");
+      await settle();
+      const count = asked.length;
+      clock.now += freshMs - 1;
+      await resolver.resolve("a.example");
+      expect(asked).toHaveLength(count);
+      clock.now += 1;
+      await resolver.resolve("a.example");
+      await settle();
+      expect(asked).toHaveLength(count + 1);
+    }
+  });
+
+  test("what expired long ago waits for the answer, and is used when none comes in time", async () => {
+    const { clock, resolver, answers } = lab({ staleAtOnceMs: 500, staleWaitMs: 10, staleMsMax: 100_000 });
+    await resolver.resolve("a.example");
+    clock.now = 50_000;
+    answers(["192.0.2.2"]);
+    expect(await resolver.resolve("a.example")).toEqual(["192.0.2.2"]);
+    expect(resolver.counters.staleUses).toBe(0);
+    let isHung = false;
+    const hung = new OriginResolver({
+      clock,
+      settings: { freshMs: 1_000, staleAtOnceMs: 500, staleWaitMs: 10, staleMsMax: 100_000 },
+      lookup: () =>
+        isHung ? new Promise(() => {}) : Promise.resolve({ addresses: ["192.0.2.3"], ttlMs: 1_000 }),
+    });
+    await hung.resolve("b.example");
+    isHung = true;
+    clock.now = 60_000;
+    expect(await hung.resolve("b.example")).toEqual(["192.0.2.3"]);
+    expect(hung.counters.staleUses).toBe(1);
+  });
+
+  test("that there is no such name any more ends the use of what was known", async () => {
+    const { clock, resolver, answers } = lab({ staleAtOnceMs: 0 });
+    await resolver.resolve("a.example");
+    clock.now = 2_000;
+    answers(Object.assign(new Error("queryA ENOTFOUND a.example"), { code: "ENOTFOUND" }));
+    await expect(resolver.resolve("a.example")).rejects.toMatchObject({ code: "dns-failed" });
+  });
+
+  test("the family that comes late is used once it is there", async () => {
+    let late: (addresses: readonly string[]) => void = () => {};
+    const resolver = new OriginResolver({
+      clock: new FakeClock(),
+      lookup: async () => ({
+        addresses: ["192.0.2.1"],
+        ttlMs: 1_000,
+        late: new Promise<readonly string[]>((resolve) => (late = resolve)),
+      }),
+    });
+    expect(await resolver.resolve("a.example")).toEqual(["192.0.2.1"]);
+    late(["2001:db8::1"]);
+    await settle();
+    expect(await resolver.resolve("a.example")).toEqual(["192.0.2.1", "2001:db8::1"]);
   });
 
   test("names are bounded", async () => {

@@ -1,0 +1,257 @@
+/** Servers of an origin behind an edge of the product, over real connections: shares, failover, checks, breaker, limits. */
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo, Server, Socket } from "node:net";
+import { afterEach, expect, test } from "vitest";
+import {
+  type ClusterId,
+  propertyDocument,
+  type PropertyDocument,
+  type ServerId,
+  topologyDocument,
+} from "#kit";
+import { systemClock } from "#kit/io";
+import { type Answer, Diagnosis, Edge, edgeDefaults, NodeRouting } from "#edge";
+import { dial, OriginResolver, Transport, type TransportSettings } from "#transport";
+import { logger, peerKey, until } from "./transport-support.ts";
+
+const self = "fra-1" as ServerId;
+const HOST = "www.shop.example";
+const topology = topologyDocument.parse({
+  name: "lab",
+  clusters: [
+    {
+      clusterId: "fra",
+      regionId: "r",
+      role: "edge",
+      city: "fra",
+      coordinates: { latitude: 0, longitude: 0 },
+      servers: [{ serverId: self, address: "127.0.0.1", port: 1 }],
+    },
+  ],
+  nameService: { zones: [], nameServers: [] },
+});
+
+/** A server of the origin. `answer` is what it does with requests that are no checks. */
+class OriginServer {
+  asked = 0;
+  checks = 0;
+  isWell = true;
+  port = 0;
+  #server: Server | undefined;
+  readonly #answer: (request: IncomingMessage, response: ServerResponse) => void;
+
+  constructor(answer = (_: IncomingMessage, response: ServerResponse): void => void response.end("ok")) {
+    this.#answer = answer;
+  }
+
+  async start(): Promise<this> {
+    const server = createServer((request, response) => {
+      if (request.method === "HEAD") response.end();
+      else if (request.url === "/health") {
+        this.checks++;
+        response.writeHead(this.isWell ? 200 : 503).end();
+      } else {
+        this.asked++;
+        this.#answer(request, response);
+      }
+    });
+    this.#server = server;
+    await new Promise<void>((resolve) => server.listen(this.port, "127.0.0.1", resolve));
+    this.port = (server.address() as AddressInfo).port;
+    ends.push(() => this.stop());
+    return this;
+  }
+
+  async stop(): Promise<void> {
+    const server = this.#server as ReturnType<typeof createServer> | undefined;
+    this.#server = undefined;
+    server?.closeAllConnections();
+    await new Promise((resolve) => (server === undefined ? resolve(undefined) : server.close(resolve)));
+  }
+}
+
+const ends: (() => Promise<unknown>)[] = [];
+afterEach(async () => {
+  for (const end of ends.splice(0).reverse()) await end();
+});
+
+type Asked = { readonly status: number; readonly text: string; readonly answer: Answer };
+
+/** An edge with one property, whose origins are `servers`. */
+function edgeWith(
+  servers: readonly OriginServer[],
+  origins: readonly object[],
+  originPolicy: object,
+  settings: Partial<TransportSettings> = {},
+) {
+  const property: PropertyDocument = propertyDocument.parse({
+    propertyId: "shop",
+    customerId: "acme",
+    hostnames: [HOST],
+    tiering: "direct",
+    origins: servers.map(({ port }, index) => ({
+      scheme: "http",
+      host: "127.0.0.1",
+      port,
+      ...origins[index],
+    })),
+    originPolicy,
+  });
+  const transport = new Transport({
+    selfServerId: self,
+    selfClusterId: "fra" as ClusterId,
+    topology,
+    peerKey,
+    clock: systemClock,
+    logger,
+    settings,
+  });
+  const routing = new NodeRouting(self, topology, edgeDefaults, () => true);
+  routing.setProperty(property);
+  transport.setOriginGroups(routing.originGroups());
+  transport.start();
+  const diagnosis = new Diagnosis({ serverName: self, clock: systemClock, secret: undefined });
+  const edge = new Edge({
+    settings: { ...edgeDefaults, responseTimeoutMs: 300 },
+    clock: systemClock,
+    logger,
+    cacheName: self,
+    routing,
+    upstream: transport,
+    diagnosis,
+  });
+  ends.push(
+    () => transport.close(),
+    () => edge.close(),
+  );
+  let count = 0;
+  const ask = async (method = "GET", signal = new AbortController().signal): Promise<Asked> => {
+    const answer = await edge.handle({
+      // Each its own, so that nothing is answered from the cache.
+      head: { method, scheme: "http", host: HOST, target: `/${++count}`, fields: [] },
+      httpVersion: "1.1",
+      remoteAddress: "192.0.2.1",
+      body: undefined,
+      bodyBytes: undefined,
+      signal,
+      peer: undefined,
+      hop: { tier: undefined, isOwner: false },
+      requestId: "replayed0",
+      receivedAt: systemClock.epoch(),
+      startedAt: systemClock.monotonic(),
+    });
+    let text = "";
+    const { body } = answer;
+    if (body instanceof Uint8Array) text = Buffer.from(body).toString();
+    else if (body !== undefined) for await (const chunk of body) text += Buffer.from(chunk).toString();
+    return { status: answer.status, text, answer };
+  };
+  const states = () => transport.origins.states("shop") ?? [];
+  return { ask, states, transport, diagnosis };
+}
+
+test("shares go by weight, a server that dies costs no request, and its check brings it back", async () => {
+  const servers = await Promise.all([new OriginServer(), new OriginServer()].map((one) => one.start()));
+  const [one, two] = servers as [OriginServer, OriginServer];
+  const { ask, states, transport } = edgeWith(
+    servers,
+    [
+      { priority: 0, weight: 3 },
+      { priority: 0, weight: 1 },
+    ],
+    {
+      healthCheck: { path: "/health", intervalSeconds: 1, downThreshold: 1, okThreshold: 1 },
+      slowStartSeconds: 0,
+    },
+  );
+  const askAll = async (n: number): Promise<number[]> => {
+    const statuses = [];
+    for (let k = 0; k < n; k++) statuses.push((await ask()).status);
+    return statuses;
+  };
+  expect(new Set(await askAll(40))).toEqual(new Set([200]));
+  expect([one.asked, two.asked]).toEqual([30, 10]);
+  // Dies in the middle of service: nobody notices.
+  await one.stop();
+  expect(new Set(await askAll(40))).toEqual(new Set([200]));
+  await until(() => states()[0]?.bar === "check-failed");
+  const before = two.asked;
+  await askAll(10);
+  expect(two.asked - before).toBe(10);
+  await one.start();
+  await until(() => states()[0]?.check === "up");
+  // Well, but its check says that it is not to be asked.
+  two.isWell = false;
+  await until(() => states()[1]?.bar === "check-failed");
+  const seen = two.asked;
+  await askAll(10);
+  expect(two.asked).toBe(seen);
+  expect(transport.origins.totals().get("wentUp")).toBe(1);
+});
+
+test("a silent origin is not waited for again, and the client is told when to come back", async () => {
+  const server = await new OriginServer(() => {}).start();
+  const { ask, states, diagnosis } = edgeWith([server], [{}], {
+    breaker: { failures: 2, openSeconds: 600, openSecondsMax: 600 },
+    outlierDetection: { isEnabled: false },
+  });
+  expect([(await ask()).status, (await ask()).status]).toEqual([504, 504]);
+  const { status, text, answer } = await ask();
+  expect(status).toBe(503);
+  expect(text).toMatch(/^The origin cannot be asked at the moment \(origin-unavailable\)\.\nReference: /);
+  expect(Number(answer.fields.find(([name]) => name === "Retry-After")?.[1])).toBeGreaterThan(590);
+  // What the operator finds under the reference of the page.
+  expect(diagnosis.faultOf("replayed0")?.message).toMatch(
+    /^Cannot ask an origin of "shop": http:\/\/127\.0\.0\.1:\d+ breaker-open for \d+\.\d s$/,
+  );
+  expect(server.asked).toBe(2);
+  expect(states()[0]).toMatchObject({ breaker: "open", bar: "breaker-open" });
+});
+
+test("a full server's requests go to the next one, and with both full they are refused at once", async () => {
+  const held: ServerResponse[] = [];
+  const hold = (_: IncomingMessage, response: ServerResponse): void => void held.push(response);
+  const servers = await Promise.all(
+    [new OriginServer(hold), new OriginServer(hold)].map((one) => one.start()),
+  );
+  const { ask } = edgeWith(
+    servers,
+    [{ requestsMax: 1 }, { requestsMax: 1 }],
+    {},
+    { headersTimeoutMs: 5_000 },
+  );
+  const first = ask("POST");
+  await until(() => servers[0]?.asked === 1);
+  const second = ask("POST");
+  await until(() => servers[1]?.asked === 1);
+  const { status, text } = await ask();
+  expect([status, text.split("\n")[0]]).toEqual([
+    503,
+    "Too many requests at the moment (origin-requests-max).",
+  ]);
+  for (const response of held.splice(0)) response.end("ok");
+  expect([(await first).status, (await second).status]).toEqual([200, 200]);
+  const third = ask("POST");
+  await until(() => held.length === 1);
+  held[0]?.end("ok");
+  expect((await third).status).toBe(200);
+});
+
+test("a name of several addresses leads to the one that listens, and refused ones are passed by next time", async () => {
+  const server = await new OriginServer().start();
+  const addresses = ["127.0.0.9", "127.0.0.8", "127.0.0.1"];
+  const resolver = new OriginResolver({
+    clock: systemClock,
+    lookup: () => Promise.resolve({ addresses, ttlMs: 60_000 }),
+  });
+  for (let n = 0; n < 3; n++) {
+    const connection = await dial({ host: "origin.example", port: server.port, resolver });
+    expect((connection as Socket).remoteAddress).toBe("127.0.0.1");
+    connection.destroy();
+  }
+  await server.stop();
+  await expect(dial({ host: "origin.example", port: server.port, resolver })).rejects.toMatchObject({
+    code: "connect-failed",
+    retry: "safe",
+  });
+});
