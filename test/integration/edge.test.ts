@@ -228,6 +228,28 @@ describe("collapse", () => {
     expect(origin.seen).toHaveLength(1);
   });
 
+  test("a client that closes its side behind its requests is answered, unless an answer is long in coming", async () => {
+    await begin();
+    const held = Promise.withResolvers<() => void>();
+    origin.answer = (incoming, response) => {
+      if (incoming.url === "/never") held.resolve(() => response.end());
+      // After the end has come.
+      else setTimeout(() => response.writeHead(200, { "content-length": "4" }).end("late"), 100);
+    };
+    const ask = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: a.example\r\n\r\n`;
+    const socket = connect({ host: "127.0.0.1", port: edge.port, allowHalfOpen: true });
+    socket.end(ask("/a") + ask("/b"));
+    let text = "";
+    for await (const chunk of socket) text += String(chunk);
+    expect(text.match(/HTTP\/1\.1 200 [^]*?\r\n\r\nlate/g)).toHaveLength(2);
+    const gone = connect({ host: "127.0.0.1", port: edge.port, allowHalfOpen: true });
+    gone.on("error", () => {});
+    gone.resume().end(ask("/never"));
+    await once(gone, "close");
+    expect(gone.bytesRead).toBe(0);
+    (await held.promise)();
+  });
+
   test("an answer that breaks off is seen as broken and is not stored", async () => {
     await begin();
     origin.answer = (_request, response) => {

@@ -38,6 +38,7 @@ const HELP = `Usage: npm run lab -- connections [options]
   --io-uring WORD  as the edge's flag: off, auto (default) or on
   --workers N      workers of the edge (default 2)
   --clients N      clients of each kind (default 4)
+  --kinds A,B      only these kinds of clients
   --replaces N     replacements of the server, spread over it (default 2)
   --kills N        workers that are killed (default 2; needs two workers)
   --seed N         what clients do (default 1); the moments are the machine's
@@ -50,6 +51,7 @@ interface Options {
   readonly ioUring: string;
   readonly workers: number;
   readonly clients: number;
+  readonly kinds: readonly string[] | undefined;
   readonly replaces: number;
   readonly kills: number;
   readonly seed: number;
@@ -193,15 +195,18 @@ async function soak(options: Options, log: (line: string) => void) {
     for (const name of TOTALS) totals[name] = (totals[name] ?? 0) + (await metric(name));
   };
   const run = new Run(ports, options.seconds);
+  const isWanted = (name: string): boolean => options.kinds?.includes(name) ?? true;
   const load = [
-    ...Object.entries(behaviours).flatMap(([name, behaviour]) =>
-      Array.from(
-        { length: options.clients },
-        async (_, number) =>
-          await run.client(name, behaviour, new Random(`${options.seed} ${name} ${number}`)),
+    ...Object.entries(behaviours)
+      .filter(([name]) => isWanted(name))
+      .flatMap(([name, behaviour]) =>
+        Array.from(
+          { length: options.clients },
+          async (_, number) =>
+            await run.client(name, behaviour, new Random(`${options.seed} ${name} ${number}`)),
+        ),
       ),
-    ),
-    run.storms(new Random(`${options.seed} storms`), 20 * options.clients),
+    ...(isWanted("storms") ? [run.storms(new Random(`${options.seed} storms`), 20 * options.clients)] : []),
   ];
   const events: string[] = [];
   const told = (event: string): void => {
@@ -286,6 +291,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       "io-uring": { type: "string", default: "auto" },
       workers: { type: "string", default: "2" },
       clients: { type: "string", default: "4" },
+      kinds: { type: "string" },
       replaces: { type: "string", default: "2" },
       kills: { type: "string", default: "2" },
       seed: { type: "string", default: "1" },
@@ -302,6 +308,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       ioUring: values["io-uring"],
       workers: wholeNumber("workers", values.workers, 1, 64),
       clients: wholeNumber("clients", values.clients, 1, 1_000),
+      kinds: values.kinds?.split(","),
       replaces: wholeNumber("replaces", values.replaces, 0, 1_000),
       kills: wholeNumber("kills", values.kills, 0, 1_000),
       seed: wholeNumber("seed", values.seed, 0, 2 ** 31),

@@ -160,7 +160,7 @@ export const behaviours: Readonly<Record<string, Behaviour>> = {
   halfCloses: async (connection, random) => {
     const path = `/s/${random.int(8)}`;
     const asked = asks(path, "GET", "", [200], contentOf(path));
-    // Until it is remembered: who has closed its side before a miss was begun to be answered is taken for gone.
+    // Until it is remembered: who has closed its side waits for a miss only a moment.
     for (let time = 0; time < 3; time++) {
       connection.expect(asked);
       await connection.write(asked.request);

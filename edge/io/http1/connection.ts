@@ -31,6 +31,11 @@ const PIPELINED_BYTES_MAX = 64 * 1_024;
 const KEPT_BLOCK_BYTES_MAX = 4 * 1_024;
 /** From one look to the next whether the last answer has left, ms. */
 const SENT_LOOK_MS = 10;
+/**
+ * How long a client that sends no more waits for an answer that has not begun, ms. It may be gone, and then the origin works for nobody;
+ * or it has closed its side alone, and a look-up at another worker or on the disk is under way.
+ */
+const HALF_CLOSED_WAIT_MS = 2_000;
 /** How long a client may take to close after we did, ms. */
 const LINGER_MS = 2_000;
 
@@ -70,6 +75,8 @@ export class Http1Connection {
   #aborter: AbortController | undefined;
   #hasAnswerBegun = false;
   #hasEnded = false;
+  /** When the client was heard to end while an answer had not begun. */
+  #endedAt: MonotonicMs | undefined;
   #remoteAddress: string | undefined;
 
   /** `reads`: where its bytes come from; undefined: they are the stream's "data". */
@@ -126,6 +133,9 @@ export class Http1Connection {
         if (elapsedMs > LINGER_MS) this.#socket.destroy();
         return;
       case "answering":
+        if (this.#hasAnswerBegun || this.#endedAt === undefined) return;
+        if (now - Math.max(this.#endedAt, this.#since) > HALF_CLOSED_WAIT_MS) this.#socket.destroy();
+        return;
       case "gone":
         return;
       default:
@@ -176,8 +186,8 @@ export class Http1Connection {
         this.#refuse("400 Bad Request");
         return;
       case "answering":
-        // Nobody waits any more, as far as one can tell; an answer that has begun is brought to its end.
-        if (!this.#hasAnswerBegun) this.#socket.destroy();
+        // An answer that has begun is brought to its end; one that has not, if it begins soon: see sweep.
+        this.#endedAt = this.#context.clock.monotonic();
         return;
       case "blocked":
       case "gone":
@@ -394,7 +404,8 @@ export class Http1Connection {
       });
       const answer = await dispatcher.answer(inbound, checked.host);
       const ttfbMs = clock.monotonic() - startedAt;
-      isClosing = block.isClose || this.#hasEnded || this.#context.isDraining();
+      const isLast = this.#hasEnded && this.#pending === undefined;
+      isClosing = block.isClose || isLast || this.#context.isDraining();
       const result = await this.#write(answer, method, isClosing);
       this.#aborter = undefined;
       if (result.end !== "complete") isClosing = true;
