@@ -26,6 +26,7 @@ export interface Heard {
 export class HeardRequests implements Http2Handler {
   readonly requests = new Map<number, Heard>();
   readonly counts = { reset: 0, ping: 0, settings: 0, request: 0 };
+  discardedBytes = 0;
   atOnce: ((raw: readonly string[], bytesMax: number) => AtOnce | undefined) | undefined;
   onEnd: ((id: number) => void) | undefined;
   onContent: ((id: number, bytes: number) => void) | undefined;
@@ -51,6 +52,9 @@ export class HeardRequests implements Http2Handler {
     if (heard !== undefined) heard.end = code;
   }
   drained(): void {}
+  discarded(bytes: number): void {
+    this.discardedBytes += bytes;
+  }
   counted(what: keyof HeardRequests["counts"]): void {
     this.counts[what]++;
   }

@@ -4,20 +4,21 @@
  * block, the windows of its streams. What costs without asking for anything is told to the handler, which has budgets
  * (http2-budget.ts). Priorities are read over (section 5.3.2), nothing is pushed.
  */
+import { FrameReader, type FrameSink, unpadded } from "./frame-reader.ts";
 import {
   ERROR,
   FLAG,
   FRAME,
   FRAME_BYTES_MAX,
-  FRAME_HEAD_BYTES,
-  FrameWriter,
-  PREFACE,
+  type FrameWriter,
   readUint32,
   SETTING,
   WINDOW_INITIAL,
   WINDOW_MAX,
 } from "./frames.ts";
-import { EMPTY_TABLE, HpackDecoder } from "./hpack.ts";
+import { BLOCK_FACTOR, HeaderAssembly } from "./header-assembly.ts";
+import { HpackDecoder } from "./hpack.ts";
+import { type Outgoing, type OutgoingEvents, OutgoingStreams } from "./outgoing.ts";
 import { contentLengthOf, isRequestForm, isTrailerForm } from "./request-form.ts";
 
 export interface Http2Limits {
@@ -49,6 +50,8 @@ export interface Http2Handler {
   reset(id: number, code: number): void;
   /** Of what was queued for a stream, its end included, nothing is left. Also called by {@link Http2Connection.pump}. */
   drained(id: number): void;
+  /** Content of a stream that was given up while its client could not know yet: read over, and no flood. */
+  discarded(bytes: number): void;
   /** Something that may be a flood. `reset`: a stream was reset, whichever side had the reason. */
   counted(what: "reset" | "ping" | "settings" | "request"): void;
 }
@@ -59,9 +62,7 @@ export interface AtOnce {
   readonly content: Uint8Array | undefined;
 }
 
-interface Stream {
-  readonly id: number;
-  sendWindow: number;
+interface Stream extends Outgoing {
   receiveWindow: number;
   /** Content that was told of and not credited. */
   uncredited: number;
@@ -69,49 +70,31 @@ interface Stream {
   contentLeft: number | undefined;
   /** More may come from the client. */
   isRemoteOpen: boolean;
-  /** What waits to be sent, in order; the first from `queueAt` on. */
-  readonly queue: Uint8Array[];
-  queueAt: number;
-  queuedBytes: number;
-  isEndQueued: boolean;
 }
 
-/** Blocks of four times the limit of a list, in so many frames (CVE-2024-27316). */
-const BLOCK_FACTOR = 4;
-const CONTINUATIONS_MAX = 16;
-/**
- * Frames that wait to be sent before no more content is put to them (with one frame more they still leave in one write of 64 KiB), and
- * before the connection is given up.
- */
-const OUTPUT_BYTES_FULL = 44 * 1_024;
+/** Frames that wait to be sent before the connection is given up. */
 const OUTPUT_BYTES_MAX = 2 * 2 ** 20;
 const NOTHING = new Uint8Array(0);
 
-export class Http2Connection {
-  readonly output = new FrameWriter();
+export class Http2Connection implements FrameSink, OutgoingEvents<Stream> {
   readonly #limits: Http2Limits;
   readonly #handler: Http2Handler;
+  readonly #reader = new FrameReader(this);
   readonly #decoder: HpackDecoder;
+  readonly #outgoing = new OutgoingStreams<Stream>(this);
   readonly #streams = new Map<number, Stream>();
-  /** Of them those for which something waits. */
-  readonly #sending = new Set<Stream>();
-  /** The beginning of a frame that has not come whole. */
-  #rest: Uint8Array = NOTHING;
-  #hasPreface = false;
   #hasSettings = false;
   #lastId = 0;
   /** Streams above are not taken any more: GOAWAY said so. */
   #finalId = WINDOW_MAX;
   #fault: ConnectionFault | undefined;
-  #sendWindow = WINDOW_INITIAL;
-  #peerWindow = WINDOW_INITIAL;
   #receiveWindow: number;
   /** Credit that was not announced yet. */
   #credit = 0;
+  /** Content that may still come for streams that were given up: what their windows had left. */
+  #lateBytes = 0;
   /** A header block that has not come whole. */
-  #block: { id: number; isEnd: boolean; pieces: Uint8Array[]; bytes: number } | undefined;
-  /** A header block has to begin by saying that our table is empty. */
-  #owesTableSize = true;
+  #assembly: HeaderAssembly | undefined;
   /** The last list that was found to be a request's. */
   #wellFormed: readonly string[] | undefined;
 
@@ -132,79 +115,44 @@ export class Http2Connection {
       this.output.numberFrame(FRAME.windowUpdate, 0, this.#receiveWindow - WINDOW_INITIAL);
   }
 
+  /** What waits for the socket. */
+  get output(): FrameWriter {
+    return this.#outgoing.output;
+  }
+
   /** Streams that are open. */
   get streams(): number {
     return this.#streams.size;
   }
 
-  /** Whether more may be put to what waits to be sent. */
-  get hasRoom(): boolean {
-    return this.output.length < OUTPUT_BYTES_FULL;
-  }
-
   /** Reads what came. A fault: GOAWAY is written, and the connection is to be closed once it has left. */
   receive(bytes: Uint8Array): ConnectionFault | undefined {
     if (this.#fault !== undefined) return this.#fault;
-    let all = bytes;
-    if (this.#rest.byteLength > 0) {
-      all = new Uint8Array(this.#rest.byteLength + bytes.byteLength);
-      all.set(this.#rest);
-      all.set(bytes, this.#rest.byteLength);
-      this.#rest = NOTHING;
-    }
-    let at = 0;
-    if (!this.#hasPreface) {
-      const known = Math.min(all.byteLength, PREFACE.byteLength);
-      for (let index = 0; index < known; index++)
-        if (all[index] !== PREFACE[index]) return this.#fail(ERROR.protocol);
-      if (known < PREFACE.byteLength) {
-        this.#rest = copyOf(all);
-        return undefined;
-      }
-      this.#hasPreface = true;
-      at = PREFACE.byteLength;
-    }
-    while (at + FRAME_HEAD_BYTES <= all.byteLength) {
-      const payloadBytes =
-        ((all[at] as number) << 16) | ((all[at + 1] as number) << 8) | (all[at + 2] as number);
-      // Section 4.2. Whatever the frame is: what follows cannot be found otherwise.
-      if (payloadBytes > FRAME_BYTES_MAX) return this.#fail(ERROR.frameSize);
-      const from = at + FRAME_HEAD_BYTES;
-      const to = from + payloadBytes;
-      if (to > all.byteLength) break;
-      const id = readUint32(all, at + 5) & WINDOW_MAX;
-      this.#frame(all[at + 3] as number, all[at + 4] as number, id, all, from, to);
-      if (this.#fault !== undefined) return this.#fault;
-      if (this.output.length > OUTPUT_BYTES_MAX) return this.#fail(ERROR.enhanceYourCalm, "output-flood");
-      at = to;
-    }
-    if (at < all.byteLength) this.#rest = copyOf(all.subarray(at));
-    return undefined;
+    const code = this.#reader.read(bytes);
+    if (code !== undefined) this.#fail(code);
+    return this.#fault;
   }
 
   /** Writes the head of an answer, or an interim one. Nothing is written for a stream that is gone. */
   respond(id: number, block: Uint8Array, isEnd: boolean): void {
     const stream = this.#streams.get(id);
     if (stream === undefined || stream.isEndQueued) return;
-    this.#headers(id, block, isEnd);
-    if (isEnd) this.#localEnd(stream);
+    this.#outgoing.headers(id, block, isEnd);
+    if (isEnd) this.ended(stream);
   }
 
   /** Queues content, which must not change any more. */
   send(id: number, content: Uint8Array): void {
     const stream = this.#streams.get(id);
     if (stream === undefined || stream.isEndQueued || content.byteLength === 0) return;
-    stream.queue.push(content);
-    stream.queuedBytes += content.byteLength;
-    this.#sending.add(stream);
+    this.#outgoing.queue(stream, content);
   }
 
   /** The answer ends with what is queued. */
   end(id: number): void {
     const stream = this.#streams.get(id);
     if (stream === undefined || stream.isEndQueued) return;
-    stream.isEndQueued = true;
-    this.#sending.add(stream);
+    this.#outgoing.end(stream);
   }
 
   /** Bytes queued for a stream. */
@@ -212,15 +160,9 @@ export class Http2Connection {
     return this.#streams.get(id)?.queuedBytes ?? 0;
   }
 
-  /** Puts queued content into frames, each stream in turn, as far as windows and room allow. */
+  /** Puts queued content into frames, as far as windows and room allow. */
   pump(): void {
-    for (let hasProgress = true; hasProgress && this.hasRoom; ) {
-      hasProgress = false;
-      for (const stream of this.#sending) {
-        if (!this.hasRoom) return;
-        if (this.#sendPiece(stream)) hasProgress = true;
-      }
-    }
+    this.#outgoing.pump();
   }
 
   /** `bytes` of a stream's content were used: the client may send as many more. */
@@ -252,15 +194,34 @@ export class Http2Connection {
     this.output.goaway(isFinal ? this.#lastId : WINDOW_MAX, code);
   }
 
-  #fail(code: number, fault: ConnectionFault = "protocol"): ConnectionFault {
+  /** @internal */
+  drained(stream: Stream): void {
+    this.#handler.drained(stream.id);
+  }
+
+  /** @internal */
+  ended(stream: Stream): void {
+    stream.isEndQueued = true;
+    this.#outgoing.drop(stream);
+    if (!stream.isRemoteOpen) this.#forget(stream);
+  }
+
+  /** @internal */
+  frame(type: number, flags: number, id: number, bytes: Uint8Array, from: number, to: number): boolean {
+    this.#frame(type, flags, id, bytes, from, to);
+    if (this.#fault === undefined && this.output.length > OUTPUT_BYTES_MAX)
+      this.#fail(ERROR.enhanceYourCalm, "output-flood");
+    return this.#fault === undefined;
+  }
+
+  #fail(code: number, fault: ConnectionFault = "protocol"): void {
     this.output.goaway(this.#lastId, code);
     this.#fault = fault;
-    return fault;
   }
 
   #frame(type: number, flags: number, id: number, bytes: Uint8Array, from: number, to: number): void {
     // Section 6.10: nothing stands between the pieces of a header block.
-    if (this.#block !== undefined && (type !== FRAME.continuation || id !== this.#block.id)) {
+    if (this.#assembly !== undefined && (type !== FRAME.continuation || id !== this.#assembly.id)) {
       this.#fail(ERROR.protocol);
       return;
     }
@@ -325,7 +286,7 @@ export class Http2Connection {
       return;
     }
     this.#receiveWindow -= counted;
-    const content = unpadded(flags, bytes, from, to);
+    const content = unpadded((flags & FLAG.padded) !== 0, bytes, from, to);
     if (content === undefined) {
       this.#fail(ERROR.protocol);
       return;
@@ -334,6 +295,9 @@ export class Http2Connection {
     if (stream === undefined || !stream.isRemoteOpen) {
       // Ours to forget, or a break of the rules that costs the client alone.
       this.#creditConnection(counted);
+      const late = Math.min(counted, this.#lateBytes);
+      this.#lateBytes -= late;
+      this.#handler.discarded(late);
       if (stream !== undefined) this.#streamFault(id, ERROR.streamClosed);
       return;
     }
@@ -368,7 +332,7 @@ export class Http2Connection {
     }
     stream.isRemoteOpen = false;
     this.#handler.contentEnd(id);
-    if (stream.isEndQueued && !this.#sending.has(stream)) this.#forget(stream);
+    if (stream.isEndQueued && !this.#outgoing.isWaiting(stream)) this.#forget(stream);
   }
 
   #headersFrame(flags: number, id: number, bytes: Uint8Array, start: number, end: number): void {
@@ -376,7 +340,7 @@ export class Http2Connection {
       this.#fail(ERROR.protocol);
       return;
     }
-    const span = unpadded(flags, bytes, start, end);
+    const span = unpadded((flags & FLAG.padded) !== 0, bytes, start, end);
     const skipped = (flags & FLAG.priority) === 0 ? 0 : 5;
     if (span === undefined || span.byteLength < skipped) {
       this.#fail(span === undefined ? ERROR.protocol : ERROR.frameSize);
@@ -385,33 +349,17 @@ export class Http2Connection {
     const block = skipped === 0 ? span : span.subarray(skipped);
     const isEnd = (flags & FLAG.endStream) !== 0;
     if ((flags & FLAG.endHeaders) !== 0) this.#headerBlock(id, isEnd, block);
-    else this.#block = { id, isEnd, pieces: [copyOf(block)], bytes: block.byteLength };
+    else this.#assembly = new HeaderAssembly(id, isEnd, block, this.#limits.headerBytesMax);
   }
 
   #continuation(flags: number, bytes: Uint8Array, from: number, to: number): void {
-    const block = this.#block;
-    if (block === undefined) {
-      this.#fail(ERROR.protocol);
-      return;
+    const assembly = this.#assembly;
+    if (assembly === undefined) this.#fail(ERROR.protocol);
+    else if (!assembly.add(bytes.subarray(from, to))) this.#fail(ERROR.enhanceYourCalm, "header-flood");
+    else if ((flags & FLAG.endHeaders) !== 0) {
+      this.#assembly = undefined;
+      this.#headerBlock(assembly.id, assembly.isEnd, assembly.whole);
     }
-    block.pieces.push(copyOf(bytes.subarray(from, to)));
-    block.bytes += to - from;
-    if (
-      block.pieces.length > CONTINUATIONS_MAX ||
-      block.bytes > BLOCK_FACTOR * this.#limits.headerBytesMax + FRAME_BYTES_MAX
-    ) {
-      this.#fail(ERROR.enhanceYourCalm, "header-flood");
-      return;
-    }
-    if ((flags & FLAG.endHeaders) === 0) return;
-    this.#block = undefined;
-    const whole = new Uint8Array(block.bytes);
-    let at = 0;
-    for (const piece of block.pieces) {
-      whole.set(piece, at);
-      at += piece.byteLength;
-    }
-    this.#headerBlock(block.id, block.isEnd, whole);
   }
 
   #headerBlock(id: number, isEnd: boolean, block: Uint8Array): void {
@@ -426,37 +374,37 @@ export class Http2Connection {
       return;
     }
     this.#lastId = id;
-    if (id > this.#finalId) return;
+    if (id > this.#finalId) {
+      if (!isEnd) this.#lateBytes += this.#limits.windowBytes;
+      return;
+    }
     this.#handler.counted("request");
     if (raw === "too-large" || !this.#isRequest(raw)) {
-      this.#refuse(id, raw === "too-large" ? ERROR.enhanceYourCalm : ERROR.protocol);
+      this.#refuse(id, isEnd, raw === "too-large" ? ERROR.enhanceYourCalm : ERROR.protocol);
       return;
     }
     const contentLeft = isEnd ? undefined : contentLengthOf(raw);
     if (isEnd) {
-      const bytesMax = this.hasRoom ? Math.min(FRAME_BYTES_MAX, this.#sendWindow, this.#peerWindow) : -1;
+      const bytesMax = this.#outgoing.atOnceBytesMax;
       const found = bytesMax < 0 ? undefined : this.#handler.answerAtOnce(raw, bytesMax);
       if (found !== undefined) {
         const { content } = found;
-        this.#headers(id, found.block, content === undefined);
-        if (content !== undefined) {
-          this.#sendWindow -= content.byteLength;
-          this.output.frame(FRAME.data, FLAG.endStream, id, content);
-        }
+        this.#outgoing.headers(id, found.block, content === undefined);
+        if (content !== undefined) this.#outgoing.contentAtOnce(id, content);
         return;
       }
       if ((contentLengthOf(raw) ?? 0) > 0) {
-        this.#refuse(id, ERROR.protocol);
+        this.#refuse(id, isEnd, ERROR.protocol);
         return;
       }
     }
     if (this.#streams.size >= this.#limits.streamsMax) {
-      this.#refuse(id, ERROR.refusedStream);
+      this.#refuse(id, isEnd, ERROR.refusedStream);
       return;
     }
     this.#streams.set(id, {
       id,
-      sendWindow: this.#peerWindow,
+      sendWindow: this.#outgoing.initialWindow,
       receiveWindow: this.#limits.windowBytes,
       uncredited: 0,
       contentLeft,
@@ -477,8 +425,9 @@ export class Http2Connection {
   }
 
   /** A stream that nobody was told of. */
-  #refuse(id: number, code: number): void {
+  #refuse(id: number, isEnd: boolean, code: number): void {
     this.output.numberFrame(FRAME.rstStream, id, code);
+    if (!isEnd) this.#lateBytes += this.#limits.windowBytes;
     this.#handler.counted("reset");
   }
 
@@ -523,31 +472,22 @@ export class Http2Connection {
     for (let at = from; at < to; at += 6) {
       const name = ((bytes[at] as number) << 8) | (bytes[at + 1] as number);
       const value = readUint32(bytes, at + 2);
-      if (name === SETTING.headerTableSize) this.#owesTableSize = true;
+      if (name === SETTING.headerTableSize) this.#outgoing.owesTableSize = true;
       else if (name === SETTING.enablePush && value > 1) {
         this.#fail(ERROR.protocol);
         return;
       } else if (name === SETTING.maxFrameSize && (value < FRAME_BYTES_MAX || value >= 2 ** 24)) {
         this.#fail(ERROR.protocol);
         return;
-      } else if (name === SETTING.initialWindowSize && !this.#setPeerWindow(value)) {
+      } else if (
+        name === SETTING.initialWindowSize &&
+        !this.#outgoing.setInitialWindow(value, this.#streams.values())
+      ) {
         this.#fail(ERROR.flowControl);
         return;
       }
     }
     this.output.frame(FRAME.settings, FLAG.ack, 0, NOTHING);
-  }
-
-  /** Section 6.9.2: it moves the windows of open streams, below 0 too. */
-  #setPeerWindow(value: number): boolean {
-    if (value > WINDOW_MAX) return false;
-    const moved = value - this.#peerWindow;
-    this.#peerWindow = value;
-    for (const stream of this.#streams.values()) {
-      stream.sendWindow += moved;
-      if (stream.sendWindow > WINDOW_MAX) return false;
-    }
-    return true;
   }
 
   #windowUpdate(id: number, bytes: Uint8Array, from: number, to: number): void {
@@ -561,9 +501,9 @@ export class Http2Connection {
     }
     const increment = readUint32(bytes, from) & WINDOW_MAX;
     if (id === 0) {
-      this.#sendWindow += increment;
+      this.#outgoing.window += increment;
       if (increment === 0) this.#fail(ERROR.protocol);
-      else if (this.#sendWindow > WINDOW_MAX) this.#fail(ERROR.flowControl);
+      else if (this.#outgoing.window > WINDOW_MAX) this.#fail(ERROR.flowControl);
       return;
     }
     const stream = this.#streams.get(id);
@@ -584,51 +524,10 @@ export class Http2Connection {
     this.#handler.reset(id, code);
   }
 
-  #headers(id: number, block: Uint8Array, isEnd: boolean): void {
-    this.output.headers(id, block, isEnd, this.#owesTableSize ? EMPTY_TABLE : NOTHING);
-    this.#owesTableSize = false;
-  }
-
-  /** One frame of a stream, or its end. False: it has to wait. */
-  #sendPiece(stream: Stream): boolean {
-    const [first] = stream.queue;
-    if (first === undefined) {
-      if (stream.isEndQueued) {
-        this.output.frame(FRAME.data, FLAG.endStream, stream.id, NOTHING);
-        this.#localEnd(stream);
-        this.#handler.drained(stream.id);
-      } else this.#sending.delete(stream);
-      return true;
-    }
-    const left = first.byteLength - stream.queueAt;
-    const bytes = Math.min(left, FRAME_BYTES_MAX, stream.sendWindow, this.#sendWindow);
-    if (bytes <= 0) return false;
-    const piece = first.subarray(stream.queueAt, stream.queueAt + bytes);
-    const isEnd = stream.isEndQueued && bytes === left && stream.queue.length === 1;
-    this.output.frame(FRAME.data, isEnd ? FLAG.endStream : 0, stream.id, piece);
-    stream.sendWindow -= bytes;
-    this.#sendWindow -= bytes;
-    stream.queuedBytes -= bytes;
-    stream.queueAt += bytes;
-    if (bytes === left) {
-      stream.queue.shift();
-      stream.queueAt = 0;
-    }
-    if (isEnd) this.#localEnd(stream);
-    else if (stream.queue.length === 0 && !stream.isEndQueued) this.#sending.delete(stream);
-    if (stream.queue.length === 0) this.#handler.drained(stream.id);
-    return true;
-  }
-
-  #localEnd(stream: Stream): void {
-    stream.isEndQueued = true;
-    this.#sending.delete(stream);
-    if (!stream.isRemoteOpen) this.#forget(stream);
-  }
-
   #forget(stream: Stream): void {
     this.#streams.delete(stream.id);
-    this.#sending.delete(stream);
+    this.#outgoing.drop(stream);
+    if (stream.isRemoteOpen) this.#lateBytes += Math.max(0, stream.receiveWindow);
     // What nobody will use any more must not narrow the connection.
     this.#creditConnection(stream.uncredited);
     stream.uncredited = 0;
@@ -642,15 +541,4 @@ export class Http2Connection {
     this.output.numberFrame(FRAME.windowUpdate, 0, this.#credit);
     this.#credit = 0;
   }
-}
-
-/** Not `slice`, which copies nothing where the bytes are a Buffer. */
-const copyOf = (bytes: Uint8Array): Uint8Array => new Uint8Array(bytes);
-
-/** The payload without padding (section 6.1); undefined: there is more padding than payload. */
-function unpadded(flags: number, bytes: Uint8Array, from: number, to: number): Uint8Array | undefined {
-  if ((flags & FLAG.padded) === 0) return bytes.subarray(from, to);
-  if (from >= to) return undefined;
-  const end = to - (bytes[from] as number);
-  return from + 1 > end ? undefined : bytes.subarray(from + 1, end);
 }

@@ -22,8 +22,11 @@ import type { Http2SessionEnd } from "./http2-metrics.ts";
 
 /** From our last word until a client is cut that does not close, ms. */
 const LINGER_MS = 2_000;
-/** Fields beyond those of HTTP/1.1: the pseudo fields. */
-const PSEUDO_FIELDS = 8;
+/**
+ * Fields that HTTP/1.1 does not have, or has as one: the pseudo fields, and cookies, which browsers send in pieces (RFC 9113, section
+ * 8.2.3): 180 a site at most.
+ */
+const FIELDS_MORE = 200;
 
 export class DirectHttp2Session implements Http2Session, Http2Handler {
   readonly #context: Http2Context;
@@ -59,14 +62,13 @@ export class DirectHttp2Session implements Http2Session, Http2Handler {
     this.#requestAt = this.#sentAt;
     this.#at = clock.epoch();
     this.#budget = new SessionBudget(this.#sentAt);
-    // Resets are counted where the frames are.
-    this.#exchanges = new Http2Exchanges(context, socket.remoteAddress ?? "unknown", this.#budget, () => {});
+    this.#exchanges = new Http2Exchanges(context, socket.remoteAddress ?? "unknown", COUNTED_BY_FRAMES);
     this.#connection = new Http2Connection(
       {
         streamsMax: settings.http2StreamsMax,
         windowBytes: settings.http2WindowBytes,
         headerBytesMax: settings.headerBytesMax,
-        headerFieldsMax: settings.headerFieldsMax + PSEUDO_FIELDS,
+        headerFieldsMax: settings.headerFieldsMax + FIELDS_MORE,
       },
       this,
     );
@@ -141,6 +143,8 @@ export class DirectHttp2Session implements Http2Session, Http2Handler {
   }
 
   content(id: number, bytes: Uint8Array): void {
+    // When it comes, not when it is taken: what waits for a slow origin is no flood.
+    this.#budget.handleContent(bytes.byteLength);
     this.#streams.get(id)?.received(bytes);
   }
 
@@ -154,6 +158,10 @@ export class DirectHttp2Session implements Http2Session, Http2Handler {
 
   drained(id: number): void {
     this.#streams.get(id)?.drained();
+  }
+
+  discarded(bytes: number): void {
+    this.#budget.handleContent(bytes);
   }
 
   counted(what: "reset" | "ping" | "settings" | "request"): void {
@@ -177,6 +185,11 @@ export class DirectHttp2Session implements Http2Session, Http2Handler {
     let fault: ConnectionFault | undefined;
     try {
       fault = this.#connection.receive(bytes);
+    } catch (error) {
+      // A fault of our own: it costs this connection, not the process.
+      this.#context.logger.error("http2-session-failed", { error });
+      this.#end ??= "internal";
+      this.destroy();
     } finally {
       this.#isBusy = false;
     }
@@ -227,17 +240,19 @@ export class DirectHttp2Session implements Http2Session, Http2Handler {
 
   /** Sends what is written, and as much of what is queued as there is room for. */
   #flush(): void {
-    if (this.#isBusy || this.#phase === "gone" || this.#socket.destroyed) return;
+    const socket = this.#socket;
+    if (this.#isBusy || this.#phase === "gone" || socket.destroyed) return;
     this.#isBusy = true;
     const { output } = this.#connection;
     try {
       // While a send is under way nothing may be written; its end, or "drain", leads here again.
-      while (!this.#isStuck()) {
+      // Who has closed its side takes nothing more: Node closes ours then.
+      while (!this.#isStuck() && !socket.writableEnded) {
         if (this.#phase !== "ending") this.#connection.pump();
         if (output.length === 0) break;
         this.#bytesWritten += output.length;
         this.#sentAt = this.#context.clock.monotonic();
-        if (!this.#reads.send(output.view)) this.#socket.write(Buffer.from(output.view));
+        if (!this.#reads.send(output.view)) socket.write(Buffer.from(output.view));
         output.clear();
       }
     } finally {
@@ -245,10 +260,10 @@ export class DirectHttp2Session implements Http2Session, Http2Handler {
     }
     if (output.length > 0 || this.#reads.isSending) return;
     if (this.#phase === "closing" && this.#connection.streams === 0) this.#finish();
-    else if (this.#phase === "ending" && !this.#socket.writableEnded) {
-      this.#socket.end();
+    else if (this.#phase === "ending" && !socket.writableEnded) {
+      socket.end();
       // Nothing more is read, so nothing else would tell that the client has closed.
-      this.#socket.resume();
+      socket.resume();
     }
   }
 
@@ -263,6 +278,9 @@ export class DirectHttp2Session implements Http2Session, Http2Handler {
     onGone(this);
   }
 }
+
+/** Resets and content are counted where the frames are. */
+const COUNTED_BY_FRAMES = { reset: (): void => {}, content: (): void => {} };
 
 /** The head of a hit as a header block, kept with the entry while its numbers are the same. */
 function blockOf({ hot, entry, age, ttl }: HotFound): Uint8Array {

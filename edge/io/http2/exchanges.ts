@@ -6,7 +6,6 @@ import { constants } from "node:http2";
 import type { Clock, EpochMs, MonotonicMs } from "#kit";
 import type { Logger } from "#kit/io";
 import type { EdgeSettings } from "../../config.ts";
-import type { SessionBudget } from "../../core/http2-budget.ts";
 import { PIECE_BYTES_MAX } from "../answer-writing.ts";
 import type { HotServed } from "../access-recorder.ts";
 import { type Dispatcher, ownAnswer } from "../dispatch.ts";
@@ -44,6 +43,14 @@ export interface Http2Session {
   sweep(now: MonotonicMs): void;
 }
 
+/** Who counts what streams do. */
+export interface StreamCounts {
+  /** A stream has ended before it was answered, by whom it may be. */
+  reset(): void;
+  /** Content came. */
+  content(bytes: number): void;
+}
+
 /** A stream that is open. */
 interface Exchange {
   readonly beganAt: MonotonicMs;
@@ -54,6 +61,9 @@ interface Exchange {
   isCut: boolean;
   /** While content may still come. */
   hasContent: boolean;
+  /** Bytes of content that were taken, and that are counted: those that wait here as well. */
+  takenBytes: number;
+  countedBytes: number;
   /** Bytes that waited to be taken when we looked last. */
   waitingBytes: number;
   aborter: AbortController | undefined;
@@ -75,8 +85,7 @@ export interface HotFound {
 export class Http2Exchanges {
   readonly #context: Http2Context;
   readonly #remoteAddress: string;
-  readonly #budget: SessionBudget;
-  readonly #onReset: () => void;
+  readonly #counts: StreamCounts;
   readonly #streams = new Map<Http2Stream, Exchange>();
   /** The last head and the list that it was read from. */
   #raw: readonly string[] = [];
@@ -84,12 +93,10 @@ export class Http2Exchanges {
   /** When the last stream ended. */
   #idleSince: MonotonicMs;
 
-  /** `onReset`: a stream has ended before it was answered, by whom it may be. */
-  constructor(context: Http2Context, remoteAddress: string, budget: SessionBudget, onReset: () => void) {
+  constructor(context: Http2Context, remoteAddress: string, counts: StreamCounts) {
     this.#context = context;
     this.#remoteAddress = remoteAddress;
-    this.#budget = budget;
-    this.#onReset = onReset;
+    this.#counts = counts;
     this.#idleSince = context.clock.monotonic();
   }
 
@@ -107,6 +114,7 @@ export class Http2Exchanges {
   sweep(now: MonotonicMs): void {
     const { settings, http2Metrics } = this.#context;
     for (const [stream, exchange] of this.#streams) {
+      if (exchange.hasContent) this.#countContent(stream, exchange);
       const waitingBytes = stream.bufferSize;
       if (waitingBytes !== exchange.waitingBytes) exchange.movedAt = now;
       exchange.waitingBytes = waitingBytes;
@@ -194,7 +202,7 @@ export class Http2Exchanges {
     const now = this.#context.clock.monotonic();
     // Reset before we came to it: the event comes a turn after the frame.
     if (stream.destroyed || stream.closed) {
-      this.#onReset();
+      this.#counts.reset();
       return;
     }
     const exchange: Exchange = {
@@ -204,6 +212,8 @@ export class Http2Exchanges {
       isCut: false,
       waitingBytes: 0,
       hasContent,
+      takenBytes: 0,
+      countedBytes: 0,
       aborter: undefined,
     };
     this.#streams.set(stream, exchange);
@@ -222,7 +232,7 @@ export class Http2Exchanges {
     if (this.#streams.size === 0) this.#idleSince = now;
     if (!exchange.isAnswered) exchange.aborter?.abort();
     const isReset = !exchange.isAnswered || stream.rstCode !== constants.NGHTTP2_NO_ERROR;
-    if (isReset && !exchange.isCut) this.#onReset();
+    if (isReset && !exchange.isCut) this.#counts.reset();
   }
 
   /** Answers from the hot table, in this turn. False: it has nothing for this request. */
@@ -314,13 +324,21 @@ export class Http2Exchanges {
 
   #content(stream: Http2Stream, exchange: Exchange) {
     const content = contentOf(stream, (bytes) => {
-      this.#budget.handleContent(bytes);
+      exchange.takenBytes += bytes;
+      this.#countContent(stream, exchange);
       exchange.movedAt = this.#context.clock.monotonic();
     });
     stream.once("end", () => {
       exchange.hasContent = false;
     });
     return content;
+  }
+
+  #countContent(stream: Http2Stream, exchange: Exchange): void {
+    const bytes = exchange.takenBytes + stream.readableLength;
+    if (bytes <= exchange.countedBytes) return;
+    this.#counts.content(bytes - exchange.countedBytes);
+    exchange.countedBytes = bytes;
   }
 
   async #write(stream: Http2Stream, exchange: Exchange, answer: Answer, method: string) {

@@ -6,7 +6,7 @@ import type { Http2Fault } from "../../core/http2-budget.ts";
 /**
  * Why a session ended: a budget that ran out ({@link Http2Fault}); `header-flood`: a header
  * section without end (CONTINUATION); `protocol`: any other break of RFC 9113, or far more streams than it may have; `idle`; `drain`;
- * `client`: the client closed or went.
+ * `internal`: a fault of our own; `client`: the client closed or went.
  */
 export const HTTP2_SESSION_ENDS = [
   "rapid-reset",
@@ -17,6 +17,7 @@ export const HTTP2_SESSION_ENDS = [
   "protocol",
   "idle",
   "drain",
+  "internal",
   "client",
 ] as const;
 export type Http2SessionEnd = (typeof HTTP2_SESSION_ENDS)[number] | Http2Fault;

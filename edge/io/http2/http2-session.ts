@@ -27,9 +27,10 @@ export class NodeHttp2Session implements Http2Session {
     this.#context = context;
     this.#socket = socket;
     this.#budget = new SessionBudget(clock.monotonic());
-    this.#exchanges = new Http2Exchanges(context, socket.remoteAddress ?? "unknown", this.#budget, () =>
-      this.#judge(this.#budget.handleReset(clock.monotonic())),
-    );
+    this.#exchanges = new Http2Exchanges(context, socket.remoteAddress ?? "unknown", {
+      reset: () => this.#judge(this.#budget.handleReset(clock.monotonic())),
+      content: (bytes) => this.#budget.handleContent(bytes),
+    });
     const session = performServerHandshake(socket, {
       settings: {
         enablePush: false,

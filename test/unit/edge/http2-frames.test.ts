@@ -395,6 +395,39 @@ describe("streams", () => {
     expect(connection.streams).toBe(0);
   });
 
+  test("streams take turns, a frame each, across pumps; one whose window is shut is passed by", () => {
+    const { connection } = begun(LIMITS, setting(4, 200_000));
+    connection.receive(frame(FRAME.windowUpdate, 0, 0, uint32(1_000_000)));
+    for (const id of [1, 3, 5, 7]) {
+      connection.receive(frame(FRAME.headers, 5, id, getBlock("/")));
+      connection.respond(id, hpackEncode([":status", "200"]), false);
+    }
+    taken(connection);
+    connection.receive(frame(FRAME.settings, 0, 0, setting(4, 0)));
+    for (const id of [1, 3, 5]) connection.receive(frame(FRAME.windowUpdate, 0, id, uint32(200_000)));
+    taken(connection);
+    for (const id of [7, 1, 3, 5]) connection.send(id, bytes(100_000));
+    const order: number[] = [];
+    for (let round = 0; round < 3; round++) {
+      connection.pump();
+      order.push(...framesOf(taken(connection)).map(({ streamId }) => streamId));
+    }
+    expect(order).toEqual([1, 3, 5, 1, 3, 5, 1, 3, 5]);
+  });
+
+  test("content for a stream that was given up is no flood, as far as its window went", () => {
+    const { connection, heard } = begun();
+    connection.receive(frame(FRAME.headers, FLAG.endHeaders, 1, getBlock("/")));
+    connection.receive(frame(FRAME.data, 0, 1, bytes(10_000)));
+    connection.reset(1, 0);
+    for (let n = 0; n < 12; n++) connection.receive(frame(FRAME.data, 0, 1, bytes(10_000)));
+    // What came before counts as content; what was on its way is what the window of 100,000 had left.
+    expect(heard.discardedBytes).toBe(90_000);
+    const windows = framesOf(taken(connection)).filter(({ type }) => type === FRAME.windowUpdate);
+    const credited = windows.reduce((sum, { payload }) => sum + payload.readUInt32BE(0), 0);
+    expect(credited).toBeGreaterThanOrEqual(100_000);
+  });
+
   test("a header block that does not fit into a frame goes on in CONTINUATION", () => {
     const { connection } = begun();
     connection.receive(GET);
