@@ -72,6 +72,9 @@ const CHECK_POOLS_MAX = 16;
 /** What is left of the peak of requests at once at the next probe of any path: it is forgotten within a minute. */
 const PEAK_DECAY = 0.95;
 
+/** Shorter pauses of a body are within the service times of disks and schedulers, ms. */
+const STALL_MS_MIN = 150;
+
 /** Ends of a probe that mean nothing came back. Every other one is an answer, be it a refusal, and no packet lost. */
 const silences: ReadonlySet<string> = new Set([
   "aborted",
@@ -154,6 +157,16 @@ export class Target {
     const state = this.chooser?.states(this.#context.now()).find((one) => one.via === via);
     if (state?.srttMs === undefined) return askedMs;
     return Math.min(askedMs, Math.max(500, 5 * state.srttMs + 500));
+  }
+
+  /**
+   * Silence within a body after which its path is suspect, ms: longer than one lost packet makes it, whose repeat takes a round trip and
+   * what the other end needs to know of it. Undefined: not measured.
+   */
+  stallMs(via: ClusterId | null): number | undefined {
+    const state = this.chooser?.states(this.#context.now()).find((one) => one.via === via);
+    if (state?.srttMs === undefined) return undefined;
+    return Math.max(STALL_MS_MIN, 2 * state.srttMs + 4 * state.rttvarMs);
   }
 
   /** Sends one request over one path. `servername` is for TLS. */

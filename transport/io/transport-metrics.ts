@@ -13,6 +13,8 @@ export type TransportCounters = {
   requests: number;
   retries: number;
   resumes: number;
+  /** Of them, those of bodies that had fallen silent and not broken off. */
+  rescues: number;
   /** By error code. */
   readonly failures: Map<string, number>;
   /** By "direct|reason" and "relay|reason". */
@@ -83,6 +85,11 @@ export function registerTransportMetrics(
     (event) => targets().reduce((sum, target) => sum + target.hedges.counters[event], 0),
   );
   total("isochrone_transport_resumes_total", "Bodies resumed by Range.", () => counters.resumes);
+  total(
+    "isochrone_transport_rescues_total",
+    "Of them, those that had fallen silent and not broken off.",
+    () => counters.rescues,
+  );
   total("isochrone_transport_retries_refused_total", "Repeats that a target's budget refused.", () => {
     // A target that left takes its count with it: never step back.
     refused = Math.max(

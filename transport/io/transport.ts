@@ -10,6 +10,7 @@ import {
   IsochroneError,
   type LinkReport,
   type MapSnapshot,
+  type MonotonicMs,
   type OriginHealthCheck,
   type OriginTarget,
   type ServerId,
@@ -82,6 +83,7 @@ export class Transport {
     requests: 0,
     retries: 0,
     resumes: 0,
+    rescues: 0,
     failures: new Map(),
     byPath: new Map(),
   };
@@ -229,10 +231,19 @@ export class Transport {
             mayResume: () => !request.signal?.aborted && to.budget.take(this.#options.clock.monotonic()),
             resume: async (headers) => {
               this.#counters.resumes++;
-              const more = { ...request, headers: [...request.headers, ...headers], body: undefined };
+              const kept = request.headers.filter(([name]) => !/^range$/i.test(name));
+              const more = { ...request, headers: [...kept, ...headers], body: undefined };
               const again = await this.#race(to, more, lastVia);
               lastVia = again.path.via;
               return again;
+            },
+            stallMs: () => to.stallMs(lastVia),
+            mayRescue: (silentMs) => {
+              const now = this.#options.clock.monotonic();
+              if (request.signal?.aborted || !to.chooser?.alternative([lastVia], now)) return false;
+              if (!to.hedges.take(lastVia, (now - silentMs) as MonotonicMs, now)) return false;
+              this.#counters.rescues++;
+              return true;
             },
           });
     if (isWhole) sent.progress.end();
