@@ -40,6 +40,7 @@ export { MemoryStore, type StoredObject } from "./io/memory-store.ts";
 export { Http1Connection, type Http1Context } from "./io/http1/connection.ts";
 export { SocketReads } from "./io/socket-reads.ts";
 export { requireRing, sharedRing } from "./io/uring/shared-ring.ts";
+export { type RingOperations, RingReads } from "./io/uring/ring-reads.ts";
 export { RingSockets } from "./io/uring/ring-sockets.ts";
 export { EdgeMetrics } from "./io/metrics.ts";
 export { NodeRouting } from "./io/node-routing.ts";

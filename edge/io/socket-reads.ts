@@ -15,6 +15,13 @@ export class SocketReads {
     return false;
   }
 
+  /**
+   * Sends `head`, which it copies, and `pieces`, which it does not: their bytes must not change. False as {@link send} says it.
+   */
+  sendPieces(_head: Uint8Array, _pieces: readonly Uint8Array[]): boolean {
+    return false;
+  }
+
   /** Lets the socket read by itself again. `onLeft` gets what came meanwhile; at once, or soon. */
   leave(onLeft: (more: Buffer) => void): void {
     onLeft(NOTHING);

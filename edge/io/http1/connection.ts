@@ -330,6 +330,7 @@ export class Http1Connection {
       const bytes = whole.at(age, ttl);
       if (isHead) hasRoom = this.#writeAlone(bytes.subarray(0, whole.headBytes), isCorked);
       else if (pieces.length === 0) hasRoom = this.#writeAlone(bytes, isCorked);
+      else if (!isCorked && this.#reads?.sendPieces(bytes, pieces) === true) hasRoom = true;
       else {
         socket.cork();
         hasRoom = socket.write(bytes);

@@ -9,6 +9,9 @@ import type { RingReads } from "./ring-reads.ts";
 const PROBE_MS = 5_000;
 const QUESTION = Buffer.from("is the ring there?");
 const ANSWER = Buffer.alloc(8_192, "it is. ");
+/** What the kernel reads where it lies, behind a copied head. */
+const PIECES = [Buffer.alloc(16_384, "all of it. "), Buffer.from("to the end.")];
+const LONG_ANSWER = Buffer.concat([ANSWER.subarray(0, 500), ...PIECES]);
 
 /** Rejects with an Error that says how far it came. */
 export async function probe(
@@ -27,21 +30,31 @@ export async function probe(
       const fail = (error?: Error): void =>
         reject(new Error(`io_uring ${step}${error ? `: ${error.message}` : ""}`));
       timer = setTimeout(fail, PROBE_MS);
-      const heard: Buffer[] = [];
+      let heard: Buffer[] = [];
       let bytes = 0;
+      let asked = 0;
       near.on("error", fail);
       far.on("error", fail);
       reads.sink = (question) => {
         if (!question.equals(QUESTION)) fail();
         step = "sends nothing";
-        if (!reads.send(ANSWER)) fail();
+        const isSent = asked++ === 0 ? reads.send(ANSWER) : reads.sendPieces(ANSWER.subarray(0, 500), PIECES);
+        if (!isSent) fail();
       };
       far.on("data", (piece: Buffer) => {
         heard.push(piece);
         bytes += piece.byteLength;
-        if (bytes < ANSWER.byteLength) return;
+        const expected = asked === 1 ? ANSWER : LONG_ANSWER;
+        if (bytes < expected.byteLength) return;
         step = "sends other bytes";
-        if (!Buffer.concat(heard).equals(ANSWER)) fail();
+        if (!Buffer.concat(heard).equals(expected)) fail();
+        if (asked === 1) {
+          heard = [];
+          bytes = 0;
+          step = "receives no more";
+          far.write(QUESTION);
+          return;
+        }
         step = "does not end a receive";
         reads.leave(() => resolve());
       });

@@ -12,6 +12,9 @@ const HELD_BYTES_MAX = 64 * 1_024;
 const HELD_PIECE_BYTES = 256;
 /** From a cancellation that found nothing to the next try, ms. */
 const CANCEL_AGAIN_MS = 1;
+const NO_PIECES: readonly Uint8Array[] = [];
+/** One answer for each connection of a ring that broke, at most: a process has one ring. */
+const KEPT_FOR_GOOD: (readonly Uint8Array[])[] = [];
 const ENOENT = -2;
 const EALREADY = -114;
 const ENOBUFS = -105;
@@ -40,8 +43,10 @@ export interface RingOperations {
   cancel(reads: RingReads, what: "receive" | "send"): void;
   /** Copies `bytes` and sends them. The slot they lie in; -1: no room. */
   send(reads: RingReads, bytes: Uint8Array): number;
-  /** What of a send the system did not take. */
-  unsent(send: number, from: number, bytes: number): Buffer;
+  /** Copies `head`, and sends it and `pieces`, which have to stay as they are until {@link RingReads.sent}. As {@link send}. */
+  sendPieces(reads: RingReads, head: Uint8Array, pieces: readonly Uint8Array[]): number;
+  /** Counts a send that the system did not take whole. Bytes `from..to` of it, or (`isMessage`) of its head. */
+  unsent(send: number, from: number, to: number, isMessage: boolean): Buffer;
   freeSend(send: number): void;
   /** To be called before the descriptor is closed. */
   settle(reads: RingReads): void;
@@ -59,9 +64,10 @@ export class RingReads extends SocketReads {
   #socket: Socket | undefined;
   #isArmed = false;
   #wantsMore = false;
-  /** The slot of the send that is under way, -1: none, and its length. */
+  /** The slot of the send that is under way, -1: none; the length of what was copied of it; what was not, which the kernel reads. */
   #send = -1;
   #sendBytes = 0;
+  #pieces: readonly Uint8Array[] = NO_PIECES;
   /** What came during a send, in order. */
   #held: Buffer[] = [];
   #heldBytes = 0;
@@ -117,12 +123,25 @@ export class RingReads extends SocketReads {
   }
 
   override send(bytes: Uint8Array): boolean {
-    const socket = this.#socket;
-    if (socket === undefined || this.#send >= 0 || this.#isClosed || this.#onLeft !== undefined) return false;
-    if (socket.writableLength > 0 || socket.writableEnded || socket.destroyed) return false;
+    if (!this.#maySend()) return false;
     this.#send = this.#ring.send(this, bytes);
     this.#sendBytes = bytes.byteLength;
     return this.#send >= 0;
+  }
+
+  override sendPieces(head: Uint8Array, pieces: readonly Uint8Array[]): boolean {
+    if (!this.#maySend()) return false;
+    this.#send = this.#ring.sendPieces(this, head, pieces);
+    this.#sendBytes = head.byteLength;
+    if (this.#send < 0) return false;
+    this.#pieces = pieces;
+    return true;
+  }
+
+  #maySend(): boolean {
+    const socket = this.#socket;
+    if (socket === undefined || this.#send >= 0 || this.#isClosed || this.#onLeft !== undefined) return false;
+    return socket.writableLength === 0 && !socket.writableEnded && !socket.destroyed;
   }
 
   override leave(onLeft: (more: Buffer) => void): void {
@@ -199,17 +218,15 @@ export class RingReads extends SocketReads {
     const send = this.#send;
     if (send < 0) return;
     const socket = this.#socket;
-    const rest =
-      result >= 0 && result < this.#sendBytes && !this.#isClosed
-        ? this.#ring.unsent(send, result, this.#sendBytes)
-        : undefined;
+    const rest = result >= 0 && !this.#isClosed ? this.#unsent(send, result) : NO_PIECES;
     this.#ring.freeSend(send);
     this.#send = -1;
+    this.#pieces = NO_PIECES;
     if (this.#isClosed) {
       this.#freeIfDone();
       return;
     }
-    if (rest !== undefined) socket?.write(rest);
+    for (const piece of rest) socket?.write(piece);
     if (result < 0) {
       socket?.destroy(systemError("write", result));
       return;
@@ -220,6 +237,21 @@ export class RingReads extends SocketReads {
     if (this.#onLeft !== undefined) {
       if (!this.#isArmed) this.#left();
     } else if (this.#held.length > 0 || this.#isEndHeld) this.#deliverHeld();
+  }
+
+  /** What the system did not take, when it took `sent` bytes. */
+  #unsent(send: number, sent: number): readonly Uint8Array[] {
+    const pieces = this.#pieces;
+    let bytes = this.#sendBytes;
+    for (const { byteLength } of pieces) bytes += byteLength;
+    if (sent >= bytes) return NO_PIECES;
+    const rest: Uint8Array[] = [this.#ring.unsent(send, sent, this.#sendBytes, pieces.length > 0)];
+    let at = this.#sendBytes;
+    for (const piece of pieces) {
+      if (at + piece.byteLength > sent) rest.push(piece.subarray(Math.max(0, sent - at)));
+      at += piece.byteLength;
+    }
+    return rest;
   }
 
   #deliverHeld(): void {
@@ -256,6 +288,8 @@ export class RingReads extends SocketReads {
   broken(error: Error): void {
     this.#isArmed = false;
     this.#send = -1;
+    // The kernel may still read them: nobody tells any more when it has done so.
+    if (this.#pieces.length > 0) KEPT_FOR_GOOD.push(this.#pieces);
     if (this.#isClosed) this.#freeIfDone();
     else this.#socket?.destroy(error);
   }

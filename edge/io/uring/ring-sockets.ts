@@ -23,6 +23,7 @@ import {
   Ring,
   type RingSizes,
   SEND,
+  SEND_MESSAGE,
 } from "./ring.ts";
 
 export interface RingLimits extends RingSizes {
@@ -34,8 +35,18 @@ export interface RingLimits extends RingSizes {
 
 const LIMITS: RingLimits = { submissions: 1_024, completions: 8_192, buffers: 1_024, sends: 512 };
 const BUFFER_BYTES = 4_096;
-/** The longest answer that goes this way. */
+/** A slot: the longest answer that is copied, or the beginning of one whose content is not, with the list of its parts. */
 const SEND_BYTES_MAX = 20 * 1_024;
+/** Parts of an answer whose content is not copied. */
+const PIECES_MAX = 64;
+/** Shorter pieces are copied: V8 may keep contents of some dozen bytes where it moves them, and a page costs more than a copy. */
+const COPIED_BYTES_MAX = 2_048;
+/** struct msghdr: places of its list and of the length of that; struct iovec: an address and a length. */
+const MESSAGE_BYTES = 56;
+const MESSAGE_LIST_AT = 16;
+const MESSAGE_COUNT_AT = 24;
+const PART_BYTES = 16;
+const PARTS_BYTES = MESSAGE_BYTES + PIECES_MAX * 2 * PART_BYTES;
 /** Turns of the ring in one of the event loop: then timers and other sockets have theirs. */
 const TURNS_MAX = 8;
 const MSG_WAITALL_NOSIGNAL = 0x4100;
@@ -48,6 +59,8 @@ const TAGS = 2 ** 30;
 export interface RingCounters {
   receives: number;
   sends: number;
+  /** Those of them whose content was not copied. */
+  longSends: number;
   /** Answers that libuv wrote since no slot was free. */
   sendsElsewhere: number;
   /** Receives that ended for want of a buffer, and were begun anew. */
@@ -62,6 +75,7 @@ export class RingSockets implements RingOperations {
   readonly counters: RingCounters = {
     receives: 0,
     sends: 0,
+    longSends: 0,
     sendsElsewhere: 0,
     buffersExhausted: 0,
     sendFailures: 0,
@@ -74,6 +88,8 @@ export class RingSockets implements RingOperations {
   #bufferTail!: Uint16Array;
   #sends!: Mapping;
   readonly #freeSends: number[] = [];
+  /** Where the contents of buffers begin. */
+  readonly #addresses = new WeakMap<ArrayBufferLike, number>();
   readonly #connections: (RingReads | undefined)[] = [];
   readonly #freeConnections: number[] = [];
   readonly #limits: RingLimits;
@@ -172,26 +188,78 @@ export class RingSockets implements RingOperations {
       return -1;
     }
     this.#sends.bytes.set(bytes, send * SEND_BYTES_MAX);
-    const address = Number(this.#sends.address) + send * SEND_BYTES_MAX;
-    const { entries } = this.#ring;
-    const at = this.#ring.submission();
-    entries[at] = SEND;
-    entries[at + 1] = reads.fd;
-    entries[at + 4] = address | 0;
-    entries[at + 5] = Math.floor(address / 2 ** 32);
-    entries[at + 6] = bytes.byteLength;
-    entries[at + 7] = MSG_WAITALL_NOSIGNAL;
-    entries[at + 8] = reads.slot;
-    entries[at + 9] = nameOf(reads, kinds.send);
-    this.#schedule();
+    this.#submitSend(reads, SEND, send, bytes.byteLength);
     return send;
   }
 
   /** @internal */
-  unsent(send: number, from: number, bytes: number): Buffer {
+  sendPieces(reads: RingReads, head: Uint8Array, pieces: readonly Uint8Array[]): number {
+    let copied = PARTS_BYTES + head.byteLength;
+    for (const { byteLength } of pieces) if (byteLength <= COPIED_BYTES_MAX) copied += byteLength;
+    const send = copied > SEND_BYTES_MAX || pieces.length >= PIECES_MAX ? undefined : this.#freeSends.pop();
+    if (send === undefined) {
+      this.counters.sendsElsewhere++;
+      return -1;
+    }
+    // In the slot: the message, the list of its parts, then what was copied.
+    const { bytes: slots } = this.#sends;
+    const from = send * SEND_BYTES_MAX;
+    const address = Number(this.#sends.address) + from;
+    const listAt = from + MESSAGE_BYTES;
+    let part = listAt;
+    let room = from + PARTS_BYTES;
+    const add = (place: number, bytes: number): void => {
+      writeAddress(slots, part, place);
+      writeAddress(slots, part + 8, bytes);
+      part += PART_BYTES;
+    };
+    const copy = (bytes: Uint8Array): void => {
+      slots.set(bytes, room);
+      add(address + room - from, bytes.byteLength);
+      room += bytes.byteLength;
+    };
+    copy(head);
+    for (const piece of pieces)
+      if (piece.byteLength <= COPIED_BYTES_MAX) copy(piece);
+      else add(this.#addressOf(piece), piece.byteLength);
+    slots.fill(0, from, listAt);
+    writeAddress(slots, from + MESSAGE_LIST_AT, address + MESSAGE_BYTES);
+    writeAddress(slots, from + MESSAGE_COUNT_AT, (part - listAt) / PART_BYTES);
+    this.#submitSend(reads, SEND_MESSAGE, send, 1);
+    this.counters.longSends++;
+    return send;
+  }
+
+  /** Kept with the buffer: a call for each piece of each answer would be dearer. */
+  #addressOf(piece: Uint8Array): number {
+    let base = this.#addresses.get(piece.buffer);
+    if (base === undefined) {
+      base = this.#ring.addressOf(piece) - piece.byteOffset;
+      this.#addresses.set(piece.buffer, base);
+    }
+    return base + piece.byteOffset;
+  }
+
+  #submitSend(reads: RingReads, operation: number, send: number, length: number): void {
+    const address = Number(this.#sends.address) + send * SEND_BYTES_MAX;
+    const { entries } = this.#ring;
+    const at = this.#ring.submission();
+    entries[at] = operation;
+    entries[at + 1] = reads.fd;
+    entries[at + 4] = address | 0;
+    entries[at + 5] = Math.floor(address / 2 ** 32);
+    entries[at + 6] = length;
+    entries[at + 7] = MSG_WAITALL_NOSIGNAL;
+    entries[at + 8] = reads.slot;
+    entries[at + 9] = nameOf(reads, kinds.send);
+    this.#schedule();
+  }
+
+  /** @internal */
+  unsent(send: number, from: number, to: number, isMessage: boolean): Buffer {
     this.counters.sendFailures++;
-    const at = send * SEND_BYTES_MAX;
-    return Buffer.from(this.#sends.bytes.subarray(at + from, at + bytes));
+    const at = send * SEND_BYTES_MAX + (isMessage ? PARTS_BYTES : 0);
+    return Buffer.from(this.#sends.bytes.subarray(at + Math.min(from, to), at + to));
   }
 
   /** @internal */
@@ -294,6 +362,12 @@ export class RingSockets implements RingOperations {
       }
     }
   }
+}
+
+/** An address, or a length, in eight bytes. */
+function writeAddress(bytes: Buffer, at: number, address: number): void {
+  bytes.writeUInt32LE(address >>> 0, at);
+  bytes.writeUInt32LE(Math.floor(address / 2 ** 32), at + 4);
 }
 
 /** The second word of what is asked for a connection. */

@@ -2,8 +2,9 @@
  * An io_uring(7) of this process, through koffi: entries are written and read in the memory that the kernel shares with us, and one
  * system call submits all that were written and runs what became ready. Nothing here knows what the entries are for.
  *
- * The kernel is given addresses of memory of its own making or of mappings that are never undone, so that none can go while an
- * operation still writes to it. What it answers is checked by who reads it.
+ * The kernel writes to memory of its own making and to mappings that are never undone alone, so that none can go while an operation
+ * still does. It reads from memory of ours as well ({@link Ring.addressOf}), which whoever asks for that has to keep until the kernel is done.
+ * What it answers is checked by who reads it.
  */
 import { endianness } from "node:os";
 import { Socket } from "node:net";
@@ -12,6 +13,7 @@ import { getSystemErrorName } from "node:util";
 /** Operations: linux/io_uring.h. */
 export const RECEIVE = 27;
 export const SEND = 26;
+export const SEND_MESSAGE = 9;
 export const CANCEL = 14;
 const NOTHING_TO_DO = 0;
 /** Flags of a submission: its buffer is chosen from the group; its completion: a buffer was chosen; more will come. */
@@ -77,6 +79,8 @@ interface Calls {
   readonly socketPair: () => readonly [number, number];
   readonly duplicate: (from: number, to: number, flags: number) => number;
   readonly close: (fd: number) => number;
+  /** Where the bytes lie. */
+  readonly addressOf: (bytes: Uint8Array) => number;
   readonly errno: () => number;
 }
 
@@ -96,6 +100,8 @@ async function loadCalls(): Promise<Calls> {
   const libc = koffi.load(null);
   const mmap = libc.func("void *mmap(void *a, size_t n, int protection, int flags, int fd, int64_t offset)");
   const remap = libc.func("mmap", "uintptr_t", ["uintptr_t", "size_t", "int", "int", "int", "int64_t"]);
+  // The one call that gives back where its argument lies.
+  const memmove = libc.func("memmove", "uintptr_t", ["void *", "void *", "size_t"]);
   const syscall = libc.func("syscall", "long", [
     "long",
     "uintptr_t",
@@ -138,6 +144,7 @@ async function loadCalls(): Promise<Calls> {
     },
     duplicate: libc.func("int dup3(int from, int to, int flags)"),
     close: libc.func("int close(int fd)"),
+    addressOf: (bytes) => Number(memmove(bytes, bytes, 0)),
     errno: () => koffi.errno(),
   };
 }
@@ -276,6 +283,14 @@ export class Ring {
   /** Memory for operations; it is never given back. */
   map(bytes: number): Mapping {
     return this.#calls.map(bytes, -1, 0);
+  }
+
+  /**
+   * Where bytes of ours lie: for as long as they are referred to, since V8 moves no contents but those of arrays of some dozen bytes. So:
+   * not for short ones.
+   */
+  addressOf(bytes: Uint8Array): number {
+    return this.#calls.addressOf(bytes);
   }
 
   /** Two connected stream sockets, as descriptors. Throws. */

@@ -62,6 +62,11 @@ function show(ring: RingSockets | undefined, metrics: EdgeMetrics): void {
   metrics.total("ring_receives_total", "Reads that came through io_uring", () => counters.receives);
   metrics.total("ring_sends_total", "Answers that left through io_uring", () => counters.sends);
   metrics.total(
+    "ring_long_sends_total",
+    "Answers of them whose content the system read where it is stored",
+    () => counters.longSends,
+  );
+  metrics.total(
     "ring_sends_elsewhere_total",
     "Answers that libuv wrote as they are too long for io_uring's slots or none was free",
     () => counters.sendsElsewhere,

@@ -2,8 +2,10 @@
 import { once } from "node:events";
 import { closeSync, openSync, readdirSync, readlinkSync } from "node:fs";
 import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { expect, test } from "vitest";
-import { RingSockets } from "#edge";
+import { type RingOperations, RingReads, RingSockets } from "#edge";
 
 /** A look at what takes a few turns of the event loop. */
 async function until(what: () => boolean): Promise<void> {
@@ -210,3 +212,131 @@ function ringDescriptors(): number[] {
       }
     });
 }
+
+/** Content of a seed: of another seed, or at another place, it is other bytes. */
+function contentOf(seed: number, bytes: number): Buffer {
+  return Buffer.alloc(bytes, `${seed} `.padEnd(61, "content "));
+}
+
+/** The content in pieces as stores have it: long ones, with short ones between. Nobody else refers to them. */
+function piecesOf(whole: Buffer): Uint8Array[] {
+  const pieces: Uint8Array[] = [];
+  for (let from = 0; from < whole.byteLength; from += pieces.at(-1)?.byteLength ?? 0) {
+    const index = pieces.length;
+    const piece = index % 4 === 3 ? 1 + index : 4_096 + ((index * 70_001) % 900_000);
+    pieces.push(Uint8Array.from(whole.subarray(from, from + piece)));
+  }
+  return pieces;
+}
+
+const HEAD = Buffer.from("sixteen of head ");
+
+test.skipIf(ring === undefined)(
+  "contents that the kernel reads where they lie arrive whole, though nobody refers to them any more and others' connections are cut",
+  async () => {
+    if (ring === undefined) return;
+    setFlagsFromString("--expose-gc");
+    const collect = runInNewContext("gc") as () => void;
+    const { server, pair } = await listening();
+    const ANSWERS = 2;
+    const before = { ...ring.counters };
+    const pairs: [Socket, Socket][] = [];
+    while (pairs.length < 3) pairs.push(await pair());
+    const clients = pairs.map(([client, served], number) => {
+      // More than the system takes before the client reads, or no more than that; one is cut.
+      const kind = (["long", "cut", "short"] as const)[number % 3] ?? "long";
+      const bytes = kind === "short" ? 300_000 : 11_000_000;
+      let answers = 0;
+      const reads = takenBy(ring, served, () => {
+        const head = Buffer.from(HEAD);
+        const pieces = piecesOf(contentOf(number * 10 + answers++, bytes));
+        if (!reads.sendPieces(head, pieces)) throw new Error("not sent");
+        // Of the head a copy was made.
+        head.fill(0);
+      });
+      client.pause();
+      client.write("?");
+      return { client, served, reads, number, kind, bytes, whole: 0 };
+    });
+    // Nobody reads yet: what is long waits in the kernel, half sent, the rest is done.
+    await until(() => ring.counters.longSends - before.longSends === clients.length);
+    await until(() => clients.every(({ reads, kind }) => kind !== "short" || !reads.isSending));
+    expect(clients.filter(({ reads }) => reads.isSending).map(({ kind }) => kind)).toEqual(["long", "cut"]);
+    // What was let go of is soon somebody else's, as it would be in a store that is full.
+    const others: Buffer[] = [];
+    for (let round = 0; round < 2; round++) {
+      collect();
+      await new Promise((resolve) => setImmediate(resolve));
+      for (let other = 0; other < 40; other++) others.push(Buffer.alloc(4_096 + other * 24_000, 0xee));
+    }
+    for (const one of clients) {
+      const { client, served, number, kind, bytes } = one;
+      if (kind === "cut") {
+        served.destroy();
+        continue;
+      }
+      const expected = (): Buffer => Buffer.concat([HEAD, contentOf(number * 10 + one.whole, bytes)]);
+      let answer = expected();
+      let at = 0;
+      client.on("data", (heard: Buffer) => {
+        const isRight = heard.equals(answer.subarray(at, at + heard.byteLength));
+        if (!isRight) client.destroy(new Error(`other bytes at ${at}`));
+        at += heard.byteLength;
+        if (!isRight || at < answer.byteLength) return;
+        one.whole++;
+        at = 0;
+        answer = expected();
+        if (one.whole < ANSWERS) client.write("?");
+      });
+      client.resume();
+    }
+    const staying = clients.filter(({ kind }) => kind !== "cut");
+    await until(() => staying.every(({ client, whole }) => client.destroyed || whole === ANSWERS));
+    expect(staying.map(({ client, whole }) => [client.errored, whole])).toEqual(
+      staying.map(() => [null, ANSWERS]),
+    );
+    expect(ring.counters.sendsElsewhere).toBe(before.sendsElsewhere);
+    for (const { client, served } of clients) {
+      client.destroy();
+      served.destroy();
+    }
+    server.close();
+    await until(() => ring.connections === 0);
+  },
+);
+
+test("what the system did not take of an answer is written by the socket, wherever it stopped", async () => {
+  const head = "a head; ";
+  const pieces = ["one", "", "and two", "3"].map((text) => Buffer.from(text));
+  const whole = head + pieces.join("");
+  for (let taken = 0; taken <= whole.length; taken++) {
+    const freed: number[] = [];
+    const written: string[] = [];
+    const operations: RingOperations = {
+      arm: () => {},
+      cancel: () => {},
+      send: () => -1,
+      sendPieces: () => 7,
+      unsent: (send, from, to, isMessage) => {
+        expect([send, isMessage]).toEqual([7, true]);
+        return Buffer.from(head.slice(from, to));
+      },
+      freeSend: (send) => freed.push(send),
+      settle: () => {},
+      free: () => {},
+    };
+    const reads = new RingReads(operations, 0, 1, { fd: -1 });
+    const socket = {
+      writableLength: 0,
+      write: (bytes: Buffer) => written.push(Buffer.from(bytes).toString()),
+    };
+    reads.attach(socket as unknown as Socket);
+    expect(reads.sendPieces(Buffer.from(head), pieces)).toBe(true);
+    expect(reads.isSending).toBe(true);
+    expect(reads.sendPieces(Buffer.from(head), pieces)).toBe(false);
+    reads.sent(taken);
+    expect(written.join("")).toBe(whole.slice(taken));
+    expect(freed).toEqual([7]);
+    expect(reads.isSending).toBe(false);
+  }
+});
