@@ -1,26 +1,30 @@
 /** All comparisons in one page: runs them, or reads what `--out` kept. */
 import { spawnSync } from "node:child_process";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { UsageError } from "../../cli/usage.ts";
 import { reportPage } from "./tools/page.ts";
-import { headlineMarkdown, readResults } from "./tools/results.ts";
+import { readmeTables, withTables } from "./tools/readme.ts";
+import { readResults } from "./tools/results.ts";
 
 export const summary = "runs all comparisons (or reads kept ones) and writes a page and the headline table";
 
 const HELP = `Usage: npm run bench -- report [--to DIR] [--seconds N] [--rounds N] [--warm-up N]
-       npm run bench -- report --from DIR
+       npm run bench -- report --from DIR [--to DIR] [--readme]
 
 Without --from it runs hit, tls, workers and miss one after the other (about 40 minutes with the defaults) and keeps the
-result of each in DIR. Then it writes DIR/report.html (self-contained) and DIR/headline.md (the table of README).
+result of each in the directory of --to. Then it writes report.html (self-contained) and headline.md there.
 
   --to DIR      default .isochrone/bench
   --from DIR    read DIR/*.json instead of running; what is no comparison is shown as it is
+  --readme      write the tables between the lines <!-- bench: NAME --> and <!-- /bench --> of README.md and edge/README.md anew;
+                NAME is a comparison's file without .json, or hit-ratios
   --seconds N, --rounds N, --warm-up N   handed to each comparison
   --help
 `;
 
+const READMES = ["README.md", "edge/README.md"].map((path) => join(import.meta.dirname, "..", "..", path));
 const COMPARISONS = ["hit", "tls", "workers", "miss"];
 /** A comparison that takes longer than this is stuck. */
 const COMPARISON_TIMEOUT_MS = 3_600_000;
@@ -34,6 +38,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       seconds: { type: "string" },
       rounds: { type: "string" },
       "warm-up": { type: "string" },
+      readme: { type: "boolean", default: false },
       help: { type: "boolean" },
     },
   });
@@ -41,12 +46,10 @@ export async function main(argv: readonly string[]): Promise<number> {
     console.log(HELP);
     return 0;
   }
-  if (values.from !== undefined && values.to !== undefined)
-    throw new UsageError("expected --from or --to, not both");
-  const directory = resolve(values.from ?? values.to ?? join(".isochrone", "bench"));
+  const directory = resolve(values.to ?? join(".isochrone", "bench"));
+  mkdirSync(directory, { recursive: true });
   let exitCode = 0;
   if (values.from === undefined) {
-    mkdirSync(directory, { recursive: true });
     for (const name of COMPARISONS) {
       const passed = (["seconds", "rounds", "warm-up"] as const).flatMap((flag) =>
         values[flag] === undefined ? [] : [`--${flag}`, values[flag]],
@@ -61,19 +64,28 @@ export async function main(argv: readonly string[]): Promise<number> {
       if (status !== 0) exitCode = 1;
     }
   }
-  const results = readResults(directory);
+  const from = values.from === undefined ? directory : resolve(values.from);
+  const results = readResults(from);
   if (results.comparisons.length === 0)
-    throw new UsageError(`${directory} holds no result of a comparison: run one with --out FILE`);
+    throw new UsageError(`${from} holds no result of a comparison: run one with --out FILE`);
   const page = join(directory, "report.html");
   const headline = join(directory, "headline.md");
+  const tables = readmeTables(results);
   writeFileSync(page, reportPage(results));
-  writeFileSync(headline, headlineMarkdown(results.comparisons));
+  writeFileSync(headline, [...tables.values()].join("\n"));
   console.error(`wrote ${page} and ${headline}`);
+  if (values.readme)
+    for (const readme of READMES) {
+      const text = readFileSync(readme, "utf8");
+      const written = withTables(text, tables);
+      if (written !== text) writeFileSync(readme, written);
+      console.error(`${written === text ? "as it was" : "wrote"}: the tables of ${readme}`);
+    }
   console.log(
     JSON.stringify({
       page,
       headline,
-      comparisons: results.comparisons.map(({ name, date }) => ({ name, date })),
+      comparisons: results.comparisons.map(({ title, date }) => ({ title, date })),
     }),
   );
   return exitCode;

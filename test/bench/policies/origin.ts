@@ -1,13 +1,13 @@
 /**
- * The origin of a replay, a process of its own: `/trace/OBJECT/BYTES` is a body of so many bytes that may be stored for a day.
- * Every answer has a number of its own in `X-Fetch`, so that a client sees, whatever a cache says, whether the origin was asked
- * for it. `/.count`: JSON of requests and body bytes so far.
+ * The origin of a replay, in a thread of its own: `/trace/OBJECT/BYTES` is a body of so many bytes (content.ts) that may be stored for a
+ * day. It counts its requests for each object in memory that the client reads too: whatever a cache says, an answer was found only if the
+ * origin was asked for nothing of the object meanwhile.
  */
-import { fork } from "node:child_process";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { dieWithUs } from "../tools/program.ts";
+import { parentPort, Worker, workerData } from "node:worker_threads";
+import { pieceOf } from "./content.ts";
 
 interface OriginCount {
   readonly requests: number;
@@ -16,22 +16,27 @@ interface OriginCount {
 
 export interface TraceOrigin {
   readonly port: number;
+  /** Requests for an object so far, modulo 2^32. */
+  requestsOf(object: number): number;
   count(): Promise<OriginCount>;
-  stop(): void;
+  stop(): Promise<unknown>;
 }
 
-export async function startTraceOrigin(): Promise<TraceOrigin> {
-  const child = fork(import.meta.filename, ["serve"], { stdio: ["ignore", "ignore", "inherit", "ipc"] });
-  dieWithUs(child.pid ?? -1);
-  const [port] = (await once(child, "message")) as [number];
+export async function startTraceOrigin(objects: number): Promise<TraceOrigin> {
+  const requestsOf = new Uint32Array(new SharedArrayBuffer(4 * objects));
+  const worker = new Worker(new URL(import.meta.url), { workerData: requestsOf });
+  const [port] = (await once(worker, "message")) as [number];
   return {
     port,
-    count: async () => (await (await fetch(`http://127.0.0.1:${port}/.count`)).json()) as OriginCount,
-    stop: () => void child.kill("SIGKILL"),
+    requestsOf: (object) => Atomics.load(requestsOf, object),
+    count: async () => {
+      worker.postMessage("count");
+      const [count] = (await once(worker, "message")) as [OriginCount];
+      return count;
+    },
+    stop: async () => await worker.terminate(),
   };
 }
-
-const CHUNK = Buffer.alloc(2 ** 20, "0123456789abcdef");
 
 /** The range that a single `bytes=FIRST-LAST` asks for, cut at the end; undefined: the whole. */
 function rangeOf(
@@ -45,21 +50,20 @@ function rangeOf(
   return first <= last ? [first, last] : undefined;
 }
 
-function serve(): void {
+/** The thread. */
+function serve(requestsOf: Uint32Array): void {
   let requests = 0;
   let sentBytes = 0;
   const server = createServer((request, response) => {
-    if (request.url === "/.count") {
-      response.end(JSON.stringify({ requests, bytes: sentBytes }));
-      return;
-    }
-    const [, kind, object, size] = (request.url ?? "").split("/");
+    const [, kind, name, size] = (request.url ?? "").split("/");
+    const object = Number(name);
     const bytes = Number(size);
-    if (kind !== "trace" || !(bytes >= 0)) {
+    if (kind !== "trace" || !(object < requestsOf.length) || !(bytes >= 0)) {
       response.writeHead(404, { "content-length": 0 }).end();
       return;
     }
     requests++;
+    Atomics.add(requestsOf, object, 1);
     const range = rangeOf(request.headers.range, bytes);
     const [first, last] = range ?? [0, bytes - 1];
     const length = last - first + 1;
@@ -70,15 +74,14 @@ function serve(): void {
       "cache-control": "public, max-age=86400",
       "accept-ranges": "bytes",
       etag: `"${object}"`,
-      "x-fetch": requests,
       ...(range !== undefined && { "content-range": `bytes ${first}-${last}/${bytes}` }),
     });
-    let left = length;
+    let at = first;
     const send = (): void => {
-      while (left > 0) {
-        const part = left >= CHUNK.byteLength ? CHUNK : CHUNK.subarray(0, left);
-        left -= part.byteLength;
-        if (!response.write(part) && left > 0) {
+      while (at <= last) {
+        const piece = pieceOf(object, at, last - at + 1);
+        at += piece.byteLength;
+        if (!response.write(piece) && at <= last) {
           response.once("drain", send);
           return;
         }
@@ -88,8 +91,8 @@ function serve(): void {
     send();
   });
   server.keepAliveTimeout = 120_000;
-  server.listen(0, "127.0.0.1", () => process.send?.((server.address() as AddressInfo).port));
-  process.once("disconnect", () => process.exit(0));
+  server.listen(0, "127.0.0.1", () => parentPort?.postMessage((server.address() as AddressInfo).port));
+  parentPort?.on("message", () => parentPort?.postMessage({ requests, bytes: sentBytes }));
 }
 
-if (process.argv[2] === "serve" && process.argv[1] === import.meta.filename) serve();
+if (workerData instanceof Uint32Array) serve(workerData);

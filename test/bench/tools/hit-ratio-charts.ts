@@ -1,5 +1,6 @@
 /** Hit ratios over cache sizes as line charts and tables, with what no store can exceed: what `policies` and `policies-peers` kept. */
 import { escapeHtml } from "./escape-html.ts";
+import type { Machine } from "./machine.ts";
 import type { OtherResult } from "./results.ts";
 
 interface Point {
@@ -20,8 +21,10 @@ interface Series {
 
 interface TraceCharts {
   readonly trace: string;
-  readonly note: string;
+  /** What was replayed and where; another part of the trace, it may be, than what the servers were asked for. */
+  readonly policiesNote: string;
   readonly policies: readonly Series[];
+  readonly serversNote: string;
   readonly servers: readonly Series[];
 }
 
@@ -31,8 +34,15 @@ type BoundPoints = readonly {
   readonly atMost: Omit<Point, "cachePercent">;
 }[];
 
+/** Where a result comes from, as both programs tell it. */
+interface Source {
+  readonly machine?: Machine;
+  readonly commit?: string;
+  readonly versions?: Readonly<Record<string, string>>;
+}
+
 /** What `policies` prints, as far as charts need it. */
-interface PoliciesResult {
+interface PoliciesResult extends Source {
   readonly defaultPolicy: string;
   readonly traces: readonly {
     readonly trace: string;
@@ -44,12 +54,20 @@ interface PoliciesResult {
 }
 
 /** What `policies-peers` prints: a server that failed at a size has no figures there. */
-interface PeersResult {
+export interface PeersResult extends Source {
   readonly trace: string;
+  readonly origin: string;
   readonly requests: number;
   readonly bounds?: BoundPoints;
   readonly runs: readonly (Pick<Point, "cachePercent"> &
-    Partial<Point> & { readonly server: string; readonly wrong?: number })[];
+    Partial<Point> & {
+      readonly server: string;
+      readonly commit?: string;
+      readonly wrong?: number;
+      readonly failed?: Readonly<Record<string, number>>;
+      readonly cacheBytes?: number;
+      readonly grownBytes?: number;
+    })[];
 }
 
 /** The charts that a directory's other results hold, and what is left of these. */
@@ -59,17 +77,18 @@ export function hitRatioCharts(others: readonly OtherResult[]): {
 } {
   const named = (name: string) => others.filter(({ value }) => nameOf(value) === name);
   const policies = named("policies").flatMap(({ value }) => {
-    const { traces, defaultPolicy } = value as PoliciesResult;
-    return traces.map((one) => ({ ...one, defaultPolicy }));
+    const { traces, defaultPolicy, ...source } = value as PoliciesResult;
+    return traces.map((one) => ({ ...source, ...one, defaultPolicy }));
   });
   // Two files of one name: which trace each is of stands in it.
-  const peers = named("policies-peers").map(({ value }) => value as PeersResult);
+  const peers = peerResults(others);
   const traces = [...new Set([...policies, ...peers].map(({ trace }) => trace))];
   const charts = traces.map((trace): TraceCharts => {
     const replayed = policies.find((one) => one.trace === trace);
+    const asked = peers.filter((one) => one.trace === trace);
     return {
       trace,
-      note: replayed === undefined ? "" : `${replayed.requests} requests; ${replayed.origin}`,
+      policiesNote: replayed === undefined ? "" : noteOf(replayed, [replayed.commit]),
       policies: [
         ...(replayed?.policies ?? []).map(({ policy, points }) => ({
           label: policy,
@@ -79,13 +98,41 @@ export function hitRatioCharts(others: readonly OtherResult[]): {
         })),
         ...boundSeries(replayed?.bounds),
       ],
-      servers: peers
-        .filter((one) => one.trace === trace)
-        .flatMap((one) => [...serverSeries(one), ...boundSeries(one.bounds)]),
+      serversNote: asked
+        .map((one) =>
+          noteOf(
+            one,
+            one.runs.map(({ commit }) => commit ?? one.commit),
+          ),
+        )
+        .join(" "),
+      servers: asked.flatMap((one) => [...serverSeries(one), ...boundSeries(one.bounds)]),
     };
   });
   const rest = others.filter(({ value }) => !["policies", "policies-peers"].includes(nameOf(value)));
   return { html: charts.map(section).join("\n"), rest };
+}
+
+/** The results of real servers among those of a directory. */
+export function peerResults(others: readonly OtherResult[]): readonly PeersResult[] {
+  return others
+    .filter(({ value }) => nameOf(value) === "policies-peers")
+    .map(({ value }) => value as PeersResult);
+}
+
+/** What was replayed, on what, by what. */
+export function noteOf(
+  one: Source & { readonly requests: number; readonly origin: string },
+  commits: readonly (string | undefined)[],
+): string {
+  const { machine, versions, requests, origin } = one;
+  return [
+    `${requests.toLocaleString("en-US")} requests`,
+    origin,
+    ...(machine === undefined ? [] : [`${machine.cpu}, ${machine.cores} cores, ${machine.kernel}`]),
+    ...Object.entries(versions ?? {}).map(([name, version]) => `${name} ${version}`),
+    `commit ${[...new Set(commits)].join(", ")}.`,
+  ].join("; ");
 }
 
 function boundSeries(bounds: BoundPoints | undefined): readonly Series[] {
@@ -98,30 +145,36 @@ function nameOf(value: unknown): string {
   return typeof value === "object" && value !== null && "name" in value ? String(value.name) : "";
 }
 
-/** Share of wrong answers (a server that restarted, say) beyond which a figure says nothing. */
-const WRONG_SHARE_MAX = 0.001;
+/** Share of requests without their object (of a server that restarted, say) beyond which a figure says nothing. */
+const WITHOUT_SHARE_MAX = 0.001;
 
-/** What has no figures, or too many wrong answers, is no point of a line. */
+/** The figures of a run; undefined: it has none, or too many wrong or missing answers. */
+export function pointOf(run: PeersResult["runs"][number], requests: number): Point | undefined {
+  const { cachePercent, objectHitPercent, byteHitPercent, wrong = 0, failed = {} } = run;
+  const without = Object.values(failed).reduce((sum, count) => sum + count, wrong);
+  if (objectHitPercent === undefined || byteHitPercent === undefined) return undefined;
+  return without > WITHOUT_SHARE_MAX * requests
+    ? undefined
+    : { cachePercent, objectHitPercent, byteHitPercent };
+}
+
 function serverSeries({ runs, requests }: Pick<PeersResult, "runs" | "requests">): readonly Series[] {
   const servers = [...new Set(runs.map(({ server }) => server))];
   return servers.map((server) => {
     const own = runs.filter((run) => run.server === server);
-    const points = own.flatMap(({ cachePercent, objectHitPercent, byteHitPercent, wrong = 0 }) =>
-      objectHitPercent === undefined || byteHitPercent === undefined || wrong > WRONG_SHARE_MAX * requests
-        ? []
-        : [{ cachePercent, objectHitPercent, byteHitPercent }],
-    );
+    const points = own.flatMap((run) => pointOf(run, requests) ?? []);
     const isWhole = points.length === own.length;
     return { label: server, isOurs: server.startsWith("isochrone/"), isWhole, points };
   });
 }
 
-function section({ trace, note, policies, servers }: TraceCharts): string {
-  const of = (title: string, series: readonly Series[]): string =>
+function section({ trace, policiesNote, policies, serversNote, servers }: TraceCharts): string {
+  const of = (title: string, note: string, series: readonly Series[]): string =>
     series.every(({ points }) => points.length === 0)
       ? ""
       : [
           `<h3>${escapeHtml(title)}</h3>`,
+          `<p>${escapeHtml(note)}</p>`,
           lineChart(`${trace}, ${title}: objects found`, series, (one) => one.objectHitPercent),
           lineChart(`${trace}, ${title}: bytes found`, series, (one) => one.byteHitPercent),
           table(series),
@@ -131,9 +184,8 @@ function section({ trace, note, policies, servers }: TraceCharts): string {
         ].join("\n");
   return [
     `<h2 id="hits-${escapeHtml(trace)}">hit ratios: ${escapeHtml(trace)}</h2>`,
-    note === "" ? "" : `<p>${escapeHtml(note)}</p>`,
-    of("policies in process", policies),
-    of("servers over HTTP", servers),
+    of("policies in process", policiesNote, policies),
+    of("servers over HTTP", serversNote, servers),
   ].join("\n");
 }
 

@@ -1,8 +1,8 @@
 /** The report as one HTML page that needs nothing else: tables, bar charts as SVG, the machine. */
-import { type BenchResult, labelOf, type Run } from "./measure.ts";
+import { labelOf, type Run } from "./measure.ts";
 import { escapeHtml } from "./escape-html.ts";
 import { hitRatioCharts } from "./hit-ratio-charts.ts";
-import { figure, type Results, rowsOf } from "./results.ts";
+import { figure, type KeptResult, provenance, type Results, rowsOf } from "./results.ts";
 
 const BAR_HEIGHT = 20;
 const BAR_GAP = 6;
@@ -43,11 +43,13 @@ function table(head: readonly string[], rows: readonly (readonly string[])[], ki
   return `<table class="${kind}"><thead><tr>${cells(head, "th")}</tr></thead><tbody>${rows.map((row) => `<tr>${cells(row, "td")}</tr>`).join("")}</tbody></table>`;
 }
 
-function comparisonSection(result: BenchResult): string {
+function comparisonSection(result: KeptResult): string {
   const isScaling = result.name === "workers";
+  const { memoryBytes, virtualization, congestionControl } = result.machine;
   const parts = [
-    `<h2 id="${escapeHtml(result.name)}">${escapeHtml(result.name)}</h2>`,
-    `<p>${escapeHtml(result.date)}, commit ${escapeHtml(result.commit)}, ${result.options.rounds} rounds of ${result.options.seconds} s, servers taking turns.</p>`,
+    `<h2 id="${escapeHtml(result.title)}">${escapeHtml(result.title)}</h2>`,
+    `<p>${result.options.rounds} rounds of ${result.options.seconds} s, servers taking turns. ${escapeHtml(provenance(result))}`,
+    `Memory ${figure(memoryBytes / 2 ** 30)} GiB, virtualization ${escapeHtml(virtualization)}, congestion control ${escapeHtml(congestionControl)}.</p>`,
   ];
   for (const row of rowsOf(result)) {
     if (row.runs.length === 0) continue;
@@ -133,31 +135,15 @@ pre { overflow-x: auto; background: #8881; padding: 0.6rem; }
 
 /** The whole page. */
 export function reportPage(results: Results): string {
-  const [first] = results.comparisons;
   const charts = hitRatioCharts(results.others);
-  const versions = Object.assign({}, ...results.comparisons.map((result) => result.versions)) as Record<
-    string,
-    string
-  >;
-  const machine =
-    first === undefined
-      ? []
-      : [
-          ["CPU", `${first.machine.cpu}, ${first.machine.cores} cores`],
-          ["memory", `${figure(first.machine.memoryBytes / 2 ** 30)} GiB`],
-          ["kernel", first.machine.kernel],
-          ["virtualization", first.machine.virtualization],
-          ["congestion control", first.machine.congestionControl],
-          ...Object.entries(versions),
-        ];
   return [
     "<!doctype html>",
     '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
     `<title>Isochrone: benchmarks</title><style>${STYLE}</style></head><body>`,
     "<h1>Isochrone: benchmarks</h1>",
-    "<p>The figure is server CPU time: user + system time of the server's whole process tree, for each request; all servers ran at the same",
-    "time on one machine and took turns. Shorter bars are better; the line through a bar reaches from the best round to the worst.</p>",
-    table(["machine", ""], machine, "words"),
+    "<p>The figure is server CPU time: user + system time of the server's whole process tree, for each request; the servers of a section ran at the",
+    "same time on one machine, which it names, and took turns. Shorter bars are better; the line through a bar reaches from the best round to the worst.",
+    "A load average well above the number of cores means that others were at work.</p>",
     ...results.comparisons.map(comparisonSection),
     charts.html,
     ...charts.rest.map(

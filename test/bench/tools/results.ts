@@ -9,8 +9,14 @@ export interface OtherResult {
   readonly value: unknown;
 }
 
+/** A comparison as it lies there: one program may have run on several machines. */
+export interface KeptResult extends BenchResult {
+  /** The name of its file without `.json`. */
+  readonly title: string;
+}
+
 export interface Results {
-  readonly comparisons: readonly BenchResult[];
+  readonly comparisons: readonly KeptResult[];
   readonly others: readonly OtherResult[];
 }
 
@@ -31,7 +37,7 @@ function isComparison(value: unknown): value is BenchResult {
 
 /** @throws Error (with `syscall`) when the directory cannot be read; SyntaxError names a file that is not JSON */
 export function readResults(directory: string): Results {
-  const comparisons: BenchResult[] = [];
+  const comparisons: KeptResult[] = [];
   const others: OtherResult[] = [];
   for (const file of readdirSync(directory).toSorted((a, b) => (a < b ? -1 : 1))) {
     if (!file.endsWith(".json")) continue;
@@ -42,7 +48,7 @@ export function readResults(directory: string): Results {
       if (error instanceof SyntaxError) throw new SyntaxError(`${join(directory, file)}: ${error.message}`);
       throw error;
     }
-    if (isComparison(value)) comparisons.push(value);
+    if (isComparison(value)) comparisons.push({ ...value, title: file.slice(0, -".json".length) });
     else others.push({ file, value });
   }
   const place = (name: string): number => (ORDER.includes(name) ? ORDER.indexOf(name) : ORDER.length);
@@ -70,6 +76,7 @@ export function rowsOf(result: BenchResult): { workload: string; note: string; r
 /** Servers of the headline table, where they were measured: ours as it is started, each peer in its tuned form. */
 const HEADLINE = [
   "isochrone/default",
+  "isochrone/libuv",
   "nginx/default",
   "nginx/tuned",
   "nginx/tuned-small",
@@ -80,42 +87,43 @@ const HEADLINE = [
 ];
 
 /**
- * The headline table of README: microseconds of server CPU for a request, the median of the rounds, and behind each peer how much
- * more work ours does with a CPU-second.
+ * Microseconds of server CPU for a request, the median of the rounds, behind each peer how much more work ours does with a CPU-second;
+ * and beneath on what, when and under which load that was measured.
  */
-export function headlineMarkdown(results: readonly BenchResult[]): string {
-  const lines: string[] = [];
-  for (const result of results) {
-    const columns = HEADLINE.filter((label) => result.medians.some((run) => labelOf(run) === label));
-    const labels =
-      columns.length > 0 && result.name !== "workers" ? columns : [...new Set(result.medians.map(labelOf))];
-    lines.push(`| ${result.name} | ${labels.join(" | ")} |`, `|---|${labels.map(() => "---:|").join("")}`);
-    for (const row of rowsOf(result)) {
-      const cells = labels.map((label) => {
-        const run = row.runs.find((one) => labelOf(one) === label);
-        if (run === undefined) return "-";
-        const ratio = result.ratios.find(
-          (one) =>
-            one.workload === row.workload && (result.name === "workers" ? one.server : one.peer) === label,
-        );
-        const word = result.name === "workers" ? "scaling" : "x";
-        const beside = ratio === undefined ? "" : ` (${word} ${ratio.ratio.toFixed(2)})`;
-        return `${figure(run.cpuMicrosecondsPerRequest)}${beside}`;
-      });
-      lines.push(`| ${row.note} | ${cells.join(" | ")} |`);
-    }
-    lines.push("");
-  }
-  const [first] = results;
-  if (first !== undefined)
-    lines.push(
-      `Microseconds of server CPU (user + system) a request, median of ${first.options.rounds} rounds of ${first.options.seconds} s; in brackets` +
-        ` the work of a CPU-second of ours over the peer's. ${first.machine.cpu}, ${first.machine.cores} cores, ${first.machine.kernel};` +
-        ` ${Object.entries(
-          Object.assign({}, ...results.map((result) => result.versions)) as Record<string, string>,
-        )
-          .map(([name, version]) => `${name} ${version}`)
-          .join(", ")}; commit ${first.commit}, ${first.date.slice(0, 10)}.`,
-    );
-  return `${lines.join("\n")}\n`;
+export function headlineTable(result: BenchResult): string {
+  const isScaling = result.name === "workers";
+  const columns = HEADLINE.filter((label) => result.medians.some((run) => labelOf(run) === label));
+  const labels = columns.length > 0 && !isScaling ? columns : [...new Set(result.medians.map(labelOf))];
+  const rows = rowsOf(result).map((row) => {
+    const cells = labels.map((label) => {
+      const run = row.runs.find((one) => labelOf(one) === label);
+      if (run === undefined) return "-";
+      const ratio = result.ratios.find(
+        (one) => one.workload === row.workload && (isScaling ? one.server : one.peer) === label,
+      );
+      const beside = ratio === undefined ? "" : ` (${isScaling ? "scaling" : "x"} ${ratio.ratio.toFixed(2)})`;
+      return `${figure(run.cpuMicrosecondsPerRequest)}${beside}`;
+    });
+    return `| ${row.note} | ${cells.join(" | ")} |`;
+  });
+  const meaning = isScaling
+    ? "twice the work of a CPU-second with two workers over that with one"
+    : "the work of a CPU-second of ours over the peer's";
+  return [
+    `| ${result.name} | ${labels.join(" | ")} |`,
+    `|---|${labels.map(() => "---:|").join("")}`,
+    ...rows,
+    "",
+    `Microseconds of server CPU (user + system) a request, median of ${result.options.rounds} rounds of ${result.options.seconds} s; in brackets ${meaning}. ${provenance(result)}`,
+    "",
+  ].join("\n");
+}
+
+/** On what, of what, when and under which load a comparison was measured. */
+export function provenance({ machine, versions, runs, commit, date }: BenchResult): string {
+  const loads = runs.map(({ loadAverage }) => loadAverage);
+  const load =
+    loads.length === 0 ? "" : `; load average ${figure(Math.min(...loads))} to ${figure(Math.max(...loads))}`;
+  const programs = Object.entries(versions).map(([name, version]) => `${name} ${version}`);
+  return `${machine.cpu}, ${machine.cores} cores, ${machine.kernel}; ${programs.join(", ")}; commit ${commit}, ${date.slice(0, 10)}${load}.`;
 }

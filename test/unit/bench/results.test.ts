@@ -2,10 +2,11 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { mediansOf, type BenchResult, ratiosOf, type Run } from "../../bench/tools/measure.ts";
+import { mediansOf, ratiosOf, type Run } from "../../bench/tools/measure.ts";
 import { hitRatioCharts } from "../../bench/tools/hit-ratio-charts.ts";
 import { reportPage } from "../../bench/tools/page.ts";
-import { headlineMarkdown, readResults } from "../../bench/tools/results.ts";
+import { readmeTables, withTables } from "../../bench/tools/readme.ts";
+import { headlineTable, type KeptResult, readResults } from "../../bench/tools/results.ts";
 
 function run(server: string, form: string, cpuMicroseconds: number): Run {
   return {
@@ -31,10 +32,11 @@ function run(server: string, form: string, cpuMicroseconds: number): Run {
   };
 }
 
-function comparison(name: string): BenchResult {
+function comparison(name: string): KeptResult {
   const runs = [run("nginx", "tuned", 26), run("isochrone", "default", 20), run("nginx", '<b>"raw"</b>', 10)];
   return {
     name,
+    title: name,
     date: "2026-11-26T00:00:00.000Z",
     commit: "abc1234",
     machine: {
@@ -70,7 +72,10 @@ describe("the report", () => {
     writeFileSync(join(directory, "overload.json"), JSON.stringify({ goodput: 0.97 }));
     writeFileSync(join(directory, "headline.md"), "no result");
     const results = readResults(directory);
-    expect(results.comparisons.map((one) => one.name)).toEqual(["hit", "miss"]);
+    expect(results.comparisons.map(({ name, title }) => [name, title])).toEqual([
+      ["hit", "b-hit"],
+      ["miss", "a-miss"],
+    ]);
     expect(results.others.map((one) => one.file)).toEqual(["overload.json"]);
     expect(reportPage(results)).toContain("&quot;goodput&quot;: 0.97");
   });
@@ -100,12 +105,21 @@ describe("the report", () => {
         name: "policies-peers",
         requests: 9,
         trace: "a",
-        runs: [...server("isochrone/default"), ...server("nginx/tuned", { wrong: 3 })],
+        origin: "made, its first 9",
+        machine: comparison("hit").machine,
+        versions: { nginx: "1.22.1" },
+        commit: "abc1234",
+        runs: [
+          ...server("isochrone/default", { cacheBytes: 2e6, grownBytes: 3e6 }),
+          ...server("nginx/tuned", { wrong: 3 }),
+          ...server("y", { failed: { "status 503": 3 } }),
+        ],
       },
       {
         name: "policies-peers",
         requests: 9,
         trace: "b",
+        origin: "made otherwise",
         runs: [...server("varnish/tuned"), { server: "x", cachePercent: 1 }],
       },
     ];
@@ -129,6 +143,17 @@ describe("the report", () => {
       ...Array(2).fill("line default isochrone/default"),
     ]);
     expect(a).toContain("are left out");
+    // The servers were asked for another part of it than the policies.
+    expect(a).toContain("9 requests; made; commit");
+    expect(a).toContain(
+      "9 requests; made, its first 9; Test CPU, 2 cores, Linux 6; nginx 1.22.1; commit abc1234.",
+    );
+    const table = readmeTables({ comparisons: [], others }).get("hit-ratios") ?? "";
+    expect(table.split("\n")[0]).toBe(
+      "| trace, cache in % of its footprint | isochrone/default | nginx/tuned | y | varnish/tuned | x |",
+    );
+    expect(table).toContain("| a, 10 %: 2 MB | 40.00 / 30.00 (3) | - | - |  |  |");
+    expect(table).toContain("| b, 1 %: 0 MB |  |  |  | 40.00 / 30.00 | - |");
     expect(a).toContain("<tr><th>lru</th><td><b>40.00</b> / <b>30.00</b></td>");
     expect(a).toContain("<tr><th>no store more</th><td>50.00 / 45.50</td>");
     expect(names(b)).toEqual(["line varnish/tuned", "line varnish/tuned"]);
@@ -140,12 +165,36 @@ describe("the report", () => {
   });
 
   test("the headline has ours first, the peers with the ratio of work behind, and what it was measured on", () => {
-    const [head, , row = ""] = headlineMarkdown([comparison("hit")]).split("\n");
+    const table = headlineTable(comparison("hit"));
+    const [head, , row] = table.split("\n");
     expect(head).toBe("| hit | isochrone/default | nginx/tuned |");
     expect(row).toBe("| 1 KiB, 32 connections | 20.0 | 26.0 (x 1.30) |");
-    expect(headlineMarkdown([comparison("hit")])).toContain(
-      "Test CPU, 2 cores, Linux 6; isochrone 0.1.0, nginx 1.22.1; commit abc1234, 2026-11-26.",
+    expect(table).toContain(
+      "Test CPU, 2 cores, Linux 6; isochrone 0.1.0, nginx 1.22.1; commit abc1234, 2026-11-26; load average 0.00 to 0.00.",
     );
+  });
+
+  test("a README's tables are written between their marks, all else stays", () => {
+    const block = (name: string, content: string) => `<!-- bench: ${name} -->\n${content}\n<!-- /bench -->`;
+    const text = ["# a", block("hit", "| old |"), "b", block("gone", "| kept |"), block("hit", ""), "c"].join(
+      "\n",
+    );
+    const tables = readmeTables({ comparisons: [comparison("hit")], others: [] });
+    const written = withTables(text, tables);
+    const table = `\n${headlineTable(comparison("hit")).trim()}\n`;
+    expect(written).toBe(
+      ["# a", block("hit", table), "b", block("gone", "| kept |"), block("hit", table), "c"].join("\n"),
+    );
+    expect(withTables(written, tables)).toBe(written);
+  });
+
+  test("a section names its own machine", () => {
+    const elsewhere = { ...comparison("hit"), title: "hit-elsewhere" };
+    const machine = { ...elsewhere.machine, cpu: "Other CPU" };
+    const page = reportPage({ comparisons: [comparison("hit"), { ...elsewhere, machine }], others: [] });
+    const [, first = "", second = ""] = page.split("<h2");
+    expect(first).toMatch(/id="hit".*\n?.*Test CPU/);
+    expect(second).toMatch(/id="hit-elsewhere".*\n?.*Other CPU/);
   });
 
   test("the page needs nothing from elsewhere and takes no markup from data", () => {
