@@ -15,7 +15,9 @@
  *
  * As long as nothing has shown that requests wait for each other, the limit is not worth its price: it doubles with each round
  * trip in which it holds requests back and answers come as soon as ever (slow start, RFC 5681, section 3.1). A cut that made answers come
- * sooner, or a rejection, ends that for a while; a probe that finds nothing waiting begins it again.
+ * sooner, or a rejection, ends that for a while; a probe that finds nothing waiting begins it again. What is on its way when the first answer
+ * comes late is twice what was too much already: so the limit goes back to as many as that answer had for company, and for a minute it is not
+ * doubled beyond what was shown to be too much (slow start threshold, RFC 5681, section 3.1; HyStart++, RFC 9406).
  *
  * An origin that has too much goes on answering; one whose answers take longer than before, for whatever reason, is silent first.
  * So silence alone is no ground for a cut (silent origins are the limiter's matter), and who waits meanwhile is given the time in which
@@ -130,6 +132,10 @@ export class ConcurrencyLimit {
   #slowAt: number;
   /** After a cut that was undone the limit may be doubled again from then on. */
   #doubleAt = Number.NEGATIVE_INFINITY;
+  /** When it last grew by doubling; up to how many it may, and until when it counts that those were too many. */
+  #doubledAt = Number.NEGATIVE_INFINITY;
+  #doubleMax = Number.POSITIVE_INFINITY;
+  #doubleMaxUntil = Number.NEGATIVE_INFINITY;
   #slowRefutedMs = REFUTED_MS_MIN;
   #cuts = 0;
   #probes = 0;
@@ -222,24 +228,59 @@ export class ConcurrencyLimit {
     if (kind === "good") {
       cohort.goodMsSum += sample.latencyMs;
       this.#response.handleGood(sample.inFlight, sample.latencyMs);
-      this.#hearGood(sample.sentAt, sample.latencyMs, now);
-    } else if (kind === "rejected" || kind === "failed") this.#hearBad(sample.sentAt, kind, now);
+      this.#hearGood(sample, sample.latencyMs, now);
+    } else if (kind === "abandoned") this.#hearAbandoned(sample, sample.latencyMs, now);
+    else if (kind === "rejected" || kind === "failed") this.#hearBad(sample.sentAt, kind, now);
     sample.cohort?.handleEnd();
     this.#look(now);
   }
 
   /** Slow start: a place more for each answer that came soon while others were held back. */
-  #hearGood(sentAt: MonotonicMs, latencyMs: number, now: MonotonicMs): void {
-    this.#latencyMs ??= latencyMs;
-    this.#latencyMs += LATENCY_WEIGHT * (latencyMs - this.#latencyMs);
+  #hearGood({ sentAt, inFlight }: Sample, latencyMs: number, now: MonotonicMs): void {
+    this.#smooth(latencyMs);
     this.#baseline.handleGood(latencyMs);
     const isLate = this.#baseline.isLate(latencyMs);
     if (isLate && now >= this.#saturatedUntil) this.#lookFlat(now);
-    if (sentAt > this.#blockedAt || this.#experiment !== undefined) return;
+    if (this.#experiment !== undefined) return;
+    if (isLate && sentAt <= this.#doubledAt) this.#stepBack(inFlight, now);
+    if (sentAt > this.#blockedAt) return;
     if (isLate || !this.isUnhurt(now) || now < this.#doubleAt) return;
+    if (now < this.#doubleMaxUntil && this.#limit >= this.#doubleMax) return;
     this.#limit = this.#clamp(this.#limit + 1);
+    this.#doubledAt = now;
     // It is still finding out by itself.
     if (this.#probeAt !== undefined) this.#probeAt = Math.max(this.#probeAt, now + FIRST_PROBE_MS);
+  }
+
+  /** Its answer would have been late by now, while others come. */
+  #hearAbandoned({ sentAt, inFlight }: Sample, waitedMs: number, now: MonotonicMs): void {
+    if (!this.#baseline.isLate(waitedMs) || this.#baseline.isLate(this.#silence.ms(now))) return;
+    this.#smooth(waitedMs);
+    if (this.#experiment === undefined && sentAt <= this.#doubledAt) this.#stepBack(inFlight, now);
+  }
+
+  #smooth(latencyMs: number): void {
+    this.#latencyMs ??= latencyMs;
+    this.#latencyMs += LATENCY_WEIGHT * (latencyMs - this.#latencyMs);
+  }
+
+  /**
+   * An answer is late that was asked for before the limit was last doubled: those that were sent since will be later still. Back to as many
+   * as it had for company.
+   */
+  #stepBack(inFlight: number, now: MonotonicMs): void {
+    const latencyMs = this.#latencyMs ?? 0;
+    if (!this.#baseline.isLate(latencyMs) || this.#silence.explains(latencyMs, now)) return;
+    this.#limit = this.#clamp(Math.min(this.#limit, inFlight));
+    this.#endDoubling(this.#limit, now);
+    // What is on its way says nothing of how it is with so many.
+    this.#cohort = new Cohort(now);
+  }
+
+  #endDoubling(limit: number, now: MonotonicMs): void {
+    this.#doubleMax = limit;
+    this.#doubleMaxUntil = now + FORGET_MS;
+    this.#doubledAt = Number.NEGATIVE_INFINITY;
   }
 
   /** They came late after a silence, and no later where there were more: it just takes so long. */
@@ -256,6 +297,7 @@ export class ConcurrencyLimit {
     this.#refuted++;
     this.#experiment = undefined;
     this.#limit = experiment.limitBefore;
+    this.#doubleMaxUntil = now;
     this.#cohort = new Cohort(now);
   }
 
@@ -289,7 +331,7 @@ export class ConcurrencyLimit {
     if (now >= this.#saturatedUntil) this.#rejections.forget();
     if (this.#rejections.areSuspect(found.badShare, now) && Math.min(this.#served, inFlight) < this.#limit) {
       this.#cuts++;
-      this.#begin("bad", this.#clamp(Math.floor(this.#served)), cohort, found);
+      this.#begin("bad", this.#clamp(Math.floor(this.#served)), cohort, found, now);
       return;
     }
     if (medianMs === undefined || slowMs === undefined) return;
@@ -312,7 +354,13 @@ export class ConcurrencyLimit {
         isBlocked &&
         !this.#baseline.isLate(cohort.silentMs) &&
         slowMs > known + MUCH_TOO_SLOW * this.#baseline.allowanceMs(known);
-      this.#begin("slow", this.#clamp((isMuchTooSlow ? DEEPER_SHARE : CUT_SHARE) * inFlight), cohort, found);
+      this.#begin(
+        "slow",
+        this.#clamp((isMuchTooSlow ? DEEPER_SHARE : CUT_SHARE) * inFlight),
+        cohort,
+        found,
+        now,
+      );
       return;
     }
     this.#slowCohorts = 0;
@@ -330,7 +378,7 @@ export class ConcurrencyLimit {
         ? Math.min(PROBE_SHARE * inFlight, Math.max(free, DEEPER_SHARE ** 2 * inFlight))
         : CUT_SHARE * inFlight;
       // A probe may go below the least limit: it lasts for a few answers only.
-      this.#begin("probe", Math.max(1, level), cohort, found);
+      this.#begin("probe", Math.max(1, level), cohort, found, now);
     } else if (isBlocked) {
       if (this.#rejections.mayGrow(found.badShare, now)) this.#grow(found, waitMs, baselineMs, now);
     } else if (this.#limit < this.#settings.limitInitial) {
@@ -351,9 +399,10 @@ export class ConcurrencyLimit {
   }
 
   /** Lowers the limit to see what changes. */
-  #begin(kind: Experiment["kind"], limit: number, cohort: Cohort, before: Finding): void {
+  #begin(kind: Experiment["kind"], limit: number, cohort: Cohort, before: Finding, now: MonotonicMs): void {
     this.#experiment = { kind, limitBefore: this.#limit, cohort, before, above: undefined };
     this.#limit = limit;
+    if (kind === "slow") this.#endDoubling(limit, now);
     this.#slowCohorts = 0;
   }
 
@@ -400,6 +449,7 @@ export class ConcurrencyLimit {
       this.#refuted++;
       this.#baseline.set(medianMs);
       this.#limit = limitBefore;
+      this.#doubleMaxUntil = now;
       this.#doubleAt = now + DOUBLE_MS;
       this.#slowAt = now + this.#slowRefutedMs;
       this.#slowRefutedMs = Math.min(REFUTED_MS_MAX, 2 * this.#slowRefutedMs);

@@ -13,6 +13,7 @@
  * load into an origin by asking and leaving. Where all clients wait for as long and leave no later answer may ever come. One that is far
  * slower than others that came after it (a long poll, a lost packet) gives its place back and counts only for the maximum.
  *
+ * How long clients wait at most shows where they leave (patience.ts): then nobody is sent, or made to wait, who will have left by the answer.
  * While clients leave that had to wait for a place here the newest one goes next: who came first has the least time left, and an origin
  * that is asked for those alone works for nobody (adaptive LIFO: Maurer, "Fail at Scale", ACM Queue 13(8), 2015).
  */
@@ -20,6 +21,7 @@ import { type MonotonicMs, monotonicMs, TimerHeap } from "#kit";
 import type { AnswerKind, Sample } from "./cohort.ts";
 import { ConcurrencyLimit, type ConcurrencyLimitSettings } from "./concurrency-limit.ts";
 import { FairQueue } from "./fair-queue.ts";
+import { Patience } from "./patience.ts";
 import type { ShedReason } from "./reasons.ts";
 
 export interface OriginLimiterSettings extends ConcurrencyLimitSettings {
@@ -72,6 +74,8 @@ const SLOW_SERVICE_TIMES = 8;
 /** When nothing at all comes back for so long, ms, or so many service times, one more is let through to see. */
 const STALL_MS_MIN = 1_000;
 const STALL_SERVICE_TIMES = 4;
+/** An answer may take so many times what it does on the mean, for one whose client is to be there when it comes. */
+const PATIENCE_SERVICE_TIMES = 1.25;
 /** Weights of the newest one: answer in the mean service time, gap between freed places, request in the share that is shed. */
 const SERVICE_WEIGHT = 0.1;
 const GAP_WEIGHT = 0.05;
@@ -99,6 +103,7 @@ export class OriginLimiter {
   readonly #settings: OriginLimiterSettings;
   readonly #limit: ConcurrencyLimit | undefined;
   readonly #queue: FairQueue;
+  readonly #patience = new Patience();
   readonly #queuedAt = new Map<number, MonotonicMs>();
   /** All that have not ended. */
   readonly #sent = new Map<number, Sent>();
@@ -237,6 +242,7 @@ export class OriginLimiter {
       return;
     }
     sent.isAbandoned = true;
+    if (kind === "abandoned") this.#handleLeft(sent.offeredAt, now);
     if (sent.sentAt > sent.offeredAt) this.#leftAt = now;
     const untilMs = Math.max(
       sent.sentAt + ABANDONED_SERVICE_TIMES * this.#serviceMs,
@@ -262,8 +268,15 @@ export class OriginLimiter {
   handleCancel(id: number, now: MonotonicMs): void {
     if (!this.#queue.delete(id)) return;
     this.#leftAt = now;
+    this.#handleLeft(this.#queuedAt.get(id) ?? now, now);
     this.#queuedAt.delete(id);
     this.#timers.delete(String(id));
+  }
+
+  /** A client that waited since `offeredAt` has gone; sooner than an answer takes it tells nothing. */
+  #handleLeft(offeredAt: MonotonicMs, now: MonotonicMs): void {
+    const waitedMs = now - offeredAt;
+    if (waitedMs >= (this.#serviceMs ?? 0)) this.#patience.handleEnd(waitedMs, true, now);
   }
 
   /** When `handleTimeout` is due; undefined: not until something else happens. */
@@ -296,7 +309,7 @@ export class OriginLimiter {
       else this.#unplace(id, now);
     }
     this.#drain(now);
-    if (this.#queue.size > 0 && this.#isStalled(now)) this.#sendNext(now);
+    if (this.#queue.size > 0 && this.#isStalled(now)) while (this.#queue.size > 0 && !this.#sendNext(now));
   }
 
   /** What became of requests that waited, in order. */
@@ -321,15 +334,22 @@ export class OriginLimiter {
     sent.sample = this.#limit?.handleSent(this.#placed.size, now);
   }
 
-  #sendNext(now: MonotonicMs): void {
+  /** Whether one was sent, and not shed because its client would leave before its answer. */
+  #sendNext(now: MonotonicMs): boolean {
     const id = this.#queue.shift(now - this.#leftAt < NEWEST_FIRST_MS);
-    if (id === undefined) return;
+    if (id === undefined) return false;
     const queuedAt = this.#queuedAt.get(id);
     this.#queuedAt.delete(id);
     this.#timers.delete(String(id));
+    if (now - (queuedAt ?? now) > this.#waitMsMax(now)) {
+      this.#shedShare += SHED_WEIGHT * (1 - this.#shedShare);
+      this.#events.push({ id, shed: "queue-delay" });
+      return false;
+    }
     if (queuedAt !== undefined && now - queuedAt <= this.#settings.queueDelayMs) this.#shortAt = now;
     this.#send(id, now, queuedAt ?? now);
     this.#events.push({ id, shed: undefined });
+    return true;
   }
 
   #drain(now: MonotonicMs): void {
@@ -356,6 +376,7 @@ export class OriginLimiter {
       if (this.#abandoned.size > 0) this.#freeAbandoned(now);
     }
     if (kind !== "failed") this.#answeredAt = now;
+    if (kind !== "abandoned") this.#patience.handleEnd(now - sent.offeredAt, false, now);
     if (sent.sample !== undefined) this.#limit?.handleEnd(sent.sample, kind, now);
   }
 
@@ -434,8 +455,19 @@ export class OriginLimiter {
     return ahead * Math.max(gapMs, (silentMs - serviceMs) / OVERDUE_GAPS);
   }
 
+  /** How long a request may wait for its place so that its client is still there when the answer comes, as far as that is known, ms. */
+  #waitMsMax(now: MonotonicMs): number {
+    const patienceMs = this.#patience.ms(now) ?? Number.POSITIVE_INFINITY;
+    return Math.max(0, patienceMs - PATIENCE_SERVICE_TIMES * (this.#serviceMs ?? 0));
+  }
+
   /** How long a request may have to wait as it looks when it comes, ms. */
   #delayMsMax(now: MonotonicMs): number {
+    return Math.min(this.#waitMsMax(now), this.#allowedDelayMs(now));
+  }
+
+  /** The same by what the origin bears, ms. */
+  #allowedDelayMs(now: MonotonicMs): number {
     const { queueDelayMs, queueDelayBurstMs } = this.#settings;
     if (this.#limit?.isUnhurt(now) === true)
       return Math.max(
