@@ -83,17 +83,19 @@ async function ask(
       let received = 0;
       let isRight = true;
       let status = 0;
+      let detail = "";
       const handler: Dispatcher.DispatchHandler = {
         onRequestStart: () => undefined,
-        onResponseStart: (_controller, statusCode) => {
+        onResponseStart: (_controller, statusCode, headers) => {
           status = statusCode;
+          detail = /;\s*detail=[^;]*/.exec(String(headers["cache-status"]))?.[0] ?? "";
         },
         onResponseData: (_controller, chunk) => {
           isRight &&= isPieceOf(chunk, object, received);
           received += chunk.byteLength;
         },
         onResponseEnd: () => {
-          if (status !== 200) fail(`status ${status}`);
+          if (status !== 200) fail(`status ${status}${detail}`);
           else if (!isRight || received !== expected) {
             count.wrong++;
             console.error(
