@@ -1,8 +1,8 @@
 /** `isochrone visit`: visitors for the running world, so that there is something to see. */
-import { Agent, request } from "node:http";
 import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { formatPrefix, Random, summary } from "#kit";
+import { http } from "#kit/io";
 import { clusterCacheStatus } from "./cache-status.ts";
 import { requireRunningWorld } from "./runtime.ts";
 import { formatTable } from "./table.ts";
@@ -87,7 +87,7 @@ class Visitors {
   readonly #world: WorldDescription;
   readonly #plan: VisitPlan;
   readonly #random: Random;
-  readonly #agent = new Agent({ keepAlive: true, maxSockets: 64, timeout: ANSWER_TIMEOUT_MS });
+  readonly #agent = new http.Agent({ keepAlive: true, maxSockets: 64, timeout: ANSWER_TIMEOUT_MS });
   readonly #tallies = new Map<string, CityTally>();
   readonly #answers = new Map<string, { readonly result: ResolvedAddresses; readonly untilMs: number }>();
   readonly #serverAt: ReadonlyMap<string, { readonly id: string; readonly port: number }>;
@@ -185,7 +185,7 @@ class Visitors {
   #fetch(tally: CityTally, address: string, port: number, host: string, path: string): Promise<void> {
     const startMs = performance.now();
     return new Promise((resolve, reject) => {
-      const outgoing = request(
+      const outgoing = http.request(
         { host: address, port, path, headers: { host }, agent: this.#agent },
         (incoming) => {
           incoming.resume();

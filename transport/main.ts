@@ -1,7 +1,7 @@
 /** `isochrone relay`: the process around the relay server - documents from control, probes, reports, admin surface. */
 import { randomUUID } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { collectDefaultMetrics, Registry } from "prom-client";
+import Registry from "prom-client/lib/registry.js";
 import { ControlClient, DocumentKeeper } from "#control";
 import {
   IsochroneError,
@@ -12,7 +12,15 @@ import {
   topologyDocument,
   originsOf,
 } from "#kit";
-import { BearerGate, createLogger, formatListenAddress, type Logger, stopSignal, systemClock } from "#kit/io";
+import {
+  collectProcessMetrics,
+  BearerGate,
+  createLogger,
+  formatListenAddress,
+  type Logger,
+  stopSignal,
+  systemClock,
+} from "#kit/io";
 import { dial } from "./io/dial.ts";
 import type { KnownOrigin } from "./io/face.ts";
 import { peerKeyFromEnvironment } from "./io/peer-proof.ts";
@@ -115,7 +123,7 @@ class RelayProcess {
         this.#transport?.setOrigins(this.#origins());
       },
     );
-    collectDefaultMetrics({ register: this.#registry });
+    collectProcessMetrics(this.#registry);
     registerRelayMetrics(this.#registry, this.#server);
   }
 

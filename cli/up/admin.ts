@@ -1,6 +1,7 @@
 /** The supervisor's own door: HTTP over a Unix socket that only this user can open. Client and server of it in one place. */
-import { createServer, request, type Server } from "node:http";
+import type { Server } from "node:http";
 import { once } from "node:events";
+import { http } from "#kit/io";
 import { messageOf, UsageError } from "../usage.ts";
 
 const BODY_BYTES_MAX = 65_536;
@@ -9,7 +10,7 @@ export type AdminHandler = (path: string, body: unknown) => Promise<unknown>;
 
 /** Serves `handler` at the socket path; a {@link UsageError} becomes status 400 with its message. */
 export async function serveAdmin(socketPath: string, handler: AdminHandler): Promise<Server> {
-  const server = createServer((incoming, outgoing) => {
+  const server = http.createServer((incoming, outgoing) => {
     const answer = (status: number, body: unknown) => {
       outgoing.writeHead(status, { "content-type": "application/json" });
       outgoing.end(JSON.stringify(body));
@@ -45,7 +46,7 @@ export async function serveAdmin(socketPath: string, handler: AdminHandler): Pro
 export async function askAdmin(socketPath: string, path: string, body?: unknown): Promise<unknown> {
   const payload = body === undefined ? undefined : JSON.stringify(body);
   return new Promise((resolve, reject) => {
-    const outgoing = request(
+    const outgoing = http.request(
       { socketPath, path, method: payload === undefined ? "GET" : "POST", timeout: 10_000 },
       (incoming) => {
         let text = "";

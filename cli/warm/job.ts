@@ -1,8 +1,9 @@
 /** One warm-up: every URL at every place, a few at a time and no faster than asked, again where a server says "later". */
-import { Agent as HttpAgent, type IncomingMessage, request as httpRequest } from "node:http";
+import type { Agent as HttpAgent, IncomingMessage } from "node:http";
 import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
 import { isIP } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
+import { http } from "#kit/io";
 import { clusterCacheStatus } from "../cache-status.ts";
 
 /** Where a URL is to lie: a cluster, or a server by itself. */
@@ -144,7 +145,7 @@ class WarmClient {
     this.#o = options;
     this.#tally = tally;
     const pool = { keepAlive: true, maxFreeSockets: options.concurrency, scheduling: "lifo" } as const;
-    this.#http = new HttpAgent(pool);
+    this.#http = new http.Agent(pool);
     this.#https = new HttpsAgent(pool);
   }
 
@@ -196,7 +197,7 @@ class WarmClient {
           agent: this.#https,
           servername: isIP(url.hostname) === 0 ? url.hostname : "",
         })
-      : httpRequest({ ...shared, port: server.port, agent: this.#http });
+      : http.request({ ...shared, port: server.port, agent: this.#http });
     outgoing.once("timeout", () => outgoing.destroy(new Error(`silent for ${SILENCE_MS / 1_000} s`)));
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
       outgoing.once("response", resolve);

@@ -1,10 +1,13 @@
-import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
+import Counter from "prom-client/lib/counter.js";
+import Gauge from "prom-client/lib/gauge.js";
+import Registry from "prom-client/lib/registry.js";
+import { collectProcessMetrics } from "#kit/io";
 import type { ControlService } from "./service.ts";
 
 /** Prometheus text of one control process. The numbers live in the service; they are read when asked for. */
 export function metricsOf(service: ControlService): Registry {
   const registry = new Registry();
-  collectDefaultMetrics({ register: registry });
+  collectProcessMetrics(registry);
   const gauge = (name: string, help: string, value: () => number) => {
     const metric: Gauge = new Gauge({
       name: `isochrone_control_${name}`,

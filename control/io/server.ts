@@ -2,7 +2,7 @@
  * Control over HTTP. On node:http and not on a framework: a dozen routes, of which the two that matter are streams with
  * their own back-pressure, and bodies that the kit's schemas check; the process that everything waits for stays small.
  */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import {
   type Clock,
@@ -18,7 +18,7 @@ import {
   serverReport,
   string,
 } from "#kit";
-import { BearerGate, formatListenAddress, listenError, type Logger } from "#kit/io";
+import { BearerGate, formatListenAddress, listenError, type Logger, http } from "#kit/io";
 import { controlSettings } from "../config.ts";
 import { kindRules } from "../core/kinds.ts";
 import type { PurgeLedgerSettings } from "../core/purge-ledger.ts";
@@ -102,7 +102,7 @@ export class ControlServer {
     });
     this.#metrics = metricsOf(this.#service);
     this.#gate = new BearerGate(options.token);
-    this.#server = createServer(
+    this.#server = http.createServer(
       {
         maxHeaderSize: 16_384,
         headersTimeout: controlSettings.headersTimeoutMs,

@@ -3,7 +3,8 @@
  * copies of its content. A copy is told by its hash, so that no form is ever put beside another content.
  */
 import { createHash } from "node:crypto";
-import { type Agent, type IncomingMessage, request, type ServerResponse } from "node:http";
+import type { Agent, IncomingMessage, ServerResponse } from "node:http";
+import { http } from "#kit/io";
 import type { CacheKey } from "../core/cache-key.ts";
 import { CODINGS, type Coding } from "../core/compression/accept-encoding.ts";
 import { codingOf } from "../core/compression/codable.ts";
@@ -34,7 +35,7 @@ export async function askForForm(
   const wanted = new URLSearchParams({ key, coding, hash: hashOf(body) });
   try {
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
-      const asked = request({
+      const asked = http.request({
         socketPath: path,
         agent,
         headers: { host: "worker", [FORM]: wanted.toString() },

@@ -6,17 +6,10 @@
  *
  * An owner that does not answer is no error: the caller goes on as if it owned the key, in memory alone.
  */
-import {
-  Agent,
-  createServer,
-  type IncomingMessage,
-  request,
-  type Server,
-  type ServerResponse,
-} from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { chmod, unlink } from "node:fs/promises";
 import type { Clock } from "#kit";
-import type { Logger } from "#kit/io";
+import { http, type Logger } from "#kit/io";
 import type { CacheKey } from "../core/cache-key.ts";
 import type { Coding } from "../core/compression/accept-encoding.ts";
 import type { Fields } from "../core/headers.ts";
@@ -86,7 +79,7 @@ export interface SiblingParts extends FormParts {
 
 export class Siblings implements SiblingTier {
   readonly #o: SiblingsOptions;
-  readonly #agent = new Agent({
+  readonly #agent = new http.Agent({
     keepAlive: true,
     maxFreeSockets: IDLE_CONNECTIONS_MAX,
     scheduling: "lifo",
@@ -140,15 +133,18 @@ export class Siblings implements SiblingTier {
   /** Begins to answer other workers. Rejects when the socket cannot be made. */
   async listen(parts: SiblingParts): Promise<void> {
     this.#parts = parts;
-    const server = createServer({ maxHeaderSize: HEAD_BYTES_MAX, keepAliveTimeout: 0 }, (asked, response) => {
-      const wantedForm = asked.headers[FORM];
-      if (wantedForm !== undefined) {
-        void answerForm(String(wantedForm), response, this.#parts);
-        return;
-      }
-      const answered = this.#answer(asked, response).finally(() => this.#answering.delete(answered));
-      this.#answering.add(answered);
-    });
+    const server = http.createServer(
+      { maxHeaderSize: HEAD_BYTES_MAX, keepAliveTimeout: 0 },
+      (asked, response) => {
+        const wantedForm = asked.headers[FORM];
+        if (wantedForm !== undefined) {
+          void answerForm(String(wantedForm), response, this.#parts);
+          return;
+        }
+        const answered = this.#answer(asked, response).finally(() => this.#answering.delete(answered));
+        this.#answering.add(answered);
+      },
+    );
     server.maxHeadersCount = 0;
     this.#server = server;
     await new Promise<void>((resolve, reject) => {
@@ -301,7 +297,7 @@ export class Siblings implements SiblingTier {
     const { head, httpVersion, remoteAddress, peer, hop, requestId, receivedAt } = inbound;
     const passed: PassedRequest = { head, httpVersion, remoteAddress, peer, hop, requestId, receivedAt };
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
-      const asked = request({
+      const asked = http.request({
         socketPath: path,
         agent: this.#agent,
         headers: { host: "worker", [INBOUND]: encode(passed) },

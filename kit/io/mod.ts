@@ -3,6 +3,7 @@ export { BearerGate, type BearerVerdict } from "./bearer-gate.ts";
 export { systemClock } from "./clock.ts";
 export { readCountries } from "./countries-file.ts";
 export { makeDirectory, readFileIfThere, writeFileDurable } from "./files.ts";
+export { http } from "./http.ts";
 export { inSteps } from "./in-steps.ts";
 export { labelMac } from "./label-mac.ts";
 export type { LastKnownGoodDamage, LastKnownGoodOptions } from "./last-known-good.ts";
@@ -17,6 +18,7 @@ export {
 } from "./listen-address.ts";
 export type { LogFields, LoggerIdentity, LoggerOptions, LogLevel } from "./logger.ts";
 export { createLogger, LOG_LEVELS, Logger } from "./logger.ts";
+export { collectProcessMetrics } from "./process-metrics.ts";
 export { seal, type SealPurpose, unseal } from "./sealing.ts";
 export { readWorldText, resolveWorldPath } from "./world-text.ts";
 export { stopSignal } from "./stop-signal.ts";

@@ -1,8 +1,8 @@
 /** The HTTP side that name server and mapper have in common: health, metrics and, with the token, pages of their own. */
 import { once } from "node:events";
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { Registry } from "prom-client";
-import { BearerGate, formatListenAddress, listenError } from "#kit/io";
+import { BearerGate, formatListenAddress, listenError, http } from "#kit/io";
 
 /** What a page answers: JSON with a status. */
 export interface AdminAnswer {
@@ -48,7 +48,7 @@ export class AdminServer {
   private constructor(options: AdminServerOptions) {
     this.#options = options;
     this.#gate = new BearerGate(options.token);
-    this.#server = createServer(
+    this.#server = http.createServer(
       {
         maxHeaderSize: HEADER_BYTES_MAX,
         requestTimeout: REQUEST_TIMEOUT_MS,

@@ -1,5 +1,8 @@
 /** The name server's metrics in Prometheus text. Labels come from closed lists only: no name, no address. */
-import { collectDefaultMetrics, Counter, Gauge, Registry } from "prom-client";
+import Counter from "prom-client/lib/counter.js";
+import Gauge from "prom-client/lib/gauge.js";
+import Registry from "prom-client/lib/registry.js";
+import { collectProcessMetrics } from "#kit/io";
 import type { DnsCounters } from "../core/dns/counters.ts";
 
 export interface DnsMetricsSource {
@@ -35,7 +38,7 @@ export interface DnsMetricsSource {
 /** Everything is read when it is scraped; a query costs one increment in the core's own counters. */
 export function dnsMetrics(source: DnsMetricsSource): Registry {
   const register = new Registry();
-  collectDefaultMetrics({ register });
+  collectProcessMetrics(register);
   const registers = [register];
   const gauge = (name: string, help: string, read: () => number | null): void => {
     const one: Gauge = new Gauge({

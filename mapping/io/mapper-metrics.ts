@@ -1,6 +1,10 @@
 /** The mapper's metrics in Prometheus text; read when they are scraped. Labels come from closed lists, and clusters. */
 import { type PlacementReason, placementReasons, trafficClasses } from "#kit";
-import { Counter, type CounterConfiguration, collectDefaultMetrics, Gauge, Registry } from "prom-client";
+import type { CounterConfiguration } from "prom-client";
+import Counter from "prom-client/lib/counter.js";
+import Gauge from "prom-client/lib/gauge.js";
+import Registry from "prom-client/lib/registry.js";
+import { collectProcessMetrics } from "#kit/io";
 import { electionStates } from "../core/publisher-election.ts";
 import type { Mapper } from "./mapper.ts";
 
@@ -10,7 +14,7 @@ type MetricKind = new (configuration: CounterConfiguration<string>) => Counter |
 
 export function mapperMetrics(mapper: Mapper): Registry {
   const registry = new Registry();
-  collectDefaultMetrics({ register: registry });
+  collectProcessMetrics(registry);
   const gauge = (name: string, help: string, read: () => number): void => {
     const one: Gauge = new Gauge({ name, help, registers: [registry], collect: () => one.set(read()) });
   };

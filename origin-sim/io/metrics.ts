@@ -1,4 +1,7 @@
-import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
+import Counter from "prom-client/lib/counter.js";
+import Gauge from "prom-client/lib/gauge.js";
+import Registry from "prom-client/lib/registry.js";
+import { collectProcessMetrics } from "#kit/io";
 
 /** The origin's metrics. Labels come from closed lists only: kinds of content and fault, status codes. */
 export class OriginMetrics {
@@ -33,6 +36,6 @@ export class OriginMetrics {
   });
 
   constructor() {
-    collectDefaultMetrics({ register: this.registry });
+    collectProcessMetrics(this.registry);
   }
 }

@@ -1,10 +1,10 @@
 /** The scripted origin on node:http: finds content and script of a request, applies the fault in force, sends. */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import xxhash from "xxhash-wasm";
 import { type Clock, formatAddress, parseAddress } from "#kit";
-import { BearerGate, type Logger } from "#kit/io";
+import { BearerGate, type Logger, http } from "#kit/io";
 import type { ContentKind, World } from "#kit/world";
 import { originSettings } from "../config.ts";
 import {
@@ -67,7 +67,7 @@ export class OriginServer {
       contentVersion: 1,
     };
     const { headerBytesMax, headersTimeoutMs, keepAliveMs, connectionsMax } = this.#settings;
-    this.#server = createServer(
+    this.#server = http.createServer(
       {
         maxHeaderSize: headerBytesMax,
         headersTimeout: headersTimeoutMs,

@@ -1,5 +1,9 @@
 /** The portal's metrics, as Prometheus reads them. Labels come from closed lists: route patterns, methods, results. */
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import Counter from "prom-client/lib/counter.js";
+import Gauge from "prom-client/lib/gauge.js";
+import Histogram from "prom-client/lib/histogram.js";
+import Registry from "prom-client/lib/registry.js";
+import { collectProcessMetrics } from "#kit/io";
 import type { SessionTable } from "../core/session-table.ts";
 import type { Hub } from "./hub.ts";
 
@@ -33,7 +37,7 @@ export class PortalMetrics {
   });
 
   constructor() {
-    collectDefaultMetrics({ register: this.registry });
+    collectProcessMetrics(this.registry);
     for (const result of loginResults) this.logins.inc({ result }, 0);
   }
 

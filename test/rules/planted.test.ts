@@ -107,6 +107,11 @@ const LINT_CASES: readonly (readonly [path: string, source: string, rules: reado
   ["edge/core/async-arrow.ts", "export const a = async (): Promise<number> => 1;", ["no-async-await"]],
   ["edge/core/promise.ts", "export const a = () => Promise.resolve(1);", ["no-restricted-globals"]],
   ["edge/core/deep/node.ts", 'export { readFileSync } from "node:fs";', ["no-restricted-imports"]],
+  [
+    "edge/io/http.ts",
+    'import { request } from "node:http";\nexport const a = request;',
+    ["no-restricted-imports"],
+  ],
   ["edge/core/package.ts", 'export { Agent } from "undici";', ["no-restricted-imports"]],
   ["edge/core/driver.ts", 'export { a } from "#kit/io";', ["no-restricted-imports"]],
   ["kit/time.ts", "export const a = () => Date.now();", ["no-restricted-globals"]],

@@ -2,7 +2,7 @@
  * The relay: forwards connections for proven peers to permitted targets (CONNECT, RFC 9110 section 9.3.6), and nothing
  * else. Who may have what is `core/relay-policy.ts`; this moves the bytes and keeps the limits.
  */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Duplex } from "node:stream";
 import {
@@ -12,7 +12,7 @@ import {
   type ServerId,
   type TopologyDocument,
 } from "#kit";
-import { type Logger, listenError } from "#kit/io";
+import { type Logger, listenError, http } from "#kit/io";
 import { type AddressRefusal, refusedAddress } from "../core/address-guard.ts";
 import { peerProofHeader } from "../core/peer-proof.ts";
 import { type RelayReason, RelayPolicy } from "../core/relay-policy.ts";
@@ -107,7 +107,7 @@ export class RelayServer {
     this.#verifier = new PeerVerifier({ key: options.peerKey, clock: options.clock });
     this.#policy = new RelayPolicy(this.#settings);
     const { headerBytesMax, headersTimeoutMs } = this.#settings;
-    this.#server = createServer(
+    this.#server = http.createServer(
       {
         maxHeaderSize: headerBytesMax,
         headersTimeout: headersTimeoutMs,

@@ -1,6 +1,6 @@
 /** Writes answers to a socket in HTTP/1.1: framing made here, back-pressure kept, stalled readers given up. */
-import { STATUS_CODES } from "node:http";
 import type { Socket } from "node:net";
+import { http } from "#kit/io";
 import { discard, isBodiless, PIECE_BYTES_MAX, statedLength, whenDrained } from "../answer-writing.ts";
 import type { Fields } from "../../core/headers.ts";
 import type { WriteResult } from "../dispatch.ts";
@@ -12,7 +12,7 @@ const JOINED_BYTES_MAX = 16 * 1_024;
 
 /** The status line and header section (RFC 9112, sections 4 and 5), as latin1 text. */
 export function headText(answer: Answer, method: string, isClosing: boolean): string {
-  let text = `HTTP/1.1 ${answer.status} ${STATUS_CODES[answer.status] ?? "unknown"}\r\n`;
+  let text = `HTTP/1.1 ${answer.status} ${http.STATUS_CODES[answer.status] ?? "unknown"}\r\n`;
   for (const [name, value] of answer.fields) text += `${name}: ${value}\r\n`;
   const length = statedLength(answer, method);
   if (length !== undefined) text += `Content-Length: ${length}\r\n`;
@@ -23,7 +23,7 @@ export function headText(answer: Answer, method: string, isClosing: boolean): st
 
 /** An interim answer (RFC 9110, section 15.2), as latin1 text. */
 export function interimText(status: number, fields: Fields): string {
-  let text = `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? "unknown"}\r\n`;
+  let text = `HTTP/1.1 ${status} ${http.STATUS_CODES[status] ?? "unknown"}\r\n`;
   for (const [name, value] of fields) text += `${name}: ${value}\r\n`;
   return `${text}\r\n`;
 }

@@ -2,11 +2,11 @@
  * Requests that the flat path does not read: content, upgrades, Expect, HTTP/1.0, odd grammar. node:http's parser takes the
  * connection with its bytes intact and keeps it to its end; the answers are the same ones.
  */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Clock, MonotonicMs } from "#kit";
-import type { Logger } from "#kit/io";
+import { http, type Logger } from "#kit/io";
 import type { EdgeSettings } from "../../config.ts";
 import { ConnectionGuard } from "../connection-guard.ts";
 import { type Dispatcher, ownAnswer } from "../dispatch.ts";
@@ -65,7 +65,7 @@ export class NodeFront {
   constructor(options: NodeFrontOptions) {
     this.#o = options;
     const { settings } = options;
-    this.#server = createServer(
+    this.#server = http.createServer(
       {
         maxHeaderSize: settings.headerBytesMax,
         headersTimeout: settings.headersTimeoutMs,

@@ -1,6 +1,7 @@
 /** HTTP and HTTPS tests, and loads: one request to an address, bounded in time and content, that follows nobody elsewhere. */
-import { type IncomingMessage, request as requestHttp } from "node:http";
+import type { IncomingMessage } from "node:http";
 import { request as requestHttps } from "node:https";
+import { http } from "#kit/io";
 
 /** Of the content that is looked at; more is not read. */
 const BODY_BYTES_MAX = 65_536;
@@ -58,7 +59,7 @@ export function askHttp(question: HttpQuestion): Promise<HttpSaid | undefined> {
     };
     const asked = isHttps
       ? requestHttps({ ...options, servername: host, rejectUnauthorized: true }, take)
-      : requestHttp(options, take);
+      : http.request(options, take);
     asked.on("error", () => resolve(undefined));
     asked.end();
   });

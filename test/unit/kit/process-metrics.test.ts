@@ -1,0 +1,27 @@
+import { collectDefaultMetrics, Registry } from "prom-client";
+import { expect, test } from "vitest";
+import { collectProcessMetrics } from "#kit/io";
+
+test("tells what the package's own default metrics tell, by the same names, types and labels", async () => {
+  const [ours, theirs] = [new Registry(), new Registry()];
+  collectProcessMetrics(ours);
+  collectDefaultMetrics({ register: theirs });
+  const shapes = async (registry: Registry) =>
+    (await registry.getMetricsAsJSON()).map(({ name, type, help }) => `${name} ${String(type)} ${help}`).toSorted();
+  expect(await shapes(ours)).toEqual(await shapes(theirs));
+});
+
+test("counts the CPU that is used, as user's, system's and their sum", async () => {
+  const registry = new Registry();
+  collectProcessMetrics(registry);
+  const used = process.cpuUsage();
+  do Math.sqrt(Math.random());
+  while (process.cpuUsage(used).user < 20_000);
+  const text = await registry.metrics();
+  const value = (name: string): number => Number(new RegExp(`^${name} (.*)$`, "m").exec(text)?.[1]);
+  expect(value("process_cpu_user_seconds_total")).toBeGreaterThanOrEqual(0.02);
+  expect(value("process_cpu_seconds_total")).toBeCloseTo(
+    value("process_cpu_user_seconds_total") + value("process_cpu_system_seconds_total"),
+    9,
+  );
+});
