@@ -1,4 +1,5 @@
-import { availableParallelism } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
+import { join } from "node:path";
 import { defineConfig } from "vitest/config";
 
 /**
@@ -10,6 +11,16 @@ const ALONE = [
   "test/integration/transport.test.ts",
   "test/integration/{overload,edge-slow-clients,edge-protection,http-cache-conformance}.test.ts",
 ];
+
+// For the processes that suites on sockets run in, and for the servers that those start: compiled once, not once each.
+process.env["NODE_COMPILE_CACHE"] ??= join(tmpdir(), "node-compile-cache");
+
+/**
+ * Suites on sockets are run by Node itself, as the servers are: it strips types once for all of them, where Vite's module runner would
+ * transform each module and evaluate its copy of it for each file. Their files share a process's modules, as the pure suites do.
+ * Together a third less CPU (five suites of edges: 32.8 -> 21.8 s).
+ */
+const BY_NODE = { isolate: false, experimental: { viteModuleRunner: false, nodeLoader: false } };
 
 /**
  * Three projects, because they differ in what they may touch: `fast` holds everything that needs no process of its own (unit,
@@ -36,6 +47,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: "sockets",
+          ...BY_NODE,
           include: ["test/{integration,lab,sim}/**/*.test.ts"],
           exclude: ALONE,
           testTimeout: 90_000,
@@ -49,6 +61,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: "world",
+          ...BY_NODE,
           include: ALONE,
           fileParallelism: false,
           testTimeout: 90_000,
