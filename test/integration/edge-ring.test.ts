@@ -1,7 +1,10 @@
 /** Connections that are read through io_uring: what only they can get wrong. All else is held by edge-both-ways.test.ts. */
+import { execFile } from "node:child_process";
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
-import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createLogger } from "#kit/io";
 import { EdgeMetrics, sharedRing } from "#edge";
 import { startEdge, type TestEdge, TestOrigin } from "./edge-support.ts";
@@ -132,23 +135,41 @@ describe.skipIf(!isThere)("connections through io_uring", () => {
   });
 });
 
-test("where the package is not to be had a warning says why, and connections go on through libuv", async () => {
-  vi.resetModules();
-  vi.doMock("koffi", () => {
-    throw new Error("no binary for this machine");
+/** In a process of its own: here the package is loaded already. */
+const WITHOUT_PACKAGE = `
+  import { registerHooks } from "node:module";
+  registerHooks({
+    resolve(specifier, context, next) {
+      if (specifier === "koffi") throw new Error("no binary for this machine");
+      return next(specifier, context);
+    },
   });
-  const edge = await import("#edge");
-  lines.length = 0;
-  expect(await edge.sharedRing(new edge.EdgeMetrics(), logger)).toBeUndefined();
-  // A second server of the process has its figure and no second warning.
-  const metrics = new edge.EdgeMetrics();
-  expect(await edge.sharedRing(metrics, logger)).toBeUndefined();
-  expect(lines).toHaveLength(1);
-  expect(lines[0]).toMatch(/io-uring-unavailable.*libuv/);
-  const whole = await metrics.registry.getSingleMetric("isochrone_edge_ring_whole")?.get();
-  expect(whole?.values.map(({ value }) => value)).toEqual([0]);
-  await expect(edge.requireRing()).rejects.toThrow(
-    /^Cannot use io_uring, which --io-uring on asks for: .*; with --io-uring auto /,
+  const { EdgeMetrics, requireRing, sharedRing } = await import("#edge");
+  const { createLogger } = await import("#kit/io");
+  const lines = [];
+  const logger = createLogger({ role: "edge", id: "test" }, { level: "warn", write: (line) => lines.push(line) });
+  const first = await sharedRing(new EdgeMetrics(), logger);
+  const metrics = new EdgeMetrics();
+  const second = await sharedRing(metrics, logger);
+  const { values } = await metrics.registry.getSingleMetric("isochrone_edge_ring_whole").get();
+  const refusal = await requireRing().then(() => "none", (error) => error.message);
+  const rings = [first, second].filter((ring) => ring !== undefined).length;
+  console.log(JSON.stringify({ rings, lines, whole: values.map(({ value }) => value), refusal }));
+`;
+
+test("where the package is not to be had a warning says why, and connections go on through libuv", async () => {
+  const { stdout } = await promisify(execFile)(
+    process.execPath,
+    ["--input-type=module", "-e", WITHOUT_PACKAGE],
+    { cwd: join(import.meta.dirname, "..", "..") },
   );
-  vi.doUnmock("koffi");
+  // A second server of the process has its figure and no second warning.
+  expect(JSON.parse(stdout)).toEqual({
+    rings: 0,
+    lines: [expect.stringMatching(/io-uring-unavailable.*no binary for this machine.*libuv/)],
+    whole: [0],
+    refusal: expect.stringMatching(
+      /^Cannot use io_uring, which --io-uring on asks for: .*; with --io-uring auto /,
+    ),
+  });
 });

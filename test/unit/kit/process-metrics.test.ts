@@ -7,7 +7,9 @@ test("tells what the package's own default metrics tell, by the same names, type
   collectProcessMetrics(ours);
   collectDefaultMetrics({ register: theirs });
   const shapes = async (registry: Registry) =>
-    (await registry.getMetricsAsJSON()).map(({ name, type, help }) => `${name} ${String(type)} ${help}`).toSorted();
+    (await registry.getMetricsAsJSON())
+      .map(({ name, type, help }) => `${name} ${String(type)} ${help}`)
+      .toSorted();
   expect(await shapes(ours)).toEqual(await shapes(theirs));
 });
 
