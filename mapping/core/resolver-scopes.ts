@@ -13,7 +13,7 @@ import {
 } from "#kit";
 import { type QueryModel, queriesPerSecondOf } from "./query-model.ts";
 import type { ResolverEvidence } from "./resolver-pairs.ts";
-import { type ResolverKnowledge, unnamedScore } from "./resolvers.ts";
+import { ClientCosts, type ResolverKnowledge } from "./resolvers.ts";
 import { cutScopes, type ScopeCutCosts, type ScopeLeaf } from "./scope-cut.ts";
 
 export interface ScopeSettings {
@@ -58,28 +58,22 @@ export interface ScopeKnowledge extends ResolverKnowledge {
 class ScopedNetwork {
   readonly id: ClientNetworkId;
   readonly first: ClusterId;
-  readonly #last: RankedCluster;
-  readonly #costMs: Map<ClusterId, number>;
-  readonly #expectedRttMs: (clusterId: ClusterId) => number | undefined;
+  readonly #costs: ClientCosts;
+  readonly #costMs = new Map<ClusterId, number>();
 
   constructor(
     id: ClientNetworkId,
-    [first, ...others]: readonly [RankedCluster, ...RankedCluster[]],
+    ranking: readonly [RankedCluster, ...RankedCluster[]],
     expectedRttMs: (clusterId: ClusterId) => number | undefined,
   ) {
     this.id = id;
-    this.first = first.clusterId;
-    this.#last = others.at(-1) ?? first;
-    this.#costMs = new Map([first, ...others].map(({ clusterId, score }) => [clusterId, score]));
-    this.#expectedRttMs = expectedRttMs;
+    this.first = ranking[0].clusterId;
+    this.#costs = new ClientCosts(ranking, expectedRttMs);
   }
 
   costMs(clusterId: ClusterId): number {
     let cost = this.#costMs.get(clusterId);
-    if (cost === undefined) {
-      cost = unnamedScore(this.#last, this.#expectedRttMs(clusterId) ?? 0);
-      this.#costMs.set(clusterId, cost);
-    }
+    if (cost === undefined) this.#costMs.set(clusterId, (cost = this.#costs.of(clusterId).score));
     return cost;
   }
 }

@@ -35,6 +35,14 @@ export interface ResolverKnowledge {
   readonly expectedRttMs: (id: ClientNetworkId, clusterId: ClusterId) => number | undefined;
   /** Rankings of the network that the resolver stands in; undefined: none of the map's. */
   readonly ownOf?: (address: string) => ClientNetworkEntry["clusters"] | undefined;
+  /** Clusters whose ways from others are known best: what all clients of a resolver have in common may be near to none of them. */
+  readonly hubs?: Hubs;
+}
+
+/** Clusters to which many others measure their links, and the round trip to one from another one, ms; infinity where nothing is known. */
+export interface Hubs {
+  readonly clusterIds: readonly ClusterId[];
+  readonly linkRttMs: (from: ClusterId, to: ClusterId) => number;
 }
 
 /** Clusters that are compared for one resolver, and the clients that they are compared for: bounds the work of one order. */
@@ -42,47 +50,47 @@ const CANDIDATES_MAX = 64;
 const CLIENTS_MAX = 256;
 /**
  * Where the resolver itself would be sent goes first unless another cluster costs its clients less by this share: the best of many clusters of
- * which most is expected and little measured is the one whose times are underrated most. Chosen on seeds 1 and 101 of `isochrone evaluate resolvers`: of 0, 0.1
- * and 0.2 the public resolver's clients do best with 0.1.
+ * which most is expected and little measured is the one whose times are underrated most. Chosen on seed 1 of `isochrone evaluate resolvers`,
+ * 40 sites: of 0, 0.02, 0.05 and 0.1 all users do best with 0.02 (49.2, 49.1, 49.1, 49.2 ms).
  */
-const OWN_MARGIN_RATIO = 0.1;
+const OWN_MARGIN_RATIO = 0.02;
+/** Hubs that are compared beside them, where the clients rank at least so many clusters first. */
+const HUBS_MAX = 16;
+const SPREAD_MIN = 4;
 /** Of each client so many at least are candidates, heaviest client first. */
 const CANDIDATES_EACH_MIN = 2;
 
 /**
- * The order of clusters by the mean of their scores over the clients, weighted; the heaviest 256 clients and what they rank first count. Where a ranking does not
- * name a cluster, its last score stands, raised as the expected round trip is longer than that of its last cluster: a cluster that one client names is
- * not near to the others for that. What the resolver's own network is sent to goes before what is hardly better. Terms are means too; confidence is of the rankings that name the cluster. Ties by id. Empty without clients.
+ * The order of clusters by the mean of what they cost the clients ({@link ClientCosts}), weighted; the heaviest 256 clients, what they rank first and `hubs` count. What the
+ * resolver's own network is sent to goes before what is hardly better. Terms are means too; confidence is of the rankings that name the
+ * cluster. Ties by id. Empty without clients.
  */
 export function clientAwareRanking(
   some: readonly ResolverClient[],
   rankingMax: number,
   own?: ClusterId,
+  hubs: readonly ClusterId[] = [],
 ): RankedCluster[] {
   const clients = some
     .filter(({ ranking }) => ranking.length > 0)
     .sort((a, b) => b.weight - a.weight)
     .slice(0, CLIENTS_MAX)
-    .map((client) => ({
-      ...client,
-      named: new Map(client.ranking.map((entry) => [entry.clusterId, entry])),
-    }));
+    .map((client) => ({ ...client, costs: new ClientCosts(client.ranking, client.expectedRttMs) }));
   const weights = clients.reduce((sum, { weight }) => sum + weight, 0);
   if (clients.length === 0) return [];
-  const candidates = new Set([...candidatesOf(clients), ...(own === undefined ? [] : [own])]);
+  const candidates = new Set([...candidatesOf(clients), ...hubs, ...(own === undefined ? [] : [own])]);
   const order = [...candidates]
     .map((clusterId): RankedCluster => {
       const sum = { score: 0, rttMs: 0, lossRatio: 0, confidence: 0, load: 0 };
-      for (const { weight, ranking, named, expectedRttMs } of clients) {
-        const own = named.get(clusterId);
-        const last = ranking.at(-1) as RankedCluster;
-        const terms = own?.terms ?? last.terms;
-        const rttMs = own ? terms.rttMs : Math.max(terms.rttMs, expectedRttMs?.(clusterId) ?? 0);
-        sum.score += weight * (own?.score ?? unnamedScore(last, rttMs));
+      for (const { weight, costs } of clients) {
+        const named = costs.named(clusterId);
+        const { terms } = named ?? costs.last;
+        const { score, rttMs } = costs.of(clusterId);
+        sum.score += weight * score;
         sum.rttMs += weight * rttMs;
         sum.lossRatio += weight * terms.lossRatio;
-        sum.confidence += own ? weight * terms.confidence : 0;
-        if (own) sum.load = Math.max(sum.load, terms.load);
+        sum.confidence += named ? weight * terms.confidence : 0;
+        if (named) sum.load = Math.max(sum.load, terms.load);
       }
       return {
         clusterId,
@@ -108,10 +116,51 @@ function withOwnFirst(order: RankedCluster[], own: ClusterId | undefined): Ranke
   return [{ ...at, score: best.score }, ...order.slice(0, place), ...order.slice(place + 1)];
 }
 
-/** What a cluster costs that a ranking does not name: no less than its last one. */
-export function unnamedScore({ score, terms }: RankedCluster, rttMs: number): number {
-  // The score grows with the round trip; by how much is the class's business, and the last entry tells.
-  return score * Math.max(1, rttMs / Math.max(1, terms.rttMs));
+/** Entries of a ranking that are surer than this rest on measurements: their scores stand. */
+const SURE_CONFIDENCE = 0.5;
+
+/**
+ * What clusters cost one client. Of a cluster that its ranking does not name, or names by a guess, the round trip is expected from measured
+ * ways beside it, and costs what a millisecond costs on the client's own measured ways: the doubt that a guess pays is there to choose
+ * among one client's clusters, and would count clients by how little is known of them.
+ */
+export class ClientCosts {
+  readonly #named: ReadonlyMap<ClusterId, RankedCluster>;
+  /** Of the ranking. */
+  readonly last: RankedCluster;
+  readonly #scorePerMs: number;
+  readonly #expectedRttMs: ((clusterId: ClusterId) => number | undefined) | undefined;
+
+  /** @param ranking best first; at least one */
+  constructor(
+    ranking: readonly RankedCluster[],
+    expectedRttMs?: (clusterId: ClusterId) => number | undefined,
+  ) {
+    this.#named = new Map(ranking.map((entry) => [entry.clusterId, entry]));
+    this.last = ranking.at(-1) as RankedCluster;
+    const sure = ranking.filter(isSure);
+    // The least: what does not grow with the round trip (loss, load, price) is in the scores too.
+    this.#scorePerMs = Math.min(
+      ...(sure.length > 0 ? sure : ranking).map(({ score, terms }) => score / Math.max(1, terms.rttMs)),
+    );
+    this.#expectedRttMs = expectedRttMs;
+  }
+
+  named(clusterId: ClusterId): RankedCluster | undefined {
+    return this.#named.get(clusterId);
+  }
+
+  of(clusterId: ClusterId): { readonly score: number; readonly rttMs: number } {
+    const named = this.#named.get(clusterId);
+    if (named !== undefined && isSure(named)) return { score: named.score, rttMs: named.terms.rttMs };
+    const rttMs = this.#expectedRttMs?.(clusterId) ?? named?.terms.rttMs ?? this.last.terms.rttMs;
+    const score = this.#scorePerMs * Math.max(1, rttMs);
+    return { score: named === undefined ? score : Math.min(score, named.score), rttMs };
+  }
+}
+
+function isSure({ terms }: RankedCluster): boolean {
+  return terms.confidence > SURE_CONFIDENCE;
 }
 
 /** What the clients rank first, in turn by rank, so that each has a say before the bound is met. */
@@ -127,6 +176,32 @@ function candidatesOf(clients: readonly Pick<ResolverClient, "ranking">[]): Clus
 }
 
 /**
+ * The hubs that are nearest to all clients together, nearest first: by the way to the cluster that each client ranks first, and from there.
+ * None where the clients are in few places: what they rank is near to all of them.
+ */
+function hubsFor(
+  clients: readonly { readonly weight: number; readonly ranking: readonly RankedCluster[] }[],
+  { clusterIds, linkRttMs }: Hubs,
+): ClusterId[] {
+  const weights = new Map<ClusterId, number>();
+  for (const { weight, ranking } of clients) {
+    const [first] = ranking;
+    if (first !== undefined) weights.set(first.clusterId, (weights.get(first.clusterId) ?? 0) + weight);
+  }
+  if (weights.size < SPREAD_MIN) return [];
+  return clusterIds
+    .map((clusterId) => {
+      let sum = 0;
+      for (const [from, weight] of weights) sum += weight * linkRttMs(from, clusterId);
+      return { clusterId, sum };
+    })
+    .filter(({ sum }) => sum < Infinity)
+    .sort((a, b) => a.sum - b.sum || (a.clusterId < b.clusterId ? -1 : 1))
+    .slice(0, HUBS_MAX)
+    .map(({ clusterId }) => clusterId);
+}
+
+/**
  * What a map holds of resolvers: for each of which enough is known, the ranking for its clients. A client network that the map does not have
  * plays no part; a resolver without any that it has is left out.
  *
@@ -134,7 +209,7 @@ function candidatesOf(clients: readonly Pick<ResolverClient, "ranking">[]): Clus
  */
 export function resolverEntries(
   evidence: readonly ResolverEvidence[],
-  { clustersOf, expectedRttMs, ownOf }: ResolverKnowledge,
+  { clustersOf, expectedRttMs, ownOf, hubs }: ResolverKnowledge,
   rankingMax: number,
   entriesMax: number,
 ): ResolverEntry[] {
@@ -153,6 +228,13 @@ export function resolverEntries(
     });
     if (known.length === 0) continue;
     const own = ownOf?.(address);
+    const near =
+      hubs === undefined
+        ? []
+        : hubsFor(
+            known.map(({ weight: one, clusters }) => ({ weight: one, ranking: clusters.interactive })),
+            hubs,
+          );
     const ranked = (trafficClass: TrafficClass): RankedCluster[] =>
       clientAwareRanking(
         known.map((one) => ({
@@ -162,6 +244,7 @@ export function resolverEntries(
         })),
         rankingMax,
         own?.[trafficClass][0]?.clusterId,
+        near,
       );
     const clusters = { interactive: ranked("interactive"), bulk: ranked("bulk"), live: ranked("live") };
     // A map's rankings are never empty; a hand-made one may be.

@@ -113,7 +113,7 @@ describe("the order for the clients behind a resolver", () => {
   });
 
   test("where the resolver itself would be sent goes before what is hardly better, and not before what is", () => {
-    const clients = [{ weight: 1, ranking: ranking(["iad", 100], ["fra", 105], ["sin", 120]) }];
+    const clients = [{ weight: 1, ranking: ranking(["iad", 100], ["fra", 101.5], ["sin", 120]) }];
     expect(ids(clientAwareRanking(clients, 16, cluster("fra")))).toEqual(["fra", "iad", "sin"]);
     expect(clientAwareRanking(clients, 16, cluster("fra")).map(({ score }) => score)).toEqual([
       100, 100, 120,
@@ -122,6 +122,49 @@ describe("the order for the clients behind a resolver", () => {
     // A cluster that no client names is compared all the same.
     expect(ids(clientAwareRanking(clients, 16, cluster("gru")))).toEqual(["iad", "fra", "gru", "sin"]);
     expect(clientAwareRanking([], 16, cluster("fra"))).toEqual([]);
+  });
+
+  test("what is guessed of one client does not count for more than what is measured of another", () => {
+    const guessed = { clusterId: cluster("sin"), score: 600 };
+    const terms = { rttMs: 200, lossRatio: 0, load: 0, confidence: 0.17 };
+    const clients = [
+      // As far from the others' cluster as these are from its own; but it names a far one, by a guess that pays for its doubt.
+      { weight: 1, ranking: [...ranking(["iad", 10]), { ...guessed, terms }], expectedRttMs: () => 90 },
+      { weight: 1.1, ranking: ranking(["fra", 10], ["lon", 20]), expectedRttMs: () => 90 },
+    ];
+    const order = clientAwareRanking(clients, 16);
+    expect(ids(order).slice(0, 2)).toEqual(["fra", "iad"]);
+    expect(order[0]).toMatchObject({ score: 48.095, terms: { rttMs: 48.095 } });
+    // The guess itself gives way to what is expected of measured ways.
+    expect(order.find(({ clusterId }) => clusterId === "sin")?.score).toBeCloseTo(90, 6);
+  });
+
+  test("a hub that none of many clients ranks is compared with what they rank", () => {
+    const names = ["a", "b", "c", "d"];
+    const knowledge = {
+      clustersOf: (id: string) => {
+        const own = ranking([id, 10]);
+        return { interactive: own, bulk: own, live: own };
+      },
+      expectedRttMs: (id: string, to: string) => (to === "hub" ? 30 : to === id ? 10 : 100),
+      hubs: { clusterIds: [cluster("hub")], linkRttMs: () => 20 },
+    };
+    const of = (clients: readonly string[]) =>
+      resolverEntries(
+        [
+          {
+            address: "192.0.2.53",
+            weight: 40,
+            clients: clients.map((id) => ({ clientNetworkId: network(id), weight: 10 })),
+          },
+        ],
+        knowledge,
+        16,
+        10,
+      )[0]?.clusters.interactive[0]?.clusterId;
+    expect(of(names)).toBe("hub");
+    // Few places have what they need in their own rankings.
+    expect(of(names.slice(0, 1))).toBe("a");
   });
 
   test("ties go by id, nobody gives nothing", () => {
