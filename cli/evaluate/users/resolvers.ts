@@ -215,6 +215,17 @@ export function pricesSentences(evaluation: ResolversEvaluation): string[] {
   });
 }
 
+/** Why end-user quality costs more than the goal allows, whatever the addresses and however well they are grouped. */
+export function leastQueriesSentence({ queries }: ResolversEvaluation): string {
+  const usual = queries.filter(
+    (one) =>
+      one.lookupsPerSecond === queryDefaults.lookupsPerSecond && one.ttlSeconds === queryDefaults.ttlSeconds,
+  );
+  const few = usual.filter(({ factor }) => factor.cluster <= QUERIES_GOAL);
+  const least = usual.map(({ sites, factor }) => `${fixed(factor.cluster, 2)} x at ${sites}`).join(", ");
+  return `The goal is the quality of answers by the user at ${QUERIES_GOAL} x the queries. A resolver must ask once a lifetime for each of our answers that its clients are to be told apart by, so the least is one entry for each cluster that they are sent to, which no grouping of addresses undercuts ("x by cluster"): ${least} sites. ${few.length === 0 ? `That is more than ${QUERIES_GOAL} x at every number of sites` : `${QUERIES_GOAL} x suffice for ${few.map(({ sites }) => sites).join(", ")} sites alone`}, at ${queryDefaults.lookupsPerSecond} look-ups a second and a TTL of ${queryDefaults.ttlSeconds} s; with fewer look-ups for a name or a shorter TTL the factor falls, since fewer entries are asked for again before they end. What ${QUERIES_GOAL} x buy of the gain stands before this.`;
+}
+
 export function policiesTable(evaluation: ResolversEvaluation, who: "all" | "behindPublic"): FigureTable {
   return {
     head: ["sites", "decided by", "mean", "p50", "p95", "p99"],
