@@ -90,10 +90,14 @@ export class BitReader {
 
   /** At most 256 MiB. */
   constructor(bytes: Uint8Array) {
-    // Four bytes behind the end, so that a field can be cut out of one word that begins anywhere.
-    const padded = new Uint8Array(bytes.length + 4);
-    padded.set(bytes);
-    this.#view = new DataView(padded.buffer);
+    // Four bytes behind the end, so that a field can be cut out of one word that begins anywhere; mostly there are some, and 18 MB need not be copied.
+    const { buffer, byteOffset, length } = bytes;
+    if (byteOffset + length + 4 <= buffer.byteLength) this.#view = new DataView(buffer, byteOffset);
+    else {
+      const padded = new Uint8Array(length + 4);
+      padded.set(bytes);
+      this.#view = new DataView(padded.buffer);
+    }
     this.#end = bytes.length * 8;
   }
 

@@ -15,10 +15,20 @@ const LINE_FEED = 0x0a;
 /** Shorter ones become a text as any other. */
 const LONG_BYTES = 64 * 1024;
 
+export interface NdjsonOptions {
+  /** Line feeds are white space: all is one value, which `end` gives. */
+  readonly isOneValue?: boolean;
+  /** What makes a value of a text; JSON.parse by default. */
+  readonly parse?: (text: string) => unknown;
+  /** Keeps what a chunk holds of a character that the next one completes. By default wrong bytes become U+FFFD, which no schema of ours wants. */
+  readonly decoder?: TextDecoder;
+}
+
 export class NdjsonReader {
   readonly #lineBytesMax: number;
-  /** Keeps what a chunk holds of a character that the next one completes. Wrong bytes become U+FFFD, which no schema of ours wants. */
-  readonly #decoder = new TextDecoder();
+  readonly #isOneValue: boolean;
+  readonly #parse: (text: string) => unknown;
+  readonly #decoder: TextDecoder;
   /** Pieces of the unfinished line: joined once, or a long line would cost its length squared. */
   #pieces: string[] = [];
   #pendingBytes = 0;
@@ -29,8 +39,11 @@ export class NdjsonReader {
   /** Long texts of the unfinished line; in the line stand their numbers. */
   #longs: TextPieces[] = [];
 
-  constructor(lineBytesMax: number) {
+  constructor(lineBytesMax: number, options: NdjsonOptions = {}) {
     this.#lineBytesMax = lineBytesMax;
+    this.#isOneValue = options.isOneValue ?? false;
+    this.#parse = options.parse ?? JSON.parse;
+    this.#decoder = options.decoder ?? new TextDecoder();
   }
 
   /** Values of the lines that `chunk` completes. Blank lines are skipped. */
@@ -48,7 +61,7 @@ export class NdjsonReader {
         rest = rest.subarray(end);
         continue;
       }
-      const end = rest.indexOf(LINE_FEED);
+      const end = this.#isOneValue ? -1 : rest.indexOf(LINE_FEED);
       const line = end === -1 ? rest : rest.subarray(0, end);
       const { at, isWhole } = findMark(line);
       if (isWhole) {
@@ -103,7 +116,8 @@ export class NdjsonReader {
     this.#pieces = [];
     this.#longs = [];
     this.#pendingBytes = 0;
-    return line.trim() === "" ? undefined : withLongs(JSON.parse(line), longs);
+    if (line.trim() === "" && !this.#isOneValue) return undefined;
+    return withLongs(this.#parse(line), longs);
   }
 }
 

@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { ParseError, type Schema } from "#kit";
 import type { BearerGate } from "#kit/io";
 import { controlSettings } from "../config.ts";
+import { NdjsonReader } from "../core/ndjson.ts";
 import { parseStrictJson } from "../core/strict-json.ts";
 import { Refusal, refusalOf } from "./refusal.ts";
 
@@ -75,17 +76,32 @@ export class BodyReader {
    * the schema or a key twice, 503 too much is being received.
    */
   async read<T>(request: IncomingMessage, bytesMax: number, schema: Schema<T>): Promise<T> {
-    const text = await this.#text(request, bytesMax);
+    const reader = new NdjsonReader(bytesMax, {
+      isOneValue: true,
+      parse: parseStrictJson,
+      decoder: new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }),
+    });
     try {
-      return schema.parse(parseStrictJson(text));
+      await this.#receive(request, bytesMax, reader);
+      return schema.parse(reader.end());
     } catch (error) {
       if (error instanceof ParseError) throw refusalOf(error);
-      if (!(error instanceof SyntaxError)) throw error;
-      throw new Refusal(400, { error: `The body is not JSON: ${error.message}`, code: "bad-request" });
+      // What follows may not have been read.
+      const fields = request.complete ? {} : { connection: "close" };
+      if (error instanceof SyntaxError)
+        throw new Refusal(
+          400,
+          { error: `The body is not JSON: ${error.message}`, code: "bad-request" },
+          fields,
+        );
+      if (error instanceof TypeError && "code" in error && error.code === "ERR_ENCODING_INVALID_ENCODED_DATA")
+        throw new Refusal(400, { error: "The body is not valid UTF-8", code: "bad-request" }, fields);
+      throw error;
     }
   }
 
-  async #text(request: IncomingMessage, bytesMax: number): Promise<string> {
+  /** A cluster map is kept in the pieces that it comes in; the rest is joined and parsed at the end. */
+  async #receive(request: IncomingMessage, bytesMax: number, reader: NdjsonReader): Promise<void> {
     const type = request.headers["content-type"] ?? "";
     if (!/^application\/json *(?:; *charset="?utf-8"? *)?$/i.test(type)) {
       throw new Refusal(415, {
@@ -104,7 +120,6 @@ export class BodyReader {
       { connection: "close" },
     );
     if (Number(request.headers["content-length"] ?? 0) > bytesMax) throw tooLarge;
-    const chunks: Buffer[] = [];
     let bytes = 0;
     try {
       for await (const chunk of request) {
@@ -115,15 +130,10 @@ export class BodyReader {
           const error = `Control is receiving ${this.#bytesInFlight} bytes already; try again in a second`;
           throw new Refusal(503, { error, code: "overloaded" }, { connection: "close", "retry-after": "1" });
         }
-        chunks.push(chunk as Buffer);
+        reader.read(chunk as Buffer);
       }
     } finally {
       this.#bytesInFlight -= bytes;
-    }
-    try {
-      return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(Buffer.concat(chunks));
-    } catch {
-      throw new Refusal(400, { error: "The body is not valid UTF-8", code: "bad-request" });
     }
   }
 }

@@ -310,7 +310,12 @@ function lookups(world: World, snapshot: MapSnapshot, random: Random) {
     limits: [],
     shareMax: 1,
   } as never);
-  const context = { zones: undefined as never, topology, snapshot: index, isUp: () => true };
+  const context = {
+    zones: { policies: [], mappedNodes: () => [] } as never,
+    topology,
+    snapshot: index,
+    isUp: () => true,
+  };
   const property = { propertyId: "p", trafficClass: "interactive" } as never;
   const table = cpuSecondsOf(() => choiceTableOf(context, property, 4));
   const again = cpuSecondsOf(() => choiceTableOf({ ...context }, property, 4));
