@@ -164,7 +164,9 @@ export class ClusterMap {
     const { ceilingRatio } = this.#settings.allocation;
     const moved = new Set<number>();
     for (const [c, { capacityPerSecond, bitsPerSecondMax = Infinity }] of edges.entries()) {
-      if (capacityPerSecond === before[c]?.capacityPerSecond) continue;
+      const was = before[c];
+      const isSame = bitsPerSecondMax === (was?.bitsPerSecondMax ?? Infinity);
+      if (isSame && capacityPerSecond === was?.capacityPerSecond) continue;
       const units =
         capacityPerSecond === 0
           ? this.allocation.handleDown(c)

@@ -202,6 +202,30 @@ describe("what it decides", () => {
     expect(back.suspended).toEqual({});
   });
 
+  test("a cluster of which a server is dead is sent what the other one takes, and nobody else moves", () => {
+    const engine = engineWith({}, 120);
+    const before = snapshotAt(engine, 0);
+    const sentTo = (snapshot: MapSnapshot) =>
+      entriesOf(snapshot).map(({ clientNetworkId, clusters }) => [
+        clientNetworkId,
+        ...trafficClasses.map((one) => clusters[one][0]?.clusterId),
+      ]);
+    expect(sentTo(before)[0]).toEqual(["berlin", "fra", "fra", "fra"]);
+    engine.handleLiveness(server("fra-1"), false, at(2_000));
+    const without = snapshotAt(engine, 2_000);
+    expect([without.reason, without.suspended]).toEqual(["liveness", {}]);
+    // 60 % of 120 requests a second stay: 85 of the server's 100 may be taken.
+    expect(engine.load.get(cluster("fra"))).toBeCloseTo(0.72, 6);
+    expect(engine.counters.moves).toBe(2);
+    expect(sentTo(without)[0]?.filter((one) => one === "fra")).toHaveLength(1);
+    expect(sentTo(without).slice(1)).toEqual(sentTo(before).slice(1));
+    // The next cycle, which places everyone, holds to it.
+    snapshotAt(engine, 12_000);
+    expect(engine.load.get(cluster("fra"))).toBeLessThanOrEqual(0.85);
+    engine.handleLiveness(server("fra-1"), true, at(15_000));
+    expect(sentTo(snapshotAt(engine, 15_000))).toEqual(sentTo(before));
+  });
+
   test("beyond the suspension quota the detector is doubted", () => {
     const engine = engineWith();
     snapshotAt(engine, 0);
