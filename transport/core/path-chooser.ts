@@ -7,9 +7,10 @@
  */
 import { type ClusterId, type MonotonicMs, plusMs } from "#kit";
 import { LinkEstimator } from "./link-estimator.ts";
-import { type PathCandidate, pathCostMs } from "./path-candidate.ts";
+import { largeKnown, type LargeKnown, type PathCandidate, pathCostMs } from "./path-candidate.ts";
 import { PathSelection } from "./path-selection.ts";
 import { type PathChooserSettings, pathChooserDefaults } from "./path-settings.ts";
+import { TransferTimes } from "./transfer-times.ts";
 import type {
   RelayCandidate,
   RequestClass,
@@ -32,6 +33,10 @@ const COLD_ROUND_TRIPS = 4.5;
 /** Direct and one-hop paths over different relays share no relay: two others are enough to tell a dead path from a dead target. */
 const RACERS_MAX = 2;
 
+/** Large answers are spread over paths on which they take at most so many times what they take on the best. */
+const SPREAD_RATIO = 1.5;
+const TRANSFER_BYTES_MIN = 1 << 18;
+
 /** Events kept for `pollEvent`; the oldest is dropped (and counted) beyond it. */
 const EVENTS_MAX = 256;
 
@@ -40,6 +45,7 @@ export class PathChooser {
   readonly #around: {
     readonly settings: PathChooserSettings;
     candidates: PathCandidate[];
+    readonly known: LargeKnown | undefined;
     intervalFactor: number;
   };
   /** One for each class of requests that was asked for; small ones always. */
@@ -61,7 +67,15 @@ export class PathChooser {
 
   constructor(settings: Partial<PathChooserSettings>, now: MonotonicMs) {
     this.#settings = { ...pathChooserDefaults, ...settings };
-    this.#around = { settings: this.#settings, candidates: [this.#make(null, now)], intervalFactor: 1 };
+    this.#around = {
+      settings: this.#settings,
+      candidates: [this.#make(null, now)],
+      // Predictions change with every probe, and so does what they are worth.
+      get known() {
+        return largeKnown(this.candidates);
+      },
+      intervalFactor: 1,
+    };
     this.#selectionOf("small", now);
   }
 
@@ -176,7 +190,7 @@ export class PathChooser {
     candidate.isSuspect = false;
     // It crossed, but how long that took was measured by a process that stood still: no retransmission, no longer path.
     if (isDisturbed && candidate.link.isLate(rttMs)) this.#counters.samplesDisturbed++;
-    else candidate.link.handleSample(rttMs, now);
+    else if (candidate.link.handleSample(rttMs, now) === "level-shift") candidate.transfers.forget();
     candidate.lossesInARow = 0;
     candidate.lossesCharged = 0;
     candidate.okInARow++;
@@ -230,6 +244,32 @@ export class PathChooser {
     this.#find(via)?.link.handleUpperBound(rttMs, now);
   }
 
+  /**
+   * A large body came over `via`, and nobody but the path held it up: `bytes` in `ms` after the head, which came `headMs` after the
+   * request. Smaller ones than a quarter of a MiB say more of round trips than of rates, and are not counted.
+   */
+  handleTransfer(via: ClusterId | null, bytes: number, headMs: number, ms: number): void {
+    const candidate = this.#find(via);
+    if (!candidate || bytes < TRANSFER_BYTES_MIN) return;
+    candidate.transfers.handle(bytes, headMs, ms);
+  }
+
+  /**
+   * The path for one of several large answers that are asked for at the same time, the slices of an object: of the paths that are nearly
+   * as good as the best, the one with the fewest of them under way, as `underWay` says. Ties go to the earlier candidate.
+   */
+  chooseLarge(now: MonotonicMs, underWay: (via: ClusterId | null) => number): PathChoice {
+    const choice = this.choose(now, "large");
+    let best = choice.via;
+    let least = underWay(best);
+    for (const { via } of this.#selectionOf("large", now).comparable(SPREAD_RATIO, now)) {
+      if (underWay(via) >= least) continue;
+      best = via;
+      least = underWay(via);
+    }
+    return best === choice.via ? choice : { via: best, reason: "spread" };
+  }
+
   /** A request failed because of its path (connect refused or timed out, tunnel broken, no bytes): leave it now. */
   handleFailure(via: ClusterId | null, now: MonotonicMs): void {
     const candidate = this.#find(via);
@@ -262,7 +302,7 @@ export class PathChooser {
     const isSure = reason !== "all-paths-failed" && (ageMs === undefined || ageMs <= freshMs);
     if (isSure) return [];
     const costOf = (one: PathCandidate): number =>
-      pathCostMs(one, requestClass, this.#settings) ?? Number.MAX_VALUE;
+      pathCostMs(one, requestClass, this.#settings, this.#around.known) ?? Number.MAX_VALUE;
     return this.#candidates
       .filter((one) => one.via !== via)
       .sort((a, b) => costOf(a) - costOf(b))
@@ -313,7 +353,7 @@ export class PathChooser {
       rttvarMs: one.link.rttvarMs,
       lossRatio: one.link.lossRatio,
       samples: one.link.samples,
-      costMs: pathCostMs(one, "small", this.#settings),
+      costMs: pathCostMs(one, "small", this.#settings, this.#around.known),
       isFailed: one.failedUntil !== undefined,
       mapRttMs: one.mapRttMs,
       ageMs: one.link.ageMs(now),
@@ -330,6 +370,7 @@ export class PathChooser {
     return {
       via,
       link: new LinkEstimator(this.#settings.estimator),
+      transfers: new TransferTimes(),
       mapRttMs: undefined,
       probe: undefined,
       dueAt: now,
@@ -404,6 +445,7 @@ export class PathChooser {
       candidate.dueAt = Math.min(candidate.dueAt, now + this.#settings.warmUpIntervalMs) as MonotonicMs;
     }
     candidate.lastFailedAt = now;
+    candidate.transfers.forget();
     candidate.isSuspect = false;
     candidate.failedUntil = plusMs(now, candidate.holdMs);
   }

@@ -3,7 +3,7 @@
  * evidence that it is cheaper has grown for long enough; a path that fails is left at once.
  */
 import { type ClusterId, type MonotonicMs } from "#kit";
-import { type PathCandidate, isPathUsable, pathCostMs } from "./path-candidate.ts";
+import { isPathUsable, type LargeKnown, type PathCandidate, pathCostMs } from "./path-candidate.ts";
 import type { PathChooserSettings } from "./path-settings.ts";
 import type { PathReason, RequestClass } from "./path-words.ts";
 
@@ -12,6 +12,8 @@ export interface PathSurroundings {
   readonly settings: PathChooserSettings;
   /** Direct first, then relays in the order of the map. */
   readonly candidates: readonly PathCandidate[];
+  /** What large bodies over them say. */
+  readonly known: LargeKnown | undefined;
   readonly intervalFactor: number;
 }
 
@@ -85,6 +87,20 @@ export class PathSelection {
       }
     }
     return best;
+  }
+
+  /**
+   * Paths whose cost is within `ratio` of the cheapest one's, that one included: work that can be divided may be divided among them.
+   * Empty when none is usable.
+   */
+  comparable(ratio: number, now: MonotonicMs): readonly PathCandidate[] {
+    const { settings, candidates, intervalFactor } = this.#around;
+    const best = this.cheapest(candidates, now);
+    if (best === undefined) return [];
+    const limit = ratio * this.#cost(best);
+    return candidates.filter(
+      (one) => isPathUsable(one, settings, intervalFactor, now) && this.#cost(one) <= limit,
+    );
   }
 
   /** Brings the choice up to date: failure first, then whether another path is better. */
@@ -161,7 +177,8 @@ export class PathSelection {
 
   /** Unmeasured is dearer than whatever was measured. */
   #cost(candidate: PathCandidate): number {
-    return pathCostMs(candidate, this.#requestClass, this.#around.settings) ?? Number.MAX_VALUE;
+    const { settings, known } = this.#around;
+    return pathCostMs(candidate, this.#requestClass, settings, known) ?? Number.MAX_VALUE;
   }
 
   /** Why another path was left that is still out, if the path in use stands in for one. */

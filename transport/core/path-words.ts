@@ -15,6 +15,8 @@ export const pathReasons = [
   "fallback-path-failed",
   /** Second attempts over other paths were answered first, and the path in use was silent; this is the cheapest of the others. */
   "fallback-races-lost",
+  /** One of several large answers at the same time, over the path of those nearly as good as the best that has the fewest. */
+  "spread",
   /** A second attempt beside one that was late, or one of several where nobody knew which path is well. */
   "race",
   /** Every candidate has failed: direct, because it depends on the fewest parts. */

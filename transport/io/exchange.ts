@@ -25,6 +25,8 @@ export type PoolRequest = {
   readonly headersMs: number;
   readonly bodyMs: number;
   readonly onInterim?: TransportRequest["onInterim"];
+  /** Told of a whole body that its reader did not hold up: its length, when its head came after the request and it after that, ms. */
+  readonly onTransfer?: ((bytes: number, headMs: number, ms: number) => void) | undefined;
 };
 
 export type ExchangeHead = {
@@ -66,6 +68,9 @@ export function isSafeMethod(method: string): boolean {
   return method === "GET" || method === "HEAD" || method === "OPTIONS" || method === "TRACE";
 }
 
+/** A reader who held a body up for more of its time than this tells nothing of its path. */
+const HELD_RATIO_MAX = 0.1;
+
 type Controller = Dispatcher.DispatchController;
 
 /**
@@ -95,6 +100,11 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #stopped: ExchangeError | undefined;
   readonly #queuedMs = performance.now();
   #startedMs = 0;
+  #headMs = 0;
+  #bodyBytes = 0;
+  /** Since when its reader holds it up, and for how long he did before; performance.now(). */
+  #heldSinceMs: number | undefined;
+  #heldMs = 0;
   readonly #timer: NodeJS.Timeout;
   readonly #onAbort: () => void;
 
@@ -144,7 +154,10 @@ export class Exchange implements Dispatcher.DispatchHandler {
     const raw = headerList(controller.rawHeaders);
     const body = new Readable({
       highWaterMark: 64 * 1024,
-      read: () => controller.resume(),
+      read: () => {
+        this.#handleRead();
+        controller.resume();
+      },
       destroy: (error, callback) => {
         if (this.#stage === "body")
           this.#stop("aborted", "the reader of its body went away", error ?? undefined);
@@ -152,6 +165,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
       },
     });
     this.#body = body;
+    this.#headMs = performance.now();
     this.#resolve({
       status,
       headers: raw,
@@ -168,7 +182,16 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 
   onResponseData(controller: Controller, chunk: Buffer): void {
-    if (this.#body && !this.#body.destroyed && !this.#body.push(chunk)) controller.pause();
+    this.#bodyBytes += chunk.length;
+    if (!this.#body || this.#body.destroyed || this.#body.push(chunk)) return;
+    this.#heldSinceMs = performance.now();
+    controller.pause();
+  }
+
+  #handleRead(): void {
+    if (this.#heldSinceMs === undefined) return;
+    this.#heldMs += performance.now() - this.#heldSinceMs;
+    this.#heldSinceMs = undefined;
   }
 
   onResponseEnd(controller: Controller): void {
@@ -182,6 +205,9 @@ export class Exchange implements Dispatcher.DispatchHandler {
     }
     this.#trailers = headerList(controller.rawTrailers);
     this.#isWhole = true;
+    const bodyMs = performance.now() - this.#headMs;
+    if (this.#heldSinceMs === undefined && this.#heldMs <= HELD_RATIO_MAX * bodyMs)
+      this.#request.onTransfer?.(this.#bodyBytes, this.#headMs - this.#startedMs, bodyMs);
     this.#end(true);
     this.#body?.push(null);
     this.#onWhole?.();

@@ -313,6 +313,7 @@ function track(
   else request.signal?.addEventListener("abort", onAbort, { once: true });
   const attempt: Attempt = {
     via,
+    requestClass: requestClassOf(request.headers),
     sentMs: performance.now(),
     lastProgressMs: undefined,
     giveUp: (why, code) => {

@@ -44,6 +44,7 @@ export type TargetContext = {
 /** Something under way on a path that can be given up for another path. */
 export type Attempt = {
   readonly via: ClusterId | null;
+  readonly requestClass: RequestClass;
   /** performance.now() */
   readonly sentMs: number;
   /** Last byte from the peer, performance.now(); undefined: none yet. */
@@ -149,7 +150,16 @@ export class Target {
     readonly via: ClusterId | null;
     readonly reason: PathReason;
   } {
-    return this.chooser?.choose(this.#context.now(), requestClass) ?? { via: null, reason: "only-path" };
+    const { chooser } = this;
+    if (!chooser) return { via: null, reason: "only-path" };
+    const now = this.#context.now();
+    if (requestClass === "small") return chooser.choose(now);
+    return chooser.chooseLarge(now, (via) => {
+      let count = 0;
+      for (const attempt of this.#attempts)
+        if (attempt.via === via && attempt.requestClass === "large") count++;
+      return count;
+    });
   }
 
   /** Time for a connection over a path, ms: several of its round trips, at most the setting. */
@@ -174,7 +184,10 @@ export class Target {
     const nowMs = performance.now();
     if (this.isIdle(nowMs)) this.touch();
     this.usedAtMs = nowMs;
-    const head = await this.#poolOf(via, servername).request(request);
+    const head = await this.#poolOf(via, servername).request({
+      ...request,
+      onTransfer: (...seen) => this.chooser?.handleTransfer(via, ...seen),
+    });
     this.chooser?.handleUpperBound(via, head.ttfbMs, this.#context.now());
     return head;
   }

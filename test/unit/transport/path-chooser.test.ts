@@ -395,3 +395,55 @@ describe("racers", () => {
     expect(drive.chooser.racers(drive.now)).toHaveLength(2);
   });
 });
+
+describe("large bodies", () => {
+  const none = (): number => 0;
+  const transfers = (drive: Drive, via: ClusterId | null, ms: number): void => {
+    for (let n = 0; n < 3; n++) drive.chooser.handleTransfer(via, 1 << 20, 100, ms);
+  };
+
+  test("what they took counts for more than what distance and loss predict", () => {
+    const drive = new Drive({ direct: 100, nyc: 104 }).run(5_000);
+    expect(drive.chooser.chooseLarge(drive.now, none)).toMatchObject({ via: null });
+    transfers(drive, null, 7_000);
+    transfers(drive, nyc, 300);
+    drive.run(5_000);
+    expect(drive.chooser.chooseLarge(drive.now, none)).toMatchObject({ via: nyc, reason: "cheapest" });
+    const busy = (via: ClusterId | null): number => (via === nyc ? 1 : 0);
+    expect(drive.chooser.chooseLarge(drive.now, busy)).toMatchObject({ via: nyc });
+    // After a failure it is as unknown as before, and shares the load.
+    drive.chooser.handleFailure(nyc, drive.now);
+    drive.run(20_000);
+    expect(drive.chooser.states(drive.now).find(({ via }) => via === nyc)).toMatchObject({ isFailed: false });
+    expect(drive.chooser.chooseLarge(drive.now, busy)).toMatchObject({ via: null });
+  });
+
+  test("at the same time go over the paths that are nearly as good as the best", () => {
+    const drive = new Drive({ direct: 100, nyc: 104, lon: 300 }).run(5_000);
+    const underWay = new Map<ClusterId | null, number>();
+    const took = Array.from({ length: 6 }, () => {
+      const { via } = drive.chooser.chooseLarge(drive.now, (one) => underWay.get(one) ?? 0);
+      underWay.set(via, (underWay.get(via) ?? 0) + 1);
+      return via;
+    });
+    expect(took).toEqual([null, nyc, null, nyc, null, nyc]);
+  });
+
+  test("where they are slow, small requests try the other paths, since one of them may be large", () => {
+    const drive = new Drive({ direct: 100, nyc: 104 }).run(5_000);
+    expect(drive.choose()).toMatchObject({ via: null });
+    transfers(drive, null, 7_000);
+    expect(drive.run(20_000).choose()).toMatchObject({ via: nyc });
+    transfers(drive, nyc, 7_000);
+    expect(drive.run(20_000).choose()).toMatchObject({ via: null });
+  });
+
+  test("where they are fast, nothing is tried; short ones and empty ones say nothing", () => {
+    const drive = new Drive({ direct: 100, nyc: 104 }).run(5_000);
+    transfers(drive, null, 200);
+    expect(drive.run(20_000).choose()).toMatchObject({ via: null });
+    const short = new Drive({ direct: 100, nyc: 104 }).run(5_000);
+    for (let n = 0; n < 3; n++) short.chooser.handleTransfer(null, 1_000, 100, 7_000);
+    expect(short.run(20_000).choose()).toMatchObject({ via: null });
+  });
+});
