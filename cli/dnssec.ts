@@ -1,6 +1,14 @@
 /** `isochrone dnssec`: zones that are signed, their keys, what the parent is to have, and rolls. */
 import { parseArgs } from "node:util";
-import { type ControlClient, ControlError, enteringKey, mayRoll, type ZoneRoll } from "#control";
+import {
+  type ControlClient,
+  ControlError,
+  enteringKey,
+  mayRoll,
+  signedAgain,
+  withdrawn,
+  type ZoneRoll,
+} from "#control";
 import {
   type DnssecDocument,
   dnssecDocument,
@@ -8,12 +16,14 @@ import {
   type DnssecZone,
   hostname,
   topologyDocument,
+  type ZoneDocument,
+  zoneDocument,
 } from "#kit";
 import { systemClock } from "#kit/io";
 import { dsTextOf, makeSealedKey } from "#mapping";
 import { peerKeyFromEnvironment } from "#transport";
 import { authorName } from "./author.ts";
-import { askDs } from "./dnssec-parent.ts";
+import { dsAtParent } from "./dnssec-parent.ts";
 import { controlOptions } from "./options.ts";
 import { withControl } from "./resolve-control.ts";
 import { formatTable } from "./table.ts";
@@ -22,7 +32,10 @@ import { UsageError } from "./usage.ts";
 const help = `Usage: isochrone dnssec ACTION [options]
 
   status            every signed zone: its keys, their steps, what each waits for
-  sign ZONE         makes the zone's first key: every name server signs from then on
+  sign ZONE         makes the zone's first key: every name server signs from then on. A zone of the deployment, or one of a
+                    customer's ("isochrone zone"); of one that is being unsigned it takes that back
+  unsign ZONE       asks the parent to take its DS away (CDS, RFC 8078); once no cache holds one, control has the name servers
+                    sign no more. At once where the parent never was to have a DS
   ds ZONE           the DS records that the parent is to have now
                     --check RESOLVER  asks a resolver what the parent has, and notes what is seen there
                     --seen, --gone    notes it without asking: all of them are there, or what was withdrawn is gone
@@ -31,10 +44,12 @@ const help = `Usage: isochrone dnssec ACTION [options]
 One key (CSK, ECDSA P-256, algorithm 13) signs a zone and is what the DS names. It is made here and sealed (AES-256-GCM under a
 key derived from ISOCHRONE_PEER_KEY) before it leaves this machine: control never holds it. A roll waits for the parent twice: for the
 new DS, and for the end of the old one. Parents that read CDS (RFC 7344) need no hand; the others are given the records of "ds".
-Between two zones of this deployment control does it all. A name server that has not said that it answers from the present
+Name servers look at the parent through their resolvers (--resolver of "isochrone dns") and say what is there, so "ds --check",
+"--seen" and "--gone" are wanted only where they have none. Between two zones of this deployment control does it all. A name server that has not said that it answers from the present
 keys holds a roll up; status names it.
 
-Options: --dnskey-ttl N, --zone-ttl-max N, --ds-ttl N, --propagation N (of sign; seconds; defaults 3600, 86400, 86400, 300),
+Options: --dnskey-ttl N, --zone-ttl-max N, --ds-ttl N, --propagation N (of sign; seconds; defaults 3600, 86400 or the largest TTL in
+a customer's zone, 86400, 300),
 --control URL, or ISOCHRONE_CONTROL_URL (token by ISOCHRONE_CONTROL_TOKEN; without it the world that runs here), --state DIR, --json
 Exit code: 0 done, 1 control refused or is not there, or the parent lacks what it is to have; 2 bad usage.
 
@@ -42,6 +57,7 @@ Examples:
   isochrone dnssec sign shop.example
   isochrone dnssec ds shop.example --check 9.9.9.9
   isochrone dnssec roll shop.example
+  isochrone dnssec unsign shop.example
   isochrone dnssec status --json`;
 
 interface Flags {
@@ -91,6 +107,7 @@ function actionOf(
   if (subject !== undefined && more.length === 0) {
     const zone = hostname().parse(subject.replace(/\.$/, "").toLowerCase(), ["ZONE"]);
     if (action === "sign") return sign(zone, flags);
+    if (action === "unsign") return (client) => unsign(client, zone, flags);
     if (action === "roll") return (client) => roll(client, zone, flags);
     if (action === "ds") {
       if ([flags.check, flags.seen, flags.gone].filter((one) => one !== undefined).length > 1)
@@ -98,7 +115,7 @@ function actionOf(
       return (client) => ds(client, zone, flags);
     }
   }
-  throw new UsageError("expected status, sign ZONE, ds ZONE or roll ZONE; see --help");
+  throw new UsageError("expected status, sign ZONE, unsign ZONE, ds ZONE or roll ZONE; see --help");
 }
 
 /** The document in force, the version to be replaced, and the deployment's name and zones. */
@@ -116,6 +133,36 @@ async function inForce(client: ControlClient) {
   const { zones, delegation } = topology.nameService;
   const served = delegation === undefined ? zones : [...zones, delegation.zone];
   return { document, version: newest?.version ?? 0, served };
+}
+
+/** A customer's zone that is in force; undefined: there is none of that name. */
+async function hostedZone(client: ControlClient, origin: string): Promise<ZoneDocument | undefined> {
+  for (const { id } of await client.documents("zone")) {
+    const stored = await client.document("zone", id);
+    const found = stored === undefined ? undefined : zoneDocument.parse(stored.body);
+    if (found?.origin === origin && found.isActive) return found;
+  }
+  return undefined;
+}
+
+/** What only a zone has that somebody else signs. */
+const SIGNERS_TYPES: readonly string[] = ["RRSIG", "NSEC", "NSEC3", "NSEC3PARAM", "DNSKEY", "CDS", "CDNSKEY"];
+const DAY_SECONDS = 86_400;
+
+/** The largest TTL in a customer's zone, a day at least. Throws {@link UsageError} for one that cannot be signed here. */
+function signableTtlSeconds({ origin, zoneId, sets, transfer }: ZoneDocument): number {
+  const foreign = sets.find(({ type }) => SIGNERS_TYPES.includes(type.toUpperCase()));
+  if (foreign !== undefined)
+    throw new UsageError(
+      `The zone "${origin}" has ${foreign.type} records of another signer; take them out with "isochrone zone delete ${zoneId} ${foreign.name} ${foreign.type}" first`,
+      1,
+    );
+  if (transfer !== undefined)
+    throw new UsageError(
+      `Others may fetch the zone "${origin}" (key "${transfer.keyName}") and would serve it without signatures; "isochrone zone transfer ${zoneId} off" ends that`,
+      1,
+    );
+  return Math.max(DAY_SECONDS, ...sets.map(({ ttlSeconds }) => ttlSeconds));
 }
 
 async function put(client: ControlClient, document: DnssecDocument, version: number, note: string) {
@@ -158,17 +205,25 @@ function sign(zone: string, flags: Flags): (client: ControlClient) => Promise<nu
   };
   return async (client) => {
     const { document, version, served } = await inForce(client);
-    if (document.zones.some((one) => one.zone === zone))
+    const present = document.zones.find((one) => one.zone === zone);
+    if (present?.withdrawnAtEpochMs !== undefined)
+      return signAgain(client, document, version, present, flags);
+    if (present !== undefined)
       throw new UsageError(
         `The zone "${zone}" is signed already; "isochrone dnssec roll ${zone}" gives it a new key`,
         1,
       );
-    if (!served.includes(zone))
-      throw new UsageError(`The name servers have no zone "${zone}"; they have ${served.join(", ")}`, 1);
+    const hosted = served.includes(zone) ? undefined : await hostedZone(client, zone);
+    if (!served.includes(zone) && hosted === undefined)
+      throw new UsageError(
+        `The name servers have no zone "${zone}"; they have ${served.join(", ")}, and those that "isochrone zone list" names`,
+        1,
+      );
     const key = enteringKey(made, true, Math.floor(systemClock.epoch()));
+    const ttl = hosted === undefined ? {} : { zoneTtlSecondsMax: signableTtlSeconds(hosted) };
     const next = dnssecDocument.parse({
       ...document,
-      zones: [...document.zones, { zone, ...timing, keys: [key] }],
+      zones: [...document.zones, { zone, ...ttl, ...timing, keys: [key] }],
     });
     await put(client, next, version, `sign ${zone}`);
     say(flags, { zone, keyId: key.keyId, ds: dsTextOf(zone, key.publicKey) }, [
@@ -180,15 +235,65 @@ function sign(zone: string, flags: Flags): (client: ControlClient) => Promise<nu
   };
 }
 
+async function signAgain(
+  client: ControlClient,
+  document: DnssecDocument,
+  version: number,
+  present: DnssecZone,
+  flags: Flags,
+): Promise<number> {
+  const { zone } = present;
+  const next = signedAgain(present, Math.floor(systemClock.epoch()));
+  await put(client, replaced(document, next), version, `sign ${zone} after all`);
+  const texts = delegatedOf(next).map((one) => dsTextOf(zone, one.publicKey));
+  say(flags, { zone, keyId: next.keys[0]?.keyId, ds: texts[0] }, [
+    `${zone} stays signed. The parent is to have this again:`,
+    ...texts,
+  ]);
+  return 0;
+}
+
+async function unsign(client: ControlClient, zone: string, flags: Flags): Promise<number> {
+  const { document, version } = await inForce(client);
+  const entry = zoneIn(document, zone);
+  const refused =
+    entry.withdrawnAtEpochMs !== undefined
+      ? `The zone "${zone}" is being unsigned already; "isochrone dnssec status" tells what that waits for`
+      : entry.keys.length > 1
+        ? `A roll of "${zone}" is under way; unsign it when "isochrone dnssec status" names one key`
+        : undefined;
+  if (refused !== undefined) throw new UsageError(refused, 1);
+  const next = withdrawn(entry, Math.floor(systemClock.epoch()));
+  const left =
+    next === undefined
+      ? { ...document, zones: document.zones.filter((one) => one !== entry) }
+      : replaced(document, next);
+  await put(client, left, version, `unsign ${zone}`);
+  const state = next === undefined ? "unsigned" : "withdrawn";
+  say(
+    flags,
+    { zone, state },
+    next === undefined
+      ? [`${zone} is signed no more. Its parent never was to have a DS of it.`]
+      : [
+          `${zone}: the parent is asked by CDS to take its DS away; a parent that does not read CDS has to be told.`,
+          `It is signed until the DS is gone and forgotten; "isochrone dnssec sign ${zone}" takes this back.`,
+        ],
+  );
+  return 0;
+}
+
 async function roll(client: ControlClient, zone: string, flags: Flags): Promise<number> {
   const peerKey = peerKeyFromEnvironment();
   const { document, version } = await inForce(client);
   const entry = zoneIn(document, zone);
   if (!mayRoll(entry))
     throw new UsageError(
-      entry.keys.length > 1
-        ? `A roll of "${zone}" is under way; "isochrone dnssec status" tells what it waits for`
-        : `The parent of "${zone}" has no DS of its key yet, so a roll has nothing to replace; see "isochrone dnssec ds ${zone}"`,
+      entry.withdrawnAtEpochMs !== undefined
+        ? `The zone "${zone}" is being unsigned; "isochrone dnssec sign ${zone}" takes that back`
+        : entry.keys.length > 1
+          ? `A roll of "${zone}" is under way; "isochrone dnssec status" tells what it waits for`
+          : `The parent of "${zone}" has no DS of its key yet, so a roll has nothing to replace; see "isochrone dnssec ds ${zone}"`,
       1,
     );
   const number = Number(/(\d+)$/.exec(entry.keys[0]?.keyId ?? "")?.[1] ?? 1) + 1;
@@ -220,7 +325,7 @@ async function ds(client: ControlClient, zone: string, flags: Flags): Promise<nu
   const entry = zoneIn(document, zone);
   const wanted = delegatedOf(entry);
   const texts = wanted.map((one) => dsTextOf(zone, one.publicKey));
-  const found = flags.check === undefined ? undefined : await askDs(flags.check, zone);
+  const found = flags.check === undefined ? undefined : await dsAtParent(flags.check, zone);
   const isThere = (one: DnssecKey): boolean =>
     found?.includes(dsTextOf(zone, one.publicKey)) ?? flags.seen === true;
   const isGone = (one: DnssecKey): boolean => (found === undefined ? flags.gone === true : !isThere(one));

@@ -23,7 +23,7 @@ export {
   type WatchKind,
   watchKinds,
 } from "./core/words.ts";
-export { enteringKey, mayRoll, type RollWait } from "./core/key-roll.ts";
+export { enteringKey, mayRoll, type RollWait, signedAgain, withdrawn } from "./core/key-roll.ts";
 export type { ZoneRoll } from "./core/key-rolls.ts";
 export { diffDocuments } from "./core/diff.ts";
 export { compareFences, type Fence, fenceOf } from "./core/fence.ts";

@@ -146,6 +146,7 @@ export async function main(argv: readonly string[], onQuery?: DnsServerOptions["
       isStandingBy: () => state.isStandingBy,
       tests: () => node?.testFigures ?? null,
       aliases: () => node?.aliasFigures ?? null,
+      parents: () => node?.parentFigures ?? null,
       control: () => node?.isControlConnected ?? null,
     });
     if (options.admin !== undefined) {

@@ -121,6 +121,7 @@ export { DnsCounters } from "./core/dns/counters.ts";
 export { DnsHandler, type DnsHandlerOptions } from "./io/dns-handler.ts";
 export { probeDefaults } from "./io/dns-liveness.ts";
 export { WAIT, WAIT_FIRST } from "./io/waiting-queries.ts";
+export { askDs, ParentWatch } from "./io/parent-watch.ts";
 export { main as runNameServer } from "./main-dns.ts";
 export {
   dsTextOf,

@@ -15,9 +15,11 @@ export interface RollFacts {
   readonly isParentOurs: boolean;
   /** Since when every name server is known to answer from the zone's present entry; undefined: not all have said so. */
   readonly everywhereSinceEpochMs: number | undefined;
+  /** Whether the parent has the DS of a key, as it is seen there; undefined: nobody has looked since the key's last step, or views differ. */
+  readonly isDsAtParent?: (key: DnssecKey) => boolean | undefined;
 }
 
-export const rollSteps = ["delegate", "activate", "undelegate", "remove"] as const;
+export const rollSteps = ["delegate", "activate", "undelegate", "remove", "unsign"] as const;
 export type RollStep = (typeof rollSteps)[number];
 
 /** What the zone waits for: a time, the parent, or name servers that have not said that they have the present version. */
@@ -29,7 +31,8 @@ export interface RollWait {
 }
 
 export interface Advance {
-  readonly zone: DnssecZone;
+  /** Undefined: it is signed no more. */
+  readonly zone: DnssecZone | undefined;
   /** Steps that were taken now; the zone is the same object when there is none. */
   readonly taken: readonly { readonly step: RollStep; readonly keyId: string }[];
   readonly waits: readonly RollWait[];
@@ -37,7 +40,33 @@ export interface Advance {
 
 /** Whether a key may be added: one is there, and the parent has its DS. */
 export function mayRoll(zone: DnssecZone): boolean {
-  return zone.keys.length === 1 && zone.keys[0]?.dsSeenAtEpochMs !== undefined;
+  return (
+    zone.keys.length === 1 &&
+    zone.keys[0]?.dsSeenAtEpochMs !== undefined &&
+    zone.withdrawnAtEpochMs === undefined
+  );
+}
+
+/**
+ * The zone on its way to be signed no more; undefined where the parent was never to have a DS: then it may be at once. Not while a roll is
+ * under way: whose DS the parent has is not known then.
+ */
+export function withdrawn(zone: DnssecZone, nowEpochMs: number): DnssecZone | undefined {
+  if (zone.keys.every((one) => one.delegatedAtEpochMs === undefined)) return undefined;
+  const keys = zone.keys.map((one) => ({ ...one, undelegatedAtEpochMs: nowEpochMs }));
+  return { ...zone, keys, withdrawnAtEpochMs: nowEpochMs };
+}
+
+/** A zone that was withdrawn, as if it had just been delegated: it was signed all the while, so no cache can be at odds with its DS. */
+export function signedAgain(zone: DnssecZone, nowEpochMs: number): DnssecZone {
+  const { withdrawnAtEpochMs: _withdrawn, ...rest } = zone;
+  const keys = zone.keys.map(
+    ({ undelegatedAtEpochMs: _end, dsSeenAtEpochMs: _seen, dsGoneAtEpochMs: _gone, ...one }) => ({
+      ...one,
+      delegatedAtEpochMs: nowEpochMs,
+    }),
+  );
+  return { ...rest, keys };
 }
 
 /** A key that was just made, as it enters a zone: beside another one it is delegated at once, else when caches know of signatures. */
@@ -76,7 +105,9 @@ export function advance(zone: DnssecZone, facts: RollFacts): Advance {
     keys = keys.map((one) => (one.keyId === keyId ? { ...one, ...change } : one));
   };
 
-  if (newest.delegatedAtEpochMs === undefined) {
+  if (zone.withdrawnAtEpochMs !== undefined) {
+    if (due("unsign", newest, unsignReady(zone, newest, facts))) return { zone: undefined, taken, waits };
+  } else if (newest.delegatedAtEpochMs === undefined) {
     if (due("delegate", newest, delegateReady(zone, newest, facts)))
       edit(newest.keyId, { delegatedAtEpochMs: nowEpochMs });
   } else if (newest.activeAtEpochMs === undefined) {
@@ -92,12 +123,13 @@ export function advance(zone: DnssecZone, facts: RollFacts): Advance {
   return { zone: taken.length === 0 && !isSeen ? zone : { ...zone, keys }, taken, waits };
 }
 
-/** Of a parent of ours the DS set says what the document says. */
-function withParentSeen(one: DnssecKey, { isParentOurs, nowEpochMs }: RollFacts): DnssecKey {
-  if (!isParentOurs) return one;
+/** Of a parent of ours the DS set says what the document says; of another one what was seen there. */
+function withParentSeen(one: DnssecKey, { isParentOurs, isDsAtParent, nowEpochMs }: RollFacts): DnssecKey {
   const { delegatedAtEpochMs, dsSeenAtEpochMs, undelegatedAtEpochMs, dsGoneAtEpochMs } = one;
-  const isNew = delegatedAtEpochMs !== undefined && dsSeenAtEpochMs === undefined;
-  const isOld = undelegatedAtEpochMs !== undefined && dsGoneAtEpochMs === undefined;
+  const isThere = isParentOurs ? undelegatedAtEpochMs === undefined : isDsAtParent?.(one);
+  if (isThere === undefined) return one;
+  const isNew = isThere && delegatedAtEpochMs !== undefined && dsSeenAtEpochMs === undefined;
+  const isOld = !isThere && undelegatedAtEpochMs !== undefined && dsGoneAtEpochMs === undefined;
   if (!isNew && !isOld) return one;
   return {
     ...one,
@@ -114,6 +146,13 @@ function delegateReady(zone: DnssecZone, key: DnssecKey, facts: RollFacts): Read
 /** Before it signs, no cache may hold a DNSKEY set without it (RFC 7583 section 3.2.1, Ipub). */
 function activateReady(zone: DnssecZone, key: DnssecKey, facts: RollFacts): Ready {
   return after(zone, facts, key.publishedAtEpochMs, zone.dnskeyTtlSeconds);
+}
+
+/** Before signatures go, no cache may hold a DS (RFC 6781 section 4.3.5 the other way about). */
+function unsignReady(zone: DnssecZone, key: DnssecKey, facts: RollFacts): Ready {
+  const { dsGoneAtEpochMs: goneAt } = key;
+  if (goneAt === undefined) return { isReady: false, wait: { for: "ds-gone-at-parent" } };
+  return after(zone, facts, goneAt, zone.dsTtlSeconds);
 }
 
 /** Before the old DS goes, no cache may hold a DS set without the new one (RFC 7583 section 3.3.3, IpubP). */

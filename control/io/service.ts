@@ -24,6 +24,7 @@ import { BYTES_RATIO_MAX, differenceChain } from "../core/difference-chain.ts";
 import { compareFences, decidePublication, type Fence, fenceOf, fenceOfText } from "../core/fence.ts";
 import { type ActiveDocuments, checkPolicy, checkProperty, checkZone } from "../core/claims.ts";
 import { checkOverrides, checkOwner, checkPurge, kindRules, parseDocument } from "../core/kinds.ts";
+import type { RollStep } from "../core/key-roll.ts";
 import { KeyRolls, type ZoneRoll } from "../core/key-rolls.ts";
 import {
   decideLease,
@@ -97,7 +98,7 @@ export class ControlService {
   /** Of the newest version of each fenced document, by `kind/id`; null: there is none. */
   readonly #newestFences = new Map<string, Fence | null>();
   readonly #counters = { appended: 0, activated: 0, purges: 0, conflicts: 0, refused: 0, fenced: 0 };
-  readonly #rollCounters = { delegate: 0, activate: 0, undelegate: 0, remove: 0 };
+  readonly #rollCounters = { delegate: 0, activate: 0, undelegate: 0, remove: 0, unsign: 0 };
   readonly #rolls = new Map<string, FollowedKeys>();
   /** Answers of `delivery`, by what was asked; forgotten when another version comes into force. */
   readonly #deliveries = new Map<
@@ -124,7 +125,7 @@ export class ControlService {
     return this.#counters;
   }
   /** Steps that zones' keys have taken. */
-  get rollCounters(): Readonly<Record<"delegate" | "activate" | "undelegate" | "remove", number>> {
+  get rollCounters(): Readonly<Record<RollStep, number>> {
     return this.#rollCounters;
   }
   /** Maps that were fetched by reference, whole and as differences, and their bytes. */
@@ -346,6 +347,8 @@ export class ControlService {
       document: followed.document,
       version,
       topology: this.#topology(id),
+      hostedOrigins: () =>
+        new Set(this.store.activeZones().flatMap(({ isActive, origin }) => (isActive ? [origin] : []))),
       reports: this.reports(),
       nowEpochMs: Math.floor(this.#clock.epoch()),
     });

@@ -65,6 +65,11 @@ const zone = object({
   dsTtlSeconds: defaulted(ttl(), 86_400),
   /** Until every name server answers from a new version, parent's secondaries included. */
   propagationSeconds: defaulted(ttl(), 300),
+  /**
+   * It is to be signed no more: CDS and CDNSKEY ask the parent to take every DS away (RFC 8078 section 4), and it stays signed until no
+   * cache holds one.
+   */
+  withdrawnAtEpochMs: optional(at()),
   /** In the order in which they were made; two while one takes the other's place. */
   keys: array(key, { min: 1, max: 2, uniqueBy: (entry) => entry.keyId }),
 });
@@ -81,7 +86,7 @@ function stepProblem(one: DnssecKey): string | undefined {
 }
 
 function problemOf(zones: readonly DnssecZone[]) {
-  for (const [z, { keys }] of zones.entries()) {
+  for (const [z, { keys, withdrawnAtEpochMs }] of zones.entries()) {
     const path: Path = ["zones", z, "keys"];
     for (const [k, one] of keys.entries()) {
       const step = stepProblem(one);
@@ -93,7 +98,10 @@ function problemOf(zones: readonly DnssecZone[]) {
     if (signing.length !== 1)
       return { at: path, value: signing.length, expected: "one key that is active and not retired" };
     const delegated = keys.filter((one) => one.delegatedAtEpochMs !== undefined);
-    if (delegated.length > 0 && delegated.every((one) => one.undelegatedAtEpochMs !== undefined))
+    const kept = delegated.filter((one) => one.undelegatedAtEpochMs === undefined);
+    if (withdrawnAtEpochMs !== undefined && (kept.length > 0 || keys.length > 1))
+      return { at: path, value: kept.length, expected: "one key, out of CDS, in a zone that is withdrawn" };
+    if (withdrawnAtEpochMs === undefined && delegated.length > 0 && kept.length === 0)
       return { at: path, value: 0, expected: "a key that the parent is to have a DS of" };
   }
   return undefined;

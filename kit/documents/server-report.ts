@@ -2,7 +2,7 @@
  * What a server tells control about itself, about once a second: load, traffic, measured links, and which documents it has
  * applied. Ephemeral: the newest one a server replaces the one before; nothing depends on each arriving.
  */
-import { type ClusterId, id, type PropertyId, type ServerId } from "../ids.ts";
+import { type ClusterId, hostname, id, type PropertyId, type ServerId } from "../ids.ts";
 import {
   array,
   integer,
@@ -83,6 +83,12 @@ const targetOpinion = object({
   load: optional(number({ min: 0, max: 1e15 })),
 });
 
+/** What a parent was seen to have. */
+const dsSeen = object({
+  keyIds: array(string({ max: 63 }), { max: 2 }),
+  atEpochMs: integer(),
+});
+
 export const serverReport = object({
   serverId: id<ServerId>(),
   clusterId: id<ClusterId>(),
@@ -104,6 +110,11 @@ export const serverReport = object({
   namesUsed: optional(array(nameUsed, { max: 400 })),
   /** By policy that the server tests, and target. Absent: it tests none. */
   opinions: optional(record(id(), record(id(), targetOpinion, { max: 64 }), { max: 10_000 })),
+  /**
+   * Of a name server, by signed zone: which of its keys the parent has a DS of, and when it was asked. Absent: no zone waits for its parent, or no
+   * resolver answers.
+   */
+  dsAtParent: optional(record(hostname(), dsSeen, { max: 1_000 })),
   /** `kind/id` -> version that the server has applied. */
   applied: record(string({ max: 200 }), integer(), { max: 20_000 }),
   /** The map that the server goes by: its publisher's term and the publisher's number. Absent: none, or a server of an older version. */

@@ -25,6 +25,8 @@ export interface DnsMetricsSource {
   readonly tests: () => Readonly<Record<string, number>> | null;
   /** Questions for the targets of ALIAS records by what became of them; null in alone mode. */
   readonly aliases: () => Readonly<Record<string, number>> | null;
+  /** Questions for the DS at zones' parents by what became of them; null in alone mode. */
+  readonly parents: () => Readonly<Record<string, number>> | null;
   /** Null without own probes. */
   readonly servers: () => { readonly probed: number; readonly up: number } | null;
   readonly zones: () => { readonly zones: number; readonly names: number };
@@ -130,6 +132,14 @@ export function dnsMetrics(source: DnsMetricsSource): Registry {
     (add) => {
       const { names: _names, dropped: _dropped, ...outcomes } = source.aliases() ?? {};
       for (const [outcome, count] of Object.entries(outcomes)) add({ outcome }, count);
+    },
+  );
+  counter(
+    "isochrone_dns_parent_questions_total",
+    "Questions for the DS that the parents of signed zones have, of zones that wait for it",
+    ["outcome"],
+    (add) => {
+      for (const [outcome, count] of Object.entries(source.parents() ?? {})) add({ outcome }, count);
     },
   );
   gauge(

@@ -23,6 +23,7 @@ import { StandInProber } from "./dns-stand-in.ts";
 import { AliasResolver } from "./alias-resolver.ts";
 import { DnsState } from "./dns-state.ts";
 import { PolicyAgent } from "./policy-tests/agent.ts";
+import { ParentWatch } from "./parent-watch.ts";
 import type { TestPermissions } from "./policy-tests/runner.ts";
 import { type TsigKeyTexts, tsigKeysOf } from "./tsig-keys.ts";
 import { ZoneNotifier } from "./zone-notify.ts";
@@ -61,6 +62,7 @@ export class DnsNode {
   readonly #standIn: StandInProber | undefined;
   readonly #agent: PolicyAgent;
   readonly #aliases: AliasResolver;
+  readonly #parents: ParentWatch;
   #areAliasesOld = false;
   readonly #incarnation = `${process.pid}-${systemClock.epoch().toString(36)}`;
   readonly #firstTopology = Promise.withResolvers<void>();
@@ -99,6 +101,7 @@ export class DnsNode {
       servers: options.resolvers,
       onAnswers: (answers) => this.state.setAliases(answers),
     });
+    this.#parents = new ParentWatch(options.resolvers);
     this.#notifier = new ZoneNotifier(tsigKeysOf(options.tsigKeys ?? []), logger);
     const delayMs = options.inputDelaySeconds * 1_000;
     this.#keeper = new DocumentKeeper({ client: this.#client, stateDirectory, logger, delayMs });
@@ -133,6 +136,7 @@ export class DnsNode {
       (value) => dnssecDocument.parse(value),
       (_id, body, version) => {
         for (const problem of this.state.setKeys(body, version)) logger.error("dnssec-key", { problem });
+        this.#parents.setKeys(body);
       },
     );
     this.#keeper.keep(
@@ -225,6 +229,11 @@ export class DnsNode {
     return this.#aliases.counters;
   }
 
+  /** Questions for the DS that zones' parents have. */
+  get parentFigures(): Readonly<Record<string, number>> {
+    return this.#parents.counters;
+  }
+
   /** Tests of policies' targets: what became of them, and who takes part. */
   get testFigures(): Readonly<Record<string, number>> {
     return { ...this.#agent.figures, ...this.#agent.counters };
@@ -248,6 +257,7 @@ export class DnsNode {
     const isReady = this.state.snapshot !== null;
     const mapInForce = this.#keeper.fenceOf("map");
     const opinions = this.#agent.opinions();
+    const dsAtParent = this.#parents.seen;
     return {
       serverId,
       clusterId: entry.cluster.clusterId,
@@ -263,6 +273,7 @@ export class DnsNode {
       links: [],
       applied: this.#keeper.applied,
       ...(opinions !== undefined && { opinions }),
+      ...(dsAtParent !== undefined && { dsAtParent }),
       ...(mapInForce !== undefined && { mapInForce }),
     };
   }
@@ -285,6 +296,7 @@ export class DnsNode {
     this.#notifier.close();
     this.#standIn?.close();
     this.#aliases.close();
+    this.#parents.close();
     this.#agent.close();
     await this.prober.close();
     await this.#keeper.close();

@@ -123,6 +123,7 @@ export function openZone(zone: DnssecZone, peerKey: Uint8Array | undefined): Ope
       delegated: keysThat(
         (one) => one.delegatedAtEpochMs !== undefined && one.undelegatedAtEpochMs === undefined,
       ),
+      isWithdrawn: zone.withdrawnAtEpochMs !== undefined,
       dnskeyTtlSeconds: zone.dnskeyTtlSeconds,
       dsTtlSeconds: zone.dsTtlSeconds,
     },

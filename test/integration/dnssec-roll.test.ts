@@ -1,9 +1,11 @@
 /** `isochrone dnssec` against a control whose clock is ours: a zone is signed, delegated, rolled; a validator follows each step. */
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { type ControlClient, ControlClient as Client, loadControlServer } from "#control";
-import { dnssecDocument, type EpochMs, type MonotonicMs } from "#kit";
+import { dnssecDocument, type EpochMs, type MonotonicMs, type ZoneDocument, zoneDocument } from "#kit";
 import { createLogger } from "#kit/io";
-import { DnsCounters, DnsServer, DnsState } from "#mapping";
+import { DnsCounters, DnsServer, DnsState, ParentWatch } from "#mapping";
 import { main as dnssec } from "../../cli/dnssec.ts";
 import { UsageError } from "../../cli/usage.ts";
 import { requireProgram } from "../tools/processes.ts";
@@ -171,7 +173,13 @@ describe("isochrone dnssec", () => {
       await pass(0);
       await validated([second]);
       expect((await command("status")).said).not.toContain("key-1");
-      expect(control.service.rollCounters).toEqual({ delegate: 1, activate: 1, undelegate: 1, remove: 1 });
+      expect(control.service.rollCounters).toEqual({
+        delegate: 1,
+        activate: 1,
+        undelegate: 1,
+        remove: 1,
+        unsign: 0,
+      });
     },
   );
 
@@ -193,6 +201,72 @@ describe("isochrone dnssec", () => {
     expect(await command("ds", "shop.example", "--check", "127.0.0.1:1")).toMatchObject({ code: 1 });
     expect(await command("ds", "shop.example", "--check", "resolver")).toMatchObject({ code: 2 });
   });
+
+  it.skipIf(dig === undefined)(
+    "signs a customer's zone, tells what its parent has, and unsigns it: no DS before, no signatures after",
+    async () => {
+      const zone = "hosted.shop.example";
+      const sets = [
+        { name: "@", type: "SOA", ttlSeconds: 300, data: ["ns1.shop.example. h 1 7200 1800 1209600 60"] },
+        { name: "@", type: "NS", ttlSeconds: 300, data: ["ns1.shop.example."] },
+        { name: "www", type: "A", ttlSeconds: 2 * DAY, data: ["192.0.2.1"] },
+      ];
+      const body = zoneDocument.parse({ zoneId: "hosted", customerId: "acme", origin: zone, sets });
+      const put = (document: ZoneDocument, expectedVersion: number) =>
+        client.put("zone", "hosted", document, { expectedVersion, note: "", author: "", activate: true });
+      const asked = async (name: string, type: string) => {
+        const args = ["@127.0.0.1", "-p", String(server.port), "+short", "+nosplit", "+dnssec", name, type];
+        const { stdout } = await promisify(execFile)(dig ?? "", args);
+        return stdout.split("\n").filter((line) => line !== "");
+      };
+      expect((await command("sign", zone)).said).toContain("isochrone zone list");
+      const transfer = { keyName: "key.example" };
+      await put(
+        zoneDocument.parse({ zoneId: "hosted", customerId: "acme", origin: zone, sets, transfer }),
+        0,
+      );
+      expect((await command("sign", zone)).said).toContain("would serve it without signatures");
+      await put(body, 1);
+      state.setZone(body, 2);
+      const { ds } = JSON.parse((await command("sign", zone, "--json")).said) as { ds: string };
+      expect(await pass(DAY + 301)).toEqual([]);
+      expect(await pass(DAY)).toEqual([`${zone} delegate key-1`]);
+      const record = await client.document("dnssec", "test");
+      const keys = dnssecDocument.parse(record?.body);
+      expect(keys.zones.find((one) => one.zone === zone)?.zoneTtlSecondsMax).toBe(2 * DAY);
+      state.setKeys(keys, record?.version ?? 0);
+      expect((await asked(zone, "CDS"))[0]).toBe(ds.split(" ").slice(3).join(" "));
+      expect((await asked(zone, "DS"))[0]).toBe(ds.split(" ").slice(3).join(" "));
+      // What a name server tells of it in its reports; the first resolver does not answer.
+      const watch = new ParentWatch([
+        { host: "127.0.0.1", port: 1 },
+        { host: "127.0.0.1", port: server.port },
+      ]);
+      watch.setKeys(keys);
+      await vi.waitFor(() => expect(watch.seen?.[zone]?.keyIds).toEqual(["key-1"]), 10_000);
+      watch.close();
+      await pass(0);
+
+      expect(await command("unsign", zone)).toMatchObject({ code: 0 });
+      expect(await command("unsign", zone)).toMatchObject({ code: 1 });
+      expect(await command("roll", zone)).toMatchObject({ code: 1 });
+      expect(await command("sign", zone)).toMatchObject({ code: 0 });
+      await pass(0);
+      expect((await asked(zone, "CDS"))[0]).toBe(ds.split(" ").slice(3).join(" "));
+      await command("unsign", zone);
+      await pass(0);
+      expect((await asked(zone, "CDS"))[0]).toBe("0 0 0 00");
+      expect((await asked(zone, "CDNSKEY"))[0]).toBe("0 3 0 AA==");
+      expect(await asked(zone, "DS")).toEqual([]);
+      expect(await asked(`www.${zone}`, "A")).toHaveLength(2);
+      expect((await command("status")).said).toMatch(/hosted\.shop\.example .* signs, .* +unsign: /);
+      await pass(0);
+      expect(await pass(DAY + 301)).toEqual([`${zone} unsign key-1`]);
+      await pass(0);
+      expect(await asked(`www.${zone}`, "A")).toEqual(["192.0.2.1"]);
+      expect((await command("status")).said).not.toContain(zone);
+    },
+  );
 
   it("tells of keys that do not open, by key, zone and cause", async () => {
     const record = await client.document("dnssec", "test");

@@ -2,8 +2,8 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { dnssecDocument, type DnssecKey, type DnssecZone, type ServerId } from "#kit";
-import { advance, enteringKey, mayRoll } from "../../../control/core/key-roll.ts";
-import { hasParentIn, KeyRolls } from "../../../control/core/key-rolls.ts";
+import { advance, enteringKey, mayRoll, signedAgain, withdrawn } from "../../../control/core/key-roll.ts";
+import { isParentIn, KeyRolls } from "../../../control/core/key-rolls.ts";
 import { topology } from "../mapping-dns/fixture.ts";
 
 const publicKey = `${"A".repeat(86)}==`;
@@ -93,7 +93,7 @@ function simulate(world: World, plant?: (zone: DnssecZone) => DnssecZone) {
       isParentOurs: false,
       everywhereSinceEpochMs: now >= everywhere ? T0 + everywhere * 1_000 : undefined,
     });
-    let next = result.zone;
+    let next = result.zone as DnssecZone;
     for (const { step, keyId } of result.taken) steps.push(`${step} ${keyId}`);
     if (plant !== undefined) next = plant(next);
     if (next !== zone) changedAt = now;
@@ -176,6 +176,37 @@ describe("a roll", () => {
     expect(simulate(slow, plant).bogus.length).toBeGreaterThan(0);
   });
 
+  it("is the way back, too: signed until no cache holds a DS, and again at once where that is taken back", () => {
+    const key = { ...enteringKey(made("k1"), true, T0), delegatedAtEpochMs: T0, dsSeenAtEpochMs: T0 };
+    expect(withdrawn(zoneOf([enteringKey(made("k1"), true, T0)]), T0)).toBeUndefined();
+    const zone = withdrawn(zoneOf([key]), T0)!;
+    expect(mayRoll(zone)).toBe(false);
+    const facts = { isParentOurs: false, everywhereSinceEpochMs: T0 };
+    const late = { ...facts, nowEpochMs: T0 + 10 * 86_400_000 };
+    expect(advance(zone, late)).toEqual({
+      zone,
+      taken: [],
+      waits: [{ step: "unsign", keyId: "k1", for: "ds-gone-at-parent" }],
+    });
+    const goneAt = T0 + 5_000_000;
+    const gone = advance(zone, { ...facts, nowEpochMs: goneAt, isDsAtParent: () => false }).zone!;
+    const untilEpochMs = goneAt + (300 + 86_400) * 1_000;
+    expect(advance(gone, { ...facts, nowEpochMs: untilEpochMs - 1 })).toEqual({
+      zone: gone,
+      taken: [],
+      waits: [{ step: "unsign", keyId: "k1", for: "time", untilEpochMs }],
+    });
+    // Nobody who has not said that it asks for the end of the DS may be believed to.
+    expect(advance(gone, { ...late, everywhereSinceEpochMs: undefined }).zone).toBe(gone);
+    expect(advance(gone, { ...facts, nowEpochMs: untilEpochMs })).toMatchObject({
+      zone: undefined,
+      taken: [{ step: "unsign", keyId: "k1" }],
+    });
+    expect(signedAgain(gone, T0 + 7)).toEqual(
+      zoneOf([{ ...enteringKey(made("k1"), true, T0), delegatedAtEpochMs: T0 + 7 }]),
+    );
+  });
+
   it("of the first key: no DS before caches know that the zone is signed; then it waits for the parent for ever", () => {
     const zone = zoneOf([enteringKey(made("k1"), true, T0)]);
     const facts = { isParentOurs: false, everywhereSinceEpochMs: T0 + 1_000 };
@@ -189,9 +220,9 @@ describe("a roll", () => {
     expect(silent.waits).toEqual([{ step: "delegate", keyId: "k1", for: "name-servers" }]);
     const moved = advance(zone, { ...facts, nowEpochMs: untilEpochMs });
     expect(moved.taken).toEqual([{ step: "delegate", keyId: "k1" }]);
-    expect(mayRoll(moved.zone)).toBe(false);
+    expect(moved.zone && mayRoll(moved.zone)).toBe(false);
     const rolling = zoneOf([
-      { ...moved.zone.keys[0]!, dsSeenAtEpochMs: untilEpochMs },
+      { ...moved.zone!.keys[0]!, dsSeenAtEpochMs: untilEpochMs },
       { ...enteringKey(made("k2"), false, untilEpochMs), activeAtEpochMs: untilEpochMs },
     ]);
     expect(advance(rolling, { ...facts, nowEpochMs: untilEpochMs * 2 }).waits).toEqual([
@@ -234,7 +265,65 @@ describe("KeyRolls", () => {
     const again = handle(561, [4, 4], moved, 4).document;
     expect(again.zones.map(({ keys }) => keys[0]?.dsSeenAtEpochMs)).toEqual([undefined, T0 + 561_000]);
     expect(dnssecDocument.parse(JSON.parse(JSON.stringify(again)))).toEqual(again);
-    expect(hasParentIn("shop.example", new Set(["shop.example", "op.example"]))).toBe(false);
+    expect(isParentIn("shop.example", new Set(["shop.example", "op.example"]))).toBe(false);
+    const ours = new Set(["example"]);
+    expect(isParentIn("a.b.example", ours)).toBe(true);
+    // The DS of a zone below a customer's is what the customer writes there.
+    expect(isParentIn("a.b.example", ours, () => new Set(["b.example"]))).toBe(false);
+    expect(isParentIn("b.example", ours, () => new Set(["b.example"]))).toBe(true);
+  });
+
+  it("takes a DS for there, or gone, when all who have looked since the key's last step say so", () => {
+    const seen = (serverId: string, keyIds: readonly string[], atSeconds: number) => ({
+      ...report(serverId, 3),
+      dsAtParent: { "shop.example": { keyIds, atEpochMs: T0 + atSeconds * 1_000 } },
+    });
+    const key = { ...enteringKey(made("k1"), true, T0), delegatedAtEpochMs: T0 + 10_000 };
+    const { zones } = dnssecDocument.parse({ name: "test", zones: [zoneOf([key])] });
+    const [zone] = zones as [DnssecZone];
+    const keyAfter = (of: DnssecZone, ...reports: readonly object[]) =>
+      new KeyRolls().handle({
+        document: dnssecDocument.parse({ name: "test", zones: [of] }),
+        version: 3,
+        topology: undefined,
+        reports: reports as never,
+        nowEpochMs: T0 + 60_000,
+      }).document.zones[0]?.keys[0];
+    const said = { dsSeenAtEpochMs: T0 + 60_000 };
+    expect(keyAfter(zone, seen("ns-1", ["k1"], 20))).toMatchObject(said);
+    expect(keyAfter(zone, seen("ns-1", ["k1"], 20), report("ns-2", 3))).toMatchObject(said);
+    expect(keyAfter(zone, seen("ns-1", ["k1"], 20), seen("ns-2", [], 20))).toEqual(zone.keys[0]);
+    // Of a resolver that was asked before.
+    expect(keyAfter(zone, seen("ns-1", ["k1"], 9))).toEqual(zone.keys[0]);
+    const leaving = withdrawn({ ...zone, keys: [{ ...key, ...said }] }, T0 + 30_000)!;
+    const gone = { dsGoneAtEpochMs: T0 + 60_000 };
+    expect(keyAfter(leaving, seen("ns-1", [], 31))).toMatchObject(gone);
+    expect(keyAfter(leaving, seen("ns-1", [], 31), seen("ns-2", ["k1"], 31))).not.toMatchObject(gone);
+    expect(keyAfter(leaving, seen("ns-1", [], 29))).not.toMatchObject(gone);
+  });
+
+  it("a zone that is withdrawn leaves the document once its DS is gone and forgotten, others stay", () => {
+    const key = { ...enteringKey(made("k1"), true, T0), delegatedAtEpochMs: T0, dsSeenAtEpochMs: T0 };
+    const leaving = withdrawn(zoneOf([key], { zone: "sub.shop.example", dsTtlSeconds: 60 }), T0)!;
+    const other = zoneOf([key]);
+    const rolls = new KeyRolls();
+    const handle = (seconds: number, of: DnssecZone[], version: number) =>
+      rolls.handle({
+        document: dnssecDocument.parse({ name: "test", zones: of }),
+        version,
+        topology,
+        reports: [report("ns-1", version), report("ns-2", version)] as never,
+        nowEpochMs: T0 + seconds * 1_000,
+      });
+    const seen = handle(1, [leaving, other], 3).document.zones;
+    expect(seen[0]?.keys[0]?.dsGoneAtEpochMs).toBe(T0 + 1_000);
+    expect(handle(300, [...seen], 4).document.zones).toHaveLength(2);
+    const left = handle(361, [...seen], 4);
+    expect(left.zones[0]).toMatchObject({
+      zone: "sub.shop.example",
+      taken: [{ step: "unsign", keyId: "k1" }],
+    });
+    expect(left.document.zones.map(({ zone }) => zone)).toEqual(["shop.example"]);
   });
 
   it.each([
@@ -242,12 +331,19 @@ describe("KeyRolls", () => {
     [{ retiredAtEpochMs: T0 }, "keys"],
     [{ dsSeenAtEpochMs: T0 }, "dsSeenAtEpochMs"],
     [{ delegatedAtEpochMs: T0, undelegatedAtEpochMs: T0 }, "keys"],
+    [{ delegatedAtEpochMs: T0, withdrawn: T0 }, "keys"],
     [{ sealedKey: "-----BEGIN PRIVATE KEY-----" }, "sealedKey"],
     [{ publicKey: "AAAA" }, "publicKey"],
   ])("refuses a document whose key says %o", (change, path) => {
+    const { withdrawn: withdrawnAtEpochMs, ...of } = { withdrawn: undefined, ...change };
     const body = {
       name: "test",
-      zones: [zoneOf([{ ...enteringKey(made("k1"), true, T0), ...change } as DnssecKey])],
+      zones: [
+        {
+          ...zoneOf([{ ...enteringKey(made("k1"), true, T0), ...of } as DnssecKey]),
+          ...(withdrawnAtEpochMs !== undefined && { withdrawnAtEpochMs }),
+        },
+      ],
     };
     expect(() => dnssecDocument.parse(JSON.parse(JSON.stringify(body)))).toThrow(path);
   });

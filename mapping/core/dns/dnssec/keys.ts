@@ -12,6 +12,10 @@ const PROTOCOL = 3;
 /** SHA-256 (RFC 4509). */
 const DIGEST_SHA256 = 2;
 
+/** RDATA that asks for no DS at all, `0 0 0 00` and `0 3 0 AA==` (RFC 8078 section 4, with erratum 5049). */
+const CDS_DELETE = Uint8Array.of(0, 0, 0, 0, 0);
+const CDNSKEY_DELETE = Uint8Array.of(0, 0, PROTOCOL, 0, 0);
+
 /** One key of a zone, whose private part is somewhere behind `sign`. */
 export interface ZoneKey {
   /** x and y, 32 octets each (RFC 6605 section 4). */
@@ -73,6 +77,8 @@ export interface ZoneKeySet {
   readonly signers: readonly ZoneKey[];
   /** Those that the parent is to have a DS of. */
   readonly delegated: readonly ZoneKey[];
+  /** The parent is asked to have none any more (RFC 8078 section 4). */
+  readonly isWithdrawn?: boolean;
   readonly dnskeyTtlSeconds: number;
   /** Of the DS set in the zone above, where that one is ours. */
   readonly dsTtlSeconds: number;
@@ -89,14 +95,16 @@ export interface KeyRecords {
 export function keyRecords(keys: ZoneKeySet, sha256: (bytes: Uint8Array) => Uint8Array): KeyRecords {
   const { origin, dnskeyTtlSeconds: ttl } = keys;
   const ds = keys.delegated.map(({ publicKey }) => dsData(origin, publicKey, sha256));
+  const isWithdrawn = keys.isWithdrawn === true;
   return {
     dnskey: keys.published.map(({ publicKey }) =>
       opaqueRecord(origin, dnsTypes.DNSKEY, ttl, dnskeyData(publicKey)),
     ),
-    cds: ds.map((data) => opaqueRecord(origin, dnsTypes.CDS, ttl, data)),
-    cdnskey: keys.delegated.map(({ publicKey }) =>
-      opaqueRecord(origin, dnsTypes.CDNSKEY, ttl, dnskeyData(publicKey)),
-    ),
+    cds: (isWithdrawn ? [CDS_DELETE] : ds).map((data) => opaqueRecord(origin, dnsTypes.CDS, ttl, data)),
+    cdnskey: (isWithdrawn
+      ? [CDNSKEY_DELETE]
+      : keys.delegated.map(({ publicKey }) => dnskeyData(publicKey))
+    ).map((data) => opaqueRecord(origin, dnsTypes.CDNSKEY, ttl, data)),
     ds: ds.map((data) => opaqueRecord(origin, dnsTypes.DS, keys.dsTtlSeconds, data)),
   };
 }
