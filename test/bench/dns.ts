@@ -34,6 +34,8 @@ ${summary}
   --warm-up N     seconds of load before the first round (default 2)
   --networks N    client networks (default 10000)
   --clusters N    clusters of two servers (default 30)
+  --outstanding N queries that dnsperf has under way (default 256); each of two workers sees half of them, and so do the
+                  batches: compare isochrone/two-workers with isochrone/default at half as many
   --only LIST     servers by name or name/form (default: all found on PATH)
   --workloads LIST  plain, ecs (default: both)
   --out FILE      keep the JSON there too
@@ -52,9 +54,8 @@ const QUERIES_IN_FILE = 100_000;
 const CHECKED_QUERIES = 50;
 const ASK_TIMEOUT_MS = 2_000;
 const CHECK_TIMEOUT_MS = 20_000;
-/** Sockets that dnsperf sends from, and queries that it keeps outstanding. */
+/** Sockets that dnsperf sends from. */
 const CLIENTS = 16;
-const OUTSTANDING = 256;
 const SEED = 20261126;
 
 interface DnsRun {
@@ -85,6 +86,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       "warm-up": { type: "string", default: "2" },
       networks: { type: "string", default: "10000" },
       clusters: { type: "string", default: "30" },
+      outstanding: { type: "string", default: "256" },
       only: { type: "string" },
       workloads: { type: "string" },
       out: { type: "string" },
@@ -103,6 +105,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   const warmUpSeconds = wholeNumber("warm-up", values["warm-up"], 0, 600);
   const networks = wholeNumber("networks", values.networks, 10, 200_000);
   const clusters = wholeNumber("clusters", values.clusters, 3, 200);
+  const outstanding = wholeNumber("outstanding", values.outstanding, 1, 65_536);
   const dnsperf = findProgram("dnsperf");
   if (dnsperf === undefined) throw new UsageError("dnsperf is not on PATH: apt-get install dnsperf");
   const wanted = chosen("only", values.only, known, (one) => [one.name, labelOf(one)]);
@@ -134,7 +137,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       const file = join(scratchDirectory("dnsperf", true), "queries");
       writeFileSync(file, queryFile(deployment, shape, QUERIES_IN_FILE, SEED));
       const load = (at: number, length: number) =>
-        runToEnd(dnsperf, dnsperfArguments(at, file, length), 60_000 + length * 2_000);
+        runToEnd(dnsperf, dnsperfArguments(at, file, length, outstanding), 60_000 + length * 2_000);
       for (let round = 0; round <= rounds; round += 1)
         for (const { server, running } of started) {
           // A server of the deployment that was slow to say that it lives is back soon.
@@ -177,7 +180,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       networks,
       clusters,
       clients: CLIENTS,
-      outstanding: OUTSTANDING,
+      outstanding,
     },
     workloads: workloads.map((name) => ({ name, note: WORKLOADS[name]?.note })),
     runs,
@@ -213,7 +216,7 @@ function chosen<T>(
   return all.filter((one) => namesOf(one).some((name) => wanted.includes(name)));
 }
 
-function dnsperfArguments(port: number, file: string, seconds: number): string[] {
+function dnsperfArguments(port: number, file: string, seconds: number, outstanding: number): string[] {
   const at = ["-s", "127.0.0.1", "-p", String(port), "-f", "inet"];
   return [
     ...at,
@@ -225,7 +228,7 @@ function dnsperfArguments(port: number, file: string, seconds: number): string[]
     "-c",
     String(CLIENTS),
     "-q",
-    String(OUTSTANDING),
+    String(outstanding),
     "-T",
     "1",
   ];

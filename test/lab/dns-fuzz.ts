@@ -14,10 +14,14 @@ import { query } from "../unit/mapping-dns/fixture.ts";
 export const summary =
   "a million mutated datagrams at a name server: it lives, every reply parses, no more goes out than comes in, memory stays flat";
 
+/** What a heap that is collected now and then goes up and down by: 100,000 streams that leave 200 octets each are above it. */
+const FLAT_MEBIBYTES = 16;
+
 const HELP = `Usage: npm run lab -- dns-fuzz [options]
 
 ${summary}. Exit code 1: it died, a reply was malformed or too long, a good query went unanswered,
-or more octets came back than were sent and --surplus-limit has (the sender shows no cookie).
+more octets came back than were sent and --surplus-limit has (the sender shows no cookie), or memory was not flat: the most of the second half
+of the datagrams, or of the streams, was above the most of the first half by more than ${FLAT_MEBIBYTES} MiB.
 
   --packets N   datagrams (default 1000000)
   --streams N   TCP connections with mutated streams (default 2000)
@@ -25,6 +29,10 @@ or more octets came back than were sent and --surplus-limit has (the sender show
   --plain-udp   the server without batches
   --help
 `;
+
+const MEBIBYTE = 1024 * 1024;
+/** Looks at the memory in each half. */
+const STEPS = 5;
 
 /** Datagrams sent before the server is asked whether it is still there: less than its receive buffer holds. */
 const BURST = 400;
@@ -35,7 +43,6 @@ const STREAMS_AT_ONCE = 20;
 const SURPLUS_BYTES_PER_SECOND = 1_000;
 /** Who asks whether the server is still there, and is known to it by a handshake. */
 const KNOWN_ADDRESS = "127.0.0.2";
-const MEBIBYTE = 1024 * 1024;
 
 interface Findings {
   replies: number;
@@ -91,7 +98,12 @@ export async function main(argv: readonly string[]): Promise<number> {
     bytesSent: 0,
     bytesReceived: 0,
   };
-  const rssMebibytes: number[] = [];
+  const rssMebibytes = { datagrams: [] as number[], streams: [] as number[] };
+  const look = (at: keyof typeof rssMebibytes, done: number): void => {
+    const now = Math.round(usageOf([server.pid]).rssBytes / MEBIBYTE);
+    rssMebibytes[at].push(now);
+    console.error(`dns-fuzz: ${done} ${at}, ${findings.replies} replies, RSS ${now} MiB`);
+  };
   let survived = false;
   let surplusMax = 0;
   try {
@@ -103,9 +115,12 @@ export async function main(argv: readonly string[]): Promise<number> {
     });
     await shakeHands(port);
     const beganMs = performance.now();
-    const steps = 10;
-    for (let step = 0, sent = 0; step < steps && isAlive; step++) {
-      for (const stop = Math.round((packets * (step + 1)) / steps); sent < stop && isAlive; sent += BURST) {
+    for (let step = 0, sent = 0; step < 2 * STEPS && isAlive; step++) {
+      for (
+        const stop = Math.round((packets * (step + 1)) / (2 * STEPS));
+        sent < stop && isAlive;
+        sent += BURST
+      ) {
         for (let one = 0; one < BURST; one++) {
           const bytes = mutateDnsPacket(random);
           findings.bytesSent += bytes.length;
@@ -113,28 +128,43 @@ export async function main(argv: readonly string[]): Promise<number> {
         }
         if (!(await isAnswering(port))) findings.unanswered++;
       }
-      rssMebibytes.push(Math.round(usageOf([server.pid]).rssBytes / MEBIBYTE));
-      console.error(
-        `dns-fuzz: ${sent} datagrams, ${findings.replies} replies, RSS ${rssMebibytes.at(-1)} MiB`,
-      );
+      look("datagrams", sent);
     }
     socket.close();
     surplusMax = SURPLUS_BYTES_PER_SECOND * (1 + (performance.now() - beganMs) / 1_000);
-    for (let done = 0; done < streams && isAlive; done += STREAMS_AT_ONCE)
-      await Promise.all(Array.from({ length: STREAMS_AT_ONCE }, () => stream(port, random, findings)));
+    for (let step = 0, done = 0; step < 2 * STEPS && isAlive; step++) {
+      for (
+        const stop = Math.round((streams * (step + 1)) / (2 * STEPS));
+        done < stop && isAlive;
+        done += STREAMS_AT_ONCE
+      )
+        await Promise.all(Array.from({ length: STREAMS_AT_ONCE }, () => stream(port, random, findings)));
+      look("streams", done);
+    }
     if (isAlive && !(await isAnswering(port))) findings.unanswered++;
-    rssMebibytes.push(Math.round(usageOf([server.pid]).rssBytes / MEBIBYTE));
     survived = isAlive;
   } finally {
     await server.stop();
   }
   const { malformed, tooLong, unanswered } = findings;
   const isWithin = findings.bytesReceived <= findings.bytesSent + surplusMax;
+  const isFlat = isFlatIn(rssMebibytes.datagrams) && isFlatIn(rssMebibytes.streams);
   const isGood =
-    isWithin && survived && malformed + tooLong + unanswered === 0 && findings.replies > packets / 10;
+    isWithin &&
+    isFlat &&
+    survived &&
+    malformed + tooLong + unanswered === 0 &&
+    findings.replies > packets / 10;
   const died = survived ? undefined : server.stderr().slice(-2_048);
-  console.log(JSON.stringify({ packets, streams, ...findings, survived, died, rssMebibytes }, undefined, 2));
+  console.log(
+    JSON.stringify({ packets, streams, ...findings, survived, died, isFlat, rssMebibytes }, undefined, 2),
+  );
   return isGood ? 0 : 1;
+}
+
+function isFlatIn(mebibytes: readonly number[]): boolean {
+  const most = (part: readonly number[]): number => Math.max(0, ...part);
+  return most(mebibytes.slice(STEPS)) <= most(mebibytes.slice(0, STEPS)) + FLAT_MEBIBYTES;
 }
 
 function judge(bytes: Uint8Array, bytesMax: number, findings: Findings): void {
