@@ -263,7 +263,12 @@ export class ZoneTable implements ZoneSet {
     const oneTime = this.#oneTimeNode(name);
     if (oneTime !== undefined) return { kind: "node", node: oneTime };
     const zone = this.zoneOf(name);
-    if (zone instanceof HostedZone) return { kind: "hosted" };
+    if (zone instanceof HostedZone) {
+      const above = type === dnsTypes.DS && zone.origin.text === name ? parentText(name) : undefined;
+      const parent = above === undefined ? undefined : this.zoneOf(above);
+      if (parent === undefined || parent instanceof HostedZone) return { kind: "hosted" };
+      return { kind: "node", node: { zone: parent, isApex: false, property: undefined, addresses: [] } };
+    }
     return zone === undefined ? { kind: "outside-zones" } : { kind: "no-such-name", zone };
   }
 
