@@ -13,7 +13,8 @@ import { controlOptions } from "./options.ts";
 
 const help = `Usage: isochrone certificate ACTION [options]
 
-  push ID --chain FILE --key FILE   checks the pair, seals the key, puts it in force at every edge
+  push ID --chain FILE --key FILE   checks the pair, seals the key, puts it in force at every edge, and for DNS over TLS at the
+                                    name servers that it names
   withdraw ID                       served no more, from the next handshake on
   list                              every certificate: names, fingerprint, version
 

@@ -51,7 +51,6 @@ export type { Hop, PropertyView, Routing } from "./io/routing.ts";
 export { SegmentFiles } from "./io/segment-files.ts";
 export { certificateWarning, parseCertificate } from "./io/tls/certificate.ts";
 export { makeCertificateDocument } from "./io/tls/certificate-documents.ts";
-export { openPrivateKey, sealPrivateKey } from "./io/tls/sealed-key.ts";
 export { TICKET_PERIOD_MS, TicketKeys, useTicketKeys } from "./io/tls/ticket-keys.ts";
 export type { TlsOptions } from "./io/tls/serve-tls.ts";
 export type { Upstream } from "./io/upstream.ts";

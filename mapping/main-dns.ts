@@ -33,7 +33,7 @@ import { CrashRecord } from "./io/crash-record.ts";
 import { DnsServer, type DnsServerOptions, openQueryLog } from "./io/dns-server.ts";
 import { DnsState } from "./io/dns-state.ts";
 import { isWorker, runWorker, serviceOf } from "./io/dns-worker.ts";
-import { DnsWorkers } from "./io/dns-workers.ts";
+import { DnsWorkers, type DnsWorkersOptions } from "./io/dns-workers.ts";
 import { readTsigKeys, type TsigKeyTexts } from "./io/tsig-keys.ts";
 import { wherePage } from "./io/dns-where.ts";
 import { dsTextOf, newSignedZone, peerKeyIfSet } from "./io/zone-key.ts";
@@ -109,18 +109,18 @@ export async function main(argv: readonly string[], onQuery?: DnsServerOptions["
     throw error;
   }
   let isReady = false;
-  let server: DnsServer | DnsWorkers | undefined;
+  let serving: Serving | undefined;
   let admin: AdminServer | undefined;
   try {
-    server = await listen(options, state, counters, token, logger, tsigKeys, namesAsked);
-    const listening = server;
-    process.on("SIGHUP", () => void replaceWorkers(listening, logger));
+    serving = await Serving.start(options, state, counters, token, logger, tsigKeys, namesAsked);
+    const listening = serving;
+    process.on("SIGHUP", () => listening.replace());
     const metrics = dnsMetrics({
       counters,
-      socketCounters: () => listening.socketCounters,
-      batches: () => listening.batches,
-      tcpConnections: () => listening.tcpConnections,
-      workers: () => listening.workers,
+      socketCounters: () => listening.server.socketCounters,
+      batches: () => listening.server.batches,
+      tcpConnections: () => listening.server.tcpConnections,
+      workers: () => listening.server.workers,
       map: () => {
         const map = state.snapshot;
         if (map === null) return null;
@@ -136,7 +136,7 @@ export async function main(argv: readonly string[], onQuery?: DnsServerOptions["
         return { zones: zones?.zoneCount ?? 0, names: zones?.size ?? 0 };
       },
       signatures: () => {
-        if (listening instanceof DnsWorkers) return listening.signatures;
+        if (listening.server instanceof DnsWorkers) return listening.server.signatures;
         const { zones: _zones, entries: _entries, ...events } = state.signing;
         return events;
       },
@@ -165,7 +165,7 @@ export async function main(argv: readonly string[], onQuery?: DnsServerOptions["
               explainWhere(name, address, state.context(), isResolver),
             ),
           queries: () => {
-            const { top } = listening;
+            const { top } = listening.server;
             return top === undefined
               ? { status: 404, body: { error: "no query is looked at: --query-sample is 0" } }
               : { status: 200, body: top };
@@ -191,7 +191,7 @@ export async function main(argv: readonly string[], onQuery?: DnsServerOptions["
     const zones = state.context()?.zones;
     console.log(
       [
-        `ready dns ${formatListenAddress({ host: server.address, port: server.port })}`,
+        `ready dns ${formatListenAddress({ host: listening.server.address, port: listening.server.port })}`,
         isSupplied
           ? `zones ${zones?.zoneCount ?? 0} names ${zones?.size ?? 0} map ${state.snapshot?.mapVersion ?? "none"}`
           : "no documents yet: answering SERVFAIL until control sends them",
@@ -205,77 +205,121 @@ export async function main(argv: readonly string[], onQuery?: DnsServerOptions["
     if (error instanceof IsochroneError) return refuse(error.message);
     throw error;
   } finally {
-    await server?.close();
+    await serving?.close();
     await admin?.close();
     await supply.close();
   }
 }
 
-/** At SIGHUP. One process by itself has nobody to go on meanwhile: it reads its certificate again, if it has one. */
-async function replaceWorkers(server: DnsServer | DnsWorkers, logger: Logger): Promise<void> {
-  if (server instanceof DnsServer) {
-    try {
-      if (server.reloadTls()) logger.info("dns-certificate-reloaded", {});
-      else logger.warn("dns-not-replaced", { why: "started without --workers" });
-    } catch (error) {
-      logger.error("dns-certificate-refused", { error });
-    }
-  } else logger.info("dns-workers-replaced", { count: await server.replace() });
-}
+/** Serves in this process, or in workers; by SIGHUP a server of this process is replaced by a worker, and workers by others. */
+class Serving {
+  readonly #workersOptions: Omit<DnsWorkersOptions, "count">;
+  readonly #logger: Logger;
+  #server: DnsServer | DnsWorkers;
+  #replacing: Promise<void> | undefined;
 
-/** Serves in this process, or in workers. */
-async function listen(
-  options: DnsOptions,
-  state: DnsState,
-  counters: DnsCounters,
-  token: string | undefined,
-  logger: Logger,
-  tsigKeys: TsigKeyTexts | undefined,
-  namesAsked: NamesAsked | undefined,
-): Promise<DnsServer | DnsWorkers> {
-  const { listen: at, workers, isPlainUdp } = options;
-  const serverId = options.mode === "node" ? options.serverId : "alone";
-  const queryLog = { ...options.queryLog, serverId, seed: randomBytes(4).readInt32LE() };
-  const setting = {
-    host: at.host,
-    port: at.port,
-    isPlainUdp,
-    countriesFile: options.countriesFile,
-    tls: options.tls,
-    nsid: options.mode === "node" ? options.serverId : undefined,
-    cookieSecret: cookieSecretOf(token).toString("hex"),
-    tsigKeys,
-    // The kernel spreads a network's queries over all workers.
-    rateLimit: {
-      perSecond: Math.ceil(options.rateLimitPerSecond / workers),
-      surplusBytesPerSecond: Math.ceil(options.surplusBytesPerSecond / workers),
-      slip: SLIP,
-      seed: randomBytes(4).readInt32LE(),
-    },
-  };
-  if (workers > 1)
-    return DnsWorkers.start({
-      count: workers,
+  private constructor(server: DnsServer | DnsWorkers, workersOptions: Omit<DnsWorkersOptions, "count">) {
+    this.#server = server;
+    this.#workersOptions = workersOptions;
+    this.#logger = workersOptions.logger;
+  }
+
+  static async start(
+    options: DnsOptions,
+    state: DnsState,
+    counters: DnsCounters,
+    token: string | undefined,
+    logger: Logger,
+    tsigKeys: TsigKeyTexts | undefined,
+    namesAsked: NamesAsked | undefined,
+  ): Promise<Serving> {
+    const { listen: at, workers, isPlainUdp } = options;
+    const serverId = options.mode === "node" ? options.serverId : "alone";
+    const queryLog = { ...options.queryLog, serverId, seed: randomBytes(4).readInt32LE() };
+    const setting = {
+      host: at.host,
+      port: at.port,
+      isPlainUdp,
+      countriesFile: options.countriesFile,
+      tls: options.tls,
+      nsid: options.mode === "node" ? options.serverId : undefined,
+      cookieSecret: cookieSecretOf(token).toString("hex"),
+      tsigKeys,
+      // The kernel spreads a network's queries over all workers.
+      rateLimit: {
+        perSecond: Math.ceil(options.rateLimitPerSecond / workers),
+        surplusBytesPerSecond: Math.ceil(options.surplusBytesPerSecond / workers),
+        slip: SLIP,
+        seed: randomBytes(4).readInt32LE(),
+      },
+    };
+    const common = {
       setting: { ...setting, queryLog },
       state,
       counters,
       logger,
       crashes: new CrashRecord(options.crashFile, logger),
       namesAsked,
+    };
+    if (workers > 1) return new Serving(await DnsWorkers.start({ count: workers, ...common }), common);
+    const log = await openQueryLog(queryLog, logger);
+    const { host, nsid, cookieSecret, countriesFile: _file, ...rest } = setting;
+    const server = await DnsServer.listen({
+      ...rest,
+      address: host,
+      reusePort: options.reusePort,
+      service: serviceOf(nsid, cookieSecret, tsigKeys),
+      context: () => state.context(),
+      identity: () => state.tlsIdentity(),
+      counters,
+      queryLog: log,
+      namesAsked,
+      logger,
     });
-  const log = await openQueryLog(queryLog, logger);
-  const { host, nsid, cookieSecret, countriesFile: _file, ...rest } = setting;
-  return DnsServer.listen({
-    ...rest,
-    address: host,
-    reusePort: options.reusePort,
-    service: serviceOf(nsid, cookieSecret, tsigKeys),
-    context: () => state.context(),
-    counters,
-    queryLog: log,
-    namesAsked,
-    logger,
-  });
+    state.onChange((change) => server.handleChange(change));
+    return new Serving(server, common);
+  }
+
+  /** Who serves now. */
+  get server(): DnsServer | DnsWorkers {
+    return this.#server;
+  }
+
+  /** Whatever code, files and certificates stand on the disk by now serve; what is asked meanwhile is answered by either. */
+  replace(): void {
+    this.#replacing = (this.#replacing ?? Promise.resolve()).then(() =>
+      this.#replace().catch((error: unknown) => this.#logger.error("dns-not-replaced", { error })),
+    );
+  }
+
+  async #replace(): Promise<void> {
+    const server = this.#server;
+    if (server instanceof DnsWorkers) {
+      this.#logger.info("dns-workers-replaced", { count: await server.replace() });
+      return;
+    }
+    if (server.handles.udp === undefined || server.handles.tcp === undefined) {
+      // Nobody can go on with its sockets: it reads its certificate again, if it has one.
+      if (server.reloadTls()) this.#logger.info("dns-certificate-reloaded", {});
+      else this.#logger.warn("dns-not-replaced", { why: "its sockets cannot be handed over here" });
+      return;
+    }
+    const { setting, ...common } = this.#workersOptions;
+    const { port } = server;
+    this.#server = await DnsWorkers.start({
+      count: 1,
+      setting: { ...setting, port },
+      successorOf: server,
+      ...common,
+    });
+    await server.close();
+    this.#logger.info("dns-workers-replaced", { count: 1 });
+  }
+
+  async close(): Promise<void> {
+    await this.#replacing;
+    await this.#server.close();
+  }
 }
 
 /** The same at all name servers of a deployment, so that a cookie of one is good at the other (RFC 9018 section 5). */
@@ -307,6 +351,7 @@ function nodeSupply(
     inputDelaySeconds,
     testPermissions: options.testPermissions,
     resolvers: options.resolvers,
+    takesCertificates: options.tls !== undefined && options.tls.files === undefined,
   });
   return { state: node.state, prober: node.prober, node, close: () => node.close() };
 }

@@ -1,5 +1,6 @@
 /** `#kit/io`: what every driver needs from the machine - time, logs, durable files. Cores must not import it. */
 export { BearerGate, type BearerVerdict } from "./bearer-gate.ts";
+export { openPrivateKey, sealPrivateKey } from "./certificate-key.ts";
 export { systemClock } from "./clock.ts";
 export { readCountries } from "./countries-file.ts";
 export { makeDirectory, readFileIfThere, writeFileDurable } from "./files.ts";

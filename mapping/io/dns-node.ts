@@ -1,5 +1,6 @@
 /** What keeps a name server of a deployment supplied: documents from control or disk, own probes, reports. */
 import {
+  certificateDocument,
   dnssecDocument,
   mapSnapshot,
   policyDocument,
@@ -49,6 +50,8 @@ export interface DnsNodeOptions {
   readonly namesAsked?: NamesAsked | undefined;
   /** Documents come into force so much later, and it answers only while the other name servers do not; 0: neither. */
   readonly inputDelaySeconds: number;
+  /** DNS over TLS shows what control has. */
+  readonly takesCertificates: boolean;
 }
 
 /** Starts with what lies on the disk; follows control in the background. */
@@ -139,6 +142,12 @@ export class DnsNode {
         this.#parents.setKeys(body);
       },
     );
+    if (options.takesCertificates)
+      this.#keeper.keep(
+        "certificate",
+        (value) => certificateDocument.parse(value),
+        (_id, body) => this.state.setCertificate(body),
+      );
     this.#keeper.keep(
       "zone",
       (value) => zoneDocument.parse(value),

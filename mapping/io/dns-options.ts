@@ -95,8 +95,8 @@ in DIR, so that it boots and serves with control dead; it probes every edge serv
   --test-private         with --node: tests of policies may ask private and other special addresses
   --test-scripts DIR     with --node: script tests of policies may run the programs in DIR
   --reuse-port           share the port with other processes of the same user
-  --workers N            processes that share the port; one that dies is started again (default 1). With 2 or
-                         more, SIGHUP replaces each by a new one that goes on with its sockets
+  --workers N            processes that share the port; one that dies is started again (default 1). SIGHUP
+                         replaces each by a new one that goes on with its sockets, what runs in one process too
   --crash-file FILE      with --workers: queries that ended a worker, one JSON object each with the packet in hex;
                          the other workers drop them for ten minutes (with --node: DIR/crash-queries.ndjson)
   --rate-limit N         answers of one kind a second to one client network (/24, /56) over UDP; who shows a
@@ -105,7 +105,8 @@ in DIR, so that it boots and serves with control dead; it probes every edge serv
                          what they send; then answers over UDP are cut to TC; 0: none (default 8000000)
   --tls-listen ADDRESS:PORT  DNS over TLS too (RFC 7858; its port is 853), with
   --tls-certificate FILE     the chain in PEM, the server's own certificate first, and
-  --tls-key FILE             its private key; both are read again at SIGHUP
+  --tls-key FILE             its private key; both are read again at SIGHUP. With --node neither is wanted: then it is the certificate
+                         that "isochrone certificate push" has put in force for the name server's name, a new one at once
   --query-log FILE       one JSON object for each query that is looked at; each of several workers writes
                          FILE.worker-0, FILE.worker-1, ...
   --query-sample N       look at one query in N, for the log and for \`isochrone queries\`; 0: at none (default 100)
@@ -113,7 +114,7 @@ in DIR, so that it boots and serves with control dead; it probes every edge serv
   --plain-udp            one system call for each datagram instead of batches (Linux, package koffi)
 
 Environment: ISOCHRONE_CONTROL_TOKEN, the bearer token for control (--node) and for /.isochrone/;
-ISOCHRONE_PEER_KEY, which opens the keys of signed zones (--node).
+ISOCHRONE_PEER_KEY, which opens the keys of signed zones and of certificates (--node).
 
 Examples:
   isochrone dns --world demo --listen 127.0.0.1:5300
@@ -185,7 +186,7 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
     crashFile:
       values["crash-file"] ??
       (values.state === undefined ? undefined : join(values.state, "crash-queries.ndjson")),
-    tls: tlsOf(values["tls-listen"], values["tls-certificate"], values["tls-key"]),
+    tls: tlsOf(values["tls-listen"], values["tls-certificate"], values["tls-key"], isNode),
     countriesFile: values.countries,
     queryLog: {
       path: values["query-log"],
@@ -268,12 +269,17 @@ function tlsOf(
   listen: string | undefined,
   certificateFile: string | undefined,
   keyFile: string | undefined,
+  hasControl: boolean,
 ): TlsSetting | undefined {
   if (listen === undefined && certificateFile === undefined && keyFile === undefined) return undefined;
+  const at = listenOf("--tls-listen", required("--tls-listen", listen));
+  if (hasControl && certificateFile === undefined && keyFile === undefined) return at;
   return {
-    ...listenOf("--tls-listen", required("--tls-listen", listen)),
-    certificateFile: required("--tls-certificate", certificateFile),
-    keyFile: required("--tls-key", keyFile),
+    ...at,
+    files: {
+      certificateFile: required("--tls-certificate", certificateFile),
+      keyFile: required("--tls-key", keyFile),
+    },
   };
 }
 

@@ -11,6 +11,7 @@ import type { BlackBox } from "./black-box.ts";
 import { DnsHandler, type DnsHandlerOptions, resolverAddressOf } from "./dns-handler.ts";
 import { DnsQueryLog, type QueryLogSettings } from "./dns-query-log.ts";
 import { type TcpHandler, TcpListener, type TcpSettings, type TlsIdentity } from "./dns-tcp.ts";
+import type { DnsChange } from "./dns-state.ts";
 import { UdpListener } from "./dns-udp.ts";
 
 export interface DnsServerOptions {
@@ -27,6 +28,11 @@ export interface DnsServerOptions {
   readonly tcp?: Partial<TcpSettings>;
   /** DNS over TLS too (RFC 7858). */
   readonly tls?: TlsSetting | undefined;
+  /** What TLS shows where that comes from control, as of now, and why it is not another one. */
+  readonly identity?: () => {
+    readonly identity: TlsIdentity | undefined;
+    readonly problems: readonly string[];
+  };
   /** Sockets of another process, which goes on when this one has them, in place of own ones. */
   readonly lent?: LentSockets | undefined;
   /** What it calls itself, and the secret of its cookies; neither by default. */
@@ -49,10 +55,15 @@ export interface LentSockets {
   readonly tls?: unknown;
 }
 
-/** Where to speak TLS, and the files of certificate and key; it travels as JSON. */
+/** Where to speak TLS; it travels as JSON. */
 export interface TlsSetting {
   readonly host: string;
   readonly port: number;
+  /** Certificate and key; absent: those that control has for the name server's name. */
+  readonly files?: TlsFiles | undefined;
+}
+
+interface TlsFiles {
   readonly certificateFile: string;
   readonly keyFile: string;
 }
@@ -66,6 +77,7 @@ export class DnsServer {
   readonly #udp: UdpListener;
   readonly #tcp: TcpListener;
   readonly #tls: TcpListener | undefined;
+  #identity: TlsIdentity | undefined;
 
   private constructor(
     options: DnsServerOptions,
@@ -101,7 +113,9 @@ export class DnsServer {
           settings,
           lent: options.lent?.tcp,
         });
-        return new DnsServer(options, rateLimit, udp, tcp, await listenTls(options, handler));
+        const server = new DnsServer(options, rateLimit, udp, tcp, await listenTls(options, handler));
+        server.#renewIdentity();
+        return server;
       } catch (error) {
         await Promise.all([udp?.close(), tcp?.close()]);
         if (error instanceof IsochroneError) throw error;
@@ -165,17 +179,39 @@ export class DnsServer {
     return this.#udp.isBatched ? this.#udp.counters.batches : undefined;
   }
 
-  /** Reads certificate and key again; false: there is no TLS. Throws IsochroneError; the ones before stay in use. */
+  /** Reads certificate and key again; false: they are in no files. Throws IsochroneError; the ones before stay in use. */
   reloadTls(): boolean {
-    const { tls } = this.#options;
-    if (tls === undefined || this.#tls === undefined) return false;
-    const identity = readIdentity(tls);
+    const files = this.#options.tls?.files;
+    if (files === undefined || this.#tls === undefined) return false;
+    const identity = readIdentity(files);
     try {
       this.#tls.setIdentity(identity);
     } catch (cause) {
-      throw identityError(tls, cause);
+      throw identityError(files, cause);
     }
     return true;
+  }
+
+  /**
+   * A document is in force: handshakes from now on see the certificate that it says, where that comes from control. Connections stay; where none
+   * is good for the name server's name any more, so does the certificate.
+   */
+  handleChange({ kind }: Pick<DnsChange, "kind">): void {
+    if (kind === "certificate" || kind === "topology") this.#renewIdentity();
+  }
+
+  #renewIdentity(): void {
+    const { tls, identity: current, logger } = this.#options;
+    if (tls === undefined || tls.files !== undefined || current === undefined) return;
+    const { identity, problems } = current();
+    for (const problem of problems) logger.error("dns-certificate-refused", { problem });
+    if (identity === undefined || identity === this.#identity) return;
+    try {
+      this.#tls?.setIdentity(identity);
+      this.#identity = identity;
+    } catch (error) {
+      logger.error("dns-certificate-refused", { error });
+    }
   }
 
   /** Port of DNS over TLS; undefined without it. */
@@ -199,7 +235,8 @@ async function listenTls(
   handler: DnsHandler,
 ): Promise<TcpListener | undefined> {
   if (tls === undefined) return undefined;
-  const identity = readIdentity(tls);
+  const { files } = tls;
+  const identity = files === undefined ? "none yet" : readIdentity(files);
   try {
     return await TcpListener.bind(tls.host, tls.port, streamHandler(handler, "tls", box), {
       reusePort,
@@ -210,7 +247,9 @@ async function listenTls(
   } catch (error) {
     // A certificate that cannot be used is told by OpenSSL's words, an address by the system's.
     const isOfSystem = error instanceof Error && "syscall" in error;
-    throw isOfSystem ? listenError(error, tls.host, tls.port) : identityError(tls, error);
+    throw isOfSystem || files === undefined
+      ? listenError(error, tls.host, tls.port)
+      : identityError(files, error);
   }
 }
 
@@ -224,18 +263,18 @@ function streamHandler(handler: DnsHandler, transport: "tcp" | "tls", box: Black
   };
 }
 
-function readIdentity(tls: TlsSetting): TlsIdentity {
+function readIdentity(files: TlsFiles): TlsIdentity {
   try {
     return {
-      certificate: readFileSync(tls.certificateFile, "utf8"),
-      key: readFileSync(tls.keyFile, "utf8"),
+      certificate: readFileSync(files.certificateFile, "utf8"),
+      key: readFileSync(files.keyFile, "utf8"),
     };
   } catch (cause) {
-    throw identityError(tls, cause);
+    throw identityError(files, cause);
   }
 }
 
-function identityError({ certificateFile, keyFile }: TlsSetting, cause: unknown): IsochroneError {
+function identityError({ certificateFile, keyFile }: TlsFiles, cause: unknown): IsochroneError {
   const why = cause instanceof Error ? cause.message : String(cause);
   return new IsochroneError(
     `Cannot use certificate "${certificateFile}" with key "${keyFile}": ${why}; give PEM files that fit each other`,

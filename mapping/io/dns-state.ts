@@ -1,5 +1,6 @@
 /** The documents that a name server has in force, as the core wants them. */
 import type {
+  CertificateDocument,
   CountryTable,
   DnssecDocument,
   LabelMac,
@@ -29,6 +30,7 @@ import { compareSerials } from "../core/zone/serial.ts";
 import { ZoneTable } from "../core/dns/zone-table.ts";
 import { MapIndex } from "../core/map-index.ts";
 import { TopologyIndex } from "../core/topology-index.ts";
+import { DnsCertificates } from "./dns-certificates.ts";
 import { openZone, sha256 } from "./zone-key.ts";
 
 /** Signatures of answers that are kept, and as many of denials: 20,000 sets of a large map, 30 MB with both full. */
@@ -67,6 +69,8 @@ export type DnsChange =
   | { readonly kind: "map"; readonly body: MapSnapshot }
   /** Private keys are sealed; whoever is told opens them itself. */
   | { readonly kind: "dnssec"; readonly body: DnssecDocument; readonly version: number }
+  /** Its key is sealed. */
+  | { readonly kind: "certificate"; readonly body: CertificateDocument }
   | { readonly kind: "liveness"; readonly down: readonly ServerId[] }
   | { readonly kind: "standing-by"; readonly isStandingBy: boolean };
 
@@ -77,6 +81,7 @@ export type DnsChange =
 export class DnsState {
   readonly #isUp: (serverId: ServerId) => boolean;
   readonly #peerKey: Uint8Array | undefined;
+  readonly #certificates: DnsCertificates;
   readonly #labelMac: LabelMac | undefined;
   #serverId: ServerId | undefined;
   #topology: Versioned<TopologyIndex> | undefined;
@@ -105,6 +110,7 @@ export class DnsState {
   constructor(isUp: (serverId: ServerId) => boolean, peerKey?: Uint8Array, serverId?: ServerId) {
     this.#isUp = isUp;
     this.#peerKey = peerKey;
+    this.#certificates = new DnsCertificates(peerKey);
     this.#labelMac = peerKey && labelMac(peerKey);
     this.#serverId = serverId;
   }
@@ -130,6 +136,7 @@ export class DnsState {
     yield { kind: "targets", beliefs: this.#beliefs };
     yield { kind: "aliases", answers: this.#aliases };
     if (this.#dnssec !== undefined) yield { kind: "dnssec", ...this.#dnssec };
+    for (const body of this.#certificates.documents()) yield { kind: "certificate", body };
     if (this.#map !== null) yield { kind: "map", body: this.#map.snapshot };
     if (this.#isStandingBy) yield { kind: "standing-by", isStandingBy: true };
   }
@@ -146,6 +153,7 @@ export class DnsState {
     else if (change.kind === "targets") this.handleTargets(change.beliefs);
     else if (change.kind === "map") this.setMap(change.body);
     else if (change.kind === "dnssec") this.setKeys(change.body, change.version);
+    else if (change.kind === "certificate") this.setCertificate(change.body);
     else if (change.kind === "standing-by") this.setStandingBy(change.isStandingBy);
     else this.handleLiveness();
   }
@@ -276,6 +284,18 @@ export class DnsState {
     if (this.#context !== undefined) this.#context = { ...this.#context, signers: this.#signers };
     this.#listener({ kind: "dnssec", body: document, version });
     return opened.flatMap(({ problems }) => problems);
+  }
+
+  setCertificate(document: CertificateDocument): void {
+    this.#certificates.set(document);
+    this.#listener({ kind: "certificate", body: document });
+  }
+
+  /** What DNS over TLS shows where that comes from control; see {@link DnsCertificates.identityFor}. */
+  tlsIdentity(): ReturnType<DnsCertificates["identityFor"]> {
+    const servers = this.#topology?.body.topology.nameService.nameServers ?? [];
+    const own = servers.filter(({ serverId }) => serverId === this.#serverId);
+    return this.#certificates.identityFor(own.map(({ name }) => name.toLowerCase()));
   }
 
   /** Whether others answer, and this server refuses. */

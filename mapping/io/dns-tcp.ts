@@ -56,11 +56,10 @@ export interface TlsIdentity {
 const DOT_PROTOCOL = "dot";
 const HANDSHAKE_TIMEOUT_MS = 5_000;
 
-async function createTlsServer({ certificate, key }: TlsIdentity, settings: TcpSettings): Promise<Server> {
+async function createTlsServer(identity: TlsIdentity | "none yet", settings: TcpSettings): Promise<Server> {
   const tls = await import("node:tls");
   const server = tls.createServer({
-    cert: certificate,
-    key,
+    ...(identity !== "none yet" && { cert: identity.certificate, key: identity.key }),
     ALPNProtocols: [DOT_PROTOCOL],
     minVersion: "TLSv1.2",
     handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
@@ -109,8 +108,8 @@ export class TcpListener {
     options: {
       readonly reusePort?: boolean;
       readonly settings?: Partial<TcpSettings>;
-      /** Speak TLS (RFC 7858). */
-      readonly tls?: TlsIdentity | undefined;
+      /** Speak TLS (RFC 7858); before there is an identity no handshake succeeds. */
+      readonly tls?: TlsIdentity | "none yet" | undefined;
       /** A {@link TcpListener.handle} of another process, in place of a socket of our own. */
       readonly lent?: unknown;
     } = {},

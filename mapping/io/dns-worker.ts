@@ -1,6 +1,7 @@
 /** One of several processes that serve a port: it answers, and is told everything by the process that started it. */
 import type { SendHandle } from "node:child_process";
 import {
+  certificateDocument,
   dnssecDocument,
   type MapSnapshot,
   mapSnapshot,
@@ -129,6 +130,7 @@ export async function runWorker(onQuery?: DnsServerOptions["onQuery"]): Promise<
       for (const serverId of change.down) down.add(serverId);
     }
     state.apply(documentsOf(change));
+    server?.handleChange(change);
   };
   let waiting: MapSnapshot | undefined;
   let isPreparing = false;
@@ -178,6 +180,7 @@ export async function runWorker(onQuery?: DnsServerOptions["onQuery"]): Promise<
         lent: isLent ? await lentSockets(rest.tls !== undefined) : undefined,
         service: serviceOf(nsid, cookieSecret, tsigKeys),
         context: () => state.context(),
+        identity: () => state.tlsIdentity(),
         counters,
         queryLog,
         logger,
@@ -233,6 +236,8 @@ function documentsOf(change: DnsChange): DnsChange {
       return { ...change, body: mapSnapshot.parse(change.body) };
     case "dnssec":
       return { ...change, body: dnssecDocument.parse(change.body) };
+    case "certificate":
+      return { ...change, body: certificateDocument.parse(change.body) };
     case "liveness":
     case "standing-by":
     case "targets":

@@ -11,6 +11,7 @@ import type { DnsCounters } from "../core/dns/counters.ts";
 import type { NamesAsked } from "../core/dns/names-asked.ts";
 import { sumOfTop, type TopFigures } from "../core/dns/query-log/top-queries.ts";
 import { BlackBoxFile, type QueryInWork } from "./black-box.ts";
+import type { DnsServer } from "./dns-server.ts";
 import type { CrashRecord } from "./crash-record.ts";
 import type { DnsState } from "./dns-state.ts";
 import {
@@ -31,6 +32,8 @@ export interface DnsWorkersOptions {
   readonly logger: Logger;
   /** Where queries that end a worker are kept. */
   readonly crashes: CrashRecord;
+  /** A server of this process: the first worker goes on with its sockets, its counts stay counted. Whoever gives it closes it. */
+  readonly successorOf?: DnsServer | undefined;
   /** Where what the workers were asked goes; undefined: nobody tells it on. */
   readonly namesAsked: NamesAsked | undefined;
 }
@@ -92,22 +95,24 @@ export class DnsWorkers {
   private constructor(options: DnsWorkersOptions) {
     this.#options = options;
     this.#port = options.setting.port;
+    if (options.successorOf !== undefined) this.#replaced = 1;
   }
 
   /** Resolves when all workers listen; throws IsochroneError when one cannot. */
   static async start(options: DnsWorkersOptions): Promise<DnsWorkers> {
     const workers = new DnsWorkers(options);
+    // Before the first one is told what is in force: what changes while it starts is told to it as well.
+    options.state.onChange((change) => {
+      for (const { child } of workers.#workers) send(child, { type: "change", change });
+    });
     try {
       // The first one alone: it may choose the port, and says at once when the address is not to be had.
-      workers.#port = await workers.#fork();
+      workers.#port = await workers.#fork(options.successorOf);
       await Promise.all(Array.from({ length: options.count - 1 }, () => workers.#fork()));
     } catch (error) {
       await workers.close();
       throw error;
     }
-    options.state.onChange((change) => {
-      for (const { child } of workers.#workers) send(child, { type: "change", change });
-    });
     workers.#watch = setInterval(() => workers.#killSilent(), WATCH_INTERVAL_MS);
     return workers;
   }
@@ -124,20 +129,26 @@ export class DnsWorkers {
     return sum;
   }
   get socketCounters(): Readonly<Record<string, number>> {
+    const before = this.#options.successorOf?.socketCounters;
     const own = {
       "worker-died": this.#died,
       "worker-hung": this.#hung,
       "worker-replaced": this.#replaced,
       "query-ended-worker": this.#crashed,
     };
-    return { ...own, ...this.#sum(this.#past.sockets, (figures) => figures.sockets) };
+    return { ...own, ...this.#sum(this.#past.sockets, (figures) => figures.sockets, before) };
   }
   get batches(): Readonly<Record<string, number>> | undefined {
-    return this.#sum(this.#past.batches, (figures) => figures.batches ?? {});
+    return this.#sum(
+      this.#past.batches,
+      (figures) => figures.batches ?? {},
+      this.#options.successorOf?.batches,
+    );
   }
   /** Signatures of all workers by what became of them. */
   get signatures(): Readonly<Record<string, number>> {
-    return this.#sum(this.#past.signatures, (figures) => figures.signatures);
+    const { zones: _zones, entries: _entries, ...own } = this.#options.state.signing;
+    return this.#sum(this.#past.signatures, (figures) => figures.signatures, own);
   }
   /** Of all workers; undefined: nothing is looked at. */
   get top(): TopFigures | undefined {
@@ -148,11 +159,15 @@ export class DnsWorkers {
     return [...this.#workers].filter(({ isListening }) => isListening).length;
   }
 
-  #sum(past: ReadonlyMap<string, number>, of: (figures: WorkerFigures) => Readonly<Record<string, number>>) {
+  /** @param before of the server without workers that these go on for */
+  #sum(
+    past: ReadonlyMap<string, number>,
+    of: (figures: WorkerFigures) => Readonly<Record<string, number>>,
+    before: Readonly<Record<string, number>> | undefined,
+  ) {
     const sums = new Map(past);
-    for (const { figures } of this.#workers)
-      for (const [name, count] of Object.entries(figures === undefined ? {} : of(figures)))
-        sums.set(name, (sums.get(name) ?? 0) + count);
+    for (const { figures } of this.#workers) if (figures !== undefined) addCounts(sums, of(figures));
+    addCounts(sums, before ?? {});
     return Object.fromEntries(sums);
   }
 
@@ -192,11 +207,11 @@ export class DnsWorkers {
   }
 
   /** Resolves with its port when it listens. @param lender whose sockets it goes on with */
-  #fork(lender?: Worker): Promise<number> {
+  #fork(lender?: Worker | DnsServer): Promise<number> {
     // A worker that is started for another one goes on with its file.
     let place = 0;
     while ([...this.#workers].some((other) => other.place === place)) place++;
-    place = lender?.place ?? place;
+    if (lender !== undefined && "place" in lender) place = lender.place;
     const box = BlackBoxFile.create();
     const child = fork(process.argv[1] ?? "", process.argv.slice(2), {
       env: { ...process.env, [WORKER_VARIABLE]: "1" },
@@ -244,7 +259,9 @@ export class DnsWorkers {
     });
     const { setting: common } = this.#options;
     const { queryLog } = common;
-    const path = queryLog.path === undefined ? undefined : `${queryLog.path}.worker-${place}`;
+    // One that took the place of a server without workers goes on with its file.
+    const isAlone = this.#options.count === 1;
+    const path = queryLog.path === undefined || isAlone ? queryLog.path : `${queryLog.path}.worker-${place}`;
     const setting = {
       ...common,
       port: this.#port,
@@ -254,8 +271,12 @@ export class DnsWorkers {
     for (const packetHex of this.#crashes) send(child, { type: "quarantine", packetHex });
     send(child, { type: "start", setting, changes: [...this.#options.state.changes()], isLent });
     if (isLent) {
-      this.#borrowers.set(lender, child);
-      send(lender.child, { type: "lend" });
+      if ("place" in lender) {
+        this.#borrowers.set(lender, child);
+        send(lender.child, { type: "lend" });
+      } else
+        for (const [socket, handle] of Object.entries(lender.handles))
+          child.send({ type: "lent", socket }, handle as SendHandle);
       // A lender that dies now has lent nothing; and what does not come up must not keep it for ever.
       const timer = setTimeout(() => child.kill("SIGKILL"), REPLACE_TIMEOUT_MS);
       child.once("message", () => clearTimeout(timer));
@@ -271,12 +292,9 @@ export class DnsWorkers {
 
   #ended(worker: Worker, code: number | null, signal: string | null): void {
     this.#workers.delete(worker);
-    const keep = (past: Map<string, number>, counts: Readonly<Record<string, number>>): void => {
-      for (const [name, count] of Object.entries(counts)) past.set(name, (past.get(name) ?? 0) + count);
-    };
-    keep(this.#past.sockets, worker.figures?.sockets ?? {});
-    keep(this.#past.batches, worker.figures?.batches ?? {});
-    keep(this.#past.signatures, worker.figures?.signatures ?? {});
+    addCounts(this.#past.sockets, worker.figures?.sockets ?? {});
+    addCounts(this.#past.batches, worker.figures?.batches ?? {});
+    addCounts(this.#past.signatures, worker.figures?.signatures ?? {});
     // One that never listened has told why to who started it.
     if (this.#isStopping || !worker.isListening || worker.isReplaced) return;
     this.#died++;
@@ -336,6 +354,10 @@ export class DnsWorkers {
     clearInterval(this.#watch);
     await Promise.all([...this.#workers].map(({ child }) => stop(child)));
   }
+}
+
+function addCounts(sums: Map<string, number>, counts: Readonly<Record<string, number>>): void {
+  for (const [name, count] of Object.entries(counts)) sums.set(name, (sums.get(name) ?? 0) + count);
 }
 
 /** Sees whether it still computes on the query of the look before. */

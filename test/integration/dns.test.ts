@@ -14,8 +14,10 @@ import { connect as connectTls } from "node:tls";
 import { promisify } from "node:util";
 import Dns2 from "dns2";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { makeCertificateDocument } from "#edge";
+import type { EpochMs } from "#kit";
 import { createLogger } from "#kit/io";
-import { DnsCounters, DnsServer } from "#mapping";
+import { DnsCounters, DnsServer, DnsState } from "#mapping";
 import { readMessage } from "../../mapping/core/dns/wire.ts";
 import { treeOf } from "../bench/tools/process-tree.ts";
 import { makeCertificate } from "../tools/certificates.ts";
@@ -75,6 +77,21 @@ async function metric(adminUrl: string, pattern: RegExp): Promise<number> {
     .split("\n")
     .filter((line) => pattern.test(line))
     .reduce((sum, line) => sum + Number(line.split(" ").at(-1)), 0);
+}
+
+/** Asks from a socket of its own, so that the kernel may give it to either worker; whether it was answered. */
+async function isAnswered(port: number): Promise<boolean> {
+  const socket = createSocket("udp4");
+  try {
+    const reply = once(socket, "message", { signal: AbortSignal.timeout(2_000) });
+    socket.send(query({ name: "www.shop.example" }), port, "127.0.0.1");
+    await reply;
+    return true;
+  } catch {
+    return false;
+  } finally {
+    socket.close();
+  }
 }
 
 describe.skipIf(dig === undefined)("isochrone dns --world", () => {
@@ -215,6 +232,28 @@ describe.skipIf(dig === undefined)("isochrone dns --world", () => {
       "--json",
     ]);
     expect(JSON.parse(said.stdout)).toMatchObject({ clusterId: "nrt", reason: "mapped", mapVersion: 1 });
+  });
+
+  it("SIGHUP: a process of its own goes on with its sockets, no query is lost, and all stays counted", async () => {
+    const queries = () => metric(admin, /^isochrone_dns_queries_total\{transport="udp"/);
+    const before = await queries();
+    server.signal("SIGHUP");
+    let asked = 0;
+    let answered = 0;
+    const isReplaced = async () => {
+      asked++;
+      if (await isAnswered(dns)) answered++;
+      return (await metric(admin, /event="worker-replaced"/)) === 1;
+    };
+    await waitFor(isReplaced, { timeoutMs: 30_000, what: "a successor" });
+    expect(answered).toBe(asked);
+    expect(treeOf(server.pid)).toHaveLength(2);
+    expect(await isAnswered(dns)).toBe(true);
+    await waitFor(async () => (await queries()) === before + asked + 1, {
+      timeoutMs: 10_000,
+      what: "counts of both",
+    });
+    expect(await metric(admin, /event="worker-died"/)).toBe(0);
   });
 });
 
@@ -683,7 +722,7 @@ describe.skipIf(kdig === undefined)("kdig", () => {
       counters: new DnsCounters(),
       logger: createLogger({ role: "nameserver", id: "test" }),
       service: { cookieSecret: new Uint8Array(16).fill(5), nsid: Buffer.from("ns-test") },
-      tls: { host: "127.0.0.1", port: 0, ...files },
+      tls: { host: "127.0.0.1", port: 0, files },
     });
     const ask = async (port: number, ...args: readonly string[]): Promise<string> => {
       const target = ["@127.0.0.1", "-p", String(port), "+timeout=5", "+retry=0"];
@@ -720,6 +759,28 @@ describe.skipIf(kdig === undefined)("kdig", () => {
   });
 });
 
+async function askOverTls(server: DnsServer, servername: string, ca: string) {
+  const port = server.tlsPort ?? 0;
+  const socket = connectTls({ port, host: "127.0.0.1", ca, servername, ALPNProtocols: ["dot"] });
+  try {
+    await once(socket, "secureConnect", { signal: AbortSignal.timeout(5_000) });
+    const asked = query({ name: "www.shop.example" });
+    socket.write(
+      Buffer.concat([Buffer.from([0, asked.length]), asked, Buffer.from([0, asked.length]), asked]),
+    );
+    let got = Buffer.alloc(0);
+    while (got.length < 2 || got.length < 2 * (2 + got.readUInt16BE(0)))
+      got = Buffer.concat([
+        got,
+        (await once(socket, "data", { signal: AbortSignal.timeout(5_000) }))[0] as Buffer,
+      ]);
+    const read = readMessage(got.subarray(2, 2 + got.readUInt16BE(0)));
+    return { protocol: socket.alpnProtocol, answers: read.ok ? read.message.answers.length : -1 };
+  } finally {
+    socket.destroy();
+  }
+}
+
 describe("DNS over TLS (RFC 7858)", () => {
   it("answers what TCP answers under the protocol dot; a new certificate is used at once, one without its key never", async () => {
     const directory = mkdtempSync(join(tmpdir(), "isochrone-dot-"));
@@ -738,29 +799,9 @@ describe("DNS over TLS (RFC 7858)", () => {
       context: () => state,
       counters: new DnsCounters(),
       logger: createLogger({ role: "nameserver", id: "test" }),
-      tls: { host: "127.0.0.1", port: 0, ...files },
+      tls: { host: "127.0.0.1", port: 0, files },
     });
-    const ask = async (servername: string) => {
-      const port = server.tlsPort ?? 0;
-      const socket = connectTls({ port, host: "127.0.0.1", ca: trusted, servername, ALPNProtocols: ["dot"] });
-      try {
-        await once(socket, "secureConnect", { signal: AbortSignal.timeout(5_000) });
-        const asked = query({ name: "www.shop.example" });
-        socket.write(
-          Buffer.concat([Buffer.from([0, asked.length]), asked, Buffer.from([0, asked.length]), asked]),
-        );
-        let got = Buffer.alloc(0);
-        while (got.length < 2 || got.length < 2 * (2 + got.readUInt16BE(0)))
-          got = Buffer.concat([
-            got,
-            (await once(socket, "data", { signal: AbortSignal.timeout(5_000) }))[0] as Buffer,
-          ]);
-        const read = readMessage(got.subarray(2, 2 + got.readUInt16BE(0)));
-        return { protocol: socket.alpnProtocol, answers: read.ok ? read.message.answers.length : -1 };
-      } finally {
-        socket.destroy();
-      }
-    };
+    const ask = (servername: string) => askOverTls(server, servername, trusted);
     try {
       expect(await ask("ns.test")).toEqual({ protocol: "dot", answers: 2 });
       trusted = write("new.test");
@@ -778,26 +819,53 @@ describe("DNS over TLS (RFC 7858)", () => {
       rmSync(directory, { recursive: true });
     }
   });
+
+  it("shows the certificate that control has for the name server's name; a new one at once, one that does not open never", async () => {
+    const peerKey = Buffer.alloc(32, 5);
+    const state = new DnsState(() => true, peerKey, topology.nameService.nameServers[0]?.serverId);
+    state.setTopology(topology, 1);
+    for (const property of properties) state.setProperty(property, 1);
+    state.setMap(snapshot);
+    const errors: unknown[] = [];
+    const server = await DnsServer.listen({
+      address: "127.0.0.1",
+      port: 0,
+      context: () => state.context(),
+      identity: () => state.tlsIdentity(),
+      counters: new DnsCounters(),
+      logger: createLogger(
+        { role: "nameserver", id: "test" },
+        { level: "error", write: (line) => errors.push(line) },
+      ),
+      tls: { host: "127.0.0.1", port: 0 },
+    });
+    state.onChange((change) => server.handleChange(change));
+    const push = (certificateId: string, name: string, key = peerKey) => {
+      const { certPem, keyPem } = makeCertificate({ names: [name] });
+      const now = Date.now() as EpochMs;
+      state.setCertificate(makeCertificateDocument(certificateId, certPem, keyPem, key, now).document);
+      return certPem;
+    };
+    try {
+      const other = push("a", "www.shop.example");
+      await expect(askOverTls(server, "www.shop.example", other)).rejects.toHaveProperty("code");
+      const first = push("b", "*.shop.example");
+      expect((await askOverTls(server, "ns1.shop.example", first)).answers).toBe(2);
+      const second = push("b", "ns1.shop.example");
+      expect((await askOverTls(server, "ns1.shop.example", second)).answers).toBe(2);
+      expect(errors).toEqual([]);
+      push("b", "ns1.shop.example", Buffer.alloc(32, 6));
+      expect((await askOverTls(server, "ns1.shop.example", second)).answers).toBe(2);
+      expect(String(errors[0])).toContain("push it again");
+    } finally {
+      await server.close();
+    }
+  });
 });
 
 describe("isochrone dns --workers", () => {
   let server: IsochroneProcess | undefined;
   afterAll(async () => void (await server?.stop()));
-
-  /** Asks from a socket of its own, so that the kernel may give it to either worker; whether it was answered. */
-  async function isAnswered(port: number): Promise<boolean> {
-    const socket = createSocket("udp4");
-    try {
-      const reply = once(socket, "message", { signal: AbortSignal.timeout(2_000) });
-      socket.send(query({ name: "www.shop.example" }), port, "127.0.0.1");
-      await reply;
-      return true;
-    } catch {
-      return false;
-    } finally {
-      socket.close();
-    }
-  }
 
   it("a worker that is killed loses no query that comes after it, is replaced, and stays counted", async () => {
     const args = [

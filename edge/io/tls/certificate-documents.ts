@@ -1,9 +1,8 @@
 /** Certificates of a deployment: documents to and from what is served. */
 import { type CertificateDocument, certificateDocument, type EpochMs, ParseError } from "#kit";
-import type { Logger } from "#kit/io";
+import { type Logger, openPrivateKey, sealPrivateKey } from "#kit/io";
 import { type Certificate, certificateWarning, parseCertificate } from "./certificate.ts";
 import type { CertificateStore } from "./certificate-store.ts";
-import { openPrivateKey, sealPrivateKey } from "./sealed-key.ts";
 
 /** A document to push, and what its author should hear. Throws IsochroneError when chain and key do not fit. */
 export function makeCertificateDocument(

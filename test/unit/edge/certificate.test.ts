@@ -1,14 +1,8 @@
 /** Certificates and keys: the laws of a pair, warnings, sealing, ticket keys by period. */
 import { expect, test } from "vitest";
-import {
-  certificateWarning,
-  openPrivateKey,
-  parseCertificate,
-  sealPrivateKey,
-  TICKET_PERIOD_MS,
-  TicketKeys,
-} from "#edge";
+import { certificateWarning, parseCertificate, TICKET_PERIOD_MS, TicketKeys } from "#edge";
 import type { EpochMs } from "#kit";
+import { openPrivateKey, sealPrivateKey } from "#kit/io";
 import { makeCertificate } from "../../tools/certificates.ts";
 
 const authority = makeCertificate({ names: [], isAuthority: true });

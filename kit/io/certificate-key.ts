@@ -1,6 +1,6 @@
 /** Private keys of certificates as they travel through control. */
 import { IsochroneError } from "#kit";
-import { seal, type SealPurpose, unseal } from "#kit/io";
+import { seal, type SealPurpose, unseal } from "./sealing.ts";
 
 /** What the key belongs to: put beside another chain it does not open. */
 export interface KeyBinding {
