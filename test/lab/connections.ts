@@ -1,7 +1,7 @@
 /**
  * `npm run lab -- connections`: all that clients do to connections, at once, and every byte checked to be its asker's: pipelines cut
- * anywhere, slow readers and writers, half closes, resets, uploads behind hits, storms, TLS, descriptors that run out, workers that are
- * killed, a server that is replaced.
+ * anywhere, slow readers and writers, half closes, resets, uploads behind hits, storms, TLS, HTTP/2 (streams, windows, header tables,
+ * floods, garbage), descriptors that run out, workers that are killed, a server that is replaced.
  */
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -16,6 +16,7 @@ import { parseArgs } from "node:util";
 import { Random } from "#kit";
 import { makeCertificate } from "../tools/certificates.ts";
 import { CheckedConnection } from "../tools/checked-connection.ts";
+import { CheckedHttp2 } from "../tools/checked-http2.ts";
 import {
   anyRequest,
   type Behaviour,
@@ -27,6 +28,7 @@ import {
   WAIT_MS,
 } from "../tools/connection-behaviours.ts";
 import { wholeNumber } from "../tools/flags.ts";
+import { type Http2Behaviour, http2Behaviours } from "../tools/http2-behaviours.ts";
 import { freePort, runIsochrone, startIsochrone, waitFor, isAlive } from "../tools/processes.ts";
 import { residentBytesOf } from "../tools/resident.ts";
 
@@ -36,9 +38,10 @@ const HELP = `Usage: npm run lab -- connections [options]
 
   --seconds N      how long (default 120)
   --io-uring WORD  as the edge's flag: off, auto (default) or on
+  --http2-direct WORD  as the edge's flag: on (default) or off
   --workers N      workers of the edge (default 2)
   --clients N      clients of each kind (default 4)
-  --kinds A,B      only these kinds of clients
+  --kinds A,B      only kinds of clients whose names begin so, such as h2
   --replaces N     replacements of the server, spread over it (default 2)
   --kills N        workers that are killed (default 2; needs two workers)
   --seed N         what clients do (default 1); the moments are the machine's
@@ -49,6 +52,7 @@ Example: npm run lab -- connections --seconds 300 --workers 1 --kills 0
 interface Options {
   readonly seconds: number;
   readonly ioUring: string;
+  readonly http2Direct: string;
   readonly workers: number;
   readonly clients: number;
   readonly kinds: readonly string[] | undefined;
@@ -59,6 +63,8 @@ interface Options {
 
 interface Kind {
   connections: number;
+  /** Of them those that did not open: refused, or taken by nobody within a minute. */
+  unopened: number;
   answered: number;
   bytes: number;
   /** Answers 5xx and 408: where descriptors run out, misses cannot be fetched. */
@@ -119,24 +125,47 @@ class Run {
   }
 
   async connection(name: string, behaviour: Behaviour, random: Random): Promise<void> {
-    const kind = (this.kinds[name] ??= {
+    const isTls = name === "overTls";
+    const connection = new CheckedConnection(isTls ? this.#ports.tls : this.#ports.main, isTls);
+    const kind = this.#kind(name);
+    if (await connection.opened(WAIT_MS)) await behaviour(connection, random);
+    else kind.unopened++;
+    this.#count(name, kind, connection, CUTTING.has(name) || connection.isClosing);
+  }
+
+  async http2Client(name: string, behaviour: Http2Behaviour, random: Random): Promise<void> {
+    while (!this.isOver) {
+      const connection = new CheckedHttp2(this.#ports.tls, random, behaviour.client(random));
+      const kind = this.#kind(name);
+      if (await connection.opened(WAIT_MS)) await behaviour.act(connection, random);
+      else kind.unopened++;
+      // What a GOAWAY left out is not outstanding.
+      this.#count(name, kind, connection, behaviour.isCutting === true);
+    }
+  }
+
+  #kind(name: string): Kind {
+    const zeros = {
       connections: 0,
+      unopened: 0,
       answered: 0,
       bytes: 0,
       refused: 0,
       lost: 0,
       excused: 0,
       late: 0,
-    });
-    const isTls = name === "overTls";
-    const connection = new CheckedConnection(isTls ? this.#ports.tls : this.#ports.main, isTls);
+    };
+    const kind = (this.kinds[name] ??= zeros);
     kind.connections++;
-    if (await connection.opened()) await behaviour(connection, random);
+    return kind;
+  }
+
+  #count(name: string, kind: Kind, connection: CheckedConnection | CheckedHttp2, mayLose: boolean): void {
     kind.answered += connection.answered;
     kind.bytes += connection.bytes;
     kind.refused += connection.refused;
     if (connection.wrong !== undefined) this.wrong.push(`${name}: ${connection.wrong}`);
-    else if (!CUTTING.has(name) && !connection.isClosing && connection.outstanding > 0) {
+    else if (!mayLose && connection.outstanding > 0) {
       if (performance.now() < this.excusedUntil) kind.excused += connection.outstanding;
       else if (connection.hasEnded) kind.lost += connection.outstanding;
       else kind.late += connection.outstanding;
@@ -176,7 +205,7 @@ async function soak(options: Options, log: (line: string) => void) {
   const adminPort = await freePort();
   const argv = [
     `edge --memory 64MiB --compression off --workers ${options.workers} --run ${join(directory, "run")}`,
-    `--io-uring ${options.ioUring} --listen 127.0.0.1:${ports.main} --admin 127.0.0.1:${adminPort}`,
+    `--io-uring ${options.ioUring} --http2-direct ${options.http2Direct} --listen 127.0.0.1:${ports.main} --admin 127.0.0.1:${adminPort}`,
     `--tls-listen 127.0.0.1:${ports.tls} --tls-certificate ${join(directory, "cert.pem")}`,
     `--tls-key ${join(directory, "key.pem")}`,
     `--origin http://127.0.0.1:${(origin.address() as AddressInfo).port}`,
@@ -195,7 +224,7 @@ async function soak(options: Options, log: (line: string) => void) {
     for (const name of TOTALS) totals[name] = (totals[name] ?? 0) + (await metric(name));
   };
   const run = new Run(ports, options.seconds);
-  const isWanted = (name: string): boolean => options.kinds?.includes(name) ?? true;
+  const isWanted = (name: string): boolean => options.kinds?.some((kind) => name.startsWith(kind)) ?? true;
   const load = [
     ...Object.entries(behaviours)
       .filter(([name]) => isWanted(name))
@@ -204,6 +233,15 @@ async function soak(options: Options, log: (line: string) => void) {
           { length: options.clients },
           async (_, number) =>
             await run.client(name, behaviour, new Random(`${options.seed} ${name} ${number}`)),
+        ),
+      ),
+    ...Object.entries(http2Behaviours)
+      .filter(([name]) => isWanted(name))
+      .flatMap(([name, behaviour]) =>
+        Array.from(
+          { length: options.clients },
+          async (_, number) =>
+            await run.http2Client(name, behaviour, new Random(`${options.seed} ${name} ${number}`)),
         ),
       ),
     ...(isWanted("storms") ? [run.storms(new Random(`${options.seed} storms`), 20 * options.clients)] : []),
@@ -289,6 +327,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     options: {
       seconds: { type: "string", default: "120" },
       "io-uring": { type: "string", default: "auto" },
+      "http2-direct": { type: "string", default: "on" },
       workers: { type: "string", default: "2" },
       clients: { type: "string", default: "4" },
       kinds: { type: "string" },
@@ -306,6 +345,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     {
       seconds: wholeNumber("seconds", values.seconds, 5, 86_400),
       ioUring: values["io-uring"],
+      http2Direct: values["http2-direct"],
       workers: wholeNumber("workers", values.workers, 1, 64),
       clients: wholeNumber("clients", values.clients, 1, 1_000),
       kinds: values.kinds?.split(","),

@@ -2,14 +2,18 @@
  * A connection whose every byte is checked: for each request that it sends it knows head and content of the answer, and compares what
  * comes with that at the place where it comes. A byte of another's answer, one lost or one doubled is found where it stands.
  */
-import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 
 /** What is asked, and what has to come. */
 export interface Expected {
-  /** The request's bytes. */
+  /** The request's bytes over HTTP/1.1. */
   readonly request: Buffer;
+  /** The same for HTTP/2. */
+  readonly method: string;
+  readonly path: string;
+  readonly fields: readonly (readonly [string, string])[];
+  readonly body: Buffer | undefined;
   readonly statuses: readonly number[];
   /** Stands in the answer's head and in no other's. */
   readonly mark: string;
@@ -17,6 +21,7 @@ export interface Expected {
 }
 
 const HEAD_BYTES_MAX = 16 * 1_024;
+const WRITE_MS = 60_000;
 const HEAD_END = Buffer.from("\r\n\r\n");
 
 export class CheckedConnection {
@@ -63,22 +68,19 @@ export class CheckedConnection {
     return this.#waiting.length;
   }
 
-  async opened(): Promise<boolean> {
-    const isTls = "encrypted" in this.socket;
-    return await new Promise((resolve) => {
-      this.socket.once(isTls ? "secureConnect" : "connect", () => resolve(true));
-      this.socket.once("close", () => resolve(false));
-    });
+  /** False: it is closed, or not open within `withinMs`: the kernel may have taken what nobody accepts. */
+  async opened(withinMs: number): Promise<boolean> {
+    return await within(this.socket, "encrypted" in this.socket ? "secureConnect" : "connect", withinMs);
   }
 
   expect(...answers: readonly Expected[]): void {
     this.#waiting.push(...answers);
   }
 
-  /** Writes and waits until the system has it, or the connection is gone. */
+  /** Writes and waits until the system has it, the connection is gone, or a minute is over. */
   async write(bytes: Buffer): Promise<void> {
     if (!this.socket.writable || this.socket.write(bytes)) return;
-    await Promise.race([once(this.socket, "drain"), once(this.socket, "close")]).catch(() => {});
+    await within(this.socket, "drain", WRITE_MS);
   }
 
   /** Until at most `outstanding` answers are to come, or none will. False: not within `withinMs`. */
@@ -166,3 +168,20 @@ export class CheckedConnection {
 }
 
 const HEAD = Buffer.from("HEAD ");
+
+/** Whether `event` comes before the socket closes and within so many ms. */
+export async function within(socket: Socket, event: string, ms: number): Promise<boolean> {
+  return await new Promise((resolve) => {
+    const done = (isSeen: boolean): void => {
+      clearTimeout(timer);
+      socket.off(event, seen);
+      socket.off("close", gone);
+      resolve(isSeen);
+    };
+    const seen = (): void => done(true);
+    const gone = (): void => done(false);
+    const timer = setTimeout(gone, ms);
+    socket.once(event, seen);
+    socket.once("close", gone);
+  });
+}

@@ -14,11 +14,13 @@ export function contentOf(path: string): Buffer {
   const number = Number(/[0-9]+/.exec(path)?.[0] ?? 0);
   const kept = contents.get(path);
   if (kept !== undefined) return kept;
-  const bytes = path.startsWith("/l/")
-    ? 30_000 + (number % LARGE) ** 2 * 20_000
-    : path.startsWith("/s/")
-      ? (number * 97) % 19_000
-      : 2_000 + (number % 50) * 100;
+  const bytes = path.startsWith("/h/")
+    ? 10 * 2 ** 20
+    : path.startsWith("/l/")
+      ? 30_000 + (number % LARGE) ** 2 * 20_000
+      : path.startsWith("/s/")
+        ? (number * 97) % 19_000
+        : 2_000 + (number % 50) * 100;
   const content = Buffer.alloc(bytes, `${path}|`);
   if (!path.startsWith("/m/")) contents.set(path, content);
   return content;
@@ -26,15 +28,23 @@ export function contentOf(path: string): Buffer {
 
 const host = "Host: localhost\r\n";
 export const markOf = (path: string): string => `"${path}"`;
-function asks(
+export function asks(
   path: string,
-  method: string,
-  fields: string,
-  statuses: readonly number[],
-  content: Buffer,
+  method = "GET",
+  fields: Expected["fields"] = [],
+  statuses: readonly number[] = [200],
+  content = contentOf(path),
+  body?: Buffer,
 ): Expected {
+  const length = body === undefined ? [] : [["content-length", String(body.byteLength)] as const];
+  const lines = [...fields, ...length].map(([name, value]) => `${name}: ${value}\r\n`).join("");
+  const head = Buffer.from(`${method} ${path} HTTP/1.1\r\n${host}${lines}\r\n`);
   return {
-    request: Buffer.from(`${method} ${path} HTTP/1.1\r\n${host}${fields}\r\n`),
+    request: body === undefined ? head : Buffer.concat([head, body]),
+    method,
+    path,
+    fields,
+    body,
     statuses,
     mark: markOf(path),
     content,
@@ -47,16 +57,16 @@ export function anyRequest(random: Random): Expected {
   switch (random.int(40)) {
     case 0: {
       const large = `/l/${random.int(LARGE)}`;
-      return asks(large, "GET", "", [200], contentOf(large));
+      return asks(large);
     }
     case 1: {
       const miss = `/m/${++serial}`;
-      return asks(miss, "GET", "", [200], contentOf(miss));
+      return asks(miss);
     }
     case 2:
-      return asks(small, "HEAD", "", [200], Buffer.alloc(0));
+      return asks(small, "HEAD", [], [200], Buffer.alloc(0));
     case 3:
-      return asks(small, "GET", `If-None-Match: ${markOf(small)}\r\n`, [304], Buffer.alloc(0));
+      return asks(small, "GET", [["if-none-match", markOf(small)]], [304], Buffer.alloc(0));
     case 4: {
       const from = random.int(40);
       const large = `/l/${random.int(LARGE)}`;
@@ -64,22 +74,21 @@ export function anyRequest(random: Random): Expected {
       return asks(
         large,
         "GET",
-        `Range: bytes=${from}-${to}\r\n`,
+        [["range", `bytes=${from}-${to}`]],
         [206],
         contentOf(large).subarray(from, to + 1),
       );
     }
     default:
-      return asks(small, "GET", "", [200], contentOf(small));
+      return asks(small);
   }
 }
 
-function upload(random: Random): Expected {
+export function upload(random: Random): Expected {
   const path = `/p/${++serial}`;
   const body = Buffer.alloc(random.int(200_000), `${path}!`);
-  const request = Buffer.from(`POST ${path} HTTP/1.1\r\n${host}Content-Length: ${body.byteLength}\r\n\r\n`);
   const content = Buffer.from(createHash("sha256").update(body).digest("hex"));
-  return { request: Buffer.concat([request, body]), statuses: [200], mark: markOf(path), content };
+  return asks(path, "POST", [], [200], content, body);
 }
 
 export const pause = async (ms: number): Promise<void> =>
@@ -103,7 +112,7 @@ async function writeCut(
 
 export type Behaviour = (connection: CheckedConnection, random: Random) => Promise<void>;
 
-const many = (random: Random, count: number): Expected[] =>
+export const many = (random: Random, count: number): Expected[] =>
   Array.from({ length: count }, () => anyRequest(random));
 const bytesOf = (asked: readonly Expected[]): Buffer => Buffer.concat(asked.map(({ request }) => request));
 
@@ -159,7 +168,7 @@ export const behaviours: Readonly<Record<string, Behaviour>> = {
   },
   halfCloses: async (connection, random) => {
     const path = `/s/${random.int(8)}`;
-    const asked = asks(path, "GET", "", [200], contentOf(path));
+    const asked = asks(path);
     // Until it is remembered: who has closed its side waits for a miss only a moment.
     for (let time = 0; time < 3; time++) {
       connection.expect(asked);
