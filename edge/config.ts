@@ -147,7 +147,7 @@ export interface EdgeSettings {
   readonly http2StreamsMax: number;
   /** Content of a request that an HTTP/2 client may send ahead of its being read, bytes a stream: 100 ms at 20 Mbit/s. */
   readonly http2WindowBytes: number;
-  /** Whether we speak the frames of HTTP/2 ourselves: flag --http2-direct. Off, node:http2 does: it is young. */
+  /** Whether we speak the frames of HTTP/2 ourselves: flag --http2-direct. Off, node:http2 does. */
   readonly http2Direct: boolean;
   /** Servers of one parent cluster, and parent clusters, that are asked before the origin. */
   readonly serversPerParentMax: number;
@@ -216,7 +216,7 @@ export const edgeDefaults: EdgeSettings = {
   countries: undefined,
   http2StreamsMax: 128,
   http2WindowBytes: 256 * 1_024,
-  http2Direct: false,
+  http2Direct: true,
   serversPerParentMax: 2,
   parentClustersMax: 2,
 };

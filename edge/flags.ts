@@ -49,7 +49,7 @@ Both:
   --io-uring WORD      read and answer clear HTTP/1.1 through io_uring (Linux 6.1 and newer, package koffi), a third less CPU
                        a hit: auto (default) where a try at the start succeeds, else a warning says why and nothing else
                        changes; on: without it the server does not start; off. ISOCHRONE_IO_URING says it where no flag does
-  --http2-direct       speak the frames of HTTP/2 ourselves, past Node's streams: a hit costs a fraction. Off by default: it is young
+  --http2-direct WORD  on (default): the frames of HTTP/2 are spoken here, a hit costs a fraction; off: by node:http2
   --workers N          processes that share the port, 1..64 (default 1)
   --eviction POLICY    what leaves memory first: w-tinylfu-scaled (default), w-tinylfu, s3-fifo or lru
   --tls-listen ADDRESS:PORT  speak TLS there too, HTTP/2 and HTTP/1.1; a node with the certificates of its deployment
@@ -89,7 +89,7 @@ export function parseFlags(argv: readonly string[]) {
         dictionary: { type: "string", multiple: true },
         prefetch: { type: "string" },
         "io-uring": { type: "string" },
-        "http2-direct": { type: "boolean" },
+        "http2-direct": { type: "string" },
         workers: { type: "string" },
         admin: { type: "string" },
         "access-log": { type: "string" },
@@ -125,9 +125,15 @@ export function settingsOf(flags: Flags): EdgeSettings {
     memoryBytes: bytesOf("memory", flags.memory, edgeDefaults.memoryBytes, MEBIBYTE),
     evictionPolicy: evictionOf(flags.eviction),
     ioUring: ioUringOf(flags["io-uring"]),
-    http2Direct: flags["http2-direct"] === true,
+    http2Direct: isHttp2Direct(flags["http2-direct"]),
     diskBytes: bytesOf("disk-size", flags["disk-size"], edgeDefaults.diskBytes, MEBIBYTE),
   };
+}
+
+function isHttp2Direct(word: string | undefined): boolean {
+  if (word === undefined) return edgeDefaults.http2Direct;
+  if (word === "on" || word === "off") return word === "on";
+  throw new UsageError(`--http2-direct: got ${JSON.stringify(word)}, expected on or off`);
 }
 
 function ioUringOf(flag: string | undefined): IoUring {

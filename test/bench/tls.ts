@@ -1,5 +1,5 @@
 /** Cache hits over TLS: HTTP/1.1 and HTTP/2, one worker, every server with the same ECDSA P-256 certificate. */
-import { hasFlag, isochrone, isochroneDirect } from "./peers/isochrone.ts";
+import { hasFlag, isochrone, isochroneByNode } from "./peers/isochrone.ts";
 import { nginx } from "./peers/nginx.ts";
 import { nodeHttp2 } from "./peers/node-http2.ts";
 import { makeCertificate } from "./tools/certificate.ts";
@@ -25,7 +25,7 @@ const WORKLOADS: readonly Workload[] = [
 ];
 
 export async function main(argv: readonly string[]): Promise<number> {
-  const servers = [...isochrone, isochroneDirect, ...nginx, nodeHttp2];
+  const servers = [...isochrone, isochroneByNode, ...nginx, nodeHttp2];
   const options = benchOptions(argv, "tls", summary, servers, WORKLOADS);
   if (options === undefined) return 0;
   const mayTls = await hasFlag("--tls-listen");

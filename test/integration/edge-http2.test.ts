@@ -206,8 +206,8 @@ const attacks: readonly Attack[] = [
 ];
 
 describe.each([
-  ["frames by node:http2", false],
   ["frames of our own", true],
+  ["frames by node:http2", false],
 ] as const)("%s", (_who, isOwn) => {
   beforeAll(() => {
     isDirect = isOwn;
@@ -249,6 +249,156 @@ describe.each([
     expect(await edge.metric("http2_sessions_total")).toBe(1);
   });
 
+  test("content goes to the origin whole, and cookies in one line", async () => {
+    const edge = await start();
+    const client = session(edge.tlsPort);
+    const content = "x".repeat(300_000);
+    const stream = client.request({
+      ":path": "/post",
+      ":method": "POST",
+      ":authority": "a.example",
+      cookie: ["a=1", "b=2"],
+    });
+    stream.end(content);
+    await once(stream, "response");
+    stream.resume();
+    const seen = origin.seen.at(-1);
+    expect(seen).toMatchObject({ method: "POST", body: content });
+    expect(seen?.headers.cookie).toBe("a=1; b=2");
+  });
+
+  test.each([
+    ["x-line", "a\r\nb: c"],
+    ["x-nul", "a\0b"],
+    ["", "empty"],
+    ["x y", "1"],
+  ] as const)(
+    "the field %j: %j, which nghttp2 drops and we refuse, reaches no origin",
+    async (name, value) => {
+      const edge = await start();
+      const before = origin.seen.length;
+      const client = await raw(edge.tlsPort);
+      client.send(
+        frame(
+          FRAME.headers,
+          FLAG.endStream | FLAG.endHeaders,
+          1,
+          getBlock("/drop", "a.example", [[name, value]]),
+        ),
+      );
+      await until(() => client.of(FRAME.headers, 1).length > 0, "an answer");
+      if (isOwn) {
+        expect(await edge.metric("refused_total", { reason: "malformed" })).toBe(1);
+        expect(origin.seen.length).toBe(before);
+        return;
+      }
+      const seen = origin.seen.at(-1);
+      expect(seen?.url).toBe("/drop");
+      expect(seen?.rawHeaders.map((one) => one.toLowerCase())).not.toContain(name);
+      expect(seen?.rawHeaders).not.toContain(value);
+      expect(seen?.headers).not.toHaveProperty("b");
+    },
+  );
+
+  test("content that is not as long as it says reaches no origin as a whole request", async () => {
+    const edge = await start();
+    const before = origin.seen.length;
+    for (const [stated, sent] of [
+      ["5", "123"],
+      ["2", "12345"],
+    ] as const) {
+      const client = await raw(edge.tlsPort);
+      const block = headerBlock([
+        [":method", "POST"],
+        [":scheme", "https"],
+        [":authority", "a.example"],
+        [":path", "/length"],
+        ["content-length", stated],
+      ]);
+      client.send(
+        frame(FRAME.headers, FLAG.endHeaders, 1, block),
+        frame(FRAME.data, FLAG.endStream, 1, Buffer.from(sent)),
+      );
+      await until(() => client.isClosed || client.of(FRAME.rstStream, 1).length > 0, "a reset");
+    }
+    expect(origin.seen.length).toBe(before);
+  });
+
+  test("a reset without an error in the middle of content is no end of it", async () => {
+    const edge = await start();
+    origin.isStreaming = true;
+    let isCut = false;
+    let isWhole = false;
+    origin.answer = (request) => {
+      request.on("end", () => {
+        isWhole = true;
+      });
+      request.on("close", () => {
+        isCut = !request.complete;
+      });
+      request.on("error", () => {});
+      request.resume();
+    };
+    const client = await raw(edge.tlsPort);
+    const block = headerBlock([
+      [":method", "POST"],
+      [":scheme", "https"],
+      [":authority", "a.example"],
+      [":path", "/cut"],
+    ]);
+    client.send(
+      frame(FRAME.headers, FLAG.endHeaders, 1, block),
+      frame(FRAME.data, 0, 1, Buffer.from("half")),
+    );
+    const before = origin.seen.length;
+    await until(() => origin.seen.length >= before && origin.seen.at(-1)?.url === "/cut", "the origin asked");
+    client.send(frame(FRAME.rstStream, 0, 1, uint32(0)));
+    await until(() => isCut, "the origin cut off");
+    expect(isWhole).toBe(false);
+  });
+
+  test("a drain finishes streams in flight and sends GOAWAY", async () => {
+    const edge = await start();
+    let release = (): void => {};
+    origin.answer = (_request, response) => {
+      release = () => response.writeHead(200).end("late");
+    };
+    const client = session(edge.tlsPort);
+    const answer = ask(client, "/late");
+    await until(() => origin.seen.at(-1)?.url === "/late", "the origin asked");
+    const goaway = once(client, "goaway");
+    edges.splice(edges.indexOf(edge), 1);
+    const stopped = edge.running.stop();
+    await goaway;
+    release();
+    expect(await answer).toMatchObject({ status: 200, body: "late" });
+    expect(await stopped).toBe(0);
+  });
+
+  test.each(
+    isOwn ? attacks : attacks.filter(({ name }) => name.includes("rapid") || name.includes("CONTINUATION")),
+  )("$name end the session, with the reason, and others are served", async (attack) => {
+    const reason = isOwn ? (attack.ownReason ?? attack.reason) : attack.reason;
+    const edge = await start(attack.settings);
+    expect(await isServed(edge.tlsPort)).toBe(true);
+    const client = await raw(edge.tlsPort);
+    attack.begin?.(client);
+    const ended = async (): Promise<boolean> =>
+      (await edge.metric("http2_session_ends_total", { reason })) === 1;
+    const deadlineMs = performance.now() + 8_000;
+    for (let n = 0; !client.isClosed && performance.now() < deadlineMs; n++) {
+      attack.round(client, n);
+      if (n % 20 === 0) expect(await isServed(edge.tlsPort)).toBe(true);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    expect(client.isClosed).toBe(true);
+    await until(ended, `one session ended as ${reason}`);
+    expect(await isServed(edge.tlsPort)).toBe(true);
+  });
+
+  // The other way runs short: what is asked of both is above.
+  if (!isOwn) return;
+
   test("HEAD, 304, ranges and 404 are what they are over HTTP/1.1", async () => {
     const edge = await start();
     origin.answer = (request, response) =>
@@ -270,26 +420,7 @@ describe.each([
     expect((await ask(client, "/none")).status).toBe(404);
   });
 
-  test("content goes to the origin whole, and cookies in one line", async () => {
-    const edge = await start();
-    const client = session(edge.tlsPort);
-    const content = "x".repeat(300_000);
-    const stream = client.request({
-      ":path": "/post",
-      ":method": "POST",
-      ":authority": "a.example",
-      cookie: ["a=1", "b=2"],
-    });
-    stream.end(content);
-    await once(stream, "response");
-    stream.resume();
-    const seen = origin.seen.at(-1);
-    expect(seen).toMatchObject({ method: "POST", body: content });
-    expect(seen?.headers.cookie).toBe("a=1; b=2");
-  });
-
-  // node:http2 does not tell of content that comes behind an answer.
-  test.runIf(isOwn)("content that waits for an origin, or comes behind the answer, is no flood", async () => {
+  test("content that waits for an origin, or comes behind the answer, is no flood", async () => {
     const edge = await start();
     origin.isStreaming = true;
     origin.answer = (request, response) => {
@@ -422,96 +553,6 @@ describe.each([
     expect(origin.seen.length).toBe(before);
   });
 
-  test.each([
-    ["x-line", "a\r\nb: c"],
-    ["x-nul", "a\0b"],
-    ["", "empty"],
-    ["x y", "1"],
-  ] as const)(
-    "the field %j: %j, which nghttp2 drops and we refuse, reaches no origin",
-    async (name, value) => {
-      const edge = await start();
-      const before = origin.seen.length;
-      const client = await raw(edge.tlsPort);
-      client.send(
-        frame(
-          FRAME.headers,
-          FLAG.endStream | FLAG.endHeaders,
-          1,
-          getBlock("/drop", "a.example", [[name, value]]),
-        ),
-      );
-      await until(() => client.of(FRAME.headers, 1).length > 0, "an answer");
-      if (isOwn) {
-        expect(await edge.metric("refused_total", { reason: "malformed" })).toBe(1);
-        expect(origin.seen.length).toBe(before);
-        return;
-      }
-      const seen = origin.seen.at(-1);
-      expect(seen?.url).toBe("/drop");
-      expect(seen?.rawHeaders.map((one) => one.toLowerCase())).not.toContain(name);
-      expect(seen?.rawHeaders).not.toContain(value);
-      expect(seen?.headers).not.toHaveProperty("b");
-    },
-  );
-
-  test("content that is not as long as it says reaches no origin as a whole request", async () => {
-    const edge = await start();
-    const before = origin.seen.length;
-    for (const [stated, sent] of [
-      ["5", "123"],
-      ["2", "12345"],
-    ] as const) {
-      const client = await raw(edge.tlsPort);
-      const block = headerBlock([
-        [":method", "POST"],
-        [":scheme", "https"],
-        [":authority", "a.example"],
-        [":path", "/length"],
-        ["content-length", stated],
-      ]);
-      client.send(
-        frame(FRAME.headers, FLAG.endHeaders, 1, block),
-        frame(FRAME.data, FLAG.endStream, 1, Buffer.from(sent)),
-      );
-      await until(() => client.isClosed || client.of(FRAME.rstStream, 1).length > 0, "a reset");
-    }
-    expect(origin.seen.length).toBe(before);
-  });
-
-  test("a reset without an error in the middle of content is no end of it", async () => {
-    const edge = await start();
-    origin.isStreaming = true;
-    let isCut = false;
-    let isWhole = false;
-    origin.answer = (request) => {
-      request.on("end", () => {
-        isWhole = true;
-      });
-      request.on("close", () => {
-        isCut = !request.complete;
-      });
-      request.on("error", () => {});
-      request.resume();
-    };
-    const client = await raw(edge.tlsPort);
-    const block = headerBlock([
-      [":method", "POST"],
-      [":scheme", "https"],
-      [":authority", "a.example"],
-      [":path", "/cut"],
-    ]);
-    client.send(
-      frame(FRAME.headers, FLAG.endHeaders, 1, block),
-      frame(FRAME.data, 0, 1, Buffer.from("half")),
-    );
-    const before = origin.seen.length;
-    await until(() => origin.seen.length >= before && origin.seen.at(-1)?.url === "/cut", "the origin asked");
-    client.send(frame(FRAME.rstStream, 0, 1, uint32(0)));
-    await until(() => isCut, "the origin cut off");
-    expect(isWhole).toBe(false);
-  });
-
   test("more streams than allowed are refused, not queued", async () => {
     const edge = await start({ http2StreamsMax: 4, drainTimeoutMs: 100 });
     origin.answer = () => {};
@@ -521,25 +562,6 @@ describe.each([
     await until(() => client.of(FRAME.rstStream).length >= 4, "four refusals");
     for (const { payload } of client.of(FRAME.rstStream))
       expect(payload.readUInt32BE(0)).toBe(constants.NGHTTP2_REFUSED_STREAM);
-  });
-
-  test.each(attacks)("$name end the session, with the reason, and others are served", async (attack) => {
-    const reason = isOwn ? (attack.ownReason ?? attack.reason) : attack.reason;
-    const edge = await start(attack.settings);
-    expect(await isServed(edge.tlsPort)).toBe(true);
-    const client = await raw(edge.tlsPort);
-    attack.begin?.(client);
-    const ended = async (): Promise<boolean> =>
-      (await edge.metric("http2_session_ends_total", { reason })) === 1;
-    const deadlineMs = performance.now() + 8_000;
-    for (let n = 0; !client.isClosed && performance.now() < deadlineMs; n++) {
-      attack.round(client, n);
-      if (n % 20 === 0) expect(await isServed(edge.tlsPort)).toBe(true);
-      await new Promise((resolve) => setTimeout(resolve, 5));
-    }
-    expect(client.isClosed).toBe(true);
-    await until(ended, `one session ended as ${reason}`);
-    expect(await isServed(edge.tlsPort)).toBe(true);
   });
 
   test("a client that never opens its window loses the stream, and the session stays", async () => {
@@ -576,7 +598,7 @@ describe.each([
       () => client.isClosed || client.of(FRAME.rstStream, 1).length + client.of(FRAME.headers, 1).length > 0,
       "a refusal",
     );
-    if (isOwn) expect(await edge.metric("refused_total", { reason: "header-fields" })).toBe(1);
+    expect(await edge.metric("refused_total", { reason: "header-fields" })).toBe(1);
     expect(origin.seen.length).toBe(before);
     expect(await isServed(edge.tlsPort)).toBe(true);
   });
@@ -601,23 +623,5 @@ describe.each([
     expect(origin.seen.length).toBe(before + 1);
     // Two answers of 431 (RFC 6585, section 5).
     expect(await edge.metric("refused_total", { reason: "header-fields" })).toBe(2);
-  });
-
-  test("a drain finishes streams in flight and sends GOAWAY", async () => {
-    const edge = await start();
-    let release = (): void => {};
-    origin.answer = (_request, response) => {
-      release = () => response.writeHead(200).end("late");
-    };
-    const client = session(edge.tlsPort);
-    const answer = ask(client, "/late");
-    await until(() => origin.seen.at(-1)?.url === "/late", "the origin asked");
-    const goaway = once(client, "goaway");
-    edges.splice(edges.indexOf(edge), 1);
-    const stopped = edge.running.stop();
-    await goaway;
-    release();
-    expect(await answer).toMatchObject({ status: 200, body: "late" });
-    expect(await stopped).toBe(0);
   });
 });

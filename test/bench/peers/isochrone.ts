@@ -68,6 +68,7 @@ export const isochroneWithoutRing: Server = form("libuv", "as default, with --io
 ]);
 
 /** Only for what it changes: HTTP/2. */
-export const isochroneDirect: Server = form("http2-direct", "as default, with --http2-direct", true, [
+export const isochroneByNode: Server = form("http2-node", "as default, with --http2-direct off", true, [
   "--http2-direct",
+  "off",
 ]);
