@@ -43,6 +43,10 @@ Rows of the same replay that FILE has and that were not run now stay there: a lo
 /** A server that evicts late is made to after so many missed bytes, in shares of its cache: what it may hold beyond it. */
 const SHRINK_SHARE = 0.1;
 
+/** How often an object is asked for at most, and when again after a refusal, ms. */
+const ATTEMPTS = 20;
+const REFUSED_WAIT_MS = 500;
+
 /** A server that leaves more of the requests without their object has not taken part. */
 const FAILED_SHARE_MAX = 0.01;
 
@@ -55,7 +59,9 @@ interface Count {
   hits: number;
   /** Answers 200 whose content was not the object's, byte for byte. */
   wrong: number;
-  /** No answer 200, by status or by how the connection broke, the second time too. */
+  /** Answers 503 after which the object was asked for again: a server on a busy machine sheds. */
+  refused: number;
+  /** No answer 200 in the end, by status or by how the connection broke. */
   readonly failed: Record<string, number>;
 }
 
@@ -70,14 +76,14 @@ async function ask(
   const open = (): Pool =>
     new Pool(`http://127.0.0.1:${server.port}`, { connections, pipelining: 1, allowH2: false });
   let pool = open();
-  const count: Count = { hits: 0, wrong: 0, failed: {} };
+  const count: Count = { hits: 0, wrong: 0, refused: 0, failed: {} };
   /** Requests for an object that the origin had when an answer last ended. One that came meanwhile is the miss of the first answer to end. */
   const accounted = Uint32Array.from(trace.bytesOf, (_, object) => origin.requestsOf(object));
   let next = 0;
   let missedBytes = 0;
   const fail = (why: string): void => void (count.failed[why] = (count.failed[why] ?? 0) + 1);
-  // Once more when the connection broke: a server that shrinks by a reload closes the ones that were kept.
-  const one = (object: number, mayRetry = true): Promise<void> =>
+  // Again when the connection broke, since a server that shrinks by a reload closes the ones that were kept; and when it was refused.
+  const one = (object: number, attempts = ATTEMPTS): Promise<void> =>
     new Promise((resolve) => {
       const expected = trace.bytesOf[object] ?? 0;
       let received = 0;
@@ -95,6 +101,11 @@ async function ask(
           received += chunk.byteLength;
         },
         onResponseEnd: () => {
+          if (status === 503 && attempts > 1) {
+            count.refused++;
+            setTimeout(() => resolve(one(object, attempts - 1)), REFUSED_WAIT_MS);
+            return;
+          }
           if (status !== 200) fail(`status ${status}${detail}`);
           else if (!isRight || received !== expected) {
             count.wrong++;
@@ -107,8 +118,8 @@ async function ask(
           resolve();
         },
         onResponseError: (_controller, error) => {
-          if (mayRetry) {
-            resolve(one(object, false));
+          if (attempts === ATTEMPTS) {
+            resolve(one(object, attempts - 1));
             return;
           }
           fail(`connection: ${error.message}`);
@@ -151,7 +162,7 @@ async function replay(
       const before = await origin.count();
       const restBytes = usageOf(running.pids).pssBytes;
       const began = performance.now();
-      const { hits, wrong, failed } = await ask(
+      const { hits, wrong, refused, failed } = await ask(
         running,
         origin,
         trace,
@@ -172,6 +183,7 @@ async function replay(
         byteHitPercent: percent(1 - (after.bytes - before.bytes) / trace.requestedBytes),
         originRequests: after.requests - before.requests,
         wrong,
+        refused,
         failed,
         // Bytes by a server's own count leave out what it takes for them: some count content alone.
         grownBytes: usageOf(running.pids).pssBytes - restBytes,
@@ -278,7 +290,7 @@ export async function main(argv: readonly string[]): Promise<number> {
         console.error(
           "fault" in run
             ? `${size} % ${run.server.padEnd(22)} ${run.fault}`
-            : `${size} % (${(run.cacheBytes / 1e6).toFixed(1)} MB) ${run.server.padEnd(22)} objects ${run.objectHitPercent.toFixed(2)} %, bytes ${run.byteHitPercent.toFixed(2)} %, origin ${run.originRequests}, wrong ${run.wrong}, failed ${JSON.stringify(run.failed)}, grown by ${(run.grownBytes / 1e6).toFixed(1)} MB, ${run.seconds} s`,
+            : `${size} % (${(run.cacheBytes / 1e6).toFixed(1)} MB) ${run.server.padEnd(22)} objects ${run.objectHitPercent.toFixed(2)} %, bytes ${run.byteHitPercent.toFixed(2)} %, origin ${run.originRequests}, wrong ${run.wrong}, refused ${run.refused}, failed ${JSON.stringify(run.failed)}, grown by ${(run.grownBytes / 1e6).toFixed(1)} MB, ${run.seconds} s`,
         );
       }
     }
