@@ -114,6 +114,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     stateDirectory,
     countriesFile: await writeCountries(world, stateDirectory),
     wanFileOf: (id) => wan.fileOf(id),
+    inputDelaySecondsOf: (id) =>
+      world.regions.flatMap(({ clusters }) => clusters).find((one) => one.id === id)?.inputDelaySeconds,
   });
 
   const supervisor = new Supervisor(join(stateDirectory, "logs"));

@@ -11,10 +11,12 @@ export interface ProcessPlanInput {
   readonly secrets: Secrets;
   readonly worldFile: string;
   readonly stateDirectory: string;
-  /** Where a child finds the link emulation of its site. */
   /** What edges and name servers know of clients' countries; undefined: nothing. */
   readonly countriesFile: string | undefined;
+  /** Where a child finds the link emulation of its site. */
   readonly wanFileOf: (clusterId: string) => string;
+  /** Of a name server that stands in for the others; undefined: it does not. */
+  readonly inputDelaySecondsOf: (clusterId: string) => number | undefined;
 }
 
 const at = (one: Endpoint) => `${one.address}:${one.port}`;
@@ -24,7 +26,16 @@ export function processSpecs(input: ProcessPlanInput): {
   readonly control: ProcessSpec;
   readonly others: readonly ProcessSpec[];
 } {
-  const { topology, plan, secrets, worldFile, stateDirectory, countriesFile, wanFileOf } = input;
+  const {
+    topology,
+    plan,
+    secrets,
+    worldFile,
+    stateDirectory,
+    countriesFile,
+    wanFileOf,
+    inputDelaySecondsOf,
+  } = input;
   const cityOf = new Map(topology.clusters.map((cluster) => [cluster.clusterId as string, cluster.city]));
   const controlUrl = `http://${at(plan.control)}`;
   const operatorEnv = { ISOCHRONE_CONTROL_TOKEN: secrets.controlToken };
@@ -83,6 +94,7 @@ export function processSpecs(input: ProcessPlanInput): {
           const dnsPort = topology.nameService.nameServers.find((one) => one.serverId === id)?.dnsPort ?? 53;
           // Everything here has an address of this machine, policies' targets too.
           const policies = ["--test-private", ...countries];
+          const delaySeconds = inputDelaySecondsOf(cluster.clusterId);
           const dns = [
             "dns",
             "--listen",
@@ -91,6 +103,7 @@ export function processSpecs(input: ProcessPlanInput): {
             at(place),
             ...node,
             ...policies,
+            ...(delaySeconds === undefined ? [] : ["--input-delay", String(delaySeconds)]),
           ];
           others.push(spec("nameserver", id, place, dns, serverEnv, dnsPort));
           break;

@@ -149,6 +149,7 @@ function checkNameServers(world: World, clusters: ReadonlyMap<string, WorldClust
       if (delegation === undefined)
         throw new ParseError(at, edgeCluster, "nothing, or nameService.delegation with a zone");
     }
+  checkStandIns(world);
   if (delegation === undefined) return;
   const at = ["nameService", "delegation", "zone"];
   if (!delegation.zone.endsWith(`.${zone}`))
@@ -160,6 +161,27 @@ function checkNameServers(world: World, clusters: ReadonlyMap<string, WorldClust
   ] as const)
     if (!nameServers.some(({ edgeCluster }) => (edgeCluster === undefined) === isTop))
       throw new ParseError(at, delegation.zone, what);
+}
+
+/** A name server with delayed input stands in for others: there has to be one, and it is at the top like them. */
+function checkStandIns(world: World): void {
+  const all = world.regions.flatMap((region) => region.clusters);
+  const isTop = (one: WorldCluster) => one.role === "nameserver" && one.edgeCluster === undefined;
+  const hasOthers = all.some((one) => isTop(one) && one.inputDelaySeconds === undefined);
+  for (const [r, region] of world.regions.entries())
+    for (const [c, one] of region.clusters.entries()) {
+      const { inputDelaySeconds } = one;
+      if (inputDelaySeconds === undefined) continue;
+      const at = ["regions", r, "clusters", c, "inputDelaySeconds"];
+      if (!isTop(one))
+        throw new ParseError(at, inputDelaySeconds, "nothing: it is for role nameserver without edgeCluster");
+      if (!hasOthers)
+        throw new ParseError(
+          at,
+          inputDelaySeconds,
+          "nothing, or another name server, for which it stands in",
+        );
+    }
 }
 
 function checkCustomers(world: World, clusters: ReadonlyMap<string, WorldCluster>): void {

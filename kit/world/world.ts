@@ -48,6 +48,8 @@ const cluster = object({
   servers: defaulted(integer({ min: 1, max: 250 }), 1),
   /** Of a name server: the edge cluster with which it stands. It answers for the delegated zone alone. */
   edgeCluster: optional(siteId()),
+  /** Of a name server: it takes documents so much later, and answers only while no other one does (`isochrone dns --input-delay`). */
+  inputDelaySeconds: optional(integer({ min: 1, max: 86_400, unit: "seconds" })),
   /** What one server of this cluster can answer. */
   capacityPerSecond: defaulted(number({ min: 1, max: 1e9 }), 1_000),
   /** What the uplink of one server of this cluster carries. */

@@ -98,6 +98,20 @@ const wrongWorlds: readonly (readonly [string, string, string, string, string])[
     "id: dub",
     "regions[0].clusters[1].city: got nothing, expected",
   ],
+  [
+    "input that is delayed for an edge",
+    "        servers: 2",
+    "        inputDelaySeconds: 60",
+    "60",
+    "inputDelaySeconds: got 60, expected nothing: it is for role nameserver",
+  ],
+  [
+    "a name server that stands in for nobody",
+    "    clusters:\n      - id: fra",
+    "    clusters:\n      - { id: ns, city: X, coordinates: { latitude: 0, longitude: 0 }, role: nameserver, inputDelaySeconds: 3600 }\n      - id: fra",
+    "3600",
+    "inputDelaySeconds: got 3600, expected nothing, or another name server",
+  ],
   ["a blank section", "clients:\n  - id: berlin", "clients:\nx:\n  - id: berlin", "x:", "x: got"],
   [
     "a limit on no cluster of the world",
