@@ -8,13 +8,15 @@ import { withControl } from "./resolve-control.ts";
 import { noSuchAction, refuseFlags, UsageError, wholeNumber } from "./usage.ts";
 import { check } from "./zone/check.ts";
 import { edit, list, push, show, transfer, withdraw, type ZoneFlags } from "./zone/documents.ts";
+import { follow, status } from "./zone/secondary.ts";
 
 const help = `Usage: isochrone zone check FILE [--origin NAME] [--serial N] [--json]
        isochrone zone push ID FILE [--customer ID] [--origin NAME]
        isochrone zone set|add ID NAME TYPE DATA... [--ttl SECONDS] [--serial N]
        isochrone zone delete ID NAME TYPE [--serial N]
        isochrone zone transfer ID KEY [ADDRESS[:PORT]...] | transfer ID off
-       isochrone zone show ID | list | withdraw ID
+       isochrone zone follow ID ORIGIN PRIMARY[:PORT]... [--key KEY] [--notifier ADDRESS]... [--customer ID]
+       isochrone zone show ID | list | status [ID] | withdraw ID
 
 check reads a zone file (RFC 1035, section 5.1) as the name servers would and says what is wrong with it, with line:
 what makes it unfit to be served (it would be refused whole), what will not be found by who asks (missing glue, name
@@ -28,6 +30,13 @@ when the zone's serial is another one by now. withdraw answers for the zone no m
 transfer says by which TSIG key others may fetch the zone (AXFR, IXFR), and whom to tell of changes (NOTIFY). Name
 servers have the key's secret from their --tsig-keys file. off: nobody may.
 
+follow makes the zone a secondary one: each name server fetches it from the primaries (AXFR, IXFR over TCP), looks after it as
+its SOA record says and when a primary tells of a change (NOTIFY), keeps it on its disk and serves it as it is.
+When no primary has confirmed it for as long as its SOA allows it gets SERVFAIL. push makes it one of ours again.
+status tells of each zone what each name server has, and why a secondary one is not as it should be.
+
+  --key KEY       follow: name of the TSIG key that the primaries and the name servers (--tsig-keys) share
+  --notifier A    follow: an address beside the primaries' whose NOTIFY is heeded; may be repeated
   --origin NAME   what the file's names are below, where it does not begin with $ORIGIN
   --serial N      check: the serial that is in force, which the file's must come after (RFC 1982);
                   set, add, delete: the serial that the change was thought of for
@@ -60,6 +69,8 @@ const flagsOf = {
   list: [],
   withdraw: ["note"],
   transfer: ["note"],
+  follow: ["customer", "note", "key", "notifier"],
+  status: [],
 } as const;
 type Action = keyof typeof flagsOf;
 
@@ -74,6 +85,8 @@ export async function main(argv: readonly string[]): Promise<number> {
       customer: { type: "string" },
       ttl: { type: "string" },
       note: { type: "string" },
+      key: { type: "string" },
+      notifier: { type: "string", multiple: true },
     },
   });
   if (values.help === true) {
@@ -85,7 +98,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   refuseFlags(
     `zone ${action}`,
     values,
-    ["origin", "serial", "customer", "ttl", "note"],
+    ["origin", "serial", "customer", "ttl", "note", "key", "notifier"],
     flagsOf[action as Action],
   );
   const flags: ZoneFlags = {
@@ -96,6 +109,8 @@ export async function main(argv: readonly string[]): Promise<number> {
       values.serial === undefined ? undefined : wholeNumber("--serial", values.serial, 0, UINT32_MAX, 0),
     ttlSeconds: wholeNumber("--ttl", values.ttl, 0, 2 ** 31 - 1, TTL_SECONDS),
     note: values.note,
+    keyName: values.key,
+    notifiers: values.notifier ?? [],
   };
   if (action === "check") {
     const [file, ...more] = subjects;
@@ -117,17 +132,30 @@ function workOf(
   subjects: readonly string[],
   flags: ZoneFlags,
 ): (client: ControlClient) => Promise<void> {
-  const count = { check: 1, push: 2, set: 4, add: 4, delete: 3, show: 1, list: 0, withdraw: 1, transfer: 2 }[
-    action
-  ];
-  const mayBeMore = action === "set" || action === "add" || action === "transfer";
-  if (subjects.length < count || (subjects.length > count && !mayBeMore))
+  const count = {
+    check: 1,
+    push: 2,
+    set: 4,
+    add: 4,
+    delete: 3,
+    show: 1,
+    list: 0,
+    withdraw: 1,
+    transfer: 2,
+    follow: 3,
+    status: 0,
+  }[action];
+  const mayBeMore = action === "set" || action === "add" || action === "transfer" || action === "follow";
+  const isOne = action === "status" && subjects.length === 1;
+  if (subjects.length < count || (subjects.length > count && !mayBeMore && !isOne))
     throw new UsageError(`zone ${action} takes ${count} words${mayBeMore ? " or more" : ""}; see --help`);
   if (action === "list") return (client) => list(client, flags.isJson);
+  if (action === "status") return (client) => status(client, subjects[0], flags.isJson);
   const [zone = "", name = "", type = "", ...data] = subjects;
   const zoneId = id().parse(zone, ["ID"]);
   if (action === "push") return (client) => push(client, zoneId, name, flags);
   if (action === "show") return (client) => show(client, zoneId, flags.isJson);
+  if (action === "follow") return (client) => follow(client, zoneId, name, [type, ...data], flags);
   if (action === "withdraw") return (client) => withdraw(client, zoneId, flags);
   if (action === "transfer") {
     const peers = [type, ...data].filter((peer) => peer !== "");

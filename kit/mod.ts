@@ -121,6 +121,7 @@ export {
   type TrafficTarget,
   type WeightedRule,
   setsOfZone,
+  hasRecords,
   type ZoneDocument,
   zoneDocument,
   zoneOfDocument,

@@ -15,6 +15,7 @@ import { dial, installWanFromEnvironment } from "#transport";
 import { cookieSecretBytes } from "./core/dns/cookie.ts";
 import { DnsCounters } from "./core/dns/counters.ts";
 import { NamesAsked } from "./core/dns/names-asked.ts";
+import type { HeardNotify } from "./core/zone/notify.ts";
 import { explainWhere } from "./core/where.ts";
 import { AdminServer } from "./io/admin-server.ts";
 import { AloneMap } from "./io/dns-alone.ts";
@@ -112,7 +113,9 @@ export async function main(argv: readonly string[], onQuery?: DnsServerOptions["
   let serving: Serving | undefined;
   let admin: AdminServer | undefined;
   try {
-    serving = await Serving.start(options, state, counters, token, logger, tsigKeys, namesAsked);
+    serving = await Serving.start(options, state, counters, token, logger, tsigKeys, namesAsked, (heard) =>
+      node?.handleNotify(heard),
+    );
     const listening = serving;
     process.on("SIGHUP", () => listening.replace());
     const metrics = dnsMetrics({
@@ -147,6 +150,7 @@ export async function main(argv: readonly string[], onQuery?: DnsServerOptions["
       tests: () => node?.testFigures ?? null,
       aliases: () => node?.aliasFigures ?? null,
       parents: () => node?.parentFigures ?? null,
+      secondaries: () => node?.secondaryFigures ?? null,
       control: () => node?.isControlConnected ?? null,
     });
     if (options.admin !== undefined) {
@@ -232,6 +236,7 @@ class Serving {
     logger: Logger,
     tsigKeys: TsigKeyTexts | undefined,
     namesAsked: NamesAsked | undefined,
+    onNotify: (heard: HeardNotify) => void,
   ): Promise<Serving> {
     const { listen: at, workers, isPlainUdp } = options;
     const serverId = options.mode === "node" ? options.serverId : "alone";
@@ -260,6 +265,7 @@ class Serving {
       logger,
       crashes: new CrashRecord(options.crashFile, logger),
       namesAsked,
+      onNotify,
     };
     if (workers > 1) return new Serving(await DnsWorkers.start({ count: workers, ...common }), common);
     const log = await openQueryLog(queryLog, logger);
@@ -274,6 +280,7 @@ class Serving {
       counters,
       queryLog: log,
       namesAsked,
+      onNotify,
       logger,
     });
     state.onChange((change) => server.handleChange(change));
@@ -350,6 +357,7 @@ function nodeSupply(
     namesAsked,
     inputDelaySeconds,
     testPermissions: options.testPermissions,
+    mayAskPrivatePrimaries: options.mayAskPrivatePrimaries,
     resolvers: options.resolvers,
     takesCertificates: options.tls !== undefined && options.tls.files === undefined,
   });

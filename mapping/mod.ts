@@ -135,6 +135,7 @@ export {
 export { DnsState } from "./io/dns-state.ts";
 export { hmac, tsigKeysOf } from "./io/tsig-keys.ts";
 export { ZoneNotifier } from "./io/zone-notify.ts";
+export { SecondaryZones } from "./io/secondary/secondary-zones.ts";
 export { DnsServer, type DnsServerOptions } from "./io/dns-server.ts";
 export { type ProbeAgentOptions, probeRound } from "./io/probe/agent.ts";
 export { clientNetworksOf, type FeedSettings, feedDefaults, MeasurementFeed } from "./io/feed.ts";

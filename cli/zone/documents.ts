@@ -1,6 +1,7 @@
 /** `isochrone zone push|list|show|set|add|delete|transfer|withdraw`: zones in control, in force at every name server. */
 import type { ControlClient } from "#control";
 import {
+  hasRecords,
   nameToText,
   parseAddress,
   quoteValue,
@@ -23,6 +24,8 @@ export interface ZoneFlags {
   readonly serial: number | undefined;
   readonly ttlSeconds: number;
   readonly note: string | undefined;
+  readonly keyName: string | undefined;
+  readonly notifiers: readonly string[];
 }
 
 /** A file in force under an id; a zone that is there already keeps its customer and what it says of transfers. */
@@ -37,8 +40,9 @@ export async function push(
   const customerId = flags.customer ?? before?.document.customerId;
   if (customerId === undefined)
     throw new UsageError(`zone push: ${zoneId} is new; say whose it is with --customer ID`);
+  const { secondary: _primaries, ...kept } = before?.document ?? {};
   const document = zoneDocument.parse({
-    ...before?.document,
+    ...kept,
     zoneId,
     customerId,
     origin: nameToText(zone.origin).slice(0, -1).toLowerCase(),
@@ -73,17 +77,20 @@ export async function transfer(
 ): Promise<void> {
   const { document, version } = await there(client, zoneId);
   const { transfer: _before, ...rest } = document;
-  const notify = peers.map((peer) => {
-    if (parseAddress(peer) !== undefined) return { address: peer };
-    const at = parseListenAddress(peer);
-    if (at === undefined)
-      throw new UsageError(
-        `zone transfer: got ${quoteValue(peer)}, expected ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT`,
-      );
-    return { address: at.host, port: at.port };
-  });
+  const notify = peers.map((peer) => peerOf("zone transfer", peer));
   const next = keyName === "off" ? rest : { ...rest, transfer: { keyName, notify } };
   await put(client, zoneDocument.parse(next), version, flags);
+}
+
+/** ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT of another name server. Throws {@link UsageError}. */
+export function peerOf(command: string, text: string): { readonly address: string; readonly port?: number } {
+  if (parseAddress(text) !== undefined) return { address: text };
+  const at = parseListenAddress(text);
+  if (at === undefined)
+    throw new UsageError(
+      `${command}: got ${quoteValue(text)}, expected ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT`,
+    );
+  return { address: at.host, port: at.port };
 }
 
 export async function show(client: ControlClient, zoneId: string, isJson: boolean): Promise<void> {
@@ -92,6 +99,9 @@ export async function show(client: ControlClient, zoneId: string, isJson: boolea
     console.log(JSON.stringify(document, undefined, 2));
     return;
   }
+  const { primaries = [] } = document.secondary ?? {};
+  for (const { address, port, keyName } of primaries)
+    console.log(`; from ${address} port ${port}${keyName === undefined ? "" : ` by key ${keyName}`}`);
   for (const { name, type, ttlSeconds, data } of document.sets)
     for (const one of data) console.log(`${name} ${ttlSeconds} IN ${type} ${one}`);
 }
@@ -101,7 +111,7 @@ export async function list(client: ControlClient, isJson: boolean): Promise<void
     zoneId: string;
     origin: string;
     customerId: string;
-    serial: number;
+    serial: number | null;
     sets: number;
     version: number;
     isActive: boolean;
@@ -109,8 +119,9 @@ export async function list(client: ControlClient, isJson: boolean): Promise<void
   for (const { id, activeVersion } of await client.documents("zone")) {
     const found = activeVersion === null ? undefined : await client.document("zone", id, activeVersion);
     if (found === undefined) continue;
-    const { zoneId, origin, customerId, isActive, sets, ...rest } = zoneDocument.parse(found.body);
-    const { serial } = zoneOfDocument({ zoneId, origin, customerId, isActive, sets, ...rest });
+    const document = zoneDocument.parse(found.body);
+    const { zoneId, origin, customerId, isActive, sets } = document;
+    const serial = serialOf(document);
     rows.push({ zoneId, origin, customerId, serial, sets: sets.length, version: found.version, isActive });
   }
   if (isJson) console.log(JSON.stringify(rows, undefined, 2));
@@ -122,10 +133,10 @@ export async function list(client: ControlClient, isJson: boolean): Promise<void
           row.zoneId,
           row.origin,
           row.customerId,
-          row.serial,
+          row.serial ?? "-",
           row.sets,
           row.version,
-          row.isActive ? "served" : "withdrawn",
+          !row.isActive ? "withdrawn" : row.serial === null ? "followed" : "served",
         ]),
       ),
     );
@@ -136,10 +147,15 @@ interface Kept {
   readonly version: number;
 }
 
-async function newestOf(client: ControlClient, zoneId: string): Promise<Kept | undefined> {
+export async function newestOf(client: ControlClient, zoneId: string): Promise<Kept | undefined> {
   const newest = (await client.versions("zone", zoneId)).at(-1);
   const found = newest && (await client.document("zone", zoneId, newest.version));
   return found && { document: zoneDocument.parse(found.body), version: found.version };
+}
+
+/** Null: its records stand in no document. */
+function serialOf(document: ZoneDocument): number | null {
+  return hasRecords(document) ? zoneOfDocument(document).serial : null;
 }
 
 async function there(client: ControlClient, zoneId: string): Promise<Kept> {
@@ -149,21 +165,23 @@ async function there(client: ControlClient, zoneId: string): Promise<Kept> {
   return found;
 }
 
-async function put(
+export async function put(
   client: ControlClient,
   document: ZoneDocument,
   expectedVersion: number,
   flags: ZoneFlags,
 ): Promise<void> {
   const { zoneId, origin, isActive } = document;
-  const { serial } = zoneOfDocument(document);
+  const serial = serialOf(document);
   const summary = await client.put("zone", zoneId, document, {
     expectedVersion,
-    note: flags.note ?? `serial ${serial}`,
+    note: flags.note ?? (serial === null ? "from its primaries" : `serial ${serial}`),
     author: authorName(),
     activate: true,
   });
   if (flags.isJson) console.log(JSON.stringify({ ...summary, serial }, undefined, 2));
+  else if (isActive && serial === null)
+    console.log(`${zoneId}: version ${summary.version} of ${origin} is active, fetched from its primaries`);
   else if (isActive)
     console.log(`${zoneId}: version ${summary.version} of ${origin} is active, serial ${serial}`);
   else console.log(`${zoneId}: version ${summary.version} withdraws ${origin}`);

@@ -15,6 +15,7 @@ import {
   type Schema,
   type TopologyDocument,
   topologyDocument,
+  type ZoneDocument,
   zoneDocument,
 } from "#kit";
 import type { DocumentKind } from "./words.ts";
@@ -85,6 +86,16 @@ export function checkOwner(
       `${JSON.stringify(owner)}, the customer that owns the ${what}`,
     );
   }
+}
+
+/** What a secondary zone holds is fetched from its primaries, and stands in no document. */
+export function checkSecondary({ secondary, sets }: ZoneDocument): void {
+  if (secondary !== undefined && sets.length > 0)
+    throw new ParseError(
+      ["sets"],
+      `${sets.length} RRsets`,
+      "none where `secondary` says whom they come from",
+    );
 }
 
 /**

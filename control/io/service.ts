@@ -23,7 +23,14 @@ import { diffDocuments } from "../core/diff.ts";
 import { BYTES_RATIO_MAX, differenceChain } from "../core/difference-chain.ts";
 import { compareFences, decidePublication, type Fence, fenceOf, fenceOfText } from "../core/fence.ts";
 import { type ActiveDocuments, checkPolicy, checkProperty, checkZone } from "../core/claims.ts";
-import { checkOverrides, checkOwner, checkPurge, kindRules, parseDocument } from "../core/kinds.ts";
+import {
+  checkOverrides,
+  checkOwner,
+  checkPurge,
+  checkSecondary,
+  kindRules,
+  parseDocument,
+} from "../core/kinds.ts";
 import type { RollStep } from "../core/key-roll.ts";
 import { KeyRolls, type ZoneRoll } from "../core/key-rolls.ts";
 import {
@@ -149,6 +156,7 @@ export class ControlService {
       }
       if (kind === "zone") {
         const zone = parsed as ZoneDocument;
+        checkSecondary(zone);
         checkOwner(zone, `zone "${id}"`, this.#ownerOf(kind, id));
         if (activates) checkZone(zone, this.#active(), this.#topology());
       }

@@ -122,6 +122,7 @@ export {
 export { entriesOf, type PolicyMethod, type PolicyRule, type WeightedRule } from "./policy-rule.ts";
 export {
   setsOfZone,
+  hasRecords,
   type ZoneDocument,
   zoneDocument,
   zoneOfDocument,

@@ -89,6 +89,17 @@ const dsSeen = object({
   atEpochMs: integer(),
 });
 
+/** A secondary zone at one name server. */
+const secondaryZone = object({
+  /** `waiting` (never fetched) and `expired`: SERVFAIL; `unconfirmed`: served, but no primary answered of late. */
+  state: oneOf(["waiting", "current", "unconfirmed", "expired"]),
+  serial: optional(integer({ max: 0xffff_ffff })),
+  /** When a primary last said that it is right. */
+  confirmedAtEpochMs: optional(integer()),
+  /** Of the primary that was asked last, if it did not help. */
+  problem: optional(string({ max: 200 })),
+});
+
 export const serverReport = object({
   serverId: id<ServerId>(),
   clusterId: id<ClusterId>(),
@@ -115,6 +126,8 @@ export const serverReport = object({
    * resolver answers.
    */
   dsAtParent: optional(record(hostname(), dsSeen, { max: 1_000 })),
+  /** Of a name server, by zone. Absent: there is none. */
+  secondaryZones: optional(record(id(), secondaryZone, { max: 1_000 })),
   /** `kind/id` -> version that the server has applied. */
   applied: record(string({ max: 200 }), integer(), { max: 20_000 }),
   /** The map that the server goes by: its publisher's term and the publisher's number. Absent: none, or a server of an older version. */

@@ -52,7 +52,25 @@ const fields = object({
   origin: hostname(),
   /** A withdrawn zone is answered for no more. */
   isActive: defaulted(boolean(), true),
-  sets: array(rrSet, { min: 1, max: SETS_MAX }),
+  /** None in the document of a secondary zone; with them it is what a name server has fetched. */
+  sets: defaulted(array(rrSet, { max: SETS_MAX }), []),
+  /** Its records are fetched by each name server from the customer's own (AXFR, IXFR). Absent: they stand in `sets`. */
+  secondary: optional(
+    object({
+      /** The next is asked where one does not answer, or sends what is refused. */
+      primaries: array(
+        object({
+          address: addressText(),
+          port: defaulted(integer({ min: 1, max: 65_535 }), 53),
+          /** Name of the TSIG key that both sides sign with; the name servers have its secret from `--tsig-keys`. Absent: unsigned. */
+          keyName: optional(hostname()),
+        }),
+        { min: 1, max: 8 },
+      ),
+      /** Whose NOTIFY is heeded beside the primaries'. */
+      notifiers: defaulted(array(addressText(), { max: 32 }), []),
+    }),
+  ),
   /** Name servers that may fetch the zone, and are told when it changes. Without it nobody may. */
   transfer: optional(
     object({
@@ -76,6 +94,7 @@ const fields = object({
 export type ZoneDocument = Parsed<typeof fields>;
 
 const shaped = refine(fields, (document) => {
+  if (!hasRecords(document)) return undefined;
   const read = readSets(document);
   return "problem" in read ? read.problem : undefined;
 });
@@ -84,10 +103,16 @@ const shaped = refine(fields, (document) => {
 export const zoneDocument: Schema<ZoneDocument> = {
   parse: (value, path = []) => {
     const document = shaped.parse(value, path);
+    if (!hasRecords(document)) return document;
     return { ...document, sets: setsOfZone(zoneOfDocument(document)) };
   },
   jsonSchema: () => shaped.jsonSchema(),
 };
+
+/** False: of a secondary zone of which nothing is here; {@link zoneOfDocument} refuses it. */
+export function hasRecords({ secondary, sets }: Pick<ZoneDocument, "secondary" | "sets">): boolean {
+  return secondary === undefined || sets.length > 0;
+}
 
 /** What a document that {@link zoneDocument} has read says. Throws {@link ParseError} for another one. */
 export function zoneOfDocument(document: ZoneDocument): ZoneData {

@@ -1,7 +1,7 @@
 /** What the name server's sockets ask: the fast path where it applies, else the full one; a fault of ours is answered and logged. */
 import { addressFromBytes, formatAddress, type IpAddress, type IpFamily, parseAddress } from "#kit";
 import { type Logger, systemClock } from "#kit/io";
-import { dnsClasses, headerBytes, udpPayloadBytesMax } from "../core/dns/constants.ts";
+import { dnsClasses, headerBytes, rcodes, udpPayloadBytesMax } from "../core/dns/constants.ts";
 import type { DnsCounters } from "../core/dns/counters.ts";
 import {
   type DnsContext,
@@ -16,6 +16,7 @@ import type { Quarantine } from "../core/dns/quarantine.ts";
 import type { ResponseRateLimit } from "../core/dns/rate-limit.ts";
 import type { SampledQuery, Sampler } from "../core/dns/query-log/query-ring.ts";
 import { respond, respondInternalError } from "../core/dns/respond.ts";
+import { answerNotify, type HeardNotify, isNotify } from "../core/zone/notify.ts";
 import { answerSigned, answerTransfer, type Transfer } from "../core/zone/transfer.ts";
 import { WAIT, WAIT_FIRST } from "./waiting-queries.ts";
 
@@ -29,6 +30,8 @@ export interface DnsHandlerOptions {
   readonly rateLimit: ResponseRateLimit;
   /** Takes the queries that are looked at; none by default. */
   readonly queryLog?: QuerySink | undefined;
+  /** Told of each NOTIFY that is heeded. */
+  readonly onNotify?: ((heard: HeardNotify) => void) | undefined;
   /** What is dropped because it ended a worker. */
   readonly quarantine?: Quarantine | undefined;
   /** Told who asks for names that are asked for once. */
@@ -158,6 +161,9 @@ export class DnsHandler {
   #answerFull(bytes: Uint8Array, { family, words }: DatagramSender, out: Uint8Array, outAt: number): number {
     const { rateLimit } = this.#options;
     const address = { family, words: family === 4 ? [words[0] as number] : [...words] };
+    const told = this.#notified(bytes, address, "udp");
+    // Never longer than what was sent but by the signature of who has a key.
+    if (told !== undefined) return this.#write(told, out, outAt);
     const signed = this.#signed(bytes, address, "udp");
     if (signed !== undefined) {
       const isFit = (signed.bytes?.length ?? 0) <= udpPayloadBytesMax;
@@ -189,6 +195,8 @@ export class DnsHandler {
   ): Uint8Array | Iterable<Uint8Array> | undefined {
     if (this.#isQuarantined(bytes, 0, bytes.length, transport, performance.now())) return undefined;
     this.#options.onQuery?.(bytes);
+    const told = this.#notified(bytes, resolverAddress, transport);
+    if (told !== undefined) return told;
     const signed = this.#transfer(bytes, resolverAddress) ?? this.#signed(bytes, resolverAddress, transport);
     if (signed !== undefined) return "messages" in signed ? signed.messages : signed.bytes;
     const { queryLog, rateLimit } = this.#options;
@@ -225,6 +233,34 @@ export class DnsHandler {
     this.#decision = QUARANTINED;
     counters.count(QUARANTINED, transport);
     return true;
+  }
+
+  /** The answer to a NOTIFY; undefined: it is none, or there are no secondary zones. */
+  #notified(bytes: Uint8Array, from: IpAddress, transport: DnsTransport): Uint8Array | undefined {
+    const { context, service, counters, onNotify } = this.#options;
+    const rules = isNotify(bytes) ? context()?.notifyRules : undefined;
+    if (rules === undefined || rules.size === 0) return undefined;
+    const answer = answerNotify(bytes, from, rules, service.tsig, epochSeconds());
+    if (answer === undefined) return undefined;
+    const { bytes: told, rcode, question, heard } = answer;
+    const decision: DnsDecision = {
+      action: "reply",
+      bytes: told,
+      reason: rcode === rcodes.NOERROR ? "notify" : "notify-refused",
+      rcode,
+      question,
+      isTruncated: false,
+      fault: undefined,
+      answerReason: undefined,
+      clusterId: null,
+      clientSubnet: undefined,
+      scopePrefixLength: undefined,
+      cookie: undefined,
+    };
+    counters.count(decision, transport);
+    this.#decision = decision;
+    if (heard !== undefined) onNotify?.(heard);
+    return told;
   }
 
   /** A query with a signature; undefined: it has none, or nobody has a key here. */

@@ -27,6 +27,11 @@ export interface DnsMetricsSource {
   readonly aliases: () => Readonly<Record<string, number>> | null;
   /** Questions for the DS at zones' parents by what became of them; null in alone mode. */
   readonly parents: () => Readonly<Record<string, number>> | null;
+  /** Secondary zones: questions to primaries by what came of them, and zones by state; null in alone mode. */
+  readonly secondaries: () => {
+    readonly events: Readonly<Record<string, number>>;
+    readonly states: Readonly<Record<string, number>>;
+  } | null;
   /** Null without own probes. */
   readonly servers: () => { readonly probed: number; readonly up: number } | null;
   readonly zones: () => { readonly zones: number; readonly names: number };
@@ -142,6 +147,25 @@ export function dnsMetrics(source: DnsMetricsSource): Registry {
       for (const [outcome, count] of Object.entries(source.parents() ?? {})) add({ outcome }, count);
     },
   );
+  counter(
+    "isochrone_dns_secondary_events_total",
+    "Looks at the primaries of secondary zones: asked, upToDate, taken (axfr, ixfr; ixfrFellBack: AXFR since IXFR was of no use), failed; expired zones; NOTIFY heeded and of nothing new",
+    ["event"],
+    (add) => {
+      for (const [event, count] of Object.entries(source.secondaries()?.events ?? {})) add({ event }, count);
+    },
+  );
+  const zones: Gauge = new Gauge({
+    name: "isochrone_dns_secondary_zones",
+    help: "Secondary zones: waiting (never fetched) and expired ones get SERVFAIL; unconfirmed: no primary answers",
+    labelNames: ["state"],
+    registers,
+    collect() {
+      for (const [state, count] of Object.entries(source.secondaries()?.states ?? {}))
+        this.set({ state }, count);
+    },
+  });
+  void zones;
   gauge(
     "isochrone_dns_policy_agents",
     "Agents whose opinions on policies' targets are heard, this one among them",

@@ -10,6 +10,7 @@ import {
   type ServerReport,
   type TopologyDocument,
   topologyDocument,
+  type ZoneDocument,
   zoneDocument,
 } from "#kit";
 import { type ListenAddress, type Logger, systemClock } from "#kit/io";
@@ -18,6 +19,7 @@ import { dial } from "#transport";
 import type { DnsCounters } from "../core/dns/counters.ts";
 import type { NamesAsked } from "../core/dns/names-asked.ts";
 import { refusalOf } from "../core/snapshot-check.ts";
+import type { HeardNotify } from "../core/zone/notify.ts";
 import type { TopologyIndex } from "../core/topology-index.ts";
 import { EdgeProber } from "./dns-liveness.ts";
 import { StandInProber } from "./dns-stand-in.ts";
@@ -26,6 +28,7 @@ import { DnsState } from "./dns-state.ts";
 import { PolicyAgent } from "./policy-tests/agent.ts";
 import { ParentWatch } from "./parent-watch.ts";
 import type { TestPermissions } from "./policy-tests/runner.ts";
+import { SecondaryZones } from "./secondary/secondary-zones.ts";
 import { type TsigKeyTexts, tsigKeysOf } from "./tsig-keys.ts";
 import { ZoneNotifier } from "./zone-notify.ts";
 
@@ -44,10 +47,12 @@ export interface DnsNodeOptions {
   readonly resolvers: readonly ListenAddress[];
   /** What tests of policies may ask. */
   readonly testPermissions: TestPermissions;
-  /** Of who may fetch zones and is told of changes. */
+  /** Of who may fetch zones and is told of changes, and of the primaries of secondary zones. */
   readonly tsigKeys?: TsigKeyTexts | undefined;
   /** Who asks for names that are asked for once; told of with the reports. */
   readonly namesAsked?: NamesAsked | undefined;
+  /** Primaries of secondary zones may stand at private and other special addresses. */
+  readonly mayAskPrivatePrimaries: boolean;
   /** Documents come into force so much later, and it answers only while the other name servers do not; 0: neither. */
   readonly inputDelaySeconds: number;
   /** DNS over TLS shows what control has. */
@@ -66,6 +71,7 @@ export class DnsNode {
   readonly #agent: PolicyAgent;
   readonly #aliases: AliasResolver;
   readonly #parents: ParentWatch;
+  readonly #secondaries: SecondaryZones;
   #areAliasesOld = false;
   readonly #incarnation = `${process.pid}-${systemClock.epoch().toString(36)}`;
   readonly #firstTopology = Promise.withResolvers<void>();
@@ -105,7 +111,17 @@ export class DnsNode {
       onAnswers: (answers) => this.state.setAliases(answers),
     });
     this.#parents = new ParentWatch(options.resolvers);
-    this.#notifier = new ZoneNotifier(tsigKeysOf(options.tsigKeys ?? []), logger);
+    const keys = tsigKeysOf(options.tsigKeys ?? []);
+    this.#notifier = new ZoneNotifier(keys, logger);
+    this.#secondaries = new SecondaryZones({
+      clock: systemClock,
+      logger,
+      stateDirectory,
+      keys,
+      mayAskPrivate: options.mayAskPrivatePrimaries,
+      seed: this.#incarnation,
+      onZone: (document, version) => this.#setZone(document, version),
+    });
     const delayMs = options.inputDelaySeconds * 1_000;
     this.#keeper = new DocumentKeeper({ client: this.#client, stateDirectory, logger, delayMs });
     this.#standIn =
@@ -152,9 +168,7 @@ export class DnsNode {
       "zone",
       (value) => zoneDocument.parse(value),
       (_id, body, version) => {
-        const changed = this.state.setZone(body, version);
-        this.#lookForAliases();
-        if (changed !== undefined && body.isActive) this.#notifier.notify(body, changed);
+        if (!this.#secondaries.setZone(body, version)) this.#setZone(body, version);
       },
     );
     this.#keeper.keep(
@@ -187,6 +201,17 @@ export class DnsNode {
     this.#reportTimer = setInterval(() => void this.#report(), REPORT_INTERVAL_MS);
   }
 
+  #setZone(document: ZoneDocument, version: number): void {
+    const changed = this.state.setZone(document, version);
+    this.#lookForAliases();
+    if (changed !== undefined && document.isActive) this.#notifier.notify(document, changed);
+  }
+
+  /** A primary says that its zone has changed. */
+  handleNotify(heard: HeardNotify): void {
+    this.#secondaries.handleNotify(heard);
+  }
+
   /** From now on there are answers. */
   #complete(): void {
     this.#isComplete = true;
@@ -210,6 +235,9 @@ export class DnsNode {
     this.#lookForAliases();
     this.prober.setServers(edgeServersOf(this.state.topology));
     const { nameServers } = body.nameService;
+    // Name servers near the resolvers have the delegated zone alone.
+    const own = nameServers.find(({ serverId }) => serverId === this.#options.serverId);
+    this.#secondaries.setAsking(own !== undefined && own.edgeClusterId === undefined);
     this.#standIn?.setOthers(nameServers.filter(({ serverId }) => serverId !== this.#options.serverId));
     this.state.handleLiveness();
     this.#firstTopology.resolve();
@@ -243,6 +271,11 @@ export class DnsNode {
     return this.#parents.counters;
   }
 
+  /** Secondary zones: what came of questions to their primaries, and how many are in which state. */
+  get secondaryFigures() {
+    return { events: this.#secondaries.counters, states: this.#secondaries.states };
+  }
+
   /** Tests of policies' targets: what became of them, and who takes part. */
   get testFigures(): Readonly<Record<string, number>> {
     return { ...this.#agent.figures, ...this.#agent.counters };
@@ -267,6 +300,7 @@ export class DnsNode {
     const mapInForce = this.#keeper.fenceOf("map");
     const opinions = this.#agent.opinions();
     const dsAtParent = this.#parents.seen;
+    const secondaryZones = this.#secondaries.reports();
     return {
       serverId,
       clusterId: entry.cluster.clusterId,
@@ -283,6 +317,7 @@ export class DnsNode {
       applied: this.#keeper.applied,
       ...(opinions !== undefined && { opinions }),
       ...(dsAtParent !== undefined && { dsAtParent }),
+      ...(secondaryZones !== undefined && { secondaryZones }),
       ...(mapInForce !== undefined && { mapInForce }),
     };
   }
@@ -307,6 +342,7 @@ export class DnsNode {
     this.#aliases.close();
     this.#parents.close();
     this.#agent.close();
+    await this.#secondaries.close();
     await this.prober.close();
     await this.#keeper.close();
     await this.#client.close();

@@ -43,6 +43,7 @@ export interface NodeOptions extends Common {
   /** File with the keys of who may fetch zones. */
   readonly tsigKeysFile: string | undefined;
   readonly testPermissions: TestPermissions;
+  readonly mayAskPrivatePrimaries: boolean;
   /** Who resolves names outside. */
   readonly resolvers: readonly ListenAddress[];
 }
@@ -85,13 +86,15 @@ in DIR, so that it boots and serves with control dead; it probes every edge serv
   --node SERVER          the name server's id in the topology
   --control URL          http://ADDRESS:PORT of control
   --state DIR            where the last known good documents are kept
-  --tsig-keys FILE       with --node: who may fetch zones and is told of changes (TSIG), a JSON file of
+  --tsig-keys FILE       with --node: keys (TSIG) of who may fetch zones and is told of changes, and of the primaries
+                         that secondary zones are fetched from; a JSON file of
                          [{"name": "key.example", "algorithm": "hmac-sha256", "secret": "BASE64"}]
   --input-delay SECONDS  with --node: documents come into force so much later (at most twice as much), and queries are
                          REFUSED while any other name server of the topology answers; 3600 for an hour
   --countries FILE       lines PREFIX,COUNTRY such as 192.0.2.0/24,DE: what geographic policies go by, as edges' rules do
   --resolver ADDRESS:PORT  with --node: who resolves the names outside that ALIAS records lead to; may be repeated
                          (default: the system's resolvers)
+  --private-primaries    with --node: secondary zones may be fetched from private and other special addresses
   --test-private         with --node: tests of policies may ask private and other special addresses
   --test-scripts DIR     with --node: script tests of policies may run the programs in DIR
   --reuse-port           share the port with other processes of the same user
@@ -155,6 +158,7 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
       "input-delay": { type: "string" },
       countries: { type: "string" },
       resolver: { type: "string", multiple: true },
+      "private-primaries": { type: "boolean" },
       "test-private": { type: "boolean" },
       "test-scripts": { type: "string" },
     },
@@ -218,6 +222,7 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
         values.resolver === undefined
           ? systemResolvers()
           : values.resolver.map((one) => listenOf("--resolver", one)),
+      mayAskPrivatePrimaries: values["private-primaries"] ?? false,
       testPermissions: {
         mayAskPrivate: values["test-private"] ?? false,
         scriptsDirectory: values["test-scripts"],
@@ -230,6 +235,7 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
     "tsig-keys",
     "input-delay",
     "resolver",
+    "private-primaries",
     "test-private",
     "test-scripts",
   ] as const) {

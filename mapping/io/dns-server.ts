@@ -46,6 +46,7 @@ export interface DnsServerOptions {
   readonly box?: BlackBox | undefined;
   readonly onQuery?: DnsHandlerOptions["onQuery"];
   readonly namesAsked?: DnsHandlerOptions["namesAsked"];
+  readonly onNotify?: DnsHandlerOptions["onNotify"];
 }
 
 /** Handles of bound sockets. */

@@ -13,7 +13,7 @@ import type {
   TopologyDocument,
   ZoneDocument,
 } from "#kit";
-import { zoneOfDocument } from "#kit";
+import { hasRecords, nameFromText, rootName, zoneOfDocument } from "#kit";
 import { inSteps, labelMac } from "#kit/io";
 import type { DnsContext } from "../core/dns/decision.ts";
 import type { ZoneSigners } from "../core/dns/dnssec/secure.ts";
@@ -25,6 +25,7 @@ import { HostedZone } from "../core/zone/hosted-zone.ts";
 import type { AliasAnswers } from "../core/zone/alias-table.ts";
 import { resolve } from "../core/zone/resolve.ts";
 import { dnsTypes } from "../core/dns/constants.ts";
+import type { NotifyRule } from "../core/zone/notify.ts";
 import type { TransferZone } from "../core/zone/transfer.ts";
 import { compareSerials } from "../core/zone/serial.ts";
 import { ZoneTable } from "../core/dns/zone-table.ts";
@@ -185,9 +186,11 @@ export class DnsState {
 
   /** @returns the zone when it is new or has a later serial than before: others are to be told */
   setZone(document: ZoneDocument, version: number): HostedZone | undefined {
-    const zone = HostedZone.of(zoneOfDocument(document));
+    const zone = hasRecords(document)
+      ? HostedZone.of(zoneOfDocument(document))
+      : HostedZone.unloaded(nameFromText(document.origin) ?? rootName);
     const before = this.#zones.get(document.zoneId)?.body;
-    const isSame = before !== undefined && before.document.origin === document.origin;
+    const isSame = before?.document.origin === document.origin && before.zone.isLoaded && zone.isLoaded;
     const order = isSame ? (compareSerials(zone.serial, before.zone.serial) ?? -1) : 1;
     // A zone that went back has no way from there to here.
     const history =
@@ -199,7 +202,7 @@ export class DnsState {
     this.#zones.set(document.zoneId, { body: { document, zone, history }, version });
     this.#context = undefined;
     this.#listener({ kind: "zone", body: document, version });
-    return order === 0 ? undefined : zone;
+    return order === 0 || !zone.isLoaded ? undefined : zone;
   }
 
   setPolicy(document: PolicyDocument, version: number): void {
@@ -379,6 +382,7 @@ export class DnsState {
         isUp: this.#isUp,
         signers: this.#signers,
         transfers: this.#transfers(),
+        notifyRules: this.#notifyRules(),
         isStandingBy: this.#isStandingBy,
         countries: this.#countries,
         policyViews: this.#views(),
@@ -389,11 +393,27 @@ export class DnsState {
     return this.#context;
   }
 
+  #notifyRules(): NonNullable<DnsContext["notifyRules"]> {
+    const rules = new Map<string, NotifyRule>();
+    for (const { body } of this.#zones.values()) {
+      const { zoneId, origin, isActive, secondary } = body.document;
+      if (!isActive || secondary === undefined) continue;
+      const { primaries, notifiers } = secondary;
+      const addresses = new Set([...primaries.map(({ address }) => address), ...notifiers]);
+      rules.set(origin, {
+        zoneId,
+        addresses,
+        keyNames: new Set(primaries.flatMap((one) => one.keyName ?? [])),
+      });
+    }
+    return rules;
+  }
+
   #transfers(): NonNullable<DnsContext["transfers"]> {
     const transfers = new Map<string, TransferZone>();
     for (const { body } of this.#zones.values()) {
       const { document, zone, history } = body;
-      if (document.isActive && document.transfer !== undefined)
+      if (document.isActive && document.transfer !== undefined && zone.isLoaded)
         transfers.set(zone.origin.text, { zone, history, keyName: document.transfer.keyName });
     }
     return transfers;

@@ -18,6 +18,7 @@ import type { DnsService } from "../core/dns/decision.ts";
 import { NamesAsked } from "../core/dns/names-asked.ts";
 import { Quarantine } from "../core/dns/quarantine.ts";
 import type { RateLimitSettings } from "../core/dns/rate-limit.ts";
+import type { HeardNotify } from "../core/zone/notify.ts";
 import { peerKeyIfSet } from "./zone-key.ts";
 import type { TopFigures } from "../core/dns/query-log/top-queries.ts";
 import type { QueryLogSettings } from "./dns-query-log.ts";
@@ -36,6 +37,8 @@ import { hmac, type TsigKeyTexts, tsigKeysOf } from "./tsig-keys.ts";
 export const WORKER_VARIABLE = "ISOCHRONE_DNS_WORKER";
 /** How often counts are handed over: what a worker had counted since is lost with it. */
 const FIGURES_INTERVAL_MS = 200;
+/** A secondary zone is looked after once a second at most, whatever its primaries tell. */
+const NOTIFY_GATHER_MS = 100;
 /** Every so manieth time the top lists are told too: they are longer. */
 const TOP_EVERY = 10;
 
@@ -91,7 +94,8 @@ export type FromWorker =
   | { readonly type: "listening"; readonly port: number }
   | { readonly type: "failed"; readonly message: string }
   | { readonly type: "names-asked"; readonly names: readonly NameAsked[] }
-  | { readonly type: "figures"; readonly figures: WorkerFigures };
+  | { readonly type: "figures"; readonly figures: WorkerFigures }
+  | { readonly type: "notify"; readonly heard: HeardNotify };
 
 export function isWorker(): boolean {
   return process.env[WORKER_VARIABLE] !== undefined && process.send !== undefined;
@@ -124,6 +128,7 @@ export async function runWorker(onQuery?: DnsServerOptions["onQuery"]): Promise<
     const names = namesAsked.drain();
     if (names.length > 0) tell({ type: "names-asked", names });
   };
+  const notifies = new NotifyGathering((heard) => tell({ type: "notify", heard }));
   const apply = (change: DnsChange): void => {
     if (change.kind === "liveness") {
       down.clear();
@@ -174,6 +179,7 @@ export async function runWorker(onQuery?: DnsServerOptions["onQuery"]): Promise<
         namesAsked,
         box: await BlackBox.open(),
         onQuery,
+        onNotify: (heard) => notifies.take(heard),
         address: host,
         port,
         reusePort: true,
@@ -219,6 +225,26 @@ export async function runWorker(onQuery?: DnsServerOptions["onQuery"]): Promise<
   tellFigures();
   if (process.connected) process.disconnect();
   return 0;
+}
+
+/** Of many NOTIFY in a short while the last one of each zone is told: who is flooded does not flood whoever started us. */
+class NotifyGathering {
+  readonly #tell: (heard: HeardNotify) => void;
+  /** By zone; only zones that there are. */
+  readonly #heard = new Map<string, HeardNotify>();
+
+  constructor(tell: (heard: HeardNotify) => void) {
+    this.#tell = tell;
+  }
+
+  take(heard: HeardNotify): void {
+    if (this.#heard.size === 0)
+      setTimeout(() => {
+        for (const one of this.#heard.values()) this.#tell(one);
+        this.#heard.clear();
+      }, NOTIFY_GATHER_MS);
+    this.#heard.set(heard.zoneId, heard);
+  }
 }
 
 /** Documents travel as JSON, and are read again as strictly as anywhere. */

@@ -12,6 +12,7 @@ import type { NamesAsked } from "../core/dns/names-asked.ts";
 import { sumOfTop, type TopFigures } from "../core/dns/query-log/top-queries.ts";
 import { BlackBoxFile, type QueryInWork } from "./black-box.ts";
 import type { DnsServer } from "./dns-server.ts";
+import type { HeardNotify } from "../core/zone/notify.ts";
 import type { CrashRecord } from "./crash-record.ts";
 import type { DnsState } from "./dns-state.ts";
 import {
@@ -36,6 +37,7 @@ export interface DnsWorkersOptions {
   readonly successorOf?: DnsServer | undefined;
   /** Where what the workers were asked goes; undefined: nobody tells it on. */
   readonly namesAsked: NamesAsked | undefined;
+  readonly onNotify?: (heard: HeardNotify) => void;
 }
 
 /** A worker that dies at once, time after time, is started ever more seldom. */
@@ -247,6 +249,7 @@ export class DnsWorkers {
         if (to?.connected === true) to.send(message, handle, () => handle.close());
         else handle.close();
       } else if (message.type === "names-asked") this.#options.namesAsked?.take(message.names);
+      else if (message.type === "notify") this.#options.onNotify?.(message.heard);
       else this.#take(worker, message.figures);
     });
     child.on("error", (error) => {

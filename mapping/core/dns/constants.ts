@@ -55,6 +55,7 @@ export const rcodes = {
   REFUSED: 5,
   /** RFC 6672 section 2.2: what a DNAME makes of the name is too long. */
   YXDOMAIN: 6,
+  NOTAUTH: 9,
   BADVERS: 16,
 } as const;
 export type Rcode = (typeof rcodes)[keyof typeof rcodes];

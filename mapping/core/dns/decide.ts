@@ -67,6 +67,7 @@ function hostedVerdict(
 ): Verdict {
   const { name, type } = question;
   const apex = context.zones.zoneFor(name.text, type);
+  if (apex?.isLoaded === false) return { reason: "zone-expired", rcode: rcodes.SERVFAIL };
   // What is only signed zones' is the signer's to say; such records in a zone that is signed here are not served.
   const signer = apex?.origin.text === name.text ? context.signers?.get(name.text) : undefined;
   if (signer !== undefined) {
@@ -128,7 +129,9 @@ function flattened(
         ...(clusterId !== undefined && { clusterId }),
       };
     }
-    if (found.reason === "alias-unresolved" || found.reason === "alias-chain") return unresolved;
+    const { reason } = found;
+    if (reason === "alias-unresolved" || reason === "alias-chain" || reason === "zone-expired")
+      return unresolved;
     const last = answers.at(-1)?.data;
     // A chain within our zones that leads out of them is followed by whoever resolves names outside.
     if (last?.kind !== "name" || context.zones.zoneOf(last.name.text) !== undefined) return nothing;

@@ -7,6 +7,7 @@ import { policyReasons } from "../policy/decide.ts";
 import type { PolicyView } from "../policy/view.ts";
 import type { TopologyIndex } from "../topology-index.ts";
 import type { AliasAnswers } from "../zone/alias-table.ts";
+import type { NotifyRule } from "../zone/notify.ts";
 import type { TransferContext } from "../zone/transfer.ts";
 import type { Rcode } from "./constants.ts";
 import type { ZoneSigners } from "./dnssec/secure.ts";
@@ -58,6 +59,12 @@ export const replyReasons = [
   "alias-chain",
   /** YXDOMAIN: what a DNAME makes of the name is too long (RFC 6672 section 2.2). */
   "name-too-long",
+  /** SERVFAIL: a secondary zone that was never fetched, or not confirmed for longer than its SOA allows. */
+  "zone-expired",
+  /** NOERROR: a primary says that its zone has changed (RFC 1996). */
+  "notify",
+  /** REFUSED or NOTAUTH: NOTIFY of who may not say so, or of a zone that has no primaries. */
+  "notify-refused",
   /** A referral: name servers of a zone below (RFC 1034 section 4.2.1). */
   "delegation",
   /** REFUSED: this server answers only while the others do not. */
@@ -140,6 +147,8 @@ export interface DnsContext {
   readonly labelMac?: LabelMac | undefined;
   /** Zones that may be fetched, by lower-case origin. */
   readonly transfers?: TransferContext["zones"];
+  /** Of secondary zones, by lower-case origin: whose NOTIFY is heeded. */
+  readonly notifyRules?: ReadonlyMap<string, NotifyRule>;
 }
 
 export type DnsDecision =

@@ -51,6 +51,7 @@ const extendedErrors: Partial<Record<ReplyReason, number>> = {
   "standing-by": 14,
   "zone-transfer": 18, // Prohibited
   "outside-zones": 20, // Not Authoritative
+  "zone-expired": 24, // Invalid Data
   class: 21, // Not Supported
   "meta-type": 30, // Invalid Query Type (RFC 9824 section 3.5)
 };

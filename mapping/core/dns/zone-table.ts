@@ -363,8 +363,8 @@ export class ZoneTable implements ZoneSet {
     const zone = this.zoneOf(name);
     if (zone === undefined) return undefined;
     if (zone instanceof HostedZone) {
-      // Below a cut the name is another server's.
-      if (zone.cutAbove(name) !== undefined) return undefined;
+      // Below a cut the name is another server's, and what is not here says nothing of cuts.
+      if (!zone.isLoaded || zone.cutAbove(name) !== undefined) return undefined;
       const isApex = zone.origin.text === name;
       if (!this.#nodes.has(name)) this.#nodes.set(name, { zone, isApex, property: undefined, addresses: [] });
       return this.#nodes.get(name);

@@ -38,11 +38,20 @@ export class HostedZone {
   readonly ns: readonly DnsRecord[];
   readonly #names: ReadonlyMap<string, HostedName>;
 
-  private constructor(origin: DomainName, serial: number, names: ReadonlyMap<string, HostedName>) {
+  /** False: a secondary zone of which nothing is here, or nothing that may still be told: SERVFAIL. */
+  readonly isLoaded: boolean;
+
+  private constructor(
+    origin: DomainName,
+    serial: number,
+    names: ReadonlyMap<string, HostedName>,
+    isLoaded = true,
+  ) {
     const apex = (names.get(origin.text) as HostedName).sets;
     this.origin = origin;
     this.serial = serial;
     this.#names = names;
+    this.isLoaded = isLoaded;
     this.soa = recordsOf(apex.get(recordTypes.SOA) as HostedSet)[0] as DnsRecord;
     const { data } = this.soa;
     const minimumSeconds = data.kind === "soa" ? data.soa.minimumSeconds : 0;
@@ -71,6 +80,24 @@ export class HostedZone {
     return new HostedZone(zone.origin, zone.serial, names);
   }
 
+  /** In the place of a zone whose records are not here; its SOA is never told. */
+  static unloaded(origin: DomainName): HostedZone {
+    const soa = {
+      primaryName: origin,
+      hostmasterName: origin,
+      serial: 0,
+      refreshSeconds: 0,
+      retrySeconds: 0,
+      expireSeconds: 0,
+      minimumSeconds: 0,
+    };
+    const sets = new Map<number, HostedSet>([
+      [recordTypes.SOA, { name: origin, type: recordTypes.SOA, ttlSeconds: 0, data: [{ kind: "soa", soa }] }],
+      [recordTypes.NS, { name: origin, type: recordTypes.NS, ttlSeconds: 0, data: [] }],
+    ]);
+    return new HostedZone(origin, 0, new Map([[origin.text, { name: origin, sets }]]), false);
+  }
+
   /** The zone with names that exist for another reason than a record: host names of properties. */
   withNames(added: Iterable<DomainName>): HostedZone {
     const names = new Map(this.#names);
@@ -78,7 +105,9 @@ export class HostedZone {
       if (!names.has(name.text)) names.set(name.text, { name, sets: NO_SETS });
       addEmptyAbove(names, name, this.origin.text);
     }
-    return names.size === this.#names.size ? this : new HostedZone(this.origin, this.serial, names);
+    return names.size === this.#names.size
+      ? this
+      : new HostedZone(this.origin, this.serial, names, this.isLoaded);
   }
 
   get size(): number {

@@ -36,7 +36,8 @@ export type ZoneReason =
   | "no-data"
   | "no-such-name"
   | "name-too-long"
-  | "alias-chain";
+  | "alias-chain"
+  | "zone-expired";
 
 export interface ZoneAnswer {
   readonly reason: ZoneReason;
@@ -88,6 +89,11 @@ export function resolve(zones: ZoneSet, question: DomainName, type: number): Zon
       return { ...sofar, reason: "zone-alias", rcode: rcodes.NOERROR, tail: name };
     if (zone === undefined)
       return isFirst ? undefined : { ...sofar, reason: "zone-alias", rcode: rcodes.NOERROR };
+    // A chain that leads into it is told so far: whoever asks for the rest gets SERVFAIL.
+    if (!zone.isLoaded)
+      return isFirst
+        ? { ...sofar, reason: "zone-expired", rcode: rcodes.SERVFAIL, isAuthoritative: false }
+        : { ...sofar, reason: "zone-alias", rcode: rcodes.NOERROR };
     if (seen.has(name.text) || seen.size >= aliasesMax)
       return { ...sofar, reason: "alias-chain", rcode: rcodes.NOERROR };
     seen.add(name.text);
@@ -295,6 +301,7 @@ function addressesNamed(zones: ZoneSet, records: readonly DnsRecord[], type: num
     // An address below a cut is the child's to say; a resolver that asks for it gets the referral.
     if (
       zone === undefined ||
+      !zone.isLoaded ||
       zone.cutAbove(name.text) !== undefined ||
       zones.isMapped(name.text, recordTypes.A)
     )

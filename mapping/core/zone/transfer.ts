@@ -120,7 +120,7 @@ function answerToUnfit(
   const bare = (rcode: number): Uint8Array => message(id, question, [], rcode, false) as Uint8Array;
   if (verdict.kind === "malformed") return bare(rcodes.FORMERR);
   if (verdict.kind !== "bad") return undefined;
-  const answer = bare(NOTAUTH);
+  const answer = bare(rcodes.NOTAUTH);
   // RFC 8945 section 5.2.3: only who has the key is told what the time is here.
   if (verdict.error !== tsigErrors.BADTIME || verdict.key === undefined)
     return unsignedTsig(answer, verdict, nowSeconds);
@@ -154,8 +154,6 @@ export function answerSigned(
   const signer = new TsigSigner(verdict.key, hmac, verdict.mac);
   return { bytes: plain === undefined ? undefined : signer.sign(plain, nowSeconds) };
 }
-
-const NOTAUTH = 9;
 
 function* eachSigned(
   messages: Iterable<Uint8Array>,

@@ -71,11 +71,7 @@ export function verifyTsig(bytes: Uint8Array, keys: TsigKeys, hmac: Hmac, nowSec
   });
   const key = keys.get(keyName.text);
   if (key === undefined || algorithmName.text !== key.algorithm) return bad(tsigErrors.BADKEY);
-  const message = Uint8Array.from(bytes.subarray(0, read.at));
-  message.set([read.originalId >> 8, read.originalId & 255]);
-  const additionals = u16(bytes, 10) - 1;
-  message.set([additionals >> 8, additionals & 255], 10);
-  const expected = hmac(key.algorithm, key.secret, signedOctets([message], read));
+  const expected = hmac(key.algorithm, key.secret, signedOctets([withoutTsig(bytes, read)], read));
   if (!isEqual(expected, mac)) return bad(tsigErrors.BADSIG);
   if (Math.abs(nowSeconds - timeSeconds) > read.fudgeSeconds) return bad(tsigErrors.BADTIME, key);
   return { kind: "good", key, mac };
@@ -187,6 +183,11 @@ export class TsigSigner {
     this.#before = requestMac;
   }
 
+  /** Of the last message that was signed; before the first one, of the request. */
+  get lastMac(): Uint8Array {
+    return this.#before;
+  }
+
   /** The message with its signature. */
   sign(message: Uint8Array, nowSeconds: number, error = 0, other: Uint8Array = new Uint8Array()): Uint8Array {
     const { name: keyName, algorithm, secret } = this.#key;
@@ -205,6 +206,64 @@ export class TsigSigner {
     this.#isFirst = false;
     return withTsig(message, variables, mac);
   }
+}
+
+/** RFC 8945 section 5.3.1: at most so many messages of one answer without a signature in turn. */
+const UNSIGNED_MAX = 99;
+
+/** Checks the messages that answer a signed request, in their order (RFC 8945 sections 5.3 and 5.3.1). */
+export class TsigVerifier {
+  readonly #key: TsigKey;
+  readonly #hmac: Hmac;
+  #before: Uint8Array;
+  /** Since the last signature. */
+  #unsigned: Uint8Array[] = [];
+  #isFirst = true;
+
+  constructor(key: TsigKey, hmac: Hmac, requestMac: Uint8Array) {
+    this.#key = key;
+    this.#hmac = hmac;
+    this.#before = requestMac;
+  }
+
+  /** Whether all that was handled is covered by a signature; the last message of an answer must be. */
+  get isCovered(): boolean {
+    return !this.#isFirst && this.#unsigned.length === 0;
+  }
+
+  /** @returns why the message cannot be trusted; undefined: it is signed, or may be covered by the signature of a later one */
+  handle(bytes: Uint8Array, nowSeconds: number): string | undefined {
+    const read = findTsig(bytes);
+    if (read === "malformed") return "a signature that cannot be read";
+    if (read === "none") {
+      if (this.#isFirst) return "no signature";
+      if (this.#unsigned.length >= UNSIGNED_MAX)
+        return `more than ${UNSIGNED_MAX} messages without a signature`;
+      this.#unsigned.push(bytes);
+      return undefined;
+    }
+    const { name, algorithm, secret } = this.#key;
+    if (read.keyName.text !== name.text || read.algorithmName.text !== algorithm)
+      return `a signature by another key, ${read.keyName.text}`;
+    const parts = [lengthPrefixed(this.#before), ...this.#unsigned, withoutTsig(bytes, read)];
+    const expected = this.#hmac(algorithm, secret, signedOctets(parts, read, !this.#isFirst));
+    if (!isEqual(expected, read.mac)) return `a signature that does not hold (TSIG error ${read.error})`;
+    if (Math.abs(nowSeconds - read.timeSeconds) > read.fudgeSeconds)
+      return `a signature of another time: clocks are ${Math.abs(nowSeconds - read.timeSeconds)} s apart`;
+    this.#before = read.mac;
+    this.#unsigned = [];
+    this.#isFirst = false;
+    return undefined;
+  }
+}
+
+/** The octets of a signed message as they were before it was signed (RFC 8945 section 4.3.2). */
+function withoutTsig(bytes: Uint8Array, { at, originalId }: TsigRecord): Uint8Array {
+  const message = Uint8Array.from(bytes.subarray(0, at));
+  message.set([originalId >> 8, originalId & 255]);
+  const additionals = u16(bytes, 10) - 1;
+  message.set([additionals >> 8, additionals & 255], 10);
+  return message;
 }
 
 /** An answer to a signature that is none: its MAC is empty (RFC 8945 section 5.3.2). */

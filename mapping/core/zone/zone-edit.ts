@@ -18,6 +18,12 @@ export function editZone(
   edits: readonly ZoneEdit[],
   expectedSerial?: number,
 ): ZoneDocument {
+  if (document.secondary !== undefined)
+    throw new ParseError(
+      ["zoneId"],
+      document.zoneId,
+      "a zone that is edited here: this one is fetched from its primaries",
+    );
   const { serial, origin } = zoneOfDocument(document);
   if (expectedSerial !== undefined && expectedSerial !== serial)
     throw new ParseError(["serial"], serial, `serial ${expectedSerial}: somebody has changed the zone since`);

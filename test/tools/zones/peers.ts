@@ -16,6 +16,8 @@ export interface Peer {
   readonly name: string;
   readonly port: number;
   readonly directory: string;
+  /** Reads its configuration and zones again. */
+  readonly reload: () => void;
   /** The answer to a query over UDP; rejects after two seconds, tried twice. */
   readonly ask: (query: Uint8Array) => Promise<Uint8Array>;
   readonly close: () => Promise<void>;
@@ -153,5 +155,5 @@ async function started(
     if (got === undefined) throw new Error(`${name} does not answer`);
     return got;
   };
-  return { name, port, directory, ask, close };
+  return { name, port, directory, ask, close, reload: () => void child.kill("SIGHUP") };
 }
