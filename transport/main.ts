@@ -95,6 +95,7 @@ class RelayProcess {
       peerKey,
       clock: systemClock,
       logger: this.#logger,
+      settings: { bytesPerSecondMax: options.megabitsPerSecondMax * 125_000 },
       onRequest: (request, response) => void this.#answer(request, response),
     });
     this.#client = new ControlClient({
@@ -247,9 +248,17 @@ class RelayProcess {
       case "/metrics":
         send(response, 200, await this.#registry.metrics(), { "Content-Type": this.#registry.contentType });
         return;
+      case "/.isochrone/accounts":
       case "/.isochrone/status": {
         if (!this.#isAuthorized(request)) {
           send(response, 401, "bearer token or peer proof needed\n", { "WWW-Authenticate": "Bearer" });
+          return;
+        }
+        if (url === "/.isochrone/accounts") {
+          const accounts = Object.fromEntries(this.#server.accounts.all);
+          send(response, 200, `${JSON.stringify({ relay: this.#options.node, accounts })}\n`, {
+            "Content-Type": "application/json",
+          });
           return;
         }
         const report = this.#reportNow();

@@ -17,9 +17,8 @@ import {
   type Path,
   refine,
 } from "../schema.ts";
-import { prefixText } from "./map-snapshot.ts";
 import { trafficClasses } from "./property.ts";
-import { coordinates, type TopologyDocument } from "./topology.ts";
+import { coordinates, prefixText, type TopologyDocument } from "./topology.ts";
 
 const note = () => optional(line(200));
 /** Milliseconds since 1970; from then on the entry says nothing. */

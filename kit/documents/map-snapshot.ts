@@ -3,7 +3,6 @@
  * read together, so that all three decide from the same measurements.
  */
 import { type ClientNetworkId, type ClusterId, id, type ServerId } from "../ids.ts";
-import { formatPrefix, parsePrefix } from "../ip.ts";
 import {
   array,
   boolean,
@@ -18,22 +17,14 @@ import {
   record,
   refine,
   string,
-  text,
 } from "../schema.ts";
 import type { Rankings } from "./cluster-map/cluster-map-table.ts";
 import { packedClusterMap } from "./cluster-map/packed.ts";
 import { type TrafficClass, trafficClasses } from "./property.ts";
-import { addressText } from "./topology.ts";
+import { addressText, prefixText } from "./topology.ts";
 
 const rttMs = () => number({ min: 0, max: 60_000, unit: "ms" });
 const ratio = () => number({ min: 0, max: 1 });
-
-export function prefixText() {
-  return text((value) => {
-    const prefix = parsePrefix(value);
-    return prefix === undefined ? undefined : formatPrefix(prefix);
-  }, 'an address prefix without host bits, such as "192.0.2.0/24"');
-}
 
 /** One cluster as seen from the clients of a resolver. Lower score is better. */
 const rankedCluster = object({

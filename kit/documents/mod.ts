@@ -37,7 +37,6 @@ export {
   type ResolverEntry,
   type TierEntry,
   type PathEntry,
-  prefixText,
 } from "./map-snapshot.ts";
 export {
   applyDifferences,
@@ -103,6 +102,7 @@ export {
   limitFields,
   limitProblem,
   ownLimitNames,
+  prefixText,
   pricePerGb,
   type Role,
   roles,

@@ -87,7 +87,7 @@ const breaker = object({
   failures: defaulted(integer({ min: 1, max: 1_000 }), 10),
   /** First pause; each further one is twice as long, until a request succeeds. */
   openSeconds: defaulted(seconds(0.1, 600), 1),
-  openSecondsMax: defaulted(seconds(0.1, 3_600), 30),
+  openSecondsMax: defaulted(seconds(0.1, 3_600), 10),
   /** Requests that may try it at once after a pause, and successes until it is asked as before. */
   halfOpenRequestsMax: defaulted(integer({ min: 1, max: 100 }), 1),
   halfOpenSuccesses: defaulted(integer({ min: 1, max: 100 }), 2),

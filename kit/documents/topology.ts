@@ -3,7 +3,7 @@
  * travel times are measured, never declared.
  */
 import { type ClusterId, hostname, id, type RegionId, type ServerId } from "../ids.ts";
-import { formatAddress, parseAddress } from "../ip.ts";
+import { formatAddress, formatPrefix, parseAddress, parsePrefix } from "../ip.ts";
 import {
   array,
   defaulted,
@@ -29,6 +29,14 @@ export function addressText() {
     const address = parseAddress(value);
     return address === undefined ? undefined : formatAddress(address);
   }, "an IPv4 or IPv6 address");
+}
+
+/** `prefix/length` in canonical text form. */
+export function prefixText() {
+  return text((value) => {
+    const prefix = parsePrefix(value);
+    return prefix === undefined ? undefined : formatPrefix(prefix);
+  }, 'an address prefix without host bits, such as "192.0.2.0/24"');
 }
 
 export const coordinates = object({
@@ -131,6 +139,11 @@ export const topologyDocument = refine(
     name: id(),
     clusters: array(cluster, { min: 1, max: 5_000, uniqueBy: (entry) => entry.clusterId }),
     ...limitFields,
+    /**
+     * Networks that no one routes between strangers (RFC 1918, 4193, 6598, loopback) in which customers may have origins, beside the
+     * origins of this document. Absent: those kinds of networks that its other servers stand in themselves.
+     */
+    privateOrigins: optional(array(prefixText(), { max: 100, uniqueBy: (prefix) => prefix })),
     nameService,
   }),
   (topology) => {

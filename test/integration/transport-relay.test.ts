@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { propertyDocument, Random } from "#kit";
 import { systemClock } from "#kit/io";
-import { dial, installWan, RelayServer, signPeer, Transport } from "#transport";
+import { dial, installWan, OriginResolver, RelayServer, signPeer, Transport } from "#transport";
 import { requireProgram } from "../tools/processes.ts";
 import {
   clusterId,
@@ -43,7 +43,7 @@ async function raw(port: number, text: string): Promise<{ head: string; socket: 
   return { head, socket };
 }
 
-async function relayTo(settings = {}) {
+async function relayTo(settings = {}, dialBy?: typeof dial) {
   const origin = await listen((_request, response) => response.end("through"));
   const stranger = await listen((_request, response) => response.end("secret"));
   const relay = new RelayServer({
@@ -51,6 +51,7 @@ async function relayTo(settings = {}) {
     clock: systemClock,
     logger,
     settings,
+    ...(dialBy !== undefined && { dial: dialBy }),
     onRequest: (_request, response) => response.writeHead(404).end(),
   });
   const { port } = await relay.listen("127.0.0.1", 0);
@@ -147,6 +148,57 @@ describe("relay", () => {
       ]),
     );
     expect(relay.counters.proofs.get("replayed")).toBe(1);
+  });
+
+  test("a name that leads to a private network is refused whenever it does (DNS rebinding)", async () => {
+    // Public when the document was looked at, and at every second question.
+    let asked = 0;
+    const resolver = new OriginResolver({
+      clock: systemClock,
+      settings: { ttlMsMin: 0, staleAtOnceMs: 0 },
+      lookup: () =>
+        Promise.resolve({ addresses: asked++ % 2 === 0 ? ["10.0.0.7"] : ["192.168.0.7"], ttlMs: 0 }),
+    });
+    const { relay, port } = await relayTo({}, (options) => dial({ ...options, resolver }));
+    relay.setProperty("trap", {
+      ...trapProperty(),
+      origins: [{ scheme: "http", host: "rebind.example", port: 80 }],
+    });
+    for (let n = 0; n < 3; n++) {
+      const { head } = await raw(port, connectRequest("rebind.example:80", proofFor("rebind.example:80")));
+      expect(head).toMatch(/^HTTP\/1\.1 403 [^]*target-not-permitted/);
+    }
+    expect(asked).toBeGreaterThan(1);
+  });
+
+  test("shares a bounded rate, keeps account by customer, and a slow reader holds nobody up", async () => {
+    const body = Buffer.alloc(400_000, 7);
+    const { relay, port, origin } = await relayTo({ bytesPerSecondMax: 2_000_000 });
+    origin.server.removeAllListeners("request");
+    origin.server.on("request", (_request, response) => response.end(body));
+    relay.setProperty("trap", {
+      ...trapProperty(),
+      origins: [{ scheme: "http", host: "127.0.0.1", port: origin.port }],
+    });
+    const authority = `127.0.0.1:${origin.port}`;
+    const fetchAll = async (): Promise<number> => {
+      const { socket } = await raw(port, connectRequest(authority, proofFor(authority)));
+      socket.write("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+      let bytes = 0;
+      for await (const chunk of socket) bytes += (chunk as Buffer).length;
+      return bytes;
+    };
+    const stuck = await raw(port, connectRequest(authority, proofFor(authority)));
+    stuck.socket.pause();
+    stuck.socket.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    const got = await Promise.all([fetchAll(), fetchAll(), fetchAll()]);
+    for (const bytes of got) expect(bytes).toBeGreaterThan(body.length);
+    expect(relay.heldBack).toBeGreaterThan(3);
+    stuck.socket.destroy();
+    await until(() => relay.counters.tunnels === 0);
+    const account = relay.accounts.all.get("c");
+    expect(account).toMatchObject({ tunnels: 0, opened: 4, bytesUp: relay.counters.bytesUp });
+    expect(account?.bytesDown).toBe(relay.counters.bytesDown);
   });
 
   test("limits tunnels by peer, ends idle ones, and reports a dead target", async () => {

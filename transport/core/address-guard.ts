@@ -1,7 +1,7 @@
 /**
  * Which addresses an origin may have. The name or address of an origin is a customer's word, and what a name resolves to
- * may change after it was looked at (DNS rebinding), so it is checked each time a connection is opened. Private addresses
- * (RFC 1918, RFC 4193) are allowed: organisations have their origins there.
+ * may change after it was looked at (DNS rebinding), so it is checked each time a connection is opened. Private addresses are
+ * for who runs the CDN to allow: in the topology, or by having servers of its own there.
  */
 import {
   addressToBytes,
@@ -10,6 +10,7 @@ import {
   parseAddress,
   parsePrefix,
   prefixContains,
+  type TopologyDocument,
 } from "#kit";
 
 /** Why an address is not connected to; log word and part of the error. */
@@ -24,6 +25,8 @@ export const addressRefusals = [
   "multicast",
   /** A name that leads to this machine. Written as an address it is somebody's decision; as a name it is a trap. */
   "loopback-by-name",
+  /** A network that nobody routes between strangers, which the topology does not allow. */
+  "private",
   /** A server of ours that is no origin: its admin surface, or a loop. */
   "own-server",
 ] as const;
@@ -40,6 +43,15 @@ const LINK_LOCAL = prefixes("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128");
 const UNSPECIFIED = prefixes("0.0.0.0/8", "::/128");
 const MULTICAST = prefixes("224.0.0.0/4", "240.0.0.0/4", "ff00::/8");
 const LOOPBACK = prefixes("127.0.0.0/8", "::1/128");
+/** By kind: RFC 1918, RFC 6598, RFC 4193, loopback, and what is for documents and measurements within one network (RFC 2544). */
+const PRIVATE_KINDS: readonly (readonly IpPrefix[])[] = [
+  prefixes("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"),
+  prefixes("100.64.0.0/10"),
+  prefixes("fc00::/7"),
+  LOOPBACK,
+  prefixes("198.18.0.0/15", "192.0.0.0/24"),
+];
+const PRIVATE = PRIVATE_KINDS.flat();
 /** IPv6 forms that carry an IPv4 address in their last 32 bits: mapped (RFC 4291), compatible, NAT64 (RFC 6052). */
 const CARRIERS = prefixes("::ffff:0:0/96", "::/96", "64:ff9b::/96");
 
@@ -51,21 +63,43 @@ export function refusedAddress(options: {
   readonly address: string;
   readonly isNamed: boolean;
   readonly isOwn: boolean;
+  /** It is an origin of the topology: its operator's word. */
+  readonly isOperators: boolean;
+  /** Private networks that origins may be in; see {@link privateOriginsOf}. */
+  readonly privateAllowed: readonly IpPrefix[];
 }): AddressRefusal | undefined {
+  const { isNamed, isOwn, isOperators, privateAllowed } = options;
   const parsed = parseAddress(options.address);
   if (parsed === undefined) return "malformed";
-  const isIn = (set: readonly IpPrefix[], address: IpAddress): boolean =>
-    set.some((prefix) => prefixContains(prefix, address));
   for (const address of [parsed, ...carried(parsed)]) {
     if (isIn(LINK_LOCAL, address)) return "link-local";
+    // "::1" is within the compatible form's prefix, and "0.0.0.1" is no address that it would carry.
     if (isIn(LOOPBACK, address)) {
-      if (options.isNamed) return "loopback-by-name";
+      if (isNamed) return "loopback-by-name";
+      if (!isOperators && !isIn(privateAllowed, address)) return "private";
       break;
     }
     if (isIn(UNSPECIFIED, address)) return "unspecified";
     if (isIn(MULTICAST, address)) return "multicast";
+    if (isIn(PRIVATE, address) && !isOperators && !isIn(privateAllowed, address)) return "private";
   }
-  return options.isOwn ? "own-server" : undefined;
+  return isOwn ? "own-server" : undefined;
+}
+
+/** The private networks in which customers may have origins, by a topology (its field `privateOrigins`). */
+export function privateOriginsOf({
+  privateOrigins,
+  clusters,
+}: Pick<TopologyDocument, "privateOrigins" | "clusters">): readonly IpPrefix[] {
+  if (privateOrigins !== undefined) return prefixes(...privateOrigins);
+  const own = clusters
+    .filter(({ role }) => role !== "origin")
+    .flatMap(({ servers }) => servers.flatMap(({ address }) => parseAddress(address) ?? []));
+  return PRIVATE_KINDS.filter((kind) => own.some((address) => isIn(kind, address))).flat();
+}
+
+function isIn(set: readonly IpPrefix[], address: IpAddress): boolean {
+  return set.some((prefix) => prefixContains(prefix, address));
 }
 
 function carried(address: IpAddress): readonly IpAddress[] {

@@ -4,6 +4,7 @@
  */
 import {
   type ClusterId,
+  type IpPrefix,
   type OriginTarget,
   originsOf,
   type PropertyDocument,
@@ -11,6 +12,9 @@ import {
   type ServerId,
   type TopologyDocument,
 } from "#kit";
+
+import { type AddressRefusal, privateOriginsOf, refusedAddress } from "./address-guard.ts";
+import { OWN_ACCOUNT, SHARED_ACCOUNT } from "./relay-accounts.ts";
 
 /** Why a tunnel was granted or refused: log word, metric label, and the text after the status in the answer. */
 export const relayReasons = [
@@ -30,13 +34,22 @@ export const relayReasons = [
   "draining",
   "too-many-tunnels",
   "too-many-tunnels-of-peer",
+  /** As many as all other customers could still have: one alone never takes the last. */
+  "too-many-tunnels-of-customer",
   /** 503: no topology document has been applied yet. */
   "no-topology",
 ] as const;
 export type RelayReason = (typeof relayReasons)[number];
 
 export type RelayDecision =
-  | { readonly isGranted: true; readonly reason: "granted"; readonly host: string; readonly port: number }
+  | {
+      readonly isGranted: true;
+      readonly reason: "granted";
+      readonly host: string;
+      readonly port: number;
+      /** Whose tunnel it is: a customer, or one of the names of `relay-accounts.ts`. */
+      readonly account: string;
+    }
   | {
       readonly isGranted: false;
       readonly reason: Exclude<RelayReason, "granted">;
@@ -51,9 +64,13 @@ export type RelayRequest = {
   readonly isDraining: boolean;
   readonly tunnels: number;
   readonly tunnelsOfPeer: number;
+  readonly tunnelsOfAccount: (account: string) => number;
 };
 
 export type RelayLimits = { readonly tunnelsMax: number; readonly tunnelsPerPeerMax: number };
+
+/** Tunnels that a customer may have however full the relay is. */
+const TUNNELS_OF_CUSTOMER_MIN = 8;
 
 /** Roles that open tunnels. */
 const servedRoles: readonly Role[] = ["edge", "parent"];
@@ -83,9 +100,13 @@ export class RelayPolicy {
   #relays: ReadonlySet<string> = new Set();
   /** Every server of ours. */
   #own: ReadonlySet<string> = new Set();
-  readonly #ofProperty = new Map<string, readonly string[]>();
-  /** Target -> number of documents that permit it. */
-  readonly #fromProperties = new Map<string, number>();
+  #privateAllowed: readonly IpPrefix[] = [];
+  readonly #ofProperty = new Map<
+    string,
+    { readonly customerId: string; readonly targets: readonly string[] }
+  >();
+  /** Target -> customer -> number of times that its documents name it. */
+  readonly #fromProperties = new Map<string, Map<string, number>>();
 
   constructor(limits: RelayLimits) {
     this.#limits = limits;
@@ -110,23 +131,36 @@ export class RelayPolicy {
     this.#fromTopology = targets;
     this.#relays = relays;
     this.#own = own;
+    this.#privateAllowed = privateOriginsOf(topology);
   }
 
   /** The origins of a property become permitted in place of those of its earlier version; inactive: none. */
   setProperty(propertyId: string, property: PropertyDocument | undefined): void {
-    for (const target of this.#ofProperty.get(propertyId) ?? []) {
-      const left = (this.#fromProperties.get(target) ?? 1) - 1;
-      if (left === 0) this.#fromProperties.delete(target);
-      else this.#fromProperties.set(target, left);
-    }
+    const before = this.#ofProperty.get(propertyId);
+    for (const target of before?.targets ?? []) this.#count(target, before?.customerId ?? "", -1);
     this.#ofProperty.delete(propertyId);
     if (property === undefined || !property.isActive) return;
+    const { customerId } = property;
     const targets = originsOf(property).map((origin: OriginTarget) =>
       formatAuthority(origin.host, origin.port),
     );
-    for (const target of targets)
-      this.#fromProperties.set(target, (this.#fromProperties.get(target) ?? 0) + 1);
-    this.#ofProperty.set(propertyId, targets);
+    for (const target of targets) this.#count(target, customerId, 1);
+    this.#ofProperty.set(propertyId, { customerId, targets });
+  }
+
+  #count(target: string, customerId: string, change: 1 | -1): void {
+    const customers = this.#fromProperties.get(target) ?? new Map<string, number>();
+    const count = (customers.get(customerId) ?? 0) + change;
+    if (count > 0) customers.set(customerId, count);
+    else customers.delete(customerId);
+    if (customers.size > 0) this.#fromProperties.set(target, customers);
+    else this.#fromProperties.delete(target);
+  }
+
+  #accountOf(authority: string): string {
+    const customers = this.#fromProperties.get(authority);
+    const [only] = customers?.keys() ?? [];
+    return only === undefined ? OWN_ACCOUNT : customers?.size === 1 ? only : SHARED_ACCOUNT;
   }
 
   /** The cheapest refusals first; nothing about targets is told to who has not proven itself. */
@@ -149,7 +183,20 @@ export class RelayPolicy {
     if (request.tunnels >= this.#limits.tunnelsMax) return refuse("too-many-tunnels", 503);
     if (request.tunnelsOfPeer >= this.#limits.tunnelsPerPeerMax)
       return refuse("too-many-tunnels-of-peer", 503);
-    return { isGranted: true, reason: "granted", host: target.host, port: target.port };
+    const account = this.#accountOf(authority);
+    // Dynamic thresholds (Choudhury and Hahne, 1998): who has as much as is left gets no more, so that there is always room.
+    const left = Math.max(TUNNELS_OF_CUSTOMER_MIN, this.#limits.tunnelsMax - request.tunnels);
+    if (account !== OWN_ACCOUNT && request.tunnelsOfAccount(account) >= left)
+      return refuse("too-many-tunnels-of-customer", 503);
+    return { isGranted: true, reason: "granted", host: target.host, port: target.port, account };
+  }
+
+  /** Why an address that a permitted target leads to may not be connected to; undefined: it may. */
+  refusedAddress(address: string, port: number, isNamed: boolean): AddressRefusal | undefined {
+    const isOwn = this.isUnlistedServer(address, port);
+    // A name is a customer's word, whatever it leads to.
+    const isOperators = !isNamed && this.#fromTopology.has(formatAuthority(address, port));
+    return refusedAddress({ address, isNamed, isOwn, isOperators, privateAllowed: this.#privateAllowed });
   }
 
   /** Whether a server of ours listens there that no tunnel may reach. */

@@ -31,6 +31,17 @@ export function registerRelayMetrics(registry: Registry, server: RelayServer): v
   };
   byLabel("isochrone_relay_tunnels_total", "CONNECT requests by outcome.", "outcome", counters.outcomes);
   byLabel("isochrone_relay_proofs_total", "Peer proofs by verdict.", "verdict", counters.proofs);
+  let lastHeld = 0;
+  // oxlint-disable-next-line no-new -- registers itself
+  new Counter({
+    name: "isochrone_relay_held_back_total",
+    help: "Times that a tunnel waited for its customer's share of the rate.",
+    registers,
+    collect() {
+      this.inc(server.heldBack - lastHeld);
+      lastHeld = server.heldBack;
+    },
+  });
   let lastUp = 0;
   let lastDown = 0;
   // oxlint-disable-next-line no-new -- registers itself

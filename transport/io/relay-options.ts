@@ -12,6 +12,7 @@ export type RelayOptions = {
   readonly controlUrl: string;
   readonly stateDirectory: string;
   readonly drainMs: number;
+  readonly megabitsPerSecondMax: number;
 };
 
 export const relayHelp = `Usage: isochrone relay --node SERVER --listen ADDRESS:PORT --control URL --state DIR
@@ -23,6 +24,8 @@ Forwards connections for servers that prove themselves, to parents and origins o
   --control URL          the control process, such as http://127.10.0.1:8080
   --state DIR            where documents are kept for a start without control
   --drain-ms N           how long open tunnels may go on after SIGTERM; default 2000
+  --megabits-max N       what all tunnels may carry a second, both ways together, shared equally among
+                         customers that want more; default: all that comes
 
 Environment: ISOCHRONE_PEER_KEY (the key that all servers share, hexadecimal), ISOCHRONE_CONTROL_TOKEN.
 
@@ -61,7 +64,19 @@ export function parseRelayOptions(argv: readonly string[]): RelayOptions | undef
   const drainText = values["drain-ms"] ?? String(DRAIN_MS);
   if (!/^[0-9]{1,7}$/.test(drainText))
     throw new Error(`--drain-ms: got ${JSON.stringify(drainText)}, expected a whole number of ms`);
-  return { node, listen, controlUrl, stateDirectory: need("state"), drainMs: Number(drainText) };
+  const megabitsText = values["megabits-max"];
+  if (megabitsText !== undefined && !/^[1-9][0-9]{0,6}$/.test(megabitsText))
+    throw new Error(
+      `--megabits-max: got ${JSON.stringify(megabitsText)}, expected a whole number of megabits a second, 1 to 9999999`,
+    );
+  return {
+    node,
+    listen,
+    controlUrl,
+    stateDirectory: need("state"),
+    drainMs: Number(drainText),
+    megabitsPerSecondMax: megabitsText === undefined ? Infinity : Number(megabitsText),
+  };
 }
 
 function parsed(argv: readonly string[]) {
@@ -76,6 +91,7 @@ function parsed(argv: readonly string[]) {
         control: { type: "string" },
         state: { type: "string" },
         "drain-ms": { type: "string" },
+        "megabits-max": { type: "string" },
         help: { type: "boolean", short: "h" },
       },
     }).values;

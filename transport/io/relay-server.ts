@@ -13,16 +13,19 @@ import {
   type TopologyDocument,
 } from "#kit";
 import { type Logger, listenError, http } from "#kit/io";
-import { type AddressRefusal, refusedAddress } from "../core/address-guard.ts";
+import { FairShares } from "../core/fair-shares.ts";
 import { peerProofHeader } from "../core/peer-proof.ts";
+import { type RelayAccount, RelayAccounts } from "../core/relay-accounts.ts";
 import { type RelayReason, RelayPolicy } from "../core/relay-policy.ts";
-import { dial } from "./dial.ts";
+import { dial, type DialOptions } from "./dial.ts";
 import { PeerVerifier } from "./peer-proof.ts";
 
 export type RelaySettings = {
   /** Open tunnels in all, and of one peer. */
   readonly tunnelsMax: number;
   readonly tunnelsPerPeerMax: number;
+  /** Bytes of all tunnels, both ways together; customers that want more than there is have equal parts. */
+  readonly bytesPerSecondMax: number;
   /** A tunnel without a byte for this long ends, ms. Longer than the pools of peers keep idle connections. */
   readonly idleMs: number;
   /** For the connection to the target, ms. */
@@ -36,6 +39,7 @@ export type RelaySettings = {
 export const relayDefaults: RelaySettings = {
   tunnelsMax: 10_000,
   tunnelsPerPeerMax: 2_000,
+  bytesPerSecondMax: Infinity,
   idleMs: 330_000,
   connectTimeoutMs: 5_000,
   headerBytesMax: 8_192,
@@ -58,7 +62,14 @@ export type RelayCounters = {
   bytesDown: number;
 };
 
-type Tunnel = { readonly peer: ServerId; readonly stop: () => void };
+type Tunnel = {
+  readonly peer: ServerId;
+  readonly accountName: string;
+  readonly account: RelayAccount;
+  /** For the shares of a bounded rate; 0 while it is not open. */
+  streams: readonly number[];
+  readonly stop: () => void;
+};
 
 const statusTexts: Readonly<Record<number, string>> = {
   400: "Bad Request",
@@ -79,6 +90,12 @@ export class RelayServer {
   readonly #server: Server;
   readonly #tunnels = new Set<Tunnel>();
   readonly #perPeer = new Map<ServerId, number>();
+  readonly accounts = new RelayAccounts();
+  readonly #shares: FairShares;
+  /** What lets a stream go on that its share holds. */
+  readonly #held = new Map<number, () => void>();
+  #lastStream = 0;
+  #sharesTimer: NodeJS.Timeout | undefined;
   #isDraining = false;
   readonly counters: RelayCounters = {
     outcomes: new Map(),
@@ -106,6 +123,7 @@ export class RelayServer {
     this.#dial = options.dial ?? dial;
     this.#verifier = new PeerVerifier({ key: options.peerKey, clock: options.clock });
     this.#policy = new RelayPolicy(this.#settings);
+    this.#shares = new FairShares(this.#settings.bytesPerSecondMax);
     const { headerBytesMax, headersTimeoutMs } = this.#settings;
     this.#server = http.createServer(
       {
@@ -137,6 +155,10 @@ export class RelayServer {
   }
   get permittedTargets(): number {
     return this.#policy.permittedTargets;
+  }
+  /** Times that a stream waited for its share of the rate. */
+  get heldBack(): number {
+    return this.#shares.counters.held;
   }
   get isDraining(): boolean {
     return this.#isDraining;
@@ -183,6 +205,10 @@ export class RelayServer {
       isDraining: this.#isDraining,
       tunnels: this.#tunnels.size,
       tunnelsOfPeer: peer === undefined ? 0 : (this.#perPeer.get(peer) ?? 0),
+      tunnelsOfAccount: (name) => {
+        const { tunnels } = this.accounts.of(name);
+        return tunnels;
+      },
     });
     if (!decision.isGranted || peer === undefined) {
       const reason = decision.isGranted ? "not-proven" : decision.reason;
@@ -191,8 +217,12 @@ export class RelayServer {
     }
     const stop = new AbortController();
     let target: Duplex | undefined;
+    const account = this.accounts.of(decision.account);
     const tunnel: Tunnel = {
       peer,
+      accountName: decision.account,
+      account,
+      streams: [],
       stop: () => {
         stop.abort();
         socket.destroy();
@@ -202,14 +232,15 @@ export class RelayServer {
     };
     this.#tunnels.add(tunnel);
     this.#perPeer.set(peer, (this.#perPeer.get(peer) ?? 0) + 1);
+    account.tunnels++;
     this.counters.tunnels = this.#tunnels.size;
     this.counters.tunnelsPeak = Math.max(this.counters.tunnelsPeak, this.#tunnels.size);
     socket.once("close", tunnel.stop);
     try {
       const { host, port } = decision;
       const timeoutMs = this.#settings.connectTimeoutMs;
-      const refuse = (address: string, at: number, isNamed: boolean): AddressRefusal | undefined =>
-        refusedAddress({ address, isNamed, isOwn: this.#policy.isUnlistedServer(address, at) });
+      // Asked of each address that the name stands for, at this moment: what it stood for before says nothing (DNS rebinding).
+      const refuse: DialOptions["refuse"] = (...asked) => this.#policy.refusedAddress(...asked);
       target = await this.#dial({ host, port, timeoutMs, refuse, signal: stop.signal });
     } catch (error) {
       socket.off("close", tunnel.stop);
@@ -240,10 +271,12 @@ export class RelayServer {
       return;
     }
     this.#count("granted");
+    account.opened++;
     socket.off("close", tunnel.stop);
     socket.write("HTTP/1.1 200 OK\r\nIsochrone-Relay-Reason: granted\r\n\r\n");
     if (head.length > 0) {
       this.counters.bytesUp += head.length;
+      account.bytesUp += head.length;
       target.write(head);
     }
     this.#join(socket, target, tunnel);
@@ -252,18 +285,18 @@ export class RelayServer {
   /** Moves bytes both ways with back-pressure; an end on one side ends the other's writing only (half-close). */
   #join(socket: Duplex, target: Duplex, tunnel: Tunnel): void {
     let lastMs = performance.now();
-    socket.on("data", (chunk: Buffer) => {
+    const { account } = tunnel;
+    const up = this.#stream(socket, target, tunnel, (bytes) => {
       lastMs = performance.now();
-      this.counters.bytesUp += chunk.length;
-      if (!target.write(chunk)) socket.pause();
+      this.counters.bytesUp += bytes;
+      account.bytesUp += bytes;
     });
-    target.on("data", (chunk: Buffer) => {
+    const down = this.#stream(target, socket, tunnel, (bytes) => {
       lastMs = performance.now();
-      this.counters.bytesDown += chunk.length;
-      if (!socket.write(chunk)) target.pause();
+      this.counters.bytesDown += bytes;
+      account.bytesDown += bytes;
     });
-    target.on("drain", () => socket.resume());
-    socket.on("drain", () => target.resume());
+    tunnel.streams = [up, down];
     socket.once("end", () => target.end());
     target.once("end", () => socket.end());
     // A side that is gone in the middle takes the other with it; one that ended lets the other send what it still holds.
@@ -288,6 +321,47 @@ export class RelayServer {
       setTimeout(check, idleMs - idleForMs).unref();
     };
     setTimeout(check, idleMs).unref();
+  }
+
+  /** Moves bytes one way. Reading waits for who cannot take more, and for the customer's share of the rate. */
+  #stream(from: Duplex, to: Duplex, { accountName }: Tunnel, onBytes: (bytes: number) => void): number {
+    const stream = ++this.#lastStream;
+    let isBlocked = false;
+    let isHeld = false;
+    const goOn = (): void => {
+      if (!isBlocked && !isHeld) from.resume();
+    };
+    from.on("data", (chunk: Buffer) => {
+      onBytes(chunk.length);
+      isBlocked = !to.write(chunk);
+      isHeld = !this.#shares.charge(stream, accountName, chunk.length, this.#clock.monotonic());
+      if (isBlocked || isHeld) from.pause();
+      if (!isHeld) return;
+      this.#held.set(stream, () => {
+        isHeld = false;
+        goOn();
+      });
+      this.#releaseHeld();
+    });
+    to.on("drain", () => {
+      isBlocked = false;
+      goOn();
+    });
+    return stream;
+  }
+
+  /** Lets go on whoever's turn it is, and sets one timer for the rest. */
+  #releaseHeld(): void {
+    clearTimeout(this.#sharesTimer);
+    const now = this.#clock.monotonic();
+    for (let next = this.#shares.pollResume(now); next !== undefined; next = this.#shares.pollResume(now)) {
+      const goOn = this.#held.get(next);
+      this.#held.delete(next);
+      goOn?.();
+    }
+    const at = this.#shares.pollTimeout(now);
+    if (at !== undefined)
+      this.#sharesTimer = setTimeout(() => this.#releaseHeld(), Math.max(1, Math.ceil(at - now))).unref();
   }
 
   #peerOf(request: IncomingMessage, authority: string): ServerId | undefined {
@@ -334,6 +408,12 @@ export class RelayServer {
     if (left === 0) this.#perPeer.delete(tunnel.peer);
     else this.#perPeer.set(tunnel.peer, left);
     this.counters.tunnels = this.#tunnels.size;
+    tunnel.account.tunnels--;
+    for (const stream of tunnel.streams) {
+      this.#held.delete(stream);
+      this.#shares.handleEnd(stream, tunnel.accountName);
+    }
+    if (this.#shares.waiting > 0) this.#releaseHeld();
   }
 }
 

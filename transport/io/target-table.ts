@@ -7,6 +7,7 @@ import {
   type ClusterId,
   fibreRttMsMin,
   greatCircleKm,
+  type IpPrefix,
   type MapSnapshot,
   type OriginTarget,
   type PathEntry,
@@ -15,6 +16,7 @@ import {
   type ServerId,
   type TopologyDocument,
 } from "#kit";
+import { type AddressRefusal, privateOriginsOf, refusedAddress } from "../core/address-guard.ts";
 import type { PathChooserSettings } from "../core/path-settings.ts";
 import type { RelayCandidate } from "../core/path-words.ts";
 import { formatAuthority } from "../core/relay-policy.ts";
@@ -47,6 +49,7 @@ export class TargetTable {
   /** Of the snapshot, by target cluster. */
   #paths = new Map<ClusterId, PathEntry>();
   #measured: readonly Target[] = [];
+  #privateAllowed: readonly IpPrefix[] = [];
 
   constructor(options: TargetTableOptions) {
     this.#options = options;
@@ -66,6 +69,7 @@ export class TargetTable {
       }
     }
     this.#selfRole = this.#clusters.get(selfClusterId)?.role ?? "edge";
+    this.#privateAllowed = privateOriginsOf(topology);
     for (const [id, target] of this.#servers) {
       const now = this.#entries.get(id);
       const isSame =
@@ -163,10 +167,17 @@ export class TargetTable {
     return usable[sum % Math.max(1, usable.length)];
   }
 
-  /** Whether a server of ours that is no origin listens there. */
-  isOwnServer(address: string, port: number): boolean {
+  /** Why no origin may have an address; undefined: it may. */
+  refusedAddress(address: string, port: number, isNamed: boolean): AddressRefusal | undefined {
     const clusterId = this.#clusterAt.get(formatAuthority(address, port));
-    return clusterId !== undefined && this.#clusters.get(clusterId)?.role !== "origin";
+    const role = clusterId === undefined ? undefined : this.#clusters.get(clusterId)?.role;
+    return refusedAddress({
+      address,
+      isNamed,
+      isOwn: role !== undefined && role !== "origin",
+      isOperators: role === "origin" && !isNamed,
+      privateAllowed: this.#privateAllowed,
+    });
   }
 
   /** Targets with a chooser. */

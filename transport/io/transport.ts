@@ -20,7 +20,6 @@ import {
 import type { Logger } from "#kit/io";
 import { type TransportSettings, transportDefaults } from "../config.ts";
 import type { PathReason } from "../core/path-words.ts";
-import { refusedAddress } from "../core/address-guard.ts";
 import { peerProofHeader } from "../core/peer-proof.ts";
 import { dial, secure, TlsFailure } from "./dial.ts";
 import type { ExchangeError, ExchangeHead } from "./exchange.ts";
@@ -428,7 +427,7 @@ export class Transport {
       const refuse =
         isOrigin && peerKey !== undefined
           ? (address: string, at: number, isNamed: boolean) =>
-              refusedAddress({ address, isNamed, isOwn: this.#table.isOwnServer(address, at) })
+              this.#table.refusedAddress(address, at, isNamed)
           : undefined;
       return await dial({ host, port, tls, timeoutMs, signal, refuse, resolver: this.#resolver });
     }

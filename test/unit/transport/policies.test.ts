@@ -9,13 +9,16 @@ import {
   topologyDocument,
 } from "#kit";
 import { PeerVerifier, peerKeyFromEnvironment, RetryBudget, signPeer, wanState } from "#transport";
-import { refusedAddress } from "../../../transport/core/address-guard.ts";
+import { privateOriginsOf, refusedAddress } from "../../../transport/core/address-guard.ts";
+import { FairShares } from "../../../transport/core/fair-shares.ts";
+import { RelayAccounts } from "../../../transport/core/relay-accounts.ts";
 import { NonceCache, parsePeerProof } from "../../../transport/core/peer-proof.ts";
 import { parseAuthority, RelayPolicy } from "../../../transport/core/relay-policy.ts";
 import { wanRoute } from "../../../transport/core/wan-state.ts";
 
 const key = Buffer.alloc(32, 1);
 const fra = "fra-1" as ServerId;
+const EVERY_PRIVATE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8", "::1/128", "fc00::/7"];
 
 class FakeClock implements Clock {
   now = epochMs(1_700_000_000_000);
@@ -111,7 +114,7 @@ describe("relay policy", () => {
       origins: [{ scheme: "https", host: "origin.shop.example", port: 443 }],
       isActive,
     });
-  const idle = { isDraining: false, tunnels: 0, tunnelsOfPeer: 0 };
+  const idle = { isDraining: false, tunnels: 0, tunnelsOfPeer: 0, tunnelsOfAccount: (): number => 0 };
   const ask = (policy: RelayPolicy, peer: string | undefined, authority: string, more = {}): string =>
     policy.decide({ peer: peer as ServerId | undefined, authority, ...idle, ...more }).reason;
   const ready = (): RelayPolicy => {
@@ -141,6 +144,15 @@ describe("relay policy", () => {
     ["fra-1", "127.10.2.1:8080", { isDraining: true }, "draining"],
     ["fra-1", "127.10.2.1:8080", { tunnels: 10 }, "too-many-tunnels"],
     ["fra-1", "127.10.2.1:8080", { tunnelsOfPeer: 5 }, "too-many-tunnels-of-peer"],
+    [
+      "fra-1",
+      "origin.shop.example:443",
+      { tunnels: 2, tunnelsOfAccount: () => 8 },
+      "too-many-tunnels-of-customer",
+    ],
+    ["fra-1", "origin.shop.example:443", { tunnelsOfAccount: () => 7 }, "granted"],
+    // What goes to a parent is everybody's.
+    ["fra-1", "127.10.2.1:8080", { tunnelsOfAccount: () => 9 }, "granted"],
   ])("%s asks for %s %j: %s", (peer, authority, more, reason) => {
     expect(ask(ready(), peer, authority, more)).toBe(reason);
   });
@@ -148,6 +160,30 @@ describe("relay policy", () => {
   test("without a topology nothing is granted", () => {
     const policy = new RelayPolicy({ tunnelsMax: 10, tunnelsPerPeerMax: 5 });
     expect(ask(policy, "fra-1", "127.10.2.1:8080")).toBe("no-topology");
+  });
+
+  test("one customer has at most as many tunnels as are left for the others", () => {
+    const policy = new RelayPolicy({ tunnelsMax: 100, tunnelsPerPeerMax: 100 });
+    policy.setTopology(topology);
+    policy.setProperty("shop-www", property(true));
+    let mine = 0;
+    const more = (): string =>
+      ask(policy, "fra-1", "origin.shop.example:443", { tunnels: mine, tunnelsOfAccount: (): number => mine });
+    while (more() === "granted") mine++;
+    expect([mine, more()]).toEqual([50, "too-many-tunnels-of-customer"]);
+  });
+
+  test("a target is its customer's, of several nobody's, of the topology ours", () => {
+    const policy = ready();
+    const account = (authority: string): string => {
+      const decided = policy.decide({ peer: fra, authority, ...idle });
+      return decided.isGranted ? decided.account : decided.reason;
+    };
+    expect([account("origin.shop.example:443"), account("127.10.2.1:8080")]).toEqual(["shop", "(own)"]);
+    policy.setProperty("other", { ...property(true), customerId: "rival" as never });
+    expect(account("origin.shop.example:443")).toBe("(shared)");
+    policy.setProperty("shop-www", undefined);
+    expect(account("origin.shop.example:443")).toBe("rival");
   });
 
   test("a withdrawn property takes its origins along, unless another still names them", () => {
@@ -220,7 +256,9 @@ describe("emulated network", () => {
 });
 
 describe("addresses of origins", () => {
-  const of = (address: string, isNamed = false, isOwn = false) => refusedAddress({ address, isNamed, isOwn });
+  const every = privateOriginsOf({ clusters: [], privateOrigins: EVERY_PRIVATE });
+  const of = (address: string, isNamed = false, isOwn = false, privateAllowed = every, isOperators = false) =>
+    refusedAddress({ address, isNamed, isOwn, isOperators, privateAllowed });
 
   test.each([
     ["169.254.169.254", "link-local"],
@@ -252,11 +290,127 @@ describe("addresses of origins", () => {
   );
 
   test.each(["192.0.2.1", "10.0.0.1", "192.168.1.1", "fd12::1", "2001:db8::1"])(
-    "%s may be an origin",
+    "%s may be an origin where its network is allowed",
     (address) => {
       expect(of(address)).toBeUndefined();
       expect(of(address, true)).toBeUndefined();
       expect(of(address, true, true)).toBe("own-server");
     },
   );
+
+  test.each([
+    "10.1.2.3",
+    "172.16.0.1",
+    "172.31.255.255",
+    "192.168.1.1",
+    "100.64.0.1",
+    "198.18.0.1",
+    "fd12::1",
+    "127.0.0.1",
+    "::1",
+    "::ffff:10.0.0.1",
+    "64:ff9b::a00:1",
+    "::10.0.0.1",
+  ])("%s is private, unless it is an origin of the topology", (address) => {
+    expect(of(address, false, false, [])).toBe("private");
+    expect(of(address, false, false, [], true)).toBeUndefined();
+  });
+
+  test.each(["192.0.2.1", "172.32.0.1", "9.255.255.255", "11.0.0.0", "2001:db8::1", "100.128.0.1"])(
+    "%s is public",
+    (address) => expect(of(address, true, false, [])).toBeUndefined(),
+  );
+
+  test("a topology that says nothing allows the kinds of networks that its own servers stand in", () => {
+    const topologyWith = (role: string, address: string, privateOrigins?: readonly string[]) =>
+      topologyDocument.parse({
+        name: "w",
+        clusters: [
+          {
+            clusterId: "fra",
+            regionId: "r",
+            role,
+            city: "fra",
+            coordinates: { latitude: 0, longitude: 0 },
+            servers: [{ serverId: "fra-1", address, port: 80 }],
+          },
+        ],
+        ...(privateOrigins !== undefined && { privateOrigins }),
+        nameService: { zones: [], nameServers: [] },
+      });
+    const may = (topology: ReturnType<typeof topologyWith>, address: string): boolean =>
+      of(address, false, false, privateOriginsOf(topology)) === undefined;
+    const inside = topologyWith("edge", "10.0.0.1");
+    expect(["10.9.9.9", "192.168.1.1", "fd00::1", "127.0.0.1"].map((one) => may(inside, one))).toEqual([
+      true,
+      true,
+      false,
+      false,
+    ]);
+    expect(may(topologyWith("edge", "192.0.2.1"), "10.9.9.9")).toBe(false);
+    // Where an origin stands is the operator's word about that origin alone.
+    expect(may(topologyWith("origin", "10.0.0.1"), "10.9.9.9")).toBe(false);
+    expect(may(topologyWith("edge", "10.0.0.1", []), "10.9.9.9")).toBe(false);
+    expect(may(topologyWith("edge", "192.0.2.1", ["10.9.0.0/16"]), "10.9.9.9")).toBe(true);
+    expect(() => topologyWith("edge", "192.0.2.1", ["10.9.0.1/16"])).toThrow(/^privateOrigins\[0\]: /);
+  });
+});
+
+describe("shares of a relay's rate", () => {
+  /** Streams that always have more to read: bytes by customer after `ms` at 1,000 bytes a ms. */
+  function run(streams: readonly string[], ms: number, left: ReadonlyMap<number, number> = new Map()) {
+    const shares = new FairShares(1_000_000);
+    const bytes = new Map<string, number>();
+    const reading = new Set(streams.keys());
+    for (let now = 0; now < ms; now += 5) {
+      const at = monotonicMs(now);
+      for (let next = shares.pollResume(at); next !== undefined; next = shares.pollResume(at))
+        reading.add(next);
+      for (const stream of reading) {
+        const customer = streams[stream] ?? "";
+        if (now > (left.get(stream) ?? Infinity)) {
+          reading.delete(stream);
+          shares.handleEnd(stream, customer);
+          continue;
+        }
+        const chunk = 16_384 + ((stream * 7_919) % 40_000);
+        bytes.set(customer, (bytes.get(customer) ?? 0) + chunk);
+        if (!shares.charge(stream, customer, chunk, at)) reading.delete(stream);
+      }
+    }
+    return { bytes, shares };
+  }
+
+  test("twenty streams of one customer have no more than the one of another", () => {
+    const { bytes } = run([...Array.from({ length: 20 }, () => "hog"), "mouse"], 20_000);
+    const hog = bytes.get("hog") ?? 0;
+    const mouse = bytes.get("mouse") ?? 0;
+    expect(hog / mouse).toBeLessThan(1.15);
+    expect(hog / mouse).toBeGreaterThan(0.95);
+    // The rate is held: 20 s of it and what the bucket and the first chunks hold.
+    expect(hog + mouse).toBeGreaterThan(19_000_000);
+    expect(hog + mouse).toBeLessThan(22_000_000);
+  });
+
+  test("what one leaves the others have", () => {
+    const { bytes } = run(["a", "b"], 20_000, new Map([[0, 10_000]]));
+    expect((bytes.get("b") ?? 0) / (bytes.get("a") ?? 1)).toBeGreaterThan(2.7);
+  });
+
+  test("without a bound nobody waits, and who has gone is not waited for", () => {
+    expect(new FairShares(Infinity).charge(1, "a", 1e12, monotonicMs(0))).toBe(true);
+    const shares = new FairShares(1_000);
+    expect(shares.charge(1, "a", 1e6, monotonicMs(0))).toBe(false);
+    expect(shares.pollTimeout(monotonicMs(0))).toBeGreaterThan(900_000);
+    shares.handleEnd(1, "a");
+    expect([shares.waiting, shares.pollTimeout(monotonicMs(0))]).toEqual([0, undefined]);
+  });
+});
+
+test("accounts are told apart up to a bound", () => {
+  const accounts = new RelayAccounts();
+  for (let n = 0; n < 10_050; n++) accounts.of(`c${n}`).opened++;
+  expect([accounts.all.size, accounts.of("(others)").opened, accounts.of("c3").opened]).toEqual([
+    10_001, 50, 1,
+  ]);
 });
