@@ -14,6 +14,7 @@ import { Tiers } from "../edge/core/tiers.ts";
 import { answerAddresses } from "../mapping/core/answer.ts";
 import { MapEngine } from "../mapping/core/engine.ts";
 import { PublisherElection } from "../mapping/core/publisher-election.ts";
+import { OriginGroup } from "../transport/core/origin-group.ts";
 import { PathChooser, type PathChooserSettings } from "../transport/core/path-chooser.ts";
 
 /** What of a monitor the actors use. */
@@ -63,6 +64,7 @@ export interface SimCores {
   readonly publisherElection: (holderId: string) => PublisherElection;
   readonly mapEngine: (epochOf: (now: MonotonicMs) => EpochMs) => MapEngine;
   readonly pathChooser: (settings: Partial<PathChooserSettings>, now: MonotonicMs, nodeId: string) => Chooser;
+  readonly originGroup: (...of: ConstructorParameters<typeof OriginGroup>) => OriginGroup;
 }
 
 export const productionCores: SimCores = {
@@ -81,4 +83,5 @@ export const productionCores: SimCores = {
   publisherElection: (holderId) => new PublisherElection(holderId),
   mapEngine: (epochOf) => new MapEngine({ epochOf }),
   pathChooser: (settings, now) => new PathChooser(settings, now),
+  originGroup: (...of) => new OriginGroup(...of),
 };

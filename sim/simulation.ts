@@ -146,9 +146,13 @@ function setUp(options: SimOptions): { readonly stage: Stage; readonly cast: Cas
       serverAt.set(`${server.address}:${server.port}`, server.serverId);
     }
   const originOf = new Map<string, string>();
+  const originsOf = new Map<string, readonly string[]>();
   for (const { propertyId, origins } of properties) {
     const originId = serverAt.get(`${origins[0]?.host}:${origins[0]?.port}`);
-    if (originId !== undefined) originOf.set(propertyId, originId);
+    if (originId === undefined) continue;
+    originOf.set(propertyId, originId);
+    const all = origins.flatMap(({ host, port }) => serverAt.get(`${host}:${port}`) ?? []);
+    originsOf.set(propertyId, all.length === origins.length ? all : [originId]);
   }
   const served = properties.filter((property) => originOf.has(property.propertyId));
   checkWorld(topology, world, served.length);
@@ -185,6 +189,7 @@ function setUp(options: SimOptions): { readonly stage: Stage; readonly cast: Cas
     statistics: new Statistics(),
     clusterOf,
     originOf,
+    originsOf,
   };
   const cast = makeCast(stage, world, plan, isReversed);
   const faults =

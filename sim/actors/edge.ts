@@ -6,11 +6,13 @@ import {
   type ClusterId,
   comparedWith,
   type MapSnapshot,
+  ORIGIN_POLICY,
   type PropertyDocument,
   type PurgeEntry,
   routeProblems,
   type ServerId,
   type ServerReport,
+  xxh32,
 } from "#kit";
 import { type CacheKey, cacheKey, purgeKeys } from "../../edge/core/cache-key.ts";
 import type { UpstreamOutcome } from "../../edge/core/decide.ts";
@@ -23,6 +25,8 @@ import type { PurgeIndex } from "../../edge/core/purge-index.ts";
 import type { HopFields, Tiers } from "../../edge/core/tiers.ts";
 import { isNotModified, notModifiedFields, validatingFields } from "../../edge/core/validation.ts";
 import { isSameVariant } from "../../edge/core/vary.ts";
+import type { OriginGroup } from "../../transport/core/origin-group.ts";
+import { originGroupSettings } from "../../transport/core/origin-words.ts";
 import type { Content } from "./catalog.ts";
 import type { ControlStore } from "./control-store.ts";
 import { DocumentFollower, isForward, placeOf } from "./document-follower.ts";
@@ -58,6 +62,8 @@ interface Hop {
   readonly targetId: string;
   readonly kind: "owner" | "parent" | "origin";
   readonly told: HopFields;
+  /** The place of an origin's server among its property's. */
+  readonly at?: { readonly property: PropertyDocument; readonly index: number };
 }
 
 /** Streams that bring the same purges, as edge/io/node-control.ts has them. */
@@ -82,6 +88,8 @@ export class Edge implements Program {
   #cache = new Map<CacheKey, Stored[]>();
   #fills = new Map<CacheKey, Fill>();
   #properties = new Map<string, PropertyDocument>();
+  /** By property document: a new version begins anew, as in the process. */
+  #groups = new WeakMap<PropertyDocument, OriginGroup>();
   #purges: PurgeIndex;
   #probes!: Probes;
   #upstream!: Upstream;
@@ -127,6 +135,7 @@ export class Edge implements Program {
     this.#cache = new Map();
     this.#fills = new Map();
     this.#properties = new Map();
+    this.#groups = new WeakMap();
     this.#snapshot = undefined;
     this.#purges = this.#stage.cores.purgeIndex(this.host.id);
     this.#upstream = new Upstream(this.#stage, this.host);
@@ -360,13 +369,21 @@ export class Edge implements Program {
     this.#cache.set(key, [...others, object]);
   }
 
-  /** Tries the hops in order; undefined: none answered. */
-  #forward(head: RequestHead, hops: readonly Hop[], done: (answer: HttpAnswer | undefined) => void): void {
-    const [hop, ...rest] = hops;
+  /** Tries the hops in order; undefined: none answered. Which server of an origin is decided when it is the origin's turn. */
+  #forward(
+    head: RequestHead,
+    listed: readonly Hop[],
+    done: (answer: HttpAnswer | undefined) => void,
+    isChosen = false,
+  ): void {
+    const isTurn = listed[0]?.kind === "origin" && !isChosen;
+    const [hop, ...rest] = isTurn ? this.#chosen(listed) : listed;
     if (hop === undefined) {
       done(undefined);
       return;
     }
+    const group = hop.at && this.#groupOf(hop.at.property);
+    const use = hop.at && group?.begin(hop.at.index, this.host.now);
     const request: HttpRequest = { head, hop: hop.told };
     const peer = this.#peers.get(hop.targetId);
     const origin = this.#origins.get(hop.targetId);
@@ -381,6 +398,16 @@ export class Edge implements Program {
         hop.kind === "origin" ? origin?.request(request, respond) : peer?.request(request, respond),
       done: (outcome) => {
         load(-1);
+        if (group !== undefined && use !== undefined) {
+          const isWell = outcome.kind === "answer" && outcome.value.status < 500;
+          const why = isWell ? "ok" : outcome.kind === "answer" ? "error-status" : "unreachable";
+          group.handleOutcome(use, why, this.host.now);
+          group.handleEnd(use);
+          for (let event = group.pollEvent(); event; event = group.pollEvent()) {
+            this.#stage.statistics.count("origin-server", event.type);
+            this.host.note(`origin ${event.server}: ${event.type} (${event.reason})`);
+          }
+        }
         const isRefused =
           outcome.kind === "answer" &&
           hop.kind !== "origin" &&
@@ -391,10 +418,32 @@ export class Edge implements Program {
         );
         if (outcome.kind === "failed" || (isRefused && rest.length > 0)) {
           if (hop.kind === "owner") this.#probes.handlePassive(hop.targetId, outcome.kind !== "failed");
-          this.#forward(head, rest, done);
+          this.#forward(head, rest, done, isChosen || isTurn);
         } else done(outcome.value);
       },
     });
+  }
+
+  #chosen(hops: readonly Hop[]): readonly Hop[] {
+    const property = hops[0]?.at?.property;
+    if (property === undefined) return hops;
+    const { indexes, isLastResort } = this.#groupOf(property).order(this.host.now, true);
+    const turn = indexes.length === 0 ? "refused" : isLastResort ? "last-resort" : "chosen";
+    this.#stage.statistics.count("origin-choice", turn);
+    return indexes.flatMap((index) => hops[index] ?? []);
+  }
+
+  #groupOf(property: PropertyDocument): OriginGroup {
+    const known = this.#groups.get(property);
+    if (known !== undefined) return known;
+    const ids = this.#stage.originsOf.get(property.propertyId) ?? [];
+    const settings = originGroupSettings(
+      property.origins.slice(0, ids.length),
+      property.originPolicy ?? ORIGIN_POLICY,
+    );
+    const group = this.#stage.cores.originGroup(settings, xxh32(this.host.id));
+    this.#groups.set(property, group);
+    return group;
   }
 
   #isOwner({ key, request }: Plan): boolean {
@@ -402,10 +451,11 @@ export class Edge implements Program {
   }
 
   #hopsFor({ key, property, policy, request }: Plan): readonly Hop[] {
-    const { originOf, clusterOf } = this.#stage;
+    const { originOf, originsOf, clusterOf } = this.#stage;
     const originId = originOf.get(property.propertyId);
-    const origin: readonly Hop[] =
-      originId === undefined ? [] : [{ targetId: originId, kind: "origin", told: NO_HOP }];
+    const origin = (originsOf.get(property.propertyId) ?? []).map(
+      (targetId, index): Hop => ({ targetId, kind: "origin", told: NO_HOP, at: { property, index } }),
+    );
     if (policy.bypass) return origin;
     const { propertyId, tiering } = property;
     const originClusterId: ClusterId | null =

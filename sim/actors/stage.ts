@@ -17,6 +17,8 @@ export interface Stage extends Environment {
   readonly statistics: Statistics;
   /** Cluster of a server. */
   readonly clusterOf: ReadonlyMap<string, ClusterEntry>;
-  /** Server id of the origin of each property. */
+  /** Server id of the first origin of each property. */
   readonly originOf: ReadonlyMap<string, string>;
+  /** Server ids of all its origins, in the document's order; of a property with origins outside of the world the first alone. */
+  readonly originsOf: ReadonlyMap<string, readonly string[]>;
 }

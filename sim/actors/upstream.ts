@@ -85,7 +85,7 @@ export class Upstream {
         watched.push(serverId);
       }
     }
-    for (const originId of new Set(stage.originOf.values())) {
+    for (const originId of new Set([...stage.originsOf.values()].flat())) {
       const clusterId = stage.clusterOf.get(originId)?.clusterId;
       if (clusterId !== undefined) this.#add(originId, clusterId, true);
     }

@@ -57,6 +57,8 @@ export interface SimReport {
 }
 
 const reasonGroups = [
+  "origin-choice",
+  "origin-server",
   "dns",
   "liveness",
   "tier0",

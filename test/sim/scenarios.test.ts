@@ -3,6 +3,7 @@
  * Method: one fault at a known time in a world, everything else as it is; figures of the report, not only the verdict.
  */
 import { describe, expect, test } from "vitest";
+import { planAddresses } from "#kit/world";
 import { broken, demo, fault, run } from "./fixture.ts";
 
 describe("a server", () => {
@@ -98,6 +99,32 @@ test("a cut link: edges leave the path within the detection bound and users see 
   expect(broken(report)).toBe("ok");
   expect(report.reasons["path-switch"]?.["fallback-path-failed"]).toBeGreaterThan(0);
   expect(report.requests.failed).toBe(0);
+});
+
+test("one server of an origin crashes: another takes over and nobody loses a request; back, it has its turn again", () => {
+  // The same content from two places, asked in turn.
+  const plan = planAddresses(demo, { loopback: "127.10", port: 8080, dnsPort: 5300 });
+  const origins = plan.servers
+    .filter(({ serverId }) => serverId === "dub-origin-1" || serverId === "sea-origin-1")
+    .map(({ address, port }) => ({ scheme: "http", host: address, port, priority: 0 }));
+  // An edge of this world asks an origin a few times a minute.
+  const originPolicy = { outlierDetection: { consecutiveErrors: 1 } };
+  const world = {
+    ...demo,
+    customers: demo.customers.map((customer) => ({
+      ...customer,
+      properties: customer.properties.map((one) => ({
+        ...one,
+        settings: { ...one.settings, origins, originPolicy },
+      })),
+    })),
+  };
+  const report = run({ world, faults: [fault("server-crash", "dub-origin-1", 20, 25)], seconds: 70 });
+  expect(broken(report)).toBe("ok");
+  expect(report.requests.failed).toBe(0);
+  expect(report.reasons["origin-server"]?.["ejected"]).toBeGreaterThan(0);
+  expect(report.reasons["origin-server"]?.["returned"]).toBeGreaterThan(0);
+  expect(report.reasons["origin-choice"]?.["refused"]).toBeUndefined();
 });
 
 test("an origin away: what may be served stale is, what may not is lost, and the loss is put down to the origin", () => {

@@ -147,12 +147,12 @@ describe("relay policy", () => {
     [
       "fra-1",
       "origin.shop.example:443",
-      { tunnels: 2, tunnelsOfAccount: () => 8 },
+      { tunnels: 2, tunnelsOfAccount: (): number => 8 },
       "too-many-tunnels-of-customer",
     ],
-    ["fra-1", "origin.shop.example:443", { tunnelsOfAccount: () => 7 }, "granted"],
+    ["fra-1", "origin.shop.example:443", { tunnelsOfAccount: (): number => 7 }, "granted"],
     // What goes to a parent is everybody's.
-    ["fra-1", "127.10.2.1:8080", { tunnelsOfAccount: () => 9 }, "granted"],
+    ["fra-1", "127.10.2.1:8080", { tunnelsOfAccount: (): number => 9 }, "granted"],
   ])("%s asks for %s %j: %s", (peer, authority, more, reason) => {
     expect(ask(ready(), peer, authority, more)).toBe(reason);
   });
@@ -168,7 +168,10 @@ describe("relay policy", () => {
     policy.setProperty("shop-www", property(true));
     let mine = 0;
     const more = (): string =>
-      ask(policy, "fra-1", "origin.shop.example:443", { tunnels: mine, tunnelsOfAccount: (): number => mine });
+      ask(policy, "fra-1", "origin.shop.example:443", {
+        tunnels: mine,
+        tunnelsOfAccount: (): number => mine,
+      });
     while (more() === "granted") mine++;
     expect([mine, more()]).toEqual([50, "too-many-tunnels-of-customer"]);
   });
