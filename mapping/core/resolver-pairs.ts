@@ -1,18 +1,26 @@
 /** Which clients ask through which resolver: the record of it, and what is remembered of many, decayed and bounded. */
 import {
+  array,
   type ClientNetworkId,
   type EpochMs,
   epochMs,
+  id,
   integer,
   map,
   number,
   object,
+  oneOf,
   type Parsed,
   plusMs,
   type Schema,
 } from "#kit";
 import { JsonReader } from "./measurements/json-reader.ts";
 import { addressField } from "./measurements/sample.ts";
+
+const resolverPairAt = map(
+  integer({ max: 4_102_444_800_000, unit: "ms since 1970" }),
+  (value): EpochMs => epochMs(value),
+);
 
 /** One client was seen behind one resolver: by a beacon whose host name is asked for once, or by a log that has both. */
 const pair = object({
@@ -22,7 +30,7 @@ const pair = object({
   client: addressField,
   /** What it stands for: 1 for a beacon. */
   weight: number({ min: 1e-3, max: 1e6, unit: "requests" }),
-  at: map(integer({ max: 4_102_444_800_000, unit: "ms since 1970" }), (value): EpochMs => epochMs(value)),
+  at: resolverPairAt,
 });
 export type ResolverPair = Parsed<typeof pair>;
 export const resolverPair: Schema<ResolverPair> = pair;
@@ -184,6 +192,26 @@ export class ResolverTable {
     return found.sort((a, b) => b.weight - a.weight || (a.address < b.address ? -1 : 1));
   }
 
+  /** Of every resolver, whether it is enough or not, in the order in which they make room. Resolvers that come meanwhile may be among them or not. */
+  *all(now: EpochMs): Generator<ResolverEvidence, undefined> {
+    for (const [resolver, known] of this.#resolvers)
+      yield this.#evidenceOf(resolver, known, this.#growth(now));
+  }
+
+  /** What {@link all} told at a time, as if it were heard now. False: it is too old. */
+  handleKept({ address, weight, clients }: ResolverEvidence, at: EpochMs, now: EpochMs): boolean {
+    let rest = weight;
+    for (const client of clients) {
+      if (this.handlePair(address, client.clientNetworkId, client.weight, at, now) !== undefined)
+        return false;
+      rest -= client.weight;
+    }
+    const known = this.#resolvers.get(address);
+    // Of client networks that are not told apart.
+    if (known !== undefined && rest > 0) known.weight += rest * this.#growth(at);
+    return known !== undefined;
+  }
+
   #evidenceOf(resolver: string, { weight, clients }: Resolver, growth: number): ResolverEvidence {
     return {
       address: resolver,
@@ -224,6 +252,47 @@ export class ResolverTable {
     }
     this.counters.resolversEvicted++;
   }
+}
+
+const FORMAT = "isochrone-resolvers 1";
+
+const keptHead = object({ format: oneOf([FORMAT]), at: resolverPairAt });
+const keptResolver = object({
+  address: addressField,
+  weight: number({ min: 0, max: 1e15 }),
+  clients: array(object({ clientNetworkId: id<ClientNetworkId>(), weight: number({ min: 0, max: 1e15 }) }), {
+    min: 1,
+    max: 65_536,
+    uniqueBy: (one) => one.clientNetworkId,
+  }),
+});
+const keptFoot = object({ resolvers: integer() });
+
+/** The table as lines of JSON: what it is and of when, a line for each resolver, and their number at the end. */
+export function* keptResolverLines(table: ResolverTable, now: EpochMs): Generator<string, undefined> {
+  yield JSON.stringify({ format: FORMAT, at: Math.round(now) });
+  let resolvers = 0;
+  for (const one of table.all(now)) {
+    resolvers++;
+    yield JSON.stringify(one);
+  }
+  yield JSON.stringify({ resolvers });
+}
+
+/**
+ * Puts what was kept into a table that knows nothing yet. Throws ParseError, SyntaxError or RangeError for what {@link keptResolverLines}
+ * does not write, or a file that was cut: before anything is put in.
+ *
+ * @returns how many resolvers there were that are not too old
+ */
+export function restoreResolvers(table: ResolverTable, text: string, now: EpochMs): number {
+  const [head, ...lines] = text.trimEnd().split("\n");
+  const { at } = keptHead.parse(JSON.parse(head ?? ""));
+  const { resolvers } = keptFoot.parse(JSON.parse(lines.pop() ?? ""));
+  if (resolvers !== lines.length)
+    throw new RangeError(`it says ${resolvers} resolvers and has ${lines.length}`);
+  const kept = lines.map((line, n) => keptResolver.parse(JSON.parse(line), [n]));
+  return kept.filter((one) => table.handleKept(one, at, now)).length;
 }
 
 /** Ties: the first. Needs at least one key. */

@@ -70,6 +70,7 @@ export function mapperMetrics(mapper: Mapper): Registry {
         measurements: store.counters,
         "measurements-file": mapper.measurements.counters,
         resolvers: engine.resolvers.counters,
+        "resolvers-file": mapper.resolvers.counters,
         publisher: publisher.counters,
         election: lease.election.counters,
         probes: mapper.planning.schedule.counters,

@@ -46,6 +46,7 @@ import { clientNetworksOf, MeasurementFeed } from "./feed.ts";
 import { MeasurementKeeper } from "./measurement-keeper.ts";
 import { ProbePlanning } from "./probe-planning.ts";
 import { MapPublisher } from "./map-publisher.ts";
+import { ResolverKeeper } from "./resolver-keeper.ts";
 import { PublisherLease } from "./publisher-lease.ts";
 
 /** Samples are handed over in small batches; nothing depends on their exact time. */
@@ -107,6 +108,7 @@ export class Mapper {
   readonly client: ControlClient;
   readonly keeper: DocumentKeeper;
   readonly measurements: MeasurementKeeper;
+  readonly resolvers: ResolverKeeper;
   readonly #settings: MapperSettings;
   readonly #clock: Clock;
   readonly #intake = new MeasurementIntake(this.store);
@@ -199,6 +201,7 @@ export class Mapper {
       clock,
       logger,
     });
+    this.resolvers = new ResolverKeeper({ table: this.engine.resolvers, stateDirectory, clock, logger });
     this.keeper = new DocumentKeeper({ client: this.client, stateDirectory, logger });
     this.keeper.keep(
       "topology",
@@ -226,6 +229,7 @@ export class Mapper {
   async start(): Promise<void> {
     await this.keeper.start();
     await this.measurements.start();
+    await this.resolvers.start();
     await this.#networks.start();
     this.#reports = this.client.watch(
       ["report"],
@@ -382,6 +386,7 @@ export class Mapper {
     await this.lease.drain(DRAIN_MS);
     this.#reports?.close();
     await this.measurements.close();
+    await this.resolvers.close();
     await this.prober.close();
     await this.keeper.close();
     await this.client.close();

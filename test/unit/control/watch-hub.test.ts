@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { monotonicMs } from "#kit";
+import { monotonicMs, TextPieces } from "#kit";
 import { WatchHub, watchHubDefaults } from "../../../control/core/watch-hub.ts";
 import { NdjsonReader } from "../../../control/core/ndjson.ts";
+import { parseStrictJson } from "../../../control/core/strict-json.ts";
 
 const at = monotonicMs;
 const bytes = (text: string) => new TextEncoder().encode(text);
@@ -106,6 +107,31 @@ describe("NdjsonReader", () => {
         values.push(...reader.read(all.subarray(from, from + cut)));
       expect(values).toEqual([{ a: "é😀" }, [1]]);
     }
+  });
+  it("reads all as one value where it is told to, strictly where it is given how", () => {
+    const whole = (
+      text: string | Uint8Array,
+      options: ConstructorParameters<typeof NdjsonReader>[1] = {},
+    ) => {
+      const reader = new NdjsonReader(200_000, { isOneValue: true, ...options });
+      const bytes = Buffer.from(text as string);
+      for (let from = 0; from < bytes.length; from += 7) {
+        const values = reader.read(bytes.subarray(from, from + 7));
+        expect(values).toEqual([]);
+      }
+      return reader.end();
+    };
+    expect(whole(`{\n"a":\n1}\n`)).toEqual({ a: 1 });
+    // A cluster map stays in pieces, wherever the white space is.
+    const map = "QUJD".repeat(20_000);
+    const { body } = whole(`{\n"body":{"x":1,"clusterMap":"${map}"}\n}`) as { body: { clusterMap: unknown } };
+    expect(body.clusterMap).toBeInstanceOf(TextPieces);
+    expect(JSON.stringify(body)).toBe(JSON.stringify({ x: 1, clusterMap: map }));
+    for (const text of ["", " ", "{}{}", `{"a":"${map}`, `{"difference":{"clusterMap":"QUJD"}}`])
+      expect(() => whole(text), text.slice(0, 20)).toThrow(SyntaxError);
+    expect(() => whole(`{"a":1,"a":2}`, { parse: parseStrictJson })).toThrow("each key once");
+    const decoder = new TextDecoder("utf-8", { fatal: true });
+    expect(() => whole(Uint8Array.of(0x22, 0xff, 0x22), { decoder })).toThrow(TypeError);
   });
   it("bounds a line", () => {
     const reader = new NdjsonReader(4);

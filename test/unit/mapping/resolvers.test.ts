@@ -19,6 +19,7 @@ import {
   ResolverTable,
   resolverEntries,
 } from "#mapping";
+import { keptResolverLines, restoreResolvers } from "../../../mapping/core/resolver-pairs.ts";
 import { ExpectedTimes } from "../../../mapping/core/expected-times.ts";
 import { queriesPerSecondOf } from "../../../mapping/core/query-model.ts";
 import { cluster, network, property, ranking, snapshotOf, topologyOf } from "./fixtures.ts";
@@ -265,6 +266,50 @@ test("pairs by address find their client networks; the rest is counted", () => {
   const tally = intake.handlePairs(pairs, table, at(0));
   expect(tally.summary()).toMatchObject({ taken: 1, skipped: { "unknown-client": 1 } });
   expect(table.of("192.0.2.53", at(0))?.clients).toEqual([{ clientNetworkId: "a", weight: 2 }]);
+});
+
+describe("what is kept of resolvers", () => {
+  const table = new ResolverTable({ clientsMax: 2 });
+  for (const [name, weight] of [
+    ["a", 40],
+    ["b", 20],
+    ["c", 30],
+  ] as const)
+    table.handlePair("192.0.2.53", network(name), weight, at(0), at(0));
+  table.handlePair("2001:db8::53", network("a"), 5, at(0), at(0));
+  const lines = [...keptResolverLines(table, at(0))];
+
+  test("is what was known, decayed by the time that has passed", () => {
+    const restored = new ResolverTable();
+    expect(restoreResolvers(restored, `${lines.join("\n")}\n`, at(7))).toBe(2);
+    expect([...restored.all(at(7))]).toEqual([
+      {
+        address: "192.0.2.53",
+        weight: 45,
+        clients: [
+          { clientNetworkId: "a", weight: 20 },
+          { clientNetworkId: "c", weight: 15 },
+        ],
+      },
+      { address: "2001:db8::53", weight: 2.5, clients: [{ clientNetworkId: "a", weight: 2.5 }] },
+    ]);
+    const old = new ResolverTable();
+    expect([restoreResolvers(old, lines.join("\n"), at(80)), old.size]).toEqual([0, 0]);
+  });
+
+  test.each([
+    ["nothing", "", /JSON/],
+    ["another format", [`{"format":"x","at":1}`, ...lines.slice(1)].join("\n"), /format/],
+    ["cut at a line", lines.slice(0, -1).join("\n"), /address|resolvers/],
+    ["cut within one", lines.join("\n").slice(0, -5), /JSON/],
+    ["without a line in between", lines.toSpliced(1, 1).join("\n"), /it says 2 resolvers and has 1/],
+    ["with another address", lines.join("\n").replace("192.0.2.53", "192.0.2.053"), /address/],
+    ["with a negative weight", lines.join("\n").replace('"weight":40', '"weight":-40'), /weight/],
+  ])("%s is refused whole", (_what, text, why) => {
+    const restored = new ResolverTable();
+    expect(() => restoreResolvers(restored, text, at(0))).toThrow(why);
+    expect(restored.size).toBe(0);
+  });
 });
 
 describe("answers", () => {
