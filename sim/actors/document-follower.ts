@@ -12,6 +12,7 @@ import {
   ParseError,
   type Random,
   type ServerReport,
+  type Steps,
 } from "#kit";
 import type { AppliedState } from "../../control/core/apply.ts";
 import { compareFences, type Fence, fenceOf } from "../../control/core/fence.ts";
@@ -54,12 +55,20 @@ interface Fetching {
   waiting: Wanted | undefined;
 }
 
+/** Steps between which the host does something else, and how long they take: kit/io/in-steps.ts gives the event loop back after 3 ms. */
+const TURN_STEPS = 2;
+const TURN_MS = 3;
 /** Wait for an answer to a fetch, ms. */
 const FETCH_TIMEOUT_MS = 5_000;
 
 export interface FollowerHandlers {
   /** False: the document is refused, and what was in force stays so, on the disk as well. */
   readonly onDocument: (kind: DocumentKind, id: string, body: unknown, version: number) => boolean;
+  /**
+   * Of a map that was fetched: what has to be done, in steps, before it can be put in force, as `DocumentKeeper.keep` has it. What was in force
+   * serves meanwhile, and of the maps that come in between only the newest is taken. May throw ParseError to refuse it.
+   */
+  readonly prepare?: (map: MapSnapshot) => Steps<unknown>;
   readonly onPurge?: (event: PurgeEvent) => void;
   /** Where the stream stands: it begins with a snapshot (then `oldestPurgeSeq` is told), or goes on in this log. */
   readonly onPlace?: (logId: string, oldestPurgeSeq?: number | null) => void;
@@ -301,21 +310,43 @@ export class DocumentFollower {
       done: (outcome) => {
         if (outcome.kind !== "answer") return done("unreachable");
         if (outcome.value === undefined) return done("missing");
+        const { form } = outcome.value;
+        const name = form === "differences" ? outcome.value.differences.at(-1)?.result : undefined;
+        let body: unknown;
         try {
-          const body = bodyOf(outcome.value, base);
-          this.counters[outcome.value.form]++;
-          this.#offer(kind, id, body, version, seq);
-          const kept = this.#disk.get(key);
-          const name =
-            outcome.value.form === "differences" ? outcome.value.differences.at(-1)?.result : undefined;
-          if (kept !== undefined && kept.body === body && name !== undefined) kept.name = name;
+          body = bodyOf(outcome.value, base);
         } catch (error) {
           if (!(error instanceof ParseError)) throw error;
           return done("unusable-differences");
         }
-        done("fetched");
+        this.counters[form]++;
+        this.#prepared(body as MapSnapshot, (isFit) => {
+          if (isFit) this.#offer(kind, id, body, version, seq);
+          else this.counters.refused++;
+          const kept = this.#disk.get(key);
+          if (kept !== undefined && kept.body === body && name !== undefined) kept.name = name;
+          done("fetched");
+        });
       },
     });
+  }
+
+  /** Drives the steps turn by turn; a process that ends meanwhile begins anew with what its disk has. */
+  #prepared(map: MapSnapshot, then: (isFit: boolean) => void): void {
+    const steps = this.#handlers.prepare?.(map);
+    if (steps === undefined) return then(true);
+    const turn = (): void => {
+      let isDone = false;
+      try {
+        for (let step = 0; step < TURN_STEPS && !isDone; step++) isDone = steps.next().done === true;
+      } catch (error) {
+        if (!(error instanceof ParseError)) throw error;
+        return then(false);
+      }
+      if (isDone) return then(true);
+      this.#host.after(TURN_MS, "map-steps", turn);
+    };
+    this.#host.after(TURN_MS, "map-steps", turn);
   }
 }
 

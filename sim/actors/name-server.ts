@@ -56,6 +56,7 @@ export class NameServer implements Program {
         } else return this.#takesMap(body as MapSnapshot);
         return true;
       },
+      prepare: (map) => MapIndex.inSteps(map, this.#map ?? undefined),
       onApplied: (key, before, after) =>
         stage.judge.check(
           "document-went-back",
@@ -89,7 +90,7 @@ export class NameServer implements Program {
     return this.#probes.monitor.isUp(serverId);
   }
 
-  /** As the process does: what could not be true is refused, and the last good map stays in force. */
+  /** As the process does, once the map is prepared: what could not be true is refused, and the last good map stays in force. */
   #takesMap(snapshot: MapSnapshot): boolean {
     const problem = refusalOf(snapshot, this.#map?.snapshot);
     if (problem !== undefined) {
