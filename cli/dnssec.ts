@@ -344,7 +344,11 @@ async function ds(client: ControlClient, zone: string, flags: Flags): Promise<nu
     ...texts,
     ...missing.map((text) => `missing at the parent: ${text}`),
     ...needless.map((text) => `still at the parent: ${text}`),
-    ...(texts.length === 0 ? [`${zone}: the parent is to have none yet; see "isochrone dnssec status"`] : []),
+    ...(texts.length === 0
+      ? [
+          `${zone}: the parent is to have none ${entry.withdrawnAtEpochMs === undefined ? "yet" : "any more"}; see "isochrone dnssec status"`,
+        ]
+      : []),
   ]);
   return missing.length > 0 ? 1 : 0;
 }

@@ -258,6 +258,7 @@ describe("isochrone dnssec", () => {
       expect((await asked(zone, "CDS"))[0]).toBe("0 0 0 00");
       expect((await asked(zone, "CDNSKEY"))[0]).toBe("0 3 0 AA==");
       expect(await asked(zone, "DS")).toEqual([]);
+      expect((await command("ds", zone)).said).toContain("is to have none any more");
       expect(await asked(`www.${zone}`, "A")).toHaveLength(2);
       expect((await command("status")).said).toMatch(/hosted\.shop\.example .* signs, .* +unsign: /);
       await pass(0);
