@@ -150,7 +150,12 @@ const SIGNERS_TYPES: readonly string[] = ["RRSIG", "NSEC", "NSEC3", "NSEC3PARAM"
 const DAY_SECONDS = 86_400;
 
 /** The largest TTL in a customer's zone, a day at least. Throws {@link UsageError} for one that cannot be signed here. */
-function signableTtlSeconds({ origin, zoneId, sets, transfer }: ZoneDocument): number {
+function signableTtlSeconds({ origin, zoneId, sets, transfer, secondary }: ZoneDocument): number {
+  if (secondary !== undefined)
+    throw new UsageError(
+      `The records of the zone "${origin}" come from ${secondary.primaries[0]?.address}: whoever signs it does so there`,
+      1,
+    );
   const foreign = sets.find(({ type }) => SIGNERS_TYPES.includes(type.toUpperCase()));
   if (foreign !== undefined)
     throw new UsageError(

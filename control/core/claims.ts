@@ -21,6 +21,23 @@ export interface ActiveDocuments {
 }
 
 /**
+ * A zone that name servers sign has its records here, and nobody else serves it: others would do so without signatures, which is bogus.
+ * @param signed origins of the zones that are signed; asked where the zone is one to be looked at
+ */
+export function checkSignable(
+  { isActive, origin, transfer, secondary }: ZoneDocument,
+  signed: () => ReadonlySet<string>,
+): void {
+  const at = secondary !== undefined ? "secondary" : transfer !== undefined ? "transfer" : undefined;
+  if (!isActive || at === undefined || !signed().has(origin)) return;
+  throw new ParseError(
+    [at],
+    at === "transfer" ? transfer?.keyName : secondary?.primaries[0]?.address,
+    `nothing while ${origin} is signed here ("isochrone dnssec unsign ${origin}" ends that)`,
+  );
+}
+
+/**
  * A name is the top of one active zone, and of none of the deployment's own. Between customers zones do not lie in each other, and one begins
  * above no name that another customer's property or policy has.
  * @param topology the one in force; undefined when there is none

@@ -22,7 +22,13 @@ import { controlSettings } from "../config.ts";
 import { diffDocuments } from "../core/diff.ts";
 import { BYTES_RATIO_MAX, differenceChain } from "../core/difference-chain.ts";
 import { compareFences, decidePublication, type Fence, fenceOf, fenceOfText } from "../core/fence.ts";
-import { type ActiveDocuments, checkPolicy, checkProperty, checkZone } from "../core/claims.ts";
+import {
+  type ActiveDocuments,
+  checkPolicy,
+  checkProperty,
+  checkSignable,
+  checkZone,
+} from "../core/claims.ts";
 import {
   checkOverrides,
   checkOwner,
@@ -159,6 +165,7 @@ export class ControlService {
         checkSecondary(zone);
         checkOwner(zone, `zone "${id}"`, this.#ownerOf(kind, id));
         if (activates) checkZone(zone, this.#active(), this.#topology());
+        if (activates) checkSignable(zone, () => this.#signedZones());
       }
       if (kind === "policy") {
         const policy = parsed as PolicyDocument;
@@ -256,6 +263,7 @@ export class ControlService {
         const parsed = parseDocument(kind, id, JSON.parse(stored.bodyText));
         if (kind === "property") checkProperty(parsed as PropertyDocument, this.#active());
         if (kind === "zone") checkZone(parsed as ZoneDocument, this.#active(), this.#topology());
+        if (kind === "zone") checkSignable(parsed as ZoneDocument, () => this.#signedZones());
         if (kind === "policy") checkPolicy(parsed as PolicyDocument, this.#active());
       });
       this.#checkActivation(stored, expectedActiveVersion);
@@ -339,6 +347,15 @@ export class ControlService {
   /** Where the rolls of a deployment stand, as of the last {@link rollKeys}; empty before it. */
   keyRolls(id: string): readonly ZoneRoll[] {
     return this.#rolls.get(id)?.zones ?? [];
+  }
+
+  /** Origins of the zones that name servers sign. */
+  #signedZones(): ReadonlySet<string> {
+    const documents = this.store.documents("dnssec").flatMap(({ id }) => {
+      const stored = this.store.document("dnssec", id);
+      return stored === undefined ? [] : [dnssecDocument.parse(JSON.parse(stored.bodyText))];
+    });
+    return new Set(documents.flatMap(({ zones }) => zones.map(({ zone }) => zone)));
   }
 
   #rollKeysOf(id: string): readonly ZoneRoll[] {

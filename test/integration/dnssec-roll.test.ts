@@ -212,8 +212,14 @@ describe("isochrone dnssec", () => {
         { name: "www", type: "A", ttlSeconds: 2 * DAY, data: ["192.0.2.1"] },
       ];
       const body = zoneDocument.parse({ zoneId: "hosted", customerId: "acme", origin: zone, sets });
+      const next = (expectedVersion: number) => ({
+        expectedVersion,
+        note: "",
+        author: "",
+        activate: true,
+      });
       const put = (document: ZoneDocument, expectedVersion: number) =>
-        client.put("zone", "hosted", document, { expectedVersion, note: "", author: "", activate: true });
+        client.put("zone", "hosted", document, next(expectedVersion));
       const asked = async (name: string, type: string) => {
         const args = ["@127.0.0.1", "-p", String(server.port), "+short", "+nosplit", "+dnssec", name, type];
         const { stdout } = await promisify(execFile)(dig ?? "", args);
@@ -229,6 +235,8 @@ describe("isochrone dnssec", () => {
       await put(body, 1);
       state.setZone(body, 2);
       const { ds } = JSON.parse((await command("sign", zone, "--json")).said) as { ds: string };
+      // Nor may anybody fetch it from now on.
+      await expect(client.put("zone", "hosted", { ...body, transfer }, next(2))).rejects.toThrow(/unsign/);
       expect(await pass(DAY + 301)).toEqual([]);
       expect(await pass(DAY)).toEqual([`${zone} delegate key-1`]);
       const record = await client.document("dnssec", "test");
