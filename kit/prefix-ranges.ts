@@ -5,6 +5,8 @@ import { allSteps, type Steps } from "./steps.ts";
 export const NONE = -1;
 /** Prefixes or ranges between two pauses: a millisecond or two, more where they are asked about for the first time. */
 const STEP = 1_024;
+/** The same where next to nothing is done for each. */
+const LIGHT_STEP = 65_536;
 /** With fewer ranges than this an index of the first bits costs more than the search it saves. */
 const INDEXED_RANGES_MIN = 1024;
 /** Bits that the index of IPv4 goes by, and from how many ranges on it has the finer of the two (4 MiB). */
@@ -51,34 +53,21 @@ export class PrefixRanges {
   readonly #index: Uint32Array | undefined;
   readonly #indexShift: number;
 
-  constructor(family: IpFamily, columns: PrefixColumns, flat = allSteps(flatten(family, columns))) {
+  constructor(family: IpFamily, columns: PrefixColumns, parts = allSteps(partsOf(family, columns))) {
     this.#bits = addressBits(family);
     this.#wordCount = this.#bits / 32;
-    const count = flat.entries.length;
-    this.#starts = flat.starts;
-    this.#entries = flat.entries;
-    this.#values = new Int32Array(count);
-    this.#runOf = new Uint32Array(count);
-    const runStarts = new Uint32Array(count + 1);
-    let runs = 0;
-    for (let range = 0; range < count; range++) {
-      const entry = flat.entries[range] as number;
-      const value = entry === NONE ? NONE : (columns.values[entry] as number);
-      this.#values[range] = value;
-      if (range === 0 || this.#values[range - 1] !== value) runStarts[runs++] = range;
-      this.#runOf[range] = runs - 1;
-    }
-    runStarts[runs] = count;
-    this.#runStarts = runStarts.slice(0, runs + 1);
-    const indexBits = count >= FINE_RANGES_MIN ? INDEX_BITS_FINE : INDEX_BITS_COARSE;
-    this.#indexShift = 32 - indexBits;
-    this.#index =
-      family === 4 && count >= INDEXED_RANGES_MIN ? indexFirstBits(this.#starts, indexBits) : undefined;
+    this.#starts = parts.starts;
+    this.#entries = parts.entries;
+    this.#values = parts.values;
+    this.#runStarts = parts.runStarts;
+    this.#runOf = parts.runOf;
+    this.#index = parts.index;
+    this.#indexShift = 32 - indexBitsFor(parts.entries.length);
   }
 
-  /** As the constructor, in steps; the last one is some 10 ms for half a million ranges. */
+  /** As the constructor, in steps. */
   static *inSteps(family: IpFamily, columns: PrefixColumns): Steps<PrefixRanges> {
-    return new PrefixRanges(family, columns, yield* flatten(family, columns));
+    return new PrefixRanges(family, columns, yield* partsOf(family, columns));
   }
 
   /** Bytes of the arrays. */
@@ -320,12 +309,50 @@ function compareWords(a: Uint32Array, aAt: number, b: Uint32Array, bAt: number, 
   return 0;
 }
 
+/** The arrays of a {@link PrefixRanges}, as it has them. */
+interface RangeParts {
+  readonly starts: Uint32Array;
+  readonly entries: Int32Array;
+  readonly values: Int32Array;
+  readonly runStarts: Uint32Array;
+  readonly runOf: Uint32Array;
+  readonly index: Uint32Array | undefined;
+}
+
+function* partsOf(family: IpFamily, columns: PrefixColumns): Steps<RangeParts> {
+  const { starts, entries } = yield* flatten(family, columns);
+  const count = entries.length;
+  const values = new Int32Array(count);
+  const runOf = new Uint32Array(count);
+  const runStarts = new Uint32Array(count + 1);
+  let runs = 0;
+  for (let range = 0; range < count; range++) {
+    if (range % LIGHT_STEP === LIGHT_STEP - 1) yield;
+    const entry = entries[range] as number;
+    const value = entry === NONE ? NONE : (columns.values[entry] as number);
+    values[range] = value;
+    if (range === 0 || values[range - 1] !== value) runStarts[runs++] = range;
+    runOf[range] = runs - 1;
+  }
+  runStarts[runs] = count;
+  const index =
+    family === 4 && count >= INDEXED_RANGES_MIN
+      ? yield* indexFirstBits(starts, indexBitsFor(count))
+      : undefined;
+  return { starts, entries, values, runStarts: runStarts.slice(0, runs + 1), runOf, index };
+}
+
+function indexBitsFor(ranges: number): number {
+  return ranges >= FINE_RANGES_MIN ? INDEX_BITS_FINE : INDEX_BITS_COARSE;
+}
+
 /** Element h: the range that holds the first address with first bits h; the last element: the last range. */
-function indexFirstBits(starts: Uint32Array, bits: number): Uint32Array {
+function* indexFirstBits(starts: Uint32Array, bits: number): Steps<Uint32Array> {
   const index = new Uint32Array(2 ** bits + 1);
   const step = 2 ** (32 - bits);
   let range = 0;
   for (let high = 0; high < 2 ** bits; high++) {
+    if (high % LIGHT_STEP === LIGHT_STEP - 1) yield;
     while (range + 1 < starts.length && (starts[range + 1] as number) <= high * step) range++;
     index[high] = range;
   }
