@@ -10,7 +10,7 @@ import { UsageError } from "./usage.ts";
 const help = `Usage: isochrone token key PROPERTY KEY [--secret FILE]
        isochrone token sign PATH --key KEY --secret FILE [--for DURATION] [--acl] [--json]
 
-key   Prints an entry for access.keys of the property's document. The secret is sealed (AES-256-GCM under a key derived from
+key   Prints an entry for access.keys or originAuth.keys of the property's document. The secret is sealed (AES-256-GCM under a key derived from
       ISOCHRONE_PEER_KEY), so control never holds it. Without --secret one is made and printed, once.
 sign  Prints a token for PATH that ends after --for (30s, 15m, 1h ...; default 1h, at most 366d). With --acl it opens every path
       that PATH, which then ends in "*", is the beginning of. It is sent as the query parameter or the cookie that the

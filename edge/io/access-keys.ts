@@ -1,7 +1,11 @@
-/** The keys that properties' tokens are signed with (core/access/token.ts): sealed in the document, opened here. */
+/**
+ * The keys that properties' tokens (core/access/token.ts) and requests to their origins (core/access/origin-auth.ts) are signed with:
+ * sealed in the document, opened here.
+ */
 import { createHmac, createSecretKey, type KeyObject, timingSafeEqual } from "node:crypto";
-import { type AccessPolicy, type EpochMs, id } from "#kit";
+import { type AccessPolicy, type EpochMs, id, type OriginAuth } from "#kit";
 import { type Logger, seal, type SealPurpose, unseal } from "#kit/io";
+import { formatOriginAuth, type OriginAuthRequest, originAuthText } from "../core/access/origin-auth.ts";
 import { type MacCheck, tokenText } from "../core/access/token.ts";
 
 /** Shorter ones can be guessed: 128 bits need as many characters at least. */
@@ -17,7 +21,7 @@ export class AccessKeys {
   readonly #peerKey: Uint8Array;
   readonly #logger: Logger;
   /** By the document's part that they stand in: another version has its own. */
-  readonly #opened = new WeakMap<AccessPolicy, ReadonlyMap<string, KeyObject>>();
+  readonly #opened = new WeakMap<AccessPolicy | OriginAuth, ReadonlyMap<string, KeyObject>>();
 
   constructor(peerKey: Uint8Array, logger: Logger) {
     this.#peerKey = peerKey;
@@ -28,13 +32,19 @@ export class AccessKeys {
   open({
     propertyId,
     access,
+    originAuth,
   }: {
     readonly propertyId: string;
     readonly access?: AccessPolicy | undefined;
+    readonly originAuth?: OriginAuth | undefined;
   }): void {
-    if (access === undefined) return;
+    for (const part of [access, originAuth])
+      if (part !== undefined) this.#opened.set(part, this.#keysOf(propertyId, part.keys));
+  }
+
+  #keysOf(propertyId: string, sealed: AccessPolicy["keys"]): ReadonlyMap<string, KeyObject> {
     const keys = new Map<string, KeyObject>();
-    for (const { keyId, sealedSecret } of access.keys)
+    for (const { keyId, sealedSecret } of sealed)
       try {
         const secret = unseal(sealedSecret, purposeOf(propertyId, keyId), this.#peerKey);
         keys.set(keyId, createSecretKey(secret, "utf8"));
@@ -46,7 +56,17 @@ export class AccessKeys {
             'sealed with another ISOCHRONE_PEER_KEY or for another property; make it again with "isochrone token key"',
         });
       }
-    this.#opened.set(access, keys);
+    return keys;
+  }
+
+  /** The value that proves a request to an origin; undefined: no key of it opens here, which was logged. */
+  proofFor(auth: OriginAuth, request: OriginAuthRequest, now: EpochMs): string | undefined {
+    const [first] = this.#opened.get(auth) ?? [];
+    if (first === undefined) return undefined;
+    const [keyId, key] = first;
+    const epochSeconds = Math.floor(now / 1_000);
+    const mac = macOf(originAuthText(keyId, epochSeconds, request), key).toString("hex");
+    return formatOriginAuth(keyId, epochSeconds, mac);
   }
 
   /** Knows no key of a policy that was not opened. */

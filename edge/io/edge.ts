@@ -113,6 +113,7 @@ export class Edge {
       settings,
       metrics,
       cdnId: cacheName,
+      accessKeys: parts.accessKeys,
     });
     const sliceBytes = sliceBytesFor(settings.sliceBytes, store.memory.objectBytesMax);
     const planner = new RequestPlanner(routing, collapse, sliceBytes, store.memory.objectBytesMax);

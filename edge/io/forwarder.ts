@@ -3,6 +3,7 @@ import type { Readable } from "node:stream";
 import { type Clock, type ClusterId, type EpochMs, IsochroneError } from "#kit";
 import { ResumingBody, resumableFrom, type TransportResponse } from "#transport";
 import type { EdgeSettings } from "../config.ts";
+import { ORIGIN_AUTH_FIELD } from "../core/access/origin-auth.ts";
 import {
   endToEndFields,
   isConnectionField,
@@ -14,6 +15,7 @@ import {
 import { appendLoop, appendVia } from "../core/loops.ts";
 import { editFields } from "../core/rules/edits.ts";
 import type { ExchangeTimes, RequestHead, ResponseHead } from "../core/messages.ts";
+import type { AccessKeys } from "./access-keys.ts";
 import type { HttpVersion, SendInterim } from "./exchange.ts";
 import type { EdgeMetrics } from "./metrics.ts";
 import { kindOfFailure, kindOfStatus, type OverloadGate } from "./overload-gate.ts";
@@ -107,6 +109,7 @@ export class Forwarder {
   readonly #metrics: EdgeMetrics;
   readonly #cdnId: string;
   readonly #gate: OverloadGate;
+  readonly #accessKeys: AccessKeys | undefined;
 
   constructor(options: {
     readonly upstream: Upstream;
@@ -115,6 +118,7 @@ export class Forwarder {
     readonly metrics: EdgeMetrics;
     readonly cdnId: string;
     readonly gate: OverloadGate;
+    readonly accessKeys?: AccessKeys | undefined;
   }) {
     this.#upstream = options.upstream;
     this.#clock = options.clock;
@@ -122,6 +126,7 @@ export class Forwarder {
     this.#metrics = options.metrics;
     this.#cdnId = options.cdnId;
     this.#gate = options.gate;
+    this.#accessKeys = options.accessKeys;
   }
 
   /**
@@ -277,6 +282,9 @@ export class Forwarder {
       fields.push(["Surrogate-Capability", 'isochrone="Surrogate/1.0"']);
       // What the access records and error pages here call it, unless the client has a name for it.
       if (!hasField(head.fields, "x-request-id")) fields.push(["X-Request-Id", request.requestId]);
+      const asked = { method: head.method, host: hop.host, target: hop.edits?.target ?? head.target };
+      const proof = hop.auth && this.#accessKeys?.proofFor(hop.auth, asked, this.#clock.epoch());
+      if (proof !== undefined) fields.push([ORIGIN_AUTH_FIELD, proof]);
     }
     // The one framing field that transport wants to be told (it makes the rest): the stated length of the content.
     if (request.bodyBytes !== undefined) fields.push(["Content-Length", String(request.bodyBytes)]);

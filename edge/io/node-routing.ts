@@ -152,7 +152,7 @@ export class NodeRouting implements Routing {
           ...(kind === "owner" && { handleLoad: (change) => this.#tiers.handleLoad(serverId, change) }),
         }),
       ),
-      ...originHops(document.origins, keyHost, this.#groups.get(document.origins)),
+      ...originHops(document.origins, keyHost, this.#groups.get(document.origins), document.originAuth),
     ];
   }
 

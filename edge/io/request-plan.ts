@@ -44,7 +44,7 @@ export function hopsOf(
       ? hops
       : [
           ...hops.filter(({ kind }) => kind !== "origin"),
-          ...originHops(origins, plan.keyHost, routing.groupOf(origins)),
+          ...originHops(origins, plan.keyHost, routing.groupOf(origins), plan.property.originAuth),
         ];
   const target = rewrite === undefined ? head.target : rewriteTarget(head.target, rewrite);
   return chosen.map((one) =>

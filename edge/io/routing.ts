@@ -1,5 +1,5 @@
 /** Who answers for a host, and whom to ask next. Two kinds: alone (one origin), and a node of a deployment. */
-import type { FieldEdits, OriginTarget, PropertyDocument, PropertyId, ServerId } from "#kit";
+import type { FieldEdits, OriginAuth, OriginTarget, PropertyDocument, PropertyId, ServerId } from "#kit";
 import type { TransportTarget } from "#transport";
 import type { CacheKey } from "../core/cache-key.ts";
 import type { Field, Fields } from "../core/headers.ts";
@@ -9,7 +9,7 @@ import type { HopFields } from "../core/tiers.ts";
 /** What the handler needs of a property. */
 export type PropertyView = Pick<
   PropertyDocument,
-  "caching" | "rules" | "prefetch" | "tiering" | "compression" | "access" | "beacon"
+  "caching" | "rules" | "prefetch" | "tiering" | "compression" | "access" | "beacon" | "originAuth"
 > & {
   readonly propertyId: PropertyId | undefined;
   readonly hostnames: readonly string[];
@@ -29,6 +29,8 @@ export interface Hop {
   readonly handleLoad?: (change: 1 | -1) => void;
   /** What a rule has it asked for in another way; only of origins: servers of ours see the request as it came. */
   readonly edits?: OriginEdits;
+  /** Keys that requests to it are signed with; only of origins. */
+  readonly auth?: OriginAuth;
 }
 
 /** The fields that tell a server of ours on whose behalf it is asked. */
@@ -100,7 +102,7 @@ export class AloneRouting implements Routing {
   }
 
   hopsFor(_property: PropertyView, _key: CacheKey, keyHost: string): readonly Hop[] {
-    return originHops([this.#origin], keyHost, undefined);
+    return originHops([this.#origin], keyHost, undefined, undefined);
   }
 
   groupOf(): undefined {
@@ -121,12 +123,14 @@ export function originHops(
   origins: readonly OriginTarget[],
   keyHost: string,
   group: string | undefined,
+  auth: OriginAuth | undefined,
 ): readonly Hop[] {
   return origins.map((origin, index) => ({
     kind: "origin",
     target: { kind: "origin", origin, ...(group !== undefined && { at: { group, index } }) },
     name: "origin",
     host: origin.hostHeader ?? keyHost,
+    ...(auth !== undefined && { auth }),
   }));
 }
 

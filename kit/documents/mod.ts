@@ -55,6 +55,7 @@ export {
   type CachingPolicy,
   type CompressionPolicy,
   DICTIONARY_PATTERN,
+  type OriginAuth,
   type OriginSet,
   originSetsOf,
   originsOf,

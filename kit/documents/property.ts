@@ -107,6 +107,23 @@ const compression = object({
 });
 export type CompressionPolicy = Parsed<typeof compression>;
 
+/** A secret as documents hold it. */
+const sealedKey = object({
+  keyId: id(),
+  /** `v1.` and base64url of nonce, ciphertext and tag (AES-256-GCM). Made by `isochrone token key`. */
+  sealedSecret: string({
+    max: 1_024,
+    pattern: /^v1\.[A-Za-z0-9_-]{40,}$/,
+    expected: 'a sealed secret as "isochrone token key" makes it, never a plain one',
+  }),
+});
+
+const originAuth = object({
+  /** Requests are signed with the first that opens here; an origin that is to know a new one has it before it becomes the first. */
+  keys: array(sealedKey, { min: 1, max: 4, uniqueBy: ({ keyId }) => keyId }),
+});
+export type OriginAuth = Parsed<typeof originAuth>;
+
 const access = object({
   /** Query parameter or cookie that tokens come in. Neither is part of the cache key, and no origin gets to see it. */
   parameter: defaulted(
@@ -114,18 +131,7 @@ const access = object({
     "isochrone-token",
   ),
   /** A token names the key that it is signed with: the next key is added before the last one is taken out. */
-  keys: array(
-    object({
-      keyId: id(),
-      /** `v1.` and base64url of nonce, ciphertext and tag (AES-256-GCM). Made by `isochrone token key`. */
-      sealedSecret: string({
-        max: 1_024,
-        pattern: /^v1\.[A-Za-z0-9_-]{40,}$/,
-        expected: 'a sealed secret as "isochrone token key" makes it, never a plain one',
-      }),
-    }),
-    { min: 1, max: 16, uniqueBy: ({ keyId }) => keyId },
-  ),
+  keys: array(sealedKey, { min: 1, max: 16, uniqueBy: ({ keyId }) => keyId }),
 });
 export type AccessPolicy = Parsed<typeof access>;
 
@@ -162,6 +168,8 @@ export const propertyDocument = refine(
     origins: array(originTarget, { min: 1, max: 8 }),
     /** How its servers are chosen among, watched and spared. Absent: the defaults of `originPolicy`. */
     originPolicy: optional(originPolicy),
+    /** Requests to its origins carry a signature by which they know that this CDN sent them. Absent: none. */
+    originAuth: optional(originAuth),
     trafficClass: defaulted(oneOf(trafficClasses), "interactive"),
     /** `parent`: edges ask a parent cluster that the map names. `direct`: edges ask the origin. */
     tiering: defaulted(oneOf(["parent", "direct"]), "parent"),

@@ -1,4 +1,5 @@
 /** Servers of an origin behind an edge of the product, over real connections: shares, failover, checks, breaker, limits. */
+import { createHmac } from "node:crypto";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo, Server, Socket } from "node:net";
 import { afterEach, expect, test } from "vitest";
@@ -10,7 +11,16 @@ import {
   topologyDocument,
 } from "#kit";
 import { systemClock } from "#kit/io";
-import { type Answer, Diagnosis, Edge, edgeDefaults, NodeRouting } from "#edge";
+import {
+  AccessKeys,
+  type Answer,
+  Diagnosis,
+  Edge,
+  edgeDefaults,
+  type Fields,
+  makeAccessKey,
+  NodeRouting,
+} from "#edge";
 import { dial, OriginResolver, Transport, type TransportSettings } from "#transport";
 import { logger, peerKey, until } from "./transport-support.ts";
 
@@ -83,6 +93,7 @@ function edgeWith(
   origins: readonly object[],
   originPolicy: object,
   settings: Partial<TransportSettings> = {},
+  more: object = {},
 ) {
   const property: PropertyDocument = propertyDocument.parse({
     propertyId: "shop",
@@ -96,6 +107,7 @@ function edgeWith(
       ...origins[index],
     })),
     originPolicy,
+    ...more,
   });
   const transport = new Transport({
     selfServerId: self,
@@ -110,6 +122,8 @@ function edgeWith(
   routing.setProperty(property);
   transport.setOriginGroups(routing.originGroups());
   transport.start();
+  const accessKeys = new AccessKeys(peerKey, logger);
+  accessKeys.open(property);
   const diagnosis = new Diagnosis({ serverName: self, clock: systemClock, secret: undefined });
   const edge = new Edge({
     settings: { ...edgeDefaults, responseTimeoutMs: 300 },
@@ -119,21 +133,22 @@ function edgeWith(
     routing,
     upstream: transport,
     diagnosis,
+    accessKeys,
   });
   ends.push(
     () => transport.close(),
     () => edge.close(),
   );
   let count = 0;
-  const ask = async (method = "GET", signal = new AbortController().signal): Promise<Asked> => {
+  const ask = async (method = "GET", fields: Fields = []): Promise<Asked> => {
     const answer = await edge.handle({
       // Each its own, so that nothing is answered from the cache.
-      head: { method, scheme: "http", host: HOST, target: `/${++count}`, fields: [] },
+      head: { method, scheme: "http", host: HOST, target: `/${++count}`, fields },
       httpVersion: "1.1",
       remoteAddress: "192.0.2.1",
       body: undefined,
       bodyBytes: undefined,
-      signal,
+      signal: new AbortController().signal,
       peer: undefined,
       hop: { tier: undefined, isOwner: false },
       requestId: "replayed0",
@@ -147,7 +162,7 @@ function edgeWith(
     return { status: answer.status, text, answer };
   };
   const states = () => transport.origins.states("shop") ?? [];
-  return { ask, states, transport, diagnosis };
+  return { ask, states, transport, diagnosis, routing, property };
 }
 
 test("shares go by weight, a server that dies costs no request, and its check brings it back", async () => {
@@ -191,7 +206,7 @@ test("shares go by weight, a server that dies costs no request, and its check br
 
 test("a silent origin is not waited for again, and the client is told when to come back", async () => {
   const server = await new OriginServer(() => {}).start();
-  const { ask, states, diagnosis } = edgeWith([server], [{}], {
+  const { ask, states, diagnosis, transport, routing, property } = edgeWith([server], [{}], {
     breaker: { failures: 2, openSeconds: 600, openSecondsMax: 600 },
     outlierDetection: { isEnabled: false },
   });
@@ -206,6 +221,13 @@ test("a silent origin is not waited for again, and the client is told when to co
   );
   expect(server.asked).toBe(2);
   expect(states()[0]).toMatchObject({ breaker: "open", bar: "breaker-open" });
+  // A version that leaves the origins as they are keeps what is known of them; one that changes them begins anew.
+  routing.setProperty({ ...property, origins: [...property.origins], dnsTtlSeconds: 30 });
+  transport.setOriginGroups(routing.originGroups());
+  expect(states()[0]?.breaker).toBe("open");
+  routing.setProperty({ ...property, origins: property.origins.map((one) => ({ ...one, weight: 2 })) });
+  transport.setOriginGroups(routing.originGroups());
+  expect(states()[0]?.breaker).toBe("closed");
 });
 
 test("a full server's requests go to the next one, and with both full they are refused at once", async () => {
@@ -254,4 +276,28 @@ test("a name of several addresses leads to the one that listens, and refused one
     code: "connect-failed",
     retry: "safe",
   });
+});
+
+test("requests to an origin carry a signature that clients cannot forge, with the first key that opens", async () => {
+  const seen: IncomingMessage[] = [];
+  const server = await new OriginServer((request, response) => {
+    seen.push(request);
+    response.end("ok");
+  }).start();
+  const secret = "correct-horse-battery";
+  const keys = [
+    // Sealed for another property: it does not open here.
+    { ...makeAccessKey("other", "k0", secret, peerKey) },
+    makeAccessKey("shop", "k1", secret, peerKey),
+  ];
+  const { ask } = edgeWith([server], [{}], {}, {}, { originAuth: { keys } });
+  const forged = "v1;kid=k1;ts=1;mac=00";
+  expect((await ask("GET", [["Isochrone-Origin-Auth", forged]])).status).toBe(200);
+  const [request] = seen;
+  const sent = String(request?.headers["isochrone-origin-auth"]);
+  const [, kid, ts, mac] = /^v1;kid=([a-z0-9]+);ts=([0-9]+);mac=([0-9a-f]{64})$/.exec(sent) ?? [];
+  expect(kid).toBe("k1");
+  expect(Math.abs(Number(ts) - Date.now() / 1_000)).toBeLessThan(60);
+  const text = `v1|k1|${ts}|GET|${HOST}|${request?.url}`;
+  expect(mac).toBe(createHmac("sha256", secret).update(text).digest("hex"));
 });

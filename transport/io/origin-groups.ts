@@ -55,8 +55,7 @@ export type OriginUsage = {
 
 type Group = {
   readonly stated: OriginGroupStated;
-  /** Of what it was made, to know whether a document has changed it. */
-  readonly key: string;
+  readonly share: number;
   readonly machine: OriginGroup;
   usedAt: MonotonicMs;
 };
@@ -124,15 +123,14 @@ export class OriginGroups {
   set(stated: readonly OriginGroupStated[], share: number): void {
     const next = new Map<string, Group>();
     for (const one of stated) {
-      const key = JSON.stringify([one.origins, one.policy, share]);
       const known = this.#groups.get(one.name);
       next.set(
         one.name,
-        known?.key === key
+        known !== undefined && known.share === share && isSame(known.stated, one)
           ? known
           : {
               stated: one,
-              key,
+              share,
               machine: new OriginGroup(originGroupSettings(one.origins, one.policy, share), this.#offset),
               usedAt: this.#clock.monotonic(),
             },
@@ -291,6 +289,14 @@ export class OriginGroups {
       else this.#logger.info(`origin-${type}`, about);
     }
   }
+}
+
+/** Most are the very objects of before: a document that comes changes its own group alone. */
+function isSame(a: OriginGroupStated, b: OriginGroupStated): boolean {
+  return (
+    (a.origins === b.origins && a.policy === b.policy) ||
+    JSON.stringify([a.origins, a.policy]) === JSON.stringify([b.origins, b.policy])
+  );
 }
 
 function unavailable(group: Group, order: OriginOrder, now: MonotonicMs): OriginUnavailableError {
