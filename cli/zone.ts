@@ -1,8 +1,7 @@
 /** `isochrone zone`: zones of customers: files looked over, put in force, changed RRset by RRset. */
 import { parseArgs } from "node:util";
 import { type ControlClient, ControlError } from "#control";
-import { id } from "#kit";
-import type { ZoneEdit } from "#mapping";
+import { id, type ZoneEdit } from "#kit";
 import { controlOptions } from "./options.ts";
 import { withControl } from "./resolve-control.ts";
 import { noSuchAction, refuseFlags, UsageError, wholeNumber } from "./usage.ts";

@@ -123,6 +123,9 @@ export {
   type WeightedRule,
   setsOfZone,
   hasRecords,
+  editZone,
+  type ZoneEdit,
+  zoneEdits,
   type ZoneDocument,
   zoneDocument,
   zoneOfDocument,
@@ -166,6 +169,7 @@ export {
 /** Names, records and zones as text and as octets. */
 export {
   compareCanonically,
+  compareSerials,
   type DomainName,
   expandRdata,
   isAtOrBelow,

@@ -116,7 +116,6 @@ export { type Suspension, type SuspensionSettings, suspend, suspensionDefaults }
 export { tierMap } from "./core/tier-map.ts";
 export { TopologyIndex, topologyIndexOf } from "./core/topology-index.ts";
 export { checkZone } from "./core/zone/zone-check.ts";
-export { editZone, type ZoneEdit } from "./core/zone/zone-edit.ts";
 export { DnsCounters } from "./core/dns/counters.ts";
 export { DnsHandler, type DnsHandlerOptions } from "./io/dns-handler.ts";
 export { probeDefaults } from "./io/dns-liveness.ts";

@@ -8,9 +8,9 @@ import {
   setsOfZone,
   type ZoneDocument,
   zoneDocument,
+  type ZoneEdit,
   zoneOfDocument,
 } from "#kit";
-import { editZone, type ZoneEdit } from "#mapping";
 import { parseListenAddress } from "#kit/io";
 import { authorName } from "../author.ts";
 import { formatTable } from "../table.ts";
@@ -58,8 +58,15 @@ export async function edit(
   edits: readonly ZoneEdit[],
   flags: ZoneFlags,
 ): Promise<void> {
-  const { document, version } = await there(client, zoneId);
-  await put(client, editZone(document, edits, flags.serial), version, flags);
+  const { serial, note, isJson } = flags;
+  const edited = await client.editZone(zoneId, {
+    edits,
+    author: authorName(),
+    ...(serial !== undefined && { expectedSerial: serial }),
+    ...(note !== undefined && { note }),
+  });
+  if (isJson) console.log(JSON.stringify(edited, undefined, 2));
+  else console.log(`${zoneId}: version ${edited.version} is active, serial ${edited.serial}`);
 }
 
 export async function withdraw(client: ControlClient, zoneId: string, flags: ZoneFlags): Promise<void> {

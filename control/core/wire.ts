@@ -23,6 +23,7 @@ import {
   type ServerId,
   serverReport,
   string,
+  zoneEdits,
 } from "#kit";
 import { rollSteps } from "./key-roll.ts";
 import type { ZoneRoll } from "./key-rolls.ts";
@@ -51,6 +52,16 @@ export const appendRequest = object({
   /** Of a map: what leads to it from another one (`mapDifference` of the kit). Receivers prove it; here it is only kept. */
   difference: optional(anything),
 });
+
+/** `PATCH /v1/documents/zone/ID`: RRsets of the version in force, all or none. */
+export const zoneEditRequest = object({
+  edits: zoneEdits,
+  /** The serial that the edits were thought of for; another one in force refuses them. */
+  expectedSerial: optional(integer({ max: 0xffff_ffff })),
+  note: defaulted(freeText(), ""),
+  author: defaulted(string({ min: 0, max: 100 }), ""),
+});
+export type ZoneEditRequest = Parsed<typeof zoneEditRequest>;
 
 /** Of a difference what control looks at. */
 export const differenceNames = (
@@ -82,6 +93,9 @@ const summaryFields = {
   note: freeText(),
 };
 export const documentSummary = object(summaryFields);
+/** What came of edits: the version in force, and its serial. */
+export const zoneEdited = object({ ...summaryFields, serial: integer({ max: 0xffff_ffff }) });
+export type ZoneEdited = Parsed<typeof zoneEdited>;
 export const documentSummaries = array(documentSummary, { max: 1_000_000 });
 export const documentRecord = object({ ...summaryFields, body: anything });
 /** A version, for one who has said what he has: whole, or what leads to it from there, in the order in which it is to be applied. */

@@ -31,6 +31,9 @@ import {
   leaseAnswers,
   parsePurgeProgress,
   serverReports,
+  zoneEdited,
+  type ZoneEdited,
+  type ZoneEditRequest,
   zoneRolls,
 } from "../core/wire.ts";
 import type { ZoneRoll } from "../core/key-rolls.ts";
@@ -301,6 +304,17 @@ export class ControlClient {
     }
   }
 
+  /**
+   * Edits RRsets of the zone in force, all or none; control makes the version and its serial. Fails with "conflict" (`presentVersion` is
+   * the serial in force), "refused" or "not-found".
+   */
+  async editZone(
+    id: string,
+    request: Partial<ZoneEditRequest> & Pick<ZoneEditRequest, "edits">,
+  ): Promise<ZoneEdited> {
+    return this.#json("PATCH", documentPath("zone", id), request, zoneEdited);
+  }
+
   /** Puts a version in force, forward or back. Fails with "conflict", "not-found" or "refused". */
   async activate(kind: DocumentKind, id: string, options: ActivateOptions): Promise<DocumentSummary> {
     const { version, expectedActiveVersion } = options;
@@ -404,21 +418,21 @@ export class ControlClient {
   }
 
   async #json(
-    method: "GET" | "POST",
+    method: "GET" | "POST" | "PATCH",
     path: string,
     body: unknown,
     schema?: undefined,
     over?: Dispatcher,
   ): Promise<undefined>;
   async #json<T>(
-    method: "GET" | "POST",
+    method: "GET" | "POST" | "PATCH",
     path: string,
     body: unknown,
     schema: Schema<T>,
     over?: Dispatcher,
   ): Promise<T>;
   async #json<T>(
-    method: "GET" | "POST",
+    method: "GET" | "POST" | "PATCH",
     path: string,
     body: unknown,
     schema?: Schema<T>,
@@ -457,7 +471,7 @@ export class ControlClient {
 
   /** Resolves with a 2xx answer whose body is to be read; rejects with ControlError for everything else. */
   async #open(
-    method: "GET" | "POST",
+    method: "GET" | "POST" | "PATCH",
     path: string,
     body: unknown,
     signal: AbortSignal,

@@ -25,7 +25,7 @@ import type { PurgeLedgerSettings } from "../core/purge-ledger.ts";
 import type { Cut, WatchHubSettings } from "../core/watch-hub.ts";
 import { leaseNames } from "../core/lease.ts";
 import { TAKES_HEADER, TAKES_REFERENCES } from "../core/words.ts";
-import { ackRequest, activateRequest, appendRequest, leaseRequest } from "../core/wire.ts";
+import { ackRequest, activateRequest, appendRequest, leaseRequest, zoneEditRequest } from "../core/wire.ts";
 import { type DocumentKind, documentKinds, type WatchKind, watchKinds } from "../core/words.ts";
 import { BodyReader, parseQuery, parseTarget, requireToken, sendJson, type Target } from "./http.ts";
 import { metricsOf } from "./metrics.ts";
@@ -252,8 +252,10 @@ export class ControlServer {
     if (id === undefined || more.length > 0) throw notFound("such resource below /v1/documents");
     switch (action) {
       case undefined: {
-        if (allow(request, "GET", "POST") === "POST")
-          return this.#append(request, response, kind, id, target);
+        const method =
+          kind === "zone" ? allow(request, "GET", "POST", "PATCH") : allow(request, "GET", "POST");
+        if (method === "POST") return this.#append(request, response, kind, id, target);
+        if (method === "PATCH") return this.#editZone(request, response, id, target);
         const { version, have } = parseQuery(target.query, documentQuery);
         if (version !== undefined && kind === "map")
           return sendJson(response, 200, this.#service.delivery(kind, id, version, have));
@@ -300,6 +302,27 @@ export class ControlServer {
     const { version, activeVersion } = summary;
     this.#options.logger.info("appended", { document: `${kind}/${id}`, version, activeVersion, author });
     sendJson(response, 201, JSON.stringify(summary));
+  }
+
+  async #editZone(
+    request: IncomingMessage,
+    response: ServerResponse,
+    id: string,
+    target: Target,
+  ): Promise<void> {
+    parseQuery(target.query, noQuery);
+    const input = await this.#bodies.read(request, kindRules.zone.bodyBytesMax, zoneEditRequest);
+    const author = input.author === "" ? nodeOf(request) : input.author;
+    const edited = this.#service.editZone(id, { ...input, author });
+    const { version, serial } = edited;
+    this.#options.logger.info("zone-edited", {
+      zone: id,
+      version,
+      serial,
+      edits: input.edits.length,
+      author,
+    });
+    sendJson(response, 200, JSON.stringify(edited));
   }
 
   async #routeReports(request: IncomingMessage, response: ServerResponse, target: Target): Promise<void> {

@@ -16,7 +16,10 @@ import {
   type MapOverrides,
   type TopologyDocument,
   type PolicyDocument,
+  editZone,
   type ZoneDocument,
+  zoneDocument,
+  zoneOfDocument,
 } from "#kit";
 import { controlSettings } from "../config.ts";
 import { diffDocuments } from "../core/diff.ts";
@@ -60,7 +63,7 @@ import type {
   PurgeProgress,
   WatchEvent,
 } from "../core/words.ts";
-import { differenceNames, type LeaseAnswer } from "../core/wire.ts";
+import { differenceNames, type LeaseAnswer, type ZoneEditRequest } from "../core/wire.ts";
 import { conflict, fenced, notFound, Refusal, refusalOf } from "./refusal.ts";
 import type { DocumentStore, StoredActivation, StoredDocument, StoredEvent } from "./store.ts";
 
@@ -206,6 +209,35 @@ export class ControlService {
     if (fence !== undefined) this.#newestFences.set(`${kind}/${id}`, fence);
     if (result.event !== undefined) this.#publishActivation(result.event);
     return result.summary;
+  }
+
+  /** RRsets of a zone in force, changed in one turn: nobody else's edit comes in between, and none is lost. */
+  editZone(
+    id: string,
+    { edits, expectedSerial, note, author }: ZoneEditRequest,
+  ): DocumentSummary & { readonly serial: number } {
+    const { summary, bodyText } = this.document("zone", id, undefined);
+    const newest = this.versions("zone", id).at(-1) ?? summary;
+    const { edited, serial } = this.#lawful(() => {
+      const before = zoneDocument.parse(JSON.parse(bodyText));
+      if (expectedSerial !== undefined && before.secondary === undefined) {
+        const present = zoneOfDocument(before).serial;
+        if (present !== expectedSerial) {
+          this.#counters.conflicts++;
+          throw conflict(`The serial of zone ${JSON.stringify(id)}`, expectedSerial, present);
+        }
+      }
+      const edited = editZone(before, edits);
+      return { edited, serial: zoneOfDocument(edited).serial };
+    });
+    const appended = this.append("zone", id, {
+      body: edited,
+      expectedVersion: newest.version,
+      note: note === "" ? `serial ${serial}` : note,
+      author,
+      activate: true,
+    });
+    return { ...appended, serial };
   }
 
   #differenceOf(kind: DocumentKind, difference: unknown, bodyText: string) {

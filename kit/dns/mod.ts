@@ -16,6 +16,7 @@ export {
   rootName,
 } from "./name.ts";
 export { expandRdata } from "./rdata-expand.ts";
+export { compareSerials } from "./serial.ts";
 export { rdataText } from "./rdata-write.ts";
 export { recordTypes, typeFromText, typeText } from "./record-types.ts";
 export { type RrSet, type ZoneData, zoneDataOf, type ZoneProblem } from "./zone-data.ts";

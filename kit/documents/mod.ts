@@ -121,6 +121,7 @@ export {
   type TrafficTarget,
 } from "./policy.ts";
 export { entriesOf, type PolicyMethod, type PolicyRule, type WeightedRule } from "./policy-rule.ts";
+export { editZone, type ZoneEdit, zoneEdits } from "./zone-edit.ts";
 export {
   setsOfZone,
   hasRecords,

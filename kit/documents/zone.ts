@@ -29,7 +29,7 @@ import {
 const SETS_MAX = 50_000;
 const RECORDS_PER_SET_MAX = 1_000;
 
-const rrSet = object({
+export const rrSetFields = {
   /** As in a zone file: absolute with a dot at its end, else below the origin; `@` is the origin. */
   name: string({
     max: 1_024,
@@ -43,7 +43,8 @@ const rrSet = object({
     string({ max: 300_000, pattern: /^[^\r\n]*$/, expected: "RDATA in one line, as in a zone file" }),
     { min: 1, max: RECORDS_PER_SET_MAX },
   ),
-});
+};
+const rrSet = object(rrSetFields);
 export type ZoneSetText = Parsed<typeof rrSet>;
 
 const fields = object({

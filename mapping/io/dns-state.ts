@@ -13,7 +13,7 @@ import type {
   TopologyDocument,
   ZoneDocument,
 } from "#kit";
-import { hasRecords, nameFromText, rootName, zoneOfDocument } from "#kit";
+import { compareSerials, hasRecords, nameFromText, rootName, zoneOfDocument } from "#kit";
 import { inSteps, labelMac } from "#kit/io";
 import type { DnsContext } from "../core/dns/decision.ts";
 import type { ZoneSigners } from "../core/dns/dnssec/secure.ts";
@@ -27,7 +27,6 @@ import { resolve } from "../core/zone/resolve.ts";
 import { dnsTypes } from "../core/dns/constants.ts";
 import type { NotifyRule } from "../core/zone/notify.ts";
 import type { TransferZone } from "../core/zone/transfer.ts";
-import { compareSerials } from "../core/zone/serial.ts";
 import { ZoneTable } from "../core/dns/zone-table.ts";
 import { MapIndex } from "../core/map-index.ts";
 import { TopologyIndex } from "../core/topology-index.ts";

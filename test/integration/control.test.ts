@@ -212,6 +212,76 @@ describe("documents", () => {
   });
 });
 
+describe("edits of a zone", () => {
+  const zone = {
+    zoneId: "z",
+    customerId: "acme",
+    origin: "z.test",
+    sets: [
+      { name: "@", type: "SOA", ttlSeconds: 300, data: ["ns h 7 3600 1800 1209600 60"] },
+      { name: "@", type: "NS", ttlSeconds: 300, data: ["ns.other.test."] },
+    ],
+  };
+  const set = (name: string, ...data: string[]) =>
+    ({ action: "set", name, type: "A", ttlSeconds: 60, data }) as const;
+  const failure = async (work: Promise<unknown>): Promise<object> =>
+    work.then(
+      () => ({ code: "none" }),
+      (error: unknown) => ({ ...(error as object) }),
+    );
+
+  it("are made of what is in force, each with its serial and its author; none of two at once is lost", async () => {
+    const { server, url } = await serve();
+    const client = newClient(url);
+    await client.put("zone", "z", zone, { expectedVersion: 0, note: "", author: "ann", activate: true });
+    const names = Array.from({ length: 20 }, (_, n) => `host-${n}`);
+    const made = await Promise.all(
+      names.map((name) => client.editZone("z", { edits: [set(name, "192.0.2.1")], author: name })),
+    );
+    expect(made.map(({ serial }) => serial).sort((a, b) => a - b)).toEqual(names.map((_, n) => 8 + n));
+    const found = await client.document("zone", "z");
+    expect(found?.body).toMatchObject({ sets: { length: 22 } });
+    const last = (await client.versions("zone", "z")).at(-1);
+    expect([last?.version, last?.note, names.includes(last?.author ?? "")]).toEqual([21, "serial 27", true]);
+    // Rolled back: the next edit is of what is in force, not of what was taken back.
+    await client.activate("zone", "z", { version: 1, expectedActiveVersion: 21 });
+    const { serial, version } = await client.editZone("z", { edits: [set("www", "192.0.2.2")] });
+    expect([serial, version]).toEqual([8, 22]);
+    expect(server.service.counters).toMatchObject({ conflicts: 0 });
+  });
+
+  it("all or none, for the serial that was seen, and of zones that are edited here", async () => {
+    const { server, url } = await serve();
+    const client = newClient(url);
+    await client.put("zone", "z", zone, { expectedVersion: 0, note: "", author: "ann", activate: true });
+    const edits = [set("www", "192.0.2.1")];
+    expect(await failure(client.editZone("z", { edits, expectedSerial: 6 }))).toMatchObject({
+      code: "conflict",
+      presentVersion: 7,
+    });
+    const two = [...edits, { action: "delete", name: "gone", type: "A" } as const];
+    expect(await failure(client.editZone("z", { edits: two }))).toMatchObject({
+      code: "refused",
+      path: "edits[1]",
+    });
+    expect(await failure(client.editZone("z", { edits: [] }))).toMatchObject({
+      code: "refused",
+      path: "edits",
+    });
+    expect(await failure(client.editZone("other", { edits }))).toMatchObject({ code: "not-found" });
+    expect((await client.versions("zone", "z")).length).toBe(1);
+    expect(await client.editZone("z", { edits, expectedSerial: 7 })).toMatchObject({ serial: 8, version: 2 });
+    const secondary = { primaries: [{ address: "192.0.2.1" }] };
+    const followed = { ...zone, zoneId: "f", origin: "f.test", sets: [], secondary };
+    await client.put("zone", "f", followed, { expectedVersion: 0, note: "", author: "ann", activate: true });
+    expect(await failure(client.editZone("f", { edits, expectedSerial: 7 }))).toMatchObject({
+      code: "refused",
+      expected: expect.stringContaining("fetched from its primaries") as string,
+    });
+    expect(server.service.counters).toMatchObject({ conflicts: 1 });
+  });
+});
+
 describe("leases and fences", () => {
   it("publishes for the elected one alone, through a restart of control", async () => {
     const stateDirectory = newDirectory();

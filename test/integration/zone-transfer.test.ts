@@ -2,9 +2,9 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { zoneDocument } from "#kit";
+import { zoneDocument, editZone } from "#kit";
 import { createLogger } from "#kit/io";
-import { DnsCounters, DnsServer, DnsState, editZone, hmac, tsigKeysOf, ZoneNotifier } from "#mapping";
+import { DnsCounters, DnsServer, DnsState, hmac, tsigKeysOf, ZoneNotifier } from "#mapping";
 import { readMessage } from "../../mapping/core/dns/wire.ts";
 import { requireProgram, waitFor } from "../tools/processes.ts";
 import { queryFor } from "../tools/zones/hosted.ts";

@@ -2,8 +2,7 @@
  * When secondary zones are looked after at their primaries, and for how long they may be answered from (RFC 1034 section 4.3.5, RFC 1996).
  * Sans-IO: a driver carries out what `pollTransmit` says, tells what came of it, and serves or stops serving what `pollEvent` says.
  */
-import { type MonotonicMs, plusMs, type Random, TimerHeap } from "#kit";
-import { compareSerials } from "./serial.ts";
+import { type MonotonicMs, plusMs, type Random, TimerHeap, compareSerials } from "#kit";
 import type { SoaTimers } from "./transfer-in.ts";
 
 export interface Primary {

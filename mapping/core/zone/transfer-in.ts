@@ -11,11 +11,11 @@ import {
   typeText,
   type ZoneData,
   type ZoneRecord,
+  compareSerials,
 } from "#kit";
 import { dnsClasses, dnsOpcodes, dnsTypes, headerBytes, rcodes } from "../dns/constants.ts";
 import { queryMessage, type DnsRecord } from "../dns/message.ts";
 import { readHeader, writeMessage } from "../dns/wire.ts";
-import { compareSerials } from "./serial.ts";
 import type { TsigVerifier } from "./tsig.ts";
 
 /** A question to a primary, unsigned. @param held the SOA that is here, for IXFR (RFC 1995 section 3) */

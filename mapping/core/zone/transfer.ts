@@ -2,12 +2,11 @@
  * Zones handed to other name servers: whole (AXFR, RFC 5936) or as what has changed since a serial (IXFR, RFC 1995). Only to who signs with
  * the key that the zone names. Messages are made as they are sent, so that a large zone is never there twice.
  */
-import { type DomainName, nameToText, recordTypes } from "#kit";
+import { type DomainName, nameToText, recordTypes, compareSerials } from "#kit";
 import { dnsClasses, dnsOpcodes, dnsTypes, headerBytes, rcodes } from "../dns/constants.ts";
 import { type DnsHeader, type DnsQuestion, type DnsRecord, replyHeader } from "../dns/message.ts";
 import { readMessage, writeMessage } from "../dns/wire.ts";
 import { type HostedZone, recordsOf } from "./hosted-zone.ts";
-import { compareSerials } from "./serial.ts";
 import {
   type Hmac,
   tsigErrors,

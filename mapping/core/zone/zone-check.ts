@@ -3,6 +3,7 @@
  * to be a slip. What makes a zone impossible to serve is refused before (`zoneDataOf`).
  */
 import {
+  compareSerials,
   type DomainName,
   isAtOrBelow,
   nameToText,
@@ -15,7 +16,6 @@ import {
   type ZoneData,
   type ZoneRecord,
 } from "#kit";
-import { compareSerials } from "./serial.ts";
 
 export type FindingRule =
   | "ns-without-address"

@@ -1,12 +1,11 @@
 /** One look after a secondary zone at one primary: is there a later serial, and if so the zone, as changes or whole. Over TCP alone. */
 import { randomInt } from "node:crypto";
 import { connect, type Socket } from "node:net";
-import { type DomainName, type ZoneData, zoneDataOf, type ZoneRecord } from "#kit";
+import { type DomainName, type ZoneData, zoneDataOf, type ZoneRecord, compareSerials } from "#kit";
 import { systemClock } from "#kit/io";
 import { dnsTypes } from "../../core/dns/constants.ts";
 import type { DnsRecord } from "../../core/dns/message.ts";
 import type { Primary } from "../../core/zone/secondary.ts";
-import { compareSerials } from "../../core/zone/serial.ts";
 import {
   changedRecords,
   soaTimersOf,
@@ -69,7 +68,8 @@ export async function fetchZone(request: FetchRequest): Promise<Fetched> {
     const read = await ask(request, dnsTypes.IXFR);
     if (read.kind === "serial")
       return { kind: "failed", why: `it says serial ${told.serial}, then ${read.serial}` };
-    if (read.kind === "whole") return zoneOf(origin, read.records, held.serial, "ixfr");
+    // RFC 1995 section 4: who has no changes to tell sends the zone whole.
+    if (read.kind === "whole") return zoneOf(origin, read.records, held.serial, "axfr");
     if (read.kind === "changes") {
       const changed = changedRecords(held.zone(), read.changes);
       if (!("why" in changed)) {

@@ -1,7 +1,7 @@
 /** NOTIFY from primaries, and a zone whose records are not here: who is heeded, what is said. */
 import { describe, expect, it } from "vitest";
-import { nameFromText, parseAddress, zoneDocument } from "#kit";
-import { DnsState, editZone, hmac, tsigKeysOf } from "#mapping";
+import { nameFromText, parseAddress, zoneDocument, editZone } from "#kit";
+import { DnsState, hmac, tsigKeysOf } from "#mapping";
 import { respond } from "../../../mapping/core/dns/respond.ts";
 import { readMessage } from "../../../mapping/core/dns/wire.ts";
 import { answerNotify, isNotify } from "../../../mapping/core/zone/notify.ts";

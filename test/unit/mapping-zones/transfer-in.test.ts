@@ -1,7 +1,15 @@
 /** Zones as they come from a primary: what is read, what is refused whole, and signatures over many messages. */
 import { describe, expect, it } from "vitest";
-import { nameFromText, recordText, zoneDataOf, zoneDocument, type ZoneDocument, zoneOfDocument } from "#kit";
-import { editZone, hmac, tsigKeysOf } from "#mapping";
+import {
+  nameFromText,
+  recordText,
+  zoneDataOf,
+  zoneDocument,
+  type ZoneDocument,
+  zoneOfDocument,
+  editZone,
+} from "#kit";
+import { hmac, tsigKeysOf } from "#mapping";
 import { HostedZone } from "../../../mapping/core/zone/hosted-zone.ts";
 import { answerTransfer, type TransferContext } from "../../../mapping/core/zone/transfer.ts";
 import {

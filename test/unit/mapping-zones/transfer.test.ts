@@ -1,7 +1,7 @@
 /** Transfers and their signatures without sockets: who gets what, and what is said to who gets nothing. */
 import { describe, expect, it } from "vitest";
-import { nameFromText, zoneDocument, type ZoneDocument, zoneOfDocument } from "#kit";
-import { editZone, hmac, tsigKeysOf } from "#mapping";
+import { nameFromText, zoneDocument, type ZoneDocument, zoneOfDocument, editZone } from "#kit";
+import { hmac, tsigKeysOf } from "#mapping";
 import { readMessage, writeMessage } from "../../../mapping/core/dns/wire.ts";
 import { HostedZone } from "../../../mapping/core/zone/hosted-zone.ts";
 import { answerSigned, answerTransfer, type TransferContext } from "../../../mapping/core/zone/transfer.ts";

@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { readZoneFile, zoneDataOf } from "#kit";
 import { checkZone } from "#mapping";
-import { compareSerials, nextSerial } from "../../../mapping/core/zone/serial.ts";
+import { compareSerials, nextSerial } from "../../../kit/dns/serial.ts";
 
 const SOUND = `$ORIGIN example.com.
 $TTL 3600

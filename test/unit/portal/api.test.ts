@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { CustomerId } from "#kit";
+import { type CustomerId, zoneDocument, zoneOfDocument } from "#kit";
 import { createLogger, systemClock } from "#kit/io";
 import { createPortal, type Portal } from "#portal";
 import { addressKey } from "../../../portal/core/address-key.ts";
@@ -50,7 +50,7 @@ interface Answer {
 }
 
 async function call(
-  method: "GET" | "POST" | "DELETE",
+  method: "GET" | "POST" | "PATCH" | "DELETE",
   url: string,
   options: { cookie?: string; body?: unknown; headers?: Record<string, string> } = {},
 ): Promise<Answer> {
@@ -146,6 +146,47 @@ describe("log-in", () => {
   });
 });
 
+describe("zones", () => {
+  const set = { action: "set", name: "www", type: "A", ttlSeconds: 60, data: ["192.0.2.9"] };
+  const zoneFor = (customerId: string) =>
+    zoneDocument.parse({
+      zoneId: "z",
+      customerId,
+      origin: "z.test",
+      sets: [
+        { name: "@", type: "SOA", ttlSeconds: 300, data: ["ns h 7 3600 1800 1209600 60"] },
+        { name: "@", type: "NS", ttlSeconds: 300, data: ["ns.other.test."] },
+      ],
+    });
+  const patch = (cookie: string, body: object) => call("PATCH", "/api/v1/zones/z", { cookie, body });
+
+  it("are edited RRset by RRset by who owns them, in their name, for the serial that they have seen", async () => {
+    control.zones.set("z", zoneFor("acme"));
+    const cookie = await asAcme();
+    expect((await call("GET", "/api/v1/zones/z", { cookie })).body).toMatchObject({
+      origin: "z.test",
+      serial: 7,
+    });
+    const edited = await patch(cookie, { edits: [set], expectedSerial: 7 });
+    expect([edited.status, edited.body]).toEqual([200, { version: 1, serial: 8 }]);
+    expect(control.zoneEdits).toEqual([{ edits: [set], expectedSerial: 7, author: "acme" }]);
+    const late = await patch(cookie, { edits: [set], expectedSerial: 7 });
+    expect([late.status, late.body.error?.presentVersion]).toEqual([409, 8]);
+    const half = await patch(cookie, { edits: [{ action: "set", name: "www", type: "A" }] });
+    expect([half.status, half.body.error?.faults?.[0]?.path]).toEqual([422, "edits[0].ttlSeconds"]);
+    expect(zoneOfDocument(control.zones.get("z")!).serial).toBe(8);
+  });
+
+  it("of another customer are not there; an operator's are all", async () => {
+    control.zones.set("z", zoneFor("other"));
+    const cookie = await asAcme();
+    expect((await call("GET", "/api/v1/zones/z", { cookie })).status).toBe(404);
+    expect((await patch(cookie, { edits: [set] })).status).toBe(404);
+    expect(control.zoneEdits).toEqual([]);
+    expect((await patch(await asOperator(), { edits: [set] })).body).toEqual({ version: 1, serial: 8 });
+  });
+});
+
 describe("rules for every route", () => {
   it("wants a log-in everywhere but for the session and the description", async () => {
     const { paths } = (await call("GET", "/api/v1/openapi.json")).body as {
@@ -161,8 +202,10 @@ describe("rules for every route", () => {
             ? { version: 1, expectedActiveVersion: 1 }
             : path.endsWith("versions")
               ? { text: "{}", expectedVersion: 1 }
-              : { text: "{}" };
-        const url = `${path.replace("{propertyId}", "shop")}${path.endsWith("diff") ? "?from=1&to=1" : ""}`;
+              : path.includes("zones")
+                ? { edits: [{ action: "delete", name: "a", type: "A" }] }
+                : { text: "{}" };
+        const url = `${path.replace("{propertyId}", "shop").replace("{zoneId}", "acme-test")}${path.endsWith("diff") ? "?from=1&to=1" : ""}`;
         const answer = await call(method.toUpperCase() as "GET", url, method === "get" ? {} : { body });
         expect([path, answer.status, answer.body.error?.code]).toEqual([path, 401, "not-logged-in"]);
         checked += 1;
@@ -182,6 +225,7 @@ describe("rules for every route", () => {
       [
         "activate",
         "diff",
+        "editZone",
         "live",
         "logIn",
         "logOut",
@@ -194,6 +238,7 @@ describe("rules for every route", () => {
         "state",
         "validate",
         "versions",
+        "zone",
       ].sort(),
     );
     for (const operation of operations) {

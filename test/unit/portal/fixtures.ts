@@ -7,6 +7,9 @@ import {
   serverReport,
   type TopologyDocument,
   topologyDocument,
+  editZone,
+  type ZoneDocument,
+  zoneOfDocument,
 } from "#kit";
 import { ControlError, type DocumentRecord, type DocumentSummary, type PurgeProgress } from "#control";
 import type { ControlFeed, ControlPort, FeedHandlers } from "#portal";
@@ -192,6 +195,21 @@ export class FakeControl implements ControlPort, ControlFeed {
     });
   }
 
+  /** Zones in force, all in version 1; edits are kept with who made them. */
+  readonly zones = new Map<string, ZoneDocument>();
+  readonly zoneEdits: unknown[] = [];
+  async editZone(id: string, request: Parameters<ControlPort["editZone"]>[1]) {
+    this.#check();
+    const zone = this.zones.get(id);
+    if (zone === undefined) throw new Error("asked for a zone that is not there");
+    const { serial } = zoneOfDocument(zone);
+    if (request.expectedSerial !== undefined && request.expectedSerial !== serial) this.#conflict(serial);
+    const edited = editZone(zone, request.edits);
+    this.zones.set(id, edited);
+    this.zoneEdits.push(request);
+    return { ...this.#summary(id, 1), id: edited.zoneId, serial: zoneOfDocument(edited).serial };
+  }
+
   async documents(): Promise<readonly DocumentSummary[]> {
     this.#check();
     return [...this.#bodies].map(([id, versions]) => this.#summary(id, versions.length));
@@ -200,8 +218,12 @@ export class FakeControl implements ControlPort, ControlFeed {
     this.#check();
     return (this.#bodies.get(id) ?? []).map((_, index) => this.#summary(id, index + 1));
   }
-  async document(_kind: string, id: string, version?: number): Promise<DocumentRecord | undefined> {
+  async document(kind: string, id: string, version?: number): Promise<DocumentRecord | undefined> {
     this.#check();
+    if (kind === "zone") {
+      const body = this.zones.get(id);
+      return body && { ...this.#summary(id, 1), body };
+    }
     const wanted = version ?? this.#active.get(id) ?? 0;
     const one = this.#bodies.get(id)?.[wanted - 1];
     return one === undefined ? undefined : { ...this.#summary(id, wanted), body: one.body };

@@ -1,23 +1,50 @@
 /** Edits of a zone by RRsets, all or none, with the serial that goes with them. */
-import { ParseError, type ZoneDocument, zoneDocument, zoneOfDocument, type ZoneSetText } from "#kit";
-import { compareSerials, nextSerial } from "./serial.ts";
+import { compareSerials, nextSerial } from "../dns/serial.ts";
+import { array, map, object, oneOf, optional, type Parsed, ParseError, refine } from "../schema.ts";
+import { rrSetFields, type ZoneDocument, zoneDocument, zoneOfDocument, type ZoneSetText } from "./zone.ts";
+
+const { name, type, ttlSeconds, data } = rrSetFields;
+const change = refine(
+  object({
+    action: oneOf(["set", "add", "delete"]),
+    name,
+    type,
+    ttlSeconds: optional(ttlSeconds),
+    data: optional(data),
+  }),
+  (edit) => {
+    for (const field of ["ttlSeconds", "data"] as const)
+      if ((edit[field] === undefined) !== (edit.action === "delete"))
+        return {
+          at: [field],
+          value: edit[field],
+          expected: edit.action === "delete" ? "nothing: the whole RRset goes" : "what the RRset is to have",
+        };
+    return undefined;
+  },
+);
+type Change = Parsed<typeof change>;
 
 /** `set` replaces the RRset of that name and type, or makes it; `add` adds records to it; `delete` takes it away. */
 export type ZoneEdit =
   | ({ readonly action: "set" | "add" } & ZoneSetText)
   | { readonly action: "delete"; readonly name: string; readonly type: string };
 
+/** As many as a request may have; a zone that changes as a whole is put as a whole. */
+export const zoneEdits = array(
+  map(
+    change,
+    ({ action, name, type, ttlSeconds = 0, data = [] }: Change): ZoneEdit =>
+      action === "delete" ? { action, name, type } : { action, name, type, ttlSeconds, data },
+  ),
+  { min: 1, max: 1_000 },
+);
+
 /**
  * The document with the edits, and with the serial after the one before unless an edit sets a later SOA itself. Throws
  * {@link ParseError} where an edit is about nothing, or the zone that comes of it could not be served.
- *
- * @param expectedSerial the serial that the edits were thought of for; another one refuses all of them
  */
-export function editZone(
-  document: ZoneDocument,
-  edits: readonly ZoneEdit[],
-  expectedSerial?: number,
-): ZoneDocument {
+export function editZone(document: ZoneDocument, edits: readonly ZoneEdit[]): ZoneDocument {
   if (document.secondary !== undefined)
     throw new ParseError(
       ["zoneId"],
@@ -25,8 +52,6 @@ export function editZone(
       "a zone that is edited here: this one is fetched from its primaries",
     );
   const { serial, origin } = zoneOfDocument(document);
-  if (expectedSerial !== undefined && expectedSerial !== serial)
-    throw new ParseError(["serial"], serial, `serial ${expectedSerial}: somebody has changed the zone since`);
   const apex = `${document.origin}.`;
   const absolute = (name: string): string =>
     name === "@" ? apex : name.endsWith(".") ? name : `${name}.${apex}`;
