@@ -77,10 +77,10 @@ export interface EdgeSettings {
   readonly hopForwardsMin: number;
   readonly hopForwardsInitial: number;
   /**
-   * As many as may go to an origin of which nothing is known when they come in one instant, as those do who waited for one answer that
-   * turned out to be for one client only.
+   * As many as may go to an origin that gives no sign of having too much when they come in one instant, whatever its limit: they cannot have
+   * waited for each other, and would wait for a whole answer otherwise.
    */
-  readonly hopFirstBurst: number;
+  readonly hopBurst: number;
   /**
    * How long a request may have to wait for its turn as it looks when it comes, ms: in a queue that stands, and in a burst. At an
    * origin that gives no sign of having too much, longer: twice what its answers take.
@@ -186,7 +186,7 @@ export const edgeDefaults: EdgeSettings = {
   hopQueueMax: 1_000,
   hopForwardsMin: 2,
   hopForwardsInitial: 64,
-  hopFirstBurst: 128,
+  hopBurst: 128,
   queueDelayMs: 100,
   queueDelayBurstMs: 250,
   originWaitMs: 50,

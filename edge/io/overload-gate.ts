@@ -203,8 +203,8 @@ function overloadSettings(
     get limitInitial() {
       return settings.hopForwardsInitial;
     },
-    get firstBurstMax() {
-      return settings.hopFirstBurst;
+    get burstMax() {
+      return settings.hopBurst;
     },
     get queueMax() {
       return settings.hopQueueMax;

@@ -25,7 +25,7 @@ const SHARED_LIMITS = [
   "propertyForwardsMax",
   "hopForwardsMax",
   "hopForwardsInitial",
-  "hopFirstBurst",
+  "hopBurst",
   "hopQueueMax",
   "prefetchConcurrency",
   "prefetchPropertyMax",

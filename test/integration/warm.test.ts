@@ -34,7 +34,7 @@ beforeAll(async () => {
   } as const;
   edges = await Promise.all([
     startEdge(origin, {}, undefined, tls),
-    startEdge(origin, { hopForwardsInitial: 2, hopFirstBurst: 2 }),
+    startEdge(origin, { hopForwardsInitial: 2, hopBurst: 2 }),
   ]);
   deadPort = await freePort();
 });

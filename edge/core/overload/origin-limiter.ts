@@ -25,8 +25,8 @@ import { Patience } from "./patience.ts";
 import type { ShedReason } from "./reasons.ts";
 
 export interface OriginLimiterSettings extends ConcurrencyLimitSettings {
-  /** Requests that an origin of which nothing was measured may be asked in one burst, whatever its limit. */
-  readonly firstBurstMax: number;
+  /** Requests that an origin that gives no sign of having too much may be asked in one instant, whatever its limit. */
+  readonly burstMax: number;
   /** Places in the queue. */
   readonly queueMax: number;
   /** How long a request may wait in a queue that stands, ms. */
@@ -82,8 +82,9 @@ const GAP_WEIGHT = 0.05;
 /** Places come at random: only one that takes longer than so many mean gaps says that they come more slowly. */
 const OVERDUE_GAPS = 4;
 const SHED_WEIGHT = 0.02;
-/** What comes within such a share of what an answer takes is one burst. */
-const FIRST_BURST_SHARE = 0.25;
+/** What comes within such a share of what an answer takes, or within so many ms, is one burst. */
+const BURST_SHARE = 0.25;
+const INSTANT_MS = 20;
 /** What requests in the background may use of the limit. */
 const BACKGROUND_SHARE = 0.5;
 
@@ -198,7 +199,7 @@ export class OriginLimiter {
     }
     // Told in either case: what is answered beyond the limit says that it may grow.
     this.#limit?.handleBlocked(now);
-    if (this.#queue.size === 0 && this.#isFirstBurst(now)) {
+    if (this.#queue.size === 0 && this.#isBurst(now)) {
       this.#send(id, now);
       return "admitted";
     }
@@ -402,16 +403,18 @@ export class OriginLimiter {
   }
 
   /**
-   * Whether an origin whose limit was not measured yet, or was when its answers came much sooner, is asked so many in one instant, by what
-   * an answer to one alone takes, that none of them can have waited for the others or have said anything: they are let go together, in place of a part of them an answer later.
-   * A load that merely comes too fast reaches the limit over a longer time, and is held to it.
+   * Whether an origin that gives no sign of having too much, or was not measured since its answers take so long, is asked so many in one
+   * instant that none of them can have waited for the others or have said anything: they are let go together, in place of a part of them an
+   * answer later. A load that merely comes too fast reaches the limit over a longer time, and is held to it.
    */
-  #isFirstBurst(now: MonotonicMs): boolean {
-    if (this.#aloneMs === undefined || this.#limit === undefined) return false;
-    if (!this.#limit.isUnmeasured(now) && !this.#limit.isOutdatedBy(this.#aloneMs, now)) return false;
-    if (this.#placed.size >= Math.min(this.#settings.firstBurstMax, this.#settings.limitMax)) return false;
-    for (const { sentAt, hasHead } of this.#placed.values())
-      if (!hasHead) return now - sentAt <= FIRST_BURST_SHARE * this.#aloneMs;
+  #isBurst(now: MonotonicMs): boolean {
+    const limit = this.#limit;
+    const aloneMs = this.#aloneMs ?? limit?.serviceMs;
+    if (aloneMs === undefined || limit === undefined) return false;
+    if (!limit.isUnmeasured(now) && !limit.isOutdatedBy(aloneMs, now) && !limit.isUnhurt(now)) return false;
+    if (this.#placed.size >= Math.min(this.#settings.burstMax, this.#settings.limitMax)) return false;
+    const instantMs = Math.max(INSTANT_MS, BURST_SHARE * aloneMs);
+    for (const { sentAt, hasHead } of this.#placed.values()) if (!hasHead) return now - sentAt <= instantMs;
     return false;
   }
 

@@ -13,7 +13,7 @@ const settings: OverloadSettings = {
   limitMax: edgeDefaults.hopForwardsMax,
   limitMin: edgeDefaults.hopForwardsMin,
   limitInitial: edgeDefaults.hopForwardsInitial,
-  firstBurstMax: edgeDefaults.hopFirstBurst,
+  burstMax: edgeDefaults.hopBurst,
   queueMax: edgeDefaults.hopQueueMax,
   queueDelayMs: edgeDefaults.queueDelayMs,
   queueDelayBurstMs: edgeDefaults.queueDelayBurstMs,
@@ -61,7 +61,7 @@ describe("one hop", () => {
   const fixed = (more: Partial<OverloadSettings> = {}): OriginLimiter =>
     new OriginLimiter({ ...settings, limitMax: 2, ...more }, false, at(0), 0);
   const adaptive = (more: Partial<OverloadSettings> = {}): OriginLimiter =>
-    new OriginLimiter({ ...settings, limitInitial: 2, firstBurstMax: 0, ...more }, true, at(0), 0);
+    new OriginLimiter({ ...settings, limitInitial: 2, burstMax: 0, ...more }, true, at(0), 0);
 
   test("a fixed limit sheds what is beyond it at once", () => {
     const hop = fixed();
@@ -519,6 +519,35 @@ describe("bursts to an origin that takes whatever comes", () => {
       expect(control.count((limiter) => limiter.limitCounters?.cuts ?? 0)).toBe(0);
     },
   );
+
+  test.each([
+    [20, 300],
+    [20, 1_000],
+    [100, 1_000],
+    [20, 2_000],
+  ])("100 at once whose answers take %i ms, and then %i ms, take no longer than one", (wasMs, isMs) => {
+    for (const calm of [1, 30, 100]) {
+      const bursts = [
+        ...Array.from({ length: 5 }, (_, n) => ({ fromMs: 1_000 + n * 1_300, count: calm })),
+        ...Array.from({ length: 4 }, (_, n) => ({ fromMs: 8_000 + n * 3_500, count: 100 })),
+      ];
+      const { tally } = run({
+        settings,
+        origin: {
+          workers: Number.POSITIVE_INFINITY,
+          serviceMs: (random, now) => (now < 7_500 ? wasMs : isMs) * (1 + 0.02 * random.float()),
+          seesAborts: true,
+        },
+        patienceMs: 30_000,
+        seed: 1,
+        isGivenUp: true,
+        bursts,
+      });
+      const after = tally(7_500, 30_000);
+      expect([after.offered, after.good], `after bursts of ${calm}`).toEqual([400, 400]);
+      expect(after.longestMs, `after bursts of ${calm}`).toBeLessThanOrEqual(1.2 * isMs);
+    }
+  });
 
   const jumps = [5, 40].flatMap((calm) =>
     (
