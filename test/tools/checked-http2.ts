@@ -97,6 +97,13 @@ export class CheckedHttp2 {
   get streamIds(): readonly number[] {
     return [...this.#streams.keys()];
   }
+  /** What is outstanding, for a message. */
+  get waitingFor(): readonly string[] {
+    return [...this.#streams].map(
+      ([id, { expected, at, window, upload, sendWindow }]) =>
+        `${id} ${expected.method} ${expected.path}: ${at} of ${expected.content.byteLength}, window ${window} of ${this.#window}, to send ${upload.byteLength} in ${sendWindow} of ${this.#sendWindow}`,
+    );
+  }
   get mayAsk(): boolean {
     return !this.isClosing && !this.hasEnded && this.wrong === undefined;
   }

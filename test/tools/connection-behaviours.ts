@@ -84,11 +84,13 @@ export function anyRequest(random: Random): Expected {
   }
 }
 
+/** What the origin answers to content. */
+export const digestOf = (body: Buffer): string => createHash("sha256").update(body).digest("hex");
+
 export function upload(random: Random): Expected {
   const path = `/p/${++serial}`;
   const body = Buffer.alloc(random.int(200_000), `${path}!`);
-  const content = Buffer.from(createHash("sha256").update(body).digest("hex"));
-  return asks(path, "POST", [], [200], content, body);
+  return asks(path, "POST", [], [200], Buffer.from(digestOf(body)), body);
 }
 
 export const pause = async (ms: number): Promise<void> =>
