@@ -13,7 +13,7 @@ const help = `Usage: isochrone zone check FILE [--origin NAME] [--serial N] [--j
        isochrone zone push ID FILE [--customer ID] [--origin NAME]
        isochrone zone set|add ID NAME TYPE DATA... [--ttl SECONDS] [--serial N]
        isochrone zone delete ID NAME TYPE [--serial N]
-       isochrone zone transfer ID KEY [ADDRESS[:PORT]...] | transfer ID off
+       isochrone zone transfer ID KEY [ADDRESS[:PORT]...] [--expand-aliases] | transfer ID off
        isochrone zone follow ID ORIGIN PRIMARY[:PORT]... [--key KEY] [--notifier ADDRESS]... [--customer ID]
        isochrone zone show ID | list | status [ID] | withdraw ID
 
@@ -34,6 +34,7 @@ its SOA record says and when a primary tells of a change (NOTIFY), keeps it on i
 When no primary has confirmed it for as long as its SOA allows it gets SERVFAIL. push makes it one of ours again.
 status tells of each zone what each name server has, and why a secondary one is not as it should be.
 
+  --expand-aliases  transfer: hand out A and AAAA in the place of ALIAS, as they are then (else TYPE65401)
   --key KEY       follow: name of the TSIG key that the primaries and the name servers (--tsig-keys) share
   --notifier A    follow: an address beside the primaries' whose NOTIFY is heeded; may be repeated
   --origin NAME   what the file's names are below, where it does not begin with $ORIGIN
@@ -67,7 +68,7 @@ const flagsOf = {
   show: [],
   list: [],
   withdraw: ["note"],
-  transfer: ["note"],
+  transfer: ["note", "expand-aliases"],
   follow: ["customer", "note", "key", "notifier"],
   status: [],
 } as const;
@@ -84,6 +85,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       customer: { type: "string" },
       ttl: { type: "string" },
       note: { type: "string" },
+      "expand-aliases": { type: "boolean" },
       key: { type: "string" },
       notifier: { type: "string", multiple: true },
     },
@@ -97,7 +99,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   refuseFlags(
     `zone ${action}`,
     values,
-    ["origin", "serial", "customer", "ttl", "note", "key", "notifier"],
+    ["origin", "serial", "customer", "ttl", "note", "key", "notifier", "expand-aliases"],
     flagsOf[action as Action],
   );
   const flags: ZoneFlags = {
@@ -108,6 +110,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       values.serial === undefined ? undefined : wholeNumber("--serial", values.serial, 0, UINT32_MAX, 0),
     ttlSeconds: wholeNumber("--ttl", values.ttl, 0, 2 ** 31 - 1, TTL_SECONDS),
     note: values.note,
+    areAliasesExpanded: values["expand-aliases"] ?? false,
     keyName: values.key,
     notifiers: values.notifier ?? [],
   };

@@ -25,6 +25,7 @@ export interface ZoneFlags {
   readonly ttlSeconds: number;
   readonly note: string | undefined;
   readonly keyName: string | undefined;
+  readonly areAliasesExpanded: boolean;
   readonly notifiers: readonly string[];
 }
 
@@ -85,7 +86,8 @@ export async function transfer(
   const { document, version } = await there(client, zoneId);
   const { transfer: _before, ...rest } = document;
   const notify = peers.map((peer) => peerOf("zone transfer", peer));
-  const next = keyName === "off" ? rest : { ...rest, transfer: { keyName, notify } };
+  const aliases = flags.areAliasesExpanded ? "expanded" : "kept";
+  const next = keyName === "off" ? rest : { ...rest, transfer: { keyName, notify, aliases } };
   await put(client, zoneDocument.parse(next), version, flags);
 }
 

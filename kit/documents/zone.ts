@@ -16,6 +16,7 @@ import {
   defaulted,
   integer,
   object,
+  oneOf,
   optional,
   type Parsed,
   ParseError,
@@ -77,6 +78,11 @@ const fields = object({
     object({
       /** Name of a TSIG key that requests must be signed with; the name servers have its secret from `--tsig-keys`. */
       keyName: hostname(),
+      /**
+       * `kept`: as TYPE65401, for who knows it; `expanded`: as the A and AAAA that the fetching server would be answered at that time. Its
+       * serial does not grow when those change.
+       */
+      aliases: defaulted(oneOf(["kept", "expanded"]), "kept"),
       /** Addresses and ports that NOTIFY is sent to (RFC 1996). */
       notify: defaulted(
         array(

@@ -1,8 +1,16 @@
 /** What the name server's sockets ask: the fast path where it applies, else the full one; a fault of ours is answered and logged. */
-import { addressFromBytes, formatAddress, type IpAddress, type IpFamily, parseAddress } from "#kit";
+import {
+  addressFromBytes,
+  type DomainName,
+  formatAddress,
+  type IpAddress,
+  type IpFamily,
+  parseAddress,
+} from "#kit";
 import { type Logger, systemClock } from "#kit/io";
 import { dnsClasses, headerBytes, rcodes, udpPayloadBytesMax } from "../core/dns/constants.ts";
 import type { DnsCounters } from "../core/dns/counters.ts";
+import { decide } from "../core/dns/decide.ts";
 import {
   type DnsContext,
   type DnsDecision,
@@ -278,7 +286,14 @@ export class DnsHandler {
     const { context, service, logger } = this.#options;
     const zones = context()?.transfers;
     if (service.tsig === undefined || zones === undefined || zones.size === 0) return undefined;
-    const transfer = answerTransfer(bytes, { zones, ...service.tsig }, epochSeconds());
+    const addressesAt = (owner: DomainName, type: number) => {
+      const now = context();
+      const question = { name: owner, type, class: dnsClasses.IN };
+      const query = { bytes, transport: "tcp", resolverAddress: from, epochSeconds: epochSeconds() } as const;
+      const { rcode, answers = [] } = decide(question, undefined, query, now);
+      return rcode === rcodes.NOERROR ? answers.filter((one) => one.type === type) : undefined;
+    };
+    const transfer = answerTransfer(bytes, { zones, ...service.tsig, addressesAt }, epochSeconds());
     if (transfer !== undefined)
       logger.info("zone-transfer", { zone: transfer.zone, reason: transfer.reason, to: formatAddress(from) });
     return transfer;

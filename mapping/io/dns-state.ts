@@ -413,7 +413,12 @@ export class DnsState {
     for (const { body } of this.#zones.values()) {
       const { document, zone, history } = body;
       if (document.isActive && document.transfer !== undefined && zone.isLoaded)
-        transfers.set(zone.origin.text, { zone, history, keyName: document.transfer.keyName });
+        transfers.set(zone.origin.text, {
+          zone,
+          history,
+          keyName: document.transfer.keyName,
+          areAliasesExpanded: document.transfer.aliases === "expanded",
+        });
     }
     return transfers;
   }

@@ -24,6 +24,8 @@ export interface TransferZone {
   readonly history: readonly HostedZone[];
   /** Lower-case name of the key that requests must be signed with. */
   readonly keyName: string;
+  /** ALIAS records are handed out as the addresses of their targets. */
+  readonly areAliasesExpanded?: boolean;
 }
 
 export interface TransferContext {
@@ -31,9 +33,18 @@ export interface TransferContext {
   readonly zones: ReadonlyMap<string, TransferZone>;
   readonly keys: TsigKeys;
   readonly hmac: Hmac;
+  /** What the asker would be told of an ALIAS's addresses; undefined: they are not known. */
+  readonly addressesAt?: (owner: DomainName, type: number) => readonly DnsRecord[] | undefined;
 }
 
-export type TransferReason = "axfr" | "ixfr" | "up-to-date" | "refused" | "bad-signature" | "malformed";
+export type TransferReason =
+  | "alias-unresolved"
+  | "axfr"
+  | "ixfr"
+  | "up-to-date"
+  | "refused"
+  | "bad-signature"
+  | "malformed";
 
 export interface Transfer {
   /** Lower-case name that was asked for. */
@@ -93,8 +104,14 @@ function decide(
   if (found === undefined || found.keyName !== verdict.key.name.text || question.class !== dnsClasses.IN)
     return { reason: "refused", messages: signed([bare(rcodes.REFUSED)]) };
   const { zone } = found;
-  if (question.type === dnsTypes.AXFR)
-    return { reason: "axfr", messages: signed(messagesOf(id, question, zone.recordsWithSoaTwice())) };
+  const whole = (): Omit<Transfer, "zone"> => {
+    const records = found.areAliasesExpanded === true ? expanded(zone, context) : zone.recordsWithSoaTwice();
+    // Half a zone would be believed: who comes again later has all of it.
+    if (records === undefined)
+      return { reason: "alias-unresolved", messages: signed([bare(rcodes.SERVFAIL)]) };
+    return { reason: "axfr", messages: signed(messagesOf(id, question, records)) };
+  };
+  if (question.type === dnsTypes.AXFR) return whole();
   const known = held?.data;
   if (known?.kind !== "soa") return { reason: "malformed", messages: signed([bare(rcodes.FORMERR)]) };
   const { serial } = known.soa;
@@ -102,9 +119,10 @@ function decide(
   // RFC 1995 section 4: who has this serial, or a later one, gets the SOA alone.
   if (order !== undefined && order <= 0)
     return { reason: "up-to-date", messages: signed(messagesOf(id, question, [zone.soa])) };
-  const changes = changesSince(found, serial);
-  if (changes === undefined)
-    return { reason: "axfr", messages: signed(messagesOf(id, question, zone.recordsWithSoaTwice())) };
+  // What an ALIAS was expanded to back then is not known any more.
+  const hasExpanded = found.areAliasesExpanded === true && [zone, ...found.history].some(hasAliases);
+  const changes = hasExpanded ? undefined : changesSince(found, serial);
+  if (changes === undefined) return whole();
   return { reason: "ixfr", messages: signed(messagesOf(id, question, changes)) };
 }
 
@@ -160,6 +178,27 @@ function* eachSigned(
   nowSeconds: number,
 ): Generator<Uint8Array> {
   for (const one of messages) yield signer.sign(one, nowSeconds);
+}
+
+function hasAliases(zone: HostedZone): boolean {
+  return zone.aliases().next().done !== true;
+}
+
+/** Every record between two copies of the SOA, addresses in the place of ALIAS records; undefined: those of one are not known. */
+function expanded(zone: HostedZone, { addressesAt }: TransferContext): readonly DnsRecord[] | undefined {
+  const records: DnsRecord[] = [];
+  for (const record of zone.recordsWithSoaTwice()) {
+    if (record.type !== recordTypes.ALIAS) {
+      records.push(record);
+      continue;
+    }
+    for (const type of [recordTypes.A, recordTypes.AAAA]) {
+      const found = addressesAt?.(record.name, type);
+      if (found === undefined) return undefined;
+      records.push(...found);
+    }
+  }
+  return records;
 }
 
 /** RFC 1995 section 4: the SOA now; for each step the SOA before and what went, the SOA after and what came; the SOA now. */

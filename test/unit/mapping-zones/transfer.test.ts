@@ -170,6 +170,43 @@ describe("transfers", () => {
     );
   });
 
+  it("ALIAS as it stands, or as the addresses that it has at that time; whole then, and not without one of them", () => {
+    const sets = [
+      ...first.sets.filter(({ type }) => type !== "A"),
+      { name: "@", type: "ALIAS", ttlSeconds: 60, data: ["b."] },
+    ];
+    const zone = hosted(zoneDocument.parse({ ...first, sets }));
+    const fetched = (type: number, areAliasesExpanded: boolean, isKnown = true) => {
+      const aaaa = { name: zone.origin, type: 28, class: 1, ttlSeconds: 9 } as const;
+      const words = [0x2001_0db8, 0, 0, 1];
+      const transfer = answerTransfer(
+        signedBy(type === 252 ? request(252) : request(251, 6), "xfer.example"),
+        {
+          ...context,
+          zones: new Map([
+            ["moved.test", { zone, history: [], keyName: "xfer.example", areAliasesExpanded }],
+          ]),
+          addressesAt: (_owner, of) =>
+            !isKnown
+              ? undefined
+              : of === 1
+                ? []
+                : [{ ...aaaa, data: { kind: "address", address: { family: 6, words } } }],
+        },
+        NOW,
+      )!;
+      const lines = [...transfer.messages].flatMap((one) => {
+        const read = readMessage(one);
+        return read.ok ? linesOf(read.message.answers) : [read.fault];
+      });
+      return [transfer.reason, ...lines.filter((line) => !/ (soa|ns) /.test(line))];
+    };
+    expect(fetched(252, false)).toEqual(["axfr", "moved.test. 60 alias b."]);
+    expect(fetched(252, true)).toEqual(["axfr", "moved.test. 9 aaaa 2001:db8::1"]);
+    expect(fetched(251, true)).toEqual(["axfr", "moved.test. 9 aaaa 2001:db8::1"]);
+    expect(fetched(252, true, false)).toEqual(["alias-unresolved"]);
+  });
+
   it("is silent about anything else", () => {
     expect(answerTransfer(signedBy(request(1), "xfer.example"), context, NOW)).toBeUndefined();
     expect(answerTransfer(Uint8Array.of(1, 2, 3), context, NOW)).toBeUndefined();
