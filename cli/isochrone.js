@@ -63,7 +63,9 @@ function runPinned() {
 
 if (isNewEnough(process.versions.node)) {
   module.enableCompileCache();
-  if (process.argv[2] === "edge") (await import("../edge/main-process.ts")).restartForMemory();
+  // Who serves takes its memory's flags before anything is open.
+  if (process.argv[2] === "edge" || process.argv[2] === "dns")
+    (await import("../edge/main-process.ts")).restartForMemory();
   const { run } = await import("./main.ts");
   process.exitCode = await run(process.argv.slice(2));
 } else {

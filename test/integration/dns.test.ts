@@ -222,6 +222,12 @@ describe.skipIf(dig === undefined)("isochrone dns --world", () => {
     expect((await digAt(dns, "www.shop.example")).status).toBe("NOERROR");
   });
 
+  it.skipIf(process.platform !== "linux")("was started with a heap that stays near what lives", () => {
+    const commandLine = readFileSync(`/proc/${server.pid}/cmdline`, "latin1");
+    expect(commandLine).toContain("--heap-growing-percent=");
+    expect(commandLine).toContain("--max-semi-space-size=");
+  });
+
   it("where --world measures by itself and agrees on the place", async () => {
     const said = await runIsochrone([
       "where",
