@@ -163,7 +163,10 @@ export class HotEntry {
   readonly #bornAt: number;
   readonly #responseTime: number;
   readonly #propertyVersion: number;
+  readonly lifetimeSeconds: number;
   #purgeGeneration: number;
+  #untoldUses = 0;
+  #toldInSecond = 0;
   /** Rendered when the first client has it already. */
   notModified: Rendered | undefined = undefined;
 
@@ -181,6 +184,21 @@ export class HotEntry {
     this.#bornAt = memo.window.bornAt;
     this.#responseTime = memo.stored.responseTime;
     this.#propertyVersion = memo.propertyVersion;
+    this.lifetimeSeconds = memo.window.lifetimeSeconds;
+  }
+
+  /**
+   * Counts a use, of which the store is told once a second: its order and its sketch lie all over the memory, and that a hundred
+   * more came within the second moves neither. What is not told when the last hit was is lost.
+   */
+  use(store: MemoryStore, now: number): void {
+    this.#untoldUses++;
+    // A small integer lies in the entry itself, a number of milliseconds elsewhere.
+    const second = Math.floor(now / 1_000);
+    if (second === this.#toldInSecond) return;
+    store.touch(this.#cell, this.#untoldUses);
+    this.#untoldUses = 0;
+    this.#toldInSecond = second;
   }
 
   /** Whether the decision still stands at `now` (epoch ms). */
@@ -274,20 +292,19 @@ export class HotTable {
     }
     const { purges, routing, store } = this.#o;
     for (let each: HotEntry | undefined = entry; each !== undefined; each = each.next) {
-      const { memo } = each;
       if (!each.holds(now, purges, routing.propertyVersion)) {
         // One cell, one routing, one purge index: what has ended for one has ended, or soon will, for its variants.
         scope.young.delete(target);
         this.counters.ended++;
         return undefined;
       }
-      if (block.hasDirectives && memo.hearsDirectives) return undefined;
+      if (block.hasDirectives && each.memo.hearsDirectives) return undefined;
       if (
-        memo.nominatedFields.length > 0 &&
-        block.variantText(each.nominatedKey, memo.nominatedFields) !== each.nominatedText
+        each.nominatedKey !== "" &&
+        block.variantText(each.nominatedKey, each.memo.nominatedFields) !== each.nominatedText
       )
         continue;
-      store.touch(memo.cell);
+      each.use(store, now);
       this.counters.hits++;
       return each;
     }

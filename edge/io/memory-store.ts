@@ -124,7 +124,7 @@ export class MemoryStore {
   lookup(key: CacheKey): readonly StoredObject[] {
     const entry = this.#entries.get(key);
     if (entry === undefined) return NONE;
-    this.#use(entry);
+    this.#use(entry, 1);
     return entry.objects;
   }
 
@@ -139,16 +139,16 @@ export class MemoryStore {
     return entry === undefined ? undefined : (entry.cell ??= new LiveCell(entry));
   }
 
-  /** Counts a use of a cell's variants as `lookup` would, without looking at the key. False: the cell is no longer live. */
-  touch(cell: EntryCell): boolean {
+  /** Counts uses of a cell's variants as `lookup` would, without looking at the key. False: the cell is no longer live. */
+  touch(cell: EntryCell, uses = 1): boolean {
     if (!(cell instanceof LiveCell) || !cell.isLive) return false;
-    this.#use(cell.entry);
+    this.#use(cell.entry, uses);
     return true;
   }
 
-  #use(entry: Entry): void {
+  #use(entry: Entry, uses: number): void {
     entry.isUsed = true;
-    this.#policy.hit(entry);
+    this.#policy.hit(entry, uses);
   }
 
   /** Keeps an object; one of the same variant is replaced, and beyond VARIANTS_MAX the oldest goes. False: it is not kept. */

@@ -28,18 +28,20 @@ export class FrequencySketch {
     return 2 * 2 ** Math.max(4, Math.ceil(Math.log2(columns)));
   }
 
-  /** Counts one use. `sampleUses`: after how many uses all counts are halved, >= 1. */
-  add(hash: number, sampleUses: number): void {
+  /** Counts `uses`, >= 1. `sampleUses`: after how many uses all counts are halved, >= 1. */
+  add(hash: number, sampleUses: number, uses = 1): void {
     const counters = this.#counters;
-    let isCounted = false;
+    let counted = 0;
     for (let row = 0; row < ROWS; row++) {
       const column = Math.imul(hash, MULTIPLIERS[row] as number) >>> this.#shift;
       const present = counters[column] as number;
-      if (((present >>> (row * 4)) & COUNT_MAX) === COUNT_MAX) continue;
-      counters[column] = present + (1 << (row * 4));
-      isCounted = true;
+      const added = Math.min(uses, COUNT_MAX - ((present >>> (row * 4)) & COUNT_MAX));
+      if (added === 0) continue;
+      counters[column] = present + (added << (row * 4));
+      if (added > counted) counted = added;
     }
-    if (isCounted && ++this.#uses >= sampleUses) this.halve();
+    this.#uses += counted;
+    if (counted > 0 && this.#uses >= sampleUses) this.halve();
   }
 
   /** The estimated count, 0..15: never less than the true one since the last halving, but for saturation. */

@@ -36,8 +36,8 @@ export interface EvictionPolicy<Node extends EvictionNode> {
   readonly bytes: number;
   /** Bytes of the policy's own memory: ghost queues and sketches. Fixed at its making. */
   readonly overheadBytes: number;
-  /** A use of a node that is kept. */
-  hit(node: Node): void;
+  /** Uses of a node that is kept, 1 by default: all since it was told of last. */
+  hit(node: Node, uses?: number): void;
   /** Takes a new node in. False: it was not admitted, or went at once; the callback was told. */
   admit(node: Node): boolean;
   /** Sets the bytes of a node that is kept. False: it had to go for it; the callback was told. */

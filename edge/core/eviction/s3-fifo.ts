@@ -38,8 +38,8 @@ export class S3FifoPolicy<Node extends EvictionNode> implements EvictionPolicy<N
     return this.#small.bytes + this.#main.bytes;
   }
 
-  hit(node: Node): void {
-    if (node.frequency < FREQUENCY_MAX) node.frequency++;
+  hit(node: Node, uses = 1): void {
+    node.frequency = Math.min(FREQUENCY_MAX, node.frequency + uses);
   }
 
   admit(node: Node): boolean {

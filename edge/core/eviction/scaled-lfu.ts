@@ -51,13 +51,13 @@ export class ScaledLfuPolicy<Node extends EvictionNode> implements EvictionPolic
     return this.#queues.bytes;
   }
 
-  hit(node: Node): void {
-    this.#count(node);
+  hit(node: Node, uses = 1): void {
+    this.#count(node, uses);
     this.#queues.use(node);
   }
 
   admit(node: Node): boolean {
-    this.#count(node);
+    this.#count(node, 1);
     if (node.bytes > this.#queues.bytesMax) {
       this.#onEvicted(node);
       return false;
@@ -80,9 +80,10 @@ export class ScaledLfuPolicy<Node extends EvictionNode> implements EvictionPolic
     return choice;
   }
 
-  /** A use of a key, kept or not. */
-  #count({ hash, bytes }: Node): void {
-    this.#sketch.add(hash, Math.max(SAMPLE_USES_MIN, this.#queues.count * SAMPLE_USES_AN_ENTRY));
+  /** Uses of a key, kept or not. */
+  #count({ hash, bytes }: Node, uses: number): void {
+    this.#sketch.add(hash, Math.max(SAMPLE_USES_MIN, this.#queues.count * SAMPLE_USES_AN_ENTRY), uses);
+    // Every window finds the further ones of a moment.
     const windowShare = this.#choice?.use(hash, bytes);
     if (windowShare !== undefined) this.#queues.windowShare = windowShare;
   }

@@ -44,8 +44,8 @@ export class WTinyLfuPolicy<Node extends EvictionNode> implements EvictionPolicy
     return this.#window.bytes + this.#probation.bytes + this.#protected.bytes;
   }
 
-  hit(node: Node): void {
-    this.#count(node);
+  hit(node: Node, uses = 1): void {
+    this.#count(node, uses);
     if (node.queue !== this.#probation.id) {
       this.#queueOf(node).toNewest(node);
       return;
@@ -61,7 +61,7 @@ export class WTinyLfuPolicy<Node extends EvictionNode> implements EvictionPolicy
   }
 
   admit(node: Node): boolean {
-    this.#count(node);
+    this.#count(node, 1);
     // What would flush the window whole is weighed at once.
     if (node.bytes > this.#windowBytes) return this.#admitToMain(node);
     this.#window.push(node);
@@ -94,9 +94,9 @@ export class WTinyLfuPolicy<Node extends EvictionNode> implements EvictionPolicy
   }
 
   /** A use of a key, kept or not. */
-  #count(node: Node): void {
+  #count(node: Node, uses: number): void {
     const entries = this.#window.count + this.#probation.count + this.#protected.count;
-    this.#sketch.add(node.hash, Math.max(SAMPLE_USES_MIN, entries * SAMPLE_USES_AN_ENTRY));
+    this.#sketch.add(node.hash, Math.max(SAMPLE_USES_MIN, entries * SAMPLE_USES_AN_ENTRY), uses);
   }
 
   #boundWindow(): void {

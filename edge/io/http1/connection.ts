@@ -305,7 +305,7 @@ export class Http1Connection {
     if (entry === undefined) return false;
     const socket = this.#socket;
     const age = entry.ageSeconds(now);
-    const ttl = entry.memo.window.lifetimeSeconds - age;
+    const ttl = entry.lifetimeSeconds - age;
     let { status } = entry;
     let bytesDown = isHead ? 0 : entry.bodyBytes;
     let hasRoom: boolean;

@@ -29,6 +29,18 @@ describe("frequency sketch", () => {
     expect(aged.count(hash(1))).toBe(4);
     expect(FrequencySketch.bytesFor(1_000)).toBe(2_048);
   });
+
+  test.for([1, 2, 14, 15, 16, 1_000])("%i uses told at once are as many told one by one", (uses) => {
+    const [singly, atOnce] = [new FrequencySketch(16), new FrequencySketch(16)];
+    // So few columns that keys share them in some rows.
+    for (const key of [1, 2, 3, 1, 4]) {
+      for (let use = 0; use < uses; use++) singly.add(hash(key), Number.POSITIVE_INFINITY);
+      atOnce.add(hash(key), Number.POSITIVE_INFINITY, uses);
+    }
+    singly.add(hash(9), 1);
+    atOnce.add(hash(9), 1);
+    for (let key = 0; key < 40; key++) expect(atOnce.count(hash(key))).toBe(singly.count(hash(key)));
+  });
 });
 
 describe("ghost table", () => {

@@ -284,6 +284,18 @@ describe("remembered hits", () => {
     expect(bench.table.counters.ended).toBe(1);
   });
 
+  test("the store hears of uses once a second, of all that came since", () => {
+    const bench = ready();
+    const told: number[] = [];
+    bench.store.touch = (_cell, uses) => told.push(uses ?? 0) > 0;
+    for (const ms of [0, 1, 999, 999, 1_000, 1_500, 3_000, 2_500]) {
+      bench.now = at(ms / 1_000);
+      expect(bench.find()).toBeDefined();
+    }
+    // A clock that was set back is another second too.
+    expect(told).toEqual([1, 4, 2, 1]);
+  });
+
   test("a purge of something else does not end it", () => {
     const bench = ready();
     bench.purges.apply(1, "", { keys: ["http://a.example/y"], tags: ["t"] }, "hard");
