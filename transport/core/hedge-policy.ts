@@ -39,6 +39,8 @@ const RENEW_EVERY = 8;
  * frequent as the budget is large, the quantile of just that share would already be the time of a retransmission.
  */
 const AIM = 1.5;
+/** So many looks at late attempts in a row with nothing heard over the path: it is out, or the target is. */
+const OUTAGE_LATE = 4;
 /** Beyond that quantile by this much: on a path without a tail there is nothing to gain. */
 const MARGIN_RATIO = 0.04;
 const MARGIN_MS_MIN = 2;
@@ -62,7 +64,9 @@ type PathTimes = {
   delayMs: number | undefined;
   /** When something last came over it. */
   heardAt: MonotonicMs;
-  /** Since then. */
+  /** Until when it was out, as far as it shows: to the end of time while it is. */
+  outAt: MonotonicMs;
+  /** Since it was heard of. */
   lateInARow: number;
   lostInARow: number;
 };
@@ -102,10 +106,11 @@ export class HedgePolicy {
 
   /**
    * How long a small answer took over `via`, ms, from the request on the wire to its last byte; or how long an attempt had waited
-   * that lost its race, which would have taken longer.
+   * that lost its race, which would have taken longer. One that was sent before an outage ended is not counted: the outage is no tail.
    */
-  handleAnswer(via: ClusterId | null, answerMs: number): void {
+  handleAnswer(via: ClusterId | null, answerMs: number, sentAt: MonotonicMs): void {
     const path = this.#pathOf(via);
+    if (sentAt < path.outAt) return;
     path.recentMs[path.next] = answerMs;
     path.next = (path.next + 1) % WINDOW;
     path.count = Math.min(WINDOW, path.count + 1);
@@ -123,18 +128,19 @@ export class HedgePolicy {
   handleHeard(via: ClusterId | null, now: MonotonicMs): void {
     const path = this.#paths.get(via);
     if (path === undefined) return;
+    if (path.lateInARow >= OUTAGE_LATE || path.outAt > now) path.outAt = now;
     path.heardAt = now;
     path.lateInARow = 0;
     path.lostInARow = 0;
   }
 
   /**
-   * An attempt over `via`, sent at `sentAt`, is late. Whether a second one may be sent; it is counted then. The second late one in a
-   * row on a path that has been silent since it was sent draws on the reserve: a path full of losses uses up the rest before it dies.
+   * An attempt over `via` is late. Whether a second one may be sent; it is counted then. The second late one in a
+   * row on a path that has been silent since `since` draws on the reserve: a path full of losses uses up the rest before it dies.
    */
-  take(via: ClusterId | null, sentAt: MonotonicMs, now: MonotonicMs): boolean {
+  take(via: ClusterId | null, since: MonotonicMs, now: MonotonicMs): boolean {
     const path = this.#pathOf(via);
-    const isSilent = path.heardAt <= sentAt;
+    const isSilent = path.heardAt <= since;
     const least = isSilent && path.lateInARow > 0 ? 0 : this.#settings.reserve;
     if (isSilent) path.lateInARow++;
     if (!this.#budget.take(now, least)) {
@@ -145,9 +151,25 @@ export class HedgePolicy {
     return true;
   }
 
-  /** Whether nothing came over `via` since `sentAt`. */
-  isSilentSince(via: ClusterId | null, sentAt: MonotonicMs): boolean {
-    return this.#pathOf(via).heardAt <= sentAt;
+  /** Whether nothing came over `via` since then. */
+  isSilentSince(via: ClusterId | null, since: MonotonicMs): boolean {
+    return this.#pathOf(via).heardAt <= since;
+  }
+
+  /**
+   * Whether so many in a row were late over `via`, with nothing heard since `since` and something over another path, that it is to be left though
+   * no race could be held. True once; the count begins anew.
+   */
+  isDead(via: ClusterId | null, since: MonotonicMs): boolean {
+    const path = this.#pathOf(via);
+    if (path.lateInARow < OUTAGE_LATE || path.heardAt > since) return false;
+    let isOtherHeard = false;
+    for (const other of this.#paths.values()) isOtherHeard ||= other.heardAt > path.heardAt;
+    if (!isOtherHeard) return false;
+    path.lateInARow = 0;
+    path.outAt = Infinity as MonotonicMs;
+    this.counters.pathsLeft++;
+    return true;
   }
 
   /** The second attempt was answered first. */
@@ -165,6 +187,7 @@ export class HedgePolicy {
     path.lostInARow++;
     if (path.lostInARow < this.#settings.lostMax) return false;
     path.lostInARow = 0;
+    path.outAt = Infinity as MonotonicMs;
     this.counters.pathsLeft++;
     return true;
   }
@@ -179,6 +202,7 @@ export class HedgePolicy {
       sinceRenewed: 0,
       delayMs: undefined,
       heardAt: Number.NEGATIVE_INFINITY as MonotonicMs,
+      outAt: Number.NEGATIVE_INFINITY as MonotonicMs,
       lateInARow: 0,
       lostInARow: 0,
     };

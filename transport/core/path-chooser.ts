@@ -134,8 +134,8 @@ export class PathChooser {
   }
 
   /**
-   * The cheapest usable path other than the ones named, for a repeat of a request that failed on them; undefined when
-   * none is left. Failed paths are not offered.
+   * The cheapest usable path other than the ones named, for a repeat of a request that failed on them; without one a failed path that
+   * probes get over again; undefined when none is left.
    */
   alternative(
     tried: readonly (ClusterId | null)[],
@@ -144,7 +144,8 @@ export class PathChooser {
   ): PathChoice | undefined {
     this.#review(now);
     const rest = this.#candidates.filter((one) => !tried.includes(one.via));
-    const best = this.#selectionOf(requestClass, now).cheapest(rest, now);
+    const selection = this.#selectionOf(requestClass, now);
+    const best = selection.cheapest(rest, now) ?? selection.answering(rest);
     return best && { via: best.via, reason: "fallback-path-failed" };
   }
 
@@ -288,6 +289,12 @@ export class PathChooser {
     candidate.isSuspect = true;
     candidate.dueAt = Math.min(candidate.dueAt, now) as MonotonicMs;
     this.#review(now);
+  }
+
+  /** Whether a path has failed, or lost its races in silence. */
+  isOut(via: ClusterId | null): boolean {
+    const candidate = this.#find(via);
+    return candidate !== undefined && (candidate.isSuspect || candidate.failedUntil !== undefined);
   }
 
   /**

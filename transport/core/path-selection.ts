@@ -89,6 +89,19 @@ export class PathSelection {
     return best;
   }
 
+  /** The cheapest of the failed ones among `candidates` that probes get over again: not yet trusted, but better than a dead one. */
+  answering(candidates: readonly PathCandidate[]): PathCandidate | undefined {
+    let best: PathCandidate | undefined;
+    for (const one of candidates)
+      if (
+        one.failedUntil !== undefined &&
+        one.okInARow > 0 &&
+        (best === undefined || this.#cost(one) < this.#cost(best))
+      )
+        best = one;
+    return best;
+  }
+
   /**
    * Paths whose cost is within `ratio` of the cheapest one's, that one included: work that can be divided may be divided among them.
    * Empty when none is usable.
@@ -192,7 +205,6 @@ export class PathSelection {
   /** Leaves a path that cannot be used any more. */
   #fallBack(now: MonotonicMs, reason: PathReason): void {
     const { candidates } = this.#around;
-    this.#leftBehind = this.#current;
     const best = this.cheapest(candidates, now);
     if (best !== undefined) {
       this.#use(best, candidates.length === 1 ? "only-path" : reason, "failed", now);
@@ -202,7 +214,7 @@ export class PathSelection {
     const untried =
       candidates.find((one) => one.failedUntil === undefined && !one.isSuspect) ??
       candidates.find((one) => one.failedUntil === undefined);
-    const next = untried ?? candidates[0];
+    const next = untried ?? this.answering(candidates) ?? candidates[0];
     if (next === undefined) return;
     this.#use(next, untried ? reason : "all-paths-failed", "failed", now);
   }
@@ -213,6 +225,7 @@ export class PathSelection {
     this.#reason = reason;
     this.#settle(now);
     if (candidate === from) return;
+    if (cause === "failed") this.#leftBehind = from;
     this.#currentSince = now;
     this.#onUsed({
       requestClass: this.#requestClass,

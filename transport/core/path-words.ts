@@ -19,7 +19,7 @@ export const pathReasons = [
   "spread",
   /** A second attempt beside one that was late, or one of several where nobody knew which path is well. */
   "race",
-  /** Every candidate has failed: direct, because it depends on the fewest parts. */
+  /** Every candidate has failed: the cheapest that probes get over again, else direct, because it depends on the fewest parts. */
   "all-paths-failed",
 ] as const;
 export type PathReason = (typeof pathReasons)[number];

@@ -51,8 +51,11 @@ type Try = {
 /** A body of at most so many bytes counts when all of it has come: it fits into the stream's buffer with room to spare. */
 const WHOLE_BYTES_MAX = 48 * 1024;
 /** How often a late attempt is looked at again, one delay apart. */
-const LOOKS_MAX = 6;
-/** From this look on a silent path is worth a repeat out of the budget of repeats, when that of second attempts is used up. */
+const LOOKS_MAX = 30;
+/**
+ * From this look on a silent path is worth a repeat out of the budget of repeats, when that of second attempts is used up; at once when
+ * others have found it out of use.
+ */
 const RESCUE_LOOK = 3;
 
 /** `avoid`: a path that just failed it, which makes it a repeat. Throws what the last attempt failed with. */
@@ -123,7 +126,7 @@ class Race {
       choice,
       sentAt: this.#parts.now(),
       stop,
-      progress: track(this.#parts, this.#to, via, this.#request, stop),
+      progress: track(this.#parts, this.#to, via, this.#request, stop, () => this.#mayRepeat()),
       head: undefined,
     };
     this.#attempts++;
@@ -133,6 +136,12 @@ class Race {
       (head) => this.#handleHead(one, head),
       (error: unknown) => this.#handleError(one, error),
     );
+  }
+
+  /** Whether an attempt may be given up for the sake of another; after the head that is up to the body. */
+  #mayRepeat(): boolean {
+    const { settings, now } = this.#parts;
+    return this.#isDone || (this.#attempts < settings.attemptsMax && this.#to.budget.has(now()));
   }
 
   #handleHead(one: Try, head: ExchangeHead): void {
@@ -218,7 +227,7 @@ class Race {
     const first = this.#open[0];
     if (first !== undefined && this.#mayAsk(first)) {
       const other = this.#to.chooser?.alternative(this.#tried, this.#parts.now());
-      this.#send({ via: other?.via ?? first.choice.via, reason: "race" });
+      this.#send({ via: other === undefined ? first.choice.via : other.via, reason: "race" });
     } else {
       // It goes on coming, and nobody else is asked for it: better an early head.
       const begun = this.#open.find(({ head }) => head !== undefined && head.status < 500);
@@ -239,12 +248,17 @@ class Race {
       if (this.#open.some(({ head }) => head !== undefined) || this.#looks < RESCUE_LOOK) return false;
       if (!chooser?.alternative(this.#tried, now())) return false;
     }
-    const { sentAt, head, choice } = first;
-    if (hedges.take(choice.via, sentAt, now())) return true;
+    const { head, choice } = first;
+    // Silent for as long as an answer takes: others may have come over the path since this one was sent, and none comes any more.
+    const since = (now() - (hedges.delayMs(choice.via) ?? 0)) as MonotonicMs;
+    const isTaken = hedges.take(choice.via, since, now());
+    if (!chooser?.isOut(choice.via) && hedges.isDead(choice.via, since))
+      this.#parts.onRacesLost(this.#to, choice.via);
+    if (isTaken) return true;
     const isRescue =
-      this.#looks >= RESCUE_LOOK &&
+      (this.#looks >= RESCUE_LOOK || chooser?.isOut(choice.via) === true) &&
       head === undefined &&
-      hedges.isSilentSince(choice.via, sentAt) &&
+      hedges.isSilentSince(choice.via, since) &&
       chooser?.alternative(this.#tried, now()) !== undefined &&
       budget.take(now());
     if (isRescue) counters.retries++;
@@ -262,7 +276,7 @@ class Race {
       const answered = (): void => {
         const answerMs = Math.max(0, now() - one.sentAt - head.connectMs);
         head.handleTiming(answerMs > (hedges.delayMs(choice.via) ?? Infinity));
-        hedges.handleAnswer(choice.via, answerMs);
+        hedges.handleAnswer(choice.via, answerMs, one.sentAt);
       };
       if (head.isWhole() || !isShort(head)) answered();
       else head.onWhole(answered);
@@ -273,7 +287,8 @@ class Race {
     for (const other of losers) {
       other.progress.end();
       const isFirst = other.sentAt < one.sentAt;
-      if (isFirst) hedges.handleAnswer(other.choice.via, now() - other.sentAt);
+      if (isFirst && !hedges.isSilentSince(other.choice.via, other.sentAt))
+        hedges.handleAnswer(other.choice.via, now() - other.sentAt, other.sentAt);
       if (isFirst && other.choice.via !== choice.via && hedges.handleLost(other.choice.via, other.sentAt))
         onRacesLost(this.#to, other.choice.via);
       if (other.head) discard(other.head);
@@ -307,6 +322,7 @@ function track(
   via: ClusterId | null,
   request: TransportRequest,
   stop: Stop,
+  mayRepeat: () => boolean,
 ): Progress {
   const onAbort = (): void => stop.abort(request.signal?.reason);
   if (request.signal?.aborted) onAbort();
@@ -314,11 +330,10 @@ function track(
   const attempt: Attempt = {
     via,
     requestClass: requestClassOf(request.headers),
-    sentMs: performance.now(),
     lastProgressMs: undefined,
     giveUp: (why, code) => {
       // What cannot be asked again keeps its chance: the path may come back.
-      if (!isSafeMethod(request.method)) return;
+      if (!isSafeMethod(request.method) || (code === "path-failed" && !mayRepeat())) return;
       stop.abort(new IsochroneError(`Given up: ${why}`, { code, source: "upstream", retry: "safe" }));
     },
   };

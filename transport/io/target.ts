@@ -45,8 +45,6 @@ export type TargetContext = {
 export type Attempt = {
   readonly via: ClusterId | null;
   readonly requestClass: RequestClass;
-  /** performance.now() */
-  readonly sentMs: number;
   /** Last byte from the peer, performance.now(); undefined: none yet. */
   lastProgressMs: number | undefined;
   /** Ends it: over another path it may be asked again, of a server that is down it may not. */
@@ -215,8 +213,9 @@ export class Target {
     let count = 0;
     const nowMs = performance.now();
     for (const attempt of this.#attempts) {
-      // A body that still moves may do so to its end.
-      const silentMs = nowMs - (attempt.lastProgressMs ?? (isDead ? -Infinity : attempt.sentMs));
+      // A body that still moves may do so to its end. What waits on a path that is only suspect is asked for elsewhere beside it.
+      const silentMs =
+        attempt.lastProgressMs === undefined ? (isDead ? Infinity : 0) : nowMs - attempt.lastProgressMs;
       if (attempt.via !== via || silentMs < SILENCE_MS) continue;
       attempt.giveUp(
         `path ${via === null ? "direct" : `via ${JSON.stringify(via)}`} to ${this.label} failed`,

@@ -11,7 +11,7 @@ function policyAfter(answersMs: readonly number[], settings: Partial<HedgeSettin
   const policy = new HedgePolicy(settings, at(0));
   for (const answerMs of answersMs) {
     policy.handleFirstTry(at(0));
-    policy.handleAnswer(null, answerMs);
+    policy.handleAnswer(null, answerMs, at(0));
   }
   return policy;
 }
@@ -21,7 +21,7 @@ describe("the delay", () => {
   test("is unknown until enough answers came over that very path", () => {
     const policy = policyAfter(repeated(15, 100));
     expect(policy.delayMs(null)).toBeUndefined();
-    policy.handleAnswer(null, 100);
+    policy.handleAnswer(null, 100, at(0));
     expect(policy.delayMs(null)).toBeCloseTo(104);
     expect(policy.delayMs(ams)).toBeUndefined();
   });
@@ -38,7 +38,7 @@ describe("the delay", () => {
 
   test("follows a path that has become longer", () => {
     const policy = policyAfter(repeated(128, 50));
-    for (const answerMs of repeated(64, 150)) policy.handleAnswer(null, answerMs);
+    for (const answerMs of repeated(64, 150)) policy.handleAnswer(null, answerMs, at(0));
     expect(policy.delayMs(null)).toBeCloseTo(156);
   });
 
@@ -91,6 +91,34 @@ describe("lost races", () => {
     expect(policy.handleLost(null, at(12))).toBe(false);
     expect(policy.handleLost(null, at(20))).toBe(false);
     expect(policy.handleLost(null, at(21))).toBe(true);
+  });
+});
+
+describe("an outage", () => {
+  /** Four late ones in a row with nothing heard. */
+  const silent = (policy: HedgePolicy): void => {
+    for (let late = 0; late < 4; late++) policy.take(null, at(10 + late), at(100 + late));
+  };
+
+  test("is known without a race when another path was heard of meanwhile, and told once", () => {
+    const policy = policyAfter(repeated(16, 100), { savedMax: 1, reserve: 1 });
+    silent(policy);
+    expect(policy.isDead(null, at(13))).toBe(false);
+    policy.handleAnswer(ams, 100, at(0));
+    policy.handleHeard(ams, at(50));
+    expect(policy.isDead(null, at(13))).toBe(true);
+    expect(policy.isDead(null, at(13))).toBe(false);
+    expect(policy.counters.pathsLeft).toBe(1);
+  });
+
+  test("is no tail: what was sent before it ended says nothing of the usual time", () => {
+    const policy = policyAfter(repeated(64, 100));
+    silent(policy);
+    policy.handleHeard(null, at(8_000));
+    for (let late = 0; late < 64; late++) policy.handleAnswer(null, 7_000, at(100 + late));
+    expect(policy.delayMs(null)).toBeCloseTo(104);
+    for (let later = 0; later < 64; later++) policy.handleAnswer(null, 200, at(9_000));
+    expect(policy.delayMs(null)).toBeCloseTo(208);
   });
 });
 

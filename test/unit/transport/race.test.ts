@@ -107,7 +107,7 @@ function setUp(settings: Partial<TransportSettings> = {}) {
       to.chooser?.handleSample(via, 100, now());
       for (let twice = 0; twice < 2; twice++) {
         to.hedges.handleFirstTry(now());
-        to.hedges.handleAnswer(via, 100);
+        to.hedges.handleAnswer(via, 100, now());
       }
     }
   const ask = (request: TransportRequest = get) => race(parts, to, request, undefined);
@@ -130,6 +130,23 @@ describe("a late small request", () => {
     expect(await answer).toMatchObject({ path: { via: ams, reason: "race" }, attempts: 2 });
     expect(asked[0]?.signal.aborted).toBe(true);
     expect(to.hedges.counters).toMatchObject({ hedges: 1, won: 1 });
+  });
+
+  test("goes direct when it was a relay's that is late", async () => {
+    const { to, asked, ask } = setUp();
+    to.chooser?.handleFailure(null, monotonicMs(Date.now()));
+    expect(to.choose().via).toBe(ams);
+    await pass(3_000);
+    for (let probes = 0; probes < 5; probes++) {
+      const probe = to.chooser?.pollTransmit(monotonicMs(Date.now()));
+      if (probe?.via === null) to.chooser?.handleProbeResult(probe.probeId, 100, monotonicMs(Date.now()));
+      await pass(200);
+    }
+    const answer = ask();
+    await pass(110);
+    expect(asked.map(({ via }) => via)).toEqual([ams, null]);
+    asked[1]?.whole();
+    await answer;
   });
 
   test("keeps the first attempt's answer when that comes first after all", async () => {
