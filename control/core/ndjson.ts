@@ -98,9 +98,12 @@ export class NdjsonReader {
 
   #addLong(piece: Uint8Array): void {
     this.#count(piece);
-    for (const code of piece)
+    // By place: an iterator takes ten times as long, for 25 million octets.
+    for (let at = 0; at < piece.length; at++) {
+      const code = piece[at] as number;
       if (code < 0x20 || code > 0x7e || code === 0x5c)
         throw new SyntaxError("a cluster map that is no base64");
+    }
     if (piece.length > 0) this.#long?.push(piece);
   }
 

@@ -18,7 +18,7 @@ import {
   serverReport,
   string,
 } from "#kit";
-import { BearerGate, formatListenAddress, listenError, type Logger, http } from "#kit/io";
+import { BearerGate, formatListenAddress, inSteps, listenError, type Logger, http } from "#kit/io";
 import { controlSettings } from "../config.ts";
 import { kindRules } from "../core/kinds.ts";
 import type { PurgeLedgerSettings } from "../core/purge-ledger.ts";
@@ -298,7 +298,8 @@ export class ControlServer {
     parseQuery(target.query, noQuery);
     const input = await this.#bodies.read(request, kindRules[kind].bodyBytesMax, appendRequest);
     const author = input.author === "" ? nodeOf(request) : input.author;
-    const summary = this.#service.append(kind, id, { ...input, author });
+    const text = kind === "map" ? await inSteps(this.#service.mapTextInSteps(id, input.body)) : undefined;
+    const summary = this.#service.append(kind, id, { ...input, author, bodyText: text?.value });
     const { version, activeVersion } = summary;
     this.#options.logger.info("appended", { document: `${kind}/${id}`, version, activeVersion, author });
     sendJson(response, 201, JSON.stringify(summary));

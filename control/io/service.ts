@@ -13,6 +13,7 @@ import {
   type PurgeAck,
   type PurgeRequest,
   type ServerReport,
+  type Steps,
   type MapOverrides,
   type TopologyDocument,
   type PolicyDocument,
@@ -75,6 +76,8 @@ export interface AppendInput {
   readonly activate?: boolean;
   /** What leads to it from another version, as it came. */
   readonly difference?: unknown;
+  /** What {@link ControlService.mapTextInSteps} made of the body; absent: it is made here. */
+  readonly bodyText?: string | undefined;
 }
 
 /** What is kept ready of answers that every receiver of a new map asks for, bytes; the newest one is kept however large it is. */
@@ -188,8 +191,7 @@ export class ControlService {
       return parsed;
     });
     const fence = this.#checkFence(kind, id, body);
-    // As JSON.stringify has it, without a look at each of the 25 million characters of a map.
-    const bodyText = [...jsonPieces(body)].join("");
+    const bodyText = input.bodyText ?? JSON.stringify(body);
     const result = this.store.append({
       kind,
       id,
@@ -238,6 +240,20 @@ export class ControlService {
       activate: true,
     });
     return { ...appended, serial };
+  }
+
+  /**
+   * The text of a map as it is kept: what JSON.stringify makes of it, without a look at each of its 25 million characters. Throws {@link Refusal} as
+   * `append` does.
+   */
+  *mapTextInSteps(id: string, value: unknown): Steps<string> {
+    const map = this.#lawful(() => parseDocument("map", id, value));
+    const pieces: string[] = [];
+    for (const piece of jsonPieces(map)) {
+      pieces.push(piece);
+      yield;
+    }
+    return pieces.join("");
   }
 
   #differenceOf(kind: DocumentKind, difference: unknown, bodyText: string) {
