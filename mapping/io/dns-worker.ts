@@ -173,6 +173,8 @@ export async function runWorker(onQuery?: DnsServerOptions["onQuery"]): Promise<
     try {
       if (countriesFile !== undefined) state.setCountries(readCountries(countriesFile));
       const queryLog = await openQueryLog(log, logger);
+      // What the first query would have to wait for is there before sockets are read, which others may still read as well.
+      state.context();
       server = await DnsServer.listen({
         ...rest,
         quarantine,
