@@ -607,6 +607,24 @@ describe.each([
     expect(await isServed(edge.tlsPort)).toBe(true);
   });
 
+  test("a client that takes a little at a time keeps its stream", async () => {
+    const edge = await start({ writeStallMs: 1_000 });
+    origin.answer = (_request, response) => response.writeHead(200).end(Buffer.alloc(200_000));
+    const client = await raw(edge.tlsPort, setting(4, 0));
+    client.send(frame(FRAME.headers, FLAG.endStream | FLAG.endHeaders, 1, getBlock("/little")));
+    client.send(frame(FRAME.windowUpdate, 0, 0, uint32(1_000_000)));
+    // Longer than a stall may be: of the first piece most is still to come.
+    for (let turn = 0; turn < 15; turn++) {
+      client.send(frame(FRAME.windowUpdate, 0, 1, uint32(100)));
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    client.send(frame(FRAME.windowUpdate, 0, 1, uint32(1_000_000)));
+    const taken = (): number =>
+      client.of(FRAME.data, 1).reduce((sum, { payload }) => sum + payload.length, 0);
+    await until(() => taken() === 200_000 || client.of(FRAME.rstStream, 1).length > 0, "the end");
+    expect(client.of(FRAME.rstStream, 1)).toEqual([]);
+  });
+
   test("an idle session is asked to go", async () => {
     const edge = await start({ keepAliveTimeoutMs: 200 });
     const client = await raw(edge.tlsPort);

@@ -41,6 +41,18 @@ export function interimHeaders(status: number, fields: Fields): OutgoingHttpHead
   return headers;
 }
 
+/**
+ * Waits until what was written is taken. Not stalled as long as some of it is within each `stallMs`: of many streams each has its turn
+ * on a slow connection, and a piece takes as many turns as it has frames.
+ */
+async function whenTaken(stream: Http2Stream, stallMs: number) {
+  for (;;) {
+    const before = stream.bufferSize;
+    const drained = await whenDrained(stream, stallMs);
+    if (drained !== "stalled" || stream.bufferSize === before) return drained;
+  }
+}
+
 /** Writes all of an answer. Never rejects. */
 export async function writeToStream(
   stream: Http2Stream,
@@ -68,7 +80,7 @@ export async function writeToStream(
         if (stream.destroyed || stream.closed) return { bytesDown, end: "client-gone" };
         onProgress();
         if (hasRoom) continue;
-        const drained = await whenDrained(stream, stallMs);
+        const drained = await whenTaken(stream, stallMs);
         if (drained === "gone") return { bytesDown, end: "client-gone" };
         if (drained === "stalled") {
           stream.close(constants.NGHTTP2_CANCEL);
