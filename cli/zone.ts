@@ -47,7 +47,8 @@ status tells of each zone what each name server has, and why a secondary one is 
   --state DIR     which running world, when several run
   --json          what was found or done, as one document
 
-Exit code 0 fit, or done; 1 findings that are errors, or control refused or is not there; 2 refused, or bad usage.
+Exit code 0 fit, or done; 1 findings that are errors, or control refused (the serial is another one by now) or
+is not there; 2 bad file or bad usage.
 
 Examples:
   isochrone zone check example.com.zone
