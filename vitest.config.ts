@@ -64,6 +64,7 @@ export default defineConfig({
           ...BY_NODE,
           include: ALONE,
           fileParallelism: false,
+          sequence: { groupOrder: 2 },
           testTimeout: 90_000,
           hookTimeout: 90_000,
         },
