@@ -64,12 +64,6 @@ export class RetryBudget {
     return true;
   }
 
-  /** Whether there is a repeat to take. */
-  has(now: MonotonicMs): boolean {
-    this.#refill(now);
-    return this.#tokens >= 1 - 1e-9;
-  }
-
   get granted(): number {
     return this.#granted;
   }

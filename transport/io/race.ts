@@ -48,6 +48,9 @@ type Try = {
   head: ExchangeHead | undefined;
 };
 
+/** Whether what is given up is asked for again, and that is out of the budget by now: who gives up takes it. */
+type Repeat = "refused" | "paid" | "not-needed";
+
 /** A body of at most so many bytes counts when all of it has come: it fits into the stream's buffer with room to spare. */
 const WHOLE_BYTES_MAX = 48 * 1024;
 /** How often a late attempt is looked at again, one delay apart. */
@@ -126,7 +129,7 @@ class Race {
       choice,
       sentAt: this.#parts.now(),
       stop,
-      progress: track(this.#parts, this.#to, via, this.#request, stop, () => this.#mayRepeat()),
+      progress: track(this.#parts, this.#to, via, this.#request, stop, () => this.#takeRepeat()),
       head: undefined,
     };
     this.#attempts++;
@@ -138,10 +141,15 @@ class Race {
     );
   }
 
-  /** Whether an attempt may be given up for the sake of another; after the head that is up to the body. */
-  #mayRepeat(): boolean {
+  /**
+   * For an attempt that is about to be given up. A path that dies has many waiting: each takes its repeat before the next looks whether
+   * there is one, and those that get none wait on, since the path may come back.
+   */
+  #takeRepeat(): Repeat {
     const { settings, now } = this.#parts;
-    return this.#isDone || (this.#attempts < settings.attemptsMax && this.#to.budget.has(now()));
+    if (!this.#isDone && this.#open.length > 1) return "not-needed";
+    if (!this.#isDone && this.#attempts >= settings.attemptsMax) return "refused";
+    return this.#to.budget.take(now()) ? "paid" : "refused";
   }
 
   #handleHead(one: Try, head: ExchangeHead): void {
@@ -178,7 +186,12 @@ class Race {
       if (kept && this.#open.every((other) => other.head !== undefined)) this.#finish(kept);
       return;
     }
-    if (!this.#isRepeatable(error) || this.#attempts >= settings.attemptsMax || !to.budget.take(now())) {
+    const isPaid = one.progress.isRepeatPaid();
+    if (
+      !this.#isRepeatable(error) ||
+      this.#attempts >= settings.attemptsMax ||
+      !(isPaid || to.budget.take(now()))
+    ) {
       this.#isDone = true;
       clearTimeout(this.#timer);
       this.#reject(error);
@@ -322,8 +335,9 @@ function track(
   via: ClusterId | null,
   request: TransportRequest,
   stop: Stop,
-  mayRepeat: () => boolean,
+  takeRepeat: () => Repeat,
 ): Progress {
+  let isRepeatPaid = false;
   const onAbort = (): void => stop.abort(request.signal?.reason);
   if (request.signal?.aborted) onAbort();
   else request.signal?.addEventListener("abort", onAbort, { once: true });
@@ -333,7 +347,12 @@ function track(
     lastProgressMs: undefined,
     giveUp: (why, code) => {
       // What cannot be asked again keeps its chance: the path may come back.
-      if (!isSafeMethod(request.method) || (code === "path-failed" && !mayRepeat())) return;
+      if (stop.aborted || !isSafeMethod(request.method)) return;
+      if (code === "path-failed") {
+        const repeat = takeRepeat();
+        if (repeat === "refused") return;
+        isRepeatPaid = repeat === "paid";
+      }
       stop.abort(new IsochroneError(`Given up: ${why}`, { code, source: "upstream", retry: "safe" }));
     },
   };
@@ -343,6 +362,7 @@ function track(
       attempt.lastProgressMs = performance.now();
       to.hedges.handleHeard(via, parts.now());
     },
+    isRepeatPaid: () => isRepeatPaid,
     settle: () => to.untrack(attempt),
     end: () => {
       to.untrack(attempt);

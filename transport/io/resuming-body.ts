@@ -53,8 +53,8 @@ export type ResumingBodyOptions = {
   readonly resumable: Resumable;
   readonly resumesMax: number;
   readonly track: BodyProgress;
-  /** Takes a repeat out of the budget. */
-  readonly mayResume: () => boolean;
+  /** Takes a repeat out of the budget, unless it is (`isPaid`) by now. */
+  readonly mayResume: (isPaid: boolean) => boolean;
   /** Asks again with these fields in place of any range of the request. */
   readonly resume: (headers: HeaderList) => Promise<{
     readonly head: Pick<ExchangeHead, "status" | "headers" | "body">;
@@ -66,7 +66,7 @@ export type ResumingBodyOptions = {
   readonly mayRescue?: ((silentMs: number) => boolean) | undefined;
 };
 
-type BodyProgress = Pick<Progress, "handleBytes" | "end">;
+type BodyProgress = Pick<Progress, "handleBytes" | "end"> & Partial<Pick<Progress, "isRepeatPaid">>;
 
 /** Shortest time between two looks at a silent body, ms. */
 const LOOK_MS_MIN = 10;
@@ -177,8 +177,9 @@ export class ResumingBody extends Readable {
     await this.#rescue;
     if (this.#isEnded || source !== this.#source) return;
     this.#progress.end();
+    const isPaid = this.#progress.isRepeatPaid?.() === true;
     const isTransient = error instanceof IsochroneError && error.retry === "safe";
-    if (!isTransient || this.#resumes >= resumesMax || !mayResume()) {
+    if (!isTransient || this.#resumes >= resumesMax || !mayResume(isPaid)) {
       this.destroy(error);
       return;
     }

@@ -55,6 +55,8 @@ export type Attempt = {
 export type Progress = {
   /** Bytes came. */
   readonly handleBytes: () => void;
+  /** It was given up, and the repeat for it is out of the budget. */
+  readonly isRepeatPaid: () => boolean;
   /** The path's failure no longer ends it; the caller's signal still does. */
   readonly settle: () => void;
   readonly end: () => void;

@@ -227,7 +227,8 @@ export class Transport {
             resumable: wanted,
             resumesMax: this.#settings.resumesMax,
             track: sent.progress,
-            mayResume: () => !request.signal?.aborted && to.budget.take(this.#options.clock.monotonic()),
+            mayResume: (isPaid) =>
+              !request.signal?.aborted && (isPaid || to.budget.take(this.#options.clock.monotonic())),
             resume: async (headers) => {
               this.#counters.resumes++;
               const kept = request.headers.filter(([name]) => !/^range$/i.test(name));

@@ -112,7 +112,13 @@ class Model {
   async #ask(): Promise<void> {
     const startMs = Date.now();
     try {
-      await race(this.#parts, this.to, { method: "GET", path: "/", headers: [] }, undefined);
+      const { progress } = await race(
+        this.#parts,
+        this.to,
+        { method: "GET", path: "/", headers: [] },
+        undefined,
+      );
+      progress.end();
       this.times.push(Date.now() - startMs);
     } catch {
       this.failures++;

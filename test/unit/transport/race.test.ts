@@ -1,7 +1,7 @@
 /** One request until its answer: which attempts are sent, which one wins, what becomes of the others. No sockets; timers are driven by hand. */
 import { Readable } from "node:stream";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { type ClusterId, type MonotonicMs, monotonicMs } from "#kit";
+import { type ClusterId, IsochroneError, type MonotonicMs, monotonicMs } from "#kit";
 import { createLogger } from "#kit/io";
 import {
   ExchangeError,
@@ -36,7 +36,11 @@ class Asked {
       this.#resolve = resolve;
       this.reject = reject;
     });
-    signal.addEventListener("abort", () => this.reject(failure("aborted", "sent")), { once: true });
+    const abort = (): void => {
+      const code = signal.reason instanceof IsochroneError ? signal.reason.code : "aborted";
+      this.reject(failure(code, "sent"));
+    };
+    signal.addEventListener("abort", abort, { once: true });
   }
 
   head(status = 200): void {
@@ -273,4 +277,22 @@ test("a path that nobody heard of for long is raced against the others at once",
   expect(asked.map(({ via }) => via)).toEqual([null, ams]);
   asked[1]?.whole();
   expect(await answer).toMatchObject({ path: { via: ams, reason: "race" } });
+});
+
+test("of many that wait on a path that failed as many go elsewhere as the budget pays for, and the others wait on", async () => {
+  const { to, asked, ask, parts } = setUp({ retry: { initial: 2, max: 2, ratio: 0, minPerSecond: 0 } });
+  const range: TransportRequest = { ...get, headers: [["Range", "bytes=0-1048575"]] };
+  // Large ones are spread over both paths.
+  const answers = Array.from({ length: 10 }, () => ask(range));
+  expect(asked.filter(({ via }) => via === null)).toHaveLength(5);
+  to.chooser?.handleFailure(null, monotonicMs(Date.now()));
+  to.giveUpSilent(null, true);
+  to.giveUpSilent(null, true);
+  await pass(1);
+  expect(asked.slice(10).map(({ via }) => via)).toEqual([ams, ams]);
+  expect(asked.filter(({ signal }) => signal.aborted)).toHaveLength(2);
+  for (const one of asked) one.whole();
+  const paths = (await Promise.all(answers)).map(({ path }) => path.via);
+  expect(paths.filter((via) => via === null)).toHaveLength(3);
+  expect(parts.counters.retries).toBe(2);
 });
