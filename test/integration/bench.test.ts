@@ -58,7 +58,7 @@ describe.skipIf(wrk === undefined)("npm run bench", () => {
     }
     expect(result.machine.cores).toBeGreaterThan(0);
 
-    const report = await bench("report", "--from", directory);
+    const report = await bench("report", "--from", directory, "--to", directory);
     expect(report.code).toBe(0);
     expect(existsSync(join(directory, "report.html"))).toBe(true);
     expect(readFileSync(join(directory, "headline.md"), "utf8")).toContain("| 1 KiB, 32 connections |");

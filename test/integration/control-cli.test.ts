@@ -8,7 +8,7 @@ import { type PropertyId, type ServerId } from "#kit";
 import { createLogger } from "#kit/io";
 import { main as mapCommand } from "../../cli/map.ts";
 import { UsageError } from "../../cli/usage.ts";
-import { type IsochroneProcess, runIsochrone, startIsochrone } from "../tools/processes.ts";
+import { type IsochroneProcess, runIsochroneHere, startIsochrone } from "../tools/processes.ts";
 import { idleReport } from "../tools/server-report.ts";
 import { ranking, snapshotOf } from "../unit/mapping/fixtures.ts";
 
@@ -20,7 +20,7 @@ let url = "";
 
 /** Its own runtime directory: a world that happens to run on this machine must not be found. */
 const env = { ISOCHRONE_CONTROL_TOKEN: token, XDG_RUNTIME_DIR: directory, ISOCHRONE_CONTROL_URL: undefined };
-const isochrone = (...args: string[]) => runIsochrone(args, { env });
+const isochrone = (...args: string[]) => runIsochroneHere(args, { env });
 const config = (...args: string[]) => isochrone("config", ...args, "--control", url);
 
 const yaml = (dnsTtlSeconds: number, port = "9000") => `propertyId: shop-www
@@ -237,7 +237,7 @@ describe("isochrone config", () => {
     expect(await config("activate", "shop-www")).toMatchObject({ code: 2 });
     expect(await config("list", "--version", "1")).toMatchObject({ code: 2 });
     expect(await config("show", "nobody")).toMatchObject({ code: 1 });
-    const wrong = await runIsochrone(["config", "list", "--control", url], {
+    const wrong = await runIsochroneHere(["config", "list", "--control", url], {
       env: { ...env, ISOCHRONE_CONTROL_TOKEN: "wrong" },
     });
     expect(wrong).toMatchObject({ code: 1 });

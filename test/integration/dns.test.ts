@@ -25,7 +25,7 @@ import { context, query, wideContext, snapshot, topology, properties } from "../
 import {
   type IsochroneProcess,
   requireProgram,
-  runIsochrone,
+  runIsochroneHere,
   startIsochrone,
   waitFor,
 } from "../tools/processes.ts";
@@ -156,7 +156,7 @@ describe.skipIf(dig === undefined)("isochrone dns --world", () => {
     const url = `${admin}/.isochrone/where?name=www.shop.example&address=198.18.32.0/24`;
     expect((await fetch(url)).status).toBe(401);
     expect((await fetch(url, { headers: { authorization: `Bearer ${token}x` } })).status).toBe(401);
-    const said = await runIsochrone(
+    const said = await runIsochroneHere(
       ["where", "www.shop.example", "198.18.32.0/24", "--server", admin, "--json"],
       { env },
     );
@@ -182,15 +182,15 @@ describe.skipIf(dig === undefined)("isochrone dns --world", () => {
     expect((await digAt(dns, "www.shop.example", "+subnet=198.18.32.0/24")).answers).toEqual(
       report.servers.filter(({ rank }) => rank !== null).map(({ address }) => address),
     );
-    const table = await runIsochrone(["where", "www.shop.example", "198.18.32.1", "--server", admin], {
+    const table = await runIsochroneHere(["where", "www.shop.example", "198.18.32.1", "--server", admin], {
       env,
     });
     expect(table.stdout).toMatch(/rtt ms\s+loss %\s+load\s+confidence/);
-    const none = await runIsochrone(["where", "nope.shop.example", "198.18.32.1", "--server", admin], {
+    const none = await runIsochroneHere(["where", "nope.shop.example", "198.18.32.1", "--server", admin], {
       env,
     });
     expect([none.code, none.stderr]).toEqual([1, expect.stringContaining("NXDOMAIN")]);
-    const wrong = await runIsochrone(["where", "www.shop.example", "198.18.32.1/20", "--server", admin], {
+    const wrong = await runIsochroneHere(["where", "www.shop.example", "198.18.32.1/20", "--server", admin], {
       env,
     });
     expect([wrong.code, wrong.stderr]).toEqual([2, expect.stringContaining("host bits")]);
@@ -229,7 +229,7 @@ describe.skipIf(dig === undefined)("isochrone dns --world", () => {
   });
 
   it("where --world measures by itself and agrees on the place", async () => {
-    const said = await runIsochrone([
+    const said = await runIsochroneHere([
       "where",
       "www.shop.example",
       "198.18.32.1",
@@ -288,7 +288,7 @@ describe("isochrone dns, bad usage", () => {
       /Cannot listen on 192\.0\.2\.1:5300: this machine has no such address/,
     ],
   ] as const)("%s: one line, exit code 2", async (_, args, message) => {
-    const { code, stderr } = await runIsochrone(["dns", ...args], { env });
+    const { code, stderr } = await runIsochroneHere(["dns", ...args], { env });
     expect(code).toBe(2);
     expect(stderr.trim().split("\n")).toHaveLength(1);
     expect(stderr).toMatch(message);
@@ -298,19 +298,21 @@ describe("isochrone dns, bad usage", () => {
     const socket = createSocket("udp4");
     await new Promise<void>((resolve) => socket.bind(0, "127.0.0.1", resolve));
     const { port } = socket.address();
-    const inUse = await runIsochrone(["dns", "--world", worldFile, "--listen", `127.0.0.1:${port}`], { env });
+    const inUse = await runIsochroneHere(["dns", "--world", worldFile, "--listen", `127.0.0.1:${port}`], {
+      env,
+    });
     socket.close();
     expect([inUse.code, inUse.stderr]).toEqual([2, expect.stringMatching(/address is in use.*EADDRINUSE/)]);
     const directory = mkdtempSync(join(tmpdir(), "isochrone-dns-"));
     const broken = join(directory, "broken.yaml");
     writeFileSync(broken, readFileSync(worldFile, "utf8").replace("role: relay", "role: rely"));
-    const bad = await runIsochrone(["dns", "--world", broken, "--listen", "127.0.0.1:0"], { env });
+    const bad = await runIsochroneHere(["dns", "--world", broken, "--listen", "127.0.0.1:0"], { env });
     rmSync(directory, { recursive: true });
     expect([bad.code, bad.stderr]).toEqual([
       2,
       expect.stringMatching(/broken\.yaml:\d+:\d+: .*role.*"rely"/),
     ]);
-    const anonymous = await runIsochrone(
+    const anonymous = await runIsochroneHere(
       [
         "dns",
         "--node",
@@ -609,7 +611,7 @@ describe.skipIf(dig === undefined)("isochrone dns --node", () => {
       "$ORIGIN example.com.\n$TTL 60\n@ SOA ns h 7 7200 1800 1209600 60\n@ NS ns\nns A 192.0.2.1\n*.w TXT hi\n",
     );
     const zone = async (...args: readonly string[]) =>
-      await runIsochrone(["zone", ...args, "--control", controlUrl], { env });
+      await runIsochroneHere(["zone", ...args, "--control", controlUrl], { env });
     expect(await zone("push", "example-com", zoneFile, "--customer", "acme")).toMatchObject({ code: 0 });
     expect(await zone("set", "example-com", "a", "A", "192.0.2.7", "--serial", "7")).toMatchObject({
       code: 0,

@@ -11,7 +11,7 @@ import { makeAccessKey, makeToken } from "#edge";
 import type { EpochMs, PropertyId, ServerId, ServerReport } from "#kit";
 import { createLogger } from "#kit/io";
 import { ControlClient } from "#control";
-import { runIsochrone, isAlive } from "../tools/processes.ts";
+import { isAlive, runIsochroneHere } from "../tools/processes.ts";
 import { contentOf } from "../tools/range-origin.ts";
 import { fetchFrom, TestOrigin, until } from "./edge-support.ts";
 
@@ -455,9 +455,12 @@ test("warm: a list at each edge cluster of the topology, through the parent; --p
   const list = join(state, "list");
   await writeFile(list, `http://${HOST}/object-warm-1\nhttp://${HOST}/object-warm-2\n`);
   const run = async (...more: readonly string[]) =>
-    await runIsochrone(["warm", list, "--json", "--control", `http://127.0.0.1:${ports.control}`, ...more], {
-      env: environment,
-    });
+    await runIsochroneHere(
+      ["warm", list, "--json", "--control", `http://127.0.0.1:${ports.control}`, ...more],
+      {
+        env: environment,
+      },
+    );
   const warmed = await run("--regions", "eu");
   expect([warmed.code, JSON.parse(warmed.stdout).places]).toEqual([
     0,

@@ -5,6 +5,7 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { fetchFrom, TestOrigin, until } from "./edge-support.ts";
+import { runIsochroneHere } from "../tools/processes.ts";
 
 const command = join(import.meta.dirname, "..", "..", "cli", "isochrone.js");
 const origin = new TestOrigin();
@@ -57,10 +58,10 @@ test.each([
   [["--listen", "127.0.0.1:0", "--origin", "http://a", "--workers", "0"], /--workers: got "0"/],
   [["--listen", "127.0.0.1:0", "--origin", "http://a", "--colour"], /Unknown option '--colour'/],
 ])("%j is refused in one line with exit code 2", async (argv, expected) => {
-  const { code, error } = await ended(run(...argv));
+  const { code, stderr } = await runIsochroneHere(["edge", ...argv]);
   expect(code).toBe(2);
-  expect(error).toMatch(expected);
-  expect(error.trim().split("\n")).toHaveLength(1);
+  expect(stderr).toMatch(expected);
+  expect(stderr.trim().split("\n")).toHaveLength(1);
 });
 
 test.each(["/proc/nope", "/dev/null/x"])(

@@ -115,7 +115,7 @@ test("a network of a file that was never measured borrows from those of its AS a
       const found = await towardsEast("silent");
       return found?.source === "as-and-city" ? found : undefined;
     },
-    { timeoutMs: 5_000, what: "an estimate that is borrowed by AS and city" },
+    { timeoutMs: 30_000, what: "an estimate that is borrowed by AS and city" },
   );
   const own = await towardsEast("measured");
   expect(own).toMatchObject({ source: "measured", lenders: [] });

@@ -11,7 +11,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import {
   freePort,
   type IsochroneProcess,
-  runIsochrone,
+  runIsochroneHere,
   startIsochrone,
   waitFor,
 } from "../tools/processes.ts";
@@ -62,7 +62,7 @@ describe.skipIf(chromiumPath === undefined)("the portal of a running world", () 
       ["up", "small", "--port", String(port), "--dns-port", String(dnsPort), "--state", state],
       { timeoutMs: 80_000 },
     );
-    const { stdout } = await runIsochrone(["status", "--json", "--state", state]);
+    const { stdout } = await runIsochroneHere(["status", "--json", "--state", state]);
     const { processes } = JSON.parse(stdout) as { processes: Process[] };
     const [portal, fra] = [
       processes.find((one) => one.role === "portal"),

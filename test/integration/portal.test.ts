@@ -11,7 +11,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ControlClient } from "#control";
 import type { ServerReport } from "#kit";
 import { createLogger } from "#kit/io";
-import { type IsochroneProcess, runIsochrone, startIsochrone, waitFor } from "../tools/processes.ts";
+import { type IsochroneProcess, runIsochroneHere, startIsochrone, waitFor } from "../tools/processes.ts";
 import { map, news, report, shop, topology, video } from "../unit/portal/fixtures.ts";
 import { chromiumPath, launch, logIn, openPage, picture } from "./portal-browser.ts";
 
@@ -137,7 +137,7 @@ describe("the process", () => {
       /0\.password: expected/,
     ],
   ])("refuses %s with exit code 2 and one line", async (_what, environment, message) => {
-    const ended = await runIsochrone(
+    const ended = await runIsochroneHere(
       ["portal", "--listen", "127.0.0.1:0", "--control", controlUrl, "--state", join(directory, "refused")],
       { env: environment },
     );
@@ -148,7 +148,7 @@ describe("the process", () => {
   });
 
   it("refuses an address in use with what to do", async () => {
-    const ended = await runIsochrone(
+    const ended = await runIsochroneHere(
       [
         "portal",
         "--listen",

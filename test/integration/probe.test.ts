@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { systemClock } from "#kit/io";
 import { parseProbeTargets, ProbeReader, type ProbeRecord, probeRound } from "#mapping";
 import { makeCertificate } from "../tools/certificates.ts";
-import { runIsochrone } from "../tools/processes.ts";
+import { runIsochroneHere } from "../tools/processes.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "isochrone-probe-"));
 const servers: Server[] = [];
@@ -148,7 +148,7 @@ describe("the probe agent", () => {
     const port = await listen(createTcp());
     const list = join(directory, "targets");
     writeFileSync(list, `tcp 127.0.0.1:${port}\n`);
-    const run = await runIsochrone(["probe", "--targets", list, "--agent", "x", "--count", "2"]);
+    const run = await runIsochroneHere(["probe", "--targets", list, "--agent", "x", "--count", "2"]);
     const records: ProbeRecord[] = [];
     const reader = new ProbeReader((one) => records.push(one));
     reader.read(Buffer.from(run.stdout));
@@ -159,7 +159,7 @@ describe("the probe agent", () => {
       ["x", "x"],
     ]);
     writeFileSync(list, "icmp -f\n");
-    const wrong = await runIsochrone(["probe", "--targets", list]);
+    const wrong = await runIsochroneHere(["probe", "--targets", list]);
     expect([wrong.code, wrong.stdout]).toEqual([2, ""]);
     expect(wrong.stderr).toMatch(/^isochrone probe: --targets ".*": line 1: got "icmp -f", expected .*\n$/);
   });

@@ -11,6 +11,7 @@ import {
   freePort,
   type IsochroneProcess,
   runIsochrone,
+  runIsochroneHere,
   startIsochrone,
   waitFor,
 } from "../tools/processes.ts";
@@ -148,7 +149,7 @@ describe("isochrone relay", () => {
   ])("refuses $wrong with exit code 2 and one line", async ({ args, extra, wrong }) => {
     writeFileSync(wanFile, JSON.stringify({ siteOfAddress: {}, links: {} }));
     cleanups.push(() => rmSync(wanFile, { force: true }));
-    const ended = await runIsochrone(["relay", ...args], { env: { ...env, ...extra } });
+    const ended = await runIsochroneHere(["relay", ...args], { env: { ...env, ...extra } });
     expect(ended.code).toBe(2);
     expect(ended.stderr).toMatch(wrong);
     expect(ended.stderr.trim().split("\n")).toHaveLength(1);

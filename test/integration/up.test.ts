@@ -14,6 +14,7 @@ import {
   type IsochroneProcess,
   requireProgram,
   runIsochrone,
+  runIsochroneHere,
   startIsochrone,
   waitFor,
 } from "../tools/processes.ts";
@@ -39,7 +40,7 @@ let state: string;
 let port: number;
 let dnsPort: number;
 
-const cli = (...args: string[]) => runIsochrone([...args, "--state", state], { timeoutMs: 30_000 });
+const cli = (...args: string[]) => runIsochroneHere([...args, "--state", state]);
 const status = async () => JSON.parse((await cli("status", "--json")).stdout) as Status;
 const processOf = async (id: string) => (await status()).processes.find((one) => one.id === id);
 

@@ -5,6 +5,7 @@ import { once } from "node:events";
 import { accessSync, constants, existsSync, statSync } from "node:fs";
 import { createServer } from "node:net";
 import { delimiter, join } from "node:path";
+import { format } from "node:util";
 
 const root = join(import.meta.dirname, "..", "..");
 
@@ -166,6 +167,54 @@ export async function runIsochrone(
   clearTimeout(timer);
   if (isLate) throw new Error(`Not ended within ${timeoutMs} ms: ${describeOutput(args, output)}`);
   return { ...ended, ...output };
+}
+
+/** Ends with the last command that was asked for here: they take turns, since each has this process's streams and environment. */
+let turn: Promise<unknown> = Promise.resolve();
+
+/**
+ * As {@link runIsochrone}, in this process: a command that only asks and tells takes the time of what it does, not that of a start. What
+ * becomes of a process (its start, signals, exit code) is for runIsochrone.
+ */
+export function runIsochroneHere(
+  args: readonly string[],
+  { env = {} }: Pick<StartOptions, "env"> = {},
+): Promise<{ readonly code: number; readonly stdout: string; readonly stderr: string }> {
+  const mine = turn.then(async () => {
+    const { run } = await import("../../cli/main.ts");
+    const output = { stdout: "", stderr: "" };
+    const before = { env: process.env, log: console.log, error: console.error, warn: console.warn };
+    const writes = { stdout: process.stdout.write, stderr: process.stderr.write };
+    const tell =
+      (name: "stdout" | "stderr") =>
+      (text: unknown, ...more: unknown[]) => {
+        output[name] += `${format(text, ...more)}\n`;
+      };
+    const take = (name: "stdout" | "stderr") =>
+      ((chunk: string | Uint8Array, ...rest: unknown[]) => {
+        output[name] += typeof chunk === "string" ? chunk : Buffer.from(chunk).toString();
+        for (const one of rest) if (typeof one === "function") setImmediate(one as () => void);
+        return true;
+      }) as typeof process.stdout.write;
+    process.env = cleanEnvironment(env);
+    console.log = tell("stdout");
+    console.error = tell("stderr");
+    console.warn = tell("stderr");
+    process.stdout.write = take("stdout");
+    process.stderr.write = take("stderr");
+    try {
+      return { code: await run([...args]), ...output };
+    } finally {
+      process.env = before.env;
+      console.log = before.log;
+      console.error = before.error;
+      console.warn = before.warn;
+      process.stdout.write = writes.stdout;
+      process.stderr.write = writes.stderr;
+    }
+  });
+  turn = mine.catch(() => {});
+  return mine;
 }
 
 /**

@@ -3,11 +3,11 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { type CustomerId, zoneDocument, zoneOfDocument } from "#kit";
+import { type CustomerId, zoneOfDocument } from "#kit";
 import { createLogger, systemClock } from "#kit/io";
 import { createPortal, type Portal } from "#portal";
 import { addressKey } from "../../../portal/core/address-key.ts";
-import { FakeControl, news, report, shop, video } from "./fixtures.ts";
+import { FakeControl, news, report, shop, video, zoneFor } from "./fixtures.ts";
 
 let control: FakeControl;
 let portal: Portal;
@@ -148,16 +148,6 @@ describe("log-in", () => {
 
 describe("zones", () => {
   const set = { action: "set", name: "www", type: "A", ttlSeconds: 60, data: ["192.0.2.9"] };
-  const zoneFor = (customerId: string) =>
-    zoneDocument.parse({
-      zoneId: "z",
-      customerId,
-      origin: "z.test",
-      sets: [
-        { name: "@", type: "SOA", ttlSeconds: 300, data: ["ns h 7 3600 1800 1209600 60"] },
-        { name: "@", type: "NS", ttlSeconds: 300, data: ["ns.other.test."] },
-      ],
-    });
   const patch = (cookie: string, body: object) => call("PATCH", "/api/v1/zones/z", { cookie, body });
 
   it("are edited RRset by RRset by who owns them, in their name, for the serial that they have seen", async () => {

@@ -9,6 +9,7 @@ import {
   topologyDocument,
   editZone,
   type ZoneDocument,
+  zoneDocument,
   zoneOfDocument,
 } from "#kit";
 import { ControlError, type DocumentRecord, type DocumentSummary, type PurgeProgress } from "#control";
@@ -141,6 +142,18 @@ export function report(
 }
 
 /** Control in memory. `isDown` makes every request fail as if it were not there. */
+/** A zone of two RRsets, serial 7. */
+export const zoneFor = (customerId: string): ZoneDocument =>
+  zoneDocument.parse({
+    zoneId: "z",
+    customerId,
+    origin: "z.test",
+    sets: [
+      { name: "@", type: "SOA", ttlSeconds: 300, data: ["ns h 7 3600 1800 1209600 60"] },
+      { name: "@", type: "NS", ttlSeconds: 300, data: ["ns.other.test."] },
+    ],
+  });
+
 export class FakeControl implements ControlPort, ControlFeed {
   readonly #bodies = new Map<string, { body: unknown; author: string; note: string }[]>();
   readonly #active = new Map<string, number>();

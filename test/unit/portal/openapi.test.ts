@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import type { CustomerId } from "#kit";
 import { createLogger, systemClock } from "#kit/io";
 import { createPortal, type Portal } from "#portal";
-import { FakeControl, news, report, shop, video } from "./fixtures.ts";
+import { FakeControl, news, report, shop, video, zoneFor } from "./fixtures.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 interface Operation {
@@ -93,7 +93,7 @@ async function ask(
       if (operation.operationId !== id) continue;
       const answer = await portal.app.inject({
         method: method.toUpperCase() as "GET",
-        url: `${path.replace("{propertyId}", params)}${query}`,
+        url: `${path.replace(/\{\w+\}/, params)}${query}`,
         headers: {
           ...(!bare && { "isochrone-portal": "1" }),
           ...(who !== "nobody" && { cookie: cookies[who] }),
@@ -180,7 +180,16 @@ it("answers as its description says, on every route and for every kind of refusa
   await ask("activate", 404, { body: { version: 9, expectedActiveVersion: 2 } });
   await ask("purge", 200, { body: { propertyId: "shop", tags: ["a"] } });
   await ask("purge", 422, { body: { propertyId: "shop" } });
-  for (const id of ["properties", "property", "versions", "state", "series", "live"])
+  control.zones.set("z", zoneFor("acme"));
+  const edits = [{ action: "set", name: "a", type: "A", ttlSeconds: 60, data: ["192.0.2.7"] }];
+  await ask("zone", 200, { params: "z" });
+  await ask("zone", 404, { params: "none" });
+  await ask("editZone", 200, { params: "z", body: { edits, expectedSerial: 7, note: "n" } });
+  await ask("editZone", 409, { params: "z", body: { edits, expectedSerial: 7 } });
+  await ask("editZone", 422, { params: "z", body: { edits: [{ ...edits[0], type: "%" }] } });
+  await ask("editZone", 400, { params: "z", body: { edits: [] } });
+  await ask("editZone", 403, { params: "z", body: { edits }, bare: true });
+  for (const id of ["properties", "property", "versions", "state", "series", "live", "zone"])
     await ask(id, 401, { who: "nobody" });
   control.isDown = true;
   await ask("properties", 200);
