@@ -11,7 +11,6 @@ import {
   freePort,
   type IsochroneProcess,
   runIsochrone,
-  runIsochroneHere,
   startIsochrone,
   waitFor,
 } from "../tools/processes.ts";
@@ -367,7 +366,7 @@ test("nobody to replace is said in one line", async () => {
 test.each([2])("what cannot be used is said in one line at the start, %s worker(s)", async (workers) => {
   const tell = async (flag: string, value: string): Promise<string> => {
     const flags = ["--workers", String(workers), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-    const { code, stderr } = await runIsochroneHere([...argv(), "--run", directory, ...flags, flag, value], {
+    const { code, stderr } = await runIsochrone([...argv(), "--run", directory, ...flags, flag, value], {
       env,
     });
     expect(code).toBe(2);
