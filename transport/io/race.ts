@@ -186,7 +186,7 @@ class Race {
       if (kept && this.#open.every((other) => other.head !== undefined)) this.#finish(kept);
       return;
     }
-    const isPaid = one.progress.isRepeatPaid();
+    const isPaid = one.progress.isRepeatPaid() || this.#isFree(error);
     if (
       !this.#isRepeatable(error) ||
       this.#attempts >= settings.attemptsMax ||
@@ -208,6 +208,16 @@ class Race {
       attempts: this.#attempts,
     });
     this.#send(choice);
+  }
+
+  /**
+   * What reached nobody loads nobody when it is asked over another path, so the budget is not for it (as gRPC's transparent retries,
+   * gRFC A6). With one path alone a dead target would be dialled three times by everybody.
+   */
+  #isFree(error: unknown): boolean {
+    return (
+      error instanceof ExchangeError && error.stage === "waiting" && (this.#to.chooser?.pathCount ?? 1) > 1
+    );
   }
 
   #isRepeatable(error: unknown): boolean {

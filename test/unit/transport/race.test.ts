@@ -296,3 +296,17 @@ test("of many that wait on a path that failed as many go elsewhere as the budget
   expect(paths.filter((via) => via === null)).toHaveLength(3);
   expect(parts.counters.retries).toBe(2);
 });
+
+test("what reached nobody is asked over another path, however empty the budget; what was sent is not", async () => {
+  const { asked, ask } = setUp({ retry: { initial: 0, max: 1, ratio: 0, minPerSecond: 0 } });
+  const unreached = ask();
+  asked[0]?.reject(failure("connect-timeout", "waiting"));
+  await pass(1);
+  expect(asked.map(({ via }) => via)).toEqual([null, ams]);
+  asked[1]?.whole();
+  expect(await unreached).toMatchObject({ attempts: 2 });
+  const sent = ask();
+  asked[2]?.reject(failure("connection-lost", "sent"));
+  await expect(sent).rejects.toMatchObject({ code: "connection-lost" });
+  expect(asked).toHaveLength(3);
+});
