@@ -158,6 +158,14 @@ beforeAll(async () => {
   );
   const ready = await Promise.all([startNode("fra-1"), startNode("fra-2"), startNode("par-1")]);
   expect(ready[2]).toBe(`ready edge par-1 (parent) http://127.0.0.1:${ports["par-1"]}`);
+  // The first request of three processes that have just started may be so late that a child does without its parent.
+  let asked = 0;
+  await until(async () => {
+    const answers = await Promise.all(
+      ["fra-1", "fra-2"].map(async (name) => await ask(name, `/first-${asked++}`)),
+    );
+    return answers.every(({ headers }) => String(headers["cache-status"]).startsWith("par-1; "));
+  }, "each edge to be answered by the parent");
 });
 
 afterAll(async () => {
