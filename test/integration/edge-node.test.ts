@@ -162,7 +162,7 @@ beforeAll(async () => {
   let asked = 0;
   await until(async () => {
     const answers = await Promise.all(
-      ["fra-1", "fra-2"].map(async (name) => await ask(name, `/first-${asked++}`)),
+      (["fra-1", "fra-2"] as const).map(async (name) => await ask(name, `/first-${asked++}`)),
     );
     return answers.every(({ headers }) => String(headers["cache-status"]).startsWith("par-1; "));
   }, "each edge to be answered by the parent");
