@@ -87,6 +87,41 @@ test("the CI reporter counts passes, failures, skips, and files that do not load
   expect(readFileSync(counts, "utf8")).toBe("2 2 1 finished\n");
 });
 
+test(".ci/run counts a gate that failed beside the tests, on its last line and in its exit code", () => {
+  mkdirSync(join(directory, ".ci"));
+  mkdirSync(join(directory, "bin"));
+  copyFileSync(join(root, ".ci", "run"), join(directory, ".ci", "run"));
+  const program = (path: string, script: string) =>
+    writeFileSync(join(directory, path), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  mkdirSync(join(directory, "node_modules", ".bin"), { recursive: true });
+  program("node_modules/.bin/node", "echo v24");
+  program("bin/node", "echo v24");
+  program("bin/apt-get", "true");
+  program(
+    "bin/npm",
+    `case "$*" in *"run --silent ok"*) exit "$GATE" ;; test) echo "5 0 0 finished" >"$ISOCHRONE_TEST_COUNTS" ;; esac`,
+  );
+  const run = (gate: string) =>
+    spawnSync(join(directory, ".ci", "run"), {
+      encoding: "utf8",
+      env: {
+        ...process.env,
+        GATE: gate,
+        PATH: `${join(directory, "bin")}${delimiter}${process.env["PATH"] ?? ""}`,
+      },
+    });
+  const good = run("0");
+  expect({ code: good.status, last: good.stdout.trim().split("\n").at(-1) }).toEqual({
+    code: 0,
+    last: "5 passed, 0 failed",
+  });
+  const bad = run("1");
+  expect({ code: bad.status, last: bad.stdout.trim().split("\n").at(-1) }).toEqual({
+    code: 1,
+    last: "5 passed, 1 failed",
+  });
+});
+
 /** A Node of the machine's own that is too old to run TypeScript, where there is one. */
 function oldNode(): string | undefined {
   for (const path of ["/usr/bin/node", "/usr/local/bin/node"]) {
