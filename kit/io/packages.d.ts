@@ -17,11 +17,3 @@ declare module "prom-client/lib/registry.js" {
 declare module "prom-client/lib/cluster.js" {
   export { AggregatorRegistry as default } from "prom-client";
 }
-/** One group of the package's default metrics; what it measures begins when it is called. */
-declare module "prom-client/lib/metrics/*" {
-  import type { DefaultMetricsCollectorConfiguration, Registry, RegistryContentType } from "prom-client";
-  export default function collect(
-    registry: Registry,
-    config: DefaultMetricsCollectorConfiguration<RegistryContentType>,
-  ): void;
-}
