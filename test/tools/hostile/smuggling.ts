@@ -36,7 +36,7 @@ export interface SmugglingReport {
  * expected, and when they did not (the proxy waits for the rest of a message that never ends).
  */
 const QUIET_MS = 40;
-const WAITING_MS = 1_000;
+const WAITING_MS = 3_000;
 const CONNECTION_MS_MAX = 10_000;
 
 export interface SmugglingOptions {
