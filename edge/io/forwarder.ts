@@ -59,6 +59,9 @@ export interface Forwarded {
   readonly via: ClusterId | null;
 }
 
+/** `index`: of the hop that gave it. */
+type FirstAnswer = { readonly forwarded: Forwarded; readonly index: number };
+
 /** Never forwarded: ours to state, or a way to poison what is stored (unkeyed input), or for this hop only. */
 const REPLACED: ReadonlySet<string> = new Set([
   "host",
@@ -168,13 +171,9 @@ export class Forwarder {
     return { ...first, content: body };
   }
 
-  async #firstAnswer(
-    request: ForwardRequest,
-    hops: readonly Hop[],
-  ): Promise<{ readonly forwarded: Forwarded; readonly index: number }> {
+  async #firstAnswer(request: ForwardRequest, hops: readonly Hop[], isChosen = false): Promise<FirstAnswer> {
     let last: unknown;
     let asked = hops;
-    let isChosen = false;
     for (let index = 0; index < asked.length; index++) {
       if (request.signal?.aborted === true) break;
       // Which server of the origin is decided when it is the origin's turn, by what is known then.
@@ -226,7 +225,9 @@ export class Forwarder {
           continue;
         }
         refuseCodings(response);
-        return { forwarded: forwarded(response, hop, requestTime, this.#clock.epoch()), index };
+        const answer = { forwarded: forwarded(response, hop, requestTime, this.#clock.epoch()), index };
+        if (isLast || !this.#isFailing(request, hop, response.status)) return answer;
+        return await this.#answerOfOther(request, answer, asked.slice(index + 1, index + 2));
       } catch (error) {
         ended();
         this.#metrics.upstream(hop.kind, "failure");
@@ -251,6 +252,37 @@ export class Forwarder {
     const isRepeatable = body === undefined && SAFE.has(head.method);
     const order = this.#upstream.origins.order(group, isRepeatable);
     return order === undefined ? hops : order.flatMap((at) => hops[at] ?? []);
+  }
+
+  /** What another server of the origin says in place of one that fails; where it says nothing, what that one said. */
+  async #answerOfOther(
+    request: ForwardRequest,
+    first: FirstAnswer,
+    other: readonly Hop[],
+  ): Promise<FirstAnswer> {
+    const { content, hop } = first.forwarded;
+    this.#metrics.upstream(hop.kind, "repeated");
+    content.on("error", () => {});
+    try {
+      const answer = await this.#firstAnswer(request, other, true);
+      content.destroy();
+      return answer;
+    } catch (error) {
+      if (content.destroyed) throw error;
+      return first;
+    }
+  }
+
+  /** Whether an origin's answer is one after which another of its servers is to be asked; that is out of the budget then. */
+  #isFailing({ head, body }: ForwardRequest, hop: Hop, status: number): boolean {
+    const group = groupOf(hop);
+    return (
+      group !== undefined &&
+      body === undefined &&
+      SAFE.has(head.method) &&
+      this.#upstream.origins.isRepeated(group, status) &&
+      this.#upstream.takeRetry(hop.target)
+    );
   }
 
   #fieldsFor(request: ForwardRequest, hop: Hop): Fields {

@@ -236,7 +236,10 @@ export class EdgeMetrics {
   slice(result: "fetched" | "streamed" | "changed" | "rangeless" | "failed"): void {
     this.#slices.inc({ result });
   }
-  upstream(hop: "owner" | "parent" | "origin", result: "response" | "failure" | "resumed"): void {
+  upstream(
+    hop: "owner" | "parent" | "origin",
+    result: "response" | "failure" | "resumed" | "repeated",
+  ): void {
     this.#upstream.inc({ hop, result });
   }
   servedLate(): void {

@@ -22,6 +22,8 @@ export interface Upstream {
      * group. `isRepeatable`: it could be asked of another one if the first fails.
      */
     order(group: string, isRepeatable: boolean): readonly number[] | undefined;
+    /** Whether a request that one server answered with `status` is to be asked of another. */
+    isRepeated(group: string, status: number): boolean;
     /** How each is seen now; undefined: no such group. */
     states(group: string): readonly OriginServerState[] | undefined;
   };

@@ -1,6 +1,7 @@
 /** Where a property's content comes from, and how its servers are chosen among and watched. */
 import { hostname } from "../ids.ts";
 import {
+  array,
   boolean,
   defaulted,
   integer,
@@ -102,6 +103,14 @@ export const originPolicy = refine(
     breaker: defaulted(nullable(breaker), breaker.parse({})),
     /** A server that comes back begins with a tenth of its share, and has all of it after this. 0: at once. */
     slowStartSeconds: defaulted(seconds(0, 3_600), 30),
+    /**
+     * Statuses after which a request with a safe method and no content is asked of another of the servers, once and within the budget of
+     * repeats. Empty: none is. The default are those that a gateway in front of the application says.
+     */
+    repeatedStatuses: defaulted(
+      array(integer({ min: 500, max: 599 }), { max: 16, uniqueBy: (status) => String(status) }),
+      [502, 503, 504],
+    ),
     /** Requests of one edge or parent under way at all the servers together. Null: as many as come. */
     requestsMax: defaulted(nullable(integer({ min: 1, max: 100_000 })), null),
   }),

@@ -204,6 +204,33 @@ test("shares go by weight, a server that dies costs no request, and its check br
   expect(transport.origins.totals().get("wentUp")).toBe(1);
 });
 
+test("an answer of 503 is asked of another server, once, for safe requests, within the budget", async () => {
+  const failing = (status: number) =>
+    new OriginServer((_, response) => void response.writeHead(status).end("down"));
+  const well = await new OriginServer().start();
+  const [one, two] = await Promise.all([failing(503).start(), failing(500).start()]);
+  const policy = { outlierDetection: { isEnabled: false } };
+  const retry = { ratio: 0, minPerSecond: 0, initial: 3 };
+  const { ask } = edgeWith([one, well, two], [], policy, { retry });
+  expect(await ask()).toMatchObject({ status: 200, text: "ok" });
+  expect([one.asked, well.asked, two.asked]).toEqual([1, 1, 0]);
+  expect((await ask("POST")).status).toBe(503);
+  expect(well.asked).toBe(1);
+  // The other has no answer: what the first one said stands, and the third is not asked.
+  await well.stop();
+  expect(await ask()).toMatchObject({ status: 503, text: "down" });
+  expect([one.asked, two.asked]).toEqual([3, 0]);
+  await well.start();
+  expect((await ask()).status).toBe(200);
+  // The budget had three.
+  expect((await ask()).status).toBe(503);
+  expect([one.asked, well.asked]).toEqual([5, 2]);
+  // Another server's failure is its answer; and whose document says so has none repeated.
+  expect((await edgeWith([one, two], [], policy).ask()).status).toBe(500);
+  expect((await edgeWith([one, well], [], { ...policy, repeatedStatuses: [] }).ask()).status).toBe(503);
+  expect((await edgeWith([two, well], [], policy).ask()).status).toBe(500);
+});
+
 test("a silent origin is not waited for again, and the client is told when to come back", async () => {
   const server = await new OriginServer(() => {}).start();
   const { ask, states, diagnosis, transport, routing, property } = edgeWith([server], [{}], {

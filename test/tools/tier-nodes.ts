@@ -129,7 +129,7 @@ export class TierNodes {
       linkReports: () => [],
       isServerUp: () => true,
       takeRetry: () => true,
-      origins: { order: () => undefined, states: () => undefined },
+      origins: { order: () => undefined, states: () => undefined, isRepeated: () => false },
     };
   }
 }

@@ -174,6 +174,11 @@ export class OriginGroups {
     throw unavailable(group, order, now);
   }
 
+  /** Whether a request that one of the servers answered with `status` is to be asked of another. */
+  isRepeated(name: string, status: number): boolean {
+    return this.#groups.get(name)?.stated.policy.repeatedStatuses.includes(status) ?? false;
+  }
+
   /** A request goes to a server; undefined when its group is not (or no more) known. */
   begin({ group: name, index }: OriginServerAt): OriginUsage | undefined {
     const group = this.#groups.get(name);

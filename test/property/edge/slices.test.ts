@@ -85,7 +85,7 @@ class PlayedOrigin implements Upstream {
     this.bytes = content(size, this.version);
   }
 
-  readonly origins = { order: () => undefined, states: () => undefined };
+  readonly origins = { order: () => undefined, states: () => undefined, isRepeated: () => false };
   takeRetry(): boolean {
     return true;
   }

@@ -69,7 +69,7 @@ class PlayedUpstream implements Upstream {
   isServerUp(): boolean {
     return true;
   }
-  readonly origins = { order: () => undefined, states: () => undefined };
+  readonly origins = { order: () => undefined, states: () => undefined, isRepeated: () => false };
   takeRetry(): boolean {
     return true;
   }
