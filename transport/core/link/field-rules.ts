@@ -1,0 +1,90 @@
+/** What may stand in a head (RFC 9110, sections 5.1, 5.5 and 9.1; RFC 9113, section 8.2.2): the same rules for who writes and who reads. */
+import type { StreamReason } from "./words.ts";
+
+/** Bits of {@link CLASS_OF}. */
+export const TOKEN = 1;
+/** A token without capitals: field names. */
+export const NAME = 2;
+export const VALUE = 4;
+export const PATH = 8;
+export const AUTHORITY = 16;
+
+/** By octet: what it may be part of. */
+export const CLASS_OF: Uint8Array = classes();
+
+function classes(): Uint8Array {
+  const table = new Uint8Array(256);
+  const allow = (bit: number, characters: string): void => {
+    for (let at = 0; at < characters.length; at++) {
+      const code = characters.charCodeAt(at);
+      table[code] = (table[code] as number) | bit;
+    }
+  };
+  const digits = "0123456789";
+  const small = "abcdefghijklmnopqrstuvwxyz";
+  // tchar, RFC 9110, section 5.6.2.
+  allow(TOKEN | NAME, `!#$%&'*+-.^_\`|~${digits}${small}`);
+  allow(TOKEN, small.toUpperCase());
+  allow(AUTHORITY, `-._~!$&'()*+,;=:[]%${digits}${small}${small.toUpperCase()}`);
+  for (let code = 0x21; code < 0x100; code++)
+    if (code !== 0x7f) table[code] = (table[code] as number) | VALUE | PATH;
+  allow(VALUE, " \t");
+  return table;
+}
+
+/** Of one connection of HTTP/1.1 (RFC 9113, section 8.2.2), or what a link says in its own way (host). */
+const FORBIDDEN: ReadonlySet<string> = new Set([
+  "connection",
+  "host",
+  "http2-settings",
+  "keep-alive",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+]);
+
+export function isForbidden(name: string): boolean {
+  return FORBIDDEN.has(name);
+}
+
+/** Digits of a content length: what a number of JavaScript holds exactly. */
+const LENGTH_DIGITS_MAX = 15;
+
+/** The length that Content-Length states; undefined: it is none. */
+export function parseContentLength(value: string): number | undefined {
+  return value.length <= LENGTH_DIGITS_MAX && /^[0-9]+$/.test(value) ? Number(value) : undefined;
+}
+
+/** Interim answers are 100 and 102 to 199: 101 is of one connection (RFC 9110, section 15.2.2). */
+export function isStatus(status: number): boolean {
+  return status >= 100 && status <= 599 && status !== 101;
+}
+
+/** A method that asks for a stream of its own kind has no form here (RFC 9110, section 9.3.6). */
+export const isMethod = (method: string): boolean => method !== "CONNECT";
+
+/** Whether all characters have the bit. */
+export function consistsOf(bit: number, text: string): boolean {
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    if (code > 0xff || ((CLASS_OF[code] as number) & bit) === 0) return false;
+  }
+  return true;
+}
+
+/** A value has no blank at its ends (RFC 9110, section 5.5). */
+export function isValue(value: string): boolean {
+  return (
+    !isBlank(value.charCodeAt(0)) && !isBlank(value.charCodeAt(value.length - 1)) && consistsOf(VALUE, value)
+  );
+}
+
+export const isBlank = (code: number): boolean => code === 0x20 || code === 0x09;
+
+/** Why a path cannot be asked for; undefined: it can. */
+export function pathFault(method: string, path: string): StreamReason | undefined {
+  const isWhole = path.charCodeAt(0) === 0x2f || (path === "*" && method === "OPTIONS");
+  return isWhole && consistsOf(PATH, path) ? undefined : "path";
+}

@@ -1,0 +1,47 @@
+/** The frames of a session but content, one after the other as they are to be sent. */
+import { ByteWriter } from "./bytes.ts";
+import type { HeadEncoder } from "./head-encoder.ts";
+import { FRAME, type SessionReason, sessionReasons, type StreamReason, streamReasons } from "./words.ts";
+
+export class FrameWriter extends ByteWriter {
+  frame(type: number, id: number, payload: Uint8Array): void {
+    this.#head(type, id, payload.byteLength);
+    this.append(payload);
+  }
+
+  /** The head, or the trailers, that the encoder has; `first`: type and flags. */
+  encoded(first: number, id: number, encoder: HeadEncoder): void {
+    this.#head(first, id, encoder.payloadBytes);
+    encoder.writeTo(this);
+  }
+
+  /** A ping whose answer will have the same number in it. */
+  ping(number: number): void {
+    this.#head(FRAME.ping, 0, 4);
+    for (let shift = 24; shift >= 0; shift -= 8) this.byte((number >>> shift) & 0xff);
+  }
+
+  credit(id: number, bytes: number): void {
+    const payload = new ByteWriter();
+    payload.number(bytes);
+    this.frame(FRAME.credit, id, payload.view());
+  }
+
+  cancel(id: number, reason: StreamReason): void {
+    this.frame(FRAME.cancel, id, Uint8Array.of(streamReasons.indexOf(reason)));
+  }
+
+  /** `lastId`: streams above were not begun with, and will not be. */
+  goaway(reason: SessionReason, lastId: number): void {
+    const payload = new ByteWriter();
+    payload.byte(sessionReasons.indexOf(reason));
+    payload.number(lastId);
+    this.frame(FRAME.goaway, 0, payload.view());
+  }
+
+  #head(first: number, id: number, payloadBytes: number): void {
+    this.byte(first);
+    this.number(id);
+    this.number(payloadBytes);
+  }
+}

@@ -1,0 +1,67 @@
+/** Whether the other side is there, and how far away: pings when it is silent, and their round trips. */
+import { type MonotonicMs, plusMs } from "#kit";
+import type { LinkLimits } from "./words.ts";
+
+/** Weight of a new round trip (RFC 6298, section 2.3). */
+const RTT_WEIGHT = 1 / 8;
+
+export class Liveness {
+  readonly #limits: Pick<LinkLimits, "busyPingMs" | "idlePingMs" | "silenceMs">;
+  #heardAt: MonotonicMs;
+  /** Of the last ping. */
+  #pingAt: MonotonicMs;
+  #pingNumber = 0;
+  /** No answer to it has come. */
+  #isAsking = true;
+  #rttMs: number | undefined;
+
+  /** The first ping leaves with the first frame. */
+  constructor(limits: Pick<LinkLimits, "busyPingMs" | "idlePingMs" | "silenceMs">, now: MonotonicMs) {
+    this.#limits = limits;
+    this.#heardAt = now;
+    this.#pingAt = now;
+  }
+
+  /** Undefined: not measured. */
+  get rttMs(): number | undefined {
+    return this.#rttMs;
+  }
+  get heardAt(): MonotonicMs {
+    return this.#heardAt;
+  }
+  /** What the ping that is due, or under way, has in it. */
+  get pingNumber(): number {
+    return this.#pingNumber;
+  }
+
+  handleHeard(now: MonotonicMs): void {
+    this.#heardAt = now;
+  }
+
+  /** An answer to an older ping says nothing. */
+  handlePong(number: number, now: MonotonicMs): void {
+    if (!this.#isAsking || number !== this.#pingNumber) return;
+    this.#isAsking = false;
+    const sampleMs = now - this.#pingAt;
+    this.#rttMs = this.#rttMs === undefined ? sampleMs : this.#rttMs + RTT_WEIGHT * (sampleMs - this.#rttMs);
+  }
+
+  /** `ping`: one with a new number is to be sent; `silent`: the other side is gone. */
+  handleTimeout(hasStreams: boolean, now: MonotonicMs): "ping" | "silent" | undefined {
+    if (now < this.pollTimeout(hasStreams)) return undefined;
+    if (this.#isAsking) return "silent";
+    this.#isAsking = true;
+    this.#pingAt = now;
+    this.#pingNumber = (this.#pingNumber + 1) >>> 0;
+    return "ping";
+  }
+
+  pollTimeout(hasStreams: boolean): MonotonicMs {
+    const { busyPingMs, idlePingMs, silenceMs } = this.#limits;
+    // Whatever comes shows that it is there: an answer may lie behind much else.
+    if (this.#isAsking) return plusMs(this.#heardAt > this.#pingAt ? this.#heardAt : this.#pingAt, silenceMs);
+    const idle = plusMs(this.#pingAt, idlePingMs);
+    const busy = plusMs(this.#heardAt, busyPingMs);
+    return hasStreams && busy < idle ? busy : idle;
+  }
+}
