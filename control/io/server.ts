@@ -297,10 +297,13 @@ export class ControlServer {
   ): Promise<void> {
     parseQuery(target.query, noQuery);
     const input = await this.#bodies.read(request, kindRules[kind].bodyBytesMax, appendRequest);
-    const author = input.author === "" ? nodeOf(request) : input.author;
-    const text = kind === "map" ? await inSteps(this.#service.mapTextInSteps(id, input.body)) : undefined;
-    const summary = this.#service.append(kind, id, { ...input, author, bodyText: text?.value });
+    const signed = { ...input, author: input.author === "" ? nodeOf(request) : input.author };
+    const summary =
+      kind === "map"
+        ? (await inSteps(this.#service.appendMapInSteps(id, signed))).value
+        : this.#service.append(kind, id, signed);
     const { version, activeVersion } = summary;
+    const { author } = signed;
     this.#options.logger.info("appended", { document: `${kind}/${id}`, version, activeVersion, author });
     sendJson(response, 201, JSON.stringify(summary));
   }

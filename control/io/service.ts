@@ -76,8 +76,12 @@ export interface AppendInput {
   readonly activate?: boolean;
   /** What leads to it from another version, as it came. */
   readonly difference?: unknown;
-  /** What {@link ControlService.mapTextInSteps} made of the body; absent: it is made here. */
-  readonly bodyText?: string | undefined;
+}
+
+/** A body whose text was made, and written in part, ahead of its version. */
+interface WrittenBody {
+  readonly text: string;
+  readonly upload: number | undefined;
 }
 
 /** What is kept ready of answers that every receiver of a new map asks for, bytes; the newest one is kept however large it is. */
@@ -157,7 +161,7 @@ export class ControlService {
     return this.#leaseCounters;
   }
 
-  append(kind: DocumentKind, id: string, input: AppendInput): DocumentSummary {
+  append(kind: DocumentKind, id: string, input: AppendInput, written?: WrittenBody): DocumentSummary {
     const activates = input.activate ?? kindRules[kind].activatesByDefault;
     const body = this.#lawful(() => {
       const parsed = parseDocument(kind, id, input.body);
@@ -191,11 +195,12 @@ export class ControlService {
       return parsed;
     });
     const fence = this.#checkFence(kind, id, body);
-    const bodyText = input.bodyText ?? JSON.stringify(body);
+    const bodyText = written?.text ?? JSON.stringify(body);
     const result = this.store.append({
       kind,
       id,
       bodyText,
+      upload: written?.upload,
       difference: this.#differenceOf(kind, input.difference, bodyText),
       expectedVersion: input.expectedVersion,
       activates,
@@ -243,17 +248,20 @@ export class ControlService {
   }
 
   /**
-   * The text of a map as it is kept: what JSON.stringify makes of it, without a look at each of its 25 million characters. Throws {@link Refusal} as
-   * `append` does.
+   * {@link append} of a map, which may have 25 MB. Its text is what JSON.stringify makes of it, without a look at each character. What is
+   * refused is refused before anything is written, and looked at again when it is.
    */
-  *mapTextInSteps(id: string, value: unknown): Steps<string> {
-    const map = this.#lawful(() => parseDocument("map", id, value));
+  *appendMapInSteps(id: string, input: AppendInput): Steps<DocumentSummary> {
+    const map = this.#lawful(() => parseDocument("map", id, input.body));
+    this.#checkFence("map", id, map);
     const pieces: string[] = [];
     for (const piece of jsonPieces(map)) {
       pieces.push(piece);
       yield;
     }
-    return pieces.join("");
+    const text = pieces.join("");
+    const upload = yield* this.store.keepInSteps(text);
+    return this.append("map", id, input, { text, upload });
   }
 
   #differenceOf(kind: DocumentKind, difference: unknown, bodyText: string) {

@@ -1,5 +1,5 @@
 /** The store without a disk, for tests and the simulator. Keeps every law of the one on SQLite but durability. */
-import type { PropertyDocument, PurgeRequest } from "#kit";
+import type { PropertyDocument, PurgeRequest, Steps } from "#kit";
 import { DIFFERENCES_MAX, type KeptDifference } from "../core/difference-chain.ts";
 import {
   decideActivate,
@@ -54,6 +54,11 @@ export class MemoryStore implements DocumentStore {
   constructor(options: { readonly logId: string; readonly retention?: Partial<Retention> }) {
     this.#logId = options.logId;
     this.#retention = { ...retentionDefaults, ...options.retention };
+  }
+
+  // oxlint-disable-next-line require-yield -- a name in memory is no step
+  *keepInSteps(): Steps<undefined> {
+    return undefined;
   }
 
   append(command: AppendCommand): AppendResult {

@@ -10,6 +10,7 @@ import {
   type PolicyDocument,
   type PropertyDocument,
   type PurgeRequest,
+  type Steps,
 } from "#kit";
 import { makeDirectory } from "#kit/io";
 import { DIFFERENCES_MAX, type KeptDifference } from "../core/difference-chain.ts";
@@ -26,6 +27,7 @@ import {
 } from "../core/document-log.ts";
 import { leaseNames, type LeaseRecord } from "../core/lease.ts";
 import type { DocumentKind, DocumentSummary } from "../core/words.ts";
+import { BodyParts, bodyPartsTables } from "./body-parts.ts";
 import type {
   ActivateCommand,
   ActivateResult,
@@ -40,7 +42,9 @@ import type {
 
 const FILE_NAME = "control.sqlite";
 /** Goes up when the tables change; a file of another format is refused, not guessed at. */
-const FORMAT = 1;
+const FORMAT = "1";
+/** Of a file that has bodies in parts: a version before them would take those for empty. */
+const FORMAT_WITH_PARTS = "2";
 
 const TABLES = `
   CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -82,6 +86,7 @@ export class SqliteStore implements DocumentStore {
   readonly #retention: Retention;
   readonly #logId: string;
   readonly #statements = new Map<string, StatementSync>();
+  readonly #parts: BodyParts;
 
   /**
    * Opens or makes the store in `stateDirectory` (made if missing).
@@ -104,14 +109,19 @@ export class SqliteStore implements DocumentStore {
       database.exec("BEGIN IMMEDIATE; COMMIT;");
       this.#database = database;
       this.#logId = this.#prepareTables(options.newLogId);
+      this.#parts = new BodyParts(database);
     } catch (cause) {
       database?.close();
       throw openError(path, cause);
     }
   }
 
+  keepInSteps(bodyText: string): Steps<number | undefined> {
+    return this.#parts.keepInSteps(bodyText);
+  }
+
   append(command: AppendCommand): AppendResult {
-    const { kind, id, bodyText, author, note, atEpochMs } = command;
+    const { kind, id, bodyText, upload, author, note, atEpochMs } = command;
     return this.#transaction(() => {
       const decision = decideAppend(this.#head(kind, id), command.expectedVersion, command.activates);
       if (decision.outcome === "conflict") return decision;
@@ -130,8 +140,12 @@ export class SqliteStore implements DocumentStore {
         atEpochMs,
         author,
         note,
-        bodyText,
+        upload === undefined ? bodyText : "",
       );
+      if (upload !== undefined) {
+        this.#parts.claim(upload, kind, id, version);
+        this.#run("UPDATE meta SET value = ? WHERE key = 'format'", FORMAT_WITH_PARTS);
+      }
       this.#keepDifference(kind, id, version, command.difference);
       const event = decision.activates ? this.#activate(kind, id, version, bodyText) : undefined;
       const last = pruneUpTo(kind, version, this.#retention);
@@ -248,7 +262,9 @@ export class SqliteStore implements DocumentStore {
       id,
       ...(version === undefined ? [] : [version]),
     );
-    return row && { summary: summaryOf(row), bodyText: String(row["body"]) };
+    if (row === undefined) return undefined;
+    const summary = summaryOf(row);
+    return { summary, bodyText: this.#bodyText(kind, id, summary.version, row) };
   }
 
   versions(kind: DocumentKind, id: string): readonly DocumentSummary[] {
@@ -374,14 +390,22 @@ export class SqliteStore implements DocumentStore {
         seq,
       );
     if (row === undefined) return undefined;
+    const kind = row["kind"] as DocumentKind;
+    const id = String(row["id"]);
+    const version = Number(row["version"]);
     return {
       type: "document",
       seq,
-      kind: row["kind"] as DocumentKind,
-      id: String(row["id"]),
-      version: Number(row["version"]),
-      bodyText: String(row["body"]),
+      kind,
+      id,
+      version,
+      bodyText: this.#bodyText(kind, id, version, row),
     };
+  }
+
+  /** No body is empty: it stands in parts then. */
+  #bodyText(kind: DocumentKind, id: string, version: number, { body }: Row): string {
+    return body === "" ? this.#parts.text(kind, id, version) : String(body);
   }
 
   oldestPurgeSeq(): number | null {
@@ -452,18 +476,16 @@ export class SqliteStore implements DocumentStore {
     if (isNew) {
       this.#transaction(() => {
         this.#database.exec(TABLES);
-        this.#run(
-          "INSERT INTO meta (key, value) VALUES ('format', ?), ('log_id', ?)",
-          String(FORMAT),
-          newLogId,
-        );
+        this.#run("INSERT INTO meta (key, value) VALUES ('format', ?), ('log_id', ?)", FORMAT, newLogId);
       });
     }
     const meta = (key: string) => this.#one("SELECT value FROM meta WHERE key = ?", key)?.["value"];
     const format = meta("format");
-    if (format !== String(FORMAT))
-      throw new Error(`it has format ${String(format)}, this version reads ${FORMAT}`);
-    this.#database.exec(LATER);
+    if (format !== FORMAT && format !== FORMAT_WITH_PARTS)
+      throw new Error(
+        `it has format ${String(format)}, this version reads ${FORMAT} and ${FORMAT_WITH_PARTS}`,
+      );
+    this.#transaction(() => this.#database.exec(LATER + bodyPartsTables));
     return String(meta("log_id"));
   }
 

@@ -2,7 +2,7 @@
  * What a store of control must do; one contract test holds every implementation to it. Synchronous on purpose: a change is
  * decided, written and synchronised in one turn, so that no two requests interleave and "acknowledged" means "on the disk".
  */
-import type { PropertyDocument, PurgeEntry, PurgeRequest } from "#kit";
+import type { PropertyDocument, PurgeEntry, PurgeRequest, Steps } from "#kit";
 import type { KeptDifference } from "../core/difference-chain.ts";
 import type { LogBounds, VersionConflict } from "../core/document-log.ts";
 import type { LeaseRecord } from "../core/lease.ts";
@@ -14,6 +14,8 @@ export interface AppendCommand {
   readonly id: string;
   /** Canonical JSON of the body, checked by its schema. */
   readonly bodyText: string;
+  /** What `keepInSteps` gave for the body. */
+  readonly upload?: number | undefined;
   readonly expectedVersion: number;
   readonly activates: boolean;
   readonly author: string;
@@ -71,6 +73,11 @@ export type ActivateResult =
 
 /** Methods that change return only once the change would survive a power cut; they throw when it could not be made. */
 export interface DocumentStore {
+  /**
+   * Writes what is long of a body ahead of the version that is appended with it, in the turn of the last step; without that it is forgotten.
+   * Undefined: nothing was written.
+   */
+  keepInSteps(bodyText: string): Steps<number | undefined>;
   append(command: AppendCommand): AppendResult;
   activate(command: ActivateCommand): ActivateResult;
   appendPurge(request: PurgeRequest, atEpochMs: number): StoredPurge;

@@ -8,6 +8,11 @@ const TURN_MS = 3;
  * Drives long work beside everything else that the process does. Resolves with its result; undefined: `isWanted` was false
  * between two steps, and the rest was left. Rejects with what a step throws.
  */
+export function inSteps<T>(steps: Steps<T>): Promise<{ readonly value: T }>;
+export function inSteps<T>(
+  steps: Steps<T>,
+  isWanted: () => boolean,
+): Promise<{ readonly value: T } | undefined>;
 export async function inSteps<T>(
   steps: Steps<T>,
   isWanted: () => boolean = () => true,

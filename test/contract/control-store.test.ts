@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import * as fc from "fast-check";
 import { afterAll, describe, expect, it } from "vitest";
 import { type DocumentKind, type DocumentStore, loadControlServer } from "#control";
@@ -46,6 +47,29 @@ function append(
     activates,
     author: "ann",
     note: "why",
+    atEpochMs: 1_000,
+  });
+}
+/** A body longer than what a store writes at once, two bytes of it in its last character. */
+function longBody(n: number): string {
+  return JSON.stringify({ n, text: `${"x".repeat(1_200_000)}${n}é` });
+}
+/** @param written steps of which are taken; undefined: all, and the version is appended */
+function appendLong(store: DocumentStore, expectedVersion: number, written?: number) {
+  const bodyText = longBody(expectedVersion + 1);
+  const steps = store.keepInSteps(bodyText);
+  let step = steps.next();
+  for (let taken = 1; step.done !== true && taken !== written; taken++) step = steps.next();
+  if (step.done !== true) return undefined;
+  return store.append({
+    kind: "map",
+    id: "world",
+    bodyText,
+    upload: step.value,
+    expectedVersion,
+    activates: true,
+    author: "ann",
+    note: "",
     atEpochMs: 1_000,
   });
 }
@@ -187,6 +211,18 @@ describe.each(makers)("%s store", (_name, make) => {
     store.close();
   });
 
+  it("keeps a long body that is written ahead of its version", () => {
+    const store = make({ mapVersionsMax: 2 });
+    expect(appendLong(store, 0)).toMatchObject({ outcome: "appended", event: { bodyText: longBody(1) } });
+    expect(appendLong(store, 0)).toEqual({ outcome: "conflict", presentVersion: 1 });
+    for (const before of [1, 2]) appendLong(store, before);
+    expect(store.document("map", "world", 1)).toBeUndefined();
+    for (const version of [2, 3])
+      expect(store.document("map", "world", version)?.bodyText).toBe(longBody(version));
+    expect(store.event(3)).toMatchObject({ version: 3, bodyText: longBody(3) });
+    store.close();
+  });
+
   it("tells whose the zones in force are", () => {
     const store = make();
     const zone = { zoneId: "a", customerId: "acme", origin: "a.test" };
@@ -283,6 +319,40 @@ describe("sqlite store on its disk", () => {
     expect(second.bounds()).toEqual({ logId: "log-1", oldestSeq: 1, newestSeq: 2 });
     expect(second.document("property", "shop-www")?.summary.version).toBe(1);
     second.close();
+  });
+
+  it("forgets a long body that was not written whole, or whose version is gone, and writes each in short turns", () => {
+    const stateDirectory = newDirectory();
+    const path = join(stateDirectory, "control.sqlite");
+    const open = () =>
+      new SqliteStore({ stateDirectory, newLogId: "log-1", retention: { mapVersionsMax: 1 } });
+    /** By upload, how long each part is; and the format of the file. */
+    const kept = () => {
+      const database = new DatabaseSync(path);
+      const parts = database
+        .prepare("SELECT upload, length(body) AS n FROM parts ORDER BY upload, part")
+        .all();
+      const format = database.prepare("SELECT value FROM meta WHERE key = 'format'").get()?.["value"];
+      database.close();
+      return { parts: parts.map(({ upload, n }) => [upload, n]), format };
+    };
+    const first = open();
+    expect(appendLong(first, 0, 1)).toBeUndefined();
+    first.close();
+    // Versions of control that know no parts may still have the file.
+    expect(kept()).toEqual({
+      parts: [[1, 1_048_576]],
+      format: "1",
+    });
+    const second = open();
+    for (const before of [0, 1, 2]) appendLong(second, before);
+    second.close();
+    const whole = [1_048_576, longBody(1).length - 1_048_576];
+    // The one that was pruned last goes before the next one is written.
+    expect(kept()).toEqual({ parts: [3, 4].flatMap((upload) => whole.map((n) => [upload, n])), format: "2" });
+    const third = open();
+    expect(third.document("map", "world")?.bodyText).toBe(longBody(3));
+    third.close();
   });
 
   it("refuses a second process and a damaged file, each with one line that says what to do", async () => {
