@@ -625,10 +625,6 @@ export class MapEngine {
         const network = table.networks.indexOf(id);
         return network === undefined ? [] : table.networks.prefixesOf(network);
       },
-      hubs: {
-        clusterIds: this.#links.hubs(this.#edgeIds),
-        linkRttMs: (from, to) => times.linkRttMs(from, to),
-      },
       requestsPerSecond: this.#networks.reduce((sum, one) => sum + one.demandPerSecond, 0),
     };
     const { rankingMax, resolversMax } = this.#settings;

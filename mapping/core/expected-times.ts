@@ -43,12 +43,6 @@ export class ExpectedTimes {
     return estimateByGeography(place, number === undefined ? null : (this.#places[number] ?? null)).rttMs;
   }
 
-  /** From one cluster to another; infinity where no link tells. */
-  linkRttMs(from: ClusterId, to: ClusterId): number {
-    const [a, b] = [this.#numbers.get(from), this.#numbers.get(to)];
-    return a === undefined || b === undefined ? Infinity : this.#linkMs(a, b);
-  }
-
   /** Infinity where no link tells. */
   #linkMs(from: number, to: number): number {
     if (from === to) return 0;

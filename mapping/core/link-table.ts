@@ -36,9 +36,6 @@ const REPORTS_KEPT = 8;
 /** A smoothed time still holds the spikes that went into it; queues only add, so the lower quarter is the path. */
 const SRTT_QUANTILE = 0.25;
 
-/** Clusters that are told of as hubs. */
-const HUBS_MAX = 128;
-
 /** Servers report each second: up to this age, ms, some reports were lost and no more. */
 const FRESH_MS = 10_000;
 
@@ -124,22 +121,6 @@ export class LinkTable {
   *pairs(): Generator<readonly [from: ClusterId, to: ClusterId]> {
     for (const [from, byEnd] of this.#links)
       for (const [to, ways] of byEnd) if (ways.has(null)) yield [from, to];
-  }
-
-  /** Of the clusters those to which most others have a direct link that was reported: half as many as the best of them has, or more. At most 128, ties by order. */
-  hubs(clusterIds: readonly ClusterId[]): ClusterId[] {
-    const counts = new Map(clusterIds.map((clusterId) => [clusterId, 0]));
-    for (const [from, to] of this.pairs()) {
-      const [a, b] = [counts.get(from), counts.get(to)];
-      if (a === undefined || b === undefined) continue;
-      counts.set(to, b + 1);
-    }
-    const most = Math.max(0, ...counts.values());
-    return [...counts]
-      .filter(([, count]) => count > 0 && count >= most / 2)
-      .sort(([, a], [, b]) => b - a)
-      .slice(0, HUBS_MAX)
-      .map(([clusterId]) => clusterId);
   }
 
   /**

@@ -35,14 +35,6 @@ export interface ResolverKnowledge {
   readonly expectedRttMs: (id: ClientNetworkId, clusterId: ClusterId) => number | undefined;
   /** Rankings of the network that the resolver stands in; undefined: none of the map's. */
   readonly ownOf?: (address: string) => ClientNetworkEntry["clusters"] | undefined;
-  /** Clusters whose ways from others are known best: what all clients of a resolver have in common may be near to none of them. */
-  readonly hubs?: Hubs;
-}
-
-/** Clusters to which many others measure their links, and the round trip to one from another one, ms; infinity where nothing is known. */
-export interface Hubs {
-  readonly clusterIds: readonly ClusterId[];
-  readonly linkRttMs: (from: ClusterId, to: ClusterId) => number;
 }
 
 /** Clusters that are compared for one resolver, and the clients that they are compared for: bounds the work of one order. */
@@ -54,14 +46,11 @@ const CLIENTS_MAX = 256;
  * 40 sites: of 0, 0.02, 0.05 and 0.1 all users do best with 0.02 (49.2, 49.1, 49.1, 49.2 ms).
  */
 const OWN_MARGIN_RATIO = 0.02;
-/** Hubs that are compared beside them, where the clients rank at least so many clusters first. */
-const HUBS_MAX = 16;
-const SPREAD_MIN = 4;
 /** Of each client so many at least are candidates, heaviest client first. */
 const CANDIDATES_EACH_MIN = 2;
 
 /**
- * The order of clusters by the mean of what they cost the clients ({@link ClientCosts}), weighted; the heaviest 256 clients, what they rank first and `hubs` count. What the
+ * The order of clusters by the mean of what they cost the clients ({@link ClientCosts}), weighted; the heaviest 256 clients and what they rank first count. What the
  * resolver's own network is sent to goes before what is hardly better. Terms are means too; confidence is of the rankings that name the
  * cluster. Ties by id. Empty without clients.
  */
@@ -69,7 +58,6 @@ export function clientAwareRanking(
   some: readonly ResolverClient[],
   rankingMax: number,
   own?: ClusterId,
-  hubs: readonly ClusterId[] = [],
 ): RankedCluster[] {
   const clients = some
     .filter(({ ranking }) => ranking.length > 0)
@@ -78,7 +66,7 @@ export function clientAwareRanking(
     .map((client) => ({ ...client, costs: new ClientCosts(client.ranking, client.expectedRttMs) }));
   const weights = clients.reduce((sum, { weight }) => sum + weight, 0);
   if (clients.length === 0) return [];
-  const candidates = new Set([...candidatesOf(clients), ...hubs, ...(own === undefined ? [] : [own])]);
+  const candidates = new Set([...candidatesOf(clients), ...(own === undefined ? [] : [own])]);
   const order = [...candidates]
     .map((clusterId): RankedCluster => {
       const sum = { score: 0, rttMs: 0, lossRatio: 0, confidence: 0, load: 0 };
@@ -176,32 +164,6 @@ function candidatesOf(clients: readonly Pick<ResolverClient, "ranking">[]): Clus
 }
 
 /**
- * The hubs that are nearest to all clients together, nearest first: by the way to the cluster that each client ranks first, and from there.
- * None where the clients are in few places: what they rank is near to all of them.
- */
-function hubsFor(
-  clients: readonly { readonly weight: number; readonly ranking: readonly RankedCluster[] }[],
-  { clusterIds, linkRttMs }: Hubs,
-): ClusterId[] {
-  const weights = new Map<ClusterId, number>();
-  for (const { weight, ranking } of clients) {
-    const [first] = ranking;
-    if (first !== undefined) weights.set(first.clusterId, (weights.get(first.clusterId) ?? 0) + weight);
-  }
-  if (weights.size < SPREAD_MIN) return [];
-  return clusterIds
-    .map((clusterId) => {
-      let sum = 0;
-      for (const [from, weight] of weights) sum += weight * linkRttMs(from, clusterId);
-      return { clusterId, sum };
-    })
-    .filter(({ sum }) => sum < Infinity)
-    .sort((a, b) => a.sum - b.sum || (a.clusterId < b.clusterId ? -1 : 1))
-    .slice(0, HUBS_MAX)
-    .map(({ clusterId }) => clusterId);
-}
-
-/**
  * What a map holds of resolvers: for each of which enough is known, the ranking for its clients. A client network that the map does not have
  * plays no part; a resolver without any that it has is left out.
  *
@@ -209,7 +171,7 @@ function hubsFor(
  */
 export function resolverEntries(
   evidence: readonly ResolverEvidence[],
-  { clustersOf, expectedRttMs, ownOf, hubs }: ResolverKnowledge,
+  { clustersOf, expectedRttMs, ownOf }: ResolverKnowledge,
   rankingMax: number,
   entriesMax: number,
 ): ResolverEntry[] {
@@ -228,13 +190,6 @@ export function resolverEntries(
     });
     if (known.length === 0) continue;
     const own = ownOf?.(address);
-    const near =
-      hubs === undefined
-        ? []
-        : hubsFor(
-            known.map(({ weight: one, clusters }) => ({ weight: one, ranking: clusters.interactive })),
-            hubs,
-          );
     const ranked = (trafficClass: TrafficClass): RankedCluster[] =>
       clientAwareRanking(
         known.map((one) => ({
@@ -244,7 +199,6 @@ export function resolverEntries(
         })),
         rankingMax,
         own?.[trafficClass][0]?.clusterId,
-        near,
       );
     const clusters = { interactive: ranked("interactive"), bulk: ranked("bulk"), live: ranked("live") };
     // A map's rankings are never empty; a hand-made one may be.

@@ -140,34 +140,6 @@ describe("the order for the clients behind a resolver", () => {
     expect(order.find(({ clusterId }) => clusterId === "sin")?.score).toBeCloseTo(90, 6);
   });
 
-  test("a hub that none of many clients ranks is compared with what they rank", () => {
-    const names = ["a", "b", "c", "d"];
-    const knowledge = {
-      clustersOf: (id: string) => {
-        const own = ranking([id, 10]);
-        return { interactive: own, bulk: own, live: own };
-      },
-      expectedRttMs: (id: string, to: string) => (to === "hub" ? 30 : to === id ? 10 : 100),
-      hubs: { clusterIds: [cluster("hub")], linkRttMs: () => 20 },
-    };
-    const of = (clients: readonly string[]) =>
-      resolverEntries(
-        [
-          {
-            address: "192.0.2.53",
-            weight: 40,
-            clients: clients.map((id) => ({ clientNetworkId: network(id), weight: 10 })),
-          },
-        ],
-        knowledge,
-        16,
-        10,
-      )[0]?.clusters.interactive[0]?.clusterId;
-    expect(of(names)).toBe("hub");
-    // Few places have what they need in their own rankings.
-    expect(of(names.slice(0, 1))).toBe("a");
-  });
-
   test("ties go by id, nobody gives nothing", () => {
     expect(ids(clientAwareRanking([{ weight: 1, ranking: ranking(["b", 1], ["a", 1]) }], 16))).toEqual([
       "a",
