@@ -42,6 +42,7 @@ interface OriginsExplanation {
   readonly group: string;
   readonly servers: readonly {
     readonly name: string;
+    readonly protocol: string;
     readonly priority: number;
     readonly weight: number;
     readonly rampRatio: number;
@@ -292,9 +293,11 @@ function describeForm({ coding, from, reason, forms }: FormExplanation): string 
 
 /** Nothing of an origin of one server that is well: there is nothing to choose. */
 function originLines({ group, servers }: OriginsExplanation): string[] {
-  if (servers.length === 1 && servers[0]?.bar === null) return [];
+  const [only] = servers;
+  if (servers.length === 1 && only?.bar === null && only.protocol === "http/1.1") return [];
   const rows = servers.map((one) => [
     one.name,
+    one.protocol,
     one.priority,
     one.rampRatio === 1 ? String(one.weight) : `${one.weight} x ${one.rampRatio.toFixed(2)}`,
     one.requestsMax === null ? one.active : `${one.active} of ${one.requestsMax}`,
@@ -305,7 +308,17 @@ function originLines({ group, servers }: OriginsExplanation): string[] {
       ? "may be asked"
       : `${one.bar}${one.ejection === null ? "" : `: ${one.ejection}`}${one.barredForMs === null ? "" : `, for ${(one.barredForMs / 1_000).toFixed(1)} s`}`,
   ]);
-  const head = ["server", "priority", "weight", "under way", "failed lately", "check", "breaker", ""];
+  const head = [
+    "server",
+    "protocol",
+    "priority",
+    "weight",
+    "under way",
+    "failed lately",
+    "check",
+    "breaker",
+    "",
+  ];
   return [row("origins", `of ${group}`), indent(formatTable(head, rows))];
 }
 

@@ -68,6 +68,7 @@ export {
   ORIGIN_POLICY,
   type OriginHealthCheck,
   type OriginPolicy,
+  type OriginProtocol,
   type OriginAuth,
   type OriginSet,
   originSetsOf,

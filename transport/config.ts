@@ -9,6 +9,17 @@ export type TransportSettings = {
    * ever forwards to one hop: waiting here would look to its limiter as if the origin had too much.
    */
   readonly connectionsPerPath: number;
+  /**
+   * Over HTTP/2, requests at once on a connection: as many as servers are expected to allow at least (RFC 9113 section 6.5.2); more get
+   * another one.
+   */
+  readonly http2StreamsMax: number;
+  /**
+   * What an HTTP/2 origin may send ahead of its reader, bytes. Of a stream: a round trip at full rate, 350 Mbit/s at 96 ms. Of a connection:
+   * several of them, so that a few readers who stand still do not stop the others.
+   */
+  readonly http2StreamWindowBytes: number;
+  readonly http2ConnectionWindowBytes: number;
   /** Requests that may wait for one of them; more fail at once with "pool-full". */
   readonly waitingPerPath: number;
   /** Free connections that are kept open to a target in use over its path and the next best: at least, and at most however busy it was. */
@@ -51,6 +62,9 @@ export type TransportSettings = {
 
 export const transportDefaults: TransportSettings = {
   connectionsPerPath: 1_024,
+  http2StreamsMax: 100,
+  http2StreamWindowBytes: 4 * 1024 * 1024,
+  http2ConnectionWindowBytes: 32 * 1024 * 1024,
   waitingPerPath: 1_024,
   connectionsWarmMin: 2,
   connectionsWarmMax: 16,

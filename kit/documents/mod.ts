@@ -49,7 +49,13 @@ export {
 } from "./map-difference.ts";
 export { type MapOverrides, type MapPin, mapOverrides, overridesProblem } from "./map-overrides.ts";
 export { comparedWith, type RouteProblemReason, routeProblems } from "./route-problems.ts";
-export { ORIGIN_POLICY, type OriginHealthCheck, type OriginPolicy, type OriginTarget } from "./origin.ts";
+export {
+  ORIGIN_POLICY,
+  type OriginHealthCheck,
+  type OriginPolicy,
+  type OriginProtocol,
+  type OriginTarget,
+} from "./origin.ts";
 export {
   type AccessPolicy,
   type CachingPolicy,

@@ -15,6 +15,10 @@ import {
   string,
 } from "../schema.ts";
 
+/** To origins; between servers of ours it is HTTP/1.1. */
+export const originProtocols = ["http/1.1", "http/2"] as const;
+export type OriginProtocol = (typeof originProtocols)[number];
+
 export const originTarget = object({
   scheme: oneOf(["http", "https"]),
   /** Host name or address to connect to. */
@@ -22,6 +26,8 @@ export const originTarget = object({
   port: integer({ min: 1, max: 65_535 }),
   /** Host header and TLS server name to send; the property's requested host name when absent. */
   hostHeader: optional(hostname()),
+  /** What is spoken to it, never tried out: an origin that does not take it is not asked. `http/2` goes with `https`. Absent: `http/1.1`. */
+  protocol: optional(oneOf(originProtocols)),
   /** Servers of the lowest number are asked as long as one of them can be. Absent on all: the order in which they stand. */
   priority: optional(integer({ min: 0, max: 100 })),
   /** Share among the servers of one priority, relative. 0: drained, asked for nothing new. Absent: 1. */
@@ -146,6 +152,13 @@ export function faultOfOrigins(
       at: [without, "priority"],
       value: undefined,
       expected: "a priority, since other origins of the list state one",
+    };
+  const clear = origins.findIndex(({ scheme, protocol }) => scheme === "http" && protocol === "http/2");
+  if (clear !== -1)
+    return {
+      at: [clear, "protocol"],
+      value: "http/2",
+      expected: 'scheme "https" with it (or "http/1.1"), since HTTP/2 is agreed upon in the TLS handshake',
     };
   if (origins.every(({ weight }) => weight === 0))
     return { at: [0, "weight"], value: 0, expected: "at least one origin of the list with a weight above 0" };

@@ -268,6 +268,7 @@ export class OriginGroup {
       const bar = this.#barOf(server, now, true);
       return {
         name: settings.name,
+        protocol: settings.protocol,
         priority: settings.priority,
         weight: settings.weight,
         rampRatio: this.#ramp(server, now),

@@ -1,5 +1,5 @@
 /** The words of the choice among origin servers: settings, outcomes, and why one is not asked. */
-import type { MonotonicMs, OriginPolicy, OriginTarget } from "#kit";
+import type { MonotonicMs, OriginPolicy, OriginProtocol, OriginTarget } from "#kit";
 import type { BreakerSettings, BreakerState } from "./circuit-breaker.ts";
 
 /** How a request to a server ended. */
@@ -38,6 +38,7 @@ export type EjectionReason = (typeof ejectionReasons)[number];
 export type OriginServerSettings = {
   /** For logs: `http://host:port`. */
   readonly name: string;
+  readonly protocol: OriginProtocol;
   /** Share among its priority, >= 0. */
   readonly weight: number;
   readonly priority: number;
@@ -82,8 +83,9 @@ export function originGroupSettings(
   const shareOf = (max: number | null | undefined): number =>
     max === null || max === undefined ? Infinity : Math.max(1, Math.ceil(max * share));
   return {
-    servers: origins.map(({ scheme, host, port, weight = 1, priority, requestsMax }, index) => ({
+    servers: origins.map(({ scheme, host, port, protocol, weight = 1, priority, requestsMax }, index) => ({
       name: `${scheme}://${host.includes(":") ? `[${host}]` : host}:${port}`,
+      protocol: protocol ?? "http/1.1",
       weight,
       priority: priority ?? index,
       requestsMax: shareOf(requestsMax),
@@ -120,6 +122,7 @@ export function originGroupSettings(
 /** A server as it is seen now, for `explain`. */
 export type OriginServerState = {
   readonly name: string;
+  readonly protocol: OriginProtocol;
   readonly priority: number;
   readonly weight: number;
   /** The share of its weight that slow start leaves it, 0..1. */

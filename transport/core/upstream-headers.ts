@@ -12,6 +12,7 @@ const DROPPED = new Set([
   "trailer",
   "transfer-encoding",
   "upgrade",
+  "http2-settings",
   "expect",
   "host",
   peerProofHeader.toLowerCase(),

@@ -5,7 +5,7 @@
 import { connect as connectTcp, isIP, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { connect as connectTls } from "node:tls";
-import { IsochroneError, type MonotonicMs } from "#kit";
+import { IsochroneError, type MonotonicMs, type OriginProtocol } from "#kit";
 import { systemClock } from "#kit/io";
 import type { AddressRefusal } from "../core/address-guard.ts";
 import { AddressHistory, attemptOrder, ConnectionRace } from "../core/connection-race.ts";
@@ -18,6 +18,8 @@ export type TlsOptions = {
   readonly servername: string;
   /** Certification authorities to trust in place of the system's (PEM), for private origins and tests. */
   readonly ca?: string | readonly string[] | undefined;
+  /** What the other end has to agree to speak. Default: HTTP/1.1, which needs no word. */
+  readonly protocol?: OriginProtocol | undefined;
 };
 
 export type DialOptions = {
@@ -127,14 +129,14 @@ function permitted(
 /** Puts verified TLS on an open connection, such as a tunnel. Ends it on failure. Rejects with TlsFailure or on abort. */
 export function secure(plain: Duplex, options: TlsOptions, signal: AbortSignal): Promise<Duplex> {
   return new Promise((resolve, reject) => {
-    const { servername, ca } = options;
+    const { servername, ca, protocol } = options;
     const secured = connectTls({
       socket: plain,
       // Which name the certificate is checked against; SNI carries names only (RFC 6066 section 3).
       host: servername,
       ...(isIP(servername) === 0 && { servername }),
       ...(ca !== undefined && { ca: typeof ca === "string" ? ca : [...ca] }),
-      ALPNProtocols: ["http/1.1"],
+      ALPNProtocols: [protocol === "http/2" ? "h2" : "http/1.1"],
       minVersion: "TLSv1.2",
       rejectUnauthorized: true,
     });
@@ -152,6 +154,10 @@ export function secure(plain: Duplex, options: TlsOptions, signal: AbortSignal):
       reject(new TlsFailure(error));
     };
     const onSecure = (): void => {
+      if (protocol === "http/2" && secured.alpnProtocol !== "h2") {
+        failed(new Error('it does not speak HTTP/2; state protocol "http/1.1" for this origin'));
+        return;
+      }
       done();
       resolve(secured);
     };

@@ -68,6 +68,9 @@ export function isSafeMethod(method: string): boolean {
   return method === "GET" || method === "HEAD" || method === "OPTIONS" || method === "TRACE";
 }
 
+/** Ends of an exchange that heard nothing: its connection may have died unseen. */
+const STUCK: ReadonlySet<string> = new Set(["headers-timeout", "body-timeout", "path-failed", "server-down"]);
+
 /** A reader who held a body up for more of its time than this tells nothing of its path. */
 const HELD_RATIO_MAX = 0.1;
 
@@ -82,8 +85,11 @@ export class Exchange implements Dispatcher.DispatchHandler {
   readonly head: Promise<ExchangeHead>;
   readonly #label: string;
   readonly #request: PoolRequest;
-  /** Told once of its end, and whether the connection may carry another: not after an end that leaves anything in doubt. */
-  onEnd: (mayReuse: boolean) => void = () => {};
+  /**
+   * Told once of its end, and whether the connection may carry another: not after an end that leaves anything in doubt. `isStuck`: the
+   * connection itself is in doubt, whatever else it carries.
+   */
+  onEnd: (mayReuse: boolean, isStuck: boolean) => void = () => {};
   /** Told whether the answer was late for its path. */
   onTiming: (isLate: boolean) => void = () => {};
   /** Whether what is heard now is heard because its connection broke. */
@@ -217,7 +223,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     if (this.#stage === "ended") return;
     const stage = this.#stage;
     const failure = error instanceof ExchangeError ? error : this.#failure(error, stage);
-    this.#end(false);
+    this.#end(false, STUCK.has(failure.code));
     this.#reject(failure);
     this.#body?.destroy(failure);
   }
@@ -229,17 +235,17 @@ export class Exchange implements Dispatcher.DispatchHandler {
     const controller = this.#controller;
     const body = this.#body;
     // Nothing of one that waited was sent.
-    this.#end(this.#stage === "waiting");
+    this.#end(this.#stage === "waiting", STUCK.has(code));
     this.#reject(this.#stopped);
     if (body && !body.destroyed) body.destroy(this.#stopped);
     controller?.abort(this.#stopped);
   }
 
-  #end(mayReuse: boolean): void {
+  #end(mayReuse: boolean, isStuck = false): void {
     this.#stage = "ended";
     clearTimeout(this.#timer);
     this.#request.signal.removeEventListener("abort", this.#onAbort);
-    this.onEnd(mayReuse);
+    this.onEnd(mayReuse, isStuck);
   }
 
   #failure(error: Error, stage: ExchangeStage): ExchangeError {
@@ -276,9 +282,13 @@ export class Exchange implements Dispatcher.DispatchHandler {
   }
 }
 
-/** undici hands on [name, value, name, value...] as bytes or text. */
+/** undici hands on [name, value, name, value...] as bytes or text, of HTTP/2 an object as node:http2 makes it. */
 function headerList(raw: Controller["rawHeaders"]): HeaderList {
-  if (!Array.isArray(raw)) return [];
+  if (raw === null || raw === undefined) return [];
+  if (!Array.isArray(raw))
+    return Object.entries(raw).flatMap(([name, value]) =>
+      (Array.isArray(value) ? value : [value]).map((one) => [name, String(one)] as const),
+    );
   const list: (readonly [string, string])[] = [];
   for (let index = 0; index + 1 < raw.length; index += 2) {
     list.push([textOf(raw[index]), textOf(raw[index + 1])]);

@@ -1,14 +1,15 @@
 /**
  * The open connections to one target over one path. Transport opens them itself, directly or through a relay's tunnel, with TLS on top
- * where the target has it; undici speaks HTTP/1.1 over each, one request at a time. The one used last is used first: few are busy, so
- * that their congestion windows stay open, and the rest may close.
+ * where the target has it; undici speaks HTTP/1.1 over each, one request at a time, or HTTP/2, many at a time. The one used last is used
+ * first: few are busy, so that their congestion windows stay open, and the rest may close.
  */
 import type { Socket } from "node:net";
 import type { Duplex, Readable } from "node:stream";
 import type { buildConnector, Dispatcher } from "undici";
 import Client from "undici/lib/dispatcher/client.js";
-import { IsochroneError } from "#kit";
+import { IsochroneError, type OriginProtocol } from "#kit";
 import type { TransportSettings } from "../config.ts";
+import type { HeaderList } from "./face.ts";
 import { Exchange, type ExchangeHead, type PoolRequest } from "./exchange.ts";
 
 export type PathPoolOptions = {
@@ -17,6 +18,8 @@ export type PathPoolOptions = {
   /** Opens one connection. Must reject with an IsochroneError. */
   readonly connect: (signal: AbortSignal) => Promise<Duplex>;
   readonly settings: TransportSettings;
+  /** Default: HTTP/1.1. */
+  readonly protocol?: OriginProtocol | undefined;
   /** A connection is about to be opened. */
   readonly onConnecting: () => void;
   /** A connection is open; `connectMs` is what it took. */
@@ -29,6 +32,8 @@ type Connection = {
   isConnected: boolean;
   /** While it tells its listeners of an error: undici takes a reset for the end of a body without length. */
   isBreaking: boolean;
+  /** Requests under way on it. */
+  active: number;
   /** Answers in a row that were late for their path: the window of the other end may have collapsed. */
   lateInARow: number;
 };
@@ -41,7 +46,12 @@ const LATE_MAX = 2;
 export class PathPool {
   readonly #options: PathPoolOptions;
   readonly #all = new Set<Connection>();
-  /** Nothing under way on them; the one used last is the last. */
+  /** With HTTP/2, those that carry what had begun and nothing more. */
+  readonly #leaving = new Set<Client>();
+  readonly #isHttp2: boolean;
+  /** Requests at once on one connection. */
+  readonly #streamsMax: number;
+  /** They can carry one more: of HTTP/1.1 those with nothing under way. The one used last is the last. */
   readonly #idle: Connection[] = [];
   /** Wait for one of them, with all that may be open busy. */
   readonly #waiting: { readonly options: Dispatcher.DispatchOptions; readonly exchange: Exchange }[] = [];
@@ -60,6 +70,8 @@ export class PathPool {
 
   constructor(options: PathPoolOptions) {
     this.#options = options;
+    this.#isHttp2 = options.protocol === "http/2";
+    this.#streamsMax = this.#isHttp2 ? options.settings.http2StreamsMax : 1;
   }
 
   /** Requests under way, probes included. */
@@ -77,7 +89,10 @@ export class PathPool {
   }
   /** Whether a request would have to wait for a connection that others use. */
   get isBusy(): boolean {
-    return this.#active >= this.#options.settings.connectionsPerPath;
+    return this.#active >= this.#requestsMax;
+  }
+  get #requestsMax(): number {
+    return this.#options.settings.connectionsPerPath * this.#streamsMax;
   }
   /** Most requests at once since the last call. */
   takePeak(): number {
@@ -89,7 +104,7 @@ export class PathPool {
   /** Sends one request and waits for its head. Throws IsochroneError; see `exchange.ts` for the codes. */
   async request(request: PoolRequest): Promise<ExchangeHead> {
     const { connectionsPerPath, waitingPerPath } = this.#options.settings;
-    if (this.#active >= connectionsPerPath + waitingPerPath) {
+    if (this.#active >= this.#requestsMax + waitingPerPath) {
       this.counters.refusedFull++;
       throw new IsochroneError(
         `Cannot ask ${this.#options.label}: ${connectionsPerPath} connections are busy and ${waitingPerPath} requests wait already`,
@@ -105,13 +120,13 @@ export class PathPool {
       path: request.path,
       method: request.method,
       // [name, value, name, value...]: order and repetitions stay.
-      headers: request.headers.flat(),
+      headers: (this.#isHttp2 ? lowerCased(request.headers) : request.headers).flat(),
       ...(request.mayReuseAfterHead && { reset: false }),
       body: (request.body as Readable | Buffer | undefined) ?? null,
       headersTimeout: request.headersMs,
       bodyTimeout: request.bodyMs,
     };
-    const connection = exchange.isEnded ? undefined : (this.#idle.pop() ?? this.#open());
+    const connection = exchange.isEnded ? undefined : this.#take();
     if (exchange.isEnded) this.#ended();
     else if (connection) this.#dispatch(connection, options, exchange);
     else {
@@ -121,15 +136,32 @@ export class PathPool {
     return await exchange.head;
   }
 
-  /** A connection to be; undefined: as many as may be are there. */
+  /** A connection for one more request; undefined: as many as may be are there, and full. */
+  #take(): Connection | undefined {
+    const connection = this.#idle.at(-1) ?? this.#open();
+    if (connection === undefined) return undefined;
+    connection.active++;
+    if (connection.active >= this.#streamsMax) this.#idle.pop();
+    return connection;
+  }
+
+  /** A connection to be, which is idle now; undefined: as many as may be are there. */
   #open(): Connection | undefined {
     const { settings } = this.#options;
     if (this.#all.size >= settings.connectionsPerPath) return undefined;
-    // The address is never used: the connector knows where to go, and every request has its own Host. To undici this is
-    // plain HTTP/1.1; TLS, where there is any, is below it, so that it does not reconnect for another Host header.
-    const client = new Client("http://path.invalid", {
+    // The address is never used: the connector knows where to go, and every request has its own Host. TLS, where there is any, is below
+    // undici, so that it does not reconnect for another Host header; the scheme of the address is what HTTP/2 states.
+    const client = new Client(this.#isHttp2 ? "https://path.invalid" : "http://path.invalid", {
       pipelining: 1,
-      allowH2: false,
+      allowH2: this.#isHttp2,
+      ...(this.#isHttp2 && {
+        h2Options: {
+          maxConcurrentStreams: this.#streamsMax,
+          connectionWindowSize: settings.http2ConnectionWindowBytes,
+        },
+        // What its documentation wants in place of it, h2Options.settings, is checked and not used (8.12).
+        initialWindowSize: settings.http2StreamWindowBytes,
+      }),
       keepAliveTimeout: settings.keepAliveMs,
       keepAliveMaxTimeout: settings.keepAliveMs,
       headersTimeout: settings.headersTimeoutMs,
@@ -140,23 +172,30 @@ export class PathPool {
         void this.#hand(connection, callback);
       },
     });
-    const connection: Connection = { client, isConnected: false, isBreaking: false, lateInARow: 0 };
+    const connection: Connection = {
+      client,
+      isConnected: false,
+      isBreaking: false,
+      active: 0,
+      lateInARow: 0,
+    };
     this.#all.add(connection);
+    this.#idle.push(connection);
     client.on("connect", () => (connection.isConnected = true));
     client.on("disconnect", () => {
       connection.isConnected = false;
-      const at = this.#idle.indexOf(connection);
-      if (at < 0) return;
-      this.#idle.splice(at, 1);
-      this.#drop(connection);
+      // What is under way over HTTP/1.1 hears of it itself.
+      if (this.#isHttp2 || connection.active === 0) this.#drop(connection);
     });
     return connection;
   }
 
   #dispatch(connection: Connection, options: Dispatcher.DispatchOptions, exchange: Exchange): void {
-    exchange.onEnd = (mayReuse) => {
+    exchange.onEnd = (mayReuse, isStuck) => {
       this.#ended();
-      if (mayReuse) this.#release(connection);
+      connection.active--;
+      // A stream that is given up takes nothing else with it (RFC 9113 section 5.4.2).
+      if (mayReuse || (this.#isHttp2 && !isStuck)) this.#release(connection);
       else this.#drop(connection);
       this.#next();
     };
@@ -182,7 +221,7 @@ export class PathPool {
         this.#waiting.shift();
         continue;
       }
-      const connection = this.#idle.pop() ?? this.#open();
+      const connection = this.#take();
       if (connection === undefined) return;
       const first = this.#waiting.shift();
       // Its end counts from here on for the connection, too.
@@ -191,14 +230,26 @@ export class PathPool {
   }
 
   #release(connection: Connection): void {
-    if (this.#all.has(connection)) this.#idle.push(connection);
+    const wasFull = connection.active === this.#streamsMax - 1;
+    if (wasFull && this.#all.has(connection)) this.#idle.push(connection);
   }
 
   /** After an end that leaves in doubt what is still to come over it, nothing else goes over it. */
   #drop(connection: Connection): void {
     if (!this.#all.delete(connection)) return;
+    const at = this.#idle.indexOf(connection);
+    if (at >= 0) this.#idle.splice(at, 1);
+    const { client } = connection;
+    if (this.#isHttp2 && connection.active > 0) {
+      this.#leaving.add(client);
+      void client
+        .close()
+        .catch(() => {})
+        .finally(() => this.#leaving.delete(client));
+      return;
+    }
     // undici may be in the midst of telling us of its end.
-    queueMicrotask(() => void connection.client.destroy().catch(() => {}));
+    queueMicrotask(() => void client.destroy().catch(() => {}));
   }
 
   /** An answer over it was late for its path, or in time. */
@@ -206,7 +257,6 @@ export class PathPool {
     connection.lateInARow = isLate ? connection.lateInARow + 1 : 0;
     const at = this.#idle.indexOf(connection);
     if (connection.lateInARow < LATE_MAX || at < 0 || this.#idle.length + this.#spares.length < 2) return;
-    this.#idle.splice(at, 1);
     this.counters.retired++;
     this.#drop(connection);
   }
@@ -216,7 +266,8 @@ export class PathPool {
     if (performance.now() < this.#warmAgainAtMs || this.#closing.signal.aborted) return;
     const { connectionsPerPath } = this.#options.settings;
     const room = connectionsPerPath - this.#all.size - this.#spares.length - this.#warming;
-    const lacking = count - this.#idle.length - this.#spares.length - this.#warming;
+    const lacking =
+      Math.ceil(count / this.#streamsMax) - this.#idle.length - this.#spares.length - this.#warming;
     for (let more = Math.min(room, lacking); more > 0; more--) void this.#openSpare();
   }
 
@@ -250,7 +301,8 @@ export class PathPool {
     for (const spare of this.#spares) spare.destroy();
     for (const { exchange } of this.#waiting.splice(0))
       exchange.onResponseError(undefined, new Error("the connections were closed"));
-    const closed = Array.from(this.#all, ({ client }) => client.destroy());
+    const clients = [...Array.from(this.#all, ({ client }) => client), ...this.#leaving];
+    const closed = clients.map((client) => client.destroy());
     this.#all.clear();
     this.#idle.length = 0;
     await Promise.all(closed);
@@ -272,7 +324,7 @@ export class PathPool {
         connection.isBreaking = false;
       });
     });
-    // Any Duplex will do for HTTP/1.1; undici's types name the usual ones only.
+    // Any Duplex will do; undici's types name the usual ones only.
     callback(null, stream as Socket);
   }
 
@@ -298,4 +350,9 @@ export class PathPool {
       throw error;
     }
   }
+}
+
+/** As HTTP/2 has them (RFC 9113 section 8.2.1). undici takes Cookie for the field that may be repeated by that name alone. */
+function lowerCased(headers: HeaderList): HeaderList {
+  return headers.map(([name, value]) => [name.toLowerCase(), value]);
 }

@@ -213,12 +213,12 @@ export class TargetTable {
   }
 
   #makeOrigin(origin: OriginTarget, clusterId: ClusterId | null, isMeasured: boolean): Target {
-    const { scheme, host, port, hostHeader, connectionsMax } = origin;
+    const { scheme, host, port, hostHeader, protocol, connectionsMax } = origin;
     const isDefaultPort = port === (scheme === "https" ? 443 : 80);
     return new Target({
       key: `origin ${keyOfOrigin(origin)}`,
       label: `origin "${scheme}://${formatAuthority(host, port)}"`,
-      endpoint: { host, port, isTls: scheme === "https", isOrigin: true },
+      endpoint: { host, port, isTls: scheme === "https", isOrigin: true, protocol },
       clusterId: clusterId ?? this.#clusterAt.get(formatAuthority(host, port)) ?? null,
       probe: {
         method: "HEAD",
@@ -271,10 +271,11 @@ export class TargetTable {
   }
 }
 
-/** Two properties with the same origin share its connections, unless they ask for it by different names or state other bounds. */
+/** Two properties with the same origin share its connections, unless they ask for it by different names, or state another protocol or other bounds. */
 function keyOfOrigin(origin: OriginTarget): string {
-  const { scheme, host, port, hostHeader, connectionsMax } = origin;
+  const { scheme, host, port, hostHeader, protocol = "http/1.1", connectionsMax } = origin;
   const name = hostHeader === undefined ? "" : `#${hostHeader}`;
   const bound = connectionsMax === undefined ? "" : ` connectionsMax ${connectionsMax}`;
-  return `${scheme}://${formatAuthority(host, port)}${name}${bound}`;
+  const spoken = protocol === "http/1.1" ? "" : ` ${protocol}`;
+  return `${scheme}://${formatAuthority(host, port)}${name}${spoken}${bound}`;
 }

@@ -3,7 +3,13 @@
  * that are under way on them.
  */
 import type { Duplex } from "node:stream";
-import { type ClusterId, IsochroneError, type MonotonicMs, type ServerEntry } from "#kit";
+import {
+  type ClusterId,
+  IsochroneError,
+  type MonotonicMs,
+  type OriginProtocol,
+  type ServerEntry,
+} from "#kit";
 import type { TransportSettings } from "../config.ts";
 import { PathChooser } from "../core/path-chooser.ts";
 import { HedgePolicy } from "../core/hedge-policy.ts";
@@ -20,6 +26,8 @@ export type Endpoint = {
   readonly isTls: boolean;
   /** A customer's word: which addresses it may have is checked (core/address-guard.ts). */
   readonly isOrigin: boolean;
+  /** Default: HTTP/1.1. */
+  readonly protocol?: OriginProtocol | undefined;
 };
 
 /** The request that measures it. */
@@ -427,6 +435,7 @@ export class Target {
     return new PathPool({
       label: via === null ? this.label : `${this.label} via ${JSON.stringify(via)}`,
       settings: { ...settings, connectionsPerPath: connections },
+      protocol: this.endpoint.protocol,
       connect: (signal) =>
         connect(
           this.endpoint,

@@ -420,8 +420,8 @@ export class Transport {
     timeoutMs: number,
     signal: AbortSignal,
   ): Promise<Duplex> {
-    const { host, port, isTls, isOrigin } = endpoint;
-    const tls = isTls ? { servername, ca: this.#settings.ca } : undefined;
+    const { host, port, isTls, isOrigin, protocol } = endpoint;
+    const tls = isTls ? { servername, ca: this.#settings.ca, protocol } : undefined;
     const { peerKey, selfServerId, clock } = this.#options;
     if (via === null) {
       // Alone, the origin is the operator's own word: "localhost" is what it says.

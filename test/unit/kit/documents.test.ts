@@ -39,6 +39,11 @@ describe("property", () => {
     });
   });
   test.each([
+    [
+      "HTTP/2 without TLS",
+      { ...property, origins: [{ ...property.origins[0], protocol: "http/2" }] },
+      'origins[0].protocol: got "http/2"',
+    ],
     ["no origin", { ...property, origins: [] }, "origins: got []"],
     ["a host name with a trailing dot", { ...property, hostnames: ["www.shop.example."] }, "hostnames[0]"],
     ["a host name in upper case", { ...property, hostnames: ["WWW.shop.example"] }, "hostnames[0]"],
