@@ -108,7 +108,8 @@ async function byDns(sources: NameSources, name: string): Promise<Resolved & { r
   };
 }
 
-async function withinMs(promise: Promise<unknown>, ms: number): Promise<void> {
+/** Resolves when `promise`, which never rejects, has, or after `ms`. */
+export async function withinMs(promise: Promise<unknown>, ms: number): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<void>((resolve) => {
     timer = setTimeout(resolve, ms);

@@ -5,7 +5,7 @@
  */
 import { isIP } from "node:net";
 import { type Clock, IsochroneError, type MonotonicMs, plusMs } from "#kit";
-import { isUnknown, type Lookup, nameLookup } from "./name-lookup.ts";
+import { isUnknown, type Lookup, nameLookup, withinMs } from "./name-lookup.ts";
 
 export type ResolverSettings = {
   /** How long an answer is fresh whose source states no TTL, ms. */
@@ -80,7 +80,7 @@ export class OriginResolver {
     if (resolvedAt !== undefined && now - resolvedAt < staleMsMax) {
       // Whoever is asked in vain does not make everybody wait: the failure that is remembered is waited for once.
       const isJustOver = now < plusMs(resolvedAt, freshMs + staleAtOnceMs);
-      if (!isJustOver && entry.pending !== undefined) await within(entry.pending, staleWaitMs);
+      if (!isJustOver && entry.pending !== undefined) await withinMs(entry.pending, staleWaitMs);
       // Resolved anew meanwhile, or found to be no name any more.
       if (entry.resolvedAt !== undefined) {
         if (entry.resolvedAt === resolvedAt) this.counters.staleUses++;
@@ -153,14 +153,4 @@ export class OriginResolver {
       entry.pending = undefined;
     }
   }
-}
-
-/** Resolves when `promise`, which never rejects, has, or after `ms`. */
-async function within(promise: Promise<void>, ms: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, ms);
-  });
-  await Promise.race([promise, late]);
-  clearTimeout(timer);
 }
