@@ -25,12 +25,8 @@ export {
 } from "./core/change-points.ts";
 export type { ClientNetworkInput } from "./core/cluster-map.ts";
 export { type MapEngineSettings, mapEngineDefaults } from "./core/engine-settings.ts";
-export {
-  MapEngine,
-  type MapEngineCounters,
-  type MapEngineEvent,
-  type RttSample,
-} from "./core/engine.ts";
+export { MapEngine } from "./core/engine.ts";
+export type { MapEngineCounters, MapEngineEvent, RttSample } from "./core/engine-events.ts";
 export {
   type Estimate,
   Estimator,

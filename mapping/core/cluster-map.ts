@@ -233,3 +233,24 @@ export class ClusterMap {
     return [requests, requests.map((demand, unit) => demand * (weights[unit % classes] as number))];
   }
 }
+
+/** The same networks in the same order, whatever they ask for. */
+export function areSameNetworks(a: readonly ClientNetworkInput[], b: readonly ClientNetworkInput[]): boolean {
+  return (
+    a.length > 0 &&
+    a.length === b.length &&
+    a.every((one, n) => {
+      const other = b[n] as ClientNetworkInput;
+      return (
+        one.clientNetworkId === other.clientNetworkId &&
+        one.coordinates?.latitude === other.coordinates?.latitude &&
+        one.coordinates?.longitude === other.coordinates?.longitude &&
+        one.asNumber === other.asNumber &&
+        one.city === other.city &&
+        one.routedPrefix === other.routedPrefix &&
+        one.prefixes.length === other.prefixes.length &&
+        one.prefixes.every((prefix, p) => prefix === other.prefixes[p])
+      );
+    })
+  );
+}

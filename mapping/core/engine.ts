@@ -12,8 +12,6 @@ import {
   type MapOverrides,
   type MonotonicMs,
   PackedClusterMap,
-  plusMs,
-  type Rankings,
   type ServerId,
   type ServerReport,
   type Steps,
@@ -21,90 +19,45 @@ import {
   trafficClasses,
 } from "#kit";
 import { type AllocationReason, noReasons } from "./allocation.ts";
-import { type ClientNetworkInput, ClusterMap } from "./cluster-map.ts";
+import { areSameNetworks, type ClientNetworkInput, ClusterMap } from "./cluster-map.ts";
 import { Borrowing } from "./borrowing.ts";
 import { DemandFeedback } from "./demand-feedback.ts";
 import { EdgeCapacity } from "./edge-capacity.ts";
+import { EdgePlaces } from "./edge-places.ts";
+import type {
+  MapEngineCounters,
+  MapEngineEvent,
+  NetworkEstimate,
+  RttSample,
+  SnapshotReason,
+} from "./engine-events.ts";
 import { checkSettings, type MapEngineSettings, mapEngineDefaults } from "./engine-settings.ts";
 import type { Estimator } from "./estimator.ts";
 import { ExpectedTimes } from "./expected-times.ts";
 import { LastHopTable } from "./last-hops.ts";
 import type { EdgeInput } from "./limits.ts";
 import { LinkTable } from "./link-table.ts";
-import { networkFinder } from "./map-index.ts";
+import { mapKnowledge } from "./map-knowledge.ts";
+import { MapSchedule } from "./map-schedule.ts";
 import { Neighbours } from "./neighbours.ts";
 import { NetworkKnowledge, type PairHistory } from "./network-knowledge.ts";
-import {
-  type ExplainedEstimate,
-  measuredRows,
-  NetworkRows,
-  NOWHERE,
-  type PairKnowledge,
-} from "./network-rows.ts";
+import { measuredRows, NetworkRows, NOWHERE, type PairKnowledge } from "./network-rows.ts";
 import { type Overrides, resolveOverrides } from "./overrides.ts";
 import type { ProbeView } from "./probe-schedule.ts";
 import { othersOut, outOfService, suspensionOf, usableOf } from "./out-of-service.ts";
 import { pathMap } from "./path-map.ts";
-import { placedSites } from "./locate.ts";
 import { ResolverTable } from "./resolver-pairs.ts";
-import { ResolverScopes, type ScopeKnowledge } from "./resolver-scopes.ts";
+import { ResolverScopes } from "./resolver-scopes.ts";
 import { resolverEntries } from "./resolvers.ts";
-import { clusterMapTable, movedClusterMapTable, NumberedNetworks } from "./rankings.ts";
-import type { ExplainedScore } from "./score-orders.ts";
-import { type SnapshotProblem, snapshotProblems } from "./snapshot-check.ts";
+import { clusterMapTable, currentUnits, movedClusterMapTable, NumberedNetworks } from "./rankings.ts";
+import { snapshotProblems } from "./snapshot-check.ts";
 import type { Suspension } from "./suspension.ts";
 import { tierMap } from "./tier-map.ts";
 import { TopologyIndex } from "./topology-index.ts";
 
-/** A measurement between two sites. */
-export interface RttSample {
-  readonly from: ClientNetworkId | ClusterId;
-  readonly to: ClusterId;
-  /** Null: no answer came. */
-  readonly rttMs: number | null;
-  readonly at: MonotonicMs;
-}
-
-export type SnapshotReason = MapSnapshot["reason"];
-
-export type MapEngineEvent =
-  | { readonly type: "snapshot"; readonly snapshot: MapSnapshot; readonly reason: SnapshotReason }
-  /** A snapshot that was made and is not to be published; the one before stays in force. */
-  | {
-      readonly type: "refused";
-      readonly problems: readonly SnapshotProblem[];
-      readonly reason: SnapshotReason;
-    };
-
-/** What is expected of a client network towards a cluster, and why. */
-export interface NetworkEstimate extends Omit<ExplainedEstimate, "cluster"> {
-  readonly clusterId: ClusterId;
-  /** In the order of the traffic classes; as of the newest map of this engine. Empty: there is none since networks or clusters have changed. */
-  readonly scores: readonly ExplainedScore[];
-}
-
-/** All only grow. */
-export interface MapEngineCounters {
-  snapshots: number;
-  snapshotsRefused: number;
-  /** Snapshots that a liveness or topology change brought about before the cycle was over. */
-  bypasses: number;
-  /** Times that a client network's class was sent elsewhere than in the snapshot before. */
-  moves: number;
-  /** Servers that a detector reported down beyond the suspension quota, summed over snapshots. */
-  doubted: number;
-  /** Demands of clusters that reports have shown to be other than stated. */
-  demandCorrections: number;
-  /** Lost samples to clusters whose servers are all down. */
-  samplesToDead: number;
-  eventsDropped: number;
-}
-
 /** Events kept for `pollEvent`: only the newest snapshot matters to anyone. */
 const EVENTS_MAX = 16;
 
-/** From one comparison of the labels with the links to the next, ms; it costs the square of the edge clusters. */
-const PLACES_INTERVAL_MS = 60_000;
 /** Everyone is placed again this often, ms, and whenever more has changed than measurements, liveness and load; it is most of a turn's cost. */
 const WHOLE_INTERVAL_MS = 60_000;
 
@@ -124,9 +77,7 @@ export class MapEngine {
   #edgeIds: readonly ClusterId[] = [];
   /** Where each unit is, by number; undefined: to be read out of the map in force. */
   #current: Uint16Array | undefined;
-  /** Where the edge clusters are believed to be; null for those whose label cannot be true. */
-  #places: readonly (Coordinates | null)[] = [];
-  #placesAt: MonotonicMs | undefined;
+  readonly #places = new EdgePlaces();
   /** Of the newest snapshot; undefined: networks or clusters have changed since. */
   #map: ClusterMap | undefined;
   /** When everyone was last placed again. */
@@ -145,10 +96,7 @@ export class MapEngine {
   #previous: MapSnapshot | undefined;
   #isForced = false;
   #versionFloor = 0;
-  #lastAt: MonotonicMs | undefined;
-  #cycleAt: MonotonicMs | undefined;
-  /** The earliest reason to publish before the cycle is over. */
-  #bypass: { readonly reason: SnapshotReason; readonly at: MonotonicMs } | undefined;
+  readonly #schedule: MapSchedule;
   #events: MapEngineEvent[] = [];
   #load: ReadonlyMap<ClusterId, number> = new Map();
   readonly counters: MapEngineCounters = {
@@ -173,6 +121,7 @@ export class MapEngine {
   }) {
     this.#borrowing = new Borrowing(options.isWorkDriven === true);
     this.#settings = { ...mapEngineDefaults, ...options.settings };
+    this.#schedule = new MapSchedule(this.#settings);
     this.#epochOf = options.epochOf;
     this.#knowledge = new NetworkKnowledge(this.#settings.estimator, options.history);
     this.#capacity = new EdgeCapacity(this.#settings);
@@ -222,7 +171,7 @@ export class MapEngine {
   /** What a plan of probes rests on; undefined: there is no map yet. */
   probeView(now: MonotonicMs): ProbeView | undefined {
     if (this.#borrowing.rows === undefined || this.counters.snapshots === 0) return undefined;
-    const sites = this.#edgeIds.map((clusterId, c) => ({ clusterId, coordinates: this.#places[c] ?? null }));
+    const sites = this.#edgeIds.map((clusterId, c) => ({ clusterId, coordinates: this.#places.of(c) }));
     return { networks: this.#networks, sites, ...this.#pairKnowledge(now) };
   }
 
@@ -244,7 +193,7 @@ export class MapEngine {
     this.#isForced = isForced;
     this.#current = undefined;
     this.#knowledge.inherit(snapshot);
-    if (this.#cycleAt !== undefined) this.#cycleAt = plusMs(now, this.#settings.cycleMs);
+    this.#schedule.handlePrevious(now);
   }
 
   /**
@@ -265,7 +214,7 @@ export class MapEngine {
   /** The deployment; servers and clusters that are gone are forgotten. */
   handleTopology(topology: TopologyDocument, now: MonotonicMs): void {
     this.#topology = new TopologyIndex(topology);
-    this.#placesAt = undefined;
+    this.#places.handleChanged();
     for (const serverId of this.#downSince.keys())
       if (!this.#topology.servers.has(serverId)) this.#downSince.delete(serverId);
     this.#capacity.handleTopology(this.#topology);
@@ -346,27 +295,18 @@ export class MapEngine {
 
   /** When `handleTimeout` is next to be called; undefined while there is no topology or no client network. */
   pollTimeout(): MonotonicMs | undefined {
-    if (this.#cycleAt === undefined) return undefined;
-    if (this.#bypass === undefined || this.#isWarmingUp()) return this.#cycleAt;
-    return Math.min(this.#cycleAt, this.#bypass.at) as MonotonicMs;
+    return this.#schedule.pollTimeout(this.#isWarmingUp());
   }
 
   /** Makes a snapshot when one is due. */
   handleTimeout(now: MonotonicMs): void {
-    const dueAt = this.pollTimeout();
-    if (dueAt === undefined || now < dueAt) return;
-    const isCycle = this.#cycleAt !== undefined && now >= this.#cycleAt;
-    const reason: SnapshotReason =
-      this.counters.snapshots === 0 && this.#previous === undefined
-        ? "first"
-        : (this.#bypass?.reason ?? "cycle");
-    if (!isCycle) this.counters.bypasses++;
-    this.#bypass = undefined;
-    this.#lastAt = now;
-    this.#cycleAt = plusMs(now, this.#settings.cycleMs);
+    const due = this.#schedule.handleTimeout(now, this.#isWarmingUp());
+    if (due === undefined) return;
+    const isFirst = this.counters.snapshots === 0 && this.#previous === undefined;
+    if (due.isBypass) this.counters.bypasses++;
     this.estimator.handleTimeout(now);
     this.#links.handleTimeout(now);
-    this.#make(reason, now);
+    this.#make(isFirst ? "first" : due.reason, now);
   }
 
   /** Long work that may be driven in steps beside everything else; what comes of it counts in the next map. Undefined: there is none. */
@@ -394,25 +334,6 @@ export class MapEngine {
     return this.#overrides;
   }
 
-  /** Labels are compared with the links that were measured, now and then: they do not change, but evidence grows. */
-  #placeEdges(topology: TopologyIndex, now: MonotonicMs): void {
-    if (this.#placesAt !== undefined && now - this.#placesAt < PLACES_INTERVAL_MS) return;
-    this.#placesAt = now;
-    const sites = this.#edgeIds.flatMap((clusterId) => topology.edgeClusters.get(clusterId)?.entry ?? []);
-    const rttMs = (a: ClusterId, b: ClusterId): number | undefined =>
-      this.#links.measured(a, b, null, now)?.rttMs;
-    const believed = new Map(placedSites(sites, rttMs, []).map((site) => [site.clusterId, site.coordinates]));
-    const places = this.#edgeIds.map((clusterId) => believed.get(clusterId) ?? null);
-    if (
-      places.some(
-        (place, c) =>
-          place?.latitude !== this.#places[c]?.latitude || place?.longitude !== this.#places[c]?.longitude,
-      )
-    )
-      this.#borrowing.forget();
-    this.#places = places;
-  }
-
   /** What is borrowed is made anew now and then, or when there is much more to borrow from. */
   #rowsAt(knowledge: PairKnowledge, reason: SnapshotReason, now: MonotonicMs): NetworkRows {
     return this.#borrowing.rowsAt(
@@ -427,7 +348,7 @@ export class MapEngine {
   }
 
   *#madeRows(knowledge: PairKnowledge): Steps<NetworkRows> {
-    const [networks, places] = [this.#networks, this.#places];
+    const [networks, places] = [this.#networks, this.#places.all];
     const neighbours = yield* Neighbours.inSteps({
       networks,
       clusters: this.#edgeIds.map((clusterId, c) => ({ clusterId, coordinates: places[c] ?? null })),
@@ -451,9 +372,7 @@ export class MapEngine {
   #changed(reason: SnapshotReason, now: MonotonicMs): void {
     if (this.#topology === undefined || this.#topology.edgeClusters.size === 0 || this.#networks.length === 0)
       return;
-    this.#cycleAt ??= this.#previous === undefined ? now : plusMs(now, this.#settings.cycleMs);
-    const earliest = this.#lastAt === undefined ? now : plusMs(this.#lastAt, this.#settings.bypassIntervalMs);
-    this.#bypass ??= { reason, at: earliest > now ? earliest : now };
+    this.#schedule.handleChanged(reason, now, this.#previous !== undefined);
   }
 
   #make(reason: SnapshotReason, now: MonotonicMs): void {
@@ -461,8 +380,10 @@ export class MapEngine {
     const suspension = suspensionOf(topology, this.#downSince, this.#settings.suspension);
     this.counters.doubted += suspension.doubted.size;
     if (reason === "liveness" && this.#makeShrunk(topology, suspension, now)) return;
-    this.#placeEdges(topology, now);
-    const current = this.#current ?? this.#currentByName();
+    const sites = this.#edgeIds.flatMap((clusterId) => topology.edgeClusters.get(clusterId)?.entry ?? []);
+    if (this.#places.update(this.#edgeIds, sites, this.#links, now)) this.#borrowing.forget();
+    const current =
+      this.#current ?? currentUnits(this.#previous?.clusterMap.table(), this.#networks, this.#edgeIds);
     const knowledge = this.#pairKnowledge(now);
     const rows = this.#rowsAt(knowledge, reason, now);
     const overrides = this.#overridesAt(topology, now);
@@ -592,41 +513,19 @@ export class MapEngine {
   }
 
   /** Nothing where nothing is known: the field is absent then. */
-  #resolverEntries(table: ClusterMapTable, now: MonotonicMs) {
+  #resolverEntries(table: ClusterMapTable, now: MonotonicMs): Pick<MapSnapshot, "resolvers"> {
     const evidence = this.resolvers.size === 0 ? [] : this.resolvers.evidence(this.#epochOf(now));
-    if (evidence.length === 0) return undefined;
+    if (evidence.length === 0) return {};
     this.#networkPlaces ??= new Map(
       this.#networks.map(({ clientNetworkId, coordinates }) => [clientNetworkId, coordinates]),
     );
-    const clientPlaces = this.#networkPlaces;
     const times = new ExpectedTimes(
       this.#edgeIds,
-      this.#places,
+      this.#places.all,
       (from, to) => this.#links.measured(from, to, null, now)?.rttMs,
     );
-    const rankings = new Map<ClientNetworkId, Rankings | undefined>();
-    const clustersOf = (id: ClientNetworkId): Rankings | undefined => {
-      if (!rankings.has(id)) {
-        const network = table.networks.indexOf(id);
-        rankings.set(id, network === undefined ? undefined : table.rankings(network));
-      }
-      return rankings.get(id);
-    };
-    const numberAt = networkFinder(table.networks);
-    const knowledge: ScopeKnowledge = {
-      ownOf: (address) => {
-        const network = numberAt(address);
-        return network === undefined ? undefined : table.rankings(network);
-      },
-      clustersOf,
-      expectedRttMs: (id, clusterId) =>
-        times.rttMs(clientPlaces.get(id) ?? null, clustersOf(id)?.interactive ?? [], clusterId),
-      prefixesOf: (id) => {
-        const network = table.networks.indexOf(id);
-        return network === undefined ? [] : table.networks.prefixesOf(network);
-      },
-      requestsPerSecond: this.#networks.reduce((sum, one) => sum + one.demandPerSecond, 0),
-    };
+    const requestsPerSecond = this.#networks.reduce((sum, one) => sum + one.demandPerSecond, 0);
+    const knowledge = mapKnowledge(table, this.#networkPlaces, times, requestsPerSecond);
     const { rankingMax, resolversMax } = this.#settings;
     const scopes = this.#scopes.update(evidence, knowledge, now);
     return {
@@ -666,23 +565,6 @@ export class MapEngine {
     });
   }
 
-  /** Where the map in force sends everyone, for the networks and clusters that there are now. */
-  #currentByName(): Uint16Array {
-    const current = new Uint16Array(this.#networks.length * trafficClasses.length).fill(NOWHERE);
-    const clusterNumber = new Map(this.#edgeIds.map((clusterId, c) => [clusterId, c]));
-    const networkNumber = new Map(this.#networks.map(({ clientNetworkId }, n) => [clientNetworkId, n]));
-    const table = this.#previous?.clusterMap.table();
-    for (let network = 0; network < (table?.networks.size ?? 0); network++) {
-      const n = networkNumber.get(table?.networks.idOf(network) as ClientNetworkId);
-      if (table === undefined || n === undefined) continue;
-      for (let k = 0; k < trafficClasses.length; k++) {
-        const c = clusterNumber.get(table.clusterIds[table.firstCluster(network, k)] as ClusterId);
-        if (c !== undefined) current[n * trafficClasses.length + k] = c;
-      }
-    }
-    return current;
-  }
-
   #assumedBitsPerRequest(): number {
     const { demandRatio, bitsPerRequest } = this.#settings;
     return trafficClasses.reduce(
@@ -698,25 +580,4 @@ export class MapEngine {
     }
     this.#events.push(event);
   }
-}
-
-/** The same networks in the same order, whatever they ask for. */
-function areSameNetworks(a: readonly ClientNetworkInput[], b: readonly ClientNetworkInput[]): boolean {
-  return (
-    a.length > 0 &&
-    a.length === b.length &&
-    a.every((one, n) => {
-      const other = b[n] as ClientNetworkInput;
-      return (
-        one.clientNetworkId === other.clientNetworkId &&
-        one.coordinates?.latitude === other.coordinates?.latitude &&
-        one.coordinates?.longitude === other.coordinates?.longitude &&
-        one.asNumber === other.asNumber &&
-        one.city === other.city &&
-        one.routedPrefix === other.routedPrefix &&
-        one.prefixes.length === other.prefixes.length &&
-        one.prefixes.every((prefix, p) => prefix === other.prefixes[p])
-      );
-    })
-  );
 }

@@ -13,7 +13,7 @@ import {
   type Parsed,
   string,
 } from "#kit";
-import type { NetworkEstimate } from "./engine.ts";
+import type { NetworkEstimate } from "./engine-events.ts";
 import type { EstimateSource } from "./network-rows.ts";
 
 const sources = [

@@ -6,7 +6,9 @@
 import {
   type CandidateRow,
   CANDIDATES_MAX,
+  type ClientNetworkId,
   ClientNetworkTable,
+  type ClusterId,
   ClusterMapBuilder,
   type ClusterMapTable,
   placementReasons,
@@ -327,4 +329,25 @@ function averageCosts(
     score: rounded(map.orders.ranked(score / sum.weight, c)),
     terms,
   }));
+}
+
+/** Where a map sends each unit, for the networks and clusters that there are now: by number, {@link NOWHERE} where it does not say. */
+export function currentUnits(
+  table: ClusterMapTable | undefined,
+  networks: readonly ClientNetworkInput[],
+  clusterIds: readonly ClusterId[],
+): Uint16Array {
+  const classes = trafficClasses.length;
+  const current = new Uint16Array(networks.length * classes).fill(NOWHERE);
+  const clusterNumber = new Map(clusterIds.map((clusterId, c) => [clusterId, c]));
+  const networkNumber = new Map(networks.map(({ clientNetworkId }, n) => [clientNetworkId, n]));
+  for (let network = 0; network < (table?.networks.size ?? 0); network++) {
+    const n = networkNumber.get(table?.networks.idOf(network) as ClientNetworkId);
+    if (table === undefined || n === undefined) continue;
+    for (let k = 0; k < classes; k++) {
+      const c = clusterNumber.get(table.clusterIds[table.firstCluster(network, k)] as ClusterId);
+      if (c !== undefined) current[n * classes + k] = c;
+    }
+  }
+  return current;
 }

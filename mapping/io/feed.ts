@@ -5,7 +5,7 @@
 import { type ClientNetworkId, type ClusterId, greatCircleKm, type MonotonicMs, plusMs, Random } from "#kit";
 import type { World, WorldLinks } from "#kit/world";
 import type { ClientNetworkInput } from "../core/cluster-map.ts";
-import type { RttSample } from "../core/engine.ts";
+import type { RttSample } from "../core/engine-events.ts";
 import { type NoiseModel, noiseDefaults, noisySample } from "../core/noise.ts";
 
 export interface FeedSettings {

@@ -13,7 +13,7 @@ import {
   plusMs,
 } from "#kit";
 import type { ClientNetworkInput } from "../cluster-map.ts";
-import type { RttSample } from "../engine.ts";
+import type { RttSample } from "../engine-events.ts";
 import type { TopologyIndex } from "../topology-index.ts";
 import type { PairRefusal, ResolverPair, ResolverTable } from "../resolver-pairs.ts";
 import type { PathSample } from "./sample.ts";
