@@ -10,7 +10,7 @@ import { probeScheduleDefaults } from "./core/probe-schedule.ts";
 import { scopeDefaults } from "./core/resolver-scopes.ts";
 import { suspensionDefaults } from "./core/suspension.ts";
 import { feedDefaults } from "./io/feed.ts";
-import { measurementSaveMsDefault } from "./io/measurement-keeper.ts";
+import { measurementSaveMsDefault } from "./io/measurement-file.ts";
 
 export interface Setting {
   readonly name: string;

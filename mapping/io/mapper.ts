@@ -44,10 +44,10 @@ import { type TopologyIndex, topologyIndexOf } from "../core/topology-index.ts";
 import { EdgeProber } from "./dns-liveness.ts";
 import { ClientNetworkSource, type NetworkSourceState } from "./client-network-source.ts";
 import { clientNetworksOf, MeasurementFeed } from "./feed.ts";
-import { MeasurementKeeper } from "./measurement-keeper.ts";
+import { type MeasurementFile, measurementFile } from "./measurement-file.ts";
 import { ProbePlanning } from "./probe-planning.ts";
 import { MapPublisher } from "./map-publisher.ts";
-import { ResolverKeeper } from "./resolver-keeper.ts";
+import { type ResolverFile, resolverFile } from "./resolver-file.ts";
 import { PublisherLease } from "./publisher-lease.ts";
 
 /** Samples are handed over in small batches; nothing depends on their exact time. */
@@ -108,8 +108,8 @@ export class Mapper {
   readonly lease: PublisherLease;
   readonly client: ControlClient;
   readonly keeper: DocumentKeeper;
-  readonly measurements: MeasurementKeeper;
-  readonly resolvers: ResolverKeeper;
+  readonly measurements: MeasurementFile;
+  readonly resolvers: ResolverFile;
   readonly #settings: MapperSettings;
   readonly #clock: Clock;
   readonly #intake = new MeasurementIntake(this.store);
@@ -195,14 +195,14 @@ export class Mapper {
       logger,
       onNetworks: (networks) => this.#setNetworks(networks),
     });
-    this.measurements = new MeasurementKeeper({
+    this.measurements = measurementFile({
       store: this.store,
       stateDirectory,
       saveMs: settings.measurementSaveMs,
       clock,
       logger,
     });
-    this.resolvers = new ResolverKeeper({ table: this.engine.resolvers, stateDirectory, clock, logger });
+    this.resolvers = resolverFile({ table: this.engine.resolvers, stateDirectory, clock, logger });
     this.keeper = new DocumentKeeper({ client: this.client, stateDirectory, logger });
     this.keeper.keep(
       "topology",
