@@ -46,6 +46,8 @@ const CLIENT_MS = 0.2;
 /** Of a client that downloads. */
 const CLIENT_MBIT = 50;
 const SMALL_INTERVAL_MS = 50;
+/** Until usual times are known. */
+const WARM_UP = { count: 60, intervalMs: SMALL_INTERVAL_MS, timeoutMs: 10_000 };
 const KERNELS = ["cubic", "bbr", "doctor"] as const;
 const PARTS = ["small", "medium", "large", "cut", "cuts"] as const;
 type Kernel = (typeof KERNELS)[number];
@@ -349,7 +351,7 @@ async function counted<T>(
 }
 
 async function small(world: World, options: Options) {
-  await world.fetch("small", { count: 60, intervalMs: SMALL_INTERVAL_MS, timeoutMs: 10_000 });
+  await world.fetch("small", WARM_UP);
   const result = await counted(world, async () =>
     both(
       await world.fetch("small", { count: options.count, intervalMs: SMALL_INTERVAL_MS, timeoutMs: 10_000 }),
@@ -440,6 +442,7 @@ async function cut(world: World) {
 async function cuts(world: World, options: Options) {
   const periodMs = 1_600;
   const count = Math.ceil((options.cuts * periodMs) / SMALL_INTERVAL_MS);
+  await world.fetch("small", WARM_UP, "isochrone");
   return await counted(world, async () => {
     const asked = world.fetch(
       "small",

@@ -30,6 +30,9 @@ export interface Fetched {
   readonly failure?: string;
 }
 
+/** Of what a refusal says. */
+const REASON_BYTES_MAX = 200;
+
 async function fetchOnce(
   plan: FetchPlan,
   target: FetchPlan["targets"][number],
@@ -50,10 +53,14 @@ async function fetchOnce(
       },
       (response) => {
         const hash = createHash("sha256");
-        response.on("data", (chunk: Buffer) => hash.update(chunk));
+        let beginning = "";
+        response.on("data", (chunk: Buffer) => {
+          hash.update(chunk);
+          if (response.statusCode !== 200) beginning ||= chunk.toString("latin1", 0, REASON_BYTES_MAX);
+        });
         response.on("error", (error) => resolve(error.message));
         response.on("end", () => {
-          if (response.statusCode !== 200) resolve(`status ${response.statusCode}`);
+          if (response.statusCode !== 200) resolve(`status ${response.statusCode}: ${beginning}`);
           else resolve(hash.digest("hex") === plan.sha256 ? undefined : "other bytes");
         });
       },

@@ -6,6 +6,8 @@ import { type MonotonicMs, plusMs } from "#kit";
 
 /** RFC 8305 section 5: the delay it recommends before the next attempt begins. */
 const ATTEMPT_DELAY_MS = 250;
+/** A connection is asked for again so often, beside the attempts under way, while nothing answers: Linux repeats a lost SYN after a second. */
+const REPEATS_MAX = 2;
 /** Addresses of one name that are tried for one connection. */
 const ATTEMPTS_MAX = 8;
 /** How long an address that failed, or was a whole delay slower than another, is tried after the others, ms. */
@@ -56,38 +58,53 @@ function rotated(list: readonly string[], turn: number): readonly string[] {
 /** The attempts of one connection: who drives it begins what `pollStart` says and reports what fails. */
 export class ConnectionRace {
   readonly #left: string[];
-  #running = 0;
+  readonly #repeatMs: number | undefined;
+  /** To be asked again, the first that neither failed nor answered. */
+  readonly #silent: string[] = [];
+  #repeats = 0;
   #nextAt: MonotonicMs;
 
-  constructor(order: readonly string[], now: MonotonicMs) {
+  /** `repeatMs`: with every address tried the first silent one is asked again after that long; undefined: never. */
+  constructor(order: readonly string[], now: MonotonicMs, repeatMs?: number) {
     this.#left = [...order];
+    this.#repeatMs = repeatMs;
     this.#nextAt = now;
   }
 
   /** An address to connect to now, beside those under way. Call until undefined. */
   pollStart(now: MonotonicMs): string | undefined {
     if (now < this.#nextAt) return undefined;
-    const address = this.#left.shift();
+    const address = this.#left.shift() ?? this.#repeated();
     if (address === undefined) return undefined;
-    this.#running++;
-    this.#nextAt = plusMs(now, ATTEMPT_DELAY_MS);
+    this.#silent.push(address);
+    this.#nextAt = plusMs(now, this.#left.length > 0 ? ATTEMPT_DELAY_MS : (this.#repeatMs ?? 0));
     return address;
   }
 
-  /** An attempt failed: the next one need not wait (section 5). */
-  handleFailure(now: MonotonicMs): void {
-    this.#running--;
-    this.#nextAt = now;
+  #repeated(): string | undefined {
+    if (!this.#mayRepeat) return undefined;
+    this.#repeats++;
+    return this.#silent[0];
+  }
+
+  get #mayRepeat(): boolean {
+    return this.#silent.length > 0 && this.#repeats < REPEATS_MAX && this.#repeatMs !== undefined;
+  }
+
+  /** An attempt at this address failed: the next address need not wait (section 5). */
+  handleFailure(address: string, now: MonotonicMs): void {
+    this.#silent.splice(this.#silent.indexOf(address), 1);
+    if (this.#left.length > 0) this.#nextAt = now;
   }
 
   /** When the next attempt begins; undefined: there is none left. */
   pollTimeout(): MonotonicMs | undefined {
-    return this.#left.length === 0 ? undefined : this.#nextAt;
+    return this.#left.length > 0 || this.#mayRepeat ? this.#nextAt : undefined;
   }
 
   /** Nothing is under way and nothing is left. */
   get isLost(): boolean {
-    return this.#running === 0 && this.#left.length === 0;
+    return this.#silent.length === 0 && this.#left.length === 0;
   }
 }
 

@@ -38,7 +38,7 @@ const RENEW_EVERY = 8;
  * The delay aims at somewhat more late ones than the budget pays for, and the budget cuts off the rest: where losses are about as
  * frequent as the budget is large, the quantile of just that share would already be the time of a retransmission.
  */
-const AIM = 1.5;
+const AIM = 2;
 /** So many looks at late attempts in a row with nothing heard over the path: it is out, or the target is. */
 const OUTAGE_LATE = 4;
 /** Beyond that quantile by this much: on a path without a tail there is nothing to gain. */
@@ -64,6 +64,8 @@ type PathTimes = {
   delayMs: number | undefined;
   /** When something last came over it. */
   heardAt: MonotonicMs;
+  /** When something was last answered over it in its usual time. */
+  inTimeAt: MonotonicMs;
   /** Until when it was out, as far as it shows: to the end of time while it is. */
   outAt: MonotonicMs;
   /** Since it was heard of. */
@@ -93,12 +95,16 @@ export class HedgePolicy {
     this.#budget = new RetryBudget({ ratio, minPerSecond: 0, max: savedMax, initial: 0 }, now);
   }
 
+  get isOn(): boolean {
+    return this.#settings.ratio > 0;
+  }
+
   /** A request was sent for the first time, whether it may be hedged or not. */
   handleFirstTry(now: MonotonicMs): void {
     this.#budget.handleFirstTry(now);
   }
 
-  /** How long to wait for an answer over `via`, ms, before a second attempt; undefined: send none. */
+  /** How long to wait for an answer over `via`, ms, before a second attempt; undefined: not known, or none is sent. */
   delayMs(via: ClusterId | null): number | undefined {
     if (this.#settings.ratio === 0) return undefined;
     return this.#paths.get(via)?.delayMs;
@@ -111,6 +117,8 @@ export class HedgePolicy {
   handleAnswer(via: ClusterId | null, answerMs: number, sentAt: MonotonicMs): void {
     const path = this.#pathOf(via);
     if (sentAt < path.outAt) return;
+    if (answerMs <= (path.delayMs ?? this.#longestDelayMs()))
+      path.inTimeAt = Math.max(path.inTimeAt, sentAt + answerMs) as MonotonicMs;
     path.recentMs[path.next] = answerMs;
     path.next = (path.next + 1) % WINDOW;
     path.count = Math.min(WINDOW, path.count + 1);
@@ -149,6 +157,18 @@ export class HedgePolicy {
     }
     this.counters.hedges++;
     return true;
+  }
+
+  /**
+   * Whether what was sent over `via` at `sentAt` is lost with the path: nothing was heard over it since `since`, or it was out meanwhile, and
+   * since it was sent something was answered over another path in its usual time. The target is well then and hardly has the request: asking
+   * again over another path is no load that a budget has to bound.
+   */
+  isLost(via: ClusterId | null, sentAt: MonotonicMs, since: MonotonicMs): boolean {
+    const path = this.#pathOf(via);
+    if (path.heardAt > since && path.outAt <= sentAt) return false;
+    for (const [other, { inTimeAt }] of this.#paths) if (other !== via && inTimeAt > sentAt) return true;
+    return false;
   }
 
   /** Whether nothing came over `via` since then. */
@@ -192,6 +212,13 @@ export class HedgePolicy {
     return true;
   }
 
+  /** For a path over which too little was answered to have one of its own; 0: none has. */
+  #longestDelayMs(): number {
+    let longest = 0;
+    for (const { delayMs = 0 } of this.#paths.values()) longest = Math.max(longest, delayMs);
+    return longest;
+  }
+
   #pathOf(via: ClusterId | null): PathTimes {
     const known = this.#paths.get(via);
     if (known) return known;
@@ -202,6 +229,7 @@ export class HedgePolicy {
       sinceRenewed: 0,
       delayMs: undefined,
       heardAt: Number.NEGATIVE_INFINITY as MonotonicMs,
+      inTimeAt: Number.NEGATIVE_INFINITY as MonotonicMs,
       outAt: Number.NEGATIVE_INFINITY as MonotonicMs,
       lateInARow: 0,
       lostInARow: 0,

@@ -41,6 +41,12 @@ export type DialOptions = {
 export const DIAL_TIMEOUT_MS = 10_000;
 /** Linux's first SYN retransmission (RFC 6298 (2.1)). */
 const SYN_RETRANSMISSION_MS = 1_000;
+/**
+ * A SYN is repeated when a share of the time has passed in silence: callers that know the path state a time of some of its round trips.
+ * Not sooner than another address would be tried, and not where Linux repeats it itself by then.
+ */
+const REPEAT_SHARE = 1 / 4;
+const REPEAT_MS_MIN = 250;
 /** Idle connections are kept for minutes; middleboxes forget sooner. */
 const KEEP_ALIVE_DELAY_MS = 30_000;
 
@@ -83,7 +89,9 @@ export async function dial(options: DialOptions): Promise<Duplex> {
     const addresses = permitted(await raced(resolver.resolve(host), guard.signal), options, fail);
     const view = wanViewOf(addresses[0] ?? host, port);
     if (view) await crossing(view, guard.signal);
-    const socket = await open(addresses, port, guard.signal);
+    const repeatMs = Math.max(REPEAT_MS_MIN, REPEAT_SHARE * timeoutMs);
+    const isRepeated = repeatMs < SYN_RETRANSMISSION_MS;
+    const socket = await open(addresses, port, isRepeated ? repeatMs : undefined, guard.signal);
     const plain: Duplex = view ? new ShapedSocket(socket, view) : socket;
     if (tls === undefined) return plain;
     return await secure(plain, tls, guard.signal);
@@ -200,10 +208,15 @@ async function crossing(view: WanView, signal: AbortSignal): Promise<void> {
 }
 
 /** The first connection that opens to any of the addresses, tried as RFC 8305 has it; rejects with the first failure. */
-function open(addresses: readonly string[], port: number, signal: AbortSignal): Promise<Socket> {
+function open(
+  addresses: readonly string[],
+  port: number,
+  repeatMs: number | undefined,
+  signal: AbortSignal,
+): Promise<Socket> {
   const now = (): MonotonicMs => systemClock.monotonic();
   const order = attemptOrder(addresses, history.nextTurn(), (one) => history.isAvoided(one, port, now()));
-  const race = new ConnectionRace(order, now());
+  const race = new ConnectionRace(order, now(), repeatMs);
   const running = new Map<Socket, string>();
   return new Promise((resolve, reject) => {
     let timer: NodeJS.Timeout | undefined;
@@ -243,7 +256,7 @@ function open(addresses: readonly string[], port: number, signal: AbortSignal): 
         failure ??= error;
         dialCounters.failed++;
         history.handleBad(address, port, now());
-        race.handleFailure(now());
+        race.handleFailure(address, now());
         step();
       };
       socket.once("connect", onConnect);

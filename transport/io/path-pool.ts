@@ -34,14 +34,15 @@ type Connection = {
   isBreaking: boolean;
   /** Requests under way on it. */
   active: number;
-  /** Answers in a row that were late for their path: the window of the other end may have collapsed. */
-  lateInARow: number;
+  /** The last answer over it was late for its path: the window of the other end may have collapsed. */
+  isLate: boolean;
 };
 
-/** After a connection that was opened ahead of need failed or closed unused, none is for so long, ms: such an origin is not hammered. */
+/**
+ * After a connection that was opened ahead of need was refused or closed unused, none is for so long, ms: such an origin is not hammered.
+ * One that silence met was lost with the path; that it is well again is known before the next is opened.
+ */
 const WARM_PAUSE_MS = 10_000;
-/** Late answers in a row after which a connection is given up for a fresh one, if there is one. */
-const LATE_MAX = 2;
 
 export class PathPool {
   readonly #options: PathPoolOptions;
@@ -136,12 +137,19 @@ export class PathPool {
     return await exchange.head;
   }
 
-  /** A connection for one more request; undefined: as many as may be are there, and full. */
+  /**
+   * A connection for one more request: the one used last of those that were in time, then one that was opened ahead of need; only then one
+   * whose last answer was late: after losses its window may hold less than an answer. Undefined: as many as may be are there, and full.
+   */
   #take(): Connection | undefined {
-    const connection = this.#idle.at(-1) ?? this.#open();
+    const connection =
+      this.#idle.findLast(({ isLate }) => !isLate) ??
+      (this.#spares.length > 0 ? this.#open() : undefined) ??
+      this.#idle.at(-1) ??
+      this.#open();
     if (connection === undefined) return undefined;
     connection.active++;
-    if (connection.active >= this.#streamsMax) this.#idle.pop();
+    if (connection.active >= this.#streamsMax) this.#idle.splice(this.#idle.lastIndexOf(connection), 1);
     return connection;
   }
 
@@ -177,7 +185,7 @@ export class PathPool {
       isConnected: false,
       isBreaking: false,
       active: 0,
-      lateInARow: 0,
+      isLate: false,
     };
     this.#all.add(connection);
     this.#idle.push(connection);
@@ -200,7 +208,7 @@ export class PathPool {
       this.#next();
     };
     exchange.isBreaking = () => connection.isBreaking;
-    exchange.onTiming = (isLate) => this.#judge(connection, isLate);
+    exchange.onTiming = (isLate) => (connection.isLate = isLate);
     try {
       connection.client.dispatch(options, exchange);
     } catch (error) {
@@ -252,22 +260,22 @@ export class PathPool {
     queueMicrotask(() => void client.destroy().catch(() => {}));
   }
 
-  /** An answer over it was late for its path, or in time. */
-  #judge(connection: Connection, isLate: boolean): void {
-    connection.lateInARow = isLate ? connection.lateInARow + 1 : 0;
-    const at = this.#idle.indexOf(connection);
-    if (connection.lateInARow < LATE_MAX || at < 0 || this.#idle.length + this.#spares.length < 2) return;
-    this.counters.retired++;
-    this.#drop(connection);
-  }
-
-  /** Opens connections ahead of need, until `count` are open and free, so that the next requests find them. Never throws. */
+  /**
+   * Opens connections ahead of need, until `count` requests find them open and free, and in time before; of those that were late as many
+   * are kept. Never throws.
+   */
   warm(count: number): void {
     if (performance.now() < this.#warmAgainAtMs || this.#closing.signal.aborted) return;
     const { connectionsPerPath } = this.#options.settings;
+    const late = this.#idle.filter(({ isLate }) => isLate);
+    const inTime = this.#idle.length - late.length;
+    const wanted = Math.ceil(count / this.#streamsMax);
+    for (const one of late.slice(0, Math.max(0, late.length - wanted))) {
+      this.counters.retired++;
+      this.#drop(one);
+    }
     const room = connectionsPerPath - this.#all.size - this.#spares.length - this.#warming;
-    const lacking =
-      Math.ceil(count / this.#streamsMax) - this.#idle.length - this.#spares.length - this.#warming;
+    const lacking = wanted - inTime - this.#spares.length - this.#warming;
     for (let more = Math.min(room, lacking); more > 0; more--) void this.#openSpare();
   }
 
@@ -287,8 +295,9 @@ export class PathPool {
         this.#spares.splice(at, 1);
         this.#warmAgainAtMs = performance.now() + WARM_PAUSE_MS;
       });
-    } catch {
+    } catch (error) {
       // Counted; whoever needs the connection will see the reason.
+      if (error instanceof IsochroneError && error.code === "connect-timeout") return;
       this.#warmAgainAtMs = performance.now() + WARM_PAUSE_MS;
     } finally {
       this.#warming--;

@@ -53,8 +53,12 @@ type Repeat = "refused" | "paid" | "not-needed";
 
 /** A body of at most so many bytes counts when all of it has come: it fits into the stream's buffer with room to spare. */
 const WHOLE_BYTES_MAX = 48 * 1024;
+/** A short answer that is all on its way comes together; what needs another round trip takes about one. */
+const REST_ROUND_TRIPS = 0.75;
 /** How often a late attempt is looked at again, one delay apart. */
 const LOOKS_MAX = 30;
+/** Between two of them so many times whether it has proved lost meanwhile, which costs nothing. */
+const GLANCES = 3;
 /**
  * From this look on a silent path is worth a repeat out of the budget of repeats, when that of second attempts is used up; at once when
  * others have found it out of use.
@@ -82,8 +86,10 @@ class Race {
   readonly #mayHedge: boolean;
   readonly #open: Try[] = [];
   readonly #tried: (ClusterId | null)[] = [];
+  readonly #startedAt: MonotonicMs;
   #attempts = 0;
   #looks = 0;
+  #glances = 0;
   #timer: NodeJS.Timeout | undefined;
   #isDone = false;
 
@@ -99,6 +105,7 @@ class Race {
     this.#request = request;
     this.#resolve = resolve;
     this.#reject = reject;
+    this.#startedAt = parts.now();
     this.#requestClass = requestClassOf(request.headers);
     this.#mayHedge =
       this.#requestClass === "small" && request.body === undefined && isSafeMethod(request.method);
@@ -129,7 +136,7 @@ class Race {
       choice,
       sentAt: this.#parts.now(),
       stop,
-      progress: track(this.#parts, this.#to, via, this.#request, stop, () => this.#takeRepeat()),
+      progress: track(this.#parts, this.#to, via, this.#request, stop, () => this.#takeRepeat(one)),
       head: undefined,
     };
     this.#attempts++;
@@ -145,11 +152,12 @@ class Race {
    * For an attempt that is about to be given up. A path that dies has many waiting: each takes its repeat before the next looks whether
    * there is one, and those that get none wait on, since the path may come back.
    */
-  #takeRepeat(): Repeat {
+  #takeRepeat(one: Try): Repeat {
     const { settings, now } = this.#parts;
+    const { hedges, budget } = this.#to;
     if (!this.#isDone && this.#open.length > 1) return "not-needed";
     if (!this.#isDone && this.#attempts >= settings.attemptsMax) return "refused";
-    return this.#to.budget.take(now()) ? "paid" : "refused";
+    return hedges.isLost(one.choice.via, one.sentAt, one.sentAt) || budget.take(now()) ? "paid" : "refused";
   }
 
   #handleHead(one: Try, head: ExchangeHead): void {
@@ -187,11 +195,8 @@ class Race {
       return;
     }
     const isPaid = one.progress.isRepeatPaid() || this.#isFree(error);
-    if (
-      !this.#isRepeatable(error) ||
-      this.#attempts >= settings.attemptsMax ||
-      !(isPaid || to.budget.take(now()))
-    ) {
+    const isLast = this.#attempts >= settings.attemptsMax && !this.#mayGoOn(error);
+    if (!this.#isRepeatable(error) || isLast || !(isPaid || to.budget.take(now()))) {
       this.#isDone = true;
       clearTimeout(this.#timer);
       this.#reject(error);
@@ -220,6 +225,17 @@ class Race {
     );
   }
 
+  /** Silence met every attempt to connect, though a path is well: each was tried in a cut of its own. For the time that a connection may take. */
+  #mayGoOn(error: unknown): boolean {
+    const { settings, now } = this.#parts;
+    return (
+      this.#isFree(error) &&
+      (error as ExchangeError).code === "connect-timeout" &&
+      !this.#to.isFailedEverywhere &&
+      now() - this.#startedAt < settings.connectTimeoutMs
+    );
+  }
+
   #isRepeatable(error: unknown): boolean {
     const { body, signal } = this.#request;
     return (
@@ -239,19 +255,27 @@ class Race {
 
   /** Looks again when an answer over `via` would be late. */
   #look(via: ClusterId | null): void {
-    const delayMs = this.#to.hedges.delayMs(via);
+    const { hedges } = this.#to;
+    // Before enough was answered, when a body would be.
+    const delayMs = hedges.delayMs(via) ?? (hedges.isOn ? this.#to.stallMs(via) : undefined);
     if (delayMs === undefined || this.#isDone || this.#looks >= LOOKS_MAX) return;
-    this.#timer = setTimeout(() => this.#handleLate(via), Math.round(delayMs));
+    const share = this.#looks === 0 ? 1 : 1 / (1 + GLANCES);
+    this.#timer = setTimeout(() => this.#handleLate(via), Math.round(share * delayMs));
   }
 
   #handleLate(via: ClusterId | null): void {
     if (this.#isDone) return;
-    this.#looks++;
+    const isGlance = this.#looks > 0 && this.#glances < GLANCES;
+    if (isGlance) this.#glances++;
+    else {
+      this.#looks++;
+      this.#glances = 0;
+    }
     const first = this.#open[0];
-    if (first !== undefined && this.#mayAsk(first)) {
+    if (first !== undefined && this.#mayAsk(first, isGlance)) {
       const other = this.#to.chooser?.alternative(this.#tried, this.#parts.now());
       this.#send({ via: other === undefined ? first.choice.via : other.via, reason: "race" });
-    } else {
+    } else if (!isGlance) {
       // It goes on coming, and nobody else is asked for it: better an early head.
       const begun = this.#open.find(({ head }) => head !== undefined && head.status < 500);
       if (begun) {
@@ -262,27 +286,39 @@ class Race {
     this.#look(via);
   }
 
-  #mayAsk(first: Try): boolean {
+  #mayAsk(first: Try, isGlance: boolean): boolean {
     const { now, settings, counters } = this.#parts;
     const { hedges, budget, chooser } = this.#to;
     if (this.#attempts >= settings.attemptsMax) return false;
+    const hasOther = chooser?.alternative(this.#tried, now()) !== undefined;
     // A third attempt needs a path that was not asked yet, and nothing that came so far.
     if (this.#open.length > 1) {
       if (this.#open.some(({ head }) => head !== undefined) || this.#looks < RESCUE_LOOK) return false;
-      if (!chooser?.alternative(this.#tried, now())) return false;
+      if (!hasOther) return false;
     }
-    const { head, choice } = first;
+    const {
+      head,
+      choice: { via },
+      sentAt,
+    } = first;
+    const delayMs = hedges.delayMs(via);
     // Silent for as long as an answer takes: others may have come over the path since this one was sent, and none comes any more.
-    const since = (now() - (hedges.delayMs(choice.via) ?? 0)) as MonotonicMs;
-    const isTaken = hedges.take(choice.via, since, now());
-    if (!chooser?.isOut(choice.via) && hedges.isDead(choice.via, since))
-      this.#parts.onRacesLost(this.#to, choice.via);
+    const since = (now() - (delayMs ?? 0)) as MonotonicMs;
+    const isOut = chooser?.isOut(via) === true;
+    const isLost = head === undefined && hasOther && hedges.isLost(via, sentAt, since);
+    if (isLost) {
+      counters.retries++;
+      return true;
+    }
+    if (isGlance) return false;
+    const isTaken = hedges.take(via, since, now());
+    if (!isOut && delayMs !== undefined && hedges.isDead(via, since)) this.#parts.onRacesLost(this.#to, via);
     if (isTaken) return true;
     const isRescue =
-      (this.#looks >= RESCUE_LOOK || chooser?.isOut(choice.via) === true) &&
+      (this.#looks >= RESCUE_LOOK || isOut) &&
       head === undefined &&
-      hedges.isSilentSince(choice.via, since) &&
-      chooser?.alternative(this.#tried, now()) !== undefined &&
+      hasOther &&
+      hedges.isSilentSince(via, since) &&
       budget.take(now());
     if (isRescue) counters.retries++;
     return isRescue;
@@ -298,7 +334,12 @@ class Race {
     if (this.#mayHedge && head.status < 500) {
       const answered = (): void => {
         const answerMs = Math.max(0, now() - one.sentAt - head.connectMs);
-        head.handleTiming(answerMs > (hedges.delayMs(choice.via) ?? Infinity));
+        // A window that holds less than the answer shows in a rest that comes a round trip after its head.
+        const restMs = answerMs - head.ttfbMs;
+        head.handleTiming(
+          answerMs > (hedges.delayMs(choice.via) ?? Infinity) ||
+            restMs > REST_ROUND_TRIPS * (this.#to.roundTripMs(choice.via) ?? Infinity),
+        );
         hedges.handleAnswer(choice.via, answerMs, one.sentAt);
       };
       if (head.isWhole() || !isShort(head)) answered();

@@ -15,7 +15,7 @@ import { PathChooser } from "../core/path-chooser.ts";
 import { HedgePolicy } from "../core/hedge-policy.ts";
 import type { PathChooserSettings } from "../core/path-settings.ts";
 import { RetryBudget } from "../core/retry-budget.ts";
-import type { PathProbe, PathReason, RequestClass } from "../core/path-words.ts";
+import type { PathProbe, PathReason, PathState, RequestClass } from "../core/path-words.ts";
 import type { ExchangeHead, PoolRequest } from "./exchange.ts";
 import { PathPool } from "./path-pool.ts";
 
@@ -170,11 +170,19 @@ export class Target {
     });
   }
 
+  #stateOf(via: ClusterId | null): PathState | undefined {
+    return this.chooser?.states(this.#context.now()).find((one) => one.via === via);
+  }
+
+  /** The measured round trip of a path, ms; undefined: not measured. */
+  roundTripMs(via: ClusterId | null): number | undefined {
+    return this.#stateOf(via)?.srttMs;
+  }
+
   /** Time for a connection over a path, ms: several of its round trips, at most the setting. */
   connectTimeoutMs(via: ClusterId | null, askedMs: number): number {
-    const state = this.chooser?.states(this.#context.now()).find((one) => one.via === via);
-    if (state?.srttMs === undefined) return askedMs;
-    return Math.min(askedMs, Math.max(500, 5 * state.srttMs + 500));
+    const srttMs = this.roundTripMs(via);
+    return srttMs === undefined ? askedMs : Math.min(askedMs, Math.max(500, 5 * srttMs + 500));
   }
 
   /**
@@ -182,7 +190,7 @@ export class Target {
    * what the other end needs to know of it. Undefined: not measured.
    */
   stallMs(via: ClusterId | null): number | undefined {
-    const state = this.chooser?.states(this.#context.now()).find((one) => one.via === via);
+    const state = this.#stateOf(via);
     if (state?.srttMs === undefined) return undefined;
     return Math.max(STALL_MS_MIN, 2 * state.srttMs + 4 * state.rttvarMs);
   }

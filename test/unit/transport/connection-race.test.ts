@@ -48,11 +48,36 @@ describe("race (RFC 8305 section 5)", () => {
     const race = new ConnectionRace(["a", "b", "c"], at(0));
     expect([race.pollStart(at(0)), race.pollStart(at(0)), race.pollTimeout()]).toEqual(["a", undefined, 250]);
     expect([race.pollStart(at(249)), race.pollStart(at(250))]).toEqual([undefined, "b"]);
-    race.handleFailure(at(260));
+    race.handleFailure("a", at(260));
     expect([race.pollStart(at(260)), race.pollTimeout(), race.isLost]).toEqual(["c", undefined, false]);
-    race.handleFailure(at(270));
-    race.handleFailure(at(280));
+    race.handleFailure("b", at(270));
+    race.handleFailure("c", at(280));
     expect(race.isLost).toBe(true);
+  });
+
+  test("an address that is silent is asked again, twice, after its time; one that refused is not", () => {
+    const race = new ConnectionRace(["a", "b"], at(0), 300);
+    expect([race.pollStart(at(0)), race.pollStart(at(250)), race.pollTimeout()]).toEqual(["a", "b", 550]);
+    race.handleFailure("a", at(260));
+    expect([race.pollStart(at(549)), race.pollStart(at(550)), race.pollStart(at(849))]).toEqual([
+      undefined,
+      "b",
+      undefined,
+    ]);
+    expect([race.pollStart(at(850)), race.pollTimeout(), race.pollStart(at(9_000))]).toEqual([
+      "b",
+      undefined,
+      undefined,
+    ]);
+    for (let n = 0; n < 3; n++) race.handleFailure("b", at(9_001));
+    expect(race.isLost).toBe(true);
+  });
+
+  test("refused by all, nothing is asked again", () => {
+    const race = new ConnectionRace(["a"], at(0), 300);
+    expect(race.pollStart(at(0))).toBe("a");
+    race.handleFailure("a", at(1));
+    expect([race.pollTimeout(), race.pollStart(at(300)), race.isLost]).toEqual([undefined, undefined, true]);
   });
 
   test("what was learnt is forgotten after a minute, and bounded", () => {

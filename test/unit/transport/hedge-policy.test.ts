@@ -75,6 +75,38 @@ describe("the budget", () => {
   });
 });
 
+describe("lost with its path", () => {
+  /** Asked over null at 5,000; its usual time is 104 ms. */
+  const isLost = (policy: HedgePolicy): boolean => policy.isLost(null, at(5_000), at(5_100));
+
+  test("is what nothing was heard of, once the target answers over another path in its usual time", () => {
+    const policy = policyAfter(repeated(16, 100));
+    expect(isLost(policy)).toBe(false);
+    policy.handleAnswer(ams, 99, at(4_900));
+    expect(isLost(policy)).toBe(false);
+    policy.handleAnswer(ams, 1_000, at(5_001));
+    expect(isLost(policy)).toBe(false);
+    policy.handleAnswer(ams, 101, at(4_900));
+    expect(isLost(policy)).toBe(true);
+  });
+
+  test("is not what may still come: something came over its path", () => {
+    const policy = policyAfter(repeated(16, 100));
+    policy.handleAnswer(ams, 100, at(5_050));
+    policy.handleHeard(null, at(5_101));
+    expect(isLost(policy)).toBe(false);
+  });
+
+  test("is what was sent before an outage ended: its connection waits for its repeat", () => {
+    const policy = policyAfter(repeated(16, 100));
+    for (const sentAt of [5_000, 5_001]) policy.handleLost(null, at(sentAt));
+    policy.handleAnswer(ams, 100, at(5_050));
+    policy.handleHeard(null, at(5_800));
+    expect(policy.isLost(null, at(5_000), at(5_790))).toBe(true);
+    expect(policy.isLost(null, at(5_801), at(5_790))).toBe(false);
+  });
+});
+
 describe("lost races", () => {
   test("two in a row on a silent path are one too many", () => {
     const policy = policyAfter(repeated(16, 100));

@@ -31,14 +31,14 @@ afterEach(() => pool.close());
 
 function setUp(settings: Partial<TransportSettings> = {}) {
   const peers: Peer[] = [];
-  const reach = { isUp: true };
+  const reach = { isUp: true, code: "connect-failed" };
   pool = new PathPool({
     label: "origin",
     settings: { ...transportDefaults, ...settings },
     connect: () => {
       if (!reach.isUp)
         return Promise.reject(
-          new IsochroneError("no", { code: "connect-failed", source: "upstream", retry: "safe" }),
+          new IsochroneError("no", { code: reach.code, source: "upstream", retry: "safe" }),
         );
       const [near, far] = duplexPair();
       peers.push(new Peer(far));
@@ -153,17 +153,20 @@ describe("a connection is used no more", () => {
     expect(peers.map(({ heads }) => heads)).toEqual([1, 1, 1]);
   });
 
-  test("after two late answers in a row, where there is another", async () => {
+  test("after a late answer, while another is free; of those left over as many are kept as are to be free", async () => {
     const { peers } = setUp();
     (await exchange(peers)).handleTiming(true);
-    (await exchange(peers)).handleTiming(true);
-    expect(pool.counters.retired).toBe(0);
-    pool.warm(2);
-    await expect.poll(() => pool.connections).toBe(2);
-    (await exchange(peers)).handleTiming(true);
-    expect(pool.counters.retired).toBe(1);
     await exchange(peers);
-    expect(peers.map(({ heads }) => heads)).toEqual([3, 1]);
+    (await exchange(peers)).handleTiming(true);
+    pool.warm(1);
+    await expect.poll(() => pool.connections).toBe(2);
+    await exchange(peers);
+    await exchange(peers);
+    expect(peers.map(({ heads }) => heads)).toEqual([3, 2]);
+    pool.warm(1);
+    expect(pool.counters.retired).toBe(0);
+    pool.warm(0);
+    expect(pool.counters.retired).toBe(1);
   });
 });
 
@@ -178,6 +181,17 @@ test("an origin that cannot be reached ahead of need is left alone for a while",
   // A request goes all the same.
   await exchange(peers);
   expect(pool.counters.connects).toBe(2);
+});
+
+test("one that silence met is opened again as soon as the path is well", async () => {
+  const { reach } = setUp();
+  reach.isUp = false;
+  reach.code = "connect-timeout";
+  pool.warm(1);
+  await expect.poll(() => pool.counters.connectFailures).toBe(1);
+  reach.isUp = true;
+  pool.warm(1);
+  await expect.poll(() => pool.connections).toBe(1);
 });
 
 test("closing ends those that wait as well", async () => {

@@ -111,7 +111,7 @@ function setUp(settings: Partial<TransportSettings> = {}) {
       to.chooser?.handleSample(via, 100, now());
       for (let twice = 0; twice < 2; twice++) {
         to.hedges.handleFirstTry(now());
-        to.hedges.handleAnswer(via, 100, now());
+        to.hedges.handleAnswer(via, 100, monotonicMs(now() - 100));
       }
     }
   const ask = (request: TransportRequest = get) => race(parts, to, request, undefined);
@@ -309,4 +309,33 @@ test("what reached nobody is asked over another path, however empty the budget; 
   asked[2]?.reject(failure("connection-lost", "sent"));
   await expect(sent).rejects.toMatchObject({ code: "connection-lost" });
   expect(asked).toHaveLength(3);
+});
+
+test("what waits on a path that was cut goes elsewhere without a budget, once one of them is answered there", async () => {
+  const { asked, ask } = setUp({
+    retry: { initial: 0, max: 1, ratio: 0, minPerSecond: 0 },
+    hedging: { savedMax: 1, reserve: 0 },
+  });
+  const answers = Array.from({ length: 10 }, () => ask());
+  await pass(110);
+  // The first is late, and takes what was saved up.
+  expect(asked.map(({ via }) => via)).toEqual([...answers.map(() => null), ams]);
+  await pass(90);
+  asked[10]?.whole();
+  await pass(30);
+  expect(asked.slice(11).map(({ via }) => via)).toEqual(answers.slice(1).map(() => ams));
+  for (const one of asked.slice(11)) one.whole();
+  for (const { path } of await Promise.all(answers)) expect(path.via).toBe(ams);
+});
+
+test("a request that reached nobody is asked on while a path is well, as long as a connection may take", async () => {
+  const { asked, ask } = setUp({ attemptsMax: 2, connectTimeoutMs: 3_000 });
+  const answer = ask({ ...get, method: "PUT", body: Buffer.from("x") });
+  for (let tries = 0; tries < 4; tries++) {
+    await pass(900);
+    expect(asked).toHaveLength(tries + 1);
+    asked[tries]?.reject(failure("connect-timeout", "waiting"));
+  }
+  await expect(answer).rejects.toMatchObject({ code: "connect-timeout" });
+  expect(asked).toHaveLength(4);
 });
