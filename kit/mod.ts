@@ -174,6 +174,7 @@ export {
   type DomainName,
   expandRdata,
   isAtOrBelow,
+  isSignatureType,
   labelBytesMax,
   labelsOf,
   nameBytesMax,

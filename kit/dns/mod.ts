@@ -18,7 +18,7 @@ export {
 export { expandRdata } from "./rdata-expand.ts";
 export { compareSerials } from "./serial.ts";
 export { rdataText } from "./rdata-write.ts";
-export { recordTypes, typeFromText, typeText } from "./record-types.ts";
+export { isSignatureType, recordTypes, typeFromText, typeText } from "./record-types.ts";
 export { type RrSet, type ZoneData, zoneDataOf, type ZoneProblem } from "./zone-data.ts";
 export { readZoneFile, recordText, type ZoneRecord } from "./zone-file.ts";
 export { ZoneTextError } from "./zone-text.ts";

@@ -103,14 +103,14 @@ export const recordTypes = {
 const byName = new Map(table.map((entry) => [entry.name, entry.code]));
 const byCode = new Map(table.map((entry) => [entry.code, entry]));
 
-/**
- * Types that no zone holds: 0 and 41 (OPT), those of questions and messages (128 to 255), and signatures and denials, which the
- * name servers make themselves.
- */
+/** Types that no zone holds: 0 and 41 (OPT), those of questions and messages (128 to 255). */
 export function mayStandInZone(type: number): boolean {
-  if (type === 0 || type === 41 || (type >= 128 && type <= 255)) return false;
-  const { RRSIG, NSEC, NSEC3, NSEC3PARAM } = recordTypes;
-  return ![RRSIG, NSEC, NSEC3, NSEC3PARAM].includes(type as 46);
+  return type !== 0 && type !== 41 && !(type >= 128 && type <= 255);
+}
+
+/** Signatures and denials: who signs a zone makes them, nobody writes them. */
+export function isSignatureType(type: number): boolean {
+  return signatureTypes.values().some((one) => one === type);
 }
 
 /** The number of `MX`, `mx` or `TYPE15`; undefined for no such name. */

@@ -62,7 +62,12 @@ export function zoneDataOf(
     for (const { name, type, line, rdata } of atName.values()) {
       if (type === recordTypes.SOA && (name.text !== origin.text || rdata.length > 1))
         return refused(name, type, line, "one SOA record, at the top of the zone");
-      if (type === recordTypes.CNAME && (rdata.length > 1 || atName.size > 1))
+      // RFC 4035 section 2.5: but for what proves it.
+      const others = type === recordTypes.CNAME ? [...atName.keys()].filter((one) => one !== type) : [];
+      if (
+        type === recordTypes.CNAME &&
+        (rdata.length > 1 || others.some((one) => one !== recordTypes.RRSIG && one !== recordTypes.NSEC))
+      )
         return refused(
           name,
           type,

@@ -5,7 +5,7 @@
 import { type DomainName, isAtOrBelow, nameToText, rootName } from "./name.ts";
 import { nameOfToken, readRdata, Words } from "./rdata-read.ts";
 import { rdataText } from "./rdata-write.ts";
-import { mayStandInZone, recordTypes, typeFromText, typeText } from "./record-types.ts";
+import { isSignatureType, mayStandInZone, recordTypes, typeFromText, typeText } from "./record-types.ts";
 import { secondsFromText, type Token, type ZoneLine, zoneLines, ZoneTextError } from "./zone-text.ts";
 
 /** One record as it is stored: RDATA with its names uncompressed. Class IN. */
@@ -25,6 +25,8 @@ export interface ZoneFileOptions {
   /** What names are below until `$ORIGIN` says otherwise; without one the file must begin with `$ORIGIN`. */
   readonly origin?: DomainName | undefined;
   readonly recordsMax?: number;
+  /** Signatures and denials may stand in it, as RFC 3597 section 5 writes them: another one has signed it. */
+  readonly mayBeSigned?: boolean;
 }
 
 export interface ZoneFile {
@@ -49,6 +51,7 @@ export function readZoneFile(text: string, options: ZoneFileOptions = {}): ZoneF
 
 class Reader {
   readonly #recordsMax: number;
+  readonly #mayBeSigned: boolean;
   readonly #records: ZoneRecord[] = [];
   #origin: DomainName | undefined;
   #owner: DomainName | undefined;
@@ -56,8 +59,9 @@ class Reader {
   #lastTtlSeconds: number | undefined;
   #soa: ZoneRecord | undefined;
 
-  constructor({ origin, recordsMax = zoneRecordsMax }: ZoneFileOptions) {
+  constructor({ origin, recordsMax = zoneRecordsMax, mayBeSigned = false }: ZoneFileOptions) {
     this.#origin = origin;
+    this.#mayBeSigned = mayBeSigned;
     this.#recordsMax = recordsMax;
   }
 
@@ -114,7 +118,7 @@ class Reader {
     if (name === undefined)
       throw new ZoneTextError(line, "a blank", "an owner: there is no record before this one");
     const words = new Words(startsBlank ? tokens : tokens.slice(1), tokens.at(-1) ?? line);
-    const { type, stated } = readTypeAndTtl(words);
+    const { type, stated } = readTypeAndTtl(words, this.#mayBeSigned);
     const rdata = readRdata(type, words, origin);
     if (stated !== undefined) this.#lastTtlSeconds = stated;
     // RFC 2308 section 4; before it RFC 1035 took the last one stated. A SOA without any has its own minimum, as BIND does it.
@@ -162,7 +166,10 @@ class Reader {
 }
 
 /** `[TTL] [class] type` with TTL and class in either order. */
-function readTypeAndTtl(words: Words): { readonly type: number; readonly stated: number | undefined } {
+function readTypeAndTtl(
+  words: Words,
+  mayBeSigned: boolean,
+): { readonly type: number; readonly stated: number | undefined } {
   let stated: number | undefined;
   let hasClass = false;
   for (;;) {
@@ -178,7 +185,7 @@ function readTypeAndTtl(words: Words): { readonly type: number; readonly stated:
     } else {
       const type = typeFromText(raw);
       if (type === undefined) throw new ZoneTextError(token, raw, "a record type, such as MX or TYPE65280");
-      if (!mayStandInZone(type))
+      if (!mayStandInZone(type) || (!mayBeSigned && isSignatureType(type)))
         throw new ZoneTextError(
           token,
           raw,

@@ -135,7 +135,7 @@ interface Problem {
 }
 
 function readSets(
-  document: Pick<ZoneDocument, "origin" | "sets">,
+  document: Pick<ZoneDocument, "origin" | "sets" | "secondary">,
 ): { readonly zone: ZoneData } | { readonly problem: Problem } {
   const origin = nameFromText(document.origin) as DomainName;
   const lines: string[] = [];
@@ -154,7 +154,9 @@ function readSets(
     return problemAt(0, document.origin, "a SOA record at the top of the zone");
   let records: readonly ZoneRecord[];
   try {
-    ({ records } = readZoneFile(lines.join("\n"), { origin, recordsMax: SETS_MAX * 4 }));
+    // Only primaries of others send zones that are signed.
+    const mayBeSigned = document.secondary !== undefined;
+    ({ records } = readZoneFile(lines.join("\n"), { origin, recordsMax: SETS_MAX * 4, mayBeSigned }));
   } catch (error) {
     if (error instanceof ZoneTextError) return problemAt(error.line, error.value, error.expected);
     throw error;

@@ -120,6 +120,7 @@ export class DnsNode {
       keys,
       mayAskPrivate: options.mayAskPrivatePrimaries,
       seed: this.#incarnation,
+      isSignedHere: (origin) => this.state.isSignedHere(origin),
       onZone: (document, version) => this.#setZone(document, version),
     });
     const delayMs = options.inputDelaySeconds * 1_000;

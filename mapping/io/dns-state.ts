@@ -31,7 +31,7 @@ import { ZoneTable } from "../core/dns/zone-table.ts";
 import { MapIndex } from "../core/map-index.ts";
 import { TopologyIndex } from "../core/topology-index.ts";
 import { DnsCertificates } from "./dns-certificates.ts";
-import { openZone, sha256 } from "./zone-key.ts";
+import { openZone, sha1, sha256 } from "./zone-key.ts";
 
 /** Signatures of answers that are kept, and as many of denials: 20,000 sets of a large map, 30 MB with both full. */
 const SIGNATURES_MAX = 32_768;
@@ -186,7 +186,7 @@ export class DnsState {
   /** @returns the zone when it is new or has a later serial than before: others are to be told */
   setZone(document: ZoneDocument, version: number): HostedZone | undefined {
     const zone = hasRecords(document)
-      ? HostedZone.of(zoneOfDocument(document))
+      ? HostedZone.of(zoneOfDocument(document), sha1)
       : HostedZone.unloaded(nameFromText(document.origin) ?? rootName);
     const before = this.#zones.get(document.zoneId)?.body;
     const isSame = before?.document.origin === document.origin && before.zone.isLoaded && zone.isLoaded;
@@ -283,7 +283,7 @@ export class DnsState {
       opened.map(({ keys }) => [keys.origin.text, new ZoneSigner(keys, sha256, this.#signatures)]),
     );
     this.#dnssec = { body: document, version };
-    if (this.#context !== undefined) this.#context = { ...this.#context, signers: this.#signers };
+    if (this.#context !== undefined) this.#context = { ...this.#context, signers: this.#signersInForce() };
     this.#listener({ kind: "dnssec", body: document, version });
     return opened.flatMap(({ problems }) => problems);
   }
@@ -379,7 +379,7 @@ export class DnsState {
         topology: this.#topology.body,
         snapshot: this.#map,
         isUp: this.#isUp,
-        signers: this.#signers,
+        signers: this.#signersInForce(),
         transfers: this.#transfers(),
         notifyRules: this.#notifyRules(),
         isStandingBy: this.#isStandingBy,
@@ -390,6 +390,21 @@ export class DnsState {
       };
     }
     return this.#context;
+  }
+
+  /** A zone that came signed is told as it is: its parent knows the keys of who signed it. */
+  #signersInForce(): ZoneSigners {
+    const foreign = new Set<string>();
+    for (const { body } of this.#zones.values())
+      if (body.document.isActive && body.zone.signatures !== undefined) foreign.add(body.zone.origin.text);
+    return foreign.size === 0
+      ? this.#signers
+      : new Map([...this.#signers].filter(([origin]) => !foreign.has(origin)));
+  }
+
+  /** Whether the zone is signed with keys of this deployment. */
+  isSignedHere(origin: string): boolean {
+    return this.#signers.has(origin);
   }
 
   #notifyRules(): NonNullable<DnsContext["notifyRules"]> {

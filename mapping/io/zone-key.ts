@@ -39,6 +39,11 @@ function publicPartOf(privateKey: KeyObject): Uint8Array {
   );
 }
 
+/** Of NSEC3 alone (RFC 5155 section 11), which knows no other. */
+export function sha1(bytes: Uint8Array): Uint8Array {
+  return createHash("sha1").update(bytes).digest();
+}
+
 export function sha256(bytes: Uint8Array): Uint8Array {
   return createHash("sha256").update(bytes).digest();
 }

@@ -1,12 +1,15 @@
 /** Zones fetched from BIND and Knot as their primaries: whole, then as changes after NOTIFY, with and without them. */
-import { mkdtempSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import { execFile, execFileSync } from "node:child_process";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type ZoneDocument, zoneDocument } from "#kit";
 import { createLogger, systemClock } from "#kit/io";
 import { DnsCounters, DnsServer, DnsState, hmac, SecondaryZones, tsigKeysOf } from "#mapping";
 import { respond } from "../../mapping/core/dns/respond.ts";
+import type { DnsMessage } from "../../mapping/core/dns/message.ts";
 import { readMessage } from "../../mapping/core/dns/wire.ts";
 import { secondaryDefaults } from "../../mapping/core/zone/secondary.ts";
 import { requireProgram, waitFor } from "../tools/processes.ts";
@@ -47,6 +50,7 @@ const open = (name: string): void => {
     mayAskPrivate: true,
     seed: "1",
     settings: { ...secondaryDefaults, notifyGapMs: 10 },
+    isSignedHere: () => false,
     onZone: (document, version) => void state.setZone(document, version),
   });
   zones.setAsking(true);
@@ -59,8 +63,7 @@ const followed = (port: number, keyName?: string): ZoneDocument =>
     secondary: { primaries: [{ address: "127.0.0.1", port, ...(keyName !== undefined && { keyName }) }] },
   });
 
-/** Its rcode, and its answers as text. */
-function asked(labels: readonly string[], type: number): readonly string[] {
+function answerTo(labels: readonly string[], type: number): DnsMessage | undefined {
   const query = {
     bytes: queryFor([...labels, "moved", "test"], type),
     transport: "udp",
@@ -68,9 +71,13 @@ function asked(labels: readonly string[], type: number): readonly string[] {
   } as const;
   const decision = respond(query, state.context());
   const read = decision.action === "reply" ? readMessage(decision.bytes) : undefined;
-  return read?.ok === true
-    ? [`rcode ${read.message.header.rcode}`, ...linesOf(read.message.answers)]
-    : ["silence"];
+  return read?.ok === true ? read.message : undefined;
+}
+
+/** Its rcode, and its answers as text. */
+function asked(labels: readonly string[], type: number): readonly string[] {
+  const message = answerTo(labels, type);
+  return message === undefined ? ["silence"] : [`rcode ${message.header.rcode}`, ...linesOf(message.answers)];
 }
 
 beforeAll(async () => {
@@ -200,4 +207,127 @@ describe.each(primaries)("a zone of $name", ({ name, start }) => {
       }
     },
   );
+});
+
+const signedText = `$ORIGIN moved.test.
+$TTL 300
+@ SOA ns h 1 3600 1800 1209600 60
+@ NS ns
+ns A 192.0.2.1
+*.wild A 192.0.2.26
+deep.empty A 192.0.2.27
+alias CNAME ns
+unsigned NS ns.unsigned
+ns.unsigned A 192.0.2.53
+`;
+/** Name, type; all of them are to be validated. */
+const validated: readonly (readonly [name: string, type: string])[] = [
+  ["moved.test", "SOA"],
+  ["alias.moved.test", "A"],
+  ["x.wild.moved.test", "A"],
+  ["x.wild.moved.test", "MX"],
+  ["empty.moved.test", "A"],
+  ["nope.moved.test", "A"],
+  ["unsigned.moved.test", "DS"],
+];
+
+const delv = requireProgram("delv");
+const named = requireProgram("named");
+const knotd = requireProgram("knotd");
+const signers = [
+  {
+    says: "BIND, with NSEC",
+    isMissing: named === undefined,
+    start: async (): Promise<Peer> => {
+      const keyDirectory = join(directory, "keys");
+      mkdirSync(keyDirectory);
+      chmodSync(directory, 0o755);
+      writeFileSync(zoneFile, signedText);
+      const run = (program: string, ...words: readonly string[]): void =>
+        void execFileSync(program, words, { stdio: "pipe" });
+      const algorithm = ["-q", "-K", keyDirectory, "-a", "ECDSAP256SHA256"];
+      run("dnssec-keygen", ...algorithm, "-f", "KSK", "moved.test");
+      run("dnssec-keygen", ...algorithm, "moved.test");
+      run(
+        "dnssec-signzone",
+        "-S",
+        "-d",
+        keyDirectory,
+        "-q",
+        "-K",
+        keyDirectory,
+        "-o",
+        "moved.test",
+        "-f",
+        `${zoneFile}.signed`,
+        zoneFile,
+      );
+      return await startNamed(
+        named as string,
+        [],
+        `zone "moved.test" { type primary; file "${zoneFile}.signed"; };`,
+      );
+    },
+  },
+  {
+    says: "Knot, with NSEC3",
+    isMissing: knotd === undefined,
+    start: async (): Promise<Peer> => {
+      writeFileSync(zoneFile, signedText);
+      return await startKnot(
+        knotd as string,
+        [],
+        `policy:
+  - id: nsec3
+    algorithm: ecdsap256sha256
+    nsec3: on
+    nsec3-iterations: 3
+    nsec3-salt-length: 4
+acl:
+  - id: all
+    address: 127.0.0.1
+    action: transfer
+`,
+        `  - domain: moved.test\n    file: ${zoneFile}\n    acl: all\n    dnssec-signing: on\n    dnssec-policy: nsec3\n`,
+      );
+    },
+  },
+];
+
+describe.each(signers)("a zone signed by $says", ({ says, isMissing, start }) => {
+  it.skipIf(isMissing || delv === undefined)("is told as it is signed, and delv validates it", async () => {
+    open(says);
+    const peer = await start();
+    try {
+      zones.setZone(followed(peer.port), 1);
+      await waitFor(() => zones.reports()?.["moved"]?.state === "current", {
+        timeoutMs: 10_000,
+        what: "the zone",
+      }).catch((cause: unknown) => {
+        throw new Error(JSON.stringify(zones.reports()), { cause });
+      });
+      const anchors = (answerTo([], 48)?.answers ?? [])
+        .flatMap(({ data }) => (data.kind === "opaque" ? [data.bytes] : []))
+        // RFC 4034 section 2.1.1: 257 is a key that a parent knows.
+        .filter((rdata) => rdata[0] === 1 && rdata[1] === 1)
+        .map(
+          (rdata) =>
+            `moved.test. static-key 257 3 13 "${Buffer.from(rdata.subarray(4)).toString("base64")}";`,
+        );
+      const file = join(directory, "anchor");
+      writeFileSync(file, `trust-anchors { ${anchors.join(" ")} };\n`);
+      for (const [name, type] of validated) {
+        const words = ["@127.0.0.1", "-p", String(server.port), "-a", file, "+root=moved.test", name, type];
+        const said = await promisify(execFile)(delv as string, words).catch(
+          (error: { stdout: string; stderr: string }) => error,
+        );
+        expect(`${said.stdout}${said.stderr}`, `${name} ${type}`).toMatch(
+          /^; (negative response, )?fully validated/m,
+        );
+      }
+    } finally {
+      await zones.close();
+      await peer.close();
+    }
+  });
 });

@@ -105,6 +105,8 @@ export function typesAt(context: DnsContext, node: ZoneNode, name: DomainName): 
   return types;
 }
 
+const noSigners: NonNullable<DnsContext["signers"]> = new Map();
+
 /** The verdict as who set DO is to see it. */
 export function securedVerdict(
   verdict: Verdict,
@@ -113,10 +115,10 @@ export function securedVerdict(
   epochSeconds: number,
   isLimited: boolean,
 ): Verdict {
-  const { signers, zones } = context;
+  const { signers = noSigners, zones } = context;
   const { answers = [], additionals = [], denial, delegationSigners = [] } = verdict;
   const authorities = [...(verdict.authorities ?? []), ...delegationSigners];
-  if (signers === undefined || signers.size === 0) return { ...verdict, authorities };
+  if (signers.size === 0 && !zones.hasZonesSignedByOthers) return { ...verdict, authorities };
   const sections = { answers, authorities, additionals };
   const secured = secure(sections, denial, zones, signers, epochSeconds, isLimited);
   if (!secured.isSigned) return { ...verdict, authorities };

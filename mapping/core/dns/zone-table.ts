@@ -98,6 +98,8 @@ export class ZoneTable implements ZoneSet {
   readonly hostnamesOutside: readonly string[];
   /** Host names that an earlier property, or policy, has already. */
   readonly hostnamesTaken: readonly string[];
+  /** Some zone came with signatures of its primary. */
+  readonly hasZonesSignedByOthers: boolean;
   readonly policies: readonly CompiledPolicy[];
   readonly #properties: ReadonlyMap<PropertyId, PropertyDocument>;
 
@@ -113,6 +115,7 @@ export class ZoneTable implements ZoneSet {
       this.#cut = undefined;
       this.hostnamesOutside = [];
       this.hostnamesTaken = [];
+      this.hasZonesSignedByOthers = false;
       this.#serveDelegated(this.delegation, topology, properties, serial);
       return;
     }
@@ -133,6 +136,7 @@ export class ZoneTable implements ZoneSet {
     }
     for (const zone of hostedZones)
       if (!this.#zones.has(zone.origin.text)) this.#zones.set(zone.origin.text, zone);
+    this.hasZonesSignedByOthers = hostedZones.some(({ signatures }) => signatures !== undefined);
     for (const zone of this.#zones.values()) {
       if (zone instanceof HostedZone) continue;
       this.#nodes.set(zone.origin.text, { zone, isApex: true, property: undefined, addresses: [] });
@@ -363,8 +367,9 @@ export class ZoneTable implements ZoneSet {
     const zone = this.zoneOf(name);
     if (zone === undefined) return undefined;
     if (zone instanceof HostedZone) {
-      // Below a cut the name is another server's, and what is not here says nothing of cuts.
-      if (!zone.isLoaded || zone.cutAbove(name) !== undefined) return undefined;
+      // Below a cut the name is another server's, what is not here says nothing of cuts, and what another one has signed is told as it is.
+      if (!zone.isLoaded || zone.signatures !== undefined || zone.cutAbove(name) !== undefined)
+        return undefined;
       const isApex = zone.origin.text === name;
       if (!this.#nodes.has(name)) this.#nodes.set(name, { zone, isApex, property: undefined, addresses: [] });
       return this.#nodes.get(name);

@@ -12,20 +12,8 @@ import {
 import { dnsClasses } from "../dns/constants.ts";
 import type { DnsRecord, RecordData } from "../dns/message.ts";
 import { readData } from "../dns/wire.ts";
-
-/** An RRset as the writer of messages takes it. */
-export interface HostedSet {
-  readonly name: DomainName;
-  readonly type: number;
-  readonly ttlSeconds: number;
-  readonly data: readonly RecordData[];
-}
-
-/** Without any set: an empty non-terminal (RFC 4592 section 2.2.2, RFC 8020 section 2). */
-export interface HostedName {
-  readonly name: DomainName;
-  readonly sets: ReadonlyMap<number, HostedSet>;
-}
+import type { HostedName, HostedSet } from "./hosted-name.ts";
+import { type Sha1, signaturesAt, ZoneSignatures } from "./zone-signatures.ts";
 
 const NO_SETS: ReadonlyMap<number, HostedSet> = new Map();
 
@@ -37,6 +25,10 @@ export class HostedZone {
   readonly negativeSoa: DnsRecord;
   readonly ns: readonly DnsRecord[];
   readonly #names: ReadonlyMap<string, HostedName>;
+  /** Names of NSEC3 records, which are no names of the zone (RFC 5155 section 7.2.8). */
+  readonly #hashed: ReadonlyMap<string, HostedName>;
+  /** What its primary has signed, and is told as it is; undefined: the zone came unsigned. */
+  readonly signatures: ZoneSignatures | undefined;
 
   /** False: a secondary zone of which nothing is here, or nothing that may still be told: SERVFAIL. */
   readonly isLoaded: boolean;
@@ -46,12 +38,17 @@ export class HostedZone {
     serial: number,
     names: ReadonlyMap<string, HostedName>,
     isLoaded = true,
+    hashed: ReadonlyMap<string, HostedName> = new Map(),
+    sha1?: Sha1,
   ) {
     const apex = (names.get(origin.text) as HostedName).sets;
     this.origin = origin;
     this.serial = serial;
     this.#names = names;
     this.isLoaded = isLoaded;
+    this.#hashed = hashed;
+    const at = (text: string): HostedName | undefined => names.get(text);
+    this.signatures = sha1 && ZoneSignatures.of({ origin, at }, names, hashed, sha1);
     this.soa = recordsOf(apex.get(recordTypes.SOA) as HostedSet)[0] as DnsRecord;
     const { data } = this.soa;
     const minimumSeconds = data.kind === "soa" ? data.soa.minimumSeconds : 0;
@@ -59,8 +56,12 @@ export class HostedZone {
     this.ns = recordsOf(apex.get(recordTypes.NS) as HostedSet);
   }
 
-  static of(zone: ZoneData): HostedZone {
+  /**
+   * @param sha1 for zones that may have been signed by their primary; throws for one that was in part
+   */
+  static of(zone: ZoneData, sha1?: Sha1): HostedZone {
     const names = new Map<string, HostedName>();
+    const hashed = new Map<string, HostedName>();
     for (const [text, sets] of zone.sets) {
       const hosted = new Map<number, HostedSet>();
       let name = zone.origin;
@@ -73,11 +74,13 @@ export class HostedZone {
           data: set.rdata.map((rdata) => dataOf(set.type, rdata)),
         });
       }
-      names.set(text, { name, sets: hosted });
+      const isHashed = hosted.has(recordTypes.NSEC3);
+      if (isHashed) hashed.set(text, { name, sets: hosted });
+      if (!isHashed || hosted.keys().some((type) => !hashTypes.has(type)))
+        names.set(text, { name, sets: hosted });
     }
-    for (const { name } of zone.sets.values().map((sets) => [...sets.values()][0] as { name: DomainName }))
-      addEmptyAbove(names, name, zone.origin.text);
-    return new HostedZone(zone.origin, zone.serial, names);
+    for (const { name } of names.values()) addEmptyAbove(names, name, zone.origin.text);
+    return new HostedZone(zone.origin, zone.serial, names, true, hashed, sha1);
   }
 
   /** In the place of a zone whose records are not here; its SOA is never told. */
@@ -100,6 +103,8 @@ export class HostedZone {
 
   /** The zone with names that exist for another reason than a record: host names of properties. */
   withNames(added: Iterable<DomainName>): HostedZone {
+    // Signed by another one, it has no proof of them.
+    if (this.signatures !== undefined) return this;
     const names = new Map(this.#names);
     for (const name of added) {
       if (!names.has(name.text)) names.set(name.text, { name, sets: NO_SETS });
@@ -136,13 +141,21 @@ export class HostedZone {
     return cut;
   }
 
-  /** Names in the order of RFC 4034 section 6.1. */
+  /** Names in the order of RFC 4034 section 6.1, those of denials behind them. */
   inCanonicalOrder(): readonly HostedName[] {
-    return [...this.#names.values()].sort((a, b) => compareCanonically(a.name, b.name));
+    return [
+      ...[...this.#names.values()].sort((a, b) => compareCanonically(a.name, b.name)),
+      ...this.#hashedAlone(),
+    ];
   }
 
-  /** ALIAS records: where they stand, and the name whose addresses they take. */
+  *#hashedAlone(): Generator<HostedName> {
+    for (const [text, at] of this.#hashed) if (!this.#names.has(text)) yield at;
+  }
+
+  /** ALIAS records: where they stand, and the name whose addresses they take. None are flattened that another one has signed. */
   *aliases(): Generator<{ readonly owner: DomainName; readonly target: DomainName }> {
+    if (this.signatures !== undefined) return;
     for (const { name, sets } of this.#names.values()) {
       const data = sets.get(recordTypes.ALIAS)?.data[0];
       const read = data?.kind === "opaque" ? readName(data.bytes, 0) : undefined;
@@ -153,9 +166,21 @@ export class HostedZone {
   /** Every record between two copies of the SOA (RFC 5936 section 2.2). */
   *recordsWithSoaTwice(): Generator<DnsRecord> {
     yield this.soa;
-    for (const { sets } of this.#names.values())
-      for (const set of sets.values()) if (set.type !== recordTypes.SOA) yield* recordsOf(set);
+    for (const at of this.#names.values()) yield* recordsAt(at);
+    for (const at of this.#hashedAlone()) yield* recordsAt(at);
     yield this.soa;
+  }
+}
+
+/** What an NSEC3 record's name has of its own. */
+const hashTypes: ReadonlySet<number> = new Set([recordTypes.NSEC3, recordTypes.RRSIG]);
+
+/** All that stands at a name but the SOA, each signature with the TTL of its set. */
+export function* recordsAt(at: HostedName): Generator<DnsRecord> {
+  for (const set of at.sets.values()) {
+    if (set.type === recordTypes.SOA) continue;
+    if (set.type !== recordTypes.RRSIG) yield* recordsOf(set);
+    else yield* signaturesAt(at);
   }
 }
 

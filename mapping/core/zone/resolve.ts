@@ -15,7 +15,8 @@ import {
 } from "#kit";
 import { dnsClasses, dnsTypes, type Rcode, rcodes } from "../dns/constants.ts";
 import type { DnsRecord } from "../dns/message.ts";
-import { type HostedName, type HostedSet, type HostedZone, recordsOf } from "./hosted-zone.ts";
+import type { HostedName, HostedSet } from "./hosted-name.ts";
+import { type HostedZone, recordsOf } from "./hosted-zone.ts";
 
 /** Where the next part of a chain is looked up. */
 export interface ZoneSet {
@@ -197,7 +198,8 @@ function matched(
   const { sets } = node;
   // A name whose addresses the map says is no alias, even where its zone has one: aliases have no other records.
   const alias = isMapped ? undefined : sets.get(recordTypes.CNAME);
-  if (alias !== undefined && type !== recordTypes.CNAME) {
+  // What proves it stands beside an alias and may be asked for (RFC 4035 section 2.5).
+  if (alias !== undefined && !sets.has(type)) {
     const records = recordsOf(alias, owner);
     // RFC 8482 section 4.1: one RRset of those that are there; RFC 1034 section 3.6.2: nothing of the alias itself is looked up further.
     if (type === dnsTypes.ANY) return { kind: "records", records, isWildcard };
@@ -205,13 +207,17 @@ function matched(
     return { kind: "alias", records, target: data?.kind === "name" ? data.name : undefined };
   }
   if (type === dnsTypes.ANY) {
+    // RFC 8482 section 4.1: of a zone that another one has signed only what is signed can be told.
+    const signed = sets.has(recordTypes.RRSIG) ? [...sets.values()] : [];
+    const told = signed.find((one) => one.type !== recordTypes.RRSIG);
+    if (told !== undefined) return { kind: "records", records: recordsOf(told, owner), isWildcard };
     const ttls = [...sets.values()].map((set) => set.ttlSeconds);
     if (isMapped || ttls.length > 0)
       return { kind: "any", ttlSeconds: Math.min(...ttls, ANY_TTL_SECONDS_MAX) };
   }
   const set = isMapped && type === recordTypes.CNAME ? undefined : sets.get(type);
   if (set !== undefined) return { kind: "records", records: recordsOf(set, owner), isWildcard };
-  const flat = isMapped ? undefined : sets.get(recordTypes.ALIAS);
+  const flat = isMapped || sets.has(recordTypes.RRSIG) ? undefined : sets.get(recordTypes.ALIAS);
   const types = [...sets.keys(), ...(flat === undefined ? [] : [recordTypes.A, recordTypes.AAAA])];
   types.sort((a, b) => a - b);
   if (flat !== undefined && (type === recordTypes.A || type === recordTypes.AAAA)) {

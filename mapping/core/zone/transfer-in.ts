@@ -5,6 +5,7 @@
 import {
   type DomainName,
   expandRdata,
+  isSignatureType,
   rdataText,
   readName,
   recordTypes,
@@ -17,6 +18,7 @@ import { dnsClasses, dnsOpcodes, dnsTypes, headerBytes, rcodes } from "../dns/co
 import { queryMessage, type DnsRecord } from "../dns/message.ts";
 import { readHeader, writeMessage } from "../dns/wire.ts";
 import type { TsigVerifier } from "./tsig.ts";
+import { isSignatureRdata } from "./zone-signatures.ts";
 
 /** A question to a primary, unsigned. @param held the SOA that is here, for IXFR (RFC 1995 section 3) */
 export function transferQuery(id: number, origin: DomainName, type: number, held?: DnsRecord): Uint8Array {
@@ -162,16 +164,11 @@ export class TransferReader {
     const type = u16(bytes, fixed);
     const next = fixed + 10 + u16(bytes, fixed + 8);
     const rdata = next > bytes.length ? undefined : expandRdata(type, bytes, fixed + 10, next);
-    const what = `${signatureTypes.get(type) ?? typeText(type)} of ${owner.name.text}`;
-    // Signatures are refused for what they are, whatever their octets.
-    const isSignature = signatureTypes.has(type);
-    if (rdata === undefined || (!isSignature && rdataText(type, rdata) === undefined))
+    const what = `${typeText(type)} of ${owner.name.text}`;
+    const isRead = rdata !== undefined && rdataText(type, rdata) !== undefined;
+    if (!isRead || (isSignatureType(type) && !isSignatureRdata(type, rdata)))
       throw new Refused(`RDATA that cannot be read (${what})`);
     if (u16(bytes, fixed + 2) !== dnsClasses.IN) throw new Refused(`a record of another class (${what})`);
-    if (isSignature)
-      throw new Refused(
-        `${what}: zones are signed here ("isochrone dnssec sign"), what a primary has signed is not served`,
-      );
     const ttl = u16(bytes, fixed + 4) * 65_536 + u16(bytes, fixed + 6);
     // RFC 2181 section 8.
     const ttlSeconds = ttl > 0x7fff_ffff ? 0 : ttl;
@@ -223,14 +220,6 @@ export class TransferReader {
 }
 
 class Refused extends Error {}
-
-/** What name servers make themselves, by the names that zone files would have. */
-const signatureTypes: ReadonlyMap<number, string> = new Map([
-  [recordTypes.RRSIG, "RRSIG"],
-  [recordTypes.NSEC, "NSEC"],
-  [recordTypes.NSEC3, "NSEC3"],
-  [recordTypes.NSEC3PARAM, "NSEC3PARAM"],
-]);
 
 /** Records with the changes made, in their order; or why they do not fit: what goes is not there, or what comes is. */
 export function changedRecords(

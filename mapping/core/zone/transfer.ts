@@ -6,7 +6,7 @@ import { type DomainName, nameToText, recordTypes, compareSerials } from "#kit";
 import { dnsClasses, dnsOpcodes, dnsTypes, headerBytes, rcodes } from "../dns/constants.ts";
 import { type DnsHeader, type DnsQuestion, type DnsRecord, replyHeader } from "../dns/message.ts";
 import { readMessage, writeMessage } from "../dns/wire.ts";
-import { type HostedZone, recordsOf } from "./hosted-zone.ts";
+import { type HostedZone, recordsAt } from "./hosted-zone.ts";
 import {
   type Hmac,
   tsigErrors,
@@ -223,10 +223,8 @@ function changesSince({ zone, history }: TransferZone, serial: number): Iterable
 /** Records but the SOA, by what makes them one. */
 function keyed(zone: HostedZone): ReadonlyMap<string, DnsRecord> {
   const records = new Map<string, DnsRecord>();
-  for (const name of zone.inCanonicalOrder())
-    for (const set of name.sets.values())
-      if (set.type !== recordTypes.SOA)
-        for (const record of recordsOf(set)) records.set(keyOf(record), record);
+  for (const at of zone.inCanonicalOrder())
+    for (const record of recordsAt(at)) records.set(keyOf(record), record);
   return records;
 }
 

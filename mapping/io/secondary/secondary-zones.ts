@@ -29,6 +29,7 @@ import {
 } from "../../core/zone/secondary.ts";
 import { type SoaTimers, soaTimersOf } from "../../core/zone/transfer-in.ts";
 import type { TsigKeys } from "../../core/zone/tsig.ts";
+import { sha1 } from "../zone-key.ts";
 import { ZoneDisk } from "./zone-disk.ts";
 import { type FetchLimits, fetchLimits, fetchZone } from "./zone-fetch.ts";
 
@@ -40,6 +41,8 @@ export interface SecondaryZonesOptions {
   /** Primaries may stand at private and other special addresses. */
   readonly mayAskPrivate: boolean;
   readonly seed: string;
+  /** Whether a zone, by lower-case origin, is signed with keys of this deployment. */
+  readonly isSignedHere: (origin: string) => boolean;
   /** What is to be served of a zone from now on: with its records, or without, which is SERVFAIL. */
   readonly onZone: (document: ZoneDocument, version: number) => void;
   readonly settings?: SecondarySettings;
@@ -67,6 +70,8 @@ interface Held {
   readonly sets: ZoneDocument["sets"];
   readonly soa: DnsRecord;
   readonly timers: SoaTimers;
+  /** By its primary. */
+  readonly isSigned: boolean;
 }
 
 const PROBLEM_CHARACTERS_MAX = 200;
@@ -266,7 +271,11 @@ export class SecondaryZones {
       const { zone, form, why } = fetched;
       // Read as strictly as a document of control is: what a worker would refuse is refused here, and the zone before stays.
       const document = zoneDocument.parse({ ...entry.document, sets: setsOfZone(zone) });
-      entry.held = heldOf(zone, document.sets);
+      const taken = heldOf(zone, document.sets);
+      // Its parent has the DS of our keys: validators would take what the primary signs for forged.
+      if (taken.isSigned && held?.isSigned !== true && this.#options.isSignedHere(origin.text))
+        throw new Error('signed by its primary, and signed here: "isochrone dnssec unsign" first');
+      entry.held = taken;
       entry.isServed = true;
       this.#forms[form]++;
       if (why !== undefined) this.#forms.ixfrFellBack++;
@@ -290,5 +299,6 @@ export class SecondaryZones {
 }
 
 function heldOf(zone: ZoneData, sets: ZoneDocument["sets"]): Held {
-  return { sets, soa: HostedZone.of(zone).soa, timers: soaTimersOf(zone) };
+  const { soa, signatures } = HostedZone.of(zone, sha1);
+  return { sets, soa, timers: soaTimersOf(zone), isSigned: signatures !== undefined };
 }

@@ -2,6 +2,7 @@
 import { dnsTypes } from "../constants.ts";
 import type { DnsRecord } from "../message.ts";
 import { type DomainName, parentText } from "../name.ts";
+import { HostedZone } from "../../zone/hosted-zone.ts";
 import type { Zone, ZoneTable } from "../zone-table.ts";
 import { nsecRecord, type TypesAtName } from "./nsec.ts";
 import type { Signatures, ZoneSigner } from "./signer.ts";
@@ -35,7 +36,8 @@ export function denialRecord({ zone, name, types }: Denial): DnsRecord {
 }
 
 /**
- * Adds signatures, and the NSEC record of a denial, where the zones are signed. Throws what signing throws.
+ * Adds signatures, and the records of a denial, where the zones are signed: made here, or taken from who has signed the zone. Throws what
+ * signing throws.
  *
  * @param isLimited the asker may be forged: `SigningLimit` is thrown when too much would have to be signed for such ones
  */
@@ -54,14 +56,28 @@ export function secure(
     out.push(...signatures.records);
     renewAtSeconds = Math.min(renewAtSeconds, signatures.renewAtSeconds);
   };
+  let isSignedByOther = false;
   const signed = (records: readonly DnsRecord[]): DnsRecord[] => {
     const out: DnsRecord[] = [];
-    for (const set of setsOf(records))
-      add(out, set, signaturesOf(set, zones, signers, nowSeconds, isLimited));
+    for (const set of setsOf(records)) {
+      const other = signedBy(set, zones);
+      if (other === undefined) add(out, set, signaturesOf(set, zones, signers, nowSeconds, isLimited));
+      else {
+        const { name, type, ttlSeconds } = set[0] as DnsRecord;
+        out.push(...set, ...other.signaturesOf(name, type, ttlSeconds));
+        isSignedByOther = true;
+      }
+    }
     return out;
   };
   const answers = signed(sections.answers);
   const authorities = signed(sections.authorities);
+  for (const set of setsOf(sections.answers)) {
+    const { name } = set[0] as DnsRecord;
+    for (const proof of signedBy(set, zones)?.wildcardProofOf(name) ?? []) authorities.push(...proof);
+  }
+  if (denial?.zone instanceof HostedZone)
+    for (const proof of denial.zone.signatures?.denialOf(denial.name) ?? []) authorities.push(...proof);
   const denier = denial === undefined ? undefined : signers.get(denial.zone.origin.text);
   if (denial !== undefined && denier !== undefined) {
     const set = [denialRecord(denial)];
@@ -71,7 +87,7 @@ export function secure(
   const additionals = isReferral(sections.authorities, zones)
     ? sections.additionals
     : signed(sections.additionals);
-  const isSigned = renewAtSeconds < Number.POSITIVE_INFINITY;
+  const isSigned = isSignedByOther || renewAtSeconds < Number.POSITIVE_INFINITY;
   return { answers, authorities, additionals, isSigned, renewAtSeconds };
 }
 
@@ -79,6 +95,12 @@ function isReferral(authorities: readonly DnsRecord[], zones: ZoneTable): boolea
   return authorities.some(
     ({ type, name }) => type === dnsTypes.NS && zones.zoneOf(name.text)?.origin.text !== name.text,
   );
+}
+
+/** Signatures of the zone that a set belongs to, if that came signed. */
+function signedBy(set: readonly DnsRecord[], zones: ZoneTable): HostedZone["signatures"] {
+  const { name, type } = set[0] as DnsRecord;
+  return zones.hasZonesSignedByOthers ? zones.zoneFor(name.text, type)?.signatures : undefined;
 }
 
 /** Of one set; undefined: it is not signed. */
