@@ -19,6 +19,8 @@ export interface Workload {
   readonly name: string;
   readonly note: string;
   readonly load: Omit<Load, "port" | "seconds">;
+  /** How much longer than others it is warmed up; 1 where absent. */
+  readonly warmUpTimes?: number;
   readonly expected: {
     readonly status: number;
     /** Of the content, without its coding. */
@@ -51,7 +53,7 @@ export interface Run extends LoadResult {
   readonly loadAverage: number;
 }
 
-/** How one server stands beside another in one workload, by requests per CPU-second: above 1 it does more work. */
+/** How one server stands beside another in one workload: above 1 it does more work. */
 export interface Ratio {
   readonly workload: string;
   readonly server: string;
@@ -95,6 +97,10 @@ export interface MeasureOptions {
   readonly setting: Omit<Setting, "originPort">;
   /** Where forms differ in more than their configuration: what of the setting is another for this server. */
   readonly settingOf?: (server: Server) => Partial<Setting>;
+  /** Where servers are asked by different numbers of connections: how many for this one. */
+  readonly connectionsOf?: (server: Server, workload: Workload) => number;
+  /** What a server is held to during the loads that count; the result lets it go again. */
+  readonly confine?: (running: RunningServer, workload: Workload) => (() => void) | undefined;
   readonly seconds: number;
   readonly rounds: number;
   /** Seconds of load before the first round of each workload, not counted: caches fill, code is compiled. */
@@ -137,8 +143,17 @@ export function mediansOf(runs: readonly Run[]): Run[] {
   return [...groups.values()].map(medianRun);
 }
 
-/** Ours against every other form, by requests per CPU-second. `ours` is a label such as `isochrone/default`. */
-export function ratiosOf(runs: readonly Run[], ours: string): Ratio[] {
+/**
+ * Ours against every other form.
+ *
+ * @param ours a label such as `isochrone/default`
+ * @param figureOf what is compared: more is better
+ */
+export function ratiosOf(
+  runs: readonly Run[],
+  ours: string,
+  figureOf = (run: Run): number => run.requestsPerCpuSecond,
+): Ratio[] {
   const medians = mediansOf(runs);
   const of = (workload: string, label: string): Run[] =>
     runs.filter((run) => run.workload === workload && labelOf(run) === label);
@@ -146,18 +161,18 @@ export function ratiosOf(runs: readonly Run[], ours: string): Ratio[] {
     .filter((run) => labelOf(run) !== ours)
     .flatMap((peer): Ratio[] => {
       const own = medians.find((run) => run.workload === peer.workload && labelOf(run) === ours);
-      if (own === undefined || peer.requestsPerCpuSecond === 0) return [];
+      if (own === undefined || figureOf(peer) === 0) return [];
       const peers = of(peer.workload, labelOf(peer));
       const pairs = of(peer.workload, ours).flatMap((run) => {
         const pair = peers.find((other) => other.round === run.round);
-        return pair === undefined ? [] : [run.requestsPerCpuSecond / pair.requestsPerCpuSecond];
+        return pair === undefined ? [] : [figureOf(run) / figureOf(pair)];
       });
       return [
         {
           workload: peer.workload,
           server: ours,
           peer: labelOf(peer),
-          ratio: own.requestsPerCpuSecond / peer.requestsPerCpuSecond,
+          ratio: figureOf(own) / figureOf(peer),
           ratioMin: Math.min(...pairs),
           ratioMax: Math.max(...pairs),
         },
@@ -204,6 +219,11 @@ async function settled(server: Server, question: Question): Promise<Answer[]> {
   }
 }
 
+function loadOf(server: Server, workload: Workload, { connectionsOf }: MeasureOptions): Workload["load"] {
+  const { load } = workload;
+  return { ...load, connections: connectionsOf?.(server, workload) ?? load.connections };
+}
+
 function portOf(running: RunningServer, load: Workload["load"]): number {
   const port = load.scheme === "https" ? running.tlsPort : running.port;
   if (port === undefined) throw new Error("The server has no TLS port");
@@ -244,9 +264,9 @@ export async function measure(options: MeasureOptions): Promise<BenchResult> {
           await check(one.server, one.running, workload, true);
           if (options.warmUpSeconds > 0)
             await runLoad({
-              ...workload.load,
+              ...loadOf(one.server, workload, options),
               port: portOf(one.running, workload.load),
-              seconds: options.warmUpSeconds,
+              seconds: options.warmUpSeconds * (workload.warmUpTimes ?? 1),
             });
           able.add(one);
         } catch (error) {
@@ -310,12 +330,13 @@ async function runOnce(
   options: MeasureOptions,
 ): Promise<Run> {
   const requestsBefore = await options.origin.requests();
+  const letGo = options.confine?.(running, workload);
   const before = usageOf(running.pids);
   const result = await runLoad({
-    ...workload.load,
+    ...loadOf(server, workload, options),
     port: portOf(running, workload.load),
     seconds: options.seconds,
-  });
+  }).finally(letGo);
   const after = usageOf(running.pids);
   const originRequests = (await options.origin.requests()) - requestsBefore;
   if (workload.expected.isHit && originRequests > Math.max(2, result.requests * ORIGIN_SHARE_MAX))

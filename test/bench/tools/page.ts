@@ -98,7 +98,9 @@ function comparisonSection(result: KeptResult): string {
     );
   }
   if (isScaling)
-    parts.push("<p>Scaling: twice the work of a CPU-second with two workers over that with one.</p>");
+    parts.push(
+      "<p>Scaling: what two workers do over what one does, by completed requests where they are full, else by twice the work of a CPU-second.</p>",
+    );
   if (result.leftOut.length > 0)
     parts.push(
       "<h3>Left out</h3>",

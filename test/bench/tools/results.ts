@@ -107,7 +107,7 @@ export function headlineTable(result: BenchResult): string {
     return `| ${row.note} | ${cells.join(" | ")} |`;
   });
   const meaning = isScaling
-    ? "twice the work of a CPU-second with two workers over that with one"
+    ? "what two workers do over what one does: completed requests where they are full, else twice the work of a CPU-second"
     : "the work of a CPU-second of ours over the peer's";
   return [
     `| ${result.name} | ${labels.join(" | ")} |`,
