@@ -1,22 +1,26 @@
-/** `isochrone token`: keys of signed URLs for a property's document, and tokens. */
+/** `isochrone token`: keys and client certificates for a property's document, and tokens. */
 import { randomBytes } from "node:crypto";
 import { parseArgs } from "node:util";
-import { makeAccessKey, makeToken } from "#edge";
+import { makeAccessKey, makeClientCertificate, makeToken } from "#edge";
 import { type EpochMs, id, parseDurationMs } from "#kit";
 import { readFileIfThere, systemClock } from "#kit/io";
 import { peerKeyFromEnvironment } from "#transport";
 import { UsageError } from "./usage.ts";
 
 const help = `Usage: isochrone token key PROPERTY KEY [--secret FILE]
+       isochrone token certificate PROPERTY --chain FILE --private-key FILE
        isochrone token sign PATH --key KEY --secret FILE [--for DURATION] [--acl] [--json]
 
 key   Prints an entry for access.keys or originAuth.keys of the property's document. The secret is sealed (AES-256-GCM under a key derived from
       ISOCHRONE_PEER_KEY), so control never holds it. Without --secret one is made and printed, once.
+certificate
+      Prints originAuth.clientCertificate of the property's document: what its origins are shown that ask for a client certificate.
+      FILE in PEM, the holder's own certificate first; the private key is sealed in the same way.
 sign  Prints a token for PATH that ends after --for (30s, 15m, 1h ...; default 1h, at most 366d). With --acl it opens every path
       that PATH, which then ends in "*", is the beginning of. It is sent as the query parameter or the cookie that the
       property's access.parameter names (isochrone-token), to paths for which a rule says requireToken.
 
-FILE holds 16 to 256 visible characters; blanks around them do not count. Exit code: 0 done, 2 bad usage or bad file.
+A secret's FILE holds 16 to 256 visible characters; blanks around them do not count. Exit code: 0 done, 2 bad usage or bad file.
 
 Anybody can sign; this is the token for /file.zip:
   TEXT="exp=$(( $(date +%s) + 3600 ))~kid=k1"
@@ -29,6 +33,7 @@ Examples:
   isochrone token sign '/video/7/*' --acl --key k1 --secret k1.secret --for 6h`;
 
 const FILE_BYTES_MAX = 1_024;
+const PEM_BYTES_MAX = 65_536;
 const DURATION_MS_DEFAULT = 3_600_000;
 const DURATION_MS_MAX = 366 * 86_400_000;
 const SECRET_BYTES = 32;
@@ -36,6 +41,8 @@ const SECRET_BYTES = 32;
 interface Flags {
   readonly secret?: string | undefined;
   readonly key?: string | undefined;
+  readonly chain?: string | undefined;
+  readonly "private-key"?: string | undefined;
   readonly for?: string | undefined;
   readonly acl?: boolean | undefined;
   readonly json?: boolean | undefined;
@@ -48,6 +55,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     options: {
       secret: { type: "string" },
       key: { type: "string" },
+      chain: { type: "string" },
+      "private-key": { type: "string" },
       for: { type: "string" },
       acl: { type: "boolean" },
       json: { type: "boolean" },
@@ -61,8 +70,10 @@ export async function main(argv: readonly string[]): Promise<number> {
   const [action, subject, keyId, ...more] = positionals;
   if (action === "key" && subject !== undefined && keyId !== undefined && more.length === 0)
     printKey(subject, keyId, values.secret);
+  else if (action === "certificate" && subject !== undefined && keyId === undefined)
+    printCertificate(subject, values);
   else if (action === "sign" && subject !== undefined && keyId === undefined) printToken(subject, values);
-  else throw new UsageError("expected key PROPERTY KEY, or sign PATH; see --help");
+  else throw new UsageError("expected key PROPERTY KEY, certificate PROPERTY, or sign PATH; see --help");
   return 0;
 }
 
@@ -77,6 +88,15 @@ function printKey(property: string, keyId: string, file: string | undefined): vo
     if (error instanceof RangeError) throw new UsageError(`--secret: ${error.message}`);
     throw error;
   }
+}
+
+function printCertificate(property: string, { chain, "private-key": key }: Flags): void {
+  const propertyId = id().parse(property, ["PROPERTY"]);
+  if (chain === undefined || key === undefined)
+    throw new UsageError("token certificate needs --chain FILE and --private-key FILE; see --help");
+  const [chainPem, keyPem] = [chain, key].map((file) => readFile(file, PEM_BYTES_MAX)) as [string, string];
+  const clientCertificate = makeClientCertificate(propertyId, chainPem, keyPem, peerKeyFromEnvironment());
+  console.log(JSON.stringify({ clientCertificate }, null, 2));
 }
 
 function printToken(path: string, flags: Flags): void {
@@ -103,7 +123,11 @@ function printToken(path: string, flags: Flags): void {
 }
 
 function readSecret(file: string): string {
-  const data = readFileIfThere(file, FILE_BYTES_MAX);
+  return readFile(file, FILE_BYTES_MAX).trim();
+}
+
+function readFile(file: string, bytesMax: number): string {
+  const data = readFileIfThere(file, bytesMax);
   if (data === undefined) throw new UsageError(`No file ${JSON.stringify(file)}`);
-  return data.toString("utf8").trim();
+  return data.toString("utf8");
 }

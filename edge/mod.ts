@@ -27,6 +27,7 @@ export { policyFor } from "./core/rules/policy-for.ts";
 export { PurgeIndex, type PurgeState } from "./core/purge-index.ts";
 export type { HopFields } from "./core/tiers.ts";
 export { NOT_STORED_REASONS, type NotStoredReason } from "./core/storable.ts";
+export { makeClientCertificate, OriginIdentities } from "./io/origin-identities.ts";
 export { AccessKeys, makeAccessKey, makeToken } from "./io/access-keys.ts";
 export { type AloneOptions, type RunningEdge, startAlone } from "./io/alone.ts";
 export { codedStream, codedWhole, decodedWhole } from "./io/compression/coders.ts";

@@ -38,6 +38,7 @@ export type {
   CandidateReport,
   HeaderList,
   KnownOrigin,
+  OriginIdentity,
   PathExplanation,
   RequestTimeouts,
   TransportRequest,

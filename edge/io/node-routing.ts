@@ -3,16 +3,20 @@ import type {
   ClusterEntry,
   ClusterId,
   MapSnapshot,
+  OriginAuth,
   PropertyDocument,
   ServerId,
   TopologyDocument,
 } from "#kit";
 import { ORIGIN_POLICY, originSetsOf, originsOf, type OriginTarget } from "#kit";
-import type { KnownOrigin, OriginGroupStated } from "#transport";
+import type { KnownOrigin, OriginGroupStated, OriginIdentity } from "#transport";
 import type { CacheKey } from "../core/cache-key.ts";
 import { type TierSettings, Tiers } from "../core/tiers.ts";
 import type { HopFields } from "../core/tiers.ts";
 import { type Hop, originHops, type PropertyView, type Routing } from "./routing.ts";
+
+/** Who a property is to its origins, by its document. */
+type IdentityOf = (originAuth: OriginAuth) => OriginIdentity | undefined;
 
 export class NodeRouting implements Routing {
   readonly #self: ServerId;
@@ -77,19 +81,20 @@ export class NodeRouting implements Routing {
   }
 
   /** Every origin of every property, for transport to keep measured; with its cluster when it stands in the topology. */
-  knownOrigins(): readonly KnownOrigin[] {
+  knownOrigins(identityOf: IdentityOf = () => undefined): readonly KnownOrigin[] {
     return [...this.#properties.values()]
       .filter((property) => property.isActive)
       .flatMap((property) =>
         originsOf(property).map((origin) => ({
           origin,
           clusterId: this.#clusterOfAddress(origin.host, origin.port),
+          identity: property.originAuth && identityOf(property.originAuth),
         })),
       );
   }
 
   /** The same origins as the groups that stand in for each other. */
-  originGroups(): readonly OriginGroupStated[] {
+  originGroups(identityOf: IdentityOf = () => undefined): readonly OriginGroupStated[] {
     return [...this.#properties.values()]
       .filter((property) => property.isActive)
       .flatMap((property) =>
@@ -97,6 +102,7 @@ export class NodeRouting implements Routing {
           name,
           origins,
           policy: property.originPolicy ?? ORIGIN_POLICY,
+          identity: property.originAuth && identityOf(property.originAuth),
         })),
       );
   }

@@ -7,6 +7,7 @@ import {
   type CertificateDocument,
   type ClusterId,
   type MapSnapshot,
+  type OriginAuth,
   type PropertyDocument,
   type ServerId,
   type TopologyDocument,
@@ -26,6 +27,7 @@ import type { NodeDocument, NodeFigures } from "./node-control.ts";
 import { clientRanking } from "../core/client-ranking.ts";
 import { clusterOf } from "../core/tiers.ts";
 import { NodeRouting } from "./node-routing.ts";
+import { OriginIdentities } from "./origin-identities.ts";
 import { NodeTraffic } from "./node-traffic.ts";
 import { Purger } from "./purger.ts";
 import { EdgeServer } from "./server.ts";
@@ -67,6 +69,7 @@ export class NodeServing {
   readonly #o: NodeServingOptions;
   readonly #certificates = new CertificateStore("id");
   readonly #accessKeys: AccessKeys;
+  readonly #identities: OriginIdentities;
   readonly server: EdgeServer;
   readonly diagnosis: Diagnosis;
   readonly #beacon: Beacon;
@@ -79,6 +82,7 @@ export class NodeServing {
     this.#o = options;
     const { serverId, settings, metrics, logger, about, token, peerKey } = options;
     this.#accessKeys = new AccessKeys(peerKey, logger);
+    this.#identities = new OriginIdentities(peerKey, logger);
     this.#beacon = new Beacon({
       peerKey,
       clock: systemClock,
@@ -254,6 +258,7 @@ export class NodeServing {
         return;
       case "property":
         this.#accessKeys.open(body as PropertyDocument);
+        this.#identities.open(body as PropertyDocument);
         this.#parts?.routing.setProperty(body as PropertyDocument);
         break;
       case "certificate":
@@ -274,8 +279,9 @@ export class NodeServing {
   #setOrigins(): void {
     if (this.#parts === undefined) return;
     const { transport, routing } = this.#parts;
-    transport.setOrigins(routing.knownOrigins());
-    transport.setOriginGroups(routing.originGroups(), this.#o.settings.serverShare);
+    const identityOf = (originAuth: OriginAuth) => this.#identities.of(originAuth);
+    transport.setOrigins(routing.knownOrigins(identityOf));
+    transport.setOriginGroups(routing.originGroups(identityOf), this.#o.settings.serverShare);
   }
 
   /** Of this process. */

@@ -17,6 +17,7 @@ import {
   refine,
   string,
 } from "../schema.ts";
+import { chainWithKey } from "./certificate.ts";
 import { faultOfOrigins, originPolicy, type OriginTarget, originTarget } from "./origin.ts";
 import { faultOfRule, globCharacters, rule, ttlSeconds } from "./rule.ts";
 
@@ -118,10 +119,18 @@ const sealedKey = object({
   }),
 });
 
-const originAuth = object({
-  /** Requests are signed with the first that opens here; an origin that is to know a new one has it before it becomes the first. */
-  keys: array(sealedKey, { min: 1, max: 4, uniqueBy: ({ keyId }) => keyId }),
-});
+const originAuth = refine(
+  object({
+    /** Requests are signed with the first that opens here; an origin that is to know a new one has it before it becomes the first. */
+    keys: defaulted(array(sealedKey, { max: 4, uniqueBy: ({ keyId }) => keyId }), []),
+    /** Shown to its origins in TLS handshakes. Another version's is shown from the next connection on. */
+    clientCertificate: optional(object(chainWithKey)),
+  }),
+  ({ keys, clientCertificate }) =>
+    keys.length === 0 && clientCertificate === undefined
+      ? { at: ["keys"], value: [], expected: "one key at least, or a clientCertificate" }
+      : undefined,
+);
 export type OriginAuth = Parsed<typeof originAuth>;
 
 const access = object({
@@ -168,7 +177,7 @@ export const propertyDocument = refine(
     origins: array(originTarget, { min: 1, max: 8 }),
     /** How its servers are chosen among, watched and spared. Absent: the defaults of `originPolicy`. */
     originPolicy: optional(originPolicy),
-    /** Requests to its origins carry a signature by which they know that this CDN sent them. Absent: none. */
+    /** How its origins know that this CDN asks: a signature of each request, a client certificate, or both. Absent: not at all. */
     originAuth: optional(originAuth),
     trafficClass: defaulted(oneOf(trafficClasses), "interactive"),
     /** `parent`: edges ask a parent cluster that the map names. `direct`: edges ask the origin. */

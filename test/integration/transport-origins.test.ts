@@ -1,7 +1,9 @@
 /** Servers of an origin behind an edge of the product, over real connections: shares, failover, checks, breaker, limits. */
 import { createHmac } from "node:crypto";
+import { createServer as createTlsServer } from "node:https";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo, Server, Socket } from "node:net";
+import type { TLSSocket } from "node:tls";
 import { afterEach, expect, test } from "vitest";
 import {
   type ClusterId,
@@ -19,9 +21,12 @@ import {
   edgeDefaults,
   type Fields,
   makeAccessKey,
+  makeClientCertificate,
   NodeRouting,
+  OriginIdentities,
 } from "#edge";
 import { dial, OriginResolver, Transport, type TransportSettings } from "#transport";
+import { makeCertificate } from "../tools/certificates.ts";
 import { logger, peerKey, until } from "./transport-support.ts";
 
 const self = "fra-1" as ServerId;
@@ -89,7 +94,7 @@ type Asked = { readonly status: number; readonly text: string; readonly answer: 
 
 /** An edge with one property, whose origins are `servers`. */
 function edgeWith(
-  servers: readonly OriginServer[],
+  servers: readonly { readonly port: number }[],
   origins: readonly object[],
   originPolicy: object,
   settings: Partial<TransportSettings> = {},
@@ -119,8 +124,14 @@ function edgeWith(
     settings,
   });
   const routing = new NodeRouting(self, topology, edgeDefaults, () => true);
-  routing.setProperty(property);
-  transport.setOriginGroups(routing.originGroups());
+  const identities = new OriginIdentities(peerKey, logger);
+  /** As a node does with a new version. */
+  const put = (document: PropertyDocument): void => {
+    routing.setProperty(document);
+    identities.open(document);
+    transport.setOriginGroups(routing.originGroups((auth) => identities.of(auth)));
+  };
+  put(property);
   transport.start();
   const accessKeys = new AccessKeys(peerKey, logger);
   accessKeys.open(property);
@@ -162,7 +173,7 @@ function edgeWith(
     return { status: answer.status, text, answer };
   };
   const states = () => transport.origins.states("shop") ?? [];
-  return { ask, states, transport, diagnosis, routing, property };
+  return { ask, states, transport, diagnosis, put, property };
 }
 
 test("shares go by weight, a server that dies costs no request, and its check brings it back", async () => {
@@ -233,7 +244,7 @@ test("an answer of 503 is asked of another server, once, for safe requests, with
 
 test("a silent origin is not waited for again, and the client is told when to come back", async () => {
   const server = await new OriginServer(() => {}).start();
-  const { ask, states, diagnosis, transport, routing, property } = edgeWith([server], [{}], {
+  const { ask, states, diagnosis, put, property } = edgeWith([server], [{}], {
     breaker: { failures: 2, openSeconds: 600, openSecondsMax: 600 },
     outlierDetection: { isEnabled: false },
   });
@@ -249,11 +260,9 @@ test("a silent origin is not waited for again, and the client is told when to co
   expect(server.asked).toBe(2);
   expect(states()[0]).toMatchObject({ breaker: "open", bar: "breaker-open" });
   // A version that leaves the origins as they are keeps what is known of them; one that changes them begins anew.
-  routing.setProperty({ ...property, origins: [...property.origins], dnsTtlSeconds: 30 });
-  transport.setOriginGroups(routing.originGroups());
+  put({ ...property, origins: [...property.origins], dnsTtlSeconds: 30 });
   expect(states()[0]?.breaker).toBe("open");
-  routing.setProperty({ ...property, origins: property.origins.map((one) => ({ ...one, weight: 2 })) });
-  transport.setOriginGroups(routing.originGroups());
+  put({ ...property, origins: property.origins.map((one) => ({ ...one, weight: 2 })) });
   expect(states()[0]?.breaker).toBe("closed");
 });
 
@@ -327,4 +336,58 @@ test("requests to an origin carry a signature that clients cannot forge, with th
   expect(Math.abs(Number(ts) - Date.now() / 1_000)).toBeLessThan(60);
   const text = `v1|k1|${ts}|GET|${HOST}|${request?.url}`;
   expect(mac).toBe(createHmac("sha256", secret).update(text).digest("hex"));
+});
+
+test("an origin that asks for a client certificate gets the property's; another version's from then on", async () => {
+  const authority = makeCertificate({ names: ["test authority"], isAuthority: true });
+  const [own, one, two] = [HOST, "edge-one", "edge-two"].map((name) =>
+    makeCertificate({ names: [name], issuer: authority }),
+  ) as [typeof authority, typeof authority, typeof authority];
+  const seen: string[] = [];
+  const server = createTlsServer(
+    {
+      key: own.keyPem,
+      cert: own.certPem,
+      ca: authority.certPem,
+      requestCert: true,
+      rejectUnauthorized: true,
+    },
+    (request, response) => {
+      if (request.url !== "/health")
+        seen.push((request.socket as TLSSocket).getPeerCertificate().fingerprint256);
+      response.end("ok");
+    },
+  );
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  ends.push(() => Promise.resolve(server.close()));
+  const { port } = server.address() as AddressInfo;
+  const sealed = (propertyId: string, { certPem, keyPem }: typeof authority) => ({
+    clientCertificate: makeClientCertificate(propertyId, certPem, keyPem, peerKey),
+  });
+  const originAuth = sealed("shop", one);
+  expect(JSON.stringify(originAuth)).not.toContain("PRIVATE");
+  const secure = { scheme: "https", hostHeader: HOST };
+  const policy = {
+    healthCheck: { path: "/health", intervalSeconds: 1, okThreshold: 1 },
+    outlierDetection: { isEnabled: false },
+    breaker: null,
+  };
+  const settings = { ca: authority.certPem, attemptsMax: 1 };
+  const { ask, put, property, states } = edgeWith([{ port }], [secure], policy, settings, { originAuth });
+  const statuses = async (count: number) =>
+    await Promise.all(Array.from({ length: count }, async () => (await ask()).status));
+  expect(await statuses(3)).toEqual([200, 200, 200]);
+  expect(new Set(seen.splice(0))).toEqual(new Set([one.fingerprint]));
+  await until(() => states()[0]?.check === "up");
+  put(propertyDocument.parse({ ...property, originAuth: sealed("shop", two) }));
+  expect(await statuses(3)).toEqual([200, 200, 200]);
+  expect(new Set(seen.splice(0))).toEqual(new Set([two.fingerprint]));
+  // What was sealed for another property is nobody's here, and without one the origin answers nothing.
+  put(propertyDocument.parse({ ...property, originAuth: sealed("other", two) }));
+  expect(await statuses(1)).toEqual([502]);
+  put(propertyDocument.parse({ ...property, originAuth: undefined }));
+  expect(await statuses(1)).toEqual([502]);
+  expect(seen).toEqual([]);
+  // The pair has to be one.
+  expect(() => makeClientCertificate("shop", one.certPem, two.keyPem, peerKey)).toThrow(/does not belong/);
 });

@@ -9,6 +9,7 @@ import { IsochroneError, type MonotonicMs, type OriginProtocol } from "#kit";
 import { systemClock } from "#kit/io";
 import type { AddressRefusal } from "../core/address-guard.ts";
 import { AddressHistory, attemptOrder, ConnectionRace } from "../core/connection-race.ts";
+import type { OriginIdentity } from "./face.ts";
 import { OriginResolver } from "./origin-resolver.ts";
 import { ShapedSocket } from "./shaped-socket.ts";
 import { type WanView, wanViewOf } from "./wan.ts";
@@ -20,6 +21,8 @@ export type TlsOptions = {
   readonly ca?: string | readonly string[] | undefined;
   /** What the other end has to agree to speak. Default: HTTP/1.1, which needs no word. */
   readonly protocol?: OriginProtocol | undefined;
+  /** Shown where the other end asks for it. */
+  readonly identity?: OriginIdentity | undefined;
 };
 
 export type DialOptions = {
@@ -137,13 +140,14 @@ function permitted(
 /** Puts verified TLS on an open connection, such as a tunnel. Ends it on failure. Rejects with TlsFailure or on abort. */
 export function secure(plain: Duplex, options: TlsOptions, signal: AbortSignal): Promise<Duplex> {
   return new Promise((resolve, reject) => {
-    const { servername, ca, protocol } = options;
+    const { servername, ca, protocol, identity } = options;
     const secured = connectTls({
       socket: plain,
       // Which name the certificate is checked against; SNI carries names only (RFC 6066 section 3).
       host: servername,
       ...(isIP(servername) === 0 && { servername }),
       ...(ca !== undefined && { ca: typeof ca === "string" ? ca : [...ca] }),
+      ...(identity !== undefined && { cert: identity.chainPem, key: identity.keyPem }),
       ALPNProtocols: [protocol === "http/2" ? "h2" : "http/1.1"],
       minVersion: "TLSv1.2",
       rejectUnauthorized: true,

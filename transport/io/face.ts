@@ -2,7 +2,9 @@
 import type { Readable } from "node:stream";
 import type { ClusterId, MonotonicMs, OriginTarget, ServerId } from "#kit";
 import type { PathReason } from "../core/path-words.ts";
-import type { OriginServerAt } from "./origin-groups.ts";
+
+/** One server of a group, by its place in the document. */
+export type OriginServerAt = { readonly group: string; readonly index: number };
 
 /** Where a request goes: a server of ours (parent, relay, peer in the cluster) or a customer's origin. */
 export type TransportTarget =
@@ -14,8 +16,22 @@ export type TransportTarget =
       readonly at?: OriginServerAt | undefined;
     };
 
+/** Who we are to the origins of a property that ask for a client certificate. */
+export type OriginIdentity = {
+  /** Whose it is: two properties with the same origin have connections of their own. */
+  readonly owner: string;
+  readonly chainPem: string;
+  readonly keyPem: string;
+  /** SHA-256 of the first certificate. */
+  readonly fingerprint: string;
+};
+
 /** An origin to keep measured. `clusterId` when it stands in a cluster of the topology (world origins). */
-export type KnownOrigin = { readonly origin: OriginTarget; readonly clusterId: ClusterId | null };
+export type KnownOrigin = {
+  readonly origin: OriginTarget;
+  readonly clusterId: ClusterId | null;
+  readonly identity?: OriginIdentity | undefined;
+};
 
 /** Names and values as they stand on the wire, in order, repetitions kept. */
 export type HeaderList = readonly (readonly [name: string, value: string])[];

@@ -19,16 +19,15 @@ import {
   type OriginOutcome,
   type OriginServerState,
 } from "../core/origin-words.ts";
+import type { OriginIdentity, OriginServerAt } from "./face.ts";
 
 /** A group as documents have it. */
 export type OriginGroupStated = {
   readonly name: string;
   readonly origins: readonly OriginTarget[];
   readonly policy: OriginPolicy;
+  readonly identity?: OriginIdentity | undefined;
 };
-
-/** One server of a group, by its place in the document. */
-export type OriginServerAt = { readonly group: string; readonly index: number };
 
 /** A group whose servers cannot be asked now. `code`: "origin-requests-max" when all are full, else "origin-unavailable". */
 export class OriginUnavailableError extends IsochroneError {
@@ -54,11 +53,18 @@ export type OriginUsage = {
 };
 
 type Group = {
-  readonly stated: OriginGroupStated;
+  stated: OriginGroupStated;
   readonly share: number;
   readonly machine: OriginGroup;
   usedAt: MonotonicMs;
 };
+
+type OriginCheck = (
+  origin: OriginTarget,
+  identity: OriginIdentity | undefined,
+  check: OriginHealthCheck,
+  signal: AbortSignal,
+) => Promise<boolean>;
 
 export type OriginGroupsSettings = {
   /** Checks of all groups together, a second; beyond it they come later. */
@@ -92,7 +98,7 @@ export class OriginGroups {
   readonly #settings: OriginGroupsSettings;
   readonly #offset: number;
   /** Makes one check; resolves with whether the server is well, never rejects. */
-  readonly #check: (origin: OriginTarget, check: OriginHealthCheck, signal: AbortSignal) => Promise<boolean>;
+  readonly #check: OriginCheck;
   #groups = new Map<string, Group>();
   #timer: NodeJS.Timeout | undefined;
   #isRunning = false;
@@ -110,7 +116,7 @@ export class OriginGroups {
     readonly logger: Logger;
     readonly settings: OriginGroupsSettings;
     readonly offset: number;
-    readonly check: (origin: OriginTarget, check: OriginHealthCheck, signal: AbortSignal) => Promise<boolean>;
+    readonly check: OriginCheck;
   }) {
     this.#clock = options.clock;
     this.#logger = options.logger;
@@ -124,9 +130,12 @@ export class OriginGroups {
     const next = new Map<string, Group>();
     for (const one of stated) {
       const known = this.#groups.get(one.name);
+      const isKept = known !== undefined && known.share === share && isSame(known.stated, one);
+      // Its certificate may be another.
+      if (isKept) known.stated = one;
       next.set(
         one.name,
-        known !== undefined && known.share === share && isSame(known.stated, one)
+        isKept
           ? known
           : {
               stated: one,
@@ -205,6 +214,11 @@ export class OriginGroups {
     };
   }
 
+  /** Who we are to its servers. */
+  identityOf(name: string): OriginIdentity | undefined {
+    return this.#groups.get(name)?.stated.identity;
+  }
+
   /** The servers of a group as they are seen now; undefined: no such group. */
   states(name: string): readonly OriginServerState[] | undefined {
     return this.#groups.get(name)?.machine.states(this.#clock.monotonic());
@@ -277,7 +291,7 @@ export class OriginGroups {
     if (origin === undefined || healthCheck === null) return;
     this.counters.checks++;
     const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(Math.ceil(probe.timeoutMs))]);
-    const isOk = await this.#check(origin, healthCheck, signal);
+    const isOk = await this.#check(origin, group.stated.identity, healthCheck, signal);
     if (!this.#isRunning || !group.machine.isChecking) return;
     // Its own time limit is the monitor's, which has counted it.
     if (isOk || !signal.aborted) group.machine.handleCheck(probe.probeId, isOk, this.#clock.monotonic());

@@ -20,7 +20,7 @@ import { type AddressRefusal, privateOriginsOf, refusedAddress } from "../core/a
 import type { PathChooserSettings } from "../core/path-settings.ts";
 import type { RelayCandidate } from "../core/path-words.ts";
 import { formatAuthority } from "../core/relay-policy.ts";
-import type { KnownOrigin } from "./face.ts";
+import type { KnownOrigin, OriginIdentity } from "./face.ts";
 import { Target, type TargetContext } from "./target.ts";
 
 export type TargetTableOptions = {
@@ -88,10 +88,12 @@ export class TargetTable {
 
   setOrigins(origins: readonly KnownOrigin[]): void {
     const next = new Map<string, Target>();
-    for (const { origin, clusterId } of origins) {
-      const key = keyOfOrigin(origin);
+    for (const { origin, clusterId, identity } of origins) {
+      const key = keyOfOrigin(origin, identity);
       if (next.has(key)) continue;
-      next.set(key, this.#origins.get(key) ?? this.#makeOrigin(origin, clusterId, true));
+      const target = this.#origins.get(key) ?? this.#makeOrigin(origin, identity, clusterId, true);
+      target.setIdentity(identity);
+      next.set(key, target);
     }
     for (const [key, target] of this.#origins) if (!next.has(key)) void target.close();
     for (const key of next.keys()) {
@@ -141,10 +143,13 @@ export class TargetTable {
     return target;
   }
 
-  origin(origin: OriginTarget): Target {
-    const key = keyOfOrigin(origin);
+  origin(origin: OriginTarget, identity?: OriginIdentity): Target {
+    const key = keyOfOrigin(origin, identity);
     const known = this.#origins.get(key) ?? this.#looseOrigins.get(key);
-    if (known) return known;
+    if (known) {
+      known.setIdentity(identity);
+      return known;
+    }
     if (this.#looseOrigins.size >= LOOSE_ORIGINS_MAX) {
       const oldest = this.#looseOrigins.entries().next();
       if (!oldest.done) {
@@ -152,7 +157,7 @@ export class TargetTable {
         oldest.value[1].closeIdle(0);
       }
     }
-    const target = this.#makeOrigin(origin, null, false);
+    const target = this.#makeOrigin(origin, identity, null, false);
     this.#looseOrigins.set(key, target);
     return target;
   }
@@ -212,13 +217,18 @@ export class TargetTable {
     return clusterId === selfClusterId && id !== selfServerId && (role === "edge" || role === "parent");
   }
 
-  #makeOrigin(origin: OriginTarget, clusterId: ClusterId | null, isMeasured: boolean): Target {
+  #makeOrigin(
+    origin: OriginTarget,
+    identity: OriginIdentity | undefined,
+    clusterId: ClusterId | null,
+    isMeasured: boolean,
+  ): Target {
     const { scheme, host, port, hostHeader, protocol, connectionsMax } = origin;
     const isDefaultPort = port === (scheme === "https" ? 443 : 80);
     return new Target({
-      key: `origin ${keyOfOrigin(origin)}`,
+      key: `origin ${keyOfOrigin(origin, identity)}`,
       label: `origin "${scheme}://${formatAuthority(host, port)}"`,
-      endpoint: { host, port, isTls: scheme === "https", isOrigin: true, protocol },
+      endpoint: { host, port, isTls: scheme === "https", isOrigin: true, protocol, identity },
       clusterId: clusterId ?? this.#clusterAt.get(formatAuthority(host, port)) ?? null,
       probe: {
         method: "HEAD",
@@ -271,11 +281,12 @@ export class TargetTable {
   }
 }
 
-/** Two properties with the same origin share its connections, unless they ask for it by different names, or state another protocol or other bounds. */
-function keyOfOrigin(origin: OriginTarget): string {
+/** Two properties with the same origin share its connections, unless they ask for it by different names, state another protocol or other bounds, or show a certificate. */
+function keyOfOrigin(origin: OriginTarget, identity: OriginIdentity | undefined): string {
   const { scheme, host, port, hostHeader, protocol = "http/1.1", connectionsMax } = origin;
   const name = hostHeader === undefined ? "" : `#${hostHeader}`;
   const bound = connectionsMax === undefined ? "" : ` connectionsMax ${connectionsMax}`;
+  const shown = identity === undefined ? "" : ` as ${identity.owner}`;
   const spoken = protocol === "http/1.1" ? "" : ` ${protocol}`;
-  return `${scheme}://${formatAuthority(host, port)}${name}${spoken}${bound}`;
+  return `${scheme}://${formatAuthority(host, port)}${name}${spoken}${bound}${shown}`;
 }

@@ -17,6 +17,7 @@ import type { PathChooserSettings } from "../core/path-settings.ts";
 import { RetryBudget } from "../core/retry-budget.ts";
 import type { PathProbe, PathReason, PathState, RequestClass } from "../core/path-words.ts";
 import type { ExchangeHead, PoolRequest } from "./exchange.ts";
+import type { OriginIdentity } from "./face.ts";
 import { PathPool } from "./path-pool.ts";
 
 /** Where the target is. */
@@ -28,6 +29,8 @@ export type Endpoint = {
   readonly isOrigin: boolean;
   /** Default: HTTP/1.1. */
   readonly protocol?: OriginProtocol | undefined;
+  /** What is shown to it in TLS handshakes. */
+  readonly identity?: OriginIdentity | undefined;
 };
 
 /** The request that measures it. */
@@ -95,7 +98,7 @@ const silences: ReadonlySet<string> = new Set([
 export class Target {
   readonly key: string;
   readonly label: string;
-  readonly endpoint: Endpoint;
+  #endpoint: Endpoint;
   readonly clusterId: ClusterId | null;
   readonly probeRequest: ProbeRequest;
   /** Undefined: not measured (peers in the same cluster); direct is the only path. */
@@ -142,7 +145,7 @@ export class Target {
   }) {
     this.key = options.key;
     this.label = options.label;
-    this.endpoint = options.endpoint;
+    this.#endpoint = options.endpoint;
     this.clusterId = options.clusterId;
     this.probeRequest = options.probe;
     this.server = options.server;
@@ -152,6 +155,21 @@ export class Target {
     this.budget = new RetryBudget(options.context.settings.retry, options.context.now());
     this.hedges = new HedgePolicy(options.context.settings.hedging, options.context.now());
     this.chooser = options.paths && new PathChooser(options.paths, options.context.now());
+  }
+
+  get endpoint(): Endpoint {
+    return this.#endpoint;
+  }
+
+  /** Another certificate is shown from the next connection on; those that are free are closed, those in use carry what they have. */
+  setIdentity(identity: OriginIdentity | undefined): void {
+    if (identity?.fingerprint === this.#endpoint.identity?.fingerprint) return;
+    this.#endpoint = { ...this.#endpoint, identity };
+    this.closeIdle(0);
+    for (const pools of [this.#probePools, this.#checkPools]) {
+      for (const pool of pools.values()) void pool.close();
+      pools.clear();
+    }
   }
 
   choose(requestClass: RequestClass = "small"): {
@@ -416,7 +434,8 @@ export class Target {
   }
 
   #poolOf(via: ClusterId | null, servername: string): PathPool {
-    const key = this.endpoint.isTls ? `${via ?? ""}|${servername}` : (via ?? "");
+    const { isTls, identity } = this.#endpoint;
+    const key = isTls ? `${via ?? ""}|${servername}|${identity?.fingerprint ?? ""}` : (via ?? "");
     const known = this.#pools.get(key);
     if (known) return known;
     const pool = this.#makePool(via, servername, this.#connectionsMax);
@@ -440,18 +459,13 @@ export class Target {
 
   #makePool(via: ClusterId | null, servername: string, connections: number): PathPool {
     const { settings, connect, now } = this.#context;
+    const endpoint = this.#endpoint;
     return new PathPool({
       label: via === null ? this.label : `${this.label} via ${JSON.stringify(via)}`,
       settings: { ...settings, connectionsPerPath: connections },
-      protocol: this.endpoint.protocol,
+      protocol: endpoint.protocol,
       connect: (signal) =>
-        connect(
-          this.endpoint,
-          servername,
-          via,
-          this.connectTimeoutMs(via, settings.connectTimeoutMs),
-          signal,
-        ),
+        connect(endpoint, servername, via, this.connectTimeoutMs(via, settings.connectTimeoutMs), signal),
       onConnecting: () => {
         const probe = this.#probes.get(via);
         if (probe) this.chooser?.handleProbeConnecting(probe.probeId, now());

@@ -26,6 +26,7 @@ import type { ExchangeError, ExchangeHead } from "./exchange.ts";
 import type {
   HeaderList,
   KnownOrigin,
+  OriginIdentity,
   PathExplanation,
   TransportRequest,
   TransportResponse,
@@ -317,10 +318,11 @@ export class Transport {
   /** Whether an origin's server is well, by a check of its property. Never rejects. */
   async #checkOrigin(
     origin: OriginTarget,
+    identity: OriginIdentity | undefined,
     { kind, method, path, hostHeader, statusMin, statusMax }: OriginHealthCheck,
     signal: AbortSignal,
   ): Promise<boolean> {
-    const target = this.#table.origin(origin);
+    const target = this.#table.origin(origin, identity);
     try {
       if (kind === "tcp") {
         await target.checkConnection(signal);
@@ -336,7 +338,9 @@ export class Transport {
 
   #targetOf(target: TransportTarget): Target {
     const found =
-      target.kind === "server" ? this.#table.server(target.serverId) : this.#table.origin(target.origin);
+      target.kind === "server"
+        ? this.#table.server(target.serverId)
+        : this.#table.origin(target.origin, target.at && this.origins.identityOf(target.at.group));
     if (found) return found;
     const id = target.kind === "server" ? target.serverId : "";
     throw new IsochroneError(
@@ -420,8 +424,8 @@ export class Transport {
     timeoutMs: number,
     signal: AbortSignal,
   ): Promise<Duplex> {
-    const { host, port, isTls, isOrigin, protocol } = endpoint;
-    const tls = isTls ? { servername, ca: this.#settings.ca, protocol } : undefined;
+    const { host, port, isTls, isOrigin, protocol, identity } = endpoint;
+    const tls = isTls ? { servername, ca: this.#settings.ca, protocol, identity } : undefined;
     const { peerKey, selfServerId, clock } = this.#options;
     if (via === null) {
       // Alone, the origin is the operator's own word: "localhost" is what it says.

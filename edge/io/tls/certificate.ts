@@ -37,6 +37,34 @@ const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE---
  * Throws IsochroneError (`certificate-bad`, source configuration).
  */
 export function parseCertificate(chainPem: string, keyPem: string, subject: string): Certificate {
+  const { leaf, context, ...pair } = checkedPair(chainPem, keyPem, subject);
+  const names = namesOf(leaf);
+  if (names.length === 0)
+    throw bad(subject, "the first certificate names no host in its subjectAltName (RFC 9525, section 6.3)");
+  return {
+    ...pair,
+    names,
+    context,
+    notBefore: leaf.validFromDate.getTime() as EpochMs,
+    notAfter: leaf.validToDate.getTime() as EpochMs,
+  };
+}
+
+/** The same for what is shown to servers: it needs no name (RFC 5280 has none for clients). */
+export function parsePair(
+  chainPem: string,
+  keyPem: string,
+  subject: string,
+): Pick<Certificate, "chainPem" | "keyPem" | "fingerprint"> {
+  const { chainPem: chain, fingerprint } = checkedPair(chainPem, keyPem, subject);
+  return { chainPem: chain, keyPem, fingerprint };
+}
+
+function checkedPair(
+  chainPem: string,
+  keyPem: string,
+  subject: string,
+): Pick<Certificate, "chainPem" | "keyPem" | "context" | "fingerprint"> & { readonly leaf: X509Certificate } {
   const blocks = chainPem.match(PEM_CERTIFICATE) ?? [];
   const chain = parseChain(blocks, subject);
   // Whatever else stands in a file, such as its key: it goes nowhere as a part of the chain.
@@ -51,9 +79,6 @@ export function parseCertificate(chainPem: string, keyPem: string, subject: stri
         `certificate ${index + 2} of the chain did not issue the one before it; expected the server's own first, then each issuer`,
       );
   }
-  const names = namesOf(leaf);
-  if (names.length === 0)
-    throw bad(subject, "the first certificate names no host in its subjectAltName (RFC 9525, section 6.3)");
   const key = parseKey(keyPem, subject);
   if (!leaf.checkPrivateKey(key))
     throw bad(subject, "the private key does not belong to the first certificate");
@@ -64,15 +89,7 @@ export function parseCertificate(chainPem: string, keyPem: string, subject: stri
     // Such as a key too short for the security level.
     throw bad(subject, messageOf(cause), cause);
   }
-  return {
-    names,
-    chainPem: chainOnly,
-    keyPem,
-    context,
-    fingerprint: leaf.fingerprint256,
-    notBefore: leaf.validFromDate.getTime() as EpochMs,
-    notAfter: leaf.validToDate.getTime() as EpochMs,
-  };
+  return { leaf, chainPem: chainOnly, keyPem, context, fingerprint: leaf.fingerprint256 };
 }
 
 /** What an operator should hear about a certificate at `now`; undefined: nothing. */
