@@ -7,6 +7,7 @@ import type { PrefetchKind } from "#kit";
 import type { TokenRefusal } from "../core/access/token.ts";
 import type { SuppressReason } from "../core/prefetch/ledger.ts";
 import type { Coding, DictionaryCoding } from "../core/compression/accept-encoding.ts";
+import type { HandOverReason } from "../core/hand-over.ts";
 import type { ShedReason } from "../core/overload/reasons.ts";
 import type { NotSlicedReason } from "../core/slices.ts";
 import type { NotStoredReason } from "../core/storable.ts";
@@ -75,6 +76,11 @@ function readMetric(
 export class EdgeMetrics {
   readonly registry = new Registry();
   readonly #refused = this.#counter("refused_total", "Requests refused before the cache", ["reason"]);
+  readonly #handedOver = this.#counter(
+    "handed_over_total",
+    "Connections of HTTP/1.1 that node:http's parser took over, by what came",
+    ["reason"],
+  );
   readonly #shed = this.#counter("shed_total", "Requests that were not forwarded because of load", [
     "reason",
   ]);
@@ -225,6 +231,9 @@ export class EdgeMetrics {
   }
   refused(reason: RefusedReason): void {
     this.#refused.inc({ reason });
+  }
+  handedOver(reason: HandOverReason): void {
+    this.#handedOver.inc({ reason });
   }
   shed(reason: ShedReason): void {
     this.#shed.inc({ reason });

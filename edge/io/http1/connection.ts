@@ -8,6 +8,7 @@ import type { TLSSocket } from "node:tls";
 import type { Clock, EpochMs, MonotonicMs } from "#kit";
 import type { Logger } from "#kit/io";
 import type { EdgeSettings } from "../../config.ts";
+import { handOverReason } from "../../core/hand-over.ts";
 import type { HotServed } from "../access-recorder.ts";
 import { type Dispatcher, ownAnswer, type WriteResult } from "../dispatch.ts";
 import type { Answer } from "../exchange.ts";
@@ -484,6 +485,10 @@ export class Http1Connection {
     socket.off("close", this.#onClose);
     this.#phase = "gone";
     const rest = Buffer.from(bytes.subarray(at));
+    const { metrics, settings } = this.#context;
+    const blank = rest.indexOf("\r\n\r\n", 0, "latin1");
+    const headBytes = Math.min(blank === -1 ? rest.byteLength : blank, settings.headerBytesMax + 1);
+    metrics.handedOver(handOverReason(rest.toString("latin1", 0, headBytes), settings));
     const left = (more: Buffer): void => {
       // In this order: in between, a drain would see the last connection gone and cut the request that it has just brought.
       if (!socket.destroyed)

@@ -9,20 +9,11 @@
  */
 import type { EdgeSettings } from "../../config.ts";
 import { traceIdOf } from "../../core/diagnosis/trace-context.ts";
+import { HANDED_OVER } from "../../core/hand-over.ts";
 import { type Field, fieldLines, type Fields, isFieldValue, isToken } from "../../core/headers.ts";
 import { selectingValues } from "../../core/compression/accept-encoding.ts";
 import { type CheckedRequest, checkRequest, type RefusedRequest } from "../request-check.ts";
 import type { HotEntry, HotScope } from "../hot-table.ts";
-
-/** Fields that frame content, change the protocol, or want an interim answer: node:http's parser knows them. */
-const HANDED_OVER: ReadonlySet<string> = new Set([
-  "content-length",
-  "transfer-encoding",
-  "expect",
-  "upgrade",
-  "trailer",
-  "http2-settings",
-]);
 
 /**
  * Fields that may change the decision of a hit beyond the conditions and ranges that {@link HeadBlock.isConditional} tells

@@ -176,7 +176,7 @@ export async function fuzzFlatPath(options: {
     dispatcher,
     settings: edgeDefaults,
     clock: { monotonic: () => 0 as MonotonicMs, epoch: () => 0 },
-    metrics: { refused: () => {}, request: () => {} },
+    metrics: { refused: () => {}, request: () => {}, handedOver: () => {} },
     logger: {
       error: (_event: string, { error }: { readonly error: unknown }) => {
         failure = error instanceof Error ? (error.stack ?? error.message) : String(error);

@@ -15,6 +15,7 @@ import {
   type StoredObject,
 } from "#edge";
 import { type CacheKey, cacheKey } from "../../../edge/core/cache-key.ts";
+import { handOverReason } from "../../../edge/core/hand-over.ts";
 import { freshness, freshWindow } from "../../../edge/core/freshness.ts";
 import type { Fields } from "../../../edge/core/headers.ts";
 import { at, policy, stored, T0 } from "./support.ts";
@@ -406,4 +407,18 @@ test("freshWindow says for all times what freshness says for one (RFC 9111, 4.2)
       policy(),
     ),
   ).toBeUndefined();
+});
+
+test("what node:http's parser takes over is counted by what the head is, whole or begun", () => {
+  const limits = { headerBytesMax: 200, headerFieldsMax: 3 };
+  const reasonOf = (head: string) => handOverReason(head, limits);
+  expect(reasonOf("POST / HTTP/1.1\r\nContent-Length: 1")).toBe("method");
+  expect(reasonOf("\r\nGET / HTTP/1.1\r\n")).toBe("method");
+  expect(reasonOf("GET http://a/ HTTP/1.1")).toBe("target");
+  expect(reasonOf(`GET /${"x".repeat(200)}`)).toBe("size");
+  expect(reasonOf("GET / HTTP/1.1\r\nA: 1\r\nB: 1\r\nC: 1\r\nD: 1")).toBe("size");
+  expect(reasonOf("GET / HTTP/1.1\r\nHost: a\r\ntransfer-encoding: chunked")).toBe("content");
+  expect(reasonOf("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c")).toBe("protocol");
+  expect(reasonOf("GET / HTTP/1.1\r\nConnection: close, TE")).toBe("protocol");
+  expect(reasonOf("GET / HTTP/1.1\r\nConnection: close\r\nA : 1")).toBe("grammar");
 });
