@@ -60,6 +60,12 @@ export interface EdgeSettings {
   readonly joinedMax: number;
   /** Fills in flight at once, in memory: with what they hold. */
   readonly fillsMax: number;
+  /**
+   * What a fill may still bring once its last reader has left early, bytes, 0..: one of which more is missing ends, so that downloads that
+   * were broken off hold no connection of the origin. A slice's length, which goes on in the same way. Of one key only the first: who
+   * comes again wants it.
+   */
+  readonly unreadFillBytesMax: number;
   /** Requests to next hops at once, those in a queue included. 1..: what a process can move without its hits noticing. */
   readonly forwardsMax: number;
   /** Of one property, beside what its document states (`forwardsMax`): half, so that one customer's storm leaves room for the others'. */
@@ -179,6 +185,7 @@ export const edgeDefaults: EdgeSettings = {
   connectionsMax: 10_000,
   joinedMax: 5_000,
   fillsMax: 2_000,
+  unreadFillBytesMax: 2 ** 20,
   forwardsMax: 4_000,
   propertyForwardsMax: 2_000,
   serverShare: 1,

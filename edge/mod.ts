@@ -35,6 +35,7 @@ export { Diagnosis, type KnownFault, makeDebugToken } from "./io/diagnosis.ts";
 export { type DiskOptions, DiskStore } from "./io/disk-store.ts";
 export { Edge } from "./io/edge.ts";
 export type { Answer, HitMemo } from "./io/exchange.ts";
+export { FillBudget } from "./io/fill-budget.ts";
 export { HotTable } from "./io/hot-table.ts";
 export { type HeadBlock, isBeyondReading, mayBecomeCanonical, readHeadBlock } from "./io/http1/head-block.ts";
 export { MemoryStore, type StoredObject } from "./io/memory-store.ts";

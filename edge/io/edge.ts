@@ -102,7 +102,11 @@ export class Edge {
     this.purges = parts.purges ?? new PurgeIndex();
     this.collapse = new CollapseTable(settings.uncacheableMemoryMs, settings.failureMemoryMs, clock);
     // Beyond a quarter of the store's size what is being filled is handed on and not kept.
-    this.budget = new FillBudget(settings.fillsMax, Math.floor(settings.memoryBytes / 4));
+    this.budget = new FillBudget(
+      settings.fillsMax,
+      Math.floor(settings.memoryBytes / 4),
+      settings.unreadFillBytesMax,
+    );
     const { store, purges, collapse, metrics, budget } = this;
     const forwardsMaxOf = parts.forwardsMaxOf ?? (() => null);
     this.gate = new OverloadGate(settings, clock, metrics, Math.random, forwardsMaxOf);
@@ -239,6 +243,16 @@ export class Edge {
     metrics.gauge("dictionary_bytes", "Bytes of dictionaries", () => dictionaries.bytes);
     metrics.gauge("fills_active", "Fills in flight", () => budget.active);
     metrics.gauge("fill_bytes", "Bytes that fills in flight hold", () => budget.bytes);
+    metrics.total(
+      "fills_unread_total",
+      "Fills whose last reader left before it had what it asked for",
+      () => budget.counters.unread,
+    );
+    metrics.total(
+      "fills_unread_ended_total",
+      "Of these, those that ended for it, since too much was missing",
+      () => budget.counters.unreadEnded,
+    );
     metrics.gauge("slices_active", "Slices that are arriving", () => slices.active);
     metrics.gauge("sliced_objects_read", "Objects in slices that are being read", () => slices.objects);
     metrics.total(

@@ -15,16 +15,28 @@ export interface Pumped {
   readonly contentLength: number | undefined;
 }
 
+/** What becomes of retained content that is not whole. */
+export interface Unkept {
+  /** Others can no longer join it. */
+  readonly onReleased: () => void;
+  /** Its last reader has left, with more missing than may come unread: whether it ends. */
+  readonly mayEnd: () => boolean;
+}
+
 export class FillBudget {
   readonly #fillsMax: number;
   readonly #bytesMax: number;
+  readonly #unreadBytesMax: number;
   #active = 0;
   #bytes = 0;
+  /** Fills whose last reader left early, and those of them that ended for it. */
+  readonly counters = { unread: 0, unreadEnded: 0 };
 
-  /** `bytesMax`: beyond it new content is handed on and not retained. */
-  constructor(fillsMax: number, bytesMax: number) {
+  /** `bytesMax`: beyond it new content is handed on and not retained. `unreadBytesMax`: what may come after the last reader has left. */
+  constructor(fillsMax: number, bytesMax: number, unreadBytesMax: number) {
     this.#fillsMax = fillsMax;
     this.#bytesMax = bytesMax;
+    this.#unreadBytesMax = unreadBytesMax;
   }
 
   /** Fills in flight. */
@@ -63,14 +75,14 @@ export class FillBudget {
 
   /**
    * Moves the content with back-pressure. A retained body that grows beyond `retainedBytesMax`, or beyond what all fills may
-   * hold, is no longer retained: `onReleased` is then called first. Never rejects: the body fails. What is whole is in the body
-   * when this returns.
+   * hold, is no longer retained: `onReleased` is then called first. One that nobody reads any more may end. Never rejects: the body fails.
+   * What is whole is in the body when this returns.
    */
   async pump(
     { content, isWhole, contentLength: statedBytes }: Pumped,
     body: ObjectBody,
     retainedBytesMax: number,
-    onReleased: () => void,
+    { onReleased, mayEnd }: Unkept,
   ): Promise<void> {
     if (isWhole && statedBytes === content.readableLength && statedBytes <= retainedBytesMax) {
       content.on("error", () => {});
@@ -80,6 +92,22 @@ export class FillBudget {
       return;
     }
     body.onAbandoned = () => content.destroy();
+    /** Beyond it content without readers ends. */
+    let unreadEnd = Number.POSITIVE_INFINITY;
+    const endIfUnread = (): void => {
+      if (body.readers > 0 || (statedBytes ?? body.bytes) <= unreadEnd) return;
+      unreadEnd = Number.POSITIVE_INFINITY;
+      if (!mayEnd()) return;
+      this.counters.unreadEnded++;
+      onReleased();
+      body.fail(unread(body.bytes));
+      content.destroy();
+    };
+    body.onUnread = () => {
+      this.counters.unread++;
+      unreadEnd = body.bytes + this.#unreadBytesMax;
+      endIfUnread();
+    };
     let heldBytes = 0;
     try {
       for await (const chunk of content as AsyncIterable<Uint8Array>) {
@@ -91,6 +119,7 @@ export class FillBudget {
             onReleased();
             body.release();
           }
+          endIfUnread();
         }
         await body.room();
       }
@@ -103,6 +132,17 @@ export class FillBudget {
       this.#bytes -= heldBytes;
     }
   }
+}
+
+function unread(bytes: number): IsochroneError {
+  return new IsochroneError(
+    `Nobody read the next hop's answer any more: it was given up after ${bytes} bytes`,
+    {
+      code: "unread",
+      source: "downstream",
+      retry: "safe",
+    },
+  );
 }
 
 /** The next hop's content ended before its stated length. */

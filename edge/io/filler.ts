@@ -1,8 +1,9 @@
 /** One fill from beginning to end: ask the next hop, decide what its answer is, move its content. */
-import { type Clock, IsochroneError } from "#kit";
+import { type Clock, IsochroneError, xxh32 } from "#kit";
 import type { Logger } from "#kit/io";
 import type { CacheKey } from "../core/cache-key.ts";
 import { decideResponse, type UpstreamOutcome } from "../core/decide.ts";
+import { SecondHitFilter } from "../core/eviction/second-hit.ts";
 import { type Fields, withoutFields } from "../core/headers.ts";
 import type { RequestHead, StoredHead } from "../core/messages.ts";
 import type { RequestPolicy } from "../core/policy.ts";
@@ -53,6 +54,9 @@ export interface FillRequest {
   readonly sendInterim: SendInterim | undefined;
 }
 
+/** Keys that are remembered, 2.5 bytes each. */
+const ENDED_KEYS = 8_192;
+
 /** Not stored: each answer states its own. */
 const NOT_STORED_FIELDS: ReadonlySet<string> = new Set(["cache-status"]);
 
@@ -68,6 +72,8 @@ export class Filler {
   readonly #slices: Slices;
   readonly #copies: Copies;
   readonly #late: LateStale;
+  /** Keys of which a fill has ended unread: the next one goes on, or clients that leave would keep an object out of the store for ever. */
+  readonly #ended = new SecondHitFilter(ENDED_KEYS);
 
   constructor(options: {
     readonly forwarder: Forwarder;
@@ -358,8 +364,11 @@ export class Filler {
     body: ObjectBody,
     fill: Fill | undefined,
   ): Promise<void> {
-    await this.#budget.pump(forwarded, body, this.#bytesMax(request), () => {
-      if (fill) this.#collapse.release(fill);
+    await this.#budget.pump(forwarded, body, this.#bytesMax(request), {
+      onReleased: () => {
+        if (fill) this.#collapse.release(fill);
+      },
+      mayEnd: () => !this.#ended.isSecond(xxh32(request.key)),
     });
   }
 

@@ -42,6 +42,8 @@ export class ObjectBody {
   #coded: Map<string, Coded> | undefined;
   /** Called when a body in window mode has lost its last reader: nobody wants the rest. */
   onAbandoned: (() => void) | undefined;
+  /** Called when the last reader of a body that is being filled and retained has left before it had what it asked for. */
+  onUnread: (() => void) | undefined;
 
   constructor(isRetained: boolean) {
     this.#isRetained = isRetained;
@@ -172,6 +174,7 @@ export class ObjectBody {
   /** The writer has ended: a stored body must not hold the exchange that it came from, ten times its size, in memory. */
   #letGo(): void {
     this.onAbandoned = undefined;
+    this.onUnread = undefined;
     this.#wakeWriter = undefined;
   }
 
@@ -252,7 +255,9 @@ export class ObjectBody {
     return {
       next,
       return: () => {
+        const isEarly = readers.has(reader) && offset <= last;
         close();
+        if (isEarly && this.#isRetained && readers.size === 0 && this.#state === "filling") this.onUnread?.();
         return Promise.resolve({ done: true, value: undefined });
       },
       [Symbol.asyncIterator]() {

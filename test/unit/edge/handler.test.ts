@@ -1,5 +1,5 @@
 /** The handler with a next hop that is played by the test: purges in flight, tiers, failing hops. No socket. */
-import { Readable } from "node:stream";
+import { PassThrough, Readable } from "node:stream";
 import type { Field, Fields } from "../../../edge/core/headers.ts";
 import { describe, expect, test } from "vitest";
 import {
@@ -135,6 +135,7 @@ function make(
     hop: HopFields = { tier: undefined, isOwner: false },
     fields: Fields = [],
     method = "GET",
+    isRead = true,
   ): Promise<{ answer: Answer; text: string; cacheStatus: string }> => {
     const answer = await edge.handle({
       head: get(fields, { target, method }),
@@ -150,7 +151,7 @@ function make(
       startedAt: systemClock.monotonic(),
     });
     let text = "";
-    if (answer.body) for await (const chunk of answer.body) text += Buffer.from(chunk).toString();
+    if (answer.body && isRead) for await (const chunk of answer.body) text += Buffer.from(chunk).toString();
     const cacheStatus = answer.fields.find(([name]) => name === "Cache-Status")?.[1] ?? "";
     return { answer, text, cacheStatus };
   };
@@ -636,6 +637,38 @@ describe("hops", () => {
     expect((await ask("/other")).answer.status).toBe(503);
     end();
     expect((await ask("/other")).answer.status).toBe(200);
+  });
+
+  test("a download that is broken off ends its fill, the second of the same key does not", async () => {
+    const contents: PassThrough[] = [];
+    const { edge, upstream, ask } = make(
+      [ORIGIN],
+      () => {
+        const content = new PassThrough();
+        contents.push(content);
+        content.write("x");
+        return Promise.resolve({
+          ...response(200, [FRESH]),
+          headers: [FRESH, ["Content-Length", "100000"]],
+          body: content,
+        });
+      },
+      true,
+      { unreadFillBytesMax: 1_000 },
+    );
+    const breakOff = async () => {
+      const { answer } = await ask("/x", undefined, [], "GET", false);
+      await answer.body?.[Symbol.asyncIterator]().return?.();
+      await new Promise((resolve) => setImmediate(resolve));
+    };
+    await breakOff();
+    expect(contents.map(({ destroyed }) => destroyed)).toEqual([true]);
+    expect([edge.budget.active, edge.collapse.active]).toEqual([0, 0]);
+    await breakOff();
+    expect(contents.map(({ destroyed }) => destroyed)).toEqual([true, false]);
+    contents[1]?.end("y".repeat(99_999));
+    expect((await ask("/x")).text).toHaveLength(100_000);
+    expect(upstream.asked).toHaveLength(2);
   });
 
   test("a hot key of another server is kept as a copy: it ages on, obeys purges, and is not copied further", async () => {
