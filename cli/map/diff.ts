@@ -1,4 +1,4 @@
-import { diffClusterMaps, type PathEntry, type TierEntry, type TrafficClass } from "#kit";
+import { diffClusterMaps, type PathEntry, type TierEntry, type TrafficClass, trafficClasses } from "#kit";
 import {
   changesText,
   type ClusterThenAndNow,
@@ -22,7 +22,7 @@ export interface DiffOptions {
 export async function diff(choice: ControlChoice, a: string, b: string, options: DiffOptions): Promise<void> {
   const [before, now] = await readPair(choice, a, b);
   const result = diffOf(before, now, options);
-  console.log(options.isJson ? JSON.stringify(result, null, 2) : formatDiff(result, options.limit));
+  console.log(options.isJson ? JSON.stringify(result, null, 2) : formatDiff(result, options));
 }
 
 function diffOf(before: ReadMap, now: ReadMap, { limit, trafficClass }: DiffOptions) {
@@ -57,7 +57,7 @@ function diffOf(before: ReadMap, now: ReadMap, { limit, trafficClass }: DiffOpti
 
 function formatDiff(
   { before, now, changes, bytes, moves, tiers, paths }: ReturnType<typeof diffOf>,
-  limit: number,
+  { limit, trafficClass }: DiffOptions,
 ): string {
   const lines = [
     `${before.name} (${before.text}) -> ${now.name} (${now.text})`,
@@ -68,7 +68,9 @@ function formatDiff(
     if (shown === 0) return;
     lines.push("", shown < all ? `${title}, ${shown} of ${all} (--limit ${limit})` : title, table);
   };
-  const moved = Object.values(changes.moved).reduce((sum, count) => sum + count, 0);
+  const moved = trafficClasses
+    .filter((one) => trafficClass === undefined || one === trafficClass)
+    .reduce((sum, one) => sum + changes.moved[one], 0);
   section(
     "client networks",
     moves.length,
@@ -80,7 +82,9 @@ function formatDiff(
         trafficClass,
         ...termsOf(from),
         ...termsOf(to),
-        limitName === null ? reason : `${reason} (${limitName})`,
+        // The newer map's reason is about what serves: it does not say why the one before is out.
+        (limitName === null ? reason : `${reason} (${limitName})`) +
+          (changes.suspended.includes(from.clusterId) ? `; ${from.clusterId} is suspended` : ""),
       ]),
     ),
   );

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { ControlClient } from "#control";
-import { type PropertyId, type ServerId } from "#kit";
+import { type MapSnapshot, type PropertyId, type ServerId } from "#kit";
 import { createLogger } from "#kit/io";
 import { main as mapCommand } from "../../cli/map.ts";
 import { UsageError } from "../../cli/usage.ts";
@@ -66,7 +66,10 @@ describe("isochrone map", () => {
   };
   const [near, far] = [ranking(["fra", 10], ["iad", 90]), ranking(["iad", 40], ["fra", 95])];
   const version = (mapVersion: number, first: typeof near) =>
-    snapshotOf([{ id: "berlin", prefixes: ["192.0.2.0/24"], ranking: first }], near, { mapVersion });
+    snapshotOf([{ id: "berlin", prefixes: ["192.0.2.0/24"], ranking: first }], near, {
+      mapVersion,
+      ...(first === far && { suspended: { fra: true } as MapSnapshot["suspended"] }),
+    });
 
   it("shows, tells the history and what differs, and goes back to an older one that mappers leave in force", async () => {
     expect(await map("show")).toMatchObject({ code: 1, stdout: "" });
@@ -109,8 +112,10 @@ describe("isochrone map", () => {
     writeFileSync(file, (await map("show", "1", "--json")).stdout);
     const differs = await map("diff", file, "2", "--class", "live");
     expect(differs.stdout).toContain("moved 1 interactive, 1 bulk, 1 live of 1 networks");
-    expect(differs.stdout).toMatch(/^\d+ bytes differ; the cluster map has \d+$/m);
-    expect(differs.stdout).toMatch(/^berlin +live +fra +10\.\d > 95\.\d .* iad +\d\d\.\d > \d\d\.\d/m);
+    expect(differs.stdout).toMatch(/^\d+ bytes differ; the cluster map has \d+\n\nclient networks\n/m);
+    expect(differs.stdout).toMatch(
+      /^berlin +live +fra +10\.\d > 95\.\d .* iad +\d\d\.\d > \d\d\.\d .* unknown; fra is suspended$/m,
+    );
 
     const back = await map("rollback", "1", "--hold", "1h", "--note", "too far", "--json");
     expect(JSON.parse(back.stdout)).toMatchObject({ version: 3, term: 2, activeVersion: 3 });
