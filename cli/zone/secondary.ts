@@ -1,6 +1,6 @@
 /** `isochrone zone follow|status`: zones that are fetched from primaries elsewhere, and what each name server has of all. */
 import type { ControlClient } from "#control";
-import { hostname, type ServerReport, zoneDocument } from "#kit";
+import { hostname, type ServerReport, topologyDocument, zoneDocument } from "#kit";
 import { formatTable } from "../table.ts";
 import { UsageError } from "../usage.ts";
 import { newestOf, peerOf, put, type ZoneFlags } from "./documents.ts";
@@ -47,7 +47,7 @@ interface StatusRow {
   readonly problem: string | null;
 }
 
-/** By what name servers reported last, a second or so ago. */
+/** By what name servers reported last, a second or so ago; of one that has not reported of late it says so. */
 export async function status(
   client: ControlClient,
   zoneId: string | undefined,
@@ -56,8 +56,13 @@ export async function status(
   const zones = (await client.documents("zone")).filter(({ id }) => zoneId === undefined || id === zoneId);
   if (zoneId !== undefined && zones.length === 0)
     throw new UsageError(`There is no zone ${JSON.stringify(zoneId)}; "isochrone zone list" lists them`, 1);
-  const servers = (await client.reports()).filter(({ role }) => role === "nameserver");
-  const rows = zones.flatMap(({ id }) => servers.map((report) => rowOf(id, report)));
+  const reports = (await client.reports()).filter(({ role }) => role === "nameserver");
+  const heardOf = new Set<string>(reports.map(({ serverId }) => serverId));
+  const silent = (await nameServerIds(client)).filter((serverId) => !heardOf.has(serverId));
+  const rows = zones.flatMap(({ id }) => [
+    ...reports.map((report) => rowOf(id, report)),
+    ...silent.map((serverId) => ({ ...unknown, zoneId: id, serverId })),
+  ]);
   if (isJson) {
     console.log(JSON.stringify(rows, undefined, 2));
     return;
@@ -76,6 +81,25 @@ export async function status(
       ]),
     ),
   );
+}
+
+const unknown = {
+  version: null,
+  state: "no report",
+  serial: null,
+  confirmedSecondsAgo: null,
+  problem: null,
+} as const;
+
+/** Those at the top of the topology, which have customers' zones. */
+async function nameServerIds(client: ControlClient): Promise<readonly string[]> {
+  const [summary] = await client.documents("topology");
+  const record = summary && (await client.document("topology", summary.id));
+  if (record === undefined) return [];
+  const { nameServers } = topologyDocument.parse(record.body).nameService;
+  const atTop = nameServers.filter(({ edgeClusterId }) => edgeClusterId === undefined);
+  // One with two addresses stands there twice.
+  return [...new Set(atTop.map(({ serverId }) => serverId))];
 }
 
 function rowOf(zoneId: string, { serverId, applied, secondaryZones, atEpochMs }: ServerReport): StatusRow {
