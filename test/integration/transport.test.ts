@@ -80,7 +80,8 @@ describe("path choice on real sockets", () => {
     const settled = await Promise.allSettled(results);
     expect(settled.filter((one) => one.status === "rejected")).toEqual([]);
     expect(leftAfterMs).toBeLessThan(5_000);
-    expect(transport.explainPath(target).candidates.find((one) => one.via === "nyc")?.isFailed).toBe(true);
+    // Lost races may have had it left before its probes were lost.
+    await until(() => transport.explainPath(target).candidates.find((one) => one.via === "nyc")?.isFailed);
     // A failed path reports total loss.
     expect(transport.linkReports().find((one) => one.via === "nyc")?.lossRatio).toBe(1);
     lab.cut();
