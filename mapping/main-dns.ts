@@ -382,7 +382,7 @@ function aloneSupply(options: AloneOptions, logger: Logger): Supply {
     node: undefined,
     close: async () => {
       map.close();
-      await prober?.close();
+      prober?.close();
     },
   };
 }

@@ -115,6 +115,7 @@ export { checkZone } from "./core/zone/zone-check.ts";
 export { DnsCounters } from "./core/dns/counters.ts";
 export { DnsHandler, type DnsHandlerOptions } from "./io/dns-handler.ts";
 export { probeDefaults } from "./io/dns-liveness.ts";
+export { LivezConnection } from "./io/livez-connection.ts";
 export { WAIT, WAIT_FIRST } from "./io/waiting-queries.ts";
 export { askDs, ParentWatch } from "./io/parent-watch.ts";
 export { main as runNameServer } from "./main-dns.ts";

@@ -344,7 +344,7 @@ export class DnsNode {
     this.#parents.close();
     this.#agent.close();
     await this.#secondaries.close();
-    await this.prober.close();
+    this.prober.close();
     await this.#keeper.close();
     await this.#client.close();
   }

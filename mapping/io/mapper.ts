@@ -388,7 +388,7 @@ export class Mapper {
     this.#reports?.close();
     await this.measurements.close();
     await this.resolvers.close();
-    await this.prober.close();
+    this.prober.close();
     await this.keeper.close();
     await this.client.close();
   }
