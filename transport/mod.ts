@@ -46,6 +46,8 @@ export type {
   TransportTarget,
   UsedPath,
 } from "./io/face.ts";
+export { LinkPool, type LinkPoolOptions } from "./io/link/pool.ts";
+export { LinkListener, type LinkListenerOptions, type LinkRequest } from "./io/link/server.ts";
 export { readKernel, runKernelStep } from "./io/kernel.ts";
 export { type OriginGroupStated, OriginUnavailableError } from "./io/origin-groups.ts";
 export { type NameSources, nameLookup } from "./io/name-lookup.ts";

@@ -209,7 +209,7 @@ class World {
 
   #hear(side: Side): void {
     for (const event of eventsOf(this.pair[side])) {
-      if (event.kind === "open" || event.kind === "drained") continue;
+      if (event.kind === "open" || event.kind === "drained" || event.kind === "done") continue;
       if (!("id" in event)) throw new Error(`${side}: ${JSON.stringify(event)}`);
       const model = this.streams.get(event.id)!;
       const theirs = model.halves[otherOf(side)];

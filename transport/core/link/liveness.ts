@@ -26,8 +26,9 @@ export class Liveness {
   get rttMs(): number | undefined {
     return this.#rttMs;
   }
-  get heardAt(): MonotonicMs {
-    return this.#heardAt;
+  /** Since when a ping is unanswered, and nothing else came; undefined: none is. */
+  get askingSince(): MonotonicMs | undefined {
+    return this.#isAsking && this.#heardAt <= this.#pingAt ? this.#pingAt : undefined;
   }
   /** What the ping that is due, or under way, has in it. */
   get pingNumber(): number {

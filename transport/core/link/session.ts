@@ -99,9 +99,9 @@ export class LinkSession implements FrameSink, OutgoingEvents<Stream> {
   get rttMs(): number | undefined {
     return this.#liveness.rttMs;
   }
-  /** When something came last. */
-  get heardAt(): MonotonicMs {
-    return this.#liveness.heardAt;
+  /** Since when a ping is unanswered; undefined: none is. */
+  get askingSince(): MonotonicMs | undefined {
+    return this.#liveness.askingSince;
   }
   /** By how much windows have grown, all together. */
   get grownBytes(): number {
@@ -241,8 +241,8 @@ export class LinkSession implements FrameSink, OutgoingEvents<Stream> {
   /** @internal */
   ended(stream: Stream): void {
     // An answer that did not need the rest of the request's content asks for no more of it.
-    if (this.#isServer && !stream.hasRemoteEnded) this.#cancel(stream, "not-needed");
-    else if (stream.hasRemoteEnded) this.#forget(stream);
+    if (this.#isServer && !stream.hasRemoteEnded) this.#frames.cancel(stream.id, "not-needed");
+    if (this.#isServer || stream.hasRemoteEnded) this.#done(stream);
   }
 
   /** @internal */
@@ -472,7 +472,12 @@ export class LinkSession implements FrameSink, OutgoingEvents<Stream> {
 
   #remoteEnded(stream: Stream): void {
     stream.hasRemoteEnded = true;
-    if (stream.hasEnded) this.#forget(stream);
+    if (stream.hasEnded) this.#done(stream);
+  }
+
+  #done(stream: Stream): void {
+    if (this.#isServer) this.#events.push({ kind: "done", id: stream.id });
+    this.#forget(stream);
   }
 
   #begin(id: number, { urgency, method }: LinkRequestHead): Stream {

@@ -1,6 +1,8 @@
 /** The words of the link protocol: frames, reasons, limits, what passes in and out of a session. README.md has the bytes. */
 
 export const LINK_VERSION = 1;
+/** Names by which TLS agrees on a version (RFC 7301), the best first. Who knows none of them goes on speaking HTTP. */
+export const LINK_ALPN: readonly string[] = ["isochrone-link/1"];
 
 /** Low half of a frame's first byte. */
 export const FRAME = {
@@ -113,7 +115,8 @@ export const linkDefaults: LinkLimits = {
   windowBytes: 2 ** 20,
   windowBytesMax: 16 * 2 ** 20,
   grownBytesMax: 64 * 2 ** 20,
-  busyPingMs: 2_000,
+  // Soon: a ping costs a frame of 7 bytes, and who waits on a session that is stuck would wait for its repeats.
+  busyPingMs: 250,
   idlePingMs: 15_000,
   silenceMs: 10_000,
 };
@@ -150,6 +153,8 @@ export type LinkEvent =
   | { readonly kind: "stopped"; readonly id: number; readonly reason: StreamReason }
   /** All that was queued for it has left. */
   | { readonly kind: "drained"; readonly id: number }
+  /** To a server: it has ended as it should, on both sides. */
+  | { readonly kind: "done"; readonly id: number }
   /** The other side begins nothing new, or takes nothing new. */
   | { readonly kind: "goaway"; readonly reason: SessionReason }
   /** A fault of either side: what waits is to be sent, then the connection to be closed. All streams are cancelled. */

@@ -1,0 +1,196 @@
+/** Links over real sockets: TLS with certificates of both sides, undici's handlers on one end and a handler of ours on the other. */
+import { once } from "node:events";
+import {
+  connect as connectTcp,
+  createServer as createTcpServer,
+  type AddressInfo,
+  type Socket,
+} from "node:net";
+import { Readable } from "node:stream";
+import { connect as connectTls } from "node:tls";
+import { request } from "undici";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { dial, LinkListener, LinkPool, type LinkRequest } from "#transport";
+import { LINK_ALPN } from "../../transport/core/link/words.ts";
+import { makeCertificate, type TestCertificate } from "../tools/certificates.ts";
+
+const authority = makeCertificate({ names: ["authority"], isAuthority: true });
+const parent = makeCertificate({ names: ["parent.test"], issuer: authority });
+const edge = makeCertificate({ names: ["edge.test"], issuer: authority });
+const pems = ({ certPem, keyPem }: TestCertificate) => ({ cert: certPem, key: keyPem });
+
+const LARGE = Buffer.from(Array.from({ length: 1_500_000 }, (_, at) => (at * 7) >> 4));
+/** Requests that are being answered, or were, by path. */
+const seen = new Map<string, { readonly request: LinkRequest; isGone: boolean; content: Buffer[] }>();
+
+function handle(link: LinkRequest): void {
+  const { path } = link.head;
+  const state = { request: link, isGone: false, content: [] as Buffer[] };
+  seen.set(path, state);
+  link.onGone = () => {
+    state.isGone = true;
+  };
+  if (path === "/silent") return;
+  if (link.body !== undefined) {
+    link.body.on("data", (chunk: Buffer) => {
+      state.content.push(chunk);
+    });
+    link.body.on("error", () => {});
+    link.body.once("end", () => {
+      link.writeHead(200, ["content-type", "text/plain"]);
+      link.write(Buffer.from(`${Buffer.concat(state.content).byteLength} bytes`));
+      link.end(["etag", '"whole"']);
+    });
+    return;
+  }
+  link.writeHead(200, ["set-cookie", "a=1", "set-cookie", "b=2", "x-authority", link.head.authority]);
+  if (path === "/large") link.write(LARGE);
+  else link.write(Buffer.from("small"));
+  link.end();
+}
+
+const listener = new LinkListener({ certificate: pems(parent), ca: authority.certPem, handle });
+let port = 0;
+const pools: LinkPool[] = [];
+
+function poolTo(at: number, more: Partial<ConstructorParameters<typeof LinkPool>[0]> = {}): LinkPool {
+  const tls = {
+    servername: "parent.test",
+    ca: authority.certPem,
+    identity: { chainPem: edge.certPem, keyPem: edge.keyPem },
+    protocols: LINK_ALPN,
+  };
+  const pool = new LinkPool({
+    label: "a parent",
+    connect: (signal) => dial({ host: "127.0.0.1", port: at, tls, signal }),
+    ...more,
+  });
+  pools.push(pool);
+  return pool;
+}
+const ask = (pool: LinkPool, path: string, more: Parameters<typeof request>[1] = {}) =>
+  request(`http://www.test${path}`, { dispatcher: pool, ...more });
+
+beforeAll(async () => {
+  port = await listener.listen("127.0.0.1", 0);
+});
+afterAll(async () => {
+  await Promise.all(pools.map((pool) => pool.destroy()));
+  await listener.close(0);
+});
+
+test("requests, repeated fields, content both ways, trailers", async () => {
+  const pool = poolTo(port);
+  const small = await ask(pool, "/small");
+  expect([small.statusCode, await small.body.text()]).toEqual([200, "small"]);
+  expect(small.headers).toMatchObject({ "set-cookie": ["a=1", "b=2"], "x-authority": "www.test" });
+  const posted = await ask(pool, "/posted", {
+    method: "POST",
+    body: Readable.from([LARGE.subarray(0, 1_000_000), LARGE.subarray(1_000_000)]),
+  });
+  expect(await posted.body.text()).toBe("1500000 bytes");
+  expect(posted.trailers).toEqual({ etag: '"whole"' });
+  expect(Buffer.concat(seen.get("/posted")?.content ?? []).equals(LARGE)).toBe(true);
+  expect(pool.counters).toMatchObject({ requests: 2, connectFailures: 0, lost: 0 });
+});
+
+test("a reader that stops holds up its own stream alone, and then gets every byte", async () => {
+  const pool = poolTo(port, { sessionsMax: 1 });
+  const large = await ask(pool, "/large");
+  await once(large.body, "readable");
+  // More than a window is left, and nobody reads.
+  const [one, two] = await Promise.all([ask(pool, "/one"), ask(pool, "/two")]);
+  expect([await one.body.text(), await two.body.text()]).toEqual(["small", "small"]);
+  expect(Buffer.from(await large.body.arrayBuffer()).equals(LARGE)).toBe(true);
+  expect(pool.sessions).toBe(1);
+});
+
+test("what is given up is given up at the other end, and the session goes on", async () => {
+  const pool = poolTo(port);
+  const stop = new AbortController();
+  const silent = ask(pool, "/silent", { signal: stop.signal });
+  while (!seen.has("/silent")) await new Promise((resolve) => setTimeout(resolve, 5));
+  stop.abort();
+  await expect(silent).rejects.toThrow("aborted");
+  while (seen.get("/silent")?.isGone !== true) await new Promise((resolve) => setTimeout(resolve, 5));
+  expect(await (await ask(pool, "/after")).body.text()).toBe("small");
+  expect(pool.counters).toMatchObject({ connectFailures: 0, lost: 0 });
+  await expect(ask(pool, "/silent", { headersTimeout: 50 })).rejects.toMatchObject({
+    code: "UND_ERR_HEADERS_TIMEOUT",
+  });
+});
+
+test("a session that is stuck holds nobody else up, one that is cut fails its own requests alone", async () => {
+  // Before the listener stands something that stops passing bytes on for its first connection.
+  const passed: Socket[] = [];
+  const proxy = createTcpServer((socket) => {
+    const onward = connectTcp(port, "127.0.0.1");
+    socket.pipe(onward).pipe(socket);
+    for (const one of [socket, onward]) one.on("error", () => {});
+    passed.push(socket);
+  });
+  proxy.listen(0, "127.0.0.1");
+  await once(proxy, "listening");
+  const pool = poolTo((proxy.address() as AddressInfo).port, { sessionsMax: 2 });
+  await (await ask(pool, "/first")).body.dump();
+  passed[0]?.unpipe();
+  passed[0]?.pause();
+  const stuck = ask(pool, "/stuck");
+  // The ping comes after a quarter of a second, and is unanswered for a tenth.
+  await new Promise((resolve) => setTimeout(resolve, 600));
+  for (let turn = 0; turn < 5; turn++)
+    expect(await (await ask(pool, `/free/${turn}`)).body.text()).toBe("small");
+  expect(passed).toHaveLength(2);
+  passed[0]?.destroy();
+  await expect(stuck).rejects.toMatchObject({ code: "UND_ERR_SOCKET" });
+  expect(await (await ask(pool, "/again")).body.text()).toBe("small");
+  expect(pool.counters.lost).toBe(1);
+  proxy.close();
+  for (const socket of passed) socket.destroy();
+});
+
+test("nobody comes in without a certificate of ours, or with another protocol", async () => {
+  const other = makeCertificate({ names: ["edge.test"] });
+  const before = listener.counters.refused;
+  const attempts = [
+    { ALPNProtocols: [...LINK_ALPN] },
+    { ...pems(other), ALPNProtocols: [...LINK_ALPN] },
+    { ...pems(edge), ALPNProtocols: ["h2"] },
+    { ...pems(edge) },
+  ];
+  for (const options of attempts) {
+    const socket = connectTls({
+      port,
+      host: "127.0.0.1",
+      ca: authority.certPem,
+      servername: "parent.test",
+      ...options,
+    });
+    socket.on("error", () => {});
+    await new Promise((resolve) => socket.once("close", resolve));
+  }
+  expect(listener.counters.refused - before).toBe(4);
+  await expect(
+    ask(
+      poolTo(port, {
+        connect: (signal) =>
+          dial({ host: "127.0.0.1", port, signal, tls: { servername: "edge.test", ca: authority.certPem } }),
+      }),
+      "/",
+    ),
+  ).rejects.toMatchObject({ code: "tls-failed" });
+});
+
+test("a server that goes finishes what it has begun and takes nothing new", async () => {
+  const leaving = new LinkListener({ certificate: pems(parent), ca: authority.certPem, handle });
+  const pool = poolTo(await leaving.listen("127.0.0.1", 0));
+  seen.delete("/silent");
+  const begun = ask(pool, "/silent");
+  while (!seen.has("/silent")) await new Promise((resolve) => setTimeout(resolve, 5));
+  const closed = leaving.close(5_000);
+  const link = seen.get("/silent")?.request;
+  link?.writeHead(204, [], true);
+  expect((await begun).statusCode).toBe(204);
+  await closed;
+  await expect(ask(pool, "/late")).rejects.toMatchObject({ code: "connect-failed" });
+});
