@@ -221,6 +221,7 @@ class Serving {
   readonly #logger: Logger;
   #server: DnsServer | DnsWorkers;
   #replacing: Promise<void> | undefined;
+  #hearNoMore = (): void => {};
 
   private constructor(server: DnsServer | DnsWorkers, workersOptions: Omit<DnsWorkersOptions, "count">) {
     this.#server = server;
@@ -283,8 +284,9 @@ class Serving {
       onNotify,
       logger,
     });
-    state.onChange((change) => server.handleChange(change));
-    return new Serving(server, common);
+    const serving = new Serving(server, common);
+    serving.#hearNoMore = state.onChange((change) => server.handleChange(change));
+    return serving;
   }
 
   /** Who serves now. */
@@ -319,6 +321,7 @@ class Serving {
       successorOf: server,
       ...common,
     });
+    this.#hearNoMore();
     await server.close();
     this.#logger.info("dns-workers-replaced", { count: 1 });
   }

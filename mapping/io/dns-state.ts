@@ -100,7 +100,7 @@ export class DnsState {
   #isStandingBy = false;
   #isRenewing = false;
   #context: DnsContext | undefined;
-  #listener: (change: DnsChange) => void = () => {};
+  readonly #listeners = new Set<(change: DnsChange) => void>();
 
   /**
    * @param isUp the name server's own view of liveness
@@ -115,9 +115,17 @@ export class DnsState {
     this.#serverId = serverId;
   }
 
-  /** Told of each change once it is in force; one listener. */
-  onChange(listener: (change: DnsChange) => void): void {
-    this.#listener = listener;
+  /**
+   * `listener` is told of each change once it is in force, until what is returned is called: who serves and who is about to take over
+   * both hear while one replaces the other.
+   */
+  onChange(listener: (change: DnsChange) => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  #tell(change: DnsChange): void {
+    for (const listener of this.#listeners) listener(change);
   }
 
   /** Everything that is in force, as changes that lead there. */
@@ -166,13 +174,13 @@ export class DnsState {
   setTopology(topology: TopologyDocument, version: number): void {
     this.#topology = { body: new TopologyIndex(topology), version };
     this.#context = undefined;
-    this.#listener({ kind: "topology", body: topology, version, serverId: this.#serverId });
+    this.#tell({ kind: "topology", body: topology, version, serverId: this.#serverId });
   }
 
   setProperty(property: PropertyDocument, version: number): void {
     this.#properties.set(property.propertyId, { body: property, version });
     this.#context = undefined;
-    this.#listener({ kind: "property", body: property, version });
+    this.#tell({ kind: "property", body: property, version });
   }
 
   /**
@@ -200,14 +208,14 @@ export class DnsState {
           : before.history;
     this.#zones.set(document.zoneId, { body: { document, zone, history }, version });
     this.#context = undefined;
-    this.#listener({ kind: "zone", body: document, version });
+    this.#tell({ kind: "zone", body: document, version });
     return order === 0 || !zone.isLoaded ? undefined : zone;
   }
 
   setPolicy(document: PolicyDocument, version: number): void {
     this.#policies.set(document.policyId, { body: compilePolicy(document), version });
     this.#context = undefined;
-    this.#listener({ kind: "policy", body: document, version });
+    this.#tell({ kind: "policy", body: document, version });
   }
 
   /** Of client addresses: what geographic policies go by. */
@@ -219,13 +227,13 @@ export class DnsState {
   /** Targets of policies went down, came back, or turn another part of what they are sent away. */
   handleTargets(beliefs: TargetBeliefs): void {
     this.#beliefs = beliefs;
-    this.#listener({ kind: "targets", beliefs });
+    this.#tell({ kind: "targets", beliefs });
     this.#renewSoon();
   }
 
   setAliases(answers: AliasAnswers): void {
     this.#aliases = answers;
-    this.#listener({ kind: "aliases", answers });
+    this.#tell({ kind: "aliases", answers });
     this.#renewSoon();
   }
 
@@ -269,7 +277,7 @@ export class DnsState {
     this.#prepared = undefined;
     this.#map = prepared.index;
     if (this.#context !== undefined) this.#context = contextWith(prepared, this.#context);
-    this.#listener({ kind: "map", body: snapshot });
+    this.#tell({ kind: "map", body: snapshot });
   }
 
   /**
@@ -284,13 +292,13 @@ export class DnsState {
     );
     this.#dnssec = { body: document, version };
     if (this.#context !== undefined) this.#context = { ...this.#context, signers: this.#signersInForce() };
-    this.#listener({ kind: "dnssec", body: document, version });
+    this.#tell({ kind: "dnssec", body: document, version });
     return opened.flatMap(({ problems }) => problems);
   }
 
   setCertificate(document: CertificateDocument): void {
     this.#certificates.set(document);
-    this.#listener({ kind: "certificate", body: document });
+    this.#tell({ kind: "certificate", body: document });
   }
 
   /** What DNS over TLS shows where that comes from control; see {@link DnsCertificates.identityFor}. */
@@ -304,7 +312,7 @@ export class DnsState {
   setStandingBy(isStandingBy: boolean): void {
     this.#isStandingBy = isStandingBy;
     if (this.#context !== undefined) this.#context = { ...this.#context, isStandingBy };
-    this.#listener({ kind: "standing-by", isStandingBy });
+    this.#tell({ kind: "standing-by", isStandingBy });
   }
   get isStandingBy(): boolean {
     return this.#isStandingBy;
@@ -317,7 +325,7 @@ export class DnsState {
 
   /** A server that is probed went down or came back: what was computed of the old view is replaced soon. */
   handleLiveness(): void {
-    this.#listener(this.#liveness());
+    this.#tell(this.#liveness());
     this.#renewSoon();
   }
 

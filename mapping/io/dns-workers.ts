@@ -93,6 +93,7 @@ export class DnsWorkers {
   readonly #crashes: string[] = [];
   #isStopping = false;
   #watch: NodeJS.Timeout | undefined;
+  #hearNoMore = (): void => {};
 
   private constructor(options: DnsWorkersOptions) {
     this.#options = options;
@@ -104,7 +105,7 @@ export class DnsWorkers {
   static async start(options: DnsWorkersOptions): Promise<DnsWorkers> {
     const workers = new DnsWorkers(options);
     // Before the first one is told what is in force: what changes while it starts is told to it as well.
-    options.state.onChange((change) => {
+    workers.#hearNoMore = options.state.onChange((change) => {
       for (const { child } of workers.#workers) send(child, { type: "change", change });
     });
     try {
@@ -355,6 +356,7 @@ export class DnsWorkers {
   async close(): Promise<void> {
     this.#isStopping = true;
     clearInterval(this.#watch);
+    this.#hearNoMore();
     await Promise.all([...this.#workers].map(({ child }) => stop(child)));
   }
 }

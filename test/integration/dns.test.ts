@@ -83,7 +83,7 @@ async function metric(adminUrl: string, pattern: RegExp): Promise<number> {
 async function isAnswered(port: number): Promise<boolean> {
   const socket = createSocket("udp4");
   try {
-    const reply = once(socket, "message", { signal: AbortSignal.timeout(2_000) });
+    const reply = once(socket, "message", { signal: AbortSignal.timeout(10_000) });
     socket.send(query({ name: "www.shop.example" }), port, "127.0.0.1");
     await reply;
     return true;
