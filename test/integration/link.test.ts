@@ -7,7 +7,7 @@ import {
   type Socket,
 } from "node:net";
 import { Readable } from "node:stream";
-import { connect as connectTls } from "node:tls";
+import { connect as connectTls, createServer } from "node:tls";
 import { request } from "undici";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { dial, LinkListener, LinkPool, type LinkRequest } from "#transport";
@@ -147,6 +147,33 @@ test("a session that is stuck holds nobody else up, one that is cut fails its ow
   expect(pool.counters.lost).toBe(1);
   proxy.close();
   for (const socket of passed) socket.destroy();
+});
+
+test("a peer that does not know links is told by its handshake, before a byte is sent to it", async () => {
+  const older = createServer({ ...pems(parent), ALPNProtocols: ["http/1.1"] }).listen(0, "127.0.0.1");
+  const nameless = createServer(pems(parent)).listen(0, "127.0.0.1");
+  try {
+    for (const server of [older, nameless]) {
+      let received = 0;
+      server.on("secureConnection", (socket) => {
+        socket
+          .on("error", () => {})
+          .on("data", ({ byteLength }: Buffer) => {
+            received += byteLength;
+          });
+      });
+      server.on("tlsClientError", () => {});
+      if (!server.listening) await once(server, "listening");
+      const asked = ask(poolTo((server.address() as AddressInfo).port), "/small");
+      await expect(asked).rejects.toThrow(
+        server === older ? /alpn|protocol/i : /it speaks none of isochrone-link/,
+      );
+      expect(received).toBe(0);
+    }
+  } finally {
+    older.close();
+    nameless.close();
+  }
 });
 
 test("nobody comes in without a certificate of ours, or with another protocol", async () => {

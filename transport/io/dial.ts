@@ -172,6 +172,10 @@ export function secure(plain: Duplex, options: TlsOptions, signal: AbortSignal):
         failed(new Error('it does not speak HTTP/2; state protocol "http/1.1" for this origin'));
         return;
       }
+      if (protocols !== undefined && !protocols.includes(secured.alpnProtocol || "")) {
+        failed(new Error(`it speaks none of ${protocols.join(", ")}`));
+        return;
+      }
       done();
       resolve(secured);
     };
