@@ -136,7 +136,7 @@ afterAll(async () => {
   await origin.stop();
   await rm(directory, { recursive: true, force: true });
 });
-const asked = () => origin.seen.filter(({ url }) => url.startsWith("/o-")).length;
+const asked = () => origin.seen.map(({ url }) => url).filter((url) => url.startsWith("/o-"));
 
 test("is one server to control and operators: one report with all requests, documents everywhere", async () => {
   const before = (await client.reports())[0]?.properties["shop" as PropertyId]?.requests ?? 0;
@@ -150,7 +150,9 @@ test("is one server to control and operators: one report with all requests, docu
     { what: "a report of all requests", timeoutMs: 10_000 },
   );
   expect(report).toMatchObject({ serverId: "e1-1", state: "ready", applied: { "property/shop": 1 } });
-  expect(asked()).toBe(OBJECTS);
+  expect(new Set(asked()).size).toBe(OBJECTS);
+  // Each once for both workers, but for second attempts at answers that were late.
+  expect(asked().length).toBeLessThan(1.5 * OBJECTS);
   const status = JSON.parse((await admin("/.isochrone/status")).body.toString());
   expect(status.properties.shop.requests).toBeGreaterThanOrEqual(before + 2 * OBJECTS);
   const explained = await admin(`/.isochrone/explain?url=${encodeURIComponent(`http://${HOST}/o-1`)}`);

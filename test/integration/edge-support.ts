@@ -194,7 +194,7 @@ export async function rawExchange(
 export async function until(
   isTrue: () => boolean | Promise<boolean>,
   what: string,
-  deadlineMs = 5_000,
+  deadlineMs = 20_000,
 ): Promise<void> {
   const endMs = performance.now() + deadlineMs;
   while (!(await isTrue())) {
