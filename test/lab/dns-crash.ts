@@ -68,6 +68,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     const text = await (await fetch(`${admin}/metrics`)).text();
     return [...text.matchAll(pattern)].reduce((sum, [, count]) => sum + Number(count), 0);
   };
+  const droppedSoFar = () => metric(/reason="quarantined".*\} (\d+)/g);
   const noticedMs: number[] = [];
   let good = 0;
   let unanswered = 0;
@@ -88,13 +89,18 @@ export async function main(argv: readonly string[]): Promise<number> {
         good++;
         if (!(await isAnswered(port))) unanswered++;
       }
+      // Workers tell their counts now and then, and the next one that ends takes along what it has not told.
+      await waitFor(async () => (await droppedSoFar()) === (n + 1) * AGAIN, {
+        timeoutMs: RESTART_TIMEOUT_MS,
+        what: "all repeats dropped",
+      });
       await waitFor(async () => (await metric(/^isochrone_dns_workers (\d+)/gm)) === workers, {
         timeoutMs: RESTART_TIMEOUT_MS,
         what: "as many workers as before",
       });
     }
     const died = await metric(/event="worker-died"\} (\d+)/g);
-    const dropped = await metric(/reason="quarantined".*\} (\d+)/g);
+    const dropped = await droppedSoFar();
     const kept = readFileSync(crashFile, "utf8").trim().split("\n").length;
     console.log(
       JSON.stringify({
