@@ -1,7 +1,7 @@
 /**
  * Fills in flight, and who waits for them. A fill asks the next hop once for a key; requests for the same key meanwhile wait
- * for its outcome and read the same content as it arrives. A fill belongs to no client: it goes on when the one that
- * began it leaves. What turns out not to be shareable sets all waiters free at once, and the key is remembered for a
+ * for its outcome and read the same content as it arrives. A fill that was sent belongs to no client: it goes on when the one that
+ * began it leaves (one that still waits for a place does not: fill-audience.ts). What turns out not to be shareable sets all waiters free at once, and the key is remembered for a
  * while, so that such answers are never served one after the other.
  */
 import { LRUCache } from "lru-cache";
@@ -16,6 +16,7 @@ import { Families } from "../core/shareability.ts";
 import { mayServeStaleIfError } from "../core/stale.ts";
 import type { NotSlicedReason } from "../core/slices.ts";
 import type { NotStoredReason } from "../core/storable.ts";
+import type { FillAudience } from "./fill-audience.ts";
 import type { StoredObject } from "./memory-store.ts";
 import type { ObjectBody } from "./object-body.ts";
 
@@ -91,6 +92,8 @@ export interface Fill {
   readonly servers: readonly ServerId[];
   /** Tags of the answer once its head is here. */
   tags: readonly string[] | undefined;
+  /** Who waits for it; undefined: it goes on without anybody. */
+  readonly audience: FillAudience | undefined;
   /** Requests that did not wait for it. */
   passedBy: number;
 }
@@ -163,8 +166,14 @@ export class CollapseTable {
   }
 
   /** Enters a fill; `release` is called when late requests can no longer read its content from here. */
-  begin(key: string, generation: number, outcome: Promise<FillOutcome>, servers: readonly ServerId[]): Fill {
-    const fill: Fill = { key, generation, outcome, servers, tags: undefined, passedBy: 0 };
+  begin(
+    key: string,
+    generation: number,
+    outcome: Promise<FillOutcome>,
+    servers: readonly ServerId[],
+    audience?: FillAudience,
+  ): Fill {
+    const fill: Fill = { key, generation, outcome, servers, audience, tags: undefined, passedBy: 0 };
     this.#fills.set(key, fill);
     this.#begun++;
     return fill;

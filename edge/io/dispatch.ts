@@ -66,6 +66,8 @@ export interface ReceivedRequest {
   readonly body: Readable | undefined;
   /** Fires when the client has gone. */
   readonly signal: AbortSignal;
+  /** As {@link Inbound} has it. */
+  readonly leaving?: AbortSignal | undefined;
   readonly startedAt: MonotonicMs;
   /** As {@link Inbound} has it. */
   readonly sendInterim: SendInterim | undefined;
@@ -130,6 +132,7 @@ export class Dispatcher {
       body: hasBody ? received.body : undefined,
       bodyBytes: isPlainRead ? undefined : checked.bodyBytes,
       signal: received.signal,
+      leaving: received.leaving,
       sendInterim: received.sendInterim,
       peer,
       hop: peer === undefined ? NOT_A_PEER : hopFieldsOf(checked.fields),

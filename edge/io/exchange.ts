@@ -33,6 +33,8 @@ export interface Inbound {
   readonly bodyBytes: number | undefined;
   /** Fires when the client has gone. */
   readonly signal: AbortSignal;
+  /** Fires when it sends no more, and so may have gone. Undefined: that cannot be told, or not sooner than that it has gone. */
+  readonly leaving?: AbortSignal | undefined;
   /** The server of ours that proved itself; undefined for everybody else. */
   readonly peer: ServerId | undefined;
   /** What a proven peer asked for by Isochrone-* fields. */

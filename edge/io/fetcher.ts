@@ -11,6 +11,7 @@ import { type Answers, type Fault, sourceOfPassed, type Told } from "./answers.t
 import { type CollapseTable, type FillOutcome, staleOutcome, type StaleOutcome } from "./collapse.ts";
 import type { Copies } from "./copies.ts";
 import type { Answer, AnswerSource, Inbound } from "./exchange.ts";
+import { FillAudience } from "./fill-audience.ts";
 import type { FillBudget } from "./fill-budget.ts";
 import type { Filler } from "./filler.ts";
 import type { StoredObject } from "./memory-store.ts";
@@ -100,6 +101,7 @@ export class Fetcher {
     ) {
       if (this.#joinedNow >= this.#settings.joinedMax) return await this.#shed(inbound, plan, decision);
       this.#collapse.join();
+      present.audience?.add(inbound.leaving ?? inbound.signal);
       this.#joinedNow++;
       const outcome = await present.outcome;
       this.#joinedNow--;
@@ -108,7 +110,9 @@ export class Fetcher {
         : undefined;
     }
     if (this.#budget.isFull) return await this.#shed(inbound, plan, decision);
-    const outcome = await this.#filler.begin(request, mayCollapse && present === undefined);
+    const audience = new FillAudience();
+    audience.add(inbound.leaving ?? inbound.signal);
+    const outcome = await this.#filler.begin(request, mayCollapse && present === undefined, audience);
     return await this.#answer(inbound, plan, decision, outcome, false);
   }
 
@@ -304,7 +308,8 @@ function isFor(outcome: FillOutcome, plan: RequestPlan, now: EpochMs): boolean {
     case "stale":
       return matchesVariant(outcome.stored, plan.head.fields) && isWithin(outcome.stored, plan, now);
     case "failed":
-      return true;
+      // Given up by those who waited before: who came a moment too late for them asks anew.
+      return outcome.code !== "aborted";
     default:
       return outcome satisfies never;
   }

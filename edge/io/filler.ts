@@ -15,6 +15,7 @@ import { isSameVariant } from "../core/vary.ts";
 import { cacheStatusOf, type CollapseTable, type Fill, type FillOutcome } from "./collapse.ts";
 import { COPY_BYTES_MAX, type Copies } from "./copies.ts";
 import type { HttpVersion, SendInterim } from "./exchange.ts";
+import type { FillAudience } from "./fill-audience.ts";
 import type { FillBudget } from "./fill-budget.ts";
 import type { Forwarded, Forwarder } from "./forwarder.ts";
 import type { LateStale } from "./late-stale.ts";
@@ -103,11 +104,16 @@ export class Filler {
 
   /**
    * Begins a fill. `isRegistered`: others may find and join it. The outcome never rejects. When the answer keeps everybody
-   * waiting and what is stored may be served in its place, the outcome is that, and the fill goes on without them.
+   * waiting and what is stored may be served in its place, the outcome is that, and the fill goes on without them. `audience`: who waits for
+   * it; when they have left before it was sent the outcome is "failed" with code "aborted".
    */
-  begin(request: FillRequest, isRegistered: boolean): Promise<FillOutcome> {
+  begin(request: FillRequest, isRegistered: boolean, audience?: FillAudience): Promise<FillOutcome> {
     const generation = this.#purges.generation;
-    const { promise, resolve: settle } = Promise.withResolvers<FillOutcome>();
+    const { promise, resolve: serve } = Promise.withResolvers<FillOutcome>();
+    const settle = (outcome: FillOutcome): void => {
+      audience?.handleServed();
+      serve(outcome);
+    };
     const { isAwaited, stored, policy, hops } = request;
     const waiting = this.#late.wait(isAwaited ? stored : undefined, policy, hops, settle);
     const resolve = (outcome: FillOutcome): void => {
@@ -117,10 +123,10 @@ export class Filler {
       settle(outcome);
     };
     const fill = isRegistered
-      ? this.#collapse.begin(request.collapseKey, generation, promise, serversOf(request.hops))
+      ? this.#collapse.begin(request.collapseKey, generation, promise, serversOf(request.hops), audience)
       : undefined;
     const done = this.#budget.begin();
-    void this.#run(request, generation, fill, resolve)
+    void this.#run(request, generation, fill, audience, resolve)
       .catch((error: unknown) => {
         // A fault of our own: whoever waits must not wait for ever.
         this.#logger.error("fill-failed", { error });
@@ -137,6 +143,7 @@ export class Filler {
     request: FillRequest,
     generation: number,
     fill: Fill | undefined,
+    audience: FillAudience | undefined,
     resolve: (outcome: FillOutcome) => void,
   ): Promise<void> {
     let { stored } = request;
@@ -155,6 +162,7 @@ export class Filler {
             body: undefined,
             bodyBytes: undefined,
             signal: undefined,
+            waitSignal: audience?.signal,
             without: UNCONDITIONAL,
             extra: [
               ...(stored === undefined ? [] : validatingFields(stored)),
@@ -169,7 +177,8 @@ export class Filler {
         outcome = { kind: "failure", code: error instanceof IsochroneError ? error.code : "internal" };
         message = error instanceof Error ? error.message : String(error);
         // Used again it does not grow older: else constant demand would keep a hop that is back unheard.
-        if (error !== known) this.#collapse.setFailure(request.key, error);
+        if (error !== known && audience?.signal.aborted !== true)
+          this.#collapse.setFailure(request.key, error);
         retryAfterSeconds = retryAfterOf(error);
       }
       const upstreamCacheStatus = forwarded && cacheStatusOf(forwarded.response.fields);

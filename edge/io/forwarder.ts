@@ -32,6 +32,8 @@ export interface ForwardRequest {
   readonly bodyBytes: number | undefined;
   /** Undefined: nobody gives it up. */
   readonly signal: AbortSignal | undefined;
+  /** Gives it up as long as it waits for a place at the next hop. */
+  readonly waitSignal?: AbortSignal | undefined;
   /** Lower-case names of fields that are left out. */
   readonly without: ReadonlySet<string>;
   /** Fields that are added: the conditions of a validation. */
@@ -192,7 +194,7 @@ export class Forwarder {
           isBackground: request.isBackground,
         },
         hop.name,
-        request.signal,
+        request.signal ?? request.waitSignal,
       );
       const place = admitted instanceof Promise ? await admitted : admitted;
       const requestTime = this.#clock.epoch();

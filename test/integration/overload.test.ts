@@ -1,5 +1,6 @@
 /** More than an origin can answer: who is shed and how, what hits and stale answers see of it, and what is left of the origin. */
 import type { ServerResponse } from "node:http";
+import { connect, type Socket } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import { latencies, recoveryMs, runLoad, tally } from "../tools/overload/load.ts";
 import { type LimitedOrigin, startLimitedOrigin } from "../tools/overload/origin.ts";
@@ -59,6 +60,49 @@ describe("a server that may forward one request", () => {
     expect((await waiting).body.toString()).toBe("late");
     await until(async () => (await edge?.metric("forwards_active")) === 0, "the place is free");
     expect((await fetchFrom(port, "/other")).status).toBe(200);
+  });
+});
+
+describe("a request that waits for its place at the origin", () => {
+  test("is given up when all who wait for it have left, or ended their side; else it is asked for", async () => {
+    origin = new TestOrigin();
+    const hanging: ServerResponse[] = [];
+    origin.answer = ({ url }, response) => {
+      if (url === "/hanging") hanging.push(response);
+      else response.writeHead(200, { "Cache-Control": "max-age=60" }).end(`of ${url}`);
+    };
+    await origin.start();
+    edge = await startEdge(origin, {
+      hopForwardsMin: 1,
+      hopForwardsInitial: 1,
+      queueDelayMs: 20_000,
+      queueDelayBurstMs: 20_000,
+    });
+    const { port } = edge;
+    const queued = async (count: number) =>
+      await until(async () => (await edge?.metric("forwards_queued")) === count, `${count} wait`);
+    const ask = (path: string): Socket => {
+      const socket = connect(port, "127.0.0.1").on("error", () => {});
+      socket.write(`GET ${path} HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\n\r\n`);
+      return socket;
+    };
+    const first = fetchFrom(port, "/hanging");
+    await until(() => hanging.length === 1, "the origin has the request");
+    const [gone, ended, one] = [ask("/gone"), ask("/ended"), ask("/shared")];
+    await queued(3);
+    const other = fetchFrom(port, "/shared");
+    await until(async () => (await edge?.metric("collapsed_total")) === 1, "it waits as well");
+    gone.resetAndDestroy();
+    ended.end();
+    one.destroy();
+    await queued(1);
+    hanging[0]?.end("late");
+    expect((await other).body.toString()).toBe("of /shared");
+    expect((await first).body.toString()).toBe("late");
+    expect(origin.seen.map(({ url }) => url)).toEqual(["/hanging", "/shared"]);
+    // Nobody could be reached: that was never tried, so it is not remembered.
+    expect((await fetchFrom(port, "/gone")).body.toString()).toBe("of /gone");
+    ended.destroy();
   });
 });
 

@@ -74,6 +74,8 @@ export class Http1Connection {
   #pending: Buffer | undefined;
   #block: HeadBlock | undefined;
   #aborter: AbortController | undefined;
+  /** Of the request that is answered: its client has ended its side, or has gone. */
+  #leaving: AbortController | undefined;
   #hasAnswerBegun = false;
   #hasEnded = false;
   /** When the client was heard to end while an answer had not begun. */
@@ -189,6 +191,7 @@ export class Http1Connection {
       case "answering":
         // An answer that has begun is brought to its end; one that has not, if it begins soon: see sweep.
         this.#endedAt = this.#context.clock.monotonic();
+        if (!this.#hasAnswerBegun) this.#leaving?.abort();
         return;
       case "blocked":
       case "gone":
@@ -208,6 +211,7 @@ export class Http1Connection {
     if (this.#phase === "gone") return;
     this.#phase = "gone";
     this.#pending = undefined;
+    this.#leaving?.abort();
     this.#aborter?.abort();
     this.#context.onGone(this);
   };
@@ -389,6 +393,8 @@ export class Http1Connection {
       }
       const aborter = new AbortController();
       this.#aborter = aborter;
+      const leaving = new AbortController();
+      this.#leaving = leaving;
       const inbound = dispatcher.inbound({
         checked,
         path: target,
@@ -397,6 +403,7 @@ export class Http1Connection {
         remoteAddress: this.#remote(),
         body: undefined,
         signal: aborter.signal,
+        leaving: leaving.signal,
         startedAt,
         sendInterim: (status, fields) => {
           // Of this request, not of the one after it.
@@ -410,6 +417,7 @@ export class Http1Connection {
       isClosing = block.isClose || isLast || this.#context.isDraining();
       const result = await this.#write(answer, method, isClosing);
       this.#aborter = undefined;
+      this.#leaving = undefined;
       if (result.end !== "complete") isClosing = true;
       isCounted = false;
       dispatcher.end(inbound, answer, result, ttfbMs);
