@@ -58,6 +58,8 @@ export interface FillRequest {
 /** Keys that are remembered, 2.5 bytes each. */
 const ENDED_KEYS = 8_192;
 
+/** When to come again, for those who had ended their side of the connection while there was no place for them, s. */
+const GIVEN_UP_RETRY_AFTER_SECONDS = 1;
 /** Not stored: each answer states its own. */
 const NOT_STORED_FIELDS: ReadonlySet<string> = new Set(["cache-status"]);
 
@@ -177,9 +179,10 @@ export class Filler {
         outcome = { kind: "failure", code: error instanceof IsochroneError ? error.code : "internal" };
         message = error instanceof Error ? error.message : String(error);
         // Used again it does not grow older: else constant demand would keep a hop that is back unheard.
-        if (error !== known && audience?.signal.aborted !== true)
-          this.#collapse.setFailure(request.key, error);
-        retryAfterSeconds = retryAfterOf(error);
+        const isGivenUp = audience?.signal.aborted === true;
+        if (error !== known && !isGivenUp) this.#collapse.setFailure(request.key, error);
+        // Who has only ended its side hears that there was no place.
+        retryAfterSeconds = isGivenUp ? GIVEN_UP_RETRY_AFTER_SECONDS : retryAfterOf(error);
       }
       const upstreamCacheStatus = forwarded && cacheStatusOf(forwarded.response.fields);
       if (forwarded && outcome.kind === "response")

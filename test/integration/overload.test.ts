@@ -90,12 +90,18 @@ describe("a request that waits for its place at the origin", () => {
     await until(() => hanging.length === 1, "the origin has the request");
     const [gone, ended, one] = [ask("/gone"), ask("/ended"), ask("/shared")];
     await queued(3);
+    let told = "";
+    ended.on("data", (chunk: Buffer) => {
+      told += chunk.toString("latin1");
+    });
     const other = fetchFrom(port, "/shared");
     await until(async () => (await edge?.metric("collapsed_total")) === 1, "it waits as well");
     gone.resetAndDestroy();
     ended.end();
     one.destroy();
     await queued(1);
+    await until(() => told.includes("\r\n\r\n"), "who has ended its side alone is told");
+    expect(told).toMatch(/^HTTP\/1\.1 503 [^]*\r\nRetry-After: 1\r\n/i);
     hanging[0]?.end("late");
     expect((await other).body.toString()).toBe("of /shared");
     expect((await first).body.toString()).toBe("late");
