@@ -1,8 +1,8 @@
 /**
  * Fills in flight, and who waits for them. A fill asks the next hop once for a key; requests for the same key meanwhile wait
- * for its outcome and read the same content as it arrives. A fill that was sent belongs to no client: it goes on when the one that
- * began it leaves (one that still waits for a place does not: fill-audience.ts). What turns out not to be shareable sets all waiters free at once, and the key is remembered for a
- * while, so that such answers are never served one after the other.
+ * for its outcome and read the same content as it arrives. A fill that was sent belongs to no client: it goes on when the one
+ * that began it leaves (one that still waits for a place does not: fill-audience.ts). What turns out not to be shareable sets all
+ * waiters free at once, and the key is remembered for a while, so that such answers are never served one after the other.
  */
 import { LRUCache } from "lru-cache";
 import { countBounded } from "./count-bounded.ts";

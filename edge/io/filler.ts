@@ -176,13 +176,13 @@ export class Filler {
         outcome = { kind: "response", response: forwarded.response };
         this.#late.heard(forwarded.hop);
       } catch (error) {
-        outcome = { kind: "failure", code: error instanceof IsochroneError ? error.code : "internal" };
+        const code = error instanceof IsochroneError ? error.code : "internal";
+        outcome = { kind: "failure", code };
         message = error instanceof Error ? error.message : String(error);
         // Used again it does not grow older: else constant demand would keep a hop that is back unheard.
-        const isGivenUp = audience?.signal.aborted === true;
-        if (error !== known && !isGivenUp) this.#collapse.setFailure(request.key, error);
+        if (error !== known) this.#collapse.setFailure(request.key, error);
         // Who has only ended its side hears that there was no place.
-        retryAfterSeconds = isGivenUp ? GIVEN_UP_RETRY_AFTER_SECONDS : retryAfterOf(error);
+        retryAfterSeconds = code === "aborted" ? GIVEN_UP_RETRY_AFTER_SECONDS : retryAfterOf(error);
       }
       const upstreamCacheStatus = forwarded && cacheStatusOf(forwarded.response.fields);
       if (forwarded && outcome.kind === "response")
