@@ -107,17 +107,17 @@ const nsec = (...names: readonly string[]): readonly string[] =>
   names.flatMap((name) => both(`${name} NSEC`));
 const sorted = (lines: readonly string[]): readonly string[] => [...lines].sort();
 
+type Vector = [
+  says: string,
+  name: string,
+  type: number,
+  rcode: number,
+  answers: readonly string[],
+  authorities: readonly string[],
+];
+
 describe("RFC 4035 appendix B: a zone with NSEC", () => {
-  it.each<
-    [
-      says: string,
-      name: string,
-      type: number,
-      rcode: number,
-      answers: readonly string[],
-      authorities: readonly string[],
-    ]
-  >([
+  it.each<Vector>([
     ["B.1 an answer", "x.w.example", recordTypes.MX, 0, both("x.w.example MX"), []],
     ["B.2 no such name", "ml.example", recordTypes.A, 3, [], [...soa, ...nsec("kept.example", "example")]],
     ["B.3 no data", "ns1.example", recordTypes.MX, 0, [], [...soa, ...nsec("ns1.example")]],
@@ -224,16 +224,7 @@ describe("RFC 4035 appendix B: a zone with NSEC", () => {
 });
 
 describe("RFC 5155 appendix B: a zone with NSEC3 and opt-out", () => {
-  it.each<
-    [
-      says: string,
-      name: string,
-      type: number,
-      rcode: number,
-      answers: readonly string[],
-      authorities: readonly string[],
-    ]
-  >([
+  it.each<Vector>([
     ["B.1 no such name", "a.c.x.w.example", recordTypes.A, 3, [], [...soa, ...nsec3(H.example, H.xw, H.a)]],
     ["B.2 no data", "ns1.example", recordTypes.MX, 0, [], [...soa, ...nsec3(H.ns1)]],
     ["B.2.1 no data at an empty name", "y.w.example", recordTypes.A, 0, [], [...soa, ...nsec3(H.yw)]],

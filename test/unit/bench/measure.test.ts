@@ -4,29 +4,16 @@ import { describe, expect, test } from "vitest";
 import { zipfSequence } from "../../bench/tools/load.ts";
 import { mediansOf, ratiosOf, type Run } from "../../bench/tools/measure.ts";
 import { treeOf, usageOf } from "../../bench/tools/process-tree.ts";
+import { sampleRun } from "./sample-run.ts";
 
 function run(server: string, round: number, requestsPerCpuSecond: number): Run {
-  return {
+  return sampleRun({
     server,
-    form: "default",
-    workload: "1KiB-c32",
     round,
     requests: requestsPerCpuSecond,
-    seconds: 1,
     requestsPerSecond: requestsPerCpuSecond,
-    bytes: 0,
-    p50Ms: 1,
-    p99Ms: 2,
-    errors: 0,
     requestsPerCpuSecond,
-    cpuMicrosecondsPerRequest: 1e6 / requestsPerCpuSecond,
-    cpuSeconds: 1,
-    userSeconds: 0.5,
-    rssBytes: 1,
-    pssBytes: 1,
-    originRequests: 0,
-    loadAverage: 0,
-  };
+  });
 }
 
 describe("comparing runs", () => {

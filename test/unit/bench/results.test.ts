@@ -7,29 +7,15 @@ import { hitRatioCharts } from "../../bench/tools/hit-ratio-charts.ts";
 import { reportPage } from "../../bench/tools/page.ts";
 import { readmeTables, withTables } from "../../bench/tools/readme.ts";
 import { headlineTable, type KeptResult, readResults } from "../../bench/tools/results.ts";
+import { sampleRun } from "./sample-run.ts";
 
 function run(server: string, form: string, cpuMicroseconds: number): Run {
-  return {
+  return sampleRun({
     server,
     form,
-    workload: "1KiB-c32",
-    round: 1,
-    requests: 1000,
-    seconds: 1,
-    requestsPerSecond: 1000,
-    bytes: 0,
-    p50Ms: 1,
-    p99Ms: 2,
-    errors: 0,
     requestsPerCpuSecond: 1e6 / cpuMicroseconds,
     cpuMicrosecondsPerRequest: cpuMicroseconds,
-    cpuSeconds: 1,
-    userSeconds: 0.5,
-    rssBytes: 1,
-    pssBytes: 1,
-    originRequests: 0,
-    loadAverage: 0,
-  };
+  });
 }
 
 function comparison(name: string): KeptResult {

@@ -6,29 +6,17 @@ import type { Run } from "../../bench/tools/measure.ts";
 import { hasCpuQuota, limitEach } from "../../bench/tools/cpu-quota.ts";
 import { usageOf } from "../../bench/tools/process-tree.ts";
 import { scaling } from "../../bench/workers.ts";
+import { sampleRun } from "./sample-run.ts";
 
 function run(form: string, workload: string, requestsPerSecond: number, requestsPerCpuSecond: number): Run {
-  return {
+  return sampleRun({
     server: "isochrone",
     form,
     workload,
-    round: 1,
     requests: requestsPerSecond,
-    seconds: 1,
     requestsPerSecond,
-    bytes: 0,
-    p50Ms: 1,
-    p99Ms: 2,
-    errors: 0,
     requestsPerCpuSecond,
-    cpuMicrosecondsPerRequest: 1e6 / requestsPerCpuSecond,
-    cpuSeconds: 1,
-    userSeconds: 0.5,
-    rssBytes: 1,
-    pssBytes: 1,
-    originRequests: 0,
-    loadAverage: 0,
-  };
+  });
 }
 
 test("full workers scale by what they completed, free ones by twice the work of a CPU-second", () => {
