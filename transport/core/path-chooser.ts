@@ -352,6 +352,11 @@ export class PathChooser {
     return this.#events.shift();
   }
 
+  /** A candidate's round trip as it is measured now; undefined: it is none. */
+  roundTripOf(via: ClusterId | null): Pick<PathState, "srttMs" | "rttvarMs"> | undefined {
+    return this.#find(via)?.link;
+  }
+
   /** Every candidate, direct first. */
   states(now: MonotonicMs): readonly PathState[] {
     return this.#candidates.map((one) => ({

@@ -15,7 +15,7 @@ import { PathChooser } from "../core/path-chooser.ts";
 import { HedgePolicy } from "../core/hedge-policy.ts";
 import type { PathChooserSettings } from "../core/path-settings.ts";
 import { RetryBudget } from "../core/retry-budget.ts";
-import type { PathProbe, PathReason, PathState, RequestClass } from "../core/path-words.ts";
+import type { PathProbe, PathReason, RequestClass } from "../core/path-words.ts";
 import type { ExchangeHead, PoolRequest } from "./exchange.ts";
 import type { OriginIdentity } from "./face.ts";
 import { PathPool } from "./path-pool.ts";
@@ -188,13 +188,9 @@ export class Target {
     });
   }
 
-  #stateOf(via: ClusterId | null): PathState | undefined {
-    return this.chooser?.states(this.#context.now()).find((one) => one.via === via);
-  }
-
   /** The measured round trip of a path, ms; undefined: not measured. */
   roundTripMs(via: ClusterId | null): number | undefined {
-    return this.#stateOf(via)?.srttMs;
+    return this.chooser?.roundTripOf(via)?.srttMs;
   }
 
   /** Time for a connection over a path, ms: several of its round trips, at most the setting. */
@@ -208,9 +204,9 @@ export class Target {
    * what the other end needs to know of it. Undefined: not measured.
    */
   stallMs(via: ClusterId | null): number | undefined {
-    const state = this.#stateOf(via);
-    if (state?.srttMs === undefined) return undefined;
-    return Math.max(STALL_MS_MIN, 2 * state.srttMs + 4 * state.rttvarMs);
+    const known = this.chooser?.roundTripOf(via);
+    if (known?.srttMs === undefined) return undefined;
+    return Math.max(STALL_MS_MIN, 2 * known.srttMs + 4 * known.rttvarMs);
   }
 
   /** Sends one request over one path. `servername` is for TLS. */
