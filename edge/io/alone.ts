@@ -135,6 +135,7 @@ export async function startAlone(options: AloneOptions): Promise<RunningEdge> {
     metrics: options.metrics,
     diagnosis,
   });
+  transport.registerMetrics(edge.metrics.registry);
   let isDraining = false;
   const common = {
     verifier: undefined,

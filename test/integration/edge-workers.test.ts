@@ -72,9 +72,9 @@ async function replaceWithUnsafeRequests(flags: readonly string[] = []): Promise
   return successor;
 }
 
-async function metric(name: string): Promise<number> {
+async function metric(name: string, room = "edge"): Promise<number> {
   const { body } = await fetchFrom(adminPort, "/metrics", { headers: { connection: "close" } });
-  return Number(new RegExp(`^isochrone_edge_${name} ([0-9]+)`, "m").exec(body.toString())?.[1]);
+  return Number(new RegExp(`^isochrone_${room}_${name} ([0-9]+)`, "m").exec(body.toString())?.[1]);
 }
 
 beforeAll(async () => {
@@ -174,7 +174,8 @@ test("variants and contents of every size come right from every worker", async (
     response.writeHead(200, { "cache-control": "max-age=600", vary: "accept-language" });
     response.end(bodyOf(request.headers["accept-language"] ?? "", size));
   };
-  const copied = await metric("siblings_copied_total");
+  const secondAttempts = async () => await metric('hedging_total\\{event="hedges"\\}', "transport");
+  const [copied, before] = [await metric("siblings_copied_total"), await secondAttempts()];
   // All at once: the owner is asked for several in one frame.
   const round = async (): Promise<void> => {
     await Promise.all(
@@ -191,7 +192,12 @@ test("variants and contents of every size come right from every worker", async (
     );
   };
   for (let n = 0; n < 8; n++) await round();
-  expect(origin.seen).toHaveLength(2 * sizes.length);
+  const asked = origin.seen.map(({ url, headers }) => `${url} ${headers["accept-language"]}`);
+  expect([...new Set(asked)].sort()).toEqual(
+    sizes.flatMap((size) => [`/sized/${size} de`, `/sized/${size} en`]).sort(),
+  );
+  // A machine that stood still for a while has sent second attempts, which are no misses.
+  expect(asked.length - 2 * sizes.length).toBe((await secondAttempts()) - before);
   expect(await metric("siblings_copied_total")).toBeGreaterThan(copied);
 });
 
