@@ -7,6 +7,7 @@
  * checked against what it was given before anything is read by them.
  */
 import { endianness } from "node:os";
+import { GATHER_MS, Gathering } from "../core/dns/gathering.ts";
 import type { BlackBox } from "./black-box.ts";
 import { WAIT_FIRST, WaitingQueries } from "./waiting-queries.ts";
 
@@ -38,6 +39,9 @@ const BATCHES_A_ROUND_MAX = 64;
 const ROUND_MS = 1;
 /** Then TCP, probes and timers have their turn of the event loop. */
 const TURN_MS = 4;
+
+/** A thread that waits for it sleeps until its time is up. */
+const neverWoken = new Int32Array(new SharedArrayBuffer(4));
 
 /**
  * Answers `query[at..end]` from the sender into `out[outAt..]`; octets written, 0: silence, `WAIT_FIRST` or `WAIT`, where the sender may wait:
@@ -150,6 +154,9 @@ export class UdpBatch {
     mayWait: true,
     nowMs: 0,
   };
+  readonly #gathering = new Gathering();
+  /** Datagrams of the last round. */
+  #roundDatagrams = 0;
   #isClosed = false;
   #isResuming = false;
 
@@ -228,17 +235,26 @@ export class UdpBatch {
       this.#receiveWords[LENGTH_WORD] = first.bytes.length;
       from = 1;
     }
-    let beganMs = 0;
+    // libuv reads up to 32 datagrams before it looks at anything else, and hands each to us: not a turn for each of them.
+    if (this.#isResuming) {
+      this.#receiveBatch(handler, from);
+      return;
+    }
+    const gathering = this.#gathering;
+    const beganMs = performance.now();
+    gathering.begin(beganMs);
     for (;;) {
       const isEmpty = this.#receiveRound(handler, from);
       from = 0;
-      if (isEmpty && this.#waiting.length === 0) return;
       const nowMs = performance.now();
-      if (beganMs === 0) beganMs = nowMs;
+      if (isEmpty && this.#waiting.length === 0) {
+        if (!gathering.isWorthAWait(this.#roundDatagrams, nowMs)) return;
+        Atomics.wait(neverWoken, 0, 0, GATHER_MS);
+        continue;
+      }
       this.#answerWaiting(handler, nowMs + ROUND_MS);
       if (performance.now() - beganMs >= TURN_MS) break;
     }
-    if (this.#isResuming) return;
     this.#isResuming = true;
     setImmediate(() => {
       this.#isResuming = false;
@@ -254,23 +270,30 @@ export class UdpBatch {
 
   /** Whether nothing more waits at the socket. @param from slots that are filled already */
   #receiveRound(handler: BatchHandler, from: number): boolean {
+    this.#roundDatagrams = 0;
     for (let round = 0; round < BATCHES_A_ROUND_MAX; round++) {
-      const room = BATCH_MAX - from;
-      for (let slot = from; slot < BATCH_MAX; slot++)
-        this.#receiveWords[(slot * HEADER_STRIDE) / 4 + NAME_BYTES_WORD] = NAME_STRIDE;
-      let count = this.#calls.receive(this.#fd, this.#receiveFrom[from] as Buffer, room, MSG_DONTWAIT, null);
-      if (count < 0) {
-        if (this.#calls.errno() !== errnos.EAGAIN) this.counters.receiveFailures++;
-        count = 0;
-      }
-      count = Math.min(count, room) + from;
-      from = 0;
-      if (count === 0) return true;
-      (this.counters.received[sizeClass(count)] as number)++;
-      this.#answerReceived(handler, count);
+      const count = this.#receiveBatch(handler, round === 0 ? from : 0);
+      this.#roundDatagrams += count;
       if (count < BATCH_MAX) return true;
     }
     return false;
+  }
+
+  /** Datagrams that were received and looked at. @param from slots that are filled already */
+  #receiveBatch(handler: BatchHandler, from: number): number {
+    const room = BATCH_MAX - from;
+    for (let slot = from; slot < BATCH_MAX; slot++)
+      this.#receiveWords[(slot * HEADER_STRIDE) / 4 + NAME_BYTES_WORD] = NAME_STRIDE;
+    let count = this.#calls.receive(this.#fd, this.#receiveFrom[from] as Buffer, room, MSG_DONTWAIT, null);
+    if (count < 0) {
+      if (this.#calls.errno() !== errnos.EAGAIN) this.counters.receiveFailures++;
+      count = 0;
+    }
+    count = Math.min(count, room) + from;
+    if (count === 0) return 0;
+    (this.counters.received[sizeClass(count)] as number)++;
+    this.#answerReceived(handler, count);
+    return count;
   }
 
   #answerReceived(handler: BatchHandler, count: number): void {
