@@ -224,6 +224,7 @@ function hopsOf(edge: TierExplanation) {
         kind: nextHop.kind,
         via: path.chosen.via,
         reason: path.chosen.reason,
+        protocol: path.protocol,
         costMs: chosen?.costMs ?? null,
         srttMs: chosen?.srttMs ?? null,
         lossRatio: chosen?.lossRatio ?? null,
@@ -267,6 +268,7 @@ function describe(edge: TierExplanation): string {
       lines.push(
         `  next      ${nextHop.kind} ${nextHop.name}, ${via === null ? "direct" : `via ${via}`}: ${reason}`,
       );
+      lines.push(row("asked by", describeProtocol(nextHop.path)));
       if (nextHop.path.candidates.length > 0) lines.push(indent(candidateTable(nextHop.path)));
     }
     if (tier.origins) lines.push(...originLines(tier.origins));
@@ -275,6 +277,15 @@ function describe(edge: TierExplanation): string {
     tier = next && !("error" in next) ? next : undefined;
   }
   return lines.join("\n").trimEnd();
+}
+
+/** `link, 2 of 4 sessions, 5 requests under way, 48.2 ms` or `http/1.1; link refused`. */
+function describeProtocol({ protocol, link }: PathExplanation): string {
+  if (link === null) return protocol;
+  const { state, sessions, sessionsMax, stuckSessions, streams, rttMs } = link;
+  if (protocol !== "link") return `${protocol}; link ${sessions > 0 ? "stuck" : state}`;
+  const stuck = stuckSessions === 0 ? "" : ` (${stuckSessions} stuck)`;
+  return `link, ${sessions} of ${sessionsMax} sessions${stuck}, ${streams} requests under way, ${ms(rttMs)} ms`;
 }
 
 /** `3 of 50 under way`, and why one more would be shed. */

@@ -155,6 +155,8 @@ export interface EdgeSettings {
   readonly http2WindowBytes: number;
   /** Whether we speak the frames of HTTP/2 ourselves: flag --http2-direct. Off, node:http2 does. */
   readonly http2Direct: boolean;
+  /** Whether the link protocol is offered to servers of ours, and spoken with those that offer it: flag --link. */
+  readonly link: boolean;
   /** Servers of one parent cluster, and parent clusters, that are asked before the origin. */
   readonly serversPerParentMax: number;
   readonly parentClustersMax: number;
@@ -224,6 +226,7 @@ export const edgeDefaults: EdgeSettings = {
   http2StreamsMax: 128,
   http2WindowBytes: 256 * 1_024,
   http2Direct: true,
+  link: true,
   serversPerParentMax: 2,
   parentClustersMax: 2,
 };

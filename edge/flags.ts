@@ -39,6 +39,8 @@ Alone:
 Node:
   --node SERVER        the server's id in the topology
   --control URL        the control process; may be away: documents are kept in DIR
+  --link WORD          on (default): the link protocol is spoken with the servers of the deployment that speak it too;
+                       off: HTTP/1.1 alone
   --countries FILE     lines PREFIX,COUNTRY such as 192.0.2.0/24,DE: what rules on countries go by; read at the start
   --state DIR          the server's own directory: documents, purges, access records
 Both:
@@ -98,6 +100,7 @@ export function parseFlags(argv: readonly string[]) {
         "tls-key": { type: "string", multiple: true },
         "tls-unknown-name": { type: "string" },
         "alt-svc": { type: "string" },
+        link: { type: "string" },
         countries: { type: "string" },
         "trusted-proxy": { type: "string", multiple: true },
         run: { type: "string" },
@@ -125,15 +128,16 @@ export function settingsOf(flags: Flags): EdgeSettings {
     memoryBytes: bytesOf("memory", flags.memory, edgeDefaults.memoryBytes, MEBIBYTE),
     evictionPolicy: evictionOf(flags.eviction),
     ioUring: ioUringOf(flags["io-uring"]),
-    http2Direct: isHttp2Direct(flags["http2-direct"]),
+    http2Direct: isOn("http2-direct", flags["http2-direct"], edgeDefaults.http2Direct),
+    link: isOn("link", flags.link, edgeDefaults.link),
     diskBytes: bytesOf("disk-size", flags["disk-size"], edgeDefaults.diskBytes, MEBIBYTE),
   };
 }
 
-function isHttp2Direct(word: string | undefined): boolean {
-  if (word === undefined) return edgeDefaults.http2Direct;
+function isOn(flag: string, word: string | undefined, whenAbsent: boolean): boolean {
+  if (word === undefined) return whenAbsent;
   if (word === "on" || word === "off") return word === "on";
-  throw new UsageError(`--http2-direct: got ${JSON.stringify(word)}, expected on or off`);
+  throw new UsageError(`--${flag}: got ${JSON.stringify(word)}, expected on or off`);
 }
 
 function ioUringOf(flag: string | undefined): IoUring {

@@ -20,6 +20,8 @@ export type TransportSettings = {
    */
   readonly http2StreamWindowBytes: number;
   readonly http2ConnectionWindowBytes: number;
+  /** Whether servers of ours are asked by the link protocol where they speak it, else by HTTP/1.1 alone. */
+  readonly link: boolean;
   /** Requests that may wait for one of them; more fail at once with "pool-full". */
   readonly waitingPerPath: number;
   /** Free connections that are kept open to a target in use over its path and the next best: at least, and at most however busy it was. */
@@ -65,6 +67,7 @@ export const transportDefaults: TransportSettings = {
   http2StreamsMax: 100,
   http2StreamWindowBytes: 4 * 1024 * 1024,
   http2ConnectionWindowBytes: 32 * 1024 * 1024,
+  link: true,
   waitingPerPath: 1_024,
   connectionsWarmMin: 2,
   connectionsWarmMax: 16,

@@ -40,14 +40,17 @@ export type {
   KnownOrigin,
   OriginIdentity,
   PathExplanation,
+  LinkExplanation,
   RequestTimeouts,
+  SpokenProtocol,
   TransportRequest,
   TransportResponse,
   TransportTarget,
   UsedPath,
 } from "./io/face.ts";
 export { LinkPool, type LinkPoolOptions } from "./io/link/pool.ts";
-export { LinkListener, type LinkListenerOptions, type LinkRequest } from "./io/link/server.ts";
+export { LinkServer, type LinkServerOptions, type LinkRequest } from "./io/link/server.ts";
+export { SharedKeyTrust } from "./io/link/trust.ts";
 export { readKernel, runKernelStep } from "./io/kernel.ts";
 export { type OriginGroupStated, OriginUnavailableError } from "./io/origin-groups.ts";
 export { type NameSources, nameLookup } from "./io/name-lookup.ts";

@@ -67,6 +67,8 @@ export const accessRecord = object({
   clientNetworkId: nullable(id<ClientNetworkId>()),
   /** Network address of the client's /24 or /48; null: not known. */
   clientAddress: nullable(string({ max: 45 })),
+  /** What the next hop was asked by; absent: nobody was asked for this request. */
+  upstreamProtocol: optional(oneOf(["http/1.1", "http/2", "link"])),
   /** Trace id of the request's `traceparent` (W3C Trace Context); absent: it had none that is valid. */
   traceId: optional(string({ max: 32, pattern: /^[0-9a-f]{32}$/, expected: "32 hexadecimal digits" })),
 });

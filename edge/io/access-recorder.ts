@@ -73,6 +73,7 @@ export class AccessRecorder {
         clientNetworkId: null,
         peerAddress: inbound.peer === undefined ? inbound.remoteAddress : undefined,
         ...(traceId !== undefined && { traceId }),
+        ...(record.upstreamProtocol !== undefined && { upstreamProtocol: record.upstreamProtocol }),
       }),
     );
   }

@@ -1,6 +1,7 @@
 /** Answers in this server's own name, and those from a stored response, with what they say about the cache. */
 import { type Clock, type ClusterId, type ForwardReason, IsochroneError } from "#kit";
 import type { Logger } from "#kit/io";
+import type { SpokenProtocol } from "#transport";
 import type { CacheStatus } from "../core/cache-status.ts";
 import { coversProperty } from "../core/diagnosis/debug-token.ts";
 import type { Fields } from "../core/headers.ts";
@@ -33,6 +34,7 @@ export interface Told {
     | {
         readonly name: string;
         readonly via: ClusterId | null;
+        readonly protocol: SpokenProtocol | undefined;
         /** From asking it to the head of its answer, ms; undefined: it was not asked for this request alone. */
         readonly ms?: number | undefined;
       }
@@ -89,6 +91,7 @@ export class Answers {
         propertyId: plan.property.propertyId,
         upstream: told.upstream?.name,
         via: told.upstream?.via ?? null,
+        upstreamProtocol: told.upstream?.protocol,
         upstreamMs: told.upstream?.ms,
       },
       cacheStatus: status,

@@ -7,6 +7,7 @@
 import { LRUCache } from "lru-cache";
 import { countBounded } from "./count-bounded.ts";
 import { type Clock, type ClusterId, type EpochMs, IsochroneError, type ServerId } from "#kit";
+import type { SpokenProtocol } from "#transport";
 import type { CacheKey } from "../core/cache-key.ts";
 import { type Freshness, freshness } from "../core/freshness.ts";
 import type { Fields } from "../core/headers.ts";
@@ -39,6 +40,7 @@ export type FillOutcome =
       readonly upstreamCacheStatus: string | undefined;
       readonly hopName: string;
       readonly via: ClusterId | null;
+      readonly protocol: SpokenProtocol | undefined;
     }
   /** An answer for the one that began the fill only. */
   | {
@@ -51,6 +53,7 @@ export type FillOutcome =
       readonly generation: number;
       readonly hopName: string;
       readonly via: ClusterId | null;
+      readonly protocol: SpokenProtocol | undefined;
     }
   | StaleOutcome
   /** A part that cannot be kept: each request asks for its own range. */

@@ -62,6 +62,8 @@ export interface ReceivedRequest {
   readonly httpVersion: Inbound["httpVersion"];
   readonly isTls: boolean;
   readonly remoteAddress: string;
+  /** The server of ours that its connection is proven to be of; undefined: the request has to prove it. */
+  readonly peer?: ServerId | undefined;
   /** The content, when there may be some. */
   readonly body: Readable | undefined;
   /** Fires when the client has gone. */
@@ -114,7 +116,7 @@ export class Dispatcher {
   /** What the handler sees of a received request. `Isochrone-*` fields of anybody but a proven peer are gone. */
   inbound(received: ReceivedRequest): Inbound {
     const { checked } = received;
-    const peer = this.#peerOf(checked, received.path);
+    const peer = received.peer ?? this.#peerOf(checked, received.path);
     const isPlainRead = checked.method === "GET" || checked.method === "HEAD";
     // Content of a GET has no meaning (RFC 9110, section 9.3.1) and is no part of the key: it goes no further.
     const hasBody = checked.hasContent && !isPlainRead;

@@ -10,6 +10,7 @@ import type {
   PropertyId,
   ServerId,
 } from "#kit";
+import type { SpokenProtocol } from "#transport";
 import type { CacheKey } from "../core/cache-key.ts";
 import type { CacheStatus } from "../core/cache-status.ts";
 import type { FreshWindow } from "../core/freshness.ts";
@@ -68,6 +69,8 @@ export interface AnswerRecord {
   readonly upstream: string | undefined;
   /** Relay cluster that the forwarded request crossed; null: direct, or not forwarded. */
   readonly via?: ClusterId | null;
+  /** What the next hop was asked by; undefined: nobody was asked for it. */
+  readonly upstreamProtocol?: SpokenProtocol | undefined;
   /** From asking the next hop to its answer's head, ms; undefined: nobody was asked for this request alone. */
   readonly upstreamMs?: number | undefined;
 }

@@ -185,6 +185,7 @@ export class Fetcher {
           upstream: {
             name: outcome.hopName,
             via: outcome.via,
+            protocol: outcome.protocol,
             ms: isCollapsed ? undefined : outcome.head.responseTime - outcome.head.requestTime,
           },
           upstreamCacheStatus: outcome.upstreamCacheStatus,
@@ -258,7 +259,7 @@ export class Fetcher {
         detail: outcome.reason,
       },
       outcome: fwd,
-      upstream: { name: outcome.hopName, via: outcome.via },
+      upstream: { name: outcome.hopName, via: outcome.via, protocol: outcome.protocol },
       upstreamCacheStatus: outcome.upstreamCacheStatus,
       generation: outcome.generation,
     });

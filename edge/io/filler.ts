@@ -242,6 +242,7 @@ export class Filler {
             upstreamCacheStatus,
             hopName,
             via: forwarded?.via ?? null,
+            protocol: forwarded?.protocol,
           });
           return;
         }
@@ -268,6 +269,7 @@ export class Filler {
             generation: Math.min(generation, forwarded.generation ?? generation),
             hopName,
             via: forwarded?.via ?? null,
+            protocol: forwarded?.protocol,
           });
           await this.#pump(request, forwarded, body, undefined);
           return;
@@ -311,6 +313,7 @@ export class Filler {
             upstreamCacheStatus,
             hopName,
             via: forwarded.via,
+            protocol: forwarded.protocol,
           });
           await taken;
           return;
@@ -340,6 +343,7 @@ export class Filler {
             upstreamCacheStatus,
             hopName,
             via: forwarded?.via ?? null,
+            protocol: forwarded?.protocol,
           });
           await pumped;
           if (!isHere) this.#keep(request, decision.head, body);

@@ -1,7 +1,7 @@
 /** Sends a request to the next hop: makes its fields anew, tries the hops in order, keeps the times. */
 import type { Readable } from "node:stream";
 import { type Clock, type ClusterId, type EpochMs, IsochroneError } from "#kit";
-import { ResumingBody, resumableFrom, type TransportResponse } from "#transport";
+import { ResumingBody, resumableFrom, type SpokenProtocol, type TransportResponse } from "#transport";
 import type { EdgeSettings } from "../config.ts";
 import { ORIGIN_AUTH_FIELD } from "../core/access/origin-auth.ts";
 import {
@@ -59,6 +59,8 @@ export interface Forwarded {
   /** What a server of ours said about the age of its knowledge; undefined from an origin. */
   readonly generation: number | undefined;
   readonly via: ClusterId | null;
+  /** What the hop was asked by. */
+  readonly protocol: SpokenProtocol;
 }
 
 /** `index`: of the hop that gave it. */
@@ -390,6 +392,7 @@ function forwarded(
     hop,
     generation: generation !== undefined && /^[0-9]{1,15}$/.test(generation) ? Number(generation) : undefined,
     via: response.path.via,
+    protocol: response.protocol,
   };
 }
 

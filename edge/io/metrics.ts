@@ -210,6 +210,20 @@ export class EdgeMetrics {
     );
   }
 
+  /** The same with a label: each of its values with what was counted for it. */
+  totals(
+    name: string,
+    help: string,
+    label: string,
+    read: () => Iterable<readonly [value: string, count: number]>,
+  ): void {
+    this.registry.registerMetric(
+      readMetric(`isochrone_edge_${name}`, help, "counter", () =>
+        Array.from(read(), ([one, value]) => ({ labels: { [label]: one }, value })),
+      ),
+    );
+  }
+
   /** A request was answered. On the hit path: no allocation. */
   request(outcome: Outcome, status: number, seconds: number, bytesDown: number): void {
     let counts = this.#outcomes.get(outcome);

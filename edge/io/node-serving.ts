@@ -13,7 +13,7 @@ import {
   type TopologyDocument,
 } from "#kit";
 import { type Logger, systemClock } from "#kit/io";
-import { PeerVerifier, Transport } from "#transport";
+import { PeerVerifier, SharedKeyTrust, Transport } from "#transport";
 import type { EdgeSettings } from "../config.ts";
 import { AccessKeys } from "./access-keys.ts";
 import { Admin, type AdminOptions } from "./admin.ts";
@@ -134,6 +134,7 @@ export class NodeServing {
           ? admin.answer(inbound)
           : undefined,
       verifier: new PeerVerifier({ key: peerKey, clock: systemClock }),
+      link: settings.link ? new SharedKeyTrust(peerKey) : undefined,
       settings,
       clock: systemClock,
       metrics,
@@ -183,6 +184,7 @@ export class NodeServing {
       peerKey,
       clock: systemClock,
       logger,
+      settings: { link: settings.link },
     });
     const routing = new NodeRouting(serverId, topology, settings, (id) => transport.isServerUp(id));
     const edge = new Edge({

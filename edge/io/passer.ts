@@ -162,6 +162,7 @@ export class Passer {
       upstream: {
         name: forwarded.hop.name,
         via: forwarded.via,
+        protocol: forwarded.protocol,
         ms: forwarded.times.responseTime - forwarded.times.requestTime,
       },
       upstreamCacheStatus: cacheStatusOf(response.fields),

@@ -1,13 +1,16 @@
 /**
  * The HTTP/1.1 server: listens, gives each connection to the flat path (http1/connection.ts), which hands what it does not
- * read to node:http's parser (http1/node-front.ts), watches over time limits, and drains.
+ * read to node:http's parser (http1/node-front.ts), or to the links of servers of ours (link/link-front.ts), watches over time limits,
+ * and drains.
  */
 import type { Socket } from "node:net";
+import type { SharedKeyTrust } from "#transport";
 import type { HotServed } from "./access-recorder.ts";
 import { Dispatcher, type DispatcherOptions } from "./dispatch.ts";
 import type { HotTable } from "./hot-table.ts";
 import { Http1Connection, type Http1Context } from "./http1/connection.ts";
 import { NodeFront } from "./http1/node-front.ts";
+import { beginsLink, LinkFront } from "./link/link-front.ts";
 import { type ListenHandle, Listeners } from "./listening.ts";
 import type { SocketReads } from "./socket-reads.ts";
 import { sharedRing } from "./uring/shared-ring.ts";
@@ -19,6 +22,8 @@ export interface EdgeServerOptions extends DispatcherOptions {
   readonly hot?: (() => HotTable | undefined) | undefined;
   /** A hit from the hot table was answered: what `onServed` is for the others. */
   readonly onServedHot?: ((hit: HotServed) => void) | undefined;
+  /** Who servers of ours prove to be by link; undefined: none is spoken here. */
+  readonly link?: SharedKeyTrust | undefined;
   /** Every connection goes to node:http's parser: for tests that compare the two ways. */
   readonly isFlatPathOff?: boolean | undefined;
 }
@@ -33,6 +38,7 @@ export class EdgeServer {
   readonly #listeners: Listeners;
   readonly #dispatcher: Dispatcher;
   readonly #nodeFront: NodeFront;
+  readonly #linkFront: LinkFront | undefined;
   readonly #connections = new Set<Http1Connection>();
   readonly #context: Http1Context;
   readonly #sweeper: NodeJS.Timeout;
@@ -64,6 +70,17 @@ export class EdgeServer {
       isDraining,
       isClosingIdle: () => this.#isClosingIdle,
     });
+    this.#linkFront =
+      options.link &&
+      new LinkFront({
+        trust: options.link,
+        dispatcher,
+        settings,
+        clock,
+        metrics,
+        logger,
+        onGone: () => this.#checkEmpty(),
+      });
     this.#context = {
       dispatcher,
       settings,
@@ -73,6 +90,7 @@ export class EdgeServer {
       hot: options.hot ?? none,
       onServedHot: options.onServedHot,
       isDraining,
+      isOther: (rest) => this.#linkFront !== undefined && beginsLink(rest),
       handOver: (socket, rest) => this.#handOver(socket, rest),
       onGone: (connection) => {
         this.#connections.delete(connection);
@@ -103,7 +121,7 @@ export class EdgeServer {
   }
   /** Open connections. */
   get connections(): number {
-    return this.#connections.size + this.#nodeFront.connections;
+    return this.#connections.size + this.#nodeFront.connections + (this.#linkFront?.connections ?? 0);
   }
   get isDraining(): boolean {
     return this.#isDraining;
@@ -155,6 +173,8 @@ export class EdgeServer {
     const { drainNoticeMs, drainTimeoutMs } = this.#options.settings;
     if (drainNoticeMs > 0 && idleMs === 0) await delay(drainNoticeMs);
     this.#listeners.close();
+    // Its clients take nothing that was not begun with for lost: they need no time.
+    this.#linkFront?.drain();
     const timers: NodeJS.Timeout[] = [];
     const empty = new Promise<void>((resolve) => {
       this.#onEmpty = resolve;
@@ -184,14 +204,19 @@ export class EdgeServer {
     clearInterval(this.#sweeper);
     const cut = this.active;
     for (const connection of this.#connections) connection.destroy();
+    this.#linkFront?.destroy();
     this.#nodeFront.destroyAll();
     this.#nodeFront.close();
     return cut;
   }
 
   #handOver(socket: Socket, rest: Buffer): void {
-    this.#nodeFront.accept(socket, rest);
     socket.on("error", () => {});
+    if (this.#linkFront !== undefined && beginsLink(rest)) {
+      this.#linkFront.accept(socket, rest);
+      return;
+    }
+    this.#nodeFront.accept(socket, rest);
     socket.once("close", () => this.#checkEmpty());
   }
 

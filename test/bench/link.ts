@@ -1,6 +1,6 @@
 /**
- * CPU of a small request between two servers of ours, on each side: the link protocol beside HTTP/2 and HTTP/1.1, all over TLS 1.3 with certificates
- * of both sides, all asked through undici's Dispatcher by the same handler and answered with the same head. The server is a process of
+ * CPU of a small request between two servers of ours, on each side: the link protocol beside HTTP/2 and HTTP/1.1, all over TLS 1.3 that proves both
+ * sides (the link by the servers' key, the others by certificates), all asked through undici's Dispatcher by the same handler and answered with the same head. The server is a process of
  * its own; the kinds take turns, so that a noisy minute hits all alike.
  */
 import { fork, type ChildProcess } from "node:child_process";
@@ -8,12 +8,12 @@ import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { constants, createSecureServer } from "node:http2";
 import { createServer } from "node:https";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, createServer as createTcpServer } from "node:net";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { Client, type Dispatcher, Pool } from "undici";
-import { dial, LinkListener, LinkPool } from "#transport";
-import { LINK_ALPN } from "../../transport/core/link/words.ts";
+import type { ServerId } from "#kit";
+import { dial, LinkPool, LinkServer, SharedKeyTrust } from "#transport";
 import { makeCertificate } from "../tools/certificates.ts";
 import { wholeNumber } from "../tools/flags.ts";
 import { describeCommit, describeMachine } from "./tools/machine.ts";
@@ -76,6 +76,9 @@ const ANSWER_FIELDS = [
   "bytes",
 ];
 
+/** Of the bench alone. */
+const trust = new SharedKeyTrust(Buffer.alloc(32, 1));
+
 interface Certificates {
   readonly ca: string;
   readonly cert: string;
@@ -96,16 +99,20 @@ async function serve(kind: Kind, bytes: number): Promise<void> {
   const tls = { ca, cert, key, requestCert: true, rejectUnauthorized: true, minVersion: "TLSv1.3" } as const;
   let port: number;
   if (kind === "link") {
-    const listener = new LinkListener({
-      certificate: { cert, key },
-      ca,
+    const links = new LinkServer({
+      trust,
+      handshakesMax: 16,
+      handshakeTimeoutMs: 5_000,
       handle: (request) => {
         request.writeHead(200, fields);
         request.write(content);
         request.end();
       },
     });
-    port = await listener.listen("127.0.0.1", 0);
+    const server = createTcpServer({ noDelay: true }, (socket) => links.accept(socket, Buffer.alloc(0)));
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    port = (server.address() as AddressInfo).port;
   } else {
     const server =
       kind === "http2"
@@ -154,12 +161,7 @@ function clientOf(
           host: "127.0.0.1",
           port,
           signal,
-          tls: {
-            servername: "edge.test",
-            ca,
-            identity: { chainPem: cert, keyPem: key },
-            protocols: LINK_ALPN,
-          },
+          tls: { servername: "edge.test", link: trust.identityOf("edge-1" as ServerId) },
         }),
     });
   if (kind === "http1")

@@ -1,22 +1,25 @@
-/** Links over real sockets: TLS with certificates of both sides, undici's handlers on one end and a handler of ours on the other. */
+/** Links over real sockets: TLS by the key that servers share, undici's handlers on one end and a handler of ours on the other. */
 import { once } from "node:events";
 import {
   connect as connectTcp,
   createServer as createTcpServer,
   type AddressInfo,
+  type Server,
   type Socket,
 } from "node:net";
 import { Readable } from "node:stream";
-import { connect as connectTls, createServer } from "node:tls";
+import { connect as connectTls, type ConnectionOptions, createServer } from "node:tls";
 import { request } from "undici";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { dial, LinkListener, LinkPool, type LinkRequest } from "#transport";
+import type { ServerId } from "#kit";
+import { dial, LinkPool, type LinkRequest, LinkServer, SharedKeyTrust } from "#transport";
 import { LINK_ALPN } from "../../transport/core/link/words.ts";
 import { makeCertificate, type TestCertificate } from "../tools/certificates.ts";
 
+const trust = new SharedKeyTrust(Buffer.from("00112233445566778899aabbccddeeff", "hex"));
+const identity = trust.identityOf("edge-1" as ServerId);
 const authority = makeCertificate({ names: ["authority"], isAuthority: true });
 const parent = makeCertificate({ names: ["parent.test"], issuer: authority });
-const edge = makeCertificate({ names: ["edge.test"], issuer: authority });
 const pems = ({ certPem, keyPem }: TestCertificate) => ({ cert: certPem, key: keyPem });
 
 const LARGE = Buffer.from(Array.from({ length: 1_500_000 }, (_, at) => (at * 7) >> 4));
@@ -49,17 +52,13 @@ function handle(link: LinkRequest): void {
   link.end();
 }
 
-const listener = new LinkListener({ certificate: pems(parent), ca: authority.certPem, handle });
+const links = new LinkServer({ trust, handshakesMax: 16, handshakeTimeoutMs: 5_000, handle });
+const listener = createTcpServer((socket) => links.accept(socket, Buffer.alloc(0)));
 let port = 0;
 const pools: LinkPool[] = [];
 
 function poolTo(at: number, more: Partial<ConstructorParameters<typeof LinkPool>[0]> = {}): LinkPool {
-  const tls = {
-    servername: "parent.test",
-    ca: authority.certPem,
-    identity: { chainPem: edge.certPem, keyPem: edge.keyPem },
-    protocols: LINK_ALPN,
-  };
+  const tls = { servername: "parent.test", ca: authority.certPem, link: identity };
   const pool = new LinkPool({
     label: "a parent",
     connect: (signal) => dial({ host: "127.0.0.1", port: at, tls, signal }),
@@ -71,12 +70,19 @@ function poolTo(at: number, more: Partial<ConstructorParameters<typeof LinkPool>
 const ask = (pool: LinkPool, path: string, more: Parameters<typeof request>[1] = {}) =>
   request(`http://www.test${path}`, { dispatcher: pool, ...more });
 
+async function listening(server: Server): Promise<number> {
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return (server.address() as AddressInfo).port;
+}
+
 beforeAll(async () => {
-  port = await listener.listen("127.0.0.1", 0);
+  port = await listening(listener);
 });
 afterAll(async () => {
   await Promise.all(pools.map((pool) => pool.destroy()));
-  await listener.close(0);
+  links.destroy();
+  listener.close();
 });
 
 test("requests, repeated fields, content both ways, trailers", async () => {
@@ -149,13 +155,24 @@ test("a session that is stuck holds nobody else up, one that is cut fails its ow
   for (const socket of passed) socket.destroy();
 });
 
-test("a peer that does not know links is told by its handshake, before a byte is sent to it", async () => {
-  const older = createServer({ ...pems(parent), ALPNProtocols: ["http/1.1"] }).listen(0, "127.0.0.1");
-  const nameless = createServer(pems(parent)).listen(0, "127.0.0.1");
+test("a peer that does not know links, or our key, is told by its handshake, before a byte is sent to it", async () => {
+  const http = createTcpServer((socket) => {
+    socket.on("error", () => {}).once("data", () => socket.end("HTTP/1.1 400 Bad Request\r\n\r\n"));
+  });
+  // Its certificate is one that we would trust, for the name that we ask for.
+  const certified = createServer({ ...pems(parent), ALPNProtocols: [...LINK_ALPN] });
+  const stranger = new SharedKeyTrust(Buffer.alloc(16, 1));
+  const otherKey = createServer(stranger.serverOptions());
+  const nameless = createServer({ ...trust.serverOptions(), ALPNProtocols: undefined });
   try {
-    for (const server of [older, nameless]) {
+    for (const [server, why] of [
+      [http, /wrong version number/i],
+      [certified, /does not hold the key/],
+      [otherKey, /decrypt error/i],
+      [nameless, /it speaks none of isochrone-link/],
+    ] as const) {
       let received = 0;
-      server.on("secureConnection", (socket) => {
+      server.on("secureConnection", (socket: Socket) => {
         socket
           .on("error", () => {})
           .on("data", ({ byteLength }: Buffer) => {
@@ -163,61 +180,68 @@ test("a peer that does not know links is told by its handshake, before a byte is
           });
       });
       server.on("tlsClientError", () => {});
-      if (!server.listening) await once(server, "listening");
-      const asked = ask(poolTo((server.address() as AddressInfo).port), "/small");
-      await expect(asked).rejects.toThrow(
-        server === older ? /alpn|protocol/i : /it speaks none of isochrone-link/,
-      );
+      const asked = ask(poolTo(await listening(server)), "/small");
+      await expect(asked).rejects.toMatchObject({ code: "tls-failed", message: expect.stringMatching(why) });
       expect(received).toBe(0);
     }
   } finally {
-    older.close();
-    nameless.close();
+    for (const server of [http, certified, otherKey, nameless]) server.close();
   }
 });
 
-test("nobody comes in without a certificate of ours, or with another protocol", async () => {
-  const other = makeCertificate({ names: ["edge.test"] });
-  const before = listener.counters.refused;
+test("nobody comes in without the key, under a name that is none, or with another protocol", async () => {
+  const before = links.counters.refused;
+  const link = {
+    ALPNProtocols: [...LINK_ALPN],
+    ciphers: "TLS_AES_128_GCM_SHA256",
+    minVersion: "TLSv1.3",
+  } as const;
   const attempts = [
-    { ALPNProtocols: [...LINK_ALPN] },
-    { ...pems(other), ALPNProtocols: [...LINK_ALPN] },
-    { ...pems(edge), ALPNProtocols: ["h2"] },
-    { ...pems(edge) },
+    link,
+    { ...link, pskCallback: () => ({ identity: "edge-1", psk: Buffer.alloc(32) }) },
+    { ...link, pskCallback: () => ({ identity: "No Server", psk: identity.key }) },
+    { ...link, pskCallback: () => ({ identity: "edge-1", psk: identity.key }), ALPNProtocols: ["h2"] },
+    { ...link, pskCallback: () => ({ identity: "edge-1", psk: identity.key }), ALPNProtocols: undefined },
+    { ...pems(parent), ALPNProtocols: [...LINK_ALPN] },
   ];
   for (const options of attempts) {
     const socket = connectTls({
       port,
       host: "127.0.0.1",
       ca: authority.certPem,
-      servername: "parent.test",
-      ...options,
+      checkServerIdentity: () => undefined,
+      ...(options as ConnectionOptions),
     });
     socket.on("error", () => {});
     await new Promise((resolve) => socket.once("close", resolve));
   }
-  expect(listener.counters.refused - before).toBe(4);
-  await expect(
-    ask(
-      poolTo(port, {
-        connect: (signal) =>
-          dial({ host: "127.0.0.1", port, signal, tls: { servername: "edge.test", ca: authority.certPem } }),
-      }),
-      "/",
-    ),
-  ).rejects.toMatchObject({ code: "tls-failed" });
+  expect(links.counters.refused - before).toBe(attempts.length);
+  // What is no TLS, and who says nothing.
+  const plain = connectTcp(port, "127.0.0.1").on("error", () => {});
+  plain.end("GET / HTTP/1.1\r\n\r\n");
+  plain.resume();
+  await once(plain, "close");
+  expect(links.counters.refused - before).toBe(attempts.length + 1);
+});
+
+test("who asks is known from the handshake", async () => {
+  await (await ask(poolTo(port), "/who")).body.dump();
+  expect(seen.get("/who")?.request).toMatchObject({ peer: "edge-1", remoteAddress: "127.0.0.1" });
 });
 
 test("a server that goes finishes what it has begun and takes nothing new", async () => {
-  const leaving = new LinkListener({ certificate: pems(parent), ca: authority.certPem, handle });
-  const pool = poolTo(await leaving.listen("127.0.0.1", 0));
+  const leaving = new LinkServer({ trust, handshakesMax: 16, handshakeTimeoutMs: 5_000, handle });
+  const server = createTcpServer((socket) => leaving.accept(socket, Buffer.alloc(0)));
+  const pool = poolTo(await listening(server));
   seen.delete("/silent");
   const begun = ask(pool, "/silent");
   while (!seen.has("/silent")) await new Promise((resolve) => setTimeout(resolve, 5));
-  const closed = leaving.close(5_000);
+  server.close();
+  leaving.drain();
   const link = seen.get("/silent")?.request;
   link?.writeHead(204, [], true);
   expect((await begun).statusCode).toBe(204);
-  await closed;
+  while (leaving.connections > 0) await new Promise((resolve) => setTimeout(resolve, 5));
   await expect(ask(pool, "/late")).rejects.toMatchObject({ code: "connect-failed" });
+  expect(Object.fromEntries(leaving.counters.ends)).toEqual({ done: 1 });
 });

@@ -148,6 +148,7 @@ export function transportResponse(status: number, body: Readable, headers: Heade
     headers,
     body,
     path: { via: null, reason: "only-path" },
+    protocol: "http/1.1",
     timings: { connectMs: 0, ttfbMs: 0, attempts: 1 },
     trailers: () => [],
     resumes: () => 0,

@@ -4,12 +4,14 @@
  */
 import { connect as connectTcp, isIP, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import { connect as connectTls } from "node:tls";
+import { connect as connectTls, type ConnectionOptions } from "node:tls";
 import { IsochroneError, type MonotonicMs, type OriginProtocol } from "#kit";
 import { systemClock } from "#kit/io";
 import type { AddressRefusal } from "../core/address-guard.ts";
 import { AddressHistory, attemptOrder, ConnectionRace } from "../core/connection-race.ts";
 import type { OriginIdentity } from "./face.ts";
+import { LINK_ALPN } from "../core/link/words.ts";
+import { LINK_CIPHERS, type LinkIdentity } from "./link/trust.ts";
 import { OriginResolver } from "./origin-resolver.ts";
 import { ShapedSocket } from "./shaped-socket.ts";
 import { type WanView, wanViewOf } from "./wan.ts";
@@ -23,8 +25,8 @@ export type TlsOptions = {
   readonly protocol?: OriginProtocol | undefined;
   /** Shown where the other end asks for it. */
   readonly identity?: Pick<OriginIdentity, "chainPem" | "keyPem"> | undefined;
-  /** Names offered by ALPN in place of `protocol`'s, the best first, over TLS 1.3. */
-  readonly protocols?: readonly string[] | undefined;
+  /** The other end has to be a server of ours that speaks the link protocol; certificates count for nothing then. */
+  readonly link?: LinkIdentity | undefined;
 };
 
 export type DialOptions = {
@@ -142,7 +144,7 @@ function permitted(
 /** Puts verified TLS on an open connection, such as a tunnel. Ends it on failure. Rejects with TlsFailure or on abort. */
 export function secure(plain: Duplex, options: TlsOptions, signal: AbortSignal): Promise<Duplex> {
   return new Promise((resolve, reject) => {
-    const { servername, ca, protocol, protocols, identity } = options;
+    const { servername, ca, protocol, link, identity } = options;
     const secured = connectTls({
       socket: plain,
       // Which name the certificate is checked against; SNI carries names only (RFC 6066 section 3).
@@ -150,9 +152,10 @@ export function secure(plain: Duplex, options: TlsOptions, signal: AbortSignal):
       ...(isIP(servername) === 0 && { servername }),
       ...(ca !== undefined && { ca: typeof ca === "string" ? ca : [...ca] }),
       ...(identity !== undefined && { cert: identity.chainPem, key: identity.keyPem }),
-      ALPNProtocols: protocols === undefined ? [protocol === "http/2" ? "h2" : "http/1.1"] : [...protocols],
-      minVersion: protocols === undefined ? "TLSv1.2" : "TLSv1.3",
+      ALPNProtocols: [protocol === "http/2" ? "h2" : "http/1.1"],
+      minVersion: "TLSv1.2",
       rejectUnauthorized: true,
+      ...(link !== undefined && linkTls(link)),
     });
     const done = (): void => {
       signal.removeEventListener("abort", onAbort);
@@ -172,15 +175,16 @@ export function secure(plain: Duplex, options: TlsOptions, signal: AbortSignal):
         failed(new Error('it does not speak HTTP/2; state protocol "http/1.1" for this origin'));
         return;
       }
-      if (protocols !== undefined && !protocols.includes(secured.alpnProtocol || "")) {
-        failed(new Error(`it speaks none of ${protocols.join(", ")}`));
+      if (link !== undefined && !LINK_ALPN.includes(secured.alpnProtocol || "")) {
+        failed(new Error(`it speaks none of ${LINK_ALPN.join(", ")}`));
         return;
       }
       done();
       resolve(secured);
     };
     const onError = (error: Error): void => failed(error);
-    const onClose = (): void => failed(new Error("the peer closed the connection"));
+    const onClose = (): void =>
+      failed(Object.assign(new Error("the peer closed the connection"), { code: "ECONNRESET" }));
     const onAbort = (): void => failed(new Error("stopped"));
     if (signal.aborted) {
       failed(new Error("stopped"));
@@ -191,6 +195,25 @@ export function secure(plain: Duplex, options: TlsOptions, signal: AbortSignal):
     secured.once("error", onError);
     secured.once("close", onClose);
   });
+}
+
+/** By the key that servers of ours share (`link/trust.ts`). */
+function linkTls({ name, key }: LinkIdentity): ConnectionOptions {
+  return {
+    ALPNProtocols: [...LINK_ALPN],
+    minVersion: "TLSv1.3",
+    ciphers: LINK_CIPHERS,
+    pskCallback: () => ({ identity: name, psk: key }),
+    // Asked only of who has shown a certificate in place of the key.
+    checkServerIdentity: () => new Error("it does not hold the key of our servers"),
+  };
+}
+
+/** Whether a handshake failed because its connection ended, whatever the other end speaks. */
+export function isBrokenHandshake(error: Error): boolean {
+  for (let cause: unknown = error.cause; cause instanceof Error; cause = cause.cause)
+    if ("code" in cause && (cause.code === "ECONNRESET" || cause.code === "EPIPE")) return true;
+  return false;
 }
 
 /** A handshake that did not succeed; `cause` says why. */

@@ -5,7 +5,7 @@
 import { Readable } from "node:stream";
 import type { Dispatcher } from "undici";
 import { IsochroneError } from "#kit";
-import type { HeaderList, TransportRequest } from "./face.ts";
+import type { HeaderList, SpokenProtocol, TransportRequest } from "./face.ts";
 import type { StopSignal } from "./stop-signal.ts";
 
 /** One request on one path. */
@@ -13,8 +13,12 @@ export type PoolRequest = {
   readonly method: string;
   readonly path: string;
   readonly headers: HeaderList;
+  /** Made for a connection that does not show by itself who we are, and appended to the fields. */
+  readonly proof?: (() => readonly [name: string, value: string]) | undefined;
   readonly body: Readable | Uint8Array | undefined;
   readonly signal: StopSignal;
+  /** Somebody waits for it before all else: a probe. */
+  readonly isUrgent?: boolean;
   /**
    * After HEAD undici closes the connection, because some origins send a body all the same and it would be read as the
    * next answer. True where nothing but probes goes over the connection.
@@ -31,6 +35,7 @@ export type PoolRequest = {
 
 export type ExchangeHead = {
   readonly status: number;
+  readonly protocol: SpokenProtocol;
   readonly headers: HeaderList;
   readonly body: Readable;
   /** Whether all of the body has come, to its end: it lies in `body`, and nothing can break off any more. */
@@ -108,10 +113,12 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #startedMs = 0;
   #headMs = 0;
   #bodyBytes = 0;
+  /** What it is asked by. */
+  protocol: SpokenProtocol = "http/1.1";
   /** Since when its reader holds it up, and for how long he did before; performance.now(). */
   #heldSinceMs: number | undefined;
   #heldMs = 0;
-  readonly #timer: NodeJS.Timeout;
+  #timer: NodeJS.Timeout | undefined;
   readonly #onAbort: () => void;
 
   constructor(label: string, request: PoolRequest) {
@@ -121,10 +128,6 @@ export class Exchange implements Dispatcher.DispatchHandler {
       this.#resolve = resolve;
       this.#reject = reject;
     });
-    this.#timer = setTimeout(
-      () => this.#stop("connect-timeout", `connect timeout after ${Math.round(request.connectMs)} ms`),
-      request.connectMs,
-    );
     this.#onAbort = () => {
       const { reason } = request.signal;
       const why = reason instanceof IsochroneError ? reason.message : "given up by the caller";
@@ -136,6 +139,17 @@ export class Exchange implements Dispatcher.DispatchHandler {
 
   get isEnded(): boolean {
     return this.#stage === "ended";
+  }
+
+  /** It waits for an open connection, for so long as its request allows. */
+  awaitConnection(): void {
+    if (this.#stage === "ended") return;
+    this.#stage = "waiting";
+    const { connectMs } = this.#request;
+    this.#timer = setTimeout(
+      () => this.#stop("connect-timeout", `connect timeout after ${Math.round(connectMs)} ms`),
+      connectMs,
+    );
   }
 
   onRequestStart(controller: Controller): void {
@@ -174,6 +188,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#headMs = performance.now();
     this.#resolve({
       status,
+      protocol: this.protocol,
       headers: raw,
       body,
       isWhole: () => this.#isWhole,

@@ -1,6 +1,7 @@
 /** The words of transport's face: what a caller asks for and what it gets back. */
 import type { Readable } from "node:stream";
-import type { ClusterId, MonotonicMs, OriginTarget, ServerId } from "#kit";
+import type { ClusterId, MonotonicMs, OriginProtocol, OriginTarget, ServerId } from "#kit";
+import type { LinkState } from "../core/link-agreement.ts";
 import type { PathReason } from "../core/path-words.ts";
 
 /** One server of a group, by its place in the document. */
@@ -63,6 +64,9 @@ export type TransportRequest = {
   readonly onInterim?: ((status: number, headers: HeaderList) => void) | undefined;
 };
 
+/** What a request was asked by. `link`: the protocol that our servers speak with each other. */
+export type SpokenProtocol = OriginProtocol | "link";
+
 /** The path that the answer came over. `via` null: direct. */
 export type UsedPath = { readonly via: ClusterId | null; readonly reason: PathReason };
 
@@ -79,6 +83,7 @@ export type TransportResponse = {
   /** All of the body had come with the head: it lies in `body`, to be read at once. */
   readonly isWhole?: boolean | undefined;
   readonly path: UsedPath;
+  readonly protocol: SpokenProtocol;
   readonly timings: {
     /** Until the request was on an open connection: about 0 on a warm one. */
     readonly connectMs: number;
@@ -109,6 +114,20 @@ export type CandidateReport = {
   readonly ageMs: number | null;
 };
 
+/** The link to a server of ours over the path that is chosen. */
+export type LinkExplanation = {
+  /** `refused`: it was asked, and speaks something else. */
+  readonly state: LinkState;
+  readonly sessions: number;
+  readonly sessionsMax: number;
+  /** Sessions that do not answer: they get no requests. */
+  readonly stuckSessions: number;
+  /** Requests under way. */
+  readonly streams: number;
+  /** Null while unmeasured. */
+  readonly rttMs: number | null;
+};
+
 /** Why a request to a target goes the way it goes. */
 export type PathExplanation = {
   readonly target: string;
@@ -116,4 +135,8 @@ export type PathExplanation = {
   readonly chosen: UsedPath;
   readonly chosenSince: MonotonicMs | null;
   readonly candidates: readonly CandidateReport[];
+  /** What a request would be asked by now. */
+  readonly protocol: SpokenProtocol;
+  /** Null: no link is spoken with such a target. */
+  readonly link: LinkExplanation | null;
 };

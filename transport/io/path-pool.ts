@@ -104,24 +104,37 @@ export class PathPool {
 
   /** Sends one request and waits for its head. Throws IsochroneError; see `exchange.ts` for the codes. */
   async request(request: PoolRequest): Promise<ExchangeHead> {
+    const exchange = new Exchange(this.#options.label, request);
+    this.send(request, exchange);
+    return await exchange.head;
+  }
+
+  /** The same for an exchange that there is already. */
+  send(request: PoolRequest, exchange: Exchange): void {
     const { connectionsPerPath, waitingPerPath } = this.#options.settings;
     if (this.#active >= this.#requestsMax + waitingPerPath) {
       this.counters.refusedFull++;
-      throw new IsochroneError(
-        `Cannot ask ${this.#options.label}: ${connectionsPerPath} connections are busy and ${waitingPerPath} requests wait already`,
-        { code: "pool-full", source: "upstream", retry: "safe" },
+      exchange.onResponseError(
+        undefined,
+        new IsochroneError(
+          `Cannot ask ${this.#options.label}: ${connectionsPerPath} connections are busy and ${waitingPerPath} requests wait already`,
+          { code: "pool-full", source: "upstream", retry: "safe" },
+        ),
       );
+      return;
     }
     this.counters.requests++;
     this.#active++;
     this.#activePeak = Math.max(this.#activePeak, this.#active);
     this.#usedAtMs = performance.now();
-    const exchange = new Exchange(this.#options.label, request);
+    exchange.protocol = this.#isHttp2 ? "http/2" : "http/1.1";
+    exchange.awaitConnection();
+    const headers = request.proof === undefined ? request.headers : [...request.headers, request.proof()];
     const options: Dispatcher.DispatchOptions = {
       path: request.path,
       method: request.method,
       // [name, value, name, value...]: order and repetitions stay.
-      headers: (this.#isHttp2 ? lowerCased(request.headers) : request.headers).flat(),
+      headers: (this.#isHttp2 ? lowerCased(headers) : headers).flat(),
       ...(request.mayReuseAfterHead && { reset: false }),
       body: (request.body as Readable | Buffer | undefined) ?? null,
       headersTimeout: request.headersMs,
@@ -134,7 +147,6 @@ export class PathPool {
       this.#waiting.push({ options, exchange });
       exchange.onEnd = () => this.#ended();
     }
-    return await exchange.head;
   }
 
   /**

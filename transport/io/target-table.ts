@@ -130,7 +130,13 @@ export class TargetTable {
     const target = new Target({
       key: `server ${id}`,
       label: `${cluster.role} ${JSON.stringify(id)}`,
-      endpoint: { host: server.address, port: server.port, isTls: false, isOrigin: false },
+      endpoint: {
+        host: server.address,
+        port: server.port,
+        isTls: false,
+        isOrigin: false,
+        mayLink: cluster.role === "edge" || cluster.role === "parent",
+      },
       clusterId: cluster.clusterId,
       // Its own address as Host: the admin surface, which answers whatever the cache does.
       probe: { method: "GET", path: "/livez", host: formatAuthority(server.address, server.port) },

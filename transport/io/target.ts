@@ -13,12 +13,15 @@ import {
 import type { TransportSettings } from "../config.ts";
 import { PathChooser } from "../core/path-chooser.ts";
 import { HedgePolicy } from "../core/hedge-policy.ts";
+import { LinkAgreement } from "../core/link-agreement.ts";
 import type { PathChooserSettings } from "../core/path-settings.ts";
 import { RetryBudget } from "../core/retry-budget.ts";
 import type { PathProbe, PathReason, RequestClass } from "../core/path-words.ts";
 import type { ExchangeHead, PoolRequest } from "./exchange.ts";
-import type { OriginIdentity } from "./face.ts";
-import { PathPool } from "./path-pool.ts";
+import type { LinkExplanation, OriginIdentity } from "./face.ts";
+import type { LinkPool } from "./link/pool.ts";
+import { NeighbourPool } from "./neighbour-pool.ts";
+import { PathPool, type PathPoolOptions } from "./path-pool.ts";
 
 /** Where the target is. */
 export type Endpoint = {
@@ -29,6 +32,8 @@ export type Endpoint = {
   readonly isOrigin: boolean;
   /** Default: HTTP/1.1. */
   readonly protocol?: OriginProtocol | undefined;
+  /** It may speak the link protocol: it is a server of ours that answers requests. */
+  readonly mayLink?: boolean | undefined;
   /** What is shown to it in TLS handshakes. */
   readonly identity?: OriginIdentity | undefined;
 };
@@ -47,6 +52,10 @@ export type TargetContext = {
     timeoutMs: number,
     signal: AbortSignal,
   ) => Promise<Duplex>;
+  /** Opens a connection to a server of ours on which the link protocol is agreed; undefined: none is spoken here. */
+  readonly connectLink?:
+    | ((endpoint: Endpoint, via: ClusterId | null, timeoutMs: number, signal: AbortSignal) => Promise<Duplex>)
+    | undefined;
   readonly now: () => MonotonicMs;
   /** A target that was idle is asked for: its probes are due now. */
   readonly onWanted: () => void;
@@ -79,6 +88,9 @@ const SILENCE_MS = 400;
 /** Content of a health check's answer that is read; of more the connection is given up. */
 const CHECK_BYTES_MAX = 65_536;
 
+/** The open connections over one path. */
+type Pool = PathPool | NeighbourPool;
+
 /** Properties may check one server under different names, over each path. */
 const CHECK_POOLS_MAX = 16;
 /** What is left of the peak of requests at once at the next probe of any path: it is forgotten within a minute. */
@@ -104,7 +116,9 @@ export class Target {
   /** Undefined: not measured (peers in the same cluster); direct is the only path. */
   readonly chooser: PathChooser | undefined;
   readonly #context: TargetContext;
-  readonly #pools = new Map<string, PathPool>();
+  readonly #pools = new Map<string, Pool>();
+  /** Whether it speaks the link protocol. */
+  readonly #agreement = new LinkAgreement();
   readonly #attempts = new Set<Attempt>();
   /** Requests at once over whichever path, fading. */
   #recentPeak = 0;
@@ -337,10 +351,10 @@ export class Target {
     const { host, method, path } = this.probeRequest;
     const { probeConnectMsMax = 3_000 } = this.#context.settings.paths;
     const servername = hostOf(host);
-    let pool = this.#poolOf(via, servername);
+    let pool: Pool = this.#poolOf(via, servername);
     // HEAD goes over connections of its own (see `mayReuseAfterHead`); GET helps to keep the pool's own ones open.
     if (method === "HEAD" || pool.isBusy) {
-      const spare = this.#probePools.get(via) ?? this.#makePool(via, servername, 1);
+      const spare = this.#probePools.get(via) ?? this.#makeHttpPool(via, servername, 1);
       this.#probePools.set(via, spare);
       pool = spare;
     }
@@ -354,6 +368,7 @@ export class Target {
       body: undefined,
       signal,
       mayReuseAfterHead: true,
+      isUrgent: true,
       connectMs: probeConnectMsMax,
       headersMs: 2 * probeConnectMsMax,
       bodyMs: 2 * probeConnectMsMax,
@@ -426,10 +441,35 @@ export class Target {
   }
 
   get pools(): readonly PathPool[] {
-    return [...this.#pools.values()];
+    return Array.from(this.#pools.values(), (pool) => (pool instanceof NeighbourPool ? pool.http : pool));
   }
 
-  #poolOf(via: ClusterId | null, servername: string): PathPool {
+  /** Links to it, one for each path that was used. */
+  get links(): readonly LinkPool[] {
+    return [...this.#pools.values()].flatMap((pool) => (pool instanceof NeighbourPool ? pool.link : []));
+  }
+
+  /** Handshakes that showed that it speaks no link. */
+  get linkRefusals(): number {
+    return this.#agreement.refusals;
+  }
+
+  /** The link over a path; undefined: none is spoken with it, or over this path nothing was asked yet. */
+  explainLink(via: ClusterId | null): LinkExplanation | undefined {
+    const pool = this.#pools.get(via ?? "");
+    if (!(pool instanceof NeighbourPool)) return undefined;
+    const { sessions, sessionsMax, stuckSessions, active, rttMs } = pool.link;
+    return {
+      state: this.#agreement.state,
+      sessions,
+      sessionsMax,
+      stuckSessions,
+      streams: active,
+      rttMs: rttMs ?? null,
+    };
+  }
+
+  #poolOf(via: ClusterId | null, servername: string): Pool {
     const { isTls, identity } = this.#endpoint;
     const key = isTls ? `${via ?? ""}|${servername}|${identity?.fingerprint ?? ""}` : (via ?? "");
     const known = this.#pools.get(key);
@@ -448,15 +488,32 @@ export class Target {
       this.#checkPools.delete(oldest[0]);
       void oldest[1].close();
     }
-    const pool = this.#makePool(via, servername, 1);
+    const pool = this.#makeHttpPool(via, servername, 1);
     this.#checkPools.set(key, pool);
     return pool;
   }
 
-  #makePool(via: ClusterId | null, servername: string, connections: number): PathPool {
+  #makePool(via: ClusterId | null, servername: string, connections: number): Pool {
+    const { settings, connectLink } = this.#context;
+    const endpoint = this.#endpoint;
+    if (connectLink === undefined || endpoint.mayLink !== true)
+      return this.#makeHttpPool(via, servername, connections);
+    return new NeighbourPool({
+      ...this.#poolOptions(via, servername, connections),
+      connectLink: (signal) =>
+        connectLink(endpoint, via, this.connectTimeoutMs(via, settings.connectTimeoutMs), signal),
+      agreement: this.#agreement,
+    });
+  }
+
+  #makeHttpPool(via: ClusterId | null, servername: string, connections: number): PathPool {
+    return new PathPool(this.#poolOptions(via, servername, connections));
+  }
+
+  #poolOptions(via: ClusterId | null, servername: string, connections: number): PathPoolOptions {
     const { settings, connect, now } = this.#context;
     const endpoint = this.#endpoint;
-    return new PathPool({
+    return {
       label: via === null ? this.label : `${this.label} via ${JSON.stringify(via)}`,
       settings: { ...settings, connectionsPerPath: connections },
       protocol: endpoint.protocol,
@@ -467,7 +524,7 @@ export class Target {
         if (probe) this.chooser?.handleProbeConnecting(probe.probeId, now());
       },
       onConnected: () => {},
-    });
+    };
   }
 }
 

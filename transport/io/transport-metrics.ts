@@ -3,7 +3,9 @@ import type { Registry } from "prom-client";
 import Counter from "prom-client/lib/counter.js";
 import Gauge from "prom-client/lib/gauge.js";
 import { dialCounters } from "./dial.ts";
+import type { SpokenProtocol } from "./face.ts";
 import type { OriginGroups } from "./origin-groups.ts";
+import type { LinkPool } from "./link/pool.ts";
 import type { OriginResolver } from "./origin-resolver.ts";
 import type { Prober } from "./prober.ts";
 import type { Target } from "./target.ts";
@@ -19,6 +21,8 @@ export type TransportCounters = {
   readonly failures: Map<string, number>;
   /** By "direct|reason" and "relay|reason". */
   readonly byPath: Map<string, number>;
+  /** Answers. */
+  readonly byProtocol: Map<SpokenProtocol, number>;
 };
 
 export function registerTransportMetrics(
@@ -186,17 +190,58 @@ export function registerTransportMetrics(
         0,
       ),
   );
-  // oxlint-disable-next-line no-new -- registers itself
-  new Gauge({
-    name: "isochrone_transport_connections",
-    help: "Open connections upstream.",
+  const gauge = (name: string, help: string, read: (target: Target) => number): void => {
+    // oxlint-disable-next-line no-new -- registers itself
+    new Gauge({
+      name,
+      help,
+      registers,
+      collect() {
+        this.set(targets().reduce((sum, target) => sum + read(target), 0));
+      },
+    });
+  };
+  gauge(
+    "isochrone_transport_connections",
+    "Open connections upstream, those of links not counted.",
+    (target) => target.pools.reduce((all, pool) => all + pool.connections, 0),
+  );
+  labelled(
     registers,
-    collect() {
-      let count = 0;
-      for (const target of targets()) for (const pool of target.pools) count += pool.connections;
-      this.set(count);
-    },
-  });
+    "isochrone_transport_answers_total",
+    "Answers by what they were asked by.",
+    ["protocol"],
+    () => counters.byProtocol,
+  );
+  const ofLinks = (read: (link: LinkPool) => number) => (target: Target) =>
+    target.links.reduce((all, link) => all + read(link), 0);
+  gauge(
+    "isochrone_transport_link_sessions",
+    "Link sessions to servers of ours.",
+    ofLinks(({ sessions }) => sessions),
+  );
+  gauge(
+    "isochrone_transport_link_sessions_stuck",
+    "Of them, those that do not answer.",
+    ofLinks(({ stuckSessions }) => stuckSessions),
+  );
+  gauge(
+    "isochrone_transport_link_streams",
+    "Requests under way by link.",
+    ofLinks(({ active }) => active),
+  );
+  eventsOf(
+    "isochrone_transport_link_total",
+    "Link sessions: opened, failed, refused by who speaks none, ended with requests under way, seen stuck; requests begun anew on another.",
+    ["connects", "connectFailures", "refusals", "lost", "stuck", "moved"] as const,
+    (event) =>
+      targets().reduce(
+        (sum, target) =>
+          sum +
+          (event === "refusals" ? target.linkRefusals : ofLinks((link) => link.counters[event])(target)),
+        0,
+      ),
+  );
 }
 
 function labelled(

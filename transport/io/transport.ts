@@ -22,9 +22,8 @@ import { type TransportSettings, transportDefaults } from "../config.ts";
 import type { PathReason } from "../core/path-words.ts";
 import { peerProofHeader } from "../core/peer-proof.ts";
 import { dial, secure, TlsFailure } from "./dial.ts";
-import type { ExchangeError, ExchangeHead } from "./exchange.ts";
+import type { ExchangeError, ExchangeHead, PoolRequest } from "./exchange.ts";
 import type {
-  HeaderList,
   KnownOrigin,
   OriginIdentity,
   PathExplanation,
@@ -38,6 +37,7 @@ import { OriginResolver } from "./origin-resolver.ts";
 import { signPeer } from "./peer-proof.ts";
 import { Prober } from "./prober.ts";
 import { race, type RaceParts, type RaceResult } from "./race.ts";
+import { type LinkIdentity, SharedKeyTrust } from "./link/trust.ts";
 import { linkReportsOf } from "./reports.ts";
 import { ResumingBody, resumableFrom } from "./resuming-body.ts";
 import type { StopSignal } from "./stop-signal.ts";
@@ -77,6 +77,8 @@ export class Transport {
   readonly #table: TargetTable;
   readonly #prober: Prober;
   readonly #raceParts: RaceParts;
+  /** What we show to servers of ours; undefined: no link is spoken. */
+  readonly #linkIdentity: LinkIdentity | undefined;
   /** Which server of an origin is asked. */
   readonly origins: OriginGroups;
   readonly #counters: TransportCounters = {
@@ -86,6 +88,7 @@ export class Transport {
     rescues: 0,
     failures: new Map(),
     byPath: new Map(),
+    byProtocol: new Map(),
   };
   #rankTimer: NodeJS.Timeout | undefined;
   #isClosed = false;
@@ -94,10 +97,25 @@ export class Transport {
     this.#options = options;
     this.#settings = { ...transportDefaults, ...options.settings };
     this.#resolver = options.resolver ?? new OriginResolver({ clock: options.clock });
+    const { peerKey, selfServerId } = options;
+    if (peerKey !== undefined && this.#settings.link)
+      this.#linkIdentity = new SharedKeyTrust(peerKey).identityOf(selfServerId);
     const context: TargetContext = {
       settings: this.#settings,
       now: () => options.clock.monotonic(),
       connect: (...args) => this.#connect(...args),
+      connectLink:
+        this.#linkIdentity === undefined
+          ? undefined
+          : (endpoint, via, timeoutMs, signal) =>
+              this.#connect(
+                { ...endpoint, isTls: true },
+                endpoint.host,
+                via,
+                timeoutMs,
+                signal,
+                this.#linkIdentity,
+              ),
       onWanted: () => this.#prober.wake(),
     };
     this.#raceParts = {
@@ -259,6 +277,7 @@ export class Transport {
       body,
       isWhole,
       path,
+      protocol: head.protocol,
       timings: { connectMs: head.connectMs, ttfbMs: head.ttfbMs, attempts },
       trailers: head.trailers,
       resumes: () => (body instanceof ResumingBody ? body.resumes : 0),
@@ -275,6 +294,7 @@ export class Transport {
     const to = this.#targetOf(target);
     const now = this.#options.clock.monotonic();
     const chosen = to.choose();
+    const link = to.explainLink(chosen.via) ?? null;
     return {
       target: to.key,
       toClusterId: to.clusterId,
@@ -291,6 +311,9 @@ export class Transport {
         mapRttMs: state.mapRttMs ?? null,
         ageMs: state.ageMs ?? null,
       })),
+      protocol:
+        link !== null && link.sessions > link.stuckSessions ? "link" : (to.endpoint.protocol ?? "http/1.1"),
+      link,
     };
   }
 
@@ -360,7 +383,10 @@ export class Transport {
     avoid: ClusterId | null | undefined,
   ): Promise<RaceResult> {
     const result = await race(this.#raceParts, to, request, avoid);
-    this.#counters.byPath.set(pathKey(result.path.via, result.path.reason), this.#pathCount(result.path) + 1);
+    const { byPath, byProtocol } = this.#counters;
+    byPath.set(pathKey(result.path.via, result.path.reason), this.#pathCount(result.path) + 1);
+    const { protocol } = result.head;
+    byProtocol.set(protocol, (byProtocol.get(protocol) ?? 0) + 1);
     if (to.server)
       this.#prober.liveness.handlePassive(to.server.serverId, true, this.#options.clock.monotonic());
     return result;
@@ -383,7 +409,8 @@ export class Transport {
     return await to.send(via, servername, {
       method: request.method,
       path: request.path,
-      headers: this.#headersFor(to, request, host),
+      headers: upstreamHeaders(request.headers, host),
+      proof: this.#proofFor(to, request, host),
       body: request.body,
       signal,
       connectMs: to.connectTimeoutMs(via, connectMs ?? this.#settings.connectTimeoutMs),
@@ -393,15 +420,14 @@ export class Transport {
     });
   }
 
-  #headersFor(to: Target, request: TransportRequest, host: string): HeaderList {
-    const headers = upstreamHeaders(request.headers, host);
+  #proofFor(to: Target, request: TransportRequest, host: string): PoolRequest["proof"] {
     const { peerKey, selfServerId, clock } = this.#options;
-    if (to.server === undefined || peerKey === undefined) return headers;
-    const proof = signPeer(
-      { method: request.method, host, path: request.path },
-      { serverId: selfServerId, key: peerKey, clock },
-    );
-    return [...headers, [peerProofHeader, proof]];
+    if (to.server === undefined || peerKey === undefined) return undefined;
+    const { method, path } = request;
+    return () => [
+      peerProofHeader,
+      signPeer({ method, host, path }, { serverId: selfServerId, key: peerKey, clock }),
+    ];
   }
 
   /** What a failed attempt says about its path and its server. */
@@ -423,9 +449,10 @@ export class Transport {
     via: ClusterId | null,
     timeoutMs: number,
     signal: AbortSignal,
+    link?: LinkIdentity,
   ): Promise<Duplex> {
     const { host, port, isTls, isOrigin, protocol, identity } = endpoint;
-    const tls = isTls ? { servername, ca: this.#settings.ca, protocol, identity } : undefined;
+    const tls = isTls ? { servername, ca: this.#settings.ca, protocol, identity, link } : undefined;
     const { peerKey, selfServerId, clock } = this.#options;
     if (via === null) {
       // Alone, the origin is the operator's own word: "localhost" is what it says.

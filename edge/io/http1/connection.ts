@@ -50,6 +50,8 @@ export interface Http1Context {
   readonly hot: () => HotTable | undefined;
   readonly onServedHot: ((hit: HotServed) => void) | undefined;
   readonly isDraining: () => boolean;
+  /** Whether what a connection begins with is no HTTP, and somebody here speaks it. */
+  readonly isOther: (rest: Uint8Array) => boolean;
   /** Takes a connection over, with what was read of it and not answered. */
   readonly handOver: (socket: Socket, rest: Buffer) => void;
   /** The connection is closed or handed over. */
@@ -493,10 +495,7 @@ export class Http1Connection {
     socket.off("close", this.#onClose);
     this.#phase = "gone";
     const rest = Buffer.from(bytes.subarray(at));
-    const { metrics, settings } = this.#context;
-    const blank = rest.indexOf("\r\n\r\n", 0, "latin1");
-    const headBytes = Math.min(blank === -1 ? rest.byteLength : blank, settings.headerBytesMax + 1);
-    metrics.handedOver(handOverReason(rest.toString("latin1", 0, headBytes), settings));
+    if (!this.#context.isOther(rest)) this.#countHandedOver(rest);
     const left = (more: Buffer): void => {
       // In this order: in between, a drain would see the last connection gone and cut the request that it has just brought.
       if (!socket.destroyed)
@@ -505,6 +504,13 @@ export class Http1Connection {
     };
     if (this.#reads === undefined) left(NOTHING);
     else this.#reads.leave(left);
+  }
+
+  #countHandedOver(rest: Buffer): void {
+    const { metrics, settings } = this.#context;
+    const blank = rest.indexOf("\r\n\r\n", 0, "latin1");
+    const headBytes = Math.min(blank === -1 ? rest.byteLength : blank, settings.headerBytesMax + 1);
+    metrics.handedOver(handOverReason(rest.toString("latin1", 0, headBytes), settings));
   }
 
   #tooLarge(isCorked: boolean): void {

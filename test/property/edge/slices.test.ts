@@ -147,6 +147,7 @@ function answer(
     headers: [...headers, ["Content-Length", String(body.byteLength)]],
     body: Readable.from(pieces()),
     path: { via: null, reason: "only" as TransportResponse["path"]["reason"] },
+    protocol: "http/1.1",
     timings: { connectMs: 0, ttfbMs: 0, attempts: 1 },
     trailers: () => [],
     resumes: () => 0,

@@ -42,6 +42,7 @@ const response = (
   headers: [...headers, ["Content-Length", String(body.length)]],
   body: Readable.from([Buffer.from(body)]),
   path: { via: "relay" as ClusterId, reason: "only" as TransportResponse["path"]["reason"] },
+  protocol: "http/1.1",
   timings: { connectMs: 0, ttfbMs: 0, attempts: 1 },
   trailers: () => [],
   resumes: () => 0,

@@ -67,7 +67,7 @@ test.each<[string, LinkRequestHead]>([
   expect(request(encoded(head))).toEqual(head);
 });
 
-test.each([100, 103, 200, 404, 599])("status %i comes back", (status) => {
+test.each([100, 103, 200, 404, 999])("status %i comes back", (status) => {
   const head = { status, fields: ["age", "7", "content-type", "text/html"] };
   expect(response(encoded(head))).toEqual(head);
 });
@@ -93,10 +93,10 @@ describe("who writes is refused", () => {
     ["field-value", get("/", { fields: ["x", "a\t"] })],
     ["field-value", get("/", { fields: ["accept", "\u0100"] })],
     ["field-count", get("/", { fields: ["x"] })],
-    ["field-count", get("/", { fields: Array.from({ length: 514 }, () => "x") })],
+    ["field-count", get("/", { fields: Array.from({ length: 2_050 }, () => "x") })],
     ["head-form", get("/", { fields: ["x", "v".repeat(65_536)] })],
     ["status", { status: 101, fields: [] }],
-    ["status", { status: 600, fields: [] }],
+    ["status", { status: 1_000, fields: [] }],
   ])("%s", (reason, head) => {
     expect(encoded(head)).toBe(reason);
   });
@@ -128,11 +128,11 @@ describe("who reads refuses", () => {
     ["field-value", "a line break", wireHead([0x11, 1, 1, 1, 3], "a/xa\nb")],
     ["field-value", "a blank at its end", wireHead([0x11, 1, 1, 1, 2], "a/xa ")],
     ["field-value", "longer than the text", wireHead([0x11, 1, 1, 1, 9], "a/xv")],
-    ["field-count", "too many", wireHead([0x11, 1, 1, Buffer.alloc(257, 0x80)], "a/")],
+    ["field-count", "too many", wireHead([0x11, 1, 1, Buffer.alloc(1_025, 0x80)], "a/")],
   ])("%s: %s", (reason, _what, bytes) => {
     expect(request(bytes)).toBe(reason);
   });
-  test.each([0, 99, 101, 600, 65_535])("status %i", (status) => {
+  test.each([0, 99, 101, 1_000, 65_535])("status %i", (status) => {
     expect(response(wireHead([status >> 8, status & 0xff], ""))).toBe("status");
   });
   test("a long number where a short one would do", () => {

@@ -479,6 +479,28 @@ describe("an orderly end", () => {
     expect(kindsOf(eventsOf(pair.client))).toEqual(["response"]);
     expect([pair.client.streams, pair.server.streams]).toEqual([0, 0]);
   });
+  test("all that crosses the notice is read over: heads, content, credit, ends", () => {
+    const pair = LinkPair.open();
+    const begun = asked(pair);
+    pair.server.drain();
+    for (let turn = 0; turn < 4; turn++) {
+      const id = pair.client.request(get(), false, at(0)) as number;
+      pair.client.send(id, Buffer.alloc(100));
+      if (turn === 1) pair.client.cancel(id, "given-up");
+      else if (turn === 2) pair.client.end(id, ["x", "y"]);
+    }
+    pair.settle();
+    expect(pair.server.endReason).toBeUndefined();
+    expect(eventsOf(pair.server)).toEqual([]);
+    expect(kindsOf(eventsOf(pair.client)).filter((kind) => kind === "cancelled")).toHaveLength(3);
+    expect([pair.client.streams, pair.server.streams]).toEqual([1, 1]);
+    pair.server.respond(begun, { status: 204, fields: [] }, true);
+    pair.settle();
+    expect(kindsOf(eventsOf(pair.client))).toEqual(["response"]);
+    // A number that was left out is a fault all the same.
+    pair.server.handleBytes(wireFrame(2, 9, Buffer.of(3, 0x11, 1, 1, 0x61, 0x2f)), at(0));
+    expect(pair.server.endReason).toBe("stream-id");
+  });
   test("the client says that nothing more comes", () => {
     const pair = LinkPair.open();
     pair.client.drain();

@@ -163,6 +163,7 @@ class Model {
 
 function whole(): ExchangeHead {
   return {
+    protocol: "http/1.1",
     status: 200,
     headers: [["Content-Length", "3"]],
     body: Readable.from(["abc"]),

@@ -45,6 +45,7 @@ class Asked {
 
   head(status = 200): void {
     this.#resolve({
+      protocol: "http/1.1",
       status,
       headers: [["Content-Length", "3"]],
       body: this.body,

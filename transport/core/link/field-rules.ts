@@ -57,9 +57,12 @@ export function parseContentLength(value: string): number | undefined {
   return value.length <= LENGTH_DIGITS_MAX && /^[0-9]+$/.test(value) ? Number(value) : undefined;
 }
 
-/** Interim answers are 100 and 102 to 199: 101 is of one connection (RFC 9110, section 15.2.2). */
+/**
+ * Interim answers are 100 and 102 to 199: 101 is of one connection (RFC 9110, section 15.2.2). Origins say what has three digits and no
+ * class (section 15); what HTTP/1.1 carries is carried here.
+ */
 export function isStatus(status: number): boolean {
-  return status >= 100 && status <= 599 && status !== 101;
+  return status >= 100 && status <= 999 && status !== 101;
 }
 
 /** A method that asks for a stream of its own kind has no form here (RFC 9110, section 9.3.6). */

@@ -22,6 +22,9 @@ export class Liveness {
     this.#pingAt = now;
   }
 
+  get heardAt(): MonotonicMs {
+    return this.#heardAt;
+  }
   /** Undefined: not measured. */
   get rttMs(): number | undefined {
     return this.#rttMs;

@@ -52,6 +52,8 @@ export class LinkSession implements FrameSink, OutgoingEvents<Stream> {
   #events: LinkEvent[] = [];
   #eventsAt = 0;
   #now: MonotonicMs;
+  /** The highest stream number so far, and the last stream that was begun with: others come while it drains. */
+  #topId = 0;
   #lastId = 0;
   /** What the other side's HELLO allows; it is not here yet while `hasHello` is false. */
   #hasHello = false;
@@ -80,7 +82,7 @@ export class LinkSession implements FrameSink, OutgoingEvents<Stream> {
   }
   /** Streams that the client may open now. */
   get streamsLeft(): number {
-    if (this.#isDraining || this.#ended !== undefined || this.#lastId === STREAM_ID_MAX) return 0;
+    if (this.#isDraining || this.#ended !== undefined || this.#topId === STREAM_ID_MAX) return 0;
     return Math.max(0, this.#peerStreamsMax - this.#streams.size);
   }
   /** Nothing new is begun. */
@@ -98,6 +100,10 @@ export class LinkSession implements FrameSink, OutgoingEvents<Stream> {
   /** Undefined: not measured yet. */
   get rttMs(): number | undefined {
     return this.#liveness.rttMs;
+  }
+  /** When the last bytes came. */
+  get heardAt(): MonotonicMs {
+    return this.#liveness.heardAt;
   }
   /** Since when a ping is unanswered; undefined: none is. */
   get askingSince(): MonotonicMs | undefined {
@@ -118,7 +124,8 @@ export class LinkSession implements FrameSink, OutgoingEvents<Stream> {
     const fault = this.#encoder.request(head);
     if (fault !== undefined) return fault;
     this.#now = now;
-    const id = ++this.#lastId;
+    const id = ++this.#topId;
+    this.#lastId = id;
     const stream = this.#begin(id, head);
     stream.hasSentHead = true;
     stream.isEndQueued = isEnd;
@@ -289,7 +296,7 @@ export class LinkSession implements FrameSink, OutgoingEvents<Stream> {
   /** @internal */
   content(id: number, bytes: number): SessionReason | undefined {
     if (!this.#hasHello) return "hello-first";
-    if (id > this.#lastId) return "stream-id";
+    if (id > this.#topId) return "stream-id";
     const stream = this.#streams.get(id);
     // Given up while the other side could not know yet.
     if (stream === undefined) return undefined;
@@ -335,12 +342,13 @@ export class LinkSession implements FrameSink, OutgoingEvents<Stream> {
     from: number,
     to: number,
   ): SessionReason | undefined {
-    if (id <= this.#lastId) {
+    if (id <= this.#topId) {
       const known = this.#streams.get(id);
       if (known !== undefined) this.#refuse(known, "order");
       return undefined;
     }
-    if (id !== this.#lastId + 1) return "stream-id";
+    if (id !== this.#topId + 1) return "stream-id";
+    this.#topId = id;
     // After GOAWAY they are read over: the client takes them elsewhere.
     if (this.#isDraining) return undefined;
     if (this.#streams.size >= this.#limits.streamsMax) return "streams-exceeded";
@@ -370,7 +378,7 @@ export class LinkSession implements FrameSink, OutgoingEvents<Stream> {
     from: number,
     to: number,
   ): SessionReason | undefined {
-    if (id > this.#lastId) return "stream-id";
+    if (id > this.#topId) return "stream-id";
     const stream = this.#streams.get(id);
     if (stream === undefined) return undefined;
     const head = decodeResponse(bytes, from, to);
@@ -395,7 +403,7 @@ export class LinkSession implements FrameSink, OutgoingEvents<Stream> {
   }
 
   #trailersFrame(id: number, bytes: Uint8Array, from: number, to: number): SessionReason | undefined {
-    if (id > this.#lastId) return "stream-id";
+    if (id > this.#topId) return "stream-id";
     const stream = this.#streams.get(id);
     if (stream === undefined) return undefined;
     const fields = decodeTrailers(bytes, from, to);
@@ -418,7 +426,7 @@ export class LinkSession implements FrameSink, OutgoingEvents<Stream> {
   #creditFrame(id: number, payload: ByteReader): SessionReason | undefined {
     const more = payload.number();
     if (more <= 0 || payload.at !== payload.end) return "number";
-    if (id > this.#lastId) return "stream-id";
+    if (id > this.#topId) return "stream-id";
     const stream = this.#streams.get(id);
     if (stream === undefined) return undefined;
     stream.sendCredit += more;
@@ -428,7 +436,7 @@ export class LinkSession implements FrameSink, OutgoingEvents<Stream> {
   }
 
   #cancelFrame(id: number, code: number): SessionReason | undefined {
-    if (id > this.#lastId) return "stream-id";
+    if (id > this.#topId) return "stream-id";
     const stream = this.#streams.get(id);
     if (stream === undefined) return undefined;
     const reason = streamReasons[code] ?? "internal";

@@ -124,8 +124,8 @@ export const linkDefaults: LinkLimits = {
 /** Longest payloads, bytes. */
 export const HEAD_BYTES_MAX = 65_536;
 export const DATA_BYTES_MAX = 16_384;
-/** Fields of a head. */
-export const FIELDS_MAX = 256;
+/** Fields of a head: more than any server of ours takes of a client, and what an origin may answer with. */
+export const FIELDS_MAX = 1_024;
 /** Streams of one session; then another one has to be opened. What fits a number of the wire. */
 export const STREAM_ID_MAX = 2 ** 30 - 1;
 

@@ -3,7 +3,8 @@ import { Readable } from "node:stream";
 import type { Dispatcher } from "undici";
 import type { MonotonicMs } from "#kit";
 import { systemClock } from "#kit/io";
-import type { LinkEvent, LinkRequestHead, Urgency } from "../../core/link/words.ts";
+import type { LinkEvent, LinkRequestHead, StreamReason, Urgency } from "../../core/link/words.ts";
+import { isSafeMethod } from "../exchange.ts";
 import type { LinkConnection } from "./connection.ts";
 
 type Controller = Dispatcher.DispatchController;
@@ -24,13 +25,29 @@ export class LinkError extends Error {
   }
 }
 
+/** The session that an exchange goes over, as its exchange sees it. */
+export interface LinkCarrier {
+  readonly connection: LinkConnection;
+  /** Its user has given it up. */
+  handleGivenUp(id: number): void;
+  /** Whether its answer was late for its path. */
+  handleTiming(isLate: boolean): void;
+}
+
+/** Bounds of one exchange, ms; 0: none. */
+export interface LinkTimes {
+  readonly headersMs: number;
+  readonly bodyMs: number;
+}
+
 export class LinkExchange implements Controller {
   readonly #handler: Dispatcher.DispatchHandler;
   readonly head: LinkRequestHead;
   readonly #body: Readable | Uint8Array | undefined;
-  readonly #headersMs: number;
-  readonly #bodyMs: number;
-  #connection: LinkConnection | undefined;
+  readonly #times: LinkTimes;
+  /** Whether its handler reads fields by name, and not from {@link rawHeaders}. */
+  readonly #wantsObjects: boolean;
+  #carrier: LinkCarrier | undefined;
   #id = 0;
   #deadlineMs = Infinity;
   #hasHead = false;
@@ -40,15 +57,34 @@ export class LinkExchange implements Controller {
   /** What came during a pause. */
   #held: LinkEvent[] = [];
   #bytes = 0;
+  /** It was taken from a session that did not answer. */
+  isRepeated = false;
+  /** When it began, monotonic ms. */
+  beganAtMs = 0;
+  /** Takes it when the other end had not begun with it; undefined: its pool begins it anew. */
+  onRefused: (() => void) | undefined;
   rawHeaders: string[] = [];
   rawTrailers: string[] = [];
 
-  constructor(options: LinkDispatchOptions, handler: Dispatcher.DispatchHandler) {
+  constructor(
+    head: LinkRequestHead,
+    body: Readable | Uint8Array | undefined,
+    handler: Dispatcher.DispatchHandler,
+    times: LinkTimes,
+    wantsObjects: boolean,
+  ) {
+    this.head = head;
+    this.#body = body;
     this.#handler = handler;
-    this.#body = bodyOf(options.body);
-    this.head = headOf(options, this.#body);
-    this.#headersMs = options.headersTimeout ?? Infinity;
-    this.#bodyMs = options.bodyTimeout ?? Infinity;
+    this.#times = times;
+    this.#wantsObjects = wantsObjects;
+  }
+
+  /** A request as undici states it. Throws LinkError for content that is neither bytes, text nor a stream. */
+  static of(options: LinkDispatchOptions, handler: Dispatcher.DispatchHandler): LinkExchange {
+    const body = bodyOf(options.body);
+    const times = { headersMs: options.headersTimeout ?? 0, bodyMs: options.bodyTimeout ?? 0 };
+    return new LinkExchange(headOf(options, body), body, handler, times, true);
   }
 
   get paused(): boolean {
@@ -67,44 +103,51 @@ export class LinkExchange implements Controller {
   get mayMove(): boolean {
     return !(this.#body instanceof Readable);
   }
+  /** Whether it may be asked for once more: nothing came, and asking changes nothing. */
+  get mayRepeat(): boolean {
+    return !this.isRepeated && !this.#hasHead && this.#body === undefined && isSafeMethod(this.head.method);
+  }
   get isLarge(): boolean {
     return this.#bytes >= LARGE_BYTES_MIN;
   }
 
-  /** Begins on a connection whose session has room. The stream; undefined: it is over instead. */
-  begin(connection: LinkConnection, nowMs: MonotonicMs): number | undefined {
-    this.#handler.onRequestStart?.(this, null);
-    if (this.#isOver) return undefined;
+  /** Begins on a connection whose session has room. The stream, or why it cannot be sent: then nothing was done. */
+  begin(carrier: LinkCarrier, nowMs: MonotonicMs): number | StreamReason {
+    const { connection } = carrier;
     const { session } = connection;
     const id = session.request(this.head, this.#body === undefined, nowMs);
-    if (typeof id === "string") {
-      this.fail(new LinkError("UND_ERR_INVALID_ARG", `a link cannot carry this request (${id})`));
-      return undefined;
-    }
-    this.#connection = connection;
+    if (typeof id === "string") return id;
+    this.#carrier = carrier;
     this.#id = id;
-    this.#deadlineMs = nowMs + (this.#headersMs || Infinity);
+    this.beganAtMs = nowMs;
+    this.#deadlineMs = nowMs + (this.#times.headersMs || Infinity);
+    connection.wake();
+    this.#handler.onRequestStart?.(this, null);
+    if (this.#isOver) return id;
     if (this.#body instanceof Uint8Array) {
       session.send(id, this.#body);
       session.end(id);
     } else if (this.#body !== undefined) this.#sendFrom(this.#body);
-    connection.wake();
     return id;
   }
 
   #sendFrom(body: Readable): void {
-    const session = this.#connection?.session;
+    const connection = this.#carrier?.connection;
+    const session = connection?.session;
     body.on("data", (chunk: Buffer | string) => {
       if (this.#isOver) return;
       session?.send(this.#id, typeof chunk === "string" ? Buffer.from(chunk) : chunk);
       if ((session?.queuedBytes(this.#id) ?? 0) > QUEUED_BYTES_MAX) body.pause();
-      this.#connection?.wake();
+      connection?.wake();
     });
     body.once("end", () => {
       session?.end(this.#id);
-      this.#connection?.wake();
+      connection?.wake();
     });
     body.once("error", (error) => this.abort(error));
+    body.once("close", () => {
+      if (!body.readableEnded) this.abort(new Error("its content was given up"));
+    });
   }
 
   /** An event of its stream. True: nothing more comes. */
@@ -122,7 +165,7 @@ export class LinkExchange implements Controller {
       this.fail(new LinkError("UND_ERR_SOCKET", `the other side gave the request up (${event.reason})`));
       return true;
     }
-    this.#deadlineMs = nowMs + (this.#bodyMs || Infinity);
+    this.#deadlineMs = nowMs + (this.#times.bodyMs || Infinity);
     if (this.#isPaused) this.#held.push(event);
     else this.#hand(event);
     return this.#isOver;
@@ -134,12 +177,12 @@ export class LinkExchange implements Controller {
       const { status, fields } = event.head;
       this.#hasHead = status >= 200;
       this.rawHeaders = fields as string[];
-      handler.onResponseStart?.(this, status, objectOf(fields), "");
+      handler.onResponseStart?.(this, status, this.#wantsObjects ? objectOf(fields) : NO_FIELDS, "");
       if (event.isEnd) this.#whole();
     } else if (event.kind === "data") {
       const { bytes } = event;
       this.#bytes += bytes.byteLength;
-      const { session } = this.#connection as LinkConnection;
+      const { session } = (this.#carrier as LinkCarrier).connection;
       session.consume(this.#id, bytes.byteLength, systemClock.monotonic());
       if (bytes.byteLength > 0) handler.onResponseData?.(this, bytes as Buffer);
       if (event.isEnd) this.#whole();
@@ -157,7 +200,7 @@ export class LinkExchange implements Controller {
       return;
     }
     this.#isOver = true;
-    this.#handler.onResponseEnd?.(this, objectOf(this.rawTrailers));
+    this.#handler.onResponseEnd?.(this, this.#wantsObjects ? objectOf(this.rawTrailers) : NO_FIELDS);
   }
 
   pause(): void {
@@ -173,16 +216,23 @@ export class LinkExchange implements Controller {
       if (this.#isPaused) this.#held.push(event);
       else if (!this.#isOver) this.#hand(event);
     }
-    this.#deadlineMs = systemClock.monotonic() + (this.#bodyMs || Infinity);
-    this.#connection?.wake();
+    this.#deadlineMs = systemClock.monotonic() + (this.#times.bodyMs || Infinity);
+    this.#carrier?.connection.wake();
   }
 
   abort(reason: Error): void {
     if (this.#isOver) return;
     this.#reason = reason;
-    this.#connection?.session.cancel(this.#id, "given-up");
-    this.#connection?.wake();
+    const connection = this.#carrier?.connection;
+    connection?.session.cancel(this.#id, "given-up");
+    connection?.wake();
     this.fail(reason);
+    this.#carrier?.handleGivenUp(this.#id);
+  }
+
+  /** Its user says whether its answer was late for its path. */
+  handleTiming(isLate: boolean): void {
+    this.#carrier?.handleTiming(isLate);
   }
 
   /** Ends it: the handler is told why. */
@@ -190,7 +240,8 @@ export class LinkExchange implements Controller {
     if (this.#isOver) return;
     this.#isOver = true;
     this.#held = [];
-    this.#dropBody();
+    // What has not begun may still be asked for in another way.
+    if (this.#carrier !== undefined) this.#dropBody();
     this.#handler.onResponseError?.(this, error);
   }
 
@@ -212,6 +263,7 @@ export class LinkExchange implements Controller {
 }
 
 const NOTHING = Buffer.alloc(0);
+const NO_FIELDS = {};
 
 function bodyOf(body: Dispatcher.DispatchOptions["body"]): Readable | Uint8Array | undefined {
   if (body === undefined || body === null) return undefined;

@@ -7,9 +7,9 @@ import type { Dispatcher } from "undici";
 import UndiciDispatcher from "undici/lib/dispatcher/dispatcher.js";
 import type { MonotonicMs } from "#kit";
 import { systemClock } from "#kit/io";
-import { type LinkEvent, type LinkLimits, linkDefaults } from "../../core/link/words.ts";
+import { type LinkEvent, type LinkLimits, linkDefaults, type StreamReason } from "../../core/link/words.ts";
 import { LinkConnection } from "./connection.ts";
-import { type LinkDispatchOptions, LinkError, LinkExchange } from "./exchange.ts";
+import { type LinkCarrier, type LinkDispatchOptions, LinkError, LinkExchange } from "./exchange.ts";
 
 export interface LinkPoolOptions {
   /** "parent \"fra-1\"", for messages. */
@@ -33,6 +33,9 @@ const STREAMS_PER_SESSION = 4;
 const LARGE_WEIGHT = 8;
 /** A ping that is unanswered for longer than two round trips and this shows a session that is stuck, ms. */
 const STUCK_MS = 100;
+/** What a session counts more whose last answer was late, or on which nothing comes for two round trips and this. */
+const DOUBT_WEIGHT = 4;
+const SILENT_MS = 20;
 /** Taken for the round trip of a session that has not measured it, ms. */
 const RTT_UNKNOWN_MS = 500;
 const SWEEP_MS = 250;
@@ -42,12 +45,14 @@ const PEAK_DECAY = 0.99;
 const PAUSE_MS = 5_000;
 
 /** A session that is open, and what goes over it. */
-class Session {
+class Session implements LinkCarrier {
   readonly connection: LinkConnection;
   readonly exchanges = new Map<number, LinkExchange>();
   readonly #pool: LinkPool;
   /** Exchanges with a large answer. */
   #large = 0;
+  /** Its last answer was late for the path. */
+  #isLate = false;
   idleSinceMs = systemClock.monotonic();
 
   constructor(socket: Duplex, limits: LinkLimits, pool: LinkPool) {
@@ -64,13 +69,38 @@ class Session {
     return askingSince !== undefined && nowMs - askingSince > 2 * (rttMs ?? RTT_UNKNOWN_MS) + STUCK_MS;
   }
 
-  get load(): number {
-    return this.exchanges.size + LARGE_WEIGHT * this.#large;
+  /** How much is in a new request's way. */
+  load(nowMs: MonotonicMs): number {
+    const load = this.exchanges.size + LARGE_WEIGHT * this.#large + (this.#isLate ? DOUBT_WEIGHT : 0);
+    return load + (this.#isSilent(nowMs) ? DOUBT_WEIGHT : 0);
   }
 
-  begin(exchange: LinkExchange, nowMs: MonotonicMs): void {
-    const id = exchange.begin(this.connection, nowMs);
-    if (id !== undefined) this.exchanges.set(id, exchange);
+  /** Nothing comes though something is asked: it may be stuck, and is not known to be yet. */
+  #isSilent(nowMs: MonotonicMs): boolean {
+    const { session } = this.connection;
+    const { rttMs } = session;
+    if (this.exchanges.size === 0 || rttMs === undefined) return false;
+    const since = nowMs - 2 * rttMs - SILENT_MS;
+    if (session.heardAt > since) return false;
+    for (const first of this.exchanges.values()) return first.beganAtMs < since;
+    return false;
+  }
+
+  /** Undefined: it has begun, or was given up as it did. A reason: this request cannot be sent. */
+  begin(exchange: LinkExchange, nowMs: MonotonicMs): StreamReason | undefined {
+    const id = exchange.begin(this, nowMs);
+    if (typeof id === "string") return id;
+    if (!exchange.isOver) this.exchanges.set(id, exchange);
+    return undefined;
+  }
+
+  handleTiming(isLate: boolean): void {
+    this.#isLate = isLate;
+  }
+
+  handleGivenUp(id: number): void {
+    const exchange = this.exchanges.get(id);
+    if (exchange !== undefined) this.#ended(id, exchange, systemClock.monotonic());
   }
 
   handleEvent(event: LinkEvent): void {
@@ -81,7 +111,7 @@ class Session {
     const exchange = this.exchanges.get(event.id);
     if (exchange === undefined) return;
     if (event.kind === "cancelled" && event.reason === "refused" && exchange.mayMove) {
-      this.exchanges.delete(event.id);
+      this.#ended(event.id, exchange, systemClock.monotonic());
       this.#pool.move(exchange);
       return;
     }
@@ -93,17 +123,25 @@ class Session {
   }
 
   sweep(nowMs: MonotonicMs): void {
-    for (const [id, exchange] of this.exchanges) {
-      exchange.sweep(nowMs);
-      if (exchange.isOver) this.#ended(id, exchange, nowMs);
-    }
+    for (const exchange of this.exchanges.values()) exchange.sweep(nowMs);
   }
 
   #ended(id: number, exchange: LinkExchange, nowMs: MonotonicMs): void {
-    this.exchanges.delete(id);
+    if (!this.exchanges.delete(id)) return;
     if (exchange.isLarge) this.#large--;
     if (this.exchanges.size === 0) this.idleSinceMs = nowMs;
     this.#pool.handleRoom();
+  }
+
+  /** What may be asked for again elsewhere, and has no answer yet, is. */
+  leave(): void {
+    for (const [id, exchange] of this.exchanges) {
+      if (!exchange.mayRepeat) continue;
+      this.connection.session.cancel(id, "given-up");
+      this.#ended(id, exchange, systemClock.monotonic());
+      exchange.isRepeated = true;
+      this.#pool.move(exchange);
+    }
   }
 
   handleGone(why: string): void {
@@ -122,21 +160,41 @@ export class LinkPool extends UndiciDispatcher {
   #peak = 0;
   #openAgainAtMs = 0;
   readonly #closing = new AbortController();
-  readonly #sweeper: NodeJS.Timeout;
-  /** All only grow. `moved`: begun anew on another session, because one had not begun with them. */
-  readonly counters = { requests: 0, connects: 0, connectFailures: 0, refusedFull: 0, moved: 0, lost: 0 };
+  /** Only while there is something to look at. */
+  #sweeper: NodeJS.Timeout | undefined;
+  /**
+   * All only grow. `moved`: begun anew elsewhere, because a session had not begun with them or did not answer; `lost`: sessions that ended with requests under
+   * way; `stuck`: looks at which a session did not answer.
+   */
+  readonly counters = {
+    requests: 0,
+    connects: 0,
+    connectFailures: 0,
+    refusedFull: 0,
+    moved: 0,
+    lost: 0,
+    stuck: 0,
+  };
 
   constructor(options: LinkPoolOptions) {
     super();
     this.#o = options;
     this.#limits = options.limits ?? linkDefaults;
-    this.#sweeper = setInterval(() => this.#sweep(), SWEEP_MS);
-    this.#sweeper.unref();
   }
 
   /** Open sessions. */
   get sessions(): number {
     return this.#sessions.length;
+  }
+  /** Open sessions that do not answer. */
+  get stuckSessions(): number {
+    const nowMs = systemClock.monotonic();
+    return this.#sessions.filter((session) => session.isStuck(nowMs)).length;
+  }
+  /** The shortest measured round trip of a session, ms; undefined: none is measured. */
+  get rttMs(): number | undefined {
+    const known = this.#sessions.flatMap(({ connection }) => connection.session.rttMs ?? []);
+    return known.length === 0 ? undefined : Math.min(...known);
   }
   /** Requests under way, those that wait included. */
   get active(): number {
@@ -145,11 +203,30 @@ export class LinkPool extends UndiciDispatcher {
     return count;
   }
 
+  /** As undici asks: waits for a session where there is none. */
   override dispatch(options: LinkDispatchOptions, handler: Dispatcher.DispatchHandler): boolean {
-    const exchange = new LinkExchange(options, handler);
     this.counters.requests++;
-    this.#start(exchange);
+    this.#start(LinkExchange.of(options, handler));
     return this.#waiting.length === 0;
+  }
+
+  /**
+   * Begins a request on a session that is open and answers. False: there is none with room, or a link cannot carry it; then nothing
+   * was done, and a session is being opened where one may be.
+   */
+  send(exchange: LinkExchange): boolean {
+    const nowMs = systemClock.monotonic();
+    const session = this.#choose(nowMs, false);
+    const isBegun = session !== undefined && session.begin(exchange, nowMs) === undefined;
+    if (isBegun) this.counters.requests++;
+    this.#handleDemand(nowMs);
+    return isBegun;
+  }
+
+  /** Opens sessions ahead of need, as many as so many requests at once pay for. */
+  warm(requests: number): void {
+    this.#peak = Math.max(this.#peak, requests);
+    this.#handleDemand(systemClock.monotonic());
   }
 
   override async close(): Promise<void> {
@@ -176,17 +253,19 @@ export class LinkPool extends UndiciDispatcher {
   /** @internal */
   move(exchange: LinkExchange): void {
     this.counters.moved++;
-    this.#start(exchange);
+    if (exchange.onRefused === undefined) this.#start(exchange);
+    else exchange.onRefused();
   }
 
   /** @internal */
   handleRoom(): void {
     while (this.#waiting.length > 0) {
-      if (!this.#waiting[0]?.isOver) {
+      const first = this.#waiting[0] as LinkExchange;
+      if (!first.isOver) {
         const nowMs = systemClock.monotonic();
-        const session = this.#choose(nowMs);
+        const session = this.#choose(nowMs, true);
         if (session === undefined) return;
-        session.begin(this.#waiting[0] as LinkExchange, nowMs);
+        beginOrFail(session, first, nowMs);
       }
       this.#waiting.shift();
     }
@@ -202,25 +281,32 @@ export class LinkPool extends UndiciDispatcher {
 
   #start(exchange: LinkExchange): void {
     const nowMs = systemClock.monotonic();
-    const session = this.#choose(nowMs);
-    if (session !== undefined) session.begin(exchange, nowMs);
+    const session = this.#choose(nowMs, true);
+    if (session !== undefined) beginOrFail(session, exchange, nowMs);
     else if (this.#closing.signal.aborted)
       exchange.fail(new LinkError("UND_ERR_CLOSED", "the link was closed"));
     else if (this.#waiting.length >= (this.#o.waitingMax ?? WAITING_MAX)) {
       this.counters.refusedFull++;
       exchange.fail(new LinkError("UND_ERR_BPE_MISSING_UPSTREAM", "too many requests wait for a session"));
     } else this.#waiting.push(exchange);
+    this.#handleDemand(nowMs);
+  }
+
+  #handleDemand(nowMs: MonotonicMs): void {
     const { active } = this;
     if (active > this.#peak) this.#peak = active;
     if (
-      this.#sessions.length < this.#sessionsMax &&
+      this.#sessions.length < this.sessionsMax &&
       this.#sessions.length + this.#opening < this.#wanted(nowMs)
     )
       this.#open();
   }
 
-  /** The session with least under way among those that answer; of stuck ones one only if there is no other, and none can be opened. */
-  #choose(nowMs: MonotonicMs): Session | undefined {
+  /**
+   * The session with least in the way among those that answer; of stuck ones, where `takesStuck`, one only if there is no other, and
+   * none can be opened.
+   */
+  #choose(nowMs: MonotonicMs, takesStuck: boolean): Session | undefined {
     let best: Session | undefined;
     let bestLoad = Infinity;
     let stuck: Session | undefined;
@@ -230,29 +316,31 @@ export class LinkPool extends UndiciDispatcher {
         stuck ??= session;
         continue;
       }
-      const { load } = session;
+      const load = session.load(nowMs);
       if (load >= bestLoad) continue;
       best = session;
       bestLoad = load;
     }
-    return best ?? (this.#sessions.length < this.#sessionsMax ? undefined : stuck);
+    return best ?? (takesStuck && this.#sessions.length >= this.sessionsMax ? stuck : undefined);
   }
 
-  get #sessionsMax(): number {
+  get sessionsMax(): number {
     return this.#o.sessionsMax ?? SESSIONS_MAX;
   }
 
   #wanted(nowMs: MonotonicMs): number {
-    const stuck = this.#sessions.filter((session) => session.isStuck(nowMs)).length;
-    return Math.min(this.#sessionsMax, Math.max(1, Math.ceil(this.#peak / STREAMS_PER_SESSION)) + stuck);
+    let stuck = 0;
+    for (const session of this.#sessions) if (session.isStuck(nowMs)) stuck++;
+    return Math.min(this.sessionsMax, Math.max(1, Math.ceil(this.#peak / STREAMS_PER_SESSION)) + stuck);
   }
 
   #open(): void {
-    if (this.#closing.signal.aborted || this.#opening + this.#sessions.length >= this.#sessionsMax) return;
+    if (this.#closing.signal.aborted || this.#opening + this.#sessions.length >= this.sessionsMax) return;
     // Ahead of need not after a failure; for who waits at once.
     if (this.#waiting.length === 0 && systemClock.monotonic() < this.#openAgainAtMs) return;
     this.#opening++;
     this.counters.connects++;
+    this.#sweeper ??= setInterval(() => this.#sweep(), SWEEP_MS).unref();
     void this.#o.connect(this.#closing.signal).then(
       (socket) => {
         this.#opening--;
@@ -277,15 +365,41 @@ export class LinkPool extends UndiciDispatcher {
   #sweep(): void {
     const nowMs = systemClock.monotonic();
     this.#peak = Math.max(this.#peak * PEAK_DECAY, this.active);
-    for (const session of this.#sessions) session.sweep(nowMs);
+    for (const session of this.#sessions) {
+      session.sweep(nowMs);
+      if (session.isStuck(nowMs)) this.#handleStuck(session);
+    }
     const wanted = this.#wanted(nowMs);
     if (this.#sessions.length > 0 && this.#sessions.length + this.#opening < wanted) this.#open();
+    this.#closeIdle(nowMs, wanted);
+    if (this.#sessions.length > 0 || this.#opening > 0 || this.#waiting.length > 0) return;
+    clearInterval(this.#sweeper);
+    this.#sweeper = undefined;
+  }
+
+  /** While another session answers it is not the neighbour that is slow: it would be asked twice for nothing. */
+  #handleStuck(stuck: Session): void {
+    this.counters.stuck++;
+    const { askingSince } = stuck.connection.session;
+    const isAlone = this.#sessions.every(
+      ({ connection }) => askingSince === undefined || connection.session.heardAt <= askingSince,
+    );
+    if (!isAlone) stuck.leave();
+  }
+
+  #closeIdle(nowMs: MonotonicMs, wanted: number): void {
+    if (this.#sessions.length <= wanted) return;
     const idle = this.#sessions.findLast(
       ({ exchanges, idleSinceMs }) =>
         exchanges.size === 0 && nowMs - idleSinceMs > (this.#o.idleMs ?? IDLE_MS),
     );
-    if (idle === undefined || this.#sessions.length <= wanted) return;
-    idle.connection.session.drain();
-    idle.connection.wake();
+    idle?.connection.session.drain();
+    idle?.connection.wake();
   }
+}
+
+function beginOrFail(session: Session, exchange: LinkExchange, nowMs: MonotonicMs): void {
+  const fault = session.begin(exchange, nowMs);
+  if (fault !== undefined)
+    exchange.fail(new LinkError("UND_ERR_INVALID_ARG", `a link cannot carry this request (${fault})`));
 }

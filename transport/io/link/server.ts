@@ -1,8 +1,9 @@
-/** The serving end of links: requests of one connection for a handler, and a listener of TLS 1.3 that knows its peers by certificate. */
-import type { AddressInfo } from "node:net";
-import { type Duplex, Readable } from "node:stream";
+/** The answering end of links: the requests of one connection, and who takes connections by TLS 1.3 from servers of ours alone. */
+import type { Socket } from "node:net";
+import { Readable } from "node:stream";
 import { createServer, type Server, type TLSSocket } from "node:tls";
-import { listenError, systemClock } from "#kit/io";
+import type { ServerId } from "#kit";
+import { systemClock } from "#kit/io";
 import {
   type FlatFields,
   LINK_ALPN,
@@ -10,8 +11,10 @@ import {
   type LinkLimits,
   type LinkRequestHead,
   linkDefaults,
+  type SessionReason,
 } from "../../core/link/words.ts";
 import { LinkConnection } from "./connection.ts";
+import type { SharedKeyTrust } from "./trust.ts";
 
 /** Content of an answer that waits before {@link LinkRequest.write} says so, bytes. */
 const QUEUED_BYTES_MAX = 262_144;
@@ -21,18 +24,27 @@ export class LinkRequest {
   readonly head: LinkRequestHead;
   /** Undefined: it has no content. */
   readonly body: Readable | undefined;
+  /** Who asks: proven by the connection. */
+  readonly peer: ServerId;
+  readonly remoteAddress: string;
   readonly #id: number;
   readonly #connection: LinkConnection;
+  /** The client, or its session, is gone: nothing that is written leaves. */
+  isGone = false;
   /** Called once when the client, or its session, is gone before the answer has ended. */
   onGone: (() => void) | undefined;
   /** Called when all that was written has left. */
   onDrain: (() => void) | undefined;
 
-  constructor(id: number, head: LinkRequestHead, hasContent: boolean, connection: LinkConnection) {
+  constructor(id: number, head: LinkRequestHead, hasContent: boolean, session: LinkServerSession) {
     this.#id = id;
     this.head = head;
-    this.#connection = connection;
+    this.peer = session.peer;
+    this.remoteAddress = session.remoteAddress;
+    this.#connection = session.connection;
     this.body = hasContent ? new Readable({ read: () => this.#read() }) : undefined;
+    // Whoever forwards it may have stopped listening when the client goes.
+    this.body?.on("error", () => {});
   }
 
   /** Sends the head of the answer, or an interim one. Throws TypeError for what no head can say. */
@@ -55,6 +67,11 @@ export class LinkRequest {
     this.#connection.wake();
   }
 
+  /** What was written and has not left, bytes. */
+  get queuedBytes(): number {
+    return this.#connection.session.queuedBytes(this.#id);
+  }
+
   /** Breaks the answer off, so that nobody takes a part for the whole. */
   cut(): void {
     this.#connection.session.cancel(this.#id, "internal");
@@ -70,6 +87,7 @@ export class LinkRequest {
     } else if (event.kind === "trailers") this.body?.push(null);
     else if (event.kind === "drained") this.onDrain?.();
     else if (event.kind === "cancelled") {
+      this.isGone = true;
       this.body?.destroy(new Error(`the client gave the request up (${event.reason})`));
       this.onGone?.();
     }
@@ -86,29 +104,31 @@ export class LinkRequest {
   }
 }
 
+interface SessionUser {
+  readonly handle: (request: LinkRequest) => void;
+  readonly onGone: () => void;
+}
+
 /** The requests of one connection. */
 export class LinkServerSession {
+  readonly peer: ServerId;
+  readonly remoteAddress: string;
   readonly connection: LinkConnection;
   readonly #requests = new Map<number, LinkRequest>();
-  readonly #handle: (request: LinkRequest) => void;
-  readonly #onGone: () => void;
+  readonly #user: SessionUser;
 
-  constructor(
-    socket: Duplex,
-    limits: LinkLimits,
-    handle: (request: LinkRequest) => void,
-    onGone: () => void,
-  ) {
-    this.#handle = handle;
-    this.#onGone = onGone;
+  constructor(socket: TLSSocket, peer: ServerId, limits: LinkLimits, user: SessionUser) {
+    this.peer = peer;
+    this.remoteAddress = socket.remoteAddress ?? "unknown";
+    this.#user = user;
     this.connection = new LinkConnection("server", socket, limits, this);
   }
 
   handleEvent(event: LinkEvent): void {
     if (event.kind === "request") {
-      const request = new LinkRequest(event.id, event.head, !event.isEnd, this.connection);
+      const request = new LinkRequest(event.id, event.head, !event.isEnd, this);
       this.#requests.set(event.id, request);
-      this.#handle(request);
+      this.#user.handle(request);
     } else if ("id" in event) {
       this.#requests.get(event.id)?.handleEvent(event);
       if (event.kind === "cancelled" || event.kind === "done") this.#requests.delete(event.id);
@@ -119,85 +139,137 @@ export class LinkServerSession {
     for (const [id, request] of this.#requests)
       request.handleEvent({ kind: "cancelled", id, reason: "session-lost" });
     this.#requests.clear();
-    this.#onGone();
+    this.#user.onGone();
   }
 }
 
-export interface LinkListenerOptions {
-  /** PEM. */
-  readonly certificate: { readonly cert: string; readonly key: string };
-  /** Who signs the certificates of those that may come, PEM. */
-  readonly ca: string;
+export interface LinkServerOptions {
+  readonly trust: SharedKeyTrust;
   readonly limits?: LinkLimits;
-  /** Connections at once, handshakes included; more are refused. */
-  readonly connectionsMax?: number;
+  /** Handshakes at once; more are refused. */
+  readonly handshakesMax: number;
+  readonly handshakeTimeoutMs: number;
   readonly handle: (request: LinkRequest) => void;
+  /** A connection is gone, of which `sessions` counts no more. */
+  readonly onGone?: (() => void) | undefined;
 }
 
-const CONNECTIONS_MAX = 4_096;
-const HANDSHAKE_TIMEOUT_MS = 5_000;
+/** What a server counts; all only grow. `refused`: a handshake that failed, or was one too many. */
+export interface LinkServerCounters {
+  sessions: number;
+  requests: number;
+  refused: number;
+  /** Sessions that have ended, by why. */
+  readonly ends: Map<SessionReason | "lost", number>;
+}
 
-/** Takes links of TLS 1.3 from whoever has a certificate of `ca`, and nothing else. */
-export class LinkListener {
-  readonly #o: LinkListenerOptions;
-  readonly #server: Server;
+/** Speaks the link protocol, as the answering end, on connections that somebody else has accepted. */
+export class LinkServer {
+  readonly #o: LinkServerOptions;
+  /** Never listens: it is given connections. */
+  readonly #tls: Server;
   readonly #sessions = new Set<LinkServerSession>();
-  /** Only grow. `refused`: no certificate, another protocol, a handshake that failed. */
-  readonly counters = { sessions: 0, refused: 0 };
+  /** Connections in handshake, by their client's address and port: TLSSocket does not tell which one it was made from. */
+  readonly #handshakes = new Map<string, Socket>();
+  #isDraining = false;
+  readonly counters: LinkServerCounters = { sessions: 0, requests: 0, refused: 0, ends: new Map() };
 
-  constructor(options: LinkListenerOptions) {
+  constructor(options: LinkServerOptions) {
     this.#o = options;
-    this.#server = createServer({
-      ...options.certificate,
-      ca: options.ca,
-      minVersion: "TLSv1.3",
-      requestCert: true,
-      rejectUnauthorized: true,
-      ALPNProtocols: [...LINK_ALPN],
-      handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+    this.#tls = createServer({
+      ...options.trust.serverOptions(),
+      handshakeTimeout: options.handshakeTimeoutMs,
     });
-    this.#server.maxConnections = options.connectionsMax ?? CONNECTIONS_MAX;
-    this.#server.on("secureConnection", (socket) => this.#secured(socket));
-    this.#server.on("tlsClientError", (_error, socket) => {
+    this.#tls.on("secureConnection", (socket) => this.#secured(socket));
+    this.#tls.on("tlsClientError", (_error, socket) => {
+      // Its connection closes, and is told of then.
       this.counters.refused++;
       socket.destroy();
     });
   }
 
-  /** Listens and resolves with the port. Rejects with IsochroneError that says what to do. */
-  async listen(host: string, port: number): Promise<number> {
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once("error", (error) => reject(listenError(error, host, port)));
-      this.#server.listen({ host, port, noDelay: true }, resolve);
-    });
-    return (this.#server.address() as AddressInfo).port;
+  /** Connections, those in their handshake among them. */
+  get connections(): number {
+    return this.#sessions.size + this.#handshakes.size;
+  }
+  get sessions(): number {
+    return this.#sessions.size;
+  }
+  /** Requests that are being answered. */
+  get streams(): number {
+    let count = 0;
+    for (const { connection } of this.#sessions) count += connection.session.streams;
+    return count;
   }
 
-  /** Takes nothing new; what is under way is finished within `graceMs`, then cut. */
-  async close(graceMs: number): Promise<void> {
-    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
-    for (const { connection } of this.#sessions) {
-      connection.session.drain();
-      connection.wake();
-    }
-    const timer = setTimeout(() => {
-      for (const { connection } of this.#sessions) connection.destroy();
-    }, graceMs);
-    await closed;
-    clearTimeout(timer);
-  }
-
-  #secured(socket: TLSSocket): void {
-    // Who offers no protocol at all gets through the handshake.
-    if (!LINK_ALPN.includes(socket.alpnProtocol || "")) {
+  /** Takes a TCP connection whose next bytes are `rest`. */
+  accept(socket: Socket, rest: Buffer): void {
+    if (this.#handshakes.size >= this.#o.handshakesMax) {
       this.counters.refused++;
       socket.destroy();
       return;
     }
-    this.counters.sessions++;
-    const session = new LinkServerSession(socket, this.#o.limits ?? linkDefaults, this.#o.handle, () =>
-      this.#sessions.delete(session),
-    );
-    this.#sessions.add(session);
+    const key = clientOf(socket);
+    this.#handshakes.set(key, socket);
+    socket.once("close", () => {
+      if (this.#handshakes.get(key) !== socket) return;
+      this.#handshakes.delete(key);
+      this.#o.onGone?.();
+    });
+    socket.pause();
+    if (rest.byteLength > 0) socket.unshift(rest);
+    this.#tls.emit("connection", socket);
   }
+
+  /** Takes nothing new: what is under way is finished, what comes meanwhile is asked for elsewhere. */
+  drain(): void {
+    this.#isDraining = true;
+    for (const { connection } of this.#sessions) {
+      connection.session.drain();
+      connection.wake();
+    }
+  }
+
+  /** Cuts what is left. */
+  destroy(): void {
+    for (const { connection } of this.#sessions) connection.destroy();
+    for (const socket of this.#handshakes.values()) socket.destroy();
+  }
+
+  #secured(socket: TLSSocket): void {
+    this.#handshakes.delete(clientOf(socket));
+    const peer = this.#o.trust.peerOf(socket);
+    // Who offers no protocol at all gets through the handshake.
+    if (peer === undefined || !LINK_ALPN.includes(socket.alpnProtocol || "")) {
+      this.counters.refused++;
+      socket.destroy();
+      this.#o.onGone?.();
+      return;
+    }
+    this.counters.sessions++;
+    socket.setTimeout(0);
+    const session = new LinkServerSession(socket, peer, this.#o.limits ?? linkDefaults, {
+      handle: (request) => {
+        this.counters.requests++;
+        this.#o.handle(request);
+      },
+      onGone: () => {
+        const why =
+          session.connection.session.endReason ?? (session.connection.session.isDraining ? "done" : "lost");
+        this.counters.ends.set(why, (this.counters.ends.get(why) ?? 0) + 1);
+        this.#sessions.delete(session);
+        this.#o.onGone?.();
+      },
+    });
+    this.#sessions.add(session);
+    // Its handshake began before the drain.
+    if (this.#isDraining) {
+      session.connection.session.drain();
+      session.connection.wake();
+    }
+  }
+}
+
+function clientOf(socket: Socket): string {
+  return `${socket.remoteAddress} ${socket.remotePort}`;
 }
