@@ -278,6 +278,11 @@ export class Edge {
       "Requests that wait for a place at their next hop",
       () => control.queued,
     );
+    metrics.total(
+      "forwards_deserted_total",
+      "Forwarded requests that went on when all who waited for their answers had left",
+      () => control.deserted,
+    );
     metrics.gauge(
       "loop_delay_ms",
       "Least delay of the event loop over the last 0.5 s in which requests were forwarded",

@@ -1,24 +1,26 @@
 /**
- * Who waits for a fill. A fill that was sent belongs to nobody and goes on when they leave; one that still waits for its place at the next
- * hop is given up when all of them have left: it would be asked for nobody, ahead of those who are there.
+ * Who waits for a fill. A fill that was sent belongs to nobody and goes on when they leave, and the limiter hears of it; one that still
+ * waits for its place at the next hop is given up when all of them have left: it would be asked for nobody, ahead of those who are there.
  */
+import { Stop, type StopSignal } from "#transport";
+
 export class FillAudience {
-  readonly #left = new AbortController();
+  readonly #left = new Stop();
   #waiting = 0;
   #isServed = false;
 
   /** Fires when the last one has left unserved. */
-  get signal(): AbortSignal {
-    return this.#left.signal;
+  get signal(): StopSignal {
+    return this.#left;
   }
 
   /** `client` fires when the client has gone. */
-  add(client: AbortSignal): void {
+  add(client: StopSignal): void {
     this.#waiting++;
     client.addEventListener(
       "abort",
       () => {
-        if (--this.#waiting === 0 && !this.#isServed) this.#left.abort();
+        if (--this.#waiting === 0 && !this.#isServed) this.#left.abort(undefined);
       },
       { once: true },
     );

@@ -164,7 +164,7 @@ export class Filler {
             body: undefined,
             bodyBytes: undefined,
             signal: undefined,
-            waitSignal: audience?.signal,
+            desertion: audience?.signal,
             without: UNCONDITIONAL,
             extra: [
               ...(stored === undefined ? [] : validatingFields(stored)),

@@ -1,7 +1,13 @@
 /** Sends a request to the next hop: makes its fields anew, tries the hops in order, keeps the times. */
 import type { Readable } from "node:stream";
 import { type Clock, type ClusterId, type EpochMs, IsochroneError } from "#kit";
-import { ResumingBody, resumableFrom, type SpokenProtocol, type TransportResponse } from "#transport";
+import {
+  ResumingBody,
+  resumableFrom,
+  type SpokenProtocol,
+  type StopSignal,
+  type TransportResponse,
+} from "#transport";
 import type { EdgeSettings } from "../config.ts";
 import { ORIGIN_AUTH_FIELD } from "../core/access/origin-auth.ts";
 import {
@@ -32,8 +38,8 @@ export interface ForwardRequest {
   readonly bodyBytes: number | undefined;
   /** Undefined: nobody gives it up. */
   readonly signal: AbortSignal | undefined;
-  /** Gives it up as long as it waits for a place at the next hop. */
-  readonly waitSignal?: AbortSignal | undefined;
+  /** Nobody waits for it any more: given up as long as it waits for a place at the next hop; once it was sent it goes on. */
+  readonly desertion?: StopSignal | undefined;
   /** Lower-case names of fields that are left out. */
   readonly without: ReadonlySet<string>;
   /** Fields that are added: the conditions of a validation. */
@@ -196,9 +202,10 @@ export class Forwarder {
           isBackground: request.isBackground,
         },
         hop.name,
-        request.signal ?? request.waitSignal,
+        request.signal ?? request.desertion,
       );
       const place = admitted instanceof Promise ? await admitted : admitted;
+      request.desertion?.addEventListener("abort", () => place.desert(), { once: true });
       const requestTime = this.#clock.epoch();
       hop.handleLoad?.(1);
       const ended = once(() => hop.handleLoad?.(-1));

@@ -1,6 +1,6 @@
 /** Waiting for a place at the next hop: the clock, the timer and the promises of the overload machine. */
 import { type Clock, IsochroneError, type MonotonicMs } from "#kit";
-import { OriginUnavailableError } from "#transport";
+import { OriginUnavailableError, type StopSignal } from "#transport";
 import type { EdgeSettings } from "../config.ts";
 import type { AnswerKind } from "../core/overload/cohort.ts";
 import {
@@ -36,6 +36,8 @@ export interface Place {
   head(kind: AnswerKind): void;
   /** The answer has ended, or nobody reads on. */
   end(): void;
+  /** All who waited for the answer have left, and the request goes on. */
+  desert(): void;
   /** No answer. `mayStillWork`: the next hop has the request and may not notice. */
   fail(kind: AnswerKind, mayStillWork: boolean): void;
 }
@@ -83,7 +85,7 @@ export class OverloadGate {
    * A place, at once where there is one. Throws ShedError, or rejects with it after a short wait; rejects with an "aborted"
    * IsochroneError when `signal` fires before.
    */
-  admit(offer: ForwardOffer, hopName: string, signal: AbortSignal | undefined): Place | Promise<Place> {
+  admit(offer: ForwardOffer, hopName: string, signal: StopSignal | undefined): Place | Promise<Place> {
     if (this.#wasAsked === undefined) this.#look();
     this.#wasAsked = true;
     const verdict = this.#control.offer(offer, this.#clock.monotonic());
@@ -106,7 +108,7 @@ export class OverloadGate {
     setTimeout(act, LOOK_MS).unref();
   }
 
-  #wait(id: number, hopName: string, signal: AbortSignal | undefined): Promise<Place> {
+  #wait(id: number, hopName: string, signal: StopSignal | undefined): Promise<Place> {
     const { promise, resolve, reject } = Promise.withResolvers<Place>();
     const onAbort = (): void => {
       if (!this.#waiters.delete(id)) return;
@@ -148,6 +150,7 @@ export class OverloadGate {
     };
     return {
       head: (kind) => act((now) => control.handleHead(id, kind, now)),
+      desert: () => act((now) => control.handleDesertion(id, now)),
       end: () => act((now) => control.handleEnd(id, now)),
       fail: (kind, mayStillWork) => act((now) => control.handleFailure(id, kind, mayStillWork, now)),
     };

@@ -1,6 +1,7 @@
 /** More than an origin can answer: who is shed and how, what hits and stale answers see of it, and what is left of the origin. */
 import type { ServerResponse } from "node:http";
 import { connect, type Socket } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, describe, expect, test } from "vitest";
 import { latencies, recoveryMs, runLoad, tally } from "../tools/overload/load.ts";
 import { type LimitedOrigin, startLimitedOrigin } from "../tools/overload/origin.ts";
@@ -109,6 +110,48 @@ describe("a request that waits for its place at the origin", () => {
     // Nobody could be reached: that was never tried, so it is not remembered.
     expect((await fetchFrom(port, "/gone")).body.toString()).toBe("of /gone");
     ended.destroy();
+  });
+});
+
+describe("a fill that was sent", () => {
+  test("goes on without its clients, and nobody is sent who has waited for longer than they did", async () => {
+    origin = new TestOrigin();
+    const hanging: ServerResponse[] = [];
+    origin.answer = ({ url }, response) => {
+      if (url?.startsWith("/hanging")) hanging.push(response);
+      else response.writeHead(200, { "Cache-Control": "max-age=60" }).end(`of ${url}`);
+    };
+    await origin.start();
+    edge = await startEdge(origin, {
+      hopForwardsMin: 8,
+      hopForwardsInitial: 8,
+      hopBurst: 0,
+      queueDelayMs: 20_000,
+      queueDelayBurstMs: 20_000,
+    });
+    const { port } = edge;
+    await fetchFrom(port, "/first");
+    const askedAt = performance.now();
+    const clients = Array.from({ length: 8 }, (_, n) => {
+      const socket = connect(port, "127.0.0.1").on("error", () => {});
+      socket.write(`GET /hanging/${n} HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\n\r\n`);
+      return socket;
+    });
+    await until(() => hanging.length === 8, "the origin has all places taken");
+    await delay(300);
+    for (const client of clients) client.resetAndDestroy();
+    await until(
+      async () => (await edge?.metric("forwards_deserted_total")) === 8,
+      "all are known to have left",
+    );
+    const leftAfterMs = performance.now() - askedAt;
+    const late = fetchFrom(port, "/late");
+    await until(async () => (await edge?.metric("forwards_queued")) === 1, "it waits");
+    await delay(leftAfterMs + 100);
+    for (const response of hanging) response.writeHead(200, { "Cache-Control": "max-age=60" }).end("whole");
+    expect(await late).toMatchObject({ status: 503, cacheStatus: "fwd=uri-miss; detail=queue-delay" });
+    for (const n of [0, 7]) expect((await fetchFrom(port, `/hanging/${n}`)).body.toString()).toBe("whole");
+    expect(origin.seen.filter(({ url }) => url?.startsWith("/hanging"))).toHaveLength(8);
   });
 });
 

@@ -5,6 +5,8 @@
 
 /** An answer is slow, beyond late, when it took longer than the baseline and so many allowances. */
 const SLOW = 1.5;
+/** Share of the allowance beyond which an answer has waited. */
+const WAITED_SHARE = 0.25;
 /** Share of the baseline that is added to the allowance. */
 const ALLOWANCE_SHARE = 0.25;
 
@@ -51,6 +53,11 @@ export class Baseline {
   /** From when on an answer is slow where one takes `ms`, ms. */
   slowMs(ms: number): number {
     return ms + SLOW * this.allowanceMs(ms);
+  }
+  /** Whether an answer took longer than one that waits for nothing, by more than chance. */
+  hasWaited(latencyMs: number): boolean {
+    const { serviceMs } = this;
+    return serviceMs !== undefined && latencyMs > serviceMs + WAITED_SHARE * this.allowanceMs(serviceMs);
   }
   /** Whether an answer took longer than the allowance lets it wait. */
   isLate(latencyMs: number): boolean {

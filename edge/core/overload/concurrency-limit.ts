@@ -13,17 +13,17 @@
  * the origin simply takes so long: the cut is undone and the baseline is what was measured. An experiment is made when
  * answers are slow for the baseline, when the origin rejects or fails, and from time to time while requests are held back.
  *
- * As long as nothing has shown that requests wait for each other, the limit is not worth its price: it doubles with each round
- * trip in which it holds requests back and answers come as soon as ever (slow start, RFC 5681, section 3.1). A cut that made answers come
- * sooner, or a rejection, ends that for a while; a probe that finds nothing waiting begins it again. What is on its way when the first answer
- * comes late is twice what was too much already: so the limit goes back to as many as that answer had for company, and for a minute it is not
- * doubled beyond what was shown to be too much (slow start threshold, RFC 5681, section 3.1; HyStart++, RFC 9406).
+ * As long as nothing has shown that requests wait for each other, the limit is not worth its price: it grows with each round
+ * trip in which it holds requests back and answers come as soon as ever (slow-start.ts). A cut that made answers come sooner, or a
+ * rejection, ends that for a while; a probe that finds nothing waiting begins it again. When answers come late that were asked for before it
+ * last grew it goes back to as many as those had for company.
  *
  * An origin that has too much goes on answering; one whose answers take longer than before, for whatever reason, is silent first.
  * So silence alone is no ground for a cut (silent origins are the limiter's matter), and who waits meanwhile is given the time in which
  * a first experiment ends. If the answers that follow a silence took about as long as it, and those that were sent when few were on their way
- * as long as those that were sent when there were many, no experiment is needed: that is what they take (load-response.ts). Envoy's gradient controller and BBR would ask less of it for a while to measure its latency anew; here
- * the experiment does that, at the price of what one answer takes.
+ * as long as those that were sent when there were many, no experiment is needed: that is what they take (load-response.ts). Envoy's
+ * gradient controller and BBR would ask less of it for a while to measure its latency anew; here the experiment does that, at the price of what
+ * one answer takes.
  *
  * Gradient2 of Netflix' concurrency-limits was considered: its baseline is a slow mean of what it sees, which under lasting
  * overload drifts up, and the limit with it.
@@ -32,8 +32,10 @@ import type { MonotonicMs } from "#kit";
 import { Baseline } from "./baseline.ts";
 import { type AnswerKind, Cohort, type Finding, type Sample } from "./cohort.ts";
 import { LoadResponse } from "./load-response.ts";
+import { NewestAnswers } from "./newest-answers.ts";
 import { Rejections } from "./rejections.ts";
 import { Silence } from "./silence.ts";
+import { SlowStart } from "./slow-start.ts";
 
 export interface ConcurrencyLimitSettings {
   /** Before anything was measured, and what a limit that is not reached drifts back to. */
@@ -68,8 +70,6 @@ const PROBE_BASELINES = 40;
 const PROBE_BASELINE_MS_MAX = 10_000;
 /** Part of the way to what the model says that the limit grows at a time: the answers lag behind it. */
 const GROW_SHARE = 0.5;
-/** After a cut that was undone nothing doubles for so long, ms: by chance the wrong one may have been undone, once in twenty. */
-const DOUBLE_MS = 1_000;
 /** After a cut that found nothing the next one for slow answers has to wait, ms, twice as long each time. */
 const REFUTED_MS_MIN = 4_000;
 const REFUTED_MS_MAX = 60_000;
@@ -81,8 +81,6 @@ const FIRST_PROBE_MS = 1_000;
 const SATURATED_MS = 20_000;
 /** Time in which a limit that nobody reaches is forgotten, ms: the origin may be another by then. */
 const FORGET_MS = 60_000;
-/** Weight of the newest good answer in the latency of late. */
-const LATENCY_WEIGHT = 0.1;
 /** How fast the baseline follows answers that come sooner, and, while nothing is held back, later. */
 const FOLLOW_DOWN = 0.25;
 const FOLLOW_UP = 0.05;
@@ -113,6 +111,7 @@ export class ConcurrencyLimit {
   readonly #silence = new Silence();
   readonly #rejections: Rejections;
   readonly #response = new LoadResponse();
+  readonly #slowStart = new SlowStart();
   #cohort: Cohort;
   #experiment: Experiment | undefined;
   #probeAt: number | undefined;
@@ -120,22 +119,18 @@ export class ConcurrencyLimit {
   #slowCohorts = 0;
   /** The most that were answered well at a time, of late. */
   #served = 0;
+  /** Mean number at the origin when nothing was held back of late and answers took the baseline. */
+  #calmInFlight = Number.POSITIVE_INFINITY;
   /** In flight now. */
   #inFlight = 0;
   /** When a request was last held back. */
   #blockedAt = Number.NEGATIVE_INFINITY;
   /** Until then the origin counts as one that is slower, or rejects, when it is asked more. */
   #saturatedUntil = Number.NEGATIVE_INFINITY;
-  /** Newest latency of good answers, smoothed, ms; undefined before the first. */
-  #latencyMs: number | undefined;
+  /** Good answers, and those that would have been late by now. */
+  readonly #newest = new NewestAnswers();
   /** When answers may be suspected again to be slow because of too many requests. */
   #slowAt: number;
-  /** After a cut that was undone the limit may be doubled again from then on. */
-  #doubleAt = Number.NEGATIVE_INFINITY;
-  /** When it last grew by doubling; up to how many it may, and until when it counts that those were too many. */
-  #doubledAt = Number.NEGATIVE_INFINITY;
-  #doubleMax = Number.POSITIVE_INFINITY;
-  #doubleMaxUntil = Number.NEGATIVE_INFINITY;
   #slowRefutedMs = REFUTED_MS_MIN;
   #cuts = 0;
   #probes = 0;
@@ -182,7 +177,15 @@ export class ConcurrencyLimit {
   }
   /** Whether the origin gives no sign that it has too much: answers come as soon as ever, and more of them did not make them slower. */
   isUnhurt(now: MonotonicMs): boolean {
-    return now >= this.#saturatedUntil && !this.#baseline.isLate(this.#latencyMs ?? 0);
+    return now >= this.#saturatedUntil && !this.#baseline.isLate(this.#newest.latencyMs ?? 0);
+  }
+  /** Whether the limit grows with each answer while requests are held back. */
+  isGrowing(now: MonotonicMs): boolean {
+    return this.#experiment === undefined && this.isUnhurt(now) && this.#slowStart.mayGrow(this.#limit, now);
+  }
+  /** As SlowStart has it. */
+  roundsOf(ahead: number): number {
+    return this.#slowStart.roundsOf(ahead, this.#limit);
   }
   /** Whether nothing is known of how many it takes: too few were asked at a time, and none was rejected. */
   isUnmeasured(now: MonotonicMs): boolean {
@@ -235,19 +238,17 @@ export class ConcurrencyLimit {
     this.#look(now);
   }
 
-  /** Slow start: a place more for each answer that came soon while others were held back. */
   #hearGood({ sentAt, inFlight }: Sample, latencyMs: number, now: MonotonicMs): void {
-    this.#smooth(latencyMs);
+    this.#newest.handle(latencyMs, inFlight);
     this.#baseline.handleGood(latencyMs);
     const isLate = this.#baseline.isLate(latencyMs);
+    this.#slowStart.handleGood(this.#baseline.hasWaited(latencyMs));
     if (isLate && now >= this.#saturatedUntil) this.#lookFlat(now);
     if (this.#experiment !== undefined) return;
-    if (isLate && sentAt <= this.#doubledAt) this.#stepBack(inFlight, now);
+    if (isLate && this.#slowStart.hasGrownSince(sentAt)) this.#stepBack(now);
     if (sentAt > this.#blockedAt) return;
-    if (isLate || !this.isUnhurt(now) || now < this.#doubleAt) return;
-    if (now < this.#doubleMaxUntil && this.#limit >= this.#doubleMax) return;
-    this.#limit = this.#clamp(this.#limit + 1);
-    this.#doubledAt = now;
+    if (isLate || !this.isGrowing(now)) return;
+    this.#limit = this.#clamp(this.#slowStart.grown(this.#limit, now));
     // It is still finding out by itself.
     if (this.#probeAt !== undefined) this.#probeAt = Math.max(this.#probeAt, now + FIRST_PROBE_MS);
   }
@@ -255,49 +256,38 @@ export class ConcurrencyLimit {
   /** Its answer would have been late by now, while others come. */
   #hearAbandoned({ sentAt, inFlight }: Sample, waitedMs: number, now: MonotonicMs): void {
     if (!this.#baseline.isLate(waitedMs) || this.#baseline.isLate(this.#silence.ms(now))) return;
-    this.#smooth(waitedMs);
-    if (this.#experiment === undefined && sentAt <= this.#doubledAt) this.#stepBack(inFlight, now);
-  }
-
-  #smooth(latencyMs: number): void {
-    this.#latencyMs ??= latencyMs;
-    this.#latencyMs += LATENCY_WEIGHT * (latencyMs - this.#latencyMs);
+    this.#newest.handle(waitedMs, inFlight);
+    if (this.#experiment === undefined && this.#slowStart.hasGrownSince(sentAt)) this.#stepBack(now);
   }
 
   /**
-   * An answer is late that was asked for before the limit was last doubled: those that were sent since will be later still. Back to as many
-   * as it had for company.
+   * Answers are late that were asked for before the limit last grew: those to what was sent since will be later still. Back to as many
+   * as they had for company.
    */
-  #stepBack(inFlight: number, now: MonotonicMs): void {
-    const latencyMs = this.#latencyMs ?? 0;
+  #stepBack(now: MonotonicMs): void {
+    const { latencyMs = 0, inFlight } = this.#newest;
     if (!this.#baseline.isLate(latencyMs) || this.#silence.explains(latencyMs, now)) return;
     this.#limit = this.#clamp(Math.min(this.#limit, inFlight));
-    this.#endDoubling(this.#limit, now);
+    this.#slowStart.end(this.#limit, now);
     // What is on its way says nothing of how it is with so many.
     this.#cohort = new Cohort(now);
   }
 
-  #endDoubling(limit: number, now: MonotonicMs): void {
-    this.#doubleMax = limit;
-    this.#doubleMaxUntil = now + FORGET_MS;
-    this.#doubledAt = Number.NEGATIVE_INFINITY;
-  }
-
   /** They came late after a silence, and no later where there were more: it just takes so long. */
   #lookFlat(now: MonotonicMs): void {
-    if (!this.#silence.explains(this.#latencyMs ?? 0, now)) return;
+    if (!this.#silence.explains(this.#newest.latencyMs ?? 0, now)) return;
     const flatMs = this.#response.flatMs();
     if (flatMs === undefined || !this.#baseline.isLate(flatMs) || !this.#silence.explains(flatMs, now))
       return;
     this.#baseline.set(flatMs);
-    this.#latencyMs = flatMs;
+    this.#newest.clear();
     this.#slowCohorts = 0;
     const experiment = this.#experiment;
     if (experiment?.kind !== "slow") return;
     this.#refuted++;
     this.#experiment = undefined;
     this.#limit = experiment.limitBefore;
-    this.#doubleMaxUntil = now;
+    this.#slowStart.reopen(now);
     this.#cohort = new Cohort(now);
   }
 
@@ -367,6 +357,7 @@ export class ConcurrencyLimit {
     if (!Number.isFinite(medianMs)) return;
     if (known === undefined || medianMs < known) this.#baseline.follow(medianMs, FOLLOW_DOWN);
     else if (!isBlocked) this.#baseline.follow(medianMs, FOLLOW_UP);
+    if (!isBlocked) this.#calmInFlight = inFlight;
     const baselineMs = this.#baseline.ms ?? medianMs;
     const waitMs = Math.max(0, medianMs - baselineMs);
     // The beginning of a burst says nothing of how many there are with it.
@@ -374,7 +365,7 @@ export class ConcurrencyLimit {
     if (isBlocked && isSteady && this.#probeAt !== undefined && now >= this.#probeAt) {
       this.#probes++;
       const free = PROBE_SHARE * (inFlight - found.ratePerMs * waitMs);
-      const level = this.#baseline.isProven
+      const level = this.#isSeen(inFlight)
         ? Math.min(PROBE_SHARE * inFlight, Math.max(free, DEEPER_SHARE ** 2 * inFlight))
         : CUT_SHARE * inFlight;
       // A probe may go below the least limit: it lasts for a few answers only.
@@ -385,6 +376,11 @@ export class ConcurrencyLimit {
       const share = Math.min(1, (now - cohort.startedAt) / FORGET_MS);
       this.#limit = this.#clamp(this.#limit + share * (this.#settings.limitInitial - this.#limit));
     }
+  }
+
+  /** Whether the baseline is known by a probe, or by answers when there were far fewer than so many and nothing was held back. */
+  #isSeen(inFlight: number): boolean {
+    return this.#baseline.isProven || this.#calmInFlight <= CUT_SHARE * inFlight;
   }
 
   #grow(found: Finding, waitMs: number, baselineMs: number, now: MonotonicMs): void {
@@ -402,7 +398,7 @@ export class ConcurrencyLimit {
   #begin(kind: Experiment["kind"], limit: number, cohort: Cohort, before: Finding, now: MonotonicMs): void {
     this.#experiment = { kind, limitBefore: this.#limit, cohort, before, above: undefined };
     this.#limit = limit;
-    if (kind === "slow") this.#endDoubling(limit, now);
+    if (kind === "slow") this.#slowStart.end(limit, now);
     this.#slowCohorts = 0;
   }
 
@@ -443,20 +439,19 @@ export class ConcurrencyLimit {
         this.#slowRefutedMs = REFUTED_MS_MIN;
         this.#saturatedUntil = now + SATURATED_MS;
         this.#baseline.set(Math.min(known, medianMs));
-        this.#settle(before, this.#limit);
+        this.#settleAbove(before, limitBefore);
         return;
       }
       this.#refuted++;
       this.#baseline.set(medianMs);
       this.#limit = limitBefore;
-      this.#doubleMaxUntil = now;
-      this.#doubleAt = now + DOUBLE_MS;
+      this.#slowStart.pause(now);
       this.#slowAt = now + this.#slowRefutedMs;
       this.#slowRefutedMs = Math.min(REFUTED_MS_MAX, 2 * this.#slowRefutedMs);
       return;
     }
     // They came sooner by all that the model says: even these still waited for each other.
-    const isStillWaiting = fellMs >= 0.7 * modelMs && (!this.#baseline.isProven || medianMs > 1.2 * known);
+    const isStillWaiting = fellMs >= 0.7 * modelMs && (!this.#isSeen(this.#limit) || medianMs > 1.2 * known);
     if (isStillWaiting && this.#limit > 1) {
       this.#experiment = { ...experiment, above: { inFlight: this.#limit, medianMs } };
       this.#limit = Math.max(1, DEEPER_SHARE * this.#limit);
@@ -465,7 +460,8 @@ export class ConcurrencyLimit {
     this.#baseline.isProven = true;
     this.#baseline.set(medianMs);
     this.#schedule(now);
-    if (fellMs < 0.3 * modelMs) {
+    // One that went deeper has shown above that they waited; here it has only come to where they do not.
+    if (experiment.above === undefined && fellMs < 0.3 * modelMs) {
       this.#refuted++;
       this.#limit = limitBefore;
       if (!this.#rejections.areStopped) this.#saturatedUntil = now;
@@ -473,6 +469,13 @@ export class ConcurrencyLimit {
     }
     this.#saturatedUntil = now + SATURATED_MS;
     this.#settle(before, limitBefore);
+  }
+
+  /** After a cut that was right: as many as the origin answers in the time that they may take, at least what is left and less than before. */
+  #settleAbove({ ratePerMs }: Finding, limitBefore: number): void {
+    const baselineMs = this.#baseline.ms ?? 0;
+    const target = ratePerMs * (baselineMs + this.#baseline.allowanceMs(baselineMs));
+    this.#limit = this.#clamp(Math.max(this.#limit, Math.min(target, PROBE_SHARE * limitBefore)));
   }
 
   /** The limit that the model gives by what was found, at most `limitMax`. */

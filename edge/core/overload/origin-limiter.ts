@@ -14,8 +14,9 @@
  * slower than others that came after it (a long poll, a lost packet) gives its place back and counts only for the maximum.
  *
  * How long clients wait at most shows where they leave (patience.ts): then nobody is sent, or made to wait, who will have left by the answer.
- * While clients leave that had to wait for a place here the newest one goes next: who came first has the least time left, and an origin
- * that is asked for those alone works for nobody (adaptive LIFO: Maurer, "Fail at Scale", ACM Queue 13(8), 2015).
+ * While somebody has waited for longer than a burst may the newest one goes next: who came first has the least time left, and an origin
+ * that is asked for those alone works for nobody (adaptive LIFO: Maurer, "Fail at Scale", ACM Queue 13(8), 2015). So it must not wait for
+ * the first of them to leave: until then all that was sent is lost.
  */
 import { type MonotonicMs, monotonicMs, TimerHeap } from "#kit";
 import type { AnswerKind, Sample } from "./cohort.ts";
@@ -57,6 +58,8 @@ const UNHURT_SERVICE_TIMES = 2;
  */
 const DOUBT_MS_MAX = 1_500;
 const DOUBT_RATIO = 2.5;
+/** The queue is short, and a burst may come again, when the first one waits for such a share of what it may in one that stands. */
+const SHORT_SHARE = 0.5;
 /** Service time of an origin that has not answered yet, ms. */
 const UNKNOWN_SERVICE_MS = 500;
 /** After its head an answer keeps its place for so long at most, ms. */
@@ -66,8 +69,6 @@ const ABANDONED_MS_MAX = 10_000;
 /** It keeps it for so many times what an answer takes, counted from when it was sent, and for so many more from when it is given up. */
 const ABANDONED_SERVICE_TIMES = 1.5;
 const ABANDONED_SERVICE_TIMES_MORE = 0.5;
-/** Since a client left that had waited for a place, ms: for so long the newest one goes next. */
-const NEWEST_FIRST_MS = 5_000;
 /** A request is slow, when others came and went meanwhile, beyond this and beyond so many service times, ms. */
 const SLOW_MS_MIN = 2_000;
 const SLOW_SERVICE_TIMES = 8;
@@ -98,6 +99,8 @@ interface Sent {
   readonly isAlone: boolean;
   hasHead: boolean;
   isAbandoned: boolean;
+  /** Nobody waits for it any more, and it goes on. */
+  isDeserted: boolean;
 }
 
 export class OriginLimiter {
@@ -128,8 +131,6 @@ export class OriginLimiter {
   /** When the queue was last short, or not there. */
   #shortAt: MonotonicMs;
   #shedShare = 0;
-  /** When a client last left that had to wait for a place. */
-  #leftAt = Number.NEGATIVE_INFINITY;
 
   /** `isAdaptive`: whether the limit is found by measuring; else it is `limitMax`. For `phaseMs` see ConcurrencyLimit. */
   constructor(settings: OriginLimiterSettings, isAdaptive: boolean, now: MonotonicMs, phaseMs: number) {
@@ -244,7 +245,6 @@ export class OriginLimiter {
     }
     sent.isAbandoned = true;
     if (kind === "abandoned") this.#handleLeft(sent.offeredAt, now);
-    if (sent.sentAt > sent.offeredAt) this.#leftAt = now;
     const untilMs = Math.max(
       sent.sentAt + ABANDONED_SERVICE_TIMES * this.#serviceMs,
       now + ABANDONED_SERVICE_TIMES_MORE * this.#serviceMs,
@@ -254,6 +254,15 @@ export class OriginLimiter {
     this.#abandoned.set(id, until);
     const hadTime = now - sent.offeredAt >= this.#serviceMs;
     this.#timers.set(String(id), hadTime ? until : monotonicMs(untilMsMax));
+  }
+
+  /** All who waited for it have left, and it goes on: that shows how long they wait. False: its answer is there already. */
+  handleDesertion(id: number, now: MonotonicMs): boolean {
+    const sent = this.#sent.get(id);
+    if (sent === undefined || sent.hasHead || sent.isAbandoned || sent.isDeserted) return false;
+    sent.isDeserted = true;
+    this.#handleLeft(sent.offeredAt, now);
+    return true;
   }
 
   /** Frees the places of those given up whose service time is over, once one that was sent after them has its answer. */
@@ -268,7 +277,6 @@ export class OriginLimiter {
   /** Somebody who waited has gone. */
   handleCancel(id: number, now: MonotonicMs): void {
     if (!this.#queue.delete(id)) return;
-    this.#leftAt = now;
     this.#handleLeft(this.#queuedAt.get(id) ?? now, now);
     this.#queuedAt.delete(id);
     this.#timers.delete(String(id));
@@ -329,6 +337,7 @@ export class OriginLimiter {
       isAlone,
       hasHead: false,
       isAbandoned: false,
+      isDeserted: false,
     };
     this.#sent.set(id, sent);
     this.#placed.set(id, sent);
@@ -337,7 +346,7 @@ export class OriginLimiter {
 
   /** Whether one was sent, and not shed because its client would leave before its answer. */
   #sendNext(now: MonotonicMs): boolean {
-    const id = this.#queue.shift(now - this.#leftAt < NEWEST_FIRST_MS);
+    const id = this.#queue.shift(this.#isNewestFirst(now));
     if (id === undefined) return false;
     const queuedAt = this.#queuedAt.get(id);
     this.#queuedAt.delete(id);
@@ -347,10 +356,17 @@ export class OriginLimiter {
       this.#events.push({ id, shed: "queue-delay" });
       return false;
     }
-    if (queuedAt !== undefined && now - queuedAt <= this.#settings.queueDelayMs) this.#shortAt = now;
+    const [oldestAt = queuedAt ?? now] = this.#queuedAt.values();
+    if (now - oldestAt <= SHORT_SHARE * this.#settings.queueDelayMs) this.#shortAt = now;
     this.#send(id, now, queuedAt ?? now);
     this.#events.push({ id, shed: undefined });
     return true;
+  }
+
+  /** Whether the queue has stood for so long that who came first has little time left. */
+  #isNewestFirst(now: MonotonicMs): boolean {
+    const [oldestAt = now] = this.#queuedAt.values();
+    return now - oldestAt > this.#settings.queueDelayBurstMs;
   }
 
   #drain(now: MonotonicMs): void {
@@ -377,7 +393,7 @@ export class OriginLimiter {
       if (this.#abandoned.size > 0) this.#freeAbandoned(now);
     }
     if (kind !== "failed") this.#answeredAt = now;
-    if (kind !== "abandoned") this.#patience.handleEnd(now - sent.offeredAt, false, now);
+    if (kind !== "abandoned" && !sent.isDeserted) this.#patience.handleEnd(now - sent.offeredAt, false, now);
     if (sent.sample !== undefined) this.#limit?.handleEnd(sent.sample, kind, now);
   }
 
@@ -444,10 +460,9 @@ export class OriginLimiter {
     const ahead = this.#queue.aheadOf(property) + 1 + excess;
     const serviceMs = this.#limit?.serviceMs ?? this.#serviceMs ?? 0;
     const silentMs = this.#queue.size > 0 ? now - this.#waitingSince : 0;
-    // The limit doubles with each service time, so that 2 x limit places come in the first, 4 x in the second.
-    if (this.#limit?.isUnhurt(now) === true)
+    if (this.#limit?.isGrowing(now) === true)
       return Math.max(
-        serviceMs * Math.log2(1 + ahead / (2 * this.limit)),
+        serviceMs * this.#limit.roundsOf(ahead),
         silentMs - Math.max(serviceMs, this.#doubtMs(now)),
       );
     const gapMs =
@@ -472,7 +487,7 @@ export class OriginLimiter {
   /** The same by what the origin bears, ms. */
   #allowedDelayMs(now: MonotonicMs): number {
     const { queueDelayMs, queueDelayBurstMs } = this.#settings;
-    if (this.#limit?.isUnhurt(now) === true)
+    if (this.#limit?.isGrowing(now) === true)
       return Math.max(
         queueDelayBurstMs,
         UNHURT_SERVICE_TIMES * (this.#limit.serviceMs ?? UNKNOWN_SERVICE_MS),

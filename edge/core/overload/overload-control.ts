@@ -73,6 +73,7 @@ export class OverloadControl {
   readonly #events: OverloadEvent[] = [];
   readonly #loopDelay: LoopDelay;
   #shedShare = 0;
+  #deserted = 0;
   #nextId = 1;
 
   /** `random`: uniform in [0, 1), for jitter. `phaseMs`: see ConcurrencyLimit. */
@@ -89,6 +90,10 @@ export class OverloadControl {
   }
   get queued(): number {
     return this.count((limiter) => limiter.queued);
+  }
+  /** Requests so far that went on when all who waited for their answers had left. */
+  get deserted(): number {
+    return this.#deserted;
   }
   /** Sum over the limiters. */
   count(of: (limiter: OriginLimiter) => number | boolean): number {
@@ -152,6 +157,11 @@ export class OverloadControl {
     if (entry === undefined) return;
     entry.limiter.handleFailure(id, kind, mayStillWork, now);
     this.#settle(entry.hop, entry.limiter);
+  }
+
+  /** Whoever waited for the answer has gone, and the request goes on. */
+  handleDesertion(id: number, now: MonotonicMs): void {
+    if (this.#entries.get(id)?.limiter.handleDesertion(id, now) === true) this.#deserted++;
   }
 
   /** Whoever waited in the queue has gone. */

@@ -8,7 +8,7 @@
 import type { MonotonicMs } from "#kit";
 
 /** What is older than one to two of these is forgotten, ms. */
-const PERIOD_MS = 2_500;
+const PERIOD_MS = 10_000;
 /** So many have to have left, and such a share of all whose wait has ended. */
 const LEFT_MIN = 8;
 const LEFT_SHARE_MIN = 0.1;

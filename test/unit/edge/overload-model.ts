@@ -49,8 +49,11 @@ export interface ModelOptions {
   /** After which a client leaves; several: each by lot. */
   readonly patienceMs: number | readonly number[];
   readonly seed: number;
-  /** Whether the request ends when its client leaves, as one that is passed on does; a fill goes on. */
-  readonly isGivenUp: boolean;
+  /**
+   * What becomes of a request whose client leaves: it ends, as one that is passed on does; `fill`: it ends as long as it waits for a place
+   * and goes on once it was sent; false: nobody notices.
+   */
+  readonly isGivenUp: boolean | "fill";
   /** Without: everything goes to the origin. */
   readonly isLimited?: boolean;
 }
@@ -182,6 +185,10 @@ export function run(options: ModelOptions): ModelRun {
     if (job.state === "done") return;
     job.isGone = true;
     if (!options.isGivenUp) return;
+    if (options.isGivenUp === "fill" && job.state !== "waiting") {
+      if (isLimited) control.handleDesertion(job.id, ms());
+      return;
+    }
     if (isLimited) {
       if (job.state === "waiting") control.handleCancel(job.id, ms());
       else control.handleFailure(job.id, "abandoned", true, ms());

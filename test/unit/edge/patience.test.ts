@@ -31,10 +31,10 @@ describe("the patience of clients", () => {
   test("what was long ago is forgotten, also when nothing happened since", () => {
     const patience = new Patience();
     ended(patience, 20, 1_000, true, 0);
-    expect(patience.ms(at(2_499))).toBe(1_000);
-    ended(patience, 10, 400, true, 2_600);
-    expect(patience.ms(at(4_999))).toBe(1_000);
-    expect(patience.ms(at(5_200))).toBe(400);
+    expect(patience.ms(at(9_999))).toBe(1_000);
+    ended(patience, 10, 400, true, 10_100);
+    expect(patience.ms(at(19_999))).toBe(1_000);
+    expect(patience.ms(at(20_200))).toBe(400);
     expect(patience.ms(at(60_000))).toBeUndefined();
   });
 });
