@@ -25,6 +25,7 @@ import { HotTable } from "./hot-table.ts";
 import type { Invalidate } from "./invalidation-chain.ts";
 import { LateStale } from "./late-stale.ts";
 import { MemoryStore } from "./memory-store.ts";
+import { watchResident } from "./resident-watch.ts";
 import { EdgeMetrics } from "./metrics.ts";
 import { OverloadGate } from "./overload-gate.ts";
 import { ObjectStore } from "./object-store.ts";
@@ -83,6 +84,7 @@ export class Edge {
   readonly diagnosis: Diagnosis;
   readonly copies: Copies;
   readonly #siblings: Siblings | undefined;
+  readonly #endWatch: () => void;
   /** Tells processes of this server that are not its workers; never rejects. */
   onInvalidated: Invalidate | undefined;
 
@@ -209,12 +211,18 @@ export class Edge {
       cacheName,
       altSvc: settings.altSvc,
     });
+    this.#endWatch = watchResident(store.memory, settings.memoryBytes, clock);
     this.#gauges();
   }
 
   #gauges(): void {
     const { metrics, store, hot, collapse, budget, slices, prefetcher, purges } = this;
     metrics.gauge("cache_bytes", "Bytes in the memory store", () => store.memory.bytes);
+    metrics.gauge(
+      "cache_garbage_bytes",
+      "Of them, what is left to garbage: it follows what the process takes",
+      () => store.memory.garbageBytes,
+    );
     metrics.gauge("cache_objects", "Stored responses in memory", () => store.memory.objects);
     metrics.total(
       "cache_evictions_total",
@@ -403,6 +411,7 @@ export class Edge {
   }
 
   async close(): Promise<void> {
+    this.#endWatch();
     this.prefetcher.close();
     this.codingQueue.close();
     await this.store.disk?.close();

@@ -21,10 +21,13 @@ const OBJECT_BYTES = 900;
  * What V8 and the allocator hold beside what lives, while a full store is written to: dead objects until the next collection, pages
  * that are not given back. V8 collects when 64 MiB of content have come; of a small store that would be most, so it gives an eighth
  * and grows beyond its bytes by the rest. Measured with the flags of
- * process-memory.ts by test/bench/memory.ts.
+ * process-memory.ts by test/bench/memory.ts. An edge's own process sets it by what it takes (resident-watch.ts).
  */
 const GARBAGE_BYTES_MAX = 64 * 2 ** 20;
 const GARBAGE_SHARE = 1 / 8;
+
+/** Part of what its policy may take from which on a store counts as full. */
+const FULL_SHARE = 15 / 16;
 
 /** Share of the store for field lines that its objects have in common, and the most of it. */
 const SHARED_FIELDS_SHARE = 1 / 256;
@@ -87,18 +90,19 @@ const SWEEP_KEYS = 2_000;
 export class MemoryStore {
   readonly #entries = new Map<CacheKey, Entry>();
   readonly #policy: EvictionPolicy<Entry>;
-  readonly #bytesMax: number;
+  /** What it was given. */
+  readonly bytesMax: number;
   readonly #sharedFields: SharedFields;
   /** Bytes that the shared fields may take: counted whole, from the start. */
   readonly #sharedBytes: number;
-  readonly #garbageBytes: number;
+  #garbageBytes: number;
   readonly counters: StoreCounters = { puts: 0, evictions: 0, refused: 0 };
   #objects = 0;
   /** Told of all objects that leave by the policy's decision; `isUsed`: some were used while they were here. */
   onEvicted: ((key: CacheKey, objects: readonly StoredObject[], isUsed: boolean) => void) | undefined;
 
   constructor(bytesMax: number, eviction: EvictionPolicyName = EVICTION_POLICIES[0]) {
-    this.#bytesMax = bytesMax;
+    this.bytesMax = bytesMax;
     this.#sharedBytes = Math.min(SHARED_FIELDS_BYTES_MAX, Math.floor(bytesMax * SHARED_FIELDS_SHARE));
     this.#sharedFields = new SharedFields(this.#sharedBytes);
     this.#garbageBytes = Math.min(GARBAGE_BYTES_MAX, Math.floor(bytesMax * GARBAGE_SHARE));
@@ -111,13 +115,25 @@ export class MemoryStore {
   get bytes(): number {
     return this.#policy.bytes + this.#policy.overheadBytes + this.#sharedBytes + this.#garbageBytes;
   }
+  /** Of them, what is kept free for garbage, below half of what the store was given. Entries go at once for a larger one. */
+  get garbageBytes(): number {
+    return this.#garbageBytes;
+  }
+  set garbageBytes(garbageBytes: number) {
+    this.#garbageBytes = garbageBytes;
+    this.#policy.bytesMax = this.bytesMax - this.#sharedBytes - garbageBytes;
+  }
+  /** Another object of ordinary size may push others out. */
+  get isFull(): boolean {
+    return this.#policy.bytes + this.#policy.overheadBytes > this.#policy.bytesMax * FULL_SHARE;
+  }
   /** Stored responses, each variant by itself. */
   get objects(): number {
     return this.#objects;
   }
   /** Largest content that is kept: an eighth of the store, so that one object never empties it. */
   get objectBytesMax(): number {
-    return Math.floor(this.#bytesMax / 8);
+    return Math.floor(this.bytesMax / 8);
   }
 
   /** The variants under a key, oldest first; counts as a use. */

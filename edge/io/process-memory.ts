@@ -35,6 +35,11 @@ export function withHeapFlags(execArgv: readonly string[]): string[] {
   return [...HEAP_FLAGS.filter((flag) => !stated.has(subjectOf(flag))), ...execArgv];
 }
 
+/** Whether this process was started with these flags, or with the operator's in their place. */
+export function hasHeapFlags(): boolean {
+  return withHeapFlags(process.execArgv).length === process.execArgv.length;
+}
+
 /** The environment with malloc's variables; those that the operator has set stay. */
 export function withMallocEnvironment(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return { ...MALLOC_ENVIRONMENT, ...environment };

@@ -3,7 +3,7 @@ import { type EvictionNode, type EvictionPolicy, NodeQueue } from "./policy.ts";
 
 export class LruPolicy<Node extends EvictionNode> implements EvictionPolicy<Node> {
   readonly overheadBytes = 0;
-  readonly #bytesMax: number;
+  #bytesMax: number;
   readonly #onEvicted: (node: Node) => void;
   readonly #queue = new NodeQueue<Node>(1);
 
@@ -14,6 +14,13 @@ export class LruPolicy<Node extends EvictionNode> implements EvictionPolicy<Node
 
   get bytes(): number {
     return this.#queue.bytes;
+  }
+  get bytesMax(): number {
+    return this.#bytesMax;
+  }
+  set bytesMax(bytesMax: number) {
+    this.#bytesMax = bytesMax;
+    this.#evictUntil(bytesMax);
   }
 
   hit(node: Node): void {

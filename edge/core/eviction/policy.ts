@@ -36,6 +36,8 @@ export interface EvictionPolicy<Node extends EvictionNode> {
   readonly bytes: number;
   /** Bytes of the policy's own memory: ghost queues and sketches. Fixed at its making. */
   readonly overheadBytes: number;
+  /** What nodes and overhead may take, > `overheadBytes`. Nodes go at once for a lower one. Sketches and ghosts stay as large as for the first. */
+  bytesMax: number;
   /** Uses of a node that is kept, 1 by default: all since it was told of last. */
   hit(node: Node, uses?: number): void;
   /** Takes a new node in. False: it was not admitted, or went at once; the callback was told. */

@@ -18,8 +18,7 @@ const BYTES_A_GHOST = 2_048;
 export class S3FifoPolicy<Node extends EvictionNode> implements EvictionPolicy<Node> {
   readonly overheadBytes: number;
   /** What is left of the store for nodes. */
-  readonly #bytesMax: number;
-  readonly #smallBytes: number;
+  #bytesMax: number;
   readonly #onEvicted: (node: Node) => void;
   readonly #small = new NodeQueue<Node>(1);
   readonly #main = new NodeQueue<Node>(2);
@@ -29,13 +28,19 @@ export class S3FifoPolicy<Node extends EvictionNode> implements EvictionPolicy<N
     const ghosts = bytesMax / BYTES_A_GHOST;
     this.overheadBytes = GhostTable.bytesFor(ghosts);
     this.#bytesMax = bytesMax - this.overheadBytes;
-    this.#smallBytes = this.#bytesMax * SMALL_SHARE;
-    this.#ghosts = new GhostTable(ghosts, this.#bytesMax - this.#smallBytes);
+    this.#ghosts = new GhostTable(ghosts, this.#bytesMax * (1 - SMALL_SHARE));
     this.#onEvicted = onEvicted;
   }
 
   get bytes(): number {
     return this.#small.bytes + this.#main.bytes;
+  }
+  get bytesMax(): number {
+    return this.#bytesMax + this.overheadBytes;
+  }
+  set bytesMax(bytesMax: number) {
+    this.#bytesMax = bytesMax - this.overheadBytes;
+    this.#evictUntil(this.#bytesMax);
   }
 
   hit(node: Node, uses = 1): void {
@@ -79,7 +84,8 @@ export class S3FifoPolicy<Node extends EvictionNode> implements EvictionPolicy<N
   /** Ends: every step takes a node out, moves one from small to main, or lowers a frequency. */
   #evictUntil(bytes: number): void {
     while (this.#small.bytes + this.#main.bytes > bytes) {
-      if (this.#small.bytes > this.#smallBytes || this.#main.oldest === undefined) this.#evictFromSmall();
+      if (this.#small.bytes > this.#bytesMax * SMALL_SHARE || this.#main.oldest === undefined)
+        this.#evictFromSmall();
       else this.#evictFromMain(this.#main.oldest);
     }
   }

@@ -27,12 +27,13 @@ export class ScaledLfuPolicy<Node extends EvictionNode> implements EvictionPolic
   readonly #onEvicted: (node: Node) => void;
   /** Made when something has to go for the first time: until then every window finds the same. */
   #choice: WindowChoice | undefined;
-  readonly #bytesMax: number;
+  /** Of the beginning. */
+  readonly #firstBytesMax: number;
 
   constructor(bytesMax: number, onEvicted: (node: Node) => void) {
     const columns = bytesMax / BYTES_A_COLUMN;
     this.overheadBytes = FrequencySketch.bytesFor(columns) + miniatureBytesFor(bytesMax);
-    this.#bytesMax = bytesMax;
+    this.#firstBytesMax = bytesMax;
     this.#sketch = new FrequencySketch(columns);
     this.#onEvicted = onEvicted;
     const countOf = (hash: number): number => this.#sketch.count(hash);
@@ -49,6 +50,12 @@ export class ScaledLfuPolicy<Node extends EvictionNode> implements EvictionPolic
 
   get bytes(): number {
     return this.#queues.bytes;
+  }
+  get bytesMax(): number {
+    return this.#queues.bytesMax + this.overheadBytes;
+  }
+  set bytesMax(bytesMax: number) {
+    this.#queues.bytesMax = bytesMax - this.overheadBytes;
   }
 
   hit(node: Node, uses = 1): void {
@@ -75,7 +82,7 @@ export class ScaledLfuPolicy<Node extends EvictionNode> implements EvictionPolic
   }
 
   #beginChoice(countOf: (hash: number) => number): WindowChoice {
-    const choice = new WindowChoice(this.#bytesMax, this.#queues.bytesMax, countOf);
+    const choice = new WindowChoice(this.#firstBytesMax, this.#queues.bytesMax, countOf);
     choice.begin(this.#queues.oldest, this.#queues.count);
     return choice;
   }

@@ -22,8 +22,8 @@ const SAMPLE_USES_MIN = 64;
 
 export class WTinyLfuPolicy<Node extends EvictionNode> implements EvictionPolicy<Node> {
   readonly overheadBytes: number;
-  readonly #windowBytes: number;
-  readonly #mainBytes: number;
+  #windowBytes = 0;
+  #mainBytes = 0;
   readonly #onEvicted: (node: Node) => void;
   readonly #window = new NodeQueue<Node>(1);
   readonly #probation = new NodeQueue<Node>(2);
@@ -34,10 +34,19 @@ export class WTinyLfuPolicy<Node extends EvictionNode> implements EvictionPolicy
     const columns = bytesMax / BYTES_A_COLUMN;
     this.overheadBytes = FrequencySketch.bytesFor(columns);
     this.#sketch = new FrequencySketch(columns);
+    this.#onEvicted = onEvicted;
+    this.bytesMax = bytesMax;
+  }
+
+  get bytesMax(): number {
+    return this.#windowBytes + this.#mainBytes + this.overheadBytes;
+  }
+  set bytesMax(bytesMax: number) {
     const nodeBytes = bytesMax - this.overheadBytes;
     this.#windowBytes = nodeBytes * WINDOW_SHARE;
     this.#mainBytes = nodeBytes - this.#windowBytes;
-    this.#onEvicted = onEvicted;
+    this.#boundWindow();
+    while (this.#probation.bytes + this.#protected.bytes > this.#mainBytes) this.#evictOldest();
   }
 
   get bytes(): number {

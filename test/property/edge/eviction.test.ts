@@ -15,9 +15,9 @@ class Keyed extends EvictionNode {
   }
 }
 
-type Call = readonly [kind: "use" | "resize" | "remove", key: number, bytes: number];
+type Call = readonly [kind: "use" | "resize" | "remove" | "bound", key: number, bytes: number];
 const call: fc.Arbitrary<Call> = fc.tuple(
-  fc.constantFrom("use", "use", "use", "use", "resize", "remove"),
+  fc.constantFrom("use", "use", "use", "use", "resize", "remove", "bound"),
   fc.nat(60),
   fc.oneof(fc.integer({ min: 1, max: 4_000 }), fc.integer({ min: 1, max: 2 * BYTES_MAX })),
 );
@@ -30,6 +30,7 @@ describe.each(EVICTION_POLICIES)("%s", (name) => {
       fc.property(fc.array(call, { minLength: 50, maxLength: 300 }), (calls) => {
         const kept = new Map<number, Keyed>();
         let told: Keyed[] = [];
+        let bytesMax = BYTES_MAX;
         const policy = evictionPolicy<Keyed>(name, BYTES_MAX, (node) => {
           expect(node.queue).toBe(IN_NO_QUEUE);
           told.push(node);
@@ -37,7 +38,11 @@ describe.each(EVICTION_POLICIES)("%s", (name) => {
         for (const [kind, key, bytes] of calls) {
           const present = kept.get(key);
           told = [];
-          if (present === undefined) {
+          if (kind === "bound") {
+            bytesMax = policy.overheadBytes + Math.ceil(bytes / 2);
+            policy.bytesMax = bytesMax;
+            expect(policy.bytesMax).toBeCloseTo(bytesMax, 6);
+          } else if (present === undefined) {
             if (kind !== "use") continue;
             const node = new Keyed(key, bytes);
             kept.set(key, node);
@@ -59,7 +64,7 @@ describe.each(EVICTION_POLICIES)("%s", (name) => {
           evictions += told.length;
           for (const node of told) expect(kept.delete(node.key)).toBe(true);
           expect(policy.bytes).toBe([...kept.values()].reduce((sum, node) => sum + node.bytes, 0));
-          expect(policy.bytes + policy.overheadBytes).toBeLessThanOrEqual(BYTES_MAX);
+          expect(policy.bytes + policy.overheadBytes).toBeLessThanOrEqual(bytesMax);
           for (const node of kept.values()) expect(node.queue).not.toBe(IN_NO_QUEUE);
         }
       }),

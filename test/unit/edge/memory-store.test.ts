@@ -76,3 +76,22 @@ test("an evicted entry's cell ends; one that is touched stays, as one that is lo
   expect(store.counters.evictions).toBeGreaterThan(0);
   expect(store.objects).toBe(22 - store.counters.evictions);
 });
+
+test("a store whose reserve grows lets the oldest go at once, and takes more in when it shrinks", () => {
+  const store = new MemoryStore(2 ** 22, "lru");
+  const fill = (from: number): void => {
+    for (let n = from; n < from + 500; n++) store.put(key(`${n}`), stored(16_384));
+  };
+  fill(0);
+  expect(store.isFull).toBe(true);
+  const before = store.objects;
+  store.garbageBytes = 2 ** 20;
+  expect(store.objects).toBeLessThan(before);
+  expect(store.peek(key("499"))).toHaveLength(1);
+  expect(store.bytes).toBeLessThanOrEqual(2 ** 22);
+  store.garbageBytes = 0;
+  expect(store.isFull).toBe(false);
+  fill(1_000);
+  expect(store.objects).toBeGreaterThan(before);
+  expect(store.bytes).toBeLessThanOrEqual(2 ** 22);
+});
