@@ -185,6 +185,7 @@ export async function fuzzFlatPath(options: {
     hot: () => undefined,
     onServedHot: undefined,
     isDraining: () => false,
+    isOther: () => false,
     handOver: (_socket: Socket, bytes: Buffer) => {
       rest = bytes;
     },
