@@ -11,15 +11,16 @@ import { loadavg } from "node:os";
 import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { messageOf, UsageError } from "../../cli/usage.ts";
-import { wholeNumber } from "../tools/flags.ts";
+import { positiveNumber, wholeNumber } from "../tools/flags.ts";
 import { freePort, waitFor } from "../tools/processes.ts";
 import { addressesFor, type Deployment, drawDeployment } from "./name-servers/deployment.ts";
 import { isochrone } from "./name-servers/isochrone.ts";
 import type { NameServer, RunningNameServer } from "./name-servers/name-server.ts";
 import { peers } from "./name-servers/peers.ts";
 import { addressesOf, queryBytes, queryFile, type QueryShape } from "./name-servers/queries.ts";
+import { hasCpuQuota, limitEach } from "./tools/cpu-quota.ts";
 import { describeCommit, describeMachine } from "./tools/machine.ts";
-import { usageOf } from "./tools/process-tree.ts";
+import { treeOf, usageOf } from "./tools/process-tree.ts";
 import { findProgram, runToEnd, scratchDirectory } from "./tools/program.ts";
 
 export const summary =
@@ -34,8 +35,10 @@ ${summary}
   --warm-up N     seconds of load before the first round (default 2)
   --networks N    client networks (default 10000)
   --clusters N    clusters of two servers (default 30)
-  --outstanding N queries that dnsperf has under way (default 256); each of two workers sees half of them, and so do the
-                  batches: compare isochrone/two-workers with isochrone/default at half as many
+  --outstanding N queries that dnsperf has under way for each worker of a server (default 256)
+  --rate N        at most so many queries a second: what one costs where the server is not full (default: as many as it answers)
+  --core-share N  each process of a server has this share of a core, so that servers and their workers are full while dnsperf
+                  has room (default: all they can have); needs a writable cpu controller of cgroup v1
   --only LIST     servers by name or name/form (default: all found on PATH)
   --workloads LIST  plain, ecs (default: both)
   --out FILE      keep the JSON there too
@@ -54,8 +57,8 @@ const QUERIES_IN_FILE = 100_000;
 const CHECKED_QUERIES = 50;
 const ASK_TIMEOUT_MS = 2_000;
 const CHECK_TIMEOUT_MS = 20_000;
-/** Sockets that dnsperf sends from. */
-const CLIENTS = 16;
+/** Sockets that dnsperf sends from: enough for the kernel to spread them evenly over workers. */
+const CLIENTS = 64;
 const SEED = 20261126;
 
 interface DnsRun {
@@ -87,6 +90,8 @@ export async function main(argv: readonly string[]): Promise<number> {
       networks: { type: "string", default: "10000" },
       clusters: { type: "string", default: "30" },
       outstanding: { type: "string", default: "256" },
+      rate: { type: "string" },
+      "core-share": { type: "string" },
       only: { type: "string" },
       workloads: { type: "string" },
       out: { type: "string" },
@@ -106,6 +111,11 @@ export async function main(argv: readonly string[]): Promise<number> {
   const networks = wholeNumber("networks", values.networks, 10, 200_000);
   const clusters = wholeNumber("clusters", values.clusters, 3, 200);
   const outstanding = wholeNumber("outstanding", values.outstanding, 1, 65_536);
+  const rate = values.rate === undefined ? undefined : wholeNumber("rate", values.rate, 1, 10_000_000);
+  const coreShare =
+    values["core-share"] === undefined ? undefined : positiveNumber("core-share", values["core-share"], 1);
+  if (coreShare !== undefined && !hasCpuQuota)
+    throw new UsageError("--core-share: no writable cpu controller of cgroup v1 here");
   const dnsperf = findProgram("dnsperf");
   if (dnsperf === undefined) throw new UsageError("dnsperf is not on PATH: apt-get install dnsperf");
   const wanted = chosen("only", values.only, known, (one) => [one.name, labelOf(one)]);
@@ -136,8 +146,10 @@ export async function main(argv: readonly string[]): Promise<number> {
       const shape = WORKLOADS[workload] as QueryShape;
       const file = join(scratchDirectory("dnsperf", true), "queries");
       writeFileSync(file, queryFile(deployment, shape, QUERIES_IN_FILE, SEED));
-      const load = (at: number, length: number) =>
-        runToEnd(dnsperf, dnsperfArguments(at, file, length, outstanding), 60_000 + length * 2_000);
+      const load = ({ workers = 1 }: NameServer, at: number, length: number) => {
+        const args = dnsperfArguments(at, file, length, outstanding * workers, rate);
+        return runToEnd(dnsperf, args, 60_000 + length * 2_000);
+      };
       for (let round = 0; round <= rounds; round += 1)
         for (const { server, running } of started) {
           // A server of the deployment that was slow to say that it lives is back soon.
@@ -148,11 +160,13 @@ export async function main(argv: readonly string[]): Promise<number> {
             throw new Error(`${error.message}: ${messageOf(error.cause)}`, { cause: error });
           });
           if (round === 0) {
-            if (warmUpSeconds > 0) await load(running.port, warmUpSeconds);
+            if (warmUpSeconds > 0) await load(server, running.port, warmUpSeconds);
             continue;
           }
+          const unconfine =
+            coreShare === undefined ? undefined : limitEach(running.pids.flatMap(treeOf), coreShare);
           const before = usageOf(running.pids);
-          const output = await load(running.port, seconds);
+          const output = await load(server, running.port, seconds).finally(() => unconfine?.());
           const run = runOf(output, before, usageOf(running.pids), labelOf(server), workload, round);
           runs.push(run);
           console.error(
@@ -181,6 +195,8 @@ export async function main(argv: readonly string[]): Promise<number> {
       clusters,
       clients: CLIENTS,
       outstanding,
+      rate,
+      coreShare,
     },
     workloads: workloads.map((name) => ({ name, note: WORKLOADS[name]?.note })),
     runs,
@@ -216,7 +232,13 @@ function chosen<T>(
   return all.filter((one) => namesOf(one).some((name) => wanted.includes(name)));
 }
 
-function dnsperfArguments(port: number, file: string, seconds: number, outstanding: number): string[] {
+function dnsperfArguments(
+  port: number,
+  file: string,
+  seconds: number,
+  outstanding: number,
+  rate: number | undefined,
+): string[] {
   const at = ["-s", "127.0.0.1", "-p", String(port), "-f", "inet"];
   return [
     ...at,
@@ -231,6 +253,7 @@ function dnsperfArguments(port: number, file: string, seconds: number, outstandi
     String(outstanding),
     "-T",
     "1",
+    ...(rate === undefined ? [] : ["-Q", String(rate)]),
   ];
 }
 

@@ -63,7 +63,10 @@ export const isochrone: readonly NameServer[] = [
     "as started by `isochrone dns --node`, probes of every edge server, metrics, one query in 100 logged, each judged by both limits",
     [],
   ),
-  form("two-workers", "the same with two processes that share the port", ["--workers", "2"]),
+  {
+    ...form("two-workers", "the same with two processes that share the port", ["--workers", "2"]),
+    workers: 2,
+  },
   form("no-limits", "the same without limits", [], true, NO_LIMITS),
   form("no-log", "the same without the query log", ["--query-sample", "0"], false),
   form("all-logged", "the same with every query logged", ["--query-sample", "1"]),
