@@ -32,6 +32,12 @@ const IOVEC_STRIDE = 16;
 const AF_INET = 2;
 const AF_INET6 = 10;
 const MSG_DONTWAIT = 0x40;
+/** Level and option of IP_MTU_DISCOVER, by family; linux/in.h and linux/in6.h. */
+const MTU_DISCOVER = [
+  [0, 10],
+  [41, 23],
+] as const;
+const PMTUDISC_PROBE = 3;
 const errnos = { EINTR: 4, EAGAIN: 11, ENOBUFS: 105 } as const;
 /** Batches that are looked at before what waits has its turn. */
 const BATCHES_A_ROUND_MAX = 64;
@@ -83,6 +89,7 @@ const sizeClass = (size: number): number => (size <= 1 ? 0 : Math.max(1, Math.ce
 interface Calls {
   readonly receive: (fd: number, headers: Buffer, count: number, flags: number, timeout: null) => number;
   readonly send: (fd: number, headers: Buffer, count: number, flags: number) => number;
+  readonly setOption: (fd: number, level: number, name: number, value: Int32Array, bytes: number) => number;
   readonly errno: () => number;
   readonly addressOf: (memory: Buffer) => bigint;
 }
@@ -100,6 +107,7 @@ async function loadCalls(): Promise<Calls | undefined> {
     return {
       receive: libc.func("int recvmmsg(int fd, void *headers, unsigned int count, int flags, void *timeout)"),
       send: libc.func("int sendmmsg(int fd, void *headers, unsigned int count, int flags)"),
+      setOption: libc.func("int setsockopt(int fd, int level, int name, void *value, uint32 bytes)"),
       errno: () => koffi.errno(),
       addressOf: (memory) => koffi.address(memory),
     };
@@ -207,6 +215,10 @@ export class UdpBatch {
     const calls = loaded;
     if (calls === undefined) return undefined;
     const batch = new UdpBatch(calls, fd, box);
+    // Never in fragments, which others can forge a part of, whatever an ICMP message says of the path (RFC 9715 section 3.1): 1,232 octets
+    // pass everywhere. It also spares the kernel an id for each packet. A socket of IPv4 alone refuses the option of IPv6.
+    for (const [level, name] of MTU_DISCOVER)
+      calls.setOption(fd, level, name, Int32Array.of(PMTUDISC_PROBE), Int32Array.BYTES_PER_ELEMENT);
     // No slot: nothing can be lost, and a kernel or sandbox without the call says so.
     return calls.receive(fd, batch.#receiveHeaders, 0, MSG_DONTWAIT, null) < 0 &&
       calls.errno() !== errnos.EAGAIN

@@ -1,6 +1,7 @@
 /** The batched socket and the event loop: what else the process has to do has its turn, however much comes. */
 import { createSocket, type Socket } from "node:dgram";
 import { once } from "node:events";
+import koffi from "koffi";
 import { afterEach, describe, expect, it } from "vitest";
 import { UdpListener } from "../../mapping/io/dns-udp.ts";
 
@@ -42,6 +43,24 @@ describe.skipIf(process.platform !== "linux")("datagrams in batches", () => {
     // A round of 64 batches of 64 that brings the turn to its end, and one batch for each of the 32 datagrams that libuv reads itself.
     expect(most).toBeGreaterThanOrEqual(64);
     expect(most).toBeLessThanOrEqual(2 * 64 * 64 + 32 * 64);
+  });
+
+  it.each([
+    ["127.0.0.1", 0, 10],
+    ["::1", 41, 23],
+    // Dual-stack: answers over IPv4 as well.
+    ["::", 0, 10],
+  ])("never sends fragments from %s (level %i)", async (address, level, option) => {
+    const listener = await UdpListener.bind(address, 0, () => 0);
+    open.push(listener);
+    const getsockopt = koffi
+      .load(null)
+      .func("int getsockopt(int fd, int level, int name, _Out_ int *value, _Inout_ uint32 *bytes)");
+    const value = [0];
+    const { fd } = listener.handle as { readonly fd: number };
+    expect(getsockopt(fd, level, option, value, [4])).toBe(0);
+    // IP_PMTUDISC_PROBE: DF is set, the path's MTU as ICMP tells it is not believed.
+    expect(value).toEqual([3]);
   });
 
   it("answers each datagram of a stream once, in the order in which they came", async () => {

@@ -357,7 +357,7 @@ export class FastPath {
   /** Puts the address of a client subnet into `#client`. */
   #readClient(query: Uint8Array, ecsAt: number, source: number): IpFamily {
     const client = this.#client;
-    client.fill(0);
+    for (let word = 0; word < 4; word++) client[word] = 0;
     const bytes = (source + 7) >>> 3;
     for (let index = 0; index < bytes; index++)
       (client[index >>> 2] as number) |=
