@@ -16,11 +16,13 @@ import type { ServerId } from "#kit";
 import { dial, LinkPool, LinkServer, SharedKeyTrust } from "#transport";
 import { makeCertificate } from "../tools/certificates.ts";
 import { wholeNumber } from "../tools/flags.ts";
+import { PEER_KEY, productAsker, serveProduct } from "./tools/link-product.ts";
 import { describeCommit, describeMachine } from "./tools/machine.ts";
 
 export const summary = "CPU of a small request between servers: link protocol, HTTP/2, HTTP/1.1, over TLS";
 
-const KINDS = ["link", "http2", "http1"] as const;
+/** The first three are protocols alone; the last two what a server asks another one by and answers with, all of it. */
+const KINDS = ["link", "http2", "http1", "product-link", "product-http1"] as const;
 type Kind = (typeof KINDS)[number];
 /** Sessions of the link and of HTTP/2 alike. */
 const SESSIONS = 4;
@@ -34,7 +36,7 @@ ${summary}
   --concurrency N  requests at once (default 64)
   --bytes N        content of an answer (default 1024)
   --rounds N       of each kind, in turns; the median counts (default 5)
-  --only LIST      some of link, http2, http1 (default all)
+  --only LIST      some of link, http2, http1, product-link, product-http1 (default all)
   --out FILE       the JSON to a file too
   --help
 `;
@@ -76,8 +78,7 @@ const ANSWER_FIELDS = [
   "bytes",
 ];
 
-/** Of the bench alone. */
-const trust = new SharedKeyTrust(Buffer.alloc(32, 1));
+const trust = new SharedKeyTrust(PEER_KEY);
 
 interface Certificates {
   readonly ca: string;
@@ -98,7 +99,8 @@ async function serve(kind: Kind, bytes: number): Promise<void> {
   const fields = [...ANSWER_FIELDS, "content-length", String(bytes)];
   const tls = { ca, cert, key, requestCert: true, rejectUnauthorized: true, minVersion: "TLSv1.3" } as const;
   let port: number;
-  if (kind === "link") {
+  if (isOfProduct(kind)) port = await serveProduct(ANSWER_FIELDS, content);
+  else if (kind === "link") {
     const links = new LinkServer({
       trust,
       handshakesMax: 16,
@@ -137,6 +139,8 @@ async function serve(kind: Kind, bytes: number): Promise<void> {
   process.once("disconnect", () => process.exit(0));
   process.send?.(port);
 }
+
+const isOfProduct = (kind: Kind): boolean => kind.startsWith("product-");
 
 function pairsOf(fields: readonly string[]): Record<string, string> {
   const pairs: Record<string, string> = {};
@@ -181,7 +185,12 @@ function clientOf(
   } as unknown as Dispatcher;
 }
 
-/** Asks `count` times, so many at once. Rejects for a wrong answer. */
+/** Who asks: `count` times, so many at once. Rejects for a wrong answer. */
+interface Asker {
+  readonly load: (count: number, concurrency: number, bytes: number) => Promise<void>;
+  readonly stop: () => Promise<void>;
+}
+
 function load(
   client: Dispatcher,
   origin: string,
@@ -232,15 +241,13 @@ function load(
 class Contender {
   readonly kind: Kind;
   readonly #child: ChildProcess;
-  readonly #client: Dispatcher;
-  readonly #origin: string;
+  readonly #asker: Asker;
   readonly runs: { readonly client: number; readonly server: number }[] = [];
 
-  private constructor(kind: Kind, child: ChildProcess, client: Dispatcher, origin: string) {
+  private constructor(kind: Kind, child: ChildProcess, asker: Asker) {
     this.kind = kind;
     this.#child = child;
-    this.#client = client;
-    this.#origin = origin;
+    this.#asker = asker;
   }
 
   static async start(kind: Kind, concurrency: number, bytes: number): Promise<Contender> {
@@ -254,14 +261,22 @@ class Contender {
     const pems = certificates();
     child.send(pems);
     const [port] = (await once(child, "message")) as [number];
-    return new Contender(kind, child, clientOf(kind, port, pems, concurrency), `https://127.0.0.1:${port}`);
+    if (isOfProduct(kind)) {
+      const asker = await productAsker(port, kind === "product-link", REQUEST_FIELDS);
+      return new Contender(kind, child, asker);
+    }
+    const client = clientOf(kind, port, pems, concurrency);
+    return new Contender(kind, child, {
+      load: async (...of) => await load(client, `https://127.0.0.1:${port}`, ...of),
+      stop: async () => await client.destroy(),
+    });
   }
 
   /** One round; us of CPU a request, on each side. */
   async run(requests: number, concurrency: number, bytes: number, isCounted: boolean): Promise<void> {
     const serverBefore = await this.#serverMicroseconds();
     const before = process.cpuUsage();
-    await load(this.#client, this.#origin, requests, concurrency, bytes);
+    await this.#asker.load(requests, concurrency, bytes);
     const used = process.cpuUsage(before);
     const server = ((await this.#serverMicroseconds()) - serverBefore) / requests;
     if (isCounted) this.runs.push({ client: (used.user + used.system) / requests, server });
@@ -274,7 +289,7 @@ class Contender {
   }
 
   async stop(): Promise<void> {
-    await this.#client.destroy();
+    await this.#asker.stop();
     this.#child.disconnect();
   }
 }

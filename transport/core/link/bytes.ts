@@ -106,13 +106,21 @@ export class ByteWriter {
     this.length += bytes.byteLength;
   }
 
-  /** One byte a character; what does not fit one is for the caller to refuse. */
-  latin1(text: string): void {
-    this.reserve(text.length);
-    const { bytes } = this;
-    let at = this.length;
-    for (let index = 0; index < text.length; index++) bytes[at++] = text.charCodeAt(index);
-    this.length = at;
+  /** One byte a character, all of which must have the bit in `classOf`. False: one does not, and nothing counts as written. */
+  characters(text: string, classOf: Uint8Array, bit: number): boolean {
+    const { length } = text;
+    this.reserve(length);
+    const { bytes, length: from } = this;
+    let all = bit;
+    for (let index = 0; index < length; index++) {
+      const code = text.charCodeAt(index);
+      // Beyond the table: no class.
+      all &= classOf[code] ?? 0;
+      bytes[from + index] = code;
+    }
+    if (all === 0) return false;
+    this.length = from + length;
+    return true;
   }
 
   view(): Uint8Array {

@@ -1,5 +1,4 @@
 /** What may stand in a head (RFC 9110, sections 5.1, 5.5 and 9.1; RFC 9113, section 8.2.2): the same rules for who writes and who reads. */
-import type { StreamReason } from "./words.ts";
 
 /** Bits of {@link CLASS_OF}. */
 export const TOKEN = 1;
@@ -68,26 +67,10 @@ export function isStatus(status: number): boolean {
 /** A method that asks for a stream of its own kind has no form here (RFC 9110, section 9.3.6). */
 export const isMethod = (method: string): boolean => method !== "CONNECT";
 
-/** Whether all characters have the bit. */
-export function consistsOf(bit: number, text: string): boolean {
-  for (let at = 0; at < text.length; at++) {
-    const code = text.charCodeAt(at);
-    if (code > 0xff || ((CLASS_OF[code] as number) & bit) === 0) return false;
-  }
-  return true;
-}
-
-/** A value has no blank at its ends (RFC 9110, section 5.5). */
-export function isValue(value: string): boolean {
-  return (
-    !isBlank(value.charCodeAt(0)) && !isBlank(value.charCodeAt(value.length - 1)) && consistsOf(VALUE, value)
-  );
-}
-
+/** A blank at an end of a value belongs to no value (RFC 9110, section 5.5). */
 export const isBlank = (code: number): boolean => code === 0x20 || code === 0x09;
 
-/** Why a path cannot be asked for; undefined: it can. */
-export function pathFault(method: string, path: string): StreamReason | undefined {
-  const isWhole = path.charCodeAt(0) === 0x2f || (path === "*" && method === "OPTIONS");
-  return isWhole && consistsOf(PATH, path) ? undefined : "path";
+/** Whether a path may be asked for with a method, if its characters may. */
+export function isWholePath(method: string, path: string): boolean {
+  return path.charCodeAt(0) === 0x2f || (path === "*" && method === "OPTIONS");
 }

@@ -1,5 +1,5 @@
 /** The frames of a session but content, one after the other as they are to be sent. */
-import { ByteWriter } from "./bytes.ts";
+import { ByteWriter, numberBytes } from "./bytes.ts";
 import type { HeadEncoder } from "./head-encoder.ts";
 import { FRAME, type SessionReason, sessionReasons, type StreamReason, streamReasons } from "./words.ts";
 
@@ -22,21 +22,20 @@ export class FrameWriter extends ByteWriter {
   }
 
   credit(id: number, bytes: number): void {
-    const payload = new ByteWriter();
-    payload.number(bytes);
-    this.frame(FRAME.credit, id, payload.view());
+    this.#head(FRAME.credit, id, numberBytes(bytes));
+    this.number(bytes);
   }
 
   cancel(id: number, reason: StreamReason): void {
-    this.frame(FRAME.cancel, id, Uint8Array.of(streamReasons.indexOf(reason)));
+    this.#head(FRAME.cancel, id, 1);
+    this.byte(streamReasons.indexOf(reason));
   }
 
   /** `lastId`: streams above were not begun with, and will not be. */
   goaway(reason: SessionReason, lastId: number): void {
-    const payload = new ByteWriter();
-    payload.byte(sessionReasons.indexOf(reason));
-    payload.number(lastId);
-    this.frame(FRAME.goaway, 0, payload.view());
+    this.#head(FRAME.goaway, 0, 1 + numberBytes(lastId));
+    this.byte(sessionReasons.indexOf(reason));
+    this.number(lastId);
   }
 
   #head(first: number, id: number, payloadBytes: number): void {

@@ -10,9 +10,9 @@ import {
   isForbidden,
   isMethod,
   isStatus,
+  isWholePath,
   NAME,
   PATH,
-  pathFault,
   TOKEN,
   VALUE,
 } from "./field-rules.ts";
@@ -101,7 +101,7 @@ export function decodeRequest(bytes: Uint8Array, from: number, to: number): Link
   const authority = text.take(structure.number(), AUTHORITY);
   if (authority === undefined) return "authority";
   const path = text.take(structure.number(), PATH);
-  if (path === undefined || pathFault(method, path) !== undefined) return "path";
+  if (path === undefined || !isWholePath(method, path)) return "path";
   const fields = decodeFields(structure, text);
   return typeof fields === "string" ? fields : { method, authority, path, urgency, fields };
 }

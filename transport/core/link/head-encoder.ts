@@ -5,14 +5,16 @@
 import { ByteWriter, numberBytes } from "./bytes.ts";
 import {
   AUTHORITY,
-  consistsOf,
+  CLASS_OF,
+  isBlank,
   isForbidden,
   isMethod,
   isStatus,
-  isValue,
+  isWholePath,
   NAME,
-  pathFault,
+  PATH,
   TOKEN,
+  VALUE,
 } from "./field-rules.ts";
 import { KNOWN_METHODS, knownNames } from "./static-table.ts";
 import {
@@ -43,20 +45,13 @@ export class HeadEncoder {
   request({ method, authority, path, urgency, fields }: LinkRequestHead): StreamReason | undefined {
     this.#begin();
     const code = methodCodes.get(method) ?? 0;
-    if (code === 0 && (method === "" || !isMethod(method) || !consistsOf(TOKEN, method))) return "method";
-    if (!consistsOf(AUTHORITY, authority)) return "authority";
-    const fault = pathFault(method, path);
-    if (fault !== undefined) return fault;
     const structure = this.#structure;
     structure.byte((urgencies.indexOf(urgency) << 4) | code);
     if (code === 0) {
-      structure.number(method.length);
-      this.#text.latin1(method);
+      if (method === "" || !isMethod(method) || !this.#write(method, TOKEN)) return "method";
     }
-    structure.number(authority.length);
-    this.#text.latin1(authority);
-    structure.number(path.length);
-    this.#text.latin1(path);
+    if (!this.#write(authority, AUTHORITY)) return "authority";
+    if (!isWholePath(method, path) || !this.#write(path, PATH)) return "path";
     return this.#fields(fields);
   }
 
@@ -89,6 +84,12 @@ export class HeadEncoder {
     this.#text.length = 0;
   }
 
+  /** Length and text, of characters that have the bit. */
+  #write(text: string, bit: number): boolean {
+    this.#structure.number(text.length);
+    return this.#text.characters(text, CLASS_OF, bit);
+  }
+
   #fields(fields: FlatFields): StreamReason | undefined {
     if (fields.length > 2 * FIELDS_MAX || fields.length % 2 !== 0) return "field-count";
     const structure = this.#structure;
@@ -110,17 +111,15 @@ export class HeadEncoder {
         }
         structure.byte(KNOWN_NAME | known.index);
       } else {
-        if (name === "" || isForbidden(name) || !consistsOf(NAME, name)) return "field-name";
+        if (name === "" || isForbidden(name) || !text.characters(name, CLASS_OF, NAME)) return "field-name";
         if (name.length <= SHORT_NAME_MAX) structure.byte(name.length);
         else {
           structure.byte(0);
           structure.number(name.length);
         }
-        text.latin1(name);
       }
-      if (!isValue(value)) return "field-value";
-      structure.number(value.length);
-      text.latin1(value);
+      if (isBlank(value.charCodeAt(0)) || isBlank(value.charCodeAt(value.length - 1))) return "field-value";
+      if (!this.#write(value, VALUE)) return "field-value";
       if (text.length > HEAD_BYTES_MAX) return "head-form";
     }
     return this.payloadBytes > HEAD_BYTES_MAX ? "head-form" : undefined;

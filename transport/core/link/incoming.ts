@@ -37,16 +37,9 @@ export class ReceiveWindows {
     return this.#grownBytes;
   }
 
-  begin(now: MonotonicMs): Incoming {
-    const { windowBytes } = this.#limits;
-    return {
-      receiveCredit: windowBytes,
-      unreadBytes: 0,
-      owedBytes: 0,
-      windowBytes,
-      grantedAt: now,
-      hasRemoteEnded: false,
-    };
+  /** What a stream begins with. */
+  get windowBytes(): number {
+    return this.#limits.windowBytes;
   }
 
   /** `bytes` were read; how many the other side is to be granted, 0: none yet. */

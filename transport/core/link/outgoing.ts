@@ -14,9 +14,11 @@ export interface Outgoing {
   sendCredit: number;
   /** Content in frames so far, bytes. */
   sentBytes: number;
-  /** What waits, in order; the first from `queueAt` on. */
-  readonly queue: Uint8Array[];
+  /** What waits, in order; the first from `queueAt` on. Undefined: nothing ever did. */
+  queue: Uint8Array[] | undefined;
   queueAt: number;
+  /** The queue of streams that it stands in; -1: none. */
+  standsIn: number;
   queuedBytes: number;
   /** The half ends with what is queued. */
   isEndQueued: boolean;
@@ -71,18 +73,18 @@ export class OutgoingStreams<S extends Outgoing> {
   /** It has something to send, or may send again. */
   schedule(stream: S): void {
     if (!canSend(stream)) return;
-    const queue = this.#queues[queueOf(stream)] as Set<S>;
-    if (queue.has(stream)) return;
-    queue.add(stream);
+    if (stream.standsIn >= 0) return;
+    stream.standsIn = queueOf(stream);
+    (this.#queues[stream.standsIn] as Set<S>).add(stream);
     this.#waiting++;
   }
 
   /** Nothing more is sent for it. */
   drop(stream: S): void {
-    stream.queue.length = 0;
+    stream.queue = undefined;
     stream.queuedBytes = 0;
     stream.queueAt = 0;
-    this.#unschedule(stream);
+    if (stream.standsIn >= 0) this.#leave(stream);
   }
 
   /** Writes as much as there is, and room for; how much it was. */
@@ -141,8 +143,7 @@ export class OutgoingStreams<S extends Outgoing> {
     const queue = this.#queues[index] as Set<S>;
     const stream = queue.values().next().value as S;
     // Streams of a queue take turns; who goes on sending stands last, or in the queue of the large ones.
-    queue.delete(stream);
-    this.#waiting--;
+    this.#leave(stream);
     const next = this.#fillPiece(stream, into, at, room);
     this.schedule(stream);
     return next;
@@ -170,20 +171,23 @@ export class OutgoingStreams<S extends Outgoing> {
     return next;
   }
 
-  #unschedule(stream: S): void {
-    for (const queue of this.#queues) if (queue.delete(stream)) this.#waiting--;
+  #leave(stream: S): void {
+    (this.#queues[stream.standsIn] as Set<S>).delete(stream);
+    stream.standsIn = -1;
+    this.#waiting--;
   }
 }
 
 /** Moves up to `most` bytes of the first chunk; how many. */
 function takePiece(stream: Outgoing, into: Uint8Array, at: number, most: number): number {
-  const first = stream.queue[0] as Uint8Array;
+  const queue = stream.queue as Uint8Array[];
+  const first = queue[0] as Uint8Array;
   const left = first.byteLength - stream.queueAt;
   const bytes = Math.min(left, most);
   into.set(bytes === first.byteLength ? first : first.subarray(stream.queueAt, stream.queueAt + bytes), at);
   stream.queuedBytes -= bytes;
   if (bytes === left) {
-    stream.queue.shift();
+    queue.shift();
     stream.queueAt = 0;
   } else stream.queueAt += bytes;
   return bytes;

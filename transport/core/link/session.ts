@@ -39,6 +39,8 @@ const CANCELS_PER_SECOND = 128;
 /** What a sender may be allowed in all: far above every window, and a number that adds up exactly. */
 const CREDIT_MAX = 2 ** 31;
 
+const NO_FIELDS: FlatFields = [];
+
 export class LinkSession implements FrameSink, OutgoingEvents<Stream> {
   readonly #isServer: boolean;
   readonly #limits: LinkLimits;
@@ -156,13 +158,13 @@ export class LinkSession implements FrameSink, OutgoingEvents<Stream> {
   send(id: number, content: Uint8Array): void {
     const stream = this.#streams.get(id);
     if (stream === undefined || stream.isEndQueued || content.byteLength === 0) return;
-    stream.queue.push(content);
+    (stream.queue ??= []).push(content);
     stream.queuedBytes += content.byteLength;
     this.#outgoing.schedule(stream);
   }
 
   /** What we send on it ends with what is queued, and with trailers if there are any. A reason: those cannot be sent. */
-  end(id: number, trailers: FlatFields = []): StreamReason | undefined {
+  end(id: number, trailers: FlatFields = NO_FIELDS): StreamReason | undefined {
     const stream = this.#streams.get(id);
     if (stream === undefined || stream.isEndQueued) return undefined;
     if (trailers.length > 0) {

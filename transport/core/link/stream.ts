@@ -32,13 +32,19 @@ export function beginStream(
     contentLeft: undefined,
     sendCredit,
     sentBytes: 0,
-    queue: [],
+    queue: undefined,
     queueAt: 0,
     queuedBytes: 0,
+    standsIn: -1,
     isEndQueued: false,
     hasEnded: false,
     lastFrame: undefined,
-    ...windows.begin(now),
+    receiveCredit: windows.windowBytes,
+    unreadBytes: 0,
+    owedBytes: 0,
+    windowBytes: windows.windowBytes,
+    grantedAt: now,
+    hasRemoteEnded: false,
   };
 }
 

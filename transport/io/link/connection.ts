@@ -40,7 +40,6 @@ export class LinkConnection {
   #timer: NodeJS.Timeout | undefined;
   #timerAt = Infinity;
   #isFlushDue = false;
-  #isReading = false;
   #isEnding = false;
   #isGone = false;
   #error: Error | undefined;
@@ -64,7 +63,7 @@ export class LinkConnection {
 
   /** Something was said to the session: it leaves at the end of this turn. */
   wake(): void {
-    if (this.#isFlushDue || this.#isReading) return;
+    if (this.#isFlushDue) return;
     this.#isFlushDue = true;
     setImmediate(this.#flushDue);
   }
@@ -83,16 +82,11 @@ export class LinkConnection {
     this.#tell();
   }
 
-  /** Hands on what the session tells; what is answered to it at once leaves with it. */
+  /** Hands on what the session tells. What is answered to it at once leaves with what else is said in this turn, also of further reads. */
   #tell(): void {
-    this.#isReading = true;
-    try {
-      for (let event = this.session.pollEvent(); event !== undefined; event = this.session.pollEvent())
-        this.#user.handleEvent(event);
-    } finally {
-      this.#isReading = false;
-    }
-    this.flush();
+    for (let event = this.session.pollEvent(); event !== undefined; event = this.session.pollEvent())
+      this.#user.handleEvent(event);
+    this.wake();
   }
 
   /** Writes what there is, as far as the connection takes it. */

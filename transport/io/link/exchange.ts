@@ -55,7 +55,7 @@ export class LinkExchange implements Controller {
   #isPaused = false;
   #reason: Error | null = null;
   /** What came during a pause. */
-  #held: LinkEvent[] = [];
+  #held: LinkEvent[] | undefined;
   #bytes = 0;
   /** It was taken from a session that did not answer. */
   isRepeated = false;
@@ -63,8 +63,8 @@ export class LinkExchange implements Controller {
   beganAtMs = 0;
   /** Takes it when the other end had not begun with it; undefined: its pool begins it anew. */
   onRefused: (() => void) | undefined;
-  rawHeaders: string[] = [];
-  rawTrailers: string[] = [];
+  rawHeaders: string[] = NO_LIST;
+  rawTrailers: string[] = NO_LIST;
 
   constructor(
     head: LinkRequestHead,
@@ -166,7 +166,7 @@ export class LinkExchange implements Controller {
       return true;
     }
     this.#deadlineMs = nowMs + (this.#times.bodyMs || Infinity);
-    if (this.#isPaused) this.#held.push(event);
+    if (this.#isPaused) this.#hold(event);
     else this.#hand(event);
     return this.#isOver;
   }
@@ -196,11 +196,15 @@ export class LinkExchange implements Controller {
     if (this.#isOver) return;
     if (this.#isPaused) {
       // Its reader paused at the last piece: the end waits with it.
-      this.#held.push({ kind: "data", id: this.#id, bytes: NOTHING, isEnd: true });
+      this.#hold({ kind: "data", id: this.#id, bytes: NOTHING, isEnd: true });
       return;
     }
     this.#isOver = true;
     this.#handler.onResponseEnd?.(this, this.#wantsObjects ? objectOf(this.rawTrailers) : NO_FIELDS);
+  }
+
+  #hold(event: LinkEvent): void {
+    (this.#held ??= []).push(event);
   }
 
   pause(): void {
@@ -210,10 +214,10 @@ export class LinkExchange implements Controller {
   resume(): void {
     if (!this.#isPaused) return;
     this.#isPaused = false;
-    const held = this.#held;
-    this.#held = [];
+    const held = this.#held ?? [];
+    this.#held = undefined;
     for (const event of held) {
-      if (this.#isPaused) this.#held.push(event);
+      if (this.#isPaused) this.#hold(event);
       else if (!this.#isOver) this.#hand(event);
     }
     this.#deadlineMs = systemClock.monotonic() + (this.#times.bodyMs || Infinity);
@@ -239,7 +243,7 @@ export class LinkExchange implements Controller {
   fail(error: Error): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    this.#held = [];
+    this.#held = undefined;
     // What has not begun may still be asked for in another way.
     if (this.#carrier !== undefined) this.#dropBody();
     this.#handler.onResponseError?.(this, error);
@@ -264,6 +268,7 @@ export class LinkExchange implements Controller {
 
 const NOTHING = Buffer.alloc(0);
 const NO_FIELDS = {};
+const NO_LIST: string[] = [];
 
 function bodyOf(body: Dispatcher.DispatchOptions["body"]): Readable | Uint8Array | undefined {
   if (body === undefined || body === null) return undefined;
@@ -274,35 +279,34 @@ function bodyOf(body: Dispatcher.DispatchOptions["body"]): Readable | Uint8Array
 
 /** undici takes [name, value, ...], pairs, or an object; a link has the host apart. */
 function headOf(options: LinkDispatchOptions, body: Readable | Uint8Array | undefined): LinkRequestHead {
+  const { headers, method, path, urgency = "normal" } = options;
+  const given = Array.isArray(headers) ? (headers as readonly string[]) : flatOf(headers);
   let authority = "";
   let hasLength = false;
   const fields: string[] = [];
-  const add = (name: string, value: string): void => {
+  for (let index = 0; index + 1 < given.length; index += 2) {
+    const name = given[index] as string;
+    const value = given[index + 1] as string;
     if (name.length === 4 && name.toLowerCase() === "host") authority = value;
     else {
       if (name.length === 14 && name.toLowerCase() === "content-length") hasLength = true;
       fields.push(name, value);
     }
-  };
-  const { headers } = options;
-  if (Array.isArray(headers)) {
-    for (let index = 0; index + 1 < headers.length; index += 2)
-      add(headers[index] as string, headers[index + 1] as string);
-  } else if (headers !== undefined && headers !== null) {
-    const entries =
-      Symbol.iterator in headers ? (headers as Iterable<[string, string]>) : Object.entries(headers);
-    for (const [name, value] of entries)
-      for (const one of Array.isArray(value) ? value : [value]) if (one !== undefined) add(name, String(one));
   }
   if (body instanceof Uint8Array && !hasLength) fields.push("content-length", String(body.byteLength));
   if (authority === "" && options.origin !== undefined) authority = new URL(String(options.origin)).host;
-  return {
-    method: options.method,
-    authority,
-    path: options.path,
-    urgency: options.urgency ?? "normal",
-    fields,
-  };
+  return { method, authority, path, urgency, fields };
+}
+
+function flatOf(headers: LinkDispatchOptions["headers"]): string[] {
+  if (headers === undefined || headers === null) return [];
+  const entries =
+    Symbol.iterator in headers ? (headers as Iterable<[string, string]>) : Object.entries(headers);
+  const flat: string[] = [];
+  for (const [name, value] of entries)
+    for (const one of Array.isArray(value) ? value : [value])
+      if (one !== undefined) flat.push(name, String(one));
+  return flat;
 }
 
 /** As undici's handlers take fields: repeated ones as lists. */
