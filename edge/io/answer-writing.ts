@@ -24,6 +24,17 @@ export async function discard(body: Answer["body"]): Promise<void> {
   await body?.[Symbol.asyncIterator]().return?.(undefined);
 }
 
+/**
+ * Lets go of content when its client goes, also while its next piece is waited for: a next hop that is silent, or that would wait for its
+ * reader, holds nothing for nobody then. The function that is returned ends that.
+ */
+export function letGoWhenClosed(writable: Writable, pieces: AsyncIterator<Uint8Array>): () => void {
+  const letGo = (): void => void pieces.return?.(undefined).catch(() => {});
+  if (writable.destroyed) letGo();
+  else writable.once("close", letGo);
+  return () => writable.off("close", letGo);
+}
+
 /** Waits until the client has read on; `gone`: it will not, `stalled`: it has not for `stallMs`. Never rejects. */
 export function whenDrained(writable: Writable, stallMs: number): Promise<"drained" | "gone" | "stalled"> {
   return new Promise((resolve) => {

@@ -1,6 +1,6 @@
 /** Writes an answer to a node:http response: framing made here, back-pressure kept, stalled readers given up. */
 import type { ServerResponse } from "node:http";
-import { discard, statedLength, whenDrained } from "./answer-writing.ts";
+import { discard, letGoWhenClosed, statedLength, whenDrained } from "./answer-writing.ts";
 import type { WriteResult } from "./dispatch.ts";
 import type { Answer } from "./exchange.ts";
 import { reset } from "./reset.ts";
@@ -33,8 +33,10 @@ export async function writeAnswer(
     response.end();
     return { bytesDown, end: "complete" };
   }
+  const pieces = answer.body[Symbol.asyncIterator]();
+  const unwatch = letGoWhenClosed(response, pieces);
   try {
-    for await (const chunk of answer.body) {
+    for await (const chunk of { [Symbol.asyncIterator]: () => pieces }) {
       bytesDown += chunk.byteLength;
       if (response.write(chunk)) {
         // A client that left is noticed here: write() of a destroyed response still says true.
@@ -50,10 +52,14 @@ export async function writeAnswer(
       if (drained === "gone") return { bytesDown, end: "client-gone" };
     }
   } catch {
+    if (response.destroyed) return { bytesDown, end: "client-gone" };
     // RFC 9112, section 8: an incomplete message must be seen as one.
     breakOff(response, answer.bodyBytes === undefined && !response.chunkedEncoding);
     return { bytesDown, end: "broken-off" };
+  } finally {
+    unwatch();
   }
+  if (response.destroyed) return { bytesDown, end: "client-gone" };
   response.end();
   return { bytesDown, end: "complete" };
 }

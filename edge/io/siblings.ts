@@ -18,6 +18,7 @@ import type { ChangedKeys } from "../core/missed-keys.ts";
 import { isPart } from "../core/parts.ts";
 import { ownerOf, shardOf } from "../core/worker-plan.ts";
 import { selectVariant } from "../core/vary.ts";
+import { letGoWhenClosed } from "./answer-writing.ts";
 import { sourceOf } from "./answers.ts";
 import { COPY_BYTES_MAX } from "./copies.ts";
 import { CopyLine, CopyServer } from "./copy-line.ts";
@@ -370,10 +371,13 @@ export class Siblings implements SiblingTier {
         response.end();
         return;
       }
-      for await (const chunk of answer.body) {
+      const pieces = answer.body[Symbol.asyncIterator]();
+      const unwatch = letGoWhenClosed(response, pieces);
+      for await (const chunk of { [Symbol.asyncIterator]: () => pieces }) {
         if (response.destroyed) return;
         if (!response.write(chunk)) await hasRoom(response);
       }
+      unwatch();
       response.end();
     } catch (error) {
       this.#o.logger.debug("sibling-answer-failed", { error });

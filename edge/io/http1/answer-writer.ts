@@ -1,7 +1,14 @@
 /** Writes answers to a socket in HTTP/1.1: framing made here, back-pressure kept, stalled readers given up. */
 import type { Socket } from "node:net";
 import { http } from "#kit/io";
-import { discard, isBodiless, PIECE_BYTES_MAX, statedLength, whenDrained } from "../answer-writing.ts";
+import {
+  discard,
+  isBodiless,
+  letGoWhenClosed,
+  PIECE_BYTES_MAX,
+  statedLength,
+  whenDrained,
+} from "../answer-writing.ts";
 import type { Fields } from "../../core/headers.ts";
 import type { WriteResult } from "../dispatch.ts";
 import type { Answer } from "../exchange.ts";
@@ -56,7 +63,13 @@ export async function writeToSocket(
     if (!isHeadSent) socket.write(head);
     isHeadSent = true;
   };
-  const immediate = setImmediate(sendHead);
+  const pieces = body[Symbol.asyncIterator]();
+  let unwatch: (() => void) | undefined;
+  // Most answers are written by then, and nobody has to watch for them.
+  const immediate = setImmediate(() => {
+    sendHead();
+    unwatch = letGoWhenClosed(socket, pieces);
+  });
   /** False: there is no room for more. */
   const send = (piece: Uint8Array): boolean => {
     if (!isHeadSent && !isChunked && piece.byteLength <= JOINED_BYTES_MAX) {
@@ -72,7 +85,7 @@ export async function writeToSocket(
     return hasRoom;
   };
   try {
-    for await (const chunk of body) {
+    for await (const chunk of { [Symbol.asyncIterator]: () => pieces }) {
       for (let from = 0; from < chunk.byteLength; from += PIECE_BYTES_MAX) {
         const piece =
           chunk.byteLength <= PIECE_BYTES_MAX ? chunk : chunk.subarray(from, from + PIECE_BYTES_MAX);
@@ -87,13 +100,16 @@ export async function writeToSocket(
       }
     }
   } catch {
+    if (socket.destroyed) return { bytesDown, end: "client-gone" };
     // RFC 9112, section 8: an incomplete message must be seen as one.
     sendHead();
     socket.destroy();
     return { bytesDown, end: "broken-off" };
   } finally {
     clearImmediate(immediate);
+    unwatch?.();
   }
+  if (socket.destroyed) return { bytesDown, end: "client-gone" };
   sendHead();
   if (isChunked) socket.write("0\r\n\r\n", "latin1");
   return { bytesDown, end: "complete" };

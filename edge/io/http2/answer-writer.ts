@@ -1,7 +1,7 @@
 /** Writes an answer to an HTTP/2 stream: back-pressure kept, stalled readers given up, a broken answer seen as one. */
 import { constants, type OutgoingHttpHeaders } from "node:http2";
 import type { Fields } from "../../core/headers.ts";
-import { discard, PIECE_BYTES_MAX, statedLength, whenDrained } from "../answer-writing.ts";
+import { discard, letGoWhenClosed, PIECE_BYTES_MAX, statedLength, whenDrained } from "../answer-writing.ts";
 import type { WriteResult } from "../dispatch.ts";
 import type { Answer } from "../exchange.ts";
 import type { Http2Stream } from "./http2-stream.ts";
@@ -70,8 +70,10 @@ export async function writeToStream(
   const isEnd = body === undefined;
   stream.respond(headOf(answer, method), { endStream: isEnd });
   if (isEnd) return { bytesDown, end: "complete" };
+  const pieces = body[Symbol.asyncIterator]();
+  const unwatch = letGoWhenClosed(stream, pieces);
   try {
-    for await (const chunk of body) {
+    for await (const chunk of { [Symbol.asyncIterator]: () => pieces }) {
       for (let from = 0; from < chunk.byteLength; from += PIECE_BYTES_MAX) {
         const piece =
           chunk.byteLength <= PIECE_BYTES_MAX ? chunk : chunk.subarray(from, from + PIECE_BYTES_MAX);
@@ -90,10 +92,14 @@ export async function writeToStream(
       }
     }
   } catch {
+    if (stream.destroyed || stream.closed) return { bytesDown, end: "client-gone" };
     // RFC 9113, section 8.1: a stream that is reset is incomplete, and is seen as that.
     stream.close(constants.NGHTTP2_INTERNAL_ERROR);
     return { bytesDown, end: "broken-off" };
+  } finally {
+    unwatch();
   }
+  if (stream.destroyed || stream.closed) return { bytesDown, end: "client-gone" };
   stream.end();
   return { bytesDown, end: "complete" };
 }
