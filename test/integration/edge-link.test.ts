@@ -406,7 +406,8 @@ describe("peers of other versions, and such as come and go", () => {
         const isPost = n % 2 === 1;
         try {
           const got = await ask(transport, "/quick", {
-            ...(isPost && { method: "POST", body: Buffer.from("four") }),
+            // What a client of an edge sends is a stream, which cannot be sent twice.
+            ...(isPost && { method: "POST", body: Readable.from([Buffer.from("four")]) }),
           });
           if (got.content.toString() !== (isPost ? "POST 4" : "GET 0")) failures.push(got.status);
         } catch (error) {

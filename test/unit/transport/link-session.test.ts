@@ -501,6 +501,22 @@ describe("an orderly end", () => {
     pair.server.handleBytes(wireFrame(2, 9, Buffer.of(3, 0x11, 1, 1, 0x61, 0x2f)), at(0));
     expect(pair.server.endReason).toBe("stream-id");
   });
+  test("a notice before the end: what crosses it is begun with, nothing new is asked after it", () => {
+    const pair = LinkPair.open();
+    pair.server.announceEnd();
+    const crossing = pair.client.request(get(), false, at(0)) as number;
+    pair.client.send(crossing, Buffer.alloc(100));
+    pair.settle();
+    expect(kindsOf(eventsOf(pair.server))).toEqual(["request", "data"]);
+    expect(kindsOf(eventsOf(pair.client))).toEqual(["drained", "goaway"]);
+    expect(pair.client.request(get(), true, at(0))).toBe("refused");
+    pair.server.drain();
+    pair.client.end(crossing);
+    pair.server.respond(crossing, { status: 204, fields: [] }, true);
+    pair.settle();
+    expect(kindsOf(eventsOf(pair.client))).toEqual(["goaway", "response"]);
+    expect([pair.client.streams, pair.server.streams]).toEqual([0, 0]);
+  });
   test("the client says that nothing more comes", () => {
     const pair = LinkPair.open();
     pair.client.drain();

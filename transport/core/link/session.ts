@@ -198,6 +198,11 @@ export class LinkSession implements FrameSink, OutgoingEvents<Stream> {
     if (stream !== undefined) this.#cancel(stream, reason);
   }
 
+  /** Of a server: asks the client to begin nothing new, and takes all the same what is on its way. {@link drain} follows. */
+  announceEnd(): void {
+    if (!this.#isDraining && this.#ended === undefined) this.#frames.goaway("done", STREAM_ID_MAX);
+  }
+
   /** Begins nothing new; what is open is finished. */
   drain(): void {
     if (this.#isDraining || this.#ended !== undefined) return;

@@ -16,6 +16,8 @@ import {
 import { LinkConnection } from "./connection.ts";
 import type { SharedKeyTrust } from "./trust.ts";
 
+/** From the notice that a session will end until it takes no more requests, ms: a round trip around the earth. */
+const NOTICE_MS = 500;
 /** Content of an answer that waits before {@link LinkRequest.write} says so, bytes. */
 const QUEUED_BYTES_MAX = 262_144;
 
@@ -221,13 +223,13 @@ export class LinkServer {
     this.#tls.emit("connection", socket);
   }
 
-  /** Takes nothing new: what is under way is finished, what comes meanwhile is asked for elsewhere. */
+  /**
+   * Ends every session when what it has begun is answered. In two steps, as HTTP/2 does (RFC 9113, section 6.8): content that is on its way
+   * with its request could not be sent a second time.
+   */
   drain(): void {
     this.#isDraining = true;
-    for (const { connection } of this.#sessions) {
-      connection.session.drain();
-      connection.wake();
-    }
+    for (const { connection } of this.#sessions) announceEnd(connection);
   }
 
   /** Cuts what is left. */
@@ -254,8 +256,8 @@ export class LinkServer {
         this.#o.handle(request);
       },
       onGone: () => {
-        const why =
-          session.connection.session.endReason ?? (session.connection.session.isDraining ? "done" : "lost");
+        const { endReason, isDraining } = session.connection.session;
+        const why = endReason ?? (isDraining || this.#isDraining ? "done" : "lost");
         this.counters.ends.set(why, (this.counters.ends.get(why) ?? 0) + 1);
         this.#sessions.delete(session);
         this.#o.onGone?.();
@@ -263,11 +265,17 @@ export class LinkServer {
     });
     this.#sessions.add(session);
     // Its handshake began before the drain.
-    if (this.#isDraining) {
-      session.connection.session.drain();
-      session.connection.wake();
-    }
+    if (this.#isDraining) announceEnd(session.connection);
   }
+}
+
+function announceEnd(connection: LinkConnection): void {
+  connection.session.announceEnd();
+  connection.wake();
+  setTimeout(() => {
+    connection.session.drain();
+    connection.wake();
+  }, NOTICE_MS).unref();
 }
 
 function clientOf(socket: Socket): string {
