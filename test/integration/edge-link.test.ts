@@ -15,13 +15,15 @@ import { afterEach, describe, expect, test } from "vitest";
 import { type Answer, EdgeMetrics, EdgeServer, type EdgeSettings, edgeDefaults } from "#edge";
 import { systemClock } from "#kit/io";
 import {
+  installWan,
   PeerVerifier,
+  RelayServer,
   SharedKeyTrust,
   Transport,
   type TransportRequest,
   type TransportSettings,
 } from "#transport";
-import { clusterId, logger, peerKey, serverId, topologyOf, until } from "./transport-support.ts";
+import { clusterId, logger, peerKey, serverId, topologyOf, until, wanOf } from "./transport-support.ts";
 
 type Inbound = Parameters<ConstructorParameters<typeof EdgeServer>[0]["handle"]>[0];
 type Handle = (inbound: Inbound) => Answer | Promise<Answer>;
@@ -72,14 +74,18 @@ async function serverOf(
   return { server, port, metric };
 }
 
-function transportTo(ports: readonly number[], settings: Partial<TransportSettings> = {}): Transport {
+function transportTo(
+  ports: readonly number[],
+  settings: Partial<TransportSettings> = {},
+  topology = topologyOf([
+    { id: "fra", role: "edge", ports: [1] },
+    { id: "iad", role: "parent", ports },
+  ]),
+): Transport {
   const transport = new Transport({
     selfServerId: serverId("fra-1"),
     selfClusterId: clusterId("fra"),
-    topology: topologyOf([
-      { id: "fra", role: "edge", ports: [1] },
-      { id: "iad", role: "parent", ports },
-    ]),
+    topology,
     peerKey,
     clock: systemClock,
     logger,
@@ -481,6 +487,53 @@ describe("peers of other versions, and such as come and go", () => {
     await Promise.all(Array.from({ length: 50 }, (_, n) => ask(transport, `/after/${n}`)));
     // Nothing waited for its end.
     expect(proxy.frozen()).toBe(1);
+  });
+});
+
+describe("over a relay", () => {
+  test("a link is spoken through its tunnel, from end to end", async () => {
+    const { port } = await serverOf(({ head, peer }) => answer(200, [], [`${head.target} ${peer}`]));
+    const relay = new RelayServer({
+      dial: async ({ port: to }) => {
+        const socket = connectTcp(to, "127.0.0.1");
+        await once(socket, "connect");
+        return socket;
+      },
+      peerKey,
+      clock: systemClock,
+      logger,
+      onRequest: (request, response) => {
+        response.statusCode = request.url === "/livez" ? 200 : 404;
+        response.end("ok\n");
+      },
+    });
+    const { port: relayPort } = await relay.listen("127.0.0.1", 0);
+    const sites = [
+      { id: "fra", role: "edge", ports: [1] },
+      { id: "nyc", role: "relay", ports: [relayPort] },
+      { id: "iad", role: "parent", ports: [port] },
+    ];
+    const topology = topologyOf(sites);
+    relay.setTopology(topology);
+    installWan(wanOf(sites, "fra", { "fra|iad": 120, "fra|nyc": 10, "nyc|iad": 10 }));
+    const transport = transportTo([port], {}, topology);
+    cleanups.push(async () => {
+      installWan(undefined);
+      await relay.drain(0);
+    });
+    transport.start();
+    await until(() => transport.explainPath(parent).chosen.via === "nyc", 30_000);
+    for (let turn = 0; turn < 300; turn++) {
+      const got = await ask(transport, "/through");
+      expect(got.content.toString()).toBe("/through fra-1");
+      if (got.protocol === "link" && got.path.via === "nyc") break;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    expect(transport.explainPath(parent)).toMatchObject({
+      chosen: { via: "nyc" },
+      protocol: "link",
+      link: { state: "spoken" },
+    });
   });
 });
 

@@ -394,7 +394,11 @@ test("explain nests what each next server says; it wants a token", async () => {
     purgeState: "none",
     tags: ["all"],
   });
-  expect(owner.nextHop).toMatchObject({ kind: "parent", name: "par-1" });
+  expect(owner.nextHop).toMatchObject({
+    kind: "parent",
+    name: "par-1",
+    path: { protocol: "link", link: { state: "spoken", sessionsMax: 4, stuckSessions: 0 } },
+  });
   expect(owner.next).toMatchObject({
     serverId: "par-1",
     tier: 1,
@@ -552,6 +556,26 @@ test("reports and access records say what was served", async () => {
     tier: 1,
     status: 200,
   });
+});
+
+test("records and metrics say what the next hop was asked by", async () => {
+  for (let n = 0; n < 20; n++) await ask("fra-1", `/object-asked-by-${n}`);
+  const protocols = async (id: "fra-1" | "par-1"): Promise<Set<unknown>> => {
+    const lines = (await readFile(join(state, id, "access.ndjson"), "utf8")).split("\n");
+    return new Set(
+      lines
+        .filter((line) => line.includes("/object-asked-by-"))
+        .map((line) => JSON.parse(line).upstreamProtocol),
+    );
+  };
+  await until(async () => (await protocols("fra-1")).has("link"), "records of links");
+  await until(async () => (await protocols("par-1")).has("http/1.1"), "records of the origin's protocol");
+  const metrics = (await admin("fra-1", "/metrics")).body.toString();
+  expect(metrics).toMatch(/^isochrone_transport_answers_total\{protocol="link"\} [1-9]/m);
+  expect(metrics).toMatch(/^isochrone_transport_link_sessions [1-9]/m);
+  expect((await admin("par-1", "/metrics")).body.toString()).toMatch(
+    /^isochrone_edge_link_requests_total [1-9]/m,
+  );
 });
 
 test("what a property's rules say holds on both edges, through the tiers, and is explained rule by rule", async () => {
