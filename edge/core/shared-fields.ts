@@ -41,7 +41,8 @@ export class SharedFields {
   /** The same fields in an array of their very length, shared lines and names in place of equal ones. */
   share(fields: Fields): Fields {
     const shared: Field[] = fields.slice();
-    for (const [index, field] of fields.entries()) shared[index] = this.#shareLine(field);
+    for (let index = 0; index < fields.length; index++)
+      shared[index] = this.#shareLine(fields[index] as Field);
     return shared;
   }
 

@@ -9,7 +9,7 @@ import { isIP } from "node:net";
 import type { Readable } from "node:stream";
 import type { Clock, MonotonicMs, ServerId } from "#kit";
 import type { Logger } from "#kit/io";
-import type { PeerVerifier } from "#transport";
+import type { PeerVerifier, StopSignal } from "#transport";
 import type { EdgeSettings } from "../config.ts";
 import { CODING_FIELDS } from "../core/compression/accept-encoding.ts";
 import { type Field, fieldLines, type Fields } from "../core/headers.ts";
@@ -69,7 +69,7 @@ export interface ReceivedRequest {
   /** Fires when the client has gone. */
   readonly signal: AbortSignal;
   /** As {@link Inbound} has it. */
-  readonly leaving?: AbortSignal | undefined;
+  readonly leaving?: StopSignal | undefined;
   readonly startedAt: MonotonicMs;
   /** As {@link Inbound} has it. */
   readonly sendInterim: SendInterim | undefined;

@@ -11,6 +11,7 @@ import type {
   ServerId,
 } from "#kit";
 import type { SpokenProtocol } from "#transport";
+import type { StopSignal } from "#transport";
 import type { CacheKey } from "../core/cache-key.ts";
 import type { CacheStatus } from "../core/cache-status.ts";
 import type { FreshWindow } from "../core/freshness.ts";
@@ -34,8 +35,8 @@ export interface Inbound {
   readonly bodyBytes: number | undefined;
   /** Fires when the client has gone. */
   readonly signal: AbortSignal;
-  /** Fires when it sends no more, and so may have gone. Undefined: that cannot be told, or not sooner than that it has gone. */
-  readonly leaving?: AbortSignal | undefined;
+  /** For one listener at a time: fires when it sends no more, and so may have gone. Undefined: that cannot be told, or not sooner than that it has gone. */
+  readonly leaving?: StopSignal | undefined;
   /** The server of ours that proved itself; undefined for everybody else. */
   readonly peer: ServerId | undefined;
   /** What a proven peer asked for by Isochrone-* fields. */

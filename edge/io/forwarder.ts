@@ -306,9 +306,10 @@ export class Forwarder {
     }
     fields.push(...request.extra);
     // RFC 9110, section 7.6.2: one less for OPTIONS; of other methods the field may be left out.
-    const forwards = /^[0-9]{1,9}$/.exec(fieldValue(head.fields, "max-forwards")?.trim() ?? "");
-    if (head.method === "OPTIONS" && forwards !== null)
-      fields.push(["Max-Forwards", String(Math.max(0, Number(forwards[0]) - 1))]);
+    if (head.method === "OPTIONS") {
+      const forwards = /^[0-9]{1,9}$/.exec(fieldValue(head.fields, "max-forwards")?.trim() ?? "");
+      if (forwards !== null) fields.push(["Max-Forwards", String(Math.max(0, Number(forwards[0]) - 1))]);
+    }
     // A peer has stated the client already; anybody else's claim is replaced by what is known.
     const stated = request.clientAddress === undefined;
     fields.push(

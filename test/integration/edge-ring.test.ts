@@ -104,6 +104,22 @@ describe.skipIf(!isThere)("connections through io_uring", () => {
     expect(objectsOf(socket)).toBe(asked);
   });
 
+  test("short answers of the long way leave through it, and nothing is written behind one before it has ended", async () => {
+    const socket = await open();
+    const before = await edge.metric("ring_sends_total");
+    for (const [index, object] of ["i", "j", "k"].entries()) await ask(socket, object, index + 1);
+    expect(await edge.metric("ring_sends_total")).toBeGreaterThanOrEqual(before + 3);
+    // Of a pipeline only the last one has nothing behind it.
+    socket.write(["l", "m", "n"].map(requestOf).join(""));
+    socket.write(["a", "b", "o"].map(requestOf).join(""));
+    await until(() => answersOf(socket).length === 9);
+    await until(() => objectsOf(socket) === "ijklmnabo");
+    socket.write(`GET /p HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`);
+    await once(socket, "end");
+    expect(objectsOf(socket)).toBe("ijklmnabop");
+    socket.destroy();
+  });
+
   test("what comes behind a hit in another segment, and goes to node:http, finds its connection whole", async () => {
     const socket = await open();
     socket.write(REQUEST);

@@ -13,6 +13,7 @@ import type { Fields } from "../../core/headers.ts";
 import type { WriteResult } from "../dispatch.ts";
 import type { Answer } from "../exchange.ts";
 import { reset } from "../reset.ts";
+import type { SocketReads } from "../socket-reads.ts";
 
 /** A first piece that is copied behind its head, bytes: one buffer costs the system less than a list of two. */
 const JOINED_BYTES_MAX = 16 * 1_024;
@@ -35,13 +36,17 @@ export function interimText(status: number, fields: Fields): string {
   return `${text}\r\n`;
 }
 
-/** Writes all of an answer. Never rejects. The socket is left open unless the answer could not be completed. */
+/**
+ * Writes all of an answer. Never rejects. The socket is left open unless the answer could not be completed. `reads`: by which a short one
+ * may leave whole, where nothing is written to the socket behind it before {@link SocketReads.isSending} ends.
+ */
 export async function writeToSocket(
   socket: Socket,
   answer: Answer,
   method: string,
   isClosing: boolean,
   stallMs: number,
+  reads?: SocketReads,
 ): Promise<WriteResult> {
   let bytesDown = 0;
   const { body } = answer;
@@ -53,7 +58,7 @@ export async function writeToSocket(
   // No content in answer to HEAD, whoever made the answer, nor with these (RFC 9112, section 6.3).
   if (body === undefined || method === "HEAD" || isBodiless(answer.status)) {
     await discard(body);
-    socket.write(head);
+    if (reads?.send(head) !== true) socket.write(head);
     return { bytesDown, end: "complete" };
   }
   const isChunked = answer.bodyBytes === undefined;
@@ -74,7 +79,8 @@ export async function writeToSocket(
   const send = (piece: Uint8Array): boolean => {
     if (!isHeadSent && !isChunked && piece.byteLength <= JOINED_BYTES_MAX) {
       isHeadSent = true;
-      return socket.write(Buffer.concat([head, piece]));
+      const bytes = Buffer.concat([head, piece]);
+      return (piece.byteLength === answer.bodyBytes && reads?.send(bytes) === true) || socket.write(bytes);
     }
     socket.cork();
     sendHead();

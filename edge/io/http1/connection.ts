@@ -7,6 +7,7 @@ import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import type { Clock, EpochMs, MonotonicMs } from "#kit";
 import type { Logger } from "#kit/io";
+import { Stop } from "#transport";
 import type { EdgeSettings } from "../../config.ts";
 import { handOverReason } from "../../core/hand-over.ts";
 import type { HotServed } from "../access-recorder.ts";
@@ -77,7 +78,7 @@ export class Http1Connection {
   #block: HeadBlock | undefined;
   #aborter: AbortController | undefined;
   /** Of the request that is answered: its client has ended its side, or has gone. */
-  #leaving: AbortController | undefined;
+  #leaving: Stop | undefined;
   #hasAnswerBegun = false;
   #hasEnded = false;
   /** When the client was heard to end while an answer had not begun. */
@@ -193,7 +194,7 @@ export class Http1Connection {
       case "answering":
         // An answer that has begun is brought to its end; one that has not, if it begins soon: see sweep.
         this.#endedAt = this.#context.clock.monotonic();
-        if (!this.#hasAnswerBegun) this.#leaving?.abort();
+        if (!this.#hasAnswerBegun) this.#leaving?.abort(undefined);
         return;
       case "blocked":
       case "gone":
@@ -213,7 +214,7 @@ export class Http1Connection {
     if (this.#phase === "gone") return;
     this.#phase = "gone";
     this.#pending = undefined;
-    this.#leaving?.abort();
+    this.#leaving?.abort(undefined);
     this.#aborter?.abort();
     this.#context.onGone(this);
   };
@@ -395,7 +396,7 @@ export class Http1Connection {
       }
       const aborter = new AbortController();
       this.#aborter = aborter;
-      const leaving = new AbortController();
+      const leaving = new Stop();
       this.#leaving = leaving;
       const inbound = dispatcher.inbound({
         checked,
@@ -405,7 +406,7 @@ export class Http1Connection {
         remoteAddress: this.#remote(),
         body: undefined,
         signal: aborter.signal,
-        leaving: leaving.signal,
+        leaving,
         startedAt,
         sendInterim: (status, fields) => {
           // Of this request, not of the one after it.
@@ -437,7 +438,10 @@ export class Http1Connection {
 
   async #write(answer: Answer, method: string, isClosing: boolean): Promise<WriteResult> {
     this.#hasAnswerBegun = true;
-    return await writeToSocket(this.#socket, answer, method, isClosing, this.#context.settings.writeStallMs);
+    // Nothing may be written behind a send before it has ended: what comes next waits for that, what has come already does not.
+    const reads = isClosing || this.#pending !== undefined ? undefined : this.#reads;
+    const { writeStallMs } = this.#context.settings;
+    return await writeToSocket(this.#socket, answer, method, isClosing, writeStallMs, reads);
   }
 
   /** After an answer of the long way: on to the next request, or the end. */
