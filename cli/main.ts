@@ -92,6 +92,11 @@ const groups: readonly { readonly title: string; readonly commands: readonly Com
         load: () => import("./certificate.ts"),
       },
       {
+        name: "node",
+        summary: "servers' own certificates: whose key, revoke, forget",
+        load: () => import("./node.ts"),
+      },
+      {
         name: "dnssec",
         summary: "signed zones: their keys, what the parent is to have, rolls",
         load: () => import("./dnssec.ts"),

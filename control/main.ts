@@ -3,13 +3,14 @@ import { randomBytes } from "node:crypto";
 import { parseArgs } from "node:util";
 import { IsochroneError } from "#kit";
 import { createLogger, LISTEN_ADDRESS_EXPECTED, parseListenAddress, stopSignal, systemClock } from "#kit/io";
+import { NodeAuthority } from "./io/node-authority.ts";
 import { ControlServer } from "./io/server.ts";
 import { SqliteStore } from "./io/store-sqlite.ts";
 
 const help = `Usage: isochrone control --listen ADDRESS:PORT --state DIR
 
 Holds topology, properties and maps as numbered versions, tells every node what is active, and sends purges.
-Everything acknowledged is on the disk (DIR/control.sqlite). The nodes go on without it, from their own disks.
+Everything acknowledged is on the disk (DIR/control.sqlite). Signs the servers' certificates (DIR/node-authority.json). The nodes go on without it, from their own disks.
 
 Environment:
   ISOCHRONE_CONTROL_TOKEN   what operators and nodes prove themselves with, 16 characters or more (required)
@@ -49,7 +50,8 @@ export async function main(argv: readonly string[]): Promise<number> {
   let store: SqliteStore | undefined;
   try {
     store = new SqliteStore({ stateDirectory: values.state, newLogId: randomBytes(8).toString("hex") });
-    const server = new ControlServer({ store, token, clock: systemClock, logger });
+    const authority = await NodeAuthority.open({ stateDirectory: values.state, clock: systemClock });
+    const server = new ControlServer({ store, authority, token, clock: systemClock, logger });
     const stopped = stopSignal();
     const url = await server.listen(listen.host, listen.port);
     console.log(`ready control ${url}`);

@@ -40,6 +40,8 @@ export {
 export { ControlError } from "./io/control-error.ts";
 export { type Dial, type DialTarget } from "./io/connector.ts";
 export { DocumentKeeper, type DocumentKeeperOptions, type DocumentSource } from "./io/keeper.ts";
+export { NodeIdentity, type NodeIdentityOptions } from "./io/node-identity.ts";
+export type { NodeEntry } from "./core/node-register.ts";
 export type { ControlServer, ControlServerOptions, DocumentStore } from "./io/embedded.ts";
 
 /**

@@ -106,6 +106,8 @@ export {
   type NameAsked,
   type NameUsed,
   type ServerTiming,
+  type CertificateState,
+  certificateStates,
   serverReport,
   type TierEntry,
   tierEntry,
@@ -236,6 +238,19 @@ export {
   readOneTimeLabel,
 } from "./one-time-name.ts";
 export { RecentCounts } from "./recent-counts.ts";
+/** Who a server of ours is, as its certificate says it. */
+export {
+  formatNodeUri,
+  judgeNode,
+  type NodeCertificate,
+  nodeCertificate,
+  type NodeCredentials,
+  nodeCredentials,
+  type NodeExpectation,
+  type NodeName,
+  type NodeRefusal,
+  nodeRefusals,
+} from "./node-certificate.ts";
 /** Who serves a key, in which order; with bounded load `rendezvousPick`. */
 export { type RendezvousNode, rendezvousOrder, rendezvousPick } from "./rendezvous.ts";
 /** Parsing of untrusted values: path, value and expectation in every refusal. */

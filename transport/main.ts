@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import Registry from "prom-client/lib/registry.js";
-import { ControlClient, DocumentKeeper } from "#control";
+import { ControlClient, DocumentKeeper, NodeIdentity } from "#control";
 import {
   IsochroneError,
   type PropertyDocument,
@@ -17,12 +17,14 @@ import {
   BearerGate,
   createLogger,
   formatListenAddress,
+  makeDirectory,
   type Logger,
   stopSignal,
   systemClock,
 } from "#kit/io";
 import { dial } from "./io/dial.ts";
 import type { KnownOrigin } from "./io/face.ts";
+import { NodeTrust } from "./io/node-trust.ts";
 import { peerKeyFromEnvironment } from "./io/peer-proof.ts";
 import { registerRelayMetrics } from "./io/relay-metrics.ts";
 import { parseRelayOptions, relayHelp, type RelayOptions } from "./io/relay-options.ts";
@@ -75,6 +77,8 @@ class RelayProcess {
   readonly #server: RelayServer;
   readonly #client: ControlClient;
   readonly #keeper: DocumentKeeper;
+  readonly #trust = new NodeTrust();
+  readonly #identity: NodeIdentity;
   readonly #registry = new Registry();
   readonly #incarnation = randomUUID();
   readonly #properties = new Map<string, PropertyDocument>();
@@ -92,7 +96,7 @@ class RelayProcess {
     this.#gate = new BearerGate(token);
     this.#logger = createLogger({ role: "relay", id: options.node });
     this.#server = new RelayServer({
-      peerKey,
+      trust: this.#trust,
       clock: systemClock,
       logger: this.#logger,
       settings: { bytesPerSecondMax: options.megabitsPerSecondMax * 125_000 },
@@ -110,6 +114,14 @@ class RelayProcess {
       stateDirectory: options.stateDirectory,
       logger: this.#logger,
     });
+    this.#identity = new NodeIdentity({
+      serverId: options.node,
+      stateDirectory: options.stateDirectory,
+      ask: async (...asked) => await this.#client.nodeCertificate(...asked),
+      clock: systemClock,
+      logger: this.#logger,
+      onChange: (credentials) => this.#trust.set(credentials),
+    });
     this.#keeper.keep(
       "topology",
       (value) => topologyDocument.parse(value),
@@ -125,7 +137,7 @@ class RelayProcess {
       },
     );
     collectProcessMetrics(this.#registry);
-    registerRelayMetrics(this.#registry, this.#server);
+    registerRelayMetrics(this.#registry, this.#server, () => this.#identity.status);
   }
 
   async start(): Promise<void> {
@@ -133,6 +145,8 @@ class RelayProcess {
     // Listening first: an address in use must not be found after documents were applied.
     const address = await this.#server.listen(host, port);
     try {
+      makeDirectory(this.#options.stateDirectory);
+      await this.#identity.start();
       await this.#keeper.start();
     } catch (error) {
       throw new IsochroneError(
@@ -147,6 +161,7 @@ class RelayProcess {
 
   async stop(drainMs: number): Promise<void> {
     clearInterval(this.#timer);
+    this.#identity.close();
     const drained = this.#server.drain(drainMs);
     if (this.#timer !== undefined) await this.#report();
     await drained;
@@ -157,6 +172,7 @@ class RelayProcess {
 
   #applyTopology(topology: TopologyDocument): void {
     this.#topology = topology;
+    this.#identity.handleTopology(topology);
     this.#server.setTopology(topology);
     const cluster = topology.clusters.find((one) =>
       one.servers.some((server) => server.serverId === this.#options.node),
@@ -214,6 +230,7 @@ class RelayProcess {
       cacheObjects: 0,
       properties: {},
       links: this.#transport?.linkReports() ?? [],
+      certificate: this.#identity.status,
       applied: this.#keeper.applied,
       ...(mapInForce !== undefined && { mapInForce }),
     };
@@ -233,7 +250,7 @@ class RelayProcess {
     request.resume();
     const { method = "", url = "" } = request;
     if (method !== "GET" && method !== "HEAD") {
-      send(response, 405, "only GET and HEAD, and CONNECT for proven peers\n", {
+      send(response, 405, "only GET and HEAD, and CONNECT for servers of ours\n", {
         Allow: "GET, HEAD, CONNECT",
       });
       return;
@@ -251,7 +268,7 @@ class RelayProcess {
       case "/.isochrone/accounts":
       case "/.isochrone/status": {
         if (!this.#isAuthorized(request)) {
-          send(response, 401, "bearer token or peer proof needed\n", { "WWW-Authenticate": "Bearer" });
+          send(response, 401, "bearer token needed\n", { "WWW-Authenticate": "Bearer" });
           return;
         }
         if (url === "/.isochrone/accounts") {
@@ -273,7 +290,7 @@ class RelayProcess {
   }
 
   #isAuthorized(request: IncomingMessage): boolean {
-    return this.#gate.opensFor(request.headers.authorization) || this.#server.verify(request);
+    return this.#gate.opensFor(request.headers.authorization);
   }
 }
 

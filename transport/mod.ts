@@ -52,6 +52,7 @@ export { LinkPool, type LinkPoolOptions } from "./io/link/pool.ts";
 export { LinkServer, type LinkServerOptions, type LinkRequest } from "./io/link/server.ts";
 export { SharedKeyTrust } from "./io/link/trust.ts";
 export { readKernel, runKernelStep } from "./io/kernel.ts";
+export { type NodePeer, NodeTrust } from "./io/node-trust.ts";
 export { type OriginGroupStated, OriginUnavailableError } from "./io/origin-groups.ts";
 export { type NameSources, nameLookup } from "./io/name-lookup.ts";
 export { OriginResolver, type ResolverSettings } from "./io/origin-resolver.ts";

@@ -53,6 +53,13 @@ export const appendRequest = object({
   difference: optional(anything),
 });
 
+/** `POST /v1/nodes/SERVER/certificate`: a P-256 public key (SubjectPublicKeyInfo, DER), and by it a signature over `nodeRequestMessage`. */
+export const nodeCertificateRequest = object({
+  publicKey: string({ max: 512, pattern: /^[A-Za-z0-9+/]+={0,2}$/, expected: "base64" }),
+  signature: string({ max: 512, pattern: /^[A-Za-z0-9+/]+={0,2}$/, expected: "base64" }),
+});
+export type NodeCertificateRequest = Parsed<typeof nodeCertificateRequest>;
+
 /** `PATCH /v1/documents/zone/ID`: RRsets of the version in force, all or none. */
 export const zoneEditRequest = object({
   edits: zoneEdits,

@@ -29,7 +29,9 @@ export async function errorOfAnswer(
   const why = said?.error ?? `status ${status} without a reason`;
   return new ControlError(`Control ${origin} refused ${what}: ${why}${hint}`, {
     code:
-      (status === 412 && said?.code) || CODES[status] || (status >= 500 ? "control-failed" : "bad-request"),
+      ((status === 412 || status === 403) && said?.code) ||
+      CODES[status] ||
+      (status >= 500 ? "control-failed" : "bad-request"),
     source: status >= 500 ? "upstream" : "configuration",
     retry: status === 429 || status === 503 ? "safe" : "never",
     status,

@@ -7,9 +7,12 @@ import {
   IsochroneError,
   jsonPieces,
   type MapDifference,
+  type NodeCertificate,
+  nodeCertificate,
   type PurgeAck,
   type PurgeRequest,
   type Schema,
+  type ServerId,
   type ServerReport,
 } from "#kit";
 import type { Logger } from "#kit/io";
@@ -29,6 +32,7 @@ import {
   type LeaseAnswer,
   leaseAnswer,
   leaseAnswers,
+  type NodeCertificateRequest,
   parsePurgeProgress,
   serverReports,
   zoneEdited,
@@ -49,6 +53,7 @@ import type {
   WatchEvent,
   WatchKind,
 } from "../core/words.ts";
+import { nodeEntries, type NodeEntry } from "../core/node-register.ts";
 import { connectorOf, type Dial } from "./connector.ts";
 import { ControlError } from "./control-error.ts";
 import { errorOfAnswer, unreachable } from "./answers.ts";
@@ -341,6 +346,21 @@ export class ControlClient {
   /** Where the keys of a deployment's signed zones stand, as control saw it a second ago at most. */
   async keyRolls(name: string): Promise<readonly ZoneRoll[]> {
     return this.#json("GET", `/v1/key-rolls/${encodeURIComponent(name)}`, undefined, zoneRolls);
+  }
+
+  /** A certificate for this server's own key, which signs the request. Rejects with ControlError whose code says why not. */
+  async nodeCertificate(serverId: ServerId, request: NodeCertificateRequest): Promise<NodeCertificate> {
+    return this.#json("POST", `/v1/nodes/${serverId}/certificate`, request, nodeCertificate);
+  }
+
+  /** Which key speaks for which server. */
+  async nodes(): Promise<readonly NodeEntry[]> {
+    return this.#json("GET", "/v1/nodes", undefined, nodeEntries);
+  }
+
+  /** `revoke`: it gets no more certificates; `forget`: the next key that asks has its name. */
+  async changeNode(serverId: ServerId, action: "revoke" | "forget"): Promise<void> {
+    await this.#json("POST", `/v1/nodes/${serverId}/${action}`, {});
   }
 
   /** False when it did not arrive (the next one replaces it anyway); never rejects. */

@@ -15,7 +15,7 @@ export interface ControlErrorDetail extends IsochroneErrorDetail {
 /**
  * A request to control that did not succeed. Codes: "control-unreachable" (no answer; `retry` safe), "bad-answer",
  * "unauthorised", "not-found", "conflict", "fenced" (of another publisher than the elected one), "not-newer", "refused" (a schema or a law, with path, value and expected), "too-large",
- * "overloaded", "bad-request".
+ * "overloaded", "bad-request", and of a server's certificate the reasons of `core/node-register.ts`.
  */
 export class ControlError extends IsochroneError {
   readonly status: number | undefined;

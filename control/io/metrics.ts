@@ -2,10 +2,11 @@ import Counter from "prom-client/lib/counter.js";
 import Gauge from "prom-client/lib/gauge.js";
 import Registry from "prom-client/lib/registry.js";
 import { collectProcessMetrics } from "#kit/io";
+import type { NodeAuthority } from "./node-authority.ts";
 import type { ControlService } from "./service.ts";
 
 /** Prometheus text of one control process. The numbers live in the service; they are read when asked for. */
-export function metricsOf(service: ControlService): Registry {
+export function metricsOf(service: ControlService, authority: NodeAuthority | undefined): Registry {
   const registry = new Registry();
   collectProcessMetrics(registry);
   const gauge = (name: string, help: string, value: () => number) => {
@@ -46,6 +47,13 @@ export function metricsOf(service: ControlService): Registry {
     "what",
     () => service.deliveryCounters,
   );
+  if (authority !== undefined)
+    counter(
+      "node_certificates",
+      "Requests of servers for their certificates by outcome",
+      "outcome",
+      () => authority.counters,
+    );
   gauge("map_term", "Newest term of the map's publisher", () => service.leases()[0]?.term ?? 0);
   gauge("map_lease_held", "1 while a publisher of the map is elected", () =>
     typeof service.leases()[0]?.holderId === "string" ? 1 : 0,

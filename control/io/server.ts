@@ -6,6 +6,7 @@ import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import {
   type Clock,
+  id,
   integer,
   mapName,
   object,
@@ -15,20 +16,30 @@ import {
   type Path,
   purgeRequest,
   type Schema,
+  type ServerId,
   serverReport,
   string,
 } from "#kit";
 import { BearerGate, formatListenAddress, inSteps, listenError, type Logger, http } from "#kit/io";
 import { controlSettings } from "../config.ts";
 import { kindRules } from "../core/kinds.ts";
+import type { NodeVerdict } from "../core/node-register.ts";
 import type { PurgeLedgerSettings } from "../core/purge-ledger.ts";
 import type { Cut, WatchHubSettings } from "../core/watch-hub.ts";
 import { leaseNames } from "../core/lease.ts";
 import { TAKES_HEADER, TAKES_REFERENCES } from "../core/words.ts";
-import { ackRequest, activateRequest, appendRequest, leaseRequest, zoneEditRequest } from "../core/wire.ts";
+import {
+  ackRequest,
+  activateRequest,
+  appendRequest,
+  leaseRequest,
+  nodeCertificateRequest,
+  zoneEditRequest,
+} from "../core/wire.ts";
 import { type DocumentKind, documentKinds, type WatchKind, watchKinds } from "../core/words.ts";
 import { BodyReader, parseQuery, parseTarget, requireToken, sendJson, type Target } from "./http.ts";
 import { metricsOf } from "./metrics.ts";
+import type { NodeAuthority } from "./node-authority.ts";
 import { notFound, Refusal } from "./refusal.ts";
 import { ControlService, lineOf } from "./service.ts";
 import type { DocumentStore } from "./store.ts";
@@ -36,6 +47,8 @@ import { WatchStream } from "./watch-stream.ts";
 
 export interface ControlServerOptions {
   readonly store: DocumentStore;
+  /** Undefined, in tests: no server is given a certificate. */
+  readonly authority?: NodeAuthority | undefined;
   readonly token: string;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -100,7 +113,7 @@ export class ControlServer {
       ...(ledgerSettings !== undefined && { ledgerSettings }),
       onPublished: (cuts) => this.#serveWatchers(cuts),
     });
-    this.#metrics = metricsOf(this.#service);
+    this.#metrics = metricsOf(this.#service, options.authority);
     this.#gate = new BearerGate(options.token);
     this.#server = http.createServer(
       {
@@ -206,6 +219,8 @@ export class ControlServer {
           return sendJson(response, 200, JSON.stringify(this.#service.keyRolls(rest[0] ?? "")));
         case "leases":
           return this.#routeLeases(request, response, rest, target);
+        case "nodes":
+          return this.#routeNodes(request, response, rest, target);
         case "purges":
           return this.#routePurges(request, response, rest, target);
         case undefined:
@@ -368,6 +383,47 @@ export class ControlServer {
     sendJson(response, 200, JSON.stringify(answer));
   }
 
+  /** Which key speaks for which server: `GET /v1/nodes`, `POST /v1/nodes/SERVER/certificate`, `/revoke`, `/forget`. */
+  async #routeNodes(
+    request: IncomingMessage,
+    response: ServerResponse,
+    rest: readonly string[],
+    target: Target,
+  ): Promise<void> {
+    const { authority, logger } = this.#options;
+    if (authority === undefined) throw notFound("authority for servers here");
+    const [serverText, action, ...more] = rest;
+    parseQuery(target.query, noQuery);
+    if (serverText === undefined) {
+      allow(request, "GET");
+      return sendJson(response, 200, JSON.stringify(authority.entries));
+    }
+    const isAction = action === "certificate" || action === "revoke" || action === "forget";
+    if (!isAction || more.length > 0) throw notFound("such resource below /v1/nodes");
+    allow(request, "POST");
+    const serverId = serverSegment(serverText);
+    if (action !== "certificate") {
+      if (!(await authority[action](serverId)))
+        throw notFound(`server ${JSON.stringify(serverId)} with a key`);
+      logger.warn(`node-${action}`, { serverId, node: nodeOf(request) });
+      return sendJson(response, 200, "{}");
+    }
+    const wanted = await this.#bodies.read(
+      request,
+      controlSettings.smallBodyBytesMax,
+      nodeCertificateRequest,
+    );
+    const answer = await authority.issue(serverId, wanted, this.#service.topologies());
+    const { verdict } = answer;
+    if (verdict !== "issued") {
+      logger.warn("node-certificate-refused", { serverId, reason: verdict, node: nodeOf(request) });
+      throw new Refusal(403, { error: nodeRefusalTexts[verdict](serverId), code: verdict });
+    }
+    const { isNew, certificate } = answer;
+    if (isNew) logger.info("node-enrolled", { serverId, address: request.socket.remoteAddress });
+    sendJson(response, 200, JSON.stringify(certificate));
+  }
+
   async #routePurges(
     request: IncomingMessage,
     response: ServerResponse,
@@ -460,6 +516,23 @@ export class ControlServer {
     }
   }
 }
+
+function serverSegment(text: string): ServerId {
+  try {
+    return id<ServerId>().parse(text);
+  } catch {
+    throw notFound(`server ${JSON.stringify(text.slice(0, 80))}`);
+  }
+}
+
+const nodeRefusalTexts = {
+  "unknown-server": (id) => `No topology in force has a server ${JSON.stringify(id)}`,
+  "other-key": (id) =>
+    `Another key has the name ${JSON.stringify(id)}: if its machine was set up anew, let the new key have it with "isochrone node forget ${id}"`,
+  revoked: (id) =>
+    `${JSON.stringify(id)} was revoked; "isochrone node forget ${id}" lets it have a certificate again`,
+  "not-proven": () => "The request is not signed by its P-256 key",
+} satisfies Record<Exclude<NodeVerdict, "issued">, (id: ServerId) => string>;
 
 /** The request's method if it is one of these; else {@link Refusal} 405. */
 function allow<M extends string>(request: IncomingMessage, ...methods: readonly M[]): M {

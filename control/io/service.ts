@@ -609,6 +609,14 @@ export class ControlService {
     return newest && (JSON.parse(newest.bodyText) as TopologyDocument);
   }
 
+  /** Those in force. */
+  topologies(): readonly TopologyDocument[] {
+    return this.store
+      .documents("topology")
+      .map((one) => this.store.document("topology", one.id))
+      .flatMap((one) => (one === undefined ? [] : [JSON.parse(one.bodyText) as TopologyDocument]));
+  }
+
   #publishActivation(event: StoredActivation): void {
     this.#counters.activated++;
     this.#deliveries.clear();

@@ -22,7 +22,7 @@ import {
   topologyDocument,
 } from "#kit";
 import { type Logger, makeDirectory } from "#kit/io";
-import { ControlClient, DocumentKeeper, type WatchEvent } from "#control";
+import { ControlClient, DocumentKeeper, NodeIdentity, type WatchEvent } from "#control";
 import { dial } from "#transport";
 import { type FeedStep, PurgeFeed } from "../core/purge-feed.ts";
 import { clusterOf } from "../core/tiers.ts";
@@ -30,7 +30,8 @@ import { PurgeJournal } from "./purge-journal.ts";
 
 /** A document in force, as it was parsed. */
 export interface NodeDocument {
-  readonly kind: "topology" | "map" | "property" | "certificate";
+  /** `credentials`: by which this server knows others of ours, and they it; no document of control's, but asked of it. */
+  readonly kind: "topology" | "map" | "property" | "certificate" | "credentials";
   readonly id: string;
   readonly body: unknown;
 }
@@ -106,6 +107,7 @@ export class NodeControl {
   readonly #o: NodeControlOptions;
   readonly #client: ControlClient;
   readonly #keeper: DocumentKeeper;
+  readonly #identity: NodeIdentity;
   readonly #journal: PurgeJournal;
   readonly #documents = new Map<string, NodeDocument>();
   /** The last good one. */
@@ -149,6 +151,14 @@ export class NodeControl {
       logger,
     });
     this.#keeper = new DocumentKeeper({ client: this.#client, stateDirectory, logger });
+    this.#identity = new NodeIdentity({
+      serverId,
+      stateDirectory,
+      ask: async (...asked) => await this.#client.nodeCertificate(...asked),
+      clock: options.clock,
+      logger,
+      onChange: (credentials) => this.#putInForce({ kind: "credentials", id: serverId, body: credentials }),
+    });
     this.#journal = new PurgeJournal(join(stateDirectory, "purges.log"), logger);
     this.#keep("topology", topologyDocument.parse.bind(topologyDocument));
     this.#keep("map", (value) => this.#believable(mapSnapshot.parse(value)));
@@ -164,14 +174,18 @@ export class NodeControl {
     return map;
   }
 
-  #keep(kind: NodeDocument["kind"], parse: (value: unknown) => unknown): void {
+  #putInForce(document: NodeDocument): void {
+    this.#target?.document(document);
+    this.#documents.set(`${document.kind}/${document.id}`, document);
+  }
+
+  #keep(kind: Exclude<NodeDocument["kind"], "credentials">, parse: (value: unknown) => unknown): void {
     this.#keeper.keep(kind, parse, (id, body) => {
-      const document: NodeDocument = { kind, id, body };
-      this.#target?.document(document);
-      this.#documents.set(`${kind}/${id}`, document);
+      this.#putInForce({ kind, id, body });
       if (kind === "map") this.#map = body as MapSnapshot;
       if (kind !== "topology") return;
       this.#topology = body as TopologyDocument;
+      this.#identity.handleTopology(this.#topology);
       if (clusterOf(this.#topology, this.#o.serverId) !== undefined)
         this.#hasTopology.resolve(this.#topology);
     });
@@ -187,6 +201,7 @@ export class NodeControl {
    * undefined when `stop` resolves before.
    */
   async start(stop: Promise<void>): Promise<TopologyDocument | undefined> {
+    await this.#identity.start();
     await this.#keeper.start();
     if (this.#topology === undefined)
       this.#o.logger.info("waiting-for-topology", { control: this.#o.controlUrl });
@@ -403,6 +418,7 @@ export class NodeControl {
       atEpochMs: Math.round(clock.epoch()),
       state: this.state,
       requestsPerSecond: this.#rate.perSecond,
+      certificate: this.#identity.status,
       applied: { ...this.#keeper.applied },
       ...(mapInForce !== undefined && { mapInForce }),
       ...(this.#timings.length > 0 && { timings: this.#timings }),
@@ -427,6 +443,7 @@ export class NodeControl {
 
   async close(): Promise<void> {
     clearInterval(this.#timer);
+    this.#identity.close();
     for (const watch of this.#watches) watch.close();
     await this.#settled();
     await this.#journal.close();

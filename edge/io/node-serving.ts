@@ -7,13 +7,14 @@ import {
   type CertificateDocument,
   type ClusterId,
   type MapSnapshot,
+  type NodeCredentials,
   type OriginAuth,
   type PropertyDocument,
   type ServerId,
   type TopologyDocument,
 } from "#kit";
 import { type Logger, systemClock } from "#kit/io";
-import { PeerVerifier, SharedKeyTrust, Transport } from "#transport";
+import { NodeTrust, PeerVerifier, SharedKeyTrust, Transport } from "#transport";
 import type { EdgeSettings } from "../config.ts";
 import { AccessKeys } from "./access-keys.ts";
 import { Admin, type AdminOptions } from "./admin.ts";
@@ -70,6 +71,8 @@ export class NodeServing {
   readonly #certificates = new CertificateStore("id");
   readonly #accessKeys: AccessKeys;
   readonly #identities: OriginIdentities;
+  /** By which other servers of ours are known, and this one to them. */
+  readonly #trust = new NodeTrust();
   readonly server: EdgeServer;
   readonly diagnosis: Diagnosis;
   readonly #beacon: Beacon;
@@ -102,6 +105,15 @@ export class NodeServing {
         }
       },
     });
+    metrics.gauge(
+      "node_certificate_seconds_left",
+      "How long the certificate is good by which other servers of ours know this one; 0 without one",
+      () => {
+        const { notAfterEpochMs = 0 } = this.#trust.credentials ?? {};
+        return Math.max(0, (notAfterEpochMs - systemClock.epoch()) / 1_000);
+      },
+      "min",
+    );
     this.diagnosis = new Diagnosis({ serverName: serverId, clock: systemClock, secret: token });
     const admin = new Admin({
       ...about,
@@ -182,6 +194,7 @@ export class NodeServing {
       selfClusterId: cluster.clusterId,
       topology,
       peerKey,
+      trust: this.#trust,
       clock: systemClock,
       logger,
       settings: { link: settings.link },
@@ -271,6 +284,9 @@ export class NodeServing {
           systemClock.epoch(),
           logger,
         );
+        return;
+      case "credentials":
+        this.#trust.set(body as NodeCredentials);
         return;
       default:
         kind satisfies never;

@@ -100,6 +100,8 @@ export {
   type NameAsked,
   type NameUsed,
   type ServerTiming,
+  type CertificateState,
+  certificateStates,
   serverReport,
 } from "./server-report.ts";
 export {

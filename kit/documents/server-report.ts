@@ -100,6 +100,16 @@ const secondaryZone = object({
   problem: optional(string({ max: 200 })),
 });
 
+/** How a server stands with the certificate by which others of ours know it. */
+export const certificateStates = ["valid", "late", "early", "expired", "none"] as const;
+const certificateHeld = object({
+  /** `late`: it should have been renewed long ago; `early`: by the server's clock it is not good yet. */
+  state: oneOf(certificateStates),
+  notAfterEpochMs: optional(integer()),
+  /** Why the newest request for one failed. */
+  problem: optional(string({ max: 200 })),
+});
+
 export const serverReport = object({
   serverId: id<ServerId>(),
   clusterId: id<ClusterId>(),
@@ -128,9 +138,12 @@ export const serverReport = object({
   dsAtParent: optional(record(hostname(), dsSeen, { max: 1_000 })),
   /** Of a name server, by zone. Absent: there is none. */
   secondaryZones: optional(record(id(), secondaryZone, { max: 1_000 })),
+  /** Absent: a server that shows none, or of an older version. */
+  certificate: optional(certificateHeld),
   /** `kind/id` -> version that the server has applied. */
   applied: record(string({ max: 200 }), integer(), { max: 20_000 }),
   /** The map that the server goes by: its publisher's term and the publisher's number. Absent: none, or a server of an older version. */
   mapInForce: optional(object({ term: integer({ max: 1e9 }), version: integer() })),
 });
+export type CertificateState = (typeof certificateStates)[number];
 export type ServerReport = Parsed<typeof serverReport>;

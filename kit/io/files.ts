@@ -42,7 +42,7 @@ function makeOne(at: string, wanted: string): boolean {
 /**
  * Replaces the file at `path` so that after a crash at any moment it holds either all of the old or all of the new
  * data, and resolves only when the new data would survive a power cut: a temporary file in the same directory is
- * written and synchronised, renamed over `path`, and the directory is synchronised (rename(2), fsync(2)).
+ * written and synchronised, renamed over `path`, and the directory is synchronised (rename(2), fsync(2)). For this user only.
  * Rejects with IsochroneError; the temporary file is then removed and the old file is untouched, unless it was the
  * last step, the directory's, that failed.
  */
@@ -52,7 +52,8 @@ export async function writeFileDurable(
 ): Promise<void> {
   const temporary = `${path}.${process.pid}.${++lastTemporary}.tmp`;
   try {
-    const file = await open(temporary, "wx");
+    // Some hold keys, and none is anybody else's.
+    const file = await open(temporary, "wx", 0o600);
     try {
       await file.writeFile(data);
       await file.sync();

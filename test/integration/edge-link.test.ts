@@ -15,6 +15,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { type Answer, EdgeMetrics, EdgeServer, type EdgeSettings, edgeDefaults } from "#edge";
 import { systemClock } from "#kit/io";
 import {
+  type NodeTrust,
   installWan,
   PeerVerifier,
   RelayServer,
@@ -23,7 +24,16 @@ import {
   type TransportRequest,
   type TransportSettings,
 } from "#transport";
-import { clusterId, logger, peerKey, serverId, topologyOf, until, wanOf } from "./transport-support.ts";
+import {
+  authority,
+  clusterId,
+  logger,
+  peerKey,
+  serverId,
+  topologyOf,
+  until,
+  wanOf,
+} from "./transport-support.ts";
 
 type Inbound = Parameters<ConstructorParameters<typeof EdgeServer>[0]["handle"]>[0];
 type Handle = (inbound: Inbound) => Answer | Promise<Answer>;
@@ -81,12 +91,14 @@ function transportTo(
     { id: "fra", role: "edge", ports: [1] },
     { id: "iad", role: "parent", ports },
   ]),
+  trust?: NodeTrust,
 ): Transport {
   const transport = new Transport({
     selfServerId: serverId("fra-1"),
     selfClusterId: clusterId("fra"),
     topology,
     peerKey,
+    trust,
     clock: systemClock,
     logger,
     settings,
@@ -493,13 +505,17 @@ describe("peers of other versions, and such as come and go", () => {
 describe("over a relay", () => {
   test("a link is spoken through its tunnel, from end to end", async () => {
     const { port } = await serverOf(({ head, peer }) => answer(200, [], [`${head.target} ${peer}`]));
+    const certified = topologyOf([
+      { id: "fra", role: "edge", ports: [1] },
+      { id: "nyc", role: "relay", ports: [2] },
+    ]);
     const relay = new RelayServer({
       dial: async ({ port: to }) => {
         const socket = connectTcp(to, "127.0.0.1");
         await once(socket, "connect");
         return socket;
       },
-      peerKey,
+      trust: await authority.trust(certified, "nyc-1"),
       clock: systemClock,
       logger,
       onRequest: (request, response) => {
@@ -516,7 +532,7 @@ describe("over a relay", () => {
     const topology = topologyOf(sites);
     relay.setTopology(topology);
     installWan(wanOf(sites, "fra", { "fra|iad": 120, "fra|nyc": 10, "nyc|iad": 10 }));
-    const transport = transportTo([port], {}, topology);
+    const transport = transportTo([port], {}, topology, await authority.trust(certified, "fra-1"));
     cleanups.push(async () => {
       installWan(undefined);
       await relay.drain(0);

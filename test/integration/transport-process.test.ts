@@ -5,8 +5,9 @@ import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { ControlClient } from "#control";
 import { propertyDocument } from "#kit";
-import { systemClock } from "#kit/io";
-import { dial, signPeer } from "#transport";
+import { dial, NodeTrust } from "#transport";
+import { RELAY_ALPN } from "../../transport/core/relay-policy.ts";
+import { newKey, requestBy } from "../tools/node-credentials.ts";
 import {
   freePort,
   type IsochroneProcess,
@@ -41,13 +42,10 @@ async function start(...args: string[]): Promise<IsochroneProcess> {
 }
 
 /** The status of a tunnel to `authority` through the relay, and what the target answers. */
-async function tunnel(port: number, authority: string): Promise<string> {
-  const connection = await dial({ host: "127.0.0.1", port });
-  const proof = signPeer(
-    { method: "CONNECT", host: authority, path: "" },
-    { serverId: serverId("fra-1"), key: peerKey, clock: systemClock },
-  );
-  connection.write(`CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\nIsochrone-Peer: ${proof}\r\n\r\n`);
+async function tunnel(trust: NodeTrust, port: number, authority: string): Promise<string> {
+  const peer = trust.clientOptions({ serverId: serverId("nyc-1"), roles: ["relay"] }, RELAY_ALPN);
+  const connection = await dial({ host: "127.0.0.1", port, tls: { servername: "nyc-1", peer } });
+  connection.write(`CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`);
   connection.write(`GET / HTTP/1.1\r\nHost: ${authority}\r\nConnection: close\r\n\r\n`);
   let text = "";
   for await (const chunk of connection) text += String(chunk);
@@ -88,17 +86,21 @@ describe("isochrone relay", () => {
       "--state",
       state,
     ];
+    const keyPem = newKey();
+    const certificate = await client.nodeCertificate(serverId("fra-1"), requestBy("fra-1", keyPem));
+    const trust = new NodeTrust();
+    trust.set({ ...certificate, keyPem });
     const first = await start(...args);
     expect(first.readyLine).toBe(`ready relay nyc-1 on http://127.0.0.1:${port}`);
     const readyz = async (): Promise<boolean> =>
       (await fetch(`http://127.0.0.1:${port}/readyz`)).status === 200;
     await waitFor(readyz, { timeoutMs: 10_000, what: "the relay to be ready" });
     const authority = `127.0.0.1:${origin.port}`;
-    await waitFor(async () => (await tunnel(port, authority)).includes("from the origin"), {
+    await waitFor(async () => (await tunnel(trust, port, authority)).includes("from the origin"), {
       timeoutMs: 10_000,
       what: "a tunnel to the origin",
     });
-    expect(await tunnel(port, `127.0.0.1:${controlPort}`)).toMatch(
+    expect(await tunnel(trust, port, `127.0.0.1:${controlPort}`)).toMatch(
       /^HTTP\/1\.1 403 [^]*target-not-permitted/,
     );
     const report = await waitFor(
@@ -108,11 +110,14 @@ describe("isochrone relay", () => {
     expect(report).toMatchObject({
       clusterId: "nyc",
       role: "relay",
+      certificate: { state: "valid" },
       applied: { "property/shop-www": 1, "topology/lab": 1 },
     });
     const metrics = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
     expect(metrics).toMatch(/^isochrone_relay_tunnels_total\{outcome="granted"\} [1-9]/m);
     expect(metrics).toMatch(/^isochrone_relay_tunnels_total\{outcome="target-not-permitted"\} 1$/m);
+    expect(metrics).toMatch(/^isochrone_relay_node_certificate_seconds_left 8[0-9]{4}/m);
+    expect((await client.nodes()).map((one) => one.serverId)).toEqual(["fra-1", "nyc-1"]);
     const status = `http://127.0.0.1:${port}/.isochrone/status`;
     expect((await fetch(status)).status).toBe(401);
     const known = await fetch(status, { headers: { Authorization: `Bearer ${token}` } });
@@ -122,7 +127,7 @@ describe("isochrone relay", () => {
     await control.stop();
     await start(...args);
     await waitFor(readyz, { timeoutMs: 10_000, what: "readiness from the disk alone" });
-    expect(await tunnel(port, authority)).toContain("from the origin");
+    expect(await tunnel(trust, port, authority)).toContain("from the origin");
   });
 
   const good = [

@@ -1,17 +1,20 @@
 import { execFileSync } from "node:child_process";
-import { createHmac } from "node:crypto";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer as createTlsServer } from "node:https";
 import { type AddressInfo, connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { connect as connectTls } from "node:tls";
 import { afterEach, describe, expect, test } from "vitest";
 import { propertyDocument, Random } from "#kit";
 import { systemClock } from "#kit/io";
-import { dial, installWan, OriginResolver, RelayServer, signPeer, Transport } from "#transport";
+import { dial, installWan, NodeTrust, OriginResolver, RelayServer, Transport } from "#transport";
+import { RELAY_ALPN } from "../../transport/core/relay-policy.ts";
+import { testAuthority } from "../tools/node-credentials.ts";
 import { requireProgram } from "../tools/processes.ts";
 import {
+  authority,
   clusterId,
   close,
   Lab,
@@ -29,9 +32,24 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
 
-/** Sends raw bytes and collects the answer until the peer closes or the head is complete. */
-async function raw(port: number, text: string): Promise<{ head: string; socket: Socket }> {
-  const socket = connect(port, "127.0.0.1");
+const sites = (port: number, originPort: number) => [
+  { id: "fra", role: "edge", ports: [1] },
+  { id: "nyc", role: "relay", ports: [port] },
+  { id: "sfo", role: "origin", ports: [originPort] },
+];
+/** Also of a server that the relay's topology has not. */
+const everybody = topologyOf([...sites(2, 3), { id: "who", role: "edge", ports: [4] }]);
+const edgeTrust = await authority.trust(everybody, "fra-1");
+const relayTrust = await authority.trust(everybody, "nyc-1");
+
+/** Sends raw bytes as a server of ours, or as nobody, and collects the answer until the peer closes or the head is complete. */
+async function raw(
+  port: number,
+  text: string,
+  trust: NodeTrust | undefined = edgeTrust,
+): Promise<{ head: string; socket: Socket }> {
+  const peer = trust?.clientOptions({ serverId: serverId("nyc-1"), roles: ["relay"] }, RELAY_ALPN);
+  const socket = peer ? connectTls({ ...peer, port, host: "127.0.0.1" }) : connect(port, "127.0.0.1");
   socket.on("error", () => {});
   cleanups.push(() => void socket.destroy());
   socket.write(text);
@@ -47,7 +65,7 @@ async function relayTo(settings = {}, dialBy?: typeof dial) {
   const origin = await listen((_request, response) => response.end("through"));
   const stranger = await listen((_request, response) => response.end("secret"));
   const relay = new RelayServer({
-    peerKey,
+    trust: relayTrust,
     clock: systemClock,
     logger,
     settings,
@@ -60,24 +78,11 @@ async function relayTo(settings = {}, dialBy?: typeof dial) {
     () => close(origin.server),
     () => close(stranger.server),
   );
-  relay.setTopology(
-    topologyOf([
-      { id: "fra", role: "edge", ports: [1] },
-      { id: "nyc", role: "relay", ports: [port] },
-      { id: "sfo", role: "origin", ports: [origin.port] },
-    ]),
-  );
+  relay.setTopology(topologyOf(sites(port, origin.port)));
   return { relay, port, origin, stranger };
 }
 
-const proofFor = (authority: string, name = "fra-1", key: Uint8Array = peerKey): string =>
-  signPeer(
-    { method: "CONNECT", host: authority, path: "" },
-    { serverId: serverId(name), key, clock: systemClock },
-  );
-
-const connectRequest = (authority: string, ...proofs: string[]): string =>
-  `CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n${proofs.map((proof) => `Isochrone-Peer: ${proof}\r\n`).join("")}\r\n`;
+const connectRequest = (target: string): string => `CONNECT ${target} HTTP/1.1\r\nHost: ${target}\r\n\r\n`;
 
 const trapProperty = () =>
   propertyDocument.parse({
@@ -93,10 +98,10 @@ const trapProperty = () =>
 describe("relay", () => {
   test("carries a proven peer to a permitted target, both ways, and counts bytes", async () => {
     const { relay, port, origin } = await relayTo();
-    const authority = `127.0.0.1:${origin.port}`;
-    const { head, socket } = await raw(port, connectRequest(authority, proofFor(authority)));
+    const target = `127.0.0.1:${origin.port}`;
+    const { head, socket } = await raw(port, connectRequest(target));
     expect(head).toMatch(/^HTTP\/1\.1 200 /);
-    socket.write(`GET / HTTP/1.1\r\nHost: ${authority}\r\nConnection: close\r\n\r\n`);
+    socket.write(`GET / HTTP/1.1\r\nHost: ${target}\r\nConnection: close\r\n\r\n`);
     const chunks: Buffer[] = [];
     for await (const chunk of socket) chunks.push(chunk as Buffer);
     expect(Buffer.concat(chunks).toString()).toMatch(/through/);
@@ -110,44 +115,144 @@ describe("relay", () => {
     relay.setProperty("trap", trapProperty());
     const good = `127.0.0.1:${origin.port}`;
     const bad = `127.0.0.1:${stranger.port}`;
-    const used = proofFor(good);
-    await raw(port, connectRequest(good, used));
-    const cases: [string, number, string][] = [
-      [connectRequest(good), 407, "not-proven"],
-      [connectRequest(good, "garbage"), 407, "not-proven"],
-      [connectRequest(good, proofFor(good, "fra-1", Buffer.alloc(16, 9))), 407, "not-proven"],
-      [connectRequest(good, used), 407, "not-proven"],
-      // A proof for another target, and two proofs at once.
-      [connectRequest(bad, proofFor(good)), 407, "not-proven"],
-      [connectRequest(good, proofFor(good), proofFor(good)), 407, "not-proven"],
-      [connectRequest(good, proofFor(good, "who-1")), 403, "unknown-peer"],
-      [connectRequest(bad, proofFor(bad)), 403, "target-not-permitted"],
-      [connectRequest(`127.0.0.1:${port}`, proofFor(`127.0.0.1:${port}`)), 403, "target-is-relay"],
-      [connectRequest("localhost:22", proofFor("localhost:22")), 403, "target-not-permitted"],
+    await raw(port, connectRequest(good));
+    const who = await authority.trust(everybody, "who-1");
+    const cases: [string, NodeTrust | "nobody", number, string][] = [
+      // Without TLS; what used to prove a peer is nothing now.
+      [connectRequest(good), "nobody", 403, "not-proven"],
+      [
+        `CONNECT ${good} HTTP/1.1\r\nHost: a\r\nIsochrone-Peer: fra-1;1;a;b\r\n\r\n`,
+        "nobody",
+        403,
+        "not-proven",
+      ],
+      [connectRequest(bad), "nobody", 403, "not-proven"],
+      [connectRequest(good), who, 403, "unknown-peer"],
+      // A relay that asks a relay.
+      [connectRequest(good), relayTrust, 403, "role-not-served"],
+      [connectRequest(bad), edgeTrust, 403, "target-not-permitted"],
+      [connectRequest(`127.0.0.1:${port}`), edgeTrust, 403, "target-is-relay"],
+      [connectRequest("localhost:22"), edgeTrust, 403, "target-not-permitted"],
       // Listed by a property, and still a trap: a name for this machine, an edge of ours.
-      [connectRequest("localhost:81", proofFor("localhost:81")), 403, "target-not-permitted"],
-      [connectRequest("127.0.0.1:1", proofFor("127.0.0.1:1")), 403, "target-not-permitted"],
+      [connectRequest("localhost:81"), edgeTrust, 403, "target-not-permitted"],
+      [connectRequest("127.0.0.1:1"), edgeTrust, 403, "target-not-permitted"],
+      [connectRequest("169.254.169.254:80"), edgeTrust, 403, "target-not-permitted"],
+      [connectRequest("[::1]x:80"), edgeTrust, 400, "malformed-target"],
     ];
-    for (const [text, status, reason] of cases) {
-      const { head } = await raw(port, text);
+    for (const [text, trust, status, reason] of cases) {
+      const { head } = await raw(port, text, trust === "nobody" ? new NodeTrust() : trust);
       expect(head).toMatch(new RegExp(`^HTTP/1\\.1 ${status} `));
       expect(head).toContain(`Isochrone-Relay-Reason: ${reason}\r\n`);
     }
-    // Absolute-form requests are no way around.
-    const { head } = await raw(port, `GET http://${bad}/ HTTP/1.1\r\nHost: ${bad}\r\n\r\n`);
-    expect(head).toMatch(/^HTTP\/1\.1 404 /);
+    // Absolute-form requests are no way around, and a second CONNECT on a connection is the target's matter.
+    for (const trust of [edgeTrust, new NodeTrust()]) {
+      const { head } = await raw(port, `GET http://${bad}/ HTTP/1.1\r\nHost: ${bad}\r\n\r\n`, trust);
+      expect(head).toMatch(/^HTTP\/1\.1 404 /);
+    }
     expect(stranger.accepted).toBe(0);
     expect(origin.accepted).toBe(1);
     expect(relay.counters.outcomes).toEqual(
       new Map([
         ["granted", 1],
-        ["not-proven", 6],
+        ["not-proven", 3],
         ["unknown-peer", 1],
-        ["target-not-permitted", 4],
+        ["role-not-served", 1],
+        ["target-not-permitted", 5],
         ["target-is-relay", 1],
+        ["malformed-target", 1],
       ]),
     );
-    expect(relay.counters.proofs.get("replayed")).toBe(1);
+  });
+
+  test("hears nothing of who has no certificate of ours: none, another authority's, one that ran out, another deployment's", async () => {
+    const stateDirectory = mkdtempSync(join(tmpdir(), "isochrone-authority-"));
+    cleanups.push(() => rmSync(stateDirectory, { recursive: true, force: true }));
+    const own = await testAuthority({ stateDirectory });
+    const relay = new RelayServer({
+      trust: await own.trust(everybody, "nyc-1"),
+      clock: systemClock,
+      logger,
+      settings: { handshakesMax: 2, headersTimeoutMs: 1_000 },
+      onRequest: (_request, response) => response.writeHead(404).end(),
+    });
+    const { port } = await relay.listen("127.0.0.1", 0);
+    cleanups.push(() => relay.drain(0));
+    const origin = await listen((_request, response) => response.end("secret"));
+    cleanups.push(() => close(origin.server));
+    relay.setTopology(topologyOf(sites(port, origin.port)));
+    const target = `127.0.0.1:${origin.port}`;
+    /** What is heard when everything that the relay shows is believed. */
+    const heard = async (trust: NodeTrust, more: object = {}): Promise<string> => {
+      const shown = trust.clientOptions({ serverId: serverId("nyc-1"), roles: ["relay"] }, RELAY_ALPN);
+      const believed = { rejectUnauthorized: false, checkServerIdentity: () => undefined };
+      const socket = connectTls({ ...shown, ...believed, ...more, port, host: "127.0.0.1" });
+      cleanups.push(() => void socket.destroy());
+      socket.on("error", () => {});
+      let text = "";
+      socket.on("data", (bytes: Buffer) => (text += bytes.toString()));
+      socket.write(connectRequest(target));
+      await new Promise<void>((resolve) => socket.once("close", () => resolve()));
+      return text;
+    };
+    const fra = await own.trust(everybody, "fra-1");
+    expect(await heard(fra, { key: undefined, cert: undefined })).toBe("");
+    expect(await heard(edgeTrust)).toBe("");
+    const ended = await testAuthority({ stateDirectory, validMs: -60_000 });
+    expect(await heard(await ended.trust(everybody, "fra-1"))).toBe("");
+    const other = topologyOf([{ id: "fra", role: "edge", ports: [1] }]);
+    expect(await heard(await own.trust({ ...other, name: "other" as typeof other.name }, "fra-1"))).toBe("");
+    expect(await heard(fra, { ALPNProtocols: undefined })).toBe("");
+    expect(await heard(fra, { ALPNProtocols: ["http/1.1"] })).toBe("");
+    expect(Object.fromEntries(relay.counters.peers)).toEqual({
+      "handshake-failed": 4,
+      "other-topology": 1,
+      "no-protocol": 1,
+    });
+    expect(origin.accepted).toBe(0);
+    expect(relay.counters.outcomes.size).toBe(0);
+    // Who says nothing, or stops within the handshake, holds a place for a second; there are as many places as were set.
+    const silent = connect(port, "127.0.0.1");
+    const half = connect(port, "127.0.0.1");
+    for (const one of [silent, half]) {
+      one.on("error", () => {});
+      cleanups.push(() => void one.destroy());
+    }
+    half.write(Buffer.from([0x16, 3, 1]));
+    const gone = Promise.all([once(silent, "close"), once(half, "close")]);
+    await until(() => relay.handshakes === 2);
+    expect(await heard(fra)).toBe("");
+    expect(relay.counters.peers.get("too-many-handshakes")).toBe(1);
+    await gone;
+    await until(() => relay.handshakes === 0);
+    const { head } = await raw(port, connectRequest(target), fra);
+    expect(head).toMatch(/ 200 /);
+  });
+
+  test("a renewal leaves open tunnels; one whose certificate ends, or whose peer is taken out, is ended", async () => {
+    const { relay, port, origin } = await relayTo();
+    const target = `127.0.0.1:${origin.port}`;
+    const opened = await raw(port, connectRequest(target));
+    relayTrust.set(await authority.credentials(everybody, "nyc-1"));
+    edgeTrust.set(await authority.credentials(everybody, "fra-1"));
+    const after = await raw(port, connectRequest(target));
+    expect(relay.counters.tunnels).toBe(2);
+    opened.socket.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    const [answer] = (await once(opened.socket, "data")) as [Buffer];
+    expect(answer.toString()).toMatch(/through/);
+    // Its authority is the relay's from now on; what was opened before is not asked again.
+    const short = await testAuthority({ validMs: 1_500 });
+    const lasting = relayTrust.credentials;
+    relayTrust.set(await short.credentials(everybody, "nyc-1"));
+    const brief = await raw(port, connectRequest(target), await short.trust(everybody, "fra-1"));
+    if (lasting) relayTrust.set(lasting);
+    await once(brief.socket, "close");
+    expect(relay.counters.expiredClosed).toBe(1);
+    expect(relay.counters.tunnels).toBe(2);
+    const closed = Promise.all([once(opened.socket, "close"), once(after.socket, "close")]);
+    relay.setTopology(topologyOf(sites(port, origin.port).slice(1)));
+    await closed;
+    expect(relay.counters.removedClosed).toBe(2);
+    expect(relay.counters.tunnels).toBe(0);
   });
 
   test("a name that leads to a private network is refused whenever it does (DNS rebinding)", async () => {
@@ -165,7 +270,7 @@ describe("relay", () => {
       origins: [{ scheme: "http", host: "rebind.example", port: 80 }],
     });
     for (let n = 0; n < 3; n++) {
-      const { head } = await raw(port, connectRequest("rebind.example:80", proofFor("rebind.example:80")));
+      const { head } = await raw(port, connectRequest("rebind.example:80"));
       expect(head).toMatch(/^HTTP\/1\.1 403 [^]*target-not-permitted/);
     }
     expect(asked).toBeGreaterThan(1);
@@ -180,15 +285,15 @@ describe("relay", () => {
       ...trapProperty(),
       origins: [{ scheme: "http", host: "127.0.0.1", port: origin.port }],
     });
-    const authority = `127.0.0.1:${origin.port}`;
+    const target = `127.0.0.1:${origin.port}`;
     const fetchAll = async (): Promise<number> => {
-      const { socket } = await raw(port, connectRequest(authority, proofFor(authority)));
+      const { socket } = await raw(port, connectRequest(target));
       socket.write("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
       let bytes = 0;
       for await (const chunk of socket) bytes += (chunk as Buffer).length;
       return bytes;
     };
-    const stuck = await raw(port, connectRequest(authority, proofFor(authority)));
+    const stuck = await raw(port, connectRequest(target));
     stuck.socket.pause();
     stuck.socket.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     const got = await Promise.all([fetchAll(), fetchAll(), fetchAll()]);
@@ -203,9 +308,8 @@ describe("relay", () => {
 
   test("limits tunnels by peer, ends idle ones, and reports a dead target", async () => {
     const { relay, port, origin } = await relayTo({ tunnelsPerPeerMax: 2, idleMs: 300 });
-    const authority = `127.0.0.1:${origin.port}`;
-    const ask = async (): Promise<string> =>
-      (await raw(port, connectRequest(authority, proofFor(authority)))).head;
+    const target = `127.0.0.1:${origin.port}`;
+    const ask = async (): Promise<string> => (await raw(port, connectRequest(target))).head;
     expect(await ask()).toMatch(/ 200 /);
     expect(await ask()).toMatch(/ 200 /);
     expect(await ask()).toContain("too-many-tunnels-of-peer");
@@ -219,19 +323,13 @@ describe("relay", () => {
 
   test("drains: no new tunnel, open ones end after the grace", async () => {
     const { relay, port, origin } = await relayTo();
-    const authority = `127.0.0.1:${origin.port}`;
-    const { socket } = await raw(port, connectRequest(authority, proofFor(authority)));
+    const target = `127.0.0.1:${origin.port}`;
+    const { socket } = await raw(port, connectRequest(target));
     const closed = once(socket, "close");
     const startedMs = performance.now();
     await Promise.all([relay.drain(200), closed]);
     expect(performance.now() - startedMs).toBeGreaterThan(150);
     expect(relay.counters.tunnels).toBe(0);
-  });
-
-  test("the proof is the HMAC that the contract names", () => {
-    const [name, seconds, nonce, mac] = proofFor("h:1").split(";");
-    const text = `${name}|${seconds}|${nonce}|CONNECT|h:1|`;
-    expect(mac).toBe(createHmac("sha256", peerKey).update(text).digest("base64url"));
   });
 });
 

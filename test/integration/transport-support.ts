@@ -13,6 +13,7 @@ import {
 import { createLogger, systemClock } from "#kit/io";
 import {
   installWan,
+  type NodeTrust,
   RelayServer,
   type RelaySettings,
   ShapedSocket,
@@ -21,9 +22,12 @@ import {
   type WanState,
   wanState,
 } from "#transport";
+import { testAuthority } from "../tools/node-credentials.ts";
 import { snapshotFrom } from "../tools/map-snapshot.ts";
 
 export const peerKey = Buffer.from("00112233445566778899aabbccddeeff", "hex");
+/** Of all servers that a test knows as its own. */
+export const authority = await testAuthority();
 export const logger = createLogger({ role: "test", id: "t" }, { level: "silent" });
 export const clusterId = (name: string): ClusterId => name as ClusterId;
 export const serverId = (name: string): ServerId => name as ServerId;
@@ -102,6 +106,12 @@ async function dialFromRelay(port: number, rttMs: number): Promise<ShapedSocket>
   });
 }
 
+/** Who is certified, wherever they listen. */
+const labTopology = topologyOf([
+  { id: "fra", role: "edge", ports: [1] },
+  { id: "nyc", role: "relay", ports: [2] },
+]);
+
 /** The world with edge "fra", relay "nyc" (60 ms from the origin) and origin "sfo". */
 export class Lab {
   readonly origin: Listening;
@@ -118,6 +128,7 @@ export class Lab {
     relay: RelayServer;
     relayPort: number;
     links: Record<string, number | { rttMs: number; lossRatio?: number; bandwidthMbps?: number }>;
+    trust: NodeTrust;
     settings: Partial<TransportSettings>;
     scheme: "http" | "https";
     hostHeader?: string | undefined;
@@ -139,6 +150,7 @@ export class Lab {
       selfClusterId: clusterId("fra"),
       topology: this.topology,
       peerKey,
+      trust: parts.trust,
       clock: systemClock,
       logger,
       settings: parts.settings,
@@ -164,7 +176,7 @@ export class Lab {
   }): Promise<Lab> {
     const relay = new RelayServer({
       dial: ({ port }) => dialFromRelay(port, options.relayLegMs ?? 60),
-      peerKey,
+      trust: await authority.trust(labTopology, "nyc-1"),
       clock: systemClock,
       logger,
       ...(options.relaySettings && { settings: options.relaySettings }),
@@ -179,6 +191,7 @@ export class Lab {
       relay,
       relayPort: port,
       links: options.links,
+      trust: await authority.trust(labTopology, "fra-1"),
       settings: options.settings ?? {},
       scheme: options.scheme ?? "http",
       hostHeader: options.hostHeader,

@@ -12,6 +12,8 @@ import { dieWithUs, findProgram, scratchDirectory } from "../bench/tools/program
 import { wholeNumber } from "../tools/flags.ts";
 import { snapshotFrom } from "../tools/map-snapshot.ts";
 import type { Fetched, FetchPlan } from "../wan/fetches.ts";
+import { type NodeCredentials, topologyDocument } from "#kit";
+import { testAuthority } from "../tools/node-credentials.ts";
 import type { OverlayFile } from "../wan/overlay.ts";
 import { type CongestionControl, WideAreaNetwork, whyNoNetwork } from "../wan/network.ts";
 
@@ -171,7 +173,14 @@ export class World {
       `server { listen ${edge}:${NGINX_PORT}; location / { proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection ""; } }`,
     ]);
     const path = join(this.#directory, "overlay.json");
-    writeFileSync(path, JSON.stringify(this.#documents()));
+    const documents = this.#documents();
+    const authority = await testAuthority();
+    const topology = topologyDocument.parse(documents.topology);
+    const credentials: Record<string, NodeCredentials> = {};
+    for (const { servers } of topology.clusters)
+      for (const { serverId } of servers)
+        credentials[serverId] = await authority.credentials(topology, serverId);
+    writeFileSync(path, JSON.stringify({ ...documents, credentials }), { mode: 0o600 });
     for (const relay of RELAYS) await this.#ours(relay, ["relay", path, `${relay}-1`]);
     this.#edge = await this.#ours(EDGE, ["edge", path, "edge-1"]);
   }

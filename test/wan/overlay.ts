@@ -11,6 +11,8 @@ import { readFileSync } from "node:fs";
 import {
   type MapSnapshot,
   mapSnapshot,
+  type NodeCredentials,
+  nodeCredentials,
   propertyDocument,
   type ServerId,
   topologyDocument,
@@ -18,7 +20,7 @@ import {
 } from "#kit";
 import { createLogger, type Logger, systemClock } from "#kit/io";
 import { Diagnosis, Edge, edgeDefaults, EdgeServer, NodeRouting } from "#edge";
-import { RelayServer, Transport, type TransportSettings } from "#transport";
+import { NodeTrust, RelayServer, Transport, type TransportSettings } from "#transport";
 
 /** Documents, as control would give them. */
 export interface OverlayFile {
@@ -26,6 +28,8 @@ export interface OverlayFile {
   readonly property: unknown;
   readonly map: unknown;
   readonly peerKey: string;
+  /** By server. */
+  readonly credentials: Readonly<Record<string, NodeCredentials>>;
   readonly transport?: Partial<TransportSettings>;
 }
 
@@ -37,11 +41,17 @@ function placeOf(topology: TopologyDocument, serverId: string) {
   throw new RangeError(`server: got ${JSON.stringify(serverId)}, expected one of the topology`);
 }
 
+function trustOf({ credentials }: OverlayFile, serverId: string): NodeTrust {
+  const trust = new NodeTrust();
+  trust.set(nodeCredentials.parse(credentials[serverId]));
+  return trust;
+}
+
 async function relay(file: OverlayFile, serverId: string): Promise<void> {
   const topology = topologyDocument.parse(file.topology);
   const { address, port } = placeOf(topology, serverId);
   const server = new RelayServer({
-    peerKey: Buffer.from(file.peerKey, "hex"),
+    trust: trustOf(file, serverId),
     clock: systemClock,
     logger: createLogger({ role: "relay", id: serverId }, { level: "warn" }),
     onRequest: (request, response) => {
@@ -68,6 +78,7 @@ async function edge(file: OverlayFile, serverId: string): Promise<void> {
     selfClusterId: clusterId,
     topology,
     peerKey: Buffer.from(file.peerKey, "hex"),
+    trust: trustOf(file, serverId),
     clock: systemClock,
     logger,
     settings: file.transport,

@@ -16,12 +16,15 @@ import {
 import { type AddressRefusal, privateOriginsOf, refusedAddress } from "./address-guard.ts";
 import { OWN_ACCOUNT, SHARED_ACCOUNT } from "./relay-accounts.ts";
 
+/** What is spoken within TLS to a relay: CONNECT in HTTP/1.1, and nothing else. */
+export const RELAY_ALPN: readonly string[] = ["isochrone-relay/1"];
+
 /** Why a tunnel was granted or refused: log word, metric label, and the text after the status in the answer. */
 export const relayReasons = [
   "granted",
-  /** 407: no proof, or a proof that does not hold. */
+  /** 403: not over TLS with a certificate of ours. */
   "not-proven",
-  /** 403: proven, but no server of the topology or not of a role that asks for tunnels. */
+  /** 403: of ours by its certificate, but no server of the topology or not of a role that asks for tunnels. */
   "unknown-peer",
   "role-not-served",
   /** 400 */
@@ -53,7 +56,7 @@ export type RelayDecision =
   | {
       readonly isGranted: false;
       readonly reason: Exclude<RelayReason, "granted">;
-      readonly status: 400 | 403 | 407 | 503;
+      readonly status: 400 | 403 | 503;
     };
 
 export type RelayRequest = {
@@ -134,6 +137,12 @@ export class RelayPolicy {
     this.#privateAllowed = privateOriginsOf(topology);
   }
 
+  /** Whether a server may have tunnels at all. */
+  serves(serverId: ServerId): boolean {
+    const peer = this.#peers?.get(serverId);
+    return peer !== undefined && servedRoles.includes(peer.role);
+  }
+
   /** The origins of a property become permitted in place of those of its earlier version; inactive: none. */
   setProperty(propertyId: string, property: PropertyDocument | undefined): void {
     const before = this.#ofProperty.get(propertyId);
@@ -165,7 +174,7 @@ export class RelayPolicy {
 
   /** The cheapest refusals first; nothing about targets is told to who has not proven itself. */
   decide(request: RelayRequest): RelayDecision {
-    if (request.peer === undefined) return refuse("not-proven", 407);
+    if (request.peer === undefined) return refuse("not-proven", 403);
     if (this.#peers === undefined) return refuse("no-topology", 503);
     const peer = this.#peers.get(request.peer);
     if (peer === undefined) return refuse("unknown-peer", 403);
@@ -211,6 +220,6 @@ export class RelayPolicy {
   }
 }
 
-function refuse(reason: Exclude<RelayReason, "granted">, status: 400 | 403 | 407 | 503): RelayDecision {
+function refuse(reason: Exclude<RelayReason, "granted">, status: 400 | 403 | 503): RelayDecision {
   return { isGranted: false, reason, status };
 }

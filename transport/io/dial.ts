@@ -25,6 +25,8 @@ export type TlsOptions = {
   readonly protocol?: OriginProtocol | undefined;
   /** Shown where the other end asks for it. */
   readonly identity?: Pick<OriginIdentity, "chainPem" | "keyPem"> | undefined;
+  /** The other end has to be a server of ours: what `NodeTrust.clientOptions` gives, in place of the rest. */
+  readonly peer?: ConnectionOptions | undefined;
   /** The other end has to be a server of ours that speaks the link protocol; certificates count for nothing then. */
   readonly link?: LinkIdentity | undefined;
 };
@@ -144,7 +146,7 @@ function permitted(
 /** Puts verified TLS on an open connection, such as a tunnel. Ends it on failure. Rejects with TlsFailure or on abort. */
 export function secure(plain: Duplex, options: TlsOptions, signal: AbortSignal): Promise<Duplex> {
   return new Promise((resolve, reject) => {
-    const { servername, ca, protocol, link, identity } = options;
+    const { servername, ca, protocol, link, identity, peer } = options;
     const secured = connectTls({
       socket: plain,
       // Which name the certificate is checked against; SNI carries names only (RFC 6066 section 3).
@@ -156,6 +158,7 @@ export function secure(plain: Duplex, options: TlsOptions, signal: AbortSignal):
       minVersion: "TLSv1.2",
       rejectUnauthorized: true,
       ...(link !== undefined && linkTls(link)),
+      ...peer,
     });
     const done = (): void => {
       signal.removeEventListener("abort", onAbort);
@@ -177,6 +180,10 @@ export function secure(plain: Duplex, options: TlsOptions, signal: AbortSignal):
       }
       if (link !== undefined && !LINK_ALPN.includes(secured.alpnProtocol || "")) {
         failed(new Error(`it speaks none of ${LINK_ALPN.join(", ")}`));
+        return;
+      }
+      if (peer !== undefined && secured.alpnProtocol === false) {
+        failed(new Error("it speaks something else"));
         return;
       }
       done();

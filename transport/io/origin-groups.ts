@@ -80,6 +80,7 @@ const NOT_OF_SERVER: ReadonlySet<string> = new Set([
   "closed",
   "pool-full",
   "address-not-permitted",
+  "no-certificate",
   "relay-unknown",
   "relay-refused",
   "relay-broken",

@@ -2,10 +2,16 @@
 import type { Registry } from "prom-client";
 import Counter from "prom-client/lib/counter.js";
 import Gauge from "prom-client/lib/gauge.js";
+import type { ServerReport } from "#kit";
+import { systemClock } from "#kit/io";
 import type { RelayServer } from "./relay-server.ts";
 
 /** Registers what `server` counts; read at each scrape. */
-export function registerRelayMetrics(registry: Registry, server: RelayServer): void {
+export function registerRelayMetrics(
+  registry: Registry,
+  server: RelayServer,
+  certificate: () => ServerReport["certificate"],
+): void {
   const registers = [registry];
   const { counters } = server;
   const byLabel = (
@@ -30,7 +36,12 @@ export function registerRelayMetrics(registry: Registry, server: RelayServer): v
     });
   };
   byLabel("isochrone_relay_tunnels_total", "CONNECT requests by outcome.", "outcome", counters.outcomes);
-  byLabel("isochrone_relay_proofs_total", "Peer proofs by verdict.", "verdict", counters.proofs);
+  byLabel(
+    "isochrone_relay_peers_total",
+    "Connections of servers of ours (known), and of those that were none, by why not.",
+    "verdict",
+    counters.peers,
+  );
   let lastHeld = 0;
   // oxlint-disable-next-line no-new -- registers itself
   new Counter({
@@ -64,6 +75,30 @@ export function registerRelayMetrics(registry: Registry, server: RelayServer): v
     registers,
     collect() {
       this.set(counters.tunnels);
+    },
+  });
+  // oxlint-disable-next-line no-new -- registers itself
+  new Gauge({
+    name: "isochrone_relay_node_certificate_seconds_left",
+    help: "How long the certificate is good by which other servers of ours know this one; 0 without one.",
+    registers,
+    collect() {
+      this.set(Math.max(0, ((certificate()?.notAfterEpochMs ?? 0) - systemClock.epoch()) / 1_000));
+    },
+  });
+  let lastExpired = 0;
+  let lastRemoved = 0;
+  // oxlint-disable-next-line no-new -- registers itself
+  new Counter({
+    name: "isochrone_relay_tunnels_ended_total",
+    help: "Open tunnels that the relay ended, because their peer's certificate did or its place in the topology.",
+    labelNames: ["reason"],
+    registers,
+    collect() {
+      this.inc({ reason: "certificate-ended" }, counters.expiredClosed - lastExpired);
+      this.inc({ reason: "peer-removed" }, counters.removedClosed - lastRemoved);
+      lastExpired = counters.expiredClosed;
+      lastRemoved = counters.removedClosed;
     },
   });
   // oxlint-disable-next-line no-new -- registers itself

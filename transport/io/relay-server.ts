@@ -1,10 +1,11 @@
 /**
- * The relay: forwards connections for proven peers to permitted targets (CONNECT, RFC 9110 section 9.3.6), and nothing
- * else. Who may have what is `core/relay-policy.ts`; this moves the bytes and keeps the limits.
+ * The relay: forwards connections for servers of ours to permitted targets (CONNECT, RFC 9110 section 9.3.6, over TLS by which both ends
+ * know each other), and nothing else. Who may have what is `core/relay-policy.ts`; this moves the bytes and keeps the limits.
  */
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { createServer as createTlsServer, type Server as TlsServer, type TLSSocket } from "node:tls";
 import {
   type Clock,
   IsochroneError,
@@ -14,11 +15,10 @@ import {
 } from "#kit";
 import { type Logger, listenError, http } from "#kit/io";
 import { FairShares } from "../core/fair-shares.ts";
-import { peerProofHeader } from "../core/peer-proof.ts";
 import { type RelayAccount, RelayAccounts } from "../core/relay-accounts.ts";
-import { type RelayReason, RelayPolicy } from "../core/relay-policy.ts";
+import { RELAY_ALPN, type RelayReason, RelayPolicy } from "../core/relay-policy.ts";
 import { dial, type DialOptions } from "./dial.ts";
-import { PeerVerifier } from "./peer-proof.ts";
+import type { NodePeer, NodeTrust } from "./node-trust.ts";
 
 export type RelaySettings = {
   /** Open tunnels in all, and of one peer. */
@@ -32,8 +32,10 @@ export type RelaySettings = {
   readonly connectTimeoutMs: number;
   /** Head of a CONNECT request, bytes. Bytes in flight a tunnel are bounded by the sockets' own marks, 64 KiB each way. */
   readonly headerBytesMax: number;
-  /** A CONNECT head must be complete by then, ms. */
+  /** The first byte, the handshake and the head of a CONNECT must each be complete by then, ms. */
   readonly headersTimeoutMs: number;
+  /** Connections that have not said who they are yet; more are closed. */
+  readonly handshakesMax: number;
 };
 
 export const relayDefaults: RelaySettings = {
@@ -44,7 +46,11 @@ export const relayDefaults: RelaySettings = {
   connectTimeoutMs: 5_000,
   headerBytesMax: 8_192,
   headersTimeoutMs: 5_000,
+  handshakesMax: 512,
 };
+
+/** First byte of a TLS record that begins a handshake (RFC 8446, section 5.1); no request of HTTP begins with it. */
+const HANDSHAKE = 0x16;
 
 /** Ends of a tunnel that was refused or never came about, beyond the policy's reasons. */
 export type RelayOutcome = RelayReason | "target-unreachable" | "target-timeout" | "peer-went-away";
@@ -52,11 +58,14 @@ export type RelayOutcome = RelayReason | "target-unreachable" | "target-timeout"
 export type RelayCounters = {
   /** CONNECT requests by what became of them. */
   readonly outcomes: Map<RelayOutcome, number>;
-  /** Proofs that did not hold, by reason. */
-  readonly proofs: Map<string, number>;
+  /** Who called, by what was found: "known", or why not. */
+  readonly peers: Map<string, number>;
   tunnels: number;
   tunnelsPeak: number;
   idleClosed: number;
+  /** Tunnels that ended because their peer's certificate did, or because it is in the topology no more. */
+  expiredClosed: number;
+  removedClosed: number;
   /** Towards targets and back. */
   bytesUp: number;
   bytesDown: number;
@@ -64,6 +73,7 @@ export type RelayCounters = {
 
 type Tunnel = {
   readonly peer: ServerId;
+  readonly notAfterEpochMs: number;
   readonly accountName: string;
   readonly account: RelayAccount;
   /** For the shares of a bounded rate; 0 while it is not open. */
@@ -74,7 +84,6 @@ type Tunnel = {
 const statusTexts: Readonly<Record<number, string>> = {
   400: "Bad Request",
   403: "Forbidden",
-  407: "Proxy Authentication Required",
   502: "Bad Gateway",
   503: "Service Unavailable",
   504: "Gateway Timeout",
@@ -85,7 +94,13 @@ export class RelayServer {
   readonly #logger: Logger;
   readonly #settings: RelaySettings;
   readonly #dial: typeof dial;
-  readonly #verifier: PeerVerifier;
+  readonly #trust: NodeTrust;
+  /** Never listens: it is given connections. */
+  readonly #tls: TlsServer;
+  /** Have not said who they are yet, by their address and port: a TLSSocket does not tell which one it was made from. */
+  readonly #unknown = new Map<string, Socket>();
+  /** Who is at the other end of a connection. */
+  readonly #peers = new WeakMap<Duplex, NodePeer>();
   readonly #policy: RelayPolicy;
   readonly #server: Server;
   readonly #tunnels = new Set<Tunnel>();
@@ -99,16 +114,18 @@ export class RelayServer {
   #isDraining = false;
   readonly counters: RelayCounters = {
     outcomes: new Map(),
-    proofs: new Map(),
+    peers: new Map(),
     tunnels: 0,
     tunnelsPeak: 0,
     idleClosed: 0,
+    expiredClosed: 0,
+    removedClosed: 0,
     bytesUp: 0,
     bytesDown: 0,
   };
 
   constructor(options: {
-    readonly peerKey: Uint8Array;
+    readonly trust: NodeTrust;
     readonly clock: Clock;
     readonly logger: Logger;
     readonly settings?: Partial<RelaySettings>;
@@ -121,7 +138,7 @@ export class RelayServer {
     this.#logger = options.logger;
     this.#settings = { ...relayDefaults, ...options.settings };
     this.#dial = options.dial ?? dial;
-    this.#verifier = new PeerVerifier({ key: options.peerKey, clock: options.clock });
+    this.#trust = options.trust;
     this.#policy = new RelayPolicy(this.#settings);
     this.#shares = new FairShares(this.#settings.bytesPerSecondMax);
     const { headerBytesMax, headersTimeoutMs } = this.#settings;
@@ -136,6 +153,12 @@ export class RelayServer {
       },
       options.onRequest,
     );
+    this.#tls = createTlsServer({
+      ...options.trust.serverOptions(RELAY_ALPN),
+      handshakeTimeout: headersTimeoutMs,
+    });
+    options.trust.bind(this.#tls, RELAY_ALPN);
+    this.#route();
     this.#server.on("connect", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
       // From here on the socket is ours: whatever happens to it must not end the process.
       socket.on("error", () => {});
@@ -149,12 +172,22 @@ export class RelayServer {
 
   setTopology(topology: TopologyDocument): void {
     this.#policy.setTopology(topology);
+    // Whoever is taken out is out, however long its certificate would be good.
+    for (const tunnel of this.#tunnels) {
+      if (this.#policy.serves(tunnel.peer)) continue;
+      this.counters.removedClosed++;
+      tunnel.stop();
+    }
   }
   setProperty(propertyId: string, property: PropertyDocument | undefined): void {
     this.#policy.setProperty(propertyId, property);
   }
   get permittedTargets(): number {
     return this.#policy.permittedTargets;
+  }
+  /** Connections that have not said who they are yet. */
+  get handshakes(): number {
+    return this.#unknown.size;
   }
   /** Times that a stream waited for its share of the rate. */
   get heldBack(): number {
@@ -177,14 +210,6 @@ export class RelayServer {
     });
   }
 
-  /** Proves a caller of the admin surface. */
-  verify(request: IncomingMessage): boolean {
-    const { method = "", url = "", headers } = request;
-    const proof = headers[peerProofHeader.toLowerCase()];
-    const header = typeof proof === "string" ? proof : undefined;
-    return this.#verifier.verify(header, { method, host: headers.host ?? "", path: url }).isProven;
-  }
-
   /** Takes no new tunnel, waits up to `graceMs` for the open ones, then ends them. */
   async drain(graceMs: number): Promise<void> {
     this.#isDraining = true;
@@ -192,13 +217,17 @@ export class RelayServer {
     const deadline = this.#clock.monotonic() + graceMs;
     while (this.#tunnels.size > 0 && this.#clock.monotonic() < deadline) await pause(50);
     for (const tunnel of this.#tunnels) tunnel.stop();
+    for (const socket of this.#unknown.values()) socket.destroy();
     this.#server.closeAllConnections();
+    // It never listened: nothing else says that it is over.
+    this.#tls.emit("close");
     await closed;
   }
 
   async #handleConnect(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
     const authority = request.url ?? "";
-    const peer = this.#peerOf(request, authority);
+    const known = this.#peers.get(socket);
+    const peer = known?.name.serverId;
     const decision = this.#policy.decide({
       peer,
       authority,
@@ -210,9 +239,9 @@ export class RelayServer {
         return tunnels;
       },
     });
-    if (!decision.isGranted || peer === undefined) {
+    if (!decision.isGranted || known === undefined || peer === undefined) {
       const reason = decision.isGranted ? "not-proven" : decision.reason;
-      this.#refuse(socket, decision.isGranted ? 407 : decision.status, reason, peer, authority);
+      this.#refuse(socket, decision.isGranted ? 403 : decision.status, reason, peer, authority);
       return;
     }
     const stop = new AbortController();
@@ -220,6 +249,7 @@ export class RelayServer {
     const account = this.accounts.of(decision.account);
     const tunnel: Tunnel = {
       peer,
+      notAfterEpochMs: known.notAfterEpochMs,
       accountName: decision.account,
       account,
       streams: [],
@@ -313,14 +343,16 @@ export class RelayServer {
     const check = (): void => {
       if (!this.#tunnels.has(tunnel)) return;
       const idleForMs = performance.now() - lastMs;
-      if (idleForMs >= idleMs) {
-        this.counters.idleClosed++;
-        tunnel.stop();
+      const leftMs = tunnel.notAfterEpochMs - this.#clock.epoch();
+      if (idleForMs < idleMs && leftMs > 0) {
+        setTimeout(check, Math.min(idleMs - idleForMs, leftMs)).unref();
         return;
       }
-      setTimeout(check, idleMs - idleForMs).unref();
+      if (leftMs > 0) this.counters.idleClosed++;
+      else this.counters.expiredClosed++;
+      tunnel.stop();
     };
-    setTimeout(check, idleMs).unref();
+    check();
   }
 
   /** Moves bytes one way. Reading waits for who cannot take more, and for the customer's share of the rate. */
@@ -364,18 +396,64 @@ export class RelayServer {
       this.#sharesTimer = setTimeout(() => this.#releaseHeld(), Math.max(1, Math.ceil(at - now))).unref();
   }
 
-  #peerOf(request: IncomingMessage, authority: string): ServerId | undefined {
-    // Read from the raw fields: joined duplicates must not pass for one.
-    const wanted = peerProofHeader.toLowerCase();
-    const values: string[] = [];
-    for (let index = 0; index + 1 < request.rawHeaders.length; index += 2)
-      if (request.rawHeaders[index]?.toLowerCase() === wanted)
-        values.push(request.rawHeaders[index + 1] ?? "");
-    const header = values.length === 1 ? values[0] : undefined;
-    const verdict = this.#verifier.verify(header, { method: "CONNECT", host: authority, path: "" });
-    const word = verdict.isProven ? "proven" : verdict.reason;
-    this.counters.proofs.set(word, (this.counters.proofs.get(word) ?? 0) + 1);
-    return verdict.isProven ? verdict.serverId : undefined;
+  /** Connections that begin a handshake are servers of ours, or nobody's; others are asked about in HTTP. */
+  #route(): void {
+    const toHttp = this.#server.listeners("connection") as ((socket: Duplex) => void)[];
+    this.#server.removeAllListeners("connection");
+    const handToHttp = (socket: Duplex): void => {
+      for (const listener of toHttp) listener.call(this.#server, socket);
+    };
+    this.#server.on("connection", (socket: Socket) => {
+      if (this.#unknown.size >= this.#settings.handshakesMax) {
+        this.#met("too-many-handshakes");
+        socket.destroy();
+        return;
+      }
+      const timer = setTimeout(() => socket.destroy(), this.#settings.headersTimeoutMs);
+      const onError = (): void => {};
+      const client = clientOf(socket);
+      this.#unknown.set(client, socket);
+      socket.on("error", onError);
+      socket.once("close", () => {
+        clearTimeout(timer);
+        if (this.#unknown.get(client) === socket) this.#unknown.delete(client);
+      });
+      socket.once("data", (first: Buffer) => {
+        clearTimeout(timer);
+        socket.pause();
+        socket.unshift(first);
+        if (first[0] === HANDSHAKE) {
+          this.#tls.emit("connection", socket);
+          return;
+        }
+        this.#unknown.delete(client);
+        socket.off("error", onError);
+        handToHttp(socket);
+        socket.resume();
+      });
+    });
+    this.#tls.on("secureConnection", (socket: TLSSocket) => {
+      this.#unknown.delete(clientOf(socket));
+      const peer = this.#trust.peerOf(socket);
+      const isPeer = typeof peer !== "string" && socket.alpnProtocol !== false;
+      this.#met(isPeer ? "known" : typeof peer === "string" ? peer : "no-protocol");
+      if (!isPeer) {
+        socket.on("error", () => {});
+        socket.destroy();
+        return;
+      }
+      this.#peers.set(socket, peer);
+      handToHttp(socket);
+    });
+    this.#tls.on("tlsClientError", (error, socket) => {
+      this.#met("handshake-failed");
+      this.#logger.debug("handshake-failed", { error });
+      socket.destroy();
+    });
+  }
+
+  #met(verdict: string): void {
+    this.counters.peers.set(verdict, (this.counters.peers.get(verdict) ?? 0) + 1);
   }
 
   #refuse(
@@ -390,9 +468,8 @@ export class RelayServer {
     const target = authority.slice(0, 200);
     this.#logger.info("tunnel-refused", { reason, status, peer: peer ?? null, target });
     const text = `${reason}\n`;
-    const challenge = status === 407 ? `Proxy-Authenticate: ${peerProofHeader}\r\n` : "";
     socket.end(
-      `HTTP/1.1 ${status} ${statusTexts[status] ?? "Error"}\r\n${challenge}Isochrone-Relay-Reason: ${reason}\r\nContent-Type: text/plain\r\nContent-Length: ${text.length}\r\nConnection: close\r\n\r\n${text}`,
+      `HTTP/1.1 ${status} ${statusTexts[status] ?? "Error"}\r\nIsochrone-Relay-Reason: ${reason}\r\nContent-Type: text/plain\r\nContent-Length: ${text.length}\r\nConnection: close\r\n\r\n${text}`,
     );
     // Whoever does not hang up is hung up on.
     setTimeout(() => socket.destroy(), 1_000).unref();
@@ -415,6 +492,10 @@ export class RelayServer {
     }
     if (this.#shares.waiting > 0) this.#releaseHeld();
   }
+}
+
+function clientOf(socket: Socket): string {
+  return `${socket.remoteAddress} ${socket.remotePort}`;
 }
 
 function pause(ms: number): Promise<void> {

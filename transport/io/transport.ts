@@ -32,6 +32,7 @@ import type {
   TransportTarget,
   UsedPath,
 } from "./face.ts";
+import type { NodeTrust } from "./node-trust.ts";
 import { OriginGroups, type OriginGroupStated } from "./origin-groups.ts";
 import { OriginResolver } from "./origin-resolver.ts";
 import { signPeer } from "./peer-proof.ts";
@@ -51,8 +52,10 @@ export type TransportOptions = {
   readonly selfServerId: ServerId;
   readonly selfClusterId: ClusterId;
   readonly topology: TopologyDocument;
-  /** Shared by all servers (see `peerKeyFromEnvironment`). Undefined, alone: no relays are used and nothing is signed. */
+  /** Shared by all servers (see `peerKeyFromEnvironment`). Undefined, alone: nothing is signed. */
   readonly peerKey: Uint8Array | undefined;
+  /** What this server shows to others of ours. Undefined, or while it holds nothing: no relays are used. */
+  readonly trust?: NodeTrust | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly settings?: Partial<TransportSettings> | undefined;
@@ -137,7 +140,7 @@ export class Transport {
       selfServerId: options.selfServerId,
       selfClusterId: options.selfClusterId,
       topology: options.topology,
-      mayUseRelays: options.peerKey !== undefined,
+      mayUseRelays: options.trust !== undefined,
       paths: this.#settings.paths,
       context,
     });
@@ -453,7 +456,7 @@ export class Transport {
   ): Promise<Duplex> {
     const { host, port, isTls, isOrigin, protocol, identity } = endpoint;
     const tls = isTls ? { servername, ca: this.#settings.ca, protocol, identity, link } : undefined;
-    const { peerKey, selfServerId, clock } = this.#options;
+    const { peerKey, trust, clock } = this.#options;
     if (via === null) {
       // Alone, the origin is the operator's own word: "localhost" is what it says.
       const refuse =
@@ -464,7 +467,7 @@ export class Transport {
       return await dial({ host, port, tls, timeoutMs, signal, refuse, resolver: this.#resolver });
     }
     const relay = this.#table.relayServer(via, (id) => this.isServerUp(id));
-    if (relay === undefined || peerKey === undefined)
+    if (relay === undefined || trust === undefined)
       throw new IsochroneError(`Cannot use relay cluster ${JSON.stringify(via)}: it has no server`, {
         code: "relay-unknown",
         source: "upstream",
@@ -474,7 +477,7 @@ export class Transport {
     const tunnel = await openTunnel({
       relay,
       target: { host, port },
-      signer: { serverId: selfServerId, key: peerKey, clock },
+      trust,
       timeoutMs,
       signal,
     }).catch((error: unknown) => {

@@ -1,13 +1,12 @@
 /**
- * A connection through a relay: CONNECT (RFC 9110 section 9.3.6) with a peer proof on a fresh connection to it. What comes
- * back is the bare connection to the target.
+ * A connection through a relay: CONNECT (RFC 9110 section 9.3.6) on a fresh connection to it, over TLS by which each end knows the other
+ * (`node-trust.ts`). What comes back is the bare connection to the target.
  */
 import type { Duplex } from "node:stream";
-import { type Clock, IsochroneError, type ServerEntry, type ServerId } from "#kit";
-import { peerProofHeader } from "../core/peer-proof.ts";
-import { formatAuthority } from "../core/relay-policy.ts";
+import { IsochroneError, type ServerEntry } from "#kit";
+import { formatAuthority, RELAY_ALPN } from "../core/relay-policy.ts";
 import { dial } from "./dial.ts";
-import { signPeer } from "./peer-proof.ts";
+import type { NodeTrust } from "./node-trust.ts";
 
 /** A relay's answer to CONNECT is one status line and two fields. */
 const HEAD_BYTES_MAX = 4_096;
@@ -15,26 +14,39 @@ const HEAD_BYTES_MAX = 4_096;
 export type TunnelOptions = {
   readonly relay: ServerEntry;
   readonly target: { readonly host: string; readonly port: number };
-  readonly signer: { readonly serverId: ServerId; readonly key: Uint8Array; readonly clock: Clock };
+  readonly trust: NodeTrust;
   /** For the whole of it. */
   readonly timeoutMs: number;
   readonly signal?: AbortSignal | undefined;
 };
 
 /**
- * Throws IsochroneError (retry "safe"): what `dial` throws for the relay itself, "relay-refused" with the relay's reason,
- * "relay-broken" when it answers nonsense or hangs up, "connect-timeout", "aborted".
+ * Throws IsochroneError (retry "safe"): what `dial` throws for the relay itself, "no-certificate" while this server has none,
+ * "relay-refused" with the relay's reason or because one of the two does not know the other, "relay-broken" when it answers nonsense or
+ * hangs up, "connect-timeout", "aborted".
  */
 export async function openTunnel(options: TunnelOptions): Promise<Duplex> {
-  const { relay, target, signer, timeoutMs, signal } = options;
+  const { relay, target, trust, timeoutMs, signal } = options;
+  const { serverId, address, port } = relay;
   const authority = formatAuthority(target.host, target.port);
   const startedMs = performance.now();
-  const connection = await dial({ host: relay.address, port: relay.port, timeoutMs, signal });
+  const peer = trust.clientOptions({ serverId, roles: ["relay"] }, RELAY_ALPN);
+  if (peer === undefined)
+    throw new IsochroneError(
+      `Cannot reach ${authority} through relay ${JSON.stringify(serverId)}: this server has no certificate yet; control gives them`,
+      { code: "no-certificate", source: "internal", retry: "safe" },
+    );
+  const tls = { servername: serverId, peer };
+  const connection = await dial({ host: address, port, tls, timeoutMs, signal }).catch((error: unknown) => {
+    if (!(error instanceof IsochroneError) || error.code !== "tls-failed") throw error;
+    // Not the target's fault, whose handshake comes later.
+    throw new IsochroneError(
+      `Cannot reach ${authority} through relay ${JSON.stringify(serverId)}: ${error.message}`,
+      { code: "relay-refused", source: "upstream", retry: "safe", cause: error },
+    );
+  });
   const leftMs = Math.max(1, timeoutMs - (performance.now() - startedMs));
-  const proof = signPeer({ method: "CONNECT", host: authority, path: "" }, signer);
-  connection.write(
-    `CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n${peerProofHeader}: ${proof}\r\n\r\n`,
-  );
+  connection.write(`CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`);
   return await new Promise<Duplex>((resolve, reject) => {
     let head: Buffer = Buffer.alloc(0);
     const done = (): void => {
