@@ -4,6 +4,7 @@
  */
 import { join } from "node:path";
 import {
+  type BarredOrigin,
   certificateDocument,
   type Clock,
   comparedWith,
@@ -55,6 +56,7 @@ export interface NodeFigures {
   readonly cacheObjects: number;
   readonly properties: Readonly<Record<string, PropertyCounters>>;
   readonly links: ServerReport["links"];
+  readonly originsBarred: readonly BarredOrigin[];
   /** Of users, since the last time that it was asked. */
   readonly timings: readonly ServerTiming[];
   readonly namesUsed: readonly NameUsed[];
@@ -400,7 +402,7 @@ export class NodeControl {
     if (figures === undefined) return undefined;
     const { clusterId, role } = cluster ?? this.#report ?? {};
     if (clusterId === undefined || role === undefined) return undefined;
-    const { requests, timings, namesUsed, ...told } = figures;
+    const { requests, timings, namesUsed, originsBarred, ...told } = figures;
     this.#timings = [...this.#timings, ...timings].slice(-TIMINGS_MAX);
     this.#namesUsed = [...this.#namesUsed, ...namesUsed].slice(-TIMINGS_MAX);
     const now = clock.monotonic();
@@ -419,6 +421,7 @@ export class NodeControl {
       state: this.state,
       requestsPerSecond: this.#rate.perSecond,
       certificate: this.#identity.status,
+      ...(originsBarred.length > 0 && { originsBarred }),
       applied: { ...this.#keeper.applied },
       ...(mapInForce !== undefined && { mapInForce }),
       ...(this.#timings.length > 0 && { timings: this.#timings }),

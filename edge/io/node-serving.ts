@@ -312,6 +312,7 @@ export class NodeServing {
       activeRequests: this.server.active,
       cacheBytes: edge?.store.memory.bytes ?? 0,
       cacheObjects: edge?.store.memory.objects ?? 0,
+      originsBarred: transport?.origins.barred() ?? [],
       links: transport === undefined ? [] : [...transport.linkReports()],
       timings: this.#beacon.drain(),
       namesUsed: this.#beacon.drainNames(),

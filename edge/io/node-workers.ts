@@ -1,6 +1,12 @@
 /** A node of several processes: the primary speaks with control, its workers serve. */
 import { join } from "node:path";
-import type { CertificateDocument, PropertyCounters, ServerId } from "#kit";
+import {
+  BARRED_ORIGINS_MAX,
+  type BarredOrigin,
+  type CertificateDocument,
+  type PropertyCounters,
+  type ServerId,
+} from "#kit";
 import { type Logger, systemClock } from "#kit/io";
 import { diskOf } from "./disk-shards.ts";
 import type { RunningEdge } from "./alone.ts";
@@ -135,10 +141,19 @@ class Totals {
       properties: Object.fromEntries(properties),
       // Each worker measures for itself; one speaks for the server.
       links: all[0]?.result.links ?? [],
+      originsBarred: unionOf(all.map(({ result }) => result.originsBarred)),
       timings: all.flatMap(({ result }) => result.timings),
       namesUsed: all.flatMap(({ result }) => result.namesUsed),
     };
   }
+}
+
+/** Each worker asks origins for itself: what one of them does not ask is told once. */
+function unionOf(lists: readonly (readonly BarredOrigin[])[]): readonly BarredOrigin[] {
+  const byName = new Map(
+    lists.flat().map((one) => [`${one.origin} ${one.server} ${one.reason}`, one] as const),
+  );
+  return [...byName.values()].slice(0, BARRED_ORIGINS_MAX);
 }
 
 function add(to: Map<string, PropertyCounters>, more: Readonly<Record<string, PropertyCounters>>): void {

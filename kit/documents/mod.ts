@@ -100,6 +100,8 @@ export {
   type NameAsked,
   type NameUsed,
   type ServerTiming,
+  type BarredOrigin,
+  BARRED_ORIGINS_MAX,
   type CertificateState,
   certificateStates,
   serverReport,

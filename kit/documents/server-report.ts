@@ -100,6 +100,15 @@ const secondaryZone = object({
   problem: optional(string({ max: 200 })),
 });
 
+/** A server of an origin that is not asked now, as the reporting server sees it; reasons as in transport/core/origin-words.ts. */
+const barredOrigin = object({
+  origin: string({ max: 200 }),
+  server: string({ max: 300 }),
+  reason: string({ max: 40, pattern: /^[a-z-]+$/, expected: "a reason" }),
+});
+export type BarredOrigin = Parsed<typeof barredOrigin>;
+export const BARRED_ORIGINS_MAX = 200;
+
 /** How a server stands with the certificate by which others of ours know it. */
 export const certificateStates = ["valid", "late", "early", "expired", "none"] as const;
 const certificateHeld = object({
@@ -140,6 +149,8 @@ export const serverReport = object({
   secondaryZones: optional(record(id(), secondaryZone, { max: 1_000 })),
   /** Absent: a server that shows none, or of an older version. */
   certificate: optional(certificateHeld),
+  /** Some of them, where there are many. Absent: there is none, or a server of an older version. */
+  originsBarred: optional(array(barredOrigin, { max: BARRED_ORIGINS_MAX })),
   /** `kind/id` -> version that the server has applied. */
   applied: record(string({ max: 200 }), integer(), { max: 20_000 }),
   /** The map that the server goes by: its publisher's term and the publisher's number. Absent: none, or a server of an older version. */

@@ -244,7 +244,7 @@ test("an answer of 503 is asked of another server, once, for safe requests, with
 
 test("a silent origin is not waited for again, and the client is told when to come back", async () => {
   const server = await new OriginServer(() => {}).start();
-  const { ask, states, diagnosis, put, property } = edgeWith([server], [{}], {
+  const { ask, states, transport, diagnosis, put, property } = edgeWith([server], [{}], {
     breaker: { failures: 2, openSeconds: 600, openSecondsMax: 600 },
     outlierDetection: { isEnabled: false },
   });
@@ -259,6 +259,9 @@ test("a silent origin is not waited for again, and the client is told when to co
   );
   expect(server.asked).toBe(2);
   expect(states()[0]).toMatchObject({ breaker: "open", bar: "breaker-open" });
+  expect(transport.origins.barred()).toEqual([
+    { origin: "shop", server: states()[0]?.name, reason: "breaker-open" },
+  ]);
   // A version that leaves the origins as they are keeps what is known of them; one that changes them begins anew.
   put({ ...property, origins: [...property.origins], dnsTtlSeconds: 30 });
   expect(states()[0]?.breaker).toBe("open");

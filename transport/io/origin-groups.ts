@@ -3,6 +3,8 @@
  * of it. Which server and why is `core/origin-group.ts`; this has the clock, the timer and the requests of checks.
  */
 import {
+  BARRED_ORIGINS_MAX,
+  type BarredOrigin,
   type Clock,
   IsochroneError,
   type MonotonicMs,
@@ -242,6 +244,19 @@ export class OriginGroups {
       for (const { bar } of machine.states(now))
         counts.set(bar ?? "none", (counts.get(bar ?? "none") ?? 0) + 1);
     return counts;
+  }
+
+  /** Servers that are kept from being asked, but for those that the document gives no weight. */
+  barred(): BarredOrigin[] {
+    const barred: BarredOrigin[] = [];
+    const now = this.#clock.monotonic();
+    for (const [origin, { machine }] of this.#groups)
+      for (const { name, bar } of machine.states(now)) {
+        if (bar === undefined || bar === "drained") continue;
+        if (barred.length === BARRED_ORIGINS_MAX) return barred;
+        barred.push({ origin, server: name, reason: bar });
+      }
+    return barred;
   }
 
   #wake(): void {
