@@ -29,7 +29,6 @@ export class GarbageReserve {
   readonly #capBytes: number;
   readonly #bytesMax: number;
   readonly #stepBytes: number;
-  /** The most to begin with: what the process has once taken stays with it, so it comes to its cap from below. */
   #bytes: number;
   /** Up to where its growth has been answered. */
   #answeredBytes: number;
@@ -41,13 +40,14 @@ export class GarbageReserve {
   /**
    * @param capBytes what the process is to take at most
    * @param storeBytes what the store was given, the reserve included
+   * @param bytes the reserve to begin with, at most a quarter of that
    */
-  constructor(capBytes: number, storeBytes: number) {
+  constructor(capBytes: number, storeBytes: number, bytes: number) {
     this.#capBytes = capBytes;
     this.#answeredBytes = capBytes;
     this.#bytesMax = Math.floor(storeBytes * SHARE_MAX);
     this.#stepBytes = storeBytes * STEP_SHARE;
-    this.#bytes = this.#bytesMax;
+    this.#bytes = bytes;
   }
 
   /** To be left free of the store's memory, 0 to a quarter of it. */

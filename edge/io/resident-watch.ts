@@ -16,8 +16,7 @@ const SAMPLE_MS = 1_000;
  */
 export function watchResident(store: MemoryStore, memoryBytes: number, clock: Clock): () => void {
   if (!hasHeapFlags()) return () => {};
-  const reserve = new GarbageReserve(memoryBytes + REST_BYTES, store.bytesMax);
-  store.garbageBytes = reserve.bytes;
+  const reserve = new GarbageReserve(memoryBytes + REST_BYTES, store.bytesMax, store.garbageBytes);
   const timer = setInterval(() => {
     const { isFull } = store;
     reserve.handleSample({ residentBytes: process.memoryUsage.rss(), isFull, now: clock.monotonic() });
