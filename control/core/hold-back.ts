@@ -31,8 +31,15 @@ export class HoldBack<T> {
     else this.#next.set(key, waiting);
   }
 
-  /** While frozen nothing comes into force: whoever takes over from servers that were poisoned must not follow them an hour later. */
+  /**
+   * While frozen nothing comes into force: whoever takes over from servers that were poisoned must not follow them an hour later. When they
+   * do well again they do so with the newest of each document, and what waits before it is forgotten: what poisoned them is among that.
+   */
   freeze(isFrozen: boolean): void {
+    if (this.#isFrozen && !isFrozen) {
+      for (const [key, newest] of this.#newest) this.#next.set(key, newest);
+      this.#newest.clear();
+    }
     this.#isFrozen = isFrozen;
   }
 

@@ -60,6 +60,19 @@ describe("documents held back", () => {
     held.freeze(false);
     expect(held.pollDue(9 * HOUR)).toEqual(["a"]);
   });
+
+  it("thawed, what poisoned the others is forgotten where something newer waits behind it, which keeps its time", () => {
+    const held = new HoldBack<string>(HOUR);
+    held.handleOffer("map", "poison", 0);
+    held.handleOffer("topology", "only", 0);
+    held.freeze(true);
+    held.handleOffer("map", "good", HOUR / 2);
+    held.freeze(false);
+    expect(held.pollDue(HOUR)).toEqual(["only"]);
+    expect(held.pollTimeout()).toBe(1.5 * HOUR);
+    expect(held.pollDue(1.5 * HOUR)).toEqual(["good"]);
+    expect(held.size).toBe(0);
+  });
 });
 
 describe("standing in", () => {
