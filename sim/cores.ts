@@ -7,11 +7,13 @@ import { LivenessMonitor as KitLivenessMonitor } from "#kit";
 import { decideApply } from "../control/core/apply.ts";
 import { decidePublication } from "../control/core/fence.ts";
 import { decideLease } from "../control/core/lease.ts";
+import { HoldBack } from "../control/core/hold-back.ts";
 import { decideActivate, decideAppend, decideWatchStart } from "../control/core/document-log.ts";
 import { decideRequest, decideResponse } from "../edge/core/decide.ts";
 import { PurgeIndex } from "../edge/core/purge-index.ts";
 import { Tiers } from "../edge/core/tiers.ts";
 import { answerAddresses } from "../mapping/core/answer.ts";
+import { StandIn } from "../mapping/core/dns/stand-in.ts";
 import { MapEngine } from "../mapping/core/engine.ts";
 import { PublisherElection } from "../mapping/core/publisher-election.ts";
 import { OriginGroup } from "../transport/core/origin-group.ts";
@@ -61,6 +63,8 @@ export interface SimCores {
   readonly tiers: (...of: ConstructorParameters<typeof Tiers>) => Tiers;
   readonly purgeIndex: (nodeId: string) => PurgeIndex;
   readonly answerAddresses: typeof answerAddresses;
+  readonly standIn: () => StandIn;
+  readonly holdBack: <T>(delayMs: number) => HoldBack<T>;
   readonly publisherElection: (holderId: string) => PublisherElection;
   readonly mapEngine: (epochOf: (now: MonotonicMs) => EpochMs) => MapEngine;
   readonly pathChooser: (settings: Partial<PathChooserSettings>, now: MonotonicMs, nodeId: string) => Chooser;
@@ -80,6 +84,8 @@ export const productionCores: SimCores = {
   tiers: (...of) => new Tiers(...of),
   purgeIndex: () => new PurgeIndex(),
   answerAddresses,
+  standIn: () => new StandIn(),
+  holdBack: (delayMs) => new HoldBack(delayMs),
   publisherElection: (holderId) => new PublisherElection(holderId),
   mapEngine: (epochOf) => new MapEngine({ epochOf }),
   pathChooser: (settings, now) => new PathChooser(settings, now),

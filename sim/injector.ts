@@ -4,17 +4,19 @@ import type { Incident } from "./core/incidents.ts";
 import type { ControlStore } from "./actors/control-store.ts";
 import type { DocumentFollower } from "./actors/document-follower.ts";
 import type { Host } from "./actors/host.ts";
+import { poisoned } from "./actors/name-server.ts";
 import type { Origin } from "./actors/origin.ts";
 import type { Stage } from "./actors/stage.ts";
 
-/** A replay needs something old: it is tried this often while its fault lasts, ms. */
-const REPLAY_MS = 1_000;
+/** A replay needs something old, and a push control: both are tried this often, ms. */
+const AGAIN_MS = 1_000;
 
 export class Injector {
   readonly #stage: Stage;
   readonly #control: ControlStore;
   readonly #origins: ReadonlyMap<string, Origin>;
   readonly #followers: ReadonlyMap<string, DocumentFollower>;
+  #isTopologyPoisoned = false;
 
   constructor(
     stage: Stage,
@@ -87,11 +89,26 @@ export class Injector {
         else this.#process(fault.target, isOn, (host) => host.stop("gone"));
         break;
       }
+      case "document-poison":
+        this.#isTopologyPoisoned = isOn;
+        this.#pushTopology();
+        break;
       case "document-replay":
         break;
       default:
         fault.kind satisfies never;
     }
+  }
+
+  #pushTopology(): void {
+    const { queue, topology } = this.#stage;
+    if (!this.#control.host.isServing) {
+      queue.schedule(queue.now + AGAIN_MS, "fault", "push again", () => this.#pushTopology());
+      return;
+    }
+    const body = this.#isTopologyPoisoned ? poisoned(topology) : topology;
+    const { latestVersion } = this.#control.headOf("topology", "world");
+    this.#control.put("topology", "world", body, latestVersion);
   }
 
   #process(id: string, isOn: boolean, stop: (host: Host) => void): void {
@@ -111,6 +128,6 @@ export class Injector {
       incident.startedAt = queue.now;
       return;
     }
-    queue.schedule(queue.now + REPLAY_MS, "fault", `replay ${fault.id}`, () => this.#replay(incident));
+    queue.schedule(queue.now + AGAIN_MS, "fault", `replay ${fault.id}`, () => this.#replay(incident));
   }
 }

@@ -13,6 +13,7 @@ import {
   WorldLinks,
 } from "#kit/world";
 import { compareFences, type Fence, fenceOf } from "../control/core/fence.ts";
+import { standInProbes } from "../mapping/core/dns/stand-in.ts";
 import type { ClientNetworkInput } from "../mapping/core/cluster-map.ts";
 import { pathChooserDefaults } from "../transport/core/path-chooser.ts";
 import { Catalog } from "./actors/catalog.ts";
@@ -160,6 +161,7 @@ function setUp(options: SimOptions): { readonly stage: Stage; readonly cast: Cas
   const siteIds = [...topology.clusters.map((one) => one.clusterId), ...world.clients.map((one) => one.id)];
   const bounds = boundsOf({
     ...settings,
+    standInLiveness: standInProbes,
     ttlSecondsMax: Math.max(...properties.map((property) => property.dnsTtlSeconds)),
     rttMsMax: rttMsMaxOf(siteIds, links),
     probeIntervalMs: pathChooserDefaults.probeIntervalMs,
@@ -203,6 +205,7 @@ function setUp(options: SimOptions): { readonly stage: Stage; readonly cast: Cas
         plan.control.clusterId,
         [...originOf.values()],
         plan.mappers.map(({ mapperId }) => mapperId),
+        cast.nameServers.some(({ isStandIn }) => isStandIn),
       ),
       {
         warmUpMs: settings.warmUpMs,
@@ -241,6 +244,9 @@ function makeCast(
     { host: control.host, program: control },
   ];
   const nameServers: NameServer[] = [];
+  const inputDelaySecondsOf = new Map(
+    world.regions.flatMap(({ clusters }) => clusters).map((one) => [one.id as string, one.inputDelaySeconds]),
+  );
   const edges = new Map<string, Edge>();
   const origins = new Map<string, Origin>();
   const followers = new Map<string, DocumentFollower>();
@@ -253,7 +259,12 @@ function makeCast(
         followers.set(serverId, edge.follower);
         programs.push({ host, program: edge });
       } else if (cluster.role === "nameserver") {
-        const nameServer = new NameServer(stage, host, control);
+        const delaySeconds = inputDelaySecondsOf.get(cluster.clusterId);
+        const late = delaySeconds !== undefined && {
+          delayMs: delaySeconds * 1_000,
+          others: () => nameServers.filter((one) => one.host !== host),
+        };
+        const nameServer = new NameServer(stage, host, control, late || undefined);
         nameServers.push(nameServer);
         followers.set(serverId, nameServer.follower);
         programs.push({ host, program: nameServer });
@@ -324,10 +335,15 @@ function lacking(
   for (const nameServer of nameServers) {
     const id = edgeServers.find((one: ServerId) => !nameServer.isUp(one));
     if (id !== undefined) return `${nameServer.host.id} takes ${id} for down`;
-    if (isOld(nameServer.mapInForce)) return `${nameServer.host.id} has a map of before`;
+    if (nameServer.isStandIn) {
+      if (nameServer.givesAddresses) return `${nameServer.host.id} stands in for the others`;
+    } else if (isOld(nameServer.mapInForce)) return `${nameServer.host.id} has a map of before`;
   }
   const followers = [
-    ...nameServers.map(({ host, follower }) => ({ id: host.id, follower })),
+    // Who takes documents late has those of before.
+    ...nameServers
+      .filter(({ isStandIn }) => !isStandIn)
+      .map(({ host, follower }) => ({ id: host.id, follower })),
     ...[...edges.values()].map(({ host, follower }) => ({ id: host.id, follower })),
   ];
   for (const { id, follower } of followers)

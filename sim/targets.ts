@@ -10,6 +10,7 @@ export function targetsOf(
   controlSite: string,
   originIds: readonly string[],
   mapperIds: readonly string[],
+  hasStandIn: boolean,
 ): Targets {
   const clusters = topology.clusters;
   const of = (...roles: readonly string[]) =>
@@ -43,6 +44,7 @@ export function targetsOf(
     origins: [...new Set(originIds)].sort(),
     mappers: [...mapperIds].sort(),
     nodes: serversOf("edge", "parent", "nameserver"),
+    poisonable: hasStandIn ? ["topology"] : [],
   };
 }
 

@@ -17,8 +17,15 @@ import {
 import type { AppliedState } from "../../control/core/apply.ts";
 import { compareFences, type Fence, fenceOf } from "../../control/core/fence.ts";
 import { backoffDelayMs } from "../../control/core/backoff.ts";
+import type { HoldBack } from "../../control/core/hold-back.ts";
 import { type FetchOutcome, FetchPlan } from "../../control/core/fetch-plan.ts";
-import type { DocumentKind, PurgeEvent, ReferenceEvent, WatchEvent } from "../../control/core/words.ts";
+import type {
+  ActivationEvent,
+  DocumentKind,
+  PurgeEvent,
+  ReferenceEvent,
+  WatchEvent,
+} from "../../control/core/words.ts";
 import type { ControlStore, MapDelivery } from "./control-store.ts";
 import { exchange, type Host } from "./host.ts";
 
@@ -85,12 +92,19 @@ export class DocumentFollower {
   readonly #kinds: readonly string[];
   readonly #handlers: FollowerHandlers;
   readonly #random: Random;
+  /** Documents come into force so long after they came. */
+  readonly #delayMs: number;
   readonly #disk = new Map<string, Kept>();
   #applied = new Map<string, AppliedState>();
   #fetching = new Map<string, Fetching>();
   #place: { logId: string; seq: number } | undefined;
   #logId: string | undefined;
   #isInSnapshot = false;
+  /** Documents of who takes them late. */
+  #held: HoldBack<ActivationEvent> | undefined;
+  #heldTimerAt = Number.POSITIVE_INFINITY;
+  /** Nothing lay on the disk, and control has not told everything yet. */
+  #isFirst = false;
   #failures = 0;
   /** Grows with each stream: what an old one still brings is told apart. */
   #stream = 0;
@@ -112,8 +126,10 @@ export class DocumentFollower {
     kinds: readonly string[],
     handlers: FollowerHandlers,
     name = "documents",
+    delayMs = 0,
   ) {
     this.#host = host;
+    this.#delayMs = delayMs;
     this.#name = name;
     this.#control = control;
     this.#kinds = kinds;
@@ -129,6 +145,9 @@ export class DocumentFollower {
     this.#logId = undefined;
     this.#isInSnapshot = false;
     this.#failures = 0;
+    this.#held = this.#delayMs > 0 ? this.#host.env.cores.holdBack(this.#delayMs) : undefined;
+    this.#heldTimerAt = Number.POSITIVE_INFINITY;
+    this.#isFirst = this.#disk.size === 0;
     for (const kept of this.#disk.values()) {
       this.#applied.set(`${kept.kind}/${kept.id}`, kept.state);
       this.#handlers.onDocument(kept.kind, kept.id, kept.body, kept.state.version);
@@ -162,7 +181,8 @@ export class DocumentFollower {
       timeoutMs: this.#host.env.settings.watchSilenceMs,
       serve: (respond) => {
         respond(true);
-        this.#control.watch(this.#host, this.#name, this.#kinds, this.#place, true, (event) =>
+        const takesReferences = this.#held === undefined;
+        this.#control.watch(this.#host, this.#name, this.#kinds, this.#place, takesReferences, (event) =>
           this.#take(event, stream),
         );
       },
@@ -211,10 +231,11 @@ export class DocumentFollower {
         break;
       case "snapshot-end":
         this.#isInSnapshot = false;
+        this.#isFirst = false;
         if (this.#logId !== undefined) this.#place = { logId: this.#logId, seq: event.seq };
         break;
       case "document":
-        this.#offer(event.kind, event.id, event.body, event.version, event.seq);
+        this.#handleDocument(event);
         if (stream === this.#stream) this.#moveOn(event.seq);
         break;
       case "reference":
@@ -235,6 +256,35 @@ export class DocumentFollower {
 
   #moveOn(seq: number): void {
     if (!this.#isInSnapshot && this.#place !== undefined) this.#place.seq = Math.max(this.#place.seq, seq);
+  }
+
+  #handleDocument(event: ActivationEvent): void {
+    const { kind, id, body, version, seq } = event;
+    if (this.#held === undefined || this.#isFirst) return this.#offer(kind, id, body, version, seq);
+    if (this.#logId === undefined) return;
+    const key = `${kind}/${id}`;
+    const state: AppliedState = { logId: this.#logId, seq, version, fence: fenceOf(kind, body) };
+    if (!this.#mayApply(this.#applied.get(key), state)) return;
+    this.#held.handleOffer(key, event, this.#host.now);
+    this.#waitForHeld();
+  }
+
+  /** While frozen nothing that is held back comes into force. */
+  freeze(isFrozen: boolean): void {
+    this.#held?.freeze(isFrozen);
+    this.#waitForHeld();
+  }
+
+  #waitForHeld(): void {
+    const dueAt = this.#held?.pollTimeout();
+    if (dueAt === undefined || dueAt >= this.#heldTimerAt) return;
+    this.#heldTimerAt = dueAt;
+    this.#host.after(Math.max(1, dueAt - this.#host.now), "held-back", () => {
+      this.#heldTimerAt = Number.POSITIVE_INFINITY;
+      for (const { kind, id, body, version, seq } of this.#held?.pollDue(this.#host.now) ?? [])
+        this.#offer(kind, id, body, version, seq);
+      this.#waitForHeld();
+    });
   }
 
   #offer(kind: DocumentKind, id: string, body: unknown, version: number, seq: number): void {

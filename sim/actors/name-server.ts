@@ -1,20 +1,40 @@
 /** A name server: documents, its own view of who lives, and mapping's answer. */
-import { type IpAddress, type MapSnapshot, type PropertyDocument, parsePrefix } from "#kit";
+import {
+  type IpAddress,
+  type MapSnapshot,
+  type PropertyDocument,
+  parsePrefix,
+  type TopologyDocument,
+} from "#kit";
 import type { AnswerReason } from "../../mapping/core/answer.ts";
 import { MapIndex } from "../../mapping/core/map-index.ts";
 import { refusalOf } from "../../mapping/core/snapshot-check.ts";
 import { TopologyIndex } from "../../mapping/core/topology-index.ts";
 import type { ControlStore } from "./control-store.ts";
 import type { Fence } from "../../control/core/fence.ts";
-import { DocumentFollower, isForward, placeOf } from "./document-follower.ts";
+import { DocumentFollower, type FollowerHandlers, isForward, placeOf } from "./document-follower.ts";
 import type { Host, Program } from "./host.ts";
 import { Probes } from "./probes.ts";
 import type { Stage } from "./stage.ts";
+import { type OtherNameServer, StandInDuty } from "./stand-in-duty.ts";
+
+/** Marks a document that a name server takes, and can answer nothing with: what a fault in its code would do. */
+const POISON = Symbol("poison");
+
+export function poisoned(topology: TopologyDocument): TopologyDocument {
+  return { ...topology, [POISON]: true } as TopologyDocument;
+}
+
+/** What one is that stands in for the others. */
+export interface LateInputs {
+  readonly delayMs: number;
+  readonly others: () => readonly OtherNameServer[];
+}
 
 export interface DnsAnswer {
   readonly serverIds: readonly string[];
   readonly ttlSeconds: number;
-  readonly reason: AnswerReason | "unconfigured";
+  readonly reason: AnswerReason | "unconfigured" | "poisoned" | "standing-by";
 }
 
 /** Bits of the client's address in ECS (RFC 7871, section 11.1 recommends 24 for IPv4). */
@@ -39,18 +59,26 @@ export class NameServer implements Program {
   readonly #stage: Stage;
   #topology: TopologyIndex;
   #hasTopology = false;
+  #isPoisoned = false;
+  readonly #duty: StandInDuty | undefined;
+  /** Since when no other name server gives addresses, and since when each does, ms; for the judge. */
+  #othersLostAt: number | undefined;
+  readonly #othersGoodAt = new Map<string, number>();
   #properties = new Map<string, PropertyDocument>();
   #map: MapIndex | null = null;
   #probes!: Probes;
 
-  constructor(stage: Stage, host: Host, control: ControlStore) {
+  /** @param late for one that stands in for the others */
+  constructor(stage: Stage, host: Host, control: ControlStore, late?: LateInputs) {
     this.#stage = stage;
     this.host = host;
     this.#topology = new TopologyIndex(stage.topology);
-    this.follower = new DocumentFollower(host, control, ["topology", "property", "map"], {
+    const handlers: FollowerHandlers = {
       onDocument: (kind, _id, body) => {
-        if (kind === "topology") this.#hasTopology = true;
-        else if (kind === "property") {
+        if (kind === "topology") {
+          this.#hasTopology = true;
+          this.#isPoisoned = POISON in (body as TopologyDocument);
+        } else if (kind === "property") {
           const property = body as PropertyDocument;
           this.#properties.set(property.propertyId, property);
         } else return this.#takesMap(body as MapSnapshot);
@@ -65,11 +93,22 @@ export class NameServer implements Program {
           () =>
             `${host.id} has ${key} of ${before && placeOf(before)} in force and applies ${placeOf(after)}`,
         ),
+    };
+    const kinds = ["topology", "property", "map"];
+    this.follower = new DocumentFollower(host, control, kinds, handlers, "documents", late?.delayMs);
+    if (late === undefined) return;
+    const hostnames = (): string[] => [...this.#properties.values()].flatMap((one) => one.hostnames);
+    this.#duty = new StandInDuty(host, late.others, hostnames, (isStandingBy) => {
+      stage.statistics.count("stand-in", isStandingBy ? "stands-by" : "stands-in");
+      host.note(isStandingBy ? "stands by" : "stands in for the others");
+      // Whatever has befallen the others is on its way here.
+      this.follower.freeze(!isStandingBy);
     });
   }
 
   start(): void {
     this.#hasTopology = false;
+    this.#isPoisoned = false;
     this.#properties = new Map();
     this.#map = null;
     this.#probes = new Probes(this.host, this.#stage.settings.nameServerLiveness, (event) => {
@@ -80,11 +119,22 @@ export class NameServer implements Program {
     this.#topology = new TopologyIndex(this.#stage.topology);
     this.#probes.watch(this.#edgeServers());
     this.follower.start();
+    this.#othersLostAt = undefined;
+    this.#othersGoodAt.clear();
+    this.#duty?.start();
     this.#check();
   }
 
   get mapInForce(): Fence | undefined {
     return this.follower.fenceOf("map/world");
+  }
+  /** Whether it stands in for others at times, and whether it answers at all now. */
+  get isStandIn(): boolean {
+    return this.#duty !== undefined;
+  }
+  get givesAddresses(): boolean {
+    const isWilling = this.#duty?.isStandingBy !== true;
+    return this.host.isServing && this.#hasTopology && !this.#isPoisoned && isWilling;
   }
   isUp(serverId: string): boolean {
     return this.#probes.monitor.isUp(serverId);
@@ -105,6 +155,12 @@ export class NameServer implements Program {
   query(hostname: string, clientAddress: IpAddress, respond: (answer: DnsAnswer) => void): void {
     const { judge, statistics } = this.#stage;
     const { now } = this.host;
+    if (this.#isPoisoned || this.#duty?.isStandingBy === true) {
+      const reason = this.#isPoisoned ? "poisoned" : "standing-by";
+      statistics.count("dns", reason);
+      respond({ serverIds: [], ttlSeconds: 0, reason });
+      return;
+    }
     const property = [...this.#properties.values()].find((one) => one.hostnames.includes(hostname));
     const propertyId = property?.propertyId ?? "";
     judge.check(
@@ -189,7 +245,33 @@ export class NameServer implements Program {
           () => `${this.host.id} takes ${id} for down, alive for ${Math.round(server.aliveForMs(now))} ms`,
         );
       }
+    if (this.#duty !== undefined) this.#judgeDuty(this.#duty);
     this.host.after(CHECK_MS, "check", () => this.#check());
+  }
+
+  /** Invariants stand-in-absent and stand-in-beside. */
+  #judgeDuty({ others, isStandingBy }: StandInDuty): void {
+    const { judge, bounds, network } = this.#stage;
+    const { now } = this.host;
+    for (const other of others) {
+      const { id, site } = other.host;
+      if (!other.givesAddresses) this.#othersGoodAt.delete(id);
+      else if (!this.#othersGoodAt.has(id)) this.#othersGoodAt.set(id, now);
+      const goodMs = Math.min(
+        now - (this.#othersGoodAt.get(id) ?? now),
+        network.wholeForMs(this.host.site, site, now),
+      );
+      if (goodMs <= bounds.standByMs || this.host.aliveForMs(now) <= bounds.standByMs) continue;
+      const detail = () => `${this.host.id} stands in, and ${id} has answered for ${Math.round(goodMs)} ms`;
+      judge.check("stand-in-beside", now, isStandingBy, detail);
+    }
+    if (this.#othersGoodAt.size > 0) this.#othersLostAt = undefined;
+    else this.#othersLostAt ??= now;
+    const lostMs = Math.min(now - (this.#othersLostAt ?? now), this.host.aliveForMs(now));
+    if (lostMs <= bounds.standInMs + CHECK_MS) return;
+    const detail = () =>
+      `${this.host.id} is silent, and nobody else has answered for ${Math.round(lostMs)} ms`;
+    judge.check("stand-in-absent", now, this.givesAddresses, detail);
   }
 
   #edgeServers(): string[] {

@@ -6,6 +6,9 @@ export interface Bounds {
   readonly nameServerDownMs: number;
   /** From life to "up" again, ms. */
   readonly nameServerUpMs: number;
+  /** From the loss of the last other name server until who stands in for them answers, and from the return of one until it does not, ms. */
+  readonly standInMs: number;
+  readonly standByMs: number;
   /** Longest TTL of an address answer, ms. */
   readonly ttlMs: number;
   /** From a death until no client asks the dead server, ms. */
@@ -26,6 +29,7 @@ export interface Bounds {
 export interface BoundsInput {
   readonly nameServerLiveness: LivenessSettings;
   readonly upstreamLiveness: LivenessSettings;
+  readonly standInLiveness: LivenessSettings;
   readonly ttlSecondsMax: number;
   /** Longest round trip of the world, ms. */
   readonly rttMsMax: number;
@@ -68,6 +72,8 @@ export function boundsOf(input: BoundsInput): Bounds {
   return {
     nameServerDownMs,
     nameServerUpMs: upBoundMs(input.nameServerLiveness, rttMsMax),
+    standInMs: downBoundMs(input.standInLiveness, rttMsMax),
+    standByMs: upBoundMs(input.standInLiveness, rttMsMax),
     ttlMs,
     clientMs: nameServerDownMs + ttlMs + rttMsMax + SLACK_MS,
     pathMs,

@@ -121,7 +121,7 @@ export class Incidents {
         (other.endedAt ?? Number.POSITIVE_INFINITY) >= startedAt,
     );
     const ends = [incident, ...overlaps].map((one) => one.endedAt ?? Number.POSITIVE_INFINITY);
-    const { aftermathMs, clientMs, upstreamMs, ttlMs } = this.#bounds;
+    const { aftermathMs, clientMs, upstreamMs, ttlMs, standInMs } = this.#bounds;
     const whole = Math.max(...ends) + aftermathMs;
     if (overlaps.length > 0) return whole;
     switch (incident.fault.kind) {
@@ -137,6 +137,8 @@ export class Incidents {
       }
       case "link-cut":
         return startedAt + upstreamMs;
+      case "document-poison":
+        return startedAt + standInMs + aftermathMs;
       case "client-cut":
         return whole + ttlMs;
       case "link-lossy":
@@ -176,6 +178,8 @@ export class Incidents {
         const edges = ends.filter((end) => this.#places.roleOf(end) === "edge");
         return edges.length === 0 || edges.some(touches);
       }
+      case "document-poison":
+        return request.reason === "dns-timeout" || request.reason === "slow";
       case "client-cut":
         return fault.target.startsWith(`${request.clientId}|`);
       case "origin-outage":

@@ -60,6 +60,7 @@ const reasonGroups = [
   "origin-choice",
   "origin-server",
   "dns",
+  "stand-in",
   "liveness",
   "tier0",
   "tier1",

@@ -21,6 +21,8 @@ export interface Targets {
   readonly mappers: readonly string[];
   /** Nodes that follow documents. */
   readonly nodes: readonly string[];
+  /** Documents on which name servers choke: where somebody stands in for them, or no name could be resolved. */
+  readonly poisonable: readonly string[];
 }
 
 export interface SwarmOptions {
@@ -110,6 +112,8 @@ function drawTarget(random: Random, kind: FaultKind, targets: Targets): string |
       return one(targets.origins);
     case "document-replay":
       return one(targets.nodes);
+    case "document-poison":
+      return one(targets.poisonable);
     default:
       return kind satisfies never;
   }
@@ -129,6 +133,7 @@ const OF_A_PROCESS: ReadonlySet<FaultKind> = new Set([
   "mapper-crash",
   "mapper-hang",
   "control-loss",
+  "document-poison",
 ]);
 
 /** A server cannot crash while it hangs: faults that hold the same process must not overlap. */

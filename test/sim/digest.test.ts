@@ -3,7 +3,7 @@
  * Method: run twice, in reverse order of creation, with another seed; compare digests and whole reports.
  */
 import { expect, test } from "vitest";
-import { broken, run, small } from "./fixture.ts";
+import { broken, run, small, withStandIn } from "./fixture.ts";
 
 test("the same seed gives the same digest and the same report, also when the actors are made in the reverse order", () => {
   const first = run({ seed: 5 });
@@ -29,4 +29,14 @@ test("a swarm of fifteen seeds on the small world holds, and between them every 
   }
   expect(kinds.size).toBe(12);
   expect(asked.size).toBe(12);
+}, 60_000);
+
+test("a swarm of eight seeds holds where somebody stands in for the name servers, who has to in some of them", () => {
+  let stoodIn = 0;
+  for (let seed = 1; seed <= 8; seed++) {
+    const report = run({ world: withStandIn, seed, seconds: 120 });
+    expect(`${seed} ${broken(report)}`).toBe(`${seed} ok`);
+    stoodIn += report.reasons["stand-in"]?.["stands-in"] ?? 0;
+  }
+  expect(stoodIn).toBeGreaterThan(0);
 }, 60_000);

@@ -4,13 +4,17 @@
  */
 import { describe, expect, test } from "vitest";
 import { type Fault, type InvariantName, productionCores, type SimCores } from "#sim";
+import type { World } from "#kit/world";
 import { PurgeIndex } from "../../edge/core/purge-index.ts";
-import { broken, fault, run, small } from "./fixture.ts";
+import { broken, fault, run, small, withStandIn } from "./fixture.ts";
 
 interface Plant {
   readonly bug: string;
   readonly cores: Partial<SimCores>;
   readonly faults: readonly Fault[];
+  /** The small one by default. */
+  readonly world?: World;
+  readonly seconds?: number;
   readonly caught: readonly InvariantName[];
 }
 
@@ -133,15 +137,61 @@ const plants: readonly Plant[] = [
     faults: [fault("mapper-crash", "mapper", 20, 6)],
     caught: ["stale-beyond-policy", "purged-served"],
   },
+  {
+    bug: "a stand-in that never begins",
+    cores: {
+      standIn: () => {
+        const standIn = productionCores.standIn();
+        Object.defineProperty(standIn, "isStandingBy", { get: () => true });
+        return standIn;
+      },
+    },
+    world: withStandIn,
+    faults: [fault("document-poison", "topology", 20, 25)],
+    caught: ["stand-in-absent"],
+  },
+  {
+    bug: "a stand-in that never ends",
+    cores: {
+      standIn: () => {
+        const standIn = productionCores.standIn();
+        const handleAnswers = standIn.handleAnswers.bind(standIn);
+        // Once nobody answered it takes nobody's answers any more.
+        let isAlone = false;
+        standIn.handleAnswers = (probeId, asked, answered, now) => {
+          isAlone ||= !standIn.isStandingBy;
+          handleAnswers(probeId, asked, isAlone ? 0 : answered, now);
+        };
+        return standIn;
+      },
+    },
+    world: withStandIn,
+    faults: [fault("document-poison", "topology", 20, 15)],
+    caught: ["stand-in-beside"],
+  },
+  {
+    bug: "a stand-in that follows the others an hour later",
+    cores: {
+      holdBack: (delayMs) => {
+        const held = productionCores.holdBack<never>(delayMs);
+        held.freeze = () => {};
+        return held;
+      },
+    },
+    world: withStandIn,
+    faults: [fault("document-poison", "topology", 20, 75)],
+    seconds: 100,
+    caught: ["stand-in-absent"],
+  },
 ];
 
 describe("the simulator catches", () => {
-  test.each(plants)("$bug", ({ cores, faults, caught }) => {
-    const report = run({ world: small, seed: 3, faults, cores });
+  test.each(plants)("$bug", ({ cores, faults, world = small, seconds = 60, caught }) => {
+    const report = run({ world, seconds, seed: 3, faults, cores });
     expect(report.verdict).toBe("broken");
     expect(caught).toContain(report.broken?.invariant);
     expect(report.broken?.lastEvents.length).toBeGreaterThan(0);
     // The fault itself is survived by what is in production.
-    expect(broken(run({ world: small, seed: 3, faults }))).toBe("ok");
+    expect(broken(run({ world, seconds, seed: 3, faults }))).toBe("ok");
   });
 });

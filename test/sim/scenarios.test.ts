@@ -4,7 +4,7 @@
  */
 import { describe, expect, test } from "vitest";
 import { planAddresses } from "#kit/world";
-import { broken, demo, fault, run } from "./fixture.ts";
+import { broken, demo, fault, run, withStandIn as world } from "./fixture.ts";
 
 describe("a server", () => {
   test("crashed: its name servers notice within a second or so, users lose little, nothing after detection and TTL", () => {
@@ -147,4 +147,40 @@ test("a calm run is said to be vacuous, and so is one in which a fault that was 
   });
   expect(never.verdict).toBe("vacuous");
   expect(never.neverFired).toEqual(["document-replay"]);
+});
+
+describe("a document that poisons every name server", () => {
+  test("the one with late inputs answers within seconds, hardly anybody is lost, and it stands by once the others are back", () => {
+    const report = run({ world, faults: [fault("document-poison", "topology", 20, 25)], seconds: 60 });
+    expect(broken(report)).toBe("ok");
+    expect(report.reasons["stand-in"]).toEqual({ "stands-in": 1, "stands-by": 1 });
+    expect(report.reasons["dns"]?.["poisoned"]).toBeGreaterThan(20);
+    expect(report.checks["stand-in-absent"]).toBeGreaterThan(40);
+    expect(report.checks["stand-in-beside"]).toBeGreaterThan(40);
+    expect(report.requests.failed).toBe(0);
+  });
+
+  test("while it stands in nothing comes into force at it, and what poisoned the others does not either", () => {
+    const faults = [fault("document-poison", "topology", 20, 70)];
+    const report = run({ world, faults, seconds: 100 });
+    expect(broken(report)).toBe("ok");
+    expect(report.reasons["stand-in"]).toEqual({ "stands-in": 1, "stands-by": 1 });
+    // From 60 s after the poison came on: it is due then.
+    expect(report.checks["stand-in-absent"]).toBeGreaterThan(200);
+  });
+
+  test("poisoned again a minute later the others find it well: what poisoned them first did not come into force", () => {
+    const faults = [
+      fault("document-poison", "topology", 20, 25),
+      fault("document-poison", "topology", 84, 14),
+    ];
+    const report = run({ world, faults, seconds: 110 });
+    expect(broken(report)).toBe("ok");
+    expect(report.reasons["stand-in"]).toEqual({ "stands-in": 2, "stands-by": 2 });
+  });
+
+  test("a world without one cannot have it drawn", () => {
+    const report = run({ kinds: ["document-poison"] });
+    expect([report.verdict, report.neverFired]).toEqual(["vacuous", ["document-poison"]]);
+  });
 });

@@ -15,6 +15,7 @@ const targets: Targets = {
   origins: ["dub-1"],
   mappers: ["mapper", "mapper-2"],
   nodes: ["fra-1"],
+  poisonable: ["topology"],
 };
 const plan = (seed: number, kinds?: readonly FaultKind[]): Fault[] =>
   drawFaults(new Random(seed), targets, { warmUpMs: 15_000, endMs: 120_000, kinds });
@@ -56,6 +57,8 @@ describe("blame", () => {
   const bounds: Bounds = {
     nameServerDownMs: 3_000,
     nameServerUpMs: 3_000,
+    standInMs: 5_000,
+    standByMs: 8_000,
     ttlMs: 20_000,
     clientMs: 24_000,
     pathMs: 3_000,
@@ -97,6 +100,13 @@ describe("blame", () => {
     expect(incidentsWith("origin-outage", "sea-1").blame(lost(12_000))).toBeUndefined();
     for (const kind of ["control-loss", "control-partition", "mapper-crash", "document-replay"] as const)
       expect(incidentsWith(kind, "control").blame(lost(12_000))).toBeUndefined();
+  });
+
+  test("goes to a poisoned document where a name was not resolved, until who stands in has had its time", () => {
+    const incidents = incidentsWith("document-poison", "topology");
+    expect(incidents.blame(lost(12_000, { reason: "dns-timeout", clusters: [] }))?.fault.id).toBe("f");
+    expect(incidents.blame(lost(12_000))).toBeUndefined();
+    expect(incidents.blame(lost(65_000, { reason: "dns-timeout", clusters: [] }))).toBeUndefined();
   });
 
   test("a request that was over before the fault began is not its fault", () => {
