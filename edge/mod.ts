@@ -47,6 +47,7 @@ export { RingSockets } from "./io/uring/ring-sockets.ts";
 export { EdgeMetrics } from "./io/metrics.ts";
 export { NodeRouting } from "./io/node-routing.ts";
 export { ObjectBody } from "./io/object-body.ts";
+export { WINDOW_BYTES_MAX, WINDOW_BYTES_MIN, WindowTotal } from "./io/window-total.ts";
 export { PurgeJournal } from "./io/purge-journal.ts";
 export { HEAP_FLAGS, withHeapFlags, withMallocEnvironment } from "./io/process-memory.ts";
 export type { Hop, PropertyView, Routing } from "./io/routing.ts";

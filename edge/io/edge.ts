@@ -251,6 +251,11 @@ export class Edge {
     metrics.gauge("dictionary_bytes", "Bytes of dictionaries", () => dictionaries.bytes);
     metrics.gauge("fills_active", "Fills in flight", () => budget.active);
     metrics.gauge("fill_bytes", "Bytes that fills in flight hold", () => budget.bytes);
+    metrics.gauge(
+      "fill_window_bytes",
+      "Bytes of answers that are not kept, which wait for their readers",
+      () => budget.windows.bytes,
+    );
     metrics.total(
       "fills_unread_total",
       "Fills whose last reader left before it had what it asked for",

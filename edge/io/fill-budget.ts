@@ -5,6 +5,7 @@
 import type { Readable } from "node:stream";
 import { IsochroneError } from "#kit";
 import type { ObjectBody } from "./object-body.ts";
+import { WindowTotal } from "./window-total.ts";
 
 /** Content on its way. */
 export interface Pumped {
@@ -29,14 +30,20 @@ export class FillBudget {
   readonly #unreadBytesMax: number;
   #active = 0;
   #bytes = 0;
+  /** What those bodies hold that are not retained. */
+  readonly windows: WindowTotal;
   /** Fills whose last reader left early, and those of them that ended for it. */
   readonly counters = { unread: 0, unreadEnded: 0 };
 
-  /** `bytesMax`: beyond it new content is handed on and not retained. `unreadBytesMax`: what may come after the last reader has left. */
+  /**
+   * `bytesMax`: beyond it new content is handed on and not retained; half as many may lie here of what is handed on, for slow readers.
+   * `unreadBytesMax`: what may come after the last reader has left.
+   */
   constructor(fillsMax: number, bytesMax: number, unreadBytesMax: number) {
     this.#fillsMax = fillsMax;
     this.#bytesMax = bytesMax;
     this.#unreadBytesMax = unreadBytesMax;
+    this.windows = new WindowTotal(Math.floor(bytesMax / 2));
   }
 
   /** Fills in flight. */
@@ -91,7 +98,11 @@ export class FillBudget {
       body.finish();
       return;
     }
-    body.onAbandoned = () => content.destroy();
+    // It may wait for room here, which nobody will make any more.
+    body.onAbandoned = () => {
+      content.destroy();
+      body.fail(unread(body.bytes));
+    };
     /** Beyond it content without readers ends. */
     let unreadEnd = Number.POSITIVE_INFINITY;
     const endIfUnread = (): void => {
@@ -117,7 +128,7 @@ export class FillBudget {
           this.#bytes += chunk.byteLength;
           if (body.bytes > retainedBytesMax || this.#bytes > this.#bytesMax) {
             onReleased();
-            body.release();
+            body.release(this.windows.share());
           }
           endIfUnread();
         }

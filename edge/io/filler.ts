@@ -258,7 +258,7 @@ export class Filler {
           if (!isBeyond && decision.reason !== "not-owner")
             this.#remember(request, forwarded.response.status, undefined, false);
           if (fill) this.#collapse.release(fill);
-          const body = new ObjectBody(false);
+          const body = new ObjectBody(false, this.#budget.windows.share());
           resolve({
             kind: "private",
             response: outcome.response,

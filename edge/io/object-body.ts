@@ -3,9 +3,7 @@
  * `retained`, every chunk stays, so that the object can be stored and late readers can join; `window`, chunks are let go
  * once the slowest reader has them, and the writer waits while a full window is unread (back-pressure).
  */
-
-/** Unread bytes in window mode before the writer has to wait: hides a round trip, bounds memory a slow reader can hold. */
-export const WINDOW_BYTES_MAX = 512 * 1_024;
+import { WINDOW_BYTES_MAX, type WindowShare } from "./window-total.ts";
 
 /** What a chunk costs beside its bytes: typed array, buffer and what the allocator keeps for it (test/bench/memory.ts). */
 const CHUNK_OVERHEAD_BYTES = 400;
@@ -44,9 +42,12 @@ export class ObjectBody {
   onAbandoned: (() => void) | undefined;
   /** Called when the last reader of a body that is being filled and retained has left before it had what it asked for. */
   onUnread: (() => void) | undefined;
+  /** Where what it holds in window mode is counted; undefined: it is retained, or has a window for itself. */
+  #window: WindowShare | undefined;
 
-  constructor(isRetained: boolean) {
+  constructor(isRetained: boolean, window?: WindowShare) {
     this.#isRetained = isRetained;
+    this.#window = window;
   }
 
   /** A complete body. */
@@ -152,6 +153,7 @@ export class ObjectBody {
     this.#chunks.push(chunk);
     this.#bytes += chunk.byteLength;
     this.#heldBytes += chunk.byteLength;
+    this.#count();
     this.#wakeReaders();
   }
 
@@ -179,10 +181,12 @@ export class ObjectBody {
   }
 
   /** Leaves the retained mode: the object turned out too large to keep. Without readers it is abandoned. */
-  release(): void {
+  release(window?: WindowShare): void {
     if (!this.#isRetained || this.#state !== "filling") return;
     this.#isRetained = false;
+    this.#window = window;
     this.#trim();
+    this.#count();
     if (this.readers === 0) this.onAbandoned?.();
   }
 
@@ -193,7 +197,7 @@ export class ObjectBody {
 
   /** Resolves when the writer may append more; at once in retained mode. */
   async room(): Promise<void> {
-    while (!this.#isRetained && this.#heldBytes >= WINDOW_BYTES_MAX && this.#state === "filling") {
+    while (!this.#isRetained && this.#heldBytes >= this.#windowBytes && this.#state === "filling") {
       await new Promise<void>((resolve) => {
         this.#wakeWriter = resolve;
       });
@@ -210,11 +214,13 @@ export class ObjectBody {
     if (!this.canJoin) throw new Error("The beginning of this body is gone: nobody may join it any more");
     const readers = (this.#readers ??= new Set());
     readers.add(reader);
+    this.#count();
     let offset = 0;
     const close = (): void => {
       if (!readers.delete(reader)) return;
       reader.wake?.();
       this.#trim();
+      this.#count();
       if (!this.#isRetained && readers.size === 0 && this.#state === "filling") this.onAbandoned?.();
     };
     const next = async (): Promise<IteratorResult<Uint8Array>> => {
@@ -279,7 +285,17 @@ export class ObjectBody {
     if (count <= 0) return;
     for (const chunk of this.#chunks.splice(0, count)) this.#heldBytes -= chunk.byteLength;
     this.#base = slowest;
-    if (this.#heldBytes < WINDOW_BYTES_MAX) this.#wakeWriter?.();
+    this.#count();
+    if (this.#heldBytes < this.#windowBytes) this.#wakeWriter?.();
+  }
+
+  get #windowBytes(): number {
+    return this.#window?.windowBytes ?? WINDOW_BYTES_MAX;
+  }
+
+  /** Without readers it is let go, or will soon have some. */
+  #count(): void {
+    this.#window?.hold(this.readers === 0 ? 0 : this.#heldBytes);
   }
 }
 

@@ -410,7 +410,7 @@ export class Slices {
     const span = sliceSpan(set.head.sliced, index);
     const bytes = span.last - span.first + 1;
     const isRetained = this.#budget.reserve(bytes);
-    const body = new ObjectBody(isRetained);
+    const body = new ObjectBody(isRetained, isRetained ? undefined : this.#budget.windows.share());
     const flight: Flight = { body, generation, servers, ready: ready ?? Promise.resolve() };
     this.#flights.set(key, flight);
     let isOpen = true;

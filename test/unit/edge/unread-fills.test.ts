@@ -64,6 +64,26 @@ describe("fills that nobody reads any more", () => {
     await ended;
   });
 
+  test("one that is not kept ends with its last reader, also while it waits for him to make room", async () => {
+    const budget = new FillBudget(1, 4_000_000, UNREAD_BYTES_MAX);
+    const content = new PassThrough();
+    const body = new ObjectBody(false, budget.windows.share());
+    const reader = body.read();
+    const end = budget.begin();
+    const ended = budget.pump({ content, isWhole: false, contentLength: undefined }, body, 1_000_000, {
+      onReleased: () => {},
+      mayEnd: () => true,
+    });
+    const done = ended.then(end);
+    for (let piece = 0; piece < 40; piece++) content.write(Buffer.alloc(64 * 1_024));
+    while (body.bytes < 500_000) await setImmediate();
+    await setImmediate();
+    expect(content.readableLength).toBeGreaterThan(0);
+    await reader.return?.();
+    await done;
+    expect([budget.active, budget.windows.bytes, content.destroyed]).toEqual([0, 0, true]);
+  });
+
   test("one goes on when its range was read, when nobody began to read, or when the key is wanted", async () => {
     const ranged = begin(1_000);
     const reader = ranged.body.read(0, 9);
