@@ -503,7 +503,7 @@ describe("peers of other versions, and such as come and go", () => {
 });
 
 describe("over a relay", () => {
-  test("a link is spoken through its tunnel, from end to end", async () => {
+  test("a link is spoken through its tunnel, from end to end, and what is under way when that falls silent is asked elsewhere", async () => {
     const { port } = await serverOf(({ head, peer }) => answer(200, [], [`${head.target} ${peer}`]));
     const certified = topologyOf([
       { id: "fra", role: "edge", ports: [1] },
@@ -531,7 +531,8 @@ describe("over a relay", () => {
     ];
     const topology = topologyOf(sites);
     relay.setTopology(topology);
-    installWan(wanOf(sites, "fra", { "fra|iad": 120, "fra|nyc": 10, "nyc|iad": 10 }));
+    const links = { "fra|iad": 120, "fra|nyc": 10, "nyc|iad": 10 };
+    installWan(wanOf(sites, "fra", links));
     const transport = transportTo([port], {}, topology, await authority.trust(certified, "fra-1"));
     cleanups.push(async () => {
       installWan(undefined);
@@ -550,6 +551,17 @@ describe("over a relay", () => {
       protocol: "link",
       link: { state: "spoken" },
     });
+    // The relay's path falls silent with requests under way, and stays so: each is answered over the other one.
+    const outcomes: Promise<unknown>[] = [];
+    for (let turn = 0; turn < 60; turn++) {
+      if (turn === 10) installWan(wanOf(sites, "fra", links, [["fra", "nyc"]]));
+      for (let n = 0; n < 4; n++) outcomes.push(ask(transport, `/cut/${turn}/${n}`));
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    const settled = await Promise.allSettled(outcomes);
+    expect(settled.filter(({ status }) => status === "rejected")).toEqual([]);
+    await until(() => transport.explainPath(parent).chosen.via === null);
+    await until(() => transport.explainPath(parent).protocol === "link");
   });
 });
 
