@@ -10,9 +10,9 @@ const RANGE = /^bytes=(?:(\d{1,15})-(\d{0,15})|-(\d{1,15}))$/;
  * rest of a broken body is. Everything else is small: what nobody knows the length of is mostly short. Never throws.
  */
 export function requestClassOf(headers: readonly (readonly [string, string])[]): RequestClass {
-  for (const [name, value] of headers) {
-    if (name.length !== "range".length || name.toLowerCase() !== "range") continue;
-    const [, first, last, suffix] = RANGE.exec(value) ?? [];
+  for (const field of headers) {
+    if (field[0].length !== "range".length || field[0].toLowerCase() !== "range") continue;
+    const [, first, last, suffix] = RANGE.exec(field[1]) ?? [];
     if (suffix !== undefined) return Number(suffix) >= LARGE_BYTES ? "large" : "small";
     if (first === undefined) return "small";
     if (last === undefined || last === "") return "large";

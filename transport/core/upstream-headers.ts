@@ -18,6 +18,11 @@ const DROPPED = new Set([
   peerProofHeader.toLowerCase(),
 ]);
 
+const DROPPED_LENGTHS: readonly (true | undefined)[] = Array.from(
+  { length: Math.max(...Array.from(DROPPED, ({ length }) => length)) + 1 },
+  (_, length) => (Array.from(DROPPED).some((name) => name.length === length) ? true : undefined),
+);
+
 /**
  * Host first, then the caller's fields in their order, without those of this hop: the fixed ones, and what Connection names
  * (RFC 9110, 7.6.1). Framing is the sender's own matter. Never throws.
@@ -27,15 +32,19 @@ export function upstreamHeaders(
   host: string,
 ): (readonly [string, string])[] {
   let named: Set<string> | undefined;
-  for (const [name, value] of given) {
-    if (name.length !== CONNECTION.length || name.toLowerCase() !== CONNECTION) continue;
+  for (const field of given) {
+    if (field[0].length !== CONNECTION.length || field[0].toLowerCase() !== CONNECTION) continue;
     named ??= new Set();
-    for (const part of value.split(",")) named.add(part.trim().toLowerCase());
+    for (const part of field[1].split(",")) named.add(part.trim().toLowerCase());
   }
   const headers: (readonly [string, string])[] = [["Host", host]];
   for (const field of given) {
-    const lower = field[0].toLowerCase();
-    if (!DROPPED.has(lower) && named?.has(lower) !== true) headers.push(field);
+    // Most names are as long as none that is dropped.
+    if (named === undefined && DROPPED_LENGTHS[field[0].length] === undefined) headers.push(field);
+    else {
+      const lower = field[0].toLowerCase();
+      if (!DROPPED.has(lower) && named?.has(lower) !== true) headers.push(field);
+    }
   }
   return headers;
 }

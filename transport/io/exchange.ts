@@ -29,8 +29,15 @@ export type PoolRequest = {
   readonly headersMs: number;
   readonly bodyMs: number;
   readonly onInterim?: TransportRequest["onInterim"];
-  /** Told of a whole body that its reader did not hold up: its length, when its head came after the request and it after that, ms. */
-  readonly onTransfer?: ((bytes: number, headMs: number, ms: number) => void) | undefined;
+  readonly watch?: ExchangeWatch | undefined;
+};
+
+/** Who learns of a path by what goes over it. */
+export type ExchangeWatch = {
+  /** The head came so long after the request, ms. */
+  readonly handleHead: (ttfbMs: number) => void;
+  /** A whole body that its reader did not hold up: its length, when its head came after the request and it after that, ms. */
+  readonly handleTransfer: (bytes: number, headMs: number, ms: number) => void;
 };
 
 export type ExchangeHead = {
@@ -186,6 +193,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
     });
     this.#body = body;
     this.#headMs = performance.now();
+    const ttfbMs = this.#headMs - this.#startedMs;
+    this.#request.watch?.handleHead(ttfbMs);
     this.#resolve({
       status,
       protocol: this.protocol,
@@ -198,7 +207,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
       trailers: () => this.#trailers,
       handleTiming: (isLate) => this.onTiming(isLate),
       connectMs: this.#startedMs - this.#queuedMs,
-      ttfbMs: performance.now() - this.#startedMs,
+      ttfbMs,
     });
   }
 
@@ -228,7 +237,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#isWhole = true;
     const bodyMs = performance.now() - this.#headMs;
     if (this.#heldSinceMs === undefined && this.#heldMs <= HELD_RATIO_MAX * bodyMs)
-      this.#request.onTransfer?.(this.#bodyBytes, this.#headMs - this.#startedMs, bodyMs);
+      this.#request.watch?.handleTransfer(this.#bodyBytes, this.#headMs - this.#startedMs, bodyMs);
     this.#end(true);
     this.#body?.push(null);
     this.#onWhole?.();

@@ -56,11 +56,11 @@ export class NeighbourPool {
     return peak;
   }
 
-  /** Sends one request and waits for its head. Throws IsochroneError; see `exchange.ts` for the codes. */
-  async request(request: PoolRequest): Promise<ExchangeHead> {
+  /** Sends one request and waits for its head. Rejects with IsochroneError; see `exchange.ts` for the codes. */
+  request(request: PoolRequest): Promise<ExchangeHead> {
     const exchange = new Exchange(this.#o.label, request);
     this.#send(request, exchange);
-    return await exchange.head;
+    return exchange.head;
   }
 
   #send(request: PoolRequest, exchange: Exchange): void {
@@ -150,7 +150,9 @@ function headOf({ method, path, headers, body, isUrgent }: PoolRequest): LinkReq
   let authority = "";
   let hasLength = false;
   const fields: string[] = [];
-  for (const [name, value] of headers) {
+  for (const field of headers) {
+    const name = field[0];
+    const value = field[1];
     if (name.length === 4 && name.toLowerCase() === "host") authority = value;
     else {
       if (name.length === 14 && name.toLowerCase() === "content-length") hasLength = true;

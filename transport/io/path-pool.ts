@@ -102,11 +102,11 @@ export class PathPool {
     return peak;
   }
 
-  /** Sends one request and waits for its head. Throws IsochroneError; see `exchange.ts` for the codes. */
-  async request(request: PoolRequest): Promise<ExchangeHead> {
+  /** Sends one request and waits for its head. Rejects with IsochroneError; see `exchange.ts` for the codes. */
+  request(request: PoolRequest): Promise<ExchangeHead> {
     const exchange = new Exchange(this.#options.label, request);
     this.send(request, exchange);
-    return await exchange.head;
+    return exchange.head;
   }
 
   /** The same for an exchange that there is already. */

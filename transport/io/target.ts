@@ -17,7 +17,7 @@ import { LinkAgreement } from "../core/link-agreement.ts";
 import type { PathChooserSettings } from "../core/path-settings.ts";
 import { RetryBudget } from "../core/retry-budget.ts";
 import type { PathProbe, PathReason, RequestClass } from "../core/path-words.ts";
-import type { ExchangeHead, PoolRequest } from "./exchange.ts";
+import type { ExchangeHead, ExchangeWatch, PoolRequest } from "./exchange.ts";
 import type { LinkExplanation, OriginIdentity } from "./face.ts";
 import type { LinkPool } from "./link/pool.ts";
 import { NeighbourPool } from "./neighbour-pool.ts";
@@ -122,6 +122,8 @@ export class Target {
   readonly #attempts = new Set<Attempt>();
   /** Requests at once over whichever path, fading. */
   #recentPeak = 0;
+  /** One for each path that was used. */
+  readonly #watches = new Map<ClusterId | null, ExchangeWatch>();
   /** Paths whose probes are lost. */
   readonly #dead = new Set<ClusterId | null>();
   readonly #connectionsMax: number;
@@ -224,16 +226,26 @@ export class Target {
   }
 
   /** Sends one request over one path. `servername` is for TLS. */
-  async send(via: ClusterId | null, servername: string, request: PoolRequest): Promise<ExchangeHead> {
+  send(via: ClusterId | null, servername: string, request: PoolRequest): Promise<ExchangeHead> {
     const nowMs = performance.now();
     if (this.isIdle(nowMs)) this.touch();
     this.usedAtMs = nowMs;
-    const head = await this.#poolOf(via, servername).request({
-      ...request,
-      onTransfer: (...seen) => this.chooser?.handleTransfer(via, ...seen),
-    });
-    this.chooser?.handleUpperBound(via, head.ttfbMs, this.#context.now());
-    return head;
+    return this.#poolOf(via, servername).request(request);
+  }
+
+  /** What was seen of an answer over a path: when its head came, and, of a whole body, how long that took. */
+  watchOver(via: ClusterId | null): ExchangeWatch | undefined {
+    const { chooser } = this;
+    if (chooser === undefined) return undefined;
+    let watch = this.#watches.get(via);
+    if (watch === undefined) {
+      watch = {
+        handleHead: (ttfbMs) => chooser.handleUpperBound(via, ttfbMs, this.#context.now()),
+        handleTransfer: (...seen) => chooser.handleTransfer(via, ...seen),
+      };
+      this.#watches.set(via, watch);
+    }
+    return watch;
   }
 
   track(attempt: Attempt): void {

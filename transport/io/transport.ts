@@ -399,7 +399,7 @@ export class Transport {
     return this.#counters.byPath.get(pathKey(choice.via, choice.reason)) ?? 0;
   }
 
-  async #sendOnce(
+  #sendOnce(
     to: Target,
     via: ClusterId | null,
     request: TransportRequest,
@@ -409,7 +409,7 @@ export class Transport {
     const host = request.headers.find(([name]) => name.toLowerCase() === "host")?.[1] ?? to.probeRequest.host;
     // Certificates are for the name that the origin is configured to answer as.
     const servername = to.isNamedByConfiguration ? hostOf(to.probeRequest.host) : hostOf(host);
-    return await to.send(via, servername, {
+    return to.send(via, servername, {
       method: request.method,
       path: request.path,
       headers: upstreamHeaders(request.headers, host),
@@ -420,6 +420,7 @@ export class Transport {
       headersMs: headersMs ?? this.#settings.headersTimeoutMs,
       bodyMs: bodyMs ?? this.#settings.bodyTimeoutMs,
       onInterim: request.onInterim,
+      watch: to.watchOver(via),
     });
   }
 
