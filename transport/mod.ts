@@ -41,6 +41,7 @@ export type {
   OriginIdentity,
   PathExplanation,
   LinkExplanation,
+  NeighbourReport,
   RequestTimeouts,
   SpokenProtocol,
   TransportRequest,

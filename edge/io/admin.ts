@@ -1,6 +1,7 @@
 /** What a server says about itself: health, metrics, status, and why a URL is answered the way it is. */
 import { type Clock, IsochroneError, type ServerReport } from "#kit";
 import { BearerGate } from "#kit/io";
+import type { NeighbourReport } from "#transport";
 import { BEACON_PROBE_PATH } from "../core/beacon.ts";
 import { parseAbsoluteUri } from "../core/cache-key.ts";
 import { freshness } from "../core/freshness.ts";
@@ -54,6 +55,8 @@ export interface AdminOptions {
   /** What is remembered of a request that could not be answered. */
   readonly faultOf: (requestId: string) => KnownFault | undefined | Promise<KnownFault | undefined>;
   readonly parts: () => ExplainParts | undefined;
+  /** How other servers of ours are asked by the process that answers; undefined: there are none. */
+  readonly neighbours?: () => readonly NeighbourReport[];
 }
 
 const RECORD: AnswerRecord = {
@@ -107,7 +110,9 @@ export class Admin {
           ]);
         if (path === "/.isochrone/status") {
           const report = await this.#o.report();
-          return report === undefined ? textAnswer(503, "not ready: starting\n", RECORD) : json(200, report);
+          return report === undefined
+            ? textAnswer(503, "not ready: starting\n", RECORD)
+            : json(200, { ...report, neighbours: this.#o.neighbours?.() ?? [] });
         }
         const asked = new URLSearchParams(query);
         const reference = asked.get("ref");

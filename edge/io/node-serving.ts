@@ -120,6 +120,7 @@ export class NodeServing {
       serverId,
       clock: systemClock,
       token,
+      neighbours: () => this.#parts?.transport.neighbours() ?? [],
       parts: () => {
         const parts = this.#parts;
         return (

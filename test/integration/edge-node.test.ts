@@ -380,6 +380,11 @@ test("a beacon hands out whom to time, and takes what was timed from who was ask
 
 test("explain nests what each next server says; it wants a token", async () => {
   const path = "/object-0";
+  // Edges that were up before their parent are asking it for a link.
+  await until(async () => {
+    const { owner, nextHop, next } = await explain(path);
+    return (owner === "fra-1" ? nextHop : next.nextHop).path.protocol === "link";
+  }, "a link to the parent");
   const top = await explain(path);
   expect(top).toMatchObject({ serverId: "fra-1", tier: 0, property: "shop", key: `http://${HOST}${path}` });
   const owner = top.owner === "fra-1" ? top : top.next;
@@ -559,7 +564,12 @@ test("reports and access records say what was served", async () => {
 });
 
 test("records and metrics say what the next hop was asked by", async () => {
-  let asked = 0;
+  const toParent = async () => {
+    const { neighbours } = JSON.parse((await admin("fra-1", "/.isochrone/status")).body.toString());
+    return neighbours.find(({ serverId }: { serverId: string }) => serverId === "par-1");
+  };
+  await until(async () => (await toParent()).protocol === "link", "a link to the parent");
+  for (let n = 0; n < 20; n++) await ask("fra-1", `/object-asked-by-${n}`);
   const protocols = async (id: "fra-1" | "par-1"): Promise<Set<unknown>> => {
     const lines = (await readFile(join(state, id, "access.ndjson"), "utf8")).split("\n");
     return new Set(
@@ -568,12 +578,11 @@ test("records and metrics say what the next hop was asked by", async () => {
         .map((line) => JSON.parse(line).upstreamProtocol),
     );
   };
-  await until(async () => {
-    // Until the link is open, requests go without.
-    await ask("fra-1", `/object-asked-by-${asked++}`);
-    return (await protocols("fra-1")).has("link");
-  }, "records of links");
+  await until(async () => (await protocols("fra-1")).has("link"), "records of links");
   await until(async () => (await protocols("par-1")).has("http/1.1"), "records of the origin's protocol");
+  const report = await toParent();
+  expect(report).toMatchObject({ via: null, link: { state: "spoken", sessionsMax: 4 } });
+  expect(report.http).toMatchObject({ requests: 0, requestsMax: 2_048 });
   const metrics = (await admin("fra-1", "/metrics")).body.toString();
   expect(metrics).toMatch(/^isochrone_transport_answers_total\{protocol="link"\} [1-9]/m);
   expect(metrics).toMatch(/^isochrone_transport_link_sessions [1-9]/m);

@@ -128,6 +128,16 @@ export type LinkExplanation = {
   readonly rttMs: number | null;
 };
 
+/** A server of ours that is asked, over one path. */
+export type NeighbourReport = {
+  readonly serverId: ServerId;
+  readonly via: ClusterId | null;
+  readonly protocol: SpokenProtocol;
+  readonly link: LinkExplanation | null;
+  /** Connections of HTTP/1.1, and requests under way on them or waiting for one. */
+  readonly http: { readonly connections: number; readonly requests: number; readonly requestsMax: number };
+};
+
 /** Why a request to a target goes the way it goes. */
 export type PathExplanation = {
   readonly target: string;

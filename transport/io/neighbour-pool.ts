@@ -7,6 +7,7 @@ import { IsochroneError } from "#kit";
 import { systemClock } from "#kit/io";
 import type { LinkAgreement } from "../core/link-agreement.ts";
 import type { LinkRequestHead } from "../core/link/words.ts";
+import { requestClassOf } from "../core/request-class.ts";
 import { isBrokenHandshake } from "./dial.ts";
 import { Exchange, type ExchangeHead, type PoolRequest } from "./exchange.ts";
 import { LinkExchange } from "./link/exchange.ts";
@@ -77,7 +78,8 @@ export class NeighbourPool {
       return false;
     }
     const { headersMs, bodyMs, body } = request;
-    const linked = new LinkExchange(headOf(request), body, exchange, { headersMs, bodyMs }, false);
+    const isLarge = requestClassOf(request.headers) === "large";
+    const linked = new LinkExchange(headOf(request), body, exchange, { headersMs, bodyMs }, false, isLarge);
     let isHere = true;
     const left = (): void => {
       if (isHere) this.#linked--;

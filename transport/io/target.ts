@@ -18,7 +18,7 @@ import type { PathChooserSettings } from "../core/path-settings.ts";
 import { RetryBudget } from "../core/retry-budget.ts";
 import type { PathProbe, PathReason, RequestClass } from "../core/path-words.ts";
 import type { ExchangeHead, ExchangeWatch, PoolRequest } from "./exchange.ts";
-import type { LinkExplanation, OriginIdentity } from "./face.ts";
+import type { LinkExplanation, NeighbourReport, OriginIdentity, SpokenProtocol } from "./face.ts";
 import type { LinkPool } from "./link/pool.ts";
 import { NeighbourPool } from "./neighbour-pool.ts";
 import { PathPool, type PathPoolOptions } from "./path-pool.ts";
@@ -466,19 +466,31 @@ export class Target {
     return this.#agreement.refusals;
   }
 
-  /** The link over a path; undefined: none is spoken with it, or over this path nothing was asked yet. */
-  explainLink(via: ClusterId | null): LinkExplanation | undefined {
+  /** What a request over a path would be asked by now, and the link over it; null: none is spoken, or nothing was asked over it yet. */
+  explainProtocol(via: ClusterId | null): {
+    readonly protocol: SpokenProtocol;
+    readonly link: LinkExplanation | null;
+  } {
     const pool = this.#pools.get(via ?? "");
-    if (!(pool instanceof NeighbourPool)) return undefined;
+    const http = this.#endpoint.protocol ?? "http/1.1";
+    if (!(pool instanceof NeighbourPool)) return { protocol: http, link: null };
     const { sessions, sessionsMax, stuckSessions, active, rttMs } = pool.link;
-    return {
-      state: this.#agreement.state,
-      sessions,
-      sessionsMax,
-      stuckSessions,
-      streams: active,
-      rttMs: rttMs ?? null,
-    };
+    const { state } = this.#agreement;
+    const link = { state, sessions, sessionsMax, stuckSessions, streams: active, rttMs: rttMs ?? null };
+    return { protocol: sessions > stuckSessions ? "link" : http, link };
+  }
+
+  /** How this server of ours is asked, over each path that was used; none: it is none of ours. */
+  get reports(): NeighbourReport[] {
+    const { server } = this;
+    if (server === undefined) return [];
+    const { connectionsPerPath, waitingPerPath } = this.#context.settings;
+    return Array.from(this.#pools, ([key, pool]) => {
+      const via = key === "" ? null : (key as ClusterId);
+      const { connections, active: requests } = pool instanceof NeighbourPool ? pool.http : pool;
+      const http = { connections, requests, requestsMax: connectionsPerPath + waitingPerPath };
+      return { serverId: server.serverId, via, ...this.explainProtocol(via), http };
+    });
   }
 
   #poolOf(via: ClusterId | null, servername: string): Pool {

@@ -25,6 +25,7 @@ import { dial, secure, TlsFailure } from "./dial.ts";
 import type { ExchangeError, ExchangeHead, PoolRequest } from "./exchange.ts";
 import type {
   KnownOrigin,
+  NeighbourReport,
   OriginIdentity,
   PathExplanation,
   TransportRequest,
@@ -297,7 +298,6 @@ export class Transport {
     const to = this.#targetOf(target);
     const now = this.#options.clock.monotonic();
     const chosen = to.choose();
-    const link = to.explainLink(chosen.via) ?? null;
     return {
       target: to.key,
       toClusterId: to.clusterId,
@@ -314,10 +314,13 @@ export class Transport {
         mapRttMs: state.mapRttMs ?? null,
         ageMs: state.ageMs ?? null,
       })),
-      protocol:
-        link !== null && link.sessions > link.stuckSessions ? "link" : (to.endpoint.protocol ?? "http/1.1"),
-      link,
+      ...to.explainProtocol(chosen.via),
     };
+  }
+
+  /** How each server of ours is asked, over each path that was used. */
+  neighbours(): NeighbourReport[] {
+    return this.#table.all.flatMap((target) => target.reports);
   }
 
   /** Measured ordered pairs from this server's cluster, for the server report. */

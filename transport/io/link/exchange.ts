@@ -57,6 +57,7 @@ export class LinkExchange implements Controller {
   /** What came during a pause. */
   #held: LinkEvent[] | undefined;
   #bytes = 0;
+  readonly #isLarge: boolean;
   /** It was taken from a session that did not answer. */
   isRepeated = false;
   /** When it began, monotonic ms. */
@@ -72,12 +73,14 @@ export class LinkExchange implements Controller {
     handler: Dispatcher.DispatchHandler,
     times: LinkTimes,
     wantsObjects: boolean,
+    expectsLarge = false,
   ) {
     this.head = head;
     this.#body = body;
     this.#handler = handler;
     this.#times = times;
     this.#wantsObjects = wantsObjects;
+    this.#isLarge = expectsLarge;
   }
 
   /** A request as undici states it. Throws LinkError for content that is neither bytes, text nor a stream. */
@@ -107,8 +110,9 @@ export class LinkExchange implements Controller {
   get mayRepeat(): boolean {
     return !this.isRepeated && !this.#hasHead && this.#body === undefined && isSafeMethod(this.head.method);
   }
+  /** Its answer is a large one, as it was asked for or as it comes. */
   get isLarge(): boolean {
-    return this.#bytes >= LARGE_BYTES_MIN;
+    return this.#isLarge || this.#bytes >= LARGE_BYTES_MIN;
   }
 
   /** Begins on a connection whose session has room. The stream, or why it cannot be sent: then nothing was done. */

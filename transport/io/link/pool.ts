@@ -41,8 +41,8 @@ const RTT_UNKNOWN_MS = 500;
 const SWEEP_MS = 250;
 /** What is left of the peak of requests at once at the next look: forgotten within a minute. */
 const PEAK_DECAY = 0.99;
-/** After a failure to connect nothing is opened ahead of need for so long, ms. */
-const PAUSE_MS = 5_000;
+/** After a failure to connect nothing is opened ahead of need for so long, ms: a server that starts is not asked by HTTP for long. */
+const PAUSE_MS = 1_000;
 
 /** A session that is open, and what goes over it. */
 class Session implements LinkCarrier {
@@ -90,7 +90,9 @@ class Session implements LinkCarrier {
   begin(exchange: LinkExchange, nowMs: MonotonicMs): StreamReason | undefined {
     const id = exchange.begin(this, nowMs);
     if (typeof id === "string") return id;
-    if (!exchange.isOver) this.exchanges.set(id, exchange);
+    if (exchange.isOver) return undefined;
+    this.exchanges.set(id, exchange);
+    if (exchange.isLarge) this.#large++;
     return undefined;
   }
 
