@@ -1,0 +1,249 @@
+/** Goal: two ends of the UDP carrier over paths that lose, delay, cut and move. Method: virtual time, seeded network, no socket. */
+import { describe, expect, test } from "vitest";
+import { monotonicMs } from "#kit";
+import { UdpConnection } from "../../../transport/core/udp/connection.ts";
+import { FixedRedundancy } from "../../../transport/core/udp/redundancy.ts";
+import { Bottleneck, checksum, nameOf, type PathShape, UdpPair } from "../../tools/udp-network.ts";
+
+const FAR: PathShape = { delayMs: 48 };
+
+/** The server answers each request of the client by `bytes`; when each answer was whole, ms after its request. */
+function fetches(pair: UdpPair, count: number, bytes: number): number[] {
+  const times: number[] = [];
+  let came = 0;
+  let askedAt = 0;
+  const ask = (): void => {
+    came = 0;
+    askedAt = pair.network.now;
+    pair.client.connection.send(0, new Uint8Array(100));
+    pair.client.pump();
+  };
+  pair.onServerData = () => {
+    pair.server.connection.send(0, new Uint8Array(bytes));
+    pair.server.pump();
+  };
+  pair.onClientData = (_channel, piece) => {
+    came += piece.length;
+    if (came < bytes) return;
+    times.push(pair.network.now - askedAt);
+    pair.network.at(pair.network.now + 150, ask);
+  };
+  ask();
+  pair.network.run(pair.network.now + 600_000, () => times.length === count);
+  return times;
+}
+const sum = (chunks: readonly Uint8Array[] = []): number =>
+  chunks.reduce((bytes, chunk) => bytes + chunk.length, 0);
+
+describe("a connection over UDP", () => {
+  test("carries channels both ways, closes with a reason, and both sides know", () => {
+    const pair = new UdpPair("both ways", FAR, FAR);
+    for (let channel = 0; channel < 64; channel++) {
+      pair.client.connection.send(channel, new Uint8Array(5_000));
+      pair.server.connection.send(channel, new Uint8Array(3_000));
+    }
+    pair.client.pump();
+    pair.server.pump();
+    pair.network.run(3_000);
+    for (let channel = 0; channel < 64; channel++) {
+      expect(sum(pair.atServer.get(channel))).toBe(5_000);
+      expect(sum(pair.atClient.get(channel))).toBe(3_000);
+    }
+    pair.client.connection.close();
+    pair.client.pump();
+    pair.network.run(3_100);
+    expect(pair.events.filter(({ event }) => event.kind === "closed").map(({ end }) => end)).toEqual([
+      "client",
+      "server",
+    ]);
+    expect(pair.server.connection.ended).toBe("done");
+  });
+
+  test("a lost packet is restored without a round trip more; without repairs it costs one", () => {
+    const lossy: PathShape = { delayMs: 48, lossRatio: 0.014 };
+    const with20 = { redundancy: new FixedRedundancy(0.2) };
+    const repaired = new UdpPair("lossy", FAR, lossy, { server: with20 });
+    const bare = new UdpPair("lossy", FAR, lossy, { server: { redundancy: new FixedRedundancy(0) } });
+    const repairedMs = fetches(repaired, 200, 10_000);
+    const bareMs = fetches(bare, 200, 10_000);
+    expect(repaired.server.connection.counters.restoredPackets).toBeGreaterThan(10);
+    expect(bare.server.connection.counters.lostPackets).toBeGreaterThan(10);
+    const late = (times: readonly number[]): number => times.filter((ms) => ms > 130).length;
+    expect(late(bareMs)).toBeGreaterThan(10);
+    expect(late(repairedMs)).toBeLessThanOrEqual(late(bareMs) / 5);
+  });
+
+  test("repairs adapt: spread loss gets them, a clean path and bursts do not", () => {
+    const shares = (down: PathShape): number => {
+      const pair = new UdpPair("adapts", FAR, down);
+      fetches(pair, 150, 100_000);
+      const before = { ...pair.server.connection.counters };
+      fetches(pair, 50, 100_000);
+      const { repairPackets, sentPackets } = pair.server.connection.counters;
+      return (repairPackets - before.repairPackets) / (sentPackets - before.sentPackets);
+    };
+    expect(shares({ delayMs: 48, lossRatio: 0.014 })).toBeGreaterThan(0.03);
+    expect(shares(FAR)).toBe(0);
+    const bursts = shares({ delayMs: 48, burst: { everyMs: 400, lengthMs: 40 } });
+    expect(bursts).toBeLessThan(0.01);
+  });
+
+  test("fills 90 % of a bottleneck, and its queue stays short", () => {
+    const bottleneck = new Bottleneck(100, 2_000_000);
+    const pair = new UdpPair("bulk", FAR, { delayMs: 48, bottleneck });
+    const feed = (): void => {
+      while (pair.server.connection.isWritable(0)) pair.server.connection.send(0, new Uint8Array(65_536));
+    };
+    pair.server.connection.send(0, new Uint8Array(1));
+    pair.onClientData = () => feed();
+    pair.network.at(0, () => {
+      feed();
+      pair.server.pump();
+    });
+    pair.network.run(2_000);
+    const before = sum(pair.atClient.get(0));
+    bottleneck.waitsMs.length = 0;
+    const feeder = (): void => {
+      feed();
+      pair.server.pump();
+      pair.network.at(pair.network.now + 1, feeder);
+    };
+    feeder();
+    pair.network.run(6_000);
+    const megabits = ((sum(pair.atClient.get(0)) - before) * 8) / 4_000 / 1_000;
+    expect(megabits).toBeGreaterThan(90);
+    const waits = bottleneck.waitsMs.toSorted((a, b) => a - b);
+    expect(waits[Math.floor(waits.length * 0.95)]).toBeLessThan(96);
+  });
+
+  test("goes on after a black-out of 5 s, and ends by silence in one that lasts", () => {
+    const pair = new UdpPair("cut", FAR, FAR);
+    fetches(pair, 3, 10_000);
+    const { now } = pair.network;
+    pair.up.shape = { delayMs: 48, lossRatio: 1 };
+    pair.network.at(now + 5_000, () => {
+      pair.up.shape = FAR;
+    });
+    expect(fetches(pair, 3, 10_000)).toHaveLength(3);
+    pair.down.shape = { delayMs: 48, lossRatio: 1 };
+    expect(fetches(pair, 1, 10_000)).toEqual([]);
+    expect(pair.client.connection.ended).toBe("silent");
+  });
+
+  test("another port goes on at once, another address after a challenge, with no more than three times what came before", () => {
+    const pair = new UdpPair("moves", FAR, FAR);
+    fetches(pair, 20, 100_000);
+    pair.client.address = "192.0.2.1:1001";
+    expect(fetches(pair, 2, 100_000)).toHaveLength(2);
+    pair.client.address = "198.51.100.7:1000";
+    const { sentBytes } = pair.server.connection.counters;
+    let sentBefore: number | undefined;
+    pair.network.at(pair.network.now + 100, function look(): void {
+      if (pair.server.connection.isRemoteValidated) return;
+      sentBefore = pair.server.connection.counters.sentBytes - sentBytes;
+      pair.network.at(pair.network.now + 1, look);
+    });
+    expect(fetches(pair, 2, 100_000)).toHaveLength(2);
+    expect(sentBefore).toBeLessThanOrEqual(3 * 2 * 200);
+    expect(pair.server.connection.remote).toBe("198.51.100.7:1000");
+    expect(pair.server.connection.isRemoteValidated).toBe(true);
+    expect(pair.events.filter(({ event }) => event.kind === "moved")).toHaveLength(2);
+  });
+
+  test("a copy of a packet from elsewhere moves nothing for long: the true peer is heard again", () => {
+    const pair = new UdpPair("spoofed", FAR, FAR);
+    fetches(pair, 2, 10_000);
+    const send = pair.up.send.bind(pair.up);
+    let spoofed = 0;
+    pair.up.send = (datagram, deliver) => {
+      // An attacker on the path is faster.
+      if (spoofed++ === 0) pair.server.receive(datagram.slice(), "203.0.113.66:9");
+      send(datagram, deliver);
+    };
+    expect(fetches(pair, 3, 10_000)).toHaveLength(3);
+    expect(pair.server.connection.remote).toBe("192.0.2.1:1000");
+  });
+
+  test("an address that is not validated gets three times what it sent", () => {
+    const pair = new UdpPair("unknown", FAR, FAR, { server: { isRemoteValidated: false } });
+    pair.server.connection.send(0, new Uint8Array(100_000));
+    pair.server.pump();
+    pair.network.run(1_000);
+    expect(pair.down.sent).toBe(0);
+    pair.client.connection.send(0, new Uint8Array(100));
+    pair.client.pump();
+    pair.network.run(1_000 + 50);
+    const { sentBytes } = pair.server.connection.counters;
+    expect(sentBytes).toBeGreaterThan(0);
+    expect(sentBytes).toBeLessThanOrEqual(3 * pair.client.connection.counters.sentBytes);
+    pair.network.run(5_000);
+    expect(sum(pair.atClient.get(0))).toBe(100_000);
+  });
+
+  test("keys change under way, in both directions, with packets late and lost", () => {
+    const shape: PathShape = { delayMs: 20, lossRatio: 0.02, jitterMs: 10 };
+    const pair = new UdpPair("keys", shape, shape, {
+      client: { sealedMax: 200 },
+      server: { sealedMax: 200 },
+    });
+    expect(fetches(pair, 40, 50_000)).toHaveLength(40);
+    expect(pair.server.connection.epoch).toBeGreaterThan(5);
+  });
+
+  test("datagrams grow to what the path takes, and shrink when it takes less", () => {
+    const pair = new UdpPair("mtu", FAR, { delayMs: 48, mtuBytes: 1_400 });
+    fetches(pair, 20, 100_000);
+    expect(pair.server.connection.datagramBytes).toBe(1_350);
+    pair.down.shape = { delayMs: 48, mtuBytes: 1_250 };
+    expect(fetches(pair, 3, 100_000)).toHaveLength(3);
+    expect(pair.server.connection.datagramBytes).toBe(1_200);
+  });
+
+  test("a datagram that came is not taken again, and one under another name or key never", () => {
+    const pair = new UdpPair("replay", FAR, FAR);
+    const seen: Uint8Array[] = [];
+    const send = pair.up.send.bind(pair.up);
+    pair.up.send = (datagram, deliver) => {
+      seen.push(datagram.slice());
+      send(datagram, deliver);
+    };
+    fetches(pair, 2, 1_000);
+    const now = monotonicMs(pair.network.now);
+    const { connection } = pair.server;
+    expect(seen.length).toBeGreaterThan(2);
+    for (const datagram of seen)
+      expect(connection.handleDatagram(datagram.slice(), "192.0.2.1:1000", now)).toBe("duplicate");
+    const first = seen[0] as Uint8Array;
+    const changed = first.slice();
+    // A number that never came: the seal is of another one.
+    changed[14] = 250;
+    expect(connection.handleDatagram(changed, "192.0.2.1:1000", now)).toBe("unopened");
+    const renamed = first.slice();
+    renamed[1] = 99;
+    expect(connection.handleDatagram(renamed, "192.0.2.1:1000", now)).toBe("connection");
+  });
+
+  test("what a peer may make it hold is bounded", () => {
+    const now = monotonicMs(0);
+    const connection = new UdpConnection(
+      {
+        protection: checksum,
+        localName: nameOf(1),
+        remoteName: nameOf(2),
+        remote: "192.0.2.1:1",
+        isRemoteValidated: true,
+        unpredictable: () => new Uint8Array(8),
+      },
+      now,
+    );
+    let fault: string | undefined;
+    let most = 0;
+    for (let piece = 0; fault === undefined && piece < 100_000; piece++) {
+      fault = connection.data(piece % 64, 4 + 2 * Math.floor(piece / 64), Uint8Array.of(1));
+      most = Math.max(most, connection.heldBytes);
+    }
+    expect(fault).toBe("held-bytes");
+    expect(most).toBe(32_769);
+    expect(connection.data(0, 5 << 20, Uint8Array.of(1))).toBe("window");
+  });
+});

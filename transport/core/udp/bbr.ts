@@ -1,0 +1,203 @@
+/**
+ * BBR (draft-cardwell-iccrg-bbr-congestion-control): sends at the rate that the path was seen to deliver, and keeps as much under way as rate and shortest
+ * round trip say. Of its second version it has the bound by loss: where more than a few per cent of a round trip are lost, less is
+ * kept under way. Random loss below that costs nothing.
+ */
+import { type MonotonicMs, plusMs } from "#kit";
+import { type AckSample, type CongestionControl, INITIAL_PACKETS, INITIAL_RTT_MS } from "./congestion.ts";
+
+/** 2 / ln 2: doubles the rate each round trip. */
+const STARTUP_GAIN = 2.885;
+const DRAIN_GAIN = 1 / STARTUP_GAIN;
+/** Eight phases of a round trip: try for more, give back what piled up, cruise. */
+const CYCLE_GAINS = [1.25, 0.75, 1, 1, 1, 1, 1, 1] as const;
+const WINDOW_GAIN = 2;
+/** Pace while the rate is only known to be at least so much, since there was never more to send: a transfer shall not take a round trip to leave. */
+const LOWER_BOUND_GAIN = 2;
+const WINDOW_PACKETS_MIN = 4;
+/** Rate samples count for so many round trips, the shortest round trip for so long, ms. */
+const RATE_ROUNDS = 10;
+const RTT_MIN_MS = 10_000;
+const PROBE_RTT_MS = 200;
+/** What stays under way meanwhile, of the product of rate and round trip (second version). */
+const PROBE_RTT_GAIN = 0.5;
+/** A round trip that is longer than the shortest by this part of it at most has met no queue worth a look. */
+const RTT_MIN_SLACK = 1 / 16;
+/** The path is full when three round trips did not raise the rate by a quarter. */
+const FULL_ROUNDS = 3;
+const FULL_GROWTH = 1.25;
+/** Share of a round trip's packets, lost, that means the bottleneck's queue rather than the path's noise; and by how many deviations it must be beyond it. */
+const LOSS_RATIO_MAX = 0.05;
+const LOSS_DEVIATIONS = 3;
+/** What a round trip beyond it leaves of what may be under way, and what each clean one gives back. */
+const LOSS_BETA = 0.7;
+const RECOVERY_GAIN = 1.1;
+
+type State = "startup" | "drain" | "probe-rate" | "probe-rtt";
+
+export class Bbr implements CongestionControl {
+  readonly #packetBytes: number;
+  #state: State = "startup";
+  /** Greatest rate of each of the last rounds that were measured, the newest last. */
+  readonly #rates: number[] = [0];
+  /** The rate was measured with nothing more to send. */
+  #isLowerBound = true;
+  #rttMinMs = Number.POSITIVE_INFINITY;
+  #rttMinAt: MonotonicMs | undefined;
+  #probeRttUntil: MonotonicMs | undefined;
+  #roundEndBytes = 0;
+  #fullRate = 0;
+  #fullRounds = 0;
+  #phase = 2;
+  #phaseAt: MonotonicMs | undefined;
+  #roundLostBytes = 0;
+  #roundAckedBytes = 0;
+  /** What may be under way, as losses have shown. */
+  #inFlightMaxBytes = Number.POSITIVE_INFINITY;
+
+  constructor(packetBytes: number) {
+    this.#packetBytes = packetBytes;
+  }
+
+  get state(): State {
+    return this.#state;
+  }
+
+  /** Bytes a millisecond that the path delivers; 0: not known. */
+  get rate(): number {
+    return Math.max(...this.#rates);
+  }
+
+  get windowBytes(): number {
+    const least = WINDOW_PACKETS_MIN * this.#packetBytes;
+    if (this.#state === "probe-rtt") return Math.max(least, PROBE_RTT_GAIN * this.#productBytes());
+    const initial = INITIAL_PACKETS * this.#packetBytes;
+    if (this.rate === 0) return initial;
+    const gain = this.#state === "startup" || this.#state === "drain" ? STARTUP_GAIN : WINDOW_GAIN;
+    return Math.max(least, Math.min(Math.max(initial, gain * this.#productBytes()), this.#inFlightMaxBytes));
+  }
+
+  get pacingRate(): number {
+    if (this.rate === 0) return (STARTUP_GAIN * INITIAL_PACKETS * this.#packetBytes) / INITIAL_RTT_MS;
+    return this.#gain() * this.rate;
+  }
+
+  handleAck(sample: AckSample, now: MonotonicMs): void {
+    const isRound = sample.priorDeliveredBytes >= this.#roundEndBytes;
+    this.#roundAckedBytes += sample.ackedBytes;
+    if (isRound) {
+      this.#roundEndBytes = sample.deliveredBytes;
+      this.#judgeLoss();
+    }
+    this.#takeRate(sample, isRound);
+    this.#takeRtt(sample, now);
+    if (this.#state === "startup" && isRound && !sample.isAppLimited) this.#checkFull();
+    if (this.#state === "drain" && sample.inFlightBytes <= this.#productBytes()) this.#cruise(now);
+    if (this.#state === "probe-rate") this.#turnPhase(sample, now);
+    if (this.#state === "probe-rtt" && this.#probeRttUntil !== undefined && now >= this.#probeRttUntil) {
+      this.#probeRttUntil = undefined;
+      if (this.#fullRounds >= FULL_ROUNDS) this.#cruise(now);
+      else this.#state = "startup";
+    }
+  }
+
+  handleLoss(lostBytes: number): void {
+    this.#roundLostBytes += lostBytes;
+  }
+
+  handlePersistentCongestion(): void {
+    this.#inFlightMaxBytes = INITIAL_PACKETS * this.#packetBytes;
+  }
+
+  #productBytes(): number {
+    return this.rate * (Number.isFinite(this.#rttMinMs) ? this.#rttMinMs : INITIAL_RTT_MS);
+  }
+
+  #gain(): number {
+    switch (this.#state) {
+      case "startup":
+        return STARTUP_GAIN;
+      case "drain":
+        return DRAIN_GAIN;
+      case "probe-rtt":
+        return 1;
+      case "probe-rate":
+        return this.#isLowerBound ? LOWER_BOUND_GAIN : (CYCLE_GAINS[this.#phase] as number);
+    }
+  }
+
+  /** A sample of a sender that had nothing more counts only as a lower bound. */
+  #takeRate({ deliveryRate, isAppLimited }: AckSample, isRound: boolean): void {
+    if (deliveryRate === undefined || (isAppLimited && deliveryRate < this.rate)) return;
+    if (isRound && !isAppLimited) {
+      this.#rates.push(0);
+      if (this.#rates.length > RATE_ROUNDS) this.#rates.shift();
+    }
+    if (!isAppLimited) this.#isLowerBound = false;
+    else if (deliveryRate > this.rate) this.#isLowerBound = true;
+    const last = this.#rates.length - 1;
+    this.#rates[last] = Math.max(this.#rates[last] as number, deliveryRate);
+  }
+
+  #takeRtt({ rttMs }: AckSample, now: MonotonicMs): void {
+    if (rttMs === undefined) return;
+    if (rttMs <= this.#rttMinMs * (1 + RTT_MIN_SLACK)) {
+      this.#rttMinMs = Math.min(this.#rttMinMs, rttMs);
+      this.#rttMinAt = now;
+      return;
+    }
+    if (this.#rttMinAt === undefined || now - this.#rttMinAt <= RTT_MIN_MS) return;
+    // Nothing as short for long: either the path has become longer, or our own queue hides it.
+    if (this.#state !== "probe-rtt") {
+      this.#state = "probe-rtt";
+      this.#probeRttUntil = plusMs(now, PROBE_RTT_MS + rttMs);
+    }
+    this.#rttMinMs = rttMs;
+    this.#rttMinAt = now;
+  }
+
+  #checkFull(): void {
+    if (this.rate >= FULL_GROWTH * this.#fullRate) {
+      this.#fullRate = this.rate;
+      this.#fullRounds = 0;
+    } else if (++this.#fullRounds >= FULL_ROUNDS) this.#state = "drain";
+  }
+
+  #cruise(now: MonotonicMs): void {
+    this.#state = "probe-rate";
+    this.#phase = 2;
+    this.#phaseAt = now;
+  }
+
+  #turnPhase({ inFlightBytes }: AckSample, now: MonotonicMs): void {
+    const gain = CYCLE_GAINS[this.#phase] as number;
+    const isOver = now - (this.#phaseAt ?? now) > this.#rttMinMs;
+    // What piled up is given back as soon as it is gone.
+    const isDrained = gain < 1 && inFlightBytes <= this.#productBytes();
+    if (!isOver && !isDrained) return;
+    this.#phase = (this.#phase + 1) % CYCLE_GAINS.length;
+    this.#phaseAt = now;
+  }
+
+  #judgeLoss(): void {
+    const wholeBytes = this.#roundLostBytes + this.#roundAckedBytes;
+    const expected = (LOSS_RATIO_MAX * wholeBytes) / this.#packetBytes;
+    const isTooMuch =
+      this.#roundLostBytes / this.#packetBytes > expected + LOSS_DEVIATIONS * Math.sqrt(expected);
+    if (isTooMuch) {
+      this.#inFlightMaxBytes =
+        LOSS_BETA *
+        Math.min(this.#inFlightMaxBytes, Math.max(wholeBytes, INITIAL_PACKETS * this.#packetBytes));
+      if (this.#state === "startup") {
+        this.#fullRounds = FULL_ROUNDS;
+        this.#state = "drain";
+      }
+    } else if (Number.isFinite(this.#inFlightMaxBytes)) {
+      this.#inFlightMaxBytes *= RECOVERY_GAIN;
+      if (this.#inFlightMaxBytes > 4 * this.#productBytes())
+        this.#inFlightMaxBytes = Number.POSITIVE_INFINITY;
+    }
+    this.#roundLostBytes = 0;
+    this.#roundAckedBytes = 0;
+  }
+}
