@@ -51,7 +51,6 @@ export type {
 } from "./io/face.ts";
 export { LinkPool, type LinkPoolOptions } from "./io/link/pool.ts";
 export { LinkServer, type LinkServerOptions, type LinkRequest } from "./io/link/server.ts";
-export { SharedKeyTrust } from "./io/link/trust.ts";
 export { readKernel, runKernelStep } from "./io/kernel.ts";
 export { type NodePeer, NodeTrust } from "./io/node-trust.ts";
 export { type OriginGroupStated, OriginUnavailableError } from "./io/origin-groups.ts";

@@ -8,13 +8,14 @@ import {
   type ClusterId,
   type MapSnapshot,
   type NodeCredentials,
+  type NodeName,
   type OriginAuth,
   type PropertyDocument,
   type ServerId,
   type TopologyDocument,
 } from "#kit";
 import { type Logger, systemClock } from "#kit/io";
-import { NodeTrust, PeerVerifier, SharedKeyTrust, Transport } from "#transport";
+import { NodeTrust, PeerVerifier, Transport } from "#transport";
 import type { EdgeSettings } from "../config.ts";
 import { AccessKeys } from "./access-keys.ts";
 import { Admin, type AdminOptions } from "./admin.ts";
@@ -147,7 +148,7 @@ export class NodeServing {
           ? admin.answer(inbound)
           : undefined,
       verifier: new PeerVerifier({ key: peerKey, clock: systemClock }),
-      link: settings.link ? new SharedKeyTrust(peerKey) : undefined,
+      link: settings.link ? { trust: this.#trust, mayCome: (name) => this.#isMember(name) } : undefined,
       settings,
       clock: systemClock,
       metrics,
@@ -265,6 +266,7 @@ export class NodeServing {
         this.#topology = topology;
         this.#parts?.routing.setTopology(topology);
         this.#parts?.transport.setTopology(topology);
+        this.server.recheckLinks();
         break;
       }
       case "map":
@@ -293,6 +295,12 @@ export class NodeServing {
         kind satisfies never;
     }
     this.#setOrigins();
+  }
+
+  /** Whether the topology has a server as a certificate names it. */
+  #isMember({ clusterId, role, serverId }: NodeName): boolean {
+    const cluster = this.#topology?.clusters.find((one) => one.clusterId === clusterId);
+    return cluster?.role === role && cluster.servers.some((server) => server.serverId === serverId);
   }
 
   #setOrigins(): void {

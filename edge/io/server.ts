@@ -4,13 +4,12 @@
  * and drains.
  */
 import type { Socket } from "node:net";
-import type { SharedKeyTrust } from "#transport";
 import type { HotServed } from "./access-recorder.ts";
 import { Dispatcher, type DispatcherOptions } from "./dispatch.ts";
 import type { HotTable } from "./hot-table.ts";
 import { Http1Connection, type Http1Context } from "./http1/connection.ts";
 import { NodeFront } from "./http1/node-front.ts";
-import { beginsLink, LinkFront } from "./link/link-front.ts";
+import { beginsLink, LinkFront, type LinkFrontOptions } from "./link/link-front.ts";
 import { type ListenHandle, Listeners } from "./listening.ts";
 import type { SocketReads } from "./socket-reads.ts";
 import { sharedRing } from "./uring/shared-ring.ts";
@@ -23,7 +22,7 @@ export interface EdgeServerOptions extends DispatcherOptions {
   /** A hit from the hot table was answered: what `onServed` is for the others. */
   readonly onServedHot?: ((hit: HotServed) => void) | undefined;
   /** Who servers of ours prove to be by link; undefined: none is spoken here. */
-  readonly link?: SharedKeyTrust | undefined;
+  readonly link?: Pick<LinkFrontOptions, "trust" | "mayCome"> | undefined;
   /** Every connection goes to node:http's parser: for tests that compare the two ways. */
   readonly isFlatPathOff?: boolean | undefined;
 }
@@ -73,7 +72,7 @@ export class EdgeServer {
     this.#linkFront =
       options.link &&
       new LinkFront({
-        trust: options.link,
+        ...options.link,
         dispatcher,
         settings,
         clock,
@@ -125,6 +124,11 @@ export class EdgeServer {
   }
   get isDraining(): boolean {
     return this.#isDraining;
+  }
+
+  /** Ends the links of servers that may not come any more. */
+  recheckLinks(): void {
+    this.#linkFront?.recheck();
   }
 
   /** Takes a connection: one that was accepted, or one whose handshake (TLS) is done. It must allow to be half open. */

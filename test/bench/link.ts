@@ -1,6 +1,6 @@
 /**
- * CPU of a small request between two servers of ours, on each side: the link protocol beside HTTP/2 and HTTP/1.1, all over TLS 1.3 that proves both
- * sides (the link by the servers' key, the others by certificates), all asked through undici's Dispatcher by the same handler and answered with the same head. The server is a process of
+ * CPU of a small request between two servers of ours, on each side: the link protocol beside HTTP/2 and HTTP/1.1, all over TLS 1.3 with certificates
+ * of both sides, all asked through undici's Dispatcher by the same handler and answered with the same head. The server is a process of
  * its own; the kinds take turns, so that a noisy minute hits all alike.
  */
 import { fork, type ChildProcess } from "node:child_process";
@@ -12,11 +12,13 @@ import { type AddressInfo, createServer as createTcpServer } from "node:net";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { Client, type Dispatcher, Pool } from "undici";
-import type { ServerId } from "#kit";
-import { dial, LinkPool, LinkServer, SharedKeyTrust } from "#transport";
+import type { NodeCredentials, ServerId } from "#kit";
+import { dial, LinkPool, LinkServer, NodeTrust } from "#transport";
+import { LINK_ALPN } from "../../transport/core/link/words.ts";
 import { makeCertificate } from "../tools/certificates.ts";
 import { wholeNumber } from "../tools/flags.ts";
-import { PEER_KEY, productAsker, serveProduct } from "./tools/link-product.ts";
+import { testAuthority } from "../tools/node-credentials.ts";
+import { benchTopology, productAsker, serveProduct } from "./tools/link-product.ts";
 import { describeCommit, describeMachine } from "./tools/machine.ts";
 
 export const summary = "CPU of a small request between servers: link protocol, HTTP/2, HTTP/1.1, over TLS";
@@ -78,31 +80,47 @@ const ANSWER_FIELDS = [
   "bytes",
 ];
 
-const trust = new SharedKeyTrust(PEER_KEY);
-
 interface Certificates {
   readonly ca: string;
   readonly cert: string;
   readonly key: string;
+  /** Of servers of ours. */
+  readonly edge: NodeCredentials;
+  readonly parent: NodeCredentials;
 }
 
-function certificates(): Certificates {
+async function certificates(): Promise<Certificates> {
   const authority = makeCertificate({ names: ["authority"], isAuthority: true });
   const own = makeCertificate({ names: ["edge.test"], issuer: authority });
-  return { ca: authority.certPem, cert: own.certPem, key: own.keyPem };
+  const ours = await testAuthority();
+  return {
+    ca: authority.certPem,
+    cert: own.certPem,
+    key: own.keyPem,
+    edge: await ours.credentials(benchTopology(1), "edge-1"),
+    parent: await ours.credentials(benchTopology(1), "parent-1"),
+  };
+}
+
+function trustOf(credentials: NodeCredentials): NodeTrust {
+  const trust = new NodeTrust();
+  trust.set(credentials);
+  return trust;
 }
 
 /** What the child does: answers, and says what it has used when asked. */
 async function serve(kind: Kind, bytes: number): Promise<void> {
-  const [{ ca, cert, key }] = (await once(process, "message")) as [Certificates];
+  const [{ ca, cert, key, parent }] = (await once(process, "message")) as [Certificates];
+  const trust = trustOf(parent);
   const content = Buffer.alloc(bytes, "x");
   const fields = [...ANSWER_FIELDS, "content-length", String(bytes)];
   const tls = { ca, cert, key, requestCert: true, rejectUnauthorized: true, minVersion: "TLSv1.3" } as const;
   let port: number;
-  if (isOfProduct(kind)) port = await serveProduct(ANSWER_FIELDS, content);
+  if (isOfProduct(kind)) port = await serveProduct(ANSWER_FIELDS, content, trust);
   else if (kind === "link") {
     const links = new LinkServer({
       trust,
+      mayCome: () => true,
       handshakesMax: 16,
       handshakeTimeoutMs: 5_000,
       handle: (request) => {
@@ -151,7 +169,7 @@ function pairsOf(fields: readonly string[]): Record<string, string> {
 function clientOf(
   kind: Kind,
   port: number,
-  { ca, cert, key }: Certificates,
+  { ca, cert, key, edge }: Certificates,
   concurrency: number,
 ): Dispatcher {
   const origin = `https://127.0.0.1:${port}`;
@@ -165,7 +183,13 @@ function clientOf(
           host: "127.0.0.1",
           port,
           signal,
-          tls: { servername: "edge.test", link: trust.identityOf("edge-1" as ServerId) },
+          tls: {
+            servername: "parent-1",
+            peer: trustOf(edge).clientOptions(
+              { serverId: "parent-1" as ServerId, roles: ["parent"] },
+              LINK_ALPN,
+            ),
+          },
         }),
     });
   if (kind === "http1")
@@ -258,11 +282,11 @@ class Contender {
       "--bytes",
       String(bytes),
     ]);
-    const pems = certificates();
+    const pems = await certificates();
     child.send(pems);
     const [port] = (await once(child, "message")) as [number];
     if (isOfProduct(kind)) {
-      const asker = await productAsker(port, kind === "product-link", REQUEST_FIELDS);
+      const asker = await productAsker(port, kind === "product-link", REQUEST_FIELDS, trustOf(pems.edge));
       return new Contender(kind, child, asker);
     }
     const client = clientOf(kind, port, pems, concurrency);

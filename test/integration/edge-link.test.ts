@@ -15,11 +15,9 @@ import { afterEach, describe, expect, test } from "vitest";
 import { type Answer, EdgeMetrics, EdgeServer, type EdgeSettings, edgeDefaults } from "#edge";
 import { systemClock } from "#kit/io";
 import {
-  type NodeTrust,
   installWan,
   PeerVerifier,
   RelayServer,
-  SharedKeyTrust,
   Transport,
   type TransportRequest,
   type TransportSettings,
@@ -73,7 +71,7 @@ async function serverOf(
     metrics,
     logger,
     onServed: undefined,
-    link: more.link === false ? undefined : new SharedKeyTrust(peerKey),
+    link: more.link === false ? undefined : { trust: parentTrust, mayCome: () => true },
   });
   const port = await server.listen("127.0.0.1", more.port ?? 0);
   cleanups.push(() => server.drain());
@@ -91,14 +89,13 @@ function transportTo(
     { id: "fra", role: "edge", ports: [1] },
     { id: "iad", role: "parent", ports },
   ]),
-  trust?: NodeTrust,
 ): Transport {
   const transport = new Transport({
     selfServerId: serverId("fra-1"),
     selfClusterId: clusterId("fra"),
     topology,
     peerKey,
-    trust,
+    trust: edgeTrust,
     clock: systemClock,
     logger,
     settings,
@@ -107,6 +104,13 @@ function transportTo(
   return transport;
 }
 
+const certified = topologyOf([
+  { id: "fra", role: "edge", ports: [1] },
+  { id: "nyc", role: "relay", ports: [2] },
+  { id: "iad", role: "parent", ports: [3] },
+]);
+const edgeTrust = await authority.trust(certified, "fra-1");
+const parentTrust = await authority.trust(certified, "iad-1");
 const parent = { kind: "server", serverId: serverId("iad-1") } as const;
 
 async function ask(transport: Transport, path: string, more: Partial<TransportRequest> = {}) {
@@ -505,10 +509,6 @@ describe("peers of other versions, and such as come and go", () => {
 describe("over a relay", () => {
   test("a link is spoken through its tunnel, from end to end, and what is under way when that falls silent is asked elsewhere", async () => {
     const { port } = await serverOf(({ head, peer }) => answer(200, [], [`${head.target} ${peer}`]));
-    const certified = topologyOf([
-      { id: "fra", role: "edge", ports: [1] },
-      { id: "nyc", role: "relay", ports: [2] },
-    ]);
     const relay = new RelayServer({
       dial: async ({ port: to }) => {
         const socket = connectTcp(to, "127.0.0.1");
@@ -533,7 +533,7 @@ describe("over a relay", () => {
     relay.setTopology(topology);
     const links = { "fra|iad": 120, "fra|nyc": 10, "nyc|iad": 10 };
     installWan(wanOf(sites, "fra", links));
-    const transport = transportTo([port], {}, topology, await authority.trust(certified, "fra-1"));
+    const transport = transportTo([port], {}, topology);
     cleanups.push(async () => {
       installWan(undefined);
       await relay.drain(0);

@@ -1,4 +1,4 @@
-/** Links over real sockets: TLS by the key that servers share, undici's handlers on one end and a handler of ours on the other. */
+/** Links over real sockets: TLS with certificates of both sides, undici's handlers on one end and a handler of ours on the other. */
 import { once } from "node:events";
 import {
   connect as connectTcp,
@@ -11,16 +11,23 @@ import { Readable } from "node:stream";
 import { connect as connectTls, type ConnectionOptions, createServer } from "node:tls";
 import { request } from "undici";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { ServerId } from "#kit";
-import { dial, LinkPool, type LinkRequest, LinkServer, SharedKeyTrust } from "#transport";
+import { dial, LinkPool, type LinkRequest, LinkServer } from "#transport";
 import { LINK_ALPN } from "../../transport/core/link/words.ts";
-import { makeCertificate, type TestCertificate } from "../tools/certificates.ts";
+import { testAuthority } from "../tools/node-credentials.ts";
+import { makeCertificate } from "../tools/certificates.ts";
+import { authority, serverId, topologyOf } from "./transport-support.ts";
 
-const trust = new SharedKeyTrust(Buffer.from("00112233445566778899aabbccddeeff", "hex"));
-const identity = trust.identityOf("edge-1" as ServerId);
-const authority = makeCertificate({ names: ["authority"], isAuthority: true });
-const parent = makeCertificate({ names: ["parent.test"], issuer: authority });
-const pems = ({ certPem, keyPem }: TestCertificate) => ({ cert: certPem, key: keyPem });
+const topology = topologyOf([
+  { id: "fra", role: "edge", ports: [1] },
+  { id: "iad", role: "parent", ports: [2, 3] },
+  { id: "sfo", role: "origin", ports: [4] },
+]);
+const trust = await authority.trust(topology, "iad-1");
+const edge = await authority.trust(topology, "fra-1");
+const LINKS = { handshakesMax: 16, handshakeTimeoutMs: 5_000, mayCome: () => true } as const;
+/** What an edge shows to a parent, and expects of it. */
+const shown = (to = "iad-1") =>
+  edge.clientOptions({ serverId: serverId(to), roles: ["parent"] }, LINK_ALPN) ?? {};
 
 const LARGE = Buffer.from(Array.from({ length: 1_500_000 }, (_, at) => (at * 7) >> 4));
 /** Requests that are being answered, or were, by path. */
@@ -52,13 +59,13 @@ function handle(link: LinkRequest): void {
   link.end();
 }
 
-const links = new LinkServer({ trust, handshakesMax: 16, handshakeTimeoutMs: 5_000, handle });
+const links = new LinkServer({ ...LINKS, trust, handle });
 const listener = createTcpServer((socket) => links.accept(socket, Buffer.alloc(0)));
 let port = 0;
 const pools: LinkPool[] = [];
 
 function poolTo(at: number, more: Partial<ConstructorParameters<typeof LinkPool>[0]> = {}): LinkPool {
-  const tls = { servername: "parent.test", ca: authority.certPem, link: identity };
+  const tls = { servername: "iad-1", peer: shown() };
   const pool = new LinkPool({
     label: "a parent",
     connect: (signal) => dial({ host: "127.0.0.1", port: at, tls, signal }),
@@ -155,21 +162,23 @@ test("a session that is stuck holds nobody else up, one that is cut fails its ow
   for (const socket of passed) socket.destroy();
 });
 
-test("a peer that does not know links, or our key, is told by its handshake, before a byte is sent to it", async () => {
+test("a peer that does not know links, or is none of ours, is told by its handshake, before a byte is sent to it", async () => {
   const http = createTcpServer((socket) => {
     socket.on("error", () => {}).once("data", () => socket.end("HTTP/1.1 400 Bad Request\r\n\r\n"));
   });
-  // Its certificate is one that we would trust, for the name that we ask for.
-  const certified = createServer({ ...pems(parent), ALPNProtocols: [...LINK_ALPN] });
-  const stranger = new SharedKeyTrust(Buffer.alloc(16, 1));
-  const otherKey = createServer(stranger.serverOptions());
-  const nameless = createServer({ ...trust.serverOptions(), ALPNProtocols: undefined });
+  const others = await testAuthority();
+  const foreign = createServer((await others.trust(topology, "iad-1")).serverOptions(LINK_ALPN));
+  const neighbour = createServer((await authority.trust(topology, "iad-2")).serverOptions(LINK_ALPN));
+  const older = createServer({ ...trust.serverOptions(LINK_ALPN), ALPNProtocols: ["http/1.1"] });
+  const nameless = createServer({ ...trust.serverOptions(LINK_ALPN), ALPNProtocols: undefined });
+  const servers = [http, foreign, neighbour, older, nameless];
   try {
     for (const [server, why] of [
       [http, /wrong version number/i],
-      [certified, /does not hold the key/],
-      [otherKey, /decrypt error/i],
-      [nameless, /it speaks none of isochrone-link/],
+      [foreign, /certificate/i],
+      [neighbour, /other-server/],
+      [older, /alpn|protocol/i],
+      [nameless, /it speaks something else/],
     ] as const) {
       let received = 0;
       server.on("secureConnection", (socket: Socket) => {
@@ -185,38 +194,35 @@ test("a peer that does not know links, or our key, is told by its handshake, bef
       expect(received).toBe(0);
     }
   } finally {
-    for (const server of [http, certified, otherKey, nameless]) server.close();
+    for (const server of servers) server.close();
   }
 });
 
-test("nobody comes in without the key, under a name that is none, or with another protocol", async () => {
+test("nobody comes in without a certificate of ours, with one of a role that asks nothing, or with another protocol", async () => {
   const before = links.counters.refused;
-  const link = {
-    ALPNProtocols: [...LINK_ALPN],
-    ciphers: "TLS_AES_128_GCM_SHA256",
-    minVersion: "TLSv1.3",
-  } as const;
-  const attempts = [
-    link,
-    { ...link, pskCallback: () => ({ identity: "edge-1", psk: Buffer.alloc(32) }) },
-    { ...link, pskCallback: () => ({ identity: "No Server", psk: identity.key }) },
-    { ...link, pskCallback: () => ({ identity: "edge-1", psk: identity.key }), ALPNProtocols: ["h2"] },
-    { ...link, pskCallback: () => ({ identity: "edge-1", psk: identity.key }), ALPNProtocols: undefined },
-    { ...pems(parent), ALPNProtocols: [...LINK_ALPN] },
+  const own = makeCertificate({ names: ["fra-1"] });
+  const others = await testAuthority();
+  const origin = await authority.trust(topology, "sfo-1").catch(() => undefined);
+  const expired = await testAuthority({ validMs: -1 });
+  const shownBy = (by: typeof edge) =>
+    by.clientOptions({ serverId: serverId("iad-1"), roles: ["parent"] }, LINK_ALPN) ?? {};
+  const attempts: ConnectionOptions[] = [
+    { ALPNProtocols: [...LINK_ALPN] },
+    { ALPNProtocols: [...LINK_ALPN], cert: own.certPem, key: own.keyPem },
+    { ...shownBy(await others.trust(topology, "fra-1")) },
+    { ...shownBy(await expired.trust(topology, "fra-1")) },
+    { ...shown(), ALPNProtocols: ["h2"] },
+    { ...shown(), ALPNProtocols: undefined },
+    ...(origin === undefined ? [] : [{ ...shownBy(origin) }]),
   ];
   for (const options of attempts) {
-    const socket = connectTls({
-      port,
-      host: "127.0.0.1",
-      ca: authority.certPem,
-      checkServerIdentity: () => undefined,
-      ...(options as ConnectionOptions),
-    });
+    const socket = connectTls({ port, host: "127.0.0.1", ...options, rejectUnauthorized: false });
     socket.on("error", () => {});
+    socket.resume();
     await new Promise((resolve) => socket.once("close", resolve));
   }
   expect(links.counters.refused - before).toBe(attempts.length);
-  // What is no TLS, and who says nothing.
+  // What is no TLS.
   const plain = connectTcp(port, "127.0.0.1").on("error", () => {});
   plain.end("GET / HTTP/1.1\r\n\r\n");
   plain.resume();
@@ -224,13 +230,45 @@ test("nobody comes in without the key, under a name that is none, or with anothe
   expect(links.counters.refused - before).toBe(attempts.length + 1);
 });
 
+test("who is taken out of the topology loses its session, and gets no other; a certificate opens nothing beyond its end", async () => {
+  let isMember = true;
+  const strict = new LinkServer({ ...LINKS, trust, handle, mayCome: () => isMember });
+  const server = createTcpServer((socket) => strict.accept(socket, Buffer.alloc(0)));
+  const at = await listening(server);
+  const pool = poolTo(at);
+  await (await ask(pool, "/member")).body.dump();
+  isMember = false;
+  strict.recheck();
+  while (strict.sessions > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  await expect(ask(pool, "/outcast")).rejects.toBeInstanceOf(Error);
+  expect(strict.counters.refused).toBe(1);
+  isMember = true;
+  const brief = await testAuthority({ validMs: 2_000 });
+  const soon = new LinkServer({ ...LINKS, trust: await brief.trust(topology, "iad-1"), handle });
+  const soonServer = createTcpServer((socket) => soon.accept(socket, Buffer.alloc(0)));
+  const peer = (await brief.trust(topology, "fra-1")).clientOptions(
+    { serverId: serverId("iad-1"), roles: ["parent"] },
+    LINK_ALPN,
+  );
+  const soonAt = await listening(soonServer);
+  const ending = poolTo(soonAt, {
+    connect: (signal) =>
+      dial({ host: "127.0.0.1", port: soonAt, tls: { servername: "iad-1", peer }, signal }),
+  });
+  await (await ask(ending, "/brief")).body.dump();
+  while (soon.sessions > 0) await new Promise((resolve) => setTimeout(resolve, 20));
+  expect(Object.fromEntries(soon.counters.ends)).toEqual({ done: 1 });
+  server.close();
+  soonServer.close();
+});
+
 test("who asks is known from the handshake", async () => {
   await (await ask(poolTo(port), "/who")).body.dump();
-  expect(seen.get("/who")?.request).toMatchObject({ peer: "edge-1", remoteAddress: "127.0.0.1" });
+  expect(seen.get("/who")?.request).toMatchObject({ peer: "fra-1", remoteAddress: "127.0.0.1" });
 });
 
 test("a server that goes finishes what it has begun and takes nothing new", async () => {
-  const leaving = new LinkServer({ trust, handshakesMax: 16, handshakeTimeoutMs: 5_000, handle });
+  const leaving = new LinkServer({ ...LINKS, trust, handle });
   const server = createTcpServer((socket) => leaving.accept(socket, Buffer.alloc(0)));
   const pool = poolTo(await listening(server));
   seen.delete("/silent");

@@ -10,8 +10,6 @@ import { systemClock } from "#kit/io";
 import type { AddressRefusal } from "../core/address-guard.ts";
 import { AddressHistory, attemptOrder, ConnectionRace } from "../core/connection-race.ts";
 import type { OriginIdentity } from "./face.ts";
-import { LINK_ALPN } from "../core/link/words.ts";
-import { LINK_CIPHERS, type LinkIdentity } from "./link/trust.ts";
 import { OriginResolver } from "./origin-resolver.ts";
 import { ShapedSocket } from "./shaped-socket.ts";
 import { type WanView, wanViewOf } from "./wan.ts";
@@ -27,8 +25,6 @@ export type TlsOptions = {
   readonly identity?: Pick<OriginIdentity, "chainPem" | "keyPem"> | undefined;
   /** The other end has to be a server of ours: what `NodeTrust.clientOptions` gives, in place of the rest. */
   readonly peer?: ConnectionOptions | undefined;
-  /** The other end has to be a server of ours that speaks the link protocol; certificates count for nothing then. */
-  readonly link?: LinkIdentity | undefined;
 };
 
 export type DialOptions = {
@@ -146,7 +142,7 @@ function permitted(
 /** Puts verified TLS on an open connection, such as a tunnel. Ends it on failure. Rejects with TlsFailure or on abort. */
 export function secure(plain: Duplex, options: TlsOptions, signal: AbortSignal): Promise<Duplex> {
   return new Promise((resolve, reject) => {
-    const { servername, ca, protocol, link, identity, peer } = options;
+    const { servername, ca, protocol, identity, peer } = options;
     const secured = connectTls({
       socket: plain,
       // Which name the certificate is checked against; SNI carries names only (RFC 6066 section 3).
@@ -157,7 +153,6 @@ export function secure(plain: Duplex, options: TlsOptions, signal: AbortSignal):
       ALPNProtocols: [protocol === "http/2" ? "h2" : "http/1.1"],
       minVersion: "TLSv1.2",
       rejectUnauthorized: true,
-      ...(link !== undefined && linkTls(link)),
       ...peer,
     });
     const done = (): void => {
@@ -176,10 +171,6 @@ export function secure(plain: Duplex, options: TlsOptions, signal: AbortSignal):
     const onSecure = (): void => {
       if (protocol === "http/2" && secured.alpnProtocol !== "h2") {
         failed(new Error('it does not speak HTTP/2; state protocol "http/1.1" for this origin'));
-        return;
-      }
-      if (link !== undefined && !LINK_ALPN.includes(secured.alpnProtocol || "")) {
-        failed(new Error(`it speaks none of ${LINK_ALPN.join(", ")}`));
         return;
       }
       if (peer !== undefined && secured.alpnProtocol === false) {
@@ -202,18 +193,6 @@ export function secure(plain: Duplex, options: TlsOptions, signal: AbortSignal):
     secured.once("error", onError);
     secured.once("close", onClose);
   });
-}
-
-/** By the key that servers of ours share (`link/trust.ts`). */
-function linkTls({ name, key }: LinkIdentity): ConnectionOptions {
-  return {
-    ALPNProtocols: [...LINK_ALPN],
-    minVersion: "TLSv1.3",
-    ciphers: LINK_CIPHERS,
-    pskCallback: () => ({ identity: name, psk: key }),
-    // Asked only of who has shown a certificate in place of the key.
-    checkServerIdentity: () => new Error("it does not hold the key of our servers"),
-  };
 }
 
 /** Whether a handshake failed because its connection ended, whatever the other end speaks. */

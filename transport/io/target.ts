@@ -9,6 +9,7 @@ import {
   type MonotonicMs,
   type OriginProtocol,
   type ServerEntry,
+  type ServerId,
 } from "#kit";
 import type { TransportSettings } from "../config.ts";
 import { PathChooser } from "../core/path-chooser.ts";
@@ -54,7 +55,13 @@ export type TargetContext = {
   ) => Promise<Duplex>;
   /** Opens a connection to a server of ours on which the link protocol is agreed; undefined: none is spoken here. */
   readonly connectLink?:
-    | ((endpoint: Endpoint, via: ClusterId | null, timeoutMs: number, signal: AbortSignal) => Promise<Duplex>)
+    | ((
+        endpoint: Endpoint,
+        serverId: ServerId,
+        via: ClusterId | null,
+        timeoutMs: number,
+        signal: AbortSignal,
+      ) => Promise<Duplex>)
     | undefined;
   readonly now: () => MonotonicMs;
   /** A target that was idle is asked for: its probes are due now. */
@@ -519,13 +526,14 @@ export class Target {
 
   #makePool(via: ClusterId | null, servername: string, connections: number): Pool {
     const { settings, connectLink } = this.#context;
+    const { server } = this;
     const endpoint = this.#endpoint;
-    if (connectLink === undefined || endpoint.mayLink !== true)
+    if (connectLink === undefined || server === undefined || endpoint.mayLink !== true)
       return this.#makeHttpPool(via, servername, connections);
+    const timeoutMs = (): number => this.connectTimeoutMs(via, settings.connectTimeoutMs);
     return new NeighbourPool({
       ...this.#poolOptions(via, servername, connections),
-      connectLink: (signal) =>
-        connectLink(endpoint, via, this.connectTimeoutMs(via, settings.connectTimeoutMs), signal),
+      connectLink: (signal) => connectLink(endpoint, server.serverId, via, timeoutMs(), signal),
       agreement: this.#agreement,
     });
   }

@@ -3,6 +3,7 @@
  * target's chooser names, and asks again elsewhere when a path fails and asking again is safe.
  */
 import type { Duplex } from "node:stream";
+import type { ConnectionOptions } from "node:tls";
 import type { Registry } from "prom-client";
 import {
   type Clock,
@@ -19,6 +20,7 @@ import {
 } from "#kit";
 import type { Logger } from "#kit/io";
 import { type TransportSettings, transportDefaults } from "../config.ts";
+import { LINK_ALPN } from "../core/link/words.ts";
 import type { PathReason } from "../core/path-words.ts";
 import { peerProofHeader } from "../core/peer-proof.ts";
 import { dial, secure, TlsFailure } from "./dial.ts";
@@ -39,7 +41,6 @@ import { OriginResolver } from "./origin-resolver.ts";
 import { signPeer } from "./peer-proof.ts";
 import { Prober } from "./prober.ts";
 import { race, type RaceParts, type RaceResult } from "./race.ts";
-import { type LinkIdentity, SharedKeyTrust } from "./link/trust.ts";
 import { linkReportsOf } from "./reports.ts";
 import { ResumingBody, resumableFrom } from "./resuming-body.ts";
 import type { StopSignal } from "./stop-signal.ts";
@@ -81,8 +82,6 @@ export class Transport {
   readonly #table: TargetTable;
   readonly #prober: Prober;
   readonly #raceParts: RaceParts;
-  /** What we show to servers of ours; undefined: no link is spoken. */
-  readonly #linkIdentity: LinkIdentity | undefined;
   /** Which server of an origin is asked. */
   readonly origins: OriginGroups;
   readonly #counters: TransportCounters = {
@@ -101,25 +100,14 @@ export class Transport {
     this.#options = options;
     this.#settings = { ...transportDefaults, ...options.settings };
     this.#resolver = options.resolver ?? new OriginResolver({ clock: options.clock });
-    const { peerKey, selfServerId } = options;
-    if (peerKey !== undefined && this.#settings.link)
-      this.#linkIdentity = new SharedKeyTrust(peerKey).identityOf(selfServerId);
     const context: TargetContext = {
       settings: this.#settings,
       now: () => options.clock.monotonic(),
       connect: (...args) => this.#connect(...args),
       connectLink:
-        this.#linkIdentity === undefined
-          ? undefined
-          : (endpoint, via, timeoutMs, signal) =>
-              this.#connect(
-                { ...endpoint, isTls: true },
-                endpoint.host,
-                via,
-                timeoutMs,
-                signal,
-                this.#linkIdentity,
-              ),
+        options.trust !== undefined && this.#settings.link
+          ? (...args) => this.#connectLink(...args)
+          : undefined,
       onWanted: () => this.#prober.wake(),
     };
     this.#raceParts = {
@@ -449,6 +437,23 @@ export class Transport {
     this.#prober.wake();
   }
 
+  /** A connection to a server of ours on which the link protocol is agreed. Rejects as `dial` does; "no-certificate": we have none yet. */
+  async #connectLink(
+    endpoint: Endpoint,
+    serverId: ServerId,
+    via: ClusterId | null,
+    timeoutMs: number,
+    signal: AbortSignal,
+  ): Promise<Duplex> {
+    const peer = this.#options.trust?.clientOptions({ serverId, roles: ["edge", "parent"] }, LINK_ALPN);
+    if (peer === undefined)
+      throw new IsochroneError(
+        `Cannot speak the link protocol with ${JSON.stringify(serverId)}: this server has no certificate yet; control gives them`,
+        { code: "no-certificate", source: "internal", retry: "safe" },
+      );
+    return await this.#connect({ ...endpoint, isTls: true }, serverId, via, timeoutMs, signal, peer);
+  }
+
   /** Opens a connection over a path, TLS on top where the target has it. */
   async #connect(
     endpoint: Endpoint,
@@ -456,10 +461,10 @@ export class Transport {
     via: ClusterId | null,
     timeoutMs: number,
     signal: AbortSignal,
-    link?: LinkIdentity,
+    peer?: ConnectionOptions,
   ): Promise<Duplex> {
     const { host, port, isTls, isOrigin, protocol, identity } = endpoint;
-    const tls = isTls ? { servername, ca: this.#settings.ca, protocol, identity, link } : undefined;
+    const tls = isTls ? { servername, ca: this.#settings.ca, protocol, identity, peer } : undefined;
     const { peerKey, trust, clock } = this.#options;
     if (via === null) {
       // Alone, the origin is the operator's own word: "localhost" is what it says.

@@ -3,9 +3,9 @@
  * proven by the connection, so that no request has to prove it again.
  */
 import type { Socket } from "node:net";
-import type { Clock } from "#kit";
+import type { Clock, NodeName } from "#kit";
 import type { Logger } from "#kit/io";
-import { LinkServer, type LinkRequest, type SharedKeyTrust } from "#transport";
+import { LinkServer, type LinkRequest, type NodeTrust } from "#transport";
 import type { EdgeSettings } from "../../config.ts";
 import type { Fields } from "../../core/headers.ts";
 import { type Dispatcher, ownAnswer } from "../dispatch.ts";
@@ -15,7 +15,9 @@ import { type CheckedRequest, checkRequest, fieldsOf } from "../request-check.ts
 import { flatOf, writeToLink } from "./answer-writer.ts";
 
 export interface LinkFrontOptions {
-  readonly trust: SharedKeyTrust;
+  readonly trust: NodeTrust;
+  /** Whether a server with such a certificate may come, now. */
+  readonly mayCome: (name: NodeName) => boolean;
   readonly dispatcher: Dispatcher;
   readonly settings: EdgeSettings;
   readonly clock: Clock;
@@ -39,9 +41,10 @@ export class LinkFront {
 
   constructor(options: LinkFrontOptions) {
     this.#o = options;
-    const { trust, settings, metrics, onGone } = options;
+    const { trust, mayCome, settings, metrics, onGone } = options;
     this.#server = new LinkServer({
       trust,
+      mayCome,
       handshakesMax: settings.tlsHandshakesMax,
       handshakeTimeoutMs: settings.tlsHandshakeTimeoutMs,
       handle: (request) => void this.#serve(request),
@@ -82,6 +85,11 @@ export class LinkFront {
 
   destroy(): void {
     this.#server.destroy();
+  }
+
+  /** Ends the sessions of servers that may not come any more. */
+  recheck(): void {
+    this.#server.recheck();
   }
 
   async #serve(request: LinkRequest): Promise<void> {

@@ -1,11 +1,11 @@
 /** What one server of ours asks another one by, and what that one answers with, all of it: transport on one end, an edge's front on the other. */
-import { type ClusterId, type ServerId, topologyDocument } from "#kit";
+import { type ClusterId, type ServerId, type TopologyDocument, topologyDocument } from "#kit";
 import { createLogger, systemClock } from "#kit/io";
 import { edgeDefaults, EdgeMetrics, EdgeServer, type Field, ObjectBody } from "#edge";
-import { PeerVerifier, SharedKeyTrust, Transport } from "#transport";
+import { type NodeTrust, PeerVerifier, Transport } from "#transport";
 
 /** Of benches alone. */
-export const PEER_KEY = Buffer.alloc(32, 1);
+const PEER_KEY = Buffer.alloc(32, 1);
 /** Requests that open all sessions, and at once. */
 const WARM_ROUNDS = 50;
 const WARM_AT_ONCE = 64;
@@ -17,8 +17,29 @@ function pairs(flat: readonly string[]): Field[] {
   return list;
 }
 
+/** An edge and a parent, which listens on `port`. */
+export function benchTopology(port: number): TopologyDocument {
+  const site = (clusterId: string, role: string, at: number) => ({
+    clusterId,
+    regionId: "r",
+    role,
+    city: clusterId,
+    coordinates: { latitude: 0, longitude: 0 },
+    servers: [{ serverId: `${clusterId}-1`, address: "127.0.0.1", port: at }],
+  });
+  return topologyDocument.parse({
+    name: "bench",
+    clusters: [site("edge", "edge", 1), site("parent", "parent", port)],
+    nameService: { zones: [], nameServers: [] },
+  });
+}
+
 /** An edge's front whose handler has the answer. Resolves with the port. */
-export async function serveProduct(answerFields: readonly string[], content: Buffer): Promise<number> {
+export async function serveProduct(
+  answerFields: readonly string[],
+  content: Buffer,
+  trust: NodeTrust,
+): Promise<number> {
   const fields = pairs(answerFields);
   const record = { outcome: "hit", status: undefined, propertyId: undefined, upstream: undefined } as const;
   const body = ObjectBody.of([content]);
@@ -26,7 +47,7 @@ export async function serveProduct(answerFields: readonly string[], content: Buf
     handle: () => ({ status: 200, fields, body: body.read(), bodyBytes: content.byteLength, record }),
     admin: undefined,
     verifier: new PeerVerifier({ key: PEER_KEY, clock: systemClock }),
-    link: new SharedKeyTrust(PEER_KEY),
+    link: { trust, mayCome: () => true },
     settings: edgeDefaults,
     clock: systemClock,
     metrics: new EdgeMetrics(),
@@ -37,24 +58,18 @@ export async function serveProduct(answerFields: readonly string[], content: Buf
 }
 
 /** Transport as an edge has it. Resolves when it asks in the way that it is to. */
-export async function productAsker(port: number, isByLink: boolean, requestFields: readonly string[]) {
-  const site = (clusterId: string, role: string, at: number) => ({
-    clusterId,
-    regionId: "r",
-    role,
-    city: clusterId,
-    coordinates: { latitude: 0, longitude: 0 },
-    servers: [{ serverId: `${clusterId}-1`, address: "127.0.0.1", port: at }],
-  });
+export async function productAsker(
+  port: number,
+  isByLink: boolean,
+  requestFields: readonly string[],
+  trust: NodeTrust,
+) {
   const transport = new Transport({
     selfServerId: "edge-1" as ServerId,
     selfClusterId: "edge" as ClusterId,
-    topology: topologyDocument.parse({
-      name: "bench",
-      clusters: [site("edge", "edge", 1), site("parent", "parent", port)],
-      nameService: { zones: [], nameServers: [] },
-    }),
+    topology: benchTopology(port),
     peerKey: PEER_KEY,
+    trust,
     clock: systemClock,
     logger,
     settings: { link: isByLink },

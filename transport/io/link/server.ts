@@ -2,7 +2,7 @@
 import type { Socket } from "node:net";
 import { Readable } from "node:stream";
 import { createServer, type Server, type TLSSocket } from "node:tls";
-import type { ServerId } from "#kit";
+import type { NodeName, ServerId } from "#kit";
 import { systemClock } from "#kit/io";
 import {
   type FlatFields,
@@ -14,10 +14,12 @@ import {
   type SessionReason,
 } from "../../core/link/words.ts";
 import { LinkConnection } from "./connection.ts";
-import type { SharedKeyTrust } from "./trust.ts";
+import type { NodePeer, NodeTrust } from "../node-trust.ts";
 
 /** From the notice that a session will end until it takes no more requests, ms: a round trip around the earth. */
 const NOTICE_MS = 500;
+/** Longest sleep of a timer, ms: setTimeout's limit is 2^31 - 1. A session is not kept for longer. */
+const TIMER_MAX_MS = 2 ** 31 - 1;
 /** Content of an answer that waits before {@link LinkRequest.write} says so, bytes. */
 const QUEUED_BYTES_MAX = 262_144;
 
@@ -41,7 +43,7 @@ export class LinkRequest {
   constructor(id: number, head: LinkRequestHead, hasContent: boolean, session: LinkServerSession) {
     this.#id = id;
     this.head = head;
-    this.peer = session.peer;
+    this.peer = session.node.name.serverId;
     this.remoteAddress = session.remoteAddress;
     this.#connection = session.connection;
     this.body = hasContent ? new Readable({ read: () => this.#read() }) : undefined;
@@ -113,14 +115,16 @@ interface SessionUser {
 
 /** The requests of one connection. */
 export class LinkServerSession {
-  readonly peer: ServerId;
+  readonly node: NodePeer;
   readonly remoteAddress: string;
   readonly connection: LinkConnection;
   readonly #requests = new Map<number, LinkRequest>();
   readonly #user: SessionUser;
+  /** It was told that it ends. */
+  isLeaving = false;
 
-  constructor(socket: TLSSocket, peer: ServerId, limits: LinkLimits, user: SessionUser) {
-    this.peer = peer;
+  constructor(socket: TLSSocket, node: NodePeer, limits: LinkLimits, user: SessionUser) {
+    this.node = node;
     this.remoteAddress = socket.remoteAddress ?? "unknown";
     this.#user = user;
     this.connection = new LinkConnection("server", socket, limits, this);
@@ -137,6 +141,19 @@ export class LinkServerSession {
     }
   }
 
+  /** Asks the client to begin nothing new, and ends when all that was begun is answered. */
+  announceEnd(): void {
+    if (this.isLeaving) return;
+    this.isLeaving = true;
+    const { connection } = this;
+    connection.session.announceEnd();
+    connection.wake();
+    setTimeout(() => {
+      connection.session.drain();
+      connection.wake();
+    }, NOTICE_MS).unref();
+  }
+
   handleGone(): void {
     for (const [id, request] of this.#requests)
       request.handleEvent({ kind: "cancelled", id, reason: "session-lost" });
@@ -146,7 +163,9 @@ export class LinkServerSession {
 }
 
 export interface LinkServerOptions {
-  readonly trust: SharedKeyTrust;
+  readonly trust: NodeTrust;
+  /** Whether a server with such a certificate may come, now. */
+  readonly mayCome: (name: NodeName) => boolean;
   readonly limits?: LinkLimits;
   /** Handshakes at once; more are refused. */
   readonly handshakesMax: number;
@@ -179,9 +198,10 @@ export class LinkServer {
   constructor(options: LinkServerOptions) {
     this.#o = options;
     this.#tls = createServer({
-      ...options.trust.serverOptions(),
+      ...options.trust.serverOptions(LINK_ALPN),
       handshakeTimeout: options.handshakeTimeoutMs,
     });
+    options.trust.bind(this.#tls, LINK_ALPN);
     this.#tls.on("secureConnection", (socket) => this.#secured(socket));
     this.#tls.on("tlsClientError", (_error, socket) => {
       // Its connection closes, and is told of then.
@@ -229,7 +249,12 @@ export class LinkServer {
    */
   drain(): void {
     this.#isDraining = true;
-    for (const { connection } of this.#sessions) announceEnd(connection);
+    for (const session of this.#sessions) session.announceEnd();
+  }
+
+  /** Ends the sessions of servers that may not come any more. */
+  recheck(): void {
+    for (const { connection, node } of this.#sessions) if (!this.#o.mayCome(node.name)) connection.destroy();
   }
 
   /** Cuts what is left. */
@@ -242,7 +267,8 @@ export class LinkServer {
     this.#handshakes.delete(clientOf(socket));
     const peer = this.#o.trust.peerOf(socket);
     // Who offers no protocol at all gets through the handshake.
-    if (peer === undefined || !LINK_ALPN.includes(socket.alpnProtocol || "")) {
+    const isLink = LINK_ALPN.includes(socket.alpnProtocol || "");
+    if (typeof peer === "string" || !isLink || !this.#o.mayCome(peer.name)) {
       this.counters.refused++;
       socket.destroy();
       this.#o.onGone?.();
@@ -250,32 +276,29 @@ export class LinkServer {
     }
     this.counters.sessions++;
     socket.setTimeout(0);
+    let expiry: NodeJS.Timeout | undefined;
     const session = new LinkServerSession(socket, peer, this.#o.limits ?? linkDefaults, {
       handle: (request) => {
         this.counters.requests++;
         this.#o.handle(request);
       },
       onGone: () => {
+        clearTimeout(expiry);
         const { endReason, isDraining } = session.connection.session;
-        const why = endReason ?? (isDraining || this.#isDraining ? "done" : "lost");
+        const why = endReason ?? (isDraining || session.isLeaving ? "done" : "lost");
         this.counters.ends.set(why, (this.counters.ends.get(why) ?? 0) + 1);
         this.#sessions.delete(session);
         this.#o.onGone?.();
       },
     });
     this.#sessions.add(session);
+    // What a certificate has opened goes on for no longer than it holds.
+    const leftMs = Math.max(0, peer.notAfterEpochMs - systemClock.epoch());
+    expiry = setTimeout(() => session.announceEnd(), Math.min(leftMs, TIMER_MAX_MS));
+    expiry.unref();
     // Its handshake began before the drain.
-    if (this.#isDraining) announceEnd(session.connection);
+    if (this.#isDraining) session.announceEnd();
   }
-}
-
-function announceEnd(connection: LinkConnection): void {
-  connection.session.announceEnd();
-  connection.wake();
-  setTimeout(() => {
-    connection.session.drain();
-    connection.wake();
-  }, NOTICE_MS).unref();
 }
 
 function clientOf(socket: Socket): string {
