@@ -41,6 +41,7 @@ export { type HeadBlock, isBeyondReading, mayBecomeCanonical, readHeadBlock } fr
 export { MemoryStore, type StoredObject } from "./io/memory-store.ts";
 export { Http1Connection, type Http1Context } from "./io/http1/connection.ts";
 export { SocketReads } from "./io/socket-reads.ts";
+export { Siblings, type SiblingParts } from "./io/siblings.ts";
 export { requireRing, sharedRing } from "./io/uring/shared-ring.ts";
 export { type RingOperations, RingReads } from "./io/uring/ring-reads.ts";
 export { RingSockets } from "./io/uring/ring-sockets.ts";

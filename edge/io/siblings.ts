@@ -10,6 +10,7 @@ import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { chmod, unlink } from "node:fs/promises";
 import type { Clock } from "#kit";
 import { http, type Logger } from "#kit/io";
+import { Stop } from "#transport";
 import type { CacheKey } from "../core/cache-key.ts";
 import type { Coding } from "../core/compression/accept-encoding.ts";
 import type { Fields } from "../core/headers.ts";
@@ -41,6 +42,9 @@ const OWNER_TIMEOUT_MS = 65_000;
 
 const INBOUND = "isochrone-inbound";
 const ANSWER = "isochrone-answer";
+/** Names a request that was passed, and, alone, one whose client sends no more. */
+const ASKED = "isochrone-asked";
+const LEFT = "isochrone-left";
 
 /** A request as it crosses: what of `Inbound` is data. */
 type PassedRequest = Pick<
@@ -92,6 +96,9 @@ export class Siblings implements SiblingTier {
   readonly #copying = new Map<CacheKey, Promise<boolean>>();
   /** Answers for other workers that have not ended. */
   readonly #answering = new Set<Promise<void>>();
+  /** Their clients, by what the workers that asked have named them. */
+  readonly #clients = new Map<string, Stop>();
+  #asks = 0;
   #parts: SiblingParts | undefined;
   #server: Server | undefined;
   #copyServer: CopyServer | undefined;
@@ -140,6 +147,12 @@ export class Siblings implements SiblingTier {
         const wantedForm = asked.headers[FORM];
         if (wantedForm !== undefined) {
           void answerForm(String(wantedForm), response, this.#parts);
+          return;
+        }
+        const left = asked.headers[LEFT];
+        if (left !== undefined) {
+          this.#clients.get(String(left))?.abort(undefined);
+          response.writeHead(204).end();
           return;
         }
         const answered = this.#answer(asked, response).finally(() => this.#answering.delete(answered));
@@ -242,6 +255,7 @@ export class Siblings implements SiblingTier {
       ...inbound,
       head: { ...plan.head, method: "GET", fields: withoutSelection(plan.head.fields) },
       signal: AbortSignal.timeout(OWNER_TIMEOUT_MS),
+      leaving: undefined,
     };
     void this.ask(whole, { ...plan, head: whole.head })
       .then(async (answer) => {
@@ -297,11 +311,14 @@ export class Siblings implements SiblingTier {
     const invalidations = this.#invalidations;
     const { head, httpVersion, remoteAddress, peer, hop, requestId, receivedAt } = inbound;
     const passed: PassedRequest = { head, httpVersion, remoteAddress, peer, hop, requestId, receivedAt };
+    const name = `${process.pid}-${this.#asks++}`;
+    const tellLeft = (): void => this.#tellLeft(path, name);
+    inbound.leaving?.addEventListener("abort", tellLeft, { once: true });
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
       const asked = http.request({
         socketPath: path,
         agent: this.#agent,
-        headers: { host: "worker", [INBOUND]: encode(passed) },
+        headers: { host: "worker", [INBOUND]: encode(passed), [ASKED]: name },
         maxHeaderSize: HEAD_BYTES_MAX,
         signal: inbound.signal,
         timeout: OWNER_TIMEOUT_MS,
@@ -310,7 +327,7 @@ export class Siblings implements SiblingTier {
       asked.once("response", resolve);
       asked.on("error", reject);
       asked.end();
-    });
+    }).finally(() => inbound.leaving?.removeEventListener("abort", tellLeft));
     if (response.statusCode !== 200) {
       response.destroy();
       throw new Error(`the owner answered ${response.statusCode}`);
@@ -331,11 +348,30 @@ export class Siblings implements SiblingTier {
     return { ...answer, body: body.read(), source: sourceOf(plan, stored, body) };
   }
 
+  /** A client sends no more, and may have gone: what waits for its place at the next hop there is not asked for it alone. */
+  #tellLeft(path: string, name: string): void {
+    const told = http.request({
+      socketPath: path,
+      agent: this.#agent,
+      headers: { host: "worker", [LEFT]: name },
+    });
+    told.once("response", (response: IncomingMessage) => response.resume());
+    // An owner that is away has nothing waiting.
+    told.on("error", () => {});
+    told.end();
+  }
+
   async #answer(asked: IncomingMessage, response: ServerResponse): Promise<void> {
     this.counters.answered++;
+    const name = String(asked.headers[ASKED] ?? "");
     const aborter = new AbortController();
+    const leaving = new Stop();
+    this.#clients.set(name, leaving);
     response.once("close", () => {
-      if (!response.writableFinished) aborter.abort();
+      this.#clients.delete(name);
+      if (response.writableFinished) return;
+      leaving.abort(undefined);
+      aborter.abort();
     });
     try {
       const { clock } = this.#o;
@@ -344,6 +380,7 @@ export class Siblings implements SiblingTier {
         body: undefined,
         bodyBytes: undefined,
         signal: aborter.signal,
+        leaving,
         startedAt: clock.monotonic(),
         isFromSibling: true,
       };
