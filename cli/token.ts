@@ -1,7 +1,7 @@
 /** `isochrone token`: keys and client certificates for a property's document, and tokens. */
 import { randomBytes } from "node:crypto";
 import { parseArgs } from "node:util";
-import { makeAccessKey, makeClientCertificate, makeToken } from "#edge";
+import { certificateWarning, makeAccessKey, makeClientCertificate, makeToken } from "#edge";
 import { type EpochMs, id, parseDurationMs } from "#kit";
 import { readFileIfThere, systemClock } from "#kit/io";
 import { peerKeyFromEnvironment } from "#transport";
@@ -14,8 +14,9 @@ const help = `Usage: isochrone token key PROPERTY KEY [--secret FILE]
 key   Prints an entry for access.keys or originAuth.keys of the property's document. The secret is sealed (AES-256-GCM under a key derived from
       ISOCHRONE_PEER_KEY), so control never holds it. Without --secret one is made and printed, once.
 certificate
-      Prints originAuth.clientCertificate of the property's document: what its origins are shown that ask for a client certificate.
-      FILE in PEM, the holder's own certificate first; the private key is sealed in the same way.
+      Prints clientCertificate, to be put into originAuth of the property's document: what its https origins are shown that ask for a client
+      certificate. FILE in PEM, the holder's own certificate first, the key without a passphrase; it is sealed in the same way. Who the
+      origins will see, and what is wrong with it, goes to standard error. A new one is another version of the document.
 sign  Prints a token for PATH that ends after --for (30s, 15m, 1h ...; default 1h, at most 366d). With --acl it opens every path
       that PATH, which then ends in "*", is the beginning of. It is sent as the query parameter or the cookie that the
       property's access.parameter names (isochrone-token), to paths for which a rule says requireToken.
@@ -30,6 +31,7 @@ Anybody can sign; this is the token for /file.zip:
 Examples:
   isochrone token key shop-www k1 --secret k1.secret
   curl "http://www.shop.example/file.zip?isochrone-token=$(isochrone token sign /file.zip --key k1 --secret k1.secret)"
+  isochrone token certificate shop-www --chain cdn.pem --private-key cdn.key > client-certificate.json
   isochrone token sign '/video/7/*' --acl --key k1 --secret k1.secret --for 6h`;
 
 const FILE_BYTES_MAX = 1_024;
@@ -47,6 +49,12 @@ interface Flags {
   readonly acl?: boolean | undefined;
   readonly json?: boolean | undefined;
 }
+
+const flagsOf: Readonly<Record<string, readonly string[]>> = {
+  key: ["secret"],
+  certificate: ["chain", "private-key"],
+  sign: ["key", "secret", "for", "acl", "json"],
+};
 
 export async function main(argv: readonly string[]): Promise<number> {
   const { values, positionals } = parseArgs({
@@ -68,6 +76,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     return await Promise.resolve(0);
   }
   const [action, subject, keyId, ...more] = positionals;
+  const strange = Object.keys(values).find((name) => !(flagsOf[action ?? ""] ?? [name]).includes(name));
+  if (strange !== undefined) throw new UsageError(`token ${action} takes no --${strange}; see --help`);
   if (action === "key" && subject !== undefined && keyId !== undefined && more.length === 0)
     printKey(subject, keyId, values.secret);
   else if (action === "certificate" && subject !== undefined && keyId === undefined)
@@ -95,8 +105,29 @@ function printCertificate(property: string, { chain, "private-key": key }: Flags
   if (chain === undefined || key === undefined)
     throw new UsageError("token certificate needs --chain FILE and --private-key FILE; see --help");
   const [chainPem, keyPem] = [chain, key].map((file) => readFile(file, PEM_BYTES_MAX)) as [string, string];
-  const clientCertificate = makeClientCertificate(propertyId, chainPem, keyPem, peerKeyFromEnvironment());
+  const { clientCertificate, about } = makeClientCertificate(
+    propertyId,
+    chainPem,
+    keyPem,
+    peerKeyFromEnvironment(),
+    chain,
+  );
   console.log(JSON.stringify({ clientCertificate }, null, 2));
+  const { subject, issuer, notBefore, notAfter, isForClients } = about;
+  console.error(
+    `Belongs into originAuth of property ${propertyId}. Its https origins are shown ${subject}, issued by ${issuer}, good until ${new Date(notAfter).toISOString()}; the issuer is whom they have to trust.`,
+  );
+  const warnings = {
+    expired: "it has expired",
+    "not-yet-valid": "it is not valid yet",
+    "expires-soon": "it ends within a week",
+  };
+  const warning = certificateWarning({ notBefore, notAfter }, systemClock.epoch());
+  if (warning !== undefined) console.error(`Warning: ${warnings[warning]}.`);
+  if (!isForClients)
+    console.error(
+      "Warning: its extended key usage does not allow clients (clientAuth); most origins will refuse it.",
+    );
 }
 
 function printToken(path: string, flags: Flags): void {

@@ -38,8 +38,8 @@ export class OriginIdentities {
     const { chainPem, sealedKey, fingerprint } = originAuth.clientCertificate;
     try {
       const keyPem = unseal(sealedKey, purposeOf(propertyId, fingerprint), this.#peerKey);
-      const pair = parsePair(chainPem, keyPem, `of property ${propertyId}`);
-      this.#opened.set(originAuth, { owner: propertyId, ...pair });
+      const { chainPem: chain } = parsePair(chainPem, keyPem, `of property ${propertyId}`);
+      this.#opened.set(originAuth, { owner: propertyId, chainPem: chain, keyPem, fingerprint });
     } catch {
       this.#logger.error("client-certificate-not-opened", {
         propertyId,
@@ -56,17 +56,21 @@ export class OriginIdentities {
   }
 }
 
-/** `originAuth.clientCertificate` for a property's document. Throws IsochroneError when chain and key do not fit. */
+/**
+ * `originAuth.clientCertificate` for a property's document, and what its origins will see. Throws IsochroneError when chain and key do not
+ * fit; `name` is what it calls them.
+ */
 export function makeClientCertificate(
   propertyId: string,
   chainPem: string,
   keyPem: string,
   peerKey: Uint8Array,
-): ClientCertificate {
-  const { chainPem: chain, fingerprint } = parsePair(chainPem, keyPem, "to seal");
-  return {
-    chainPem: chain,
-    fingerprint,
-    sealedKey: seal(keyPem, purposeOf(propertyId, fingerprint), peerKey),
-  };
+  name: string,
+): {
+  readonly clientCertificate: ClientCertificate;
+  readonly about: Omit<ReturnType<typeof parsePair>, "keyPem" | "chainPem">;
+} {
+  const { chainPem: chain, keyPem: key, ...about } = parsePair(chainPem, keyPem, name);
+  const sealedKey = seal(key, purposeOf(propertyId, about.fingerprint), peerKey);
+  return { clientCertificate: { chainPem: chain, fingerprint: about.fingerprint, sealedKey }, about };
 }

@@ -365,7 +365,7 @@ test("an origin that asks for a client certificate gets the property's; another 
   ends.push(() => Promise.resolve(server.close()));
   const { port } = server.address() as AddressInfo;
   const sealed = (propertyId: string, { certPem, keyPem }: typeof authority) => ({
-    clientCertificate: makeClientCertificate(propertyId, certPem, keyPem, peerKey),
+    clientCertificate: makeClientCertificate(propertyId, certPem, keyPem, peerKey, "test").clientCertificate,
   });
   const originAuth = sealed("shop", one);
   expect(JSON.stringify(originAuth)).not.toContain("PRIVATE");
@@ -392,5 +392,7 @@ test("an origin that asks for a client certificate gets the property's; another 
   expect(await statuses(1)).toEqual([502]);
   expect(seen).toEqual([]);
   // The pair has to be one.
-  expect(() => makeClientCertificate("shop", one.certPem, two.keyPem, peerKey)).toThrow(/does not belong/);
+  expect(() => makeClientCertificate("shop", one.certPem, two.keyPem, peerKey, "c.pem")).toThrow(
+    /does not belong/,
+  );
 });

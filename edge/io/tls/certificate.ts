@@ -26,6 +26,9 @@ const CHAIN_MAX = 10;
 /** The warning comes so long before a certificate ends, ms: an automatic renewal has failed twice by then. */
 const EXPIRES_SOON_MS = 7 * 24 * 3_600_000;
 
+const CLIENT_AUTH = "1.3.6.1.5.5.7.3.2";
+const ANY_USAGE = "2.5.29.37.0";
+
 const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
 
 /**
@@ -55,9 +58,25 @@ export function parsePair(
   chainPem: string,
   keyPem: string,
   subject: string,
-): Pick<Certificate, "chainPem" | "keyPem" | "fingerprint"> {
-  const { chainPem: chain, fingerprint } = checkedPair(chainPem, keyPem, subject);
-  return { chainPem: chain, keyPem, fingerprint };
+): Pick<Certificate, "chainPem" | "keyPem" | "fingerprint" | "notBefore" | "notAfter"> & {
+  readonly subject: string;
+  readonly issuer: string;
+  /** Extended key usages allow it (RFC 5280, section 4.2.1.12), or there are none. */
+  readonly isForClients: boolean;
+} {
+  const { leaf, chainPem: chain, fingerprint } = checkedPair(chainPem, keyPem, subject);
+  // Typed as a string's list that is always there; without the extension it is undefined.
+  const usages = leaf.keyUsage as readonly string[] | undefined;
+  return {
+    chainPem: chain,
+    keyPem,
+    fingerprint,
+    subject: leaf.subject.replaceAll("\n", ", "),
+    issuer: leaf.issuer.replaceAll("\n", ", "),
+    isForClients: usages === undefined || usages.includes(CLIENT_AUTH) || usages.includes(ANY_USAGE),
+    notBefore: leaf.validFromDate.getTime() as EpochMs,
+    notAfter: leaf.validToDate.getTime() as EpochMs,
+  };
 }
 
 function checkedPair(
@@ -114,6 +133,11 @@ function parseChain(blocks: readonly string[], subject: string): readonly X509Ce
 }
 
 function parseKey(pem: string, subject: string): KeyObject {
+  if (!/-----BEGIN [A-Z ]*PRIVATE KEY-----/.test(pem))
+    throw bad(
+      subject,
+      'the private key cannot be read: there is no "-----BEGIN PRIVATE KEY-----" block in its file',
+    );
   try {
     return createPrivateKey(pem);
   } catch (cause) {
