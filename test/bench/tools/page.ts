@@ -2,6 +2,7 @@
 import { labelOf, type Run } from "./measure.ts";
 import { escapeHtml } from "./escape-html.ts";
 import { hitRatioCharts } from "./hit-ratio-charts.ts";
+import { overlaySections } from "./overlay-section.ts";
 import { figure, type KeptResult, provenance, type Results, rowsOf } from "./results.ts";
 
 const BAR_HEIGHT = 20;
@@ -137,7 +138,8 @@ pre { overflow-x: auto; background: #8881; padding: 0.6rem; }
 
 /** The whole page. */
 export function reportPage(results: Results): string {
-  const charts = hitRatioCharts(results.others);
+  const overlay = overlaySections(results.others);
+  const charts = hitRatioCharts(overlay.rest);
   return [
     "<!doctype html>",
     '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
@@ -147,6 +149,7 @@ export function reportPage(results: Results): string {
     "same time on one machine, which it names, and took turns. Shorter bars are better; the line through a bar reaches from the best round to the worst.",
     "A load average well above the number of cores means that others were at work.</p>",
     ...results.comparisons.map(comparisonSection),
+    overlay.html,
     charts.html,
     ...charts.rest.map(
       (other) =>
