@@ -50,7 +50,11 @@ export async function main(argv: readonly string[]): Promise<number> {
   let store: SqliteStore | undefined;
   try {
     store = new SqliteStore({ stateDirectory: values.state, newLogId: randomBytes(8).toString("hex") });
-    const authority = await NodeAuthority.open({ stateDirectory: values.state, clock: systemClock });
+    const authority = await NodeAuthority.open({
+      stateDirectory: values.state,
+      token,
+      clock: systemClock,
+    });
     const server = new ControlServer({ store, authority, token, clock: systemClock, logger });
     const stopped = stopSignal();
     const url = await server.listen(listen.host, listen.port);

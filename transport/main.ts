@@ -117,6 +117,7 @@ class RelayProcess {
     this.#identity = new NodeIdentity({
       serverId: options.node,
       stateDirectory: options.stateDirectory,
+      sealingKey: peerKey,
       ask: async (...asked) => await this.#client.nodeCertificate(...asked),
       clock: systemClock,
       logger: this.#logger,

@@ -1,6 +1,6 @@
 /**
- * The authority of the deployment's servers: signs their certificates, and remembers which key speaks for which of them. Its key lies in
- * a file of its own beside the store, so that a copy of the store is no authority.
+ * The authority of the deployment's servers: signs their certificates, and remembers which key speaks for which of them. Its key lies
+ * beside the store, sealed under control's token, so that a copy of what is on the disk is no authority.
  */
 import {
   createHash,
@@ -24,7 +24,7 @@ import {
   string,
   type TopologyDocument,
 } from "#kit";
-import { LastKnownGood } from "#kit/io";
+import { LastKnownGood, seal, unseal } from "#kit/io";
 import {
   type NodeEntry,
   nodeEntries,
@@ -45,11 +45,15 @@ const DATED_BACK_MS = HOUR_MS;
 const AUTHORITY_VALID_MS = 10 * 365 * 24 * HOUR_MS;
 const AUTHORITY_NAME = "isochrone servers";
 
-const authorityFile = object({ keyPem: string({ max: 8_192 }), certificatePem: string({ max: 8_192 }) });
+const AUTHORITY_FILE = "node-authority.json";
+const authorityFile = object({ sealedKey: string({ max: 8_192 }), certificatePem: string({ max: 8_192 }) });
+const SEALED_FOR = { purpose: "isochrone node authority key v1", boundTo: AUTHORITY_NAME } as const;
 
 export interface NodeAuthorityOptions {
   /** Undefined: memory alone, for tests. */
   readonly stateDirectory: string | undefined;
+  /** Control's own: opens the key that is kept. */
+  readonly token: string;
   readonly clock: Clock;
   readonly validMs?: number;
 }
@@ -80,28 +84,40 @@ export class NodeAuthority {
     this.#save = save;
   }
 
-  /** Reads it, or makes one at the first start. Rejects with IsochroneError when a file is there that is none: nothing is made anew then. */
+  /**
+   * Reads it, or makes one at the first start. Rejects with IsochroneError when a file is there that is none or was sealed under another
+   * token: nothing is made anew then.
+   */
   static async open(options: NodeAuthorityOptions): Promise<NodeAuthority> {
-    const { stateDirectory, clock } = options;
+    const { stateDirectory, clock, token } = options;
     if (stateDirectory === undefined)
       return new NodeAuthority(options, makeAuthority(clock), [], () => Promise.resolve());
-    const file = <T>(name: string, parse: (value: unknown) => T) => {
-      const path = join(stateDirectory, name);
-      return new LastKnownGood(path, parse, {
+    const unusable = (name: string, reason: string): IsochroneError =>
+      new IsochroneError(
+        `Cannot use ${JSON.stringify(join(stateDirectory, name))}: it ${reason}; put a copy back, or remove it: servers then go without links and relays until each has asked for its next certificate, 11 hours at most`,
+        { code: "authority-unusable", source: "configuration", retry: "never" },
+      );
+    const file = <T>(name: string, parse: (value: unknown) => T) =>
+      new LastKnownGood(join(stateDirectory, name), parse, {
         onDamaged: ({ reason }) => {
-          throw new IsochroneError(
-            `Cannot use ${JSON.stringify(path)}: it ${reason}; put a copy back, or remove it, after which all servers need new certificates`,
-            { code: "authority-unusable", source: "configuration", retry: "never" },
-          );
+          throw unusable(name, reason);
         },
       });
-    };
-    const kept = file("node-authority.json", (value) => authorityFile.parse(value));
+    const sealingKey = Buffer.from(token);
+    const kept = file(AUTHORITY_FILE, (value) => authorityFile.parse(value));
     const register = file("node-register.json", (value) => nodeEntries.parse(value));
-    let pair = kept.load();
-    if (pair === undefined) {
+    const found = kept.load();
+    let pair: { readonly keyPem: string; readonly certificatePem: string };
+    if (found === undefined) {
       pair = makeAuthority(clock);
-      await kept.save(pair);
+      const { keyPem, certificatePem } = pair;
+      await kept.save({ sealedKey: seal(keyPem, SEALED_FOR, sealingKey), certificatePem });
+    } else {
+      try {
+        pair = { ...found, keyPem: unseal(found.sealedKey, SEALED_FOR, sealingKey) };
+      } catch {
+        throw unusable(AUTHORITY_FILE, "was sealed under another ISOCHRONE_CONTROL_TOKEN");
+      }
     }
     return new NodeAuthority(options, pair, register.load() ?? [], async (entries) => {
       await register.save(entries);

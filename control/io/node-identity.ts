@@ -15,8 +15,8 @@ import {
   type Clock,
   judgeNode,
   type NodeCertificate,
+  nodeCertificate,
   type NodeCredentials,
-  nodeCredentials,
   object,
   optional,
   type ServerId,
@@ -24,7 +24,7 @@ import {
   string,
   type TopologyDocument,
 } from "#kit";
-import { LastKnownGood, type Logger } from "#kit/io";
+import { LastKnownGood, type Logger, seal, type SealPurpose, unseal } from "#kit/io";
 import { certificateState, isSameName, nextRequestAt } from "../core/certificate-renewal.ts";
 import { nodeNameIn, nodeRequestMessage } from "../core/node-register.ts";
 import type { NodeCertificateRequest } from "../core/wire.ts";
@@ -32,11 +32,13 @@ import type { NodeCertificateRequest } from "../core/wire.ts";
 /** Timers of Node end at 2^31 ms; looking again costs nothing. */
 const TIMER_MS_MAX = 3_600_000;
 
-const identityFile = object({ keyPem: string({ max: 8_192 }), credentials: optional(nodeCredentials) });
+const identityFile = object({ sealedKey: string({ max: 8_192 }), certificate: optional(nodeCertificate) });
 
 export interface NodeIdentityOptions {
   readonly serverId: ServerId;
   readonly stateDirectory: string;
+  /** The peer key: what lies on the disk is of no use without. */
+  readonly sealingKey: Uint8Array;
   /** As `ControlClient.nodeCertificate`. */
   readonly ask: (serverId: ServerId, request: NodeCertificateRequest) => Promise<NodeCertificate>;
   readonly clock: Clock;
@@ -49,8 +51,8 @@ export interface NodeIdentityOptions {
 export class NodeIdentity {
   readonly #o: NodeIdentityOptions;
   readonly #file: LastKnownGood<{
-    readonly keyPem: string;
-    readonly credentials?: NodeCredentials | undefined;
+    readonly sealedKey: string;
+    readonly certificate?: NodeCertificate | undefined;
   }>;
   #keyPem = "";
   #credentials: NodeCredentials | undefined;
@@ -75,16 +77,37 @@ export class NodeIdentity {
   /** Takes what the disk holds, or makes a key. Asks control when a topology names this server. */
   async start(): Promise<void> {
     const kept = this.#file.load();
-    if (kept !== undefined && isKey(kept.keyPem)) {
-      this.#keyPem = kept.keyPem;
-      if (kept.credentials !== undefined) this.#take(kept.credentials);
+    const keyPem = kept && this.#opened(kept.sealedKey);
+    if (kept !== undefined && keyPem !== undefined) {
+      this.#keyPem = keyPem;
+      if (kept.certificate !== undefined) this.#take({ ...kept.certificate, keyPem });
     } else {
       const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
       this.#keyPem = privateKey.export({ type: "pkcs8", format: "pem" }) as string;
       // On the disk before control hears of it: it is the only key that has this name from then on.
-      await this.#file.save({ keyPem: this.#keyPem });
+      await this.#save(undefined);
     }
     this.#plan();
+  }
+
+  async #save(certificate: NodeCertificate | undefined): Promise<void> {
+    const { serverId, sealingKey } = this.#o;
+    const sealedKey = seal(this.#keyPem, sealedFor(serverId), sealingKey);
+    await this.#file.save({ sealedKey, ...(certificate && { certificate }) });
+  }
+
+  #opened(sealedKey: string): string | undefined {
+    const { serverId, sealingKey, logger } = this.#o;
+    try {
+      const keyPem = unseal(sealedKey, sealedFor(serverId), sealingKey);
+      createPrivateKey(keyPem);
+      return keyPem;
+    } catch {
+      logger.error("node-identity-damaged", {
+        reason: `sealed with another ISOCHRONE_PEER_KEY or of another server; a new key is made, for which "isochrone node forget ${serverId}" makes room`,
+      });
+      return undefined;
+    }
   }
 
   /** What control would certify may have changed. */
@@ -147,7 +170,7 @@ export class NodeIdentity {
       const credentials = { ...certificate, keyPem: this.#keyPem };
       checkCertificate(credentials, serverId);
       if (this.#isClosed) return;
-      await this.#file.save({ keyPem: this.#keyPem, credentials });
+      await this.#save(certificate);
       this.#take(credentials);
       this.#failures = 0;
       this.#problem = undefined;
@@ -185,12 +208,9 @@ export class NodeIdentity {
   }
 }
 
-function isKey(keyPem: string): boolean {
-  try {
-    return createPrivateKey(keyPem).asymmetricKeyType === "ec";
-  } catch {
-    return false;
-  }
+/** Bound to the server: a copy of another one's file does not open. */
+function sealedFor(serverId: ServerId): SealPurpose {
+  return { purpose: "isochrone node key v1", boundTo: serverId };
 }
 
 /** Throws Error when it is not this server's own, by this key and this authority. */

@@ -86,6 +86,7 @@ export interface NodeControlOptions {
   readonly serverId: ServerId;
   readonly controlUrl: string;
   readonly token: string;
+  readonly peerKey: Uint8Array;
   readonly stateDirectory: string;
   readonly incarnation: string;
   /** Without a port for them a server has no use for keys, so that it keeps none. */
@@ -156,6 +157,7 @@ export class NodeControl {
     this.#identity = new NodeIdentity({
       serverId,
       stateDirectory,
+      sealingKey: options.peerKey,
       ask: async (...asked) => await this.#client.nodeCertificate(...asked),
       clock: options.clock,
       logger,

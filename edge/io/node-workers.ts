@@ -26,7 +26,7 @@ export async function startNodeWorkers(
 ): Promise<RunningNode | undefined> {
   const { serverId, logger, settings, stop, tls } = options;
   const { token, peerKey } = nodeSecrets();
-  const control = controlOf(options, token);
+  const control = controlOf(options, { token, peerKey });
   const topology = await control.start(stop);
   if (topology === undefined) {
     await control.close();

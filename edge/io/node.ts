@@ -48,13 +48,14 @@ export function hostsOfSelf(host: string, port: number): ReadonlySet<string> {
 
 export function controlOf(
   options: Pick<NodeOptions, "serverId" | "controlUrl" | "stateDirectory" | "tls" | "logger">,
-  token: string,
+  { token, peerKey }: ReturnType<typeof nodeSecrets>,
 ): NodeControl {
   const { serverId, controlUrl, stateDirectory, tls, logger } = options;
   return new NodeControl({
     serverId,
     controlUrl,
     token,
+    peerKey,
     stateDirectory,
     incarnation: randomUUID(),
     takesCertificates: tls !== undefined,
@@ -67,7 +68,7 @@ export function controlOf(
 export async function startNode(options: NodeOptions): Promise<RunningNode | undefined> {
   const { serverId, logger, settings, stop } = options;
   const { token, peerKey } = nodeSecrets();
-  const control = controlOf(options, token);
+  const control = controlOf(options, { token, peerKey });
   const metrics = new EdgeMetrics();
   const disk = diskOf({
     directory: options.diskDirectory,

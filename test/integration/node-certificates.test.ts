@@ -13,7 +13,7 @@ import { systemClock } from "#kit/io";
 import { dial, type NodePeer, NodeTrust } from "#transport";
 import { newKey, requestBy, testAuthority } from "../tools/node-credentials.ts";
 import { findProgram } from "../bench/tools/program.ts";
-import { logger, serverId, topologyOf, until } from "./transport-support.ts";
+import { logger, peerKey, serverId, topologyOf, until } from "./transport-support.ts";
 
 const { ControlServer, MemoryStore, NodeAuthority } = await loadControlServer();
 
@@ -35,7 +35,7 @@ function newDirectory(): string {
 }
 
 async function startControl(directory?: string) {
-  const authority = await NodeAuthority.open({ stateDirectory: directory, clock: systemClock });
+  const authority = await NodeAuthority.open({ stateDirectory: directory, token, clock: systemClock });
   const store = new MemoryStore({ logId: "nodes" });
   const server = new ControlServer({ store, authority, token, clock: systemClock, logger });
   const url = await server.listen("127.0.0.1", 0);
@@ -61,6 +61,7 @@ function identityOf(client: ControlClient, directory: string, more: Partial<Node
   const identity = new NodeIdentity({
     serverId: serverId("fra-1"),
     stateDirectory: directory,
+    sealingKey: peerKey,
     ask: async (id, request) => await client.nodeCertificate(id, request),
     clock: systemClock,
     logger,
@@ -100,7 +101,7 @@ describe("control", () => {
     await client.changeNode(fra, "revoke");
     await refused("revoked", fra, requestBy("fra-1", key));
     // Known to the next process, and the authority is the same.
-    const again = await NodeAuthority.open({ stateDirectory: directory, clock: systemClock });
+    const again = await NodeAuthority.open({ stateDirectory: directory, token, clock: systemClock });
     expect(again.entries).toEqual(authority.entries);
     expect(again.entries).toMatchObject([{ state: "revoked" }]);
     await client.changeNode(fra, "forget");
@@ -123,10 +124,17 @@ describe("control", () => {
     const answer = await fetch(`${url}/v1/nodes/fra-1/certificate`, { method: "POST", body: "{}" });
     expect(answer.status).toBe(401);
     const path = join(directory, "node-authority.json");
+    expect(readFileSync(path, "utf8")).not.toContain("PRIVATE KEY");
+    await expect(
+      NodeAuthority.open({ stateDirectory: directory, token: `${token}0`, clock: systemClock }),
+    ).rejects.toMatchObject({
+      code: "authority-unusable",
+      message: expect.stringMatching(/another ISOCHRONE/),
+    });
     writeFileSync(path, readFileSync(path).subarray(0, -9));
-    await expect(NodeAuthority.open({ stateDirectory: directory, clock: systemClock })).rejects.toMatchObject(
-      { code: "authority-unusable" },
-    );
+    await expect(
+      NodeAuthority.open({ stateDirectory: directory, token, clock: systemClock }),
+    ).rejects.toMatchObject({ code: "authority-unusable" });
   });
 
   test("OpenSSL holds the chain for valid, for both ends", async ({ skip }) => {
@@ -165,6 +173,7 @@ describe("a server", () => {
     });
     first.identity.close();
     expect(statSync(join(directory, "node-identity.json")).mode & 0o777).toBe(0o600);
+    expect(readFileSync(join(directory, "node-identity.json"), "utf8")).not.toContain("PRIVATE KEY");
     await control.close();
     const second = identityOf(control.client, directory);
     await second.identity.start();
@@ -214,6 +223,11 @@ describe("a server", () => {
     expect(taken[1]?.name.role).toBe("parent");
     await until(() => identity.counters.renewed === 2);
     identity.close();
+    const copy = newDirectory();
+    writeFileSync(join(copy, "node-identity.json"), readFileSync(join(directory, "node-identity.json")));
+    const otherKey = identityOf(control.client, copy, { sealingKey: Buffer.alloc(16, 9) });
+    await otherKey.identity.start();
+    expect(otherKey.taken).toEqual([]);
     const foreign = identityOf(control.client, directory, { serverId: serverId("nyc-1") });
     await foreign.identity.start();
     expect(foreign.taken).toEqual([]);

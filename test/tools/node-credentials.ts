@@ -17,7 +17,12 @@ export async function testAuthority(
   options: { readonly stateDirectory?: string; readonly validMs?: number } = {},
 ): Promise<TestAuthority> {
   const { NodeAuthority } = await loadControlServer();
-  const authority = await NodeAuthority.open({ stateDirectory: undefined, clock: systemClock, ...options });
+  const authority = await NodeAuthority.open({
+    stateDirectory: undefined,
+    token: "of-tests-alone-0123456789",
+    clock: systemClock,
+    ...options,
+  });
   const credentials = async (topology: TopologyDocument, serverId: string): Promise<NodeCredentials> => {
     const keyPem = newKey();
     // A test asks for one name as often as it likes.
