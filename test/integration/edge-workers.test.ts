@@ -321,7 +321,7 @@ test("what was invalidated while the worker that owns it was dead does not come 
   const workers = await children();
   const change = async (some: readonly string[]) =>
     await Promise.all(some.map(async (path) => await ask(path, "POST")));
-  process.kill(workers[0] ?? 0, "SIGKILL");
+  process.kill(workers[0] as number, "SIGKILL");
   // Some before its death is noticed, some before the next one serves.
   await change(paths.slice(0, 8));
   const next = await waitFor(async () => (await children()).find((pid) => !workers.includes(pid)), {

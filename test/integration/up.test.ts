@@ -372,7 +372,7 @@ test("of two mappers one publishes; when it is killed the other one takes over, 
 
 test("a child that dies is started again and said so", async () => {
   const before = await processOf("gru-1");
-  process.kill(before?.pid ?? 0, "SIGKILL");
+  process.kill(before?.pid as number, "SIGKILL");
   const after = await waitFor(
     async () => {
       const now = await processOf("gru-1");
@@ -387,7 +387,7 @@ test("a child that dies is started again and said so", async () => {
 test("with control killed everything goes on, and a server can be restarted from its own disk", async () => {
   expect((await cli("kill", "control")).code).toBe(0);
   const before = await processOf("fra-1");
-  process.kill(before?.pid ?? 0, "SIGKILL");
+  process.kill(before?.pid as number, "SIGKILL");
   await waitFor(
     async () => {
       const now = await processOf("fra-1");
