@@ -56,7 +56,12 @@ function answer(status: number, fields: Answer["fields"], content?: Iterable<str
 
 async function serverOf(
   handle: Handle,
-  more: { readonly link?: boolean; readonly settings?: Partial<EdgeSettings>; readonly port?: number } = {},
+  more: {
+    readonly link?: boolean;
+    readonly mayCome?: () => boolean;
+    readonly settings?: Partial<EdgeSettings>;
+    readonly port?: number;
+  } = {},
 ) {
   const metrics = new EdgeMetrics();
   const server = new EdgeServer({
@@ -71,7 +76,7 @@ async function serverOf(
     metrics,
     logger,
     onServed: undefined,
-    link: more.link === false ? undefined : { trust: parentTrust, mayCome: () => true },
+    link: more.link === false ? undefined : { trust: parentTrust, mayCome: more.mayCome ?? (() => true) },
   });
   const port = await server.listen("127.0.0.1", more.port ?? 0);
   cleanups.push(() => server.drain());
@@ -403,6 +408,20 @@ describe("peers of other versions, and such as come and go", () => {
     expect(transport.explainPath(parent).protocol).toBe("http/1.1");
     // One try, and no more.
     expect(await metric("refused_total")).toBe(1);
+  });
+
+  test("one that does not take our certificate is asked by HTTP/1.1, and nothing is lost to its judgement, which comes late", async () => {
+    const { port } = await serverOf(({ head, peer }) => answer(200, [], [`${head.method} ${peer}`]), {
+      mayCome: () => false,
+    });
+    const transport = transportTo([port]);
+    for (let turn = 0; linkOf(transport)?.state !== "refused"; turn++) {
+      if (turn > 500) throw new Error("it is not seen that it refuses");
+      const got = await ask(transport, "/", { method: "POST", body: Readable.from([Buffer.from("four")]) });
+      expect([got.protocol, got.content.toString()]).toEqual(["http/1.1", "POST fra-1"]);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    expect(linkOf(transport)).toMatchObject({ sessions: 0, streams: 0 });
   });
 
   test("one that goes finishes what it has begun; nothing that is asked meanwhile is lost, whatever its method", async () => {

@@ -36,6 +36,8 @@ export class NeighbourPool {
     this.link = new LinkPool({
       label: options.label,
       connect: async (signal) => await this.#connectLink(signal),
+      onOpen: () => options.agreement.handleSpoken(),
+      onRefused: () => options.agreement.handleBroken(systemClock.monotonic()),
     });
   }
 
@@ -125,9 +127,7 @@ export class NeighbourPool {
   async #connectLink(signal: AbortSignal): Promise<Duplex> {
     const { agreement, connectLink } = this.#o;
     try {
-      const connection = await connectLink(signal);
-      agreement.handleSpoken();
-      return connection;
+      return await connectLink(signal);
     } catch (error) {
       if (error instanceof IsochroneError && error.code === "tls-failed") {
         if (isBrokenHandshake(error)) agreement.handleBroken(systemClock.monotonic());

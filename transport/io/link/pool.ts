@@ -16,6 +16,12 @@ export interface LinkPoolOptions {
   readonly label: string;
   /** Opens a connection on which the link protocol was agreed. */
   readonly connect: (signal: AbortSignal) => Promise<Duplex>;
+  /**
+   * The other end has said its first word on a session, or ended it before: over TLS 1.3 only that tells whether it takes us, since its
+   * judgement of our certificate comes after our handshake is done.
+   */
+  readonly onOpen?: () => void;
+  readonly onRefused?: () => void;
   readonly limits?: LinkLimits;
   /** Sessions at once, and requests that may wait for one. */
   readonly sessionsMax?: number;
@@ -51,6 +57,8 @@ class Session implements LinkCarrier {
   readonly #pool: LinkPool;
   /** Exchanges with a large answer. */
   #large = 0;
+  /** The other end has said its first word. */
+  isOpen = false;
   /** Its last answer was late for the path. */
   #isLate = false;
   idleSinceMs = systemClock.monotonic();
@@ -61,7 +69,7 @@ class Session implements LinkCarrier {
   }
 
   get hasRoom(): boolean {
-    return this.connection.session.streamsLeft > 0;
+    return this.isOpen && this.connection.session.streamsLeft > 0;
   }
 
   isStuck(nowMs: MonotonicMs): boolean {
@@ -107,7 +115,10 @@ class Session implements LinkCarrier {
 
   handleEvent(event: LinkEvent): void {
     if (!("id" in event)) {
-      if (event.kind === "open") this.#pool.handleRoom();
+      if (event.kind === "open") {
+        this.isOpen = true;
+        this.#pool.handleOpen();
+      }
       return;
     }
     const exchange = this.exchanges.get(event.id);
@@ -186,12 +197,14 @@ export class LinkPool extends UndiciDispatcher {
 
   /** Open sessions. */
   get sessions(): number {
-    return this.#sessions.length;
+    let count = 0;
+    for (const { isOpen } of this.#sessions) if (isOpen) count++;
+    return count;
   }
   /** Open sessions that do not answer. */
   get stuckSessions(): number {
     const nowMs = systemClock.monotonic();
-    return this.#sessions.filter((session) => session.isStuck(nowMs)).length;
+    return this.#sessions.filter((session) => session.isOpen && session.isStuck(nowMs)).length;
   }
   /** The shortest measured round trip of a session, ms; undefined: none is measured. */
   get rttMs(): number | undefined {
@@ -260,6 +273,12 @@ export class LinkPool extends UndiciDispatcher {
   }
 
   /** @internal */
+  handleOpen(): void {
+    this.#o.onOpen?.();
+    this.handleRoom();
+  }
+
+  /** @internal */
   handleRoom(): void {
     while (this.#waiting.length > 0) {
       const first = this.#waiting[0] as LinkExchange;
@@ -278,7 +297,16 @@ export class LinkPool extends UndiciDispatcher {
     const at = this.#sessions.indexOf(session);
     if (at >= 0) this.#sessions.splice(at, 1);
     if (session.exchanges.size > 0) this.counters.lost++;
+    if (!session.isOpen) this.#handleRefused();
     if (this.#waiting.length > 0) this.#open();
+  }
+
+  #handleRefused(): void {
+    this.counters.connectFailures++;
+    this.#openAgainAtMs = systemClock.monotonic() + PAUSE_MS;
+    if (!this.#closing.signal.aborted) this.#o.onRefused?.();
+    if (this.#opening === 0 && this.#sessions.length === 0)
+      this.#failWaiting(new LinkError("UND_ERR_SOCKET", "the other end takes no link of ours"));
   }
 
   #start(exchange: LinkExchange): void {
