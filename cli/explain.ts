@@ -13,6 +13,10 @@ import { UsageError } from "./usage.ts";
 import { where } from "./where.ts";
 import type { WorldDescription } from "./world.ts";
 
+/** A server of an older version does not say what it asks by. */
+type ToldPath = Omit<PathExplanation, "protocol" | "link"> &
+  Partial<Pick<PathExplanation, "protocol" | "link">>;
+
 const help = `Usage: isochrone explain URL [--from CITY | --server ID] [--method M] [--header LINE]...
                               [--json] [--state DIR]
        isochrone explain REFERENCE [--json] [--state DIR]
@@ -75,7 +79,7 @@ interface TierExplanation extends Partial<RuleExplanation> {
   readonly forwards?: ForwardsExplanation;
   readonly owner?: string | null;
   readonly origins?: OriginsExplanation | null;
-  readonly nextHop?: { readonly kind: string; readonly name: string; readonly path: PathExplanation } | null;
+  readonly nextHop?: { readonly kind: string; readonly name: string; readonly path: ToldPath } | null;
   readonly next?: TierExplanation | { readonly error: string } | null;
 }
 
@@ -205,7 +209,7 @@ async function askEdge(
   return body as TierExplanation;
 }
 
-const candidateOf = (path: PathExplanation, via: string | null): CandidateReport | undefined =>
+const candidateOf = (path: ToldPath, via: string | null): CandidateReport | undefined =>
   path.candidates.find((one) => one.via === via);
 
 /** One entry for each step from server to server and to the origin: what was chosen, and what going directly would cost. */
@@ -224,7 +228,7 @@ function hopsOf(edge: TierExplanation) {
         kind: nextHop.kind,
         via: path.chosen.via,
         reason: path.chosen.reason,
-        protocol: path.protocol,
+        protocol: path.protocol ?? null,
         costMs: chosen?.costMs ?? null,
         srttMs: chosen?.srttMs ?? null,
         lossRatio: chosen?.lossRatio ?? null,
@@ -280,7 +284,7 @@ function describe(edge: TierExplanation): string {
 }
 
 /** `link, 2 of 4 sessions, 5 requests under way, 48.2 ms` or `http/1.1; link refused`. */
-function describeProtocol({ protocol, link }: PathExplanation): string {
+function describeProtocol({ protocol = "http/1.1", link = null }: ToldPath): string {
   if (link === null) return protocol;
   const { state, sessions, sessionsMax, stuckSessions, streams, rttMs } = link;
   if (protocol !== "link") return `${protocol}; link ${sessions > 0 ? "stuck" : state}`;
@@ -333,7 +337,7 @@ function originLines({ group, servers }: OriginsExplanation): string[] {
   return [row("origins", `of ${group}`), indent(formatTable(head, rows))];
 }
 
-function candidateTable(path: PathExplanation): string {
+function candidateTable(path: ToldPath): string {
   const rows = path.candidates.map((one) => [
     one.via === path.chosen.via ? "*" : "",
     one.via ?? "direct",
