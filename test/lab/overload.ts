@@ -36,8 +36,8 @@ const AFTER_SECONDS = 6;
 
 interface Subject {
   readonly port: number;
-  /** Latency of answers 503 as the server's own log has it, ms; undefined: it has none. */
-  shedMs?(): Promise<readonly number[]>;
+  /** Latency of answers 503 to these paths as the server's own log has it, ms; undefined: it has none. */
+  shedMs?(paths: ReadonlySet<string>): Promise<readonly number[]>;
   stop(): Promise<unknown>;
 }
 
@@ -55,12 +55,12 @@ async function startEdge(originPort: number): Promise<Subject> {
   ]);
   return {
     port: Number(/^ready edge [^ ]*:([0-9]+) /.exec(edge.readyLine)?.[1]),
-    shedMs: async () =>
+    shedMs: async (paths) =>
       (await readFile(log, "utf8").catch(() => ""))
         .split("\n")
         .filter((line) => line.startsWith("{") && line.endsWith("}"))
-        .map((line) => JSON.parse(line) as { status: number; ttfbMs: number })
-        .filter(({ status }) => status === 503)
+        .map((line) => JSON.parse(line) as { status: number; path: string; ttfbMs: number })
+        .filter(({ status, path }) => status === 503 && paths.has(path))
         .map(({ ttfbMs }) => ttfbMs),
     stop: async () => {
       await edge.stop();
@@ -116,7 +116,8 @@ async function measure(
     const shed = all.filter((one) => one.ending === "shed");
     // The log is written a moment later.
     await new Promise((resolve) => setTimeout(resolve, 1_500));
-    const shedMs = (await subject.shedMs?.()) ?? [];
+    // Whoever closed his side is told, too; nobody who left has read it.
+    const shedMs = (await subject.shedMs?.(new Set(shed.map(({ path }) => path)))) ?? [];
     return {
       goodputShare: round(over.good / (CAPACITY * seconds)),
       over,

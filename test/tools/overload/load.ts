@@ -10,6 +10,7 @@ export type Ending = "good" | "shed" | "failed" | "left";
 export interface Asked {
   /** Since the load began, ms. */
   readonly atMs: number;
+  readonly path: string;
   readonly isHit: boolean;
   ending: Ending | undefined;
   /** Until the head of the answer, or until it left, ms. */
@@ -44,6 +45,7 @@ export async function runLoad(options: LoadOptions): Promise<readonly Asked[]> {
     const sentMs = performance.now();
     const asked: Asked = {
       atMs: sentMs - startedMs,
+      path,
       isHit,
       ending: undefined,
       tookMs: 0,
