@@ -3,7 +3,15 @@ import { describe, expect, test } from "vitest";
 import { monotonicMs } from "#kit";
 import { UdpConnection } from "../../../transport/core/udp/connection.ts";
 import { FixedRedundancy } from "../../../transport/core/udp/redundancy.ts";
-import { Bottleneck, checksum, nameOf, type PathShape, UdpPair } from "../../tools/udp-network.ts";
+import {
+  Bottleneck,
+  checksum,
+  type EndOptions,
+  nameOf,
+  type PathShape,
+  UdpPair,
+  VirtualNetwork,
+} from "../../tools/udp-network.ts";
 
 const FAR: PathShape = { delayMs: 48 };
 
@@ -115,6 +123,38 @@ describe("a connection over UDP", () => {
     const waits = bottleneck.waitsMs.toSorted((a, b) => a - b);
     expect(waits[Math.floor(waits.length * 0.95)]).toBeLessThan(96);
   });
+
+  test.each([0.5, 1, 4])(
+    "leaves CUBIC beside it 40 %% of a bottleneck whose queue holds %d round trips",
+    (products) => {
+      const network = new VirtualNetwork("fair");
+      const queue = new Bottleneck(20, products * 20 * 48 * 125);
+      const got = [0, 0];
+      const flows: EndOptions[] = [{}, { congestion: "cubic", redundancy: new FixedRedundancy(0) }];
+      for (const [index, server] of flows.entries()) {
+        const pair = new UdpPair(
+          "fair",
+          { delayMs: 24 },
+          { delayMs: 24, bottleneck: queue },
+          { server },
+          network,
+        );
+        pair.onClientData = (_channel, bytes) => {
+          if (network.now > 10_000) got[index] = (got[index] as number) + bytes.length;
+        };
+        const feed = (): void => {
+          while (pair.server.connection.isWritable(0)) pair.server.connection.send(0, new Uint8Array(65_536));
+          pair.server.pump();
+          network.at(network.now + 10, feed);
+        };
+        network.at(1_000 * index, feed);
+      }
+      network.run(60_000);
+      const [ours, theirs] = got as [number, number];
+      expect(theirs / (ours + theirs)).toBeGreaterThan(0.4);
+      expect(((ours + theirs) * 8) / 50_000 / 1_000).toBeGreaterThan(17);
+    },
+  );
 
   test("goes on after a black-out of 5 s, and ends by silence in one that lasts", () => {
     const pair = new UdpPair("cut", FAR, FAR);

@@ -1,10 +1,11 @@
 /**
  * BBR (draft-cardwell-iccrg-bbr-congestion-control): sends at the rate that the path was seen to deliver, and keeps as much under way as rate and shortest
- * round trip say. Of its second version it has the bound by loss: where more than a few per cent of a round trip are lost, less is
- * kept under way. Random loss below that costs nothing.
+ * round trip say. Its first version takes what CUBIC flows beside it have; so what is lost while a queue stands at the bottleneck, or is more than
+ * chance loses, binds what is under way as CUBIC would, until that bound is far away again. Random loss without a queue costs nothing.
  */
 import { type MonotonicMs, plusMs } from "#kit";
 import { type AckSample, type CongestionControl, INITIAL_PACKETS, INITIAL_RTT_MS } from "./congestion.ts";
+import { Cubic } from "./cubic.ts";
 
 /** 2 / ln 2: doubles the rate each round trip. */
 const STARTUP_GAIN = 2.885;
@@ -29,9 +30,10 @@ const FULL_GROWTH = 1.25;
 /** Share of a round trip's packets, lost, that means the bottleneck's queue rather than the path's noise; and by how many deviations it must be beyond it. */
 const LOSS_RATIO_MAX = 0.05;
 const LOSS_DEVIATIONS = 3;
-/** What a round trip beyond it leaves of what may be under way, and what each clean one gives back. */
-const LOSS_BETA = 0.7;
-const RECOVERY_GAIN = 1.1;
+/** A queue stands when no packet of a round trip was faster than the shortest one and this part of it. */
+const QUEUE_PART = 1 / 4;
+/** The bound is dropped when it is so many times what the path holds. */
+const BOUND_PRODUCTS = 4;
 
 type State = "startup" | "drain" | "probe-rate" | "probe-rtt";
 
@@ -52,8 +54,10 @@ export class Bbr implements CongestionControl {
   #phaseAt: MonotonicMs | undefined;
   #roundLostBytes = 0;
   #roundAckedBytes = 0;
-  /** What may be under way, as losses have shown. */
-  #inFlightMaxBytes = Number.POSITIVE_INFINITY;
+  #roundRttMs = Number.POSITIVE_INFINITY;
+  #lostSentAt: MonotonicMs | undefined;
+  /** Bound of what is under way since losses came from a queue. */
+  #bound: Cubic | undefined;
 
   constructor(packetBytes: number) {
     this.#packetBytes = packetBytes;
@@ -74,7 +78,13 @@ export class Bbr implements CongestionControl {
     const initial = INITIAL_PACKETS * this.#packetBytes;
     if (this.rate === 0) return initial;
     const gain = this.#state === "startup" || this.#state === "drain" ? STARTUP_GAIN : WINDOW_GAIN;
-    return Math.max(least, Math.min(Math.max(initial, gain * this.#productBytes()), this.#inFlightMaxBytes));
+    return Math.max(
+      least,
+      Math.min(
+        Math.max(initial, gain * this.#productBytes()),
+        this.#bound?.windowBytes ?? Number.POSITIVE_INFINITY,
+      ),
+    );
   }
 
   get pacingRate(): number {
@@ -87,8 +97,10 @@ export class Bbr implements CongestionControl {
     this.#roundAckedBytes += sample.ackedBytes;
     if (isRound) {
       this.#roundEndBytes = sample.deliveredBytes;
-      this.#judgeLoss();
+      this.#judgeLoss(sample, now);
     }
+    this.#bound?.handleAck(sample, now);
+    if (sample.rttMs !== undefined) this.#roundRttMs = Math.min(this.#roundRttMs, sample.rttMs);
     this.#takeRate(sample, isRound);
     this.#takeRtt(sample, now);
     if (this.#state === "startup" && isRound && !sample.isAppLimited) this.#checkFull();
@@ -101,12 +113,13 @@ export class Bbr implements CongestionControl {
     }
   }
 
-  handleLoss(lostBytes: number): void {
+  handleLoss(lostBytes: number, newestSentAt: MonotonicMs): void {
     this.#roundLostBytes += lostBytes;
+    this.#lostSentAt = newestSentAt;
   }
 
   handlePersistentCongestion(): void {
-    this.#inFlightMaxBytes = INITIAL_PACKETS * this.#packetBytes;
+    this.#bound = new Cubic(this.#packetBytes);
   }
 
   #productBytes(): number {
@@ -179,25 +192,24 @@ export class Bbr implements CongestionControl {
     this.#phaseAt = now;
   }
 
-  #judgeLoss(): void {
+  /** Once a round trip: whether what it lost tells of a queue. */
+  #judgeLoss({ priorInFlightBytes }: AckSample, now: MonotonicMs): void {
     const wholeBytes = this.#roundLostBytes + this.#roundAckedBytes;
     const expected = (LOSS_RATIO_MAX * wholeBytes) / this.#packetBytes;
-    const isTooMuch =
+    const isQueue = this.#roundRttMs > this.#rttMinMs * (1 + QUEUE_PART);
+    const isMuch =
       this.#roundLostBytes / this.#packetBytes > expected + LOSS_DEVIATIONS * Math.sqrt(expected);
-    if (isTooMuch) {
-      this.#inFlightMaxBytes =
-        LOSS_BETA *
-        Math.min(this.#inFlightMaxBytes, Math.max(wholeBytes, INITIAL_PACKETS * this.#packetBytes));
+    if (this.#roundLostBytes > 0 && (isQueue || isMuch)) {
+      this.#bound ??= new Cubic(this.#packetBytes, Math.min(priorInFlightBytes, this.windowBytes));
+      this.#bound.handleLoss(this.#roundLostBytes, this.#lostSentAt as MonotonicMs, now);
       if (this.#state === "startup") {
         this.#fullRounds = FULL_ROUNDS;
         this.#state = "drain";
       }
-    } else if (Number.isFinite(this.#inFlightMaxBytes)) {
-      this.#inFlightMaxBytes *= RECOVERY_GAIN;
-      if (this.#inFlightMaxBytes > 4 * this.#productBytes())
-        this.#inFlightMaxBytes = Number.POSITIVE_INFINITY;
-    }
+    } else if (this.#bound !== undefined && this.#bound.windowBytes > BOUND_PRODUCTS * this.#productBytes())
+      this.#bound = undefined;
     this.#roundLostBytes = 0;
     this.#roundAckedBytes = 0;
+    this.#roundRttMs = Number.POSITIVE_INFINITY;
   }
 }

@@ -24,9 +24,9 @@ export class Cubic implements CongestionControl {
   #windowEstimate = 0;
   #srttMs = INITIAL_RTT_MS;
 
-  constructor(packetBytes: number) {
+  constructor(packetBytes: number, windowBytes: number = INITIAL_PACKETS * packetBytes) {
     this.#packetBytes = packetBytes;
-    this.#windowBytes = INITIAL_PACKETS * packetBytes;
+    this.#windowBytes = windowBytes;
   }
 
   get windowBytes(): number {
