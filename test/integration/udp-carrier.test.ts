@@ -1,0 +1,169 @@
+/** The UDP carrier over real sockets: keys from a TLS 1.3 session, another process at the other end, and a relay between that loses. */
+import { type ChildProcess, fork } from "node:child_process";
+import { createHash, randomBytes } from "node:crypto";
+import { createSocket, type Socket } from "node:dgram";
+import { once } from "node:events";
+import { type AddressInfo } from "node:net";
+import { join } from "node:path";
+import { connect, createServer, type TLSSocket } from "node:tls";
+import { afterEach, expect, test } from "vitest";
+import { Random } from "#kit";
+import { HEADER_BYTES, TAG_BYTES } from "../../transport/core/udp/words.ts";
+import { UdpEndpoint } from "../../transport/io/udp/endpoint.ts";
+import { exportUdpSecret, PacketKeys, udpNameOf } from "../../transport/io/udp/packet-keys.ts";
+import { makeCertificate } from "../tools/certificates.ts";
+
+const HOST = "127.0.0.1";
+const endings: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const end of endings.splice(0)) await end();
+});
+
+/** The server's process: opens a connection with the secret, and answers each request (4 bytes: how many) on its channel. */
+async function startServer(secret: Buffer): Promise<number> {
+  const child: ChildProcess = fork(join(import.meta.dirname, "../tools/udp-answerer.ts"), [
+    secret.toString("hex"),
+  ]);
+  endings.push(() => child.kill());
+  const [{ port }] = (await once(child, "message")) as [{ port: number }];
+  return port;
+}
+
+/** Forwards both ways, and loses some of what comes from the server. */
+async function lossyRelay(port: number, lossRatio: number): Promise<number> {
+  const random = new Random("relay");
+  const relay: Socket = createSocket("udp4");
+  let client = 0;
+  relay.on("message", (datagram, from) => {
+    if (from.port !== port) {
+      client = from.port;
+      relay.send(datagram, port, HOST);
+    } else if (random.float() >= lossRatio) relay.send(datagram, client, HOST);
+  });
+  relay.bind(0, HOST);
+  await once(relay, "listening");
+  endings.push(() => relay.close());
+  return relay.address().port;
+}
+
+/** Asks for so many bytes on each of the channels at once; what came on each. */
+async function fetchAll(secret: Buffer, port: number, bytes: number, channels: number) {
+  const endpoint = await UdpEndpoint.bind(HOST, 0);
+  endings.push(() => endpoint.close());
+  const hashes = Array.from({ length: channels }, () => ({ hash: createHash("sha256"), bytes: 0 }));
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  let whole = 0;
+  const link = endpoint.open({
+    secret,
+    role: "client",
+    address: HOST,
+    port,
+    isRemoteValidated: true,
+    onEvent: (event) => {
+      if (event.kind === "closed") reject(new Error(`Connection ended: ${event.reason}`));
+      if (event.kind !== "data") return;
+      const came = hashes[event.channel] as (typeof hashes)[number];
+      came.hash.update(event.bytes);
+      came.bytes += event.bytes.length;
+      if (came.bytes === bytes && ++whole === channels) resolve();
+    },
+  });
+  if (link === undefined) throw new Error("No connection could be opened");
+  const request = Buffer.alloc(4);
+  request.writeUInt32BE(bytes);
+  for (let channel = 0; channel < channels; channel++) link.send(channel, Buffer.from(request));
+  await promise;
+  return { digests: hashes.map(({ hash }) => hash.digest("hex")), endpoint, link };
+}
+const expected = (channel: number, bytes: number): string =>
+  createHash("sha256")
+    .update(Buffer.alloc(bytes, `channel ${channel} `))
+    .digest("hex");
+
+test("another process answers, over a path that loses 3 % of its datagrams", {
+  timeout: 60_000,
+}, async () => {
+  const secret = randomBytes(32);
+  const port = await lossyRelay(await startServer(secret), 0.03);
+  const { digests, link } = await fetchAll(secret, port, 300_000, 8);
+  expect(digests).toEqual(digests.map((_, channel) => expected(channel, 300_000)));
+  expect(link.srttMs).toBeGreaterThan(0);
+  expect(link.counters.receivedPackets).toBeGreaterThan(1_500);
+});
+
+test("two ends of a TLS 1.3 session export one secret, others another", { timeout: 60_000 }, async () => {
+  const { certPem: cert, keyPem: key } = makeCertificate({ names: ["udp.test"] });
+  const server = createServer({ cert, key, minVersion: "TLSv1.3" });
+  server.listen(0, HOST);
+  await once(server, "listening");
+  endings.push(() => server.close());
+  const { port } = server.address() as AddressInfo;
+  const session = async (): Promise<[TLSSocket, TLSSocket]> => {
+    const accepted = once(server, "secureConnection") as Promise<[TLSSocket]>;
+    const client = connect({ host: HOST, port, rejectUnauthorized: false });
+    await once(client, "secureConnect");
+    const [socket] = await accepted;
+    endings.push(() => client.destroy());
+    return [client, socket];
+  };
+  const [client, other] = await session();
+  const [stranger] = await session();
+  const context = Uint8Array.of(1);
+  const secret = exportUdpSecret(client, context) as Buffer;
+  expect(secret).toHaveLength(32);
+  expect(exportUdpSecret(other, context)).toEqual(secret);
+  expect(exportUdpSecret(client, Uint8Array.of(2))).not.toEqual(secret);
+  expect(exportUdpSecret(stranger, context)).not.toEqual(secret);
+  expect(udpNameOf(secret, "client")).not.toEqual(udpNameOf(secret, "server"));
+});
+
+test("a stranger's datagrams reach nobody, and a name is opened once", { timeout: 60_000 }, async () => {
+  const endpoint = await UdpEndpoint.bind(HOST, 0);
+  endings.push(() => endpoint.close());
+  const secret = randomBytes(32);
+  const options = { secret, role: "server" as const, address: HOST, port: 9, isRemoteValidated: false };
+  const link = endpoint.open({ ...options, onEvent: () => {} });
+  expect(endpoint.open({ ...options, onEvent: () => {} })).toBeUndefined();
+  const socket = createSocket("udp4");
+  endings.push(() => socket.close());
+  const forged = Buffer.alloc(100, 7);
+  forged[0] = 0x54;
+  Buffer.from(udpNameOf(secret, "server")).copy(forged, 1);
+  for (const datagram of [randomBytes(40), Buffer.from("short"), forged])
+    socket.send(datagram, endpoint.port, HOST);
+  await expect
+    .poll(() => [endpoint.counters.unknownDatagrams, link?.counters.droppedDatagrams], { timeout: 20_000 })
+    .toEqual([2, 1]);
+  expect(link?.counters.sentPackets).toBe(0);
+  expect(endpoint.connections).toBe(1);
+});
+
+test("packets open under their number, epoch and head alone, and only late ones under an older key", () => {
+  const secret = randomBytes(32);
+  const client = new PacketKeys(secret, "client");
+  const server = new PacketKeys(secret, "server");
+  const sealed = (number: number, epoch: number): Uint8Array => {
+    const packet = new Uint8Array(HEADER_BYTES + 20 + TAG_BYTES).fill(5);
+    client.seal(packet, HEADER_BYTES, HEADER_BYTES + 20, number, epoch);
+    return packet;
+  };
+  const opens = (packet: Uint8Array, number: number, epoch: number): boolean =>
+    server.open(packet.slice(), HEADER_BYTES, packet.length, number, epoch);
+  // A stranger's packet that claims the next epoch comes first, and makes its key.
+  expect(opens(new Uint8Array(60), 0, 1)).toBe(false);
+  const late = sealed(2 ** 40 + 3, 0);
+  expect(opens(late, 2 ** 40 + 3, 0)).toBe(true);
+  expect(opens(late, 2 ** 40 + 4, 0)).toBe(false);
+  expect(opens(late, 3, 0)).toBe(false);
+  expect(opens(late, 2 ** 40 + 3, 1)).toBe(false);
+  expect(client.open(late.slice(), HEADER_BYTES, late.length, 2 ** 40 + 3, 0)).toBe(false);
+  for (let at = 0; at < late.length; at++) {
+    const changed = late.slice();
+    changed[at] = (changed[at] as number) ^ 1;
+    expect(opens(changed, 2 ** 40 + 3, 0)).toBe(false);
+  }
+  expect(opens(sealed(9, 1), 9, 1)).toBe(true);
+  expect(opens(late, 2 ** 40 + 3, 0)).toBe(true);
+  expect(opens(sealed(10, 6), 10, 6)).toBe(true);
+  expect(opens(late, 2 ** 40 + 3, 0)).toBe(false);
+});
