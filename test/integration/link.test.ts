@@ -13,7 +13,7 @@ import { request } from "undici";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { dial, LinkPool, type LinkRequest, LinkServer } from "#transport";
 import { LINK_ALPN } from "../../transport/core/link/words.ts";
-import { testAuthority } from "../tools/node-credentials.ts";
+import { deluded, testAuthority } from "../tools/node-credentials.ts";
 import { makeCertificate } from "../tools/certificates.ts";
 import { authority, serverId, topologyOf } from "./transport-support.ts";
 
@@ -212,7 +212,7 @@ test("nobody comes in without a certificate of ours, with one of a role that ask
     { ALPNProtocols: [...LINK_ALPN] },
     { ALPNProtocols: [...LINK_ALPN], cert: own.certPem, key: own.keyPem },
     { ...shownBy(await others.trust(topology, "fra-1")) },
-    { ...shownBy(await expired.trust(topology, "fra-1")) },
+    { ...shownBy(deluded(await expired.credentials(topology, "fra-1"))) },
     { ...shown(), ALPNProtocols: ["h2"] },
     { ...shown(), ALPNProtocols: undefined },
     ...(origin === undefined ? [] : [{ ...shownBy(origin) }]),

@@ -11,7 +11,7 @@ import { ControlClient, loadControlServer, NodeIdentity, type NodeIdentityOption
 import type { EpochMs, NodeCredentials, ServerId } from "#kit";
 import { systemClock } from "#kit/io";
 import { dial, type NodePeer, NodeTrust } from "#transport";
-import { newKey, requestBy, testAuthority } from "../tools/node-credentials.ts";
+import { deluded, newKey, requestBy, testAuthority } from "../tools/node-credentials.ts";
 import { findProgram } from "../bench/tools/program.ts";
 import { logger, peerKey, serverId, topologyOf, until } from "./transport-support.ts";
 
@@ -303,9 +303,9 @@ describe("trust", () => {
     const { ask, seen } = await listening(relay);
     const options = edge.clientOptions(nyc, ["test/1"]) ?? {};
     const stranger = await (await testAuthority()).trust(topology, "fra-1");
-    const late = new NodeTrust();
     const expiring = await testAuthority({ stateDirectory, validMs: -60_000 });
-    late.set(await expiring.credentials(topology, "fra-1"));
+    const late = deluded(await expiring.credentials(topology, "fra-1"));
+    expect((await expiring.trust(topology, "fra-1")).clientOptions(nyc, ["test/1"])).toBeUndefined();
     expect(await ask({ ...options, key: undefined, cert: undefined })).toBeInstanceOf(Error);
     // It believes whoever answers, so that the server's refusal is what is seen.
     for (const one of [stranger, late])

@@ -11,7 +11,7 @@ import { propertyDocument, Random } from "#kit";
 import { systemClock } from "#kit/io";
 import { dial, installWan, NodeTrust, OriginResolver, RelayServer, Transport } from "#transport";
 import { RELAY_ALPN } from "../../transport/core/relay-policy.ts";
-import { testAuthority } from "../tools/node-credentials.ts";
+import { deluded, testAuthority } from "../tools/node-credentials.ts";
 import { requireProgram } from "../tools/processes.ts";
 import {
   authority,
@@ -198,7 +198,7 @@ describe("relay", () => {
     expect(await heard(fra, { key: undefined, cert: undefined })).toBe("");
     expect(await heard(edgeTrust)).toBe("");
     const ended = await testAuthority({ stateDirectory, validMs: -60_000 });
-    expect(await heard(await ended.trust(everybody, "fra-1"))).toBe("");
+    expect(await heard(deluded(await ended.credentials(everybody, "fra-1")))).toBe("");
     const other = topologyOf([{ id: "fra", role: "edge", ports: [1] }]);
     expect(await heard(await own.trust({ ...other, name: "other" as typeof other.name }, "fra-1"))).toBe("");
     expect(await heard(fra, { ALPNProtocols: undefined })).toBe("");

@@ -39,6 +39,13 @@ export async function testAuthority(
   return { credentials, trust };
 }
 
+/** A server that takes its certificate for good after its end: it shows what it would keep to itself. */
+export function deluded(credentials: NodeCredentials): NodeTrust {
+  const trust = new NodeTrust();
+  trust.set({ ...credentials, notAfterEpochMs: credentials.notAfterEpochMs + 3_600_000 });
+  return trust;
+}
+
 export function newKey(namedCurve = "P-256"): string {
   const { privateKey } = generateKeyPairSync("ec", { namedCurve });
   return privateKey.export({ type: "pkcs8", format: "pem" }) as string;

@@ -13,8 +13,12 @@ import {
   type ServerId,
   type Role,
 } from "#kit";
+import { systemClock } from "#kit/io";
 
-type SharedOption = "key" | "cert" | "ca" | "minVersion" | "ALPNProtocols" | "rejectUnauthorized";
+/** AES with 128 bits first: less work for each byte than with 256, and as much as a connection between servers needs. */
+const CIPHERS = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
+
+type SharedOption = "key" | "cert" | "ca" | "ciphers" | "minVersion" | "ALPNProtocols" | "rejectUnauthorized";
 
 /** Who is at the other end. */
 export interface NodePeer {
@@ -36,18 +40,19 @@ export class NodeTrust {
     for (const [server, protocols] of this.#servers) server.setSecureContext(this.serverOptions(protocols));
   }
 
-  /** Undefined: this server has none yet. Whether it is still good is for the other end to say. */
+  /** Undefined: this server has none yet. */
   get credentials(): NodeCredentials | undefined {
     return this.#credentials;
   }
 
-  /** For a connection to one server of ours; undefined: this one has nothing to show. */
+  /** For a connection to one server of ours; undefined: this one has nothing to show, or nothing that is good any more. */
   clientOptions(
     expected: { readonly serverId: ServerId; readonly roles: readonly Role[] },
     protocols: readonly string[],
   ): ConnectionOptions | undefined {
     const credentials = this.#credentials;
-    if (credentials === undefined) return undefined;
+    // A client of TLS 1.3 hears that it was refused only after it has begun to send.
+    if (credentials === undefined || credentials.notAfterEpochMs <= systemClock.epoch()) return undefined;
     return {
       ...this.#shown(protocols),
       // Asked when chain and dates hold. The name that counts is the server's, whatever address it has.
@@ -69,6 +74,7 @@ export class NodeTrust {
     const credentials = this.#credentials;
     return {
       minVersion: "TLSv1.3",
+      ciphers: CIPHERS,
       ALPNProtocols: [...protocols],
       rejectUnauthorized: true,
       ...(credentials && {
