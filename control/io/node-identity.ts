@@ -17,6 +17,7 @@ import {
   type NodeCertificate,
   nodeCertificate,
   type NodeCredentials,
+  type NodeName,
   object,
   optional,
   type ServerId,
@@ -112,11 +113,12 @@ export class NodeIdentity {
 
   /** What control would certify may have changed. */
   handleTopology(topology: TopologyDocument): void {
-    const isFirst = this.#topology === undefined;
+    const before = this.#name;
     this.#topology = topology;
-    const name = nodeNameIn([topology], this.#o.serverId);
-    const isOther = name !== undefined && this.#credentials !== undefined && this.#held === undefined;
-    if (isFirst || isOther) this.#plan();
+    const name = this.#name;
+    if (name === undefined || (before !== undefined && isSameName(before, name))) return;
+    this.#failures = 0;
+    this.#plan();
   }
 
   get credentials(): NodeCredentials | undefined {
@@ -137,9 +139,14 @@ export class NodeIdentity {
     clearTimeout(this.#timer);
   }
 
+  /** As the topology has this server; undefined: it has not, and control would not certify it. */
+  get #name(): NodeName | undefined {
+    return this.#topology && nodeNameIn([this.#topology], this.#o.serverId);
+  }
+
   /** What is held, if it is for this server as the topology has it. */
   get #held(): NodeCredentials | undefined {
-    const name = this.#topology && nodeNameIn([this.#topology], this.#o.serverId);
+    const name = this.#name;
     return name && this.#credentials && isSameName(name, this.#credentials.name)
       ? this.#credentials
       : undefined;
@@ -147,7 +154,7 @@ export class NodeIdentity {
 
   #plan(): void {
     clearTimeout(this.#timer);
-    if (this.#isClosed || this.#keyPem === "" || this.#topology === undefined || this.#isAsking) return;
+    if (this.#isClosed || this.#keyPem === "" || this.#name === undefined || this.#isAsking) return;
     const { clock, random = Math.random } = this.#o;
     const now = clock.epoch();
     const waitMs = nextRequestAt(this.#held, this.#failures, now, random()) - now;

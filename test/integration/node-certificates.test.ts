@@ -209,6 +209,21 @@ describe("a server", () => {
     expect(later.identity.status.state).toBe("expired");
   });
 
+  test("asks for nothing while no topology names it, and at once when one does", async () => {
+    const control = await startControl();
+    const { identity, taken } = identityOf(control.client, newDirectory());
+    await identity.start();
+    const without = topologyOf([{ id: "nyc", role: "relay", ports: [2, 3] }]);
+    for (let n = 0; n < 3; n++) identity.handleTopology(without);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(identity.counters).toEqual({ renewed: 0, failed: 0 });
+    identity.handleTopology(topology);
+    identity.handleTopology(topology);
+    await until(() => identity.counters.renewed === 1);
+    expect(taken).toHaveLength(1);
+    expect(control.authority.counters.issued).toBe(1);
+  });
+
   test("asks anew when the topology has it otherwise; a damaged or foreign file is not used", async () => {
     const control = await startControl();
     const directory = newDirectory();
