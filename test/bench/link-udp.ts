@@ -185,7 +185,7 @@ export function main(argv: readonly string[]): number {
     ),
   );
   const bottleneck = ["cubic, no repairs", "bbr, no repairs"].flatMap((other) =>
-    [0.5, 1, 2, 4].map((queueProducts) => {
+    [0.25, 0.5, 1, 2, 4].map((queueProducts) => {
       const options = SENDERS[other] as () => EndOptions;
       const row = { other, queueProducts, ...fairness(() => ({}), options, queueProducts, seed) };
       process.stderr.write(

@@ -86,45 +86,42 @@ describe("a connection over UDP", () => {
       const pair = new UdpPair("adapts", FAR, down);
       fetches(pair, 150, 100_000);
       const before = { ...pair.server.connection.counters };
-      fetches(pair, 50, 100_000);
+      fetches(pair, 200, 100_000);
       const { repairPackets, sentPackets } = pair.server.connection.counters;
       return (repairPackets - before.repairPackets) / (sentPackets - before.sentPackets);
     };
     expect(shares({ delayMs: 48, lossRatio: 0.014 })).toBeGreaterThan(0.03);
     expect(shares(FAR)).toBe(0);
     const bursts = shares({ delayMs: 48, burst: { everyMs: 400, lengthMs: 40 } });
-    expect(bursts).toBeLessThan(0.01);
+    expect(bursts).toBeLessThan(0.05);
   });
 
-  test("fills 90 % of a bottleneck, and its queue stays short", () => {
-    const bottleneck = new Bottleneck(100, 2_000_000);
-    const pair = new UdpPair("bulk", FAR, { delayMs: 48, bottleneck });
-    const feed = (): void => {
-      while (pair.server.connection.isWritable(0)) pair.server.connection.send(0, new Uint8Array(65_536));
-    };
-    pair.server.connection.send(0, new Uint8Array(1));
-    pair.onClientData = () => feed();
-    pair.network.at(0, () => {
+  test.each([0, 0.014])(
+    "fills a bottleneck with its content while %d of it is lost by chance, and the queue stays short",
+    (lossRatio) => {
+      const bottleneck = new Bottleneck(100, 2_000_000);
+      const pair = new UdpPair("bulk", FAR, { delayMs: 48, lossRatio, bottleneck });
+      let came = 0;
+      pair.onClientData = (_channel, bytes) => {
+        if (pair.network.now > 2_000) came += bytes.length;
+      };
+      const feed = (): void => {
+        while (pair.server.connection.isWritable(0)) pair.server.connection.send(0, new Uint8Array(65_536));
+        pair.server.pump();
+        pair.network.at(pair.network.now + 1, feed);
+      };
       feed();
-      pair.server.pump();
-    });
-    pair.network.run(2_000);
-    const before = sum(pair.atClient.get(0));
-    bottleneck.waitsMs.length = 0;
-    const feeder = (): void => {
-      feed();
-      pair.server.pump();
-      pair.network.at(pair.network.now + 1, feeder);
-    };
-    feeder();
-    pair.network.run(6_000);
-    const megabits = ((sum(pair.atClient.get(0)) - before) * 8) / 4_000 / 1_000;
-    expect(megabits).toBeGreaterThan(90);
-    const waits = bottleneck.waitsMs.toSorted((a, b) => a - b);
-    expect(waits[Math.floor(waits.length * 0.95)]).toBeLessThan(96);
-  });
+      pair.network.run(2_000);
+      bottleneck.waitsMs.length = 0;
+      pair.network.run(12_000);
+      const waits = bottleneck.waitsMs.toSorted((a, b) => a - b);
+      expect(waits[Math.floor(waits.length * 0.95)]).toBeLessThan(96);
+      // Heads and tags are 4 %; repairs, where there are losses, as much again.
+      expect((came * 8) / 10_000 / 1_000).toBeGreaterThan(lossRatio === 0 ? 90 : 80);
+    },
+  );
 
-  test.each([0.5, 1, 4])(
+  test.each([0.25, 1, 4])(
     "leaves CUBIC beside it 40 %% of a bottleneck whose queue holds %d round trips",
     (products) => {
       const network = new VirtualNetwork("fair");

@@ -30,8 +30,10 @@ const FULL_GROWTH = 1.25;
 /** Share of a round trip's packets, lost, that means the bottleneck's queue rather than the path's noise; and by how many deviations it must be beyond it. */
 const LOSS_RATIO_MAX = 0.05;
 const LOSS_DEVIATIONS = 3;
+/** Without a queue that is seen, so many round trips in a row: a burst of losses is over in one. */
+const LOSS_ROUNDS = 2;
 /** A queue stands when no packet of a round trip was faster than the shortest one and this part of it. */
-const QUEUE_PART = 1 / 4;
+const QUEUE_PART = 1 / 8;
 /** The bound is dropped when it is so many times what the path holds. */
 const BOUND_PRODUCTS = 4;
 
@@ -55,6 +57,8 @@ export class Bbr implements CongestionControl {
   #roundLostBytes = 0;
   #roundAckedBytes = 0;
   #roundRttMs = Number.POSITIVE_INFINITY;
+  /** Round trips in a row that lost more than chance does. */
+  #lossRounds = 0;
   #lostSentAt: MonotonicMs | undefined;
   /** Bound of what is under way since losses came from a queue. */
   #bound: Cubic | undefined;
@@ -199,8 +203,11 @@ export class Bbr implements CongestionControl {
     const isQueue = this.#roundRttMs > this.#rttMinMs * (1 + QUEUE_PART);
     const isMuch =
       this.#roundLostBytes / this.#packetBytes > expected + LOSS_DEVIATIONS * Math.sqrt(expected);
-    if (this.#roundLostBytes > 0 && (isQueue || isMuch)) {
-      this.#bound ??= new Cubic(this.#packetBytes, Math.min(priorInFlightBytes, this.windowBytes));
+    this.#lossRounds = isMuch ? this.#lossRounds + 1 : 0;
+    if (this.#roundLostBytes > 0 && (isQueue || this.#lossRounds >= LOSS_ROUNDS)) {
+      // At the end of a transfer little is under way, however much the path took.
+      const heldBytes = Math.max(priorInFlightBytes, this.#productBytes());
+      this.#bound ??= new Cubic(this.#packetBytes, Math.min(heldBytes, this.windowBytes));
       this.#bound.handleLoss(this.#roundLostBytes, this.#lostSentAt as MonotonicMs, now);
       if (this.#state === "startup") {
         this.#fullRounds = FULL_ROUNDS;

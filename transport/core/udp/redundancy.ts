@@ -18,10 +18,12 @@ const REPAIR_RATIO_MAX = 0.25;
 /** Groups with losses that the verdict looks back on, about; how many there must be; the share of them that repairs have to save. */
 const LOOK_BACK_GROUPS = 24;
 const GROUPS_MIN = 8;
+/** How many are enough where repairs have failed before. */
+const GROUPS_AGAIN_MIN = 3;
 const SAVED_RATIO_MIN = 0.4;
 /** Without repairs for so long, ms, before they are tried again; doubled each time they fail at once. */
-const PAUSE_MS = 10_000;
-const PAUSE_MS_MAX = 160_000;
+const PAUSE_MS = 30_000;
+const PAUSE_MS_MAX = 240_000;
 
 export interface Redundancy {
   /** Repairs for a group of so many sources. */
@@ -66,7 +68,7 @@ export class AdaptiveRedundancy implements Redundancy {
     if (this.isPaused(now)) return;
     this.#groups++;
     if (isSaved) this.#saved++;
-    if (this.#groups < GROUPS_MIN) return;
+    if (this.#groups < (this.#pausedUntil === undefined ? GROUPS_MIN : GROUPS_AGAIN_MIN)) return;
     if (this.#saved < SAVED_RATIO_MIN * this.#groups) {
       this.#pausedUntil = plusMs(now, this.#pauseMs);
       this.#pauseMs = Math.min(PAUSE_MS_MAX, 2 * this.#pauseMs);
@@ -74,6 +76,7 @@ export class AdaptiveRedundancy implements Redundancy {
       this.#saved = 0;
     } else if (this.#groups >= LOOK_BACK_GROUPS) {
       this.#pauseMs = PAUSE_MS;
+      this.#pausedUntil = undefined;
       this.#groups /= 2;
       this.#saved /= 2;
     }
