@@ -14,6 +14,7 @@ Everything acknowledged is on the disk (DIR/control.sqlite). Signs the servers' 
 
 Environment:
   ISOCHRONE_CONTROL_TOKEN   what operators and nodes prove themselves with, 16 characters or more (required)
+                            and what the authority's key is sealed under: another one does not open it
   ISOCHRONE_LOG             debug, info, warn, error or silent
 
 Examples:
