@@ -91,6 +91,28 @@ test("another process answers, over a path that loses 3 % of its datagrams", {
   expect(link.counters.receivedPackets).toBeGreaterThan(1_500);
 });
 
+test("a socket that closes tells the other sides, and a connection that has ended is forgotten", {
+  timeout: 60_000,
+}, async () => {
+  const secret = randomBytes(32);
+  const server = await UdpEndpoint.bind(HOST, 0);
+  const client = await UdpEndpoint.bind(HOST, 0);
+  endings.push(() => server.close());
+  const events: string[] = [];
+  const common = { secret, address: HOST, isRemoteValidated: true };
+  server.open({
+    ...common,
+    role: "server",
+    port: client.port,
+    onEvent: (event) => void events.push(event.kind === "closed" ? event.reason : event.kind),
+  });
+  const link = client.open({ ...common, role: "client", port: server.port, onEvent: () => {} });
+  link?.send(0, Buffer.from("last words"));
+  await client.close();
+  await expect.poll(() => events, { timeout: 20_000 }).toEqual(["data", "done"]);
+  expect([server.connections, client.connections]).toEqual([0, 0]);
+});
+
 test("two ends of a TLS 1.3 session export one secret, others another", { timeout: 60_000 }, async () => {
   const { certPem: cert, keyPem: key } = makeCertificate({ names: ["udp.test"] });
   const server = createServer({ cert, key, minVersion: "TLSv1.3" });

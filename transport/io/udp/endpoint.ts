@@ -69,13 +69,18 @@ export class UdpEndpoint {
 
   /** Rejects when the address cannot be bound. */
   static async bind(address: string, port: number, clock: Clock = systemClock): Promise<UdpEndpoint> {
+    const family = isIPv6(address) ? 6 : 4;
     const socket = createSocket({
-      type: isIPv6(address) ? "udp6" : "udp4",
+      type: `udp${family}`,
+      // Addresses are never names: a datagram leaves in the call that sends it, the last ones before the socket closes too.
+      lookup: (host, _options, done) => done(null, host, family),
       recvBufferSize: BUFFER_BYTES,
       sendBufferSize: BUFFER_BYTES,
     });
+    // It may listen before the call is over.
+    const listening = once(socket, "listening");
     socket.bind(port, address);
-    await once(socket, "listening");
+    await listening;
     return new UdpEndpoint(socket, clock);
   }
 
@@ -137,8 +142,9 @@ export class UdpEndpoint {
       open.connection.close();
       this.#pump(open);
     }
+    const closed = once(this.#socket, "close");
     this.#socket.close();
-    await once(this.#socket, "close");
+    await closed;
   }
 
   #receive(datagram: Uint8Array, from: string): void {
