@@ -38,6 +38,7 @@ export type { Answer, HitMemo } from "./io/exchange.ts";
 export { FillBudget } from "./io/fill-budget.ts";
 export { HotTable } from "./io/hot-table.ts";
 export { type HeadBlock, isBeyondReading, mayBecomeCanonical, readHeadBlock } from "./io/http1/head-block.ts";
+export { bindListeners, Listeners, portOf } from "./io/listening.ts";
 export { MemoryStore, type StoredObject } from "./io/memory-store.ts";
 export { Http1Connection, type Http1Context } from "./io/http1/connection.ts";
 export { SocketReads } from "./io/socket-reads.ts";

@@ -129,6 +129,7 @@ export {
   zoneKeyOf,
 } from "./io/zone-key.ts";
 export { DnsState } from "./io/dns-state.ts";
+export { UdpListener } from "./io/dns-udp.ts";
 export { hmac, tsigKeysOf } from "./io/tsig-keys.ts";
 export { ZoneNotifier } from "./io/zone-notify.ts";
 export { SecondaryZones } from "./io/secondary/secondary-zones.ts";

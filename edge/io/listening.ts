@@ -220,6 +220,11 @@ export class Listeners {
     );
     this.#servers.set(handle, server);
     const ring = await this.#openRing?.();
+    // Removed meanwhile: nobody would ever close it again, and the process would live on as a deaf one with a share of the port.
+    if (!this.#servers.has(handle)) {
+      handle.close();
+      return;
+    }
     await new Promise<void>((done, reject) => {
       server.once("error", reject);
       server.listen(handle as unknown as { _handle: unknown }, BACKLOG, () => {

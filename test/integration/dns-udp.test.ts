@@ -3,7 +3,7 @@ import { createSocket, type Socket } from "node:dgram";
 import { once } from "node:events";
 import koffi from "koffi";
 import { afterEach, describe, expect, it } from "vitest";
-import { UdpListener } from "../../mapping/io/dns-udp.ts";
+import { UdpListener } from "#mapping";
 
 const QUERY = Buffer.alloc(32, 1);
 const open: { close(): unknown }[] = [];
