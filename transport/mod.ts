@@ -50,6 +50,8 @@ export type {
   UsedPath,
 } from "./io/face.ts";
 export { LinkPool, type LinkPoolOptions } from "./io/link/pool.ts";
+export { UdpEndpoint } from "./io/udp/endpoint.ts";
+export { exportUdpSecret, PacketKeys, udpNameOf } from "./io/udp/packet-keys.ts";
 export { LinkServer, type LinkServerOptions, type LinkRequest } from "./io/link/server.ts";
 export { readKernel, runKernelStep } from "./io/kernel.ts";
 export { type NodePeer, NodeTrust } from "./io/node-trust.ts";

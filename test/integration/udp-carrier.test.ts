@@ -9,8 +9,7 @@ import { connect, createServer, type TLSSocket } from "node:tls";
 import { afterEach, expect, test } from "vitest";
 import { Random } from "#kit";
 import { HEADER_BYTES, TAG_BYTES } from "../../transport/core/udp/words.ts";
-import { UdpEndpoint } from "../../transport/io/udp/endpoint.ts";
-import { exportUdpSecret, PacketKeys, udpNameOf } from "../../transport/io/udp/packet-keys.ts";
+import { exportUdpSecret, PacketKeys, UdpEndpoint, udpNameOf } from "#transport";
 import { makeCertificate } from "../tools/certificates.ts";
 
 const HOST = "127.0.0.1";

@@ -1,5 +1,5 @@
 /** A process that answers over the UDP carrier: each request of 4 bytes, a count, by as many bytes that name the channel. Told the secret by its argument; sends its port. */
-import { UdpEndpoint } from "../../transport/io/udp/endpoint.ts";
+import { UdpEndpoint } from "#transport";
 
 const endpoint = await UdpEndpoint.bind("127.0.0.1", 0);
 const link = endpoint.open({
