@@ -178,6 +178,7 @@ function socketOf(
 export class Listeners {
   readonly #onConnection: (socket: Socket, reads: SocketReads | undefined) => void;
   readonly #servers = new Map<ListenHandle, Server>();
+  #isClosed = false;
 
   readonly #isForTls: boolean;
 
@@ -213,8 +214,15 @@ export class Listeners {
     return portOf(handle);
   }
 
-  /** Begins to accept from a socket. Rejects with the system's error. The handle belongs to this object from now on. */
+  /**
+   * Begins to accept from a socket. Rejects with the system's error. The handle belongs to this object from now on; one that comes after
+   * `close` is let go of.
+   */
   async add(handle: ListenHandle): Promise<void> {
+    if (this.#isClosed) {
+      handle.close();
+      return;
+    }
     const server = createServer({ allowHalfOpen: !this.#isForTls, noDelay: true }, (socket) =>
       this.#onConnection(socket, undefined),
     );
@@ -260,7 +268,9 @@ export class Listeners {
     this.#servers.delete(handle);
   }
 
+  /** For good. */
   close(): void {
+    this.#isClosed = true;
     for (const handle of this.#servers.keys()) this.remove(handle);
   }
 }

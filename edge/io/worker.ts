@@ -108,14 +108,9 @@ async function serveWorker(
   });
   const ended = Promise.withResolvers<void>();
   const sockets = new Map<SocketName, ListenHandle>();
-  let isLeaving = false;
   const frontOf = (name: SocketName) => running.fronts[name.startsWith("tls") ? "tls" : "main"];
   channel.answer("listen", async (name, handle) => {
     if (!isListenHandle(handle)) throw new Error(`socket "${name}" did not come with the message`);
-    if (isLeaving) {
-      handle.close();
-      return undefined;
-    }
     sockets.set(name, handle);
     await frontOf(name)?.listenOn(handle);
     return undefined;
@@ -159,7 +154,6 @@ async function serveWorker(
   // A primary that is gone replaces nobody: a worker does not outlive it. Who starts the server anew must not wait for the
   // downloads that end here: the disk is let go first. Other workers' clients may read what this one owns: they come last.
   const leave = async (): Promise<void> => {
-    isLeaving = true;
     await Promise.allSettled([running.closeDisk(), running.drain(0)]);
     await siblings.settled();
     ended.resolve();

@@ -35,6 +35,20 @@ test.for(["close", "remove"] as const)(
   },
 );
 
+test("a socket that comes after the end is let go of at once", async () => {
+  const listeners = new Listeners((socket) => socket.destroy());
+  listeners.close();
+  const [handle] = await bindListeners("127.0.0.1", 0, 1);
+  if (handle === undefined) throw new Error("Nothing was bound");
+  const port = portOf(handle);
+  await listeners.add(handle);
+  expect(listeners.handles).toEqual([]);
+  expect(await isOpen(port)).toBe(false);
+  // The port is free again: nobody holds the socket.
+  const [again] = await bindListeners("127.0.0.1", port, 1);
+  again?.close();
+});
+
 test("a socket that is kept is listened on once the ring is open", async () => {
   const listeners = new Listeners(
     (socket) => socket.destroy(),
