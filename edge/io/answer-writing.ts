@@ -25,14 +25,28 @@ export async function discard(body: Answer["body"]): Promise<void> {
 }
 
 /**
- * Lets go of content when its client goes, also while its next piece is waited for: a next hop that is silent, or that would wait for its
- * reader, holds nothing for nobody then. The function that is returned ends that.
+ * Content that is iterated once and can be let go of meanwhile, also while its next piece is waited for: a next hop that is silent, or
+ * that would wait for its reader, holds nothing for nobody when the client has gone.
  */
-export function letGoWhenClosed(writable: Writable, pieces: AsyncIterator<Uint8Array>): () => void {
-  const letGo = (): void => void pieces.return?.(undefined).catch(() => {});
-  if (writable.destroyed) letGo();
-  else writable.once("close", letGo);
-  return () => writable.off("close", letGo);
+export class Pieces implements AsyncIterable<Uint8Array> {
+  readonly #pieces: AsyncIterator<Uint8Array>;
+
+  constructor(body: AsyncIterable<Uint8Array>) {
+    this.#pieces = body[Symbol.asyncIterator]();
+  }
+
+  [Symbol.asyncIterator](): AsyncIterator<Uint8Array> {
+    return this.#pieces;
+  }
+
+  readonly letGo = (): void => void this.#pieces.return?.(undefined).catch(() => {});
+
+  /** Lets go when `writable` closes. The function that is returned ends that. */
+  watch(writable: Writable): () => void {
+    if (writable.destroyed) this.letGo();
+    else writable.once("close", this.letGo);
+    return () => writable.off("close", this.letGo);
+  }
 }
 
 /** Waits until the client has read on; `gone`: it will not, `stalled`: it has not for `stallMs`. Never rejects. */

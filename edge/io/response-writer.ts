@@ -1,6 +1,6 @@
 /** Writes an answer to a node:http response: framing made here, back-pressure kept, stalled readers given up. */
 import type { ServerResponse } from "node:http";
-import { discard, letGoWhenClosed, statedLength, whenDrained } from "./answer-writing.ts";
+import { discard, Pieces, statedLength, whenDrained } from "./answer-writing.ts";
 import type { WriteResult } from "./dispatch.ts";
 import type { Answer } from "./exchange.ts";
 import { reset } from "./reset.ts";
@@ -33,10 +33,10 @@ export async function writeAnswer(
     response.end();
     return { bytesDown, end: "complete" };
   }
-  const pieces = answer.body[Symbol.asyncIterator]();
-  const unwatch = letGoWhenClosed(response, pieces);
+  const pieces = new Pieces(answer.body);
+  const unwatch = pieces.watch(response);
   try {
-    for await (const chunk of { [Symbol.asyncIterator]: () => pieces }) {
+    for await (const chunk of pieces) {
       bytesDown += chunk.byteLength;
       if (response.write(chunk)) {
         // A client that left is noticed here: write() of a destroyed response still says true.

@@ -4,12 +4,13 @@
  * and drains.
  */
 import type { Socket } from "node:net";
+import { beginsHandshake } from "#transport";
 import type { HotServed } from "./access-recorder.ts";
 import { Dispatcher, type DispatcherOptions } from "./dispatch.ts";
 import type { HotTable } from "./hot-table.ts";
 import { Http1Connection, type Http1Context } from "./http1/connection.ts";
 import { NodeFront } from "./http1/node-front.ts";
-import { beginsLink, LinkFront, type LinkFrontOptions } from "./link/link-front.ts";
+import { LinkFront, type LinkFrontOptions } from "./link/link-front.ts";
 import { type ListenHandle, Listeners } from "./listening.ts";
 import type { SocketReads } from "./socket-reads.ts";
 import { sharedRing } from "./uring/shared-ring.ts";
@@ -89,7 +90,7 @@ export class EdgeServer {
       hot: options.hot ?? none,
       onServedHot: options.onServedHot,
       isDraining,
-      isOther: (rest) => this.#linkFront !== undefined && beginsLink(rest),
+      isOther: (rest) => this.#linkFront !== undefined && beginsHandshake(rest),
       handOver: (socket, rest) => this.#handOver(socket, rest),
       onGone: (connection) => {
         this.#connections.delete(connection);
@@ -216,7 +217,7 @@ export class EdgeServer {
 
   #handOver(socket: Socket, rest: Buffer): void {
     socket.on("error", () => {});
-    if (this.#linkFront !== undefined && beginsLink(rest)) {
+    if (this.#linkFront !== undefined && beginsHandshake(rest)) {
       this.#linkFront.accept(socket, rest);
       return;
     }

@@ -19,7 +19,7 @@ import type { ChangedKeys } from "../core/missed-keys.ts";
 import { isPart } from "../core/parts.ts";
 import { ownerOf, shardOf } from "../core/worker-plan.ts";
 import { selectVariant } from "../core/vary.ts";
-import { letGoWhenClosed } from "./answer-writing.ts";
+import { Pieces } from "./answer-writing.ts";
 import { sourceOf } from "./answers.ts";
 import { COPY_BYTES_MAX } from "./copies.ts";
 import { CopyLine, CopyServer } from "./copy-line.ts";
@@ -408,9 +408,9 @@ export class Siblings implements SiblingTier {
         response.end();
         return;
       }
-      const pieces = answer.body[Symbol.asyncIterator]();
-      const unwatch = letGoWhenClosed(response, pieces);
-      for await (const chunk of { [Symbol.asyncIterator]: () => pieces }) {
+      const pieces = new Pieces(answer.body);
+      const unwatch = pieces.watch(response);
+      for await (const chunk of pieces) {
         if (response.destroyed) return;
         if (!response.write(chunk)) await hasRoom(response);
       }

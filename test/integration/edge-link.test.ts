@@ -338,6 +338,36 @@ describe("what goes wrong", () => {
     expect(linkOf(transport)).toMatchObject({ sessions: 1, streams: 0 });
   });
 
+  test("content is let go of when its client goes, also while its next piece is waited for", async () => {
+    let isLetGo = false;
+    const silent = {
+      [Symbol.asyncIterator]: () => ({
+        next: (() => {
+          let begun = false;
+          return async () => {
+            if (begun) return await new Promise<never>(() => {});
+            begun = true;
+            return { done: false as const, value: Buffer.from("beginning") };
+          };
+        })(),
+        return: async () => {
+          isLetGo = true;
+          return await Promise.resolve({ done: true as const, value: undefined });
+        },
+      }),
+    };
+    const { port } = await serverOf(({ head }) =>
+      head.target === "/warm" ? answer(200, [], ["warm"]) : { ...answer(200, []), body: silent },
+    );
+    const transport = transportTo([port]);
+    await linked(transport);
+    const response = await transport.request(parent, { method: "GET", path: "/silent", headers: [] });
+    await once(response.body, "readable");
+    response.body.destroy();
+    await until(() => isLetGo);
+    expect((await ask(transport, "/warm")).protocol).toBe("link");
+  });
+
   test("an answer that breaks off is never taken for a whole one", async () => {
     const { port } = await serverOf(({ head }) =>
       head.target === "/warm" ? answer(200, [], ["warm"]) : { ...answer(200, []), body: breaking() },

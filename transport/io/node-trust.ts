@@ -30,6 +30,14 @@ export interface NodePeer {
 /** Whoever opens or takes connections of these has no other business on them. */
 const SERVERS: readonly Role[] = ["edge", "parent", "relay"];
 
+/** First byte of a TLS record of a handshake (RFC 8446, section 5.1); no request of HTTP begins with it. */
+const HANDSHAKE = 0x16;
+
+/** Whether a connection that begins so may be one of a server of ours. */
+export function beginsHandshake(bytes: Uint8Array): boolean {
+  return bytes[0] === HANDSHAKE;
+}
+
 export class NodeTrust {
   #credentials: NodeCredentials | undefined;
   readonly #servers = new Map<Server, readonly string[]>();

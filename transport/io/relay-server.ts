@@ -18,7 +18,7 @@ import { FairShares } from "../core/fair-shares.ts";
 import { type RelayAccount, RelayAccounts } from "../core/relay-accounts.ts";
 import { RELAY_ALPN, type RelayReason, RelayPolicy } from "../core/relay-policy.ts";
 import { dial, type DialOptions } from "./dial.ts";
-import type { NodePeer, NodeTrust } from "./node-trust.ts";
+import { beginsHandshake, type NodePeer, type NodeTrust } from "./node-trust.ts";
 
 export type RelaySettings = {
   /** Open tunnels in all, and of one peer. */
@@ -48,9 +48,6 @@ export const relayDefaults: RelaySettings = {
   headersTimeoutMs: 5_000,
   handshakesMax: 512,
 };
-
-/** First byte of a TLS record that begins a handshake (RFC 8446, section 5.1); no request of HTTP begins with it. */
-const HANDSHAKE = 0x16;
 
 /** Ends of a tunnel that was refused or never came about, beyond the policy's reasons. */
 export type RelayOutcome = RelayReason | "target-unreachable" | "target-timeout" | "peer-went-away";
@@ -422,7 +419,7 @@ export class RelayServer {
         clearTimeout(timer);
         socket.pause();
         socket.unshift(first);
-        if (first[0] === HANDSHAKE) {
+        if (beginsHandshake(first)) {
           this.#tls.emit("connection", socket);
           return;
         }

@@ -4,8 +4,8 @@ import { http } from "#kit/io";
 import {
   discard,
   isBodiless,
-  letGoWhenClosed,
   PIECE_BYTES_MAX,
+  Pieces,
   statedLength,
   whenDrained,
 } from "../answer-writing.ts";
@@ -68,12 +68,12 @@ export async function writeToSocket(
     if (!isHeadSent) socket.write(head);
     isHeadSent = true;
   };
-  const pieces = body[Symbol.asyncIterator]();
+  const pieces = new Pieces(body);
   let unwatch: (() => void) | undefined;
   // Most answers are written by then, and nobody has to watch for them.
   const immediate = setImmediate(() => {
     sendHead();
-    unwatch = letGoWhenClosed(socket, pieces);
+    unwatch = pieces.watch(socket);
   });
   /** False: there is no room for more. */
   const send = (piece: Uint8Array): boolean => {
@@ -91,7 +91,7 @@ export async function writeToSocket(
     return hasRoom;
   };
   try {
-    for await (const chunk of { [Symbol.asyncIterator]: () => pieces }) {
+    for await (const chunk of pieces) {
       for (let from = 0; from < chunk.byteLength; from += PIECE_BYTES_MAX) {
         const piece =
           chunk.byteLength <= PIECE_BYTES_MAX ? chunk : chunk.subarray(from, from + PIECE_BYTES_MAX);

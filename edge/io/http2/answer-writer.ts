@@ -1,7 +1,7 @@
 /** Writes an answer to an HTTP/2 stream: back-pressure kept, stalled readers given up, a broken answer seen as one. */
 import { constants, type OutgoingHttpHeaders } from "node:http2";
 import type { Fields } from "../../core/headers.ts";
-import { discard, letGoWhenClosed, PIECE_BYTES_MAX, statedLength, whenDrained } from "../answer-writing.ts";
+import { discard, Pieces, PIECE_BYTES_MAX, statedLength, whenDrained } from "../answer-writing.ts";
 import type { WriteResult } from "../dispatch.ts";
 import type { Answer } from "../exchange.ts";
 import type { Http2Stream } from "./http2-stream.ts";
@@ -70,10 +70,10 @@ export async function writeToStream(
   const isEnd = body === undefined;
   stream.respond(headOf(answer, method), { endStream: isEnd });
   if (isEnd) return { bytesDown, end: "complete" };
-  const pieces = body[Symbol.asyncIterator]();
-  const unwatch = letGoWhenClosed(stream, pieces);
+  const pieces = new Pieces(body);
+  const unwatch = pieces.watch(stream);
   try {
-    for await (const chunk of { [Symbol.asyncIterator]: () => pieces }) {
+    for await (const chunk of pieces) {
       for (let from = 0; from < chunk.byteLength; from += PIECE_BYTES_MAX) {
         const piece =
           chunk.byteLength <= PIECE_BYTES_MAX ? chunk : chunk.subarray(from, from + PIECE_BYTES_MAX);

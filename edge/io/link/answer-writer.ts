@@ -1,29 +1,16 @@
 /** Writes an answer to a request that came by link: back-pressure kept, stalled readers given up, a broken answer seen as one. */
-import type { LinkRequest } from "#transport";
+import { isForbiddenInLinks, type LinkRequest } from "#transport";
 import type { Fields } from "../../core/headers.ts";
-import { discard, isBodiless, PIECE_BYTES_MAX, statedLength } from "../answer-writing.ts";
+import { discard, isBodiless, PIECE_BYTES_MAX, Pieces, statedLength } from "../answer-writing.ts";
 import type { WriteResult } from "../dispatch.ts";
 import type { Answer } from "../exchange.ts";
-
-/** Of one connection of HTTP/1.1, or of a request: no link carries them. */
-const NOT_CARRIED: ReadonlySet<string> = new Set([
-  "connection",
-  "host",
-  "http2-settings",
-  "keep-alive",
-  "proxy-connection",
-  "te",
-  "trailer",
-  "transfer-encoding",
-  "upgrade",
-]);
 
 /** Names and values in turn, names in lower case. */
 export function flatOf(fields: Fields): string[] {
   const flat: string[] = [];
   for (const [name, value] of fields) {
     const lower = name.toLowerCase();
-    if (!NOT_CARRIED.has(lower)) flat.push(lower, value);
+    if (!isForbiddenInLinks(lower)) flat.push(lower, value);
   }
   return flat;
 }
@@ -55,8 +42,14 @@ export async function writeToLink(
     await discard(body);
     return { bytesDown, end: "complete" };
   }
+  const pieces = new Pieces(body);
+  const { onGone } = request;
+  request.onGone = () => {
+    pieces.letGo();
+    onGone?.();
+  };
   try {
-    for await (const chunk of body) {
+    for await (const chunk of pieces) {
       for (let from = 0; from < chunk.byteLength; from += PIECE_BYTES_MAX) {
         const piece =
           chunk.byteLength <= PIECE_BYTES_MAX ? chunk : chunk.subarray(from, from + PIECE_BYTES_MAX);
@@ -72,9 +65,11 @@ export async function writeToLink(
       }
     }
   } catch {
+    if (request.isGone) return { bytesDown, end: "client-gone" };
     request.cut();
     return { bytesDown, end: "broken-off" };
   }
+  if (request.isGone) return { bytesDown, end: "client-gone" };
   request.end();
   return { bytesDown, end: "complete" };
 }

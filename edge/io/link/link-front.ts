@@ -27,14 +27,6 @@ export interface LinkFrontOptions {
   readonly onGone: () => void;
 }
 
-/** First byte of a TLS record that begins a handshake (RFC 8446, section 5.1); no request of HTTP begins with it. */
-const HANDSHAKE = 0x16;
-
-/** Whether a connection that begins so may be one of a link. */
-export function beginsLink(bytes: Uint8Array): boolean {
-  return bytes[0] === HANDSHAKE;
-}
-
 export class LinkFront {
   readonly #o: LinkFrontOptions;
   readonly #server: LinkServer;

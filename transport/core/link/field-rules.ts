@@ -44,6 +44,7 @@ const FORBIDDEN: ReadonlySet<string> = new Set([
   "upgrade",
 ]);
 
+/** Whether no link carries a field of that name, which is in lower case. */
 export function isForbidden(name: string): boolean {
   return FORBIDDEN.has(name);
 }
