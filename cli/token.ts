@@ -5,7 +5,7 @@ import { certificateWarning, makeAccessKey, makeClientCertificate, makeToken } f
 import { type EpochMs, id, parseDurationMs } from "#kit";
 import { readFileIfThere, systemClock } from "#kit/io";
 import { peerKeyFromEnvironment } from "#transport";
-import { UsageError } from "./usage.ts";
+import { refuseFlags, UsageError } from "./usage.ts";
 
 const help = `Usage: isochrone token key PROPERTY KEY [--secret FILE]
        isochrone token certificate PROPERTY --chain FILE --private-key FILE
@@ -76,8 +76,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     return await Promise.resolve(0);
   }
   const [action, subject, keyId, ...more] = positionals;
-  const strange = Object.keys(values).find((name) => !(flagsOf[action ?? ""] ?? [name]).includes(name));
-  if (strange !== undefined) throw new UsageError(`token ${action} takes no --${strange}; see --help`);
+  const taken = flagsOf[action ?? ""];
+  if (taken !== undefined) refuseFlags(`token ${action}`, values, Object.keys(values), taken);
   if (action === "key" && subject !== undefined && keyId !== undefined && more.length === 0)
     printKey(subject, keyId, values.secret);
   else if (action === "certificate" && subject !== undefined && keyId === undefined)

@@ -3,8 +3,9 @@
  * time that a certificate is good for; dates that clocks disagree about are bounded by what control dates back.
  */
 import { type CertificateState, type EpochMs, type NodeCredentials, type NodeName, plusMs } from "#kit";
+import { backoffDelayMs } from "./backoff.ts";
 
-export interface RenewalSettings {
+interface RenewalSettings {
   /** Of a certificate's time, after which the next one is asked for. */
   readonly renewShare: number;
   /** Of a certificate's time, drawn on top, so that a fleet that started as one does not ask as one. */
@@ -37,8 +38,9 @@ export function nextRequestAt(
   settings = renewalDefaults,
 ): EpochMs {
   const { renewShare, spreadShare, retryFirstMs, retryMaxMs } = settings;
-  const pauseMs = Math.min(retryMaxMs, retryFirstMs * 2 ** Math.min(failures, 30));
-  const soon = plusMs(now, failures === 0 && held === undefined ? 0 : pauseMs * (0.5 + random / 2));
+  const isFirst = failures === 0 && held === undefined;
+  const retry = { firstMs: retryFirstMs, maxMs: retryMaxMs };
+  const soon = plusMs(now, isFirst ? 0 : backoffDelayMs(failures, random, retry));
   if (held === undefined || failures > 0) return soon;
   const { notBeforeEpochMs, notAfterEpochMs } = held;
   const share = renewShare + spreadShare * random;

@@ -39,7 +39,7 @@ import { certificateOf, type CertificateParts, toBeSigned } from "../core/x509.t
 
 const HOUR_MS = 3_600_000;
 /** How long a server is known that control does not want any more; two thirds of it is how long control may be away. */
-export const CERTIFICATE_VALID_MS = 24 * HOUR_MS;
+const CERTIFICATE_VALID_MS = 24 * HOUR_MS;
 /** Clocks may be wrong by as much. */
 const DATED_BACK_MS = HOUR_MS;
 const AUTHORITY_VALID_MS = 10 * 365 * 24 * HOUR_MS;

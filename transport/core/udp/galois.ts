@@ -27,15 +27,16 @@ export function inverse(a: number): number {
   return EXP[ORDER - (LOG[a] as number)] as number;
 }
 
-/** Products of one factor with every byte; 64 KiB in all. */
-const PRODUCTS: readonly Uint8Array[] = Array.from({ length: 256 }, (_, factor) =>
-  Uint8Array.from({ length: 256 }, (_, byte) => multiply(factor, byte)),
-);
+/** Products of one factor with every byte, made when it is first used: 64 KiB in all, which most processes never need. */
+const PRODUCTS: Uint8Array[] = [];
+function productsOf(factor: number): Uint8Array {
+  return (PRODUCTS[factor] ??= Uint8Array.from({ length: 256 }, (_, byte) => multiply(factor, byte)));
+}
 
 /** `into += factor * from`, over the bytes of `from`; `into` is as long at least. Four bytes a turn: half as fast again. */
 export function addMultiple(into: Uint8Array, from: Uint8Array, factor: number): void {
   if (factor === 0) return;
-  const products = PRODUCTS[factor] as Uint8Array;
+  const products = productsOf(factor);
   const { length } = from;
   const whole = length - (length % 4);
   let at = 0;
@@ -50,6 +51,6 @@ export function addMultiple(into: Uint8Array, from: Uint8Array, factor: number):
 
 /** `row *= factor`, in place. */
 export function scale(row: Uint8Array, factor: number): void {
-  const products = PRODUCTS[factor] as Uint8Array;
+  const products = productsOf(factor);
   for (let at = 0; at < row.length; at++) row[at] = products[row[at] as number] as number;
 }

@@ -53,12 +53,12 @@ export interface AckResult {
 }
 
 export class LossDetection {
+  /** Those in flight that ask for an acknowledgement: all others are forgotten at once. */
   readonly #sent = new Map<number, SentPacket>();
   // A sample is taken as it is: packet numbers tell which packet was acknowledged, so none is a retransmission's.
   readonly #rtt = new LinkEstimator({ rtoMinMs: 60_000, rtoMaxMs: 60_000 });
   #latestRttMs = RTT_INITIAL_MS;
   #bytesInFlight = 0;
-  #elicitingInFlight = 0;
   #nextNumber = 0;
   #largestAcked = -1;
   #restored = 0;
@@ -69,14 +69,8 @@ export class LossDetection {
   get bytesInFlight(): number {
     return this.#bytesInFlight;
   }
-  get hasElicitingInFlight(): boolean {
-    return this.#elicitingInFlight > 0;
-  }
   get packetsInFlight(): number {
     return this.#sent.size;
-  }
-  get largestAcked(): number {
-    return this.#largestAcked;
   }
   get nextNumber(): number {
     return this.#nextNumber;
@@ -109,7 +103,6 @@ export class LossDetection {
     if (!packet.isEliciting) return;
     this.#sent.set(packet.number, packet);
     this.#bytesInFlight += packet.bytes;
-    this.#elicitingInFlight++;
     this.#lastElicitingAt = packet.sentAt;
   }
 
@@ -200,7 +193,7 @@ export class LossDetection {
   }
 
   #probeAt(): MonotonicMs | undefined {
-    if (this.#elicitingInFlight === 0 || this.#lastElicitingAt === undefined) return undefined;
+    if (this.#sent.size === 0 || this.#lastElicitingAt === undefined) return undefined;
     return plusMs(
       this.#lastElicitingAt,
       this.probeTimeoutMs * 2 ** Math.min(this.#probes, PROBE_BACKOFF_MAX),
@@ -225,6 +218,5 @@ export class LossDetection {
   #take(packet: SentPacket): void {
     this.#sent.delete(packet.number);
     this.#bytesInFlight -= packet.bytes;
-    this.#elicitingInFlight--;
   }
 }
