@@ -2,21 +2,14 @@
 import { describe, expect, test } from "vitest";
 import { reportPage } from "../../bench/tools/page.ts";
 import { type OverlayResult, overlaySections, pairsText } from "../../bench/tools/overlay-section.ts";
+import { sampleMachine } from "./sample-run.ts";
 
 const row = { p50: 101, p90: 140, p99: 320, failed: 0, extraRatio: 0.04, load: 0.5 };
 const result: OverlayResult = {
   bench: "overlay",
   date: "2026-11-27T00:00:00.000Z",
   commit: "abc1234",
-  machine: {
-    cpu: "Test CPU",
-    cores: 2,
-    memoryBytes: 2 ** 30,
-    kernel: "Linux 6",
-    virtualization: "none",
-    congestionControl: "cubic",
-    node: "24",
-  },
+  machine: sampleMachine,
   directMs: 96,
   lossPerMille: 14,
   count: 600,

@@ -7,7 +7,7 @@ import { hitRatioCharts } from "../../bench/tools/hit-ratio-charts.ts";
 import { reportPage } from "../../bench/tools/page.ts";
 import { readmeTables, withTables } from "../../bench/tools/readme.ts";
 import { headlineTable, type KeptResult, readResults } from "../../bench/tools/results.ts";
-import { sampleRun } from "./sample-run.ts";
+import { sampleMachine, sampleRun } from "./sample-run.ts";
 
 function run(server: string, form: string, cpuMicroseconds: number): Run {
   return sampleRun({
@@ -25,15 +25,7 @@ function comparison(name: string): KeptResult {
     title: name,
     date: "2026-11-26T00:00:00.000Z",
     commit: "abc1234",
-    machine: {
-      cpu: "Test CPU",
-      cores: 2,
-      memoryBytes: 2 ** 30,
-      kernel: "Linux 6",
-      virtualization: "none",
-      congestionControl: "cubic",
-      node: "24",
-    },
+    machine: sampleMachine,
     versions: { isochrone: "0.1.0", nginx: "1.22.1" },
     notes: {},
     options: { seconds: 5, rounds: 1 },

@@ -1,5 +1,16 @@
 import type { Run } from "../../bench/tools/measure.ts";
 
+/** The machine of results in tests. */
+export const sampleMachine = {
+  cpu: "Test CPU",
+  cores: 2,
+  memoryBytes: 2 ** 30,
+  kernel: "Linux 6",
+  virtualization: "none",
+  congestionControl: "cubic",
+  node: "24",
+};
+
 /** A run of a load as the bench measures it, with what a test is about in place of plain figures. */
 export function sampleRun(stated: Partial<Run> & Pick<Run, "server" | "requestsPerCpuSecond">): Run {
   return {

@@ -60,6 +60,14 @@ describe("fair queue", () => {
 describe("one hop", () => {
   const fixed = (more: Partial<OverloadSettings> = {}): OriginLimiter =>
     new OriginLimiter({ ...settings, limitMax: 2, ...more }, false, at(0), 0);
+  /** Has a request that was sent answered well, head and end at once. */
+  const answering =
+    (hop: OriginLimiter) =>
+    (id: number, now: number): void => {
+      hop.handleHead(id, "good", at(now));
+      hop.handleEnd(id, at(now));
+    };
+
   const adaptive = (more: Partial<OverloadSettings> = {}): OriginLimiter =>
     new OriginLimiter({ ...settings, limitInitial: 2, burstMax: 0, ...more }, true, at(0), 0);
 
@@ -125,10 +133,7 @@ describe("one hop", () => {
 
   test("one answer that comes very late does not lower the limit", () => {
     const hop = adaptive({ limitInitial: 4 });
-    const answer = (id: number, now: number): void => {
-      hop.handleHead(id, "good", at(now));
-      hop.handleEnd(id, at(now));
-    };
+    const answer = answering(hop);
     hop.offer(0, "a", false, at(0));
     const sent: number[] = [];
     for (let now = 0; now < 900; now += 20) {
@@ -147,10 +152,7 @@ describe("one hop", () => {
 
   test("nobody is sent who has waited for so long that he will have left by the answer", () => {
     const hop = adaptive({ limitInitial: 20 });
-    const answer = (id: number, now: number): void => {
-      hop.handleHead(id, "good", at(now));
-      hop.handleEnd(id, at(now));
-    };
+    const answer = answering(hop);
     hop.offer(-1, "a", false, at(0));
     answer(-1, 100);
     for (let id = 1; id <= 22; id++) hop.offer(id, "a", false, at(100));
@@ -173,10 +175,7 @@ describe("one hop", () => {
 
   test("those who leave what was sent and goes on show how long clients wait, and its answer does not", () => {
     const hop = adaptive({ limitInitial: 20 });
-    const answer = (id: number, now: number): void => {
-      hop.handleHead(id, "good", at(now));
-      hop.handleEnd(id, at(now));
-    };
+    const answer = answering(hop);
     hop.offer(-1, "a", false, at(0));
     answer(-1, 100);
     for (let id = 1; id <= 20; id++) hop.offer(id, "a", false, at(100));
