@@ -1,8 +1,9 @@
 /** `isochrone policy`: traffic management of customers: documents looked over, put in force, and their answers explained. */
 import { readFile } from "node:fs/promises";
 import { text as textOfStream } from "node:stream/consumers";
+import { setTimeout } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { type ControlClient, ControlError } from "#control";
+import { type ControlClient, ControlError, type Rollout } from "#control";
 import { entriesOf, id, type PolicyDocument, policyDocument, type PolicyRule } from "#kit";
 import { parseYaml } from "#kit/world";
 import { authorName } from "./author.ts";
@@ -12,8 +13,8 @@ import { formatTable } from "./table.ts";
 import { noSuchAction, refuseFlags, UsageError } from "./usage.ts";
 
 const help = `Usage: isochrone policy check FILE [--json]
-       isochrone policy push FILE [--note TEXT]
-       isochrone policy show ID | list | withdraw ID
+       isochrone policy push FILE [--note TEXT] [--at-once | --no-wait]
+       isochrone policy show ID | list | withdraw ID [--at-once | --no-wait] | halt ID
        isochrone policy explain NAME ADDRESS [--json] [--state DIR]
 
 A policy decides the A and AAAA records of a customer's names among targets of the customer: data centres with addresses, or the
@@ -24,15 +25,20 @@ levels at most:
   sticky       the same for a client network        failover  the first that lives
   ranked, all  those that live, in order or in turn geographic, cidr  by country, continent or prefix
 
-check says what is wrong with a file. push puts it in force at every name server; withdraw decides by it no more, push brings it
-back. explain asks a name server why a client gets what it gets, as "isochrone where" does.
+check says what is wrong with a file. push puts it in force; withdraw decides by it no more, push brings it back. Where one is in
+force already the change goes to one name server first, then to its cluster, its region and all, each for as long as its tests need to tell
+(10 s at least). It halts by itself, and the version before comes back everywhere, when a server that has it falls silent, begins anew, answers by
+errors or does not take it, or when no target passes its tests any more; halt does that by hand. push and withdraw wait for the end. explain asks a
+name server why a client gets what it gets, as "isochrone where" does.
 
   --note TEXT     why, for the history
+  --at-once       everywhere now, without stages
+  --no-wait       do not wait for the end; "policy list" tells where it stands
   --control URL   control, or ISOCHRONE_CONTROL_URL (token by ISOCHRONE_CONTROL_TOKEN; without it the world that runs here)
   --state DIR     which running world, when several run
   --json          what was found or done, as one document
 
-Exit code 0 fit, or done; 1 control refused or is not there; 2 refused, or bad usage.
+Exit code 0 fit, or done; 1 halted, or control refused or is not there; 2 refused, or bad usage.
 
 Examples:
   isochrone policy check shop.yaml && isochrone policy push shop.yaml --note "third site"
@@ -48,14 +54,28 @@ Examples:
   rule: {method: failover, among: [fra, iad]}
   tests: [{testId: web, kind: https, host: www.shop.example, path: /health}]`;
 
-const flagsOf = { check: [], push: ["note"], show: [], list: [], withdraw: ["note"], explain: [] } as const;
+const changeFlags = ["note", "at-once", "no-wait"] as const;
+const flagsOf = {
+  check: [],
+  push: changeFlags,
+  show: [],
+  list: [],
+  withdraw: changeFlags,
+  halt: [],
+  explain: [],
+} as const;
 type Action = keyof typeof flagsOf;
 
 export async function main(argv: readonly string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args: [...argv],
     allowPositionals: true,
-    options: { ...controlOptions, note: { type: "string" } },
+    options: {
+      ...controlOptions,
+      note: { type: "string" },
+      "at-once": { type: "boolean" },
+      "no-wait": { type: "boolean" },
+    },
   });
   if (values.help === true) {
     console.log(help);
@@ -63,8 +83,8 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
   const [action = "", ...subjects] = positionals;
   if (!Object.hasOwn(flagsOf, action)) throw noSuchAction(action, Object.keys(flagsOf));
-  refuseFlags(`policy ${action}`, values, ["note"], flagsOf[action as Action]);
-  const count = { check: 1, push: 1, show: 1, list: 0, withdraw: 1, explain: 2 }[action as Action];
+  refuseFlags(`policy ${action}`, values, changeFlags, flagsOf[action as Action]);
+  const count = { check: 1, push: 1, show: 1, list: 0, withdraw: 1, halt: 1, explain: 2 }[action as Action];
   if (subjects.length !== count)
     throw new UsageError(`policy ${action} takes ${count} ${count === 1 ? "word" : "words"}; see --help`);
   const [subject = "", address = ""] = subjects;
@@ -75,37 +95,47 @@ export async function main(argv: readonly string[]): Promise<number> {
     return where([subject, address, ...state, ...(isJson ? ["--json"] : [])]);
   }
   if (action === "check") return check(subject, isJson);
+  const { note, "at-once": isAtOnce = false, "no-wait": isUnattended = false } = values;
+  if (isAtOnce && isUnattended)
+    throw new UsageError("--no-wait has nothing to do with --at-once; see --help");
   try {
-    await withControl(values, (client) => work(client, action as Action, subject, values.note, isJson));
-    return 0;
+    const wish = { note, isAtOnce, isUnattended, isJson };
+    return await withControl(values, (client) => work(client, action as Action, subject, wish));
   } catch (error) {
     if (error instanceof ControlError) throw new UsageError(error.message, 1);
     throw error;
   }
 }
 
-async function work(
-  client: ControlClient,
-  action: Action,
-  subject: string,
-  note: string | undefined,
-  isJson: boolean,
-): Promise<void> {
+interface Wish {
+  readonly note: string | undefined;
+  readonly isAtOnce: boolean;
+  readonly isUnattended: boolean;
+  readonly isJson: boolean;
+}
+
+async function work(client: ControlClient, action: Action, subject: string, wish: Wish): Promise<number> {
+  const { isJson } = wish;
   if (action === "list") return list(client, isJson);
   if (action === "push") {
     const document = await read(subject);
     const before = await newest(client, document.policyId);
-    return put(client, document, before?.version ?? 0, note ?? "", isJson);
+    return put(client, document, before?.version ?? 0, wish);
   }
   const policyId = id().parse(subject, ["ID"]);
+  if (action === "halt") return tellEnd(await client.haltRollout("policy", policyId), isJson, true);
   const found = await newest(client, policyId);
   if (found === undefined)
     throw new UsageError(
       `There is no policy ${JSON.stringify(policyId)}; "isochrone policy list" lists them`,
       1,
     );
-  if (action === "show") console.log(JSON.stringify(found.document, undefined, 2));
-  else await put(client, { ...found.document, isActive: false }, found.version, note ?? "withdrawn", isJson);
+  if (action === "withdraw") {
+    const withdrawn = { ...found.document, isActive: false };
+    return put(client, withdrawn, found.version, { ...wish, note: wish.note ?? "withdrawn" });
+  }
+  console.log(JSON.stringify(found.document, undefined, 2));
+  return 0;
 }
 
 async function read(file: string): Promise<PolicyDocument> {
@@ -141,32 +171,84 @@ async function put(
   client: ControlClient,
   document: PolicyDocument,
   expectedVersion: number,
-  note: string,
-  isJson: boolean,
-): Promise<void> {
+  { note = "", isAtOnce, isUnattended, isJson }: Wish,
+): Promise<number> {
   const { policyId, names, isActive } = document;
   const summary = await client.put("policy", policyId, document, {
     expectedVersion,
     note,
     author: authorName(),
     activate: true,
+    ...(isAtOnce && { rollout: "at-once" }),
   });
+  const { version } = summary;
+  const last = isAtOnce ? undefined : await rolloutOf(client, policyId);
+  const found = last?.version === version ? last : undefined;
+  if (found !== undefined) {
+    if (!isJson) console.log(`${policyId}: version ${version} is rolled out, ${placeOf(found)}`);
+    if (!isUnattended) return tellEnd(await followed(client, found, isJson), isJson, false);
+  }
   if (isJson) console.log(JSON.stringify(summary, undefined, 2));
-  else if (isActive) console.log(`${policyId}: version ${summary.version} decides ${names.join(", ")}`);
-  else console.log(`${policyId}: version ${summary.version} withdraws it: ${names.join(", ")}`);
+  else if (found === undefined && isActive)
+    console.log(`${policyId}: version ${version} decides ${names.join(", ")}`);
+  else if (found === undefined)
+    console.log(`${policyId}: version ${version} withdraws it: ${names.join(", ")}`);
+  return 0;
 }
 
-async function list(client: ControlClient, isJson: boolean): Promise<void> {
+async function rolloutOf(client: ControlClient, policyId: string): Promise<Rollout | undefined> {
+  return (await client.rollouts()).find((one) => one.kind === "policy" && one.id === policyId);
+}
+
+/** Until it ends, or another one has taken its place. */
+async function followed(client: ControlClient, first: Rollout, isJson: boolean): Promise<Rollout> {
+  let seen = first;
+  while (seen.state === "running") {
+    await setTimeout(500);
+    const now = await rolloutOf(client, seen.id);
+    if (now === undefined || now.version !== seen.version) return seen;
+    if (now.stageIndex !== seen.stageIndex && !isJson) console.log(`${now.id}: ${placeOf(now)}`);
+    seen = now;
+  }
+  return seen;
+}
+
+/** @param isAsked who halts one by hand got what they wanted */
+function tellEnd(rollout: Rollout, isJson: boolean, isAsked: boolean): number {
+  const { id: policyId, version, previousVersion, state, halt } = rollout;
+  if (isJson) console.log(JSON.stringify(rollout, undefined, 2));
+  else if (state === "done") console.log(`${policyId}: version ${version} is in force everywhere`);
+  else if (state === "halted") {
+    const servers = halt === null || halt.servers.length === 0 ? "" : ` (${halt.servers.join(", ")})`;
+    console.log(
+      `${policyId}: version ${version} was halted: ${halt?.reason}${servers}; ${halt?.reason === "superseded" ? "another version" : `version ${previousVersion}`} is in force`,
+    );
+  }
+  return state === "done" || isAsked ? 0 : 1;
+}
+
+/** `stage 1 of 3: server fra-ns-1`. */
+function placeOf({ stages, stageIndex }: Rollout): string {
+  const { stage = "all", servers = [] } = stages[stageIndex] ?? {};
+  const who = servers.length === 1 ? servers[0] : `${servers.length} name servers`;
+  return `stage ${stageIndex + 1} of ${stages.length}, ${stage}: ${who}`;
+}
+
+async function list(client: ControlClient, isJson: boolean): Promise<number> {
+  const rollouts = await client.rollouts();
   const rows: (Pick<PolicyDocument, "policyId" | "customerId" | "names" | "isActive"> & {
     targets: number;
     tests: number;
     version: number;
+    /** The last one. */
+    rollout?: Rollout;
   })[] = [];
   for (const { id: policyId, activeVersion } of await client.documents("policy")) {
     const found =
       activeVersion === null ? undefined : await client.document("policy", policyId, activeVersion);
     if (found === undefined) continue;
     const { customerId, names, isActive, targets, tests } = policyDocument.parse(found.body);
+    const rollout = rollouts.find((one) => one.kind === "policy" && one.id === policyId);
     rows.push({
       policyId: id().parse(policyId),
       customerId,
@@ -175,6 +257,7 @@ async function list(client: ControlClient, isJson: boolean): Promise<void> {
       targets: targets.length,
       tests: tests.length,
       version: found.version,
+      ...(rollout !== undefined && { rollout }),
     });
   }
   if (isJson) console.log(JSON.stringify(rows, undefined, 2));
@@ -189,8 +272,15 @@ async function list(client: ControlClient, isJson: boolean): Promise<void> {
           row.targets,
           row.tests,
           row.version,
-          row.isActive ? "decides" : "withdrawn",
+          `${row.isActive ? "decides" : "withdrawn"}${rolloutText(row.rollout)}`,
         ]),
       ),
     );
+  return 0;
+}
+
+function rolloutText(rollout: Rollout | undefined): string {
+  if (rollout === undefined || rollout.state === "done") return "";
+  const { version, state, halt } = rollout;
+  return `; version ${version} ${state === "running" ? `in ${placeOf(rollout)}` : `halted: ${halt?.reason}`}`;
 }

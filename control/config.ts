@@ -2,8 +2,8 @@
 export const controlSettings = {
   /** A node hears something each second: three missed mean a dead stream, and it reconnects. */
   heartbeatMs: 1_000,
-  /** How often keys of signed zones are looked at: their steps are minutes apart, but parents of ours take theirs at once. */
-  keyRollIntervalMs: 1_000,
+  /** How often keys of signed zones and roll-outs are looked at: reports come as often, and parents of ours take their steps at once. */
+  stepIntervalMs: 1_000,
   /** Documents of one kind. A property is at most 1 MiB, so the active ones of one control fit on a small disk. */
   documentsPerKindMax: 10_000,
   /** A report: 10,000 links and 20,000 documents at most, as the kit's schema says. */

@@ -14,7 +14,8 @@ Everything acknowledged is on the disk (DIR/control.sqlite). Signs the servers' 
 
 Environment:
   ISOCHRONE_CONTROL_TOKEN   what operators and nodes prove themselves with, 16 characters or more (required)
-                            and what the authority's key is sealed under: another one does not open it
+                            and what the authority's key is sealed under
+  ISOCHRONE_CONTROL_TOKEN_BEFORE   the former token, at the first start with another one: seals that key anew
   ISOCHRONE_LOG             debug, info, warn, error or silent
 
 Examples:
@@ -54,6 +55,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     const authority = await NodeAuthority.open({
       stateDirectory: values.state,
       token,
+      previousToken: process.env["ISOCHRONE_CONTROL_TOKEN_BEFORE"],
       clock: systemClock,
     });
     const server = new ControlServer({ store, authority, token, clock: systemClock, logger });

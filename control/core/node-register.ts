@@ -66,10 +66,9 @@ export class NodeRegister {
     return [...this.#entries.values()];
   }
 
-  /** Whether a key may have a certificate for a name now. */
-  judge(name: NodeName | undefined, fingerprint: string): Exclude<NodeVerdict, "not-proven"> {
-    if (name === undefined) return "unknown-server";
-    const entry = this.#entries.get(name.serverId);
+  /** Whether a key may have a certificate for a server of a topology in force now. */
+  judge(serverId: ServerId, fingerprint: string): Exclude<NodeVerdict, "not-proven" | "unknown-server"> {
+    const entry = this.#entries.get(serverId);
     if (entry === undefined) return "issued";
     if (entry.state === "revoked") return "revoked";
     return entry.fingerprint === fingerprint ? "issued" : "other-key";

@@ -60,6 +60,13 @@ export class ReportBoard {
       .sort((a, b) => (a.serverId < b.serverId ? -1 : a.serverId > b.serverId ? 1 : 0));
   }
 
+  /** Of servers that count as live, in no order. */
+  recent(now: MonotonicMs): readonly ServerReport[] {
+    return [...this.#entries.values()].flatMap(({ report, at }) =>
+      now - at <= this.#settings.liveMs ? [report] : [],
+    );
+  }
+
   /**
    * Who could hold what a purge names: edges and parents that report, and those that the topology names.
    * @returns disjoint and sorted; `missing` are those that have not reported within `liveMs`

@@ -29,6 +29,8 @@ export interface HubLine {
   readonly bytes: Uint8Array;
   /** For watchers that take references: sent to them instead of `bytes`. */
   readonly reference?: Uint8Array;
+  /** Only watchers of these nodes are sent it. */
+  readonly audience?: ReadonlySet<string> | undefined;
   /** Newest copy of what is soon repeated: an older one with the same key that still waits is replaced. */
   readonly replaces?: string;
 }
@@ -42,9 +44,14 @@ export interface Cut {
   readonly reason: CutReason;
 }
 
-interface Watcher {
+export interface Subscription {
+  /** As it names itself. */
+  readonly nodeId?: string;
+  readonly takesReferences?: boolean;
+}
+
+interface Watcher extends Subscription {
   readonly kinds: ReadonlySet<string>;
-  readonly takesReferences: boolean;
   readonly queue: Map<string | number, HubLine>;
   queuedBytes: number;
   nextKey: number;
@@ -74,7 +81,11 @@ export class WatchHub {
   }
 
   /** Its id, or undefined when there is no room for another watcher. */
-  subscribe(kinds: readonly WatchKind[], now: MonotonicMs, takesReferences = false): number | undefined {
+  subscribe(
+    kinds: readonly WatchKind[],
+    now: MonotonicMs,
+    subscription: Subscription = {},
+  ): number | undefined {
     if (this.#watchers.size >= this.#settings.watchersMax) {
       this.#counters.refused++;
       return undefined;
@@ -82,8 +93,8 @@ export class WatchHub {
     this.#counters.subscribed++;
     const watcherId = this.#nextId++;
     this.#watchers.set(watcherId, {
+      ...subscription,
       kinds: new Set<string>([...kinds, "heartbeat"]),
-      takesReferences,
       queue: new Map(),
       queuedBytes: 0,
       nextKey: 0,
@@ -102,8 +113,10 @@ export class WatchHub {
     const cuts: Cut[] = [];
     for (const [watcherId, watcher] of this.#watchers) {
       if (!watcher.kinds.has(line.kind)) continue;
-      const { reference } = line;
-      const own = watcher.takesReferences && reference !== undefined ? { ...line, bytes: reference } : line;
+      const { reference, audience } = line;
+      if (audience !== undefined && !audience.has(watcher.nodeId ?? "")) continue;
+      const own =
+        watcher.takesReferences === true && reference !== undefined ? { ...line, bytes: reference } : line;
       if (this.#enqueue(watcher, own, now)) continue;
       if (line.replaces !== undefined) this.#counters.dropped++;
       else {

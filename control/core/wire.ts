@@ -28,6 +28,7 @@ import {
 import { rollSteps } from "./key-roll.ts";
 import type { ZoneRoll } from "./key-rolls.ts";
 import { leaseNames, leaseOutcomes } from "./lease.ts";
+import { rolloutModes } from "./rollout.ts";
 import { ackOutcomeWords, documentKinds, type PurgeProgress, type WatchEvent } from "./words.ts";
 
 const anything: Schema<unknown> = {
@@ -49,6 +50,8 @@ export const appendRequest = object({
   note: defaulted(freeText(), ""),
   author: defaulted(string({ min: 0, max: 100 }), ""),
   activate: optional(boolean()),
+  /** Of a kind that is rolled out in stages: `at-once` puts it in force everywhere now, and ends a roll-out that is under way. */
+  rollout: optional(oneOf(rolloutModes)),
   /** Of a map: what leads to it from another one (`mapDifference` of the kit). Receivers prove it; here it is only kept. */
   difference: optional(anything),
 });
@@ -84,7 +87,12 @@ export const differenceNames = (
 };
 
 /** `POST /v1/documents/KIND/ID/activate`. */
-export const activateRequest = object({ version: version(), expectedActiveVersion: nullable(version()) });
+export const activateRequest = object({
+  version: version(),
+  expectedActiveVersion: nullable(version()),
+  /** As in {@link appendRequest}. */
+  rollout: optional(oneOf(rolloutModes)),
+});
 
 /** `POST /v1/purges/acks`, and its answer: an outcome for each. */
 export const ackRequest = object({ acks: array(purgeAck, { min: 1, max: 1_000 }) });

@@ -4,6 +4,7 @@ import { ControlError } from "./control-error.ts";
 /** An error answer is a line or two; a page of some other server is cut here. */
 const ERROR_BYTES_MAX = 256 * 1024;
 
+/** Of answers that are not control's own. */
 const CODES: Readonly<Record<number, string>> = {
   401: "unauthorised",
   403: "unauthorised",
@@ -28,10 +29,7 @@ export async function errorOfAnswer(
     status === 401 ? "; set ISOCHRONE_CONTROL_TOKEN to the token that control was started with" : "";
   const why = said?.error ?? `status ${status} without a reason`;
   return new ControlError(`Control ${origin} refused ${what}: ${why}${hint}`, {
-    code:
-      ((status === 412 || status === 403) && said?.code) ||
-      CODES[status] ||
-      (status >= 500 ? "control-failed" : "bad-request"),
+    code: said?.code ?? CODES[status] ?? (status >= 500 ? "control-failed" : "bad-request"),
     source: status >= 500 ? "upstream" : "configuration",
     retry: status === 429 || status === 503 ? "safe" : "never",
     status,

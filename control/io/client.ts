@@ -53,6 +53,7 @@ import type {
   WatchEvent,
   WatchKind,
 } from "../core/words.ts";
+import { rollout, type Rollout, type RolloutMode, rollouts, type StagedKind } from "../core/rollout.ts";
 import { nodeEntries, type NodeEntry } from "../core/node-register.ts";
 import { connectorOf, type Dial } from "./connector.ts";
 import { ControlError } from "./control-error.ts";
@@ -85,6 +86,8 @@ export interface PutOptions {
   readonly author?: string;
   /** Put it in force as well. Default: true for topology and map, false for property. */
   readonly activate?: boolean;
+  /** Of a policy: in stages unless it says otherwise. */
+  readonly rollout?: RolloutMode | undefined;
   /** Of a map: what leads to it from another one. A control of before, which takes none, is given the map alone. */
   readonly difference?: MapDifference | undefined;
 }
@@ -98,6 +101,8 @@ export interface ActivateOptions {
   readonly version: number;
   /** The version that the caller believes to be in force, null for none. */
   readonly expectedActiveVersion: number | null;
+  /** As for {@link PutOptions}. */
+  readonly rollout?: RolloutMode | undefined;
 }
 
 export interface WatchOptions {
@@ -292,8 +297,8 @@ export class ControlClient {
 
   /** Appends a version. Fails with "conflict" (see `presentVersion`) or "refused" (see `path`, `value`, `expected`). */
   async put(kind: DocumentKind, id: string, body: unknown, options: PutOptions): Promise<DocumentSummary> {
-    const { expectedVersion, note, author, activate, difference } = options;
-    const request = { body, expectedVersion, note, author, activate };
+    const { expectedVersion, note, author, activate, rollout, difference } = options;
+    const request = { body, expectedVersion, note, author, activate, rollout };
     const send = async (whole: unknown) => this.#json("POST", documentPath(kind, id), whole, documentSummary);
     if (difference === undefined || performance.now() < this.#differencesFrom) return send(request);
     try {
@@ -322,8 +327,8 @@ export class ControlClient {
 
   /** Puts a version in force, forward or back. Fails with "conflict", "not-found" or "refused". */
   async activate(kind: DocumentKind, id: string, options: ActivateOptions): Promise<DocumentSummary> {
-    const { version, expectedActiveVersion } = options;
-    const request = { version, expectedActiveVersion };
+    const { version, expectedActiveVersion, rollout } = options;
+    const request = { version, expectedActiveVersion, rollout };
     return this.#json("POST", `${documentPath(kind, id)}/activate`, request, documentSummary);
   }
 
@@ -346,6 +351,16 @@ export class ControlClient {
   /** Where the keys of a deployment's signed zones stand, as control saw it a second ago at most. */
   async keyRolls(name: string): Promise<readonly ZoneRoll[]> {
     return this.#json("GET", `/v1/key-rolls/${encodeURIComponent(name)}`, undefined, zoneRolls);
+  }
+
+  /** Roll-outs under way, and of each document the last one. */
+  async rollouts(): Promise<readonly Rollout[]> {
+    return this.#json("GET", "/v1/rollouts", undefined, rollouts);
+  }
+
+  /** Stops one: what was in force before is so again. Fails with "not-found" when none is under way. */
+  async haltRollout(kind: StagedKind, id: string): Promise<Rollout> {
+    return this.#json("POST", `/v1/rollouts/${kind}/${encodeURIComponent(id)}/halt`, {}, rollout);
   }
 
   /** A certificate for this server's own key, which signs the request. Rejects with ControlError whose code says why not. */

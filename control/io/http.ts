@@ -155,3 +155,17 @@ export function sendJson(
   });
   response.end(bytes);
 }
+
+/** The request's method if it is one of these; else {@link Refusal} 405. */
+export function allow<M extends string>(request: IncomingMessage, ...methods: readonly M[]): M {
+  for (const method of methods) if (request.method === method) return method;
+  const list = methods.join(", ");
+  const error = `${request.method ?? "?"} is not possible here; ${list} is`;
+  throw new Refusal(405, { error, code: "bad-request" }, { allow: list });
+}
+
+/** Who asks, as they name themselves: for the log only. */
+export function nodeOf(request: IncomingMessage): string {
+  const node = request.headers["isochrone-node"];
+  return typeof node === "string" && /^[\w.@-]{1,63}$/.test(node) ? node : "unknown";
+}

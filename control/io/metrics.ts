@@ -40,12 +40,14 @@ export function metricsOf(service: ControlService, authority: NodeAuthority | un
   gauge("log_seq", "Newest place in the log", () => service.store.bounds().newestSeq);
   counter("changes", "Changes by outcome", "outcome", () => service.counters);
   counter("leases", "Requests for the publisher's lease by outcome", "outcome", () => service.leaseCounters);
-  counter("key_rolls", "Steps that keys of signed zones took", "step", () => service.rollCounters);
+  counter("key_rolls", "Steps that keys of signed zones took", "step", () => service.keys.counters);
+  counter("rollouts", "Roll-outs by what became of them", "outcome", () => service.rollouts.counters);
+  gauge("rollouts_running", "Roll-outs under way", () => service.rollouts.runningCount);
   counter(
     "map_deliveries",
     "Maps fetched by reference, and their bytes",
     "what",
-    () => service.deliveryCounters,
+    () => service.deliveries.counters,
   );
   if (authority !== undefined)
     counter(

@@ -19,16 +19,15 @@ import {
   formatNodeUri,
   IsochroneError,
   type NodeCertificate,
+  type NodeName,
   object,
   type ServerId,
   string,
-  type TopologyDocument,
 } from "#kit";
 import { LastKnownGood, seal, unseal } from "#kit/io";
 import {
   type NodeEntry,
   nodeEntries,
-  nodeNameIn,
   NodeRegister,
   nodeRequestMessage,
   type NodeVerdict,
@@ -54,6 +53,8 @@ export interface NodeAuthorityOptions {
   readonly stateDirectory: string | undefined;
   /** Control's own: opens the key that is kept. */
   readonly token: string;
+  /** What the token was before: a key that is sealed under it is sealed anew. */
+  readonly previousToken?: string | undefined;
   readonly clock: Clock;
   readonly validMs?: number;
 }
@@ -89,7 +90,7 @@ export class NodeAuthority {
    * token: nothing is made anew then.
    */
   static async open(options: NodeAuthorityOptions): Promise<NodeAuthority> {
-    const { stateDirectory, clock, token } = options;
+    const { stateDirectory, clock, token, previousToken } = options;
     if (stateDirectory === undefined)
       return new NodeAuthority(options, makeAuthority(clock), [], () => Promise.resolve());
     const unusable = (name: string, reason: string): IsochroneError =>
@@ -103,7 +104,8 @@ export class NodeAuthority {
           throw unusable(name, reason);
         },
       });
-    const sealingKey = Buffer.from(token);
+    const sealed = (keyPem: string) => seal(keyPem, SEALED_FOR, Buffer.from(token));
+    const opened = (sealedKey: string, by: string) => unseal(sealedKey, SEALED_FOR, Buffer.from(by));
     const kept = file(AUTHORITY_FILE, (value) => authorityFile.parse(value));
     const register = file("node-register.json", (value) => nodeEntries.parse(value));
     const found = kept.load();
@@ -111,12 +113,21 @@ export class NodeAuthority {
     if (found === undefined) {
       pair = makeAuthority(clock);
       const { keyPem, certificatePem } = pair;
-      await kept.save({ sealedKey: seal(keyPem, SEALED_FOR, sealingKey), certificatePem });
+      await kept.save({ sealedKey: sealed(keyPem), certificatePem });
     } else {
+      const { sealedKey, certificatePem } = found;
       try {
-        pair = { ...found, keyPem: unseal(found.sealedKey, SEALED_FOR, sealingKey) };
+        pair = { keyPem: opened(sealedKey, token), certificatePem };
       } catch {
-        throw unusable(AUTHORITY_FILE, "was sealed under another ISOCHRONE_CONTROL_TOKEN");
+        try {
+          pair = { keyPem: opened(sealedKey, previousToken ?? token), certificatePem };
+        } catch {
+          throw unusable(
+            AUTHORITY_FILE,
+            "was sealed under another ISOCHRONE_CONTROL_TOKEN; start once with that one in ISOCHRONE_CONTROL_TOKEN_BEFORE",
+          );
+        }
+        await kept.save({ sealedKey: sealed(pair.keyPem), certificatePem });
       }
     }
     return new NodeAuthority(options, pair, register.load() ?? [], async (entries) => {
@@ -129,22 +140,30 @@ export class NodeAuthority {
     return this.#register.entries;
   }
 
-  /** A certificate for a server, when the key that asks may have it; else why not. */
+  /**
+   * A certificate for a server, when the key that asks may have it; else why not.
+   *
+   * @param name of the server, in a topology in force; undefined: none has it
+   */
   async issue(
     serverId: ServerId,
     request: NodeCertificateRequest,
-    topologies: readonly TopologyDocument[],
+    name: NodeName | undefined,
   ): Promise<
     | { readonly verdict: "issued"; readonly certificate: NodeCertificate; readonly isNew: boolean }
     | { readonly verdict: Exclude<NodeVerdict, "issued"> }
   > {
+    const refused = (verdict: Exclude<NodeVerdict, "issued">) => {
+      this.counters[verdict]++;
+      return { verdict };
+    };
     const publicKey = provenKey(serverId, request);
-    const name = nodeNameIn(topologies, serverId);
-    const fingerprint = publicKey === undefined ? "" : createHash("sha256").update(publicKey).digest("hex");
-    const verdict = publicKey === undefined ? "not-proven" : this.#register.judge(name, fingerprint);
-    this.counters[verdict]++;
-    if (verdict !== "issued") return { verdict };
-    if (name === undefined || publicKey === undefined) return { verdict: "unknown-server" };
+    if (publicKey === undefined) return refused("not-proven");
+    if (name === undefined) return refused("unknown-server");
+    const fingerprint = createHash("sha256").update(publicKey).digest("hex");
+    const verdict = this.#register.judge(serverId, fingerprint);
+    if (verdict !== "issued") return refused(verdict);
+    this.counters.issued++;
     const now = this.#clock.epoch();
     // Certificates tell whole seconds.
     const notBeforeEpochMs = Math.floor((now - DATED_BACK_MS) / 1_000) * 1_000;
@@ -174,16 +193,12 @@ export class NodeAuthority {
     return { verdict, certificate, isNew };
   }
 
-  /** No more certificates for it; what it has runs out. Resolves with false when it is not known. */
-  async revoke(serverId: ServerId): Promise<boolean> {
-    const isKnown = this.#register.revoke(serverId);
-    if (isKnown) await this.#save(this.#register.entries);
-    return isKnown;
-  }
-
-  /** The next key that asks has its name. Resolves with false when it is not known. */
-  async forget(serverId: ServerId): Promise<boolean> {
-    const isKnown = this.#register.forget(serverId);
+  /**
+   * `revoke`: no more certificates for it, what it has runs out; `forget`: the next key that asks has its name. Resolves with false when it
+   * is not known.
+   */
+  async change(serverId: ServerId, action: "revoke" | "forget"): Promise<boolean> {
+    const isKnown = this.#register[action](serverId);
     if (isKnown) await this.#save(this.#register.entries);
     return isKnown;
   }

@@ -6,7 +6,6 @@ import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import {
   type Clock,
-  id,
   integer,
   mapName,
   object,
@@ -16,32 +15,36 @@ import {
   type Path,
   purgeRequest,
   type Schema,
-  type ServerId,
   serverReport,
   string,
 } from "#kit";
 import { BearerGate, formatListenAddress, inSteps, listenError, type Logger, http } from "#kit/io";
 import { controlSettings } from "../config.ts";
 import { kindRules } from "../core/kinds.ts";
-import type { NodeVerdict } from "../core/node-register.ts";
+import { nodeNameIn } from "../core/node-register.ts";
 import type { PurgeLedgerSettings } from "../core/purge-ledger.ts";
 import type { Cut, WatchHubSettings } from "../core/watch-hub.ts";
 import { leaseNames } from "../core/lease.ts";
+import { type Rollout, type RolloutSettings, stagedKinds } from "../core/rollout.ts";
 import { TAKES_HEADER, TAKES_REFERENCES } from "../core/words.ts";
-import {
-  ackRequest,
-  activateRequest,
-  appendRequest,
-  leaseRequest,
-  nodeCertificateRequest,
-  zoneEditRequest,
-} from "../core/wire.ts";
+import { ackRequest, activateRequest, appendRequest, leaseRequest, zoneEditRequest } from "../core/wire.ts";
 import { type DocumentKind, documentKinds, type WatchKind, watchKinds } from "../core/words.ts";
-import { BodyReader, parseQuery, parseTarget, requireToken, sendJson, type Target } from "./http.ts";
+import {
+  allow,
+  BodyReader,
+  nodeOf,
+  parseQuery,
+  parseTarget,
+  requireToken,
+  sendJson,
+  type Target,
+} from "./http.ts";
 import { metricsOf } from "./metrics.ts";
+import { lineOf } from "./lines.ts";
 import type { NodeAuthority } from "./node-authority.ts";
+import { type NodeRoutesOptions, routeNodes } from "./node-routes.ts";
 import { notFound, Refusal } from "./refusal.ts";
-import { ControlService, lineOf } from "./service.ts";
+import { ControlService } from "./service.ts";
 import type { DocumentStore } from "./store.ts";
 import { WatchStream } from "./watch-stream.ts";
 
@@ -54,6 +57,7 @@ export interface ControlServerOptions {
   readonly logger: Logger;
   readonly hubSettings?: WatchHubSettings;
   readonly ledgerSettings?: PurgeLedgerSettings;
+  readonly rolloutSettings?: RolloutSettings;
 }
 
 /** Decimal digits of a query, as a whole number. */
@@ -98,22 +102,30 @@ export class ControlServer {
   readonly #bodies = new BodyReader();
   readonly #streams = new Map<number, WatchStream>();
   readonly #responses = new Map<number, ServerResponse>();
+  readonly #nodes: NodeRoutesOptions;
   readonly #metrics;
   #heartbeat: NodeJS.Timeout | undefined;
-  #rolls: NodeJS.Timeout | undefined;
+  #steps: NodeJS.Timeout | undefined;
   #isDraining = false;
 
   constructor(options: ControlServerOptions) {
     this.#options = options;
-    const { store, clock, hubSettings, ledgerSettings } = options;
+    const { store, clock, logger, authority, hubSettings, ledgerSettings, rolloutSettings } = options;
     this.#service = new ControlService({
       store,
       clock,
       ...(hubSettings !== undefined && { hubSettings }),
       ...(ledgerSettings !== undefined && { ledgerSettings }),
+      rolloutSettings,
       onPublished: (cuts) => this.#serveWatchers(cuts),
     });
-    this.#metrics = metricsOf(this.#service, options.authority);
+    this.#nodes = {
+      authority,
+      logger,
+      bodies: this.#bodies,
+      nameOf: (serverId) => nodeNameIn(this.#service.topologies(), serverId),
+    };
+    this.#metrics = metricsOf(this.#service, authority);
     this.#gate = new BearerGate(options.token);
     this.#server = http.createServer(
       {
@@ -140,7 +152,7 @@ export class ControlServer {
       this.#server.listen({ host, port, backlog: 1_024 }, resolve);
     });
     this.#heartbeat = setInterval(() => this.#service.heartbeat(), controlSettings.heartbeatMs);
-    this.#rolls = setInterval(() => this.#rollKeys(), controlSettings.keyRollIntervalMs);
+    this.#steps = setInterval(() => this.takeSteps(), controlSettings.stepIntervalMs);
     const bound = this.#server.address() as AddressInfo;
     return `http://${formatListenAddress({ host: bound.address, port: bound.port })}`;
   }
@@ -149,7 +161,7 @@ export class ControlServer {
   async close(): Promise<void> {
     this.#isDraining = true;
     clearInterval(this.#heartbeat);
-    clearInterval(this.#rolls);
+    clearInterval(this.#steps);
     this.#service.close();
     for (const response of this.#responses.values()) response.end();
     const closed = new Promise<void>((resolve) => {
@@ -183,13 +195,21 @@ export class ControlServer {
     }
   }
 
-  #rollKeys(): void {
+  /** What goes on by itself: keys of signed zones and roll-outs take the steps that are due. */
+  takeSteps(): void {
+    const { logger } = this.#options;
     try {
-      for (const { zone, taken } of this.#service.rollKeys())
-        for (const { step, keyId } of taken) this.#options.logger.info("key-roll", { zone, step, keyId });
+      for (const { zone, taken } of this.#service.keys.roll())
+        for (const { step, keyId } of taken) logger.info("key-roll", { zone, step, keyId });
     } catch (error) {
       // A document of a day with other laws, or a disk that does not write: tried again, and told each time.
-      this.#options.logger.error("key-roll-failed", { error });
+      logger.error("key-roll-failed", { error });
+    }
+    try {
+      for (const moved of this.#service.rollouts.handleTimeout())
+        logger[moved.state === "halted" ? "error" : "info"](`rollout-${moved.state}`, toldOf(moved));
+    } catch (error) {
+      logger.error("rollout-failed", { error });
     }
   }
 
@@ -216,11 +236,15 @@ export class ControlServer {
           allow(request, "GET");
           parseQuery(target.query, noQuery);
           if (rest.length !== 1) break;
-          return sendJson(response, 200, JSON.stringify(this.#service.keyRolls(rest[0] ?? "")));
+          return sendJson(response, 200, JSON.stringify(this.#service.keys.zones(rest[0] ?? "")));
         case "leases":
           return this.#routeLeases(request, response, rest, target);
+        case "rollouts":
+          parseQuery(target.query, noQuery);
+          return this.#routeRollouts(request, response, rest);
         case "nodes":
-          return this.#routeNodes(request, response, rest, target);
+          parseQuery(target.query, noQuery);
+          return routeNodes(this.#nodes, request, response, rest);
         case "purges":
           return this.#routePurges(request, response, rest, target);
         case undefined:
@@ -290,7 +314,13 @@ export class ControlServer {
         allow(request, "POST");
         parseQuery(target.query, noQuery);
         const wanted = await this.#bodies.read(request, controlSettings.smallBodyBytesMax, activateRequest);
-        const summary = this.#service.activate(kind, id, wanted.version, wanted.expectedActiveVersion);
+        const summary = this.#service.activate(
+          kind,
+          id,
+          wanted.version,
+          wanted.expectedActiveVersion,
+          wanted.rollout,
+        );
         this.#options.logger.info("activated", {
           document: `${kind}/${id}`,
           version: wanted.version,
@@ -383,45 +413,21 @@ export class ControlServer {
     sendJson(response, 200, JSON.stringify(answer));
   }
 
-  /** Which key speaks for which server: `GET /v1/nodes`, `POST /v1/nodes/SERVER/certificate`, `/revoke`, `/forget`. */
-  async #routeNodes(
-    request: IncomingMessage,
-    response: ServerResponse,
-    rest: readonly string[],
-    target: Target,
-  ): Promise<void> {
-    const { authority, logger } = this.#options;
-    if (authority === undefined) throw notFound("authority for servers here");
-    const [serverText, action, ...more] = rest;
-    parseQuery(target.query, noQuery);
-    if (serverText === undefined) {
+  /** `GET /v1/rollouts`, `POST /v1/rollouts/KIND/ID/halt`. */
+  #routeRollouts(request: IncomingMessage, response: ServerResponse, rest: readonly string[]): void {
+    const { rollouts } = this.#service;
+    const [kindText, id, action, ...more] = rest;
+    if (kindText === undefined) {
       allow(request, "GET");
-      return sendJson(response, 200, JSON.stringify(authority.entries));
+      return sendJson(response, 200, JSON.stringify(rollouts.list()));
     }
-    const isAction = action === "certificate" || action === "revoke" || action === "forget";
-    if (!isAction || more.length > 0) throw notFound("such resource below /v1/nodes");
+    const kind = stagedKinds.find((one) => one === kindText);
+    if (kind === undefined || id === undefined || action !== "halt" || more.length > 0)
+      throw notFound("such resource below /v1/rollouts");
     allow(request, "POST");
-    const serverId = serverSegment(serverText);
-    if (action !== "certificate") {
-      if (!(await authority[action](serverId)))
-        throw notFound(`server ${JSON.stringify(serverId)} with a key`);
-      logger.warn(`node-${action}`, { serverId, node: nodeOf(request) });
-      return sendJson(response, 200, "{}");
-    }
-    const wanted = await this.#bodies.read(
-      request,
-      controlSettings.smallBodyBytesMax,
-      nodeCertificateRequest,
-    );
-    const answer = await authority.issue(serverId, wanted, this.#service.topologies());
-    const { verdict } = answer;
-    if (verdict !== "issued") {
-      logger.warn("node-certificate-refused", { serverId, reason: verdict, node: nodeOf(request) });
-      throw new Refusal(403, { error: nodeRefusalTexts[verdict](serverId), code: verdict });
-    }
-    const { isNew, certificate } = answer;
-    if (isNew) logger.info("node-enrolled", { serverId, address: request.socket.remoteAddress });
-    sendJson(response, 200, JSON.stringify(certificate));
+    const halted = rollouts.halt(kind, id);
+    this.#options.logger.warn("rollout-halted", { ...toldOf(halted), node: nodeOf(request) });
+    sendJson(response, 200, JSON.stringify(halted));
   }
 
   async #routePurges(
@@ -469,7 +475,7 @@ export class ControlServer {
     if (this.#isDraining) throw new Refusal(503, { error: "Control is stopping", code: "overloaded" });
     const { hub, store } = this.#service;
     const { clock, logger } = this.#options;
-    const watcherId = hub.subscribe(kinds, clock.monotonic(), takesReferences);
+    const watcherId = hub.subscribe(kinds, clock.monotonic(), { nodeId: node, takesReferences });
     if (watcherId === undefined) {
       const error = `Control serves ${hub.watcherCount} watchers and has no room for one more`;
       throw new Refusal(503, { error, code: "overloaded" }, { "retry-after": "1" });
@@ -482,6 +488,7 @@ export class ControlServer {
       response,
       watcherId,
       kinds,
+      nodeId: node,
       takesReferences,
       since: place,
     });
@@ -517,35 +524,10 @@ export class ControlServer {
   }
 }
 
-function serverSegment(text: string): ServerId {
-  try {
-    return id<ServerId>().parse(text);
-  } catch {
-    throw notFound(`server ${JSON.stringify(text.slice(0, 80))}`);
-  }
-}
-
-const nodeRefusalTexts = {
-  "unknown-server": (id) => `No topology in force has a server ${JSON.stringify(id)}`,
-  "other-key": (id) =>
-    `Another key has the name ${JSON.stringify(id)}: if its machine was set up anew, let the new key have it with "isochrone node forget ${id}"`,
-  revoked: (id) =>
-    `${JSON.stringify(id)} was revoked; "isochrone node forget ${id}" lets it have a certificate again`,
-  "not-proven": () => "The request is not signed by its P-256 key",
-} satisfies Record<Exclude<NodeVerdict, "issued">, (id: ServerId) => string>;
-
-/** The request's method if it is one of these; else {@link Refusal} 405. */
-function allow<M extends string>(request: IncomingMessage, ...methods: readonly M[]): M {
-  for (const method of methods) if (request.method === method) return method;
-  const list = methods.join(", ");
-  const error = `${request.method ?? "?"} is not possible here; ${list} is`;
-  throw new Refusal(405, { error, code: "bad-request" }, { allow: list });
-}
-
-/** Who asks, as they name themselves: for the log only. */
-function nodeOf(request: IncomingMessage): string {
-  const node = request.headers["isochrone-node"];
-  return typeof node === "string" && /^[\w.@-]{1,63}$/.test(node) ? node : "unknown";
+/** What the log says of a roll-out. */
+function toldOf({ kind, id, version, state, stages, stageIndex, halt }: Rollout) {
+  const { stage, servers } = stages[stageIndex] ?? {};
+  return { document: `${kind}/${id}`, version, state, stage, servers: servers?.length, ...halt };
 }
 
 function startStream(response: ServerResponse): void {

@@ -4,8 +4,6 @@
  */
 import {
   type Clock,
-  type DnssecDocument,
-  dnssecDocument,
   jsonPieces,
   type MonotonicMs,
   ParseError,
@@ -24,7 +22,7 @@ import {
 } from "#kit";
 import { controlSettings } from "../config.ts";
 import { diffDocuments } from "../core/diff.ts";
-import { BYTES_RATIO_MAX, differenceChain } from "../core/difference-chain.ts";
+import { BYTES_RATIO_MAX } from "../core/difference-chain.ts";
 import { compareFences, decidePublication, type Fence, fenceOf, fenceOfText } from "../core/fence.ts";
 import {
   type ActiveDocuments,
@@ -41,8 +39,6 @@ import {
   kindRules,
   parseDocument,
 } from "../core/kinds.ts";
-import type { RollStep } from "../core/key-roll.ts";
-import { KeyRolls, type ZoneRoll } from "../core/key-rolls.ts";
 import {
   decideLease,
   emptyLease,
@@ -55,6 +51,7 @@ import {
 } from "../core/lease.ts";
 import { PurgeLedger, type PurgeLedgerSettings } from "../core/purge-ledger.ts";
 import { ReportBoard } from "../core/report-board.ts";
+import { type RolloutMode, type RolloutSettings, type StagedKind, stagedKinds } from "../core/rollout.ts";
 import { type Cut, type HubLine, WatchHub, type WatchHubSettings } from "../core/watch-hub.ts";
 import type {
   AckOutcome,
@@ -62,18 +59,23 @@ import type {
   DocumentKind,
   DocumentSummary,
   PurgeProgress,
-  WatchEvent,
 } from "../core/words.ts";
 import { differenceNames, type LeaseAnswer, type ZoneEditRequest } from "../core/wire.ts";
+import { KeyRoller } from "./key-roller.ts";
+import { lineOf, lineOfStored, referenceOfStored } from "./lines.ts";
+import { MapDeliveries } from "./map-deliveries.ts";
+import { Rollouts } from "./rollouts.ts";
 import { conflict, fenced, notFound, Refusal, refusalOf } from "./refusal.ts";
-import type { DocumentStore, StoredActivation, StoredDocument, StoredEvent } from "./store.ts";
+import type { DocumentStore, StoredActivation, StoredDocument } from "./store.ts";
 
 export interface AppendInput {
   readonly body: unknown;
   readonly expectedVersion: number;
   readonly note: string;
   readonly author: string;
-  readonly activate?: boolean;
+  readonly activate?: boolean | undefined;
+  /** Of a kind that is rolled out; staged unless it says otherwise. */
+  readonly rollout?: RolloutMode | undefined;
   /** What leads to it from another version, as it came. */
   readonly difference?: unknown;
 }
@@ -84,25 +86,12 @@ interface WrittenBody {
   readonly upload: number | undefined;
 }
 
-/** What is kept ready of answers that every receiver of a new map asks for, bytes; the newest one is kept however large it is. */
-const DELIVERIES_BYTES_MAX = 64 * 1024 * 1024;
-
-/** A longer one is cut: with many zones, many steps are due at once. */
-const ROLL_NOTE_MAX = 200;
-
-/** Keys of one deployment in the version in force. */
-interface FollowedKeys {
-  readonly rolls: KeyRolls;
-  readonly version: number;
-  readonly document: DnssecDocument;
-  zones: readonly ZoneRoll[];
-}
-
 export interface ControlServiceOptions {
   readonly store: DocumentStore;
   readonly clock: Clock;
   readonly hubSettings?: WatchHubSettings;
   readonly ledgerSettings?: PurgeLedgerSettings;
+  readonly rolloutSettings?: RolloutSettings | undefined;
   /** Told after lines were queued, so that watchers are served, and who was cut off meanwhile. */
   readonly onPublished: (cuts: readonly Cut[]) => void;
 }
@@ -112,6 +101,9 @@ export class ControlService {
   readonly store: DocumentStore;
   readonly hub: WatchHub;
   readonly board = new ReportBoard();
+  readonly keys: KeyRoller;
+  readonly rollouts: Rollouts;
+  readonly deliveries: MapDeliveries;
   readonly ledger: PurgeLedger;
   readonly #clock: Clock;
   readonly #onPublished: (cuts: readonly Cut[]) => void;
@@ -120,15 +112,9 @@ export class ControlService {
   readonly #leases: Record<LeaseName, LeaseState>;
   /** Of the newest version of each fenced document, by `kind/id`; null: there is none. */
   readonly #newestFences = new Map<string, Fence | null>();
+  /** Those in force, parsed once. */
+  readonly #topologies = new Map<string, { readonly version: number; readonly document: TopologyDocument }>();
   readonly #counters = { appended: 0, activated: 0, purges: 0, conflicts: 0, refused: 0, fenced: 0 };
-  readonly #rollCounters = { delegate: 0, activate: 0, undelegate: 0, remove: 0, unsign: 0 };
-  readonly #rolls = new Map<string, FollowedKeys>();
-  /** Answers of `delivery`, by what was asked; forgotten when another version comes into force. */
-  readonly #deliveries = new Map<
-    string,
-    { readonly form: "whole" | "differences"; readonly bytes: Uint8Array }
-  >();
-  readonly #deliveryCounters = { whole: 0, wholeBytes: 0, differences: 0, differencesBytes: 0 };
   readonly #leaseCounters = { granted: 0, renewed: 0, released: 0, held: 0, lost: 0 };
 
   constructor(options: ControlServiceOptions) {
@@ -137,6 +123,21 @@ export class ControlService {
     this.#onPublished = options.onPublished;
     this.hub = new WatchHub(options.hubSettings);
     this.ledger = new PurgeLedger(options.ledgerSettings);
+    this.deliveries = new MapDeliveries(this.store);
+    const common = { store: this.store, clock: this.#clock, board: this.board };
+    this.keys = new KeyRoller({
+      ...common,
+      topology: (name) => this.#topology(name),
+      append: (id, body, expectedVersion, note) =>
+        void this.append("dnssec", id, { body, expectedVersion, note, author: "control", activate: true }),
+    });
+    this.rollouts = new Rollouts({
+      ...common,
+      settings: options.rolloutSettings,
+      topology: () => this.#topology(),
+      checkLaws: (kind, id, version) => this.#checkStored(this.document(kind, id, version)),
+      onEvent: (event) => this.#publishActivation(event),
+    });
     const now = this.#clock.monotonic();
     this.#leases = { map: emptyLease("map") };
     for (const record of this.store.leases()) this.#leases[record.name] = restoredLease(record, now);
@@ -147,22 +148,14 @@ export class ControlService {
   > {
     return this.#counters;
   }
-  /** Steps that zones' keys have taken. */
-  get rollCounters(): Readonly<Record<RollStep, number>> {
-    return this.#rollCounters;
-  }
-  /** Maps that were fetched by reference, whole and as differences, and their bytes. */
-  get deliveryCounters(): Readonly<
-    Record<"whole" | "wholeBytes" | "differences" | "differencesBytes", number>
-  > {
-    return this.#deliveryCounters;
-  }
   get leaseCounters(): Readonly<Record<"granted" | "renewed" | "released" | "held" | "lost", number>> {
     return this.#leaseCounters;
   }
 
   append(kind: DocumentKind, id: string, input: AppendInput, written?: WrittenBody): DocumentSummary {
     const activates = input.activate ?? kindRules[kind].activatesByDefault;
+    const staged = activates ? stagedKinds.find((one) => one === kind) : undefined;
+    if (staged !== undefined && input.rollout !== "at-once") this.rollouts.checkMayBegin(staged, id);
     const body = this.#lawful(() => {
       const parsed = parseDocument(kind, id, input.body);
       if (kind === "property") {
@@ -175,7 +168,7 @@ export class ControlService {
         checkSecondary(zone);
         checkOwner(zone, `zone "${id}"`, this.#ownerOf(kind, id));
         if (activates) checkZone(zone, this.#active(), this.#topology());
-        if (activates) checkSignable(zone, () => this.#signedZones());
+        if (activates) checkSignable(zone, () => this.keys.signedZones());
       }
       if (kind === "policy") {
         const policy = parsed as PolicyDocument;
@@ -203,7 +196,7 @@ export class ControlService {
       upload: written?.upload,
       difference: this.#differenceOf(kind, input.difference, bodyText),
       expectedVersion: input.expectedVersion,
-      activates,
+      activates: activates && staged === undefined,
       author: input.author,
       note: input.note,
       atEpochMs: Math.floor(this.#clock.epoch()),
@@ -215,7 +208,27 @@ export class ControlService {
     this.#counters.appended++;
     if (fence !== undefined) this.#newestFences.set(`${kind}/${id}`, fence);
     if (result.event !== undefined) this.#publishActivation(result.event);
-    return result.summary;
+    return staged === undefined
+      ? result.summary
+      : this.#putInForce(staged, id, result.summary.version, input.rollout);
+  }
+
+  /** A stored version that is lawful: in stages, or where it cannot or must not be, everywhere. */
+  #putInForce(kind: StagedKind, id: string, version: number, mode: RolloutMode = "staged"): DocumentSummary {
+    if (mode === "at-once") this.rollouts.supersede(kind, id);
+    if (mode === "at-once" || this.rollouts.begin(kind, id, version) === undefined) {
+      const inForce = this.store.document(kind, id)?.summary.version ?? null;
+      // Some may have been offered another one.
+      const result = this.store.activate({
+        kind,
+        id,
+        version,
+        expectedActiveVersion: inForce,
+        isToldAgain: mode === "at-once",
+      });
+      if (result.outcome === "activated") this.#publishActivation(result.event);
+    }
+    return this.document(kind, id, version).summary;
   }
 
   /** RRsets of a zone in force, changed in one turn: nobody else's edit comes in between, and none is lost. */
@@ -275,35 +288,9 @@ export class ControlService {
     return text.length > bodyText.length * BYTES_RATIO_MAX ? undefined : { ...names, text };
   }
 
-  /**
-   * A version for one who says what he has: the whole record, or the record with differences instead of the body; bytes of JSON. Throws
-   * {@link Refusal} when there is no such version.
-   * @param have the name of the map that the receiver has; undefined: it wants the whole
-   */
+  /** See {@link MapDeliveries}. Throws {@link Refusal} when there is no such version. */
   delivery(kind: DocumentKind, id: string, version: number, have: string | undefined): Uint8Array {
-    const key = `${kind}/${id}@${version} ${have ?? ""}`;
-    const ready = this.#deliveries.get(key);
-    if (ready !== undefined) return this.#delivered(ready.form, ready.bytes);
-    const { summary, bodyText } = this.document(kind, id, version);
-    const chain =
-      have === undefined
-        ? undefined
-        : differenceChain(this.store.differences(kind, id), version, have, bodyText.length * BYTES_RATIO_MAX);
-    const texts = chain?.map((one) => this.store.differenceText(kind, id, one));
-    const rest = texts === undefined ? `"body":${bodyText}` : `"differences":[${texts.join(",")}]`;
-    const form = texts === undefined ? "whole" : "differences";
-    const bytes = Buffer.from(`${JSON.stringify(summary).slice(0, -1)},${rest}}`);
-    let total = bytes.length;
-    for (const kept of this.#deliveries.values()) total += kept.bytes.length;
-    if (total > DELIVERIES_BYTES_MAX) this.#deliveries.clear();
-    this.#deliveries.set(key, { form, bytes });
-    return this.#delivered(form, bytes);
-  }
-
-  #delivered(form: "whole" | "differences", bytes: Uint8Array): Uint8Array {
-    this.#deliveryCounters[form]++;
-    this.#deliveryCounters[`${form}Bytes`] += bytes.length;
-    return bytes;
+    return this.deliveries.delivery(kind, id, version, have, () => this.document(kind, id, version));
   }
 
   activate(
@@ -311,18 +298,21 @@ export class ControlService {
     id: string,
     version: number,
     expectedActiveVersion: number | null,
+    mode?: RolloutMode,
   ): DocumentSummary {
     const stored = this.store.document(kind, id, version);
+    const staged = stagedKinds.find((one) => one === kind);
+    if (staged !== undefined && mode !== "at-once") this.rollouts.checkMayBegin(staged, id);
     if (stored !== undefined) {
-      this.#lawful(() => {
-        // Stored under the schema of its day; what comes into force must fit today's.
-        const parsed = parseDocument(kind, id, JSON.parse(stored.bodyText));
-        if (kind === "property") checkProperty(parsed as PropertyDocument, this.#active());
-        if (kind === "zone") checkZone(parsed as ZoneDocument, this.#active(), this.#topology());
-        if (kind === "zone") checkSignable(parsed as ZoneDocument, () => this.#signedZones());
-        if (kind === "policy") checkPolicy(parsed as PolicyDocument, this.#active());
-      });
+      this.#checkStored(stored);
       this.#checkActivation(stored, expectedActiveVersion);
+      const inForce = this.store.document(kind, id)?.summary.version ?? null;
+      if (
+        staged !== undefined &&
+        inForce === expectedActiveVersion &&
+        (mode === "at-once" || inForce !== version)
+      )
+        return this.#putInForce(staged, id, version, mode);
     }
     const result = this.store.activate({ kind, id, version, expectedActiveVersion });
     switch (result.outcome) {
@@ -341,11 +331,22 @@ export class ControlService {
     }
   }
 
+  /** Stored under the schema of its day; what comes into force must fit today's, and what else is in force. */
+  #checkStored({ summary: { kind, id }, bodyText }: StoredDocument): void {
+    this.#lawful(() => {
+      const parsed = parseDocument(kind, id, JSON.parse(bodyText));
+      if (kind === "property") checkProperty(parsed as PropertyDocument, this.#active());
+      if (kind === "zone") checkZone(parsed as ZoneDocument, this.#active(), this.#topology());
+      if (kind === "zone") checkSignable(parsed as ZoneDocument, () => this.keys.signedZones());
+      if (kind === "policy") checkPolicy(parsed as PolicyDocument, this.#active());
+    });
+  }
+
   #active(): ActiveDocuments {
     return {
       properties: this.store.activeProperties(),
       zones: this.store.activeZones(),
-      policies: this.store.activePolicies(),
+      policies: [...this.store.activePolicies(), ...this.rollouts.documents()],
     };
   }
 
@@ -385,70 +386,6 @@ export class ControlService {
   leases(): readonly LeaseAnswer[] {
     const now = this.#clock.monotonic();
     return leaseNames.map((name) => this.#shownLease(name, now));
-  }
-
-  /**
-   * Has the keys of signed zones take the steps that are due, each as a new version; to be called now and then.
-   *
-   * @returns the steps taken now, for the log
-   */
-  rollKeys(): readonly ZoneRoll[] {
-    const moved: ZoneRoll[] = [];
-    const ids = this.store.documents("dnssec").map(({ id }) => id);
-    for (const id of this.#rolls.keys()) if (!ids.includes(id)) this.#rolls.delete(id);
-    for (const id of ids) moved.push(...this.#rollKeysOf(id));
-    return moved;
-  }
-
-  /** Where the rolls of a deployment stand, as of the last {@link rollKeys}; empty before it. */
-  keyRolls(id: string): readonly ZoneRoll[] {
-    return this.#rolls.get(id)?.zones ?? [];
-  }
-
-  /** Origins of the zones that name servers sign. */
-  #signedZones(): ReadonlySet<string> {
-    const documents = this.store.documents("dnssec").flatMap(({ id }) => {
-      const stored = this.store.document("dnssec", id);
-      return stored === undefined ? [] : [dnssecDocument.parse(JSON.parse(stored.bodyText))];
-    });
-    return new Set(documents.flatMap(({ zones }) => zones.map(({ zone }) => zone)));
-  }
-
-  #rollKeysOf(id: string): readonly ZoneRoll[] {
-    const stored = this.store.document("dnssec", id);
-    if (stored === undefined) return [];
-    const { version } = stored.summary;
-    let followed = this.#rolls.get(id);
-    if (followed?.version !== version) {
-      const document = dnssecDocument.parse(JSON.parse(stored.bodyText));
-      followed = { rolls: followed?.rolls ?? new KeyRolls(), version, document, zones: [] };
-      this.#rolls.set(id, followed);
-    }
-    const { document, zones } = followed.rolls.handle({
-      document: followed.document,
-      version,
-      topology: this.#topology(id),
-      hostedOrigins: () =>
-        new Set(this.store.activeZones().flatMap(({ isActive, origin }) => (isActive ? [origin] : []))),
-      reports: this.reports(),
-      nowEpochMs: Math.floor(this.#clock.epoch()),
-    });
-    followed.zones = zones;
-    if (document === followed.document) return [];
-    const newest = this.store.versions("dnssec", id).at(-1);
-    const taken = zones.filter((zone) => zone.taken.length > 0);
-    const steps = taken.flatMap((zone) =>
-      zone.taken.map(({ step, keyId }) => `${zone.zone} ${step} ${keyId}`),
-    );
-    this.append("dnssec", id, {
-      body: document,
-      expectedVersion: newest?.version ?? 0,
-      note: steps.join(", ").slice(0, ROLL_NOTE_MAX),
-      author: "control",
-      activate: true,
-    });
-    for (const zone of taken) for (const { step } of zone.taken) this.#rollCounters[step]++;
-    return taken;
   }
 
   report(report: ServerReport): void {
@@ -601,29 +538,29 @@ export class ControlService {
 
   /** Without a name the only one, or any. */
   #topology(name?: string): TopologyDocument | undefined {
-    const newest = this.store
-      .documents("topology")
-      .filter((one) => name === undefined || one.id === name)
-      .map((one) => this.store.document("topology", one.id))
-      .find((one) => one !== undefined);
-    return newest && (JSON.parse(newest.bodyText) as TopologyDocument);
+    return this.topologies().find((one) => name === undefined || one.name === name);
   }
 
   /** Those in force. */
   topologies(): readonly TopologyDocument[] {
-    return this.store
-      .documents("topology")
-      .map((one) => this.store.document("topology", one.id))
-      .flatMap((one) => (one === undefined ? [] : [JSON.parse(one.bodyText) as TopologyDocument]));
+    return this.store.documents("topology").flatMap(({ id, activeVersion }) => {
+      if (activeVersion === null) return [];
+      const known = this.#topologies.get(id);
+      if (known?.version === activeVersion) return [known.document];
+      const document = JSON.parse(this.document("topology", id, activeVersion).bodyText) as TopologyDocument;
+      this.#topologies.set(id, { version: activeVersion, document });
+      return [document];
+    });
   }
 
   #publishActivation(event: StoredActivation): void {
-    this.#counters.activated++;
-    this.#deliveries.clear();
+    if (event.audience === undefined) this.#counters.activated++;
+    this.deliveries.forget();
     const reference = referenceOfStored(event);
     this.#publish({
       kind: event.kind,
       bytes: lineOfStored(event),
+      audience: event.audience,
       ...(reference !== undefined && { reference }),
     });
   }
@@ -647,25 +584,4 @@ export class ControlService {
       this.#drainLedger();
     }, delayMs);
   }
-}
-
-/** One line of NDJSON. */
-export function lineOf(value: WatchEvent | PurgeProgress): Uint8Array {
-  return Buffer.from(`${JSON.stringify(value)}\n`);
-}
-
-/** An activation without its body, for those who fetch it; undefined: of a kind that is sent as it is. */
-export function referenceOfStored(event: StoredEvent): Uint8Array | undefined {
-  if (event.type === "purge" || event.kind !== "map") return undefined;
-  const { seq, kind, id, version, bodyText } = event;
-  const fence = fenceOfText(kind, bodyText);
-  return fence && lineOf({ type: "reference", seq, kind, id, version, fence });
-}
-
-/** As {@link lineOf}, with the body put in as the text that it is stored as. */
-export function lineOfStored(event: StoredEvent): Uint8Array {
-  if (event.type === "purge") return lineOf(event);
-  const { type, seq, kind, id, version, bodyText } = event;
-  const head = JSON.stringify({ type, seq, kind, id, version });
-  return Buffer.from(`${head.slice(0, -1)},"body":${bodyText}}\n`);
 }

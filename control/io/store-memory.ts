@@ -12,6 +12,7 @@ import {
   retentionDefaults,
 } from "../core/document-log.ts";
 import type { LeaseRecord } from "../core/lease.ts";
+import { offeredTo, type Rollout } from "../core/rollout.ts";
 import type { DocumentKind, DocumentSummary } from "../core/words.ts";
 import type { ActiveDocuments, ZoneClaim } from "../core/claims.ts";
 import type {
@@ -37,7 +38,13 @@ interface DocumentRow {
   readonly differences: DifferenceRow[];
 }
 type LogRow =
-  | { readonly type: "document"; readonly kind: DocumentKind; readonly id: string; readonly version: number }
+  | {
+      readonly type: "document";
+      readonly kind: DocumentKind;
+      readonly id: string;
+      readonly version: number;
+      readonly audience?: ReadonlySet<string>;
+    }
   | { readonly type: "purge"; readonly purgeSeq: number };
 
 export class MemoryStore implements DocumentStore {
@@ -48,6 +55,7 @@ export class MemoryStore implements DocumentStore {
   /** By purgeSeq. */
   readonly #purges = new Map<number, StoredPurge>();
   readonly #leases = new Map<string, LeaseRecord>();
+  readonly #rollouts = new Map<string, { readonly rollout: Rollout; readonly offerSeq: number }>();
   #newestSeq = 0;
   #newestPurgeSeq = 0;
 
@@ -101,9 +109,9 @@ export class MemoryStore implements DocumentStore {
       row.versions.has(version),
       command.expectedActiveVersion,
     );
-    if (decision.outcome === "unchanged")
+    if (decision.outcome === "unchanged" && command.isToldAgain !== true)
       return { outcome: "unchanged", summary: this.#summary(row, version) };
-    if (decision.outcome !== "activated") return decision;
+    if (decision.outcome !== "activated" && decision.outcome !== "unchanged") return decision;
     const event = this.#activateRow(row, version);
     return { outcome: "activated", summary: this.#summary(row, version), event };
   }
@@ -118,6 +126,24 @@ export class MemoryStore implements DocumentStore {
       this.#purges.delete(old);
     }
     return stored;
+  }
+
+  saveRollout(rollout: Rollout): void {
+    const key = `${rollout.kind}/${rollout.id}`;
+    this.#rollouts.set(key, { rollout, offerSeq: this.#rollouts.get(key)?.offerSeq ?? 0 });
+  }
+
+  offer(rollout: Rollout): StoredActivation {
+    const { kind, id, version } = rollout;
+    const audience = offeredTo(rollout);
+    const seq = this.#appendLog({ type: "document", kind, id, version, audience });
+    this.#rollouts.set(`${kind}/${id}`, { rollout, offerSeq: seq });
+    const bodyText = this.#documents.get(`${kind}/${id}`)?.versions.get(version)?.bodyText ?? "null";
+    return { type: "document", seq, kind, id, version, bodyText, audience };
+  }
+
+  rollouts(): readonly Rollout[] {
+    return [...this.#rollouts.keys()].sort().flatMap((key) => this.#rollouts.get(key)?.rollout ?? []);
   }
 
   saveLease({ name, term, holderId, durationMs, note }: LeaseRecord): void {
@@ -194,8 +220,10 @@ export class MemoryStore implements DocumentStore {
   snapshotSeqs(): { readonly documents: readonly number[]; readonly purges: readonly number[] } {
     const documents = [...this.#documents.values()]
       .filter((row) => row.head.activeVersion !== null)
-      .map((row) => row.activeSeq)
-      .sort((a, b) => a - b);
+      .map((row) => row.activeSeq);
+    for (const { rollout, offerSeq } of this.#rollouts.values())
+      if (rollout.state === "running" && this.#log.has(offerSeq)) documents.push(offerSeq);
+    documents.sort((a, b) => a - b);
     return { documents, purges: [...this.#purges.values()].map((purge) => purge.seq) };
   }
 
@@ -203,9 +231,11 @@ export class MemoryStore implements DocumentStore {
     for (const purge of this.#purges.values()) if (purge.seq === seq) return purge;
     const logged = this.#log.get(seq);
     if (logged?.type === "document") {
-      const { kind, id, version } = logged;
+      const { kind, id, version, audience } = logged;
       const bodyText = this.#documents.get(`${kind}/${id}`)?.versions.get(version)?.bodyText;
-      return bodyText === undefined ? undefined : { type: "document", seq, kind, id, version, bodyText };
+      return bodyText === undefined
+        ? undefined
+        : { type: "document", seq, kind, id, version, bodyText, ...(audience !== undefined && { audience }) };
     }
     // An activation in force outlives its row in the log.
     for (const row of this.#documents.values()) {

@@ -26,6 +26,7 @@ import {
   retentionDefaults,
 } from "../core/document-log.ts";
 import { leaseNames, type LeaseRecord } from "../core/lease.ts";
+import { offeredTo, type Rollout, rollout as rolloutSchema } from "../core/rollout.ts";
 import type { DocumentKind, DocumentSummary } from "../core/words.ts";
 import { BodyParts, bodyPartsTables } from "./body-parts.ts";
 import type {
@@ -74,6 +75,11 @@ const LATER = `
     base TEXT NOT NULL, result TEXT NOT NULL, bytes INTEGER NOT NULL, body TEXT NOT NULL,
     PRIMARY KEY (kind, id, version)
   ) STRICT;
+  CREATE TABLE IF NOT EXISTS rollouts (
+    kind TEXT NOT NULL, id TEXT NOT NULL, is_running INTEGER NOT NULL, offer_seq INTEGER NOT NULL, body TEXT NOT NULL,
+    PRIMARY KEY (kind, id)
+  ) STRICT;
+  CREATE TABLE IF NOT EXISTS audiences (seq INTEGER PRIMARY KEY, servers TEXT NOT NULL) STRICT;
 `;
 
 const SUMMARY = "v.kind, v.id, v.version, d.active, v.created_at, v.author, v.note";
@@ -196,15 +202,50 @@ export class SqliteStore implements DocumentStore {
       if (head.latestVersion === 0) return { outcome: "unknown-version" };
       const stored = this.document(kind, id, version);
       const decision = decideActivate(head, version, stored !== undefined, command.expectedActiveVersion);
-      if (stored !== undefined && decision.outcome === "unchanged") {
-        return { outcome: "unchanged", summary: stored.summary };
-      }
-      if (stored === undefined || decision.outcome !== "activated") {
+      if (stored === undefined || decision.outcome === "unknown-version" || decision.outcome === "conflict")
         return decision.outcome === "conflict" ? decision : { outcome: "unknown-version" };
-      }
+      if (decision.outcome === "unchanged" && command.isToldAgain !== true)
+        return { outcome: "unchanged", summary: stored.summary };
       const event = this.#activate(kind, id, version, stored.bodyText);
       return { outcome: "activated", summary: this.#summary(kind, id, version), event };
     });
+  }
+
+  saveRollout(rollout: Rollout): void {
+    this.#transaction(() => this.#keepRollout(rollout, undefined));
+  }
+
+  offer(rollout: Rollout): StoredActivation {
+    const { kind, id, version } = rollout;
+    return this.#transaction(() => {
+      const seq = this.#appendLog(kind, id, version, null);
+      const audience = offeredTo(rollout);
+      this.#run("INSERT INTO audiences (seq, servers) VALUES (?, ?)", seq, JSON.stringify([...audience]));
+      this.#run("DELETE FROM audiences WHERE seq <= ?", seq - this.#retention.eventsMax);
+      this.#keepRollout(rollout, seq);
+      const bodyText = this.document(kind, id, version)?.bodyText ?? "null";
+      return { type: "document", seq, kind, id, version, bodyText, audience };
+    });
+  }
+
+  rollouts(): readonly Rollout[] {
+    return this.#all("SELECT body FROM rollouts ORDER BY kind, id").map(({ body }) =>
+      rolloutSchema.parse(JSON.parse(String(body))),
+    );
+  }
+
+  /** @param offerSeq undefined: the place of its offer stays */
+  #keepRollout(rollout: Rollout, offerSeq: number | undefined): void {
+    const { kind, id, state } = rollout;
+    this.#run(
+      `INSERT INTO rollouts (kind, id, is_running, offer_seq, body) VALUES (?1, ?2, ?3, coalesce(?4, 0), ?5)
+       ON CONFLICT DO UPDATE SET is_running = ?3, offer_seq = coalesce(?4, offer_seq), body = ?5`,
+      kind,
+      id,
+      state === "running" ? 1 : 0,
+      offerSeq ?? null,
+      JSON.stringify(rollout),
+    );
   }
 
   appendPurge(request: PurgeRequest, atEpochMs: number): StoredPurge {
@@ -364,7 +405,10 @@ export class SqliteStore implements DocumentStore {
   snapshotSeqs(): { readonly documents: readonly number[]; readonly purges: readonly number[] } {
     const seqs = (sql: string) => this.#all(sql).map((row) => Number(row["seq"]));
     return {
-      documents: seqs("SELECT active_seq AS seq FROM documents WHERE active IS NOT NULL ORDER BY active_seq"),
+      documents: seqs(
+        `SELECT active_seq AS seq FROM documents WHERE active IS NOT NULL
+         UNION SELECT l.seq FROM rollouts r JOIN log l ON l.seq = r.offer_seq WHERE r.is_running = 1 ORDER BY seq`,
+      ),
       purges: seqs("SELECT seq FROM purges ORDER BY purge_seq"),
     };
   }
@@ -400,7 +444,15 @@ export class SqliteStore implements DocumentStore {
       id,
       version,
       bodyText: this.#bodyText(kind, id, version, row),
+      ...this.#audience(seq),
     };
+  }
+
+  #audience(seq: number): Pick<StoredActivation, "audience"> {
+    const row = this.#one("SELECT servers FROM audiences WHERE seq = ?", seq);
+    return row === undefined
+      ? {}
+      : { audience: new Set(JSON.parse(String(row["servers"])) as readonly string[]) };
   }
 
   /** No body is empty: it stands in parts then. */

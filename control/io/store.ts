@@ -6,6 +6,7 @@ import type { PropertyDocument, PurgeEntry, PurgeRequest, Steps } from "#kit";
 import type { KeptDifference } from "../core/difference-chain.ts";
 import type { LogBounds, VersionConflict } from "../core/document-log.ts";
 import type { LeaseRecord } from "../core/lease.ts";
+import type { Rollout } from "../core/rollout.ts";
 import type { DocumentKind, DocumentSummary } from "../core/words.ts";
 import type { ActiveDocuments, ZoneClaim } from "../core/claims.ts";
 
@@ -30,10 +31,14 @@ export interface ActivateCommand {
   readonly id: string;
   readonly version: number;
   readonly expectedActiveVersion: number | null;
+  /** Told to everyone also where it is in force already: some were offered another one. */
+  readonly isToldAgain?: boolean;
 }
 
 export interface StoredActivation {
   readonly type: "document";
+  /** Only these servers are told: it is being tried on them. Absent: it is in force. */
+  readonly audience?: ReadonlySet<string> | undefined;
   readonly seq: number;
   readonly kind: DocumentKind;
   readonly id: string;
@@ -80,11 +85,17 @@ export interface DocumentStore {
   keepInSteps(bodyText: string): Steps<number | undefined>;
   append(command: AppendCommand): AppendResult;
   activate(command: ActivateCommand): ActivateResult;
+  /** Keeps where a roll-out stands; one for each document. */
+  saveRollout(rollout: Rollout): void;
+  /** {@link saveRollout}, and a place in the log at which the servers of its stage are told of its version. */
+  offer(rollout: Rollout): StoredActivation;
   appendPurge(request: PurgeRequest, atEpochMs: number): StoredPurge;
   /** Replaces what is kept of the lease of that name. */
   saveLease(lease: LeaseRecord): void;
 
   leases(): readonly LeaseRecord[];
+  /** By kind and id. */
+  rollouts(): readonly Rollout[];
   /** The version asked for, or the active one; undefined when there is none. */
   document(kind: DocumentKind, id: string, version?: number): StoredDocument | undefined;
   /** Kept versions, oldest first. */
@@ -110,7 +121,10 @@ export interface DocumentStore {
    * out: a later one of the same document follows.
    */
   events(afterSeq: number, upToSeq: number, limit: number): readonly StoredEvent[];
-  /** Places of the activations in force and then of the kept purges, each in order: what a snapshot consists of. */
+  /**
+   * Places of the activations in force, with the newest offers of roll-outs under way, and then of the kept purges, each in order: what a
+   * snapshot consists of.
+   */
   snapshotSeqs(): { readonly documents: readonly number[]; readonly purges: readonly number[] };
   /** The event at a place, undefined when it is no longer kept. */
   event(seq: number): StoredEvent | undefined;

@@ -4,7 +4,8 @@ import type { Clock } from "#kit";
 import { controlSettings } from "../config.ts";
 import { decideWatchStart, type WatchStart } from "../core/document-log.ts";
 import type { WatchKind } from "../core/words.ts";
-import { type ControlService, lineOf, lineOfStored, referenceOfStored } from "./service.ts";
+import { lineOf, lineOfStored, referenceOfStored } from "./lines.ts";
+import type { ControlService } from "./service.ts";
 import type { StoredEvent } from "./store.ts";
 
 export class WatchStream {
@@ -24,12 +25,14 @@ export class WatchStream {
     readonly response: ServerResponse;
     readonly watcherId: number;
     readonly kinds: readonly WatchKind[];
+    /** Who watches, as it names itself. */
+    readonly nodeId: string;
     /** What is large is named instead of sent. */
     readonly takesReferences: boolean;
     readonly since: { readonly logId: string; readonly seq: number } | undefined;
   }) {
-    const { service, clock, response, watcherId, since, takesReferences } = options;
-    const kinds = new Set<string>(options.kinds);
+    const { service, clock, response, watcherId, since, nodeId, takesReferences } = options;
+    const wish = { kinds: new Set<string>(options.kinds), nodeId, takesReferences };
     this.#service = service;
     this.#clock = clock;
     this.#response = response;
@@ -39,8 +42,8 @@ export class WatchStream {
     const upTo = bounds.newestSeq;
     this.#backlog =
       since !== undefined && this.start === "resume"
-        ? resumed(service, { kinds, takesReferences }, bounds.logId, since.seq, upTo)
-        : snapshot(service, { kinds, takesReferences }, bounds.logId, upTo);
+        ? resumed(service, wish, bounds.logId, since.seq, upTo)
+        : snapshot(service, wish, bounds.logId, upTo);
     response.on("drain", () => {
       service.hub.handleProgress(watcherId, clock.monotonic());
       this.pump();
@@ -68,7 +71,14 @@ export class WatchStream {
 /** What a watcher wants. */
 interface Wish {
   readonly kinds: ReadonlySet<string>;
+  readonly nodeId: string;
   readonly takesReferences: boolean;
+}
+
+function concerns(event: StoredEvent, { kinds, nodeId }: Wish): boolean {
+  return event.type === "purge"
+    ? kinds.has("purge")
+    : kinds.has(event.kind) && event.audience?.has(nodeId) !== false;
 }
 
 function lineFor(event: StoredEvent, { takesReferences }: Wish): Uint8Array {
@@ -87,7 +97,7 @@ function* resumed(
   for (let after = since; after < upTo; ) {
     const events = service.store.events(after, upTo, controlSettings.backlogBatch);
     for (const event of events) {
-      if (wish.kinds.has(event.type === "purge" ? "purge" : event.kind)) yield lineFor(event, wish);
+      if (concerns(event, wish)) yield lineFor(event, wish);
     }
     const last = events.at(-1);
     if (last === undefined || events.length < controlSettings.backlogBatch) break;
@@ -110,7 +120,7 @@ function* snapshot(
   for (const seq of [...documents, ...(kinds.has("purge") ? purges : [])]) {
     // Gone since: a newer activation waits in the queue, or the purge is too old to be kept.
     const event = store.event(seq);
-    if (event !== undefined && (event.type === "purge" || kinds.has(event.kind))) yield lineFor(event, wish);
+    if (event !== undefined && concerns(event, wish)) yield lineFor(event, wish);
   }
   yield lineOf({ type: "snapshot-end", seq: upTo });
   yield* reportLines(service, kinds);

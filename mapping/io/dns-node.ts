@@ -291,7 +291,7 @@ export class DnsNode {
 
   /** The report that is published; undefined while the topology does not know this server. */
   report(): ServerReport | undefined {
-    const { serverId, counters } = this.#options;
+    const { serverId, counters, inputDelaySeconds } = this.#options;
     const entry = this.state.topology?.servers.get(serverId);
     if (entry === undefined) return undefined;
     const atMs = performance.now();
@@ -316,6 +316,8 @@ export class DnsNode {
       properties: {},
       links: [],
       applied: this.#keeper.applied,
+      internalErrors: counters.withReason("internal-error"),
+      ...(inputDelaySeconds > 0 && { inputDelaySeconds }),
       ...(opinions !== undefined && { opinions }),
       ...(dsAtParent !== undefined && { dsAtParent }),
       ...(secondaryZones !== undefined && { secondaryZones }),

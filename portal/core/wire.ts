@@ -111,6 +111,30 @@ export interface Rollout {
   readonly live: number;
 }
 
+/** A traffic policy in force. */
+export interface PolicySummary {
+  readonly policyId: string;
+  readonly customerId: string;
+  readonly names: readonly string[];
+  readonly targets: number;
+  readonly tests: number;
+  readonly version: number;
+  readonly isActive: boolean;
+  /** The last change that went through stages; null: none ever did. */
+  readonly rollout: {
+    readonly version: number;
+    readonly state: "running" | "done" | "halted";
+    /** `server`, `cluster`, `region` or `all`. */
+    readonly stage: string;
+    readonly stageNumber: number;
+    readonly stages: number;
+    /** Name servers of the stage. */
+    readonly servers: number;
+    readonly haltReason: string | null;
+    readonly haltServers: readonly string[];
+  } | null;
+}
+
 export interface VersionSummary {
   readonly version: number;
   readonly isActive: boolean;

@@ -13,7 +13,7 @@ import type { Logger } from "#kit/io";
 
 export type ControlPort = Pick<
   ControlClient,
-  "documents" | "document" | "versions" | "put" | "editZone" | "activate" | "purge"
+  "documents" | "document" | "rollouts" | "versions" | "put" | "editZone" | "activate" | "purge"
 >;
 
 export interface FeedHandlers {

@@ -26,6 +26,7 @@ import { purgeAdapterRoutes } from "./routes-purge-adapters.ts";
 import { purgeRoutes } from "./routes-purge.ts";
 import { PurgeDesk } from "./purge-desk.ts";
 import { TokenBook } from "./token-book.ts";
+import { policyRoutes } from "./routes-policy.ts";
 import { zoneRoutes } from "./routes-zone.ts";
 import { readSession, sessionRoutes } from "./routes-session.ts";
 
@@ -232,6 +233,7 @@ export async function createPortal(options: PortalOptions): Promise<Portal> {
   const purges = new PurgeDesk(context);
   purgeRoutes(app, context, desk, purges);
   zoneRoutes(app, context);
+  policyRoutes(app, context);
   purgeAdapterRoutes(app, context, desk, purges);
   await pageRoutes(app, () => page);
 

@@ -2,6 +2,7 @@
 import { useEffect } from "preact/hooks";
 import { LogIn } from "./pages/log-in.tsx";
 import { Overview } from "./pages/overview.tsx";
+import { Policies } from "./pages/policies.tsx";
 import { Properties } from "./pages/properties.tsx";
 import { Property } from "./pages/property.tsx";
 import { Purge } from "./pages/purge.tsx";
@@ -47,6 +48,8 @@ function titleOf(here: Route): string {
       return "Properties";
     case "property":
       return here.propertyId;
+    case "policies":
+      return "Policies";
     case "purge":
       return "Purge";
     case "missing":
@@ -74,6 +77,7 @@ function Frame() {
             label="Properties"
             isHere={route.value.page === "properties" || route.value.page === "property"}
           />
+          <NavLink href="/policies" label="Policies" isHere={route.value.page === "policies"} />
           <NavLink href="/purge" label="Purge" isHere={route.value.page === "purge"} />
         </nav>
         <div class="who">
@@ -148,6 +152,8 @@ function Page() {
       return <Properties />;
     case "property":
       return <Property key={here.propertyId} propertyId={here.propertyId} />;
+    case "policies":
+      return <Policies />;
     case "purge":
       return <Purge chosen={here.propertyId} />;
     case "missing":

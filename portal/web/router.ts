@@ -5,6 +5,7 @@ export type Route =
   | { readonly page: "overview" }
   | { readonly page: "properties" }
   | { readonly page: "property"; readonly propertyId: string }
+  | { readonly page: "policies" }
   | { readonly page: "purge"; readonly propertyId: string | undefined }
   | { readonly page: "missing" };
 
@@ -13,6 +14,7 @@ function parse(path: string, query: string): Route {
   if (first === "") return { page: "overview" };
   if (first === "properties")
     return second === undefined ? { page: "properties" } : { page: "property", propertyId: decoded(second) };
+  if (first === "policies" && second === undefined) return { page: "policies" };
   if (first === "purge")
     return { page: "purge", propertyId: new URLSearchParams(query).get("property") ?? undefined };
   return { page: "missing" };

@@ -7,6 +7,7 @@ import * as fc from "fast-check";
 import { afterAll, describe, expect, it } from "vitest";
 import { type DocumentKind, type DocumentStore, loadControlServer } from "#control";
 import { type PropertyId, purgeRequest, Random } from "#kit";
+import { rollout } from "../../control/core/rollout.ts";
 import type { Retention } from "../../control/core/document-log.ts";
 
 const { MemoryStore, SqliteStore } = await loadControlServer();
@@ -111,6 +112,55 @@ describe.each(makers)("%s store", (_name, make) => {
     store.saveLease(lease);
     store.saveLease({ ...lease, term: 4, holderId: null });
     expect(store.leases()).toEqual([{ ...lease, term: 4, holderId: null }]);
+    store.close();
+  });
+
+  it("offers a version to some, keeps where its roll-out stands, and tells again what is in force", () => {
+    const store = make();
+    const inPolicy = { kind: "policy", id: "shop" } as const;
+    append(store, 0, { ...inPolicy, activates: true });
+    append(store, 1, inPolicy);
+    const running = rollout.parse({
+      ...inPolicy,
+      version: 2,
+      previousVersion: 1,
+      state: "running",
+      stages: [
+        { stage: "server", servers: ["a"] },
+        { stage: "all", servers: ["a", "b"] },
+      ],
+      stageIndex: 0,
+      startedAtEpochMs: 1,
+      endedAtEpochMs: null,
+      soakMs: 1,
+      targets: [],
+      halt: null,
+    });
+    expect(store.rollouts()).toEqual([]);
+    const offer = store.offer(running);
+    expect(offer).toMatchObject({ ...inPolicy, seq: 2, version: 2, audience: new Set(["a"]) });
+    expect(store.rollouts()).toEqual([running]);
+    expect(store.document("policy", "shop")?.summary.version).toBe(1);
+    expect(store.event(2)).toEqual(offer);
+    expect(store.event(1)).not.toHaveProperty("audience");
+    expect(store.events(0, 2, 10).map((one) => one.seq)).toEqual([1, 2]);
+    expect(store.snapshotSeqs().documents).toEqual([1, 2]);
+
+    const halted = { ...running, state: "halted", endedAtEpochMs: 2 } as const;
+    store.saveRollout(halted);
+    expect(store.rollouts()).toEqual([halted]);
+    // The offer is no part of what is in force any more.
+    expect(store.snapshotSeqs().documents).toEqual([1]);
+    const back = { ...inPolicy, version: 1, expectedActiveVersion: 1 };
+    expect(store.activate(back)).toMatchObject({ outcome: "unchanged" });
+    expect(store.activate({ ...back, isToldAgain: true })).toMatchObject({
+      outcome: "activated",
+      event: { seq: 3, version: 1 },
+    });
+    expect(store.activate({ ...back, expectedActiveVersion: 2, isToldAgain: true })).toMatchObject({
+      outcome: "conflict",
+    });
+    expect(store.snapshotSeqs().documents).toEqual([3]);
     store.close();
   });
 

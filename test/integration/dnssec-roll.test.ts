@@ -80,10 +80,10 @@ async function pass(seconds: number, sayers = ["ns-1", "ns-2"]): Promise<string[
     control.service.report(
       idleReport(serverId, { role: "nameserver", applied: { "dnssec/test": record.version } }),
     );
-  control.service.rollKeys();
+  control.service.keys.roll();
   nowMs += seconds * 1_000;
-  return control.service
-    .rollKeys()
+  return control.service.keys
+    .roll()
     .flatMap(({ zone, taken }) => taken.map(({ step, keyId }) => `${zone} ${step} ${keyId}`));
 }
 
@@ -173,7 +173,7 @@ describe("isochrone dnssec", () => {
       await pass(0);
       await validated([second]);
       expect((await command("status")).said).not.toContain("key-1");
-      expect(control.service.rollCounters).toEqual({
+      expect(control.service.keys.counters).toEqual({
         delegate: 1,
         activate: 1,
         undelegate: 1,

@@ -162,8 +162,8 @@ test("the first map goes whole, the next ones as differences, to the byte, and w
   }
   // Three maps of which each measured ten of 5,000 networks anew, against one whole one.
   expect(one.keeper.fetches.bytes - whole).toBeLessThan(0.05 * whole);
-  const { wholeBytes, differencesBytes } = server.service.deliveryCounters;
-  expect(server.service.deliveryCounters).toMatchObject({ whole: 2, differences: 6 });
+  const { wholeBytes, differencesBytes } = server.service.deliveries.counters;
+  expect(server.service.deliveries.counters).toMatchObject({ whole: 2, differences: 6 });
   expect(wholeBytes + differencesBytes).toBe(one.keeper.fetches.bytes + other.keeper.fetches.bytes);
 
   // With control dead a node starts with the whole map; with control back the next one is a difference again.
@@ -280,7 +280,7 @@ test("receivers and publishers of before go on: bodies in the stream, maps witho
   expect(seen.map((event) => event.type)).toEqual(["document", "document"]);
   expect(mapSnapshot.parse((seen[1] as { body: unknown }).body).mapVersion).toBe(2);
   expect(receiver.keeper.fetches.differences).toBe(0);
-  expect(server.service.deliveryCounters.whole).toBeGreaterThanOrEqual(1);
+  expect(server.service.deliveries.counters.whole).toBeGreaterThanOrEqual(1);
   // Of other kinds there is none, and what is no difference is refused with its place.
   const refused = client.put("map", "world", mapOf(3), {
     expectedVersion: 2,

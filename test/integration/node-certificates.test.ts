@@ -129,8 +129,20 @@ describe("control", () => {
       NodeAuthority.open({ stateDirectory: directory, token: `${token}0`, clock: systemClock }),
     ).rejects.toMatchObject({
       code: "authority-unusable",
-      message: expect.stringMatching(/another ISOCHRONE/),
+      message: expect.stringMatching(/another ISOCHRONE.*_TOKEN_BEFORE/),
     });
+    // Told the former token once, it goes on by the new one; servers notice nothing.
+    const open = (token: string, previousToken?: string) =>
+      NodeAuthority.open({ stateDirectory: directory, token, previousToken, clock: systemClock });
+    const certificate = () => /-----BEGIN CERT.*?"/.exec(readFileSync(path, "utf8"))?.[0];
+    const before = certificate();
+    expect(before).toMatch(/END CERT/);
+    await expect(open(`${token}0`, `${token}1`)).rejects.toMatchObject({ code: "authority-unusable" });
+    await open(`${token}0`, token);
+    await open(`${token}0`);
+    await expect(open(token)).rejects.toMatchObject({ code: "authority-unusable" });
+    await open(token, `${token}0`);
+    expect(certificate()).toBe(before);
     writeFileSync(path, readFileSync(path).subarray(0, -9));
     await expect(
       NodeAuthority.open({ stateDirectory: directory, token, clock: systemClock }),

@@ -5,7 +5,7 @@
 import { execFile } from "node:child_process";
 import { createSocket, type Socket } from "node:dgram";
 import { once } from "node:events";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -101,6 +101,13 @@ describe.skipIf(dig === undefined)("traffic management", () => {
     expect(response.status, await response.text()).toBeLessThan(300);
   };
 
+  const reports = async (): Promise<string> => {
+    const response = await fetch(`${controlUrl}/v1/reports`, {
+      headers: { authorization: `Bearer ${token}` },
+    });
+    return response.text();
+  };
+
   beforeAll(async () => {
     process.env["ISOCHRONE_CONTROL_TOKEN"] = token;
     first = await webServer("127.12.0.1", 0);
@@ -188,6 +195,22 @@ tests:
     await waitFor(async () => Number(await tested()) >= 2, {
       timeoutMs: 20_000,
       what: "tests of both targets",
+    });
+
+    await waitFor(async () => /"nameserver".*"ready"/.test(await reports()), {
+      timeoutMs: 20_000,
+      what: "the name server's report",
+    });
+    // A change that finds nobody alive is halted at this one server, and what was before comes back.
+    const wrong = join(directory, "wrong.yaml");
+    writeFileSync(
+      wrong,
+      readFileSync(file, "utf8").replace("127.12.0.1]", "127.12.0.8]").replace("127.12.0.2]", "127.12.0.9]"),
+    );
+    expect(await policyCommand(["push", wrong, "--control", controlUrl])).toBe(1);
+    await waitFor(async () => (await digAt(dns, "app.own.test")) === "127.12.0.1", {
+      timeoutMs: 20_000,
+      what: "the first target again",
     });
 
     first.server.closeAllConnections();

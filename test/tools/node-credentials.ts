@@ -4,7 +4,7 @@ import { loadControlServer } from "#control";
 import { type NodeCredentials, type ServerId, type TopologyDocument } from "#kit";
 import { systemClock } from "#kit/io";
 import { NodeTrust } from "#transport";
-import { nodeRequestMessage } from "../../control/core/node-register.ts";
+import { nodeNameIn, nodeRequestMessage } from "../../control/core/node-register.ts";
 import type { NodeCertificateRequest } from "../../control/core/wire.ts";
 
 export interface TestAuthority {
@@ -26,8 +26,9 @@ export async function testAuthority(
   const credentials = async (topology: TopologyDocument, serverId: string): Promise<NodeCredentials> => {
     const keyPem = newKey();
     // A test asks for one name as often as it likes.
-    await authority.forget(serverId as ServerId);
-    const answer = await authority.issue(serverId as ServerId, requestBy(serverId, keyPem), [topology]);
+    await authority.change(serverId as ServerId, "forget");
+    const name = nodeNameIn([topology], serverId as ServerId);
+    const answer = await authority.issue(serverId as ServerId, requestBy(serverId, keyPem), name);
     if (answer.verdict !== "issued") throw new Error(answer.verdict);
     return { ...answer.certificate, keyPem };
   };

@@ -15,6 +15,17 @@ function newHub(settings: Partial<typeof watchHubDefaults> = {}) {
 }
 
 describe("WatchHub", () => {
+  it("sends a line with an audience to nobody else", () => {
+    const hub = new WatchHub(watchHubDefaults);
+    const [named = -1, other = -1, unnamed = -1] = [{ nodeId: "fra-1" }, { nodeId: "fra-2" }, {}].map((one) =>
+      hub.subscribe(["property"], at(0), one),
+    );
+    const bytes = Uint8Array.of(1);
+    hub.publish({ kind: "property", bytes, audience: new Set(["fra-1"]) }, at(1));
+    expect(hub.take(named, at(2))).toBe(bytes);
+    for (const watcherId of [other, unnamed]) expect(hub.take(watcherId, at(2))).toBeUndefined();
+  });
+
   it("gives each watcher the kinds that it watches, in order", () => {
     const { hub, watch } = newHub();
     const [a, b] = [watch("property"), watch("property", "purge")];

@@ -219,6 +219,7 @@ describe("rules for every route", () => {
         "live",
         "logIn",
         "logOut",
+        "policies",
         "properties",
         "property",
         "purge",

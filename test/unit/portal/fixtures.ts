@@ -8,12 +8,21 @@ import {
   type TopologyDocument,
   topologyDocument,
   editZone,
+  type PolicyDocument,
+  policyDocument,
   type ZoneDocument,
   zoneDocument,
   zoneOfDocument,
 } from "#kit";
-import { ControlError, type DocumentRecord, type DocumentSummary, type PurgeProgress } from "#control";
+import {
+  ControlError,
+  type DocumentRecord,
+  type DocumentSummary,
+  type PurgeProgress,
+  type Rollout,
+} from "#control";
 import type { ControlFeed, ControlPort, FeedHandlers } from "#portal";
+import { rollout } from "../../../control/core/rollout.ts";
 import { snapshotFrom } from "../../tools/map-snapshot.ts";
 
 const city = (
@@ -154,6 +163,34 @@ export const zoneFor = (customerId: string): ZoneDocument =>
     ],
   });
 
+export const policyFor = (customerId: string): PolicyDocument =>
+  policyDocument.parse({
+    policyId: customerId,
+    customerId,
+    names: [`www.${customerId}.test`],
+    targets: [{ targetId: "fra", addresses: ["192.0.2.1"] }],
+    rule: "fra",
+  });
+
+/** Of policy "p": its second version was halted at the first server. */
+export const haltedRollout = rollout.parse({
+  kind: "policy",
+  id: "p",
+  version: 2,
+  previousVersion: 1,
+  state: "halted",
+  stages: [
+    { stage: "server", servers: ["fra-1"] },
+    { stage: "all", servers: ["fra-1", "nyc-1"] },
+  ],
+  stageIndex: 0,
+  startedAtEpochMs: 1,
+  endedAtEpochMs: 2,
+  soakMs: 10_000,
+  targets: [],
+  halt: { reason: "restarted", servers: ["fra-1"] },
+});
+
 export class FakeControl implements ControlPort, ControlFeed {
   readonly #bodies = new Map<string, { body: unknown; author: string; note: string }[]>();
   readonly #active = new Map<string, number>();
@@ -223,8 +260,18 @@ export class FakeControl implements ControlPort, ControlFeed {
     return { ...this.#summary(id, 1), id: edited.zoneId, serial: zoneOfDocument(edited).serial };
   }
 
-  async documents(): Promise<readonly DocumentSummary[]> {
+  /** In force, all in version 1. */
+  readonly policies = new Map<string, PolicyDocument>();
+  rolledOut: readonly Rollout[] = [];
+  async rollouts(): Promise<readonly Rollout[]> {
     this.#check();
+    return this.rolledOut;
+  }
+
+  async documents(kind: string): Promise<readonly DocumentSummary[]> {
+    this.#check();
+    if (kind === "policy")
+      return [...this.policies.keys()].map((id) => ({ ...this.#summary(id, 1), activeVersion: 1 }));
     return [...this.#bodies].map(([id, versions]) => this.#summary(id, versions.length));
   }
   async versions(_kind: string, id: string): Promise<readonly DocumentSummary[]> {
@@ -235,6 +282,10 @@ export class FakeControl implements ControlPort, ControlFeed {
     this.#check();
     if (kind === "zone") {
       const body = this.zones.get(id);
+      return body && { ...this.#summary(id, 1), body };
+    }
+    if (kind === "policy") {
+      const body = this.policies.get(id);
       return body && { ...this.#summary(id, 1), body };
     }
     const wanted = version ?? this.#active.get(id) ?? 0;

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import type { CustomerId } from "#kit";
 import { createLogger, systemClock } from "#kit/io";
 import { createPortal, type Portal } from "#portal";
-import { FakeControl, news, report, shop, video, zoneFor } from "./fixtures.ts";
+import { FakeControl, haltedRollout, news, policyFor, report, shop, video, zoneFor } from "./fixtures.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 interface Operation {
@@ -189,9 +189,15 @@ it("answers as its description says, on every route and for every kind of refusa
   await ask("editZone", 422, { params: "z", body: { edits: [{ ...edits[0], type: "%" }] } });
   await ask("editZone", 400, { params: "z", body: { edits: [] } });
   await ask("editZone", 403, { params: "z", body: { edits }, bare: true });
-  for (const id of ["properties", "property", "versions", "state", "series", "live", "zone"])
+  control.policies.set("p", policyFor("acme"));
+  control.policies.set("q", policyFor("other"));
+  await ask("policies", 200);
+  control.rolledOut = [haltedRollout];
+  await ask("policies", 200, { who: "operator" });
+  for (const id of ["policies", "properties", "property", "versions", "state", "series", "live", "zone"])
     await ask(id, 401, { who: "nobody" });
   control.isDown = true;
+  await ask("policies", 503);
   await ask("properties", 200);
   await ask("property", 200);
   await ask("versions", 503);

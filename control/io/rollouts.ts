@@ -1,0 +1,260 @@
+/** Carries out what `RolloutWatch` says: changed documents in stages, each step durable before anybody is told of it. */
+import {
+  type Clock,
+  type MonotonicMs,
+  type PolicyDocument,
+  policyDocument,
+  type TopologyDocument,
+} from "#kit";
+import type { ReportBoard } from "../core/report-board.ts";
+import {
+  type HaltReason,
+  type Rollout,
+  rolloutDefaults,
+  type RolloutSettings,
+  RolloutWatch,
+  soakMsOf,
+  stagedRoles,
+  stagesOf,
+  type StagedKind,
+  testedTargets,
+  triers,
+  viewOf,
+} from "../core/rollout.ts";
+import type { DocumentStore, StoredActivation } from "./store.ts";
+import { notFound, Refusal } from "./refusal.ts";
+
+export interface RolloutsOptions {
+  readonly store: DocumentStore;
+  readonly clock: Clock;
+  readonly board: ReportBoard;
+  readonly settings?: RolloutSettings | undefined;
+  readonly topology: () => TopologyDocument | undefined;
+  /** Throws {@link Refusal} when a version may not come into force any more. */
+  readonly checkLaws: (kind: StagedKind, id: string, version: number) => void;
+  readonly onEvent: (event: StoredActivation) => void;
+}
+
+/** Servers report each second. */
+const HEARD_WITHIN_MS = 5_000;
+
+interface Followed {
+  record: Rollout;
+  readonly watch: RolloutWatch;
+}
+
+export class Rollouts {
+  readonly #options: RolloutsOptions;
+  readonly #settings: RolloutSettings;
+  /** Under way, by `kind/id`. */
+  readonly #running = new Map<string, Followed>();
+  readonly #startedAt: MonotonicMs;
+  readonly counters = { begun: 0, done: 0, halted: 0 };
+
+  constructor(options: RolloutsOptions) {
+    this.#options = options;
+    this.#settings = options.settings ?? rolloutDefaults;
+    const now = options.clock.monotonic();
+    this.#startedAt = now;
+    for (const record of options.store.rollouts())
+      if (record.state === "running") this.#running.set(keyOf(record), this.#followed(record, now));
+  }
+
+  /** The newest of each document. */
+  list(): readonly Rollout[] {
+    return this.#options.store.rollouts();
+  }
+
+  get runningCount(): number {
+    return this.#running.size;
+  }
+
+  /** What of each document under way is or may be in force: before it, and after it. */
+  documents(): readonly PolicyDocument[] {
+    return [...this.#running.values()].flatMap(({ record: { kind, id, version, previousVersion } }) =>
+      [version, previousVersion].flatMap((one) => this.#document(kind, id, one) ?? []),
+    );
+  }
+
+  /** Throws {@link Refusal} where one is under way (409), or nobody knows yet whom a change could be tried on (503). */
+  checkMayBegin(kind: StagedKind, id: string): void {
+    const followed = this.#running.get(`${kind}/${id}`);
+    if (followed === undefined) return this.#checkHeard(kind, id);
+    const { version, stageIndex, stages } = followed.record;
+    throw new Refusal(409, {
+      error: `Version ${version} of ${kind}/${id} is being rolled out (stage ${stageIndex + 1} of ${stages.length}); wait, halt it ("isochrone ${kind} halt ${id}"), or put yours in force at once (--at-once)`,
+      code: "rolling-out",
+    });
+  }
+
+  /** Just after a start no server has been heard of yet, which does not say that none lives. */
+  #checkHeard(kind: StagedKind, id: string): void {
+    const { store, clock, board, topology } = this.#options;
+    const now = clock.monotonic();
+    if (now - this.#startedAt >= HEARD_WITHIN_MS || triers(board.recent(now), kind).length > 0) return;
+    const isAnyNamed = topology()?.clusters.some(({ role }) => role === stagedRoles[kind]) === true;
+    if (!isAnyNamed || store.document(kind, id) === undefined) return;
+    throw new Refusal(
+      503,
+      {
+        error: `Control has just begun and heard of no ${stagedRoles[kind]} yet; try again in ${HEARD_WITHIN_MS / 1_000} seconds`,
+        code: "overloaded",
+      },
+      { "retry-after": String(HEARD_WITHIN_MS / 1_000) },
+    );
+  }
+
+  /**
+   * Begins with a version that is stored already and lawful.
+   *
+   * @returns undefined: nothing is in force that could come back, or no server lives that it could be tried on
+   */
+  begin(kind: StagedKind, id: string, version: number): Rollout | undefined {
+    const { store, clock, board, topology } = this.#options;
+    const previous = store.document(kind, id);
+    const document = this.#document(kind, id, version);
+    if (previous === undefined || document === undefined) return undefined;
+    const reports = board.recent(clock.monotonic());
+    const live = triers(reports, kind);
+    if (live.length === 0) return undefined;
+    const previousTargets = testedTargets(policyDocument.parse(JSON.parse(previous.bodyText)));
+    const didOneLive = reports.some((report) => {
+      const { down } = viewOf(report, kind, id);
+      return down !== undefined && previousTargets.some((target) => !down.has(target));
+    });
+    const record: Rollout = {
+      kind,
+      id: document.policyId,
+      version,
+      previousVersion: previous.summary.version,
+      state: "running",
+      stages: stagesOf(`${kind}/${id}@${version}`, live, topology()),
+      stageIndex: 0,
+      startedAtEpochMs: Math.floor(clock.epoch()),
+      endedAtEpochMs: null,
+      soakMs: soakMsOf(document, this.#settings),
+      // Who moves away from what is dead must not be held up by it.
+      targets: didOneLive ? [...testedTargets(document)] : [],
+      halt: null,
+    };
+    this.counters.begun++;
+    this.#running.set(keyOf(record), this.#followed(record, clock.monotonic()));
+    return this.#enter(record, 0);
+  }
+
+  /**
+   * Has each take the step that is due; to be called now and then.
+   *
+   * @returns those that moved, for the log
+   */
+  handleTimeout(): readonly Rollout[] {
+    const { clock, board } = this.#options;
+    if (this.#running.size === 0) return [];
+    const now = clock.monotonic();
+    const reports = board.recent(now);
+    const moved: Rollout[] = [];
+    for (const { record, watch } of this.#running.values()) {
+      const views = new Map(
+        reports.map((report) => [report.serverId, viewOf(report, record.kind, record.id)]),
+      );
+      const verdict = watch.judge(record, views, now);
+      if (verdict.next === "halt") moved.push(this.#halt(record, verdict.reason, verdict.servers));
+      else if (verdict.next === "advance")
+        moved.push(
+          record.stageIndex + 1 < record.stages.length
+            ? this.#enter(record, record.stageIndex + 1)
+            : this.#end({ ...record, state: "done" }),
+        );
+    }
+    return moved;
+  }
+
+  /** Stops it by hand: what was in force before is so again. Throws {@link Refusal} where none is under way. */
+  halt(kind: StagedKind, id: string): Rollout {
+    const followed = this.#running.get(`${kind}/${id}`);
+    if (followed === undefined) throw notFound(`roll-out of ${kind}/${id} under way`);
+    return this.#halt(followed.record, "operator", []);
+  }
+
+  /** Another version is about to come into force everywhere; nobody is told anything here. */
+  supersede(kind: StagedKind, id: string): boolean {
+    const followed = this.#running.get(`${kind}/${id}`);
+    if (followed === undefined) return false;
+    this.#end({ ...followed.record, state: "halted", halt: { reason: "superseded", servers: [] } });
+    return true;
+  }
+
+  #followed(record: Rollout, now: MonotonicMs): Followed {
+    return { record, watch: new RolloutWatch(now, this.#settings) };
+  }
+
+  #document(kind: StagedKind, id: string, version: number): PolicyDocument | undefined {
+    const stored = this.#options.store.document(kind, id, version);
+    return stored && policyDocument.parse(JSON.parse(stored.bodyText));
+  }
+
+  #enter(before: Rollout, stageIndex: number): Rollout {
+    const { store, clock, board, checkLaws, onEvent } = this.#options;
+    const now = clock.monotonic();
+    const isLast = stageIndex + 1 === before.stages.length;
+    const alive = new Set<string>(triers(board.recent(now), before.kind));
+    const had = before.stages[stageIndex - 1]?.servers ?? [];
+    const record: Rollout = {
+      ...before,
+      stageIndex,
+      // Nobody waits for a server that has gone meanwhile for another reason; those that have it stay watched.
+      stages: before.stages.map((one, n) =>
+        n === stageIndex
+          ? { ...one, servers: one.servers.filter((server) => alive.has(server) || had.includes(server)) }
+          : one,
+      ),
+    };
+    const { kind, id, version, previousVersion } = record;
+    if (isLast) {
+      try {
+        checkLaws(kind, id, version);
+      } catch (error) {
+        if (!(error instanceof Refusal)) throw error;
+        return this.#halt(before, "refused", []);
+      }
+      const result = store.activate({ kind, id, version, expectedActiveVersion: previousVersion });
+      store.saveRollout(record);
+      if (result.outcome === "activated") onEvent(result.event);
+    } else onEvent(store.offer(record));
+    const followed = this.#running.get(keyOf(record));
+    if (followed !== undefined) {
+      followed.record = record;
+      followed.watch.handleStage(now);
+    }
+    return record;
+  }
+
+  #halt(record: Rollout, reason: HaltReason, servers: Rollout["stages"][number]["servers"]): Rollout {
+    const { store, onEvent } = this.#options;
+    const { kind, id, previousVersion } = record;
+    const inForce = store.document(kind, id)?.summary.version ?? null;
+    const result = store.activate({
+      kind,
+      id,
+      version: previousVersion,
+      expectedActiveVersion: inForce,
+      isToldAgain: true,
+    });
+    const ended = this.#end({ ...record, state: "halted", halt: { reason, servers: [...servers] } });
+    if (result.outcome === "activated") onEvent(result.event);
+    return ended;
+  }
+
+  #end(record: Rollout): Rollout {
+    const { store, clock } = this.#options;
+    const ended: Rollout = { ...record, endedAtEpochMs: Math.floor(clock.epoch()) };
+    store.saveRollout(ended);
+    this.#running.delete(keyOf(record));
+    this.counters[record.state === "done" ? "done" : "halted"]++;
+    return ended;
+  }
+}
+
+function keyOf({ kind, id }: Pick<Rollout, "kind" | "id">): string {
+  return `${kind}/${id}`;
+}

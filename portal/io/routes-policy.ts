@@ -1,0 +1,90 @@
+/** Traffic policies of customers: what is in force, and where a change of one stands on its way. */
+/* oxlint-disable oxc/no-async-endpoint-handlers -- Fastify awaits its handlers */
+import { policyDocument } from "#kit";
+import type { FastifyInstance } from "fastify";
+import { maySee } from "../core/tenancy.ts";
+import type { PolicySummary } from "../core/wire.ts";
+import { type PortalContext, sessionOf } from "./context.ts";
+import { faultOfControl } from "./property-desk.ts";
+import { count, errors, flag, list, nullable, shape, text } from "./schemas.ts";
+
+const policySummary = shape({
+  policyId: text,
+  customerId: text,
+  names: list(text),
+  targets: count,
+  tests: count,
+  version: count,
+  isActive: flag,
+  rollout: nullable(
+    shape({
+      version: count,
+      state: { type: "string", enum: ["running", "done", "halted"] },
+      stage: text,
+      stageNumber: count,
+      stages: count,
+      servers: count,
+      haltReason: nullable(text),
+      haltServers: list(text),
+    }),
+  ),
+});
+
+export function policyRoutes(app: FastifyInstance, context: PortalContext): void {
+  const { control } = context;
+
+  app.get(
+    "/api/v1/policies",
+    {
+      schema: {
+        operationId: "policies",
+        summary: "Traffic policies in force, each with the last roll-out of a change of it",
+        tags: ["policies"],
+        response: {
+          200: { description: "The policies", ...shape({ policies: list(policySummary) }) },
+          ...errors(401, 503),
+        },
+      },
+    },
+    async (request) => {
+      const { viewer } = sessionOf(request);
+      const ask = <T>(question: Promise<T>): Promise<T> =>
+        question.catch((error: unknown) => faultOfControl(context, error));
+      const rollouts = await ask(control.rollouts());
+      const policies: PolicySummary[] = [];
+      for (const { id, activeVersion } of await ask(control.documents("policy"))) {
+        const found =
+          activeVersion === null ? undefined : await ask(control.document("policy", id, activeVersion));
+        if (found === undefined) continue;
+        const policy = policyDocument.parse(found.body);
+        if (!maySee(viewer, policy.customerId)) continue;
+        const { policyId, customerId, names, targets, tests, isActive } = policy;
+        const rollout = rollouts.find((one) => one.kind === "policy" && one.id === id);
+        const at = rollout?.stages[rollout.stageIndex];
+        policies.push({
+          policyId,
+          customerId,
+          names,
+          targets: targets.length,
+          tests: tests.length,
+          version: found.version,
+          isActive,
+          rollout:
+            rollout === undefined || at === undefined
+              ? null
+              : {
+                  version: rollout.version,
+                  state: rollout.state,
+                  stage: at.stage,
+                  stageNumber: rollout.stageIndex + 1,
+                  stages: rollout.stages.length,
+                  servers: at.servers.length,
+                  haltReason: rollout.halt?.reason ?? null,
+                  haltServers: rollout.halt?.servers ?? [],
+                },
+        });
+      }
+      return { policies };
+    },
+  );
+}
