@@ -2,6 +2,17 @@
 export { BearerGate, type BearerVerdict } from "./bearer-gate.ts";
 export { openPrivateKey, sealPrivateKey } from "./certificate-key.ts";
 export { systemClock } from "./clock.ts";
+export {
+  BATCH_MAX,
+  DatagramBatch,
+  handleOf,
+  SOCKADDR_STRIDE,
+  sockaddrAddress,
+  sockaddrAddressAt,
+  sockaddrFamily,
+  sockaddrOf,
+  sockaddrPort,
+} from "./datagram-batch.ts";
 export { readCountries } from "./countries-file.ts";
 export { makeDirectory, readFileIfThere, writeFileDurable } from "./files.ts";
 export { http } from "./http.ts";

@@ -2,9 +2,10 @@
 import { type BindOptions, createSocket, type RemoteInfo, type Socket } from "node:dgram";
 import { isIPv6 } from "node:net";
 import { parseAddress } from "#kit";
+import { handleOf, sockaddrOf } from "#kit/io";
 import type { BlackBox } from "./black-box.ts";
 import { resolverAddressOf } from "./dns-handler.ts";
-import { type BatchHandler, type BatchSender, batchSizes, sockaddrOf, UdpBatch } from "./udp-batch.ts";
+import { type BatchHandler, type BatchSender, batchSizes, UdpBatch } from "./udp-batch.ts";
 
 export interface UdpCounters {
   /** Answers that the system refused to send. */
@@ -94,9 +95,7 @@ export class UdpListener {
     // The listener is there before the first datagram is.
     const onBound = (): void => {
       socket.off("error", onError);
-      const fd = options.isPlain === true ? undefined : handleOf(socket)?.fd;
-      const batch =
-        typeof fd === "number" && Number.isInteger(fd) && fd > 2 ? UdpBatch.open(fd, options.box) : undefined;
+      const batch = options.isPlain === true ? undefined : UdpBatch.open(socket, options.box);
       bound.resolve(new UdpListener(socket, handler, batch, options.box));
     };
     if (options.lent === undefined) socket.bind({ address, port, exclusive: true }, onBound);
@@ -163,18 +162,4 @@ export class UdpListener {
   readonly #onSent = (error: Error | null): void => {
     if (error !== null) this.#sendFailures++;
   };
-}
-
-/**
- * The handle of a bound socket, which tells its descriptor; undefined where it is not to be had. `node:dgram` keeps it under a symbol: no
- * documented way leads there.
- */
-function handleOf(socket: Socket): { readonly fd?: unknown } | undefined {
-  const symbol = Object.getOwnPropertySymbols(socket).find(
-    ({ description }) => description === "state symbol",
-  );
-  if (symbol === undefined) return undefined;
-  return (socket as unknown as Record<symbol, { readonly handle?: { readonly fd?: unknown } } | undefined>)[
-    symbol
-  ]?.handle;
 }

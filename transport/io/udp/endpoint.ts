@@ -1,9 +1,5 @@
 /** A UDP socket and the connections over it (`core/udp`): datagrams to the one they name, timers, and what happened to whoever asked for it. */
 import { randomBytes } from "node:crypto";
-import { createSocket, type Socket } from "node:dgram";
-import { isIPv6 } from "node:net";
-import { once } from "node:events";
-import type { Clock, MonotonicMs } from "#kit";
 import { systemClock } from "#kit/io";
 import { UdpConnection } from "../../core/udp/connection.ts";
 import type { UdpCounters } from "../../core/udp/connection-options.ts";
@@ -14,13 +10,12 @@ import {
   type UdpEvent,
 } from "../../core/udp/words.ts";
 import { PacketKeys, type UdpRole, udpNameOf } from "./packet-keys.ts";
+import { type DatagramSender, remoteText, UdpSocket } from "./socket.ts";
 
 /** Connections of one socket. */
 const CONNECTIONS_MAX = 1_024;
 /** Datagrams that leave before others have their turn of the event loop. */
 const DATAGRAMS_A_TURN_MAX = 128;
-/** Of the socket in the kernel: what 100 Mbit/s bring in 80 ms. */
-const BUFFER_BYTES = 1 << 20;
 
 export interface UdpOpenOptions {
   readonly secret: Uint8Array;
@@ -49,43 +44,41 @@ interface Open {
   readonly connection: UdpConnection;
   readonly onEvent: (event: UdpEvent) => void;
   timer: NodeJS.Timeout | undefined;
-  isPumping: boolean;
+  timerAt: number;
+  /** Something came, or was given to it, since it was pumped. */
+  isDirty: boolean;
 }
 
 export class UdpEndpoint {
-  readonly #socket: Socket;
-  readonly #clock: Clock;
+  readonly #socket: UdpSocket;
   readonly #open = new Map<string, Open>();
-  readonly #datagram = new Uint8Array(DATAGRAM_BYTES_MAX);
-  readonly counters = { unknownDatagrams: 0, sendErrors: 0 };
+  #dirty: Open[] = [];
+  #isPumpDue = false;
+  #unknownDatagrams = 0;
 
-  private constructor(socket: Socket, clock: Clock) {
+  private constructor(socket: UdpSocket) {
     this.#socket = socket;
-    this.#clock = clock;
-    socket.on("message", (datagram, { address, port }) => this.#receive(datagram, `${address}:${port}`));
-    // An ICMP message about what was sent: the connection's own timers tell whether anything comes through.
-    socket.on("error", () => this.counters.sendErrors++);
+    socket.onDatagram = (datagram, sender) => this.#receive(datagram, sender);
   }
 
-  /** Rejects when the address cannot be bound. */
-  static async bind(address: string, port: number, clock: Clock = systemClock): Promise<UdpEndpoint> {
-    const family = isIPv6(address) ? 6 : 4;
-    const socket = createSocket({
-      type: `udp${family}`,
-      // Addresses are never names: a datagram leaves in the call that sends it, the last ones before the socket closes too.
-      lookup: (host, _options, done) => done(null, host, family),
-      recvBufferSize: BUFFER_BYTES,
-      sendBufferSize: BUFFER_BYTES,
-    });
-    // It may listen before the call is over.
-    const listening = once(socket, "listening");
-    socket.bind(port, address);
-    await listening;
-    return new UdpEndpoint(socket, clock);
+  /** Rejects when the address cannot be bound. `isPlain`: one system call for each datagram, as off Linux. */
+  static async bind(
+    address: string,
+    port: number,
+    { isPlain }: { readonly isPlain?: boolean } = {},
+  ): Promise<UdpEndpoint> {
+    return new UdpEndpoint(await UdpSocket.bind(address, port, { sendBytes: DATAGRAM_BYTES_MAX, isPlain }));
   }
 
   get port(): number {
-    return this.#socket.address().port;
+    return this.#socket.port;
+  }
+  /** Whether datagrams are read and written in batches. */
+  get isBatched(): boolean {
+    return this.#socket.isBatched;
+  }
+  get counters(): { readonly unknownDatagrams: number; readonly sendErrors: number } {
+    return { unknownDatagrams: this.#unknownDatagrams, sendErrors: this.#socket.errors };
   }
   get connections(): number {
     return this.#open.size;
@@ -109,16 +102,16 @@ export class UdpEndpoint {
         protection: new PacketKeys(secret, role),
         localName,
         remoteName: udpNameOf(secret, role === "client" ? "server" : "client"),
-        remote: `${address}:${port}`,
+        remote: remoteText(address, port),
         isRemoteValidated,
         unpredictable: () => randomBytes(CHALLENGE_BYTES),
         ...(congestion === undefined ? {} : { congestion }),
       },
-      this.#clock.monotonic(),
+      systemClock.monotonic(),
     );
-    const open: Open = { name, connection, onEvent, timer: undefined, isPumping: false };
+    const open: Open = { name, connection, onEvent, timer: undefined, timerAt: Infinity, isDirty: false };
     this.#open.set(name, open);
-    this.#pump(open);
+    this.#wake(open);
     return {
       counters: connection.counters,
       get srttMs() {
@@ -127,60 +120,84 @@ export class UdpEndpoint {
       isWritable: (channel) => connection.isWritable(channel),
       send: (channel, bytes) => {
         connection.send(channel, bytes);
-        this.#pump(open);
+        this.#wake(open);
       },
-      close: () => {
-        connection.close();
-        this.#pump(open);
-      },
+      close: () => this.#close(open),
     };
   }
 
   /** Ends all connections; their other sides are told. */
   async close(): Promise<void> {
-    for (const open of this.#open.values()) {
-      open.connection.close();
-      this.#pump(open);
-    }
-    const closed = once(this.#socket, "close");
-    this.#socket.close();
-    await closed;
+    for (const open of this.#open.values()) this.#close(open);
+    await this.#socket.close();
   }
 
-  #receive(datagram: Uint8Array, from: string): void {
-    const open = datagram.length > CONNECTION_BYTES ? this.#open.get(nameAt(datagram, 1)) : undefined;
-    if (open === undefined) {
-      this.counters.unknownDatagrams++;
-      return;
-    }
-    open.connection.handleDatagram(datagram, from, this.#clock.monotonic());
+  /** What was given to it leaves before, as far as it may. */
+  #close(open: Open): void {
+    this.#pump(open);
+    open.connection.close();
     this.#pump(open);
   }
 
+  #receive(datagram: Uint8Array, sender: DatagramSender): void {
+    const open = datagram.length > CONNECTION_BYTES ? this.#open.get(nameAt(datagram, 1)) : undefined;
+    if (open === undefined) {
+      this.#unknownDatagrams++;
+      return;
+    }
+    open.connection.handleDatagram(datagram, sender.text, systemClock.monotonic());
+    this.#wake(open);
+  }
+
+  /** Something came or is to leave: it is seen to in this turn of the event loop, with whatever else comes in it. */
+  #wake(open: Open): void {
+    if (open.isDirty) return;
+    open.isDirty = true;
+    this.#dirty.push(open);
+    if (this.#isPumpDue) return;
+    this.#isPumpDue = true;
+    setImmediate(this.#pumpDirty);
+  }
+
+  readonly #pumpDirty = (): void => {
+    this.#isPumpDue = false;
+    const dirty = this.#dirty;
+    this.#dirty = [];
+    for (const open of dirty) this.#pump(open);
+  };
+
   /** Tells what happened, sends what may leave, and sets the timer. */
   #pump(open: Open): void {
-    // Whoever is told something may send: that leaves when all is told.
-    if (open.isPumping) return;
-    open.isPumping = true;
     const { connection } = open;
-    for (let event = connection.pollEvent(); event !== undefined; event = connection.pollEvent())
-      open.onEvent(event);
-    open.isPumping = false;
+    // It may have ended since, and be forgotten.
+    if (this.#open.get(open.name) !== open) return;
+    // Whoever is told something may send: that leaves when all is told.
+    open.isDirty = true;
+    tell(open);
+    open.isDirty = false;
     const isDone = this.#transmit(connection);
-    clearTimeout(open.timer);
+    // Room for more was made.
+    if (tell(open)) this.#wake(open);
     if (connection.ended !== undefined && isDone) {
+      clearTimeout(open.timer);
       this.#open.delete(open.name);
       return;
     }
-    const now = this.#clock.monotonic();
-    const dueAt = isDone ? connection.pollTimeout(now) : now;
-    if (dueAt !== undefined) this.#wake(open, dueAt, now);
+    if (isDone) this.#armTimer(open);
+    else this.#wake(open);
   }
 
-  #wake(open: Open, dueAt: MonotonicMs, now: MonotonicMs): void {
+  /** One timer that may come too early: deadlines mostly move away. */
+  #armTimer(open: Open): void {
+    const now = systemClock.monotonic();
+    const dueAt = open.connection.pollTimeout(now);
+    if (dueAt === undefined || dueAt >= open.timerAt) return;
+    clearTimeout(open.timer);
+    open.timerAt = dueAt;
     open.timer = setTimeout(
       () => {
-        open.connection.handleTimeout(this.#clock.monotonic());
+        open.timerAt = Infinity;
+        open.connection.handleTimeout(systemClock.monotonic());
         this.#pump(open);
       },
       Math.max(0, dueAt - now),
@@ -191,23 +208,26 @@ export class UdpEndpoint {
 
   /** Whether all has left that may. */
   #transmit(connection: UdpConnection): boolean {
-    const now = this.#clock.monotonic();
-    for (let sent = 0; sent < DATAGRAMS_A_TURN_MAX; sent++) {
-      const bytes = connection.pollTransmit(this.#datagram, now);
-      if (bytes === 0) return true;
-      const { remote } = connection;
-      const colon = remote.lastIndexOf(":");
-      this.#socket.send(
-        this.#datagram.slice(0, bytes),
-        Number(remote.slice(colon + 1)),
-        remote.slice(0, colon),
-        (error) => {
-          if (error !== null) this.counters.sendErrors++;
-        },
-      );
+    const now = systemClock.monotonic();
+    const { remote } = connection;
+    const socket = this.#socket;
+    let sent = 0;
+    for (; sent < DATAGRAMS_A_TURN_MAX; sent++) {
+      const bytes = connection.pollTransmit(socket.slotTo(remote), now);
+      if (bytes === 0) break;
+      socket.push(bytes);
     }
-    return false;
+    socket.flush();
+    return sent < DATAGRAMS_A_TURN_MAX;
   }
+}
+
+/** Whether anything had happened. */
+function tell({ connection, onEvent }: Open): boolean {
+  let event = connection.pollEvent();
+  if (event === undefined) return false;
+  for (; event !== undefined; event = connection.pollEvent()) onEvent(event);
+  return true;
 }
 
 const nameAt = (bytes: Uint8Array, at: number): string =>
