@@ -248,7 +248,7 @@ const TICK_MS = 0.01;
 
 export const nameOf = (end: number): Uint8Array => new Uint8Array(CONNECTION_BYTES).fill(end);
 
-export type EndOptions = Partial<Omit<UdpConnectionOptions, "localName" | "remoteName">>;
+export type EndOptions = Partial<UdpConnectionOptions>;
 
 /** A client and a server, a path each way. */
 export class UdpPair {
@@ -312,4 +312,31 @@ export class UdpPair {
     if (end === "client") this.onClientData(event.channel, event.bytes);
     else this.onServerData(event.channel, event.bytes);
   }
+}
+
+/** The server answers each request of the client on channel 0 by `bytes`; when each answer was whole, ms after its request. */
+export function fetches(pair: UdpPair, count: number, bytes: number): number[] {
+  const times: number[] = [];
+  let came = 0;
+  let askedAt = 0;
+  const ask = (): void => {
+    came = 0;
+    askedAt = pair.network.now;
+    pair.client.connection.send(0, new Uint8Array(100));
+    pair.client.pump();
+  };
+  pair.onServerData = (channel) => {
+    if (channel !== 0) return;
+    pair.server.connection.send(0, new Uint8Array(bytes));
+    pair.server.pump();
+  };
+  pair.onClientData = (_channel, piece) => {
+    came += piece.length;
+    if (came < bytes) return;
+    times.push(pair.network.now - askedAt);
+    if (times.length < count) pair.network.at(pair.network.now + 150, ask);
+  };
+  ask();
+  pair.network.run(pair.network.now + 600_000, () => times.length === count);
+  return times;
 }

@@ -206,7 +206,7 @@ describe("loss detection", () => {
     expect(loss.bytesInFlight).toBe(1_000);
   });
 
-  test("a probe timeout is srtt, four deviations and the delay of acknowledgements, doubled each time", () => {
+  test("a probe timeout is srtt, four deviations and the delay of acknowledgements, doubled each time up to 2 s", () => {
     const loss = new LossDetection();
     loss.handleSent(packet(0, 0));
     // RFC 9002, 6.2.2: 333 ms, half of it as deviation.
@@ -216,6 +216,9 @@ describe("loss detection", () => {
     expect(loss.pollTimeout()).toBe(100 + 100 + 4 * 50 + 5);
     expect(numbers(loss.handleProbeTimeout(2))).toEqual([1]);
     expect(loss.pollTimeout()).toBe(100 + 2 * 305);
+    // 2 s at most: 305, 610, 1220, 2440.
+    for (let probes = 1; probes < 60; probes++) loss.handleProbeTimeout(2);
+    expect(loss.pollTimeout()).toBe(100 + 2_000);
   });
 
   test("an acknowledgement of what was never sent is refused", () => {

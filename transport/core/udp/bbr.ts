@@ -122,8 +122,8 @@ export class Bbr implements CongestionControl {
     this.#lostSentAt = newestSentAt;
   }
 
-  handlePersistentCongestion(): void {
-    this.#bound = new Cubic(this.#packetBytes);
+  handlePersistentCongestion(now: MonotonicMs): void {
+    this.#bound = new Cubic(this.#packetBytes, undefined, now);
   }
 
   #productBytes(): number {

@@ -27,7 +27,7 @@ export interface CongestionControl {
   /** Lost by the path, restored or not. `newestSentAt`: when the last of them left. */
   handleLoss(lostBytes: number, newestSentAt: MonotonicMs, now: MonotonicMs): void;
   /** RFC 9002, section 7.6: nothing came for so long that the path must be taken to be another one. */
-  handlePersistentCongestion(): void;
+  handlePersistentCongestion(now: MonotonicMs): void;
 }
 
 /** RFC 9002, section 7.2: ten datagrams. */

@@ -49,7 +49,7 @@ const CONTROL_RANGES_MAX = 4;
 const CONTROL_BYTES = 128;
 /** Packets that a probe timeout sends (RFC 9002, section 6.2.4). */
 const PROBE_PACKETS = 2;
-/** Probe timeouts in a row that mean persistent congestion. */
+/** From so many probe timeouts in a row on each means persistent congestion: what left before it tells nothing by being lost. */
 const PERSISTENT_PROBES = 3;
 
 export class UdpConnection implements FrameSink {
@@ -500,7 +500,7 @@ export class UdpConnection implements FrameSink {
     for (const packet of this.#loss.handleProbeTimeout(PROBE_PACKETS))
       this.#sending.handleLost(packet.pieces);
     this.#mtu.handleProbeTimeout(this.#loss.probes, this.#now);
-    if (this.#loss.probes === PERSISTENT_PROBES) this.#congestion.handlePersistentCongestion();
+    if (this.#loss.probes >= PERSISTENT_PROBES) this.#congestion.handlePersistentCongestion(this.#now);
   }
 
   /** RFC 9000, section 9.4: another port of the same address is most likely the same path behind another NAT binding. */

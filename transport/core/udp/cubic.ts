@@ -24,9 +24,15 @@ export class Cubic implements CongestionControl {
   #windowEstimate = 0;
   #srttMs = INITIAL_RTT_MS;
 
-  constructor(packetBytes: number, windowBytes: number = INITIAL_PACKETS * packetBytes) {
+  /** `recoveryFrom`: what left before tells nothing by being lost. */
+  constructor(
+    packetBytes: number,
+    windowBytes: number = INITIAL_PACKETS * packetBytes,
+    recoveryFrom?: MonotonicMs,
+  ) {
     this.#packetBytes = packetBytes;
     this.#windowBytes = windowBytes;
+    this.#recoveryFrom = recoveryFrom;
   }
 
   get windowBytes(): number {
@@ -74,9 +80,10 @@ export class Cubic implements CongestionControl {
     this.#epochAt = undefined;
   }
 
-  handlePersistentCongestion(): void {
+  handlePersistentCongestion(now: MonotonicMs): void {
     this.#windowBytes = WINDOW_PACKETS_MIN * this.#packetBytes;
-    this.#recoveryFrom = undefined;
+    // What left before is lost with what this was told by.
+    this.#recoveryFrom = now;
     this.#epochAt = undefined;
   }
 

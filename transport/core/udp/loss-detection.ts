@@ -12,8 +12,8 @@ const PACKET_THRESHOLD = 3;
 const TIME_THRESHOLD = 9 / 8;
 const GRANULARITY_MS = 1;
 const RTT_INITIAL_MS = 333;
-/** Doublings of the probe timeout. */
-const PROBE_BACKOFF_MAX = 6;
+/** Probe timeouts double up to so long, ms: a path that is whole again is found before the other side is given up, and costs two packets meanwhile. */
+const PROBE_MS_MAX = 2_000;
 
 /** A group of packets with repairs. */
 export interface Group {
@@ -194,9 +194,10 @@ export class LossDetection {
 
   #probeAt(): MonotonicMs | undefined {
     if (this.#sent.size === 0 || this.#lastElicitingAt === undefined) return undefined;
+    const { probeTimeoutMs } = this;
     return plusMs(
       this.#lastElicitingAt,
-      this.probeTimeoutMs * 2 ** Math.min(this.#probes, PROBE_BACKOFF_MAX),
+      Math.max(probeTimeoutMs, Math.min(probeTimeoutMs * 2 ** this.#probes, PROBE_MS_MAX)),
     );
   }
 
