@@ -149,6 +149,8 @@ export interface EdgeSettings {
   readonly trustedProxies: readonly string[];
   /** Countries of client addresses, for rules; undefined: none is known. */
   readonly countries: CountryTable | undefined;
+  /** Where the programs of script tests of policies lie; undefined: none is run here. */
+  readonly testScripts: string | undefined;
   /** Streams that an HTTP/2 client may have open at once. RFC 9113, section 6.5.2, advises no fewer than 100. */
   readonly http2StreamsMax: number;
   /** Content of a request that an HTTP/2 client may send ahead of its being read, bytes a stream: 100 ms at 20 Mbit/s. */
@@ -223,6 +225,7 @@ export const edgeDefaults: EdgeSettings = {
   altSvc: undefined,
   trustedProxies: [],
   countries: undefined,
+  testScripts: undefined,
   http2StreamsMax: 128,
   http2WindowBytes: 256 * 1_024,
   http2Direct: true,

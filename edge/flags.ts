@@ -42,6 +42,7 @@ Node:
   --link WORD          on (default): the link protocol is spoken with the servers of the deployment that speak it too;
                        off: HTTP/1.1 alone
   --countries FILE     lines PREFIX,COUNTRY such as 192.0.2.0/24,DE: what rules on countries go by; read at the start
+  --test-scripts DIR   script tests of traffic policies that fall to this server may run the programs in DIR
   --state DIR          the server's own directory: documents, purges, access records
 Both:
   --listen ADDRESS:PORT  port 0 takes a free one
@@ -102,6 +103,7 @@ export function parseFlags(argv: readonly string[]) {
         "alt-svc": { type: "string" },
         link: { type: "string" },
         countries: { type: "string" },
+        "test-scripts": { type: "string" },
         "trusted-proxy": { type: "string", multiple: true },
         run: { type: "string" },
         replace: { type: "boolean" },
@@ -124,6 +126,7 @@ export function settingsOf(flags: Flags): EdgeSettings {
     ...edgeDefaults,
     altSvc: altSvcOf(flags["alt-svc"]),
     countries: flags.countries === undefined ? undefined : readCountries(flags.countries),
+    testScripts: flags["test-scripts"],
     trustedProxies: (flags["trusted-proxy"] ?? []).map(proxyAddressOf),
     memoryBytes: bytesOf("memory", flags.memory, edgeDefaults.memoryBytes, MEBIBYTE),
     evictionPolicy: evictionOf(flags.eviction),

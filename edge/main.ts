@@ -51,9 +51,9 @@ export async function main(argv: readonly string[]): Promise<number> {
     const settings = settingsOf(values);
     if (values.replace === true) return await replace(argv, values, listen);
     if (values.node !== undefined) return await runNode(values.node, values, listen, settings);
-    if ((values.control ?? values.state ?? values.countries) !== undefined)
+    if ((values.control ?? values.state ?? values.countries ?? values["test-scripts"]) !== undefined)
       throw new UsageError(
-        "--control, --state and --countries belong to --node; alone nothing is controlled and there are no rules",
+        "--control, --state, --countries and --test-scripts belong to --node; alone nothing is controlled and there are no rules",
       );
     return await runAlone(values, listen, settings);
   } catch (error) {

@@ -105,6 +105,8 @@ export {
   type ServerReport,
   type NameAsked,
   type NameUsed,
+  type PolicyOpinions,
+  type TargetOpinion,
   type ServerTiming,
   type BarredOrigin,
   BARRED_ORIGINS_MAX,

@@ -359,7 +359,7 @@ function nodeSupply(
     tsigKeys,
     namesAsked,
     inputDelaySeconds,
-    testPermissions: options.testPermissions,
+    testScripts: options.testScripts,
     mayAskPrivatePrimaries: options.mayAskPrivatePrimaries,
     resolvers: options.resolvers,
     takesCertificates: options.tls !== undefined && options.tls.files === undefined,

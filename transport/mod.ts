@@ -30,6 +30,7 @@ export {
 } from "./core/path-words.ts";
 export type { OriginServerState } from "./core/origin-words.ts";
 export { peerProofHeader, type PeerProofRefusal, type PeerProofRequest } from "./core/peer-proof.ts";
+export { edgeAgentsOf } from "./core/target-tests/agents.ts";
 export { RetryBudget, type RetryBudgetSettings, retryBudgetDefaults } from "./core/retry-budget.ts";
 export { type WanLink, type WanState, wanState } from "./core/wan-state.ts";
 export { DIAL_TIMEOUT_MS, type DialOptions, dial, type TlsOptions } from "./io/dial.ts";
@@ -67,5 +68,6 @@ export { ResumingBody, resumableFrom } from "./io/resuming-body.ts";
 export { ShapedSocket } from "./io/shaped-socket.ts";
 export { Stop, type StopSignal } from "./io/stop-signal.ts";
 export { Target } from "./io/target.ts";
+export { TargetTester } from "./io/target-tests/tester.ts";
 export { Transport, type TransportOptions } from "./io/transport.ts";
 export { installedWan, installWan, installWanFromEnvironment, wanSelf } from "./io/wan.ts";

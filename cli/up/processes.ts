@@ -92,8 +92,6 @@ export function processSpecs(input: ProcessPlanInput): {
           break;
         case "nameserver": {
           const dnsPort = topology.nameService.nameServers.find((one) => one.serverId === id)?.dnsPort ?? 53;
-          // Everything here has an address of this machine, policies' targets too.
-          const policies = ["--test-private", ...countries];
           const delaySeconds = inputDelaySecondsOf(cluster.clusterId);
           const dns = [
             "dns",
@@ -102,7 +100,7 @@ export function processSpecs(input: ProcessPlanInput): {
             "--admin",
             at(place),
             ...node,
-            ...policies,
+            ...countries,
             ...(delaySeconds === undefined ? [] : ["--input-delay", String(delaySeconds)]),
           ];
           others.push(spec("nameserver", id, place, dns, serverEnv, dnsPort));

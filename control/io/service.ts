@@ -22,6 +22,7 @@ import {
 } from "#kit";
 import { controlSettings } from "../config.ts";
 import { diffDocuments } from "../core/diff.ts";
+import { opinionsAlone } from "../core/opinions-alone.ts";
 import { BYTES_RATIO_MAX } from "../core/difference-chain.ts";
 import { compareFences, decidePublication, type Fence, fenceOf, fenceOfText } from "../core/fence.ts";
 import {
@@ -398,7 +399,11 @@ export class ControlService {
     const bytes = lineOf({ type: "report", report });
     this.#publish({ kind: "report", bytes, replaces: `report/${report.serverId}` });
     if (report.opinions !== undefined)
-      this.#publish({ kind: "opinion", bytes, replaces: `opinion/${report.serverId}` });
+      this.#publish({
+        kind: "opinion",
+        bytes: lineOf({ type: "report", report: opinionsAlone(report) }),
+        replaces: `opinion/${report.serverId}`,
+      });
   }
 
   reports(): readonly ServerReport[] {

@@ -5,6 +5,7 @@ import { controlSettings } from "../config.ts";
 import { decideWatchStart, type WatchStart } from "../core/document-log.ts";
 import type { WatchKind } from "../core/words.ts";
 import { lineOf, lineOfStored, referenceOfStored } from "./lines.ts";
+import { opinionsAlone } from "../core/opinions-alone.ts";
 import type { ControlService } from "./service.ts";
 import type { StoredEvent } from "./store.ts";
 
@@ -128,6 +129,7 @@ function* snapshot(
 
 function* reportLines(service: ControlService, kinds: ReadonlySet<string>): Generator<Uint8Array, undefined> {
   for (const report of service.reports())
-    if (kinds.has("report") || (kinds.has("opinion") && report.opinions !== undefined))
-      yield lineOf({ type: "report", report });
+    if (kinds.has("report")) yield lineOf({ type: "report", report });
+    else if (kinds.has("opinion") && report.opinions !== undefined)
+      yield lineOf({ type: "report", report: opinionsAlone(report) });
 }

@@ -11,6 +11,7 @@ import {
   type EpochMs,
   type MapSnapshot,
   mapSnapshot,
+  policyDocument,
   propertyDocument,
   type PropertyCounters,
   type PurgeEntry,
@@ -27,6 +28,7 @@ import { ControlClient, DocumentKeeper, NodeIdentity, type WatchEvent } from "#c
 import { dial } from "#transport";
 import { type FeedStep, PurgeFeed } from "../core/purge-feed.ts";
 import { clusterOf } from "../core/tiers.ts";
+import { PolicyTests } from "./policy-tests.ts";
 import { PurgeJournal } from "./purge-journal.ts";
 
 /** A document in force, as it was parsed. */
@@ -91,6 +93,8 @@ export interface NodeControlOptions {
   readonly incarnation: string;
   /** Without a port for them a server has no use for keys, so that it keeps none. */
   readonly takesCertificates: boolean;
+  /** Where the programs of script tests of policies lie; undefined: none is run. */
+  readonly scriptsDirectory: string | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -112,6 +116,7 @@ export class NodeControl {
   readonly #keeper: DocumentKeeper;
   readonly #identity: NodeIdentity;
   readonly #journal: PurgeJournal;
+  readonly #tests: PolicyTests;
   readonly #documents = new Map<string, NodeDocument>();
   /** The last good one. */
   #map: MapSnapshot | undefined;
@@ -163,6 +168,12 @@ export class NodeControl {
       logger,
       onChange: (credentials) => this.#putInForce({ kind: "credentials", id: serverId, body: credentials }),
     });
+    this.#tests = new PolicyTests(options);
+    this.#keeper.keep(
+      "policy",
+      (value) => policyDocument.parse(value),
+      (_id, body) => this.#tests.setPolicy(body),
+    );
     this.#journal = new PurgeJournal(join(stateDirectory, "purges.log"), logger);
     this.#keep("topology", topologyDocument.parse.bind(topologyDocument));
     this.#keep("map", (value) => this.#believable(mapSnapshot.parse(value)));
@@ -190,6 +201,7 @@ export class NodeControl {
       if (kind !== "topology") return;
       this.#topology = body as TopologyDocument;
       this.#identity.handleTopology(this.#topology);
+      this.#tests.setTopology(this.#topology);
       if (clusterOf(this.#topology, this.#o.serverId) !== undefined)
         this.#hasTopology.resolve(this.#topology);
     });
@@ -413,6 +425,7 @@ export class NodeControl {
       this.#rate = { requests, at: now, perSecond: Math.max(0, perSecond) };
     }
     const mapInForce = this.#keeper.fenceOf("map");
+    const opinions = this.#tests.opinions();
     this.#report = {
       ...told,
       serverId,
@@ -426,10 +439,16 @@ export class NodeControl {
       ...(originsBarred.length > 0 && { originsBarred }),
       applied: { ...this.#keeper.applied },
       ...(mapInForce !== undefined && { mapInForce }),
+      ...(opinions !== undefined && { opinions }),
       ...(this.#timings.length > 0 && { timings: this.#timings }),
       ...(this.#namesUsed.length > 0 && { namesUsed: this.#namesUsed }),
     };
     return this.#report;
+  }
+
+  /** Tests of policies' targets by what became of them. */
+  get testCounters(): Readonly<Record<string, number>> {
+    return this.#tests.counters;
   }
 
   /**
@@ -449,6 +468,7 @@ export class NodeControl {
   async close(): Promise<void> {
     clearInterval(this.#timer);
     this.#identity.close();
+    this.#tests.close();
     for (const watch of this.#watches) watch.close();
     await this.#settled();
     await this.#journal.close();

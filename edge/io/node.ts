@@ -47,10 +47,10 @@ export function hostsOfSelf(host: string, port: number): ReadonlySet<string> {
 }
 
 export function controlOf(
-  options: Pick<NodeOptions, "serverId" | "controlUrl" | "stateDirectory" | "tls" | "logger">,
+  options: Pick<NodeOptions, "serverId" | "controlUrl" | "stateDirectory" | "settings" | "tls" | "logger">,
   { token, peerKey }: ReturnType<typeof nodeSecrets>,
 ): NodeControl {
-  const { serverId, controlUrl, stateDirectory, tls, logger } = options;
+  const { serverId, controlUrl, stateDirectory, settings, tls, logger } = options;
   return new NodeControl({
     serverId,
     controlUrl,
@@ -59,6 +59,7 @@ export function controlOf(
     stateDirectory,
     incarnation: randomUUID(),
     takesCertificates: tls !== undefined,
+    scriptsDirectory: settings.testScripts,
     clock: systemClock,
     logger,
   });
@@ -70,6 +71,9 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
   const { token, peerKey } = nodeSecrets();
   const control = controlOf(options, { token, peerKey });
   const metrics = new EdgeMetrics();
+  metrics.totals("policy_tests_total", "Tests of traffic policies' targets, by outcome", "outcome", () =>
+    Object.entries(control.testCounters),
+  );
   const disk = diskOf({
     directory: options.diskDirectory,
     shards: undefined,

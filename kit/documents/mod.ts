@@ -105,6 +105,8 @@ export {
   type CertificateState,
   certificateStates,
   serverReport,
+  type PolicyOpinions,
+  type TargetOpinion,
 } from "./server-report.ts";
 export {
   type ClusterEntry,

@@ -76,12 +76,15 @@ const propertyCounters = object({
 });
 export type PropertyCounters = Parsed<typeof propertyCounters>;
 
-/** What an agent of policies' tests holds of a target; a target that is not named it holds for up. */
+/** What an agent of policies' tests holds of a target; `unknown`: not tested yet, or not allowed to be. */
 const targetOpinion = object({
   state: oneOf(["up", "down", "unknown"]),
   sinceEpochMs: integer(),
   load: optional(number({ min: 0, max: 1e15 })),
 });
+export type TargetOpinion = Parsed<typeof targetOpinion>;
+/** By policy that the agent tests, and target; a target that is not named is up. */
+export type PolicyOpinions = Readonly<Record<string, Readonly<Record<string, TargetOpinion>>>>;
 
 /** What a parent was seen to have. */
 const dsSeen = object({

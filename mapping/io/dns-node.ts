@@ -25,9 +25,8 @@ import { EdgeProber } from "./dns-liveness.ts";
 import { StandInProber } from "./dns-stand-in.ts";
 import { AliasResolver } from "./alias-resolver.ts";
 import { DnsState } from "./dns-state.ts";
-import { PolicyAgent } from "./policy-tests/agent.ts";
+import { PolicyAgent } from "./policy-agent.ts";
 import { ParentWatch } from "./parent-watch.ts";
-import type { TestPermissions } from "./policy-tests/runner.ts";
 import { SecondaryZones } from "./secondary/secondary-zones.ts";
 import { type TsigKeyTexts, tsigKeysOf } from "./tsig-keys.ts";
 import { ZoneNotifier } from "./zone-notify.ts";
@@ -45,8 +44,8 @@ export interface DnsNodeOptions {
   readonly peerKey: Uint8Array | undefined;
   /** Who resolves names outside, for ALIAS records. */
   readonly resolvers: readonly ListenAddress[];
-  /** What tests of policies may ask. */
-  readonly testPermissions: TestPermissions;
+  /** Where the programs of script tests lie; undefined: none is run. */
+  readonly testScripts: string | undefined;
   /** Of who may fetch zones and is told of changes, and of the primaries of secondary zones. */
   readonly tsigKeys?: TsigKeyTexts | undefined;
   /** Who asks for names that are asked for once; told of with the reports. */
@@ -102,7 +101,7 @@ export class DnsNode {
       client: this.#client,
       clock: systemClock,
       logger,
-      permissions: options.testPermissions,
+      scriptsDirectory: options.testScripts,
       onBeliefs: (beliefs) => this.state.handleTargets(beliefs),
     });
     this.#aliases = new AliasResolver({
@@ -177,7 +176,7 @@ export class DnsNode {
       (value) => policyDocument.parse(value),
       (_id, body, version) => {
         this.state.setPolicy(body, version);
-        this.#agent.setPolicy(body);
+        this.#agent.setPolicy(body, version);
       },
     );
     this.#keeper.keep(
@@ -233,6 +232,7 @@ export class DnsNode {
 
   #setTopology(body: TopologyDocument, version: number): void {
     this.state.setTopology(body, version);
+    this.#agent.setTopology(body);
     this.#lookForAliases();
     this.prober.setServers(edgeServersOf(this.state.topology));
     const { nameServers } = body.nameService;

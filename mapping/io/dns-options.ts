@@ -4,7 +4,6 @@ import { getServers } from "node:dns";
 import { parseArgs } from "node:util";
 import { id, type ServerId } from "#kit";
 import { type AddressCut, addressCutDefault } from "../core/dns/query-log/query-record.ts";
-import type { TestPermissions } from "./policy-tests/runner.ts";
 import type { TlsSetting } from "./dns-server.ts";
 import { LISTEN_ADDRESS_EXPECTED, type ListenAddress, parseListenAddress } from "#kit/io";
 
@@ -42,7 +41,8 @@ export interface NodeOptions extends Common {
   readonly inputDelaySeconds: number;
   /** File with the keys of who may fetch zones. */
   readonly tsigKeysFile: string | undefined;
-  readonly testPermissions: TestPermissions;
+  /** Where the programs of script tests lie; undefined: none is run. */
+  readonly testScripts: string | undefined;
   readonly mayAskPrivatePrimaries: boolean;
   /** Who resolves names outside. */
   readonly resolvers: readonly ListenAddress[];
@@ -95,7 +95,6 @@ in DIR, so that it boots and serves with control dead; it probes every edge serv
   --resolver ADDRESS:PORT  with --node: who resolves the names outside that ALIAS records lead to; may be repeated
                          (default: the system's resolvers)
   --private-primaries    with --node: secondary zones may be fetched from private and other special addresses
-  --test-private         with --node: tests of policies may ask private and other special addresses
   --test-scripts DIR     with --node: script tests of policies may run the programs in DIR
   --reuse-port           share the port with other processes of the same user
   --workers N            processes that share the port; one that dies is started again (default 1). SIGHUP
@@ -159,7 +158,6 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
       countries: { type: "string" },
       resolver: { type: "string", multiple: true },
       "private-primaries": { type: "boolean" },
-      "test-private": { type: "boolean" },
       "test-scripts": { type: "string" },
     },
   });
@@ -223,10 +221,7 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
           ? systemResolvers()
           : values.resolver.map((one) => listenOf("--resolver", one)),
       mayAskPrivatePrimaries: values["private-primaries"] ?? false,
-      testPermissions: {
-        mayAskPrivate: values["test-private"] ?? false,
-        scriptsDirectory: values["test-scripts"],
-      },
+      testScripts: values["test-scripts"],
     };
   }
   for (const name of [
@@ -236,7 +231,6 @@ export function parseDnsOptions(argv: readonly string[]): DnsOptions | "help" {
     "input-delay",
     "resolver",
     "private-primaries",
-    "test-private",
     "test-scripts",
   ] as const) {
     if (values[name] !== undefined)

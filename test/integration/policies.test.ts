@@ -17,6 +17,7 @@ import { dnsClasses, dnsTypes } from "../../mapping/core/dns/constants.ts";
 import { readMessage, writeMessage } from "../../mapping/core/dns/wire.ts";
 import { main as policyCommand } from "../../cli/policy.ts";
 import { main as zoneCommand } from "../../cli/zone.ts";
+import { edgeAgentsOf } from "../../transport/core/target-tests/agents.ts";
 import { policyReport } from "../../mapping/core/policy/explain.ts";
 import { type IsochroneProcess, requireProgram, startIsochrone, waitFor } from "../tools/processes.ts";
 import { snapshot, topology } from "../unit/mapping-dns/fixture.ts";
@@ -81,6 +82,7 @@ describe.skipIf(dig === undefined)("traffic management", () => {
   const outside = ["192.0.2.80"];
   let control: IsochroneProcess;
   let node: IsochroneProcess;
+  let edge: IsochroneProcess;
   let first: Awaited<ReturnType<typeof webServer>>;
   let second: typeof first;
   let resolver: Awaited<ReturnType<typeof resolverStandIn>>;
@@ -133,17 +135,31 @@ describe.skipIf(dig === undefined)("traffic management", () => {
         controlUrl,
         "--state",
         join(directory, "dns"),
-        "--test-private",
         "--resolver",
         `127.0.0.1:${resolver.port}`,
       ],
       { env, timeoutMs: 60_000 },
     );
+    const [agent = ""] = edgeAgentsOf("app", topology);
+    edge = await startIsochrone(
+      [
+        "edge",
+        "--node",
+        agent,
+        "--listen",
+        "127.0.0.1:0",
+        "--control",
+        controlUrl,
+        "--state",
+        join(directory, "edge"),
+      ],
+      { env: { ...env, ISOCHRONE_PEER_KEY: "ab".repeat(32) }, timeoutMs: 60_000 },
+    );
     dns = Number(/ready dns \S+:(\d+)/.exec(node.readyLine)?.[1]);
     admin = /admin (\S+)/.exec(node.readyLine)?.[1] ?? "";
   }, 120_000);
   afterAll(async () => {
-    for (const started of [node, control]) {
+    for (const started of [edge, node, control]) {
       started?.signal("SIGTERM");
       await started?.exit;
     }
@@ -201,6 +217,10 @@ tests:
       timeoutMs: 20_000,
       what: "the name server's report",
     });
+    // The edge tests too, and is heard.
+    const agents = async () =>
+      /isochrone_dns_policy_agents (\d+)/.exec(await (await fetch(`${admin}/metrics`)).text())?.[1];
+    await waitFor(async () => (await agents()) === "2", { timeoutMs: 20_000, what: "the edge as an agent" });
     // A change that finds nobody alive is halted at this one server, and what was before comes back.
     const wrong = join(directory, "wrong.yaml");
     writeFileSync(

@@ -2,17 +2,8 @@
  * What several agents hold of the targets of policies, brought to one belief: by majority of those that are heard and know, without one that
  * holds everything for down while others do not. Loads become the part of what it would be sent that a target takes. Sans-IO.
  */
-import type { MonotonicMs, PolicyDocument } from "#kit";
+import type { MonotonicMs, PolicyDocument, PolicyOpinions, TargetOpinion } from "#kit";
 import type { TargetBelief, TargetBeliefs } from "./view.ts";
-
-export interface TargetOpinion {
-  /** `unknown`: not tested yet, or not allowed to be. */
-  readonly state: "up" | "down" | "unknown";
-  readonly sinceEpochMs: number;
-  readonly load?: number;
-}
-/** By policy that the agent tests, and target; a target that is not named is up. */
-export type PolicyOpinions = Readonly<Record<string, Readonly<Record<string, TargetOpinion>>>>;
 
 export interface OpinionSettings {
   /** An agent that was not heard of for so long does not count. */

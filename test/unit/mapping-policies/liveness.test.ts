@@ -4,7 +4,7 @@ import { epochMs, monotonicMs, plusMs, type PolicyDocument } from "#kit";
 import { compilePolicy } from "../../../mapping/core/policy/compile.ts";
 import { decidePolicy } from "../../../mapping/core/policy/decide.ts";
 import { OpinionBoard } from "../../../mapping/core/policy/opinions.ts";
-import { TargetTests, testDefaults } from "../../../mapping/core/policy/tests.ts";
+import { TargetTests, testDefaults } from "../../../transport/core/target-tests/target-tests.ts";
 import { type TargetBeliefs, viewOf, viewOfNothing } from "../../../mapping/core/policy/view.ts";
 import { askedOf, documentOf, factsOf, namesOf } from "./fixture.ts";
 
@@ -30,16 +30,24 @@ class World {
   isControlUp = true;
   sent = 0;
   readonly policy: PolicyDocument;
+  /** They test and tell, and decide nothing. */
+  readonly edges: readonly { readonly id: string; readonly tests: TargetTests }[];
+  silent = new Set<string>();
 
-  constructor(policy: PolicyDocument) {
+  constructor(policy: PolicyDocument, edges: readonly string[] = []) {
     this.policy = policy;
-    for (const { tests } of this.agents) tests.setPolicies([policy], this.now);
+    this.edges = edges.map((id) => ({ id, tests: new TargetTests((at) => epochMs(Math.round(at))) }));
+    for (const { tests } of this.#testing) tests.setPolicies([policy], this.now);
+  }
+
+  get #testing() {
+    return [...this.agents, ...this.edges].filter(({ id }) => !this.silent.has(id));
   }
 
   run(ms: number): void {
     for (const end = this.now + ms; this.now < end; ) {
       this.now = plusMs(this.now, STEP_MS);
-      for (const { id, tests } of this.agents) {
+      for (const { id, tests } of this.#testing) {
         for (let probe = tests.pollTransmit(this.now); probe; probe = tests.pollTransmit(this.now)) {
           this.sent++;
           if (probe.kind === "load") tests.handleLoad(probe, this.load(probe.targetId));
@@ -49,7 +57,7 @@ class World {
       }
       if (this.now % 1_000 !== 0) continue;
       for (const one of this.agents) {
-        for (const other of this.agents)
+        for (const other of this.#testing)
           if (other === one || this.isControlUp)
             one.board.handleOpinions(other.id, other.tests.opinions(), this.now);
         const beliefs = one.board.beliefs([this.policy], this.now);
@@ -121,6 +129,35 @@ describe("targets that die", () => {
     expect(world.answersNow()).toEqual(everywhere("b policy"));
   });
 
+  it("leave and stay by the voices of edges too, and one that is silent has none", () => {
+    const edges = ["e1", "e2", "e3", "e4", "e5"];
+    const world = new World(failover, edges);
+    world.run(10_000);
+    // All name servers stand behind one broken way; edges elsewhere see the target.
+    world.answers = (target, agent) => target !== "a" || edges.includes(agent);
+    world.run(6_000);
+    expect(world.answersNow()).toEqual(everywhere("a policy"));
+    // With the edges gone their last word counts no longer than it is fresh.
+    for (const edge of edges) world.silent.add(edge);
+    world.run(5_000);
+    expect(world.answersNow()).toEqual(everywhere("a policy"));
+    world.run(4_000);
+    expect(world.answersNow()).toEqual(everywhere("b policy"));
+    expect(world.agents[0]?.board.agents.toSorted()).toEqual(["n1", "n2", "n3"]);
+    // Back again, with what they held before they fell silent.
+    world.silent.clear();
+    world.run(4_000);
+    expect(world.answersNow()).toEqual(everywhere("a policy"));
+    world.answers = (target) => target !== "a";
+    world.run(4_000);
+    expect(world.answersNow()).toEqual(everywhere("b policy"));
+    // Edges that reach nobody are suspected, however many they are.
+    world.answers = (_target, agent) => !edges.includes(agent);
+    world.run(6_000);
+    expect(world.answersNow()).toEqual(everywhere("a policy"));
+    expect(world.agents[0]?.board.suspected.toSorted()).toEqual(edges);
+  });
+
   it("are held for down when they come and go, and believed again when they are steady", () => {
     const world = new World(failover);
     world.run(10_000);
@@ -151,6 +188,32 @@ describe("tests of one customer", () => {
     world.run(30_000);
     expect(world.sent / 3 / 30).toBeLessThanOrEqual(testDefaults.testsPerSecondMax * 1.1);
     expect(world.sent / 3 / 30).toBeGreaterThan(testDefaults.testsPerSecondMax / 2);
+  });
+
+  it("keep, with everybody's together, to what one agent does at all", () => {
+    const settings = { ...testDefaults, testsPerSecondInAll: 60 };
+    const names = Array.from({ length: 40 }, (_, n) => `t${n}`);
+    const policies = ["x", "y", "z"].map((customer) => ({
+      ...documentOf({ method: "all", among: names }, names, { tests: [test] }),
+      policyId: customer,
+      customerId: customer,
+    })) as unknown as PolicyDocument[];
+    const tests = new TargetTests((at) => epochMs(Math.round(at)), settings);
+    tests.setPolicies(policies, monotonicMs(0));
+    let sent = 0;
+    for (let at = 0; at < 40_000; at += STEP_MS) {
+      for (
+        let probe = tests.pollTransmit(monotonicMs(at));
+        probe;
+        probe = tests.pollTransmit(monotonicMs(at))
+      ) {
+        if (at >= 10_000) sent++;
+        if (probe.kind === "test") tests.handleResult(probe, true, monotonicMs(at));
+      }
+      tests.handleTimeout(monotonicMs(at));
+    }
+    expect(sent / 30).toBeLessThanOrEqual(settings.testsPerSecondInAll * 1.1);
+    expect(sent / 30).toBeGreaterThan(settings.testsPerSecondInAll / 2);
   });
 
   it("go on with what was known when the document changes elsewhere, and begin anew for another address", () => {

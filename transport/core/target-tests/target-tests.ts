@@ -10,9 +10,10 @@ import {
   type MonotonicMs,
   plusMs,
   type PolicyDocument,
+  type PolicyOpinions,
+  type TargetOpinion,
   TimerHeap,
 } from "#kit";
-import type { PolicyOpinions, TargetOpinion } from "./opinions.ts";
 
 /** What to do now; its result goes to `handleResult`, or `handleLoad`. */
 export type TestProbe = {
@@ -35,6 +36,8 @@ export type TestProbe = {
 export interface TestSettings {
   /** Of one customer; more are made by asking each less often. */
   readonly testsPerSecondMax: number;
+  /** Of all customers together, likewise. */
+  readonly testsPerSecondInAll: number;
   /** A death adds 1 to a target's penalty, which halves in this time. */
   readonly penaltyHalfMs: number;
   /** At this penalty a target is held for down ... */
@@ -44,6 +47,7 @@ export interface TestSettings {
 }
 export const testDefaults: TestSettings = {
   testsPerSecondMax: 50,
+  testsPerSecondInAll: 500,
   penaltyHalfMs: 60_000,
   holdAbove: 4,
   releaseBelow: 2,
@@ -168,11 +172,16 @@ export class TargetTests {
         perSecond += (targets.length * 1_000) / intervalMs;
       rates.set(customerId, (rates.get(customerId) ?? 0) + perSecond);
     }
+    const { testsPerSecondMax, testsPerSecondInAll } = this.#settings;
+    // In whole steps, so that one target more seldom makes all tests begin anew.
+    const stepsOf = (rate: number, max: number): number => Math.max(1, Math.ceil(rate / max));
+    let inAll = 0;
+    for (const rate of rates.values()) inAll += rate / stepsOf(rate, testsPerSecondMax);
+    const common = stepsOf(inAll, testsPerSecondInAll);
     let stretched = 0;
     const factors = new Map<string, number>();
     for (const [customerId, rate] of rates) {
-      // In whole steps, so that one target more seldom makes all tests begin anew.
-      const factor = Math.max(1, Math.ceil(rate / this.#settings.testsPerSecondMax));
+      const factor = stepsOf(rate, testsPerSecondMax) * common;
       if (factor > 1) stretched++;
       factors.set(customerId, factor);
     }

@@ -1,31 +1,32 @@
 /** Carries out what `TargetTests` says: bounded in number, and to no address that its operator has not permitted. */
-import { type Clock, epochMs, parseAddress, type PolicyDocument } from "#kit";
+import { type Clock, epochMs, type PolicyDocument, type PolicyOpinions, type TopologyDocument } from "#kit";
 import type { Logger } from "#kit/io";
-import { isGlobalAddress } from "../../core/measurements/global-address.ts";
-import type { PolicyOpinions } from "../../core/policy/opinions.ts";
-import { TargetTests, type TestProbe } from "../../core/policy/tests.ts";
+import {
+  groundOf,
+  permittedPolicy,
+  type TestGround,
+  type TestRefusal,
+} from "../../core/target-tests/permission.ts";
+import { TargetTests, type TestProbe } from "../../core/target-tests/target-tests.ts";
 import { askHttp } from "./http-test.ts";
 import { askDns, askTcp, runScript } from "./other-tests.ts";
-
-export interface TestPermissions {
-  /** Private and other special addresses may be asked. */
-  readonly mayAskPrivate: boolean;
-  /** Where the programs of script tests lie; undefined: none is run. */
-  readonly scriptsDirectory: string | undefined;
-}
 
 /** Tests under way at once, any of which may be a process; the others wait their turn. */
 const UNDER_WAY_MAX = 32;
 /** A test that is not carried out is asked about again so often. */
 const TURN_MS_MIN = 5;
+/** Refusals that are told once. */
+const TOLD_MAX = 10_000;
 
-export class TestRunner {
+export class TargetTester {
   readonly #tests: TargetTests;
   readonly #clock: Clock;
   readonly #logger: Logger;
-  readonly #permissions: TestPermissions;
+  readonly #scriptsDirectory: string | undefined;
   readonly #onResult: () => void;
   readonly #told = new Set<string>();
+  #ground: TestGround | undefined;
+  #policies: readonly PolicyDocument[] = [];
   #underWay = 0;
   #timer: NodeJS.Timeout | undefined;
   #isClosed = false;
@@ -34,7 +35,8 @@ export class TestRunner {
   constructor(options: {
     readonly clock: Clock;
     readonly logger: Logger;
-    readonly permissions: TestPermissions;
+    /** Where the programs of script tests lie; undefined: none is run. */
+    readonly scriptsDirectory: string | undefined;
     /** Opinions may be others than before. */
     readonly onResult: () => void;
   }) {
@@ -43,43 +45,38 @@ export class TestRunner {
     this.#tests = new TargetTests((at) => epochMs(Math.round(at + offsetMs)));
     this.#clock = clock;
     this.#logger = options.logger;
-    this.#permissions = options.permissions;
+    this.#scriptsDirectory = options.scriptsDirectory;
     this.#onResult = options.onResult;
+  }
+
+  /** Where tests may go follows from it; without one nothing is tested. */
+  setTopology(topology: TopologyDocument): void {
+    this.#ground = groundOf(topology, this.#scriptsDirectory);
+    this.#use();
   }
 
   /** Replaces what is tested: everything that may be. What may not stays unknown, and is told once. */
   setPolicies(policies: readonly PolicyDocument[]): void {
+    this.#policies = policies;
+    this.#use();
+  }
+
+  #use(): void {
+    const ground = this.#ground;
+    if (ground === undefined || this.#isClosed) return;
+    const onRefused = ({ policyId, what }: TestRefusal): void => {
+      this.counters.refused++;
+      const key = `${policyId} ${what}`;
+      if (this.#told.has(key)) return;
+      if (this.#told.size > TOLD_MAX) this.#told.clear();
+      this.#told.add(key);
+      this.#logger.warn("policy-test-refused", { policy: policyId, what });
+    };
     this.#tests.setPolicies(
-      policies.flatMap((policy) => this.#permitted(policy) ?? []),
+      this.#policies.flatMap((policy) => permittedPolicy(policy, ground, onRefused) ?? []),
       this.#clock.monotonic(),
     );
     this.#turn();
-  }
-
-  /** Undefined: not all of its tests may be made here, so this agent says nothing of it. */
-  #permitted(policy: PolicyDocument): PolicyDocument | undefined {
-    const { mayAskPrivate, scriptsDirectory } = this.#permissions;
-    const refused = (what: string): void => {
-      this.counters.refused++;
-      const key = `${policy.policyId} ${what}`;
-      if (this.#told.has(key)) return;
-      if (this.#told.size > 10_000) this.#told.clear();
-      this.#told.add(key);
-      this.#logger.warn("policy-test-refused", { policy: policy.policyId, what });
-    };
-    const script = policy.tests.find(({ kind }) => kind === "script");
-    if (script !== undefined && scriptsDirectory === undefined) {
-      refused(`test ${script.testId}: scripts are not permitted here (--test-scripts)`);
-      return undefined;
-    }
-    const targets = policy.targets.map((target) => {
-      const [address = ""] = target.addresses;
-      const parsed = parseAddress(address);
-      if (parsed === undefined || mayAskPrivate || isGlobalAddress(parsed)) return target;
-      refused(`target ${target.targetId}: ${address} is a special address (--test-private)`);
-      return { ...target, addresses: [] };
-    });
-    return { ...policy, targets };
   }
 
   opinions(): PolicyOpinions {
@@ -149,8 +146,10 @@ export class TestRunner {
       case "dns":
         return askDns(address, test.port, test.name, test.type, timeoutMs);
       case "script": {
-        const { scriptsDirectory } = this.#permissions;
-        return scriptsDirectory !== undefined && runScript(scriptsDirectory, test.script, address, timeoutMs);
+        return (
+          this.#scriptsDirectory !== undefined &&
+          runScript(this.#scriptsDirectory, test.script, address, timeoutMs)
+        );
       }
       default:
         return test satisfies never;

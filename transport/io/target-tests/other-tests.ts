@@ -1,13 +1,11 @@
 /** TCP, DNS and script tests. None of them rejects. */
 import { execFile } from "node:child_process";
 import { randomInt } from "node:crypto";
-import { connect } from "node:net";
+import { createSocket } from "node:dgram";
+import { connect, isIPv6 } from "node:net";
 import { join } from "node:path";
 import { nameFromText, typeFromText } from "#kit";
-import { rcodes } from "../../core/dns/constants.ts";
-import { queryMessage } from "../../core/dns/message.ts";
-import { readMessage, writeMessage } from "../../core/dns/wire.ts";
-import { askOverUdp } from "../dns-exchange.ts";
+import { dnsAnswerIsWell, dnsQuestion } from "../../core/target-tests/dns-question.ts";
 
 /** Whether somebody takes the connection. */
 export function askTcp(host: string, port: number, timeoutMs: number): Promise<boolean> {
@@ -24,8 +22,8 @@ export function askTcp(host: string, port: number, timeoutMs: number): Promise<b
   });
 }
 
-/** Whether it answers NOERROR with a record of the type. */
-export async function askDns(
+/** Whether it answers NOERROR with a record of the type; from a port of its own, to which nobody else is heard. */
+export function askDns(
   address: string,
   port: number,
   text: string,
@@ -34,21 +32,23 @@ export async function askDns(
 ): Promise<boolean> {
   const name = nameFromText(text);
   const type = typeFromText(typeName);
-  if (name === undefined || type === undefined) return false;
+  if (name === undefined || type === undefined) return Promise.resolve(false);
   const id = randomInt(65_536);
-  const query = writeMessage(queryMessage({ id, name, type, isRecursionDesired: true, edns: undefined }));
-  if (query === undefined) return false;
-  const read = (bytes: Uint8Array): boolean | undefined => {
-    const message = readMessage(bytes);
-    if (!message.ok || message.message.header.id !== id || !message.message.header.isResponse)
-      return undefined;
-    const { header, answers } = message.message;
-    // A cut answer says that the records are there.
-    return (
-      header.rcode === rcodes.NOERROR && (header.isTruncated || answers.some((one) => one.type === type))
-    );
-  };
-  return (await askOverUdp({ host: address, port, query, read, timeoutMs })) ?? false;
+  return new Promise((resolve) => {
+    const socket = createSocket(isIPv6(address) ? "udp6" : "udp4");
+    const end = (isOk: boolean): void => {
+      clearTimeout(timer);
+      socket.close();
+      resolve(isOk);
+    };
+    const timer = setTimeout(end, timeoutMs, false);
+    socket.once("error", () => end(false));
+    socket.on("message", (bytes) => {
+      const isWell = dnsAnswerIsWell(bytes, { id, name, type });
+      if (isWell !== undefined) end(isWell);
+    });
+    socket.connect(port, address, () => socket.send(dnsQuestion(id, name, type)));
+  });
 }
 
 /** Exit status 0 of a program in the operator's directory, called with the target's address and nothing of our environment. */
