@@ -64,6 +64,7 @@ export { PathPool } from "./io/path-pool.ts";
 export { PeerVerifier, type PeerVerdict, peerKeyFromEnvironment, signPeer } from "./io/peer-proof.ts";
 export { race, type RaceParts } from "./io/race.ts";
 export { type RelayCounters, RelayServer, type RelaySettings, relayDefaults } from "./io/relay-server.ts";
+export { SegmentWriter } from "./io/segment-writer.ts";
 export { ResumingBody, resumableFrom } from "./io/resuming-body.ts";
 export { ShapedSocket } from "./io/shaped-socket.ts";
 export { Stop, type StopSignal } from "./io/stop-signal.ts";

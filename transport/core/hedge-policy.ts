@@ -145,11 +145,13 @@ export class HedgePolicy {
   /**
    * An attempt over `via` is late. Whether a second one may be sent; it is counted then. The second late one in a
    * row on a path that has been silent since `since` draws on the reserve: a path full of losses uses up the rest before it dies.
+   * `isUrgent`: no; it will most likely be here before a second attempt is, which is worth what is saved beyond half alone.
    */
-  take(via: ClusterId | null, since: MonotonicMs, now: MonotonicMs): boolean {
+  take(via: ClusterId | null, since: MonotonicMs, now: MonotonicMs, isUrgent = true): boolean {
     const path = this.#pathOf(via);
+    const { reserve, savedMax } = this.#settings;
     const isSilent = path.heardAt <= since;
-    const least = isSilent && path.lateInARow > 0 ? 0 : this.#settings.reserve;
+    const least = isSilent && path.lateInARow > 0 ? 0 : isUrgent ? reserve : savedMax / 2;
     if (isSilent) path.lateInARow++;
     if (!this.#budget.take(now, least)) {
       this.counters.refused++;

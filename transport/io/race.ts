@@ -8,6 +8,7 @@ import type { Logger } from "#kit/io";
 import type { TransportSettings } from "../config.ts";
 import type { PathChoice } from "../core/path-words.ts";
 import { requestClassOf } from "../core/request-class.ts";
+import { SEGMENT_BYTES } from "../core/segment-filling.ts";
 import { ExchangeError, type ExchangeHead, isSafeMethod } from "./exchange.ts";
 import type { TransportRequest, UsedPath } from "./face.ts";
 import { Stop, type StopSignal } from "./stop-signal.ts";
@@ -55,6 +56,11 @@ type Repeat = "refused" | "paid" | "not-needed";
 const WHOLE_BYTES_MAX = 48 * 1024;
 /** A short answer that is all on its way comes together; what needs another round trip takes about one. */
 const REST_ROUND_TRIPS = 0.75;
+/**
+ * A segment that is lost with three or more behind it is sent again as soon as their acknowledgements are there (RFC 5681 section 3.2);
+ * with fewer it waits for a timer (RFC 8985).
+ */
+const TAIL_BYTES_MAX = 3 * SEGMENT_BYTES;
 /** How often a late attempt is looked at again, one delay apart. */
 const LOOKS_MAX = 30;
 /** Between two of them so many times whether it has proved lost meanwhile, which costs nothing. */
@@ -275,9 +281,9 @@ class Race {
     if (first !== undefined && this.#mayAsk(first, isGlance)) {
       const other = this.#to.chooser?.alternative(this.#tried, this.#parts.now());
       this.#send({ via: other === undefined ? first.choice.via : other.via, reason: "race" });
-    } else if (!isGlance) {
-      // It goes on coming, and nobody else is asked for it: better an early head.
-      const begun = this.#open.find(({ head }) => head !== undefined && head.status < 500);
+    } else if (!isGlance && (this.#open.length === 1 || this.#looks >= RESCUE_LOOK)) {
+      // Better an early head, where nobody else is asked for it. Of several the one that began last: the others have waited for longer.
+      const begun = this.#open.findLast(({ head }) => head !== undefined && head.status < 500);
       if (begun) {
         this.#finish(begun);
         return;
@@ -311,7 +317,7 @@ class Race {
       return true;
     }
     if (isGlance) return false;
-    const isTaken = hedges.take(via, since, now());
+    const isTaken = hedges.take(via, since, now(), !this.#repairsItself(first));
     if (!isOut && delayMs !== undefined && hedges.isDead(via, since)) this.#parts.onRacesLost(this.#to, via);
     if (isTaken) return true;
     const isRescue =
@@ -322,6 +328,13 @@ class Race {
       budget.take(now());
     if (isRescue) counters.retries++;
     return isRescue;
+  }
+
+  /** Of a body that came in part so much is missing that more has arrived behind the gap: its sender hears of the loss at once. */
+  #repairsItself({ head, choice }: Try): boolean {
+    // Of TLS whole records are seen alone.
+    if (head === undefined || choice.via !== null || this.#to.endpoint.isTls) return false;
+    return (statedLength(head) ?? 0) - head.body.readableLength > TAIL_BYTES_MAX;
   }
 
   #finish(one: Try): void {
@@ -369,9 +382,14 @@ class Race {
 }
 
 /** A body whose length is stated and so short that it is better waited for than handed on. */
-function isShort({ headers }: ExchangeHead): boolean {
+function isShort(head: ExchangeHead): boolean {
+  return (statedLength(head) ?? Infinity) <= WHOLE_BYTES_MAX;
+}
+
+/** Of up to six digits: what is longer is long for whoever asks here. */
+function statedLength({ headers }: ExchangeHead): number | undefined {
   const length = headers.find(([name]) => name.toLowerCase() === "content-length")?.[1];
-  return length !== undefined && /^[0-9]{1,6}$/.test(length) && Number(length) <= WHOLE_BYTES_MAX;
+  return length !== undefined && /^[0-9]{1,6}$/.test(length) ? Number(length) : undefined;
 }
 
 function discard(head: ExchangeHead): void {

@@ -19,6 +19,7 @@ import { type RelayAccount, RelayAccounts } from "../core/relay-accounts.ts";
 import { RELAY_ALPN, type RelayReason, RelayPolicy } from "../core/relay-policy.ts";
 import { dial, type DialOptions } from "./dial.ts";
 import { beginsHandshake, type NodePeer, type NodeTrust } from "./node-trust.ts";
+import { SegmentWriter } from "./segment-writer.ts";
 
 export type RelaySettings = {
   /** Open tunnels in all, and of one peer. */
@@ -312,20 +313,25 @@ export class RelayServer {
   /** Moves bytes both ways with back-pressure; an end on one side ends the other's writing only (half-close). */
   #join(socket: Duplex, target: Duplex, tunnel: Tunnel): void {
     let lastMs = performance.now();
+    const records = new SegmentWriter(socket);
     const { account } = tunnel;
     const up = this.#stream(socket, target, tunnel, (bytes) => {
       lastMs = performance.now();
       this.counters.bytesUp += bytes;
       account.bytesUp += bytes;
     });
-    const down = this.#stream(target, socket, tunnel, (bytes) => {
+    const onDown = (bytes: number): void => {
       lastMs = performance.now();
       this.counters.bytesDown += bytes;
       account.bytesDown += bytes;
-    });
+    };
+    const down = this.#stream(target, socket, tunnel, onDown, (chunk) => records.write(chunk));
     tunnel.streams = [up, down];
     socket.once("end", () => target.end());
-    target.once("end", () => socket.end());
+    target.once("end", () => {
+      records.flush();
+      socket.end();
+    });
     // A side that is gone in the middle takes the other with it; one that ended lets the other send what it still holds.
     let closed = 0;
     const onClose = (gone: Duplex, other: Duplex): void => {
@@ -353,7 +359,13 @@ export class RelayServer {
   }
 
   /** Moves bytes one way. Reading waits for who cannot take more, and for the customer's share of the rate. */
-  #stream(from: Duplex, to: Duplex, { accountName }: Tunnel, onBytes: (bytes: number) => void): number {
+  #stream(
+    from: Duplex,
+    to: Duplex,
+    { accountName }: Tunnel,
+    onBytes: (bytes: number) => void,
+    write = (chunk: Buffer): boolean => to.write(chunk),
+  ): number {
     const stream = ++this.#lastStream;
     let isBlocked = false;
     let isHeld = false;
@@ -362,7 +374,7 @@ export class RelayServer {
     };
     from.on("data", (chunk: Buffer) => {
       onBytes(chunk.length);
-      isBlocked = !to.write(chunk);
+      isBlocked = !write(chunk);
       isHeld = !this.#shares.charge(stream, accountName, chunk.length, this.#clock.monotonic());
       if (isBlocked || isHeld) from.pause();
       if (!isHeld) return;

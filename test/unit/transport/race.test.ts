@@ -43,11 +43,11 @@ class Asked {
     signal.addEventListener("abort", abort, { once: true });
   }
 
-  head(status = 200): void {
+  head(status = 200, length = 3): void {
     this.#resolve({
       protocol: "http/1.1",
       status,
-      headers: [["Content-Length", "3"]],
+      headers: [["Content-Length", String(length)]],
       body: this.body,
       isWhole: () => this.#isWhole,
       onWhole: (listener) => {
@@ -173,6 +173,55 @@ describe("a late small request", () => {
     expect(asked).toHaveLength(2);
     asked[0]?.rest();
     expect(await answer).toMatchObject({ path: { via: null } });
+  });
+
+  test("whose rest is lost is waited for until the second attempt's answer is whole, whatever has a head by then", async () => {
+    const { asked, ask } = setUp();
+    const answer = ask();
+    await pass(100);
+    asked[0]?.head();
+    await pass(5);
+    expect(asked).toHaveLength(2);
+    await pass(100);
+    asked[1]?.head();
+    // The first one is looked at for the second time meanwhile.
+    await pass(6);
+    asked[1]?.rest();
+    expect(await answer).toMatchObject({ path: { via: ams }, attempts: 2 });
+    expect(asked[0]?.signal.aborted).toBe(true);
+  });
+
+  test("of two that stall that one goes on that began last", async () => {
+    const { asked, ask } = setUp();
+    const answer = ask();
+    await pass(100);
+    asked[0]?.head();
+    await pass(105);
+    asked[1]?.head();
+    await pass(200);
+    expect(await answer).toMatchObject({ path: { via: ams }, attempts: 2 });
+  });
+
+  test("whose sender hears of the loss by itself is worth the half of what is saved, and no more", async () => {
+    const { to, asked, ask } = setUp();
+    const answers: Promise<unknown>[] = [];
+    const isAsked = async (receivedBytes: number): Promise<boolean> => {
+      const from = asked.length;
+      answers.push(ask());
+      await pass(100);
+      asked[from]?.body.push(Buffer.alloc(receivedBytes));
+      asked[from]?.head(200, 10_000);
+      await pass(5);
+      return asked.length > from + 1;
+    };
+    for (let full = 0; full < 100; full++) to.hedges.handleFirstTry(monotonicMs(Date.now()));
+    let count = 0;
+    while (await isAsked(1_000)) count++;
+    expect(count).toBe(5);
+    // The last segments of it: only a timer brings them.
+    expect(await isAsked(6_000)).toBe(true);
+    for (const one of asked) one.rest();
+    await Promise.all(answers);
   });
 
   test("is handed on as it comes when the budget pays for no second attempt", async () => {
