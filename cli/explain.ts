@@ -2,7 +2,7 @@
 import { parseArgs } from "node:util";
 import { formatAddress, parseAddress, parsePrefix } from "#kit";
 import { type FormExplanation, parseReference, type RuleExplanation } from "#edge";
-import type { CandidateReport, PathExplanation } from "#transport";
+import type { CandidateReport, PathExplanation, UdpExplanation } from "#transport";
 import { explainReference } from "./explain-reference.ts";
 import { row, rulingLines } from "./ruling.ts";
 import { requireRunningWorld } from "./runtime.ts";
@@ -286,10 +286,17 @@ function describe(edge: TierExplanation): string {
 /** `link, 2 of 4 sessions, 5 requests under way, 48.2 ms` or `http/1.1; link refused`. */
 function describeProtocol({ protocol = "http/1.1", link = null }: ToldPath): string {
   if (link === null) return protocol;
-  const { state, sessions, sessionsMax, stuckSessions, streams, rttMs } = link;
+  const { state, sessions, sessionsMax, stuckSessions, streams, rttMs, udp } = link;
   if (protocol !== "link") return `${protocol}; link ${sessions > 0 ? "stuck" : state}`;
   const stuck = stuckSessions === 0 ? "" : ` (${stuckSessions} stuck)`;
-  return `link, ${sessions} of ${sessionsMax} sessions${stuck}, ${streams} requests under way, ${ms(rttMs)} ms`;
+  return `link, ${sessions} of ${sessionsMax} sessions${stuck}, ${streams} requests under way, ${ms(rttMs)} ms${describeUdp(udp)}`;
+}
+
+/** `; by UDP: pays, loss 1.40 %`, and nothing where there is none. */
+function describeUdp(udp: UdpExplanation | null | undefined): string {
+  // A server of before knows no UDP.
+  if (udp === null || udp === undefined || udp.reason === "none") return "";
+  return `; by UDP: ${udp.reason}, loss ${(100 * udp.lossRatio).toFixed(2)} %`;
 }
 
 /** `3 of 50 under way`, and why one more would be shed. */

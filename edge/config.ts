@@ -5,6 +5,9 @@ import { EVICTION_POLICIES, type EvictionPolicyName } from "./core/eviction/poli
 export const IO_URING = ["off", "auto", "on"] as const;
 export type IoUring = (typeof IO_URING)[number];
 
+/** `auto`: from the number of the TCP port on, the first that is free. Both ends of a range belong to it. */
+export type LinkUdp = "auto" | "off" | { readonly from: number; readonly to: number };
+
 export interface EdgeSettings {
   /** Bytes of the memory store. 1 MiB..: flag --memory. A quarter of a GiB serves a small site and starts anywhere. */
   readonly memoryBytes: number;
@@ -159,6 +162,8 @@ export interface EdgeSettings {
   readonly http2Direct: boolean;
   /** Whether the link protocol is offered to servers of ours, and spoken with those that offer it: flag --link. */
   readonly link: boolean;
+  /** On which UDP ports small answers of links are offered, one for each process: flag --link-udp. Off, none is asked for by UDP either. */
+  readonly linkUdp: LinkUdp;
   /** Servers of one parent cluster, and parent clusters, that are asked before the origin. */
   readonly serversPerParentMax: number;
   readonly parentClustersMax: number;
@@ -230,6 +235,7 @@ export const edgeDefaults: EdgeSettings = {
   http2WindowBytes: 256 * 1_024,
   http2Direct: true,
   link: true,
+  linkUdp: "auto",
   serversPerParentMax: 2,
   parentClustersMax: 2,
 };

@@ -10,7 +10,7 @@ import {
   type PrefetchPolicy,
 } from "#kit";
 import { readCountries } from "#kit/io";
-import { edgeDefaults, type EdgeSettings, IO_URING, type IoUring } from "./config.ts";
+import { edgeDefaults, type EdgeSettings, IO_URING, type IoUring, type LinkUdp } from "./config.ts";
 import { EVICTION_POLICIES, type EvictionPolicyName } from "./core/eviction/policies.ts";
 import type { TlsOptions } from "./io/tls/serve-tls.ts";
 import type { UnknownName } from "./io/tls/tls-front.ts";
@@ -41,6 +41,9 @@ Node:
   --control URL        the control process; may be away: documents are kept in DIR
   --link WORD          on (default): the link protocol is spoken with the servers of the deployment that speak it too;
                        off: HTTP/1.1 alone
+  --link-udp WORD      where packets get lost one by one, small answers go by UDP with repairs: auto (default), each process
+                       on the first free port from that of --listen on; FROM-TO: on ports of that range, twice as many as
+                       workers, so that --replace finds some; off. A firewall between the servers has to let them in
   --countries FILE     lines PREFIX,COUNTRY such as 192.0.2.0/24,DE: what rules on countries go by; read at the start
   --test-scripts DIR   script tests of traffic policies that fall to this server may run the programs in DIR
   --state DIR          the server's own directory: documents, purges, access records
@@ -102,6 +105,7 @@ export function parseFlags(argv: readonly string[]) {
         "tls-unknown-name": { type: "string" },
         "alt-svc": { type: "string" },
         link: { type: "string" },
+        "link-udp": { type: "string" },
         countries: { type: "string" },
         "test-scripts": { type: "string" },
         "trusted-proxy": { type: "string", multiple: true },
@@ -133,6 +137,7 @@ export function settingsOf(flags: Flags): EdgeSettings {
     ioUring: ioUringOf(flags["io-uring"]),
     http2Direct: isOn("http2-direct", flags["http2-direct"], edgeDefaults.http2Direct),
     link: isOn("link", flags.link, edgeDefaults.link),
+    linkUdp: linkUdpOf(flags["link-udp"]),
     diskBytes: bytesOf("disk-size", flags["disk-size"], edgeDefaults.diskBytes, MEBIBYTE),
   };
 }
@@ -141,6 +146,15 @@ function isOn(flag: string, word: string | undefined, whenAbsent: boolean): bool
   if (word === undefined) return whenAbsent;
   if (word === "on" || word === "off") return word === "on";
   throw new UsageError(`--${flag}: got ${JSON.stringify(word)}, expected on or off`);
+}
+
+function linkUdpOf(value: string | undefined): LinkUdp {
+  if (value === undefined || value === "auto" || value === "off") return value ?? edgeDefaults.linkUdp;
+  const [, from, to] = (/^([0-9]{1,5})-([0-9]{1,5})$/.exec(value) ?? []).map(Number);
+  if (from !== undefined && to !== undefined && from >= 1 && from <= to && to <= 65_535) return { from, to };
+  throw new UsageError(
+    `--link-udp: got ${JSON.stringify(value)}, expected auto, off or a range of ports such as 40000-40007`,
+  );
 }
 
 function ioUringOf(flag: string | undefined): IoUring {

@@ -1,4 +1,5 @@
 /** Transport's settings: one table with unit, range and reason; `io/transport.ts` takes a partial of it. */
+import { type CarrierSettings, carrierDefaults } from "./core/carrier-choice.ts";
 import { type PathChooserSettings, pathChooserDefaults } from "./core/path-settings.ts";
 import { type HedgeSettings, hedgeDefaults } from "./core/hedge-policy.ts";
 import { type RetryBudgetSettings, retryBudgetDefaults } from "./core/retry-budget.ts";
@@ -22,6 +23,8 @@ export type TransportSettings = {
   readonly http2ConnectionWindowBytes: number;
   /** Whether servers of ours are asked by the link protocol where they speak it, else by HTTP/1.1 alone. */
   readonly link: boolean;
+  /** Whether small requests go by UDP to those that offer it, where that pays. */
+  readonly linkUdp: boolean;
   /** Requests that may wait for one of them; more fail at once with "pool-full". */
   readonly waitingPerPath: number;
   /** Free connections that are kept open to a target in use over its path and the next best: at least, and at most however busy it was. */
@@ -60,6 +63,8 @@ export type TransportSettings = {
   readonly retry: Partial<RetryBudgetSettings>;
   /** Second attempts of late small requests. */
   readonly hedging: Partial<HedgeSettings>;
+  /** TCP or UDP below a link. */
+  readonly carriers: Partial<CarrierSettings>;
 };
 
 export const transportDefaults: TransportSettings = {
@@ -68,6 +73,7 @@ export const transportDefaults: TransportSettings = {
   http2StreamWindowBytes: 4 * 1024 * 1024,
   http2ConnectionWindowBytes: 32 * 1024 * 1024,
   link: true,
+  linkUdp: true,
   waitingPerPath: 1_024,
   connectionsWarmMin: 2,
   connectionsWarmMax: 16,
@@ -90,4 +96,5 @@ export const transportDefaults: TransportSettings = {
   paths: pathChooserDefaults,
   retry: retryBudgetDefaults,
   hedging: hedgeDefaults,
+  carriers: carrierDefaults,
 };

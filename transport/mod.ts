@@ -45,15 +45,18 @@ export type {
   NeighbourReport,
   RequestTimeouts,
   SpokenProtocol,
+  UdpExplanation,
   TransportRequest,
   TransportResponse,
   TransportTarget,
   UsedPath,
 } from "./io/face.ts";
 export { LinkPool, type LinkPoolOptions } from "./io/link/pool.ts";
+export { UdpDialer } from "./io/udp/dialer.ts";
 export { UdpEndpoint } from "./io/udp/endpoint.ts";
 export { exportUdpSecret, PacketKeys, udpNameOf } from "./io/udp/packet-keys.ts";
-export { LinkServer, type LinkServerOptions, type LinkRequest } from "./io/link/server.ts";
+export { LinkServer, type LinkServerOptions } from "./io/link/server.ts";
+export type { LinkRequest } from "./io/link/server-session.ts";
 export { readKernel, runKernelStep } from "./io/kernel.ts";
 export { isForbidden as isForbiddenInLinks } from "./core/link/field-rules.ts";
 export { beginsHandshake, type NodePeer, NodeTrust } from "./io/node-trust.ts";

@@ -68,7 +68,7 @@ export const accessRecord = object({
   /** Network address of the client's /24 or /48; null: not known. */
   clientAddress: nullable(string({ max: 45 })),
   /** What the next hop was asked by; absent: nobody was asked for this request. */
-  upstreamProtocol: optional(oneOf(["http/1.1", "http/2", "link"])),
+  upstreamProtocol: optional(oneOf(["http/1.1", "http/2", "link", "link-udp"])),
   /** Trace id of the request's `traceparent` (W3C Trace Context); absent: it had none that is valid. */
   traceId: optional(string({ max: 32, pattern: /^[0-9a-f]{32}$/, expected: "32 hexadecimal digits" })),
 });

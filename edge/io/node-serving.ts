@@ -199,7 +199,7 @@ export class NodeServing {
       trust: this.#trust,
       clock: systemClock,
       logger,
-      settings: { link: settings.link },
+      settings: { link: settings.link, linkUdp: settings.linkUdp !== "off" },
     });
     const routing = new NodeRouting(serverId, topology, settings, (id) => transport.isServerUp(id));
     const edge = new Edge({

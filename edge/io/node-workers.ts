@@ -219,6 +219,7 @@ export async function startNodeWorker(
     logger,
   });
   if (tls !== undefined) await serving.serveTls(tls, []);
+  await serving.server.openLinkUdp(options.host, options.port);
   const known = await channel.call("known", undefined);
   const topology = known.documents.find(({ kind }) => kind === "topology");
   if (topology === undefined) throw new Error("The primary knows no topology");

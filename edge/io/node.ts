@@ -103,6 +103,8 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
   const given = options.sockets;
   const port = given === undefined ? await server.listen(options.host, options.port) : options.port;
   for (const self of hostsOfSelf(options.host, port)) selves.add(self);
+  // Before there is a certificate by which a link could be opened, which is told of it once.
+  await server.openLinkUdp(options.host, port);
   const tls = options.tls && (await serving.serveTls(options.tls, given && []));
   const topology = await control.start(stop);
   if (topology === undefined) {

@@ -132,6 +132,11 @@ export class EdgeServer {
     this.#linkFront?.recheck();
   }
 
+  /** Offers links by UDP too, beside the TCP port that they come to. Never rejects. */
+  async openLinkUdp(host: string, tcpPort: number): Promise<void> {
+    await this.#linkFront?.openUdp(host, tcpPort);
+  }
+
   /** Takes a connection: one that was accepted, or one whose handshake (TLS) is done. It must allow to be half open. */
   accept(socket: Socket, reads?: SocketReads): void {
     if (this.#options.isFlatPathOff === true) this.#handOver(socket, Buffer.alloc(0));

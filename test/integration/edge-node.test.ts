@@ -583,6 +583,11 @@ test("records and metrics say what the next hop was asked by", async () => {
     return (await protocols("fra-1")).has("link") && (await toParent()).protocol === "link";
   }, "records of links");
   await until(async () => (await protocols("par-1")).has("http/1.1"), "records of the origin's protocol");
+  await until(async () => {
+    // UDP is raced when it opens.
+    await ask("fra-1", `/object-asked-by-${asked++}`);
+    return (await protocols("fra-1")).has("link-udp");
+  }, "records of UDP");
   const report = await toParent();
   expect(report).toMatchObject({ via: null, link: { state: "spoken", sessionsMax: 4 } });
   expect(report.http).toMatchObject({ requests: 0, requestsMax: 2_048 });
@@ -590,7 +595,7 @@ test("records and metrics say what the next hop was asked by", async () => {
   expect(metrics).toMatch(/^isochrone_transport_answers_total\{protocol="link"\} [1-9]/m);
   expect(metrics).toMatch(/^isochrone_transport_link_sessions [1-9]/m);
   expect((await admin("par-1", "/metrics")).body.toString()).toMatch(
-    /^isochrone_edge_link_requests_total [1-9]/m,
+    /^isochrone_edge_link_udp_requests_total [1-9]/m,
   );
 });
 

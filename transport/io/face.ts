@@ -1,6 +1,7 @@
 /** The words of transport's face: what a caller asks for and what it gets back. */
 import type { Readable } from "node:stream";
 import type { ClusterId, MonotonicMs, OriginProtocol, OriginTarget, ServerId } from "#kit";
+import type { CarrierReason } from "../core/carrier-choice.ts";
 import type { LinkState } from "../core/link-agreement.ts";
 import type { PathReason } from "../core/path-words.ts";
 
@@ -64,8 +65,8 @@ export type TransportRequest = {
   readonly onInterim?: ((status: number, headers: HeaderList) => void) | undefined;
 };
 
-/** What a request was asked by. `link`: the protocol that our servers speak with each other. */
-export type SpokenProtocol = OriginProtocol | "link";
+/** What a request was asked by. `link`: the protocol that our servers speak with each other, over TLS; `link-udp`: over UDP. */
+export type SpokenProtocol = OriginProtocol | "link" | "link-udp";
 
 /** The path that the answer came over. `via` null: direct. */
 export type UsedPath = { readonly via: ClusterId | null; readonly reason: PathReason };
@@ -122,8 +123,19 @@ export type LinkExplanation = {
   readonly sessionsMax: number;
   /** Sessions that do not answer: they get no requests. */
   readonly stuckSessions: number;
-  /** Requests under way. */
+  /** Requests under way, by either carrier. */
   readonly streams: number;
+  /** Null while unmeasured. */
+  readonly rttMs: number | null;
+  /** Its UDP carrier; null: there is none over this path. */
+  readonly udp: UdpExplanation | null;
+};
+
+/** Why small requests go by UDP, or do not. */
+export type UdpExplanation = {
+  readonly reason: CarrierReason;
+  /** Of packets on their way here, as UDP has seen it. */
+  readonly lossRatio: number;
   /** Null while unmeasured. */
   readonly rttMs: number | null;
 };

@@ -11,7 +11,7 @@ import { requestClassOf } from "../core/request-class.ts";
 import { isBrokenHandshake } from "./dial.ts";
 import { Exchange, type ExchangeHead, type PoolRequest } from "./exchange.ts";
 import { LinkExchange } from "./link/exchange.ts";
-import { LinkPool } from "./link/pool.ts";
+import { LinkPool, type LinkPoolOptions } from "./link/pool.ts";
 import { PathPool, type PathPoolOptions } from "./path-pool.ts";
 
 export type NeighbourPoolOptions = PathPoolOptions & {
@@ -19,6 +19,7 @@ export type NeighbourPoolOptions = PathPoolOptions & {
   readonly connectLink: (signal: AbortSignal) => Promise<Duplex>;
   /** The neighbour's, whatever path leads there. */
   readonly agreement: LinkAgreement;
+  readonly udp: LinkPoolOptions["udp"];
 };
 
 export class NeighbourPool {
@@ -36,6 +37,7 @@ export class NeighbourPool {
     this.link = new LinkPool({
       label: options.label,
       connect: async (signal) => await this.#connectLink(signal),
+      udp: options.udp,
       onOpen: () => options.agreement.handleSpoken(),
       onRefused: () => options.agreement.handleBroken(systemClock.monotonic()),
     });
@@ -95,7 +97,11 @@ export class NeighbourPool {
     exchange.onEnd = left;
     exchange.onTiming = (isLate) => linked.handleTiming(isLate);
     exchange.protocol = "link";
-    if (!this.link.send(linked)) {
+    linked.onAnswered = (isUdp) => {
+      exchange.protocol = isUdp ? "link-udp" : "link";
+    };
+    // Probes measure the path that everything else falls back to.
+    if (!this.link.send(linked, request.isUrgent)) {
       left();
       return false;
     }

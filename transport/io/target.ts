@@ -21,6 +21,7 @@ import type { PathProbe, PathReason, RequestClass } from "../core/path-words.ts"
 import type { ExchangeHead, ExchangeWatch, PoolRequest } from "./exchange.ts";
 import type { LinkExplanation, NeighbourReport, OriginIdentity, SpokenProtocol } from "./face.ts";
 import type { LinkPool } from "./link/pool.ts";
+import type { UdpConnect } from "./link/udp-carrier.ts";
 import { NeighbourPool } from "./neighbour-pool.ts";
 import { PathPool, type PathPoolOptions } from "./path-pool.ts";
 
@@ -62,6 +63,10 @@ export type TargetContext = {
         timeoutMs: number,
         signal: AbortSignal,
       ) => Promise<Duplex>)
+    | undefined;
+  /** Opens a UDP connection as agreed over a link; undefined: none is opened here. */
+  readonly connectUdp?:
+    | ((endpoint: Endpoint, options: Parameters<UdpConnect>[0]) => ReturnType<UdpConnect>)
     | undefined;
   readonly now: () => MonotonicMs;
   /** A target that was idle is asked for: its probes are due now. */
@@ -481,9 +486,17 @@ export class Target {
     const pool = this.#pools.get(via ?? "");
     const http = this.#endpoint.protocol ?? "http/1.1";
     if (!(pool instanceof NeighbourPool)) return { protocol: http, link: null };
-    const { sessions, sessionsMax, stuckSessions, active, rttMs } = pool.link;
+    const { sessions, sessionsMax, stuckSessions, active, rttMs, udp } = pool.link;
     const { state } = this.#agreement;
-    const link = { state, sessions, sessionsMax, stuckSessions, streams: active, rttMs: rttMs ?? null };
+    const link = {
+      state,
+      sessions,
+      sessionsMax,
+      stuckSessions,
+      streams: active + (udp?.active ?? 0),
+      rttMs: rttMs ?? null,
+      udp: udp?.explain(this.#context.now()) ?? null,
+    };
     return { protocol: sessions > stuckSessions ? "link" : http, link };
   }
 
@@ -525,7 +538,7 @@ export class Target {
   }
 
   #makePool(via: ClusterId | null, servername: string, connections: number): Pool {
-    const { settings, connectLink } = this.#context;
+    const { settings, connectLink, connectUdp } = this.#context;
     const { server } = this;
     const endpoint = this.#endpoint;
     if (connectLink === undefined || server === undefined || endpoint.mayLink !== true)
@@ -535,6 +548,11 @@ export class Target {
       ...this.#poolOptions(via, servername, connections),
       connectLink: (signal) => connectLink(endpoint, server.serverId, via, timeoutMs(), signal),
       agreement: this.#agreement,
+      // A relay carries connections, no datagrams.
+      udp:
+        connectUdp === undefined || via !== null
+          ? undefined
+          : { connect: (options) => connectUdp(endpoint, options), settings: settings.carriers },
     });
   }
 

@@ -6,6 +6,7 @@ import { dialCounters } from "./dial.ts";
 import type { SpokenProtocol } from "./face.ts";
 import type { OriginGroups } from "./origin-groups.ts";
 import type { LinkPool } from "./link/pool.ts";
+import type { UdpCarrier } from "./link/udp-carrier.ts";
 import type { OriginResolver } from "./origin-resolver.ts";
 import type { Prober } from "./prober.ts";
 import type { Target } from "./target.ts";
@@ -229,6 +230,19 @@ export function registerTransportMetrics(
     "isochrone_transport_link_streams",
     "Requests under way by link.",
     ofLinks(({ active }) => active),
+  );
+  const ofUdp = (read: (udp: UdpCarrier) => number) =>
+    ofLinks(({ udp }) => (udp === undefined ? 0 : read(udp)));
+  gauge(
+    "isochrone_transport_link_udp_connections",
+    "UDP carriers of links, those that take new requests.",
+    ofUdp(({ isOpen }) => (isOpen ? 1 : 0)),
+  );
+  eventsOf(
+    "isochrone_transport_link_udp_total",
+    "UDP carriers: opened; requests by them, of them those that went by TLS too: raced, or unanswered for a probe timeout; races won and lost; carriers given up, by why.",
+    ["opened", "requests", "raced", "fallbacks", "won", "lost", "blocked", "silent", "slower"] as const,
+    (event) => targets().reduce((sum, target) => sum + ofUdp(({ totals }) => totals[event])(target), 0),
   );
   eventsOf(
     "isochrone_transport_link_total",

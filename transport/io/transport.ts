@@ -48,6 +48,7 @@ import { type Endpoint, hostOf, type Target, type TargetContext } from "./target
 import { TargetTable } from "./target-table.ts";
 import { registerTransportMetrics, type TransportCounters } from "./transport-metrics.ts";
 import { openTunnel } from "./tunnel.ts";
+import { UdpDialer } from "./udp/dialer.ts";
 import { upstreamHeaders } from "../core/upstream-headers.ts";
 
 export type TransportOptions = {
@@ -81,6 +82,7 @@ export class Transport {
   readonly #resolver: OriginResolver;
   readonly #table: TargetTable;
   readonly #prober: Prober;
+  readonly #udp = new UdpDialer();
   readonly #raceParts: RaceParts;
   /** Which server of an origin is asked. */
   readonly origins: OriginGroups;
@@ -108,6 +110,9 @@ export class Transport {
         options.trust !== undefined && this.#settings.link
           ? (...args) => this.#connectLink(...args)
           : undefined,
+      connectUdp: this.#settings.linkUdp
+        ? async ({ host, port: tcpPort }, more) => await this.#udp.open({ ...more, host, tcpPort })
+        : undefined,
       onWanted: () => this.#prober.wake(),
     };
     this.#raceParts = {
@@ -192,6 +197,7 @@ export class Transport {
     this.origins.stop();
     clearTimeout(this.#rankTimer);
     await this.#table.close();
+    await this.#udp.close();
   }
 
   /**

@@ -2,10 +2,11 @@
  * Requests that servers of ours send by the link protocol: read here, and answered through the same dispatcher as all others. Who asks is
  * proven by the connection, so that no request has to prove it again.
  */
-import type { Socket } from "node:net";
+import { lookup } from "node:dns/promises";
+import { isIP, type Socket } from "node:net";
 import type { Clock, NodeName } from "#kit";
 import type { Logger } from "#kit/io";
-import { LinkServer, type LinkRequest, type NodeTrust } from "#transport";
+import { LinkServer, type LinkRequest, type NodeTrust, UdpEndpoint } from "#transport";
 import type { EdgeSettings } from "../../config.ts";
 import type { Fields } from "../../core/headers.ts";
 import { type Dispatcher, ownAnswer } from "../dispatch.ts";
@@ -13,6 +14,9 @@ import type { Answer } from "../exchange.ts";
 import type { EdgeMetrics } from "../metrics.ts";
 import { type CheckedRequest, checkRequest, fieldsOf } from "../request-check.ts";
 import { flatOf, writeToLink } from "./answer-writer.ts";
+
+/** Ports that are looked at beside a TCP port: two for each worker that there may be. */
+const AUTO_PORTS = 128;
 
 export interface LinkFrontOptions {
   readonly trust: NodeTrust;
@@ -58,6 +62,45 @@ export class LinkFront {
       "reason",
       () => server.counters.ends,
     );
+    metrics.gauge("link_udp_connections", "UDP carriers of links", () => server.udpConnections);
+    metrics.total("link_udp_total", "UDP carriers of links begun", () => server.counters.udpOpened);
+    metrics.total("link_udp_refused_total", "Those that were too many", () => server.counters.udpRefused);
+    metrics.total(
+      "link_udp_requests_total",
+      "Requests that came by UDP, of those that came by link",
+      () => server.counters.udpRequests,
+    );
+    metrics.total(
+      "link_udp_unknown_total",
+      "Datagrams that belong to no UDP carrier: late ones, and those of strangers",
+      () => server.udp?.counters.unknownDatagrams ?? 0,
+    );
+    metrics.totals(
+      "link_udp_ends_total",
+      "UDP carriers of links ended, by reason",
+      "reason",
+      () => server.counters.udpEnds,
+    );
+  }
+
+  /** Offers the UDP carrier beside a TCP port, from the next link session on. Never rejects: without it links go on as they are. */
+  async openUdp(host: string, tcpPort: number): Promise<void> {
+    const { settings, logger } = this.#o;
+    if (settings.linkUdp === "off") return;
+    const { from, to } =
+      settings.linkUdp === "auto"
+        ? { from: tcpPort, to: Math.min(tcpPort + AUTO_PORTS - 1, 65_535) }
+        : settings.linkUdp;
+    try {
+      const address = isIP(host) === 0 ? (await lookup(host)).address : host;
+      this.#server.setUdp(await UdpEndpoint.bindWithin(address, from, to));
+    } catch (error) {
+      logger.warn("link-udp-unavailable", {
+        ports: `${from}-${to}`,
+        consequence: "answers to other servers go by TCP alone",
+        error,
+      });
+    }
   }
 
   /** Connections, those in their handshake among them. */

@@ -142,7 +142,10 @@ describe("a session ends by name", () => {
       wireFrame(1, 0, Buffer.concat([Buffer.of(1, 2), wireNumber(65_536)])),
     ],
     ["number", "a setting without a value", wireFrame(1, 0, Buffer.of(1, 1))],
-    ["frame-type", "an unknown frame", Buffer.concat([HELLO, wireFrame(10, 0)])],
+    ["frame-type", "an unknown frame", Buffer.concat([HELLO, wireFrame(11, 0)])],
+    ["frame-type", "UDP that was not offered", Buffer.concat([HELLO, wireFrame(10, 0, Buffer.of(1))])],
+    ["hello-value", "a port that is none", wireFrame(1, 0, Buffer.of(1, 3, 0))],
+    ["hello-value", "a port twice", wireFrame(1, 0, Buffer.of(1, 3, 1, 3, 1))],
     ["frame-flags", "text of HTTP/1.1", Buffer.from("GET / HTTP/1.1\r\n\r\n")],
     ["frame-flags", "an unknown flag", Buffer.concat([HELLO, wireFrame(0x22, 1, GET_ROOT)])],
     ["frame-flags", "an end where none can be", Buffer.concat([HELLO, wireFrame(0x17, 0, Buffer.alloc(4))])],
@@ -195,6 +198,45 @@ describe("a session ends by name", () => {
       { kind: "cancelled", id, reason: "session-lost" },
       { kind: "closed", reason: "cancel-flood" },
     ]);
+  });
+
+  test("UDP is agreed on by who offers it: each time under another number, and not too often", () => {
+    const offering = { ...linkDefaults, udpPort: 8_080 };
+    const client = new LinkSession("client", linkDefaults, at(0));
+    const server = new LinkSession("server", offering, at(0));
+    expect(client.peerUdpPort).toBeUndefined();
+    client.handleBytes(outputOf(server), at(0));
+    server.handleBytes(outputOf(client), at(0));
+    expect([client.peerUdpPort, server.peerUdpPort]).toEqual([8_080, undefined]);
+    eventsOf(server);
+    expect([client.announceUdp(), client.announceUdp()]).toEqual([1, 2]);
+    server.handleBytes(outputOf(client), at(0));
+    expect(eventsOf(server)).toEqual([
+      { kind: "udp", context: 1 },
+      { kind: "udp", context: 2 },
+    ]);
+    for (let n = 0; n < 6; n++) client.announceUdp();
+    server.handleBytes(outputOf(client), at(0));
+    expect([eventsOf(server).length, server.endReason]).toEqual([6, undefined]);
+    client.announceUdp();
+    server.handleBytes(outputOf(client), at(1_000));
+    expect(server.endReason).toBe("control-flood");
+  });
+
+  test.each([
+    ["number", "a context that was there", [2, 2]],
+    ["number", "an older one", [2, 1]],
+    ["number", "none", [0]],
+  ] as const)("%s: UDP under %s", (reason, _what, contexts) => {
+    const session = openedSession("server", { udpPort: 1 });
+    for (const context of contexts) session.handleBytes(wireFrame(10, 0, Buffer.of(context)), at(0));
+    expect(session.endReason).toBe(reason);
+  });
+
+  test("frame-type: UDP to a client", () => {
+    const client = openedSession("client", { udpPort: 1 });
+    client.handleBytes(wireFrame(10, 0, Buffer.of(1)), at(0));
+    expect(client.endReason).toBe("frame-type");
   });
 
   test("streams-exceeded: one more than HELLO says", () => {

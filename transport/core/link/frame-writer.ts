@@ -31,6 +31,11 @@ export class FrameWriter extends ByteWriter {
     this.byte(streamReasons.indexOf(reason));
   }
 
+  udp(context: number): void {
+    this.#head(FRAME.udp, 0, numberBytes(context));
+    this.number(context);
+  }
+
   /** `lastId`: streams above were not begun with, and will not be. */
   goaway(reason: SessionReason, lastId: number): void {
     this.#head(FRAME.goaway, 0, 1 + numberBytes(lastId));

@@ -51,6 +51,8 @@ export class SessionReader implements FrameSink {
         return undefined;
       case FRAME.goaway:
         return this.#goawayFrame(new ByteReader(bytes, from, to));
+      case FRAME.udp:
+        return this.#udpFrame(new ByteReader(bytes, from, to));
       default:
         // A second HELLO.
         return "hello-first";
@@ -87,6 +89,7 @@ export class SessionReader implements FrameSink {
     if (typeof hello === "string") return hello;
     this.#state.hasHello = true;
     this.#state.peerStreamsMax = hello.streamsMax;
+    this.#state.peerUdpPort = hello.udpPort;
     const more = hello.windowBytes - this.#state.peerWindowBytes;
     this.#state.peerWindowBytes = hello.windowBytes;
     for (const stream of this.#state.streams.values()) {
@@ -202,7 +205,7 @@ export class SessionReader implements FrameSink {
     const stream = this.#state.streams.get(id);
     if (stream === undefined) return undefined;
     const reason = streamReasons[code] ?? "internal";
-    if (this.#state.isServer && !this.#state.takeCancel()) return "cancel-flood";
+    if (this.#state.isServer && !this.#state.cancels.take(this.#state.now)) return "cancel-flood";
     this.#state.tell(
       stream.hasRemoteEnded && !this.#state.isServer
         ? { kind: "stopped", id, reason }
@@ -230,6 +233,16 @@ export class SessionReader implements FrameSink {
       this.#state.tell({ kind: "cancelled", id: stream.id, reason: "refused" });
       this.#state.forget(stream);
     }
+    return undefined;
+  }
+
+  #udpFrame(payload: ByteReader): SessionReason | undefined {
+    if (!this.#state.isServer || this.#state.limits.udpPort === undefined) return "frame-type";
+    const context = payload.number();
+    if (context <= this.#state.udpContext || payload.at !== payload.end) return "number";
+    if (!this.#state.udpAsks.take(this.#state.now)) return "control-flood";
+    this.#state.udpContext = context;
+    if (!this.#state.isDraining) this.#state.tell({ kind: "udp", context });
     return undefined;
   }
 

@@ -1,5 +1,6 @@
 /** What a session is, for its two sides (session.ts what is called, session-reader.ts what comes): its streams, what is to be sent and told, its end. */
 import type { MonotonicMs } from "#kit";
+import { Allowance } from "./allowance.ts";
 import { encodeHello } from "./hello.ts";
 import { ReceiveWindows } from "./incoming.ts";
 import { Liveness } from "./liveness.ts";
@@ -19,6 +20,9 @@ import {
 /** Streams that a client may give up at once, and a second for ever: each may have cost more than it told. */
 const CANCELS_BURST = 512;
 const CANCELS_PER_SECOND = 128;
+/** Times that a client may say that it comes by UDP: each makes keys. */
+const UDP_BURST = 8;
+const UDP_PER_SECOND = 1 / 4;
 
 export class SessionState implements OutgoingEvents<Stream> {
   readonly isServer: boolean;
@@ -43,14 +47,18 @@ export class SessionState implements OutgoingEvents<Stream> {
   endReason: SessionReason | undefined;
   /** Replies (pongs, refusals) that wait to be sent. */
   replies = 0;
-  #cancelsLeft = CANCELS_BURST;
-  #cancelsAt: MonotonicMs;
+  readonly cancels: Allowance;
+  /** Where the other side takes UDP, and the last context that was agreed on for it: none is used twice. */
+  peerUdpPort: number | undefined;
+  udpContext = 0;
+  readonly udpAsks: Allowance;
 
   constructor(role: "client" | "server", limits: LinkLimits, now: MonotonicMs) {
     this.isServer = role === "server";
     this.limits = limits;
     this.now = now;
-    this.#cancelsAt = now;
+    this.cancels = new Allowance(CANCELS_BURST, CANCELS_PER_SECOND, now);
+    this.udpAsks = new Allowance(UDP_BURST, UDP_PER_SECOND, now);
     this.windows = new ReceiveWindows(limits);
     this.liveness = new Liveness(limits, now);
     this.frames.frame(FRAME.hello, 0, encodeHello(limits));
@@ -115,13 +123,6 @@ export class SessionState implements OutgoingEvents<Stream> {
     this.streams.delete(stream.id);
     this.outgoing.drop(stream);
     this.windows.end(stream);
-  }
-
-  takeCancel(): boolean {
-    const gained = ((this.now - this.#cancelsAt) / 1_000) * CANCELS_PER_SECOND;
-    this.#cancelsAt = this.now;
-    this.#cancelsLeft = Math.min(CANCELS_BURST, this.#cancelsLeft + gained) - 1;
-    return this.#cancelsLeft >= 0;
   }
 
   fail(reason: SessionReason): void {

@@ -36,6 +36,10 @@ export class LinkSession {
     this.#reader = new FrameReader(new SessionReader(this.#state));
   }
 
+  /** Where the other side takes the UDP carrier; undefined: it does not, or has not said so yet. */
+  get peerUdpPort(): number | undefined {
+    return this.#state.peerUdpPort;
+  }
   /** Streams that are open. */
   get streams(): number {
     return this.#state.streams.size;
@@ -155,6 +159,13 @@ export class LinkSession {
   cancel(id: number, reason: StreamReason): void {
     const stream = this.#state.streams.get(id);
     if (stream !== undefined) this.#state.cancel(stream, reason);
+  }
+
+  /** Of a client: tells a server that has offered it that it will come by UDP. Returns what tells the keys from all others of the session. */
+  announceUdp(): number {
+    const context = ++this.#state.udpContext;
+    this.#state.frames.udp(context);
+    return context;
   }
 
   /** Of a server: asks the client to begin nothing new, and takes all the same what is on its way. {@link drain} follows. */

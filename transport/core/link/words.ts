@@ -15,6 +15,8 @@ export const FRAME = {
   ping: 7,
   pong: 8,
   goaway: 9,
+  /** Of a client, to who has offered UDP: it will come by UDP, under keys that this number makes. */
+  udp: 10,
 } as const;
 /** In the high half: the sender's half of the stream ends with this frame. */
 export const END_FLAG = 0x10;
@@ -103,6 +105,8 @@ export interface LinkLimits {
   readonly idlePingMs: number;
   /** From a ping to the end of a session on which nothing comes, ms. Also for the first HELLO. */
   readonly silenceMs: number;
+  /** Of a server that takes the UDP carrier, version 1 (`core/udp`): on which port. */
+  readonly udpPort?: number | undefined;
 }
 
 /** What each side may use before it has read the other's HELLO, which can only allow more. */
@@ -157,5 +161,7 @@ export type LinkEvent =
   | { readonly kind: "done"; readonly id: number }
   /** The other side begins nothing new, or takes nothing new. */
   | { readonly kind: "goaway"; readonly reason: SessionReason }
+  /** To a server that has offered it: the client will come by UDP. `context` tells its keys from all others of the session. */
+  | { readonly kind: "udp"; readonly context: number }
   /** A fault of either side: what waits is to be sent, then the connection to be closed. All streams are cancelled. */
   | { readonly kind: "closed"; readonly reason: SessionReason };

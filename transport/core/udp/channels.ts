@@ -33,6 +33,10 @@ export class SendChannels {
     return (this.#channels.get(channel)?.queuedBytes ?? 0) < QUEUED_BYTES_LOW;
   }
 
+  isDelivered(channel: number): boolean {
+    return this.#channels.get(channel)?.isDelivered ?? true;
+  }
+
   send(channel: number, bytes: Uint8Array): void {
     let sending = this.#channels.get(channel);
     if (sending === undefined) {

@@ -87,6 +87,8 @@ export class UdpConnection implements FrameSink {
     sentPackets: 0,
     sentBytes: 0,
     receivedPackets: 0,
+    expectedPackets: 0,
+    recoveredPackets: 0,
     lostPackets: 0,
     restoredPackets: 0,
     repairPackets: 0,
@@ -122,6 +124,14 @@ export class UdpConnection implements FrameSink {
   get srttMs(): number | undefined {
     return this.#loss.hasRtt ? this.#loss.srttMs : undefined;
   }
+  /** Since when nothing has come though something asks for an answer; undefined: nothing does, or something came. */
+  get askingSince(): MonotonicMs | undefined {
+    return this.#askedAt;
+  }
+  /** RFC 9002, section 6.2.1, ms. */
+  get probeTimeoutMs(): number {
+    return this.#loss.probeTimeoutMs;
+  }
   get datagramBytes(): number {
     return this.#mtu.bytes;
   }
@@ -139,6 +149,11 @@ export class UdpConnection implements FrameSink {
   /** Whether a channel may be given more. */
   isWritable(channel: number): boolean {
     return this.#sending.isWritable(channel);
+  }
+
+  /** Whether all that was given to a channel has come. */
+  isDelivered(channel: number): boolean {
+    return this.#sending.isDelivered(channel);
   }
 
   /** Queues bytes, which are the connection's from now on. */
@@ -193,6 +208,7 @@ export class UdpConnection implements FrameSink {
       return undefined;
     }
     this.#received.handleReceived(number, isEliciting, now);
+    this.counters.expectedPackets = this.#received.largest + 1;
     const fault = isInGroup
       ? this.#takeRestored(this.#repairReceiver.handleSource(number, payload))
       : undefined;
@@ -452,6 +468,7 @@ export class UdpConnection implements FrameSink {
     for (const { number, payload } of restored) {
       if (this.#received.has(number)) continue;
       this.#received.handleRestored(number);
+      this.counters.recoveredPackets++;
       const fault = readFrames(new ByteReader(payload, 0, payload.length), this.#contentOnly);
       if (typeof fault === "string") return fault;
     }

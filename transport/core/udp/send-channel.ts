@@ -18,6 +18,11 @@ export class SendChannel {
     return this.#end - this.#next;
   }
 
+  /** Whether all of it has come. */
+  get isDelivered(): boolean {
+    return this.#base === this.#end;
+  }
+
   /** Whether {@link take} would give something. */
   get hasSome(): boolean {
     return this.#lost.count > 0 || (this.#next < this.#end && this.#next < this.#base + CHANNEL_WINDOW_BYTES);

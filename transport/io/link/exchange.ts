@@ -25,9 +25,13 @@ export class LinkError extends Error {
   }
 }
 
+/** Of an answer that comes by both carriers, more than this is not worth a comparison, bytes. */
+const RACED_BYTES_MAX = 131_072;
+
 /** The session that an exchange goes over, as its exchange sees it. */
 export interface LinkCarrier {
   readonly connection: LinkConnection;
+  readonly isUdp: boolean;
   /** Its user has given it up. */
   handleGivenUp(id: number): void;
   /** Whether its answer was late for its path. */
@@ -40,6 +44,11 @@ export interface LinkTimes {
   readonly bodyMs: number;
 }
 
+interface Leg {
+  readonly carrier: LinkCarrier;
+  readonly id: number;
+}
+
 export class LinkExchange implements Controller {
   readonly #handler: Dispatcher.DispatchHandler;
   readonly head: LinkRequestHead;
@@ -47,9 +56,11 @@ export class LinkExchange implements Controller {
   readonly #times: LinkTimes;
   /** Whether its handler reads fields by name, and not from {@link rawHeaders}. */
   readonly #wantsObjects: boolean;
-  #carrier: LinkCarrier | undefined;
-  #id = 0;
+  /** Whose answer is handed on, before there is any the first that was asked over; and another that is asked as well. */
+  #leg: Leg | undefined;
+  #other: Leg | undefined;
   #deadlineMs = Infinity;
+  #hasAnswer = false;
   #hasHead = false;
   #isOver = false;
   #isPaused = false;
@@ -64,6 +75,10 @@ export class LinkExchange implements Controller {
   beganAtMs = 0;
   /** Takes it when the other end had not begun with it; undefined: its pool begins it anew. */
   onRefused: (() => void) | undefined;
+  /** Told which carrier's answer is handed on, before any of it is. */
+  onAnswered: ((isUdp: boolean) => void) | undefined;
+  /** Told over which of two carriers the answer was whole first. */
+  onRaced: ((isUdp: boolean) => void) | undefined;
   rawHeaders: string[] = NO_LIST;
   rawTrailers: string[] = NO_LIST;
 
@@ -106,9 +121,24 @@ export class LinkExchange implements Controller {
   get mayMove(): boolean {
     return !(this.#body instanceof Readable);
   }
-  /** Whether it may be asked for once more: nothing came, and asking changes nothing. */
+  /** Whether it may be asked for once more: nothing came, asking changes nothing, and it is not asked for twice already. */
   get mayRepeat(): boolean {
-    return !this.isRepeated && !this.#hasHead && this.#body === undefined && isSafeMethod(this.head.method);
+    return !this.isRepeated && !this.#hasHead && this.#other === undefined && this.isSafe;
+  }
+  /** Asking for it again changes nothing. */
+  get isSafe(): boolean {
+    return this.#body === undefined && isSafeMethod(this.head.method);
+  }
+  get hasAnswer(): boolean {
+    return this.#hasAnswer;
+  }
+  /** Whether it may be asked for over another carrier beside the one that it goes over. */
+  get mayRace(): boolean {
+    return !this.#isOver && !this.#hasAnswer && this.#leg !== undefined && this.#other === undefined;
+  }
+  /** It is asked for over two carriers. */
+  get isRaced(): boolean {
+    return this.#other !== undefined;
   }
   /** Its answer is a large one, as it was asked for or as it comes. */
   get isLarge(): boolean {
@@ -121,8 +151,7 @@ export class LinkExchange implements Controller {
     const { session } = connection;
     const id = session.request(this.head, this.#body === undefined, nowMs);
     if (typeof id === "string") return id;
-    this.#carrier = carrier;
-    this.#id = id;
+    this.#leg = { carrier, id };
     this.beganAtMs = nowMs;
     this.#deadlineMs = nowMs + (this.#times.headersMs || Infinity);
     connection.wake();
@@ -135,18 +164,29 @@ export class LinkExchange implements Controller {
     return id;
   }
 
+  /** Asks for the same over another session; whose answer begins first has it handed on. As {@link begin}. */
+  beginAlso(carrier: LinkCarrier, nowMs: MonotonicMs): number | StreamReason {
+    const { connection } = carrier;
+    const id = connection.session.request(this.head, true, nowMs);
+    if (typeof id === "string") return id;
+    this.#other = { carrier, id };
+    connection.wake();
+    return id;
+  }
+
   #sendFrom(body: Readable): void {
-    const connection = this.#carrier?.connection;
-    const session = connection?.session;
+    const { carrier, id } = this.#leg as Leg;
+    const { connection } = carrier;
+    const { session } = connection;
     body.on("data", (chunk: Buffer | string) => {
       if (this.#isOver) return;
-      session?.send(this.#id, typeof chunk === "string" ? Buffer.from(chunk) : chunk);
-      if ((session?.queuedBytes(this.#id) ?? 0) > QUEUED_BYTES_MAX) body.pause();
-      connection?.wake();
+      session.send(id, typeof chunk === "string" ? Buffer.from(chunk) : chunk);
+      if (session.queuedBytes(id) > QUEUED_BYTES_MAX) body.pause();
+      connection.wake();
     });
     body.once("end", () => {
-      session?.end(this.#id);
-      connection?.wake();
+      session.end(id);
+      connection.wake();
     });
     body.once("error", (error) => this.abort(error));
     body.once("close", () => {
@@ -154,9 +194,20 @@ export class LinkExchange implements Controller {
     });
   }
 
-  /** An event of its stream. True: nothing more comes. */
-  handleEvent(event: LinkEvent, nowMs: MonotonicMs): boolean {
+  /** An event of its stream on a session. True: nothing more comes there. */
+  handleEvent(event: LinkEvent, from: LinkCarrier, nowMs: MonotonicMs): boolean {
     if (this.#isOver) return true;
+    if (this.#other !== undefined) {
+      if (event.kind === "cancelled") {
+        if (this.handleLegGone(from)) return true;
+      } else if (event.kind === "response" && !this.#hasAnswer) {
+        if (from === this.#other.carrier) [this.#leg, this.#other] = [this.#other, this.#leg];
+      } else if (from === this.#other.carrier) return this.#handleSecond(event, this.#other, nowMs);
+    }
+    if (event.kind === "response" && !this.#hasAnswer) {
+      this.#hasAnswer = true;
+      this.onAnswered?.(from.isUdp);
+    }
     if (event.kind === "drained") {
       if (this.#body instanceof Readable) this.#body.resume();
       return false;
@@ -175,6 +226,45 @@ export class LinkExchange implements Controller {
     return this.#isOver;
   }
 
+  /** What comes of an answer that is not handed on tells how fast its carrier is. */
+  #handleSecond(event: LinkEvent, { carrier, id }: Leg, nowMs: MonotonicMs): boolean {
+    if (event.kind === "data") carrier.connection.session.consume(id, event.bytes.byteLength, nowMs);
+    const isWhole = event.kind === "trailers" || ("isEnd" in event && event.isEnd);
+    if (isWhole) {
+      this.#other = undefined;
+      this.onRaced?.(carrier.isUdp);
+    }
+    return isWhole;
+  }
+
+  /** A session is gone, or has given its stream up. True: the exchange goes on over the other one. */
+  handleLegGone(from: LinkCarrier): boolean {
+    const other = this.#other;
+    if (other === undefined) return false;
+    const isSecond = from === other.carrier;
+    // Its beginning was handed on, and nobody else goes on from there.
+    if (!isSecond && this.#hasAnswer) return false;
+    if (!isSecond) this.#leg = other;
+    this.#other = undefined;
+    return true;
+  }
+
+  /** It is going to be begun anew, by this object or another one. */
+  handleMoved(): void {
+    this.#leg = undefined;
+  }
+
+  /** Ends what is asked beside the answer that is handed on. */
+  #dropOther(): void {
+    const other = this.#other;
+    if (other === undefined) return;
+    this.#other = undefined;
+    const { connection } = other.carrier;
+    connection.session.cancel(other.id, "given-up");
+    connection.wake();
+    other.carrier.handleGivenUp(other.id);
+  }
+
   #hand(event: LinkEvent): void {
     const handler = this.#handler;
     if (event.kind === "response") {
@@ -186,8 +276,9 @@ export class LinkExchange implements Controller {
     } else if (event.kind === "data") {
       const { bytes } = event;
       this.#bytes += bytes.byteLength;
-      const { session } = (this.#carrier as LinkCarrier).connection;
-      session.consume(this.#id, bytes.byteLength, systemClock.monotonic());
+      if (this.#bytes > RACED_BYTES_MAX) this.#dropOther();
+      const { carrier, id } = this.#leg as Leg;
+      carrier.connection.session.consume(id, bytes.byteLength, systemClock.monotonic());
       if (bytes.byteLength > 0) handler.onResponseData?.(this, bytes as Buffer);
       if (event.isEnd) this.#whole();
     } else if (event.kind === "trailers") {
@@ -200,10 +291,12 @@ export class LinkExchange implements Controller {
     if (this.#isOver) return;
     if (this.#isPaused) {
       // Its reader paused at the last piece: the end waits with it.
-      this.#hold({ kind: "data", id: this.#id, bytes: NOTHING, isEnd: true });
+      this.#hold({ kind: "data", id: (this.#leg as Leg).id, bytes: NOTHING, isEnd: true });
       return;
     }
     this.#isOver = true;
+    if (this.#other !== undefined) this.onRaced?.((this.#leg as Leg).carrier.isUdp);
+    this.#dropOther();
     this.#handler.onResponseEnd?.(this, this.#wantsObjects ? objectOf(this.rawTrailers) : NO_FIELDS);
   }
 
@@ -213,6 +306,8 @@ export class LinkExchange implements Controller {
 
   pause(): void {
     this.#isPaused = true;
+    // Held up by its reader, it is no measure of its carrier.
+    if (this.#hasAnswer) this.#dropOther();
   }
 
   resume(): void {
@@ -225,22 +320,22 @@ export class LinkExchange implements Controller {
       else if (!this.#isOver) this.#hand(event);
     }
     this.#deadlineMs = systemClock.monotonic() + (this.#times.bodyMs || Infinity);
-    this.#carrier?.connection.wake();
+    this.#leg?.carrier.connection.wake();
   }
 
   abort(reason: Error): void {
     if (this.#isOver) return;
     this.#reason = reason;
-    const connection = this.#carrier?.connection;
-    connection?.session.cancel(this.#id, "given-up");
-    connection?.wake();
+    const leg = this.#leg;
+    leg?.carrier.connection.session.cancel(leg.id, "given-up");
+    leg?.carrier.connection.wake();
     this.fail(reason);
-    this.#carrier?.handleGivenUp(this.#id);
+    leg?.carrier.handleGivenUp(leg.id);
   }
 
   /** Its user says whether its answer was late for its path. */
   handleTiming(isLate: boolean): void {
-    this.#carrier?.handleTiming(isLate);
+    this.#leg?.carrier.handleTiming(isLate);
   }
 
   /** Ends it: the handler is told why. */
@@ -248,8 +343,9 @@ export class LinkExchange implements Controller {
     if (this.#isOver) return;
     this.#isOver = true;
     this.#held = undefined;
+    this.#dropOther();
     // What has not begun may still be asked for in another way.
-    if (this.#carrier !== undefined) this.#dropBody();
+    if (this.#leg !== undefined) this.#dropBody();
     this.#handler.onResponseError?.(this, error);
   }
 

@@ -7,9 +7,11 @@ import type { Dispatcher } from "undici";
 import UndiciDispatcher from "undici/lib/dispatcher/dispatcher.js";
 import type { MonotonicMs } from "#kit";
 import { systemClock } from "#kit/io";
-import { type LinkEvent, type LinkLimits, linkDefaults, type StreamReason } from "../../core/link/words.ts";
-import { LinkConnection } from "./connection.ts";
-import { type LinkCarrier, type LinkDispatchOptions, LinkError, LinkExchange } from "./exchange.ts";
+import type { CarrierSettings } from "../../core/carrier-choice.ts";
+import { type LinkLimits, linkDefaults } from "../../core/link/words.ts";
+import { ClientSession, type SessionOwner } from "./client-session.ts";
+import { type LinkDispatchOptions, LinkError, LinkExchange } from "./exchange.ts";
+import { UdpCarrier, type UdpConnect } from "./udp-carrier.ts";
 
 export interface LinkPoolOptions {
   /** "parent \"fra-1\"", for messages. */
@@ -23,6 +25,8 @@ export interface LinkPoolOptions {
   readonly onOpen?: () => void;
   readonly onRefused?: () => void;
   readonly limits?: LinkLimits;
+  /** Small safe requests go by UDP where that pays and the other end offers it. Undefined: never. */
+  readonly udp?: { readonly connect: UdpConnect; readonly settings?: Partial<CarrierSettings> } | undefined;
   /** Sessions at once, and requests that may wait for one. */
   readonly sessionsMax?: number;
   readonly waitingMax?: number;
@@ -35,139 +39,18 @@ const WAITING_MAX = 1_024;
 const IDLE_MS = 60_000;
 /** Requests under way for each of which another session pays: what one lost packet holds up. */
 const STREAMS_PER_SESSION = 4;
-/** A large answer is as much in the way as so many small ones. */
-const LARGE_WEIGHT = 8;
-/** A ping that is unanswered for longer than two round trips and this shows a session that is stuck, ms. */
-const STUCK_MS = 100;
-/** What a session counts more whose last answer was late, or on which nothing comes for two round trips and this. */
-const DOUBT_WEIGHT = 4;
-const SILENT_MS = 20;
-/** Taken for the round trip of a session that has not measured it, ms. */
-const RTT_UNKNOWN_MS = 500;
 const SWEEP_MS = 250;
 /** What is left of the peak of requests at once at the next look: forgotten within a minute. */
 const PEAK_DECAY = 0.99;
 /** After a failure to connect nothing is opened ahead of need for so long, ms: a server that starts is not asked by HTTP for long. */
 const PAUSE_MS = 1_000;
 
-/** A session that is open, and what goes over it. */
-class Session implements LinkCarrier {
-  readonly connection: LinkConnection;
-  readonly exchanges = new Map<number, LinkExchange>();
-  readonly #pool: LinkPool;
-  /** Exchanges with a large answer. */
-  #large = 0;
-  /** The other end has said its first word. */
-  isOpen = false;
-  /** Its last answer was late for the path. */
-  #isLate = false;
-  idleSinceMs = systemClock.monotonic();
-
-  constructor(socket: Duplex, limits: LinkLimits, pool: LinkPool) {
-    this.#pool = pool;
-    this.connection = new LinkConnection("client", socket, limits, this);
-  }
-
-  get hasRoom(): boolean {
-    return this.isOpen && this.connection.session.streamsLeft > 0;
-  }
-
-  isStuck(nowMs: MonotonicMs): boolean {
-    const { askingSince, rttMs } = this.connection.session;
-    return askingSince !== undefined && nowMs - askingSince > 2 * (rttMs ?? RTT_UNKNOWN_MS) + STUCK_MS;
-  }
-
-  /** How much is in a new request's way. */
-  load(nowMs: MonotonicMs): number {
-    const load = this.exchanges.size + LARGE_WEIGHT * this.#large + (this.#isLate ? DOUBT_WEIGHT : 0);
-    return load + (this.#isSilent(nowMs) ? DOUBT_WEIGHT : 0);
-  }
-
-  /** Nothing comes though something is asked: it may be stuck, and is not known to be yet. */
-  #isSilent(nowMs: MonotonicMs): boolean {
-    const { session } = this.connection;
-    const { rttMs } = session;
-    if (this.exchanges.size === 0 || rttMs === undefined) return false;
-    const since = nowMs - 2 * rttMs - SILENT_MS;
-    if (session.heardAt > since) return false;
-    for (const first of this.exchanges.values()) return first.beganAtMs < since;
-    return false;
-  }
-
-  /** Undefined: it has begun, or was given up as it did. A reason: this request cannot be sent. */
-  begin(exchange: LinkExchange, nowMs: MonotonicMs): StreamReason | undefined {
-    const id = exchange.begin(this, nowMs);
-    if (typeof id === "string") return id;
-    if (exchange.isOver) return undefined;
-    this.exchanges.set(id, exchange);
-    if (exchange.isLarge) this.#large++;
-    return undefined;
-  }
-
-  handleTiming(isLate: boolean): void {
-    this.#isLate = isLate;
-  }
-
-  handleGivenUp(id: number): void {
-    const exchange = this.exchanges.get(id);
-    if (exchange !== undefined) this.#ended(id, exchange, systemClock.monotonic());
-  }
-
-  handleEvent(event: LinkEvent): void {
-    if (!("id" in event)) {
-      if (event.kind === "open") {
-        this.isOpen = true;
-        this.#pool.handleOpen();
-      }
-      return;
-    }
-    const exchange = this.exchanges.get(event.id);
-    if (exchange === undefined) return;
-    if (event.kind === "cancelled" && event.reason === "refused" && exchange.mayMove) {
-      this.#ended(event.id, exchange, systemClock.monotonic());
-      this.#pool.move(exchange);
-      return;
-    }
-    const nowMs = systemClock.monotonic();
-    const wasLarge = exchange.isLarge;
-    const isOver = exchange.handleEvent(event, nowMs);
-    if (!wasLarge && exchange.isLarge) this.#large++;
-    if (isOver) this.#ended(event.id, exchange, nowMs);
-  }
-
-  sweep(nowMs: MonotonicMs): void {
-    for (const exchange of this.exchanges.values()) exchange.sweep(nowMs);
-  }
-
-  #ended(id: number, exchange: LinkExchange, nowMs: MonotonicMs): void {
-    if (!this.exchanges.delete(id)) return;
-    if (exchange.isLarge) this.#large--;
-    if (this.exchanges.size === 0) this.idleSinceMs = nowMs;
-    this.#pool.handleRoom();
-  }
-
-  /** What may be asked for again elsewhere, and has no answer yet, is. */
-  leave(): void {
-    for (const [id, exchange] of this.exchanges) {
-      if (!exchange.mayRepeat) continue;
-      this.connection.session.cancel(id, "given-up");
-      this.#ended(id, exchange, systemClock.monotonic());
-      exchange.isRepeated = true;
-      this.#pool.move(exchange);
-    }
-  }
-
-  handleGone(why: string): void {
-    this.#pool.handleGone(this);
-    for (const exchange of this.exchanges.values()) exchange.fail(new LinkError("UND_ERR_SOCKET", why));
-    this.exchanges.clear();
-  }
-}
-
 export class LinkPool extends UndiciDispatcher {
   readonly #o: LinkPoolOptions;
   readonly #limits: LinkLimits;
-  readonly #sessions: Session[] = [];
+  readonly #sessions: ClientSession[] = [];
+  readonly #owner: SessionOwner;
+  readonly udp: UdpCarrier | undefined;
   readonly #waiting: LinkExchange[] = [];
   #opening = 0;
   #peak = 0;
@@ -193,6 +76,24 @@ export class LinkPool extends UndiciDispatcher {
     super();
     this.#o = options;
     this.#limits = options.limits ?? linkDefaults;
+    const move = (exchange: LinkExchange): void => this.#move(exchange);
+    this.#owner = {
+      handleOpen: () => {
+        options.onOpen?.();
+        this.#handleRoom();
+      },
+      handleRoom: () => this.#handleRoom(),
+      move,
+      handleGone: (session) => this.#handleGone(session),
+    };
+    this.udp =
+      options.udp &&
+      new UdpCarrier({
+        ...options.udp,
+        limits: this.#limits,
+        tlsSession: (nowMs) => this.#choose(nowMs, false),
+        move,
+      });
   }
 
   /** Open sessions. */
@@ -227,10 +128,14 @@ export class LinkPool extends UndiciDispatcher {
 
   /**
    * Begins a request on a session that is open and answers. False: there is none with room, or a link cannot carry it; then nothing
-   * was done, and a session is being opened where one may be.
+   * was done, and a session is being opened where one may be. `isByTls`: whatever pays, it does not go by UDP.
    */
-  send(exchange: LinkExchange): boolean {
+  send(exchange: LinkExchange, isByTls = false): boolean {
     const nowMs = systemClock.monotonic();
+    if (!isByTls && this.udp?.begin(exchange, nowMs) === true) {
+      this.counters.requests++;
+      return true;
+    }
     const session = this.#choose(nowMs, false);
     const isBegun = session !== undefined && session.begin(exchange, nowMs) === undefined;
     if (isBegun) this.counters.requests++;
@@ -261,25 +166,18 @@ export class LinkPool extends UndiciDispatcher {
 
   #stop(): void {
     this.#closing.abort();
+    this.udp?.close();
     clearInterval(this.#sweeper);
     this.#failWaiting(new LinkError("UND_ERR_CLOSED", "the link was closed"));
   }
 
-  /** @internal */
-  move(exchange: LinkExchange): void {
+  #move(exchange: LinkExchange): void {
     this.counters.moved++;
     if (exchange.onRefused === undefined) this.#start(exchange);
     else exchange.onRefused();
   }
 
-  /** @internal */
-  handleOpen(): void {
-    this.#o.onOpen?.();
-    this.handleRoom();
-  }
-
-  /** @internal */
-  handleRoom(): void {
+  #handleRoom(): void {
     while (this.#waiting.length > 0) {
       const first = this.#waiting[0] as LinkExchange;
       if (!first.isOver) {
@@ -292,8 +190,8 @@ export class LinkPool extends UndiciDispatcher {
     }
   }
 
-  /** @internal */
-  handleGone(session: Session): void {
+  #handleGone(session: ClientSession): void {
+    this.udp?.handleTlsGone(session);
     const at = this.#sessions.indexOf(session);
     if (at >= 0) this.#sessions.splice(at, 1);
     if (session.exchanges.size > 0) this.counters.lost++;
@@ -311,6 +209,7 @@ export class LinkPool extends UndiciDispatcher {
 
   #start(exchange: LinkExchange): void {
     const nowMs = systemClock.monotonic();
+    if (this.udp?.begin(exchange, nowMs) === true) return;
     const session = this.#choose(nowMs, true);
     if (session !== undefined) beginOrFail(session, exchange, nowMs);
     else if (this.#closing.signal.aborted)
@@ -336,10 +235,10 @@ export class LinkPool extends UndiciDispatcher {
    * The session with least in the way among those that answer; of stuck ones, where `takesStuck`, one only if there is no other, and
    * none can be opened.
    */
-  #choose(nowMs: MonotonicMs, takesStuck: boolean): Session | undefined {
-    let best: Session | undefined;
+  #choose(nowMs: MonotonicMs, takesStuck: boolean): ClientSession | undefined {
+    let best: ClientSession | undefined;
     let bestLoad = Infinity;
-    let stuck: Session | undefined;
+    let stuck: ClientSession | undefined;
     for (const session of this.#sessions) {
       if (!session.hasRoom) continue;
       if (session.isStuck(nowMs)) {
@@ -375,8 +274,8 @@ export class LinkPool extends UndiciDispatcher {
       (socket) => {
         this.#opening--;
         if (this.#closing.signal.aborted) socket.destroy();
-        else this.#sessions.push(new Session(socket, this.#limits, this));
-        this.handleRoom();
+        else this.#sessions.push(new ClientSession(socket, this.#limits, this.#owner));
+        this.#handleRoom();
       },
       (error: unknown) => {
         this.#opening--;
@@ -399,6 +298,7 @@ export class LinkPool extends UndiciDispatcher {
       session.sweep(nowMs);
       if (session.isStuck(nowMs)) this.#handleStuck(session);
     }
+    this.udp?.sweep(nowMs);
     const wanted = this.#wanted(nowMs);
     if (this.#sessions.length > 0 && this.#sessions.length + this.#opening < wanted) this.#open();
     this.#closeIdle(nowMs, wanted);
@@ -408,7 +308,7 @@ export class LinkPool extends UndiciDispatcher {
   }
 
   /** While another session answers it is not the neighbour that is slow: it would be asked twice for nothing. */
-  #handleStuck(stuck: Session): void {
+  #handleStuck(stuck: ClientSession): void {
     this.counters.stuck++;
     const { askingSince } = stuck.connection.session;
     const isAlone = this.#sessions.every(
@@ -420,15 +320,17 @@ export class LinkPool extends UndiciDispatcher {
   #closeIdle(nowMs: MonotonicMs, wanted: number): void {
     if (this.#sessions.length <= wanted) return;
     const idle = this.#sessions.findLast(
-      ({ exchanges, idleSinceMs }) =>
-        exchanges.size === 0 && nowMs - idleSinceMs > (this.#o.idleMs ?? IDLE_MS),
+      (session) =>
+        session.exchanges.size === 0 &&
+        nowMs - session.idleSinceMs > (this.#o.idleMs ?? IDLE_MS) &&
+        this.udp?.uses(session) !== true,
     );
     idle?.connection.session.drain();
     idle?.connection.wake();
   }
 }
 
-function beginOrFail(session: Session, exchange: LinkExchange, nowMs: MonotonicMs): void {
+function beginOrFail(session: ClientSession, exchange: LinkExchange, nowMs: MonotonicMs): void {
   const fault = session.begin(exchange, nowMs);
   if (fault !== undefined)
     exchange.fail(new LinkError("UND_ERR_INVALID_ARG", `a link cannot carry this request (${fault})`));

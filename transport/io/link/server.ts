@@ -1,166 +1,18 @@
-/** The answering end of links: the requests of one connection, and who takes connections by TLS 1.3 from servers of ours alone. */
-import type { Socket } from "node:net";
-import { Readable } from "node:stream";
+/** The answering end of links: takes connections by TLS 1.3 from servers of ours alone, and what they agree on to come by UDP. */
+import { isIP, type Socket } from "node:net";
 import { createServer, type Server, type TLSSocket } from "node:tls";
-import type { NodeName, ServerId } from "#kit";
+import type { NodeName } from "#kit";
 import { systemClock } from "#kit/io";
-import {
-  type FlatFields,
-  LINK_ALPN,
-  type LinkEvent,
-  type LinkLimits,
-  type LinkRequestHead,
-  linkDefaults,
-  type SessionReason,
-} from "../../core/link/words.ts";
-import { LinkConnection } from "./connection.ts";
-import type { NodePeer, NodeTrust } from "../node-trust.ts";
+import { LINK_ALPN, type LinkLimits, linkDefaults, type SessionReason } from "../../core/link/words.ts";
+import type { CloseReason } from "../../core/udp/words.ts";
+import type { NodeTrust } from "../node-trust.ts";
+import type { UdpEndpoint } from "../udp/endpoint.ts";
+import { exportUdpSecret } from "../udp/packet-keys.ts";
+import { ServedUdp } from "./served-udp.ts";
+import { type LinkRequest, LinkServerSession } from "./server-session.ts";
 
-/** From the notice that a session will end until it takes no more requests, ms: a round trip around the earth. */
-const NOTICE_MS = 500;
 /** Longest sleep of a timer, ms: setTimeout's limit is 2^31 - 1. A session is not kept for longer. */
 const TIMER_MAX_MS = 2 ** 31 - 1;
-/** Content of an answer that waits before {@link LinkRequest.write} says so, bytes. */
-const QUEUED_BYTES_MAX = 262_144;
-
-/** A request that came over a link, to be answered. */
-export class LinkRequest {
-  readonly head: LinkRequestHead;
-  /** Undefined: it has no content. */
-  readonly body: Readable | undefined;
-  /** Who asks: proven by the connection. */
-  readonly peer: ServerId;
-  readonly remoteAddress: string;
-  readonly #id: number;
-  readonly #connection: LinkConnection;
-  /** The client, or its session, is gone: nothing that is written leaves. */
-  isGone = false;
-  /** Called once when the client, or its session, is gone before the answer has ended. */
-  onGone: (() => void) | undefined;
-  /** Called when all that was written has left. */
-  onDrain: (() => void) | undefined;
-
-  constructor(id: number, head: LinkRequestHead, hasContent: boolean, session: LinkServerSession) {
-    this.#id = id;
-    this.head = head;
-    this.peer = session.node.name.serverId;
-    this.remoteAddress = session.remoteAddress;
-    this.#connection = session.connection;
-    this.body = hasContent ? new Readable({ read: () => this.#read() }) : undefined;
-    // Whoever forwards it may have stopped listening when the client goes.
-    this.body?.on("error", () => {});
-  }
-
-  /** Sends the head of the answer, or an interim one. Throws TypeError for what no head can say. */
-  writeHead(status: number, fields: FlatFields, isEnd = false): void {
-    const fault = this.#connection.session.respond(this.#id, { status, fields }, isEnd);
-    if (fault !== undefined) throw new TypeError(`A link cannot carry this answer: ${fault}`);
-    this.#connection.wake();
-  }
-
-  /** Queues content, which must not change any more. False: enough waits, {@link onDrain} will say when it has left. */
-  write(bytes: Uint8Array): boolean {
-    const { session } = this.#connection;
-    session.send(this.#id, bytes);
-    this.#connection.wake();
-    return session.queuedBytes(this.#id) < QUEUED_BYTES_MAX;
-  }
-
-  end(trailers?: FlatFields): void {
-    this.#connection.session.end(this.#id, trailers);
-    this.#connection.wake();
-  }
-
-  /** What was written and has not left, bytes. */
-  get queuedBytes(): number {
-    return this.#connection.session.queuedBytes(this.#id);
-  }
-
-  /** Breaks the answer off, so that nobody takes a part for the whole. */
-  cut(): void {
-    this.#connection.session.cancel(this.#id, "internal");
-    this.#connection.wake();
-  }
-
-  /** @internal */
-  handleEvent(event: LinkEvent): void {
-    if (event.kind === "data") {
-      this.#unread += event.bytes.byteLength;
-      if (event.bytes.byteLength > 0) this.body?.push(event.bytes);
-      if (event.isEnd) this.body?.push(null);
-    } else if (event.kind === "trailers") this.body?.push(null);
-    else if (event.kind === "drained") this.onDrain?.();
-    else if (event.kind === "cancelled") {
-      this.isGone = true;
-      this.body?.destroy(new Error(`the client gave the request up (${event.reason})`));
-      this.onGone?.();
-    }
-  }
-
-  /** Handed to the body and not counted as used yet: its reader asks for more when it has taken them. */
-  #unread = 0;
-
-  #read(): void {
-    if (this.#unread === 0) return;
-    this.#connection.session.consume(this.#id, this.#unread, systemClock.monotonic());
-    this.#unread = 0;
-    this.#connection.wake();
-  }
-}
-
-interface SessionUser {
-  readonly handle: (request: LinkRequest) => void;
-  readonly onGone: () => void;
-}
-
-/** The requests of one connection. */
-export class LinkServerSession {
-  readonly node: NodePeer;
-  readonly remoteAddress: string;
-  readonly connection: LinkConnection;
-  readonly #requests = new Map<number, LinkRequest>();
-  readonly #user: SessionUser;
-  /** It was told that it ends. */
-  isLeaving = false;
-
-  constructor(socket: TLSSocket, node: NodePeer, limits: LinkLimits, user: SessionUser) {
-    this.node = node;
-    this.remoteAddress = socket.remoteAddress ?? "unknown";
-    this.#user = user;
-    this.connection = new LinkConnection("server", socket, limits, this);
-  }
-
-  handleEvent(event: LinkEvent): void {
-    if (event.kind === "request") {
-      const request = new LinkRequest(event.id, event.head, !event.isEnd, this);
-      this.#requests.set(event.id, request);
-      this.#user.handle(request);
-    } else if ("id" in event) {
-      this.#requests.get(event.id)?.handleEvent(event);
-      if (event.kind === "cancelled" || event.kind === "done") this.#requests.delete(event.id);
-    }
-  }
-
-  /** Asks the client to begin nothing new, and ends when all that was begun is answered. */
-  announceEnd(): void {
-    if (this.isLeaving) return;
-    this.isLeaving = true;
-    const { connection } = this;
-    connection.session.announceEnd();
-    connection.wake();
-    setTimeout(() => {
-      connection.session.drain();
-      connection.wake();
-    }, NOTICE_MS).unref();
-  }
-
-  handleGone(): void {
-    for (const [id, request] of this.#requests)
-      request.handleEvent({ kind: "cancelled", id, reason: "session-lost" });
-    this.#requests.clear();
-    this.#user.onGone();
-  }
-}
 
 export interface LinkServerOptions {
   readonly trust: NodeTrust;
@@ -182,6 +34,11 @@ export interface LinkServerCounters {
   refused: number;
   /** Sessions that have ended, by why. */
   readonly ends: Map<SessionReason | "lost", number>;
+  /** UDP carriers that were agreed on, those that were too many, requests that came by them, and why they ended. */
+  udpOpened: number;
+  udpRefused: number;
+  udpRequests: number;
+  readonly udpEnds: Map<CloseReason, number>;
 }
 
 /** Speaks the link protocol, as the answering end, on connections that somebody else has accepted. */
@@ -192,8 +49,19 @@ export class LinkServer {
   readonly #sessions = new Set<LinkServerSession>();
   /** Connections in handshake, by their client's address and port: TLSSocket does not tell which one it was made from. */
   readonly #handshakes = new Map<string, Socket>();
+  readonly #served = new Set<ServedUdp>();
+  #udp: UdpEndpoint | undefined;
   #isDraining = false;
-  readonly counters: LinkServerCounters = { sessions: 0, requests: 0, refused: 0, ends: new Map() };
+  readonly counters: LinkServerCounters = {
+    sessions: 0,
+    requests: 0,
+    refused: 0,
+    ends: new Map(),
+    udpOpened: 0,
+    udpRefused: 0,
+    udpRequests: 0,
+    udpEnds: new Map(),
+  };
 
   constructor(options: LinkServerOptions) {
     this.#o = options;
@@ -212,16 +80,30 @@ export class LinkServer {
 
   /** Connections, those in their handshake among them. */
   get connections(): number {
-    return this.#sessions.size + this.#handshakes.size;
+    return this.#sessions.size + this.#handshakes.size + this.#served.size;
   }
   get sessions(): number {
     return this.#sessions.size;
+  }
+  /** UDP carriers. */
+  get udpConnections(): number {
+    return this.#served.size;
+  }
+  /** What the socket of the UDP carriers counts; undefined: there is none. */
+  get udp(): UdpEndpoint | undefined {
+    return this.#udp;
   }
   /** Requests that are being answered. */
   get streams(): number {
     let count = 0;
     for (const { connection } of this.#sessions) count += connection.session.streams;
+    for (const { streams } of this.#served) count += streams;
     return count;
+  }
+
+  /** Takes the UDP carrier too; sessions that begin from now on are told. The socket is closed with this server. */
+  setUdp(endpoint: UdpEndpoint): void {
+    this.#udp = endpoint;
   }
 
   /** Takes a TCP connection whose next bytes are `rest`. */
@@ -255,12 +137,15 @@ export class LinkServer {
   /** Ends the sessions of servers that may not come any more. */
   recheck(): void {
     for (const { connection, node } of this.#sessions) if (!this.#o.mayCome(node.name)) connection.destroy();
+    for (const udp of this.#served) if (!this.#o.mayCome(udp.node.name)) udp.close();
   }
 
   /** Cuts what is left. */
   destroy(): void {
     for (const { connection } of this.#sessions) connection.destroy();
     for (const socket of this.#handshakes.values()) socket.destroy();
+    void this.#udp?.close();
+    this.#udp = undefined;
   }
 
   #secured(socket: TLSSocket): void {
@@ -277,11 +162,14 @@ export class LinkServer {
     this.counters.sessions++;
     socket.setTimeout(0);
     let expiry: NodeJS.Timeout | undefined;
-    const session = new LinkServerSession(socket, peer, this.#o.limits ?? linkDefaults, {
+    const from = { node: peer, remoteAddress: socket.remoteAddress ?? "unknown" };
+    const limits = { ...(this.#o.limits ?? linkDefaults), udpPort: this.#udp?.port };
+    const session = new LinkServerSession(socket, from, limits, {
       handle: (request) => {
         this.counters.requests++;
         this.#o.handle(request);
       },
+      handleUdp: (context) => this.#openUdp(session, socket, context),
       onGone: () => {
         clearTimeout(expiry);
         const { endReason, isDraining } = session.connection.session;
@@ -298,6 +186,35 @@ export class LinkServer {
     expiry.unref();
     // Its handshake began before the drain.
     if (this.#isDraining) session.announceEnd();
+  }
+
+  #openUdp(session: LinkServerSession, socket: TLSSocket, context: number): void {
+    session.udp?.close();
+    const secret = exportUdpSecret(socket, context);
+    if (this.#udp === undefined || secret === undefined || isIP(session.remoteAddress) === 0) return;
+    const served = ServedUdp.open({
+      endpoint: this.#udp,
+      secret,
+      node: session.node,
+      remoteAddress: session.remoteAddress,
+      limits: this.#o.limits ?? linkDefaults,
+      handle: (request) => {
+        this.counters.requests++;
+        this.counters.udpRequests++;
+        this.#o.handle(request);
+      },
+      onGone: (reason) => {
+        this.counters.udpEnds.set(reason, (this.counters.udpEnds.get(reason) ?? 0) + 1);
+        if (served !== undefined) this.#served.delete(served);
+        this.#o.onGone?.();
+      },
+    });
+    session.udp = served;
+    if (served === undefined) this.counters.udpRefused++;
+    else {
+      this.counters.udpOpened++;
+      this.#served.add(served);
+    }
   }
 }
 

@@ -1,5 +1,6 @@
 /** A UDP socket and the connections over it (`core/udp`): datagrams to the one they name, timers, and what happened to whoever asked for it. */
 import { randomBytes } from "node:crypto";
+import type { MonotonicMs } from "#kit";
 import { systemClock } from "#kit/io";
 import { UdpConnection } from "../../core/udp/connection.ts";
 import type { UdpCounters } from "../../core/udp/connection-options.ts";
@@ -33,7 +34,12 @@ export interface UdpLink {
   readonly counters: Readonly<UdpCounters>;
   /** Undefined: not measured. */
   readonly srttMs: number | undefined;
+  readonly probeTimeoutMs: number;
+  /** Since when nothing has come though something asks for an answer; undefined: nothing does, or something came. */
+  readonly askingSince: MonotonicMs | undefined;
   isWritable(channel: number): boolean;
+  /** Whether all that was sent on a channel has come. */
+  isDelivered(channel: number): boolean;
   /** The bytes are the connection's from now on. */
   send(channel: number, bytes: Uint8Array): void;
   close(): void;
@@ -68,6 +74,18 @@ export class UdpEndpoint {
     { isPlain }: { readonly isPlain?: boolean } = {},
   ): Promise<UdpEndpoint> {
     return new UdpEndpoint(await UdpSocket.bind(address, port, { sendBytes: DATAGRAM_BYTES_MAX, isPlain }));
+  }
+
+  /** On the first port of a range, both ends of which belong to it, that nobody has. Rejects when there is none. */
+  static async bindWithin(address: string, from: number, to: number): Promise<UdpEndpoint> {
+    for (let port = from; ; port++) {
+      try {
+        return await UdpEndpoint.bind(address, port);
+      } catch (error) {
+        const isTaken = error instanceof Error && "code" in error && error.code === "EADDRINUSE";
+        if (!isTaken || port === to) throw error;
+      }
+    }
   }
 
   get port(): number {
@@ -117,7 +135,14 @@ export class UdpEndpoint {
       get srttMs() {
         return connection.srttMs;
       },
+      get probeTimeoutMs() {
+        return connection.probeTimeoutMs;
+      },
+      get askingSince() {
+        return connection.askingSince;
+      },
       isWritable: (channel) => connection.isWritable(channel),
+      isDelivered: (channel) => connection.isDelivered(channel),
       send: (channel, bytes) => {
         connection.send(channel, bytes);
         this.#wake(open);

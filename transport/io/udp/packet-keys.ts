@@ -15,10 +15,12 @@ const CIPHER = "aes-128-gcm";
 export type UdpRole = "client" | "server";
 const otherOf = (role: UdpRole): UdpRole => (role === "client" ? "server" : "client");
 
-/** Undefined: it is no TLS 1.3 session whose handshake is done. `context` tells connections of one session apart. */
-export function exportUdpSecret(socket: TLSSocket, context: Uint8Array): Buffer | undefined {
+/** Undefined: it is no TLS 1.3 session whose handshake is done. `context` tells connections of one session apart: none may come twice. */
+export function exportUdpSecret(socket: TLSSocket, context: number): Buffer | undefined {
   if (socket.getProtocol() !== "TLSv1.3") return undefined;
-  return socket.exportKeyingMaterial(SECRET_BYTES, EXPORTER_LABEL, Buffer.from(context));
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(context);
+  return socket.exportKeyingMaterial(SECRET_BYTES, EXPORTER_LABEL, bytes);
 }
 
 function derive(secret: Uint8Array, label: string, bytes: number): Buffer {

@@ -1,0 +1,384 @@
+/**
+ * Links over UDP, on real sockets: agreed on over TLS, chosen by what is measured, and left without losing a request. Between client and server stands something
+ * that forwards datagrams, loses some, or swallows all.
+ */
+import { createSocket } from "node:dgram";
+import { once } from "node:events";
+import { type AddressInfo, createServer as createTcpServer, type Socket } from "node:net";
+import { request } from "undici";
+import { afterEach, describe, expect, test } from "vitest";
+import { type MonotonicMs, Random } from "#kit";
+import { dial, LinkPool, type LinkRequest, LinkServer, UdpDialer, UdpEndpoint } from "#transport";
+import type { CarrierSettings } from "../../transport/core/carrier-choice.ts";
+import { LINK_ALPN } from "../../transport/core/link/words.ts";
+import { authority, serverId, topologyOf } from "./transport-support.ts";
+
+const HOST = "127.0.0.1";
+const topology = topologyOf([
+  { id: "fra", role: "edge", ports: [1] },
+  { id: "iad", role: "parent", ports: [2] },
+]);
+const parent = await authority.trust(topology, "iad-1");
+const edge = await authority.trust(topology, "fra-1");
+
+const endings: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const end of endings.splice(0).reverse()) await end();
+});
+
+/** `/bytes/N`: so many; `/silent`: no answer; `/wait/N`: N bytes when the gate opens. */
+function handle(link: LinkRequest, gate: Promise<void>): void {
+  const [, kind, bytes] = link.head.path.split("/");
+  const answer = (): void => {
+    if (link.isGone) return;
+    link.writeHead(200, ["content-length", String(Number(bytes))]);
+    link.write(Buffer.alloc(Number(bytes), "x"));
+    link.end();
+  };
+  if (kind === "bytes") answer();
+  else if (kind === "wait") void gate.then(answer);
+}
+
+async function serverOf({ offersUdp = true } = {}) {
+  const { promise: gate, resolve: openGate } = Promise.withResolvers<void>();
+  const asked: { readonly path: string; readonly method: string }[] = [];
+  const links = new LinkServer({
+    trust: parent,
+    mayCome: () => server.mayCome,
+    handshakesMax: 16,
+    handshakeTimeoutMs: 5_000,
+    handle: (link) => {
+      asked.push(link.head);
+      handle(link, gate);
+    },
+  });
+  const udp = await UdpEndpoint.bind(HOST, 0);
+  if (offersUdp) links.setUdp(udp);
+  else await udp.close();
+  const sockets = new Set<Socket>();
+  const listener = createTcpServer((socket) => {
+    sockets.add(socket);
+    links.accept(socket, Buffer.alloc(0));
+  });
+  listener.listen(0, HOST);
+  await once(listener, "listening");
+  endings.push(() => {
+    links.destroy();
+    listener.close();
+  });
+  const server = {
+    mayCome: true,
+    links,
+    asked,
+    openGate,
+    port: (listener.address() as AddressInfo).port,
+    udp,
+    /** As a process that dies. */
+    kill: () => {
+      for (const socket of sockets) socket.resetAndDestroy();
+      links.destroy();
+    },
+  };
+  return server;
+}
+
+/** In the way of datagrams: what comes from the server gets lost by `lossRatio`, everything while `isSwallowing`. */
+async function wayTo(port: number) {
+  const random = new Random("way");
+  const socket = createSocket("udp4");
+  const state = { port: 0, lossRatio: 0, isSwallowing: false, delayMs: 0 };
+  let client = 0;
+  let isClosed = false;
+  socket.on("message", (datagram, from) => {
+    if (from.port !== port) client = from.port;
+    if (state.isSwallowing || (from.port === port && random.float() < state.lossRatio)) return;
+    const pass = (): void => {
+      if (!isClosed) socket.send(datagram, from.port === port ? client : port, HOST);
+    };
+    if (state.delayMs === 0) pass();
+    else setTimeout(pass, state.delayMs);
+  });
+  socket.bind(0, HOST);
+  await once(socket, "listening");
+  endings.push(() => {
+    isClosed = true;
+    socket.close();
+  });
+  state.port = socket.address().port;
+  return state;
+}
+
+/** All small requests by UDP as soon as it is open, a race for each 1,000th. */
+const ALWAYS: Partial<CarrierSettings> = {
+  packetsMin: 0,
+  lossRatioMin: 0,
+  racesMin: 0,
+  raceEvery: 1_000,
+};
+
+function poolTo(
+  tcpPort: number,
+  way: { readonly port: number },
+  settings: Partial<CarrierSettings> = ALWAYS,
+) {
+  const dialer = new UdpDialer();
+  const peer = edge.clientOptions({ serverId: serverId("iad-1"), roles: ["parent"] }, LINK_ALPN);
+  const pool = new LinkPool({
+    label: "a parent",
+    connect: (signal) => dial({ host: HOST, port: tcpPort, tls: { servername: "iad-1", peer }, signal }),
+    udp: {
+      connect: (options) => dialer.open({ ...options, host: HOST, tcpPort, port: way.port }),
+      settings,
+    },
+  });
+  endings.push(async () => {
+    await pool.destroy();
+    await dialer.close();
+  });
+  return pool;
+}
+
+async function ask(pool: LinkPool, path: string, more: Parameters<typeof request>[1] = {}): Promise<number> {
+  const { body } = await request(`http://www.test${path}`, { dispatcher: pool, ...more });
+  return (await body.arrayBuffer()).byteLength;
+}
+
+const udpOf = (pool: LinkPool) => pool.udp as NonNullable<typeof pool.udp>;
+
+/** Asks until requests go by UDP. */
+async function carried(pool: LinkPool): Promise<void> {
+  const udp = udpOf(pool);
+  for (let turn = 0; udp.counters.requests === 0 || udp.choice.reason(now()) !== "pays"; turn++) {
+    if (turn > 400) throw new Error(`not by UDP: ${udp.choice.reason(now())}`);
+    await ask(pool, "/bytes/1000");
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+}
+const now = () => performance.now() as MonotonicMs;
+
+async function until(probe: () => boolean | Promise<boolean>, timeoutMs = 20_000): Promise<void> {
+  const deadline = performance.now() + timeoutMs;
+  while (!(await probe())) {
+    if (performance.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${probe.toString()}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+const LONG = { timeout: 60_000 };
+
+describe("by UDP", () => {
+  test("small safe requests, over a way that loses 3 %; what may change something by TLS", LONG, async () => {
+    const server = await serverOf();
+    const way = await wayTo(server.udp.port);
+    way.lossRatio = 0.03;
+    const pool = poolTo(server.port, way);
+    await carried(pool);
+    const before = server.links.counters.udpRequests;
+    const all = await Promise.all(Array.from({ length: 200 }, () => ask(pool, "/bytes/20000")));
+    expect(all).toEqual(all.map(() => 20_000));
+    expect(server.links.counters.udpRequests - before).toBeGreaterThan(190);
+    const { requests } = udpOf(pool).counters;
+    expect(await ask(pool, "/bytes/10", { method: "POST", body: "four" })).toBe(10);
+    expect(udpOf(pool).counters.requests).toBe(requests);
+    expect(server.links.udpConnections).toBe(1);
+  });
+
+  test("as it is by default: on a way without loss by TLS, one request in many by both", LONG, async () => {
+    const server = await serverOf();
+    const pool = poolTo(server.port, await wayTo(server.udp.port), {});
+    const { choice, counters } = udpOf(pool);
+    await until(
+      async () => await ask(pool, "/bytes/20000").then(() => choice.reason(now()) === "clean"),
+      30_000,
+    );
+    const before = { requests: counters.requests, raced: counters.raced };
+    for (let n = 0; n < 320; n++) expect(await ask(pool, "/bytes/1000")).toBe(1_000);
+    expect([counters.requests - before.requests, counters.raced - before.raced]).toEqual([10, 10]);
+    expect(choice.counters.won).toBeGreaterThanOrEqual(8);
+  });
+
+  test("as it is by default: on a way that loses 2 %, by UDP", LONG, async () => {
+    const server = await serverOf();
+    const way = await wayTo(server.udp.port);
+    way.lossRatio = 0.02;
+    const pool = poolTo(server.port, way, {});
+    const { choice, counters } = udpOf(pool);
+    await until(
+      async () => await ask(pool, "/bytes/50000").then(() => choice.reason(now()) === "pays"),
+      30_000,
+    );
+    const before = counters.requests;
+    for (let n = 0; n < 64; n++) expect(await ask(pool, "/bytes/10000")).toBe(10_000);
+    expect(counters.requests - before).toBe(64);
+  });
+});
+
+describe("when UDP does not come through", () => {
+  test("from the start: no request waits for it, and it is left alone after a while", LONG, async () => {
+    const server = await serverOf();
+    const way = await wayTo(server.udp.port);
+    way.isSwallowing = true;
+    const pool = poolTo(server.port, way);
+    const { choice, counters } = udpOf(pool);
+    for (let turn = 0; choice.counters.blocked === 0; turn++) {
+      expect(await ask(pool, "/bytes/1000")).toBe(1_000);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    expect(counters).toMatchObject({ requests: 0, opened: 0 });
+    expect(choice.reason(now())).toBe("paused");
+    expect(await ask(pool, "/bytes/1000")).toBe(1_000);
+    expect(server.links.counters).toMatchObject({ udpOpened: 1, udpRequests: 0 });
+  });
+
+  test("from the middle on: what waits is asked by TLS as well, and then all that comes", LONG, async () => {
+    const server = await serverOf();
+    const way = await wayTo(server.udp.port);
+    const pool = poolTo(server.port, way);
+    await carried(pool);
+    const { choice, counters } = udpOf(pool);
+    const waiting = Array.from({ length: 20 }, () => ask(pool, "/wait/1000"));
+    await until(() => server.asked.filter(({ path }) => path === "/wait/1000").length >= 20);
+    way.isSwallowing = true;
+    const late = Array.from({ length: 20 }, () => ask(pool, "/bytes/1000"));
+    expect(await Promise.all(late)).toEqual(late.map(() => 1_000));
+    expect(counters.fallbacks).toBeGreaterThan(0);
+    await until(() => choice.counters.silent === 1);
+    server.openGate();
+    expect(await Promise.all(waiting)).toEqual(waiting.map(() => 1_000));
+    const before = counters.requests;
+    for (let n = 0; n < 20; n++) expect(await ask(pool, "/bytes/1000")).toBe(1_000);
+    expect([counters.requests, choice.reason(now())]).toEqual([before, "paused"]);
+  });
+
+  test("within an answer: it breaks off, as one that can be asked for again", LONG, async () => {
+    const server = await serverOf();
+    const way = await wayTo(server.udp.port);
+    const pool = poolTo(server.port, way);
+    await carried(pool);
+    const { body } = await request("http://www.test/bytes/5000000", { dispatcher: pool });
+    const broken = body.arrayBuffer();
+    broken.catch(() => {});
+    way.isSwallowing = true;
+    await expect(broken).rejects.toMatchObject({ code: "udp-lost", retry: "safe" });
+  });
+
+  test("one that comes through is used again after its pause", LONG, async () => {
+    const server = await serverOf();
+    const way = await wayTo(server.udp.port);
+    way.isSwallowing = true;
+    const pool = poolTo(server.port, way, { ...ALWAYS, pauseMs: 100 });
+    const { choice, counters } = udpOf(pool);
+    await until(async () => await ask(pool, "/bytes/1000").then(() => choice.counters.blocked > 0));
+    way.isSwallowing = false;
+    await carried(pool);
+    // Each time under keys of its own.
+    expect(counters.opened).toBe(1);
+    expect(server.links.counters.udpOpened).toBeGreaterThanOrEqual(2);
+    expect(server.links.udpConnections).toBe(1);
+  });
+
+  test("one that is slower than TLS loses its races and is given up", LONG, async () => {
+    const server = await serverOf();
+    const way = await wayTo(server.udp.port);
+    const pool = poolTo(server.port, way, { ...ALWAYS, raceEvery: 1, raceEveryUnsure: 1 });
+    await until(async () => await ask(pool, "/bytes/1000").then(() => udpOf(pool).isOpen));
+    way.delayMs = 60;
+    const { choice } = udpOf(pool);
+    await until(async () => await ask(pool, "/bytes/1000").then(() => choice.counters.slower === 1), 30_000);
+    expect(choice.reason(now())).toBe("paused");
+    expect(await ask(pool, "/bytes/1000")).toBe(1_000);
+  });
+});
+
+describe("servers that come, go, or know no UDP", () => {
+  test("one that does not offer it is never asked", LONG, async () => {
+    const server = await serverOf({ offersUdp: false });
+    const pool = poolTo(server.port, { port: 9 });
+    for (let n = 0; n < 20; n++) expect(await ask(pool, "/bytes/1000")).toBe(1_000);
+    expect([udpOf(pool).choice.reason(now()), udpOf(pool).counters.requests]).toEqual(["none", 0]);
+    expect(server.links.counters).toMatchObject({ requests: 20, udpOpened: 0 });
+  });
+
+  test("one that takes leave finishes what it has begun by UDP, to the last byte", LONG, async () => {
+    const server = await serverOf();
+    const way = await wayTo(server.udp.port);
+    way.lossRatio = 0.02;
+    const pool = poolTo(server.port, way);
+    await carried(pool);
+    const waiting = Array.from({ length: 16 }, () => ask(pool, "/wait/60000"));
+    await until(() => server.asked.filter(({ path }) => path === "/wait/60000").length >= 16);
+    expect(udpOf(pool).active).toBe(16);
+    server.links.drain();
+    server.openGate();
+    expect(await Promise.all(waiting)).toEqual(waiting.map(() => 60_000));
+    await until(() => server.links.connections === 0, 20_000);
+    expect(Object.fromEntries(server.links.counters.udpEnds)).toEqual({ done: 1 });
+  });
+
+  test("one that dies: what has no answer is asked again of who comes after it, by TLS", LONG, async () => {
+    const dead = await serverOf();
+    const living = await serverOf();
+    const way = await wayTo(dead.udp.port);
+    let port = dead.port;
+    const dialer = new UdpDialer();
+    const peer = edge.clientOptions({ serverId: serverId("iad-1"), roles: ["parent"] }, LINK_ALPN);
+    const pool = new LinkPool({
+      label: "a parent",
+      connect: (signal) => dial({ host: HOST, port, tls: { servername: "iad-1", peer }, signal }),
+      udp: {
+        connect: (options) =>
+          dialer.open({
+            ...options,
+            host: HOST,
+            tcpPort: port,
+            port: port === dead.port ? way.port : options.port,
+          }),
+        settings: ALWAYS,
+      },
+    });
+    endings.push(async () => {
+      await pool.destroy();
+      await dialer.close();
+    });
+    await carried(pool);
+    const waiting = Array.from({ length: 16 }, () => ask(pool, "/wait/1000"));
+    await until(() => dead.asked.filter(({ path }) => path === "/wait/1000").length >= 16);
+    port = living.port;
+    living.openGate();
+    way.isSwallowing = true;
+    dead.kill();
+    expect(await Promise.all(waiting)).toEqual(waiting.map(() => 1_000));
+    // It was no fault of UDP: the next one may be asked for it at once.
+    await carried(pool);
+    expect(await ask(pool, "/bytes/1000")).toBe(1_000);
+    expect(living.links.counters.udpRequests).toBeGreaterThan(0);
+    expect(udpOf(pool).choice.counters).toMatchObject({ blocked: 0, silent: 0, slower: 0 });
+  });
+
+  test("who is taken out of the topology loses UDP with its session", LONG, async () => {
+    const server = await serverOf();
+    const pool = poolTo(server.port, await wayTo(server.udp.port));
+    await carried(pool);
+    server.mayCome = false;
+    server.links.recheck();
+    await until(() => server.links.connections === 0);
+    await expect(ask(pool, "/bytes/1000")).rejects.toBeInstanceOf(Error);
+  });
+
+  test("datagrams of strangers are counted, and nothing else", LONG, async () => {
+    const server = await serverOf();
+    const pool = poolTo(server.port, await wayTo(server.udp.port));
+    await carried(pool);
+    const stranger = createSocket("udp4");
+    endings.push(() => stranger.close());
+    const random = new Random("stranger");
+    const before = server.udp.counters.unknownDatagrams;
+    for (let n = 0; n < 200; n++) {
+      const datagram = Buffer.from(Array.from({ length: 1 + random.int(1_400) }, () => random.int(256)));
+      stranger.send(datagram, server.udp.port, HOST);
+      if (n % 20 === 0) expect(await ask(pool, "/bytes/1000")).toBe(1_000);
+    }
+    await until(() => server.udp.counters.unknownDatagrams - before === 200);
+    expect([server.links.udpConnections, server.udp.connections]).toEqual([1, 1]);
+  });
+});

@@ -1,0 +1,188 @@
+/**
+ * Which carrier a small request to a neighbour goes by: TLS over TCP, or UDP with repairs, which wins where packets are lost one by one and costs more CPU
+ * everywhere else. By what the UDP carrier has seen of the path, and by races: now and then a request goes by both, and whose answer is whole first is
+ * known. A carrier that is blocked, silent or slower is given up, and tried again later and later.
+ */
+import { type MonotonicMs, plusMs } from "#kit";
+
+export interface CarrierSettings {
+  /** Packets that have to come before the loss of a path is believed. */
+  readonly packetsMin: number;
+  /** Loss of the path from which UDP pays, 0..1; it is kept down to half of that. */
+  readonly lossRatioMin: number;
+  /** Share of what was lost that repairs have to give back: less is loss in bursts, which TCP meets as well. */
+  readonly recoveredRatioMin: number;
+  /** Races that a carrier has to run when it has opened. */
+  readonly racesMin: number;
+  /**
+   * Of so many requests one goes by both, while nothing is known yet and later: to see whether that which is in use is the better one. The other server
+   * does the work twice where it does not remember its answers.
+   */
+  readonly raceEveryUnsure: number;
+  readonly raceEvery: number;
+  /** From a failure to the next try, ms: doubled with each, up to the second. */
+  readonly pauseMs: number;
+  readonly pauseMsMax: number;
+}
+
+export const carrierDefaults: CarrierSettings = {
+  packetsMin: 200,
+  // 10 KB are 8 packets: one transfer in 40 loses one.
+  lossRatioMin: 0.003,
+  recoveredRatioMin: 0.4,
+  racesMin: 8,
+  raceEveryUnsure: 4,
+  raceEvery: 32,
+  pauseMs: 10_000,
+  pauseMsMax: 600_000,
+};
+
+/** `none`: it is not offered, or nobody has asked for it yet. `paused`: it was given up, and is not tried again yet. */
+export const carrierReasons = ["none", "paused", "opening", "unsure", "pays", "clean", "bursty"] as const;
+export type CarrierReason = (typeof carrierReasons)[number];
+
+/** Why it was given up. `blocked`: it never opened. `silent`: nothing came any more. `slower`: it lost its races. */
+export const carrierFailures = ["blocked", "silent", "slower"] as const;
+export type CarrierFailure = (typeof carrierFailures)[number];
+
+/** `raced`: by UDP, and a moment later by TCP too. */
+export type CarrierUse = "tcp" | "udp" | "raced";
+
+/** What one connection has seen so far of the way here: numbers used by the other side, packets that came, and lost ones that were given back. */
+export interface PathCounts {
+  readonly expectedPackets: number;
+  readonly receivedPackets: number;
+  readonly recoveredPackets: number;
+}
+
+/** Packets that the loss looks back on, about. */
+const LOOK_BACK_PACKETS = 4_000;
+/** Of the last so many races, so many lost ones end a carrier. */
+const LOOK_BACK_RACES = 8;
+const RACES_LOST_MAX = 5;
+/** A carrier that was good for so long has earned a short pause, ms. */
+const GOOD_MS = 60_000;
+
+const NO_COUNTS: PathCounts = { expectedPackets: 0, receivedPackets: 0, recoveredPackets: 0 };
+
+export class CarrierChoice {
+  readonly #settings: CarrierSettings;
+  #state: "closed" | "opening" | "open" = "closed";
+  #openAt: MonotonicMs | undefined;
+  #pausedUntil: MonotonicMs | undefined;
+  #pauseMs: number;
+  #counts = NO_COUNTS;
+  #packets = 0;
+  #lost = 0;
+  #recovered = 0;
+  #isPaying = false;
+  /** Whether UDP was first, the newest last. */
+  #races: boolean[] = [];
+  /** Requests since one went by both. */
+  #sinceRace = 0;
+  readonly counters: Record<CarrierFailure | "won" | "lost", number> = {
+    blocked: 0,
+    silent: 0,
+    slower: 0,
+    won: 0,
+    lost: 0,
+  };
+
+  constructor(settings: Partial<CarrierSettings> = {}) {
+    this.#settings = { ...carrierDefaults, ...settings };
+    this.#pauseMs = this.#settings.pauseMs;
+  }
+
+  /** Whether a UDP carrier is to be opened, now that there is a request for it. */
+  mayOpen(now: MonotonicMs): boolean {
+    return this.#state === "closed" && !this.#isPaused(now);
+  }
+
+  handleOpening(): void {
+    this.#state = "opening";
+    this.#counts = NO_COUNTS;
+  }
+
+  /** The other side has answered over it. */
+  handleOpen(now: MonotonicMs): void {
+    this.#state = "open";
+    this.#openAt = now;
+    this.#races = [];
+    // The next request shows what it is good for.
+    this.#sinceRace = Infinity;
+  }
+
+  /** It ended without a fault of the path. What was learnt of that stays. */
+  handleClosed(): void {
+    this.#state = "closed";
+  }
+
+  handleFailed(why: CarrierFailure, now: MonotonicMs): void {
+    const wasGood = this.#state === "open" && this.#openAt !== undefined && now - this.#openAt >= GOOD_MS;
+    const { pauseMs, pauseMsMax } = this.#settings;
+    if (wasGood) this.#pauseMs = pauseMs;
+    this.#state = "closed";
+    this.counters[why]++;
+    this.#pausedUntil = plusMs(now, this.#pauseMs);
+    this.#pauseMs = Math.min(pauseMsMax, 2 * this.#pauseMs);
+  }
+
+  /** What the present connection has seen so far. */
+  handleCounts(counts: PathCounts): void {
+    const { expectedPackets, receivedPackets, recoveredPackets } = counts;
+    const before = this.#counts;
+    const expected = expectedPackets - before.expectedPackets;
+    // One that comes late takes back what was held for a loss.
+    this.#lost = Math.max(0, this.#lost + expected - (receivedPackets - before.receivedPackets));
+    this.#recovered += recoveredPackets - before.recoveredPackets;
+    this.#packets += expected;
+    this.#counts = { expectedPackets, receivedPackets, recoveredPackets };
+    const { lossRatioMin } = this.#settings;
+    this.#isPaying = this.lossRatio >= (this.#isPaying ? lossRatioMin / 2 : lossRatioMin);
+    if (this.#packets <= LOOK_BACK_PACKETS) return;
+    this.#packets /= 2;
+    this.#lost /= 2;
+    this.#recovered /= 2;
+  }
+
+  /** Whose answer was whole first, of a request that went by both. True: UDP is given up. */
+  handleRace(isUdpFirst: boolean, now: MonotonicMs): boolean {
+    this.counters[isUdpFirst ? "won" : "lost"]++;
+    if (this.#state !== "open") return false;
+    this.#races.push(isUdpFirst);
+    if (this.#races.length > LOOK_BACK_RACES) this.#races.shift();
+    if (this.#races.filter((isFirst) => !isFirst).length < RACES_LOST_MAX) return false;
+    this.handleFailed("slower", now);
+    return true;
+  }
+
+  /** How a small request goes. */
+  choose(now: MonotonicMs): CarrierUse {
+    if (this.#state !== "open") return "tcp";
+    const reason = this.reason(now);
+    const { raceEvery, raceEveryUnsure } = this.#settings;
+    if (++this.#sinceRace < (reason === "unsure" ? raceEveryUnsure : raceEvery))
+      return reason === "pays" ? "udp" : "tcp";
+    this.#sinceRace = 0;
+    return "raced";
+  }
+
+  reason(now: MonotonicMs): CarrierReason {
+    if (this.#state === "opening") return "opening";
+    if (this.#state === "closed") return this.#isPaused(now) ? "paused" : "none";
+    const { packetsMin, racesMin, recoveredRatioMin } = this.#settings;
+    if (this.#packets < packetsMin || this.#races.length < racesMin) return "unsure";
+    if (!this.#isPaying) return "clean";
+    // One lost packet more or less is no burst.
+    return (this.#recovered + 1) / (this.#lost + 1) >= recoveredRatioMin ? "pays" : "bursty";
+  }
+
+  /** Share of packets that the way here loses, 0..1; 0 while nothing came. */
+  get lossRatio(): number {
+    return this.#packets === 0 ? 0 : this.#lost / this.#packets;
+  }
+
+  #isPaused(now: MonotonicMs): boolean {
+    return this.#pausedUntil !== undefined && now < this.#pausedUntil;
+  }
+}
