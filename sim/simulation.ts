@@ -203,7 +203,7 @@ function setUp(options: SimOptions): { readonly stage: Stage; readonly cast: Cas
         world.clients.map((one) => one.id),
         links,
         plan.control.clusterId,
-        [...originOf.values()],
+        [...originsOf.values()].flat(),
         plan.mappers.map(({ mapperId }) => mapperId),
         cast.nameServers.some(({ isStandIn }) => isStandIn),
       ),

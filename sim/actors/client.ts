@@ -125,7 +125,7 @@ export class Client implements Program {
     reason: RequestReason,
     answer: HttpAnswer | undefined,
   ): void {
-    const { statistics, incidents, judge, settings, originOf, clusterOf } = this.#stage;
+    const { statistics, incidents, judge, settings, originsOf, clusterOf } = this.#stage;
     const { now } = this.host;
     const elapsedMs = now - startedAt;
     const outcome: RequestReason = reason === "ok" && elapsedMs > settings.slowFromMs ? "slow" : reason;
@@ -143,7 +143,7 @@ export class Client implements Program {
     const blamed = incidents.blame({
       clientId: this.host.site,
       propertyId: property.propertyId,
-      originClusterId: clusterOf.get(originOf.get(property.propertyId) ?? "")?.clusterId ?? "",
+      originServerIds: originsOf.get(property.propertyId) ?? [],
       startedAt,
       endedAt: now,
       reason: outcome,

@@ -6,13 +6,11 @@ import {
   type ClusterId,
   comparedWith,
   type MapSnapshot,
-  ORIGIN_POLICY,
   type PropertyDocument,
   type PurgeEntry,
   routeProblems,
   type ServerId,
   type ServerReport,
-  xxh32,
 } from "#kit";
 import { type CacheKey, cacheKey, purgeKeys } from "../../edge/core/cache-key.ts";
 import type { UpstreamOutcome } from "../../edge/core/decide.ts";
@@ -25,14 +23,13 @@ import type { PurgeIndex } from "../../edge/core/purge-index.ts";
 import type { HopFields, Tiers } from "../../edge/core/tiers.ts";
 import { isNotModified, notModifiedFields, validatingFields } from "../../edge/core/validation.ts";
 import { isSameVariant } from "../../edge/core/vary.ts";
-import type { OriginGroup } from "../../transport/core/origin-group.ts";
-import { originGroupSettings } from "../../transport/core/origin-words.ts";
 import type { Content } from "./catalog.ts";
 import type { ControlStore } from "./control-store.ts";
 import { DocumentFollower, isForward, placeOf } from "./document-follower.ts";
 import { epochOf, exchange, type Host, type Program } from "./host.ts";
 import { errorAnswer, type HttpAnswer, type HttpRequest, NO_HOP, type Staleness } from "./messages.ts";
 import type { Origin } from "./origin.ts";
+import { OriginServers } from "./origin-servers.ts";
 import { Probes } from "./probes.ts";
 import { serverReportOf } from "./report-of.ts";
 import type { Stage } from "./stage.ts";
@@ -88,8 +85,7 @@ export class Edge implements Program {
   #cache = new Map<CacheKey, Stored[]>();
   #fills = new Map<CacheKey, Fill>();
   #properties = new Map<string, PropertyDocument>();
-  /** By property document: a new version begins anew, as in the process. */
-  #groups = new WeakMap<PropertyDocument, OriginGroup>();
+  #originServers!: OriginServers;
   #purges: PurgeIndex;
   #probes!: Probes;
   #upstream!: Upstream;
@@ -135,7 +131,7 @@ export class Edge implements Program {
     this.#cache = new Map();
     this.#fills = new Map();
     this.#properties = new Map();
-    this.#groups = new WeakMap();
+    this.#originServers = new OriginServers(this.#stage, this.host, this.#origins);
     this.#snapshot = undefined;
     this.#purges = this.#stage.cores.purgeIndex(this.host.id);
     this.#upstream = new Upstream(this.#stage, this.host);
@@ -382,8 +378,7 @@ export class Edge implements Program {
       done(undefined);
       return;
     }
-    const group = hop.at && this.#groupOf(hop.at.property);
-    const use = hop.at && group?.begin(hop.at.index, this.host.now);
+    const answered = hop.at && this.#originServers.begin(hop.at.property, hop.at.index);
     const request: HttpRequest = { head, hop: hop.told };
     const peer = this.#peers.get(hop.targetId);
     const origin = this.#origins.get(hop.targetId);
@@ -398,16 +393,7 @@ export class Edge implements Program {
         hop.kind === "origin" ? origin?.request(request, respond) : peer?.request(request, respond),
       done: (outcome) => {
         load(-1);
-        if (group !== undefined && use !== undefined) {
-          const isWell = outcome.kind === "answer" && outcome.value.status < 500;
-          const why = isWell ? "ok" : outcome.kind === "answer" ? "error-status" : "unreachable";
-          group.handleOutcome(use, why, this.host.now);
-          group.handleEnd(use);
-          for (let event = group.pollEvent(); event; event = group.pollEvent()) {
-            this.#stage.statistics.count("origin-server", event.type);
-            this.host.note(`origin ${event.server}: ${event.type} (${event.reason})`);
-          }
-        }
+        answered?.(outcome.kind === "answer" ? outcome.value.status : undefined);
         const isRefused =
           outcome.kind === "answer" &&
           hop.kind !== "origin" &&
@@ -427,23 +413,7 @@ export class Edge implements Program {
   #chosen(hops: readonly Hop[]): readonly Hop[] {
     const property = hops[0]?.at?.property;
     if (property === undefined) return hops;
-    const { indexes, isLastResort } = this.#groupOf(property).order(this.host.now, true);
-    const turn = indexes.length === 0 ? "refused" : isLastResort ? "last-resort" : "chosen";
-    this.#stage.statistics.count("origin-choice", turn);
-    return indexes.flatMap((index) => hops[index] ?? []);
-  }
-
-  #groupOf(property: PropertyDocument): OriginGroup {
-    const known = this.#groups.get(property);
-    if (known !== undefined) return known;
-    const ids = this.#stage.originsOf.get(property.propertyId) ?? [];
-    const settings = originGroupSettings(
-      property.origins.slice(0, ids.length),
-      property.originPolicy ?? ORIGIN_POLICY,
-    );
-    const group = this.#stage.cores.originGroup(settings, xxh32(this.host.id));
-    this.#groups.set(property, group);
-    return group;
+    return this.#originServers.order(property).flatMap((index) => hops[index] ?? []);
   }
 
   #isOwner({ key, request }: Plan): boolean {

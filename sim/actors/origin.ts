@@ -26,6 +26,11 @@ export class Origin implements Program {
     this.host.after(SERVICE_MS, "origin-answer", () => respond(this.#answer(head)));
   }
 
+  /** A check of its health: the status that it answers with. */
+  check(respond: (status: number) => void): void {
+    this.host.after(SERVICE_MS, "origin-answer", () => respond(this.isFailing ? 503 : 200));
+  }
+
   #answer(head: HttpRequest["head"]): HttpAnswer {
     const { statistics, catalog } = this.#stage;
     if (this.isFailing) {

@@ -22,8 +22,8 @@ export type RequestReason = (typeof requestReasons)[number];
 export interface RequestRecord {
   readonly clientId: string;
   readonly propertyId: string;
-  /** The cluster whose machines hold the property's origin. */
-  readonly originClusterId: string;
+  /** Servers of the property's origin. */
+  readonly originServerIds: readonly string[];
   readonly startedAt: number;
   readonly endedAt: number;
   readonly reason: RequestReason;
@@ -183,7 +183,7 @@ export class Incidents {
       case "client-cut":
         return fault.target.startsWith(`${request.clientId}|`);
       case "origin-outage":
-        return this.#places.clusterOf(fault.target) === request.originClusterId;
+        return request.originServerIds.includes(fault.target);
       case "control-loss":
       case "control-partition":
       case "mapper-crash":

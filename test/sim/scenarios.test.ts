@@ -4,6 +4,7 @@
  */
 import { describe, expect, test } from "vitest";
 import { planAddresses } from "#kit/world";
+import type { SimReport } from "#sim";
 import { broken, demo, fault, run, withStandIn as world } from "./fixture.ts";
 
 describe("a server", () => {
@@ -101,15 +102,13 @@ test("a cut link: edges leave the path within the detection bound and users see 
   expect(report.requests.failed).toBe(0);
 });
 
-test("one server of an origin crashes: another takes over and nobody loses a request; back, it has its turn again", () => {
+describe("an origin of two servers", () => {
   // The same content from two places, asked in turn.
   const plan = planAddresses(demo, { loopback: "127.10", port: 8080, dnsPort: 5300 });
   const origins = plan.servers
     .filter(({ serverId }) => serverId === "dub-origin-1" || serverId === "sea-origin-1")
     .map(({ address, port }) => ({ scheme: "http", host: address, port, priority: 0 }));
-  // An edge of this world asks an origin a few times a minute.
-  const originPolicy = { outlierDetection: { consecutiveErrors: 1 } };
-  const world = {
+  const worldWith = (originPolicy: object) => ({
     ...demo,
     customers: demo.customers.map((customer) => ({
       ...customer,
@@ -118,13 +117,35 @@ test("one server of an origin crashes: another takes over and nobody loses a req
         settings: { ...one.settings, origins, originPolicy },
       })),
     })),
-  };
-  const report = run({ world, faults: [fault("server-crash", "dub-origin-1", 20, 25)], seconds: 70 });
-  expect(broken(report)).toBe("ok");
-  expect(report.requests.failed).toBe(0);
-  expect(report.reasons["origin-server"]?.["ejected"]).toBeGreaterThan(0);
-  expect(report.reasons["origin-server"]?.["returned"]).toBeGreaterThan(0);
-  expect(report.reasons["origin-choice"]?.["refused"]).toBeUndefined();
+  });
+
+  test("one crashes: the other takes over and nobody loses a request; back, it has its turn again", () => {
+    // An edge of this world asks an origin a few times a minute.
+    const world = worldWith({ outlierDetection: { consecutiveErrors: 1 } });
+    const report = run({ world, faults: [fault("server-crash", "dub-origin-1", 20, 25)], seconds: 70 });
+    expect(broken(report)).toBe("ok");
+    expect(report.requests.failed).toBe(0);
+    expect(report.reasons["origin-server"]?.["ejected"]).toBeGreaterThan(0);
+    expect(report.reasons["origin-server"]?.["returned"]).toBeGreaterThan(0);
+    expect(report.reasons["origin-choice"]?.["refused"]).toBeUndefined();
+  });
+
+  test("one answers 503: checks alone find it, nobody is told so after them, and they find it well again", () => {
+    const alone = { outlierDetection: { isEnabled: false }, breaker: null };
+    const check = { intervalSeconds: 1, timeoutSeconds: 1, downThreshold: 2 };
+    const failing = [fault("origin-outage", "sea-origin-1", 25, 25, 1)];
+    const unchecked = run({ world: worldWith(alone), faults: failing, seconds: 80 });
+    const checked = run({ world: worldWith({ ...alone, healthCheck: check }), faults: failing, seconds: 80 });
+    expect([broken(unchecked), broken(checked)]).toEqual(["ok", "ok"]);
+    expect(unchecked.reasons["origin-server"]).toEqual({});
+    expect(checked.reasons["origin-server"]).toEqual({
+      down: expect.any(Number) as number,
+      up: expect.any(Number) as number,
+    });
+    const answered503 = (report: SimReport): number => report.reasons["origin"]?.["503"] ?? 0;
+    expect(answered503(checked)).toBeLessThan(answered503(unchecked) / 3);
+    expect(checked.requests.failed).toBeLessThan(unchecked.requests.failed / 3);
+  });
 });
 
 test("an origin away: what may be served stale is, what may not is lost, and the loss is put down to the origin", () => {

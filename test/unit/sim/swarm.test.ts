@@ -78,7 +78,7 @@ describe("blame", () => {
   const lost = (startedAt: number, more: Partial<RequestRecord> = {}): RequestRecord => ({
     clientId: "berlin",
     propertyId: "shop",
-    originClusterId: "dub",
+    originServerIds: ["dub-origin-1"],
     startedAt,
     endedAt: startedAt + 1_000,
     reason: "connect-timeout",
