@@ -63,7 +63,7 @@ export interface SimCores {
   readonly tiers: (...of: ConstructorParameters<typeof Tiers>) => Tiers;
   readonly purgeIndex: (nodeId: string) => PurgeIndex;
   readonly answerAddresses: typeof answerAddresses;
-  readonly standIn: () => StandIn;
+  readonly standIn: (delayMs: number) => StandIn;
   readonly holdBack: <T>(delayMs: number) => HoldBack<T>;
   readonly publisherElection: (holderId: string) => PublisherElection;
   readonly mapEngine: (epochOf: (now: MonotonicMs) => EpochMs) => MapEngine;
@@ -84,7 +84,7 @@ export const productionCores: SimCores = {
   tiers: (...of) => new Tiers(...of),
   purgeIndex: () => new PurgeIndex(),
   answerAddresses,
-  standIn: () => new StandIn(),
+  standIn: (delayMs) => new StandIn(delayMs),
   holdBack: (delayMs) => new HoldBack(delayMs),
   publisherElection: (holderId) => new PublisherElection(holderId),
   mapEngine: (epochOf) => new MapEngine({ epochOf }),

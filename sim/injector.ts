@@ -4,7 +4,7 @@ import type { Incident } from "./core/incidents.ts";
 import type { ControlStore } from "./actors/control-store.ts";
 import type { DocumentFollower } from "./actors/document-follower.ts";
 import type { Host } from "./actors/host.ts";
-import { poisoned } from "./actors/name-server.ts";
+import { type NameServer, poisoned } from "./actors/name-server.ts";
 import type { Origin } from "./actors/origin.ts";
 import type { Stage } from "./actors/stage.ts";
 
@@ -16,18 +16,22 @@ export class Injector {
   readonly #control: ControlStore;
   readonly #origins: ReadonlyMap<string, Origin>;
   readonly #followers: ReadonlyMap<string, DocumentFollower>;
-  #isTopologyPoisoned = false;
+  readonly #nameServers: readonly NameServer[];
+  /** Name servers that choke on the topology that was pushed last. */
+  #victims: ReadonlySet<string> = new Set();
 
   constructor(
     stage: Stage,
     control: ControlStore,
     origins: ReadonlyMap<string, Origin>,
     followers: ReadonlyMap<string, DocumentFollower>,
+    nameServers: readonly NameServer[],
   ) {
     this.#stage = stage;
     this.#control = control;
     this.#origins = origins;
     this.#followers = followers;
+    this.#nameServers = nameServers;
   }
 
   /** Schedules both ends of a fault. */
@@ -90,7 +94,7 @@ export class Injector {
         break;
       }
       case "document-poison":
-        this.#isTopologyPoisoned = isOn;
+        this.#victims = new Set(isOn ? this.#victimsOf(fault.target) : []);
         this.#pushTopology();
         break;
       case "document-replay":
@@ -100,13 +104,21 @@ export class Injector {
     }
   }
 
+  /** All, or the first one that stands for itself and whoever stands in. */
+  #victimsOf(target: string): readonly string[] {
+    const first = this.#nameServers.find(({ isStandIn }) => !isStandIn);
+    return this.#nameServers.flatMap((one) =>
+      target === "topology" || one.isStandIn || one === first ? [one.host.id] : [],
+    );
+  }
+
   #pushTopology(): void {
     const { queue, topology } = this.#stage;
     if (!this.#control.host.isServing) {
       queue.schedule(queue.now + AGAIN_MS, "fault", "push again", () => this.#pushTopology());
       return;
     }
-    const body = this.#isTopologyPoisoned ? poisoned(topology) : topology;
+    const body = this.#victims.size > 0 ? poisoned(topology, this.#victims) : topology;
     const { latestVersion } = this.#control.headOf("topology", "world");
     this.#control.put("topology", "world", body, latestVersion);
   }

@@ -309,7 +309,13 @@ function makeCast(
   control.put("topology", "world", topology, 0);
   for (const property of stage.properties) control.put("property", property.propertyId, property, 0);
   for (const { host, program } of ordered(programs)) host.run(program);
-  return { control, mappers, nameServers, edges, injector: new Injector(stage, control, origins, followers) };
+  return {
+    control,
+    mappers,
+    nameServers,
+    edges,
+    injector: new Injector(stage, control, origins, followers, nameServers),
+  };
 }
 
 /** What keeps the system from having converged; undefined: nothing. */

@@ -44,7 +44,7 @@ export function targetsOf(
     origins: [...new Set(originIds)].sort(),
     mappers: [...mapperIds].sort(),
     nodes: serversOf("edge", "parent", "nameserver"),
-    poisonable: hasStandIn ? ["topology"] : [],
+    poisonable: hasStandIn ? ["topology", "topology at one"] : [],
   };
 }
 

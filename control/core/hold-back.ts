@@ -32,12 +32,13 @@ export class HoldBack<T> {
   }
 
   /**
-   * While frozen nothing comes into force: whoever takes over from servers that were poisoned must not follow them an hour later. When they
-   * do well again they do so with the newest of each document, and what waits before it is forgotten: what poisoned them is among that.
+   * While frozen nothing comes into force: what harmed others must not do so here an hour later. When they do well again they do so with the
+   * newest of each document: what waits before it is forgotten, for what harmed them may be among that, and it has its time to show itself anew.
    */
-  freeze(isFrozen: boolean): void {
+  freeze(isFrozen: boolean, nowMs: number): void {
     if (this.#isFrozen && !isFrozen) {
-      for (const [key, newest] of this.#newest) this.#next.set(key, newest);
+      for (const [key, { offer }] of [...this.#next, ...this.#newest])
+        this.#next.set(key, { offer, cameMs: nowMs });
       this.#newest.clear();
     }
     this.#isFrozen = isFrozen;

@@ -267,7 +267,7 @@ export class DocumentKeeper {
 
   /** While frozen nothing that is held back comes into force. */
   freeze(isFrozen: boolean): void {
-    this.#held?.freeze(isFrozen);
+    this.#held?.freeze(isFrozen, performance.now());
     this.#waitForHeld();
   }
 

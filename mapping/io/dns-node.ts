@@ -131,10 +131,11 @@ export class DnsNode {
             clock: systemClock,
             logger,
             names: () => hostnamesOf(this.state),
-            onChange: (isStandingBy) => {
+            delayMs,
+            onChange: (isStandingBy, mayTake) => {
               this.state.setStandingBy(isStandingBy);
               // Whatever has befallen the others is on its way here.
-              this.#keeper.freeze(!isStandingBy);
+              this.#keeper.freeze(!mayTake);
             },
           });
     this.#keeper.keep(

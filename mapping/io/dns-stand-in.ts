@@ -16,24 +16,30 @@ export interface OtherNameServer {
 }
 
 export class StandInProber {
-  readonly #standIn = new StandIn();
+  readonly #standIn: StandIn;
   readonly #clock: Clock;
   readonly #logger: Logger;
-  readonly #onChange: (isStandingBy: boolean) => void;
+  readonly #onChange: (isStandingBy: boolean, mayTake: boolean) => void;
   readonly #names: () => readonly string[];
   #others = new Map<string, OtherNameServer>();
   #timer: NodeJS.Timeout | undefined;
   #turn = 0;
   #isStandingBy = false;
+  #mayTake = true;
   #isClosed = false;
 
-  /** @param options.names host names that this server has an address for */
+  /**
+   * @param options.names host names that this server has an address for
+   * @param options.onChange told whether it has to keep silent, and whether what waits may come into force
+   */
   constructor(options: {
     readonly clock: Clock;
     readonly logger: Logger;
     readonly names: () => readonly string[];
-    readonly onChange: (isStandingBy: boolean) => void;
+    readonly delayMs: number;
+    readonly onChange: (isStandingBy: boolean, mayTake: boolean) => void;
   }) {
+    this.#standIn = new StandIn(options.delayMs);
     this.#clock = options.clock;
     this.#logger = options.logger;
     this.#names = options.names;
@@ -57,12 +63,16 @@ export class StandInProber {
     for (let probe = this.#standIn.pollTransmit(now); probe; probe = this.#standIn.pollTransmit(now))
       void this.#probe(probe);
     const { isStandingBy } = this.#standIn;
-    if (isStandingBy !== this.#isStandingBy) {
+    const mayTake = this.#standIn.mayTake(now);
+    const others = [...this.#others.keys()];
+    if (isStandingBy !== this.#isStandingBy)
+      this.#logger.warn(isStandingBy ? "dns-stands-by" : "dns-stands-in", { others });
+    if (mayTake !== this.#mayTake)
+      this.#logger.warn(mayTake ? "dns-takes-documents" : "dns-takes-no-documents", { others });
+    if (isStandingBy !== this.#isStandingBy || mayTake !== this.#mayTake) {
       this.#isStandingBy = isStandingBy;
-      this.#logger.warn(isStandingBy ? "dns-stands-by" : "dns-stands-in", {
-        others: [...this.#others.keys()],
-      });
-      this.#onChange(isStandingBy);
+      this.#mayTake = mayTake;
+      this.#onChange(isStandingBy, mayTake);
     }
     clearTimeout(this.#timer);
     const dueAt = this.#standIn.pollTimeout(now);

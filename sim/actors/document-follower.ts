@@ -271,7 +271,7 @@ export class DocumentFollower {
 
   /** While frozen nothing that is held back comes into force. */
   freeze(isFrozen: boolean): void {
-    this.#held?.freeze(isFrozen);
+    this.#held?.freeze(isFrozen, this.#host.now);
     this.#waitForHeld();
   }
 

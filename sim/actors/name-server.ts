@@ -20,9 +20,11 @@ import { type OtherNameServer, StandInDuty } from "./stand-in-duty.ts";
 
 /** Marks a document that a name server takes, and can answer nothing with: what a fault in its code would do. */
 const POISON = Symbol("poison");
+type Poisoned = TopologyDocument & { readonly [POISON]?: ReadonlySet<string> };
 
-export function poisoned(topology: TopologyDocument): TopologyDocument {
-  return { ...topology, [POISON]: true } as TopologyDocument;
+/** @param victims name servers that choke on it */
+export function poisoned(topology: TopologyDocument, victims: ReadonlySet<string>): TopologyDocument {
+  return { ...topology, [POISON]: victims } as TopologyDocument;
 }
 
 /** What one is that stands in for the others. */
@@ -60,6 +62,9 @@ export class NameServer implements Program {
   #topology: TopologyIndex;
   #hasTopology = false;
   #isPoisoned = false;
+  #poisonedAt: number | undefined;
+  /** The longest time without a break in which it answered nothing for a document's sake, having done well for a delay before, ms; for the judge. */
+  harmedForMs = 0;
   readonly #duty: StandInDuty | undefined;
   /** Since when no other name server gives addresses, and since when each does, ms; for the judge. */
   #othersLostAt: number | undefined;
@@ -77,7 +82,8 @@ export class NameServer implements Program {
       onDocument: (kind, _id, body) => {
         if (kind === "topology") {
           this.#hasTopology = true;
-          this.#isPoisoned = POISON in (body as TopologyDocument);
+          this.#isPoisoned = (body as Poisoned)[POISON]?.has(host.id) === true;
+          this.#poisonedAt = this.#isPoisoned ? (this.#poisonedAt ?? host.now) : undefined;
         } else if (kind === "property") {
           const property = body as PropertyDocument;
           this.#properties.set(property.propertyId, property);
@@ -98,17 +104,26 @@ export class NameServer implements Program {
     this.follower = new DocumentFollower(host, control, kinds, handlers, "documents", late?.delayMs);
     if (late === undefined) return;
     const hostnames = (): string[] => [...this.#properties.values()].flatMap((one) => one.hostnames);
-    this.#duty = new StandInDuty(host, late.others, hostnames, (isStandingBy) => {
-      stage.statistics.count("stand-in", isStandingBy ? "stands-by" : "stands-in");
-      host.note(isStandingBy ? "stands by" : "stands in for the others");
+    let wasStandingBy = true;
+    let mightTake = true;
+    const { others, delayMs } = late;
+    this.#duty = new StandInDuty(host, others, hostnames, delayMs, (isStandingBy, mayTake) => {
+      if (isStandingBy !== wasStandingBy) {
+        stage.statistics.count("stand-in", isStandingBy ? "stands-by" : "stands-in");
+        host.note(isStandingBy ? "stands by" : "stands in for the others");
+      }
+      if (!mayTake && mightTake) stage.statistics.count("stand-in", "takes-nothing");
+      wasStandingBy = isStandingBy;
+      mightTake = mayTake;
       // Whatever has befallen the others is on its way here.
-      this.follower.freeze(!isStandingBy);
+      this.follower.freeze(!mayTake);
     });
   }
 
   start(): void {
     this.#hasTopology = false;
     this.#isPoisoned = false;
+    this.#poisonedAt = undefined;
     this.#properties = new Map();
     this.#map = null;
     this.#probes = new Probes(this.host, this.#stage.settings.nameServerLiveness, (event) => {
@@ -246,6 +261,8 @@ export class NameServer implements Program {
         );
       }
     if (this.#duty !== undefined) this.#judgeDuty(this.#duty);
+    else if (this.#poisonedAt !== undefined && this.host.isServing)
+      this.harmedForMs = Math.max(this.harmedForMs, now - this.#poisonedAt);
     this.host.after(CHECK_MS, "check", () => this.#check());
   }
 
@@ -265,6 +282,13 @@ export class NameServer implements Program {
       const detail = () => `${this.host.id} stands in, and ${id} has answered for ${Math.round(goodMs)} ms`;
       judge.check("stand-in-beside", now, isStandingBy, detail);
     }
+    const harmedForMs = Math.max(0, ...others.map((one) => one.harmedForMs));
+    judge.check(
+      "stand-in-poisoned",
+      now,
+      !this.#isPoisoned || harmedForMs <= bounds.standInMs + CHECK_MS,
+      () => `${this.host.id} took what another name server choked on for ${Math.round(harmedForMs)} ms`,
+    );
     if (this.#othersGoodAt.size > 0) this.#othersLostAt = undefined;
     else this.#othersLostAt ??= now;
     const lostMs = Math.min(now - (this.#othersLostAt ?? now), this.host.aliveForMs(now));

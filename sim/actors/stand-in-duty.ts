@@ -15,6 +15,7 @@ export interface OtherNameServer {
   readonly host: Host;
   /** For the judge. */
   readonly givesAddresses: boolean;
+  readonly harmedForMs: number;
   query(hostname: string, clientAddress: IpAddress, respond: (answer: Answer) => void): void;
 }
 
@@ -25,9 +26,11 @@ export class StandInDuty {
   readonly #host: Host;
   readonly #others: () => readonly OtherNameServer[];
   readonly #hostnames: () => readonly string[];
-  readonly #onChange: (isStandingBy: boolean) => void;
+  readonly #delayMs: number;
+  readonly #onChange: (isStandingBy: boolean, mayTake: boolean) => void;
   #standIn: StandIn;
   #isStandingBy = true;
+  #mayTake = true;
   #turns = 0;
   #timerAt = Number.POSITIVE_INFINITY;
 
@@ -36,13 +39,15 @@ export class StandInDuty {
     host: Host,
     others: () => readonly OtherNameServer[],
     hostnames: () => readonly string[],
-    onChange: (isStandingBy: boolean) => void,
+    delayMs: number,
+    onChange: (isStandingBy: boolean, mayTake: boolean) => void,
   ) {
     this.#host = host;
     this.#others = others;
     this.#hostnames = hostnames;
+    this.#delayMs = delayMs;
     this.#onChange = onChange;
-    this.#standIn = host.env.cores.standIn();
+    this.#standIn = host.env.cores.standIn(delayMs);
   }
 
   get isStandingBy(): boolean {
@@ -53,8 +58,9 @@ export class StandInDuty {
   }
 
   start(): void {
-    this.#standIn = this.#host.env.cores.standIn();
+    this.#standIn = this.#host.env.cores.standIn(this.#delayMs);
     this.#isStandingBy = true;
+    this.#mayTake = true;
     this.#timerAt = Number.POSITIVE_INFINITY;
     this.#standIn.setOthers(
       this.#others().map(({ host }) => host.id),
@@ -69,9 +75,11 @@ export class StandInDuty {
     standIn.handleTimeout(now);
     for (let probe = standIn.pollTransmit(now); probe; probe = standIn.pollTransmit(now)) this.#probe(probe);
     const { isStandingBy } = standIn;
-    if (isStandingBy !== this.#isStandingBy) {
+    const mayTake = standIn.mayTake(now);
+    if (isStandingBy !== this.#isStandingBy || mayTake !== this.#mayTake) {
       this.#isStandingBy = isStandingBy;
-      this.#onChange(isStandingBy);
+      this.#mayTake = mayTake;
+      this.#onChange(isStandingBy, mayTake);
     }
     const next = standIn.pollTimeout(now);
     if (next === undefined || next >= this.#timerAt) return;

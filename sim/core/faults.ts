@@ -31,7 +31,8 @@ export const faultSentences: Readonly<Record<FaultKind, string>> = {
   "mapper-hang": "a mapping process stands still; then it goes on where it was, as the publisher or not",
   "origin-outage": "an origin answers 503, or is silent",
   "document-replay": "a message of an old watch stream arrives after newer ones",
-  "document-poison": "a document that every name server chokes on is pushed; in the end a good one is",
+  "document-poison":
+    "a document that every name server, or one and the stand-in, chokes on is pushed; in the end a good one is",
 };
 
 /** Nobody may notice these: they excuse no lost request. */

@@ -10,6 +10,8 @@ export const invariantSentences = {
   "document-went-back": "A node never applies what was activated, or published, before what it has in force.",
   "node-forgot": "A node that has once had its documents serves with them, whether control is there or not.",
   "stand-in-absent": "Once no other name server gives addresses, who stands in for them does.",
+  "stand-in-poisoned":
+    "What another name server was seen to choke on does not come into force at the one that stands in.",
   "stand-in-beside": "Nobody stands in while another name server gives addresses.",
   "quota-exceeded": "The map suspends no more capacity than the quota allows.",
   "stale-beyond-policy": "Nothing is served longer after its lifetime than the policy allows.",

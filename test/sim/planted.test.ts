@@ -141,7 +141,7 @@ const plants: readonly Plant[] = [
     bug: "a stand-in that never begins",
     cores: {
       standIn: () => {
-        const standIn = productionCores.standIn();
+        const standIn = productionCores.standIn(60_000);
         Object.defineProperty(standIn, "isStandingBy", { get: () => true });
         return standIn;
       },
@@ -154,7 +154,7 @@ const plants: readonly Plant[] = [
     bug: "a stand-in that never ends",
     cores: {
       standIn: () => {
-        const standIn = productionCores.standIn();
+        const standIn = productionCores.standIn(60_000);
         const handleAnswers = standIn.handleAnswers.bind(standIn);
         // Once nobody answered it takes nobody's answers any more.
         let isAlone = false;
@@ -181,7 +181,21 @@ const plants: readonly Plant[] = [
     world: withStandIn,
     faults: [fault("document-poison", "topology", 20, 75)],
     seconds: 100,
-    caught: ["stand-in-absent"],
+    caught: ["stand-in-poisoned"],
+  },
+  {
+    bug: "a stand-in that follows the others an hour later when too few of them were harmed for it to stand in",
+    cores: {
+      standIn: (delayMs) => {
+        const standIn = productionCores.standIn(delayMs);
+        standIn.mayTake = () => standIn.isStandingBy;
+        return standIn;
+      },
+    },
+    world: withStandIn,
+    faults: [fault("document-poison", "topology at one", 20, 15)],
+    seconds: 100,
+    caught: ["stand-in-poisoned"],
   },
 ];
 

@@ -174,7 +174,7 @@ describe("a document that poisons every name server", () => {
   test("the one with late inputs answers within seconds, hardly anybody is lost, and it stands by once the others are back", () => {
     const report = run({ world, faults: [fault("document-poison", "topology", 20, 25)], seconds: 60 });
     expect(broken(report)).toBe("ok");
-    expect(report.reasons["stand-in"]).toEqual({ "stands-in": 1, "stands-by": 1 });
+    expect(report.reasons["stand-in"]).toMatchObject({ "stands-in": 1, "stands-by": 1 });
     expect(report.reasons["dns"]?.["poisoned"]).toBeGreaterThan(20);
     expect(report.checks["stand-in-absent"]).toBeGreaterThan(40);
     expect(report.checks["stand-in-beside"]).toBeGreaterThan(40);
@@ -185,7 +185,7 @@ describe("a document that poisons every name server", () => {
     const faults = [fault("document-poison", "topology", 20, 70)];
     const report = run({ world, faults, seconds: 100 });
     expect(broken(report)).toBe("ok");
-    expect(report.reasons["stand-in"]).toEqual({ "stands-in": 1, "stands-by": 1 });
+    expect(report.reasons["stand-in"]).toMatchObject({ "stands-in": 1, "stands-by": 1 });
     // From 60 s after the poison came on: it is due then.
     expect(report.checks["stand-in-absent"]).toBeGreaterThan(200);
   });
@@ -197,7 +197,27 @@ describe("a document that poisons every name server", () => {
     ];
     const report = run({ world, faults, seconds: 110 });
     expect(broken(report)).toBe("ok");
-    expect(report.reasons["stand-in"]).toEqual({ "stands-in": 2, "stands-by": 2 });
+    expect(report.reasons["stand-in"]).toMatchObject({ "stands-in": 2, "stands-by": 2 });
+  });
+
+  test("what harmed one of the others does not come into force at it either, though it never stood in", () => {
+    const faults = [fault("document-poison", "topology at one", 20, 15)];
+    const report = run({ world, faults, seconds: 160 });
+    expect(broken(report)).toBe("ok");
+    expect(report.reasons["stand-in"]).toEqual({ "takes-nothing": 1 });
+    expect(report.reasons["dns"]?.["poisoned"]).toBeGreaterThan(5);
+    expect(report.checks["stand-in-poisoned"]).toBeGreaterThan(500);
+  });
+
+  test("nor what harmed all of them for too short a time to stand in", () => {
+    const faults = [
+      fault("document-poison", "topology", 20, 2.5),
+      // When it would come into force, a delay later, the others are away.
+      fault("document-poison", "topology", 75, 15),
+    ];
+    const report = run({ world, faults, seconds: 120 });
+    expect(broken(report)).toBe("ok");
+    expect(report.reasons["stand-in"]).toEqual({ "takes-nothing": 2, "stands-in": 1, "stands-by": 1 });
   });
 
   test("a world without one cannot have it drawn", () => {

@@ -1,6 +1,8 @@
 /**
  * When a name server that takes its documents late answers at all: only while none of the others does what it should. The others are asked for
  * the zones and some host names that this one serves; who is silent is gone, who gives other than addresses to most of them has been poisoned.
+ * And when what waits may come into force at it: only while all of the others do well that did so before, since a document is what may have harmed
+ * them, also where it was too few of them, or for too short, for this one to stand in.
  */
 import { LivenessMonitor, type LivenessProbe, type LivenessSettings, type MonotonicMs } from "#kit";
 
@@ -12,15 +14,32 @@ export const standInProbes: LivenessSettings = {
   okThreshold: 5,
   jitterRatio: 0.1,
 };
+/** Who is harmed for so many delays is taken for dead for another reason: what waits must come one day, the topology without it above all. */
+const HARM_DELAYS_MAX = 8;
 /** Host names that each probe asks for. */
 const CANARIES = 5;
 
 export class StandIn {
   readonly #monitor = new LivenessMonitor(standInProbes);
+  readonly #delayMs: number;
   #others: readonly string[] = [];
+  /** Since when each has done well without a break; those that never did are no witnesses. */
+  readonly #wellSince = new Map<string, number>();
+  /** Who did well for a delay and then failed, and when it first did; it has to do well for a delay again. */
+  readonly #harmedAt = new Map<string, MonotonicMs>();
+  /** Whom the newest probe of each is of, and of whom it failed. */
+  readonly #asked = new Map<number, string>();
+  readonly #doubted = new Set<string>();
+
+  /** @param delayMs how late documents come into force */
+  constructor(delayMs: number) {
+    this.#delayMs = delayMs;
+  }
 
   setOthers(ids: readonly string[], now: MonotonicMs): void {
     this.#others = ids;
+    for (const known of [this.#wellSince, this.#harmedAt, this.#doubted])
+      for (const id of known.keys()) if (!ids.includes(id)) known.delete(id);
     this.#monitor.setTargets(
       ids.map((id) => ({ id })),
       now,
@@ -32,21 +51,63 @@ export class StandIn {
     return this.#others.some((id) => this.#monitor.isUp(id));
   }
 
+  /**
+   * Whether what waits may come into force: never while it answers, while one that did well before does not, or while the newest probe of most
+   * has failed.
+   */
+  mayTake(now: MonotonicMs): boolean {
+    if (this.#others.length === 0) return true;
+    if (!this.isStandingBy) return false;
+    for (const [id, at] of this.#harmedAt)
+      if (!this.#monitor.isUp(id) && now - at < HARM_DELAYS_MAX * this.#delayMs) return false;
+    const doubted = [...this.#wellSince.keys()].filter((id) => this.#doubted.has(id));
+    return doubted.length === 0 || doubted.length * 2 <= this.#wellSince.size;
+  }
+
   pollTransmit(now: MonotonicMs): LivenessProbe | undefined {
-    return this.#monitor.pollTransmit(now);
+    const probe = this.#monitor.pollTransmit(now);
+    if (probe !== undefined) {
+      for (const [probeId, id] of this.#asked) if (id === probe.id) this.#asked.delete(probeId);
+      this.#asked.set(probe.probeId, probe.id);
+    }
+    return probe;
   }
   pollTimeout(now: MonotonicMs): MonotonicMs | undefined {
     return this.#monitor.pollTimeout(now);
   }
   handleTimeout(now: MonotonicMs): void {
     this.#monitor.handleTimeout(now);
-    while (this.#monitor.pollEvent() !== undefined);
+    this.#follow(now);
   }
 
   /** @param answered host names to which an address came, of those that were asked for; with none to ask for all is well */
   handleAnswers(probeId: number, asked: number, answered: number, now: MonotonicMs): void {
-    this.#monitor.handleProbeResult(probeId, asked === 0 || answered * 2 > asked, now);
-    while (this.#monitor.pollEvent() !== undefined);
+    const isWell = asked === 0 || answered * 2 > asked;
+    const id = this.#asked.get(probeId);
+    if (id !== undefined) {
+      this.#asked.delete(probeId);
+      if (!isWell) this.#doubted.add(id);
+      else {
+        this.#doubted.delete(id);
+        // Who does well when it is first asked did so before: it is a witness at once.
+        if (!this.#wellSince.has(id) && !this.#harmedAt.has(id)) this.#wellSince.set(id, now - this.#delayMs);
+      }
+    }
+    this.#monitor.handleProbeResult(probeId, isWell, now);
+    this.#follow(now);
+  }
+
+  #follow(now: MonotonicMs): void {
+    for (let event = this.#monitor.pollEvent(); event !== undefined; event = this.#monitor.pollEvent()) {
+      const { id } = event;
+      const wellSince = this.#wellSince.get(id);
+      if (event.state === "up") this.#wellSince.set(id, now);
+      else if (wellSince !== undefined) {
+        // One that fails again before it has done well for a delay is still harmed by what harmed it first.
+        if (now - wellSince >= this.#delayMs || !this.#harmedAt.has(id)) this.#harmedAt.set(id, now);
+        this.#wellSince.delete(id);
+      }
+    }
   }
 }
 

@@ -52,25 +52,27 @@ describe("documents held back", () => {
     );
   });
 
-  it("frozen, nothing comes into force; afterwards what is due does", () => {
+  it("frozen, nothing comes into force; afterwards it has its time to show itself anew", () => {
     const held = new HoldBack<string>(HOUR);
     held.handleOffer("map", "a", 0);
-    held.freeze(true);
+    held.freeze(true, 0.5 * HOUR);
     expect([held.pollDue(9 * HOUR), held.pollTimeout()]).toEqual([[], undefined]);
-    held.freeze(false);
-    expect(held.pollDue(9 * HOUR)).toEqual(["a"]);
+    held.freeze(false, 9 * HOUR);
+    // Told again that it may changes nothing.
+    held.freeze(false, 9.5 * HOUR);
+    expect([held.pollDue(9.9 * HOUR), held.pollTimeout()]).toEqual([[], 10 * HOUR]);
+    expect(held.pollDue(10 * HOUR)).toEqual(["a"]);
   });
 
-  it("thawed, what poisoned the others is forgotten where something newer waits behind it, which keeps its time", () => {
+  it("thawed, what harmed the others is forgotten where something newer waits behind it", () => {
     const held = new HoldBack<string>(HOUR);
     held.handleOffer("map", "poison", 0);
     held.handleOffer("topology", "only", 0);
-    held.freeze(true);
-    held.handleOffer("map", "good", HOUR / 2);
-    held.freeze(false);
-    expect(held.pollDue(HOUR)).toEqual(["only"]);
-    expect(held.pollTimeout()).toBe(1.5 * HOUR);
-    expect(held.pollDue(1.5 * HOUR)).toEqual(["good"]);
+    held.freeze(true, 0.1 * HOUR);
+    held.handleOffer("map", "good", 0.5 * HOUR);
+    held.freeze(false, 0.6 * HOUR);
+    expect(held.pollDue(1.5 * HOUR)).toEqual([]);
+    expect(held.pollDue(1.6 * HOUR).toSorted()).toEqual(["good", "only"]);
     expect(held.size).toBe(0);
   });
 });
@@ -96,7 +98,7 @@ describe("standing in", () => {
   }
 
   it("begins when all others are gone or poisoned, not before, and ends when one is back for a while", () => {
-    const standIn = new StandIn();
+    const standIn = new StandIn(HOUR);
     expect(standIn.isStandingBy).toBe(false);
     standIn.setOthers(["a", "b"], monotonicMs(0));
     expect(standIn.isStandingBy).toBe(true);
@@ -114,6 +116,39 @@ describe("standing in", () => {
     expect(standIn.isStandingBy).toBe(true);
     run(standIn, now, 10, { a: 0, b: undefined });
     expect(standIn.isStandingBy).toBe(false);
+  });
+
+  it("nothing that waits comes into force while one that did well does not, for eight delays at most", () => {
+    const standIn = new StandIn(HOUR);
+    standIn.setOthers(["a", "b", "c", "never"], monotonicMs(0));
+    let now = run(standIn, 0, 60, { a: 5, b: 5, c: 5 });
+    // Who never did well says nothing by being away.
+    expect([standIn.isStandingBy, standIn.mayTake(now)]).toEqual([true, true]);
+    // One probe of one of them may be chance.
+    now = run(standIn, now, 1, { a: 2, b: 5, c: 5 });
+    expect(standIn.mayTake(now)).toBe(true);
+    // Of most of them it is not, however short.
+    now = run(standIn, now, 1.2, { a: 0, b: 0, c: 5 });
+    expect([standIn.isStandingBy, standIn.mayTake(now)]).toEqual([true, false]);
+    now = run(standIn, now, 10, { a: 5, b: 5, c: 5 });
+    expect(standIn.mayTake(now)).toBe(true);
+    now = run(standIn, now, 6, { a: undefined, b: 5, c: 5 });
+    expect([standIn.isStandingBy, standIn.mayTake(now)]).toEqual([true, false]);
+    const harmedAt = now;
+    // It comes back, and fails again before it has done well for a delay: the same harm.
+    now = run(standIn, now, 10, { a: 5, b: 5, c: 5 });
+    expect(standIn.mayTake(now)).toBe(true);
+    now = run(standIn, now, 1_800, { a: undefined, b: 5, c: 5 });
+    expect(standIn.mayTake(now)).toBe(false);
+    for (let left = 7.4; left > 0; left--) now = run(standIn, now, 3_600, { a: undefined, b: 5, c: 5 });
+    expect(standIn.mayTake(now)).toBe(now - harmedAt >= 8 * HOUR - 10_000);
+    now = run(standIn, now, 3_600, { a: undefined, b: 5, c: 5 });
+    expect(standIn.mayTake(now)).toBe(true);
+    // Taken out of the topology it is forgotten; without any other there is nobody to go by.
+    standIn.setOthers(["b", "c"], now);
+    expect(standIn.mayTake(now)).toBe(true);
+    standIn.setOthers([], now);
+    expect(standIn.mayTake(now)).toBe(true);
   });
 
   it("asks for names from all over, others each time", () => {
