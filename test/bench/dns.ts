@@ -17,7 +17,7 @@ import { addressesFor, type Deployment, drawDeployment } from "./name-servers/de
 import { isochrone } from "./name-servers/isochrone.ts";
 import type { NameServer, RunningNameServer } from "./name-servers/name-server.ts";
 import { peers } from "./name-servers/peers.ts";
-import { addressesOf, queryBytes, queryFile, type QueryShape } from "./name-servers/queries.ts";
+import { addressesOf, namesAsked, queryBytes, queryFile, type QueryShape } from "./name-servers/queries.ts";
 import { hasCpuQuota, limitEach } from "./tools/cpu-quota.ts";
 import { describeCommit, describeMachine } from "./tools/machine.ts";
 import { treeOf, usageOf } from "./tools/process-tree.ts";
@@ -40,7 +40,7 @@ ${summary}
   --core-share N  each process of a server has this share of a core, so that servers and their workers are full while dnsperf
                   has room (default: all they can have); needs a writable cpu controller of cgroup v1
   --only LIST     servers by name or name/form (default: all found on PATH)
-  --workloads LIST  plain, ecs (default: both)
+  --workloads LIST  ecs, policies, plain (default: all)
   --out FILE      keep the JSON there too
   --help
 `;
@@ -50,6 +50,12 @@ const WORKLOADS: Readonly<Record<string, QueryShape & { readonly note: string }>
     note: "A (80 %) and AAAA, each with EDNS and a client subnet of its own",
     aaaaRatio: 0.2,
     hasEcs: true,
+  },
+  policies: {
+    note: "A (80 %) and AAAA of names that are decided by weight, by failover and by the client's network, with ECS as above",
+    aaaaRatio: 0.2,
+    hasEcs: true,
+    isOfPolicies: true,
   },
   plain: { note: "A (80 %) and AAAA, no EDNS", aaaaRatio: 0.2, hasEcs: false },
 };
@@ -152,6 +158,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       };
       for (let round = 0; round <= rounds; round += 1)
         for (const { server, running } of started) {
+          if (shape.isOfPolicies === true && server.hasPolicies !== true) continue;
           // A server of the deployment that was slow to say that it lives is back soon.
           await waitFor(() => check(server, running.port, deployment, shape), {
             timeoutMs: CHECK_TIMEOUT_MS,
@@ -267,11 +274,19 @@ async function check(
   const step = Math.max(1, Math.floor(deployment.networks.length / CHECKED_QUERIES));
   for (let index = 0; index < deployment.networks.length; index += step) {
     const network = deployment.networks[index];
-    const name = deployment.hostnames[index % deployment.hostnames.length];
+    const names = namesAsked(deployment, shape);
+    const name = names[index % names.length];
     if (network === undefined || name === undefined) continue;
     const ecs = shape.hasEcs ? network : undefined;
     const query = queryBytes({ id: index & 0xffff, name, type: 1, ecs, hasEdns: shape.hasEcs });
     const got = addressesOf(query, await ask(port, query))?.toSorted();
+    if (shape.isOfPolicies === true) {
+      if (got?.length !== 1 || !deployment.targets.some(({ address }) => address === got[0]))
+        throw new Error(
+          `${labelOf(server)} answers ${name} for ${network.prefix} with ${got?.join() ?? "nothing"}, expected one target`,
+        );
+      continue;
+    }
     const expected =
       server.isMapped && shape.hasEcs ? addressesFor(deployment, network) : (deployment.addresses[0] ?? []);
     if (got?.join() !== [...expected].toSorted().join())

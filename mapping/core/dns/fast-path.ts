@@ -20,9 +20,15 @@ import type { DnsContext, DnsService } from "./decision.ts";
 import { lowerCase, nameHashNext, nameHashStart, NameTable } from "./name-table.ts";
 import { type DomainName, labelBytesMax, nameBytesMax } from "./name.ts";
 import type { CompiledPolicy } from "../policy/compile.ts";
-import type { PolicyChoice } from "../policy/decide.ts";
+import {
+  decidePolicy,
+  type PolicyChoice,
+  type PolicyFacts,
+  type PolicyQuery,
+  policyReasons,
+} from "../policy/decide.ts";
 import { drawOf } from "../policy/draw.ts";
-import { choosePolicy } from "./policy-answer.ts";
+import { policyFacts } from "./policy-answer.ts";
 import { type ChoiceReply, replyOfChoice, replyOfPolicy } from "./choice-reply.ts";
 import type { ZoneNode, ZoneTable } from "./zone-table.ts";
 
@@ -51,7 +57,9 @@ interface NameTemplates extends HostName {
   readonly ipv6: Template[];
   readonly https: Map<number, Template>;
   /** Of a policy's answers, by what they hand out. */
-  readonly policies: Map<string, Template>;
+  readonly policies: Map<string | number, Template>;
+  /** Of the policy, in this context. */
+  facts: PolicyFacts | undefined;
   /** The same for who set DO; undefined where the zone is not signed. */
   readonly signed: SignedTemplates | undefined;
 }
@@ -59,6 +67,8 @@ type SignedTemplates = Pick<NameTemplates, "ipv4" | "ipv6" | "https">;
 
 /** Answers of one policy that are kept; a list of addresses has many orders. */
 const POLICY_TEMPLATES_MAX = 1_024;
+/** Reasons, two types, signed or not. */
+const POLICY_KINDS = policyReasons.length * 4;
 
 /** Choices are numbered by 16 bits. */
 const CHOICES = 65_536;
@@ -97,6 +107,10 @@ export class FastPath {
   #cookieEnd = 0;
   #tables: ({ readonly ipv4: ChoiceTable; readonly ipv6: ChoiceTable } | undefined)[] = [];
   readonly #client = new Uint32Array(4);
+  readonly #client4 = this.#client.subarray(0, 1);
+  /** Words of the resolver, and of one of IPv4 the first of them. */
+  #resolver: Uint32Array = new Uint32Array(4);
+  #resolver4: Uint32Array = this.#resolver.subarray(0, 1);
   /** Of the last answer, for who logs it: its scope, -1 without a client subnet. */
   lastScope = -1;
   /** Where the data of its client subnet begins in the query; 0 without one. */
@@ -126,6 +140,7 @@ export class FastPath {
       ipv6: [],
       https: new Map(),
       policies: new Map(),
+      facts: undefined,
       signed:
         context.signers?.has(node.zone.origin.text) === true
           ? { ipv4: [], ipv6: [], https: new Map() }
@@ -214,7 +229,7 @@ export class FastPath {
     const { policy } = (this.#templates[number] as NameTemplates).node;
     if (policy !== undefined) {
       if (type === dnsTypes.HTTPS) return 0;
-      chosen = this.#askPolicy(policy, type, query, at, client, source, resolver, epochSeconds);
+      chosen = this.#askPolicy(number, policy, type, query, at, client, source, resolver, epochSeconds);
       // The edges, by the map as well as by the policy.
       if (chosen.propertyId !== undefined) return 0;
       scope = chosen.scopePrefixLength;
@@ -393,6 +408,7 @@ export class FastPath {
   }
 
   #askPolicy(
+    number: number,
     policy: CompiledPolicy,
     type: number,
     query: Uint8Array,
@@ -402,16 +418,24 @@ export class FastPath {
     resolver: ResolverWords,
     epochSeconds: number,
   ): PolicyChoice {
-    const words = resolver.family === 4 ? resolver.words.subarray(0, 1) : resolver.words;
-    const told = client === 0 ? undefined : this.#client.subarray(0, client === 4 ? 1 : 4);
-    return choosePolicy(this.#context as DnsContext, policy, {
+    // Views of what the caller uses again for each query: a new one would cost more than the choice.
+    if (resolver.words !== this.#resolver) {
+      this.#resolver = resolver.words;
+      this.#resolver4 = resolver.words.subarray(0, 1);
+    }
+    const words = resolver.family === 4 ? this.#resolver4 : this.#resolver;
+    const told = client === 0 ? undefined : client === 4 ? this.#client4 : this.#client;
+    const templates = this.#templates[number] as NameTemplates;
+    const facts = (templates.facts ??= policyFacts(this.#context as DnsContext, policy));
+    const asked: PolicyQuery = {
       family: type === dnsTypes.A ? 4 : 6,
       client:
         told === undefined ? { family: resolver.family, words } : { family: client as IpFamily, words: told },
       sourcePrefixLength: told === undefined ? addressBits(resolver.family) : source,
       isResolver: told === undefined,
       draw: drawOf(((query[at] as number) << 8) | (query[at + 1] as number), words, epochSeconds),
-    });
+    };
+    return decidePolicy(policy, asked, facts);
   }
 
   /** By what is handed out, in its order. */
@@ -422,7 +446,13 @@ export class FastPath {
     seconds: number,
   ): Template | undefined {
     const { name, node, policies } = this.#templates[number] as NameTemplates;
-    const key = `${type} ${seconds < 0 ? "" : "signed "}${choice.reason} ${choice.addresses.join(" ")}`;
+    const { addresses, reason } = choice;
+    const kind =
+      (policyReasons.indexOf(reason) * 2 + (type === dnsTypes.A ? 0 : 1)) * 2 + (seconds < 0 ? 0 : 1);
+    const key =
+      addresses.length < 2
+        ? ((addresses[0] ?? -1) + 1) * POLICY_KINDS + kind
+        : `${kind} ${addresses.join(" ")}`;
     const known = policies.get(key);
     if (known !== undefined && isGood(known, seconds)) return known;
     const context = this.#context as DnsContext;

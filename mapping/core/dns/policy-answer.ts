@@ -1,7 +1,7 @@
 /** A policy asked with what a name server has in force. */
-import type { CompiledPolicy } from "../policy/compile.ts";
+import type { CompiledPolicy, PerformanceNode } from "../policy/compile.ts";
 import { decidePolicy, type PolicyChoice, type PolicyFacts, type PolicyQuery } from "../policy/decide.ts";
-import { nearestTableOf } from "../policy/nearest.ts";
+import { type NearestTable, nearestTableOf } from "../policy/nearest.ts";
 import { viewOfNothing } from "../policy/view.ts";
 import type { DnsContext } from "./decision.ts";
 
@@ -22,12 +22,19 @@ export function policyFacts(context: DnsContext, policy: CompiledPolicy): Policy
 
 function factsOf(context: DnsContext, policy: CompiledPolicy): PolicyFacts {
   const { snapshot, topology, zones, countries } = context;
+  /** The last question of each rule, which is nearly always the next one too. */
+  const tables = new Map<PerformanceNode, NearestTable>();
   return {
+    kept: new Map(),
     view: context.policyViews?.get(policy) ?? viewOfNothing(policy),
     countries,
     nearest: (node, targets, depth, { client, isResolver }) => {
       if (snapshot === null) return undefined;
-      const table = nearestTableOf({ policy, node, targets, depth }, snapshot, topology);
+      let table = tables.get(node);
+      if (table === undefined || table.question.targets !== targets || table.question.depth !== depth) {
+        table = nearestTableOf({ policy, node, targets, depth }, snapshot, topology);
+        tables.set(node, table);
+      }
       return isResolver ? table.lookupResolver(client) : table.lookup(client);
     },
     isServed: (propertyId, family) =>

@@ -72,6 +72,8 @@ export interface CompiledPolicy {
   readonly root: number;
   /** Sets its hashing apart from that of other policies. */
   readonly seed: number;
+  /** Whether any target that is enabled has an address of the family, or is the edges, which may have one. */
+  readonly mayAnswer: Readonly<Record<IpFamily, boolean>>;
 }
 
 /** Of a document that the schema has read. */
@@ -107,7 +109,20 @@ export function compilePolicy(document: PolicyDocument): CompiledPolicy {
     return common.number;
   };
   const root = add(document.rule);
-  return { document, targets, addresses, nodes, root, seed: xxh32(document.policyId) };
+  const mayAnswer = (family: IpFamily): boolean =>
+    targets.some(
+      ({ isEnabled, propertyId, addressNumbers }) =>
+        isEnabled && (propertyId !== undefined || addressNumbers[family].length > 0),
+    );
+  return {
+    document,
+    targets,
+    addresses,
+    nodes,
+    root,
+    seed: xxh32(document.policyId),
+    mayAnswer: { 4: mayAnswer(4), 6: mayAnswer(6) },
+  };
 }
 
 function methodOf(rule: Exclude<PolicyRule, string>, entries: readonly number[]) {

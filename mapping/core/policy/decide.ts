@@ -57,6 +57,14 @@ export interface PolicyFacts {
   ) => NearestFound | undefined;
   /** Whether the edges serve this property over the family; a property that is not there is served by nobody. */
   readonly isServed: (propertyId: PropertyId, family: IpFamily) => boolean;
+  /** What follows from the rest for every query alike, filled as it is asked for; absent: it is found anew each time. */
+  readonly kept?: Map<number, Pickable>;
+}
+
+/** Of a performance rule the targets that may be picked. */
+interface Pickable {
+  readonly targets: readonly number[];
+  readonly isShedding: boolean;
 }
 
 export interface PolicyChoice {
@@ -211,11 +219,23 @@ class Walk {
     return this.#several(entries, draw, 1);
   }
 
-  #performance(node: PerformanceNode, draw: number): number {
-    const { accepted } = this.#facts.view;
+  #pickable(node: PerformanceNode): Pickable {
+    const { kept, view } = this.#facts;
+    const key =
+      (node.number * LEVELS.length + LEVEL_NAMES.indexOf(this.#level)) * 2 +
+      (this.#query.family === 4 ? 0 : 1);
+    const known = kept?.get(key);
+    if (known !== undefined) return known;
     const targets = node.targets.filter((target) => this.#mayPick(target));
     const isShedding =
-      this.#level === "unloaded" && targets.some((target) => (accepted[target] as number) < 1);
+      this.#level === "unloaded" && targets.some((target) => (view.accepted[target] as number) < 1);
+    const pickable = { targets, isShedding };
+    kept?.set(key, pickable);
+    return pickable;
+  }
+
+  #performance(node: PerformanceNode, draw: number): number {
+    const { targets, isShedding } = this.#pickable(node);
     const found =
       targets.length === 0
         ? undefined
@@ -227,9 +247,16 @@ class Walk {
           );
     if (found === undefined) return this.#several(node.entries, draw, node.take);
     this.#widen(found.scopePrefixLength);
-    const first = found.order.map((place) => node.entries[place] as number);
-    const rest = node.entries.filter((entry) => !first.includes(entry));
-    return this.#several([...first, ...rest], draw, node.take);
+    const { order } = found;
+    let taken = 0;
+    let added = 0;
+    for (const place of order) {
+      const some = this.visit(node.entries[place] as number, draw);
+      added += some;
+      if (some > 0 && ++taken === node.take) return added;
+    }
+    const rest = node.entries.filter((_, place) => !order.includes(place));
+    return added + this.#several(rest, draw, node.take - taken);
   }
 
   #sticky(node: Extract<PolicyNode, { method: "weighted" | "sticky" }>): number {
@@ -254,11 +281,25 @@ class Walk {
     key: number,
     draw: number,
   ): number {
-    const scored = entries.map((entry, place) => {
-      const { identity } = this.#policy.nodes[entry] as PolicyNode;
-      const weight = weights[place] as number;
-      return { entry, weight, place, score: -weight / Math.log(unitOf(mix(key, identity))) };
-    });
+    const scoreAt = (place: number): number => {
+      const { identity } = this.#policy.nodes[entries[place] as number] as PolicyNode;
+      return -(weights[place] as number) / Math.log(unitOf(mix(key, identity)));
+    };
+    // Nearly always one is taken, and the first one can be.
+    if (take === 1 && entries.length > 0) {
+      let best = 0;
+      let bestScore = scoreAt(0);
+      for (let place = 1; place < entries.length; place++) {
+        const score = scoreAt(place);
+        if (score > bestScore) {
+          best = place;
+          bestScore = score;
+        }
+      }
+      const added = this.visit(entries[best] as number, draw);
+      if (added > 0) return added;
+    }
+    const scored = entries.map((entry, place) => ({ entry, place, score: scoreAt(place) }));
     scored.sort((a, b) => b.score - a.score || a.place - b.place);
     // Weight 0 is for when nobody else is left.
     return this.#several(
@@ -301,6 +342,7 @@ class Walk {
   }
 }
 
+const LEVEL_NAMES: readonly Level[] = ["unloaded", "live", "enabled"];
 const LEVELS: readonly { readonly level: Level; readonly reason: PolicyReason }[] = [
   { level: "unloaded", reason: "policy" },
   { level: "live", reason: "policy-all-loaded" },
@@ -327,6 +369,8 @@ export function decidePolicy(
     scopePrefixLength: scopeNow(),
     reason,
   });
+  if (!policy.mayAnswer[query.family])
+    return nothing(policy.document.isFailClosed ? "policy-closed" : "policy-no-target");
   for (const { level, reason } of LEVELS) {
     if (level === "enabled" && policy.document.isFailClosed) return nothing("policy-closed");
     steps?.splice(0);
@@ -350,7 +394,8 @@ export function decidePolicy(
 function handedOut(policy: CompiledPolicy, family: IpFamily, { targets, draws }: Walk): readonly number[] {
   const { handoutLimit } = policy.document;
   const addresses: number[] = [];
-  for (const [place, target] of targets.entries()) {
+  for (let place = 0; place < targets.length; place++) {
+    const target = targets[place] as number;
     const own = policy.targets[target]?.addressNumbers[family] ?? [];
     const first = own.length < 2 ? 0 : mix(draws[place] as number, target) % own.length;
     for (let n = 0; n < own.length && addresses.length < handoutLimit; n++)

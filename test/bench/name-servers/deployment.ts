@@ -4,6 +4,8 @@
  */
 import {
   type MapSnapshot,
+  type PolicyDocument,
+  policyDocument,
   type PropertyDocument,
   propertyDocument,
   Random,
@@ -16,6 +18,10 @@ export const ZONE = "cdn.example";
 export const ANSWER_TTL_SECONDS = 20;
 const HOST_LABELS = ["www", "img", "video", "api"] as const;
 const SERVERS_A_CLUSTER = 2;
+/** Traffic management: what each name is decided by, among the first servers of the first clusters. */
+export const POLICY_METHODS = ["weighted", "failover", "performance"] as const;
+export type PolicyMethod = (typeof POLICY_METHODS)[number];
+const POLICY_TARGETS = 8;
 /** Share of client networks that are IPv6. */
 const IPV6_RATIO = 0.1;
 /** How often a network has the first cluster of its neighbour. */
@@ -40,6 +46,13 @@ export interface Deployment {
   readonly topology: TopologyDocument;
   readonly properties: readonly PropertyDocument[];
   readonly snapshot: MapSnapshot;
+  readonly policies: readonly PolicyDocument[];
+  /** Addresses among which policies decide, with weights; the first is the one that lives for failover. */
+  readonly targets: readonly { readonly address: string; readonly weight: number }[];
+}
+
+export function policyName(method: PolicyMethod): string {
+  return `${method}.${ZONE}`;
 }
 
 const clusterId = (index: number): string => `c${index + 1}`;
@@ -117,10 +130,32 @@ export function drawDeployment(options: {
     }));
     return { interactive: entries, bulk: entries, live: entries };
   };
+  const targets = addresses
+    .slice(0, POLICY_TARGETS)
+    .map(([address = ""], index) => ({ address, weight: POLICY_TARGETS - index }));
   return {
     hostnames,
     addresses,
     networks,
+    targets,
+    policies: POLICY_METHODS.map((method) => {
+      const ids = targets.map((_, index) => `t${index + 1}`);
+      return policyDocument.parse({
+        policyId: method,
+        customerId: "bench",
+        names: [policyName(method)],
+        ttlSeconds: ANSWER_TTL_SECONDS,
+        targets: targets.map(({ address }, index) => ({
+          targetId: ids[index],
+          addresses: [address],
+          coordinates: { latitude: 0, longitude: index * 20 },
+        })),
+        rule:
+          method === "weighted"
+            ? { method, among: targets.map(({ weight }, index) => ({ to: ids[index], weight })) }
+            : { method, among: ids },
+      });
+    }),
     topology: topologyDocument.parse({
       name: "bench",
       clusters: [

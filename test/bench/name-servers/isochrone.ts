@@ -21,6 +21,7 @@ async function stateOf(deployment: Deployment): Promise<string> {
   await keep(directory, "map", "main", deployment.snapshot);
   for (const property of deployment.properties)
     await keep(directory, "property", property.propertyId, property);
+  for (const policy of deployment.policies) await keep(directory, "policy", policy.policyId, policy);
   return directory;
 }
 
@@ -40,6 +41,7 @@ function form(
     form: name,
     note,
     isMapped: true,
+    hasPolicies: true,
     program: process.execPath,
     version: async () => `node ${process.versions.node}`,
     start: async (deployment, port) => {

@@ -15,6 +15,8 @@ export interface NameServer {
   readonly note: string;
   /** Whether answers follow the client's network; else all get the first cluster's servers. */
   readonly isMapped: boolean;
+  /** Whether it decides names among targets: {@link Deployment.policies}. */
+  readonly hasPolicies?: boolean;
   /** Processes that answer; 1 by default. */
   readonly workers?: number;
   /** Its program, or undefined where that is missing. */

@@ -3,7 +3,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { writeConfiguration } from "../peers/peer.ts";
 import { findProgram, listening, runToEnd, scratchDirectory, startProgram } from "../tools/program.ts";
-import { addressesFor, ANSWER_TTL_SECONDS, type Deployment, ZONE } from "./deployment.ts";
+import { addressesFor, ANSWER_TTL_SECONDS, type Deployment, policyName, ZONE } from "./deployment.ts";
 import type { NameServer } from "./name-server.ts";
 
 const VERSION_TIMEOUT_MS = 5_000;
@@ -36,8 +36,9 @@ async function start(name: string, command: string, args: readonly string[], por
 const gdnsd: NameServer = {
   name: "gdnsd",
   form: "geoip",
-  note: "plugin geoip with a nets map of all client networks, one UDP thread",
+  note: "plugin geoip with a nets map of all client networks, plugins weighted, simplefo and geoip for policies, one UDP thread",
   isMapped: true,
+  hasPolicies: true,
   program: findProgram("gdnsd"),
   version: () => packagedVersion("gdnsd"),
   start: async (deployment, port) => {
@@ -53,13 +54,26 @@ const gdnsd: NameServer = {
       `  state_dir => "${join(directory, "state")}"`,
       "  edns_client_subnet => true",
       "}",
-      "plugins => { geoip => {",
+      "plugins => {",
+      "  weighted => { service_types => up, w => {",
+      ...deployment.targets.map(({ address, weight }, index) => `    t${index} => [ ${address}, ${weight} ]`),
+      "  } }",
+      "  simplefo => { service_types => up, f => {",
+      `    primary => ${deployment.targets[0]?.address ?? ""}, secondary => ${deployment.targets[1]?.address ?? ""}`,
+      "  } }",
+      "  geoip => {",
       `  maps => { m => { datacenters => [${deployment.addresses.map((_, index) => dc(index)).join(", ")}], nets => "m.nets" } }`,
       "  resources => { www => { map => m, service_types => up, dcmap => {",
       ...deployment.addresses.map(
         (addresses, index) =>
           `    ${dc(index)} => { addrs_v4 => { ${addresses.map((address, one) => `a${one} => ${address}`).join(", ")} } }`,
       ),
+      "  } }",
+      "  p => { map => m, service_types => up, dcmap => {",
+      ...deployment.addresses.map((_, index) => {
+        const { address } = deployment.targets[index % deployment.targets.length] ?? { address: "" };
+        return `    ${dc(index)} => { addrs_v4 => { a => ${address} } }`;
+      }),
       "  } } }",
       "} }",
     ]);
@@ -70,6 +84,9 @@ const gdnsd: NameServer = {
     writeConfiguration(join(directory, "zones", ZONE), [
       ...zoneLines(),
       ...deployment.hostnames.map((name) => `${name}. ${ANSWER_TTL_SECONDS} DYNA geoip!www`),
+      `${policyName("weighted")}. ${ANSWER_TTL_SECONDS} DYNA weighted!w`,
+      `${policyName("failover")}. ${ANSWER_TTL_SECONDS} DYNA simplefo!f`,
+      `${policyName("performance")}. ${ANSWER_TTL_SECONDS} DYNA geoip!p`,
     ]);
     return start("gdnsd", gdnsd.program ?? "gdnsd", ["-c", directory, "start"], port);
   },
@@ -125,8 +142,9 @@ const knot: NameServer = {
 const powerdns: NameServer = {
   name: "powerdns",
   form: "geoip",
-  note: "geoip backend with all client networks for each name, packet and query cache on, one receiver thread",
+  note: "geoip backend with all client networks for each name, packet and query cache on, one receiver thread; of policies weights and networks, failover is a plain record",
   isMapped: true,
+  hasPolicies: true,
   program: findProgram("pdns_server"),
   // Its --version ends with exit code 99.
   version: async () => packagedVersion("pdns-server"),
@@ -145,6 +163,18 @@ const powerdns: NameServer = {
         `    ${target(index)}:`,
         ...addresses.map((address) => `      - a: ${address}`),
       ]),
+      `    ${policyName("weighted")}:`,
+      ...deployment.targets.flatMap(({ address, weight }) => [
+        "      - a:",
+        `          content: ${address}`,
+        `          weight: ${weight}`,
+      ]),
+      `    ${policyName("failover")}:`,
+      `      - a: ${deployment.targets[0]?.address ?? ""}`,
+      ...deployment.targets.flatMap(({ address }, index) => [
+        `    t${index + 1}.dc.${ZONE}:`,
+        `      - a: ${address}`,
+      ]),
       "  services:",
       ...deployment.hostnames.flatMap((name) => [
         `    ${name}:`,
@@ -153,6 +183,12 @@ const powerdns: NameServer = {
           ({ prefix, clusters }) => `      ${prefix}: [ '${target(clusters[0] ?? 0)}' ]`,
         ),
       ]),
+      `    ${policyName("performance")}:`,
+      `      default: [ 't1.dc.${ZONE}' ]`,
+      ...deployment.networks.map(
+        ({ prefix, clusters }) =>
+          `      ${prefix}: [ 't${((clusters[0] ?? 0) % deployment.targets.length) + 1}.dc.${ZONE}' ]`,
+      ),
     ]);
     writeConfiguration(join(directory, "pdns.conf"), [
       "launch=geoip",

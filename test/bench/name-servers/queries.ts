@@ -6,6 +6,12 @@ export interface QueryShape {
   /** Share of AAAA queries, which get "no data" from every server here; the rest are A. */
   readonly aaaaRatio: number;
   readonly hasEcs: boolean;
+  /** Names that policies decide, in place of those of the map. */
+  readonly isOfPolicies?: boolean;
+}
+
+export function namesAsked({ hostnames, policies }: Deployment, shape: QueryShape): readonly string[] {
+  return shape.isOfPolicies === true ? policies.flatMap(({ names }) => names) : hostnames;
 }
 
 const TYPES = { A: 1, AAAA: 28 } as const;
@@ -58,12 +64,13 @@ export function queryBytes(options: {
 /** A file's worth of queries; the same for every server. */
 export function queryFile(deployment: Deployment, shape: QueryShape, count: number, seed: number): Buffer {
   const random = new Random(seed);
-  const { hostnames, networks } = deployment;
+  const { networks } = deployment;
+  const names = namesAsked(deployment, shape);
   const parts: Buffer[] = [];
   for (let index = 0; index < count; index++) {
     const bytes = queryBytes({
       id: index & 0xffff,
-      name: random.pick(hostnames),
+      name: random.pick(names),
       type: random.chance(shape.aaaaRatio) ? TYPES.AAAA : TYPES.A,
       ecs: shape.hasEcs ? random.pick(networks) : undefined,
       hasEdns: shape.hasEcs,
