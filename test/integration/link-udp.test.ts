@@ -26,9 +26,12 @@ afterEach(async () => {
   for (const end of endings.splice(0).reverse()) await end();
 });
 
-/** `/bytes/N`: so many; `/silent`: no answer; `/wait/N`: N bytes when the gate opens. */
+/** Every byte tells where it stands. */
+const LARGE = Buffer.from(Array.from({ length: 12_000_000 }, (_, at) => (at * 7) >> 5));
+
+/** `/bytes/N`: so many; `/wait/N`: so many when the gate opens; `/large/N`: so many of LARGE, piece by piece, `/large/N/stated` with its length. */
 function handle(link: LinkRequest, gate: Promise<void>): void {
-  const [, kind, bytes] = link.head.path.split("/");
+  const [, kind, bytes, stated] = link.head.path.split("/");
   const answer = (): void => {
     if (link.isGone) return;
     link.writeHead(200, ["content-length", String(Number(bytes))]);
@@ -36,7 +39,24 @@ function handle(link: LinkRequest, gate: Promise<void>): void {
     link.end();
   };
   if (kind === "bytes") answer();
+  else if (kind === "large") writeLarge(link, LARGE.subarray(0, Number(bytes)), stated !== undefined);
   else if (kind === "wait") void gate.then(answer);
+}
+
+function writeLarge(link: LinkRequest, content: Buffer, isStated: boolean): void {
+  link.writeHead(200, isStated ? ["content-length", String(content.byteLength)] : []);
+  let at = 0;
+  const write = (): void => {
+    while (at < content.byteLength && !link.isGone) {
+      const piece = content.subarray(at, at + 50_000);
+      at += piece.byteLength;
+      if (!link.write(piece)) return;
+    }
+    link.onDrain = undefined;
+    link.end(["x-whole", "yes"]);
+  };
+  link.onDrain = write;
+  write();
 }
 
 async function serverOf({ offersUdp = true } = {}) {
@@ -86,12 +106,13 @@ async function serverOf({ offersUdp = true } = {}) {
 async function wayTo(port: number) {
   const random = new Random("way");
   const socket = createSocket("udp4");
-  const state = { port: 0, lossRatio: 0, isSwallowing: false, delayMs: 0 };
+  const state = { port: 0, lossRatio: 0, isSwallowing: false, delayMs: 0, downBytes: 0 };
   let client = 0;
   let isClosed = false;
   socket.on("message", (datagram, from) => {
     if (from.port !== port) client = from.port;
     if (state.isSwallowing || (from.port === port && random.float() < state.lossRatio)) return;
+    if (from.port === port) state.downBytes += datagram.byteLength;
     const pass = (): void => {
       if (!isClosed) socket.send(datagram, from.port === port ? client : port, HOST);
     };
@@ -211,6 +232,73 @@ describe("by UDP", () => {
     for (let n = 0; n < 64; n++) expect(await ask(pool, "/bytes/10000")).toBe(10_000);
     expect(counters.requests - before).toBe(64);
   });
+});
+
+describe("large answers", () => {
+  const whole = async (pool: LinkPool, path: string): Promise<boolean> => {
+    const { body, trailers } = await request(`http://www.test${path}`, { dispatcher: pool });
+    const content = Buffer.from(await body.arrayBuffer());
+    return content.equals(LARGE.subarray(0, content.byteLength)) && trailers["x-whole"] === "yes";
+  };
+
+  test.each([
+    ["whose length is stated", "/stated"],
+    ["whose length is not", ""],
+  ])("%s go on by TLS, with no byte lost or twice", LONG, async (_what, stated) => {
+    const server = await serverOf();
+    const way = await wayTo(server.udp.port);
+    way.lossRatio = 0.01;
+    way.delayMs = 10;
+    const pool = poolTo(server.port, way);
+    await carried(pool);
+    const { counters } = udpOf(pool);
+    const before = way.downBytes;
+    const all = Array.from({ length: 4 }, () => whole(pool, `/large/${LARGE.byteLength}${stated}`));
+    expect(await Promise.all(all)).toEqual([true, true, true, true]);
+    expect(counters.moved).toBe(4);
+    expect(way.downBytes - before).toBeLessThan(LARGE.byteLength);
+    expect(server.asked.filter(({ path }) => path.startsWith("/large"))).toHaveLength(4);
+    await until(() => server.links.streams === 0);
+    expect([udpOf(pool).active, pool.active]).toEqual([0, 0]);
+  });
+
+  test("of many sizes, some of which end before they can go on elsewhere", LONG, async () => {
+    const server = await serverOf();
+    const way = await wayTo(server.udp.port);
+    way.delayMs = 5;
+    const pool = poolTo(server.port, way);
+    await carried(pool);
+    const sizes = [
+      262_143, 262_144, 262_145, 263_000, 280_000, 300_000, 350_000, 400_000, 600_000, 1_200_000,
+    ];
+    for (const stated of ["/stated", ""]) {
+      const all = sizes.map((bytes) => whole(pool, `/large/${bytes}${stated}`));
+      expect(await Promise.all(all)).toEqual(all.map(() => true));
+    }
+    expect([server.links.streams, udpOf(pool).active, pool.active]).toEqual([0, 0, 0]);
+  });
+
+  test(
+    "a reader that stands still holds up its own answer alone; one that goes lets go of it on both carriers",
+    LONG,
+    async () => {
+      const server = await serverOf();
+      const way = await wayTo(server.udp.port);
+      const pool = poolTo(server.port, way);
+      await carried(pool);
+      const slow = await request(`http://www.test/large/${LARGE.byteLength}/stated`, { dispatcher: pool });
+      await until(() => udpOf(pool).counters.moved === 1);
+      for (let n = 0; n < 20; n++) expect(await ask(pool, "/bytes/1000")).toBe(1_000);
+      const content = Buffer.from(await slow.body.arrayBuffer());
+      expect(content.equals(LARGE)).toBe(true);
+      const left = await request(`http://www.test/large/${LARGE.byteLength}/stated`, { dispatcher: pool });
+      left.body.on("error", () => {});
+      await until(() => udpOf(pool).counters.moved === 2);
+      left.body.destroy();
+      await until(() => server.links.streams === 0);
+      expect([udpOf(pool).active, pool.active]).toEqual([0, 0]);
+    },
+  );
 });
 
 describe("when UDP does not come through", () => {

@@ -80,6 +80,12 @@ export function isSafeMethod(method: string): boolean {
   return method === "GET" || method === "HEAD" || method === "OPTIONS" || method === "TRACE";
 }
 
+/** Tells once when a body breaks off, also when it has already. */
+export function whenBroken(body: Readable, listener: (error: Error) => void): void {
+  if (body.errored) listener(body.errored);
+  else body.once("error", listener);
+}
+
 /** Ends of an exchange that heard nothing: its connection may have died unseen. */
 const STUCK: ReadonlySet<string> = new Set(["headers-timeout", "body-timeout", "path-failed", "server-down"]);
 
@@ -191,6 +197,8 @@ export class Exchange implements Dispatcher.DispatchHandler {
         callback(error);
       },
     });
+    // It may break off before whoever waits for the head has it: many answers come in one turn.
+    body.on("error", () => {});
     this.#body = body;
     this.#headMs = performance.now();
     const ttfbMs = this.#headMs - this.#startedMs;

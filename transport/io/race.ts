@@ -9,7 +9,7 @@ import type { TransportSettings } from "../config.ts";
 import type { PathChoice } from "../core/path-words.ts";
 import { requestClassOf } from "../core/request-class.ts";
 import { SEGMENT_BYTES } from "../core/segment-filling.ts";
-import { ExchangeError, type ExchangeHead, isSafeMethod } from "./exchange.ts";
+import { ExchangeError, type ExchangeHead, isSafeMethod, whenBroken } from "./exchange.ts";
 import type { TransportRequest, UsedPath } from "./face.ts";
 import { Stop, type StopSignal } from "./stop-signal.ts";
 import type { Attempt, Progress, Target } from "./target.ts";
@@ -183,7 +183,7 @@ class Race {
       return;
     }
     head.onWhole(() => this.#finish(one));
-    head.body.on("error", (error) => this.#handleError(one, error));
+    whenBroken(head.body, (error) => this.#handleError(one, error));
   }
 
   #handleError(one: Try, error: unknown): void {

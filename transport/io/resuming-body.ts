@@ -5,7 +5,7 @@
  */
 import { Readable } from "node:stream";
 import { IsochroneError } from "#kit";
-import type { ExchangeHead } from "./exchange.ts";
+import { type ExchangeHead, whenBroken } from "./exchange.ts";
 import type { HeaderList, TransportRequest } from "./face.ts";
 import type { Progress } from "./target.ts";
 
@@ -133,7 +133,7 @@ export class ResumingBody extends Readable {
       this.#finish();
       this.push(null);
     });
-    source.on("error", (error) => {
+    whenBroken(source, (error) => {
       if (source === this.#source && !this.#isEnded) void this.#broke(source, error);
     });
     this.#look(this.#options.stallMs?.());

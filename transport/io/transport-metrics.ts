@@ -240,8 +240,19 @@ export function registerTransportMetrics(
   );
   eventsOf(
     "isochrone_transport_link_udp_total",
-    "UDP carriers: opened; requests by them, of them those that went by TLS too: raced, or unanswered for a probe timeout; races won and lost; carriers given up, by why.",
-    ["opened", "requests", "raced", "fallbacks", "won", "lost", "blocked", "silent", "slower"] as const,
+    "UDP carriers: opened; requests by them, of them those that went by TLS too: raced, or unanswered for a probe timeout; large answers whose rest came by TLS; races won and lost; carriers given up, by why.",
+    [
+      "opened",
+      "requests",
+      "raced",
+      "fallbacks",
+      "moved",
+      "won",
+      "lost",
+      "blocked",
+      "silent",
+      "slower",
+    ] as const,
     (event) => targets().reduce((sum, target) => sum + ofUdp(({ totals }) => totals[event])(target), 0),
   );
   eventsOf(

@@ -142,7 +142,12 @@ describe("a session ends by name", () => {
       wireFrame(1, 0, Buffer.concat([Buffer.of(1, 2), wireNumber(65_536)])),
     ],
     ["number", "a setting without a value", wireFrame(1, 0, Buffer.of(1, 1))],
-    ["frame-type", "an unknown frame", Buffer.concat([HELLO, wireFrame(11, 0)])],
+    ["frame-type", "an unknown frame", Buffer.concat([HELLO, wireFrame(12, 0)])],
+    [
+      "frame-type",
+      "a rest of what did not come by UDP",
+      Buffer.concat([HELLO, wireFrame(11, 1, Buffer.of(0, 1))]),
+    ],
     ["frame-type", "UDP that was not offered", Buffer.concat([HELLO, wireFrame(10, 0, Buffer.of(1))])],
     ["hello-value", "a port that is none", wireFrame(1, 0, Buffer.of(1, 3, 0))],
     ["hello-value", "a port twice", wireFrame(1, 0, Buffer.of(1, 3, 1, 3, 1))],
@@ -230,6 +235,52 @@ describe("a session ends by name", () => {
   ] as const)("%s: UDP under %s", (reason, _what, contexts) => {
     const session = openedSession("server", { udpPort: 1 });
     for (const context of contexts) session.handleBytes(wireFrame(10, 0, Buffer.of(context)), at(0));
+    expect(session.endReason).toBe(reason);
+  });
+
+  test("the rest of an answer by UDP comes on a stream of TLS, without a head, from where it was", () => {
+    const tls = LinkPair.open({ udpPort: 1 });
+    const udp = LinkPair.open();
+    const id = asked(udp);
+    udp.server.respond(id, { status: 200, fields: ["content-length", "6"] }, false);
+    udp.server.send(id, Buffer.from("abc"));
+    udp.settle();
+    udp.server.send(id, Buffer.from("def"));
+    udp.server.end(id);
+    expect(tls.client.move(7, id, at(0))).toBe(1);
+    tls.settle();
+    expect(eventsOf(tls.server)).toEqual([{ kind: "move", id: 1, channel: 7, stream: id }]);
+    expect(udp.server.takeBack(id)).toEqual({ content: [Buffer.from("def")], isEnd: true });
+    udp.server.cancel(id, "moved");
+    tls.server.send(1, Buffer.from("def"));
+    tls.server.end(1);
+    udp.settle();
+    tls.settle();
+    expect(eventsOf(udp.client).slice(1)).toEqual([
+      { kind: "data", id, bytes: Buffer.from("abc"), isEnd: false },
+      { kind: "cancelled", id, reason: "moved" },
+    ]);
+    expect(eventsOf(tls.client)).toEqual([{ kind: "data", id: 1, bytes: Buffer.from("def"), isEnd: true }]);
+    expect([udp.client, udp.server, tls.client, tls.server].map(({ streams }) => streams)).toEqual([
+      0, 0, 0, 0,
+    ]);
+    expect(udp.server.takeBack(id)).toBeUndefined();
+  });
+
+  test("nothing is taken back of what has no head", () => {
+    const pair = LinkPair.open();
+    const id = asked(pair);
+    expect(pair.server.takeBack(id)).toBeUndefined();
+    expect(pair.server.streams).toBe(1);
+  });
+
+  test.each([
+    ["frame-length", "without a stream", [0]],
+    ["number", "of stream 0", [0, 0]],
+    ["frame-length", "of too much", [0, 0x80, 0, 0x40, 0, 0]],
+  ] as const)("%s: a rest %s", (reason, _what, payload) => {
+    const session = openedSession("server", { udpPort: 1 });
+    session.handleBytes(wireFrame(11, 1, Buffer.from(payload)), at(0));
     expect(session.endReason).toBe(reason);
   });
 
@@ -498,8 +549,14 @@ describe("time", () => {
     expect(pair.client.pollTimeout()).toBe(27_040);
     // Not the answer to the ping, but something.
     pair.client.handleBytes(wireFrame(7, 0, Buffer.alloc(4)), at(20_000));
-    expect(pair.client.pollTimeout()).toBe(30_000);
-    pair.client.handleTimeout(at(30_000));
+    // It falls silent after that: it is asked anew, and has as long to answer.
+    expect(pair.client.pollTimeout()).toBe(22_000);
+    expect(pair.client.askingSince).toBeUndefined();
+    pair.client.handleTimeout(at(22_000));
+    expect(outputOf(pair.client).subarray(-7, -4)).toEqual(wireFrame(7, 0, Buffer.alloc(4)).subarray(0, 3));
+    expect(pair.client.askingSince).toBe(22_000);
+    expect(pair.client.pollTimeout()).toBe(32_000);
+    pair.client.handleTimeout(at(32_000));
     expect(kindsOf(eventsOf(pair.client))).toEqual(["cancelled", "closed"]);
   });
 });

@@ -9,7 +9,7 @@ const broken = (): IsochroneError =>
   new IsochroneError("reset", { code: "connection-lost", source: "upstream", retry: "safe" });
 
 /** A body of "0123456789" whose sources the test feeds. */
-function setUp(options: { stallMs?: number; mayRescue?: () => boolean } = {}) {
+function setUp(options: { stallMs?: number; mayRescue?: () => boolean; first?: Readable } = {}) {
   const sources: Readable[] = [];
   const ranges: string[] = [];
   const ended: number[] = [];
@@ -21,7 +21,7 @@ function setUp(options: { stallMs?: number; mayRescue?: () => boolean } = {}) {
   const progressOf = (index: number) => ({ handleBytes: () => {}, end: () => void ended.push(index) });
   const answers: ((status?: number) => void)[] = [];
   const body = new ResumingBody({
-    first: next(),
+    first: options.first ?? next(),
     resumable: { etag: ETAG, first: 0, last: 9, totalBytes: 10 },
     resumesMax: 3,
     track: progressOf(0),
@@ -73,6 +73,21 @@ test("one that breaks off goes on from the next byte", async () => {
   await pass(1);
   expect(read()).toBe("0123456789");
   expect(body.resumes).toBe(1);
+});
+
+test("one that had broken off when it was taken is asked for again from where it was", async () => {
+  const first = new Readable({ read: () => {} }).on("error", () => {});
+  first.destroy(broken());
+  await pass(1);
+  const { sources, ranges, answers, read } = setUp({ first });
+  await pass(1);
+  expect(ranges).toEqual(["bytes=0-"]);
+  answers[0]?.();
+  await pass(1);
+  sources[0]?.push("0123456789");
+  sources[0]?.push(null);
+  await pass(1);
+  expect(read()).toBe("0123456789");
 });
 
 describe("one that falls silent", () => {

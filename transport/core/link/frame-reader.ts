@@ -42,6 +42,7 @@ const RULES: Readonly<Record<number, Rule>> = {
   [FRAME.ping]: { min: PING_BYTES, max: PING_BYTES, isOfStream: false, mayEnd: false },
   [FRAME.pong]: { min: PING_BYTES, max: PING_BYTES, isOfStream: false, mayEnd: false },
   [FRAME.goaway]: { min: 2, max: 1 + NUMBER_BYTES_MAX, isOfStream: false, mayEnd: false },
+  [FRAME.move]: { min: 2, max: 1 + NUMBER_BYTES_MAX, isOfStream: true, mayEnd: false },
   [FRAME.udp]: { min: 1, max: NUMBER_BYTES_MAX, isOfStream: false, mayEnd: false },
 };
 

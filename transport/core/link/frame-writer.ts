@@ -36,6 +36,12 @@ export class FrameWriter extends ByteWriter {
     this.number(context);
   }
 
+  move(id: number, channel: number, stream: number): void {
+    this.#head(FRAME.move, id, 1 + numberBytes(stream));
+    this.byte(channel);
+    this.number(stream);
+  }
+
   /** `lastId`: streams above were not begun with, and will not be. */
   goaway(reason: SessionReason, lastId: number): void {
     this.#head(FRAME.goaway, 0, 1 + numberBytes(lastId));

@@ -53,7 +53,7 @@ export class Liveness {
   /** `ping`: one with a new number is to be sent; `silent`: the other side is gone. */
   handleTimeout(hasStreams: boolean, now: MonotonicMs): "ping" | "silent" | undefined {
     if (now < this.pollTimeout(hasStreams)) return undefined;
-    if (this.#isAsking) return "silent";
+    if (this.#isAsking && now >= this.#silentAt) return "silent";
     this.#isAsking = true;
     this.#pingAt = now;
     this.#pingNumber = (this.#pingNumber + 1) >>> 0;
@@ -61,11 +61,19 @@ export class Liveness {
   }
 
   pollTimeout(hasStreams: boolean): MonotonicMs {
-    const { busyPingMs, idlePingMs, silenceMs } = this.#limits;
-    // Whatever comes shows that it is there: an answer may lie behind much else.
-    if (this.#isAsking) return plusMs(this.#heardAt > this.#pingAt ? this.#heardAt : this.#pingAt, silenceMs);
-    const idle = plusMs(this.#pingAt, idlePingMs);
+    const { busyPingMs, idlePingMs } = this.#limits;
+    // What came after the ping shows that it was there then: silence since, in which an answer had time, is asked about anew.
+    if (this.#isAsking)
+      return hasStreams && this.#heardAt > this.#pingAt
+        ? plusMs(this.#heardAt, Math.max(busyPingMs, 2 * (this.#rttMs ?? 0)))
+        : this.#silentAt;
     const busy = plusMs(this.#heardAt, busyPingMs);
+    const idle = plusMs(this.#pingAt, idlePingMs);
     return hasStreams && busy < idle ? busy : idle;
+  }
+
+  /** Whatever comes shows that it is there: an answer may lie behind much else. */
+  get #silentAt(): MonotonicMs {
+    return plusMs(this.#heardAt > this.#pingAt ? this.#heardAt : this.#pingAt, this.#limits.silenceMs);
   }
 }

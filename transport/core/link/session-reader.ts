@@ -7,6 +7,9 @@ import type { SessionState } from "./session-state.ts";
 import { expectContent, isWithoutContent, type Stream } from "./stream.ts";
 import { type FlatFields, FRAME, type SessionReason, sessionReasons, streamReasons } from "./words.ts";
 
+/** Of a stream that has no head of its own what sending goes by. */
+export const MOVED = { method: "GET", urgency: "normal" } as const;
+
 /** What a sender may be allowed in all: far above every window, and a number that adds up exactly. */
 const CREDIT_MAX = 2 ** 31;
 
@@ -51,6 +54,8 @@ export class SessionReader implements FrameSink {
         return undefined;
       case FRAME.goaway:
         return this.#goawayFrame(new ByteReader(bytes, from, to));
+      case FRAME.move:
+        return this.#moveFrame(id, new ByteReader(bytes, from, to));
       case FRAME.udp:
         return this.#udpFrame(new ByteReader(bytes, from, to));
       default:
@@ -112,12 +117,9 @@ export class SessionReader implements FrameSink {
       if (known !== undefined) this.#state.refuse(known, "order");
       return undefined;
     }
-    if (id !== this.#state.topId + 1) return "stream-id";
-    this.#state.topId = id;
-    // After GOAWAY they are read over: the client takes them elsewhere.
+    const refused = this.#nextStream(id);
+    if (refused !== undefined) return refused;
     if (this.#state.isDraining) return undefined;
-    if (this.#state.streams.size >= this.#state.limits.streamsMax) return "streams-exceeded";
-    this.#state.lastId = id;
     const head = decodeRequest(bytes, from, to);
     if (typeof head === "string") {
       this.#state.replies++;
@@ -133,6 +135,30 @@ export class SessionReader implements FrameSink {
     }
     stream.hasRemoteEnded = isEnd;
     this.#state.tell({ kind: "request", id, head, isEnd });
+    return undefined;
+  }
+
+  /** The next number of the client's. After GOAWAY its streams are read over: the client takes them elsewhere. */
+  #nextStream(id: number): SessionReason | undefined {
+    if (id !== this.#state.topId + 1) return "stream-id";
+    this.#state.topId = id;
+    if (this.#state.isDraining) return undefined;
+    if (this.#state.streams.size >= this.#state.limits.streamsMax) return "streams-exceeded";
+    this.#state.lastId = id;
+    return undefined;
+  }
+
+  #moveFrame(id: number, payload: ByteReader): SessionReason | undefined {
+    if (!this.#state.isServer || this.#state.limits.udpPort === undefined) return "frame-type";
+    const channel = payload.byte();
+    const stream = payload.number();
+    if (stream <= 0 || payload.at !== payload.end) return "number";
+    const refused = this.#nextStream(id);
+    if (refused !== undefined || this.#state.isDraining) return refused;
+    const moved = this.#state.begin(id, MOVED);
+    moved.hasRemoteEnded = true;
+    moved.hasSentHead = true;
+    this.#state.tell({ kind: "move", id, channel, stream });
     return undefined;
   }
 

@@ -99,7 +99,7 @@ export class SessionState implements OutgoingEvents<Stream> {
     this.forget(stream);
   }
 
-  begin(id: number, { urgency, method }: LinkRequestHead): Stream {
+  begin(id: number, { urgency, method }: Pick<LinkRequestHead, "urgency" | "method">): Stream {
     const stream = beginStream(id, urgency, method === "HEAD", this.peerWindowBytes, this.windows, this.now);
     this.streams.set(id, stream);
     return stream;

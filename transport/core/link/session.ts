@@ -7,7 +7,7 @@ import type { MonotonicMs } from "#kit";
 import { FrameReader } from "./frame-reader.ts";
 import { FrameWriter } from "./frame-writer.ts";
 import { HeadEncoder } from "./head-encoder.ts";
-import { SessionReader } from "./session-reader.ts";
+import { MOVED, SessionReader } from "./session-reader.ts";
 import { SessionState } from "./session-state.ts";
 import {
   END_FLAG,
@@ -99,6 +99,21 @@ export class LinkSession {
     return id;
   }
 
+  /** Of a client: asks for the rest of an answer that comes by UDP. Its stream here, or "refused" as {@link request} has it. */
+  move(channel: number, stream: number, now: MonotonicMs): number | "refused" {
+    if (this.#state.isServer || this.streamsLeft === 0) return "refused";
+    this.#state.now = now;
+    const id = ++this.#state.topId;
+    this.#state.lastId = id;
+    const moved = this.#state.begin(id, MOVED);
+    moved.hasSentHead = true;
+    moved.isEndQueued = true;
+    moved.hasEnded = true;
+    moved.hasHead = true;
+    this.#state.frames.move(id, channel, stream);
+    return id;
+  }
+
   /** Sends the head of an answer, or an interim one. A reason: it cannot be sent; nothing was. Nothing is sent on streams that are gone. */
   respond(id: number, head: LinkResponseHead, isEnd: boolean): StreamReason | undefined {
     const stream = this.#state.streams.get(id);
@@ -124,6 +139,17 @@ export class LinkSession {
     (stream.queue ??= []).push(content);
     stream.queuedBytes += content.byteLength;
     this.#state.outgoing.schedule(stream);
+  }
+
+  /** Of an answer whose head was sent: takes back what waits to be sent, and whether its end does. Undefined: there is none. */
+  takeBack(id: number): { readonly content: readonly Uint8Array[]; readonly isEnd: boolean } | undefined {
+    const stream = this.#state.streams.get(id);
+    if (stream === undefined || !stream.hasSentHead) return undefined;
+    const [first, ...rest] = stream.queue ?? [];
+    const content = first === undefined ? [] : [first.subarray(stream.queueAt), ...rest];
+    const isEnd = stream.isEndQueued;
+    this.#state.outgoing.drop(stream);
+    return { content, isEnd };
   }
 
   /** What we send on it ends with what is queued, and with trailers if there are any. A reason: those cannot be sent. */

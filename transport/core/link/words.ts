@@ -17,6 +17,8 @@ export const FRAME = {
   goaway: 9,
   /** Of a client, to who has offered UDP: it will come by UDP, under keys that this number makes. */
   udp: 10,
+  /** Of a client: the rest of an answer that comes by UDP is to come on this stream. */
+  move: 11,
 } as const;
 /** In the high half: the sender's half of the stream ends with this frame. */
 export const END_FLAG = 0x10;
@@ -65,6 +67,8 @@ export const streamReasons = [
   "content-length",
   /** The session is gone; never on the wire. */
   "session-lost",
+  /** What is left of the answer comes on the stream that has asked for it. */
+  "moved",
 ] as const;
 export type StreamReason = (typeof streamReasons)[number];
 
@@ -163,5 +167,7 @@ export type LinkEvent =
   | { readonly kind: "goaway"; readonly reason: SessionReason }
   /** To a server that has offered it: the client will come by UDP. `context` tells its keys from all others of the session. */
   | { readonly kind: "udp"; readonly context: number }
+  /** To a server: what is left of the answer on a stream of a channel is to come on this one, without a head. */
+  | { readonly kind: "move"; readonly id: number; readonly channel: number; readonly stream: number }
   /** A fault of either side: what waits is to be sent, then the connection to be closed. All streams are cancelled. */
   | { readonly kind: "closed"; readonly reason: SessionReason };

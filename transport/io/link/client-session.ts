@@ -25,6 +25,8 @@ export interface SessionOwner {
   /** Takes an exchange that is to be begun anew elsewhere. */
   readonly move: (exchange: LinkExchange) => void;
   readonly handleGone: (session: ClientSession) => void;
+  /** What comes over UDP has turned out to be large: the rest may come by TLS. */
+  readonly handleLarge?: (session: ClientSession, id: number, exchange: LinkExchange) => void;
 }
 
 /** A session that is open, and what goes over it. */
@@ -32,7 +34,8 @@ export class ClientSession implements LinkCarrier {
   readonly socket: Duplex;
   readonly connection: LinkConnection;
   readonly exchanges = new Map<number, LinkExchange>();
-  readonly isUdp: boolean;
+  /** Over which of a UDP carrier; undefined: over TLS. */
+  readonly channel: number | undefined;
   readonly #owner: SessionOwner;
   /** Exchanges with a large answer. */
   readonly #large = new Set<number>();
@@ -42,13 +45,16 @@ export class ClientSession implements LinkCarrier {
   #isLate = false;
   idleSinceMs = systemClock.monotonic();
 
-  constructor(socket: Duplex, limits: LinkLimits, owner: SessionOwner, isUdp = false) {
+  constructor(socket: Duplex, limits: LinkLimits, owner: SessionOwner, channel?: number) {
     this.socket = socket;
     this.#owner = owner;
-    this.isUdp = isUdp;
+    this.channel = channel;
     this.connection = new LinkConnection("client", socket, limits, this);
   }
 
+  get isUdp(): boolean {
+    return this.channel !== undefined;
+  }
   get hasRoom(): boolean {
     return this.isOpen && this.connection.session.streamsLeft > 0;
   }
@@ -83,6 +89,11 @@ export class ClientSession implements LinkCarrier {
   /** The same for one that is under way elsewhere. */
   beginAlso(exchange: LinkExchange, nowMs: MonotonicMs): StreamReason | undefined {
     return this.#begun(exchange, exchange.beginAlso(this, nowMs));
+  }
+
+  /** Has the rest of an answer come over this session, which comes on a stream of a channel. */
+  beginRest(exchange: LinkExchange, channel: number, stream: number, nowMs: MonotonicMs): boolean {
+    return this.#begun(exchange, exchange.beginRest(this, channel, stream, nowMs)) === undefined;
   }
 
   #begun(exchange: LinkExchange, id: number | StreamReason): StreamReason | undefined {
@@ -120,6 +131,7 @@ export class ClientSession implements LinkCarrier {
     const isOver = exchange.handleEvent(event, this, nowMs);
     if (exchange.isLarge && this.exchanges.has(event.id)) this.#large.add(event.id);
     if (isOver) this.#ended(event.id, nowMs);
+    else if (this.isUdp && exchange.wantsTcp) this.#owner.handleLarge?.(this, event.id, exchange);
   }
 
   /** Whether an exchange that was given up here is begun anew elsewhere. */

@@ -4,6 +4,7 @@ import type { Dispatcher } from "undici";
 import type { MonotonicMs } from "#kit";
 import { systemClock } from "#kit/io";
 import type { LinkEvent, LinkRequestHead, StreamReason, Urgency } from "../../core/link/words.ts";
+import { isWithoutContent } from "../../core/link/stream.ts";
 import { isSafeMethod } from "../exchange.ts";
 import type { LinkConnection } from "./connection.ts";
 
@@ -12,6 +13,8 @@ export type LinkDispatchOptions = Dispatcher.DispatchOptions & { readonly urgenc
 
 /** Content of a request that waits before its source is held up, bytes. */
 const QUEUED_BYTES_MAX = 262_144;
+/** Of an answer that is longer the rest comes by TLS where it can, bytes. */
+const UDP_BYTES_MAX = 262_144;
 /** An answer of more is a large one: requests are kept off its session, bytes. */
 const LARGE_BYTES_MIN = 65_536;
 
@@ -59,6 +62,12 @@ export class LinkExchange implements Controller {
   /** Whose answer is handed on, before there is any the first that was asked over; and another that is asked as well. */
   #leg: Leg | undefined;
   #other: Leg | undefined;
+  /** On which the rest of the answer is to come, and what has come of it while there is more to come before. */
+  #rest: Leg | undefined;
+  #restEvents: LinkEvent[] = [];
+  #hasAskedForRest = false;
+  /** Of the content; undefined: not stated, or there is none. */
+  #statedBytes: number | undefined;
   #deadlineMs = Infinity;
   #hasAnswer = false;
   #hasHead = false;
@@ -136,13 +145,22 @@ export class LinkExchange implements Controller {
   get mayRace(): boolean {
     return !this.#isOver && !this.#hasAnswer && this.#leg !== undefined && this.#other === undefined;
   }
+  /** It comes by UDP, and what is left of it would better come by TLS. */
+  get wantsTcp(): boolean {
+    return (
+      this.#hasAnswer &&
+      !this.#hasAskedForRest &&
+      this.#other === undefined &&
+      (this.#statedBytes ?? this.#bytes) > UDP_BYTES_MAX
+    );
+  }
   /** It is asked for over two carriers. */
   get isRaced(): boolean {
     return this.#other !== undefined;
   }
   /** Its answer is a large one, as it was asked for or as it comes. */
   get isLarge(): boolean {
-    return this.#isLarge || this.#bytes >= LARGE_BYTES_MIN;
+    return this.#isLarge || this.#hasAskedForRest || this.#bytes >= LARGE_BYTES_MIN;
   }
 
   /** Begins on a connection whose session has room. The stream, or why it cannot be sent: then nothing was done. */
@@ -174,6 +192,22 @@ export class LinkExchange implements Controller {
     return id;
   }
 
+  /** Has the rest of the answer come over another session. As {@link begin}. */
+  beginRest(
+    carrier: LinkCarrier,
+    channel: number,
+    stream: number,
+    nowMs: MonotonicMs,
+  ): number | StreamReason {
+    const { connection } = carrier;
+    const id = connection.session.move(channel, stream, nowMs);
+    if (typeof id === "string") return id;
+    this.#hasAskedForRest = true;
+    this.#rest = { carrier, id };
+    connection.wake();
+    return id;
+  }
+
   #sendFrom(body: Readable): void {
     const { carrier, id } = this.#leg as Leg;
     const { connection } = carrier;
@@ -197,6 +231,13 @@ export class LinkExchange implements Controller {
   /** An event of its stream on a session. True: nothing more comes there. */
   handleEvent(event: LinkEvent, from: LinkCarrier, nowMs: MonotonicMs): boolean {
     if (this.#isOver) return true;
+    if (this.#rest !== undefined) {
+      if (from === this.#rest.carrier) return this.#handleRest(event);
+      if (event.kind === "cancelled" && event.reason === "moved") {
+        this.#goOn(this.#rest, nowMs);
+        return true;
+      }
+    }
     if (this.#other !== undefined) {
       if (event.kind === "cancelled") {
         if (this.handleLegGone(from)) return true;
@@ -226,6 +267,27 @@ export class LinkExchange implements Controller {
     return this.#isOver;
   }
 
+  /** What comes on the stream of the rest while there is more to come before it. */
+  #handleRest(event: LinkEvent): boolean {
+    if (event.kind === "cancelled") {
+      // There was nothing left to move.
+      this.#rest = undefined;
+      this.#restEvents = [];
+      return true;
+    }
+    this.#restEvents.push(event);
+    return event.kind === "trailers" || ("isEnd" in event && event.isEnd);
+  }
+
+  /** All that came before is here. */
+  #goOn(rest: Leg, nowMs: MonotonicMs): void {
+    this.#leg = rest;
+    this.#rest = undefined;
+    const events = this.#restEvents;
+    this.#restEvents = [];
+    for (const event of events) this.handleEvent(event, rest.carrier, nowMs);
+  }
+
   /** What comes of an answer that is not handed on tells how fast its carrier is. */
   #handleSecond(event: LinkEvent, { carrier, id }: Leg, nowMs: MonotonicMs): boolean {
     if (event.kind === "data") carrier.connection.session.consume(id, event.bytes.byteLength, nowMs);
@@ -240,6 +302,10 @@ export class LinkExchange implements Controller {
   /** A session is gone, or has given its stream up. True: the exchange goes on over the other one. */
   handleLegGone(from: LinkCarrier): boolean {
     const other = this.#other;
+    if (from === this.#rest?.carrier) {
+      this.#rest = undefined;
+      return true;
+    }
     if (other === undefined) return false;
     const isSecond = from === other.carrier;
     // Its beginning was handed on, and nobody else goes on from there.
@@ -256,13 +322,8 @@ export class LinkExchange implements Controller {
 
   /** Ends what is asked beside the answer that is handed on. */
   #dropOther(): void {
-    const other = this.#other;
-    if (other === undefined) return;
+    if (this.#other !== undefined) drop(this.#other);
     this.#other = undefined;
-    const { connection } = other.carrier;
-    connection.session.cancel(other.id, "given-up");
-    connection.wake();
-    other.carrier.handleGivenUp(other.id);
   }
 
   #hand(event: LinkEvent): void {
@@ -270,6 +331,8 @@ export class LinkExchange implements Controller {
     if (event.kind === "response") {
       const { status, fields } = event.head;
       this.#hasHead = status >= 200;
+      if (this.head.method !== "HEAD" && !isWithoutContent(status) && this.#hasHead)
+        this.#statedBytes = lengthOf(fields);
       this.rawHeaders = fields as string[];
       handler.onResponseStart?.(this, status, this.#wantsObjects ? objectOf(fields) : NO_FIELDS, "");
       if (event.isEnd) this.#whole();
@@ -292,6 +355,11 @@ export class LinkExchange implements Controller {
     if (this.#isPaused) {
       // Its reader paused at the last piece: the end waits with it.
       this.#hold({ kind: "data", id: (this.#leg as Leg).id, bytes: NOTHING, isEnd: true });
+      return;
+    }
+    // Each session sees to the length of what comes over it alone.
+    if (this.#hasAskedForRest && this.#bytes !== (this.#statedBytes ?? this.#bytes)) {
+      this.fail(new LinkError("UND_ERR_RES_CONTENT_LENGTH_MISMATCH", "the content is not as long as stated"));
       return;
     }
     this.#isOver = true;
@@ -344,6 +412,8 @@ export class LinkExchange implements Controller {
     this.#isOver = true;
     this.#held = undefined;
     this.#dropOther();
+    if (this.#rest !== undefined) drop(this.#rest);
+    this.#rest = undefined;
     // What has not begun may still be asked for in another way.
     if (this.#leg !== undefined) this.#dropBody();
     this.#handler.onResponseError?.(this, error);
@@ -364,6 +434,21 @@ export class LinkExchange implements Controller {
     this.#body.on("error", () => {});
     this.#body.destroy();
   }
+}
+
+/** Gives up what is asked over a session. */
+function drop({ carrier, id }: Leg): void {
+  const { connection } = carrier;
+  connection.session.cancel(id, "given-up");
+  connection.wake();
+  carrier.handleGivenUp(id);
+}
+
+/** As its session has checked it. */
+function lengthOf(fields: readonly string[]): number | undefined {
+  for (let index = 0; index < fields.length; index += 2)
+    if (fields[index] === "content-length") return Number(fields[index + 1]);
+  return undefined;
 }
 
 const NOTHING = Buffer.alloc(0);

@@ -23,7 +23,8 @@ const PORT_UNKNOWN = 0;
 export class ServedUdp implements AgreedCarrier {
   readonly node: NodePeer;
   readonly #link: UdpLink;
-  readonly #sessions = new Set<LinkServerSession>();
+  /** By channel. */
+  readonly #sessions = new Map<number, LinkServerSession>();
   /** It ends with the last of its sessions. */
   #isLeaving = false;
 
@@ -36,12 +37,12 @@ export class ServedUdp implements AgreedCarrier {
   static open(options: ServedUdpOptions): ServedUdp | undefined {
     const { endpoint, secret, node, remoteAddress, limits, handle, onGone } = options;
     const channels = new UdpChannels({
-      onStream: (stream) => {
+      onStream: (stream, channel) => {
         const session: LinkServerSession = new LinkServerSession(stream, { node, remoteAddress }, limits, {
           handle,
-          onGone: () => served.#handleGone(session),
+          onGone: () => served.#handleGone(channel),
         });
-        served.#sessions.add(session);
+        served.#sessions.set(channel, session);
         if (served.#isLeaving) session.announceEnd();
       },
       onClosed: onGone,
@@ -63,14 +64,18 @@ export class ServedUdp implements AgreedCarrier {
   /** Requests that are being answered. */
   get streams(): number {
     let count = 0;
-    for (const { connection } of this.#sessions) count += connection.session.streams;
+    for (const { connection } of this.#sessions.values()) count += connection.session.streams;
     return count;
+  }
+
+  release(channel: number, stream: number): LinkRequest | undefined {
+    return this.#sessions.get(channel)?.release(stream);
   }
 
   /** Nothing new is begun; it ends when all that was begun is answered. */
   announceEnd(): void {
     this.#isLeaving = true;
-    for (const session of this.#sessions) session.announceEnd();
+    for (const session of this.#sessions.values()) session.announceEnd();
     this.#endIfLeft();
   }
 
@@ -83,8 +88,8 @@ export class ServedUdp implements AgreedCarrier {
     this.#link.close();
   }
 
-  #handleGone(session: LinkServerSession): void {
-    this.#sessions.delete(session);
+  #handleGone(channel: number): void {
+    this.#sessions.delete(channel);
     this.#endIfLeft();
   }
 

@@ -19,8 +19,9 @@ export class LinkRequest {
   /** Who asks: proven by the connection. */
   readonly peer: ServerId;
   readonly remoteAddress: string;
-  readonly #id: number;
-  readonly #connection: LinkConnection;
+  #id: number;
+  #connection: LinkConnection;
+  #trailers: FlatFields | undefined;
   /** The client, or its session, is gone: nothing that is written leaves. */
   isGone = false;
   /** Called once when the client, or its session, is gone before the answer has ended. */
@@ -55,6 +56,7 @@ export class LinkRequest {
   }
 
   end(trailers?: FlatFields): void {
+    this.#trailers = trailers;
     this.#connection.session.end(this.#id, trailers);
     this.#connection.wake();
   }
@@ -68,6 +70,21 @@ export class LinkRequest {
   cut(): void {
     this.#connection.session.cancel(this.#id, "internal");
     this.#connection.wake();
+  }
+
+  /** @internal What has not left goes by another session. False: there is nothing left to move. */
+  moveTo(connection: LinkConnection, id: number): boolean {
+    const before = this.#connection;
+    const rest = before.session.takeBack(this.#id);
+    if (rest === undefined) return false;
+    before.session.cancel(this.#id, "moved");
+    before.wake();
+    this.#connection = connection;
+    this.#id = id;
+    for (const piece of rest.content) connection.session.send(id, piece);
+    if (rest.isEnd) connection.session.end(id, this.#trailers);
+    connection.wake();
+    return true;
   }
 
   /** @internal */
@@ -99,6 +116,8 @@ export class LinkRequest {
 /** A carrier that was agreed on over a session. */
 export interface AgreedCarrier {
   announceEnd(): void;
+  /** Lets go of a request whose answer goes on elsewhere; undefined: it is over. */
+  release(channel: number, stream: number): LinkRequest | undefined;
   /** The session is gone. */
   handleTlsGone(): void;
   close(): void;
@@ -140,11 +159,27 @@ export class LinkServerSession {
       const request = new LinkRequest(event.id, event.head, !event.isEnd, this);
       this.#requests.set(event.id, request);
       this.#user.handle(request);
-    } else if (event.kind === "udp") this.#user.handleUdp?.(event.context);
+    } else if (event.kind === "move") this.#move(event.id, this.udp?.release(event.channel, event.stream));
+    else if (event.kind === "udp") this.#user.handleUdp?.(event.context);
     else if ("id" in event) {
       this.#requests.get(event.id)?.handleEvent(event);
       if (event.kind === "cancelled" || event.kind === "done") this.#requests.delete(event.id);
     }
+  }
+
+  #move(id: number, request: LinkRequest | undefined): void {
+    if (request?.moveTo(this.connection, id) === true) this.#requests.set(id, request);
+    else {
+      this.connection.session.cancel(id, "refused");
+      this.connection.wake();
+    }
+  }
+
+  /** Lets go of a request. */
+  release(id: number): LinkRequest | undefined {
+    const request = this.#requests.get(id);
+    this.#requests.delete(id);
+    return request;
   }
 
   /** Asks the client to begin nothing new, and ends when all that was begun is answered. */

@@ -42,7 +42,7 @@ const OPEN_MS_MAX = 3_000;
 const ANNOUNCE_MS_MIN = 10;
 /** Silence of so many probe timeouts ends it, and of no less, ms: shorter is within what a busy process leaves waiting. */
 const SILENT_PROBES = 3;
-const SILENT_MS_MIN = 200;
+const SILENT_MS_MIN = 600;
 /** A carrier that carried nothing for so long is closed, ms. */
 const IDLE_MS = 120_000;
 /** An end that is silent within a body is asked this soon whether it is there, ms. */
@@ -74,8 +74,8 @@ export class UdpCarrier {
   #current: Carried | undefined;
   /** With those that finish what they have begun. */
   readonly #all = new Set<Carried>();
-  /** All only grow. `fallbacks`: asked by TLS as well, since nothing came for a probe timeout. */
-  readonly counters = { requests: 0, raced: 0, fallbacks: 0, opened: 0 };
+  /** All only grow. `fallbacks`: asked by TLS as well, since nothing came for a probe timeout; `moved`: of large answers the rest. */
+  readonly counters = { requests: 0, raced: 0, fallbacks: 0, moved: 0, opened: 0 };
 
   constructor(options: UdpCarrierOptions) {
     this.#o = options;
@@ -168,6 +168,7 @@ export class UdpCarrier {
       handleRoom: () => {},
       move: this.#o.move,
       handleGone: (session) => this.#handleGone(carried, session),
+      handleLarge: (session, id, exchange) => this.#moveRest(carried, session, id, exchange),
     };
     const channels = new UdpChannels({ onClosed: (reason) => this.#handleClosed(carried, reason) });
     const carried: Carried = {
@@ -210,7 +211,8 @@ export class UdpCarrier {
   }
 
   #newSession({ channels, sessions, owner }: Carried): ClientSession {
-    const session = new ClientSession(channels.open(), this.#limits, owner, true);
+    const channel = channels.used;
+    const session = new ClientSession(channels.open(), this.#limits, owner, channel);
     sessions.push(session);
     return session;
   }
@@ -240,6 +242,13 @@ export class UdpCarrier {
     // Who is at the other end is known.
     session.isOpen = true;
     return session;
+  }
+
+  /** What UDP costs more is not worth it for what is large: the server goes on by TLS from where it is. */
+  #moveRest({ tls }: Carried, { channel }: ClientSession, id: number, exchange: LinkExchange): void {
+    const nowMs = systemClock.monotonic();
+    if (channel === undefined || !tls.hasRoom || tls.isStuck(nowMs)) return;
+    if (tls.beginRest(exchange, channel, id, nowMs)) this.counters.moved++;
   }
 
   /** Has a request asked for by TLS too, a moment later. */

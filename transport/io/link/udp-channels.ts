@@ -50,7 +50,7 @@ class ChannelStream extends Duplex {
 
 export interface UdpChannelsUser {
   /** The other side has begun with a channel. Undefined: it must not. */
-  readonly onStream?: ((stream: Duplex) => void) | undefined;
+  readonly onStream?: ((stream: Duplex, channel: number) => void) | undefined;
   /** The connection is over; its streams are destroyed. */
   readonly onClosed: (reason: CloseReason) => void;
 }
@@ -97,7 +97,7 @@ export class UdpChannels {
   #begun(channel: number): ChannelStream | undefined {
     if (this.#user.onStream === undefined) return undefined;
     const stream = this.#open(channel);
-    this.#user.onStream(stream);
+    this.#user.onStream(stream, channel);
     return stream;
   }
 
