@@ -20,8 +20,12 @@ const SOCKADDR_IN_BYTES = 16;
 const SOCKADDR_IN6_BYTES = 28;
 /** struct mmsghdr of 64-bit Linux: msghdr (56: name 0, namelen 8, iov 16, iovlen 24, control 32, controllen 40, flags 48), len 56. */
 const HEADER_STRIDE = 64;
-/** Where msg_name, msg_namelen and msg_len stand in it, in words of 32 bits; and how many it has. */
+/** Where msg_namelen, msg_iov, msg_iovlen, msg_control, msg_controllen and msg_len stand in it, in words of 32 bits; and how many it has. */
 const NAME_BYTES_WORD = 2;
+const VECTORS_WORD = 4;
+const VECTOR_COUNT_WORD = 6;
+const CONTROL_WORD = 8;
+const CONTROL_BYTES_WORD = 10;
 const LENGTH_WORD = 14;
 const HEADER_WORDS = HEADER_STRIDE / 4;
 const IOVEC_STRIDE = 16;
@@ -37,7 +41,18 @@ const MTU_DISCOVER = [
   [41, 23],
 ] as const;
 const PMTUDISC_PROBE = 3;
-const errnos = { EINTR: 4, EAGAIN: 11, ENOBUFS: 105 } as const;
+const errnos = { EINTR: 4, EIO: 5, EAGAIN: 11, EINVAL: 22, ENOBUFS: 105 } as const;
+/** struct cmsghdr with two octets (cmsg(3)): length 18, level SOL_UDP, type UDP_SEGMENT (udp(7)), the length of a segment. */
+const CONTROL_STRIDE = 32;
+const CONTROL_BYTES = 24;
+const CONTROL_LENGTH = 18;
+const SOL_UDP = 17;
+const UDP_SEGMENT = 103;
+const SEGMENT_AT = 16;
+/** What a run may have: less than a datagram's length says, and what every kernel that knows segments takes. */
+const RUN_BYTES_MAX = 65_000;
+/** So often a run may be refused (a device without checksums, a segment longer than the path takes) before none is made any more. */
+const REFUSALS_MAX = 3;
 
 interface Calls {
   readonly receive: (fd: number, headers: Buffer, count: number, flags: number, timeout: null) => number;
@@ -111,8 +126,14 @@ export class DatagramBatch {
   readonly #sendFrom: readonly Buffer[];
   readonly #sendWords: Uint32Array;
   readonly #sendVectors: Uint32Array;
-  /** Address of each slot's sockaddr: low and high word. */
+  /** Address of each slot's sockaddr: low and high word. The same of each slot's iovec to send, and of each message's control. */
   readonly #nameAddresses: Uint32Array;
+  readonly #vectorAddresses: Uint32Array;
+  readonly #controlAddresses: Uint32Array;
+  readonly #controls = forever(BATCH_MAX * CONTROL_STRIDE);
+  /** First slot of each message that {@link sendTo} made. */
+  readonly #firsts: number[] = [];
+  #refusals = 0;
 
   private constructor(calls: Calls, fd: number, { receiveBytes, sendBytes, memoryOf }: DatagramBatchOptions) {
     this.#calls = calls;
@@ -123,8 +144,11 @@ export class DatagramBatch {
     this.received = (memoryOf ?? forever)(BATCH_MAX * this.receiveStride);
     this.sent = forever(BATCH_MAX * this.sendStride);
     const slots = Array.from({ length: BATCH_MAX }, (_, slot) => slot);
-    const names = calls.addressOf(this.names);
-    const addresses = BigUint64Array.from(slots, (slot) => names + BigInt(slot * SOCKADDR_STRIDE));
+    const addressesIn = (memory: Buffer, stride: number): BigUint64Array => {
+      const from = calls.addressOf(memory);
+      return BigUint64Array.from(slots, (slot) => from + BigInt(slot * stride));
+    };
+    const addresses = addressesIn(this.names, SOCKADDR_STRIDE);
     this.#nameAddresses = new Uint32Array(addresses.buffer);
     const headers = (data: Buffer, stride: number, bytes: number) => {
       const vectors = forever(BATCH_MAX * IOVEC_STRIDE);
@@ -147,6 +171,14 @@ export class DatagramBatch {
     this.#sendFrom = send.from;
     this.#sendWords = wordsOf(send.memory);
     this.#sendVectors = wordsOf(send.vectors);
+    this.#vectorAddresses = new Uint32Array(addressesIn(send.vectors, IOVEC_STRIDE).buffer);
+    this.#controlAddresses = new Uint32Array(addressesIn(this.#controls, CONTROL_STRIDE).buffer);
+    for (const slot of slots) {
+      const at = slot * CONTROL_STRIDE;
+      this.#controls.writeBigUInt64LE(BigInt(CONTROL_LENGTH), at);
+      this.#controls.writeInt32LE(SOL_UDP, at + 8);
+      this.#controls.writeInt32LE(UDP_SEGMENT, at + 12);
+    }
   }
 
   /** Loads what {@link open} needs: between a socket's first datagram and its listener nothing may wait. */
@@ -244,6 +276,70 @@ export class DatagramBatch {
       if (errno !== errnos.EINTR) this.counters.sendFailures++;
       from += errno === errnos.EINTR ? 0 : 1;
     }
+    return count;
+  }
+
+  /**
+   * Sends the first slots, which have so many bytes each, to one address; what stands in {@link addressTo} is not looked at. Slots of one length leave as
+   * one message that the kernel cuts late (UDP_SEGMENT), where it can: that is most of what sending costs. How many left, or never can, as {@link send}.
+   */
+  sendTo(low: number, high: number, nameBytes: number, lengths: readonly number[]): number {
+    for (let from = 0; from < lengths.length; ) {
+      const count = this.#makeRuns(from, low, high, nameBytes, lengths);
+      const sent = this.#calls.send(this.#fd, this.#sendFrom[0] as Buffer, count, MSG_DONTWAIT);
+      if (sent > 0) {
+        from = this.#firsts[sent] as number;
+        continue;
+      }
+      const errno = this.#calls.errno();
+      if (errno === errnos.EAGAIN || errno === errnos.ENOBUFS) return from;
+      if (errno === errnos.EINTR) continue;
+      const slots = (this.#firsts[1] as number) - from;
+      if (slots > 1 && (errno === errnos.EIO || errno === errnos.EINVAL))
+        this.#refusals = Math.min(REFUSALS_MAX, this.#refusals + 1);
+      else {
+        this.counters.sendFailures += slots;
+        from += slots;
+      }
+    }
+    return lengths.length;
+  }
+
+  /** Makes messages of the slots from one on; their number. */
+  #makeRuns(from: number, low: number, high: number, nameBytes: number, lengths: readonly number[]): number {
+    const words = this.#sendWords;
+    const slotsMax = this.#refusals < REFUSALS_MAX ? BATCH_MAX : 1;
+    let count = 0;
+    for (let first = from; first < lengths.length; count++) {
+      const bytes = lengths[first] as number;
+      let end = first;
+      // The last segment may be shorter.
+      for (
+        let length = bytes, sum = 0;
+        length === bytes && end - first < slotsMax && end < lengths.length;
+      ) {
+        length = lengths[end] as number;
+        sum += length;
+        if (length > bytes || sum > RUN_BYTES_MAX) break;
+        this.#sendVectors[end * IOVEC_WORDS + IOVEC_LENGTH_WORD] = length;
+        end++;
+      }
+      const to = count * HEADER_WORDS;
+      words[to] = low;
+      words[to + 1] = high;
+      words[to + NAME_BYTES_WORD] = nameBytes;
+      words[to + VECTORS_WORD] = this.#vectorAddresses[2 * first] as number;
+      words[to + VECTORS_WORD + 1] = this.#vectorAddresses[2 * first + 1] as number;
+      words[to + VECTOR_COUNT_WORD] = end - first;
+      const isRun = end - first > 1;
+      words[to + CONTROL_WORD] = isRun ? (this.#controlAddresses[2 * count] as number) : 0;
+      words[to + CONTROL_WORD + 1] = isRun ? (this.#controlAddresses[2 * count + 1] as number) : 0;
+      words[to + CONTROL_BYTES_WORD] = isRun ? CONTROL_BYTES : 0;
+      if (isRun) this.#controls.writeUInt16LE(bytes, count * CONTROL_STRIDE + SEGMENT_AT);
+      this.#firsts[count] = first;
+      first = end;
+    }
+    this.#firsts[count] = lengths.length;
     return count;
   }
 }

@@ -158,10 +158,7 @@ export class UdpSocket {
   #sendBatch({ sockaddr }: Address): number {
     const batch = this.#batch;
     if (batch === undefined || sockaddr === undefined || this.#socket.getSendQueueCount() > 0) return 0;
-    const [low, high] = this.#targetAddress;
-    for (const [slot, bytes] of this.#lengths.entries())
-      batch.addressTo(slot, low, high, sockaddr.length, bytes);
-    return batch.send(this.#lengths.length);
+    return batch.sendTo(...this.#targetAddress, sockaddr.length, this.#lengths);
   }
 
   async close(): Promise<void> {
