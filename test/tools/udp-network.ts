@@ -330,7 +330,8 @@ export function fetches(pair: UdpPair, count: number, bytes: number): number[] {
     pair.server.connection.send(0, new Uint8Array(bytes));
     pair.server.pump();
   };
-  pair.onClientData = (_channel, piece) => {
+  pair.onClientData = (channel, piece) => {
+    if (channel !== 0) return;
     came += piece.length;
     if (came < bytes) return;
     times.push(pair.network.now - askedAt);

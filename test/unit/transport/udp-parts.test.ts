@@ -6,6 +6,7 @@ import { ByteReader } from "../../../transport/core/link/bytes.ts";
 import { Bbr } from "../../../transport/core/udp/bbr.ts";
 import type { AckSample } from "../../../transport/core/udp/congestion.ts";
 import { Cubic } from "../../../transport/core/udp/cubic.ts";
+import { DeliveryRate } from "../../../transport/core/udp/delivery-rate.ts";
 import { KeyEpochs } from "../../../transport/core/udp/key-epochs.ts";
 import { type Group, LossDetection, type SentPacket } from "../../../transport/core/udp/loss-detection.ts";
 import { MtuSearch } from "../../../transport/core/udp/mtu-search.ts";
@@ -462,6 +463,45 @@ const sample = (more: Partial<AckSample>): AckSample => ({
   deliveryRate: undefined,
   isAppLimited: false,
   ...more,
+});
+
+describe("delivery rate", () => {
+  /** Packets of 1,200 bytes that left at these times behind a pause; told of their acknowledgements as [until which packet, when]. */
+  function rateOf(sentAt: readonly number[], acks: readonly (readonly [to: number, atMs: number])[]): number {
+    const rate = new DeliveryRate(at(0));
+    const packets = sentAt.map((ms, number) => ({
+      ...packet(number, ms),
+      bytes: 1_200,
+      ...rate.stamp(1_200 * number, at(ms)),
+    }));
+    let from = 0;
+    let most = 0;
+    for (const [to, atMs] of acks) {
+      const acked = packets.slice(from, to);
+      from = to;
+      const rttMs = atMs - (acked.at(-1) as SentPacket).sentAt;
+      most = Math.max(most, rate.handleAcked(acked, 0, rttMs, at(atMs)) ?? 0);
+    }
+    return most;
+  }
+  const burst = Array.from({ length: 80 }, () => 0);
+  /** A path of 100 ms that takes 10 packets, 12,000 bytes, a millisecond. */
+  const inTime = Array.from(
+    { length: 20 },
+    (_, index) => [4 * (index + 1), 100 + 0.4 * (index + 1)] as const,
+  );
+
+  test("of what left at once after a pause is found by its acknowledgements", () => {
+    expect(rateOf(burst, inTime)).toBeGreaterThan(10_500);
+    expect(rateOf(burst, inTime)).toBeLessThanOrEqual(12_500);
+  });
+
+  test("is never taken for more because an end was late and saw acknowledgements of a while at once", () => {
+    for (const lateMs of [1, 5, 20, 80]) {
+      const late = inTime.map(([to, ms]) => [to, Math.max(ms, 100 + lateMs)] as const);
+      expect(rateOf(burst, [[1, 100], ...late])).toBeLessThanOrEqual(12_500);
+    }
+  });
 });
 
 describe("cubic", () => {

@@ -57,6 +57,7 @@ export class Bbr implements CongestionControl {
   #roundLostBytes = 0;
   #roundAckedBytes = 0;
   #roundRttMs = Number.POSITIVE_INFINITY;
+  #isQueueing = false;
   /** Round trips in a row that lost more than chance does. */
   #lossRounds = 0;
   #lostSentAt: MonotonicMs | undefined;
@@ -74,6 +75,10 @@ export class Bbr implements CongestionControl {
   /** Bytes a millisecond that the path delivers; 0: not known. */
   get rate(): number {
     return Math.max(...this.#rates);
+  }
+
+  get isQueueing(): boolean {
+    return this.#isQueueing;
   }
 
   get windowBytes(): number {
@@ -200,11 +205,11 @@ export class Bbr implements CongestionControl {
   #judgeLoss({ priorInFlightBytes }: AckSample, now: MonotonicMs): void {
     const wholeBytes = this.#roundLostBytes + this.#roundAckedBytes;
     const expected = (LOSS_RATIO_MAX * wholeBytes) / this.#packetBytes;
-    const isQueue = this.#roundRttMs > this.#rttMinMs * (1 + QUEUE_PART);
+    this.#isQueueing = this.#roundRttMs > this.#rttMinMs * (1 + QUEUE_PART);
     const isMuch =
       this.#roundLostBytes / this.#packetBytes > expected + LOSS_DEVIATIONS * Math.sqrt(expected);
     this.#lossRounds = isMuch ? this.#lossRounds + 1 : 0;
-    if (this.#roundLostBytes > 0 && (isQueue || this.#lossRounds >= LOSS_ROUNDS)) {
+    if (this.#roundLostBytes > 0 && (this.#isQueueing || this.#lossRounds >= LOSS_ROUNDS)) {
       // At the end of a transfer little is under way, however much the path took.
       const heldBytes = Math.max(priorInFlightBytes, this.#productBytes());
       this.#bound ??= new Cubic(this.#packetBytes, Math.min(heldBytes, this.windowBytes));

@@ -22,10 +22,13 @@ export class SendChannels {
     return this.#ready.size > 0;
   }
 
-  /** Bytes that would leave now if there were no bound on the rate. */
-  get readyBytes(): number {
+  /** Bytes that would leave now if there were no bound on the rate, of transfers of which no more than `longBytes` has left. */
+  readyBytes(longBytes: number): number {
     let bytes = 0;
-    for (const channel of this.#ready) bytes += (this.#channels.get(channel) as SendChannel).readyBytes;
+    for (const channel of this.#ready) {
+      const sending = this.#channels.get(channel) as SendChannel;
+      if (sending.transferBytes <= longBytes) bytes += sending.readyBytes;
+    }
     return bytes;
   }
 

@@ -23,6 +23,8 @@ export interface CongestionControl {
   /** Bytes that may be under way. */
   readonly windowBytes: number;
   readonly pacingRate: number;
+  /** A queue stands at the bottleneck: what is lost now found no room in it, and tells nothing of the path. */
+  readonly isQueueing: boolean;
   handleAck(sample: AckSample, now: MonotonicMs): void;
   /** Lost by the path, restored or not. `newestSentAt`: when the last of them left. */
   handleLoss(lostBytes: number, newestSentAt: MonotonicMs, now: MonotonicMs): void;

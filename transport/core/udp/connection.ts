@@ -47,6 +47,9 @@ import {
 /** Ranges of an acknowledgement without content; and what such a packet has at most, with all that control may say, bytes. */
 const CONTROL_RANGES_MAX = 4;
 const CONTROL_BYTES = 128;
+/** Of a transfer this gets repairs: what leaves in so many round trips, or so many bytes. */
+const LONG_ROUND_TRIPS = 8;
+const LONG_BYTES_MIN = 1 << 20;
 /** Packets that a probe timeout sends (RFC 9002, section 6.2.4). */
 const PROBE_PACKETS = 2;
 /** From so many probe timeouts in a row on each means persistent congestion: what left before it tells nothing by being lost. */
@@ -295,11 +298,13 @@ export class UdpConnection implements FrameSink {
   #beginGroup(): void {
     const number = this.#loss.nextNumber;
     if (this.#repairs.open !== undefined || number < this.#groupsFrom) return;
+    const readyBytes = this.#repairableBytes;
+    if (readyBytes === 0) return;
     const room = this.#mtu.bytes - HEADER_BYTES - TAG_BYTES - GROUP_ROOM_BYTES - DATA_HEAD_BYTES;
     // What leaves in half a round trip: a repair that comes later saves nothing.
     const most = (this.#congestion.pacingRate * this.#loss.srttMs) / 2 / this.#mtu.bytes;
     const sources = Math.min(
-      Math.ceil(this.#sending.readyBytes / room),
+      Math.ceil(readyBytes / room),
       GROUP_SOURCES_MAX,
       Math.max(GROUP_SOURCES_MIN, Math.floor(most)),
     );
@@ -308,10 +313,16 @@ export class UdpConnection implements FrameSink {
     else this.#groupsFrom = number + sources;
   }
 
+  /** What waits of transfers that are not so long that a round trip more at their end is little: for those repairs cost more than they save. */
+  get #repairableBytes(): number {
+    const roundTrips = LONG_ROUND_TRIPS * this.#congestion.pacingRate * this.#loss.srttMs;
+    return this.#sending.readyBytes(Math.max(LONG_BYTES_MIN, roundTrips));
+  }
+
   #addToGroup(payload: Uint8Array): void {
     const isLast = this.#repairs.add(payload, this.#now);
     // The tail of a transfer ends its group: its repairs leave at once.
-    if (isLast || !this.#sending.hasSome)
+    if (isLast || this.#repairableBytes === 0)
       this.#repairs.close(this.#redundancy.repairsFor(this.#repairs.sources, this.#now));
   }
 
@@ -417,11 +428,14 @@ export class UdpConnection implements FrameSink {
       if (packet.mtuProbeBytes > 0) this.#mtu.handleAcked(packet.mtuProbeBytes);
       this.#sending.handleAcked(packet.pieces);
     }
-    this.#redundancy.handlePackets(Math.max(0, acked.length - restored), restored);
+    this.#redundancy.handlePackets(
+      Math.max(0, acked.length - restored),
+      this.#congestion.isQueueing ? 0 : restored,
+    );
     this.#detectLost();
     const newest = acked.at(-1);
     if (newest === undefined) return undefined;
-    const deliveryRate = this.#rate.handleAcked(acked, restoredBytes, now);
+    const deliveryRate = this.#rate.handleAcked(acked, restoredBytes, rttMs, now);
     this.#congestion.handleAck(
       {
         ackedBytes,
@@ -497,7 +511,7 @@ export class UdpConnection implements FrameSink {
       }
       bytes += packet.bytes;
       this.counters.lostPackets++;
-      this.#redundancy.handlePackets(0, 1);
+      if (!this.#congestion.isQueueing) this.#redundancy.handlePackets(0, 1);
       this.#sending.handleLost(packet.pieces);
       this.#judgeGroup(packet);
     }

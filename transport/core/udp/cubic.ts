@@ -35,6 +35,9 @@ export class Cubic implements CongestionControl {
     this.#recoveryFrom = recoveryFrom;
   }
 
+  /** It does not look. */
+  readonly isQueueing = false;
+
   get windowBytes(): number {
     return this.#windowBytes;
   }

@@ -2,7 +2,8 @@
  * How fast the path delivers: draft-cheng-iccrg-delivery-rate-estimation, section 3. Bytes a millisecond.
  *
  * A sample of it has a round trip in its interval, so that a transfer of less than what the path holds shows its own size only. What leaves after a pause is
- * therefore measured as a train too: its bytes behind the first acknowledgement, over the time in which they left or were acknowledged, whichever is longer.
+ * therefore measured as a train too: its bytes over the time in which they left, or since its first packet could have been acknowledged at the earliest,
+ * whichever is longer. So an end that is late, and sees acknowledgements of a while at once, takes the path for slower than it is, never for faster.
  */
 import type { MonotonicMs } from "#kit";
 import type { SentPacket } from "./loss-detection.ts";
@@ -14,11 +15,13 @@ const TRAIN_BYTES_MIN = 10 * DATAGRAM_BYTES_MIN;
 /** What left after a pause. */
 interface Train {
   readonly beganAt: MonotonicMs;
-  /** When its first acknowledgement came, and when the newest packet in that had left. */
+  /** When its first acknowledgement came. */
   ackedAt: MonotonicMs | undefined;
-  sentAt: MonotonicMs;
   bytes: number;
 }
+
+/** The shortest round trip counts for so long, ms, and twice that at most. */
+const RTT_MIN_MS = 10_000;
 
 export class DeliveryRate {
   #deliveredBytes = 0;
@@ -27,10 +30,15 @@ export class DeliveryRate {
   /** Until so much is delivered, samples are those of a sender that had nothing more; 0: they are not. */
   #appLimitedUntil = 0;
   #train: Train | undefined;
+  /** Shortest round trip of this period and of the one before, ms. */
+  #rttMinMs = Number.POSITIVE_INFINITY;
+  #rttMinBeforeMs = Number.POSITIVE_INFINITY;
+  #periodAt: MonotonicMs;
 
   constructor(now: MonotonicMs) {
     this.#deliveredAt = now;
     this.#firstSentAt = now;
+    this.#periodAt = now;
   }
 
   get deliveredBytes(): number {
@@ -45,7 +53,7 @@ export class DeliveryRate {
     if (inFlightBytes === 0) {
       this.#firstSentAt = now;
       this.#deliveredAt = now;
-      this.#train = { beganAt: now, ackedAt: undefined, sentAt: now, bytes: 0 };
+      this.#train = { beganAt: now, ackedAt: undefined, bytes: 0 };
     }
     return {
       deliveredBytes: this.#deliveredBytes,
@@ -60,9 +68,18 @@ export class DeliveryRate {
     this.#appLimitedUntil = Math.max(1, this.#deliveredBytes + inFlightBytes);
   }
 
-  /** Packets that were acknowledged together, the newest last; of what they bring, `restoredBytes` the path has lost. The rate, if they tell one. */
-  handleAcked(packets: readonly SentPacket[], restoredBytes: number, now: MonotonicMs): number | undefined {
+  /**
+   * Packets that were acknowledged together, the newest last; of what they bring, `restoredBytes` the path has lost. `rttMs`: their round trip, if it is
+   * known. The rate, if they tell one.
+   */
+  handleAcked(
+    packets: readonly SentPacket[],
+    restoredBytes: number,
+    rttMs: number | undefined,
+    now: MonotonicMs,
+  ): number | undefined {
     const newest = packets.at(-1) as SentPacket;
+    this.#takeRtt(rttMs, now);
     for (const packet of packets) this.#deliveredBytes += packet.bytes;
     this.#deliveredBytes -= restoredBytes;
     this.#deliveredAt = now;
@@ -78,9 +95,9 @@ export class DeliveryRate {
     const train = this.#train;
     const newest = packets.at(-1) as SentPacket;
     if (train === undefined || newest.sentAt < train.beganAt) return undefined;
+    // The shortest round trip may be that of its first packets: they do not count.
     if (train.ackedAt === undefined) {
       train.ackedAt = now;
-      train.sentAt = newest.sentAt;
       return undefined;
     }
     // What left later was let through by acknowledgements: the sample with a round trip in it is as good.
@@ -90,7 +107,17 @@ export class DeliveryRate {
     }
     for (const packet of packets) train.bytes += packet.bytes;
     train.bytes -= restoredBytes;
-    const intervalMs = Math.max(newest.sentAt - train.sentAt, now - train.ackedAt);
+    const rttMinMs = Math.min(this.#rttMinMs, this.#rttMinBeforeMs);
+    const intervalMs = Math.max(newest.sentAt - train.beganAt, now - train.beganAt - rttMinMs);
     return train.bytes >= TRAIN_BYTES_MIN && intervalMs > 0 ? train.bytes / intervalMs : undefined;
+  }
+
+  #takeRtt(rttMs: number | undefined, now: MonotonicMs): void {
+    if (now - this.#periodAt > RTT_MIN_MS) {
+      this.#periodAt = now;
+      this.#rttMinBeforeMs = this.#rttMinMs;
+      this.#rttMinMs = Number.POSITIVE_INFINITY;
+    }
+    if (rttMs !== undefined) this.#rttMinMs = Math.min(this.#rttMinMs, rttMs);
   }
 }

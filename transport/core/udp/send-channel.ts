@@ -9,6 +9,8 @@ export class SendChannel {
   /** First byte that never left; behind the last one that waits. */
   #next = 0;
   #end = 0;
+  /** Where the present transfer began: nothing waited before. */
+  #from = 0;
   /** Beyond `#base`. */
   readonly #acked = new Ranges();
   readonly #lost = new Ranges();
@@ -28,6 +30,11 @@ export class SendChannel {
     return this.#lost.count > 0 || (this.#next < this.#end && this.#next < this.#base + CHANNEL_WINDOW_BYTES);
   }
 
+  /** What of the present transfer has left, bytes. */
+  get transferBytes(): number {
+    return this.#next - this.#from;
+  }
+
   /** Bytes that would leave now if there were no bound on the rate. */
   get readyBytes(): number {
     let bytes = Math.min(this.#end, this.#base + CHANNEL_WINDOW_BYTES) - this.#next;
@@ -39,6 +46,7 @@ export class SendChannel {
   /** The bytes are the channel's from now on. */
   push(bytes: Uint8Array): void {
     if (bytes.length === 0) return;
+    if (this.#next === this.#end) this.#from = this.#end;
     this.#chunks.push(bytes);
     this.#end += bytes.length;
   }
