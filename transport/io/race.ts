@@ -413,6 +413,7 @@ function track(
   const attempt: Attempt = {
     via,
     requestClass: requestClassOf(request.headers),
+    place: -1,
     lastProgressMs: undefined,
     giveUp: (why, code) => {
       // What cannot be asked again keeps its chance: the path may come back.

@@ -81,6 +81,8 @@ export type Attempt = {
   lastProgressMs: number | undefined;
   /** Ends it: over another path it may be asked again, of a server that is down it may not. */
   readonly giveUp: (why: string, code: "path-failed" | "server-down") => void;
+  /** Its place among those of its target, -1: none. */
+  place: number;
 };
 
 /** A tracked attempt as its sender sees it, from the first byte to the end of its body. */
@@ -131,7 +133,11 @@ export class Target {
   readonly #pools = new Map<string, Pool>();
   /** Whether it speaks the link protocol. */
   readonly #agreement = new LinkAgreement();
-  readonly #attempts = new Set<Attempt>();
+  /**
+   * Each knows its place. A Set would keep what it holds from the garbage collector's short way: one that is filled anew leaves its old table
+   * behind, and an old table keeps the next one, for as long as it has grown old itself.
+   */
+  readonly #attempts: Attempt[] = [];
   /** Requests at once over whichever path, fading. */
   #recentPeak = 0;
   /** One for each path that was used. */
@@ -261,10 +267,16 @@ export class Target {
   }
 
   track(attempt: Attempt): void {
-    this.#attempts.add(attempt);
+    attempt.place = this.#attempts.push(attempt) - 1;
   }
   untrack(attempt: Attempt): void {
-    this.#attempts.delete(attempt);
+    const { place } = attempt;
+    if (place < 0) return;
+    attempt.place = -1;
+    const last = this.#attempts.pop() as Attempt;
+    if (last === attempt) return;
+    last.place = place;
+    this.#attempts[place] = last;
   }
 
   /**
@@ -282,7 +294,7 @@ export class Target {
     if (!this.chooser?.alternative([via], this.#context.now())) return 0;
     let count = 0;
     const nowMs = performance.now();
-    for (const attempt of this.#attempts) {
+    for (const attempt of this.#attempts.slice()) {
       // A body that still moves may do so to its end. What waits on a path that is only suspect is asked for elsewhere beside it.
       const silentMs =
         attempt.lastProgressMs === undefined ? (isDead ? Infinity : 0) : nowMs - attempt.lastProgressMs;
@@ -299,7 +311,7 @@ export class Target {
   /** The server stopped answering: whoever waits for its answer is told, so that another server can be asked. */
   giveUpWaiting(): number {
     let count = 0;
-    for (const attempt of this.#attempts) {
+    for (const attempt of this.#attempts.slice()) {
       // A body on its way may yet go on, and nobody else has its rest.
       if (attempt.lastProgressMs !== undefined) continue;
       attempt.giveUp(`${this.label} has stopped answering`, "server-down");
