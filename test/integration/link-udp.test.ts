@@ -102,22 +102,39 @@ async function serverOf({ offersUdp = true } = {}) {
   return server;
 }
 
-/** In the way of datagrams: what comes from the server gets lost by `lossRatio`, everything while `isSwallowing`. */
+/**
+ * In the way of datagrams: what comes from the server gets lost by `lossRatio`, everything while `isSwallowing`; it comes `delayMs` later, and at
+ * `bytesPerMs`, in a queue without end.
+ */
 async function wayTo(port: number) {
   const random = new Random("way");
   const socket = createSocket("udp4");
-  const state = { port: 0, lossRatio: 0, isSwallowing: false, delayMs: 0, downBytes: 0 };
+  const state = {
+    port: 0,
+    lossRatio: 0,
+    isSwallowing: false,
+    delayMs: 0,
+    bytesPerMs: Infinity,
+    downBytes: 0,
+  };
+  let freeAtMs = 0;
   let client = 0;
   let isClosed = false;
   socket.on("message", (datagram, from) => {
     if (from.port !== port) client = from.port;
     if (state.isSwallowing || (from.port === port && random.float() < state.lossRatio)) return;
-    if (from.port === port) state.downBytes += datagram.byteLength;
+    const isDown = from.port === port;
     const pass = (): void => {
-      if (!isClosed) socket.send(datagram, from.port === port ? client : port, HOST);
+      if (!isClosed) socket.send(datagram, isDown ? client : port, HOST);
     };
-    if (state.delayMs === 0) pass();
-    else setTimeout(pass, state.delayMs);
+    let waitMs = state.delayMs;
+    if (isDown) {
+      state.downBytes += datagram.byteLength;
+      freeAtMs = Math.max(performance.now(), freeAtMs) + datagram.byteLength / state.bytesPerMs;
+      waitMs += freeAtMs - performance.now();
+    }
+    if (waitMs < 1) pass();
+    else setTimeout(pass, waitMs);
   });
   socket.bind(0, HOST);
   await once(socket, "listening");
@@ -376,6 +393,20 @@ describe("when UDP does not come through", () => {
     expect(choice.reason(now())).toBe("paused");
     expect(await ask(pool, "/bytes/1000")).toBe(1_000);
   });
+});
+
+test("one that is throttled is doubted, loses its races and is given up", LONG, async () => {
+  const server = await serverOf();
+  const way = await wayTo(server.udp.port);
+  const pool = poolTo(server.port, way, { ...ALWAYS, racesMin: 8, raceEveryUnsure: 2 });
+  await until(
+    async () => await ask(pool, "/bytes/1000").then(() => udpOf(pool).choice.reason(now()) === "pays"),
+  );
+  way.bytesPerMs = 60;
+  const { choice } = udpOf(pool);
+  await until(async () => await ask(pool, "/bytes/50000").then(() => choice.counters.slower === 1), 30_000);
+  expect(choice.counters.doubts).toBeGreaterThan(0);
+  expect(choice.reason(now())).toBe("paused");
 });
 
 describe("servers that come, go, or know no UDP", () => {

@@ -30,6 +30,8 @@ export const carriers = {
   udp: { kind: "udp" },
   "link-cubic": { kind: "link", control: "cubic" },
   "link-bbr": { kind: "link", control: "bbr" },
+  "choice-cubic": { kind: "choice", control: "cubic" },
+  "choice-bbr": { kind: "choice", control: "bbr" },
   "http2-cubic": { kind: "http2", control: "cubic" },
   "http2-bbr": { kind: "http2", control: "bbr" },
   "http1-cubic": { kind: "http1", control: "cubic" },

@@ -23,13 +23,14 @@ import {
   PathPool,
   Stop,
   transportDefaults,
+  UdpDialer,
   UdpEndpoint,
 } from "#transport";
 import { CHANNELS_MAX } from "../../transport/core/udp/words.ts";
 import { LINK_ALPN } from "../../transport/core/link/words.ts";
 
-/** `nginx`: a server of HTTP without TLS, which is asked through nginx beside whoever asks. */
-export type CarrierKind = "udp" | "link" | "http2" | "http1" | "nginx";
+/** `choice`: a link as servers have it, by TLS or by UDP. `nginx`: a server of HTTP without TLS, which is asked through nginx beside whoever asks. */
+export type CarrierKind = "udp" | "link" | "choice" | "http2" | "http1" | "nginx";
 
 interface Place {
   readonly address: string;
@@ -126,7 +127,7 @@ async function serve(file: CarriersFile, carrier: Carrier): Promise<void> {
   const { kind, secret } = carrier;
   const { address, port } = carrier.serve;
   if (kind === "udp") await serveUdp(address, port, secret);
-  else if (kind === "link") {
+  else if (kind === "link" || kind === "choice") {
     const links = new LinkServer({
       trust: trustOf(file.parent),
       mayCome: () => true,
@@ -149,6 +150,7 @@ async function serve(file: CarriersFile, carrier: Carrier): Promise<void> {
         write();
       },
     });
+    if (kind === "choice") links.setUdp(await UdpEndpoint.bind(address, port));
     const server = createServer({ noDelay: true }, (socket) => links.accept(socket, Buffer.alloc(0)));
     await once(server.listen(port, address), "listening");
   } else {
@@ -232,9 +234,14 @@ async function askerOf(file: CarriersFile, carrier: Carrier): Promise<Ask> {
   const { kind } = carrier;
   const { address, port } = carrier.ask;
   if (kind === "udp") return await udpAsker(carrier);
-  if (kind === "link") {
+  if (kind === "link" || kind === "choice") {
+    const dialer = new UdpDialer();
     const pool = new LinkPool({
       label: "the lab",
+      udp:
+        kind === "link"
+          ? undefined
+          : { connect: async (told) => await dialer.open({ ...told, host: address, tcpPort: port }) },
       connect: (signal) =>
         dial({
           host: address,

@@ -80,12 +80,13 @@ export class CarrierChoice {
   #races: boolean[] = [];
   /** Requests since one went by both. */
   #sinceRace = 0;
-  readonly counters: Record<CarrierFailure | "won" | "lost", number> = {
+  readonly counters: Record<CarrierFailure | "won" | "lost" | "doubts", number> = {
     blocked: 0,
     silent: 0,
     slower: 0,
     won: 0,
     lost: 0,
+    doubts: 0,
   };
 
   constructor(settings: Partial<CarrierSettings> = {}) {
@@ -154,6 +155,14 @@ export class CarrierChoice {
     if (this.#races.filter((isFirst) => !isFirst).length < RACES_LOST_MAX) return false;
     this.handleFailed("slower", now);
     return true;
+  }
+
+  /** An answer takes much longer than it should: nothing is known any more until races are run again. */
+  handleDoubt(): void {
+    if (this.#state !== "open" || this.#races.length < this.#settings.racesMin) return;
+    this.counters.doubts++;
+    this.#races = [];
+    this.#sinceRace = Infinity;
   }
 
   /** How a small request goes. */

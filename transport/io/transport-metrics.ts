@@ -240,7 +240,7 @@ export function registerTransportMetrics(
   );
   eventsOf(
     "isochrone_transport_link_udp_total",
-    "UDP carriers: opened; requests by them, of them those that went by TLS too: raced, or unanswered for a probe timeout; large answers whose rest came by TLS; races won and lost; carriers given up, by why.",
+    "UDP carriers: opened; requests by them, of them those that went by TLS too: raced, or unanswered for a probe timeout; large answers whose rest came by TLS; races won and lost; doubts, after which they are run anew; carriers given up, by why.",
     [
       "opened",
       "requests",
@@ -249,6 +249,7 @@ export function registerTransportMetrics(
       "moved",
       "won",
       "lost",
+      "doubts",
       "blocked",
       "silent",
       "slower",

@@ -80,8 +80,9 @@ export class LinkExchange implements Controller {
   readonly #isLarge: boolean;
   /** It was taken from a session that did not answer. */
   isRepeated = false;
-  /** When it began, monotonic ms. */
+  /** When it began, and when the first of its answer came, monotonic ms. */
   beganAtMs = 0;
+  answeredAtMs = 0;
   /** Takes it when the other end had not begun with it; undefined: its pool begins it anew. */
   onRefused: (() => void) | undefined;
   /** Told which carrier's answer is handed on, before any of it is. */
@@ -144,6 +145,10 @@ export class LinkExchange implements Controller {
   /** Whether it may be asked for over another carrier beside the one that it goes over. */
   get mayRace(): boolean {
     return !this.#isOver && !this.#hasAnswer && this.#leg !== undefined && this.#other === undefined;
+  }
+  /** What it asks for is so short that the carrier decides how long it takes, as far as is known. */
+  get isSmall(): boolean {
+    return !this.#isLarge && (this.#statedBytes ?? this.#bytes) <= RACED_BYTES_MAX;
   }
   /** It comes by UDP, and what is left of it would better come by TLS. */
   get wantsTcp(): boolean {
@@ -247,6 +252,7 @@ export class LinkExchange implements Controller {
     }
     if (event.kind === "response" && !this.#hasAnswer) {
       this.#hasAnswer = true;
+      this.answeredAtMs = nowMs;
       this.onAnswered?.(from.isUdp);
     }
     if (event.kind === "drained") {

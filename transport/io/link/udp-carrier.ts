@@ -50,6 +50,9 @@ const BUSY_PING_MS = 100;
 /** By how much TCP's attempt begins later in a race, ms and part of a round trip: less is not worth the CPU. */
 const RACE_DELAY_MS = 5;
 const RACE_DELAY_SHARE = 1 / 8;
+/** From the first of a small answer to its end it takes no longer than so many round trips and this, ms, if nothing is wrong with it. */
+const ANSWER_ROUND_TRIPS = 3;
+const ANSWER_MS = 200;
 /** Shortest time between two looks at what waits, ms. */
 const LOOK_MS_MIN = 5;
 
@@ -297,9 +300,12 @@ export class UdpCarrier {
     }
     let nextMs = probeTimeoutMs;
     let isBusy = false;
+    const lateSinceMs = nowMs - ANSWER_ROUND_TRIPS * (link.srttMs ?? 0) - ANSWER_MS;
     for (const { exchanges } of sessions)
       for (const exchange of exchanges.values()) {
         isBusy = true;
+        if (exchange.hasAnswer && exchange.isSmall && exchange.answeredAtMs < lateSinceMs)
+          this.choice.handleDoubt();
         if (exchange.hasAnswer || exchange.isRaced) continue;
         const leftMs = probeTimeoutMs - Math.min(silentMs, nowMs - exchange.beganAtMs);
         if (leftMs > 0) nextMs = Math.min(nextMs, leftMs);
