@@ -203,6 +203,9 @@ export class VirtualEnd {
   readonly onEvent: (event: UdpEvent) => void;
   readonly #datagram = new Uint8Array(DATAGRAM_BYTES_MAX);
   #timer = 0;
+  /** Whatever happens is seen to at multiples of it, together: a process that shares its processor. 0: at once. */
+  turnMs = 0;
+  #waiting: { readonly datagram: Uint8Array; readonly from: string }[] = [];
 
   constructor(
     network: VirtualNetwork,
@@ -219,7 +222,23 @@ export class VirtualEnd {
   }
 
   receive(datagram: Uint8Array, from: string): void {
+    if (this.turnMs > 0) {
+      if (this.#waiting.push({ datagram, from }) === 1)
+        this.#network.at(this.#turnAt(this.#network.now), () => this.#receiveWaiting());
+      return;
+    }
     this.connection.handleDatagram(datagram, from, monotonicMs(this.#network.now));
+    this.pump();
+  }
+
+  #turnAt(time: number): number {
+    return this.turnMs === 0 ? time : Math.ceil(time / this.turnMs) * this.turnMs;
+  }
+
+  #receiveWaiting(): void {
+    const now = monotonicMs(this.#network.now);
+    for (const { datagram, from } of this.#waiting.splice(0))
+      this.connection.handleDatagram(datagram, from, now);
     this.pump();
   }
 
@@ -237,7 +256,7 @@ export class VirtualEnd {
     const timer = ++this.#timer;
     if (dueAt === undefined) return;
     // A timer that is due at once and lets nothing leave would never end.
-    this.#network.at(Math.max(dueAt, now + TICK_MS), () => {
+    this.#network.at(this.#turnAt(Math.max(dueAt, now + TICK_MS)), () => {
       if (timer !== this.#timer) return;
       connection.handleTimeout(monotonicMs(this.#network.now));
       this.pump();

@@ -1,5 +1,6 @@
 /** Goal: what becomes of a connection over UDP when its path or its other end fails. Method: virtual time, seeded network, no socket. */
 import { describe, expect, test } from "vitest";
+import { Random } from "#kit";
 import { Bottleneck, fetches, nameOf, type PathShape, UdpPair } from "../../tools/udp-network.ts";
 
 const FAR: PathShape = { delayMs: 48 };
@@ -176,4 +177,70 @@ describe("a peer that restarts", () => {
     expect(droppedDatagrams).toBeGreaterThan(3);
     expect(lostPackets).toBe(0);
   });
+});
+
+describe("an end that shares its processor", () => {
+  /** Answers of 100 KB, asked for at random, eight a second, whatever became of those before; their times, by the second in which they were asked for. */
+  function load(pair: UdpPair, untilMs: number): number[][] {
+    const random = new Random("moments");
+    const free = Array.from({ length: 64 }, (_, channel) => channel);
+    const lanes = new Map<number, { readonly askedAt: number; left: number }>();
+    const times: number[][] = Array.from({ length: Math.ceil(untilMs / 1_000) + 1 }, () => []);
+    pair.onServerData = (channel) => {
+      pair.server.connection.send(channel, new Uint8Array(BYTES));
+      pair.server.pump();
+    };
+    pair.onClientData = (channel, bytes) => {
+      const lane = lanes.get(channel) as { askedAt: number; left: number };
+      lane.left -= bytes.length;
+      if (lane.left > 0) return;
+      lanes.delete(channel);
+      free.push(channel);
+      times[Math.floor(lane.askedAt / 1_000)]?.push(pair.network.now - lane.askedAt);
+    };
+    const ask = (): void => {
+      const channel = free.shift();
+      if (channel !== undefined) {
+        lanes.set(channel, { askedAt: pair.network.now, left: BYTES });
+        pair.client.connection.send(channel, new Uint8Array(6));
+        pair.client.pump();
+      }
+      if (pair.network.now < untilMs) pair.network.at(pair.network.now + random.exponential(125), ask);
+    };
+    ask();
+    return times;
+  }
+
+  test.each([
+    [100, 0.014],
+    [200, 0],
+  ])(
+    "and has a turn each %d ms for 10 s, while %d is lost, is as fast as before soon after",
+    (turnMs, lossRatio) => {
+      const narrowUp = { ...FAR, bottleneck: new Bottleneck(100, 1_200_000) };
+      const pair = new UdpPair("1", narrowUp, {
+        ...FAR,
+        lossRatio,
+        bottleneck: new Bottleneck(100, 1_200_000),
+      });
+      const times = load(pair, 30_000);
+      for (const [at, turn] of [
+        [10_000, turnMs],
+        [20_000, 0],
+      ] as const)
+        pair.network.at(at, () => {
+          for (const end of [pair.server, pair.client]) end.turnMs = turn;
+        });
+      pair.network.run(60_000);
+      const median = (from: number, to: number): number => {
+        const all = times
+          .slice(from, to)
+          .flat()
+          .toSorted((a, b) => a - b);
+        return all[all.length >> 1] as number;
+      };
+      expect(times.flat().length).toBeGreaterThan(200);
+      expect(median(22, 26)).toBeLessThanOrEqual(median(2, 10) * 1.2);
+    },
+  );
 });

@@ -57,6 +57,8 @@ export class Bbr implements CongestionControl {
   #roundLostBytes = 0;
   #roundAckedBytes = 0;
   #roundRttMs = Number.POSITIVE_INFINITY;
+  /** Most that was under way in the round. */
+  #roundInFlightBytes = 0;
   #isQueueing = false;
   /** Round trips in a row that lost more than chance does. */
   #lossRounds = 0;
@@ -104,6 +106,7 @@ export class Bbr implements CongestionControl {
   handleAck(sample: AckSample, now: MonotonicMs): void {
     const isRound = sample.priorDeliveredBytes >= this.#roundEndBytes;
     this.#roundAckedBytes += sample.ackedBytes;
+    this.#roundInFlightBytes = Math.max(this.#roundInFlightBytes, sample.priorInFlightBytes);
     if (isRound) {
       this.#roundEndBytes = sample.deliveredBytes;
       this.#judgeLoss(sample, now);
@@ -205,7 +208,10 @@ export class Bbr implements CongestionControl {
   #judgeLoss({ priorInFlightBytes }: AckSample, now: MonotonicMs): void {
     const wholeBytes = this.#roundLostBytes + this.#roundAckedBytes;
     const expected = (LOSS_RATIO_MAX * wholeBytes) / this.#packetBytes;
-    this.#isQueueing = this.#roundRttMs > this.#rttMinMs * (1 + QUEUE_PART);
+    // Who has less under way than the path holds makes no queue: round trips are longer because an end is late, or others fill it.
+    this.#isQueueing =
+      this.#roundRttMs > this.#rttMinMs * (1 + QUEUE_PART) &&
+      this.#roundInFlightBytes >= this.#productBytes();
     const isMuch =
       this.#roundLostBytes / this.#packetBytes > expected + LOSS_DEVIATIONS * Math.sqrt(expected);
     this.#lossRounds = isMuch ? this.#lossRounds + 1 : 0;
@@ -222,6 +228,7 @@ export class Bbr implements CongestionControl {
       this.#bound = undefined;
     this.#roundLostBytes = 0;
     this.#roundAckedBytes = 0;
+    this.#roundInFlightBytes = 0;
     this.#roundRttMs = Number.POSITIVE_INFINITY;
   }
 }

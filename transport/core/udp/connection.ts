@@ -256,7 +256,9 @@ export class UdpConnection implements FrameSink {
     const mayElicit =
       (this.#probesDue > 0 && this.#path.maySend(this.#mtu.bytes)) ||
       (this.#hasRoom && this.#pacer.readyAt(this.#congestion.pacingRate, now) <= now);
-    if (!this.#hasContent && this.#hasRoom) this.#rate.handleAppLimited(this.#loss.bytesInFlight);
+    // An end that comes late sends less than the path takes, as one does that has nothing more.
+    if (this.#pacer.takeLate() || (!this.#hasContent && this.#hasRoom))
+      this.#rate.handleAppLimited(this.#loss.bytesInFlight);
     if (mayElicit && this.#repairs.hasRepair) return this.#transmitRepair(into);
     if (mayElicit && this.#mayTryMtu()) return this.#transmitMtuProbe(into);
     return this.#transmitFrames(into, mayElicit);
