@@ -19,9 +19,20 @@ export function watchResident(store: MemoryStore, memoryBytes: number, clock: Cl
   const reserve = new GarbageReserve(memoryBytes + REST_BYTES, store.bytesMax, store.garbageBytes);
   const timer = setInterval(() => {
     const { isFull } = store;
-    reserve.handleSample({ residentBytes: process.memoryUsage.rss(), isFull, now: clock.monotonic() });
+    const residentBytes = residentBytesNow();
+    if (residentBytes === undefined) return;
+    reserve.handleSample({ residentBytes, isFull, now: clock.monotonic() });
     if (reserve.bytes !== store.garbageBytes) store.garbageBytes = reserve.bytes;
   }, SAMPLE_MS);
   timer.unref();
   return () => clearInterval(timer);
+}
+
+/** Undefined: it is not to be had. The system tells it in a file, which takes a descriptor. */
+function residentBytesNow(): number | undefined {
+  try {
+    return process.memoryUsage.rss();
+  } catch {
+    return undefined;
+  }
 }

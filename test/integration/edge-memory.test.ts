@@ -1,6 +1,8 @@
 /** One edge process under keys that nobody asks for twice. At length: `npm run bench -- unique-keys`. */
-import { existsSync, readFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { once } from "node:events";
+import { setTimeout as pause } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { HEAP_FLAGS } from "#edge";
@@ -76,5 +78,17 @@ describe.skipIf(!existsSync("/proc/self/environ"))("an edge that was started pla
     // It was filled at all, and it did not go on growing.
     expect(growth).toBeGreaterThan(CAP_BYTES * 0.3);
     expect(growth).toBeLessThan(CAP_BYTES * 1.6);
+  }, 60_000);
+
+  test("looks at its memory every second also when it has no descriptor left for that", async () => {
+    const open = new Set(readdirSync(`/proc/${edge.pid}/fd`).map(Number));
+    let firstFree = 0;
+    while (open.has(firstFree)) firstFree++;
+    const limit = (count: number): unknown =>
+      execFileSync("prlimit", ["--pid", String(edge.pid), `--nofile=${count}:`]);
+    limit(firstFree);
+    await pause(2_500);
+    limit(16_384);
+    await fill("after", 100);
   }, 60_000);
 });
