@@ -354,7 +354,9 @@ export class CheckedHttp2 {
       this.credit(0, 2 * WINDOW_INITIAL);
     if (stream === undefined) return;
     stream.window -= payload.byteLength;
-    if (stream.window < 0) this.#fail(`content of ${stream.expected.path} beyond its window`);
+    // A frame without content is no content (section 6.9.1).
+    if (payload.byteLength > 0 && stream.window < 0)
+      this.#fail(`content of ${stream.expected.path} beyond its window`);
     const { content, path } = stream.expected;
     if (!stream.hasHead) this.#fail(`content before the head of ${path}`);
     if (!stream.isOwn) {

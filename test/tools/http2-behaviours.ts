@@ -75,10 +75,12 @@ export const http2Behaviours: Readonly<Record<string, Http2Behaviour>> = {
     client: (random) => ({ windowBytes: [0, 1, 10, 1_000, 65_535][random.int(5)] ?? 0, isCrediting: false }),
     act: async (connection, random) => {
       connection.ask(...many(random, 6), asks(`/l/${random.int(8)}`), asks(`/l/${random.int(8)}`));
+      // More of them at once are a flood (edge/core/http2-budget.ts).
+      let moves = 16;
       for (let turn = 0; turn < 100 && connection.outstanding > 0 && connection.mayAsk; turn++) {
         const ids = connection.streamIds;
         const by = 1 + random.int(random.int(2) === 0 ? 20 : 30_000);
-        if (random.int(10) === 0 && turn < 90)
+        if (random.int(10) === 0 && turn < 90 && moves-- > 0)
           connection.setInitialWindow(random.int(3) * random.int(20_000));
         else connection.credit(random.int(3) === 0 ? 0 : (ids[random.int(ids.length)] ?? 0), by);
         if (random.int(3) === 0) await pause(random.int(20));
