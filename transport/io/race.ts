@@ -332,8 +332,8 @@ class Race {
 
   /** Of a body that came in part so much is missing that more has arrived behind the gap: its sender hears of the loss at once. */
   #repairsItself({ head, choice }: Try): boolean {
-    // Of TLS whole records are seen alone.
-    if (head === undefined || choice.via !== null || this.#to.endpoint.isTls) return false;
+    // Of TLS, which links and relays speak too, whole records are seen alone.
+    if (head?.protocol !== "http/1.1" || choice.via !== null || this.#to.endpoint.isTls) return false;
     return (statedLength(head) ?? 0) - head.body.readableLength > TAIL_BYTES_MAX;
   }
 

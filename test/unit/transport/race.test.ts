@@ -43,9 +43,9 @@ class Asked {
     signal.addEventListener("abort", abort, { once: true });
   }
 
-  head(status = 200, length = 3): void {
+  head(status = 200, length = 3, protocol: ExchangeHead["protocol"] = "http/1.1"): void {
     this.#resolve({
-      protocol: "http/1.1",
+      protocol,
       status,
       headers: [["Content-Length", String(length)]],
       body: this.body,
@@ -218,12 +218,12 @@ describe("a late small request", () => {
   test("whose sender hears of the loss by itself is worth the half of what is saved, and no more", async () => {
     const { to, asked, ask } = setUp();
     const answers: Promise<unknown>[] = [];
-    const isAsked = async (receivedBytes: number): Promise<boolean> => {
+    const isAsked = async (receivedBytes: number, protocol?: "link"): Promise<boolean> => {
       const from = asked.length;
       answers.push(ask());
       await pass(100);
       asked[from]?.body.push(Buffer.alloc(receivedBytes));
-      asked[from]?.head(200, 10_000);
+      asked[from]?.head(200, 10_000, protocol);
       await pass(5);
       return asked.length > from + 1;
     };
@@ -231,8 +231,9 @@ describe("a late small request", () => {
     let count = 0;
     while (await isAsked(1_000)) count++;
     expect(count).toBe(5);
-    // The last segments of it: only a timer brings them.
+    // The last segments of it: only a timer brings them. Of a link whole records are seen alone.
     expect(await isAsked(6_000)).toBe(true);
+    expect(await isAsked(1_000, "link")).toBe(true);
     for (const one of asked) one.rest();
     await Promise.all(answers);
   });
