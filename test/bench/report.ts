@@ -18,13 +18,18 @@ result of each in the directory of --to. Then it writes report.html (self-contai
 
   --to DIR      default .isochrone/bench
   --from DIR    read DIR/*.json instead of running; what is no comparison is shown as it is
-  --readme      write the tables between the lines <!-- bench: NAME --> and <!-- /bench --> of README.md and edge/README.md anew;
-                NAME is a comparison's file without .json, or hit-ratios
+  --readme      write the tables between the lines <!-- bench: NAME --> and <!-- /bench --> of README.md, of edge/ and of transport/core/ anew;
+                NAME is a comparison's file without .json, hit-ratios, link-cpu or link-wan
   --seconds N, --rounds N, --warm-up N   handed to each comparison
   --help
 `;
 
-const READMES = ["README.md", "edge/README.md"].map((path) => join(import.meta.dirname, "..", "..", path));
+const READMES = [
+  "README.md",
+  "edge/README.md",
+  "transport/core/link/README.md",
+  "transport/core/udp/README.md",
+].map((path) => join(import.meta.dirname, "..", "..", path));
 const COMPARISONS = ["hit", "tls", "workers", "miss"];
 /** A comparison that takes longer than this is stuck. */
 const COMPARISON_TIMEOUT_MS = 3_600_000;

@@ -132,6 +132,7 @@ export interface FairnessRow {
 
 export interface LinkWanResult {
   readonly lab: "link-wan";
+  readonly commit: string;
   readonly answers: readonly AnswerRow[];
   readonly bulk: readonly BulkRow[];
   readonly fairness: readonly FairnessRow[];
@@ -324,8 +325,8 @@ function goalsOf({ answers, bulk, fairness }: Pick<Lab, "answers" | "bulk" | "fa
     goals.push({ goal, seen, least: limit, isReached: seen >= limit });
   };
   const far = { 10_000: { p95: 110, p99: 130 }, 100_000: { p95: 135 }, 1_000_000: { p50: 300, p95: 400 } };
-  for (const row of answers.filter(({ carrier }) => carrier === "udp")) {
-    const cell = `${row.link}, ${row.bytes} bytes`;
+  for (const row of answers.filter((one) => one.carrier === "udp" || one.carrier.startsWith("choice-"))) {
+    const cell = `${row.carrier}, ${row.link}, ${row.bytes} bytes`;
     if (row.link === "96ms")
       for (const [name, limit] of Object.entries(far[row.bytes as Size]))
         most(`${cell}, ${name}`, row[name as "p50"], limit);

@@ -2,6 +2,7 @@
 import { labelOf, type Run } from "./measure.ts";
 import { escapeHtml } from "./escape-html.ts";
 import { hitRatioCharts } from "./hit-ratio-charts.ts";
+import { linkSection } from "./link-section.ts";
 import { overlaySections } from "./overlay-section.ts";
 import { figure, type KeptResult, provenance, type Results, rowsOf } from "./results.ts";
 
@@ -139,7 +140,8 @@ pre { overflow-x: auto; background: #8881; padding: 0.6rem; }
 /** The whole page. */
 export function reportPage(results: Results): string {
   const overlay = overlaySections(results.others);
-  const charts = hitRatioCharts(overlay.rest);
+  const links = linkSection(overlay.rest);
+  const charts = hitRatioCharts(links.rest);
   return [
     "<!doctype html>",
     '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
@@ -150,6 +152,7 @@ export function reportPage(results: Results): string {
     "A load average well above the number of cores means that others were at work.</p>",
     ...results.comparisons.map(comparisonSection),
     overlay.html,
+    links.html,
     charts.html,
     ...charts.rest.map(
       (other) =>

@@ -1,15 +1,17 @@
 /** The tables that READMEs show of kept results, each between two marks, so that nobody copies figures by hand. */
 import { noteOf, peerResults, type PeersResult, pointOf } from "./hit-ratio-charts.ts";
+import { linkTables } from "./link-section.ts";
 import { headlineTable, type Results } from "./results.ts";
 
 /** `<!-- bench: NAME -->` and `<!-- /bench -->`, a line each, with what is written between them. */
 const BLOCK = /^<!-- bench: ([a-z0-9-]+) -->\n[^]*?^<!-- \/bench -->$/gm;
 
-/** By name: a comparison's headline by the name of its file, and `hit-ratios`. */
+/** By name: a comparison's headline by the name of its file, `hit-ratios`, and those of links. */
 export function readmeTables(results: Results): ReadonlyMap<string, string> {
   const peers = peerResults(results.others);
   return new Map([
     ...results.comparisons.map((one) => [one.title, headlineTable(one)] as const),
+    ...linkTables(results.others),
     ...(peers.length === 0 ? [] : [["hit-ratios", hitRatioTable(peers)] as const]),
   ]);
 }
