@@ -14,6 +14,9 @@ import { PurgeIndex } from "../edge/core/purge-index.ts";
 import { Tiers } from "../edge/core/tiers.ts";
 import { answerAddresses } from "../mapping/core/answer.ts";
 import { StandIn } from "../mapping/core/dns/stand-in.ts";
+import { OpinionBoard } from "../mapping/core/policy/opinions.ts";
+import { edgeAgentsOf } from "../transport/core/target-tests/agents.ts";
+import { TargetTests } from "../transport/core/target-tests/target-tests.ts";
 import { MapEngine } from "../mapping/core/engine.ts";
 import { PublisherElection } from "../mapping/core/publisher-election.ts";
 import { OriginGroup } from "../transport/core/origin-group.ts";
@@ -65,6 +68,9 @@ export interface SimCores {
   readonly answerAddresses: typeof answerAddresses;
   readonly standIn: (delayMs: number) => StandIn;
   readonly holdBack: <T>(delayMs: number) => HoldBack<T>;
+  readonly targetTests: (epochOf: (now: MonotonicMs) => EpochMs) => TargetTests;
+  readonly opinionBoard: () => OpinionBoard;
+  readonly edgeAgentsOf: typeof edgeAgentsOf;
   readonly publisherElection: (holderId: string) => PublisherElection;
   readonly mapEngine: (epochOf: (now: MonotonicMs) => EpochMs) => MapEngine;
   readonly pathChooser: (settings: Partial<PathChooserSettings>, now: MonotonicMs, nodeId: string) => Chooser;
@@ -86,6 +92,9 @@ export const productionCores: SimCores = {
   answerAddresses,
   standIn: (delayMs) => new StandIn(delayMs),
   holdBack: (delayMs) => new HoldBack(delayMs),
+  targetTests: (epochOf) => new TargetTests(epochOf),
+  opinionBoard: () => new OpinionBoard(),
+  edgeAgentsOf,
   publisherElection: (holderId) => new PublisherElection(holderId),
   mapEngine: (epochOf) => new MapEngine({ epochOf }),
   pathChooser: (settings, now) => new PathChooser(settings, now),

@@ -13,6 +13,7 @@ import {
   WorldLinks,
 } from "#kit/world";
 import { compareFences, type Fence, fenceOf } from "../control/core/fence.ts";
+import { opinionDefaults } from "../mapping/core/policy/opinions.ts";
 import { standInProbes } from "../mapping/core/dns/stand-in.ts";
 import type { ClientNetworkInput } from "../mapping/core/cluster-map.ts";
 import { pathChooserDefaults } from "../transport/core/path-chooser.ts";
@@ -26,6 +27,7 @@ import { Mapper } from "./actors/mapper.ts";
 import { addressIn, NameServer } from "./actors/name-server.ts";
 import { Operator } from "./actors/operator.ts";
 import { Origin } from "./actors/origin.ts";
+import { POLICY_TEST, policyOver } from "./actors/policy-agent.ts";
 import type { Stage } from "./actors/stage.ts";
 import { type SimSettings, simDefaults } from "./config.ts";
 import { boundsOf } from "./core/bounds.ts";
@@ -162,6 +164,8 @@ function setUp(options: SimOptions): { readonly stage: Stage; readonly cast: Cas
   const bounds = boundsOf({
     ...settings,
     standInLiveness: standInProbes,
+    targetLiveness: POLICY_TEST,
+    opinionSilentMs: opinionDefaults.silentAfterMs,
     ttlSecondsMax: Math.max(...properties.map((property) => property.dnsTtlSeconds)),
     rttMsMax: rttMsMaxOf(siteIds, links),
     probeIntervalMs: pathChooserDefaults.probeIntervalMs,
@@ -174,12 +178,18 @@ function setUp(options: SimOptions): { readonly stage: Stage; readonly cast: Cas
     roleOf: (clusterId) => roles.get(clusterId),
     clusterOf: (serverId) => clusterOf.get(serverId)?.clusterId,
   });
+  const cores = { ...productionCores, ...options.cores };
+  const addressOf = new Map(
+    topology.clusters.flatMap(({ servers }) => servers.map((one) => [one.serverId as string, one.address])),
+  );
+  const origins = [...new Set([...originsOf.values()].flat())].sort();
+  const policy = policyOver(origins.map((serverId) => [serverId, addressOf.get(serverId) ?? ""]));
   const stage: Stage = {
     queue,
     network: new Network(links, random.split("network")),
     trace,
     random,
-    cores: { ...productionCores, ...options.cores },
+    cores,
     settings,
     hosts: new Map(),
     topology,
@@ -192,6 +202,13 @@ function setUp(options: SimOptions): { readonly stage: Stage; readonly cast: Cas
     clusterOf,
     originOf,
     originsOf,
+    policy,
+    testAgents: new Set<string>([
+      ...topology.clusters.flatMap(({ role, servers }) =>
+        role === "nameserver" ? servers.map(({ serverId }) => serverId) : [],
+      ),
+      ...cores.edgeAgentsOf(policy.policyId, topology),
+    ]),
   };
   const cast = makeCast(stage, world, plan, isReversed);
   const faults =

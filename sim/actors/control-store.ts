@@ -256,8 +256,9 @@ export class ControlStore implements Program {
 
   report(report: ServerReport): void {
     this.counters.reports++;
-    if (this.#board.handleReport(report, this.host.now))
-      this.#broadcast("report", { type: "report", report });
+    if (!this.#board.handleReport(report, this.host.now)) return;
+    this.#broadcast("report", { type: "report", report });
+    if (report.opinions !== undefined) this.#broadcast("opinion", { type: "report", report });
   }
 
   purge(request: PurgeRequest, onDone: (result: PurgeResult) => void): PurgeEntry {

@@ -30,6 +30,7 @@ import { epochOf, exchange, type Host, type Program } from "./host.ts";
 import { errorAnswer, type HttpAnswer, type HttpRequest, NO_HOP, type Staleness } from "./messages.ts";
 import type { Origin } from "./origin.ts";
 import { OriginServers } from "./origin-servers.ts";
+import { PolicyAgent } from "./policy-agent.ts";
 import { Probes } from "./probes.ts";
 import { serverReportOf } from "./report-of.ts";
 import type { Stage } from "./stage.ts";
@@ -92,6 +93,8 @@ export class Edge implements Program {
   #tiers!: Tiers;
   #snapshot: MapSnapshot | undefined;
   #requests = 0;
+  /** Undefined: the policy does not fall to it. */
+  readonly #agent: PolicyAgent | undefined;
 
   /** @param peers every edge and parent by server id, filled by the time of the first request */
   constructor(
@@ -106,6 +109,7 @@ export class Edge implements Program {
     this.#control = control;
     this.#peers = peers;
     this.#origins = origins;
+    this.#agent = stage.testAgents.has(host.id) ? new PolicyAgent(stage, host) : undefined;
     this.#purges = stage.cores.purgeIndex(host.id);
     this.#purgeFollowers = PURGE_STREAMS.map((name, stream) => this.#followPurges(name, stream));
     this.follower = new DocumentFollower(host, control, ["topology", "property", "map"], {
@@ -149,6 +153,7 @@ export class Edge implements Program {
     this.#feed = new PurgeFeed(PURGE_STREAMS.length);
     this.follower.start();
     for (const one of this.#purgeFollowers) one.start();
+    this.#agent?.start();
     this.#report();
   }
 
@@ -514,7 +519,11 @@ export class Edge implements Program {
       this.#stage,
       this.host,
       this.#upstream,
-      { applied: this.follower.applied, fence: this.follower.fenceOf("map/world") },
+      {
+        applied: this.follower.applied,
+        fence: this.follower.fenceOf("map/world"),
+        opinions: this.#agent?.opinions(),
+      },
       (this.#requests * 1_000) / reportMs,
     );
     this.#requests = 0;

@@ -13,8 +13,10 @@ import { TopologyIndex } from "../../mapping/core/topology-index.ts";
 import type { ControlStore } from "./control-store.ts";
 import type { Fence } from "../../control/core/fence.ts";
 import { DocumentFollower, type FollowerHandlers, isForward, placeOf } from "./document-follower.ts";
-import type { Host, Program } from "./host.ts";
+import { exchange, type Host, type Program } from "./host.ts";
+import { PolicyAgent } from "./policy-agent.ts";
 import { Probes } from "./probes.ts";
+import { serverReportOf } from "./report-of.ts";
 import type { Stage } from "./stage.ts";
 import { type OtherNameServer, StandInDuty } from "./stand-in-duty.ts";
 
@@ -72,11 +74,15 @@ export class NameServer implements Program {
   #properties = new Map<string, PropertyDocument>();
   #map: MapIndex | null = null;
   #probes!: Probes;
+  readonly #control: ControlStore;
+  readonly #agent: PolicyAgent;
 
   /** @param late for one that stands in for the others */
   constructor(stage: Stage, host: Host, control: ControlStore, late?: LateInputs) {
     this.#stage = stage;
     this.host = host;
+    this.#control = control;
+    this.#agent = new PolicyAgent(stage, host);
     this.#topology = new TopologyIndex(stage.topology);
     const handlers: FollowerHandlers = {
       onDocument: (kind, _id, body) => {
@@ -90,6 +96,7 @@ export class NameServer implements Program {
         } else return this.#takesMap(body as MapSnapshot);
         return true;
       },
+      onReport: (report) => this.#agent.handleReport(report),
       prepare: (map) => MapIndex.inSteps(map, this.#map ?? undefined),
       onApplied: (key, before, after) =>
         stage.judge.check(
@@ -100,7 +107,7 @@ export class NameServer implements Program {
             `${host.id} has ${key} of ${before && placeOf(before)} in force and applies ${placeOf(after)}`,
         ),
     };
-    const kinds = ["topology", "property", "map"];
+    const kinds = ["topology", "property", "map", "opinion"];
     this.follower = new DocumentFollower(host, control, kinds, handlers, "documents", late?.delayMs);
     if (late === undefined) return;
     const hostnames = (): string[] => [...this.#properties.values()].flatMap((one) => one.hostnames);
@@ -137,7 +144,34 @@ export class NameServer implements Program {
     this.#othersLostAt = undefined;
     this.#othersGoodAt.clear();
     this.#duty?.start();
+    this.#agent.start();
+    this.#report();
     this.#check();
+  }
+
+  /** Tells control what it holds of the policy's targets, and goes by what all agents hold. */
+  #report(): void {
+    const { reportMs } = this.#stage.settings;
+    this.#agent.believe();
+    const report = serverReportOf(
+      this.#stage,
+      this.host,
+      undefined,
+      { applied: this.follower.applied, fence: this.mapInForce, opinions: this.#agent.opinions() },
+      0,
+    );
+    exchange<true>({
+      from: this.host,
+      to: this.#control.host,
+      label: "report",
+      timeoutMs: 2 * reportMs,
+      serve: (respond) => {
+        this.#control.report(report);
+        respond(true);
+      },
+      done: () => {},
+    });
+    this.host.after(reportMs, "report", () => this.#report());
   }
 
   get mapInForce(): Fence | undefined {
@@ -260,10 +294,48 @@ export class NameServer implements Program {
           () => `${this.host.id} takes ${id} for down, alive for ${Math.round(server.aliveForMs(now))} ms`,
         );
       }
+    this.#judgeTargets();
     if (this.#duty !== undefined) this.#judgeDuty(this.#duty);
     else if (this.#poisonedAt !== undefined && this.host.isServing)
       this.harmedForMs = Math.max(this.harmedForMs, now - this.#poisonedAt);
     this.host.after(CHECK_MS, "check", () => this.#check());
+  }
+
+  /** Invariants policy-keeps-dead and policy-drops-live. */
+  #judgeTargets(): void {
+    const { judge, bounds, hosts, network, policy, testAgents } = this.#stage;
+    const { now, site } = this.host;
+    const { targetDownMs, targetUpMs } = bounds;
+    if (this.host.aliveForMs(now) <= Math.max(targetDownMs, targetUpMs)) return;
+    const agents = [...testAgents].flatMap((id) => hosts.get(id) ?? []);
+    const control = this.#control.host;
+    const isHeard = (agent: Host): boolean =>
+      agent === this.host ||
+      (Math.min(agent.aliveForMs(now), control.aliveForMs(now)) > targetUpMs &&
+        network.wholeForMs(agent.site, control.site, now) > targetUpMs &&
+        network.wholeForMs(control.site, site, now) > targetUpMs);
+    for (const { targetId } of policy.targets) {
+      const target = hosts.get(targetId);
+      if (target === undefined) continue;
+      const deadMs = target.deadForMs(now);
+      judge.check(
+        "policy-keeps-dead",
+        now,
+        deadMs <= targetDownMs || !this.#agent.isUp(targetId),
+        () => `${this.host.id} holds ${targetId} for up, dead for ${Math.round(deadMs)} ms`,
+      );
+      const reaching = agents.filter(
+        (agent) => isHeard(agent) && network.wholeForMs(agent.site, target.site, now) > targetUpMs,
+      );
+      if (target.aliveForMs(now) <= targetUpMs || reaching.length * 2 <= agents.length) continue;
+      judge.check(
+        "policy-drops-live",
+        now,
+        this.#agent.isUp(targetId) || !this.#agent.isUnbiased,
+        () =>
+          `${this.host.id} holds ${targetId} for down, alive for ${Math.round(target.aliveForMs(now))} ms and within reach of ${reaching.length} of ${agents.length} agents`,
+      );
+    }
   }
 
   /** Invariants stand-in-absent and stand-in-beside. */

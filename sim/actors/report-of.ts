@@ -1,5 +1,5 @@
 /** The report that a server makes of itself each second (kit/documents/server-report.ts). */
-import type { LinkReport, ServerId, ServerReport } from "#kit";
+import type { LinkReport, PolicyOpinions, ServerId, ServerReport } from "#kit";
 import type { Fence } from "../../control/core/fence.ts";
 import { epochOf, type Host } from "./host.ts";
 import type { Stage } from "./stage.ts";
@@ -8,11 +8,17 @@ import type { Upstream } from "./upstream.ts";
 export function serverReportOf(
   stage: Stage,
   host: Host,
-  upstream: Upstream,
+  upstream: Upstream | undefined,
   {
     applied,
     fence,
-  }: { readonly applied: Readonly<Record<string, number>>; readonly fence: Fence | undefined },
+    opinions,
+  }: {
+    readonly applied: Readonly<Record<string, number>>;
+    readonly fence: Fence | undefined;
+    /** Of an agent of the policy's tests. */
+    readonly opinions: PolicyOpinions | undefined;
+  },
   requestsPerSecond: number,
 ): ServerReport {
   const cluster = stage.clusterOf.get(host.id);
@@ -29,8 +35,9 @@ export function serverReportOf(
     cacheBytes: 0,
     cacheObjects: 0,
     properties: {},
-    links: linksOf(upstream),
+    links: upstream === undefined ? [] : linksOf(upstream),
     applied,
+    ...(opinions !== undefined && { opinions }),
     ...(fence !== undefined && { mapInForce: fence }),
   };
 }

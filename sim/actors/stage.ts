@@ -1,5 +1,5 @@
 /** What the actors of one run share: the environment, the documents that it began with, the judge, and the figures. */
-import type { ClusterEntry, PropertyDocument, TopologyDocument } from "#kit";
+import type { ClusterEntry, PolicyDocument, PropertyDocument, TopologyDocument } from "#kit";
 import type { Bounds } from "../core/bounds.ts";
 import type { Incidents } from "../core/incidents.ts";
 import type { Judge } from "../core/invariants.ts";
@@ -21,4 +21,8 @@ export interface Stage extends Environment {
   readonly originOf: ReadonlyMap<string, string>;
   /** Server ids of all its origins, in the document's order; of a property with origins outside of the world the first alone. */
   readonly originsOf: ReadonlyMap<string, readonly string[]>;
+  /** Decides among the origins. */
+  readonly policy: PolicyDocument;
+  /** Servers that test its targets. */
+  readonly testAgents: ReadonlySet<string>;
 }

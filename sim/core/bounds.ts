@@ -9,6 +9,9 @@ export interface Bounds {
   /** From the loss of the last other name server until who stands in for them answers, and from the return of one until it does not, ms. */
   readonly standInMs: number;
   readonly standByMs: number;
+  /** From the death of a policy's target until every name server holds it for down, and back, ms. */
+  readonly targetDownMs: number;
+  readonly targetUpMs: number;
   /** Longest TTL of an address answer, ms. */
   readonly ttlMs: number;
   /** From a death until no client asks the dead server, ms. */
@@ -30,6 +33,10 @@ export interface BoundsInput {
   readonly nameServerLiveness: LivenessSettings;
   readonly upstreamLiveness: LivenessSettings;
   readonly standInLiveness: LivenessSettings;
+  readonly targetLiveness: LivenessSettings;
+  /** From an opinion until name servers hear of it, and until it counts no more, ms. */
+  readonly reportMs: number;
+  readonly opinionSilentMs: number;
   readonly ttlSecondsMax: number;
   /** Longest round trip of the world, ms. */
   readonly rttMsMax: number;
@@ -63,6 +70,8 @@ export function boundsOf(input: BoundsInput): Bounds {
   const { rttMsMax, clientConnectMs, clientResponseMs } = input;
   const nameServerDownMs = downBoundMs(input.nameServerLiveness, rttMsMax);
   const ttlMs = input.ttlSecondsMax * 1_000;
+  // The last word of who fell silent counts meanwhile.
+  const heardMs = input.opinionSilentMs + 2 * input.reportMs + rttMsMax + SLACK_MS;
   // A probe is due, times out, the next one comes soon and times out too; a probe may wait for a cold connection.
   const pathMs =
     input.probeIntervalMs +
@@ -74,6 +83,8 @@ export function boundsOf(input: BoundsInput): Bounds {
     nameServerUpMs: upBoundMs(input.nameServerLiveness, rttMsMax),
     standInMs: downBoundMs(input.standInLiveness, rttMsMax),
     standByMs: upBoundMs(input.standInLiveness, rttMsMax),
+    targetDownMs: downBoundMs(input.targetLiveness, rttMsMax) + heardMs,
+    targetUpMs: upBoundMs(input.targetLiveness, rttMsMax) + heardMs,
     ttlMs,
     clientMs: nameServerDownMs + ttlMs + rttMsMax + SLACK_MS,
     pathMs,

@@ -9,6 +9,10 @@ export const invariantSentences = {
   "client-asks-dead": "After detection and TTL no client asks a dead server.",
   "document-went-back": "A node never applies what was activated, or published, before what it has in force.",
   "node-forgot": "A node that has once had its documents serves with them, whether control is there or not.",
+  "policy-keeps-dead":
+    "Once a target of a policy has been dead for longer than its tests need, every name server holds it for down.",
+  "policy-drops-live":
+    "No name server holds a target of a policy for down that most agents have long been able to reach.",
   "stand-in-absent": "Once no other name server gives addresses, who stands in for them does.",
   "stand-in-poisoned":
     "What another name server was seen to choke on does not come into force at the one that stands in.",

@@ -61,6 +61,7 @@ const reasonGroups = [
   "origin-server",
   "dns",
   "stand-in",
+  "policy-target",
   "liveness",
   "tier0",
   "tier1",

@@ -6,6 +6,7 @@ import { describe, expect, test } from "vitest";
 import { type Fault, type InvariantName, productionCores, type SimCores } from "#sim";
 import type { World } from "#kit/world";
 import { PurgeIndex } from "../../edge/core/purge-index.ts";
+import { OpinionBoard, opinionDefaults } from "../../mapping/core/policy/opinions.ts";
 import { broken, fault, run, small, withStandIn } from "./fixture.ts";
 
 interface Plant {
@@ -136,6 +137,37 @@ const plants: readonly Plant[] = [
     },
     faults: [fault("mapper-crash", "mapper", 20, 6)],
     caught: ["stale-beyond-policy", "purged-served"],
+  },
+  {
+    bug: "opinions of agents that are never forgotten",
+    cores: {
+      opinionBoard: () => new OpinionBoard({ ...opinionDefaults, silentAfterMs: Number.POSITIVE_INFINITY }),
+    },
+    // The edges that test fall silent while the target still lives.
+    faults: [
+      ...["fra-1", "nrt-1", "gru-1"].map((id) => fault("server-crash", id, 20, 40)),
+      fault("origin-outage", "dub-origin-1", 30, 30),
+    ],
+    seconds: 80,
+    caught: ["policy-keeps-dead"],
+  },
+  {
+    bug: "tests that take one failure for death",
+    cores: {
+      targetTests: (epochOf) => {
+        const tests = productionCores.targetTests(epochOf);
+        const handleResult = tests.handleResult.bind(tests);
+        let hasFailed = false;
+        tests.handleResult = (probe, isOk, now) => {
+          hasFailed ||= !isOk;
+          handleResult(probe, isOk && !hasFailed, now);
+        };
+        return tests;
+      },
+    },
+    faults: [fault("origin-outage", "dub-origin-1", 20, 4)],
+    seconds: 80,
+    caught: ["policy-drops-live"],
   },
   {
     bug: "a stand-in that never begins",

@@ -170,6 +170,31 @@ test("a calm run is said to be vacuous, and so is one in which a fault that was 
   expect(never.neverFired).toEqual(["document-replay"]);
 });
 
+describe("a target of a policy", () => {
+  test("that dies leaves every name server's belief and comes back; one that some agents cannot reach stays", () => {
+    const died = run({ faults: [fault("origin-outage", "dub-origin-1", 20, 20)], seconds: 70 });
+    expect(broken(died)).toBe("ok");
+    expect(died.reasons["policy-target"]).toEqual({ down: 1, up: 1 });
+    expect(died.checks["policy-keeps-dead"]).toBeGreaterThan(100);
+    // The only name server and one edge of three: half of the voices are no majority.
+    const cuts = ["dub-origin|lon-dns", "dub-origin|fra"].map((link) => fault("link-cut", link, 20, 25));
+    const unreached = run({ faults: cuts, seconds: 70 });
+    expect(broken(unreached)).toBe("ok");
+    expect(unreached.reasons["policy-target"]).toEqual({});
+  });
+
+  test("is judged by who still speaks when edges are dead and control is away", () => {
+    const faults = [
+      fault("server-crash", "fra-1", 20, 30),
+      fault("control-loss", "control", 22, 30),
+      fault("origin-outage", "dub-origin-1", 24, 20),
+    ];
+    const report = run({ faults, seconds: 80 });
+    expect(broken(report)).toBe("ok");
+    expect(report.reasons["policy-target"]).toEqual({ down: 1, up: 1 });
+  });
+});
+
 describe("a document that poisons every name server", () => {
   test("the one with late inputs answers within seconds, hardly anybody is lost, and it stands by once the others are back", () => {
     const report = run({ world, faults: [fault("document-poison", "topology", 20, 25)], seconds: 60 });

@@ -59,6 +59,8 @@ describe("blame", () => {
     nameServerUpMs: 3_000,
     standInMs: 5_000,
     standByMs: 8_000,
+    targetDownMs: 12_000,
+    targetUpMs: 14_000,
     ttlMs: 20_000,
     clientMs: 24_000,
     pathMs: 3_000,
