@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type ZoneDocument, zoneDocument } from "#kit";
-import { createLogger, systemClock } from "#kit/io";
-import { DnsCounters, DnsServer, DnsState, hmac, SecondaryZones, tsigKeysOf } from "#mapping";
+import { systemClock } from "#kit/io";
+import { type DnsServer, DnsState, SecondaryZones } from "#mapping";
 import { respond } from "../../mapping/core/dns/respond.ts";
 import type { DnsMessage } from "../../mapping/core/dns/message.ts";
 import { readMessage } from "../../mapping/core/dns/wire.ts";
@@ -16,11 +16,10 @@ import { requireProgram, waitFor } from "../tools/processes.ts";
 import { queryFor } from "../tools/zones/hosted.ts";
 import { type Peer, startKnot, startNamed } from "../tools/zones/peers.ts";
 import { linesOf } from "../tools/zones/records.ts";
+import { keys, knotSections, listenForTransfers, logger, namedSections } from "../tools/zones/transfer.ts";
+import { ValidatingResolver } from "../tools/validating-resolver.ts";
 import { resolver, topology } from "../unit/mapping-dns/fixture.ts";
 
-const SECRET = Buffer.from("0123456789abcdef0123456789abcdef").toString("base64");
-const keys = tsigKeysOf([{ name: "xfer.example", algorithm: "hmac-sha256", secret: SECRET }]);
-const logger = createLogger({ role: "nameserver", id: "test" }, { level: "silent" });
 const directory = mkdtempSync(join(tmpdir(), "isochrone-secondary-"));
 const zoneFile = join(directory, "moved.test.zone");
 let written = 0;
@@ -81,15 +80,10 @@ function asked(labels: readonly string[], type: number): readonly string[] {
 }
 
 beforeAll(async () => {
-  server = await DnsServer.listen({
-    address: "127.0.0.1",
-    port: 0,
-    context: () => state.context(),
-    counters: new DnsCounters(),
-    logger,
-    service: { tsig: { keys, hmac } },
-    onNotify: (heard) => zones.handleNotify(heard),
-  });
+  server = await listenForTransfers(
+    () => state,
+    (heard) => zones.handleNotify(heard),
+  );
 });
 afterAll(async () => {
   await server?.close();
@@ -103,9 +97,10 @@ const primaries = [
       await startNamed(
         program,
         [],
-        `key "xfer.example" { algorithm hmac-sha256; secret "${SECRET}"; };
-zone "moved.test" { type primary; file "${zoneFile}"; allow-transfer { key "xfer.example"; }; ixfr-from-differences yes; max-ixfr-ratio unlimited;
-  also-notify { 127.0.0.1 port ${server.port} key "xfer.example"; }; };`,
+        namedSections(
+          `type primary; file "${zoneFile}"; allow-transfer { key "xfer.example"; }; ixfr-from-differences yes; max-ixfr-ratio unlimited;
+  also-notify { 127.0.0.1 port ${server.port} key "xfer.example"; };`,
+        ),
       ),
   },
   {
@@ -114,19 +109,7 @@ zone "moved.test" { type primary; file "${zoneFile}"; allow-transfer { key "xfer
       await startKnot(
         program,
         [],
-        `key:
-  - id: xfer.example
-    algorithm: hmac-sha256
-    secret: ${SECRET}
-remote:
-  - id: us
-    address: 127.0.0.1@${server.port}
-    key: xfer.example
-acl:
-  - id: them
-    key: xfer.example
-    action: transfer
-`,
+        knotSections(server.port, "transfer"),
         `  - domain: moved.test\n    file: ${zoneFile}\n    notify: us\n    acl: them\n    zonefile-load: difference\n    journal-content: changes\n`,
       ),
   },
@@ -150,11 +133,11 @@ describe.each(primaries)("a zone of $name", ({ name, start }) => {
         }
       };
       try {
-        zones.setZone(followed(peer.port, "other.example"), 1);
+        zones.setZone(followed(peer.port, "missing.example"), 1);
         await until("a refusal", () => counted("failed") > 0);
         expect(zones.reports()?.["moved"]).toMatchObject({
           state: "waiting",
-          problem: `127.0.0.1 port ${peer.port}: there is no key "other.example" in the file of --tsig-keys`,
+          problem: `127.0.0.1 port ${peer.port}: there is no key "missing.example" in the file of --tsig-keys`,
         });
       } catch (error) {
         await peer.close();
@@ -232,6 +215,8 @@ const validated: readonly (readonly [name: string, type: string])[] = [
 ];
 
 const delv = requireProgram("delv");
+const unbound = requireProgram("unbound");
+const dig = requireProgram("dig");
 const named = requireProgram("named");
 const knotd = requireProgram("knotd");
 const signers = [
@@ -295,7 +280,8 @@ acl:
 ];
 
 describe.each(signers)("a zone signed by $says", ({ says, isMissing, start }) => {
-  it.skipIf(isMissing || delv === undefined)("is told as it is signed, and delv validates it", async () => {
+  const isAnyMissing = isMissing || [delv, unbound, dig].includes(undefined);
+  it.skipIf(isAnyMissing)("is told as it is signed, and delv and unbound validate it", async () => {
     open(says);
     const peer = await start();
     try {
@@ -310,12 +296,10 @@ describe.each(signers)("a zone signed by $says", ({ says, isMissing, start }) =>
         .flatMap(({ data }) => (data.kind === "opaque" ? [data.bytes] : []))
         // RFC 4034 section 2.1.1: 257 is a key that a parent knows.
         .filter((rdata) => rdata[0] === 1 && rdata[1] === 1)
-        .map(
-          (rdata) =>
-            `moved.test. static-key 257 3 13 "${Buffer.from(rdata.subarray(4)).toString("base64")}";`,
-        );
+        .map((rdata) => Buffer.from(rdata.subarray(4)).toString("base64"));
       const file = join(directory, "anchor");
-      writeFileSync(file, `trust-anchors { ${anchors.join(" ")} };\n`);
+      const ofDelv = anchors.map((key) => `moved.test. static-key 257 3 13 "${key}";`);
+      writeFileSync(file, `trust-anchors { ${ofDelv.join(" ")} };\n`);
       for (const [name, type] of validated) {
         const words = ["@127.0.0.1", "-p", String(server.port), "-a", file, "+root=moved.test", name, type];
         const said = await promisify(execFile)(delv as string, words).catch(
@@ -324,6 +308,28 @@ describe.each(signers)("a zone signed by $says", ({ says, isMissing, start }) =>
         expect(`${said.stdout}${said.stderr}`, `${name} ${type}`).toMatch(
           /^; (negative response, )?fully validated/m,
         );
+      }
+      const validator = await ValidatingResolver.start(
+        {
+          program: unbound as string,
+          server: anchors.map((key) => `trust-anchor: "moved.test. DNSKEY 257 3 13 ${key}"`),
+          more: [
+            "stub-zone:",
+            '  name: "moved.test"',
+            `  stub-addr: 127.0.0.1@${server.port}`,
+            "  stub-prime: no",
+          ],
+        },
+        dig as string,
+      );
+      try {
+        for (const [name, type] of validated) {
+          const { status, isAuthentic, text } = await validator.ask(name, type);
+          expect(status, text).toBe(name === "nope.moved.test" ? "NXDOMAIN" : "NOERROR");
+          expect(isAuthentic, `${name} ${type}: ${text}`).toBe(true);
+        }
+      } finally {
+        await validator.stop();
       }
     } finally {
       await zones.close();

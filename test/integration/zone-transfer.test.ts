@@ -3,22 +3,23 @@ import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { zoneDocument, editZone } from "#kit";
-import { createLogger } from "#kit/io";
-import { DnsCounters, DnsServer, DnsState, hmac, tsigKeysOf, ZoneNotifier } from "#mapping";
+import { type DnsServer, DnsState, ZoneNotifier } from "#mapping";
 import { readMessage } from "../../mapping/core/dns/wire.ts";
 import { requireProgram, waitFor } from "../tools/processes.ts";
 import { queryFor } from "../tools/zones/hosted.ts";
 import { type Peer, startKnot, startNamed } from "../tools/zones/peers.ts";
 import { linesOf } from "../tools/zones/records.ts";
+import {
+  keys,
+  knotSections,
+  listenForTransfers,
+  logger,
+  namedSections,
+  SECRET,
+} from "../tools/zones/transfer.ts";
 import { topology } from "../unit/mapping-dns/fixture.ts";
 
-const SECRET = Buffer.from("0123456789abcdef0123456789abcdef").toString("base64");
-const keys = tsigKeysOf([
-  { name: "xfer.example", algorithm: "hmac-sha256", secret: SECRET },
-  { name: "other.example", algorithm: "hmac-sha256", secret: SECRET },
-]);
 const dig = requireProgram("dig");
-const logger = createLogger({ role: "nameserver", id: "test" }, { level: "silent" });
 const many = Array.from({ length: 1_500 }, (_, n) => `192.0.2.${n % 256}`);
 const soa = { name: "@", type: "SOA", ttlSeconds: 300, data: ["ns h 7 3600 1800 1209600 60"] };
 const first = (port: number) =>
@@ -44,14 +45,7 @@ const notifier = new ZoneNotifier(keys, logger);
 
 beforeAll(async () => {
   state.setTopology(topology, 1);
-  server = await DnsServer.listen({
-    address: "127.0.0.1",
-    port: 0,
-    context: () => state.context(),
-    counters: new DnsCounters(),
-    logger,
-    service: { tsig: { keys, hmac } },
-  });
+  server = await listenForTransfers(() => state);
 });
 afterAll(async () => {
   notifier.close();
@@ -106,8 +100,9 @@ const secondaries = [
       await startNamed(
         program,
         [],
-        `key "xfer.example" { algorithm hmac-sha256; secret "${SECRET}"; };
-zone "moved.test" { type secondary; file "moved.test.db"; primaries { 127.0.0.1 port ${server.port} key "xfer.example"; }; allow-notify { key "xfer.example"; }; };`,
+        namedSections(
+          `type secondary; file "moved.test.db"; primaries { 127.0.0.1 port ${server.port} key "xfer.example"; }; allow-notify { key "xfer.example"; };`,
+        ),
       ),
   },
   {
@@ -116,20 +111,8 @@ zone "moved.test" { type secondary; file "moved.test.db"; primaries { 127.0.0.1 
       await startKnot(
         program,
         [],
-        `key:
-  - id: xfer.example
-    algorithm: hmac-sha256
-    secret: ${SECRET}
-remote:
-  - id: us
-    address: 127.0.0.1@${server.port}
-    key: xfer.example
-acl:
-  - id: told
-    key: xfer.example
-    action: notify
-`,
-        "  - domain: moved.test\n    master: us\n    acl: told\n    zonefile-load: none\n    journal-content: changes\n",
+        knotSections(server.port, "notify"),
+        "  - domain: moved.test\n    master: us\n    acl: them\n    zonefile-load: none\n    journal-content: changes\n",
       ),
   },
 ];
