@@ -81,6 +81,34 @@ async function fetchAll(
   await promise;
   return { digests: hashes.map(({ hash }) => hash.digest("hex")), endpoint, link };
 }
+/** A connection on whose channel 0 one answer after the other is asked for. */
+async function opened(secret: Buffer, port: number) {
+  const endpoint = await UdpEndpoint.bind(HOST, 0);
+  endings.push(() => endpoint.close());
+  let left = 0;
+  let whole = (): void => {};
+  const link = endpoint.open({
+    secret,
+    role: "client",
+    address: HOST,
+    port,
+    isRemoteValidated: true,
+    onEvent: (event) => {
+      if (event.kind !== "data") return;
+      left -= event.bytes.length;
+      if (left === 0) whole();
+    },
+  });
+  if (link === undefined) throw new Error("No connection could be opened");
+  const ask = (bytes: number): Promise<void> => {
+    const request = Buffer.alloc(4);
+    request.writeUInt32BE(bytes);
+    left = bytes;
+    link.send(0, request);
+    return new Promise((resolve) => (whole = resolve));
+  };
+  return { link, ask };
+}
 const expected = (channel: number, bytes: number): string =>
   createHash("sha256")
     .update(Buffer.alloc(bytes, `channel ${channel} `))
@@ -169,6 +197,22 @@ test("two ends of a TLS 1.3 session export one secret, others another", { timeou
   expect(exportUdpSecret(client, 2)).not.toEqual(secret);
   expect(exportUdpSecret(stranger, 1)).not.toEqual(secret);
   expect(udpNameOf(secret, "client")).not.toEqual(udpNameOf(secret, "server"));
+});
+
+test("a process that was late reads what has come before it takes its time for up", {
+  timeout: 60_000,
+}, async () => {
+  const secret = randomBytes(32);
+  const port = await startServer(secret);
+  const { link, ask } = await opened(secret, port);
+  for (let round = 0; round < 20; round++) await ask(20_000);
+  const { probeTimeouts } = link.counters;
+  const answered = ask(20_000);
+  // The request leaves; then this process has no processor until its answer has come for long, and its timer is due.
+  await new Promise((resolve) => setImmediate(resolve));
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2_000);
+  await answered;
+  expect(link.counters.probeTimeouts).toBe(probeTimeouts);
 });
 
 test("a stranger's datagrams reach nobody, and a name is opened once", { timeout: 60_000 }, async () => {

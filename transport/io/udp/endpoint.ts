@@ -51,6 +51,7 @@ interface Open {
   readonly onEvent: (event: UdpEvent) => void;
   timer: NodeJS.Timeout | undefined;
   timerAt: number;
+  isTimeoutDue: boolean;
   /** Something came, or was given to it, since it was pumped. */
   isDirty: boolean;
 }
@@ -127,7 +128,15 @@ export class UdpEndpoint {
       },
       systemClock.monotonic(),
     );
-    const open: Open = { name, connection, onEvent, timer: undefined, timerAt: Infinity, isDirty: false };
+    const open: Open = {
+      name,
+      connection,
+      onEvent,
+      timer: undefined,
+      timerAt: Infinity,
+      isTimeoutDue: false,
+      isDirty: false,
+    };
     this.#open.set(name, open);
     this.#wake(open);
     return {
@@ -196,6 +205,8 @@ export class UdpEndpoint {
     const { connection } = open;
     // It may have ended since, and be forgotten.
     if (this.#open.get(open.name) !== open) return;
+    if (open.isTimeoutDue) connection.handleTimeout(systemClock.monotonic());
+    open.isTimeoutDue = false;
     // Whoever is told something may send: that leaves when all is told.
     open.isDirty = true;
     tell(open);
@@ -222,8 +233,9 @@ export class UdpEndpoint {
     open.timer = setTimeout(
       () => {
         open.timerAt = Infinity;
-        open.connection.handleTimeout(systemClock.monotonic());
-        this.#pump(open);
+        open.isTimeoutDue = true;
+        // In a process that is late the answer may lie at the socket: it is read before.
+        this.#wake(open);
       },
       Math.max(0, dueAt - now),
     );
