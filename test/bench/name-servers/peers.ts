@@ -250,4 +250,22 @@ const dns2: NameServer = {
   },
 };
 
-export const peers: readonly NameServer[] = [gdnsd, knot, powerdns, bind, dns2];
+const bare: NameServer = {
+  name: "bare",
+  form: "batched",
+  note: "no name service: recvmmsg, one fixed answer, sendmmsg; what is left is the kernel's",
+  isMapped: false,
+  program: process.execPath,
+  version: async () => `node ${process.versions.node}`,
+  start: async (deployment, port) => {
+    const script = join(import.meta.dirname, "bare-server.ts");
+    return start(
+      "bare",
+      process.execPath,
+      [script, String(port), (deployment.addresses[0] ?? []).join(",")],
+      port,
+    );
+  },
+};
+
+export const peers: readonly NameServer[] = [gdnsd, knot, powerdns, bind, dns2, bare];
