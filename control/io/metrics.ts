@@ -39,7 +39,12 @@ export function metricsOf(service: ControlService, authority: NodeAuthority | un
   gauge("purges_open", "Purges waiting for acknowledgements", () => service.ledger.openCount);
   gauge("log_seq", "Newest place in the log", () => service.store.bounds().newestSeq);
   counter("changes", "Changes by outcome", "outcome", () => service.counters);
-  counter("leases", "Requests for the publisher's lease by outcome", "outcome", () => service.leaseCounters);
+  counter(
+    "leases",
+    "Requests for the publisher's lease by outcome",
+    "outcome",
+    () => service.publishers.counters,
+  );
   counter("key_rolls", "Steps that keys of signed zones took", "step", () => service.keys.counters);
   counter("rollouts", "Roll-outs by what became of them", "outcome", () => service.rollouts.counters);
   gauge("rollouts_running", "Roll-outs under way", () => service.rollouts.runningCount);
@@ -56,9 +61,9 @@ export function metricsOf(service: ControlService, authority: NodeAuthority | un
       "outcome",
       () => authority.counters,
     );
-  gauge("map_term", "Newest term of the map's publisher", () => service.leases()[0]?.term ?? 0);
+  gauge("map_term", "Newest term of the map's publisher", () => service.publishers.leases()[0]?.term ?? 0);
   gauge("map_lease_held", "1 while a publisher of the map is elected", () =>
-    typeof service.leases()[0]?.holderId === "string" ? 1 : 0,
+    typeof service.publishers.leases()[0]?.holderId === "string" ? 1 : 0,
   );
   counter("watch", "Watch streams and lines by what became of them", "outcome", () => service.hub.counters);
   counter("purges", "Purges and their acknowledgements by outcome", "outcome", () => service.ledger.counters);

@@ -392,14 +392,14 @@ export class ControlServer {
     parseQuery(target.query, noQuery);
     if (nameText === undefined) {
       allow(request, "GET");
-      return sendJson(response, 200, JSON.stringify(this.#service.leases()));
+      return sendJson(response, 200, JSON.stringify(this.#service.publishers.leases()));
     }
     const name = leaseNames.find((one) => one === nameText);
     if (name === undefined || more.length > 0)
       throw notFound(`lease ${JSON.stringify(nameText.slice(0, 80))}; there are ${leaseNames.join(", ")}`);
     allow(request, "POST");
     const wanted = await this.#bodies.read(request, controlSettings.smallBodyBytesMax, leaseRequest);
-    const answer = this.#service.lease(name, wanted);
+    const answer = this.#service.publishers.lease(name, wanted);
     if (answer.outcome === "granted" || answer.outcome === "released") {
       const { term, holderId, note } = answer;
       this.#options.logger.info(`lease-${answer.outcome}`, {

@@ -5,7 +5,6 @@
 import {
   type Clock,
   jsonPieces,
-  type MonotonicMs,
   ParseError,
   type PropertyDocument,
   type PurgeAck,
@@ -24,7 +23,6 @@ import { controlSettings } from "../config.ts";
 import { diffDocuments } from "../core/diff.ts";
 import { opinionsAlone } from "../core/opinions-alone.ts";
 import { BYTES_RATIO_MAX } from "../core/difference-chain.ts";
-import { compareFences, decidePublication, type Fence, fenceOf, fenceOfText } from "../core/fence.ts";
 import {
   type ActiveDocuments,
   checkPolicy,
@@ -40,16 +38,6 @@ import {
   kindRules,
   parseDocument,
 } from "../core/kinds.ts";
-import {
-  decideLease,
-  emptyLease,
-  isLeaseHeld,
-  type LeaseName,
-  leaseNames,
-  type LeaseRequest,
-  type LeaseState,
-  restoredLease,
-} from "../core/lease.ts";
 import { PurgeLedger, type PurgeLedgerSettings } from "../core/purge-ledger.ts";
 import { ReportBoard } from "../core/report-board.ts";
 import { type RolloutMode, type RolloutSettings, type StagedKind, stagedKinds } from "../core/rollout.ts";
@@ -61,12 +49,13 @@ import type {
   DocumentSummary,
   PurgeProgress,
 } from "../core/words.ts";
-import { differenceNames, type LeaseAnswer, type ZoneEditRequest } from "../core/wire.ts";
+import { differenceNames, type ZoneEditRequest } from "../core/wire.ts";
 import { KeyRoller } from "./key-roller.ts";
 import { lineOf, lineOfStored, referenceOfStored } from "./lines.ts";
 import { MapDeliveries } from "./map-deliveries.ts";
+import { Publishers } from "./publishers.ts";
 import { Rollouts } from "./rollouts.ts";
-import { conflict, fenced, notFound, Refusal, refusalOf } from "./refusal.ts";
+import { conflict, notFound, Refusal, refusalOf } from "./refusal.ts";
 import type { DocumentStore, StoredActivation, StoredDocument } from "./store.ts";
 
 export interface AppendInput {
@@ -105,18 +94,15 @@ export class ControlService {
   readonly keys: KeyRoller;
   readonly rollouts: Rollouts;
   readonly deliveries: MapDeliveries;
+  readonly publishers: Publishers;
   readonly ledger: PurgeLedger;
   readonly #clock: Clock;
   readonly #onPublished: (cuts: readonly Cut[]) => void;
   readonly #purgeListeners = new Map<number, (progress: PurgeProgress) => void>();
   #purgeTimer: NodeJS.Timeout | undefined;
-  readonly #leases: Record<LeaseName, LeaseState>;
-  /** Of the newest version of each fenced document, by `kind/id`; null: there is none. */
-  readonly #newestFences = new Map<string, Fence | null>();
   /** Those in force, parsed once. */
   readonly #topologies = new Map<string, { readonly version: number; readonly document: TopologyDocument }>();
-  readonly #counters = { appended: 0, activated: 0, purges: 0, conflicts: 0, refused: 0, fenced: 0 };
-  readonly #leaseCounters = { granted: 0, renewed: 0, released: 0, held: 0, lost: 0 };
+  readonly #counters = { appended: 0, activated: 0, purges: 0, conflicts: 0, refused: 0 };
 
   constructor(options: ControlServiceOptions) {
     this.store = options.store;
@@ -139,18 +125,13 @@ export class ControlService {
       checkLaws: (kind, id, version) => this.#checkStored(this.document(kind, id, version)),
       onEvent: (event) => this.#publishActivation(event),
     });
-    const now = this.#clock.monotonic();
-    this.#leases = { map: emptyLease("map") };
-    for (const record of this.store.leases()) this.#leases[record.name] = restoredLease(record, now);
+    this.publishers = new Publishers(this.store, this.#clock);
   }
 
   get counters(): Readonly<
     Record<"appended" | "activated" | "purges" | "conflicts" | "refused" | "fenced", number>
   > {
-    return this.#counters;
-  }
-  get leaseCounters(): Readonly<Record<"granted" | "renewed" | "released" | "held" | "lost", number>> {
-    return this.#leaseCounters;
+    return { ...this.#counters, fenced: this.publishers.fenced };
   }
 
   append(kind: DocumentKind, id: string, input: AppendInput, written?: WrittenBody): DocumentSummary {
@@ -188,7 +169,7 @@ export class ControlService {
       }
       return parsed;
     });
-    const fence = this.#checkFence(kind, id, body);
+    const fence = this.publishers.checkFence(kind, id, body);
     const bodyText = written?.text ?? JSON.stringify(body);
     const result = this.store.append({
       kind,
@@ -207,7 +188,7 @@ export class ControlService {
       throw conflict(`The newest version of ${kind}/${id}`, input.expectedVersion, result.presentVersion);
     }
     this.#counters.appended++;
-    if (fence !== undefined) this.#newestFences.set(`${kind}/${id}`, fence);
+    if (fence !== undefined) this.publishers.handlePublication(kind, id, fence);
     if (result.event !== undefined) this.#publishActivation(result.event);
     return staged === undefined
       ? result.summary
@@ -267,7 +248,7 @@ export class ControlService {
    */
   *appendMapInSteps(id: string, input: AppendInput): Steps<DocumentSummary> {
     const map = this.#lawful(() => parseDocument("map", id, input.body));
-    this.#checkFence("map", id, map);
+    this.publishers.checkFence("map", id, map);
     const pieces: string[] = [];
     for (const piece of jsonPieces(map)) {
       pieces.push(piece);
@@ -306,7 +287,7 @@ export class ControlService {
     if (staged !== undefined && mode !== "at-once") this.rollouts.checkMayBegin(staged, id);
     if (stored !== undefined) {
       this.#checkStored(stored);
-      this.#checkActivation(stored, expectedActiveVersion);
+      this.publishers.checkActivation(stored, expectedActiveVersion);
       const inForce = this.store.document(kind, id)?.summary.version ?? null;
       if (
         staged !== undefined &&
@@ -372,21 +353,6 @@ export class ControlService {
       JSON.parse(this.document(kind, id, version).bodyText),
     );
     return diffDocuments(before, after);
-  }
-
-  /** Grants, renews, takes back. The answer says who has it now, whatever became of the request. */
-  lease(name: LeaseName, request: LeaseRequest): LeaseAnswer {
-    const now = this.#clock.monotonic();
-    const { outcome, state, mustSave } = decideLease(this.#leases[name], request, now);
-    if (mustSave) this.store.saveLease(state);
-    this.#leases[name] = state;
-    this.#leaseCounters[outcome]++;
-    return { ...this.#shownLease(name, now), outcome };
-  }
-
-  leases(): readonly LeaseAnswer[] {
-    const now = this.#clock.monotonic();
-    return leaseNames.map((name) => this.#shownLease(name, now));
   }
 
   report(report: ServerReport): void {
@@ -458,71 +424,6 @@ export class ControlService {
   close(): void {
     clearTimeout(this.#purgeTimer);
     this.#purgeListeners.clear();
-  }
-
-  #shownLease(name: LeaseName, now: MonotonicMs): LeaseAnswer {
-    const state = this.#leases[name];
-    const isHeld = isLeaseHeld(state, now);
-    const newest = this.store
-      .documents(name)
-      .flatMap((one) => this.#newestFence(name, one.id) ?? [])
-      .toSorted(compareFences)
-      .at(-1);
-    return {
-      name,
-      outcome: "shown",
-      term: state.term,
-      holderId: isHeld ? state.holderId : null,
-      remainingMs: isHeld ? state.expiresAt - now : 0,
-      note: isHeld ? state.note : "",
-      newest: newest ?? null,
-    };
-  }
-
-  /** A delayed publisher is refused by its term, a delayed message of the present one by its number. */
-  #checkFence(kind: DocumentKind, id: string, body: unknown): Fence | undefined {
-    const fence = fenceOf(kind, body);
-    if (fence === undefined) return undefined;
-    const name = leaseNames.find((one) => one === kind);
-    const term = name === undefined ? 0 : this.#leases[name].term;
-    const newest = this.#newestFence(kind, id);
-    const decision = decidePublication(term, newest, fence);
-    if (decision === "newer") return fence;
-    this.#counters.fenced++;
-    const offered = `${kind}/${id}: version ${fence.version} of term ${fence.term}`;
-    throw fenced(
-      decision === "fenced"
-        ? `${offered} is not of the present term ${term}; another publisher has been elected`
-        : `${offered} is not newer than version ${newest?.version} of term ${newest?.term}`,
-      decision,
-    );
-  }
-
-  /** Nodes would refuse what is older than what they have; an operator is to learn it here. */
-  #checkActivation(stored: StoredDocument, activeVersion: number | null): void {
-    const { kind, id, version } = stored.summary;
-    if (!leaseNames.some((one) => one === kind)) return;
-    const wanted = fenceOfText(kind, stored.bodyText);
-    const active = activeVersion === null ? undefined : this.store.document(kind, id, activeVersion);
-    const inForce = active && fenceOfText(kind, active.bodyText);
-    if (wanted === undefined || inForce === undefined || compareFences(wanted, inForce) >= 0) return;
-    this.#counters.fenced++;
-    throw fenced(
-      `Version ${version} of ${kind}/${id} was published before the one in force and no node would take it; "isochrone map rollback ${version}" publishes its content anew`,
-      "not-newer",
-    );
-  }
-
-  #newestFence(kind: DocumentKind, id: string): Fence | undefined {
-    const key = `${kind}/${id}`;
-    let found = this.#newestFences.get(key);
-    if (found === undefined) {
-      const newest = this.store.versions(kind, id).at(-1);
-      const stored = newest && this.store.document(kind, id, newest.version);
-      found = (stored && fenceOfText(kind, stored.bodyText)) ?? null;
-      this.#newestFences.set(key, found);
-    }
-    return found ?? undefined;
   }
 
   #lawful<T>(check: () => T): T {
