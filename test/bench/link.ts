@@ -13,7 +13,15 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { Client, type Dispatcher, Pool } from "undici";
 import type { NodeCredentials, ServerId } from "#kit";
-import { dial, LinkPool, LinkServer, NodeTrust } from "#transport";
+import {
+  dial,
+  LinkPool,
+  type LinkPoolOptions,
+  LinkServer,
+  NodeTrust,
+  UdpDialer,
+  UdpEndpoint,
+} from "#transport";
 import { LINK_ALPN } from "../../transport/core/link/words.ts";
 import { makeCertificate } from "../tools/certificates.ts";
 import { wholeNumber } from "../tools/flags.ts";
@@ -23,8 +31,8 @@ import { describeCommit, describeMachine } from "./tools/machine.ts";
 
 export const summary = "CPU of a small request between servers: link protocol, HTTP/2, HTTP/1.1, over TLS";
 
-/** The first three are protocols alone; the last two what a server asks another one by and answers with, all of it. */
-const KINDS = ["link", "http2", "http1", "product-link", "product-http1"] as const;
+/** The first four are protocols alone, `link-udp` the link by UDP whether that pays or not; the last two what a server asks another one by and answers with, all of it. */
+const KINDS = ["link", "link-udp", "http2", "http1", "product-link", "product-http1"] as const;
 type Kind = (typeof KINDS)[number];
 /** Sessions of the link and of HTTP/2 alike. */
 const SESSIONS = 4;
@@ -38,7 +46,7 @@ ${summary}
   --concurrency N  requests at once (default 64)
   --bytes N        content of an answer (default 1024)
   --rounds N       of each kind, in turns; the median counts (default 5)
-  --only LIST      some of link, http2, http1, product-link, product-http1 (default all)
+  --only LIST      some of link, link-udp, http2, http1, product-link, product-http1 (default all)
   --out FILE       the JSON to a file too
   --help
 `;
@@ -117,7 +125,7 @@ async function serve(kind: Kind, bytes: number): Promise<void> {
   const tls = { ca, cert, key, requestCert: true, rejectUnauthorized: true, minVersion: "TLSv1.3" } as const;
   let port: number;
   if (isOfProduct(kind)) port = await serveProduct(ANSWER_FIELDS, content, trust);
-  else if (kind === "link") {
+  else if (kind === "link" || kind === "link-udp") {
     const links = new LinkServer({
       trust,
       mayCome: () => true,
@@ -133,6 +141,7 @@ async function serve(kind: Kind, bytes: number): Promise<void> {
     server.listen(0, "127.0.0.1");
     await once(server, "listening");
     port = (server.address() as AddressInfo).port;
+    if (kind === "link-udp") links.setUdp(await UdpEndpoint.bind("127.0.0.1", 0));
   } else {
     const server =
       kind === "http2"
@@ -166,17 +175,27 @@ function pairsOf(fields: readonly string[]): Record<string, string> {
   return pairs;
 }
 
+/** Everything by UDP as soon as it is open, without a race after the first. */
+function byUdp(dialer: UdpDialer, tcpPort: number): LinkPoolOptions["udp"] {
+  return {
+    connect: async (told) => await dialer.open({ ...told, host: "127.0.0.1", tcpPort }),
+    settings: { packetsMin: 0, lossRatioMin: 0, racesMin: 0, raceEvery: Infinity },
+  };
+}
+
 function clientOf(
   kind: Kind,
   port: number,
   { ca, cert, key, edge }: Certificates,
   concurrency: number,
+  dialer: UdpDialer,
 ): Dispatcher {
   const origin = `https://127.0.0.1:${port}`;
   const connect = { ca, cert, key, servername: "edge.test" };
-  if (kind === "link")
+  if (kind === "link" || kind === "link-udp")
     return new LinkPool({
       label: "the bench",
+      udp: kind === "link" ? undefined : byUdp(dialer, port),
       sessionsMax: SESSIONS,
       connect: (signal) =>
         dial({
@@ -289,10 +308,14 @@ class Contender {
       const asker = await productAsker(port, kind === "product-link", REQUEST_FIELDS, trustOf(pems.edge));
       return new Contender(kind, child, asker);
     }
-    const client = clientOf(kind, port, pems, concurrency);
+    const dialer = new UdpDialer();
+    const client = clientOf(kind, port, pems, concurrency, dialer);
     return new Contender(kind, child, {
       load: async (...of) => await load(client, `https://127.0.0.1:${port}`, ...of),
-      stop: async () => await client.destroy(),
+      stop: async () => {
+        await client.destroy();
+        await dialer.close();
+      },
     });
   }
 

@@ -46,9 +46,10 @@ export interface LinkRestartResult {
   /** By method, and the fault that was last. */
   readonly lost: Readonly<Record<string, number>>;
   readonly doneTwice: number;
-  /** Answers that the edge got from its parents, by protocol, and what became of link sessions. */
+  /** Answers that the edge got from its parents, by protocol, and what became of link sessions and of their UDP carriers. */
   readonly byProtocol: Readonly<Record<string, number>>;
   readonly links: Readonly<Record<string, number>>;
+  readonly udp: Readonly<Record<string, number>>;
   readonly isGood: boolean;
 }
 
@@ -174,11 +175,12 @@ export async function linkRestartLab(options: LinkRestartOptions): Promise<LinkR
     const text = await figures();
     const byProtocol = figuresOf(text, "isochrone_transport_answers_total");
     const links = figuresOf(text, "isochrone_transport_link_total");
+    const udp = figuresOf(text, "isochrone_transport_link_udp_total");
     const doneTwice = [...done.values()].filter((times) => times > 1).length;
     const bad = Object.keys(lost).filter((why) => !/^POST .*(kill|restart)/.test(why));
-    const share = (byProtocol["link"] ?? 0) / answers;
+    const share = ((byProtocol["link"] ?? 0) + (byProtocol["link-udp"] ?? 0)) / answers;
     const isGood = bad.length === 0 && doneTwice === 0 && share >= LINK_SHARE_MIN;
-    return { answers, shed, lost, doneTwice, byProtocol, links, isGood };
+    return { answers, shed, lost, doneTwice, byProtocol, links, udp, isGood };
   } finally {
     isOver = true;
     await control.close();

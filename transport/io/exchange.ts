@@ -19,6 +19,8 @@ export type PoolRequest = {
   readonly signal: StopSignal;
   /** Somebody waits for it before all else: a probe. */
   readonly isUrgent?: boolean;
+  /** It was asked for before, and is late or lost. */
+  readonly isRepeat?: boolean;
   /**
    * After HEAD undici closes the connection, because some origins send a body all the same and it would be read as the
    * next answer. True where nothing but probes goes over the connection.

@@ -100,8 +100,8 @@ export class NeighbourPool {
     linked.onAnswered = (isUdp) => {
       exchange.protocol = isUdp ? "link-udp" : "link";
     };
-    // Probes measure the path that everything else falls back to.
-    if (!this.link.send(linked, request.isUrgent)) {
+    // Probes measure the path that everything else falls back to; what is late may be late because of UDP.
+    if (!this.link.send(linked, request.isUrgent === true || request.isRepeat === true)) {
       left();
       return false;
     }

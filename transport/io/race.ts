@@ -23,6 +23,8 @@ export type RaceParts = {
     via: ClusterId | null,
     request: TransportRequest,
     signal: StopSignal,
+    /** It is not the first attempt. */
+    isRepeat: boolean,
   ) => Promise<ExchangeHead>;
   /** Learns from a failed attempt. */
   readonly onFailure: (to: Target, via: ClusterId | null, error: ExchangeError) => void;
@@ -148,7 +150,7 @@ class Race {
     this.#attempts++;
     this.#tried.push(via);
     this.#open.push(one);
-    this.#parts.send(this.#to, via, this.#request, stop).then(
+    this.#parts.send(this.#to, via, this.#request, stop, this.#attempts > 1).then(
       (head) => this.#handleHead(one, head),
       (error: unknown) => this.#handleError(one, error),
     );

@@ -401,6 +401,7 @@ export class Transport {
     via: ClusterId | null,
     request: TransportRequest,
     signal: StopSignal,
+    isRepeat: boolean,
   ): Promise<ExchangeHead> {
     const { connectMs, headersMs, bodyMs } = request.timeouts ?? {};
     const host = request.headers.find(([name]) => name.toLowerCase() === "host")?.[1] ?? to.probeRequest.host;
@@ -413,6 +414,7 @@ export class Transport {
       proof: this.#proofFor(to, request, host),
       body: request.body,
       signal,
+      isRepeat,
       connectMs: to.connectTimeoutMs(via, connectMs ?? this.#settings.connectTimeoutMs),
       headersMs: headersMs ?? this.#settings.headersTimeoutMs,
       bodyMs: bodyMs ?? this.#settings.bodyTimeoutMs,

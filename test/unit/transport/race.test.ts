@@ -29,8 +29,11 @@ class Asked {
   #resolve!: (head: ExchangeHead) => void;
   reject!: (error: unknown) => void;
 
-  constructor(via: ClusterId | null, signal: StopSignal) {
+  readonly isRepeat: boolean;
+
+  constructor(via: ClusterId | null, signal: StopSignal, isRepeat: boolean) {
     this.via = via;
+    this.isRepeat = isRepeat;
     this.signal = signal;
     this.answer = new Promise((resolve, reject) => {
       this.#resolve = resolve;
@@ -83,8 +86,8 @@ function setUp(settings: Partial<TransportSettings> = {}) {
     settings: all,
     logger: createLogger({ role: "test", id: "t" }, { level: "silent" }),
     now,
-    send: async (_to, via, _request, signal) => {
-      const one = new Asked(via, signal);
+    send: async (_to, via, _request, signal, isRepeat) => {
+      const one = new Asked(via, signal, isRepeat);
       asked.push(one);
       return await one.answer;
     },
@@ -130,7 +133,10 @@ describe("a late small request", () => {
     await pass(103);
     expect(asked).toHaveLength(1);
     await pass(2);
-    expect(asked.map(({ via }) => via)).toEqual([null, ams]);
+    expect(asked.map(({ via, isRepeat }) => [via, isRepeat])).toEqual([
+      [null, false],
+      [ams, true],
+    ]);
     asked[1]?.whole();
     expect(await answer).toMatchObject({ path: { via: ams, reason: "race" }, attempts: 2 });
     expect(asked[0]?.signal.aborted).toBe(true);
