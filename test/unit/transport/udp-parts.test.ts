@@ -444,11 +444,28 @@ describe("pace", () => {
     let leftAt = 0;
     const sentAt: number[] = [];
     for (let sent = 0; sent < 8; sent++) {
-      leftAt = pacer.readyAt(100, at(leftAt));
+      leftAt = pacer.readyAt(100, 50, at(leftAt));
       sentAt.push(leftAt);
       pacer.handleSent(1_000);
     }
     expect(sentAt).toEqual([0, 0, 0, 0, 10, 20, 30, 40]);
+  });
+
+  test("an eighth of a round trip is made up for where content waited, and nothing after a pause", () => {
+    const leaving = (isIdle: boolean): number => {
+      const pacer = new Pacer(3_000, at(0));
+      pacer.readyAt(1_000, 100, at(0));
+      pacer.handleSent(10_000);
+      if (isIdle) pacer.handleIdle();
+      let bytes = 0;
+      for (; pacer.readyAt(1_000, 100, at(60)) <= 60; bytes += 500) pacer.handleSent(500);
+      expect(pacer.takeLate()).toBe(!isIdle);
+      expect(pacer.takeLate()).toBe(false);
+      return bytes;
+    };
+    expect(leaving(false)).toBe(13_000);
+    // What a timer's lateness lets through: 4 ms.
+    expect(leaving(true)).toBe(4_500);
   });
 });
 

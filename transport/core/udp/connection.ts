@@ -243,7 +243,7 @@ export class UdpConnection implements FrameSink {
       earlier(this.#path.pollTimeout());
       earlier(this.#received.pollTimeout(now));
       if (this.#probesDue > 0 || this.#response !== undefined) earlier(now);
-      if (this.#hasContent && this.#hasRoom) earlier(this.#pacer.readyAt(this.#congestion.pacingRate, now));
+      if (this.#hasContent && this.#hasRoom) earlier(this.#paceAt);
     }
     return dueAt;
   }
@@ -254,8 +254,8 @@ export class UdpConnection implements FrameSink {
     if (this.#ended !== undefined) return this.#isCloseDue ? this.#transmitClose(into) : 0;
     if (!this.#path.maySend(CONTROL_BYTES)) return 0;
     const mayElicit =
-      (this.#probesDue > 0 && this.#path.maySend(this.#mtu.bytes)) ||
-      (this.#hasRoom && this.#pacer.readyAt(this.#congestion.pacingRate, now) <= now);
+      (this.#probesDue > 0 && this.#path.maySend(this.#mtu.bytes)) || (this.#hasRoom && this.#paceAt <= now);
+    if (!this.#hasContent) this.#pacer.handleIdle();
     // An end that comes late sends less than the path takes, as one does that has nothing more.
     if (this.#pacer.takeLate() || (!this.#hasContent && this.#hasRoom))
       this.#rate.handleAppLimited(this.#loss.bytesInFlight);
@@ -562,6 +562,11 @@ export class UdpConnection implements FrameSink {
       this.#path.maySend(this.#mtu.bytes) &&
       this.#loss.bytesInFlight + this.#mtu.bytes <= this.#congestion.windowBytes
     );
+  }
+
+  /** When the pace lets the next packet through. */
+  get #paceAt(): MonotonicMs {
+    return this.#pacer.readyAt(this.#congestion.pacingRate, this.#loss.srttMs, this.#now);
   }
 
   #endAt(): MonotonicMs {
