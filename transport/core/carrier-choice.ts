@@ -60,7 +60,7 @@ const LOOK_BACK_PACKETS = 4_000;
 /** Of the last so many races, so many lost ones end a carrier. */
 const LOOK_BACK_RACES = 8;
 const RACES_LOST_MAX = 5;
-/** A carrier that was good for so long has earned a short pause, ms. */
+/** A carrier that was good for so long has earned a short pause, and one that won its races in doubt no other doubt sooner, ms. */
 const GOOD_MS = 60_000;
 
 const NO_COUNTS: PathCounts = { expectedPackets: 0, receivedPackets: 0, recoveredPackets: 0 };
@@ -80,6 +80,7 @@ export class CarrierChoice {
   #races: boolean[] = [];
   /** Requests since one went by both. */
   #sinceRace = 0;
+  #doubtedAt: MonotonicMs | undefined;
   readonly counters: Record<CarrierFailure | "won" | "lost" | "doubts", number> = {
     blocked: 0,
     silent: 0,
@@ -157,9 +158,11 @@ export class CarrierChoice {
     return true;
   }
 
-  /** An answer takes much longer than it should: nothing is known any more until races are run again. */
-  handleDoubt(): void {
+  /** An answer takes much longer than it should: nothing is known any more until races are run again. Once a minute: origins may be slow. */
+  handleDoubt(now: MonotonicMs): void {
     if (this.#state !== "open" || this.#races.length < this.#settings.racesMin) return;
+    if (this.#doubtedAt !== undefined && now - this.#doubtedAt < GOOD_MS) return;
+    this.#doubtedAt = now;
     this.counters.doubts++;
     this.#races = [];
     this.#sinceRace = Infinity;

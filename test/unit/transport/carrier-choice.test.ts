@@ -169,14 +169,17 @@ test("in doubt it is raced anew, and TCP has the rest; once at a time", () => {
   const choice = raced();
   choice.handleCounts(counts(1_000, 14, 14));
   expect(choice.reason(at(0))).toBe("pays");
-  choice.handleDoubt();
+  choice.handleDoubt(at(0));
   expect(choice.reason(at(0))).toBe("unsure");
   expect([choice.choose(at(0)), uses(choice, 8)]).toEqual(["raced", { tcp: 6, udp: 0, raced: 2 }]);
   for (let n = 0; n < carrierDefaults.racesMin; n++) {
-    choice.handleDoubt();
+    choice.handleDoubt(at(0));
     choice.handleRace(true, at(0));
   }
+  choice.handleDoubt(at(59_999));
   expect([choice.reason(at(0)), choice.counters.doubts]).toEqual(["pays", 1]);
+  choice.handleDoubt(at(60_000));
+  expect([choice.reason(at(0)), choice.counters.doubts]).toEqual(["unsure", 2]);
 });
 
 test("any order of what may happen: never by what is not open, never more often both ways than is said, never opened in a pause", () => {

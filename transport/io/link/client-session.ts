@@ -136,7 +136,8 @@ export class ClientSession implements LinkCarrier {
 
   /** Whether an exchange that was given up here is begun anew elsewhere. */
   #moves(exchange: LinkExchange, reason: StreamReason): boolean {
-    if (exchange.isRaced) return false;
+    // Of one that has an answer it was the rest that was asked for here.
+    if (exchange.isOver || exchange.hasAnswer || exchange.isRaced) return false;
     if (reason === "refused") return exchange.mayMove;
     return this.isUdp && reason === "session-lost" && this.#repeats(exchange);
   }

@@ -80,6 +80,8 @@ export class LinkExchange implements Controller {
   readonly #isLarge: boolean;
   /** It was taken from a session that did not answer. */
   isRepeated = false;
+  /** Its answer has made its carrier doubtful. */
+  isDoubted = false;
   /** When it began, and when the first of its answer came, monotonic ms. */
   beganAtMs = 0;
   answeredAtMs = 0;
@@ -332,6 +334,11 @@ export class LinkExchange implements Controller {
     this.#other = undefined;
   }
 
+  #dropRest(): void {
+    if (this.#rest !== undefined) drop(this.#rest);
+    this.#rest = undefined;
+  }
+
   #hand(event: LinkEvent): void {
     const handler = this.#handler;
     if (event.kind === "response") {
@@ -371,6 +378,7 @@ export class LinkExchange implements Controller {
     this.#isOver = true;
     if (this.#other !== undefined) this.onRaced?.((this.#leg as Leg).carrier.isUdp);
     this.#dropOther();
+    this.#dropRest();
     this.#handler.onResponseEnd?.(this, this.#wantsObjects ? objectOf(this.rawTrailers) : NO_FIELDS);
   }
 
@@ -418,8 +426,7 @@ export class LinkExchange implements Controller {
     this.#isOver = true;
     this.#held = undefined;
     this.#dropOther();
-    if (this.#rest !== undefined) drop(this.#rest);
-    this.#rest = undefined;
+    this.#dropRest();
     // What has not begun may still be asked for in another way.
     if (this.#leg !== undefined) this.#dropBody();
     this.#handler.onResponseError?.(this, error);

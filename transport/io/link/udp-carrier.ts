@@ -305,13 +305,19 @@ export class UdpCarrier {
       for (const exchange of exchanges.values()) {
         isBusy = true;
         if (exchange.hasAnswer && exchange.isSmall && exchange.answeredAtMs < lateSinceMs)
-          this.choice.handleDoubt();
+          this.#doubt(exchange, nowMs);
         if (exchange.hasAnswer || exchange.isRaced) continue;
         const leftMs = probeTimeoutMs - Math.min(silentMs, nowMs - exchange.beganAtMs);
         if (leftMs > 0) nextMs = Math.min(nextMs, leftMs);
         else if (this.#askAlso(exchange)) this.counters.fallbacks++;
       }
     if (isBusy) this.#look(carried, nextMs);
+  }
+
+  /** Once for each: it may be its origin that is slow. */
+  #doubt(exchange: LinkExchange, nowMs: MonotonicMs): void {
+    if (!exchange.isDoubted) this.choice.handleDoubt(nowMs);
+    exchange.isDoubted = true;
   }
 
   #fail(carried: Carried, why: CarrierFailure): void {
