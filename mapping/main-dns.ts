@@ -117,6 +117,11 @@ export async function main(argv: readonly string[], onQuery?: DnsServerOptions["
       node?.handleNotify(heard),
     );
     const listening = serving;
+    if (node !== undefined)
+      node.workersLost = () => {
+        const { socketCounters } = listening.server;
+        return (socketCounters["worker-died"] ?? 0) + (socketCounters["worker-hung"] ?? 0);
+      };
     process.on("SIGHUP", () => listening.replace());
     const metrics = dnsMetrics({
       counters,

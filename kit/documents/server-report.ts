@@ -141,7 +141,7 @@ export const serverReport = object({
   /** Of a name server, and of an edge, since the report before: put together they tell who asks through which resolver. Absent: none. */
   namesAsked: optional(array(nameAsked, { max: 400 })),
   namesUsed: optional(array(nameUsed, { max: 400 })),
-  /** Of a name server: queries that a fault of ours ended, since its start. Absent: of an older version. */
+  /** Of a name server: queries that a fault of ours ended, and workers that one did, since its start. Absent: of an older version. */
   internalErrors: optional(count()),
   /** Of a server that takes documents late on purpose. Absent: it does not. */
   inputDelaySeconds: optional(number({ min: 0, max: 1e9, unit: "seconds" })),

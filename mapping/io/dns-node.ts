@@ -82,6 +82,8 @@ export class DnsNode {
    */
   #held: (() => void) | undefined;
   #isComplete = false;
+  /** Workers that died or hung: what a fault of ours may end as, where there are several processes. */
+  workersLost: () => number = () => 0;
   #isReporting = false;
   #isDraining = false;
 
@@ -317,7 +319,7 @@ export class DnsNode {
       properties: {},
       links: [],
       applied: this.#keeper.applied,
-      internalErrors: counters.withReason("internal-error"),
+      internalErrors: counters.withReason("internal-error") + this.workersLost(),
       ...(inputDelaySeconds > 0 && { inputDelaySeconds }),
       ...(opinions !== undefined && { opinions }),
       ...(dsAtParent !== undefined && { dsAtParent }),
