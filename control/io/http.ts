@@ -1,6 +1,6 @@
 /** Reading requests strictly and answering in JSON: the parts of HTTP that every route shares. */
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { ParseError, type Schema } from "#kit";
+import { integer, object, ParseError, type Path, type Schema } from "#kit";
 import type { BearerGate } from "#kit/io";
 import { controlSettings } from "../config.ts";
 import { NdjsonReader } from "../core/ndjson.ts";
@@ -49,6 +49,16 @@ export function parseQuery<T>(query: Readonly<Record<string, string>>, schema: S
     throw error instanceof ParseError ? refusalOf(error, 400) : error;
   }
 }
+
+/** Decimal digits of a query, as a whole number. */
+export function queryInteger(min: number): Schema<number> {
+  const digits = integer({ min });
+  const read = (value: unknown, path: Path = []) =>
+    digits.parse(typeof value === "string" && /^\d{1,15}$/.test(value) ? Number(value) : value, path);
+  return { parse: read, jsonSchema: () => digits.jsonSchema() };
+}
+
+export const noQuery = object({});
 
 /** Throws {@link Refusal} 401 unless the request carries the token that opens `gate`. */
 export function requireToken(gate: BearerGate, request: IncomingMessage): void {

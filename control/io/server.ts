@@ -6,40 +6,39 @@ import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import {
   type Clock,
-  integer,
-  mapName,
   object,
   oneOf,
   optional,
   ParseError,
-  type Path,
   purgeRequest,
   type Schema,
   serverReport,
   string,
 } from "#kit";
-import { BearerGate, formatListenAddress, inSteps, listenError, type Logger, http } from "#kit/io";
+import { BearerGate, formatListenAddress, listenError, type Logger, http } from "#kit/io";
 import { controlSettings } from "../config.ts";
-import { kindRules } from "../core/kinds.ts";
 import { nodeNameIn } from "../core/node-register.ts";
 import type { PurgeLedgerSettings } from "../core/purge-ledger.ts";
 import type { Cut, WatchHubSettings } from "../core/watch-hub.ts";
 import { leaseNames } from "../core/lease.ts";
 import { type Rollout, type RolloutSettings, stagedKinds } from "../core/rollout.ts";
 import { TAKES_HEADER, TAKES_REFERENCES } from "../core/words.ts";
-import { ackRequest, activateRequest, appendRequest, leaseRequest, zoneEditRequest } from "../core/wire.ts";
-import { type DocumentKind, documentKinds, type WatchKind, watchKinds } from "../core/words.ts";
+import { ackRequest, leaseRequest } from "../core/wire.ts";
+import { type WatchKind, watchKinds } from "../core/words.ts";
 import {
   allow,
   BodyReader,
   nodeOf,
+  noQuery,
   parseQuery,
   parseTarget,
+  queryInteger,
   requireToken,
   sendJson,
   type Target,
 } from "./http.ts";
 import { metricsOf } from "./metrics.ts";
+import { type DocumentRoutesOptions, routeDocuments } from "./document-routes.ts";
 import { lineOf } from "./lines.ts";
 import type { NodeAuthority } from "./node-authority.ts";
 import { type NodeRoutesOptions, routeNodes } from "./node-routes.ts";
@@ -60,14 +59,6 @@ export interface ControlServerOptions {
   readonly rolloutSettings?: RolloutSettings;
 }
 
-/** Decimal digits of a query, as a whole number. */
-function queryInteger(min: number): Schema<number> {
-  const digits = integer({ min });
-  const read = (value: unknown, path: Path = []) =>
-    digits.parse(typeof value === "string" && /^\d{1,15}$/.test(value) ? Number(value) : value, path);
-  return { parse: read, jsonSchema: () => digits.jsonSchema() };
-}
-
 /** `topology,map`. */
 const watchKindList: Schema<readonly WatchKind[]> = {
   parse(value, path = []) {
@@ -78,22 +69,12 @@ const watchKindList: Schema<readonly WatchKind[]> = {
   jsonSchema: () => ({ type: "string" }),
 };
 
-const noQuery = object({});
-const listQuery = object({ kind: optional(oneOf(documentKinds)) });
-const documentQuery = object({
-  version: optional(queryInteger(1)),
-  /** Of a map: the content that the receiver has; differences that lead from there will do. */
-  have: optional(mapName),
-});
-const diffQuery = object({ from: queryInteger(1), to: queryInteger(1) });
 const watchQuery = object({
   kinds: watchKindList,
   since: optional(queryInteger(0)),
   /** The log that `since` is a place of; without it the place is taken for one of this log. */
   log: optional(string({ max: 64 })),
 });
-const kindSegment = oneOf(documentKinds);
-
 export class ControlServer {
   readonly #options: ControlServerOptions;
   readonly #service: ControlService;
@@ -103,6 +84,7 @@ export class ControlServer {
   readonly #streams = new Map<number, WatchStream>();
   readonly #responses = new Map<number, ServerResponse>();
   readonly #nodes: NodeRoutesOptions;
+  readonly #documents: DocumentRoutesOptions;
   readonly #metrics;
   #heartbeat: NodeJS.Timeout | undefined;
   #steps: NodeJS.Timeout | undefined;
@@ -119,6 +101,7 @@ export class ControlServer {
       rolloutSettings,
       onPublished: (cuts) => this.#serveWatchers(cuts),
     });
+    this.#documents = { service: this.#service, bodies: this.#bodies, logger };
     this.#nodes = {
       authority,
       logger,
@@ -224,7 +207,7 @@ export class ControlServer {
     if (first === "v1") {
       switch (collection) {
         case "documents":
-          return this.#routeDocuments(request, response, rest, target);
+          return routeDocuments(this.#documents, request, response, rest, target);
         case "watch":
           if (rest.length > 0) break;
           allow(request, "GET");
@@ -268,110 +251,6 @@ export class ControlServer {
       isReady ? 200 : 503,
       JSON.stringify({ state: this.#isDraining ? "draining" : "ready" }),
     );
-  }
-
-  async #routeDocuments(
-    request: IncomingMessage,
-    response: ServerResponse,
-    rest: readonly string[],
-    target: Target,
-  ): Promise<void> {
-    const [kindText, id, action, ...more] = rest;
-    if (kindText === undefined) {
-      allow(request, "GET");
-      const { kind } = parseQuery(target.query, listQuery);
-      const kinds = kind === undefined ? documentKinds : [kind];
-      return sendJson(
-        response,
-        200,
-        JSON.stringify(kinds.flatMap((one) => this.#service.store.documents(one))),
-      );
-    }
-    const kind = this.#kindOf(kindText);
-    if (id === undefined || more.length > 0) throw notFound("such resource below /v1/documents");
-    switch (action) {
-      case undefined: {
-        const method =
-          kind === "zone" ? allow(request, "GET", "POST", "PATCH") : allow(request, "GET", "POST");
-        if (method === "POST") return this.#append(request, response, kind, id, target);
-        if (method === "PATCH") return this.#editZone(request, response, id, target);
-        const { version, have } = parseQuery(target.query, documentQuery);
-        if (version !== undefined && kind === "map")
-          return sendJson(response, 200, this.#service.delivery(kind, id, version, have));
-        const { summary, bodyText } = this.#service.document(kind, id, version);
-        return sendJson(response, 200, `${JSON.stringify(summary).slice(0, -1)},"body":${bodyText}}`);
-      }
-      case "versions":
-        allow(request, "GET");
-        parseQuery(target.query, noQuery);
-        return sendJson(response, 200, JSON.stringify(this.#service.versions(kind, id)));
-      case "diff": {
-        allow(request, "GET");
-        const { from, to } = parseQuery(target.query, diffQuery);
-        return sendJson(response, 200, JSON.stringify(this.#service.diff(kind, id, from, to)));
-      }
-      case "activate": {
-        allow(request, "POST");
-        parseQuery(target.query, noQuery);
-        const wanted = await this.#bodies.read(request, controlSettings.smallBodyBytesMax, activateRequest);
-        const summary = this.#service.activate(
-          kind,
-          id,
-          wanted.version,
-          wanted.expectedActiveVersion,
-          wanted.rollout,
-        );
-        this.#options.logger.info("activated", {
-          document: `${kind}/${id}`,
-          version: wanted.version,
-          node: nodeOf(request),
-        });
-        return sendJson(response, 200, JSON.stringify(summary));
-      }
-      default:
-        throw notFound("such resource below /v1/documents");
-    }
-  }
-
-  async #append(
-    request: IncomingMessage,
-    response: ServerResponse,
-    kind: DocumentKind,
-    id: string,
-    target: Target,
-  ): Promise<void> {
-    parseQuery(target.query, noQuery);
-    const input = await this.#bodies.read(request, kindRules[kind].bodyBytesMax, appendRequest);
-    const signed = { ...input, author: input.author === "" ? nodeOf(request) : input.author };
-    const summary =
-      kind === "map"
-        ? (await inSteps(this.#service.appendMapInSteps(id, signed))).value
-        : this.#service.append(kind, id, signed);
-    const { version, activeVersion } = summary;
-    const { author } = signed;
-    this.#options.logger.info("appended", { document: `${kind}/${id}`, version, activeVersion, author });
-    sendJson(response, 201, JSON.stringify(summary));
-  }
-
-  async #editZone(
-    request: IncomingMessage,
-    response: ServerResponse,
-    id: string,
-    target: Target,
-  ): Promise<void> {
-    parseQuery(target.query, noQuery);
-    const input = await this.#bodies.read(request, kindRules.zone.bodyBytesMax, zoneEditRequest);
-    const author = input.author === "" ? nodeOf(request) : input.author;
-    const edited = this.#service.editZone(id, { ...input, author });
-    const { version, serial } = edited;
-    this.#options.logger.info("zone-edited", {
-      zone: id,
-      version,
-      serial,
-      edits: input.edits.length,
-      author,
-    });
-    sendJson(response, 200, JSON.stringify(edited));
   }
 
   async #routeReports(request: IncomingMessage, response: ServerResponse, target: Target): Promise<void> {
@@ -511,16 +390,6 @@ export class ControlServer {
       this.#responses.get(watcherId)?.destroy();
     }
     for (const stream of this.#streams.values()) stream.pump();
-  }
-
-  #kindOf(text: string): DocumentKind {
-    try {
-      return kindSegment.parse(text);
-    } catch {
-      throw notFound(
-        `kind of document ${JSON.stringify(text.slice(0, 80))}; there are ${documentKinds.join(", ")}`,
-      );
-    }
   }
 }
 
