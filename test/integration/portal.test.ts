@@ -12,7 +12,7 @@ import { ControlClient } from "#control";
 import type { ServerReport } from "#kit";
 import { createLogger } from "#kit/io";
 import { type IsochroneProcess, runIsochroneHere, startIsochrone, waitFor } from "../tools/processes.ts";
-import { map, news, report, shop, topology, video } from "../unit/portal/fixtures.ts";
+import { map, news, policyFor, report, shop, topology, video } from "../unit/portal/fixtures.ts";
 import { chromiumPath, launch, logIn, openPage, picture } from "./portal-browser.ts";
 
 const token = "test-token-0123456789";
@@ -337,7 +337,7 @@ describe.skipIf(chromiumPath === undefined)("in a browser", () => {
   ] as const)("fits %i pixels on every page (%s)", async (width, colorScheme) => {
     const { page, complaints } = await openPage(browser, origin, { width, colorScheme });
     await logIn(page, origin, "operator", "operator-pass");
-    for (const path of ["/", "/properties", "/properties/shop", "/purge"]) {
+    for (const path of ["/", "/properties", "/properties/shop", "/policies", "/purge"]) {
       await page.goto(`${origin}${path}`);
       await page.locator("main h1").waitFor();
       await page.locator(".panel").first().waitFor();
@@ -354,6 +354,31 @@ describe.skipIf(chromiumPath === undefined)("in a browser", () => {
       await picture(page, `portal-${width}${path.replaceAll("/", "-")}`);
     }
     expect(complaints).toEqual([]);
+  });
+
+  it("shows in which stage a change of a policy is, to its customer alone, and what halted it", async () => {
+    const nameServer = async (serverId: string): Promise<void> => {
+      await client.publishReport({ ...report(serverId), role: "nameserver" });
+    };
+    await client.put("policy", "acme", policyFor("acme"), { expectedVersion: 0 });
+    await client.put("policy", "other", policyFor("other"), { expectedVersion: 0 });
+    for (const serverId of ["fra-1", "fra-2"]) await nameServer(serverId);
+    const changed = { ...policyFor("acme"), ttlSeconds: 7 };
+    expect(await client.put("policy", "acme", changed, { expectedVersion: 1 })).toMatchObject({
+      version: 2,
+      activeVersion: 1,
+    });
+    const { page, complaints } = await openPage(browser, origin);
+    await logIn(page, origin, "acme", "acme-pass");
+    await page.getByRole("link", { name: "Policies" }).click();
+    await page.getByText("v2, stage 1 of 2").waitFor();
+    expect(await page.getByRole("row").count()).toBe(2);
+    await picture(page, "policies");
+    await client.haltRollout("policy", "acme");
+    await page.getByText("v2 halted").waitFor();
+    await page.getByText("operator", { exact: true }).waitFor();
+    expect(complaints).toEqual([]);
+    await page.context().close();
   });
 
   it("shows a wrong password at the form", async () => {
