@@ -10,7 +10,7 @@ export type PageState =
   | { readonly kind: "failed"; readonly reason: string };
 
 /** Paths that the page itself routes. Everything else that is no file is a 404. */
-const PAGES = ["/", "/properties", "/properties/:propertyId", "/purge"] as const;
+const PAGES = ["/", "/properties", "/properties/:propertyId", "/policies", "/purge"] as const;
 
 /** Script and style from here alone, none inline; nobody may frame us. Style attributes set by script are not inline. */
 export const CONTENT_SECURITY_POLICY =

@@ -94,7 +94,7 @@ function Change({ rollout }: { rollout: NonNullable<PolicySummary["rollout"]> })
   if (state === "running")
     return (
       <>
-        <span class="badge">
+        <span class="badge warn">
           v{version}, stage {stageNumber} of {stages}
         </span>
         <small class="muted">
