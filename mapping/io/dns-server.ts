@@ -69,7 +69,7 @@ interface TlsFiles {
   readonly keyFile: string;
 }
 
-/** How often a port that is free for UDP is tried for TCP, when any port will do. */
+/** How often a port that is free for TCP is tried for UDP, when any port will do. */
 const ANY_PORT_TRIES = 20;
 
 export class DnsServer {
@@ -103,24 +103,25 @@ export class DnsServer {
       let udp: UdpListener | undefined;
       let tcp: TcpListener | undefined;
       try {
-        udp = await UdpListener.bind(
-          address,
-          port,
-          (query, at, end, sender, out, outAt) => handler.answerUdp(query, at, end, sender, out, outAt),
-          { reusePort, isPlain: options.isPlainUdp ?? false, lent: options.lent?.udp, box: options.box },
-        );
-        tcp = await TcpListener.bind(address, udp.port, streamHandler(handler, "tcp", options.box), {
+        // UDP last: what it receives into is given out once for the life of the process.
+        tcp = await TcpListener.bind(address, port, streamHandler(handler, "tcp", options.box), {
           reusePort,
           settings,
           lent: options.lent?.tcp,
         });
+        udp = await UdpListener.bind(
+          address,
+          tcp.port,
+          (query, at, end, sender, out, outAt) => handler.answerUdp(query, at, end, sender, out, outAt),
+          { reusePort, isPlain: options.isPlainUdp ?? false, lent: options.lent?.udp, box: options.box },
+        );
         const server = new DnsServer(options, rateLimit, udp, tcp, await listenTls(options, handler));
         server.#renewIdentity();
         return server;
       } catch (error) {
         await Promise.all([udp?.close(), tcp?.close()]);
         if (error instanceof IsochroneError) throw error;
-        if (port === 0 && udp !== undefined && tried < ANY_PORT_TRIES) continue;
+        if (port === 0 && tcp !== undefined && udp === undefined && tried < ANY_PORT_TRIES) continue;
         throw listenError(error, address, port);
       }
     }

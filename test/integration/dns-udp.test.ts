@@ -1,9 +1,10 @@
 /** The batched socket and the event loop: what else the process has to do has its turn, however much comes. */
-import { createSocket, type Socket } from "node:dgram";
+import { createSocket, Socket } from "node:dgram";
 import { once } from "node:events";
 import koffi from "koffi";
-import { afterEach, describe, expect, it } from "vitest";
-import { UdpListener } from "#mapping";
+import { afterEach, describe, expect, it, vi } from "vitest";
+import { createLogger } from "#kit/io";
+import { DnsCounters, DnsServer, UdpListener } from "#mapping";
 
 const QUERY = Buffer.alloc(32, 1);
 const open: { close(): unknown }[] = [];
@@ -43,6 +44,37 @@ describe.skipIf(process.platform !== "linux")("datagrams in batches", () => {
     // A round of 64 batches of 64 that brings the turn to its end, and one batch for each of the 32 datagrams that libuv reads itself.
     expect(most).toBeGreaterThanOrEqual(64);
     expect(most).toBeLessThanOrEqual(2 * 64 * 64 + 32 * 64);
+  });
+
+  it("with any port, one that is taken for UDP is not ours, and memory to receive into is given out once", async () => {
+    const bind = vi.spyOn(Socket.prototype, "bind").mockImplementationOnce(function (this: Socket) {
+      setImmediate(() => this.emit("error", Object.assign(new Error("in use"), { code: "EADDRINUSE" })));
+      return this;
+    });
+    const pieces: number[] = [];
+    const box = {
+      memory: (bytes: number) => {
+        pieces.push(bytes);
+        return Buffer.allocUnsafeSlow(bytes);
+      },
+      begin: () => {},
+      beginMessage: () => {},
+      end: () => {},
+    } as unknown as NonNullable<Parameters<typeof DnsServer.listen>[0]["box"]>;
+    const server = await DnsServer.listen({
+      address: "127.0.0.1",
+      port: 0,
+      context: () => undefined,
+      counters: new DnsCounters(),
+      logger: createLogger({ role: "nameserver", id: "test" }, { level: "silent" }),
+      box,
+    });
+    open.push(server);
+    expect(bind).toHaveBeenCalledTimes(2);
+    bind.mockRestore();
+    expect(server.port).toBeGreaterThan(0);
+    expect(new Set(pieces).size).toBe(pieces.length);
+    expect(pieces).toHaveLength(2);
   });
 
   it.each([
