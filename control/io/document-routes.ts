@@ -85,6 +85,7 @@ export async function routeDocuments(
       logger.info("activated", {
         document: `${kind}/${id}`,
         version: wanted.version,
+        activeVersion: summary.activeVersion,
         node: nodeOf(request),
       });
       return sendJson(response, 200, JSON.stringify(summary));
