@@ -125,8 +125,9 @@ function sampleDatagrams(protection: PacketProtection | undefined): Uint8Array[]
   return datagrams;
 }
 
-/** Datagrams in each run; more: ISOCHRONE_TEST_DATAGRAMS. */
+/** Datagrams in each run, and which ones; more and others: ISOCHRONE_TEST_DATAGRAMS, ISOCHRONE_TEST_SEED. */
 const DATAGRAMS = Number(process.env["ISOCHRONE_TEST_DATAGRAMS"] ?? 100_000);
+const SEED = process.env["ISOCHRONE_TEST_SEED"] ?? "";
 
 function mutate(random: Random, datagram: Uint8Array): Uint8Array {
   const bytes = datagram.slice();
@@ -135,7 +136,7 @@ function mutate(random: Random, datagram: Uint8Array): Uint8Array {
 }
 
 test("a stranger's datagrams change nothing and leave nothing behind", () => {
-  const random = new Random("strangers");
+  const random = new Random(`strangers${SEED}`);
   const datagrams = sampleDatagrams(undefined);
   const pair = new UdpPair("strangers", { delayMs: 1 }, { delayMs: 1 });
   const { connection } = pair.server;
@@ -154,7 +155,7 @@ test("a stranger's datagrams change nothing and leave nothing behind", () => {
 }, 3_000_000);
 
 test("a peer that lies ends its connection, with a reason, and no other way", () => {
-  const random = new Random("liars");
+  const random = new Random(`liars${SEED}`);
   const datagrams = sampleDatagrams(openDoor);
   const reasons = new Map<string, number>();
   const into = new Uint8Array(1_452);
