@@ -19,7 +19,7 @@ const FAR: PathShape = { delayMs: 48 };
 const sum = (chunks: readonly Uint8Array[] = []): number =>
   chunks.reduce((bytes, chunk) => bytes + chunk.length, 0);
 
-describe("a connection over UDP", () => {
+describe("a connection over UDP", { timeout: 120_000 }, () => {
   test("carries channels both ways, closes with a reason, and both sides know", () => {
     const pair = new UdpPair("both ways", FAR, FAR);
     for (let channel = 0; channel < 64; channel++) {

@@ -27,7 +27,7 @@ function serve(pair: UdpPair, bytes: number): void {
   pair.server.pump();
 }
 
-describe("a path that is cut", () => {
+describe("a path that is cut", { timeout: 120_000 }, () => {
   test.each([
     ["both directions", CUT, CUT],
     ["what is sent", FAR, CUT],
@@ -97,7 +97,7 @@ describe("a path that is cut", () => {
   });
 });
 
-describe("asymmetric loss", () => {
+describe("asymmetric loss", { timeout: 120_000 }, () => {
   test("of a third of all acknowledgements costs what is sent the other way little", () => {
     const whole = fetches(new UdpPair("acks", FAR, FAR), 60, BYTES);
     const lossy = fetches(new UdpPair("acks", { ...FAR, lossRatio: 0.33 }, FAR), 60, BYTES);
@@ -119,7 +119,7 @@ describe("asymmetric loss", () => {
   });
 });
 
-describe("an address that changes", () => {
+describe("an address that changes", { timeout: 120_000 }, () => {
   test("every second while a transfer is under way (a NAT that forgets): it goes on at its pace", () => {
     const pair = new UdpPair("nat", FAR, FAR);
     const usualMs = Math.max(...fetches(pair, 20, BYTES).slice(10));
@@ -141,7 +141,7 @@ describe("an address that changes", () => {
   });
 });
 
-describe("a peer that restarts", () => {
+describe("a peer that restarts", { timeout: 120_000 }, () => {
   /** A pair with other names on the same network: what the restarted peer agrees on by a new handshake. */
   const again = (pair: UdpPair): UdpPair =>
     new UdpPair(
@@ -179,7 +179,7 @@ describe("a peer that restarts", () => {
   });
 });
 
-describe("an end that shares its processor", () => {
+describe("an end that shares its processor", { timeout: 120_000 }, () => {
   /** Answers of 100 KB, asked for at random, eight a second, whatever became of those before; their times, by the second in which they were asked for. */
   function load(pair: UdpPair, untilMs: number): number[][] {
     const random = new Random("moments");

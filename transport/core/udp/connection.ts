@@ -4,16 +4,12 @@
  */
 import { type MonotonicMs, plusMs } from "#kit";
 import { ByteReader } from "../link/bytes.ts";
-import { Bbr } from "./bbr.ts";
-import { type CongestionControl, INITIAL_PACKETS } from "./congestion.ts";
 import type { UdpConnectionOptions, UdpCounters } from "./connection-options.ts";
 import { ReceiveChannels, SendChannels } from "./channels.ts";
-import { Cubic } from "./cubic.ts";
-import { DeliveryRate } from "./delivery-rate.ts";
+import { Flow } from "./flow.ts";
 import { KeyEpochs } from "./key-epochs.ts";
-import { type Group, LossDetection, type SentPacket } from "./loss-detection.ts";
+import type { Group, SentPacket } from "./loss-detection.ts";
 import { MtuSearch } from "./mtu-search.ts";
-import { Pacer } from "./pacer.ts";
 import {
   type Ack,
   DATA_HEAD_BYTES,
@@ -34,7 +30,6 @@ import {
   CHALLENGE_BYTES,
   type CloseReason,
   closeReasons,
-  DATAGRAM_BYTES_MIN,
   type DropReason,
   FRAME,
   HEADER_BYTES,
@@ -52,24 +47,19 @@ const LONG_ROUND_TRIPS = 8;
 const LONG_BYTES_MIN = 1 << 20;
 /** Packets that a probe timeout sends (RFC 9002, section 6.2.4). */
 const PROBE_PACKETS = 2;
-/** From so many probe timeouts in a row on each means persistent congestion: what left before it tells nothing by being lost. */
-const PERSISTENT_PROBES = 3;
 
 export class UdpConnection implements FrameSink {
   readonly #options: UdpConnectionOptions;
   readonly #keys: KeyEpochs;
   readonly #path: PathValidation;
   readonly #received: ReceivedPackets;
-  readonly #loss = new LossDetection();
-  readonly #rate: DeliveryRate;
+  readonly #flow: Flow;
   readonly #mtu = new MtuSearch();
   readonly #redundancy: Redundancy;
   readonly #repairs = new RepairSender();
   readonly #repairReceiver = new RepairReceiver();
   readonly #sending = new SendChannels((channel) => this.#events.push({ kind: "writable", channel }));
   readonly #receiving = new ReceiveChannels();
-  #congestion: CongestionControl;
-  #pacer: Pacer;
   #response: Uint8Array | undefined;
   /** Packets that leave whatever window and pace say. */
   #probesDue = 0;
@@ -105,10 +95,8 @@ export class UdpConnection implements FrameSink {
     this.#keys = new KeyEpochs(options.sealedMax);
     this.#path = new PathValidation(options.remote, options.isRemoteValidated, options.unpredictable, now);
     this.#received = new ReceivedPackets(now);
-    this.#rate = new DeliveryRate(now);
+    this.#flow = new Flow(options.congestion ?? "bbr", now);
     this.#redundancy = options.redundancy ?? new AdaptiveRedundancy();
-    this.#congestion = this.#newCongestion();
-    this.#pacer = new Pacer(INITIAL_PACKETS * DATAGRAM_BYTES_MIN, now);
     this.#now = now;
     this.#heardAt = now;
   }
@@ -125,7 +113,7 @@ export class UdpConnection implements FrameSink {
     return this.#ended;
   }
   get srttMs(): number | undefined {
-    return this.#loss.hasRtt ? this.#loss.srttMs : undefined;
+    return this.#flow.hasRtt ? this.#flow.srttMs : undefined;
   }
   /** Since when nothing has come though something asks for an answer; undefined: nothing does, or something came. */
   get askingSince(): MonotonicMs | undefined {
@@ -133,7 +121,7 @@ export class UdpConnection implements FrameSink {
   }
   /** RFC 9002, section 6.2.1, ms. */
   get probeTimeoutMs(): number {
-    return this.#loss.probeTimeoutMs;
+    return this.#flow.probeTimeoutMs;
   }
   get datagramBytes(): number {
     return this.#mtu.bytes;
@@ -143,7 +131,7 @@ export class UdpConnection implements FrameSink {
   }
   /** Packets whose fate is not known, and bytes that came out of order: what the other side makes this one keep. */
   get keptPackets(): number {
-    return this.#loss.packetsInFlight;
+    return this.#flow.packetsInFlight;
   }
   get heldBytes(): number {
     return this.#receiving.heldBytes;
@@ -227,7 +215,7 @@ export class UdpConnection implements FrameSink {
       return;
     }
     this.#detectLost();
-    if (this.#loss.isProbeDue(now)) this.#probe();
+    if (this.#flow.isProbeDue(now)) this.#probe();
     if (this.#path.handleTimeout(now)) this.#moved(now);
   }
 
@@ -239,11 +227,11 @@ export class UdpConnection implements FrameSink {
       if (at !== undefined && at < dueAt) dueAt = at;
     };
     if (this.#path.maySend(CONTROL_BYTES)) {
-      earlier(this.#loss.pollTimeout());
+      earlier(this.#flow.pollTimeout());
       earlier(this.#path.pollTimeout());
       earlier(this.#received.pollTimeout(now));
       if (this.#probesDue > 0 || this.#response !== undefined) earlier(now);
-      if (this.#hasContent && this.#hasRoom) earlier(this.#paceAt);
+      if (this.#hasContent && this.#hasRoom) earlier(this.#flow.paceAt(now));
     }
     return dueAt;
   }
@@ -254,11 +242,9 @@ export class UdpConnection implements FrameSink {
     if (this.#ended !== undefined) return this.#isCloseDue ? this.#transmitClose(into) : 0;
     if (!this.#path.maySend(CONTROL_BYTES)) return 0;
     const mayElicit =
-      (this.#probesDue > 0 && this.#path.maySend(this.#mtu.bytes)) || (this.#hasRoom && this.#paceAt <= now);
-    if (!this.#hasContent) this.#pacer.handleIdle();
-    // An end that comes late sends less than the path takes, as one does that has nothing more.
-    if (this.#pacer.takeLate() || (!this.#hasContent && this.#hasRoom))
-      this.#rate.handleAppLimited(this.#loss.bytesInFlight);
+      (this.#probesDue > 0 && this.#path.maySend(this.#mtu.bytes)) ||
+      (this.#hasRoom && this.#flow.paceAt(now) <= now);
+    this.#flow.handleTurn(this.#hasContent, this.#hasRoom);
     if (mayElicit && this.#repairs.hasRepair) return this.#transmitRepair(into);
     if (mayElicit && this.#mayTryMtu()) return this.#transmitMtuProbe(into);
     return this.#transmitFrames(into, mayElicit);
@@ -272,7 +258,7 @@ export class UdpConnection implements FrameSink {
     const group = this.#repairs.open;
     const limit = this.#mtu.bytes - TAG_BYTES - (group === undefined ? 0 : GROUP_ROOM_BYTES);
     let at = HEADER_BYTES;
-    const challenge = this.#path.takeChallenge(this.#loss.probeTimeoutMs, now);
+    const challenge = this.#path.takeChallenge(this.#flow.probeTimeoutMs, now);
     if (challenge !== undefined) at = writeBytes(into, at, FRAME.challenge, challenge);
     if (this.#response !== undefined) at = writeBytes(into, at, FRAME.response, this.#response);
     this.#response = undefined;
@@ -298,13 +284,13 @@ export class UdpConnection implements FrameSink {
   }
 
   #beginGroup(): void {
-    const number = this.#loss.nextNumber;
+    const number = this.#flow.nextNumber;
     if (this.#repairs.open !== undefined || number < this.#groupsFrom) return;
     const readyBytes = this.#repairableBytes;
     if (readyBytes === 0) return;
     const room = this.#mtu.bytes - HEADER_BYTES - TAG_BYTES - GROUP_ROOM_BYTES - DATA_HEAD_BYTES;
     // What leaves in half a round trip: a repair that comes later saves nothing.
-    const most = (this.#congestion.pacingRate * this.#loss.srttMs) / 2 / this.#mtu.bytes;
+    const most = this.#flow.pacedBytes(1 / 2) / this.#mtu.bytes;
     const sources = Math.min(
       Math.ceil(readyBytes / room),
       GROUP_SOURCES_MAX,
@@ -317,8 +303,7 @@ export class UdpConnection implements FrameSink {
 
   /** What waits of transfers that are not so long that a round trip more at their end is little: for those repairs cost more than they save. */
   get #repairableBytes(): number {
-    const roundTrips = LONG_ROUND_TRIPS * this.#congestion.pacingRate * this.#loss.srttMs;
-    return this.#sending.readyBytes(Math.max(LONG_BYTES_MIN, roundTrips));
+    return this.#sending.readyBytes(Math.max(LONG_BYTES_MIN, this.#flow.pacedBytes(LONG_ROUND_TRIPS)));
   }
 
   #addToGroup(payload: Uint8Array): void {
@@ -329,7 +314,7 @@ export class UdpConnection implements FrameSink {
   }
 
   #transmitRepair(into: Uint8Array): number {
-    const { group, sources, index, symbol } = this.#repairs.take(this.#loss.nextNumber, this.#now);
+    const { group, sources, index, symbol } = this.#repairs.take(this.#flow.nextNumber, this.#now);
     const at = writeRepair(into, HEADER_BYTES, group.first, sources, index, symbol);
     this.counters.repairPackets++;
     return this.#seal(into, at, true, { pieces: NO_PIECES, group, isInGroup: false });
@@ -337,7 +322,7 @@ export class UdpConnection implements FrameSink {
 
   #mayTryMtu(): boolean {
     return (
-      this.#loss.hasRtt &&
+      this.#flow.hasRtt &&
       this.#path.isValidated &&
       this.#repairs.open === undefined &&
       this.#mtu.probe(this.#now) > 0
@@ -379,7 +364,7 @@ export class UdpConnection implements FrameSink {
     },
   ): number {
     const now = this.#now;
-    const number = this.#loss.nextNumber;
+    const number = this.#flow.nextNumber;
     const epoch = this.#keys.seal();
     if (epoch === undefined) {
       // Without a key there is nothing to say goodbye with.
@@ -390,20 +375,9 @@ export class UdpConnection implements FrameSink {
     writeHead(into, this.#options.remoteName, { number, isInGroup: content.isInGroup, epochBit: epoch % 2 });
     this.#options.protection.seal(into, HEADER_BYTES, end, number, epoch);
     const bytes = end + TAG_BYTES;
-    this.#loss.handleSent({
-      number,
-      sentAt: now,
-      bytes,
-      isEliciting,
-      pieces: content.pieces,
-      group: content.group,
-      mtuProbeBytes: content.mtuProbeBytes ?? 0,
-      ...this.#rate.stamp(this.#loss.bytesInFlight, now),
-    });
-    if (isEliciting) {
-      this.#pacer.handleSent(bytes);
-      this.#askedAt ??= now;
-    }
+    const { pieces, group, mtuProbeBytes = 0 } = content;
+    this.#flow.handleSent({ bytes, isEliciting, pieces, group, mtuProbeBytes }, now);
+    if (isEliciting) this.#askedAt ??= now;
     this.#path.handleSent(bytes);
     this.counters.sentPackets++;
     this.counters.sentBytes += bytes;
@@ -413,45 +387,24 @@ export class UdpConnection implements FrameSink {
   /** @internal */
   ack(ack: Ack): CloseReason | undefined {
     const now = this.#now;
-    const priorInFlightBytes = this.#loss.bytesInFlight;
-    const result = this.#loss.handleAck(ack, now);
+    const result = this.#flow.handleAck(ack, this.#mtu.bytes, now);
     if (result === undefined) return "ack-unsent";
-    const { acked, rttMs, restored } = result;
+    const { acked, restored } = result;
     this.#probesDue = 0;
-    const restoredBytes = restored * this.#mtu.bytes;
     if (restored > 0) {
       this.counters.restoredPackets += restored;
       this.#redundancy.handleGroup(true, now);
-      this.#congestion.handleLoss(restoredBytes, acked.at(-1)?.sentAt ?? now, now);
     }
-    let ackedBytes = 0;
     for (const packet of acked) {
-      ackedBytes += packet.bytes;
       if (packet.mtuProbeBytes > 0) this.#mtu.handleAcked(packet.mtuProbeBytes);
       this.#sending.handleAcked(packet.pieces);
     }
     this.#redundancy.handlePackets(
       Math.max(0, acked.length - restored),
-      this.#congestion.isQueueing ? 0 : restored,
+      this.#flow.isQueueing ? 0 : restored,
     );
     this.#detectLost();
-    const newest = acked.at(-1);
-    if (newest === undefined) return undefined;
-    const deliveryRate = this.#rate.handleAcked(acked, restoredBytes, rttMs, now);
-    this.#congestion.handleAck(
-      {
-        ackedBytes,
-        priorInFlightBytes,
-        inFlightBytes: this.#loss.bytesInFlight,
-        rttMs,
-        srttMs: this.#loss.srttMs,
-        deliveredBytes: this.#rate.deliveredBytes,
-        priorDeliveredBytes: newest.deliveredBytes,
-        deliveryRate,
-        isAppLimited: newest.isAppLimited,
-      },
-      now,
-    );
+    this.#flow.handleDelivered(result, now);
     return undefined;
   }
 
@@ -503,21 +456,16 @@ export class UdpConnection implements FrameSink {
 
   #detectLost(): void {
     const now = this.#now;
-    const lost = this.#loss.takeLost(now);
-    if (lost.length === 0) return;
-    let bytes = 0;
-    for (const packet of lost) {
+    for (const packet of this.#flow.takeLost(now)) {
       if (packet.mtuProbeBytes > 0) {
         this.#mtu.handleLost(now);
         continue;
       }
-      bytes += packet.bytes;
       this.counters.lostPackets++;
-      if (!this.#congestion.isQueueing) this.#redundancy.handlePackets(0, 1);
+      if (!this.#flow.isQueueing) this.#redundancy.handlePackets(0, 1);
       this.#sending.handleLost(packet.pieces);
       this.#judgeGroup(packet);
     }
-    if (bytes > 0) this.#congestion.handleLoss(bytes, (lost.at(-1) as SentPacket).sentAt, now);
   }
 
   /** Content was lost in spite of its group's repairs. */
@@ -530,10 +478,9 @@ export class UdpConnection implements FrameSink {
   #probe(): void {
     this.counters.probeTimeouts++;
     this.#probesDue = PROBE_PACKETS;
-    for (const packet of this.#loss.handleProbeTimeout(PROBE_PACKETS))
+    for (const packet of this.#flow.handleProbeTimeout(PROBE_PACKETS, this.#now))
       this.#sending.handleLost(packet.pieces);
-    this.#mtu.handleProbeTimeout(this.#loss.probes, this.#now);
-    if (this.#loss.probes >= PERSISTENT_PROBES) this.#congestion.handlePersistentCongestion(this.#now);
+    this.#mtu.handleProbeTimeout(this.#flow.probes, this.#now);
   }
 
   /** RFC 9000, section 9.4: another port of the same address is most likely the same path behind another NAT binding. */
@@ -542,14 +489,8 @@ export class UdpConnection implements FrameSink {
     this.#events.push({ kind: "moved", remote });
     if (hostOf(remote) === hostOf(this.#lastRemote)) return;
     this.#lastRemote = remote;
-    this.#loss.handlePathChanged();
+    this.#flow.handlePathChanged(now);
     this.#mtu.handlePathChanged();
-    this.#congestion = this.#newCongestion();
-    this.#pacer = new Pacer(INITIAL_PACKETS * DATAGRAM_BYTES_MIN, now);
-  }
-
-  #newCongestion(): CongestionControl {
-    return this.#options.congestion === "cubic" ? new Cubic(DATAGRAM_BYTES_MIN) : new Bbr(DATAGRAM_BYTES_MIN);
   }
 
   get #hasContent(): boolean {
@@ -558,15 +499,7 @@ export class UdpConnection implements FrameSink {
 
   /** Whether window and address let a full packet through. */
   get #hasRoom(): boolean {
-    return (
-      this.#path.maySend(this.#mtu.bytes) &&
-      this.#loss.bytesInFlight + this.#mtu.bytes <= this.#congestion.windowBytes
-    );
-  }
-
-  /** When the pace lets the next packet through. */
-  get #paceAt(): MonotonicMs {
-    return this.#pacer.readyAt(this.#congestion.pacingRate, this.#loss.srttMs, this.#now);
+    return this.#path.maySend(this.#mtu.bytes) && this.#flow.hasRoom(this.#mtu.bytes);
   }
 
   #endAt(): MonotonicMs {
