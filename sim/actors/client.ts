@@ -15,7 +15,12 @@ import { judgeContent } from "./content-judge.ts";
 interface CachedAnswer {
   readonly serverIds: readonly string[];
   readonly expiresAt: number;
+  /** By a name server that had begun, or gone on, so lately that it could not know who had died meanwhile. */
+  readonly isByNewcomer: boolean;
 }
+
+/** Why a dead server may still be asked: an expired answer had to do; `by-newcomer`: see {@link CachedAnswer}. */
+type Excuse = "resolver-stale" | "by-newcomer";
 
 export class Client implements Program {
   readonly host: Host;
@@ -70,7 +75,10 @@ export class Client implements Program {
       this.#end(property, object, startedAt, tried, reason, answer);
     this.#resolve(object.host, (addresses, isStale) => {
       if (addresses === undefined) end("dns-timeout", undefined);
-      else this.#ask(object, addresses.serverIds, isStale, tried, "connect-timeout", end);
+      else {
+        const excuse = isStale ? "resolver-stale" : addresses.isByNewcomer ? "by-newcomer" : undefined;
+        this.#ask(object, addresses.serverIds, excuse, tried, "connect-timeout", end);
+      }
     });
   }
 
@@ -78,7 +86,7 @@ export class Client implements Program {
   #ask(
     object: CatalogObject,
     [serverId, ...rest]: readonly string[],
-    isStale: boolean,
+    excuse: Excuse | undefined,
     tried: string[],
     last: RequestReason,
     end: (reason: RequestReason, answer: HttpAnswer | undefined) => void,
@@ -89,7 +97,7 @@ export class Client implements Program {
       return;
     }
     tried.push(serverId);
-    this.#judgeAddress(serverId, isStale);
+    this.#judgeAddress(serverId, excuse);
     const { clientConnectMs, clientResponseMs } = this.#stage.settings;
     exchange<HttpAnswer>({
       from: this.host,
@@ -106,7 +114,7 @@ export class Client implements Program {
           respond,
         ),
       done: (outcome) => {
-        const next = (reason: RequestReason): void => this.#ask(object, rest, isStale, tried, reason, end);
+        const next = (reason: RequestReason): void => this.#ask(object, rest, excuse, tried, reason, end);
         if (outcome.kind === "refused" || outcome.kind === "reset") next("connect-refused");
         else if (outcome.kind === "connect-timeout") next("connect-timeout");
         else if (outcome.kind === "timeout") next("response-timeout");
@@ -207,7 +215,9 @@ export class Client implements Program {
         }
         this.#preferred = index;
         const { serverIds, ttlSeconds } = outcome.value;
-        const answer = { serverIds, expiresAt: this.host.now + ttlSeconds * 1_000 };
+        const { now } = this.host;
+        const isByNewcomer = nameServer.host.aliveForMs(now) <= this.#stage.bounds.nameServerDownMs;
+        const answer = { serverIds, expiresAt: now + ttlSeconds * 1_000, isByNewcomer };
         this.#cache.set(hostname, answer);
         finish(answer, false);
       },
@@ -215,16 +225,16 @@ export class Client implements Program {
   }
 
   /** Invariant client-asks-dead. */
-  #judgeAddress(serverId: string, isStale: boolean): void {
+  #judgeAddress(serverId: string, excuse: Excuse | undefined): void {
     const { judge, bounds, hosts, statistics, topology } = this.#stage;
     const deadMs = hosts.get(serverId)?.deadForMs(this.host.now) ?? 0;
-    if (deadMs > 0) statistics.count("asked-dead", isStale ? "resolver-stale" : "within-bound");
+    if (deadMs > 0) statistics.count("asked-dead", excuse ?? "within-bound");
     const edges = topology.clusters.filter((one) => one.role === "edge").flatMap((one) => one.servers);
     const isAnyAlive = edges.some(
       (one) =>
         (hosts.get(one.serverId)?.aliveForMs(this.host.now) ?? 0) > bounds.ttlMs + bounds.nameServerUpMs,
     );
-    if (isStale || !isAnyAlive) return;
+    if (excuse !== undefined || !isAnyAlive) return;
     judge.check(
       "client-asks-dead",
       this.host.now,

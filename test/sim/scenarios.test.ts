@@ -170,6 +170,14 @@ test("a calm run is said to be vacuous, and so is one in which a fault that was 
   expect(never.neverFired).toEqual(["document-replay"]);
 });
 
+test("a name server that stood still answers by what it last knew, for as long as it needs to look again", () => {
+  // While it stands still nobody asks it; the queries that wait are answered when it goes on.
+  const faults = [fault("server-hang", "lon-dns-1", 30, 24), fault("server-crash", "nrt-1", 30.2, 40)];
+  const report = run({ faults, seconds: 90 });
+  expect(broken(report)).toBe("ok");
+  expect(report.reasons["asked-dead"]?.["by-newcomer"]).toBeGreaterThan(0);
+});
+
 describe("a target of a policy", () => {
   test("that dies leaves every name server's belief and comes back; one that some agents cannot reach stays", () => {
     const died = run({ faults: [fault("origin-outage", "dub-origin-1", 20, 20)], seconds: 70 });
