@@ -10,6 +10,7 @@ import { systemClock } from "#kit/io";
 import type { AddressRefusal } from "../core/address-guard.ts";
 import { AddressHistory, attemptOrder, ConnectionRace } from "../core/connection-race.ts";
 import type { OriginIdentity } from "./face.ts";
+import { connectDirectly } from "./http1/direct-reads.ts";
 import { OriginResolver } from "./origin-resolver.ts";
 import { ShapedSocket } from "./shaped-socket.ts";
 import { type WanView, wanViewOf } from "./wan.ts";
@@ -41,6 +42,8 @@ export type DialOptions = {
     | undefined;
   /** Default: the process's own. */
   readonly resolver?: OriginResolver | undefined;
+  /** Without `tls`: whether its bytes can be had as {@link directReadsOf} gives them. */
+  readonly readsDirectly?: boolean | undefined;
 };
 
 export const DIAL_TIMEOUT_MS = 10_000;
@@ -96,7 +99,8 @@ export async function dial(options: DialOptions): Promise<Duplex> {
     if (view) await crossing(view, guard.signal);
     const repeatMs = Math.max(REPEAT_MS_MIN, REPEAT_SHARE * timeoutMs);
     const isRepeated = repeatMs < SYN_RETRANSMISSION_MS;
-    const socket = await open(addresses, port, isRepeated ? repeatMs : undefined, guard.signal);
+    const connectTo = options.readsDirectly === true && tls === undefined ? connectDirectly : connectPlainly;
+    const socket = await open(addresses, port, isRepeated ? repeatMs : undefined, guard.signal, connectTo);
     const plain: Duplex = view ? new ShapedSocket(socket, view) : socket;
     if (tls === undefined) return plain;
     return await secure(plain, tls, guard.signal);
@@ -226,12 +230,17 @@ async function crossing(view: WanView, signal: AbortSignal): Promise<void> {
   }
 }
 
+function connectPlainly(host: string, port: number): Socket {
+  return connectTcp({ host, port, noDelay: true });
+}
+
 /** The first connection that opens to any of the addresses, tried as RFC 8305 has it; rejects with the first failure. */
 function open(
   addresses: readonly string[],
   port: number,
   repeatMs: number | undefined,
   signal: AbortSignal,
+  connectTo: (host: string, port: number) => Socket,
 ): Promise<Socket> {
   const now = (): MonotonicMs => systemClock.monotonic();
   const order = attemptOrder(addresses, history.nextTurn(), (one) => history.isAvoided(one, port, now()));
@@ -252,7 +261,7 @@ function open(
       running.clear();
     };
     const begin = (address: string): void => {
-      const socket = connectTcp({ host: address, port, noDelay: true });
+      const socket = connectTo(address, port);
       running.set(socket, address);
       dialCounters.attempts++;
       const onConnect = (): void => {

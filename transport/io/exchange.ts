@@ -158,13 +158,20 @@ export class Exchange implements Dispatcher.DispatchHandler {
   get isEnded(): boolean {
     return this.#stage === "ended";
   }
+  /** When it was sent, and when its head came; performance.now(). */
+  get startedMs(): number {
+    return this.#startedMs;
+  }
+  get headMs(): number {
+    return this.#headMs;
+  }
 
   /** It waits for an open connection, for so long as its request allows. */
   awaitConnection(): void {
     if (this.#stage === "ended") return;
     this.#stage = "waiting";
     const { connectMs } = this.#request;
-    this.#timer = setTimeout(
+    this.#timer ??= setTimeout(
       () => this.#stop("connect-timeout", `connect timeout after ${Math.round(connectMs)} ms`),
       connectMs,
     );
@@ -177,24 +184,35 @@ export class Exchange implements Dispatcher.DispatchHandler {
       controller.abort(this.#stopped ?? new Error("given up"));
       return;
     }
-    clearTimeout(this.#timer);
+    if (this.#timer !== undefined) {
+      clearTimeout(this.#timer);
+      this.#timer = undefined;
+    }
     this.#startedMs = performance.now();
     this.#stage = "sent";
   }
 
+  /** Another one reads its answer from here on. */
+  goOn(controller: Controller): void {
+    if (this.#stage === "ended") controller.abort(this.#stopped ?? new Error("given up"));
+    else this.#controller = controller;
+  }
+
   onResponseStart(controller: Controller, status: number): void {
+    const fields = headerList(controller.rawHeaders);
+    if (status >= 200) this.handleHead(status, fields);
+    else if (this.#stage !== "ended") this.#request.onInterim?.(status, fields);
+  }
+
+  /** The head of the final answer, as {@link onResponseStart}. */
+  handleHead(status: number, headers: HeaderList): void {
     if (this.#stage === "ended") return;
-    if (status < 200) {
-      this.#request.onInterim?.(status, headerList(controller.rawHeaders));
-      return;
-    }
     this.#stage = "body";
-    const raw = headerList(controller.rawHeaders);
     const body = new Readable({
       highWaterMark: 64 * 1024,
       read: () => {
         this.#handleRead();
-        controller.resume();
+        this.#controller?.resume();
       },
       destroy: (error, callback) => {
         if (this.#stage === "body")
@@ -211,7 +229,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     this.#resolve({
       status,
       protocol: this.protocol,
-      headers: raw,
+      headers,
       body,
       isWhole: () => this.#isWhole,
       onWhole: (listener) => {
@@ -280,7 +298,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
 
   #end(mayReuse: boolean, isStuck = false): void {
     this.#stage = "ended";
-    clearTimeout(this.#timer);
+    if (this.#timer !== undefined) clearTimeout(this.#timer);
     this.#request.signal.removeEventListener("abort", this.#onAbort);
     this.onEnd(mayReuse, isStuck);
   }
@@ -321,7 +339,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
 
 /**
  * In a context of its own. In that of the constructor, which the promise's functions share, each exchange kept the next one from being collected
- * with the young, so that all grew old (V8 of Node 24).
+ * with the young, so that all grew old (V8 of Node 24: 1.2 of 7 MB at each such collection, then none).
  */
 function abortOf(exchange: Exchange): () => void {
   return () => exchange.handleAbort();

@@ -1,7 +1,8 @@
 /**
  * The open connections to one target over one path. Transport opens them itself, directly or through a relay's tunnel, with TLS on top
- * where the target has it; undici speaks HTTP/1.1 over each, one request at a time, or HTTP/2, many at a time. The one used last is used
- * first: few are busy, so that their congestion windows stay open, and the rest may close.
+ * where the target has it. Plain requests and their plain answers go over HTTP/1.1 by ourselves (`http1/plain-connection.ts`); undici speaks all
+ * other HTTP/1.1, one request at a time, and HTTP/2, many at a time. A connection that undici has got stays its own. The one used last is
+ * used first: few are busy, so that their congestion windows stay open, and the rest may close.
  */
 import type { Socket } from "node:net";
 import type { Duplex, Readable } from "node:stream";
@@ -9,8 +10,11 @@ import type { buildConnector, Dispatcher } from "undici";
 import Client from "undici/lib/dispatcher/client.js";
 import { IsochroneError, type OriginProtocol } from "#kit";
 import type { TransportSettings } from "../config.ts";
+import { plainRequestHead } from "../core/http1/request-head.ts";
 import type { HeaderList } from "./face.ts";
 import { Exchange, type ExchangeHead, type PoolRequest } from "./exchange.ts";
+import { HandedOver, Replayed } from "./http1/handed-over.ts";
+import { PlainConnection } from "./http1/plain-connection.ts";
 
 export type PathPoolOptions = {
   /** "parent \"fra-1\" via \"ams\"", for messages. */
@@ -26,9 +30,24 @@ export type PathPoolOptions = {
   readonly onConnected: (connectMs: number) => void;
 };
 
+/** A request that was taken. */
+type Sent = {
+  readonly request: PoolRequest;
+  readonly headers: HeaderList;
+  /** Its head, if it is plain. */
+  readonly text: string | undefined;
+  readonly exchange: Exchange;
+};
+
 /** One connection, from its first request on. */
 type Connection = {
-  readonly client: Client;
+  /** What speaks on it: one of them at a time, neither while it is being opened for a plain request. */
+  client: Client | undefined;
+  plain: PlainConnection | undefined;
+  /** The stream that {@link client} gets in place of a new one. */
+  stream: Promise<Duplex> | undefined;
+  /** The plain request that goes over it, or out when it is open. */
+  sent: Sent | undefined;
   isConnected: boolean;
   /** While it tells its listeners of an error: undici takes a reset for the end of a body without length. */
   isBreaking: boolean;
@@ -43,6 +62,8 @@ type Connection = {
  * One that silence met was lost with the path; that it is well again is known before the next is opened.
  */
 const WARM_PAUSE_MS = 10_000;
+/** Between two looks at what has waited for too long, ms. undici's own come twice a second. */
+const SWEEP_MS = 500;
 
 export class PathPool {
   readonly #options: PathPoolOptions;
@@ -55,7 +76,10 @@ export class PathPool {
   /** They can carry one more: of HTTP/1.1 those with nothing under way. The one used last is the last. */
   readonly #idle: Connection[] = [];
   /** Wait for one of them, with all that may be open busy. */
-  readonly #waiting: { readonly options: Dispatcher.DispatchOptions; readonly exchange: Exchange }[] = [];
+  readonly #waiting: Sent[] = [];
+  /** Plain requests that go out at the end of this turn of the event loop. */
+  #due: { readonly connection: Connection; readonly sent: Sent }[] = [];
+  #sweeping: NodeJS.Timeout | undefined;
   /** Dispatched and not ended. */
   #active = 0;
   /** Most of them at once since it was last asked. */
@@ -128,33 +152,33 @@ export class PathPool {
     this.#activePeak = Math.max(this.#activePeak, this.#active);
     this.#usedAtMs = performance.now();
     exchange.protocol = this.#isHttp2 ? "http/2" : "http/1.1";
-    exchange.awaitConnection();
     const headers = request.proof === undefined ? request.headers : [...request.headers, request.proof()];
-    const options: Dispatcher.DispatchOptions = {
-      path: request.path,
-      method: request.method,
-      // [name, value, name, value...]: order and repetitions stay.
-      headers: (this.#isHttp2 ? lowerCased(headers) : headers).flat(),
-      ...(request.mayReuseAfterHead && { reset: false }),
-      body: (request.body as Readable | Buffer | undefined) ?? null,
-      headersTimeout: request.headersMs,
-      bodyTimeout: request.bodyMs,
-    };
-    const connection = exchange.isEnded ? undefined : this.#take();
+    const text =
+      this.#isHttp2 || request.body !== undefined
+        ? undefined
+        : plainRequestHead(request.method, request.path, headers);
+    const sent: Sent = { request, headers, text, exchange };
+    const connection = exchange.isEnded ? undefined : this.#take(text !== undefined);
     if (exchange.isEnded) this.#ended();
-    else if (connection) this.#dispatch(connection, options, exchange);
-    else {
-      this.#waiting.push({ options, exchange });
-      exchange.onEnd = () => this.#ended();
-    }
+    else if (connection) this.#dispatch(connection, sent);
+    else this.#wait(sent);
+  }
+
+  #wait(sent: Sent): void {
+    sent.exchange.awaitConnection();
+    sent.exchange.onEnd = () => this.#ended();
+    this.#waiting.push(sent);
   }
 
   /**
    * A connection for one more request: the one used last of those that were in time, then one that was opened ahead of need; only then one
-   * whose last answer was late: after losses its window may hold less than an answer. Undefined: as many as may be are there, and full.
+   * whose last answer was late: after losses its window may hold less than an answer. Of each such as are spoken on as the request is to be
+   * come first. Undefined: as many as may be are there, and full.
    */
-  #take(): Connection | undefined {
+  #take(isPlain: boolean): Connection | undefined {
     const connection =
+      this.#idle.findLast((one) => !one.isLate && (one.client === undefined) === isPlain) ??
+      (isPlain && this.#spares.length > 0 ? this.#open() : undefined) ??
       this.#idle.findLast(({ isLate }) => !isLate) ??
       (this.#spares.length > 0 ? this.#open() : undefined) ??
       this.#idle.at(-1) ??
@@ -167,8 +191,28 @@ export class PathPool {
 
   /** A connection to be, which is idle now; undefined: as many as may be are there. */
   #open(): Connection | undefined {
+    if (this.#all.size >= this.#options.settings.connectionsPerPath) return undefined;
+    const connection: Connection = {
+      client: undefined,
+      plain: undefined,
+      stream: undefined,
+      sent: undefined,
+      isConnected: false,
+      isBreaking: false,
+      active: 0,
+      isLate: false,
+    };
+    this.#all.add(connection);
+    this.#idle.push(connection);
+    return connection;
+  }
+
+  /** undici on a connection: on what is open of it, or else on a new stream. */
+  #clientOf(connection: Connection): Client {
     const { settings } = this.#options;
-    if (this.#all.size >= settings.connectionsPerPath) return undefined;
+    const { plain } = connection;
+    if (plain !== undefined) connection.stream = Promise.resolve(plain.leave());
+    connection.plain = undefined;
     // The address is never used: the connector knows where to go, and every request has its own Host. TLS, where there is any, is below
     // undici, so that it does not reconnect for another Host header; the scheme of the address is what HTTP/2 states.
     const client = new Client(this.#isHttp2 ? "https://path.invalid" : "http://path.invalid", {
@@ -192,42 +236,154 @@ export class PathPool {
         void this.#hand(connection, callback);
       },
     });
-    const connection: Connection = {
-      client,
-      isConnected: false,
-      isBreaking: false,
-      active: 0,
-      isLate: false,
-    };
-    this.#all.add(connection);
-    this.#idle.push(connection);
     client.on("connect", () => (connection.isConnected = true));
     client.on("disconnect", () => {
       connection.isConnected = false;
       // What is under way over HTTP/1.1 hears of it itself.
       if (this.#isHttp2 || connection.active === 0) this.#drop(connection);
     });
-    return connection;
+    return client;
   }
 
-  #dispatch(connection: Connection, options: Dispatcher.DispatchOptions, exchange: Exchange): void {
+  #dispatch(connection: Connection, sent: Sent): void {
+    const { exchange } = sent;
     exchange.onEnd = (mayReuse, isStuck) => {
       this.#ended();
       connection.active--;
+      connection.sent = undefined;
+      const isUsable = mayReuse && (connection.plain?.isOpen ?? true);
       // A stream that is given up takes nothing else with it (RFC 9113 section 5.4.2).
-      if (mayReuse || (this.#isHttp2 && !isStuck)) this.#release(connection);
+      if (isUsable || (this.#isHttp2 && !isStuck)) this.#release(connection);
       else this.#drop(connection);
       this.#next();
     };
     exchange.isBreaking = () => connection.isBreaking;
     exchange.onTiming = (isLate) => (connection.isLate = isLate);
-    try {
-      connection.client.dispatch(options, exchange);
-    } catch (error) {
-      // undici refuses what it cannot send (a header with a line break) by throwing or by onResponseError.
-      exchange.onResponseError(undefined, error instanceof Error ? error : new Error(String(error)));
+    if (connection.client !== undefined || sent.text === undefined) this.#dispatchByUndici(connection, sent);
+    else if (connection.plain !== undefined) this.#sendSoon(connection, sent);
+    else {
+      exchange.awaitConnection();
+      connection.sent = sent;
+      if (connection.stream === undefined) void this.#begin(connection);
     }
   }
+
+  #dispatchByUndici(connection: Connection, sent: Sent): void {
+    sent.exchange.awaitConnection();
+    const client = (connection.client ??= this.#clientOf(connection));
+    try {
+      client.dispatch(this.#optionsOf(sent), sent.exchange);
+    } catch (error) {
+      // undici refuses what it cannot send (a header with a line break) by throwing or by onResponseError.
+      sent.exchange.onResponseError(undefined, error instanceof Error ? error : new Error(String(error)));
+    }
+  }
+
+  #optionsOf({ request, headers }: Sent): Dispatcher.DispatchOptions {
+    return {
+      path: request.path,
+      method: request.method,
+      // [name, value, name, value...]: order and repetitions stay.
+      headers: (this.#isHttp2 ? lowerCased(headers) : headers).flat(),
+      ...(request.mayReuseAfterHead && { reset: false }),
+      body: (request.body as Readable | Buffer | undefined) ?? null,
+      headersTimeout: request.headersMs,
+      bodyTimeout: request.bodyMs,
+    };
+  }
+
+  /** Opens a connection for plain requests. Never rejects. */
+  async #begin(connection: Connection): Promise<void> {
+    let stream: Duplex;
+    try {
+      connection.stream = this.#connect();
+      stream = await connection.stream;
+    } catch (error) {
+      // undici waits for it as well then, and says so.
+      if (connection.client !== undefined) return;
+      this.#drop(connection);
+      connection.sent?.exchange.onResponseError(
+        undefined,
+        error instanceof Error ? error : new Error(String(error)),
+      );
+      return;
+    }
+    if (connection.client !== undefined) return;
+    connection.stream = undefined;
+    if (!this.#all.has(connection)) {
+      stream.destroy();
+      return;
+    }
+    connection.isConnected = true;
+    connection.plain = new PlainConnection(stream, {
+      keepAliveMs: this.#options.settings.keepAliveMs,
+      onGone: () => this.#drop(connection),
+      onOther: (rest, isBegun) => this.#handOver(connection, rest, isBegun),
+    });
+    this.#sweeping ??= setTimeout(this.#sweep, SWEEP_MS).unref();
+    const { sent } = connection;
+    if (sent !== undefined && !sent.exchange.isEnded) this.#sendPlain(connection, sent);
+  }
+
+  #sendPlain(connection: Connection, sent: Sent): void {
+    const { text = "", exchange, request } = sent;
+    connection.sent = sent;
+    connection.plain?.send(text, exchange, request.headersMs, request.bodyMs);
+  }
+
+  /**
+   * Over a connection that was used before a request goes out when all that has come by now was looked at: what nobody asked for would be
+   * taken for its answer, and an end that came would have it sent in vain.
+   */
+  #sendSoon(connection: Connection, sent: Sent): void {
+    if (this.#due.length === 0) setImmediate(this.#sendDue);
+    this.#due.push({ connection, sent });
+  }
+
+  readonly #sendDue = (): void => {
+    const due = this.#due;
+    this.#due = [];
+    for (const { connection, sent } of due) {
+      if (sent.exchange.isEnded) continue;
+      if (connection.plain?.isOpen === true) {
+        this.#sendPlain(connection, sent);
+        continue;
+      }
+      connection.active--;
+      this.#drop(connection);
+      const other = this.#take(true);
+      if (other === undefined) this.#wait(sent);
+      else this.#dispatch(other, sent);
+    }
+  };
+
+  /** The answer that comes is read by undici: `rest` is what came of it, without its head when that was handed on. */
+  #handOver(connection: Connection, rest: Buffer, isBegun: boolean): void {
+    const { plain, sent } = connection;
+    if (plain === undefined || sent === undefined) return;
+    const { exchange } = sent;
+    const replayed = new Replayed(plain.leave(), rest);
+    connection.plain = undefined;
+    connection.stream = Promise.resolve(replayed);
+    const client = (connection.client = this.#clientOf(connection));
+    const { onEnd } = exchange;
+    exchange.onEnd = (...end) => {
+      replayed.begin();
+      onEnd(...end);
+    };
+    client.dispatch(this.#optionsOf(sent), new HandedOver(exchange, isBegun));
+  }
+
+  readonly #sweep = (): void => {
+    const nowMs = performance.now();
+    let isWanted = false;
+    for (const { plain } of this.#all) {
+      if (plain === undefined) continue;
+      isWanted = true;
+      plain.sweep(nowMs);
+    }
+    this.#sweeping = isWanted ? setTimeout(this.#sweep, SWEEP_MS).unref() : undefined;
+  };
 
   #ended(): void {
     this.#active--;
@@ -241,11 +397,11 @@ export class PathPool {
         this.#waiting.shift();
         continue;
       }
-      const connection = this.#take();
+      const connection = this.#take(this.#waiting[0]?.text !== undefined);
       if (connection === undefined) return;
       const first = this.#waiting.shift();
       // Its end counts from here on for the connection, too.
-      if (first) this.#dispatch(connection, first.options, first.exchange);
+      if (first) this.#dispatch(connection, first);
     }
   }
 
@@ -259,7 +415,9 @@ export class PathPool {
     if (!this.#all.delete(connection)) return;
     const at = this.#idle.indexOf(connection);
     if (at >= 0) this.#idle.splice(at, 1);
-    const { client } = connection;
+    const { client, plain } = connection;
+    plain?.destroy();
+    if (client === undefined) return;
     if (this.#isHttp2 && connection.active > 0) {
       this.#leaving.add(client);
       void client
@@ -320,10 +478,14 @@ export class PathPool {
   async close(): Promise<void> {
     this.#closing.abort();
     for (const spare of this.#spares) spare.destroy();
-    for (const { exchange } of this.#waiting.splice(0))
-      exchange.onResponseError(undefined, new Error("the connections were closed"));
+    for (const { exchange } of this.#waiting.splice(0)) exchange.onResponseError(undefined, closedError());
+    clearTimeout(this.#sweeping);
     const clients = [...Array.from(this.#all, ({ client }) => client), ...this.#leaving];
-    const closed = clients.map((client) => client.destroy());
+    const closed = clients.map(async (client) => await client?.destroy());
+    for (const { plain, sent } of this.#all) {
+      plain?.destroy();
+      sent?.exchange.onResponseError(undefined, closedError());
+    }
     this.#all.clear();
     this.#idle.length = 0;
     await Promise.all(closed);
@@ -333,7 +495,9 @@ export class PathPool {
   async #hand(connection: Connection, callback: buildConnector.Callback): Promise<void> {
     let stream: Duplex;
     try {
-      stream = await this.#connect();
+      const given = connection.stream;
+      connection.stream = undefined;
+      stream = await (given ?? this.#connect());
     } catch (error) {
       callback(error instanceof Error ? error : new Error(String(error)), null);
       return;
@@ -371,6 +535,10 @@ export class PathPool {
       throw error;
     }
   }
+}
+
+function closedError(): Error {
+  return new Error("the connections were closed");
 }
 
 /** As HTTP/2 has them (RFC 9113 section 8.2.1). undici takes Cookie for the field that may be repeated by that name alone. */

@@ -481,7 +481,16 @@ export class Transport {
           ? (address: string, at: number, isNamed: boolean) =>
               this.#table.refusedAddress(address, at, isNamed)
           : undefined;
-      return await dial({ host, port, tls, timeoutMs, signal, refuse, resolver: this.#resolver });
+      return await dial({
+        host,
+        port,
+        tls,
+        timeoutMs,
+        signal,
+        refuse,
+        resolver: this.#resolver,
+        readsDirectly: protocol !== "http/2",
+      });
     }
     const relay = this.#table.relayServer(via, (id) => this.isServerUp(id));
     if (relay === undefined || trust === undefined)
