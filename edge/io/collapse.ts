@@ -90,13 +90,14 @@ export interface Fill {
   readonly key: string;
   /** Newest purge that was applied when the fill began. */
   readonly generation: number;
-  readonly outcome: Promise<FillOutcome>;
+  /** Undefined: it was released, and nobody finds it any more. */
+  outcome: Promise<FillOutcome> | undefined;
   /** Servers of ours that it may wait for. */
   readonly servers: readonly ServerId[];
   /** Tags of the answer once its head is here. */
   tags: readonly string[] | undefined;
   /** Who waits for it; undefined: it goes on without anybody. */
-  readonly audience: FillAudience | undefined;
+  audience: FillAudience | undefined;
   /** Requests that did not wait for it. */
   passedBy: number;
 }
@@ -184,6 +185,9 @@ export class CollapseTable {
 
   release(fill: Fill): void {
     if (this.#fills.get(fill.key) === fill) this.#fills.delete(fill.key);
+    // A table that was outgrown keeps what it held, and the next table, until the old generation is collected: what hangs on it would stay too.
+    fill.outcome = undefined;
+    fill.audience = undefined;
   }
 
   isUnshareable(key: string): boolean {

@@ -105,7 +105,7 @@ export class Fetcher {
       this.#joinedNow++;
       const outcome = await present.outcome;
       this.#joinedNow--;
-      return isFor(outcome, plan, this.#clock.epoch())
+      return outcome !== undefined && isFor(outcome, plan, this.#clock.epoch())
         ? await this.#answer(inbound, plan, decision, outcome, true)
         : undefined;
     }
