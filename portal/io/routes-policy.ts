@@ -32,6 +32,27 @@ const policySummary = shape({
 
 export function policyRoutes(app: FastifyInstance, context: PortalContext): void {
   const { control } = context;
+  /** By id, of the version that was in force when it was last asked for: versions never change, and pages ask every two seconds. */
+  const known = new Map<string, Omit<PolicySummary, "rollout">>();
+
+  async function summaryOf(id: string, version: number): Promise<Omit<PolicySummary, "rollout"> | undefined> {
+    const last = known.get(id);
+    if (last?.version === version) return last;
+    const found = await control.document("policy", id, version);
+    if (found === undefined) return undefined;
+    const { policyId, customerId, names, targets, tests, isActive } = policyDocument.parse(found.body);
+    const summary = {
+      policyId,
+      customerId,
+      names,
+      targets: targets.length,
+      tests: tests.length,
+      version,
+      isActive,
+    };
+    known.set(id, summary);
+    return summary;
+  }
 
   app.get(
     "/api/v1/policies",
@@ -53,22 +74,12 @@ export function policyRoutes(app: FastifyInstance, context: PortalContext): void
       const rollouts = await ask(control.rollouts());
       const policies: PolicySummary[] = [];
       for (const { id, activeVersion } of await ask(control.documents("policy"))) {
-        const found =
-          activeVersion === null ? undefined : await ask(control.document("policy", id, activeVersion));
-        if (found === undefined) continue;
-        const policy = policyDocument.parse(found.body);
-        if (!maySee(viewer, policy.customerId)) continue;
-        const { policyId, customerId, names, targets, tests, isActive } = policy;
+        const policy = activeVersion === null ? undefined : await ask(summaryOf(id, activeVersion));
+        if (policy === undefined || !maySee(viewer, policy.customerId)) continue;
         const rollout = rollouts.find((one) => one.kind === "policy" && one.id === id);
         const at = rollout?.stages[rollout.stageIndex];
         policies.push({
-          policyId,
-          customerId,
-          names,
-          targets: targets.length,
-          tests: tests.length,
-          version: found.version,
-          isActive,
+          ...policy,
           rollout:
             rollout === undefined || at === undefined
               ? null

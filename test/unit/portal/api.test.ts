@@ -323,6 +323,8 @@ describe("rules for every route", () => {
       expect(text).not.toContain("secret\n");
       if (url !== "/livez") expect([400, 403, 404]).toContain(status);
     }
+    for (const url of ["/", "/properties", "/properties/shop", "/policies", "/purge"])
+      expect([url, (await portal.app.inject(url)).statusCode]).toEqual([url, 200]);
     const lost = await portal.app.inject({ url: "/nothing", headers: { accept: "text/html,*/*" } });
     expect([lost.statusCode, lost.body, lost.headers["cache-control"]]).toEqual([
       404,

@@ -262,6 +262,7 @@ export class FakeControl implements ControlPort, ControlFeed {
 
   /** In force, all in version 1. */
   readonly policies = new Map<string, PolicyDocument>();
+  readonly policiesFetched: string[] = [];
   rolledOut: readonly Rollout[] = [];
   async rollouts(): Promise<readonly Rollout[]> {
     this.#check();
@@ -285,6 +286,7 @@ export class FakeControl implements ControlPort, ControlFeed {
       return body && { ...this.#summary(id, 1), body };
     }
     if (kind === "policy") {
+      this.policiesFetched.push(id);
       const body = this.policies.get(id);
       return body && { ...this.#summary(id, 1), body };
     }

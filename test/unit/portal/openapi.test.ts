@@ -194,6 +194,8 @@ it("answers as its description says, on every route and for every kind of refusa
   await ask("policies", 200);
   control.rolledOut = [haltedRollout];
   await ask("policies", 200, { who: "operator" });
+  // A version in force is fetched once, however often it is asked for.
+  expect(control.policiesFetched).toEqual(["p", "q"]);
   for (const id of ["policies", "properties", "property", "versions", "state", "series", "live", "zone"])
     await ask(id, 401, { who: "nobody" });
   control.isDown = true;
