@@ -185,7 +185,7 @@ async function put(
   const last = isAtOnce ? undefined : await rolloutOf(client, policyId);
   const found = last?.version === version ? last : undefined;
   if (found !== undefined) {
-    if (!isJson) console.log(`${policyId}: version ${version} is rolled out, ${placeOf(found)}`);
+    if (!isJson) console.log(`${policyId}: version ${version} is rolled out, ${found.soakMs / 1_000} s or more a stage; ${placeOf(found)}`);
     if (!isUnattended) return tellEnd(await followed(client, found, isJson), isJson, false);
   }
   if (isJson) console.log(JSON.stringify(summary, undefined, 2));
@@ -200,15 +200,31 @@ async function rolloutOf(client: ControlClient, policyId: string): Promise<Rollo
   return (await client.rollouts()).find((one) => one.kind === "policy" && one.id === policyId);
 }
 
-/** Until it ends, or another one has taken its place. */
+/** How long a look at a roll-out may fail before nobody waits any more, ms. */
+const AWAY_MS_MAX = 60_000;
+
+/** Until it ends, or another one has taken its place. Control may be away meanwhile: it goes on when it is back. */
 async function followed(client: ControlClient, first: Rollout, isJson: boolean): Promise<Rollout> {
   let seen = first;
+  let seenAt = performance.now();
   while (seen.state === "running") {
     await setTimeout(500);
-    const now = await rolloutOf(client, seen.id);
+    let now: Rollout | undefined;
+    try {
+      now = await rolloutOf(client, seen.id);
+    } catch (error) {
+      if (!(error instanceof ControlError) || error.code !== "control-unreachable") throw error;
+      if (performance.now() - seenAt < AWAY_MS_MAX) continue;
+      const { id: policyId, version } = seen;
+      throw new UsageError(
+        `${error.message}. The roll-out of version ${version} of ${policyId} goes on when control is back; "isochrone policy list" tells of it`,
+        1,
+      );
+    }
     if (now === undefined || now.version !== seen.version) return seen;
     if (now.stageIndex !== seen.stageIndex && !isJson) console.log(`${now.id}: ${placeOf(now)}`);
     seen = now;
+    seenAt = performance.now();
   }
   return seen;
 }
@@ -223,7 +239,7 @@ function tellEnd(rollout: Rollout, isJson: boolean, isAsked: boolean): number {
     console.log(
       `${policyId}: version ${version} was halted: ${halt?.reason}${servers}; ${halt?.reason === "superseded" ? "another version" : `version ${previousVersion}`} is in force`,
     );
-  }
+  } else console.log(`${policyId}: another change has taken the place of version ${version}`);
   return state === "done" || isAsked ? 0 : 1;
 }
 

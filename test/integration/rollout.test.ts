@@ -1,8 +1,8 @@
 /** Changed policies in stages, over sockets: control with a clock of the test's, and nodes that keep documents and report. */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, expect, test } from "vitest";
+import { afterEach, expect, test, vi } from "vitest";
 import {
   ControlClient,
   type ControlServerOptions,
@@ -19,6 +19,7 @@ import {
   type ServerReport,
 } from "#kit";
 import { createLogger } from "#kit/io";
+import { main as policyCommand } from "../../cli/policy.ts";
 import { waitFor } from "../tools/processes.ts";
 import { idleReport } from "../tools/server-report.ts";
 
@@ -46,9 +47,13 @@ class HandClock implements Clock {
   }
 }
 
-async function serve(store: DocumentStore, clock: Clock, options: Partial<ControlServerOptions> = {}) {
+async function serve(
+  store: DocumentStore,
+  clock: Clock,
+  { port = 0, ...options }: Partial<ControlServerOptions> & { readonly port?: number } = {},
+) {
   const server = new ControlServer({ store, token, clock, logger, ...options });
-  const url = await server.listen("127.0.0.1", 0);
+  const url = await server.listen("127.0.0.1", port);
   let isOpen = true;
   const close = async (): Promise<void> => {
     if (isOpen) await server.close();
@@ -350,4 +355,28 @@ test("with no name server that reports it comes into force at once, unless contr
     activeVersion: 2,
   });
   expect(await client.rollouts()).toEqual([]);
+});
+
+test("who waits for the end of a roll-out waits on while control is away", async () => {
+  const store = new MemoryStore({ logId: "log-1" });
+  const { clock, served } = await world(store);
+  const file = join(newDirectory(), "shop.json");
+  writeFileSync(file, JSON.stringify(policy(20)));
+  vi.stubEnv("ISOCHRONE_CONTROL_TOKEN", token);
+  const lines: string[] = [];
+  const said = vi.spyOn(console, "log").mockImplementation((line: string) => void lines.push(line));
+  const looks = vi.spyOn(ControlClient.prototype, "rollouts");
+  cleanups.push(() => {
+    said.mockRestore();
+    looks.mockRestore();
+    vi.unstubAllEnvs();
+  });
+  const code = policyCommand(["push", file, "--control", served.url]).catch((error: unknown) => error);
+  await until(() => lines.length > 0, "the first stage");
+  await served.close();
+  await until(() => looks.mock.settledResults.some(({ type }) => type === "rejected"), "a look that fails");
+  const { client } = await serve(store, clock, { port: Number(new URL(served.url).port) });
+  await client.haltRollout("policy", "shop");
+  expect(await code).toBe(1);
+  expect(lines.at(-1)).toBe("shop: version 2 was halted: operator; version 1 is in force");
 });
