@@ -185,7 +185,10 @@ async function put(
   const last = isAtOnce ? undefined : await rolloutOf(client, policyId);
   const found = last?.version === version ? last : undefined;
   if (found !== undefined) {
-    if (!isJson) console.log(`${policyId}: version ${version} is rolled out, ${found.soakMs / 1_000} s or more a stage; ${placeOf(found)}`);
+    if (!isJson)
+      console.log(
+        `${policyId}: version ${version} is rolled out, ${found.soakMs / 1_000} s or more a stage; ${placeOf(found)}`,
+      );
     if (!isUnattended) return tellEnd(await followed(client, found, isJson), isJson, false);
   }
   if (isJson) console.log(JSON.stringify(summary, undefined, 2));

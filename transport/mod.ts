@@ -30,7 +30,7 @@ export {
 } from "./core/path-words.ts";
 export type { OriginServerState } from "./core/origin-words.ts";
 export { peerProofHeader, type PeerProofRefusal, type PeerProofRequest } from "./core/peer-proof.ts";
-export { edgeAgentsOf } from "./core/target-tests/agents.ts";
+export { EdgeAgents } from "./core/target-tests/agents.ts";
 export { RetryBudget, type RetryBudgetSettings, retryBudgetDefaults } from "./core/retry-budget.ts";
 export { type WanLink, type WanState, wanState } from "./core/wan-state.ts";
 export { DIAL_TIMEOUT_MS, type DialOptions, dial, type TlsOptions } from "./io/dial.ts";

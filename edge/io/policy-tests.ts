@@ -1,13 +1,13 @@
 /** An edge as an agent of policies' tests: of those that fall to it, it tests the targets, and tells name servers by its reports what it holds of them. */
 import type { Clock, PolicyDocument, PolicyOpinions, ServerId, TopologyDocument } from "#kit";
 import type { Logger } from "#kit/io";
-import { edgeAgentsOf, TargetTester } from "#transport";
+import { EdgeAgents, TargetTester } from "#transport";
 
 export class PolicyTests {
   readonly #serverId: ServerId;
   readonly #tester: TargetTester;
   readonly #policies = new Map<string, PolicyDocument>();
-  #topology: TopologyDocument | undefined;
+  #agents: EdgeAgents | undefined;
   #own: readonly PolicyDocument[] = [];
   #isChanged = false;
   #isClosed = false;
@@ -25,7 +25,7 @@ export class PolicyTests {
   }
 
   setTopology(topology: TopologyDocument): void {
-    this.#topology = topology;
+    this.#agents = new EdgeAgents(topology);
     this.#tester.setTopology(topology);
     this.#change();
   }
@@ -61,13 +61,13 @@ export class PolicyTests {
   }
 
   #use(): void {
-    const topology = this.#topology;
-    if (topology === undefined) return;
+    const agents = this.#agents;
+    if (agents === undefined) return;
     this.#own = [...this.#policies.values()].filter(
       ({ policyId, isActive, tests, loadFeedback }) =>
         isActive &&
         (tests.length > 0 || loadFeedback !== null) &&
-        edgeAgentsOf(policyId, topology).includes(this.#serverId),
+        agents.of(policyId).includes(this.#serverId),
     );
     this.#tester.setPolicies(this.#own);
   }

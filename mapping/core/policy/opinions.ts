@@ -26,6 +26,12 @@ interface Heard {
   readonly at: MonotonicMs;
 }
 
+/** What an agent holds of the targets of one policy. */
+interface Voice {
+  readonly agentId: string;
+  readonly targets: PolicyOpinions[string];
+}
+
 export class OpinionBoard {
   readonly #settings: OpinionSettings;
   readonly #agents = new Map<string, Heard>();
@@ -60,21 +66,18 @@ export class OpinionBoard {
   beliefs(policies: readonly PolicyDocument[], now: MonotonicMs): TargetBeliefs {
     for (const [agentId, { at }] of this.#agents)
       if (now - at > this.#settings.silentAfterMs) this.#agents.delete(agentId);
-    this.#suspected = suspectedOf(
-      [...this.#agents].map(([agentId, { opinions }]) => ({ agentId, opinions })),
-      policies,
-    );
-    const heard = [...this.#agents].flatMap(([agentId, { opinions }]) =>
-      this.#suspected.includes(agentId) ? [] : [opinions],
-    );
+    const voices = this.#voices();
+    this.#suspected = suspectedOf([...this.#agents.keys()], voices, policies);
+    const suspected = new Set(this.#suspected);
     const beliefs: Record<string, Record<string, TargetBelief>> = {};
     const loaded = new Set<string>();
     for (const policy of policies) {
       const { policyId, isActive, targets, loadFeedback } = policy;
       if (!isActive) continue;
       const of: Record<string, TargetBelief> = {};
+      const heard = (voices.get(policyId) ?? []).filter(({ agentId }) => !suspected.has(agentId));
       for (const { targetId } of targets) {
-        const opinions = heard.flatMap((one) => opinionOf(one, policyId, targetId) ?? []);
+        const opinions = heard.map((one) => opinionOf(one, targetId));
         const downSinceEpochMs = downSince(opinions);
         const key = `${policyId} ${targetId}`;
         let accepted = 1;
@@ -90,6 +93,18 @@ export class OpinionBoard {
     }
     for (const key of this.#accepted.keys()) if (!loaded.has(key)) this.#accepted.delete(key);
     return beliefs;
+  }
+
+  /** Who says something of each policy: few of the agents do, however many there are. */
+  #voices(): ReadonlyMap<string, readonly Voice[]> {
+    const voices = new Map<string, Voice[]>();
+    for (const [agentId, { opinions }] of this.#agents)
+      for (const [policyId, targets] of Object.entries(opinions)) {
+        const known = voices.get(policyId);
+        if (known === undefined) voices.set(policyId, [{ agentId, targets }]);
+        else known.push({ agentId, targets });
+      }
+    return voices;
   }
 
   /** A step an interval: towards the part at which the load would be the one that is wanted. Without a load it takes all again. */
@@ -121,11 +136,10 @@ export class OpinionBoard {
   }
 }
 
-/** Undefined: the agent does not test the policy. */
-function opinionOf(opinions: PolicyOpinions, policyId: string, targetId: string): TargetOpinion | undefined {
-  const of = Object.hasOwn(opinions, policyId) ? opinions[policyId] : undefined;
-  if (of === undefined) return undefined;
-  return (Object.hasOwn(of, targetId) ? of[targetId] : undefined) ?? { state: "up", sinceEpochMs: 0 };
+const UP: TargetOpinion = { state: "up", sinceEpochMs: 0 };
+
+function opinionOf({ targets }: Voice, targetId: string): TargetOpinion {
+  return (Object.hasOwn(targets, targetId) ? targets[targetId] : undefined) ?? UP;
 }
 
 /** Since when it is down, by more than half of those that know; undefined: it is not. */
@@ -141,24 +155,35 @@ function downSince(opinions: readonly TargetOpinion[]): number | undefined {
  * network that is at fault.
  */
 function suspectedOf(
-  agents: readonly { readonly agentId: string; readonly opinions: PolicyOpinions }[],
+  agentIds: readonly string[],
+  voices: ReadonlyMap<string, readonly Voice[]>,
   policies: readonly PolicyDocument[],
 ): readonly string[] {
-  const tested = policies.flatMap(({ policyId, isActive, tests, targets }) =>
-    isActive && tests.length > 0
-      ? targets.flatMap(({ targetId, addresses }) => (addresses.length > 0 ? [{ policyId, targetId }] : []))
-      : [],
-  );
-  const views = agents.map(({ agentId, opinions }) => ({
-    agentId,
-    states: tested.map(
-      ({ policyId, targetId }) => opinionOf(opinions, policyId, targetId)?.state ?? "unknown",
-    ),
-  }));
-  return views.flatMap(({ agentId, states }) => {
-    const down = states.flatMap((state, n) => (state === "down" ? [n] : []));
-    if (down.length < 2 || states.includes("up")) return [];
-    return views.some((other) => down.some((n) => other.states[n] === "up")) ? [agentId] : [];
+  /** Targets that somebody holds for up, those who hold any for up, and what each holds for down. */
+  const up = new Set<string>();
+  const seeing = new Set<string>();
+  const downOf = new Map<string, string[]>();
+  for (const { policyId, isActive, tests, targets } of policies) {
+    if (!isActive || tests.length === 0) continue;
+    for (const { targetId, addresses } of targets) {
+      if (addresses.length === 0) continue;
+      const key = `${policyId} ${targetId}`;
+      for (const voice of voices.get(policyId) ?? []) {
+        const { state } = opinionOf(voice, targetId);
+        if (state === "up") {
+          up.add(key);
+          seeing.add(voice.agentId);
+        } else if (state === "down") {
+          const down = downOf.get(voice.agentId);
+          if (down === undefined) downOf.set(voice.agentId, [key]);
+          else down.push(key);
+        }
+      }
+    }
+  }
+  return agentIds.filter((agentId) => {
+    const down = downOf.get(agentId) ?? [];
+    return down.length >= 2 && !seeing.has(agentId) && down.some((key) => up.has(key));
   });
 }
 

@@ -1,6 +1,6 @@
 /** Failover under a virtual clock: agents that test, majorities, a lost control, targets that flap, loads; the production objects throughout. */
 import { describe, expect, it } from "vitest";
-import { epochMs, monotonicMs, plusMs, type PolicyDocument } from "#kit";
+import { epochMs, monotonicMs, plusMs, type PolicyDocument, type PolicyOpinions } from "#kit";
 import { compilePolicy } from "../../../mapping/core/policy/compile.ts";
 import { decidePolicy } from "../../../mapping/core/policy/decide.ts";
 import { OpinionBoard } from "../../../mapping/core/policy/opinions.ts";
@@ -173,6 +173,29 @@ describe("targets that die", () => {
     expect(world.agents[0]?.tests.counters.held).toBe(1);
     world.run(testDefaults.penaltyHalfMs * 2);
     expect(world.answersNow()).toEqual(everywhere("a policy"));
+  });
+});
+
+describe("opinions", () => {
+  it("are looked at where there are some, however many agents and policies there are", () => {
+    const count = 100;
+    const policies = Array.from(
+      { length: count },
+      (_, n) => ({ ...failover, policyId: `p${n}` }) as PolicyDocument,
+    );
+    const board = new OpinionBoard();
+    const now = monotonicMs(0);
+    let looks = 0;
+    for (let n = 0; n < count; n++) {
+      const own = { [`p${n}`]: { a: { state: "down", sinceEpochMs: 7 } } } as PolicyOpinions;
+      const counted = new Proxy(own, {
+        getOwnPropertyDescriptor: (target, key) => (looks++, Reflect.getOwnPropertyDescriptor(target, key)),
+      });
+      board.handleOpinions(`e${n}`, counted, now);
+    }
+    expect(Object.keys(board.beliefs(policies, now))).toHaveLength(count);
+    expect(looks).toBeGreaterThan(0);
+    expect(looks).toBeLessThanOrEqual(2 * count);
   });
 });
 

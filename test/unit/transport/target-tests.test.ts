@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { nameFromText, type PolicyDocument, policyDocument, type TopologyDocument } from "#kit";
 import { dnsTypes, rcodes } from "../../../mapping/core/dns/constants.ts";
 import { readMessage, writeMessage } from "../../../mapping/core/dns/wire.ts";
-import { EDGE_AGENTS_MAX, edgeAgentsOf } from "../../../transport/core/target-tests/agents.ts";
+import { EDGE_AGENTS_MAX, EdgeAgents, edgeAgentsOf } from "../../../transport/core/target-tests/agents.ts";
 import { dnsAnswerIsWell, dnsQuestion } from "../../../transport/core/target-tests/dns-question.ts";
 import { groundOf, permittedPolicy } from "../../../transport/core/target-tests/permission.ts";
 
@@ -51,6 +51,18 @@ describe("the edges that test a policy", () => {
       if (before.some((agent) => clusterOf(agent) === "c7")) continue;
       expect(edgeAgentsOf(policy, without)).toEqual(before);
     }
+  });
+  test("are found once for each policy by one topology", () => {
+    let looks = 0;
+    const agents = new EdgeAgents({
+      get clusters() {
+        looks++;
+        return many.clusters;
+      },
+    });
+    for (let round = 0; round < 3; round++)
+      for (const policy of ["x", "y"]) expect(agents.of(policy)).toEqual(edgeAgentsOf(policy, many));
+    expect(looks).toBe(2);
   });
   test("of two regions come from both; with none there are none", () => {
     const small = topologyOf([

@@ -33,3 +33,22 @@ export function edgeAgentsOf(
     return first === undefined ? [] : [first.id];
   });
 }
+
+/** {@link edgeAgentsOf} by one topology, each found once: whoever has many policies asks for all of them whenever one changes. */
+export class EdgeAgents {
+  readonly #topology: Pick<TopologyDocument, "clusters">;
+  readonly #known = new Map<string, readonly ServerId[]>();
+
+  constructor(topology: Pick<TopologyDocument, "clusters">) {
+    this.#topology = topology;
+  }
+
+  of(policyId: string): readonly ServerId[] {
+    let agents = this.#known.get(policyId);
+    if (agents === undefined) {
+      agents = edgeAgentsOf(policyId, this.#topology);
+      this.#known.set(policyId, agents);
+    }
+    return agents;
+  }
+}

@@ -15,6 +15,8 @@ import { askDns, askTcp, runScript } from "./other-tests.ts";
 const UNDER_WAY_MAX = 32;
 /** A test that is not carried out is asked about again so often. */
 const TURN_MS_MIN = 5;
+/** Results that come within so long are told together, ms: whoever is told weighs all that agents say. */
+const TELL_MS = 100;
 /** Refusals that are told once. */
 const TOLD_MAX = 10_000;
 
@@ -29,6 +31,7 @@ export class TargetTester {
   #policies: readonly PolicyDocument[] = [];
   #underWay = 0;
   #timer: NodeJS.Timeout | undefined;
+  #telling: NodeJS.Timeout | undefined;
   #isClosed = false;
   readonly counters = { ok: 0, failed: 0, refused: 0, loads: 0, loadsFailed: 0 };
 
@@ -37,7 +40,7 @@ export class TargetTester {
     readonly logger: Logger;
     /** Where the programs of script tests lie; undefined: none is run. */
     readonly scriptsDirectory: string | undefined;
-    /** Opinions may be others than before. */
+    /** Opinions may be others than before; told within a tenth of a second. */
     readonly onResult: () => void;
   }) {
     const { clock } = options;
@@ -86,6 +89,14 @@ export class TargetTester {
   close(): void {
     this.#isClosed = true;
     clearTimeout(this.#timer);
+    clearTimeout(this.#telling);
+  }
+
+  #tell(): void {
+    this.#telling ??= setTimeout(() => {
+      this.#telling = undefined;
+      this.#onResult();
+    }, TELL_MS);
   }
 
   #turn(): void {
@@ -108,7 +119,7 @@ export class TargetTester {
   #expire(): void {
     if (this.#isClosed) return;
     this.#tests.handleTimeout(this.#clock.monotonic());
-    this.#onResult();
+    this.#tell();
     this.#turn();
   }
 
@@ -125,7 +136,7 @@ export class TargetTester {
     }
     this.#underWay--;
     if (this.#isClosed) return;
-    this.#onResult();
+    this.#tell();
     this.#turn();
   }
 
