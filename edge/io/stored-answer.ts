@@ -1,7 +1,7 @@
 /** Answers made from a stored response (or one being stored): conditions, ranges, and the fields that tell about the cache. */
 import type { EpochMs } from "#kit";
 import { appendCacheStatus, type CacheStatus } from "../core/cache-status.ts";
-import { type Field, type Fields, fieldValue, hasField, withoutFields } from "../core/headers.ts";
+import { type Field, type Fields, fieldValue, withoutFields } from "../core/headers.ts";
 import { formatHttpDate } from "../core/http-date.ts";
 import { appendVia } from "../core/loops.ts";
 import type { RequestHead, ResponseHead, StoredHead } from "../core/messages.ts";
@@ -38,21 +38,25 @@ export function downstreamFields(
 ): Fields {
   // The next cache of ours needs what the origin says to all of them (RFC 9213); a client does not.
   const isForPeer = context.generation !== undefined;
-  const kept = withoutFields(fields, RESTATED).filter(([name]) => {
-    const lower = name.toLowerCase();
-    return !lower.startsWith(INTERNAL_PREFIX) || (isForPeer && lower === "isochrone-cache-control");
-  });
-  const added: Field[] = [];
+  const told: Field[] = [];
+  let hasDate = false;
+  for (const field of fields) {
+    const lower = field[0].toLowerCase();
+    if (RESTATED.has(lower)) continue;
+    if (lower.startsWith(INTERNAL_PREFIX) && !(isForPeer && lower === "isochrone-cache-control")) continue;
+    if (lower === "date") hasDate = true;
+    told.push(field);
+  }
   // RFC 9110, section 6.6.1: a recipient with a clock gives a date to an answer that came without.
-  if (!hasField(kept, "date")) added.push(["Date", formatHttpDate(context.now)]);
-  if (ageSeconds !== undefined) added.push(["Age", String(ageSeconds)]);
-  added.push(["Via", appendVia(fields, "1.1", context.cacheName)]);
-  added.push(["Cache-Status", appendCacheStatus(context.upstreamCacheStatus, context.cacheStatus)]);
+  if (!hasDate) told.push(["Date", formatHttpDate(context.now)]);
+  if (ageSeconds !== undefined) told.push(["Age", String(ageSeconds)]);
+  told.push(["Via", appendVia(fields, "1.1", context.cacheName)]);
+  told.push(["Cache-Status", appendCacheStatus(context.upstreamCacheStatus, context.cacheStatus)]);
   // An alternative must be as secure as what it stands for (RFC 7838, section 2.1).
   if (context.altSvc !== undefined && context.request.scheme === "https" && !isForPeer)
-    added.push(["Alt-Svc", context.altSvc]);
-  if (context.generation !== undefined) added.push(["Isochrone-Generation", String(context.generation)]);
-  return [...kept, ...added];
+    told.push(["Alt-Svc", context.altSvc]);
+  if (context.generation !== undefined) told.push(["Isochrone-Generation", String(context.generation)]);
+  return told;
 }
 
 /** Whether an answer of this status has content at all (RFC 9110, section 6.4.1). */

@@ -21,7 +21,7 @@ import {
 import type { Logger } from "#kit/io";
 import { type TransportSettings, transportDefaults } from "../config.ts";
 import { LINK_ALPN } from "../core/link/words.ts";
-import type { PathReason } from "../core/path-words.ts";
+import { type PathReason, pathReasons } from "../core/path-words.ts";
 import { peerProofHeader } from "../core/peer-proof.ts";
 import { dial, secure, TlsFailure } from "./dial.ts";
 import type { ExchangeError, ExchangeHead, PoolRequest } from "./exchange.ts";
@@ -33,7 +33,6 @@ import type {
   TransportRequest,
   TransportResponse,
   TransportTarget,
-  UsedPath,
 } from "./face.ts";
 import type { NodeTrust } from "./node-trust.ts";
 import { OriginGroups, type OriginGroupStated } from "./origin-groups.ts";
@@ -384,16 +383,14 @@ export class Transport {
   ): Promise<RaceResult> {
     const result = await race(this.#raceParts, to, request, avoid);
     const { byPath, byProtocol } = this.#counters;
-    byPath.set(pathKey(result.path.via, result.path.reason), this.#pathCount(result.path) + 1);
+    const { via, reason } = result.path;
+    const key = (via === null ? DIRECT_KEYS : RELAY_KEYS)[reason];
+    byPath.set(key, (byPath.get(key) ?? 0) + 1);
     const { protocol } = result.head;
     byProtocol.set(protocol, (byProtocol.get(protocol) ?? 0) + 1);
     if (to.server)
       this.#prober.liveness.handlePassive(to.server.serverId, true, this.#options.clock.monotonic());
     return result;
-  }
-
-  #pathCount(choice: UsedPath): number {
-    return this.#counters.byPath.get(pathKey(choice.via, choice.reason)) ?? 0;
   }
 
   #sendOnce(
@@ -531,6 +528,8 @@ export class Transport {
   }
 }
 
-function pathKey(via: ClusterId | null, reason: PathReason): string {
-  return `${via === null ? "direct" : "relay"}|${reason}`;
-}
+/** What answers are counted under: a text made for each would cost as much as its count. */
+const keysOf = (way: string): Readonly<Record<PathReason, string>> =>
+  Object.fromEntries(pathReasons.map((reason) => [reason, `${way}|${reason}`])) as Record<PathReason, string>;
+const DIRECT_KEYS = keysOf("direct");
+const RELAY_KEYS = keysOf("relay");

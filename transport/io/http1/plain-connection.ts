@@ -268,7 +268,7 @@ export class PlainConnection implements Dispatcher.DispatchController {
   /** Hands content on. False: nobody wants more. */
   #hand(bytes: Buffer, from: number, to: number, isShared: boolean): boolean {
     const exchange = this.#exchange as Exchange;
-    exchange.onResponseData(this, isShared ? copyOf(bytes, from, to) : bytes.subarray(from, to));
+    exchange.onResponseData(this, isShared ? Buffer.from(bytes.subarray(from, to)) : bytes.subarray(from, to));
     return this.#exchange === exchange;
   }
 
@@ -330,13 +330,6 @@ export class PlainConnection implements Dispatcher.DispatchController {
 /** Heads of messages as which undici reads the rest of content in chunks. */
 const BEGUN = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 const BEGUN_LAST = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
-
-/** Of its very length: it may be stored as it is. */
-function copyOf(bytes: Buffer, from: number, to: number): Buffer {
-  const copy = Buffer.allocUnsafeSlow(to - from);
-  bytes.copy(copy, 0, from, to);
-  return copy;
-}
 
 /** With a code as undici's: an exchange goes by them. */
 function coded(code: string, message: string): Error {
