@@ -1,8 +1,17 @@
-/** The connections of one path: which one a request gets, and when one is used no more. In memory, no sockets. */
+/** The connections of one path: which one a request gets, and when one is used no more. In memory, but for one test. */
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { duplexPair, type Duplex } from "node:stream";
 import { afterEach, describe, expect, test } from "vitest";
 import { IsochroneError } from "#kit";
-import { type ExchangeHead, PathPool, Stop, type TransportSettings, transportDefaults } from "#transport";
+import {
+  dial,
+  type ExchangeHead,
+  PathPool,
+  Stop,
+  type TransportSettings,
+  transportDefaults,
+} from "#transport";
 
 /** The other end of a connection; answers are written by the test. */
 class Peer {
@@ -201,4 +210,49 @@ test("closing ends those that wait as well", async () => {
   const ended = Promise.allSettled(both);
   await pool.close();
   expect((await ended).map(({ status }) => status)).toEqual(["rejected", "rejected"]);
+});
+
+test("one socket carries plain requests and others in turn", async () => {
+  const server = createServer((request, response) => {
+    let bytes = 0;
+    request.on("data", (chunk: Buffer) => (bytes += chunk.byteLength));
+    request.on("end", () => response.end(`${request.method} ${bytes}`));
+  });
+  const port = await new Promise<number>((resolve) =>
+    server.listen(0, "127.0.0.1", () => resolve((server.address() as AddressInfo).port)),
+  );
+  let sockets = 0;
+  server.on("connection", () => sockets++);
+  pool = new PathPool({
+    label: "origin",
+    settings: transportDefaults,
+    connect: (signal) => dial({ host: "127.0.0.1", port, signal, readsDirectly: true }),
+    onConnecting: () => {},
+    onConnected: () => {},
+  });
+  const texts: string[] = [];
+  for (const [method, body] of [
+    ["GET", undefined],
+    ["GET", undefined],
+    ["POST", Buffer.alloc(100_000)],
+    ["GET", undefined],
+    ["POST", Buffer.alloc(3)],
+  ] as const) {
+    const head = await pool.request({
+      method,
+      path: "/",
+      headers: [["Host", "example.com"]],
+      body,
+      signal: new Stop(),
+      connectMs: 5_000,
+      headersMs: 0,
+      bodyMs: 0,
+    });
+    texts.push(await read(head));
+    // It is free again when the turn of the event loop is over.
+    await new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+  }
+  server.close();
+  expect(texts).toEqual(["GET 0", "GET 0", "POST 100000", "GET 0", "POST 3"]);
+  expect(sockets).toBe(1);
 });

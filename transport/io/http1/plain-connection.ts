@@ -90,16 +90,16 @@ export class PlainConnection implements Dispatcher.DispatchController {
     return this.#isPaused ? Infinity : this.#deadlineMs;
   }
 
-  /** Sends a request whose head is `text`, and tells `exchange` of its answer. */
+  /** Sends a request whose head is `text`, and tells `exchange` of its answer. Times of 0: without bound. */
   send(text: string, exchange: Exchange, headersMs: number, bodyMs: number): void {
     this.#phase = "head";
     this.#exchange = exchange;
-    this.#bodyMs = bodyMs;
+    this.#bodyMs = bodyMs || Infinity;
     this.#isPaused = false;
     this.#hold(true);
     exchange.onRequestStart(this);
     if (this.#exchange !== exchange) return;
-    this.#deadlineMs = exchange.startedMs + headersMs;
+    this.#deadlineMs = exchange.startedMs + (headersMs || Infinity);
     this.stream.write(text, "latin1");
   }
 
@@ -268,7 +268,10 @@ export class PlainConnection implements Dispatcher.DispatchController {
   /** Hands content on. False: nobody wants more. */
   #hand(bytes: Buffer, from: number, to: number, isShared: boolean): boolean {
     const exchange = this.#exchange as Exchange;
-    exchange.onResponseData(this, isShared ? Buffer.from(bytes.subarray(from, to)) : bytes.subarray(from, to));
+    exchange.onResponseData(
+      this,
+      isShared ? Buffer.from(bytes.subarray(from, to)) : bytes.subarray(from, to),
+    );
     return this.#exchange === exchange;
   }
 
