@@ -40,6 +40,7 @@ export class StandIn {
     this.#others = ids;
     for (const known of [this.#wellSince, this.#harmedAt, this.#doubted])
       for (const id of known.keys()) if (!ids.includes(id)) known.delete(id);
+    for (const [probeId, id] of this.#asked) if (!ids.includes(id)) this.#asked.delete(probeId);
     this.#monitor.setTargets(
       ids.map((id) => ({ id })),
       now,

@@ -151,6 +151,24 @@ describe("standing in", () => {
     expect(standIn.mayTake(now)).toBe(true);
   });
 
+  it("who was taken out of the topology is no witness by an answer that comes late", () => {
+    const standIn = new StandIn(HOUR);
+    standIn.setOthers(["a", "gone"], monotonicMs(0));
+    let now = run(standIn, 0, 60, { a: 5, gone: 5 });
+    const late: number[] = [];
+    for (const end = now + 2_000; now < end; now = plusMs(now, 100))
+      for (let probe = standIn.pollTransmit(now); probe; probe = standIn.pollTransmit(now))
+        if (probe.id === "gone") late.push(probe.probeId);
+        else standIn.handleAnswers(probe.probeId, 5, 5, now);
+    standIn.setOthers(["a"], now);
+    expect(late).not.toEqual([]);
+    for (const probeId of late) standIn.handleAnswers(probeId, 5, 5, now);
+    expect(standIn.mayTake(now)).toBe(true);
+    // All that are left are in doubt.
+    now = run(standIn, now, 1.2, { a: 0 });
+    expect([standIn.isStandingBy, standIn.mayTake(now)]).toEqual([true, false]);
+  });
+
   it("asks for names from all over, others each time", () => {
     const names = Array.from({ length: 100 }, (_, n) => `n${n}`);
     expect(canariesOf(names, 0)).toEqual(["n0", "n20", "n40", "n60", "n80"]);
