@@ -143,7 +143,7 @@ export function triers(reports: readonly ServerReport[], kind: StagedKind): read
 }
 
 /**
- * Who has it when. The first server is another one for each version. A stage that would bring nobody new is left out.
+ * Who has it when. The first server is another one for each version. A stage that would bring nobody new is left out; the last is named `all`.
  * @param live not empty
  */
 export function stagesOf(
@@ -170,12 +170,14 @@ export function stagesOf(
     region: near("regionId"),
     all,
   };
-  return stageNames.flatMap((stage, n) => {
-    const next = stageNames[n + 1];
-    return next !== undefined && wanted[next].length === wanted[stage].length
-      ? []
-      : [{ stage, servers: wanted[stage] }];
+  const kept = stageNames.filter((stage, n) => {
+    const before = stageNames[n - 1];
+    return before === undefined || wanted[stage].length > wanted[before].length;
   });
+  return kept.map((stage, n) => ({
+    stage: n + 1 === kept.length ? "all" : stage,
+    servers: wanted[stage],
+  }));
 }
 
 /** How long a server's tests take to find a target down, and to say so. */

@@ -186,7 +186,7 @@ test("a changed policy goes to one server, its cluster, all; each stage after it
   });
   expect(running?.stages.map(({ stage, servers }) => [stage, servers.length])).toEqual([
     ["server", 1],
-    ["region", 2],
+    ["cluster", 2],
     ["all", 4],
   ]);
 

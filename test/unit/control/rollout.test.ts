@@ -55,9 +55,9 @@ describe("stages", () => {
     expect(Object.fromEntries(shapes)).toEqual({
       "fra-1": '[["server",1],["cluster",2],["region",3],["all",5]]',
       "fra-2": '[["server",1],["cluster",2],["region",3],["all",5]]',
-      "lon-1": '[["cluster",1],["region",3],["all",5]]',
-      "nyc-1": '[["server",1],["region",2],["all",5]]',
-      "nyc-2": '[["server",1],["region",2],["all",5]]',
+      "lon-1": '[["server",1],["region",3],["all",5]]',
+      "nyc-1": '[["server",1],["cluster",2],["all",5]]',
+      "nyc-2": '[["server",1],["cluster",2],["all",5]]',
     });
   });
   test("of one server, and of servers that no topology knows", () => {
