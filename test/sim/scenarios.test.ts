@@ -253,6 +253,16 @@ describe("a document that poisons every name server", () => {
     expect(report.reasons["stand-in"]).toEqual({ "takes-nothing": 2, "stands-in": 1, "stands-by": 1 });
   });
 
+  test("nor what it saw the end of alone, since it was down itself", () => {
+    const faults = [
+      fault("server-crash", "ams-late-1", 20, 11),
+      fault("document-poison", "topology at one", 25, 8.2),
+    ];
+    const report = run({ world, faults, seconds: 110 });
+    expect(broken(report)).toBe("ok");
+    expect(report.reasons["stand-in"]?.["takes-nothing"]).toBeGreaterThan(0);
+  });
+
   test("a world without one cannot have it drawn", () => {
     const report = run({ kinds: ["document-poison"] });
     expect([report.verdict, report.neverFired]).toEqual(["vacuous", ["document-poison"]]);

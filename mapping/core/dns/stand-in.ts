@@ -1,8 +1,8 @@
 /**
  * When a name server that takes its documents late answers at all: only while none of the others does what it should. The others are asked for
  * the zones and some host names that this one serves; who is silent is gone, who gives other than addresses to most of them has been poisoned.
- * And when what waits may come into force at it: only while all of the others do well that did so before, since a document is what may have harmed
- * them, also where it was too few of them, or for too short, for this one to stand in.
+ * And when what waits may come into force at it: only while all of the others do well, since a document is what may have harmed them, also where it
+ * was too few of them, or for too short, for this one to stand in.
  */
 import { LivenessMonitor, type LivenessProbe, type LivenessSettings, type MonotonicMs } from "#kit";
 
@@ -23,9 +23,9 @@ export class StandIn {
   readonly #monitor = new LivenessMonitor(standInProbes);
   readonly #delayMs: number;
   #others: readonly string[] = [];
-  /** Since when each has done well without a break; those that never did are no witnesses. */
+  /** Since when each has done well without a break; it does not now: absent. */
   readonly #wellSince = new Map<string, number>();
-  /** Who did well for a delay and then failed, and when it first did; it has to do well for a delay again. */
+  /** Who failed, and when it first did since it had done well for a delay, or when it was asked at all. */
   readonly #harmedAt = new Map<string, MonotonicMs>();
   /** Whom the newest probe of each is of, and of whom it failed. */
   readonly #asked = new Map<number, string>();
@@ -52,15 +52,12 @@ export class StandIn {
     return this.#others.some((id) => this.#monitor.isUp(id));
   }
 
-  /**
-   * Whether what waits may come into force: never while it answers, while one that did well before does not, or while the newest probe of most
-   * has failed.
-   */
+  /** Whether what waits may come into force: never while it answers, while one of the others does not do well, or the newest probe of most failed. */
   mayTake(now: MonotonicMs): boolean {
     if (this.#others.length === 0) return true;
     if (!this.isStandingBy) return false;
     for (const [id, at] of this.#harmedAt)
-      if (!this.#monitor.isUp(id) && now - at < HARM_DELAYS_MAX * this.#delayMs) return false;
+      if (!this.#wellSince.has(id) && now - at < HARM_DELAYS_MAX * this.#delayMs) return false;
     const doubted = [...this.#wellSince.keys()].filter((id) => this.#doubted.has(id));
     return doubted.length === 0 || doubted.length * 2 <= this.#wellSince.size;
   }
@@ -87,27 +84,38 @@ export class StandIn {
     const id = this.#asked.get(probeId);
     if (id !== undefined) {
       this.#asked.delete(probeId);
-      if (!isWell) this.#doubted.add(id);
-      else {
-        this.#doubted.delete(id);
-        // Who does well when it is first asked did so before: it is a witness at once.
-        if (!this.#wellSince.has(id) && !this.#harmedAt.has(id)) this.#wellSince.set(id, now - this.#delayMs);
-      }
+      if (isWell) this.#handleWell(id, now);
+      else this.#handleUnwell(id, now);
     }
     this.#monitor.handleProbeResult(probeId, isWell, now);
     this.#follow(now);
   }
 
+  #handleWell(id: string, now: MonotonicMs): void {
+    this.#doubted.delete(id);
+    if (this.#wellSince.has(id) || !this.#monitor.isUp(id)) return;
+    // Who does well when it is first asked did so before.
+    this.#wellSince.set(id, this.#harmedAt.has(id) ? now : now - this.#delayMs);
+  }
+
+  #handleUnwell(id: string, now: MonotonicMs): void {
+    this.#doubted.add(id);
+    // Whatever befell it before it was first asked may wait here.
+    if (!this.#wellSince.has(id) && !this.#harmedAt.has(id)) this.#harmedAt.set(id, now);
+  }
+
   #follow(now: MonotonicMs): void {
     for (let event = this.#monitor.pollEvent(); event !== undefined; event = this.#monitor.pollEvent()) {
       const { id } = event;
-      const wellSince = this.#wellSince.get(id);
-      if (event.state === "up") this.#wellSince.set(id, now);
-      else if (wellSince !== undefined) {
-        // One that fails again before it has done well for a delay is still harmed by what harmed it first.
-        if (now - wellSince >= this.#delayMs || !this.#harmedAt.has(id)) this.#harmedAt.set(id, now);
-        this.#wellSince.delete(id);
+      if (event.state === "up") {
+        this.#wellSince.set(id, now);
+        continue;
       }
+      const wellSince = this.#wellSince.get(id);
+      // One that fails again before it has done well for a delay is still harmed by what harmed it first.
+      const isNew = wellSince !== undefined && now - wellSince >= this.#delayMs;
+      if (isNew || !this.#harmedAt.has(id)) this.#harmedAt.set(id, now);
+      this.#wellSince.delete(id);
     }
   }
 }
