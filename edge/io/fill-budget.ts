@@ -121,19 +121,17 @@ export class FillBudget {
     };
     let heldBytes = 0;
     try {
-      for await (const chunk of content as AsyncIterable<Uint8Array>) {
+      await moved(content, body, (chunk) => {
         body.append(chunk);
-        if (body.isRetained) {
-          heldBytes += chunk.byteLength;
-          this.#bytes += chunk.byteLength;
-          if (body.bytes > retainedBytesMax || this.#bytes > this.#bytesMax) {
-            onReleased();
-            body.release(this.windows.share());
-          }
-          endIfUnread();
+        if (!body.isRetained) return;
+        heldBytes += chunk.byteLength;
+        this.#bytes += chunk.byteLength;
+        if (body.bytes > retainedBytesMax || this.#bytes > this.#bytesMax) {
+          onReleased();
+          body.release(this.windows.share());
         }
-        await body.room();
-      }
+        endIfUnread();
+      });
       if (statedBytes !== undefined && body.bytes !== statedBytes) throw incomplete(body.bytes, statedBytes);
       body.finish();
     } catch (error) {
@@ -143,6 +141,31 @@ export class FillBudget {
       this.#bytes -= heldBytes;
     }
   }
+}
+
+/**
+ * Resolves when `take` has had all of the content, one chunk after the other as there is room in `body`, and it is closed: whoever counts it as under
+ * way has heard of its end by then. Rejects when it breaks off. By events, since an iterator costs several promises for each chunk.
+ */
+function moved(content: Readable, body: ObjectBody, take: (chunk: Uint8Array) => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const closed = (): void => {
+      if (content.readableEnded) resolve();
+      else reject(content.errored ?? new Error("the content was given up"));
+    };
+    if (content.closed) {
+      closed();
+      return;
+    }
+    content.on("data", (chunk: Uint8Array) => {
+      take(chunk);
+      if (!body.isFull) return;
+      content.pause();
+      void body.room().then(() => content.resume());
+    });
+    content.on("error", reject);
+    content.once("close", closed);
+  });
 }
 
 function unread(bytes: number): IsochroneError {

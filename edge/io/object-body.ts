@@ -195,9 +195,14 @@ export class ObjectBody {
     if (!this.#isRetained && this.readers === 0 && this.#state === "filling") this.onAbandoned?.();
   }
 
+  /** Whether the writer has to wait for readers: never in retained mode. */
+  get isFull(): boolean {
+    return !this.#isRetained && this.#heldBytes >= this.#windowBytes && this.#state === "filling";
+  }
+
   /** Resolves when the writer may append more; at once in retained mode. */
   async room(): Promise<void> {
-    while (!this.#isRetained && this.#heldBytes >= this.#windowBytes && this.#state === "filling") {
+    while (this.isFull) {
       await new Promise<void>((resolve) => {
         this.#wakeWriter = resolve;
       });
