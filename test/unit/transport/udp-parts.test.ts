@@ -544,22 +544,27 @@ describe("cubic", () => {
 });
 
 describe("BBR", () => {
+  /** Twice what a path of 100 ms holds at 1,000 bytes a millisecond, and what one acknowledgement brings. */
+  const WINDOW_BYTES = 2 * 1_000 * 100 + 10_000;
+
   /** Rounds of a path that delivers so much a millisecond. */
   function rounds(bbr: Bbr, count: number, rate: number, from: number): number {
     let now = from;
     for (let round = 0; round < count; round++) {
-      now += 100;
-      const deliveredBytes = now * rate;
-      bbr.handleAck(
-        sample({
-          deliveredBytes,
-          priorDeliveredBytes: deliveredBytes,
-          deliveryRate: rate,
-          inFlightBytes: 0,
-          ackedBytes: rate * 100,
-        }),
-        at(now),
-      );
+      for (let ack = 1; ack <= 10; ack++) {
+        now += 10;
+        const deliveredBytes = now * rate;
+        bbr.handleAck(
+          sample({
+            deliveredBytes,
+            priorDeliveredBytes: ack === 10 ? deliveredBytes : 0,
+            deliveryRate: rate,
+            inFlightBytes: 0,
+            ackedBytes: rate * 10,
+          }),
+          at(now),
+        );
+      }
     }
     return now;
   }
@@ -570,7 +575,7 @@ describe("BBR", () => {
     rounds(bbr, 8, 1_000, 0);
     expect(bbr.state).toBe("probe-rate");
     expect(bbr.rate).toBe(1_000);
-    expect(bbr.windowBytes).toBe(2 * 1_000 * 100);
+    expect(bbr.windowBytes).toBe(WINDOW_BYTES);
   });
 
   test("random loss of a few per cent costs nothing; a fifth of two round trips binds as CUBIC would", () => {
@@ -578,11 +583,11 @@ describe("BBR", () => {
     const now = rounds(bbr, 8, 1_000, 0);
     bbr.handleLoss(3 * 1_200, at(now));
     rounds(bbr, 1, 1_000, now);
-    expect(bbr.windowBytes).toBe(200_000);
+    expect(bbr.windowBytes).toBe(WINDOW_BYTES);
     bbr.handleLoss(25_000, at(now + 100));
     rounds(bbr, 1, 1_000, now + 100);
     // A burst is over in one round trip; what goes on is no burst.
-    expect(bbr.windowBytes).toBe(200_000);
+    expect(bbr.windowBytes).toBe(WINDOW_BYTES);
     bbr.handleLoss(25_000, at(now + 200));
     rounds(bbr, 1, 1_000, now + 200);
     expect(bbr.windowBytes).toBeLessThan(0.8 * 100_000);
@@ -604,10 +609,26 @@ describe("BBR", () => {
       );
     round(1);
     round(2);
-    expect(bbr.windowBytes).toBe(200_000);
+    expect(bbr.windowBytes).toBe(WINDOW_BYTES);
     bbr.handleLoss(1_200, at(now + 300));
     round(3);
     expect(bbr.windowBytes).toBeLessThan(0.71 * 150_000);
+  });
+
+  test("acknowledgements that come together after a while let as much more be under way, a tenth of a second's worth at most", () => {
+    for (const [everyMs, extraBytes] of [
+      [50, 50_000],
+      [400, 100_000],
+    ] as const) {
+      const bbr = new Bbr(1_200);
+      const now = rounds(bbr, 8, 1_000, 0);
+      for (let turn = 1; turn <= 4; turn++)
+        bbr.handleAck(
+          sample({ deliveredBytes: 1e9, deliveryRate: 1_000, ackedBytes: 1_000 * everyMs }),
+          at(now + turn * everyMs),
+        );
+      expect(bbr.windowBytes).toBe(200_000 + extraBytes);
+    }
   });
 
   test("a rate that was measured with nothing more to send never lowers what is known", () => {

@@ -34,6 +34,10 @@ const LOSS_DEVIATIONS = 3;
 const LOSS_ROUNDS = 2;
 /** A queue stands when no packet of a round trip was faster than the shortest one and this part of it. */
 const QUEUE_PART = 1 / 8;
+/** Acknowledgements that come together after a while of none, since an end is late: what they bring beyond the rate may be under way as well; remembered for so many round trips. */
+const EXTRA_ROUNDS = 10;
+/** What the rate gives in so long at most, ms. */
+const EXTRA_MS_MAX = 100;
 /** The bound is dropped when it is so many times what the path holds. */
 const BOUND_PRODUCTS = 4;
 
@@ -60,6 +64,10 @@ export class Bbr implements CongestionControl {
   /** Most that was under way in the round. */
   #roundInFlightBytes = 0;
   #isQueueing = false;
+  /** Greatest of each of the last rounds, the newest last; and of the present while: when it began and what was acknowledged in it. */
+  readonly #extras: number[] = [0];
+  #extraFrom: MonotonicMs | undefined;
+  #extraAckedBytes = 0;
   /** Round trips in a row that lost more than chance does. */
   #lossRounds = 0;
   #lostSentAt: MonotonicMs | undefined;
@@ -92,7 +100,7 @@ export class Bbr implements CongestionControl {
     return Math.max(
       least,
       Math.min(
-        Math.max(initial, gain * this.#productBytes()),
+        Math.max(initial, gain * this.#productBytes() + this.#extraBytes()),
         this.#bound?.windowBytes ?? Number.POSITIVE_INFINITY,
       ),
     );
@@ -107,6 +115,7 @@ export class Bbr implements CongestionControl {
     const isRound = sample.priorDeliveredBytes >= this.#roundEndBytes;
     this.#roundAckedBytes += sample.ackedBytes;
     this.#roundInFlightBytes = Math.max(this.#roundInFlightBytes, sample.priorInFlightBytes);
+    this.#takeExtra(sample, isRound, now);
     if (isRound) {
       this.#roundEndBytes = sample.deliveredBytes;
       this.#judgeLoss(sample, now);
@@ -136,6 +145,27 @@ export class Bbr implements CongestionControl {
 
   #productBytes(): number {
     return this.rate * (Number.isFinite(this.#rttMinMs) ? this.#rttMinMs : INITIAL_RTT_MS);
+  }
+
+  #extraBytes(): number {
+    return Math.min(Math.max(...this.#extras), EXTRA_MS_MAX * this.rate);
+  }
+
+  /** Section "ack aggregation" of the draft. */
+  #takeExtra({ ackedBytes }: AckSample, isRound: boolean, now: MonotonicMs): void {
+    if (isRound) {
+      this.#extras.push(0);
+      if (this.#extras.length > EXTRA_ROUNDS) this.#extras.shift();
+    }
+    let expected = this.rate * (now - (this.#extraFrom ?? now));
+    if (this.#extraFrom === undefined || this.#extraAckedBytes <= expected) {
+      this.#extraFrom = now;
+      this.#extraAckedBytes = 0;
+      expected = 0;
+    }
+    this.#extraAckedBytes += ackedBytes;
+    const last = this.#extras.length - 1;
+    this.#extras[last] = Math.max(this.#extras[last] as number, this.#extraAckedBytes - expected);
   }
 
   #gain(): number {
@@ -211,7 +241,7 @@ export class Bbr implements CongestionControl {
     // Who has less under way than the path holds makes no queue: round trips are longer because an end is late, or others fill it.
     this.#isQueueing =
       this.#roundRttMs > this.#rttMinMs * (1 + QUEUE_PART) &&
-      this.#roundInFlightBytes >= this.#productBytes();
+      this.#roundInFlightBytes >= this.#productBytes() + this.#extraBytes();
     const isMuch =
       this.#roundLostBytes / this.#packetBytes > expected + LOSS_DEVIATIONS * Math.sqrt(expected);
     this.#lossRounds = isMuch ? this.#lossRounds + 1 : 0;
