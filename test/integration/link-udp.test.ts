@@ -412,6 +412,54 @@ test("one that is throttled is doubted, loses its races and is given up", LONG, 
   expect(choice.reason(now())).toBe("paused");
 });
 
+test(
+  "whatever becomes of the way: every request is answered whole, or breaks off as UDP did, and nothing is left behind",
+  LONG,
+  async () => {
+    const server = await serverOf();
+    const way = await wayTo(server.udp.port);
+    const pool = poolTo(server.port, way, { ...ALWAYS, raceEvery: 40, pauseMs: 50, pauseMsMax: 50 });
+    await carried(pool);
+    const random = new Random("whatever");
+    let isOver = false;
+    const counts = { whole: 0, broken: 0, aborted: 0 };
+    const one = async (): Promise<void> => {
+      const bytes = random.int(4) === 0 ? random.int(1_500_000) : random.int(40_000);
+      const stop = new AbortController();
+      const isAborted = random.int(6) === 0;
+      if (isAborted) setTimeout(() => stop.abort(), random.int(40));
+      try {
+        const path = `/large/${bytes}${random.int(2) === 0 ? "/stated" : ""}`;
+        const { body } = await request(`http://www.test${path}`, { dispatcher: pool, signal: stop.signal });
+        const content = Buffer.from(await body.arrayBuffer());
+        expect(content.equals(LARGE.subarray(0, bytes))).toBe(true);
+        counts.whole++;
+      } catch (error) {
+        if (stop.signal.aborted) counts.aborted++;
+        else {
+          expect(error).toMatchObject({ code: "udp-lost" });
+          counts.broken++;
+        }
+      }
+    };
+    const askers = Array.from({ length: 12 }, async () => {
+      while (!isOver) await one();
+    });
+    for (let turn = 0; turn < 12; turn++) {
+      way.isSwallowing = turn % 3 === 2;
+      way.lossRatio = [0, 0.02, 0.1][random.int(3)] ?? 0;
+      way.delayMs = random.int(3) * 5;
+      await new Promise((resolve) => setTimeout(resolve, way.isSwallowing ? 900 : 500));
+    }
+    isOver = true;
+    way.isSwallowing = false;
+    await Promise.all(askers);
+    expect(counts.whole).toBeGreaterThan(100);
+    await until(() => server.links.streams + pool.active + udpOf(pool).active === 0);
+    expect(udpOf(pool).counters.requests).toBeGreaterThan(20);
+  },
+);
+
 describe("servers that come, go, or know no UDP", () => {
   test("one that does not offer it is never asked", LONG, async () => {
     const server = await serverOf({ offersUdp: false });
