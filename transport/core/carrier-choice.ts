@@ -20,6 +20,8 @@ export interface CarrierSettings {
    */
   readonly raceEveryUnsure: number;
   readonly raceEvery: number;
+  /** Where TCP is the better one they become rarer, down to this, until its answers are late: each costs CPU and nobody gains by it. */
+  readonly raceEveryMax: number;
   /** From a failure to the next try, ms: doubled with each, up to the second. */
   readonly pauseMs: number;
   readonly pauseMsMax: number;
@@ -33,6 +35,7 @@ export const carrierDefaults: CarrierSettings = {
   racesMin: 8,
   raceEveryUnsure: 4,
   raceEvery: 32,
+  raceEveryMax: 1_024,
   pauseMs: 10_000,
   pauseMsMax: 600_000,
 };
@@ -57,6 +60,8 @@ export interface PathCounts {
 
 /** Packets that the loss looks back on, about. */
 const LOOK_BACK_PACKETS = 4_000;
+/** What is left of that when TCP's answers become late, so that news count. */
+const LATE_PACKETS = 1_000;
 /** Of the last so many races, so many lost ones end a carrier. */
 const LOOK_BACK_RACES = 8;
 const RACES_LOST_MAX = 5;
@@ -80,6 +85,7 @@ export class CarrierChoice {
   #races: boolean[] = [];
   /** Requests since one went by both. */
   #sinceRace = 0;
+  #raceEvery: number;
   #doubtedAt: MonotonicMs | undefined;
   readonly counters: Record<CarrierFailure | "won" | "lost" | "doubts", number> = {
     blocked: 0,
@@ -93,6 +99,7 @@ export class CarrierChoice {
   constructor(settings: Partial<CarrierSettings> = {}) {
     this.#settings = { ...carrierDefaults, ...settings };
     this.#pauseMs = this.#settings.pauseMs;
+    this.#raceEvery = this.#settings.raceEvery;
   }
 
   /** Whether a UDP carrier is to be opened, now that there is a request for it. */
@@ -141,10 +148,19 @@ export class CarrierChoice {
     this.#counts = { expectedPackets, receivedPackets, recoveredPackets };
     const { lossRatioMin } = this.#settings;
     this.#isPaying = this.lossRatio >= (this.#isPaying ? lossRatioMin / 2 : lossRatioMin);
-    if (this.#packets <= LOOK_BACK_PACKETS) return;
-    this.#packets /= 2;
-    this.#lost /= 2;
-    this.#recovered /= 2;
+    if (this.#packets > LOOK_BACK_PACKETS) this.#forget(1 / 2);
+  }
+
+  /** An answer by TCP was late for its path: something may be lost there now. */
+  handleLateTcp(): void {
+    this.#raceEvery = this.#settings.raceEvery;
+    if (this.#packets > LATE_PACKETS) this.#forget(LATE_PACKETS / this.#packets);
+  }
+
+  #forget(share: number): void {
+    this.#packets *= share;
+    this.#lost *= share;
+    this.#recovered *= share;
   }
 
   /** Whose answer was whole first, of a request that went by both. True: UDP is given up. */
@@ -172,10 +188,13 @@ export class CarrierChoice {
   choose(now: MonotonicMs): CarrierUse {
     if (this.#state !== "open") return "tcp";
     const reason = this.reason(now);
-    const { raceEvery, raceEveryUnsure } = this.#settings;
-    if (++this.#sinceRace < (reason === "unsure" ? raceEveryUnsure : raceEvery))
+    const { raceEvery, raceEveryUnsure, raceEveryMax } = this.#settings;
+    if (reason === "pays") this.#raceEvery = raceEvery;
+    if (++this.#sinceRace < (reason === "unsure" ? raceEveryUnsure : this.#raceEvery))
       return reason === "pays" ? "udp" : "tcp";
     this.#sinceRace = 0;
+    if (reason === "clean" || reason === "bursty")
+      this.#raceEvery = Math.max(raceEvery, Math.min(raceEveryMax, 2 * this.#raceEvery));
     return "raced";
   }
 

@@ -62,8 +62,21 @@ describe("by what the path loses", () => {
     choice.handleCounts(seen);
     expect(choice.reason(at(0))).toBe(reason);
     choice.choose(at(0));
-    const inUse = reason === "pays" ? "udp" : "tcp";
-    if (reason !== "unsure") expect(uses(choice, 320)).toEqual({ tcp: 0, udp: 0, [inUse]: 310, raced: 10 });
+    if (reason === "pays") expect(uses(choice, 320)).toEqual({ tcp: 0, udp: 310, raced: 10 });
+    // After 64, 128 and 256 more.
+    else if (reason !== "unsure") expect(uses(choice, 448)).toEqual({ tcp: 445, udp: 0, raced: 3 });
+  });
+
+  test("where TCP is better races become rare, until its answers are late: then news count for more", () => {
+    const choice = raced();
+    choice.handleCounts(counts(3_900, 0, 0));
+    expect(uses(choice, 100_000).raced).toBeLessThan(110);
+    expect(uses(choice, 1_024 * 4)).toEqual({ tcp: 1_024 * 4 - 4, udp: 0, raced: 4 });
+    choice.handleLateTcp();
+    expect(uses(choice, 1 + 32).raced).toBeGreaterThanOrEqual(1);
+    choice.handleCounts(counts(4_100, 4, 4));
+    expect(choice.reason(at(0))).toBe("pays");
+    expect(uses(choice, 320)).toEqual({ tcp: 0, udp: 310, raced: 10 });
   });
 
   test("without races nothing is known, whatever was lost", () => {

@@ -25,6 +25,8 @@ export interface SessionOwner {
   /** Takes an exchange that is to be begun anew elsewhere. */
   readonly move: (exchange: LinkExchange) => void;
   readonly handleGone: (session: ClientSession) => void;
+  /** An answer was late for its path. */
+  readonly handleLate?: () => void;
   /** What comes over UDP has turned out to be large: the rest may come by TLS. */
   readonly handleLarge?: (session: ClientSession, id: number, exchange: LinkExchange) => void;
 }
@@ -106,6 +108,7 @@ export class ClientSession implements LinkCarrier {
 
   handleTiming(isLate: boolean): void {
     this.#isLate = isLate;
+    if (isLate) this.#owner.handleLate?.();
   }
 
   handleGivenUp(id: number): void {

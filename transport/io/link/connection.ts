@@ -7,6 +7,7 @@ import type { TLSSocket } from "node:tls";
 import { systemClock } from "#kit/io";
 import { LinkSession } from "../../core/link/session.ts";
 import type { LinkEvent, LinkLimits, SessionReason } from "../../core/link/words.ts";
+import { ChannelStream } from "./udp-channels.ts";
 
 /** Most of one write. */
 const WRITE_BYTES_MAX = 65_536;
@@ -148,7 +149,10 @@ export class LinkConnection {
     this.#isEnding = true;
     this.#socket.end();
     this.#socket.resume();
-    setTimeout(() => this.#socket.destroy(), LINGER_MS).unref();
+    const linger = (): void => void setTimeout(() => this.#socket.destroy(), LINGER_MS).unref();
+    // What a channel of UDP was given is out of our hands when it has come; it waits for no silent peer.
+    if (this.#socket instanceof ChannelStream) this.#socket.once("finish", linger);
+    else linger();
   }
 
   #gone(): void {

@@ -85,6 +85,7 @@ export class LinkPool extends UndiciDispatcher {
       handleRoom: () => this.#handleRoom(),
       move,
       handleGone: (session) => this.#handleGone(session),
+      handleLate: () => this.udp?.choice.handleLateTcp(),
     };
     this.udp =
       options.udp &&

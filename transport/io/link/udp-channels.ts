@@ -9,7 +9,7 @@ const DELIVERY_LOOK_MS = 10;
 type Written = (error?: Error | null) => void;
 
 /** Nobody may hold its reader up for long: the stream layer above has windows, and reads at once. */
-class ChannelStream extends Duplex {
+export class ChannelStream extends Duplex {
   readonly #link: UdpLink;
   readonly #channel: number;
   #onWritable: Written | undefined;
