@@ -6,7 +6,7 @@ export const controlSettings = {
   stepIntervalMs: 1_000,
   /** Documents of one kind. A property is at most 1 MiB, so the active ones of one control fit on a small disk. */
   documentsPerKindMax: 10_000,
-  /** A report: 10,000 links and 20,000 documents at most, as the kit's schema says. */
+  /** A report: 10,000 links and 31,000 documents at most, as the kit's schema says. */
   reportBytesMax: 8 * 1024 * 1024,
   /** 1,000 URLs of 8 KiB, as the kit's schema says, and what JSON adds. */
   purgeBytesMax: 10 * 1024 * 1024,

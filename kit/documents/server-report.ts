@@ -158,8 +158,8 @@ export const serverReport = object({
   certificate: optional(certificateHeld),
   /** Some of them, where there are many. Absent: there is none, or a server of an older version. */
   originsBarred: optional(array(barredOrigin, { max: BARRED_ORIGINS_MAX })),
-  /** `kind/id` -> version that the server has applied. */
-  applied: record(string({ max: 200 }), integer(), { max: 20_000 }),
+  /** `kind/id` -> version that the server has applied: properties, zones and policies, 10,000 of each at most, and a few more. */
+  applied: record(string({ max: 200 }), integer(), { max: 31_000 }),
   /** The map that the server goes by: its publisher's term and the publisher's number. Absent: none, or a server of an older version. */
   mapInForce: optional(object({ term: integer({ max: 1e9 }), version: integer() })),
 });

@@ -8,6 +8,7 @@ import {
   topologyDocument,
 } from "#kit";
 import { snapshotFrom } from "../../tools/map-snapshot.ts";
+import { idleReport } from "../../tools/server-report.ts";
 
 const property = {
   propertyId: "shop-www",
@@ -176,4 +177,16 @@ test("a purge must name something", () => {
     "at least one URL, tag, prefix or host, or isWholeProperty",
   );
   expect(purgeRequest.parse({ propertyId: "shop-www", tags: ["a"] }).mode).toBe("hard");
+});
+
+test("a report names all documents that a server can have applied, and is no longer than control takes one", () => {
+  const documentsPerKindMax = 10_000;
+  const reportBytesMax = 8 * 1024 * 1024;
+  const applied = Object.fromEntries(
+    ["property", "zone", "policy"].flatMap((kind) =>
+      Array.from({ length: documentsPerKindMax }, (_, n) => [`${kind}/${String(n).padEnd(63, "x")}`, 1]),
+    ),
+  );
+  const report = idleReport("lon-dns-1", { applied: { ...applied, "map/current": 1, "topology/demo": 1 } });
+  expect(JSON.stringify(report).length).toBeLessThan(reportBytesMax);
 });
