@@ -507,7 +507,8 @@ test("a purge by URL and one by tag reach all three and leave nothing old behind
   expect(byUrl).toMatchObject({ acked: 3, expected: 3 });
   const after = await ask("fra-2", "/object-1");
   expect(after.body.equals(before.body)).toBe(false);
-  expect(String(after.headers["cache-status"])).toMatch(/^par-1; fwd=uri-miss/);
+  // A request that goes by both carriers, or for a second time, may be answered by what the first of them has just stored.
+  expect(String(after.headers["cache-status"])).toMatch(/^par-1; (?:fwd=uri-miss|hit)/);
   const kept = await ask("fra-1", "/object-2");
   const byTag = await client.purge({
     propertyId: "shop" as PropertyId,
