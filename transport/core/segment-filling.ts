@@ -19,5 +19,5 @@ const RECORD_BYTES_MAX = 16_384;
 export function fillingBytes(pendingBytes: number, chunkBytes: number): number {
   if (chunkBytes % SEGMENT_BYTES !== 0 || pendingBytes > RECORD_BYTES_MAX) return pendingBytes;
   const segments = Math.floor((pendingBytes + RECORD_OVERHEAD_BYTES) / SEGMENT_BYTES);
-  return segments * SEGMENT_BYTES - RECORD_OVERHEAD_BYTES;
+  return Math.max(0, segments * SEGMENT_BYTES - RECORD_OVERHEAD_BYTES);
 }

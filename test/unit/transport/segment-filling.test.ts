@@ -18,6 +18,10 @@ describe("what is written at once", () => {
     expect(fillingBytes(45 * 1_448, 45 * 1_448)).toBe(65_160);
   });
 
+  test("is nothing when nothing came", () => {
+    expect(fillingBytes(22, 0)).toBe(0);
+  });
+
   test("is never more than there is, and leaves less than a segment", () => {
     fc.assert(
       fc.property(fc.integer({ min: 0, max: 1_447 }), fc.integer({ min: 1, max: 70_000 }), (held, chunk) => {

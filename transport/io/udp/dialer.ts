@@ -48,7 +48,7 @@ export class UdpDialer {
       path?.close();
       return undefined;
     }
-    return endpoint.open({
+    const link = endpoint.open({
       secret,
       role: "client",
       ...(path?.near ?? { address, port }),
@@ -58,6 +58,8 @@ export class UdpDialer {
         onEvent(event);
       },
     });
+    if (link === undefined) path?.close();
+    return link;
   }
 
   async close(): Promise<void> {
