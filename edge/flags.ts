@@ -41,7 +41,7 @@ Node:
   --control URL        the control process; may be away: documents are kept in DIR
   --link WORD          on (default): the link protocol is spoken with the servers of the deployment that speak it too;
                        off: HTTP/1.1 alone
-  --link-udp WORD      where packets get lost one by one, small answers go by UDP with repairs: auto (default), each process
+  --link-udp WORD      where packets get lost, small answers go by UDP with repairs: auto (default), each process
                        on the first free port from that of --listen on; FROM-TO: on ports of that range, twice as many as
                        workers, so that --replace finds some; off. A firewall between the servers has to let them in
   --countries FILE     lines PREFIX,COUNTRY such as 192.0.2.0/24,DE: what rules on countries go by; read at the start

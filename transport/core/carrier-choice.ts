@@ -1,5 +1,5 @@
 /**
- * Which carrier a small request to a neighbour goes by: TLS over TCP, or UDP with repairs, which wins where packets are lost one by one and costs more CPU
+ * Which carrier a small request to a neighbour goes by: TLS over TCP, or UDP with repairs, which wins where packets are lost and costs more CPU
  * everywhere else. By what the UDP carrier has seen of the path, and by races: now and then a request goes by both, and whose answer is whole first is
  * known. A carrier that is blocked, silent or slower is given up, and tried again later and later.
  */
@@ -10,8 +10,6 @@ export interface CarrierSettings {
   readonly packetsMin: number;
   /** Loss of the path from which UDP pays, 0..1; it is kept down to half of that. */
   readonly lossRatioMin: number;
-  /** Share of what was lost that repairs have to give back: less is loss in bursts, which TCP meets as well. */
-  readonly recoveredRatioMin: number;
   /** Races that a carrier has to run when it has opened. */
   readonly racesMin: number;
   /**
@@ -31,7 +29,6 @@ export const carrierDefaults: CarrierSettings = {
   packetsMin: 200,
   // 10 KB are 8 packets: one transfer in 40 loses one.
   lossRatioMin: 0.003,
-  recoveredRatioMin: 0.4,
   racesMin: 8,
   raceEveryUnsure: 4,
   raceEvery: 32,
@@ -41,7 +38,7 @@ export const carrierDefaults: CarrierSettings = {
 };
 
 /** `none`: it is not offered, or nobody has asked for it yet. `paused`: it was given up, and is not tried again yet. */
-export const carrierReasons = ["none", "paused", "opening", "unsure", "pays", "clean", "bursty"] as const;
+export const carrierReasons = ["none", "paused", "opening", "unsure", "pays", "clean"] as const;
 export type CarrierReason = (typeof carrierReasons)[number];
 
 /** Why it was given up. `blocked`: it never opened. `silent`: nothing came any more. `slower`: it lost its races. */
@@ -55,7 +52,6 @@ export type CarrierUse = "tcp" | "udp" | "raced";
 export interface PathCounts {
   readonly expectedPackets: number;
   readonly receivedPackets: number;
-  readonly recoveredPackets: number;
 }
 
 /** Packets that the loss looks back on, about. */
@@ -68,7 +64,7 @@ const RACES_LOST_MAX = 5;
 /** A carrier that was good for so long has earned a short pause, and one that won its races in doubt no other doubt sooner, ms. */
 const GOOD_MS = 60_000;
 
-const NO_COUNTS: PathCounts = { expectedPackets: 0, receivedPackets: 0, recoveredPackets: 0 };
+const NO_COUNTS: PathCounts = { expectedPackets: 0, receivedPackets: 0 };
 
 export class CarrierChoice {
   readonly #settings: CarrierSettings;
@@ -79,7 +75,6 @@ export class CarrierChoice {
   #counts = NO_COUNTS;
   #packets = 0;
   #lost = 0;
-  #recovered = 0;
   #isPaying = false;
   /** Whether UDP was first, the newest last. */
   #races: boolean[] = [];
@@ -138,14 +133,13 @@ export class CarrierChoice {
 
   /** What the present connection has seen so far. */
   handleCounts(counts: PathCounts): void {
-    const { expectedPackets, receivedPackets, recoveredPackets } = counts;
+    const { expectedPackets, receivedPackets } = counts;
     const before = this.#counts;
     const expected = expectedPackets - before.expectedPackets;
     // One that comes late takes back what was held for a loss.
     this.#lost = Math.max(0, this.#lost + expected - (receivedPackets - before.receivedPackets));
-    this.#recovered += recoveredPackets - before.recoveredPackets;
     this.#packets += expected;
-    this.#counts = { expectedPackets, receivedPackets, recoveredPackets };
+    this.#counts = { expectedPackets, receivedPackets };
     const { lossRatioMin } = this.#settings;
     this.#isPaying = this.lossRatio >= (this.#isPaying ? lossRatioMin / 2 : lossRatioMin);
     if (this.#packets > LOOK_BACK_PACKETS) this.#forget(1 / 2);
@@ -160,7 +154,6 @@ export class CarrierChoice {
   #forget(share: number): void {
     this.#packets *= share;
     this.#lost *= share;
-    this.#recovered *= share;
   }
 
   /** Whose answer was whole first, of a request that went by both. True: UDP is given up. */
@@ -193,7 +186,7 @@ export class CarrierChoice {
     if (++this.#sinceRace < (reason === "unsure" ? raceEveryUnsure : this.#raceEvery))
       return reason === "pays" ? "udp" : "tcp";
     this.#sinceRace = 0;
-    if (reason === "clean" || reason === "bursty")
+    if (reason === "clean")
       this.#raceEvery = Math.max(raceEvery, Math.min(raceEveryMax, 2 * this.#raceEvery));
     return "raced";
   }
@@ -201,11 +194,9 @@ export class CarrierChoice {
   reason(now: MonotonicMs): CarrierReason {
     if (this.#state === "opening") return "opening";
     if (this.#state === "closed") return this.#isPaused(now) ? "paused" : "none";
-    const { packetsMin, racesMin, recoveredRatioMin } = this.#settings;
+    const { packetsMin, racesMin } = this.#settings;
     if (this.#packets < packetsMin || this.#races.length < racesMin) return "unsure";
-    if (!this.#isPaying) return "clean";
-    // One lost packet more or less is no burst.
-    return (this.#recovered + 1) / (this.#lost + 1) >= recoveredRatioMin ? "pays" : "bursty";
+    return this.#isPaying ? "pays" : "clean";
   }
 
   /** Share of packets that the way here loses, 0..1; 0 while nothing came. */

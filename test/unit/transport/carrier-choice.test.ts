@@ -11,9 +11,9 @@ import {
 
 const at = (ms: number): MonotonicMs => ms as MonotonicMs;
 
-/** So many packets of which so many were lost, and given back. */
-function counts(expectedPackets: number, lost: number, recoveredPackets: number): PathCounts {
-  return { expectedPackets, receivedPackets: expectedPackets - lost, recoveredPackets };
+/** So many packets of which so many were lost. */
+function counts(expectedPackets: number, lost: number): PathCounts {
+  return { expectedPackets, receivedPackets: expectedPackets - lost };
 }
 
 function opened(nowMs = 0, choice = new CarrierChoice()): CarrierChoice {
@@ -50,13 +50,11 @@ describe("by what the path loses", () => {
   });
 
   test.each([
-    ["pays", counts(1_000, 14, 13)],
-    ["pays", counts(1_000, 3, 3)],
-    ["clean", counts(1_000, 2, 2)],
-    ["clean", counts(1_000, 0, 0)],
-    ["bursty", counts(1_000, 14, 4)],
-    ["bursty", counts(1_000, 500, 10)],
-    ["unsure", counts(199, 10, 10)],
+    ["pays", counts(1_000, 14)],
+    ["pays", counts(1_000, 3)],
+    ["clean", counts(1_000, 2)],
+    ["clean", counts(1_000, 0)],
+    ["unsure", counts(199, 10)],
   ] as const)("%s: %o", (reason, seen) => {
     const choice = raced();
     choice.handleCounts(seen);
@@ -69,30 +67,30 @@ describe("by what the path loses", () => {
 
   test("where TCP is better races become rare, until its answers are late: then news count for more", () => {
     const choice = raced();
-    choice.handleCounts(counts(3_900, 0, 0));
+    choice.handleCounts(counts(3_900, 0));
     expect(uses(choice, 100_000).raced).toBeLessThan(110);
     expect(uses(choice, 1_024 * 4)).toEqual({ tcp: 1_024 * 4 - 4, udp: 0, raced: 4 });
     choice.handleLateTcp();
     expect(uses(choice, 1 + 32).raced).toBeGreaterThanOrEqual(1);
-    choice.handleCounts(counts(4_100, 4, 4));
+    choice.handleCounts(counts(4_100, 4));
     expect(choice.reason(at(0))).toBe("pays");
     expect(uses(choice, 320)).toEqual({ tcp: 0, udp: 310, raced: 10 });
   });
 
   test("without races nothing is known, whatever was lost", () => {
     const choice = opened();
-    choice.handleCounts(counts(1_000, 14, 14));
+    choice.handleCounts(counts(1_000, 14));
     expect(choice.reason(at(0))).toBe("unsure");
   });
 
   test("a path that loses less is kept down to half of what it took to begin", () => {
     const choice = raced();
     let [packets, lost] = [1_000, 3];
-    choice.handleCounts(counts(packets, lost, lost));
+    choice.handleCounts(counts(packets, lost));
     const step = (more: number, lostMore: number): string => {
       packets += more;
       lost += lostMore;
-      choice.handleCounts(counts(packets, lost, lost));
+      choice.handleCounts(counts(packets, lost));
       return choice.reason(at(0));
     };
     expect(step(900, 0)).toBe("pays");
@@ -103,11 +101,11 @@ describe("by what the path loses", () => {
 
   test("what is forgotten is forgotten by packets: a path that has become clean is seen to be", () => {
     const choice = raced();
-    choice.handleCounts(counts(4_000, 120, 118));
+    choice.handleCounts(counts(4_000, 120));
     let packets = 4_000;
     for (let n = 0; n < 60; n++) {
       packets += 1_000;
-      choice.handleCounts(counts(packets, 120, 118));
+      choice.handleCounts(counts(packets, 120));
     }
     expect(choice.reason(at(0))).toBe("clean");
     expect(choice.lossRatio).toBeLessThan(0.001);
@@ -115,15 +113,15 @@ describe("by what the path loses", () => {
 
   test("a packet that comes late is none that was lost", () => {
     const choice = raced();
-    choice.handleCounts({ expectedPackets: 1_000, receivedPackets: 990, recoveredPackets: 0 });
-    expect(choice.reason(at(0))).toBe("bursty");
-    choice.handleCounts({ expectedPackets: 1_001, receivedPackets: 1_001, recoveredPackets: 0 });
+    choice.handleCounts({ expectedPackets: 1_000, receivedPackets: 990 });
+    expect(choice.reason(at(0))).toBe("pays");
+    choice.handleCounts({ expectedPackets: 1_001, receivedPackets: 1_001 });
     expect(choice.lossRatio).toBe(0);
   });
 
   test("counts that go on changing where they came from are taken as they are now", () => {
     const choice = raced();
-    const live = { expectedPackets: 500, receivedPackets: 490, recoveredPackets: 10 };
+    const live = { expectedPackets: 500, receivedPackets: 490 };
     choice.handleCounts(live);
     live.expectedPackets = 1_000;
     live.receivedPackets = 990;
@@ -133,11 +131,11 @@ describe("by what the path loses", () => {
 
   test("what was learnt of a path is known to the next connection, whose counts begin anew", () => {
     const choice = raced();
-    choice.handleCounts(counts(1_000, 14, 14));
+    choice.handleCounts(counts(1_000, 14));
     choice.handleClosed();
     expect(choice.mayOpen(at(0))).toBe(true);
     raced(opened(0, choice));
-    choice.handleCounts(counts(5, 0, 0));
+    choice.handleCounts(counts(5, 0));
     expect(choice.reason(at(0))).toBe("pays");
     expect(choice.lossRatio).toBeCloseTo(14 / 1_005, 9);
   });
@@ -180,7 +178,7 @@ describe("one that fails", () => {
 
 test("in doubt it is raced anew, and TCP has the rest; once at a time", () => {
   const choice = raced();
-  choice.handleCounts(counts(1_000, 14, 14));
+  choice.handleCounts(counts(1_000, 14));
   expect(choice.reason(at(0))).toBe("pays");
   choice.handleDoubt(at(0));
   expect(choice.reason(at(0))).toBe("unsure");
@@ -202,7 +200,6 @@ test("any order of what may happen: never by what is not open, never more often 
       kind: fc.constant("packets" as const),
       more: fc.nat({ max: 3_000 }),
       lost: fc.double({ min: 0, max: 1, noNaN: true }),
-      back: fc.double({ min: 0, max: 1, noNaN: true }),
     }),
     fc.record({ kind: fc.constant("race" as const), isWon: fc.boolean() }),
     fc.record({ kind: fc.constantFrom("open" as const, "closed" as const, "failed" as const) }),
@@ -214,7 +211,7 @@ test("any order of what may happen: never by what is not open, never more often 
       let now = 0;
       let isOpen = false;
       let pausedUntil = 0;
-      let [expected, lost, recovered] = [0, 0, 0];
+      let [expected, lost] = [0, 0];
       const fail = (): void => {
         isOpen = false;
         // However often it has failed.
@@ -233,8 +230,7 @@ test("any order of what may happen: never by what is not open, never more often 
           const gone = Math.round(one.more * one.lost);
           expected += one.more;
           lost += gone;
-          recovered += Math.round(gone * one.back);
-          choice.handleCounts(counts(expected, lost, recovered));
+          choice.handleCounts(counts(expected, lost));
           expect(choice.lossRatio).toBeGreaterThanOrEqual(0);
           expect(choice.lossRatio).toBeLessThanOrEqual(1);
         } else if (one.kind === "race") {
@@ -245,7 +241,7 @@ test("any order of what may happen: never by what is not open, never more often 
           if (!may) continue;
           opened(now, choice);
           isOpen = true;
-          [expected, lost, recovered] = [0, 0, 0];
+          [expected, lost] = [0, 0];
         } else if (one.kind === "closed" && isOpen) {
           choice.handleClosed();
           isOpen = false;
