@@ -261,7 +261,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     if (this.isBreaking()) {
       const failure = this.#wrap("connection-lost", "connection reset within the body", "body", undefined);
       this.#end(false);
-      this.#body?.destroy(failure);
+      this.#breakOff(failure);
       return;
     }
     this.#trailers = headerList(controller.rawTrailers);
@@ -280,7 +280,13 @@ export class Exchange implements Dispatcher.DispatchHandler {
     const failure = error instanceof ExchangeError ? error : this.#failure(error, stage);
     this.#end(false, STUCK.has(failure.code));
     this.#reject(failure);
-    this.#body?.destroy(failure);
+    this.#breakOff(failure);
+  }
+
+  /** In the next turn: whoever waits for the head may have it since this one, and has to listen first. */
+  #breakOff(failure: ExchangeError): void {
+    const body = this.#body;
+    if (body !== undefined) setImmediate(() => body.destroy(failure));
   }
 
   /** Ends it from our side: a time limit, the caller's signal, or a body nobody reads. */

@@ -79,8 +79,7 @@ export class HandedOver implements Dispatcher.DispatchHandler {
   onResponseEnd(controller: Controller): void {
     this.#exchange.onResponseEnd(controller);
   }
-  /** Later, since whoever waits for the head may have it since this turn, and has to listen first. */
   onResponseError(controller: Controller, error: Error): void {
-    setImmediate(() => this.#exchange.onResponseError(controller, error));
+    this.#exchange.onResponseError(controller, error);
   }
 }

@@ -76,18 +76,11 @@ export class PlainConnection implements Dispatcher.DispatchController {
   get isOpen(): boolean {
     return this.#phase === "open" && !this.stream.destroyed && this.stream.writable;
   }
-  /** Whether it may carry another one when what is under way has ended. */
-  get mayReuse(): boolean {
-    return this.#mayReuse;
-  }
   get paused(): boolean {
     return this.#isPaused;
   }
   get aborted(): boolean {
     return this.reason !== null;
-  }
-  get deadlineMs(): number {
-    return this.#isPaused ? Infinity : this.#deadlineMs;
   }
 
   /** Sends a request whose head is `text`, and tells `exchange` of its answer. Times of 0: without bound. */
@@ -127,7 +120,7 @@ export class PlainConnection implements Dispatcher.DispatchController {
   /** Looks after it: ends it when it has waited for too long. What carries nothing keeps no process alive. */
   sweep(nowMs: number): void {
     if (this.#phase === "open") this.#hold(false);
-    if (nowMs < this.deadlineMs) return;
+    if (this.#isPaused || nowMs < this.#deadlineMs) return;
     if (this.#phase === "open") {
       this.destroy();
       this.#options.onGone();
@@ -228,6 +221,7 @@ export class PlainConnection implements Dispatcher.DispatchController {
       if (from < bytes.byteLength || this.#left === 0) this.#handleLength(bytes, from, isShared);
     }
   }
+
   #handleLength(bytes: Buffer, from: number, isShared: boolean): void {
     const to = Math.min(bytes.byteLength, from + this.#left);
     this.#left -= to - from;
@@ -322,11 +316,10 @@ export class PlainConnection implements Dispatcher.DispatchController {
       : error;
   }
 
-  /** Whoever waits for the head may have it since this turn, and has to listen first. */
   #fail(error: Error): void {
     const exchange = this.#exchange as Exchange;
     this.destroy();
-    setImmediate(() => exchange.onResponseError(this, error));
+    exchange.onResponseError(this, error);
   }
 }
 
