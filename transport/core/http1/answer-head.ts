@@ -4,6 +4,7 @@
  * before a colon or behind a value, lists and repetitions in fields of framing, options of Connection beyond the two usual ones, content
  * that ends with its connection, and whatever breaks the grammar.
  */
+import { TOKEN } from "./grammar.ts";
 
 export type AnswerHead = {
   /** 200 to 599. */
@@ -19,8 +20,6 @@ export type AnswerHead = {
 };
 
 const STATUS_LINE = /^HTTP\/1\.1 ([2-5][0-9]{2}) [\t\x20-\x7e\x80-\xff]*$/;
-/** RFC 9110, section 5.6.2. */
-const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 /** RFC 9110, section 5.5, without blanks around it. */
 const VALUE = /^[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?$/;
 const LENGTH = /^[0-9]{1,15}$/;

@@ -1,11 +1,10 @@
 /** The head of a plain request in HTTP/1.1 (RFC 9112, sections 3 and 5): GET without content. */
+import { TOKEN } from "./grammar.ts";
 
 type Fields = readonly (readonly [name: string, value: string])[];
 
 const PATH = /^\/[\x21-\x7e\x80-\xff]*$/;
 const VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
-/** RFC 9110, section 5.6.2. */
-const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 
 /** Fields that say something of content, or of the connection; and a second Host. */
 const NOT_PLAIN: ReadonlySet<string> = new Set([
