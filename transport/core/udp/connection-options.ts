@@ -24,8 +24,6 @@ export interface UdpCounters {
   receivedPackets: number;
   /** Numbers that the other side has used as far as is known: those that are neither received nor late are lost on their way here. */
   expectedPackets: number;
-  /** Of them, those that its repairs have given back. */
-  recoveredPackets: number;
   lostPackets: number;
   /** Lost by the path, and restored by the other side. */
   restoredPackets: number;

@@ -81,7 +81,6 @@ export class UdpConnection implements FrameSink {
     sentBytes: 0,
     receivedPackets: 0,
     expectedPackets: 0,
-    recoveredPackets: 0,
     lostPackets: 0,
     restoredPackets: 0,
     repairPackets: 0,
@@ -437,7 +436,6 @@ export class UdpConnection implements FrameSink {
     for (const { number, payload } of restored) {
       if (this.#received.has(number)) continue;
       this.#received.handleRestored(number);
-      this.counters.recoveredPackets++;
       const fault = readFrames(new ByteReader(payload, 0, payload.length), this.#contentOnly);
       if (typeof fault === "string") return fault;
     }

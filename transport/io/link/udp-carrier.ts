@@ -321,8 +321,10 @@ export class UdpCarrier {
   }
 
   #fail(carried: Carried, why: CarrierFailure): void {
-    if (this.#current === carried) this.choice.handleFailed(why, systemClock.monotonic());
-    this.#current = this.#current === carried ? undefined : this.#current;
+    if (this.#current === carried) {
+      this.#current = undefined;
+      this.choice.handleFailed(why, systemClock.monotonic());
+    }
     this.#end(carried);
   }
 
