@@ -225,7 +225,7 @@ export class DatagramBatch {
     return from;
   }
 
-  /** Bytes of the datagram in a received slot; -1: it was longer than there was room. */
+  /** Bytes of the datagram in a received slot, cut to its room; -1: the kernel says more than it had room for, which is not to be read by. */
   length(slot: number): number {
     const bytes = this.#receiveWords[slot * HEADER_WORDS + LENGTH_WORD] as number;
     return bytes > this.receiveBytes ? -1 : bytes;

@@ -184,12 +184,13 @@ export class UdpSocket {
   }
 
   #take(batch: DatagramBatch, slot: number): void {
-    if (!this.#sender.fillFrom(slot * SOCKADDR_STRIDE, batch.nameBytes(slot))) {
+    const bytes = batch.length(slot);
+    if (bytes < 0 || !this.#sender.fillFrom(slot * SOCKADDR_STRIDE, batch.nameBytes(slot))) {
       this.#errors++;
       return;
     }
     const at = slot * batch.receiveStride;
-    this.onDatagram(this.#received.subarray(at, at + batch.length(slot)), this.#sender);
+    this.onDatagram(this.#received.subarray(at, at + bytes), this.#sender);
   }
 
   readonly #onSent = (error: Error | null): void => {
