@@ -34,13 +34,9 @@ const SERVER = "server";
 const CLIENT = "client";
 
 const route =
-  (...metrics: string[]) =>
+  (metrics: string) =>
   (network: WideAreaNetwork): Promise<unknown> =>
-    network.run(SERVER, "ip", [
-      ..."route replace 10.77.0.0/16 dev wan scope link src".split(" "),
-      network.addressOf(SERVER),
-      ...metrics,
-    ]);
+    network.setRoute(SERVER, metrics);
 
 const CASES: readonly Case[] = [
   {
@@ -49,7 +45,7 @@ const CASES: readonly Case[] = [
     bytes: 100_000,
     count: 60,
     how: "cold",
-    apply: route("initcwnd", "32"),
+    apply: route("initcwnd 32"),
   },
   {
     setting: "rto_min 40ms",
@@ -57,7 +53,7 @@ const CASES: readonly Case[] = [
     bytes: 10_000,
     count: 600,
     how: "warm",
-    apply: route("rto_min", "40ms"),
+    apply: route("rto_min 40ms"),
   },
   {
     setting: "tcp_slow_start_after_idle 0",
@@ -73,7 +69,7 @@ const CASES: readonly Case[] = [
     bytes: 1_000_000,
     count: 15,
     how: "warm",
-    apply: route("congctl", "bbr"),
+    apply: route("congctl bbr"),
   },
 ];
 

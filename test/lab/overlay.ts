@@ -84,7 +84,6 @@ export class World {
   readonly #directory = scratchDirectory("overlay", true);
   readonly #hashes = new Map<string, string>();
   #edge: ReturnType<WideAreaNetwork["spawn"]> | undefined;
-  readonly #children: ReturnType<WideAreaNetwork["spawn"]>[] = [];
   #onLine: ((line: Line) => void) | undefined;
   readonly #options: Options;
 
@@ -109,11 +108,6 @@ export class World {
   }
 
   async stop(): Promise<void> {
-    const left = this.#children.filter(
-      ({ exitCode, signalCode }) => exitCode === null && signalCode === null,
-    );
-    for (const child of left) child.kill("SIGTERM");
-    await Promise.all(left.map((child) => once(child, "exit")));
     await this.network.stop();
   }
 
@@ -141,11 +135,7 @@ export class World {
       await this.network.setKernel(host, { "net.ipv4.tcp_no_metrics_save": 1 });
       if (!ours) continue;
       await this.network.setKernel(host, { "net.ipv4.tcp_slow_start_after_idle": 0 });
-      await this.network.run(host, "ip", [
-        ..."route replace 10.77.0.0/16 dev wan scope link src".split(" "),
-        this.network.addressOf(host),
-        ..."initcwnd 32 rto_min 40ms".split(" "),
-      ]);
+      await this.network.setRoute(host, "initcwnd 32 rto_min 40ms");
     }
   }
 
@@ -244,7 +234,6 @@ export class World {
     );
     const child = this.network.spawn(host, findProgram("nginx")!, ["-c", path], { stdio: "inherit" });
     dieWithUs(child.pid!);
-    this.#children.push(child);
     // It listens as soon as its file was read; whoever asks first waits for that.
     await pause(300);
     if (child.exitCode !== null) throw new Error(`nginx did not start on ${host}`);
@@ -256,7 +245,6 @@ export class World {
       stdio: ["ignore", "pipe", "inherit"],
     });
     dieWithUs(child.pid!);
-    this.#children.push(child);
     const reader = createInterface({ input: child.stdout! });
     const [line] = (await Promise.race([
       once(reader, "line"),

@@ -1,7 +1,6 @@
 /** Every carrier between two servers, each from a far host of its own to one near host, over links of one shape. */
 import type { ChildProcess } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -76,7 +75,6 @@ export class CarrierWorld {
   readonly network: WideAreaNetwork;
   readonly #names: readonly CarrierName[];
   readonly #askers = new Map<CarrierName, Asker>();
-  readonly #children: ChildProcess[] = [];
   readonly #directory = scratchDirectory("carriers", true);
 
   private constructor(network: WideAreaNetwork, names: readonly CarrierName[]) {
@@ -104,11 +102,6 @@ export class CarrierWorld {
   }
 
   async stop(): Promise<void> {
-    const left = this.#children.filter(
-      ({ exitCode, signalCode }) => exitCode === null && signalCode === null,
-    );
-    for (const child of left) child.kill("SIGTERM");
-    await Promise.all(left.map((child) => once(child, "exit")));
     await this.network.stop();
   }
 
@@ -126,11 +119,7 @@ export class CarrierWorld {
       "net.ipv4.tcp_no_metrics_save": 1,
       "net.ipv4.tcp_slow_start_after_idle": 0,
     });
-    await this.network.run(host, "ip", [
-      ..."route replace 10.77.0.0/16 dev wan scope link src".split(" "),
-      this.network.addressOf(host),
-      ...DOCTOR_ROUTE.split(" "),
-    ]);
+    await this.network.setRoute(host, DOCTOR_ROUTE);
   }
 
   async #startPrograms(): Promise<void> {
@@ -141,7 +130,6 @@ export class CarrierWorld {
         stdio: ["pipe", "pipe", "inherit"],
       });
       dieWithUs(child.pid!);
-      this.#children.push(child);
       const asker = new Asker(child);
       if ((await asker.line()) !== "ready") throw new Error(`${name} did not ${verb} on ${host}`);
       return asker;
@@ -200,7 +188,6 @@ export class CarrierWorld {
     );
     const child = this.network.spawn(NEAR, findProgram("nginx")!, ["-c", path], { stdio: "inherit" });
     dieWithUs(child.pid!);
-    this.#children.push(child);
     // It listens as soon as its file was read.
     await pause(300);
     if (child.exitCode !== null) throw new Error("nginx did not start on the near host");

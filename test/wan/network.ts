@@ -159,6 +159,7 @@ export class WideAreaNetwork {
   readonly #forwarder: Forwarder;
   readonly #number: number;
   readonly #indexOf: ReadonlyMap<string, number>;
+  readonly #children: ChildProcess[] = [];
 
   private constructor(hosts: readonly string[], forwarder: Forwarder) {
     this.hosts = hosts;
@@ -236,6 +237,12 @@ export class WideAreaNetwork {
     await execute("nsenter", [...this.#enter(host), "sysctl", "-q", "-w", ...words]);
   }
 
+  /** What a host's connections with all others begin with: metrics as of `ip route`, such as "initcwnd 32". */
+  async setRoute(host: string, metrics: string): Promise<void> {
+    const route = `route replace 10.77.0.0/16 dev wan scope link src ${this.addressOf(host)} ${metrics}`;
+    await this.run(host, "ip", route.split(" "));
+  }
+
   /** Counters since the start or the last reset. */
   async stats(reset = false): Promise<NetworkStats> {
     const stats = JSON.parse(await this.#forwarder.ask("stats")) as NetworkStats;
@@ -243,9 +250,11 @@ export class WideAreaNetwork {
     return stats;
   }
 
-  /** Starts a program on a host. */
+  /** Starts a program on a host, which {@link stop} ends. */
   spawn(host: string, command: string, argv: readonly string[], options: SpawnOptions): ChildProcess {
-    return spawn("nsenter", [...this.#enter(host), command, ...argv], options);
+    const child = spawn("nsenter", [...this.#enter(host), command, ...argv], options);
+    this.#children.push(child);
+    return child;
   }
 
   /** Runs a program on a host to its end. Rejects when it fails. */
@@ -259,7 +268,13 @@ export class WideAreaNetwork {
     return [`--net=${NAMESPACE_DIRECTORY}/${this.#namespaceOf(host)}`];
   }
 
+  /** Ends the programs, then the network. */
   async stop(): Promise<void> {
+    const left = this.#children.filter(
+      ({ exitCode, signalCode }) => exitCode === null && signalCode === null,
+    );
+    for (const child of left) child.kill("SIGTERM");
+    await Promise.all(left.map((child) => once(child, "exit")));
     await this.#forwarder.end();
   }
 }
