@@ -1,35 +1,13 @@
 /** Traffic policies in force, and changes of them on their way through the stages. */
-import { useEffect, useState } from "preact/hooks";
 import type { PolicySummary } from "../../core/wire.ts";
-import { messageOf, read } from "../api.ts";
+import { usePolled } from "../polled.ts";
 import { viewer } from "../session.ts";
 
 const REFRESH_MS = 2_000;
 
 export function Policies() {
-  const [rows, setRows] = useState<readonly PolicySummary[] | undefined>(undefined);
-  const [fault, setFault] = useState("");
-  useEffect(() => {
-    let isGone = false;
-    const load = (): void => {
-      read<{ policies: PolicySummary[] }>("/policies").then(
-        ({ policies }) => {
-          if (isGone) return;
-          setRows(policies);
-          setFault("");
-        },
-        (error: unknown) => {
-          if (!isGone) setFault(messageOf(error));
-        },
-      );
-    };
-    load();
-    const timer = setInterval(load, REFRESH_MS);
-    return () => {
-      isGone = true;
-      clearInterval(timer);
-    };
-  }, []);
+  const { answer, fault } = usePolled<{ policies: PolicySummary[] }>("/policies", REFRESH_MS);
+  const rows = answer?.policies;
   const isOperator = viewer.value?.customerId === null;
   return (
     <>

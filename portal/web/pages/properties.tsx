@@ -1,36 +1,14 @@
 /** The list of properties. */
-import { useEffect, useState } from "preact/hooks";
 import type { PropertySummary } from "../../core/wire.ts";
-import { messageOf, read } from "../api.ts";
 import { formatRate, formatRatio } from "../format.ts";
+import { usePolled } from "../polled.ts";
 import { viewer } from "../session.ts";
 
 const REFRESH_MS = 3_000;
 
 export function Properties() {
-  const [rows, setRows] = useState<readonly PropertySummary[] | undefined>(undefined);
-  const [fault, setFault] = useState("");
-  useEffect(() => {
-    let isGone = false;
-    const load = (): void => {
-      read<{ properties: PropertySummary[] }>("/properties").then(
-        ({ properties }) => {
-          if (isGone) return;
-          setRows(properties);
-          setFault("");
-        },
-        (error: unknown) => {
-          if (!isGone) setFault(messageOf(error));
-        },
-      );
-    };
-    load();
-    const timer = setInterval(load, REFRESH_MS);
-    return () => {
-      isGone = true;
-      clearInterval(timer);
-    };
-  }, []);
+  const { answer, fault } = usePolled<{ properties: PropertySummary[] }>("/properties", REFRESH_MS);
+  const rows = answer?.properties;
   const isOperator = viewer.value?.customerId === null;
   return (
     <>

@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import type { SeriesAnswer } from "../../core/wire.ts";
-import { read } from "../api.ts";
+import { usePolled } from "../polled.ts";
 import { formatRate, formatRatio, timeZone } from "../format.ts";
 
 type Window = "ten-minutes" | "hour";
@@ -16,26 +16,9 @@ const TIME_SPACE = 80;
 
 export function Graphs({ propertyId }: { propertyId: string | null }) {
   const [window, setWindow] = useState<Window>("ten-minutes");
-  const [series, setSeries] = useState<SeriesAnswer | undefined>(undefined);
-  useEffect(() => {
-    let isGone = false;
-    const load = (): void => {
-      const query = new URLSearchParams({ window, ...(propertyId !== null && { propertyId }) });
-      read<SeriesAnswer>(`/series?${query.toString()}`).then(
-        (answer) => {
-          if (!isGone) setSeries(answer);
-        },
-        // The connection light says so already; the next round tries again.
-        () => {},
-      );
-    };
-    load();
-    const timer = setInterval(load, REFRESH_MS[window]);
-    return () => {
-      isGone = true;
-      clearInterval(timer);
-    };
-  }, [propertyId, window]);
+  const query = new URLSearchParams({ window, ...(propertyId !== null && { propertyId }) });
+  // What is wrong with a question the connection light says already.
+  const { answer: series } = usePolled<SeriesAnswer>(`/series?${query.toString()}`, REFRESH_MS[window]);
 
   return (
     <section class="panel graphs">
