@@ -32,7 +32,7 @@ import type { Origin } from "./origin.ts";
 import { OriginServers } from "./origin-servers.ts";
 import { PolicyAgent } from "./policy-agent.ts";
 import { Probes } from "./probes.ts";
-import { serverReportOf } from "./report-of.ts";
+import { sendReport, serverReportOf } from "./report-of.ts";
 import type { Stage } from "./stage.ts";
 import { Upstream } from "./upstream.ts";
 
@@ -527,17 +527,7 @@ export class Edge implements Program {
       (this.#requests * 1_000) / reportMs,
     );
     this.#requests = 0;
-    exchange<true>({
-      from: this.host,
-      to: this.#control.host,
-      label: "report",
-      timeoutMs: 2 * reportMs,
-      serve: (respond) => {
-        this.#control.report(report);
-        respond(true);
-      },
-      done: () => {},
-    });
+    sendReport(this.host, this.#control, report, reportMs);
     this.host.after(reportMs, "report", () => this.#report());
   }
 }

@@ -13,10 +13,10 @@ import { TopologyIndex } from "../../mapping/core/topology-index.ts";
 import type { ControlStore } from "./control-store.ts";
 import type { Fence } from "../../control/core/fence.ts";
 import { DocumentFollower, type FollowerHandlers, isForward, placeOf } from "./document-follower.ts";
-import { exchange, type Host, type Program } from "./host.ts";
+import { type Host, type Program } from "./host.ts";
 import { PolicyAgent } from "./policy-agent.ts";
 import { Probes } from "./probes.ts";
-import { serverReportOf } from "./report-of.ts";
+import { sendReport, serverReportOf } from "./report-of.ts";
 import type { Stage } from "./stage.ts";
 import { type OtherNameServer, StandInDuty } from "./stand-in-duty.ts";
 
@@ -160,17 +160,7 @@ export class NameServer implements Program {
       { applied: this.follower.applied, fence: this.mapInForce, opinions: this.#agent.opinions() },
       0,
     );
-    exchange<true>({
-      from: this.host,
-      to: this.#control.host,
-      label: "report",
-      timeoutMs: 2 * reportMs,
-      serve: (respond) => {
-        this.#control.report(report);
-        respond(true);
-      },
-      done: () => {},
-    });
+    sendReport(this.host, this.#control, report, reportMs);
     this.host.after(reportMs, "report", () => this.#report());
   }
 

@@ -1,7 +1,8 @@
 /** The report that a server makes of itself each second (kit/documents/server-report.ts). */
 import type { LinkReport, PolicyOpinions, ServerId, ServerReport } from "#kit";
 import type { Fence } from "../../control/core/fence.ts";
-import { epochOf, type Host } from "./host.ts";
+import type { ControlStore } from "./control-store.ts";
+import { epochOf, exchange, type Host } from "./host.ts";
 import type { Stage } from "./stage.ts";
 import type { Upstream } from "./upstream.ts";
 
@@ -40,6 +41,21 @@ export function serverReportOf(
     ...(opinions !== undefined && { opinions }),
     ...(fence !== undefined && { mapInForce: fence }),
   };
+}
+
+/** Whether it arrives nobody hears: the next one comes in `reportMs`. */
+export function sendReport(host: Host, control: ControlStore, report: ServerReport, reportMs: number): void {
+  exchange<true>({
+    from: host,
+    to: control.host,
+    label: "report",
+    timeoutMs: 2 * reportMs,
+    serve: (respond) => {
+      control.report(report);
+      respond(true);
+    },
+    done: () => {},
+  });
 }
 
 /** One report for each pair and relay; of several servers of a cluster the one with the most samples, unless it has failed. */
