@@ -86,8 +86,8 @@ export class PathPool {
   #activePeak = 0;
   #usedAtMs = performance.now();
   readonly #closing = new AbortController();
-  /** Opened ahead of need, and not used yet. */
-  readonly #spares: Duplex[] = [];
+  /** Opened ahead of need, and not used yet; not among {@link #all}. */
+  readonly #spares: Connection[] = [];
   #warming = 0;
   #warmAgainAtMs = 0;
   /** All only grow. `warmed`: of the connects, those ahead of need; `retired`: connections given up because they were slow. */
@@ -189,19 +189,10 @@ export class PathPool {
     return connection;
   }
 
-  /** A connection to be, which is idle now; undefined: as many as may be are there. */
+  /** A connection opened ahead of need or to be, which is idle now; undefined: as many as may be are there. */
   #open(): Connection | undefined {
     if (this.#all.size >= this.#options.settings.connectionsPerPath) return undefined;
-    const connection: Connection = {
-      client: undefined,
-      plain: undefined,
-      stream: undefined,
-      sent: undefined,
-      isConnected: false,
-      isBreaking: false,
-      active: 0,
-      isLate: false,
-    };
+    const connection = this.#spares.pop() ?? unopened();
     this.#all.add(connection);
     this.#idle.push(connection);
     return connection;
@@ -314,6 +305,12 @@ export class PathPool {
       stream.destroy();
       return;
     }
+    this.#speakPlainly(connection, stream);
+    const { sent } = connection;
+    if (sent !== undefined && !sent.exchange.isEnded) this.#sendPlain(connection, sent);
+  }
+
+  #speakPlainly(connection: Connection, stream: Duplex): void {
     connection.isConnected = true;
     connection.plain = new PlainConnection(stream, {
       keepAliveMs: this.#options.settings.keepAliveMs,
@@ -321,8 +318,6 @@ export class PathPool {
       onOther: (rest, isBegun) => this.#handOver(connection, rest, isBegun),
     });
     this.#sweeping ??= setTimeout(this.#sweep, SWEEP_MS).unref();
-    const { sent } = connection;
-    if (sent !== undefined && !sent.exchange.isEnded) this.#sendPlain(connection, sent);
   }
 
   #sendPlain(connection: Connection, sent: Sent): void {
@@ -377,7 +372,7 @@ export class PathPool {
   readonly #sweep = (): void => {
     const nowMs = performance.now();
     let isWanted = false;
-    for (const { plain } of this.#all) {
+    for (const { plain } of [...this.#spares, ...this.#all]) {
       if (plain === undefined) continue;
       isWanted = true;
       plain.sweep(nowMs);
@@ -412,6 +407,12 @@ export class PathPool {
 
   /** After an end that leaves in doubt what is still to come over it, nothing else goes over it. */
   #drop(connection: Connection): void {
+    const spareAt = this.#spares.indexOf(connection);
+    if (spareAt >= 0) {
+      this.#spares.splice(spareAt, 1);
+      this.#warmAgainAtMs = performance.now() + WARM_PAUSE_MS;
+      return;
+    }
     if (!this.#all.delete(connection)) return;
     const at = this.#idle.indexOf(connection);
     if (at >= 0) this.#idle.splice(at, 1);
@@ -452,19 +453,21 @@ export class PathPool {
   async #openSpare(): Promise<void> {
     this.#warming++;
     try {
-      const connection = await this.#dial();
+      const stream = await this.#dial();
       this.counters.warmed++;
       if (this.#closing.signal.aborted) {
-        connection.destroy();
+        stream.destroy();
         return;
       }
+      const connection = unopened();
       this.#spares.push(connection);
-      connection.once("close", () => {
-        const at = this.#spares.indexOf(connection);
-        if (at < 0) return;
-        this.#spares.splice(at, 1);
-        this.#warmAgainAtMs = performance.now() + WARM_PAUSE_MS;
-      });
+      if (this.#isHttp2) {
+        // Its server speaks first, and undici is to read that.
+        connection.stream = Promise.resolve(stream);
+        stream.once("close", () => {
+          if (this.#spares.includes(connection)) this.#drop(connection);
+        });
+      } else this.#speakPlainly(connection, stream);
     } catch (error) {
       // Counted; whoever needs the connection will see the reason.
       if (error instanceof IsochroneError && error.code === "connect-timeout") return;
@@ -477,7 +480,10 @@ export class PathPool {
   /** Ends every connection; requests under way fail. */
   async close(): Promise<void> {
     this.#closing.abort();
-    for (const spare of this.#spares) spare.destroy();
+    for (const { plain, stream } of this.#spares.splice(0)) {
+      plain?.destroy();
+      void stream?.then((open) => open.destroy());
+    }
     for (const { exchange } of this.#waiting.splice(0)) exchange.onResponseError(undefined, closedError());
     clearTimeout(this.#sweeping);
     const clients = [...Array.from(this.#all, ({ client }) => client), ...this.#leaving];
@@ -513,12 +519,9 @@ export class PathPool {
     callback(null, stream as Socket);
   }
 
-  async #connect(): Promise<Duplex> {
-    for (let spare = this.#spares.pop(); spare; spare = this.#spares.pop())
-      // Nothing was read from it yet; an end that came meanwhile shows as not readable.
-      if (spare.readable && spare.writable) return spare;
+  #connect(): Promise<Duplex> {
     this.#options.onConnecting();
-    return await this.#dial();
+    return this.#dial();
   }
 
   async #dial(): Promise<Duplex> {
@@ -535,6 +538,19 @@ export class PathPool {
       throw error;
     }
   }
+}
+
+function unopened(): Connection {
+  return {
+    client: undefined,
+    plain: undefined,
+    stream: undefined,
+    sent: undefined,
+    isConnected: false,
+    isBreaking: false,
+    active: 0,
+    isLate: false,
+  };
 }
 
 function closedError(): Error {

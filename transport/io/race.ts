@@ -174,6 +174,13 @@ class Race {
       return;
     }
     one.progress.handleBytes();
+    if (head.status === 408 && this.#mayAskAgain()) {
+      one.progress.end();
+      this.#open.splice(this.#open.indexOf(one), 1);
+      discard(head);
+      if (this.#open.length === 0) this.#sendAgain("408");
+      return;
+    }
     one.head = head;
     // What a failing server says is an answer only when nobody has a better one.
     if (head.status >= 500 && this.#open.length > 1) {
@@ -189,7 +196,7 @@ class Race {
   }
 
   #handleError(one: Try, error: unknown): void {
-    const { settings, logger, counters, now } = this.#parts;
+    const { settings, now } = this.#parts;
     const at = this.#open.indexOf(one);
     if (at < 0) return;
     one.progress.end();
@@ -210,17 +217,32 @@ class Race {
       this.#reject(error);
       return;
     }
+    this.#sendAgain(error instanceof ExchangeError ? error.code : "");
+  }
+
+  #sendAgain(code: string): void {
+    const { logger, counters, now } = this.#parts;
+    const to = this.#to;
     counters.retries++;
     // Where every path was tried a fresh connection on the best may still do: the old one had been closed by the peer.
     const choice =
       to.chooser?.alternative(this.#tried, now(), this.#requestClass) ?? to.choose(this.#requestClass);
-    logger.debug("request-retried", {
-      target: to.key,
-      via: choice.via,
-      code: error instanceof ExchangeError ? error.code : "",
-      attempts: this.#attempts,
-    });
+    logger.debug("request-retried", { target: to.key, via: choice.via, code, attempts: this.#attempts });
     this.#send(choice);
+  }
+
+  /** After 408: the other end had lost patience with an idle connection before the request was there (RFC 9110 section 15.5.9). */
+  #mayAskAgain(): boolean {
+    const { settings, now } = this.#parts;
+    const { method, signal } = this.#request;
+    if (!isSafeMethod(method) || !this.#isReplayable() || signal?.aborted) return false;
+    return this.#open.length > 1 || (this.#attempts < settings.attemptsMax && this.#to.budget.take(now()));
+  }
+
+  /** A stream is sent once. */
+  #isReplayable(): boolean {
+    const { body } = this.#request;
+    return body === undefined || body instanceof Uint8Array;
   }
 
   /**
@@ -245,12 +267,11 @@ class Race {
   }
 
   #isRepeatable(error: unknown): boolean {
-    const { body, signal } = this.#request;
+    const { signal } = this.#request;
     return (
       error instanceof ExchangeError &&
       error.retry === "safe" &&
-      // A stream is sent once.
-      (body === undefined || body instanceof Uint8Array) &&
+      this.#isReplayable() &&
       // A silent server is slow, not gone: asking again would double its load.
       error.code !== "headers-timeout" &&
       error.code !== "pool-full" &&

@@ -40,7 +40,7 @@ afterEach(() => pool.close());
 
 function setUp(settings: Partial<TransportSettings> = {}) {
   const peers: Peer[] = [];
-  const reach = { isUp: true, code: "connect-failed" };
+  const reach: { isUp: boolean; code: string; stream?: Duplex } = { isUp: true, code: "connect-failed" };
   pool = new PathPool({
     label: "origin",
     settings: { ...transportDefaults, ...settings },
@@ -49,6 +49,7 @@ function setUp(settings: Partial<TransportSettings> = {}) {
         return Promise.reject(
           new IsochroneError("no", { code: reach.code, source: "upstream", retry: "safe" }),
         );
+      if (reach.stream !== undefined) return Promise.resolve(reach.stream);
       const [near, far] = duplexPair();
       peers.push(new Peer(far));
       return Promise.resolve(near);
@@ -118,6 +119,19 @@ describe("a request gets", () => {
     expect(pool.counters.connects).toBe(2);
   });
 
+  test("none that was opened ahead of need and on which something came unasked: it would be taken for the answer", async () => {
+    const { peers } = setUp();
+    pool.warm(2);
+    await expect.poll(() => pool.connections).toBe(2);
+    peers[1]?.end.end("HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n");
+    await expect.poll(() => pool.connections).toBe(1);
+    expect((await exchange(peers)).status).toBe(200);
+    expect(peers.map(({ heads }) => heads)).toEqual([1, 0]);
+    // Such an origin is left alone for a while.
+    pool.warm(2);
+    expect(pool.counters.connects).toBe(2);
+  });
+
   test("the first that is free when all that may be open are busy", async () => {
     const { peers } = setUp({ connectionsPerPath: 1, waitingPerPath: 1 });
     const first = ask();
@@ -177,6 +191,15 @@ describe("a connection is used no more", () => {
     pool.warm(0);
     expect(pool.counters.retired).toBe(1);
   });
+});
+
+test("an answer without length ends for its reader, also when its head and its end lay in the stream together", async () => {
+  const [near, far] = duplexPair();
+  far.end("HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n");
+  await expect.poll(() => near.readableLength).toBeGreaterThan(0);
+  setUp().reach.stream = near;
+  const head = await ask();
+  expect([head.status, await read(head)]).toEqual([408, ""]);
 });
 
 test("an origin that cannot be reached ahead of need is left alone for a while", async () => {

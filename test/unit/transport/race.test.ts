@@ -263,6 +263,29 @@ describe("a late small request", () => {
     expect((await answer).head.status).toBe(200);
   });
 
+  test("408 says that a connection was idle for too long: what is safe is asked for again, all else has it for its answer", async () => {
+    const { asked, ask, parts } = setUp();
+    const answer = ask();
+    asked[0]?.whole(408);
+    await pass(1);
+    expect(asked.map(({ via }) => via)).toEqual([null, ams]);
+    asked[1]?.whole();
+    expect(await answer).toMatchObject({ head: { status: 200 }, attempts: 2 });
+    expect(parts.counters.retries).toBe(1);
+    const posted = ask({ ...get, method: "POST" });
+    asked[2]?.whole(408);
+    expect(await posted).toMatchObject({ head: { status: 408 }, attempts: 1 });
+  });
+
+  test("408 that comes again and again is the answer", async () => {
+    const { asked, ask } = setUp({ attemptsMax: 2 });
+    const answer = ask();
+    asked[0]?.whole(408);
+    await pass(1);
+    asked[1]?.whole(408);
+    expect(await answer).toMatchObject({ head: { status: 408 }, attempts: 2 });
+  });
+
   test("a failed second attempt leaves the first one alone", async () => {
     const { asked, ask, parts } = setUp();
     const answer = ask();

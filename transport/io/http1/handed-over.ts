@@ -13,13 +13,21 @@ export class Replayed extends Duplex {
   readonly #stream: Duplex;
   #first: Buffer | undefined;
   #isBegun = false;
+  #hasEnded = false;
 
   constructor(stream: Duplex, first: Buffer) {
     super({ allowHalfOpen: true });
     this.#stream = stream;
     this.#first = first;
     stream.on("error", (error) => this.destroy(error));
-    stream.on("close", () => this.destroy());
+    // Its end may come before what was read is: that stands all the same.
+    stream.on("end", () => {
+      this.#hasEnded = true;
+      if (this.#first === undefined) this.push(null);
+    });
+    stream.on("close", () => {
+      if (!this.#hasEnded) this.destroy();
+    });
   }
 
   /** What is written from now on is sent. */
@@ -34,8 +42,9 @@ export class Replayed extends Duplex {
     stream.on("data", (bytes: Buffer) => {
       if (!this.push(bytes)) stream.pause();
     });
-    stream.on("end", () => this.push(null));
-    if (stream.destroyed) this.destroy();
+    // Not in this turn, in which undici still writes and takes nothing.
+    if (this.#hasEnded) setImmediate(() => this.push(null));
+    else if (stream.destroyed) this.destroy();
   }
 
   override _read(): void {
