@@ -53,6 +53,6 @@ describe("package.json", () => {
   });
 
   test("allows install scripts only where one is needed: Node itself", () => {
-    expect(manifest.allowScripts).toEqual({ node: true });
+    expect(manifest.allowScripts).toEqual({ node: true, koffi: false });
   });
 });
