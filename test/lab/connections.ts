@@ -85,15 +85,19 @@ const TOTALS = [
   "ring_send_failures_total",
   "ring_buffers_exhausted_total",
 ];
-const KILL_WINDOW_MS = 2_000;
+/** After a fault for so long losses may still be its: clients on a busy machine see them late. */
+const FAULT_SHOWS_MS = 2_000;
 
 class Run {
   readonly kinds: Record<string, Kind> = {};
   readonly wrong: string[] = [];
+  /** What was lost or late: when that was seen, for whom, and how far it had come. */
+  readonly losses: string[] = [];
+  readonly #beganAt = performance.now();
   readonly #ports: { readonly main: number; readonly tls: number };
   readonly #endsAt: number;
-  /** Until when losses are what the fault of the moment explains. */
-  excusedUntil = Number.NEGATIVE_INFINITY;
+  /** Between when and when losses are what a fault explains, by the performance clock. */
+  readonly #excuses: { readonly from: number; to: number }[] = [];
 
   constructor(ports: { readonly main: number; readonly tls: number }, seconds: number) {
     this.#ports = ports;
@@ -166,13 +170,39 @@ class Run {
     kind.refused += connection.refused;
     if (connection.wrong !== undefined) this.wrong.push(`${name}: ${connection.wrong}`);
     else if (!mayLose && connection.outstanding > 0) {
-      if (performance.now() < this.excusedUntil) kind.excused += connection.outstanding;
-      else if (connection.hasEnded) kind.lost += connection.outstanding;
-      else kind.late += connection.outstanding;
+      const lostAt = connection.lostAt ?? performance.now();
+      if (this.#excuses.some(({ from, to }) => lostAt >= from && lostAt < to)) kind.excused += connection.outstanding;
+      else {
+        if (connection.hasEnded) kind.lost += connection.outstanding;
+        else kind.late += connection.outstanding;
+        this.#noteLoss(name, connection);
+      }
     }
     connection.socket.destroy();
   }
+
+  #noteLoss(name: string, connection: CheckedConnection | CheckedHttp2): void {
+    if (this.losses.length >= LOSSES_MAX) return;
+    const what = connection instanceof CheckedConnection
+        ? connection.loss
+        : [`${connection.broken} broken off`, ...connection.waitingFor].join("; ");
+    this.losses.push(`${this.elapsed} s: ${name}: ${what}`);
+  }
+
+  /** A fault begins; what is returned is called when it ends. */
+  excuse(): () => void {
+    const excuse = { from: performance.now(), to: Number.POSITIVE_INFINITY };
+    this.#excuses.push(excuse);
+    return () => (excuse.to = performance.now() + FAULT_SHOWS_MS);
+  }
+
+  /** Seconds since it began, for a message. */
+  get elapsed(): string {
+    return ((performance.now() - this.#beganAt) / 1_000).toFixed(2);
+  }
 }
+
+const LOSSES_MAX = 100;
 
 const childrenOf = (pid: number): number[] =>
   readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").filter(Boolean).map(Number);
@@ -248,7 +278,7 @@ async function soak(options: Options, log: (line: string) => void) {
   ];
   const events: string[] = [];
   const told = (event: string): void => {
-    events.push(event);
+    events.push(`${run.elapsed} s: ${event}`);
     log(event);
   };
 
@@ -265,8 +295,9 @@ async function soak(options: Options, log: (line: string) => void) {
   };
   const kill = async (): Promise<void> => {
     const victim = serving()[0] ?? 0;
-    run.excusedUntil = performance.now() + KILL_WINDOW_MS;
+    const end = run.excuse();
     process.kill(victim, "SIGKILL");
+    end();
     told(`killed ${victim}`);
     await waitFor(() => childrenOf(pid).length === options.workers && !childrenOf(pid).includes(victim), {
       timeoutMs: 60_000,
@@ -275,13 +306,13 @@ async function soak(options: Options, log: (line: string) => void) {
   };
   /** As many descriptors as are open now, for three seconds: accepting and asking the origin fail. */
   const exhaust = async (): Promise<void> => {
-    run.excusedUntil = Number.POSITIVE_INFINITY;
+    const end = run.excuse();
     const limits = serving().map((worker) => [worker, descriptorsOf(worker) + 2] as const);
     for (const [worker, limit] of limits)
       execFileSync("prlimit", ["--pid", String(worker), `--nofile=${limit}:`]);
     await pause(3_000);
     for (const [worker] of limits) execFileSync("prlimit", ["--pid", String(worker), "--nofile=16384:"]);
-    run.excusedUntil = performance.now() + KILL_WINDOW_MS;
+    end();
     told(`descriptors limited to ${limits.map(([, limit]) => limit).join(", ")} for 3 s`);
   };
   const plan = [
@@ -308,7 +339,7 @@ async function soak(options: Options, log: (line: string) => void) {
       descriptorsAtTheEnd: serving().map(descriptorsOf),
       residentMiB: serving().map((worker) => Math.round(residentBytesOf(worker) / 2 ** 20)),
     };
-    return { ...options, kinds: run.kinds, wrong: run.wrong, events, totals, ...state };
+    return { ...options, kinds: run.kinds, wrong: run.wrong, losses: run.losses, events, totals, ...state };
   } finally {
     process.kill(pid, "SIGTERM");
     await waitFor(() => !isAlive(pid), { timeoutMs: 20_000, what: "the edge's end" }).catch(() =>

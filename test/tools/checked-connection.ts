@@ -43,6 +43,13 @@ export class CheckedConnection {
   /** What was wrong with the bytes. */
   wrong: string | undefined;
   #onProgress: (() => void) | undefined;
+  readonly #openedAt = performance.now();
+  #ending: string | undefined;
+  /** When what is outstanding was lost, by the performance clock. */
+  lostAt: number | undefined;
+  /** Bytes of all that was asked before each answer that is to come, and of all. */
+  readonly #askedBytes: number[] = [];
+  #askedBytesAll = 0;
 
   constructor(port: number, isTls = false) {
     this.socket = isTls
@@ -51,13 +58,15 @@ export class CheckedConnection {
     // Half open: what is asked before the end is answered after it.
     this.socket.allowHalfOpen = true;
     this.socket.on("data", (bytes: Buffer) => this.#take(bytes));
-    this.socket.on("error", () => {});
+    this.socket.on("error", (error: NodeJS.ErrnoException) => this.#noteEnd(error.code ?? error.message));
     this.socket.on("end", () => {
+      this.#noteEnd("end");
       this.hasEnded = true;
       this.socket.end();
       this.#onProgress?.();
     });
     this.socket.on("close", () => {
+      this.#noteEnd("close");
       this.hasEnded = true;
       this.#onProgress?.();
     });
@@ -68,6 +77,24 @@ export class CheckedConnection {
     return this.#waiting.length;
   }
 
+  /** What is outstanding, and how it ended, for a message. */
+  get loss(): string {
+    const expected = this.#waiting[0];
+    const bytes = expected?.request.byteLength ?? 0;
+    const sent = Math.min(bytes, Math.max(0, this.socket.bytesWritten - (this.#askedBytes[0] ?? 0)));
+    const got = this.#length < 0 ? "no head" : `${this.#at} of ${this.#length} bytes of content`;
+    return `${this.outstanding} from answer ${this.answered + 1} on, ${expected?.method} ${expected?.path}: ${sent} of ${bytes} bytes written, ${got} came; open for ${this.#ageMs()} ms, ${this.#ending ?? "not ended"}`;
+  }
+
+  #ageMs(): number {
+    return Math.round(performance.now() - this.#openedAt);
+  }
+
+  #noteEnd(how: string): void {
+    this.lostAt ??= performance.now();
+    this.#ending ??= `ended after ${this.#ageMs()} ms (${how})`;
+  }
+
   /** False: it is closed, or not open within `withinMs`: the kernel may have taken what nobody accepts. */
   async opened(withinMs: number): Promise<boolean> {
     return await within(this.socket, "encrypted" in this.socket ? "secureConnect" : "connect", withinMs);
@@ -75,6 +102,10 @@ export class CheckedConnection {
 
   expect(...answers: readonly Expected[]): void {
     this.#waiting.push(...answers);
+    for (const { request } of answers) {
+      this.#askedBytes.push(this.#askedBytesAll);
+      this.#askedBytesAll += request.byteLength;
+    }
   }
 
   /** Writes and waits until the system has it, the connection is gone, or a minute is over. */
@@ -162,6 +193,7 @@ export class CheckedConnection {
   #answerEnded(): void {
     this.#length = -1;
     this.#waiting.shift();
+    this.#askedBytes.shift();
     this.answered++;
     if (this.#isOwn) this.refused++;
   }

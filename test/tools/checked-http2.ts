@@ -65,6 +65,8 @@ export class CheckedHttp2 {
   refused = 0;
   /** Answers that broke off, as they do when the origin's does. */
   broken = 0;
+  /** When the first of those broke off, or all were lost with the connection, by the performance clock. */
+  lostAt: number | undefined;
   wrong: string | undefined;
   #onProgress: (() => void) | undefined;
 
@@ -84,6 +86,7 @@ export class CheckedHttp2 {
     this.socket.setNoDelay(true);
     this.socket.on("error", () => {});
     this.socket.on("close", () => {
+      this.lostAt ??= performance.now();
       this.hasEnded = true;
       this.#onProgress?.();
     });
@@ -284,7 +287,10 @@ export class CheckedHttp2 {
       if (!this.#streams.has(id)) return;
       this.#streams.delete(id);
       if (code === REFUSED_STREAM) this.refused++;
-      else if (code === INTERNAL_ERROR) this.broken++;
+      else if (code === INTERNAL_ERROR) {
+        this.broken++;
+        this.lostAt ??= performance.now();
+      }
       else this.#fail(`stream ${id} reset with code ${code}`);
     } else if (type === FRAME.goaway) {
       this.isClosing = true;

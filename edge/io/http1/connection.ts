@@ -26,6 +26,7 @@ import {
   mayBecomeCanonical,
   readHeadBlock,
 } from "./head-block.ts";
+import { LINGER_MS } from "./lingering.ts";
 
 /** Bytes of further requests that are taken in while one is answered; then the client has to wait. */
 const PIPELINED_BYTES_MAX = 64 * 1_024;
@@ -38,8 +39,6 @@ const SENT_LOOK_MS = 10;
  * or it has closed its side alone, and a look-up at another worker or on the disk is under way.
  */
 const HALF_CLOSED_WAIT_MS = 2_000;
-/** How long a client may take to close after we did, ms. */
-const LINGER_MS = 2_000;
 
 /** What connections share: their server. */
 export interface Http1Context {

@@ -16,6 +16,7 @@ import { type CheckedRequest, checkRequest, fieldsOf } from "../request-check.ts
 import { writeAnswer } from "../response-writer.ts";
 import { isTls } from "./connection.ts";
 import { isOtherProtocol } from "./head-block.ts";
+import { lingerAtEnd } from "./lingering.ts";
 
 export interface NodeFrontOptions {
   readonly dispatcher: Dispatcher;
@@ -112,6 +113,7 @@ export class NodeFront {
       socket.resume();
       return;
     }
+    lingerAtEnd(socket);
     socket.pause();
     if (rest.byteLength > 0) socket.unshift(rest);
     this.#server.emit("connection", socket);
