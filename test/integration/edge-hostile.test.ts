@@ -73,27 +73,30 @@ describe("the last answer of a connection", () => {
   test.each([
     ["to an upload that is refused before it has come", "Content-Length: 2000000\r\n\r\n", 500],
     ["with more behind it", "Connection: close\r\nContent-Length: 0\r\n\r\n", 200],
-  ])("%s is not lost to a reset: what the client still sends is thrown away (RFC 9112, 9.6)", async (_what, fields, status) => {
-    origin.says(`HTTP/1.1 ${status} -\r\nContent-Length: 0\r\n\r\n`);
-    const socket = connect({ port: edge.port, host: "127.0.0.1", allowHalfOpen: true });
-    let text = "";
-    const errors: string[] = [];
-    socket.on("error", ({ message }) => errors.push(message));
-    socket.write(`POST / HTTP/1.1\r\nHost: a\r\n${fields}`);
-    socket.write(Buffer.alloc(100_000, "x"));
-    socket.on("data", (bytes: Buffer) => {
-      text += bytes.toString("latin1");
-    });
-    await once(socket, "end");
-    // A reset would answer the first of them, and fail the second.
-    for (let turn = 0; turn < 2 && errors.length === 0; turn++)
-      await new Promise((resolve) => socket.write(Buffer.alloc(1_000, "x"), resolve));
-    const closed = once(socket, "close");
-    socket.end();
-    await closed;
-    expect([text.slice(0, 13), errors]).toEqual([`HTTP/1.1 ${status} `, []]);
-    expect(origin.seen.filter((head) => head.startsWith("POST "))).toHaveLength(1);
-  });
+  ])(
+    "%s is not lost to a reset: what the client still sends is thrown away (RFC 9112, 9.6)",
+    async (_what, fields, status) => {
+      origin.says(`HTTP/1.1 ${status} -\r\nContent-Length: 0\r\n\r\n`);
+      const socket = connect({ port: edge.port, host: "127.0.0.1", allowHalfOpen: true });
+      let text = "";
+      const errors: string[] = [];
+      socket.on("error", ({ message }) => errors.push(message));
+      socket.write(`POST / HTTP/1.1\r\nHost: a\r\n${fields}`);
+      socket.write(Buffer.alloc(100_000, "x"));
+      socket.on("data", (bytes: Buffer) => {
+        text += bytes.toString("latin1");
+      });
+      await once(socket, "end");
+      // A reset would answer the first of them, and fail the second.
+      for (let turn = 0; turn < 2 && errors.length === 0; turn++)
+        await new Promise((resolve) => socket.write(Buffer.alloc(1_000, "x"), resolve));
+      const closed = once(socket, "close");
+      socket.end();
+      await closed;
+      expect([text.slice(0, 13), errors]).toEqual([`HTTP/1.1 ${status} `, []]);
+      expect(origin.seen.filter((head) => head.startsWith("POST "))).toHaveLength(1);
+    },
+  );
 });
 
 describe("origins", () => {

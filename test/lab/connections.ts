@@ -171,7 +171,8 @@ class Run {
     if (connection.wrong !== undefined) this.wrong.push(`${name}: ${connection.wrong}`);
     else if (!mayLose && connection.outstanding > 0) {
       const lostAt = connection.lostAt ?? performance.now();
-      if (this.#excuses.some(({ from, to }) => lostAt >= from && lostAt < to)) kind.excused += connection.outstanding;
+      if (this.#excuses.some(({ from, to }) => lostAt >= from && lostAt < to))
+        kind.excused += connection.outstanding;
       else {
         if (connection.hasEnded) kind.lost += connection.outstanding;
         else kind.late += connection.outstanding;
@@ -183,7 +184,8 @@ class Run {
 
   #noteLoss(name: string, connection: CheckedConnection | CheckedHttp2): void {
     if (this.losses.length >= LOSSES_MAX) return;
-    const what = connection instanceof CheckedConnection
+    const what =
+      connection instanceof CheckedConnection
         ? connection.loss
         : [`${connection.broken} broken off`, ...connection.waitingFor].join("; ");
     this.losses.push(`${this.elapsed} s: ${name}: ${what}`);

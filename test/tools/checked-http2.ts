@@ -290,8 +290,7 @@ export class CheckedHttp2 {
       else if (code === INTERNAL_ERROR) {
         this.broken++;
         this.lostAt ??= performance.now();
-      }
-      else this.#fail(`stream ${id} reset with code ${code}`);
+      } else this.#fail(`stream ${id} reset with code ${code}`);
     } else if (type === FRAME.goaway) {
       this.isClosing = true;
       this.goawayCode = payload.readUInt32BE(4);

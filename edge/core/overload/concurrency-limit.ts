@@ -340,10 +340,12 @@ export class ConcurrencyLimit {
       )
         return;
       this.#cuts++;
+      // Of those that have not come it is known only for how long.
+      const shownMs = Math.min(slowMs, now - (cohort.newestAt ?? now));
       const isMuchTooSlow =
         isBlocked &&
         !this.#baseline.isLate(cohort.silentMs) &&
-        slowMs > known + MUCH_TOO_SLOW * this.#baseline.allowanceMs(known);
+        shownMs > known + MUCH_TOO_SLOW * this.#baseline.allowanceMs(known);
       this.#begin(
         "slow",
         this.#clamp((isMuchTooSlow ? DEEPER_SHARE : CUT_SHARE) * inFlight),

@@ -77,6 +77,11 @@ const STALL_MS_MIN = 1_000;
 const STALL_SERVICE_TIMES = 4;
 /** An answer may take so many times what it does on the mean, for one whose client is to be there when it comes. */
 const PATIENCE_SERVICE_TIMES = 1.25;
+/**
+ * What is foreseen is a mean, and who has waited in vain is told late: so it may be such a share of the time that there is. Where that is
+ * little, what waits in the origin keeps it busy meanwhile.
+ */
+const FORESEEN_SHARE = 0.3;
 /** Weights of the newest one: answer in the mean service time, gap between freed places, request in the share that is shed. */
 const SERVICE_WEIGHT = 0.1;
 const GAP_WEIGHT = 0.05;
@@ -171,9 +176,9 @@ export class OriginLimiter {
   /** A request wants to go. `id` is new; `isBackground`: nobody waits for it. */
   offer(id: number, property: string, isBackground: boolean, now: MonotonicMs): Offer {
     const reason = this.#place(id, property, isBackground, now);
-    if (!isBackground)
-      this.#shedShare += SHED_WEIGHT * ((typeof reason === "string" ? 1 : 0) - this.#shedShare);
-    return reason === "admitted" || reason === "queued" ? { kind: reason } : { kind: "shed", reason };
+    const isShed = reason !== "admitted" && reason !== "queued";
+    if (!isBackground) this.#shedShare += SHED_WEIGHT * (Number(isShed) - this.#shedShare);
+    return isShed ? { kind: "shed", reason } : { kind: reason };
   }
 
   #place(
@@ -481,7 +486,7 @@ export class OriginLimiter {
 
   /** How long a request may have to wait as it looks when it comes, ms. */
   #delayMsMax(now: MonotonicMs): number {
-    return Math.min(this.#waitMsMax(now), this.#allowedDelayMs(now));
+    return Math.min(FORESEEN_SHARE * this.#waitMsMax(now), this.#allowedDelayMs(now));
   }
 
   /** The same by what the origin bears, ms. */

@@ -3,12 +3,15 @@
  * once, and what is sent for one who is about to leave is worked on for nobody.
  *
  * The longest wait counts, of those who left and of those who stayed for their answer: one who stays long only takes the knowledge
- * away, and one who leaves early tells nothing. Where hardly anybody leaves, nothing is known.
+ * away, and one who leaves early tells nothing. Where hardly anybody leaves, nothing is learnt; what is known holds on for a while, since
+ * it is why nobody leaves: forgotten with the last who did, all that it spares was done again every twenty seconds.
  */
 import type { MonotonicMs } from "#kit";
 
-/** What is older than one to two of these is forgotten, ms. */
+/** Who ended longer ago than one to two of these no longer counts, ms. */
 const PERIOD_MS = 10_000;
+/** What was shown is known for so long after, ms. */
+const KNOWN_MS = 60_000;
 /** So many have to have left, and such a share of all whose wait has ended. */
 const LEFT_MIN = 8;
 const LEFT_SHARE_MIN = 0.1;
@@ -25,6 +28,8 @@ export class Patience {
   #now = emptyPeriod();
   #before = emptyPeriod();
   #turnsAt = Number.NEGATIVE_INFINITY;
+  #knownMs = 0;
+  #knownUntil = Number.NEGATIVE_INFINITY;
 
   /** A client's wait has ended after so many ms, with or without its answer. */
   handleEnd(waitedMs: number, hasLeft: boolean, now: MonotonicMs): void {
@@ -32,14 +37,21 @@ export class Patience {
     this.#now.ended++;
     this.#now.left += hasLeft ? 1 : 0;
     this.#now.longestMs = Math.max(this.#now.longestMs, waitedMs);
+    this.#knownMs = Math.max(this.#knownMs, waitedMs);
+    if (hasLeft && this.#isShown()) {
+      this.#knownMs = Math.max(this.#now.longestMs, this.#before.longestMs);
+      this.#knownUntil = now + KNOWN_MS;
+    }
   }
 
   /** How long they wait at most, ms; undefined: nothing says that they would leave. */
   ms(now: MonotonicMs): number | undefined {
-    this.#turn(now);
+    return now < this.#knownUntil ? this.#knownMs : undefined;
+  }
+
+  #isShown(): boolean {
     const left = this.#now.left + this.#before.left;
-    if (left < LEFT_MIN || left < LEFT_SHARE_MIN * (this.#now.ended + this.#before.ended)) return undefined;
-    return Math.max(this.#now.longestMs, this.#before.longestMs);
+    return left >= LEFT_MIN && left >= LEFT_SHARE_MIN * (this.#now.ended + this.#before.ended);
   }
 
   #turn(now: MonotonicMs): void {
