@@ -195,6 +195,13 @@ export function refuseAloneFlags(flags: Flags): void {
       throw new UsageError(`--${flag} belongs to --origin; a node does not take it`);
 }
 
+/** What these say means nothing to an edge alone: it has no deployment, whose rules, servers and documents they are about. */
+export function refuseNodeFlags(flags: Flags): void {
+  for (const flag of ["control", "state", "countries", "test-scripts", "link", "link-udp"] as const)
+    if (flags[flag] !== undefined)
+      throw new UsageError(`--${flag} belongs to --node; an edge alone does not take it`);
+}
+
 /** What an edge alone compresses. */
 export function compressionOf(flags: Flags): CompressionPolicy {
   const word = flags.compression ?? "on";

@@ -15,6 +15,7 @@ import {
   parseFlags,
   prefetchOf,
   refuseAloneFlags,
+  refuseNodeFlags,
   settingsOf,
   tlsOf,
   unknownNameOf,
@@ -48,13 +49,10 @@ export async function main(argv: readonly string[]): Promise<number> {
     const listen = endpointOf("listen", values.listen);
     if ((values.origin === undefined) === (values.node === undefined))
       throw new UsageError("expected either --origin (alone) or --node (in a deployment); see --help");
+    if (values.node === undefined) refuseNodeFlags(values);
     const settings = settingsOf(values);
     if (values.replace === true) return await replace(argv, values, listen);
     if (values.node !== undefined) return await runNode(values.node, values, listen, settings);
-    if ((values.control ?? values.state ?? values.countries ?? values["test-scripts"]) !== undefined)
-      throw new UsageError(
-        "--control, --state, --countries and --test-scripts belong to --node; alone nothing is controlled and there are no rules",
-      );
     return await runAlone(values, listen, settings);
   } catch (error) {
     if (

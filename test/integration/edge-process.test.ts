@@ -56,6 +56,13 @@ test.each([
     /--memory: got "lots", expected a size/,
   ],
   [["--listen", "127.0.0.1:0", "--origin", "http://a", "--workers", "0"], /--workers: got "0"/],
+  [["--listen", "127.0.0.1:0", "--origin", "http://a", "--state", "x"], /--state belongs to --node/],
+  [["--listen", "127.0.0.1:0", "--origin", "http://a", "--link", "off"], /--link belongs to --node/],
+  [["--listen", "127.0.0.1:0", "--origin", "http://a", "--link-udp", "auto"], /--link-udp belongs to --node/],
+  [
+    ["--listen", "127.0.0.1:0", "--origin", "http://a", "--link", "on", "--replace"],
+    /--link belongs to --node/,
+  ],
   [["--listen", "127.0.0.1:0", "--origin", "http://a", "--colour"], /Unknown option '--colour'/],
 ])("%j is refused in one line with exit code 2", async (argv, expected) => {
   const { code, stderr } = await runIsochroneHere(["edge", ...argv]);
