@@ -69,6 +69,61 @@ async function ended(request: string): Promise<{ readonly text: string; readonly
   return { text, isReset };
 }
 
+describe("long heads in pieces", () => {
+  /** Each waits until the others have sent as much. */
+  const CLIENTS = 100;
+  const PIECE_BYTES = 3_000;
+  const mark = (client: number, round: number): string =>
+    `${client}.${round};`.repeat(3_000).slice(0, 12_000);
+
+  test("each comes whole to who sends it, however many there are, of which some are cut, refused or handed over", async () => {
+    const echo = new TestOrigin();
+    await echo.start();
+    echo.answer = ({ headers }, response) => response.end(String(headers["x-mark"]));
+    const other = await startEdge(echo);
+    const ask = async (client: number, round: number, settle: () => Promise<void>): Promise<string> => {
+      const socket = connect(other.port, "127.0.0.1");
+      let text = "";
+      socket.on("error", () => {});
+      socket.on("data", (bytes: Buffer) => {
+        text += bytes.toString("latin1");
+      });
+      const closed = once(socket, "close");
+      const kind = client % 4;
+      const head = `GET /${client}.${round} HTTP/1.1\r\nHost: a\r\nX-Mark: ${mark(client, round)}`;
+      const rest = kind === 1 ? "x".repeat(8_000) : kind === 2 ? "\r\nUpgrade: x" : "";
+      const request = `${head}${rest}\r\nConnection: close\r\n\r\n`;
+      for (let at = 0; at < request.length; at += PIECE_BYTES) {
+        socket.write(request.slice(at, at + PIECE_BYTES));
+        await settle();
+        if (kind === 3 && at > 2 * PIECE_BYTES) socket.destroy();
+      }
+      await closed;
+      return text;
+    };
+    try {
+      for (let round = 0; round < 3; round++) {
+        const settle = async (): Promise<void> => await new Promise((resolve) => setTimeout(resolve, 20));
+        const answers = await Promise.all(
+          Array.from({ length: CLIENTS }, async (_, client) => await ask(client, round, settle)),
+        );
+        for (const [client, text] of answers.entries()) {
+          const kind = client % 4;
+          if (kind === 3) expect(text).toBe("");
+          else if (kind === 1) expect(text).toMatch(/^HTTP\/1\.1 431 /);
+          else
+            expect(text.endsWith(`\r\n\r\n${mark(client, round)}`), `${client}: ${text.slice(0, 200)}`).toBe(
+              true,
+            );
+        }
+      }
+    } finally {
+      await other.running.stop();
+      await echo.stop();
+    }
+  });
+});
+
 describe("the last answer of a connection", () => {
   test.each([
     ["to an upload that is refused before it has come", "Content-Length: 2000000\r\n\r\n", 500],

@@ -26,6 +26,7 @@ import {
   mayBecomeCanonical,
   readHeadBlock,
 } from "./head-block.ts";
+import { hasRoom, joinHead, leaveRoom } from "./head-room.ts";
 import { LINGER_MS } from "./lingering.ts";
 
 /** Bytes of further requests that are taken in while one is answered; then the client has to wait. */
@@ -162,7 +163,8 @@ export class Http1Connection {
         this.#consume(chunk);
         return;
       case "head":
-        this.#consume(this.#pending === undefined ? chunk : Buffer.concat([this.#pending, chunk]));
+        if (this.#pending === undefined) this.#consume(chunk);
+        else this.#consumeJoined(joinHead(this.#pending, chunk));
         return;
       case "answering":
       case "blocked":
@@ -212,11 +214,16 @@ export class Http1Connection {
   readonly #onClose = (): void => {
     if (this.#phase === "gone") return;
     this.#phase = "gone";
-    this.#pending = undefined;
+    this.#dropPending();
     this.#leaving?.abort(undefined);
     this.#aborter?.abort();
     this.#context.onGone(this);
   };
+
+  #consumeJoined(bytes: Buffer): void {
+    this.#consume(bytes);
+    if (this.#pending?.buffer !== bytes.buffer) leaveRoom(bytes);
+  }
 
   /** Reads requests from `bytes`, which begin with the head of one, until one takes the long way or more must come. */
   #consume(bytes: Buffer): void {
@@ -485,7 +492,7 @@ export class Http1Connection {
     if (this.#phase !== "head") this.#since = now;
     this.#phase = "head";
     // A copy: the read buffer is much larger than what a slow client has sent.
-    this.#pending = Buffer.from(rest);
+    this.#pending = at === 0 && hasRoom(bytes) ? bytes : Buffer.from(rest);
   }
 
   #handOver(bytes: Buffer, at: number, isCorked: boolean): void {
@@ -531,10 +538,15 @@ export class Http1Connection {
   #end(): void {
     this.#phase = "ending";
     this.#since = this.#context.clock.monotonic();
-    this.#pending = undefined;
+    this.#dropPending();
     this.#socket.end();
     // What still comes is read and thrown away, so that the last answer is not lost to a reset (RFC 9112, section 9.6).
     this.#socket.resume();
+  }
+
+  #dropPending(): void {
+    if (this.#pending !== undefined) leaveRoom(this.#pending);
+    this.#pending = undefined;
   }
 
   #remote(): string {
