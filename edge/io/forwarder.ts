@@ -48,6 +48,8 @@ export interface ForwardRequest {
   readonly purgeScope: string;
   /** Sent only where there is room to spare: nobody waits for the answer, or whoever does has said so (core/priority.ts). */
   readonly isBackground: boolean;
+  /** It is for an answer that has begun. */
+  readonly isBegun?: boolean | undefined;
   /** Where interim answers go; undefined: nowhere. */
   readonly sendInterim: SendInterim | undefined;
 }
@@ -200,6 +202,7 @@ export class Forwarder {
           isAdaptive: hop.kind === "origin",
           property: request.purgeScope,
           isBackground: request.isBackground,
+          isBegun: request.isBegun,
         },
         hop.name,
         request.signal ?? request.desertion,

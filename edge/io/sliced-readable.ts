@@ -20,8 +20,9 @@ interface SliceSupply {
   leave(place: Place): void;
   /** Says that a place has changed. */
   moved(): void;
-  /** A slice, stored or arriving. Rejects when it cannot be had. */
-  bodyOf(index: number): Promise<ObjectBody>;
+  /** A slice, stored or arriving, for an answer that has begun or is to begin with it. Rejects when it cannot be had. */
+  bodyOf(index: number, isBegun: boolean): Promise<ObjectBody>;
+  /** Whoever reads on finds it arriving, and its failure would be his: it is for an answer that will have begun. */
   fetchAhead(index: number): void;
 }
 
@@ -112,7 +113,7 @@ class Reading implements AsyncIterableIterator<Uint8Array, undefined> {
     }
     // Who did not say where the range ends gets more ahead of need only as it reads on.
     const isEndStated = this.span.last < sliced.totalBytes - 1;
-    const body = this.#supply.bodyOf(index);
+    const body = this.#supply.bodyOf(index, this.#at > this.span.first);
     for (const next of readAhead(sliced, index, this.span, isEndStated, this.#slicesRead, this.#aheadMax))
       this.#supply.fetchAhead(next);
     const slice = sliceSpan(sliced, index);

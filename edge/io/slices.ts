@@ -44,7 +44,7 @@ import { type Place, SlicedReadable } from "./sliced-readable.ts";
 export interface SliceRequest
   extends Pick<
     ForwardRequest,
-    "head" | "httpVersion" | "clientAddress" | "requestId" | "purgeScope" | "isBackground"
+    "head" | "httpVersion" | "clientAddress" | "requestId" | "purgeScope" | "isBackground" | "isBegun"
   > {
   readonly hops: readonly Hop[];
 }
@@ -146,8 +146,8 @@ export class Slices {
           this.#recent.letGo(set);
           wake(set.stream);
         },
-        bodyOf: (index) => this.#bodyOf(set, index, request, asker),
-        fetchAhead: (index) => this.#fetchAhead(set, index, request),
+        bodyOf: (index, isBegun) => this.#bodyOf(set, index, () => ({ ...request(), isBegun }), asker),
+        fetchAhead: (index) => this.#fetchAhead(set, index, () => ({ ...request(), isBegun: true })),
       },
       this.#readAheadMax,
     );

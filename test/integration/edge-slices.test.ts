@@ -1,5 +1,7 @@
 /** Objects in slices on real sockets: what clients get, and what the origin is asked for and sends. */
+import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
+import { type IncomingMessage, request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
@@ -34,6 +36,31 @@ afterEach(async () => {
 const get = (path: string, range?: string, more: Record<string, string> = {}) =>
   fetchFrom(edge.port, path, { headers: { ...(range !== undefined && { range }), ...more } });
 const asked = () => origin.requests.map(({ range }) => range ?? "whole");
+
+test("an answer that has begun has its slices while a busy process sheds new requests", async () => {
+  // A loop that is late by nothing at all counts as busy: after two seconds everything is shed.
+  await begin({ loopDelayTargetMs: 0 }, 200 * SLICE);
+  const outgoing = request({
+    host: "127.0.0.1",
+    port: edge.port,
+    path: "/a",
+    headers: { range: `bytes=0-${199 * SLICE}` },
+  }).end();
+  const [answer] = (await once(outgoing, "response")) as [IncomingMessage];
+  expect(answer.statusCode).toBe(206);
+  let shed = 0;
+  let asked = 0;
+  await until(async () => {
+    const other = await get(`/${asked++}`, "bytes=0-0");
+    shed = other.status === 503 && other.cacheStatus.includes("server-busy") ? shed + 1 : 0;
+    return shed > 20;
+  }, "new requests to be shed");
+  const before = origin.requests.length;
+  const chunks: Buffer[] = [];
+  for await (const chunk of answer as AsyncIterable<Buffer>) chunks.push(chunk);
+  expect(Buffer.concat(chunks).equals(contentOf(1, 0, 199 * SLICE))).toBe(true);
+  expect(origin.requests.length).toBeGreaterThan(before);
+});
 
 describe("one range", () => {
   test("a byte of what is not stored costs the origin its slice, once", async () => {

@@ -27,6 +27,8 @@ export interface ForwardOffer {
   readonly property: string;
   /** Nobody waits for the answer: it takes spare room only. */
   readonly isBackground: boolean;
+  /** It is for an answer that has begun: shed, what was done for that would be lost, and its client has to ask for all of it again. */
+  readonly isBegun?: boolean | undefined;
 }
 
 export interface Shed {
@@ -123,7 +125,8 @@ export class OverloadControl {
   offer(offer: ForwardOffer, now: MonotonicMs): Verdict {
     const limiter = this.#limiterOf(offer, now);
     const { active, reason } = this.forwardsOf(offer.property);
-    const own = reason ?? (this.#loopDelay.sheds(offer.isBackground) ? "server-busy" : undefined);
+    const isBusy = offer.isBegun !== true && this.#loopDelay.sheds(offer.isBackground);
+    const own = reason ?? (isBusy ? "server-busy" : undefined);
     this.#shedShare += SHED_WEIGHT * ((own === undefined ? 0 : 1) - this.#shedShare);
     if (own !== undefined) return { kind: "shed", ...this.#shedOf(limiter, own) };
     const id = this.#nextId++;

@@ -451,13 +451,14 @@ describe("a process that is late for all that it does", () => {
     fromMs: number,
     toMs: number,
     isBackground = false,
+    isBegun = false,
   ): { readonly asked: number; readonly busy: number } => {
     const count = { asked: 0, busy: 0 };
     for (let now = fromMs; now < toMs; now += 20 + delayMs(now)) {
       control.loopDelay.handleDelay(delayMs(now), at(now));
       for (let n = 0; n < 10; n++) {
         const verdict = control.offer(
-          { hop: "http://a:80", isAdaptive: true, property: "a", isBackground },
+          { hop: "http://a:80", isAdaptive: true, property: "a", isBackground, isBegun },
           at(now),
         );
         count.asked++;
@@ -488,6 +489,16 @@ describe("a process that is late for all that it does", () => {
     expect(falling.busy).toBeGreaterThan(0);
     expect(falling.busy).toBeLessThan(falling.asked);
     expect(runLoop(late, () => 0, 10_400, 12_000).busy).toBe(0);
+  });
+
+  test("what an answer that has begun needs is not shed for it, other limits hold", () => {
+    const late = control();
+    runLoop(late, () => targetMs, 0, 4_500);
+    expect(late.loopDelay.share).toBe(1);
+    expect(runLoop(late, () => targetMs, 4_500, 6_000, false, true).busy).toBe(0);
+    const full = new OverloadControl({ ...settings, serverMax: 0 }, () => 0, 0);
+    const offer = { hop: "a", isAdaptive: true, property: "a", isBackground: false, isBegun: true };
+    expect(full.offer(offer, at(0))).toMatchObject({ kind: "shed", reason: "server-limit" });
   });
 
   test("a long turn now and then is nothing, however long: the least delay counts", () => {
