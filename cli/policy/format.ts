@@ -2,6 +2,13 @@
 import type { PolicyReport } from "../../mapping/core/policy/explain.ts";
 import { formatTable } from "../table.ts";
 
+const stateWords: Readonly<Record<PolicyReport["targets"][number]["state"], string>> = {
+  up: "up",
+  down: "down",
+  spared: "down, but spared",
+  untested: "not tested",
+};
+
 export function formatPolicy(report: PolicyReport): string {
   const { name, client, policyId, customerId, country, reason, ttlSeconds, scopePrefixLength, answer } =
     report;
@@ -18,7 +25,7 @@ export function formatPolicy(report: PolicyReport): string {
   const targets = report.targets.map((target) => [
     target.targetId,
     target.propertyId === null ? target.addresses.join(" ") : `edges of ${target.propertyId}`,
-    target.isEnabled ? (target.state === "spared" ? "down, but spared" : target.state) : "taken out",
+    target.isEnabled ? stateWords[target.state] : "taken out",
     target.downSinceEpochMs === null ? "-" : new Date(target.downSinceEpochMs).toISOString(),
     `${Math.round(target.accepted * 100)} %`,
     target.score === null ? "-" : target.score.toFixed(1),

@@ -23,6 +23,7 @@ import type { CompiledPolicy } from "./compile.ts";
 import { decidePolicy, policyReasons, type PolicyStep } from "./decide.ts";
 import { mix } from "./draw.ts";
 import { scoresFor } from "./nearest.ts";
+import type { PolicyView } from "./view.ts";
 
 const policyTarget = object({
   targetId: string(),
@@ -30,7 +31,8 @@ const policyTarget = object({
   /** The edges, as for this property. */
   propertyId: nullable(string()),
   isEnabled: boolean(),
-  state: oneOf(["up", "down", "spared"]),
+  /** `untested`: the policy has no tests, or nobody who is heard of may test it; it is taken to live. */
+  state: oneOf(["up", "down", "spared", "untested"]),
   downSinceEpochMs: nullable(integer()),
   /** Part of what it would be sent that it takes. */
   accepted: number({ min: 0, max: 1 }),
@@ -61,6 +63,18 @@ export const policyReport = object({
 export type PolicyReport = Parsed<typeof policyReport>;
 
 const LOTS = 1_000;
+
+function stateOf(
+  { document, targets }: CompiledPolicy,
+  { isLive, spared, unknown }: PolicyView,
+  number: number,
+): PolicyReport["targets"][number]["state"] {
+  if (isLive[number] === 0) return "down";
+  if (spared.includes(number)) return "spared";
+  // The edges are known by their own tests.
+  const isTested = targets[number]?.propertyId !== undefined || document.tests.length > 0;
+  return isTested && !unknown.includes(number) ? "up" : "untested";
+}
 
 /** @param isResolver the address is a resolver's that tells nothing of its clients */
 export function explainPolicy(
@@ -118,7 +132,7 @@ export function explainPolicy(
       addresses: document.targets[number]?.addresses ?? [],
       propertyId: propertyId ?? null,
       isEnabled,
-      state: view.isLive[number] === 0 ? "down" : view.spared.includes(number) ? "spared" : "up",
+      state: stateOf(policy, view, number),
       downSinceEpochMs: view.downSinceEpochMs[number] ?? null,
       accepted: view.accepted[number] as number,
       score: scores[number] ?? null,

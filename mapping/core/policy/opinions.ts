@@ -86,8 +86,13 @@ export class OpinionBoard {
           const loads = opinions.flatMap(({ load }) => load ?? []);
           accepted = this.#accept(key, median(loads), loadFeedback.loadTarget, loadFeedback.intervalMs, now);
         }
-        if (downSinceEpochMs !== undefined || accepted < 1)
-          of[targetId] = { accepted, ...(downSinceEpochMs !== undefined && { downSinceEpochMs }) };
+        const isUnknown = opinions.length > 0 && opinions.every(({ state }) => state === "unknown");
+        if (downSinceEpochMs !== undefined || isUnknown || accepted < 1)
+          of[targetId] = {
+            accepted,
+            ...(downSinceEpochMs !== undefined && { downSinceEpochMs }),
+            ...(isUnknown && { isUnknown }),
+          };
       }
       if (Object.keys(of).length > 0) beliefs[policyId] = of;
     }

@@ -11,12 +11,16 @@ export interface PolicyView {
   readonly downSinceEpochMs: readonly (number | undefined)[];
   /** Found down, and handed out all the same: so many may be left out and no more. */
   readonly spared: readonly number[];
+  /** Nobody who is heard of knows anything of them: they are taken to live. */
+  readonly unknown: readonly number[];
 }
 
 /** What is believed of one target. */
 export interface TargetBelief {
   /** Since when it is down; undefined: it is not. */
   readonly downSinceEpochMs?: number | undefined;
+  /** Nobody may test it, or has yet. */
+  readonly isUnknown?: true | undefined;
   /** 0..1. */
   readonly accepted: number;
 }
@@ -35,6 +39,7 @@ export function viewOfNothing(policy: CompiledPolicy): PolicyView {
       isLive: new Uint8Array(length).fill(1),
       accepted: new Float64Array(length).fill(1),
       spared: [],
+      unknown: [],
       downSinceEpochMs: [],
     };
     everythingLives.set(policy, view);
@@ -50,17 +55,20 @@ export function viewOf(policy: CompiledPolicy, beliefs: Readonly<Record<string, 
   const { targets, document } = policy;
   const isLive = new Uint8Array(targets.length).fill(1);
   const accepted = new Float64Array(targets.length).fill(1);
+  const unknown: number[] = [];
   const down: { readonly number: number; readonly since: number; readonly targetId: string }[] = [];
   for (const [number, { targetId }] of targets.entries()) {
     const belief = Object.hasOwn(beliefs, targetId) ? beliefs[targetId] : undefined;
     if (belief === undefined) continue;
     const { downSinceEpochMs } = belief;
     accepted[number] = belief.accepted;
+    if (belief.isUnknown) unknown.push(number);
     if (downSinceEpochMs !== undefined) down.push({ number, since: downSinceEpochMs, targetId });
   }
   down.sort((a, b) => a.since - b.since || (a.targetId < b.targetId ? -1 : 1));
   const leftOutMax = Math.floor(targets.length * (1 - document.liveRatioMin) + 1e-9);
   for (const { number } of down.slice(0, leftOutMax)) isLive[number] = 0;
   const downSinceEpochMs = targets.map((_, number) => down.find((one) => one.number === number)?.since);
-  return { isLive, accepted, downSinceEpochMs, spared: down.slice(leftOutMax).map(({ number }) => number) };
+  const spared = down.slice(leftOutMax).map(({ number }) => number);
+  return { isLive, accepted, downSinceEpochMs, spared, unknown };
 }

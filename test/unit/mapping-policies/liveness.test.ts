@@ -97,6 +97,20 @@ describe("targets that die", () => {
     expect(world.answersNow()).toEqual(everywhere("a policy"));
   });
 
+  it("are told apart from those that nobody may test, which are taken to live", () => {
+    const board = new OpinionBoard();
+    const now = monotonicMs(0);
+    const { policyId } = failover;
+    board.handleOpinions("n1", { [policyId]: { a: { state: "unknown", sinceEpochMs: 0 } } }, now);
+    const beliefs = board.beliefs([failover], now);
+    expect(beliefs).toEqual({ [policyId]: { a: { accepted: 1, isUnknown: true } } });
+    const view = viewOf(compilePolicy(failover), beliefs[policyId] ?? {});
+    expect([[...view.isLive], view.unknown]).toEqual([[1, 1, 1], [0]]);
+    // Who may test it holds it for up, and says so by naming only what is not.
+    board.handleOpinions("n2", { [policyId]: {} }, now);
+    expect(board.beliefs([failover], now)).toEqual({});
+  });
+
   it("leave them by what a name server sees itself when control is dead", () => {
     const world = new World(failover);
     world.run(10_000);
