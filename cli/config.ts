@@ -7,7 +7,7 @@ import { authorName } from "./author.ts";
 import { check, readPropertyFile, tryRequest } from "./config-file.ts";
 import { withControl } from "./resolve-control.ts";
 import { formatTable } from "./table.ts";
-import { refuseFlags, UsageError } from "./usage.ts";
+import { refuseFlags, UsageError, versionOf } from "./usage.ts";
 import { controlOptions } from "./options.ts";
 
 const help = `Usage: isochrone config ACTION [options]
@@ -140,13 +140,6 @@ function requireSubject(
       `config ${name} takes ${wanted === undefined ? "no argument" : `one ${wanted}`}; see --help`,
     );
   }
-}
-
-function versionOf(flag: string, text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
-  if (!/^[1-9]\d{0,14}$/.test(text))
-    throw new UsageError(`${flag} ${JSON.stringify(text)} is not a version number (1, 2, ...)`);
-  return Number(text);
 }
 
 function required(flag: string, version: number | undefined): number {

@@ -3,18 +3,19 @@ import { readFile } from "node:fs/promises";
 import { text as textOfStream } from "node:stream/consumers";
 import { setTimeout } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { type ControlClient, ControlError, type Rollout } from "#control";
+import { type ControlClient, ControlError, type DocumentSummary, haltWords, type Rollout } from "#control";
 import { entriesOf, id, type PolicyDocument, policyDocument, type PolicyRule } from "#kit";
 import { parseYaml } from "#kit/world";
 import { authorName } from "./author.ts";
 import { controlOptions } from "./options.ts";
 import { withControl } from "./resolve-control.ts";
 import { formatTable } from "./table.ts";
-import { noSuchAction, refuseFlags, UsageError } from "./usage.ts";
+import { noSuchAction, refuseFlags, UsageError, versionOf } from "./usage.ts";
 
 const help = `Usage: isochrone policy check FILE [--json]
        isochrone policy push FILE [--note TEXT] [--at-once | --no-wait]
-       isochrone policy show ID | list | withdraw ID [--at-once | --no-wait] | halt ID
+       isochrone policy show ID [--version N] | list | halt ID
+       isochrone policy withdraw ID | rollback ID [--version N] [--at-once | --no-wait]
        isochrone policy explain NAME ADDRESS [--json] [--state DIR]
 
 A policy decides the A and AAAA records of a customer's names among targets of the customer: data centres with addresses, or the
@@ -28,10 +29,12 @@ levels at most:
 check says what is wrong with a file. push puts it in force; withdraw decides by it no more, push brings it back. Where one is in
 force already the change goes to one name server first, then to its cluster, its region and all, each for as long as its tests need to tell
 (10 s at least). It halts by itself, and the version before comes back everywhere, when a server that has it falls silent, begins anew, answers by
-errors or does not take it, or when no target passes its tests any more; halt does that by hand. push and withdraw wait for the end. explain asks a
-name server why a client gets what it gets, as "isochrone where" does.
+errors or does not take it, or when no target passes its tests any more; halt does that by hand. rollback puts an older version in force, the newest
+before the one in force or N, by the same stages. push, withdraw and rollback wait for the end. explain asks a name server why a client gets what it
+gets, as "isochrone where" does.
 
   --note TEXT     why, for the history
+  --version N     which one
   --at-once       everywhere now, without stages
   --no-wait       do not wait for the end; "policy list" tells where it stands
   --control URL   control, or ISOCHRONE_CONTROL_URL (token by ISOCHRONE_CONTROL_TOKEN; without it the world that runs here)
@@ -42,6 +45,7 @@ Exit code 0 fit, or done; 1 halted, or control refused or is not there; 2 refuse
 
 Examples:
   isochrone policy check shop.yaml && isochrone policy push shop.yaml --note "third site"
+  isochrone policy rollback shop
   isochrone policy explain www.shop.example 203.0.113.0/24
 
   # shop.yaml
@@ -55,12 +59,14 @@ Examples:
   tests: [{testId: web, kind: https, host: www.shop.example, path: /health}]`;
 
 const changeFlags = ["note", "at-once", "no-wait"] as const;
+const allFlags = [...changeFlags, "version"] as const;
 const flagsOf = {
   check: [],
   push: changeFlags,
-  show: [],
+  show: ["version"],
   list: [],
   withdraw: changeFlags,
+  rollback: ["at-once", "no-wait", "version"],
   halt: [],
   explain: [],
 } as const;
@@ -75,6 +81,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       note: { type: "string" },
       "at-once": { type: "boolean" },
       "no-wait": { type: "boolean" },
+      version: { type: "string" },
     },
   });
   if (values.help === true) {
@@ -83,8 +90,10 @@ export async function main(argv: readonly string[]): Promise<number> {
   }
   const [action = "", ...subjects] = positionals;
   if (!Object.hasOwn(flagsOf, action)) throw noSuchAction(action, Object.keys(flagsOf));
-  refuseFlags(`policy ${action}`, values, changeFlags, flagsOf[action as Action]);
-  const count = { check: 1, push: 1, show: 1, list: 0, withdraw: 1, halt: 1, explain: 2 }[action as Action];
+  refuseFlags(`policy ${action}`, values, allFlags, flagsOf[action as Action]);
+  const count = { check: 1, push: 1, show: 1, list: 0, withdraw: 1, rollback: 1, halt: 1, explain: 2 }[
+    action as Action
+  ];
   if (subjects.length !== count)
     throw new UsageError(`policy ${action} takes ${count} ${count === 1 ? "word" : "words"}; see --help`);
   const [subject = "", address = ""] = subjects;
@@ -99,7 +108,8 @@ export async function main(argv: readonly string[]): Promise<number> {
   if (isAtOnce && isUnattended)
     throw new UsageError("--no-wait has nothing to do with --at-once; see --help");
   try {
-    const wish = { note, isAtOnce, isUnattended, isJson };
+    const version = versionOf("--version", values.version);
+    const wish = { note, version, isAtOnce, isUnattended, isJson };
     return await withControl(values, (client) => work(client, action as Action, subject, wish));
   } catch (error) {
     if (error instanceof ControlError) throw new UsageError(error.message, 1);
@@ -109,6 +119,7 @@ export async function main(argv: readonly string[]): Promise<number> {
 
 interface Wish {
   readonly note: string | undefined;
+  readonly version: number | undefined;
   readonly isAtOnce: boolean;
   readonly isUnattended: boolean;
   readonly isJson: boolean;
@@ -124,12 +135,9 @@ async function work(client: ControlClient, action: Action, subject: string, wish
   }
   const policyId = id().parse(subject, ["ID"]);
   if (action === "halt") return tellEnd(await client.haltRollout("policy", policyId), isJson, true);
-  const found = await newest(client, policyId);
-  if (found === undefined)
-    throw new UsageError(
-      `There is no policy ${JSON.stringify(policyId)}; "isochrone policy list" lists them`,
-      1,
-    );
+  if (action === "rollback") return rollBack(client, policyId, wish);
+  const found = await newest(client, policyId, wish.version);
+  if (found === undefined) throw unknownPolicy(policyId);
   if (action === "withdraw") {
     const withdrawn = { ...found.document, isActive: false };
     return put(client, withdrawn, found.version, { ...wish, note: wish.note ?? "withdrawn" });
@@ -161,26 +169,64 @@ function methodsOf(rule: PolicyRule): readonly string[] {
   return [...new Set([rule.method, ...entriesOf(rule).flatMap((entry) => methodsOf(entry.rule))])];
 }
 
-async function newest(client: ControlClient, policyId: string) {
-  const last = (await client.versions("policy", policyId)).at(-1);
-  const found = last && (await client.document("policy", policyId, last.version));
-  return found && { document: policyDocument.parse(found.body), version: found.version };
+function unknownPolicy(policyId: string): UsageError {
+  return new UsageError(
+    `There is no policy ${JSON.stringify(policyId)}; "isochrone policy list" lists them`,
+    1,
+  );
+}
+
+/** @param wanted undefined: the newest */
+async function newest(client: ControlClient, policyId: string, wanted?: number) {
+  const version = wanted ?? (await client.versions("policy", policyId)).at(-1)?.version;
+  const found = version && (await client.document("policy", policyId, version));
+  return found ? { document: policyDocument.parse(found.body), version: found.version } : undefined;
+}
+
+async function rollBack(client: ControlClient, policyId: string, wish: Wish): Promise<number> {
+  const known = await client.versions("policy", policyId);
+  if (known.length === 0) throw unknownPolicy(policyId);
+  const present = known.at(-1)?.activeVersion ?? null;
+  if (present === null)
+    throw new UsageError(`No version of ${policyId} is in force, so there is nothing to roll back`, 1);
+  const version = wish.version ?? known.findLast((one) => one.version < present)?.version;
+  if (version === undefined)
+    throw new UsageError(`Version ${present} of ${policyId} is the first: there is none before it`, 1);
+  if (version >= present)
+    throw new UsageError(`Version ${version} of ${policyId} is not before the one in force, ${present}`);
+  const found = await newest(client, policyId, version);
+  if (found === undefined) throw unknownPolicy(policyId);
+  const summary = await client.activate("policy", policyId, {
+    version,
+    expectedActiveVersion: present,
+    ...(wish.isAtOnce && { rollout: "at-once" }),
+  });
+  return tellPut(client, found.document, summary, wish);
 }
 
 async function put(
   client: ControlClient,
   document: PolicyDocument,
   expectedVersion: number,
-  { note = "", isAtOnce, isUnattended, isJson }: Wish,
+  wish: Wish,
 ): Promise<number> {
-  const { policyId, names, isActive } = document;
-  const summary = await client.put("policy", policyId, document, {
+  const summary = await client.put("policy", document.policyId, document, {
     expectedVersion,
-    note,
+    note: wish.note ?? "",
     author: authorName(),
     activate: true,
-    ...(isAtOnce && { rollout: "at-once" }),
+    ...(wish.isAtOnce && { rollout: "at-once" }),
   });
+  return tellPut(client, document, summary, wish);
+}
+
+/** What has become of a version that was to come into force, at the end of its stages. */
+async function tellPut(
+  client: ControlClient,
+  { policyId, names, isActive }: PolicyDocument,
+  summary: DocumentSummary,
+  { isAtOnce, isUnattended, isJson }: Wish,
+): Promise<number> {
   const { version } = summary;
   const last = isAtOnce ? undefined : await rolloutOf(client, policyId);
   const found = last?.version === version ? last : undefined;
@@ -200,7 +246,7 @@ async function put(
 }
 
 async function rolloutOf(client: ControlClient, policyId: string): Promise<Rollout | undefined> {
-  return (await client.rollouts()).find((one) => one.kind === "policy" && one.id === policyId);
+  return (await client.rollouts(policyId)).find(({ kind }) => kind === "policy");
 }
 
 /** How long a look at a roll-out may fail before nobody waits any more, ms. */
@@ -240,10 +286,14 @@ function tellEnd(rollout: Rollout, isJson: boolean, isAsked: boolean): number {
   else if (state === "halted") {
     const servers = halt === null || halt.servers.length === 0 ? "" : ` (${halt.servers.join(", ")})`;
     console.log(
-      `${policyId}: version ${version} was halted: ${halt?.reason}${servers}; ${halt?.reason === "superseded" ? "another version" : `version ${previousVersion}`} is in force`,
+      `${policyId}: version ${version} was halted: ${haltText(halt)}${servers}; ${halt?.reason === "superseded" ? "another version" : `version ${previousVersion}`} is in force`,
     );
   } else console.log(`${policyId}: another change has taken the place of version ${version}`);
   return state === "done" || isAsked ? 0 : 1;
+}
+
+function haltText(halt: Rollout["halt"]): string {
+  return halt === null ? "" : haltWords[halt.reason];
 }
 
 /** `stage 1 of 3: server fra-ns-1`. */
@@ -254,7 +304,9 @@ function placeOf({ stages, stageIndex }: Rollout): string {
 }
 
 async function list(client: ControlClient, isJson: boolean): Promise<number> {
-  const rollouts = await client.rollouts();
+  const rolloutsById = new Map(
+    (await client.rollouts()).filter(({ kind }) => kind === "policy").map((one) => [one.id as string, one]),
+  );
   const rows: (Pick<PolicyDocument, "policyId" | "customerId" | "names" | "isActive"> & {
     targets: number;
     tests: number;
@@ -267,7 +319,7 @@ async function list(client: ControlClient, isJson: boolean): Promise<number> {
       activeVersion === null ? undefined : await client.document("policy", policyId, activeVersion);
     if (found === undefined) continue;
     const { customerId, names, isActive, targets, tests } = policyDocument.parse(found.body);
-    const rollout = rollouts.find((one) => one.kind === "policy" && one.id === policyId);
+    const rollout = rolloutsById.get(policyId);
     rows.push({
       policyId: id().parse(policyId),
       customerId,
@@ -301,5 +353,5 @@ async function list(client: ControlClient, isJson: boolean): Promise<number> {
 function rolloutText(rollout: Rollout | undefined): string {
   if (rollout === undefined || rollout.state === "done") return "";
   const { version, state, halt } = rollout;
-  return `; version ${version} ${state === "running" ? `in ${placeOf(rollout)}` : `halted: ${halt?.reason}`}`;
+  return `; version ${version} ${state === "running" ? `in ${placeOf(rollout)}` : `halted: ${haltText(halt)}`}`;
 }

@@ -78,6 +78,14 @@ export function wholeNumber(
   return value;
 }
 
+/** Of a document, as `--version` has it. Throws {@link UsageError}. */
+export function versionOf(flag: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  if (!/^[1-9]\d{0,14}$/.test(text))
+    throw new UsageError(`${flag} ${JSON.stringify(text)} is not a version number (1, 2, ...)`);
+  return Number(text);
+}
+
 /** The share of an option, `--wrong-labels-ratio` for one; `fallback` where it is absent. Throws {@link UsageError}. */
 export function ratio(option: string, text: string | undefined, fallback: number): number {
   if (text === undefined) return fallback;

@@ -24,7 +24,7 @@ export {
   watchKinds,
 } from "./core/words.ts";
 export { enteringKey, mayRoll, type RollWait, signedAgain, withdrawn } from "./core/key-roll.ts";
-export type { Rollout, RolloutMode, RolloutSettings } from "./core/rollout.ts";
+export { haltWords, type Rollout, type RolloutMode, type RolloutSettings } from "./core/rollout.ts";
 export type { ZoneRoll } from "./core/key-rolls.ts";
 export { diffDocuments } from "./core/diff.ts";
 export { compareFences, type Fence, fenceOf } from "./core/fence.ts";

@@ -47,6 +47,19 @@ export const haltReasons = [
  */
 export type HaltReason = (typeof haltReasons)[number];
 
+/** For people, after "halted: ". */
+export const haltWords: Readonly<Record<HaltReason, string>> = {
+  "not-applied": "a server did not take it in time",
+  silent: "a server that had it was heard of no more",
+  restarted: "a server that had it began anew",
+  "not-ready": "a server that had it said that it is not ready",
+  faults: "a server that had it answered queries by internal errors",
+  "targets-down": "no target passed its tests any more",
+  refused: "other documents forbid it by now",
+  operator: "stopped by hand",
+  superseded: "another version was put in force at once",
+};
+
 const version = () => integer({ min: 1 });
 
 /** As it is kept, and told. */

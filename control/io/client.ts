@@ -353,9 +353,10 @@ export class ControlClient {
     return this.#json("GET", `/v1/key-rolls/${encodeURIComponent(name)}`, undefined, zoneRolls);
   }
 
-  /** Roll-outs under way, and of each document the last one. */
-  async rollouts(): Promise<readonly Rollout[]> {
-    return this.#json("GET", "/v1/rollouts", undefined, rollouts);
+  /** Roll-outs under way, and of each document the last one; with `id`: of documents of this name alone. */
+  async rollouts(id?: string): Promise<readonly Rollout[]> {
+    const query = id === undefined ? "" : `?id=${encodeURIComponent(id)}`;
+    return this.#json("GET", `/v1/rollouts${query}`, undefined, rollouts);
   }
 
   /** Stops one: what was in force before is so again. Fails with "not-found" when none is under way. */

@@ -54,9 +54,10 @@ export class Rollouts {
       if (record.state === "running") this.#running.set(keyOf(record), this.#followed(record, now));
   }
 
-  /** The newest of each document. */
-  list(): readonly Rollout[] {
-    return this.#options.store.rollouts();
+  /** The newest of each document; with `id`: of those of this name. */
+  list(id?: string): readonly Rollout[] {
+    const all = this.#options.store.rollouts();
+    return id === undefined ? all : all.filter((one) => one.id === id);
   }
 
   get runningCount(): number {
@@ -137,30 +138,45 @@ export class Rollouts {
   }
 
   /**
-   * Has each take the step that is due; to be called now and then.
+   * Has each take the step that is due; to be called now and then. One that cannot, as when a disk does not write, is tried again at the next
+   * call and holds nobody else up.
    *
-   * @returns those that moved, for the log
+   * @returns those that moved and those that could not, for the log
    */
-  handleTimeout(): readonly Rollout[] {
+  handleTimeout(): {
+    readonly moved: readonly Rollout[];
+    readonly failed: readonly { readonly record: Rollout; readonly error: unknown }[];
+  } {
     const { clock, board } = this.#options;
-    if (this.#running.size === 0) return [];
+    const moved: Rollout[] = [];
+    const failed: { record: Rollout; error: unknown }[] = [];
+    if (this.#running.size === 0) return { moved, failed };
     const now = clock.monotonic();
     const reports = board.recent(now);
-    const moved: Rollout[] = [];
-    for (const { record, watch } of this.#running.values()) {
-      const views = new Map(
-        reports.map((report) => [report.serverId, viewOf(report, record.kind, record.id)]),
-      );
-      const verdict = watch.judge(record, views, now);
-      if (verdict.next === "halt") moved.push(this.#halt(record, verdict.reason, verdict.servers));
-      else if (verdict.next === "advance")
-        moved.push(
-          record.stageIndex + 1 < record.stages.length
-            ? this.#enter(record, record.stageIndex + 1)
-            : this.#end({ ...record, state: "done" }),
-        );
-    }
-    return moved;
+    for (const followed of this.#running.values())
+      try {
+        moved.push(...this.#step(followed, reports, now));
+      } catch (error) {
+        failed.push({ record: followed.record, error });
+      }
+    return { moved, failed };
+  }
+
+  /** @returns it, if it moved */
+  #step(
+    { record, watch }: Followed,
+    reports: ReturnType<ReportBoard["recent"]>,
+    now: MonotonicMs,
+  ): readonly Rollout[] {
+    const views = new Map(reports.map((report) => [report.serverId, viewOf(report, record.kind, record.id)]));
+    const verdict = watch.judge(record, views, now);
+    if (verdict.next === "halt") return [this.#halt(record, verdict.reason, verdict.servers)];
+    if (verdict.next !== "advance") return [];
+    return [
+      record.stageIndex + 1 < record.stages.length
+        ? this.#enter(record, record.stageIndex + 1)
+        : this.#end({ ...record, state: "done" }),
+    ];
   }
 
   /** Stops it by hand: what was in force before is so again. Throws {@link Refusal} where none is under way. */

@@ -75,6 +75,8 @@ const watchQuery = object({
   /** The log that `since` is a place of; without it the place is taken for one of this log. */
   log: optional(string({ max: 64 })),
 });
+const rolloutsQuery = object({ id: optional(string({ max: 64 })) });
+
 export class ControlServer {
   readonly #options: ControlServerOptions;
   readonly #service: ControlService;
@@ -188,12 +190,10 @@ export class ControlServer {
       // A document of a day with other laws, or a disk that does not write: tried again, and told each time.
       logger.error("key-roll-failed", { error });
     }
-    try {
-      for (const moved of this.#service.rollouts.handleTimeout())
-        logger[moved.state === "halted" ? "error" : "info"](`rollout-${moved.state}`, toldOf(moved));
-    } catch (error) {
-      logger.error("rollout-failed", { error });
-    }
+    const { moved, failed } = this.#service.rollouts.handleTimeout();
+    for (const one of moved)
+      logger[one.state === "halted" ? "error" : "info"](`rollout-${one.state}`, toldOf(one));
+    for (const { record, error } of failed) logger.error("rollout-failed", { ...toldOf(record), error });
   }
 
   async #route(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -223,8 +223,7 @@ export class ControlServer {
         case "leases":
           return this.#routeLeases(request, response, rest, target);
         case "rollouts":
-          parseQuery(target.query, noQuery);
-          return this.#routeRollouts(request, response, rest);
+          return this.#routeRollouts(request, response, rest, target);
         case "nodes":
           parseQuery(target.query, noQuery);
           return routeNodes(this.#nodes, request, response, rest);
@@ -292,14 +291,21 @@ export class ControlServer {
     sendJson(response, 200, JSON.stringify(answer));
   }
 
-  /** `GET /v1/rollouts`, `POST /v1/rollouts/KIND/ID/halt`. */
-  #routeRollouts(request: IncomingMessage, response: ServerResponse, rest: readonly string[]): void {
+  /** `GET /v1/rollouts`, of documents named ID with `?id=ID`; `POST /v1/rollouts/KIND/ID/halt`. */
+  #routeRollouts(
+    request: IncomingMessage,
+    response: ServerResponse,
+    rest: readonly string[],
+    target: Target,
+  ): void {
     const { rollouts } = this.#service;
     const [kindText, id, action, ...more] = rest;
     if (kindText === undefined) {
       allow(request, "GET");
-      return sendJson(response, 200, JSON.stringify(rollouts.list()));
+      const wanted = parseQuery(target.query, rolloutsQuery).id;
+      return sendJson(response, 200, JSON.stringify(rollouts.list(wanted)));
     }
+    parseQuery(target.query, noQuery);
     const kind = stagedKinds.find((one) => one === kindText);
     if (kind === undefined || id === undefined || action !== "halt" || more.length > 0)
       throw notFound("such resource below /v1/rollouts");

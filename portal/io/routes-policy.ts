@@ -1,5 +1,6 @@
 /** Traffic policies of customers: what is in force, and where a change of one stands on its way. */
 /* oxlint-disable oxc/no-async-endpoint-handlers -- Fastify awaits its handlers */
+import { haltWords } from "#control";
 import { policyDocument } from "#kit";
 import type { FastifyInstance } from "fastify";
 import { maySee } from "../core/tenancy.ts";
@@ -71,12 +72,16 @@ export function policyRoutes(app: FastifyInstance, context: PortalContext): void
       const { viewer } = sessionOf(request);
       const ask = <T>(question: Promise<T>): Promise<T> =>
         question.catch((error: unknown) => faultOfControl(context, error));
-      const rollouts = await ask(control.rollouts());
+      const rollouts = new Map(
+        (await ask(control.rollouts()))
+          .filter(({ kind }) => kind === "policy")
+          .map((one) => [one.id as string, one]),
+      );
       const policies: PolicySummary[] = [];
       for (const { id, activeVersion } of await ask(control.documents("policy"))) {
         const policy = activeVersion === null ? undefined : await ask(summaryOf(id, activeVersion));
         if (policy === undefined || !maySee(viewer, policy.customerId)) continue;
-        const rollout = rollouts.find((one) => one.kind === "policy" && one.id === id);
+        const rollout = rollouts.get(id);
         const at = rollout?.stages[rollout.stageIndex];
         policies.push({
           ...policy,
@@ -90,7 +95,7 @@ export function policyRoutes(app: FastifyInstance, context: PortalContext): void
                   stageNumber: rollout.stageIndex + 1,
                   stages: rollout.stages.length,
                   servers: at.servers.length,
-                  haltReason: rollout.halt?.reason ?? null,
+                  haltReason: rollout.halt && haltWords[rollout.halt.reason],
                   haltServers: rollout.halt?.servers ?? [],
                 },
         });

@@ -376,7 +376,7 @@ describe.skipIf(chromiumPath === undefined)("in a browser", () => {
     await picture(page, "policies");
     await client.haltRollout("policy", "acme");
     await page.getByText("v2 halted").waitFor();
-    await page.getByText("operator", { exact: true }).waitFor();
+    await page.getByText("stopped by hand").waitFor();
     expect(complaints).toEqual([]);
     await page.context().close();
   });

@@ -378,5 +378,64 @@ test("who waits for the end of a roll-out waits on while control is away", async
   const { client } = await serve(store, clock, { port: Number(new URL(served.url).port) });
   await client.haltRollout("policy", "shop");
   expect(await code).toBe(1);
-  expect(lines.at(-1)).toBe("shop: version 2 was halted: operator; version 1 is in force");
+  expect(lines.at(-1)).toBe("shop: version 2 was halted: stopped by hand; version 1 is in force");
+});
+
+test("an older version comes back by the same stages, of whose roll-out alone a look tells", async () => {
+  const { clock, served, nodes } = await world();
+  const { client } = served;
+  await client.put("policy", "shop", policy(20), { expectedVersion: 1, rollout: "at-once" });
+  await until(() => Object.values(ttls(nodes)).every((ttl) => ttl === 20), "version 2");
+  vi.stubEnv("ISOCHRONE_CONTROL_TOKEN", token);
+  const lines: string[] = [];
+  const said = vi.spyOn(console, "log").mockImplementation((line: string) => void lines.push(line));
+  cleanups.push(() => {
+    said.mockRestore();
+    vi.unstubAllEnvs();
+  });
+  const run = (...argv: string[]) => policyCommand([...argv, "--control", served.url]);
+  await expect(run("rollback", "shop", "--version", "2")).rejects.toThrow("not before the one in force, 2");
+  await expect(run("rollback", "none")).rejects.toThrow('There is no policy "none"');
+  const code = run("rollback", "shop");
+  const having = (count: number) =>
+    until(() => Object.values(ttls(nodes)).filter((ttl) => ttl === 10).length === count, `${count} servers`);
+  await having(1);
+  expect(await client.rollouts("shop")).toMatchObject([{ version: 1, previousVersion: 2, state: "running" }]);
+  expect(await client.rollouts("other")).toEqual([]);
+  for (const count of [2, 4]) {
+    await pass({ served, clock, nodes }, 10_000);
+    await having(count);
+  }
+  await pass({ served, clock, nodes }, 10_000);
+  expect(await code).toBe(0);
+  expect(lines.at(-1)).toBe("shop: version 1 is in force everywhere");
+  await expect(run("rollback", "shop")).rejects.toThrow("Version 1 of shop is the first");
+  lines.length = 0;
+  expect(await run("show", "shop", "--version", "1")).toBe(0);
+  expect(JSON.parse(lines.join(""))).toMatchObject({ policyId: "shop", ttlSeconds: 10 });
+});
+
+test("a roll-out that cannot take its step is told of, tried again, and holds no other up", async () => {
+  const store = new MemoryStore({ logId: "log-1" });
+  const { clock, served, nodes } = await world(store);
+  const { client } = served;
+  await client.put("policy", "other", policy(10, { policyId: "other", names: ["other.shop.test"] }), {
+    expectedVersion: 0,
+  });
+  await client.put("policy", "shop", policy(20), { expectedVersion: 1 });
+  await client.put("policy", "other", policy(20, { policyId: "other", names: ["other.shop.test"] }), {
+    expectedVersion: 1,
+  });
+  await until(() => Object.values(ttls(nodes)).includes(20), "the first server");
+  const stage = async (id: string) => (await client.rollouts(id))[0]?.stageIndex;
+  const offer = vi.spyOn(store, "offer").mockImplementation((record) => {
+    if (record.id === "shop") throw new Error("the disk is full");
+    return MemoryStore.prototype.offer.call(store, record);
+  });
+  cleanups.push(() => offer.mockRestore());
+  await pass({ served, clock, nodes }, 10_000);
+  expect([await stage("shop"), await stage("other")]).toEqual([0, 1]);
+  offer.mockRestore();
+  await pass({ served, clock, nodes }, 10_000);
+  expect(await stage("shop")).toBe(1);
 });
