@@ -14,7 +14,7 @@
  * slower than others that came after it (a long poll, a lost packet) gives its place back and counts only for the maximum.
  *
  * How long clients wait at most shows where they leave (patience.ts): then nobody is sent, or made to wait, who will have left by the answer.
- * While somebody has waited for longer than a burst may the newest one goes next: who came first has the least time left, and an origin
+ * While somebody has waited for longer than a burst may, or in a queue that stands while the limit grows, the newest one goes next: who came first has the least time left, and an origin
  * that is asked for those alone works for nobody (adaptive LIFO: Maurer, "Fail at Scale", ACM Queue 13(8), 2015). So it must not wait for
  * the first of them to leave: until then all that was sent is lost.
  */
@@ -368,10 +368,14 @@ export class OriginLimiter {
     return true;
   }
 
-  /** Whether the queue has stood for so long that who came first has little time left. */
+  /**
+   * Whether the queue has stood for so long that who came first has little time left. While the limit grows sooner: what is sent too much
+   * then waits in the origin as well, before any answer has told so.
+   */
   #isNewestFirst(now: MonotonicMs): boolean {
     const [oldestAt = now] = this.#queuedAt.values();
-    return now - oldestAt > this.#settings.queueDelayBurstMs;
+    const { queueDelayMs, queueDelayBurstMs } = this.#settings;
+    return now - oldestAt > (this.#limit?.isGrowing(now) === true ? queueDelayMs : queueDelayBurstMs);
   }
 
   #drain(now: MonotonicMs): void {

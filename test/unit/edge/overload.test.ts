@@ -349,9 +349,10 @@ describe("one hop", () => {
     hop.handleFailure(3, "abandoned", true, at(302));
     expect([hop.inFlight, hop.pollTimeout()]).toEqual([2, 351]);
     hop.handleTimeout(at(351));
-    expect([hop.pollEvent(), hop.pollEvent()]).toEqual([{ id: 4, shed: undefined }, undefined]);
+    // The limit may still grow: the newest goes first sooner than a burst would have it.
+    expect([hop.pollEvent(), hop.pollEvent()]).toEqual([{ id: 6, shed: undefined }, undefined]);
     hop.handleTimeout(at(352));
-    expect(hop.pollEvent()).toEqual({ id: 6, shed: undefined });
+    expect(hop.pollEvent()).toEqual({ id: 4, shed: undefined });
   });
 
   test("content that goes on for long gives its place back after a second, and still counts for the maximum", () => {
@@ -741,7 +742,7 @@ describe("goodput of an origin of 200 requests a second whose clients wait for o
     { workers: 4, takesMs: 20, patienceMs: 500, least: 0.95 },
     { workers: 20, takesMs: 100, patienceMs: 500, least: 0.95 },
     // A round of experiments takes seconds there, and what was sent too much in the first is lost.
-    { workers: 100, takesMs: 500, patienceMs: 1_000, least: 0.9 },
+    { workers: 100, takesMs: 500, patienceMs: 1_000, least: 0.91 },
     { workers: 100, takesMs: 500, patienceMs: 2_000, least: 0.93 },
   ].flatMap((one) => [true, false].map((isKnown) => ({ ...one, isKnown })));
   const endings = [
