@@ -1,9 +1,6 @@
 /** Writes to a TLS connection what was read from another one, in records that fill their segments (`core/segment-filling.ts`). */
 import type { Duplex } from "node:stream";
-import { fillingBytes } from "../core/segment-filling.ts";
-
-/** What follows at once is here by then; ms. */
-const REST_MS_MAX = 1;
+import { endsWithSegment, fillingBytes, RECORD_BYTES_MAX, REST_MS_MAX } from "../core/segment-filling.ts";
 
 export class SegmentWriter {
   readonly #to: Duplex;
@@ -22,8 +19,10 @@ export class SegmentWriter {
   /** As of a stream: false, wait for "drain". */
   write(chunk: Buffer): boolean {
     const rest = this.#rest;
-    const heldBytes = rest?.length ?? 0;
-    const leftBytes = heldBytes + chunk.length - fillingBytes(heldBytes + chunk.length, chunk.length);
+    const pendingBytes = (rest?.length ?? 0) + chunk.length;
+    const leftBytes = endsWithSegment(chunk.length)
+      ? pendingBytes - fillingBytes(pendingBytes, RECORD_BYTES_MAX)
+      : 0;
     const now = leftBytes === 0 ? chunk : chunk.subarray(0, chunk.length - leftBytes);
     clearTimeout(this.#timer);
     this.#rest = undefined;

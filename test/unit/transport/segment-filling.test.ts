@@ -1,4 +1,4 @@
-/** Records of a relay that fill the segments they travel in. */
+/** Records that fill the segments they travel in. */
 import { PassThrough } from "node:stream";
 import * as fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
@@ -6,30 +6,28 @@ import { SegmentWriter } from "#transport";
 import { fillingBytes, SEGMENT_BYTES } from "../../../transport/core/segment-filling.ts";
 
 describe("what is written at once", () => {
-  test("fills whole segments with its record while segments come whole", () => {
-    expect(fillingBytes(1_448, 1_448)).toBe(1_426);
-    expect(fillingBytes(22 + 1_448, 1_448)).toBe(1_426);
-    expect(fillingBytes(4 * 1_448, 4 * 1_448)).toBe(4 * 1_448 - 22);
+  test("fills whole segments with its records", () => {
+    expect(fillingBytes(1_448, 16_384)).toBe(1_426);
+    expect(fillingBytes(22 + 1_448, 16_384)).toBe(1_426);
+    expect(fillingBytes(4 * 1_448, 16_384)).toBe(4 * 1_448 - 22);
+    expect(fillingBytes(4 * 1_448, 4_096)).toBe(4 * 1_448 - 44);
+    expect(fillingBytes(45 * 1_448, 16_384)).toBe(45 * 1_448 - 88);
   });
 
-  test("is all when the last segment was not full, or more than a record holds", () => {
-    expect(fillingBytes(300, 300)).toBe(300);
-    expect(fillingBytes(1_447 + 1_200, 1_200)).toBe(2_647);
-    expect(fillingBytes(45 * 1_448, 45 * 1_448)).toBe(65_160);
+  test("is nothing while a segment is not full", () => {
+    expect(fillingBytes(22, 16_384)).toBe(0);
+    expect(fillingBytes(1_425, 16_384)).toBe(0);
   });
 
-  test("is nothing when nothing came", () => {
-    expect(fillingBytes(22, 0)).toBe(0);
-  });
-
-  test("is never more than there is, and leaves less than a segment", () => {
+  test("is never more than there is, leaves less than a segment, and takes no more segments than it must", () => {
+    const recordBytes = fc.constantFrom(4_096, 16_384);
     fc.assert(
-      fc.property(fc.integer({ min: 0, max: 1_447 }), fc.integer({ min: 1, max: 70_000 }), (held, chunk) => {
-        const pending = held + chunk;
-        const now = fillingBytes(pending, chunk);
-        expect(now).toBeGreaterThan(0);
+      fc.property(fc.integer({ min: 0, max: 70_000 }), recordBytes, (pending, record) => {
+        const now = fillingBytes(pending, record);
         expect(now).toBeLessThanOrEqual(pending);
         expect(pending - now).toBeLessThan(SEGMENT_BYTES);
+        const sentBytes = now + 22 * Math.ceil(now / record);
+        expect([0, SEGMENT_BYTES - 22]).toContain(sentBytes % SEGMENT_BYTES);
       }),
     );
   });
@@ -61,6 +59,12 @@ describe("the writer", () => {
         expect(Buffer.compare((to.read() as Buffer | null) ?? Buffer.alloc(0), Buffer.concat(sent))).toBe(0);
       }),
     );
+  });
+
+  test("keeps nothing of what ended within a segment", () => {
+    const { written, writer } = setUp();
+    writer.write(Buffer.alloc(300));
+    expect(written).toEqual([300]);
   });
 
   test("lets what nothing follows go after a millisecond", async () => {

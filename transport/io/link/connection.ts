@@ -1,11 +1,13 @@
 /**
  * A session of the link protocol over one connection: reads into it, writes what it has to say, keeps its time. What is said in one turn of
  * the event loop leaves in one write, and no more is taken from the session than the connection takes, so that who goes first is decided late.
+ * What does not fill a segment waits for what follows it at once, where something does (`core/segment-filling.ts`).
  */
 import type { Duplex } from "node:stream";
 import type { TLSSocket } from "node:tls";
 import { systemClock } from "#kit/io";
 import { LinkSession } from "../../core/link/session.ts";
+import { fillingBytes, REST_MS_MAX } from "../../core/segment-filling.ts";
 import type { LinkEvent, LinkLimits, SessionReason } from "../../core/link/words.ts";
 import { ChannelStream } from "./udp-channels.ts";
 
@@ -44,6 +46,11 @@ export class LinkConnection {
   #timer: NodeJS.Timeout | undefined;
   #timerAt = Infinity;
   #isFlushDue = false;
+  /** What was said last is followed at once. */
+  #isFollowed = false;
+  /** Taken from the session, less than a segment; its place in the slab. */
+  #rest: Buffer | undefined;
+  #restTimer: NodeJS.Timeout | undefined;
   #isEnding = false;
   #isGone = false;
   #error: Error | undefined;
@@ -65,8 +72,9 @@ export class LinkConnection {
     this.flush();
   }
 
-  /** Something was said to the session: it leaves at the end of this turn. */
-  wake(): void {
+  /** Something was said to the session: it leaves at the end of this turn, or what does not fill a segment with what follows it at once. */
+  wake(isFollowed = false): void {
+    this.#isFollowed = isFollowed;
     if (this.#isFlushDue) return;
     this.#isFlushDue = true;
     setImmediate(this.#flushDue);
@@ -96,17 +104,30 @@ export class LinkConnection {
   /** Writes what there is, as far as the connection takes it. */
   flush(): void {
     const socket = this.#socket;
-    while (!socket.writableNeedDrain && socket.writable && this.session.hasOutput) {
+    const isFollowed = this.#isFollowed && !(socket instanceof ChannelStream);
+    this.#isFollowed = false;
+    while (
+      !socket.writableNeedDrain &&
+      socket.writable &&
+      (this.session.hasOutput || this.#rest !== undefined)
+    ) {
       if (slab.byteLength - slabAt < SLAB_REST_BYTES) {
         slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
         slabAt = 0;
       }
       const room = slab.subarray(slabAt, slabAt + WRITE_BYTES_MAX);
-      const bytes = this.session.pollTransmit(room);
+      const restBytes = this.#takeRest()?.copy(room) ?? 0;
+      const bytes = restBytes + this.session.pollTransmit(room.subarray(restBytes));
       if (bytes === 0) break;
       slabAt += bytes;
       this.#sizeRecords(bytes);
-      socket.write(room.subarray(0, bytes));
+      const isWritten = !isFollowed || this.session.hasOutput;
+      const now = isWritten ? bytes : fillingBytes(bytes, this.#recordBytes);
+      if (now > 0) socket.write(room.subarray(0, now));
+      if (now === bytes) continue;
+      this.#rest = room.subarray(now, bytes);
+      this.#restTimer = setTimeout(this.#flushRest, REST_MS_MAX);
+      break;
     }
     // Room for content was made: who waits to write more is told.
     for (let event = this.session.pollEvent(); event !== undefined; event = this.session.pollEvent())
@@ -115,6 +136,16 @@ export class LinkConnection {
     if (endReason !== undefined || (isDraining && streams === 0 && !hasOutput)) this.#end();
     else this.#armTimer();
   }
+
+  #takeRest(): Buffer | undefined {
+    const rest = this.#rest;
+    this.#rest = undefined;
+    clearTimeout(this.#restTimer);
+    return rest;
+  }
+
+  /** Nothing followed. */
+  readonly #flushRest = (): void => this.flush();
 
   #sizeRecords(bytes: number): void {
     const nowMs = performance.now();
@@ -147,7 +178,7 @@ export class LinkConnection {
   #end(): void {
     if (this.#isEnding) return;
     this.#isEnding = true;
-    this.#socket.end();
+    this.#socket.end(this.#takeRest());
     this.#socket.resume();
     const linger = (): void => void setTimeout(() => this.#socket.destroy(), LINGER_MS).unref();
     // What a channel of UDP was given is out of our hands when it has come; it waits for no silent peer.
@@ -159,6 +190,7 @@ export class LinkConnection {
     if (this.#isGone) return;
     this.#isGone = true;
     clearTimeout(this.#timer);
+    this.#takeRest();
     this.#user.handleGone(reasonOf(this.session.endReason, this.#error));
   }
 }

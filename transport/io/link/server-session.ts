@@ -4,6 +4,7 @@ import type { ServerId } from "#kit";
 import { systemClock } from "#kit/io";
 import type { FlatFields, LinkEvent, LinkLimits, LinkRequestHead } from "../../core/link/words.ts";
 import type { NodePeer } from "../node-trust.ts";
+import { endsWithSegment } from "../../core/segment-filling.ts";
 import { LinkConnection } from "./connection.ts";
 
 /** From the notice that a session will end until it takes no more requests, ms: a round trip around the earth. */
@@ -22,6 +23,7 @@ export class LinkRequest {
   #id: number;
   #connection: LinkConnection;
   #trailers: FlatFields | undefined;
+  #hasContent = false;
   /** The client, or its session, is gone: nothing that is written leaves. */
   isGone = false;
   /** Called once when the client, or its session, is gone before the answer has ended. */
@@ -51,7 +53,9 @@ export class LinkRequest {
   write(bytes: Uint8Array): boolean {
     const { session } = this.#connection;
     session.send(this.#id, bytes);
-    this.#connection.wake();
+    // The first piece shared its segment with a head.
+    this.#connection.wake(!this.#hasContent || endsWithSegment(bytes.byteLength));
+    this.#hasContent = true;
     return session.queuedBytes(this.#id) < QUEUED_BYTES_MAX;
   }
 
