@@ -74,4 +74,5 @@ export { Stop, type StopSignal } from "./io/stop-signal.ts";
 export { Target } from "./io/target.ts";
 export { TargetTester } from "./io/target-tests/tester.ts";
 export { Transport, type TransportOptions } from "./io/transport.ts";
+export { openTunnel } from "./io/tunnel.ts";
 export { installedWan, installWan, installWanFromEnvironment, wanSelf } from "./io/wan.ts";

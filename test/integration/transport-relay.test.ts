@@ -2,16 +2,17 @@ import { execFileSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer as createTlsServer } from "node:https";
-import { type AddressInfo, connect, type Socket } from "node:net";
+import { type AddressInfo, connect, createServer as createNetServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { connect as connectTls } from "node:tls";
+import { connect as connectTls, createServer as createPlainTlsServer } from "node:tls";
 import { afterEach, describe, expect, test } from "vitest";
 import { propertyDocument, Random } from "#kit";
 import { systemClock } from "#kit/io";
-import { dial, installWan, NodeTrust, OriginResolver, RelayServer, Transport } from "#transport";
+import { dial, installWan, NodeTrust, OriginResolver, openTunnel, RelayServer, Transport } from "#transport";
 import { RELAY_ALPN } from "../../transport/core/relay-policy.ts";
 import { deluded, testAuthority } from "../tools/node-credentials.ts";
+import { makeCertificate } from "../tools/certificates.ts";
 import { requireProgram } from "../tools/processes.ts";
 import {
   authority,
@@ -330,6 +331,158 @@ describe("relay", () => {
     await Promise.all([relay.drain(200), closed]);
     expect(performance.now() - startedMs).toBeGreaterThan(150);
     expect(relay.counters.tunnels).toBe(0);
+  });
+});
+
+describe("what is said right behind CONNECT", () => {
+  const SECURED = { servername: "www.shop.example" };
+  const certificate = makeCertificate({ names: [SECURED.servername] });
+
+  const tunnelTo = (relayPort: number, targetPort: number, signal?: AbortSignal, timeoutMs = 10_000) => {
+    const entry = topologyOf(sites(relayPort, targetPort)).clusters[1]?.servers[0];
+    if (entry === undefined) throw new Error("the topology has no relay");
+    return openTunnel({
+      relay: entry,
+      target: { host: "127.0.0.1", port: targetPort },
+      tls: { ...SECURED, ca: certificate.certPem },
+      trust: edgeTrust,
+      timeoutMs,
+      signal,
+    });
+  };
+
+  test("is the handshake with the target, which no relay that reads a stream has to be asked for", async () => {
+    const body = Buffer.from(Array.from({ length: 300_000 }, (_, at) => (at * 7) >> 3));
+    const origin = createTlsServer(
+      { key: certificate.keyPem, cert: certificate.certPem },
+      (_request, response) => response.end(body),
+    );
+    await new Promise<void>((resolve) => origin.listen(0, "127.0.0.1", resolve));
+    const { port } = origin.address() as AddressInfo;
+    // Grants nothing before the handshake is there, and then in pieces, the last of them with the first bytes of the target.
+    const relay = createPlainTlsServer(relayTrust.serverOptions(RELAY_ALPN), (peer) => {
+      let heard = Buffer.alloc(0);
+      const onData = (bytes: Buffer): void => {
+        heard = Buffer.concat([heard, bytes]);
+        const end = heard.indexOf("\r\n\r\n") + 4;
+        if (end < 4 || heard[end] !== 0x16) return;
+        peer.off("data", onData);
+        peer.write("HTTP/1.1 200 OK\r\nIsochrone-Relay-");
+        const target = connect(port, "127.0.0.1");
+        target.on("error", () => {});
+        peer.on("error", () => {}).once("close", () => target.destroy());
+        target.write(heard.subarray(end));
+        peer.pipe(target);
+        target.once("data", (first: Buffer) => {
+          peer.write(Buffer.concat([Buffer.from("Reason: granted\r\n\r\n"), first]));
+          target.pipe(peer);
+        });
+      };
+      peer.on("data", onData);
+    });
+    await new Promise<void>((resolve) => relay.listen(0, "127.0.0.1", resolve));
+    cleanups.push(
+      () => void relay.close(),
+      () => close(origin),
+    );
+    const secured = await tunnelTo((relay.address() as AddressInfo).port, port);
+    secured.write(`GET / HTTP/1.1\r\nHost: ${SECURED.servername}\r\nConnection: close\r\n\r\n`);
+    const chunks: Buffer[] = [];
+    for await (const chunk of secured) chunks.push(chunk as Buffer);
+    const answer = Buffer.concat(chunks);
+    expect(answer.subarray(answer.indexOf("\r\n\r\n") + 4).equals(body)).toBe(true);
+  });
+
+  test("is dropped with the connection when the relay refuses, for the reason that it gives", async () => {
+    const { relay, port, origin, stranger } = await relayTo();
+    await expect(tunnelTo(port, stranger.port)).rejects.toMatchObject({
+      code: "relay-refused",
+      message: expect.stringContaining("target-not-permitted") as string,
+    });
+    // Neither a request nor a tunnel to a permitted target is taken from behind a refusal.
+    const behind = [
+      `GET /livez HTTP/1.1\r\nHost: a\r\n\r\n`,
+      connectRequest(`127.0.0.1:${origin.port}`),
+      Buffer.alloc(100_000, "x").toString(),
+    ];
+    for (const text of behind) {
+      const { head, socket } = await raw(port, connectRequest(`127.0.0.1:${stranger.port}`) + text);
+      let all = head;
+      socket.on("data", (bytes: Buffer) => (all += bytes.toString()));
+      await new Promise<void>((resolve) => {
+        if (socket.closed) resolve();
+        else socket.once("close", () => resolve());
+      });
+      expect(all.match(/HTTP\/1\.1/g)).toHaveLength(1);
+      expect(all).toMatch(/^HTTP\/1\.1 403 [^]*target-not-permitted/);
+    }
+    expect([stranger.accepted, origin.accepted]).toEqual([0, 0]);
+    expect(relay.counters.outcomes).toEqual(new Map([["target-not-permitted", 4]]));
+    expect(relay.counters.bytesUp).toBe(0);
+  });
+
+  test("ends with the reason while the relay connects: given up, out of time, the relay gone", async () => {
+    let asked = 0;
+    const { relay, port, origin } = await relayTo({}, ({ signal }) => {
+      asked++;
+      return new Promise((_resolve, reject) => {
+        signal?.addEventListener("abort", () => reject(new Error("stopped")));
+      });
+    });
+    const stop = new AbortController();
+    const stopped = tunnelTo(port, origin.port, stop.signal);
+    await until(() => asked === 1);
+    stop.abort();
+    await expect(stopped).rejects.toMatchObject({ code: "aborted", source: "downstream" });
+    await expect(tunnelTo(port, origin.port, AbortSignal.abort())).rejects.toMatchObject({ code: "aborted" });
+    await expect(tunnelTo(port, origin.port, undefined, 500)).rejects.toMatchObject({
+      code: "connect-timeout",
+    });
+    await until(() => relay.counters.tunnels === 0);
+    const broken = tunnelTo(port, origin.port);
+    await until(() => relay.counters.tunnels === 1);
+    await Promise.all([relay.drain(0), expect(broken).rejects.toMatchObject({ code: "relay-broken" })]);
+  });
+
+  test("waits in bounds while the relay connects, and comes to the target in its order", async () => {
+    const received: Buffer[] = [];
+    let receivedBytes = 0;
+    const sink = createNetServer((socket) =>
+      socket.on("data", (bytes: Buffer) => {
+        received.push(bytes);
+        receivedBytes += bytes.length;
+      }),
+    );
+    await new Promise<void>((resolve) => sink.listen(0, "127.0.0.1", resolve));
+    cleanups.push(() => void sink.close());
+    const target = (sink.address() as AddressInfo).port;
+    let connectNow = (): void => {};
+    const may = new Promise<void>((resolve) => (connectNow = resolve));
+    let isAsked = false;
+    const { relay, port } = await relayTo({}, async (options) => {
+      isAsked = true;
+      await may;
+      return await dial(options);
+    });
+    relay.setTopology(topologyOf(sites(port, target)));
+    const peer = edgeTrust.clientOptions({ serverId: serverId("nyc-1"), roles: ["relay"] }, RELAY_ALPN);
+    const socket = connectTls({ ...peer, port, host: "127.0.0.1" });
+    socket.on("error", () => {}).resume();
+    cleanups.push(() => void socket.destroy());
+    const sent = Buffer.from(Array.from({ length: 1_000_000 }, (_, at) => (at * 13) >> 5));
+    const TIMES = 32;
+    socket.write(connectRequest(`127.0.0.1:${target}`));
+    for (let n = 0; n < TIMES; n++) socket.write(sent);
+    await until(() => isAsked);
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    // What the kernel holds, and one mark of a socket.
+    expect(socket.writableLength).toBeGreaterThan(sent.length);
+    connectNow();
+    await until(() => receivedBytes === TIMES * sent.length, 30_000);
+    const all = Buffer.concat(received);
+    for (let n = 0; n < TIMES; n++)
+      expect(all.subarray(n * sent.length, (n + 1) * sent.length).equals(sent)).toBe(true);
+    expect(relay.counters.bytesUp).toBe(TIMES * sent.length);
   });
 });
 

@@ -79,6 +79,9 @@ type Tunnel = {
   readonly stop: () => void;
 };
 
+/** Of what comes behind CONNECT so much is taken while the target is connected to; the rest stays with the peer. */
+const EARLY_BYTES_MAX = 65_536;
+
 const statusTexts: Readonly<Record<number, string>> = {
   400: "Bad Request",
   403: "Forbidden",
@@ -264,6 +267,17 @@ export class RelayServer {
     this.counters.tunnels = this.#tunnels.size;
     this.counters.tunnelsPeak = Math.max(this.counters.tunnelsPeak, this.#tunnels.size);
     socket.once("close", tunnel.stop);
+    // Half an end is a whole one: nobody has said all before there is a tunnel.
+    socket.once("end", tunnel.stop);
+    const early = [head];
+    let earlyBytes = head.length;
+    // Read, so that the end of a peer that has gone is seen behind it.
+    const onEarly = (chunk: Buffer): void => {
+      early.push(chunk);
+      earlyBytes += chunk.length;
+      if (earlyBytes >= EARLY_BYTES_MAX) socket.pause();
+    };
+    socket.on("data", onEarly);
     try {
       const { host, port } = decision;
       const timeoutMs = this.#settings.connectTimeoutMs;
@@ -272,6 +286,8 @@ export class RelayServer {
       target = await this.#dial({ host, port, timeoutMs, refuse, signal: stop.signal });
     } catch (error) {
       socket.off("close", tunnel.stop);
+      socket.off("end", tunnel.stop);
+      socket.off("data", onEarly);
       this.#forget(tunnel);
       if (stop.signal.aborted) {
         this.#count("peer-went-away");
@@ -301,13 +317,15 @@ export class RelayServer {
     this.#count("granted");
     account.opened++;
     socket.off("close", tunnel.stop);
+    socket.off("end", tunnel.stop);
     socket.write("HTTP/1.1 200 OK\r\nIsochrone-Relay-Reason: granted\r\n\r\n");
-    if (head.length > 0) {
-      this.counters.bytesUp += head.length;
-      account.bytesUp += head.length;
-      target.write(head);
-    }
+    socket.off("data", onEarly);
+    socket.pause();
+    this.counters.bytesUp += earlyBytes;
+    account.bytesUp += earlyBytes;
+    if (earlyBytes > 0) target.write(Buffer.concat(early));
     this.#join(socket, target, tunnel);
+    socket.resume();
   }
 
   /** Moves bytes both ways with back-pressure; an end on one side ends the other's writing only (half-close). */
@@ -480,6 +498,8 @@ export class RelayServer {
     socket.end(
       `HTTP/1.1 ${status} ${statusTexts[status] ?? "Error"}\r\nIsochrone-Relay-Reason: ${reason}\r\nContent-Type: text/plain\r\nContent-Length: ${text.length}\r\nConnection: close\r\n\r\n${text}`,
     );
+    // What stands behind the request is nobody's.
+    socket.resume();
     // Whoever does not hang up is hung up on.
     setTimeout(() => socket.destroy(), 1_000).unref();
   }

@@ -23,7 +23,7 @@ import { type TransportSettings, transportDefaults } from "../config.ts";
 import { LINK_ALPN } from "../core/link/words.ts";
 import { type PathReason, pathReasons } from "../core/path-words.ts";
 import { peerProofHeader } from "../core/peer-proof.ts";
-import { dial, secure, TlsFailure } from "./dial.ts";
+import { dial, TlsFailure } from "./dial.ts";
 import type { ExchangeError, ExchangeHead, PoolRequest } from "./exchange.ts";
 import type {
   KnownOrigin,
@@ -496,14 +496,14 @@ export class Transport {
         source: "upstream",
         retry: "safe",
       });
-    const startedMs = performance.now();
-    const tunnel = await openTunnel({
-      relay,
-      target: { host, port },
-      trust,
-      timeoutMs,
-      signal,
-    }).catch((error: unknown) => {
+    try {
+      return await openTunnel({ relay, target: { host, port }, tls, trust, timeoutMs, signal });
+    } catch (error) {
+      if (error instanceof TlsFailure)
+        throw new IsochroneError(
+          `Cannot connect to ${host}:${port} via ${JSON.stringify(via)}: TLS handshake with ${JSON.stringify(servername)} failed: ${error.message}`,
+          { code: "tls-failed", source: "upstream", retry: "safe", cause: error },
+        );
       // The relay itself did not answer: its cluster's other server is asked as soon as this one is known to be down.
       if (
         error instanceof IsochroneError &&
@@ -513,17 +513,6 @@ export class Transport {
         this.#prober.liveness.handlePassive(relay.serverId, false, clock.monotonic());
       }
       throw error;
-    });
-    if (tls === undefined) return tunnel;
-    const leftMs = Math.max(1, Math.ceil(timeoutMs - (performance.now() - startedMs)));
-    try {
-      return await secure(tunnel, tls, AbortSignal.any([signal, AbortSignal.timeout(leftMs)]));
-    } catch (error) {
-      const why = error instanceof TlsFailure ? error.message : String(error);
-      throw new IsochroneError(
-        `Cannot connect to ${host}:${port} via ${JSON.stringify(via)}: TLS handshake with ${JSON.stringify(servername)} failed: ${why}`,
-        { code: "tls-failed", source: "upstream", retry: "safe", cause: error },
-      );
     }
   }
 }
