@@ -3,14 +3,18 @@
  * read at the start of a process only. Measured by test/bench/unique-keys.ts.
  */
 import { flushCompileCache } from "node:module";
+import { setFlagsFromString } from "node:v8";
+import { HEAP_GROWING_PERCENT } from "../core/heap-growth.ts";
+
+const heapGrowingFlag = (percent: number): string => `--heap-growing-percent=${percent}`;
 
 /**
- * The old generation is collected when it has grown by three tenths (by default up to fourfold): dead content waits outside of the heap
- * until it is collected. Each of those collections would shrink the young generation to 1 MiB, which a dozen misses fill; what they have
- * under way is then copied over and over, and what dies soon grows old. So the young one has 8 MiB from the start.
+ * The old generation is collected when it has grown by three tenths (by default up to fourfold), a small one by more (core/heap-growth.ts):
+ * dead content waits outside of the heap until it is collected. Each of those collections would shrink the young generation to 1 MiB, which a
+ * dozen misses fill; what they have under way is then copied over and over, and what dies soon grows old. So the young one has 8 MiB from the start.
  */
 export const HEAP_FLAGS: readonly string[] = [
-  "--heap-growing-percent=30",
+  heapGrowingFlag(HEAP_GROWING_PERCENT),
   "--min-semi-space-size=8",
   "--max-semi-space-size=8",
 ];
@@ -38,6 +42,17 @@ export function withHeapFlags(execArgv: readonly string[]): string[] {
 /** Whether this process was started with these flags, or with the operator's in their place. */
 export function hasHeapFlags(): boolean {
   return withHeapFlags(process.execArgv).length === process.execArgv.length;
+}
+
+let growingPercent = HEAP_GROWING_PERCENT;
+
+/** From the next collection on, in place of what {@link HEAP_FLAGS} say; what the operator says stays. */
+export function setHeapGrowingPercent(percent: number): void {
+  if (percent === growingPercent || !process.execArgv.includes(heapGrowingFlag(HEAP_GROWING_PERCENT))) return;
+  // Code that is cached after a change of flags is not taken by a process that starts without it.
+  if (growingPercent === HEAP_GROWING_PERCENT) flushCompileCache();
+  growingPercent = percent;
+  setFlagsFromString(heapGrowingFlag(percent));
 }
 
 /** The environment with malloc's variables; those that the operator has set stay. */

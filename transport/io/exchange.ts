@@ -5,6 +5,7 @@
 import { Readable } from "node:stream";
 import type { Dispatcher } from "undici";
 import { IsochroneError } from "#kit";
+import { READ_BYTES } from "./http1/direct-reads.ts";
 import type { HeaderList, SpokenProtocol, TransportRequest } from "./face.ts";
 import type { StopSignal } from "./stop-signal.ts";
 
@@ -209,7 +210,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
     if (this.#stage === "ended") return;
     this.#stage = "body";
     const body = new Readable({
-      highWaterMark: 64 * 1024,
+      highWaterMark: READ_BYTES,
       read: () => {
         this.#handleRead();
         this.#controller?.resume();

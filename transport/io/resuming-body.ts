@@ -6,6 +6,7 @@
 import { Readable } from "node:stream";
 import { IsochroneError } from "#kit";
 import { type ExchangeHead, whenBroken } from "./exchange.ts";
+import { READ_BYTES } from "./http1/direct-reads.ts";
 import type { HeaderList, TransportRequest } from "./face.ts";
 import type { Progress } from "./target.ts";
 
@@ -85,7 +86,7 @@ export class ResumingBody extends Readable {
   #rescue: Promise<void> | undefined;
 
   constructor(options: ResumingBodyOptions) {
-    super({ highWaterMark: 64 * 1024 });
+    super({ highWaterMark: READ_BYTES });
     this.#options = options;
     this.#source = options.first;
     this.#progress = options.track;

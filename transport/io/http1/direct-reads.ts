@@ -6,7 +6,7 @@ import { connect, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 
 /** What the kernel holds for a socket is read in pieces of so many bytes; as Node's own. */
-const READ_BYTES = 64 * 1_024;
+export const READ_BYTES = 128 * 1_024;
 const readBuffer = Buffer.allocUnsafeSlow(READ_BYTES);
 
 export class DirectReads {
