@@ -15,10 +15,13 @@ export interface BenchOptions {
   readonly out: string | undefined;
 }
 
-const HELP = `
-  --seconds N        length of one load (default 5)
-  --rounds N         how often each server takes its turn (default 3); the figure is the median
-  --warm-up N        seconds of load before the first round of each workload (default 2)
+type Lengths = Pick<BenchOptions, "seconds" | "rounds" | "warmUpSeconds">;
+const LENGTHS: Lengths = { seconds: 5, rounds: 3, warmUpSeconds: 2 };
+
+const help = ({ seconds, rounds, warmUpSeconds }: Lengths): string => `
+  --seconds N        length of one load (default ${seconds})
+  --rounds N         how often each server takes its turn (default ${rounds}); the figure is the median
+  --warm-up N        seconds of load before the first round of each workload (default ${warmUpSeconds})
   --only LIST        servers by name or name/form, such as isochrone,nginx/tuned (default: all found on PATH)
   --workloads LIST   workloads by name (default: all)
   --out FILE         keep the JSON there too, for "npm run bench -- report --from DIR"
@@ -50,7 +53,8 @@ function listed<T>(
 }
 
 /**
- * Reads the options of one benchmark. Servers whose program is missing are left out with a line on stderr.
+ * Reads the options of one benchmark. Servers whose program is missing are left out with a line on stderr. `lengths`: where the command line
+ * says nothing.
  *
  * @returns undefined after `--help`
  * @throws UsageError
@@ -61,6 +65,7 @@ export function benchOptions(
   summary: string,
   servers: readonly Server[],
   workloads: readonly Workload[],
+  lengths = LENGTHS,
 ): BenchOptions | undefined {
   const { values } = parseArgs({
     args: [...argv],
@@ -78,7 +83,7 @@ export function benchOptions(
     const forms = servers.map((server) => `  ${labelOf(server).padEnd(24)}${server.note}`);
     const loads = workloads.map((workload) => `  ${workload.name.padEnd(24)}${workload.note}`);
     console.log(
-      `Usage: npm run bench -- ${name} [options]\n\n${summary}\n${HELP}\nServers:\n${forms.join("\n")}\n\nWorkloads:\n${loads.join("\n")}`,
+      `Usage: npm run bench -- ${name} [options]\n\n${summary}\n${help(lengths)}\nServers:\n${forms.join("\n")}\n\nWorkloads:\n${loads.join("\n")}`,
     );
     return undefined;
   }
@@ -88,9 +93,9 @@ export function benchOptions(
   );
   if (missing.size > 0) console.error(`left out, not on PATH: ${[...missing].join(", ")}`);
   return {
-    seconds: Math.max(1, Math.round(positive("seconds", values.seconds, 5))),
-    rounds: Math.max(1, Math.round(positive("rounds", values.rounds, 3))),
-    warmUpSeconds: Math.round(positive("warm-up", values["warm-up"], 2)),
+    seconds: Math.max(1, Math.round(positive("seconds", values.seconds, lengths.seconds))),
+    rounds: Math.max(1, Math.round(positive("rounds", values.rounds, lengths.rounds))),
+    warmUpSeconds: Math.round(positive("warm-up", values["warm-up"], lengths.warmUpSeconds)),
     servers: wanted.filter((server) => server.program !== undefined),
     workloads: listed("workloads", values.workloads, workloads, (workload) => [workload.name]),
     out: values.out,
