@@ -9,6 +9,8 @@ export const HEAP_GROWING_PERCENT = 30;
 const PERCENT_MAX = 100;
 /** What may be dead in a small heap: some times what passes through between two collections of the young generation. */
 const DEAD_BYTES = 48 * 2 ** 20;
+/** At most, as a share of the store: a small one is full before anybody has looked again, and beside what is dead then. */
+const DEAD_SHARE = 1 / 5;
 
 export type HeapSample = {
   /** What V8 counts: its heap in use and what its objects hold outside of it, bytes. */
@@ -17,9 +19,13 @@ export type HeapSample = {
   readonly residentBytes: number;
 };
 
-/** A whole number of percent, for a process that is to stay below `capBytes` of resident memory. */
-export function heapGrowingPercent({ managedBytes, residentBytes }: HeapSample, capBytes: number): number {
-  const deadBytes = Math.min(DEAD_BYTES, capBytes - residentBytes);
+/** A whole number of percent, for a process that is given `memoryBytes` for its store and is to stay below `capBytes` of resident memory. */
+export function heapGrowingPercent(
+  { managedBytes, residentBytes }: HeapSample,
+  memoryBytes: number,
+  capBytes: number,
+): number {
+  const deadBytes = Math.min(DEAD_BYTES, memoryBytes * DEAD_SHARE, capBytes - residentBytes);
   const percent = Math.floor((100 * deadBytes) / managedBytes);
   return Math.min(PERCENT_MAX, Math.max(HEAP_GROWING_PERCENT, percent));
 }

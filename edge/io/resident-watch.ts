@@ -26,7 +26,7 @@ export function watchResident(store: MemoryStore, memoryBytes: number, clock: Cl
     const { isFull } = store;
     const memory = memoryNow();
     if (memory === undefined) return;
-    setHeapGrowingPercent(heapGrowingPercent(memory, capBytes));
+    setHeapGrowingPercent(heapGrowingPercent(memory, memoryBytes, capBytes));
     reserve.handleSample({ residentBytes: memory.residentBytes, isFull, now: clock.monotonic() });
     if (reserve.bytes !== store.garbageBytes) store.garbageBytes = reserve.bytes;
   }, SAMPLE_MS);

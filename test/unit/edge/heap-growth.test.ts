@@ -3,26 +3,37 @@ import { describe, expect, test } from "vitest";
 import { HEAP_GROWING_PERCENT, heapGrowingPercent } from "../../../edge/core/heap-growth.ts";
 
 const MEBIBYTE = 2 ** 20;
+const GIBIBYTE = 2 ** 30;
 
 describe("how much the old generation grows before it is collected", () => {
   test("a small heap doubles in a process with room", () => {
     const sample = { managedBytes: 32 * MEBIBYTE, residentBytes: 110 * MEBIBYTE };
-    expect(heapGrowingPercent(sample, 1_136 * MEBIBYTE)).toBe(100);
+    expect(heapGrowingPercent(sample, GIBIBYTE, 1_136 * MEBIBYTE)).toBe(100);
   });
 
   test("a larger one grows by 48 MiB, and a large one by its share", () => {
     const residentBytes = 300 * MEBIBYTE;
     const capBytes = 1_136 * MEBIBYTE;
-    expect(heapGrowingPercent({ managedBytes: 96 * MEBIBYTE, residentBytes }, capBytes)).toBe(50);
-    expect(heapGrowingPercent({ managedBytes: 900 * MEBIBYTE, residentBytes }, capBytes)).toBe(30);
+    expect(heapGrowingPercent({ managedBytes: 96 * MEBIBYTE, residentBytes }, GIBIBYTE, capBytes)).toBe(50);
+    expect(heapGrowingPercent({ managedBytes: 900 * MEBIBYTE, residentBytes }, GIBIBYTE, capBytes)).toBe(30);
   });
 
   test("at its cap, and above it, a process is collected as early as ever", () => {
     const managedBytes = 40 * MEBIBYTE;
-    for (const residentBytes of [170, 176, 200])
+    for (const residentBytes of [1_130, 1_136, 1_200])
       expect(
-        heapGrowingPercent({ managedBytes, residentBytes: residentBytes * MEBIBYTE }, 176 * MEBIBYTE),
+        heapGrowingPercent(
+          { managedBytes, residentBytes: residentBytes * MEBIBYTE },
+          GIBIBYTE,
+          1_136 * MEBIBYTE,
+        ),
       ).toBe(HEAP_GROWING_PERCENT);
+  });
+
+  test("a fifth of a small store is left to it", () => {
+    const sample = { managedBytes: 40 * MEBIBYTE, residentBytes: 110 * MEBIBYTE };
+    expect(heapGrowingPercent(sample, 64 * MEBIBYTE, 176 * MEBIBYTE)).toBe(32);
+    expect(heapGrowingPercent(sample, 128 * MEBIBYTE, 240 * MEBIBYTE)).toBe(64);
   });
 
   test("what it grants beyond the least stays below the cap", () => {
@@ -31,11 +42,14 @@ describe("how much the old generation grows before it is collected", () => {
         fc.integer({ min: 1, max: 2 ** 40 }),
         fc.integer({ min: 1, max: 2 ** 40 }),
         fc.integer({ min: 1, max: 2 ** 40 }),
-        (managedBytes, residentBytes, capBytes) => {
-          const percent = heapGrowingPercent({ managedBytes, residentBytes }, capBytes);
+        fc.integer({ min: 1, max: 2 ** 40 }),
+        (managedBytes, residentBytes, memoryBytes, capBytes) => {
+          const percent = heapGrowingPercent({ managedBytes, residentBytes }, memoryBytes, capBytes);
           expect(Number.isInteger(percent) && percent >= HEAP_GROWING_PERCENT && percent <= 100).toBe(true);
-          if (percent > HEAP_GROWING_PERCENT)
-            expect(residentBytes + (managedBytes * percent) / 100).toBeLessThanOrEqual(capBytes);
+          if (percent === HEAP_GROWING_PERCENT) return;
+          const deadBytes = (managedBytes * percent) / 100;
+          expect(residentBytes + deadBytes).toBeLessThanOrEqual(capBytes);
+          expect(deadBytes).toBeLessThanOrEqual(memoryBytes / 5);
         },
       ),
     );
