@@ -84,6 +84,6 @@ function isRepeated(answers: readonly DnsRecord[]): boolean {
   );
   return (
     new Set(owners).size < owners.length ||
-    targets.some((target) => owners.includes(target) && owners.indexOf(target) <= targets.indexOf(target))
+    targets.some((target, n) => owners.slice(0, n + 1).includes(target))
   );
 }
