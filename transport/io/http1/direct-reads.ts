@@ -5,7 +5,7 @@
 import { connect, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 
-/** What the kernel holds for a socket is read in pieces of so many bytes; as Node's own. */
+/** What the kernel holds for a socket is read in pieces of so many bytes, twice what Node takes; bodies wait for their readers up to as much. */
 export const READ_BYTES = 128 * 1_024;
 const readBuffer = Buffer.allocUnsafeSlow(READ_BYTES);
 
