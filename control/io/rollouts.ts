@@ -56,8 +56,7 @@ export class Rollouts {
 
   /** The newest of each document; with `id`: of those of this name. */
   list(id?: string): readonly Rollout[] {
-    const all = this.#options.store.rollouts();
-    return id === undefined ? all : all.filter((one) => one.id === id);
+    return this.#options.store.rollouts(id);
   }
 
   get runningCount(): number {
@@ -132,9 +131,11 @@ export class Rollouts {
       targets: didOneLive ? [...testedTargets(document)] : [],
       halt: null,
     };
+    const entered = this.#enter(record, 0);
     this.counters.begun++;
-    this.#running.set(keyOf(record), this.#followed(record, clock.monotonic()));
-    return this.#enter(record, 0);
+    if (entered.state === "running")
+      this.#running.set(keyOf(entered), this.#followed(entered, clock.monotonic()));
+    return entered;
   }
 
   /**
@@ -175,7 +176,7 @@ export class Rollouts {
     return [
       record.stageIndex + 1 < record.stages.length
         ? this.#enter(record, record.stageIndex + 1)
-        : this.#end({ ...record, state: "done" }),
+        : this.#finish(record),
     ];
   }
 
@@ -186,11 +187,11 @@ export class Rollouts {
     return this.#halt(followed.record, "operator", []);
   }
 
-  /** Another version is about to come into force everywhere; nobody is told anything here. */
-  supersede(kind: StagedKind, id: string): boolean {
+  /** Another version comes into force everywhere. False: none is under way, and nothing was done. */
+  supersede(kind: StagedKind, id: string, version: number): boolean {
     const followed = this.#running.get(`${kind}/${id}`);
     if (followed === undefined) return false;
-    this.#end({ ...followed.record, state: "halted", halt: { reason: "superseded", servers: [] } });
+    this.#halt(followed.record, "superseded", [], version);
     return true;
   }
 
@@ -220,7 +221,7 @@ export class Rollouts {
           : one,
       ),
     };
-    const { kind, id, version, previousVersion } = record;
+    const { kind, id, version } = record;
     if (isLast) {
       try {
         checkLaws(kind, id, version);
@@ -228,9 +229,7 @@ export class Rollouts {
         if (!(error instanceof Refusal)) throw error;
         return this.#halt(before, "refused", []);
       }
-      const result = store.activate({ kind, id, version, expectedActiveVersion: previousVersion });
-      store.saveRollout(record);
-      if (result.outcome === "activated") onEvent(result.event);
+      this.#putInForce(record, version);
     } else onEvent(store.offer(record));
     const followed = this.#running.get(keyOf(record));
     if (followed !== undefined) {
@@ -240,29 +239,50 @@ export class Rollouts {
     return record;
   }
 
-  #halt(record: Rollout, reason: HaltReason, servers: Rollout["stages"][number]["servers"]): Rollout {
+  #halt(
+    record: Rollout,
+    reason: HaltReason,
+    servers: Rollout["stages"][number]["servers"],
+    version = record.previousVersion,
+  ): Rollout {
+    const ended = this.#ended({ ...record, state: "halted", halt: { reason, servers: [...servers] } });
+    this.#putInForce(ended, version);
+    this.#running.delete(keyOf(record));
+    this.counters.halted++;
+    return ended;
+  }
+
+  #finish(record: Rollout): Rollout {
+    const ended = this.#ended({ ...record, state: "done" });
+    this.#options.store.saveRollout(ended);
+    this.#running.delete(keyOf(record));
+    this.counters.done++;
+    return ended;
+  }
+
+  #ended(record: Rollout): Rollout {
+    return { ...record, endedAtEpochMs: Math.floor(this.#options.clock.epoch()) };
+  }
+
+  /**
+   * The version and where the roll-out stands, both or neither: otherwise a step that is tried again would find its version in force, of which
+   * nobody was told. Everyone is told, also of what is in force already, since some were offered the other one.
+   */
+  #putInForce(rollout: Rollout, version: number): void {
     const { store, onEvent } = this.#options;
-    const { kind, id, previousVersion } = record;
+    const { kind, id } = rollout;
     const inForce = store.document(kind, id)?.summary.version ?? null;
     const result = store.activate({
       kind,
       id,
-      version: previousVersion,
+      version,
       expectedActiveVersion: inForce,
       isToldAgain: true,
+      rollout,
     });
-    const ended = this.#end({ ...record, state: "halted", halt: { reason, servers: [...servers] } });
-    if (result.outcome === "activated") onEvent(result.event);
-    return ended;
-  }
-
-  #end(record: Rollout): Rollout {
-    const { store, clock } = this.#options;
-    const ended: Rollout = { ...record, endedAtEpochMs: Math.floor(clock.epoch()) };
-    store.saveRollout(ended);
-    this.#running.delete(keyOf(record));
-    this.counters[record.state === "done" ? "done" : "halted"]++;
-    return ended;
+    if (result.outcome !== "activated")
+      throw new Error(`Version ${version} of ${kind}/${id} could not be put in force: ${result.outcome}`);
+    onEvent(result.event);
   }
 }
 

@@ -197,17 +197,14 @@ export class ControlService {
 
   /** A stored version that is lawful: in stages, or where it cannot or must not be, everywhere. */
   #putInForce(kind: StagedKind, id: string, version: number, mode: RolloutMode = "staged"): DocumentSummary {
-    if (mode === "at-once") this.rollouts.supersede(kind, id);
-    if (mode === "at-once" || this.rollouts.begin(kind, id, version) === undefined) {
+    const isFollowed =
+      mode === "at-once"
+        ? this.rollouts.supersede(kind, id, version)
+        : this.rollouts.begin(kind, id, version) !== undefined;
+    if (!isFollowed) {
       const inForce = this.store.document(kind, id)?.summary.version ?? null;
-      // Some may have been offered another one.
-      const result = this.store.activate({
-        kind,
-        id,
-        version,
-        expectedActiveVersion: inForce,
-        isToldAgain: mode === "at-once",
-      });
+      const isToldAgain = mode === "at-once";
+      const result = this.store.activate({ kind, id, version, expectedActiveVersion: inForce, isToldAgain });
       if (result.outcome === "activated") this.#publishActivation(result.event);
     }
     return this.document(kind, id, version).summary;

@@ -112,6 +112,7 @@ export class MemoryStore implements DocumentStore {
     if (decision.outcome === "unchanged" && command.isToldAgain !== true)
       return { outcome: "unchanged", summary: this.#summary(row, version) };
     if (decision.outcome !== "activated" && decision.outcome !== "unchanged") return decision;
+    if (command.rollout !== undefined) this.saveRollout(command.rollout);
     const event = this.#activateRow(row, version);
     return { outcome: "activated", summary: this.#summary(row, version), event };
   }
@@ -142,8 +143,11 @@ export class MemoryStore implements DocumentStore {
     return { type: "document", seq, kind, id, version, bodyText, audience };
   }
 
-  rollouts(): readonly Rollout[] {
-    return [...this.#rollouts.keys()].sort().flatMap((key) => this.#rollouts.get(key)?.rollout ?? []);
+  rollouts(id?: string): readonly Rollout[] {
+    return [...this.#rollouts.keys()]
+      .sort()
+      .flatMap((key) => this.#rollouts.get(key)?.rollout ?? [])
+      .filter((one) => id === undefined || one.id === id);
   }
 
   saveLease({ name, term, holderId, durationMs, note }: LeaseRecord): void {

@@ -196,7 +196,7 @@ export class SqliteStore implements DocumentStore {
   }
 
   activate(command: ActivateCommand): ActivateResult {
-    const { kind, id, version } = command;
+    const { kind, id, version, rollout } = command;
     return this.#transaction(() => {
       const head = this.#head(kind, id);
       if (head.latestVersion === 0) return { outcome: "unknown-version" };
@@ -207,6 +207,7 @@ export class SqliteStore implements DocumentStore {
       if (decision.outcome === "unchanged" && command.isToldAgain !== true)
         return { outcome: "unchanged", summary: stored.summary };
       const event = this.#activate(kind, id, version, stored.bodyText);
+      if (rollout !== undefined) this.#keepRollout(rollout, undefined);
       return { outcome: "activated", summary: this.#summary(kind, id, version), event };
     });
   }
@@ -228,10 +229,11 @@ export class SqliteStore implements DocumentStore {
     });
   }
 
-  rollouts(): readonly Rollout[] {
-    return this.#all("SELECT body FROM rollouts ORDER BY kind, id").map(({ body }) =>
-      rolloutSchema.parse(JSON.parse(String(body))),
-    );
+  rollouts(id?: string): readonly Rollout[] {
+    return this.#all(
+      "SELECT body FROM rollouts WHERE ?1 IS NULL OR id = ?1 ORDER BY kind, id",
+      id ?? null,
+    ).map(({ body }) => rolloutSchema.parse(JSON.parse(String(body))));
   }
 
   /** @param offerSeq undefined: the place of its offer stays */

@@ -33,6 +33,8 @@ export interface ActivateCommand {
   readonly expectedActiveVersion: number | null;
   /** Told to everyone also where it is in force already: some were offered another one. */
   readonly isToldAgain?: boolean;
+  /** {@link DocumentStore.saveRollout} in the same step, where the version comes into force: either both are kept or neither. */
+  readonly rollout?: Rollout | undefined;
 }
 
 export interface StoredActivation {
@@ -94,8 +96,8 @@ export interface DocumentStore {
   saveLease(lease: LeaseRecord): void;
 
   leases(): readonly LeaseRecord[];
-  /** By kind and id. */
-  rollouts(): readonly Rollout[];
+  /** By kind and id; with `id`: of documents of this name. */
+  rollouts(id?: string): readonly Rollout[];
   /** The version asked for, or the active one; undefined when there is none. */
   document(kind: DocumentKind, id: string, version?: number): StoredDocument | undefined;
   /** Kept versions, oldest first. */

@@ -161,6 +161,21 @@ describe.each(makers)("%s store", (_name, make) => {
       outcome: "conflict",
     });
     expect(store.snapshotSeqs().documents).toEqual([3]);
+
+    // In force with where the roll-out stands, or not at all.
+    const forward = { ...inPolicy, version: 2, expectedActiveVersion: 1 };
+    const unwritable = Object.defineProperty({ ...halted }, "id", {
+      get: () => {
+        throw new Error("the disk is full");
+      },
+    });
+    expect(() => store.activate({ ...forward, rollout: unwritable })).toThrow("the disk is full");
+    expect(store.document("policy", "shop")?.summary.version).toBe(1);
+    expect(store.bounds().newestSeq).toBe(3);
+    const done = { ...running, state: "done", stageIndex: 1, endedAtEpochMs: 3 } as const;
+    expect(store.activate({ ...forward, rollout: done })).toMatchObject({ outcome: "activated" });
+    expect(store.rollouts("shop")).toEqual([done]);
+    expect(store.rollouts("other")).toEqual([]);
     store.close();
   });
 

@@ -439,3 +439,59 @@ test("a roll-out that cannot take its step is told of, tried again, and holds no
   await pass({ served, clock, nodes }, 10_000);
   expect(await stage("shop")).toBe(1);
 });
+
+test("a last stage of which not all could be written is taken whole later: everyone is told", async () => {
+  const store = new MemoryStore({ logId: "log-1" });
+  const { clock, served, nodes } = await world(store);
+  const { client } = served;
+  await client.put("policy", "shop", policy(20), { expectedVersion: 1 });
+  const having = (count: number) =>
+    until(() => Object.values(ttls(nodes)).filter((ttl) => ttl === 20).length === count, `${count} servers`);
+  await having(1);
+  await pass({ served, clock, nodes }, 10_000);
+  await having(2);
+  const save = vi.spyOn(store, "saveRollout").mockImplementation(() => {
+    throw new Error("the disk is full");
+  });
+  cleanups.push(() => save.mockRestore());
+  await pass({ served, clock, nodes }, 12_000);
+  expect(save).toHaveBeenCalled();
+  expect((await client.document("policy", "shop"))?.version).toBe(1);
+  expect((await client.rollouts())[0]).toMatchObject({ state: "running", stageIndex: 1 });
+  save.mockRestore();
+  await pass({ served, clock, nodes }, 4_000);
+  await having(4);
+  expect((await client.document("policy", "shop"))?.version).toBe(2);
+  await pass({ served, clock, nodes }, 10_000);
+  expect((await client.rollouts())[0]).toMatchObject({ state: "done" });
+});
+
+test("one that cannot be begun, or given up for another version, leaves all as it was", async () => {
+  const store = new MemoryStore({ logId: "log-1" });
+  const { served, nodes } = await world(store);
+  const { client } = served;
+  const fail = (method: "offer" | "activate") => {
+    const spy = vi.spyOn(store, method).mockImplementation(() => {
+      throw new Error("the disk is full");
+    });
+    cleanups.push(() => spy.mockRestore());
+    return spy;
+  };
+  const offer = fail("offer");
+  await expect(client.put("policy", "shop", policy(20), { expectedVersion: 1 })).rejects.toMatchObject({
+    code: "control-failed",
+  });
+  offer.mockRestore();
+  expect(await client.rollouts()).toEqual([]);
+  await client.activate("policy", "shop", { version: 2, expectedActiveVersion: 1 });
+  await until(() => Object.values(ttls(nodes)).includes(20), "the first server");
+  const activate = fail("activate");
+  const back = { version: 1, expectedActiveVersion: 1, rollout: "at-once" } as const;
+  await expect(client.activate("policy", "shop", back)).rejects.toMatchObject({ code: "control-failed" });
+  activate.mockRestore();
+  expect(await client.rollouts()).toMatchObject([{ state: "running", stageIndex: 0 }]);
+  await client.activate("policy", "shop", back);
+  await until(() => Object.values(ttls(nodes)).every((ttl) => ttl === 10), "the version before");
+  expect(await client.rollouts()).toMatchObject([{ state: "halted", halt: { reason: "superseded" } }]);
+  expect(served.server.service.rollouts.counters).toEqual({ begun: 1, done: 0, halted: 1 });
+});
