@@ -3,6 +3,7 @@ import { createHash, createPrivateKey, generateKeyPairSync, type KeyObject, sign
 import type { DnssecKey, DnssecZone } from "#kit";
 import { seal, type SealPurpose, systemClock, unseal } from "#kit/io";
 import { peerKeyFromEnvironment } from "#transport";
+import { rawSignatureOf } from "../core/dns/dnssec/ecdsa.ts";
 import { dsData, type ZoneKey, type ZoneKeySet } from "../core/dns/dnssec/keys.ts";
 import { nameFromText, rootName } from "../core/dns/name.ts";
 
@@ -27,9 +28,7 @@ export function zoneKeyOf(privateKeyPem: string): ZoneKey {
   const key = createPrivateKey(privateKeyPem);
   if (key.asymmetricKeyDetails?.namedCurve !== "prime256v1")
     throw new Error("the private key is not on P-256");
-  // RFC 6605 section 4: r and s as they are, not in DER.
-  const parameters = { key, dsaEncoding: "ieee-p1363" } as const;
-  return { publicKey: publicPartOf(key), sign: (bytes) => sign("sha256", bytes, parameters) };
+  return { publicKey: publicPartOf(key), sign: (bytes) => rawSignatureOf(sign("sha256", bytes, key)) };
 }
 
 function publicPartOf(privateKey: KeyObject): Uint8Array {
