@@ -4,10 +4,20 @@ import { dnsTypes } from "../constants.ts";
 import type { DnsRecord, RecordData } from "../message.ts";
 import { lowerCase } from "../name-table.ts";
 
+/** Of the last message that was finished, for the next one: memory is what a short message costs most. */
+let spare: Uint8Array | undefined;
+const OCTETS_MIN = 256;
+const SPARE_OCTETS_MAX = 4_096;
+const none = new Uint8Array();
+
 /** Octets of a growing message. */
 export class Octets {
-  #bytes = new Uint8Array(256);
+  #bytes = spare ?? new Uint8Array(OCTETS_MIN);
   #length = 0;
+
+  constructor() {
+    spare = undefined;
+  }
 
   get length(): number {
     return this.#length;
@@ -35,14 +45,18 @@ export class Octets {
     this.#length += bytes.length;
   }
 
-  /** A copy of what was put in. */
+  /** A copy of what was put in, which is forgotten here. */
   bytes(): Uint8Array {
-    return this.#bytes.slice(0, this.#length);
+    const written = this.#bytes.slice(0, this.#length);
+    if (this.#bytes.length <= SPARE_OCTETS_MAX) spare = this.#bytes;
+    this.#bytes = none;
+    this.#length = 0;
+    return written;
   }
 
   #room(count: number): void {
     if (this.#length + count <= this.#bytes.length) return;
-    const grown = new Uint8Array(Math.max(this.#bytes.length * 2, this.#length + count));
+    const grown = new Uint8Array(Math.max(this.#bytes.length * 2, OCTETS_MIN, this.#length + count));
     grown.set(this.#bytes);
     this.#bytes = grown;
   }

@@ -65,6 +65,8 @@ export function typeBitmap(types: readonly number[]): Uint8Array {
 /** What stands at a name that is denied something: its types, or nothing at all and nothing below it. */
 export type TypesAtName = readonly number[] | "nothing";
 
+const bitmapOfNothing = typeBitmap([dnsTypes.NXNAME, dnsTypes.RRSIG, dnsTypes.NSEC]);
+
 /**
  * The NSEC record that says what `name` has. Its own name and the next one are in lower case, so that the letters of a question (0x20)
  * make no other signature.
@@ -77,10 +79,9 @@ export function nsecRecord(
   ttlSeconds: number,
   apex: DomainName,
 ): DnsRecord {
-  const own = types === "nothing" ? [dnsTypes.NXNAME] : types;
   const out = new Octets();
   out.put(nextName(lowerName(name.wire)) ?? lowerName(apex.wire));
-  out.put(typeBitmap([...own, dnsTypes.RRSIG, dnsTypes.NSEC]));
+  out.put(types === "nothing" ? bitmapOfNothing : typeBitmap([...types, dnsTypes.RRSIG, dnsTypes.NSEC]));
   return {
     name,
     type: dnsTypes.NSEC,

@@ -306,8 +306,10 @@ export class ZoneSigner {
     head.u16(signer.keyTag);
     head.put(this.#lowerOrigin);
     const data = head.bytes();
-    head.put(set);
-    const signature = signer.sign(head.bytes());
+    const signed = new Octets();
+    signed.put(data);
+    signed.put(set);
+    const signature = signer.sign(signed.bytes());
     const whole = new Uint8Array(data.length + signature.length);
     whole.set(data);
     whole.set(signature, data.length);
