@@ -205,6 +205,10 @@ export class VirtualEnd {
   #timer = 0;
   /** Whatever happens is seen to at multiples of it, together: a process that shares its processor. 0: at once. */
   turnMs = 0;
+  /** At random times, this often on average, its process stands still for so long, up to twice: then what came is read, and after it timers are seen to. */
+  stall: { readonly everyMs: number; readonly lengthMs: number } | undefined;
+  #stalledUntil = 0;
+  #nextStall: number | undefined;
   #waiting: { readonly datagram: Uint8Array; readonly from: string }[] = [];
 
   constructor(
@@ -222,7 +226,7 @@ export class VirtualEnd {
   }
 
   receive(datagram: Uint8Array, from: string): void {
-    if (this.turnMs > 0) {
+    if (this.#turnAt(this.#network.now) > this.#network.now) {
       if (this.#waiting.push({ datagram, from }) === 1)
         this.#network.at(this.#turnAt(this.#network.now), () => this.#receiveWaiting());
       return;
@@ -232,14 +236,33 @@ export class VirtualEnd {
   }
 
   #turnAt(time: number): number {
-    return this.turnMs === 0 ? time : Math.ceil(time / this.turnMs) * this.turnMs;
+    const turn = this.turnMs === 0 ? time : Math.ceil(time / this.turnMs) * this.turnMs;
+    return Math.max(turn, this.#stallEnd());
+  }
+
+  /** When it goes on that stands still now; otherwise a time that is over. */
+  #stallEnd(): number {
+    const { random, now } = this.#network;
+    if (this.stall === undefined) return 0;
+    const { everyMs, lengthMs } = this.stall;
+    this.#nextStall ??= now + random.exponential(everyMs);
+    while (now >= this.#nextStall) {
+      this.#stalledUntil = this.#nextStall + lengthMs * (1 + random.float());
+      this.#nextStall = this.#stalledUntil + random.exponential(everyMs);
+    }
+    return this.#stalledUntil;
   }
 
   #receiveWaiting(): void {
+    if (this.#handleWaiting()) this.pump();
+  }
+
+  /** Whether there was any. */
+  #handleWaiting(): boolean {
     const now = monotonicMs(this.#network.now);
-    for (const { datagram, from } of this.#waiting.splice(0))
-      this.connection.handleDatagram(datagram, from, now);
-    this.pump();
+    const waiting = this.#waiting.splice(0);
+    for (const { datagram, from } of waiting) this.connection.handleDatagram(datagram, from, now);
+    return waiting.length > 0;
   }
 
   /** Hands on what happened, sends what may leave, and sets the timer. */
@@ -256,11 +279,18 @@ export class VirtualEnd {
     const timer = ++this.#timer;
     if (dueAt === undefined) return;
     // A timer that is due at once and lets nothing leave would never end.
-    this.#network.at(this.#turnAt(Math.max(dueAt, now + TICK_MS)), () => {
+    const see = (): void => {
       if (timer !== this.#timer) return;
+      const at = this.#stallEnd();
+      if (at > this.#network.now) {
+        this.#network.at(at, see);
+        return;
+      }
+      this.#handleWaiting();
       connection.handleTimeout(monotonicMs(this.#network.now));
       this.pump();
-    });
+    };
+    this.#network.at(this.#turnAt(Math.max(dueAt, now + TICK_MS)), see);
   }
 }
 const TICK_MS = 0.01;

@@ -97,6 +97,17 @@ describe("a connection over UDP", { timeout: 120_000 }, () => {
     },
   );
 
+  test("transfers that fit the path, again and again, find its rate and come to lose nothing in its queue", () => {
+    const bottleneck = new Bottleneck(100, 600_000);
+    const pair = new UdpPair("again", { delayMs: 24 }, { delayMs: 24, bottleneck });
+    fetches(pair, 15, 1_000_000);
+    const { drops } = bottleneck;
+    const times = fetches(pair, 15, 1_000_000).toSorted((a, b) => a - b);
+    expect(bottleneck.drops).toBe(drops);
+    // A round trip, and 83 ms for the bytes.
+    expect(times[7]).toBeLessThan(48 + 83 + 15);
+  });
+
   test("a small transfer beside a long one has its repairs", () => {
     const bottleneck = new Bottleneck(100, 2_000_000);
     const pair = new UdpPair("beside", FAR, { delayMs: 48, lossRatio: 0.014, bottleneck });

@@ -211,6 +211,25 @@ describe("an end that shares its processor", { timeout: 120_000 }, () => {
     return times;
   }
 
+  test.each([0, 0.007])(
+    "and stands still now and then for a few round trips, while %d is lost, has answers later by that alone",
+    (lossRatio) => {
+      const stall = { everyMs: 300, lengthMs: 40 };
+      const quantiles = (isStalled: boolean): readonly number[] => {
+        const way = (): PathShape => ({ delayMs: 8, lossRatio, bottleneck: new Bottleneck(100, 200_000) });
+        const pair = new UdpPair("still", way(), way());
+        if (isStalled) for (const end of [pair.client, pair.server]) end.stall = stall;
+        const times = fetches(pair, 200, 1_000_000).toSorted((a, b) => a - b);
+        return [times[100] as number, times[190] as number];
+      };
+      const [p50 = 0, p95 = 0] = quantiles(false);
+      const [stalledP50 = 0, stalledP95 = 0] = quantiles(true);
+      // Either end, up to twice `lengthMs`, once or at most twice in a transfer.
+      expect(stalledP50 - p50).toBeLessThan(2 * stall.lengthMs);
+      expect(stalledP95 - p95).toBeLessThan(4 * stall.lengthMs);
+    },
+  );
+
   test.each([
     [100, 0.014, 48, 1_500],
     [200, 0, 48, Infinity],

@@ -259,6 +259,40 @@ describe("loss detection", () => {
     expect(numbers(loss.takeLost(at(100)))).toEqual([0, 1, 2, 3]);
   });
 
+  /** Ten packets, one each `everyMs`, of which these come, acknowledged when the last one has. Before them one round trip of 100 ms was measured. */
+  function isPersistent(everyMs: number, ...came: number[]): boolean {
+    const loss = new LossDetection();
+    loss.handleSent(packet(0, 0));
+    loss.handleAck(ackOf(0, 1), at(100));
+    for (let number = 1; number <= 10; number++) loss.handleSent(packet(number, 100 + everyMs * number));
+    for (const number of came) loss.handleAck(ackOf(number, number + 1), at(200 + everyMs * number));
+    const lost = loss.takeLost(at(200 + everyMs * 10));
+    expect(lost).toHaveLength(10 - came.length);
+    return loss.takePersistentCongestion(lost);
+  }
+  test("nothing that came while packets left for three probe timeouts is persistent congestion (RFC 9002, 7.6)", () => {
+    // From packet 1 to 9 it is 8 times; the timeout is 100 + 4 x 50 + 5 ms before the last round trip was measured, and 255 ms with it.
+    expect(isPersistent(100, 10)).toBe(true);
+    expect(isPersistent(90, 10)).toBe(false);
+    // One of them that came tells that the path goes on.
+    expect(isPersistent(100, 5, 10)).toBe(false);
+    expect(isPersistent(300, 5, 10)).toBe(true);
+  });
+
+  test("probe timeouts alone are none: an end that stood still answers all of them", () => {
+    const loss = new LossDetection();
+    loss.handleSent(packet(0, 0));
+    loss.handleAck(ackOf(0, 1), at(20));
+    for (let number = 1; number < 9; number++) {
+      loss.handleSent(packet(number, 20 + 100 * number));
+      loss.handleProbeTimeout(2);
+    }
+    loss.handleAck(ackOf(1, 9), at(1_000));
+    const lost = loss.takeLost(at(1_000));
+    expect(lost).toEqual([]);
+    expect(loss.takePersistentCongestion(lost)).toBe(false);
+  });
+
   test("restored packets are told once, whatever order acknowledgements come in", () => {
     const loss = new LossDetection();
     for (let number = 0; number < 4; number++) loss.handleSent(packet(number, 0));
@@ -511,6 +545,40 @@ describe("delivery rate", () => {
   test("of what left at once after a pause is found by its acknowledgements", () => {
     expect(rateOf(burst, inTime)).toBeGreaterThan(10_500);
     expect(rateOf(burst, inTime)).toBeLessThanOrEqual(12_500);
+  });
+
+  test("is that of the path where acknowledgements come evenly, for longer than it took to send; not where an end was late", () => {
+    const isOfPath = (sentAt: readonly number[], acks: typeof inTime): boolean => {
+      const rate = new DeliveryRate(at(0));
+      const packets = sentAt.map((ms, number) => ({
+        ...packet(number, ms),
+        bytes: 1_200,
+        ...rate.stamp(1_200 * number, at(ms)),
+      }));
+      let from = 0;
+      for (const [to, atMs] of acks) {
+        rate.handleAcked(packets.slice(from, to), 0, 100, at(atMs));
+        from = to;
+      }
+      return rate.isPathLimited;
+    };
+    const many = Array.from({ length: 200 }, () => 0);
+    const evenly = Array.from({ length: 50 }, (_, n) => [4 * (n + 1), 100 + 0.4 * n] as const);
+    expect(isOfPath(many, evenly)).toBe(true);
+    // Sent as fast as the path takes it; a short one; and an end that has a turn each 15 ms.
+    expect(
+      isOfPath(
+        Array.from({ length: 200 }, (_, n) => n / 10),
+        evenly,
+      ),
+    ).toBe(false);
+    expect(isOfPath(burst, inTime)).toBe(false);
+    expect(
+      isOfPath(
+        many,
+        evenly.map(([to, ms]) => [to, 15 * Math.ceil(ms / 15)] as const),
+      ),
+    ).toBe(false);
   });
 
   test("is never taken for more because an end was late and saw acknowledgements of a while at once", () => {

@@ -476,7 +476,7 @@ export class UdpConnection implements FrameSink {
   #probe(): void {
     this.counters.probeTimeouts++;
     this.#probesDue = PROBE_PACKETS;
-    for (const packet of this.#flow.handleProbeTimeout(PROBE_PACKETS, this.#now))
+    for (const packet of this.#flow.handleProbeTimeout(PROBE_PACKETS))
       this.#sending.handleLost(packet.pieces);
     this.#mtu.handleProbeTimeout(this.#flow.probes, this.#now);
   }

@@ -11,12 +11,22 @@ import { DATAGRAM_BYTES_MIN } from "./words.ts";
 
 /** A shorter train tells more of timers than of the path, bytes. */
 const TRAIN_BYTES_MIN = 10 * DATAGRAM_BYTES_MIN;
+/**
+ * A train that took so much longer to come than to leave, and so long, ms, met a path that takes no more: if its acknowledgements came evenly, none after
+ * more than this part of the time. Those of an end that is late come together.
+ */
+const STRETCH_MIN = 1.25;
+const STRETCHED_MS_MIN = 10;
+const GAP_PART_MAX = 1 / 4;
 
 /** What left after a pause. */
 interface Train {
   readonly beganAt: MonotonicMs;
   /** When its first acknowledgement came. */
   ackedAt: MonotonicMs | undefined;
+  lastAckedAt: MonotonicMs;
+  /** Longest time between two acknowledgements, ms. */
+  gapMs: number;
   bytes: number;
 }
 
@@ -30,6 +40,7 @@ export class DeliveryRate {
   /** Until so much is delivered, samples are those of a sender that had nothing more; 0: they are not. */
   #appLimitedUntil = 0;
   #train: Train | undefined;
+  #isPathLimited = false;
   /** Shortest round trip of this period and of the one before, ms. */
   #rttMinMs = Number.POSITIVE_INFINITY;
   #rttMinBeforeMs = Number.POSITIVE_INFINITY;
@@ -45,6 +56,11 @@ export class DeliveryRate {
     return this.#deliveredBytes;
   }
 
+  /** Since the last pause a train was so stretched that the path, and not what there was to send, made the rate. */
+  get isPathLimited(): boolean {
+    return this.#isPathLimited;
+  }
+
   /** What a packet that leaves now has to remember. */
   stamp(
     inFlightBytes: number,
@@ -53,7 +69,8 @@ export class DeliveryRate {
     if (inFlightBytes === 0) {
       this.#firstSentAt = now;
       this.#deliveredAt = now;
-      this.#train = { beganAt: now, ackedAt: undefined, bytes: 0 };
+      this.#train = { beganAt: now, ackedAt: undefined, lastAckedAt: now, gapMs: 0, bytes: 0 };
+      this.#isPathLimited = false;
     }
     return {
       deliveredBytes: this.#deliveredBytes,
@@ -98,8 +115,11 @@ export class DeliveryRate {
     // The shortest round trip may be that of its first packets: they do not count.
     if (train.ackedAt === undefined) {
       train.ackedAt = now;
+      train.lastAckedAt = now;
       return undefined;
     }
+    train.gapMs = Math.max(train.gapMs, now - train.lastAckedAt);
+    train.lastAckedAt = now;
     // What left later was let through by acknowledgements: the sample with a round trip in it is as good.
     if (newest.sentAt > train.ackedAt) {
       this.#train = undefined;
@@ -108,8 +128,13 @@ export class DeliveryRate {
     for (const packet of packets) train.bytes += packet.bytes;
     train.bytes -= restoredBytes;
     const rttMinMs = Math.min(this.#rttMinMs, this.#rttMinBeforeMs);
-    const intervalMs = Math.max(newest.sentAt - train.beganAt, now - train.beganAt - rttMinMs);
-    return train.bytes >= TRAIN_BYTES_MIN && intervalMs > 0 ? train.bytes / intervalMs : undefined;
+    const sendMs = newest.sentAt - train.beganAt;
+    const intervalMs = Math.max(sendMs, now - train.beganAt - rttMinMs);
+    if (train.bytes < TRAIN_BYTES_MIN || intervalMs <= 0) return undefined;
+    const ackMs = now - train.ackedAt;
+    if (ackMs >= Math.max(STRETCHED_MS_MIN, STRETCH_MIN * sendMs, train.gapMs / GAP_PART_MAX))
+      this.#isPathLimited = true;
+    return train.bytes / intervalMs;
   }
 
   #takeRtt(rttMs: number | undefined, now: MonotonicMs): void {

@@ -9,9 +9,6 @@ import type { Ack } from "./packet.ts";
 import { Pacer } from "./pacer.ts";
 import { DATAGRAM_BYTES_MIN } from "./words.ts";
 
-/** From so many probe timeouts in a row on each means persistent congestion: what left before it tells nothing by being lost. */
-const PERSISTENT_PROBES = 3;
-
 /** What an acknowledgement brought. */
 export interface FlowAck extends AckResult {
   /** Under way before it. */
@@ -117,7 +114,7 @@ export class Flow {
         deliveredBytes: this.#rate.deliveredBytes,
         priorDeliveredBytes: newest.deliveredBytes,
         deliveryRate,
-        isAppLimited: newest.isAppLimited,
+        isAppLimited: newest.isAppLimited && !this.#rate.isPathLimited,
       },
       now,
     );
@@ -130,6 +127,7 @@ export class Flow {
     // A datagram that was too large tells of the path's MTU alone.
     for (const packet of lost) if (packet.mtuProbeBytes === 0) bytes += packet.bytes;
     if (bytes > 0) this.#congestion.handleLoss(bytes, (lost.at(-1) as SentPacket).sentAt, now);
+    if (this.#loss.takePersistentCongestion(lost)) this.#congestion.handlePersistentCongestion(now);
     return lost;
   }
 
@@ -138,10 +136,8 @@ export class Flow {
   }
 
   /** The packets that `count` probes are to carry again. */
-  handleProbeTimeout(count: number, now: MonotonicMs): readonly SentPacket[] {
-    const packets = this.#loss.handleProbeTimeout(count);
-    if (this.#loss.probes >= PERSISTENT_PROBES) this.#congestion.handlePersistentCongestion(now);
-    return packets;
+  handleProbeTimeout(count: number): readonly SentPacket[] {
+    return this.#loss.handleProbeTimeout(count);
   }
 
   /** When {@link takeLost} or a probe is due. */

@@ -12,6 +12,8 @@ const PACKET_THRESHOLD = 3;
 const TIME_THRESHOLD = 9 / 8;
 const GRANULARITY_MS = 1;
 const RTT_INITIAL_MS = 333;
+/** RFC 9002, section 7.6.1. */
+const PERSISTENT_TIMEOUTS = 3;
 /** Probe timeouts double up to so long, ms: a path that is whole again is found before the other side is given up, and costs two packets meanwhile. */
 const PROBE_MS_MAX = 2_000;
 
@@ -61,6 +63,9 @@ export class LossDetection {
   #bytesInFlight = 0;
   #nextNumber = 0;
   #largestAcked = -1;
+  /** Between what was acknowledged last and before it: numbers of which none came. */
+  #gapFrom = -1;
+  #gapTo = -1;
   #restored = 0;
   #probes = 0;
   #lastElicitingAt: MonotonicMs | undefined;
@@ -123,6 +128,11 @@ export class LossDetection {
       }
     }
     const newest = acked.at(-1);
+    const next = acked.find(({ number }) => number > this.#largestAcked);
+    if (next !== undefined) {
+      this.#gapFrom = this.#largestAcked;
+      this.#gapTo = next.number;
+    }
     let rttMs: number | undefined;
     if (newest !== undefined && newest.number === largest) {
       const delayMs = Math.min(delayUnits * ACK_DELAY_UNIT_MS, ACK_DELAY_MS_MAX);
@@ -168,6 +178,19 @@ export class LossDetection {
       if (packet.group !== undefined) packet.group.lost++;
     }
     return lost;
+  }
+
+  /** Whether of these, which were lost now, a run left in so long a time that nothing came through for it (RFC 9002, section 7.6). */
+  takePersistentCongestion(lost: readonly SentPacket[]): boolean {
+    if (!this.hasRtt) return false;
+    const run = lost.filter(({ number }) => number > this.#gapFrom && number < this.#gapTo);
+    const first = run[0];
+    const last = run.at(-1);
+    if (first === undefined || last === undefined) return false;
+    const isPersistent = last.sentAt - first.sentAt > PERSISTENT_TIMEOUTS * this.probeTimeoutMs;
+    // Once for each gap.
+    if (isPersistent) this.#gapTo = this.#gapFrom;
+    return isPersistent;
   }
 
   /** When {@link takeLost} or {@link handleProbeTimeout} is due. */
