@@ -1,19 +1,20 @@
 /** Settings of access records and their rollups: unit, range, default and reason of each. */
 export const analyticsSettings = {
-  /** Records that may wait for the disk in one process, 1..1e7. At 10,000 requests a second: a stall of 6 s. */
-  ringRecordsMax: 65_536,
   /** Bytes of one file before it is rotated, at least 4096. About 200,000 records. */
   fileBytesMax: 67_108_864,
   /** Rotated files kept beside the current one, 0..1000; older ones are removed. With 4 a server keeps up to 320 MiB. */
   filesKept: 4,
-  /** Records written with one system call. */
+  /** Records after which a batch is written at once. */
   batchRecordsMax: 1_024,
-  /** Records that come as text are kept as bytes: a batch of so many, about 1,500 records; and batches that may wait. */
-  textBatchBytes: 524_288,
-  textBatchesMax: 32,
+  /**
+   * Records wait for the disk as bytes: a batch of so many, about 1,200 records; and full batches that may wait in one process. At 10,000
+   * requests a second: a stall of 4 s.
+   */
+  batchBytes: 524_288,
+  batchesMax: 32,
   /** The longest a record waits for others to be written with it, ms. */
   flushMs: 200,
-  /** Pause after the disk refused, ms; what arrives meanwhile waits in the ring and is dropped when that is full. */
+  /** Pause after the disk refused, ms; what arrives meanwhile waits, and is dropped when too much does. */
   retryMs: 1_000,
   /** Length of a rollup window, ms. */
   windowMs: 60_000,

@@ -82,17 +82,30 @@ export interface ServedRequest extends Omit<AccessRecord, "path" | "clientAddres
   readonly peerAddress: string | undefined;
 }
 
-/** The record of a request that was served. Never throws: what does not fit is cut. */
+/** The record of a request that was served. Never throws: what does not fit is cut. Field by field: a copy of the rest costs twice as much. */
 export function toAccessRecord(served: ServedRequest): AccessRecord {
-  const { target, peerAddress, ...rest } = served;
+  const { upstreamProtocol, traceId } = served;
   return {
-    ...rest,
-    atEpochMs: Math.round(rest.atEpochMs),
-    requestId: rest.requestId.slice(0, 128),
-    method: rest.method.slice(0, 32),
-    host: rest.host.slice(0, 253),
-    path: recordedPath(target),
-    clientAddress: truncatedAddress(peerAddress),
+    atEpochMs: Math.round(served.atEpochMs),
+    requestId: served.requestId.slice(0, 128),
+    serverId: served.serverId,
+    clusterId: served.clusterId,
+    propertyId: served.propertyId,
+    method: served.method.slice(0, 32),
+    host: served.host.slice(0, 253),
+    path: recordedPath(served.target),
+    status: served.status,
+    cacheStatus: served.cacheStatus,
+    tier: served.tier,
+    via: served.via,
+    bytesDown: served.bytesDown,
+    bytesUp: served.bytesUp,
+    durationMs: served.durationMs,
+    ttfbMs: served.ttfbMs,
+    clientNetworkId: served.clientNetworkId,
+    clientAddress: truncatedAddress(served.peerAddress),
+    ...(upstreamProtocol !== undefined && { upstreamProtocol }),
+    ...(traceId !== undefined && { traceId }),
   };
 }
 

@@ -6,7 +6,7 @@ export interface TextBatch {
   readonly records: number;
 }
 
-/** Writes itself, ASCII without a line break, from `at` on; returns where it ends. */
+/** Writes itself, UTF-8 without a line break, from `at` on; returns where it ends. */
 export interface Line {
   write(bytes: Uint8Array, at: number): number;
 }
@@ -93,10 +93,15 @@ const encoder = new TextEncoder();
 /** Characters of a text that are written one by one: below, the call costs more. */
 const SHORT_CHARACTERS_MAX = 32;
 
+/** Writes any text, for which there is room, in UTF-8; how many bytes. */
+export function writeText(text: string, bytes: Uint8Array, at: number): number {
+  return encoder.encodeInto(text, bytes.subarray(at)).written;
+}
+
 /** Writes ASCII text; how many bytes. */
 export function writeAscii(text: string, bytes: Uint8Array, at: number): number {
   const { length } = text;
-  if (length > SHORT_CHARACTERS_MAX) return encoder.encodeInto(text, bytes.subarray(at)).written;
+  if (length > SHORT_CHARACTERS_MAX) return writeText(text, bytes, at);
   for (let index = 0; index < length; index++) bytes[at + index] = text.charCodeAt(index);
   return length;
 }

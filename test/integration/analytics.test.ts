@@ -1,7 +1,7 @@
 /** Goal: records reach the disk in order, rotate, and are lost only by count. Method: real files in a temporary directory. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { appendFileSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -27,6 +27,12 @@ async function readAll(...files: string[]): Promise<{ records: AccessRecord[]; b
   const records: AccessRecord[] = [];
   for (const file of files) for await (const record of readRecords(file, bad)) records.push(record);
   return { records, bad };
+}
+
+/** One batch, which has room for so many of the records below, each of which may be of three bytes a character. */
+function roomFor(records: number): { readonly batchBytes: number; readonly batchesMax: number } {
+  const { length } = JSON.stringify(recordOf({ requestId: "r0" }));
+  return { batchBytes: records * (length + 1) + 2 * length, batchesMax: 1 };
 }
 
 describe("the log", () => {
@@ -55,13 +61,25 @@ describe("the log", () => {
     expect(log.counters).toMatchObject({ recordsWritten: 1, recordsDroppedFull: 1 });
   });
 
-  test("a full ring drops the newest and counts them", async () => {
+  test("where too many wait the newest are dropped and counted", async () => {
     const path = join(directory, "access.ndjson");
-    const log = new AccessLog({ path, ringRecordsMax: 10, flushMs: 60_000, logger });
+    const log = new AccessLog({ path, ...roomFor(10), flushMs: 60_000, logger });
     for (let n = 0; n < 25; n++) log.write(recordOf({ requestId: `r${n}` }));
     await log.close();
     expect(log.counters).toMatchObject({ recordsWritten: 10, recordsDroppedFull: 15 });
     expect((await readAll(path)).records.at(-1)?.requestId).toBe("r9");
+  });
+
+  test("what is no ASCII is written in UTF-8", async () => {
+    const path = join(directory, "access.ndjson");
+    const log = new AccessLog({ path, flushMs: 60_000, logger });
+    log.write(recordOf({ path: "/h\u00e9\u20ac\ud83d\ude00" }));
+    log.write(recordOf({ requestId: "after" }));
+    await log.close();
+    const { records, bad } = await readAll(path);
+    expect(bad.count).toBe(0);
+    expect(records.map((record) => record.path)).toEqual(["/h\u00e9\u20ac\ud83d\ude00", recordOf().path]);
+    expect(log.counters.bytesWritten).toBe(readFileSync(path).byteLength);
   });
 
   test("files rotate by size and the oldest go", async () => {
@@ -85,7 +103,7 @@ describe("the log", () => {
     const path = join(directory, "sub", "access.ndjson");
     // A file where the directory should be: no directory can be made there.
     writeFileSync(join(directory, "sub"), "in the way");
-    const log = new AccessLog({ path, ringRecordsMax: 5, flushMs: 1, retryMs: 5, logger });
+    const log = new AccessLog({ path, ...roomFor(5), flushMs: 1, retryMs: 5, logger });
     for (let n = 0; n < 8; n++) log.write(recordOf({ requestId: `r${n}` }));
     await expect
       .poll(() => lines.some((line) => line.includes("access-log-failed")), { timeout: 5_000 })

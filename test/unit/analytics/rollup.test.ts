@@ -9,7 +9,6 @@ import {
   merge,
   TrafficGroups,
 } from "#analytics";
-import { Ring } from "../../../analytics/core/ring.ts";
 import { recordOf } from "./records.ts";
 
 const minute = 60_000;
@@ -100,15 +99,6 @@ describe("histogram", () => {
     expect(quantileMs(histogram, 1)).toBe(1e8);
     expect(histogram.count).toBe(4);
   });
-});
-
-test("a ring keeps the oldest, in order, and counts what it drops", () => {
-  const ring = new Ring<number>(3);
-  expect([1, 2, 3, 4].map((n) => ring.push(n))).toEqual([true, true, true, false]);
-  expect(ring.take(2)).toEqual([1, 2]);
-  expect([5, 6, 7].map((n) => ring.push(n))).toEqual([true, true, false]);
-  expect([ring.take(9), ring.take(9), ring.length, ring.dropped]).toEqual([[3, 5, 6], [], 0, 2]);
-  expect(() => new Ring(0)).toThrow(RangeError);
 });
 
 describe("groups for a reader", () => {
