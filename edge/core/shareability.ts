@@ -17,7 +17,12 @@ interface Family {
   /** Hashes of the keys whose answers could not be shared, at most {@link MEMBERS_MIN}. */
   readonly members: Set<number>;
   lastAt: EpochMs;
+  /** When it was put behind the others. */
+  readonly placedAt: EpochMs;
 }
+
+/** The order of families is kept to this, ms: to move one for each answer costs a new table of the map each time. */
+const ORDER_MS = 1_000;
 
 /** The folder of a cache key's path, with the extension of its last segment. */
 function familyOf(key: string): string {
@@ -27,7 +32,7 @@ function familyOf(key: string): string {
 
 export class Families {
   readonly #memoryMs: number;
-  /** In order of the last answer, oldest first. */
+  /** In order of the last answer, oldest first, to {@link ORDER_MS}. */
   readonly #families = new Map<string, Family>();
 
   /** `memoryMs`: what a family's last answer said counts for so long. */
@@ -46,8 +51,12 @@ export class Families {
     const isRemembered = family !== undefined && now - family.lastAt < this.#memoryMs;
     const members = isRemembered ? family.members : new Set<number>();
     if (members.size < MEMBERS_MIN) members.add(xxh32(key));
+    if (isRemembered && now - family.placedAt < ORDER_MS) {
+      family.lastAt = now;
+      return;
+    }
     this.#families.delete(name);
-    this.#families.set(name, { members, lastAt: now });
+    this.#families.set(name, { members, lastAt: now, placedAt: now });
     if (this.#families.size <= FAMILIES_MAX) return;
     for (const oldest of this.#families.keys()) {
       this.#families.delete(oldest);

@@ -227,11 +227,16 @@ export class Forwarder {
           onInterim: onInterim(request.sendInterim),
         });
         this.#metrics.upstream(hop.kind, "response");
-        place.head(kindOfStatus(response.status));
-        response.body.once("close", () => {
-          place.end();
+        if (response.isWhole === true) {
+          place.answered(kindOfStatus(response.status));
           ended();
-        });
+        } else {
+          place.head(kindOfStatus(response.status));
+          response.body.once("close", () => {
+            place.end();
+            ended();
+          });
+        }
         // A server of ours that does not (yet) know the property, or that would close a loop, is no answer for a client.
         const isRefused = hop.kind !== "origin" && (response.status === 421 || response.status === 508);
         if (isRefused && !isLast && request.body === undefined) {

@@ -1,5 +1,5 @@
 /** Waiting for a place at the next hop: the clock, the timer and the promises of the overload machine. */
-import { type Clock, IsochroneError, type MonotonicMs } from "#kit";
+import { type Clock, IsochroneError } from "#kit";
 import { OriginUnavailableError, type StopSignal } from "#transport";
 import type { EdgeSettings } from "../config.ts";
 import type { AnswerKind } from "../core/overload/cohort.ts";
@@ -36,10 +36,47 @@ export interface Place {
   head(kind: AnswerKind): void;
   /** The answer has ended, or nobody reads on. */
   end(): void;
+  /** Head and end at once: all of the answer came. */
+  answered(kind: AnswerKind): void;
   /** All who waited for the answer have left, and the request goes on. */
   desert(): void;
   /** No answer. `mayStillWork`: the next hop has the request and may not notice. */
   fail(kind: AnswerKind, mayStillWork: boolean): void;
+}
+
+class HeldPlace implements Place {
+  readonly #id: number;
+  readonly #control: OverloadControl;
+  readonly #clock: Clock;
+  readonly #settle: () => void;
+
+  constructor(id: number, control: OverloadControl, clock: Clock, settle: () => void) {
+    this.#id = id;
+    this.#control = control;
+    this.#clock = clock;
+    this.#settle = settle;
+  }
+
+  head(kind: AnswerKind): void {
+    this.#control.handleHead(this.#id, kind, this.#clock.monotonic());
+    this.#settle();
+  }
+  end(): void {
+    this.#control.handleEnd(this.#id, this.#clock.monotonic());
+    this.#settle();
+  }
+  answered(kind: AnswerKind): void {
+    this.#control.handleAnswer(this.#id, kind, this.#clock.monotonic());
+    this.#settle();
+  }
+  desert(): void {
+    this.#control.handleDesertion(this.#id, this.#clock.monotonic());
+    this.#settle();
+  }
+  fail(kind: AnswerKind, mayStillWork: boolean): void {
+    this.#control.handleFailure(this.#id, kind, mayStillWork, this.#clock.monotonic());
+    this.#settle();
+  }
 }
 
 /** Time between two looks at how late the event loop is, ms. */
@@ -143,21 +180,11 @@ export class OverloadGate {
   }
 
   #placeOf(id: number): Place {
-    const control = this.#control;
-    const act = (what: (now: MonotonicMs) => void): void => {
-      what(this.#clock.monotonic());
-      this.#settle();
-    };
-    return {
-      head: (kind) => act((now) => control.handleHead(id, kind, now)),
-      desert: () => act((now) => control.handleDesertion(id, now)),
-      end: () => act((now) => control.handleEnd(id, now)),
-      fail: (kind, mayStillWork) => act((now) => control.handleFailure(id, kind, mayStillWork, now)),
-    };
+    return new HeldPlace(id, this.#control, this.#clock, this.#settle);
   }
 
   /** Tells those who waited, and sets the timer. */
-  #settle(): void {
+  readonly #settle = (): void => {
     for (let event = this.#control.pollEvent(); event !== undefined; event = this.#control.pollEvent()) {
       const waiter = this.#waiters.get(event.id);
       if (waiter === undefined) continue;
@@ -166,7 +193,7 @@ export class OverloadGate {
       else waiter.reject(this.#shed(waiter.hopName, event.shed));
     }
     this.#arm();
-  }
+  };
 
   /** A timer that is early does no harm: it is set again. So most changes leave it alone. */
   #arm(): void {

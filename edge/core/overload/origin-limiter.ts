@@ -22,6 +22,7 @@ import { type MonotonicMs, monotonicMs, TimerHeap } from "#kit";
 import type { AnswerKind, Sample } from "./cohort.ts";
 import { ConcurrencyLimit, type ConcurrencyLimitSettings } from "./concurrency-limit.ts";
 import { FairQueue } from "./fair-queue.ts";
+import { IdTable } from "./id-table.ts";
 import { Patience } from "./patience.ts";
 import type { ShedReason } from "./reasons.ts";
 
@@ -95,6 +96,10 @@ const INSTANT_MS = 20;
 const BACKGROUND_SHARE = 0.5;
 
 interface Sent {
+  /** Those that take a place are a list in order of sending. */
+  isPlaced: boolean;
+  before: Sent | undefined;
+  after: Sent | undefined;
   readonly sentAt: MonotonicMs;
   /** When its client began to wait. */
   readonly offeredAt: MonotonicMs;
@@ -115,9 +120,8 @@ export class OriginLimiter {
   readonly #patience = new Patience();
   readonly #queuedAt = new Map<number, MonotonicMs>();
   /** All that have not ended. */
-  readonly #sent = new Map<number, Sent>();
-  /** Those that take a place under the limit, in order of sending. */
-  readonly #placed = new Map<number, Sent>();
+  readonly #sent = new IdTable<Sent>();
+  readonly #placed = new Placed();
   /** Those that were given up, and when their place is free at the earliest. */
   readonly #abandoned = new Map<number, MonotonicMs>();
   readonly #timers = new TimerHeap();
@@ -235,6 +239,15 @@ export class OriginLimiter {
     this.#drain(now);
   }
 
+  /** As {@link handleHead} and {@link handleEnd}: all of the answer came. */
+  handleAnswer(id: number, kind: AnswerKind, now: MonotonicMs): void {
+    const sent = this.#sent.get(id);
+    if (sent === undefined || sent.isAbandoned) return;
+    if (!sent.hasHead) this.#learn(sent, kind, now);
+    this.#free(id, now);
+    this.#drain(now);
+  }
+
   /**
    * No answer came. `mayStillWork`: the origin has the request and may go on with it though nobody waits. `kind`: what it says about
    * the origin.
@@ -320,7 +333,7 @@ export class OriginLimiter {
         this.#shedShare += SHED_WEIGHT * (1 - this.#shedShare);
         this.#events.push({ id, shed: "queue-delay" });
       } else if (sent.isAbandoned) this.#free(id, now);
-      else this.#unplace(id, now);
+      else this.#unplace(sent, now);
     }
     this.#drain(now);
     if (this.#queue.size > 0 && this.#isStalled(now)) while (this.#queue.size > 0 && !this.#sendNext(now));
@@ -336,6 +349,9 @@ export class OriginLimiter {
     if (this.#placed.size === 0) this.#answeredAt = now;
     const isAlone = this.#placed.size === 0;
     const sent: Sent = {
+      isPlaced: false,
+      before: undefined,
+      after: undefined,
       sentAt: now,
       offeredAt,
       sample: undefined,
@@ -345,7 +361,7 @@ export class OriginLimiter {
       isDeserted: false,
     };
     this.#sent.set(id, sent);
-    this.#placed.set(id, sent);
+    this.#placed.add(sent);
     sent.sample = this.#limit?.handleSent(this.#placed.size, now);
   }
 
@@ -407,14 +423,15 @@ export class OriginLimiter {
   }
 
   #free(id: number, now: MonotonicMs): void {
-    this.#unplace(id, now);
+    const sent = this.#sent.get(id);
+    if (sent !== undefined) this.#unplace(sent, now);
     this.#sent.delete(id);
     this.#abandoned.delete(id);
     this.#timers.delete(String(id));
   }
 
-  #unplace(id: number, now: MonotonicMs): void {
-    if (!this.#placed.delete(id)) return;
+  #unplace(sent: Sent, now: MonotonicMs): void {
+    if (!this.#placed.delete(sent)) return;
     this.#waitingSince = now;
     if (this.#queue.size === 0) {
       this.#freedAt = undefined;
@@ -439,16 +456,17 @@ export class OriginLimiter {
     if (!limit.isUnmeasured(now) && !limit.isOutdatedBy(aloneMs, now) && !limit.isUnhurt(now)) return false;
     if (this.#placed.size >= Math.min(this.#settings.burstMax, this.#settings.limitMax)) return false;
     const instantMs = Math.max(INSTANT_MS, BURST_SHARE * aloneMs);
-    for (const { sentAt, hasHead } of this.#placed.values()) if (!hasHead) return now - sentAt <= instantMs;
+    for (let sent = this.#placed.first; sent !== undefined; sent = sent.after)
+      if (!sent.hasHead) return now - sent.sentAt <= instantMs;
     return false;
   }
 
   /** Takes the places of requests that others, sent later, have overtaken by far. */
   #passOver(now: MonotonicMs): void {
     const slowMs = Math.max(SLOW_MS_MIN, SLOW_SERVICE_TIMES * (this.#serviceMs ?? 0));
-    for (const [id, sent] of this.#placed) {
+    for (let sent = this.#placed.first; sent !== undefined; sent = this.#placed.first) {
       if (now - sent.sentAt < slowMs || sent.sentAt >= this.#newestAnsweredSentAt - slowMs / 2) return;
-      this.#placed.delete(id);
+      this.#placed.delete(sent);
     }
   }
 
@@ -518,5 +536,36 @@ export class OriginLimiter {
       PATIENCE_RATIO * Math.max(queueDelayBurstMs, this.#delayMsMax(now)),
       DOUBT_RATIO * this.#doubtMs(now),
     );
+  }
+}
+
+/** Those that take a place under the limit, in order of sending. */
+class Placed {
+  first: Sent | undefined;
+  #last: Sent | undefined;
+  size = 0;
+
+  add(sent: Sent): void {
+    sent.isPlaced = true;
+    sent.before = this.#last;
+    if (this.#last === undefined) this.first = sent;
+    else this.#last.after = sent;
+    this.#last = sent;
+    this.size++;
+  }
+
+  /** Whether it took one. */
+  delete(sent: Sent): boolean {
+    if (!sent.isPlaced) return false;
+    const { before, after } = sent;
+    if (before === undefined) this.first = after;
+    else before.after = after;
+    if (after === undefined) this.#last = before;
+    else after.before = before;
+    sent.isPlaced = false;
+    sent.before = undefined;
+    sent.after = undefined;
+    this.size--;
+    return true;
   }
 }

@@ -7,6 +7,7 @@
  */
 import { type MonotonicMs, TimerHeap } from "#kit";
 import type { AnswerKind } from "./cohort.ts";
+import { IdTable } from "./id-table.ts";
 import { LoopDelay, type LoopDelaySettings } from "./loop-delay.ts";
 import { OriginLimiter, type OriginLimiterSettings } from "./origin-limiter.ts";
 import type { ShedReason } from "./reasons.ts";
@@ -68,7 +69,7 @@ export class OverloadControl {
   readonly #phaseMs: number;
   readonly #random: () => number;
   readonly #limiters = new Map<string, OriginLimiter>();
-  readonly #entries = new Map<number, Entry>();
+  readonly #entries = new IdTable<Entry>();
   readonly #countOf = new Map<string, number>();
   /** Deadlines of limiters, by hop. */
   readonly #timers = new TimerHeap();
@@ -151,6 +152,14 @@ export class OverloadControl {
     const entry = this.#leave(id);
     if (entry === undefined) return;
     entry.limiter.handleEnd(id, now);
+    this.#settle(entry.hop, entry.limiter);
+  }
+
+  /** Head and end at once: all of the answer came. */
+  handleAnswer(id: number, kind: AnswerKind, now: MonotonicMs): void {
+    const entry = this.#leave(id);
+    if (entry === undefined) return;
+    entry.limiter.handleAnswer(id, kind, now);
     this.#settle(entry.hop, entry.limiter);
   }
 

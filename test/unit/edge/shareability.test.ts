@@ -44,3 +44,11 @@ test("families are bounded: the least recently answered goes first", () => {
   for (let n = 0; n < 10_000; n++) all.handleAnswer(`https://a.example/${n}/`, false, at(1));
   expect(all.isUnshareable(key(99), at(1))).toBe(false);
 });
+
+test("a family that goes on being answered stays, though it is not moved for each answer", () => {
+  const all = families(MEMBERS_MIN);
+  for (let n = 0; n < 9_990; n++) all.handleAnswer(`https://a.example/${n}/`, false, at(1));
+  for (let seconds = 2; seconds < 4; seconds += 0.5) all.handleAnswer(key(1), false, at(seconds));
+  for (let n = 0; n < 9_990; n++) all.handleAnswer(`https://b.example/${n}/`, false, at(4));
+  expect(all.isUnshareable(key(99), at(4))).toBe(true);
+});
