@@ -10,8 +10,8 @@ import { WindowTotal } from "./window-total.ts";
 /** Content on its way. */
 export interface Pumped {
   readonly content: Readable;
-  /** All of it lies in `content` already. */
-  readonly isWhole: boolean;
+  /** All of it, in place of `content`; undefined: it has not come yet. */
+  takeWhole?(): Uint8Array | undefined;
   /** Length that it must have; undefined: any. */
   readonly contentLength: number | undefined;
 }
@@ -86,18 +86,24 @@ export class FillBudget {
    * What is whole is in the body when this returns.
    */
   async pump(
-    { content, isWhole, contentLength: statedBytes }: Pumped,
+    pumped: Pumped,
     body: ObjectBody,
     retainedBytesMax: number,
     { onReleased, mayEnd }: Unkept,
   ): Promise<void> {
-    if (isWhole && statedBytes === content.readableLength && statedBytes <= retainedBytesMax) {
-      content.on("error", () => {});
-      const chunk = content.read() as Uint8Array | null;
-      if (chunk !== null) body.append(chunk);
-      body.finish();
+    const { contentLength: statedBytes } = pumped;
+    const whole = pumped.takeWhole?.();
+    if (whole !== undefined) {
+      body.append(whole);
+      if (body.bytes > retainedBytesMax) {
+        onReleased();
+        body.release(this.windows.share());
+      }
+      if (statedBytes === undefined || body.bytes === statedBytes) body.finish();
+      else body.fail(incomplete(body.bytes, statedBytes));
       return;
     }
+    const { content } = pumped;
     // It may wait for room here, which nobody will make any more.
     body.onAbandoned = () => {
       content.destroy();

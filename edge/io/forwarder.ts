@@ -1,6 +1,6 @@
 /** Sends a request to the next hop: makes its fields anew, tries the hops in order, keeps the times. */
 import type { Readable } from "node:stream";
-import { type Clock, type ClusterId, type EpochMs, IsochroneError } from "#kit";
+import { type Clock, type ClusterId, IsochroneError } from "#kit";
 import {
   ResumingBody,
   resumableFrom,
@@ -60,6 +60,8 @@ export interface Forwarded {
   readonly content: Readable;
   /** All of it lies in `content` already. */
   readonly isWhole: boolean;
+  /** All of it, in place of `content`; undefined: it has not come yet. */
+  takeWhole?(): Uint8Array | undefined;
   /** Content-Length as stated; undefined when there is none. */
   readonly contentLength: number | undefined;
   readonly times: ExchangeTimes;
@@ -153,7 +155,7 @@ export class Forwarder {
    */
   async forward(request: ForwardRequest, hops: readonly Hop[]): Promise<Forwarded> {
     const { forwarded: first, index } = await this.#firstAnswer(request, hops);
-    const { content, response, hop } = first;
+    const { response, hop } = first;
     const rest = hops.slice(index + 1);
     if (first.isWhole || hop.kind === "origin" || rest.length === 0 || request.body !== undefined)
       return first;
@@ -167,7 +169,7 @@ export class Forwarder {
     if (resumable === undefined) return first;
     let left = rest;
     const body = new ResumingBody({
-      first: content,
+      first: first.content,
       resumable,
       resumesMax: rest.length,
       track: UNTRACKED,
@@ -244,7 +246,8 @@ export class Forwarder {
           continue;
         }
         refuseCodings(response);
-        const answer = { forwarded: forwarded(response, hop, requestTime, this.#clock.epoch()), index };
+        const times = { requestTime, responseTime: this.#clock.epoch() };
+        const answer = { forwarded: new Answered(response, hop, times), index };
         if (isLast || !this.#isFailing(request, hop, response.status)) return answer;
         return await this.#answerOfOther(request, answer, asked.slice(index + 1, index + 2));
       } catch (error) {
@@ -384,32 +387,45 @@ export function hopKey({ target }: Hop): string {
   return `${scheme}://${host}:${port}`;
 }
 
-function forwarded(
-  response: TransportResponse,
-  hop: Hop,
-  requestTime: EpochMs,
-  responseTime: EpochMs,
-): Forwarded {
-  const stated = fieldValue(response.headers, "content-length");
-  const generation = hop.kind === "origin" ? undefined : fieldValue(response.headers, "isochrone-generation");
-  return {
-    response: {
-      status: response.status,
+class Answered implements Forwarded {
+  readonly response: ResponseHead;
+  readonly isWhole: boolean;
+  readonly contentLength: number | undefined;
+  readonly times: ExchangeTimes;
+  readonly hop: Hop;
+  readonly generation: number | undefined;
+  readonly via: ClusterId | null;
+  readonly protocol: SpokenProtocol;
+  readonly #from: TransportResponse;
+
+  constructor(from: TransportResponse, hop: Hop, times: ExchangeTimes) {
+    const stated = fieldValue(from.headers, "content-length");
+    const generation = hop.kind === "origin" ? undefined : fieldValue(from.headers, "isochrone-generation");
+    this.response = {
+      status: from.status,
       // What is left of ours is what the origin says to these caches (RFC 9213).
-      fields: endToEndFields(response.headers).filter(([name]) => {
+      fields: endToEndFields(from.headers).filter(([name]) => {
         const lower = name.toLowerCase();
         return !lower.startsWith("isochrone-") || lower === "isochrone-cache-control";
       }),
-    },
-    content: response.body,
-    isWhole: response.isWhole === true,
-    contentLength: stated !== undefined && /^[0-9]{1,15}$/.test(stated) ? Number(stated) : undefined,
-    times: { requestTime, responseTime },
-    hop,
-    generation: generation !== undefined && /^[0-9]{1,15}$/.test(generation) ? Number(generation) : undefined,
-    via: response.path.via,
-    protocol: response.protocol,
-  };
+    };
+    this.isWhole = from.isWhole === true;
+    this.contentLength = stated !== undefined && /^[0-9]{1,15}$/.test(stated) ? Number(stated) : undefined;
+    this.times = times;
+    this.hop = hop;
+    this.generation =
+      generation !== undefined && /^[0-9]{1,15}$/.test(generation) ? Number(generation) : undefined;
+    this.via = from.path.via;
+    this.protocol = from.protocol;
+    this.#from = from;
+  }
+
+  get content(): Readable {
+    return this.#from.body;
+  }
+  takeWhole(): Uint8Array | undefined {
+    return this.#from.takeWhole?.();
+  }
 }
 
 /** Codings that somebody downstream could undo, if told of them (IANA, HTTP Transfer Coding Registry), and what looks like "chunked". */

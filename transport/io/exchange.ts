@@ -50,6 +50,8 @@ export type ExchangeHead = {
   readonly body: Readable;
   /** Whether all of the body has come, to its end: it lies in `body`, and nothing can break off any more. */
   readonly isWhole: () => boolean;
+  /** All of the body in place of `body`, which costs more than the rest of a small answer; undefined: it has not come yet. */
+  readonly takeWhole: () => Uint8Array | undefined;
   /** Calls `listener` once when all of the body has come, which has not yet; one listener. */
   readonly onWhole: (listener: () => void) => void;
   readonly trailers: () => HeaderList;
@@ -97,13 +99,18 @@ const HELD_RATIO_MAX = 0.1;
 
 type Controller = Dispatcher.DispatchController;
 
+const NO_HEADERS: HeaderList = [];
+const NOTHING = Buffer.alloc(0);
+
 /**
  * Codes: those of `dial` and `openTunnel`, "connect-timeout" (no free open connection in time), "headers-timeout",
  * "body-timeout", "connection-lost", "bad-response" (not HTTP, too large a head, a body of another length), "bad-request"
  * (what undici does not send), "aborted".
  */
-export class Exchange implements Dispatcher.DispatchHandler {
+export class Exchange implements Dispatcher.DispatchHandler, ExchangeHead {
   readonly head: Promise<ExchangeHead>;
+  status = 0;
+  headers: HeaderList = NO_HEADERS;
   readonly #label: string;
   readonly #request: PoolRequest;
   /**
@@ -121,8 +128,11 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #isWhole = false;
   #onWhole: (() => void) | undefined;
   #controller: Controller | undefined;
+  /** What came of the body before somebody wanted a stream of it. */
+  #chunks: Buffer[] = [];
   #body: Readable | undefined;
-  #trailers: HeaderList = [];
+  #brokenBy: ExchangeError | undefined;
+  #trailers: HeaderList = NO_HEADERS;
   /** Why we ended it ourselves. */
   #stopped: ExchangeError | undefined;
   readonly #queuedMs = performance.now();
@@ -209,6 +219,37 @@ export class Exchange implements Dispatcher.DispatchHandler {
   handleHead(status: number, headers: HeaderList): void {
     if (this.#stage === "ended") return;
     this.#stage = "body";
+    this.status = status;
+    this.headers = headers;
+    this.#headMs = performance.now();
+    this.#request.watch?.handleHead(this.ttfbMs);
+    this.#resolve(this);
+  }
+
+  get connectMs(): number {
+    return this.#startedMs - this.#queuedMs;
+  }
+  get ttfbMs(): number {
+    return this.#headMs - this.#startedMs;
+  }
+  isWhole(): boolean {
+    return this.#isWhole;
+  }
+  onWhole(listener: () => void): void {
+    this.#onWhole = listener;
+  }
+  trailers(): HeaderList {
+    return this.#trailers;
+  }
+  handleTiming(isLate: boolean): void {
+    this.onTiming(isLate);
+  }
+
+  get body(): Readable {
+    return (this.#body ??= this.#stream());
+  }
+
+  #stream(): Readable {
     const body = new Readable({
       highWaterMark: READ_BYTES,
       read: () => {
@@ -223,29 +264,28 @@ export class Exchange implements Dispatcher.DispatchHandler {
     });
     // It may break off before whoever waits for the head has it: many answers come in one turn.
     body.on("error", () => {});
-    this.#body = body;
-    this.#headMs = performance.now();
-    const ttfbMs = this.#headMs - this.#startedMs;
-    this.#request.watch?.handleHead(ttfbMs);
-    this.#resolve({
-      status,
-      protocol: this.protocol,
-      headers,
-      body,
-      isWhole: () => this.#isWhole,
-      onWhole: (listener) => {
-        this.#onWhole = listener;
-      },
-      trailers: () => this.#trailers,
-      handleTiming: (isLate) => this.onTiming(isLate),
-      connectMs: this.#startedMs - this.#queuedMs,
-      ttfbMs,
-    });
+    for (const chunk of this.#chunks) body.push(chunk);
+    this.#chunks = [];
+    if (this.#isWhole) body.push(null);
+    else if (this.#brokenBy !== undefined) body.destroy(this.#brokenBy);
+    return body;
+  }
+
+  takeWhole(): Uint8Array | undefined {
+    if (!this.#isWhole) return undefined;
+    if (this.#body !== undefined) return (this.#body.read() as Buffer | null) ?? NOTHING;
+    const chunks = this.#chunks;
+    this.#chunks = [];
+    const [first = NOTHING] = chunks;
+    return chunks.length > 1 ? Buffer.concat(chunks) : first;
   }
 
   onResponseData(controller: Controller, chunk: Buffer): void {
     this.#bodyBytes += chunk.length;
-    if (!this.#body || this.#body.destroyed || this.#body.push(chunk)) return;
+    if (this.#body === undefined) {
+      this.#chunks.push(chunk);
+      if (this.#bodyBytes < READ_BYTES) return;
+    } else if (this.#body.destroyed || this.#body.push(chunk)) return;
     this.#heldSinceMs = performance.now();
     controller.pause();
   }
@@ -286,6 +326,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
 
   /** In the next turn: whoever waits for the head may have it since this one, and has to listen first. */
   #breakOff(failure: ExchangeError): void {
+    this.#brokenBy = failure;
     const body = this.#body;
     if (body !== undefined) setImmediate(() => body.destroy(failure));
   }
@@ -294,6 +335,7 @@ export class Exchange implements Dispatcher.DispatchHandler {
   #stop(code: string, why: string, cause?: unknown): void {
     if (this.#stage === "ended") return;
     this.#stopped = new ExchangeError(this.#message(why), code, this.#stage, this.#request.method, cause);
+    this.#brokenBy = this.#stopped;
     const controller = this.#controller;
     const body = this.#body;
     // Nothing of one that waited was sent.
@@ -354,7 +396,7 @@ function abortOf(exchange: Exchange): () => void {
 
 /** undici hands on [name, value, name, value...] as bytes or text, of HTTP/2 an object as node:http2 makes it. */
 function headerList(raw: Controller["rawHeaders"]): HeaderList {
-  if (raw === null || raw === undefined) return [];
+  if (raw === null || raw === undefined) return NO_HEADERS;
   if (!Array.isArray(raw))
     return Object.entries(raw).flatMap(([name, value]) =>
       (Array.isArray(value) ? value : [value]).map((one) => [name, String(one)] as const),

@@ -83,6 +83,8 @@ export type TransportResponse = {
   readonly body: Readable;
   /** All of the body had come with the head: it lies in `body`, to be read at once. */
   readonly isWhole?: boolean | undefined;
+  /** Then all of it, in place of `body`: a stream costs more than the rest of a small answer. Undefined: it has not come, or is not to be had so. */
+  readonly takeWhole?: (() => Uint8Array | undefined) | undefined;
   readonly path: UsedPath;
   readonly protocol: SpokenProtocol;
   readonly timings: {

@@ -2,7 +2,7 @@
  * Transport of one server: keeps targets (parents, relays, origins) measured, sends requests over the path that each
  * target's chooser names, and asks again elsewhere when a path fails and asking again is safe.
  */
-import type { Duplex } from "node:stream";
+import type { Duplex, Readable } from "node:stream";
 import type { ConnectionOptions } from "node:tls";
 import type { Registry } from "prom-client";
 import {
@@ -26,13 +26,16 @@ import { peerProofHeader } from "../core/peer-proof.ts";
 import { dial, TlsFailure } from "./dial.ts";
 import type { ExchangeError, ExchangeHead, PoolRequest } from "./exchange.ts";
 import type {
+  HeaderList,
   KnownOrigin,
   NeighbourReport,
   OriginIdentity,
   PathExplanation,
+  SpokenProtocol,
   TransportRequest,
   TransportResponse,
   TransportTarget,
+  UsedPath,
 } from "./face.ts";
 import type { NodeTrust } from "./node-trust.ts";
 import { OriginGroups, type OriginGroupStated } from "./origin-groups.ts";
@@ -212,8 +215,11 @@ export class Transport {
     try {
       const response = await this.#request(target, request);
       usage.handleHead(response.status);
-      response.body.once("error", usage.handleBroken);
-      response.body.once("close", usage.handleEnd);
+      if (response.isWhole === true) usage.handleEnd();
+      else {
+        response.body.once("error", usage.handleBroken);
+        response.body.once("close", usage.handleEnd);
+      }
       return response;
     } catch (error) {
       usage.handleFailure(error);
@@ -231,13 +237,17 @@ export class Transport {
     const to = this.#targetOf(target);
     this.#counters.requests++;
     const sent = await this.#race(to, request, undefined);
-    const { head, path, attempts } = sent;
-    let lastVia = path.via;
+    const { head } = sent;
     const isWhole = head.isWhole();
-    const wanted = isWhole ? undefined : resumableFrom(request, head);
-    const body =
+    if (isWhole) {
+      sent.progress.end();
+      return new Answered(sent, isWhole, undefined);
+    }
+    let lastVia = sent.path.via;
+    const wanted = resumableFrom(request, head);
+    const resuming =
       wanted === undefined
-        ? head.body
+        ? undefined
         : new ResumingBody({
             first: head.body,
             resumable: wanted,
@@ -262,23 +272,12 @@ export class Transport {
               return true;
             },
           });
-    if (isWhole) sent.progress.end();
-    else if (wanted === undefined) {
+    if (resuming === undefined) {
       // It cannot go on elsewhere: better a late rest than none.
       sent.progress.settle();
       head.body.once("close", sent.progress.end);
     }
-    return {
-      status: head.status,
-      headers: head.headers,
-      body,
-      isWhole,
-      path,
-      protocol: head.protocol,
-      timings: { connectMs: head.connectMs, ttfbMs: head.ttfbMs, attempts },
-      trailers: head.trailers,
-      resumes: () => (body instanceof ResumingBody ? body.resumes : 0),
-    };
+    return new Answered(sent, isWhole, resuming);
   }
 
   /** Whether a request that `target` failed may be asked of another target: a repeat all the same, out of its budget. */
@@ -514,6 +513,46 @@ export class Transport {
       }
       throw error;
     }
+  }
+}
+
+/** What came of a request. Its body is a stream only where somebody wants one. */
+class Answered implements TransportResponse {
+  readonly status: number;
+  readonly headers: HeaderList;
+  readonly isWhole: boolean;
+  readonly path: UsedPath;
+  readonly protocol: SpokenProtocol;
+  readonly #head: ExchangeHead;
+  readonly #attempts: number;
+  readonly #resuming: ResumingBody | undefined;
+
+  constructor({ head, path, attempts }: RaceResult, isWhole: boolean, resuming: ResumingBody | undefined) {
+    this.status = head.status;
+    this.headers = head.headers;
+    this.isWhole = isWhole;
+    this.path = path;
+    this.protocol = head.protocol;
+    this.#head = head;
+    this.#attempts = attempts;
+    this.#resuming = resuming;
+  }
+
+  get body(): Readable {
+    return this.#resuming ?? this.#head.body;
+  }
+  takeWhole(): Uint8Array | undefined {
+    return this.isWhole ? this.#head.takeWhole() : undefined;
+  }
+  get timings(): TransportResponse["timings"] {
+    const { connectMs, ttfbMs } = this.#head;
+    return { connectMs, ttfbMs, attempts: this.#attempts };
+  }
+  trailers(): HeaderList {
+    return this.#head.trailers();
+  }
+  resumes(): number {
+    return this.#resuming?.resumes ?? 0;
   }
 }
 

@@ -15,7 +15,7 @@ function begin(contentLength: number | undefined, mayEnd = true) {
   const content = new PassThrough();
   const body = new ObjectBody(true);
   let released = 0;
-  const ended = budget.pump({ content, isWhole: false, contentLength }, body, 1_000_000, {
+  const ended = budget.pump({ content, contentLength }, body, 1_000_000, {
     onReleased: () => void released++,
     mayEnd: () => mayEnd,
   });
@@ -70,7 +70,7 @@ describe("fills that nobody reads any more", () => {
     const body = new ObjectBody(false, budget.windows.share());
     const reader = body.read();
     const end = budget.begin();
-    const ended = budget.pump({ content, isWhole: false, contentLength: undefined }, body, 1_000_000, {
+    const ended = budget.pump({ content, contentLength: undefined }, body, 1_000_000, {
       onReleased: () => {},
       mayEnd: () => true,
     });

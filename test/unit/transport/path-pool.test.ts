@@ -147,6 +147,65 @@ describe("a request gets", () => {
   });
 });
 
+describe("a body", () => {
+  /** The answer so far, sent in these pieces, each looked at before the next is sent. */
+  async function answered(...pieces: readonly string[]): Promise<{ head: ExchangeHead; peer: Peer }> {
+    const { peers } = setUp();
+    const asked = ask();
+    await expect.poll(() => peers[0]?.heads).toBe(1);
+    const peer = peers[0] as Peer;
+    for (const piece of pieces) {
+      peer.end.write(piece);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    return { head: await asked, peer };
+  }
+  const HEAD = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n";
+
+  test("that has come is taken whole, in as many pieces as it came", async () => {
+    for (const pieces of [[`${HEAD}okay`], [HEAD, "ok", "ay"], [`${HEAD}oka`, "y"]]) {
+      const { head } = await answered(...pieces);
+      expect(head.isWhole()).toBe(true);
+      expect(String(head.takeWhole())).toBe("okay");
+      await pool.close();
+    }
+    const { head } = await answered("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    expect(head.takeWhole()?.byteLength).toBe(0);
+  });
+
+  test("that has come is a stream for whoever wants one, or taken out of it", async () => {
+    const first = await answered(HEAD, "ok", "ay");
+    expect(await read(first.head)).toBe("okay");
+    const second = await answered(HEAD, "ok");
+    const stream = second.head.body;
+    expect(second.head.takeWhole()).toBeUndefined();
+    second.peer.end.write("ay");
+    await expect.poll(() => second.head.isWhole()).toBe(true);
+    expect(String(second.head.takeWhole())).toBe("okay");
+    expect(stream.readableLength).toBe(0);
+  });
+
+  test("that has broken off before anybody wanted it fails for whoever wants it then", async () => {
+    const { head, peer } = await answered(HEAD, "ok");
+    peer.end.end();
+    await expect.poll(() => pool.connections).toBe(0);
+    expect(head.takeWhole()).toBeUndefined();
+    await expect(read(head)).rejects.toMatchObject({ code: "connection-lost" });
+  });
+
+  test("that nobody wants yet is held up from 128 KiB on, and goes on for whoever wants it", async () => {
+    const PIECES = 128;
+    const BYTES = PIECES * 16_384;
+    const { head, peer } = await answered(`HTTP/1.1 200 OK\r\nContent-Length: ${BYTES}\r\n\r\n`);
+    let taken = 0;
+    for (let n = 0; n < PIECES; n++) peer.end.write("x".repeat(16_384), () => taken++);
+    for (let turn = 0; turn < 1_000; turn++) await new Promise((resolve) => setImmediate(resolve));
+    expect(taken).toBeGreaterThanOrEqual(8);
+    expect(taken).toBeLessThan(24);
+    expect((await read(head)).length).toBe(BYTES);
+  });
+});
+
 describe("a connection is used no more", () => {
   test("after an exchange that was given up", async () => {
     const { peers } = setUp();

@@ -168,6 +168,7 @@ function whole(): ExchangeHead {
     headers: [["Content-Length", "3"]],
     body: Readable.from(["abc"]),
     isWhole: () => true,
+    takeWhole: () => undefined,
     onWhole: () => {},
     trailers: () => [],
     handleTiming: () => {},

@@ -53,6 +53,7 @@ class Asked {
       headers: [["Content-Length", String(length)]],
       body: this.body,
       isWhole: () => this.#isWhole,
+      takeWhole: () => undefined,
       onWhole: (listener) => {
         this.#onWhole = listener;
       },
