@@ -101,7 +101,7 @@ export interface EdgeSettings {
   /** While an origin's requests are held back: from one measurement of what it can do to the next, ms. */
   readonly originProbeIntervalMs: number;
   /**
-   * How late the event loop may be for all that it does, ms; while it is later a growing share of what is not in the store is shed. 1..:
+   * How late the event loop may be for all that it does, ms; while its own work makes it later a growing share of what is not in the store is shed. 1..:
    * a miss needs several turns of the loop, a hit one.
    */
   readonly loopDelayTargetMs: number;

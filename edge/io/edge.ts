@@ -300,6 +300,13 @@ export class Edge {
       "loop_delay_ms",
       "Least delay of the event loop over the last 0.5 s in which requests were forwarded",
       () => control.loopDelay.standingMs,
+      "max",
+    );
+    metrics.gauge(
+      "loop_active_ratio",
+      "Share of that time in which the loop had something to do; a late loop that is seldom active waits for the processor",
+      () => control.loopDelay.activeRatio,
+      "max",
     );
     metrics.gauge("hops_shedding", "Next hops of which one request in a hundred or more is shed", () =>
       control.count((limiter) => limiter.shedShare >= 0.01),

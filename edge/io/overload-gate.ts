@@ -1,4 +1,5 @@
 /** Waiting for a place at the next hop: the clock, the timer and the promises of the overload machine. */
+import { performance } from "node:perf_hooks";
 import { type Clock, IsochroneError } from "#kit";
 import { OriginUnavailableError, type StopSignal } from "#transport";
 import type { EdgeSettings } from "../config.ts";
@@ -133,10 +134,14 @@ export class OverloadGate {
 
   /** Measures how late timers come, as long as requests are offered or on their way: an idle process is not woken. */
   #look(): void {
-    const due = this.#clock.monotonic() + LOOK_MS;
+    const startedAt = this.#clock.monotonic();
+    const before = performance.eventLoopUtilization();
     const act = (): void => {
       const now = this.#clock.monotonic();
-      this.#control.loopDelay.handleDelay(Math.max(0, now - due), now);
+      const elapsedMs = now - startedAt;
+      const activeMs = performance.eventLoopUtilization(before).active;
+      const delayMs = Math.max(0, elapsedMs - LOOK_MS);
+      this.#control.loopDelay.handleLook({ delayMs, elapsedMs, activeMs }, now);
       const isIdle =
         this.#wasAsked === false && this.#control.active === 0 && this.#control.loopDelay.share === 0;
       this.#wasAsked = isIdle ? undefined : false;

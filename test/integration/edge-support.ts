@@ -202,3 +202,19 @@ export async function until(
     await new Promise((resolve) => setImmediate(resolve));
   }
 }
+
+/** Keeps this process's loop from ever sleeping, by turns of some 30 ms, until it is disposed of. */
+export function keepLoopBusy(): Disposable {
+  let isOver = false;
+  const work = (): void => {
+    const endMs = performance.now() + 30;
+    while (performance.now() < endMs);
+    if (!isOver) setImmediate(work);
+  };
+  setImmediate(work);
+  return {
+    [Symbol.dispose]: () => {
+      isOver = true;
+    },
+  };
+}

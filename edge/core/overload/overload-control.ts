@@ -1,6 +1,6 @@
 /**
  * Bounded concurrency of everything that is forwarded: a maximum for the process, one for each property, a share of what comes
- * while the process itself is late (loop-delay.ts), and a limiter for each next hop (origin-limiter.ts). Answers from the store
+ * while the process itself is late by its own work (loop-delay.ts), and a limiter for each next hop (origin-limiter.ts). Answers from the store
  * never come here, so they are served to the last.
  *
  * A machine without clock or randomness: `offer` decides at once or lets wait, `pollEvent` says what became of those.

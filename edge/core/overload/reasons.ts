@@ -10,7 +10,7 @@ export const shedReasons = [
   "property-limit",
   /** As many forwarded requests in this process as there may be. */
   "server-limit",
-  /** The process itself is late for all that it does (loop-delay.ts). */
+  /** The process itself is late for all that it does, and by its own work (loop-delay.ts). */
   "server-busy",
 ] as const;
 

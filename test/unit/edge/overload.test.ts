@@ -453,10 +453,15 @@ describe("a process that is late for all that it does", () => {
     toMs: number,
     isBackground = false,
     isBegun = false,
+    activeMs = (delay: number): number => delay,
   ): { readonly asked: number; readonly busy: number } => {
     const count = { asked: 0, busy: 0 };
-    for (let now = fromMs; now < toMs; now += 20 + delayMs(now)) {
-      control.loopDelay.handleDelay(delayMs(now), at(now));
+    for (let now = fromMs, delay = 0; now < toMs; now += 20 + delay) {
+      delay = delayMs(now);
+      control.loopDelay.handleLook(
+        { delayMs: delay, elapsedMs: 20 + delay, activeMs: activeMs(delay) },
+        at(now),
+      );
       for (let n = 0; n < 10; n++) {
         const verdict = control.offer(
           { hop: "http://a:80", isAdaptive: true, property: "a", isBackground, isBegun },
@@ -507,6 +512,24 @@ describe("a process that is late for all that it does", () => {
     let turn = 0;
     const { asked, busy } = runLoop(bursty, () => (turn++ % 6 === 0 ? 10 * targetMs : 5), 0, 20_000);
     expect([asked > 1_000, busy, bursty.loopDelay.share]).toEqual([true, 0, 0]);
+  });
+
+  test("a late loop that has little to do sheds nothing; what it has done is what counts, also once that changes", () => {
+    const loop = control();
+    const idly = (fromMs: number, toMs: number, activeMs: (delay: number) => number) =>
+      runLoop(loop, () => 3 * targetMs, fromMs, toMs, false, false, activeMs);
+    expect(idly(0, 5_000, () => 15).busy).toBe(0);
+    expect(loop.loopDelay.standingMs).toBe(3 * targetMs);
+    expect(loop.loopDelay.activeRatio).toBeCloseTo(15 / (20 + 3 * targetMs));
+    // Half of the delay is its own: the processor is what it lacks.
+    expect(idly(5_000, 10_000, (delay) => delay / 2).busy).toBe(0);
+    // It never comes to sleep, however little of the processor it gets.
+    const busy = idly(10_000, 20_000, (delay) => 20 + delay);
+    expect(busy.busy).toBeGreaterThan(busy.asked / 3);
+    expect([loop.loopDelay.share, loop.loopDelay.activeRatio]).toEqual([1, 1]);
+    idly(20_000, 40_000, () => 15);
+    expect(idly(40_000, 42_000, () => 15).busy).toBe(0);
+    expect(loop.loopDelay.standingMs).toBe(3 * targetMs);
   });
 
   test("the share holds for few requests too, and what is in the background goes first", () => {
