@@ -56,7 +56,7 @@ export interface TlsIdentity {
 const DOT_PROTOCOL = "dot";
 const HANDSHAKE_TIMEOUT_MS = 5_000;
 
-async function createTlsServer(identity: TlsIdentity | "none yet", settings: TcpSettings): Promise<Server> {
+async function createTlsServer(identity: TlsIdentity | "none yet"): Promise<Server> {
   const tls = await import("node:tls");
   const server = tls.createServer({
     ...(identity !== "none yet" && { cert: identity.certificate, key: identity.key }),
@@ -65,7 +65,6 @@ async function createTlsServer(identity: TlsIdentity | "none yet", settings: Tcp
     handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
     noDelay: true,
   });
-  server.maxConnections = settings.connectionsMax;
   return server;
 }
 
@@ -80,6 +79,8 @@ export class TcpListener {
   readonly #settings: TcpSettings;
   readonly #handler: TcpHandler;
   readonly #connections = new Set<Connection>();
+  /** Connections, with those that have not shaken hands over TLS. */
+  #open = 0;
   readonly #perAddress = new Map<string, number>();
   readonly counters: TcpCounters = { accepted: 0, refused: 0, timedOut: 0, exhausted: 0, violations: 0 };
 
@@ -88,8 +89,11 @@ export class TcpListener {
     this.#handler = handler;
     this.#settings = settings;
     this.#tls = isTls(server) ? server : undefined;
-    // Over TLS only whoever has shaken hands counts for its address; before that there is a time and a number for all.
-    server.on(this.#tls === undefined ? "connection" : "secureConnection", (socket) => this.#accept(socket));
+    // Over TLS too it is the connection that counts, so that nobody takes all of them by shaking no hand.
+    server.on("connection", (socket: Socket) => this.#admit(socket));
+    server.on(this.#tls === undefined ? "connection" : "secureConnection", (socket: Socket) =>
+      this.#serve(socket),
+    );
     server.on("tlsClientError", (_error: Error, socket: Socket) => {
       this.counters.violations++;
       socket.destroy();
@@ -123,7 +127,7 @@ export class TcpListener {
             noDelay: true,
             highWaterMark: settings.unreadBytesMax,
           })
-        : await createTlsServer(options.tls, settings);
+        : await createTlsServer(options.tls);
     // Before the first connection is accepted there is somebody who takes it.
     const listener = new TcpListener(server, handler, settings);
     await new Promise<void>((resolve, reject) => {
@@ -161,30 +165,34 @@ export class TcpListener {
     return this.#connections.size;
   }
 
-  #accept(socket: Socket): void {
+  /** One that is refused is destroyed. */
+  #admit(socket: Socket): void {
     const address = socket.remoteAddress;
     const open = address === undefined ? 0 : (this.#perAddress.get(address) ?? 0);
     const { connectionsMax, connectionsPerAddressMax } = this.#settings;
-    if (
-      address === undefined ||
-      this.#connections.size >= connectionsMax ||
-      open >= connectionsPerAddressMax
-    ) {
+    if (address === undefined || this.#open >= connectionsMax || open >= connectionsPerAddressMax) {
       this.counters.refused++;
       socket.on("error", () => {});
       socket.destroy();
       return;
     }
-    this.counters.accepted++;
+    this.#open++;
     this.#perAddress.set(address, open + 1);
-    const connection = new Connection(socket, address, this.#handler, this.#settings, this.counters);
-    this.#connections.add(connection);
     socket.once("close", () => {
-      this.#connections.delete(connection);
+      this.#open--;
       const left = (this.#perAddress.get(address) ?? 1) - 1;
       if (left > 0) this.#perAddress.set(address, left);
       else this.#perAddress.delete(address);
     });
+  }
+
+  #serve(socket: Socket): void {
+    const address = socket.remoteAddress;
+    if (socket.destroyed || address === undefined) return;
+    this.counters.accepted++;
+    const connection = new Connection(socket, address, this.#handler, this.#settings, this.counters);
+    this.#connections.add(connection);
+    socket.once("close", () => this.#connections.delete(connection));
   }
 
   /** Accepts no more, ends every connection after the answers under way, or its first one, kills those that do not read them in time. */
@@ -199,6 +207,14 @@ export class TcpListener {
   }
 }
 
+/** RFC 1035 section 4.2.2. */
+function framed(message: Uint8Array): Buffer {
+  const bytes = Buffer.allocUnsafe(2 + message.length);
+  bytes.writeUInt16BE(message.length, 0);
+  bytes.set(message, 2);
+  return bytes;
+}
+
 class Connection {
   readonly #socket: Socket;
   readonly #address: string;
@@ -209,6 +225,8 @@ class Connection {
   /** What came and is not answered yet: less than one message, or what waits for the client to read. */
   #received: Buffer = Buffer.alloc(0);
   #queries = 0;
+  /** What of an answer in several messages is still to be sent; further queries wait. */
+  #rest: Iterator<Uint8Array> | undefined;
   #isEnded = false;
   /** What is asked next is the last. */
   #isLast = false;
@@ -229,13 +247,12 @@ class Connection {
     this.#counters = counters;
     this.#timer = setTimeout(() => this.#timeOut(), settings.idleTimeoutMs);
     socket.on("data", (chunk: Buffer) => {
+      // After our FIN nothing is answered any more, so nothing is kept.
+      if (socket.writableEnded) return;
       this.#received = this.#received.length === 0 ? chunk : Buffer.concat([this.#received, chunk]);
       this.#answer();
     });
-    socket.on("drain", () => {
-      this.#answer();
-      if (!this.#isChoked()) socket.resume();
-    });
+    socket.on("drain", () => this.#goOn());
     socket.on("end", () => this.end());
     socket.on("error", () => socket.destroy());
     socket.once("close", () => clearTimeout(this.#timer));
@@ -244,7 +261,7 @@ class Connection {
   /** Sends what is under way, then FIN. */
   end(): void {
     this.#isEnded = true;
-    if (!this.#isChoked()) this.#socket.end();
+    if (!this.#isBusy()) this.#socket.end();
   }
 
   /** The same, but who has not asked yet, or has not finished asking, gets that answer: its query may be on its way. */
@@ -257,9 +274,19 @@ class Connection {
     this.#socket.destroy();
   }
 
-  /** As much as `unreadBytesMax` is unread (the socket's high-water mark); "drain" will tell when it is not. */
-  #isChoked(): boolean {
-    return this.#socket.writableNeedDrain;
+  /**
+   * Further queries wait: as much as `unreadBytesMax` is unread (the socket's high-water mark; "drain" will tell when it is not), or an
+   * answer is under way.
+   */
+  #isBusy(): boolean {
+    return this.#socket.writableNeedDrain || this.#rest !== undefined;
+  }
+
+  /** After something was sent. */
+  #goOn(): void {
+    if (this.#isBusy()) return;
+    this.#answer();
+    if (!this.#isBusy()) this.#socket.resume();
   }
 
   #timeOut(): void {
@@ -269,10 +296,16 @@ class Connection {
 
   #answer(): void {
     const socket = this.#socket;
+    const { queriesMax } = this.#settings;
     let at = 0;
     let answered = false;
     socket.cork();
-    while (!socket.writableEnded && !this.#isChoked() && this.#received.length - at >= 2) {
+    while (
+      !socket.writableEnded &&
+      !this.#isBusy() &&
+      this.#queries < queriesMax &&
+      this.#received.length - at >= 2
+    ) {
       const length = this.#received.readUInt16BE(at);
       if (length === 0) {
         this.#violate();
@@ -291,25 +324,40 @@ class Connection {
         this.#violate();
         break;
       }
-      for (const message of answer instanceof Uint8Array ? [answer] : answer) {
-        const framed = Buffer.allocUnsafe(2 + message.length);
-        framed.writeUInt16BE(message.length, 0);
-        framed.set(message, 2);
-        socket.write(framed);
+      if (answer instanceof Uint8Array) socket.write(framed(answer));
+      else {
+        this.#rest = answer[Symbol.iterator]();
+        setImmediate(() => this.#sendRest());
       }
-      this.#queries++;
-      if (this.#queries >= this.#settings.queriesMax) {
-        this.#counters.exhausted++;
-        socket.end();
-      }
+      if (++this.#queries < queriesMax) continue;
+      this.#counters.exhausted++;
+      this.#isEnded = true;
     }
     // A copy, so that a small rest does not keep a large chunk alive.
     this.#received = at === 0 ? this.#received : Buffer.from(this.#received.subarray(at));
     socket.uncork();
     if (answered) this.#timer.refresh();
     if (answered && this.#isLast && this.#received.length === 0) this.#isEnded = true;
-    if (this.#isChoked()) socket.pause();
+    if (this.#isBusy()) socket.pause();
     else if (this.#isEnded && !socket.writableEnded) socket.end();
+  }
+
+  /**
+   * The next message of a long answer, and the one behind it when the peer has room for it: no more than one lies here, whoever asks
+   * something else has its turn between two, and a peer that reads slowly keeps its connection for as long as it reads.
+   */
+  #sendRest(): void {
+    const next = this.#rest?.next();
+    if (next === undefined || this.#socket.destroyed) return;
+    if (next.done === true) {
+      this.#rest = undefined;
+      this.#goOn();
+      return;
+    }
+    this.#socket.write(framed(next.value), () => {
+      this.#timer.refresh();
+      setImmediate(() => this.#sendRest());
+    });
   }
 
   #violate(): void {
