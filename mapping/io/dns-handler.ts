@@ -8,7 +8,7 @@ import {
   parseAddress,
 } from "#kit";
 import { type Logger, systemClock } from "#kit/io";
-import { dnsClasses, headerBytes, rcodes, udpPayloadBytesMax } from "../core/dns/constants.ts";
+import { dnsClasses, headerBytes, type Rcode, rcodes } from "../core/dns/constants.ts";
 import type { DnsCounters } from "../core/dns/counters.ts";
 import { decide } from "../core/dns/decide.ts";
 import {
@@ -16,6 +16,7 @@ import {
   type DnsDecision,
   type DnsService,
   type DnsTransport,
+  type ReplyReason,
   replyReasons,
 } from "../core/dns/decision.ts";
 import { FastPath } from "../core/dns/fast-path.ts";
@@ -23,9 +24,10 @@ import type { NamesAsked } from "../core/dns/names-asked.ts";
 import type { Quarantine } from "../core/dns/quarantine.ts";
 import type { ResponseRateLimit } from "../core/dns/rate-limit.ts";
 import type { SampledQuery, Sampler } from "../core/dns/query-log/query-ring.ts";
+import type { DnsQuestion } from "../core/dns/message.ts";
 import { respond, respondInternalError } from "../core/dns/respond.ts";
 import { answerNotify, type HeardNotify, isNotify } from "../core/zone/notify.ts";
-import { answerSigned, answerTransfer, type Transfer } from "../core/zone/transfer.ts";
+import { answerSigned, answerTransfer, type SignedAnswer, type Transfer } from "../core/zone/transfer.ts";
 import { WAIT, WAIT_FIRST } from "./waiting-queries.ts";
 
 export interface DnsHandlerOptions {
@@ -55,7 +57,7 @@ export interface QuerySink {
 }
 
 /** A fault of ours that every query meets must not fill the disk. */
-const ERROR_LOG_INTERVAL_MS = 1_000;
+const LOG_INTERVAL_MS = 1_000;
 const LOGGED_PACKET_BYTES_MAX = 512;
 /** Host names are numbered from 0; what the full path answers is limited by its reason. */
 const KINDS_OF_NAMES = 1_000_000;
@@ -81,6 +83,13 @@ interface DatagramSender {
   nowMs?: number;
 }
 
+/** Who has no key knows none, and computes nothing. */
+const NO_KEYS: NonNullable<DnsService["tsig"]> = { keys: new Map(), hmac: () => new Uint8Array() };
+const refusedTransfers: Partial<Record<Transfer["reason"], readonly [ReplyReason, Rcode]>> = {
+  refused: ["zone-transfer", rcodes.REFUSED],
+  "bad-signature": ["bad-signature", rcodes.NOTAUTH],
+  malformed: ["bad-signature", rcodes.FORMERR],
+};
 const QUARANTINED: DnsDecision = { action: "drop", reason: "quarantined" };
 
 export class DnsHandler {
@@ -88,7 +97,7 @@ export class DnsHandler {
   readonly #fast: FastPath;
   /** Of the last query; undefined when the fast path answered it. */
   #decision: DnsDecision | undefined;
-  #loggedAtMs = -ERROR_LOG_INTERVAL_MS;
+  #loggedAtMs = -LOG_INTERVAL_MS;
   /** The time of day, read anew when the time of the queries moves. */
   #epochSeconds = 0;
   #epochReadAtMs = -1;
@@ -173,10 +182,7 @@ export class DnsHandler {
     // Never longer than what was sent but by the signature of who has a key.
     if (told !== undefined) return this.#write(told, out, outAt);
     const signed = this.#signed(bytes, address, "udp");
-    if (signed !== undefined) {
-      const isFit = (signed.bytes?.length ?? 0) <= udpPayloadBytesMax;
-      return this.#write(isFit ? signed.bytes : this.#cut(bytes, address), out, outAt);
-    }
+    if (signed !== undefined) return this.#write(signed.bytes, out, outAt);
     const decision = this.#decide(bytes, address, "udp");
     this.#decision = decision;
     if (decision.action === "drop") return 0;
@@ -245,16 +251,41 @@ export class DnsHandler {
 
   /** The answer to a NOTIFY; undefined: it is none, or there are no secondary zones. */
   #notified(bytes: Uint8Array, from: IpAddress, transport: DnsTransport): Uint8Array | undefined {
-    const { context, service, counters, onNotify } = this.#options;
+    const { context, service, onNotify } = this.#options;
     const rules = isNotify(bytes) ? context()?.notifyRules : undefined;
     if (rules === undefined || rules.size === 0) return undefined;
     const answer = answerNotify(bytes, from, rules, service.tsig, epochSeconds());
     if (answer === undefined) return undefined;
     const { bytes: told, rcode, question, heard } = answer;
-    const decision: DnsDecision = {
+    this.#count(told, rcode === rcodes.NOERROR ? "notify" : "notify-refused", rcode, question, transport);
+    if (heard !== undefined) onNotify?.(heard);
+    return told;
+  }
+
+  /** A query with a signature; undefined: it has none. */
+  #signed(bytes: Uint8Array, from: IpAddress, transport: DnsTransport): SignedAnswer | undefined {
+    const { tsig = NO_KEYS } = this.#options.service;
+    const signed = answerSigned(bytes, tsig, epochSeconds(), (query, signatureBytes) => {
+      const decision = this.#decide(query, from, transport, signatureBytes);
+      return decision.action === "reply" ? decision.bytes : undefined;
+    });
+    if (signed?.bytes !== undefined && signed.refused !== undefined)
+      this.#count(signed.bytes, "bad-signature", signed.refused, signed.question, transport);
+    return signed;
+  }
+
+  /** What is answered beside `respond`. */
+  #count(
+    bytes: Uint8Array,
+    reason: ReplyReason,
+    rcode: Rcode,
+    question: DnsQuestion | undefined,
+    transport: DnsTransport,
+  ): void {
+    this.#decision = {
       action: "reply",
-      bytes: told,
-      reason: rcode === rcodes.NOERROR ? "notify" : "notify-refused",
+      bytes,
+      reason,
       rcode,
       question,
       isTruncated: false,
@@ -265,20 +296,7 @@ export class DnsHandler {
       scopePrefixLength: undefined,
       cookie: undefined,
     };
-    counters.count(decision, transport);
-    this.#decision = decision;
-    if (heard !== undefined) onNotify?.(heard);
-    return told;
-  }
-
-  /** A query with a signature; undefined: it has none, or nobody has a key here. */
-  #signed(bytes: Uint8Array, from: IpAddress, transport: DnsTransport) {
-    const { tsig } = this.#options.service;
-    if (tsig === undefined) return undefined;
-    return answerSigned(bytes, tsig, epochSeconds(), (query) => {
-      const decision = this.#decide(query, from, transport);
-      return decision.action === "reply" ? decision.bytes : undefined;
-    });
+    this.#options.counters.count(this.#decision, transport);
   }
 
   /** A request for a zone; undefined: it is none, or no zone may be fetched. */
@@ -294,9 +312,25 @@ export class DnsHandler {
       return rcode === rcodes.NOERROR ? answers.filter((one) => one.type === type) : undefined;
     };
     const transfer = answerTransfer(bytes, { zones, ...service.tsig, addressesAt }, epochSeconds());
-    if (transfer !== undefined)
-      logger.info("zone-transfer", { zone: transfer.zone, reason: transfer.reason, to: formatAddress(from) });
+    if (transfer === undefined) return undefined;
+    const { zone, reason } = transfer;
+    const refused = refusedTransfers[reason];
+    const told = { zone, reason, to: formatAddress(from) };
+    if (refused === undefined) logger.info("zone-transfer", told);
+    else {
+      const [counted, rcode] = refused;
+      this.#count(bytes, counted, rcode, undefined, "tcp");
+      if (this.#mayLog()) logger.info("zone-transfer", told);
+    }
     return transfer;
+  }
+
+  /** What anyone can bring about is told once a second. */
+  #mayLog(): boolean {
+    const nowMs = performance.now();
+    if (nowMs - this.#loggedAtMs < LOG_INTERVAL_MS) return false;
+    this.#loggedAtMs = nowMs;
+    return true;
   }
 
   /** A query that the full path has decided, for the log. */
@@ -400,24 +434,26 @@ export class DnsHandler {
     return decision.action === "reply" ? decision.bytes : undefined;
   }
 
-  #decide(bytes: Uint8Array, resolverAddress: IpAddress, transport: DnsTransport): DnsDecision {
+  #decide(
+    bytes: Uint8Array,
+    resolverAddress: IpAddress,
+    transport: DnsTransport,
+    reservedBytes = 0,
+  ): DnsDecision {
     const { context, counters, logger, service } = this.#options;
-    const query = { bytes, transport, resolverAddress, epochSeconds: epochSeconds() };
+    const query = { bytes, transport, resolverAddress, epochSeconds: epochSeconds(), reservedBytes };
     let decision: DnsDecision;
     try {
       decision = respond(query, context(), service);
     } catch (error) {
       // A bug: this query fails, and says so, and the server goes on.
       decision = respondInternalError(query);
-      const nowMs = performance.now();
-      if (nowMs - this.#loggedAtMs >= ERROR_LOG_INTERVAL_MS) {
-        this.#loggedAtMs = nowMs;
+      if (this.#mayLog())
         logger.error("dns-internal-error", {
           error,
           stack: error instanceof Error ? error.stack : undefined,
           packetHex: Buffer.from(bytes.subarray(0, LOGGED_PACKET_BYTES_MAX)).toString("hex"),
         });
-      }
     }
     counters.count(decision, transport);
     if (decision.action === "reply" && decision.oneTimeId !== undefined)

@@ -109,6 +109,14 @@ const secureHosted: typeof secure = [
   ["big.customer.test", "TXT", "NOERROR"],
   ["unsigned.customer.test", "DS", "NODATA"],
 ];
+/** What denials are made of, asked for itself: unbound has it from others. */
+const proofs: typeof secure = [
+  ["customer.test", "NSEC", "NOERROR"],
+  ["alias.customer.test", "NSEC", "NOERROR"],
+  ["empty.customer.test", "NSEC", "NOERROR"],
+  ["a.wild.customer.test", "NSEC", "NOERROR"],
+  ["nope.customer.test", "NSEC", "NOERROR"],
+];
 
 describe.skipIf(delv === undefined)("delv", () => {
   const directory = mkdtempSync(join(tmpdir(), "isochrone-delv-"));
@@ -156,7 +164,7 @@ describe.skipIf(delv === undefined)("delv", () => {
     const file = anchorOf(hosted);
     const said = await Promise.all(
       // Of an alias into another zone it has no trust anchor.
-      secureHosted
+      [...secureHosted, ...proofs]
         .filter(([name]) => name !== "cdn.customer.test")
         .map(async ([name, type]) => ({
           name,

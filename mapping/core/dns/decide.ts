@@ -1,14 +1,14 @@
 /** Whose a name is, and what is said of it: refused, referred, denied, answered by the map or from a customer's zone. */
 import { parseAddress, readOneTimeLabel } from "#kit";
 import { aliasKey } from "../zone/alias-table.ts";
-import { resolve, type ZoneAnswer } from "../zone/resolve.ts";
+import { isProofType, resolve, type ZoneAnswer } from "../zone/resolve.ts";
 import { dnsClasses, dnsTypes, rcodes } from "./constants.ts";
 import type { DnsContext, DnsQuery } from "./decision.ts";
-import type { Denial } from "./dnssec/secure.ts";
+import { type Denial, denialRecord } from "./dnssec/secure.ts";
 import type { ClientSubnet } from "./ecs.ts";
-import type { DnsQuestion } from "./message.ts";
+import type { DnsQuestion, DnsRecord } from "./message.ts";
 import { answerAt, referral } from "./node-answer.ts";
-import { denialItself, isSigned, positive, typesAt, type Verdict } from "./verdict.ts";
+import { denialItself, isSigned, positive, signaturesOf, typesAt, type Verdict } from "./verdict.ts";
 import { addressRecord, type Zone } from "./zone-table.ts";
 
 /** An ALIAS that leads to another one of ours, and so on. */
@@ -43,6 +43,22 @@ export function decide(
   const label = labelMac && readOneTimeLabel(labelMac, node.oneTimeLabel, query.epochSeconds ?? 0);
   if (label === undefined) return noSuchName(node.zone, question, context);
   return { ...answerAt(node, question, ecs, query, context), oneTimeId: label.id };
+}
+
+/** The NSEC record of a name, or one of its signatures, which answers for all of them as of ANY (RFC 8482 section 4.1). */
+function proven(
+  denial: Denial,
+  type: number,
+  before: readonly DnsRecord[],
+  query: DnsQuery,
+  context: DnsContext,
+): Verdict {
+  if (type === dnsTypes.NSEC) return positive("security", [...before, denialRecord(denial)]);
+  const signer = context.signers?.get(denial.zone.origin.text);
+  return positive("security", [
+    ...before,
+    ...(signer === undefined ? [] : signaturesOf(signer, denial, query)),
+  ]);
 }
 
 function noSuchName(zone: Zone, { name, type }: DnsQuestion, context: DnsContext): Verdict {
@@ -82,7 +98,13 @@ function hostedVerdict(
     const flat = flattened(answer.alias, question, ecs, query, context);
     return { ...flat, answers: [...answer.answers, ...(flat.answers ?? [])] };
   }
-  if (answer.tail === undefined) return withSignersTypes(answer, context);
+  if (answer.tail === undefined) {
+    const verdict = withSignersTypes(answer, context);
+    const { denial } = verdict;
+    if (denial === undefined || !isProofType(type) || !isSigned(context, denial.zone)) return verdict;
+    // RFC 9824 section 3.4: what is made for the denial of others is there when it is asked for itself.
+    return proven(denial, type, answer.answers, query, context);
+  }
   const rest = decide({ ...question, name: answer.tail }, ecs, query, context);
   return { ...rest, isAuthoritative: true, answers: [...answer.answers, ...(rest.answers ?? [])] };
 }

@@ -65,6 +65,8 @@ export const replyReasons = [
   "notify",
   /** REFUSED or NOTAUTH: NOTIFY of who may not say so, or of a zone that has no primaries. */
   "notify-refused",
+  /** NOTAUTH or FORMERR: signed (TSIG) in a way that does not hold (RFC 8945 section 5.2). */
+  "bad-signature",
   /** A referral: name servers of a zone below (RFC 1034 section 4.2.1). */
   "delegation",
   /** REFUSED: this server answers only while the others do not. */
@@ -113,6 +115,8 @@ export interface DnsQuery {
   readonly aliasDepth?: number;
   /** The asker is to come over TCP: whatever the answer is, only its cut form is given. */
   readonly isCut?: boolean;
+  /** Octets that will be added to the answer, which has to leave room for them; 0 when absent. */
+  readonly reservedBytes?: number;
 }
 
 /** What a server is, beside its documents. */

@@ -8,12 +8,12 @@ import { verdictOfBinding, verdictOfChoice, verdictOfPolicy } from "./choice-rep
 import { dnsClasses, dnsTypes, rcodes } from "./constants.ts";
 import type { DnsContext, DnsQuery } from "./decision.ts";
 import { nameServersFor } from "./delegation.ts";
-import { type Denial, denialRecord } from "./dnssec/secure.ts";
+import type { Denial } from "./dnssec/secure.ts";
 import { type ClientSubnet, ecsAddress } from "./ecs.ts";
 import type { DnsQuestion, DnsRecord } from "./message.ts";
 import type { DomainName } from "./name.ts";
 import { choosePolicy } from "./policy-answer.ts";
-import { denialItself, noData, positive, typesAt, type Verdict } from "./verdict.ts";
+import { denialItself, noData, positive, signaturesOf, typesAt, type Verdict } from "./verdict.ts";
 import {
   addressRecord,
   infrastructureTtlSeconds,
@@ -135,7 +135,7 @@ function securityRecords(
       return denialItself(denial);
     case dnsTypes.RRSIG:
       // Signatures by themselves are of no use: one of them answers, as of ANY (RFC 8482 section 4.1).
-      return positive("security", signer.sign([denialRecord(denial)], query.epochSeconds ?? 0).records);
+      return positive("security", signaturesOf(signer, denial, query));
     default:
       return undefined;
   }

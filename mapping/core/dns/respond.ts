@@ -41,16 +41,16 @@ export function respond(
   if (header === undefined) return { action: "drop", reason: "too-short" };
   if (header.isResponse) return { action: "drop", reason: "is-response" };
   const bare: Asked = { header, question: undefined, edns: undefined, options: undefined };
-  // The body of another opcode is not ours to read: only the header is answered.
+  // The body of another opcode is not ours to read: only the header is answered, and an OPT record.
   if (header.opcode !== dnsOpcodes.QUERY)
-    return reply(query, bare, { reason: "opcode", rcode: rcodes.NOTIMP }, service);
+    return replyToHeader(query, bare, { reason: "opcode", rcode: rcodes.NOTIMP }, service);
   const questionCount = ((query.bytes[4] as number) << 8) | (query.bytes[5] as number);
   if (questionCount === 0) {
     const verdict = cookieOnly(query, bare, service);
     if (verdict !== undefined) return verdict;
   }
   if (questionCount !== 1)
-    return reply(query, bare, { reason: "question-count", rcode: rcodes.FORMERR }, service);
+    return replyToHeader(query, bare, { reason: "question-count", rcode: rcodes.FORMERR }, service);
 
   const read = readMessage(query.bytes, QUERY_RECORDS_MAX);
   if (!read.ok) {
@@ -81,15 +81,16 @@ export function respond(
   const asked: Asked = { ...plain, options };
   if (context?.isStandingBy === true)
     return reply(query, asked, { reason: "standing-by", rcode: rcodes.REFUSED }, service);
-  const verdict = decide(question, options.ecs, query, context);
-  // Who asks for such a name is told on: an address that anybody can forge would be put beside clients that are not its own.
-  if (verdict.oneTimeId !== undefined && query.transport === "udp" && options.cookie?.state !== "valid")
-    return reply({ ...query, isCut: true }, asked, verdict, service);
-  if (edns?.isDnssecOk !== true || context === undefined || query.isCut === true)
-    return reply(query, asked, verdict, service);
-  const isCompactAnswersOk = edns.isCompactAnswersOk === true;
-  const isLimited = query.transport === "udp" && options.cookie?.state !== "valid";
+  let verdict: Verdict = { reason: "security", rcode: rcodes.NOERROR };
   try {
+    verdict = decide(question, options.ecs, query, context);
+    // Who asks for such a name is told on: an address that anybody can forge would be put beside clients that are not its own.
+    if (verdict.oneTimeId !== undefined && query.transport === "udp" && options.cookie?.state !== "valid")
+      return reply({ ...query, isCut: true }, asked, verdict, service);
+    if (edns?.isDnssecOk !== true || context === undefined || query.isCut === true)
+      return reply(query, asked, verdict, service);
+    const isCompactAnswersOk = edns.isCompactAnswersOk === true;
+    const isLimited = query.transport === "udp" && options.cookie?.state !== "valid";
     const secured = securedVerdict(verdict, context, isCompactAnswersOk, query.epochSeconds ?? 0, isLimited);
     return reply(query, asked, secured, service);
   } catch (error) {
@@ -97,6 +98,15 @@ export function respond(
     // Who is not forged comes back over TCP, and has its denial.
     return reply({ ...query, isCut: true }, asked, { ...verdict, rcode: rcodes.NOERROR }, service);
   }
+}
+
+/** Who sent an OPT record gets one, whatever else is said (RFC 6891 section 6.1.1); of another version that alone is said. */
+function replyToHeader(query: DnsQuery, bare: Asked, verdict: Verdict, service: DnsService): DnsDecision {
+  const read = readMessage(query.bytes, QUERY_RECORDS_MAX);
+  const edns = read.ok ? read.message.edns : read.partial?.edns;
+  const said: Verdict =
+    edns === undefined || edns.version === 0 ? verdict : { reason: "edns-version", rcode: rcodes.BADVERS };
+  return reply(query, { ...bare, edns }, said, service);
 }
 
 /** RFC 7873 section 5.4: who asks nothing but shows a cookie gets one, with the rest empty; undefined: it is no such query. */
@@ -160,14 +170,7 @@ function reply(query: DnsQuery, asked: Asked, verdict: Verdict, service: DnsServ
             options: replyOptions(options, scopePrefixLength, verdict.reason, service),
           },
   };
-  const bytesMax =
-    query.isCut === true
-      ? 0
-      : query.transport !== "udp"
-        ? tcpMessageBytesMax
-        : edns === undefined
-          ? udpPayloadBytesMin
-          : Math.min(Math.max(edns.udpPayloadBytes, udpPayloadBytesMin), udpPayloadBytesMax);
+  const bytesMax = query.isCut === true ? 0 : bytesTaken(query, edns) - (query.reservedBytes ?? 0);
   let message = full;
   let bytes = writeMessage(message);
   // What is additional may be left out without a word (RFC 2181 section 9), but not the glue of a referral (RFC 9471).
@@ -202,4 +205,11 @@ function reply(query: DnsQuery, asked: Asked, verdict: Verdict, service: DnsServ
     oneTimeId: query.isCut === true ? undefined : verdict.oneTimeId,
     cookie: verdict.reason === "cookie-malformed" ? "malformed" : options?.cookie?.state,
   };
+}
+
+/** Octets of an answer that the asker takes. */
+function bytesTaken({ transport }: DnsQuery, edns: Edns | undefined): number {
+  if (transport !== "udp") return tcpMessageBytesMax;
+  if (edns === undefined) return udpPayloadBytesMin;
+  return Math.min(Math.max(edns.udpPayloadBytes, udpPayloadBytesMin), udpPayloadBytesMax);
 }

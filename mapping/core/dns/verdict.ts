@@ -3,8 +3,9 @@ import type { ClusterId } from "#kit";
 import type { AnswerReason } from "../answer.ts";
 import { HostedZone } from "../zone/hosted-zone.ts";
 import { dnsTypes, type Rcode, rcodes } from "./constants.ts";
-import type { DnsContext, ReplyReason } from "./decision.ts";
+import type { DnsContext, DnsQuery, ReplyReason } from "./decision.ts";
 import { type Denial, denialRecord, secure } from "./dnssec/secure.ts";
+import type { ZoneSigner } from "./dnssec/signer.ts";
 import type { EcsFault } from "./ecs.ts";
 import type { DnsRecord, MessageFault } from "./message.ts";
 import type { DomainName } from "./name.ts";
@@ -53,6 +54,15 @@ export function noData(context: DnsContext, node: ZoneNode, name: DomainName): V
 
 export function denialItself(denial: Denial): Verdict {
   return positive("security", [denialRecord(denial)]);
+}
+
+/** The signatures of a denial by themselves. Throws `SigningLimit` where the asker may be forged and too many were made. */
+export function signaturesOf(
+  signer: ZoneSigner,
+  denial: Denial,
+  { epochSeconds = 0, transport }: DnsQuery,
+): readonly DnsRecord[] {
+  return signer.sign([denialRecord(denial)], epochSeconds, transport === "udp").records;
 }
 
 export function isSigned(context: DnsContext, zone: Zone): boolean {

@@ -1,10 +1,11 @@
 /** NOTIFY from primaries (RFC 1996): heeded where it comes from one, by address or by key; a forged one costs them a question. */
 import { formatAddress, type IpAddress, recordTypes } from "#kit";
 import { dnsClasses, dnsOpcodes, headerBytes, rcodes } from "../dns/constants.ts";
-import { type DnsQuestion, replyHeader } from "../dns/message.ts";
-import { readMessage, writeMessage } from "../dns/wire.ts";
+import type { DnsQuestion } from "../dns/message.ts";
+import { readMessage } from "../dns/wire.ts";
+import { answerMessage, answerToUnfit } from "./signed-reply.ts";
 import type { TransferContext } from "./transfer.ts";
-import { TsigSigner, type TsigVerdict, unsignedTsig, verifyTsig } from "./tsig.ts";
+import { TsigSigner, type TsigVerdict, verifyTsig } from "./tsig.ts";
 
 /** Who may say that a secondary zone has changed. */
 export interface NotifyRule {
@@ -50,32 +51,21 @@ export function answerNotify(
 ): NotifyAnswer | undefined {
   const read = readMessage(bytes, QUERY_RECORDS_MAX);
   if (!read.ok || !isNotify(bytes)) return undefined;
-  const { header, questions, answers } = read.message;
+  const { header, questions, answers, edns } = read.message;
   const [question, ...more] = questions;
   // RFC 1996 section 3.7: of a zone's SOA; others are for later standards to say.
   if (question?.type !== recordTypes.SOA || question.class !== dnsClasses.IN || more.length > 0)
     return undefined;
+  // BADVERS is said as to any query.
+  if (edns !== undefined && edns.version !== 0) return undefined;
   const verdict: TsigVerdict =
     tsig === undefined ? { kind: "none" } : verifyTsig(bytes, tsig.keys, tsig.hmac, nowSeconds);
-  const reply = (rcode: number): Uint8Array =>
-    writeMessage({
-      header: {
-        ...replyHeader,
-        id: header.id,
-        opcode: dnsOpcodes.NOTIFY,
-        isAuthoritative: rcode === rcodes.NOERROR,
-        rcode,
-      },
-      questions: [question],
-      answers: [],
-      authorities: [],
-      additionals: [],
-      edns: undefined,
-    }) as Uint8Array;
+  const head = { header, question, edns };
+  const reply = (rcode: number): Uint8Array => answerMessage(head, rcode) as Uint8Array;
   if (verdict.kind === "malformed") return undefined;
-  if (verdict.kind === "bad") {
-    const bytes = unsignedTsig(reply(rcodes.NOTAUTH), verdict, nowSeconds);
-    return { bytes, rcode: rcodes.NOTAUTH, question, heard: undefined };
+  if (verdict.kind === "bad" && tsig !== undefined) {
+    const unfit = answerToUnfit(verdict, head, tsig.hmac, nowSeconds) as Uint8Array;
+    return { bytes: unfit, rcode: rcodes.NOTAUTH, question, heard: undefined };
   }
   const rule = rules.get(question.name.text);
   const isTold =

@@ -198,8 +198,8 @@ function matched(
   const { sets } = node;
   // A name whose addresses the map says is no alias, even where its zone has one: aliases have no other records.
   const alias = isMapped ? undefined : sets.get(recordTypes.CNAME);
-  // What proves it stands beside an alias and may be asked for (RFC 4035 section 2.5).
-  if (alias !== undefined && !sets.has(type)) {
+  // What proves it stands beside an alias and may be asked for (RFC 4035 section 2.5), of its own name alone.
+  if (alias !== undefined && !sets.has(type) && !isProofType(type)) {
     const records = recordsOf(alias, owner);
     // RFC 8482 section 4.1: one RRset of those that are there; RFC 1034 section 3.6.2: nothing of the alias itself is looked up further.
     if (type === dnsTypes.ANY) return { kind: "records", records, isWildcard };
@@ -226,6 +226,11 @@ function matched(
     if (target !== undefined) return { kind: "flattened", target, ttlSeconds: flat.ttlSeconds, types };
   }
   return { kind: "no-data", types };
+}
+
+/** Types that prove others. */
+export function isProofType(type: number): boolean {
+  return type === recordTypes.NSEC || type === recordTypes.RRSIG;
 }
 
 /** RFC 8482 section 4.2 leaves it open; as long as other records of the deployment. */

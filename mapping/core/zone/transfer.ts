@@ -4,18 +4,11 @@
  */
 import { type DomainName, nameToText, recordTypes, compareSerials } from "#kit";
 import { dnsClasses, dnsOpcodes, dnsTypes, headerBytes, rcodes } from "../dns/constants.ts";
-import { type DnsHeader, type DnsQuestion, type DnsRecord, replyHeader } from "../dns/message.ts";
+import { type DnsQuestion, type DnsRecord, replyHeader } from "../dns/message.ts";
 import { readMessage, writeMessage } from "../dns/wire.ts";
 import { type HostedZone, recordsAt } from "./hosted-zone.ts";
-import {
-  type Hmac,
-  tsigErrors,
-  type TsigKeys,
-  TsigSigner,
-  type TsigVerdict,
-  unsignedTsig,
-  verifyTsig,
-} from "./tsig.ts";
+import { answerMessage, answerToUnfit, type RequestHead } from "./signed-reply.ts";
+import { type Hmac, tsigBytes, type TsigKeys, TsigSigner, type TsigVerdict, verifyTsig } from "./tsig.ts";
 
 /** A zone that may be fetched. */
 export interface TransferZone {
@@ -68,33 +61,37 @@ export function answerTransfer(
 ): Transfer | undefined {
   const read = readMessage(bytes, QUERY_RECORDS_MAX);
   if (!read.ok || context === undefined) return undefined;
-  const { header, questions, authorities } = read.message;
+  const { header, questions, authorities, edns } = read.message;
   const [question, ...more] = questions;
   const isTransfer = question?.type === dnsTypes.AXFR || question?.type === dnsTypes.IXFR;
   if (header.opcode !== dnsOpcodes.QUERY || header.isResponse || !isTransfer || more.length > 0)
     return undefined;
+  // BADVERS is said as to any query.
+  if (edns !== undefined && edns.version !== 0) return undefined;
   const verdict = verifyTsig(bytes, context.keys, context.hmac, nowSeconds);
-  const asked = { id: header.id, question, held: authorities[0] };
-  return { zone: question.name.text, ...decide(asked, verdict, context, nowSeconds) };
+  return {
+    zone: question.name.text,
+    ...decide({ header, question, edns, authorities }, verdict, context, nowSeconds),
+  };
 }
 
-interface Asked {
-  readonly id: number;
+interface Asked extends RequestHead {
   readonly question: DnsQuestion;
   /** The SOA that the asker has, for IXFR. */
-  readonly held: DnsRecord | undefined;
+  readonly authorities: readonly DnsRecord[];
 }
 
 function decide(
-  { id, question, held }: Asked,
+  asked: Asked,
   verdict: TsigVerdict,
   context: TransferContext,
   nowSeconds: number,
 ): Omit<Transfer, "zone"> {
-  const unfit = answerToUnfit(verdict, id, question, context.hmac, nowSeconds);
+  const { question } = asked;
+  const unfit = answerToUnfit(verdict, asked, context.hmac, nowSeconds);
   if (unfit !== undefined)
     return { reason: verdict.kind === "bad" ? "bad-signature" : "malformed", messages: [unfit] };
-  const bare = (rcode: number): Uint8Array => message(id, question, [], rcode, false) as Uint8Array;
+  const bare = (rcode: number): Uint8Array => answerMessage(asked, rcode) as Uint8Array;
   const found = context.zones.get(question.name.text);
   // Without a key, or with another zone's: nobody is told even whether the zone is here.
   if (verdict.kind !== "good") return { reason: "refused", messages: [bare(rcodes.REFUSED)] };
@@ -109,67 +106,64 @@ function decide(
     // Half a zone would be believed: who comes again later has all of it.
     if (records === undefined)
       return { reason: "alias-unresolved", messages: signed([bare(rcodes.SERVFAIL)]) };
-    return { reason: "axfr", messages: signed(messagesOf(id, question, records)) };
+    return { reason: "axfr", messages: signed(messagesOf(asked, records)) };
   };
   if (question.type === dnsTypes.AXFR) return whole();
-  const known = held?.data;
+  const known = heldBy(asked);
   if (known?.kind !== "soa") return { reason: "malformed", messages: signed([bare(rcodes.FORMERR)]) };
   const { serial } = known.soa;
   const order = compareSerials(zone.serial, serial);
   // RFC 1995 section 4: who has this serial, or a later one, gets the SOA alone.
   if (order !== undefined && order <= 0)
-    return { reason: "up-to-date", messages: signed(messagesOf(id, question, [zone.soa])) };
+    return { reason: "up-to-date", messages: signed(messagesOf(asked, [zone.soa])) };
   // What an ALIAS was expanded to back then is not known any more.
   const hasExpanded = found.areAliasesExpanded === true && [zone, ...found.history].some(hasAliases);
   const changes = hasExpanded ? undefined : changesSince(found, serial);
   if (changes === undefined) return whole();
-  return { reason: "ixfr", messages: signed(messagesOf(id, question, changes)) };
+  return { reason: "ixfr", messages: signed(messagesOf(asked, changes)) };
 }
 
-/** RFC 8945 section 5.2: what is said of a signature that does not hold; undefined: it holds, or there is none. */
-function answerToUnfit(
-  verdict: TsigVerdict,
-  id: number,
-  question: DnsQuestion | undefined,
-  hmac: Hmac,
-  nowSeconds: number,
-): Uint8Array | undefined {
-  const bare = (rcode: number): Uint8Array => message(id, question, [], rcode, false) as Uint8Array;
-  if (verdict.kind === "malformed") return bare(rcodes.FORMERR);
-  if (verdict.kind !== "bad") return undefined;
-  const answer = bare(rcodes.NOTAUTH);
-  // RFC 8945 section 5.2.3: only who has the key is told what the time is here.
-  if (verdict.error !== tsigErrors.BADTIME || verdict.key === undefined)
-    return unsignedTsig(answer, verdict, nowSeconds);
-  const own = [0, 0, nowSeconds >>> 24, nowSeconds >>> 16, nowSeconds >>> 8, nowSeconds];
-  const signer = new TsigSigner(verdict.key, hmac, verdict.mac);
-  return signer.sign(answer, verdict.timeSeconds, verdict.error, Uint8Array.from(own));
+/** RFC 1995 section 3: the SOA that the asker has is all that the authority section of an IXFR query holds. */
+function heldBy({ question, authorities }: Asked): DnsRecord["data"] | undefined {
+  const [held, ...more] = authorities;
+  return more.length === 0 && held?.name.text === question.name.text ? held.data : undefined;
 }
 
 /**
  * Any other query that is signed is answered with a signature (RFC 8945 section 5.3): secondaries ask for the SOA so. Undefined: it is not
  * signed. Never throws but what `answer` throws.
  *
- * @param answer of the query as if it were not signed; undefined: silence
+ * @param answer of the query as if it were not signed, which leaves room for so many octets; undefined: silence
  */
 export function answerSigned(
   bytes: Uint8Array,
   { keys, hmac }: Pick<TransferContext, "keys" | "hmac">,
   nowSeconds: number,
-  answer: (bytes: Uint8Array) => Uint8Array | undefined,
-): { readonly bytes: Uint8Array | undefined } | undefined {
-  // The count of additional records; a message without one has no signature.
-  if (bytes.length < headerBytes || ((bytes[10] as number) | (bytes[11] as number)) === 0) return undefined;
+  answer: (bytes: Uint8Array, signatureBytes: number) => Uint8Array | undefined,
+): SignedAnswer | undefined {
+  // The counts of records; a message without one has no signature.
+  if (bytes.length < headerBytes || bytes.subarray(6, headerBytes).every((octet) => octet === 0))
+    return undefined;
   const verdict = verifyTsig(bytes, keys, hmac, nowSeconds);
-  if (verdict.kind === "none" || verdict.kind === "malformed") return undefined;
+  if (verdict.kind === "none") return undefined;
   const read = readMessage(bytes, QUERY_RECORDS_MAX);
   if (!read.ok || read.message.header.isResponse) return undefined;
-  const { header, questions } = read.message;
-  const unfit = answerToUnfit(verdict, header.id, questions[0], hmac, nowSeconds);
-  if (unfit !== undefined || verdict.kind !== "good") return { bytes: unfit };
-  const plain = answer(bytes);
+  const { header, questions, edns } = read.message;
+  const [question] = questions;
+  const unfit = answerToUnfit(verdict, { header, question, edns }, hmac, nowSeconds);
+  if (unfit !== undefined || verdict.kind !== "good")
+    return { bytes: unfit, question, refused: verdict.kind === "bad" ? rcodes.NOTAUTH : rcodes.FORMERR };
+  const plain = answer(bytes, tsigBytes(verdict.key));
   const signer = new TsigSigner(verdict.key, hmac, verdict.mac);
-  return { bytes: plain === undefined ? undefined : signer.sign(plain, nowSeconds) };
+  return { bytes: plain === undefined ? undefined : signer.sign(plain, nowSeconds), question };
+}
+
+export interface SignedAnswer {
+  /** Undefined: silence. */
+  readonly bytes: Uint8Array | undefined;
+  readonly question: DnsQuestion | undefined;
+  /** Why `answer` was not asked: the signature is none that holds. */
+  readonly refused?: typeof rcodes.NOTAUTH | typeof rcodes.FORMERR;
 }
 
 function* eachSigned(
@@ -246,22 +240,22 @@ function keyOf(record: DnsRecord): string {
 }
 
 /** RFC 5936 section 2.2: the question stands in the first message. */
-function* messagesOf(id: number, question: DnsQuestion, records: Iterable<DnsRecord>): Generator<Uint8Array> {
+function* messagesOf(head: RequestHead, records: Iterable<DnsRecord>): Generator<Uint8Array> {
   let batch: DnsRecord[] = [];
   let size = 0;
-  let asked: DnsQuestion | undefined = question;
+  let asked = head;
   for (const record of records) {
     const length = bytesOf(record);
     if (batch.length > 0 && size + length > MESSAGE_BYTES) {
-      yield message(id, asked, batch, rcodes.NOERROR, true) ?? new Uint8Array();
-      asked = undefined;
+      yield answerMessage(asked, rcodes.NOERROR, batch) ?? new Uint8Array();
+      asked = { ...head, question: undefined };
       batch = [];
       size = 0;
     }
     batch.push(record);
     size += length;
   }
-  yield message(id, asked, batch, rcodes.NOERROR, true) ?? new Uint8Array();
+  yield answerMessage(asked, rcodes.NOERROR, batch) ?? new Uint8Array();
 }
 
 function bytesOf({ name, data }: DnsRecord): number {
@@ -278,18 +272,6 @@ function bytesOf({ name, data }: DnsRecord): number {
     case "opaque":
       return fixed + data.bytes.length;
   }
-}
-
-function message(
-  id: number,
-  question: DnsQuestion | undefined,
-  answers: readonly DnsRecord[],
-  rcode: number,
-  isAuthoritative: boolean,
-): Uint8Array | undefined {
-  const header: DnsHeader = { ...replyHeader, id, rcode, isAuthoritative };
-  const questions = question === undefined ? [] : [question];
-  return writeMessage({ header, questions, answers, authorities: [], additionals: [], edns: undefined });
 }
 
 /** NOTIFY (RFC 1996 section 3): the zone has changed; its SOA says to which serial. */

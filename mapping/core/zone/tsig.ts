@@ -16,19 +16,24 @@ export type TsigKeys = ReadonlyMap<string, TsigKey>;
 export type Hmac = (algorithm: TsigAlgorithm, secret: Uint8Array, bytes: Uint8Array) => Uint8Array;
 
 /** RFC 8945 section 3 and 5.2. */
-export const tsigErrors = { BADSIG: 16, BADKEY: 17, BADTIME: 18 } as const;
+export const tsigErrors = { BADSIG: 16, BADKEY: 17, BADTIME: 18, BADTRUNC: 22 } as const;
 type TsigError = (typeof tsigErrors)[keyof typeof tsigErrors];
 
 /** RFC 8945 section 10: recommended. */
 const FUDGE_SECONDS = 300;
 const TSIG = 250;
 const CLASS_ANY = 255;
+/** Type, class, TTL and length of the RDATA; in that time, fudge, and lengths of MAC and other data, id and error. */
+const RECORD_FIXED_BYTES = 10;
+const RDATA_FIXED_BYTES = 16;
+/** RFC 8945 section 5.2.2.1: shorter MACs are no MACs, whatever the algorithm. */
+const MAC_BYTES_MIN = 10;
 
 export type TsigVerdict =
   | { readonly kind: "none" }
   | { readonly kind: "malformed" }
   | { readonly kind: "good"; readonly key: TsigKey; readonly mac: Uint8Array }
-  /** Answer NOTAUTH with this error; signed for BADTIME alone, by the key that is there then. */
+  /** Answer NOTAUTH with this error; signed for BADTIME and BADTRUNC alone, by the key that is there then. */
   | {
       readonly kind: "bad";
       readonly error: TsigError;
@@ -72,7 +77,11 @@ export function verifyTsig(bytes: Uint8Array, keys: TsigKeys, hmac: Hmac, nowSec
   const key = keys.get(keyName.text);
   if (key === undefined || algorithmName.text !== key.algorithm) return bad(tsigErrors.BADKEY);
   const expected = hmac(key.algorithm, key.secret, signedOctets([withoutTsig(bytes, read)], read));
-  if (!isEqual(expected, mac)) return bad(tsigErrors.BADSIG);
+  // RFC 8945 section 5.2.2.1: longer than the algorithm's, or shorter than half of it, is FORMERR; shortened it would do, and is not taken here.
+  if (mac.length > expected.length || mac.length < Math.max(MAC_BYTES_MIN, expected.length / 2))
+    return { kind: "malformed" };
+  if (!isEqual(expected.subarray(0, mac.length), mac)) return bad(tsigErrors.BADSIG);
+  if (mac.length < expected.length) return bad(tsigErrors.BADTRUNC, key);
   if (Math.abs(nowSeconds - timeSeconds) > read.fudgeSeconds) return bad(tsigErrors.BADTIME, key);
   return { kind: "good", key, mac };
 }
@@ -97,8 +106,8 @@ function findTsig(bytes: Uint8Array): TsigRecord | "none" | "malformed" {
   const records = u16(bytes, 6) + u16(bytes, 8) + u16(bytes, 10);
   for (let n = 1; n <= records; n++) {
     const owner = readName(bytes, at);
-    if (!owner.ok || owner.next + 10 > bytes.length) return "malformed";
-    const next = owner.next + 10 + u16(bytes, owner.next + 8);
+    if (!owner.ok || owner.next + RECORD_FIXED_BYTES > bytes.length) return "malformed";
+    const next = owner.next + RECORD_FIXED_BYTES + u16(bytes, owner.next + 8);
     if (next > bytes.length) return "malformed";
     if (u16(bytes, owner.next) === TSIG) {
       const isLast = n === records && u16(bytes, 10) > 0 && next === bytes.length;
@@ -119,7 +128,7 @@ function readTsig(
   // RFC 8945 section 4.2: class ANY, TTL 0.
   if (u16(bytes, fixed + 2) !== CLASS_ANY || u16(bytes, fixed + 4) + u16(bytes, fixed + 6) !== 0)
     return undefined;
-  const algorithm = readName(bytes, fixed + 10);
+  const algorithm = readName(bytes, fixed + RECORD_FIXED_BYTES);
   if (!algorithm.ok || algorithm.next + 10 > end) return undefined;
   const times = algorithm.next;
   const macLength = u16(bytes, times + 8);
@@ -257,6 +266,17 @@ export class TsigVerifier {
   }
 }
 
+/** Octets that a signature with this key adds to a message. */
+export function tsigBytes({ name, algorithm }: TsigKey): number {
+  const algorithmBytes = algorithm.length + 2;
+  return name.wire.length + RECORD_FIXED_BYTES + algorithmBytes + RDATA_FIXED_BYTES + macBytes[algorithm];
+}
+const macBytes: Readonly<Record<TsigAlgorithm, number>> = {
+  "hmac-sha256": 32,
+  "hmac-sha384": 48,
+  "hmac-sha512": 64,
+};
+
 /** The octets of a signed message as they were before it was signed (RFC 8945 section 4.3.2). */
 function withoutTsig(bytes: Uint8Array, { at, originalId }: TsigRecord): Uint8Array {
   const message = Uint8Array.from(bytes.subarray(0, at));
@@ -297,7 +317,7 @@ function withTsig(message: Uint8Array, variables: Variables, mac: Uint8Array): U
   octets.u16(TSIG);
   octets.u16(CLASS_ANY);
   octets.u32(0);
-  octets.u16(algorithmName.wire.length + 16 + mac.length + other.length);
+  octets.u16(algorithmName.wire.length + RDATA_FIXED_BYTES + mac.length + other.length);
   octets.put(algorithmName.wire);
   octets.u16(Math.floor(timeSeconds / 2 ** 32));
   octets.u32(timeSeconds % 2 ** 32);

@@ -58,6 +58,42 @@ const vectors: readonly Vector[] = [
       reply: `1234 ${(0x8000 | (opcode << 11) | 0x0100 | 4).toString(16)} 0000 0000 0000 0000`,
     }),
   ),
+  ...[1, 4, 5, 9, 15].map(
+    (opcode): Vector => ({
+      says: `RFC 6891 6.1.1: opcode ${opcode} with an OPT record gets one`,
+      bytes: `${headerOf((opcode << 11).toString(16).padStart(4, "0"), "0001 0000 0000 0001")} ${WWW} 0001 0001 ${OPT("04d0", "00008000")}`,
+      rcode: rcodes.NOTIMP,
+      reason: "opcode",
+      reply: `1234 ${(0x8000 | (opcode << 11) | 4).toString(16)} 0000 0000 0000 0001 ${OPT("04d0", "00008000")}`,
+    }),
+  ),
+  {
+    says: "RFC 6891 6.1.3: of another version of EDNS nothing but BADVERS is said, whatever the opcode",
+    bytes: `${headerOf("2000", "0001 0000 0000 0001")} ${WWW} 0006 0001 ${OPT("04d0", "00010000")}`,
+    rcode: rcodes.BADVERS,
+    reason: "edns-version",
+    reply: `1234 a000 0000 0000 0000 0001 ${OPT("04d0", "01000000")}`,
+  },
+  {
+    says: "RFC 6891 6.1.1: QDCOUNT 0 with an OPT record gets one",
+    bytes: `${headerOf("0000", "0000 0000 0000 0001")} ${OPT("04d0", "00000000")}`,
+    rcode: rcodes.FORMERR,
+    reason: "question-count",
+    reply: `1234 8001 0000 0000 0000 0001 ${OPT("04d0", "00000000")}`,
+  },
+  {
+    says: "RFC 6891 6.1.3: QDCOUNT 0 and a cookie with another version of EDNS",
+    bytes: `${headerOf("0000", "0000 0000 0000 0001")} ${OPT("04d0", "00010000", "000a 0008 0102030405060708")}`,
+    rcode: rcodes.BADVERS,
+    reason: "edns-version",
+  },
+  {
+    says: "RFC 6891 6.1.1: QDCOUNT 2 with an OPT record gets one",
+    bytes: `${headerOf("0000", "0002 0000 0000 0001")} ${WWW} 0001 0001 c00c 001c 0001 ${OPT("04d0", "00000000")}`,
+    rcode: rcodes.FORMERR,
+    reason: "question-count",
+    hasOpt: true,
+  },
   {
     says: "RFC 9619: QDCOUNT 0",
     bytes: headerOf("0000", "0000 0000 0000 0000"),

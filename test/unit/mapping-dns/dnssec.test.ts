@@ -14,6 +14,7 @@ import { nameFromText } from "../../../mapping/core/dns/name.ts";
 import { respond } from "../../../mapping/core/dns/respond.ts";
 import { readMessage } from "../../../mapping/core/dns/wire.ts";
 import { sha256 } from "#mapping";
+import { hostedContext, zoneFrom } from "../../tools/zones/hosted.ts";
 import { type Ask, context, hex, query, resolver, wideContext } from "./fixture.ts";
 import { keySet, newKey, signersOf } from "./signed.ts";
 
@@ -281,6 +282,39 @@ describe("signatures", () => {
     expect(ask({ of, now: NOW }).answers).toHaveLength(3);
     expect(cut(8, NOW + 1)).toBe(false);
     expect(cache.figures.limited).toBe(4);
+  });
+
+  it("of what wildcards and DNAMEs make are limited alike, and take no answer's place", () => {
+    const cache = new SignatureCache(10, 5);
+    const wild = hostedContext([
+      zoneFrom(
+        "$ORIGIN w.test.\n$TTL 60\n@ SOA ns h 1 2 1 4 30\n@ NS ns\n*.w TXT x\nd DNAME w\nhost TXT y\n",
+      ),
+    ]);
+    const of = { ...wild, signers: signersOf([keySet("w.test", newKey())], cache) };
+    const cut = (name: string, more: Ask & { tcp?: boolean } = {}): boolean =>
+      ask({ name: `${name}.w.test`, type: dnsTypes.TXT, of, now: NOW, ...more }).header.isTruncated;
+    expect(cut("host")).toBe(false);
+    expect(Array.from({ length: 7 }, (_, n) => cut(`x${n}.w`))).toEqual([
+      ...Array.from({ length: 5 }, () => false),
+      true,
+      true,
+    ]);
+    expect([cut("x0.d"), cut("x0.w"), cut("x9.w", { tcp: true }), cut("x9.w")]).toEqual([
+      true,
+      false,
+      false,
+      false,
+    ]);
+    for (let n = 0; n < 50; n++) cut(`y${n}.w`, { tcp: true });
+    const { signed: before } = cache.figures;
+    cut("host");
+    expect(cache.figures.signed).toBe(before);
+    // Asked for by themselves, signatures are made as well.
+    expect([cut("z1", { type: dnsTypes.RRSIG }), cut("z1", { type: dnsTypes.RRSIG, tcp: true })]).toEqual([
+      true,
+      false,
+    ]);
   });
 
   it("by a key that fails: nothing of the fast path, and the full one throws for its caller to say SERVFAIL", () => {

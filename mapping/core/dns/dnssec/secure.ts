@@ -119,7 +119,9 @@ function signaturesOf(
   if (zone === undefined) return undefined;
   // RFC 4035 section 2.2: the NS set at a cut and what lies below it are not signed.
   if (type === dnsTypes.NS && name.text !== zone.origin.text) return undefined;
-  return signers.get(zone.origin.text)?.sign(set, nowSeconds, isLimited);
+  // What a wildcard or a DNAME makes has a name for each question, as denials have.
+  const isMade = zone instanceof HostedZone && zone.at(name.text) === undefined;
+  return signers.get(zone.origin.text)?.sign(set, nowSeconds, isLimited, isMade);
 }
 
 /** Records of one owner and type that stand together. */

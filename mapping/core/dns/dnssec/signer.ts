@@ -43,7 +43,7 @@ export interface SignatureFigures {
   readonly renewed: number;
   /** Let go for want of room. */
   readonly evicted: number;
-  /** Denials that were not signed: too many new ones in one second. */
+  /** Denials, and what wildcards make, that were not signed: too many new ones in one second. */
   readonly limited: number;
   readonly entries: number;
 }
@@ -75,8 +75,8 @@ function textOf(bytes: Uint8Array): string {
 const TEXT_BYTES_AT_ONCE = 4_096;
 
 /**
- * What is least recently used goes, in halves: the older half is dropped when the younger one is full. Answers and denials are kept
- * apart, so that a flood of names that do not exist takes no answer's place.
+ * What is least recently used goes, in halves: the older half is dropped when the younger one is full. Answers are kept apart from denials
+ * and from what wildcards make, so that a flood of random names takes no answer's place.
  */
 class Generations {
   readonly #halfMax: number;
@@ -113,7 +113,7 @@ class Generations {
   }
 }
 
-/** Too many denials were asked for that had to be signed anew. */
+/** Too many denials, or sets made from wildcards, were asked for that had to be signed anew. */
 export class SigningLimit extends Error {
   constructor() {
     super("more new denials in a second than are signed for who may be forged");
@@ -171,8 +171,8 @@ export class SignatureCache {
     throw new SigningLimit();
   }
 
-  of(type: number): Generations {
-    return type === dnsTypes.NSEC ? this.#denials : this.#answers;
+  of(isFleeting: boolean): Generations {
+    return isFleeting ? this.#denials : this.#answers;
   }
 
   get figures(): SignatureFigures {
@@ -236,8 +236,9 @@ export class ZoneSigner {
    *
    * @param records not empty, all with one TTL
    * @param isLimited the asker may be forged: a denial that is new counts against the limit, {@link SigningLimit}
+   * @param isMade for the question, from a wildcard or a DNAME: as good as a denial for who wants many signatures
    */
-  sign(records: readonly DnsRecord[], nowSeconds: number, isLimited = false): Signatures {
+  sign(records: readonly DnsRecord[], nowSeconds: number, isLimited = false, isMade = false): Signatures {
     const [record] = records as readonly [DnsRecord];
     const isAlone = records.length === 1 && record.type === dnsTypes.SOA;
     const kept = isAlone ? this.#ofRecord.get(record) : undefined;
@@ -245,12 +246,18 @@ export class ZoneSigner {
       this.#cache.reused++;
       return kept;
     }
-    const made = this.#sign(records, nowSeconds, isLimited);
+    const isFleeting = isMade || record.type === dnsTypes.NSEC;
+    const made = this.#sign(records, nowSeconds, isLimited, isFleeting);
     if (isAlone) this.#ofRecord.set(record, { ...made, madeAtSeconds: nowSeconds });
     return made;
   }
 
-  #sign(records: readonly DnsRecord[], nowSeconds: number, isLimited: boolean): Signatures {
+  #sign(
+    records: readonly DnsRecord[],
+    nowSeconds: number,
+    isLimited: boolean,
+    isFleeting: boolean,
+  ): Signatures {
     const { type, name, ttlSeconds } = records[0] as DnsRecord;
     const set = canonicalSet(records);
     const text = textOf(set);
@@ -260,7 +267,17 @@ export class ZoneSigner {
         : this.#signers;
     let renewAtSeconds = Number.POSITIVE_INFINITY;
     const signatures = signers.map((signer): DnsRecord => {
-      const kept = this.#signature(signer, type, name, ttlSeconds, set, text, nowSeconds, isLimited);
+      const kept = this.#signature(
+        signer,
+        type,
+        name,
+        ttlSeconds,
+        set,
+        text,
+        nowSeconds,
+        isLimited,
+        isFleeting,
+      );
       renewAtSeconds = Math.min(renewAtSeconds, kept.renewAtSeconds);
       return {
         name,
@@ -282,16 +299,17 @@ export class ZoneSigner {
     text: string,
     nowSeconds: number,
     isLimited: boolean,
+    isFleeting: boolean,
   ): Kept {
     const cache = this.#cache;
-    const entries = cache.of(type);
+    const entries = cache.of(isFleeting);
     const key = signer.number + text;
     const kept = entries.find(key);
     if (kept !== undefined && nowSeconds >= kept.inceptionSeconds && nowSeconds < kept.renewAtSeconds) {
       cache.reused++;
       return kept;
     }
-    if (isLimited && type === dnsTypes.NSEC) cache.takeDenial(nowSeconds);
+    if (isLimited && isFleeting) cache.takeDenial(nowSeconds);
     const { skewSeconds, lifeSeconds, jitterRatio, renewRatio } = this.#timing;
     const life = Math.floor(lifeSeconds * (1 - jitterRatio * shareOf(set)));
     const inceptionSeconds = nowSeconds - skewSeconds;
