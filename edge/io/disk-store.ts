@@ -29,18 +29,16 @@ import {
   type Seed,
   type SegmentIndex,
 } from "../core/disk/segment-format.ts";
-import { type LogStep, REINSERTED_SHARE, SegmentLog } from "../core/disk/segment-log.ts";
+import { REINSERTED_SHARE, SegmentLog } from "../core/disk/segment-log.ts";
 import { DirectoryLock } from "./directory-lock.ts";
 import type { StoredObject } from "./memory-store.ts";
 import { SegmentFiles } from "./segment-files.ts";
+import { SegmentWriter, type WriteCounters } from "./segment-writer.ts";
 import { readContent, readHeads, readRecord, readSegment, type ReadSegment } from "./segment-reader.ts";
 import { decodeObject, encodeHead, keyOfHead, lastingForms, variantOf } from "./stored-record.ts";
 
 /** Bytes that wait to be written, unless told; beyond it objects stay in memory only. */
 const PENDING_BYTES_MAX = 32 * 1_024 * 1_024;
-/** Of one write call: enough to make the call's own cost small. */
-const BATCH_BYTES_MAX = 4 * 1_024 * 1_024;
-const BATCH_RECORDS_MAX = 256;
 /** Segments that are read at once when the store is opened: waiting for the disk is most of it. */
 const LOADS_AHEAD = 8;
 /** Objects being read at once; more are misses, so that a slow disk holds up a bounded number of requests. */
@@ -57,12 +55,7 @@ const OWED_MAX = 100_000;
 const SKIP_REASONS = ["admission", "failing", "queue-full", "too-large"] as const;
 type SkipReason = (typeof SKIP_REASONS)[number];
 
-export interface DiskCounters {
-  /** Objects written, those that were written again included. */
-  writes: number;
-  writtenBytes: number;
-  /** Write calls. */
-  batches: number;
+export interface DiskCounters extends WriteCounters {
   reads: number;
   /** Records and segments whose checksum, length or head was wrong. */
   damaged: number;
@@ -96,18 +89,6 @@ export interface DiskOptions {
 /** When an object is put: `closing`, the store is about to end and memory with it. */
 export type PutOccasion = WriteOccasion | "closing";
 
-/** A record on its way to the disk. */
-interface PendingRecord {
-  readonly type: "record";
-  readonly kind: RecordKind;
-  readonly location: Location;
-  readonly parts: readonly Uint8Array[];
-  readonly bytes: number;
-  /** Where an object is read from until it is written. */
-  readonly key: CacheKey | undefined;
-  readonly object: StoredObject | undefined;
-}
-
 /** A delete that the disk has not taken yet. */
 interface Owed {
   readonly hi: number;
@@ -140,23 +121,12 @@ export class DiskStore {
   #isLoaded = false;
   #isClosed = false;
 
-  /** In the order in which it has to reach the disk. */
-  #queue: (PendingRecord | LogStep)[] = [];
+  readonly #writer: SegmentWriter;
   readonly #pendingBytesMax: number;
-  #pendingBytes = 0;
-  /** Objects in `#queue` by place. */
-  readonly #pending = new Map<string, PendingRecord>();
-  /** Up to where the files are written: a failure loses what lies beyond. */
-  #written = { segment: 0, bytes: 0 };
-  #isWriting = false;
   #retry: NodeJS.Timeout | undefined;
   /** The newest of the tries that `#retry` began; it never rejects. */
   #trying: Promise<void> | undefined;
   readonly #owed = new Map<string, Owed>();
-  /** Things queued, and things done or given up, since the start; who flushes waits for a number. */
-  #queued = 0;
-  #done = 0;
-  #flushing: { readonly until: number; readonly resolve: (isWritten: boolean) => void }[] = [];
   #reads = 0;
   #reclaiming: Promise<void> | undefined;
   #waitingForRoom: (() => void) | undefined;
@@ -183,6 +153,20 @@ export class DiskStore {
     this.#files = options.files ?? new SegmentFiles(options.directory);
     this.#bytesMax = options.bytesMax;
     this.#log = new SegmentLog(options.bytesMax);
+    this.#writer = new SegmentWriter({
+      files: this.#files,
+      headerOf: (segment) => {
+        const { validateBefore } = this.#log;
+        return encodeSegmentHeader({ segment, seed: this.#seed, validateBefore }, crc32);
+      },
+      counters: this.counters,
+      onSettled: () => {
+        if (this.pendingBytes <= this.#pendingBytesMax / 2) this.#waitingForRoom?.();
+      },
+      onSyncRefused: (error) => this.#refused("sync", error),
+      onRefused: (error) => this.#failed(error),
+      onProgress: () => this.#writing.succeed(),
+    });
   }
 
   /** Bytes of the files, what waits to be written included. */
@@ -204,7 +188,7 @@ export class DiskStore {
     return this.#log.indexBytes;
   }
   get pendingBytes(): number {
-    return this.#pendingBytes;
+    return this.#writer.pendingBytes;
   }
   /** Whether the disk refused last time: what would be written passes by until it works again. */
   get isFailing(): boolean {
@@ -306,15 +290,14 @@ export class DiskStore {
 
   /** Resolves when what was put and deleted before has been written: true; or given up because the disk refuses: false. */
   flush(): Promise<boolean> {
-    if (this.#owed.size > 0 || (this.#queue.length > 0 && !this.#isWriting)) return Promise.resolve(false);
-    if (this.#queue.length === 0) return Promise.resolve(true);
-    return new Promise((resolve) => this.#flushing.push({ until: this.#queued, resolve }));
+    return this.#owed.size > 0 ? Promise.resolve(false) : this.#writer.flush();
   }
 
   /** Writes what is left and ends the segment, so that the next start reads its index alone. */
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    this.#writer.isEnding = true;
     clearTimeout(this.#retry);
     this.#waitingForRoom?.();
     // What it reads or writes would be in the way of whoever has the directory next.
@@ -362,6 +345,7 @@ export class DiskStore {
     const mustValidate = this.#lock.lastEnd === "power-cut" || this.#writing.isFailing;
     if (mustValidate) log.validateBefore = log.nextSegment;
     this.#isLoaded = true;
+    this.#writer.resume();
     if (mustValidate && log.segments > 0) {
       // The mark outlives the next crash in a segment's header; only then may the lock forget it.
       log.begin();
@@ -412,7 +396,7 @@ export class DiskStore {
       bytes = recordsEnd + end.byteLength;
     }
     log.replay(segment, bytes, index);
-    this.#written = { segment, bytes };
+    this.#writer.written = { segment, bytes };
     return true;
   }
 
@@ -447,7 +431,7 @@ export class DiskStore {
     if (head.byteLength > HEAD_BYTES_MAX || !this.#log.fits(head.byteLength, contentBytes))
       return "too-large";
     const bytes = recordBytes(head.byteLength, contentBytes);
-    if (this.#pendingBytes + bytes > this.#pendingBytesMax || this.#isBehind(bytes)) return "queue-full";
+    if (this.pendingBytes + bytes > this.#pendingBytesMax || this.#isBehind(bytes)) return "queue-full";
     const chunks = [stored.body, ...forms.map(({ body }) => body)].flatMap((body) => body.chunks);
     this.#append("object", hi, lo, variant, head, chunks, key, stored);
     this.#reclaim();
@@ -513,7 +497,7 @@ export class DiskStore {
     const first = encodeRecord({ ...location, kind, bodyChecksum }, head, this.#seed, crc32);
     const padding = PADDING.subarray(0, alignUp(bodyBytes) - bodyBytes);
     const bytes = recordBytes(head.byteLength, bodyBytes);
-    const record: PendingRecord = {
+    this.#writer.push({
       type: "record",
       kind,
       location,
@@ -521,112 +505,12 @@ export class DiskStore {
       bytes,
       key,
       object,
-    };
-    this.#pendingBytes += bytes;
-    if (kind === "object") this.#pending.set(placeOf(location), record);
-    this.#push(record);
+    });
   }
 
   #pollSteps(): void {
-    for (let step = this.#log.pollStep(); step !== undefined; step = this.#log.pollStep()) this.#push(step);
-  }
-
-  #push(item: PendingRecord | LogStep): void {
-    this.#queue.push(item);
-    this.#queued++;
-    this.#begin();
-  }
-
-  #begin(): void {
-    if (this.#queue.length === 0 || this.#isWriting || this.#retry !== undefined || !this.#isLoaded) return;
-    this.#isWriting = true;
-    // What is put in the same turn goes in one write.
-    setImmediate(() => void this.#write());
-  }
-
-  /** Writes until nothing is left or the disk refuses. Never rejects. */
-  async #write(): Promise<void> {
-    try {
-      while (this.#queue.length > 0) {
-        const count = await this.#writeNext();
-        for (const item of this.#queue.splice(0, count)) {
-          if (item.type !== "record") continue;
-          this.#settled(item);
-          if (item.kind === "object") this.counters.writes++;
-          this.counters.writtenBytes += item.bytes;
-        }
-        this.#writing.succeed();
-        this.#done += count;
-        this.#answerFlushes();
-      }
-      this.#isWriting = false;
-    } catch (error) {
-      this.#isWriting = false;
-      this.#failed(error);
-    }
-  }
-
-  /** Does what stands first in the queue, records up to a batch of them. Returns how many items that were. */
-  async #writeNext(): Promise<number> {
-    const [item] = this.#queue;
-    if (item === undefined) return 0;
-    switch (item.type) {
-      case "begin": {
-        const { segment } = item;
-        const { validateBefore } = this.#log;
-        const header = encodeSegmentHeader({ segment, seed: this.#seed, validateBefore }, crc32);
-        await this.#files.create(segment, header);
-        this.#written = { segment, bytes: SEGMENT_HEADER_BYTES };
-        return 1;
-      }
-      case "seal": {
-        const { segment, offset } = item;
-        const bytes = item.index.encode(segment, offset, crc32);
-        await this.#files.write(segment, offset, [bytes]);
-        this.#written = { segment, bytes: offset + bytes.byteLength };
-        // Nobody waits for it but an orderly end: what it ends with is then on disk.
-        const synced = this.#files.sync(segment).catch((error: unknown) => this.#refused("sync", error));
-        if (this.#isClosed) await synced;
-        return 1;
-      }
-      case "drop":
-        await this.#files.remove(item.segment);
-        return 1;
-      case "record": {
-        const { segment, offset } = item.location;
-        const parts: Uint8Array[] = [];
-        let bytes = 0;
-        let count = 0;
-        for (const next of this.#queue) {
-          if (next.type !== "record" || (count > 0 && bytes + next.bytes > BATCH_BYTES_MAX)) break;
-          if (count === BATCH_RECORDS_MAX) break;
-          parts.push(...next.parts);
-          bytes += next.bytes;
-          count++;
-        }
-        await this.#files.write(segment, offset, parts);
-        this.counters.batches++;
-        this.#written = { segment, bytes: offset + bytes };
-        return count;
-      }
-      default:
-        return item satisfies never;
-    }
-  }
-
-  /** A record is on disk or given up. */
-  #settled(record: PendingRecord): void {
-    this.#pendingBytes -= record.bytes;
-    this.#pending.delete(placeOf(record.location));
-    if (this.#pendingBytes <= this.#pendingBytesMax / 2) this.#waitingForRoom?.();
-  }
-
-  #answerFlushes(): void {
-    const [first] = this.#flushing;
-    if (first === undefined || first.until > this.#done) return;
-    const ready = this.#flushing.filter(({ until }) => until <= this.#done);
-    this.#flushing = this.#flushing.filter(({ until }) => until > this.#done);
-    for (const { resolve } of ready) resolve(true);
+    for (let step = this.#log.pollStep(); step !== undefined; step = this.#log.pollStep())
+      this.#writer.push(step);
   }
 
   #refused(what: "read" | "write" | "sync", error: unknown): void {
@@ -639,29 +523,19 @@ export class DiskStore {
     this.#refused("write", error);
     const pauseMs = this.#writing.fail(this.#clock.monotonic());
     const lost: Location[] = [];
-    const kept: LogStep[] = [];
-    const queue = this.#queue;
-    this.#queue = kept;
-    for (const item of queue) {
-      if (item.type === "drop") kept.push(item);
-      if (item.type !== "record") continue;
-      this.#settled(item);
-      const { hi, lo, variant } = item.location;
-      if (item.kind === "object") {
-        lost.push(item.location);
+    for (const { kind, location } of this.#writer.giveUp()) {
+      const { hi, lo, variant } = location;
+      if (kind === "object") {
+        lost.push(location);
         this.counters.skipped.failing++;
       }
       // An object that was not written leaves an older form of it on disk.
-      this.#owe({ hi, lo, variant: item.kind === "delete" ? undefined : variant });
+      this.#owe({ hi, lo, variant: kind === "delete" ? undefined : variant });
     }
-    this.#log.abandon(this.#written.segment, this.#written.bytes, lost);
+    const { segment, bytes } = this.#writer.written;
+    this.#log.abandon(segment, bytes, lost);
     if (FULL_CODES.has(codeOf(error))) this.#giveWay();
-    for (let step = this.#log.pollStep(); step !== undefined; step = this.#log.pollStep()) {
-      kept.push(step);
-      this.#queued++;
-    }
-    this.#done = this.#queued - kept.length;
-    for (const { resolve } of this.#flushing.splice(0)) resolve(false);
+    this.#pollSteps();
     if (this.#isClosed) return;
     this.#retry = setTimeout(() => {
       this.#trying = this.#tryAgain();
@@ -684,13 +558,13 @@ export class DiskStore {
       return;
     }
     if (this.#owed.size > 0 && this.#mayWrite) this.#payOwed();
-    this.#begin();
+    this.#writer.resume();
   }
 
   // Reading.
 
   async #readObject(location: Location, key: CacheKey, isAgain = false): Promise<StoredObject | undefined> {
-    const pending = this.#pending.get(placeOf(location));
+    const pending = this.#writer.objectAt(location);
     if (pending?.object !== undefined) {
       this.#log.markHit(location);
       return pending.key === key ? this.#trusted(pending.object, location) : undefined;
@@ -776,7 +650,7 @@ export class DiskStore {
       const { index } = await readContent(this.#files, segment, this.#seed);
       await this.#markInMemory(segment, index);
       for (const record of this.#log.keepers(segment, index)) {
-        while (this.#pendingBytes > this.#pendingBytesMax / 2 && !this.#isClosed)
+        while (this.pendingBytes > this.#pendingBytesMax / 2 && !this.#isClosed)
           await new Promise<void>((resolve) => {
             this.#waitingForRoom = resolve;
           });
@@ -801,10 +675,6 @@ export class DiskStore {
     this.#log.drop(segment);
     this.#pollSteps();
   }
-}
-
-function placeOf({ segment, offset }: Location): string {
-  return `${segment}:${offset}`;
 }
 
 function codeOf(error: unknown): unknown {
