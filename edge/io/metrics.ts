@@ -73,6 +73,21 @@ function readMetric(
   return metric as unknown as Metric;
 }
 
+/** What came of tests of traffic policies' targets, which are the node's own, whoever of its processes serves. */
+export function registerPolicyTests(
+  registry: Pick<Registry, "registerMetric">,
+  read: () => Readonly<Record<string, number>>,
+): void {
+  registry.registerMetric(
+    readMetric(
+      "isochrone_edge_policy_tests_total",
+      "Tests of traffic policies' targets, by outcome",
+      "counter",
+      () => Object.entries(read()).map(([outcome, value]) => ({ labels: { outcome }, value })),
+    ),
+  );
+}
+
 export class EdgeMetrics {
   readonly registry = new Registry();
   readonly #refused = this.#counter("refused_total", "Requests refused before the cache", ["reason"]);

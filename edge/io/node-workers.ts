@@ -1,5 +1,6 @@
 /** A node of several processes: the primary speaks with control, its workers serve. */
 import { join } from "node:path";
+import Registry from "prom-client/lib/registry.js";
 import {
   BARRED_ORIGINS_MAX,
   type BarredOrigin,
@@ -15,6 +16,7 @@ import type { KnownState, NodeFigures } from "./node-control.ts";
 import { NodeServing, type NodeTls } from "./node-serving.ts";
 import { clusterOf } from "../core/tiers.ts";
 import { startPrimary } from "./primary.ts";
+import { registerPolicyTests } from "./metrics.ts";
 import { applyCertificateDocument } from "./tls/certificate-documents.ts";
 import { CertificateStore } from "./tls/certificate-store.ts";
 import type { WorkerParts } from "./worker.ts";
@@ -35,6 +37,8 @@ export async function startNodeWorkers(
   let workers: Workers | undefined;
   const certificates = new CertificateStore("id");
   const totals = new Totals();
+  const own = new Registry();
+  registerPolicyTests(own, () => control.testCounters);
   await control.serve(
     {
       document: (document) => {
@@ -79,7 +83,10 @@ export async function startNodeWorkers(
     onFork: (channel) => {
       channel.answer("known", () => control.known());
       channel.answer("report", async () => await control.report());
-      channel.answer("serverMetrics", async () => (await workers?.metrics()) ?? "");
+      channel.answer(
+        "serverMetrics",
+        async () => `${(await workers?.metrics()) ?? ""}${await own.metrics()}`,
+      );
       channel.answer("faultOf", async (requestId) => {
         const found = await workers?.askAll("faultOf", requestId);
         return found?.find(({ result }) => result !== null)?.result ?? null;

@@ -7,7 +7,7 @@ import { peerKeyFromEnvironment } from "#transport";
 import type { EdgeSettings } from "../config.ts";
 import { diskOf } from "./disk-shards.ts";
 import { bindListeners, type EdgeSockets } from "./listening.ts";
-import { EdgeMetrics } from "./metrics.ts";
+import { EdgeMetrics, registerPolicyTests } from "./metrics.ts";
 import { NodeControl } from "./node-control.ts";
 import { NodeServing, type NodeTls } from "./node-serving.ts";
 import { clusterOf } from "../core/tiers.ts";
@@ -71,9 +71,7 @@ export async function startNode(options: NodeOptions): Promise<RunningNode | und
   const { token, peerKey } = nodeSecrets();
   const control = controlOf(options, { token, peerKey });
   const metrics = new EdgeMetrics();
-  metrics.totals("policy_tests_total", "Tests of traffic policies' targets, by outcome", "outcome", () =>
-    Object.entries(control.testCounters),
-  );
+  registerPolicyTests(metrics.registry, () => control.testCounters);
   const disk = diskOf({
     directory: options.diskDirectory,
     shards: undefined,

@@ -31,6 +31,13 @@ export interface ZoneProblem {
   readonly expected: string;
 }
 
+/** The longest message (RFC 1035 section 4.2.2), without header, question and OPT record but for their names. */
+const SET_BYTES_MAX = 65_535 - 12 - 4 - 11;
+/** A pointer to the owner, type, class, TTL, length of the RDATA. */
+const RECORD_BYTES = 12;
+/** As BIND has it: a name's types are gone through for each denial. */
+const TYPES_PER_NAME_MAX = 100;
+
 /** RFC 2181 sections 5 and 10.1, RFC 1034 section 3.6.2, RFC 6672 section 2.4: never throws. */
 export function zoneDataOf(
   origin: DomainName,
@@ -60,6 +67,12 @@ export function zoneDataOf(
     return refused(origin, recordTypes.NS, 0, "NS records at the top of the zone");
   for (const atName of sets.values()) {
     for (const { name, type, line, rdata } of atName.values()) {
+      if (atName.size > TYPES_PER_NAME_MAX)
+        return refused(name, type, line, `at most ${TYPES_PER_NAME_MAX} types at a name`);
+      const bytes = rdata.reduce((sum, one) => sum + RECORD_BYTES + one.length, name.wire.length);
+      // A secondary has the signatures of all of a name's sets in one.
+      if (bytes > SET_BYTES_MAX && type !== recordTypes.RRSIG)
+        return refused(name, type, line, `a set that one message can hold, ${SET_BYTES_MAX} octets`);
       if (type === recordTypes.SOA && (name.text !== origin.text || rdata.length > 1))
         return refused(name, type, line, "one SOA record, at the top of the zone");
       // RFC 4035 section 2.5: but for what proves it.

@@ -20,6 +20,8 @@ export interface ZoneRecord {
 
 export const zoneRecordsMax = 200_000;
 export const zoneTextCharactersMax = 64 * 1024 * 1024;
+/** Of all records together: a line of $GENERATE makes a hundred thousand times what it has. */
+const ZONE_RDATA_BYTES_MAX = 64 * 1024 * 1024;
 
 export interface ZoneFileOptions {
   /** What names are below until `$ORIGIN` says otherwise; without one the file must begin with `$ORIGIN`. */
@@ -58,6 +60,7 @@ class Reader {
   #defaultTtlSeconds: number | undefined;
   #lastTtlSeconds: number | undefined;
   #soa: ZoneRecord | undefined;
+  #rdataBytes = 0;
 
   constructor({ origin, recordsMax = zoneRecordsMax, mayBeSigned = false }: ZoneFileOptions) {
     this.#origin = origin;
@@ -137,6 +140,13 @@ class Reader {
     }
     if (this.#records.length >= this.#recordsMax)
       throw new ZoneTextError(line, "one more record", `at most ${this.#recordsMax} records`);
+    this.#rdataBytes += rdata.length;
+    if (this.#rdataBytes > ZONE_RDATA_BYTES_MAX)
+      throw new ZoneTextError(
+        line,
+        "one more record",
+        `RDATA of at most ${ZONE_RDATA_BYTES_MAX} octets in all records together`,
+      );
     this.#records.push(record);
   }
 

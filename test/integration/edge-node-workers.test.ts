@@ -202,6 +202,10 @@ test("a worker that was killed has all purges before it serves", async () => {
     },
     { what: "two workers", timeoutMs: 10_000 },
   );
+  // What no worker counts.
+  expect((await admin("/metrics")).body.toString()).toMatch(
+    /^isochrone_edge_policy_tests_total\{outcome="[a-z-]+"\} [0-9]+$/m,
+  );
   expect(await bodies()).toEqual(new Set([`v${version}`]));
 });
 

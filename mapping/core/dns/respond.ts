@@ -15,7 +15,7 @@ import { SigningLimit } from "./dnssec/signer.ts";
 import type { DnsHeader, DnsMessage, DnsQuestion, Edns } from "./message.ts";
 import { type AskedOptions, readAskedOptions, replyOptions } from "./options.ts";
 import { securedVerdict, type Verdict } from "./verdict.ts";
-import { readHeader, readMessage, writeMessage } from "./wire.ts";
+import { isSurelyOver, readHeader, readMessage, writeMessage } from "./wire.ts";
 
 /** A query has one question and an OPT; a signed one a record more. Beyond this it is no query of a resolver. */
 const QUERY_RECORDS_MAX = 16;
@@ -172,14 +172,14 @@ function reply(query: DnsQuery, asked: Asked, verdict: Verdict, service: DnsServ
   };
   const bytesMax = query.isCut === true ? 0 : bytesTaken(query, edns) - (query.reservedBytes ?? 0);
   let message = full;
-  let bytes = writeMessage(message);
+  let bytes = writeMessage(message, bytesMax);
   // What is additional may be left out without a word (RFC 2181 section 9), but not the glue of a referral (RFC 9471).
   const needed = verdict.additionalsNeeded ?? 0;
-  if ((bytes === undefined || bytes.length > bytesMax) && message.additionals.length > needed) {
+  if (bytes === undefined && message.additionals.length > needed) {
     message = { ...message, additionals: full.additionals.slice(0, needed) };
-    bytes = writeMessage(message);
+    bytes = writeMessage(message, bytesMax);
   }
-  if (bytes === undefined || bytes.length > bytesMax) {
+  if (bytes === undefined) {
     // RFC 2181 section 9: half an RRset is worse than none; the asker comes back over TCP. The OPT stays (RFC 6891 section 7).
     message = {
       ...message,

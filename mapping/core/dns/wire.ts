@@ -227,11 +227,14 @@ function readOptions(bytes: Uint8Array, at: number, end: number): readonly EdnsO
 }
 
 /**
- * The message in octets, names compressed, the OPT record last; undefined when it is over 65,535 octets (or a string in it
+ * The message in octets, names compressed, the OPT record last; undefined when it is over `bytesMax` octets (or a string in it
  * over 255). Takes what {@link readMessage} yields and gives back a message that reads as the same value.
  */
-export function writeMessage(message: DnsMessage): Uint8Array | undefined {
-  const writer = new Writer();
+export function writeMessage(
+  message: DnsMessage,
+  bytesMax: number = tcpMessageBytesMax,
+): Uint8Array | undefined {
+  const writer = new Writer(bytesMax);
   const { header, edns } = message;
   const flags =
     (header.isResponse ? 0x8000 : 0) |
@@ -255,9 +258,12 @@ export function writeMessage(message: DnsMessage): Uint8Array | undefined {
     writer.u16(question.type);
     writer.u16(question.class);
   }
-  for (const record of message.answers) writer.record(record);
-  for (const record of message.authorities) writer.record(record);
-  for (const record of message.additionals) writer.record(record);
+  for (const section of [message.answers, message.authorities, message.additionals])
+    for (const record of section) {
+      // What has no room is not written to its end: a large set costs no more than a small one.
+      if (writer.isOver) return undefined;
+      writer.record(record);
+    }
   if (edns !== undefined) {
     const options = edns.options.reduce((sum, option) => sum + 4 + option.data.length, 0);
     writer.octets(rootName.wire);
@@ -275,6 +281,32 @@ export function writeMessage(message: DnsMessage): Uint8Array | undefined {
   return writer.finish();
 }
 
+/** Whether a message with these records has more than `bytesMax` octets, however its names are compressed; looks at few of many. */
+export function isSurelyOver(records: readonly DnsRecord[], bytesMax: number): boolean {
+  let bytes = headerBytes;
+  for (const { data } of records) {
+    bytes += RECORD_BYTES_MIN + leastBytesOf(data);
+    if (bytes > bytesMax) return true;
+  }
+  return false;
+}
+
+/** A pointer to the owner, type, class, TTL, length of the RDATA. */
+const RECORD_BYTES_MIN = 12;
+
+function leastBytesOf(data: RecordData): number {
+  switch (data.kind) {
+    case "address":
+      return data.address.family === 4 ? 4 : 16;
+    case "opaque":
+      return data.bytes.length;
+    case "strings":
+      return data.strings.reduce((sum, string) => sum + 1 + string.length, 0);
+    default:
+      return 1;
+  }
+}
+
 /** Types of RFC 1035, whose RDATA may hold compressed names (RFC 3597 section 4). */
 const compressibleTypes: ReadonlySet<number> = new Set([
   dnsTypes.NS,
@@ -287,8 +319,17 @@ class Writer {
   #bytes = new Uint8Array(512);
   #length = 0;
   #isBroken = false;
+  readonly #bytesMax: number;
   /** Text of a suffix -> offset where it stands. */
   readonly #suffixes = new Map<string, number>();
+
+  constructor(bytesMax: number) {
+    this.#bytesMax = bytesMax;
+  }
+
+  get isOver(): boolean {
+    return this.#length > this.#bytesMax;
+  }
 
   u16(value: number): void {
     this.#room(2);
@@ -338,7 +379,7 @@ class Writer {
   }
 
   finish(): Uint8Array | undefined {
-    return this.#isBroken || this.#length > tcpMessageBytesMax
+    return this.#isBroken || this.isOver
       ? undefined
       : this.#bytes.subarray(0, this.#length);
   }

@@ -270,6 +270,11 @@ function substituted(set: HostedSet, node: HostedName, name: DomainName, type: n
   return { kind: "alias", records, target };
 }
 
+/** Addresses that are told unasked: what saves a question or two, and bounded, since each question pays for all of them. */
+const ADDITIONALS_MAX = 100;
+/** A message has room for no more addresses than that: an answer that needs so many is cut in any case. */
+const GLUE_MAX = 4_096;
+
 function referral(zone: HostedZone, cut: HostedName) {
   const ns = cut.sets.get(recordTypes.NS) as HostedSet;
   const ds = cut.sets.get(recordTypes.DS);
@@ -279,10 +284,11 @@ function referral(zone: HostedZone, cut: HostedName) {
     if (data.kind !== "name") continue;
     const { text } = data.name;
     // In-domain glue is needed (RFC 9471 section 3.1), that of a sibling or of the zone itself helps.
-    const to = isAtOrBelow(text, cut.name.text) ? needed : others;
+    const isNeeded = isAtOrBelow(text, cut.name.text);
+    const [to, most] = isNeeded ? [needed, GLUE_MAX] : [others, ADDITIONALS_MAX];
     for (const type of [recordTypes.A, recordTypes.AAAA]) {
       const set = isAtOrBelow(text, zone.origin.text) ? zone.at(text)?.sets.get(type) : undefined;
-      if (set !== undefined) to.push(...recordsOf(set));
+      if (set !== undefined && to.length <= most) to.push(...recordsOf(set));
     }
   }
   return {
@@ -319,7 +325,9 @@ function addressesNamed(zones: ZoneSet, records: readonly DnsRecord[], type: num
       continue;
     for (const wanted of [recordTypes.A, recordTypes.AAAA]) {
       const set = zone.at(name.text)?.sets.get(wanted);
-      if (set !== undefined) additionals.push(...recordsOf(set));
+      if (set === undefined) continue;
+      if (additionals.length + set.data.length > ADDITIONALS_MAX) return additionals;
+      additionals.push(...recordsOf(set));
     }
   }
   return additionals;
