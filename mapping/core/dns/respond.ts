@@ -89,6 +89,9 @@ export function respond(
       return reply({ ...query, isCut: true }, asked, verdict, service);
     if (edns?.isDnssecOk !== true || context === undefined || query.isCut === true)
       return reply(query, asked, verdict, service);
+    // Nothing is signed for what has no room even without.
+    if (isSurelyOver(verdict.answers ?? [], bytesTaken(query, edns)))
+      return reply({ ...query, isCut: true }, asked, verdict, service);
     const isCompactAnswersOk = edns.isCompactAnswersOk === true;
     const isLimited = query.transport === "udp" && options.cookie?.state !== "valid";
     const secured = securedVerdict(verdict, context, isCompactAnswersOk, query.epochSeconds ?? 0, isLimited);

@@ -302,7 +302,8 @@ function leastBytesOf(data: RecordData): number {
       return data.bytes.length;
     case "strings":
       return data.strings.reduce((sum, string) => sum + 1 + string.length, 0);
-    default:
+    case "name":
+    case "soa":
       return 1;
   }
 }
@@ -379,9 +380,7 @@ class Writer {
   }
 
   finish(): Uint8Array | undefined {
-    return this.#isBroken || this.isOver
-      ? undefined
-      : this.#bytes.subarray(0, this.#length);
+    return this.#isBroken || this.isOver ? undefined : this.#bytes.subarray(0, this.#length);
   }
 
   #data(data: RecordData, mayCompress: boolean): void {

@@ -1,9 +1,11 @@
 /** Answers of customers' zones, a line each: what is asked, what is said, and which section wants it so. */
 import { describe, expect, it } from "vitest";
-import { parseAddress, typeFromText } from "#kit";
+import { nameFromText, parseAddress, typeFromText } from "#kit";
 import { respond } from "../../../mapping/core/dns/respond.ts";
-import { readMessage } from "../../../mapping/core/dns/wire.ts";
+import { SignatureCache } from "../../../mapping/core/dns/dnssec/signer.ts";
+import { isSurelyOver, readMessage, writeMessage } from "../../../mapping/core/dns/wire.ts";
 import { resolver } from "../../unit/mapping-dns/fixture.ts";
+import { keySet, newKey, signersOf } from "../../unit/mapping-dns/signed.ts";
 import { askHosted, hostedContext, queryFor, zoneFrom } from "../../tools/zones/hosted.ts";
 import { linesOf } from "../../tools/zones/records.ts";
 
@@ -634,5 +636,85 @@ describe("limits", () => {
   it("a chain of aliases is followed sixteen times, and said as far", () => {
     const { decision, message } = askHosted(wide, queryFor(["c0", "w", "test"], 1));
     expect([decision.reason, message.header.rcode, message.answers.length]).toEqual(["alias-chain", 0, 16]);
+  });
+
+  const refusal = (text: string): string => {
+    try {
+      zoneFrom(`$ORIGIN w.test.\n$TTL 300\n@ SOA ns h 1 2 1 4 30\n@ NS ns\n${text}`);
+    } catch (error) {
+      return String(error);
+    }
+    return "taken";
+  };
+  const texts = (count: number): string =>
+    Array.from({ length: count }, (_, n) => `t TXT "${String(n).padEnd(254, "x")}"\n`).join("");
+  const types = (count: number): string =>
+    Array.from({ length: count }, (_, n) => `t TYPE${300 + n} \\# 0\n`).join("");
+
+  it("RFC 1035 4.2.2: a set is refused that no message can hold", () => {
+    expect(refusal(texts(245))).toBe("taken");
+    expect(refusal(texts(246))).toContain("a set that one message can hold");
+  });
+
+  it("a name has a hundred types at most: each denial goes through them", () => {
+    expect(refusal(types(100))).toBe("taken");
+    expect(refusal(types(101))).toContain("at most 100 types at a name");
+  });
+
+  /** 60 hosts with 60 addresses each, for mail and at a cut. */
+  const hosts = Array.from({ length: 60 }, (_, host) =>
+    [
+      `@ MX 5 m${host}`,
+      `cut NS m${host}`,
+      `deep NS n${host}.deep`,
+      ...Array.from(
+        { length: 60 },
+        (_, n) => `m${host} A 192.0.2.${n}\nn${host}.deep AAAA 2001:db8::${host}:${n}`,
+      ),
+    ].join("\n"),
+  ).join("\n");
+  const costly = hostedContext([
+    zoneFrom(`$ORIGIN w.test.\n$TTL 300\n@ SOA ns h 1 2 1 4 30\n@ NS ns.test.\n${hosts}\n${texts(200)}\n`),
+  ]);
+  const sections = (labels: readonly string[], type: number) => {
+    const { message } = askHosted(costly, queryFor([...labels, "w", "test"], type), "tcp");
+    return [
+      message.header.isTruncated,
+      message.answers.length,
+      message.authorities.length,
+      message.additionals.length,
+    ];
+  };
+
+  it("what is told unasked is bounded, glue that is needed is told whole or not at all", () => {
+    expect(sections([], 15)).toEqual([false, 60, 0, 60]);
+    expect(sections(["x", "cut"], 1)).toEqual([false, 0, 60, 120]);
+    // 3,600 addresses of 28 octets are more than a message holds.
+    expect(sections(["x", "deep"], 1)).toEqual([true, 0, 0, 0]);
+  });
+
+  it("of a set that has no room over UDP little is looked at, and nothing is signed", () => {
+    let looks = 0;
+    const name = nameFromText("t.w.test")!;
+    const data = { kind: "opaque", bytes: new Uint8Array(20) } as const;
+    const record = { name, type: 65_280, class: 1, ttlSeconds: 1 };
+    const answers = Array.from({ length: 3_000 }, () => ({
+      ...record,
+      get data() {
+        looks++;
+        return data;
+      },
+    }));
+    const message = { ...askHosted(costly, queryFor(["t", "w", "test"], 1)).message, answers };
+    expect(writeMessage(message, 1_232)).toBeUndefined();
+    expect(isSurelyOver(answers, 1_232)).toBe(true);
+    expect(looks).toBeLessThan(100);
+    const cache = new SignatureCache(10);
+    const signers = signersOf([keySet("w.test", newKey())], cache);
+    const query = queryFor(["t", "w", "test"], 16);
+    query[query.length - 4] = 0x80;
+    expect(askHosted({ ...costly, signers }, query).message.header.isTruncated).toBe(true);
+    expect(cache.figures.signed).toBe(0);
+    expect(askHosted({ ...costly, signers }, query, "tcp").message.answers).toHaveLength(201);
   });
 });

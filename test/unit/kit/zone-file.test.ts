@@ -157,6 +157,23 @@ describe("every type, as text and as octets", () => {
   });
 });
 
+it.each([
+  "a",
+  "a.b.",
+  "A-b_C.*.x",
+  "*",
+  "*.",
+  "0",
+  `${"a".repeat(63)}.${"B".repeat(63)}`,
+  `${"a.".repeat(120)}b`,
+  `${"a.".repeat(119)}bcd`,
+])("a name is the same whether its characters are escaped or not: %s", (name) => {
+  const escaped = name.replaceAll(/[^.]/g, (char) => `\\${String(char.charCodeAt(0)).padStart(3, "0")}`);
+  const names = (text: string) => readZoneFile(`${HEAD}${text} A 192.0.2.1\n`).records.at(-1)?.name;
+  const origin = name.endsWith(".") ? "example.com." : "";
+  expect(names(name + origin)).toEqual(names(escaped + origin));
+});
+
 describe("refused whole, with line and column", () => {
   it.each<[says: string, text: string, line: number, column: number, expected: RegExp]>([
     ["$INCLUDE", "$INCLUDE other.zone", 5, 1, /no \$INCLUDE/],
@@ -200,6 +217,13 @@ describe("refused whole, with line and column", () => {
     ["no-default-alpn without alpn (RFC 9460 section 7.1.1)", "a HTTPS 1 . no-default-alpn", 5, 13, /alpn/],
     ["a range of $GENERATE that runs backwards", "$GENERATE 3-1 h$ A 192.0.2.$", 5, 11, /range/],
     ["a range of $GENERATE without end", "$GENERATE 0-999999999 h$ A 192.0.2.1", 5, 11, /200000 records/],
+    [
+      "a line of $GENERATE that makes gigabytes",
+      `$GENERATE 0-199990 h$ TXT ${'"${0,62}${0,62}${0,62}${0,62}" '.repeat(250)}`,
+      5,
+      1,
+      /67108864 octets in all records together/,
+    ],
     ["a second SOA", "@ SOA ns h 2 7200 1800 1209600 300", 5, 1, /line 3 has it/],
     ["a name outside of the zone", "x.example.net. A 192.0.2.1", 5, 1, /at or below/],
   ])("%s", (_says, text, line, column, expected) => {
