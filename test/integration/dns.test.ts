@@ -36,6 +36,12 @@ const dig = requireProgram("dig");
 const kdig = requireProgram("kdig");
 const worldFile = "deploy/worlds/small.yaml";
 
+/**
+ * Nobody lives beside Osaka's network, in 198.18.48.0/20: who asks from there is sent where requests cost least on the average. That is Frankfurt,
+ * and in one map of some 200 Tokyo, by the noise of the measurements, and then Osaka's answer holds for both.
+ */
+const osakaScopes = [19, 20];
+
 interface Dug {
   readonly status: string;
   readonly flags: string;
@@ -112,7 +118,7 @@ describe.skipIf(dig === undefined)("isochrone dns --world", () => {
     const berlin = await digAt(dns, "www.shop.example", "+subnet=198.18.0.0/24");
     const osaka = await digAt(dns, "www.shop.example", "+subnet=198.18.32.0/24");
     expect([berlin.status, berlin.flags, berlin.subnet]).toEqual(["NOERROR", "qr aa", "198.18.0.0/24/20"]);
-    expect(osaka.subnet).toBe("198.18.32.0/24/20");
+    expect(osakaScopes.map((scope) => `198.18.32.0/24/${scope}`)).toContain(osaka.subnet);
     expect(berlin.answers[0]).not.toBe(osaka.answers[0]);
     expect(berlin.text).toMatch(/www\.shop\.example\.\s+20\s+IN\s+A\s/);
     expect(await metric(admin, /^isochrone_dns_queries_total\{.*reason="address".*map="mapped"/)).toBe(
@@ -174,9 +180,9 @@ describe.skipIf(dig === undefined)("isochrone dns --world", () => {
       reason: "mapped",
       clientNetworkId: "osaka",
       matchedPrefix: "198.18.32.0/20",
-      scopePrefixLength: 20,
       clusterId: "nrt",
     });
+    expect(osakaScopes).toContain(report.scopePrefixLength);
     // The map is measured, not copied: its figure is above the true one, which is 8 + 0.5 ms of access and the way.
     expect(report.candidates[0]!.terms.rttMs).toBeGreaterThan(8.5);
     expect((await digAt(dns, "www.shop.example", "+subnet=198.18.32.0/24")).answers).toEqual(
