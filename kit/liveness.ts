@@ -230,6 +230,22 @@ export class LivenessMonitor {
     }
   }
 
+  /**
+   * Whoever drives this stood still (was stopped, or had no processor) for so long that what is known says nothing of now: what was up is
+   * unknown, and down at its first failure; what is in flight is forgotten, and every target is probed at once. What was down stays so
+   * until it has answered.
+   */
+  handlePause(now: MonotonicMs): void {
+    for (const target of this.#targets.values()) {
+      if (target.state === "up") {
+        target.state = "unknown";
+        target.failures = Math.max(target.failures, this.#settings.downThreshold - 1);
+      }
+      target.dueAt = now;
+      this.#land(target, now);
+    }
+  }
+
   /** The target's probe is no longer in flight; the next one is scheduled. */
   #land(target: Target, now: MonotonicMs): void {
     if (target.probeId !== undefined) this.#inFlight.delete(target.probeId);

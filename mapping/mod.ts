@@ -114,7 +114,7 @@ export { TopologyIndex, topologyIndexOf } from "./core/topology-index.ts";
 export { checkZone } from "./core/zone/zone-check.ts";
 export { DnsCounters } from "./core/dns/counters.ts";
 export { DnsHandler, type DnsHandlerOptions } from "./io/dns-handler.ts";
-export { probeDefaults } from "./io/dns-liveness.ts";
+export { EdgeProber, probeDefaults } from "./io/dns-liveness.ts";
 export { LivezConnection } from "./io/livez-connection.ts";
 export { WAIT, WAIT_FIRST } from "./io/waiting-queries.ts";
 export { askDs, ParentWatch } from "./io/parent-watch.ts";

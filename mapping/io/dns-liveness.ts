@@ -27,6 +27,9 @@ export const probeDefaults: LivenessSettings = {
   jitterRatio: 0.1,
 };
 
+/** Something is due at least once in an interval and a time-out: so many of both without a turn, and this process stood still. */
+const PAUSE_TURNS = 3;
+
 export class EdgeProber {
   readonly #monitor: LivenessMonitor;
   readonly #clock: Clock;
@@ -36,6 +39,8 @@ export class EdgeProber {
   #connections = new Map<string, LivezConnection>();
   #timer: NodeJS.Timeout | undefined;
   #timerDueAt: MonotonicMs | undefined;
+  readonly #pauseMs: number;
+  #seenAt: MonotonicMs;
   #isClosed = false;
 
   constructor(options: {
@@ -52,6 +57,8 @@ export class EdgeProber {
     this.#logger = options.logger;
     this.#onEvent = options.onEvent ?? (() => {});
     this.#dial = options.dial;
+    this.#pauseMs = PAUSE_TURNS * (settings.intervalMs + settings.timeoutMs);
+    this.#seenAt = options.clock.monotonic();
   }
 
   /** Replaces what is probed; known servers keep their state. */
@@ -66,7 +73,7 @@ export class EdgeProber {
     for (const [id, connection] of before) if (this.#connections.get(id) !== connection) connection.close();
     this.#monitor.setTargets(
       servers.map(({ serverId }) => ({ id: serverId })),
-      this.#clock.monotonic(),
+      this.#now(),
     );
     this.#turn();
   }
@@ -94,7 +101,7 @@ export class EdgeProber {
   /** Sends what is due, tells what changed, and sets the one timer. */
   #turn(): void {
     if (this.#isClosed) return;
-    const now = this.#clock.monotonic();
+    const now = this.#now();
     for (let probe = this.#monitor.pollTransmit(now); probe; probe = this.#monitor.pollTransmit(now)) {
       this.#ask(probe);
     }
@@ -116,15 +123,28 @@ export class EdgeProber {
 
   #expire(): void {
     this.#timerDueAt = undefined;
-    this.#monitor.handleTimeout(this.#clock.monotonic());
+    this.#monitor.handleTimeout(this.#now());
     this.#turn();
   }
 
   #ask({ id, probeId, timeoutMs }: LivenessProbe): void {
     // When its time is over the monitor gives it up, and asks again.
     this.#connections.get(id)?.ask(timeoutMs, (isOk) => {
-      this.#monitor.handleProbeResult(probeId, isOk, this.#clock.monotonic());
+      this.#monitor.handleProbeResult(probeId, isOk, this.#now());
       this.#turn();
     });
+  }
+
+  /** The time; after a pause of this process nothing that was asked or known before it counts any more. */
+  #now(): MonotonicMs {
+    const now = this.#clock.monotonic();
+    const pausedMs = now - this.#seenAt;
+    this.#seenAt = now;
+    if (pausedMs <= this.#pauseMs || this.#connections.size === 0) return now;
+    this.#logger.warn("stood-still", { pausedMs: Math.round(pausedMs) });
+    // Peers have closed what lay idle, which would be taken for failures.
+    for (const connection of this.#connections.values()) connection.close();
+    this.#monitor.handlePause(now);
+    return now;
   }
 }

@@ -269,3 +269,47 @@ describe("TimerHeap", () => {
     expect(heap.next()).toBeUndefined();
   });
 });
+
+describe("after a pause of who drives it", () => {
+  const paused = () => {
+    const played = play("+").monitor;
+    const inFlight = played.pollTransmit(ms(1_000));
+    played.handlePause(ms(60_000));
+    return { monitor: played, inFlight: inFlight! };
+  };
+
+  it("what was up is unknown and may be used, is probed at once, and what was in flight says nothing", () => {
+    const { monitor, inFlight } = paused();
+    expect([monitor.stateOf("a"), monitor.isUp("a")]).toEqual(["unknown", true]);
+    monitor.handleProbeResult(inFlight.probeId, false, ms(60_000));
+    expect([monitor.stateOf("a"), monitor.counters.resultsIgnored]).toEqual(["unknown", 1]);
+    monitor.handleTimeout(ms(60_000));
+    expect(monitor.stateOf("a")).toBe("unknown");
+    expect(monitor.pollTransmit(ms(60_000))?.id).toBe("a");
+  });
+
+  it.each([
+    ["its first failure takes it down", false, "down"],
+    ["a success makes it as it was", true, "up"],
+  ])("%s", (_says, isOk, state) => {
+    const { monitor } = paused();
+    monitor.handleProbeResult(monitor.pollTransmit(ms(60_000))!.probeId, isOk, ms(60_001));
+    expect(monitor.stateOf("a")).toBe(state);
+    if (!isOk) return;
+    const next = monitor.pollTransmit(monitor.pollTimeout(ms(60_001))!)!;
+    monitor.handleProbeResult(next.probeId, false, ms(61_000));
+    expect(monitor.stateOf("a")).toBe("up");
+  });
+
+  it("what was down stays so until it has answered as often as ever", () => {
+    const { monitor } = play("---");
+    monitor.handlePause(ms(60_000));
+    for (const [at, state] of [
+      [60_000, "down"],
+      [61_000, "up"],
+    ] as const) {
+      monitor.handleProbeResult(monitor.pollTransmit(ms(at))!.probeId, true, ms(at));
+      expect(monitor.stateOf("a")).toBe(state);
+    }
+  });
+});
