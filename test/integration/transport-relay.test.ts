@@ -484,6 +484,41 @@ describe("what is said right behind CONNECT", () => {
       expect(all.subarray(n * sent.length, (n + 1) * sent.length).equals(sent)).toBe(true);
     expect(relay.counters.bytesUp).toBe(TIMES * sent.length);
   });
+
+  test("counts for the customer's share of a bounded rate", async () => {
+    let receivedBytes = 0;
+    const sink = createNetServer((socket) =>
+      socket.on("data", (bytes: Buffer) => (receivedBytes += bytes.length)),
+    );
+    await new Promise<void>((resolve) => sink.listen(0, "127.0.0.1", resolve));
+    cleanups.push(() => void sink.close());
+    const target = (sink.address() as AddressInfo).port;
+    let asked = 0;
+    let connectNow = (): void => {};
+    const may = new Promise<void>((resolve) => (connectNow = resolve));
+    const { relay, port } = await relayTo({ bytesPerSecondMax: 50_000 }, async (options) => {
+      asked++;
+      await may;
+      return await dial(options);
+    });
+    relay.setTopology(topologyOf(sites(port, target)));
+    const early = Buffer.alloc(40_000, 7);
+    const open = (): void => {
+      const peer = edgeTrust.clientOptions({ serverId: serverId("nyc-1"), roles: ["relay"] }, RELAY_ALPN);
+      const socket = connectTls({ ...peer, port, host: "127.0.0.1" });
+      socket.on("error", () => {}).resume();
+      cleanups.push(() => void socket.destroy());
+      socket.write(Buffer.concat([Buffer.from(connectRequest(`127.0.0.1:${target}`)), early]));
+    };
+    for (let n = 0; n < 3; n++) open();
+    await until(() => asked === 3);
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    connectNow();
+    await until(() => receivedBytes === 3 * early.length, 30_000);
+    expect(relay.counters.bytesUp).toBe(3 * early.length);
+    // One fits into what the rate lets pass at once; who comes after it waits before it is read on.
+    expect(relay.heldBack).toBeGreaterThan(0);
+  });
 });
 
 /** A CA and a certificate for www.shop.example, or undefined where there is no openssl. */

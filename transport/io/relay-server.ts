@@ -320,31 +320,32 @@ export class RelayServer {
     socket.off("end", tunnel.stop);
     socket.write("HTTP/1.1 200 OK\r\nIsochrone-Relay-Reason: granted\r\n\r\n");
     socket.off("data", onEarly);
-    socket.pause();
-    this.counters.bytesUp += earlyBytes;
-    account.bytesUp += earlyBytes;
-    if (earlyBytes > 0) target.write(Buffer.concat(early));
-    this.#join(socket, target, tunnel);
-    socket.resume();
+    this.#join(socket, target, tunnel, Buffer.concat(early));
   }
 
-  /** Moves bytes both ways with back-pressure; an end on one side ends the other's writing only (half-close). */
-  #join(socket: Duplex, target: Duplex, tunnel: Tunnel): void {
+  /**
+   * Moves bytes both ways with back-pressure; an end on one side ends the other's writing only (half-close). `early`: what was read of the
+   * peer before, and counts as what is read after.
+   */
+  #join(socket: Duplex, target: Duplex, tunnel: Tunnel, early: Buffer): void {
     let lastMs = performance.now();
     const records = new SegmentWriter(socket);
     const { account } = tunnel;
-    const up = this.#stream(socket, target, tunnel, (bytes) => {
+    const onUp = (bytes: number): void => {
       lastMs = performance.now();
       this.counters.bytesUp += bytes;
       account.bytesUp += bytes;
-    });
+    };
     const onDown = (bytes: number): void => {
       lastMs = performance.now();
       this.counters.bytesDown += bytes;
       account.bytesDown += bytes;
     };
+    const up = this.#stream(socket, target, tunnel, onUp);
     const down = this.#stream(target, socket, tunnel, onDown, (chunk) => records.write(chunk));
-    tunnel.streams = [up, down];
+    tunnel.streams = [up.stream, down.stream];
+    if (early.length > 0) up.take(early);
+    up.goOn();
     socket.once("end", () => target.end());
     target.once("end", () => {
       records.flush();
@@ -376,21 +377,24 @@ export class RelayServer {
     check();
   }
 
-  /** Moves bytes one way. Reading waits for who cannot take more, and for the customer's share of the rate. */
+  /**
+   * Moves bytes one way. Reading waits for who cannot take more, and for the customer's share of the rate. `take` moves what was read already,
+   * `goOn` begins to read where nothing stands against it.
+   */
   #stream(
     from: Duplex,
     to: Duplex,
     { accountName }: Tunnel,
     onBytes: (bytes: number) => void,
     write = (chunk: Buffer): boolean => to.write(chunk),
-  ): number {
+  ): { readonly stream: number; readonly take: (chunk: Buffer) => void; readonly goOn: () => void } {
     const stream = ++this.#lastStream;
     let isBlocked = false;
     let isHeld = false;
     const goOn = (): void => {
       if (!isBlocked && !isHeld) from.resume();
     };
-    from.on("data", (chunk: Buffer) => {
+    const take = (chunk: Buffer): void => {
       onBytes(chunk.length);
       isBlocked = !write(chunk);
       isHeld = !this.#shares.charge(stream, accountName, chunk.length, this.#clock.monotonic());
@@ -401,12 +405,13 @@ export class RelayServer {
         goOn();
       });
       this.#releaseHeld();
-    });
+    };
+    from.on("data", take);
     to.on("drain", () => {
       isBlocked = false;
       goOn();
     });
-    return stream;
+    return { stream, take, goOn };
   }
 
   /** Lets go on whoever's turn it is, and sets one timer for the rest. */
