@@ -65,6 +65,7 @@ export { type NameSources, nameLookup } from "./io/name-lookup.ts";
 export { OriginResolver, type ResolverSettings } from "./io/origin-resolver.ts";
 export { PathPool } from "./io/path-pool.ts";
 export { PeerVerifier, type PeerVerdict, peerKeyFromEnvironment, signPeer } from "./io/peer-proof.ts";
+export { carriedBy, loadQuietTime, quietMsOf } from "./io/quiet-time.ts";
 export { race, type RaceParts } from "./io/race.ts";
 export { type RelayCounters, RelayServer, type RelaySettings, relayDefaults } from "./io/relay-server.ts";
 export { SegmentWriter } from "./io/segment-writer.ts";

@@ -169,7 +169,7 @@ export class Forwarder {
     if (resumable === undefined) return first;
     let left = rest;
     const body = new ResumingBody({
-      first: first.content,
+      first: { body: first.content },
       resumable,
       resumesMax: rest.length,
       track: UNTRACKED,

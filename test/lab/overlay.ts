@@ -22,11 +22,11 @@ export const summary = "our edge over the overlay beside nginx, at a distance, w
 const HELP = `Usage: npm run lab -- overlay [options]
 
 ${summary}: 10 KB, 1 MB and a large object, a path cut for seconds,
-and many short cuts. Both ask the same origin (nginx) for the same, at the same moments. Exit code 1: a request of ours failed, or wrong
+many short cuts, and such within bodies of 1 MB. Both ask the same origin (nginx) for the same, at the same moments. Exit code 1: a request of ours failed, or wrong
 bytes came. Needs root, network namespaces, a C compiler and nginx.
 
   --kernels LIST  of cubic, bbr, doctor (default all): one congestion control everywhere, or the origin's cubic and ours as doctor sets it
-  --parts LIST    of small, medium, large, cut, cuts (default all)
+  --parts LIST    of small, medium, large, cut, cuts, bodies (default all)
   --rtt N         from the edge to the origin over every path, ms, 2 to 500 (default 96)
   --loss N        packets lost of 1,000 toward the edge, 0 to 200 (default 14)
   --count N       small requests, 20 to 100000 (default 600)
@@ -54,7 +54,7 @@ const LARGE_MS_MAX = 60_000;
 /** Until usual times are known. */
 const WARM_UP = { count: 60, intervalMs: SMALL_INTERVAL_MS, timeoutMs: 10_000 };
 const KERNELS = ["cubic", "bbr", "doctor"] as const;
-const PARTS = ["small", "medium", "large", "cut", "cuts"] as const;
+const PARTS = ["small", "medium", "large", "cut", "cuts", "bodies"] as const;
 export type Kernel = (typeof KERNELS)[number];
 type Part = (typeof PARTS)[number];
 const SIZES = { small: 10_000, medium: 1_000_000, large: 48 << 20 } as const;
@@ -468,6 +468,52 @@ async function cuts(world: World, options: Options) {
   });
 }
 
+/** Of bodies of 1 MB, one after the other, the path in use is cut at moments that know nothing of them. In round trips. */
+async function bodies(world: World, options: Options) {
+  const cutMs = 800;
+  const periodMs = 5_000;
+  await world.fetch("small", WARM_UP, "isochrone");
+  const quiet = await counted(world, async () => ({
+    bodies: await world.fetch("medium", { count: 40, timeoutMs: 60_000 }, "isochrone"),
+  }));
+  const usualMs = timesOf(quiet.bodies, "isochrone").p50;
+  const count = Math.ceil((options.cuts * periodMs) / usualMs);
+  const cutAtEpochMs: number[] = [];
+  const { fetched, counters } = await counted(world, async () => {
+    const asked = world.fetch("medium", { count, timeoutMs: 60_000 }, "isochrone");
+    await pause(1_000);
+    for (let n = 0; n < options.cuts; n++) {
+      await pause((periodMs - cutMs) * (0.5 + Math.random()));
+      const host = hostInUse(world);
+      cutAtEpochMs.push(Date.now());
+      await cutBoth(world, host, true);
+      await pause(cutMs);
+      await cutBoth(world, host, false);
+    }
+    return { fetched: await asked };
+  });
+  const isCut = ({ startedAtEpochMs, headMs, ms }: Fetched): boolean =>
+    cutAtEpochMs.some((at) => startedAtEpochMs + headMs < at && startedAtEpochMs + ms > at);
+  const met = fetched.filter(isCut);
+  const inRoundTrips = (all: readonly Fetched[], of: (one: Fetched) => number) => {
+    const values = all.map((one) => of(one) / options.rtt).toSorted((a, b) => a - b);
+    const at = (share: number): number => Math.round(quantile(values, share) * 100) / 100;
+    return { p10: at(0.1), p50: at(0.5), p90: at(0.9), max: at(1) };
+  };
+  return {
+    cuts: options.cuts,
+    metBodies: met.length,
+    usualMs,
+    longer: inRoundTrips(met, ({ ms }) => ms - usualMs),
+    pause: inRoundTrips(met, ({ pauseMs }) => pauseMs),
+    quietLonger: inRoundTrips(quiet.bodies, ({ ms }) => ms - usualMs),
+    quietPause: inRoundTrips(quiet.bodies, ({ pauseMs }) => pauseMs),
+    quietCounters: quiet.counters,
+    counters,
+    isochrone: timesOf(fetched, "isochrone"),
+  };
+}
+
 export async function main(argv: readonly string[]): Promise<number> {
   const { values } = parseArgs({
     args: [...argv],
@@ -511,6 +557,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     large,
     cut,
     cuts,
+    bodies,
   };
   const results: Record<string, Record<string, unknown>> = {};
   for (const kernel of kernels) {

@@ -24,8 +24,11 @@ export interface FetchPlan {
 export interface Fetched {
   readonly name: string;
   readonly startedAtEpochMs: number;
-  /** Until the last byte. */
+  /** Until the head, and until the last byte; of a failure without a head 0 for the first. */
+  readonly headMs: number;
   readonly ms: number;
+  /** Longest time within the body without a byte, ms. */
+  readonly pauseMs: number;
   /** Undefined: the right bytes came. */
   readonly failure?: string;
 }
@@ -41,6 +44,9 @@ async function fetchOnce(
 ): Promise<Fetched> {
   const startedAtEpochMs = Date.now();
   const startMs = performance.now();
+  let headMs = 0;
+  let movedMs = 0;
+  let pauseMs = 0;
   const failure = await new Promise<string | undefined>((resolve) => {
     const asked = request(
       {
@@ -54,7 +60,12 @@ async function fetchOnce(
       (response) => {
         const hash = createHash("sha256");
         let beginning = "";
+        movedMs = performance.now();
+        headMs = movedMs - startMs;
         response.on("data", (chunk: Buffer) => {
+          const nowMs = performance.now();
+          pauseMs = Math.max(pauseMs, nowMs - movedMs);
+          movedMs = nowMs;
           hash.update(chunk);
           if (response.statusCode !== 200) beginning ||= chunk.toString("latin1", 0, REASON_BYTES_MAX);
         });
@@ -69,7 +80,14 @@ async function fetchOnce(
     asked.end();
   });
   const ms = performance.now() - startMs;
-  return { name: target.name, startedAtEpochMs, ms, ...(failure !== undefined && { failure }) };
+  return {
+    name: target.name,
+    startedAtEpochMs,
+    headMs,
+    ms,
+    pauseMs,
+    ...(failure !== undefined && { failure }),
+  };
 }
 
 const plan = JSON.parse(String(process.argv[2])) as FetchPlan;

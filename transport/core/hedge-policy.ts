@@ -56,6 +56,9 @@ export type HedgeCounters = {
   pathsLeft: number;
 };
 
+/** How much a second attempt matters. */
+type Urgency = "low" | "usual" | "high";
+
 type PathTimes = {
   readonly recentMs: Float64Array;
   count: number;
@@ -145,13 +148,15 @@ export class HedgePolicy {
   /**
    * An attempt over `via` is late. Whether a second one may be sent; it is counted then. The second late one in a
    * row on a path that has been silent since `since` draws on the reserve: a path full of losses uses up the rest before it dies.
-   * `isUrgent`: no; it will most likely be here before a second attempt is, which is worth what is saved beyond half alone.
+   * Low: it will most likely be here before a second attempt is, which is worth what is saved beyond half alone. High: it waits for what was on
+   * its way already, so that on a silent path the first draws on the reserve.
    */
-  take(via: ClusterId | null, since: MonotonicMs, now: MonotonicMs, isUrgent = true): boolean {
+  take(via: ClusterId | null, since: MonotonicMs, now: MonotonicMs, urgency: Urgency = "usual"): boolean {
     const path = this.#pathOf(via);
     const { reserve, savedMax } = this.#settings;
     const isSilent = path.heardAt <= since;
-    const least = isSilent && path.lateInARow > 0 ? 0 : isUrgent ? reserve : savedMax / 2;
+    const mayUseReserve = isSilent && (path.lateInARow > 0 || urgency === "high");
+    const least = mayUseReserve ? 0 : urgency === "low" ? savedMax / 2 : reserve;
     if (isSilent) path.lateInARow++;
     if (!this.#budget.take(now, least)) {
       this.counters.refused++;

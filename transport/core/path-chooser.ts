@@ -353,7 +353,7 @@ export class PathChooser {
   }
 
   /** A candidate's round trip as it is measured now; undefined: it is none. */
-  roundTripOf(via: ClusterId | null): Pick<PathState, "srttMs" | "rttvarMs"> | undefined {
+  roundTripOf(via: ClusterId | null): Pick<LinkEstimator, "srttMs" | "rttvarMs" | "typical"> | undefined {
     return this.#find(via)?.link;
   }
 
@@ -457,7 +457,6 @@ export class PathChooser {
       candidate.dueAt = Math.min(candidate.dueAt, now + this.#settings.warmUpIntervalMs) as MonotonicMs;
     }
     candidate.lastFailedAt = now;
-    candidate.transfers.forget();
     candidate.isSuspect = false;
     candidate.failedUntil = plusMs(now, candidate.holdMs);
   }

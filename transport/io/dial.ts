@@ -11,6 +11,7 @@ import type { AddressRefusal } from "../core/address-guard.ts";
 import { AddressHistory, attemptOrder, ConnectionRace } from "../core/connection-race.ts";
 import type { OriginIdentity } from "./face.ts";
 import { connectDirectly } from "./http1/direct-reads.ts";
+import { carriedBy } from "./quiet-time.ts";
 import { OriginResolver } from "./origin-resolver.ts";
 import { ShapedSocket } from "./shaped-socket.ts";
 import { type WanView, wanViewOf } from "./wan.ts";
@@ -159,6 +160,7 @@ export function secure(plain: Duplex, options: TlsOptions, signal: AbortSignal):
       rejectUnauthorized: true,
       ...peer,
     });
+    carriedBy(secured, plain);
     const done = (): void => {
       signal.removeEventListener("abort", onAbort);
       secured.off("secureConnect", onSecure);

@@ -2,10 +2,11 @@
  * One request and its response on a pool: undici's dispatch handler, turned into a promise of the head and a stream with
  * back-pressure. Says at which stage it failed, because that decides whether it may be tried again.
  */
-import { Readable } from "node:stream";
+import { type Duplex, Readable } from "node:stream";
 import type { Dispatcher } from "undici";
 import { IsochroneError } from "#kit";
 import { READ_BYTES } from "./http1/direct-reads.ts";
+import { quietMsOf } from "./quiet-time.ts";
 import type { HeaderList, SpokenProtocol, TransportRequest } from "./face.ts";
 import type { StopSignal } from "./stop-signal.ts";
 
@@ -57,9 +58,14 @@ export type ExchangeHead = {
   readonly trailers: () => HeaderList;
   /** Whether the answer was late for its path: a connection on which they are is given up. */
   readonly handleTiming: (isLate: boolean) => void;
+  /** For how long its connection has brought nothing at all, ms; undefined: not known. */
+  readonly quietMs: () => number | undefined;
   readonly connectMs: number;
   readonly ttfbMs: number;
 };
+
+/** `socket`: undefined where it is none of TCP. */
+export type ExchangeCarrier = { readonly socket: Duplex | undefined };
 
 /** How far an exchange had come: nothing sent; sent, no head yet; in the body; ended. */
 export type ExchangeStage = "waiting" | "sent" | "body" | "ended";
@@ -139,6 +145,8 @@ export class Exchange implements Dispatcher.DispatchHandler, ExchangeHead {
   #startedMs = 0;
   #headMs = 0;
   #bodyBytes = 0;
+  /** What it goes over, whose socket may be another one later. */
+  carrier: ExchangeCarrier | undefined = undefined;
   /** What it is asked by. */
   protocol: SpokenProtocol = "http/1.1";
   /** Since when its reader holds it up, and for how long he did before; performance.now(). */
@@ -243,6 +251,9 @@ export class Exchange implements Dispatcher.DispatchHandler, ExchangeHead {
   }
   handleTiming(isLate: boolean): void {
     this.onTiming(isLate);
+  }
+  quietMs(): number | undefined {
+    return quietMsOf(this.carrier?.socket);
   }
 
   get body(): Readable {

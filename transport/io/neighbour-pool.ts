@@ -96,6 +96,7 @@ export class NeighbourPool {
     this.#linked++;
     exchange.onEnd = left;
     exchange.onTiming = (isLate) => linked.handleTiming(isLate);
+    exchange.carrier = linked;
     exchange.protocol = "link";
     linked.onAnswered = (isUdp) => {
       exchange.protocol = isUdp ? "link-udp" : "link";

@@ -46,6 +46,8 @@ type Connection = {
   plain: PlainConnection | undefined;
   /** The stream that {@link client} gets in place of a new one. */
   stream: Promise<Duplex> | undefined;
+  /** What it was opened as, once it is open. */
+  socket: Duplex | undefined;
   /** The plain request that goes over it, or out when it is open. */
   sent: Sent | undefined;
   isConnected: boolean;
@@ -249,6 +251,7 @@ export class PathPool {
       this.#next();
     };
     exchange.isBreaking = () => connection.isBreaking;
+    exchange.carrier = connection;
     exchange.onTiming = (isLate) => (connection.isLate = isLate);
     if (connection.client !== undefined || sent.text === undefined) this.#dispatchByUndici(connection, sent);
     else if (connection.plain !== undefined) this.#sendSoon(connection, sent);
@@ -312,6 +315,7 @@ export class PathPool {
 
   #speakPlainly(connection: Connection, stream: Duplex): void {
     connection.isConnected = true;
+    connection.socket = stream;
     connection.plain = new PlainConnection(stream, {
       keepAliveMs: this.#options.settings.keepAliveMs,
       onGone: () => this.#drop(connection),
@@ -464,6 +468,7 @@ export class PathPool {
       if (this.#isHttp2) {
         // Its server speaks first, and undici is to read that.
         connection.stream = Promise.resolve(stream);
+        connection.socket = stream;
         stream.once("close", () => {
           if (this.#spares.includes(connection)) this.#drop(connection);
         });
@@ -504,6 +509,7 @@ export class PathPool {
       const given = connection.stream;
       connection.stream = undefined;
       stream = await (given ?? this.#connect());
+      connection.socket ??= stream;
     } catch (error) {
       callback(error instanceof Error ? error : new Error(String(error)), null);
       return;
@@ -545,6 +551,7 @@ function unopened(): Connection {
     client: undefined,
     plain: undefined,
     stream: undefined,
+    socket: undefined,
     sent: undefined,
     isConnected: false,
     isBreaking: false,

@@ -286,7 +286,7 @@ class Race {
   #look(via: ClusterId | null): void {
     const { hedges } = this.#to;
     // Before enough was answered, when a body would be.
-    const delayMs = hedges.delayMs(via) ?? (hedges.isOn ? this.#to.stallMs(via) : undefined);
+    const delayMs = hedges.delayMs(via) ?? (hedges.isOn ? this.#to.silenceLimits(via)?.silentMs : undefined);
     if (delayMs === undefined || this.#isDone || this.#looks >= LOOKS_MAX) return;
     const share = this.#looks === 0 ? 1 : 1 / (1 + GLANCES);
     this.#timer = setTimeout(() => this.#handleLate(via), Math.round(share * delayMs));
@@ -340,7 +340,7 @@ class Race {
       return true;
     }
     if (isGlance) return false;
-    const isTaken = hedges.take(via, since, now(), !this.#repairsItself(first));
+    const isTaken = hedges.take(via, since, now(), this.#repairsItself(first) ? "low" : "usual");
     if (!isOut && delayMs !== undefined && hedges.isDead(via, since)) this.#parts.onRacesLost(this.#to, via);
     if (isTaken) return true;
     const isRescue =

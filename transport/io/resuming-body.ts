@@ -5,6 +5,7 @@
  */
 import { Readable } from "node:stream";
 import { IsochroneError } from "#kit";
+import { type SilenceLimits, suspectInMs } from "../core/body-silence.ts";
 import { type ExchangeHead, whenBroken } from "./exchange.ts";
 import { READ_BYTES } from "./http1/direct-reads.ts";
 import type { HeaderList, TransportRequest } from "./face.ts";
@@ -50,7 +51,7 @@ export function resumableFrom(
 }
 
 export type ResumingBodyOptions = {
-  readonly first: Readable;
+  readonly first: BodySource;
   readonly resumable: Resumable;
   readonly resumesMax: number;
   readonly track: BodyProgress;
@@ -58,23 +59,29 @@ export type ResumingBodyOptions = {
   readonly mayResume: (isPaid: boolean) => boolean;
   /** Asks again with these fields in place of any range of the request. */
   readonly resume: (headers: HeaderList) => Promise<{
-    readonly head: Pick<ExchangeHead, "status" | "headers" | "body">;
+    readonly head: Pick<ExchangeHead, "status" | "headers"> & BodySource;
     readonly progress: BodyProgress;
   }>;
-  /** After how much silence the path in use is suspect, ms; undefined: it is waited for. Asked anew for each path. */
-  readonly stallMs?: (() => number | undefined) | undefined;
-  /** Whether a body that is silent for so long, ms, may be asked for elsewhere; it takes that out of a budget. */
-  readonly mayRescue?: ((silentMs: number) => boolean) | undefined;
+  /** After how much silence the path in use is suspect; undefined: it is waited for. Asked anew for each path. */
+  readonly limits?: (() => SilenceLimits | undefined) | undefined;
+  /**
+   * Whether a suspect body that nothing came of for `silentMs`, nor anything else over its connection for `quietMs`, as far as is known, may be
+   * asked for elsewhere; it takes that out of a budget.
+   */
+  readonly mayRescue?: ((silentMs: number, quietMs: number) => boolean) | undefined;
 };
 
+/** Without `quietMs` nothing is known of its connection. */
+type BodySource = Pick<ExchangeHead, "body"> & Partial<Pick<ExchangeHead, "quietMs">>;
 type BodyProgress = Pick<Progress, "handleBytes" | "end"> & Partial<Pick<Progress, "isRepeatPaid">>;
 
-/** Shortest time between two looks at a silent body, ms. */
-const LOOK_MS_MIN = 10;
+/** Shortest time between two looks at a silent body, ms: the kernel's clock is hardly finer. */
+const LOOK_MS_MIN = 4;
 
 export class ResumingBody extends Readable {
   readonly #options: ResumingBodyOptions;
   #source: Readable;
+  #head: BodySource;
   #progress: BodyProgress;
   #receivedBytes = 0;
   #resumes = 0;
@@ -88,9 +95,10 @@ export class ResumingBody extends Readable {
   constructor(options: ResumingBodyOptions) {
     super({ highWaterMark: READ_BYTES });
     this.#options = options;
-    this.#source = options.first;
+    this.#source = options.first.body;
+    this.#head = options.first;
     this.#progress = options.track;
-    this.#attach(options.first);
+    this.#attach(this.#source);
   }
 
   get resumes(): number {
@@ -137,7 +145,7 @@ export class ResumingBody extends Readable {
     whenBroken(source, (error) => {
       if (source === this.#source && !this.#isEnded) void this.#broke(source, error);
     });
-    this.#look(this.#options.stallMs?.());
+    this.#look(this.#options.limits?.()?.quietMs);
   }
 
   /** Looks at the source again in `ms`, whether it moves. */
@@ -148,17 +156,17 @@ export class ResumingBody extends Readable {
   }
 
   #handleLook(): void {
-    const { stallMs, mayRescue, resumesMax } = this.#options;
-    const limitMs = stallMs?.();
-    if (limitMs === undefined || this.#isEnded) return;
-    const silentMs = performance.now() - this.#movedMs;
-    if (this.#source.isPaused() || silentMs < limitMs) {
-      this.#look(this.#source.isPaused() ? limitMs : limitMs - silentMs);
-      return;
-    }
-    if (!this.#rescue && this.#resumes < resumesMax && mayRescue?.(silentMs))
+    const { mayRescue, resumesMax } = this.#options;
+    const limits = this.#options.limits?.();
+    if (limits === undefined || this.#isEnded) return;
+    const silentMs = this.#source.isPaused() ? 0 : performance.now() - this.#movedMs;
+    // The kernel is asked of those only that may be suspect.
+    const quietMs = silentMs < limits.quietMs ? silentMs : this.#head.quietMs?.();
+    const leftMs = suspectInMs(limits, silentMs, quietMs);
+    const mayAsk = leftMs === 0 && !this.#rescue && this.#resumes < resumesMax;
+    if (mayAsk && mayRescue?.(silentMs, Math.min(silentMs, quietMs ?? silentMs)))
       this.#rescue = this.#tryRescue(this.#source);
-    this.#look(limitMs);
+    this.#look(leftMs || limits.quietMs);
   }
 
   /** Never rejects: without an answer the silent one may go on yet. */
@@ -214,6 +222,7 @@ export class ResumingBody extends Readable {
       source.destroy();
       this.#progress.end();
       this.#source = head.body;
+      this.#head = head;
       this.#progress = progress;
       this.#attach(head.body);
       return undefined;

@@ -12,6 +12,7 @@ import {
   type ServerId,
 } from "#kit";
 import type { TransportSettings } from "../config.ts";
+import { type SilenceLimits, silenceLimits } from "../core/body-silence.ts";
 import { PathChooser } from "../core/path-chooser.ts";
 import { HedgePolicy } from "../core/hedge-policy.ts";
 import { LinkAgreement } from "../core/link-agreement.ts";
@@ -109,9 +110,6 @@ type Pool = PathPool | NeighbourPool;
 const CHECK_POOLS_MAX = 16;
 /** What is left of the peak of requests at once at the next probe of any path: it is forgotten within a minute. */
 const PEAK_DECAY = 0.95;
-
-/** Shorter pauses of a body are within the service times of disks and schedulers, ms. */
-const STALL_MS_MIN = 150;
 
 /** Ends of a probe that mean nothing came back. Every other one is an answer, be it a refusal, and no packet lost. */
 const silences: ReadonlySet<string> = new Set([
@@ -233,14 +231,10 @@ export class Target {
     return srttMs === undefined ? askedMs : Math.min(askedMs, Math.max(500, 5 * srttMs + 500));
   }
 
-  /**
-   * Silence within a body after which its path is suspect, ms: longer than one lost packet makes it, whose repeat takes a round trip and
-   * what the other end needs to know of it. Undefined: not measured.
-   */
-  stallMs(via: ClusterId | null): number | undefined {
+  /** Silence within a body after which its path is suspect. Undefined: not measured. */
+  silenceLimits(via: ClusterId | null): SilenceLimits | undefined {
     const known = this.chooser?.roundTripOf(via);
-    if (known?.srttMs === undefined) return undefined;
-    return Math.max(STALL_MS_MIN, 2 * known.srttMs + 4 * known.rttvarMs);
+    return known && silenceLimits(known, this.server !== undefined);
   }
 
   /** Sends one request over one path. `servername` is for TLS. */

@@ -42,6 +42,7 @@ import { OriginGroups, type OriginGroupStated } from "./origin-groups.ts";
 import { OriginResolver } from "./origin-resolver.ts";
 import { signPeer } from "./peer-proof.ts";
 import { Prober } from "./prober.ts";
+import { loadQuietTime } from "./quiet-time.ts";
 import { race, type RaceParts, type RaceResult } from "./race.ts";
 import { linkReportsOf } from "./reports.ts";
 import { ResumingBody, resumableFrom } from "./resuming-body.ts";
@@ -185,6 +186,7 @@ export class Transport {
 
   /** Begins to measure. */
   start(): void {
+    void loadQuietTime();
     this.#prober.start();
     this.origins.start();
     // Where no map says better, relays are ranked by the own links to them.
@@ -249,7 +251,7 @@ export class Transport {
       wanted === undefined
         ? undefined
         : new ResumingBody({
-            first: head.body,
+            first: head,
             resumable: wanted,
             resumesMax: this.#settings.resumesMax,
             track: sent.progress,
@@ -263,11 +265,15 @@ export class Transport {
               lastVia = again.path.via;
               return again;
             },
-            stallMs: () => to.stallMs(lastVia),
-            mayRescue: (silentMs) => {
+            limits: () => to.silenceLimits(lastVia),
+            mayRescue: (silentMs, quietMs) => {
               const now = this.#options.clock.monotonic();
+              const since = (now - quietMs) as MonotonicMs;
               if (request.signal?.aborted || !to.chooser?.alternative([lastVia], now)) return false;
-              if (!to.hedges.take(lastVia, (now - silentMs) as MonotonicMs, now)) return false;
+              const isLong = silentMs >= (to.silenceLimits(lastVia)?.silentMs ?? Infinity);
+              const isOut = isLong && to.hedges.isSilentSince(lastVia, since);
+              if (!to.hedges.take(lastVia, since, now, "high") && !(isOut && to.budget.take(now)))
+                return false;
               this.#counters.rescues++;
               return true;
             },

@@ -7,6 +7,7 @@ import { Duplex } from "node:stream";
 import { IsochroneError, type ServerEntry } from "#kit";
 import { formatAuthority, RELAY_ALPN } from "../core/relay-policy.ts";
 import { dial, secure, TlsFailure, type TlsOptions } from "./dial.ts";
+import { carriedBy } from "./quiet-time.ts";
 import type { NodeTrust } from "./node-trust.ts";
 
 /** A relay's answer to CONNECT is one status line and two fields. */
@@ -139,6 +140,7 @@ class EarlyStream extends Duplex {
   constructor(connection: Duplex, opened: Promise<Duplex>) {
     super();
     this.#connection = connection;
+    carriedBy(this, connection);
     connection.on("error", (error) => this.destroy(error));
     connection.once("close", () => {
       // What was read before its end is read on.

@@ -62,6 +62,15 @@ describe("the budget", () => {
     expect(policy.counters).toMatchObject({ hedges: sent, refused: 1_000 - sent });
   });
 
+  test("gives its reserve to the first on a silent path that waits for what was on its way already", () => {
+    const policy = policyAfter(repeated(10, 100), { savedMax: 10, reserve: 2 });
+    expect(policy.take(null, at(50), at(100))).toBe(false);
+    expect(policyAfter(repeated(10, 100)).take(null, at(50), at(100), "high")).toBe(true);
+    const heard = policyAfter(repeated(10, 100));
+    heard.handleHeard(null, at(60));
+    expect(heard.take(null, at(50), at(100), "high")).toBe(false);
+  });
+
   test("keeps its reserve for the second late one on a silent path", () => {
     const policy = policyAfter(repeated(25, 100), { reserve: 2 });
     policy.handleHeard(null, at(0));

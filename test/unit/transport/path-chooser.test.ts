@@ -411,11 +411,11 @@ describe("large bodies", () => {
     expect(drive.chooser.chooseLarge(drive.now, none)).toMatchObject({ via: nyc, reason: "cheapest" });
     const busy = (via: ClusterId | null): number => (via === nyc ? 1 : 0);
     expect(drive.chooser.chooseLarge(drive.now, busy)).toMatchObject({ via: nyc });
-    // After a failure it is as unknown as before, and shares the load.
+    // A failure is no news of its rate, nor of the other's.
     drive.chooser.handleFailure(nyc, drive.now);
     drive.run(20_000);
     expect(drive.chooser.states(drive.now).find(({ via }) => via === nyc)).toMatchObject({ isFailed: false });
-    expect(drive.chooser.chooseLarge(drive.now, busy)).toMatchObject({ via: null });
+    expect(drive.chooser.chooseLarge(drive.now, busy)).toMatchObject({ via: nyc });
   });
 
   test("at the same time go over the paths that are nearly as good as the best", () => {

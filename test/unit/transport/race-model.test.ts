@@ -172,6 +172,7 @@ function whole(): ExchangeHead {
     onWhole: () => {},
     trailers: () => [],
     handleTiming: () => {},
+    quietMs: () => undefined,
     connectMs: 0,
     ttfbMs: RTT_MS,
   };

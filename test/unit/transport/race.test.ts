@@ -59,6 +59,7 @@ class Asked {
       },
       trailers: () => [],
       handleTiming: () => {},
+      quietMs: () => undefined,
       connectMs: 0,
       ttfbMs: 0,
     });

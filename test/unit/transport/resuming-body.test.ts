@@ -9,7 +9,14 @@ const broken = (): IsochroneError =>
   new IsochroneError("reset", { code: "connection-lost", source: "upstream", retry: "safe" });
 
 /** A body of "0123456789" whose sources the test feeds. */
-function setUp(options: { stallMs?: number; mayRescue?: () => boolean; first?: Readable } = {}) {
+function setUp(
+  options: {
+    stallMs?: number;
+    mayRescue?: () => boolean;
+    first?: Readable;
+    quietMs?: () => number | undefined;
+  } = {},
+) {
   const sources: Readable[] = [];
   const ranges: string[] = [];
   const ended: number[] = [];
@@ -21,12 +28,13 @@ function setUp(options: { stallMs?: number; mayRescue?: () => boolean; first?: R
   const progressOf = (index: number) => ({ handleBytes: () => {}, end: () => void ended.push(index) });
   const answers: ((status?: number) => void)[] = [];
   const body = new ResumingBody({
-    first: options.first ?? next(),
+    first: { body: options.first ?? next(), quietMs: options.quietMs ?? (() => undefined) },
     resumable: { etag: ETAG, first: 0, last: 9, totalBytes: 10 },
     resumesMax: 3,
     track: progressOf(0),
     mayResume: () => true,
-    stallMs: () => options.stallMs,
+    limits: () =>
+      options.stallMs === undefined ? undefined : { silentMs: options.stallMs, quietMs: options.stallMs / 2 },
     mayRescue: options.mayRescue ?? (() => true),
     resume: (headers) =>
       new Promise((resolve) => {
@@ -42,6 +50,7 @@ function setUp(options: { stallMs?: number; mayRescue?: () => boolean; first?: R
                 ["Content-Range", `bytes ${from}-9/10`],
               ],
               body: next(),
+              quietMs: options.quietMs ?? (() => undefined),
             },
             progress: progressOf(answers.length),
           }),
@@ -154,6 +163,37 @@ describe("one that falls silent", () => {
     await pass(5_000);
     expect(other.ranges).toEqual([]);
     other.body.destroy();
+  });
+
+  test("while its connection is quiet is asked for sooner; while segments arrive on it, as late as without that word", async () => {
+    const cut = setUp({ stallMs: 200, quietMs: () => 1_000 });
+    cut.sources[0]?.push("0123");
+    await pass(90);
+    expect(cut.ranges).toEqual([]);
+    await pass(30);
+    expect(cut.ranges).toEqual(["bytes=4-"]);
+    cut.body.destroy();
+    const lossy = setUp({ stallMs: 200, quietMs: () => 5 });
+    lossy.sources[0]?.push("0123");
+    await pass(190);
+    expect(lossy.ranges).toEqual([]);
+    await pass(30);
+    expect(lossy.ranges).toEqual(["bytes=4-"]);
+    lossy.body.destroy();
+  });
+
+  test("and is on another path since is judged by that one's connection", async () => {
+    let quietMs = 1_000;
+    const { sources, ranges, answers, body } = setUp({ stallMs: 200, quietMs: () => quietMs });
+    sources[0]?.push("0123");
+    await pass(120);
+    quietMs = 0;
+    answers[0]?.();
+    await pass(1);
+    sources[1]?.push("45");
+    await pass(190);
+    expect(ranges).toEqual(["bytes=4-"]);
+    body.destroy();
   });
 
   test("is not silent while its reader takes its time", async () => {

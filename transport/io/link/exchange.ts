@@ -1,5 +1,5 @@
 /** One request over a link as undici's handlers know it: what comes is handed on, held while the handler asks for a pause. */
-import { Readable } from "node:stream";
+import { type Duplex, Readable } from "node:stream";
 import type { Dispatcher } from "undici";
 import type { MonotonicMs } from "#kit";
 import { systemClock } from "#kit/io";
@@ -33,6 +33,7 @@ const RACED_BYTES_MAX = 131_072;
 
 /** The session that an exchange goes over, as its exchange sees it. */
 export interface LinkCarrier {
+  readonly socket: Duplex;
   readonly connection: LinkConnection;
   readonly isUdp: boolean;
   /** Its user has given it up. */
@@ -128,6 +129,11 @@ export class LinkExchange implements Controller {
   }
   get isOver(): boolean {
     return this.#isOver;
+  }
+  /** The connection that its answer comes over; undefined: by UDP, or it has none. */
+  get socket(): Duplex | undefined {
+    const carrier = this.#leg?.carrier;
+    return carrier?.isUdp === false ? carrier.socket : undefined;
   }
   /** Whether it may be begun anew on another session: nothing of its content is gone. */
   get mayMove(): boolean {
