@@ -127,18 +127,29 @@ export class Filler {
     const fill = isRegistered
       ? this.#collapse.begin(request.collapseKey, generation, promise, serversOf(request.hops), audience)
       : undefined;
-    const done = this.#budget.begin();
-    void this.#run(request, generation, fill, audience, resolve)
-      .catch((error: unknown) => {
-        // A fault of our own: whoever waits must not wait for ever.
-        this.#logger.error("fill-failed", { error });
-        resolve({ kind: "failed", code: "internal", message: "Internal fault while filling" });
-      })
-      .finally(() => {
-        done();
-        if (fill) this.#collapse.release(fill);
-      });
+    void this.#runCounted(request, generation, fill, audience, resolve);
     return promise;
+  }
+
+  /** Never rejects. */
+  async #runCounted(
+    request: FillRequest,
+    generation: number,
+    fill: Fill | undefined,
+    audience: FillAudience | undefined,
+    resolve: (outcome: FillOutcome) => void,
+  ): Promise<void> {
+    const done = this.#budget.begin();
+    try {
+      await this.#run(request, generation, fill, audience, resolve);
+    } catch (error) {
+      // A fault of our own: whoever waits must not wait for ever.
+      this.#logger.error("fill-failed", { error });
+      resolve({ kind: "failed", code: "internal", message: "Internal fault while filling" });
+    } finally {
+      done();
+      if (fill) this.#collapse.release(fill);
+    }
   }
 
   async #run(

@@ -228,11 +228,10 @@ export class EdgeHandler {
       : this.#answer(inbound, plan, decision);
   }
 
-  /** From the worker that owns the key; undefined: it is this one, or cannot help, or has no answer. */
+  /** From the other worker that owns the key; undefined: it cannot help, or has no answer. */
   async #fromSibling(inbound: Inbound, plan: RequestPlan, decision: Decision): Promise<Answer | undefined> {
     const { siblings } = this.#o;
-    if (siblings === undefined || decision.action === "hit" || !siblings.isElsewhere(plan.key))
-      return undefined;
+    if (siblings === undefined || decision.action === "hit") return undefined;
     if (decision.action === "hit-and-revalidate") {
       siblings.refresh(inbound, plan);
       return await this.#hit(inbound, plan, decision);
@@ -251,7 +250,8 @@ export class EdgeHandler {
     for (let tries = 0; ; tries++) {
       const decision = first !== undefined && tries === 0 ? first : await this.decide(plan, inbound);
       try {
-        const theirs = tries === 0 ? await this.#fromSibling(inbound, plan, decision) : undefined;
+        const isElsewhere = tries === 0 && this.#o.siblings?.isElsewhere(plan.key) === true;
+        const theirs = isElsewhere ? await this.#fromSibling(inbound, plan, decision) : undefined;
         if (theirs !== undefined) return theirs;
         // The owner's fill goes on without its client; nobody is left here to begin another one for.
         if (inbound.signal.aborted) return this.#o.answers.refusal(503, "The client has gone.\n", plan);

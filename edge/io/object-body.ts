@@ -3,6 +3,7 @@
  * `retained`, every chunk stays, so that the object can be stored and late readers can join; `window`, chunks are let go
  * once the slowest reader has them, and the writer waits while a full window is unread (back-pressure).
  */
+import { ShortContent } from "./short-content.ts";
 import { WINDOW_BYTES_MAX, type WindowShare } from "./window-total.ts";
 
 /** What a chunk costs beside its bytes: typed array, buffer and what the allocator keeps for it (test/bench/memory.ts). */
@@ -12,6 +13,8 @@ const CODED_OVERHEAD_BYTES = 300;
 /** How much a stored body may waste before it is copied, in shares of its bytes: what it holds is what is counted. */
 const COMPACT_SLACK_SHARE = 1 / 16;
 const COMPACT_PIECE_BYTES = 256 * 1_024;
+/** Complete content of one piece up to this counts no readers: each has all of it at once. */
+const SHORT_BYTES_MAX = 16 * 1_024;
 
 /**
  * Another form of the same content, kept with it: ready; or on its way; or known to be of no use, so that nobody tries again.
@@ -127,6 +130,14 @@ export class ObjectBody {
       this.#chunkMemoryBytes <= this.#bytes * (1 + COMPACT_SLACK_SHARE) + CHUNK_OVERHEAD_BYTES
     )
       return this;
+    const [only] = this.#chunks;
+    if (only !== undefined && this.#chunks.length === 1 && only.byteLength <= COMPACT_PIECE_BYTES) {
+      const own = Buffer.allocUnsafeSlow(only.byteLength);
+      own.set(only);
+      // Whoever reads has the old one or gets this.
+      this.#chunks = [own];
+      return this;
+    }
     const pieces: Uint8Array[] = [];
     let piece = new Uint8Array(0);
     let filled = 0;
@@ -215,8 +226,12 @@ export class ObjectBody {
    * `next()`, so that chunks are not let go in between. Throws the writer's error when the fill breaks off.
    */
   read(first = 0, last = Number.POSITIVE_INFINITY): AsyncIterableIterator<Uint8Array> {
-    const reader: Reader = { next: 0, wake: undefined };
     if (!this.canJoin) throw new Error("The beginning of this body is gone: nobody may join it any more");
+    const isAll = this.#state === "complete" && first === 0 && last >= this.#bytes - 1;
+    const [only] = this.#chunks;
+    if (isAll && only !== undefined && this.#chunks.length === 1 && only.byteLength <= SHORT_BYTES_MAX)
+      return new ShortContent(only);
+    const reader: Reader = { next: 0, wake: undefined };
     const readers = (this.#readers ??= new Set());
     readers.add(reader);
     this.#count();

@@ -113,7 +113,10 @@ export class TierNodes {
         if (this.#dead.has(self)) throw gone(self);
         if (target.kind === "origin") return await origin(request);
         const { serverId } = target;
+        // What is asked at once is on its way at once: else the first would be through before the second begins.
+        await turn();
         const answer = await this.#handle(serverId, request.path, self, request.headers);
+        await turn();
         if (this.#dead.has(serverId)) throw gone(serverId);
         const body = Readable.from(answer.body ?? []);
         const sending = this.#sending.get(serverId);
@@ -132,6 +135,11 @@ export class TierNodes {
       origins: { order: () => undefined, states: () => undefined, isRepeated: () => false },
     };
   }
+}
+
+/** A part of the way, in which others go theirs. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }
 
 function gone(serverId: ServerId): IsochroneError {

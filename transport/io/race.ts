@@ -30,6 +30,7 @@ export type RaceParts = {
   readonly onFailure: (to: Target, via: ClusterId | null, error: ExchangeError) => void;
   /** A path lost so many races that it is left. */
   readonly onRacesLost: (to: Target, via: ClusterId | null) => void;
+  readonly onAnswered: (to: Target, result: RaceResult) => void;
   /** All only grow. */
   readonly counters: { retries: number };
 };
@@ -400,7 +401,9 @@ class Race {
         }),
       );
     }
-    this.#resolve({ head, path: choice, attempts: this.#attempts, progress });
+    const result: RaceResult = { head, path: choice, attempts: this.#attempts, progress };
+    this.#parts.onAnswered(this.#to, result);
+    this.#resolve(result);
   }
 }
 

@@ -38,7 +38,7 @@ import type {
   UsedPath,
 } from "./face.ts";
 import type { NodeTrust } from "./node-trust.ts";
-import { OriginGroups, type OriginGroupStated } from "./origin-groups.ts";
+import { OriginGroups, type OriginGroupStated, type OriginUsage } from "./origin-groups.ts";
 import { OriginResolver } from "./origin-resolver.ts";
 import { signPeer } from "./peer-proof.ts";
 import { Prober } from "./prober.ts";
@@ -131,6 +131,7 @@ export class Transport {
         to.chooser?.handleRacesLost(via, options.clock.monotonic());
         this.#prober.handleRacesLost(to, via);
       },
+      onAnswered: (...args) => this.#handleAnswered(...args),
       counters: this.#counters,
     };
     this.#table = new TargetTable({
@@ -211,9 +212,18 @@ export class Transport {
    *
    * Requests to servers of ours are signed with a peer proof, a fresh one for each try.
    */
-  async request(target: TransportTarget, request: TransportRequest): Promise<TransportResponse> {
+  request(target: TransportTarget, request: TransportRequest): Promise<TransportResponse> {
     const usage = target.kind === "origin" && target.at ? this.origins.begin(target.at) : undefined;
-    if (usage === undefined) return await this.#request(target, request);
+    return usage === undefined
+      ? this.#request(target, request)
+      : this.#requestOfGroup(target, request, usage);
+  }
+
+  async #requestOfGroup(
+    target: TransportTarget,
+    request: TransportRequest,
+    usage: OriginUsage,
+  ): Promise<TransportResponse> {
     try {
       const response = await this.#request(target, request);
       usage.handleHead(response.status);
@@ -238,7 +248,7 @@ export class Transport {
       });
     const to = this.#targetOf(target);
     this.#counters.requests++;
-    const sent = await this.#race(to, request, undefined);
+    const sent = await race(this.#raceParts, to, request, undefined);
     const { head } = sent;
     const isWhole = head.isWhole();
     if (isWhole) {
@@ -261,7 +271,7 @@ export class Transport {
               this.#counters.resumes++;
               const kept = request.headers.filter(([name]) => !/^range$/i.test(name));
               const more = { ...request, headers: [...kept, ...headers], body: undefined };
-              const again = await this.#race(to, more, lastVia);
+              const again = await race(this.#raceParts, to, more, lastVia);
               lastVia = again.path.via;
               return again;
             },
@@ -380,22 +390,13 @@ export class Transport {
     );
   }
 
-  /** One request, sent over as many paths as it may. `avoid`: a path that just failed it. */
-  async #race(
-    to: Target,
-    request: TransportRequest,
-    avoid: ClusterId | null | undefined,
-  ): Promise<RaceResult> {
-    const result = await race(this.#raceParts, to, request, avoid);
+  #handleAnswered(to: Target, { path: { via, reason }, head: { protocol } }: RaceResult): void {
     const { byPath, byProtocol } = this.#counters;
-    const { via, reason } = result.path;
     const key = (via === null ? DIRECT_KEYS : RELAY_KEYS)[reason];
     byPath.set(key, (byPath.get(key) ?? 0) + 1);
-    const { protocol } = result.head;
     byProtocol.set(protocol, (byProtocol.get(protocol) ?? 0) + 1);
     if (to.server)
       this.#prober.liveness.handlePassive(to.server.serverId, true, this.#options.clock.monotonic());
-    return result;
   }
 
   #sendOnce(

@@ -13,10 +13,12 @@ import type { Fields } from "../../core/headers.ts";
 import type { WriteResult } from "../dispatch.ts";
 import type { Answer } from "../exchange.ts";
 import { reset } from "../reset.ts";
+import { ShortContent } from "../short-content.ts";
 import type { SocketReads } from "../socket-reads.ts";
 
 /** A first piece that is copied behind its head, bytes: one buffer costs the system less than a list of two. */
 const JOINED_BYTES_MAX = 16 * 1_024;
+const NOTHING = new Uint8Array(0);
 
 /** The status line and header section (RFC 9112, sections 4 and 5), as latin1 text. */
 export function headText(answer: Answer, method: string, isClosing: boolean): string {
@@ -54,9 +56,25 @@ export async function writeToSocket(
     await discard(body);
     return { bytesDown, end: "client-gone" };
   }
-  const head = Buffer.from(headText(answer, method, isClosing), "latin1");
+  const text = headText(answer, method, isClosing);
+  const isBare = body === undefined || method === "HEAD" || isBodiless(answer.status);
+  if (!isBare && body instanceof ShortContent && answer.bodyBytes !== undefined) {
+    const content = body.take() ?? NOTHING;
+    const bytes = Buffer.allocUnsafe(text.length + content.byteLength);
+    bytes.write(text, "latin1");
+    bytes.set(content, text.length);
+    if (reads?.send(bytes) !== true && !socket.write(bytes) && !socket.destroyed) {
+      const drained = await whenDrained(socket, stallMs);
+      if (drained === "stalled") {
+        reset(socket);
+        return { bytesDown: content.byteLength, end: "stalled" };
+      }
+    }
+    return { bytesDown: content.byteLength, end: socket.destroyed ? "client-gone" : "complete" };
+  }
+  const head = Buffer.from(text, "latin1");
   // No content in answer to HEAD, whoever made the answer, nor with these (RFC 9112, section 6.3).
-  if (body === undefined || method === "HEAD" || isBodiless(answer.status)) {
+  if (isBare) {
     await discard(body);
     if (reads?.send(head) !== true) socket.write(head);
     return { bytesDown, end: "complete" };

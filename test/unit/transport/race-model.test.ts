@@ -65,6 +65,7 @@ class Model {
         });
       },
       onFailure: () => {},
+      onAnswered: () => {},
       onRacesLost: (_to, via) => {
         this.to.chooser?.handleRacesLost(via, this.#now());
         this.to.giveUpSilent(via, false);

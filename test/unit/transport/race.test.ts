@@ -94,6 +94,7 @@ function setUp(settings: Partial<TransportSettings> = {}) {
       return await one.answer;
     },
     onFailure: () => {},
+    onAnswered: () => {},
     onRacesLost: (_to, via) => left.push(via),
     counters: { retries: 0 },
   };
