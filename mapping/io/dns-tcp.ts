@@ -5,7 +5,7 @@
 import { createServer, type Server, type Socket } from "node:net";
 import type { Server as TlsServer } from "node:tls";
 
-/** Takes one message and the sender's address as text, with its port; several answers: a transfer; undefined: silence. Must not throw. */
+/** Takes one message and the sender's address as text, with its port; several answers: a transfer, where empty ones stand for a pause; undefined: silence. Must not throw. */
 export type TcpHandler = (
   bytes: Uint8Array,
   address: string,
@@ -354,9 +354,11 @@ class Connection {
       this.#goOn();
       return;
     }
+    const goOn = (): void => void setImmediate(() => this.#sendRest());
+    if (next.value.length === 0) return goOn();
     this.#socket.write(framed(next.value), () => {
       this.#timer.refresh();
-      setImmediate(() => this.#sendRest());
+      goOn();
     });
   }
 

@@ -2,11 +2,11 @@
  * Zones handed to other name servers: whole (AXFR, RFC 5936) or as what has changed since a serial (IXFR, RFC 1995). Only to who signs with
  * the key that the zone names. Messages are made as they are sent, so that a large zone is never there twice.
  */
-import { type DomainName, nameToText, recordTypes, compareSerials } from "#kit";
+import { type DomainName, recordTypes, compareSerials } from "#kit";
 import { dnsClasses, dnsOpcodes, dnsTypes, headerBytes, rcodes } from "../dns/constants.ts";
 import { type DnsQuestion, type DnsRecord, replyHeader } from "../dns/message.ts";
 import { readMessage, writeMessage } from "../dns/wire.ts";
-import { type HostedZone, recordsAt } from "./hosted-zone.ts";
+import type { HostedZone } from "./hosted-zone.ts";
 import { answerMessage, answerToUnfit, type RequestHead } from "./signed-reply.ts";
 import { type Hmac, tsigBytes, type TsigKeys, TsigSigner, type TsigVerdict, verifyTsig } from "./tsig.ts";
 
@@ -43,13 +43,14 @@ export interface Transfer {
   /** Lower-case name that was asked for. */
   readonly zone: string;
   readonly reason: TransferReason;
-  /** Each a message; to be sent in turn. */
+  /** Each a message; to be sent in turn. An empty one is none: another one follows, and others may have their turn before it. */
   readonly messages: Iterable<Uint8Array>;
 }
 
 /** RFC 5936 section 2.2: as many records a message as fit; this leaves room for names that do not compress. */
 const MESSAGE_BYTES = 16_384;
 const QUERY_RECORDS_MAX = 8;
+const NOT_YET = new Uint8Array();
 /** Fixed part of a record: type, class, TTL, RDATA length. */
 const RECORD_BYTES = 10;
 
@@ -171,7 +172,7 @@ function* eachSigned(
   signer: TsigSigner,
   nowSeconds: number,
 ): Generator<Uint8Array> {
-  for (const one of messages) yield signer.sign(one, nowSeconds);
+  for (const one of messages) yield one === NOT_YET ? one : signer.sign(one, nowSeconds);
 }
 
 function hasAliases(zone: HostedZone): boolean {
@@ -196,7 +197,10 @@ function expanded(zone: HostedZone, { addressesAt }: TransferContext): readonly 
 }
 
 /** RFC 1995 section 4: the SOA now; for each step the SOA before and what went, the SOA after and what came; the SOA now. */
-function changesSince({ zone, history }: TransferZone, serial: number): Iterable<DnsRecord> | undefined {
+function changesSince(
+  { zone, history }: TransferZone,
+  serial: number,
+): Iterable<DnsRecord | undefined> | undefined {
   const from = history.findIndex((one) => one.serial === serial);
   if (from < 0) return undefined;
   const steps = [...history.slice(from), zone];
@@ -204,47 +208,25 @@ function changesSince({ zone, history }: TransferZone, serial: number): Iterable
     yield zone.soa;
     for (let n = 1; n < steps.length; n++) {
       const [before, after] = [steps[n - 1] as HostedZone, steps[n] as HostedZone];
-      const [old, fresh] = [keyed(before), keyed(after)];
       yield before.soa;
-      for (const [key, record] of old) if (!fresh.has(key)) yield record;
+      yield* before.lackingIn(after);
       yield after.soa;
-      for (const [key, record] of fresh) if (!old.has(key)) yield record;
+      yield* after.lackingIn(before);
     }
     yield zone.soa;
   })();
 }
 
-/** Records but the SOA, by what makes them one. */
-function keyed(zone: HostedZone): ReadonlyMap<string, DnsRecord> {
-  const records = new Map<string, DnsRecord>();
-  for (const at of zone.inCanonicalOrder())
-    for (const record of recordsAt(at)) records.set(keyOf(record), record);
-  return records;
-}
-
-function keyOf(record: DnsRecord): string {
-  const { name, type, ttlSeconds, data } = record;
-  const head = `${nameToText(name)} ${type} ${ttlSeconds}`;
-  switch (data.kind) {
-    case "address":
-      return `${head} ${data.address.words.join()}`;
-    case "name":
-      return `${head} ${nameToText(data.name)}`;
-    case "soa":
-      return head;
-    case "strings":
-      return `${head} ${data.strings.map((string) => string.join()).join("/")}`;
-    case "opaque":
-      return `${head} ${data.bytes.join()}`;
-  }
-}
-
 /** RFC 5936 section 2.2: the question stands in the first message. */
-function* messagesOf(head: RequestHead, records: Iterable<DnsRecord>): Generator<Uint8Array> {
+function* messagesOf(head: RequestHead, records: Iterable<DnsRecord | undefined>): Generator<Uint8Array> {
   let batch: DnsRecord[] = [];
   let size = 0;
   let asked = head;
   for (const record of records) {
+    if (record === undefined) {
+      yield NOT_YET;
+      continue;
+    }
     const length = bytesOf(record);
     if (batch.length > 0 && size + length > MESSAGE_BYTES) {
       yield answerMessage(asked, rcodes.NOERROR, batch) ?? new Uint8Array();

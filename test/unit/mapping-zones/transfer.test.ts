@@ -7,7 +7,9 @@ import { HostedZone } from "../../../mapping/core/zone/hosted-zone.ts";
 import { answerSigned, answerTransfer, type TransferContext } from "../../../mapping/core/zone/transfer.ts";
 import { TsigSigner, verifyTsig } from "../../../mapping/core/zone/tsig.ts";
 import { randomBelow } from "../../tools/hostile/dns-packets.ts";
+import type { DnsRecord } from "../../../mapping/core/dns/message.ts";
 import { linesOf } from "../../tools/zones/records.ts";
+import { zoneFrom } from "../../tools/zones/hosted.ts";
 
 const NOW = 1_790_000_000;
 const secret = Buffer.alloc(32, 7).toString("base64");
@@ -205,6 +207,83 @@ describe("transfers", () => {
     expect(fetched(252, true)).toEqual(["axfr", "moved.test. 9 aaaa 2001:db8::1"]);
     expect(fetched(251, true)).toEqual(["axfr", "moved.test. 9 aaaa 2001:db8::1"]);
     expect(fetched(252, true, false)).toEqual(["alias-unresolved"]);
+  });
+
+  it("IXFR of a large zone has pauses in it, that others have their turn while it is gone through", () => {
+    const large = (address: string, serial: number) =>
+      HostedZone.of(
+        zoneFrom(
+          `$ORIGIN moved.test.\n$TTL 60\n@ SOA ns h ${serial} 3 2 9 60\n@ NS ns\n${Array.from({ length: 5_000 }, (_, n) => `n${n} A 192.0.2.1\n`).join("")}a A ${address}\n`,
+        ),
+      );
+    const zones = new Map([
+      [
+        "moved.test",
+        { zone: large("192.0.2.9", 8), history: [large("192.0.2.8", 7)], keyName: "xfer.example" },
+      ],
+    ]);
+    const { messages } = answerTransfer(
+      signedBy(request(251, 7), "xfer.example"),
+      { ...context, zones },
+      NOW,
+    )!;
+    const all = [...messages];
+    expect(all.filter((one) => one.length === 0)).toHaveLength(10);
+    const read = all.filter((one) => one.length > 0).map((one) => readMessage(one));
+    expect(
+      read.flatMap((one) =>
+        one.ok ? one.message.answers.flatMap((record) => linesOf([record])) : [one.fault],
+      ),
+    ).toEqual([
+      "moved.test. 60 soa ns.moved.test. h.moved.test. 8 3 2 9 60",
+      "moved.test. 60 soa ns.moved.test. h.moved.test. 7 3 2 9 60",
+      "a.moved.test. 60 a 192.0.2.8",
+      "moved.test. 60 soa ns.moved.test. h.moved.test. 8 3 2 9 60",
+      "a.moved.test. 60 a 192.0.2.9",
+      "moved.test. 60 soa ns.moved.test. h.moved.test. 8 3 2 9 60",
+    ]);
+  });
+
+  it("what a zone lacks of another one is what brute force finds", () => {
+    const random = randomBelow(11);
+    const draw = (): HostedZone => {
+      const lines = Array.from({ length: 12 }, () => {
+        const owner = ["a", "A", "b", "b.a", "*.c"][random(5)];
+        const data = [
+          `A 192.0.2.${random(3)}`,
+          `TXT "${random(3)}"`,
+          `MX 1 m${random(2)}`,
+          `DNAME d${random(2)}`,
+        ];
+        return `${owner} ${60 + random(2)} ${data[random(random(9) === 0 ? 4 : 3)]}`;
+      });
+      try {
+        return HostedZone.of(
+          zoneFrom(
+            `$ORIGIN z.test.\n$TTL 60\n@ SOA ns h ${random(9)} 3 2 9 60\n@ NS ns\n${lines.join("\n")}\n`,
+          ),
+        );
+      } catch {
+        return draw();
+      }
+    };
+    const keyOf = (record: DnsRecord): string =>
+      `${Buffer.from(record.name.wire).toString("latin1")} ${linesOf([record])[0]}`;
+    const records = (zone: HostedZone): readonly string[] =>
+      [...zone.recordsWithSoaTwice()].filter(({ type }) => type !== 6).map(keyOf);
+    let differences = 0;
+    for (let n = 0; n < 300; n++) {
+      const [one, other] = [draw(), draw()];
+      const known = new Set(records(other));
+      const expected = records(one).filter((key) => !known.has(key));
+      const found = [...one.lackingIn(other)].flatMap((record) =>
+        record === undefined ? [] : [keyOf(record)],
+      );
+      expect(found.sort()).toEqual(expected.sort());
+      expect([...one.lackingIn(one)]).toEqual([]);
+      differences += found.length;
+    }
+    expect(differences).toBeGreaterThan(1_000);
   });
 
   it("is silent about anything else", () => {
