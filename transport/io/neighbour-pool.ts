@@ -111,13 +111,13 @@ export class NeighbourPool {
     return true;
   }
 
-  /** Opens what so many requests at once need ahead of need, in which way they will be asked. */
-  warm(count: number): void {
+  /** Opens what so many requests at once need ahead of need, in which way they will be asked; see `PathPool.warm`. */
+  warm(count: number, askedAtMs: number): void {
     const { agreement } = this.#o;
     if (agreement.state === "spoken" && this.link.sessions > 0) this.link.warm(count);
     else {
       this.#ask();
-      this.http.warm(count);
+      this.http.warm(count, askedAtMs);
     }
   }
 

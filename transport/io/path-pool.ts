@@ -48,6 +48,8 @@ type Connection = {
   stream: Promise<Duplex> | undefined;
   /** What it was opened as, once it is open. */
   socket: Duplex | undefined;
+  /** When it was opened ahead of need, performance.now(). */
+  openedMs: number;
   /** The plain request that goes over it, or out when it is open. */
   sent: Sent | undefined;
   isConnected: boolean;
@@ -60,8 +62,8 @@ type Connection = {
 };
 
 /**
- * After a connection that was opened ahead of need was refused or closed unused, none is for so long, ms: such an origin is not hammered.
- * One that silence met was lost with the path; that it is well again is known before the next is opened.
+ * After a connection that was opened ahead of need was refused, and after the opening of one that was closed unused, none is for so long, ms: such
+ * an origin is not hammered. One that silence met was lost with the path; that it is well again is known before the next is opened.
  */
 const WARM_PAUSE_MS = 10_000;
 /** Between two looks at what has waited for too long, ms. undici's own come twice a second. */
@@ -92,6 +94,8 @@ export class PathPool {
   readonly #spares: Connection[] = [];
   #warming = 0;
   #warmAgainAtMs = 0;
+  /** When the last of those was opened that were closed unused: nobody had asked for as long as the other end keeps them. */
+  #unusedSinceMs = -Infinity;
   /** All only grow. `warmed`: of the connects, those ahead of need; `retired`: connections given up because they were slow. */
   readonly counters = { requests: 0, connects: 0, connectFailures: 0, refusedFull: 0, warmed: 0, retired: 0 };
 
@@ -414,7 +418,8 @@ export class PathPool {
     const spareAt = this.#spares.indexOf(connection);
     if (spareAt >= 0) {
       this.#spares.splice(spareAt, 1);
-      this.#warmAgainAtMs = performance.now() + WARM_PAUSE_MS;
+      this.#unusedSinceMs = Math.max(this.#unusedSinceMs, connection.openedMs);
+      this.#warmAgainAtMs = Math.max(this.#warmAgainAtMs, connection.openedMs + WARM_PAUSE_MS);
       return;
     }
     if (!this.#all.delete(connection)) return;
@@ -437,10 +442,12 @@ export class PathPool {
 
   /**
    * Opens connections ahead of need, until `count` requests find them open and free, and in time before; of those that were late as many
-   * are kept. Never throws.
+   * are kept. None after one that was closed unused, until somebody asks again, over whichever path: `askedAtMs`, performance.now(), says when
+   * that was last. Never throws.
    */
-  warm(count: number): void {
-    if (performance.now() < this.#warmAgainAtMs || this.#closing.signal.aborted) return;
+  warm(count: number, askedAtMs: number): void {
+    const isWanted = askedAtMs > this.#unusedSinceMs && performance.now() >= this.#warmAgainAtMs;
+    if (!isWanted || this.#closing.signal.aborted) return;
     const { connectionsPerPath } = this.#options.settings;
     const late = this.#idle.filter(({ isLate }) => isLate);
     const inTime = this.#idle.length - late.length;
@@ -464,6 +471,7 @@ export class PathPool {
         return;
       }
       const connection = unopened();
+      connection.openedMs = performance.now();
       this.#spares.push(connection);
       if (this.#isHttp2) {
         // Its server speaks first, and undici is to read that.
@@ -552,6 +560,7 @@ function unopened(): Connection {
     plain: undefined,
     stream: undefined,
     socket: undefined,
+    openedMs: 0,
     sent: undefined,
     isConnected: false,
     isBreaking: false,

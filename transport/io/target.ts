@@ -351,7 +351,10 @@ export class Target {
     this.#recentPeak *= PEAK_DECAY;
     for (const pool of this.#pools.values()) this.#recentPeak = Math.max(this.#recentPeak, pool.takePeak());
     const wanted = Math.max(connectionsWarmMin, Math.ceil(this.#recentPeak));
-    this.#poolOf(via, hostOf(this.probeRequest.host)).warm(Math.min(wanted, connectionsWarmMax));
+    this.#poolOf(via, hostOf(this.probeRequest.host)).warm(
+      Math.min(wanted, connectionsWarmMax),
+      this.usedAtMs,
+    );
   }
 
   /** Whether no request asked for it for a while. */

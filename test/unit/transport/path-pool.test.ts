@@ -2,7 +2,7 @@
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { duplexPair, type Duplex } from "node:stream";
-import { afterEach, describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import { IsochroneError } from "#kit";
 import {
   dial,
@@ -110,26 +110,44 @@ describe("a request gets", () => {
 
   test("one that was opened ahead of need, of which no more are opened than wanted", async () => {
     const { peers } = setUp();
-    pool.warm(2);
-    pool.warm(2);
+    pool.warm(2, performance.now());
+    pool.warm(2, performance.now());
     await expect.poll(() => pool.connections).toBe(2);
     await exchange(peers);
     expect(pool.counters).toMatchObject({ connects: 2, warmed: 2 });
-    pool.warm(2);
+    pool.warm(2, performance.now());
     expect(pool.counters.connects).toBe(2);
   });
 
   test("none that was opened ahead of need and on which something came unasked: it would be taken for the answer", async () => {
     const { peers } = setUp();
-    pool.warm(2);
+    pool.warm(2, performance.now());
     await expect.poll(() => pool.connections).toBe(2);
     peers[1]?.end.end("HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n");
     await expect.poll(() => pool.connections).toBe(1);
     expect((await exchange(peers)).status).toBe(200);
     expect(peers.map(({ heads }) => heads)).toEqual([1, 0]);
     // Such an origin is left alone for a while.
-    pool.warm(2);
+    pool.warm(2, performance.now());
     expect(pool.counters.connects).toBe(2);
+  });
+
+  test("none that was opened ahead of need again after one that was closed unused, until somebody asks", async () => {
+    const { peers } = setUp();
+    const askedAtMs = performance.now();
+    pool.warm(1, askedAtMs);
+    await expect.poll(() => pool.connections).toBe(1);
+    peers[0]?.end.end();
+    await expect.poll(() => pool.connections).toBe(0);
+    const now = vi.spyOn(performance, "now").mockReturnValue(performance.now() + 60_000);
+    try {
+      pool.warm(1, askedAtMs);
+      expect(pool.counters.connects).toBe(1);
+      pool.warm(1, performance.now());
+      expect(pool.counters.connects).toBe(2);
+    } finally {
+      now.mockRestore();
+    }
   });
 
   test("the first that is free when all that may be open are busy", async () => {
@@ -240,14 +258,14 @@ describe("a connection is used no more", () => {
     (await exchange(peers)).handleTiming(true);
     await exchange(peers);
     (await exchange(peers)).handleTiming(true);
-    pool.warm(1);
+    pool.warm(1, performance.now());
     await expect.poll(() => pool.connections).toBe(2);
     await exchange(peers);
     await exchange(peers);
     expect(peers.map(({ heads }) => heads)).toEqual([3, 2]);
-    pool.warm(1);
+    pool.warm(1, performance.now());
     expect(pool.counters.retired).toBe(0);
-    pool.warm(0);
+    pool.warm(0, performance.now());
     expect(pool.counters.retired).toBe(1);
   });
 });
@@ -264,10 +282,10 @@ test("an answer without length ends for its reader, also when its head and its e
 test("an origin that cannot be reached ahead of need is left alone for a while", async () => {
   const { peers, reach } = setUp();
   reach.isUp = false;
-  pool.warm(1);
+  pool.warm(1, performance.now());
   await expect.poll(() => pool.counters.connectFailures).toBe(1);
   reach.isUp = true;
-  pool.warm(1);
+  pool.warm(1, performance.now());
   expect(pool.counters.connects).toBe(1);
   // A request goes all the same.
   await exchange(peers);
@@ -278,10 +296,10 @@ test("one that silence met is opened again as soon as the path is well", async (
   const { reach } = setUp();
   reach.isUp = false;
   reach.code = "connect-timeout";
-  pool.warm(1);
+  pool.warm(1, performance.now());
   await expect.poll(() => pool.counters.connectFailures).toBe(1);
   reach.isUp = true;
-  pool.warm(1);
+  pool.warm(1, performance.now());
   await expect.poll(() => pool.connections).toBe(1);
 });
 
