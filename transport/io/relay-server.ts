@@ -14,12 +14,12 @@ import {
   type TopologyDocument,
 } from "#kit";
 import { type Logger, listenError, http } from "#kit/io";
-import { FairShares } from "../core/fair-shares.ts";
 import { type RelayAccount, RelayAccounts } from "../core/relay-accounts.ts";
 import { RELAY_ALPN, type RelayReason, RelayPolicy } from "../core/relay-policy.ts";
 import { dial, type DialOptions } from "./dial.ts";
 import { beginsHandshake, type NodePeer, type NodeTrust } from "./node-trust.ts";
 import { SegmentWriter } from "./segment-writer.ts";
+import { SharedRate, type SharedStream } from "./shared-rate.ts";
 
 export type RelaySettings = {
   /** Open tunnels in all, and of one peer. */
@@ -74,8 +74,8 @@ type Tunnel = {
   readonly notAfterEpochMs: number;
   readonly accountName: string;
   readonly account: RelayAccount;
-  /** For the shares of a bounded rate; 0 while it is not open. */
-  streams: readonly number[];
+  /** Both ways; none while it is not open. */
+  streams: readonly SharedStream[];
   readonly stop: () => void;
 };
 
@@ -107,11 +107,7 @@ export class RelayServer {
   readonly #tunnels = new Set<Tunnel>();
   readonly #perPeer = new Map<ServerId, number>();
   readonly accounts = new RelayAccounts();
-  readonly #shares: FairShares;
-  /** What lets a stream go on that its share holds. */
-  readonly #held = new Map<number, () => void>();
-  #lastStream = 0;
-  #sharesTimer: NodeJS.Timeout | undefined;
+  readonly #rate: SharedRate;
   #isDraining = false;
   readonly counters: RelayCounters = {
     outcomes: new Map(),
@@ -141,7 +137,7 @@ export class RelayServer {
     this.#dial = options.dial ?? dial;
     this.#trust = options.trust;
     this.#policy = new RelayPolicy(this.#settings);
-    this.#shares = new FairShares(this.#settings.bytesPerSecondMax);
+    this.#rate = new SharedRate(this.#settings.bytesPerSecondMax, this.#clock);
     const { headerBytesMax, headersTimeoutMs } = this.#settings;
     this.#server = http.createServer(
       {
@@ -192,7 +188,7 @@ export class RelayServer {
   }
   /** Times that a stream waited for its share of the rate. */
   get heldBack(): number {
-    return this.#shares.counters.held;
+    return this.#rate.heldBack;
   }
   get isDraining(): boolean {
     return this.#isDraining;
@@ -330,7 +326,7 @@ export class RelayServer {
   #join(socket: Duplex, target: Duplex, tunnel: Tunnel, early: Buffer): void {
     let lastMs = performance.now();
     const records = new SegmentWriter(socket);
-    const { account } = tunnel;
+    const { account, accountName } = tunnel;
     const onUp = (bytes: number): void => {
       lastMs = performance.now();
       this.counters.bytesUp += bytes;
@@ -341,9 +337,9 @@ export class RelayServer {
       this.counters.bytesDown += bytes;
       account.bytesDown += bytes;
     };
-    const up = this.#stream(socket, target, tunnel, onUp);
-    const down = this.#stream(target, socket, tunnel, onDown, (chunk) => records.write(chunk));
-    tunnel.streams = [up.stream, down.stream];
+    const up = this.#rate.move(socket, target, accountName, onUp);
+    const down = this.#rate.move(target, socket, accountName, onDown, (chunk) => records.write(chunk));
+    tunnel.streams = [up, down];
     if (early.length > 0) up.take(early);
     up.goOn();
     socket.once("end", () => target.end());
@@ -375,57 +371,6 @@ export class RelayServer {
       tunnel.stop();
     };
     check();
-  }
-
-  /**
-   * Moves bytes one way. Reading waits for who cannot take more, and for the customer's share of the rate. `take` moves what was read already,
-   * `goOn` begins to read where nothing stands against it.
-   */
-  #stream(
-    from: Duplex,
-    to: Duplex,
-    { accountName }: Tunnel,
-    onBytes: (bytes: number) => void,
-    write = (chunk: Buffer): boolean => to.write(chunk),
-  ): { readonly stream: number; readonly take: (chunk: Buffer) => void; readonly goOn: () => void } {
-    const stream = ++this.#lastStream;
-    let isBlocked = false;
-    let isHeld = false;
-    const goOn = (): void => {
-      if (!isBlocked && !isHeld) from.resume();
-    };
-    const take = (chunk: Buffer): void => {
-      onBytes(chunk.length);
-      isBlocked = !write(chunk);
-      isHeld = !this.#shares.charge(stream, accountName, chunk.length, this.#clock.monotonic());
-      if (isBlocked || isHeld) from.pause();
-      if (!isHeld) return;
-      this.#held.set(stream, () => {
-        isHeld = false;
-        goOn();
-      });
-      this.#releaseHeld();
-    };
-    from.on("data", take);
-    to.on("drain", () => {
-      isBlocked = false;
-      goOn();
-    });
-    return { stream, take, goOn };
-  }
-
-  /** Lets go on whoever's turn it is, and sets one timer for the rest. */
-  #releaseHeld(): void {
-    clearTimeout(this.#sharesTimer);
-    const now = this.#clock.monotonic();
-    for (let next = this.#shares.pollResume(now); next !== undefined; next = this.#shares.pollResume(now)) {
-      const goOn = this.#held.get(next);
-      this.#held.delete(next);
-      goOn?.();
-    }
-    const at = this.#shares.pollTimeout(now);
-    if (at !== undefined)
-      this.#sharesTimer = setTimeout(() => this.#releaseHeld(), Math.max(1, Math.ceil(at - now))).unref();
   }
 
   /** Connections that begin a handshake are servers of ours, or nobody's; others are asked about in HTTP. */
@@ -520,11 +465,7 @@ export class RelayServer {
     else this.#perPeer.set(tunnel.peer, left);
     this.counters.tunnels = this.#tunnels.size;
     tunnel.account.tunnels--;
-    for (const stream of tunnel.streams) {
-      this.#held.delete(stream);
-      this.#shares.handleEnd(stream, tunnel.accountName);
-    }
-    if (this.#shares.waiting > 0) this.#releaseHeld();
+    for (const { end } of tunnel.streams) end();
   }
 }
 
