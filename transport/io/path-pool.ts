@@ -5,9 +5,8 @@
  * used first: few are busy, so that their congestion windows stay open, and the rest may close.
  */
 import type { Socket } from "node:net";
-import type { Duplex, Readable } from "node:stream";
+import type { Duplex } from "node:stream";
 import type { buildConnector, Dispatcher } from "undici";
-import Client from "undici/lib/dispatcher/client.js";
 import { IsochroneError, type OriginProtocol } from "#kit";
 import type { TransportSettings } from "../config.ts";
 import { plainRequestHead } from "../core/http1/request-head.ts";
@@ -15,6 +14,7 @@ import type { HeaderList } from "./face.ts";
 import { Exchange, type ExchangeHead, type PoolRequest } from "./exchange.ts";
 import { HandedOver, Replayed } from "./http1/handed-over.ts";
 import { PlainConnection } from "./http1/plain-connection.ts";
+import { dispatchOptions, type UndiciClient, undiciClient } from "./undici-client.ts";
 
 export type PathPoolOptions = {
   /** "parent \"fra-1\" via \"ams\"", for messages. */
@@ -42,7 +42,7 @@ type Sent = {
 /** One connection, from its first request on. */
 type Connection = {
   /** What speaks on it: one of them at a time, neither while it is being opened for a plain request. */
-  client: Client | undefined;
+  client: UndiciClient | undefined;
   plain: PlainConnection | undefined;
   /** The stream that {@link client} gets in place of a new one. */
   stream: Promise<Duplex> | undefined;
@@ -73,7 +73,7 @@ export class PathPool {
   readonly #options: PathPoolOptions;
   readonly #all = new Set<Connection>();
   /** With HTTP/2, those that carry what had begun and nothing more. */
-  readonly #leaving = new Set<Client>();
+  readonly #leaving = new Set<UndiciClient>();
   readonly #isHttp2: boolean;
   /** Requests at once on one connection. */
   readonly #streamsMax: number;
@@ -205,34 +205,16 @@ export class PathPool {
   }
 
   /** undici on a connection: on what is open of it, or else on a new stream. */
-  #clientOf(connection: Connection): Client {
-    const { settings } = this.#options;
+  #clientOf(connection: Connection): UndiciClient {
     const { plain } = connection;
     if (plain !== undefined) connection.stream = Promise.resolve(plain.leave());
     connection.plain = undefined;
-    // The address is never used: the connector knows where to go, and every request has its own Host. TLS, where there is any, is below
-    // undici, so that it does not reconnect for another Host header; the scheme of the address is what HTTP/2 states.
-    const client = new Client(this.#isHttp2 ? "https://path.invalid" : "http://path.invalid", {
-      pipelining: 1,
-      allowH2: this.#isHttp2,
-      ...(this.#isHttp2 && {
-        h2Options: {
-          maxConcurrentStreams: this.#streamsMax,
-          connectionWindowSize: settings.http2ConnectionWindowBytes,
-        },
-        // What its documentation wants in place of it, h2Options.settings, is checked and not used (8.12).
-        initialWindowSize: settings.http2StreamWindowBytes,
-      }),
-      keepAliveTimeout: settings.keepAliveMs,
-      keepAliveMaxTimeout: settings.keepAliveMs,
-      headersTimeout: settings.headersTimeoutMs,
-      bodyTimeout: settings.bodyTimeoutMs,
-      maxHeaderSize: settings.headerBytesMax,
-      strictContentLength: true,
-      connect: (_options: buildConnector.Options, callback: buildConnector.Callback) => {
-        void this.#hand(connection, callback);
-      },
-    });
+    const client = undiciClient(
+      this.#options.settings,
+      this.#isHttp2,
+      this.#streamsMax,
+      (callback) => void this.#hand(connection, callback),
+    );
     client.on("connect", () => (connection.isConnected = true));
     client.on("disconnect", () => {
       connection.isConnected = false;
@@ -278,16 +260,7 @@ export class PathPool {
   }
 
   #optionsOf({ request, headers }: Sent): Dispatcher.DispatchOptions {
-    return {
-      path: request.path,
-      method: request.method,
-      // [name, value, name, value...]: order and repetitions stay.
-      headers: (this.#isHttp2 ? lowerCased(headers) : headers).flat(),
-      ...(request.mayReuseAfterHead && { reset: false }),
-      body: (request.body as Readable | Buffer | undefined) ?? null,
-      headersTimeout: request.headersMs,
-      bodyTimeout: request.bodyMs,
-    };
+    return dispatchOptions(request, headers, this.#isHttp2);
   }
 
   /** Opens a connection for plain requests. Never rejects. */
@@ -571,9 +544,4 @@ function unopened(): Connection {
 
 function closedError(): Error {
   return new Error("the connections were closed");
-}
-
-/** As HTTP/2 has them (RFC 9113 section 8.2.1). undici takes Cookie for the field that may be repeated by that name alone. */
-function lowerCased(headers: HeaderList): HeaderList {
-  return headers.map(([name, value]) => [name.toLowerCase(), value]);
 }
