@@ -20,8 +20,9 @@ import {
 /** Levels of methods; a target's name is none. */
 export const POLICY_DEPTH_MAX = 4;
 export const TARGETS_MAX = 64;
-/** Methods of one policy: what one query may cost. */
+/** Methods of one policy, and entries of all of them: what one query may cost. */
 const METHODS_MAX = 64;
+const ENTRIES_IN_ALL_MAX = 512;
 const ENTRIES_MAX = 64;
 const PREFIXES_MAX = 1_000;
 
@@ -180,6 +181,7 @@ export function ruleProblem(rule: PolicyRule, targetIds: readonly string[]): Pro
   const known = new Set(targetIds);
   const used = new Set<string>();
   let methods = 0;
+  let entries = 0;
   let prefixes = 0;
   const look = (one: PolicyRule, at: Path): Problem | undefined => {
     if (typeof one === "string") {
@@ -188,6 +190,13 @@ export function ruleProblem(rule: PolicyRule, targetIds: readonly string[]): Pro
     }
     if (++methods > METHODS_MAX)
       return { at, value: one.method, expected: `${METHODS_MAX} methods at most in one policy` };
+    entries += entriesOf(one).length;
+    if (entries > ENTRIES_IN_ALL_MAX)
+      return {
+        at,
+        value: one.method,
+        expected: `${ENTRIES_IN_ALL_MAX} entries at most in all methods of one policy`,
+      };
     if (one.method === "cidr") {
       const seen = new Set<string>();
       for (const [n, { prefixes: some }] of one.cases.entries())

@@ -74,6 +74,8 @@ export interface CompiledPolicy {
   readonly seed: number;
   /** Whether any target that is enabled has an address of the family, or is the edges, which may have one. */
   readonly mayAnswer: Readonly<Record<IpFamily, boolean>>;
+  /** Rules by country, each of which a query may meet. */
+  readonly geographicRules: number;
 }
 
 /** Of a document that the schema has read. */
@@ -122,6 +124,7 @@ export function compilePolicy(document: PolicyDocument): CompiledPolicy {
     root,
     seed: xxh32(document.policyId),
     mayAnswer: { 4: mayAnswer(4), 6: mayAnswer(6) },
+    geographicRules: nodes.filter(({ method }) => method === "geographic").length,
   };
 }
 

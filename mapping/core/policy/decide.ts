@@ -84,7 +84,7 @@ type Level = "unloaded" | "live" | "enabled";
 
 /** Entries that are told apart beyond those that are taken, while some turn away a part of what they would be sent. */
 const DEPTH_WHILE_SHEDDING = 2;
-/** Runs of the country table that a scope is widened over; beyond it the scope is narrower than it could be, and right. */
+/** Runs of the country table that scopes of one answer are widened over; beyond it they are narrower than they could be, and right. */
 const SCOPE_RUNS_MAX = 4_096;
 /** Sets the lot of who is turned away apart from the lot of who is chosen. */
 const SHED_SEED = 0x5eed;
@@ -316,7 +316,8 @@ class Walk {
     let entry: number;
     if (countries === undefined || this.#query.isResolver) entry = nodeOf(countryOf(countries, address));
     else {
-      const found = countries.lookupScope(address, (a, b) => nodeOf(a) === nodeOf(b), SCOPE_RUNS_MAX);
+      const runsMax = Math.floor(SCOPE_RUNS_MAX / this.#policy.geographicRules);
+      const found = countries.lookupScope(address, (a, b) => nodeOf(a) === nodeOf(b), runsMax);
       this.#widen(found.scopePrefixLength);
       entry = nodeOf(found.value);
     }

@@ -3,6 +3,7 @@ import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
   countryOf,
+  type CountryTable,
   formatAddress,
   maskAddress,
   parseAddress,
@@ -378,6 +379,30 @@ describe("a tree of rules", () => {
     expect(chosen(policy, [], askedOf("198.18.0.1"), facts)).toEqual(["c"]);
     // Without a table of countries nobody is anywhere.
     expect(chosen(policy, [], askedOf("203.0.113.5"))).toEqual(["c"]);
+  });
+
+  it("looks at no more of the table of countries for many rules than for one", () => {
+    const rule = { method: "geographic", cases: [{ countries: ["DE"], to: "a" }], otherwise: "b" };
+    const runs = (count: number): number => {
+      let sum = 0;
+      const counted: CountryTable = Object.create(countries, {
+        lookupScope: {
+          value: (...args: Parameters<CountryTable["lookupScope"]>) => {
+            sum += args[2] ?? Number.POSITIVE_INFINITY;
+            return countries.lookupScope(...args);
+          },
+        },
+      }) as CountryTable;
+      const policy = policyOf({ method: "ranked", among: Array.from({ length: count }, () => rule) }, [
+        "a",
+        "b",
+      ]);
+      expect(chosen(policy, [], askedOf(), { countries: counted })).toEqual(["a"]);
+      return sum;
+    };
+    expect(runs(1)).toBe(4_096);
+    expect(runs(63)).toBeLessThanOrEqual(4_096);
+    expect(runs(63)).toBeGreaterThan(4_000);
   });
 
   it("waits with a group until enough of it live, and takes what there is when none has", () => {

@@ -201,5 +201,18 @@ describe("a policy's document", () => {
     const wide = (levels: number): unknown =>
       levels === 0 ? "fra" : { method: "ranked", among: Array.from({ length: 8 }, () => wide(levels - 1)) };
     expect(() => policyDocument.parse({ ...body, rule: wide(3) })).toThrow(/64 methods at most/);
+    const names = body.targets.map(({ targetId }) => targetId);
+    const long = (count: number) => ({
+      method: "ranked",
+      among: [
+        ...names,
+        ...Array.from({ length: count }, () => ({
+          method: "sticky",
+          among: Array.from({ length: 60 }, () => ({ to: names[0] })),
+        })),
+      ],
+    });
+    policyDocument.parse({ ...body, rule: long(8) });
+    expect(() => policyDocument.parse({ ...body, rule: long(9) })).toThrow(/512 entries at most/);
   });
 });
