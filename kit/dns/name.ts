@@ -151,23 +151,34 @@ export function isAtOrBelow(name: string, origin: string): boolean {
   return name.endsWith(origin) && name[name.length - origin.length - 1] === ".";
 }
 
+/** Where labels begin; only {@link compareCanonically} uses them, and never across a call. */
+const leftAt = new Uint8Array(nameBytesMax);
+const rightAt = new Uint8Array(nameBytesMax);
+
 /** RFC 4034 section 6.1: by labels from the right, octets of lower-case letters; a name stands before those below it. */
-export function compareCanonically(a: DomainName, b: DomainName): number {
-  const [left, right] = [labelsOf(a), labelsOf(b)];
-  for (let n = 1; n <= left.length && n <= right.length; n++) {
-    const order = compareLabels(left[left.length - n] as Uint8Array, right[right.length - n] as Uint8Array);
+export function compareCanonically({ wire: a }: DomainName, { wire: b }: DomainName): number {
+  const [left, right] = [findLabels(a, leftAt), findLabels(b, rightAt)];
+  for (let n = 1; n <= left && n <= right; n++) {
+    const order = compareLabels(a, leftAt[left - n] as number, b, rightAt[right - n] as number);
     if (order !== 0) return order;
   }
-  return left.length - right.length;
+  return left - right;
 }
 
-function compareLabels(a: Uint8Array, b: Uint8Array): number {
-  const length = Math.min(a.length, b.length);
-  for (let at = 0; at < length; at++) {
-    const difference = lowered(a[at] as number) - lowered(b[at] as number);
+/** @returns how many there are, without the root's */
+function findLabels(wire: Uint8Array, into: Uint8Array): number {
+  let count = 0;
+  for (let at = 0; wire[at] !== 0; at += 1 + (wire[at] as number)) into[count++] = at;
+  return count;
+}
+
+function compareLabels(a: Uint8Array, aAt: number, b: Uint8Array, bAt: number): number {
+  const [left, right] = [a[aAt] as number, b[bAt] as number];
+  for (let at = 1; at <= left && at <= right; at++) {
+    const difference = lowered(a[aAt + at] as number) - lowered(b[bAt + at] as number);
     if (difference !== 0) return difference;
   }
-  return a.length - b.length;
+  return left - right;
 }
 
 function lowered(octet: number): number {

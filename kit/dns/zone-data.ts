@@ -44,21 +44,26 @@ export function zoneDataOf(
   records: readonly ZoneRecord[],
 ): { readonly ok: true; readonly zone: ZoneData } | { readonly ok: false; readonly problem: ZoneProblem } {
   const sets = new Map<string, Map<number, RrSet & { rdata: Uint8Array[] }>>();
-  const seen = new Set<string>();
+  /** Of sets with several records: what tells them apart. */
+  const identities = new Map<readonly Uint8Array[], Set<string>>();
   for (const { name, type, ttlSeconds, rdata, line } of records) {
     if (!isAtOrBelow(name.text, origin.text))
       return refused(name, type, line, `a name at or below ${nameToText(origin)}`);
     let atName = sets.get(name.text);
     if (atName === undefined) sets.set(name.text, (atName = new Map()));
     const set = atName.get(type);
-    const key = `${name.text} ${type} ${rdata.length > 0 ? identity(type, rdata) : ""}`;
-    if (seen.has(key)) continue;
-    seen.add(key);
-    if (set === undefined) atName.set(type, { name, type, ttlSeconds, rdata: [rdata], line });
-    else {
-      set.rdata.push(rdata);
-      if (ttlSeconds < set.ttlSeconds) atName.set(type, { ...set, ttlSeconds });
+    if (set === undefined) {
+      atName.set(type, { name, type, ttlSeconds, rdata: [rdata], line });
+      continue;
     }
+    let known = identities.get(set.rdata);
+    if (known === undefined)
+      identities.set(set.rdata, (known = new Set(set.rdata.map((one) => identity(type, one)))));
+    const key = identity(type, rdata);
+    if (known.has(key)) continue;
+    known.add(key);
+    set.rdata.push(rdata);
+    if (ttlSeconds < set.ttlSeconds) atName.set(type, { ...set, ttlSeconds });
   }
   const apex = sets.get(origin.text);
   const soa = apex?.get(recordTypes.SOA);

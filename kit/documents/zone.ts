@@ -21,7 +21,6 @@ import {
   type Parsed,
   ParseError,
   type Path,
-  refine,
   type Schema,
   string,
 } from "../schema.ts";
@@ -100,20 +99,17 @@ const fields = object({
 
 export type ZoneDocument = Parsed<typeof fields>;
 
-const shaped = refine(fields, (document) => {
-  if (!hasRecords(document)) return undefined;
-  const read = readSets(document);
-  return "problem" in read ? read.problem : undefined;
-});
-
 /** Refuses with the path of the set that is at fault; gives the canonical form. */
 export const zoneDocument: Schema<ZoneDocument> = {
   parse: (value, path = []) => {
-    const document = shaped.parse(value, path);
+    const document = fields.parse(value, path);
     if (!hasRecords(document)) return document;
-    return { ...document, sets: setsOfZone(zoneOfDocument(document)) };
+    const read = readSets(document);
+    if ("zone" in read) return { ...document, sets: setsOfZone(read.zone) };
+    const { at, value: wrong, expected } = read.problem;
+    throw new ParseError([...path, ...at], wrong, expected);
   },
-  jsonSchema: () => shaped.jsonSchema(),
+  jsonSchema: () => fields.jsonSchema(),
 };
 
 /** False: of a secondary zone of which nothing is here; {@link zoneOfDocument} refuses it. */
