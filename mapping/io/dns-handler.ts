@@ -212,7 +212,8 @@ export class DnsHandler {
     const told = this.#notified(bytes, resolverAddress, transport);
     if (told !== undefined) return told;
     const signed = this.#transfer(bytes, resolverAddress) ?? this.#signed(bytes, resolverAddress, transport);
-    if (signed !== undefined) return "messages" in signed ? signed.messages : signed.bytes;
+    if (signed !== undefined)
+      return "messages" in signed ? this.#untilItThrows(signed.messages, bytes) : signed.bytes;
     const { queryLog, rateLimit } = this.#options;
     // Whoever has shaken hands is where it says that it is.
     if (rateLimit.isOn)
@@ -323,6 +324,24 @@ export class DnsHandler {
       if (this.#mayLog()) logger.info("zone-transfer", told);
     }
     return transfer;
+  }
+
+  /** A transfer that cannot go on ends, and has no SOA at its end, so that nobody believes it. */
+  *#untilItThrows(messages: Iterable<Uint8Array>, request: Uint8Array): Generator<Uint8Array> {
+    try {
+      yield* messages;
+    } catch (error) {
+      this.#logFault(error, request);
+    }
+  }
+
+  #logFault(error: unknown, packet: Uint8Array): void {
+    if (!this.#mayLog()) return;
+    this.#options.logger.error("dns-internal-error", {
+      error,
+      stack: error instanceof Error ? error.stack : undefined,
+      packetHex: Buffer.from(packet.subarray(0, LOGGED_PACKET_BYTES_MAX)).toString("hex"),
+    });
   }
 
   /** What anyone can bring about is told once a second. */
@@ -440,7 +459,7 @@ export class DnsHandler {
     transport: DnsTransport,
     reservedBytes = 0,
   ): DnsDecision {
-    const { context, counters, logger, service } = this.#options;
+    const { context, counters, service } = this.#options;
     const query = { bytes, transport, resolverAddress, epochSeconds: epochSeconds(), reservedBytes };
     let decision: DnsDecision;
     try {
@@ -448,12 +467,7 @@ export class DnsHandler {
     } catch (error) {
       // A bug: this query fails, and says so, and the server goes on.
       decision = respondInternalError(query);
-      if (this.#mayLog())
-        logger.error("dns-internal-error", {
-          error,
-          stack: error instanceof Error ? error.stack : undefined,
-          packetHex: Buffer.from(bytes.subarray(0, LOGGED_PACKET_BYTES_MAX)).toString("hex"),
-        });
+      this.#logFault(error, bytes);
     }
     counters.count(decision, transport);
     if (decision.action === "reply" && decision.oneTimeId !== undefined)

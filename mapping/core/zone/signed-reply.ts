@@ -1,5 +1,5 @@
 /** Answers to requests that are signed, or should have been (RFC 8945 section 5): what they repeat of the request, and what is said of a bad signature. */
-import { rcodes, udpPayloadBytesMax } from "../dns/constants.ts";
+import { rcodes, tcpMessageBytesMax, udpPayloadBytesMax } from "../dns/constants.ts";
 import {
   type DnsHeader,
   type DnsMessage,
@@ -18,11 +18,12 @@ export interface RequestHead {
   readonly edns: Edns | undefined;
 }
 
-/** A message that answers `head`; undefined when it is over 65,535 octets. */
+/** A message that answers `head`; undefined when it is over `bytesMax` octets. */
 export function answerMessage(
   { header, question, edns }: RequestHead,
   rcode: number,
   answers: readonly DnsRecord[] = [],
+  bytesMax: number = tcpMessageBytesMax,
 ): Uint8Array | undefined {
   const { id, opcode, isRecursionDesired } = header;
   const isAuthoritative = rcode === rcodes.NOERROR;
@@ -40,7 +41,7 @@ export function answerMessage(
       options: [],
     },
   };
-  return writeMessage(message);
+  return writeMessage(message, bytesMax);
 }
 
 /** RFC 8945 section 5.2: what is said of a signature that does not hold; undefined: it holds, or there is none. */

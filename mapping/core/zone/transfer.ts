@@ -2,8 +2,15 @@
  * Zones handed to other name servers: whole (AXFR, RFC 5936) or as what has changed since a serial (IXFR, RFC 1995). Only to who signs with
  * the key that the zone names. Messages are made as they are sent, so that a large zone is never there twice.
  */
-import { type DomainName, recordTypes, compareSerials } from "#kit";
-import { dnsClasses, dnsOpcodes, dnsTypes, headerBytes, rcodes } from "../dns/constants.ts";
+import { type DomainName, nameToText, recordTypes, rootName, compareSerials } from "#kit";
+import {
+  dnsClasses,
+  dnsOpcodes,
+  dnsTypes,
+  headerBytes,
+  rcodes,
+  tcpMessageBytesMax,
+} from "../dns/constants.ts";
 import { type DnsQuestion, type DnsRecord, replyHeader } from "../dns/message.ts";
 import { readMessage, writeMessage } from "../dns/wire.ts";
 import type { HostedZone } from "./hosted-zone.ts";
@@ -97,6 +104,7 @@ function decide(
   // Without a key, or with another zone's: nobody is told even whether the zone is here.
   if (verdict.kind !== "good") return { reason: "refused", messages: [bare(rcodes.REFUSED)] };
   const signer = new TsigSigner(verdict.key, context.hmac, verdict.mac);
+  const room = tcpMessageBytesMax - tsigBytes(verdict.key);
   const signed = (messages: Iterable<Uint8Array>): Iterable<Uint8Array> =>
     eachSigned(messages, signer, nowSeconds);
   if (found === undefined || found.keyName !== verdict.key.name.text || question.class !== dnsClasses.IN)
@@ -107,7 +115,7 @@ function decide(
     // Half a zone would be believed: who comes again later has all of it.
     if (records === undefined)
       return { reason: "alias-unresolved", messages: signed([bare(rcodes.SERVFAIL)]) };
-    return { reason: "axfr", messages: signed(messagesOf(asked, records)) };
+    return { reason: "axfr", messages: signed(messagesOf(asked, room, records)) };
   };
   if (question.type === dnsTypes.AXFR) return whole();
   const known = heldBy(asked);
@@ -116,12 +124,12 @@ function decide(
   const order = compareSerials(zone.serial, serial);
   // RFC 1995 section 4: who has this serial, or a later one, gets the SOA alone.
   if (order !== undefined && order <= 0)
-    return { reason: "up-to-date", messages: signed(messagesOf(asked, [zone.soa])) };
+    return { reason: "up-to-date", messages: signed(messagesOf(asked, room, [zone.soa])) };
   // What an ALIAS was expanded to back then is not known any more.
   const hasExpanded = found.areAliasesExpanded === true && [zone, ...found.history].some(hasAliases);
   const changes = hasExpanded ? undefined : changesSince(found, serial);
   if (changes === undefined) return whole();
-  return { reason: "ixfr", messages: signed(messagesOf(asked, changes)) };
+  return { reason: "ixfr", messages: signed(messagesOf(asked, room, changes)) };
 }
 
 /** RFC 1995 section 3: the SOA that the asker has is all that the authority section of an IXFR query holds. */
@@ -217,8 +225,18 @@ function changesSince(
   })();
 }
 
-/** RFC 5936 section 2.2: the question stands in the first message. */
-function* messagesOf(head: RequestHead, records: Iterable<DnsRecord | undefined>): Generator<Uint8Array> {
+/** RFC 5936 section 2.2: the question stands in the first message. Throws at a record that no message of `room` octets holds: half a zone is none. */
+function* messagesOf(
+  head: RequestHead,
+  room: number,
+  records: Iterable<DnsRecord | undefined>,
+): Generator<Uint8Array> {
+  const message = (of: RequestHead, answers: readonly DnsRecord[]): Uint8Array => {
+    const bytes = answerMessage(of, rcodes.NOERROR, answers, room);
+    if (bytes === undefined)
+      throw new Error(`No message holds a record of ${nameToText(answers[0]?.name ?? rootName)}`);
+    return bytes;
+  };
   let batch: DnsRecord[] = [];
   let size = 0;
   let asked = head;
@@ -229,7 +247,7 @@ function* messagesOf(head: RequestHead, records: Iterable<DnsRecord | undefined>
     }
     const length = bytesOf(record);
     if (batch.length > 0 && size + length > MESSAGE_BYTES) {
-      yield answerMessage(asked, rcodes.NOERROR, batch) ?? new Uint8Array();
+      yield message(asked, batch);
       asked = { ...head, question: undefined };
       batch = [];
       size = 0;
@@ -237,7 +255,7 @@ function* messagesOf(head: RequestHead, records: Iterable<DnsRecord | undefined>
     batch.push(record);
     size += length;
   }
-  yield answerMessage(asked, rcodes.NOERROR, batch) ?? new Uint8Array();
+  yield message(asked, batch);
 }
 
 function bytesOf({ name, data }: DnsRecord): number {
