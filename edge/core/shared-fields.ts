@@ -18,18 +18,24 @@ const ONCE_SEEN_LINES = 8_192;
 const STRING_BYTES = 20;
 const PAIR_BYTES = 64;
 const SLOT_BYTES = 8;
-/** A map entry with its share of the table's slack, and the text that it is found by. */
+/** A map entry with its share of the table's slack; and a map with a few. */
 const ENTRY_BYTES = 64;
+const MAP_BYTES = 256;
 
 /** What a string of Latin-1 takes. */
 export function stringBytes(text: string): number {
   return STRING_BYTES + text.length;
 }
 
+interface Name {
+  readonly text: string;
+  /** By value: a text of both would have to be made for each look. Made for the first. */
+  lines: Map<string, Field> | undefined;
+}
+
 export class SharedFields {
   readonly #bytesMax: number;
-  readonly #lines = new Map<string, Field>();
-  readonly #names = new Map<string, string>();
+  readonly #names = new Map<string, Name>();
   readonly #onceSeen = new SecondHitFilter(ONCE_SEEN_LINES);
   #bytes = 0;
 
@@ -51,42 +57,40 @@ export class SharedFields {
     let bytes = PAIR_BYTES;
     for (const field of fields) {
       bytes += SLOT_BYTES;
-      if (this.#lines.get(textOf(field)) === field) continue;
+      const name = this.#names.get(field[0]);
+      if (name?.lines?.get(field[1]) === field) continue;
       bytes += PAIR_BYTES + stringBytes(field[1]);
-      if (!this.#names.has(field[0])) bytes += stringBytes(field[0]);
+      if (name === undefined) bytes += stringBytes(field[0]);
     }
     return bytes;
   }
 
   #shareLine(field: Field): Field {
-    const text = textOf(field);
-    const line = this.#lines.get(text);
+    const [text, value] = field;
+    const name = this.#names.get(text) ?? this.#shareName(text);
+    const line = name?.lines?.get(value);
     if (line !== undefined) return line;
-    const name = this.#shareName(field[0]);
-    const own: Field = [name, field[1]];
-    if (text.length > LINE_CHARACTERS_MAX || !this.#onceSeen.isSecond(xxh32(text))) return own;
-    const bytes = PAIR_BYTES + stringBytes(field[1]) + ENTRY_BYTES + stringBytes(text);
-    if (this.#bytes + bytes > this.#bytesMax) return own;
-    this.#bytes += bytes;
-    this.#lines.set(text, own);
+    const own: Field = [name?.text ?? text, value];
+    if (name === undefined || text.length + value.length > LINE_CHARACTERS_MAX) return own;
+    if (!this.#onceSeen.isSecond(xxh32(`${text}:${value}`))) return own;
+    const mapBytes = name.lines === undefined ? MAP_BYTES : 0;
+    if (!this.#take(PAIR_BYTES + stringBytes(value) + ENTRY_BYTES + mapBytes)) return own;
+    (name.lines ??= new Map()).set(value, own);
     return own;
   }
 
-  #shareName(name: string): string {
-    const shared = this.#names.get(name);
-    if (shared !== undefined) return shared;
-    const bytes = stringBytes(name) + ENTRY_BYTES;
-    if (
-      this.#names.size < NAMES_MAX &&
-      name.length <= LINE_CHARACTERS_MAX &&
-      this.#bytes + bytes <= this.#bytesMax
-    ) {
-      this.#bytes += bytes;
-      this.#names.set(name, name);
-    }
+  #shareName(text: string): Name | undefined {
+    if (this.#names.size >= NAMES_MAX || text.length > LINE_CHARACTERS_MAX) return undefined;
+    if (!this.#take(stringBytes(text) + ENTRY_BYTES + PAIR_BYTES)) return undefined;
+    const name: Name = { text, lines: undefined };
+    this.#names.set(text, name);
     return name;
   }
-}
 
-/** No field name holds a colon (RFC 9110, section 5.1). */
-const textOf = ([name, value]: Field): string => `${name}:${value}`;
+  /** Whether there are so many bytes left for what is shared; they are counted then. */
+  #take(bytes: number): boolean {
+    if (this.#bytes + bytes > this.#bytesMax) return false;
+    this.#bytes += bytes;
+    return true;
+  }
+}

@@ -181,7 +181,7 @@ export class ConcurrencyLimit {
   }
   /** Whether the limit grows with each answer while requests are held back. */
   isGrowing(now: MonotonicMs): boolean {
-    return this.#experiment === undefined && this.isUnhurt(now) && this.#slowStart.mayGrow(this.#limit, now);
+    return this.#experiment === undefined && this.#slowStart.mayGrow(this.#limit, now) && this.isUnhurt(now);
   }
   /** As SlowStart has it. */
   roundsOf(ahead: number): number {
