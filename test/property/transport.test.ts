@@ -3,6 +3,7 @@ import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type ClusterId, monotonicMs } from "#kit";
 import { LinkEstimator, PathChooser, pathChooserDefaults } from "#transport";
+import { SortedWindow } from "../../transport/core/sorted-window.ts";
 
 const relays = ["aaa", "bbb", "ccc"] as ClusterId[];
 const paths = [null, ...relays];
@@ -161,4 +162,19 @@ describe("link estimator", () => {
       { numRuns: 300 },
     );
   });
+});
+
+test("a sorted window holds the newest values, in order", () => {
+  const value = fc.oneof(fc.integer({ min: 0, max: 5 }), fc.double({ min: 0, noNaN: true }));
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 9 }), fc.array(value, { maxLength: 40 }), (size, values) => {
+      const window = new SortedWindow(size);
+      for (const [place, one] of values.entries()) {
+        window.add(one);
+        const newest = values.slice(Math.max(0, place + 1 - size), place + 1).sort((a, b) => a - b);
+        expect(Array.from({ length: window.count }, (_, rank) => window.at(rank))).toEqual(newest);
+        expect(window.at(window.count)).toBeUndefined();
+      }
+    }),
+  );
 });

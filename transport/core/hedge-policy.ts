@@ -5,6 +5,7 @@
  */
 import type { ClusterId, MonotonicMs } from "#kit";
 import { RetryBudget } from "./retry-budget.ts";
+import { SortedWindow } from "./sorted-window.ts";
 
 export type HedgeSettings = {
   /** Second attempts for each first one, 0..1; 0 switches them off. */
@@ -60,9 +61,7 @@ export type HedgeCounters = {
 type Urgency = "low" | "usual" | "high";
 
 type PathTimes = {
-  readonly recentMs: Float64Array;
-  count: number;
-  next: number;
+  readonly recentMs: SortedWindow;
   sinceRenewed: number;
   delayMs: number | undefined;
   /** When something last came over it. */
@@ -122,16 +121,14 @@ export class HedgePolicy {
     if (sentAt < path.outAt) return;
     if (answerMs <= (path.delayMs ?? this.#longestDelayMs()))
       path.inTimeAt = Math.max(path.inTimeAt, sentAt + answerMs) as MonotonicMs;
-    path.recentMs[path.next] = answerMs;
-    path.next = (path.next + 1) % WINDOW;
-    path.count = Math.min(WINDOW, path.count + 1);
+    path.recentMs.add(answerMs);
+    const { count } = path.recentMs;
     path.sinceRenewed++;
     const { samplesMin, ratio, delayMsMin } = this.#settings;
-    if (path.count < samplesMin || (path.delayMs !== undefined && path.sinceRenewed < RENEW_EVERY)) return;
+    if (count < samplesMin || (path.delayMs !== undefined && path.sinceRenewed < RENEW_EVERY)) return;
     path.sinceRenewed = 0;
-    const sorted = path.recentMs.slice(0, path.count).sort();
-    const rank = Math.ceil(Math.max(0.5, 1 - AIM * ratio) * path.count) - 1;
-    const usualMs = sorted[Math.max(0, rank)] ?? 0;
+    const rank = Math.ceil(Math.max(0.5, 1 - AIM * ratio) * count) - 1;
+    const usualMs = path.recentMs.at(Math.max(0, rank)) ?? 0;
     path.delayMs = Math.max(delayMsMin, usualMs + Math.max(MARGIN_MS_MIN, MARGIN_RATIO * usualMs));
   }
 
@@ -230,9 +227,7 @@ export class HedgePolicy {
     const known = this.#paths.get(via);
     if (known) return known;
     const path: PathTimes = {
-      recentMs: new Float64Array(WINDOW),
-      count: 0,
-      next: 0,
+      recentMs: new SortedWindow(WINDOW),
       sinceRenewed: 0,
       delayMs: undefined,
       heardAt: Number.NEGATIVE_INFINITY as MonotonicMs,
