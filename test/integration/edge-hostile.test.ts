@@ -154,6 +154,44 @@ describe("the last answer of a connection", () => {
   );
 });
 
+describe("the last answer of a connection, while the server drains", () => {
+  /** How long the edge waits for a client to close. */
+  const LINGER_MS = 2_000;
+  const POST = "POST / HTTP/1.1\r\nHost: a\r\n";
+  test.each([
+    ["an upload that was answered early", `${POST}Content-Length: 2000000\r\n\r\n${"x".repeat(50_000)}`],
+    ["a request with more behind it", `${POST}Connection: close\r\nContent-Length: 0\r\n\r\n`],
+    ["a canonical request with more behind it", "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"],
+  ])("%s lingers for as long as ever, and the drain waits for it", async (_what, head) => {
+    const content = new RawOrigin();
+    await content.start();
+    content.says("HTTP/1.1 500 -\r\nContent-Length: 0\r\n\r\n");
+    const draining = await startEdge(content);
+    const socket = connect({ port: draining.port, host: "127.0.0.1", allowHalfOpen: true });
+    let text = "";
+    let isReset = false;
+    socket.on("error", () => {
+      isReset = true;
+    });
+    socket.on("data", (bytes: Buffer) => {
+      text += bytes.toString("latin1");
+    });
+    const beganMs = performance.now();
+    socket.write(head);
+    await once(socket, "end");
+    const stopped = draining.running.stop().then(() => performance.now());
+    // The edge cuts it in the end: no sooner than that, however late this is told.
+    while (!isReset) {
+      await new Promise((resolve) => socket.write("x", resolve));
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    expect(performance.now() - beganMs).toBeGreaterThanOrEqual(LINGER_MS);
+    expect(text).toMatch(/^HTTP\/1\.1 500 /);
+    expect((await stopped) - beganMs).toBeGreaterThanOrEqual(LINGER_MS);
+    await content.stop();
+  });
+});
+
 describe("origins", () => {
   test("content that ends with a reset of its connection is no whole: not stored, not ended in order (RFC 9112, 8)", async () => {
     origin.answer = (socket) => {

@@ -81,6 +81,8 @@ export class Http1Connection {
   #leaving: Stop | undefined;
   #hasAnswerBegun = false;
   #hasEnded = false;
+  /** It ends though its client was not told so. */
+  #isEndedIdle = false;
   /** When the client was heard to end while an answer had not begun. */
   #endedAt: MonotonicMs | undefined;
   #remoteAddress: string | undefined;
@@ -104,13 +106,18 @@ export class Http1Connection {
   /** Closes, in order, what is between requests. */
   closeIfIdle(): void {
     if (this.#phase !== "idle") return;
-    if (this.#reads?.isSending === true) setTimeout(() => this.closeIfIdle(), SENT_LOOK_MS).unref();
-    else this.#end();
+    if (this.#reads?.isSending === true) {
+      setTimeout(() => this.closeIfIdle(), SENT_LOOK_MS).unref();
+      return;
+    }
+    this.#isEndedIdle = true;
+    this.#end();
   }
 
-  /** Cuts what has no request in hand: half a head, or a client that does not close. */
+  /** Cuts what has no request in hand: half a head, or a client that idled and does not close. What lingers after its last answer may. */
   destroyIfUnbegun(): void {
     if (this.#phase === "idle" && this.#reads?.isSending === true) return;
+    if (this.#phase === "ending" && !this.#isEndedIdle) return;
     if (this.#phase !== "answering" && this.#phase !== "blocked") this.#socket.destroy();
   }
 

@@ -56,6 +56,8 @@ export class NodeFront {
   readonly #o: NodeFrontOptions;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
+  /** Those that have had their last answer. */
+  readonly #lingering = new Set<Socket>();
   readonly #guard = new ConnectionGuard(() => this.#o.metrics.refused("pipeline"));
   /** Uploads that went on before enough of them had come. */
   #ungathered = 0;
@@ -106,14 +108,17 @@ export class NodeFront {
   /** Takes a connection whose next bytes are `rest`. */
   accept(socket: Socket, rest: Buffer): void {
     this.#sockets.add(socket);
-    socket.once("close", () => this.#sockets.delete(socket));
+    socket.once("close", () => {
+      this.#sockets.delete(socket);
+      this.#lingering.delete(socket);
+    });
     if (isOtherProtocol(rest)) {
       this.#o.metrics.refused("malformed");
       this.#guard.malformed(socket, "400 Bad Request");
       socket.resume();
       return;
     }
-    lingerAtEnd(socket);
+    lingerAtEnd(socket, () => this.#lingering.add(socket));
     socket.pause();
     if (rest.byteLength > 0) socket.unshift(rest);
     this.#server.emit("connection", socket);
@@ -141,8 +146,11 @@ export class NodeFront {
     }
   }
 
+  /** Node counts what lingers as idle, too: cut, it would lose its last answer. */
   closeIdle(): void {
+    for (const socket of this.#lingering) socket.destroy = () => socket;
     this.#server.closeIdleConnections();
+    for (const socket of this.#lingering) Reflect.deleteProperty(socket, "destroy");
   }
 
   /** Node counts a connection that has not sent a whole head as busy: it would hold up the end of a drain. */
@@ -230,7 +238,7 @@ export class NodeFront {
       if (isDraining())
         response.once("close", () =>
           setImmediate(() => {
-            if (isClosingIdle()) this.#server.closeIdleConnections();
+            if (isClosingIdle()) this.closeIdle();
           }),
         );
     }
