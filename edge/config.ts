@@ -131,7 +131,7 @@ export interface EdgeSettings {
   readonly sliceBytes: number;
   /** Slices that are asked for while the one before them is read, 0..8: hides the next hop's latency. */
   readonly sliceReadAheadMax: number;
-  /** A key for which no next hop could be reached gets that answer for so long without another try, ms. 0: every time. */
+  /** A key, or a slice of it, for which no next hop could be reached gets that answer for so long without another try, ms. 0: every time. */
   readonly failureMemoryMs: number;
   /** Prefetch requests at once, of all properties and of one; what does not fit is left out and counted: clients come first. */
   readonly prefetchConcurrency: number;

@@ -459,7 +459,8 @@ export class Slices {
 
   /** Fetches one slice. Resolves with its body as soon as the answer's head was found good. */
   async #fetch(set: SliceSet, index: number, request: SliceRequest): Promise<ObjectBody> {
-    const known = this.#collapse.failureOf(set.key);
+    // Of this slice alone: one that the next hop cannot give says nothing of the others.
+    const known = this.#collapse.failureOf(sliceKey(set.setKey, index));
     if (known !== undefined) throw known;
     if (this.#budget.isFull) {
       this.#metrics.shed("server-limit");
@@ -536,7 +537,7 @@ export class Slices {
       );
     } catch (error) {
       this.#metrics.slice("failed");
-      this.#collapse.setFailure(set.key, error);
+      this.#collapse.setFailure(sliceKey(set.setKey, index), error);
       throw error;
     }
   }

@@ -282,6 +282,26 @@ describe("a part that nothing strong ties to another", () => {
   });
 });
 
+test("a slice that the origin does not give is remembered, and the other slices are asked for", async () => {
+  await begin({ failureMemoryMs: 60_000, sliceReadAheadMax: 0 });
+  const slice = async (index: number): Promise<readonly [status: number, asked: number]> => {
+    const { status } = await get("/a", `bytes=${index * SLICE}-${index * SLICE + 9}`);
+    return [status, origin.requests.length];
+  };
+  await slice(0);
+  origin.answer = (request) => {
+    const isBad = request.headers.range?.startsWith(`bytes=${2 * SLICE}-`) === true;
+    if (isBad) request.socket.destroy();
+    return isBad;
+  };
+  const [status, before] = await slice(2);
+  expect(status).toBe(502);
+  expect(await slice(2)).toEqual([502, before]);
+  expect(await edge.metric("failures_remembered_total")).toBeGreaterThan(0);
+  expect(await slice(3)).toEqual([206, before + 1]);
+  expect(await slice(2)).toEqual([502, before + 1]);
+});
+
 describe("several ranges", () => {
   test("parts in the order of asking, with their length stated", async () => {
     await begin();
