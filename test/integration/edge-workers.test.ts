@@ -196,8 +196,8 @@ test("variants and contents of every size come right from every worker", async (
   expect([...new Set(asked)].sort()).toEqual(
     sizes.flatMap((size) => [`/sized/${size} de`, `/sized/${size} en`]).sort(),
   );
-  // A machine that stood still for a while has sent second attempts, which are no misses.
-  expect(asked.length - 2 * sizes.length).toBe((await secondAttempts()) - before);
+  // A machine that stood still for a while has sent second attempts, which are no misses; not each of them arrives.
+  expect(asked.length - 2 * sizes.length).toBeLessThanOrEqual((await secondAttempts()) - before);
   expect(await metric("siblings_copied_total")).toBeGreaterThan(copied);
 });
 
