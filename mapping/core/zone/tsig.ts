@@ -1,5 +1,5 @@
 /** Transaction signatures (RFC 8945): who holds the key has sent this, now, for this request. Time and HMAC are arguments. */
-import { type DomainName, nameFromText, readName } from "#kit";
+import { type DomainName, labelBytesMax, nameFromText, readName } from "#kit";
 import { headerBytes } from "../dns/constants.ts";
 import { lowerName, Octets } from "../dns/dnssec/canonical.ts";
 
@@ -99,23 +99,36 @@ function findTsig(bytes: Uint8Array): TsigRecord | "none" | "malformed" {
   if (bytes.length < headerBytes) return "malformed";
   let at = headerBytes;
   for (let n = u16(bytes, 4); n > 0; n--) {
-    const read = readName(bytes, at);
-    if (!read.ok) return "malformed";
-    at = read.next + 4;
+    at = skipName(bytes, at);
+    if (at < 0) return "malformed";
+    at += 4;
   }
   const records = u16(bytes, 6) + u16(bytes, 8) + u16(bytes, 10);
   for (let n = 1; n <= records; n++) {
-    const owner = readName(bytes, at);
-    if (!owner.ok || owner.next + RECORD_FIXED_BYTES > bytes.length) return "malformed";
-    const next = owner.next + RECORD_FIXED_BYTES + u16(bytes, owner.next + 8);
+    const fixed = skipName(bytes, at);
+    if (fixed < 0 || fixed + RECORD_FIXED_BYTES > bytes.length) return "malformed";
+    const next = fixed + RECORD_FIXED_BYTES + u16(bytes, fixed + 8);
     if (next > bytes.length) return "malformed";
-    if (u16(bytes, owner.next) === TSIG) {
+    if (u16(bytes, fixed) === TSIG) {
       const isLast = n === records && u16(bytes, 10) > 0 && next === bytes.length;
-      return (isLast ? readTsig(bytes, at, owner.name, owner.next, next) : undefined) ?? "malformed";
+      const owner = isLast ? readName(bytes, at) : undefined;
+      return (owner?.ok === true ? readTsig(bytes, at, owner.name, fixed, next) : undefined) ?? "malformed";
     }
     at = next;
   }
   return "none";
+}
+
+/** Where the name at `at` ends, unread: nearly every message that is looked at has no signature. -1: it does not end. */
+function skipName(bytes: Uint8Array, at: number): number {
+  for (;;) {
+    const octet = bytes[at];
+    if (octet === 0) return at + 1;
+    if (octet === undefined) return -1;
+    if (octet >= 0xc0) return at + 2;
+    if (octet > labelBytesMax) return -1;
+    at += octet + 1;
+  }
 }
 
 function readTsig(
