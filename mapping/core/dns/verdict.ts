@@ -76,7 +76,12 @@ export function typesAt(context: DnsContext, node: ZoneNode, name: DomainName): 
   if (!node.isApex && zones.isOrigin(name.text))
     return (signers?.get(name.text)?.records.ds.length ?? 0) > 0 ? [dnsTypes.NS, dnsTypes.DS] : [dnsTypes.NS];
   const types: number[] = [];
-  if (node.zone instanceof HostedZone) types.push(...(node.zone.at(name.text)?.sets.keys() ?? []));
+  if (node.zone instanceof HostedZone) {
+    // An alias that is there for nobody is no alias to validators either, which take none in a proof of what is not there.
+    const isMapped = zones.isMapped(name.text, dnsTypes.A);
+    for (const type of node.zone.at(name.text)?.sets.keys() ?? [])
+      if (!isMapped || type !== dnsTypes.CNAME) types.push(type);
+  }
   if (node.isApex) {
     const records = signers?.get(node.zone.origin.text)?.records;
     types.push(dnsTypes.SOA, dnsTypes.DNSKEY);

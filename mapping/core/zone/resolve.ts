@@ -218,7 +218,8 @@ function matched(
   const set = isMapped && type === recordTypes.CNAME ? undefined : sets.get(type);
   if (set !== undefined) return { kind: "records", records: recordsOf(set, owner), isWildcard };
   const flat = isMapped || sets.has(recordTypes.RRSIG) ? undefined : sets.get(recordTypes.ALIAS);
-  const types = [...sets.keys(), ...(flat === undefined ? [] : [recordTypes.A, recordTypes.AAAA])];
+  const types = [...sets.keys()].filter((one) => !isMapped || one !== recordTypes.CNAME);
+  if (flat !== undefined) types.push(recordTypes.A, recordTypes.AAAA);
   types.sort((a, b) => a - b);
   if (flat !== undefined && (type === recordTypes.A || type === recordTypes.AAAA)) {
     const data = flat.data[0];

@@ -222,6 +222,28 @@ describe("a signed zone", () => {
   });
 });
 
+it("a name whose addresses the map says is no alias, to validators neither", () => {
+  const zone = zoneFrom(
+    "$ORIGIN other.test.\n$TTL 60\n@ SOA ns h 1 2 1 4 30\n@ NS ns\nwww CNAME elsewhere.test.\nplain CNAME x\n",
+  );
+  const of = { ...hostedContext([zone]), signers: signersOf([keySet("other.test", newKey())]) };
+  /** Bits of the first window of the NSEC record that answers or denies. */
+  const typesOf = (name: string, type: number): readonly number[] => {
+    const { answers, authorities } = ask({ name, type, of, now: NOW });
+    const data = dataOf([...answers, ...authorities].find((one) => one.type === dnsTypes.NSEC));
+    const bitmap = data.subarray(name.length + 2 + 2 + 2);
+    return [...bitmap].flatMap((octet, n) =>
+      [0, 1, 2, 3, 4, 5, 6, 7].flatMap((bit) => ((octet & (0x80 >> bit)) === 0 ? [] : [n * 8 + bit])),
+    );
+  };
+  for (const type of [dnsTypes.AAAA, dnsTypes.TXT, dnsTypes.DS, dnsTypes.CNAME, dnsTypes.NSEC])
+    expect([type, typesOf("www.other.test", type)]).toEqual([
+      type,
+      [dnsTypes.A, dnsTypes.RRSIG, dnsTypes.NSEC],
+    ]);
+  expect(typesOf("plain.other.test", dnsTypes.NSEC)).toEqual([dnsTypes.CNAME, dnsTypes.RRSIG, dnsTypes.NSEC]);
+});
+
 describe("signatures", () => {
   const set: DnsRecord[] = [
     {
