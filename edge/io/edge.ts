@@ -1,6 +1,6 @@
 /** Puts the parts of one edge process together: the same for alone and for a node of a deployment. */
 import type { Clock } from "#kit";
-import type { Logger } from "#kit/io";
+import { collectGarbageMetrics, type Logger } from "#kit/io";
 import type { EdgeSettings } from "../config.ts";
 import type { CacheKey } from "../core/cache-key.ts";
 import { PurgeIndex } from "../core/purge-index.ts";
@@ -92,6 +92,7 @@ export class Edge {
     const { settings, clock, logger, routing, upstream, cacheName, siblings } = parts;
     this.#siblings = siblings;
     this.metrics = parts.metrics ?? new EdgeMetrics();
+    collectGarbageMetrics(this.metrics.registry);
     this.routing = routing;
     this.upstream = upstream;
     this.diagnosis = parts.diagnosis ?? new Diagnosis({ serverName: cacheName, clock, secret: undefined });

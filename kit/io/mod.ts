@@ -30,7 +30,7 @@ export {
 } from "./listen-address.ts";
 export type { LogFields, LoggerIdentity, LoggerOptions, LogLevel } from "./logger.ts";
 export { createLogger, LOG_LEVELS, Logger } from "./logger.ts";
-export { collectProcessMetrics } from "./process-metrics.ts";
+export { collectGarbageMetrics, collectProcessMetrics } from "./process-metrics.ts";
 export { seal, type SealPurpose, unseal } from "./sealing.ts";
 export { readWorldText, resolveWorldPath } from "./world-text.ts";
 export { stopSignal } from "./stop-signal.ts";

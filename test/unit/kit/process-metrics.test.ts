@@ -1,6 +1,6 @@
 import { collectDefaultMetrics, Registry } from "prom-client";
 import { expect, test } from "vitest";
-import { collectProcessMetrics } from "#kit/io";
+import { collectGarbageMetrics, collectProcessMetrics } from "#kit/io";
 
 test("tells what the package's own default metrics tell, by the same names, types and labels", async () => {
   const [ours, theirs] = [new Registry(), new Registry()];
@@ -26,4 +26,26 @@ test("counts the CPU that is used, as user's, system's and their sum", async () 
     value("process_cpu_user_seconds_total") + value("process_cpu_system_seconds_total"),
     9,
   );
+});
+
+test("counts every collection of garbage, once for all registries", async () => {
+  const [one, other] = [new Registry(), new Registry()];
+  collectGarbageMetrics(one);
+  collectGarbageMetrics(other);
+  const counted = async (registry: Registry): Promise<number> => {
+    const found = await registry.getSingleMetric("nodejs_gc_duration_seconds")?.get();
+    const values = (found?.values ?? []) as readonly {
+      readonly metricName?: string;
+      readonly value: number;
+    }[];
+    return values
+      .filter(({ metricName }) => metricName === "nodejs_gc_duration_seconds_count")
+      .reduce((sum, { value }) => sum + value, 0);
+  };
+  const before = await counted(one);
+  // Several in one turn of the loop.
+  const kept: unknown[] = [];
+  for (let n = 0; n < 3_000_000; n++) kept[n % 1_000] = [n, n];
+  await expect.poll(() => counted(one), { timeout: 10_000 }).toBeGreaterThan(before + 1);
+  expect(await counted(other)).toBe(await counted(one));
 });
