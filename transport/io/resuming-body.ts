@@ -64,11 +64,8 @@ export type ResumingBodyOptions = {
   }>;
   /** After how much silence the path in use is suspect; undefined: it is waited for. Asked anew for each path. */
   readonly limits?: (() => SilenceLimits | undefined) | undefined;
-  /**
-   * Whether a suspect body that nothing came of for `silentMs`, nor anything else over its connection for `quietMs`, as far as is known, may be
-   * asked for elsewhere; it takes that out of a budget.
-   */
-  readonly mayRescue?: ((silentMs: number, quietMs: number) => boolean) | undefined;
+  /** Whether a suspect body may be asked for elsewhere; it takes that out of a budget. */
+  readonly mayRescue?: (() => boolean) | undefined;
 };
 
 /** Without `quietMs` nothing is known of its connection. */
@@ -119,8 +116,8 @@ export class ResumingBody extends Readable {
   }
 
   #moved(): void {
-    this.#movedMs = performance.now();
     this.#progress.handleBytes();
+    this.#movedMs = performance.now();
   }
 
   #finish(): void {
@@ -164,8 +161,7 @@ export class ResumingBody extends Readable {
     const quietMs = silentMs < limits.quietMs ? silentMs : this.#head.quietMs?.();
     const leftMs = suspectInMs(limits, silentMs, quietMs);
     const mayAsk = leftMs === 0 && !this.#rescue && this.#resumes < resumesMax;
-    if (mayAsk && mayRescue?.(silentMs, Math.min(silentMs, quietMs ?? silentMs)))
-      this.#rescue = this.#tryRescue(this.#source);
+    if (mayAsk && mayRescue?.()) this.#rescue = this.#tryRescue(this.#source);
     this.#look(leftMs || limits.quietMs);
   }
 

@@ -276,16 +276,17 @@ export class Transport {
               return again;
             },
             limits: () => to.silenceLimits(lastVia),
-            mayRescue: (silentMs, quietMs) => {
+            mayRescue: () => {
               const now = this.#options.clock.monotonic();
-              const since = (now - quietMs) as MonotonicMs;
+              // What was heard over the path just behind the last of the body says no more of it by now than that did.
+              const since = (now - (to.silenceLimits(lastVia)?.quietMs ?? 0)) as MonotonicMs;
               if (request.signal?.aborted || !to.chooser?.alternative([lastVia], now)) return false;
-              const isLong = silentMs >= (to.silenceLimits(lastVia)?.silentMs ?? Infinity);
-              const isOut = isLong && to.hedges.isSilentSince(lastVia, since);
-              if (!to.hedges.take(lastVia, since, now, "high") && !(isOut && to.budget.take(now)))
-                return false;
-              this.#counters.rescues++;
-              return true;
+              // A body that is cut off would be one that broke off if its path said so.
+              const isTaken =
+                to.hedges.take(lastVia, since, now, "high") ||
+                (to.hedges.isSilentSince(lastVia, since) && to.budget.take(now));
+              if (isTaken) this.#counters.rescues++;
+              return isTaken;
             },
           });
     if (resuming === undefined) {
