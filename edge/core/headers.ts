@@ -60,6 +60,14 @@ export function withoutFields(fields: Fields, names: ReadonlySet<string>): Field
   return fields.filter(([name]) => !names.has(name.toLowerCase()));
 }
 
+const INTERNAL_PREFIX = "isochrone-";
+
+/** Whether a field is for our own servers. */
+export function isInternal(name: string): boolean {
+  const { length } = INTERNAL_PREFIX;
+  return name.length >= length && name.slice(0, length).toLowerCase() === INTERNAL_PREFIX;
+}
+
 /** Splits a comma-separated list at commas outside quoted strings, members trimmed, empty ones dropped (RFC 9110, 5.6.1). */
 export function listMembers(value: string): readonly string[] {
   const members: string[] = [];
@@ -148,9 +156,30 @@ export function connectionOptions(fields: Fields): ReadonlySet<string> {
  */
 export function endToEndFields(fields: Fields): Fields {
   const options = connectionOptions(fields);
-  return fields.filter(([name, value]) => {
-    const lower = name.toLowerCase();
-    if (lower === "content-length" || CONNECTION_FIELDS.has(lower) || options.has(lower)) return false;
-    return isToken(name) && isFieldValue(value);
-  });
+  const travelling: Field[] = [];
+  for (let index = 0; index < fields.length; index++) {
+    const field = fields[index] as Field;
+    const lower = endToEndName(field[0]);
+    if (lower !== "" && !(options.size > 0 && options.has(lower)) && isFieldValue(field[1]))
+      travelling.push(field);
+  }
+  return travelling;
+}
+
+/** Names that have been looked at, few and mostly the same: in lower case, "" for those that do not travel on. */
+const endToEndNames = new Map<string, string>();
+const NAMES_MAX = 1_024;
+const NAME_CHARACTERS_MAX = 64;
+
+function endToEndName(name: string): string {
+  const known = endToEndNames.get(name);
+  if (known !== undefined) return known;
+  const lower = name.toLowerCase();
+  const isEndToEnd = lower !== "content-length" && !CONNECTION_FIELDS.has(lower) && isToken(name);
+  const said = isEndToEnd ? lower : "";
+  if (name.length > NAME_CHARACTERS_MAX) return said;
+  if (endToEndNames.size >= NAMES_MAX) endToEndNames.clear();
+  // Copies: V8 has a part of a text hold all of it, here a whole head.
+  endToEndNames.set(name.split("").join(""), said.split("").join(""));
+  return said;
 }

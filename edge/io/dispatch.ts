@@ -12,7 +12,7 @@ import type { Logger } from "#kit/io";
 import type { PeerVerifier, StopSignal } from "#transport";
 import type { EdgeSettings } from "../config.ts";
 import { CODING_FIELDS } from "../core/compression/accept-encoding.ts";
-import { type Field, fieldLines, type Fields } from "../core/headers.ts";
+import { type Field, fieldLines, type Fields, isInternal } from "../core/headers.ts";
 import type { Diagnosis } from "./diagnosis.ts";
 import type { HopFields } from "../core/tiers.ts";
 import { type Answer, type AnswerRecord, type Inbound, type SendInterim, textAnswer } from "./exchange.ts";
@@ -213,9 +213,6 @@ function withoutInternal(fields: Fields): Fields {
 /** A dual-stack socket tells IPv4 addresses in their mapped form (RFC 4291, section 2.5.5.2). */
 const plainAddress = (address: string): string =>
   address.startsWith("::ffff:") ? address.slice(7) : address;
-
-const isInternal = (name: string): boolean =>
-  name.length > 10 && name.slice(0, 10).toLowerCase() === "isochrone-";
 
 function hopFieldsOf(fields: Fields): HopFields {
   const tier = fieldLines(fields, "isochrone-tier")[0];

@@ -4,8 +4,8 @@ import type { Logger } from "#kit/io";
 import type { CacheKey } from "../core/cache-key.ts";
 import { decideResponse, type UpstreamOutcome } from "../core/decide.ts";
 import { SecondHitFilter } from "../core/eviction/second-hit.ts";
-import { type Fields, withoutFields } from "../core/headers.ts";
-import type { RequestHead, StoredHead } from "../core/messages.ts";
+import { hasField, withoutFields } from "../core/headers.ts";
+import type { RequestHead, ResponseHead, StoredHead } from "../core/messages.ts";
 import type { RequestPolicy } from "../core/policy.ts";
 import type { PurgeIndex } from "../core/purge-index.ts";
 import { isPart, outranksPart } from "../core/parts.ts";
@@ -427,9 +427,8 @@ function discard(forwarded: Forwarded): void {
 }
 
 /** The response without fields that are not stored. */
-function stripped(forwarded: Forwarded): { readonly status: number; readonly fields: Fields } {
-  return {
-    status: forwarded.response.status,
-    fields: withoutFields(forwarded.response.fields, NOT_STORED_FIELDS),
-  };
+function stripped({ response }: Forwarded): ResponseHead {
+  return hasField(response.fields, "cache-status")
+    ? { status: response.status, fields: withoutFields(response.fields, NOT_STORED_FIELDS) }
+    : response;
 }

@@ -17,6 +17,7 @@ import {
   type Fields,
   fieldValue,
   hasField,
+  isInternal,
 } from "../core/headers.ts";
 import { appendLoop, appendVia } from "../core/loops.ts";
 import { editFields } from "../core/rules/edits.ts";
@@ -375,7 +376,7 @@ function onInterim(send: SendInterim | undefined): ((status: number, headers: Fi
     if (status < 102 || sent++ >= INTERIM_MAX) return;
     send(
       status,
-      endToEndFields(headers).filter(([name]) => !name.toLowerCase().startsWith("isochrone-")),
+      endToEndFields(headers).filter(([name]) => !isInternal(name)),
     );
   };
 }
@@ -404,10 +405,9 @@ class Answered implements Forwarded {
     this.response = {
       status: from.status,
       // What is left of ours is what the origin says to these caches (RFC 9213).
-      fields: endToEndFields(from.headers).filter(([name]) => {
-        const lower = name.toLowerCase();
-        return !lower.startsWith("isochrone-") || lower === "isochrone-cache-control";
-      }),
+      fields: endToEndFields(from.headers).filter(
+        ([name]) => !isInternal(name) || name.toLowerCase() === "isochrone-cache-control",
+      ),
     };
     this.isWhole = from.isWhole === true;
     this.contentLength = stated !== undefined && /^[0-9]{1,15}$/.test(stated) ? Number(stated) : undefined;

@@ -1,7 +1,7 @@
 /** Answers made from a stored response (or one being stored): conditions, ranges, and the fields that tell about the cache. */
 import type { EpochMs } from "#kit";
 import { appendCacheStatus, type CacheStatus } from "../core/cache-status.ts";
-import { type Field, type Fields, fieldValue, withoutFields } from "../core/headers.ts";
+import { type Field, type Fields, fieldValue, isInternal, withoutFields } from "../core/headers.ts";
 import { formatHttpDate } from "../core/http-date.ts";
 import { appendVia } from "../core/loops.ts";
 import type { RequestHead, ResponseHead, StoredHead } from "../core/messages.ts";
@@ -14,7 +14,6 @@ import { multipart, type Readable } from "./multipart.ts";
 /** Fields that each cache states anew. Alt-Svc of upstream names ports of upstream (RFC 7838, section 2.1): not of this server. */
 const RESTATED: ReadonlySet<string> = new Set(["age", "alt-svc", "cache-status", "via"]);
 /** What tells our own servers something and is nobody else's business. */
-const INTERNAL_PREFIX = "isochrone-";
 
 export interface AnswerContext {
   readonly request: RequestHead;
@@ -43,7 +42,7 @@ export function downstreamFields(
   for (const field of fields) {
     const lower = field[0].toLowerCase();
     if (RESTATED.has(lower)) continue;
-    if (lower.startsWith(INTERNAL_PREFIX) && !(isForPeer && lower === "isochrone-cache-control")) continue;
+    if (isInternal(lower) && !(isForPeer && lower === "isochrone-cache-control")) continue;
     if (lower === "date") hasDate = true;
     told.push(field);
   }
