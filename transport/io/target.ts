@@ -237,6 +237,21 @@ export class Target {
     return known && silenceLimits(known, this.server !== undefined);
   }
 
+  /**
+   * Whether a body that is suspect on `via` may be asked for over another path: out of the budget of second attempts, and on a silent path
+   * of that of repeats, as one that broke off is.
+   */
+  takeRescue(via: ClusterId | null): boolean {
+    const now = this.#context.now();
+    if (!this.chooser?.alternative([via], now)) return false;
+    // What was heard over the path just behind the last of the body says no more of it by now than that did.
+    const since = (now - (this.silenceLimits(via)?.quietMs ?? 0)) as MonotonicMs;
+    return (
+      this.hedges.take(via, since, now, "high") ||
+      (this.hedges.isSilentSince(via, since) && this.budget.take(now))
+    );
+  }
+
   /** Sends one request over one path. `servername` is for TLS. */
   send(via: ClusterId | null, servername: string, request: PoolRequest): Promise<ExchangeHead> {
     const nowMs = performance.now();

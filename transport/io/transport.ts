@@ -11,7 +11,6 @@ import {
   IsochroneError,
   type LinkReport,
   type MapSnapshot,
-  type MonotonicMs,
   type OriginHealthCheck,
   type OriginTarget,
   type ServerId,
@@ -277,14 +276,7 @@ export class Transport {
             },
             limits: () => to.silenceLimits(lastVia),
             mayRescue: () => {
-              const now = this.#options.clock.monotonic();
-              // What was heard over the path just behind the last of the body says no more of it by now than that did.
-              const since = (now - (to.silenceLimits(lastVia)?.quietMs ?? 0)) as MonotonicMs;
-              if (request.signal?.aborted || !to.chooser?.alternative([lastVia], now)) return false;
-              // A body that is cut off would be one that broke off if its path said so.
-              const isTaken =
-                to.hedges.take(lastVia, since, now, "high") ||
-                (to.hedges.isSilentSince(lastVia, since) && to.budget.take(now));
+              const isTaken = request.signal?.aborted !== true && to.takeRescue(lastVia);
               if (isTaken) this.#counters.rescues++;
               return isTaken;
             },
