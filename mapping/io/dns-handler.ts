@@ -182,7 +182,16 @@ export class DnsHandler {
     // Never longer than what was sent but by the signature of who has a key.
     if (told !== undefined) return this.#write(told, out, outAt);
     const signed = this.#signed(bytes, address, "udp");
-    if (signed !== undefined) return this.#write(signed.bytes, out, outAt);
+    if (signed !== undefined) {
+      // Anyone can sign badly, in another's name; it is never longer than what was sent, and no more of it goes out than of other answers.
+      const length = signed.bytes?.length ?? 0;
+      const kind = KINDS_OF_NAMES + replyReasons.indexOf("bad-signature");
+      const mayGo =
+        signed.refused === undefined ||
+        !rateLimit.isOn ||
+        rateLimit.judge(family, words, kind, bytes.length, length, performance.now()) === "send";
+      return mayGo ? this.#write(signed.bytes, out, outAt) : 0;
+    }
     const decision = this.#decide(bytes, address, "udp");
     this.#decision = decision;
     if (decision.action === "drop") return 0;

@@ -368,6 +368,22 @@ describe("RFC 8945", () => {
     expect(read.map((one) => (one.ok ? one.message.answers.length : one.fault))).toEqual([3]);
   });
 
+  it("bad signatures of one network are answered as seldom as other queries, good ones always", () => {
+    const limited = new DnsHandler({
+      context: () => state,
+      counters,
+      logger: createLogger({ role: "nameserver", id: "test" }, { level: "silent" }),
+      service: { tsig: { keys, hmac } },
+      rateLimit: new ResponseRateLimit({ perSecond: 20, slip: 2, seed: 1 }),
+    });
+    const answered = (bytes: Buffer): number =>
+      Array.from({ length: 500 }, () => overUdp(bytes, limited)).filter((one) => one !== undefined).length;
+    const bad = answered(signed({}, { isForged: true }));
+    expect(bad).toBeGreaterThanOrEqual(20);
+    expect(bad).toBeLessThan(250);
+    expect(answered(signed())).toBe(500);
+  });
+
   it("what is refused is counted", () => {
     const before = counters.withReason("bad-signature");
     overUdp(signed({}, { isForged: true }));
