@@ -15,8 +15,8 @@
  *
  * As long as nothing has shown that requests wait for each other, the limit is not worth its price: it grows with each round
  * trip in which it holds requests back and answers come as soon as ever (slow-start.ts). A cut that made answers come sooner, or a
- * rejection, ends that for a while; a probe that finds nothing waiting begins it again. When answers come late that were asked for before it
- * last grew it goes back to as many as those had for company.
+ * rejection, ends that for a while; a probe that finds nothing waiting begins it again. When all answers have waited, or are late, that were asked
+ * for before it last grew it goes back to as many as those had for company.
  *
  * An origin that has too much goes on answering; one whose answers take longer than before, for whatever reason, is silent first.
  * So silence alone is no ground for a cut (silent origins are the limiter's matter), and who waits meanwhile is given the time in which
@@ -242,7 +242,12 @@ export class ConcurrencyLimit {
     this.#newest.handle(latencyMs, inFlight);
     this.#baseline.handleGood(latencyMs);
     const isLate = this.#baseline.isLate(latencyMs);
-    this.#slowStart.handleGood(this.#baseline.hasWaited(latencyMs));
+    const company = this.#slowStart.handleGood(this.#baseline.hasWaited(latencyMs), sentAt, inFlight);
+    if (company !== undefined && this.#experiment === undefined && this.#slowStart.hasGrownSince(sentAt)) {
+      this.#limit = this.#clamp(Math.min(this.#limit, company));
+      // What is on its way says nothing of how it is with so many.
+      this.#cohort = new Cohort(now);
+    }
     if (isLate && now >= this.#saturatedUntil) this.#lookFlat(now);
     if (this.#experiment !== undefined) return;
     if (isLate && this.#slowStart.hasGrownSince(sentAt)) this.#stepBack(now);

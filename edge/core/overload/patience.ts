@@ -14,7 +14,7 @@ const PERIOD_MS = 10_000;
 const KNOWN_MS = 60_000;
 /** So many have to have left, and such a share of all whose wait has ended. */
 const LEFT_MIN = 8;
-const LEFT_SHARE_MIN = 0.1;
+const LEFT_SHARE_MIN = 0.05;
 
 interface Period {
   left: number;

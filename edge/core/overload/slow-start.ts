@@ -4,7 +4,8 @@
  *
  * What is too much shows one answer later, when there are so many times as many again: so it is 1.75 times as many in the time of an answer,
  * not twice. Where an answer takes half of what clients wait for, all that twice as many were asked came too late. It ends as soon as
- * every answer has waited a little (HyStart++, RFC 9406, section 4.2), long before one is late.
+ * every answer has waited a little (HyStart++, RFC 9406, section 4.2), long before one is late, and goes back at once to as many as the first of
+ * them had for company: held where it had come to by then, it sent for another answer's time what came too late.
  */
 import type { MonotonicMs } from "#kit";
 
@@ -19,14 +20,38 @@ const BOUND_MS = 60_000;
 
 export class SlowStart {
   #risen = 0;
+  /** The newest that was sent and did not wait. */
+  #unhurtSentAt = Number.NEGATIVE_INFINITY;
+  /** Answers that have waited to requests that were sent after it, since when, and with how many at most. */
+  #waiting = 0;
+  #waitingSince = Number.NEGATIVE_INFINITY;
+  #company = 0;
   #pausedUntil = Number.NEGATIVE_INFINITY;
   #grownAt = Number.NEGATIVE_INFINITY;
   #bound = Number.POSITIVE_INFINITY;
   #boundUntil = Number.NEGATIVE_INFINITY;
 
-  /** A good answer came; `hasWaited`: later than without any wait. */
-  handleGood(hasWaited: boolean): void {
+  /**
+   * A good answer came; `hasWaited`: later than without any wait; `inFlight`: how many were with it when it was sent. Returns how many there
+   * may be, when it shows that all wait that were asked for since a certain one.
+   */
+  handleGood(hasWaited: boolean, sentAt: MonotonicMs, inFlight: number): number | undefined {
     this.#risen = hasWaited ? this.#risen + 1 : 0;
+    if (!hasWaited) {
+      this.#unhurtSentAt = Math.max(this.#unhurtSentAt, sentAt);
+      if (sentAt >= this.#waitingSince) this.#waiting = 0;
+      return undefined;
+    }
+    // Of a burst the slow ones come last: they were asked for among those that had not waited.
+    if (sentAt <= this.#unhurtSentAt) return undefined;
+    if (this.#waiting === 0) {
+      this.#waitingSince = sentAt;
+      this.#company = inFlight;
+    }
+    this.#waitingSince = Math.min(this.#waitingSince, sentAt);
+    this.#company = Math.max(this.#company, inFlight);
+    this.#waiting++;
+    return this.#waiting === RISEN ? this.#company : undefined;
   }
 
   mayGrow(limit: number, now: MonotonicMs): boolean {

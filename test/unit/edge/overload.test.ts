@@ -5,6 +5,7 @@ import { edgeDefaults } from "#edge";
 import { FairQueue } from "../../../edge/core/overload/fair-queue.ts";
 import { OriginLimiter } from "../../../edge/core/overload/origin-limiter.ts";
 import { OverloadControl, type OverloadSettings } from "../../../edge/core/overload/overload-control.ts";
+import { SlowStart } from "../../../edge/core/overload/slow-start.ts";
 import { type ModelOptions, type OriginModel, run, type Tally } from "./overload-model.ts";
 
 const settings: OverloadSettings = {
@@ -444,6 +445,34 @@ describe("the whole process", () => {
   });
 });
 
+describe("slow start", () => {
+  test("answers that wait one and all say since how many did; the slow ones of a burst, which come last, do not", () => {
+    const queue = new SlowStart();
+    const told: (number | undefined)[] = [];
+    for (let n = 0; n < 40; n++) told.push(queue.handleGood(n >= 20, at(n * 5), n));
+    expect(told.flatMap((company) => company ?? [])).toEqual([27]);
+    expect(queue.mayGrow(40, at(1_000))).toBe(false);
+    const burst = new SlowStart();
+    const random = new Random(1);
+    const latencies = Array.from({ length: 200 }, (_, sentAt) => ({
+      sentAt,
+      latencyMs: 200 + 400 * random.float(),
+    }));
+    for (const { sentAt, latencyMs } of latencies.toSorted(
+      (a, b) => a.sentAt + a.latencyMs - b.sentAt - b.latencyMs,
+    ))
+      expect(burst.handleGood(latencyMs > 440, at(sentAt), sentAt)).toBeUndefined();
+  });
+
+  test("an answer that has not waited begins the row anew", () => {
+    const start = new SlowStart();
+    for (let n = 0; n < 7; n++) expect(start.handleGood(true, at(n), n)).toBeUndefined();
+    expect(start.handleGood(false, at(7), 7)).toBeUndefined();
+    for (let n = 8; n < 15; n++) expect(start.handleGood(true, at(n), n)).toBeUndefined();
+    expect(start.handleGood(true, at(15), 15)).toBe(15);
+  });
+});
+
 describe("a process that is late for all that it does", () => {
   /** Samples every 20 ms and their delay, from one second to another; offers between them. */
   const runLoop = (
@@ -803,6 +832,35 @@ describe("goodput of an origin of 200 requests a second whose clients wait for o
           expect(sum(over, "shedLater"), name).toBeLessThan(0.15 * sum(over, "shedAtOnce"));
           expect(sum(after, "good") / sum(after, "offered"), name).toBeGreaterThan(0.97);
         }
+    },
+  );
+
+  test.each([
+    { times: 2, least: 0.925 },
+    { times: 5, least: 0.965 },
+  ])(
+    "$times x out of the blue, answers take half of what clients wait for: the first two seconds",
+    ({ times, least }) => {
+      const seeds = Array.from({ length: 24 }, (_, n) => n + 1);
+      const good = seeds.map(
+        (seed) =>
+          run({
+            settings,
+            origin: {
+              workers: 100,
+              serviceMs: (random) => 500 * (0.95 + 0.1 * random.float()),
+              seesAborts: false,
+            },
+            patienceMs: 1_000,
+            seed,
+            isGivenUp: true,
+            loads: [
+              { fromMs: 0, toMs: 3_000, perSecond: CAPACITY / 2 },
+              { fromMs: 3_000, toMs: 6_000, perSecond: CAPACITY * times },
+            ],
+          }).tally(3_000, 5_000).good,
+      );
+      expect(good.reduce((sum, one) => sum + one, 0) / (seeds.length * 2 * CAPACITY)).toBeGreaterThan(least);
     },
   );
 

@@ -17,7 +17,7 @@ describe("the patience of clients", () => {
     ended(patience, 1, 1_000, true, 0);
     expect(patience.ms(at(0))).toBe(1_000);
     const other = new Patience();
-    ended(other, 73, 20, false, 0);
+    ended(other, 153, 20, false, 0);
     ended(other, 8, 1_000, true, 100);
     expect(other.ms(at(100))).toBeUndefined();
     ended(other, 1, 1_000, true, 100);
