@@ -22,7 +22,7 @@ type RoundTrips = {
 const QUIET_MS_MIN = 100;
 const SILENT_MS_MIN = 150;
 /**
- * A round trip, and what its variation, the kernel's clock and ours add. Of 140 bodies of 1 MB at 96 ms with 1.4 % loss 97 % were never quiet for so
+ * A round trip, and what its variation, the kernel's clock and ours add. Of 140 bodies of 1 MB at 96 ms with 1.4 % loss 96 % were never quiet for so
  * long (test/lab/overlay.ts; BBR all, cubic 93 %). Deviations are not added: a few late probes make them as large as the round trip.
  */
 const QUIET_ROUND_TRIPS = 1.05;
