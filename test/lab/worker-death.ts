@@ -45,7 +45,7 @@ export interface WorkerDeathResult {
   /** Requests on connections of their own, one after the other all the time. */
   readonly probes: number;
   readonly probesFailed: number;
-  /** From each kill: the longest time that such a request took while it happened, ms. */
+  /** From each kill: the longest time that such a request took from then on, ms. */
   readonly gapMs: readonly number[];
   readonly gapMsMax: number;
   /** The longest that such a request took between the deaths: what the machine itself does to it, ms. */
@@ -121,7 +121,8 @@ export async function workerDeath(options: WorkerDeathOptions): Promise<WorkerDe
           if (error instanceof LostError && !(fromMs < killedMs && error.lost.localPort !== 0))
             probesFailed++;
         }
-        slowestProbeMs = Math.max(slowestProbeMs, performance.now() - fromMs);
+        // What it had waited for before the death is no part of the gap.
+        slowestProbeMs = Math.max(slowestProbeMs, performance.now() - Math.max(fromMs, killedMs));
         await new Promise((resolve) => setTimeout(resolve, PROBE_PAUSE_MS));
       }
     })();
