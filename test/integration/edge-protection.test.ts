@@ -60,22 +60,31 @@ describe("answers that cannot be shared", () => {
   test("a key that is known for it is not serialised; a new one is expected to be like its family", async () => {
     await begin();
     origin.fields = { "Cache-Control": "private" };
-    const together = async (path: string): Promise<number> => {
+    /** How many were asked at once while the first was, and at most; a busy machine's second attempts, one in ten, are among them. */
+    const together = async (path: string) => {
       let open = 0;
       let most = 0;
+      let besideFirst: number | undefined;
       origin.pace = async () => {
         most = Math.max(most, ++open);
-        await new Promise((resolve) => setTimeout(resolve, 50));
+        await new Promise((resolve) => setTimeout(resolve, 200));
+        besideFirst ??= open;
         open--;
       };
       await burst(40, () => path);
-      return most;
+      return { besideFirst, areAll: most >= 39 && most <= 44 };
     };
     // The first one waits for an answer; when it is not for them all others go at once.
-    expect(await together("/api/0")).toBe(39);
-    expect(await together("/api/0")).toBe(40);
+    const first = await together("/api/0");
+    expect(first.areAll).toBe(true);
+    expect(first.besideFirst).toBeLessThanOrEqual(2);
+    const known = await together("/api/0");
+    expect(known.areAll).toBe(true);
+    expect(known.besideFirst).toBeGreaterThanOrEqual(30);
     await burst(10, (n) => `/api/${n}`);
-    expect(await together("/api/never-seen")).toBe(40);
+    const unseen = await together("/api/never-seen");
+    expect(unseen.areAll).toBe(true);
+    expect(unseen.besideFirst).toBeGreaterThanOrEqual(30);
     expect(await edge.metric("collapse_passed_by_total")).toBe(39);
     // One that can be shared: from then on the family is asked with care again.
     origin.fields = {};
