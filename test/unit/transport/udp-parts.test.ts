@@ -501,6 +501,14 @@ describe("pace", () => {
     // What a timer's lateness lets through: 4 ms.
     expect(leaving(true)).toBe(4_500);
   });
+
+  test("on a short path 10 ms are made up for: a process with a turn each 10 ms sends at its rate", () => {
+    const pacer = new Pacer(3_000, at(0));
+    let bytes = 0;
+    for (let now = 0; now < 1_000; now += 10)
+      for (; pacer.readyAt(1_000, 16, at(now)) <= now; bytes += 1_000) pacer.handleSent(1_000);
+    expect(bytes).toBeGreaterThan(980_000);
+  });
 });
 
 const sample = (more: Partial<AckSample>): AckSample => ({
@@ -661,26 +669,60 @@ describe("BBR", () => {
     expect(bbr.windowBytes).toBeLessThan(0.8 * 100_000);
   });
 
+  /** Round trips of 130 ms on such a path, 150,000 bytes under way: a queue, or an end that reads what came by turns of `turnMs`. */
+  function longRounds(bbr: Bbr, count: number, turnMs: number, from: number): number {
+    let now = from;
+    for (let round = 0; round < count; round++)
+      for (let ack = 0; ack < 130; ack += 10) {
+        now = from + Math.ceil((130 * round + ack + 10) / turnMs) * turnMs;
+        const deliveredBytes = 1_000 * (from + 130 * round + ack);
+        bbr.handleAck(
+          sample({
+            deliveredBytes,
+            priorDeliveredBytes: ack === 120 ? deliveredBytes : 0,
+            deliveryRate: 1_000,
+            rttMs: 130,
+            ackedBytes: 10_000,
+            priorInFlightBytes: 150_000,
+            inFlightBytes: 140_000,
+          }),
+          at(now),
+        );
+      }
+    return now;
+  }
+
   test("one packet that is lost while a queue stands binds too", () => {
     const bbr = new Bbr(1_200);
-    const now = rounds(bbr, 8, 1_000, 0);
-    const round = (number: number) =>
-      bbr.handleAck(
-        sample({
-          deliveredBytes: number * 1e7,
-          priorDeliveredBytes: number * 1e7,
-          deliveryRate: 1_000,
-          rttMs: 130,
-          priorInFlightBytes: 150_000,
-        }),
-        at(now + number * 130),
-      );
-    round(1);
-    round(2);
+    const now = longRounds(bbr, 2, 10, rounds(bbr, 8, 1_000, 0));
     expect(bbr.windowBytes).toBe(WINDOW_BYTES);
-    bbr.handleLoss(1_200, at(now + 300));
-    round(3);
+    bbr.handleLoss(1_200, at(now));
+    longRounds(bbr, 1, 10, now);
     expect(bbr.windowBytes).toBeLessThan(0.71 * 150_000);
+  });
+
+  test("round trips that are long because an end stood still are no queue", () => {
+    const bbr = new Bbr(1_200);
+    const now = longRounds(bbr, 2, 30, rounds(bbr, 8, 1_000, 0));
+    expect(bbr.windowBytes).toBeGreaterThanOrEqual(WINDOW_BYTES);
+    bbr.handleLoss(1_200, at(now));
+    longRounds(bbr, 1, 30, now);
+    expect(bbr.windowBytes).toBeGreaterThanOrEqual(WINDOW_BYTES);
+    expect(bbr.isQueueing).toBe(false);
+  });
+
+  test("bound, it grows as in slow start up to nearly what the path holds while no queue is met", () => {
+    const bbr = new Bbr(1_200);
+    let now = longRounds(bbr, 1, 10, rounds(bbr, 8, 1_000, 0));
+    for (let lost = 0; lost < 6; lost++) {
+      bbr.handleLoss(1_200, at(now));
+      now = longRounds(bbr, 1, 10, now);
+    }
+    expect(bbr.windowBytes).toBeLessThan(65_000);
+    // As CUBIC alone it would take seconds.
+    rounds(bbr, 3, 1_000, now);
+    expect(bbr.windowBytes).toBeGreaterThan(75_000);
+    expect(bbr.windowBytes).toBeLessThan(WINDOW_BYTES);
   });
 
   test("acknowledgements that come together after a while let as much more be under way, a tenth of a second's worth at most", () => {

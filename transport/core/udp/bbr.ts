@@ -41,6 +41,9 @@ const EXTRA_MS_MAX = 100;
 /** The bound is dropped when it is so many times what the path holds. */
 const BOUND_PRODUCTS = 4;
 
+/** Below this part of what the path holds it grows fast while no queue is met; near it others may have their share. */
+const BOUND_ROOM = 0.8;
+
 type State = "startup" | "drain" | "probe-rate" | "probe-rtt";
 
 export class Bbr implements CongestionControl {
@@ -64,6 +67,9 @@ export class Bbr implements CongestionControl {
   /** Most that was under way in the round. */
   #roundInFlightBytes = 0;
   #isQueueing = false;
+  /** When the last acknowledgement came that left something under way; and whether one of the round came late. */
+  #ackedAt: MonotonicMs | undefined;
+  #isRoundLate = false;
   /** Greatest of each of the last rounds, the newest last; and of the present while: when it began and what was acknowledged in it. */
   readonly #extras: number[] = [0];
   #extraFrom: MonotonicMs | undefined;
@@ -116,6 +122,7 @@ export class Bbr implements CongestionControl {
     this.#roundAckedBytes += sample.ackedBytes;
     this.#roundInFlightBytes = Math.max(this.#roundInFlightBytes, sample.priorInFlightBytes);
     this.#takeExtra(sample, isRound, now);
+    this.#takeLate(sample, now);
     if (isRound) {
       this.#roundEndBytes = sample.deliveredBytes;
       this.#judgeLoss(sample, now);
@@ -166,6 +173,13 @@ export class Bbr implements CongestionControl {
     this.#extraAckedBytes += ackedBytes;
     const last = this.#extras.length - 1;
     this.#extras[last] = Math.max(this.#extras[last] as number, this.#extraAckedBytes - expected);
+  }
+
+  /** An end that stands still makes round trips as long as a queue does, but what a queue holds comes at the path's rate. */
+  #takeLate({ ackedBytes, inFlightBytes }: AckSample, now: MonotonicMs): void {
+    if (this.#ackedAt !== undefined && this.rate > 0)
+      this.#isRoundLate ||= now - this.#ackedAt > ackedBytes / this.rate + QUEUE_PART * this.#rttMinMs;
+    this.#ackedAt = inFlightBytes > 0 ? now : undefined;
   }
 
   #gain(): number {
@@ -240,6 +254,7 @@ export class Bbr implements CongestionControl {
     const expected = (LOSS_RATIO_MAX * wholeBytes) / this.#packetBytes;
     // Who has less under way than the path holds makes no queue: round trips are longer because an end is late, or others fill it.
     this.#isQueueing =
+      !this.#isRoundLate &&
       this.#roundRttMs > this.#rttMinMs * (1 + QUEUE_PART) &&
       this.#roundInFlightBytes >= this.#productBytes() + this.#extraBytes();
     const isMuch =
@@ -256,9 +271,15 @@ export class Bbr implements CongestionControl {
       }
     } else if (this.#bound !== undefined && this.#bound.windowBytes > BOUND_PRODUCTS * this.#productBytes())
       this.#bound = undefined;
+    else
+      this.#bound?.handleQueue(
+        this.#roundRttMs > this.#rttMinMs * (1 + QUEUE_PART) ||
+          this.#bound.windowBytes >= BOUND_ROOM * this.#productBytes(),
+      );
     this.#roundLostBytes = 0;
     this.#roundAckedBytes = 0;
     this.#roundInFlightBytes = 0;
     this.#roundRttMs = Number.POSITIVE_INFINITY;
+    this.#isRoundLate = false;
   }
 }

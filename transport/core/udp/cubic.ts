@@ -71,6 +71,15 @@ export class Cubic implements CongestionControl {
     }
   }
 
+  /** Whether a round trip has met a queue, as who measures it knows: without one there is room, and the window grows as in slow start until there is. */
+  handleQueue(isSeen: boolean): void {
+    if (!isSeen) this.#thresholdBytes = Number.POSITIVE_INFINITY;
+    else if (this.#thresholdBytes === Number.POSITIVE_INFINITY) {
+      this.#thresholdBytes = this.#windowBytes;
+      this.#epochAt = undefined;
+    }
+  }
+
   handleLoss(_lostBytes: number, newestSentAt: MonotonicMs, now: MonotonicMs): void {
     // Once a round trip: what left before the last reduction says nothing new.
     if (this.#recoveryFrom !== undefined && newestSentAt <= this.#recoveryFrom) return;

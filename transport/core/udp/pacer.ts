@@ -3,8 +3,9 @@ import { type MonotonicMs, plusMs } from "#kit";
 
 /** A timer is late: what the rate lets through meanwhile may leave at once. */
 const TIMER_MS = 4;
-/** What a sender makes up for at once that comes late to its turns while content waits, as part of a round trip: a shorter queue than is taken for one. */
+/** What a sender makes up for at once that comes late to its turns while content waits, as part of a round trip: a shorter queue than is taken for one. On a shorter path so many ms: a process that shares its processor waits that long for a turn, and would never reach the path's rate. */
 const LATE_PART = 1 / 8;
+const LATE_MS = 10;
 /** What time that is no whole number may leave over, bytes. */
 const ROUNDING_BYTES = 1;
 
@@ -41,7 +42,7 @@ export class Pacer {
   /** When the next packet may leave; `now` or before: at once. */
   readyAt(rate: number, srttMs: number, now: MonotonicMs): MonotonicMs {
     const burst = Math.max(this.#burstBytes, TIMER_MS * rate);
-    const most = this.#isIdle ? burst : Math.max(burst, LATE_PART * srttMs * rate);
+    const most = this.#isIdle ? burst : Math.max(burst, Math.max(LATE_MS, LATE_PART * srttMs) * rate);
     const credit = this.#credit + rate * (now - this.#at);
     if (!this.#isIdle && this.#credit < 0 && credit > most) this.#isLate = true;
     this.#credit = Math.min(most, credit);
