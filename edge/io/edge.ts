@@ -304,9 +304,9 @@ export class Edge {
       "max",
     );
     metrics.gauge(
-      "loop_active_ratio",
-      "Share of that time in which the loop had something to do; a late loop that is seldom active waits for the processor",
-      () => control.loopDelay.activeRatio,
+      "loop_work_ms",
+      "Mean processor time of the event loop from one look at it to the next over that time; a late loop with less waits for the processor",
+      () => control.loopDelay.workMs,
       "max",
     );
     metrics.gauge("hops_shedding", "Next hops of which one request in a hundred or more is shed", () =>

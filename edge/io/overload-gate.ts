@@ -1,5 +1,4 @@
 /** Waiting for a place at the next hop: the clock, the timer and the promises of the overload machine. */
-import { performance } from "node:perf_hooks";
 import { type Clock, IsochroneError } from "#kit";
 import { OriginUnavailableError, type StopSignal } from "#transport";
 import type { EdgeSettings } from "../config.ts";
@@ -134,14 +133,13 @@ export class OverloadGate {
 
   /** Measures how late timers come, as long as requests are offered or on their way: an idle process is not woken. */
   #look(): void {
-    const startedAt = this.#clock.monotonic();
-    const before = performance.eventLoopUtilization();
+    const due = this.#clock.monotonic() + LOOK_MS;
+    const before = process.threadCpuUsage();
     const act = (): void => {
       const now = this.#clock.monotonic();
-      const elapsedMs = now - startedAt;
-      const activeMs = performance.eventLoopUtilization(before).active;
-      const delayMs = Math.max(0, elapsedMs - LOOK_MS);
-      this.#control.loopDelay.handleLook({ delayMs, elapsedMs, activeMs }, now);
+      const { user, system } = process.threadCpuUsage(before);
+      const workMs = (user + system) / 1_000;
+      this.#control.loopDelay.handleLook({ delayMs: Math.max(0, now - due), workMs }, now);
       const isIdle =
         this.#wasAsked === false && this.#control.active === 0 && this.#control.loopDelay.share === 0;
       this.#wasAsked = isIdle ? undefined : false;

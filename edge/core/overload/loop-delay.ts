@@ -6,9 +6,8 @@
  * while the delay stands and falls when it is gone: the work of a request that is let in shows up later than a packet's.
  *
  * A loop is late as well when it has little to do and others hold the processor: then fewer requests would not make it sooner. What
- * tells is how long it was active. Alone on a processor it can have slept only until a look was due, so its own work fills the delay; kept
- * waiting after each sleep it was active for less than that. One that never comes to sleep has more than it can do of the
- * processor that it gets, and counts as busy, whoever else is.
+ * tells is the processor time that it took from one look to the next: with less than the target it would be on time if it had the processor
+ * alone. What it gets too little of the processor for piles up, and makes its turns longer, until its own work is enough to be late by.
  */
 import type { MonotonicMs } from "#kit";
 
@@ -21,17 +20,15 @@ export interface LoopDelaySettings {
 export interface LoopLook {
   /** How late it came, ms, 0 or more. */
   readonly delayMs: number;
-  /** Time since the look before, ms. */
-  readonly elapsedMs: number;
-  /** Part of it in which the loop did not sleep, ms. Waiting to be woken counts as sleep, an interruption at work does not. */
-  readonly activeMs: number;
+  /** Processor time of the loop's thread since the look before, ms. */
+  readonly workMs: number;
 }
 
 /** CoDel's 100 ms is a round trip; here the work of several turns. */
 const INTERVAL_MS = 500;
 /** An interval lasts until it has so many samples. */
 const SAMPLES_MIN = 5;
-/** Part of the delay that own work fills, from which it is its own: the rest is the grain of timers, 1 ms of each look. */
+/** Part of the target that own work has to be: the rest is the grain of clocks and timers, and what the system takes meanwhile. */
 const OWN_PART = 0.9;
 /** What an interval that was busy adds to the share, and one that was not takes off: all after two to three seconds, none after five. */
 const MORE_SHARE = 0.25;
@@ -42,11 +39,9 @@ export class LoopDelay {
   #startedAt = Number.NEGATIVE_INFINITY;
   #samples = 0;
   #leastMs = Number.POSITIVE_INFINITY;
-  #delayMs = 0;
-  #activeMs = 0;
-  #elapsedMs = 0;
+  #workSumMs = 0;
   #standingMs = 0;
-  #activeRatio = 0;
+  #workMs = 0;
   #share = 0;
   /** Part of a request that is still to be shed. */
   #owed = 0;
@@ -59,9 +54,9 @@ export class LoopDelay {
   get standingMs(): number {
     return this.#standingMs;
   }
-  /** Share of the last whole interval in which the loop was active, 0..1. */
-  get activeRatio(): number {
-    return this.#activeRatio;
+  /** Processor time between two looks of the last whole interval, mean, ms. */
+  get workMs(): number {
+    return this.#workMs;
   }
   /** Share of what is not in the store that is shed, 0..1. */
   get share(): number {
@@ -69,23 +64,21 @@ export class LoopDelay {
   }
 
   /** Called every few milliseconds while there is anything to decide. */
-  handleLook({ delayMs, elapsedMs, activeMs }: LoopLook, now: MonotonicMs): void {
+  handleLook({ delayMs, workMs }: LoopLook, now: MonotonicMs): void {
     if (this.#samples === 0) this.#startedAt = now;
     this.#samples++;
     this.#leastMs = Math.min(this.#leastMs, delayMs);
-    this.#delayMs += delayMs;
-    this.#elapsedMs += elapsedMs;
-    this.#activeMs += activeMs;
+    this.#workSumMs += workMs;
     if (this.#samples < SAMPLES_MIN || now - this.#startedAt < INTERVAL_MS) return;
     this.#standingMs = this.#leastMs;
-    this.#activeRatio = this.#elapsedMs === 0 ? 0 : Math.min(1, this.#activeMs / this.#elapsedMs);
-    const isOwn = this.#activeMs >= OWN_PART * this.#delayMs;
-    const isBusy = isOwn && this.#leastMs >= this.#settings.loopDelayTargetMs;
+    this.#workMs = this.#workSumMs / this.#samples;
+    const { loopDelayTargetMs } = this.#settings;
+    const isBusy = this.#leastMs >= loopDelayTargetMs && this.#workMs >= OWN_PART * loopDelayTargetMs;
     this.#share = isBusy ? Math.min(1, this.#share + MORE_SHARE) : Math.max(0, this.#share - LESS_SHARE);
     if (this.#share < LESS_SHARE / 2) this.#share = 0;
     this.#samples = 0;
     this.#leastMs = Number.POSITIVE_INFINITY;
-    this.#delayMs = this.#elapsedMs = this.#activeMs = 0;
+    this.#workSumMs = 0;
   }
 
   /** Whether the next one is shed: evenly, so that the share holds for few too. Nobody waits for what is in the background. */

@@ -482,15 +482,12 @@ describe("a process that is late for all that it does", () => {
     toMs: number,
     isBackground = false,
     isBegun = false,
-    activeMs = (delay: number): number => delay,
+    workMs = (delay: number): number => delay,
   ): { readonly asked: number; readonly busy: number } => {
     const count = { asked: 0, busy: 0 };
     for (let now = fromMs, delay = 0; now < toMs; now += 20 + delay) {
       delay = delayMs(now);
-      control.loopDelay.handleLook(
-        { delayMs: delay, elapsedMs: 20 + delay, activeMs: activeMs(delay) },
-        at(now),
-      );
+      control.loopDelay.handleLook({ delayMs: delay, workMs: workMs(delay) }, at(now));
       for (let n = 0; n < 10; n++) {
         const verdict = control.offer(
           { hop: "http://a:80", isAdaptive: true, property: "a", isBackground, isBegun },
@@ -543,21 +540,28 @@ describe("a process that is late for all that it does", () => {
     expect([asked > 1_000, busy, bursty.loopDelay.share]).toEqual([true, 0, 0]);
   });
 
-  test("a late loop that has little to do sheds nothing; what it has done is what counts, also once that changes", () => {
+  test("a late loop that has little to do sheds nothing; its own work is what counts, also once that changes", () => {
     const loop = control();
-    const idly = (fromMs: number, toMs: number, activeMs: (delay: number) => number) =>
-      runLoop(loop, () => 3 * targetMs, fromMs, toMs, false, false, activeMs);
-    expect(idly(0, 5_000, () => 15).busy).toBe(0);
-    expect(loop.loopDelay.standingMs).toBe(3 * targetMs);
-    expect(loop.loopDelay.activeRatio).toBeCloseTo(15 / (20 + 3 * targetMs));
-    // Half of the delay is its own: the processor is what it lacks.
-    expect(idly(5_000, 10_000, (delay) => delay / 2).busy).toBe(0);
-    // It never comes to sleep, however little of the processor it gets.
-    const busy = idly(10_000, 20_000, (delay) => 20 + delay);
+    const working = (workMs: number, fromMs: number, toMs: number) =>
+      runLoop(
+        loop,
+        () => 3 * targetMs,
+        fromMs,
+        toMs,
+        false,
+        false,
+        () => workMs,
+      );
+    expect(working(15, 0, 5_000).busy).toBe(0);
+    expect([loop.loopDelay.standingMs, loop.loopDelay.workMs]).toEqual([3 * targetMs, 15]);
+    // It never sleeps, and would be on time without the others.
+    expect(working(0.8 * targetMs, 5_000, 10_000).busy).toBe(0);
+    // It gets a third of the processor, and would be late with all of it.
+    const busy = working(targetMs, 10_000, 20_000);
     expect(busy.busy).toBeGreaterThan(busy.asked / 3);
-    expect([loop.loopDelay.share, loop.loopDelay.activeRatio]).toEqual([1, 1]);
-    idly(20_000, 40_000, () => 15);
-    expect(idly(40_000, 42_000, () => 15).busy).toBe(0);
+    expect(loop.loopDelay.share).toBe(1);
+    working(15, 20_000, 40_000);
+    expect(working(15, 40_000, 42_000).busy).toBe(0);
     expect(loop.loopDelay.standingMs).toBe(3 * targetMs);
   });
 
