@@ -1,7 +1,7 @@
 /**
  * Which carrier a small request to a neighbour goes by: TLS over TCP, or UDP with repairs, which wins where packets are lost and costs more CPU
  * everywhere else. By what the UDP carrier has seen of the path, and by races: now and then a request goes by both, and whose answer is whole first is
- * known. A carrier that is blocked, silent or slower is given up, and tried again later and later.
+ * known; where nothing seems to be lost TCP begins first, and UDP is taken if it overtakes it all the same. A carrier that is blocked, silent or slower is given up, and tried again later and later.
  */
 import { type MonotonicMs, plusMs } from "#kit";
 
@@ -45,8 +45,8 @@ export type CarrierReason = (typeof carrierReasons)[number];
 export const carrierFailures = ["blocked", "silent", "slower"] as const;
 export type CarrierFailure = (typeof carrierFailures)[number];
 
-/** `raced`: by UDP, and a moment later by TCP too. */
-export type CarrierUse = "tcp" | "udp" | "raced";
+/** `raced`: by UDP, and a moment later by TCP too. `raced-behind`: by TCP, and a moment later by UDP too. */
+export type CarrierUse = "tcp" | "udp" | "raced" | "raced-behind";
 
 /** What one connection has seen so far of the way here: numbers used by the other side, packets that came, and lost ones that were given back. */
 export interface PathCounts {
@@ -61,6 +61,8 @@ const LATE_PACKETS = 1_000;
 /** Of the last so many races, so many lost ones end a carrier. */
 const LOOK_BACK_RACES = 8;
 const RACES_LOST_MAX = 5;
+/** Of the last so many races in which TCP began first, so many won make UDP the faster one, whatever it has lost. */
+const BEHIND_WON_MIN = 5;
 /** A carrier that was good for so long has earned a short pause, and one that won its races in doubt no other doubt sooner, ms. */
 const GOOD_MS = 60_000;
 
@@ -78,6 +80,8 @@ export class CarrierChoice {
   #isPaying = false;
   /** Whether UDP was first, the newest last. */
   #races: boolean[] = [];
+  /** The same, of those in which TCP began first. */
+  #behindRaces: boolean[] = [];
   /** Requests since one went by both. */
   #sinceRace = 0;
   #raceEvery: number;
@@ -126,6 +130,7 @@ export class CarrierChoice {
     const { pauseMs, pauseMsMax } = this.#settings;
     if (wasGood) this.#pauseMs = pauseMs;
     this.#state = "closed";
+    this.#behindRaces = [];
     this.counters[why]++;
     this.#pausedUntil = plusMs(now, this.#pauseMs);
     this.#pauseMs = Math.min(pauseMsMax, 2 * this.#pauseMs);
@@ -167,6 +172,15 @@ export class CarrierChoice {
     return true;
   }
 
+  /** Whose answer was whole first where TCP began first: by how much it did, UDP is faster at least when it wins. */
+  handleRaceBehind(isUdpFirst: boolean): void {
+    this.counters[isUdpFirst ? "won" : "lost"]++;
+    this.#behindRaces.push(isUdpFirst);
+    if (this.#behindRaces.length > LOOK_BACK_RACES) this.#behindRaces.shift();
+    // That asks for more of them, soon.
+    if (isUdpFirst) this.#raceEvery = this.#settings.raceEveryUnsure;
+  }
+
   /** An answer takes much longer than it should: nothing is known any more until races are run again. Once a minute: origins may be slow. */
   handleDoubt(now: MonotonicMs): void {
     if (this.#state !== "open" || this.#races.length < this.#settings.racesMin) return;
@@ -174,6 +188,7 @@ export class CarrierChoice {
     this.#doubtedAt = now;
     this.counters.doubts++;
     this.#races = [];
+    this.#behindRaces = [];
     this.#sinceRace = Infinity;
   }
 
@@ -188,7 +203,7 @@ export class CarrierChoice {
     this.#sinceRace = 0;
     if (reason === "clean")
       this.#raceEvery = Math.max(raceEvery, Math.min(raceEveryMax, 2 * this.#raceEvery));
-    return "raced";
+    return reason === "unsure" || this.#isPaying ? "raced" : "raced-behind";
   }
 
   reason(now: MonotonicMs): CarrierReason {
@@ -196,7 +211,11 @@ export class CarrierChoice {
     if (this.#state === "closed") return this.#isPaused(now) ? "paused" : "none";
     const { packetsMin, racesMin } = this.#settings;
     if (this.#packets < packetsMin || this.#races.length < racesMin) return "unsure";
-    return this.#isPaying ? "pays" : "clean";
+    return this.#isPaying || this.#isFaster ? "pays" : "clean";
+  }
+
+  get #isFaster(): boolean {
+    return this.#behindRaces.filter((isFirst) => isFirst).length >= BEHIND_WON_MIN;
   }
 
   /** Share of packets that the way here loses, 0..1; 0 while nothing came. */

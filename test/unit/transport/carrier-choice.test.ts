@@ -28,9 +28,12 @@ function raced(choice = opened()): CarrierChoice {
   return choice;
 }
 
-const uses = (choice: CarrierChoice, requests: number, nowMs = 0): Record<CarrierUse, number> => {
-  const found = { tcp: 0, udp: 0, raced: 0 };
-  for (let n = 0; n < requests; n++) found[choice.choose(at(nowMs))]++;
+const uses = (choice: CarrierChoice, requests: number, nowMs = 0): Partial<Record<CarrierUse, number>> => {
+  const found: Partial<Record<CarrierUse, number>> = {};
+  for (let n = 0; n < requests; n++) {
+    const use = choice.choose(at(nowMs));
+    found[use] = (found[use] ?? 0) + 1;
+  }
   return found;
 };
 
@@ -46,7 +49,7 @@ describe("by what the path loses", () => {
     const choice = opened();
     expect(choice.reason(at(0))).toBe("unsure");
     expect(choice.choose(at(0))).toBe("raced");
-    expect(uses(choice, 40)).toEqual({ tcp: 30, udp: 0, raced: 10 });
+    expect(uses(choice, 40)).toEqual({ tcp: 30, raced: 10 });
   });
 
   test.each([
@@ -60,21 +63,44 @@ describe("by what the path loses", () => {
     choice.handleCounts(seen);
     expect(choice.reason(at(0))).toBe(reason);
     choice.choose(at(0));
-    if (reason === "pays") expect(uses(choice, 320)).toEqual({ tcp: 0, udp: 310, raced: 10 });
+    if (reason === "pays") expect(uses(choice, 320)).toEqual({ udp: 310, raced: 10 });
     // After 64, 128 and 256 more.
-    else if (reason !== "unsure") expect(uses(choice, 448)).toEqual({ tcp: 445, udp: 0, raced: 3 });
+    else if (reason !== "unsure") expect(uses(choice, 448)).toEqual({ tcp: 445, "raced-behind": 3 });
   });
 
   test("where TCP is better races become rare, until its answers are late: then news count for more", () => {
     const choice = raced();
     choice.handleCounts(counts(3_900, 0));
-    expect(uses(choice, 100_000).raced).toBeLessThan(110);
-    expect(uses(choice, 1_024 * 4)).toEqual({ tcp: 1_024 * 4 - 4, udp: 0, raced: 4 });
+    expect(uses(choice, 100_000)["raced-behind"]).toBeLessThan(110);
+    expect(uses(choice, 1_024 * 4)).toEqual({ tcp: 1_024 * 4 - 4, "raced-behind": 4 });
     choice.handleLateTcp();
-    expect(uses(choice, 1 + 32).raced).toBeGreaterThanOrEqual(1);
+    expect(uses(choice, 1 + 32)["raced-behind"]).toBeGreaterThanOrEqual(1);
     choice.handleCounts(counts(4_100, 4));
     expect(choice.reason(at(0))).toBe("pays");
-    expect(uses(choice, 320)).toEqual({ tcp: 0, udp: 310, raced: 10 });
+    expect(uses(choice, 320)).toEqual({ udp: 310, raced: 10 });
+  });
+
+  test("where nothing seems to be lost UDP is taken when it overtakes TCP, races for it being frequent then, and left when it does not any more", () => {
+    const choice = raced();
+    choice.handleCounts(counts(1_000, 0));
+    for (let won = 0; won < 5; won++) {
+      expect(choice.reason(at(0))).toBe("clean");
+      let requests = 1;
+      while (choice.choose(at(0)) !== "raced-behind") requests++;
+      expect(requests).toBeLessThanOrEqual(won === 0 ? 32 : carrierDefaults.raceEveryUnsure);
+      choice.handleRaceBehind(true);
+    }
+    expect(choice.reason(at(0))).toBe("pays");
+    choice.choose(at(0));
+    expect(uses(choice, 320)).toEqual({ udp: 310, "raced-behind": 10 });
+    for (let lost = 0; lost < 4; lost++) choice.handleRaceBehind(false);
+    expect(choice.reason(at(0))).toBe("clean");
+    expect([choice.counters.won, choice.counters.lost, choice.counters.slower]).toEqual([13, 4, 0]);
+    // One that failed has to show it anew.
+    for (let won = 0; won < 8; won++) choice.handleRaceBehind(true);
+    choice.handleFailed("silent", at(0));
+    raced(opened(0, choice));
+    expect(choice.reason(at(0))).toBe("clean");
   });
 
   test("without races nothing is known, whatever was lost", () => {
@@ -182,7 +208,7 @@ test("in doubt it is raced anew, and TCP has the rest; once at a time", () => {
   expect(choice.reason(at(0))).toBe("pays");
   choice.handleDoubt(at(0));
   expect(choice.reason(at(0))).toBe("unsure");
-  expect([choice.choose(at(0)), uses(choice, 8)]).toEqual(["raced", { tcp: 6, udp: 0, raced: 2 }]);
+  expect([choice.choose(at(0)), uses(choice, 8)]).toEqual(["raced", { tcp: 6, raced: 2 }]);
   for (let n = 0; n < carrierDefaults.racesMin; n++) {
     choice.handleDoubt(at(0));
     choice.handleRace(true, at(0));
@@ -201,7 +227,7 @@ test("any order of what may happen: never by what is not open, never more often 
       more: fc.nat({ max: 3_000 }),
       lost: fc.double({ min: 0, max: 1, noNaN: true }),
     }),
-    fc.record({ kind: fc.constant("race" as const), isWon: fc.boolean() }),
+    fc.record({ kind: fc.constantFrom("race" as const, "race-behind" as const), isWon: fc.boolean() }),
     fc.record({ kind: fc.constantFrom("open" as const, "closed" as const, "failed" as const) }),
     fc.record({ kind: fc.constant("wait" as const), ms: fc.nat({ max: 700_000 }) }),
   );
@@ -221,11 +247,13 @@ test("any order of what may happen: never by what is not open, never more often 
         if (one.kind === "wait") now += one.ms;
         else if (one.kind === "choose") {
           const found = uses(choice, one.times, now);
-          if (!isOpen) expect(found.tcp).toBe(one.times);
+          const { tcp = 0, udp = 0, raced = 0, "raced-behind": behind = 0 } = found;
+          if (!isOpen) expect(tcp).toBe(one.times);
           const { raceEvery, raceEveryUnsure } = carrierDefaults;
           const every = choice.reason(at(now)) === "unsure" ? raceEveryUnsure : raceEvery;
-          expect(found.raced).toBeLessThanOrEqual(1 + Math.ceil(one.times / every));
-          if (choice.reason(at(now)) !== "pays") expect(found.udp).toBe(0);
+          // One more after one that was won from behind.
+          expect(raced + behind).toBeLessThanOrEqual(2 + Math.ceil(one.times / every));
+          if (choice.reason(at(now)) !== "pays") expect(udp).toBe(0);
         } else if (one.kind === "packets" && isOpen) {
           const gone = Math.round(one.more * one.lost);
           expected += one.more;
@@ -235,6 +263,8 @@ test("any order of what may happen: never by what is not open, never more often 
           expect(choice.lossRatio).toBeLessThanOrEqual(1);
         } else if (one.kind === "race") {
           if (choice.handleRace(one.isWon, at(now))) fail();
+        } else if (one.kind === "race-behind") {
+          choice.handleRaceBehind(one.isWon);
         } else if (one.kind === "open") {
           const may = choice.mayOpen(at(now));
           if (isOpen || now < pausedUntil) expect(may).toBe(false);

@@ -47,7 +47,7 @@ const SILENT_MS_MIN = 600;
 const IDLE_MS = 120_000;
 /** An end that is silent within a body is asked this soon whether it is there, ms. */
 const BUSY_PING_MS = 100;
-/** By how much TCP's attempt begins later in a race, ms and part of a round trip: less is not worth the CPU. */
+/** By how much the second attempt begins later in a race, ms and part of a round trip: less is not worth the CPU. */
 const RACE_DELAY_MS = 5;
 const RACE_DELAY_SHARE = 1 / 8;
 /** From the first of a small answer to its end it takes no longer than so many round trips and this, ms, if nothing is wrong with it. */
@@ -131,7 +131,9 @@ export class UdpCarrier {
       return false;
     }
     const use = this.choice.choose(nowMs);
-    const session = use === "tcp" ? undefined : this.#choose(current, nowMs);
+    if (use === "raced-behind") this.#raceBehind(current, exchange);
+    const isFirst = use === "udp" || use === "raced";
+    const session = isFirst ? this.#choose(current, nowMs) : undefined;
     if (session === undefined || session.begin(exchange, nowMs) !== undefined) return false;
     this.counters.requests++;
     current.usedAtMs = nowMs;
@@ -261,12 +263,25 @@ export class UdpCarrier {
       const nowMs = systemClock.monotonic();
       if (this.#current === carried && this.choice.handleRace(isUdpFirst, nowMs)) this.#leave(carried);
     };
-    const { link } = carried;
-    const delayMs = RACE_DELAY_MS + RACE_DELAY_SHARE * (link?.srttMs ?? 0);
     setTimeout(() => {
       if (exchange.hasAnswer) verdict(true);
       else if (this.#askAlso(exchange)) exchange.onRaced = verdict;
-    }, delayMs).unref();
+    }, raceDelayMs(carried)).unref();
+  }
+
+  /** Has a request, which begins by TLS, asked for by UDP too, a moment later. */
+  #raceBehind(carried: Carried, exchange: LinkExchange): void {
+    setTimeout(() => {
+      const nowMs = systemClock.monotonic();
+      if (this.#current !== carried || isSilent(carried, nowMs)) return;
+      if (exchange.hasAnswer) this.choice.handleRaceBehind(false);
+      if (!exchange.mayRace) return;
+      if (this.#choose(carried, nowMs)?.beginAlso(exchange, nowMs) !== undefined || !exchange.isRaced) return;
+      this.counters.requests++;
+      this.counters.raced++;
+      carried.usedAtMs = nowMs;
+      exchange.onRaced = (isUdpFirst) => this.choice.handleRaceBehind(isUdpFirst);
+    }, raceDelayMs(carried)).unref();
   }
 
   /** Asks by TLS as well. */
@@ -363,6 +378,8 @@ export class UdpCarrier {
     else this.#fail(carried, carried.isOpen ? "silent" : "blocked");
   }
 }
+
+const raceDelayMs = ({ link }: Carried): number => RACE_DELAY_MS + RACE_DELAY_SHARE * (link?.srttMs ?? 0);
 
 /** Whether a probe timeout has passed without an answer to anything. */
 function isSilent({ link }: Carried, nowMs: MonotonicMs): boolean {
