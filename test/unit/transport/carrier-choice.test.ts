@@ -16,7 +16,8 @@ function counts(expectedPackets: number, lost: number): PathCounts {
   return { expectedPackets, receivedPackets: expectedPackets - lost };
 }
 
-function opened(nowMs = 0, choice = new CarrierChoice()): CarrierChoice {
+/** Its path is believed to be clean as soon as it is believed to lose something. */
+function opened(nowMs = 0, choice = new CarrierChoice({ cleanPacketsMin: 200 })): CarrierChoice {
   choice.handleOpening();
   choice.handleOpen(at(nowMs));
   return choice;
@@ -78,6 +79,25 @@ describe("by what the path loses", () => {
     choice.handleCounts(counts(4_100, 4));
     expect(choice.reason(at(0))).toBe("pays");
     expect(uses(choice, 320)).toEqual({ udp: 310, raced: 10 });
+  });
+
+  test("a path is clean when 3,000 packets have shown it, and UDP used until then: losses in bursts are rare", () => {
+    const choice = raced(opened(0, new CarrierChoice()));
+    choice.handleCounts(counts(200, 0));
+    expect(choice.reason(at(0))).toBe("trial");
+    choice.choose(at(0));
+    expect(uses(choice, 320)).toEqual({ udp: 310, raced: 10 });
+    choice.handleCounts(counts(2_999, 0));
+    expect(choice.reason(at(0))).toBe("trial");
+    // The first burst.
+    choice.handleCounts(counts(3_010, 11));
+    expect(choice.reason(at(0))).toBe("pays");
+    const clean = raced(opened(0, new CarrierChoice()));
+    clean.handleCounts(counts(3_000, 0));
+    expect(clean.reason(at(0))).toBe("clean");
+    // What was seen once is not tried again because an answer by TLS is late.
+    clean.handleLateTcp();
+    expect(clean.reason(at(0))).toBe("clean");
   });
 
   test("where nothing seems to be lost UDP is taken when it overtakes TCP, races for it being frequent then, and left when it does not any more", () => {
@@ -253,7 +273,7 @@ test("any order of what may happen: never by what is not open, never more often 
           const every = choice.reason(at(now)) === "unsure" ? raceEveryUnsure : raceEvery;
           // One more after one that was won from behind.
           expect(raced + behind).toBeLessThanOrEqual(2 + Math.ceil(one.times / every));
-          if (choice.reason(at(now)) !== "pays") expect(udp).toBe(0);
+          if (!["pays", "trial"].includes(choice.reason(at(now)))) expect(udp).toBe(0);
         } else if (one.kind === "packets" && isOpen) {
           const gone = Math.round(one.more * one.lost);
           expected += one.more;
