@@ -224,6 +224,7 @@ export {
 } from "./liveness.ts";
 /** Longest match, and how far an answer is valid. */
 export { NONE, PrefixRanges, type PrefixRuns } from "./prefix-ranges.ts";
+export { isSameArray } from "./same-array.ts";
 export { allSteps, type Steps } from "./steps.ts";
 export { jsonPieces } from "./json-pieces.ts";
 export { TextPieces } from "./text-pieces.ts";

@@ -388,6 +388,12 @@ export function hopKey({ target }: Hop): string {
   return `${scheme}://${host}:${port}`;
 }
 
+/** Undefined: it states none that is one. */
+function statedNumber(fields: Fields, name: string): number | undefined {
+  const stated = fieldValue(fields, name);
+  return stated !== undefined && /^[0-9]{1,15}$/.test(stated) ? Number(stated) : undefined;
+}
+
 class Answered implements Forwarded {
   readonly response: ResponseHead;
   readonly isWhole: boolean;
@@ -400,8 +406,6 @@ class Answered implements Forwarded {
   readonly #from: TransportResponse;
 
   constructor(from: TransportResponse, hop: Hop, times: ExchangeTimes) {
-    const stated = fieldValue(from.headers, "content-length");
-    const generation = hop.kind === "origin" ? undefined : fieldValue(from.headers, "isochrone-generation");
     this.response = {
       status: from.status,
       // What is left of ours is what the origin says to these caches (RFC 9213).
@@ -410,11 +414,10 @@ class Answered implements Forwarded {
       ),
     };
     this.isWhole = from.isWhole === true;
-    this.contentLength = stated !== undefined && /^[0-9]{1,15}$/.test(stated) ? Number(stated) : undefined;
+    this.contentLength = statedNumber(from.headers, "content-length");
     this.times = times;
     this.hop = hop;
-    this.generation =
-      generation !== undefined && /^[0-9]{1,15}$/.test(generation) ? Number(generation) : undefined;
+    this.generation = hop.kind === "origin" ? undefined : statedNumber(from.headers, "isochrone-generation");
     this.via = from.path.via;
     this.protocol = from.protocol;
     this.#from = from;

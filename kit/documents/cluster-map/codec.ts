@@ -6,6 +6,7 @@
  * Sections are rows of bits without gaps (`bits.ts`). The checksum is xxHash-64 of all that stands before it: it tells damage, not forgery;
  * who may publish a map is decided where it is published. "ICM1", which had all names of client networks written out, is still read.
  */
+import { isSameArray } from "../../same-array.ts";
 import { BitReader, BitsError, BitWriter, bitsBelow } from "../../bits.ts";
 import { xxh64InSteps } from "../../hash.ts";
 import type { ClusterId } from "../../ids.ts";
@@ -376,11 +377,5 @@ export function* isSameNetworks(a: ClientNetworkTable, b: ClientNetworkTable): S
     if (at % STEP === STEP - 1) yield;
     if (a.ids[at] !== b.ids[at]) return false;
   }
-  return true;
-}
-
-function isSameArray<T>(a: ArrayLike<T>, b: ArrayLike<T>): boolean {
-  if (a.length !== b.length) return false;
-  for (let at = 0; at < a.length; at++) if (a[at] !== b[at]) return false;
   return true;
 }

@@ -1,5 +1,5 @@
 /** A name of a customer's zone with its RRsets. */
-import type { DomainName } from "#kit";
+import { type DomainName, isSameArray } from "#kit";
 import type { RecordData } from "../dns/message.ts";
 
 /** An RRset as the writer of messages takes it. */
@@ -31,26 +31,20 @@ function isSameSet(a: HostedSet, b: HostedSet): boolean {
   return (
     a.ttlSeconds === b.ttlSeconds &&
     a.data.length === b.data.length &&
-    isSame(a.name.wire, b.name.wire) &&
+    isSameArray(a.name.wire, b.name.wire) &&
     a.data.every((data, n) => isSameData(data, b.data[n] as RecordData))
   );
 }
 
 /** Of SOA records always: they are told apart by their serials. */
 function isSameData(a: RecordData, b: RecordData): boolean {
-  if (a.kind === "address") return b.kind === "address" && isSame(a.address.words, b.address.words);
-  if (a.kind === "name") return b.kind === "name" && isSame(a.name.wire, b.name.wire);
-  if (a.kind === "opaque") return b.kind === "opaque" && isSame(a.bytes, b.bytes);
+  if (a.kind === "address") return b.kind === "address" && isSameArray(a.address.words, b.address.words);
+  if (a.kind === "name") return b.kind === "name" && isSameArray(a.name.wire, b.name.wire);
+  if (a.kind === "opaque") return b.kind === "opaque" && isSameArray(a.bytes, b.bytes);
   if (a.kind === "soa") return b.kind === "soa";
   return (
     b.kind === "strings" &&
     a.strings.length === b.strings.length &&
-    a.strings.every((string, n) => isSame(string, b.strings[n] as Uint8Array))
+    a.strings.every((string, n) => isSameArray(string, b.strings[n] as Uint8Array))
   );
-}
-
-function isSame(a: ArrayLike<number>, b: ArrayLike<number>): boolean {
-  if (a.length !== b.length) return false;
-  for (let at = 0; at < a.length; at++) if (a[at] !== b[at]) return false;
-  return true;
 }

@@ -28,20 +28,21 @@ const state = {
   transfers: new Map([["z.test", { zone: HostedZone.of(zone), history: [], keyName: "xfer.example" }]]),
 };
 const counters = new DnsCounters();
-const handler = new DnsHandler({
-  context: () => state,
-  counters,
-  logger: createLogger({ role: "nameserver", id: "test" }, { level: "silent" }),
-  service: { tsig: { keys, hmac } },
-  rateLimit: new ResponseRateLimit({ perSecond: 0, slip: 0, seed: 1 }),
-});
-const withoutKeys = new DnsHandler({
-  context: () => state,
-  counters,
-  logger: createLogger({ role: "nameserver", id: "test" }, { level: "silent" }),
-  service: {},
-  rateLimit: new ResponseRateLimit({ perSecond: 0, slip: 0, seed: 1 }),
-});
+const withKeys = { tsig: { keys, hmac } };
+const handlerOf = (
+  service: ConstructorParameters<typeof DnsHandler>[0]["service"] = withKeys,
+  transfers = state.transfers,
+  limit = { perSecond: 0, slip: 0 },
+) =>
+  new DnsHandler({
+    context: () => ({ ...state, transfers }),
+    counters,
+    logger: createLogger({ role: "nameserver", id: "test" }, { level: "silent" }),
+    service,
+    rateLimit: new ResponseRateLimit({ ...limit, seed: 1 }),
+  });
+const handler = handlerOf();
+const withoutKeys = handlerOf({});
 
 const u16 = (value: number) => Buffer.from([value >> 8, value & 0xff]);
 const name = (text: string) =>
@@ -350,13 +351,7 @@ describe("RFC 8945", () => {
     const transfers = new Map([
       ["z.test", { zone: HostedZone.of(long), history: [], keyName: "xfer.example" }],
     ]);
-    const silent = new DnsHandler({
-      context: () => ({ ...state, transfers }),
-      counters,
-      logger: createLogger({ role: "nameserver", id: "test" }, { level: "silent" }),
-      service: { tsig: { keys, hmac } },
-      rateLimit: new ResponseRateLimit({ perSecond: 0, slip: 0, seed: 1 }),
-    });
+    const silent = handlerOf(withKeys, transfers);
     const answer = silent.answerTcp(
       signed({ type: "AXFR" }),
       { family: 4, words: [0xc0000201] },
@@ -369,13 +364,7 @@ describe("RFC 8945", () => {
   });
 
   it("bad signatures of one network are answered as seldom as other queries, good ones always", () => {
-    const limited = new DnsHandler({
-      context: () => state,
-      counters,
-      logger: createLogger({ role: "nameserver", id: "test" }, { level: "silent" }),
-      service: { tsig: { keys, hmac } },
-      rateLimit: new ResponseRateLimit({ perSecond: 20, slip: 2, seed: 1 }),
-    });
+    const limited = handlerOf(withKeys, state.transfers, { perSecond: 20, slip: 2 });
     const answered = (bytes: Buffer): number =>
       Array.from({ length: 500 }, () => overUdp(bytes, limited)).filter((one) => one !== undefined).length;
     const bad = answered(signed({}, { isForged: true }));

@@ -12,10 +12,11 @@ import {
   type ExchangeHead,
   race,
   type RaceParts,
-  Target,
+  type Target,
   transportDefaults,
   type TransportSettings,
 } from "#transport";
+import { originTarget } from "../../tools/origin-target.ts";
 
 const RTT_MS = 96;
 const relays = ["ams", "lon"] as unknown as readonly ClusterId[];
@@ -72,24 +73,7 @@ class Model {
       },
       counters: { retries: 0 },
     };
-    this.to = new Target({
-      key: "origin",
-      label: "origin",
-      endpoint: { host: "192.0.2.1", port: 80, isTls: false, isOrigin: true },
-      clusterId: null,
-      probe: { method: "HEAD", path: "/", host: "example.com" },
-      paths: {},
-      context: {
-        settings: all,
-        now: this.#now,
-        connect: () => Promise.reject(new Error("none")),
-        onWanted: () => {},
-      },
-    });
-    this.to.chooser?.setRelays(
-      relays.map((via) => ({ via })),
-      this.#now(),
-    );
+    this.to = originTarget(settings, this.#now, relays);
   }
 
   /** What is sent on a cut path gets through when the path is healed and the kernel repeats it. */

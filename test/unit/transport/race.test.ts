@@ -9,11 +9,11 @@ import {
   race,
   type RaceParts,
   type StopSignal,
-  Target,
   transportDefaults,
   type TransportRequest,
   type TransportSettings,
 } from "#transport";
+import { originTarget } from "../../tools/origin-target.ts";
 
 const ams = "ams" as ClusterId;
 const get: TransportRequest = { method: "GET", path: "/", headers: [] };
@@ -98,21 +98,7 @@ function setUp(settings: Partial<TransportSettings> = {}) {
     onRacesLost: (_to, via) => left.push(via),
     counters: { retries: 0 },
   };
-  const to = new Target({
-    key: "origin",
-    label: "origin",
-    endpoint: { host: "192.0.2.1", port: 80, isTls: false, isOrigin: true },
-    clusterId: null,
-    probe: { method: "HEAD", path: "/", host: "example.com" },
-    paths: {},
-    context: {
-      settings: all,
-      now,
-      connect: () => Promise.reject(new Error("no network")),
-      onWanted: () => {},
-    },
-  });
-  to.chooser?.setRelays([{ via: ams }], now());
+  const to = originTarget(settings, now, [ams]);
   for (let sample = 0; sample < 16; sample++)
     for (const via of [null, ams]) {
       to.chooser?.handleSample(via, 100, now());

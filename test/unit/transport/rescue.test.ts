@@ -1,7 +1,7 @@
 /** What pays for asking for the rest of a suspect body over another path. */
 import { expect, test } from "vitest";
 import { type ClusterId, type MonotonicMs, monotonicMs } from "#kit";
-import { Target, transportDefaults } from "#transport";
+import { originTarget } from "../../tools/origin-target.ts";
 
 const ams = "ams" as ClusterId;
 
@@ -9,24 +9,7 @@ const ams = "ams" as ClusterId;
 function setUp(firstTries: number, repeats: number, relays: readonly ClusterId[] = [ams]) {
   let now = monotonicMs(0);
   const retry = { initial: repeats, minPerSecond: 0, ratio: 0 };
-  const to = new Target({
-    key: "origin",
-    label: "origin",
-    endpoint: { host: "192.0.2.1", port: 80, isTls: false, isOrigin: true },
-    clusterId: null,
-    probe: { method: "HEAD", path: "/", host: "example.com" },
-    paths: {},
-    context: {
-      settings: { ...transportDefaults, retry },
-      now: () => now,
-      connect: () => Promise.reject(new Error("no network")),
-      onWanted: () => {},
-    },
-  });
-  to.chooser?.setRelays(
-    relays.map((via) => ({ via })),
-    now,
-  );
+  const to = originTarget({ retry }, () => now, relays);
   for (let sample = 0; sample < 16; sample++)
     for (const via of [null, ...relays]) to.chooser?.handleSample(via, 100, now);
   for (let n = 0; n < firstTries; n++) to.hedges.handleFirstTry(now);

@@ -526,7 +526,7 @@ const sample = (more: Partial<AckSample>): AckSample => ({
 
 describe("delivery rate", () => {
   /** Packets of 1,200 bytes that left at these times behind a pause; told of their acknowledgements as [until which packet, when]. */
-  function rateOf(sentAt: readonly number[], acks: readonly (readonly [to: number, atMs: number])[]): number {
+  function tell(sentAt: readonly number[], acks: readonly (readonly [to: number, atMs: number])[]) {
     const rate = new DeliveryRate(at(0));
     const packets = sentAt.map((ms, number) => ({
       ...packet(number, ms),
@@ -541,7 +541,7 @@ describe("delivery rate", () => {
       const rttMs = atMs - (acked.at(-1) as SentPacket).sentAt;
       most = Math.max(most, rate.handleAcked(acked, 0, rttMs, at(atMs)) ?? 0);
     }
-    return most;
+    return { most, isOfPath: rate.isPathLimited };
   }
   const burst = Array.from({ length: 80 }, () => 0);
   /** A path of 100 ms that takes 10 packets, 12,000 bytes, a millisecond. */
@@ -551,48 +551,26 @@ describe("delivery rate", () => {
   );
 
   test("of what left at once after a pause is found by its acknowledgements", () => {
-    expect(rateOf(burst, inTime)).toBeGreaterThan(10_500);
-    expect(rateOf(burst, inTime)).toBeLessThanOrEqual(12_500);
+    expect(tell(burst, inTime).most).toBeGreaterThan(10_500);
+    expect(tell(burst, inTime).most).toBeLessThanOrEqual(12_500);
   });
 
   test("is that of the path where acknowledgements come evenly, for longer than it took to send; not where an end was late", () => {
-    const isOfPath = (sentAt: readonly number[], acks: typeof inTime): boolean => {
-      const rate = new DeliveryRate(at(0));
-      const packets = sentAt.map((ms, number) => ({
-        ...packet(number, ms),
-        bytes: 1_200,
-        ...rate.stamp(1_200 * number, at(ms)),
-      }));
-      let from = 0;
-      for (const [to, atMs] of acks) {
-        rate.handleAcked(packets.slice(from, to), 0, 100, at(atMs));
-        from = to;
-      }
-      return rate.isPathLimited;
-    };
     const many = Array.from({ length: 200 }, () => 0);
     const evenly = Array.from({ length: 50 }, (_, n) => [4 * (n + 1), 100 + 0.4 * n] as const);
-    expect(isOfPath(many, evenly)).toBe(true);
+    const inTurns = evenly.map(([to, ms]) => [to, 15 * Math.ceil(ms / 15)] as const);
+    expect(tell(many, evenly).isOfPath).toBe(true);
     // Sent as fast as the path takes it; a short one; and an end that has a turn each 15 ms.
-    expect(
-      isOfPath(
-        Array.from({ length: 200 }, (_, n) => n / 10),
-        evenly,
-      ),
-    ).toBe(false);
-    expect(isOfPath(burst, inTime)).toBe(false);
-    expect(
-      isOfPath(
-        many,
-        evenly.map(([to, ms]) => [to, 15 * Math.ceil(ms / 15)] as const),
-      ),
-    ).toBe(false);
+    const atItsRate = Array.from({ length: 200 }, (_, n) => n / 10);
+    expect(tell(atItsRate, evenly).isOfPath).toBe(false);
+    expect(tell(burst, inTime).isOfPath).toBe(false);
+    expect(tell(many, inTurns).isOfPath).toBe(false);
   });
 
   test("is never taken for more because an end was late and saw acknowledgements of a while at once", () => {
     for (const lateMs of [1, 5, 20, 80]) {
       const late = inTime.map(([to, ms]) => [to, Math.max(ms, 100 + lateMs)] as const);
-      expect(rateOf(burst, [[1, 100], ...late])).toBeLessThanOrEqual(12_500);
+      expect(tell(burst, [[1, 100], ...late]).most).toBeLessThanOrEqual(12_500);
     }
   });
 });
